@@ -1,0 +1,199 @@
+"""The arrays of a ``.npz`` file, read without trusting it.
+
+Nothing is unpickled, sizes are checked against the headers before anything is read, and an array that is too
+big for the memory is mapped from disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from datasets.cache import CACHE_VARIABLE, atomic_file, cache_dir
+from datasets.errors import DataError
+from datasets.wording import listed, nearest, one_line
+
+COPY_BYTES = 16 * 2**20
+_ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One array of an archive, as its header describes it; ``start`` is the header's length in bytes."""
+
+    info: zipfile.ZipInfo
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype
+    start: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array itself."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An open ``.npz`` file: its path, the zip, and the arrays in it by name."""
+
+    path: Path
+    zip: zipfile.ZipFile
+    members: dict[str, Member]
+
+    def read(self, name: str) -> NDArray:
+        """The whole array, in C order. Raises `DataError` when its bytes are damaged."""
+        member = self.members[name]
+        with _explained(self.path, name), self.zip.open(member.info) as source:
+            return np.ascontiguousarray(npy.read_array(source, allow_pickle=False)).reshape(member.shape)
+
+    def map(self, name: str) -> NDArray:
+        """The floating-point array as a read-only memory map; float64 becomes float32.
+
+        Mapped in place when it is stored uncompressed, otherwise from a copy that is made once, in pieces,
+        in the cache folder. Raises `DataError` when it is damaged or the copy cannot be written.
+        """
+        member = self.members[name]
+        in_place = member.info.compress_type == zipfile.ZIP_STORED and member.dtype == _mapped(member.dtype)
+        with _explained(self.path, name):
+            if in_place:
+                order = "F" if member.fortran_order else "C"
+                start = _data_start(self.path, member)
+                return np.memmap(self.path, member.dtype, "r", start, member.shape, order)  # type: ignore[call-overload]
+            return np.load(self._copy(name, member), mmap_mode="r", allow_pickle=False)
+
+    def _copy(self, name: str, member: Member) -> Path:
+        """The array as a ``.npy`` file in the cache, named after the archive's path, size and time."""
+        stat = self.path.stat()
+        place = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
+        try:
+            target = cache_dir() / f"{name}-{place}-{stat.st_size}-{stat.st_mtime_ns}.npy"
+            if not target.exists():
+                with atomic_file(target) as out, self.zip.open(member.info) as source:
+                    _stream(source, member, out)
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: {name}: expected room for a copy of {member.nbytes:,} bytes in the cache, "
+                f"found {one_line(error)}; set {CACHE_VARIABLE} to a folder on a larger disk"
+            ) from error
+        return target
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open a ``.npz`` file and read the headers of all its arrays, not their contents.
+
+    Raises:
+        DataError: the file is missing, not a zip, cut short, damaged, or holds pickled objects.
+    """
+    _check_is_zip(path)
+    with _explained(path):
+        opened = zipfile.ZipFile(path)
+    with opened:
+        infos = {i.filename.removesuffix(".npy"): i for i in opened.infolist() if i.filename.endswith(".npy")}
+        yield Archive(path, opened, {name: _header(path, opened, name, info) for name, info in infos.items()})
+
+
+def _check_is_zip(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(_missing(path))
+    with _explained(path), path.open("rb") as file:
+        start = file.read(4)
+    if start not in _ZIP_STARTS:
+        raise DataError(
+            f"{path}: expected a .npz file (a zip of arrays), found a file that starts with {start!r}; "
+            "write it with datasets.exchange.write_npz or numpy.savez"
+        )
+    if not zipfile.is_zipfile(path):
+        raise DataError(
+            f"{path}: expected a whole .npz file, found one that is cut short (no zip directory at its end); "
+            "copy or download it again"
+        )
+
+
+def _missing(path: Path) -> str:
+    if path.is_dir():
+        return f"{path}: expected a .npz file, found a folder; name one of its files: {_npz_names(path)}"
+    if not path.parent.is_dir():
+        return f"{path}: expected a .npz file, found no folder {str(path.parent)!r}; check the path"
+    names = [entry.name for entry in path.parent.iterdir()]
+    hint = nearest(path.name, names) or f"that folder has these .npz files: {_npz_names(path.parent)}"
+    return f"{path}: expected a .npz file, found no such file; {hint}".strip()
+
+
+def _npz_names(folder: Path) -> str:
+    return listed(sorted(entry.name for entry in folder.glob("*.npz")))
+
+
+@contextmanager
+def _explained(path: Path, name: str = "") -> Iterator[None]:
+    """Turn what zip and array readers raise on damaged input into one `DataError`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except _DAMAGE as error:
+        what = f"{path}: {name}" if name else str(path)
+        found = one_line(error) or type(error).__name__
+        raise DataError(
+            f"{what}: expected a readable array, found damage ({found}); copy it again or write it anew"
+        ) from error
+
+
+def _header(path: Path, opened: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Member:
+    with _explained(path, name), opened.open(info) as source:
+        version = npy.read_magic(source)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran_order, dtype = read(source)
+        member = Member(info, shape, fortran_order, dtype, source.tell())
+    if dtype.hasobject:
+        raise DataError(
+            f"{path}: {name}: expected numbers or strings, found pickled Python objects, which are never "
+            "unpickled; save it with a plain dtype such as int64, float32 or str"
+        )
+    if member.start + member.nbytes != info.file_size:
+        raise DataError(
+            f"{path}: {name}: expected {member.nbytes:,} bytes for shape {list(shape)}, "
+            f"found {info.file_size - member.start:,}; write the file anew"
+        )
+    return member
+
+
+def _mapped(dtype: np.dtype) -> np.dtype:
+    """The native floating-point type that an array of ``dtype`` is mapped as."""
+    return np.dtype(np.float16 if dtype.itemsize == 2 else np.float32)
+
+
+def _data_start(path: Path, member: Member) -> int:
+    """Where a stored array's first value stands in the file, in bytes (zip's local header is 30 + n + m)."""
+    with path.open("rb") as file:
+        file.seek(member.info.header_offset)
+        name_length, extra_length = struct.unpack("<26x2H", file.read(30))
+    return member.info.header_offset + 30 + name_length + extra_length + member.start
+
+
+def _stream(source: IO[bytes], member: Member, out: IO[bytes]) -> None:
+    dtype = _mapped(member.dtype)
+    header = {
+        "descr": npy.dtype_to_descr(dtype),
+        "fortran_order": member.fortran_order,
+        "shape": member.shape,
+    }
+    npy.write_array_header_1_0(out, header)
+    source.read(member.start)
+    while piece := source.read(COPY_BYTES // member.dtype.itemsize * member.dtype.itemsize):
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, and the checks name it
+            out.write(np.frombuffer(piece, member.dtype).astype(dtype).tobytes())

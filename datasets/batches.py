@@ -1,0 +1,209 @@
+"""Device-resident batches of body sequences: crop, time resize and rotation as batched tensor operations.
+
+Pre-training sees *body sequences* ``[B, T, V, 3]``: one body of one clip. A body that is absent from a whole clip
+is not batched (41 % of NTU-60's body slots are empty). The frames are moved to the device once, so that no
+loader hides or fakes a speedup. Crops follow MAMP's feeder (arXiv 2308.07092; dossier 1.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.clips import ClipSet
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Training-time crop and rotation; the defaults are MAMP's.
+
+    Attributes:
+        crop: share of a clip that a crop keeps, uniform between the two.
+        min_crop: shortest crop in source frames; shorter clips are taken whole.
+        rotation: largest rotation about each axis, radians; one draw per body sequence.
+    """
+
+    crop: tuple[float, float] = (0.5, 1.0)
+    min_crop: int = 64
+    rotation: float = 0.3
+
+
+class BodySequences:
+    """The present bodies of a clip set, packed on a device.
+
+    Args:
+        clips: the source.
+        device: where the frames live; a memory-mapped source on the CPU stays mapped.
+        center: subtract the first present body's center joint at its first frame from the whole clip (dossier
+            10.3), so that camera position does not enter.
+        include_empty: batch absent bodies too (all zeros), for cost parity with the papers.
+
+    Attributes:
+        clip: ``[S]`` clip index of each body sequence.
+        length: ``[S]`` frames of each body sequence.
+    """
+
+    def __init__(
+        self, clips: ClipSet, device: torch.device, *, center: bool = True, include_empty: bool = False
+    ) -> None:
+        present = present_bodies(clips)
+        kept = np.ones_like(present) if include_empty else present
+        clip, body = np.nonzero(kept)
+        lengths = np.diff(clips.offsets)[clip]
+        self.device = device
+        self.clip_count = len(clips)
+        self.clip = torch.as_tensor(clip, device=device)
+        self.length = torch.as_tensor(lengths, device=device)
+        self.rows, start, self.stride = _rows(clips, clip, body, device)
+        self.start = torch.as_tensor(start, device=device)
+        origins = clip_origins(clips, present) if center else np.zeros((len(clips), 3), np.float32)
+        self.origin = torch.as_tensor(origins[clip], device=device)
+
+    def __len__(self) -> int:
+        return len(self.clip)
+
+    def of_clips(self, indices: np.ndarray) -> Tensor:
+        """Body sequence numbers that belong to the given clips, ascending."""
+        wanted = torch.zeros(self.clip_count, dtype=torch.bool, device=self.device)
+        wanted[torch.as_tensor(indices, device=self.device)] = True
+        return torch.nonzero(wanted[self.clip]).squeeze(1)
+
+    def window(self, sequences: Tensor, first: Tensor, length: Tensor, frames: int) -> Tensor:
+        """Frames ``first .. first + length`` of each sequence, resized to ``frames``: ``[B, frames, V, 3]``.
+
+        Linear in time with half-pixel centres: equal to ``torch.nn.functional.interpolate(mode="linear")``.
+        """
+        steps = torch.arange(frames, device=self.device, dtype=torch.float32)
+        scale = (length / frames).unsqueeze(1)
+        position = (scale * (steps + 0.5) - 0.5).clamp(min=0)
+        low = torch.minimum(position.long(), length.unsqueeze(1) - 1)
+        high = torch.minimum(low + 1, length.unsqueeze(1) - 1)
+        weight = (position - low)[..., None, None]
+        lower, upper = self._frames(sequences, first, low), self._frames(sequences, first, high)
+        # This order of the fused multiply-add is interpolate's own: results agree to the last bit.
+        return torch.addcmul(weight * upper, 1 - weight, lower)
+
+    def _frames(self, sequences: Tensor, first: Tensor, step: Tensor) -> Tensor:
+        """Centred frames ``first + step`` ``[B, T]`` of each sequence; absent frames stay zero."""
+        row = self.start[sequences, None] + self.stride * (first[:, None] + step)
+        raw = self.rows[row.to(self.rows.device)].to(self.device, torch.float32)
+        absent = (raw == 0).flatten(2).all(2)
+        return (raw - self.origin[sequences, None, None]).masked_fill(absent[..., None, None], 0.0)
+
+
+def present_bodies(clips: ClipSet) -> np.ndarray:
+    """``[N, M]`` bool: body m has a non-zero coordinate in clip n."""
+    frames, bodies = clips.joints.shape[:2]
+    visible = np.empty((frames, bodies), dtype=bool)
+    for begin in range(0, frames, 1 << 16):  # bounded memory for memory-mapped sources
+        visible[begin : begin + (1 << 16)] = (clips.joints[begin : begin + (1 << 16)] != 0).any(axis=(2, 3))
+    return np.logical_or.reduceat(visible, clips.offsets[:-1], axis=0)
+
+
+def clip_origins(clips: ClipSet, present: np.ndarray) -> np.ndarray:
+    """``[N, 3]`` center joint of each clip's first present body in that body's first non-zero frame."""
+    origins = np.zeros((len(clips), 3), dtype=np.float32)
+    for index in np.nonzero(present.any(axis=1))[0]:
+        body = clips.joints[clips.offsets[index] : clips.offsets[index + 1], int(present[index].argmax())]
+        first = int((body != 0).any(axis=(1, 2)).argmax())
+        origins[index] = body[first, clips.layout.center]
+    return origins
+
+
+def _rows(
+    clips: ClipSet, clip: np.ndarray, body: np.ndarray, device: torch.device
+) -> tuple[Tensor, np.ndarray, int]:
+    """Packed frame rows ``[R, V, 3]``, first row of each sequence, and the row step between frames."""
+    _, bodies, joints, _ = clips.joints.shape
+    if isinstance(clips.joints, np.memmap) and device.type == "cpu":
+        mapped = torch.from_numpy(clips.joints.reshape(-1, joints, 3))
+        return mapped, clips.offsets[clip] * bodies + body, bodies
+    lengths = np.diff(clips.offsets)[clip]
+    start = np.concatenate([[0], np.cumsum(lengths)])
+    packed = np.empty((start[-1], joints, 3), dtype=np.float32)
+    for sequence, (index, slot) in enumerate(zip(clip, body, strict=True)):
+        source = clips.joints[clips.offsets[index] : clips.offsets[index + 1], slot]
+        packed[start[sequence] : start[sequence + 1]] = source
+    return torch.from_numpy(packed).to(device), start[:-1], 1
+
+
+def random_crops(length: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """First frame and length of one random crop per sequence of ``length`` frames (dossier 1.1)."""
+    low, high = augmentation.crop
+    share = low + (high - low) * torch.rand(len(length), generator=generator, device=length.device)
+    kept = (length * share).long().clamp(min=augmentation.min_crop).minimum(length)
+    first = torch.rand(len(length), generator=generator, device=length.device) * (length - kept + 1)
+    return first.long().minimum(length - kept), kept
+
+
+def test_crops(length: Tensor) -> tuple[Tensor, Tensor]:
+    """First frame and length of MAMP's deterministic test crop: 2.5 % dropped at each end."""
+    dropped = (0.05 * length / 2).long()
+    return dropped, length - 2 * dropped
+
+
+def rotations(angles: Tensor) -> Tensor:
+    """Rotation matrices ``R_z R_y R_x`` ``[B, 3, 3]`` from angles about x, y, z in radians ``[B, 3]``."""
+    (sx, sy, sz), (cx, cy, cz) = angles.sin().unbind(1), angles.cos().unbind(1)
+    rows = [
+        cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx,
+        sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx,
+        -sy, cy * sx, cy * cx,
+    ]  # fmt: skip
+    return torch.stack(rows, dim=1).reshape(-1, 3, 3)
+
+
+class TrainingBatches:
+    """Endless stream of augmented training batches ``[B, T, V, 3]``, identical for one seed.
+
+    Sequences come in a fresh random order each epoch; an epoch's end never shortens a batch.
+
+    Args:
+        source: all body sequences.
+        sequences: the numbers to train on.
+        size: body sequences per batch.
+        frames: T.
+        augmentation: crop and rotation.
+        seed: order and augmentation.
+    """
+
+    def __init__(
+        self,
+        source: BodySequences,
+        sequences: Tensor,
+        *,
+        size: int,
+        frames: int,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self.source, self.sequences, self.size, self.frames = source, sequences, size, frames
+        self.augmentation = augmentation
+        self.generator = torch.Generator(device=source.device).manual_seed(seed)
+        self.queue = sequences[:0]
+
+    def next(self) -> Tensor:
+        """The next batch."""
+        while len(self.queue) < self.size:
+            order = torch.randperm(len(self.sequences), generator=self.generator, device=self.source.device)
+            self.queue = torch.cat([self.queue, self.sequences[order]])
+        chosen, self.queue = self.queue[: self.size], self.queue[self.size :]
+        first, kept = random_crops(self.source.length[chosen], self.augmentation, self.generator)
+        return self.rotate(self.source.window(chosen, first, kept, self.frames))
+
+    def rotate(self, x: Tensor) -> Tensor:
+        """One random rotation per body sequence."""
+        uniform = torch.rand(len(x), 3, generator=self.generator, device=x.device)
+        angles = (2 * uniform - 1) * self.augmentation.rotation
+        return torch.einsum("bij,btvj->btvi", rotations(angles), x)
+
+
+def evaluation_batches(source: BodySequences, size: int, frames: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every body sequence once, in order, test-cropped: ``(numbers [b], batch [b, T, V, 3])``; nothing dropped."""
+    for numbers in torch.arange(len(source), device=source.device).split(size):
+        first, kept = test_crops(source.length[numbers])
+        yield numbers, source.window(numbers, first, kept, frames)

@@ -1,0 +1,293 @@
+"""Which clips train, which select and which test, and what a clip's class is.
+
+A split is named by a short text (see `make_split`). The validation part has no subject in common with the
+rest of the training side, and nothing is selected on the test clips (rule 7 of the design). Clips that stand
+on both sides with the very same joints are looked for in every split: NW-UCLA's usual preparation has 95.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.checks import refuse
+from datasets.clips import ClipSet, repeated_clips
+from datasets.wording import listed, nearest
+
+Labels = tuple[NDArray[np.int64], tuple[str, ...]]
+"""[N] class of every clip, and the class names."""
+Mask = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+
+UNKNOWN_SUBJECT = -1
+VALIDATION_SEED = 0
+_XVIEW = "view:2,3->1"
+_GRAMMAR = "xsub, xview or COLUMN:VALUES->VALUES"
+_EXAMPLE = "for example view:1,2->3 or subject:1-8->9-12"
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Disjoint parts of a clip set.
+
+    Attributes:
+        name: the text that the split was made from.
+        train: clip indices, ascending; likewise `validation` and `test`.
+        validation: clips to select models on, of subjects that `train` does not have; may be empty.
+        test: clips that are looked at once, at the end.
+        notes: facts to print beside any result on this split, one line each.
+        leaked: [K, 2] (training-side clip, test clip) with identical joints that are in the split.
+    """
+
+    name: str
+    train: Indices
+    validation: Indices
+    test: Indices
+    notes: tuple[str, ...]
+    leaked: Indices
+
+
+def make_split(
+    clips: ClipSet,
+    spec: str = "",
+    *,
+    validation: float = 0.2,
+    drop_leaks: bool = False,
+    labels: Labels | None = None,
+) -> Split:
+    """Divide the clips.
+
+    Args:
+        clips: the clips to divide.
+        spec: empty (the clip set's own default), ``xsub`` (odd subjects train, even ones test), ``xview``
+            (NTU: views 2 and 3 train, view 1 tests), or ``COLUMN:VALUES->VALUES`` with training values left
+            and test values right, e.g. ``view:1,2->3``. Values are separated by commas; of an integer column,
+            ``1-4`` takes those of its values that lie from 1 to 4.
+        validation: share of the known training subjects that is held out, rounded, at least one of them and
+            never all. Which ones follows from a fixed permutation of the sorted subject numbers, the same on
+            every machine and with or without ``drop_leaks``. 0: no validation part.
+        drop_leaks: take clips whose joints are also in the test part out of the training side.
+        labels: what `make_labels` returned, for the notes on classes; the column ``label`` when not given.
+
+    Raises:
+        DataError: bad grammar, an unknown column or value, a value on both sides, an empty part, or too few
+            known subjects to hold some out.
+    """
+    spec = spec.strip() or clips.default_split
+    column, training_side, test = _sides(clips, spec)
+    held_out = _held_out(clips, spec, training_side, validation)
+    leaked = _leaks(clips, training_side, test)
+    notes = _side_notes(clips, column, training_side, test) + _leak_notes(leaked, test, drop_leaks)
+    if drop_leaks:
+        training_side[leaked[:, 0]] = False
+        leaked = leaked[:0]
+    train, held_out = training_side & ~held_out, training_side & held_out
+    _check_parts(clips, spec, train, held_out, validation)
+    notes += _validation_notes(clips, train, held_out)
+    notes += _class_notes(labels or make_labels(clips), train, held_out)
+    train_index, validation_index, test_index = (np.flatnonzero(part) for part in (train, held_out, test))
+    return Split(spec, train_index, validation_index, test_index, notes, leaked)
+
+
+def make_labels(clips: ClipSet, spec: str = "label") -> Labels:
+    """The class of every clip, from one column or from a combination of them.
+
+    Args:
+        clips: the clips.
+        spec: column names separated by commas, e.g. ``label,correct``. A column other than ``label`` has one
+            class per value that occurs, in ascending order; a combination one per combination that occurs.
+
+    Returns:
+        [N] int64 classes and their names, e.g. ``"deep squat / correct=0"``.
+
+    Raises:
+        DataError: an unknown column, or one of floating-point numbers.
+    """
+    columns = [_column_classes(clips, name.strip(), spec) for name in spec.split(",")]
+    if len(columns) == 1:
+        return columns[0]
+    codes = np.stack([values for values, _ in columns], axis=1)
+    combinations, values = np.unique(codes, axis=0, return_inverse=True)
+    names = [
+        " / ".join(names[code] for (_, names), code in zip(columns, combination, strict=True))
+        for combination in combinations
+    ]
+    return values.reshape(-1).astype(np.int64), tuple(names)
+
+
+def length_notes(clips: ClipSet, patch: int) -> tuple[str, ...]:
+    """One line on clips shorter than a temporal patch of ``patch`` frames, and one on single-frame clips."""
+    short, single = int((clips.lengths < patch).sum()), int((clips.lengths == 1).sum())
+    notes = []
+    if short:
+        notes.append(f"{short} of {len(clips)} clips are shorter than one patch of {patch} frames")
+    if single:
+        notes.append(f"{single} of {len(clips)} clips have a single frame, and so no motion")
+    return tuple(notes)
+
+
+def _column_classes(clips: ClipSet, name: str, spec: str) -> Labels:
+    values = _values(clips, name, f"labels {spec!r}")
+    if name == "label":
+        return values, clips.class_names
+    kinds, classes = np.unique(values, return_inverse=True)
+    return classes.astype(np.int64), tuple(f"{name}={kind}" for kind in kinds)
+
+
+def _values(clips: ClipSet, name: str, what: str) -> NDArray:
+    """A column of integers or strings; truth values count as 0 and 1."""
+    if name not in clips.columns:
+        step = f"{nearest(name, clips.columns)}the columns are {listed(clips.columns)}"
+        refuse(clips.name, what, "a column of the clips", repr(name), step)
+    values = clips.columns[name]
+    if values.dtype.kind == "f":
+        step = "use a column of integers or strings"
+        refuse(clips.name, what, f"distinct values in {name!r}", f"{values.dtype} numbers", step)
+    return values.astype(np.int64) if values.dtype.kind == "b" else values
+
+
+def _sides(clips: ClipSet, spec: str) -> tuple[str, Mask, Mask]:
+    """The column that ``spec`` divides by, and the clips on its training and on its test side."""
+    if spec == "xsub":
+        return "subject", *_odd_and_even(clips)
+    what = f"split {spec!r}"
+    column, left, right = _parse(clips, _XVIEW if spec == "xview" else spec, what)
+    values = _values(clips, column, what)
+    train, test = (_chosen(clips, column, side, what) for side in (left, right))
+    if train & test:
+        found = f"{listed(train & test)} on both"
+        refuse(clips.name, what, "different values on the two sides", found, "give every value to one side")
+    return column, np.isin(values, list(train)), np.isin(values, list(test))
+
+
+def _odd_and_even(clips: ClipSet) -> tuple[Mask, Mask]:
+    subjects = clips.columns["subject"]
+    known = subjects != UNKNOWN_SUBJECT
+    odd, even = known & (subjects % 2 == 1), known & (subjects % 2 == 0)
+    for side, name in ((odd, "training side (odd subjects)"), (even, "test side (even subjects)")):
+        if not side.any():
+            step = f"the known subjects are {listed(_known_subjects(clips))}; use another split, {_EXAMPLE}"
+            refuse(clips.name, "split 'xsub'", f"clips on the {name}", "none", step)
+    return odd, even
+
+
+def _parse(clips: ClipSet, spec: str, what: str) -> tuple[str, str, str]:
+    form = re.fullmatch(r"\s*([^:]+?)\s*:(.+)->(.+)", spec)
+    if form is None:
+        refuse(clips.name, what, _GRAMMAR, repr(spec), f"{nearest(spec, ('xsub', 'xview'))}{_EXAMPLE}")
+    column, left, right = form.groups()
+    return column, left, right
+
+
+def _chosen(clips: ClipSet, column: str, side: str, what: str) -> set[int | str]:
+    """The values of a column that one side of a split names."""
+    values = _values(clips, column, what)
+    occurring = np.unique(values[values != UNKNOWN_SUBJECT] if column == "subject" else values).tolist()
+    chosen: set[int | str] = set()
+    for item in (item.strip() for item in side.split(",")):
+        matching = _matching(occurring, item) if values.dtype.kind in "iu" else {item} & set(occurring)
+        if matching is None:
+            step = f"values are separated by commas, {_EXAMPLE}"
+            refuse(
+                clips.name, what, f"a whole number or a range such as 1-4 for {column!r}", repr(item), step
+            )
+        if not matching:
+            step = f"these occur: {listed(occurring, 40)}"
+            refuse(clips.name, what, f"values that occur in {column!r}", repr(item), step)
+        chosen |= matching
+    return chosen
+
+
+def _matching(occurring: list[int], item: str) -> set[int] | None:
+    """The occurring integers in ``item``, a number or an inclusive range; None when it is neither."""
+    form = re.fullmatch(r"(-?\d+)(?:\s*-\s*(-?\d+))?", item)
+    if form is None:
+        return None
+    low, high = int(form[1]), int(form[2] or form[1])
+    return {value for value in occurring if low <= value <= high} if low <= high else None
+
+
+def _known_subjects(clips: ClipSet, part: Mask | None = None) -> list[int]:
+    subjects = clips.columns["subject"] if part is None else clips.columns["subject"][part]
+    return np.unique(subjects[subjects != UNKNOWN_SUBJECT]).tolist()
+
+
+def _held_out(clips: ClipSet, spec: str, training_side: Mask, share: float) -> Mask:
+    """The clips of the training subjects that are held out for validation."""
+    what = f"split {spec!r}"
+    if not 0 <= share < 1:
+        refuse(clips.name, what, "a validation share from 0 to below 1", share, "0.2 holds out a fifth")
+    if share == 0:
+        return np.zeros(len(clips), dtype=bool)
+    known = _known_subjects(clips, training_side)
+    if len(known) < 2:
+        found = f"{len(known)} ({listed(known)})"
+        step = "train without a validation part: validation 0 (`--set data.validation=0`)"
+        refuse(clips.name, what, "two or more known training subjects to hold some out", found, step)
+    count = min(max(1, round(share * len(known))), len(known) - 1)
+    # RandomState's stream is frozen for good, a Generator's may change between releases of numpy.
+    order = np.random.RandomState(VALIDATION_SEED).permutation(known)
+    return training_side & np.isin(clips.columns["subject"], order[:count])
+
+
+def _leaks(clips: ClipSet, training_side: Mask, test: Mask) -> Indices:
+    pairs = [
+        (trained, tested)
+        for group in repeated_clips(clips)
+        for trained in group[training_side[group]]
+        for tested in group[test[group]]
+    ]
+    return np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
+
+
+def _check_parts(clips: ClipSet, spec: str, train: Mask, held_out: Mask, share: float) -> None:
+    for part, name, wanted in ((train, "train", True), (held_out, "validation", share > 0)):
+        if wanted and not part.any():
+            step = "keep the repeated clips (drop_leaks off) or use another split"
+            refuse(clips.name, f"split {spec!r}", f"clips left in {name}", "none without repeated ones", step)
+
+
+def _side_notes(clips: ClipSet, column: str, training_side: Mask, test: Mask) -> tuple[str, ...]:
+    notes = []
+    unknown = clips.columns["subject"] == UNKNOWN_SUBJECT
+    outside = ~(training_side | test)
+    if column == "subject" and unknown.any():
+        notes.append(f"{unknown.sum()} clips of unknown subject (-1) are left out of both sides")
+        outside &= ~unknown
+    elif unknown.any():
+        counts = f"{(unknown & training_side).sum()} train, {(unknown & test).sum()} test"
+        notes.append(f"{unknown.sum()} clips of unknown subject (-1), never in validation: {counts}")
+    if outside.any():
+        values = listed(np.unique(clips.columns[column][outside]))
+        notes.append(f"{outside.sum()} clips are on neither side ({column} {values})")
+    return tuple(notes)
+
+
+def _validation_notes(clips: ClipSet, train: Mask, held_out: Mask) -> tuple[str, ...]:
+    if not held_out.any():
+        return ("no validation part (validation 0): nothing may be selected on this split",)
+    subjects = listed(_known_subjects(clips, held_out), 40)
+    clip_count = f"{held_out.sum()} of {(train | held_out).sum()} training-side clips"
+    return (f"validation holds out {clip_count}, subjects: {subjects}",)
+
+
+def _leak_notes(leaked: Indices, test: Mask, dropped: bool) -> tuple[str, ...]:
+    if not len(leaked):
+        return ()
+    trained, tested = (len(np.unique(side)) for side in leaked.T)
+    twins = f"{tested} of {test.sum()} test clips have exactly the joints of a clip on the training side"
+    return (f"{twins}; " + (f"those {trained} are dropped" if dropped else "drop_leaks takes those out"),)
+
+
+def _class_notes(labels: Labels, train: Mask, held_out: Mask) -> tuple[str, ...]:
+    classes, names = labels
+    notes = []
+    for part, name in ((train, "training"), (held_out, "validation")):
+        counts = np.bincount(classes[part], minlength=len(names))
+        missing = [names[index] for index in np.flatnonzero(counts == 0)]
+        if missing and part.any():
+            notes.append(f"{len(missing)} of {len(names)} classes have no {name} clip: {listed(missing)}")
+    return tuple(notes)

@@ -1,0 +1,266 @@
+"""The 16 actions of the synthetic data set: from normalised time to joint angles.
+
+A program tells what a right-handed body of average habits adds to its idle stance, channel by channel, in degrees.
+Actions come in groups that share their poses and differ in how those follow each other: performed backwards (sit
+down and stand up), turned round (arm circles), or shifted in phase (arms swinging together or alternately).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+from datasets.synthetic_body import HABITS
+
+Floats = NDArray[np.float64]
+Deltas = dict[str, Floats]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where in the action each of F frames is.
+
+    Attributes:
+        progress: [F] 0 before the action to 1 after it.
+        phase: [F] radians, of what is repeated within the action.
+        gate: [F] 0 outside the action, 1 within, with short ramps.
+    """
+
+    progress: Floats
+    phase: Floats
+    gate: Floats
+
+
+Program = Callable[[Moment], Deltas]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One class.
+
+    Attributes:
+        program: what body 1 does.
+        seconds: duration at tempo 1.
+        hertz: repetitions per second at tempo 1, of programs that use `Moment.phase`.
+        partner: what body 2 does; None in single-person actions.
+        handed: left-handed bodies do it mirrored.
+        aimed: it has to reach something, so that its size may vary little.
+    """
+
+    program: Program
+    seconds: float
+    hertz: float = 0.0
+    partner: Program | None = None
+    handed: bool = True
+    aimed: bool = True
+
+
+# Arm poses in degrees (see `synthetic_body.CHANNELS`), fitted to hand targets on a body of average proportions.
+_REST = {name: float(np.mean(HABITS[name])) for name in ("raise", "plane", "inward", "elbow")}
+_HOLD = {"raise": 3.0, "plane": 28.0, "inward": 0.0, "elbow": 90.0}  # something held at the waist
+_MOUTH = {"raise": 76.0, "plane": 6.0, "inward": 32.0, "elbow": 128.0}
+_HEAD = {"raise": 120.0, "plane": 20.0, "inward": 0.0, "elbow": 109.0}
+_BOX = {"raise": 11.0, "plane": 33.0, "inward": 12.0, "elbow": 77.0}  # one of two hands around a box
+_FLOOR = {"raise": 84.0, "plane": 0.0, "inward": 5.0, "elbow": 12.0}  # with the trunk bent
+_LAP = {"raise": 10.0, "plane": 20.0, "inward": 12.0, "elbow": 66.0}
+_PALMS_MET = {"raise": 32.0, "plane": 19.0, "inward": 37.0, "elbow": 88.0}
+_PALMS_APART = {"raise": 30.0, "plane": 70.0, "inward": -10.0, "elbow": 92.0}
+_GUARD = {"raise": 40.0, "plane": 80.0, "inward": 18.0, "elbow": 138.0}
+_PUNCH = {"raise": 80.0, "plane": 0.0, "inward": 22.0, "elbow": 18.0}
+_PUSH = {"raise": 78.0, "plane": 0.0, "inward": 5.0, "elbow": 14.0}
+_SHAKE = {"raise": 46.0, "plane": 0.0, "inward": 51.0, "elbow": 41.0}
+_STARTLED = {"raise": 45.0, "plane": 45.0, "inward": 0.0, "elbow": 60.0}
+
+
+def keyframes(progress: Floats, *keys: tuple[float, float]) -> Floats:
+    """Smooth curve [F] through (time, value) keys without overshoot; at rest before the first and after the last."""
+    times, values = zip(*keys, strict=True)
+    curve = PchipInterpolator([times[0] - 1.0, *times, times[-1] + 1.0], [values[0], *values, values[-1]])
+    return curve(progress)
+
+
+def backwards(program: Program) -> Program:
+    """The same program with time running from its end to its start."""
+
+    def performed(moment: Moment) -> Deltas:
+        return program(replace(moment, progress=1.0 - moment.progress))
+
+    return performed
+
+
+def turned_round(program: Program) -> Program:
+    """The same program with its repetitions running the other way."""
+
+    def performed(moment: Moment) -> Deltas:
+        return program(replace(moment, phase=-moment.phase))
+
+    return performed
+
+
+def _arm(side: str, *weighted: tuple[Mapping[str, float], Floats]) -> Deltas:
+    """One arm's way from rest to weighted poses."""
+    return {
+        f"{side}_{name}": sum(((pose[name] - rest) * weight for pose, weight in weighted), np.zeros(()))
+        for name, rest in _REST.items()
+    }
+
+
+def _arms(*weighted: tuple[Mapping[str, float], Floats]) -> Deltas:
+    return _arm("left", *weighted) | _arm("right", *weighted)
+
+
+def _legs(hip: Floats, knee: Floats) -> Deltas:
+    return {"left_hip": hip, "right_hip": hip, "left_knee": knee, "right_knee": knee}
+
+
+def sit_down(moment: Moment) -> Deltas:
+    """Lower the pelvis onto a seat, trunk forward on the way, hands into the lap."""
+    seated = keyframes(moment.progress, (0.0, 0.0), (0.2, 0.08), (0.8, 0.95), (1.0, 1.0))
+    bent = keyframes(moment.progress, (0.0, 0.0), (0.45, 1.0), (0.7, 0.8), (1.0, 0.05))
+    trunk = {"pelvis_pitch": 28.0 * bent - 6.0 * seated, "spine_pitch": 16.0 * bent, "head_pitch": -20.0 * bent}
+    return trunk | _legs(82.0 * seated, 84.0 * seated) | _arms((_LAP, seated), (_FLOOR, 0.2 * bent))
+
+
+def put_on_hat(moment: Moment) -> Deltas:
+    """From a hat held at the waist to the head, then the empty hand down."""
+    held = keyframes(moment.progress, (0.0, 1.0), (0.35, 0.0))
+    aloft = keyframes(moment.progress, (0.05, 0.0), (0.45, 1.0), (0.65, 0.95), (1.0, 0.0))
+    return {"head_pitch": 10.0 * aloft} | _arm("right", (_HOLD, held), (_HEAD, aloft))
+
+
+def pick_up(moment: Moment) -> Deltas:
+    """Bend to the floor with empty hands, come up with a box between them."""
+    down = keyframes(moment.progress, (0.0, 0.0), (0.45, 1.0), (0.55, 1.0), (1.0, 0.0))
+    laden = keyframes(moment.progress, (0.45, 0.0), (0.95, 1.0))
+    trunk = {"pelvis_pitch": 42.0 * down, "spine_pitch": 42.0 * down, "head_pitch": -15.0 * down}
+    return trunk | _legs(38.0 * down, 66.0 * down) | _arms((_FLOOR, down), (_BOX, laden * (1.0 - down)))
+
+
+def drink(moment: Moment) -> Deltas:
+    """A cup from the waist to the mouth, head back, and down again."""
+    raised = keyframes(moment.progress, (0.0, 0.0), (0.35, 1.0), (0.65, 1.0), (1.0, 0.0))
+    tilted = keyframes(moment.progress, (0.3, 0.0), (0.5, 1.0), (0.7, 0.0))
+    head = {"head_pitch": -18.0 * tilted, "spine_pitch": -5.0 * tilted, "right_wrist": 20.0 * tilted}
+    return head | _arm("right", (_HOLD, moment.gate * (1.0 - raised)), (_MOUTH, raised))
+
+
+def kick(moment: Moment) -> Deltas:
+    """Swing one leg back, then forward and up."""
+    back = keyframes(moment.progress, (0.0, 0.0), (0.35, 1.0), (0.55, 0.0))
+    front = keyframes(moment.progress, (0.35, 0.0), (0.6, 1.0), (1.0, 0.0))
+    return {
+        "right_hip": 68.0 * front - 24.0 * back,
+        "right_knee": 52.0 * back + 12.0 * front,
+        "right_foot_pitch": 30.0 * front - 40.0 * back,
+        "left_hip": 8.0 * (back + front),
+        "left_knee": 14.0 * (back + front),
+        "pelvis_pitch": -8.0 * front + 6.0 * back,
+        "spine_pitch": 14.0 * back,
+        "spine_twist": 12.0 * front - 10.0 * back,
+        "left_raise": 30.0 * front,
+        "right_raise": 26.0 * back,
+    }
+
+
+def arm_circle(moment: Moment) -> Deltas:
+    """A cone around the sideways axis by one arm; at its top the hand moves forward."""
+    around = {
+        "raise": 85.0 + 32.0 * np.cos(moment.phase),
+        "plane": 88.0 - 34.0 * np.sin(moment.phase),
+        "inward": np.float64(10.0),
+        "elbow": np.float64(14.0),
+    }
+    return {f"right_{name}": moment.gate * (angle - _REST[name]) for name, angle in around.items()}
+
+
+def arms_swing(lag: float) -> Program:
+    """Both hanging arms forward and back, the right one ``lag`` radians behind the left."""
+
+    def performed(moment: Moment) -> Deltas:
+        deltas: Deltas = {}
+        for side, phase in (("left", moment.phase), ("right", moment.phase - lag)):
+            deltas[f"{side}_raise"] = moment.gate * (38.0 * np.sin(phase) - 4.0)
+            deltas[f"{side}_plane"] = -_REST["plane"] * moment.gate
+            deltas[f"{side}_elbow"] = moment.gate * (8.0 * np.sin(phase) - 6.0)
+        return deltas
+
+    return performed
+
+
+def clap(moment: Moment) -> Deltas:
+    """Palms meet before the chest and part."""
+    met = 0.5 - 0.5 * np.cos(moment.phase)
+    return _arms((_PALMS_MET, moment.gate * met), (_PALMS_APART, moment.gate * (1.0 - met)))
+
+
+def alternate_punches(moment: Moment) -> Deltas:
+    """Left and right fist forward by turns, from a guard before the chest."""
+    out = 0.5 + 0.5 * np.sin(moment.phase)
+    right = _arm("right", (_PUNCH, moment.gate * out), (_GUARD, moment.gate * (1.0 - out)))
+    left = _arm("left", (_PUNCH, moment.gate * (1.0 - out)), (_GUARD, moment.gate * out))
+    return {"spine_twist": moment.gate * 28.0 * (out - 0.5)} | left | right
+
+
+def handshake(moment: Moment) -> Deltas:
+    """The right hand out, some shakes, and back."""
+    out = keyframes(moment.progress, (0.0, 0.0), (0.3, 1.0), (0.75, 1.0), (1.0, 0.0))
+    shaken = out**4 * np.sin(moment.phase)
+    arm = _arm("right", (_SHAKE, out))
+    arm["right_elbow"] = arm["right_elbow"] + 12.0 * shaken
+    arm["right_raise"] = arm["right_raise"] + 4.0 * shaken
+    return arm | {"spine_pitch": 8.0 * out, "head_pitch": -4.0 * out, "spine_twist": 8.0 * out}
+
+
+def push(moment: Moment) -> Deltas:
+    """Both hands back to the chest, then against the other's, with a lunge."""
+    drawn = keyframes(moment.progress, (0.0, 0.0), (0.3, 1.0), (0.5, 0.0))
+    thrust = keyframes(moment.progress, (0.3, 0.0), (0.5, 1.0), (0.65, 0.9), (1.0, 0.0))
+    lunge = {
+        "right_hip": 22.0 * thrust,
+        "right_knee": 24.0 * thrust,
+        "left_hip": -14.0 * thrust,
+        "left_foot_pitch": -14.0 * thrust,
+        "pelvis_pitch": 8.0 * thrust,
+        "spine_pitch": 12.0 * thrust - 8.0 * drawn,
+    }
+    return lunge | _arms((_GUARD, drawn), (_PUSH, thrust))
+
+
+def pushed(moment: Moment) -> Deltas:
+    """Thrown back from the waist up, arms flung out, a step back."""
+    thrown = keyframes(moment.progress, (0.44, 0.0), (0.58, 1.0), (0.75, 0.8), (1.0, 0.0))
+    first = keyframes(moment.progress, (0.46, 0.0), (0.6, 1.0), (0.8, 0.0))
+    second = keyframes(moment.progress, (0.62, 0.0), (0.75, 1.0), (0.9, 0.0))
+    return {
+        "pelvis_pitch": -10.0 * thrown,
+        "spine_pitch": -14.0 * thrown,
+        "head_pitch": 20.0 * thrown,
+        "right_hip": -24.0 * first,
+        "right_knee": 6.0 * first,
+        "left_hip": 12.0 * first + 6.0 * second,
+        "left_knee": 34.0 * first + 40.0 * second,
+    } | _arms((_STARTLED, thrown))
+
+
+ACTIONS: Mapping[str, Action] = {
+    "sit_down": Action(sit_down, seconds=1.9),
+    "stand_up": Action(backwards(sit_down), seconds=1.9),
+    "put_on_hat": Action(put_on_hat, seconds=1.9),
+    "take_off_hat": Action(backwards(put_on_hat), seconds=1.9),
+    "pick_up": Action(pick_up, seconds=2.1),
+    "put_down": Action(backwards(pick_up), seconds=2.1),
+    "arm_circle_forward": Action(arm_circle, seconds=2.1, hertz=0.9, aimed=False),
+    "arm_circle_backward": Action(turned_round(arm_circle), seconds=2.1, hertz=0.9, aimed=False),
+    "arms_swing_together": Action(arms_swing(0.0), seconds=2.1, hertz=1.0, aimed=False),
+    "arms_swing_alternately": Action(arms_swing(np.pi), seconds=2.1, hertz=1.0, aimed=False),
+    "clap": Action(clap, seconds=2.0, hertz=1.7),
+    "alternate_punches": Action(alternate_punches, seconds=2.0, hertz=1.3, aimed=False),
+    "drink": Action(drink, seconds=2.1),
+    "kick": Action(kick, seconds=1.8, aimed=False),
+    "handshake": Action(handshake, seconds=2.0, hertz=2.0, partner=handshake, handed=False),
+    "push": Action(push, seconds=1.8, partner=pushed),
+}

@@ -1,0 +1,24 @@
+"""Phrases that the error messages of data code share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def listed(items: Iterable[object], limit: int = 12) -> str:
+    """``items`` joined by commas, at most ``limit`` of them; ``"none"`` when there is nothing to list."""
+    texts = [str(item) for item in items]
+    hidden = len(texts) - limit
+    return ", ".join(texts[:limit]) + (f" and {hidden} more" if hidden > 0 else "") or "none"
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """``"did you mean 'x'? "`` for the option spelt most like ``name``, or nothing when none is close."""
+    close = get_close_matches(name, list(options), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def one_line(text: object) -> str:
+    """``text`` with every run of white space, line ends included, turned into one space."""
+    return " ".join(str(text).split())

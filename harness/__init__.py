@@ -1,0 +1,8 @@
+"""The harness: command line, run matrix, training loop, clock, speed measurement, probes, records, reports."""
+
+__version__ = "0.1.0"
+
+import os
+
+# The profiler that counts CPU memory logs to stderr as it starts and stops; nobody reading a table wants that.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")

@@ -1,0 +1,220 @@
+"""The command line: ``run``, ``ls``, ``show-config``.
+
+Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory; 2 the request cannot be done (one line
+says why); 130 stopped by the user.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from harness.errors import UsageError, nearest
+from harness.presets import PRESETS
+from harness.progress import Reporter, make_console
+from harness.spec import (
+    DataSpec,
+    EncoderSpec,
+    ProbeSpec,
+    TrainSpec,
+    build,
+    parse_methods,
+    parse_seeds,
+)
+
+SECTIONS: dict[str, type] = {"encoder": EncoderSpec, "data": DataSpec, "train": TrainSpec, "probe": ProbeSpec}
+
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True,
+    help="Masked skeleton pre-training methods side by side: one encoder, one budget, one clock.",
+)  # fmt: skip
+
+Methods = Annotated[str | None, typer.Option(help="Methods, e.g. gfp,skeletonmae or gfp:lambda_pred=5,mamp.")]
+DataName = Annotated[str | None, typer.Option("--dataset", help="A data set's name or path/to/file.npz.")]
+Split = Annotated[str | None, typer.Option(help="xsub, xview or a column such as view:1,2->3.")]
+Label = Annotated[str | None, typer.Option(help="Label column, or several combined: label,correct.")]
+Encoder = Annotated[str | None, typer.Option(help="Encoder size: tiny, small or base.")]
+BudgetText = Annotated[str | None, typer.Option("--budget", help="30ep, 2000steps, 50000clips, 300s or 2e15flops.")]
+Seeds = Annotated[str, typer.Option(help="Seeds, e.g. 0 or 0-2.")]
+BatchSize = Annotated[int | None, typer.Option(help="Body sequences per batch.")]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Out = Annotated[Path, typer.Option(help="Folder for records, weights and the table.")]
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file with a method; repeatable.")]
+Preset = Annotated[str, typer.Option(help=f"Starting point: {', '.join(PRESETS)}.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Any setting, e.g. train.lr=1e-3; repeatable.")]
+Baseline = Annotated[str, typer.Option(help="Method that speedups are measured against [skeletonmae].")]
+Rerun = Annotated[bool, typer.Option("--rerun", help="Run again what is already finished.")]
+SpeedSeconds = Annotated[float, typer.Option(help="Length of the interleaved speed measurement.", min=1.0)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("run")
+def run_command(
+    methods: Methods = None, dataset: DataName = None, split: Split = None, label: Label = None,
+    encoder: Encoder = None, budget: BudgetText = None, seeds: Seeds = "0", batch_size: BatchSize = None,
+    precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
+    preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
+    speed_seconds: SpeedSeconds = 30.0,
+) -> None:  # fmt: skip
+    """Pre-train the methods under one budget, measure their speed side by side, probe them, print one table."""
+    from harness.experiment import Request, prepare, run
+    from harness.registry import Registry
+    from harness.report.table import build_table, notes, to_markdown
+    from harness.records import write_atomically
+
+    settings = resolve_settings(
+        preset, overrides, methods=methods, dataset=dataset, split=split, label=label, encoder=encoder,
+        budget=budget, batch_size=batch_size, precision=precision, device=device,
+    )  # fmt: skip
+    request = Request(
+        methods=parse_methods(settings["methods"]), seeds=parse_seeds(seeds), device=settings["device"], out=out,
+        baseline=baseline, rerun=rerun, speed_seconds=speed_seconds,
+        **{name: settings[name] for name in SECTIONS},
+    )  # fmt: skip
+    report = Reporter(make_console())
+    experiment = prepare(request, Registry(plugin))
+    records, speed = run(experiment, report)
+    table, lines = build_table(records, speed), notes(records, speed)
+    print_table(report.console, table.columns, table.itertuples(index=False), lines)
+    write_atomically(out / "table.md", to_markdown(table, lines, command_line()).encode())
+    report.line(f"records in {out}, table in {out / 'table.md'}")
+    if any(record.status != "ok" for record in records):
+        raise typer.Exit(1)
+
+
+@app.command("ls")
+def ls_command(
+    what: Annotated[str, typer.Argument(help="methods, datasets, encoders or runs.")],
+    as_json: AsJson = False, plugin: Plugins = None, out: Out = Path("runs"),
+) -> None:  # fmt: skip
+    """List what exists."""
+    from harness import listing
+
+    if what not in listing.LISTINGS:
+        names = ", ".join(listing.LISTINGS)
+        raise UsageError(f"ls {what!r}{nearest(what, listing.LISTINGS)} (expected one of {names})")
+    rows = listing.LISTINGS[what](plugin, out)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    columns = list(rows[0]) if rows else []
+    print_table(make_console(), columns, [[listing.plain(row[column]) for column in columns] for row in rows], [])
+
+
+@app.command("show-config")
+def show_config_command(
+    methods: Methods = None, dataset: DataName = None, split: Split = None, label: Label = None,
+    encoder: Encoder = None, budget: BudgetText = None, batch_size: BatchSize = None, precision: Precision = None,
+    device: Device = None, preset: Preset = "quick", overrides: Overrides = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Print the complete configuration that `run` would use with the same flags."""
+    settings = resolve_settings(
+        preset, overrides, methods=methods, dataset=dataset, split=split, label=label, encoder=encoder,
+        budget=budget, batch_size=batch_size, precision=precision, device=device,
+    )  # fmt: skip
+    plain = {
+        "methods": settings["methods"],
+        "device": settings["device"],
+        **{name: settings[name].model_dump(mode="json") for name in SECTIONS},
+    }
+    typer.echo(json.dumps(plain, indent=1) if as_json else yaml.safe_dump(plain, sort_keys=False).rstrip())
+
+
+def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> dict[str, Any]:
+    """Preset, then ``--set``, then flags, validated section by section; `UsageError` for anything unknown."""
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset!r}{nearest(preset, PRESETS)} (known: {', '.join(PRESETS)})")
+    chosen = PRESETS[preset]
+    values: dict[str, dict[str, Any]] = {name: dict(chosen.get(name, {})) for name in SECTIONS}
+    for text in overrides or []:
+        section, key, value = parse_override(text)
+        values[section][key] = value
+    places = {
+        "dataset": ("data", "name"), "split": ("data", "split"), "label": ("data", "label"),
+        "encoder": ("encoder", "size"), "budget": ("train", "budget"), "batch_size": ("train", "batch_size"),
+        "precision": ("train", "precision"),
+    }  # fmt: skip
+    for flag, (section, key) in places.items():
+        if flags[flag] is not None:
+            values[section][key] = flags[flag]
+    settings: dict[str, Any] = {name: build(model, values[name], name) for name, model in SECTIONS.items()}
+    settings["methods"] = flags["methods"] or chosen["methods"]
+    settings["device"] = flags["device"] or chosen["device"]
+    return settings
+
+
+def parse_override(text: str) -> tuple[str, str, Any]:
+    """``train.lr=1e-3`` to section, key and YAML value."""
+    path, equals, value = text.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not equals or not dot:
+        raise UsageError(f"--set {text!r}: expected section.key=value, e.g. train.lr=1e-3")
+    if section not in SECTIONS:
+        raise UsageError(f"--set {text!r}: unknown section {section!r}{nearest(section, SECTIONS)} "
+                         f"(known: {', '.join(SECTIONS)})")  # fmt: skip
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {text!r}: {value!r} is not a YAML value") from None
+    return section, key, parsed
+
+
+def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> None:
+    """A table and the lines below it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for line in lines:
+        console.print(line, markup=False)
+
+
+def command_line() -> str:
+    """The command as typed, for the record of a table."""
+    return "python -m harness " + shlex.join(sys.argv[1:])
+
+
+def check_packages() -> None:
+    """Say so in one line when a foreign `datasets` (or `methods`) package shadows the suite's own."""
+    import datasets
+
+    if getattr(datasets, "SUITE", "") != "masked-skeleton-benchmark":
+        raise UsageError(
+            f"another package called 'datasets' ({getattr(datasets, '__file__', None)}) shadows the suite's own; "
+            "run from the suite's folder, or in an environment without that package"
+        )
+
+
+def main() -> None:
+    """Entry point: every expected failure is one line on stderr and an exit code."""
+    try:
+        check_packages()
+        code = app(standalone_mode=False)
+    except UsageError as error:
+        code = _fail(str(error), 2)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        code = _fail(error.format_message(), 2)
+    except (KeyboardInterrupt, click.Abort):
+        code = _fail("stopped; the same command continues with what is missing", 130)
+    except OSError as error:
+        code = _fail(f"{error.strerror or error}: {error.filename or 'output'}; free space or choose another --out", 2)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"error: {message}", err=True)
+    return code

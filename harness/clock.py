@@ -1,0 +1,108 @@
+"""Clocks: the timed region of training, and the ledger that accounts for a whole run's wall time."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class StepClock:
+    """Times the phases of training steps in blocks: one synchronisation per block, none per step.
+
+    On a GPU the stamps are CUDA events, read when the block ends; on a CPU they are ``time.perf_counter``.
+
+    Attributes:
+        phases: seconds per phase, all blocks added.
+        steps: seconds of every step.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.phases: dict[str, float] = defaultdict(float)
+        self.steps: list[float] = []
+        self._stamps: list[tuple[str, torch.cuda.Event | float]] = []
+
+    def start(self) -> None:
+        """Begin a block."""
+        self._synchronise()
+        self._stamps = [("", self._now())]
+
+    def mark(self, phase: str) -> None:
+        """The time since the last stamp belongs to ``phase``."""
+        self._stamps.append((phase, self._now()))
+
+    def stop(self, last_phase: str) -> None:
+        """End a block; a step ends with each stamp of ``last_phase``."""
+        self._synchronise()
+        step = 0.0
+        for (_, before), (phase, after) in zip(self._stamps, self._stamps[1:], strict=False):
+            seconds = _elapsed(before, after)
+            self.phases[phase] += seconds
+            step += seconds
+            if phase == last_phase:
+                self.steps.append(step)
+                step = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time on the clock."""
+        return sum(self.phases.values())
+
+    def _now(self) -> torch.cuda.Event | float:
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _elapsed(before: torch.cuda.Event | float, after: torch.cuda.Event | float) -> float:
+    if isinstance(before, float):
+        assert isinstance(after, float)
+        return after - before
+    return before.elapsed_time(after) / 1000.0
+
+
+class Ledger:
+    """Accounts for the wall time of a run: named phases, and what no phase claims."""
+
+    def __init__(self) -> None:
+        self.phases: dict[str, float] = defaultdict(float)
+        self._began = time.perf_counter()
+        self._ended: float | None = None
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Everything inside belongs to phase ``name``; phases do not nest."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases[name] += time.perf_counter() - began
+
+    def add(self, phases: dict[str, float]) -> None:
+        """Book times measured elsewhere (the training clock's)."""
+        for name, seconds in phases.items():
+            self.phases[name] += seconds
+
+    def close(self) -> None:
+        """Stop the wall clock."""
+        self._ended = time.perf_counter()
+
+    @property
+    def wall(self) -> float:
+        """Seconds since the ledger was opened, until it was closed."""
+        return (self._ended or time.perf_counter()) - self._began
+
+    @property
+    def untracked(self) -> float:
+        """Share of the wall time that no phase claims."""
+        return 1 - sum(self.phases.values()) / self.wall

@@ -1,0 +1,83 @@
+"""Loads a data set as a `DataSpec` asks: clips, labels, split, and the body sequences on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datasets.batches import BodySequences
+from datasets.clips import ClipSet
+from datasets.errors import DataError
+from datasets.exchange import fingerprint, read_npz
+from datasets.splits import Split, length_notes, make_labels, make_split
+from harness.errors import UsageError
+from harness.records import DataInfo
+from harness.registry import Registry
+from harness.spec import DataSpec
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """A data set, ready to train and probe on.
+
+    Attributes:
+        spec: the spec with its fingerprint and split filled in.
+        sequences: numbers of the body sequences that pre-training sees (training part, without validation).
+        bodies_per_clip: mean present bodies of those clips.
+    """
+
+    spec: DataSpec
+    clips: ClipSet
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    split: Split
+    source: BodySequences
+    sequences: Tensor
+    bodies_per_clip: float
+    notes: tuple[str, ...]
+
+    @property
+    def info(self) -> DataInfo:
+        """What a record keeps of it."""
+        return DataInfo(
+            name=self.spec.name,
+            fingerprint=self.spec.fingerprint,
+            classes=len(self.class_names),
+            train_clips=len(self.split.train),
+            validation_clips=len(self.split.validation),
+            test_clips=len(self.split.test),
+            train_sequences=len(self.sequences),
+            bodies_per_clip=self.bodies_per_clip,
+            notes=self.notes,
+        )
+
+
+def read_clips(name: str, registry: Registry) -> ClipSet:
+    """A registered data set, or an exchange file when ``name`` is a path to an ``.npz``."""
+    if name.endswith(".npz") or "/" in name:
+        return read_npz(Path(name))
+    return registry.dataset(name)()
+
+
+def load_data(spec: DataSpec, registry: Registry, device: torch.device, patch: int) -> LoadedData:
+    """Read, label, split and move to the device; every problem with the data is a one-line `UsageError`."""
+    try:
+        clips = read_clips(spec.name, registry)
+        labels, class_names = make_labels(clips, spec.label)
+        split = make_split(
+            clips, spec.split, validation=spec.validation, drop_leaks=spec.drop_leaks, labels=labels
+        )
+        spec = spec.model_copy(update={"fingerprint": fingerprint(clips)[:16], "split": split.name})
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    source = BodySequences(clips, device, center=spec.center, include_empty=spec.include_empty_bodies)
+    sequences = source.of_clips(split.train)
+    notes = (*split.notes, *length_notes(clips, patch))
+    return LoadedData(
+        spec, clips, labels, class_names, split, source, sequences, len(sequences) / len(split.train), notes
+    )

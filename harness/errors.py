@@ -1,0 +1,16 @@
+"""Errors that end a command with one line and exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(Exception):
+    """What the user asked for cannot be done; the message is one line: expected, found, next step."""
+
+
+def nearest(name: str, existing: Iterable[str]) -> str:
+    """``", did you mean 'x'?"`` for the nearest existing name, or nothing."""
+    close = difflib.get_close_matches(name, list(existing), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,246 @@
+"""The run matrix: resolve what was asked, plan it, measure speed, run what is missing, hand over the records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from harness.budget import StepCost, parse_budget
+from harness.cell import RANDOM_INIT, RAW_FLOOR, Cell, failed_record, run_cell
+from harness.data import LoadedData, load_data
+from harness.environment import Environment, describe_environment, select_device
+from harness.errors import UsageError
+from harness.measurement import BOUND, Measurement, Timing
+from harness.progress import Reporter, Stopwatch, minutes
+from harness.records import FINISHED, RecordStore, RunRecord, SpeedRecord
+from harness.registry import Registry
+from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build
+from harness.training import encoder_size
+from methods.base import Method, MethodOptions, OptionError
+from methods.encoder import SkeletonEncoder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, typed; nothing has been loaded yet."""
+
+    methods: list[MethodSpec]
+    seeds: list[int]
+    encoder: EncoderSpec
+    data: DataSpec
+    train: TrainSpec
+    probe: ProbeSpec
+    device: str
+    out: Path
+    baseline: str = ""
+    rerun: bool = False
+    speed_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method as a row: its label, its class and its completely resolved spec."""
+
+    label: str
+    method: type[Method]
+    spec: MethodSpec
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A resolved request: data in place, options complete, baseline known.
+
+    Attributes:
+        entries: the methods asked for, in order.
+        bound: the decoder-free bound, timed beside them.
+    """
+
+    request: Request
+    store: RecordStore
+    environment: Environment
+    data: LoadedData
+    entries: list[Entry]
+    bound: Entry
+    baseline: Entry
+
+    def run_spec(self, method: MethodSpec, seed: int) -> RunSpec:
+        """The run spec of a method and a seed."""
+        request = self.request
+        return RunSpec(
+            method=method, encoder=request.encoder, data=self.data.spec, train=request.train, probe=request.probe,
+            seed=seed, device=self.data.source.device.type,
+        )  # fmt: skip
+
+    def cells(self) -> list[Cell]:
+        """Controls (under settings that do not depend on the budget), then every method and seed."""
+        request, data = self.request, self.data
+        cells = [Cell(RAW_FLOOR, RunSpec(method=MethodSpec(name=RAW_FLOOR), data=data.spec, probe=request.probe))]
+        for seed in request.seeds:
+            control = self.run_spec(MethodSpec(name=RANDOM_INIT), seed)
+            cells.append(Cell(RANDOM_INIT, control.model_copy(update={"train": TrainSpec()})))
+        for entry in self.entries:
+            cells += [Cell(entry.label, self.run_spec(entry.spec, seed), entry.method) for seed in request.seeds]
+        return cells
+
+    def missing(self) -> list[Cell]:
+        """Cells without a finished record; all of them with ``--rerun``."""
+        return [cell for cell in self.cells() if self.request.rerun or not self._finished(cell)]
+
+    def _finished(self, cell: Cell) -> bool:
+        record = self.store.run(cell.spec.address)
+        return record is not None and record.status in FINISHED
+
+    def records(self) -> list[RunRecord]:
+        """Records of all cells that have one, in cell order."""
+        found = (self.store.run(cell.spec.address) for cell in self.cells())
+        return [record for record in found if record is not None]
+
+    def timing(self) -> Timing:
+        """The speed measurement of this experiment's methods and the bound."""
+        rows = [*self.entries, *(() if any(entry.spec == self.bound.spec for entry in self.entries) else (self.bound,))]
+        seed = self.request.seeds[0]
+        return Timing(
+            cells=[Cell(entry.label, self.run_spec(entry.spec, seed), entry.method) for entry in rows],
+            baseline=self.baseline.label, data=self.data, environment=self.environment,
+            seconds=self.request.speed_seconds,
+        )  # fmt: skip
+
+
+def prepare(request: Request, registry: Registry) -> Experiment:
+    """Resolve a request completely; every mistake in it is a `UsageError` here, before any work."""
+    parse_budget(request.train.budget)
+    device = select_device(request.device)
+    size = encoder_size(request.encoder)
+    for spec in request.methods:
+        method_options(registry.method(spec.name), spec)
+    store = RecordStore(request.out)
+    store.prepare()
+    data = load_data(request.data, registry, device, size.patch)
+    with torch.device("meta"):
+        encoder = SkeletonEncoder(size, data.clips.layout.joint_count)
+    entries = [make_entry(registry.method(spec.name), spec, encoder) for spec in request.methods]
+    bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
+    baseline = choose_baseline(request.baseline, entries)
+    return Experiment(request, store, describe_environment(device), data, entries, bound, baseline)
+
+
+def method_options(method: type[Method], spec: MethodSpec) -> MethodOptions:
+    """Typed options of a spec; a `UsageError` names a misspelt one and the nearest."""
+    options = build(method.Options, spec.options, f"method {spec.name}")
+    assert isinstance(options, MethodOptions)
+    return options
+
+
+def make_entry(method: type[Method], spec: MethodSpec, encoder: SkeletonEncoder) -> Entry:
+    """Resolve options for the encoder; the label shows those that differ from the defaults."""
+    try:
+        resolved = method_options(method, spec).resolved(encoder).model_dump(mode="json")
+        default = method.Options().resolved(encoder).model_dump(mode="json")
+    except OptionError as error:
+        raise UsageError(f"method {spec.name}: {error}") from None
+    changed = {key: value for key, value in resolved.items() if value != default[key]}
+    return Entry(str(MethodSpec(name=spec.name, options=changed)), method, MethodSpec(name=spec.name, options=resolved))
+
+
+def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
+    """The method that speedups are measured against: the one asked for, else skeletonmae, else the first."""
+    wanted = asked or "skeletonmae"
+    for entry in entries:
+        if wanted in (entry.label, entry.spec.name):
+            return entry
+    if asked:
+        names = ", ".join(entry.label for entry in entries)
+        raise UsageError(f"--baseline {asked!r} is not among the methods of this run ({names})")
+    return entries[0]
+
+
+def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], SpeedRecord]:
+    """Measure speed, run what is missing; the records of all cells and the speed record."""
+    todo = experiment.missing()
+    measurement = speed_of(experiment, todo, report)
+    watch = Stopwatch()
+    for number, cell in enumerate(todo, 1):
+        name = f"{cell.label}, seed {cell.spec.seed}"
+        record = run_one(experiment, cell, measurement, name, report)
+        report.line(f"[{number}/{len(todo)}] {name}: {outcome(record)} ({minutes(watch.seconds)} so far)")
+    return experiment.records(), measurement.record
+
+
+def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter) -> Measurement:
+    """The speed measurement of this experiment, stored or fresh; prints the plan before the long work."""
+    timing = experiment.timing()
+    stored = None if experiment.request.rerun else timing.stored(experiment.store)
+    if stored:
+        steps = {arm.label: arm.step_seconds for arm in stored.record.arms}
+        report.line(plan_text(experiment, todo, steps, timing.flops, probe_seconds=0.0))
+        return stored
+    timing.warm_up(report)
+    steps = {arm.label: arm.probe_seconds for arm in timing.arms}
+    report.line(plan_text(experiment, todo, steps, timing.flops, timing.probe_seconds()))
+    measurement = timing.measure(report)
+    experiment.store.write_speed(measurement.record)
+    return measurement
+
+
+def run_one(experiment: Experiment, cell: Cell, measurement: Measurement, name: str, report: Reporter) -> RunRecord:
+    """Run one cell; a method that failed before timing gets its record without another try."""
+    if cell.label in measurement.failures:
+        problem = measurement.failures[cell.label]
+        record = failed_record(cell, experiment.data, experiment.environment, problem)
+        experiment.store.write_run(record)
+        return record
+    cost = step_cost(experiment, measurement.record, cell.label) if cell.method else None
+    with report.task(name) as advance:
+        return run_cell(cell, experiment.data, experiment.store, experiment.environment, cost, advance)
+
+
+def step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCost:
+    """What a step of a method consumes, seconds from the interleaved measurement."""
+    arm = speed.arm(label)
+    if arm is None:
+        raise UsageError(f"the stored speed record has no {label}; measure again with --rerun")
+    return cost_of(experiment, arm.step_seconds, arm.step_flops)
+
+
+def cost_of(experiment: Experiment, seconds: float, flops: float) -> StepCost:
+    """A step's cost from its time and FLOPs; clips and epochs follow from the batch and the data."""
+    batch, data = experiment.request.train.batch_size, experiment.data
+    return StepCost(
+        epochs=batch / len(data.sequences), clips=batch / data.bodies_per_clip, seconds=seconds, flops=flops
+    )
+
+
+def outcome(record: RunRecord) -> str:
+    """One line about a finished cell."""
+    if record.status != "ok" or record.accuracy is None:
+        return f"{record.status}: {record.error}"
+    trained = f", {record.training.steps} steps in {minutes(record.training.seconds)}" if record.training else ""
+    return f"linear {record.accuracy.linear_test:.1%}, kNN {record.accuracy.knn_test:.1%}{trained}"
+
+
+def plan_text(
+    experiment: Experiment, todo: list[Cell], step_seconds: dict[str, float], flops: dict[str, float],
+    probe_seconds: float,
+) -> str:  # fmt: skip
+    """The matrix and the time it will take, from a few measured steps."""
+    request = experiment.request
+    budget = parse_budget(request.train.budget)
+    lines = [f"plan: {len(todo)} of {len(experiment.cells())} runs to do, budget {budget} each"]
+    total = 0.0
+    for entry in experiment.entries:
+        runs = sum(cell.label == entry.label for cell in todo)
+        if not runs or entry.label not in step_seconds:
+            continue
+        cost = cost_of(experiment, step_seconds[entry.label], flops.get(entry.label, float("nan")))
+        steps = budget.steps(cost)
+        training, probing = steps * cost.seconds, request.probe.points * probe_seconds
+        total += runs * (training + probing)
+        lines.append(
+            f"  {entry.label}: {runs} x (about {steps} steps of {cost.seconds * 1000:.0f} ms = {minutes(training)} "
+            f"+ {request.probe.points} probes = {minutes(probing)})"
+        )
+    if total:
+        lines.append(f"  about {minutes(total + request.speed_seconds)} in all, speed measurement included")
+    return "\n".join(lines)

@@ -1,0 +1,44 @@
+"""Model FLOPs of a training step, counted once on the meta device with plain attention.
+
+Convention: 2 FLOPs per multiply-add; matrix products and convolutions only, no normalisation, softmax or
+activation; *per clip* means two bodies, as the papers count (dossier 9.1). Counting with plain attention makes
+the number independent of the kernel that runs: a fused kernel's recomputation is not model work.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.spec import RunSpec
+from harness.training import build_method
+from methods.base import Method
+from methods.encoder import EncoderSize, set_attention_kernel
+
+BODIES_PER_CLIP = 2
+
+
+def step_flops(method: type[Method], spec: RunSpec, joints: int) -> float:
+    """FLOPs of one training step of ``spec.train.batch_size`` body sequences, forward and backward."""
+    built = build_method(method, spec, joints, "meta")
+    set_attention_kernel(built, fused=False)
+    x = torch.empty(spec.train.batch_size, built.encoder.grid.frames, joints, 3, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        loss, _ = built.loss(x)
+        loss.backward()
+    return float(counter.get_total_flops())
+
+
+def block_macs(tokens: int, width: int) -> int:
+    """Multiply-adds of one transformer block: ``12 N d^2 + 2 N^2 d`` (dossier 9.1)."""
+    return 12 * tokens * width**2 + 2 * tokens**2 * width
+
+
+def encoder_macs(size: EncoderSize, tokens: int) -> int:
+    """Multiply-adds of the encoder on ``tokens`` visible tokens, patch embedding included."""
+    return size.depth * block_macs(tokens, size.width) + tokens * size.patch * 3 * size.width
+
+
+def training_gflops(macs: float) -> float:
+    """GFLOPs per clip of a training step (forward and twice that backward, two bodies) from forward MACs."""
+    return macs * 2 * 3 * BODIES_PER_CLIP / 1e9

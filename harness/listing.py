@@ -1,0 +1,91 @@
+"""What `harness ls` shows, as plain rows: methods, data sets, encoders, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.records import RecordStore
+from harness.registry import Registry, source_hash
+from methods.encoder import SIZES, SkeletonEncoder
+
+NTU_JOINTS = 25
+
+Rows = list[dict[str, Any]]
+
+
+def list_methods(plugins: list[Path] | None, out: Path) -> Rows:
+    """Methods with their paper, code, deviations, choices and default options."""
+    registry = Registry(plugins)
+    return [
+        {
+            "method": name,
+            **asdict(method.about),
+            "options": method.Options().model_dump(mode="json"),
+            "source": source_hash(method),
+        }
+        for name, method in sorted(registry.methods.items())
+    ]
+
+
+def list_datasets(plugins: list[Path] | None, out: Path) -> Rows:
+    """Registered data sets; any exchange file can be given by path as well."""
+    registry = Registry(plugins)
+    return [
+        {"dataset": name, "about": (load.__doc__ or "").strip().splitlines()[0]}
+        for name, load in sorted(registry.datasets.items())
+    ]
+
+
+def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
+    """Encoder sizes; parameters and tokens at 25 joints."""
+    rows = []
+    for name, size in SIZES.items():
+        with torch.device("meta"):
+            encoder = SkeletonEncoder(size, NTU_JOINTS)
+        rows.append(
+            {"encoder": name, **asdict(size), "parameters": encoder.parameter_count, "tokens": encoder.grid.tokens}
+        )
+    return rows
+
+
+def list_runs(plugins: list[Path] | None, out: Path) -> Rows:
+    """Records of an output folder."""
+    return [
+        {
+            "run": record.address,
+            "method": record.label,
+            "seed": record.spec.seed,
+            "data": record.data.name,
+            "status": record.status,
+            "linear": record.accuracy and record.accuracy.linear_test,
+            "knn": record.accuracy and record.accuracy.knn_test,
+            "finished": record.finished.isoformat(),
+        }
+        for record in RecordStore(out).runs()
+    ]
+
+
+LISTINGS: dict[str, Callable[[list[Path] | None, Path], Rows]] = {
+    "methods": list_methods,
+    "datasets": list_datasets,
+    "encoders": list_encoders,
+    "runs": list_runs,
+}
+
+BRIEF = 60
+
+
+def plain(value: object) -> str:
+    """A value in a table's cell."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "-" if value is None else str(value)

@@ -1,0 +1,140 @@
+"""From the methods of an experiment to a `SpeedRecord`: build, warm up, interleave, compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from datasets.batches import evaluation_batches
+from harness.cell import Cell, encoder_info
+from harness.data import LoadedData
+from harness.environment import Environment
+from harness.errors import UsageError
+from harness.flops import step_flops
+from harness.progress import Reporter
+from harness.records import ArmRecord, RecordStore, SpeedRecord, now, speed_address
+from harness.registry import one_line
+from harness.speed import Arm, measure, warm_up
+from harness.stats import noise_floor, paired_ratio, verdict
+from harness.training import Trainer, build_batches, build_method
+from methods.base import Method
+
+BOUND = "encoder-only"
+SCHEDULE_STEPS = 100_000
+"""Schedule length of trainers that are only timed: their learning rate stays near the start of the warm-up."""
+WARMUP_SHARE = 60
+"""A block lasts this fraction of the measurement: short enough to alternate often, long enough to time."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A speed record, and the methods that could not be timed."""
+
+    record: SpeedRecord
+    failures: dict[str, Exception]
+
+
+@dataclass
+class Timing:
+    """A speed measurement in the making.
+
+    Attributes:
+        cells: one per method, the decoder-free bound included.
+        baseline: label of the method that ratios are formed against.
+        arms: warm trainers, filled by `warm_up`.
+        flops: model FLOPs per step by label.
+        failures: what could not be built or stepped, by label.
+    """
+
+    cells: Sequence[Cell]
+    baseline: str
+    data: LoadedData
+    environment: Environment
+    seconds: float
+    arms: list[Arm] = field(default_factory=list)
+    flops: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, Exception] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the measurement depends on; its hash is the record's address."""
+        spec = self.cells[0].spec.model_dump(mode="json", exclude={"method", "probe", "seed"})
+        spec["train"].pop("budget")
+        return {
+            **spec,
+            "methods": [str(cell.spec.method) for cell in self.cells],
+            "baseline": self.baseline,
+            "seconds": self.seconds,
+            "machine": self.environment.fingerprint,
+        }
+
+    def stored(self, store: RecordStore) -> Measurement | None:
+        """The finished measurement of the same methods on this machine, if there is one."""
+        record = store.speed(speed_address(self.spec))
+        return Measurement(record, {}) if record else None
+
+    def warm_up(self, report: Reporter) -> None:
+        """Build every method and step it until it is warm; a method that throws is left out and remembered."""
+        joints = self.data.clips.layout.joint_count
+        for cell in self.cells:
+            assert cell.method is not None
+            try:
+                self.flops[cell.label] = step_flops(cell.method, cell.spec, joints)
+                arm = Arm(cell.label, self._trainer(cell, cell.method))
+                warm_up(arm, self.seconds / WARMUP_SHARE)
+                self.arms.append(arm)
+            except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others
+                self.failures[cell.label] = problem
+                report.line(f"{cell.label} failed before timing: {one_line(problem)}")
+        if self.baseline in self.failures:
+            problem = self.failures[self.baseline]
+            raise UsageError(f"the baseline {self.baseline} fails ({one_line(problem)}); choose another --baseline")
+
+    def probe_seconds(self) -> float:
+        """Expected time of one evaluation: the encoder on all tokens of all body sequences, from one batch."""
+        encoder, source = self._baseline_arm().trainer.method.encoder, self.data.source
+        began = time.perf_counter()
+        with torch.inference_mode():
+            numbers, x = next(evaluation_batches(source, 64, encoder.grid.frames))
+            encoder(x).sum().item()
+        return (time.perf_counter() - began) * len(source) / len(numbers)
+
+    def measure(self, report: Reporter) -> Measurement:
+        """Interleave all warm arms and compare each with the baseline."""
+        started, baseline = now(), self._baseline_arm()
+        with report.task("measuring speed, methods interleaved") as advance:
+            again = measure(self.arms, baseline, seconds=self.seconds, progress=advance)
+        same = paired_ratio(again, baseline.blocks)
+        floor = noise_floor(same)
+        record = SpeedRecord(
+            address=speed_address(self.spec), spec=self.spec, baseline=self.baseline,
+            batch_size=baseline.trainer.train.batch_size, bodies_per_clip=self.data.bodies_per_clip,
+            arms=[self._record(arm, baseline, floor) for arm in self.arms], same=same, floor=floor,
+            encoder=encoder_info(baseline.trainer.method.encoder), environment=self.environment,
+            started=started, finished=now(),
+        )  # fmt: skip
+        return Measurement(record, self.failures)
+
+    def _baseline_arm(self) -> Arm:
+        return next(arm for arm in self.arms if arm.label == self.baseline)
+
+    def _trainer(self, cell: Cell, method: type[Method]) -> Trainer:
+        built = build_method(method, cell.spec, self.data.clips.layout.joint_count, self.data.source.device)
+        batches = build_batches(self.data.source, self.data.sequences, cell.spec, built.encoder.grid.frames)
+        return Trainer(built, batches, cell.spec.train, SCHEDULE_STEPS)
+
+    def _record(self, arm: Arm, baseline: Arm, floor: float) -> ArmRecord:
+        ratio = paired_ratio(baseline.blocks, arm.blocks)
+        about = arm.trainer.method.about
+        clips = arm.trainer.train.batch_size / self.data.bodies_per_clip
+        return ArmRecord(
+            label=arm.label, step_seconds=arm.step_seconds, clips_per_second=clips / arm.step_seconds,
+            blocks=arm.blocks, steps_per_block=arm.block, phases=arm.phases, warmup_seconds=arm.warmup_seconds,
+            step_flops=self.flops[arm.label], flop_ratio=self.flops[baseline.label] / self.flops[arm.label],
+            peak_bytes=arm.peak_bytes, division=about.division, control=about.control, ratio=ratio,
+            verdict=verdict(ratio, floor),
+        )  # fmt: skip

@@ -1,0 +1,285 @@
+"""Records: one JSON file per run and per speed measurement, the truth that every table derives from.
+
+A record is written atomically, so a file that exists is complete. Layout of an output folder::
+
+    runs/<address>/record.json              a RunRecord
+    runs/<address>/encoder.safetensors      the evaluated encoder's weights
+    runs/<address>/speed.json               a SpeedRecord (its own address)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import save
+from torch import nn
+
+from harness.environment import Environment
+from harness.errors import UsageError
+from harness.probes import Accuracy
+from harness.spec import RunSpec, digest
+from harness.stats import Ratio, Verdict
+
+SCHEMA = 1
+Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
+FINISHED: tuple[Status, ...] = ("ok", "diverged")
+
+
+class Part(BaseModel):
+    """Base of all parts of a record."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class MethodInfo(Part):
+    """What ran: the method's own words about itself, and a hash of its source file."""
+
+    title: str
+    paper: str
+    code: str
+    deviations: tuple[str, ...]
+    choices: tuple[str, ...]
+    division: Literal["closed", "open"]
+    control: bool
+    source: str
+
+
+class EncoderInfo(Part):
+    """The shared encoder."""
+
+    architecture: str
+    parameters: int
+    tokens: int
+
+
+class DataInfo(Part):
+    """The data as used: counts after the split, and what is worth saying about it."""
+
+    name: str
+    fingerprint: str
+    classes: int
+    train_clips: int
+    validation_clips: int
+    test_clips: int
+    train_sequences: int
+    bodies_per_clip: float
+    notes: tuple[str, ...]
+
+
+class Training(Part):
+    """What the training loop did; `seconds` is time on the training clock."""
+
+    steps: int
+    clips_seen: float
+    seconds: float
+    step_seconds: float
+    flops: float
+    losses: list[dict[str, float]]
+
+
+class Point(Part):
+    """One evaluation during training: how much was spent until then, and what the probes said."""
+
+    step: int
+    clips_seen: float
+    seconds: float
+    accuracy: Accuracy
+    diagnosis: dict[str, float] = {}
+
+
+class RunRecord(Part):
+    """One run: a method, or a control, on one seed."""
+
+    schema_version: int = SCHEMA
+    kind: Literal["run"] = "run"
+    address: str
+    label: str
+    status: Status
+    error: str = ""
+    traceback: str = ""
+    spec: RunSpec
+    method: MethodInfo
+    encoder: EncoderInfo | None = None
+    data: DataInfo
+    environment: Environment
+    training: Training | None = None
+    phases: dict[str, float] = {}
+    wall_seconds: float = 0.0
+    untracked: float = 0.0
+    curve: list[Point] = []
+    accuracy: Accuracy | None = None
+    warnings: tuple[str, ...] = ()
+    started: datetime
+    finished: datetime
+
+
+class ArmRecord(Part):
+    """One method's side of a speed measurement; `ratio` is against the baseline, above 1 is faster."""
+
+    label: str
+    step_seconds: float
+    clips_per_second: float
+    blocks: list[float]
+    steps_per_block: int
+    phases: dict[str, float]
+    warmup_seconds: float
+    step_flops: float
+    flop_ratio: float
+    peak_bytes: int | None
+    division: Literal["closed", "open"]
+    control: bool
+    ratio: Ratio
+    verdict: Verdict
+
+
+class SpeedRecord(Part):
+    """An interleaved speed measurement of several methods."""
+
+    schema_version: int = SCHEMA
+    kind: Literal["speed"] = "speed"
+    address: str
+    spec: dict[str, Any]
+    baseline: str
+    batch_size: int
+    bodies_per_clip: float
+    arms: list[ArmRecord]
+    same: Ratio
+    floor: float
+    encoder: EncoderInfo
+    environment: Environment
+    started: datetime
+    finished: datetime
+
+    def arm(self, label: str) -> ArmRecord | None:
+        """The arm with that label, if it was measured."""
+        return next((arm for arm in self.arms if arm.label == label), None)
+
+
+Record = TypeVar("Record", RunRecord, SpeedRecord)
+
+
+def now() -> datetime:
+    """The time, in UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class RecordStore:
+    """The output folder.
+
+    Args:
+        root: created when missing; a `UsageError` says when it cannot be written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def prepare(self) -> None:
+        """Create the folder, prove that it can be written, and clear what killed processes left behind."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / temporary_name("probe")
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise UsageError(
+                f"output folder {self.root} cannot be written ({error.strerror}); choose another with --out"
+            ) from None
+        remove_leftovers(self.root)
+
+    def folder(self, address: str) -> Path:
+        """Where everything of one address lies."""
+        return self.root / address
+
+    def run(self, address: str) -> RunRecord | None:
+        """The run record of an address; None when absent. A damaged file is a `UsageError`."""
+        return self._read(self.folder(address) / "record.json", RunRecord)
+
+    def speed(self, address: str) -> SpeedRecord | None:
+        """The speed record of an address, or None."""
+        return self._read(self.folder(address) / "speed.json", SpeedRecord)
+
+    def runs(self) -> Iterator[RunRecord]:
+        """All run records, sorted by address."""
+        for path in sorted(self.root.glob("*/record.json")):
+            record = self._read(path, RunRecord)
+            if record:
+                yield record
+
+    def write_run(self, record: RunRecord) -> None:
+        """Write a run record atomically."""
+        write_atomically(self.folder(record.address) / "record.json", _json(record))
+
+    def write_speed(self, record: SpeedRecord) -> None:
+        """Write a speed record atomically."""
+        write_atomically(self.folder(record.address) / "speed.json", _json(record))
+
+    def write_encoder(self, address: str, encoder: nn.Module) -> None:
+        """Write encoder weights as safetensors, atomically."""
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+        write_atomically(self.folder(address) / "encoder.safetensors", save(weights))
+
+    @staticmethod
+    def _read(path: Path, model: type[Record]) -> Record | None:
+        if not path.exists():
+            return None
+        try:
+            return model.model_validate_json(path.read_bytes())
+        except (ValidationError, OSError) as error:
+            first = str(error).splitlines()[0]
+            raise UsageError(f"record {path} cannot be read ({first}); remove it to run again") from None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is either complete or absent, even through a crash or a full disk."""
+    temporary = path.parent / temporary_name(path.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()  # only when this left it empty
+        raise
+
+
+def temporary_name(name: str) -> str:
+    """A hidden name that tells which process is writing."""
+    return f".{name}.{os.getpid()}.tmp"
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove temporary files of processes that are gone; nothing else is touched."""
+    for path in [*root.glob(".*.tmp"), *root.glob("*/.*.tmp")]:
+        owner = re.fullmatch(r"\..*\.(\d+)\.tmp", path.name)
+        if owner and not _alive(int(owner[1])):
+            path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _json(record: BaseModel) -> bytes:
+    return (record.model_dump_json(indent=1) + "\n").encode()
+
+
+def speed_address(spec: dict[str, Any]) -> str:
+    """Address of a speed measurement."""
+    return f"speed-{digest(spec)}"

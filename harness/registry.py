@@ -1,0 +1,146 @@
+"""Finds methods and data sets: built-in files, entry points of installed packages, and ``--plugin file.py``.
+
+Names come from file names (``encoder_only.py`` is ``encoder-only``), from entry-point names, or from a class's
+own ``name``. A plugin that cannot be loaded is an error with its reason; an unknown name lists what exists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+import datasets
+import methods
+from datasets.clips import ClipSet
+from harness.errors import UsageError, nearest
+from methods.base import Method
+
+METHOD_GROUP = "masked_skeleton.methods"
+DATASET_GROUP = "masked_skeleton.datasets"
+
+T = TypeVar("T")
+
+
+class Registry:
+    """All methods and data sets known to this process.
+
+    Attributes:
+        methods: name -> method class.
+        datasets: name -> function without required arguments that returns a `ClipSet`.
+        failures: what could not be loaded -> one-line reason.
+    """
+
+    def __init__(self, plugins: list[Path] | None = None) -> None:
+        self.methods: dict[str, type[Method]] = {}
+        self.datasets: dict[str, Callable[[], ClipSet]] = {}
+        self.failures: dict[str, str] = {}
+        for module in _modules_of(methods):
+            self._add_methods(module)
+        for module in _modules_of(datasets):
+            self._add_dataset(module)
+        self._add_entry_points()
+        for path in plugins or []:
+            self._add_plugin(path)
+
+    def method(self, name: str) -> type[Method]:
+        """The method class of that name, or a `UsageError` that lists what exists."""
+        return self._find(name, self.methods, "method")
+
+    def dataset(self, name: str) -> Callable[[], ClipSet]:
+        """The loader of that data set, or a `UsageError` that lists what exists."""
+        return self._find(name, self.datasets, "data set")
+
+    def _find(self, name: str, known: dict[str, T], kind: str) -> T:
+        if name in known:
+            return known[name]
+        reasons = "".join(f"; {what} did not load: {why}" for what, why in self.failures.items())
+        names = ", ".join(sorted(known))
+        raise UsageError(f"unknown {kind} {name!r}{nearest(name, known)} (known: {names}){reasons}")
+
+    def _add_methods(self, module: ModuleType) -> int:
+        classes = [
+            item for item in vars(module).values()
+            if inspect.isclass(item) and issubclass(item, Method) and item.__module__ == module.__name__
+            and item is not Method and hasattr(item, "about")
+        ]  # fmt: skip
+        for item in classes:
+            self._add_method(item.name or module.__name__.rpartition(".")[2].replace("_", "-"), item)
+        return len(classes)
+
+    def _add_method(self, name: str, method: type[Method]) -> None:
+        if name in self.methods:
+            other = self.methods[name]
+            raise UsageError(
+                f"two methods are called {name!r}: {other.__module__}.{other.__qualname__} and "
+                f"{method.__module__}.{method.__qualname__}; give one of them another `name`"
+            )
+        self.methods[name] = method
+
+    def _add_dataset(self, module: ModuleType) -> None:
+        load = getattr(module, "load", None)
+        if inspect.isfunction(load) and load.__module__ == module.__name__:
+            self.datasets[module.__name__.rpartition(".")[2].replace("_", "-")] = load
+
+    def _add_entry_points(self) -> None:
+        for group, known in ((METHOD_GROUP, self.methods), (DATASET_GROUP, self.datasets)):
+            for point in entry_points(group=group):
+                try:
+                    known[point.name] = point.load()  # type: ignore[index]
+                except Exception as error:  # noqa: BLE001 - a foreign package may fail in any way; the reason is kept
+                    self.failures[f"entry point {point.name!r}"] = one_line(error)
+
+    def _add_plugin(self, path: Path) -> None:
+        module = load_plugin(path)
+        if not self._add_methods(module):
+            raise UsageError(
+                f"plugin {path}: no method found; it must define a subclass of methods.base.Method with `about`"
+            )
+
+
+def load_plugin(path: Path) -> ModuleType:
+    """Import a plugin file; whatever goes wrong is a one-line `UsageError` with the file and line."""
+    if not path.is_file():
+        raise UsageError(f"plugin {path}: no such file")
+    name = path.stem
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(path.resolve()):
+        raise UsageError(f"plugin {path}: a module called {name!r} is already loaded; rename the file")
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise UsageError(f"plugin {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"plugin {path} did not load: {one_line(error)}") from error
+    return module
+
+
+def source_hash(method: type[Method]) -> str:
+    """Hash of the file that defines a method, so that a record shows which text ran."""
+    path = inspect.getsourcefile(method)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] if path else ""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line, with the innermost file and line it came from."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+
+
+def _modules_of(package: ModuleType) -> list[ModuleType]:
+    names = [info.name for info in pkgutil.iter_modules(package.__path__)]
+    return [importlib.import_module(f"{package.__name__}.{name}") for name in sorted(names)]

@@ -1,0 +1,1 @@
+"""Tables from records. Nothing here imports the training loop: what a table says, a record says."""

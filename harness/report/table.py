@@ -1,0 +1,166 @@
+"""The one table of a run: accuracy of methods and controls beside their speed, with what it takes to believe it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from harness.records import ArmRecord, RunRecord, SpeedRecord
+from harness.stats import inside_floor
+
+COLUMNS = (
+    "method", "linear", "vs random", "kNN-1", "best point", "clips seen", "train s", "clips/s", "speedup [95 %]",
+    "by FLOPs", "GFLOP/clip", "peak MB", "verdict",
+)  # fmt: skip
+EMPTY = "-"
+BODIES_PER_CLIP = 2
+
+
+def build_table(records: Sequence[RunRecord], speed: SpeedRecord) -> pd.DataFrame:
+    """One row per method, then the controls, then the decoder-free bound; every cell a string."""
+    random = _mean(_linear(_of(records, "random-init")))
+    labels = list(dict.fromkeys(record.label for record in records if not _is_control(record)))
+    rows = [_row(label, _of(records, label), speed, random) for label in labels]
+    rows += [_row(label, _of(records, label), speed, None) for label in ("random-init", "raw-pca")]
+    rows += [_row(arm.label, [], speed, None) for arm in speed.arms if arm.label not in labels]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
+    """What stands below the table: data, conditions, definitions, warnings."""
+    first, environment = records[0], speed.environment
+    data = first.data
+    seeds = sorted({record.spec.seed for record in records if record.spec.method.name != "raw-pca"})
+    versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
+    lines = [
+        f"data: {data.name} ({data.fingerprint}), split {first.spec.data.split}, {data.classes} classes, clips "
+        f"{data.train_clips} train + {data.validation_clips} validation / {data.test_clips} test (n of every accuracy)",
+        *(f"data: {note}" for note in data.notes),
+        f"encoder: {_encoder(records, speed)}; seeds {', '.join(map(str, seeds))}; {_training(records)}",
+        f"speed: batch {speed.batch_size} body sequences, {speed.same.pairs} interleaved rounds, speedup = clips/s over "
+        f"{speed.baseline}; same against same {speed.same.value:.3f} [{speed.same.low:.3f}, {speed.same.high:.3f}], "
+        f"noise floor {speed.floor:.3f}",
+        *_bound(speed),
+        *_above_flops(speed),
+        "linear, kNN-1: % of test clips on frozen features, regularisation chosen on subject-disjoint validation; "
+        "best point: best test figure over evaluations (the papers' habit, never used to select)",
+        "peak MB: memory of one training step with weights and optimiser state; GFLOP/clip: forward and backward, "
+        "two bodies",
+        *_warnings(records),
+        f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, "
+        f"{environment.threads} threads; {versions}; commit {environment.commit}; {speed.finished:%Y-%m-%d %H:%M} UTC",
+    ]
+    return lines
+
+
+def to_markdown(table: pd.DataFrame, lines: Iterable[str], command: str) -> str:
+    """The table, its notes and the command that made it, as Markdown."""
+    header = "| " + " | ".join(table.columns) + " |"
+    rule = "|" + "---|" * len(table.columns)
+    rows = ["| " + " | ".join(row) + " |" for row in table.itertuples(index=False)]
+    return "\n".join([f"    {command}", "", header, rule, *rows, "", *(f"- {line}" for line in lines), ""])
+
+
+def _row(label: str, records: list[RunRecord], speed: SpeedRecord, random: float | None) -> list[str]:
+    arm, ok = speed.arm(label), [record for record in records if record.status == "ok"]
+    linear = _mean(_linear(ok))
+    status = ", ".join(sorted({record.status for record in records if record.status != "ok"}))
+    return [
+        label,
+        _percent(_linear(ok)),
+        EMPTY if linear is None or random is None else f"{100 * (linear - random):+.1f}",
+        _percent([record.accuracy.knn_test for record in ok if record.accuracy]),
+        _percent([max(p.accuracy.linear_test for p in record.curve) for record in ok if record.curve]),
+        _number([record.training.clips_seen for record in ok if record.training]),
+        _number([record.training.seconds for record in ok if record.training]),
+        *_speed_cells(arm, speed),
+        status or (EMPTY if arm is None or label == speed.baseline else arm.verdict),
+    ]
+
+
+def _speed_cells(arm: ArmRecord | None, speed: SpeedRecord) -> list[str]:
+    if arm is None:
+        return [EMPTY] * 5
+    gflops = arm.step_flops / speed.batch_size * BODIES_PER_CLIP / 1e9
+    return [
+        f"{arm.clips_per_second:.0f}" if arm.clips_per_second >= 10 else f"{arm.clips_per_second:.2f}",
+        _speedup(arm, speed),
+        f"{arm.flop_ratio:.2f}x",
+        f"{gflops:.3g}",
+        EMPTY if arm.peak_bytes is None else f"{arm.peak_bytes / 1e6:.0f}",
+    ]
+
+
+def _speedup(arm: ArmRecord, speed: SpeedRecord) -> str:
+    if arm.label == speed.baseline:
+        return "1 (baseline)"
+    if arm.division == "open":
+        return "open division"
+    if inside_floor(arm.ratio, speed.floor):
+        return "within noise"
+    return f"{arm.ratio.value:.2f}x [{arm.ratio.low:.2f}, {arm.ratio.high:.2f}]"
+
+
+def _bound(speed: SpeedRecord) -> list[str]:
+    arm = speed.arm("encoder-only")
+    if arm is None:
+        return []
+    return [
+        f"decoder-free bound: encoder alone {arm.flop_ratio:.2f}x by FLOPs, {arm.ratio.value:.2f}x "
+        f"[{arm.ratio.low:.2f}, {arm.ratio.high:.2f}] measured; no method with this encoder and mask can beat it"
+    ]
+
+
+def _above_flops(speed: SpeedRecord) -> list[str]:
+    above = [arm for arm in speed.arms if arm.ratio.low > 1.25 * arm.flop_ratio and not arm.control]
+    return [
+        f"explain: {arm.label} measures {arm.ratio.value:.2f}x where FLOPs predict {arm.flop_ratio:.2f}x; the rest is "
+        "not saved arithmetic (memory traffic, kernel, overheads)"
+        for arm in above
+    ]
+
+
+def _warnings(records: Sequence[RunRecord]) -> list[str]:
+    lines = [f"warning: {r.label}, seed {r.spec.seed}: {text}" for r in records for text in r.warnings]
+    lines += [f"{r.status}: {r.label}, seed {r.spec.seed}: {r.error}" for r in records if r.status != "ok"]
+    untracked = max((record.untracked for record in records if record.training), default=0.0)
+    return [*lines, f"untracked wall time: at most {untracked:.1%} of a run"]
+
+
+def _encoder(records: Sequence[RunRecord], speed: SpeedRecord) -> str:
+    size = records[-1].spec.encoder.size
+    return f"{size}, {speed.encoder.parameters:,} parameters, {speed.encoder.tokens} tokens ({speed.encoder.architecture})"
+
+
+def _training(records: Sequence[RunRecord]) -> str:
+    train = records[-1].spec.train
+    return f"budget {train.budget}, lr {train.lr:g}, {train.precision}"
+
+
+def _of(records: Sequence[RunRecord], label: str) -> list[RunRecord]:
+    return [record for record in records if record.label == label]
+
+
+def _is_control(record: RunRecord) -> bool:
+    return record.label in ("random-init", "raw-pca")
+
+
+def _linear(records: Iterable[RunRecord]) -> list[float]:
+    return [record.accuracy.linear_test for record in records if record.accuracy]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.mean(values) if values else None
+
+
+def _percent(values: Sequence[float]) -> str:
+    if not values:
+        return EMPTY
+    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{spread}"
+
+
+def _number(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):,.0f}" if values else EMPTY

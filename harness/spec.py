@@ -1,0 +1,191 @@
+"""`RunSpec`: everything that defines a run, typed and complete before any work starts; its hash is the address."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import UsageError, nearest
+
+
+class Section(BaseModel):
+    """Base of all parts of a spec: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MethodSpec(Section):
+    """A method and its options (after `resolve`, every option with its value)."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+    def __str__(self) -> str:
+        options = ",".join(f"{key}={_plain(value)}" for key, value in self.options.items())
+        return f"{self.name}:{options}" if options else self.name
+
+
+class EncoderSpec(Section):
+    """Encoder size by name, each number of it open to override."""
+
+    size: str = "tiny"
+    depth: int | None = Field(default=None, ge=1)
+    width: int | None = Field(default=None, ge=1)
+    heads: int | None = Field(default=None, ge=1)
+    frames: int | None = Field(default=None, ge=1)
+    patch: int | None = Field(default=None, ge=1)
+
+
+class DataSpec(Section):
+    """Which clips, labels and split, and how clips become batches.
+
+    `name` is a registered data set or a path; `fingerprint` is filled in when the data is read.
+    """
+
+    name: str = "synthetic"
+    split: str = ""
+    label: str = "label"
+    validation: float = Field(default=0.2, ge=0, lt=1)
+    drop_leaks: bool = False
+    center: bool = True
+    include_empty_bodies: bool = False
+    crop: tuple[float, float] = (0.5, 1.0)
+    min_crop: int = Field(default=64, ge=1)
+    rotation: float = Field(default=0.3, ge=0)
+    fingerprint: str = ""
+
+
+class TrainSpec(Section):
+    """Budget, optimiser, schedule and precision, held equal for every method of a run.
+
+    The optimiser is AdamW; the schedule a linear warm-up over `warmup` of the budget, then a half cosine from `lr`
+    to `lr * final_lr` (MAMP: dossier 1.6).
+    """
+
+    budget: str = "60s"
+    batch_size: int = Field(default=64, ge=2)
+    lr: float = Field(default=1e-3, gt=0)
+    final_lr: float = Field(default=0.5, ge=0, le=1)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    weight_decay: float = Field(default=0.05, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip_gradient: float | None = Field(default=None, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    fused_attention: bool = True
+    fused_optimizer: bool = True
+    compile: bool = False
+
+
+class ProbeSpec(Section):
+    """Frozen-feature probes: when during training, and how."""
+
+    points: int = Field(default=3, ge=1)
+    regularisation: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)
+    neighbours: int = Field(default=1, ge=1)
+
+
+class RunSpec(Section):
+    """One cell of the matrix: one method, one seed."""
+
+    method: MethodSpec
+    encoder: EncoderSpec = EncoderSpec()
+    data: DataSpec = DataSpec()
+    train: TrainSpec = TrainSpec()
+    probe: ProbeSpec = ProbeSpec()
+    seed: int = Field(default=0, ge=0)
+    device: str = "cpu"
+
+    @property
+    def address(self) -> str:
+        """Stable name of the run: method name and a hash of the whole spec."""
+        return f"{self.method.name}-s{self.seed}-{digest(self.model_dump(mode='json'))}"
+
+    @property
+    def held_equal(self) -> str:
+        """Hash of everything but the method and the seed: rows of one table share it."""
+        return digest(self.model_dump(mode="json", exclude={"method", "seed"}))
+
+
+def digest(value: object) -> str:
+    """12 hex digits of the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def parse_methods(text: str) -> list[MethodSpec]:
+    """``gfp:lambda_pred=5,cov_weight=1,skeletonmae`` to method specs.
+
+    A piece with ``=`` and no ``:`` continues the options of the method before it.
+    """
+    specs: list[MethodSpec] = []
+    for piece in filter(None, (part.strip() for part in text.split(","))):
+        name, _, option = piece.partition(":")
+        if not option and "=" in name:
+            if not specs:
+                raise UsageError(f"--methods {text!r}: an option stands before any method; write name:option=value")
+            name, option = specs[-1].name, piece
+            options = specs.pop().options
+        else:
+            options = {}
+        specs.append(MethodSpec(name=name.strip(), options={**options, **_parse_option(option, text)}))
+    if not specs:
+        raise UsageError("--methods: expected at least one method, e.g. --methods gfp,skeletonmae")
+    return list({str(spec): spec for spec in specs}.values())
+
+
+def _parse_option(option: str, text: str) -> dict[str, str]:
+    if not option:
+        return {}
+    key, equals, value = option.partition("=")
+    if not equals or not key.strip() or not value.strip():
+        raise UsageError(f"--methods {text!r}: expected option=value, found {option!r}")
+    return {key.strip(): value.strip()}
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``0-2,7`` to ``[0, 1, 2, 7]``."""
+    seeds: list[int] = []
+    for piece in text.split(","):
+        first, dash, last = piece.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise UsageError(f"--seeds {text!r}: expected numbers and ranges such as 0 or 0-2,7")
+        seeds.extend(range(int(first), int(last or first) + 1))
+    if not seeds:
+        raise UsageError(f"--seeds {text!r}: an empty range")
+    return list(dict.fromkeys(seeds))
+
+
+def build(model: type[Section], values: dict[str, Any], where: str) -> Any:
+    """Validate ``values`` as ``model``; every problem becomes a one-line `UsageError` with the nearest name."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {validation_message(error, model)}") from None
+
+
+def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem of a validation error in one line."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        names = _fields_at(model, path[:-1])
+        return f"unknown option {'.'.join(path)!r}{nearest(path[-1], names)} (options: {', '.join(names)})"
+    return f"{'.'.join(path)}: {first['msg']}, found {first['input']!r}"
+
+
+def _fields_at(model: type[BaseModel], path: Iterable[str]) -> list[str]:
+    for part in path:
+        inner = model.model_fields[part].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return "/".join(map(_plain, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,53 @@
+"""Statistics of speed: paired log ratios, t intervals, the noise floor and the verdict (design, section 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel
+from scipy import stats
+
+Verdict = Literal["supported", "not supported", "not measurable here"]
+
+MEASURABLE_FLOOR = 1.25
+"""A same-against-same ratio this far from 1 means that the machine is too noisy for a verdict."""
+
+
+class Ratio(BaseModel):
+    """A ratio with its 95 % interval and the number of pairs behind it."""
+
+    value: float
+    low: float
+    high: float
+    pairs: int
+
+
+def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
+    """``exp(mean(log(numerator / denominator)))`` over pairs, with a t interval on the logs; at least 2 pairs."""
+    logs = np.log(np.asarray(numerator) / np.asarray(denominator))
+    pairs = len(logs)
+    if pairs < 2:
+        raise ValueError("a ratio needs at least 2 pairs")
+    mean, error = float(logs.mean()), float(logs.std(ddof=1)) / math.sqrt(pairs)
+    half = float(stats.t.ppf(0.975, pairs - 1)) * error
+    return Ratio(value=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half), pairs=pairs)
+
+
+def noise_floor(same: Ratio) -> float:
+    """The factor inside which a ratio means nothing: the farther end of the same-against-same interval."""
+    return max(same.high, 1 / same.low)
+
+
+def verdict(ratio: Ratio, floor: float) -> Verdict:
+    """Is "trains faster" supported: the whole interval above 1 and above the floor, on a quiet enough machine?"""
+    if floor > MEASURABLE_FLOOR:
+        return "supported" if ratio.low > floor**2 else "not measurable here"
+    return "supported" if ratio.low > floor else "not supported"
+
+
+def inside_floor(ratio: Ratio, floor: float) -> bool:
+    """True when the interval touches the band of the noise floor: then no speedup is printed."""
+    return ratio.low <= floor and ratio.high >= 1 / floor

@@ -1,0 +1,157 @@
+"""The training loop: AdamW, warm-up and cosine, and one small timed region.
+
+On the clock: data, forward (mask, encode, predict, target, loss), backward, optimiser, what follows a step.
+Off the clock: everything else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from datasets.batches import Augmentation, BodySequences, TrainingBatches
+from harness.clock import StepClock
+from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec
+from harness.errors import UsageError, nearest
+from methods.base import Method
+from methods.encoder import SIZES, EncoderSize, SkeletonEncoder, set_attention_kernel
+
+LAST_PHASE = "after_step"
+
+
+class Diverged(RuntimeError):
+    """The loss is not a finite number any more."""
+
+
+def encoder_size(spec: EncoderSpec) -> EncoderSize:
+    """Named size with the spec's overrides; `UsageError` for unknown names and impossible numbers."""
+    if spec.size not in SIZES:
+        raise UsageError(f"unknown encoder {spec.size!r}{nearest(spec.size, SIZES)} (known: {', '.join(SIZES)})")
+    values = {**vars(SIZES[spec.size]), **spec.model_dump(exclude={"size"}, exclude_none=True)}
+    size = EncoderSize(**values)
+    if size.frames % size.patch:
+        raise UsageError(f"encoder: {size.frames} frames are not a multiple of the patch of {size.patch} frames")
+    if size.width % size.heads:
+        raise UsageError(f"encoder: width {size.width} is not a multiple of {size.heads} heads")
+    return size
+
+
+def build_method(
+    method: type[Method], spec: RunSpec, joints: int, device: torch.device | str
+) -> Method:
+    """A method on a fresh encoder, both initialised from the spec's seed.
+
+    The encoder is built first, so that every method of one seed starts from the same encoder weights.
+    """
+    torch.manual_seed(spec.seed)
+    with torch.device(device):
+        encoder = SkeletonEncoder(encoder_size(spec.encoder), joints)
+        built = method(encoder, method.Options.model_validate(spec.method.options))
+    set_attention_kernel(built, fused=spec.train.fused_attention)
+    return built
+
+
+def build_batches(source: BodySequences, sequences: Tensor, spec: RunSpec, frames: int) -> TrainingBatches:
+    """The training batches of a spec; every method of one seed sees the same ones."""
+    return TrainingBatches(
+        source, sequences, size=spec.train.batch_size, frames=frames, augmentation=augmentation(spec.data),
+        seed=spec.seed,
+    )  # fmt: skip
+
+
+def augmentation(data: DataSpec) -> Augmentation:
+    """The spec's crop and rotation."""
+    return Augmentation(crop=data.crop, min_crop=data.min_crop, rotation=data.rotation)
+
+
+def build_optimizer(method: Method, train: TrainSpec) -> torch.optim.Optimizer:
+    """AdamW; biases and other 1-D parameters are not decayed (MAMP, dossier 1.6)."""
+    return create_optimizer_v2(
+        method, opt="adamw", lr=train.lr, weight_decay=train.weight_decay, betas=train.betas,
+        fused=train.fused_optimizer,
+    )  # fmt: skip
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec, steps: int) -> CosineLRScheduler:
+    """Linear warm-up from 0, then a half cosine to ``lr * final_lr``, refitted to ``steps``."""
+    warmup = round(train.warmup * steps)
+    return CosineLRScheduler(
+        optimizer, t_initial=max(1, steps - warmup), lr_min=train.lr * train.final_lr, warmup_t=warmup,
+        warmup_lr_init=0.0, warmup_prefix=True, t_in_epochs=False,
+    )  # fmt: skip
+
+
+class Trainer:
+    """One method, its optimiser, its schedule and its batches.
+
+    Args:
+        method: on its device.
+        batches: endless training batches.
+        train: how to train.
+        steps: length of the schedule.
+
+    Attributes:
+        done: optimiser steps taken.
+    """
+
+    def __init__(self, method: Method, batches: TrainingBatches, train: TrainSpec, steps: int) -> None:
+        self.method, self.batches, self.train, self.steps = method, batches, train, steps
+        self.device = batches.source.device
+        self.optimizer = build_optimizer(method, train)
+        self.schedule = build_schedule(self.optimizer, train, steps)
+        self.loss: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]] = method.loss
+        if train.compile:
+            self.loss = torch.compile(method.loss)
+        self.done = 0
+        method.train()
+
+    def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
+        """Train ``steps`` steps on the clock; mean loss and named parts of the block. Raises `Diverged`."""
+        totals: dict[str, Tensor | float] = {}
+        clock.start()
+        for _ in range(steps):
+            x = self.batches.next()
+            clock.mark("data")
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
+                loss, parts = self.loss(x)
+            clock.mark("forward")
+            loss.backward()
+            clock.mark("backward")
+            self._update()
+            clock.mark("optimizer")
+            self.method.after_step(self.done / self.steps)
+            for name, part in {"loss": loss.detach(), **parts}.items():
+                totals[name] = totals.get(name, 0.0) + part
+            clock.mark(LAST_PHASE)
+        clock.stop(LAST_PHASE)
+        means = {name: float(total) / steps for name, total in totals.items()}
+        if not math.isfinite(means["loss"]):
+            raise Diverged(f"loss is {means['loss']} after {self.done} steps; lower --set train.lr={self.train.lr}")
+        return means
+
+    def warm_up(self) -> None:
+        """Run one step's forward and backward off the clock (compilation, allocation) and forget all about it."""
+        generator = self.batches.generator
+        kept, queue = generator.get_state(), self.batches.queue
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
+                loss, _ = self.loss(self.batches.next())
+            loss.backward()
+        self.optimizer.zero_grad(set_to_none=True)
+        generator.set_state(kept)
+        self.batches.queue = queue
+
+    def _update(self) -> None:
+        if self.train.clip_gradient is not None:
+            clip_grad_norm_(self.method.parameters(), self.train.clip_gradient)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+        self.schedule.step_update(self.done)

@@ -1,0 +1,139 @@
+"""The shared encoder: MAMP's joint-wise transformer (arXiv 2308.07092; dossier 1.2) built from timm blocks.
+
+The harness builds it, hands the same one to every method, and checks `SkeletonEncoder.architecture` afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from methods.tokens import CHANNELS, TokenGrid, patchify, take
+
+
+@dataclass(frozen=True)
+class EncoderSize:
+    """Depth and width of an encoder and the token grid that it reads.
+
+    Attributes:
+        depth: transformer blocks.
+        width: token width D.
+        heads: attention heads.
+        frames: T, frames after the time resize.
+        patch: frames per token.
+    """
+
+    depth: int
+    width: int
+    heads: int
+    frames: int
+    patch: int
+
+
+SIZES = {
+    "base": EncoderSize(depth=8, width=256, heads=8, frames=120, patch=4),
+    "small": EncoderSize(depth=6, width=128, heads=4, frames=120, patch=4),
+    "tiny": EncoderSize(depth=4, width=64, heads=4, frames=72, patch=4),
+}
+
+
+def transformer_blocks(depth: int, width: int, heads: int) -> nn.ModuleList:
+    """Pre-norm blocks with qkv bias, MLP ratio 4, GELU and no dropout: the one block of the whole suite."""
+    return nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(depth))
+
+
+def initialise(module: nn.Module) -> None:
+    """Xavier-uniform weights and zero bias for every linear layer below ``module`` (dossier 1.2)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class SeparablePositions(nn.Module):
+    """Learnable position of a token: a joint vector plus a time vector, both truncated normal with sigma 0.02."""
+
+    def __init__(self, times: int, joints: int, width: int) -> None:
+        super().__init__()
+        self.time = nn.Parameter(torch.empty(times, 1, width))
+        self.joint = nn.Parameter(torch.empty(1, joints, width))
+        nn.init.trunc_normal_(self.time, std=0.02)
+        nn.init.trunc_normal_(self.joint, std=0.02)
+
+    def forward(self) -> Tensor:
+        """All positions, ``[times * joints, width]`` in token order."""
+        return (self.time + self.joint).flatten(0, 1)
+
+
+class SkeletonEncoder(nn.Module):
+    """Transformer over the visible joint-wise patches of a body sequence.
+
+    ``base`` has 6,336,000 parameters at 25 joints.
+
+    Args:
+        size: depth, width, heads and token grid.
+        joints: V.
+    """
+
+    def __init__(self, size: EncoderSize, joints: int) -> None:
+        super().__init__()
+        self.size = size
+        self.grid = TokenGrid(times=size.frames // size.patch, joints=joints, patch=size.patch)
+        self.patch_embed = nn.Linear(size.patch * CHANNELS, size.width)
+        self.positions = SeparablePositions(self.grid.times, joints, size.width)
+        self.blocks = transformer_blocks(size.depth, size.width, size.heads)
+        self.norm = nn.LayerNorm(size.width)
+        initialise(self.blocks)  # the patch embedding keeps the framework's default, as in MAMP
+
+    @property
+    def width(self) -> int:
+        """Token width D."""
+        return self.size.width
+
+    def embed(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Patch embedding plus position: ``[B, T, V, 3]`` to ``[B, L, D]``, or ``[B, k, D]`` of the visible tokens."""
+        patches, positions = patchify(x, self.grid.patch), self.positions()
+        if visible is None:
+            return self.patch_embed(patches) + positions
+        return self.patch_embed(take(patches, visible)) + nn.functional.embedding(visible, positions)
+
+    def layers(self, x: Tensor, visible: Tensor | None = None) -> list[Tensor]:
+        """Output of every block, before the final norm (Skeleton2vec averages these)."""
+        tokens, outputs = self.embed(x, visible), []
+        for block in self.blocks:
+            tokens = block(tokens)
+            outputs.append(tokens)
+        return outputs
+
+    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Encode ``x`` ``[B, T, V, 3]``; only the tokens ``visible`` ``[B, k]`` if given. Returns ``[B, k or L, D]``."""
+        return self.norm(self.layers(x, visible)[-1])
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def architecture(self) -> str:
+        """Hash of the module class, size, grid and every parameter's name and shape; equal means comparable."""
+        description = {
+            "class": type(self).__qualname__,
+            "size": asdict(self.size),
+            "grid": asdict(self.grid),
+            "parameters": [(name, list(parameter.shape)) for name, parameter in self.named_parameters()],
+        }
+        return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def set_attention_kernel(module: nn.Module, *, fused: bool) -> None:
+    """Switch every attention layer below ``module`` between the fused kernel and plain matrix products."""
+    for layer in module.modules():
+        if hasattr(layer, "fused_attn"):
+            layer.fused_attn = fused

@@ -1,0 +1,37 @@
+"""Control: the encoder's forward and backward on visible tokens and nothing else, the decoder-free bound.
+
+No method that feeds this encoder the same visible tokens can train faster (dossier 9.2). Its loss has no
+meaning; the row exists for its speed.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+
+from methods.base import About, Method, MethodOptions
+from methods.encoder import SkeletonEncoder
+from methods.masks import random_mask
+
+
+class EncoderOnlyOptions(MethodOptions):
+    """Options."""
+
+    mask_ratio: float = Field(default=0.9, gt=0, lt=1)
+
+
+class EncoderOnly(Method):
+    """Encode the visible tokens; the loss only makes the backward pass run."""
+
+    about = About(title="Encoder only (decoder-free bound)", paper="none", control=True)
+    Options = EncoderOnlyOptions
+
+    def __init__(self, encoder: SkeletonEncoder, options: EncoderOnlyOptions) -> None:
+        super().__init__(encoder, options)
+        self.mask_ratio = options.mask_ratio
+
+    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean of the squared deviation of the latents from 1."""
+        mask = random_mask(x, self.encoder.grid, self.mask_ratio)
+        loss = (self.encoder(x, mask.visible) - 1).square().mean()
+        return loss, {}

@@ -1,0 +1,228 @@
+"""GFP, General Feature Prediction: predict learned multi-level features instead of coordinates.
+
+Sun et al., "Towards Efficient General Feature Prediction in Masked Skeleton Modeling", ICCV 2025,
+arXiv 2509.03609; no public code. Dossier section 2. Notation: predictions P_l = f(E_N), targets Z_l = g(X).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self, cast
+
+import torch
+from pydantic import BeforeValidator, Field
+from torch import Tensor, nn
+
+from methods.base import About, Diagnosis, Method, MethodOptions, OptionError
+from methods.decoders import TokenFiller
+from methods.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
+from methods.masks import Mask, motion_aware_mask
+from methods.tokens import TokenGrid, patchify
+
+COLLAPSED_STD = 0.1
+
+
+def _slash_list(value: object) -> object:
+    return value.split("/") if isinstance(value, str) else value
+
+
+class GFPOptions(MethodOptions):
+    """Options; published values are the defaults, widths are relative to the encoder (512 and 2048 at ``base``).
+
+    ``windows`` counts the time windows of each local level, coarser ones dividing finer ones (``6/3/1``: 150 + 75
+    + 25 targets at 30 x 25 tokens); the global level is always there.
+    """
+
+    mask_ratio: float = Field(default=0.9, gt=0, lt=1)
+    tau: float = 0.8
+    windows: Annotated[tuple[int, ...], BeforeValidator(_slash_list)] = (6, 3, 1)
+    lambda_pred: float = Field(default=5.0, ge=0)
+    var_weight: float = Field(default=5.0, ge=0)
+    cov_weight: float = Field(default=1.0, ge=0)
+    local_width: int | None = Field(default=None, ge=1)
+    global_width: int | None = Field(default=None, ge=1)
+
+    def resolved(self, encoder: SkeletonEncoder) -> Self:
+        """Fill in the feature widths and check that the windows tile the time axis."""
+        _check_windows(self.windows, encoder.grid.times)
+        return self.model_copy(
+            update={
+                "local_width": self.local_width or 2 * encoder.width,
+                "global_width": self.global_width or 8 * encoder.width,
+            }
+        )
+
+
+def _check_windows(windows: tuple[int, ...], times: int) -> None:
+    allowed = [count for count in range(1, times + 1) if times % count == 0]
+    finer = times
+    for count in windows:
+        if count < 1 or finer % count:
+            raise OptionError(
+                f"windows={'/'.join(map(str, windows))}: each count must divide the one before it and the "
+                f"{times} time steps; allowed first counts are {', '.join(map(str, allowed))}"
+            )
+        finer = count
+    if not windows:
+        raise OptionError("windows: at least one local level is needed, e.g. windows=6/3/1")
+
+
+def mlp(inputs: int, width: int, *, batch_norm: bool) -> nn.Sequential:
+    """Three linear layers ``inputs -> width -> width -> width`` with (batch norm and) ReLU between them."""
+    layers: list[nn.Module] = []
+    for _ in range(2):
+        layers.append(nn.Linear(inputs, width))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(width, track_running_stats=False))
+        layers.append(nn.ReLU())
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(width, width))
+
+
+def pool_time(tokens: Tensor, times: int, windows: int) -> Tensor:
+    """Average-pool a time-major grid ``[B, times * V, D]`` to ``[B, windows * V, D]``."""
+    batch, count, width = tokens.shape
+    split = tokens.reshape(batch, windows, times // windows, count // times, width)
+    return split.mean(2).reshape(batch, windows * (count // times), width)
+
+
+class TargetNetwork(nn.Module):
+    """Target generation network: one attention-free MLP per level on the motion of the unmasked input.
+
+    Local levels read time-pooled 12-d motion patches, the global level the flattened motion (dossier 2.3, reading
+    (i), which matches the published 0.64 GFLOPs).
+    """
+
+    def __init__(self, grid: TokenGrid, windows: tuple[int, ...], local_width: int, global_width: int) -> None:
+        super().__init__()
+        self.grid, self.windows = grid, windows
+        self.local = nn.ModuleList(mlp(grid.patch_width, local_width, batch_norm=True) for _ in windows)
+        self.whole = mlp(grid.tokens * grid.patch_width, global_width, batch_norm=True)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Targets Z_l of ``x`` ``[B, T, V, 3]``: ``[B, windows * V, local]`` per level, then ``[B, 1, global]``."""
+        motion = self.patch_motion(x)
+        targets = []
+        for count, network in zip(self.windows, self.local, strict=True):
+            pooled = pool_time(motion, self.grid.times, count)
+            targets.append(network(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2]))
+        return [*targets, self.whole(motion.flatten(1)).unsqueeze(1)]
+
+    def patch_motion(self, x: Tensor) -> Tensor:
+        """Difference of consecutive patches ``X_e[t] - X_e[t - 1]``, zero in the first step, ``[B, L, 12]``."""
+        patches = patchify(x, self.grid.patch)
+        step = patches[:, self.grid.joints :] - patches[:, : -self.grid.joints]
+        return nn.functional.pad(step, (0, 0, self.grid.joints, 0))
+
+
+class PyramidDecoder(nn.Module):
+    """Pools the token grid along time before each block: 750 -> 150 -> 75 -> 25 -> 1 tokens at ``base`` (dossier 2.2)."""
+
+    def __init__(self, encoder: SkeletonEncoder, windows: tuple[int, ...], local: int, whole: int) -> None:
+        super().__init__()
+        grid, width = encoder.grid, encoder.width
+        self.times = (grid.times, *windows[:-1])
+        self.windows = windows
+        self.fill = TokenFiller(encoder)
+        self.blocks = transformer_blocks(len(windows) + 1, width, encoder.size.heads)
+        self.positions = nn.ModuleList(SeparablePositions(count, grid.joints, width) for count in windows)
+        self.heads = nn.ModuleList(mlp(width, local, batch_norm=False) for _ in windows)
+        self.whole_head = mlp(width, whole, batch_norm=False)
+        initialise(self)
+
+    def forward(self, latent: Tensor, mask: Mask) -> list[Tensor]:
+        """Predictions P_l from visible latents ``[B, k, D]``, one tensor per level as in `TargetNetwork`."""
+        tokens = self.fill(latent, mask)
+        predictions = []
+        levels = zip(self.times, self.windows, self.positions, self.blocks, self.heads, strict=False)
+        for times, count, positions, block, head in levels:
+            tokens = block(pool_time(tokens, times, count) + positions())
+            predictions.append(head(tokens))
+        whole = self.blocks[-1](tokens.mean(1, keepdim=True))
+        return [*predictions, self.whole_head(whole)]
+
+
+def variance_loss(z: Tensor, floor: float = 1.0) -> Tensor:
+    """``L_var = (1 / C) sum_i max(0, floor - sqrt(Var(Z[:, i]) + 1e-4))`` for rows ``[n, C]``."""
+    return torch.relu(floor - torch.sqrt(z.var(dim=0) + 1e-4)).mean()
+
+
+def covariance_loss(z: Tensor) -> Tensor:
+    """``L_cov = (1 / C) sum_{i != j} Cov(Z)_ij^2`` for rows ``[n, C]``, covariance with n - 1.
+
+    The squared Frobenius norm of the C x C covariance equals that of the n x n Gram matrix of the centred
+    rows over (n - 1); the smaller of the two is formed.
+    """
+    rows, width = z.shape
+    centred = z - z.mean(dim=0)
+    product = centred.T @ centred if rows >= width else centred @ centred.T
+    diagonal = centred.square().sum(0)
+    return (product.square().sum() - diagonal.square().sum()) / ((rows - 1) ** 2 * width)
+
+
+class GFP(Method):
+    """Predict features of motion at four temporal granularities, targets learned jointly."""
+
+    about = About(
+        title="General Feature Prediction",
+        paper="Sun et al., ICCV 2025, arXiv 2509.03609",
+        choices=(
+            "one transformer block per level and 3-layer heads: the reading that reproduces the published 1.57 GFLOPs",
+            "windows of 5, 10 and 30 patches (not frames): the reading that reproduces 251 targets",
+            "target network input: time-pooled motion patches; flattened motion for the global level",
+            "target network layers: linear, batch norm (batch statistics), ReLU, as in HuiGuanLab/UmURL",
+            "L_pred is the mean over all elements of a level, levels are summed with equal weight",
+            "variance and covariance over all rows of a level (clip, body, window, joint); empty bodies excluded",
+        ),
+    )
+    Options = GFPOptions
+
+    def __init__(self, encoder: SkeletonEncoder, options: GFPOptions) -> None:
+        super().__init__(encoder, options)
+        self.settings = settings = cast(GFPOptions, self.options)
+        local, whole = cast(int, settings.local_width), cast(int, settings.global_width)
+        self.decoder = PyramidDecoder(encoder, settings.windows, local, whole)
+        self.target_network = TargetNetwork(encoder.grid, settings.windows, local, whole)
+        initialise(self.target_network)
+
+    def predictions_and_targets(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """P_l and Z_l of one batch, finest level first, global level last."""
+        mask = motion_aware_mask(x, self.encoder.grid, self.settings.mask_ratio, self.settings.tau)
+        latent = self.encoder(x, mask.visible)
+        return self.decoder(latent, mask), self.target_network(x)
+
+    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """``lambda * sum_l mean (P_l - Z_l)^2 + sum_l (var_weight * L_var + cov_weight * L_cov)`` (dossier 2.4)."""
+        predictions, targets = self.predictions_and_targets(x)
+        rows = [target.flatten(0, 1).float() for target in targets]
+        pairs = zip(predictions, targets, strict=True)
+        prediction = torch.stack([(p.float() - z.float()).square().mean() for p, z in pairs]).sum()
+        variance = torch.stack([variance_loss(z) for z in rows]).sum()
+        covariance = torch.stack([covariance_loss(z) for z in rows]).sum()
+        options = self.settings
+        loss = options.lambda_pred * prediction + options.var_weight * variance + options.cov_weight * covariance
+        parts = {"prediction": prediction, "variance": variance, "covariance": covariance}
+        return loss, {name: part.detach() for name, part in parts.items()}
+
+    def diagnose(self, x: Tensor) -> Diagnosis:
+        """Per level: channel std of Z, mean absolute off-diagonal correlation of Z, cosine of P and Z."""
+        predictions, targets = self.predictions_and_targets(x)
+        values: dict[str, float] = {}
+        for name, p, z in zip(self.level_names(), predictions, targets, strict=True):
+            rows = z.flatten(0, 1).float()
+            values[f"std/{name}"] = rows.std(dim=0).mean().item()
+            values[f"correlation/{name}"] = mean_correlation(rows)
+            values[f"cosine/{name}"] = nn.functional.cosine_similarity(p.float(), z.float(), dim=-1).mean().item()
+        low = [name for name in self.level_names() if values[f"std/{name}"] < COLLAPSED_STD]
+        warning = f"targets collapsed (channel std below {COLLAPSED_STD}) at level {', '.join(low)}"
+        return Diagnosis(values, (warning,) if low else ())
+
+    def level_names(self) -> list[str]:
+        """Names of the levels in reports: ``6x``, ``3x``, ``1x`` windows, then ``global``."""
+        return [*(f"{count}x" for count in self.settings.windows), "global"]
+
+
+def mean_correlation(rows: Tensor) -> float:
+    """Mean absolute correlation between different columns of ``rows`` ``[n, C]``."""
+    width = rows.shape[1]
+    matrix = torch.corrcoef(rows.T).nan_to_num().abs()
+    return ((matrix.sum() - matrix.diagonal().sum()) / (width * (width - 1))).item()
