@@ -114,9 +114,7 @@ def clip_origins(clips: ClipSet, present: np.ndarray) -> np.ndarray:
     return origins
 
 
-def _rows(
-    clips: ClipSet, clip: np.ndarray, body: np.ndarray, device: torch.device
-) -> tuple[Tensor, np.ndarray, int]:
+def _rows(clips: ClipSet, clip: np.ndarray, body: np.ndarray, device: torch.device) -> tuple[Tensor, np.ndarray, int]:
     """Packed frame rows ``[R, V, 3]``, first row of each sequence, and the row step between frames."""
     _, bodies, joints, _ = clips.joints.shape
     if isinstance(clips.joints, np.memmap) and device.type == "cpu":

@@ -53,20 +53,18 @@ def check_joints(where: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 def check_integers(where: str, name: str, values: NDArray, count: int | None = None) -> None:
     """Refuse an array that is not one-dimensional integers, ``count`` of them when given."""
-    length = "any length" if count is None else f"[{count}]"
+    expected = "one-dimensional integers" if count is None else f"integers of shape [{count}]"
     if values.ndim != 1 or (count is not None and len(values) != count):
-        refuse(where, name, f"integers of shape {length}", f"shape {list(values.shape)}", "write it anew")
+        refuse(where, name, expected, f"shape {list(values.shape)}", "write it anew")
     if values.dtype.kind not in "iu":
-        refuse(where, name, f"integers of shape {length}", values.dtype, "convert with .astype('int64')")
+        refuse(where, name, expected, values.dtype, "convert with .astype('int64')")
 
 
 def _check_offsets(where: str, clips: ClipSet) -> None:
     offsets, frames = clips.offsets, len(clips.joints)
     check_integers(where, "offsets", offsets)
     if len(offsets) < 2:
-        refuse(
-            where, "offsets", "shape [N + 1] with N at least 1", list(offsets.shape), "add the clips' ends"
-        )
+        refuse(where, "offsets", "shape [N + 1] with N at least 1", list(offsets.shape), "add the clips' ends")
     if (offsets < 0).any():
         index = int(np.argmax(offsets < 0))
         refuse(where, "offsets", "0 or more", f"{offsets[index]} at index {index}", "count frames from 0")
@@ -123,18 +121,14 @@ def _check_columns(where: str, clips: ClipSet) -> None:
             refuse(where, name, "numbers or strings", values.dtype, "convert it, or remove the array")
     if clips.origin is not None and clips.origin.shape != (len(clips), 3):
         expected = f"shape [{len(clips)}, 3], one point per clip"
-        refuse(
-            where, "origin", expected, list(clips.origin.shape), "write one point per clip, or leave it out"
-        )
+        refuse(where, "origin", expected, list(clips.origin.shape), "write one point per clip, or leave it out")
 
 
 def _check_skeleton(where: str, clips: ClipSet) -> None:
     count = clips.joints.shape[2]
     for name, values in (("joint_names", clips.layout.joints), ("parents", clips.layout.parents)):
         if len(values) != count:
-            refuse(
-                where, name, f"shape [{count}], one per joint", [len(values)], "fit it to joints [F, M, V, 3]"
-            )
+            refuse(where, name, f"shape [{count}], one per joint", [len(values)], "fit it to joints [F, M, V, 3]")
     try:
         check_tree(clips.layout.parents)
     except DataError as error:
@@ -157,9 +151,7 @@ def _check_frames(where: str, clips: ClipSet) -> None:
         refuse(where, "joints", "a body in every clip", found, f"leave out {empty.sum()} such clips")
 
 
-def _refuse_coordinate(
-    where: str, clips: ClipSet, place: tuple[int, int, int], value: np.floating
-) -> NoReturn:
+def _refuse_coordinate(where: str, clips: ClipSet, place: tuple[int, int, int], value: np.floating) -> NoReturn:
     frame, body, joint = place
     index = int(np.searchsorted(clips.offsets, frame, side="right")) - 1
     found = (

@@ -159,9 +159,7 @@ def _scalar(where: str, name: str, values: NDArray, kinds: str) -> Any:
 def _layout(where: str, arrays: dict[str, NDArray], joint_count: int) -> SkeletonLayout:
     names = _strings(where, "joint_names", arrays)
     if len(names) != joint_count:
-        refuse(
-            where, "joint_names", f"shape [{joint_count}], one per joint", [len(names)], "name every joint"
-        )
+        refuse(where, "joint_names", f"shape [{joint_count}], one per joint", [len(names)], "name every joint")
     check_integers(where, "parents", arrays["parents"], joint_count)
     try:
         return layout_from_parents(names, arrays["parents"].tolist())

@@ -139,9 +139,7 @@ _MIDDLE_WORDS = {
 }
 
 
-def layout_from_parents(
-    joint_names: Sequence[str], parents: Sequence[int], name: str = "custom"
-) -> SkeletonLayout:
+def layout_from_parents(joint_names: Sequence[str], parents: Sequence[int], name: str = "custom") -> SkeletonLayout:
     """The named layout with exactly these joints and parents, or else one built from them.
 
     Pairs come from names that differ only in left/right, or in a leading or trailing ``l``/``r`` set off by

@@ -191,9 +191,7 @@ def _chosen(clips: ClipSet, column: str, side: str, what: str) -> set[int | str]
         matching = _matching(occurring, item) if values.dtype.kind in "iu" else {item} & set(occurring)
         if matching is None:
             step = f"values are separated by commas, {_EXAMPLE}"
-            refuse(
-                clips.name, what, f"a whole number or a range such as 1-4 for {column!r}", repr(item), step
-            )
+            refuse(clips.name, what, f"a whole number or a range such as 1-4 for {column!r}", repr(item), step)
         if not matching:
             step = f"these occur: {listed(occurring, 40)}"
             refuse(clips.name, what, f"values that occur in {column!r}", repr(item), step)

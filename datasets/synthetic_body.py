@@ -1,7 +1,8 @@
 """Bodies of the synthetic data set: proportions, habits, and forward kinematics in the NTU 25-joint layout.
 
-A pose is a row of D channels (`CHANNELS`), joint angles in degrees. The body's own frame is right-handed with y up, z forward and x to the body's left. Arms turn with the chest; legs are given
-against the vertical, so that leaning the trunk leaves the feet where they are.
+A pose is a row of D channels (`CHANNELS`), joint angles in degrees. The body's own frame is right-handed
+with y up, z forward and x to the body's left. Arms turn with the chest; legs are given against the
+vertical, so that leaning the trunk leaves the feet where they are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ Floats = NDArray[np.float64]
 # An arm hangs at `raise` 0, is level at 90; `plane` says where to: 0 forward, 90 outward, negative across the
 # chest. `inward` turns the upper arm about itself, so that the forearm bends across the belly.
 MIDLINE = (
-    "turn", "pelvis_pitch", "pelvis_lean", "spine_pitch", "spine_lean", "spine_twist", "head_pitch", "head_turn",
+    "turn", "pelvis_pitch", "pelvis_lean", "spine_pitch", "spine_lean", "spine_twist", "head_pitch",
+    "head_turn",
 )  # fmt: skip
 ARM = ("raise", "plane", "inward", "elbow", "wrist")
 LEG = ("hip", "spread", "knee", "turnout", "foot_pitch")
@@ -30,8 +32,8 @@ CHANNEL: Mapping[str, int] = {name: column for column, name in enumerate(CHANNEL
 # How people stand idle, degrees: ranges over subjects. `knee` is beyond what keeps the shank upright.
 HABITS: Mapping[str, tuple[float, float]] = {
     "lean": (-3.0, 6.0), "head_pitch": (-6.0, 8.0), "raise": (7.0, 18.0), "plane": (55.0, 90.0),
-    "inward": (5.0, 45.0), "elbow": (8.0, 35.0), "wrist": (-5.0, 15.0), "hip": (2.0, 5.0), "spread": (1.0, 6.0),
-    "knee": (0.0, 4.0), "turnout": (4.0, 18.0),
+    "inward": (5.0, 45.0), "elbow": (8.0, 35.0), "wrist": (-5.0, 15.0), "hip": (2.0, 5.0),
+    "spread": (1.0, 6.0), "knee": (0.0, 4.0), "turnout": (4.0, 18.0),
 }  # fmt: skip
 
 _FLIPPED = ("turn", "pelvis_lean", "spine_lean", "spine_twist", "head_turn")
@@ -40,8 +42,8 @@ _SWAP = {"left": "right", "right": "left"}
 _LIMITS = {"elbow": (0.0, 150.0), "knee": (0.0, 150.0)}
 _JOINT = {name: joint for joint, name in enumerate(NTU25.joints)}
 
-# Bones of a person of height 1, in the rest pose with hanging arms: (left, up, forward). The left side; the right
-# mirrors it. Proportions after Drillis & Contini's table, moved to where a Kinect reports its joints.
+# Bones of a person of height 1, in the rest pose with hanging arms: (left, up, forward). The left side; the
+# right mirrors it. Proportions are those of usual anthropometric tables, at the joints that a Kinect reports.
 _REST = {
     "spine_mid": (0.0, 0.170, 0.0),
     "spine_shoulder": (0.0, 0.130, 0.0),
@@ -80,6 +82,7 @@ class Body:
         hesitance: -1 to 1; how much slower than it ends a movement begins.
         sway: factor on idle movement.
         neutral: [D] the channels when standing idle.
+        manner: [D] factor on each channel's part in a movement.
     """
 
     height: float
@@ -91,6 +94,7 @@ class Body:
     hesitance: float
     sway: float
     neutral: Floats
+    manner: Floats
 
 
 def make_body(rng: np.random.Generator, height: float, left_handed: bool) -> Body:
@@ -107,6 +111,7 @@ def make_body(rng: np.random.Generator, height: float, left_handed: bool) -> Bod
         hesitance=float(rng.uniform(-0.6, 0.6)),
         sway=float(rng.uniform(0.6, 1.4)),
         neutral=_stance({name: rng.uniform(*limits) for name, limits in HABITS.items()}),
+        manner=_manner(rng),
     )
 
 
@@ -141,6 +146,12 @@ def _stance(habit: Mapping[str, float]) -> Floats:
 AVERAGE_STANCE = _stance({name: 0.5 * (low + high) for name, (low, high) in HABITS.items()})
 
 
+def _manner(rng: np.random.Generator) -> Floats:
+    """[D] factors; both sides alike, and 1 for the legs, which would leave the floor otherwise."""
+    factor = {name: float(np.exp(rng.uniform(-0.15, 0.15))) for name in MIDLINE + ARM}
+    return np.array([factor.get(name, factor.get(name.split("_", 1)[-1], 1.0)) for name in CHANNELS])
+
+
 def mirror(pose: Floats) -> Floats:
     """The same poses [F, D] with left and right exchanged."""
     mirrored = np.empty_like(pose)
@@ -161,9 +172,10 @@ def limited(pose: Floats) -> Floats:
 
 
 def forward_kinematics(pose: Floats, body: Body) -> Floats:
-    """Joints [F, 25, 3] in metres for poses [F, D]; feet on the floor (y = 0), the planted foot does not slide.
+    """Joints [F, 25, 3] in metres for poses [F, D].
 
-    The first frame's pelvis is above the origin.
+    The lowest foot is on the floor (y = 0), and a planted foot does not slide. The first frame's pelvis
+    is above the origin.
     """
     joints = np.zeros((len(pose), NTU25.joint_count, 3))
     turns = _segment_turns(limited(pose))
@@ -215,7 +227,14 @@ def _segment_turns(pose: Floats) -> dict[str, Floats]:
         thigh = heading @ _turned("zx", sign * spread, -hip)
         shank = thigh @ _turned("x", knee)
         foot = heading @ _turned("yx", sign * turnout, -foot_pitch)
-        arm = {"shoulder": chest, "elbow": upper, "wrist": fore, "hand": palm, "hand_tip": palm, "thumb": palm}
+        arm = {
+            "shoulder": chest,
+            "elbow": upper,
+            "wrist": fore,
+            "hand": palm,
+            "hand_tip": palm,
+            "thumb": palm,
+        }
         leg = {"hip": pelvis, "knee": thigh, "ankle": shank, "foot": foot}
         turns |= {f"{side}_{name}": turn for name, turn in (arm | leg).items()}
     return turns

@@ -1,7 +1,7 @@
 """The depth camera of the synthetic data set: viewpoint, tracking noise and drop-outs.
 
-Camera space is the Kinect's: metres, right-handed, y up, z away from the sensor, x to the sensor's left. Someone who
-faces the sensor therefore faces along -z and has the right hand at positive x.
+Camera space is the Kinect's: metres, right-handed, y up, z away from the sensor, x to the sensor's left.
+Someone who faces the sensor therefore faces along -z and has the right hand at positive x.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
 """The 16 actions of the synthetic data set: from normalised time to joint angles.
 
-A program tells what a right-handed body of average habits adds to its idle stance, channel by channel, in degrees.
-Actions come in groups that share their poses and differ in how those follow each other: performed backwards (sit
-down and stand up), turned round (arm circles), or shifted in phase (arms swinging together or alternately).
+A program tells what a right-handed body of average habits adds to its idle stance, channel by channel, in
+degrees. Actions come in groups that share their poses and differ in how those follow each other: performed
+backwards (sit down and stand up), turned round (arm circles), or shifted in phase (arms swinging together or
+alternately).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +61,7 @@ class Action:
     aimed: bool = True
 
 
-# Arm poses in degrees (see `synthetic_body.CHANNELS`), fitted to hand targets on a body of average proportions.
+# Arm poses in degrees (see `synthetic_body.CHANNELS`), fitted to hand targets on a body of average build.
 _REST = {name: float(np.mean(HABITS[name])) for name in ("raise", "plane", "inward", "elbow")}
 _HOLD = {"raise": 3.0, "plane": 28.0, "inward": 0.0, "elbow": 90.0}  # something held at the waist
 _MOUTH = {"raise": 76.0, "plane": 6.0, "inward": 32.0, "elbow": 128.0}
@@ -76,11 +78,18 @@ _SHAKE = {"raise": 46.0, "plane": 0.0, "inward": 51.0, "elbow": 41.0}
 _STARTLED = {"raise": 45.0, "plane": 45.0, "inward": 0.0, "elbow": 60.0}
 
 
-def keyframes(progress: Floats, *keys: tuple[float, float]) -> Floats:
-    """Smooth curve [F] through (time, value) keys without overshoot; at rest before the first and after the last."""
+@cache
+def _curve(*keys: tuple[float, float]) -> PchipInterpolator:
     times, values = zip(*keys, strict=True)
-    curve = PchipInterpolator([times[0] - 1.0, *times, times[-1] + 1.0], [values[0], *values, values[-1]])
-    return curve(progress)
+    return PchipInterpolator([times[0] - 1.0, *times, times[-1] + 1.0], [values[0], *values, values[-1]])
+
+
+def keyframes(progress: Floats, *keys: tuple[float, float]) -> Floats:
+    """Smooth curve [F] through (time, value) keys, without overshoot.
+
+    It rests before the first key and after the last. ``progress`` lies in [0, 1], as do the keys' times.
+    """
+    return _curve(*keys)(progress)
 
 
 def backwards(program: Program) -> Program:
@@ -121,7 +130,11 @@ def sit_down(moment: Moment) -> Deltas:
     """Lower the pelvis onto a seat, trunk forward on the way, hands into the lap."""
     seated = keyframes(moment.progress, (0.0, 0.0), (0.2, 0.08), (0.8, 0.95), (1.0, 1.0))
     bent = keyframes(moment.progress, (0.0, 0.0), (0.45, 1.0), (0.7, 0.8), (1.0, 0.05))
-    trunk = {"pelvis_pitch": 28.0 * bent - 6.0 * seated, "spine_pitch": 16.0 * bent, "head_pitch": -20.0 * bent}
+    trunk = {
+        "pelvis_pitch": 28.0 * bent - 6.0 * seated,
+        "spine_pitch": 16.0 * bent,
+        "head_pitch": -20.0 * bent,
+    }
     return trunk | _legs(82.0 * seated, 84.0 * seated) | _arms((_LAP, seated), (_FLOOR, 0.2 * bent))
 
 
@@ -168,11 +181,11 @@ def kick(moment: Moment) -> Deltas:
 
 def arm_circle(moment: Moment) -> Deltas:
     """A cone around the sideways axis by one arm; at its top the hand moves forward."""
-    around = {
+    around: Deltas = {
         "raise": 85.0 + 32.0 * np.cos(moment.phase),
         "plane": 88.0 - 34.0 * np.sin(moment.phase),
-        "inward": np.float64(10.0),
-        "elbow": np.float64(14.0),
+        "inward": np.full_like(moment.phase, 10.0),
+        "elbow": np.full_like(moment.phase, 14.0),
     }
     return {f"right_{name}": moment.gate * (angle - _REST[name]) for name, angle in around.items()}
 

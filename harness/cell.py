@@ -5,9 +5,12 @@ Whatever happens in a cell ends in a record with a status; other cells are unhar
 
 from __future__ import annotations
 
+import math
+import statistics
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
 
 import torch
 
@@ -20,9 +23,11 @@ from harness.progress import Advance
 from harness.records import EncoderInfo, MethodInfo, Point, RecordStore, RunRecord, Status, Training, now
 from harness.registry import one_line, source_hash
 from harness.spec import ProbeSpec, RunSpec
-from harness.training import Diverged, Trainer, build_batches, build_method, encoder_size
+from harness.training import Diverged, Trainer, build_batches, build_encoder, build_method
 from methods.base import Diagnosis, Method
 from methods.encoder import SkeletonEncoder
+
+T = TypeVar("T")
 
 RANDOM_INIT = "random-init"
 RAW_FLOOR = "raw-pca"
@@ -38,141 +43,149 @@ class Cell:
     method: type[Method] | None = None
 
 
-@dataclass
-class Draft:
-    """What a running cell has found out so far; becomes the record whatever happens."""
+@dataclass(frozen=True)
+class Place:
+    """What all cells of a run share: the data, where records go, and the machine."""
 
+    data: LoadedData
+    store: RecordStore
+    environment: Environment
+
+
+@dataclass
+class Attempt:
+    """One try at a cell: its clock, and everything found out so far, which becomes the record whatever happens.
+
+    Attributes:
+        cost: what a step consumes; controls have none.
+        advance: shows progress.
+    """
+
+    cell: Cell
+    place: Place
+    cost: StepCost | None = None
+    advance: Advance = lambda done, total: None
+    started: datetime = field(default_factory=now)
+    ledger: Ledger = field(default_factory=Ledger)
     encoder: EncoderInfo | None = None
     training: Training | None = None
     curve: list[Point] = field(default_factory=list)
     accuracy: Accuracy | None = None
-    warnings: list[str] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
+
+    def work(self) -> None:
+        """Do what the cell asks for."""
+        if self.cell.label == RAW_FLOOR:
+            self.raw_floor()
+        elif self.cell.method is None:
+            self.random_init()
+        else:
+            self.pretrain(self.cell.method)
+
+    def raw_floor(self) -> None:
+        """Control: raw coordinates under the same probes."""
+        with self.ledger.phase("evaluate"):
+            data = self.place.data
+            self.accuracy = evaluate_raw(data.clips, data.labels, data.split, self.cell.spec.probe)
+
+    def random_init(self) -> None:
+        """Control: the encoder as every method of this seed finds it, never trained."""
+        spec, data = self.cell.spec, self.place.data
+        with self.ledger.phase("build"):
+            encoder = build_encoder(spec, data.clips.layout.joint_count, data.source.device)
+            self.encoder = encoder_info(encoder)
+        with self.ledger.phase("evaluate"):
+            self.accuracy = probe_encoder(encoder, data, spec.probe)
+
+    def pretrain(self, method_class: type[Method]) -> None:
+        """Pre-train under the budget, probing on the way and at the end; keep the evaluated encoder's weights."""
+        spec, data = self.cell.spec, self.place.data
+        cost = required(self.cost)
+        total = parse_budget(spec.train.budget).steps(cost)
+        with self.ledger.phase("build"):
+            method = build_method(method_class, spec, data.clips.layout.joint_count, data.source.device)
+            self.encoder = encoder_info(method.encoder)
+            frames = method.encoder.grid.frames
+            trainer = Trainer(method, build_batches(data.source, data.sequences, spec, frames), spec.train, total)
+            sample = build_batches(data.source, data.sequences, spec, frames).next()
+        with self.ledger.phase("warm-up"):
+            trainer.warm_up()
+        clock = StepClock(data.source.device)
+        for goal in evaluation_steps(total, spec.probe.points):
+            self.train_to(goal, trainer, clock, cost)
+            with self.ledger.phase("evaluate"):
+                self.evaluate_point(method, sample)
+        check_encoder(method.evaluated_encoder(), self.encoder)
+        with self.ledger.phase("save"):
+            self.place.store.write_encoder(spec.address, method.evaluated_encoder())
+
+    def train_to(self, goal: int, trainer: Trainer, clock: StepClock, cost: StepCost) -> None:
+        """Train until ``goal`` steps in a few blocks; book the time and the losses after each."""
+        losses = self.training.losses if self.training else []
+        block = math.ceil((goal - trainer.done) / BLOCKS_PER_POINT)
+        while trainer.done < goal:
+            before = dict(clock.phases)
+            means = trainer.run_block(min(block, goal - trainer.done), clock)
+            self.ledger.add({name: seconds - before.get(name, 0.0) for name, seconds in clock.phases.items()})
+            with self.ledger.phase("log"):
+                losses.append({"step": trainer.done, **means})
+                self.training = Training(
+                    steps=trainer.done, clips_seen=trainer.done * cost.clips, seconds=clock.seconds,
+                    step_seconds=statistics.median(clock.steps), flops=trainer.done * cost.flops, losses=losses,
+                )  # fmt: skip
+                self.advance(trainer.done, trainer.steps)
+
+    def evaluate_point(self, method: Method, sample: torch.Tensor) -> None:
+        """Probe the evaluated encoder and ask the method for its health."""
+        training = required(self.training)
+        self.accuracy = probe_encoder(method.evaluated_encoder(), self.place.data, self.cell.spec.probe)
+        diagnosis = diagnose(method, sample)
+        self.warnings = diagnosis.warnings
+        self.curve.append(
+            Point(
+                step=training.steps, clips_seen=training.clips_seen, seconds=training.seconds,
+                accuracy=self.accuracy, diagnosis=diagnosis.values,
+            )
+        )  # fmt: skip
+
+    def record(self, status: Status, error: str = "", trace: str = "") -> RunRecord:
+        """The record of this attempt as it stands."""
+        self.ledger.close()
+        return RunRecord(
+            address=self.cell.spec.address, label=self.cell.label, status=status, error=error, traceback=trace,
+            spec=self.cell.spec, method=method_info(self.cell), encoder=self.encoder, data=self.place.data.info,
+            environment=self.place.environment, training=self.training, phases=dict(self.ledger.phases),
+            wall_seconds=self.ledger.wall, untracked=self.ledger.untracked, curve=self.curve,
+            accuracy=self.accuracy if status == "ok" else None, warnings=self.warnings, started=self.started,
+            finished=now(),
+        )  # fmt: skip
 
 
-Work = Callable[[Draft, Ledger], None]
-
-
-def run_cell(
-    cell: Cell, data: LoadedData, store: RecordStore, environment: Environment, cost: StepCost | None, advance: Advance
-) -> RunRecord:
-    """Run a cell and write its record; re-raises only `KeyboardInterrupt`, after the record is written."""
-    started, draft, ledger = now(), Draft(), Ledger()
-    status: Status = "ok"
-    error = trace = ""
+def run_cell(attempt: Attempt) -> RunRecord:
+    """Work on a cell and write its record; re-raises only `KeyboardInterrupt`, after the record is written."""
     interrupted = None
     try:
-        _work(cell, data, store, cost, advance)(draft, ledger)
+        attempt.work()
+        record = attempt.record("ok")
     except KeyboardInterrupt as stop:
-        status, error, interrupted = "interrupted", "stopped by the user", stop
-    except Diverged as problem:
-        status, error = "diverged", str(problem)
+        interrupted = stop
+        record = attempt.record("interrupted", "stopped by the user")
     except Exception as problem:  # noqa: BLE001 - a method may throw anything; it is recorded, the others go on
-        status, error, trace = failure(problem)
-    ledger.close()
-    record = RunRecord(
-        address=cell.spec.address, label=cell.label, status=status, error=error, traceback=trace, spec=cell.spec,
-        method=method_info(cell), encoder=draft.encoder, data=data.info, environment=environment, training=draft.training,
-        phases=dict(ledger.phases), wall_seconds=ledger.wall, untracked=ledger.untracked, curve=draft.curve,
-        accuracy=draft.accuracy if status == "ok" else None, warnings=tuple(draft.warnings), started=started,
-        finished=now(),
-    )  # fmt: skip
-    store.write_run(record)
+        record = attempt.record(*failure(problem))
+    attempt.place.store.write_run(record)
     if interrupted:
         raise interrupted
     return record
 
 
-def failed_record(cell: Cell, data: LoadedData, environment: Environment, problem: Exception) -> RunRecord:
-    """The record of a cell that failed before it could start (in the speed measurement)."""
-    status, error, trace = failure(problem)
-    return RunRecord(
-        address=cell.spec.address, label=cell.label, status=status, error=error, traceback=trace, spec=cell.spec,
-        method=method_info(cell), data=data.info, environment=environment, started=now(), finished=now(),
-    )  # fmt: skip
-
-
 def failure(problem: Exception) -> tuple[Status, str, str]:
     """Status, one-line reason and traceback of an exception."""
     trace = "".join(traceback.format_exception(problem))
-    exhausted = isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError)
-    if exhausted or "can't allocate memory" in str(problem):
+    if isinstance(problem, Diverged):
+        return "diverged", str(problem), trace
+    if isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(problem):
         return "oom", f"{one_line(problem)}; lower --batch-size", trace
     return "failed", one_line(problem), trace
-
-
-def _work(
-    cell: Cell, data: LoadedData, store: RecordStore, cost: StepCost | None, advance: Advance
-) -> Work:
-    if cell.spec.method.name == RAW_FLOOR:
-        return lambda draft, ledger: _raw_floor(cell, data, draft, ledger)
-    if cell.method is None:
-        return lambda draft, ledger: _random_init(cell, data, draft, ledger)
-    if cost is None:
-        raise ValueError("a method's cell needs the cost of a step")
-    method, known = cell.method, cost
-    return lambda draft, ledger: _pretrain(method, cell.spec, data, store, known, advance, draft, ledger)
-
-
-def _raw_floor(cell: Cell, data: LoadedData, draft: Draft, ledger: Ledger) -> None:
-    with ledger.phase("evaluate"):
-        draft.accuracy = evaluate_raw(data.clips, data.labels, data.split, cell.spec.probe)
-
-
-def _random_init(cell: Cell, data: LoadedData, draft: Draft, ledger: Ledger) -> None:
-    with ledger.phase("build"):
-        torch.manual_seed(cell.spec.seed)
-        encoder = SkeletonEncoder(encoder_size(cell.spec.encoder), data.clips.layout.joint_count)
-        encoder.to(data.source.device)
-        draft.encoder = encoder_info(encoder)
-    with ledger.phase("evaluate"):
-        draft.accuracy = probe_encoder(encoder, data, cell.spec.probe)
-
-
-def _pretrain(
-    method_class: type[Method], spec: RunSpec, data: LoadedData, store: RecordStore, cost: StepCost,
-    advance: Advance, draft: Draft, ledger: Ledger,
-) -> None:  # fmt: skip
-    total = parse_budget(spec.train.budget).steps(cost)
-    with ledger.phase("build"):
-        method = build_method(method_class, spec, data.clips.layout.joint_count, data.source.device)
-        draft.encoder = encoder_info(method.encoder)
-        batches = build_batches(data.source, data.sequences, spec, method.encoder.grid.frames)
-        trainer = Trainer(method, batches, spec.train, total)
-        health = batches_for_diagnosis(data, spec, method)
-    with ledger.phase("warm-up"):
-        trainer.warm_up()
-    clock = StepClock(data.source.device)
-    draft.training = Training(steps=0, clips_seen=0, seconds=0, step_seconds=0, flops=0, losses=[])
-    for goal in evaluation_steps(total, spec.probe.points):
-        _train_to(goal, trainer, clock, draft.training, cost, ledger, advance)
-        with ledger.phase("evaluate"):
-            accuracy = probe_encoder(method.evaluated_encoder(), data, spec.probe)
-            diagnosis = diagnose(method, health)
-        draft.accuracy = accuracy
-        draft.curve.append(_point(draft.training, accuracy, diagnosis))
-    draft.warnings.extend(diagnosis.warnings)
-    check_encoder(method.evaluated_encoder(), draft.encoder)
-    with ledger.phase("save"):
-        store.write_encoder(spec.address, method.evaluated_encoder())
-
-
-def _train_to(
-    goal: int, trainer: Trainer, clock: StepClock, training: Training, cost: StepCost, ledger: Ledger,
-    advance: Advance,
-) -> None:  # fmt: skip
-    block = max(1, -(-(goal - trainer.done) // BLOCKS_PER_POINT))
-    while trainer.done < goal:
-        before = dict(clock.phases)
-        means = trainer.run_block(min(block, goal - trainer.done), clock)
-        ledger.add({name: seconds - before.get(name, 0.0) for name, seconds in clock.phases.items()})
-        with ledger.phase("log"):
-            training.steps = trainer.done
-            training.clips_seen = trainer.done * cost.clips
-            training.seconds = clock.seconds
-            training.step_seconds = float(torch.tensor(clock.steps).median())
-            training.flops = trainer.done * cost.flops
-            training.losses.append({"step": trainer.done, **means})
-            advance(trainer.done, trainer.steps)
 
 
 def evaluation_steps(total: int, points: int) -> list[int]:
@@ -182,12 +195,8 @@ def evaluation_steps(total: int, points: int) -> list[int]:
 
 def probe_encoder(encoder: SkeletonEncoder, data: LoadedData, probe: ProbeSpec) -> Accuracy:
     """Frozen features of every clip, then the probes."""
-    return evaluate(clip_features(encoder, data.source), data.labels, data.split, probe)
-
-
-def batches_for_diagnosis(data: LoadedData, spec: RunSpec, method: Method) -> torch.Tensor:
-    """One fixed training batch for `Method.diagnose`."""
-    return build_batches(data.source, data.sequences, spec, method.encoder.grid.frames).next()
+    features = clip_features(encoder, data.source)
+    return evaluate(features, data.labels, data.clips.columns["subject"], data.split, probe)
 
 
 def diagnose(method: Method, x: torch.Tensor) -> Diagnosis:
@@ -224,8 +233,7 @@ def method_info(cell: Cell) -> MethodInfo:
     return MethodInfo(**vars(about), source=source_hash(cell.method))
 
 
-def _point(training: Training, accuracy: Accuracy, diagnosis: Diagnosis) -> Point:
-    return Point(
-        step=training.steps, clips_seen=training.clips_seen, seconds=training.seconds, accuracy=accuracy,
-        diagnosis=diagnosis.values,
-    )  # fmt: skip
+def required(value: T | None) -> T:
+    """The value, which the caller's order of work guarantees."""
+    assert value is not None
+    return value

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 import yaml
 from rich.console import Console
@@ -33,8 +32,13 @@ from harness.spec import (
 
 SECTIONS: dict[str, type] = {"encoder": EncoderSpec, "data": DataSpec, "train": TrainSpec, "probe": ProbeSpec}
 
+# typer brings its own copy of click in some versions; its exception for a bad command line is found by name.
+COMMAND_LINE_ERROR: type[Exception] = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
+
 app = typer.Typer(
-    add_completion=False, rich_markup_mode=None, no_args_is_help=True,
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False,
     help="Masked skeleton pre-training methods side by side: one encoder, one budget, one clock.",
 )  # fmt: skip
 
@@ -68,9 +72,9 @@ def run_command(
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, probe them, print one table."""
     from harness.experiment import Request, prepare, run
+    from harness.records import write_atomically
     from harness.registry import Registry
     from harness.report.table import build_table, notes, to_markdown
-    from harness.records import write_atomically
 
     settings = resolve_settings(
         preset, overrides, methods=methods, dataset=dataset, split=split, label=label, encoder=encoder,
@@ -173,10 +177,11 @@ def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> 
     """A table and the lines below it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=not console.is_terminal)
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    wide = Console(width=10_000)
+    console.print(table, width=None if console.is_terminal else wide.measure(table).maximum, crop=False)
     for line in lines:
         console.print(line, markup=False)
 
@@ -204,11 +209,9 @@ def main() -> None:
         code = app(standalone_mode=False)
     except UsageError as error:
         code = _fail(str(error), 2)
-    except click.exceptions.Exit as stop:
-        code = stop.exit_code
-    except click.ClickException as error:
-        code = _fail(error.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort):
+    except COMMAND_LINE_ERROR as error:
+        code = _fail(error.format_message(), 2)  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
         code = _fail("stopped; the same command continues with what is missing", 130)
     except OSError as error:
         code = _fail(f"{error.strerror or error}: {error.filename or 'output'}; free space or choose another --out", 2)

@@ -65,7 +65,8 @@ class StepClock:
 
 
 def _elapsed(before: torch.cuda.Event | float, after: torch.cuda.Event | float) -> float:
-    if isinstance(before, float):
+    if isinstance(before, float) or isinstance(after, float):
+        assert isinstance(before, float)
         assert isinstance(after, float)
         return after - before
     return before.elapsed_time(after) / 1000.0

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.batches import BodySequences
-from datasets.clips import ClipSet
+from datasets.clips import ClipSet, fingerprint
 from datasets.errors import DataError
-from datasets.exchange import fingerprint, read_npz
+from datasets.exchange import read_npz
 from datasets.splits import Split, length_notes, make_labels, make_split
 from harness.errors import UsageError
 from harness.records import DataInfo
@@ -70,7 +70,11 @@ def load_data(spec: DataSpec, registry: Registry, device: torch.device, patch: i
         clips = read_clips(spec.name, registry)
         labels, class_names = make_labels(clips, spec.label)
         split = make_split(
-            clips, spec.split, validation=spec.validation, drop_leaks=spec.drop_leaks, labels=labels
+            clips,
+            spec.split,
+            validation=spec.validation,
+            drop_leaks=spec.drop_leaks,
+            labels=(labels, class_names),
         )
         spec = spec.model_copy(update={"fingerprint": fingerprint(clips)[:16], "split": split.name})
     except DataError as error:

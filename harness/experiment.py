@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from harness.budget import StepCost, parse_budget
-from harness.cell import RANDOM_INIT, RAW_FLOOR, Cell, failed_record, run_cell
+from harness.cell import RANDOM_INIT, RAW_FLOOR, Attempt, Cell, Place, failure, run_cell
 from harness.data import LoadedData, load_data
 from harness.environment import Environment, describe_environment, select_device
 from harness.errors import UsageError
@@ -128,9 +128,7 @@ def prepare(request: Request, registry: Registry) -> Experiment:
 
 def method_options(method: type[Method], spec: MethodSpec) -> MethodOptions:
     """Typed options of a spec; a `UsageError` names a misspelt one and the nearest."""
-    options = build(method.Options, spec.options, f"method {spec.name}")
-    assert isinstance(options, MethodOptions)
-    return options
+    return build(method.Options, spec.options, f"method {spec.name}")
 
 
 def make_entry(method: type[Method], spec: MethodSpec, encoder: SkeletonEncoder) -> Entry:
@@ -186,14 +184,14 @@ def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter) -> Meas
 
 def run_one(experiment: Experiment, cell: Cell, measurement: Measurement, name: str, report: Reporter) -> RunRecord:
     """Run one cell; a method that failed before timing gets its record without another try."""
+    place = Place(experiment.data, experiment.store, experiment.environment)
     if cell.label in measurement.failures:
-        problem = measurement.failures[cell.label]
-        record = failed_record(cell, experiment.data, experiment.environment, problem)
+        record = Attempt(cell, place).record(*failure(measurement.failures[cell.label]))
         experiment.store.write_run(record)
         return record
     cost = step_cost(experiment, measurement.record, cell.label) if cell.method else None
     with report.task(name) as advance:
-        return run_cell(cell, experiment.data, experiment.store, experiment.environment, cost, advance)
+        return run_cell(Attempt(cell, place, cost, advance))
 
 
 def step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCost:

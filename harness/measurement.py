@@ -91,8 +91,8 @@ class Timing:
                 self.failures[cell.label] = problem
                 report.line(f"{cell.label} failed before timing: {one_line(problem)}")
         if self.baseline in self.failures:
-            problem = self.failures[self.baseline]
-            raise UsageError(f"the baseline {self.baseline} fails ({one_line(problem)}); choose another --baseline")
+            reason = one_line(self.failures[self.baseline])
+            raise UsageError(f"the baseline {self.baseline} fails ({reason}); choose another with --baseline")
 
     def probe_seconds(self) -> float:
         """Expected time of one evaluation: the encoder on all tokens of all body sequences, from one batch."""

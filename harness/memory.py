@@ -1,4 +1,4 @@
-"""Peak memory of one training step: the CUDA allocator's counter, or every CPU allocation as torch's profiler saw it."""
+"""Peak memory of a training step: the CUDA allocator's counter, or the CPU allocations that torch's profiler saw."""
 
 from __future__ import annotations
 

@@ -10,13 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 Advance = Callable[[int, int], None]
-TABLE_WIDTH = 140
 
 
 def make_console() -> Console:
-    """A console; pipes and files get a fixed width so that tables do not wrap."""
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, width=TABLE_WIDTH, soft_wrap=True)
+    """A console that leaves long lines to the terminal; pipes and files get every line whole."""
+    return Console(highlight=False, soft_wrap=True)
 
 
 class Reporter:

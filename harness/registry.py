@@ -94,7 +94,7 @@ class Registry:
         for group, known in ((METHOD_GROUP, self.methods), (DATASET_GROUP, self.datasets)):
             for point in entry_points(group=group):
                 try:
-                    known[point.name] = point.load()  # type: ignore[index]
+                    known[point.name] = point.load()
                 except Exception as error:  # noqa: BLE001 - a foreign package may fail in any way; the reason is kept
                     self.failures[f"entry point {point.name!r}"] = one_line(error)
 

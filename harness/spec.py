@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UsageError, nearest
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -84,7 +86,7 @@ class ProbeSpec(Section):
     """Frozen-feature probes: when during training, and how."""
 
     points: int = Field(default=3, ge=1)
-    regularisation: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)
+    regularisation: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
     neighbours: int = Field(default=1, ge=1)
 
 
@@ -158,7 +160,7 @@ def parse_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def build(model: type[Section], values: dict[str, Any], where: str) -> Any:
+def build(model: type[Model], values: dict[str, Any], where: str) -> Model:
     """Validate ``values`` as ``model``; every problem becomes a one-line `UsageError` with the nearest name."""
     try:
         return model.model_validate(values)

@@ -99,4 +99,3 @@ def measure(
         total = max(MINIMUM_ROUNDS, min(MAXIMUM_ROUNDS, int(seconds / per_round)))
         progress(rounds, total)
     return again.blocks
-

@@ -17,8 +17,8 @@ from torch.nn.utils import clip_grad_norm_
 
 from datasets.batches import Augmentation, BodySequences, TrainingBatches
 from harness.clock import StepClock
-from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec
 from harness.errors import UsageError, nearest
+from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec
 from methods.base import Method
 from methods.encoder import SIZES, EncoderSize, SkeletonEncoder, set_attention_kernel
 
@@ -42,16 +42,17 @@ def encoder_size(spec: EncoderSpec) -> EncoderSize:
     return size
 
 
-def build_method(
-    method: type[Method], spec: RunSpec, joints: int, device: torch.device | str
-) -> Method:
-    """A method on a fresh encoder, both initialised from the spec's seed.
-
-    The encoder is built first, so that every method of one seed starts from the same encoder weights.
-    """
+def build_encoder(spec: RunSpec, joints: int, device: torch.device | str) -> SkeletonEncoder:
+    """The shared encoder, initialised from the spec's seed: the same weights for every method of that seed."""
     torch.manual_seed(spec.seed)
     with torch.device(device):
-        encoder = SkeletonEncoder(encoder_size(spec.encoder), joints)
+        return SkeletonEncoder(encoder_size(spec.encoder), joints)
+
+
+def build_method(method: type[Method], spec: RunSpec, joints: int, device: torch.device | str) -> Method:
+    """A method on a fresh encoder; its own parts are initialised after the encoder, from the same seed."""
+    encoder = build_encoder(spec, joints, device)
+    with torch.device(device):
         built = method(encoder, method.Options.model_validate(spec.method.options))
     set_attention_kernel(built, fused=spec.train.fused_attention)
     return built
@@ -82,7 +83,7 @@ def build_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec, steps: in
     """Linear warm-up from 0, then a half cosine to ``lr * final_lr``, refitted to ``steps``."""
     warmup = round(train.warmup * steps)
     return CosineLRScheduler(
-        optimizer, t_initial=max(1, steps - warmup), lr_min=train.lr * train.final_lr, warmup_t=warmup,
+        optimizer, t_initial=max(2, steps - warmup), lr_min=train.lr * train.final_lr, warmup_t=warmup,
         warmup_lr_init=0.0, warmup_prefix=True, t_in_epochs=False,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 
 import torch
+from timm.layers import Attention
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -97,7 +98,7 @@ class SkeletonEncoder(nn.Module):
         return self.size.width
 
     def embed(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Patch embedding plus position: ``[B, T, V, 3]`` to ``[B, L, D]``, or ``[B, k, D]`` of the visible tokens."""
+        """Patch embedding plus position: ``[B, T, V, 3]`` to ``[B, L, D]``, or ``[B, k, D]`` if visible."""
         patches, positions = patchify(x, self.grid.patch), self.positions()
         if visible is None:
             return self.patch_embed(patches) + positions
@@ -112,7 +113,7 @@ class SkeletonEncoder(nn.Module):
         return outputs
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Encode ``x`` ``[B, T, V, 3]``; only the tokens ``visible`` ``[B, k]`` if given. Returns ``[B, k or L, D]``."""
+        """Encode ``x`` ``[B, T, V, 3]``, or only its tokens ``visible`` ``[B, k]``; returns ``[B, L or k, D]``."""
         return self.norm(self.layers(x, visible)[-1])
 
     @property
@@ -135,5 +136,5 @@ class SkeletonEncoder(nn.Module):
 def set_attention_kernel(module: nn.Module, *, fused: bool) -> None:
     """Switch every attention layer below ``module`` between the fused kernel and plain matrix products."""
     for layer in module.modules():
-        if hasattr(layer, "fused_attn"):
-            layer.fused_attn = fused
+        if isinstance(layer, Attention):
+            setattr(layer, "fused_attn", fused)  # noqa: B010 - timm declares it final, for TorchScript only

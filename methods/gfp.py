@@ -115,7 +115,7 @@ class TargetNetwork(nn.Module):
 
 
 class PyramidDecoder(nn.Module):
-    """Pools the token grid along time before each block: 750 -> 150 -> 75 -> 25 -> 1 tokens at ``base`` (dossier 2.2)."""
+    """Pools the grid along time before each block: 750 -> 150 -> 75 -> 25 -> 1 tokens at ``base`` (dossier 2.2)."""
 
     def __init__(self, encoder: SkeletonEncoder, windows: tuple[int, ...], local: int, whole: int) -> None:
         super().__init__()

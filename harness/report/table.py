@@ -34,13 +34,13 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
     data = first.data
     seeds = sorted({record.spec.seed for record in records if record.spec.method.name != "raw-pca"})
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
-    lines = [
+    return [
         f"data: {data.name} ({data.fingerprint}), split {first.spec.data.split}, {data.classes} classes, clips "
         f"{data.train_clips} train + {data.validation_clips} validation / {data.test_clips} test (n of every accuracy)",
         *(f"data: {note}" for note in data.notes),
         f"encoder: {_encoder(records, speed)}; seeds {', '.join(map(str, seeds))}; {_training(records)}",
-        f"speed: batch {speed.batch_size} body sequences, {speed.same.pairs} interleaved rounds, speedup = clips/s over "
-        f"{speed.baseline}; same against same {speed.same.value:.3f} [{speed.same.low:.3f}, {speed.same.high:.3f}], "
+        f"speed: batch {speed.batch_size} body sequences, {speed.same.pairs} interleaved rounds, speedup = clips/s "
+        f"over {speed.baseline}; same against same {speed.same.value:.3f} [{speed.same.low:.3f}, {speed.same.high:.3f}], "
         f"noise floor {speed.floor:.3f}",
         *_bound(speed),
         *_above_flops(speed),
@@ -52,7 +52,6 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
         f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, "
         f"{environment.threads} threads; {versions}; commit {environment.commit}; {speed.finished:%Y-%m-%d %H:%M} UTC",
     ]
-    return lines
 
 
 def to_markdown(table: pd.DataFrame, lines: Iterable[str], command: str) -> str:
@@ -131,7 +130,9 @@ def _warnings(records: Sequence[RunRecord]) -> list[str]:
 
 def _encoder(records: Sequence[RunRecord], speed: SpeedRecord) -> str:
     size = records[-1].spec.encoder.size
-    return f"{size}, {speed.encoder.parameters:,} parameters, {speed.encoder.tokens} tokens ({speed.encoder.architecture})"
+    return (
+        f"{size}, {speed.encoder.parameters:,} parameters, {speed.encoder.tokens} tokens ({speed.encoder.architecture})"
+    )
 
 
 def _training(records: Sequence[RunRecord]) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from datasets.clips import ClipSet
+from datasets.exchange import read_npz
 from datasets.layouts import layout_from_parents
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
+needs_recordings = pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
 LENGTHS = (3, 2, 4, 1, 3, 2)
 JOINT_NAMES = ("root", "spine", "head", "left_hand", "right_hand")
 PARENTS = (-1, 0, 1, 1, 1)
@@ -25,7 +29,7 @@ def frames(count: int, bodies: int = 1, seed: int = 0) -> NDArray[np.float32]:
 
 def exchange_arrays(**changes: Any) -> dict[str, NDArray]:
     """The arrays of a valid file of 6 clips and 15 frames; ``changes`` replaces some, None removes one."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "joints": frames(sum(LENGTHS)),
         "offsets": np.cumsum((0, *LENGTHS)),
         "label": np.array([0, 1, 0, 1, 0, 1]),
@@ -60,3 +64,9 @@ def clip_set(lengths: tuple[int, ...] = LENGTHS, **columns: Any) -> ClipSet:
         layout=layout_from_parents(JOINT_NAMES, PARENTS),
         fps=30.0,
     )
+
+
+@cache
+def recorded(name: str) -> ClipSet:
+    """A recorded data set, read once for all tests."""
+    return read_npz(DATA / name / f"{name}.npz")

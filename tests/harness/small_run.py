@@ -1,0 +1,199 @@
+"""The smallest real run: a made-up data set, an encoder of width 8, and the command line called in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.clips import ClipSet
+from datasets.exchange import write_npz
+from datasets.layouts import layout_from_parents
+from harness import cli
+from harness.cell import Cell
+from harness.data import LoadedData, load_data
+from harness.registry import Registry
+from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
+from harness.training import Trainer, build_batches, build_method
+from methods.base import Method
+
+CPU = torch.device("cpu")
+JOINTS = ("root", "spine", "head", "left_hand", "right_hand")
+PARENTS = (-1, 0, 1, 1, 1)
+CLASSES = ("wave", "bow", "jump")
+SUBJECTS = 6
+FRAMES = 24
+ENCODER = EncoderSpec(size="tiny", depth=1, width=8, heads=2, frames=FRAMES)
+SMALL = tuple(
+    "--set encoder.depth=1 --set encoder.width=8 --set encoder.heads=2 --set encoder.frames=24 "
+    "--set probe.points=2 --batch-size 4 --budget 6steps --speed-seconds 1".split()
+)
+
+PLUGIN = '''"""Predict the mean position of a body sequence; the option `fault` breaks it on purpose."""
+
+import os
+import time
+from pathlib import Path
+
+from torch import nn
+
+from methods.base import About, Diagnosis, Method, MethodOptions
+
+
+class PlainOptions(MethodOptions):
+    fault: str = ""
+
+
+class Plain(Method):
+    about = About(title="Mean position", paper="none")
+    Options = PlainOptions
+
+    def __init__(self, encoder, options):
+        super().__init__(encoder, options)
+        self.head = nn.Linear(encoder.width, 3)
+        self.progress, self.calls = 0.0, 0
+
+    def after_step(self, progress):
+        self.progress = progress  # stays near 0 while only speed is measured
+
+    def loss(self, x):
+        fault, half_way, self.calls = self.options.fault, self.progress > 0.4, self.calls + 1
+        if fault == "raise" or (fault == "raise-late" and half_way) or (fault == "raise-timed" and self.calls > 25):
+            raise RuntimeError("broken\\non purpose")
+        if fault == "interrupt" and half_way:
+            raise KeyboardInterrupt
+        loss = (self.head(self.encoder(x).mean(1)) - x.mean((1, 2))).square().mean()
+        if fault == "nan" or (fault == "nan-late" and half_way):
+            loss = loss * float("nan")
+        return loss, {"position": loss.detach()}
+
+    def diagnose(self, x):
+        """Called while a run is half-way: says so in a file and waits to be killed, when asked to."""
+        if "PLAIN_WAITS" in os.environ:
+            Path(os.environ["PLAIN_WAITS"]).touch()
+            time.sleep(60)
+        return Diagnosis({"calls": float(self.calls)})
+'''
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+def harness(*arguments: str | Path) -> Outcome:
+    """``python -m harness ARGUMENTS`` in this process."""
+    words = [str(argument) for argument in arguments]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as stop,
+    ):
+        patch.setattr(sys, "argv", ["harness", *words])
+        try:
+            cli.main()
+        finally:
+            for flag, value in zip(words, words[1:], strict=False):
+                if flag == "--plugin":  # the next command is a new process to its plugins
+                    sys.modules.pop(Path(value).stem, None)
+    code = stop.value.code
+    assert code is None or isinstance(code, int)
+    return Outcome(code or 0, out.getvalue(), err.getvalue())
+
+
+def small_clips(bodies: int = 1) -> ClipSet:
+    """Six subjects, three classes of different tempo, one clip each; with two bodies the second one is in half of them."""
+    random = np.random.default_rng(0)
+    clips, labels, subjects = [], [], []
+    for subject in range(1, SUBJECTS + 1):
+        for label in range(len(CLASSES)):
+            count = int(random.integers(20, 30))
+            time = np.arange(count)[:, None, None, None]
+            pose = 0.3 * random.normal(size=(1, bodies, len(JOINTS), 3))
+            noise = 0.02 * random.normal(size=(count, bodies, len(JOINTS), 3))
+            clip = pose + 0.3 * np.sin(0.3 * (label + 1) * time) + noise
+            if subject % 2:
+                clip[:, 1:] = 0
+            clips.append(clip.astype(np.float32))
+            labels.append(label)
+            subjects.append(subject)
+    return ClipSet(
+        name="small",
+        joints=np.concatenate(clips),
+        offsets=np.cumsum([0, *map(len, clips)]),
+        columns={"label": np.array(labels), "subject": np.array(subjects)},
+        class_names=CLASSES,
+        layout=layout_from_parents(JOINTS, PARENTS),
+        fps=30.0,
+    )
+
+
+def small_file(folder: Path) -> Path:
+    """`small_clips` as an exchange file."""
+    path = folder / "small.npz"
+    write_npz(path, small_clips())
+    return path
+
+
+def plugin_file(folder: Path, name: str = "plain", text: str = PLUGIN) -> Path:
+    """A plugin on disk."""
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    return path
+
+
+@cache
+def registry() -> Registry:
+    """The built-in methods and data sets."""
+    return Registry()
+
+
+def small_data(folder: Path, **data: Any) -> LoadedData:
+    """`small_clips`, split and ready to train on."""
+    spec = DataSpec(name=str(small_file(folder)), min_crop=8, **data)
+    return load_data(spec, registry(), CPU, patch=4)
+
+
+def small_spec(data: LoadedData, method: str = "skeletonmae", seed: int = 0, **train: Any) -> RunSpec:
+    """A run of the width-8 encoder, batch 4."""
+    return RunSpec(
+        method=MethodSpec(name=method), encoder=ENCODER, data=data.spec, probe=ProbeSpec(points=2), seed=seed,
+        train=TrainSpec(**{"budget": "6steps", "batch_size": 4, **train}),
+    )  # fmt: skip
+
+
+def small_cell(data: LoadedData, method: str | type[Method] = "skeletonmae", **train: Any) -> Cell:
+    """The cell of a method that exists, or of a class made up for a test."""
+    name = method if isinstance(method, str) else "made-up"
+    found = registry().method(method) if isinstance(method, str) else method
+    return Cell(name, small_spec(data, name, **train), found)
+
+
+def small_trainer(
+    data: LoadedData, method: str | type[Method] = "skeletonmae", seed: int = 0, steps: int = 10, **train: Any
+) -> Trainer:
+    """A method, ready to step."""
+    cell = small_cell(data, method, seed=seed, **train)
+    assert cell.method is not None
+    built = build_method(cell.method, cell.spec, len(JOINTS), CPU)
+    batches = build_batches(data.source, data.sequences, cell.spec, FRAMES)
+    return Trainer(built, batches, cell.spec.train, steps)
+
+
+def records_in(folder: Path) -> dict[str, Path]:
+    """Record files by the start of their folder's name, ``<method>-s<seed>``."""
+    return {path.parent.name.rpartition("-")[0]: path for path in sorted(folder.glob("*/record.json"))}
