@@ -53,7 +53,7 @@ class Difficulty:
     facing: float = 90.0
     turning: float = 12.0
     position: float = 0.3
-    idle: float = 1.5
+    idle: float = 1.3
     tempo: float = 0.2
     amplitude: float = 0.15
     hesitation: float = 0.45

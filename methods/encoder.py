@@ -39,7 +39,7 @@ class EncoderSize:
 SIZES = {
     "base": EncoderSize(depth=8, width=256, heads=8, frames=120, patch=4),
     "small": EncoderSize(depth=6, width=128, heads=4, frames=120, patch=4),
-    "tiny": EncoderSize(depth=4, width=64, heads=4, frames=72, patch=4),
+    "tiny": EncoderSize(depth=4, width=64, heads=2, frames=72, patch=4),
 }
 
 

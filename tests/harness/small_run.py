@@ -7,6 +7,7 @@ import io
 import sys
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from datasets.clips import ClipSet
 from datasets.exchange import write_npz
 from datasets.layouts import layout_from_parents
 from harness import cli
-from harness.cell import Cell
+from harness.budget import StepCost
+from harness.cell import Attempt, Cell, Place, run_cell
 from harness.data import LoadedData, load_data
+from harness.environment import describe_environment
+from harness.records import RecordStore, RunRecord
 from harness.registry import Registry
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.training import Trainer, build_batches, build_method
@@ -32,10 +36,10 @@ CLASSES = ("wave", "bow", "jump")
 SUBJECTS = 6
 FRAMES = 24
 ENCODER = EncoderSpec(size="tiny", depth=1, width=8, heads=2, frames=FRAMES)
-SMALL = tuple(
-    "--set encoder.depth=1 --set encoder.width=8 --set encoder.heads=2 --set encoder.frames=24 "
-    "--set probe.points=2 --batch-size 4 --budget 6steps --speed-seconds 1".split()
-)
+SMALL = (
+    "--set", "encoder.depth=1", "--set", "encoder.width=8", "--set", "encoder.heads=2", "--set", "encoder.frames=24",
+    "--set", "probe.points=2", "--batch-size", "4", "--budget", "6steps", "--speed-seconds", "1",
+)  # fmt: skip
 
 PLUGIN = '''"""Predict the mean position of a body sequence; the option `fault` breaks it on purpose."""
 
@@ -88,7 +92,7 @@ class Plain(Method):
 class Outcome:
     """What a command left behind."""
 
-    code: int | None
+    code: int
     out: str
     err: str
 
@@ -97,26 +101,21 @@ def harness(*arguments: str | Path) -> Outcome:
     """``python -m harness ARGUMENTS`` in this process."""
     words = [str(argument) for argument in arguments]
     out, err = io.StringIO(), io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as stop,
-    ):
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["harness", *words])
         try:
-            cli.main()
+            with pytest.raises(SystemExit) as stop:
+                cli.main()
         finally:
-            for flag, value in zip(words, words[1:], strict=False):
+            for flag, value in pairwise(words):
                 if flag == "--plugin":  # the next command is a new process to its plugins
                     sys.modules.pop(Path(value).stem, None)
-    code = stop.value.code
-    assert code is None or isinstance(code, int)
-    return Outcome(code or 0, out.getvalue(), err.getvalue())
+    assert isinstance(stop.value.code, int)
+    return Outcome(stop.value.code, out.getvalue(), err.getvalue())
 
 
 def small_clips(bodies: int = 1) -> ClipSet:
-    """Six subjects, three classes of different tempo, one clip each; with two bodies the second one is in half of them."""
+    """Six subjects, three classes of different tempo, one clip each; every other subject has no second body."""
     random = np.random.default_rng(0)
     clips, labels, subjects = [], [], []
     for subject in range(1, SUBJECTS + 1):
@@ -147,6 +146,17 @@ def small_file(folder: Path) -> Path:
     path = folder / "small.npz"
     write_npz(path, small_clips())
     return path
+
+
+def small_arrays(**changes: Any) -> dict[str, Any]:
+    """The arrays of that file; ``changes`` replaces some."""
+    clips = small_clips()
+    arrays = {
+        "joints": clips.joints, "offsets": clips.offsets, "label": clips.columns["label"], "fps": np.float32(30),
+        "subject": clips.columns["subject"], "class_names": np.array(CLASSES), "joint_names": np.array(JOINTS),
+        "parents": np.array(PARENTS),
+    }  # fmt: skip
+    return arrays | changes
 
 
 def plugin_file(folder: Path, name: str = "plain", text: str = PLUGIN) -> Path:
@@ -181,6 +191,12 @@ def small_cell(data: LoadedData, method: str | type[Method] = "skeletonmae", **t
     name = method if isinstance(method, str) else "made-up"
     found = registry().method(method) if isinstance(method, str) else method
     return Cell(name, small_spec(data, name, **train), found)
+
+
+def run_small_cell(cell: Cell, data: LoadedData, out: Path) -> RunRecord:
+    """Run one cell; a step costs 4 clips, half an epoch, 10 ms and 1 MFLOP."""
+    place = Place(data, RecordStore(out), describe_environment(CPU))
+    return run_cell(Attempt(cell, place, StepCost(epochs=0.5, clips=4.0, seconds=0.01, flops=1e6)))
 
 
 def small_trainer(

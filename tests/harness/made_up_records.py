@@ -1,0 +1,76 @@
+"""Records written by hand, with numbers that are easy to follow into a table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.environment import Environment
+from harness.probes import Accuracy
+from harness.records import ArmRecord, DataInfo, EncoderInfo, MethodInfo, Point, RunRecord, SpeedRecord, Training
+from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
+from harness.stats import Ratio
+
+TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ENVIRONMENT = Environment(
+    device="cpu", processor="Abacus 3000", cores=2, threads=1, memory_gib=8.0, system="Linux x86_64",
+    versions={"python": "3.11.7", "torch": "2.11.0"}, commit="0123456789ab",
+)  # fmt: skip
+ENCODER = EncoderInfo(architecture="a" * 16, parameters=1234567, tokens=450)
+DATA = DataInfo(
+    name="synthetic", fingerprint="f" * 16, classes=12, train_clips=800, validation_clips=200, test_clips=400,
+    train_sequences=880, bodies_per_clip=1.1, notes=("two clips have a single frame",),
+)  # fmt: skip
+
+
+def accuracy(linear: float, knn: float = 0.5) -> Accuracy:
+    return Accuracy(
+        linear_validation=None, linear_test=linear, knn_validation=None, knn_test=knn, regularisation=1.0,
+        test_clips=400,
+    )  # fmt: skip
+
+
+def run_record(name: str = "gfp", linear: float = 0.8, *, seed: int = 0, knn: float = 0.5, **changes: Any) -> RunRecord:
+    """A record of an ok run that was evaluated twice, better by 5 points at the first evaluation."""
+    spec = RunSpec(
+        method=MethodSpec(name=name), encoder=EncoderSpec(size="tiny"), data=DataSpec(split="xsub"),
+        train=TrainSpec(budget="60s", lr=0.002), seed=seed,
+    )  # fmt: skip
+    control = name in ("random-init", "raw-pca")
+    training = Training(steps=100, clips_seen=6400, seconds=59.7, step_seconds=0.6, flops=1e12, losses=[])
+    points = [
+        Point(step=step, clips_seen=64 * step, seconds=0.6 * step, accuracy=accuracy(value, knn))
+        for step, value in ((50, linear + 0.05), (100, linear))
+    ]
+    about = MethodInfo(
+        title=name, paper="none", code="none", deviations=(), choices=(), division="closed", control=control, source=""
+    )
+    values: dict[str, Any] = {
+        "address": spec.address, "label": name, "status": "ok", "spec": spec, "method": about, "encoder": ENCODER,
+        "data": DATA, "environment": ENVIRONMENT, "training": None if control else training, "wall_seconds": 70.0,
+        "phases": {} if control else {"forward": 59.7}, "untracked": 0.004, "curve": [] if control else points,
+        "accuracy": accuracy(linear, knn), "started": TIME, "finished": TIME,
+    }  # fmt: skip
+    return RunRecord(**values | changes)
+
+
+def ratio(low: float, value: float, high: float) -> Ratio:
+    return Ratio(value=value, low=low, high=high, pairs=20)
+
+
+def arm(label: str, speedup: Ratio, **changes: Any) -> ArmRecord:
+    """An arm of 3.2 GFLOPs per step of 64 body sequences, so 0.1 GFLOP per clip of two bodies."""
+    values: dict[str, Any] = {
+        "label": label, "step_seconds": 0.1, "clips_per_second": 123.4, "blocks": [0.1] * 20, "steps_per_block": 5,
+        "phases": {"forward": 1.0}, "warmup_seconds": 1.0, "step_flops": 3.2e9, "flop_ratio": 3.0,
+        "peak_bytes": 456_000_000, "division": "closed", "control": False, "ratio": speedup, "verdict": "supported",
+    }  # fmt: skip
+    return ArmRecord(**values | changes)
+
+
+def speed_record(*arms: ArmRecord, floor: float = 1.05, baseline: str = "skeletonmae") -> SpeedRecord:
+    return SpeedRecord(
+        address="speed-0", spec={}, baseline=baseline, batch_size=64, bodies_per_clip=1.1, arms=list(arms),
+        same=ratio(0.97, 1.01, 1.05), floor=floor, encoder=ENCODER, environment=ENVIRONMENT, started=TIME,
+        finished=TIME,
+    )  # fmt: skip

@@ -1,0 +1,133 @@
+"""Imports point one way (design, section 3), held by reading the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("harness", "methods", "datasets")
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    """``harness/report/table.py`` to ``harness.report.table``; a package to its own name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for package in PACKAGES for path in files(package)}
+
+
+def nodes(tree: ast.AST, *, deferred: bool) -> Iterator[ast.AST]:
+    """All nodes; without those inside functions unless ``deferred``."""
+    for child in ast.iter_child_nodes(tree):
+        if deferred or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from nodes(child, deferred=deferred)
+
+
+@cache
+def imports(path: Path, *, deferred: bool = True) -> frozenset[str]:
+    """Modules that a file imports; ``from a import b`` gives ``a.b`` where that is one of our modules."""
+    found = set()
+    for node in nodes(ast.parse(path.read_text()), deferred=deferred):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = path.relative_to(ROOT).parts[: -node.level]
+                base = ".".join([*package, *([node.module] if node.module else [])])
+            found.add(base)
+            found |= {f"{base}.{alias.name}" for alias in node.names} & MODULES.keys()
+    return frozenset(found)
+
+
+def reachable(name: str) -> set[str]:
+    """Our modules that are loaded when ``name`` is, its packages included."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        current = waiting.pop()
+        parts = current.split(".")
+        for module in (".".join(parts[:end]) for end in range(1, len(parts) + 1)):
+            if module in MODULES and module not in found:
+                found.add(module)
+                waiting += imports(MODULES[module], deferred=False)
+    return found
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def method_files() -> list[Path]:
+    """Files of ``methods`` that define a method, and so belong to nobody else."""
+    return [path for path in files("methods") if any(map(is_method, ast.parse(path.read_text()).body))]
+
+
+def is_method(node: ast.stmt) -> bool:
+    if not isinstance(node, ast.ClassDef):
+        return False
+    return any(isinstance(base, ast.Name) and base.id == "Method" for base in node.bases)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", files("datasets"), ids=name_of)
+def test_datasets_import_nothing_of_methods_or_harness(path: Path) -> None:
+    assert not [name for name in imports(path) if inside(name, "methods") or inside(name, "harness")]
+
+
+@pytest.mark.parametrize("path", files("methods"), ids=name_of)
+def test_methods_import_nothing_of_harness_or_datasets(path: Path) -> None:
+    assert not [name for name in imports(path) if inside(name, "harness") or inside(name, "datasets")]
+
+
+@pytest.mark.parametrize("path", files("methods"), ids=name_of)
+def test_nothing_in_methods_imports_a_method_file(path: Path) -> None:
+    assert not imports(path) & {module_name(other) for other in method_files() if other != path}
+
+
+@pytest.mark.parametrize("path", [path for package in PACKAGES for path in files(package)], ids=name_of)
+def test_no_package_imports_tests_or_benchmarks(path: Path) -> None:
+    assert not [name for name in imports(path) if inside(name, "tests") or inside(name, "benchmarks")]
+
+
+@pytest.mark.parametrize("path", files("harness/report"), ids=name_of)
+def test_reports_never_load_the_training_loop(path: Path) -> None:
+    assert "harness.training" not in reachable(module_name(path))
+
+
+@pytest.mark.parametrize("path", files("harness/report"), ids=name_of)
+def test_reports_do_not_import_the_training_loop_later_either(path: Path) -> None:
+    assert "harness.training" not in imports(path)
+
+
+# --- the reading itself ---
+
+
+def test_the_methods_are_found() -> None:
+    assert {"skeletonmae.py", "gfp.py", "encoder_only.py"} <= {path.name for path in method_files()}
+    assert not {"base.py", "encoder.py", "masks.py", "decoders.py", "tokens.py"} & {p.name for p in method_files()}
+
+
+def test_the_loop_is_found_where_it_is_loaded() -> None:
+    assert "harness.training" in reachable("harness.experiment")
+    assert {"harness", "harness.report", "harness.records", "harness.stats"} <= reachable("harness.report.table")
+
+
+def test_deferred_imports_are_told_from_others() -> None:
+    cli = ROOT / "harness" / "cli.py"
+    assert "harness.experiment" in imports(cli)
+    assert "harness.experiment" not in imports(cli, deferred=False)

@@ -1,0 +1,308 @@
+"""The command line: what it lists and shows, and one clear line for everything that cannot be done."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from harness.cli import parse_override
+from harness.errors import UsageError
+from harness.presets import PRESETS
+from harness.records import RecordStore
+from tests.harness.made_up_records import run_record
+from tests.harness.small_run import SMALL, harness, plugin_file, small_arrays, small_file
+
+# --- help ---
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ((), ("run", "ls", "show-config")),
+        (
+            ("run",),
+            (
+                "--methods", "--dataset", "--split", "--label", "--encoder", "--budget", "--seeds", "--batch-size",
+                "--precision", "--device", "--out", "--plugin", "--preset", "--set", "--baseline", "--rerun",
+            ),
+        ),
+        (("ls",), ("--json", "--plugin", "--out")),
+        (("show-config",), ("--methods", "--json")),
+    ],
+)  # fmt: skip
+def test_help_names_commands_and_flags(command: tuple[str, ...], words: tuple[str, ...]) -> None:
+    found = harness(*command, "--help")
+    assert (found.code, found.err) == (0, "")
+    assert all(word in found.out for word in words)
+
+
+# --- ls ---
+
+
+def listed(*arguments: str | Path) -> list[dict[str, Any]]:
+    found = harness("ls", *arguments, "--json")
+    assert (found.code, found.err) == (0, "")
+    rows = json.loads(found.out)
+    assert isinstance(rows, list)
+    return rows
+
+
+def test_methods_are_listed_with_what_a_reader_must_know() -> None:
+    rows = {row["method"]: row for row in listed("methods")}
+    assert {"gfp", "skeletonmae", "encoder-only"} <= rows.keys()
+    for row in rows.values():
+        assert {"title", "paper", "code", "deviations", "choices", "division", "options", "source"} <= row.keys()
+        assert len(row["source"]) == 12
+    assert rows["gfp"]["choices"]
+    assert rows["skeletonmae"]["deviations"]
+    assert "arXiv 2509.03609" in rows["gfp"]["paper"]
+    assert rows["gfp"]["options"]["lambda_pred"] == 5.0
+    assert rows["encoder-only"]["control"] is True
+
+
+def test_a_plugin_is_listed(tmp_path: Path) -> None:
+    rows = {row["method"]: row for row in listed("methods", "--plugin", plugin_file(tmp_path))}
+    assert rows["plain"]["title"] == "Mean position"
+
+
+def test_encoders_are_listed_with_parameters_and_tokens() -> None:
+    rows = {row["encoder"]: row for row in listed("encoders")}
+    assert set(rows) == {"base", "small", "tiny"}
+    assert (rows["base"]["parameters"], rows["base"]["tokens"]) == (6_336_000, 750)
+
+
+def test_data_sets_are_listed_with_a_line_about_them() -> None:
+    rows = {row["dataset"]: row["about"] for row in listed("datasets")}
+    assert rows["synthetic"]
+    assert "\n" not in rows["synthetic"]
+
+
+def test_runs_are_listed_from_their_records(tmp_path: Path) -> None:
+    record = run_record("gfp", 0.8, knn=0.7)
+    failed = run_record("skeletonmae", status="failed", accuracy=None)
+    for one in (record, failed):
+        RecordStore(tmp_path).write_run(one)
+    rows = {row["run"]: row for row in listed("runs", "--out", tmp_path)}
+    assert rows.keys() == {record.address, failed.address}
+    row = rows[record.address]
+    assert (row["method"], row["seed"], row["status"], row["linear"], row["knn"]) == ("gfp", 0, "ok", 0.8, 0.7)
+    assert rows[failed.address]["linear"] is None
+
+
+def test_a_folder_without_runs_is_an_empty_list(tmp_path: Path) -> None:
+    assert listed("runs", "--out", tmp_path / "nothing") == []
+
+
+NARROW = pytest.mark.xfail(strict=True, reason="print_table: Console.print(width=...) is capped at the console's width")
+
+
+@pytest.mark.parametrize(
+    ("what", "word"),
+    [pytest.param("methods", "skeletonmae", marks=NARROW), ("encoders", "6336000"), ("datasets", "synthetic")],
+)
+def test_lists_are_readable_without_json(what: str, word: str) -> None:
+    found = harness("ls", what)
+    assert found.code == 0
+    assert word in found.out
+
+
+# --- show-config ---
+
+
+def test_the_configuration_without_flags_is_the_quick_preset() -> None:
+    found = yaml.safe_load(harness("show-config").out)
+    assert set(found) == {"methods", "device", "encoder", "data", "train", "probe"}
+    assert found["methods"] == PRESETS["quick"]["methods"] == "gfp,skeletonmae"
+    assert found["data"]["name"] == "synthetic"
+    assert found["train"]["budget"] == PRESETS["quick"]["train"]["budget"]
+
+
+def test_yaml_and_json_hold_the_same() -> None:
+    assert yaml.safe_load(harness("show-config").out) == json.loads(harness("show-config", "--json").out)
+
+
+def test_a_configuration_is_complete() -> None:
+    found = json.loads(harness("show-config", "--json").out)
+    assert {"lr", "warmup", "weight_decay", "betas", "precision", "compile", "batch_size"} <= found["train"].keys()
+    assert {"split", "label", "validation", "crop", "rotation"} <= found["data"].keys()
+
+
+def test_flags_stand_above_set_and_set_above_the_preset() -> None:
+    found = json.loads(
+        harness(
+            "show-config", "--json", "--preset", "published", "--batch-size", "16", "--set", "train.batch_size=32",
+            "--set", "train.lr=0.5",
+        ).out
+    )  # fmt: skip
+    assert (found["train"]["batch_size"], found["train"]["lr"]) == (16, 0.5)
+    assert (found["encoder"]["size"], found["train"]["budget"]) == ("base", "400ep")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train.lr=1e-3", ("train", "lr", "1e-3")),  # YAML wants 1.0e-3 for a number; pydantic reads the text
+        ("train.lr=0.5", ("train", "lr", 0.5)),
+        ("data.drop_leaks=true", ("data", "drop_leaks", True)),
+        ("data.crop=[0.5, 1]", ("data", "crop", [0.5, 1])),
+        ("train.clip_gradient=null", ("train", "clip_gradient", None)),
+        (" data.split =view:1->2", ("data", "split", "view:1->2")),
+    ],
+)
+def test_a_setting_is_section_key_and_yaml_value(text: str, expected: tuple[str, str, Any]) -> None:
+    assert parse_override(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "train", "train.lr", "lr=1", "=1"])
+def test_a_setting_that_is_not_section_key_and_value_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected section"):
+        parse_override(text)
+
+
+# --- what cannot be done ---
+
+
+def spoilt(**changes: Any) -> Callable[[Path], list[str | Path]]:
+    """Arguments that run on a file with these arrays in it."""
+
+    def arguments(folder: Path) -> list[str | Path]:
+        path = folder / "spoilt.npz"
+        np.savez(path, **small_arrays(**changes))
+        return ["--dataset", path]
+
+    return arguments
+
+
+def with_nan() -> Any:
+    joints = small_arrays()["joints"].copy()
+    joints[30, 0, 2, 1] = np.nan  # clip 0 has 20 to 29 frames
+    return joints
+
+
+def flags(*words: str) -> Callable[[Path], list[str | Path]]:
+    """These arguments, on a good file."""
+    return lambda folder: ["--dataset", small_file(folder), *words]
+
+
+def broken_plugin(text: str) -> Callable[[Path], list[str | Path]]:
+    return lambda folder: ["--dataset", small_file(folder), "--plugin", plugin_file(folder, "broken", text)]
+
+
+LABELS, OFFSETS = small_arrays()["label"], small_arrays()["offsets"]
+
+BAD_INPUT: dict[str, tuple[Callable[[Path], list[str | Path]], str]] = {
+    "unknown method": (flags("--methods", "gpf"), "unknown method 'gpf', did you mean 'gfp'?"),
+    "misspelt option": (flags("--methods", "gfp:windws=6/3/1"), "unknown option 'windws', did you mean 'windows'?"),
+    "impossible option": (flags("--methods", "gfp:windows=4"), "allowed first counts are 1, 2, 3, 6"),
+    "option of a wrong type": (flags("--methods", "gfp:tau=hot"), "method gfp: tau: "),
+    "no method": (flags("--methods", ","), "expected at least one method"),
+    "plugin that does not parse": (broken_plugin("def broken(:\n"), "did not load: SyntaxError"),
+    "plugin that does not import": (broken_plugin("import no_such_package\n"), "No module named 'no_such_package'"),
+    "plugin without a method": (broken_plugin("x = 1\n"), "no method found"),
+    "plugin that is not there": (flags("--plugin", "nowhere.py"), "plugin nowhere.py: no such file"),
+    "NaN": (spoilt(joints=with_nan()), "joints: expected finite coordinates in metres, found nan at clip 1"),
+    "joints of a wrong shape": (spoilt(joints=np.zeros((9, 5, 3), np.float32)), "joints: expected shape [F, M, V, 3]"),
+    "labels of a wrong shape": (spoilt(label=LABELS[:-1]), "label: expected integers of shape [18]"),
+    "empty clip": (spoilt(offsets=np.insert(OFFSETS, 1, 0), label=np.append(LABELS, 0),
+                          subject=np.append(small_arrays()["subject"], 1)), "found an empty clip 0"),
+    "negative offsets": (spoilt(offsets=np.concatenate([[-1], OFFSETS[1:]])), "offsets: expected 0 or more, found -1"),
+    "label out of range": (spoilt(label=np.where(LABELS == 2, 3, LABELS)), "label: expected 0 to 2, found 3 at clip 2"),
+    "no such file": (lambda folder: ["--dataset", folder / "nowhere.npz"], "no such file"),
+    "unknown data set": (lambda folder: ["--dataset", "synthetics"], "unknown data set 'synthetics', did you mean"),
+    "budget 10x": (flags("--budget", "10x"), "budget '10x': expected a number and one of ep, steps, clips, s, flops"),
+    "unknown preset": (flags("--preset", "quik"), "unknown preset 'quik', did you mean 'quick'?"),
+    "unknown encoder": (flags("--encoder", "tinny"), "unknown encoder 'tinny', did you mean 'tiny'?"),
+    "impossible encoder": (flags("--set", "encoder.heads=3"), "width 8 is not a multiple of 3 heads"),
+    "unknown section": (flags("--set", "trian.lr=1"), "unknown section 'trian', did you mean 'train'?"),
+    "unknown key": (flags("--set", "train.lrr=1"), "unknown option 'lrr', did you mean 'lr'?"),
+    "setting without a value": (flags("--set", "train.lr"), "expected section.key=value"),
+    "setting of a wrong type": (flags("--set", "train.lr=fast"), "train: lr: "),
+    "setting that is not YAML": (flags("--set", "train.lr=[1"), "is not a YAML value"),
+    "bad split": (flags("--split", "xsubject"), "split 'xsubject': expected xsub, xview or"),
+    "split by a column that is not there": (flags("--split", "view:1->2"), "split 'view:1->2'"),
+    "unknown label": (flags("--label", "lable"), "did you mean 'label'?"),
+    "unknown device": (flags("--device", "abacus"), "device 'abacus': expected auto, cpu, cuda or cuda:N"),
+    "missing device": (flags("--device", "cuda:99"), "use --device cpu"),
+    "unknown precision": (flags("--precision", "fp16"), "train: precision: "),
+    "batch of one": (flags("--batch-size", "1"), "train: batch_size: "),
+    "bad seeds": (flags("--seeds", "one"), "--seeds 'one': expected numbers and ranges"),
+    "unknown baseline": (flags("--baseline", "mamp"), "--baseline 'mamp' is not among the methods"),
+    "unknown flag": (flags("--metods", "gfp"), "--metods"),
+    "too short a measurement": (flags("--speed-seconds", "0"), "--speed-seconds"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    arguments, expected = BAD_INPUT[name]
+    out = tmp_path / "out"
+    found = harness("run", *SMALL, "--out", out, *arguments(tmp_path))
+    assert found.code == 2
+    assert found.err.startswith("error: ")
+    assert expected in found.err
+    assert found.err.count("\n") == 1
+    assert found.err.endswith("\n")
+    assert found.out == ""
+    assert not out.exists() or not list(out.iterdir())
+
+
+@pytest.mark.parametrize("below", ["", "deeper", "deeper/still"])
+def test_an_output_folder_that_is_a_file_is_one_line(tmp_path: Path, below: str) -> None:
+    (tmp_path / "out").write_text("mine")
+    found = harness("run", *SMALL, "--dataset", small_file(tmp_path), "--out", tmp_path / "out" / below)
+    assert found.code == 2
+    assert found.err.startswith(f"error: output folder {tmp_path / 'out' / below} cannot be written (")
+    assert found.err.count("\n") == 1
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_read_only_output_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(path: Path, *arguments: Any, **options: Any) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    data = small_file(tmp_path)
+    monkeypatch.setattr(Path, "mkdir", read_only)  # permissions do not stop the tests when root runs them
+    found = harness("run", *SMALL, "--dataset", data, "--out", tmp_path / "out")
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert "cannot be written (Read-only file system); choose another with --out" in found.err
+
+
+def test_a_damaged_record_is_one_line_when_runs_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "gfp-s0-0").mkdir()
+    (tmp_path / "gfp-s0-0" / "record.json").write_text("{")
+    found = harness("ls", "runs", "--out", tmp_path)
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert "remove it to run again" in found.err
+
+
+def test_an_unknown_listing_is_one_line() -> None:
+    found = harness("ls", "method")
+    assert found.code == 2
+    assert found.err == (
+        "error: ls 'method', did you mean 'methods'? (expected one of methods, datasets, encoders, runs)\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [("rnu",), ("ls",), ("show-config", "--jsno")])
+def test_a_command_line_that_does_not_parse_is_one_line(arguments: tuple[str, ...]) -> None:
+    found = harness(*arguments)
+    assert found.code == 2
+    assert found.err.startswith("error: ")
+    assert found.err.count("\n") == 1
+
+
+def test_a_foreign_package_called_datasets_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = ModuleType("datasets")
+    foreign.__file__ = "/elsewhere/datasets/__init__.py"
+    monkeypatch.setitem(sys.modules, "datasets", foreign)
+    found = harness("ls", "methods")
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert "another package called 'datasets' (/elsewhere/datasets/__init__.py) shadows the suite's own" in found.err

@@ -1,0 +1,131 @@
+"""Clocks: phases of steps, and a ledger that accounts for every second of a run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness import clock as clock_module
+from harness.clock import Ledger, StepClock
+from harness.records import RunRecord
+from tests.harness.small_run import CPU, run_small_cell, small_cell, small_data, small_trainer
+
+STEPS = 120
+TRAINING_PHASES = ("data", "forward", "backward", "optimizer", "after_step")
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The stamps that the clock will read, in order."""
+    stamps: list[float] = []
+    monkeypatch.setattr(clock_module, "time", SimpleNamespace(perf_counter=lambda: stamps.pop(0)))
+    return stamps
+
+
+def test_every_interval_belongs_to_the_phase_that_ends_it(times: list[float]) -> None:
+    # Two steps: data 1 s, forward 4 s; data 2 s, forward 8 s.
+    times += [100.0, 101.0, 105.0, 107.0, 115.0]
+    clock = StepClock(CPU)
+    clock.start()
+    for _ in range(2):
+        clock.mark("data")
+        clock.mark("forward")
+    clock.stop("forward")
+    assert clock.phases == {"data": 3.0, "forward": 12.0}
+    assert clock.steps == [5.0, 10.0]
+    assert clock.seconds == 15.0
+
+
+def test_time_between_blocks_is_off_the_clock(times: list[float]) -> None:
+    times += [0.0, 1.0, 50.0, 52.0]
+    clock = StepClock(CPU)
+    for _ in range(2):
+        clock.start()
+        clock.mark("step")
+        clock.stop("step")
+    assert clock.steps == [1.0, 2.0]
+    assert clock.seconds == 3.0
+
+
+def test_a_training_block_has_one_time_per_step_and_phases_that_sum_to_them(tmp_path: Path) -> None:
+    clock = StepClock(CPU)
+    small_trainer(small_data(tmp_path)).run_block(7, clock)
+    assert len(clock.steps) == 7
+    assert min(clock.steps) > 0
+    assert tuple(clock.phases) == TRAINING_PHASES
+    assert sum(clock.steps) == pytest.approx(clock.seconds) == pytest.approx(sum(clock.phases.values()))
+
+
+def test_a_ledger_books_phases_and_leaves_the_rest_untracked() -> None:
+    ledger = Ledger()
+    with ledger.phase("work"):
+        time.sleep(0.06)
+    time.sleep(0.04)
+    with ledger.phase("work"):
+        time.sleep(0.06)
+    ledger.close()
+    assert 0.12 <= ledger.phases["work"] < ledger.wall
+    assert ledger.wall - ledger.phases["work"] >= 0.04
+    assert ledger.untracked == pytest.approx(1 - ledger.phases["work"] / ledger.wall)
+
+
+def test_times_measured_elsewhere_are_added(times: list[float]) -> None:
+    times += [0.0, 3.0, 5.0, 10.0]
+    ledger = Ledger()
+    with ledger.phase("evaluate"):
+        pass
+    ledger.add({"forward": 4.0, "evaluate": 1.0})
+    ledger.close()
+    assert ledger.phases == {"evaluate": 3.0, "forward": 4.0}
+    assert ledger.wall == 10.0
+    assert ledger.untracked == pytest.approx(0.3)
+
+
+def test_a_closed_ledger_stands_still() -> None:
+    ledger = Ledger()
+    time.sleep(0.001)
+    ledger.close()
+    wall = ledger.wall
+    time.sleep(0.002)
+    assert ledger.wall == wall
+
+
+def test_a_phase_that_throws_is_booked() -> None:
+    def work() -> None:
+        with ledger.phase("work"):
+            time.sleep(0.001)
+            raise KeyError
+
+    ledger = Ledger()
+    with pytest.raises(KeyError):
+        work()
+    assert ledger.phases["work"] >= 0.001
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """A run of `STEPS` steps."""
+    folder = tmp_path_factory.mktemp("clock")
+    data = small_data(folder)
+    return run_small_cell(small_cell(data, budget=f"{STEPS}steps"), data, folder / "out")
+
+
+def test_a_run_of_a_hundred_steps_and_more_leaves_less_than_two_percent_untracked(run: RunRecord) -> None:
+    assert run.status == "ok", run.traceback
+    assert run.training is not None
+    assert run.training.steps == STEPS
+    assert 0 <= run.untracked < 0.02
+
+
+def test_phases_and_what_is_untracked_add_up_to_the_wall_time(run: RunRecord) -> None:
+    assert sum(run.phases.values()) + run.untracked * run.wall_seconds == pytest.approx(run.wall_seconds)
+    assert {*TRAINING_PHASES, "build", "warm-up", "evaluate", "log", "save"} == set(run.phases)
+
+
+def test_training_seconds_are_the_training_phases(run: RunRecord) -> None:
+    assert run.training is not None
+    assert sum(run.phases[name] for name in TRAINING_PHASES) == pytest.approx(run.training.seconds)
+    assert run.training.step_seconds * STEPS == pytest.approx(run.training.seconds, rel=0.5)  # the median step

@@ -1,0 +1,239 @@
+"""Specs: the grammar of methods and seeds, unknown keys, and the address."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UsageError
+from harness.spec import (
+    DataSpec,
+    EncoderSpec,
+    MethodSpec,
+    ProbeSpec,
+    RunSpec,
+    Section,
+    TrainSpec,
+    build,
+    digest,
+    parse_methods,
+    parse_seeds,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def spec(**changes: Any) -> RunSpec:
+    return RunSpec(**{"method": MethodSpec(name="gfp", options={"tau": 0.8, "cov_weight": 1.0}), **changes})
+
+
+# --- methods ---
+
+
+def test_methods_are_separated_by_commas_and_keep_their_order() -> None:
+    assert [method.name for method in parse_methods("gfp, skeletonmae,mamp")] == ["gfp", "skeletonmae", "mamp"]
+
+
+def test_options_follow_a_colon_and_go_on_after_commas() -> None:
+    assert parse_methods("gfp:lambda_pred=5,cov_weight=1,skeletonmae:decoder_depth=3") == [
+        MethodSpec(name="gfp", options={"lambda_pred": "5", "cov_weight": "1"}),
+        MethodSpec(name="skeletonmae", options={"decoder_depth": "3"}),
+    ]
+
+
+def test_an_option_belongs_to_the_method_before_it() -> None:
+    first, second = parse_methods("skeletonmae,gfp:tau=0.5,mask_ratio=0.8")
+    assert (first.options, second.options) == ({}, {"tau": "0.5", "mask_ratio": "0.8"})
+
+
+def test_a_value_may_hold_slashes_and_equal_signs() -> None:
+    assert parse_methods("gfp:windows=6/3/1,note=a=b")[0].options == {"windows": "6/3/1", "note": "a=b"}
+
+
+def test_the_same_method_twice_is_one_row_and_with_other_options_two() -> None:
+    assert [str(method) for method in parse_methods("gfp,gfp:tau=1,gfp,gfp:tau=1")] == ["gfp", "gfp:tau=1"]
+
+
+def test_the_later_of_two_values_of_an_option_counts() -> None:
+    assert parse_methods("gfp:tau=1,tau=2")[0].options == {"tau": "2"}
+
+
+@pytest.mark.parametrize("text", ["", ",", " , "])
+def test_no_method_is_an_error(text: str) -> None:
+    with pytest.raises(UsageError, match="expected at least one method"):
+        parse_methods(text)
+
+
+def test_an_option_before_any_method_is_an_error() -> None:
+    with pytest.raises(UsageError, match="an option stands before any method"):
+        parse_methods("tau=1,gfp")
+
+
+@pytest.mark.parametrize("text", ["gfp:tau", "gfp:tau=", "gfp:=1", "gfp:tau=1,cov_weight="])
+def test_an_option_needs_a_name_and_a_value(text: str) -> None:
+    with pytest.raises(UsageError, match="expected option=value"):
+        parse_methods(text)
+
+
+def test_a_method_prints_as_it_is_typed() -> None:
+    text = "gfp:windows=6/3/1,tau=0.5"
+    assert str(parse_methods(text)[0]) == text
+    assert str(MethodSpec(name="gfp", options={"windows": (6, 3, 1), "tau": 0.5})) == text
+
+
+# --- seeds ---
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("0", [0]), ("0-2", [0, 1, 2]), ("0-2,7", [0, 1, 2, 7]), (" 3 , 1 ", [3, 1]), ("1,0-2", [1, 0, 2])],
+)
+def test_seeds_are_numbers_and_ranges_each_once(text: str, seeds: list[int]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "-1", "1-", "0-b", "1.5", "0,,1", "3-1"])
+def test_bad_seeds_are_one_line(text: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_seeds(text)
+    assert str(error.value).startswith(f"--seeds {text!r}: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="parse_seeds: '²'.isdigit() is true, int('²') raises")
+def test_a_digit_that_is_no_decimal_is_a_bad_seed() -> None:
+    with pytest.raises(UsageError):
+        parse_seeds("²")
+
+
+# --- sections ---
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "close"),
+    [
+        (EncoderSpec, "detph", "depth"),
+        (DataSpec, "rotatoin", "rotation"),
+        (TrainSpec, "batchsize", "batch_size"),
+        (ProbeSpec, "neighbors", "neighbours"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_and_all(model: type[Section], key: str, close: str) -> None:
+    with pytest.raises(UsageError) as error:
+        build(model, {key: 1}, "here")
+    message = str(error.value)
+    assert message.startswith(f"here: unknown option {key!r}, did you mean {close!r}?")
+    assert all(name in message for name in model.model_fields)
+    assert "\n" not in message
+
+
+def test_an_unknown_key_of_a_part_of_a_spec_is_named_with_its_path() -> None:
+    with pytest.raises(UsageError, match=r"unknown option 'train\.warmpu', did you mean 'warmup'\?") as error:
+        build(RunSpec, {"method": {"name": "gfp"}, "train": {"warmpu": 1}}, "spec")
+    assert "weight_decay" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [
+        (TrainSpec, "lr", 0),
+        (TrainSpec, "batch_size", 1),
+        (TrainSpec, "precision", "fp8"),
+        (TrainSpec, "warmup", 1.0),
+        (EncoderSpec, "depth", 0),
+        (DataSpec, "validation", 1.0),
+        (DataSpec, "crop", [0.5]),
+        (ProbeSpec, "points", 0),
+        (ProbeSpec, "neighbours", "two"),
+    ],
+)
+def test_an_impossible_value_is_one_line_with_the_key_and_what_was_found(
+    model: type[Section], key: str, value: object
+) -> None:
+    with pytest.raises(UsageError) as error:
+        build(model, {key: value}, "here")
+    message = str(error.value)
+    assert message.startswith(f"here: {key}")
+    assert "found " in message
+    assert "\n" not in message
+
+
+def test_specs_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        spec().seed = 1
+
+
+# --- address ---
+
+
+def test_the_address_does_not_depend_on_the_order_of_options() -> None:
+    turned = MethodSpec(name="gfp", options={"cov_weight": 1.0, "tau": 0.8})
+    assert spec(method=turned).address == spec().address
+
+
+def test_the_address_is_the_same_in_another_process() -> None:
+    code = (
+        "from harness.spec import *;"
+        "print(RunSpec(method=MethodSpec(name='gfp', options={'cov_weight': 1.0, 'tau': 0.8})).address)"
+    )
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": "1"}, check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == spec().address
+
+
+# Another valid value for every field of every part of a spec.
+CHANGES: dict[str, dict[str, Any]] = {
+    "method": {"name": "mamp", "options": {"tau": 0.9}},
+    "encoder": {"size": "base", "depth": 3, "width": 16, "heads": 2, "frames": 60, "patch": 3},
+    "data": {
+        "name": "other", "split": "xview", "label": "label,correct", "validation": 0.3, "drop_leaks": True,
+        "center": False, "crop": (0.6, 1.0), "min_crop": 32, "rotation": 0.2, "include_empty_bodies": True,
+        "fingerprint": "f00",
+    },
+    "train": {
+        "budget": "61s", "batch_size": 65, "lr": 0.002, "final_lr": 0.4, "warmup": 0.06, "weight_decay": 0.06,
+        "betas": (0.9, 0.96), "clip_gradient": 1.0, "precision": "bf16", "fused_attention": False,
+        "fused_optimizer": False, "compile": True,
+    },
+    "probe": {"points": 4, "regularisation": (1.0,), "neighbours": 5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "field"), [(part, field) for part, fields in CHANGES.items() for field in fields])
+def test_the_address_changes_with_every_field(part: str, field: str) -> None:
+    section = getattr(spec(), part)
+    changed = section.model_copy(update={field: CHANGES[part][field]})
+    assert changed != section
+    assert spec(**{part: changed}).address != spec().address
+
+
+def test_the_address_changes_with_seed_and_device() -> None:
+    assert len({spec().address, spec(seed=1).address, spec(device="cuda").address}) == 3
+
+
+def test_no_field_is_missing_from_the_list_of_changes() -> None:
+    parts = {name: set(type(getattr(spec(), name)).model_fields) for name in CHANGES}
+    assert {name: set(fields) for name, fields in CHANGES.items()} == parts
+    assert set(CHANGES) | {"seed", "device"} == set(RunSpec.model_fields)
+
+
+def test_the_address_is_safe_as_a_file_name() -> None:
+    address = spec(method=MethodSpec(name="gfp", options={"windows": "6/3/1", "note": "ü ../.. * \n"})).address
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", address)
+    assert address.startswith("gfp-s0-")
+
+
+def test_runs_that_differ_in_method_and_seed_only_are_held_equal() -> None:
+    other = spec(method=MethodSpec(name="mamp"), seed=5)
+    assert other.held_equal == spec().held_equal
+    assert spec(train=TrainSpec(lr=0.1)).held_equal != spec().held_equal
+
+
+def test_a_digest_is_twelve_digits_of_the_sha256_of_canonical_json() -> None:
+    # printf '{"a": 1, "b": [2]}' | sha256sum
+    assert digest({"b": [2], "a": 1}) == "ae8a9a505246"

@@ -1,0 +1,188 @@
+"""Speed: the order of blocks, their size, the same-against-same partner, peak memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from harness import speed
+from harness.clock import StepClock
+from harness.data import LoadedData
+from harness.memory import peak_step_bytes, resident_bytes
+from harness.speed import MAXIMUM_ROUNDS, MINIMUM_ROUNDS, Arm, measure, warm_up
+from harness.training import Trainer
+from tests.harness.small_run import CPU, small_data, small_trainer
+
+
+class ScriptedTrainer:
+    """Stands in for a trainer: notes who stepped when, and takes scripted seconds per step on a clock of its own."""
+
+    def __init__(self, label: str, journal: list[str], now: list[float], *seconds: float) -> None:
+        self.label, self.journal, self.now, self.script = label, journal, now, list(seconds)
+        self.device, self.sizes = CPU, []
+
+    def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
+        self.journal.append(self.label)
+        self.sizes.append(steps)
+        seconds = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        clock.steps += [seconds] * steps
+        clock.phases["forward"] += seconds * steps
+        self.now[0] += seconds * steps
+        return {}
+
+
+@pytest.fixture
+def arm(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Arm]:
+    """Makes arms that share one journal and one scripted clock."""
+    journal: list[str] = []
+    now = [0.0]
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(speed, "peak_step_bytes", lambda trainer: 123)
+
+    def make(label: str, *seconds: float, block: int = 1) -> Arm:
+        return Arm(label, cast(Trainer, ScriptedTrainer(label, journal, now, *seconds)), block=block)
+
+    return make
+
+
+def scripted(arm: Arm) -> Any:
+    return arm.trainer
+
+
+def test_two_rounds_are_a_palindrome(arm: Callable[..., Arm]) -> None:
+    a, b, c = arm("A", 1.0), arm("B", 1.0), arm("C", 1.0)
+    measure([a, b, c], a, seconds=0)
+    journal = scripted(a).journal
+    assert "".join(journal[:8]) == "ABCAACBA"
+    assert len(journal) == 4 * MINIMUM_ROUNDS
+
+
+def test_the_baseline_comes_first_wherever_it_was_listed(arm: Callable[..., Arm]) -> None:
+    a, b = arm("A", 1.0), arm("B", 1.0)
+    measure([b, a], a, seconds=0)
+    assert "".join(scripted(a).journal[:6]) == "ABAABA"
+
+
+def test_every_round_gives_one_block_per_arm_and_one_partner(arm: Callable[..., Arm]) -> None:
+    a, b = arm("A", 1.0), arm("B", 2.0)
+    again = measure([a, b], a, seconds=0)
+    assert len(a.blocks) == len(b.blocks) == len(again) == MINIMUM_ROUNDS
+
+
+def test_the_partner_is_the_second_baseline_block_of_the_same_round(arm: Callable[..., Arm]) -> None:
+    # The baseline's blocks in the order they run. Round 1: block, partner; round 2 reversed: partner, block; ...
+    a = arm("A", 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)
+    again = measure([a, arm("B", 1.0)], a, seconds=0)
+    assert a.blocks == [1.0, 4.0, 5.0, 8.0, 9.0]
+    assert again == [2.0, 3.0, 6.0, 7.0, 10.0]
+
+
+def test_rounds_fill_the_time(arm: Callable[..., Arm]) -> None:
+    a = arm("A", 1.0)
+    measure([a, arm("B", 2.0)], a, seconds=60)  # a round takes 1 + 2 + 1 seconds
+    assert len(a.blocks) == 15
+
+
+def test_rounds_are_bounded(arm: Callable[..., Arm]) -> None:
+    a = arm("A", 0.001)
+    measure([a], a, seconds=1000)
+    assert len(a.blocks) == MAXIMUM_ROUNDS
+
+
+def test_progress_ends_where_it_said_it_would(arm: Callable[..., Arm]) -> None:
+    a, seen = arm("A", 1.0), list[tuple[int, int]]()
+    measure([a], a, seconds=0, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, MINIMUM_ROUNDS) for done in range(1, MINIMUM_ROUNDS + 1)]
+
+
+def test_step_time_is_the_median_over_blocks(arm: Callable[..., Arm]) -> None:
+    a, b = arm("A", 1.0), arm("B", 3.0, 1.0, 100.0, 2.0, 4.0)
+    measure([a, b], a, seconds=0)
+    assert b.step_seconds == 3.0
+
+
+def test_phases_add_up_over_counted_blocks(arm: Callable[..., Arm]) -> None:
+    a = arm("A", 1.0, 2.0, 3.0, block=4)
+    a.run(count=True)
+    a.run(count=False)
+    a.run(count=True)
+    assert a.blocks == [1.0, 3.0]
+    assert a.phases == {"forward": 16.0}
+
+
+@pytest.mark.parametrize(("step", "block"), [(0.01, 50), (0.03, 17), (0.5, 1), (2.0, 1), (0.0001, 100)])
+def test_a_block_lasts_about_as_long_as_asked(arm: Callable[..., Arm], step: float, block: int) -> None:
+    a = arm("A", step)
+    warm_up(a, 0.5)
+    assert a.block == block
+    assert a.probe_seconds == step
+
+
+def test_warming_up_goes_on_until_two_steps_agree(arm: Callable[..., Arm]) -> None:
+    a = arm("A", 8.0, 4.0, 2.0, 1.99, 1.0)
+    warm_up(a, 10.0)
+    assert len(scripted(a).journal) == 4
+    assert a.probe_seconds == 1.99
+    assert a.warmup_seconds == pytest.approx(8 + 4 + 2 + 1.99)
+
+
+def test_warming_up_is_bounded_in_steps(arm: Callable[..., Arm]) -> None:
+    a = arm("A", *(2.0**-power for power in range(20)))
+    warm_up(a, 10.0)
+    assert len(scripted(a).journal) == 1 + speed.WARMUP_BLOCKS
+
+
+def test_warming_up_is_bounded_in_time(arm: Callable[..., Arm]) -> None:
+    a = arm("A", 8.0, 4.0, 2.0, 1.0)
+    warm_up(a, 0.5)  # ten blocks of half a second
+    assert len(scripted(a).journal) == 2
+
+
+def test_warming_up_counts_no_block(arm: Callable[..., Arm]) -> None:
+    a = arm("A", 1.0)
+    warm_up(a, 1.0)
+    assert (a.blocks, a.phases, a.peak_bytes) == ([], {}, 123)
+
+
+# --- with a real trainer ---
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> LoadedData:
+    return small_data(tmp_path_factory.mktemp("speed"))
+
+
+def test_a_real_arm_runs_whole_blocks(data: LoadedData) -> None:
+    arm = Arm("skeletonmae", small_trainer(data, steps=100), block=3)
+    median = arm.run(count=True)
+    assert arm.trainer.done == 3
+    assert arm.blocks == [median]
+    assert 0 < median < sum(arm.phases.values())
+
+
+def test_resident_bytes_are_weights_and_the_two_moments_of_adam(data: LoadedData) -> None:
+    trainer = small_trainer(data, "encoder-only")
+    weights = 4 * trainer.method.encoder.parameter_count
+    assert resident_bytes(trainer) == weights
+    trainer.run_block(1, StepClock(CPU))
+    tensors = len(list(trainer.method.parameters()))
+    assert resident_bytes(trainer) == 3 * weights + 4 * tensors  # and a step counter per tensor
+
+
+def test_peak_memory_holds_what_is_resident_and_grows_with_the_batch(data: LoadedData) -> None:
+    small, large = (small_trainer(data, batch_size=size) for size in (4, 32))
+    for trainer in (small, large):
+        trainer.run_block(1, StepClock(CPU))
+    peaks = [peak_step_bytes(trainer) for trainer in (small, large)]
+    assert resident_bytes(small) == resident_bytes(large) < peaks[0]
+    assert peaks[1] > 3 * peaks[0]
+
+
+def test_warming_up_in_no_time_takes_two_real_steps_and_one_for_memory(data: LoadedData) -> None:
+    arm = Arm("encoder-only", small_trainer(data, "encoder-only", steps=100))
+    warm_up(arm, 0.0)
+    assert arm.block == 1
+    assert arm.trainer.done == 3

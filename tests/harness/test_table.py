@@ -1,0 +1,237 @@
+"""The table of a run: what it says is what the records say."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from harness.records import ArmRecord, RunRecord, SpeedRecord
+from harness.report.table import COLUMNS, build_table, notes, to_markdown
+from tests.harness.made_up_records import arm, ratio, run_record, speed_record
+
+RECORDS = [
+    run_record("raw-pca", 0.55, knn=0.45),
+    run_record("random-init", 0.6, knn=0.4),
+    run_record("gfp", 0.8, knn=0.7),
+    run_record("skeletonmae", 0.58, knn=0.3),
+]
+SPEED = speed_record(
+    arm("gfp", ratio(2.0, 2.2, 2.4)),
+    arm("skeletonmae", ratio(1.0, 1.0, 1.0), flop_ratio=1.0, clips_per_second=9.876, verdict="not supported"),
+    arm("encoder-only", ratio(4.0, 4.5, 5.0), flop_ratio=9.0, control=True, peak_bytes=None),
+)
+
+
+def table(records: list[RunRecord] = RECORDS, speed: SpeedRecord = SPEED) -> pd.DataFrame:
+    return build_table(records, speed).set_index("method")
+
+
+def cell(row: str, column: str, records: list[RunRecord] = RECORDS, speed: SpeedRecord = SPEED) -> str:
+    found = table(records, speed).loc[row, column]
+    assert isinstance(found, str)
+    return found
+
+
+def speedup(speedup_arm: ArmRecord, floor: float = 1.05) -> str:
+    return cell(speedup_arm.label, "speedup [95 %]", speed=speed_record(speedup_arm, floor=floor))
+
+
+# --- rows and columns ---
+
+
+def test_methods_come_first_then_controls_then_the_bound() -> None:
+    assert list(table().index) == ["gfp", "skeletonmae", "random-init", "raw-pca", "encoder-only"]
+
+
+def test_columns_are_the_documented_ones_and_cells_are_text() -> None:
+    found = build_table(RECORDS, SPEED)
+    assert tuple(found.columns) == COLUMNS
+    assert all(isinstance(value, str) for row in found.itertuples(index=False) for value in row)
+
+
+# --- accuracy ---
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "expected"),
+    [
+        ("gfp", "linear", "80.0"),
+        ("gfp", "kNN-1", "70.0"),
+        ("gfp", "vs random", "+20.0"),
+        ("skeletonmae", "vs random", "-2.0"),
+        ("gfp", "best point", "85.0"),
+        ("gfp", "clips seen", "6,400"),
+        ("gfp", "train s", "60"),
+        ("random-init", "linear", "60.0"),
+        ("random-init", "vs random", "-"),
+        ("raw-pca", "kNN-1", "45.0"),
+        ("raw-pca", "best point", "-"),
+        ("raw-pca", "clips/s", "-"),
+        ("encoder-only", "linear", "-"),
+        ("encoder-only", "vs random", "-"),
+    ],
+)
+def test_accuracy_is_in_percent_and_compared_with_the_random_encoder(row: str, column: str, expected: str) -> None:
+    assert cell(row, column) == expected
+
+
+def test_seeds_give_mean_and_standard_deviation() -> None:
+    seeds = [run_record("gfp", linear, seed=seed) for seed, linear in enumerate((0.70, 0.72, 0.77))]
+    records = [*RECORDS[:2], *seeds, RECORDS[3]]
+    assert cell("gfp", "linear", records) == "73.0 ± 3.6"  # deviations -3, -1, 4: sqrt(26 / 2) = 3.61
+    assert cell("gfp", "vs random", records) == "+13.0"
+    assert cell("gfp", "best point", records) == "78.0 ± 3.6"
+
+
+def test_two_option_sets_of_a_method_are_two_rows() -> None:
+    records = [*RECORDS, run_record("gfp", 0.9, label="gfp:tau=1")]
+    assert cell("gfp", "linear", records) == "80.0"
+    assert cell("gfp:tau=1", "linear", records) == "90.0"
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged", "oom", "interrupted"])
+def test_a_run_that_did_not_end_shows_its_status_and_no_accuracy(status: str) -> None:
+    records = [*RECORDS[:2], run_record("gfp", status=status, error="why it was", accuracy=None), RECORDS[3]]
+    assert cell("gfp", "verdict", records) == status
+    assert cell("gfp", "linear", records) == "-"
+    assert cell("gfp", "vs random", records) == "-"
+    assert f"{status}: gfp, seed 0: why it was" in notes(records, SPEED)
+
+
+def test_the_seeds_that_ended_count_when_another_failed() -> None:
+    failed = run_record("gfp", seed=1, status="failed", error="why", accuracy=None)
+    records = [*RECORDS, failed]
+    assert cell("gfp", "linear", records) == "80.0"
+    assert cell("gfp", "verdict", records) == "failed"
+
+
+def test_without_a_random_control_nothing_is_compared() -> None:
+    assert cell("gfp", "vs random", RECORDS[2:]) == "-"
+
+
+# --- speed ---
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "expected"),
+    [
+        ("gfp", "clips/s", "123"),
+        ("skeletonmae", "clips/s", "9.88"),
+        ("gfp", "speedup [95 %]", "2.20x [2.00, 2.40]"),
+        ("skeletonmae", "speedup [95 %]", "1 (baseline)"),
+        ("skeletonmae", "verdict", "-"),
+        ("gfp", "verdict", "supported"),
+        ("gfp", "by FLOPs", "3.00x"),
+        ("gfp", "GFLOP/clip", "0.1"),  # 3.2e9 / 64 sequences * 2 bodies
+        ("gfp", "peak MB", "456"),
+        ("encoder-only", "peak MB", "-"),
+        ("encoder-only", "by FLOPs", "9.00x"),
+    ],
+)
+def test_speed_stands_beside_accuracy(row: str, column: str, expected: str) -> None:
+    assert cell(row, column) == expected
+
+
+@pytest.mark.parametrize("interval", [(0.99, 1.2, 1.4), (1.05, 1.2, 1.4), (0.9, 0.93, 0.96)])
+def test_a_ratio_inside_the_noise_floor_is_not_printed(interval: tuple[float, float, float]) -> None:
+    assert speedup(arm("gfp", ratio(*interval)), floor=1.05) == "within noise"
+
+
+def test_a_clear_slowdown_is_printed() -> None:
+    assert speedup(arm("gfp", ratio(0.5, 0.6, 0.7))) == "0.60x [0.50, 0.70]"
+
+
+def test_a_method_with_its_own_encoder_has_no_speedup() -> None:
+    assert speedup(arm("gfp", ratio(2.0, 2.2, 2.4), division="open")) == "open division"
+
+
+@pytest.mark.parametrize("verdict", ["supported", "not supported", "not measurable here"])
+def test_the_verdict_is_one_of_three(verdict: str) -> None:
+    speed = speed_record(arm("gfp", ratio(2.0, 2.2, 2.4), verdict=verdict))
+    assert cell("gfp", "verdict", speed=speed) == verdict
+
+
+def test_a_method_that_was_not_timed_has_no_speed() -> None:
+    speed = speed_record(arm("skeletonmae", ratio(1.0, 1.0, 1.0)))
+    assert [cell("gfp", column, speed=speed) for column in COLUMNS[-6:]] == ["-"] * 6
+
+
+# --- what stands below ---
+
+
+def note(start: str, records: list[RunRecord] = RECORDS, speed: SpeedRecord = SPEED) -> str:
+    (line,) = (line for line in notes(records, speed) if line.startswith(start))
+    return line
+
+
+def test_notes_are_single_lines() -> None:
+    assert all(line and "\n" not in line for line in notes(RECORDS, SPEED))
+
+
+def test_notes_give_the_noise_floor_and_same_against_same() -> None:
+    line = note("speed: ")
+    assert "same against same 1.010 [0.970, 1.050], noise floor 1.050" in line
+    assert "20 interleaved rounds" in line
+    assert "speedup = clips/s over skeletonmae" in line
+    assert "batch 64 body sequences" in line
+
+
+def test_notes_give_the_decoder_free_bound() -> None:
+    assert "9.00x by FLOPs, 4.50x [4.00, 5.00] measured" in note("decoder-free bound: ")
+
+
+def test_without_a_measured_bound_there_is_no_such_note() -> None:
+    speed = speed_record(arm("gfp", ratio(2.0, 2.2, 2.4)))
+    assert not [line for line in notes(RECORDS, speed) if line.startswith("decoder-free bound")]
+
+
+def test_notes_give_the_largest_untracked_share_of_a_training_run() -> None:
+    records = [run_record("raw-pca", untracked=0.5), run_record("gfp", untracked=0.0123), run_record("skeletonmae")]
+    assert "1.2%" in note("untracked wall time: ", records)
+
+
+def test_notes_give_machine_versions_commit_and_date() -> None:
+    line = note("machine: ")
+    for part in ("Abacus 3000", "2 cores", "1 threads", "torch 2.11.0", "commit 0123456789ab", "2026-01-02 03:04 UTC"):
+        assert part in line
+
+
+def test_notes_give_data_split_and_the_number_of_clips() -> None:
+    lines = notes(RECORDS, SPEED)
+    assert lines[0].startswith(f"data: synthetic ({'f' * 16}), split xsub, 12 classes")
+    assert "800 train + 200 validation / 400 test" in lines[0]
+    assert "data: two clips have a single frame" in lines
+
+
+def test_notes_give_encoder_seeds_and_training() -> None:
+    records = [*RECORDS, run_record("gfp", seed=2)]
+    line = note("encoder: ", records)
+    for part in ("tiny, 1,234,567 parameters, 450 tokens", "seeds 0, 2", "budget 60s, lr 0.002, fp32"):
+        assert part in line
+
+
+def test_a_ratio_far_above_the_flop_ratio_asks_for_an_explanation() -> None:
+    speed = speed_record(arm("gfp", ratio(2.0, 2.2, 2.4), flop_ratio=1.5))  # 2.0 > 1.25 * 1.5
+    assert "gfp measures 2.20x where FLOPs predict 1.50x" in note("explain: ", speed=speed)
+
+
+@pytest.mark.parametrize(("low", "control"), [(1.8, False), (2.0, True)])
+def test_near_the_flop_ratio_and_for_controls_nothing_is_to_explain(low: float, control: bool) -> None:
+    speed = speed_record(arm("gfp", ratio(low, 2.2, 2.4), flop_ratio=1.5, control=control))
+    assert not [line for line in notes(RECORDS, speed) if line.startswith("explain")]
+
+
+def test_warnings_of_methods_are_repeated() -> None:
+    records = [*RECORDS, run_record("gfp", seed=1, warnings=("targets collapsed",))]
+    assert "warning: gfp, seed 1: targets collapsed" in notes(records, SPEED)
+
+
+def test_markdown_holds_command_table_and_notes() -> None:
+    text = to_markdown(build_table(RECORDS, SPEED), ["first note", "second note"], "python -m harness run --seeds 0")
+    lines = text.splitlines()
+    assert lines[0] == "    python -m harness run --seeds 0"
+    assert lines[2] == "| " + " | ".join(COLUMNS) + " |"
+    assert lines[3].count("---") == len(COLUMNS)
+    assert lines[4].startswith("| gfp | 80.0 | +20.0 | 70.0 |")
+    assert lines[-2:] == ["- first note", "- second note"]
+    assert {line.count("|") for line in lines[2:9]} == {len(COLUMNS) + 1}

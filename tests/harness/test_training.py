@@ -1,0 +1,333 @@
+"""The training loop: schedule, weight decay, seeds, divergence, precision."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.clock import StepClock
+from harness.data import LoadedData
+from harness.errors import UsageError
+from harness.spec import EncoderSpec, TrainSpec
+from harness.training import Diverged, build_schedule, encoder_size
+from methods.base import About, Method, MethodOptions
+from methods.encoder import SkeletonEncoder
+from tests.harness.small_run import CPU, small_data, small_trainer
+
+METHODS = ("skeletonmae", "gfp", "encoder-only")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> LoadedData:
+    return small_data(tmp_path_factory.mktemp("training"))
+
+
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+class SlowlyBroken(Method):
+    """Its loss is not a number from the third step on."""
+
+    about = About(title="Slowly broken", paper="none")
+
+    def __init__(self, encoder: SkeletonEncoder, options: MethodOptions) -> None:
+        super().__init__(encoder, options)
+        self.calls = 0
+
+    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        self.calls += 1
+        loss = self.encoder(x).square().mean()
+        return (loss * math.nan if self.calls >= 3 else loss), {}
+
+
+class Progress(Method):
+    """Remembers what it was told after each step."""
+
+    about = About(title="Progress", paper="none")
+
+    def __init__(self, encoder: SkeletonEncoder, options: MethodOptions) -> None:
+        super().__init__(encoder, options)
+        self.seen: list[float] = []
+
+    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.encoder(x).square().mean(), {"constant": torch.tensor(3.0)}
+
+    def after_step(self, progress: float) -> None:
+        self.seen.append(progress)
+
+
+# --- schedule ---
+
+
+def rates(train: TrainSpec, steps: int) -> list[float]:
+    """Learning rate of every optimiser step, and the one after the last."""
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=train.lr)
+    schedule, found = build_schedule(optimizer, train, steps), []
+    for step in range(steps + 1):
+        found.append(optimizer.param_groups[0]["lr"])
+        schedule.step_update(step + 1)
+    return found
+
+
+@pytest.mark.parametrize("steps", [20, 100, 1000])
+def test_the_schedule_is_refitted_to_the_budget(steps: int) -> None:
+    train = TrainSpec(lr=0.004, final_lr=0.25, warmup=0.1)
+    found, warmup = rates(train, steps), steps // 10
+    assert found[0] == 0
+    assert found[warmup // 2] == pytest.approx(0.002)  # half-way up
+    assert found[warmup] == pytest.approx(0.004)  # the top
+    assert found[(warmup + steps) // 2] == pytest.approx(0.0025)  # half-way down from 0.004 to 0.001
+    assert found[steps] == pytest.approx(0.001)  # lr * final_lr
+
+
+def test_the_rate_rises_and_then_falls() -> None:
+    found = rates(TrainSpec(warmup=0.2), 50)
+    assert found[:11] == sorted(found[:11])
+    assert found[10:] == sorted(found[10:], reverse=True)
+
+
+def test_without_warm_up_the_schedule_begins_at_the_top() -> None:
+    assert rates(TrainSpec(lr=0.004, warmup=0.0), 10)[0] == pytest.approx(0.004)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_shortest_schedules_are_finite(steps: int) -> None:
+    assert all(0 <= rate <= 1e-3 for rate in rates(TrainSpec(lr=1e-3, warmup=0.5), steps))
+
+
+def test_training_follows_the_schedule(data: LoadedData) -> None:
+    trainer = small_trainer(data, steps=10, lr=0.01, warmup=0.2, final_lr=0.5)
+    found = []
+    for _ in range(10):
+        found.append(trainer.optimizer.param_groups[0]["lr"])
+        trainer.run_block(1, StepClock(CPU))
+    assert found == pytest.approx(rates(TrainSpec(lr=0.01, warmup=0.2, final_lr=0.5), 10)[:10])
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
+
+
+# --- optimiser ---
+
+
+def decays(data: LoadedData) -> dict[str, float]:
+    """Weight decay of every parameter of GFP, by name."""
+    trainer = small_trainer(data, "gfp", weight_decay=0.05)
+    decay = {
+        id(parameter): group["weight_decay"]
+        for group in trainer.optimizer.param_groups
+        for parameter in group["params"]
+    }
+    return {name: decay[id(parameter)] for name, parameter in trainer.method.named_parameters()}
+
+
+def test_biases_and_norms_are_not_decayed(data: LoadedData) -> None:
+    found, trainer = decays(data), small_trainer(data, "gfp")
+    flat = {name for name, parameter in trainer.method.named_parameters() if parameter.ndim == 1}
+    assert {"encoder.norm.weight", "encoder.patch_embed.bias"} <= flat
+    assert {found[name] for name in flat} == {0.0}
+
+
+def test_matrices_and_positions_are_decayed(data: LoadedData) -> None:
+    found, trainer = decays(data), small_trainer(data, "gfp")
+    large = {name for name, parameter in trainer.method.named_parameters() if parameter.ndim > 1}
+    assert {"encoder.positions.time", "encoder.positions.joint", "encoder.patch_embed.weight"} <= large
+    assert {found[name] for name in large} == {0.05}
+
+
+def test_every_parameter_is_in_the_optimiser_once(data: LoadedData) -> None:
+    trainer = small_trainer(data, "gfp")
+    held = [id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]]
+    assert sorted(held) == sorted(id(parameter) for parameter in trainer.method.parameters())
+
+
+def test_a_clipped_gradient_is_no_longer_than_the_limit(data: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, norms = small_trainer(data, clip_gradient=1e-3), []
+    step = trainer.optimizer.step
+
+    def spy() -> object:
+        gradients = [p.grad.flatten() for p in trainer.method.parameters() if p.grad is not None]
+        norms.append(float(torch.cat(gradients).norm()))
+        return step()
+
+    monkeypatch.setattr(trainer.optimizer, "step", spy)
+    trainer.run_block(2, StepClock(CPU))
+    assert norms == pytest.approx([1e-3, 1e-3], rel=1e-2)
+
+
+# --- seeds ---
+
+
+def test_methods_of_one_seed_start_from_the_same_encoder(data: LoadedData) -> None:
+    first, *others = (weights(small_trainer(data, name, seed=3).method.encoder) for name in METHODS)
+    assert all(equal(first, other) for other in others)
+
+
+def test_another_seed_is_another_encoder(data: LoadedData) -> None:
+    one, two = (weights(small_trainer(data, seed=seed).method.encoder) for seed in (0, 1))
+    assert not torch.equal(one["patch_embed.weight"], two["patch_embed.weight"])
+
+
+def test_methods_of_one_seed_see_the_same_batches(data: LoadedData) -> None:
+    first, *others = (small_trainer(data, name, seed=3) for name in METHODS)
+    for trainer in (first, *others):
+        trainer.run_block(2, StepClock(CPU))  # a method's own random numbers must not shift the batches
+    batches = [torch.stack([trainer.batches.next() for _ in range(5)]) for trainer in (first, *others)]
+    assert all(torch.equal(batches[0], other) for other in batches[1:])
+
+
+def test_another_seed_sees_other_batches(data: LoadedData) -> None:
+    one, two = (small_trainer(data, seed=seed).batches.next() for seed in (0, 1))
+    assert not torch.equal(one, two)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_trainings_from_one_seed_end_in_identical_weights(data: LoadedData, method: str) -> None:
+    ends = []
+    for _ in range(2):
+        trainer = small_trainer(data, method, seed=1, steps=4)
+        before = weights(trainer.method)
+        trainer.run_block(4, StepClock(CPU))
+        ends.append(weights(trainer.method))
+        assert not equal(before, ends[-1])
+    assert equal(*ends)
+
+
+def test_blocks_do_not_change_the_result(data: LoadedData) -> None:
+    whole, parts = small_trainer(data, steps=6), small_trainer(data, steps=6)
+    torch.manual_seed(0)
+    whole.run_block(6, StepClock(CPU))
+    torch.manual_seed(0)
+    for steps in (1, 3, 2):
+        parts.run_block(steps, StepClock(CPU))
+    assert whole.done == parts.done == 6
+    assert equal(weights(whole.method), weights(parts.method))
+
+
+# --- what a block says ---
+
+
+def test_a_block_returns_the_mean_loss_and_the_named_parts(data: LoadedData) -> None:
+    means = small_trainer(data, "gfp", warmup=0.5).run_block(3, StepClock(CPU))
+    assert means.keys() == {"loss", "prediction", "variance", "covariance"}
+    assert means["loss"] == pytest.approx(5 * means["prediction"] + 5 * means["variance"] + means["covariance"])
+
+
+def test_a_part_is_averaged_over_the_block(data: LoadedData) -> None:
+    assert small_trainer(data, Progress).run_block(4, StepClock(CPU))["constant"] == 3.0
+
+
+def test_after_each_step_the_method_hears_the_share_that_is_done(data: LoadedData) -> None:
+    trainer = small_trainer(data, Progress, steps=4)
+    trainer.run_block(4, StepClock(CPU))
+    assert isinstance(trainer.method, Progress)
+    assert trainer.method.seen == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_a_loss_that_is_no_number_stops_the_training(data: LoadedData) -> None:
+    trainer = small_trainer(data, SlowlyBroken)
+    assert math.isfinite(trainer.run_block(2, StepClock(CPU))["loss"])
+    with pytest.raises(Diverged, match=r"loss is nan after 3 steps"):
+        trainer.run_block(1, StepClock(CPU))
+
+
+def test_one_bad_step_in_a_block_is_seen(data: LoadedData) -> None:
+    with pytest.raises(Diverged):
+        small_trainer(data, SlowlyBroken).run_block(3, StepClock(CPU))
+
+
+# --- warm-up off the clock ---
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_warming_up_leaves_no_trace(data: LoadedData, method: str) -> None:
+    cold, warm = (small_trainer(data, method, steps=4) for _ in range(2))
+    state = torch.get_rng_state()
+    warm.warm_up()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert warm.done == 0
+    assert equal(weights(warm.method), weights(cold.method))
+    assert all(parameter.grad is None for parameter in warm.method.parameters())
+    assert torch.equal(warm.batches.next(), cold.batches.next())
+
+
+def test_a_warm_trainer_trains_as_a_cold_one(data: LoadedData) -> None:
+    ends = []
+    for warm in (False, True):
+        trainer = small_trainer(data, seed=2, steps=3)
+        if warm:
+            trainer.warm_up()
+        trainer.run_block(3, StepClock(CPU))
+        ends.append(weights(trainer.method))
+    assert equal(*ends)
+
+
+# --- precision and compilation ---
+
+
+def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(data: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.dtype] = []
+    trainer = small_trainer(data, precision="bf16")
+    trainer.method.encoder.patch_embed.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    means = trainer.run_block(2, StepClock(CPU))
+    assert seen == [torch.bfloat16, torch.bfloat16]
+    assert math.isfinite(means["loss"])
+    assert {parameter.dtype for parameter in trainer.method.parameters()} == {torch.float32}
+
+
+def test_bf16_stays_near_fp32(data: LoadedData) -> None:
+    full, half = (small_trainer(data, precision=name).run_block(1, StepClock(CPU)) for name in ("fp32", "bf16"))
+    assert half["loss"] != full["loss"]
+    assert half["loss"] == pytest.approx(full["loss"], rel=0.05)
+
+
+def test_without_compile_the_methods_own_loss_runs(data: LoadedData) -> None:
+    trainer = small_trainer(data)
+    assert trainer.loss == trainer.method.loss
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_attention_kernel_is_the_one_asked_for(data: LoadedData, fused: bool) -> None:
+    trainer = small_trainer(data, "gfp", fused_attention=fused)
+    kernels = [layer.fused_attn for layer in trainer.method.modules() if hasattr(layer, "fused_attn")]
+    assert len(kernels) == 1 + 4  # the encoder's block, and one per level of the decoder
+    assert set(kernels) == {fused}
+
+
+def test_both_attention_kernels_compute_the_same_loss(data: LoadedData) -> None:
+    one, two = (small_trainer(data, fused_attention=fused).run_block(1, StepClock(CPU)) for fused in (True, False))
+    assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
+
+
+# --- encoder sizes ---
+
+
+def test_each_number_of_an_encoder_can_be_overridden() -> None:
+    size = encoder_size(EncoderSpec(size="base", depth=2, frames=60))
+    assert (size.depth, size.width, size.heads, size.frames, size.patch) == (2, 256, 8, 60, 4)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (EncoderSpec(size="bse"), r"unknown encoder 'bse', did you mean 'base'\? \(known: base, small, tiny\)"),
+        (EncoderSpec(frames=70), "70 frames are not a multiple of the patch of 4 frames"),
+        (EncoderSpec(heads=5), "width 64 is not a multiple of 5 heads"),
+    ],
+)
+def test_an_impossible_encoder_is_one_line(spec: EncoderSpec, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        encoder_size(spec)
+
+
+def test_the_folder_of_the_data_is_not_needed_after_loading(tmp_path: Path) -> None:
+    loaded = small_data(tmp_path)
+    (tmp_path / "small.npz").unlink()
+    assert math.isfinite(small_trainer(loaded).run_block(1, StepClock(CPU))["loss"])

@@ -1,0 +1,174 @@
+"""Counted FLOPs of a training step at ``base`` against the published model and its closed form (dossier 9)."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.flops import block_macs, encoder_macs, step_flops, training_gflops
+from harness.registry import Registry
+from harness.spec import EncoderSpec, MethodSpec, RunSpec, TrainSpec
+from methods.encoder import SIZES, set_attention_kernel, transformer_blocks
+from tests.methods.made_up import meta_encoder
+
+BASE = SIZES["base"]
+BATCH = 128  # body sequences, i.e. 64 clips
+VISIBLE, WIDTH, LOCAL, WHOLE = 74, 256, 512, 2048
+LEVELS = (150, 75, 25)  # tokens of GFP's local levels; the global one has 1
+MOTION = 9000  # numbers of a sequence's flattened motion
+
+
+def counted(name: str, size: str, *, fused: bool = True, **options: int) -> float:
+    """Counted GFLOPs of a training step per clip of two bodies."""
+    spec = RunSpec(
+        method=MethodSpec(name=name, options=options),
+        encoder=EncoderSpec(size=size),
+        train=TrainSpec(batch_size=BATCH, fused_attention=fused),
+    )
+    return step_flops(Registry().method(name), spec, joints=25) / (BATCH / 2) / 1e9
+
+
+@cache
+def gflops_per_clip(name: str, depth: int | None) -> float:
+    """`counted` at ``base``, once for all tests."""
+    return counted(name, "base", **({} if depth is None else {"decoder_depth": depth}))
+
+
+# --- published numbers ---
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "published", "tolerance"),
+    [
+        ("skeletonmae", 5, 58.6, 0.03),
+        ("skeletonmae", 3, 37.6, 0.03),
+        ("encoder-only", None, 5.88, 0.03),
+        ("gfp", None, 12.5, 0.10),
+    ],
+)
+def test_counted_gflops_are_the_published_ones(
+    name: str, depth: int | None, published: float, tolerance: float
+) -> None:
+    assert gflops_per_clip(name, depth) == pytest.approx(published, rel=tolerance)
+
+
+@pytest.mark.parametrize("name", ["skeletonmae", "gfp"])
+def test_the_switch_of_the_attention_kernel_does_not_change_the_count(name: str) -> None:
+    assert counted(name, "tiny", fused=False) == counted(name, "tiny", fused=True)
+
+
+# --- GFP item by item ---
+
+
+def first_layer_gflops(macs: int) -> float:
+    """The gradient with respect to a network's input, which no step computes: one product of the layer's size."""
+    return macs * 2 * 2 / 1e9
+
+
+def gfp_decoder_macs() -> int:
+    """One block a level and three-layer heads."""
+    heads = sum(LEVELS) * (WIDTH * LOCAL + 2 * LOCAL**2) + WIDTH * WHOLE + 2 * WHOLE**2
+    return heads + sum(block_macs(tokens, WIDTH) for tokens in (*LEVELS, 1))
+
+
+def gfp_target_macs() -> int:
+    """The target network: three layers at every target."""
+    return sum(LEVELS) * (12 * LOCAL + 2 * LOCAL**2) + MOTION * WHOLE + 2 * WHOLE**2
+
+
+def gfp_model_gflops() -> float:
+    """Encoder, decoder and target network: forward and twice that backward."""
+    return training_gflops(encoder_macs(BASE, VISIBLE) + gfp_decoder_macs() + gfp_target_macs())
+
+
+def covariance_gflops() -> float:
+    """``Z^T Z`` of each local level, ``Z Z^T`` of the global one (128 rows of 2048), and twice that backward."""
+    local = sum(BATCH * tokens * LOCAL**2 for tokens in LEVELS)
+    return 3 * 2 * (local + BATCH**2 * WHOLE) / (BATCH / 2) / 1e9
+
+
+def input_gradient_gflops() -> float:
+    """Patch embedding and the target network's first layers get their input from the data."""
+    return first_layer_gflops(VISIBLE * 12 * WIDTH + sum(LEVELS) * 12 * LOCAL + MOTION * WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("macs", "published", "tolerance"),
+    [
+        (encoder_macs(BASE, VISIBLE), 1.97, 0.01),
+        (gfp_decoder_macs(), 1.57, 0.025),  # a projection of the visible latents, as in MAMP, would add 0.019
+        (gfp_target_macs(), 0.64, 0.005),
+    ],
+    ids=["encoder", "decoder", "target-network"],
+)
+def test_closed_forms_of_gfps_parts_are_the_published_forward_costs(
+    macs: int, published: float, tolerance: float
+) -> None:
+    assert training_gflops(macs) / 3 == pytest.approx(published, rel=tolerance)
+
+
+def test_the_covariance_costs_a_few_percent_of_gfp() -> None:
+    # 32,000 rows of 512 columns and 128 of 2048: 50.5 GFLOP a step, 0.79 a clip
+    assert covariance_gflops() == pytest.approx(0.790, abs=0.001)
+
+
+def test_gfps_count_is_model_plus_covariance_minus_input_gradients() -> None:
+    expected = gfp_model_gflops() + covariance_gflops() - input_gradient_gflops()
+    assert gflops_per_clip("gfp", None) == pytest.approx(expected, rel=0.002)
+
+
+def test_gfps_count_is_the_published_cost_plus_covariance_minus_input_gradients() -> None:
+    expected = 12.5 + covariance_gflops() - input_gradient_gflops()
+    assert gflops_per_clip("gfp", None) == pytest.approx(expected, rel=0.02)
+
+
+# --- the other methods item by item ---
+
+
+@pytest.mark.parametrize("depth", [3, 5])
+def test_skeletonmaes_count_is_its_closed_form(depth: int) -> None:
+    decoder = VISIBLE * WIDTH**2 + depth * block_macs(750, WIDTH) + 750 * WIDTH * 12
+    expected = training_gflops(encoder_macs(BASE, VISIBLE) + decoder) - first_layer_gflops(VISIBLE * 12 * WIDTH)
+    assert gflops_per_clip("skeletonmae", depth) == pytest.approx(expected, rel=0.002)
+
+
+def test_encoder_onlys_count_is_its_closed_form() -> None:
+    expected = training_gflops(encoder_macs(BASE, VISIBLE)) - first_layer_gflops(VISIBLE * 12 * WIDTH)
+    assert gflops_per_clip("encoder-only", None) == pytest.approx(expected, rel=0.002)
+
+
+# --- the closed form ---
+
+
+def test_block_macs_by_hand() -> None:
+    # 10 tokens of width 4: 12 * 10 * 16 = 1920 in linear layers, 2 * 100 * 4 = 800 in attention
+    assert block_macs(10, 4) == 2720
+
+
+@pytest.mark.parametrize("tokens", [74, 750])
+def test_block_macs_agree_with_the_counter(tokens: int) -> None:
+    with torch.device("meta"):
+        block = transformer_blocks(1, WIDTH, 8)[0]
+    set_attention_kernel(block, fused=False)
+    with FlopCounterMode(display=False) as counter:
+        block(torch.empty(2, tokens, WIDTH, device="meta"))
+    assert counter.get_total_flops() == pytest.approx(2 * 2 * block_macs(tokens, WIDTH), rel=0.01)
+
+
+@pytest.mark.parametrize("tokens", [74, 750])
+def test_encoder_macs_agree_with_the_counter(tokens: int) -> None:
+    base = meta_encoder(BASE)
+    set_attention_kernel(base, fused=False)
+    x = torch.empty(1, 120, 25, 3, device="meta")
+    visible = torch.empty(1, tokens, dtype=torch.long, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        base(x, visible)
+    assert counter.get_total_flops() == pytest.approx(2 * encoder_macs(BASE, tokens), rel=0.01)
+
+
+def test_training_gflops_by_hand() -> None:
+    # 2 FLOPs a multiply-add, forward and twice that backward, two bodies
+    assert training_gflops(1e9) == 12
