@@ -1,4 +1,4 @@
-"""The command line: ``run``, ``ls``, ``show-config``.
+"""The command line: ``run``, ``speed``, ``ls``, ``show-config``.
 
 Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory; 2 the request cannot be done (one line
 says why); 130 stopped by the user.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -29,6 +30,10 @@ from harness.spec import (
     parse_methods,
     parse_seeds,
 )
+
+if TYPE_CHECKING:
+    from harness.experiment import Experiment
+    from harness.records import RunRecord, SpeedRecord
 
 SECTIONS: dict[str, type] = {"encoder": EncoderSpec, "data": DataSpec, "train": TrainSpec, "probe": ProbeSpec}
 
@@ -71,28 +76,44 @@ def run_command(
     speed_seconds: SpeedSeconds = 30.0,
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, probe them, print one table."""
-    from harness.experiment import Request, prepare, run
-    from harness.records import write_atomically
-    from harness.registry import Registry
-    from harness.report.table import build_table, notes, to_markdown
+    from harness.experiment import run
 
     settings = resolve_settings(
         preset, overrides, methods=methods, dataset=dataset, split=split, label=label, encoder=encoder,
         budget=budget, batch_size=batch_size, precision=precision, device=device,
     )  # fmt: skip
-    request = Request(
-        methods=parse_methods(settings["methods"]), seeds=parse_seeds(seeds), device=settings["device"], out=out,
-        baseline=baseline, rerun=rerun, speed_seconds=speed_seconds,
-        **{name: settings[name] for name in SECTIONS},
+    experiment = prepare_experiment(
+        settings, plugin, seeds=parse_seeds(seeds), out=out, baseline=baseline, rerun=rerun,
+        speed_seconds=speed_seconds,
     )  # fmt: skip
     report = Reporter(make_console())
-    experiment = prepare(request, Registry(plugin))
     records, speed = run(experiment, report)
-    table, lines = build_table(records, speed), notes(records, speed)
-    print_table(report.console, table.columns, table.itertuples(index=False), lines)
-    write_atomically(out / "table.md", to_markdown(table, lines, command_line()).encode())
-    report.line(f"records in {out}, table in {out / 'table.md'}")
+    show_table(records, speed, out, report)
     if any(record.status != "ok" for record in records):
+        raise typer.Exit(1)
+
+
+@app.command("speed")
+def speed_command(
+    methods: Methods = None, dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None,
+    precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
+    preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
+    speed_seconds: SpeedSeconds = 30.0,
+) -> None:  # fmt: skip
+    """Only the interleaved speed measurement of `run`, without training or probes."""
+    from harness.experiment import speed_of
+
+    settings = resolve_settings(
+        preset, overrides, methods=methods, dataset=dataset, split=None, label=None, encoder=encoder,
+        budget=None, batch_size=batch_size, precision=precision, device=device,
+    )  # fmt: skip
+    experiment = prepare_experiment(
+        settings, plugin, seeds=[0], out=out, baseline=baseline, rerun=rerun, speed_seconds=speed_seconds
+    )
+    report = Reporter(make_console())
+    measurement = speed_of(experiment, [], report)
+    show_table([], measurement.record, out, report)
+    if measurement.failures:
         raise typer.Exit(1)
 
 
@@ -155,6 +176,27 @@ def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> 
     settings["methods"] = flags["methods"] or chosen["methods"]
     settings["device"] = flags["device"] or chosen["device"]
     return settings
+
+
+def prepare_experiment(settings: dict[str, Any], plugins: list[Path] | None, **others: Any) -> Experiment:
+    """A resolved experiment from settings and the flags that are no settings."""
+    from harness.experiment import Request, prepare
+    from harness.registry import Registry
+
+    sections = {name: settings[name] for name in SECTIONS}
+    request = Request(methods=parse_methods(settings["methods"]), device=settings["device"], **sections, **others)
+    return prepare(request, Registry(plugins))
+
+
+def show_table(records: Sequence[RunRecord], speed: SpeedRecord, out: Path, report: Reporter) -> None:
+    """Print the table and leave it as Markdown beside the records."""
+    from harness.records import write_atomically
+    from harness.report.table import build_table, notes, to_markdown
+
+    table, lines = build_table(records, speed), notes(records, speed)
+    print_table(report.console, table.columns, table.itertuples(index=False), lines)
+    write_atomically(out / "table.md", to_markdown(table, lines, command_line()).encode())
+    report.line(f"records in {out}, table in {out / 'table.md'}")
 
 
 def parse_override(text: str) -> tuple[str, str, Any]:

@@ -172,11 +172,13 @@ def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter) -> Meas
     stored = None if experiment.request.rerun else timing.stored(experiment.store)
     if stored:
         steps = {arm.label: arm.step_seconds for arm in stored.record.arms}
-        report.line(plan_text(experiment, todo, steps, timing.flops, probe_seconds=0.0))
+        flops = {arm.label: arm.step_flops for arm in stored.record.arms}
+        report.line(plan_text(experiment, todo, steps, flops, probe_seconds=0.0))
         return stored
     timing.warm_up(report)
     steps = {arm.label: arm.probe_seconds for arm in timing.arms}
-    report.line(plan_text(experiment, todo, steps, timing.flops, timing.probe_seconds()))
+    if todo:
+        report.line(plan_text(experiment, todo, steps, timing.flops, timing.probe_seconds()))
     measurement = timing.measure(report)
     experiment.store.write_speed(measurement.record)
     return measurement

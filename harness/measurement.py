@@ -114,7 +114,8 @@ class Timing:
             address=speed_address(self.spec), spec=self.spec, baseline=self.baseline,
             batch_size=baseline.trainer.train.batch_size, bodies_per_clip=self.data.bodies_per_clip,
             arms=[self._record(arm, baseline, floor) for arm in self.arms], same=same, floor=floor,
-            encoder=encoder_info(baseline.trainer.method.encoder), environment=self.environment,
+            encoder=encoder_info(baseline.trainer.method.encoder), data=self.data.info,
+            environment=self.environment,
             started=started, finished=now(),
         )  # fmt: skip
         return Measurement(record, self.failures)

@@ -153,6 +153,7 @@ class SpeedRecord(Part):
     same: Ratio
     floor: float
     encoder: EncoderInfo
+    data: DataInfo
     environment: Environment
     started: datetime
     finished: datetime

@@ -12,8 +12,8 @@ from scipy import stats
 
 Verdict = Literal["supported", "not supported", "not measurable here"]
 
-MEASURABLE_FLOOR = 1.25
-"""A same-against-same ratio this far from 1 means that the machine is too noisy for a verdict."""
+COARSE_FLOOR = 1.25
+COARSE_INTERVAL = 1.5
 
 
 class Ratio(BaseModel):
@@ -42,10 +42,15 @@ def noise_floor(same: Ratio) -> float:
 
 
 def verdict(ratio: Ratio, floor: float) -> Verdict:
-    """Is "trains faster" supported: the whole interval above 1 and above the floor, on a quiet enough machine?"""
-    if floor > MEASURABLE_FLOOR:
-        return "supported" if ratio.low > floor**2 else "not measurable here"
-    return "supported" if ratio.low > floor else "not supported"
+    """Is "trains faster" supported?
+
+    Supported: the whole interval lies above the noise floor. Otherwise not supported, unless the measurement itself
+    is too coarse to tell: a floor above `COARSE_FLOOR` or an interval wider than the factor `COARSE_INTERVAL`.
+    """
+    if ratio.low > floor:
+        return "supported"
+    coarse = floor > COARSE_FLOOR or ratio.high / ratio.low > COARSE_INTERVAL
+    return "not measurable here" if coarse else "not supported"
 
 
 def inside_floor(ratio: Ratio, floor: float) -> bool:

@@ -7,7 +7,7 @@ A new method is one file with one subclass of `Method`; README, "Add a method", 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ class MethodOptions(BaseModel):
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """The same options with every encoder-relative default replaced by its value; raises `OptionError`."""
         return self
+
+
+OptionsT = TypeVar("OptionsT", bound=MethodOptions)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Diagnosis:
     warnings: tuple[str, ...] = ()
 
 
-class Method(nn.Module):
+class Method(nn.Module, Generic[OptionsT]):
     """Base class of every pre-training method.
 
     Args:
@@ -72,7 +75,7 @@ class Method(nn.Module):
     about: ClassVar[About]
     Options: ClassVar[type[MethodOptions]] = MethodOptions
 
-    def __init__(self, encoder: SkeletonEncoder, options: MethodOptions) -> None:
+    def __init__(self, encoder: SkeletonEncoder, options: OptionsT) -> None:
         super().__init__()
         self.encoder = encoder
         self.options = options.resolved(encoder)

@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import About, Method, MethodOptions
-from methods.encoder import SkeletonEncoder
 from methods.masks import random_mask
 
 
@@ -20,18 +19,14 @@ class EncoderOnlyOptions(MethodOptions):
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
 
 
-class EncoderOnly(Method):
+class EncoderOnly(Method[EncoderOnlyOptions]):
     """Encode the visible tokens; the loss only makes the backward pass run."""
 
     about = About(title="Encoder only (decoder-free bound)", paper="none", control=True)
     Options = EncoderOnlyOptions
 
-    def __init__(self, encoder: SkeletonEncoder, options: EncoderOnlyOptions) -> None:
-        super().__init__(encoder, options)
-        self.mask_ratio = options.mask_ratio
-
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean of the squared deviation of the latents from 1."""
-        mask = random_mask(x, self.encoder.grid, self.mask_ratio)
+        mask = random_mask(x, self.encoder.grid, self.options.mask_ratio)
         loss = (self.encoder(x, mask.visible) - 1).square().mean()
         return loss, {}

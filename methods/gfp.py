@@ -6,7 +6,7 @@ arXiv 2509.03609; no public code. Dossier section 2. Notation: predictions P_l =
 
 from __future__ import annotations
 
-from typing import Annotated, Self, cast
+from typing import Annotated, Self
 
 import torch
 from pydantic import BeforeValidator, Field
@@ -26,7 +26,7 @@ def _slash_list(value: object) -> object:
 
 
 class GFPOptions(MethodOptions):
-    """Options; published values are the defaults, widths are relative to the encoder (512 and 2048 at ``base``).
+    """Options; published values are the defaults; a width of 0 is relative to the encoder (512, 2048 at ``base``).
 
     ``windows`` counts the time windows of each local level, coarser ones dividing finer ones (``6/3/1``: 150 + 75
     + 25 targets at 30 x 25 tokens); the global level is always there.
@@ -38,8 +38,8 @@ class GFPOptions(MethodOptions):
     lambda_pred: float = Field(default=5.0, ge=0)
     var_weight: float = Field(default=5.0, ge=0)
     cov_weight: float = Field(default=1.0, ge=0)
-    local_width: int | None = Field(default=None, ge=1)
-    global_width: int | None = Field(default=None, ge=1)
+    local_width: int = Field(default=0, ge=0)
+    global_width: int = Field(default=0, ge=0)
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the feature widths and check that the windows tile the time axis."""
@@ -159,7 +159,7 @@ def covariance_loss(z: Tensor) -> Tensor:
     return (product.square().sum() - diagonal.square().sum()) / ((rows - 1) ** 2 * width)
 
 
-class GFP(Method):
+class GFP(Method[GFPOptions]):
     """Predict features of motion at four temporal granularities, targets learned jointly."""
 
     about = About(
@@ -178,27 +178,27 @@ class GFP(Method):
 
     def __init__(self, encoder: SkeletonEncoder, options: GFPOptions) -> None:
         super().__init__(encoder, options)
-        self.settings = settings = cast(GFPOptions, self.options)
-        local, whole = cast(int, settings.local_width), cast(int, settings.global_width)
-        self.decoder = PyramidDecoder(encoder, settings.windows, local, whole)
-        self.target_network = TargetNetwork(encoder.grid, settings.windows, local, whole)
+        local, whole, windows = self.options.local_width, self.options.global_width, self.options.windows
+        self.decoder = PyramidDecoder(encoder, windows, local, whole)
+        self.target_network = TargetNetwork(encoder.grid, windows, local, whole)
         initialise(self.target_network)
 
     def predictions_and_targets(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """P_l and Z_l of one batch, finest level first, global level last."""
-        mask = motion_aware_mask(x, self.encoder.grid, self.settings.mask_ratio, self.settings.tau)
+        mask = motion_aware_mask(x, self.encoder.grid, self.options.mask_ratio, self.options.tau)
         latent = self.encoder(x, mask.visible)
         return self.decoder(latent, mask), self.target_network(x)
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """``lambda * sum_l mean (P_l - Z_l)^2 + sum_l (var_weight * L_var + cov_weight * L_cov)`` (dossier 2.4)."""
         predictions, targets = self.predictions_and_targets(x)
-        rows = [target.flatten(0, 1).float() for target in targets]
-        pairs = zip(predictions, targets, strict=True)
-        prediction = torch.stack([(p.float() - z.float()).square().mean() for p, z in pairs]).sum()
-        variance = torch.stack([variance_loss(z) for z in rows]).sum()
-        covariance = torch.stack([covariance_loss(z) for z in rows]).sum()
-        options = self.settings
+        with torch.autocast(x.device.type, enabled=False):  # covariances need full precision
+            rows = [target.flatten(0, 1).float() for target in targets]
+            pairs = zip(predictions, targets, strict=True)
+            prediction = torch.stack([(p.float() - z.float()).square().mean() for p, z in pairs]).sum()
+            variance = torch.stack([variance_loss(z) for z in rows]).sum()
+            covariance = torch.stack([covariance_loss(z) for z in rows]).sum()
+        options = self.options
         loss = options.lambda_pred * prediction + options.var_weight * variance + options.cov_weight * covariance
         parts = {"prediction": prediction, "variance": variance, "covariance": covariance}
         return loss, {name: part.detach() for name, part in parts.items()}
@@ -218,7 +218,7 @@ class GFP(Method):
 
     def level_names(self) -> list[str]:
         """Names of the levels in reports: ``6x``, ``3x``, ``1x`` windows, then ``global``."""
-        return [*(f"{count}x" for count in self.settings.windows), "global"]
+        return [*(f"{count}x" for count in self.options.windows), "global"]
 
 
 def mean_correlation(rows: Tensor) -> float:

@@ -8,7 +8,7 @@ network of Wu et al. (ICMEW 2023).
 
 from __future__ import annotations
 
-from typing import Self, cast
+from typing import Self
 
 from pydantic import Field
 from torch import Tensor
@@ -21,17 +21,17 @@ from methods.tokens import patchify, standardise, take
 
 
 class SkeletonMAEOptions(MethodOptions):
-    """Options; ``decoder_depth`` defaults to 5 at ``base``, in proportion to the encoder's depth elsewhere."""
+    """Options; ``decoder_depth=0`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere."""
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
-    decoder_depth: int | None = Field(default=None, ge=1)
+    decoder_depth: int = Field(default=0, ge=0)
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the decoder depth."""
         return self.model_copy(update={"decoder_depth": self.decoder_depth or scaled_depth(5, encoder)})
 
 
-class SkeletonMAE(Method):
+class SkeletonMAE(Method[SkeletonMAEOptions]):
     """Reconstruct the coordinates of masked tokens."""
 
     about = About(
@@ -50,13 +50,11 @@ class SkeletonMAE(Method):
 
     def __init__(self, encoder: SkeletonEncoder, options: SkeletonMAEOptions) -> None:
         super().__init__(encoder, options)
-        depth = cast(int, cast(SkeletonMAEOptions, self.options).decoder_depth)
-        self.mask_ratio = options.mask_ratio
-        self.decoder = TokenDecoder(encoder, depth, outputs=encoder.grid.patch_width)
+        self.decoder = TokenDecoder(encoder, self.options.decoder_depth, outputs=encoder.grid.patch_width)
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error over masked tokens, ``mean (P - standardise(patchify(x)))^2`` (dossier 1.5, 5.2)."""
-        mask = random_mask(x, self.encoder.grid, self.mask_ratio)
+        mask = random_mask(x, self.encoder.grid, self.options.mask_ratio)
         latent = self.encoder(x, mask.visible)
         prediction = take(self.decoder(latent, mask), mask.masked)
         target = take(standardise(patchify(x, self.encoder.grid.patch)), mask.masked)

@@ -30,22 +30,20 @@ def build_table(records: Sequence[RunRecord], speed: SpeedRecord) -> pd.DataFram
 
 def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
     """What stands below the table: data, conditions, definitions, warnings."""
-    first, environment = records[0], speed.environment
-    data = first.data
-    seeds = sorted({record.spec.seed for record in records if record.spec.method.name != "raw-pca"})
+    data, environment = speed.data, speed.environment
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
+    same = speed.same
     return [
-        f"data: {data.name} ({data.fingerprint}), split {first.spec.data.split}, {data.classes} classes, clips "
+        f"data: {data.name} ({data.fingerprint}), split {speed.spec['data']['split']}, {data.classes} classes, clips "
         f"{data.train_clips} train + {data.validation_clips} validation / {data.test_clips} test (n of every accuracy)",
         *(f"data: {note}" for note in data.notes),
-        f"encoder: {_encoder(records, speed)}; seeds {', '.join(map(str, seeds))}; {_training(records)}",
-        f"speed: batch {speed.batch_size} body sequences, {speed.same.pairs} interleaved rounds, speedup = clips/s "
-        f"over {speed.baseline}; same against same {speed.same.value:.3f} [{speed.same.low:.3f}, {speed.same.high:.3f}], "
+        f"encoder: {_encoder(speed)}; {_training(records, speed)}",
+        f"speed: batch {speed.batch_size} body sequences, {same.pairs} interleaved rounds, speedup = clips/s "
+        f"over {speed.baseline}; same against same {same.value:.3f} [{same.low:.3f}, {same.high:.3f}], "
         f"noise floor {speed.floor:.3f}",
         *_bound(speed),
         *_above_flops(speed),
-        "linear, kNN-1: % of test clips on frozen features, regularisation chosen on subject-disjoint validation; "
-        "best point: best test figure over evaluations (the papers' habit, never used to select)",
+        *_accuracy_notes(records),
         "peak MB: memory of one training step with weights and optimiser state; GFLOP/clip: forward and backward, "
         "two bodies",
         *_warnings(records),
@@ -121,23 +119,35 @@ def _above_flops(speed: SpeedRecord) -> list[str]:
     ]
 
 
+def _accuracy_notes(records: Sequence[RunRecord]) -> list[str]:
+    if not records:
+        return []
+    return [
+        "linear, kNN-1: % of test clips on frozen features, regularisation chosen on held-out subjects; best point: "
+        "best test figure over evaluations (the papers' habit, never used to select)"
+    ]
+
+
 def _warnings(records: Sequence[RunRecord]) -> list[str]:
     lines = [f"warning: {r.label}, seed {r.spec.seed}: {text}" for r in records for text in r.warnings]
     lines += [f"{r.status}: {r.label}, seed {r.spec.seed}: {r.error}" for r in records if r.status != "ok"]
-    untracked = max((record.untracked for record in records if record.training), default=0.0)
-    return [*lines, f"untracked wall time: at most {untracked:.1%} of a run"]
+    untracked = [record.untracked for record in records if record.training]
+    return [*lines, *([f"untracked wall time: at most {max(untracked):.1%} of a run"] if untracked else [])]
 
 
-def _encoder(records: Sequence[RunRecord], speed: SpeedRecord) -> str:
-    size = records[-1].spec.encoder.size
-    return (
-        f"{size}, {speed.encoder.parameters:,} parameters, {speed.encoder.tokens} tokens ({speed.encoder.architecture})"
-    )
+def _encoder(speed: SpeedRecord) -> str:
+    size, encoder = speed.spec["encoder"]["size"], speed.encoder
+    return f"{size}, {encoder.parameters:,} parameters, {encoder.tokens} tokens ({encoder.architecture})"
 
 
-def _training(records: Sequence[RunRecord]) -> str:
-    train = records[-1].spec.train
-    return f"budget {train.budget}, lr {train.lr:g}, {train.precision}"
+def _training(records: Sequence[RunRecord], speed: SpeedRecord) -> str:
+    train = speed.spec["train"]
+    settings = f"lr {train['lr']:g}, {train['precision']}"
+    trained = [record for record in records if not _is_control(record)]
+    if not trained:
+        return settings
+    seeds = sorted({record.spec.seed for record in trained})
+    return f"seeds {', '.join(map(str, seeds))}; budget {trained[0].spec.train.budget}, {settings}"
 
 
 def _of(records: Sequence[RunRecord], label: str) -> list[RunRecord]:

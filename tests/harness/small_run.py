@@ -38,7 +38,8 @@ FRAMES = 24
 ENCODER = EncoderSpec(size="tiny", depth=1, width=8, heads=2, frames=FRAMES)
 SMALL = (
     "--set", "encoder.depth=1", "--set", "encoder.width=8", "--set", "encoder.heads=2", "--set", "encoder.frames=24",
-    "--set", "probe.points=2", "--batch-size", "4", "--budget", "6steps", "--speed-seconds", "1",
+    "--set", "probe.points=2", "--set", "probe.regularisation=[0.1]", "--batch-size", "4", "--budget", "6steps",
+    "--speed-seconds", "1",
 )  # fmt: skip
 
 PLUGIN = '''"""Predict the mean position of a body sequence; the option `fault` breaks it on purpose."""

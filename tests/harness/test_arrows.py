@@ -77,7 +77,8 @@ def method_files() -> list[Path]:
 def is_method(node: ast.stmt) -> bool:
     if not isinstance(node, ast.ClassDef):
         return False
-    return any(isinstance(base, ast.Name) and base.id == "Method" for base in node.bases)
+    bases = (base.value if isinstance(base, ast.Subscript) else base for base in node.bases)
+    return any(isinstance(base, ast.Name) and base.id == "Method" for base in bases)
 
 
 def name_of(path: Path) -> str:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.stats import MEASURABLE_FLOOR, Ratio, inside_floor, noise_floor, paired_ratio, verdict
+from harness.stats import COARSE_FLOOR, COARSE_INTERVAL, Ratio, inside_floor, noise_floor, paired_ratio, verdict
 
 
 def ratio(low: float, high: float) -> Ratio:
@@ -69,22 +69,25 @@ def test_the_noise_floor_is_the_farther_end_of_same_against_same(low: float, hig
 
 
 @pytest.mark.parametrize(
-    ("low", "floor", "expected"),
+    ("low", "high", "floor", "expected"),
     [
-        (1.06, 1.05, "supported"),
-        (1.05, 1.05, "not supported"),
-        (1.02, 1.05, "not supported"),
-        (0.50, 1.05, "not supported"),
-        (1.26, 1.25, "supported"),
-        (1.20, 1.25, "not supported"),
-        (1.60, 1.30, "not measurable here"),  # 1.30 squared is 1.69
-        (1.70, 1.30, "supported"),
-        (0.50, 1.30, "not measurable here"),
+        (1.06, 1.2, 1.05, "supported"),
+        (1.06, 9.0, 1.05, "supported"),  # a wide interval, but all of it above the floor
+        (1.40, 1.6, 1.30, "supported"),
+        (1.05, 1.2, 1.05, "not supported"),  # it begins at the floor
+        (1.02, 1.2, 1.05, "not supported"),
+        (0.95, 1.05, 1.05, "not supported"),
+        (1.00, 1.5, 1.05, "not supported"),
+        (1.00, 1.51, 1.05, "not measurable here"),  # wider than a factor of 1.5
+        (1.20, 1.4, 1.25, "not supported"),
+        (1.20, 1.4, 1.26, "not measurable here"),  # a floor above 1.25
     ],
 )
-def test_the_verdict_needs_the_whole_interval_above_the_floor(low: float, floor: float, expected: str) -> None:
-    assert MEASURABLE_FLOOR == 1.25
-    assert verdict(ratio(low, low * 1.5), floor) == expected
+def test_the_verdict_needs_the_whole_interval_above_the_floor(
+    low: float, high: float, floor: float, expected: str
+) -> None:
+    assert (COARSE_FLOOR, COARSE_INTERVAL) == (1.25, 1.5)
+    assert verdict(ratio(low, high), floor) == expected
 
 
 @pytest.mark.parametrize(
