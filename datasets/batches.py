@@ -45,6 +45,7 @@ class BodySequences:
     Attributes:
         clip: ``[S]`` clip index of each body sequence.
         length: ``[S]`` frames of each body sequence.
+        present: ``[S]`` False for an empty body, which is there only with `include_empty`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class BodySequences:
         self.clip_count = len(clips)
         self.clip = torch.as_tensor(clip, device=device)
         self.length = torch.as_tensor(lengths, device=device)
+        self.present = torch.as_tensor(present[clip, body], device=device)
         self.rows, start, self.stride = _rows(clips, clip, body, device)
         self.start = torch.as_tensor(start, device=device)
         origins = clip_origins(clips, present) if center else np.zeros((len(clips), 3), np.float32)

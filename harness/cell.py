@@ -124,9 +124,8 @@ class Attempt:
         losses = self.training.losses if self.training else []
         block = math.ceil((goal - trainer.done) / BLOCKS_PER_POINT)
         while trainer.done < goal:
-            before = dict(clock.phases)
-            means = trainer.run_block(min(block, goal - trainer.done), clock)
-            self.ledger.add({name: seconds - before.get(name, 0.0) for name, seconds in clock.phases.items()})
+            with self.ledger.block(clock):
+                means = trainer.run_block(min(block, goal - trainer.done), clock)
             with self.ledger.phase("log"):
                 losses.append({"step": trainer.done, **means})
                 self.training = Training(

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 SECTIONS: dict[str, type] = {"encoder": EncoderSpec, "data": DataSpec, "train": TrainSpec, "probe": ProbeSpec}
 
+INTERRUPTED = 130
+
 # typer brings its own copy of click in some versions; its exception for a bad command line is found by name.
 COMMAND_LINE_ERROR: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
@@ -173,7 +175,7 @@ def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> 
         if flags[flag] is not None:
             values[section][key] = flags[flag]
     settings: dict[str, Any] = {name: build(model, values[name], name) for name, model in SECTIONS.items()}
-    settings["methods"] = flags["methods"] or chosen["methods"]
+    settings["methods"] = chosen["methods"] if flags["methods"] is None else flags["methods"]
     settings["device"] = flags["device"] or chosen["device"]
     return settings
 
@@ -222,8 +224,10 @@ def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> 
         table.add_column(column, justify="left" if index == 0 else "right", no_wrap=not console.is_terminal)
     for row in rows:
         table.add_row(*row)
-    wide = Console(width=10_000)
-    console.print(table, width=None if console.is_terminal else wide.measure(table).maximum, crop=False)
+    target = console
+    if not console.is_terminal:  # a file gets every row whole, however long
+        target = Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
+    target.print(table)
     for line in lines:
         console.print(line, markup=False)
 
@@ -249,12 +253,14 @@ def main() -> None:
     try:
         check_packages()
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # some versions of typer swallow Ctrl-C and return its exit code
+            raise KeyboardInterrupt
     except UsageError as error:
         code = _fail(str(error), 2)
     except COMMAND_LINE_ERROR as error:
         code = _fail(error.format_message(), 2)  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
-        code = _fail("stopped; the same command continues with what is missing", 130)
+        code = _fail("stopped; the same command continues with what is missing", INTERRUPTED)
     except OSError as error:
         code = _fail(f"{error.strerror or error}: {error.filename or 'output'}; free space or choose another --out", 2)
     sys.exit(code or 0)

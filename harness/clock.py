@@ -89,10 +89,17 @@ class Ledger:
         finally:
             self.phases[name] += time.perf_counter() - began
 
-    def add(self, phases: dict[str, float]) -> None:
-        """Book times measured elsewhere (the training clock's)."""
-        for name, seconds in phases.items():
-            self.phases[name] += seconds
+    @contextmanager
+    def block(self, clock: StepClock) -> Iterator[None]:
+        """A training block: its phases are those that the training clock adds; a broken-off block is one phase."""
+        before, began = dict(clock.phases), time.perf_counter()
+        try:
+            yield
+        except BaseException:
+            self.phases["broken off"] += time.perf_counter() - began
+            raise
+        for name, seconds in clock.phases.items():
+            self.phases[name] += seconds - before.get(name, 0.0)
 
     def close(self) -> None:
         """Stop the wall clock."""

@@ -15,7 +15,7 @@ from harness.errors import UsageError
 from harness.measurement import BOUND, Measurement, Timing
 from harness.progress import Reporter, Stopwatch, minutes
 from harness.records import FINISHED, RecordStore, RunRecord, SpeedRecord
-from harness.registry import Registry
+from harness.registry import Registry, source_hash
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build
 from harness.training import encoder_size
 from methods.base import Method, MethodOptions, OptionError
@@ -92,6 +92,17 @@ class Experiment:
         record = self.store.run(cell.spec.address)
         return record is not None and record.status in FINISHED
 
+    def stale(self) -> list[str]:
+        """Notes on finished records whose method's file has changed since."""
+        notes = []
+        for cell in self.cells():
+            record = None if self.request.rerun else self.store.run(cell.spec.address)
+            if record and cell.method and record.method.source != source_hash(cell.method):
+                notes.append(
+                    f"note: the source of {cell.label} has changed since seed {cell.spec.seed} ran; see --rerun"
+                )
+        return notes
+
     def records(self) -> list[RunRecord]:
         """Records of all cells that have one, in cell order."""
         found = (self.store.run(cell.spec.address) for cell in self.cells())
@@ -145,7 +156,7 @@ def make_entry(method: type[Method], spec: MethodSpec, encoder: SkeletonEncoder)
 def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
     """The method that speedups are measured against: the one asked for, else skeletonmae, else the first."""
     wanted = asked or "skeletonmae"
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: entry.label != wanted):
         if wanted in (entry.label, entry.spec.name):
             return entry
     if asked:
@@ -157,6 +168,8 @@ def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
 def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], SpeedRecord]:
     """Measure speed, run what is missing; the records of all cells and the speed record."""
     todo = experiment.missing()
+    for line in experiment.stale():
+        report.line(line)
     measurement = speed_of(experiment, todo, report)
     watch = Stopwatch()
     for number, cell in enumerate(todo, 1):

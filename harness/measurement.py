@@ -15,7 +15,7 @@ from harness.data import LoadedData
 from harness.environment import Environment
 from harness.errors import UsageError
 from harness.flops import step_flops
-from harness.progress import Reporter
+from harness.progress import Advance, Reporter
 from harness.records import ArmRecord, RecordStore, SpeedRecord, now, speed_address
 from harness.registry import one_line
 from harness.speed import Arm, measure, warm_up
@@ -73,9 +73,10 @@ class Timing:
         }
 
     def stored(self, store: RecordStore) -> Measurement | None:
-        """The finished measurement of the same methods on this machine, if there is one."""
+        """The finished measurement of the same methods on this machine, if there is one and it has all of them."""
         record = store.speed(speed_address(self.spec))
-        return Measurement(record, {}) if record else None
+        complete = record is not None and all(record.arm(cell.label) for cell in self.cells)
+        return Measurement(record, {}) if record and complete else None
 
     def warm_up(self, report: Reporter) -> None:
         """Build every method and step it until it is warm; a method that throws is left out and remembered."""
@@ -107,7 +108,7 @@ class Timing:
         """Interleave all warm arms and compare each with the baseline."""
         started, baseline = now(), self._baseline_arm()
         with report.task("measuring speed, methods interleaved") as advance:
-            again = measure(self.arms, baseline, seconds=self.seconds, progress=advance)
+            again = self._interleave(baseline, advance)
         same = paired_ratio(again, baseline.blocks)
         floor = noise_floor(same)
         record = SpeedRecord(
@@ -119,6 +120,14 @@ class Timing:
             started=started, finished=now(),
         )  # fmt: skip
         return Measurement(record, self.failures)
+
+    def _interleave(self, baseline: Arm, advance: Advance) -> list[float]:
+        try:
+            again = measure(self.arms, baseline, seconds=self.seconds, failures=self.failures, progress=advance)
+        except Exception as problem:
+            raise UsageError(f"the baseline {self.baseline} fails ({one_line(problem)}); choose another") from problem
+        self.arms = [arm for arm in self.arms if arm.label not in self.failures]
+        return again
 
     def _baseline_arm(self) -> Arm:
         return next(arm for arm in self.arms if arm.label == self.baseline)

@@ -60,8 +60,9 @@ def clip_features(encoder: SkeletonEncoder, source: BodySequences, batch_size: i
     total = torch.zeros(source.clip_count, encoder.width, device=source.device)
     with torch.inference_mode():
         for numbers, x in evaluation_batches(source, batch_size, encoder.grid.frames):
-            total.index_add_(0, source.clip[numbers], encoder(x).float().mean(dim=1))
-    bodies = torch.bincount(source.clip, minlength=source.clip_count).clamp(min=1)
+            seen = source.present[numbers, None]  # a run may batch empty bodies; features never hold them
+            total.index_add_(0, source.clip[numbers], encoder(x).float().mean(dim=1) * seen)
+    bodies = torch.bincount(source.clip[source.present], minlength=source.clip_count).clamp(min=1)
     encoder.train(was_training)
     return (total / bodies[:, None]).cpu().numpy()
 
@@ -115,7 +116,7 @@ def choose_regularisation(
     would decide (a left-hander among right-handers), so the mean over subject-disjoint folds of the whole training
     side decides. With a single known subject there is nothing to choose on: C = 1.
     """
-    folds = selection_folds(subjects, split)
+    folds = selection_folds(labels, subjects, split)
 
     def score(strength: float) -> float:
         return statistics.mean(_score(_linear_probe(strength), features, labels, *fold) for fold in folds)
@@ -123,8 +124,11 @@ def choose_regularisation(
     return max(probe.regularisation, key=score) if folds else 1.0
 
 
-def selection_folds(subjects: Labels, split: Split) -> list[tuple[Labels, Labels]]:
-    """(fit, held out) clip indices for choosing the regularisation; subjects never stand on both sides."""
+def selection_folds(labels: Labels, subjects: Labels, split: Split) -> list[tuple[Labels, Labels]]:
+    """(fit, held out) clip indices for choosing the regularisation; subjects never stand on both sides.
+
+    A fold whose fitting side has a single class is left out: nothing can be fitted there.
+    """
     if len(np.unique(subjects[split.validation])) >= ENOUGH_SUBJECTS:
         return [(split.train, split.validation)]
     side = np.sort(np.concatenate([split.train, split.validation]))
@@ -133,7 +137,7 @@ def selection_folds(subjects: Labels, split: Split) -> list[tuple[Labels, Labels
     if count < 2:
         return []
     folds = GroupKFold(min(ENOUGH_SUBJECTS, count)).split(side, groups=subjects[side])
-    return [(side[fit], side[held_out]) for fit, held_out in folds]
+    return [(side[fit], side[held_out]) for fit, held_out in folds if len(np.unique(labels[side[fit]])) > 1]
 
 
 def evaluate_raw(clips: ClipSet, labels: Labels, split: Split, probe: ProbeSpec) -> Accuracy:

@@ -13,7 +13,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -91,12 +91,22 @@ class Registry:
             self.datasets[module.__name__.rpartition(".")[2].replace("_", "-")] = load
 
     def _add_entry_points(self) -> None:
-        for group, known in ((METHOD_GROUP, self.methods), (DATASET_GROUP, self.datasets)):
-            for point in entry_points(group=group):
-                try:
-                    known[point.name] = point.load()
-                except Exception as error:  # noqa: BLE001 - a foreign package may fail in any way; the reason is kept
-                    self.failures[f"entry point {point.name!r}"] = one_line(error)
+        for point in [*entry_points(group=METHOD_GROUP), *entry_points(group=DATASET_GROUP)]:
+            try:
+                self._add_entry_point(point)
+            except Exception as error:  # noqa: BLE001 - a foreign package may fail in any way; the reason is kept
+                self.failures[f"entry point {point.name!r}"] = one_line(error)
+
+    def _add_entry_point(self, point: EntryPoint) -> None:
+        loaded = point.load()
+        if point.group == METHOD_GROUP:
+            if not (inspect.isclass(loaded) and issubclass(loaded, Method)):
+                raise TypeError(f"{point.value} is not a subclass of methods.base.Method")
+            self._add_method(point.name, loaded)
+        elif point.name in self.datasets:
+            raise ValueError(f"a data set called {point.name!r} exists already")
+        else:
+            self.datasets[point.name] = loaded
 
     def _add_plugin(self, path: Path) -> None:
         module = load_plugin(path)

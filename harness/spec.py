@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness.errors import UsageError, nearest
 
@@ -59,6 +59,13 @@ class DataSpec(Section):
     min_crop: int = Field(default=64, ge=1)
     rotation: float = Field(default=0.3, ge=0)
     fingerprint: str = ""
+
+    @field_validator("crop")
+    @classmethod
+    def _ordered(cls, crop: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < crop[0] <= crop[1] <= 1:
+            raise ValueError("expected two shares with 0 < low <= high <= 1")
+        return crop
 
 
 class TrainSpec(Section):
@@ -152,7 +159,7 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(f"--seeds {text!r}: expected numbers and ranges such as 0 or 0-2,7")
         seeds.extend(range(int(first), int(last or first) + 1))
     if not seeds:

@@ -82,20 +82,32 @@ def measure(
     baseline: Arm,
     *,
     seconds: float,
+    failures: dict[str, Exception],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[float]:
     """Interleave blocks of all (warm) arms for about ``seconds``; fills in ``arm.blocks``.
 
+    An arm that throws is left out from then on and noted in ``failures``; the baseline's exceptions are passed on.
     Returns the second baseline block of every round: the same-against-same partner of ``baseline.blocks``.
     """
     again = Arm(baseline.label, baseline.trainer, block=baseline.block)
     order = [baseline, *(arm for arm in arms if arm is not baseline), again]
     began, rounds, total = time.perf_counter(), 0, MINIMUM_ROUNDS
     while rounds < total:
-        for arm in order if rounds % 2 == 0 else reversed(order):
-            arm.run(count=True)
+        for arm in order if rounds % 2 == 0 else order[::-1]:
+            _guarded(arm, order, failures)
         rounds += 1
         per_round = (time.perf_counter() - began) / rounds
         total = max(MINIMUM_ROUNDS, min(MAXIMUM_ROUNDS, int(seconds / per_round)))
         progress(rounds, total)
     return again.blocks
+
+
+def _guarded(arm: Arm, order: list[Arm], failures: dict[str, Exception]) -> None:
+    try:
+        arm.run(count=True)
+    except Exception as problem:
+        if arm.trainer is order[0].trainer:  # the baseline, or its second block: nothing can be compared without
+            raise
+        failures[arm.label] = problem
+        order.remove(arm)

@@ -45,10 +45,13 @@ def verdict(ratio: Ratio, floor: float) -> Verdict:
     """Is "trains faster" supported?
 
     Supported: the whole interval lies above the noise floor. Otherwise not supported, unless the measurement itself
-    is too coarse to tell: a floor above `COARSE_FLOOR` or an interval wider than the factor `COARSE_INTERVAL`.
+    is too coarse to tell (a floor above `COARSE_FLOOR` or an interval wider than the factor `COARSE_INTERVAL`) and
+    the interval reaches above 1.
     """
     if ratio.low > floor:
         return "supported"
+    if ratio.high < 1:
+        return "not supported"
     coarse = floor > COARSE_FLOOR or ratio.high / ratio.low > COARSE_INTERVAL
     return "not measurable here" if coarse else "not supported"
 

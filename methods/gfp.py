@@ -192,7 +192,7 @@ class GFP(Method[GFPOptions]):
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """``lambda * sum_l mean (P_l - Z_l)^2 + sum_l (var_weight * L_var + cov_weight * L_cov)`` (dossier 2.4)."""
         predictions, targets = self.predictions_and_targets(x)
-        with torch.autocast(x.device.type, enabled=False):  # covariances need full precision
+        with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):  # covariances need full precision
             rows = [target.flatten(0, 1).float() for target in targets]
             pairs = zip(predictions, targets, strict=True)
             prediction = torch.stack([(p.float() - z.float()).square().mean() for p, z in pairs]).sum()

@@ -86,10 +86,10 @@ def test_window_of_its_own_length_is_the_clip() -> None:
 
 def test_window_never_reads_the_next_clip() -> None:
     clips = made_up((3, 4))
-    found = BodySequences(clips, CPU, center=False).window(*(torch.tensor([i]) for i in (0, 0, 3)), 50)
     clips.joints[3:] = np.nan
-    again = BodySequences(clips, CPU, center=False).window(*(torch.tensor([i]) for i in (0, 0, 3)), 50)
-    assert torch.equal(found, again)
+    source = BodySequences(clips, CPU, center=False)
+    found = source.window(torch.tensor([0]), torch.tensor([0]), torch.tensor([3]), 50)
+    assert found.isfinite().all()
 
 
 # --- centring ---

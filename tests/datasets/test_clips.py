@@ -36,9 +36,7 @@ def test_layout_must_fit_the_joints() -> None:
 # --- fingerprints and repeated clips ---
 
 
-def test_fingerprint_is_of_the_values_not_of_their_storage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fingerprint_is_of_the_values_not_of_their_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     half = frames(15).astype(np.float16)
     stored = replace(clip_set(), joints=half)
     expected = fingerprint(replace(stored, joints=half.astype(np.float32)))

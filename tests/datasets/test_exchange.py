@@ -64,9 +64,7 @@ def test_integers_of_any_width_become_int64(tmp_path: Path) -> None:
     arrays = exchange_arrays()
     narrow = {name: arrays[name].astype(np.int16) for name in ("label", "subject", "offsets")}
     read = read_npz(exchange_file(tmp_path, **narrow))
-    assert {read.offsets.dtype, read.columns["label"].dtype, read.columns["subject"].dtype} == {
-        np.dtype("int64")
-    }
+    assert {read.offsets.dtype, read.columns["label"].dtype, read.columns["subject"].dtype} == {np.dtype("int64")}
 
 
 def test_default_split_is_read(tmp_path: Path) -> None:
@@ -243,9 +241,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", REQUIRED)
 def test_missing_array_is_named(tmp_path: Path, name: str) -> None:
-    assert refusal(exchange_file(tmp_path, **{name: None})).startswith(
-        f"{name}: expected an array of this name"
-    )
+    assert refusal(exchange_file(tmp_path, **{name: None})).startswith(f"{name}: expected an array of this name")
 
 
 def test_missing_array_suggests_a_near_name(tmp_path: Path) -> None:
@@ -306,9 +302,7 @@ def test_a_coordinate_that_is_not_finite_is_found(
     joints[7, 0, 3, 1] = value
     with pytest.raises(DataError) as caught:
         read_npz(exchange_file(tmp_path, joints=joints), memory_limit=memory_limit)
-    assert f"found {value} at clip 2 (take_2), frame 2 of the clip, body 0, joint 'left_hand'" in str(
-        caught.value
-    )
+    assert f"found {value} at clip 2 (take_2), frame 2 of the clip, body 0, joint 'left_hand'" in str(caught.value)
 
 
 def test_a_float64_too_large_for_float32_is_not_finite(tmp_path: Path) -> None:
@@ -341,9 +335,7 @@ def test_clips_without_names_are_called_by_their_index(tmp_path: Path) -> None:
 
 
 def test_written_clips_read_back(tmp_path: Path) -> None:
-    whole = replace(
-        clip_set(place=list("abcabc")), default_split="place:a->b", origin=np.ones((6, 3), np.float32)
-    )
+    whole = replace(clip_set(place=list("abcabc")), default_split="place:a->b", origin=np.ones((6, 3), np.float32))
     write_npz(tmp_path / "out.npz", whole)
     read = read_npz(tmp_path / "out.npz")
     assert fingerprint(read) == fingerprint(whole)

@@ -28,9 +28,7 @@ def test_parents_are_one_tree(layout: SkeletonLayout) -> None:
 @named
 def test_parts_cover_every_joint_once(layout: SkeletonLayout) -> None:
     assert list(layout.parts) == ["head", "torso", "left_arm", "right_arm", "left_leg", "right_leg"]
-    assert sorted(joint for part in layout.parts.values() for joint in part) == list(
-        range(layout.joint_count)
-    )
+    assert sorted(joint for part in layout.parts.values() for joint in part) == list(range(layout.joint_count))
 
 
 @named

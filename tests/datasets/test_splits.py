@@ -126,10 +126,7 @@ def test_a_value_on_both_sides_is_refused() -> None:
 )
 def test_an_empty_side_is_refused(subjects: list[int], side: str) -> None:
     said = refusal(twelve(subject=subjects), "xsub")
-    assert (
-        f"expected clips on the {side}, found none; the known subjects are {subjects[0]}, {subjects[1]}"
-        in said
-    )
+    assert f"expected clips on the {side}, found none; the known subjects are {subjects[0]}, {subjects[1]}" in said
 
 
 @pytest.mark.parametrize("spec", ["view", "view:1", "view:1->", "->2", "1->2", ":1->2", "view:1>2"])
@@ -245,9 +242,7 @@ def test_only_unknown_subjects_have_no_validation_part() -> None:
 def test_repeated_clips_on_both_sides_are_paired_and_noted() -> None:
     split = make_split(twins(twelve(), (0, 2), (0, 5), (1, 3)), "view:1,2->3")
     assert split.leaked.tolist() == [[0, 2], [0, 5]]
-    noted = (
-        "2 of 4 test clips have exactly the joints of a clip on the training side; drop_leaks takes those out"
-    )
+    noted = "2 of 4 test clips have exactly the joints of a clip on the training side; drop_leaks takes those out"
     assert noted in split.notes
 
 
@@ -258,9 +253,7 @@ def test_dropped_leaks_leave_the_training_side_only() -> None:
     assert set(clean.validation) <= set(whole.validation)
     np.testing.assert_array_equal(clean.test, whole.test)
     assert clean.leaked.shape == (0, 2)
-    assert any(
-        note.startswith("3 of 4 test clips") and note.endswith("those 2 are dropped") for note in clean.notes
-    )
+    assert any(note.startswith("3 of 4 test clips") and note.endswith("those 2 are dropped") for note in clean.notes)
 
 
 def test_without_leaks_nothing_is_said_of_them() -> None:
@@ -359,9 +352,7 @@ def test_short_and_single_frame_clips_are_counted() -> None:
         ("utdmhad", "xsub", False, 431, 430),
     ],
 )
-def test_recorded_splits_count_as_the_readme_says(
-    name: str, spec: str, drop: bool, trained: int, tested: int
-) -> None:
+def test_recorded_splits_count_as_the_readme_says(name: str, spec: str, drop: bool, trained: int, tested: int) -> None:
     split = make_split(recorded(name), spec, drop_leaks=drop)
     assert (len(training_side(split)), len(split.test)) == (trained, tested)
 

@@ -69,8 +69,10 @@ def arm(label: str, speedup: Ratio, **changes: Any) -> ArmRecord:
 
 
 def speed_record(*arms: ArmRecord, floor: float = 1.05, baseline: str = "skeletonmae") -> SpeedRecord:
+    spec = run_record().spec.model_dump(mode="json", exclude={"method", "probe", "seed"})
+    spec["train"].pop("budget")
     return SpeedRecord(
-        address="speed-0", spec={}, baseline=baseline, batch_size=64, bodies_per_clip=1.1, arms=list(arms),
-        same=ratio(0.97, 1.01, 1.05), floor=floor, encoder=ENCODER, environment=ENVIRONMENT, started=TIME,
+        address="speed-0", spec=spec, baseline=baseline, batch_size=64, bodies_per_clip=1.1, arms=list(arms),
+        same=ratio(0.97, 1.01, 1.05), floor=floor, encoder=ENCODER, data=DATA, environment=ENVIRONMENT, started=TIME,
         finished=TIME,
     )  # fmt: skip

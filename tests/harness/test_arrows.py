@@ -27,11 +27,17 @@ MODULES = {module_name(path): path for package in PACKAGES for path in files(pac
 
 
 def nodes(tree: ast.AST, *, deferred: bool) -> Iterator[ast.AST]:
-    """All nodes; without those inside functions unless ``deferred``."""
+    """All nodes; unless ``deferred`` without those in functions and those for type checkers only."""
     for child in ast.iter_child_nodes(tree):
-        if deferred or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        if deferred or not waits(child):
             yield child
             yield from nodes(child, deferred=deferred)
+
+
+def waits(node: ast.AST) -> bool:
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
 
 
 @cache
@@ -132,3 +138,4 @@ def test_deferred_imports_are_told_from_others() -> None:
     cli = ROOT / "harness" / "cli.py"
     assert "harness.experiment" in imports(cli)
     assert "harness.experiment" not in imports(cli, deferred=False)
+    assert "harness.spec" in imports(cli, deferred=False)

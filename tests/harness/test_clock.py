@@ -165,5 +165,5 @@ def test_a_run_that_breaks_off_accounts_for_its_time_too(tmp_path: Path, method:
     data = small_data(tmp_path)
     record = run_small_cell(small_cell(data, method), data, tmp_path / "out")
     assert record.status == status
-    assert sum(record.phases[name] for name in TRAINING_PHASES) >= 0.3
+    assert record.wall_seconds > 0.3
     assert record.untracked < 0.05

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from harness.experiment import Entry, choose_baseline
 from harness.records import RecordStore, RunRecord
+from harness.report.table import COLUMNS
 from harness.spec import MethodSpec
 from harness.stats import noise_floor, paired_ratio
 from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, records_in, registry, small_file
@@ -255,9 +256,6 @@ def test_another_budget_keeps_the_controls_and_the_speed(good: Finished, copied:
     assert {name: after[name] for name in before} == before
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="plan_text on a stored speed record: no FLOPs are known, round(nan) throws"
-)
 def test_a_budget_in_flops_goes_on_from_a_stored_speed_record(good: Finished, copied: Path) -> None:
     assert good.again(copied, "--budget", "1e7flops").code == 0
 
@@ -268,6 +266,24 @@ def test_a_damaged_record_is_one_line(good: Finished, copied: Path) -> None:
     outcome = good.again(copied)
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
     assert str(damaged) in outcome.err
+
+
+# --- speed alone ---
+
+
+def test_speed_can_be_measured_alone_and_serves_a_later_run(tmp_path: Path) -> None:
+    out, methods = tmp_path / "out", ("--methods", "encoder-only")
+    words = [word for word in SMALL if word not in ("--budget", "6steps")]
+    data = ("--dataset", small_file(tmp_path), "--out", out)
+    outcome = harness("speed", *words, *data, *methods)
+    assert (outcome.code, outcome.err) == (0, "")
+    measured = times(out)
+    assert [Path(name).name for name in measured] == ["speed.json"]
+    assert rows(out)["encoder-only"][COLUMNS.index("speedup [95 %]") - 1] == "1 (baseline)"
+    assert harness("run", *SMALL, *data, *methods).code == 0
+    after = times(out)
+    assert {name: after[name] for name in measured} == measured
+    assert len(after) == len(measured) + 3
 
 
 # --- when methods fail ---

@@ -190,6 +190,10 @@ def test_notes_give_the_largest_untracked_share_of_a_training_run() -> None:
     assert "1.2%" in note("untracked wall time: ", records)
 
 
+def test_notes_say_what_the_accuracies_are() -> None:
+    assert "% of test clips on frozen features" in note("linear, kNN-1: ")
+
+
 def test_notes_give_machine_versions_commit_and_date() -> None:
     line = note("machine: ")
     for part in ("Abacus 3000", "2 cores", "1 threads", "torch 2.11.0", "commit 0123456789ab", "2026-01-02 03:04 UTC"):
@@ -208,6 +212,13 @@ def test_notes_give_encoder_seeds_and_training() -> None:
     line = note("encoder: ", records)
     for part in ("tiny, 1,234,567 parameters, 450 tokens", "seeds 0, 2", "budget 60s, lr 0.002, fp32"):
         assert part in line
+
+
+def test_a_measurement_of_speed_alone_has_notes_too() -> None:
+    lines = notes([], SPEED)
+    assert any(line.startswith("speed: ") for line in lines)
+    assert not [line for line in lines if line.startswith(("linear", "untracked"))]
+    assert list(table([]).index) == ["random-init", "raw-pca", "gfp", "skeletonmae", "encoder-only"]
 
 
 def test_a_ratio_far_above_the_flop_ratio_asks_for_an_explanation() -> None:

@@ -55,8 +55,8 @@ def test_order_of_the_masked_indices_does_not_matter() -> None:
 def test_the_fillers_own_positions_are_added_to_every_token() -> None:
     fill = filler()
     with torch.no_grad():
-        fill.positions.time += torch.arange(6.0).reshape(6, 1, 1) * 10
-        fill.positions.joint += torch.arange(5.0).reshape(1, 5, 1)
+        fill.positions.time.copy_(10 * torch.arange(6.0).reshape(6, 1, 1).expand(-1, -1, SMALL.width))
+        fill.positions.joint.copy_(torch.arange(5.0).reshape(1, 5, 1).expand(-1, -1, SMALL.width))
         mask = random_mask(motion(1), encoder().grid, 0.9)
         filled = fill(torch.ones(1, 3, SMALL.width), mask)
     expected = [1 + 10 * time + joint for time in range(6) for joint in range(5)]

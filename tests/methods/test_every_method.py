@@ -172,11 +172,6 @@ def test_options_are_typed_and_complete_without_any_given(name: str) -> None:
 
 
 @every_method
-def test_resolved_options_leave_nothing_open(name: str) -> None:
-    assert None not in build(name).options.model_dump().values()
-
-
-@every_method
 def test_resolved_options_resolve_to_themselves(name: str) -> None:
     method = build(name)
     assert method.options.resolved(method.encoder) == method.options

@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from methods.base import Diagnosis, OptionError
 from methods.encoder import SIZES, EncoderSize
@@ -113,16 +114,18 @@ def test_local_targets_know_the_net_displacement_of_the_window_and_nothing_else(
     assert not torch.allclose(straight[1], around[1])
 
 
-def test_every_joint_has_its_own_local_target() -> None:
-    x = motion(4, joints=2, frames=6)
-    moved = x.clone()
-    moved[:, :, 1] *= 2
-    network = small_target_network().eval()
-    for module in network.modules():  # batch statistics would mix the joints
-        if isinstance(module, torch.nn.BatchNorm1d):
-            module.weight.data.zero_()
+def test_target_statistics_are_always_those_of_the_batch() -> None:
+    network, x = small_target_network(), motion(4, joints=2, frames=6)
     with torch.no_grad():
-        assert torch.equal(network(x)[0][:, 0], network(moved)[0][:, 0])
+        training = network(x)
+        evaluating = network.eval()(x)
+    assert all(torch.equal(*pair) for pair in zip(training, evaluating, strict=True))
+
+
+def test_local_targets_follow_their_joints() -> None:
+    x, network = motion(4, joints=2, frames=6), small_target_network()
+    with torch.no_grad():
+        torch.testing.assert_close(network(x.flip(2))[0], network(x)[0].flip(1))
 
 
 def test_targets_learn_too() -> None:
@@ -196,6 +199,13 @@ def test_covariance_gradient_equals_that_of_the_formula(shape: tuple[int, int]) 
     torch.testing.assert_close(torch.autograd.grad(covariance_loss(rows), rows), torch.autograd.grad(expected, rows))
 
 
+@pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
+def test_covariance_forms_the_smaller_of_the_two_products(shape: tuple[int, int]) -> None:
+    with FlopCounterMode(display=False) as counter:
+        covariance_loss(torch.ones(shape))
+    assert counter.get_total_flops() == 2 * 9 * 4 * 4
+
+
 def test_uncorrelated_columns_have_no_covariance_loss() -> None:
     rows = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
     assert covariance_loss(rows).item() == 0
@@ -233,10 +243,11 @@ def test_parts_are_sums_over_levels_of_the_target_and_prediction_statistics() ->
     torch.manual_seed(6)
     with torch.no_grad():
         predictions, targets = built.predictions_and_targets(x)
-    prediction = sum((p - z).square().sum() / z.numel() for p, z in zip(predictions, targets, strict=True))
+    pairs = zip(predictions, targets, strict=True)
+    prediction = sum(((p - z).square().sum() / z.numel()).item() for p, z in pairs)
     rows = [target.reshape(-1, target.shape[-1]) for target in targets]
     assert [len(level) for level in rows] == [8 * 6 * JOINTS, 8 * 3 * JOINTS, 8 * JOINTS, 8]
-    assert parts["prediction"] == pytest.approx(prediction.item(), rel=1e-5)
+    assert parts["prediction"] == pytest.approx(prediction, rel=1e-5)
     assert parts["variance"] == pytest.approx(sum(variance_loss(level).item() for level in rows), rel=1e-5)
     assert parts["covariance"] == pytest.approx(sum(covariance_loss(level).item() for level in rows), rel=1e-5)
 
@@ -245,6 +256,18 @@ def test_reported_parts_carry_no_gradient() -> None:
     _, parts = method().loss(motion(8))
     assert parts.keys() == {"prediction", "variance", "covariance"}
     assert not any(part.requires_grad for part in parts.values())
+
+
+def test_regulariser_is_computed_in_full_precision_under_autocast() -> None:
+    built, x = method(), motion(8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        parts = parts_of(built, x, seed=6)
+        torch.manual_seed(6)
+        _, targets = built.predictions_and_targets(x)
+    rows = [target.flatten(0, 1).double() for target in targets]
+    assert targets[0].dtype == torch.bfloat16
+    assert parts["variance"] == pytest.approx(sum(variance_loss(level).item() for level in rows), rel=1e-5)
+    assert parts["covariance"] == pytest.approx(sum(covariance_loss(level).item() for level in rows), rel=1e-5)
 
 
 # --- collapse ---
@@ -343,7 +366,7 @@ def test_windows_are_read_from_a_string() -> None:
 
 def test_widths_are_relative_to_the_encoder() -> None:
     built = method()
-    assert (built.settings.local_width, built.settings.global_width) == (32, 128)
+    assert (built.options.local_width, built.options.global_width) == (32, 128)
 
 
 def test_chosen_widths_are_kept() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from methods.encoder import SIZES
 from methods.masks import random_mask
 from methods.skeletonmae import SkeletonMAE, SkeletonMAEOptions
+from methods.tokens import patchify, standardise, take
 from tests.methods.made_up import JOINTS, SMALL, encoder, meta_encoder, motion
 
 
@@ -68,17 +69,31 @@ def test_loss_is_the_mean_over_masked_tokens_of_coordinates_standardised_per_tok
     assert found == pytest.approx(sum(costs) / len(costs), rel=1e-5)
 
 
-def test_visible_tokens_take_no_part_in_the_loss() -> None:
-    built, x = method(mask_ratio=0.8), motion(2)
+def masked_output_and_gradient(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Masked tokens ``[B, k]``, the decoder's output ``[B, L, 12]`` and the loss's gradient with respect to it."""
+    built = method(mask_ratio=0.7)
     torch.manual_seed(4)
-    mask = random_mask(x, built.encoder.grid, 0.8)
+    masked = random_mask(x, built.encoder.grid, 0.7).masked
     outputs: list[Tensor] = []
     built.decoder.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     torch.manual_seed(4)
     loss, _ = built.loss(x)
     (gradient,) = torch.autograd.grad(loss, outputs[0])
+    return masked, outputs[0].detach(), gradient
+
+
+def test_visible_tokens_take_no_part_in_the_loss() -> None:
+    masked, _, gradient = masked_output_and_gradient(motion(2))
     touched = [row.nonzero().squeeze(1).tolist() for row in gradient.abs().sum(-1)]
-    assert touched == mask.masked.sort().values.tolist()
+    assert touched == masked.sort().values.tolist()
+
+
+def test_each_masked_token_is_drawn_to_its_own_target() -> None:
+    x = motion(2)
+    masked, output, gradient = masked_output_and_gradient(x)
+    # d/dp of mean (p - y)^2 over 2 * 21 tokens of 12 numbers
+    expected = 2 * (output - standardise(patchify(x, SMALL.patch))) / (2 * 21 * 12)
+    torch.testing.assert_close(take(gradient, masked), take(expected, masked))
 
 
 def test_target_is_of_coordinates_and_unmoved_by_where_the_body_stands() -> None:
@@ -121,7 +136,7 @@ def test_resolved_options_hold_the_depth_that_is_used() -> None:
     assert method().options == SkeletonMAEOptions(decoder_depth=1)
 
 
-@pytest.mark.parametrize("options", [{"depth": 3}, {"mask_ratio": 1}, {"mask_ratio": 0}, {"decoder_depth": 0}])
+@pytest.mark.parametrize("options", [{"depth": 3}, {"mask_ratio": 1}, {"mask_ratio": 0}, {"decoder_depth": -1}])
 def test_unknown_options_and_impossible_values_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(options))):
         SkeletonMAEOptions(**options)
