@@ -7,6 +7,7 @@ loader hides or fakes a speedup. Crops follow MAMP's feeder (arXiv 2308.07092; d
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from datasets.clips import ClipSet
+from datasets.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class BodySequences:
 
     Args:
         clips: the source.
-        device: where the frames live; a memory-mapped source on the CPU stays mapped.
+        device: where the frames live; a memory-mapped source (in row-major order) on the CPU stays mapped.
         center: subtract the first present body's center joint at its first frame from the whole clip (dossier
             10.3), so that camera position does not enter.
         include_empty: batch absent bodies too (all zeros), for cost parity with the papers.
@@ -119,9 +121,8 @@ def clip_origins(clips: ClipSet, present: np.ndarray) -> np.ndarray:
 def _rows(clips: ClipSet, clip: np.ndarray, body: np.ndarray, device: torch.device) -> tuple[Tensor, np.ndarray, int]:
     """Packed frame rows ``[R, V, 3]``, first row of each sequence, and the row step between frames."""
     _, bodies, joints, _ = clips.joints.shape
-    if isinstance(clips.joints, np.memmap) and device.type == "cpu":
-        mapped = torch.from_numpy(clips.joints.reshape(-1, joints, 3))
-        return mapped, clips.offsets[clip] * bodies + body, bodies
+    if isinstance(clips.joints, np.memmap) and clips.joints.flags.c_contiguous and device.type == "cpu":
+        return _mapped(clips.joints.reshape(-1, joints, 3)), clips.offsets[clip] * bodies + body, bodies
     lengths = np.diff(clips.offsets)[clip]
     start = np.concatenate([[0], np.cumsum(lengths)])
     packed = np.empty((start[-1], joints, 3), dtype=np.float32)
@@ -129,6 +130,12 @@ def _rows(clips: ClipSet, clip: np.ndarray, body: np.ndarray, device: torch.devi
         source = clips.joints[clips.offsets[index] : clips.offsets[index + 1], slot]
         packed[start[sequence] : start[sequence + 1]] = source
     return torch.from_numpy(packed).to(device), start[:-1], 1
+
+
+def _mapped(rows: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():  # the map is read-only and nothing here writes to it
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(rows)
 
 
 def random_crops(length: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -160,7 +167,8 @@ def rotations(angles: Tensor) -> Tensor:
 class TrainingBatches:
     """Endless stream of augmented training batches ``[B, T, V, 3]``, identical for one seed.
 
-    Sequences come in a fresh random order each epoch; an epoch's end never shortens a batch.
+    Sequences come in a fresh random order each epoch; an epoch's end never shortens a batch. No sequence at all is
+    a `DataError`.
 
     Args:
         source: all body sequences.
@@ -181,6 +189,8 @@ class TrainingBatches:
         augmentation: Augmentation,
         seed: int,
     ) -> None:
+        if not len(sequences):
+            raise DataError("no body sequence to train on: every body of the training clips is empty")
         self.source, self.sequences, self.size, self.frames = source, sequences, size, frames
         self.augmentation = augmentation
         self.generator = torch.Generator(device=source.device).manual_seed(seed)

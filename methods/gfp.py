@@ -55,11 +55,11 @@ class GFPOptions(MethodOptions):
 def _check_windows(windows: tuple[int, ...], times: int) -> None:
     allowed = [count for count in range(1, times + 1) if times % count == 0]
     finer = times
-    for count in windows:
-        if count < 1 or finer % count:
+    for level, count in enumerate(windows):
+        if count < 1 or finer % count or (level and count == finer):
             raise OptionError(
-                f"windows={'/'.join(map(str, windows))}: each count must divide the one before it and the "
-                f"{times} time steps; allowed first counts are {', '.join(map(str, allowed))}"
+                f"windows={'/'.join(map(str, windows))}: each count must be smaller than the one before it and divide "
+                f"it, the first must divide the {times} time steps: {', '.join(map(str, allowed))}"
             )
         finer = count
     if not windows:
@@ -166,7 +166,7 @@ class GFP(Method[GFPOptions]):
         title="General Feature Prediction",
         paper="Sun et al., ICCV 2025, arXiv 2509.03609",
         choices=(
-            "one transformer block per level and 3-layer heads: the reading that reproduces the published 1.57 GFLOPs",
+            "one block per level and 3-layer heads: the reading nearest to the published 1.57 GFLOPs (counted: 1.54)",
             "windows of 5, 10 and 30 patches (not frames): the reading that reproduces 251 targets",
             "target network input: time-pooled motion patches; flattened motion for the global level",
             "target network layers: linear, batch norm (batch statistics), ReLU, as in HuiGuanLab/UmURL",

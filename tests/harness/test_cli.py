@@ -101,12 +101,9 @@ def test_a_folder_without_runs_is_an_empty_list(tmp_path: Path) -> None:
     assert listed("runs", "--out", tmp_path / "nothing") == []
 
 
-NARROW = pytest.mark.xfail(strict=True, reason="print_table: Console.print(width=...) is capped at the console's width")
-
-
 @pytest.mark.parametrize(
     ("what", "word"),
-    [pytest.param("methods", "skeletonmae", marks=NARROW), ("encoders", "6336000"), ("datasets", "synthetic")],
+    [("methods", "skeletonmae"), ("encoders", "6336000"), ("datasets", "synthetic")],
 )
 def test_lists_are_readable_without_json(what: str, word: str) -> None:
     found = harness("ls", what)

@@ -159,7 +159,6 @@ class SlowAndThrowing(SlowAndBroken):
     throws = True
 
 
-@pytest.mark.xfail(strict=True, reason="the time of a block that throws is not booked in the ledger")
 @pytest.mark.parametrize(("method", "status"), [(SlowAndBroken, "diverged"), (SlowAndThrowing, "failed")])
 def test_a_run_that_breaks_off_accounts_for_its_time_too(tmp_path: Path, method: type[Method], status: str) -> None:
     data = small_data(tmp_path)

@@ -64,7 +64,6 @@ def test_an_absent_body_changes_nothing(encoder: SkeletonEncoder) -> None:
     np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.xfail(strict=True, reason="clip_features averages the empty bodies of include_empty_bodies in")
 def test_batching_empty_bodies_for_cost_parity_does_not_change_features(encoder: SkeletonEncoder) -> None:
     clips = small_clips(bodies=2)
     one, two = (clip_features(encoder, BodySequences(clips, CPU, include_empty=empty)) for empty in (False, True))
@@ -259,7 +258,6 @@ def test_one_known_subject_leaves_nothing_to_choose_on() -> None:
     assert measured(blurred(0.05), split=split, probe=ProbeSpec(regularisation=(0.01,))).regularisation == 1.0
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="a fold whose fitting side has one class makes the fit throw")
 def test_a_class_that_one_training_subject_alone_shows_can_be_probed() -> None:
     split, labels = parts(train=2, validation=0), (SUBJECTS % 2).copy()  # as patients against healthy people are
     assert measured(blurred(0.05, labels), labels, split).linear_test == 1.0

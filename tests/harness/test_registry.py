@@ -209,13 +209,11 @@ def test_an_unknown_name_tells_which_entry_point_failed_and_why(monkeypatch: pyt
     assert "entry point 'great' did not load: ImportError: libgreat.so is missing" in message
 
 
-@pytest.mark.xfail(strict=True, reason="an entry point silently replaces the built-in method of its name")
 def test_an_entry_point_cannot_take_the_name_of_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     entry_points(monkeypatch, METHOD_GROUP, gfp=lambda: registry().method("skeletonmae"))
     assert "gfp" in refusal(Registry)
 
 
-@pytest.mark.xfail(strict=True, reason="an entry point that is no method is accepted and fails later with a traceback")
 def test_an_entry_point_that_is_no_method_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     entry_points(monkeypatch, METHOD_GROUP, great=lambda: small_clips)
     message = refusal(lambda: Registry().method("great"))

@@ -87,7 +87,6 @@ def test_the_table_has_a_row_for_every_method_control_and_the_bound(good: Finish
     assert list(rows(good.out)) == ["method", *NAMES]
 
 
-@pytest.mark.xfail(strict=True, reason="print_table: Console.print(width=...) is capped at the console's width")
 def test_the_table_on_screen_is_not_cut(good: Finished) -> None:
     firsts = [line.split()[0] for line in good.outcome.out.splitlines() if line]
     start = firsts.index("method")
@@ -342,7 +341,6 @@ def test_a_failed_run_leaves_a_record_and_no_weights(faulty: Finished) -> None:
         assert names == {"record.json"} | weights
 
 
-@pytest.mark.xfail(strict=True, reason="the stored speed record lacks the failed method, which stops the whole command")
 def test_failed_runs_are_tried_again_and_the_rest_is_kept(faulty: Finished, tmp_path: Path) -> None:
     out = shutil.copytree(faulty.out, tmp_path / "out")
     before = times(out)
@@ -353,7 +351,6 @@ def test_failed_runs_are_tried_again_and_the_rest_is_kept(faulty: Finished, tmp_
     assert not {"random-init", "raw-pca"} & changed
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="an exception in the interleaved blocks ends the command")
 def test_a_method_that_throws_while_it_is_timed_harms_no_other(tmp_path: Path) -> None:
     run = finished(tmp_path, "--methods", "plain,plain:fault=raise-timed")
     assert run.outcome.code == 1
@@ -368,7 +365,6 @@ def test_a_baseline_that_fails_is_one_line_with_the_way_out(tmp_path: Path) -> N
     assert "choose another with --baseline" in run.outcome.err
 
 
-@pytest.mark.xfail(strict=True, reason="choose_baseline takes the first row whose method has that name")
 def test_the_baseline_is_the_row_that_is_called_so() -> None:
     variant, plain = (
         Entry(str(spec), registry().method("gfp"), spec)
@@ -392,7 +388,6 @@ def test_a_stopped_run_ends_with_code_130(stopped: Finished) -> None:
     assert stopped.outcome.code == 130
 
 
-@pytest.mark.xfail(strict=True, reason="typer turns Ctrl-C into its own exit code 130 before main can say anything")
 def test_a_stopped_run_says_in_one_line_how_to_go_on(stopped: Finished) -> None:
     assert stopped.outcome.err == "error: stopped; the same command continues with what is missing\n"
 

@@ -105,7 +105,6 @@ def test_bad_seeds_are_one_line(text: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="parse_seeds: '²'.isdigit() is true, int('²') raises")
 def test_a_digit_that_is_no_decimal_is_a_bad_seed() -> None:
     with pytest.raises(UsageError):
         parse_seeds("²")

@@ -21,11 +21,6 @@ LEVELS = (150, 75, 25)  # tokens of GFP's local levels; the global one has 1
 MOTION = 9000  # numbers of a sequence's flattened motion
 
 
-autocast_on_meta = pytest.mark.xfail(
-    strict=True, raises=RuntimeError, reason="bug: GFP.loss opens torch.autocast, which the meta device has not"
-)
-
-
 def counted(name: str, size: str, options: dict[str, int], *, fused: bool = True) -> float:
     """Counted GFLOPs of a training step per clip of two bodies."""
     spec = RunSpec(
@@ -51,7 +46,7 @@ def gflops_per_clip(name: str, depth: int | None) -> float:
         ("skeletonmae", 5, 58.6, 0.03),
         ("skeletonmae", 3, 37.6, 0.03),
         ("encoder-only", None, 5.88, 0.03),
-        pytest.param("gfp", None, 12.5, 0.10, marks=autocast_on_meta),
+        ("gfp", None, 12.5, 0.10),
     ],
 )
 def test_counted_gflops_are_the_published_ones(
@@ -60,7 +55,7 @@ def test_counted_gflops_are_the_published_ones(
     assert gflops_per_clip(name, depth) == pytest.approx(published, rel=tolerance)
 
 
-@pytest.mark.parametrize("name", ["skeletonmae", pytest.param("gfp", marks=autocast_on_meta)])
+@pytest.mark.parametrize("name", ["skeletonmae", "gfp"])
 def test_the_switch_of_the_attention_kernel_does_not_change_the_count(name: str) -> None:
     assert counted(name, "tiny", {}, fused=False) == counted(name, "tiny", {}, fused=True)
 
@@ -120,13 +115,11 @@ def test_the_covariance_costs_a_few_percent_of_gfp() -> None:
     assert covariance_gflops() == pytest.approx(0.790, abs=0.001)
 
 
-@autocast_on_meta
 def test_gfps_count_is_model_plus_covariance_minus_input_gradients() -> None:
     expected = gfp_model_gflops() + covariance_gflops() - input_gradient_gflops()
     assert gflops_per_clip("gfp", None) == pytest.approx(expected, rel=0.002)
 
 
-@autocast_on_meta
 def test_gfps_count_is_the_published_cost_plus_covariance_minus_input_gradients() -> None:
     expected = 12.5 + covariance_gflops() - input_gradient_gflops()
     assert gflops_per_clip("gfp", None) == pytest.approx(expected, rel=0.02)
