@@ -1,4 +1,4 @@
-"""Synthetic skeleton clips: 24 articulated bodies, 16 actions, 3 cameras; no licence, no download.
+"""Synthetic skeleton clips: 24 articulated bodies, 20 actions, 3 cameras; no licence, no download.
 
 Made for runs that must work anywhere, and for probes with known factors (tempo, amplitude, height, facing).
 Classes are told apart by dynamics more than by mean pose (`datasets.synthetic_motion`); what makes that
@@ -52,7 +52,7 @@ def generate(
     seed: int = 0,
     *,
     subjects: int = 24,
-    repetitions: int = 2,
+    repetitions: int = 1,
     actions: tuple[str, ...] = tuple(ACTIONS),
     difficulty: Difficulty = DIFFICULTY,
 ) -> ClipSet:
@@ -171,7 +171,7 @@ def _recorded(
     return clip
 
 
-def load(cache: Path | None = None, *, seed: int = 0, subjects: int = 24, repetitions: int = 2) -> ClipSet:
+def load(cache: Path | None = None, *, seed: int = 0, subjects: int = 24, repetitions: int = 1) -> ClipSet:
     """The data set from the cache, or generated and then cached.
 
     A damaged file, or one of another version, is replaced; a cache that cannot be written is done without.

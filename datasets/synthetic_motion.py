@@ -1,4 +1,4 @@
-"""The 16 actions of the synthetic data set: from normalised time to joint angles.
+"""The 20 actions of the synthetic data set: from normalised time to joint angles.
 
 A program tells what a right-handed body of average habits adds to its idle stance, channel by channel, in
 degrees. Actions come in groups that share their poses and differ in how those follow each other: performed
@@ -75,6 +75,10 @@ _GUARD = {"raise": 40.0, "plane": 80.0, "inward": 18.0, "elbow": 138.0}
 _PUNCH = {"raise": 80.0, "plane": 0.0, "inward": 22.0, "elbow": 18.0}
 _PUSH = {"raise": 78.0, "plane": 0.0, "inward": 5.0, "elbow": 14.0}
 _SHAKE = {"raise": 46.0, "plane": 0.0, "inward": 51.0, "elbow": 41.0}
+_ALOFT = {"raise": 118.0, "plane": 62.0, "inward": 0.0, "elbow": 50.0}  # a hand to wave with, beside the head
+_WOUND_UP = {"raise": 100.0, "plane": 95.0, "inward": 0.0, "elbow": 95.0}
+_THROWN = {"raise": 72.0, "plane": 4.0, "inward": 18.0, "elbow": 12.0}
+_HIGH = {"raise": 160.0, "plane": 20.0, "inward": 0.0, "elbow": 14.0}
 _STARTLED = {"raise": 45.0, "plane": 45.0, "inward": 0.0, "elbow": 60.0}
 
 
@@ -159,6 +163,36 @@ def drink(moment: Moment) -> Deltas:
     tilted = keyframes(moment.progress, (0.3, 0.0), (0.5, 1.0), (0.7, 0.0))
     head = {"head_pitch": -18.0 * tilted, "spine_pitch": -5.0 * tilted, "right_wrist": 20.0 * tilted}
     return head | _arm("right", (_HOLD, moment.gate * (1.0 - raised)), (_MOUTH, raised))
+
+
+def wave(moment: Moment) -> Deltas:
+    """A raised forearm from side to side."""
+    arm = _arm("right", (_ALOFT, moment.gate))
+    arm["right_elbow"] = arm["right_elbow"] + 26.0 * moment.gate * np.sin(moment.phase)
+    return arm
+
+
+def throw(moment: Moment) -> Deltas:
+    """Wind one arm up behind the shoulder, then fling it forward with the trunk."""
+    back = keyframes(moment.progress, (0.0, 0.0), (0.4, 1.0), (0.55, 0.0))
+    front = keyframes(moment.progress, (0.4, 0.0), (0.58, 1.0), (1.0, 0.0))
+    trunk = {"spine_twist": 24.0 * front - 22.0 * back, "spine_pitch": 14.0 * front - 6.0 * back}
+    return trunk | _arm("right", (_WOUND_UP, back), (_THROWN, front))
+
+
+def reach_up(moment: Moment) -> Deltas:
+    """Both arms up over the head and down again."""
+    up = keyframes(moment.progress, (0.0, 0.0), (0.4, 1.0), (0.6, 1.0), (1.0, 0.0))
+    return {"head_pitch": -16.0 * up, "spine_pitch": -5.0 * up} | _arms((_HIGH, up))
+
+
+def march(moment: Moment) -> Deltas:
+    """Left and right knee up by turns, on the spot."""
+    deltas: Deltas = {}
+    for side, lifted in (("left", np.sin(moment.phase)), ("right", -np.sin(moment.phase))):
+        lift = moment.gate * np.maximum(lifted, 0.0)
+        deltas |= {f"{side}_hip": 55.0 * lift, f"{side}_knee": 75.0 * lift, f"{side}_raise": -10.0 * lift}
+    return deltas
 
 
 def kick(moment: Moment) -> Deltas:
@@ -273,6 +307,10 @@ ACTIONS: Mapping[str, Action] = {
     "clap": Action(clap, seconds=1.8, hertz=1.7),
     "alternate_punches": Action(alternate_punches, seconds=1.8, hertz=1.3, aimed=False),
     "drink": Action(drink, seconds=1.8),
+    "wave": Action(wave, seconds=1.8, hertz=1.6, aimed=False),
+    "throw": Action(throw, seconds=1.5, aimed=False),
+    "reach_up": Action(reach_up, seconds=1.8, handed=False, aimed=False),
+    "march": Action(march, seconds=1.8, hertz=1.0, handed=False, aimed=False),
     "kick": Action(kick, seconds=1.6, aimed=False),
     "handshake": Action(handshake, seconds=1.8, hertz=2.0, partner=handshake, handed=False),
     "push": Action(push, seconds=1.6, partner=pushed),

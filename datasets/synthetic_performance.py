@@ -50,7 +50,7 @@ class Difficulty:
         camera_tilt: spread of the cameras' tilts over set-ups, degrees.
     """
 
-    facing: float = 90.0
+    facing: float = 180.0
     turning: float = 12.0
     position: float = 0.3
     idle: float = 1.3
@@ -58,10 +58,10 @@ class Difficulty:
     amplitude: float = 0.15
     hesitation: float = 0.45
     limb_lag: float = 0.07
-    fidget: float = 1.0
+    fidget: float = 0.0
     posture: float = 15.0
     sway: float = 1.8
-    noise: float = 0.013
+    noise: float = 0.006
     occlusion: float = 1.0
     dropouts: float = 1.5
     camera_yaw: float = 5.0
