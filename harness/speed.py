@@ -20,7 +20,7 @@ MINIMUM_ROUNDS = 5
 MAXIMUM_ROUNDS = 40
 
 
-@dataclass
+@dataclass(eq=False)
 class Arm:
     """One method in the measurement.
 
@@ -94,7 +94,7 @@ def measure(
     order = [baseline, *(arm for arm in arms if arm is not baseline), again]
     began, rounds, total = time.perf_counter(), 0, MINIMUM_ROUNDS
     while rounds < total:
-        for arm in order if rounds % 2 == 0 else order[::-1]:
+        for arm in tuple(order if rounds % 2 == 0 else reversed(order)):
             _guarded(arm, order, failures)
         rounds += 1
         per_round = (time.perf_counter() - began) / rounds

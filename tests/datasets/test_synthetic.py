@@ -81,7 +81,7 @@ def test_another_list_of_actions_leaves_the_clips_of_the_others_as_they_are():
 
 def test_contract(clips: ClipSet):
     validate(clips)
-    assert len(clips) == 4 * 16 * 1 * 3
+    assert len(clips) == 4 * 20 * 1 * 3
     assert clips.layout is NTU25
     assert clips.fps == 30.0
     assert clips.joints.dtype == np.float32
@@ -101,10 +101,10 @@ def test_contract(clips: ClipSet):
 
 def test_sizes_and_counts_of_the_columns(clips: ClipSet):
     assert sum(action.partner is not None for action in ACTIONS.values()) == 2
-    assert np.bincount(clips.columns["label"]).tolist() == [12] * 16
+    assert np.bincount(clips.columns["label"]).tolist() == [12] * 20
     assert np.unique(clips.columns["subject"]).tolist() == [1, 2, 3, 4]
     assert np.unique(clips.columns["view"]).tolist() == [1, 2, 3]
-    assert np.bincount(clips.columns["performance"]).tolist() == [3] * 64
+    assert np.bincount(clips.columns["performance"]).tolist() == [3] * 80
 
 
 def test_repetitions_differ():

@@ -198,7 +198,7 @@ LABELS, OFFSETS = small_arrays()["label"], small_arrays()["offsets"]
 BAD_INPUT: dict[str, tuple[Callable[[Path], list[str | Path]], str]] = {
     "unknown method": (flags("--methods", "gpf"), "unknown method 'gpf', did you mean 'gfp'?"),
     "misspelt option": (flags("--methods", "gfp:windws=6/3/1"), "unknown option 'windws', did you mean 'windows'?"),
-    "impossible option": (flags("--methods", "gfp:windows=4"), "allowed first counts are 1, 2, 3, 6"),
+    "impossible option": (flags("--methods", "gfp:windows=4"), "the first must divide the 6 time steps: 1, 2, 3, 6"),
     "option of a wrong type": (flags("--methods", "gfp:tau=hot"), "method gfp: tau: "),
     "no method": (flags("--methods", ","), "expected at least one method"),
     "plugin that does not parse": (broken_plugin("def broken(:\n"), "did not load: SyntaxError"),

@@ -75,16 +75,17 @@ def test_a_ledger_books_phases_and_leaves_the_rest_untracked() -> None:
     assert ledger.untracked == pytest.approx(1 - ledger.phases["work"] / ledger.wall)
 
 
-def test_times_measured_elsewhere_are_added(times: list[float]) -> None:
-    times += [0.0, 3.0, 5.0, 10.0]
-    ledger = Ledger()
-    with ledger.phase("evaluate"):
-        pass
-    ledger.add({"forward": 4.0, "evaluate": 1.0})
+def test_a_training_block_books_what_its_clock_added(times: list[float]) -> None:
+    times += [0.0, 3.0, 10.0]
+    ledger, clock = Ledger(), StepClock(CPU)
+    clock.phases["forward"] = 2.0
+    with ledger.block(clock):
+        clock.phases["forward"] += 4.0
+        clock.phases["backward"] += 1.0
     ledger.close()
-    assert ledger.phases == {"evaluate": 3.0, "forward": 4.0}
+    assert ledger.phases == {"forward": 4.0, "backward": 1.0}
     assert ledger.wall == 10.0
-    assert ledger.untracked == pytest.approx(0.3)
+    assert ledger.untracked == pytest.approx(0.5)
 
 
 def test_a_closed_ledger_stands_still() -> None:

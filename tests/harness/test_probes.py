@@ -227,7 +227,7 @@ def test_no_validation_part_gives_no_validation_figures() -> None:
 
 def test_four_validation_subjects_are_enough_to_choose_on() -> None:
     split = parts(validation=4)
-    ((fit, held_out),) = selection_folds(SUBJECTS, split)
+    ((fit, held_out),) = selection_folds(LABELS, SUBJECTS, split)
     np.testing.assert_array_equal(fit, split.train)
     np.testing.assert_array_equal(held_out, split.validation)
 
@@ -236,7 +236,7 @@ def test_four_validation_subjects_are_enough_to_choose_on() -> None:
 def test_with_fewer_the_whole_training_side_takes_turns(validation: int) -> None:
     split = parts(train=8, validation=validation)
     side = np.concatenate([split.train, split.validation])
-    folds = selection_folds(SUBJECTS, split)
+    folds = selection_folds(LABELS, SUBJECTS, split)
     assert len(folds) == 4
     np.testing.assert_array_equal(np.sort(np.concatenate([held_out for _, held_out in folds])), side)
     for fit, held_out in folds:
@@ -247,14 +247,14 @@ def test_with_fewer_the_whole_training_side_takes_turns(validation: int) -> None
 def test_clips_of_unknown_subjects_take_no_turn() -> None:
     split, subjects = parts(train=3, validation=1), SUBJECTS.copy()
     subjects[:5] = -1
-    used = np.concatenate([held_out for _, held_out in selection_folds(subjects, split)])
+    used = np.concatenate([held_out for _, held_out in selection_folds(LABELS, subjects, split)])
     assert subjects[used].min() == 0
     assert len(used) == 4 * CLASS_COUNT * TAKES - 5
 
 
 def test_one_known_subject_leaves_nothing_to_choose_on() -> None:
     split = parts(train=1, validation=0)
-    assert selection_folds(SUBJECTS, split) == []
+    assert selection_folds(LABELS, SUBJECTS, split) == []
     assert measured(blurred(0.05), split=split, probe=ProbeSpec(regularisation=(0.01,))).regularisation == 1.0
 
 

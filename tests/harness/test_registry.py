@@ -174,7 +174,10 @@ def test_an_exception_is_one_line_with_the_innermost_place() -> None:
 
 def entry_points(monkeypatch: pytest.MonkeyPatch, group: str, **points: Callable[[], Any]) -> None:
     """Pretend that installed packages offer these."""
-    offered = [SimpleNamespace(name=name.replace("_", "-"), load=load) for name, load in points.items()]
+    offered = [
+        SimpleNamespace(name=name.replace("_", "-"), group=group, value=f"outside:{name}", load=load)
+        for name, load in points.items()
+    ]
     monkeypatch.setattr(registry_module, "entry_points", lambda group: offered if group == wanted else [])
     wanted = group
 
@@ -211,7 +214,9 @@ def test_an_unknown_name_tells_which_entry_point_failed_and_why(monkeypatch: pyt
 
 def test_an_entry_point_cannot_take_the_name_of_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     entry_points(monkeypatch, METHOD_GROUP, gfp=lambda: registry().method("skeletonmae"))
-    assert "gfp" in refusal(Registry)
+    found = Registry()
+    assert found.method("gfp") is registry().method("gfp")
+    assert "two methods are called 'gfp'" in found.failures["entry point 'gfp'"]
 
 
 def test_an_entry_point_that_is_no_method_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def scripted(arm: Arm) -> Any:
 
 def test_two_rounds_are_a_palindrome(arm: Callable[..., Arm]) -> None:
     a, b, c = arm("A", 1.0), arm("B", 1.0), arm("C", 1.0)
-    measure([a, b, c], a, seconds=0)
+    measure([a, b, c], a, seconds=0, failures={})
     journal = scripted(a).journal
     assert "".join(journal[:8]) == "ABCAACBA"
     assert len(journal) == 4 * MINIMUM_ROUNDS
@@ -62,45 +62,45 @@ def test_two_rounds_are_a_palindrome(arm: Callable[..., Arm]) -> None:
 
 def test_the_baseline_comes_first_wherever_it_was_listed(arm: Callable[..., Arm]) -> None:
     a, b = arm("A", 1.0), arm("B", 1.0)
-    measure([b, a], a, seconds=0)
+    measure([b, a], a, seconds=0, failures={})
     assert "".join(scripted(a).journal[:6]) == "ABAABA"
 
 
 def test_every_round_gives_one_block_per_arm_and_one_partner(arm: Callable[..., Arm]) -> None:
     a, b = arm("A", 1.0), arm("B", 2.0)
-    again = measure([a, b], a, seconds=0)
+    again = measure([a, b], a, seconds=0, failures={})
     assert len(a.blocks) == len(b.blocks) == len(again) == MINIMUM_ROUNDS
 
 
 def test_the_partner_is_the_second_baseline_block_of_the_same_round(arm: Callable[..., Arm]) -> None:
     # The baseline's blocks in the order they run. Round 1: block, partner; round 2 reversed: partner, block; ...
     a = arm("A", 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)
-    again = measure([a, arm("B", 1.0)], a, seconds=0)
+    again = measure([a, arm("B", 1.0)], a, seconds=0, failures={})
     assert a.blocks == [1.0, 4.0, 5.0, 8.0, 9.0]
     assert again == [2.0, 3.0, 6.0, 7.0, 10.0]
 
 
 def test_rounds_fill_the_time(arm: Callable[..., Arm]) -> None:
     a = arm("A", 1.0)
-    measure([a, arm("B", 2.0)], a, seconds=60)  # a round takes 1 + 2 + 1 seconds
+    measure([a, arm("B", 2.0)], a, seconds=60, failures={})  # a round takes 1 + 2 + 1 seconds
     assert len(a.blocks) == 15
 
 
 def test_rounds_are_bounded(arm: Callable[..., Arm]) -> None:
     a = arm("A", 0.001)
-    measure([a], a, seconds=1000)
+    measure([a], a, seconds=1000, failures={})
     assert len(a.blocks) == MAXIMUM_ROUNDS
 
 
 def test_progress_ends_where_it_said_it_would(arm: Callable[..., Arm]) -> None:
     a, seen = arm("A", 1.0), list[tuple[int, int]]()
-    measure([a], a, seconds=0, progress=lambda done, total: seen.append((done, total)))
+    measure([a], a, seconds=0, failures={}, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(done, MINIMUM_ROUNDS) for done in range(1, MINIMUM_ROUNDS + 1)]
 
 
 def test_step_time_is_the_median_over_blocks(arm: Callable[..., Arm]) -> None:
     a, b = arm("A", 1.0), arm("B", 3.0, 1.0, 100.0, 2.0, 4.0)
-    measure([a, b], a, seconds=0)
+    measure([a, b], a, seconds=0, failures={})
     assert b.step_seconds == 3.0
 
 
