@@ -21,9 +21,11 @@ BODIES_PER_CLIP = 2
 def build_table(records: Sequence[RunRecord], speed: SpeedRecord) -> pd.DataFrame:
     """One row per method, then the controls, then the decoder-free bound; every cell a string."""
     random = _mean(_linear(_of(records, "random-init")))
-    labels = list(dict.fromkeys(record.label for record in records if not _is_control(record)))
+    trained = [record.label for record in records if not _is_control(record)]
+    labels = list(dict.fromkeys(trained or [arm.label for arm in speed.arms if not arm.control]))
     rows = [_row(label, _of(records, label), speed, random) for label in labels]
-    rows += [_row(label, _of(records, label), speed, None) for label in ("random-init", "raw-pca")]
+    controls = [label for label in ("random-init", "raw-pca") if _of(records, label)]
+    rows += [_row(label, _of(records, label), speed, None) for label in controls]
     rows += [_row(arm.label, [], speed, None) for arm in speed.arms if arm.label not in labels]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
