@@ -186,8 +186,7 @@ def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter) -> Meas
     if stored:
         steps = {arm.label: arm.step_seconds for arm in stored.record.arms}
         flops = {arm.label: arm.step_flops for arm in stored.record.arms}
-        if todo:
-            report.line(plan_text(experiment, todo, steps, flops, probe_seconds=0.0))
+        report.line(plan_text(experiment, todo, steps, flops, probe_seconds=0.0))
         return stored
     timing.warm_up(report)
     steps = {arm.label: arm.probe_seconds for arm in timing.arms}
