@@ -20,7 +20,18 @@ from harness.data import LoadedData
 from harness.environment import Environment
 from harness.probes import Accuracy, clip_features, evaluate, evaluate_raw
 from harness.progress import Advance
-from harness.records import EncoderInfo, MethodInfo, Point, RecordStore, RunRecord, Status, Training, now
+from harness.records import (
+    RANDOM_INIT,
+    RAW_FLOOR,
+    EncoderInfo,
+    MethodInfo,
+    Point,
+    RecordStore,
+    RunRecord,
+    Status,
+    Training,
+    now,
+)
 from harness.registry import one_line, source_hash
 from harness.spec import ProbeSpec, RunSpec
 from harness.training import Diverged, Trainer, build_batches, build_encoder, build_method
@@ -29,8 +40,6 @@ from methods.encoder import SkeletonEncoder
 
 T = TypeVar("T")
 
-RANDOM_INIT = "random-init"
-RAW_FLOOR = "raw-pca"
 BLOCKS_PER_POINT = 5
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from harness.budget import StepCost, parse_budget
-from harness.cell import RANDOM_INIT, RAW_FLOOR, Attempt, Cell, Place, failure, run_cell
+from harness.cell import Attempt, Cell, Place, failure, run_cell
 from harness.data import LoadedData, load_data
 from harness.environment import Environment, describe_environment, select_device
 from harness.errors import UsageError
-from harness.measurement import BOUND, Measurement, Timing
+from harness.measurement import Measurement, Timing
 from harness.progress import Reporter, Stopwatch, minutes
-from harness.records import FINISHED, RecordStore, RunRecord, SpeedRecord
+from harness.records import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, RecordStore, RunRecord, SpeedRecord
 from harness.registry import Registry, source_hash
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build
 from harness.training import encoder_size

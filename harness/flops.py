@@ -10,12 +10,11 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.records import BODIES_PER_CLIP
 from harness.spec import RunSpec
 from harness.training import build_method
 from methods.base import Method
 from methods.encoder import EncoderSize, set_attention_kernel
-
-BODIES_PER_CLIP = 2
 
 
 def step_flops(method: type[Method], spec: RunSpec, joints: int) -> float:

@@ -23,7 +23,6 @@ from harness.stats import noise_floor, paired_ratio, verdict
 from harness.training import Trainer, build_batches, build_method
 from methods.base import Method
 
-BOUND = "encoder-only"
 SCHEDULE_STEPS = 100_000
 """Schedule length of trainers that are only timed: their learning rate stays near the start of the warm-up."""
 WARMUP_SHARE = 60

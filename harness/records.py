@@ -28,6 +28,12 @@ from harness.spec import RunSpec, digest
 from harness.stats import Ratio, Verdict
 
 SCHEMA = 1
+RANDOM_INIT = "random-init"
+RAW_FLOOR = "raw-pca"
+BOUND = "encoder-only"
+"""Names of the control rows, shared by the run matrix that makes them and the tables that show them."""
+BODIES_PER_CLIP = 2
+"""FLOPs per clip are quoted for two bodies, as the papers do (dossier 9.1)."""
 Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged")
 

@@ -119,8 +119,7 @@ class Trainer:
         for _ in range(steps):
             x = self.batches.next()
             clock.mark("data")
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
-                loss, parts = self.loss(x)
+            loss, parts = self._forward(x)
             clock.mark("forward")
             loss.backward()
             clock.mark("backward")
@@ -142,12 +141,15 @@ class Trainer:
         kept, queue = generator.get_state(), self.batches.queue
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
-                loss, _ = self.loss(self.batches.next())
+            loss, _ = self._forward(self.batches.next())
             loss.backward()
         self.optimizer.zero_grad(set_to_none=True)
         generator.set_state(kept)
         self.batches.queue = queue
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
+            return self.loss(x)
 
     def _update(self) -> None:
         if self.train.clip_gradient is not None:

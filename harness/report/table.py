@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from harness.records import ArmRecord, RunRecord, SpeedRecord
+from harness.records import BODIES_PER_CLIP, BOUND, RANDOM_INIT, RAW_FLOOR, ArmRecord, RunRecord, SpeedRecord
 from harness.stats import inside_floor
 
 COLUMNS = (
@@ -15,16 +15,15 @@ COLUMNS = (
     "by FLOPs", "GFLOP/clip", "peak MB", "verdict",
 )  # fmt: skip
 EMPTY = "-"
-BODIES_PER_CLIP = 2
 
 
 def build_table(records: Sequence[RunRecord], speed: SpeedRecord) -> pd.DataFrame:
     """One row per method, then the controls, then the decoder-free bound; every cell a string."""
-    random = _mean(_linear(_of(records, "random-init")))
+    random = _mean(_linear(_of(records, RANDOM_INIT)))
     trained = [record.label for record in records if not _is_control(record)]
     labels = list(dict.fromkeys(trained or [arm.label for arm in speed.arms if not arm.control]))
     rows = [_row(label, _of(records, label), speed, random) for label in labels]
-    controls = [label for label in ("random-init", "raw-pca") if _of(records, label)]
+    controls = [label for label in (RANDOM_INIT, RAW_FLOOR) if _of(records, label)]
     rows += [_row(label, _of(records, label), speed, None) for label in controls]
     rows += [_row(arm.label, [], speed, None) for arm in speed.arms if arm.label not in labels]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -103,7 +102,7 @@ def _speedup(arm: ArmRecord, speed: SpeedRecord) -> str:
 
 
 def _bound(speed: SpeedRecord) -> list[str]:
-    arm = speed.arm("encoder-only")
+    arm = speed.arm(BOUND)
     if arm is None:
         return []
     return [
@@ -157,7 +156,7 @@ def _of(records: Sequence[RunRecord], label: str) -> list[RunRecord]:
 
 
 def _is_control(record: RunRecord) -> bool:
-    return record.label in ("random-init", "raw-pca")
+    return record.label in (RANDOM_INIT, RAW_FLOOR)
 
 
 def _linear(records: Iterable[RunRecord]) -> list[float]:
