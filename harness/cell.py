@@ -36,7 +36,7 @@ from harness.registry import one_line, source_hash
 from harness.spec import ProbeSpec, RunSpec
 from harness.training import Diverged, Trainer, build_batches, build_encoder, build_method
 from methods.base import Diagnosis, Method
-from methods.encoder import SkeletonEncoder
+from methods.encoder import Encoder, SkeletonEncoder
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ class Attempt:
         """Control: the encoder as every method of this seed finds it, never trained."""
         spec, data = self.cell.spec, self.place.data
         with self.ledger.phase("build"):
-            encoder = build_encoder(spec, data.clips.layout.joint_count, data.source.device)
+            encoder = build_encoder(spec, data.clips.layout, data.source.device)
             self.encoder = encoder_info(encoder)
         with self.ledger.phase("evaluate"):
             self.accuracy = probe_encoder(encoder, data, spec.probe)
@@ -112,9 +112,9 @@ class Attempt:
         cost = required(self.cost)
         total = parse_budget(spec.train.budget).steps(cost)
         with self.ledger.phase("build"):
-            method = build_method(method_class, spec, data.clips.layout.joint_count, data.source.device)
-            self.encoder = encoder_info(method.encoder)
-            frames = method.encoder.grid.frames
+            method = build_method(method_class, spec, data.clips.layout, data.source.device)
+            self.encoder = encoder_info(method.evaluated_encoder())
+            frames = method.evaluated_encoder().grid.frames
             trainer = Trainer(method, build_batches(data.source, data.sequences, spec, frames), spec.train, total)
             sample = build_batches(data.source, data.sequences, spec, frames).next()
         with self.ledger.phase("warm-up"):
@@ -124,7 +124,7 @@ class Attempt:
             self.train_to(goal, trainer, clock, cost)
             with self.ledger.phase("evaluate"):
                 self.evaluate_point(method, sample)
-        check_encoder(method.evaluated_encoder(), self.encoder)
+        check_encoder(method, self.encoder, build_encoder(spec, data.clips.layout, "meta"))
         with self.ledger.phase("save"):
             self.place.store.write_encoder(spec.address, method.evaluated_encoder())
 
@@ -201,7 +201,7 @@ def evaluation_steps(total: int, points: int) -> list[int]:
     return sorted({max(1, round(total * (index + 1) / points)) for index in range(points)})
 
 
-def probe_encoder(encoder: SkeletonEncoder, data: LoadedData, probe: ProbeSpec) -> Accuracy:
+def probe_encoder(encoder: Encoder, data: LoadedData, probe: ProbeSpec) -> Accuracy:
     """Frozen features of every clip, then the probes."""
     features = clip_features(encoder, data.source)
     return evaluate(features, data.labels, data.clips.columns["subject"], data.split, probe)
@@ -213,13 +213,14 @@ def diagnose(method: Method, x: torch.Tensor) -> Diagnosis:
         return method.diagnose(x)
 
 
-def check_encoder(encoder: SkeletonEncoder, built: EncoderInfo) -> None:
-    """Closed division: the encoder that is probed is the one that the harness built."""
-    if encoder.architecture != built.architecture:
+def check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -> None:
+    """Training has not changed the encoder's architecture, which in the closed division is the shared one."""
+    expected = built.architecture if method.about.division == "open" else shared.architecture
+    if method.evaluated_encoder().architecture != expected:
         raise RuntimeError("the evaluated encoder is not the shared one (its architecture hash differs)")
 
 
-def encoder_info(encoder: SkeletonEncoder) -> EncoderInfo:
+def encoder_info(encoder: Encoder) -> EncoderInfo:
     """What a record keeps of an encoder."""
     return EncoderInfo(
         architecture=encoder.architecture, parameters=encoder.parameter_count, tokens=encoder.grid.tokens

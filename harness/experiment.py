@@ -17,7 +17,7 @@ from harness.progress import Reporter, Stopwatch, minutes
 from harness.records import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, RecordStore, RunRecord, SpeedRecord
 from harness.registry import Registry, source_hash
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build
-from harness.training import encoder_size
+from harness.training import encoder_size, skeleton_of
 from methods.base import Method, MethodOptions, OptionError
 from methods.encoder import SkeletonEncoder
 
@@ -130,7 +130,7 @@ def prepare(request: Request, registry: Registry) -> Experiment:
     store.prepare()
     data = load_data(request.data, registry, device, size.patch)
     with torch.device("meta"):
-        encoder = SkeletonEncoder(size, data.clips.layout.joint_count)
+        encoder = SkeletonEncoder(size, data.clips.layout.joint_count, skeleton_of(data.clips.layout))
     entries = [make_entry(registry.method(spec.name), spec, encoder) for spec in request.methods]
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
     baseline = choose_baseline(request.baseline, entries)

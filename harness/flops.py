@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from datasets.layouts import SkeletonLayout
 from harness.records import BODIES_PER_CLIP
 from harness.spec import RunSpec
 from harness.training import build_method
@@ -17,11 +18,11 @@ from methods.base import Method
 from methods.encoder import EncoderSize, set_attention_kernel
 
 
-def step_flops(method: type[Method], spec: RunSpec, joints: int) -> float:
+def step_flops(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> float:
     """FLOPs of one training step of ``spec.train.batch_size`` body sequences, forward and backward."""
-    built = build_method(method, spec, joints, "meta")
+    built = build_method(method, spec, layout, "meta")
     set_attention_kernel(built, fused=False)
-    x = torch.empty(spec.train.batch_size, built.encoder.grid.frames, joints, 3, device="meta")
+    x = torch.empty(spec.train.batch_size, built.evaluated_encoder().grid.frames, layout.joint_count, 3, device="meta")
     with FlopCounterMode(display=False) as counter:
         loss, _ = built.loss(x)
         loss.backward()

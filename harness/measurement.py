@@ -79,11 +79,11 @@ class Timing:
 
     def warm_up(self, report: Reporter) -> None:
         """Build every method and step it until it is warm; a method that throws is left out and remembered."""
-        joints = self.data.clips.layout.joint_count
+        layout = self.data.clips.layout
         for cell in self.cells:
             assert cell.method is not None
             try:
-                self.flops[cell.label] = step_flops(cell.method, cell.spec, joints)
+                self.flops[cell.label] = step_flops(cell.method, cell.spec, layout)
                 arm = Arm(cell.label, self._trainer(cell, cell.method))
                 warm_up(arm, self.seconds / WARMUP_SHARE)
                 self.arms.append(arm)
@@ -96,7 +96,7 @@ class Timing:
 
     def probe_seconds(self) -> float:
         """Expected time of one evaluation: the encoder on all tokens of all body sequences, from one batch."""
-        encoder, source = self._baseline_arm().trainer.method.encoder, self.data.source
+        encoder, source = self._baseline_arm().trainer.method.evaluated_encoder(), self.data.source
         began = time.perf_counter()
         with torch.inference_mode():
             numbers, x = next(evaluation_batches(source, 64, encoder.grid.frames))
@@ -114,7 +114,7 @@ class Timing:
             address=speed_address(self.spec), spec=self.spec, baseline=self.baseline,
             batch_size=baseline.trainer.train.batch_size, bodies_per_clip=self.data.bodies_per_clip,
             arms=[self._record(arm, baseline, floor) for arm in self.arms], same=same, floor=floor,
-            encoder=encoder_info(baseline.trainer.method.encoder), data=self.data.info,
+            encoder=encoder_info(baseline.trainer.method.evaluated_encoder()), data=self.data.info,
             environment=self.environment,
             started=started, finished=now(),
         )  # fmt: skip
@@ -132,8 +132,8 @@ class Timing:
         return next(arm for arm in self.arms if arm.label == self.baseline)
 
     def _trainer(self, cell: Cell, method: type[Method]) -> Trainer:
-        built = build_method(method, cell.spec, self.data.clips.layout.joint_count, self.data.source.device)
-        batches = build_batches(self.data.source, self.data.sequences, cell.spec, built.encoder.grid.frames)
+        built = build_method(method, cell.spec, self.data.clips.layout, self.data.source.device)
+        batches = build_batches(self.data.source, self.data.sequences, cell.spec, built.evaluated_encoder().grid.frames)
         return Trainer(built, batches, cell.spec.train, SCHEDULE_STEPS)
 
     def _record(self, arm: Arm, baseline: Arm, floor: float) -> ArmRecord:

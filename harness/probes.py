@@ -28,7 +28,7 @@ from datasets.batches import BodySequences, evaluation_batches
 from datasets.clips import ClipSet
 from datasets.splits import Split
 from harness.spec import ProbeSpec
-from methods.encoder import SkeletonEncoder
+from methods.encoder import Encoder
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -53,7 +53,7 @@ class Accuracy(BaseModel):
     test_clips: int
 
 
-def clip_features(encoder: SkeletonEncoder, source: BodySequences, batch_size: int = 128) -> Features:
+def clip_features(encoder: Encoder, source: BodySequences, batch_size: int = 128) -> Features:
     """Mean final token of every clip's present bodies, ``[N, D]``; the encoder is frozen and sees every token."""
     was_training = encoder.training
     encoder.eval()

@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from datasets.batches import Augmentation, BodySequences, TrainingBatches
+from datasets.layouts import SkeletonLayout
 from harness.clock import StepClock
 from harness.errors import UsageError, nearest
 from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec
 from methods.base import Method
-from methods.encoder import SIZES, EncoderSize, SkeletonEncoder, set_attention_kernel
+from methods.encoder import SIZES, EncoderSize, Skeleton, SkeletonEncoder, set_attention_kernel
 
 LAST_PHASE = "after_step"
 
@@ -42,16 +43,21 @@ def encoder_size(spec: EncoderSpec) -> EncoderSize:
     return size
 
 
-def build_encoder(spec: RunSpec, joints: int, device: torch.device | str) -> SkeletonEncoder:
+def build_encoder(spec: RunSpec, layout: SkeletonLayout, device: torch.device | str) -> SkeletonEncoder:
     """The shared encoder, initialised from the spec's seed: the same weights for every method of that seed."""
     torch.manual_seed(spec.seed)
     with torch.device(device):
-        return SkeletonEncoder(encoder_size(spec.encoder), joints)
+        return SkeletonEncoder(encoder_size(spec.encoder), layout.joint_count, skeleton_of(layout))
 
 
-def build_method(method: type[Method], spec: RunSpec, joints: int, device: torch.device | str) -> Method:
+def skeleton_of(layout: SkeletonLayout) -> Skeleton:
+    """What methods see of a layout."""
+    return Skeleton(layout.parents, layout.parts)
+
+
+def build_method(method: type[Method], spec: RunSpec, layout: SkeletonLayout, device: torch.device | str) -> Method:
     """A method on a fresh encoder; its own parts are initialised after the encoder, from the same seed."""
-    encoder = build_encoder(spec, joints, device)
+    encoder = build_encoder(spec, layout, device)
     with torch.device(device):
         built = method(encoder, method.Options.model_validate(spec.method.options))
     set_attention_kernel(built, fused=spec.train.fused_attention)

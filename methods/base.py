@@ -12,7 +12,7 @@ from typing import ClassVar, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from methods.encoder import SkeletonEncoder
+from methods.encoder import Encoder, SkeletonEncoder
 
 
 class OptionError(ValueError):
@@ -90,7 +90,7 @@ class Method(nn.Module, Generic[OptionsT]):
     def after_step(self, progress: float) -> None:
         """Called after each optimiser step with the share of the budget done, 0 to 1 (EMA teachers)."""
 
-    def evaluated_encoder(self) -> SkeletonEncoder:
+    def evaluated_encoder(self) -> Encoder:
         """The encoder that the probes read; a teacher's where the paper evaluates the teacher."""
         return self.encoder
 

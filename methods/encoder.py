@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 import torch
 from timm.layers import Attention
@@ -72,49 +73,37 @@ class SeparablePositions(nn.Module):
         return (self.time + self.joint).flatten(0, 1)
 
 
-class SkeletonEncoder(nn.Module):
-    """Transformer over the visible joint-wise patches of a body sequence.
+@dataclass(frozen=True)
+class Skeleton:
+    """What a method may know of the joints: how they hang together and which body part each belongs to.
 
-    ``base`` has 6,336,000 parameters at 25 joints.
-
-    Args:
-        size: depth, width, heads and token grid.
-        joints: V.
+    Attributes:
+        parents: V parent indices, -1 at the root.
+        parts: body-part name -> joint indices, every joint once; empty when the data does not tell.
     """
 
-    def __init__(self, size: EncoderSize, joints: int) -> None:
-        super().__init__()
-        self.size = size
-        self.grid = TokenGrid(times=size.frames // size.patch, joints=joints, patch=size.patch)
-        self.patch_embed = nn.Linear(size.patch * CHANNELS, size.width)
-        self.positions = SeparablePositions(self.grid.times, joints, size.width)
-        self.blocks = transformer_blocks(size.depth, size.width, size.heads)
-        self.norm = nn.LayerNorm(size.width)
-        initialise(self.blocks)  # the patch embedding keeps the framework's default, as in MAMP
+    parents: tuple[int, ...]
+    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    @property
-    def width(self) -> int:
-        """Token width D."""
-        return self.size.width
 
-    def embed(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Patch embedding plus position: ``[B, T, V, 3]`` to ``[B, L, D]``, or ``[B, k, D]`` if visible."""
-        patches, positions = patchify(x, self.grid.patch), self.positions()
-        if visible is None:
-            return self.patch_embed(patches) + positions
-        return self.patch_embed(take(patches, visible)) + nn.functional.embedding(visible, positions)
+class Encoder(nn.Module):
+    """What the probes and the records need of an encoder: the shared one, or one of the open division.
 
-    def layers(self, x: Tensor, visible: Tensor | None = None) -> list[Tensor]:
-        """Output of every block, before the final norm (Skeleton2vec averages these)."""
-        tokens, outputs = self.embed(x, visible), []
-        for block in self.blocks:
-            tokens = block(tokens)
-            outputs.append(tokens)
-        return outputs
+    Attributes:
+        grid: the token grid that it reads.
+        width: D, numbers per token.
+    """
 
-    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Encode ``x`` ``[B, T, V, 3]``, or only its tokens ``visible`` ``[B, k]``; returns ``[B, L or k, D]``."""
-        return self.norm(self.layers(x, visible)[-1])
+    grid: TokenGrid
+    width: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens ``[B, L, D]`` of body sequences ``x`` ``[B, T, V, 3]``, nothing masked."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, object]:
+        """What makes two encoders of one class differ, beside their parameters."""
+        return {"grid": asdict(self.grid)}
 
     @property
     def parameter_count(self) -> int:
@@ -126,11 +115,61 @@ class SkeletonEncoder(nn.Module):
         """Hash of the module class, size, grid and every parameter's name and shape; equal means comparable."""
         description = {
             "class": type(self).__qualname__,
-            "size": asdict(self.size),
-            "grid": asdict(self.grid),
+            **self.describe(),
             "parameters": [(name, list(parameter.shape)) for name, parameter in self.named_parameters()],
         }
         return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class SkeletonEncoder(Encoder):
+    """Transformer over the visible joint-wise patches of a body sequence.
+
+    ``base`` has 6,336,000 parameters at 25 joints.
+
+    Args:
+        size: depth, width, heads and token grid.
+        joints: V.
+        skeleton: bones and body parts, for methods that use them; it changes nothing in the encoder.
+    """
+
+    def __init__(self, size: EncoderSize, joints: int, skeleton: Skeleton | None = None) -> None:
+        super().__init__()
+        self.size = size
+        self.width = size.width
+        self.skeleton = skeleton
+        self.grid = TokenGrid(times=size.frames // size.patch, joints=joints, patch=size.patch)
+        self.patch_embed = nn.Linear(size.patch * CHANNELS, size.width)
+        self.positions = SeparablePositions(self.grid.times, joints, size.width)
+        self.blocks = transformer_blocks(size.depth, size.width, size.heads)
+        self.norm = nn.LayerNorm(size.width)
+        initialise(self.blocks)  # the patch embedding keeps the framework's default, as in MAMP
+
+    def embed(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Patch embedding plus position: ``[B, T, V, 3]`` to ``[B, L, D]``, or ``[B, k, D]`` if visible."""
+        patches, positions = patchify(x, self.grid.patch), self.positions()
+        if visible is None:
+            return self.patch_embed(patches) + positions
+        return self.patch_embed(take(patches, visible)) + nn.functional.embedding(visible, positions)
+
+    def layers(self, x: Tensor, visible: Tensor | None = None) -> list[Tensor]:
+        """Output of every block, before the final norm (Skeleton2vec averages these)."""
+        return self.layers_of(self.embed(x, visible))
+
+    def layers_of(self, tokens: Tensor) -> list[Tensor]:
+        """Output of every block for tokens that are embedded already, ``[B, k, D]`` each."""
+        outputs = []
+        for block in self.blocks:
+            tokens = block(tokens)
+            outputs.append(tokens)
+        return outputs
+
+    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Encode ``x`` ``[B, T, V, 3]``, or only its tokens ``visible`` ``[B, k]``; returns ``[B, L or k, D]``."""
+        return self.norm(self.layers(x, visible)[-1])
+
+    def describe(self) -> dict[str, object]:
+        """Size and grid."""
+        return {"size": asdict(self.size), "grid": asdict(self.grid)}
 
 
 def set_attention_kernel(module: nn.Module, *, fused: bool) -> None:

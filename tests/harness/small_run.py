@@ -207,7 +207,7 @@ def small_trainer(
     """A method, ready to step."""
     cell = small_cell(data, method, seed=seed, **train)
     assert cell.method is not None
-    built = build_method(cell.method, cell.spec, len(JOINTS), CPU)
+    built = build_method(cell.method, cell.spec, data.clips.layout, CPU)
     batches = build_batches(data.source, data.sequences, cell.spec, FRAMES)
     return Trainer(built, batches, cell.spec.train, steps)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from datasets.layouts import NTU25
 from harness.flops import block_macs, encoder_macs, step_flops, training_gflops
 from harness.registry import Registry
 from harness.spec import EncoderSpec, MethodSpec, RunSpec, TrainSpec
@@ -28,7 +29,7 @@ def counted(name: str, size: str, options: dict[str, int], *, fused: bool = True
         encoder=EncoderSpec(size=size),
         train=TrainSpec(batch_size=BATCH, fused_attention=fused),
     )
-    return step_flops(Registry().method(name), spec, joints=25) / (BATCH / 2) / 1e9
+    return step_flops(Registry().method(name), spec, NTU25) / (BATCH / 2) / 1e9
 
 
 @cache
