@@ -1,0 +1,103 @@
+"""SkeletonMAE, the graph one: mask whole body regions of a frame, reconstruct their joints from the rest.
+
+Yan et al., "SkeletonMAE: Graph-based Masked Autoencoder for Skeleton Sequence Pre-training", ICCV 2023,
+arXiv 2307.08476; no public code. Dossier section 5.1. An open-division method: its encoder is a small graph network
+of its own. The same pretext on the shared encoder is `methods.skeletonmae_region`; the paper's fine-tuning model is
+`methods.strl`. Not to be confused with the SkeletonMAE of later papers' tables, `methods.skeletonmae`.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from methods.base import About, Diagnosis, Method, MethodOptions
+from methods.encoder import Encoder, SkeletonEncoder
+from methods.graph import (
+    GraphDecoder,
+    GraphEncoder,
+    check_regions,
+    cosine_error,
+    cosine_health,
+    part_membership,
+    region_mask,
+)
+
+
+class SkeletonMAEGraphOptions(MethodOptions):
+    """Options; ``regions`` counts the masked body parts of a frame, ``beta`` is the exponent of the cosine error."""
+
+    regions: int = Field(default=1, ge=1)
+    beta: float = Field(default=2.0, ge=1)
+    width: int = Field(default=64, ge=1)
+    depth: int = Field(default=3, ge=1)
+
+    def resolved(self, encoder: SkeletonEncoder) -> Self:
+        """Check ``regions`` against the layout's body parts."""
+        check_regions(self.regions, encoder.skeleton)
+        return self
+
+
+class SkeletonMAEGraph(Method[SkeletonMAEGraphOptions]):
+    """Reconstruct the projected joints of masked body regions, frame by frame, with a graph network."""
+
+    name = "skeletonmae-graph"
+    about = About(
+        title="SkeletonMAE (graph): masked body regions under a graph network",
+        paper="Yan et al., ICCV 2023, arXiv 2307.08476",
+        deviations=(
+            "3-D joints of the data's own layout instead of 17 2-D HRNet joints, with that layout's bones and parts",
+            "the harness's frames, optimiser, schedule, batch and budget instead of 64 frames, lr 1.5e-4, batch 1024 "
+            "and 50 epochs",
+            "evaluated by probes on the frozen encoder, mean over frames and joints, instead of fine-tuning STRL",
+        ),
+        choices=(
+            "frames are independent: no temporal module in pre-training, a region is drawn for every frame",
+            "one region per frame, drawn uniformly; regions=2 and more as an option",
+            "target: the linear projection of the unmasked input joint, detached; its bias lets the direction, "
+            "all that a cosine sees, tell a joint's distance from the origin too",
+            "learnable joint embedding added after masking, so that a masked joint still says which joint it is",
+            "no root-centring of its own: clips arrive centred on their first frame, the same for every method",
+            "GIN layer: linear, batch norm, ReLU, linear, batch norm, ReLU, all of one width; MLPs have two layers",
+            "the decoder reads the encoder's output as it is; masked joints are not masked again before it",
+            "mean of (1 - cos)^beta over all masked joints of a batch, large and small regions alike",
+            "batch norm has seen masked frames only when the probes give it whole ones",
+        ),
+        division="open",
+    )
+    Options = SkeletonMAEGraphOptions
+    parts: Tensor
+
+    def __init__(self, encoder: SkeletonEncoder, options: SkeletonMAEGraphOptions) -> None:
+        super().__init__(encoder, options)
+        del self.encoder  # an open-division method trains its own
+        width, skeleton = self.options.width, check_regions(self.options.regions, encoder.skeleton)
+        self.graph_encoder = GraphEncoder(encoder.grid.frames, skeleton, width, self.options.depth)
+        self.mask_token = nn.Parameter(torch.empty(width))
+        self.decoder = GraphDecoder(skeleton, width, outputs=width)
+        self.register_buffer("parts", part_membership(skeleton), persistent=False)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predictions and targets of every joint ``[B, T, V, D]``, and where it is masked ``[B, T, V]``."""
+        mask = region_mask(x.shape[:2], self.parts, self.options.regions)
+        projected = self.graph_encoder.project(x)
+        seen = torch.where(mask.unsqueeze(-1), self.mask_token, projected)
+        prediction = self.decoder(self.graph_encoder.network(seen))
+        return prediction, projected.detach(), mask
+
+    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """``mean (1 - cos(P, Z))^beta`` over the masked joints (dossier 5.1)."""
+        loss = cosine_error(*self.predict(x), self.options.beta)
+        return loss, {"cosine_error": loss.detach()}
+
+    def evaluated_encoder(self) -> Encoder:
+        """The graph encoder."""
+        return self.graph_encoder
+
+    def diagnose(self, x: Tensor) -> Diagnosis:
+        """The error on masked joints beside that of predicting every joint's mean target."""
+        return Diagnosis(cosine_health(*self.predict(x), self.options.beta))
