@@ -44,6 +44,7 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
         f"noise floor {speed.floor:.3f}",
         *_bound(speed),
         *_above_flops(speed),
+        *_open_division(records, speed),
         *_accuracy_notes(records),
         "peak MB: memory of one training step with weights and optimiser state; GFLOP/clip: forward and backward, "
         "two bodies",
@@ -63,19 +64,31 @@ def to_markdown(table: pd.DataFrame, lines: Iterable[str], command: str) -> str:
 
 def _row(label: str, records: list[RunRecord], speed: SpeedRecord, random: float | None) -> list[str]:
     arm, ok = speed.arm(label), [record for record in records if record.status == "ok"]
+    own_encoder = _is_open(records, arm)
     linear = _mean(_linear(ok))
     status = ", ".join(sorted({record.status for record in records if record.status != "ok"}))
     return [
-        label,
+        f"{label} (open)" if own_encoder else label,
         _percent(_linear(ok)),
-        EMPTY if linear is None or random is None else f"{100 * (linear - random):+.1f}",
+        EMPTY if linear is None or random is None or own_encoder else f"{100 * (linear - random):+.1f}",
         _percent([record.accuracy.knn_test for record in ok if record.accuracy]),
         _percent([max(p.accuracy.linear_test for p in record.curve) for record in ok if record.curve]),
         _number([record.training.clips_seen for record in ok if record.training]),
         _number([record.training.seconds for record in ok if record.training]),
         *_speed_cells(arm, speed),
-        status or (EMPTY if arm is None or label == speed.baseline else arm.verdict),
+        status or (arm.verdict if arm and label != speed.baseline and _comparable(arm, speed) else EMPTY),
     ]
+
+
+def _is_open(records: Sequence[RunRecord], arm: ArmRecord | None) -> bool:
+    """The row's method brings its own encoder."""
+    return any(record.method.division == "open" for record in records) or (arm is not None and arm.division == "open")
+
+
+def _comparable(arm: ArmRecord, speed: SpeedRecord) -> bool:
+    """A speedup may be formed: both the arm and the baseline train the shared encoder."""
+    baseline = speed.arm(speed.baseline)
+    return arm.division == "closed" and (baseline is None or baseline.division == "closed")
 
 
 def _speed_cells(arm: ArmRecord | None, speed: SpeedRecord) -> list[str]:
@@ -85,17 +98,19 @@ def _speed_cells(arm: ArmRecord | None, speed: SpeedRecord) -> list[str]:
     return [
         f"{arm.clips_per_second:.0f}" if arm.clips_per_second >= 10 else f"{arm.clips_per_second:.2f}",
         _speedup(arm, speed),
-        f"{arm.flop_ratio:.2f}x",
+        f"{arm.flop_ratio:.2f}x" if _comparable(arm, speed) else EMPTY,
         f"{gflops:.3g}",
         EMPTY if arm.peak_bytes is None else f"{arm.peak_bytes / 1e6:.0f}",
     ]
 
 
 def _speedup(arm: ArmRecord, speed: SpeedRecord) -> str:
-    if arm.label == speed.baseline:
-        return "1 (baseline)"
     if arm.division == "open":
         return "open division"
+    if not _comparable(arm, speed):
+        return EMPTY
+    if arm.label == speed.baseline:
+        return "1 (baseline)"
     if inside_floor(arm.ratio, speed.floor):
         return "within noise"
     return f"{arm.ratio.value:.2f}x [{arm.ratio.low:.2f}, {arm.ratio.high:.2f}]"
@@ -103,7 +118,7 @@ def _speedup(arm: ArmRecord, speed: SpeedRecord) -> str:
 
 def _bound(speed: SpeedRecord) -> list[str]:
     arm = speed.arm(BOUND)
-    if arm is None:
+    if arm is None or not _comparable(arm, speed):
         return []
     return [
         f"decoder-free bound: encoder alone {arm.flop_ratio:.2f}x by FLOPs, {arm.ratio.value:.2f}x "
@@ -112,12 +127,22 @@ def _bound(speed: SpeedRecord) -> list[str]:
 
 
 def _above_flops(speed: SpeedRecord) -> list[str]:
-    above = [arm for arm in speed.arms if arm.ratio.low > 1.25 * arm.flop_ratio and not arm.control]
+    compared = [arm for arm in speed.arms if _comparable(arm, speed) and not arm.control]
+    above = [arm for arm in compared if arm.ratio.low > 1.25 * arm.flop_ratio]
     return [
         f"explain: {arm.label} measures {arm.ratio.value:.2f}x where FLOPs predict {arm.flop_ratio:.2f}x; the rest is "
         "not saved arithmetic (memory traffic, kernel, overheads)"
         for arm in above
     ]
+
+
+def _open_division(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
+    labels = [arm.label for arm in speed.arms if arm.division == "open"]
+    labels += [record.label for record in records if record.method.division == "open"]
+    if not labels:
+        return []
+    names = ", ".join(dict.fromkeys(labels))
+    return [f"open division: {names} bring their own encoder; no speedup is formed against them"]
 
 
 def _accuracy_notes(records: Sequence[RunRecord]) -> list[str]:

@@ -36,6 +36,14 @@ def speedup(speedup_arm: ArmRecord, floor: float = 1.05) -> str:
     return cell(speedup_arm.label, "speedup [95 %]", speed=speed_record(speedup_arm, floor=floor))
 
 
+OPEN_RECORD = run_record("graph", 0.7)
+OPEN_RECORD = OPEN_RECORD.model_copy(update={"method": OPEN_RECORD.method.model_copy(update={"division": "open"})})
+OPEN_ARM = arm("graph", ratio(8.0, 9.0, 10.0), division="open", flop_ratio=2.0)
+WITH_OPEN = [*RECORDS, OPEN_RECORD]
+OPEN_SPEED = speed_record(*SPEED.arms, OPEN_ARM)
+OPEN_BASELINE = speed_record(*SPEED.arms, OPEN_ARM, baseline="graph")
+
+
 # --- rows and columns ---
 
 
@@ -141,10 +149,6 @@ def test_a_clear_slowdown_is_printed() -> None:
     assert speedup(arm("gfp", ratio(0.5, 0.6, 0.7))) == "0.60x [0.50, 0.70]"
 
 
-def test_a_method_with_its_own_encoder_has_no_speedup() -> None:
-    assert speedup(arm("gfp", ratio(2.0, 2.2, 2.4), division="open")) == "open division"
-
-
 @pytest.mark.parametrize("verdict", ["supported", "not supported", "not measurable here"])
 def test_the_verdict_is_one_of_three(verdict: str) -> None:
     speed = speed_record(arm("gfp", ratio(2.0, 2.2, 2.4), verdict=verdict))
@@ -154,6 +158,64 @@ def test_the_verdict_is_one_of_three(verdict: str) -> None:
 def test_a_method_that_was_not_timed_has_no_speed() -> None:
     speed = speed_record(arm("skeletonmae", ratio(1.0, 1.0, 1.0)))
     assert [cell("gfp", column, speed=speed) for column in COLUMNS[-6:]] == ["-"] * 6
+
+
+# --- the open division ---
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ("linear", "70.0"),
+        ("vs random", "-"),
+        ("clips/s", "123"),
+        ("speedup [95 %]", "open division"),
+        ("by FLOPs", "-"),
+        ("GFLOP/clip", "0.1"),
+        ("verdict", "-"),
+    ],
+)
+def test_a_method_with_its_own_encoder_is_compared_with_nothing(column: str, expected: str) -> None:
+    assert cell("graph (open)", column, WITH_OPEN, OPEN_SPEED) == expected
+
+
+def test_a_method_with_its_own_encoder_stands_once_among_the_methods_and_is_marked() -> None:
+    expected = ["gfp", "skeletonmae", "graph (open)", "random-init", "raw-pca", "encoder-only"]
+    assert list(table(WITH_OPEN, OPEN_SPEED).index) == expected
+
+
+@pytest.mark.parametrize(("records", "speed"), [(WITH_OPEN, SPEED), ([], OPEN_SPEED)], ids=["record", "arm"])
+def test_either_record_tells_the_division(records: list[RunRecord], speed: SpeedRecord) -> None:
+    assert "graph (open)" in table(records, speed).index
+
+
+def test_a_failed_run_with_its_own_encoder_shows_its_status() -> None:
+    failed = OPEN_RECORD.model_copy(update={"status": "failed", "error": "why", "accuracy": None})
+    assert cell("graph (open)", "verdict", [*RECORDS, failed], OPEN_SPEED) == "failed"
+
+
+def test_the_closed_rows_are_as_without_an_open_one() -> None:
+    closed = table(WITH_OPEN, OPEN_SPEED).drop(index="graph (open)")
+    pd.testing.assert_frame_equal(closed, table())
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "expected"),
+    [
+        ("graph (open)", "speedup [95 %]", "open division"),
+        ("gfp", "speedup [95 %]", "-"),
+        ("gfp", "by FLOPs", "-"),
+        ("gfp", "verdict", "-"),
+        ("encoder-only", "speedup [95 %]", "-"),
+    ],
+)
+def test_no_speedup_is_formed_over_an_open_baseline(row: str, column: str, expected: str) -> None:
+    assert cell(row, column, WITH_OPEN, OPEN_BASELINE) == expected
+
+
+def test_an_open_baseline_has_no_bound_and_nothing_to_explain() -> None:
+    lines = notes(WITH_OPEN, OPEN_BASELINE)
+    assert not [line for line in lines if line.startswith(("decoder-free bound", "explain"))]
 
 
 # --- what stands below ---
@@ -230,6 +292,19 @@ def test_a_ratio_far_above_the_flop_ratio_asks_for_an_explanation() -> None:
 def test_near_the_flop_ratio_and_for_controls_nothing_is_to_explain(low: float, control: bool) -> None:
     speed = speed_record(arm("gfp", ratio(low, 2.2, 2.4), flop_ratio=1.5, control=control))
     assert not [line for line in notes(RECORDS, speed) if line.startswith("explain")]
+
+
+def test_an_open_row_has_nothing_to_explain() -> None:
+    assert not [line for line in notes(WITH_OPEN, OPEN_SPEED) if line.startswith("explain")]
+
+
+def test_notes_name_the_open_division_once() -> None:
+    line = note("open division: ", WITH_OPEN, OPEN_SPEED)
+    assert line == "open division: graph bring their own encoder; no speedup is formed against them"
+
+
+def test_without_open_rows_there_is_no_such_note() -> None:
+    assert not [line for line in notes(RECORDS, SPEED) if line.startswith("open division")]
 
 
 def test_warnings_of_methods_are_repeated() -> None:
