@@ -1,7 +1,7 @@
-"""The command line: ``run``, ``speed``, ``ls``, ``show-config``.
+"""The command line: ``run``, ``speed``, ``ls``, ``show-config``, ``check-method``, ``new-method``, ``import-encoder``.
 
-Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory; 2 the request cannot be done (one line
-says why); 130 stopped by the user.
+Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory, or a method failed a check; 2 the request
+cannot be done (one line says why); 130 stopped by the user.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness.errors import UsageError, nearest
@@ -155,6 +156,66 @@ def show_config_command(
         **{name: settings[name].model_dump(mode="json") for name in SECTIONS},
     }
     typer.echo(json.dumps(plain, indent=1) if as_json else yaml.safe_dump(plain, sort_keys=False).rstrip())
+
+
+@app.command("check-method")
+def check_method_command(
+    name: Annotated[str, typer.Argument(help="A method, with options if wanted: mamp or mamp:decoder=cross.")],
+    plugin: Plugins = None,
+) -> None:
+    """Run the conformance suite on a method and print what passes and what fails."""
+    from harness.conformance import examine_all, find_specimen, summary
+    from harness.registry import Registry
+
+    specimen = find_specimen(name, Registry(plugin))
+    report = Reporter(make_console())
+    with report.task(f"checking {name}") as advance:
+        results = examine_all(specimen, advance)
+    rows = [(result.check, result.outcome, escape(result.reason)) for result in results]
+    print_table(report.console, ["check", "result", "reason"], rows, [f"{name}: {summary(results)}"])
+    if not all(result.passed for result in results):
+        raise typer.Exit(1)
+
+
+@app.command("new-method")
+def new_method_command(
+    name: Annotated[str, typer.Argument(help="Name of the method, e.g. my-method.")],
+    out: Annotated[Path, typer.Option(help="Folder for the two files.")] = Path(),
+) -> None:
+    """Write a small method that works, as a plugin file to start from, and its test."""
+    from harness.new_method import next_commands, write_method
+
+    method, test = write_method(name, out)
+    typer.echo(f"wrote {method} and {test}; next:")
+    for command in next_commands(method):
+        typer.echo(f"    {command}")
+
+
+@app.command("import-encoder")
+def import_encoder_command(
+    file: Annotated[Path, typer.Argument(help="A MAMP-style checkpoint (.pth); code in it is never run.")],
+    out: Annotated[Path, typer.Option(help="Where the weights go.")] = Path("encoder.safetensors"),
+    encoder: Annotated[str, typer.Option(help="Encoder size: tiny, small or base.")] = "base",
+    joints: Annotated[int, typer.Option(help="Joints of its skeleton.", min=1)] = 25,
+    dataset: DataName = None, split: Split = None, label: Label = None, device: Device = None,
+) -> None:  # fmt: skip
+    """Turn a released encoder into one of this suite; with --dataset also probe it, random-init beside it."""
+    from harness.environment import select_device
+    from harness.import_encoder import import_and_probe
+
+    size = build(EncoderSpec, {"size": encoder}, "encoder")
+    chosen = {"name": dataset, "split": split, "label": label}
+    data = {key: value for key, value in chosen.items() if value is not None}
+    if data and dataset is None:
+        raise UsageError("--split and --label: expected a --dataset to probe on, found none")
+    spec = build(DataSpec, data, "data") if data else None
+    imported, accuracies = import_and_probe(file, out, size, joints, spec, select_device(device or "auto"))
+    typer.echo(f"wrote {out}: {imported.encoder.parameter_count:,} parameters, {imported.encoder.grid.tokens} tokens")
+    if imported.ignored:
+        typer.echo(f"left out, not part of the encoder: {len(imported.ignored)} tensors ({imported.ignored[0]}, ...)")
+    rows = [(row, f"{found.linear_test:.1%}", f"{found.knn_test:.1%}") for row, found in accuracies.items()]
+    if rows:
+        print_table(make_console(), ["encoder", "linear", "kNN"], rows, [])
 
 
 def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> dict[str, Any]:

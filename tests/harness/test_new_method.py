@@ -1,0 +1,116 @@
+"""`new-method` writes a method that works and a test that tests it, or nothing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.new_method import render, write_method
+from tests.harness.small_run import SMALL, Outcome, harness, small_file
+
+ROOT = Path(__file__).parents[2]
+
+
+def new_method(name: str, out: Path) -> Outcome:
+    return harness("new-method", name, "--out", out)
+
+
+def test_it_writes_two_files_and_says_what_to_type_next(tmp_path: Path) -> None:
+    found = new_method("my-method", tmp_path / "deeper")
+    method, test = tmp_path / "deeper" / "my_method.py", tmp_path / "deeper" / "test_my_method.py"
+    assert (found.code, found.err) == (0, "")
+    assert sorted((tmp_path / "deeper").iterdir()) == [method, test]
+    assert found.out.splitlines() == [
+        f"wrote {method} and {test}; next:",
+        f"    python -m harness check-method my-method --plugin {method}",
+        f"    python -m harness run --methods my-method,skeletonmae --plugin {method}",
+    ]
+
+
+def test_the_commands_that_it_prints_work(tmp_path: Path) -> None:
+    printed = new_method("first-steps", tmp_path).out
+    check, run = re.findall(r"python -m harness (.*)", printed)
+    checked = harness(*check.split())
+    assert (checked.code, checked.err) == (0, "")
+    assert "first-steps: 25 checks passed, 0 failed" in checked.out
+    out = tmp_path / "out"
+    ran = harness(*run.split(), *SMALL, "--dataset", small_file(tmp_path), "--out", out)
+    assert ran.code == 0
+    assert "first-steps" in (out / "table.md").read_text()
+
+
+def test_the_test_that_it_writes_passes_and_can_fail(tmp_path: Path) -> None:
+    method, test = write_method("tried-out", tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test), "--deselect"]
+    slow = f"{test.name}::test_tried_out[works under torch.compile]"
+    method.write_text(method.read_text().replace("loss.detach()", "loss"))
+    found = subprocess.run([*command, slow], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert "part 'coordinates': expected a detached number, found a gradient" in found.stdout
+    assert "1 failed, 23 passed, 1 deselected" in found.stdout
+
+
+def test_both_files_keep_the_repositorys_rules(tmp_path: Path) -> None:
+    paths = [str(path) for path in write_method("my-method", tmp_path)]
+    for command in (["check"], ["format", "--check"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "--config", str(ROOT / "pyproject.toml")]
+        found = subprocess.run([*ruff, *paths], capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stdout
+
+
+def test_the_method_is_a_page() -> None:
+    method, _ = render("my_method")
+    assert len(method.splitlines()) <= 60
+    assert "class MyMethod(Method[MyMethodOptions]):" in method
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("", "expected lower-case words"),
+        ("My-Method", "expected lower-case words"),
+        ("1st", "expected lower-case words"),
+        ("a/b", "expected lower-case words"),
+        ("../up", "expected lower-case words"),
+        ("my--method", "expected lower-case words"),
+        ("class", "expected lower-case words"),
+        ("gfp", "a method called 'gfp' exists already"),
+        ("encoder_only", "a method called 'encoder-only' exists already"),
+        ("json", "a Python module called 'json' exists already"),
+    ],
+)
+def test_a_bad_name_is_one_line_and_writes_nothing(name: str, expected: str, tmp_path: Path) -> None:
+    found = new_method(name, tmp_path / "out")
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    assert expected in found.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["my_method.py", "test_my_method.py"])
+def test_a_file_that_exists_is_kept_and_nothing_is_written_beside_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    found = new_method("my-method", tmp_path)
+    assert (found.code, found.out) == (2, "")
+    assert found.err == f"error: new-method: {tmp_path / name} exists already; choose another name or --out\n"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_disk_that_fills_up_half_way_leaves_neither_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+
+    def write(path: Path, content: bytes) -> None:
+        if written:
+            raise OSError(28, "No space left on device", str(path))
+        path.write_bytes(content)
+        written.append(path)
+
+    monkeypatch.setattr("harness.new_method.write_atomically", write)
+    found = new_method("my-method", tmp_path)
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert "No space left on device" in found.err
+    assert list(tmp_path.iterdir()) == []
