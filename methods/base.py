@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from torch import Tensor, nn
 
 from methods.encoder import Encoder, SkeletonEncoder
@@ -17,6 +17,14 @@ from methods.encoder import Encoder, SkeletonEncoder
 
 class OptionError(ValueError):
     """An option's value cannot work with this encoder; the message names the allowed values."""
+
+
+def _split(value: object) -> object:
+    return value.split("/") if isinstance(value, str) else value
+
+
+SlashList = BeforeValidator(_split)
+"""Lets a tuple option be written ``6/3/1`` in a spec string: ``Annotated[tuple[int, ...], SlashList]``."""
 
 
 class MethodOptions(BaseModel):

@@ -61,3 +61,66 @@ class TokenDecoder(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         return self.predict(self.norm(tokens))
+
+
+class CrossAttentionBlock(nn.Module):
+    """Queries read the encoded tokens: pre-norm cross-attention, (self-attention,) MLP ratio 4 (dossier 3.2).
+
+    Attributes:
+        fused_attn: the kernel, see `methods.encoder.set_attention_kernel`.
+    """
+
+    def __init__(self, width: int, heads: int, *, self_attention: bool) -> None:
+        super().__init__()
+        self.norm_query, self.norm_memory = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.cross = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.among = transformer_blocks(1, width, heads) if self_attention else nn.ModuleList()
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.fused_attn = True
+
+    def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
+        """``[B, n, D]`` queries and ``[B, k, D]`` memory to ``[B, n, D]``."""
+        keys = self.norm_memory(memory)
+        # without its weights the layer takes the fused kernel, with them plain matrix products
+        read, _ = self.cross(self.norm_query(queries), keys, keys, need_weights=not self.fused_attn)
+        queries = queries + read
+        for block in self.among:
+            queries = block(queries)
+        return queries + self.mlp(self.norm_mlp(queries))
+
+
+class QueryDecoder(nn.Module):
+    """AMR's decoupled decoder (dossier 3.2): learnable queries on their own grid, no mask tokens.
+
+    Args:
+        encoder: the shared encoder; the decoder takes its width, heads and joints.
+        depth: cross-attention blocks.
+        windows: queries per joint, in time.
+        outputs: numbers predicted per query.
+        self_attention: let the queries attend to each other as well.
+    """
+
+    def __init__(
+        self, encoder: SkeletonEncoder, depth: int, windows: int, outputs: int, *, self_attention: bool = False
+    ) -> None:
+        super().__init__()
+        width, heads = encoder.width, encoder.size.heads
+        self.project = nn.Linear(width, width)
+        self.query = nn.Parameter(torch.empty(1, 1, width))
+        nn.init.trunc_normal_(self.query, std=0.02)
+        self.positions = SeparablePositions(windows, encoder.grid.joints, width)
+        self.blocks = nn.ModuleList(
+            CrossAttentionBlock(width, heads, self_attention=self_attention) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.predict = nn.Linear(width, outputs)
+        initialise(self)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """``[B, k, D]`` visible latents to predictions ``[B, windows * V, outputs]``, time-major."""
+        memory = self.project(latent)
+        queries = (self.query + self.positions()).expand(len(latent), -1, -1)
+        for block in self.blocks:
+            queries = block(queries, memory)
+        return self.predict(self.norm(queries))

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import torch
-from timm.layers import Attention
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -173,7 +172,10 @@ class SkeletonEncoder(Encoder):
 
 
 def set_attention_kernel(module: nn.Module, *, fused: bool) -> None:
-    """Switch every attention layer below ``module`` between the fused kernel and plain matrix products."""
+    """Switch every attention layer below ``module`` between the fused kernel and plain matrix products.
+
+    A layer takes part by having an attribute ``fused_attn``, as timm's do.
+    """
     for layer in module.modules():
-        if isinstance(layer, Attention):
+        if hasattr(layer, "fused_attn"):
             setattr(layer, "fused_attn", fused)  # noqa: B010 - timm declares it final, for TorchScript only

@@ -6,13 +6,13 @@ arXiv 2509.03609; no public code. Dossier section 2. Notation: predictions P_l =
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from methods.base import About, Diagnosis, Method, MethodOptions, OptionError
+from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, SlashList
 from methods.decoders import TokenFiller
 from methods.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
 from methods.masks import Mask, motion_aware_mask
@@ -21,20 +21,18 @@ from methods.tokens import TokenGrid, patchify
 COLLAPSED_STD = 0.1
 
 
-def _slash_list(value: object) -> object:
-    return value.split("/") if isinstance(value, str) else value
-
-
 class GFPOptions(MethodOptions):
     """Options; published values are the defaults; a width of 0 is relative to the encoder (512, 2048 at ``base``).
 
     ``windows`` counts the time windows of each local level, coarser ones dividing finer ones (``6/3/1``: 150 + 75
-    + 25 targets at 30 x 25 tokens); the global level is always there.
+    + 25 targets at 30 x 25 tokens); the global level is always there. ``target_input`` is the ablation of what the
+    target network reads: motion, coordinates, or the coordinates of masked tokens (others zero).
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
     tau: float = 0.8
-    windows: Annotated[tuple[int, ...], BeforeValidator(_slash_list)] = (6, 3, 1)
+    target_input: Literal["motion", "joints", "masked-joints"] = "motion"
+    windows: Annotated[tuple[int, ...], SlashList] = (6, 3, 1)
     lambda_pred: float = Field(default=5.0, ge=0)
     var_weight: float = Field(default=5.0, ge=0)
     cov_weight: float = Field(default=1.0, ge=0)
@@ -86,10 +84,10 @@ def pool_time(tokens: Tensor, times: int, windows: int) -> Tensor:
 
 
 class TargetNetwork(nn.Module):
-    """Target generation network: one attention-free MLP per level on the motion of the unmasked input.
+    """Target generation network: one attention-free MLP per level on the patches of the unmasked input's motion.
 
-    Local levels read time-pooled 12-d motion patches, the global level the flattened motion (dossier 2.3, reading
-    (i), which matches the published 0.64 GFLOPs).
+    Local levels read time-pooled 12-d patches, the global level all of them flattened (dossier 2.3, reading (i),
+    which matches the published 0.64 GFLOPs).
     """
 
     def __init__(self, grid: TokenGrid, windows: tuple[int, ...], local_width: int, global_width: int) -> None:
@@ -98,20 +96,20 @@ class TargetNetwork(nn.Module):
         self.local = nn.ModuleList(mlp(grid.patch_width, local_width, batch_norm=True) for _ in windows)
         self.whole = mlp(grid.tokens * grid.patch_width, global_width, batch_norm=True)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Targets Z_l of ``x`` ``[B, T, V, 3]``: ``[B, windows * V, local]`` per level, then ``[B, 1, global]``."""
-        motion = self.patch_motion(x)
+    def forward(self, patches: Tensor) -> list[Tensor]:
+        """Targets Z_l of ``[B, L, 12]`` patches: ``[B, windows * V, local]`` per level, then ``[B, 1, global]``."""
         targets = []
         for count, network in zip(self.windows, self.local, strict=True):
-            pooled = pool_time(motion, self.grid.times, count)
+            pooled = pool_time(patches, self.grid.times, count)
             targets.append(network(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2]))
-        return [*targets, self.whole(motion.flatten(1)).unsqueeze(1)]
+        return [*targets, self.whole(patches.flatten(1)).unsqueeze(1)]
 
-    def patch_motion(self, x: Tensor) -> Tensor:
-        """Difference of consecutive patches ``X_e[t] - X_e[t - 1]``, zero in the first step, ``[B, L, 12]``."""
-        patches = patchify(x, self.grid.patch)
-        step = patches[:, self.grid.joints :] - patches[:, : -self.grid.joints]
-        return nn.functional.pad(step, (0, 0, self.grid.joints, 0))
+
+def patch_motion(x: Tensor, grid: TokenGrid) -> Tensor:
+    """Difference of consecutive patches ``X_e[t] - X_e[t - 1]``, zero in the first step, ``[B, L, 12]``."""
+    patches = patchify(x, grid.patch)
+    step = patches[:, grid.joints :] - patches[:, : -grid.joints]
+    return nn.functional.pad(step, (0, 0, grid.joints, 0))
 
 
 class PyramidDecoder(nn.Module):
@@ -187,7 +185,17 @@ class GFP(Method[GFPOptions]):
         """P_l and Z_l of one batch, finest level first, global level last."""
         mask = motion_aware_mask(x, self.encoder.grid, self.options.mask_ratio, self.options.tau)
         latent = self.encoder(x, mask.visible)
-        return self.decoder(latent, mask), self.target_network(x)
+        return self.decoder(latent, mask), self.target_network(self.target_patches(x, mask))
+
+    def target_patches(self, x: Tensor, mask: Mask) -> Tensor:
+        """What the target network reads of ``x`` ``[B, T, V, 3]``, ``[B, L, 12]``."""
+        grid = self.encoder.grid
+        if self.options.target_input == "motion":
+            return patch_motion(x, grid)
+        patches = patchify(x, grid.patch)
+        if self.options.target_input == "joints":
+            return patches
+        return patches.scatter(1, mask.visible.unsqueeze(-1).expand(-1, -1, grid.patch_width), 0)
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """``lambda * sum_l mean (P_l - Z_l)^2 + sum_l (var_weight * L_var + cov_weight * L_cov)`` (dossier 2.4)."""

@@ -1,4 +1,4 @@
-"""Which tokens stay visible: uniform random and motion-aware masking (MAMP, dossier 1.3)."""
+"""Which tokens stay visible: uniform random, motion-aware (MAMP, dossier 1.3), tubes and whole time steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from methods.tokens import TokenGrid, patchify
+from methods.tokens import TokenGrid, frame_motion, patchify
 
 
 class Mask(NamedTuple):
@@ -69,3 +69,48 @@ def motion_aware_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tau: float)
     uniform = torch.rand(len(x), grid.tokens, device=x.device)
     gumbel = -torch.log(-torch.log(uniform + 1e-10) + 1e-10)
     return lowest_visible(motion_log_odds(x, grid, tau) + gumbel, visible_count(grid.tokens, mask_ratio))
+
+
+def frame_and_joint_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, frames: float) -> Mask:
+    """A share ``frames`` of the time steps is masked whole; in the others single tokens, ``mask_ratio`` in all.
+
+    After the joint-level and frame-level masking of Wu et al. (arXiv 2209.02399), whose ratios could not be read
+    (dossier 5.2). Time steps are kept in excess if they could not hold the visible tokens.
+    """
+    keep = visible_count(grid.tokens, mask_ratio)
+    steps = max(round(grid.times * (1 - frames)), -(-keep // grid.joints))
+    place = torch.rand(len(x), grid.times, device=x.device).argsort(dim=1).argsort(dim=1)
+    dropped = (place >= steps).float().repeat_interleave(grid.joints, dim=1)
+    return lowest_visible(torch.rand(len(x), grid.tokens, device=x.device) + dropped, keep)
+
+
+def tube_motion(x: Tensor, grid: TokenGrid, tube: int) -> Tensor:
+    """Relative motion of each joint in each tube of ``tube`` time steps, 0 to 1, ``[B, times / tube, V]``.
+
+    Mean absolute frame-to-frame displacement, divided by the largest of the tube's joints (dossier 4.3, steps 1-3).
+    """
+    moved = patchify(frame_motion(x).abs(), grid.patch).mean(-1)
+    motion = moved.reshape(len(x), grid.times // tube, tube, grid.joints).mean(2)
+    return motion / (motion.amax(dim=2, keepdim=True) + 1e-6)
+
+
+def visible_joints(joints: int, mask_ratio: float) -> int:
+    """Joints kept in a tube: 2 of 25 at 0.9, truncated; 2 of 20 too, whatever 20 * (1 - 0.9) rounds to."""
+    return int(joints * (1 - mask_ratio) + 1e-9)
+
+
+def tube_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tube: int, beta: float) -> Mask:
+    """The same joints are masked throughout a tube, moving ones rather (Skeleton2vec, dossier 4.3, steps 4-5).
+
+    Score ``U(0, 1) + beta * motion`` per tube and joint; the joints with the lowest scores stay visible.
+    """
+    motion = tube_motion(x, grid, tube)
+    order = torch.argsort(torch.rand_like(motion) + beta * motion, dim=2)
+    keep = visible_joints(grid.joints, mask_ratio)
+    return Mask(_tube_tokens(order[..., :keep], grid, tube), _tube_tokens(order[..., keep:], grid, tube))
+
+
+def _tube_tokens(joints: Tensor, grid: TokenGrid, tube: int) -> Tensor:
+    """Token indices of joints ``[B, tubes, n]`` in every time step of their tube, ``[B, tubes * tube * n]``."""
+    times = torch.arange(grid.times, device=joints.device).reshape(1, -1, tube, 1)
+    return (times * grid.joints + joints.unsqueeze(2)).flatten(1)

@@ -1,14 +1,13 @@
-"""SkeletonMAE as later papers' tables mean it: masked autoencoding of joint coordinates on MAMP's transformer.
+"""SkeletonMAE under the shared encoder: reconstruct the standardised coordinates of masked tokens.
 
-The row "SkeletonMAE" of GFP's and AMR's tables is MAMP's re-implementation (``model_mae`` in its repository;
-dossier 5.2), which is what this file follows: uniform random mask, per-patch standardised coordinates, mean
-squared error on masked tokens. It is neither the graph SkeletonMAE of Yan et al. (ICCV 2023) nor the
-network of Wu et al. (ICMEW 2023).
+The row that MAMP's, GFP's and AMR's tables call SkeletonMAE is MAMP's re-implementation (``model_mae`` of
+maoyunyao/MAMP), not the network of Wu et al., "SkeletonMAE: Spatial-Temporal Masked Autoencoders for
+Self-supervised Skeleton Action Recognition", ICMEW 2023, arXiv 2209.02399. Dossier 5.2 and 1.4 to 1.6.
 """
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field
 from torch import Tensor
@@ -16,14 +15,22 @@ from torch import Tensor
 from methods.base import About, Method, MethodOptions
 from methods.decoders import TokenDecoder, scaled_depth
 from methods.encoder import SkeletonEncoder
-from methods.masks import random_mask
-from methods.tokens import patchify, standardise, take
+from methods.masks import Mask, frame_and_joint_mask, motion_aware_mask, random_mask
+from methods.tokens import patchify, standardise, standardise_clip, take
 
 
 class SkeletonMAEOptions(MethodOptions):
-    """Options; ``decoder_depth=0`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere."""
+    """Options; ``decoder_depth=0`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere.
+
+    ``mask``: uniform over tokens; MAMP's motion-aware one (strength ``tau``); or whole time steps (a share ``frames``
+    of them) and single tokens in the others. ``normalise``: each patch on its own, or each joint's axes over the clip.
+    """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
+    mask: Literal["random", "motion", "frames"] = "random"
+    tau: float = 0.8
+    frames: float = Field(default=0.5, ge=0, lt=1)
+    normalise: Literal["patch", "clip"] = "patch"
     decoder_depth: int = Field(default=0, ge=0)
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
@@ -44,6 +51,8 @@ class SkeletonMAE(Method[SkeletonMAEOptions]):
         choices=(
             "decoder depth 5 at base, as GFP's and AMR's speed tables cost it; MAMP's released NTU-60 run uses 3",
             "empty bodies take no part in the loss because the harness does not batch them",
+            "mask=frames: half of the time steps masked whole (ours: Wu et al.'s ratios could not be read)",
+            "normalise=clip: each joint's axes over the clip, the target of NAT (AAAI 2025) without its other parts",
         ),
     )
     Options = SkeletonMAEOptions
@@ -54,9 +63,25 @@ class SkeletonMAE(Method[SkeletonMAEOptions]):
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error over masked tokens, ``mean (P - standardise(patchify(x)))^2`` (dossier 1.5, 5.2)."""
-        mask = random_mask(x, self.encoder.grid, self.options.mask_ratio)
+        mask = self.mask(x)
         latent = self.encoder(x, mask.visible)
         prediction = take(self.decoder(latent, mask), mask.masked)
-        target = take(standardise(patchify(x, self.encoder.grid.patch)), mask.masked)
+        target = take(self.targets(x), mask.masked)
         loss = (prediction - target).square().mean()
         return loss, {"reconstruction": loss.detach()}
+
+    def mask(self, x: Tensor) -> Mask:
+        """The mask of one batch, by the option of that name."""
+        grid, options = self.encoder.grid, self.options
+        if options.mask == "motion":
+            return motion_aware_mask(x, grid, options.mask_ratio, options.tau)
+        if options.mask == "frames":
+            return frame_and_joint_mask(x, grid, options.mask_ratio, options.frames)
+        return random_mask(x, grid, options.mask_ratio)
+
+    def targets(self, x: Tensor) -> Tensor:
+        """Normalised coordinates of every token, ``[B, L, patch * 3]``."""
+        patch = self.encoder.grid.patch
+        if self.options.normalise == "clip":
+            return patchify(standardise_clip(x), patch)
+        return standardise(patchify(x, patch))

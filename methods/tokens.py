@@ -73,6 +73,16 @@ def standardise(tokens: Tensor, epsilon: float = 1e-6) -> Tensor:
     return (tokens - mean) * torch.rsqrt(variance + epsilon)
 
 
+def standardise_clip(x: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """Each joint's each axis of ``x`` ``[B, T, V, 3]`` to zero mean and unit variance over the whole clip.
+
+    Normalising among timestamps (NAT, AAAI 2025; dossier 7.3): unlike `standardise`, the size of a patch's movement
+    within the clip survives.
+    """
+    variance, mean = torch.var_mean(x, dim=1, keepdim=True)
+    return (x - mean) * torch.rsqrt(variance + epsilon)
+
+
 def take(tokens: Tensor, index: Tensor) -> Tensor:
     """Pick tokens: ``[B, L, D]`` and ``[B, k]`` give ``[B, k, D]``."""
     return torch.gather(tokens, 1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))

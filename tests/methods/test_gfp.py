@@ -21,10 +21,12 @@ from methods.gfp import (
     TargetNetwork,
     covariance_loss,
     mean_correlation,
+    patch_motion,
     pool_time,
     variance_loss,
 )
-from methods.tokens import TokenGrid, unpatchify
+from methods.masks import Mask, motion_aware_mask
+from methods.tokens import TokenGrid, patchify, take, unpatchify
 from tests.methods.made_up import JOINTS, encoder, meta_encoder, motion
 
 
@@ -87,9 +89,13 @@ def small_target_network(times: int = 3, joints: int = 2) -> TargetNetwork:
     return TargetNetwork(TokenGrid(times, joints, patch=2), (1,), local_width=4, global_width=4)
 
 
+def targets_of(network: TargetNetwork, x: Tensor) -> list[Tensor]:
+    return network(patch_motion(x, network.grid))
+
+
 def test_patch_motion_by_hand() -> None:
     tokens = torch.tensor([[[0.0] * 6, [7.0] * 6, [1.0] * 6, [7.0] * 6, [5.0] * 6, [4.0, 4, 4, 8, 8, 8]]])
-    found = small_target_network().patch_motion(unpatchify(tokens, patch=2, joints=2))
+    found = patch_motion(unpatchify(tokens, patch=2, joints=2), TokenGrid(3, 2, patch=2))
     zero = [0.0] * 6
     assert found.tolist() == [[zero, zero, [1.0] * 6, zero, [4.0] * 6, [-3.0, -3, -3, 1, 1, 1]]]
 
@@ -98,7 +104,9 @@ def test_targets_do_not_know_where_the_body_stands() -> None:
     x = torch.randint(-8, 8, (4, 6, 2, 3), generator=torch.Generator().manual_seed(0)) / 8
     network = small_target_network()
     with torch.no_grad():
-        for target, shifted in zip(network(x), network(x + torch.tensor([1.0, -2, 4])), strict=True):
+        for target, shifted in zip(
+            targets_of(network, x), targets_of(network, x + torch.tensor([1.0, -2, 4])), strict=True
+        ):
             assert torch.equal(target, shifted)
 
 
@@ -109,7 +117,7 @@ def test_local_targets_know_the_net_displacement_of_the_window_and_nothing_else(
     detour[:, 2:4] = torch.randn(4, 2, 6, generator=torch.Generator().manual_seed(1))
     network = small_target_network()
     with torch.no_grad():
-        straight, around = (network(unpatchify(way, patch=2, joints=2)) for way in (tokens, detour))
+        straight, around = (targets_of(network, unpatchify(way, patch=2, joints=2)) for way in (tokens, detour))
     torch.testing.assert_close(straight[0], around[0])
     assert not torch.allclose(straight[1], around[1])
 
@@ -117,15 +125,15 @@ def test_local_targets_know_the_net_displacement_of_the_window_and_nothing_else(
 def test_target_statistics_are_always_those_of_the_batch() -> None:
     network, x = small_target_network(), motion(4, joints=2, frames=6)
     with torch.no_grad():
-        training = network(x)
-        evaluating = network.eval()(x)
+        training = targets_of(network, x)
+        evaluating = targets_of(network.eval(), x)
     assert all(torch.equal(*pair) for pair in zip(training, evaluating, strict=True))
 
 
 def test_local_targets_follow_their_joints() -> None:
     x, network = motion(4, joints=2, frames=6), small_target_network()
     with torch.no_grad():
-        torch.testing.assert_close(network(x.flip(2))[0], network(x)[0].flip(1))
+        torch.testing.assert_close(targets_of(network, x.flip(2))[0], targets_of(network, x)[0].flip(1))
 
 
 def test_targets_learn_too() -> None:
@@ -338,7 +346,7 @@ def test_diagnosis_names_three_numbers_of_every_level() -> None:
 def test_diagnosed_deviation_is_the_mean_over_channels_of_the_targets() -> None:
     built, x = method(), motion(8)
     with torch.no_grad():
-        level = built.target_network(x)[1]
+        level = targets_of(built.target_network, x)[1]
     expected = level.reshape(-1, level.shape[-1]).std(dim=0).mean().item()
     assert diagnosed(built, x).values["std/3x"] == pytest.approx(expected, rel=1e-5)
 
@@ -402,3 +410,31 @@ def test_no_windows_are_refused() -> None:
 def test_unknown_options_and_impossible_values_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(options))):
         GFPOptions.model_validate(options)
+
+
+# --- what the target network reads ---
+
+
+def patches_read(target_input: str) -> tuple[Tensor, Tensor, Mask]:
+    """The patches that the target network gets, those of the batch, and the mask."""
+    built, x = method(target_input=target_input), motion(8)
+    torch.manual_seed(0)
+    mask = motion_aware_mask(x, built.encoder.grid, 0.7, 0.8)
+    return built.target_patches(x, mask), patchify(x, built.encoder.grid.patch), mask
+
+
+def test_target_network_reads_motion_unless_told_otherwise() -> None:
+    built, x = method(), motion(8)
+    mask = motion_aware_mask(x, built.encoder.grid, 0.7, 0.8)
+    assert torch.equal(built.target_patches(x, mask), patch_motion(x, built.encoder.grid))
+
+
+def test_target_network_may_read_all_coordinates() -> None:
+    read, patches, _ = patches_read("joints")
+    assert torch.equal(read, patches)
+
+
+def test_target_network_may_read_the_coordinates_of_masked_tokens_only() -> None:
+    read, patches, mask = patches_read("masked-joints")
+    assert torch.equal(take(read, mask.masked), take(patches, mask.masked))
+    assert not take(read, mask.visible).any()

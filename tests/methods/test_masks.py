@@ -11,12 +11,16 @@ from torch import Tensor
 
 from methods.masks import (
     Mask,
+    frame_and_joint_mask,
     lowest_visible,
     motion_aware_mask,
     motion_log_odds,
     random_mask,
     token_motion,
+    tube_mask,
+    tube_motion,
     visible_count,
+    visible_joints,
 )
 from methods.tokens import TokenGrid, unpatchify
 from tests.methods.made_up import motion
@@ -26,6 +30,7 @@ PUBLISHED = TokenGrid(times=30, joints=25, patch=4)
 MASKS: dict[str, Callable[[Tensor, TokenGrid, float], Mask]] = {
     "random": random_mask,
     "motion-aware": lambda x, grid, ratio: motion_aware_mask(x, grid, ratio, 0.8),
+    "frames": lambda x, grid, ratio: frame_and_joint_mask(x, grid, ratio, 0.5),
 }
 every_mask = pytest.mark.parametrize("make", MASKS.values(), ids=MASKS.keys())
 
@@ -196,3 +201,68 @@ def test_masked_tokens_move_more_than_visible_ones() -> None:
 
 def test_masked_and_visible_tokens_move_alike_under_the_random_mask() -> None:
     assert mean_motion_of_masked_over_visible(tau=0.0) == pytest.approx(1, abs=0.06)
+
+
+# --- whole time steps ---
+
+
+def test_half_of_the_time_steps_are_masked_whole() -> None:
+    mask = frame_and_joint_mask(motion(16, joints=25, frames=120), PUBLISHED, 0.9, 0.5)
+    steps = [set((row // 25).tolist()) for row in mask.visible]
+    assert all(len(seen) <= 15 for seen in steps)
+    assert max(len(seen) for seen in steps) >= 13  # 74 tokens on 15 time steps leave hardly one of them out
+
+
+def test_time_steps_are_kept_in_excess_where_the_share_could_not_hold_the_visible_tokens() -> None:
+    mask = frame_and_joint_mask(motion(4), GRID, 0.3, 0.9)
+    assert mask.visible.shape == (4, visible_count(30, 0.3))
+    assert len({int(step) for step in mask.visible[0] // 5}) >= 4
+
+
+# --- tubes ---
+
+
+def test_tubes_at_the_published_setting_leave_60_of_750_tokens_visible() -> None:
+    mask = tube_mask(motion(3, joints=25, frames=120), PUBLISHED, 0.9, 5, 0.1)
+    assert (mask.visible.shape, mask.masked.shape) == ((3, 60), (3, 690))
+    together = torch.cat([mask.visible, mask.masked], dim=1).sort(dim=1).values
+    assert torch.equal(together, torch.arange(750).expand(3, -1))
+
+
+def test_the_same_joints_are_visible_throughout_a_tube_and_tubes_differ() -> None:
+    mask = tube_mask(motion(8, joints=25, frames=120), PUBLISHED, 0.9, 5, 0.1)
+    shown = torch.zeros(8, 750, dtype=torch.bool).scatter(1, mask.visible, True).reshape(8, 6, 5, 25)
+    assert torch.equal(shown, shown[:, :, :1].expand(-1, -1, 5, -1))
+    assert (shown[:, :, 0].sum(-1) == 2).all()
+    assert not torch.equal(shown[:, 0], shown[:, 1])
+
+
+def test_tube_motion_by_hand() -> None:
+    # Two joints, patches of two frames, tubes of one step: joint 0 moves by 1 then 1 (the next patch's start), then
+    # stands; joint 1 moves by 2 and back in the second tube only.
+    x = torch.zeros(1, 4, 2, 3)
+    x[0, :, 0] = torch.tensor([0.0, 1, 2, 2]).unsqueeze(-1)
+    x[0, :, 1] = torch.tensor([0.0, 0, 0, 4]).unsqueeze(-1)
+    found = tube_motion(x, TokenGrid(times=2, joints=2, patch=2), tube=1)
+    torch.testing.assert_close(found, torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), atol=1e-4, rtol=0)
+
+
+def test_with_a_large_beta_the_stillest_joints_of_a_tube_stay_visible() -> None:
+    x, grid = motion(8, joints=25, frames=120), PUBLISHED
+    mask = tube_mask(x, grid, 0.9, 5, beta=1000.0)
+    stillest = tube_motion(x, grid, 5).argsort(dim=2)[..., :2].sort(dim=2).values
+    shown = mask.visible.reshape(8, 6, 5, 2)[:, :, 0] % 25
+    assert torch.equal(shown.sort(dim=2).values, stillest)
+
+
+def test_without_beta_motion_has_no_say() -> None:
+    still, moving = torch.zeros(64, 24, 5, 3), motion(64)
+    torch.manual_seed(0)
+    one = tube_mask(still, GRID, 0.7, 2, beta=0.0)
+    torch.manual_seed(0)
+    assert torch.equal(one.visible, tube_mask(moving, GRID, 0.7, 2, beta=0.0).visible)
+
+
+@pytest.mark.parametrize(("joints", "visible"), [(25, 2), (22, 2), (20, 2), (15, 1), (9, 0)])
+def test_visible_joints_of_a_tube(joints: int, visible: int) -> None:
+    assert visible_joints(joints, 0.9) == visible

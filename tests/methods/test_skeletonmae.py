@@ -145,3 +145,27 @@ def test_unknown_options_and_impossible_values_are_refused(options: dict[str, An
 def test_options_are_read_from_strings() -> None:
     options = SkeletonMAEOptions.model_validate({"decoder_depth": "3", "mask_ratio": "0.8"})
     assert options == SkeletonMAEOptions(decoder_depth=3, mask_ratio=0.8)
+
+
+# --- other masks and targets ---
+
+
+def test_loss_of_a_zero_prediction_against_clip_normalised_coordinates_is_near_1() -> None:
+    built = SkeletonMAE(encoder(), SkeletonMAEOptions(normalise="clip"))
+    torch.nn.init.zeros_(built.decoder.predict.weight)
+    torch.manual_seed(0)
+    assert built.loss(motion(32))[0].item() == pytest.approx(23 / 24, abs=0.02)
+
+
+def test_clip_normalised_targets_are_patches_of_the_standardised_clip() -> None:
+    built, x = SkeletonMAE(encoder(), SkeletonMAEOptions(normalise="clip")), motion(2)
+    joint = x[0, :, 2, 1]
+    expected = (joint - joint.mean()) / joint.std()
+    found = built.targets(x).reshape(2, 6, 5, 4, 3)[0, :, 2, :, 1].flatten()
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("mask", ["random", "motion", "frames"])
+def test_every_mask_leaves_the_same_number_of_tokens_visible(mask: str) -> None:
+    built = SkeletonMAE(encoder(), SkeletonMAEOptions.model_validate({"mask": mask, "mask_ratio": 0.7}))
+    assert built.mask(motion(3)).visible.shape == (3, 9)

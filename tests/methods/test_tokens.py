@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from methods.tokens import TokenGrid, frame_motion, patchify, standardise, take, unpatchify
+from methods.tokens import TokenGrid, frame_motion, patchify, standardise, standardise_clip, take, unpatchify
 
 BATCH, TIMES, PATCH, JOINTS = 2, 3, 4, 5
 
@@ -98,3 +98,10 @@ def test_take_by_hand() -> None:
     index = torch.tensor([[2, 0], [1, 1]])
     expected = torch.tensor([[[3, 30], [1, 10]], [[5, 50], [5, 50]]])
     assert torch.equal(take(tokens, index), expected)
+
+
+def test_standardising_the_clip_keeps_what_a_patch_moves_beside_the_others() -> None:
+    x = torch.zeros(1, 4, 1, 3)
+    x[0, :, 0, 0] = torch.tensor([0.0, 0.0, 2.0, 2.0])  # mean 1, variance 4 / 3
+    found = standardise_clip(x, epsilon=0.0).nan_to_num()
+    assert found[0, :, 0, 0].tolist() == pytest.approx([-(0.75**0.5)] * 2 + [0.75**0.5] * 2)

@@ -1,0 +1,156 @@
+"""AMR, Adaptive Masked Reconstruction: fewer, larger patches from a decoupled decoder, weighted by motion energy.
+
+Sun et al., "Exploring Adaptive Masked Reconstruction for Self-Supervised Skeleton-Based Action Recognition",
+CVPR 2026, arXiv 2606.11450; no public code. Dossier section 3. Notation: prediction X_p, target X_t, weight W.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from methods.base import About, Method, MethodOptions, OptionError, SlashList
+from methods.decoders import QueryDecoder, scaled_depth
+from methods.encoder import SkeletonEncoder
+from methods.masks import random_mask
+from methods.tokens import CHANNELS, TokenGrid, frame_motion, patchify, standardise
+
+PUBLISHED_QUERIES = 5  # in time: 30 time steps, r = 6
+
+
+class AMROptions(MethodOptions):
+    """Options; 0 is relative to the encoder: ``r`` 6 and ``decoder_depth`` 5 at ``base``.
+
+    ``r`` consecutive tokens of a joint are one query; ``windows`` are the window counts of the motion energy;
+    ``down_sampled`` is the paper's losing arm: as many targets, made by leaving frames out.
+    """
+
+    mask_ratio: float = Field(default=0.9, gt=0, lt=1)
+    r: int = Field(default=0, ge=0)
+    decoder_depth: int = Field(default=0, ge=0)
+    self_attention: bool = False
+    target: Literal["coordinates", "motion"] = "coordinates"
+    weighting: bool = True
+    windows: Annotated[tuple[int, ...], SlashList] = (4, 8, 12)
+    k: float = Field(default=0.01, ge=0)
+    down_sampled: bool = False
+
+    def resolved(self, encoder: SkeletonEncoder) -> Self:
+        """Fill in r and the decoder depth; check that both kinds of windows tile the clip."""
+        grid = encoder.grid
+        r = self.r or nearest_divisor(grid.times, grid.times / PUBLISHED_QUERIES)
+        if grid.times % r:
+            raise OptionError(f"r={r} must divide the {grid.times} time steps: {_listed(divisors(grid.times))}")
+        if wrong := [count for count in self.windows if count < 1 or grid.frames % count]:
+            raise OptionError(
+                f"windows={'/'.join(map(str, self.windows))}: {wrong[0]} does not divide the {grid.frames} frames: "
+                f"{_listed(divisors(grid.frames))}"
+            )
+        if self.weighting and not self.windows:
+            raise OptionError("windows: at least one window count is needed, e.g. windows=4/8/12")
+        return self.model_copy(update={"r": r, "decoder_depth": self.decoder_depth or scaled_depth(5, encoder)})
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors, ascending."""
+    return [count for count in range(1, number + 1) if number % count == 0]
+
+
+def nearest_divisor(number: int, wanted: float) -> int:
+    """The divisor of ``number`` nearest to ``wanted`` by ratio."""
+    return min(divisors(number), key=lambda divisor: abs(math.log(divisor / wanted)))
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def window_energy(x: Tensor, count: int) -> Tensor:
+    """Motion energy e_s of each joint in each of ``count`` windows, ``[B, T, V, 3]`` to ``[B, count, V]``.
+
+    Mean squared distance from the window's mean position: ``e_s = mean_t |s_t - mean(s)|^2``.
+    """
+    batch, frames, joints, channels = x.shape
+    window = x.reshape(batch, count, frames // count, joints, channels)
+    return (window - window.mean(2, keepdim=True)).square().sum(-1).mean(2)
+
+
+def energy_weight(x: Tensor, windows: tuple[int, ...], k: float, epsilon: float = 1e-6) -> Tensor:
+    """Weight of each frame and joint, ``[B, T, V]``: the mean over scales of ``1 / (1 + k e_avg / (e_s + eps))``.
+
+    ``e_avg`` is the mean over all windows and joints of the body sequence: what hardly moves beside the rest of the
+    body is switched off (0.99 at the average, 0.5 at a hundredth of it, for k = 0.01).
+    """
+    scales = []
+    for count in windows:
+        energy = window_energy(x, count)
+        average = energy.mean(dim=(1, 2), keepdim=True)
+        weight = 1 / (1 + k * average / (energy + epsilon))
+        scales.append(weight.repeat_interleave(x.shape[1] // count, dim=1))
+    return torch.stack(scales).mean(0)
+
+
+class AMR(Method[AMROptions]):
+    """Reconstruct patches of r tokens through cross-attention queries."""
+
+    about = About(
+        title="Adaptive Masked Reconstruction",
+        paper="Sun et al., CVPR 2026, arXiv 2606.11450",
+        choices=(
+            "5 cross-attention layers at base: inferred from the published 3.8 GFLOPs",
+            "pre-norm on queries and encoder output, MLP ratio 4, one shared query plus separable positions",
+            "target: coordinates, standardised per coarse patch (the literal reading); target=motion is the other arm",
+            "motion energy per joint, compared with the mean over all joints and windows of the body sequence",
+            "the three scales are averaged; the loss is the mean over elements, not divided by the sum of weights",
+            "r and depth scale with the encoder: r is the divisor of the time steps nearest to a fifth of them",
+            "down_sampled: every r-th frame is the target, as many targets as queries (our reading of the ablation)",
+        ),
+    )
+    Options = AMROptions
+
+    def __init__(self, encoder: SkeletonEncoder, options: AMROptions) -> None:
+        super().__init__(encoder, options)
+        grid, settings = encoder.grid, self.options
+        self.coarse = TokenGrid(grid.times // settings.r, grid.joints, grid.patch * settings.r)
+        self.decoder = QueryDecoder(
+            encoder, settings.decoder_depth, windows=self.coarse.times, outputs=len(self.kept_frames) * CHANNELS,
+            self_attention=settings.self_attention,
+        )  # fmt: skip
+
+    @property
+    def kept_frames(self) -> range:
+        """Frames of a coarse patch that are reconstructed: all, or every r-th."""
+        return range(0, self.coarse.patch, self.options.r if self.options.down_sampled else 1)
+
+    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """``mean W (X_p - X_t)^2`` over all patches, visible or not (dossier 3.4)."""
+        mask = random_mask(x, self.encoder.grid, self.options.mask_ratio)
+        latent = self.encoder(x, mask.visible)
+        prediction = self.decoder(latent)
+        error = (prediction - self.targets(x)).square()
+        weight = self.weights(x)
+        loss = (weight * error).mean() if weight is not None else error.mean()
+        return loss, {"reconstruction": error.mean().detach()}
+
+    def targets(self, x: Tensor) -> Tensor:
+        """X_t: standardised coarse patches ``[B, N_t, kept frames * 3]`` of ``x`` ``[B, T, V, 3]``."""
+        source = x if self.options.target == "coordinates" else frame_motion(x)
+        return standardise(self.coarse_patches(source))
+
+    def weights(self, x: Tensor) -> Tensor | None:
+        """W in the targets' shape, or None when weighting is off."""
+        if not self.options.weighting:
+            return None
+        weight = energy_weight(x, self.options.windows, self.options.k)
+        return self.coarse_patches(weight.unsqueeze(-1).expand(-1, -1, -1, CHANNELS))
+
+    def coarse_patches(self, x: Tensor) -> Tensor:
+        """``[B, T, V, 3]`` to patches of r tokens, of the kept frames only, ``[B, N_t, kept frames * 3]``."""
+        patches = patchify(x, self.coarse.patch)
+        if not self.options.down_sampled:
+            return patches
+        return patches.unflatten(-1, (self.coarse.patch, CHANNELS))[:, :, :: self.options.r].flatten(-2)

@@ -1,0 +1,103 @@
+"""S-JEPA: match an EMA target encoder's features of the unmasked input, as distributions over channels.
+
+"S-JEPA: A Joint Embedding Predictive Architecture for Skeletal Action Recognition", ECCV 2024. Dossier section 6.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from methods.base import About, Diagnosis, Method, MethodOptions
+from methods.decoders import TokenDecoder, scaled_depth
+from methods.encoder import SkeletonEncoder
+from methods.masks import motion_aware_mask
+from methods.teachers import Teacher, published_follows
+from methods.tokens import take
+
+PUBLISHED_STEPS = 187_200  # NTU-60 x-sub: 1200 epochs of 156 steps at batch 256
+
+
+class SJEPAOptions(MethodOptions):
+    """Options; ``decoder_depth=0`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere."""
+
+    mask_ratio: float = Field(default=0.9, gt=0, lt=1)
+    tau: float = 0.8
+    decoder_depth: int = Field(default=0, ge=0)
+    target_temperature: float = Field(default=0.06, gt=0)
+    prediction_temperature: float = Field(default=0.1, gt=0)
+    center_rate: float = Field(default=0.9, ge=0, le=1)
+    decay: float = Field(default=0.9999, ge=0, lt=1)
+
+    def resolved(self, encoder: SkeletonEncoder) -> Self:
+        """Fill in the predictor's depth."""
+        return self.model_copy(update={"decoder_depth": self.decoder_depth or scaled_depth(5, encoder)})
+
+
+class SJEPA(Method[SJEPAOptions]):
+    """Predict the distribution over channels that the target encoder gives for masked tokens."""
+
+    about = About(
+        title="S-JEPA",
+        paper="ECCV 2024, sjepa.github.io (no arXiv number found)",
+        deviations=(
+            "the suite's crop and rotation instead of the paper's geometric views (translations, flips)",
+            "the suite's batch and schedule instead of 1200 epochs at batch 256",
+            "EMA decay refitted to the budget: as many time constants as 0.9999 to 1.0 has over 187,200 steps",
+        ),
+        choices=(
+            "motion-aware mask with MAMP's tau 0.8",
+            "the centre moves after the step, so that a target is never centred on itself",
+        ),
+    )
+    Options = SJEPAOptions
+    center: Tensor
+    batch_mean: Tensor
+
+    def __init__(self, encoder: SkeletonEncoder, options: SJEPAOptions) -> None:
+        super().__init__(encoder, options)
+        self.decoder = TokenDecoder(encoder, self.options.decoder_depth, outputs=encoder.width)
+        self.teacher = Teacher(encoder, published_follows(self.options.decay, PUBLISHED_STEPS), "cosine")
+        self.register_buffer("center", torch.zeros(encoder.width))
+        self.register_buffer("batch_mean", torch.zeros(encoder.width))
+
+    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy of ``softmax((z - c) / 0.06)`` and ``softmax(p / 0.1)`` over masked tokens (dossier 6).
+
+        ``z`` is the target encoder's output for the unmasked input, ``c`` a moving average of its batch means.
+        """
+        options = self.options
+        mask = motion_aware_mask(x, self.encoder.grid, options.mask_ratio, options.tau)
+        latent = self.encoder(x, mask.visible)
+        prediction = take(self.decoder(latent, mask), mask.masked)
+        target = self.features(x)
+        self.batch_mean.copy_(target.mean((0, 1)))
+        wanted = torch.softmax((take(target, mask.masked) - self.center) / options.target_temperature, dim=-1)
+        given = torch.log_softmax(prediction.float() / options.prediction_temperature, dim=-1)
+        loss = -(wanted * given).sum(-1).mean()
+        entropy = -(wanted * torch.log(wanted + 1e-12)).sum(-1).mean()
+        return loss, {"cross_entropy": loss.detach(), "target_entropy": entropy}
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """The target encoder's final tokens ``z`` for the unmasked input, ``[B, L, D]``."""
+        return self.teacher.encoder(x).float()
+
+    def after_step(self, progress: float) -> None:
+        """The target encoder follows, and the centre moves towards the last batch's mean."""
+        self.teacher.follow(self.encoder, progress)
+        self.center.lerp_(self.batch_mean, 1 - self.options.center_rate)
+
+    def evaluated_encoder(self) -> SkeletonEncoder:
+        """The target encoder (dossier 6: its weights are used downstream)."""
+        return self.teacher.encoder
+
+    def diagnose(self, x: Tensor) -> Diagnosis:
+        """Spread of the target features over tokens, and the entropy of their distributions, in nats."""
+        features = self.features(x)
+        wanted = torch.softmax((features - self.center) / self.options.target_temperature, dim=-1)
+        entropy = -(wanted * torch.log(wanted + 1e-12)).sum(-1).mean().item()
+        return Diagnosis({"std/target": features.flatten(0, 1).std(dim=0).mean().item(), "entropy/target": entropy})

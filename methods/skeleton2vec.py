@@ -1,0 +1,122 @@
+"""Skeleton2vec: predict the contextual features that an EMA teacher sees in the unmasked input.
+
+Xu et al., "Skeleton2vec", arXiv 2401.00921; code Ruizhuo-Xu/SKeleton2vec-code. Dossier section 4, its final state.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from methods.base import About, Diagnosis, Method, MethodOptions, OptionError
+from methods.decoders import TokenDecoder, scaled_depth
+from methods.encoder import SkeletonEncoder
+from methods.masks import tube_mask, visible_joints
+from methods.teachers import Teacher, published_follows
+from methods.tokens import take
+
+PUBLISHED_STEPS = 251_200  # NTU-60 x-sub: 800 epochs of 314 steps
+COLLAPSED_STD = 0.1
+
+
+class Skeleton2vecOptions(MethodOptions):
+    """Options; 0 is relative to the encoder: ``tube`` a sixth of the time steps, ``layers`` all, depth 3 at ``base``.
+
+    ``decay`` is the teacher's first decay per step in the published schedule (`methods.teachers`); ``targets`` swaps
+    the normalisation of the averaged block outputs (``layer`` is the early version's).
+    """
+
+    mask_ratio: float = Field(default=0.9, gt=0, lt=1)
+    tube: int = Field(default=0, ge=0)
+    beta: float = Field(default=0.1, ge=0)
+    layers: int = Field(default=0, ge=0)
+    instance_norm: bool = True
+    decay: float = Field(default=0.9999, ge=0, lt=1)
+    decoder_depth: int = Field(default=0, ge=0)
+
+    def resolved(self, encoder: SkeletonEncoder) -> Self:
+        """Fill in tube length, layers and depth; check them against the grid and the encoder."""
+        grid, depth = encoder.grid, encoder.size.depth
+        tube = self.tube or max(1, grid.times // 6)
+        if grid.times % tube:
+            allowed = [length for length in range(1, grid.times + 1) if grid.times % length == 0]
+            raise OptionError(f"tube={tube} must divide the {grid.times} time steps: {', '.join(map(str, allowed))}")
+        if self.layers > depth:
+            raise OptionError(f"layers={self.layers}: the encoder has {depth}; allowed are 0 (all) to {depth}")
+        if not visible_joints(grid.joints, self.mask_ratio):
+            raise OptionError(
+                f"mask_ratio={self.mask_ratio} leaves none of {grid.joints} joints visible in a tube; "
+                f"allowed is up to {1 - 1 / grid.joints:.3f}"
+            )
+        depths = {"layers": self.layers or depth, "decoder_depth": self.decoder_depth or scaled_depth(3, encoder)}
+        return self.model_copy(update={"tube": tube, **depths})
+
+
+def instance_norm(tokens: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """Each channel of ``[B, L, D]`` to zero mean and unit variance over the sequence's tokens."""
+    variance, mean = torch.var_mean(tokens, dim=1, keepdim=True, correction=0)
+    return (tokens - mean) * torch.rsqrt(variance + epsilon)
+
+
+class Skeleton2vec(Method[Skeleton2vecOptions]):
+    """Predict a teacher's averaged block outputs at masked tokens."""
+
+    about = About(
+        title="Skeleton2vec",
+        paper="Xu et al., arXiv 2401.00921",
+        code="Ruizhuo-Xu/SKeleton2vec-code",
+        deviations=(
+            "MAMP's feed (crop, resize to T, patch 4) instead of 90 sampled frames in segments of 3",
+            "the shared encoder: no LayerScale, LayerNorm eps 1e-5",
+            "the suite's optimiser schedule: lr decays to the run's final_lr, no gradient clipping unless switched on",
+            "EMA decay refitted to the budget: as many time constants as 0.9999 to 1.0 has over 251,200 steps",
+        ),
+        choices=(
+            "tubes of a sixth of the time steps (5 tokens at base), beta 0.1 as on NTU-60 and PKU-MMD II",
+            "all block outputs are averaged, as published",
+        ),
+    )
+    Options = Skeleton2vecOptions
+
+    def __init__(self, encoder: SkeletonEncoder, options: Skeleton2vecOptions) -> None:
+        super().__init__(encoder, options)
+        self.decoder = TokenDecoder(encoder, self.options.decoder_depth, outputs=encoder.width)
+        self.teacher = Teacher(encoder, published_follows(self.options.decay, PUBLISHED_STEPS), "linear")
+
+    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """``mean (P - LN(mean_k IN(teacher block k)))^2`` over masked tokens (dossier 4.5)."""
+        options = self.options
+        mask = tube_mask(x, self.encoder.grid, options.mask_ratio, options.tube, options.beta)
+        latent = self.encoder(x, mask.visible)
+        prediction = take(self.decoder(latent, mask), mask.masked)
+        target = take(self.targets(x), mask.masked)
+        loss = (prediction.float() - target).square().mean()
+        return loss, {"features": loss.detach()}
+
+    def targets(self, x: Tensor) -> Tensor:
+        """Averaged, normalised outputs of the teacher's last blocks for the unmasked input, ``[B, L, D]``."""
+        outputs = [tokens.float() for tokens in self.teacher(x)[-self.options.layers :]]
+        normal = [instance_norm(tokens) if self.options.instance_norm else _layer_norm(tokens) for tokens in outputs]
+        return _layer_norm(torch.stack(normal).mean(0))
+
+    def after_step(self, progress: float) -> None:
+        """The teacher follows."""
+        self.teacher.follow(self.encoder, progress)
+
+    def evaluated_encoder(self) -> SkeletonEncoder:
+        """The teacher's (dossier 4.7)."""
+        return self.teacher.encoder
+
+    def diagnose(self, x: Tensor) -> Diagnosis:
+        """Std of the averaged features over the batch's tokens; near 0 the teacher says the same of everything."""
+        outputs = torch.stack([tokens.float() for tokens in self.teacher(x)[-self.options.layers :]]).mean(0)
+        spread = outputs.flatten(0, 1).std(dim=0).mean().item()
+        warning = f"teacher features collapsed (channel std {spread:.3f}, below {COLLAPSED_STD})"
+        return Diagnosis({"std/teacher": spread}, (warning,) if spread < COLLAPSED_STD else ())
+
+
+def _layer_norm(tokens: Tensor) -> Tensor:
+    return nn.functional.layer_norm(tokens, tokens.shape[-1:])
