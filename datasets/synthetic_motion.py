@@ -1,8 +1,8 @@
-"""The 20 actions of the synthetic data set: from normalised time to joint angles.
+"""The 22 actions of the synthetic data set: from normalised time to joint angles.
 
 A program tells what a right-handed body of average habits adds to its idle stance, channel by channel, in
 degrees. Actions come in groups that share their poses and differ in how those follow each other: performed
-backwards (sit down and stand up), turned round (arm circles), or shifted in phase (arms swinging together or
+backwards (pick up and put down), turned round (arm circles), or shifted in phase (arms swinging together or
 alternately).
 """
 
@@ -68,7 +68,7 @@ _MOUTH = {"raise": 76.0, "plane": 6.0, "inward": 32.0, "elbow": 128.0}
 _HEAD = {"raise": 120.0, "plane": 20.0, "inward": 0.0, "elbow": 109.0}
 _BOX = {"raise": 11.0, "plane": 33.0, "inward": 12.0, "elbow": 77.0}  # one of two hands around a box
 _FLOOR = {"raise": 84.0, "plane": 0.0, "inward": 5.0, "elbow": 12.0}  # with the trunk bent
-_LAP = {"raise": 10.0, "plane": 20.0, "inward": 12.0, "elbow": 66.0}
+_WRIST_SEEN = {"raise": 45.0, "plane": 10.0, "inward": 45.0, "elbow": 95.0}
 _PALMS_MET = {"raise": 32.0, "plane": 19.0, "inward": 37.0, "elbow": 88.0}
 _PALMS_APART = {"raise": 30.0, "plane": 70.0, "inward": -10.0, "elbow": 92.0}
 _GUARD = {"raise": 40.0, "plane": 80.0, "inward": 18.0, "elbow": 138.0}
@@ -130,18 +130,6 @@ def _legs(hip: Floats, knee: Floats) -> Deltas:
     return {"left_hip": hip, "right_hip": hip, "left_knee": knee, "right_knee": knee}
 
 
-def sit_down(moment: Moment) -> Deltas:
-    """Lower the pelvis onto a seat, trunk forward on the way, hands into the lap."""
-    seated = keyframes(moment.progress, (0.0, 0.0), (0.2, 0.08), (0.8, 0.95), (1.0, 1.0))
-    bent = keyframes(moment.progress, (0.0, 0.0), (0.45, 1.0), (0.7, 0.8), (1.0, 0.05))
-    trunk = {
-        "pelvis_pitch": 28.0 * bent - 6.0 * seated,
-        "spine_pitch": 16.0 * bent,
-        "head_pitch": -20.0 * bent,
-    }
-    return trunk | _legs(82.0 * seated, 84.0 * seated) | _arms((_LAP, seated), (_FLOOR, 0.2 * bent))
-
-
 def put_on_hat(moment: Moment) -> Deltas:
     """From a hat held at the waist to the head, then the empty hand down."""
     held = keyframes(moment.progress, (0.0, 1.0), (0.35, 0.0))
@@ -163,6 +151,19 @@ def drink(moment: Moment) -> Deltas:
     tilted = keyframes(moment.progress, (0.3, 0.0), (0.5, 1.0), (0.7, 0.0))
     head = {"head_pitch": -18.0 * tilted, "spine_pitch": -5.0 * tilted, "right_wrist": 20.0 * tilted}
     return head | _arm("right", (_HOLD, moment.gate * (1.0 - raised)), (_MOUTH, raised))
+
+
+def brush_teeth(moment: Moment) -> Deltas:
+    """A hand at the mouth, to and fro by little."""
+    arm = _arm("right", (_MOUTH, moment.gate))
+    arm["right_elbow"] = arm["right_elbow"] + 10.0 * moment.gate * np.sin(moment.phase)
+    return arm
+
+
+def check_watch(moment: Moment) -> Deltas:
+    """The other wrist up before the chest, the head bent over it, and down again."""
+    up = keyframes(moment.progress, (0.0, 0.0), (0.3, 1.0), (0.7, 1.0), (1.0, 0.0))
+    return {"head_pitch": 18.0 * up} | _arm("left", (_WRIST_SEEN, up))
 
 
 def wave(moment: Moment) -> Deltas:
@@ -210,6 +211,28 @@ def kick(moment: Moment) -> Deltas:
         "spine_twist": 12.0 * front - 10.0 * back,
         "left_raise": 30.0 * front,
         "right_raise": 26.0 * back,
+    }
+
+
+def side_kick(moment: Moment) -> Deltas:
+    """Swing one leg out to its side, the trunk leaning away."""
+    out = keyframes(moment.progress, (0.0, 0.0), (0.5, 1.0), (1.0, 0.0))
+    return {
+        "right_spread": 45.0 * out,
+        "right_knee": 20.0 * out * (1.0 - out),
+        "pelvis_lean": -8.0 * out,
+        "left_raise": 20.0 * out,
+    }
+
+
+def hop(moment: Moment) -> Deltas:
+    """Bounce on one leg, the other bent behind."""
+    bent = 0.5 * moment.gate * (1.0 - np.cos(moment.phase))
+    return {
+        "right_hip": 10.0 * moment.gate,
+        "right_knee": 50.0 * moment.gate,
+        "left_hip": 18.0 * bent,
+        "left_knee": 35.0 * bent,
     }
 
 
@@ -294,8 +317,6 @@ def pushed(moment: Moment) -> Deltas:
 
 
 ACTIONS: Mapping[str, Action] = {
-    "sit_down": Action(sit_down, seconds=1.6),
-    "stand_up": Action(backwards(sit_down), seconds=1.6),
     "put_on_hat": Action(put_on_hat, seconds=1.6),
     "take_off_hat": Action(backwards(put_on_hat), seconds=1.6),
     "pick_up": Action(pick_up, seconds=1.8),
@@ -307,11 +328,15 @@ ACTIONS: Mapping[str, Action] = {
     "clap": Action(clap, seconds=1.8, hertz=1.7),
     "alternate_punches": Action(alternate_punches, seconds=1.8, hertz=1.3, aimed=False),
     "drink": Action(drink, seconds=1.8),
+    "brush_teeth": Action(brush_teeth, seconds=1.8, hertz=2.2),
+    "check_watch": Action(check_watch, seconds=1.8),
     "wave": Action(wave, seconds=1.8, hertz=1.6, aimed=False),
     "throw": Action(throw, seconds=1.5, aimed=False),
     "reach_up": Action(reach_up, seconds=1.8, handed=False, aimed=False),
     "march": Action(march, seconds=1.8, hertz=1.0, handed=False, aimed=False),
     "kick": Action(kick, seconds=1.6, aimed=False),
+    "side_kick": Action(side_kick, seconds=1.6, aimed=False),
+    "hop": Action(hop, seconds=1.8, hertz=1.6, aimed=False),
     "handshake": Action(handshake, seconds=1.8, hertz=2.0, partner=handshake, handed=False),
     "push": Action(push, seconds=1.6, partner=pushed),
 }

@@ -56,14 +56,14 @@ class Difficulty:
     idle: float = 1.3
     tempo: float = 0.2
     amplitude: float = 0.15
-    hesitation: float = 0.45
+    hesitation: float = 0.3
     limb_lag: float = 0.07
     fidget: float = 0.0
     posture: float = 15.0
     sway: float = 1.8
-    noise: float = 0.006
+    noise: float = 0.004
     occlusion: float = 1.0
-    dropouts: float = 1.5
+    dropouts: float = 0.5
     camera_yaw: float = 5.0
     camera_tilt: float = 3.0
 

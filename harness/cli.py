@@ -218,6 +218,24 @@ def import_encoder_command(
         print_table(make_console(), ["encoder", "linear", "kNN"], rows, [])
 
 
+@app.command("trends")
+def trends_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")],
+) -> None:
+    """Which published trends show in a folder's records: paired differences over seeds; written to trends.md."""
+    from harness.records import RecordStore, write_atomically
+    from harness.report.table import plain_markdown
+    from harness.report.trends import trend_table
+
+    table = trend_table(list(RecordStore(folder).runs()))
+    if table.empty:
+        raise UsageError(
+            f"{folder}: no two finished runs that a published trend compares; see `ls runs --out {folder}`"
+        )
+    print_table(make_console(), table.columns, table.itertuples(index=False), [])
+    write_atomically(folder / "trends.md", plain_markdown(table, command_line()).encode())
+
+
 def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> dict[str, Any]:
     """Preset, then ``--set``, then flags, validated section by section; `UsageError` for anything unknown."""
     if preset not in PRESETS:

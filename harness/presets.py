@@ -11,7 +11,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "methods": "gfp,skeletonmae",
         "encoder": {"size": "tiny"},
         "data": {"name": "synthetic"},
-        "train": {"budget": "40s", "batch_size": 64, "lr": 2e-3, "final_lr": 0.01},
+        "train": {"budget": "60s", "batch_size": 64, "lr": 1e-3, "final_lr": 0.01},
         "probe": {"points": 2},
         "device": "cpu",
     },

@@ -145,11 +145,14 @@ class Trainer:
         """Run one step's forward and backward off the clock (compilation, allocation) and forget all about it."""
         generator = self.batches.generator
         kept, queue = generator.get_state(), self.batches.queue
+        buffers = [(buffer, buffer.clone()) for buffer in self.method.buffers()]  # running statistics, centres
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             loss, _ = self._forward(self.batches.next())
             loss.backward()
         self.optimizer.zero_grad(set_to_none=True)
+        for buffer, before in buffers:
+            buffer.copy_(before)
         generator.set_state(kept)
         self.batches.queue = queue
 

@@ -56,10 +56,15 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
 
 def to_markdown(table: pd.DataFrame, lines: Iterable[str], command: str) -> str:
     """The table, its notes and the command that made it, as Markdown."""
+    return "\n".join([plain_markdown(table, command), *(f"- {line}" for line in lines), ""])
+
+
+def plain_markdown(table: pd.DataFrame, command: str) -> str:
+    """A table of strings and the command that made it, as Markdown."""
     header = "| " + " | ".join(table.columns) + " |"
     rule = "|" + "---|" * len(table.columns)
     rows = ["| " + " | ".join(row) + " |" for row in table.itertuples(index=False)]
-    return "\n".join([f"    {command}", "", header, rule, *rows, "", *(f"- {line}" for line in lines), ""])
+    return "\n".join([f"    {command}", "", header, rule, *rows, ""])
 
 
 def _row(label: str, records: list[RunRecord], speed: SpeedRecord, random: float | None) -> list[str]:
