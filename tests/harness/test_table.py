@@ -294,6 +294,26 @@ def test_near_the_flop_ratio_and_for_controls_nothing_is_to_explain(low: float, 
     assert not [line for line in notes(RECORDS, speed) if line.startswith("explain")]
 
 
+def test_a_ratio_far_below_the_flop_ratio_asks_for_an_explanation() -> None:
+    slow = arm("gfp", ratio(1.9, 2.0, 2.1), flop_ratio=3.0)
+    (line,) = [line for line in notes([], speed_record(slow)) if line.startswith("explain:")]
+    assert "gfp measures 2.00x where FLOPs predict 3.00x" in line
+
+
+def test_methods_without_a_clear_gain_are_named() -> None:
+    made = [
+        run_record("random-init", 0.50), run_record("gfp", 0.56), run_record("skeletonmae", 0.53, seed=0),
+        run_record("skeletonmae", 0.55, seed=1),
+    ]  # fmt: skip
+    (line,) = [line for line in notes(made, SPEED) if "untrained encoder" in line]
+    assert line == "under this budget not 5 points above the untrained encoder: skeletonmae (+4.0)"
+
+
+def test_without_a_control_or_with_gains_throughout_there_is_no_such_note() -> None:
+    for made in ([run_record("gfp", 0.56)], [run_record("gfp", 0.56), run_record("random-init", 0.50)]):
+        assert not [line for line in notes(made, SPEED) if "untrained encoder" in line]
+
+
 def test_an_open_row_has_nothing_to_explain() -> None:
     assert not [line for line in notes(WITH_OPEN, OPEN_SPEED) if line.startswith("explain")]
 
