@@ -34,7 +34,7 @@ from harness.records import (
 )
 from harness.registry import one_line, source_hash
 from harness.spec import ProbeSpec, RunSpec
-from harness.training import Diverged, Trainer, build_batches, build_encoder, build_method
+from harness.training import Diverged, Trainer, build_batches, build_encoder, build_method, undisturbed
 from methods.base import Diagnosis, Method
 from methods.encoder import Encoder, SkeletonEncoder
 
@@ -67,6 +67,7 @@ class Attempt:
 
     Attributes:
         cost: what a step consumes; controls have none.
+        untrained: accuracy of an open-division method's own encoder before training.
         advance: shows progress.
     """
 
@@ -80,6 +81,7 @@ class Attempt:
     training: Training | None = None
     curve: list[Point] = field(default_factory=list)
     accuracy: Accuracy | None = None
+    untrained: Accuracy | None = None
     warnings: tuple[str, ...] = ()
 
     def work(self) -> None:
@@ -119,6 +121,9 @@ class Attempt:
             sample = build_batches(data.source, data.sequences, spec, frames).next()
         with self.ledger.phase("warm-up"):
             trainer.warm_up()
+        if method_class.about.division == "open":  # its own encoder is its own control
+            with self.ledger.phase("evaluate"):
+                self.untrained = probe_encoder(method.evaluated_encoder(), data, spec.probe)
         clock = StepClock(data.source.device)
         for goal in evaluation_steps(total, spec.probe.points):
             self.train_to(goal, trainer, clock, cost)
@@ -164,7 +169,8 @@ class Attempt:
             spec=self.cell.spec, method=method_info(self.cell), encoder=self.encoder, data=self.place.data.info,
             environment=self.place.environment, training=self.training, phases=dict(self.ledger.phases),
             wall_seconds=self.ledger.wall, untracked=self.ledger.untracked, curve=self.curve,
-            accuracy=self.accuracy if status == "ok" else None, warnings=self.warnings, started=self.started,
+            accuracy=self.accuracy if status == "ok" else None, untrained=self.untrained, warnings=self.warnings,
+            started=self.started,
             finished=now(),
         )  # fmt: skip
 
@@ -208,8 +214,8 @@ def probe_encoder(encoder: Encoder, data: LoadedData, probe: ProbeSpec) -> Accur
 
 
 def diagnose(method: Method, x: torch.Tensor) -> Diagnosis:
-    """The method's health, without gradients and without touching the random state of training."""
-    with torch.no_grad(), torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+    """The method's health, without gradients and without a trace in the training."""
+    with torch.no_grad(), undisturbed(method, x.device):
         return method.diagnose(x)
 
 

@@ -115,7 +115,7 @@ def speed_command(
     )
     report = Reporter(make_console())
     measurement = speed_of(experiment, [], report)
-    show_table([], measurement.record, out, report)
+    show_table([], measurement.record, out, report, "speed.md")
     if measurement.failures:
         raise typer.Exit(1)
 
@@ -269,15 +269,17 @@ def prepare_experiment(settings: dict[str, Any], plugins: list[Path] | None, **o
     return prepare(request, Registry(plugins))
 
 
-def show_table(records: Sequence[RunRecord], speed: SpeedRecord, out: Path, report: Reporter) -> None:
+def show_table(
+    records: Sequence[RunRecord], speed: SpeedRecord, out: Path, report: Reporter, name: str = "table.md"
+) -> None:
     """Print the table and leave it as Markdown beside the records."""
     from harness.records import write_atomically
     from harness.report.table import build_table, notes, to_markdown
 
     table, lines = build_table(records, speed), notes(records, speed)
     print_table(report.console, table.columns, table.itertuples(index=False), lines)
-    write_atomically(out / "table.md", to_markdown(table, lines, command_line()).encode())
-    report.line(f"records in {out}, table in {out / 'table.md'}")
+    write_atomically(out / name, to_markdown(table, lines, command_line()).encode())
+    report.line(f"records in {out}, table in {out / name}")
 
 
 def parse_override(text: str) -> tuple[str, str, Any]:

@@ -18,7 +18,7 @@ from harness.records import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, RecordStore
 from harness.registry import Registry, source_hash
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build
 from harness.training import encoder_size, skeleton_of
-from methods.base import Method, MethodOptions, OptionError
+from methods.base import Method, MethodOptions, OptionError, resolve
 from methods.encoder import SkeletonEncoder
 
 
@@ -145,7 +145,7 @@ def method_options(method: type[Method], spec: MethodSpec) -> MethodOptions:
 def make_entry(method: type[Method], spec: MethodSpec, encoder: SkeletonEncoder) -> Entry:
     """Resolve options for the encoder; the label shows those that differ from the defaults."""
     try:
-        resolved = method_options(method, spec).resolved(encoder).model_dump(mode="json")
+        resolved = resolve(method_options(method, spec), encoder).model_dump(mode="json")
         default = method.Options().resolved(encoder).model_dump(mode="json")
     except OptionError as error:
         raise UsageError(f"method {spec.name}: {error}") from None

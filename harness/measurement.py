@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.flops import step_flops
 from harness.progress import Advance, Reporter
 from harness.records import ArmRecord, RecordStore, SpeedRecord, now, speed_address
-from harness.registry import one_line
+from harness.registry import one_line, source_hash
 from harness.speed import Arm, measure, warm_up
 from harness.stats import noise_floor, paired_ratio, verdict
 from harness.training import Trainer, build_batches, build_method
@@ -66,6 +66,7 @@ class Timing:
         return {
             **spec,
             "methods": [str(cell.spec.method) for cell in self.cells],
+            "sources": [source_hash(cell.method) for cell in self.cells if cell.method],
             "baseline": self.baseline,
             "seconds": self.seconds,
             "machine": self.environment.fingerprint,

@@ -13,8 +13,9 @@ def peak_step_bytes(trainer: Trainer) -> int:
     """Bytes at the peak of one step: what lives before it (weights, optimiser state) plus what the step adds."""
     if trainer.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(trainer.device)
+        others = torch.cuda.memory_allocated(trainer.device) - resident_bytes(trainer)  # the data, other methods
         trainer.run_block(1, StepClock(trainer.device))
-        return torch.cuda.max_memory_allocated(trainer.device)
+        return torch.cuda.max_memory_allocated(trainer.device) - others
     return resident_bytes(trainer) + _peak_of_allocations(trainer)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Minutes on two CPU cores, no data needed. A higher learning rate than published, decayed to almost nothing:
-    # with some dozens of steps the published one barely moves the encoder.
+    # Minutes on two CPU cores, no data needed: the published learning rate, decayed to almost nothing.
     "quick": {
         "methods": "gfp,skeletonmae",
         "encoder": {"size": "tiny"},
@@ -15,7 +14,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "probe": {"points": 2},
         "device": "cpu",
     },
-    # MAMP's schedule as GFP and AMR use it (dossier 1.6, 2.5): for a GPU and NTU-sized data.
+    # MAMP's schedule as GFP and AMR use it (dossier 1.6, 2.5): for a GPU and NTU-sized data. The batch counts body
+    # sequences, about 0.85 of them a clip where empty bodies are left out; MAMP's 128 are clips.
     "published": {
         "methods": "gfp,skeletonmae",
         "encoder": {"size": "base"},

@@ -121,6 +121,7 @@ class RunRecord(Part):
     untracked: float = 0.0
     curve: list[Point] = []
     accuracy: Accuracy | None = None
+    untrained: Accuracy | None = None
     warnings: tuple[str, ...] = ()
     started: datetime
     finished: datetime

@@ -137,9 +137,22 @@ def load_plugin(path: Path) -> ModuleType:
 
 
 def source_hash(method: type[Method]) -> str:
-    """Hash of the file that defines a method, so that a record shows which text ran."""
-    path = inspect.getsourcefile(method)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] if path else ""
+    """Hash of the file that defines a method and of all shared parts it is built on: which text ran."""
+    files = [path for module in _built_on(method.__module__, {}) if (path := getattr(module, "__file__", None))]
+    content = b"".join(Path(path).read_bytes() for path in sorted(files))
+    return hashlib.sha256(content).hexdigest()[:12] if content else ""
+
+
+def _built_on(name: str, found: dict[str, ModuleType]) -> list[ModuleType]:
+    """A module and, through what it imports, every module of `methods` that it is built on."""
+    if name in found or name not in sys.modules:
+        return []
+    found[name] = module = sys.modules[name]
+    for item in vars(module).values():
+        home = item.__name__ if inspect.ismodule(item) else getattr(item, "__module__", None)
+        if isinstance(home, str) and home.startswith(f"{methods.__name__}."):
+            _built_on(home, found)
+    return list(found.values())
 
 
 def one_line(error: BaseException) -> str:

@@ -93,7 +93,7 @@ class ProbeSpec(Section):
     """Frozen-feature probes: when during training, and how."""
 
     points: int = Field(default=3, ge=1)
-    regularisation: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
+    regularisation: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
     neighbours: int = Field(default=1, ge=1)
 
 
@@ -197,4 +197,6 @@ def _fields_at(model: type[BaseModel], path: Iterable[str]) -> list[str]:
 def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return "/".join(map(_plain, value))
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -7,7 +7,8 @@ Off the clock: everything else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from timm.optim import create_optimizer_v2
@@ -94,6 +95,17 @@ def build_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec, steps: in
     )  # fmt: skip
 
 
+@contextmanager
+def undisturbed(method: Method, device: torch.device) -> Iterator[None]:
+    """Whatever runs inside leaves torch's random state and the method's buffers (running means) as they were."""
+    buffers = [(buffer, buffer.clone()) for buffer in method.buffers()]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+
 class Trainer:
     """One method, its optimiser, its schedule and its batches.
 
@@ -145,14 +157,10 @@ class Trainer:
         """Run one step's forward and backward off the clock (compilation, allocation) and forget all about it."""
         generator = self.batches.generator
         kept, queue = generator.get_state(), self.batches.queue
-        buffers = [(buffer, buffer.clone()) for buffer in self.method.buffers()]  # running statistics, centres
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        with undisturbed(self.method, self.device):
             loss, _ = self._forward(self.batches.next())
             loss.backward()
         self.optimizer.zero_grad(set_to_none=True)
-        for buffer, before in buffers:
-            buffer.copy_(before)
         generator.set_state(kept)
         self.batches.queue = queue
 

@@ -26,7 +26,7 @@ class AMROptions(MethodOptions):
     """Options; 0 is relative to the encoder: ``r`` 6 and ``decoder_depth`` 5 at ``base``.
 
     ``r`` consecutive tokens of a joint are one query; ``windows`` are the window counts of the motion energy;
-    ``down_sampled`` is the paper's losing arm: as many targets, made by leaving frames out.
+    ``down_sampled`` makes as many targets by leaving frames out.
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
@@ -107,7 +107,8 @@ class AMR(Method[AMROptions]):
             "motion energy per joint, compared with the mean over all joints and windows of the body sequence",
             "the three scales are averaged; the loss is the mean over elements, not divided by the sum of weights",
             "r and depth scale with the encoder: r is the divisor of the time steps nearest to a fifth of them",
-            "down_sampled: every r-th frame is the target, as many targets as queries (our reading of the ablation)",
+            "down_sampled: the queries predict every r-th frame only; the paper's down-sampling arm, without a "
+            "decoupled decoder, is not built",
         ),
     )
     Options = AMROptions

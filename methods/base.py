@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from torch import Tensor, nn
 
 from methods.encoder import Encoder, SkeletonEncoder
+from methods.masks import visible_count
 
 
 class OptionError(ValueError):
@@ -71,6 +72,16 @@ class Diagnosis:
     warnings: tuple[str, ...] = ()
 
 
+def resolve(options: OptionsT, encoder: SkeletonEncoder) -> OptionsT:
+    """Options complete for an encoder; `OptionError` also when ``mask_ratio`` would leave no token visible."""
+    ratio, tokens = getattr(options, "mask_ratio", None), encoder.grid.tokens
+    if ratio is not None and not visible_count(tokens, ratio):
+        raise OptionError(
+            f"mask_ratio={ratio} leaves none of {tokens} tokens visible; allowed is to {1 - 1 / tokens:.3f}"
+        )
+    return options.resolved(encoder)
+
+
 class Method(nn.Module, Generic[OptionsT]):
     """Base class of every pre-training method.
 
@@ -86,7 +97,7 @@ class Method(nn.Module, Generic[OptionsT]):
     def __init__(self, encoder: SkeletonEncoder, options: OptionsT) -> None:
         super().__init__()
         self.encoder = encoder
-        self.options = options.resolved(encoder)
+        self.options = resolve(options, encoder)
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mask, encode, predict, target, loss for body sequences ``x`` ``[B, T, V, 3]`` in metres.

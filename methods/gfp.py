@@ -22,11 +22,12 @@ COLLAPSED_STD = 0.1
 
 
 class GFPOptions(MethodOptions):
-    """Options; published values are the defaults; a width of 0 is relative to the encoder (512, 2048 at ``base``).
+    """Options; `GFP.about` tells how they relate to the published ones.
 
-    ``windows`` counts the time windows of each local level, coarser ones dividing finer ones (``6/3/1``: 150 + 75
-    + 25 targets at 30 x 25 tokens); the global level is always there. ``target_input`` is the ablation of what the
-    target network reads: motion, coordinates, or the coordinates of masked tokens (others zero).
+    A width of 0 is relative to the encoder (512, 2048 at ``base``). ``windows`` counts the time windows of each local
+    level, coarser ones dividing finer ones (``6/3/1``: 150 + 75 + 25 targets at 30 x 25 tokens); the global level is
+    always there. ``target_input`` is the ablation of what the target network reads: motion, coordinates, or the
+    coordinates of masked tokens (others zero).
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
@@ -163,7 +164,13 @@ class GFP(Method[GFPOptions]):
     about = About(
         title="General Feature Prediction",
         paper="Sun et al., ICCV 2025, arXiv 2509.03609",
+        deviations=(
+            "variance 5 and covariance 1, as in the same first author's HuiGuanLab/UmURL; the paper's text, as it was "
+            "transcribed, has them the other way round: var_weight=1,cov_weight=5",
+        ),
         choices=(
+            "decoder positions on the full grid and again on each level; feature widths in proportion to the encoder",
+            "the first step's motion is zero",
             "one block per level and 3-layer heads: the reading nearest to the published 1.57 GFLOPs (counted: 1.54)",
             "windows of 5, 10 and 30 patches (not frames): the reading that reproduces 251 targets",
             "target network input: time-pooled motion patches; flattened motion for the global level",

@@ -78,8 +78,7 @@ class SJEPA(Method[SJEPAOptions]):
         wanted = torch.softmax((take(target, mask.masked) - self.center) / options.target_temperature, dim=-1)
         given = torch.log_softmax(prediction.float() / options.prediction_temperature, dim=-1)
         loss = -(wanted * given).sum(-1).mean()
-        entropy = -(wanted * torch.log(wanted + 1e-12)).sum(-1).mean()
-        return loss, {"cross_entropy": loss.detach(), "target_entropy": entropy}
+        return loss, {"cross_entropy": loss.detach()}
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ COLLAPSED_STD = 0.1
 class Skeleton2vecOptions(MethodOptions):
     """Options; 0 is relative to the encoder: ``tube`` a sixth of the time steps, ``layers`` all, depth 3 at ``base``.
 
-    ``decay`` is the teacher's first decay per step in the published schedule (`methods.teachers`); ``targets`` swaps
-    the normalisation of the averaged block outputs (``layer`` is the early version's).
+    ``decay`` is the teacher's first decay per step in the published schedule (`methods.teachers`); without
+    ``instance_norm`` block outputs are layer-normalised, as in the authors' early version.
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)

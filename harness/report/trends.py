@@ -16,7 +16,7 @@ from scipy import stats
 
 from harness.records import RunRecord
 
-COLUMNS = ("budget", "trend", "above", "below", "points [95 %]", "seeds", "shows")
+COLUMNS = ("data", "encoder", "budget", "trend", "above", "below", "points [95 %]", "seeds", "shows")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Trend:
 PUBLISHED = (
     Trend("motion rather than coordinates (MAMP)", "mamp", "skeletonmae"),
     Trend("clip- rather than patch-normalised coordinates (NAT)", "skeletonmae:normalise=clip", "skeletonmae"),
-    Trend("motion-aware rather than random mask (MAMP)", "mamp", "mamp:tau=0.0"),
+    Trend("motion-aware rather than random mask (MAMP)", "mamp", "mamp:tau=0"),
     Trend("teacher's features rather than coordinates (Skeleton2vec)", "skeleton2vec", "skeletonmae"),
     Trend("learned features rather than motion (GFP)", "gfp", "mamp"),
     Trend("target network reads motion rather than joints (GFP)", "gfp", "gfp:target_input=joints"),
@@ -90,14 +90,21 @@ def compare(records: Sequence[RunRecord], trend: Trend) -> Difference | None:
 
 
 def trend_table(records: Sequence[RunRecord], trends: Sequence[Trend] = PUBLISHED) -> pd.DataFrame:
-    """One row per budget and trend that the records can speak to; every cell a string."""
+    """One row per setting and trend that the records can speak to; every cell a string.
+
+    Only runs that were held equal in everything but method and seed are compared.
+    """
+    settings: dict[str, list[RunRecord]] = {}
+    for record in records:
+        if record.training:
+            settings.setdefault(record.spec.held_equal, []).append(record)
     rows = []
-    pretrained = [record for record in records if record.training]
-    for budget in dict.fromkeys(record.spec.train.budget for record in pretrained):
-        equal = [record for record in pretrained if record.spec.train.budget == budget]
+    for equal in settings.values():
+        spec = equal[0].spec
+        where = [f"{spec.data.name} {spec.data.split}", spec.encoder.size, spec.train.budget]
         for trend in trends:
             if found := compare(equal, trend):
-                rows.append([budget, trend.name, trend.above, trend.below, *_cells(found)])
+                rows.append([*where, trend.name, trend.above, trend.below, *_cells(found)])
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

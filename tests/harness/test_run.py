@@ -61,9 +61,9 @@ def copied(good: Finished, tmp_path: Path) -> Path:
     return shutil.copytree(good.out, tmp_path / "out")
 
 
-def rows(out: Path) -> dict[str, list[str]]:
+def rows(out: Path, name: str = "table.md") -> dict[str, list[str]]:
     """The table on disk: cells by the first one."""
-    lines = [line for line in (out / "table.md").read_text().splitlines() if line.startswith("| ")]
+    lines = [line for line in (out / name).read_text().splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {first: others for first, *others in cells}
 
@@ -278,7 +278,7 @@ def test_speed_can_be_measured_alone_and_serves_a_later_run(tmp_path: Path) -> N
     assert (outcome.code, outcome.err) == (0, "")
     measured = times(out)
     assert [Path(name).name for name in measured] == ["speed.json"]
-    assert rows(out)["encoder-only"][COLUMNS.index("speedup [95 %]") - 1] == "1 (baseline)"
+    assert rows(out, "speed.md")["encoder-only"][COLUMNS.index("speedup [95 %]") - 1] == "1 (baseline)"
     assert harness("run", *SMALL, *data, *methods).code == 0
     after = times(out)
     assert {name: after[name] for name in measured} == measured

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.cell import diagnose
 from harness.clock import StepClock
 from harness.data import LoadedData
 from harness.errors import UsageError
@@ -256,6 +257,15 @@ def test_warming_up_leaves_no_trace(data: LoadedData, method: str) -> None:
     assert equal(weights(warm.method), weights(cold.method))
     assert all(parameter.grad is None for parameter in warm.method.parameters())
     assert torch.equal(warm.batches.next(), cold.batches.next())
+
+
+@pytest.mark.parametrize("method", ["sjepa", "skeletonmae-graph", "gfp"])
+def test_asking_for_a_diagnosis_leaves_no_trace(data: LoadedData, method: str) -> None:
+    trainer = small_trainer(data, method)
+    before, state = weights(trainer.method), torch.get_rng_state()
+    diagnose(trainer.method, trainer.batches.next())
+    assert equal(weights(trainer.method), before)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_warm_trainer_trains_as_a_cold_one(data: LoadedData) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.budget import parse_budget
+from harness.experiment import make_entry
 from harness.records import RecordStore, RunRecord
 from harness.registry import Registry
 from harness.report.trends import PUBLISHED, Trend, paired_difference, trend_table
 from harness.spec import parse_methods
+from methods.encoder import SIZES
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import harness
+from tests.methods.made_up import meta_encoder
 
 HIGHER = Trend("gfp above mamp", "gfp", "mamp")
 
@@ -54,7 +56,17 @@ def test_a_trend_shows_when_its_interval_leaves_zero_out(
 
 def test_points_and_interval_as_printed() -> None:
     table = trend_table(records(gfp=(0.55, 0.57, 0.59), mamp=(0.54, 0.55, 0.56)), [HIGHER])
-    assert table.iloc[0].tolist() == ["60s", "gfp above mamp", "gfp", "mamp", "+2.0 ± 2.5", "3", "not resolved"]
+    assert table.iloc[0].tolist() == [
+        "synthetic xsub",
+        "tiny",
+        "60s",
+        "gfp above mamp",
+        "gfp",
+        "mamp",
+        "+2.0 ± 2.5",
+        "3",
+        "not resolved",
+    ]
 
 
 def test_only_seeds_that_both_have_are_compared() -> None:
@@ -69,7 +81,16 @@ def test_budgets_are_never_mixed() -> None:
         ["60s", "+15.0 ± 63.5"],
         ["9clips", "-15.0 ± 63.5"],
     ]
-    assert {parse_budget(budget).unit for budget in table["budget"]} == {"s", "clips"}
+
+
+def test_runs_on_other_data_are_never_mixed_in() -> None:
+    made = records(gfp=(0.5, 0.6), mamp=(0.4, 0.4))
+    elsewhere = made[0].spec.data.model_copy(update={"name": "other.npz"})
+    moved = [
+        record.model_copy(update={"spec": record.spec.model_copy(update={"data": elsewhere})})
+        for record in records(gfp=(0.1, 0.1))
+    ]
+    assert trend_table([*moved, *made], [HIGHER])["points [95 %]"].tolist() == ["+15.0 ± 63.5"]
 
 
 def test_failed_runs_and_trends_without_runs_are_left_out() -> None:
@@ -81,8 +102,7 @@ def test_failed_runs_and_trends_without_runs_are_left_out() -> None:
 def test_every_published_trend_names_rows_that_can_be_run() -> None:
     for label in {label for trend in PUBLISHED for label in (trend.above, trend.below)}:
         (spec,) = parse_methods(label)
-        Registry().method(spec.name).Options.model_validate(spec.options)
-        assert str(spec) == label
+        assert make_entry(Registry().method(spec.name), spec, meta_encoder(SIZES["tiny"])).label == label
 
 
 def test_the_command_prints_the_table_and_leaves_it_beside_the_records(tmp_path: Path) -> None:

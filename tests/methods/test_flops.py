@@ -173,3 +173,28 @@ def test_encoder_macs_agree_with_the_counter(tokens: int) -> None:
 def test_training_gflops_by_hand() -> None:
     # 2 FLOPs a multiply-add, forward and twice that backward, two bodies
     assert training_gflops(1e9) == 12
+
+
+# --- the other methods, per clip at base (dossier 9.2) ---
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "published"),
+    [
+        ("mamp", {}, 58.6),
+        ("mamp", {"decoder_depth": 3}, 37.6),
+        ("skeleton2vec", {}, 65.1),
+        ("sjepa", {}, 87.3),
+        ("amr", {}, 11.75),
+    ],
+)
+def test_training_gflops_per_clip_are_the_published_ones(name: str, options: dict[str, int], published: float) -> None:
+    assert counted(name, "base", options) == pytest.approx(published, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("r", "decoder"),
+    [(1, 10.62), (2, 5.42), (3, 3.69), (5, 2.30), (6, 1.96), (10, 1.26), (15, 0.92), (30, 0.57)],
+)
+def test_amr_costs_by_r(r: int, decoder: float) -> None:
+    assert counted("amr", "base", {"r": r}) == pytest.approx(3 * (1.961 + decoder), rel=0.005)

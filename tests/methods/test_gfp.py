@@ -326,7 +326,7 @@ def test_the_regulariser_alone_brings_the_deviation_to_1() -> None:
     assert stds(after) == pytest.approx([1, 1], abs=0.12)
 
 
-def test_the_published_weights_settle_unpredictable_targets_at_a_deviation_of_one_half() -> None:
+def test_the_default_weights_settle_unpredictable_targets_at_a_deviation_of_one_half() -> None:
     # With P at the mean of Z, lambda * s^2 + var_weight * (1 - s) is least at s = var_weight / (2 * lambda).
     _, after = trained(lambda_pred=5, var_weight=5, cov_weight=1)
     assert stds(after) == pytest.approx([0.5, 0.5], abs=0.08)

@@ -38,8 +38,8 @@ def test_cross_entropy_by_hand() -> None:
 
 
 def test_loss_is_at_least_the_entropy_of_the_targets() -> None:
-    loss, parts = loss_of(method(), motion(8))
-    assert loss.item() >= parts["target_entropy"].item()
+    built, x = method(), motion(8)
+    assert loss_of(built, x)[0].item() >= built.diagnose(x).values["entropy/target"]
 
 
 def test_an_uninformative_prediction_costs_the_log_of_the_width() -> None:

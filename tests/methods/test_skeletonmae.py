@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from methods.base import OptionError
 from methods.encoder import SIZES
 from methods.masks import random_mask
 from methods.skeletonmae import SkeletonMAE, SkeletonMAEOptions
@@ -169,3 +170,8 @@ def test_clip_normalised_targets_are_patches_of_the_standardised_clip() -> None:
 def test_every_mask_leaves_the_same_number_of_tokens_visible(mask: str) -> None:
     built = SkeletonMAE(encoder(), SkeletonMAEOptions.model_validate({"mask": mask, "mask_ratio": 0.7}))
     assert built.mask(motion(3)).visible.shape == (3, 9)
+
+
+def test_a_mask_ratio_that_leaves_nothing_visible_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"mask_ratio=0.99 leaves none of 30 tokens visible; allowed is to 0.967"):
+        SkeletonMAE(encoder(), SkeletonMAEOptions(mask_ratio=0.99))
