@@ -69,7 +69,8 @@ def generate(
 
     Returns:
         Clips in metres, camera space (`datasets.synthetic_camera`). Body 2 is all zeros in single-person
-        actions. Columns beside label and subject, which is body 1: ``view`` (1 to 3), ``repetition``
+        actions. Columns beside label and subject, which is body 1 (body 2 is any other subject, maybe of
+        the other side of a split): ``view`` (1 to 3), ``repetition``
         (from 1), ``performance`` (shared by its three views), ``left_handed`` (0 or 1), ``tempo`` and
         ``amplitude`` (factors), ``height`` (metres), ``facing`` (radians at the start, against this
         clip's camera: 0 faces it, positive is turned to the body's left).

@@ -5,6 +5,7 @@ Whatever happens in a cell ends in a record with a status; other cells are unhar
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 import traceback
@@ -67,6 +68,8 @@ class Attempt:
 
     Attributes:
         cost: what a step consumes; controls have none.
+        accuracy: at the evaluation with the best accuracy on held-out subjects.
+        selected: the encoder of that evaluation.
         untrained: accuracy of an open-division method's own encoder before training.
         advance: shows progress.
     """
@@ -82,6 +85,7 @@ class Attempt:
     curve: list[Point] = field(default_factory=list)
     accuracy: Accuracy | None = None
     untrained: Accuracy | None = None
+    selected: Encoder | None = None
     warnings: tuple[str, ...] = ()
 
     def work(self) -> None:
@@ -131,7 +135,7 @@ class Attempt:
                 self.evaluate_point(method, sample)
         check_encoder(method, self.encoder, build_encoder(spec, data.clips.layout, "meta"))
         with self.ledger.phase("save"):
-            self.place.store.write_encoder(spec.address, method.evaluated_encoder())
+            self.place.store.write_encoder(spec.address, required(self.selected))
 
     def train_to(self, goal: int, trainer: Trainer, clock: StepClock, cost: StepCost) -> None:
         """Train until ``goal`` steps in a few blocks; book the time and the losses after each."""
@@ -149,15 +153,17 @@ class Attempt:
                 self.advance(trainer.done, trainer.steps)
 
     def evaluate_point(self, method: Method, sample: torch.Tensor) -> None:
-        """Probe the evaluated encoder and ask the method for its health."""
-        training = required(self.training)
-        self.accuracy = probe_encoder(method.evaluated_encoder(), self.place.data, self.cell.spec.probe)
+        """Probe the evaluated encoder, keep it if it is the best so far, and ask the method for its health."""
+        training, encoder = required(self.training), method.evaluated_encoder()
+        accuracy = probe_encoder(encoder, self.place.data, self.cell.spec.probe)
+        if self.accuracy is None or not better(self.accuracy, accuracy):
+            self.accuracy, self.selected = accuracy, copy.deepcopy(encoder)
         diagnosis = diagnose(method, sample)
         self.warnings = diagnosis.warnings
         self.curve.append(
             Point(
                 step=training.steps, clips_seen=training.clips_seen, seconds=training.seconds,
-                accuracy=self.accuracy, diagnosis=diagnosis.values,
+                accuracy=accuracy, diagnosis=diagnosis.values,
             )
         )  # fmt: skip
 
@@ -200,6 +206,11 @@ def failure(problem: Exception) -> tuple[Status, str, str]:
     if isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(problem):
         return "oom", f"{one_line(problem)}; lower --batch-size", trace
     return "failed", one_line(problem), trace
+
+
+def better(one: Accuracy, other: Accuracy) -> bool:
+    """The first is strictly better on held-out subjects; without those the later one counts."""
+    return one.held_out is not None and other.held_out is not None and one.held_out > other.held_out
 
 
 def evaluation_steps(total: int, points: int) -> list[int]:

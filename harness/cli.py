@@ -319,7 +319,7 @@ def command_line() -> str:
 
 
 def check_packages() -> None:
-    """Say so in one line when a foreign `datasets` (or `methods`) package shadows the suite's own."""
+    """Say so in one line when a foreign `datasets` package shadows the suite's own."""
     import datasets
 
     if getattr(datasets, "SUITE", "") != "masked-skeleton-benchmark":

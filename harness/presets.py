@@ -11,7 +11,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "encoder": {"size": "tiny"},
         "data": {"name": "synthetic"},
         "train": {"budget": "60s", "batch_size": 64, "lr": 1e-3, "final_lr": 0.01},
-        "probe": {"points": 2},
+        "probe": {"points": 3},
         "device": "cpu",
     },
     # MAMP's schedule as GFP and AMR use it (dossier 1.6, 2.5): for a GPU and NTU-sized data. The batch counts body

@@ -3,7 +3,8 @@
 Protocol (dossier 1.7 and 7.2, adapted to cached features): the encoder reads all tokens of the test-cropped clip;
 a clip's feature is the mean of the final tokens over time, joints and present bodies; features are standardised
 (MAMP's batch norm without affine); a multinomial logistic regression is fitted on the training side with the
-regularisation that is best on subjects it was not fitted on. Nothing is selected on the test side.
+regularisation that is best on subjects it was not fitted on. Nothing is selected on the test side: among the
+evaluations of a run the one with the best accuracy on held-out subjects counts.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class Accuracy(BaseModel):
 
     Probes for the test side are fitted on training and validation clips together, with the `regularisation` that
     `choose_regularisation` found.
+
+    Attributes:
+        held_out: accuracy of the linear probe on subjects it was not fitted on, within the training side: what
+            selects, among regularisations and among the evaluations of a run. None where no subject can be held out.
     """
 
     linear_validation: float | None
@@ -50,6 +55,7 @@ class Accuracy(BaseModel):
     knn_validation: float | None
     knn_test: float
     regularisation: float
+    held_out: float | None = None
     test_clips: int
 
 
@@ -94,34 +100,39 @@ def evaluate(features: Features, labels: Labels, subjects: Labels, split: Split,
     both = np.sort(np.concatenate([train, validation]))
     neighbours = KNeighborsClassifier(min(probe.neighbours, len(train)), metric="cosine")
     with threadpool_limits(1):  # small fits: threads cost more than they bring, most of all on a busy machine
-        strength = choose_regularisation(features, labels, subjects, split, probe)
+        strength, held_out = choose_regularisation(features, labels, subjects, split, probe)
         linear = _linear_probe(strength)
-        held_out = len(validation) > 0
+        validated = len(validation) > 0
         return Accuracy(
-            linear_validation=_score(linear, features, labels, train, validation) if held_out else None,
+            linear_validation=_score(linear, features, labels, train, validation) if validated else None,
             linear_test=_score(linear, features, labels, both, test),
-            knn_validation=_score(neighbours, features, labels, train, validation) if held_out else None,
+            knn_validation=_score(neighbours, features, labels, train, validation) if validated else None,
             knn_test=_score(neighbours, features, labels, both, test),
             regularisation=strength,
+            held_out=held_out,
             test_clips=len(test),
         )
 
 
 def choose_regularisation(
     features: Features, labels: Labels, subjects: Labels, split: Split, probe: ProbeSpec
-) -> float:
-    """The inverse regularisation strength C with the best accuracy on subjects that it was not fitted on.
+) -> tuple[float, float | None]:
+    """The inverse regularisation strength C with the best accuracy on subjects not fitted on, and that accuracy.
 
     With at least `ENOUGH_SUBJECTS` validation subjects that is the validation part. With fewer, one unusual person
     would decide (a left-hander among right-handers), so the mean over subject-disjoint folds of the whole training
-    side decides. With a single known subject there is nothing to choose on: C = 1.
+    side decides. With a single known subject there is nothing to choose on: C = 1, and no accuracy.
     """
     folds = selection_folds(labels, subjects, split)
 
     def score(strength: float) -> float:
         return statistics.mean(_score(_linear_probe(strength), features, labels, *fold) for fold in folds)
 
-    return max(probe.regularisation, key=score) if folds else 1.0
+    if not folds:
+        return 1.0, None
+    scores = {strength: score(strength) for strength in probe.regularisation}
+    best = max(scores, key=lambda strength: scores[strength])
+    return best, scores[best]
 
 
 def selection_folds(labels: Labels, subjects: Labels, split: Split) -> list[tuple[Labels, Labels]]:

@@ -6,7 +6,6 @@ CVPR 2026, arXiv 2606.11450; no public code. Dossier section 3. Notation: predic
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal, Self
 
 import torch
@@ -17,13 +16,14 @@ from methods.base import About, Method, MethodOptions, OptionError, SlashList
 from methods.decoders import QueryDecoder, scaled_depth
 from methods.encoder import SkeletonEncoder
 from methods.masks import random_mask
-from methods.tokens import CHANNELS, TokenGrid, frame_motion, patchify, standardise
+from methods.tokens import CHANNELS, TokenGrid, divisors, frame_motion, nearest_divisor, patchify, standardise
 
 PUBLISHED_QUERIES = 5  # in time: 30 time steps, r = 6
+PUBLISHED_WINDOWS = (4, 8, 12)
 
 
 class AMROptions(MethodOptions):
-    """Options; 0 is relative to the encoder: ``r`` 6 and ``decoder_depth`` 5 at ``base``.
+    """Options; 0 or none is relative to the encoder: at ``base`` ``r`` 6, ``decoder_depth`` 5, ``windows`` 4/8/12.
 
     ``r`` consecutive tokens of a joint are one query; ``windows`` are the window counts of the motion energy;
     ``down_sampled`` makes as many targets by leaving frames out.
@@ -35,7 +35,7 @@ class AMROptions(MethodOptions):
     self_attention: bool = False
     target: Literal["coordinates", "motion"] = "coordinates"
     weighting: bool = True
-    windows: Annotated[tuple[int, ...], SlashList] = (4, 8, 12)
+    windows: Annotated[tuple[int, ...], SlashList] = ()
     k: float = Field(default=0.01, ge=0)
     down_sampled: bool = False
 
@@ -45,24 +45,16 @@ class AMROptions(MethodOptions):
         r = self.r or nearest_divisor(grid.times, grid.times / PUBLISHED_QUERIES)
         if grid.times % r:
             raise OptionError(f"r={r} must divide the {grid.times} time steps: {_listed(divisors(grid.times))}")
-        if wrong := [count for count in self.windows if count < 1 or grid.frames % count]:
+        windows = self.windows or tuple(
+            dict.fromkeys(nearest_divisor(grid.frames, count) for count in PUBLISHED_WINDOWS)
+        )
+        if wrong := [count for count in windows if count < 1 or grid.frames % count]:
             raise OptionError(
-                f"windows={'/'.join(map(str, self.windows))}: {wrong[0]} does not divide the {grid.frames} frames: "
+                f"windows={'/'.join(map(str, windows))}: {wrong[0]} does not divide the {grid.frames} frames: "
                 f"{_listed(divisors(grid.frames))}"
             )
-        if self.weighting and not self.windows:
-            raise OptionError("windows: at least one window count is needed, e.g. windows=4/8/12")
-        return self.model_copy(update={"r": r, "decoder_depth": self.decoder_depth or scaled_depth(5, encoder)})
-
-
-def divisors(number: int) -> list[int]:
-    """All divisors, ascending."""
-    return [count for count in range(1, number + 1) if number % count == 0]
-
-
-def nearest_divisor(number: int, wanted: float) -> int:
-    """The divisor of ``number`` nearest to ``wanted`` by ratio."""
-    return min(divisors(number), key=lambda divisor: abs(math.log(divisor / wanted)))
+        depth = self.decoder_depth or scaled_depth(5, encoder)
+        return self.model_copy(update={"r": r, "windows": windows, "decoder_depth": depth})
 
 
 def _listed(numbers: list[int]) -> str:

@@ -16,7 +16,7 @@ from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, S
 from methods.decoders import TokenFiller
 from methods.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
 from methods.masks import Mask, motion_aware_mask
-from methods.tokens import TokenGrid, patchify
+from methods.tokens import TokenGrid, divisors, nearest_divisor, patchify
 
 COLLAPSED_STD = 0.1
 
@@ -25,15 +25,15 @@ class GFPOptions(MethodOptions):
     """Options; `GFP.about` tells how they relate to the published ones.
 
     A width of 0 is relative to the encoder (512, 2048 at ``base``). ``windows`` counts the time windows of each local
-    level, coarser ones dividing finer ones (``6/3/1``: 150 + 75 + 25 targets at 30 x 25 tokens); the global level is
-    always there. ``target_input`` is the ablation of what the target network reads: motion, coordinates, or the
-    coordinates of masked tokens (others zero).
+    level, coarser ones dividing finer ones; none given are ``6/3/1`` (150 + 75 + 25 targets at 30 x 25 tokens) or as
+    near as divides. The global level is always there. ``target_input`` is the ablation of what the target network
+    reads: motion, coordinates, or the coordinates of masked tokens (others zero).
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
     tau: float = 0.8
     target_input: Literal["motion", "joints", "masked-joints"] = "motion"
-    windows: Annotated[tuple[int, ...], SlashList] = (6, 3, 1)
+    windows: Annotated[tuple[int, ...], SlashList] = ()
     lambda_pred: float = Field(default=5.0, ge=0)
     var_weight: float = Field(default=5.0, ge=0)
     cov_weight: float = Field(default=1.0, ge=0)
@@ -42,18 +42,25 @@ class GFPOptions(MethodOptions):
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the feature widths and check that the windows tile the time axis."""
-        _check_windows(self.windows, encoder.grid.times)
+        windows = self.windows or default_windows(encoder.grid.times)
+        _check_windows(windows, encoder.grid.times)
         return self.model_copy(
             update={
+                "windows": windows,
                 "local_width": self.local_width or 2 * encoder.width,
                 "global_width": self.global_width or 8 * encoder.width,
             }
         )
 
 
+def default_windows(times: int) -> tuple[int, ...]:
+    """6, 3 and 1 windows, or as near to it as divides ``times`` time steps."""
+    finest = nearest_divisor(times, 6)
+    return tuple(dict.fromkeys((finest, nearest_divisor(finest, finest / 2), 1)))
+
+
 def _check_windows(windows: tuple[int, ...], times: int) -> None:
-    allowed = [count for count in range(1, times + 1) if times % count == 0]
-    finer = times
+    allowed, finer = divisors(times), times
     for level, count in enumerate(windows):
         if count < 1 or finer % count or (level and count == finer):
             raise OptionError(
@@ -61,8 +68,6 @@ def _check_windows(windows: tuple[int, ...], times: int) -> None:
                 f"it, the first must divide the {times} time steps: {', '.join(map(str, allowed))}"
             )
         finer = count
-    if not windows:
-        raise OptionError("windows: at least one local level is needed, e.g. windows=6/3/1")
 
 
 def mlp(inputs: int, width: int, *, batch_norm: bool) -> nn.Sequential:

@@ -16,7 +16,7 @@ from methods.decoders import TokenDecoder, scaled_depth
 from methods.encoder import SkeletonEncoder
 from methods.masks import tube_mask, visible_joints
 from methods.teachers import Teacher, published_follows
-from methods.tokens import take
+from methods.tokens import divisors, nearest_divisor, take
 
 PUBLISHED_STEPS = 251_200  # NTU-60 x-sub: 800 epochs of 314 steps
 COLLAPSED_STD = 0.1
@@ -40,10 +40,10 @@ class Skeleton2vecOptions(MethodOptions):
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in tube length, layers and depth; check them against the grid and the encoder."""
         grid, depth = encoder.grid, encoder.size.depth
-        tube = self.tube or max(1, grid.times // 6)
+        tube = self.tube or nearest_divisor(grid.times, grid.times / 6)
         if grid.times % tube:
-            allowed = [length for length in range(1, grid.times + 1) if grid.times % length == 0]
-            raise OptionError(f"tube={tube} must divide the {grid.times} time steps: {', '.join(map(str, allowed))}")
+            allowed = ", ".join(map(str, divisors(grid.times)))
+            raise OptionError(f"tube={tube} must divide the {grid.times} time steps: {allowed}")
         if self.layers > depth:
             raise OptionError(f"layers={self.layers}: the encoder has {depth}; allowed are 0 (all) to {depth}")
         if not visible_joints(grid.joints, self.mask_ratio):

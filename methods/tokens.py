@@ -7,6 +7,7 @@ frames of one joint, flattened frame-major (frame, then xyz); tokens are ordered
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,16 @@ class TokenGrid:
     def patch_width(self) -> int:
         """Numbers in one patch."""
         return self.patch * CHANNELS
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors, ascending."""
+    return [count for count in range(1, number + 1) if number % count == 0]
+
+
+def nearest_divisor(number: int, wanted: float) -> int:
+    """The divisor of ``number`` nearest to ``wanted`` by ratio; carries published fractions to another grid."""
+    return min(divisors(number), key=lambda divisor: abs(math.log(divisor / wanted)))
 
 
 def patchify(x: Tensor, patch: int) -> Tensor:

@@ -51,6 +51,7 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
         *_open_division(records, speed),
         *_accuracy_notes(records),
         *_no_clear_gain(records),
+        *_elsewhere(records, speed),
         "peak MB: memory of one training step with weights and optimiser state; GFLOP/clip: forward and backward, "
         "two bodies",
         *_warnings(records),
@@ -175,7 +176,8 @@ def _accuracy_notes(records: Sequence[RunRecord]) -> list[str]:
     if not records:
         return []
     return [
-        "linear, kNN-1: % of test clips on frozen features, regularisation chosen on held-out subjects; best point: "
+        "linear, kNN-1: % of test clips on frozen features; evaluation and regularisation chosen on held-out training-"
+        "side subjects; best point: "
         "best test figure over evaluations (the papers' habit, never used to select); ±: standard deviation over seeds"
     ]
 
@@ -192,6 +194,14 @@ def _no_clear_gain(records: Sequence[RunRecord]) -> list[str]:
     weak = [f"{label} ({100 * gain:+.1f})" for label, gain in gains.items() if gain < CLEAR_GAIN]
     points = f"{100 * CLEAR_GAIN:.0f} points"
     return [f"under this budget not {points} above the untrained encoder: {', '.join(weak)}"] if weak else []
+
+
+def _elsewhere(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
+    """Runs of another machine or other versions than the speed measurement's, which the last line describes."""
+    labels = [
+        f"{r.label}, seed {r.spec.seed}" for r in records if r.environment.fingerprint != speed.environment.fingerprint
+    ]
+    return [f"trained on another machine or with other versions: {'; '.join(labels)}"] if labels else []
 
 
 def _warnings(records: Sequence[RunRecord]) -> list[str]:

@@ -17,6 +17,7 @@ from datasets.batches import BodySequences, test_crops
 from datasets.clips import ClipSet
 from datasets.layouts import layout_from_parents
 from datasets.splits import Split, make_split
+from harness.cell import better
 from harness.probes import Accuracy, clip_features, evaluate, evaluate_raw, raw_features, selection_folds
 from harness.spec import ProbeSpec
 from harness.training import encoder_size
@@ -319,3 +320,23 @@ def test_the_floor_learns_from_the_training_side_only() -> None:
     assert (one.regularisation, one.linear_validation, one.knn_validation) == (
         two.regularisation, two.linear_validation, two.knn_validation,
     )  # fmt: skip
+
+
+# --- which evaluation of a run counts ---
+
+
+def scored(held_out: float | None) -> Accuracy:
+    return Accuracy(
+        linear_validation=None, linear_test=0.5, knn_validation=None, knn_test=0.5, regularisation=1.0,
+        held_out=held_out, test_clips=9,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [(0.6, 0.5, True), (0.5, 0.6, False), (0.5, 0.5, False), (None, 0.5, False), (0.5, None, False)],
+)
+def test_an_evaluation_is_better_by_held_out_subjects_alone(
+    one: float | None, other: float | None, expected: bool
+) -> None:
+    assert better(scored(one), scored(other)) == expected

@@ -285,6 +285,15 @@ def test_speed_can_be_measured_alone_and_serves_a_later_run(tmp_path: Path) -> N
     assert len(after) == len(measured) + 3
 
 
+def test_the_evaluation_that_is_best_on_held_out_subjects_counts(good: Finished) -> None:
+    trained = [record for record in good.records().values() if record.curve]
+    assert trained
+    for record in trained:
+        assert all(point.accuracy.held_out is not None for point in record.curve)
+        best = max(reversed(record.curve), key=lambda point: point.accuracy.held_out or 0.0)
+        assert record.accuracy == best.accuracy
+
+
 # --- when methods fail ---
 
 

@@ -309,6 +309,15 @@ def test_methods_without_a_clear_gain_are_named() -> None:
     assert line == "under this budget not 5 points above the untrained encoder: skeletonmae (+4.0)"
 
 
+def test_runs_from_elsewhere_are_named() -> None:
+    other = RECORDS[2].environment.model_copy(update={"processor": "Abacus 4000"})
+    made = [*RECORDS[:2], RECORDS[2].model_copy(update={"environment": other})]
+    assert note("trained on another machine", made) == (
+        "trained on another machine or with other versions: gfp, seed 0"
+    )
+    assert not [line for line in notes(RECORDS, SPEED) if line.startswith("trained on another")]
+
+
 def test_an_open_row_is_compared_with_its_own_encoder_before_training() -> None:
     untrained = OPEN_RECORD.model_copy(update={"untrained": run_record("x", 0.69).accuracy})
     made = [*RECORDS, untrained]

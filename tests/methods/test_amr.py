@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.amr import AMR, AMROptions, energy_weight, nearest_divisor, window_energy
+from methods.amr import AMR, AMROptions, energy_weight, window_energy
 from methods.base import OptionError
-from methods.encoder import SIZES
+from methods.encoder import SIZES, EncoderSize
 from methods.tokens import frame_motion, standardise, unpatchify
 from tests.methods.made_up import encoder, meta_encoder, motion
 
@@ -155,10 +155,10 @@ def test_r_is_a_fifth_of_the_time_steps_as_near_as_it_divides(size: str, r: int)
     assert AMROptions().resolved(meta_encoder(SIZES[size])).r == r
 
 
-def test_nearest_divisor_by_ratio() -> None:
-    assert [nearest_divisor(30, 6.0), nearest_divisor(18, 3.6), nearest_divisor(7, 1.4), nearest_divisor(6, 1.2)] == [
-        6, 3, 1, 1,
-    ]  # fmt: skip
+@pytest.mark.parametrize(("frames", "windows"), [(120, (4, 8, 12)), (72, (4, 8, 12)), (80, (4, 8, 10)), (20, (4, 10))])
+def test_default_windows_are_as_near_to_the_published_ones_as_divides(frames: int, windows: tuple[int, ...]) -> None:
+    size = EncoderSize(depth=2, width=16, heads=2, frames=frames, patch=4)
+    assert AMROptions().resolved(meta_encoder(size)).windows == windows
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,6 @@ def test_nearest_divisor_by_ratio() -> None:
     [
         ({"r": 4}, "r=4 must divide the 6 time steps: 1, 2, 3, 6"),
         ({"windows": (4, 5)}, "windows=4/5: 5 does not divide the 24 frames: 1, 2, 3, 4, 6, 8, 12, 24"),
-        ({"windows": ()}, "at least one window count"),
     ],
 )
 def test_impossible_options_name_the_allowed_values(options: dict[str, Any], message: str) -> None:

@@ -20,6 +20,7 @@ from methods.gfp import (
     GFPOptions,
     TargetNetwork,
     covariance_loss,
+    default_windows,
     mean_correlation,
     patch_motion,
     pool_time,
@@ -365,7 +366,15 @@ def test_mean_correlation_counts_a_constant_column_as_uncorrelated() -> None:
 
 
 def test_default_windows_are_the_published_ones() -> None:
-    assert GFPOptions().windows == (6, 3, 1)
+    for size in SIZES.values():
+        assert GFPOptions().resolved(meta_encoder(size)).windows == (6, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("times", "windows"), [(6, (6, 3, 1)), (8, (8, 4, 1)), (20, (5, 1)), (25, (5, 1)), (7, (7, 1)), (1, (1,))]
+)
+def test_on_other_grids_the_default_windows_are_as_near_as_divides(times: int, windows: tuple[int, ...]) -> None:
+    assert default_windows(times) == windows
 
 
 def test_windows_are_read_from_a_string() -> None:
@@ -399,11 +408,6 @@ def test_windows_in_a_wrong_order_are_refused(windows: tuple[int, ...]) -> None:
     assert not all(0 < coarser < finer and finer % coarser == 0 for finer, coarser in pairwise(windows))
     with pytest.raises(OptionError, match="each count must be smaller than the one before it and divide it"):
         method(windows=windows)
-
-
-def test_no_windows_are_refused() -> None:
-    with pytest.raises(OptionError, match=r"at least one local level is needed, e\.g\. windows=6/3/1"):
-        method(windows=())
 
 
 @pytest.mark.parametrize("options", [{"lambda": 5}, {"windows": "6/x"}, {"tau": "warm"}, {"var_weight": -1}])

@@ -7,7 +7,16 @@ import math
 import pytest
 import torch
 
-from methods.tokens import TokenGrid, frame_motion, patchify, standardise, standardise_clip, take, unpatchify
+from methods.tokens import (
+    TokenGrid,
+    frame_motion,
+    nearest_divisor,
+    patchify,
+    standardise,
+    standardise_clip,
+    take,
+    unpatchify,
+)
 
 BATCH, TIMES, PATCH, JOINTS = 2, 3, 4, 5
 
@@ -105,3 +114,10 @@ def test_standardising_the_clip_keeps_what_a_patch_moves_beside_the_others() -> 
     x[0, :, 0, 0] = torch.tensor([0.0, 0.0, 2.0, 2.0])  # mean 1, variance 4 / 3
     found = standardise_clip(x, epsilon=0.0).nan_to_num()
     assert found[0, :, 0, 0].tolist() == pytest.approx([-(0.75**0.5)] * 2 + [0.75**0.5] * 2)
+
+
+@pytest.mark.parametrize(
+    ("number", "wanted", "nearest"), [(30, 6.0, 6), (18, 3.6, 3), (7, 1.4, 1), (6, 1.2, 1), (20, 3.4, 4)]
+)
+def test_nearest_divisor_by_ratio(number: int, wanted: float, nearest: int) -> None:
+    assert nearest_divisor(number, wanted) == nearest
