@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from harness.cell import probe_encoder
 from harness.data import LoadedData, load_data
 from harness.errors import UsageError
 from harness.probes import Accuracy
-from harness.records import RANDOM_INIT, write_atomically
+from harness.records import RANDOM_INIT, write_weights
 from harness.registry import Registry
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec
 from harness.training import build_encoder, encoder_size
@@ -53,11 +52,6 @@ def import_encoder(path: Path, size: EncoderSize, joints: int) -> Imported:
     check_state(state, encoder, path)
     encoder.load_state_dict(state, assign=True)
     return Imported(encoder, ignored)
-
-
-def write_encoder(encoder: SkeletonEncoder, out: Path) -> None:
-    """Weights in the encoder's own naming, written whole or not at all."""
-    write_atomically(out, safetensors.torch.save({name: w.contiguous() for name, w in encoder.state_dict().items()}))
 
 
 # --- reading ---
@@ -213,5 +207,5 @@ def import_and_probe(
         raise UsageError(f"--out {out}: expected another file than the one that is read")
     imported = import_encoder(path, encoder_size(size), joints)
     loaded = load_for(imported.encoder, data, device) if data else None
-    write_encoder(imported.encoder, out)
+    write_weights(out, imported.encoder)
     return imported, probe_beside_random(imported.encoder, size, loaded) if loaded else {}

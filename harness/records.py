@@ -230,8 +230,7 @@ class RecordStore:
 
     def write_encoder(self, address: str, encoder: nn.Module) -> None:
         """Write encoder weights as safetensors, atomically."""
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-        write_atomically(self.folder(address) / "encoder.safetensors", save(weights))
+        write_weights(self.folder(address) / "encoder.safetensors", encoder)
 
     @staticmethod
     def _read(path: Path, model: type[Record]) -> Record | None:
@@ -242,6 +241,12 @@ class RecordStore:
         except (ValidationError, OSError) as error:
             first = str(error).splitlines()[0]
             raise UsageError(f"record {path} cannot be read ({first}); remove it to run again") from None
+
+
+def write_weights(path: Path, module: nn.Module) -> None:
+    """Write a module's weights as safetensors, atomically."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    write_atomically(path, save(weights))
 
 
 def write_atomically(path: Path, content: bytes) -> None:

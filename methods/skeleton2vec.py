@@ -98,9 +98,13 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
 
     def targets(self, x: Tensor) -> Tensor:
         """Averaged, normalised outputs of the teacher's last blocks for the unmasked input, ``[B, L, D]``."""
-        outputs = [tokens.float() for tokens in self.teacher(x)[-self.options.layers :]]
-        normal = [instance_norm(tokens) if self.options.instance_norm else _layer_norm(tokens) for tokens in outputs]
+        norm = instance_norm if self.options.instance_norm else _layer_norm
+        normal = [norm(tokens) for tokens in self.last_outputs(x)]
         return _layer_norm(torch.stack(normal).mean(0))
+
+    def last_outputs(self, x: Tensor) -> list[Tensor]:
+        """The teacher's last ``layers`` block outputs, ``[B, L, D]`` each."""
+        return [tokens.float() for tokens in self.teacher(x)[-self.options.layers :]]
 
     def after_step(self, progress: float) -> None:
         """The teacher follows."""
@@ -112,7 +116,7 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
 
     def diagnose(self, x: Tensor) -> Diagnosis:
         """Std of the averaged features over the batch's tokens; near 0 the teacher says the same of everything."""
-        outputs = torch.stack([tokens.float() for tokens in self.teacher(x)[-self.options.layers :]]).mean(0)
+        outputs = torch.stack(self.last_outputs(x)).mean(0)
         spread = outputs.flatten(0, 1).std(dim=0).mean().item()
         warning = f"teacher features collapsed (channel std {spread:.3f}, below {COLLAPSED_STD})"
         return Diagnosis({"std/teacher": spread}, (warning,) if spread < COLLAPSED_STD else ())
