@@ -17,6 +17,7 @@ from datasets.batches import BodySequences
 from datasets.clips import ClipSet
 from datasets.layouts import NTU25
 from harness.clock import StepClock
+from harness.errors import first_few
 from harness.specimen import (
     CPU,
     ROUNDING,
@@ -27,7 +28,6 @@ from harness.specimen import (
     close,
     loss_of,
     must,
-    names,
     relabelled,
     weights,
 )
@@ -69,7 +69,7 @@ def mask_ratio_is_honoured(specimen: Specimen) -> None:
     must(
         all(limit / 2 <= count <= limit for count in seen),
         f"mask_ratio={ratio:g}: expected {math.ceil(limit / 2)} to {limit} of {method.encoder.grid.tokens} tokens "
-        f"in the encoder, found {names([str(count) for count in seen])}; pass it mask.visible",
+        f"in the encoder, found {first_few([str(count) for count in seen])}; pass it mask.visible",
     )
 
 
@@ -127,7 +127,9 @@ def encoder_is_as_the_seed_made_it(specimen: Specimen) -> None:
     method = specimen.method(given, specimen.typed_options())
     before, after = weights(untouched), weights(given)
     changed = [name for name, value in before.items() if not torch.equal(after[name], value)]
-    must(not changed, f"expected the encoder as it was given, found {names(changed)} changed by building the method")
+    must(
+        not changed, f"expected the encoder as it was given, found {first_few(changed)} changed by building the method"
+    )
     must(
         specimen.open_division or method.encoder is given,
         "expected self.encoder to be the encoder that was given, found another; about.division='open' allows that",
@@ -160,7 +162,7 @@ def every_parameter_learns(specimen: Specimen) -> None:
     idle = [name for name, parameter in trained if is_idle(parameter)]
     must(
         not idle,
-        f"expected a finite gradient for every trained parameter, found none for {names(idle)}; remove them or set "
+        f"expected a finite gradient for every trained parameter, found none for {first_few(idle)}; remove them or set "
         "requires_grad_(False)",
     )
 
@@ -196,6 +198,6 @@ def training_changes_the_evaluated_encoder(specimen: Specimen) -> None:
     still = [name for name, value in before.items() if value.ndim > 1 and torch.equal(after[name], value)]
     must(
         not still,
-        f"expected training to change the evaluated encoder, found {names(still)} as before; does the loss reach it, "
-        "or after_step(progress) update it?",
+        f"expected training to change the evaluated encoder, found {first_few(still)} as before; does the loss reach "
+        "it, or after_step(progress) update it?",
     )

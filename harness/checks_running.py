@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.layouts import NTU25
+from harness.errors import first_few
 from harness.flops import step_flops
 from harness.registry import one_line
-from harness.specimen import ALONE, ROUNDING, SKELETONS, TOGETHER, Specimen, batch, blank, close, loss_of, must, names
+from harness.specimen import ALONE, ROUNDING, SKELETONS, TOGETHER, Specimen, batch, blank, close, loss_of, must
 from harness.training import build_encoder
 from methods.base import About, Method, MethodOptions
 
@@ -115,7 +116,7 @@ def seeded(loss: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]) -> tuple[
 def must_have_finite_gradients(method: Method) -> None:
     """No gradient that exists is infinite or no number."""
     bad = [name for name, p in method.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-    must(not bad, f"expected finite gradients, found others at {names(bad)}")
+    must(not bad, f"expected finite gradients, found others at {first_few(bad)}")
 
 
 # --- bodies ---
@@ -179,7 +180,7 @@ def metadata_is_complete(specimen: Specimen) -> None:
         f"about.paper: expected a citation with 'arXiv 2308.07092', or 'none: why', found {about.paper!r}",
     )
     short = [text for text in (*about.deviations, *about.choices) if len(text) <= 10]
-    must(not short, f"about: expected deviations and choices as sentences, found {names([repr(t) for t in short])}")
+    must(not short, f"about: expected deviations and choices as sentences, found {first_few([repr(t) for t in short])}")
 
 
 def diagnosis_holds_finite_numbers(specimen: Specimen) -> None:
@@ -187,7 +188,7 @@ def diagnosis_holds_finite_numbers(specimen: Specimen) -> None:
     with torch.no_grad():
         values = specimen.build().diagnose(batch()).values
     bad = [f"{name}={value!r}" for name, value in values.items() if not is_number(value)]
-    must(not bad, f"diagnose: expected finite numbers, found {names(bad)}; use .item()")
+    must(not bad, f"diagnose: expected finite numbers, found {first_few(bad)}; use .item()")
 
 
 def is_number(value: object) -> bool:

@@ -14,3 +14,9 @@ def nearest(name: str, existing: Iterable[str]) -> str:
     """``", did you mean 'x'?"`` for the nearest existing name, or nothing."""
     close = difflib.get_close_matches(name, list(existing), n=1)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def first_few(names: Iterable[str], most: int = 3) -> str:
+    """``a, b, c and 2 more``."""
+    found = list(names)
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")

@@ -11,7 +11,6 @@ import argparse
 import pickle
 import re
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from harness.cell import probe_encoder
 from harness.data import LoadedData, load_data
-from harness.errors import UsageError
+from harness.errors import UsageError, first_few
 from harness.probes import Accuracy
 from harness.records import RANDOM_INIT, write_weights
 from harness.registry import Registry
@@ -111,7 +110,7 @@ def encoder_part(state: State, path: Path) -> State:
     prefixes = [name.removesuffix(FIRST_BLOCK) for name in state if re.search(rf"(^|\.){FIRST_BLOCK}$", name)]
     prefixes = [prefix for prefix in prefixes if "decoder" not in prefix]
     if len(prefixes) != 1:
-        found = f"several: {', '.join(prefixes)}" if prefixes else f"{some(state)}"
+        found = f"several: {', '.join(prefixes)}" if prefixes else f"{first_few(state, 4)}"
         raise UsageError(f"{path}: expected one tensor {FIRST_BLOCK!r}, prefixed or not, found {found}")
     return {name.removeprefix(prefixes[0]): value for name, value in state.items() if name.startswith(prefixes[0])}
 
@@ -141,7 +140,7 @@ def patch_stem(state: State, path: Path) -> str:
         if name.endswith(".proj.weight") and value.ndim == 4 and not is_shared(name) and "decoder" not in name
     ]  # fmt: skip
     if len(found) != 1:
-        told = ", ".join(found) or f"none among {some(state)}"
+        told = ", ".join(found) or f"none among {first_few(state, 4)}"
         raise UsageError(f"{path}: expected one 4-D tensor '*.proj.weight' (the patch embedding), found {told}")
     return found[0]
 
@@ -149,12 +148,6 @@ def patch_stem(state: State, path: Path) -> str:
 def flat_patch(weight: Tensor) -> Tensor:
     """Convolution ``[D, 3, patch, 1]`` to linear ``[D, patch * 3]`` on patches that are flattened frame-major."""
     return weight.permute(0, 2, 3, 1).flatten(1)
-
-
-def some(state: Iterable[str], most: int = 4) -> str:
-    """The first few names."""
-    named = list(state)
-    return ", ".join(named[:most]) + (f" and {len(named) - most} more" if len(named) > most else "")
 
 
 # --- checking ---

@@ -142,12 +142,6 @@ def must(condition: bool, message: str) -> None:
         raise AssertionError(message)
 
 
-def names(found: list[str], most: int = 3) -> str:
-    """The first few names of a list."""
-    more = f" and {len(found) - most} more" if len(found) > most else ""
-    return ", ".join(found[:most]) + more
-
-
 def close(a: Tensor, b: Tensor, tolerance: float = ROUNDING) -> bool:
     """Two losses agree up to a relative tolerance."""
     return math.isclose(a.item(), b.item(), rel_tol=tolerance, abs_tol=1e-6)
