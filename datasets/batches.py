@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,6 +34,22 @@ class Augmentation:
     crop: tuple[float, float] = (0.5, 1.0)
     min_crop: int = 64
     rotation: float = 0.3
+
+
+class Batches(Protocol):
+    """Where a training loop gets its batches from."""
+
+    size: int
+    device: torch.device
+
+    def next(self) -> Tensor:
+        """The next batch ``[B, T, V, 3]``."""
+
+    def sample(self) -> Tensor:
+        """A batch to warm up with; the stream goes on as if it had not been taken."""
+
+    def flowing(self) -> AbstractContextManager[None]:
+        """What has to run while batches are drawn, started and stopped off the clock."""
 
 
 class BodySequences:
@@ -192,6 +210,7 @@ class TrainingBatches:
         if not len(sequences):
             raise DataError("no body sequence to train on: every body of the training clips is empty")
         self.source, self.sequences, self.size, self.frames = source, sequences, size, frames
+        self.device = source.device
         self.augmentation = augmentation
         self.generator = torch.Generator(device=source.device).manual_seed(seed)
         self.queue = sequences[:0]
@@ -204,6 +223,18 @@ class TrainingBatches:
         chosen, self.queue = self.queue[: self.size], self.queue[self.size :]
         first, kept = random_crops(self.source.length[chosen], self.augmentation, self.generator)
         return self.rotate(self.source.window(chosen, first, kept, self.frames))
+
+    def sample(self) -> Tensor:
+        """The batch that `next` is going to return."""
+        kept, queue = self.generator.get_state(), self.queue
+        x = self.next()
+        self.generator.set_state(kept)
+        self.queue = queue
+        return x
+
+    def flowing(self) -> AbstractContextManager[None]:
+        """Nothing: the frames lie on the device."""
+        return nullcontext()
 
     def rotate(self, x: Tensor) -> Tensor:
         """One random rotation per body sequence."""

@@ -1,4 +1,4 @@
-"""Synthetic skeleton clips: 24 articulated bodies, 22 actions, 3 cameras; no licence, no download.
+"""Synthetic skeleton clips: 24 articulated bodies, 16 actions, 3 cameras; no licence, no download.
 
 Made for runs that must work anywhere, and for probes with known factors (tempo, amplitude, height, facing).
 Classes are told apart by dynamics more than by mean pose (`datasets.synthetic_motion`); what makes that
@@ -25,10 +25,10 @@ from datasets.errors import DataError
 from datasets.layouts import NTU25
 from datasets.synthetic_body import Body, make_body
 from datasets.synthetic_camera import Camera, tracked
-from datasets.synthetic_motion import ACTIONS
+from datasets.synthetic_motion import ACTIONS, EVERY
 from datasets.synthetic_performance import DIFFICULTY, FPS, Difficulty, Performance, perform
 
-VERSION = 2  # raise it with every change that moves a number
+VERSION = 3  # raise it with every change that moves a number
 HEIGHTS = (1.46, 1.94)  # metres
 VIEW_YAWS = (-45.0, 0.0, 45.0)  # degrees
 
@@ -64,7 +64,7 @@ def generate(
         seed: the same seed and `VERSION` give the same arrays.
         subjects: number of bodies; numbered from 1 in the ``subject`` column.
         repetitions: of every action by every subject.
-        actions: class names, from `ACTIONS`; label = position.
+        actions: class names, from `EVERY`; label = position.
         difficulty: how hard the classes are to tell apart.
 
     Returns:
@@ -81,8 +81,8 @@ def generate(
     if min(subjects, repetitions, len(actions)) < 1:
         raise DataError(f"synthetic: expected at least one subject, repetition and action, found {subjects}, "
                         f"{repetitions} and {len(actions)}")  # fmt: skip
-    if unknown := sorted(set(actions) - set(ACTIONS)):
-        raise DataError(f"synthetic: unknown action {', '.join(unknown)}; there are {', '.join(ACTIONS)}")
+    if unknown := sorted(set(actions) - set(EVERY)):
+        raise DataError(f"synthetic: unknown action {', '.join(unknown)}; there are {', '.join(EVERY)}")
     clips, rows = zip(*_clips(seed, subjects, repetitions, actions, difficulty), strict=True)
     return ClipSet(
         name="synthetic",
@@ -130,7 +130,7 @@ def _clips(
             for label, name in enumerate(actions):
                 rng = _stream(seed, 3, crc32(name.encode()), subject, repetition)
                 other = bodies[(subject + int(rng.integers(1, len(bodies)))) % len(bodies)]
-                done = perform(rng, ACTIONS[name], bodies[subject], other, difficulty)
+                done = perform(rng, EVERY[name], bodies[subject], other, difficulty)
                 known: Row = {
                     "label": label,
                     "subject": subject + 1,
@@ -172,7 +172,14 @@ def _recorded(
     return clip
 
 
-def load(cache: Path | None = None, *, seed: int = 0, subjects: int = 24, repetitions: int = 1) -> ClipSet:
+def load(
+    cache: Path | None = None,
+    *,
+    seed: int = 0,
+    subjects: int = 24,
+    repetitions: int = 1,
+    actions: tuple[str, ...] = tuple(ACTIONS),
+) -> ClipSet:
     """The data set from the cache, or generated and then cached.
 
     A damaged file, or one of another version, is replaced; a cache that cannot be written is done without.
@@ -182,13 +189,14 @@ def load(cache: Path | None = None, *, seed: int = 0, subjects: int = 24, repeti
         seed: see `generate`, as for the other sizes.
         subjects: number of bodies.
         repetitions: of every action by every subject.
+        actions: class names.
     """
     sizes = {"seed": seed, "subjects": subjects, "repetitions": repetitions}
-    made_as = json.dumps({"version": VERSION, **sizes, "actions": list(ACTIONS), "difficulty": asdict(DIFFICULTY)})
-    path = _cache_file(cache, f"synthetic-v{VERSION}-seed{seed}-{subjects}x{repetitions}.npz")
-    clips = None if path is None else _read(path, made_as)
+    made_as = json.dumps({"version": VERSION, **sizes, "actions": actions, "difficulty": asdict(DIFFICULTY)})
+    path = _cache_file(cache, f"synthetic-v{VERSION}-seed{seed}-{subjects}x{repetitions}x{len(actions)}.npz")
+    clips = None if path is None else _read(path, made_as, actions)
     if clips is None:
-        clips = generate(seed, subjects=subjects, repetitions=repetitions)
+        clips = generate(seed, subjects=subjects, repetitions=repetitions, actions=actions)
         if path is not None:
             _write(path, made_as, clips)
     return clips
@@ -204,7 +212,7 @@ def _cache_file(cache: Path | None, name: str) -> Path | None:
     return folder / name
 
 
-def _read(path: Path, made_as: str) -> ClipSet | None:
+def _read(path: Path, made_as: str, actions: tuple[str, ...]) -> ClipSet | None:
     """The cached clips; None where there is no whole file that was made in this way."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -215,7 +223,7 @@ def _read(path: Path, made_as: str) -> ClipSet | None:
                 joints=stored["joints"],
                 offsets=stored["offsets"],
                 columns={name: stored[name] for name in _WHOLE + _REAL},
-                class_names=tuple(ACTIONS),
+                class_names=actions,
                 layout=NTU25,
                 fps=FPS,
             )

@@ -43,10 +43,13 @@ class Budget:
         A budget in seconds divides by the *interleaved* step time: a slow neighbour during one method's run then
         costs that method wall time but no steps.
         """
-        per_step = {
+        return max(1, round(self.amount / self.share(cost)))
+
+    def share(self, cost: StepCost) -> float:
+        """What one step consumes, in this budget's unit."""
+        return {
             "steps": 1.0, "ep": cost.epochs, "clips": cost.clips, "s": cost.seconds, "flops": cost.flops,
         }[self.unit]  # fmt: skip
-        return max(1, round(self.amount / per_step))
 
 
 def parse_budget(text: str) -> Budget:

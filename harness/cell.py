@@ -11,6 +11,7 @@ import statistics
 import traceback
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count, takewhile
 from typing import TypeVar
 
 import torch
@@ -35,7 +36,7 @@ from harness.records import (
 )
 from harness.registry import one_line, source_hash
 from harness.spec import ProbeSpec, RunSpec
-from harness.training import Diverged, Trainer, build_batches, build_encoder, build_method, undisturbed
+from harness.training import Diverged, Trainer, build_encoder, build_method, undisturbed
 from methods.base import Diagnosis, Method
 from methods.encoder import Encoder, SkeletonEncoder
 
@@ -121,15 +122,16 @@ class Attempt:
             method = build_method(method_class, spec, data.clips.layout, data.source.device)
             self.encoder = encoder_info(method.evaluated_encoder())
             frames = method.evaluated_encoder().grid.frames
-            trainer = Trainer(method, build_batches(data.source, data.sequences, spec, frames), spec.train, total)
-            sample = build_batches(data.source, data.sequences, spec, frames).next()
+            batches = data.batches(spec, frames)
+            trainer = Trainer(method, batches, spec.train, total)
+            sample = batches.sample()
         with self.ledger.phase("warm-up"):
             trainer.warm_up()
         if method_class.about.division == "open":  # its own encoder is its own control
             with self.ledger.phase("evaluate"):
                 self.untrained = probe_encoder(method.evaluated_encoder(), data, spec.probe)
         clock = StepClock(data.source.device)
-        for goal in evaluation_steps(total, spec.probe.points):
+        for goal in evaluation_steps(total, spec.probe, cost):
             self.train_to(goal, trainer, clock, cost)
             with self.ledger.phase("evaluate"):
                 self.evaluate_point(method, sample)
@@ -148,7 +150,8 @@ class Attempt:
                 losses.append({"step": trainer.done, **means})
                 self.training = Training(
                     steps=trainer.done, clips_seen=trainer.done * cost.clips, seconds=clock.seconds,
-                    step_seconds=statistics.median(clock.steps), flops=trainer.done * cost.flops, losses=losses,
+                    step_seconds=statistics.median(clock.steps), interleaved_step_seconds=cost.seconds,
+                    flops=trainer.done * cost.flops, losses=losses,
                 )  # fmt: skip
                 self.advance(trainer.done, trainer.steps)
 
@@ -213,9 +216,13 @@ def better(one: Accuracy, other: Accuracy) -> bool:
     return one.held_out is not None and other.held_out is not None and one.held_out > other.held_out
 
 
-def evaluation_steps(total: int, points: int) -> list[int]:
-    """Steps after which the probes run: evenly spaced, the last at the end."""
-    return sorted({max(1, round(total * (index + 1) / points)) for index in range(points)})
+def evaluation_steps(total: int, probe: ProbeSpec, cost: StepCost) -> list[int]:
+    """Steps after which the probes run, the last at the end: evenly spaced, or at every so many clips, say."""
+    if not probe.every:
+        return sorted({max(1, round(total * (index + 1) / probe.points)) for index in range(probe.points)})
+    every = parse_budget(probe.every)
+    marks = (round(every.amount * index / every.share(cost)) for index in count(1))
+    return sorted({max(1, step) for step in takewhile(lambda step: step < total, marks)} | {total})
 
 
 def probe_encoder(encoder: Encoder, data: LoadedData, probe: ProbeSpec) -> Accuracy:

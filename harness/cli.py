@@ -1,4 +1,4 @@
-"""The command line: ``run``, ``speed``, ``ls``, ``show-config``, ``check-method``, ``new-method``, ``import-encoder``.
+"""The command line: ``run`` and everything around it (``--help`` lists the commands).
 
 Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory, or a method failed a check; 2 the request
 cannot be done (one line says why); 130 stopped by the user.
@@ -33,6 +33,8 @@ from harness.spec import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from harness.experiment import Experiment
     from harness.records import RunRecord, SpeedRecord
 
@@ -118,6 +120,60 @@ def speed_command(
     show_table([], measurement.record, out, report, "speed.md")
     if measurement.failures:
         raise typer.Exit(1)
+
+
+@app.command("explain")
+def explain_command(
+    one: Annotated[str, typer.Argument(help="The faster method, with options if wanted.")],
+    other: Annotated[str, typer.Argument(help="The method it is compared with.")] = "mamp",
+    dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
+    out: Out = Path("runs"), plugin: Plugins = None, preset: Preset = "quick", overrides: Overrides = None,
+    rerun: Rerun = False, speed_seconds: SpeedSeconds = 120.0,
+) -> None:  # fmt: skip
+    """The waterfall from the published way of training to this suite's, one switch at a time, for two methods."""
+    from harness.explain import explain
+    from harness.report.waterfall import waterfall, waterfall_notes
+
+    settings = resolve_settings(
+        preset, overrides, methods=f"{one},{other}", dataset=dataset, split=None, label=None, encoder=encoder,
+        budget=None, batch_size=batch_size, precision=None, device=device,
+    )  # fmt: skip
+    experiment = prepare_experiment(
+        settings, plugin, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds
+    )
+    report = Reporter(make_console())
+    measurement = explain(experiment, report)
+    leave_table(waterfall(measurement.record), waterfall_notes(measurement.record), out / "explain.md", report)
+    if measurement.failures:
+        raise typer.Exit(1)
+
+
+@app.command("claim")
+def claim_command(
+    name: Annotated[str, typer.Argument(help="A published claim; `ls claims` lists them.")],
+    dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
+    out: Out = Path("runs"), preset: Preset = "quick", overrides: Overrides = None, rerun: Rerun = False,
+    speed_seconds: SpeedSeconds = 120.0,
+) -> None:  # fmt: skip
+    """A claim card: measure a published speedup, trained as published and as here, and judge it."""
+    from harness.claims import find_claim, make_card
+    from harness.explain import ends, explain
+    from harness.records import BOUND
+    from harness.report.card import card_notes, card_table
+
+    claim = find_claim(name)
+    settings = resolve_settings(
+        preset, overrides, methods=f"{claim.method},{BOUND},{claim.baseline}", dataset=dataset, split=None, label=None,
+        encoder=encoder, budget=None, batch_size=batch_size, precision=None, device=device,
+    )  # fmt: skip
+    experiment = prepare_experiment(
+        settings, None, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds
+    )
+    report = Reporter(make_console())
+    measurement = explain(experiment, report, ends())
+    method, bound, baseline = (entry.label for entry in experiment.entries)
+    card = make_card(claim, measurement.record, (method, baseline, bound))
+    leave_table(card_table(card), card_notes(card), out / f"claim-{name}.md", report)
 
 
 @app.command("ls")
@@ -236,6 +292,56 @@ def trends_command(
     write_atomically(folder / "trends.md", plain_markdown(table, command_line()).encode())
 
 
+@app.command("exchange")
+def exchange_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with runs under several budgets.")],
+) -> None:
+    """How the ranking moves between equal clips, equal seconds and equal FLOPs; written to exchange.md."""
+    from harness.records import RecordStore
+    from harness.report.exchange import exchange_table, settings
+
+    groups = settings(list(RecordStore(folder).runs()))
+    if not groups:
+        raise UsageError(f"{folder}: no run of a method; see `ls runs --out {folder}`")
+    if len(groups) > 1:
+        raise UsageError(f"{folder}: runs of {len(groups)} different settings; keep one data set and encoder a folder")
+    lines = ["linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)"]
+    leave_table(exchange_table(groups[0]), lines, folder / "exchange.md", Reporter(make_console()))
+
+
+@app.command("target")
+def target_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of `run` with `--set probe.every=...`.")],
+    target: Annotated[
+        Path | None, typer.Option(help="A frozen target; else --reference sets one for this look.")
+    ] = None,
+    reference: Annotated[str, typer.Option(help="The row whose final accuracy is the target.")] = "mamp",
+    freeze_as: Annotated[
+        Path | None, typer.Option("--freeze", help="Freeze the reference's target in this file.")
+    ] = None,
+) -> None:
+    """Time to target: training seconds until each method first reaches a frozen accuracy; misses are misses."""
+    from harness.records import RecordStore, write_atomically
+    from harness.report.table import to_markdown
+    from harness.report.target import ladder_table, target_notes, target_table
+    from harness.targets import comparable, freeze, read_target, write_target
+
+    records, report = list(RecordStore(folder).runs()), Reporter(make_console())
+    goal = read_target(target) if target else freeze(records, reference)
+    if freeze_as:
+        write_target(freeze_as, goal)
+    compared = comparable(records, goal)
+    if not compared:
+        raise UsageError(f"{folder}: no run was held equal to the target's {goal.reference} runs")
+    table, curve, lines = target_table(compared, goal), ladder_table(compared, goal), target_notes(records, goal)
+    for shown in (table, curve):
+        print_table(report.console, shown.columns, shown.itertuples(index=False), [""])
+    for line in lines:
+        report.line(line)
+    text = to_markdown(table, [], command_line()) + "\n" + to_markdown(curve, lines, command_line())
+    write_atomically(folder / "target.md", text.encode())
+
+
 def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> dict[str, Any]:
     """Preset, then ``--set``, then flags, validated section by section; `UsageError` for anything unknown."""
     if preset not in PRESETS:
@@ -273,13 +379,19 @@ def show_table(
     records: Sequence[RunRecord], speed: SpeedRecord, out: Path, report: Reporter, name: str = "table.md"
 ) -> None:
     """Print the table and leave it as Markdown beside the records."""
-    from harness.records import write_atomically
-    from harness.report.table import build_table, notes, to_markdown
+    from harness.report.table import build_table, notes
 
-    table, lines = build_table(records, speed), notes(records, speed)
+    leave_table(build_table(records, speed), notes(records, speed), out / name, report)
+
+
+def leave_table(table: pd.DataFrame, lines: list[str], path: Path, report: Reporter) -> None:
+    """Print a table with its notes and leave it as Markdown."""
+    from harness.records import write_atomically
+    from harness.report.table import to_markdown
+
     print_table(report.console, table.columns, table.itertuples(index=False), lines)
-    write_atomically(out / name, to_markdown(table, lines, command_line()).encode())
-    report.line(f"records in {out}, table in {out / name}")
+    write_atomically(path, to_markdown(table, lines, command_line()).encode())
+    report.line(f"records in {path.parent}, table in {path}")
 
 
 def parse_override(text: str) -> tuple[str, str, Any]:

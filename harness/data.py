@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.batches import BodySequences
+from datasets.batches import Batches, BodySequences
 from datasets.clips import ClipSet, fingerprint
 from datasets.errors import DataError
 from datasets.exchange import read_npz
+from datasets.feeder import FeederBatches, PaddedClips, pad_clips
 from datasets.splits import Split, length_notes, make_labels, make_split
 from harness.errors import UsageError
 from harness.records import DataInfo
 from harness.registry import Registry
-from harness.spec import DataSpec
+from harness.spec import DataSpec, RunSpec
+from harness.training import augmentation, build_batches
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,32 @@ class LoadedData:
             notes=self.notes,
         )
 
+    def batches(self, spec: RunSpec, frames: int) -> Batches:
+        """The training batches of a spec; every method of one seed sees the same ones."""
+        if spec.data.loader == "device":
+            return build_batches(self.source, self.sequences, spec, frames)
+        dataset = PaddedClips(self.padded, frames=frames, augmentation=augmentation(spec.data))
+        return FeederBatches(
+            dataset, size=spec.train.batch_size, workers=spec.data.workers, device=self.source.device, seed=spec.seed
+        )
+
+    def as_in(self, spec: DataSpec) -> LoadedData:
+        """The same clips with or without empty bodies, as ``spec`` has it."""
+        return self if spec.include_empty_bodies == self.spec.include_empty_bodies else self.counterpart
+
+    @cached_property
+    def counterpart(self) -> LoadedData:
+        """The same clips with empty bodies where this has none, and the other way round."""
+        spec = self.spec.model_copy(
+            update={"include_empty_bodies": not self.spec.include_empty_bodies, "loader": "device"}
+        )
+        return assemble(spec, self.clips, (self.labels, self.class_names), self.split, self.source.device, self.notes)
+
+    @cached_property
+    def padded(self) -> NDArray[np.float32]:
+        """The training clips as the papers' feeders hold them."""
+        return pad_clips(self.clips, self.split.train, center=self.spec.center)
+
 
 def read_clips(name: str, registry: Registry) -> ClipSet:
     """A registered data set, or an exchange file when ``name`` is a path to an ``.npz``."""
@@ -79,9 +108,15 @@ def load_data(spec: DataSpec, registry: Registry, device: torch.device, patch: i
         spec = spec.model_copy(update={"fingerprint": fingerprint(clips)[:16], "split": split.name})
     except DataError as error:
         raise UsageError(str(error)) from None
+    notes = (*split.notes, *length_notes(clips, patch))
+    return assemble(spec, clips, (labels, class_names), split, device, notes)
+
+
+def assemble(
+    spec: DataSpec, clips: ClipSet, labels: tuple[NDArray[np.int64], tuple[str, ...]], split: Split,
+    device: torch.device, notes: tuple[str, ...],
+) -> LoadedData:  # fmt: skip
+    """Body sequences on the device, empty bodies among them or not."""
     source = BodySequences(clips, device, center=spec.center, include_empty=spec.include_empty_bodies)
     sequences = source.of_clips(split.train)
-    notes = (*split.notes, *length_notes(clips, patch))
-    return LoadedData(
-        spec, clips, labels, class_names, split, source, sequences, len(sequences) / len(split.train), notes
-    )
+    return LoadedData(spec, clips, *labels, split, source, sequences, len(sequences) / len(split.train), notes)

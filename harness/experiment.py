@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from harness.budget import StepCost, parse_budget
-from harness.cell import Attempt, Cell, Place, failure, run_cell
+from harness.cell import Attempt, Cell, Place, evaluation_steps, failure, run_cell
 from harness.data import LoadedData, load_data
 from harness.environment import Environment, describe_environment, select_device
 from harness.errors import UsageError
 from harness.measurement import Measurement, Timing
-from harness.progress import Reporter, Stopwatch, minutes
+from harness.progress import Reporter, Stopwatch, counted, minutes
 from harness.records import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, RecordStore, RunRecord, SpeedRecord
 from harness.registry import Registry, source_hash
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build
@@ -76,10 +76,11 @@ class Experiment:
     def cells(self) -> list[Cell]:
         """Controls (under settings that do not depend on the budget), then every method and seed."""
         request, data = self.request, self.data
-        cells = [Cell(RAW_FLOOR, RunSpec(method=MethodSpec(name=RAW_FLOOR), data=data.spec, probe=request.probe))]
+        timeless = request.probe.model_copy(update={"points": 1, "every": ""})
+        cells = [Cell(RAW_FLOOR, RunSpec(method=MethodSpec(name=RAW_FLOOR), data=data.spec, probe=timeless))]
         for seed in request.seeds:
             control = self.run_spec(MethodSpec(name=RANDOM_INIT), seed)
-            cells.append(Cell(RANDOM_INIT, control.model_copy(update={"train": TrainSpec()})))
+            cells.append(Cell(RANDOM_INIT, control.model_copy(update={"train": TrainSpec(), "probe": timeless})))
         for entry in self.entries:
             cells += [Cell(entry.label, self.run_spec(entry.spec, seed), entry.method) for seed in request.seeds]
         return cells
@@ -122,6 +123,8 @@ class Experiment:
 def prepare(request: Request, registry: Registry) -> Experiment:
     """Resolve a request completely; every mistake in it is a `UsageError` here, before any work."""
     parse_budget(request.train.budget)
+    if request.probe.every:
+        parse_budget(request.probe.every)
     device = select_device(request.device)
     size = encoder_size(request.encoder)
     for spec in request.methods:
@@ -248,11 +251,12 @@ def plan_text(
             continue
         cost = cost_of(experiment, step_seconds[entry.label], flops.get(entry.label, float("nan")))
         steps = budget.steps(cost)
-        training, probing = steps * cost.seconds, request.probe.points * probe_seconds
+        probes = len(evaluation_steps(steps, request.probe, cost))
+        training, probing = steps * cost.seconds, probes * probe_seconds
         total += runs * (training + probing)
         lines.append(
-            f"  {entry.label}: {runs} x (about {steps} steps of {cost.seconds * 1000:.0f} ms = {minutes(training)} "
-            f"+ {request.probe.points} probes = {minutes(probing)})"
+            f"  {entry.label}: {runs} x (about {counted(steps, 'step')} of {cost.seconds * 1000:.0f} ms = "
+            f"{minutes(training)} + {counted(probes, 'probe')} = {minutes(probing)})"
         )
     if total:
         lines.append(f"  about {minutes(total + request.speed_seconds)} in all, speed measurement included")

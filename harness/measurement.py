@@ -12,15 +12,17 @@ import torch
 from datasets.batches import evaluation_batches
 from harness.cell import Cell, encoder_info
 from harness.data import LoadedData
-from harness.environment import Environment
+from harness.environment import ROOT, Environment
 from harness.errors import UsageError
 from harness.flops import step_flops
+from harness.health import Health, Watch
+from harness.peak import matmul_flops
 from harness.progress import Advance, Reporter
 from harness.records import ArmRecord, RecordStore, SpeedRecord, now, speed_address
 from harness.registry import one_line, source_hash
 from harness.speed import Arm, measure, warm_up
 from harness.stats import noise_floor, paired_ratio, verdict
-from harness.training import Trainer, build_batches, build_method
+from harness.training import Trainer, build_method
 from methods.base import Method
 
 SCHEDULE_STEPS = 100_000
@@ -44,6 +46,7 @@ class Timing:
     Attributes:
         cells: one per method, the decoder-free bound included.
         baseline: label of the method that ratios are formed against.
+        stages: names of the stages that the cells run through (`harness.explain`), empty otherwise.
         arms: warm trainers, filled by `warm_up`.
         flops: model FLOPs per step by label.
         failures: what could not be built or stepped, by label.
@@ -54,6 +57,7 @@ class Timing:
     data: LoadedData
     environment: Environment
     seconds: float
+    stages: Sequence[str] = ()
     arms: list[Arm] = field(default_factory=list)
     flops: dict[str, float] = field(default_factory=dict)
     failures: dict[str, Exception] = field(default_factory=dict)
@@ -65,6 +69,7 @@ class Timing:
         spec["train"].pop("budget")
         return {
             **spec,
+            **({"stages": list(self.stages)} if self.stages else {}),
             "methods": [str(cell.spec.method) for cell in self.cells],
             "sources": [source_hash(cell.method) for cell in self.cells if cell.method],
             "baseline": self.baseline,
@@ -85,7 +90,7 @@ class Timing:
             assert cell.method is not None
             try:
                 self.flops[cell.label] = step_flops(cell.method, cell.spec, layout)
-                arm = Arm(cell.label, self._trainer(cell, cell.method))
+                arm = self._arm(cell, cell.method)
                 warm_up(arm, self.seconds / WARMUP_SHARE)
                 self.arms.append(arm)
             except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others
@@ -107,23 +112,28 @@ class Timing:
     def measure(self, report: Reporter) -> Measurement:
         """Interleave all warm arms and compare each with the baseline."""
         started, baseline = now(), self._baseline_arm()
+        watch = Watch(baseline.trainer.device)
         with report.task("measuring speed, methods interleaved") as advance:
-            again = self._interleave(baseline, advance)
-        same = paired_ratio(again, baseline.blocks)
+            again = self._interleave(baseline, watch, advance)
+        same = paired_ratio(again, baseline.clip_seconds)
         floor = noise_floor(same)
         record = SpeedRecord(
             address=speed_address(self.spec), spec=self.spec, baseline=self.baseline,
             batch_size=baseline.trainer.train.batch_size, bodies_per_clip=self.data.bodies_per_clip,
-            arms=[self._record(arm, baseline, floor) for arm in self.arms], same=same, floor=floor,
+            arms=[self._record(arm, baseline, floor, watch.health) for arm in self.arms], same=same, floor=floor,
+            health=watch.health, rules=rules_version(),
+            matmul_flops=matmul_flops(baseline.trainer.device, baseline.trainer.train.precision),
             encoder=encoder_info(baseline.trainer.method.evaluated_encoder()), data=self.data.info,
             environment=self.environment,
             started=started, finished=now(),
         )  # fmt: skip
         return Measurement(record, self.failures)
 
-    def _interleave(self, baseline: Arm, advance: Advance) -> list[float]:
+    def _interleave(self, baseline: Arm, watch: Watch, advance: Advance) -> list[float]:
         try:
-            again = measure(self.arms, baseline, seconds=self.seconds, failures=self.failures, progress=advance)
+            again = measure(
+                self.arms, baseline, seconds=self.seconds, failures=self.failures, watch=watch, progress=advance
+            )
         except Exception as problem:
             raise UsageError(f"the baseline {self.baseline} fails ({one_line(problem)}); choose another") from problem
         self.arms = [arm for arm in self.arms if arm.label not in self.failures]
@@ -132,19 +142,29 @@ class Timing:
     def _baseline_arm(self) -> Arm:
         return next(arm for arm in self.arms if arm.label == self.baseline)
 
-    def _trainer(self, cell: Cell, method: type[Method]) -> Trainer:
-        built = build_method(method, cell.spec, self.data.clips.layout, self.data.source.device)
-        batches = build_batches(self.data.source, self.data.sequences, cell.spec, built.evaluated_encoder().grid.frames)
-        return Trainer(built, batches, cell.spec.train, SCHEDULE_STEPS)
+    def _arm(self, cell: Cell, method: type[Method]) -> Arm:
+        data = self.data.as_in(cell.spec.data)
+        built = build_method(method, cell.spec, data.clips.layout, data.source.device)
+        batches = data.batches(cell.spec, built.evaluated_encoder().grid.frames)
+        trainer = Trainer(built, batches, cell.spec.train, SCHEDULE_STEPS)
+        return Arm(cell.label, trainer, clips=batches.size / data.bodies_per_clip)
 
-    def _record(self, arm: Arm, baseline: Arm, floor: float) -> ArmRecord:
-        ratio = paired_ratio(baseline.blocks, arm.blocks)
-        about = arm.trainer.method.about
-        clips = arm.trainer.train.batch_size / self.data.bodies_per_clip
+    def _record(self, arm: Arm, baseline: Arm, floor: float, health: Health) -> ArmRecord:
+        ratio = paired_ratio(baseline.clip_seconds, arm.clip_seconds)
+        about, size, base = arm.trainer.method.about, arm.trainer.batches.size, baseline.trainer.batches.size
+        per_sequence, per_baseline = self.flops[arm.label] / size, self.flops[baseline.label] / base
         return ArmRecord(
-            label=arm.label, step_seconds=arm.step_seconds, clips_per_second=clips / arm.step_seconds,
+            label=arm.label, step_seconds=arm.step_seconds, clips=arm.clips, batch_size=size,
+            clips_per_second=arm.clips / arm.step_seconds,
             blocks=arm.blocks, steps_per_block=arm.block, phases=arm.phases, warmup_seconds=arm.warmup_seconds,
-            step_flops=self.flops[arm.label], flop_ratio=self.flops[baseline.label] / self.flops[arm.label],
+            step_flops=self.flops[arm.label], flop_ratio=per_baseline / per_sequence,
             peak_bytes=arm.peak_bytes, division=about.division, control=about.control, ratio=ratio,
-            verdict=verdict(ratio, floor),
+            verdict=verdict(ratio, floor, health.disturbed_share),
         )  # fmt: skip
+
+
+def rules_version() -> str:
+    """Version of the measurement rules, from the heading of benchmarks/RULES.md; ``unknown`` without that file."""
+    rules = ROOT / "benchmarks" / "RULES.md"
+    heading = rules.read_text().partition("\n")[0] if rules.exists() else ""
+    return heading.rpartition("version ")[2] or "unknown"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import statistics
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -124,15 +125,27 @@ def choose_regularisation(
     side decides. With a single known subject there is nothing to choose on: C = 1, and no accuracy.
     """
     folds = selection_folds(labels, subjects, split)
-
-    def score(strength: float) -> float:
-        return statistics.mean(_score(_linear_probe(strength), features, labels, *fold) for fold in folds)
-
     if not folds:
         return 1.0, None
-    scores = {strength: score(strength) for strength in probe.regularisation}
+    paths = [_regularisation_path(features, labels, *fold, probe.regularisation) for fold in folds]
+    scores = {strength: statistics.mean(path[strength] for path in paths) for strength in probe.regularisation}
     best = max(scores, key=lambda strength: scores[strength])
     return best, scores[best]
+
+
+def _regularisation_path(
+    features: Features, labels: Labels, fit: Labels, held_out: Labels, strengths: Sequence[float]
+) -> dict[float, float]:
+    """Accuracy on `held_out` for each C, weakest first, every fit starting from the one before: much cheaper."""
+    scaler = StandardScaler().fit(features[fit])
+    seen, unseen = scaler.transform(features[fit]), scaler.transform(features[held_out])
+    classifier, scores = LogisticRegression(max_iter=300, warm_start=True), {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for strength in sorted(strengths):
+            classifier.set_params(C=strength).fit(seen, labels[fit])
+            scores[strength] = float(classifier.score(unseen, labels[held_out]))
+    return scores
 
 
 def selection_folds(labels: Labels, subjects: Labels, split: Split) -> list[tuple[Labels, Labels]]:

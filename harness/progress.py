@@ -44,6 +44,11 @@ def minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 probe``, ``3 probes``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class Stopwatch:
     """Seconds since it was made."""
 

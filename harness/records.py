@@ -23,6 +23,7 @@ from torch import nn
 
 from harness.environment import Environment
 from harness.errors import UsageError
+from harness.health import Health
 from harness.probes import Accuracy
 from harness.spec import RunSpec, digest
 from harness.stats import Ratio, Verdict
@@ -32,6 +33,8 @@ RANDOM_INIT = "random-init"
 RAW_FLOOR = "raw-pca"
 BOUND = "encoder-only"
 """Names of the control rows, shared by the run matrix that makes them and the tables that show them."""
+STAGE_SEPARATOR = " @ "
+"""Between method and stage in the label of an arm of a waterfall."""
 BODIES_PER_CLIP = 2
 """FLOPs per clip are quoted for two bodies, as the papers do (dossier 9.1)."""
 Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
@@ -80,12 +83,19 @@ class DataInfo(Part):
 
 
 class Training(Part):
-    """What the training loop did; `seconds` is time on the training clock."""
+    """What the training loop did.
+
+    Attributes:
+        seconds: time on the training clock.
+        step_seconds: median step time of this run.
+        interleaved_step_seconds: step time of the speed measurement that planned the run.
+    """
 
     steps: int
     clips_seen: float
     seconds: float
     step_seconds: float
+    interleaved_step_seconds: float | None = None
     flops: float
     losses: list[dict[str, float]]
 
@@ -128,10 +138,19 @@ class RunRecord(Part):
 
 
 class ArmRecord(Part):
-    """One method's side of a speed measurement; `ratio` is against the baseline, above 1 is faster."""
+    """One method's side of a speed measurement.
+
+    Attributes:
+        blocks: mean seconds per step of every block.
+        clips: clips per step, by which all ratios are formed; 0 in records of before it was kept.
+        ratio: clips/s over the baseline's, above 1 is faster.
+        flop_ratio: the same as the methods' FLOPs per clip predict.
+    """
 
     label: str
     step_seconds: float
+    clips: float = 0.0
+    batch_size: int = 0
     clips_per_second: float
     blocks: list[float]
     steps_per_block: int
@@ -145,9 +164,21 @@ class ArmRecord(Part):
     ratio: Ratio
     verdict: Verdict
 
+    @property
+    def clip_seconds(self) -> list[float]:
+        """Seconds per clip of every block."""
+        return [seconds / self.clips for seconds in self.blocks]
+
 
 class SpeedRecord(Part):
-    """An interleaved speed measurement of several methods."""
+    """An interleaved speed measurement of several methods.
+
+    Attributes:
+        same: the baseline against itself; `floor` is the factor inside which no ratio means anything.
+        health: what disturbed the blocks.
+        matmul_flops: FLOP/s of a large matrix product on the same device in the same precision.
+        rules: version of benchmarks/RULES.md that it follows.
+    """
 
     schema_version: int = SCHEMA
     kind: Literal["speed"] = "speed"
@@ -159,6 +190,9 @@ class SpeedRecord(Part):
     arms: list[ArmRecord]
     same: Ratio
     floor: float
+    health: Health | None = None
+    matmul_flops: float | None = None
+    rules: str = ""
     encoder: EncoderInfo
     data: DataInfo
     environment: Environment

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from harness.errors import UsageError, nearest
 
@@ -45,7 +45,8 @@ class EncoderSpec(Section):
 class DataSpec(Section):
     """Which clips, labels and split, and how clips become batches.
 
-    `name` is a registered data set or a path; `fingerprint` is filled in when the data is read.
+    `name` is a registered data set or a path; `fingerprint` is filled in when the data is read. `loader` is there to
+    measure the published feeder's cost: ``workers`` makes batches sample by sample in that many processes.
     """
 
     name: str = "synthetic"
@@ -55,10 +56,19 @@ class DataSpec(Section):
     drop_leaks: bool = False
     center: bool = True
     include_empty_bodies: bool = False
+    loader: Literal["device", "workers"] = "device"
+    workers: int = Field(default=2, ge=1)
     crop: tuple[float, float] = (0.5, 1.0)
     min_crop: int = Field(default=64, ge=1)
     rotation: float = Field(default=0.3, ge=0)
     fingerprint: str = ""
+
+    @field_validator("loader")
+    @classmethod
+    def _whole_clips(cls, loader: str, info: ValidationInfo) -> str:
+        if loader == "workers" and not info.data.get("include_empty_bodies"):
+            raise ValueError("worker processes batch every body slot: set data.include_empty_bodies=true as well")
+        return loader
 
     @field_validator("crop")
     @classmethod
@@ -87,12 +97,25 @@ class TrainSpec(Section):
     fused_attention: bool = True
     fused_optimizer: bool = True
     compile: bool = False
+    cuda_graphs: bool = False
+
+    @field_validator("cuda_graphs")
+    @classmethod
+    def _compiled(cls, graphs: bool, info: ValidationInfo) -> bool:
+        if graphs and not info.data.get("compile"):
+            raise ValueError("CUDA graphs come with train.compile=true")
+        return graphs
 
 
 class ProbeSpec(Section):
-    """Frozen-feature probes: when during training, and how."""
+    """Frozen-feature probes: when during training, and how.
+
+    Evaluations stand `points` times evenly over the budget, or, given `every` (such as ``2000clips``), at its
+    multiples and at the end: at the same clips seen for every method, which time-to-target needs.
+    """
 
     points: int = Field(default=3, ge=1)
+    every: str = ""
     regularisation: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
     neighbours: int = Field(default=1, ge=1)
 

@@ -1,7 +1,8 @@
 """Training speed measured side by side: short alternating blocks, a same-against-same floor, paired ratios.
 
 All methods live in one process on one device. A round runs one block of every method and a second block of the
-baseline; the next round runs in reverse (A B A' | A' B A). Machine drift then hits both sides of every pair.
+baseline; the next round runs in reverse (A B A' | A' B A). Machine drift then hits both sides of every pair. A block
+that other processes disturbed is timed again, at most `RETRIES` times (`harness.health`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from harness.clock import StepClock
+from harness.health import Watch
 from harness.memory import peak_step_bytes
 from harness.training import Trainer
 
 WARMUP_BLOCKS = 6
 MINIMUM_ROUNDS = 5
 MAXIMUM_ROUNDS = 40
+RETRIES = 2
+"""How often a disturbed block is timed again before it counts as it is."""
 
 
 @dataclass(eq=False)
@@ -27,9 +31,10 @@ class Arm:
     Attributes:
         label: the method's row in the table.
         trainer: ready to step.
+        clips: clips per step.
         block: steps per block.
         probe_seconds: step time at the end of the warm-up, good enough for a plan.
-        blocks: median step seconds of each counted block, in round order.
+        blocks: mean step seconds of each counted block, in round order.
         phases: seconds per phase over all counted blocks.
         warmup_seconds: wall time before the first counted block.
         peak_bytes: peak memory of a step.
@@ -37,6 +42,7 @@ class Arm:
 
     label: str
     trainer: Trainer
+    clips: float = 1.0
     block: int = 1
     probe_seconds: float = 0.0
     blocks: list[float] = field(default_factory=list)
@@ -46,27 +52,33 @@ class Arm:
 
     @property
     def step_seconds(self) -> float:
-        """Median over blocks of the block's median step time."""
+        """Median over blocks of the block's mean step time."""
         return statistics.median(self.blocks)
 
-    def run(self, *, count: bool) -> float:
-        """Run one block; its median step time in seconds."""
+    @property
+    def clip_seconds(self) -> list[float]:
+        """Seconds per clip of each counted block: what ratios are formed of."""
+        return [seconds / self.clips for seconds in self.blocks]
+
+    def run(self) -> StepClock:
+        """Run one block; its clock."""
         clock = StepClock(self.trainer.device)
         self.trainer.run_block(self.block, clock)
-        median = statistics.median(clock.steps)
-        if count:
-            self.blocks.append(median)
-            for name, seconds in clock.phases.items():
-                self.phases[name] = self.phases.get(name, 0.0) + seconds
-        return median
+        return clock
+
+    def count(self, clock: StepClock) -> None:
+        """Keep a block's times."""
+        self.blocks.append(statistics.fmean(clock.steps))
+        for name, seconds in clock.phases.items():
+            self.phases[name] = self.phases.get(name, 0.0) + seconds
 
 
 def warm_up(arm: Arm, block_seconds: float) -> None:
     """Step until two steps agree within 5 % (bounded), size the block, note step time and peak memory."""
     began = time.perf_counter()
-    last = arm.run(count=False)
+    last = statistics.fmean(arm.run().steps)
     for _ in range(WARMUP_BLOCKS):
-        current = arm.run(count=False)
+        current = statistics.fmean(arm.run().steps)
         settled = abs(current - last) < 0.05 * last
         last = current
         if settled or time.perf_counter() - began > 10 * block_seconds:
@@ -83,31 +95,45 @@ def measure(
     *,
     seconds: float,
     failures: dict[str, Exception],
+    watch: Watch | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[float]:
     """Interleave blocks of all (warm) arms for about ``seconds``; fills in ``arm.blocks``.
 
     An arm that throws is left out from then on and noted in ``failures``; the baseline's exceptions are passed on.
-    Returns the second baseline block of every round: the same-against-same partner of ``baseline.blocks``.
+    Returns the second baseline block of every round, in seconds per clip: the same-against-same partner of
+    ``baseline.clip_seconds``.
     """
-    again = Arm(baseline.label, baseline.trainer, block=baseline.block)
+    watch = watch or Watch(baseline.trainer.device)
+    again = Arm(baseline.label, baseline.trainer, clips=baseline.clips, block=baseline.block)
     order = [baseline, *(arm for arm in arms if arm is not baseline), again]
     began, rounds, total = time.perf_counter(), 0, MINIMUM_ROUNDS
     while rounds < total:
         for arm in tuple(order if rounds % 2 == 0 else reversed(order)):
-            _guarded(arm, order, failures)
+            _guarded(arm, order, failures, watch)
         rounds += 1
         per_round = (time.perf_counter() - began) / rounds
         total = max(MINIMUM_ROUNDS, min(MAXIMUM_ROUNDS, int(seconds / per_round)))
         progress(rounds, total)
-    return again.blocks
+    return again.clip_seconds
 
 
-def _guarded(arm: Arm, order: list[Arm], failures: dict[str, Exception]) -> None:
+def _guarded(arm: Arm, order: list[Arm], failures: dict[str, Exception], watch: Watch) -> None:
     try:
-        arm.run(count=True)
+        _timed(arm, watch)
     except Exception as problem:
         if arm.trainer is order[0].trainer:  # the baseline, or its second block: nothing can be compared without
             raise
         failures[arm.label] = problem
         order.remove(arm)
+
+
+def _timed(arm: Arm, watch: Watch) -> None:
+    """One counted block; a disturbed one is thrown away and timed again while tries are left."""
+    clocks: list[StepClock] = []
+    for tries_left in reversed(range(RETRIES + 1)):
+        reason = watch.disturbance(lambda: clocks.append(arm.run()))
+        watch.note(reason, counted=not (reason and tries_left))
+        if not reason:
+            break
+    arm.count(clocks[-1])

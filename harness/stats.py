@@ -14,6 +14,7 @@ Verdict = Literal["supported", "not supported", "not measurable here"]
 
 COARSE_FLOOR = 1.25
 COARSE_INTERVAL = 1.5
+MOSTLY_DISTURBED = 0.5
 
 
 class Ratio(BaseModel):
@@ -41,19 +42,36 @@ def noise_floor(same: Ratio) -> float:
     return max(same.high, 1 / same.low)
 
 
-def verdict(ratio: Ratio, floor: float) -> Verdict:
+def verdict(ratio: Ratio, floor: float, disturbed: float = 0.0) -> Verdict:
     """Is "trains faster" supported?
 
     Supported: the whole interval lies above the noise floor. Otherwise not supported, unless the measurement itself
     is too coarse to tell (a floor above `COARSE_FLOOR` or an interval wider than the factor `COARSE_INTERVAL`) and
-    the interval reaches above 1.
+    the interval reaches above 1. Not measurable where other processes disturbed more than `MOSTLY_DISTURBED` of the
+    blocks (share `disturbed`).
     """
+    if disturbed > MOSTLY_DISTURBED:
+        return "not measurable here"
     if ratio.low > floor:
         return "supported"
     if ratio.high < 1:
         return "not supported"
     coarse = floor > COARSE_FLOOR or ratio.high / ratio.low > COARSE_INTERVAL
     return "not measurable here" if coarse else "not supported"
+
+
+def claim_verdict(claimed: float, ratio: Ratio, floor: float, disturbed: float = 0.0) -> Verdict:
+    """Is the claimed factor itself supported (RULES.md)?
+
+    A claim above 1 needs the interval's upper end to reach it and the interval to lie above the noise floor; a claim
+    below 1 (slower) needs the mirror image.
+    """
+    if claimed < 1:
+        mirrored = Ratio(value=1 / ratio.value, low=1 / ratio.high, high=1 / ratio.low, pairs=ratio.pairs)
+        return claim_verdict(1 / claimed, mirrored, floor, disturbed)
+    if disturbed > MOSTLY_DISTURBED or ratio.high / ratio.low > COARSE_INTERVAL:
+        return "not measurable here"
+    return "supported" if ratio.high >= claimed and ratio.low > floor else "not supported"
 
 
 def inside_floor(ratio: Ratio, floor: float) -> bool:

@@ -16,7 +16,7 @@ from timm.scheduler import CosineLRScheduler
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from datasets.batches import Augmentation, BodySequences, TrainingBatches
+from datasets.batches import Augmentation, Batches, BodySequences, TrainingBatches
 from datasets.layouts import SkeletonLayout
 from harness.clock import StepClock
 from harness.errors import UsageError, nearest
@@ -119,19 +119,29 @@ class Trainer:
         done: optimiser steps taken.
     """
 
-    def __init__(self, method: Method, batches: TrainingBatches, train: TrainSpec, steps: int) -> None:
+    def __init__(self, method: Method, batches: Batches, train: TrainSpec, steps: int) -> None:
         self.method, self.batches, self.train, self.steps = method, batches, train, steps
-        self.device = batches.source.device
+        self.device = batches.device
         self.optimizer = build_optimizer(method, train)
         self.schedule = build_schedule(self.optimizer, train, steps)
         self.loss: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]] = method.loss
         if train.compile:
-            self.loss = torch.compile(method.loss)
+            mode = "reduce-overhead" if train.cuda_graphs else None
+            self.loss = torch.compile(method.loss, mode=mode)
         self.done = 0
         method.train()
 
     def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
         """Train ``steps`` steps on the clock; mean loss and named parts of the block. Raises `Diverged`."""
+        with self.batches.flowing():
+            totals = self._steps(steps, clock)
+        means = {name: float(total) / steps for name, total in totals.items()}
+        if not math.isfinite(means["loss"]):
+            raise Diverged(f"loss is {means['loss']} after {self.done} steps; lower --set train.lr={self.train.lr}")
+        return means
+
+    def _steps(self, steps: int, clock: StepClock) -> dict[str, Tensor | float]:
+        """The timed region; sums of the loss and its parts."""
         totals: dict[str, Tensor | float] = {}
         clock.start()
         for _ in range(steps):
@@ -148,21 +158,15 @@ class Trainer:
                 totals[name] = totals.get(name, 0.0) + part
             clock.mark(LAST_PHASE)
         clock.stop(LAST_PHASE)
-        means = {name: float(total) / steps for name, total in totals.items()}
-        if not math.isfinite(means["loss"]):
-            raise Diverged(f"loss is {means['loss']} after {self.done} steps; lower --set train.lr={self.train.lr}")
-        return means
+        return totals
 
     def warm_up(self) -> None:
         """Run one step's forward and backward off the clock (compilation, allocation) and forget all about it."""
-        generator = self.batches.generator
-        kept, queue = generator.get_state(), self.batches.queue
+        x = self.batches.sample()
         with undisturbed(self.method, self.device):
-            loss, _ = self._forward(self.batches.next())
+            loss, _ = self._forward(x)
             loss.backward()
         self.optimizer.zero_grad(set_to_none=True)
-        generator.set_state(kept)
-        self.batches.queue = queue
 
     def _forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):

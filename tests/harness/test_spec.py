@@ -192,14 +192,14 @@ CHANGES: dict[str, dict[str, Any]] = {
     "data": {
         "name": "other", "split": "xview", "label": "label,correct", "validation": 0.3, "drop_leaks": True,
         "center": False, "crop": (0.6, 1.0), "min_crop": 32, "rotation": 0.2, "include_empty_bodies": True,
-        "fingerprint": "f00",
+        "loader": "workers", "workers": 3, "fingerprint": "f00",
     },
     "train": {
         "budget": "61s", "batch_size": 65, "lr": 0.002, "final_lr": 0.4, "warmup": 0.06, "weight_decay": 0.06,
         "betas": (0.9, 0.96), "clip_gradient": 1.0, "precision": "bf16", "fused_attention": False,
-        "fused_optimizer": False, "compile": True,
+        "fused_optimizer": False, "compile": True, "cuda_graphs": True,
     },
-    "probe": {"points": 4, "regularisation": (1.0,), "neighbours": 5},
+    "probe": {"points": 4, "every": "5clips", "regularisation": (1.0,), "neighbours": 5},
 }  # fmt: skip
 
 

@@ -1,0 +1,100 @@
+"""Why is it faster? One switch at a time from the published way of training to this suite's, for two methods at once.
+
+Every stage of both methods is an arm of one interleaved measurement, so each bar of the waterfall, and what each switch
+does to the methods' ratio, is a paired ratio with an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.cell import Cell
+from harness.experiment import Entry, Experiment
+from harness.measurement import Measurement, Timing
+from harness.progress import Reporter
+from harness.records import STAGE_SEPARATOR
+from harness.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A switch: what it sets in the data and training sections, on top of the stages before it."""
+
+    name: str
+    data: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+    def applied(self, spec: RunSpec) -> RunSpec:
+        """The spec with this switch set; checked again, so that an impossible combination is an error."""
+        plain = spec.model_dump()
+        plain["data"] |= self.data
+        plain["train"] |= self.train
+        return RunSpec.model_validate(plain)
+
+
+STAGES = (
+    # MAMP's released training (dossier 1.1, 1.6, 9.4): a NumPy feeder in workers, both bodies, plain fp32 attention.
+    Stage(
+        "as published",
+        {"include_empty_bodies": True, "loader": "workers"},
+        {
+            "precision": "fp32",
+            "fused_attention": False,
+            "fused_optimizer": False,
+            "compile": False,
+            "cuda_graphs": False,
+        },
+    ),
+    Stage("batches made on the device", {"loader": "device"}),
+    Stage("present bodies only", {"include_empty_bodies": False}),
+    Stage("fused attention", train={"fused_attention": True}),
+    Stage("bf16", train={"precision": "bf16"}),
+    Stage("fused AdamW", train={"fused_optimizer": True}),
+    Stage("compiled", train={"compile": True}),
+)
+
+
+def staged(spec: RunSpec, stages: Sequence[Stage] = STAGES) -> list[tuple[Stage, RunSpec]]:
+    """The spec of every stage, each with all switches before it."""
+    found = []
+    for stage in stages:
+        spec = stage.applied(spec)
+        found.append((stage, spec))
+    return found
+
+
+def ends(stages: Sequence[Stage] = STAGES) -> tuple[Stage, Stage]:
+    """Only the first and the last stage, "as published" and "as here": the switches between them in one."""
+    last = Stage(
+        "as here",
+        {key: value for stage in stages[1:] for key, value in stage.data.items()},
+        {key: value for stage in stages[1:] for key, value in stage.train.items()},
+    )
+    return stages[0], last
+
+
+def staged_cells(experiment: Experiment, entry: Entry, stages: Sequence[Stage]) -> list[Cell]:
+    """One cell per stage of a method, labelled ``method @ stage``."""
+    base = experiment.run_spec(entry.spec, experiment.request.seeds[0])
+    return [
+        Cell(f"{entry.label}{STAGE_SEPARATOR}{stage.name}", spec, entry.method) for stage, spec in staged(base, stages)
+    ]
+
+
+def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = STAGES) -> Measurement:
+    """Time every stage of the experiment's methods side by side; the record lies with the others."""
+    cells = [cell for entry in experiment.entries for cell in staged_cells(experiment, entry, stages)]
+    timing = Timing(
+        cells=cells, baseline=f"{experiment.entries[-1].label}{STAGE_SEPARATOR}{stages[-1].name}", data=experiment.data,
+        environment=experiment.environment, seconds=experiment.request.speed_seconds,
+        stages=[stage.name for stage in stages],
+    )  # fmt: skip
+    stored = None if experiment.request.rerun else timing.stored(experiment.store)
+    if stored:
+        return stored
+    timing.warm_up(report)
+    measurement = timing.measure(report)
+    experiment.store.write_speed(measurement.record)
+    return measurement

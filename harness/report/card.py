@@ -1,0 +1,42 @@
+"""A claim card: the claim, what was measured of it, what arithmetic says, the verdict."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from harness.claims import Card
+from harness.report.waterfall import conditions
+
+MEANING = {"hours": "hours of whole schedules", "clips": "clips/s"}
+
+
+def card_table(card: Card) -> pd.DataFrame:
+    """One row per way of training and definition; the claim's own definition first. Every cell a string."""
+    claim, own = card.claim, " (the claim's)"
+    rows = [
+        {
+            "trained": finding.way,
+            "definition": MEANING[finding.definition] + own * (finding.definition == claim.definition),
+            "claimed": f"{claim.factor:g}x",
+            "measured [95 %]": f"{finding.ratio.value:.2f}x [{finding.ratio.low:.2f}, {finding.ratio.high:.2f}]",
+            "verdict on the factor": finding.verdict,
+        }
+        for finding in card.findings
+    ]
+    return pd.DataFrame(rows)
+
+
+def card_notes(card: Card) -> list[str]:
+    """The claim in words, the arithmetic, and the conditions of claim and measurement."""
+    claim, record = card.claim, card.record
+    size = record.spec["encoder"]["size"]
+    return [
+        f"claim: {claim.statement}; {claim.source}",
+        f"claimed on: {claim.hardware}, encoder {claim.encoder}, batch {claim.batch}; {claim.schedule}",
+        f"measured: {claim.method} over {claim.baseline} on {record.environment.device}"
+        + ("" if size == claim.encoder else f", with encoder {size} instead of {claim.encoder}"),
+        f"arithmetic: {card.flop_ratio:.2f}x by FLOPs per clip, at most {card.bound:.2f}x with this encoder and mask "
+        "(decoder-free bound)",
+        "a verdict holds for this device; the time to an accuracy is another question: `harness targets`",
+        *conditions(record),
+    ]

@@ -1,0 +1,100 @@
+"""Time to target as tables: one accuracy in detail, and the whole ladder of accuracies. Misses stay misses."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import pandas as pd
+
+from harness.records import RunRecord
+from harness.targets import Reach, Target, final, finished, interval, ladder, reach, speedup, untrained
+
+NEVER = "not reached"
+EMPTY = "-"
+
+
+def target_table(records: Sequence[RunRecord], target: Target) -> pd.DataFrame:
+    """One row per method at the frozen accuracy; every cell a string."""
+    reference = reach(records, target.reference, target.accuracy)
+    rows = []
+    for label in labels(records):
+        found = reach(records, label, target.accuracy)
+        ends = [final(record) for record in finished(records, label)]
+        rows.append(
+            {
+                "method": label,
+                "linear at the end": f"{100 * statistics.mean(ends):.1f}" if ends else EMPTY,
+                "reached by": f"{len(found.seconds)} of {found.runs} seeds",
+                "clips to target": clips(found),
+                "seconds to target [95 %]": seconds(found),
+                f"speedup over {target.reference} [95 %]": over(found, reference),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def ladder_table(records: Sequence[RunRecord], target: Target) -> pd.DataFrame:
+    """The speedup over the reference as a curve: one row per accuracy, one column per method.
+
+    A cell holds the speedup where all seeds of both rows got there, else how many did.
+    """
+    rows = []
+    for accuracy in ladder(records, target):
+        reference = reach(records, target.reference, accuracy)
+        row = {"linear": f"{100 * accuracy:.1f}" + (" (target)" if accuracy == target.accuracy else "")}
+        for label in labels(records):
+            row[label] = rung(reach(records, label, accuracy), reference)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def target_notes(records: Sequence[RunRecord], target: Target) -> list[str]:
+    """Where the target comes from and how to read the tables."""
+    chance = untrained(records)
+    return [
+        f"target: {100 * target.accuracy:.1f} % linear, the median over seeds {', '.join(map(str, target.seeds))} of "
+        f"{target.reference} at its full budget {target.budget}; frozen {target.frozen}, version {target.version}",
+        f"data: {target.data} ({target.fingerprint}), split {target.split}, encoder {target.encoder}",
+        *([f"the untrained encoder stands at {100 * chance:.1f} % (mean over seeds)"] if chance is not None else []),
+        "a run's time: steps until its first evaluation at or above the accuracy, at the interleaved step time; "
+        "evaluation is off the clock; no run is stopped or selected by it",
+        "reached by k of n seeds: a row some of whose seeds missed has no mean time and no speedup",
+        "ladder: seconds of the reference over the row's, geometric mean over seeds",
+    ]
+
+
+def labels(records: Sequence[RunRecord]) -> list[str]:
+    """Rows in the order of their first record."""
+    return list(dict.fromkeys(record.label for record in records))
+
+
+def clips(found: Reach) -> str:
+    """Median clips seen of the seeds that got there, when all did."""
+    return f"{statistics.median(found.clips.values()):,.0f}" if found.all_reached else NEVER
+
+
+def seconds(found: Reach) -> str:
+    """Geometric mean of the seconds with its interval, when all seeds got there."""
+    if found.mean_seconds is None:
+        return NEVER
+    low, high = interval(list(found.seconds.values()))
+    bounds = f" [{low:.0f}, {high:.0f}]" if len(found.seconds) > 1 else ""
+    return f"{found.mean_seconds:.1f}{bounds}"
+
+
+def over(found: Reach, reference: Reach) -> str:
+    """The speedup with its interval."""
+    if found.label == reference.label:
+        return "1 (reference)"
+    ratio = speedup(found, reference)
+    return f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio else EMPTY
+
+
+def rung(found: Reach, reference: Reach) -> str:
+    """One cell of the ladder."""
+    if found.mean_seconds is None:
+        return f"{len(found.seconds)} of {found.runs}"
+    if reference.mean_seconds is None:
+        return f"{found.mean_seconds:.0f} s"
+    return f"{reference.mean_seconds / found.mean_seconds:.2f}x"

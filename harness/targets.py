@@ -1,0 +1,171 @@
+"""Time to target: training seconds until the probes first reach an accuracy that was frozen beforehand (RULES.md)."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from scipy import stats
+
+from harness.errors import UsageError
+from harness.records import RANDOM_INIT, RunRecord, now, write_atomically
+from harness.spec import Section, build
+from harness.stats import Ratio, paired_ratio
+
+VERSION = 1
+
+
+class Target(Section):
+    """A frozen accuracy to reach.
+
+    Attributes:
+        accuracy: linear test accuracy, a share: the median over the reference's seeds at the end of its budget.
+        held_equal: hash of everything that runs must share with the reference's to be judged by it.
+    """
+
+    version: int
+    reference: str
+    accuracy: float
+    seeds: tuple[int, ...]
+    budget: str
+    data: str
+    fingerprint: str
+    split: str
+    encoder: str
+    held_equal: str
+    frozen: str
+
+
+class Reach(BaseModel):
+    """How a row fared against an accuracy.
+
+    Attributes:
+        clips: clips seen at the first evaluation that reached it, by seed; seeds that missed are absent.
+        seconds: the same on the training clock, at the interleaved step time.
+        runs: number of finished runs.
+    """
+
+    label: str
+    clips: dict[int, float]
+    seconds: dict[int, float]
+    runs: int
+
+    @property
+    def all_reached(self) -> bool:
+        """Every seed got there; only then is there a mean time."""
+        return self.runs > 0 and len(self.seconds) == self.runs
+
+    @property
+    def mean_seconds(self) -> float | None:
+        """Geometric mean over seeds; None when a seed missed."""
+        return statistics.geometric_mean(self.seconds.values()) if self.all_reached else None
+
+
+def freeze(records: Sequence[RunRecord], reference: str) -> Target:
+    """The target that a reference row sets: the median over its seeds of the accuracy at its last evaluation."""
+    rows = finished(records, reference)
+    if not rows:
+        labels = ", ".join(sorted({record.label for record in records if record.curve})) or "none"
+        raise UsageError(f"no finished run of {reference!r} to set a target (there are: {labels})")
+    if len({record.spec.held_equal for record in rows}) > 1:
+        raise UsageError(f"runs of {reference!r} differ in more than the seed; keep one setting per folder")
+    spec = rows[0].spec
+    return Target(
+        version=VERSION, reference=reference, accuracy=statistics.median(final(record) for record in rows),
+        seeds=tuple(sorted(record.spec.seed for record in rows)), budget=spec.train.budget, data=spec.data.name,
+        fingerprint=spec.data.fingerprint, split=spec.data.split, encoder=spec.encoder.size,
+        held_equal=spec.held_equal, frozen=now().isoformat(),
+    )  # fmt: skip
+
+
+def write_target(path: Path, target: Target) -> None:
+    """Freeze a target in a file that is not there yet; a `UsageError` keeps anyone from moving a target."""
+    if path.exists():
+        raise UsageError(f"{path} exists: a frozen target is not moved; choose another name or remove the file")
+    text = yaml.safe_dump(target.model_dump(mode="json"), sort_keys=False)
+    write_atomically(path, text.encode())
+
+
+def read_target(path: Path) -> Target:
+    """A frozen target; every problem is a one-line `UsageError`."""
+    try:
+        content: Any = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"target {path} cannot be read ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"target {path}: expected a mapping as `harness target --freeze` writes it")
+    target = build(Target, content, f"target {path}")
+    if target.version != VERSION:
+        raise UsageError(f"target {path} has version {target.version}, expected {VERSION}; freeze it again")
+    return target
+
+
+def comparable(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
+    """The records that share everything with the reference's runs but method and seed."""
+    return [record for record in records if record.spec.held_equal == target.held_equal and record.curve]
+
+
+def reach(records: Sequence[RunRecord], label: str, accuracy: float) -> Reach:
+    """When the seeds of a row first reached an accuracy."""
+    rows = finished(records, label)
+    clips, seconds = {}, {}
+    for record in rows:
+        for point in record.curve:
+            if point.accuracy.linear_test >= accuracy:
+                clips[record.spec.seed] = point.clips_seen
+                seconds[record.spec.seed] = point.step * step_seconds(record)
+                break
+    return Reach(label=label, clips=clips, seconds=seconds, runs=len(rows))
+
+
+def speedup(one: Reach, reference: Reach) -> Ratio | None:
+    """Seconds of the reference over seconds of the row, paired by seed; None unless all of both got there."""
+    seeds = sorted(one.seconds.keys() & reference.seconds.keys())
+    if not (one.all_reached and reference.all_reached and len(seeds) >= 2):
+        return None
+    return paired_ratio([reference.seconds[seed] for seed in seeds], [one.seconds[seed] for seed in seeds])
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % t interval of a geometric mean; infinite with a single value."""
+    logs = [math.log(value) for value in values]
+    if len(logs) < 2:
+        return 0.0, math.inf
+    half = float(stats.t.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
+    middle = statistics.mean(logs)
+    return math.exp(middle - half), math.exp(middle + half)
+
+
+def ladder(records: Sequence[RunRecord], target: Target, rungs: int = 8) -> list[float]:
+    """Accuracies from just above the lowest evaluation to the best one, the target among them."""
+    points = [point.accuracy.linear_test for record in records for point in record.curve]
+    low, high = min(points), max(points)
+    steps = [low + (high - low) * (index + 1) / rungs for index in range(rungs)]
+    return sorted({*steps, target.accuracy})
+
+
+def finished(records: Iterable[RunRecord], label: str) -> list[RunRecord]:
+    """Finished runs of a row that were evaluated."""
+    return [record for record in records if record.label == label and record.status == "ok" and record.curve]
+
+
+def final(record: RunRecord) -> float:
+    """Linear test accuracy at the last evaluation."""
+    return record.curve[-1].accuracy.linear_test
+
+
+def step_seconds(record: RunRecord) -> float:
+    """The interleaved step time that the run was planned with; its own median in records without it."""
+    assert record.training is not None
+    return record.training.interleaved_step_seconds or record.training.step_seconds
+
+
+def untrained(records: Iterable[RunRecord]) -> float | None:
+    """Mean accuracy of the untrained encoder in the folder, for scale."""
+    found = [record.accuracy.linear_test for record in records if record.label == RANDOM_INIT and record.accuracy]
+    return statistics.mean(found) if found else None
