@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.experiment import Experiment
-    from harness.records import RunRecord, SpeedRecord
 
 SECTIONS: dict[str, type] = {"encoder": EncoderSpec, "data": DataSpec, "train": TrainSpec, "probe": ProbeSpec}
 
@@ -69,6 +67,7 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="Any setting,
 Baseline = Annotated[str, typer.Option(help="Method that speedups are measured against [skeletonmae].")]
 Rerun = Annotated[bool, typer.Option("--rerun", help="Run again what is already finished.")]
 SpeedSeconds = Annotated[float, typer.Option(help="Length of the interleaved speed measurement.", min=1.0)]
+MemoryCap = Annotated[float | None, typer.Option(help="GB: each method at the largest batch that fits.", min=0.01)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -82,6 +81,7 @@ def run_command(
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, probe them, print one table."""
     from harness.experiment import run
+    from harness.report.table import build_table, notes
 
     settings = resolve_settings(
         preset, overrides, methods=methods, dataset=dataset, split=split, label=label, encoder=encoder,
@@ -93,7 +93,7 @@ def run_command(
     )  # fmt: skip
     report = Reporter(make_console())
     records, speed = run(experiment, report)
-    show_table(records, speed, out, report)
+    leave_table(build_table(records, speed), notes(records, speed), out / "table.md", report)
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)
 
@@ -103,21 +103,23 @@ def speed_command(
     methods: Methods = None, dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None,
     precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
-    speed_seconds: SpeedSeconds = 30.0,
+    speed_seconds: SpeedSeconds = 30.0, memory_cap: MemoryCap = None,
 ) -> None:  # fmt: skip
     """Only the interleaved speed measurement of `run`, without training or probes."""
     from harness.experiment import speed_of
+    from harness.report.speed import speed_notes, speed_table
 
     settings = resolve_settings(
         preset, overrides, methods=methods, dataset=dataset, split=None, label=None, encoder=encoder,
         budget=None, batch_size=batch_size, precision=precision, device=device,
     )  # fmt: skip
     experiment = prepare_experiment(
-        settings, plugin, seeds=[0], out=out, baseline=baseline, rerun=rerun, speed_seconds=speed_seconds
-    )
+        settings, plugin, seeds=[0], out=out, baseline=baseline, rerun=rerun, speed_seconds=speed_seconds,
+        memory_cap=memory_cap and memory_cap * 1e9,
+    )  # fmt: skip
     report = Reporter(make_console())
     measurement = speed_of(experiment, [], report)
-    show_table([], measurement.record, out, report, "speed.md")
+    leave_table(speed_table(measurement.record), speed_notes(measurement.record), out / "speed.md", report)
     if measurement.failures:
         raise typer.Exit(1)
 
@@ -178,7 +180,7 @@ def claim_command(
 
 @app.command("ls")
 def ls_command(
-    what: Annotated[str, typer.Argument(help="methods, datasets, encoders or runs.")],
+    what: Annotated[str, typer.Argument(help="methods, datasets, encoders, runs or claims.")],
     as_json: AsJson = False, plugin: Plugins = None, out: Out = Path("runs"),
 ) -> None:  # fmt: skip
     """List what exists."""
@@ -373,15 +375,6 @@ def prepare_experiment(settings: dict[str, Any], plugins: list[Path] | None, **o
     sections = {name: settings[name] for name in SECTIONS}
     request = Request(methods=parse_methods(settings["methods"]), device=settings["device"], **sections, **others)
     return prepare(request, Registry(plugins))
-
-
-def show_table(
-    records: Sequence[RunRecord], speed: SpeedRecord, out: Path, report: Reporter, name: str = "table.md"
-) -> None:
-    """Print the table and leave it as Markdown beside the records."""
-    from harness.report.table import build_table, notes
-
-    leave_table(build_table(records, speed), notes(records, speed), out / name, report)
 
 
 def leave_table(table: pd.DataFrame, lines: list[str], path: Path, report: Reporter) -> None:

@@ -37,6 +37,7 @@ class Request:
     baseline: str = ""
     rerun: bool = False
     speed_seconds: float = 30.0
+    memory_cap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Experiment:
         return Timing(
             cells=[Cell(entry.label, self.run_spec(entry.spec, seed), entry.method) for entry in rows],
             baseline=self.baseline.label, data=self.data, environment=self.environment,
-            seconds=self.request.speed_seconds,
+            seconds=self.request.speed_seconds, memory_cap=self.request.memory_cap,
         )  # fmt: skip
 
 

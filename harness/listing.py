@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from harness.claims import read_claims
 from harness.records import RecordStore
 from harness.registry import Registry, source_hash
 from methods.encoder import SIZES, SkeletonEncoder
@@ -70,11 +71,20 @@ def list_runs(plugins: list[Path] | None, out: Path) -> Rows:
     ]
 
 
+def list_claims(plugins: list[Path] | None, out: Path) -> Rows:
+    """Published speed claims, for `harness claim`."""
+    return [
+        {"claim": name, **claim.model_dump(include={"statement", "hardware", "source"})}
+        for name, claim in read_claims().items()
+    ]
+
+
 LISTINGS: dict[str, Callable[[list[Path] | None, Path], Rows]] = {
     "methods": list_methods,
     "datasets": list_datasets,
     "encoders": list_encoders,
     "runs": list_runs,
+    "claims": list_claims,
 }
 
 BRIEF = 60

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from datasets.batches import evaluation_batches
 from harness.cell import Cell, encoder_info
+from harness.clock import StepClock
 from harness.data import LoadedData
 from harness.environment import ROOT, Environment
 from harness.errors import UsageError
 from harness.flops import step_flops
 from harness.health import Health, Watch
+from harness.memory import largest_batch, peak_step_bytes
 from harness.peak import matmul_flops
 from harness.progress import Advance, Reporter
 from harness.records import ArmRecord, RecordStore, SpeedRecord, now, speed_address
 from harness.registry import one_line, source_hash
+from harness.spec import RunSpec
 from harness.speed import Arm, measure, warm_up
 from harness.stats import noise_floor, paired_ratio, verdict
 from harness.training import Trainer, build_method
@@ -47,6 +50,7 @@ class Timing:
         cells: one per method, the decoder-free bound included.
         baseline: label of the method that ratios are formed against.
         stages: names of the stages that the cells run through (`harness.explain`), empty otherwise.
+        memory_cap: bytes; each method then runs at the largest batch that fits, not at the spec's.
         arms: warm trainers, filled by `warm_up`.
         flops: model FLOPs per step by label.
         failures: what could not be built or stepped, by label.
@@ -58,6 +62,7 @@ class Timing:
     environment: Environment
     seconds: float
     stages: Sequence[str] = ()
+    memory_cap: float | None = None
     arms: list[Arm] = field(default_factory=list)
     flops: dict[str, float] = field(default_factory=dict)
     failures: dict[str, Exception] = field(default_factory=dict)
@@ -70,6 +75,7 @@ class Timing:
         return {
             **spec,
             **({"stages": list(self.stages)} if self.stages else {}),
+            **({"memory_cap": self.memory_cap} if self.memory_cap else {}),
             "methods": [str(cell.spec.method) for cell in self.cells],
             "sources": [source_hash(cell.method) for cell in self.cells if cell.method],
             "baseline": self.baseline,
@@ -86,16 +92,17 @@ class Timing:
     def warm_up(self, report: Reporter) -> None:
         """Build every method and step it until it is warm; a method that throws is left out and remembered."""
         layout = self.data.clips.layout
-        for cell in self.cells:
-            assert cell.method is not None
+        for asked in self.cells:
             try:
+                cell = self._fitted(asked, self.memory_cap) if self.memory_cap else asked
+                assert cell.method is not None
                 self.flops[cell.label] = step_flops(cell.method, cell.spec, layout)
                 arm = self._arm(cell, cell.method)
                 warm_up(arm, self.seconds / WARMUP_SHARE)
                 self.arms.append(arm)
             except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others
-                self.failures[cell.label] = problem
-                report.line(f"{cell.label} failed before timing: {one_line(problem)}")
+                self.failures[asked.label] = problem
+                report.line(f"{asked.label} failed before timing: {one_line(problem)}")
         if self.baseline in self.failures:
             reason = one_line(self.failures[self.baseline])
             raise UsageError(f"the baseline {self.baseline} fails ({reason}); choose another with --baseline")
@@ -143,11 +150,26 @@ class Timing:
         return next(arm for arm in self.arms if arm.label == self.baseline)
 
     def _arm(self, cell: Cell, method: type[Method]) -> Arm:
+        trainer = self._trainer(method, cell.spec)
         data = self.data.as_in(cell.spec.data)
-        built = build_method(method, cell.spec, data.clips.layout, data.source.device)
-        batches = data.batches(cell.spec, built.evaluated_encoder().grid.frames)
-        trainer = Trainer(built, batches, cell.spec.train, SCHEDULE_STEPS)
-        return Arm(cell.label, trainer, clips=batches.size / data.bodies_per_clip)
+        return Arm(cell.label, trainer, clips=trainer.batches.size / data.bodies_per_clip)
+
+    def _trainer(self, method: type[Method], spec: RunSpec) -> Trainer:
+        data = self.data.as_in(spec.data)
+        built = build_method(method, spec, data.clips.layout, data.source.device)
+        batches = data.batches(spec, built.evaluated_encoder().grid.frames)
+        return Trainer(built, batches, spec.train, SCHEDULE_STEPS)
+
+    def _fitted(self, cell: Cell, cap: float) -> Cell:
+        """The cell at the largest batch whose training step stays under the cap."""
+
+        def peak(batch_size: int) -> int:
+            assert cell.method is not None
+            trainer = self._trainer(cell.method, with_batch(cell.spec, batch_size))
+            trainer.run_block(1, StepClock(trainer.device))  # the optimiser's state is there from the second step on
+            return peak_step_bytes(trainer)
+
+        return replace(cell, spec=with_batch(cell.spec, largest_batch(peak, cap)))
 
     def _record(self, arm: Arm, baseline: Arm, floor: float, health: Health) -> ArmRecord:
         ratio = paired_ratio(baseline.clip_seconds, arm.clip_seconds)
@@ -158,9 +180,14 @@ class Timing:
             clips_per_second=arm.clips / arm.step_seconds,
             blocks=arm.blocks, steps_per_block=arm.block, phases=arm.phases, warmup_seconds=arm.warmup_seconds,
             step_flops=self.flops[arm.label], flop_ratio=per_baseline / per_sequence,
-            peak_bytes=arm.peak_bytes, division=about.division, control=about.control, ratio=ratio,
+            peak_bytes=arm.peak_bytes, epochs=about.epochs, division=about.division, control=about.control, ratio=ratio,
             verdict=verdict(ratio, floor, health.disturbed_share),
         )  # fmt: skip
+
+
+def with_batch(spec: RunSpec, size: int) -> RunSpec:
+    """The same spec at another batch size."""
+    return spec.model_copy(update={"train": spec.train.model_copy(update={"batch_size": size})})
 
 
 def rules_version() -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from harness.clock import StepClock
 from harness.training import Trainer
+
+FIRST_BATCH, MULTIPLE, LARGEST_BATCH = 8, 8, 4096
+"""Body sequences: the smallest batch tried, the step between batches, and where the search ends."""
 
 
 def peak_step_bytes(trainer: Trainer) -> int:
@@ -17,6 +22,25 @@ def peak_step_bytes(trainer: Trainer) -> int:
         trainer.run_block(1, StepClock(trainer.device))
         return torch.cuda.max_memory_allocated(trainer.device) - others
     return resident_bytes(trainer) + _peak_of_allocations(trainer)
+
+
+def largest_batch(peak: Callable[[int], int], cap: float) -> int:
+    """The largest batch, in multiples of 8, whose step stays under ``cap`` bytes.
+
+    Memory grows in a straight line with the batch: two small batches predict the answer, which is then tried and
+    lowered until it holds. Raises `MemoryError` when not even the smallest batch fits.
+
+    Args:
+        peak: peak bytes of a step at a batch size.
+    """
+    low, high = peak(FIRST_BATCH), peak(2 * FIRST_BATCH)
+    if low > cap:
+        raise MemoryError(f"a step of {FIRST_BATCH} body sequences takes {low / 1e9:.2f} GB, over the cap")
+    slope = max(1.0, (high - low) / FIRST_BATCH)
+    size = min(LARGEST_BATCH, FIRST_BATCH + int((cap - low) / slope)) // MULTIPLE * MULTIPLE
+    while size > FIRST_BATCH and peak(size) > cap:
+        size = min(size - MULTIPLE, int(0.95 * size)) // MULTIPLE * MULTIPLE
+    return max(size, FIRST_BATCH)
 
 
 def resident_bytes(trainer: Trainer) -> int:

@@ -53,6 +53,7 @@ class MethodInfo(Part):
     title: str
     paper: str
     code: str
+    epochs: int | None = None
     deviations: tuple[str, ...]
     choices: tuple[str, ...]
     division: Literal["closed", "open"]
@@ -145,6 +146,7 @@ class ArmRecord(Part):
         clips: clips per step, by which all ratios are formed; 0 in records of before it was kept.
         ratio: clips/s over the baseline's, above 1 is faster.
         flop_ratio: the same as the methods' FLOPs per clip predict.
+        epochs: length of the method's published schedule.
     """
 
     label: str
@@ -159,6 +161,7 @@ class ArmRecord(Part):
     step_flops: float
     flop_ratio: float
     peak_bytes: int | None
+    epochs: int | None = None
     division: Literal["closed", "open"]
     control: bool
     ratio: Ratio

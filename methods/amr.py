@@ -92,6 +92,7 @@ class AMR(Method[AMROptions]):
     about = About(
         title="Adaptive Masked Reconstruction",
         paper="Sun et al., CVPR 2026, arXiv 2606.11450",
+        epochs=400,
         choices=(
             "5 cross-attention layers at base: inferred from the published 3.8 GFLOPs",
             "pre-norm on queries and encoder output, MLP ratio 4, one shared query plus separable positions",

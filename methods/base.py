@@ -49,6 +49,7 @@ class About:
         title: full name.
         paper: citation with venue and arXiv number; "none" for controls.
         code: the authors' public code, or "none".
+        epochs: length of the published pre-training schedule; None where there is none.
         deviations: where this implementation differs from the paper, one sentence each.
         choices: what the paper leaves open and what was chosen, one sentence each.
         division: ``closed`` uses the shared encoder; ``open`` brings its own and never shares a speedup column.
@@ -58,6 +59,7 @@ class About:
     title: str
     paper: str
     code: str = "none"
+    epochs: int | None = None
     deviations: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     division: Literal["closed", "open"] = "closed"

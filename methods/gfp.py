@@ -169,6 +169,7 @@ class GFP(Method[GFPOptions]):
     about = About(
         title="General Feature Prediction",
         paper="Sun et al., ICCV 2025, arXiv 2509.03609",
+        epochs=400,
         deviations=(
             "variance 5 and covariance 1, as in the same first author's HuiGuanLab/UmURL; the paper's text, as it was "
             "transcribed, has them the other way round: var_weight=1,cov_weight=5",

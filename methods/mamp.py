@@ -40,6 +40,7 @@ class MAMP(Method[MAMPOptions]):
     about = About(
         title="Masked Motion Prediction",
         paper="Mao et al., ICCV 2023, arXiv 2308.07092",
+        epochs=400,
         code="maoyunyao/MAMP",
         choices=(
             "decoder depth 5 at base, as GFP's and AMR's speed tables cost it; MAMP's released NTU-60 run uses 3",

@@ -43,6 +43,7 @@ class SJEPA(Method[SJEPAOptions]):
     about = About(
         title="S-JEPA",
         paper="ECCV 2024, sjepa.github.io (no arXiv number found)",
+        epochs=1200,
         deviations=(
             "the suite's crop and rotation instead of the paper's geometric views (translations, flips)",
             "the suite's batch and schedule instead of 1200 epochs at batch 256",

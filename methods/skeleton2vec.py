@@ -67,6 +67,7 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
     about = About(
         title="Skeleton2vec",
         paper="Xu et al., arXiv 2401.00921",
+        epochs=800,
         code="Ruizhuo-Xu/SKeleton2vec-code",
         deviations=(
             "MAMP's feed (crop, resize to T, patch 4) instead of 90 sampled frames in segments of 3",

@@ -44,6 +44,7 @@ class SkeletonMAE(Method[SkeletonMAEOptions]):
     about = About(
         title="SkeletonMAE (coordinate reconstruction under MAMP's transformer)",
         paper="Wu et al., ICMEW 2023, arXiv 2209.02399; as re-implemented by MAMP, ICCV 2023, arXiv 2308.07092",
+        epochs=400,
         code="maoyunyao/MAMP, model_mae",
         deviations=(
             "follows MAMP's re-implementation, the row that GFP's and AMR's tables print, not Wu et al.'s network",

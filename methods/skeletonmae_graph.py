@@ -48,6 +48,7 @@ class SkeletonMAEGraph(Method[SkeletonMAEGraphOptions]):
     about = About(
         title="SkeletonMAE (graph): masked body regions under a graph network",
         paper="Yan et al., ICCV 2023, arXiv 2307.08476",
+        epochs=50,
         deviations=(
             "3-D joints of the data's own layout instead of 17 2-D HRNet joints, with that layout's bones and parts",
             "the harness's frames, optimiser, schedule, batch and budget instead of 64 frames, lr 1.5e-4, batch 1024 "

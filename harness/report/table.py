@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from harness.records import BODIES_PER_CLIP, BOUND, RANDOM_INIT, RAW_FLOOR, ArmRecord, RunRecord, SpeedRecord
+from harness.report.health import disturbances
 from harness.stats import inside_floor
 
 COLUMNS = (
@@ -45,7 +46,7 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
         f"encoder: {_encoder(speed)}; {_training(records, speed)}",
         f"speed: batch {speed.batch_size} body sequences, {same.pairs} interleaved rounds, speedup = clips/s "
         f"over {speed.baseline}; same against same {same.value:.3f} [{same.low:.3f}, {same.high:.3f}], "
-        f"noise floor {speed.floor:.3f}",
+        f"noise floor {speed.floor:.3f}; {disturbances(speed)}",
         *_bound(speed),
         *_off_flops(speed),
         *_open_division(records, speed),
@@ -87,7 +88,7 @@ def _row(label: str, records: list[RunRecord], speed: SpeedRecord, random: float
         _number([record.training.clips_seen for record in ok if record.training]),
         _number([record.training.seconds for record in ok if record.training]),
         *_speed_cells(arm, speed),
-        status or (arm.verdict if arm and label != speed.baseline and _comparable(arm, speed) else EMPTY),
+        status or (arm.verdict if arm and label != speed.baseline and comparable(arm, speed) else EMPTY),
     ]
 
 
@@ -101,7 +102,7 @@ def _untrained(records: Sequence[RunRecord]) -> float | None:
     return _mean([record.untrained.linear_test for record in records if record.untrained])
 
 
-def _comparable(arm: ArmRecord, speed: SpeedRecord) -> bool:
+def comparable(arm: ArmRecord, speed: SpeedRecord) -> bool:
     """A speedup may be formed: both the arm and the baseline train the shared encoder."""
     baseline = speed.arm(speed.baseline)
     return arm.division == "closed" and (baseline is None or baseline.division == "closed")
@@ -110,20 +111,25 @@ def _comparable(arm: ArmRecord, speed: SpeedRecord) -> bool:
 def _speed_cells(arm: ArmRecord | None, speed: SpeedRecord) -> list[str]:
     if arm is None:
         return [EMPTY] * 5
-    gflops = arm.step_flops / speed.batch_size * BODIES_PER_CLIP / 1e9
     return [
         f"{arm.clips_per_second:.0f}" if arm.clips_per_second >= 10 else f"{arm.clips_per_second:.2f}",
-        _speedup(arm, speed),
-        f"{arm.flop_ratio:.2f}x" if _comparable(arm, speed) else EMPTY,
-        f"{gflops:.3g}",
+        speedup_cell(arm, speed),
+        f"{arm.flop_ratio:.2f}x" if comparable(arm, speed) else EMPTY,
+        f"{gflops_per_clip(arm, speed):.3g}",
         EMPTY if arm.peak_bytes is None else f"{arm.peak_bytes / 1e6:.0f}",
     ]
 
 
-def _speedup(arm: ArmRecord, speed: SpeedRecord) -> str:
+def gflops_per_clip(arm: ArmRecord, speed: SpeedRecord) -> float:
+    """Model GFLOPs of a training step per clip of two bodies."""
+    return arm.step_flops / (arm.batch_size or speed.batch_size) * BODIES_PER_CLIP / 1e9
+
+
+def speedup_cell(arm: ArmRecord, speed: SpeedRecord) -> str:
+    """The measured speedup with its interval, or why there is none."""
     if arm.division == "open":
         return "open division"
-    if not _comparable(arm, speed):
+    if not comparable(arm, speed):
         return EMPTY
     if arm.label == speed.baseline:
         return "1 (baseline)"
@@ -134,7 +140,7 @@ def _speedup(arm: ArmRecord, speed: SpeedRecord) -> str:
 
 def _bound(speed: SpeedRecord) -> list[str]:
     arm = speed.arm(BOUND)
-    if arm is None or not _comparable(arm, speed):
+    if arm is None or not comparable(arm, speed):
         return []
     return [
         f"decoder-free bound: encoder alone {arm.flop_ratio:.2f}x by FLOPs, {arm.ratio.value:.2f}x "
@@ -143,7 +149,7 @@ def _bound(speed: SpeedRecord) -> list[str]:
 
 
 def _off_flops(speed: SpeedRecord) -> list[str]:
-    compared = [arm for arm in speed.arms if _comparable(arm, speed) and not arm.control]
+    compared = [arm for arm in speed.arms if comparable(arm, speed) and not arm.control]
     above = [arm for arm in compared if arm.ratio.low > UNEXPLAINED * arm.flop_ratio]
     below = [arm for arm in compared if arm.ratio.high * UNEXPLAINED < arm.flop_ratio]
     baseline = speed.arm(speed.baseline)

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pandas as pd
 
 from harness.records import STAGE_SEPARATOR, ArmRecord, SpeedRecord
+from harness.report.health import disturbances
 from harness.stats import Ratio, paired_ratio
 
 
@@ -121,15 +122,3 @@ def left_out(record: SpeedRecord) -> list[str]:
         if stage_arm(record, method, stage) is None
     ]
     return [f"failed, left out: {', '.join(missing)}"] if missing else []
-
-
-def disturbances(record: SpeedRecord) -> str:
-    """What the blocks went through, in words."""
-    health = record.health
-    if health is None:
-        return "disturbances not watched"
-    text = f"{health.disturbed} of {health.blocks} blocks disturbed, {health.repeated} timed again"
-    reasons = f" ({'; '.join(health.reasons)})" if health.reasons else ""
-    clocks = f"; GPU clock {' to '.join(map(str, health.clock_mhz))} MHz" if health.clock_mhz else ""
-    heat = f", at most {health.temperature_c} C" if health.temperature_c is not None else ""
-    return f"{text}{reasons}{clocks}{heat}"

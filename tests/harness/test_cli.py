@@ -284,7 +284,7 @@ def test_an_unknown_listing_is_one_line() -> None:
     found = harness("ls", "method")
     assert found.code == 2
     assert found.err == (
-        "error: ls 'method', did you mean 'methods'? (expected one of methods, datasets, encoders, runs)\n"
+        "error: ls 'method', did you mean 'methods'? (expected one of methods, datasets, encoders, runs, claims)\n"
     )
 
 

@@ -1,0 +1,97 @@
+"""Everything a GPU is needed for, in one call: steps, memory-fair steps, waterfall, claim cards, projected hours.
+
+    python benchmarks/gpu.py --out benchmarks/results/h200            # base encoder, NTU-60-sized clips, CUDA
+    python benchmarks/gpu.py --out /tmp/try --rehearse                # the same code path on a CPU, tiny, in minutes
+
+Each part is a command of the harness, so that its table names the command that made it. A part that fails or runs out
+of time leaves the others unharmed; the exit code says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+METHODS = "mamp:decoder_depth=5,mamp:decoder_depth=3,skeletonmae:decoder_depth=5,gfp,amr,skeleton2vec,sjepa"
+BASELINE = "mamp:decoder_depth=5"
+FAST = ("--set", "train.compile=true", "--precision", "bf16")
+PLAIN = ("--set", "train.fused_attention=false", "--set", "train.fused_optimizer=false")
+CLAIMS = ("gfp-6.2x", "amr-8.1x", "sjepa-0.2x", "gfp-6.1x")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the parts are.
+
+    Attributes:
+        flags: of every command.
+        seconds: of every interleaved measurement.
+        memory_cap: GB of the memory-fair part.
+        limit: seconds until a part is stopped.
+    """
+
+    flags: tuple[str, ...]
+    seconds: float
+    memory_cap: float
+    limit: float
+
+
+FULL = Scale(
+    ("--encoder", "base", "--device", "cuda", "--dataset", "ntu60-sized", "--batch-size", "128",
+     "--set", "data.validation=0"), 20, 60, 150,
+)  # fmt: skip
+REHEARSAL = Scale(("--encoder", "tiny", "--device", "cpu", "--batch-size", "16"), 3, 1, 900)
+
+
+def parts(scale: Scale, out: Path) -> dict[str, list[str]]:
+    """The commands by name, the most wanted first."""
+    common = [*scale.flags, "--speed-seconds", str(scale.seconds)]
+    speed = ["speed", "--methods", METHODS, "--baseline", BASELINE, *common]
+    return {
+        "steps, bf16, fused, compiled": [*speed, *FAST, "--out", str(out / "steps-bf16")],
+        "waterfall": ["explain", "gfp", BASELINE, *common, "--out", str(out / "waterfall-gfp")],
+        **{
+            f"claim {claim}": ["claim", claim, *common, "--out", str(out / f"claim-{claim}")] for claim in CLAIMS[:2]
+        },
+        "steps, fp32, unfused": [*speed, *PLAIN, "--out", str(out / "steps-fp32")],
+        "steps, bf16, memory-fair": [
+            *speed, *FAST, "--memory-cap", str(scale.memory_cap), "--out", str(out / "steps-memory-fair")
+        ],
+        **{
+            f"claim {claim}": ["claim", claim, *common, "--out", str(out / f"claim-{claim}")] for claim in CLAIMS[2:]
+        },
+    }  # fmt: skip
+
+
+def main() -> int:
+    """Run the parts one after the other until the time is up."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rehearse", action="store_true", help="tiny, on a CPU")
+    parser.add_argument("--minutes", type=float, default=8.5, help="no part is started after this")
+    arguments = parser.parse_args()
+    scale = REHEARSAL if arguments.rehearse else FULL
+    began, failed = time.perf_counter(), []
+    for name, command in parts(scale, arguments.out).items():
+        left = 60 * arguments.minutes - (time.perf_counter() - began)
+        if left < 10:
+            failed.append(f"{name}: no time left")
+            continue
+        print(f"== {name}", flush=True)
+        try:
+            subprocess.run([sys.executable, "-m", "harness", *command], check=True, timeout=min(left, scale.limit))
+        except subprocess.CalledProcessError as problem:
+            failed.append(f"{name}: exit code {problem.returncode}")
+        except subprocess.TimeoutExpired:
+            failed.append(f"{name}: stopped after its time")
+    minutes = (time.perf_counter() - began) / 60
+    print(f"{minutes:.1f} min; " + ("; ".join(failed) if failed else "every part done"))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

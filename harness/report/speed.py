@@ -1,0 +1,56 @@
+"""The table of `harness speed`: where each method's step time goes, and how much of the device it uses."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from harness.records import ArmRecord, SpeedRecord
+from harness.report.table import EMPTY, comparable, gflops_per_clip, notes, speedup_cell
+
+NTU60_CLIPS = 40_091
+"""Training clips of NTU RGB+D 60's cross-subject split: what published schedules count epochs of (dossier 10.1)."""
+
+
+def speed_table(speed: SpeedRecord) -> pd.DataFrame:
+    """One row per method; every cell a string."""
+    return pd.DataFrame([_row(arm, speed) for arm in speed.arms])
+
+
+def speed_notes(speed: SpeedRecord) -> list[str]:
+    """The conditions, and what the columns mean."""
+    peak = speed.matmul_flops
+    return [
+        *notes([], speed),
+        *([f"matmul peak: {peak / 1e9:,.0f} GFLOP/s, measured on this device in this precision"] if peak else []),
+        "of peak: model FLOPs of a step over its time, as a share of the matmul peak (MFU); data, forward, backward, "
+        "optimiser, after: shares of the step time",
+        f"schedule h: hours of the method's published epochs over {NTU60_CLIPS:,} clips at this speed, training alone",
+        f"measurement rules version {speed.rules or 'unknown'}",
+    ]
+
+
+def _row(arm: ArmRecord, speed: SpeedRecord) -> dict[str, str]:
+    total = sum(arm.phases.values())
+    share = {name: f"{seconds / total:.1%}" for name, seconds in arm.phases.items()}
+    hours = arm.epochs * NTU60_CLIPS / arm.clips_per_second / 3600 if arm.epochs else None
+    achieved = arm.step_flops / arm.step_seconds
+    return {
+        "method": f"{arm.label} (open)" if arm.division == "open" else arm.label,
+        "batch": str(arm.batch_size or speed.batch_size),
+        "ms/step": f"{1000 * arm.step_seconds:.3g}",
+        "clips/s": f"{arm.clips_per_second:,.0f}" if arm.clips_per_second >= 10 else f"{arm.clips_per_second:.2f}",
+        "speedup [95 %]": speedup_cell(arm, speed),
+        "by FLOPs": f"{arm.flop_ratio:.2f}x" if comparable(arm, speed) else EMPTY,
+        "GFLOP/clip": f"{gflops_per_clip(arm, speed):.3g}",
+        **{name: share.get(phase, EMPTY) for name, phase in PHASES.items()},
+        "GFLOP/s": f"{achieved / 1e9:,.0f}",
+        "of peak": f"{achieved / speed.matmul_flops:.0%}" if speed.matmul_flops else EMPTY,
+        "peak MB": EMPTY if arm.peak_bytes is None else f"{arm.peak_bytes / 1e6:,.0f}",
+        "warm-up s": f"{arm.warmup_seconds:.1f}",
+        "schedule h": f"{hours:,.1f}" if hours else EMPTY,
+        "verdict": arm.verdict if comparable(arm, speed) and arm.label != speed.baseline else EMPTY,
+    }
+
+
+PHASES = {"data": "data", "forward": "forward", "backward": "backward", "optimiser": "optimizer", "after": "after_step"}
+"""Column headings of the phases on the training clock."""
