@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from datasets.batches import Augmentation, clip_origins, present_bodies, rotations
 from datasets.clips import ClipSet
@@ -23,6 +23,8 @@ from datasets.errors import DataError
 
 PADDED_FRAMES = 300
 """NTU RGB+D's longest clip: what the published files pad every clip to."""
+ENDLESS = 2**40
+"""Samples of one pass of the loader: it never ends, so that no epoch restarts the workers on the clock."""
 PREFETCH = 2
 """Batches that each worker prepares ahead, torch's default."""
 
@@ -58,11 +60,13 @@ class PaddedClips(Dataset[Tensor]):
         """One augmented clip, ``[M, T, V, 3]``."""
         clip = self.padded[row]
         valid = int((clip.sum(axis=(0, 2, 3)) != 0).sum())
+        channels, _, joints, bodies = clip.shape
+        if not valid:
+            return torch.zeros(bodies, self.frames, joints, channels)
         low, high = self.augmentation.crop
         share = np.random.rand() * (high - low) + low  # noqa: NPY002 - torch seeds this stream in every worker
         kept = min(max(int(valid * share), self.augmentation.min_crop), valid)
         first = np.random.randint(0, valid - kept + 1)  # noqa: NPY002
-        channels, _, joints, bodies = clip.shape
         window = torch.from_numpy(clip[:, first : first + kept]).permute(0, 2, 3, 1).reshape(1, 1, -1, kept)
         resized = torch.nn.functional.interpolate(window, size=(window.shape[2], self.frames), mode="bilinear")
         x = resized.reshape(channels, joints, bodies, self.frames).permute(2, 3, 1, 0)
@@ -89,15 +93,17 @@ class FeederBatches:
     def __init__(self, dataset: PaddedClips, *, size: int, workers: int, device: torch.device, seed: int) -> None:
         bodies = dataset.padded.shape[-1]
         if size % bodies:
-            raise DataError(f"worker processes batch whole clips of {bodies} bodies: batch size {size} must be even")
+            raise DataError(
+                f"worker processes batch whole clips: batch size {size} must be a multiple of {bodies} bodies"
+            )
         if size // bodies > len(dataset):
             raise DataError(f"a batch of {size // bodies} clips needs as many training clips, found {len(dataset)}")
         self.size, self.device = size, device
         self.ahead = PREFETCH * workers
+        self.generator = torch.Generator().manual_seed(seed)
         self.loader = DataLoader(
-            dataset, size // bodies, shuffle=True, drop_last=True, num_workers=workers,
-            prefetch_factor=PREFETCH, pin_memory=device.type == "cuda",
-            generator=torch.Generator().manual_seed(seed),
+            dataset, size // bodies, sampler=RandomSampler(dataset, num_samples=ENDLESS, generator=self.generator),
+            num_workers=workers, prefetch_factor=PREFETCH, pin_memory=device.type == "cuda", generator=self.generator,
         )  # fmt: skip
         self.stream: Iterator[Tensor] | None = None
 
@@ -111,7 +117,7 @@ class FeederBatches:
     @contextmanager
     def flowing(self) -> Iterator[None]:
         """Workers run inside; what they had prepared before is thrown away first, so that no batch comes for free."""
-        self.stream = self._endless()
+        self.stream = iter(self.loader)
         try:
             for _ in islice(self.stream, self.ahead):
                 pass
@@ -120,9 +126,8 @@ class FeederBatches:
             self.stream = None  # drops the loader's iterator, which ends its workers
 
     def sample(self) -> Tensor:
-        """A batch to warm up with."""
-        return self.next()
-
-    def _endless(self) -> Iterator[Tensor]:
-        while True:
-            yield from self.loader
+        """A batch to warm up with; the order goes on as if it had not been taken."""
+        state = self.generator.get_state()
+        x = self.next()
+        self.generator.set_state(state)
+        return x

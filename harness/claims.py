@@ -126,9 +126,9 @@ def measured(record: SpeedRecord, method: str, baseline: str, way: str) -> Ratio
 
 
 def flops(record: SpeedRecord, method: str, baseline: str) -> float:
-    """FLOPs per body sequence of the baseline over the method's."""
+    """FLOPs per clip of the baseline over the method's."""
     one, other = (arm_of(record, label, record.spec["stages"][-1]) for label in (method, baseline))
-    return (other.step_flops / other.batch_size) / (one.step_flops / one.batch_size)
+    return (other.step_flops / other.clips) / (one.step_flops / one.clips)
 
 
 def arm_of(record: SpeedRecord, label: str, way: str) -> ArmRecord:

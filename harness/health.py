@@ -62,6 +62,7 @@ class Watch:
     device: torch.device
     health: Health = field(default_factory=Health)
     gpu: Gpu | None = None
+    last_share: float = 0.0
 
     def __post_init__(self) -> None:
         self.gpu = self.gpu or (Gpu.open(self.device) if self.device.type == "cuda" else None)
@@ -71,14 +72,17 @@ class Watch:
         before, began = ProcessorTime.now(), time.perf_counter()
         block()
         share = ProcessorTime.now().foreign_share(before, time.perf_counter() - began)
-        reason = f"other processes took {100 * FOREIGN_SHARE:.0f} % of the processor" if share > FOREIGN_SHARE else ""
+        busy = f"other processes took more than {100 * FOREIGN_SHARE:.0f} % of the processor"
+        reason = busy if share > FOREIGN_SHARE else ""
         if self.gpu:
             reason = self.gpu.look(self.health) or reason
-        self.health.foreign_share = max(self.health.foreign_share, share)
+        self.last_share = share
         return reason
 
     def note(self, reason: str, *, counted: bool) -> None:
-        """Book a block: counted, disturbed or not, or thrown away."""
+        """Book the last block: counted, disturbed or not, or thrown away."""
+        if counted:
+            self.health.foreign_share = max(self.health.foreign_share, self.last_share)
         self.health.blocks += counted
         self.health.repeated += not counted
         self.health.disturbed += counted and bool(reason)
@@ -129,7 +133,9 @@ class Gpu:
 
             pynvml.nvmlInit()
             identity = str(torch.cuda.get_device_properties(device).uuid)
-            return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}".encode()))
+            gpu = cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}".encode()))
+            gpu.look(Health())  # whatever this GPU does not support shows here, not in the middle of a measurement
+            return gpu
         except Exception:  # noqa: BLE001 - whatever NVML lacks here, the measurement goes on without it
             return None
 

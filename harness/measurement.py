@@ -74,7 +74,7 @@ class Timing:
         spec["train"].pop("budget")
         return {
             **spec,
-            **({"stages": list(self.stages)} if self.stages else {}),
+            **({"stages": list(self.stages), "ways": self._ways()} if self.stages else {}),
             **({"memory_cap": self.memory_cap} if self.memory_cap else {}),
             "methods": [str(cell.spec.method) for cell in self.cells],
             "sources": [source_hash(cell.method) for cell in self.cells if cell.method],
@@ -82,6 +82,10 @@ class Timing:
             "seconds": self.seconds,
             "machine": self.environment.fingerprint,
         }
+
+    def _ways(self) -> list[dict[str, Any]]:
+        """How each cell trains, where cells differ in that."""
+        return [cell.spec.model_dump(mode="json", include={"data", "train"}) for cell in self.cells]
 
     def stored(self, store: RecordStore) -> Measurement | None:
         """The finished measurement of the same methods on this machine, if there is one and it has all of them."""
@@ -91,21 +95,25 @@ class Timing:
 
     def warm_up(self, report: Reporter) -> None:
         """Build every method and step it until it is warm; a method that throws is left out and remembered."""
-        layout = self.data.clips.layout
-        for asked in self.cells:
-            try:
-                cell = self._fitted(asked, self.memory_cap) if self.memory_cap else asked
-                assert cell.method is not None
-                self.flops[cell.label] = step_flops(cell.method, cell.spec, layout)
-                arm = self._arm(cell, cell.method)
-                warm_up(arm, self.seconds / WARMUP_SHARE)
-                self.arms.append(arm)
-            except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others
-                self.failures[asked.label] = problem
-                report.line(f"{asked.label} failed before timing: {one_line(problem)}")
+        with report.task("warming up") as advance:
+            for number, cell in enumerate(self.cells, 1):
+                self._warm_up(cell, report)
+                advance(number, len(self.cells))
         if self.baseline in self.failures:
             reason = one_line(self.failures[self.baseline])
             raise UsageError(f"the baseline {self.baseline} fails ({reason}); choose another with --baseline")
+
+    def _warm_up(self, asked: Cell, report: Reporter) -> None:
+        try:
+            cell = self._fitted(asked, self.memory_cap) if self.memory_cap else asked
+            assert cell.method is not None
+            self.flops[cell.label] = step_flops(cell.method, cell.spec, self.data.clips.layout)
+            arm = self._arm(cell, cell.method)
+            warm_up(arm, self.seconds / WARMUP_SHARE)
+            self.arms.append(arm)
+        except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others
+            self.failures[asked.label] = problem
+            report.line(f"{asked.label} failed before timing: {one_line(problem)}")
 
     def probe_seconds(self) -> float:
         """Expected time of one evaluation: the encoder on all tokens of all body sequences, from one batch."""
@@ -173,13 +181,13 @@ class Timing:
 
     def _record(self, arm: Arm, baseline: Arm, floor: float, health: Health) -> ArmRecord:
         ratio = paired_ratio(baseline.clip_seconds, arm.clip_seconds)
-        about, size, base = arm.trainer.method.about, arm.trainer.batches.size, baseline.trainer.batches.size
-        per_sequence, per_baseline = self.flops[arm.label] / size, self.flops[baseline.label] / base
+        about, size = arm.trainer.method.about, arm.trainer.batches.size
+        per_clip, per_baseline = self.flops[arm.label] / arm.clips, self.flops[baseline.label] / baseline.clips
         return ArmRecord(
             label=arm.label, step_seconds=arm.step_seconds, clips=arm.clips, batch_size=size,
             clips_per_second=arm.clips / arm.step_seconds,
             blocks=arm.blocks, steps_per_block=arm.block, phases=arm.phases, warmup_seconds=arm.warmup_seconds,
-            step_flops=self.flops[arm.label], flop_ratio=per_baseline / per_sequence,
+            step_flops=self.flops[arm.label], flop_ratio=per_baseline / per_clip,
             peak_bytes=arm.peak_bytes, epochs=about.epochs, division=about.division, control=about.control, ratio=ratio,
             verdict=verdict(ratio, floor, health.disturbed_share),
         )  # fmt: skip

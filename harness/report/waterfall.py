@@ -106,11 +106,11 @@ def ratio_story(record: SpeedRecord) -> list[str]:
 
 
 def flop_ratio(record: SpeedRecord, methods: Sequence[str], stage: str) -> float:
-    """The ratio that FLOPs per body sequence predict."""
+    """The ratio that FLOPs per clip predict."""
     one, other = (stage_arm(record, method, stage) for method in methods)
     assert one is not None
     assert other is not None
-    return (other.step_flops / other.batch_size) / (one.step_flops / one.batch_size)
+    return (other.step_flops / other.clips) / (one.step_flops / one.clips)
 
 
 def left_out(record: SpeedRecord) -> list[str]:

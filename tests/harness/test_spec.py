@@ -162,6 +162,29 @@ def test_an_impossible_value_is_one_line_with_the_key_and_what_was_found(
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("model", "values", "message"),
+    [
+        (DataSpec, {"loader": "workers"}, "loader: .*set data.include_empty_bodies=true as well"),
+        (DataSpec, {"loader": "workers", "include_empty_bodies": False}, "loader: .*include_empty_bodies=true"),
+        (TrainSpec, {"cuda_graphs": True}, "cuda_graphs: .*come with train.compile=true"),
+        (TrainSpec, {"cuda_graphs": True, "compile": False}, "cuda_graphs: .*train.compile=true"),
+    ],
+)
+def test_a_switch_that_needs_another_says_so(model: type[Section], values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build(model, values, "here")
+
+
+def test_switches_come_with_what_they_need() -> None:
+    data = build(DataSpec, {"loader": "workers", "include_empty_bodies": True}, "here")
+    assert (data.loader, data.include_empty_bodies) == ("workers", True)
+    train = build(TrainSpec, {"cuda_graphs": True, "compile": True}, "here")
+    assert train.cuda_graphs
+    assert not build(TrainSpec, {"compile": True}, "here").cuda_graphs
+    assert build(DataSpec, {"include_empty_bodies": True}, "here").loader == "device"
+
+
 def test_specs_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         spec().seed = 1

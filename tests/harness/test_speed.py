@@ -1,4 +1,4 @@
-"""Speed: the order of blocks, their size, the same-against-same partner, peak memory."""
+"""Speed: the order of blocks, their size, the same-against-same partner, disturbed blocks, peak memory."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 
-from harness import speed
+from harness import peak, speed
 from harness.clock import StepClock
 from harness.data import LoadedData
+from harness.health import Health, Watch
 from harness.memory import peak_step_bytes, resident_bytes
+from harness.peak import matmul_flops
 from harness.speed import MAXIMUM_ROUNDS, MINIMUM_ROUNDS, Arm, measure, warm_up
 from harness.training import Trainer
 from tests.harness.small_run import CPU, small_data, small_trainer
@@ -145,6 +148,73 @@ def test_warming_up_counts_no_block(arm: Callable[..., Arm]) -> None:
     a = arm("A", 1.0)
     warm_up(a, 1.0)
     assert (a.blocks, a.phases, a.peak_bytes) == ([], {}, 123)
+
+
+# --- disturbed blocks ---
+
+
+class ScriptedWatch(Watch):
+    """Calls blocks disturbed as the script says, and none after its end."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__(CPU)
+        self.reasons = list(reasons)
+
+    def disturbance(self, block: Callable[[], None]) -> str:
+        block()
+        return self.reasons.pop(0) if self.reasons else ""
+
+
+def test_a_disturbed_block_is_timed_again(arm: Callable[..., Arm]) -> None:
+    # A, A again (disturbed, so once more), and from then on as ever: A' A | A A' | A' A | A A'
+    a, watch = arm("A", *(float(number) for number in range(1, 12))), ScriptedWatch("", "noise")
+    again = measure([a], a, seconds=0, failures={}, watch=watch)
+    assert a.blocks == [1, 5, 6, 9, 10]
+    assert again == [3, 4, 7, 8, 11]
+    assert watch.health == Health(blocks=10, repeated=1, disturbed=0, reasons=("noise",))
+
+
+def test_a_block_disturbed_three_times_counts_and_is_counted(arm: Callable[..., Arm]) -> None:
+    a, watch = arm("A", *(float(number) for number in range(1, 13))), ScriptedWatch("noise", "heat", "noise")
+    again = measure([a], a, seconds=0, failures={}, watch=watch)
+    assert a.blocks == [3, 6, 7, 10, 11]
+    assert again == [4, 5, 8, 9, 12]
+    assert watch.health == Health(blocks=10, repeated=2, disturbed=1, reasons=("noise", "heat"))
+
+
+def test_where_everything_is_disturbed_every_block_has_three_tries(arm: Callable[..., Arm]) -> None:
+    a, watch = arm("A", 1.0), ScriptedWatch(*["noise"] * 30)
+    measure([a], a, seconds=0, failures={}, watch=watch)
+    assert len(scripted(a).journal) == 3 * 2 * MINIMUM_ROUNDS
+    assert watch.health.disturbed_share == 1
+
+
+def test_phases_leave_out_the_blocks_that_were_thrown_away(arm: Callable[..., Arm]) -> None:
+    a, watch = arm("A", *(float(number) for number in range(1, 13))), ScriptedWatch("noise", "noise")
+    measure([a], a, seconds=0, failures={}, watch=watch)
+    assert a.phases == {"forward": 3 + 6 + 7 + 10 + 11}
+
+
+# --- what the device can do ---
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_devices_speed_is_that_of_its_fastest_matrix_product(
+    precision: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factors: list[torch.Tensor] = []
+
+    class Clock:
+        steps = (9.0, 0.5, 0.25, 0.5)
+
+        def __init__(self, device: torch.device) -> None:
+            self.start, self.mark, self.stop = (lambda: None), (lambda phase: None), (lambda phase: None)
+
+    monkeypatch.setattr(peak, "StepClock", Clock)
+    monkeypatch.setattr(torch, "mm", lambda a, b: factors.extend((a, b)))
+    assert matmul_flops(CPU, precision, size=10) == 2 * 10 * 10 * 10 / 0.25
+    assert len(factors) == 2 * (1 + peak.REPEATS)
+    assert {(factor.shape, factor.dtype) for factor in factors} == {((10, 10), dtype)}
 
 
 # --- with a real trainer ---

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from datasets.batches import Batches
 from harness.cell import diagnose
 from harness.clock import StepClock
 from harness.data import LoadedData
@@ -20,6 +23,10 @@ from methods.encoder import SkeletonEncoder
 from tests.harness.small_run import CPU, small_data, small_trainer
 
 METHODS = ("skeletonmae", "gfp", "encoder-only")
+ROUNDING = 5e-4
+"""How far each loss of 50 steps may drift, as a share, when only the kernels differ; no weight decay is over 1e-3."""
+BF16 = 0.04
+"""How far the mean loss of each 10 of 50 steps may drift, as a share, in bfloat16 (8 bits)."""
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +321,101 @@ def test_the_attention_kernel_is_the_one_asked_for(data: LoadedData, fused: bool
 def test_both_attention_kernels_compute_the_same_loss(data: LoadedData) -> None:
     one, two = (small_trainer(data, fused_attention=fused).run_block(1, StepClock(CPU)) for fused in (True, False))
     assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("switches", "compiled"),
+    [({}, []), ({"compile": True}, [None]), ({"compile": True, "cuda_graphs": True}, ["reduce-overhead"])],
+)
+def test_the_loss_is_compiled_as_asked(
+    data: LoadedData, switches: dict[str, bool], compiled: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[str | None] = []
+
+    def compile(loss: object, mode: str | None) -> object:
+        modes.append(mode)
+        return loss
+
+    monkeypatch.setattr(torch, "compile", compile)
+    assert math.isfinite(small_trainer(data, **switches).run_block(1, StepClock(CPU))["loss"])
+    assert modes == compiled
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_optimiser_is_the_one_asked_for(data: LoadedData, fused: bool) -> None:
+    optimizer = small_trainer(data, fused_optimizer=fused).optimizer
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert {bool(group["fused"]) for group in optimizer.param_groups} == {fused}
+
+
+def losses(data: LoadedData, method: str, steps: int = 50, **train: object) -> list[float]:
+    """The loss of every step of a training at a rate high enough to learn something."""
+    trainer = small_trainer(data, method, steps=steps, lr=0.01, **train)
+    torch.manual_seed(0)
+    return [trainer.run_block(1, StepClock(CPU))["loss"] for _ in range(steps)]
+
+
+@pytest.mark.parametrize("method", ["skeletonmae", "gfp", "sjepa"])
+def test_the_fast_kernels_train_as_the_plain_ones(data: LoadedData, method: str) -> None:
+    fast = losses(data, method, fused_attention=True, fused_optimizer=True)
+    plain = losses(data, method, fused_attention=False, fused_optimizer=False)
+    assert fast != plain  # other kernels: rounding differs
+    assert fast == pytest.approx(plain, rel=ROUNDING)
+    assert sum(fast[-10:]) < 0.9 * sum(fast[:10])  # and it was a training
+
+
+@pytest.mark.parametrize("method", ["skeletonmae", "gfp", "sjepa"])
+def test_bf16_trains_within_a_few_percent_of_fp32(data: LoadedData, method: str) -> None:
+    full, half = (torch.tensor(losses(data, method, precision=name)) for name in ("fp32", "bf16"))
+    assert half.reshape(5, 10).mean(1).tolist() == pytest.approx(full.reshape(5, 10).mean(1).tolist(), rel=BF16)
+    assert half.tolist() != pytest.approx(full.tolist(), rel=ROUNDING)
+
+
+# --- where batches come from ---
+
+
+class Journal:
+    """Batches that note when they start to flow, when they are taken, and when they stop."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches, self.size, self.device = batches, batches.size, batches.device
+        self.entries: list[str] = []
+
+    def next(self) -> Tensor:
+        self.entries.append("next")
+        return self.batches.next()
+
+    def sample(self) -> Tensor:
+        self.entries.append("sample")
+        return self.batches.sample()
+
+    @contextmanager
+    def flowing(self) -> Iterator[None]:
+        self.entries.append("on")
+        try:
+            yield
+        finally:
+            self.entries.append("off")
+
+
+def test_batches_flow_only_during_a_block_and_off_its_clock(data: LoadedData) -> None:
+    trainer, clock = small_trainer(data), StepClock(CPU)
+    trainer.batches = journal = Journal(trainer.batches)
+    start, stop = clock.start, clock.stop
+    clock.start = lambda: (journal.entries.append("start"), start())[1]  # type: ignore[method-assign]
+    clock.stop = lambda phase: (journal.entries.append("stop"), stop(phase))[1]  # type: ignore[method-assign]
+    trainer.warm_up()
+    trainer.run_block(2, clock)
+    assert journal.entries == ["sample", "on", "start", "next", "next", "stop", "off"]
+
+
+def test_batches_stop_flowing_when_a_step_throws(data: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = small_trainer(data)
+    trainer.batches = journal = Journal(trainer.batches)
+    monkeypatch.setattr(trainer, "loss", lambda x: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.run_block(2, StepClock(CPU))
+    assert journal.entries == ["on", "next", "off"]
 
 
 # --- encoder sizes ---

@@ -1,0 +1,99 @@
+"""What the harness costs: clips/s of its training loop over those of a bare loop on the same step, interleaved.
+
+    python benchmarks/overhead.py --methods gfp,skeletonmae --seconds 60
+
+The bare loop does what a training script does (next batch, loss, backward, optimiser, schedule, what follows a step)
+and nothing else: no phases, no sums of losses. Prints one line per method; exit code 1 when a whole interval lies
+below 0.98.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import torch
+
+from harness.clock import StepClock
+from harness.data import load_data
+from harness.environment import describe_environment, select_device
+from harness.experiment import make_entry
+from harness.registry import Registry
+from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
+from harness.speed import Arm, measure, warm_up
+from harness.stats import paired_ratio
+from harness.training import Trainer, build_encoder, build_method
+
+LOWEST = 0.98
+
+
+class BareTrainer(Trainer):
+    """The same parts in a loop without a harness around it."""
+
+    def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
+        """Train ``steps`` steps; one time for all of them."""
+        self.synchronise()
+        began = time.perf_counter()
+        for _ in range(steps):
+            loss, _ = self.loss(self.batches.next())
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.done += 1
+            self.schedule.step_update(self.done)
+            self.method.after_step(self.done / self.steps)
+        self.synchronise()
+        seconds = time.perf_counter() - began
+        clock.steps += [seconds / steps] * steps
+        clock.phases["all"] += seconds
+        return {}
+
+    def synchronise(self) -> None:
+        """Wait for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", default="gfp,skeletonmae")
+    parser.add_argument("--encoder", default="tiny")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    arguments = parser.parse_args()
+    device, registry = select_device(arguments.device), Registry()
+    data, below = load_data(DataSpec(), registry, device, patch=4), False
+    for asked in parse_methods(arguments.methods):
+        spec = RunSpec(
+            method=asked, encoder=EncoderSpec(size=arguments.encoder), data=data.spec,
+            train=TrainSpec(batch_size=arguments.batch_size), device=device.type,
+        )  # fmt: skip
+        method = registry.method(asked.name)
+        entry = make_entry(method, asked, build_encoder(spec, data.clips.layout, "meta"))
+        arms = []
+        for kind in (BareTrainer, Trainer):
+            built = build_method(method, spec.model_copy(update={"method": entry.spec}), data.clips.layout, device)
+            frames = built.evaluated_encoder().grid.frames
+            arms.append(Arm(kind.__name__, kind(built, data.batches(spec, frames), spec.train, steps=100_000)))
+            warm_up(arms[-1], arguments.seconds / 60)
+        bare, harness = arms
+        again = measure([harness], bare, seconds=arguments.seconds, failures={})
+        ratio, same = paired_ratio(bare.clip_seconds, harness.clip_seconds), paired_ratio(again, bare.clip_seconds)
+        below |= ratio.high < LOWEST
+        print(
+            f"{entry.label}: harness over bare loop {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] in clips/s, "
+            f"bare against itself {same.value:.3f} [{same.low:.3f}, {same.high:.3f}], {ratio.pairs} rounds"
+        )
+    environment = describe_environment(device)
+    print(
+        f"{arguments.encoder}, batch {arguments.batch_size}; {environment.device}, {environment.processor}, torch "
+        f"{environment.versions['torch']}, commit {environment.commit}"
+    )
+    return 1 if below else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
