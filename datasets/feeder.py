@@ -93,9 +93,7 @@ class FeederBatches:
     def __init__(self, dataset: PaddedClips, *, size: int, workers: int, device: torch.device, seed: int) -> None:
         bodies = dataset.padded.shape[-1]
         if size % bodies:
-            raise DataError(
-                f"worker processes batch whole clips: batch size {size} must be a multiple of {bodies} bodies"
-            )
+            raise DataError(f"loader workers batch whole clips: batch size {size} is not a multiple of {bodies} bodies")
         if size // bodies > len(dataset):
             raise DataError(f"a batch of {size // bodies} clips needs as many training clips, found {len(dataset)}")
         self.size, self.device = size, device
