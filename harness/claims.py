@@ -135,5 +135,5 @@ def arm_of(record: SpeedRecord, label: str, way: str) -> ArmRecord:
     """The arm of a row trained that way; a `UsageError` where it failed."""
     arm = record.arm(f"{label}{STAGE_SEPARATOR}{way}")
     if arm is None:
-        raise UsageError(f"{label} could not be measured {way}; a claim needs both its methods")
+        raise UsageError(f"{label} could not be measured {way}; a claim needs both its methods and the bound")
     return arm

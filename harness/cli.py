@@ -301,14 +301,17 @@ def exchange_command(
     """How the ranking moves between equal clips, equal seconds and equal FLOPs; written to exchange.md."""
     from harness.records import RecordStore
     from harness.report.exchange import exchange_table, settings
+    from harness.targets import step_times
 
-    groups = settings(list(RecordStore(folder).runs()))
+    store = RecordStore(folder)
+    groups = settings(list(store.runs()))
     if not groups:
         raise UsageError(f"{folder}: no run of a method; see `ls runs --out {folder}`")
     if len(groups) > 1:
         raise UsageError(f"{folder}: runs of {len(groups)} different settings; keep one data set and encoder a folder")
     lines = ["linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)"]
-    leave_table(exchange_table(groups[0]), lines, folder / "exchange.md", Reporter(make_console()))
+    times = step_times(store.speeds(), groups[0])
+    leave_table(exchange_table(groups[0], times), lines, folder / "exchange.md", Reporter(make_console()))
 
 
 @app.command("target")
@@ -326,16 +329,18 @@ def target_command(
     from harness.records import RecordStore, write_atomically
     from harness.report.table import to_markdown
     from harness.report.target import ladder_table, target_notes, target_table
-    from harness.targets import comparable, freeze, read_target, write_target
+    from harness.targets import comparable, freeze, read_target, step_times, write_target
 
-    records, report = list(RecordStore(folder).runs()), Reporter(make_console())
+    store, report = RecordStore(folder), Reporter(make_console())
+    records = list(store.runs())
     goal = read_target(target) if target else freeze(records, reference)
     if freeze_as:
         write_target(freeze_as, goal)
     compared = comparable(records, goal)
     if not compared:
         raise UsageError(f"{folder}: no run was held equal to the target's {goal.reference} runs")
-    table, curve, lines = target_table(compared, goal), ladder_table(compared, goal), target_notes(records, goal)
+    times, lines = step_times(store.speeds(), compared), target_notes(records, goal)
+    table, curve = target_table(compared, goal, times), ladder_table(compared, goal, times)
     for shown in (table, curve):
         print_table(report.console, shown.columns, shown.itertuples(index=False), [""])
     for line in lines:

@@ -257,6 +257,13 @@ class RecordStore:
             if record:
                 yield record
 
+    def speeds(self) -> Iterator[SpeedRecord]:
+        """All speed records, sorted by address."""
+        for path in sorted(self.root.glob("*/speed.json")):
+            record = self._read(path, SpeedRecord)
+            if record:
+                yield record
+
     def write_run(self, record: RunRecord) -> None:
         """Write a run record atomically."""
         write_atomically(self.folder(record.address) / "record.json", _json(record))

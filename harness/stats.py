@@ -69,7 +69,7 @@ def claim_verdict(claimed: float, ratio: Ratio, floor: float, disturbed: float =
     if claimed < 1:
         mirrored = Ratio(value=1 / ratio.value, low=1 / ratio.high, high=1 / ratio.low, pairs=ratio.pairs)
         return claim_verdict(1 / claimed, mirrored, floor, disturbed)
-    if disturbed > MOSTLY_DISTURBED or ratio.high / ratio.low > COARSE_INTERVAL:
+    if disturbed > MOSTLY_DISTURBED or floor > COARSE_FLOOR or ratio.high / ratio.low > COARSE_INTERVAL:
         return "not measurable here"
     return "supported" if ratio.high >= claimed and ratio.low > floor else "not supported"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from pydantic import BaseModel
 from scipy import stats
 
 from harness.errors import UsageError
-from harness.records import RANDOM_INIT, RunRecord, now, write_atomically
+from harness.records import RANDOM_INIT, RunRecord, SpeedRecord, now, write_atomically
 from harness.spec import Section, build
 from harness.stats import Ratio, paired_ratio
 
 VERSION = 1
+NO_TIMES: Mapping[str, float] = {}
 
 
 class Target(Section):
@@ -70,7 +71,7 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
     """The target that a reference row sets: the median over its seeds of the accuracy at its last evaluation."""
     rows = finished(records, reference)
     if not rows:
-        labels = ", ".join(sorted({record.label for record in records if record.curve})) or "none"
+        labels = ", ".join(sorted({r.label for r in records if r.status == "ok" and r.curve})) or "none"
         raise UsageError(f"no finished run of {reference!r} to set a target (there are: {labels})")
     if len({record.spec.held_equal for record in rows}) > 1:
         raise UsageError(f"runs of {reference!r} differ in more than the seed; keep one setting per folder")
@@ -110,15 +111,15 @@ def comparable(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
     return [record for record in records if record.spec.held_equal == target.held_equal and record.curve]
 
 
-def reach(records: Sequence[RunRecord], label: str, accuracy: float) -> Reach:
-    """When the seeds of a row first reached an accuracy."""
+def reach(records: Sequence[RunRecord], label: str, accuracy: float, times: Mapping[str, float] = NO_TIMES) -> Reach:
+    """When the seeds of a row first reached an accuracy; `times` as in `step_seconds`."""
     rows = finished(records, label)
     clips, seconds = {}, {}
     for record in rows:
         for point in record.curve:
             if point.accuracy.linear_test >= accuracy:
                 clips[record.spec.seed] = point.clips_seen
-                seconds[record.spec.seed] = point.step * step_seconds(record)
+                seconds[record.spec.seed] = point.step * step_seconds(record, times)
                 break
     return Reach(label=label, clips=clips, seconds=seconds, runs=len(rows))
 
@@ -145,8 +146,9 @@ def ladder(records: Sequence[RunRecord], target: Target, rungs: int = 8) -> list
     """Accuracies from just above the lowest evaluation to the best one, the target among them."""
     points = [point.accuracy.linear_test for record in records for point in record.curve]
     low, high = min(points), max(points)
-    steps = [low + (high - low) * (index + 1) / rungs for index in range(rungs)]
-    return sorted({*steps, target.accuracy})
+    steps = [low + (high - low) * (index + 1) / rungs for index in range(rungs - 1)]
+    apart = [step for step in (*steps, high) if not math.isclose(step, target.accuracy)]
+    return sorted([*apart, target.accuracy])
 
 
 def finished(records: Iterable[RunRecord], label: str) -> list[RunRecord]:
@@ -159,13 +161,40 @@ def final(record: RunRecord) -> float:
     return record.curve[-1].accuracy.linear_test
 
 
-def step_seconds(record: RunRecord) -> float:
-    """The interleaved step time that the run was planned with; its own median in records without it."""
+def step_seconds(record: RunRecord, times: Mapping[str, float] = NO_TIMES) -> float:
+    """Step time of a run's row: from the interleaved measurement in ``times`` (`step_times`), or the one that the run
+    was planned with."""
     assert record.training is not None
-    return record.training.interleaved_step_seconds or record.training.step_seconds
+    planned = record.training.interleaved_step_seconds or record.training.step_seconds
+    return times.get(record.label, planned)
 
 
-def untrained(records: Iterable[RunRecord]) -> float | None:
-    """Mean accuracy of the untrained encoder in the folder, for scale."""
-    found = [record.accuracy.linear_test for record in records if record.label == RANDOM_INIT and record.accuracy]
+def step_times(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> dict[str, float]:
+    """Interleaved step time by row: of the newest measurement that has every row of these runs, made with their
+    settings on their machine. Empty where there is none.
+    """
+    first = records[0]
+    spec = first.spec.model_dump(mode="json", include={"encoder", "data", "train"})
+    spec["train"].pop("budget")
+    fitting = [
+        speed
+        for speed in speeds
+        if all(speed.spec.get(part) == spec[part] for part in spec)
+        and not speed.spec.get("memory_cap")
+        and not speed.spec.get("stages")
+        and speed.environment.fingerprint == first.environment.fingerprint
+        and all(speed.arm(record.label) for record in records)
+    ]
+    newest = max(fitting, key=lambda speed: speed.finished, default=None)
+    return {arm.label: arm.step_seconds for arm in newest.arms} if newest else {}
+
+
+def untrained(records: Iterable[RunRecord], target: Target) -> float | None:
+    """Mean accuracy of the untrained encoder on the target's data, for scale."""
+    found = [
+        record.accuracy.linear_test
+        for record in records
+        if record.label == RANDOM_INIT and record.accuracy
+        and record.spec.data.fingerprint == target.fingerprint and record.spec.encoder.size == target.encoder
+    ]  # fmt: skip
     return statistics.mean(found) if found else None

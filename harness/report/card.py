@@ -37,6 +37,6 @@ def card_notes(card: Card) -> list[str]:
         + ("" if size == claim.encoder else f", with encoder {size} instead of {claim.encoder}"),
         f"arithmetic: {card.flop_ratio:.2f}x by FLOPs per clip, at most {card.bound:.2f}x with this encoder and mask "
         "(decoder-free bound)",
-        "a verdict holds for this device; the time to an accuracy is another question: `harness targets`",
+        "a verdict holds for this device; the time to an accuracy is another question: `harness target`",
         *conditions(record),
     ]

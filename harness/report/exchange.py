@@ -8,7 +8,7 @@ row reached, in the middle of schedules that were made for another budget. Its h
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import pandas as pd
@@ -16,42 +16,50 @@ import pandas as pd
 from harness.budget import parse_budget
 from harness.records import Point, RunRecord
 from harness.spec import digest
-from harness.targets import step_seconds
+from harness.targets import NO_TIMES, step_seconds
 
-SPENT: dict[str, Callable[[RunRecord, Point], float]] = {
-    "clips": lambda record, point: point.clips_seen,
-    "s": lambda record, point: point.step * step_seconds(record),
-    "flops": lambda record, point: point.step * flops_per_step(record),
-}
-"""What a run had spent at an evaluation, by unit."""
+Spent = Callable[[RunRecord, Point], float]
 UNIT = {"ep": "clips", "steps": "clips"}
 """Budgets in epochs or steps hold clips equal too."""
 
 
-def exchange_table(records: Sequence[RunRecord]) -> pd.DataFrame:
+def spent(times: Mapping[str, float]) -> dict[str, Spent]:
+    """What a run had spent at an evaluation, by unit; `times` as in `harness.targets.step_seconds`."""
+    return {
+        "clips": lambda record, point: point.clips_seen,
+        "s": lambda record, point: point.step * step_seconds(record, times),
+        "flops": lambda record, point: point.step * flops_per_step(record),
+    }
+
+
+def exchange_table(records: Sequence[RunRecord], times: Mapping[str, float] = NO_TIMES) -> pd.DataFrame:
     """One row per method, one column per budget: mean linear accuracy over seeds and its rank; every cell a string."""
+    units = spent(times)
     trained = [record for record in records if record.training and record.status == "ok"]
     columns: dict[str, dict[str, float]] = {}
-    for budget in dict.fromkeys(record.spec.train.budget for record in trained):
+    budgets = dict.fromkeys(record.spec.train.budget for record in trained)
+    for budget in budgets:
         rows = [record for record in trained if record.spec.train.budget == budget]
         columns[f"equal {budget}"] = by_label(rows, lambda record: record.curve[-1])
     given = {unit_of(record.spec.train.budget) for record in trained}
-    longest = max(dict.fromkeys(record.spec.train.budget for record in trained), key=lambda text: total(trained, text))
+    longest = max(
+        dict.fromkeys(record.spec.train.budget for record in trained), key=lambda text: most_clips(trained, text)
+    )
     source = [record for record in trained if record.spec.train.budget == longest]
-    for unit in [unit for unit in SPENT if unit not in given]:
-        amount = min(SPENT[unit](record, record.curve[-1]) for record in source)
+    for unit in [unit for unit in units if unit not in given]:
+        amount = min(units[unit](record, record.curve[-1]) for record in source)
         heading = f"about {amount:.3g} {unit} (read off {longest})"
-        columns[heading] = by_label(source, partial(last_within, unit=unit, amount=amount))
+        columns[heading] = by_label(source, partial(last_within, spending=units[unit], amount=amount))
     labels = list(dict.fromkeys(record.label for record in trained))
     cells = {heading: ranked(values, labels) for heading, values in columns.items()}
     return pd.DataFrame({"method": labels, **cells})
 
 
 def settings(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Records in groups that share everything but method, seed and budget."""
+    """Finished runs of methods in groups that share everything but method, seed and budget."""
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
-        if record.training:
+        if record.training and record.status == "ok":
             spec = record.spec.model_dump(mode="json", exclude={"method", "seed"})
             spec["train"].pop("budget")
             spec["probe"] = {}
@@ -72,16 +80,16 @@ def by_label(records: Sequence[RunRecord], point: Callable[[RunRecord], Point | 
     }
 
 
-def last_within(record: RunRecord, unit: str, amount: float) -> Point | None:
+def last_within(record: RunRecord, spending: Spent, amount: float) -> Point | None:
     """The last evaluation that had spent no more than the amount."""
-    within = [point for point in record.curve if SPENT[unit](record, point) <= amount * (1 + 1e-9)]
+    within = [point for point in record.curve if spending(record, point) <= amount * (1 + 1e-9)]
     return within[-1] if within else None
 
 
 def ranked(values: dict[str, float], labels: Sequence[str]) -> list[str]:
     """``48.9 (1)`` per row; a dash where nothing was measured."""
-    order = sorted(values, key=lambda label: -values[label])
-    return [f"{100 * values[label]:.1f} ({order.index(label) + 1})" if label in values else "-" for label in labels]
+    ranks = {label: 1 + sum(other > values[label] for other in values.values()) for label in values}
+    return [f"{100 * values[label]:.1f} ({ranks[label]})" if label in values else "-" for label in labels]
 
 
 def unit_of(budget: str) -> str:
@@ -90,9 +98,9 @@ def unit_of(budget: str) -> str:
     return UNIT.get(unit, unit)
 
 
-def total(records: Sequence[RunRecord], budget: str) -> float:
-    """Clips that the runs of a budget saw together."""
-    return sum(r.training.clips_seen for r in records if r.training and r.spec.train.budget == budget)
+def most_clips(records: Sequence[RunRecord], budget: str) -> float:
+    """Most clips that a run of a budget saw."""
+    return max(r.training.clips_seen for r in records if r.training and r.spec.train.budget == budget)
 
 
 def flops_per_step(record: RunRecord) -> float:

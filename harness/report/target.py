@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from harness.records import RunRecord
-from harness.targets import Reach, Target, final, finished, interval, ladder, reach, speedup, untrained
+from harness.targets import NO_TIMES, Reach, Target, final, finished, interval, ladder, reach, speedup, untrained
 
 NEVER = "not reached"
 EMPTY = "-"
 
 
-def target_table(records: Sequence[RunRecord], target: Target) -> pd.DataFrame:
-    """One row per method at the frozen accuracy; every cell a string."""
-    reference = reach(records, target.reference, target.accuracy)
+def target_table(records: Sequence[RunRecord], target: Target, times: Mapping[str, float] = NO_TIMES) -> pd.DataFrame:
+    """One row per method at the frozen accuracy; every cell a string. `times`: `harness.targets.step_times`."""
+    reference = reach(records, target.reference, target.accuracy, times)
     rows = []
     for label in labels(records):
-        found = reach(records, label, target.accuracy)
+        found = reach(records, label, target.accuracy, times)
         ends = [final(record) for record in finished(records, label)]
         rows.append(
             {
@@ -34,24 +34,24 @@ def target_table(records: Sequence[RunRecord], target: Target) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def ladder_table(records: Sequence[RunRecord], target: Target) -> pd.DataFrame:
+def ladder_table(records: Sequence[RunRecord], target: Target, times: Mapping[str, float] = NO_TIMES) -> pd.DataFrame:
     """The speedup over the reference as a curve: one row per accuracy, one column per method.
 
     A cell holds the speedup where all seeds of both rows got there, else how many did.
     """
     rows = []
     for accuracy in ladder(records, target):
-        reference = reach(records, target.reference, accuracy)
+        reference = reach(records, target.reference, accuracy, times)
         row = {"linear": f"{100 * accuracy:.1f}" + (" (target)" if accuracy == target.accuracy else "")}
         for label in labels(records):
-            row[label] = rung(reach(records, label, accuracy), reference)
+            row[label] = rung(reach(records, label, accuracy, times), reference)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def target_notes(records: Sequence[RunRecord], target: Target) -> list[str]:
     """Where the target comes from and how to read the tables."""
-    chance = untrained(records)
+    chance = untrained(records, target)
     return [
         f"target: {100 * target.accuracy:.1f} % linear, the median over seeds {', '.join(map(str, target.seeds))} of "
         f"{target.reference} at its full budget {target.budget}; frozen {target.frozen}, version {target.version}",

@@ -89,9 +89,13 @@ def ratio_story(record: SpeedRecord) -> list[str]:
         for stage in stages
         if (found := stage_ratio(*(stage_arm(record, method, stage) for method in methods)))
     }
-    if len(ratios) < 2:
+    moves = {
+        later: ratios[later].value / ratios[earlier].value
+        for earlier, later in pairwise(stages)
+        if earlier in ratios and later in ratios
+    }
+    if not moves:
         return []
-    moves = {later: ratios[later].value / ratios[earlier].value for earlier, later in pairwise(ratios)}
     largest = max(moves, key=lambda stage: max(moves[stage], 1 / moves[stage]))
     first, last = next(iter(ratios)), list(ratios)[-1]
     predicted = flop_ratio(record, methods, last)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,6 +56,26 @@ def run_record(name: str = "gfp", linear: float = 0.8, *, seed: int = 0, knn: fl
     return RunRecord(**values | changes)
 
 
+def curve_record(
+    name: str, *linear: float, seed: int = 0, budget: str = "60s", step_seconds: float = 0.5, step_flops: float = 1e9,
+    **changes: Any,
+) -> RunRecord:  # fmt: skip
+    """A run with these accuracies after every 10 steps of 10 clips; `step_seconds` interleaved, a noisy 0.9 alone."""
+    spec = run_record(name, seed=seed).spec
+    spec = spec.model_copy(update={"train": spec.train.model_copy(update={"budget": budget})})
+    steps = 10 * len(linear)
+    training = Training(
+        steps=steps, clips_seen=10 * steps, seconds=0.9 * steps, step_seconds=0.9,
+        interleaved_step_seconds=step_seconds, flops=steps * step_flops, losses=[],
+    )  # fmt: skip
+    curve = [
+        Point(step=10 * number, clips_seen=100 * number, seconds=9.0 * number, accuracy=accuracy(value))
+        for number, value in enumerate(linear, 1)
+    ]
+    made = {"address": spec.address, "spec": spec, "training": training, "curve": curve}
+    return run_record(name, linear[-1], seed=seed, **made | changes)
+
+
 def ratio(low: float, value: float, high: float) -> Ratio:
     return Ratio(value=value, low=low, high=high, pairs=20)
 
@@ -76,3 +98,16 @@ def speed_record(*arms: ArmRecord, floor: float = 1.05, baseline: str = "skeleto
         same=ratio(0.97, 1.01, 1.05), floor=floor, encoder=ENCODER, data=DATA, environment=ENVIRONMENT, started=TIME,
         finished=TIME,
     )  # fmt: skip
+
+
+def stage_arm(label: str, *blocks: float, **changes: Any) -> ArmRecord:
+    """An arm ``method @ stage`` of 2 clips per step with these seconds per step."""
+    clips = changes.pop("clips", 2.0)
+    speed = clips / statistics.median(blocks)
+    return arm(label, ratio(1.0, 1.0, 1.0), blocks=list(blocks), clips=clips, clips_per_second=speed, **changes)
+
+
+def stage_record(*arms: ArmRecord, stages: Sequence[str], **changes: Any) -> SpeedRecord:
+    """A measurement in stages."""
+    record = speed_record(*arms)
+    return record.model_copy(update={"spec": {**record.spec, "stages": list(stages)}, **changes})

@@ -7,7 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from harness.stats import COARSE_FLOOR, COARSE_INTERVAL, Ratio, inside_floor, noise_floor, paired_ratio, verdict
+from harness.stats import (
+    COARSE_FLOOR,
+    COARSE_INTERVAL,
+    MOSTLY_DISTURBED,
+    Ratio,
+    claim_verdict,
+    inside_floor,
+    noise_floor,
+    paired_ratio,
+    verdict,
+)
 
 
 def ratio(low: float, high: float) -> Ratio:
@@ -88,6 +98,46 @@ def test_the_verdict_needs_the_whole_interval_above_the_floor(
 ) -> None:
     assert (COARSE_FLOOR, COARSE_INTERVAL) == (1.25, 1.5)
     assert verdict(ratio(low, high), floor) == expected
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.0, 2.2), (0.5, 0.6), (1.0, 1.1)])
+def test_mostly_disturbed_blocks_measure_nothing(low: float, high: float) -> None:
+    assert MOSTLY_DISTURBED == 0.5
+    assert verdict(ratio(low, high), 1.05, disturbed=0.51) == "not measurable here"
+    assert verdict(ratio(low, high), 1.05, disturbed=0.5) == verdict(ratio(low, high), 1.05)
+    assert verdict(ratio(low, high), 1.05) != "not measurable here"
+
+
+@pytest.mark.parametrize(
+    ("claimed", "low", "high", "expected"),
+    [
+        (6.2, 5.5, 6.2, "supported"),  # the upper end just reaches it
+        (6.2, 5.5, 6.1, "not supported"),
+        (6.2, 7.0, 8.0, "supported"),  # faster than claimed
+        (6.2, 4.2, 6.3, "supported"),  # exactly a factor of 1.5
+        (6.2, 4.1, 6.3, "not measurable here"),
+        (6.2, 0.7, 0.8, "not supported"),
+        (1.1, 1.06, 1.2, "supported"),
+        (1.1, 1.05, 1.2, "not supported"),  # begins at the floor
+        (0.2, 0.20, 0.25, "supported"),  # five times slower: the lower end just reaches it
+        (0.2, 0.21, 0.25, "not supported"),
+        (0.2, 0.10, 0.12, "supported"),  # slower than claimed
+        (0.2, 0.19, 0.30, "not measurable here"),
+        (0.9, 0.85, 0.95, "supported"),
+        (0.9, 0.85, 0.96, "not supported"),  # ends inside the band of the floor, 1 / 1.05 = 0.952
+        (0.2, 5.0, 6.0, "not supported"),  # faster, not slower
+    ],
+)
+def test_a_claimed_factor_must_be_reached_and_lie_outside_the_floor(
+    claimed: float, low: float, high: float, expected: str
+) -> None:
+    assert claim_verdict(claimed, ratio(low, high), 1.05) == expected
+
+
+@pytest.mark.parametrize(("claimed", "low", "high"), [(6.2, 6.0, 6.4), (0.2, 0.19, 0.21)])
+def test_mostly_disturbed_blocks_support_no_claim(claimed: float, low: float, high: float) -> None:
+    assert claim_verdict(claimed, ratio(low, high), 1.05, disturbed=0.5) == "supported"
+    assert claim_verdict(claimed, ratio(low, high), 1.05, disturbed=0.51) == "not measurable here"
 
 
 @pytest.mark.parametrize(

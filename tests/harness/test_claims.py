@@ -1,0 +1,233 @@
+"""Claims: the files, what a measurement says about one, and the card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness import explain
+from harness.claims import CLAIMS, Claim, definitions, find_claim, make_card, read_claims, schedule_factor
+from harness.errors import UsageError
+from harness.experiment import Experiment, make_entry
+from harness.health import Health
+from harness.measurement import Measurement
+from harness.progress import Reporter
+from harness.records import SpeedRecord
+from harness.registry import Registry
+from harness.report.card import card_notes, card_table
+from harness.spec import parse_methods
+from methods.encoder import SIZES
+from tests.harness.made_up_records import stage_arm, stage_record
+from tests.harness.small_run import SMALL, harness, small_file
+from tests.methods.made_up import meta_encoder
+
+VALUES: dict[str, Any] = {
+    "statement": "GFP trains 5x faster", "factor": 5.0, "definition": "hours", "method": "gfp", "baseline": "mamp",
+    "epochs": {"method": 200, "baseline": 400}, "schedule": "1 h against 5 h", "hardware": "one abacus",
+    "encoder": "base", "batch": "128 clips", "source": "a paper",
+}  # fmt: skip
+CLAIM = Claim(**VALUES)
+LABELS = ("gfp", "mamp", "encoder-only")
+WAYS = ("as published", "as here")
+
+
+def record(*missing: str, **changes: Any) -> SpeedRecord:
+    """gfp over mamp: 2x as published, 3x as here, both in clips/s."""
+    arms = (
+        # FLOPs per clip, as here: gfp 1e9 / 2, mamp 4e9 / 1, the bound 0.5e9 / 2.
+        stage_arm("gfp @ as published", 0.2, 0.2, 0.2, step_flops=7e9),
+        stage_arm("gfp @ as here", 0.1, 0.1, 0.1, step_flops=1e9),
+        stage_arm("encoder-only @ as published", 0.01, 0.01, 0.01, step_flops=7e9),
+        stage_arm("encoder-only @ as here", 0.01, 0.01, 0.01, step_flops=0.5e9),
+        stage_arm("mamp @ as published", 0.4, 0.4, 0.4, step_flops=7e9),
+        stage_arm("mamp @ as here", 0.15, 0.15, 0.15, clips=1.0, step_flops=4e9),
+    )
+    return stage_record(*(arm for arm in arms if arm.label not in missing), stages=WAYS, **changes)
+
+
+# --- the files ---
+
+
+def test_every_claim_file_is_a_claim_named_after_its_factor() -> None:
+    claims = read_claims()
+    assert claims.keys() == {path.stem for path in CLAIMS.iterdir()}
+    assert {"gfp-6.2x", "gfp-6.1x", "amr-8.1x", "sjepa-0.2x"} <= claims.keys()
+    for name, claim in claims.items():
+        assert name == f"{claim.method}-{claim.factor:g}x"
+
+
+def test_every_claim_compares_rows_that_can_be_run_at_its_encoder() -> None:
+    for claim in read_claims().values():
+        labels = []
+        for text in (claim.method, claim.baseline):
+            (spec,) = parse_methods(text)
+            labels.append(make_entry(Registry().method(spec.name), spec, meta_encoder(SIZES[claim.encoder])).label)
+        assert labels == [claim.method, "mamp"]  # a decoder of 5 layers is mamp's own at that size
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "cannot be read as YAML (while parsing a flow sequence)"),
+        ("- 1", "expected a mapping of statement, factor, definition"),
+        (yaml.safe_dump(VALUES | {"factr": 2}), "unknown option 'factr', did you mean 'factor'?"),
+        (yaml.safe_dump(VALUES | {"definition": "days"}), "definition: "),
+        (yaml.safe_dump(VALUES | {"epochs": {"method": 1}}), "epochs.baseline: Field required"),
+    ],
+)
+def test_a_file_that_is_no_claim_is_one_line_with_its_name(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump(VALUES))
+    (tmp_path / "spoilt.yaml").write_text(text)
+    with pytest.raises(UsageError) as error:
+        read_claims(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / 'spoilt.yaml'}: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_claim_is_found_by_the_name_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "gfp-5x.yaml").write_text(yaml.safe_dump(VALUES))
+    assert find_claim("gfp-5x", tmp_path) == CLAIM
+    with pytest.raises(UsageError, match=r"unknown claim 'gfp-6x', did you mean 'gfp-5x'\? \(known: gfp-5x\)"):
+        find_claim("gfp-6x", tmp_path)
+    with pytest.raises(UsageError, match=r"unknown claim 'gfp-5x' \(known: none in"):
+        find_claim("gfp-5x", tmp_path / "nowhere")
+
+
+# --- what a measurement says ---
+
+
+@pytest.mark.parametrize(("own", "order"), [("hours", ["hours", "clips"]), ("clips", ["clips", "hours"])])
+def test_the_claims_own_definition_comes_first(own: str, order: list[str]) -> None:
+    assert definitions(Claim(**VALUES | {"definition": own})) == order
+
+
+def test_hours_count_the_epochs_of_both_schedules() -> None:
+    assert schedule_factor(CLAIM, "hours") == 2.0  # half the epochs: twice as fast
+    assert schedule_factor(CLAIM, "clips") == 1.0
+
+
+def test_findings_by_hand() -> None:
+    card = make_card(CLAIM, record(), LABELS)
+    found = [(finding.way, finding.definition, finding.ratio.value, finding.verdict) for finding in card.findings]
+    assert found == [
+        ("as published", "hours", pytest.approx(4.0), "not supported"),
+        ("as published", "clips", pytest.approx(2.0), "not supported"),
+        ("as here", "hours", pytest.approx(6.0), "supported"),
+        ("as here", "clips", pytest.approx(3.0), "not supported"),
+    ]
+
+
+def test_the_interval_is_scaled_with_the_ratio() -> None:
+    # Clips/s ratios 1, 2 and 4: 2 with an interval of a factor 5.594985 either side; hours double all of it.
+    arms = [stage_arm(f"{label} @ a", 0.1, 0.1, 0.1) for label in ("gfp", "encoder-only")]
+    found = make_card(CLAIM, stage_record(*arms, stage_arm("mamp @ a", 0.1, 0.2, 0.4), stages=["a"]), LABELS)
+    hours, clips = (finding.ratio for finding in found.findings)
+    assert (clips.low, clips.value, clips.high) == pytest.approx((2 / 5.594985, 2.0, 2 * 5.594985), rel=1e-5)
+    assert (hours.low, hours.value, hours.high) == pytest.approx((4 / 5.594985, 4.0, 4 * 5.594985), rel=1e-5)
+    assert [finding.verdict for finding in found.findings] == ["not measurable here"] * 2
+
+
+def test_a_slower_method_is_judged_by_its_whole_schedule() -> None:
+    # In clips/s gfp is 3x faster as here, but six times the epochs make half the speed in hours.
+    slower = Claim(**VALUES | {"factor": 0.6, "epochs": {"method": 2400, "baseline": 400}})
+    found = [finding for finding in make_card(slower, record(), LABELS).findings if finding.way == "as here"]
+    assert [(finding.definition, finding.verdict) for finding in found] == [
+        ("hours", "supported"),
+        ("clips", "not supported"),
+    ]
+
+
+def test_arithmetic_is_per_clip_of_the_last_stage() -> None:
+    card = make_card(CLAIM, record(), LABELS)
+    assert card.flop_ratio == pytest.approx(8.0)  # 4e9 over 0.5e9
+    assert card.bound == pytest.approx(16.0)
+
+
+@pytest.mark.parametrize(("disturbed", "expected"), [(5, "supported"), (6, "not measurable here")])
+def test_a_disturbed_measurement_judges_nothing(disturbed: int, expected: str) -> None:
+    health = Health(blocks=10, disturbed=disturbed)
+    assert make_card(CLAIM, record(health=health), LABELS).findings[2].verdict == expected
+
+
+def test_the_floor_of_the_measurement_counts() -> None:
+    assert make_card(CLAIM, record(floor=6.5), LABELS).findings[2].verdict != "supported"
+
+
+@pytest.mark.parametrize("label", ["gfp", "mamp", "encoder-only"])
+def test_a_method_that_failed_leaves_no_card(label: str) -> None:
+    with pytest.raises(UsageError, match=f"{label} could not be measured as here"):
+        make_card(CLAIM, record(f"{label} @ as here"), LABELS)
+
+
+# --- the card ---
+
+
+def test_the_card_as_printed() -> None:
+    found = card_table(make_card(CLAIM, record(), LABELS))
+    assert list(found.columns) == ["trained", "definition", "claimed", "measured [95 %]", "verdict on the factor"]
+    own, other = "hours of whole schedules (the claim's)", "clips/s"
+    assert found.to_numpy().tolist() == [
+        ["as published", own, "5x", "4.00x [4.00, 4.00]", "not supported"],
+        ["as published", other, "5x", "2.00x [2.00, 2.00]", "not supported"],
+        ["as here", own, "5x", "6.00x [6.00, 6.00]", "supported"],
+        ["as here", other, "5x", "3.00x [3.00, 3.00]", "not supported"],
+    ]
+
+
+def test_notes_hold_the_claim_the_arithmetic_and_both_machines() -> None:
+    lines = card_notes(make_card(CLAIM, record(), LABELS))
+    assert lines[0] == "claim: GFP trains 5x faster; a paper"
+    assert lines[1] == "claimed on: one abacus, encoder base, batch 128 clips; 1 h against 5 h"
+    assert lines[2] == "measured: gfp over mamp on cpu, with encoder tiny instead of base"
+    assert "arithmetic: 8.00x by FLOPs per clip, at most 16.00x with this encoder and mask" in lines[3]
+    assert lines[-1].startswith("machine: cpu, Abacus 3000")
+
+
+def test_the_same_encoder_needs_no_remark() -> None:
+    lines = card_notes(make_card(Claim(**VALUES | {"encoder": "tiny"}), record(), LABELS))
+    assert "measured: gfp over mamp on cpu" in lines
+
+
+def test_the_command_that_a_note_names_exists() -> None:
+    (line,) = (line for line in card_notes(make_card(CLAIM, record(), LABELS)) if "`harness " in line)
+    assert harness(line.partition("`harness ")[2].partition("`")[0], "--help").code == 0
+
+
+# --- the command ---
+
+
+def test_an_unknown_claim_is_one_line_and_measures_nothing(tmp_path: Path) -> None:
+    outcome = harness("claim", "gfp-6.3x", "--out", tmp_path / "out")
+    known = ", ".join(read_claims())
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: unknown claim 'gfp-6.3x', did you mean 'gfp-6.")
+    assert outcome.err.endswith(f"? (known: {known})\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_measures_method_bound_and_baseline_at_both_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(experiment: Experiment, report: Reporter, stages: tuple[explain.Stage, ...]) -> Measurement:
+        names, seconds = [stage.name for stage in stages], (0.1, 0.02, 0.7)
+        arms = [
+            stage_arm(f"{entry.label} @ {name}", time, time)
+            for entry, time in zip(experiment.entries, seconds, strict=True)
+            for name in names
+        ]
+        return Measurement(stage_record(*arms, stages=names), {})
+
+    monkeypatch.setattr(explain, "explain", measured)
+    encoder = [word for pair in zip(SMALL[::2], SMALL[1::2], strict=True) if "encoder." in pair[1] for word in pair]
+    out = tmp_path / "out"
+    outcome = harness("claim", "gfp-6.2x", *encoder, "--dataset", small_file(tmp_path), "--out", out)
+    assert (outcome.code, outcome.err) == (0, "")
+    written = (out / "claim-gfp-6.2x.md").read_text()
+    for way in WAYS:
+        assert f"| {way} | hours of whole schedules (the claim's) | 6.2x | 7.00x [7.00, 7.00] | supported |" in written
+    assert "- measured: gfp over mamp:decoder_depth=5 on cpu" in written
+    assert "RTX 4090" in outcome.out

@@ -1,0 +1,409 @@
+"""Time to target: what is frozen, when a run got there, what a miss does, and how it is printed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.budget import StepCost
+from harness.cell import evaluation_steps
+from harness.errors import UsageError
+from harness.records import RecordStore, SpeedRecord
+from harness.report.target import ladder_table, target_notes, target_table
+from harness.spec import ProbeSpec
+from harness.targets import (
+    Reach,
+    comparable,
+    freeze,
+    interval,
+    ladder,
+    reach,
+    read_target,
+    speedup,
+    step_times,
+    untrained,
+    write_target,
+)
+from tests.harness.made_up_records import TIME, curve_record, run_record, stage_arm, stage_record
+from tests.harness.small_run import SMALL, Outcome, harness, run_small_cell, small_cell, small_data, small_file
+
+COST = StepCost(epochs=0.5, clips=4.0, seconds=0.1, flops=1e6)
+MAMP = [curve_record("mamp", 0.4, 0.7), curve_record("mamp", 0.9, 0.5, seed=1), curve_record("mamp", 0.3, 0.6, seed=2)]
+SPREAD = 5.594985
+"""exp(4.302653 ln 2 / sqrt(3)): half the interval, as a factor, of three ratios x, 2x and 4x (t of two degrees)."""
+
+
+def got(label: str, *seconds: float, runs: int = 0) -> Reach:
+    """A row whose seeds 0, 1, ... took so many seconds; the other runs missed."""
+    times = dict(enumerate(seconds))
+    return Reach(label=label, clips=times, seconds=times, runs=runs or len(times))
+
+
+# --- when the probes run ---
+
+
+@pytest.mark.parametrize(
+    ("total", "probe", "steps"),
+    [
+        (10, ProbeSpec(points=2), [5, 10]),
+        (2, ProbeSpec(points=5), [1, 2]),
+        (10, ProbeSpec(points=2, every="12clips"), [3, 6, 9, 10]),  # a step is 4 clips
+        (12, ProbeSpec(every="12clips"), [3, 6, 9, 12]),
+        (6, ProbeSpec(every="6clips"), [2, 3, 4, 6]),  # 1.5 steps: 1.5, 3, 4.5 (both halves to even), then the end
+        (6, ProbeSpec(every="100clips"), [6]),
+        (6, ProbeSpec(every="1ep"), [2, 4, 6]),
+        (5, ProbeSpec(every="2steps"), [2, 4, 5]),
+        (5, ProbeSpec(every="0.3s"), [3, 5]),
+        (3, ProbeSpec(every="1clips"), [1, 2, 3]),  # more often than there are steps
+    ],
+)
+def test_probes_run_evenly_or_at_every_so_much_and_at_the_end(total: int, probe: ProbeSpec, steps: list[int]) -> None:
+    assert evaluation_steps(total, probe, COST) == steps
+
+
+def test_a_run_is_evaluated_at_the_same_clips_whatever_its_length(tmp_path: Path) -> None:
+    data = small_data(tmp_path)
+    cell = small_cell(data, budget="5steps")
+    cell = replace(cell, spec=cell.spec.model_copy(update={"probe": ProbeSpec(every="8clips", regularisation=(0.1,))}))
+    record = run_small_cell(cell, data, tmp_path / "out")  # 4 clips and 10 ms a step
+    assert [point.clips_seen for point in record.curve] == [8, 16, 20]
+    assert reach([record], "skeletonmae", 0.0).seconds == {0: pytest.approx(0.02)}
+
+
+def test_an_impossible_interval_between_probes_is_one_line_before_any_work(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    found = harness(
+        "run", *SMALL, "--dataset", small_file(tmp_path), "--out", out, "--set", "probe.every=often"
+    )  # fmt: skip
+    assert found.code == 2
+    assert found.err.startswith("error: budget 'often': expected a number and one of ep, steps, clips, s, flops")
+    assert not out.exists()
+
+
+# --- freezing ---
+
+
+def test_the_target_is_the_median_over_seeds_of_the_last_evaluation() -> None:
+    failed = curve_record("mamp", 0.1, seed=3, status="failed", accuracy=None)
+    target = freeze([curve_record("gfp", 0.99), *MAMP, failed], "mamp")
+    assert target.accuracy == 0.6  # of 0.7, 0.5 and 0.6
+    assert (target.reference, target.seeds, target.budget, target.version) == ("mamp", (0, 1, 2), "60s", 1)
+    assert (target.data, target.split, target.encoder) == ("synthetic", "xsub", "tiny")
+    assert target.held_equal == MAMP[0].spec.held_equal
+
+
+def test_a_reference_without_finished_runs_sets_no_target() -> None:
+    failed = curve_record("mamp", 0.1, status="failed", accuracy=None)
+    records = [failed, curve_record("gfp", 0.5), curve_record("amr", 0.5), run_record("random-init")]
+    with pytest.raises(UsageError, match=r"no finished run of 'mamp' to set a target \(there are: amr, gfp"):
+        freeze(records, "mamp")
+    with pytest.raises(UsageError, match=r"there are: none"):
+        freeze([], "mamp")
+
+
+def test_a_reference_under_two_budgets_sets_no_target() -> None:
+    with pytest.raises(UsageError, match="runs of 'mamp' differ in more than the seed"):
+        freeze([*MAMP, curve_record("mamp", 0.5, seed=3, budget="90s")], "mamp")
+
+
+def test_a_frozen_target_reads_back_and_is_not_moved(tmp_path: Path) -> None:
+    path, target = tmp_path / "targets" / "mamp.yaml", freeze(MAMP, "mamp")
+    write_target(path, target)
+    assert read_target(path) == target
+    with pytest.raises(UsageError, match=r"mamp\.yaml exists: a frozen target is not moved"):
+        write_target(path, target.model_copy(update={"accuracy": 0.1}))
+    assert read_target(path).accuracy == 0.6
+
+
+def spoilt(**changes: Any) -> str:
+    """A target file with these values; None removes one."""
+    values = freeze(MAMP, "mamp").model_dump(mode="json") | changes
+    return yaml.safe_dump({key: value for key, value in values.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "cannot be read (while parsing a flow sequence)"),
+        ("\xff", "cannot be read ('utf-8' codec"),
+        ("- 0.6", "expected a mapping as `harness target --freeze` writes it"),
+        ("", "expected a mapping"),
+        (spoilt(accuracy=None), "accuracy: Field required"),
+        (spoilt(accuracy="high"), "accuracy: "),
+        (spoilt(acuracy=0.5), "unknown option 'acuracy', did you mean 'accuracy'?"),
+        (spoilt(version=2), "has version 2, expected 1; freeze it again"),
+    ],
+)
+def test_an_unreadable_target_is_one_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "target.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError) as error:
+        read_target(path)
+    assert str(error.value).startswith(f"target {path}")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# --- reaching ---
+
+
+def test_only_runs_held_equal_to_the_references_are_judged() -> None:
+    inside = [curve_record("gfp", 0.5, seed=7), curve_record("amr", 0.4, status="diverged", accuracy=None)]
+    outside = [curve_record("gfp", 0.5, budget="90s"), run_record("random-init"), run_record("gfp", seed=9, curve=[])]
+    assert comparable([*inside, *outside], freeze(MAMP, "mamp")) == inside
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "clips", "seconds"),
+    [
+        (0.6, {0: 200, 1: 100}, {0: 10.0, 1: 2.0}),  # at 0.6 itself; what the run loses again does not count
+        (0.61, {0: 400, 1: 100}, {0: 20.0, 1: 2.0}),
+        (0.7, {0: 400}, {0: 20.0}),
+        (0.71, {}, {}),
+    ],
+)
+def test_a_run_gets_there_with_its_first_evaluation_at_or_above(
+    accuracy: float, clips: dict[int, float], seconds: dict[int, float]
+) -> None:
+    records = [
+        curve_record("gfp", 0.4, 0.6, 0.5, 0.7),  # half a second a step, interleaved
+        curve_record("gfp", 0.65, 0.2, seed=1, step_seconds=0.2),
+        curve_record("gfp", 0.99, seed=2, status="failed", accuracy=None),
+        curve_record("mamp", 0.99, seed=3),
+    ]
+    found = reach(records, "gfp", accuracy)
+    assert (found.clips, found.seconds, found.runs) == (clips, pytest.approx(seconds), 2)
+    assert found.all_reached is (len(clips) == 2)
+
+
+def test_a_run_without_an_interleaved_step_time_is_timed_by_its_own() -> None:
+    record = curve_record("gfp", 0.4, 0.6)
+    assert record.training is not None
+    alone = record.training.model_copy(update={"interleaved_step_seconds": None})
+    assert reach([record.model_copy(update={"training": alone})], "gfp", 0.6).seconds == {0: pytest.approx(18.0)}
+
+
+def measured(hours: int = 0, **step_seconds: float) -> SpeedRecord:
+    """A speed measurement of rows with these step times, finished so many hours later."""
+    arms = [stage_arm(label, 0.1, step_seconds=seconds) for label, seconds in step_seconds.items()]
+    return stage_record(*arms, stages=[], finished=TIME + timedelta(hours=hours))
+
+
+def test_all_rows_are_timed_by_the_newest_measurement_of_such_runs() -> None:
+    run, other = curve_record("gfp", 0.4, budget="90s"), measured(3, gfp=9.0)
+    unlike = [
+        other.model_copy(update={"spec": other.spec | {"encoder": {"size": "base"}}}),
+        other.model_copy(update={"spec": other.spec | {"memory_cap": 1e9}}),
+        other.model_copy(update={"spec": other.spec | {"stages": ["as published"]}}),
+        other.model_copy(update={"environment": other.environment.model_copy(update={"threads": 9})}),
+    ]
+    speeds = [measured(gfp=0.1), measured(2, gfp=0.3, mamp=0.7), measured(1, gfp=0.2), *unlike]
+    assert step_times(speeds, [run]) == {"gfp": 0.3, "mamp": 0.7}
+    assert step_times(unlike, [run]) == {}
+
+
+def test_step_times_never_mix_two_measurements() -> None:
+    runs = [curve_record("gfp", 0.4), curve_record("mamp", 0.4)]
+    assert step_times([measured(gfp=0.1, mamp=0.2), measured(1, gfp=0.3)], runs) == {"gfp": 0.1, "mamp": 0.2}
+
+
+def test_a_measured_step_time_stands_above_the_planned_one() -> None:
+    records = [curve_record("gfp", 0.4, 0.6), curve_record("mamp", 0.6)]
+    times = {"gfp": 0.25}
+    assert reach(records, "gfp", 0.6, times).seconds == {0: pytest.approx(5.0)}
+    assert reach(records, "mamp", 0.6, times).seconds == {0: pytest.approx(5.0)}  # 10 planned steps of 0.5 s
+
+
+def test_the_mean_time_is_geometric_and_needs_every_seed() -> None:
+    assert got("gfp", 4.0, 9.0).mean_seconds == pytest.approx(6.0)
+    assert got("gfp", 4.0, 9.0, runs=3).mean_seconds is None
+    assert Reach(label="gfp", clips={}, seconds={}, runs=0).mean_seconds is None
+
+
+def test_the_speedup_is_paired_by_seed() -> None:
+    other = Reach(label="mamp", clips={}, seconds={2: 80.0, 0: 20.0, 1: 40.0}, runs=3)
+    found = speedup(got("gfp", 10.0, 10.0, 10.0), other)
+    assert found is not None
+    assert found.value == pytest.approx(4.0)  # 2, 4 and 8
+    assert (found.low, found.high) == pytest.approx((4 / SPREAD, 4 * SPREAD), rel=1e-5)
+    assert speedup(got("gfp", 5.0, 10.0), other).model_dump() == pytest.approx(  # type: ignore[union-attr]
+        {"value": 4.0, "low": 4.0, "high": 4.0, "pairs": 2}
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "reference"),
+    [
+        (got("gfp", 1.0, 1.0, runs=3), got("mamp", 2.0, 2.0, 2.0)),
+        (got("gfp", 1.0, 1.0, 1.0), got("mamp", 2.0, 2.0, runs=3)),
+        (got("gfp", 1.0), got("mamp", 2.0)),
+    ],
+    ids=["row missed", "reference missed", "one seed"],
+)
+def test_without_every_seed_of_both_there_is_no_speedup(one: Reach, reference: Reach) -> None:
+    assert speedup(one, reference) is None
+
+
+def test_the_interval_of_a_time_is_a_t_interval_on_logs() -> None:
+    assert interval([2.0, 4.0, 8.0]) == pytest.approx((4 / SPREAD, 4 * SPREAD), rel=1e-5)
+    assert interval([5.0]) == (0.0, math.inf)
+
+
+def test_the_ladder_rises_from_above_the_lowest_evaluation_to_the_best_with_the_target_on_it() -> None:
+    target = freeze([curve_record("mamp", 0.3, 0.5)], "mamp")
+    records = [curve_record("gfp", 0.2, 0.9), curve_record("mamp", 1.0, 0.5)]
+    assert ladder(records, target, rungs=4) == pytest.approx([0.4, 0.5, 0.6, 0.8, 1.0])
+
+
+def test_the_best_evaluation_is_on_the_ladder() -> None:
+    target = freeze([curve_record("mamp", 0.03, 0.29)], "mamp")
+    assert max(ladder([curve_record("mamp", 0.03, 0.29)], target)) == 0.29
+
+
+def test_the_untrained_encoder_is_the_mean_over_seeds() -> None:
+    controls = [run_record("random-init", 0.5), run_record("random-init", 0.7, seed=1)]
+    goal = freeze(MAMP, "mamp")
+    assert untrained([*MAMP, *controls], goal) == pytest.approx(0.6)
+    assert untrained([*MAMP, *controls], goal.model_copy(update={"encoder": "base"})) is None
+    assert untrained(MAMP, goal) is None
+
+
+# --- tables ---
+
+RACE = [
+    curve_record("mamp", 0.22, 0.5, 0.6, seed=0, step_seconds=0.2),  # 0.5 after 4 s
+    curve_record("mamp", 0.22, 0.3, 0.6, seed=1, step_seconds=0.3),  # 9 s
+    curve_record("gfp", 0.5, 0.6, seed=0, step_seconds=0.1),  # 1 s
+    curve_record("gfp", 0.6, 0.7, seed=1, step_seconds=0.225),  # 2.25 s
+    curve_record("amr", 0.5, 0.4, seed=0),
+    curve_record("amr", 0.3, 0.4, seed=1),
+    curve_record("sjepa", 0.3, status="failed", accuracy=None),
+]
+GOAL = freeze(RACE, "mamp").model_copy(update={"accuracy": 0.5})
+
+
+def test_rows_at_the_target() -> None:
+    # The logs of 4 and 9 are ln 6 -+ 0.405465; t(0.975, 1) = 12.706205, so the half width is 5.151921: a factor 172.8.
+    # gfp is four times faster on either seed.
+    assert target_table(RACE, GOAL).to_numpy().tolist() == [
+        ["mamp", "60.0", "2 of 2 seeds", "250", "6.0 [0, 1037]", "1 (reference)"],
+        ["gfp", "65.0", "2 of 2 seeds", "100", "1.5 [0, 259]", "4.00x [4.00, 4.00]"],
+        ["amr", "40.0", "1 of 2 seeds", "not reached", "not reached", "-"],
+        ["sjepa", "-", "0 of 0 seeds", "not reached", "not reached", "-"],
+    ]
+
+
+def test_columns_name_the_reference() -> None:
+    assert target_table(RACE, GOAL).columns[-1] == "speedup over mamp [95 %]"
+
+
+def test_a_single_seed_has_a_time_without_an_interval_and_no_speedup() -> None:
+    single = [RACE[0], RACE[2]]
+    assert target_table(single, GOAL)["seconds to target [95 %]"].tolist() == ["4.0", "1.0"]
+    assert target_table(single, GOAL).iloc[1, -1] == "-"
+
+
+def test_the_ladder_shows_ratios_and_says_who_is_missing() -> None:
+    found = ladder_table(RACE, GOAL).set_index("linear")
+    # From 22 to 70 in eight rungs; at 28 mamp's second evaluations decide, after 4 and 6 s, and all others' first.
+    assert list(found.index) == ["28.0", "34.0", "40.0", "46.0", "50.0 (target)", "52.0", "58.0", "64.0", "70.0"]
+    assert list(found.columns) == ["mamp", "gfp", "amr", "sjepa"]
+    assert found.loc["28.0"].tolist() == ["1.00x", f"{math.sqrt(24) / 1.5:.2f}x", "0.98x", "0 of 0"]
+    assert found.loc["50.0 (target)"].tolist() == ["1.00x", "4.00x", "1 of 2", "0 of 0"]
+    assert found.loc["64.0"].tolist() == ["0 of 2", "1 of 2", "0 of 2", "0 of 0"]
+
+
+def test_a_rung_that_only_the_reference_misses_shows_seconds() -> None:
+    records = [curve_record("mamp", 0.3, 0.4), curve_record("gfp", 0.5, 0.8)]
+    found = ladder_table(records, freeze(records, "mamp"))
+    assert found.iloc[-1].tolist() == ["80.0", "0 of 1", "10 s"]
+
+
+def test_notes_say_where_the_target_comes_from() -> None:
+    lines = target_notes([*RACE, run_record("random-init", 0.25)], GOAL)
+    assert lines[0].startswith(
+        "target: 50.0 % linear, the median over seeds 0, 1 of mamp at its full budget 60s; frozen"
+    )
+    assert lines[1].startswith("data: synthetic (")
+    assert "the untrained encoder stands at 25.0 % (mean over seeds)" in lines
+    assert not [line for line in target_notes(RACE, GOAL) if "untrained" in line]
+
+
+# --- the command ---
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    store = RecordStore(tmp_path / "out")
+    for record in [*MAMP, curve_record("gfp", 0.6, 0.8), run_record("random-init", 0.25)]:
+        store.write_run(record)
+    return store.root
+
+
+def refused(outcome: Outcome, message: str) -> None:
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: ")
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert outcome.out == ""
+
+
+def test_the_command_freezes_prints_and_leaves_the_tables_beside_the_records(folder: Path, tmp_path: Path) -> None:
+    frozen = tmp_path / "mamp.yaml"
+    outcome = harness("target", folder, "--freeze", frozen)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert read_target(frozen).accuracy == 0.6
+    assert "target: 60.0 % linear, the median over seeds 0, 1, 2 of mamp" in outcome.out
+    written = (folder / "target.md").read_text()
+    assert "| gfp | 80.0 | 1 of 1 seeds | 100 | 5.0 | - |" in written
+    assert "| 60.0 (target) |" in written
+    assert "the untrained encoder stands at 25.0 %" in written
+
+
+def test_a_frozen_target_judges_another_folder(folder: Path, tmp_path: Path) -> None:
+    frozen, other = tmp_path / "high.yaml", RecordStore(tmp_path / "other")
+    write_target(frozen, freeze(MAMP, "mamp").model_copy(update={"accuracy": 0.75}))
+    other.write_run(curve_record("gfp", 0.6, 0.8))
+    assert harness("target", other.root, "--target", frozen).code == 0
+    assert "| gfp | 80.0 | 1 of 1 seeds | 200 | 10.0 | - |" in (other.root / "target.md").read_text()
+
+
+def test_the_folders_measurement_gives_the_step_times(folder: Path) -> None:
+    RecordStore(folder).write_speed(measured(gfp=0.25, mamp=0.5))
+    assert harness("target", folder).code == 0
+    assert "| gfp | 80.0 | 1 of 1 seeds | 100 | 2.5 | - |" in (folder / "target.md").read_text()
+
+
+def test_another_row_can_be_the_reference(folder: Path) -> None:
+    assert (
+        "target: 80.0 % linear, the median over seeds 0 of gfp" in harness("target", folder, "--reference", "gfp").out
+    )
+
+
+def test_a_target_that_exists_is_refused(folder: Path, tmp_path: Path) -> None:
+    frozen = tmp_path / "mamp.yaml"
+    frozen.write_text("mine")
+    refused(harness("target", folder, "--freeze", frozen), f"{frozen} exists: a frozen target is not moved")
+    assert frozen.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["nowhere.yaml", "out"], ids=["missing", "a folder"])
+def test_a_target_that_cannot_be_read_is_refused(name: str, folder: Path, tmp_path: Path) -> None:
+    refused(harness("target", folder, "--target", tmp_path / name), f"target {tmp_path / name} cannot be read (")
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    refused(harness("target", tmp_path), "no finished run of 'mamp' to set a target (there are: none)")
+
+
+def test_a_folder_without_comparable_runs_is_refused(folder: Path, tmp_path: Path) -> None:
+    frozen, records = tmp_path / "mamp.yaml", [curve_record("mamp", 0.5, budget="90s")]
+    write_target(frozen, freeze(records, "mamp"))
+    refused(harness("target", folder, "--target", frozen), "no run was held equal to the target's mamp runs")
+    assert not (folder / "target.md").exists()
