@@ -41,7 +41,7 @@ class Scale:
 
 
 FULL = Scale(
-    ("--encoder", "base", "--device", "cuda", "--dataset", "ntu60-sized", "--batch-size", "128",
+    ("--encoder", "base", "--device", "cuda", "--dataset", "ntu60-sized", "--batch-size", "256",
      "--set", "data.validation=0"), 20, 60, 150,
 )  # fmt: skip
 REHEARSAL = Scale(("--encoder", "tiny", "--device", "cpu", "--batch-size", "16"), 3, 1, 900)

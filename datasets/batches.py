@@ -41,6 +41,8 @@ class Batches(Protocol):
 
     size: int
     device: torch.device
+    lead: int
+    """Untimed steps before a block is timed, until the source runs as in a long training."""
 
     def next(self) -> Tensor:
         """The next batch ``[B, T, V, 3]``."""
@@ -210,7 +212,7 @@ class TrainingBatches:
         if not len(sequences):
             raise DataError("no body sequence to train on: every body of the training clips is empty")
         self.source, self.sequences, self.size, self.frames = source, sequences, size, frames
-        self.device = source.device
+        self.device, self.lead = source.device, 0
         self.augmentation = augmentation
         self.generator = torch.Generator(device=source.device).manual_seed(seed)
         self.queue = sequences[:0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 
 import numpy as np
 import torch
@@ -79,6 +78,10 @@ class FeederBatches:
 
     The workers live only inside `flowing`, so that they take nothing from a neighbour's time.
 
+    Attributes:
+        lead: untimed steps that bring the workers' queue to where it stands in a long training: full where the
+            step is slower than the workers, empty where it is faster.
+
     Args:
         dataset: the padded clips.
         size: B, body sequences per batch; a multiple of the clips' body slots M.
@@ -97,7 +100,7 @@ class FeederBatches:
         if size // bodies > len(dataset):
             raise DataError(f"a batch of {size // bodies} clips needs as many training clips, found {len(dataset)}")
         self.size, self.device = size, device
-        self.ahead = PREFETCH * workers
+        self.lead = PREFETCH * workers
         self.generator = torch.Generator().manual_seed(seed)
         self.loader = DataLoader(
             dataset, size // bodies, sampler=RandomSampler(dataset, num_samples=ENDLESS, generator=self.generator),
@@ -114,11 +117,9 @@ class FeederBatches:
 
     @contextmanager
     def flowing(self) -> Iterator[None]:
-        """Workers run inside; what they had prepared before is thrown away first, so that no batch comes for free."""
+        """Workers run inside. The first `lead` batches, what they prepare ahead, belong to untimed steps."""
         self.stream = iter(self.loader)
         try:
-            for _ in islice(self.stream, self.ahead):
-                pass
             yield
         finally:
             self.stream = None  # drops the loader's iterator, which ends its workers

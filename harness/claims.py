@@ -73,12 +73,12 @@ def find_claim(name: str, folder: Path = CLAIMS) -> Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """A measured ratio under one definition and one way of training."""
+    """A measured ratio under one definition and one way of training; judged under the claim's own definition."""
 
     definition: str
     way: str
     ratio: Ratio
-    verdict: Verdict
+    verdict: Verdict | None
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ def make_card(claim: Claim, record: SpeedRecord, labels: Sequence[str]) -> Card:
         for definition in definitions(claim):
             ratio = scaled(measured(record, method, baseline, way), schedule_factor(claim, definition))
             share = record.health.disturbed_share if record.health else 0.0
-            findings.append(Finding(definition, way, ratio, claim_verdict(claim.factor, ratio, record.floor, share)))
+            judged = claim_verdict(claim.factor, ratio, record.floor, share)
+            findings.append(Finding(definition, way, ratio, judged if definition == claim.definition else None))
     return Card(claim, findings, flops(record, method, baseline), flops(record, bound, baseline), record)
 
 

@@ -93,7 +93,7 @@ def run_command(
     )  # fmt: skip
     report = Reporter(make_console())
     records, speed = run(experiment, report)
-    leave_table(build_table(records, speed), notes(records, speed), out / "table.md", report)
+    leave_table(build_table(records, speed), [*notes(records, speed), *experiment.stale()], out / "table.md", report)
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)
 
@@ -193,7 +193,10 @@ def ls_command(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    columns = list(rows[0]) if rows else []
+    if not rows:
+        typer.echo(f"no {what} in {out}" if what == "runs" else f"no {what}")
+        return
+    columns = listing.BRIEF.get(what) or list(rows[0])
     print_table(make_console(), columns, [[listing.plain(row[column]) for column in columns] for row in rows], [])
 
 
@@ -339,7 +342,12 @@ def target_command(
     compared = comparable(records, goal)
     if not compared:
         raise UsageError(f"{folder}: no run was held equal to the target's {goal.reference} runs")
-    times, lines = step_times(store.speeds(), compared), target_notes(records, goal)
+    times = step_times(store.speeds(), compared)
+    if not times:
+        raise UsageError(
+            f"{folder}: no speed measurement has all the rows; the same `run` command again makes one, or --rerun"
+        )
+    lines = target_notes(records, goal, frozen=bool(target or freeze_as))
     table, curve = target_table(compared, goal, times), ladder_table(compared, goal, times)
     for shown in (table, curve):
         print_table(report.console, shown.columns, shown.itertuples(index=False), [""])

@@ -62,6 +62,8 @@ def select_device(name: str) -> torch.device:
         raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # events and synchronisation are of the current device
     return device
 
 

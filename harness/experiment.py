@@ -244,7 +244,10 @@ def plan_text(
     """The matrix and the time it will take, from a few measured steps."""
     request = experiment.request
     budget = parse_budget(request.train.budget)
-    lines = [f"plan: {len(todo)} of {len(experiment.cells())} runs to do, budget {budget} each"]
+    lines = [
+        f"plan: {len(todo)} of {len(experiment.cells())} runs to do, budget {budget} each, speedups over "
+        f"{experiment.baseline.label}"
+    ]
     total = 0.0
     for entry in experiment.entries:
         runs = sum(cell.label == entry.label for cell in todo)

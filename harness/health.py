@@ -72,8 +72,9 @@ class Watch:
         before, began = ProcessorTime.now(), time.perf_counter()
         block()
         share = ProcessorTime.now().foreign_share(before, time.perf_counter() - began)
+        # A GPU's step does not wait for a busy processor elsewhere on its host: there the share is only kept.
         busy = f"other processes took more than {100 * FOREIGN_SHARE:.0f} % of the processor"
-        reason = busy if share > FOREIGN_SHARE else ""
+        reason = busy if share > FOREIGN_SHARE and self.device.type == "cpu" else ""
         if self.gpu:
             reason = self.gpu.look(self.health) or reason
         self.last_share = share
@@ -100,18 +101,34 @@ class ProcessorTime:
     @classmethod
     def now(cls) -> ProcessorTime:
         """The counters at this moment."""
-        times = psutil.cpu_times()
-        idle = times.idle + getattr(times, "iowait", 0.0)
-        guest = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # counted in user and nice already
+        machine = sum(busy_seconds(core) for core in own_cores(psutil.cpu_times(percpu=True)))
         own = os.times()
-        return cls(sum(times) - idle - guest, own.user + own.system + own.children_user + own.children_system)
+        return cls(machine, own.user + own.system + own.children_user + own.children_system)
 
     def foreign_share(self, before: ProcessorTime, wall: float) -> float:
         """Share of all processors' time between two moments that others took; 0 when too short to tell."""
-        capacity = wall * (os.cpu_count() or 1)
+        capacity = wall * processors()
         if capacity < SHORTEST:
             return 0.0
         return max(0.0, (self.machine - before.machine) - (self.own - before.own)) / capacity
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def own_cores(cores: list[Any]) -> list[Any]:
+    """The counters of the processors that this process may use."""
+    if not hasattr(os, "sched_getaffinity"):
+        return cores
+    return [cores[index] for index in sorted(os.sched_getaffinity(0)) if index < len(cores)]
+
+
+def busy_seconds(times: Any) -> float:
+    """Seconds that a processor was busy; guests are counted in user and nice already."""
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    return float(sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0))
 
 
 class Gpu:

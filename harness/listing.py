@@ -87,7 +87,8 @@ LISTINGS: dict[str, Callable[[list[Path] | None, Path], Rows]] = {
     "claims": list_claims,
 }
 
-BRIEF = 60
+BRIEF = {"methods": ["method", "division", "options", "paper"], "claims": ["claim", "statement"]}
+"""Columns of the printed tables that show less than ``--json`` has."""
 
 
 def plain(value: object) -> str:

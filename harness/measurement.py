@@ -30,8 +30,8 @@ from methods.base import Method
 
 SCHEDULE_STEPS = 100_000
 """Schedule length of trainers that are only timed: their learning rate stays near the start of the warm-up."""
-WARMUP_SHARE = 60
-"""A block lasts this fraction of the measurement: short enough to alternate often, long enough to time."""
+BLOCKS = 60
+"""A measurement is cut into about so many blocks: short enough to alternate often, long enough to time."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class Timing:
             "baseline": self.baseline,
             "seconds": self.seconds,
             "machine": self.environment.fingerprint,
+            "rules": rules_version(),
         }
 
     def _ways(self) -> list[dict[str, Any]]:
@@ -101,7 +102,7 @@ class Timing:
                 advance(number, len(self.cells))
         if self.baseline in self.failures:
             reason = one_line(self.failures[self.baseline])
-            raise UsageError(f"the baseline {self.baseline} fails ({reason}); choose another with --baseline")
+            raise UsageError(f"the baseline {self.baseline} fails ({reason}); nothing can be compared without it")
 
     def _warm_up(self, asked: Cell, report: Reporter) -> None:
         try:
@@ -109,8 +110,12 @@ class Timing:
             assert cell.method is not None
             self.flops[cell.label] = step_flops(cell.method, cell.spec, self.data.clips.layout)
             arm = self._arm(cell, cell.method)
-            warm_up(arm, self.seconds / WARMUP_SHARE)
+            warm_up(arm, self.seconds / BLOCKS)
             self.arms.append(arm)
+            if self.stages:  # compiling takes its time: show that something happens
+                report.line(
+                    f"warm after {arm.warmup_seconds:.0f} s: {arm.label}, {1000 * arm.probe_seconds:.0f} ms a step"
+                )
         except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others
             self.failures[asked.label] = problem
             report.line(f"{asked.label} failed before timing: {one_line(problem)}")
@@ -127,6 +132,7 @@ class Timing:
     def measure(self, report: Reporter) -> Measurement:
         """Interleave all warm arms and compare each with the baseline."""
         started, baseline = now(), self._baseline_arm()
+        peak = matmul_flops(baseline.trainer.device, baseline.trainer.train.precision)
         watch = Watch(baseline.trainer.device)
         with report.task("measuring speed, methods interleaved") as advance:
             again = self._interleave(baseline, watch, advance)
@@ -137,7 +143,7 @@ class Timing:
             batch_size=baseline.trainer.train.batch_size, bodies_per_clip=self.data.bodies_per_clip,
             arms=[self._record(arm, baseline, floor, watch.health) for arm in self.arms], same=same, floor=floor,
             health=watch.health, rules=rules_version(),
-            matmul_flops=matmul_flops(baseline.trainer.device, baseline.trainer.train.precision),
+            matmul_flops=peak,
             encoder=encoder_info(baseline.trainer.method.evaluated_encoder()), data=self.data.info,
             environment=self.environment,
             started=started, finished=now(),
@@ -150,7 +156,7 @@ class Timing:
                 self.arms, baseline, seconds=self.seconds, failures=self.failures, watch=watch, progress=advance
             )
         except Exception as problem:
-            raise UsageError(f"the baseline {self.baseline} fails ({one_line(problem)}); choose another") from problem
+            raise UsageError(f"the baseline {self.baseline} fails ({one_line(problem)})") from problem
         self.arms = [arm for arm in self.arms if arm.label not in self.failures]
         return again
 

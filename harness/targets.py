@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel
 from scipy import stats
 
+from harness.budget import parse_budget
 from harness.errors import UsageError
 from harness.records import RANDOM_INIT, RunRecord, SpeedRecord, now, write_atomically
 from harness.spec import Section, build
@@ -48,7 +49,7 @@ class Reach(BaseModel):
     Attributes:
         clips: clips seen at the first evaluation that reached it, by seed; seeds that missed are absent.
         seconds: the same on the training clock, at the interleaved step time.
-        runs: number of finished runs.
+        runs: number of runs, failed and diverged ones among them.
     """
 
     label: str
@@ -60,6 +61,13 @@ class Reach(BaseModel):
     def all_reached(self) -> bool:
         """Every seed got there; only then is there a mean time."""
         return self.runs > 0 and len(self.seconds) == self.runs
+
+    @property
+    def median_seconds(self) -> float | None:
+        """Median over seeds, a miss counting as never; None when that is half of them or more."""
+        times = sorted([*self.seconds.values(), *[math.inf] * (self.runs - len(self.seconds))])
+        middle = statistics.median(times) if times else math.inf
+        return middle if math.isfinite(middle) else None
 
     @property
     def mean_seconds(self) -> float | None:
@@ -76,6 +84,10 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
     if len({record.spec.held_equal for record in rows}) > 1:
         raise UsageError(f"runs of {reference!r} differ in more than the seed; keep one setting per folder")
     spec = rows[0].spec
+    if not spec.probe.every or parse_budget(spec.probe.every).unit != "clips":
+        raise UsageError(
+            f"runs of {reference!r} were not evaluated at fixed clips seen; run with --set probe.every=1000clips, say"
+        )
     return Target(
         version=VERSION, reference=reference, accuracy=statistics.median(final(record) for record in rows),
         seeds=tuple(sorted(record.spec.seed for record in rows)), budget=spec.train.budget, data=spec.data.name,
@@ -107,15 +119,20 @@ def read_target(path: Path) -> Target:
 
 
 def comparable(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
-    """The records that share everything with the reference's runs but method and seed."""
-    return [record for record in records if record.spec.held_equal == target.held_equal and record.curve]
+    """Runs of methods that share everything with the reference's runs but method and seed; interrupted ones do not
+    count, failed and diverged ones do: as misses."""
+    return [
+        record
+        for record in records
+        if record.spec.held_equal == target.held_equal and not record.method.control and record.status != "interrupted"
+    ]
 
 
 def reach(records: Sequence[RunRecord], label: str, accuracy: float, times: Mapping[str, float] = NO_TIMES) -> Reach:
     """When the seeds of a row first reached an accuracy; `times` as in `step_seconds`."""
-    rows = finished(records, label)
+    rows = [record for record in records if record.label == label]
     clips, seconds = {}, {}
-    for record in rows:
+    for record in finished(rows, label):
         for point in record.curve:
             if point.accuracy.linear_test >= accuracy:
                 clips[record.spec.seed] = point.clips_seen

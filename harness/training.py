@@ -134,6 +134,9 @@ class Trainer:
     def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
         """Train ``steps`` steps on the clock; mean loss and named parts of the block. Raises `Diverged`."""
         with self.batches.flowing():
+            for _ in range(self.batches.lead):
+                self._forward(self.batches.next())[0].backward()
+                self.optimizer.zero_grad(set_to_none=True)
             totals = self._steps(steps, clock)
         means = {name: float(total) / steps for name, total in totals.items()}
         if not math.isfinite(means["loss"]):

@@ -1,7 +1,7 @@
 """The contract of a method: what it owns is the mask, the target, the decoder, the loss, and what follows a step.
 
 The harness owns the rest: data, encoder, optimiser, schedule, precision, budget, clock and probes.
-A new method is one file with one subclass of `Method`; README, "Add a method", walks through one.
+A new method is one file with one subclass of `Method`; README, "Adding a method", walks through one.
 """
 
 from __future__ import annotations

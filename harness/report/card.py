@@ -17,9 +17,9 @@ def card_table(card: Card) -> pd.DataFrame:
         {
             "trained": finding.way,
             "definition": MEANING[finding.definition] + own * (finding.definition == claim.definition),
-            "claimed": f"{claim.factor:g}x",
+            "claimed": f"{claim.factor:g}x" if finding.verdict else "-",
             "measured [95 %]": f"{finding.ratio.value:.2f}x [{finding.ratio.low:.2f}, {finding.ratio.high:.2f}]",
-            "verdict on the factor": finding.verdict,
+            "verdict on the factor": finding.verdict or "-",
         }
         for finding in card.findings
     ]
@@ -33,10 +33,11 @@ def card_notes(card: Card) -> list[str]:
     return [
         f"claim: {claim.statement}; {claim.source}",
         f"claimed on: {claim.hardware}, encoder {claim.encoder}, batch {claim.batch}; {claim.schedule}",
-        f"measured: {claim.method} over {claim.baseline} on {record.environment.device}"
+        f"measured: {claim.method} over {claim.baseline} on {record.environment.device}, batch "
+        f"{record.batch_size} body sequences"
         + ("" if size == claim.encoder else f", with encoder {size} instead of {claim.encoder}"),
         f"arithmetic: {card.flop_ratio:.2f}x by FLOPs per clip, at most {card.bound:.2f}x with this encoder and mask "
-        "(decoder-free bound)",
+        "(decoder-free bound, by FLOPs too)",
         "a verdict holds for this device; the time to an accuracy is another question: `harness target`",
         *conditions(record),
     ]

@@ -51,8 +51,10 @@ def exchange_table(records: Sequence[RunRecord], times: Mapping[str, float] = NO
         heading = f"about {amount:.3g} {unit} (read off {longest})"
         columns[heading] = by_label(source, partial(last_within, spending=units[unit], amount=amount))
     labels = list(dict.fromkeys(record.label for record in trained))
+    open_rows = {record.label for record in trained if record.method.division == "open"}
+    names = [f"{label} (open)" if label in open_rows else label for label in labels]
     cells = {heading: ranked(values, labels) for heading, values in columns.items()}
-    return pd.DataFrame({"method": labels, **cells})
+    return pd.DataFrame({"method": names, **cells})
 
 
 def settings(records: Sequence[RunRecord]) -> list[list[RunRecord]]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.records import BODIES_PER_CLIP, BOUND, RANDOM_INIT, RAW_FLOOR, ArmRecord, RunRecord, SpeedRecord
 from harness.report.health import disturbances
-from harness.stats import inside_floor
+from harness.stats import COARSE_FLOOR, COARSE_INTERVAL, MOSTLY_DISTURBED, inside_floor
 
 COLUMNS = (
     "method", "linear", "vs random", "kNN-1", "best point", "clips seen", "train s", "clips/s", "speedup [95 %]",
@@ -47,6 +47,7 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
         f"speed: batch {speed.batch_size} body sequences, {same.pairs} interleaved rounds, speedup = clips/s "
         f"over {speed.baseline}; same against same {same.value:.3f} [{same.low:.3f}, {same.high:.3f}], "
         f"noise floor {speed.floor:.3f}; {disturbances(speed)}",
+        *_not_measurable(speed),
         *_bound(speed),
         *_off_flops(speed),
         *_open_division(records, speed),
@@ -136,6 +137,20 @@ def speedup_cell(arm: ArmRecord, speed: SpeedRecord) -> str:
     if inside_floor(arm.ratio, speed.floor):
         return "within noise"
     return f"{arm.ratio.value:.2f}x [{arm.ratio.low:.2f}, {arm.ratio.high:.2f}]"
+
+
+def _not_measurable(speed: SpeedRecord) -> list[str]:
+    """Why rows say so: what the whole measurement suffers from, or else their own interval."""
+    labels = [arm.label for arm in speed.arms if arm.verdict == "not measurable here" and arm.label != speed.baseline]
+    if not labels:
+        return []
+    reasons = []
+    if speed.health and speed.health.disturbed_share > MOSTLY_DISTURBED:
+        reasons.append(f"{speed.health.disturbed_share:.0%} of the blocks stayed disturbed")
+    if speed.floor > COARSE_FLOOR:
+        reasons.append(f"the noise floor is above {COARSE_FLOOR}")
+    why = " and ".join(reasons) or f"the interval is wider than a factor of {COARSE_INTERVAL}"
+    return [f"not measurable here ({', '.join(labels)}): {why}; measure again on a quiet machine or for longer"]
 
 
 def _bound(speed: SpeedRecord) -> list[str]:

@@ -27,6 +27,7 @@ def target_table(records: Sequence[RunRecord], target: Target, times: Mapping[st
                 "linear at the end": f"{100 * statistics.mean(ends):.1f}" if ends else EMPTY,
                 "reached by": f"{len(found.seconds)} of {found.runs} seeds",
                 "clips to target": clips(found),
+                "median seconds": f"{found.median_seconds:.1f}" if found.median_seconds is not None else NEVER,
                 "seconds to target [95 %]": seconds(found),
                 f"speedup over {target.reference} [95 %]": over(found, reference),
             }
@@ -49,24 +50,31 @@ def ladder_table(records: Sequence[RunRecord], target: Target, times: Mapping[st
     return pd.DataFrame(rows)
 
 
-def target_notes(records: Sequence[RunRecord], target: Target) -> list[str]:
+def target_notes(records: Sequence[RunRecord], target: Target, *, frozen: bool = True) -> list[str]:
     """Where the target comes from and how to read the tables."""
     chance = untrained(records, target)
     return [
         f"target: {100 * target.accuracy:.1f} % linear, the median over seeds {', '.join(map(str, target.seeds))} of "
-        f"{target.reference} at its full budget {target.budget}; frozen {target.frozen}, version {target.version}",
+        f"{target.reference} at its full budget {target.budget}; "
+        + (f"frozen {target.frozen}, version {target.version}" if frozen else "not frozen: for this look alone"),
         f"data: {target.data} ({target.fingerprint}), split {target.split}, encoder {target.encoder}",
         *([f"the untrained encoder stands at {100 * chance:.1f} % (mean over seeds)"] if chance is not None else []),
+        *(
+            ["the target is no higher than that: reaching it means nothing"]
+            if chance and chance >= target.accuracy
+            else []
+        ),
         "a run's time: steps until its first evaluation at or above the accuracy, at the interleaved step time; "
         "evaluation is off the clock; no run is stopped or selected by it",
-        "reached by k of n seeds: a row some of whose seeds missed has no mean time and no speedup",
-        "ladder: seconds of the reference over the row's, geometric mean over seeds",
+        "reached by k of n seeds: a row some of whose seeds missed has no mean time and no speedup; in the median a "
+        "miss counts as never; crossings are seen at evaluations only, so times are as coarse as those",
+        "no speedup with a single seed; ladder: seconds of the reference over the row's, geometric mean over seeds",
     ]
 
 
 def labels(records: Sequence[RunRecord]) -> list[str]:
-    """Rows in the order of their first record."""
-    return list(dict.fromkeys(record.label for record in records))
+    """Rows in the order of their first record; the open division is not compared in speed."""
+    return list(dict.fromkeys(record.label for record in records if record.method.division == "closed"))
 
 
 def clips(found: Reach) -> str:
@@ -86,7 +94,7 @@ def seconds(found: Reach) -> str:
 def over(found: Reach, reference: Reach) -> str:
     """The speedup with its interval."""
     if found.label == reference.label:
-        return "1 (reference)"
+        return "1 (reference)" if found.all_reached else "reference"
     ratio = speedup(found, reference)
     return f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio else EMPTY
 

@@ -89,24 +89,35 @@ def ratio_story(record: SpeedRecord) -> list[str]:
         for stage in stages
         if (found := stage_ratio(*(stage_arm(record, method, stage) for method in methods)))
     }
-    moves = {
-        later: ratios[later].value / ratios[earlier].value
-        for earlier, later in pairwise(stages)
-        if earlier in ratios and later in ratios
-    }
+    moves = {later: found for earlier, later in pairwise(stages) if (found := move(record, methods, earlier, later))}
     if not moves:
         return []
-    largest = max(moves, key=lambda stage: max(moves[stage], 1 / moves[stage]))
+    largest = max(moves, key=lambda stage: max(moves[stage].value, 1 / moves[stage].value))
     first, last = next(iter(ratios)), list(ratios)[-1]
     predicted = flop_ratio(record, methods, last)
     lines = [
         f"{methods[0]} over {methods[1]}: {ratios[first].value:.2f}x at '{first}', {ratios[last].value:.2f}x at "
-        f"'{last}'; by FLOPs {predicted:.2f}x; the switch that moves it most is '{largest}' (times "
-        f"{moves[largest]:.2f})"
+        f"'{last}'; by FLOPs {predicted:.2f}x; the switch that moves it most is '{largest}': {times(moves[largest])}"
     ]
     if "fused attention" in moves:
-        lines.append(f"the attention kernel alone: times {moves['fused attention']:.2f} on the methods' ratio")
+        lines.append(f"the attention kernel alone: {times(moves['fused attention'])} on the methods' ratio")
     return lines
+
+
+def move(record: SpeedRecord, methods: Sequence[str], earlier: str, later: str) -> Ratio | None:
+    """What the switch between two stages does to the ratio of two methods, by round; None where an arm failed."""
+    arms = [stage_arm(record, method, stage) for stage in (earlier, later) for method in methods]
+    if not all(arms):
+        return None
+    one, other, one_later, other_later = (arm.clip_seconds for arm in arms if arm)
+    before = [b / a for a, b in zip(one, other, strict=True)]
+    after = [b / a for a, b in zip(one_later, other_later, strict=True)]
+    return paired_ratio(after, before)
+
+
+def times(ratio: Ratio) -> str:
+    """``times 1.20 [1.10, 1.31]``."""
+    return f"times {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
 
 
 def flop_ratio(record: SpeedRecord, methods: Sequence[str], stage: str) -> float:

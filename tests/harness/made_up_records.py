@@ -10,7 +10,7 @@ from typing import Any
 from harness.environment import Environment
 from harness.probes import Accuracy
 from harness.records import ArmRecord, DataInfo, EncoderInfo, MethodInfo, Point, RunRecord, SpeedRecord, Training
-from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
+from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.stats import Ratio
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -62,7 +62,8 @@ def curve_record(
 ) -> RunRecord:  # fmt: skip
     """A run with these accuracies after every 10 steps of 10 clips; `step_seconds` interleaved, a noisy 0.9 alone."""
     spec = run_record(name, seed=seed).spec
-    spec = spec.model_copy(update={"train": spec.train.model_copy(update={"budget": budget})})
+    train, probe = spec.train.model_copy(update={"budget": budget}), ProbeSpec(every="100clips")
+    spec = spec.model_copy(update={"train": train, "probe": probe})
     steps = 10 * len(linear)
     training = Training(
         steps=steps, clips_seen=10 * steps, seconds=0.9 * steps, step_seconds=0.9,
