@@ -157,7 +157,7 @@ def claim_command(
     out: Out = Path("runs"), preset: Preset = "quick", overrides: Overrides = None, rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 120.0,
 ) -> None:  # fmt: skip
-    """A claim card: measure a published speedup, trained as published and as here, and judge it."""
+    """A claim card: measure a published speedup, trained as published and with every switch on."""
     from harness.claims import find_claim, make_card
     from harness.explain import ends, explain
     from harness.records import BOUND
@@ -337,16 +337,16 @@ def target_command(
     store, report = RecordStore(folder), Reporter(make_console())
     records = list(store.runs())
     goal = read_target(target) if target else freeze(records, reference)
-    if freeze_as:
-        write_target(freeze_as, goal)
     compared = comparable(records, goal)
-    if not compared:
-        raise UsageError(f"{folder}: no run was held equal to the target's {goal.reference} runs")
-    times = step_times(store.speeds(), compared)
+    if not any(record.status == "ok" for record in compared):
+        raise UsageError(f"{folder}: no finished run was held equal to the target's {goal.reference} runs")
+    times = step_times(store.speeds(), [record for record in compared if record.status == "ok"])
     if not times:
         raise UsageError(
             f"{folder}: no speed measurement has all the rows; the same `run` command again makes one, or --rerun"
         )
+    if freeze_as:
+        write_target(freeze_as, goal)
     lines = target_notes(records, goal, frozen=bool(target or freeze_as))
     table, curve = target_table(compared, goal, times), ladder_table(compared, goal, times)
     for shown in (table, curve):

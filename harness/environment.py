@@ -63,7 +63,7 @@ def select_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # events and synchronisation are of the current device
+        torch.cuda.set_device(device.index or 0)  # events and synchronisation are of the current device
     return device
 
 

@@ -81,6 +81,8 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
     if not rows:
         labels = ", ".join(sorted({r.label for r in records if r.status == "ok" and r.curve})) or "none"
         raise UsageError(f"no finished run of {reference!r} to set a target (there are: {labels})")
+    if rows[0].method.division == "open":
+        raise UsageError(f"{reference!r} brings its own encoder (open division): it sets no target for the others")
     if len({record.spec.held_equal for record in rows}) > 1:
         raise UsageError(f"runs of {reference!r} differ in more than the seed; keep one setting per folder")
     spec = rows[0].spec
@@ -119,12 +121,15 @@ def read_target(path: Path) -> Target:
 
 
 def comparable(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
-    """Runs of methods that share everything with the reference's runs but method and seed; interrupted ones do not
-    count, failed and diverged ones do: as misses."""
+    """Runs of closed-division methods that share everything with the reference's runs but method and seed;
+    interrupted ones do not count, failed and diverged ones do: as misses."""
     return [
         record
         for record in records
-        if record.spec.held_equal == target.held_equal and not record.method.control and record.status != "interrupted"
+        if record.spec.held_equal == target.held_equal
+        and record.status != "interrupted"
+        and not record.method.control
+        and record.method.division == "closed"
     ]
 
 
@@ -161,7 +166,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 def ladder(records: Sequence[RunRecord], target: Target, rungs: int = 8) -> list[float]:
     """Accuracies from just above the lowest evaluation to the best one, the target among them."""
-    points = [point.accuracy.linear_test for record in records for point in record.curve]
+    points = [point.accuracy.linear_test for record in records if record.status == "ok" for point in record.curve]
     low, high = min(points), max(points)
     steps = [low + (high - low) * (index + 1) / rungs for index in range(rungs - 1)]
     apart = [step for step in (*steps, high) if not math.isclose(step, target.accuracy)]

@@ -106,6 +106,16 @@ def undisturbed(method: Method, device: torch.device) -> Iterator[None]:
             buffer.copy_(before)
 
 
+def compiled(method: Method, train: TrainSpec) -> Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]:
+    """The method's loss, compiled for fixed shapes.
+
+    Too many compilations of one function are an error: torch would go on uncompiled without a word, and that is what
+    would be timed.
+    """
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    return torch.compile(method.loss, mode="reduce-overhead" if train.cuda_graphs else None, dynamic=False)
+
+
 class Trainer:
     """One method, its optimiser, its schedule and its batches.
 
@@ -126,22 +136,27 @@ class Trainer:
         self.schedule = build_schedule(self.optimizer, train, steps)
         self.loss: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]] = method.loss
         if train.compile:
-            mode = "reduce-overhead" if train.cuda_graphs else None
-            self.loss = torch.compile(method.loss, mode=mode)
+            self.loss = compiled(method, train)
         self.done = 0
         method.train()
 
     def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
         """Train ``steps`` steps on the clock; mean loss and named parts of the block. Raises `Diverged`."""
         with self.batches.flowing():
-            for _ in range(self.batches.lead):
-                self._forward(self.batches.next())[0].backward()
-                self.optimizer.zero_grad(set_to_none=True)
+            if self.batches.lead:
+                with undisturbed(self.method, self.device):
+                    self._lead()
             totals = self._steps(steps, clock)
         means = {name: float(total) / steps for name, total in totals.items()}
         if not math.isfinite(means["loss"]):
             raise Diverged(f"loss is {means['loss']} after {self.done} steps; lower --set train.lr={self.train.lr}")
         return means
+
+    def _lead(self) -> None:
+        """Steps before the clock starts, without the optimiser's, until the source of batches runs steadily."""
+        for _ in range(self.batches.lead):
+            self._forward(self.batches.next())[0].backward()
+            self.optimizer.zero_grad(set_to_none=True)
 
     def _steps(self, steps: int, clock: StepClock) -> dict[str, Tensor | float]:
         """The timed region; sums of the loss and its parts."""

@@ -141,7 +141,8 @@ def speedup_cell(arm: ArmRecord, speed: SpeedRecord) -> str:
 
 def _not_measurable(speed: SpeedRecord) -> list[str]:
     """Why rows say so: what the whole measurement suffers from, or else their own interval."""
-    labels = [arm.label for arm in speed.arms if arm.verdict == "not measurable here" and arm.label != speed.baseline]
+    judged = [arm for arm in speed.arms if comparable(arm, speed) and arm.label != speed.baseline]
+    labels = [arm.label for arm in judged if arm.verdict == "not measurable here"]
     if not labels:
         return []
     reasons = []

@@ -73,8 +73,8 @@ def target_notes(records: Sequence[RunRecord], target: Target, *, frozen: bool =
 
 
 def labels(records: Sequence[RunRecord]) -> list[str]:
-    """Rows in the order of their first record; the open division is not compared in speed."""
-    return list(dict.fromkeys(record.label for record in records if record.method.division == "closed"))
+    """Rows in the order of their first record."""
+    return list(dict.fromkeys(record.label for record in records))
 
 
 def clips(found: Reach) -> str:

@@ -165,7 +165,7 @@ def _no_worker_is_left() -> Iterator[None]:
 
 def test_an_epoch_holds_every_clip_once_with_its_bodies_side_by_side() -> None:
     stream = feeder(numbered(4), size=4)
-    with stream.flowing():  # throws an epoch of two batches away: what one worker prepares ahead
+    with stream.flowing():
         batches = [stream.next() for _ in range(2)]
     assert [batch.shape for batch in batches] == [(4, FRAMES, 5, 3)] * 2
     seen = torch.cat(batches)[:, 0, 0, 0]
@@ -173,14 +173,21 @@ def test_an_epoch_holds_every_clip_once_with_its_bodies_side_by_side() -> None:
     assert torch.equal(seen[1::2], 10 * seen[0::2])
 
 
-def test_what_was_prepared_before_is_thrown_away() -> None:
+def test_batches_come_from_the_first_one_on() -> None:
     one, two = (feeder(numbered(8), size=4) for _ in range(2))
     loader = iter(one.loader)
-    epoch = [next(loader).flatten(0, 1) for _ in range(4)]
+    expected = [next(loader).flatten(0, 1) for _ in range(4)]
     del loader
     with two.flowing():
-        assert torch.equal(two.next(), epoch[2])  # one worker, two batches ahead
-        assert torch.equal(two.next(), epoch[3])
+        assert all(torch.equal(two.next(), batch) for batch in expected)  # nothing is thrown away
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_lead_is_what_the_workers_prepare_ahead(workers: int) -> None:
+    stream = FeederBatches(dataset(numbered(4)), size=4, workers=workers, device=CPU, seed=0)
+    assert stream.loader.prefetch_factor == 2
+    assert stream.lead == 2 * workers
 
 
 def test_workers_live_only_while_batches_flow() -> None:

@@ -99,6 +99,22 @@ def test_runs_are_listed_from_their_records(tmp_path: Path) -> None:
 
 def test_a_folder_without_runs_is_an_empty_list(tmp_path: Path) -> None:
     assert listed("runs", "--out", tmp_path / "nothing") == []
+    found = harness("ls", "runs", "--out", tmp_path / "nothing")
+    assert (found.code, found.out, found.err) == (0, f"no runs in {tmp_path / 'nothing'}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("what", "shown", "hidden"),
+    [
+        ("methods", ["method", "division", "options", "paper"], "deviations"),
+        ("claims", ["claim", "statement"], "hardware"),
+    ],
+)
+def test_printed_lists_are_brief_and_json_is_complete(what: str, shown: list[str], hidden: str) -> None:
+    heading = next(line for line in harness("ls", what).out.splitlines() if line.strip())
+    assert heading.split() == shown
+    for row in listed(what):
+        assert row.keys() > {*shown, hidden}
 
 
 @pytest.mark.parametrize(

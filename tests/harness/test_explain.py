@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from datasets.exchange import write_npz
 from datasets.feeder import FeederBatches
 from harness import health, measurement, peak
 from harness.data import LoadedData, load_data
+from harness.errors import UsageError
 from harness.experiment import Experiment, Request, prepare
 from harness.explain import STAGES, Stage, ends, explain, staged, staged_cells
 from harness.measurement import Measurement, Timing
@@ -80,7 +82,7 @@ def test_what_no_stage_names_is_left_as_it_was() -> None:
 @pytest.mark.parametrize("count", [2, 4, len(STAGES)])
 def test_the_two_ends_equal_all_stages_one_after_the_other(count: int) -> None:
     every, two = staged(PLAIN, STAGES[:count]), staged(PLAIN, ends(STAGES[:count]))
-    assert [stage.name for stage, _ in two] == ["as published", "as here"]
+    assert [stage.name for stage, _ in two] == ["as published", "every switch on"]
     assert [spec for _, spec in two] == [every[0][1], every[-1][1]]
 
 
@@ -200,8 +202,24 @@ def test_every_stage_of_both_methods_is_an_arm(measured: Measurement) -> None:
     assert measured.failures == {}
     labels = [f"{method} @ {stage.name}" for method in METHODS for stage in QUICK]
     assert [arm.label for arm in measured.record.arms] == labels
-    assert measured.record.baseline == "skeletonmae @ fused attention"
+    assert measured.record.baseline == "skeletonmae @ as published"
     assert {len(arm.blocks) for arm in measured.record.arms} == {measured.record.same.pairs}
+    own = measured.record.arm("skeletonmae @ as published")
+    assert own is not None
+    assert own.ratio.value == 1
+
+
+def test_a_method_with_its_own_encoder_is_refused_before_any_work(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Timing, "warm_up")
+    made = experiment(path, tmp_path)
+    entry = made.entries[0]
+    opened = type("Opened", (entry.method,), {"about": replace(entry.method.about, division="open")})
+    for entries in ([replace(entry, method=opened), made.entries[1]], [made.entries[1], replace(entry, method=opened)]):
+        made.entries[:] = entries
+        with pytest.raises(UsageError, match=r"encoder-only brings its own encoder \(open division\): no speedup"):
+            explain(made, Reporter(make_console()), QUICK)
 
 
 def test_an_arm_counts_the_clips_of_its_own_batches(measured: Measurement) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness import health
-from harness.health import Gpu, Health, ProcessorTime, Watch
+from harness.health import Gpu, Health, ProcessorTime, Watch, busy_seconds, own_cores, processors
 from tests.harness.small_run import CPU
 
 Own = namedtuple("Own", "user system children_user children_system")
@@ -21,7 +21,8 @@ Mac = namedtuple("Mac", "user nice system idle")
 
 @pytest.fixture(autouse=True)
 def _four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health.os, "cpu_count", lambda: 4)
+    """This process may use processors 1, 2, 4 and 5."""
+    monkeypatch.setattr(health.os, "sched_getaffinity", lambda process: {1, 2, 4, 5}, raising=False)
 
 
 # --- processor time ---
@@ -58,10 +59,37 @@ def test_blocks_too_short_for_the_kernels_ticks_are_not_judged() -> None:
         (Mac(10, 1, 3, 100), 14),
     ],
 )
-def test_busy_time_by_hand(times: Any, busy: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health.psutil, "cpu_times", lambda: times)
+def test_busy_time_by_hand(times: Any, busy: float) -> None:
+    assert busy_seconds(times) == busy
+
+
+def cores(*busy: float) -> list[Mac]:
+    """Counters of processors that were busy for so long."""
+    return [Mac(seconds, 0, 0, 1000) for seconds in busy]
+
+
+def counters(monkeypatch: pytest.MonkeyPatch, *busy: float) -> ProcessorTime:
+    monkeypatch.setattr(health.psutil, "cpu_times", lambda percpu: cores(*busy) if percpu else None)
     monkeypatch.setattr(health.os, "times", lambda: Own(1, 2, 30, 40))  # ended children are its own
-    assert ProcessorTime.now() == ProcessorTime(machine=busy, own=73)
+    return ProcessorTime.now()
+
+
+def test_only_the_processors_that_this_process_may_use_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = counters(monkeypatch, 1, 20, 300, 4000, 50000, 600000, 7000000)
+    assert found == ProcessorTime(machine=20 + 300 + 50000 + 600000, own=73)
+    assert processors() == 4
+
+
+def test_a_processor_without_counters_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert counters(monkeypatch, 1, 20, 300) == ProcessorTime(machine=320, own=73)
+
+
+def test_a_system_that_knows_no_affinity_counts_all_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(health.os, "sched_getaffinity")
+    monkeypatch.setattr(health.os, "cpu_count", lambda: 3)
+    assert counters(monkeypatch, 1, 20, 300) == ProcessorTime(machine=321, own=73)
+    assert own_cores(cores(1, 20, 300)) == cores(1, 20, 300)
+    assert processors() == 3
 
 
 # --- a block under watch ---
@@ -88,6 +116,22 @@ def test_the_largest_share_of_a_counted_block_is_kept(monkeypatch: pytest.Monkey
     for foreign, counted in ((0.25, True), (0.75, True), (0.5, True), (2.0, False)):
         watch.note(watched(monkeypatch, watch, foreign), counted=counted)
     assert watch.health.foreign_share == 0.075
+
+
+def test_on_a_gpu_the_share_of_others_is_kept_but_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = FakeNvml()
+    watch = Watch(torch.device("cuda"), gpu=Gpu(nvml, "handle"))
+    watch.note(watched(monkeypatch, watch, 5.0), counted=True)
+    assert watch.health == Health(blocks=1, foreign_share=0.5, clock_mhz=(1500, 1500), temperature_c=60)
+    nvml.processes = 2
+    assert watched(monkeypatch, watch, 5.0) == "another process on the GPU"
+
+
+def test_a_gpu_without_nvml_is_not_disturbed_by_others_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    watch = Watch(torch.device("cuda"))
+    assert watched(monkeypatch, watch, 10.0) == ""
+    assert watch.last_share == 1.0
 
 
 def test_a_block_that_throws_is_no_disturbance_but_an_error() -> None:

@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 
 from harness.experiment import Entry, choose_baseline
 from harness.records import RecordStore, RunRecord
-from harness.report.table import COLUMNS
 from harness.spec import MethodSpec
 from harness.stats import noise_floor, paired_ratio
 from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, records_in, registry, small_file
@@ -96,7 +95,7 @@ def test_the_table_on_screen_is_not_cut(good: Finished) -> None:
 
 def test_the_plan_comes_before_the_work_and_one_line_per_run_follows(good: Finished) -> None:
     lines = good.outcome.out.splitlines()
-    assert lines[0] == "plan: 5 of 5 runs to do, budget 6steps each"
+    assert lines[0] == "plan: 5 of 5 runs to do, budget 6steps each, speedups over skeletonmae"
     done = [line for line in lines if re.match(r"\[\d/5\] ", line)]
     assert [line[:5] for line in done] == [f"[{number}/5]" for number in range(1, 6)]
     assert lines.index(done[0]) > next(index for index, line in enumerate(lines) if "in all" in line)
@@ -267,6 +266,17 @@ def test_a_damaged_record_is_one_line(good: Finished, copied: Path) -> None:
     assert str(damaged) in outcome.err
 
 
+def test_the_table_ends_with_the_methods_whose_source_has_changed(good: Finished, copied: Path) -> None:
+    path = records_in(copied)["gfp-s0"]
+    content = json.loads(path.read_text())
+    content["method"]["source"] = "before"
+    path.write_text(json.dumps(content))
+    assert "note: the source" not in (copied / "table.md").read_text()
+    assert good.again(copied).code == 0
+    last = (copied / "table.md").read_text().splitlines()[-1]
+    assert last == "- note: the source of gfp has changed since seed 0 ran; see --rerun"
+
+
 # --- speed alone ---
 
 
@@ -278,7 +288,8 @@ def test_speed_can_be_measured_alone_and_serves_a_later_run(tmp_path: Path) -> N
     assert (outcome.code, outcome.err) == (0, "")
     measured = times(out)
     assert [Path(name).name for name in measured] == ["speed.json"]
-    assert rows(out, "speed.md")["encoder-only"][COLUMNS.index("speedup [95 %]") - 1] == "1 (baseline)"
+    found = rows(out, "speed.md")
+    assert found["encoder-only"][found["method"].index("speedup [95 %]")] == "1 (baseline)"
     assert harness("run", *SMALL, *data, *methods).code == 0
     after = times(out)
     assert {name: after[name] for name in measured} == measured
@@ -371,7 +382,7 @@ def test_a_baseline_that_fails_is_one_line_with_the_way_out(tmp_path: Path) -> N
     run = finished(tmp_path, "--methods", "plain:fault=raise,plain")
     assert (run.outcome.code, run.outcome.err.count("\n")) == (2, 1)
     assert "the baseline plain:fault=raise fails" in run.outcome.err
-    assert "choose another with --baseline" in run.outcome.err
+    assert "nothing can be compared without it" in run.outcome.err
 
 
 def test_the_baseline_is_the_row_that_is_called_so() -> None:

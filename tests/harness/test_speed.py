@@ -140,8 +140,8 @@ def test_warming_up_is_bounded_in_steps(arm: Callable[..., Arm]) -> None:
 
 def test_warming_up_is_bounded_in_time(arm: Callable[..., Arm]) -> None:
     a = arm("A", 8.0, 4.0, 2.0, 1.0)
-    warm_up(a, 0.5)  # ten blocks of half a second
-    assert len(scripted(a).journal) == 2
+    warm_up(a, 0.5)  # ten blocks of half a second after the first step, which compiles: over with 4 + 2 seconds
+    assert len(scripted(a).journal) == 3
 
 
 def test_warming_up_counts_no_block(arm: Callable[..., Arm]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from harness.health import Health
 from harness.records import ArmRecord, RunRecord, SpeedRecord
 from harness.report.table import COLUMNS, build_table, notes, to_markdown
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
@@ -236,6 +237,32 @@ def test_notes_give_the_noise_floor_and_same_against_same() -> None:
     assert "20 interleaved rounds" in line
     assert "speedup = clips/s over skeletonmae" in line
     assert "batch 64 body sequences" in line
+
+
+def vague(*labels: str) -> list[ArmRecord]:
+    return [arm(label, ratio(0.9, 1.2, 1.6), verdict="not measurable here") for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("floor", "disturbed", "why"),
+    [
+        (1.05, None, "the interval is wider than a factor of 1.5"),  # 1.6 / 0.9
+        (1.25, 5, "the interval is wider than a factor of 1.5"),  # 5 of 10 is not most
+        (1.26, None, "the noise floor is above 1.25"),
+        (1.05, 6, "60% of the blocks stayed disturbed"),
+        (1.3, 7, "70% of the blocks stayed disturbed and the noise floor is above 1.25"),
+    ],
+)
+def test_rows_that_are_not_measurable_are_named_with_the_reason(floor: float, disturbed: int | None, why: str) -> None:
+    speed = speed_record(*vague("gfp", "skeletonmae", "amr"), arm("mamp", ratio(2.0, 2.2, 2.4)), floor=floor)
+    health = None if disturbed is None else Health(blocks=10, disturbed=disturbed)
+    found = note("not measurable", speed=speed.model_copy(update={"health": health}))
+    assert found == f"not measurable here (gfp, amr): {why}; measure again on a quiet machine or for longer"
+
+
+def test_where_all_is_measurable_there_is_no_such_note() -> None:
+    for speed in (SPEED, speed_record(*SPEED.arms, *vague("mamp"), baseline="mamp")):
+        assert not [line for line in notes(RECORDS, speed) if line.startswith("not measurable")]
 
 
 def test_notes_give_the_decoder_free_bound() -> None:

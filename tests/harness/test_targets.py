@@ -112,6 +112,13 @@ def test_a_reference_under_two_budgets_sets_no_target() -> None:
         freeze([*MAMP, curve_record("mamp", 0.5, seed=3, budget="90s")], "mamp")
 
 
+@pytest.mark.parametrize("every", ["", "1ep", "100steps", "5s"])
+def test_a_reference_that_was_not_evaluated_every_so_many_clips_sets_no_target(every: str) -> None:
+    spec = MAMP[0].spec.model_copy(update={"probe": ProbeSpec(every=every)})
+    with pytest.raises(UsageError, match="runs of 'mamp' were not evaluated at fixed clips seen; run with --set probe"):
+        freeze([MAMP[0].model_copy(update={"spec": spec})], "mamp")
+
+
 def test_a_frozen_target_reads_back_and_is_not_moved(tmp_path: Path) -> None:
     path, target = tmp_path / "targets" / "mamp.yaml", freeze(MAMP, "mamp")
     write_target(path, target)
@@ -154,8 +161,14 @@ def test_an_unreadable_target_is_one_line(text: str, message: str, tmp_path: Pat
 
 
 def test_only_runs_held_equal_to_the_references_are_judged() -> None:
-    inside = [curve_record("gfp", 0.5, seed=7), curve_record("amr", 0.4, status="diverged", accuracy=None)]
-    outside = [curve_record("gfp", 0.5, budget="90s"), run_record("random-init"), run_record("gfp", seed=9, curve=[])]
+    inside = [
+        curve_record("gfp", 0.5, seed=7), curve_record("amr", 0.4, status="diverged", accuracy=None),
+        curve_record("amr", 0.4, seed=1, status="failed", accuracy=None, curve=[], training=None),
+    ]  # fmt: skip
+    outside = [
+        curve_record("gfp", 0.5, budget="90s"), curve_record("gfp", 0.5, seed=8, status="interrupted", accuracy=None),
+        curve_record("random-init", 0.5), run_record("gfp", seed=9),
+    ]  # fmt: skip
     assert comparable([*inside, *outside], freeze(MAMP, "mamp")) == inside
 
 
@@ -178,8 +191,39 @@ def test_a_run_gets_there_with_its_first_evaluation_at_or_above(
         curve_record("mamp", 0.99, seed=3),
     ]
     found = reach(records, "gfp", accuracy)
-    assert (found.clips, found.seconds, found.runs) == (clips, pytest.approx(seconds), 2)
-    assert found.all_reached is (len(clips) == 2)
+    assert (found.clips, found.seconds, found.runs) == (clips, pytest.approx(seconds), 3)  # the failed one is a miss
+    assert not found.all_reached
+    without = reach([record for record in records if record.status == "ok"], "gfp", accuracy)
+    assert (without.clips, without.runs, without.all_reached) == (clips, 2, len(clips) == 2)
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged", "oom"])
+def test_a_seed_that_broke_off_is_a_miss_even_above_the_accuracy(status: str) -> None:
+    good = [curve_record("gfp", 0.7), curve_record("gfp", 0.8, seed=1)]  # 10 steps of 0.5 s each
+    broken = curve_record("gfp", 0.9, seed=2, status=status, accuracy=None)
+    found = reach([*good, broken], "gfp", 0.6)
+    assert (found.clips, found.seconds, found.runs) == ({0: 100, 1: 100}, {0: 5.0, 1: 5.0}, 3)
+    assert found.mean_seconds is None
+    assert found.median_seconds == 5.0
+    assert speedup(found, got("mamp", 9.0, 9.0, 9.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "runs", "expected"),
+    [
+        ((9.0, 1.0, 4.0), 3, 4.0),
+        ((4.0, 9.0), 2, 6.5),
+        ((9.0, 4.0), 3, 9.0),  # 4, 9, never
+        ((9.0, 1.0, 4.0), 4, 6.5),  # 1, 4, 9, never: between 4 and 9
+        ((9.0, 1.0, 4.0), 5, 9.0),  # 1, 4, 9, never, never
+        ((4.0,), 2, None),  # between 4 and never
+        ((4.0,), 3, None),
+        ((), 2, None),
+        ((), 0, None),
+    ],
+)
+def test_in_the_median_a_miss_counts_as_never(seconds: tuple[float, ...], runs: int, expected: float | None) -> None:
+    assert got("gfp", *seconds, runs=runs).median_seconds == expected
 
 
 def test_a_run_without_an_interleaved_step_time_is_timed_by_its_own() -> None:
@@ -292,11 +336,35 @@ def test_rows_at_the_target() -> None:
     # The logs of 4 and 9 are ln 6 -+ 0.405465; t(0.975, 1) = 12.706205, so the half width is 5.151921: a factor 172.8.
     # gfp is four times faster on either seed.
     assert target_table(RACE, GOAL).to_numpy().tolist() == [
-        ["mamp", "60.0", "2 of 2 seeds", "250", "6.0 [0, 1037]", "1 (reference)"],
-        ["gfp", "65.0", "2 of 2 seeds", "100", "1.5 [0, 259]", "4.00x [4.00, 4.00]"],
-        ["amr", "40.0", "1 of 2 seeds", "not reached", "not reached", "-"],
-        ["sjepa", "-", "0 of 0 seeds", "not reached", "not reached", "-"],
+        ["mamp", "60.0", "2 of 2 seeds", "250", "6.5", "6.0 [0, 1037]", "1 (reference)"],  # between 4 and 9 s
+        ["gfp", "65.0", "2 of 2 seeds", "100", "1.6", "1.5 [0, 259]", "4.00x [4.00, 4.00]"],  # 1 and 2.25: 1.625
+        ["amr", "40.0", "1 of 2 seeds", "not reached", "not reached", "not reached", "-"],
+        ["sjepa", "-", "0 of 1 seeds", "not reached", "not reached", "not reached", "-"],
     ]
+
+
+def test_a_row_with_a_miss_among_three_has_a_median_and_nothing_else() -> None:
+    # 10 steps of 0.5 s; seed 2 diverged, though above the target
+    records = [
+        *RACE[:2], curve_record("gfp", 0.5), curve_record("gfp", 0.5, seed=1),
+        curve_record("gfp", 0.9, seed=2, status="diverged", accuracy=None),
+    ]  # fmt: skip
+    found = target_table(records, GOAL).to_numpy().tolist()[1]
+    assert found == ["gfp", "50.0", "2 of 3 seeds", "not reached", "5.0", "not reached", "-"]
+
+
+def test_a_reference_that_missed_is_no_unit() -> None:
+    records = [RACE[0], curve_record("mamp", 0.4, seed=1), *RACE[2:4]]
+    assert target_table(records, GOAL).iloc[:, -1].tolist() == ["reference", "-"]
+
+
+def test_the_open_division_is_not_compared_and_sets_no_target() -> None:
+    graph = curve_record("graph", 0.6)
+    opened = graph.model_copy(update={"method": graph.method.model_copy(update={"division": "open"})})
+    goal = freeze(MAMP, "mamp")
+    assert comparable([*MAMP, opened], goal) == MAMP
+    with pytest.raises(UsageError, match="^'graph' brings its own encoder"):
+        freeze([opened], "graph")
 
 
 def test_columns_name_the_reference() -> None:
@@ -314,9 +382,9 @@ def test_the_ladder_shows_ratios_and_says_who_is_missing() -> None:
     # From 22 to 70 in eight rungs; at 28 mamp's second evaluations decide, after 4 and 6 s, and all others' first.
     assert list(found.index) == ["28.0", "34.0", "40.0", "46.0", "50.0 (target)", "52.0", "58.0", "64.0", "70.0"]
     assert list(found.columns) == ["mamp", "gfp", "amr", "sjepa"]
-    assert found.loc["28.0"].tolist() == ["1.00x", f"{math.sqrt(24) / 1.5:.2f}x", "0.98x", "0 of 0"]
-    assert found.loc["50.0 (target)"].tolist() == ["1.00x", "4.00x", "1 of 2", "0 of 0"]
-    assert found.loc["64.0"].tolist() == ["0 of 2", "1 of 2", "0 of 2", "0 of 0"]
+    assert found.loc["28.0"].tolist() == ["1.00x", f"{math.sqrt(24) / 1.5:.2f}x", "0.98x", "0 of 1"]
+    assert found.loc["50.0 (target)"].tolist() == ["1.00x", "4.00x", "1 of 2", "0 of 1"]
+    assert found.loc["64.0"].tolist() == ["0 of 2", "1 of 2", "0 of 2", "0 of 1"]
 
 
 def test_a_rung_that_only_the_reference_misses_shows_seconds() -> None:
@@ -335,6 +403,17 @@ def test_notes_say_where_the_target_comes_from() -> None:
     assert not [line for line in target_notes(RACE, GOAL) if "untrained" in line]
 
 
+def test_notes_say_when_a_target_is_not_frozen() -> None:
+    assert target_notes(RACE, GOAL, frozen=False)[0].endswith("at its full budget 60s; not frozen: for this look alone")
+    assert "not frozen" not in target_notes(RACE, GOAL)[0]
+
+
+@pytest.mark.parametrize(("untrained", "remark"), [(0.49, False), (0.5, True), (0.51, True)])
+def test_notes_say_when_the_untrained_encoder_stands_at_the_target(untrained: float, remark: bool) -> None:
+    lines = target_notes([*RACE, run_record("random-init", untrained)], GOAL)
+    assert ("the target is no higher than that: reaching it means nothing" in lines) is remark
+
+
 # --- the command ---
 
 
@@ -343,6 +422,7 @@ def folder(tmp_path: Path) -> Path:
     store = RecordStore(tmp_path / "out")
     for record in [*MAMP, curve_record("gfp", 0.6, 0.8), run_record("random-init", 0.25)]:
         store.write_run(record)
+    store.write_speed(measured(gfp=0.5, mamp=0.5))
     return store.root
 
 
@@ -361,7 +441,10 @@ def test_the_command_freezes_prints_and_leaves_the_tables_beside_the_records(fol
     assert read_target(frozen).accuracy == 0.6
     assert "target: 60.0 % linear, the median over seeds 0, 1, 2 of mamp" in outcome.out
     written = (folder / "target.md").read_text()
-    assert "| gfp | 80.0 | 1 of 1 seeds | 100 | 5.0 | - |" in written
+    assert "| gfp | 80.0 | 1 of 1 seeds | 100 | 5.0 | 5.0 | - |" in written
+    # mamp takes 10, 5 and 10 s: the cube root of 500, with a factor of exp(4.302653 ln 2 / 3) = 2.7024 either side
+    assert "| mamp | 60.0 | 3 of 3 seeds | 200 | 10.0 | 7.9 [3, 21] | 1 (reference) |" in written
+    assert "not frozen" not in written
     assert "| 60.0 (target) |" in written
     assert "the untrained encoder stands at 25.0 %" in written
 
@@ -370,14 +453,30 @@ def test_a_frozen_target_judges_another_folder(folder: Path, tmp_path: Path) -> 
     frozen, other = tmp_path / "high.yaml", RecordStore(tmp_path / "other")
     write_target(frozen, freeze(MAMP, "mamp").model_copy(update={"accuracy": 0.75}))
     other.write_run(curve_record("gfp", 0.6, 0.8))
+    other.write_speed(measured(gfp=0.5))
     assert harness("target", other.root, "--target", frozen).code == 0
-    assert "| gfp | 80.0 | 1 of 1 seeds | 200 | 10.0 | - |" in (other.root / "target.md").read_text()
+    assert "| gfp | 80.0 | 1 of 1 seeds | 200 | 10.0 | 10.0 | - |" in (other.root / "target.md").read_text()
 
 
 def test_the_folders_measurement_gives_the_step_times(folder: Path) -> None:
-    RecordStore(folder).write_speed(measured(gfp=0.25, mamp=0.5))
+    newer = measured(1, gfp=0.25, mamp=0.5).model_copy(update={"address": "speed-1"})
+    RecordStore(folder).write_speed(newer)
     assert harness("target", folder).code == 0
-    assert "| gfp | 80.0 | 1 of 1 seeds | 100 | 2.5 | - |" in (folder / "target.md").read_text()
+    assert "| gfp | 80.0 | 1 of 1 seeds | 100 | 2.5 | 2.5 | - |" in (folder / "target.md").read_text()
+
+
+def test_without_a_measurement_of_all_rows_there_is_no_table(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    for record in (*MAMP, curve_record("gfp", 0.6)):
+        store.write_run(record)
+    store.write_speed(measured(mamp=0.5))
+    refused(harness("target", tmp_path), f"{tmp_path}: no speed measurement has all the rows; the same `run` command")
+    assert not (tmp_path / "target.md").exists()
+
+
+def test_a_look_without_a_file_is_not_frozen(folder: Path) -> None:
+    assert harness("target", folder).code == 0
+    assert "at its full budget 60s; not frozen: for this look alone" in (folder / "target.md").read_text()
 
 
 def test_another_row_can_be_the_reference(folder: Path) -> None:
@@ -405,5 +504,5 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_comparable_runs_is_refused(folder: Path, tmp_path: Path) -> None:
     frozen, records = tmp_path / "mamp.yaml", [curve_record("mamp", 0.5, budget="90s")]
     write_target(frozen, freeze(records, "mamp"))
-    refused(harness("target", folder, "--target", frozen), "no run was held equal to the target's mamp runs")
+    refused(harness("target", folder, "--target", frozen), "no finished run was held equal to the target's mamp runs")
     assert not (folder / "target.md").exists()

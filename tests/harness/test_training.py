@@ -332,7 +332,7 @@ def test_the_loss_is_compiled_as_asked(
 ) -> None:
     modes: list[str | None] = []
 
-    def compile(loss: object, mode: str | None) -> object:
+    def compile(loss: object, mode: str | None, dynamic: bool) -> object:
         modes.append(mode)
         return loss
 
@@ -377,8 +377,8 @@ def test_bf16_trains_within_a_few_percent_of_fp32(data: LoadedData, method: str)
 class Journal:
     """Batches that note when they start to flow, when they are taken, and when they stop."""
 
-    def __init__(self, batches: Batches) -> None:
-        self.batches, self.size, self.device = batches, batches.size, batches.device
+    def __init__(self, batches: Batches, lead: int = 0) -> None:
+        self.batches, self.size, self.device, self.lead = batches, batches.size, batches.device, lead
         self.entries: list[str] = []
 
     def next(self) -> Tensor:
@@ -398,15 +398,52 @@ class Journal:
             self.entries.append("off")
 
 
-def test_batches_flow_only_during_a_block_and_off_its_clock(data: LoadedData) -> None:
+@pytest.mark.parametrize("lead", [0, 3])
+def test_batches_flow_only_during_a_block_and_the_lead_is_off_its_clock(data: LoadedData, lead: int) -> None:
     trainer, clock = small_trainer(data), StepClock(CPU)
-    trainer.batches = journal = Journal(trainer.batches)
+    trainer.batches = journal = Journal(trainer.batches, lead)
     start, stop = clock.start, clock.stop
     clock.start = lambda: (journal.entries.append("start"), start())[1]  # type: ignore[method-assign]
     clock.stop = lambda phase: (journal.entries.append("stop"), stop(phase))[1]  # type: ignore[method-assign]
     trainer.warm_up()
     trainer.run_block(2, clock)
-    assert journal.entries == ["sample", "on", "start", "next", "next", "stop", "off"]
+    assert journal.entries == ["sample", "on", *["next"] * lead, "start", "next", "next", "stop", "off"]
+    assert len(clock.steps) == 2
+    assert trainer.done == 2
+
+
+def test_batches_made_on_the_device_need_no_lead(data: LoadedData) -> None:
+    assert small_trainer(data).batches.lead == 0
+
+
+def test_the_lead_trains_nothing(data: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = small_trainer(data)
+    trainer.batches = Journal(trainer.batches, lead=4)
+    rate, before, seen = trainer.optimizer.param_groups[0]["lr"], weights(trainer.method), []
+    timed = trainer._steps
+
+    def noted(steps: int, clock: StepClock) -> dict[str, Tensor | float]:
+        gradients = [parameter.grad for parameter in trainer.method.parameters() if parameter.grad is not None]
+        optimizer = trainer.optimizer
+        seen.append((trainer.done, optimizer.param_groups[0]["lr"], len(optimizer.state), len(gradients)))
+        assert equal(weights(trainer.method), before)
+        return timed(steps, clock)
+
+    monkeypatch.setattr(trainer, "_steps", noted)
+    trainer.run_block(1, StepClock(CPU))
+    assert seen == [(0, rate, 0, 0)]  # no step, no rate, no moments, no gradient left when the clock starts
+    assert trainer.done == 1
+
+
+def test_the_lead_of_every_block_leaves_done_to_the_timed_steps(data: LoadedData) -> None:
+    trainer = small_trainer(data, Progress)
+    trainer.batches = journal = Journal(trainer.batches, lead=2)
+    for _ in range(2):
+        assert trainer.run_block(3, StepClock(CPU))["constant"] == 3.0
+    assert trainer.done == 6
+    assert isinstance(trainer.method, Progress)
+    assert trainer.method.seen == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert journal.entries.count("next") == 2 * (2 + 3)
 
 
 def test_batches_stop_flowing_when_a_step_throws(data: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.health import Health
-from harness.records import SpeedRecord
-from harness.report.waterfall import waterfall, waterfall_notes
+from harness.records import ArmRecord, SpeedRecord
+from harness.report.waterfall import move, times, waterfall, waterfall_notes
+from harness.stats import Ratio
 from tests.harness.made_up_records import ratio, stage_arm, stage_record
 
+SPREAD = 5.594985
+"""Half the interval, as a factor, of three ratios x, 2x and 4x: exp(4.302653 ln 2 / sqrt(3))."""
 STAGES = ("as published", "fused attention", "compiled")
 PUBLISHED, FUSED, COMPILED = (f" @ {stage}" for stage in STAGES)
 ARMS = (
@@ -82,11 +87,12 @@ def test_one_method_has_no_ratio_of_methods() -> None:
 
 
 def test_the_story_tells_first_last_prediction_and_the_largest_move() -> None:
-    # The methods' ratio goes 2, 4, 12: the fused kernel doubles it, compiling triples it.
+    # The methods' ratio goes 2, 4, 12: compiling triples it in every round; the fused kernel doubles it in the mean, by
+    # rounds 1, 2 and 4 times, with the interval of such ratios.
     assert waterfall_notes(record())[:2] == [
         "gfp over mamp: 2.00x at 'as published', 12.00x at 'compiled'; by FLOPs 1.60x; the switch that moves it most "
-        "is 'compiled' (times 3.00)",
-        "the attention kernel alone: times 2.00 on the methods' ratio",
+        "is 'compiled': times 3.00 [3.00, 3.00]",
+        "the attention kernel alone: times 2.00 [0.36, 11.19] on the methods' ratio",
     ]
 
 
@@ -95,7 +101,48 @@ def test_a_switch_that_lowers_the_ratio_moves_it_too() -> None:
     arms += [stage_arm(f"mamp @ {stage}", time, time) for stage, time in zip("abc", (0.4, 0.1, 0.2), strict=True)]
     story = note("gfp over mamp: ", stage_record(*arms, stages=["a", "b", "c"]))
     assert "4.00x at 'a', 2.00x at 'c'" in story
-    assert "'b' (times 0.25)" in story
+    assert story.endswith("'b': times 0.25 [0.25, 0.25]")
+
+
+def moved(*arms: ArmRecord) -> Ratio | None:
+    return move(stage_record(*arms, stages=["a", "b"]), ["gfp", "mamp"], "a", "b")
+
+
+def test_a_move_is_paired_by_round() -> None:
+    # mamp over gfp in seconds per clip, by round: 2, 4, 8 at 'a' and 4, 16, 64 at 'b'; so the switch does 2, 4 and 8.
+    found = moved(
+        stage_arm("gfp @ a", 1.0, 1.0, 1.0), stage_arm("mamp @ a", 2.0, 4.0, 8.0),
+        stage_arm("gfp @ b", 0.5, 0.25, 0.125), stage_arm("mamp @ b", 2.0, 4.0, 8.0),
+    )  # fmt: skip
+    assert found is not None
+    assert (found.low, found.value, found.high) == pytest.approx((4 / SPREAD, 4.0, 4 * SPREAD), rel=1e-5)
+    assert found.pairs == 3
+    assert times(found) == "times 4.00 [0.71, 22.38]"
+
+
+def test_noise_that_both_stages_share_in_a_round_leaves_the_move_exact() -> None:
+    noise = (1.0, 3.0, 0.2)
+    found = moved(
+        *(stage_arm(f"gfp @ {stage}", *noise) for stage in "ab"),
+        stage_arm("mamp @ a", *(4 * x for x in noise)), stage_arm("mamp @ b", *(2 * x for x in noise)),
+    )  # fmt: skip
+    assert found is not None
+    assert (found.low, found.value, found.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_a_move_is_per_clip() -> None:
+    arms = [stage_arm(f"{method} @ {stage}", 0.1, 0.1) for method in ("gfp", "mamp") for stage in "ab"]
+    arms[3] = stage_arm("mamp @ b", 0.1, 0.1, clips=1.0)  # the same step for half the clips
+    found = moved(*arms)
+    assert found is not None
+    assert found.value == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("missing", range(4))
+def test_without_one_of_its_four_arms_there_is_no_move(missing: int) -> None:
+    arms = [stage_arm(f"{method} @ {stage}", 0.1, 0.1) for method in ("gfp", "mamp") for stage in "ab"]
+    del arms[missing]
+    assert moved(*arms) is None
 
 
 def test_a_single_common_stage_has_no_story() -> None:
