@@ -363,7 +363,7 @@ def test_the_open_division_is_not_compared_and_sets_no_target() -> None:
     opened = graph.model_copy(update={"method": graph.method.model_copy(update={"division": "open"})})
     goal = freeze(MAMP, "mamp")
     assert comparable([*MAMP, opened], goal) == MAMP
-    with pytest.raises(UsageError, match="^'graph' brings its own encoder"):
+    with pytest.raises(UsageError, match=r"^'graph' brings its own encoder"):
         freeze([opened], "graph")
 
 
