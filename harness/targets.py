@@ -83,19 +83,26 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
         raise UsageError(f"no finished run of {reference!r} to set a target (there are: {labels})")
     if rows[0].method.division == "open":
         raise UsageError(f"{reference!r} brings its own encoder (open division): it sets no target for the others")
-    if len({record.spec.held_equal for record in rows}) > 1:
-        raise UsageError(f"runs of {reference!r} differ in more than the seed; keep one setting per folder")
-    spec = rows[0].spec
-    if not spec.probe.every or parse_budget(spec.probe.every).unit != "clips":
+    rows = [record for record in rows if at_fixed_clips(record)]
+    if not rows:
         raise UsageError(
             f"runs of {reference!r} were not evaluated at fixed clips seen; run with --set probe.every=1000clips, say"
         )
+    if len({record.spec.held_equal for record in rows}) > 1:
+        raise UsageError(f"runs of {reference!r} differ in more than the seed; keep one setting per folder")
+    spec = rows[0].spec
     return Target(
         version=VERSION, reference=reference, accuracy=statistics.median(final(record) for record in rows),
         seeds=tuple(sorted(record.spec.seed for record in rows)), budget=spec.train.budget, data=spec.data.name,
         fingerprint=spec.data.fingerprint, split=spec.data.split, encoder=spec.encoder.size,
         held_equal=spec.held_equal, frozen=now().isoformat(),
     )  # fmt: skip
+
+
+def at_fixed_clips(record: RunRecord) -> bool:
+    """The run was evaluated at the same numbers of clips seen as every other run with these settings."""
+    every = record.spec.probe.every
+    return bool(every) and parse_budget(every).unit == "clips"
 
 
 def write_target(path: Path, target: Target) -> None:

@@ -2,7 +2,7 @@
 
 A folder may hold runs under several budgets; each gives a column with its own, refitted schedule. For units that no
 run was given a budget in, a column is read off the curves of the runs that are there: at the largest amount that every
-row reached, in the middle of schedules that were made for another budget. Its heading says so.
+row reached, in the middle of schedules that were made for another budget. Its heading says so. The runs with the most evaluations are read.
 """
 
 from __future__ import annotations
@@ -98,6 +98,11 @@ def unit_of(budget: str) -> str:
     """The unit that a budget holds equal."""
     unit = parse_budget(budget).unit
     return UNIT.get(unit, unit)
+
+
+def most_evaluations(records: Sequence[RunRecord], budget: str) -> int:
+    """Most evaluations of a run of a budget."""
+    return max(len(record.curve) for record in records if record.spec.train.budget == budget)
 
 
 def most_clips(records: Sequence[RunRecord], budget: str) -> float:
