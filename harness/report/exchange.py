@@ -2,7 +2,8 @@
 
 A folder may hold runs under several budgets; each gives a column with its own, refitted schedule. For units that no
 run was given a budget in, a column is read off the curves of the runs that are there: at the largest amount that every
-row reached, in the middle of schedules that were made for another budget. Its heading says so. The runs with the most evaluations are read.
+row reached, in the middle of schedules that were made for another budget: the runs with the most evaluations. Its
+heading says so.
 """
 
 from __future__ import annotations
@@ -42,9 +43,7 @@ def exchange_table(records: Sequence[RunRecord], times: Mapping[str, float] = NO
         rows = [record for record in trained if record.spec.train.budget == budget]
         columns[f"equal {budget}"] = by_label(rows, lambda record: record.curve[-1])
     given = {unit_of(record.spec.train.budget) for record in trained}
-    longest = max(
-        dict.fromkeys(record.spec.train.budget for record in trained), key=lambda text: most_clips(trained, text)
-    )
+    longest = max(budgets, key=lambda budget: (most_evaluations(trained, budget), most_clips(trained, budget)))
     source = [record for record in trained if record.spec.train.budget == longest]
     for unit in [unit for unit in units if unit not in given]:
         amount = min(units[unit](record, record.curve[-1]) for record in source)
