@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -11,9 +13,9 @@ import yaml
 
 from harness.environment import ROOT
 from harness.errors import UsageError, nearest
-from harness.records import STAGE_SEPARATOR, ArmRecord, SpeedRecord
+from harness.records import BOUND, SpeedRecord, at_stage
 from harness.spec import Section, build
-from harness.stats import Ratio, Verdict, claim_verdict, paired_ratio
+from harness.stats import Ratio, Verdict, claim_verdict
 
 CLAIMS = ROOT / "benchmarks" / "claims"
 
@@ -54,7 +56,7 @@ def read_claims(folder: Path = CLAIMS) -> dict[str, Claim]:
     for path in sorted(folder.glob("*.yaml")):
         try:
             content = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UsageError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(content, dict):
             raise UsageError(f"{path}: expected a mapping of {', '.join(Claim.model_fields)}")
@@ -92,17 +94,37 @@ class Card:
     record: SpeedRecord
 
 
-def make_card(claim: Claim, record: SpeedRecord, labels: Sequence[str]) -> Card:
-    """The card of a claim from a record with both ways of training; `labels`: method, baseline, bound."""
-    method, baseline, bound = labels
-    findings, ways = [], record.spec["stages"]
-    for way in ways:
-        for definition in definitions(claim):
-            ratio = scaled(measured(record, method, baseline, way), schedule_factor(claim, definition))
-            share = record.health.disturbed_share if record.health else 0.0
-            judged = claim_verdict(claim.factor, ratio, record.floor, share)
-            findings.append(Finding(definition, way, ratio, judged if definition == claim.definition else None))
-    return Card(claim, findings, flops(record, method, baseline), flops(record, bound, baseline), record)
+def rows_of(claims: Iterable[Claim]) -> str:
+    """The methods to measure for these claims: theirs, the bound, and what they are claimed against."""
+    claims = list(claims)
+    rows = [*(claim.method for claim in claims), BOUND, *(claim.baseline for claim in claims)]
+    return ",".join(dict.fromkeys(rows))
+
+
+def make_card(claim: Claim, record: SpeedRecord, labels: Mapping[str, str]) -> Card:
+    """The card of a claim from a record with both ways of training. A `UsageError` names a row that is not in it.
+
+    Args:
+        labels: label of each row by its method spec.
+    """
+    ways, rows = record.spec["stages"], [labels[name] for name in (claim.method, claim.baseline, BOUND)]
+    for label, way in product(rows, ways):
+        if record.arm(at_stage(label, way)) is None:
+            raise UsageError(f"{label} could not be measured {way}; a claim needs both its methods and the bound")
+    share = record.health.disturbed_share if record.health else 0.0
+    method, baseline, bound = (partial(at_stage, label) for label in rows)
+    findings = []
+    for way, definition in product(ways, definitions(claim)):
+        measured = record.speedup(method(way), baseline(way))
+        assert measured is not None
+        ratio = scaled(measured, schedule_factor(claim, definition))
+        judged = claim_verdict(claim.factor, ratio, record.floor, share)
+        findings.append(Finding(definition, way, ratio, judged if definition == claim.definition else None))
+    fastest = ways[-1]
+    predicted, limit = (record.flop_speedup(row(fastest), baseline(fastest)) for row in (method, bound))
+    assert predicted is not None
+    assert limit is not None
+    return Card(claim, findings, predicted, limit, record)
 
 
 def definitions(claim: Claim) -> list[str]:
@@ -118,23 +140,3 @@ def schedule_factor(claim: Claim, definition: str) -> float:
 def scaled(ratio: Ratio, factor: float) -> Ratio:
     """A ratio and its interval times a factor."""
     return Ratio(value=ratio.value * factor, low=ratio.low * factor, high=ratio.high * factor, pairs=ratio.pairs)
-
-
-def measured(record: SpeedRecord, method: str, baseline: str, way: str) -> Ratio:
-    """Clips/s of the method over the baseline's, both trained that way."""
-    one, other = (arm_of(record, label, way) for label in (method, baseline))
-    return paired_ratio(other.clip_seconds, one.clip_seconds)
-
-
-def flops(record: SpeedRecord, method: str, baseline: str) -> float:
-    """FLOPs per clip of the baseline over the method's."""
-    one, other = (arm_of(record, label, record.spec["stages"][-1]) for label in (method, baseline))
-    return (other.step_flops / other.clips) / (one.step_flops / one.clips)
-
-
-def arm_of(record: SpeedRecord, label: str, way: str) -> ArmRecord:
-    """The arm of a row trained that way; a `UsageError` where it failed."""
-    arm = record.arm(f"{label}{STAGE_SEPARATOR}{way}")
-    if arm is None:
-        raise UsageError(f"{label} could not be measured {way}; a claim needs both its methods and the bound")
-    return arm

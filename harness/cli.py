@@ -133,9 +133,10 @@ def explain_command(
     rerun: Rerun = False, speed_seconds: SpeedSeconds = 120.0,
 ) -> None:  # fmt: skip
     """The waterfall from the published way of training to this suite's, one switch at a time, for two methods."""
-    from harness.explain import explain
+    from harness.explain import explain, refuse_switched
     from harness.report.waterfall import waterfall, waterfall_notes
 
+    refuse_switched(overrides or [])
     settings = resolve_settings(
         preset, overrides, methods=f"{one},{other}", dataset=dataset, split=None, label=None, encoder=encoder,
         budget=None, batch_size=batch_size, precision=None, device=device,
@@ -152,20 +153,20 @@ def explain_command(
 
 @app.command("claim")
 def claim_command(
-    name: Annotated[str, typer.Argument(help="A published claim; `ls claims` lists them.")],
+    names: Annotated[list[str], typer.Argument(help="Published claims; `ls claims` lists them.")],
     dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
     out: Out = Path("runs"), preset: Preset = "quick", overrides: Overrides = None, rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 120.0,
 ) -> None:  # fmt: skip
-    """A claim card: measure a published speedup, trained as published and with every switch on."""
-    from harness.claims import find_claim, make_card
-    from harness.explain import ends, explain
-    from harness.records import BOUND
+    """Claim cards: measure published speedups in one go, trained as published and with every switch on."""
+    from harness.claims import find_claim, make_card, rows_of
+    from harness.explain import ends, explain, refuse_switched
     from harness.report.card import card_notes, card_table
 
-    claim = find_claim(name)
+    refuse_switched(overrides or [])
+    claims = {name: find_claim(name) for name in names}
     settings = resolve_settings(
-        preset, overrides, methods=f"{claim.method},{BOUND},{claim.baseline}", dataset=dataset, split=None, label=None,
+        preset, overrides, methods=rows_of(claims.values()), dataset=dataset, split=None, label=None,
         encoder=encoder, budget=None, batch_size=batch_size, precision=None, device=device,
     )  # fmt: skip
     experiment = prepare_experiment(
@@ -173,9 +174,12 @@ def claim_command(
     )
     report = Reporter(make_console())
     measurement = explain(experiment, report, ends())
-    method, bound, baseline = (entry.label for entry in experiment.entries)
-    card = make_card(claim, measurement.record, (method, baseline, bound))
-    leave_table(card_table(card), card_notes(card), out / f"claim-{name}.md", report)
+    labels = experiment.labels
+    for name, claim in claims.items():
+        card = make_card(claim, measurement.record, labels)
+        leave_table(card_table(card), card_notes(card), out / f"claim-{name}.md", report)
+    if measurement.failures:
+        raise typer.Exit(1)
 
 
 @app.command("ls")

@@ -15,7 +15,7 @@ from harness.errors import UsageError
 from harness.experiment import Entry, Experiment
 from harness.measurement import Measurement, Timing
 from harness.progress import Reporter, minutes
-from harness.records import STAGE_SEPARATOR
+from harness.records import at_stage
 from harness.spec import RunSpec
 from harness.speed import MINIMUM_ROUNDS
 
@@ -81,9 +81,15 @@ def ends(stages: Sequence[Stage] = STAGES) -> tuple[Stage, Stage]:
 def staged_cells(experiment: Experiment, entry: Entry, stages: Sequence[Stage]) -> list[Cell]:
     """One cell per stage of a method, labelled ``method @ stage``."""
     base = experiment.run_spec(entry.spec, experiment.request.seeds[0])
-    return [
-        Cell(f"{entry.label}{STAGE_SEPARATOR}{stage.name}", spec, entry.method) for stage, spec in staged(base, stages)
-    ]
+    return [Cell(at_stage(entry.label, stage.name), spec, entry.method) for stage, spec in staged(base, stages)]
+
+
+def refuse_switched(overrides: Sequence[str]) -> None:
+    """A `UsageError` for an override of what the stages set themselves."""
+    switched = {f"{part}.{key}" for stage in STAGES for part in ("data", "train") for key in getattr(stage, part)}
+    for text in overrides:
+        if (key := text.partition("=")[0].strip()) in switched:
+            raise UsageError(f"--set {text}: {key} is one of the switches that are set stage by stage; leave it out")
 
 
 def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = STAGES) -> Measurement:
@@ -93,9 +99,9 @@ def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = 
             raise UsageError(f"{entry.label} brings its own encoder (open division): no speedup is formed with it")
     cells = [cell for entry in experiment.entries for cell in staged_cells(experiment, entry, stages)]
     timing = Timing(
-        cells=cells, baseline=f"{experiment.entries[-1].label}{STAGE_SEPARATOR}{stages[0].name}", data=experiment.data,
+        cells=cells, baseline=at_stage(experiment.entries[-1].label, stages[0].name), data=experiment.data,
         environment=experiment.environment, seconds=experiment.request.speed_seconds,
-        stages=[stage.name for stage in stages],
+        stages=[stage.name for stage in stages], rows=[entry.label for entry in experiment.entries],
     )  # fmt: skip
     stored = None if experiment.request.rerun else timing.stored(experiment.store)
     if stored:

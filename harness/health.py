@@ -39,6 +39,7 @@ class Health(BaseModel):
         clock_mhz: lowest and highest GPU clock seen after a block, empty without NVML.
         temperature_c: highest GPU temperature seen.
         reasons: why blocks were called disturbed.
+        gpu_watched: clocks, heat and other users of the GPU were read; None without a GPU.
     """
 
     blocks: int = 0
@@ -48,6 +49,7 @@ class Health(BaseModel):
     clock_mhz: tuple[int, ...] = ()
     temperature_c: int | None = None
     reasons: tuple[str, ...] = ()
+    gpu_watched: bool | None = None
 
     @property
     def disturbed_share(self) -> float:
@@ -65,7 +67,9 @@ class Watch:
     last_share: float = 0.0
 
     def __post_init__(self) -> None:
-        self.gpu = self.gpu or (Gpu.open(self.device) if self.device.type == "cuda" else None)
+        if self.device.type == "cuda":
+            self.gpu = self.gpu or Gpu.open(self.device)
+            self.health.gpu_watched = self.gpu is not None
 
     def disturbance(self, block: Callable[[], None]) -> str:
         """Run a block; why it was disturbed, or an empty string."""

@@ -50,6 +50,7 @@ class Timing:
         cells: one per method, the decoder-free bound included.
         baseline: label of the method that ratios are formed against.
         stages: names of the stages that the cells run through (`harness.explain`), empty otherwise.
+        rows: labels of the methods that run through them.
         memory_cap: bytes; each method then runs at the largest batch that fits, not at the spec's.
         arms: warm trainers, filled by `warm_up`.
         flops: model FLOPs per step by label.
@@ -62,6 +63,7 @@ class Timing:
     environment: Environment
     seconds: float
     stages: Sequence[str] = ()
+    rows: Sequence[str] = ()
     memory_cap: float | None = None
     arms: list[Arm] = field(default_factory=list)
     flops: dict[str, float] = field(default_factory=dict)
@@ -74,7 +76,7 @@ class Timing:
         spec["train"].pop("budget")
         return {
             **spec,
-            **({"stages": list(self.stages), "ways": self._ways()} if self.stages else {}),
+            **({"stages": list(self.stages), "rows": list(self.rows), "ways": self._ways()} if self.stages else {}),
             **({"memory_cap": self.memory_cap} if self.memory_cap else {}),
             "methods": [str(cell.spec.method) for cell in self.cells],
             "sources": [source_hash(cell.method) for cell in self.cells if cell.method],
@@ -175,15 +177,21 @@ class Timing:
         return Trainer(built, batches, spec.train, SCHEDULE_STEPS)
 
     def _fitted(self, cell: Cell, cap: float) -> Cell:
-        """The cell at the largest batch whose training step stays under the cap."""
+        """The cell at the largest batch whose training step stays under the cap.
+
+        The search trains uncompiled: compiling for every size would take minutes, and compiled steps need less.
+        """
 
         def peak(batch_size: int) -> int:
             assert cell.method is not None
-            trainer = self._trainer(cell.method, with_batch(cell.spec, batch_size))
+            spec = with_train(cell.spec, batch_size=batch_size, compile=False, cuda_graphs=False)
+            trainer = self._trainer(cell.method, spec)
             trainer.run_block(1, StepClock(trainer.device))  # the optimiser's state is there from the second step on
-            return peak_step_bytes(trainer)
+            found = peak_step_bytes(trainer)
+            assert found is not None
+            return found
 
-        return replace(cell, spec=with_batch(cell.spec, largest_batch(peak, cap)))
+        return replace(cell, spec=with_train(cell.spec, batch_size=largest_batch(peak, cap)))
 
     def _record(self, arm: Arm, baseline: Arm, floor: float, health: Health) -> ArmRecord:
         ratio = paired_ratio(baseline.clip_seconds, arm.clip_seconds)
@@ -199,9 +207,9 @@ class Timing:
         )  # fmt: skip
 
 
-def with_batch(spec: RunSpec, size: int) -> RunSpec:
-    """The same spec at another batch size."""
-    return spec.model_copy(update={"train": spec.train.model_copy(update={"batch_size": size})})
+def with_train(spec: RunSpec, **changes: Any) -> RunSpec:
+    """The same spec, trained another way."""
+    return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
 
 
 def rules_version() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -14,8 +15,13 @@ FIRST_BATCH, MULTIPLE, LARGEST_BATCH = 8, 8, 4096
 """Body sequences: the smallest batch tried, the step between batches, and where the search ends."""
 
 
-def peak_step_bytes(trainer: Trainer) -> int:
-    """Bytes at the peak of one step: what lives before it (weights, optimiser state) plus what the step adds."""
+def peak_step_bytes(trainer: Trainer) -> int | None:
+    """Bytes at the peak of one step: what lives before it (weights, optimiser state) plus what the step adds.
+
+    None under CUDA graphs: their memory was taken when they were recorded, and a step takes none.
+    """
+    if trainer.train.cuda_graphs:
+        return None
     if trainer.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(trainer.device)
         others = torch.cuda.memory_allocated(trainer.device) - resident_bytes(trainer)  # the data, other methods
@@ -27,20 +33,34 @@ def peak_step_bytes(trainer: Trainer) -> int:
 def largest_batch(peak: Callable[[int], int], cap: float) -> int:
     """The largest batch, in multiples of 8, whose step stays under ``cap`` bytes.
 
-    Memory grows in a straight line with the batch: two small batches predict the answer, which is then tried and
-    lowered until it holds. Raises `MemoryError` when not even the smallest batch fits.
+    Memory grows in nearly a straight line with the batch: two small batches predict the answer, which is tried and
+    lowered until it holds; the line through that one then says whether a larger one is worth a last try. Raises
+    `MemoryError` when not even the smallest batch fits.
 
     Args:
-        peak: peak bytes of a step at a batch size.
+        peak: peak bytes of a step at a batch size; running out of memory counts as over the cap.
     """
-    low, high = peak(FIRST_BATCH), peak(2 * FIRST_BATCH)
+
+    def needed(size: int) -> float:
+        try:
+            return peak(size)
+        except torch.OutOfMemoryError:
+            return math.inf
+
+    def predicted(low: float, size: int, high: float) -> int:
+        slope = max(1.0, (high - low) / (size - FIRST_BATCH))
+        return min(LARGEST_BATCH, FIRST_BATCH + int((cap - low) / slope)) // MULTIPLE * MULTIPLE
+
+    low, high = needed(FIRST_BATCH), needed(2 * FIRST_BATCH)
     if low > cap:
         raise MemoryError(f"a step of {FIRST_BATCH} body sequences takes {low / 1e9:.2f} GB, over the cap")
-    slope = max(1.0, (high - low) / FIRST_BATCH)
-    size = min(LARGEST_BATCH, FIRST_BATCH + int((cap - low) / slope)) // MULTIPLE * MULTIPLE
-    while size > FIRST_BATCH and peak(size) > cap:
+    size = predicted(low, 2 * FIRST_BATCH, high)
+    while size > FIRST_BATCH and (high := needed(size)) > cap:
         size = min(size - MULTIPLE, int(0.95 * size)) // MULTIPLE * MULTIPLE
-    return max(size, FIRST_BATCH)
+    if size <= FIRST_BATCH:
+        return FIRST_BATCH
+    larger = predicted(low, size, high)
+    return larger if larger > size and needed(larger) <= cap else size
 
 
 def resident_bytes(trainer: Trainer) -> int:

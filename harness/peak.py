@@ -10,8 +10,8 @@ SIZE = {"cpu": 1024, "cuda": 8192}
 REPEATS = 10
 
 
-def matmul_flops(device: torch.device, precision: str, size: int | None = None) -> float:
-    """FLOP/s (2 per multiply-add) of a square matrix product: the fastest of a few.
+def matmul_flops(device: torch.device, precision: str, size: int | None = None) -> float | None:
+    """FLOP/s (2 per multiply-add) of a square matrix product: the fastest of a few; None without memory for it.
 
     Args:
         precision: ``fp32``, or ``bf16``.
@@ -19,9 +19,13 @@ def matmul_flops(device: torch.device, precision: str, size: int | None = None) 
     """
     rows = size or SIZE[device.type]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(rows, rows, device=device, dtype=dtype) for _ in range(2))
     clock = StepClock(device)
-    for _ in range(REPEATS + 1):  # the first one warms up, and the fastest counts
+    try:
+        a, b = (torch.randn(rows, rows, device=device, dtype=dtype) for _ in range(2))
+        torch.mm(a, b)
+    except torch.OutOfMemoryError:
+        return None
+    for _ in range(REPEATS):
         clock.start()
         torch.mm(a, b)
         clock.mark("mm")

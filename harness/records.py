@@ -26,15 +26,13 @@ from harness.errors import UsageError
 from harness.health import Health
 from harness.probes import Accuracy
 from harness.spec import RunSpec, digest
-from harness.stats import Ratio, Verdict
+from harness.stats import Ratio, Verdict, paired_ratio
 
 SCHEMA = 1
 RANDOM_INIT = "random-init"
 RAW_FLOOR = "raw-pca"
 BOUND = "encoder-only"
 """Names of the control rows, shared by the run matrix that makes them and the tables that show them."""
-STAGE_SEPARATOR = " @ "
-"""Between method and stage in the label of an arm of a waterfall."""
 BODIES_PER_CLIP = 2
 """FLOPs per clip are quoted for two bodies, as the papers do (dossier 9.1)."""
 Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
@@ -172,6 +170,11 @@ class ArmRecord(Part):
         """Seconds per clip of every block."""
         return [seconds / self.clips for seconds in self.blocks]
 
+    @property
+    def clip_flops(self) -> float:
+        """Model FLOPs per clip of a training step."""
+        return self.step_flops / self.clips
+
 
 class SpeedRecord(Part):
     """An interleaved speed measurement of several methods.
@@ -206,8 +209,23 @@ class SpeedRecord(Part):
         """The arm with that label, if it was measured."""
         return next((arm for arm in self.arms if arm.label == label), None)
 
+    def speedup(self, one: str, other: str) -> Ratio | None:
+        """Clips/s of one arm over another's, paired by round; None where one was not measured."""
+        arms = self.arm(one), self.arm(other)
+        return paired_ratio(arms[1].clip_seconds, arms[0].clip_seconds) if arms[0] and arms[1] else None
+
+    def flop_speedup(self, one: str, other: str) -> float | None:
+        """The same as FLOPs per clip predict it."""
+        arms = self.arm(one), self.arm(other)
+        return arms[1].clip_flops / arms[0].clip_flops if arms[0] and arms[1] else None
+
 
 Record = TypeVar("Record", RunRecord, SpeedRecord)
+
+
+def at_stage(method: str, stage: str) -> str:
+    """Label of a method's arm at a stage of a waterfall."""
+    return f"{method} @ {stage}"
 
 
 def now() -> datetime:

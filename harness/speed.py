@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.clock import StepClock
 from harness.health import Watch
@@ -106,7 +106,7 @@ def measure(
     ``baseline.clip_seconds``.
     """
     watch = watch or Watch(baseline.trainer.device)
-    again = Arm(baseline.label, baseline.trainer, clips=baseline.clips, block=baseline.block)
+    again = replace(baseline, blocks=[], phases={})
     order = [baseline, *(arm for arm in arms if arm is not baseline), again]
     began, rounds, total = time.perf_counter(), 0, MINIMUM_ROUNDS
     while rounds < total:

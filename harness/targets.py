@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
-from scipy import stats
 
 from harness.budget import parse_budget
 from harness.errors import UsageError
@@ -49,12 +49,14 @@ class Reach(BaseModel):
     Attributes:
         clips: clips seen at the first evaluation that reached it, by seed; seeds that missed are absent.
         seconds: the same on the training clock, at the interleaved step time.
+        before: seconds at the evaluation before that one, 0 where it was the first: the accuracy was reached after it.
         runs: number of runs, failed and diverged ones among them.
     """
 
     label: str
     clips: dict[int, float]
     seconds: dict[int, float]
+    before: dict[int, float]
     runs: int
 
     @property
@@ -143,32 +145,41 @@ def comparable(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
 def reach(records: Sequence[RunRecord], label: str, accuracy: float, times: Mapping[str, float] = NO_TIMES) -> Reach:
     """When the seeds of a row first reached an accuracy; `times` as in `step_seconds`."""
     rows = [record for record in records if record.label == label]
-    clips, seconds = {}, {}
+    clips, seconds, before = {}, {}, {}
     for record in finished(rows, label):
-        for point in record.curve:
-            if point.accuracy.linear_test >= accuracy:
-                clips[record.spec.seed] = point.clips_seen
-                seconds[record.spec.seed] = point.step * step_seconds(record, times)
+        seed, step = record.spec.seed, step_seconds(record, times)
+        for previous, point in pairwise([None, *record.curve]):
+            if point and point.accuracy.linear_test >= accuracy:
+                clips[seed], seconds[seed] = point.clips_seen, point.step * step
+                before[seed] = previous.step * step if previous else 0.0
                 break
-    return Reach(label=label, clips=clips, seconds=seconds, runs=len(rows))
+    return Reach(label=label, clips=clips, seconds=seconds, before=before, runs=len(rows))
 
 
 def speedup(one: Reach, reference: Reach) -> Ratio | None:
-    """Seconds of the reference over seconds of the row, paired by seed; None unless all of both got there."""
+    """Seconds of the reference over seconds of the row, paired by seed; None unless all of both got there.
+
+    The interval covers the seeds and the time between evaluations: at its lower end the reference had reached the
+    accuracy right after the evaluation before, at its upper end the row had.
+    """
     seeds = sorted(one.seconds.keys() & reference.seconds.keys())
     if not (one.all_reached and reference.all_reached and len(seeds) >= 2):
         return None
-    return paired_ratio([reference.seconds[seed] for seed in seeds], [one.seconds[seed] for seed in seeds])
+    own, other = ([row.seconds[seed] for seed in seeds] for row in (one, reference))
+    own_before, other_before = ([row.before[seed] for seed in seeds] for row in (one, reference))
+    found = paired_ratio(other, own)
+    low = paired_ratio(other_before, own).low if all(other_before) else 0.0
+    high = paired_ratio(other, own_before).high if all(own_before) else math.inf
+    return Ratio(value=found.value, low=low, high=high, pairs=found.pairs)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % t interval of a geometric mean; infinite with a single value."""
-    logs = [math.log(value) for value in values]
-    if len(logs) < 2:
+def interval(found: Reach) -> tuple[float, float]:
+    """95 % t interval of the geometric mean of the seconds, with the time between evaluations in it."""
+    ones = [1.0] * len(found.seconds)
+    if len(ones) < 2:
         return 0.0, math.inf
-    half = float(stats.t.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
-    middle = statistics.mean(logs)
-    return math.exp(middle - half), math.exp(middle + half)
+    low = paired_ratio(list(found.before.values()), ones).low if all(found.before.values()) else 0.0
+    return low, paired_ratio(list(found.seconds.values()), ones).high
 
 
 def ladder(records: Sequence[RunRecord], target: Target, rungs: int = 8) -> list[float]:

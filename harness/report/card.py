@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.claims import Card
-from harness.report.waterfall import conditions
+from harness.report.waterfall import conditions, factor
 
 MEANING = {"hours": "hours of whole schedules", "clips": "clips/s"}
 
@@ -18,7 +18,7 @@ def card_table(card: Card) -> pd.DataFrame:
             "trained": finding.way,
             "definition": MEANING[finding.definition] + own * (finding.definition == claim.definition),
             "claimed": f"{claim.factor:g}x" if finding.verdict else "-",
-            "measured [95 %]": f"{finding.ratio.value:.2f}x [{finding.ratio.low:.2f}, {finding.ratio.high:.2f}]",
+            "measured [95 %]": factor(finding.ratio, card.record.floor),
             "verdict on the factor": finding.verdict or "-",
         }
         for finding in card.findings

@@ -14,4 +14,5 @@ def disturbances(record: SpeedRecord) -> str:
     reasons = f" ({'; '.join(health.reasons)})" if health.reasons else ""
     clocks = f"; GPU clock {' to '.join(map(str, health.clock_mhz))} MHz" if health.clock_mhz else ""
     heat = f", at most {health.temperature_c} C" if health.temperature_c is not None else ""
-    return f"{text}{reasons}{clocks}{heat}"
+    blind = "; GPU not watched (nvidia-ml-py is missing or refused)" if health.gpu_watched is False else ""
+    return f"{text}{reasons}{clocks}{heat}{blind}"

@@ -18,12 +18,13 @@ def speed_table(speed: SpeedRecord) -> pd.DataFrame:
 
 def speed_notes(speed: SpeedRecord) -> list[str]:
     """The conditions, and what the columns mean."""
-    peak = speed.matmul_flops
+    peak, cap = speed.matmul_flops, speed.spec.get("memory_cap")
     return [
         *notes([], speed),
         *([f"matmul peak: {peak / 1e9:,.0f} GFLOP/s, measured on this device in this precision"] if peak else []),
         "of peak: model FLOPs of a step over its time, as a share of the matmul peak (MFU); data, forward, backward, "
         "optimiser, after: shares of the step time",
+        *([f"memory-fair: each method at its largest batch under {cap / 1e9:g} GB"] if cap else []),
         f"schedule h: hours of the method's published epochs over {NTU60_CLIPS:,} clips at this speed, training alone",
         f"measurement rules version {speed.rules or 'unknown'}",
     ]

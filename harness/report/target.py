@@ -67,7 +67,7 @@ def target_notes(records: Sequence[RunRecord], target: Target, *, frozen: bool =
         "a run's time: steps until its first evaluation at or above the accuracy, at the interleaved step time; "
         "evaluation is off the clock; no run is stopped or selected by it",
         "reached by k of n seeds: a row some of whose seeds missed has no mean time and no speedup; in the median a "
-        "miss counts as never; crossings are seen at evaluations only, so times are as coarse as those",
+        "miss counts as never; crossings are seen at evaluations only: intervals hold the time since the one before",
         "no speedup with a single seed; ladder: seconds of the reference over the row's, geometric mean over seeds",
     ]
 
@@ -86,7 +86,7 @@ def seconds(found: Reach) -> str:
     """Geometric mean of the seconds with its interval, when all seeds got there."""
     if found.mean_seconds is None:
         return NEVER
-    low, high = interval(list(found.seconds.values()))
+    low, high = interval(found)
     bounds = f" [{low:.0f}, {high:.0f}]" if len(found.seconds) > 1 else ""
     return f"{found.mean_seconds:.1f}{bounds}"
 

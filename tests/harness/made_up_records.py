@@ -111,4 +111,5 @@ def stage_arm(label: str, *blocks: float, **changes: Any) -> ArmRecord:
 def stage_record(*arms: ArmRecord, stages: Sequence[str], **changes: Any) -> SpeedRecord:
     """A measurement in stages."""
     record = speed_record(*arms)
-    return record.model_copy(update={"spec": {**record.spec, "stages": list(stages)}, **changes})
+    rows = list(dict.fromkeys(arm.label.partition(" @ ")[0] for arm in arms))
+    return record.model_copy(update={"spec": {**record.spec, "stages": list(stages), "rows": rows}, **changes})

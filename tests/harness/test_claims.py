@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from harness import explain
-from harness.claims import CLAIMS, Claim, definitions, find_claim, make_card, read_claims, schedule_factor
+from harness.claims import CLAIMS, Claim, definitions, find_claim, make_card, read_claims, rows_of, schedule_factor
 from harness.errors import UsageError
 from harness.experiment import Experiment, make_entry
 from harness.health import Health
@@ -30,7 +30,7 @@ VALUES: dict[str, Any] = {
     "encoder": "base", "batch": "128 clips", "source": "a paper",
 }  # fmt: skip
 CLAIM = Claim(**VALUES)
-LABELS = ("gfp", "mamp", "encoder-only")
+LABELS = {name: name for name in ("gfp", "mamp", "encoder-only")}
 WAYS = ("as published", "every switch on")
 
 
@@ -71,6 +71,7 @@ def test_every_claim_compares_rows_that_can_be_run_at_its_encoder() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("a: \udcff", "cannot be read as YAML ('utf-8' codec can't decode"),
         ("a: [1", "cannot be read as YAML (while parsing a flow sequence)"),
         ("- 1", "expected a mapping of statement, factor, definition"),
         (yaml.safe_dump(VALUES | {"factr": 2}), "unknown option 'factr', did you mean 'factor'?"),
@@ -80,7 +81,7 @@ def test_every_claim_compares_rows_that_can_be_run_at_its_encoder() -> None:
 )
 def test_a_file_that_is_no_claim_is_one_line_with_its_name(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "good.yaml").write_text(yaml.safe_dump(VALUES))
-    (tmp_path / "spoilt.yaml").write_text(text)
+    (tmp_path / "spoilt.yaml").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UsageError) as error:
         read_claims(tmp_path)
     assert str(error.value).startswith(f"{tmp_path / 'spoilt.yaml'}: ")
@@ -103,6 +104,11 @@ def test_a_claim_is_found_by_the_name_of_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("own", "order"), [("hours", ["hours", "clips"]), ("clips", ["clips", "hours"])])
 def test_the_claims_own_definition_comes_first(own: str, order: list[str]) -> None:
     assert definitions(Claim(**VALUES | {"definition": own})) == order
+
+
+def test_claims_that_share_rows_are_measured_together() -> None:
+    other = Claim(**VALUES | {"method": "amr:r=3", "baseline": "gfp"})
+    assert rows_of([CLAIM, other, CLAIM]) == "gfp,amr:r=3,encoder-only,mamp"
 
 
 def test_hours_count_the_epochs_of_both_schedules() -> None:
@@ -227,8 +233,9 @@ def test_the_command_measures_method_bound_and_baseline_at_both_ends(
     monkeypatch.setattr(explain, "explain", measured)
     encoder = [word for pair in zip(SMALL[::2], SMALL[1::2], strict=True) if "encoder." in pair[1] for word in pair]
     out = tmp_path / "out"
-    outcome = harness("claim", "gfp-6.2x", *encoder, "--dataset", small_file(tmp_path), "--out", out)
+    outcome = harness("claim", "gfp-6.2x", "gfp-6.1x", *encoder, "--dataset", small_file(tmp_path), "--out", out)
     assert (outcome.code, outcome.err) == (0, "")
+    assert (out / "claim-gfp-6.1x.md").exists()
     written = (out / "claim-gfp-6.2x.md").read_text()
     for way in WAYS:
         assert f"| {way} | hours of whole schedules (the claim's) | 6.2x | 7.00x [7.00, 7.00] | supported |" in written

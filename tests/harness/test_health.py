@@ -12,6 +12,8 @@ import torch
 
 from harness import health
 from harness.health import Gpu, Health, ProcessorTime, Watch, busy_seconds, own_cores, processors
+from harness.report.health import disturbances
+from tests.harness.made_up_records import stage_arm, stage_record
 from tests.harness.small_run import CPU
 
 Own = namedtuple("Own", "user system children_user children_system")
@@ -122,7 +124,9 @@ def test_on_a_gpu_the_share_of_others_is_kept_but_disturbs_nothing(monkeypatch: 
     nvml = FakeNvml()
     watch = Watch(torch.device("cuda"), gpu=Gpu(nvml, "handle"))
     watch.note(watched(monkeypatch, watch, 5.0), counted=True)
-    assert watch.health == Health(blocks=1, foreign_share=0.5, clock_mhz=(1500, 1500), temperature_c=60)
+    assert watch.health == Health(
+        blocks=1, foreign_share=0.5, clock_mhz=(1500, 1500), temperature_c=60, gpu_watched=True
+    )
     nvml.processes = 2
     assert watched(monkeypatch, watch, 5.0) == "another process on the GPU"
 
@@ -132,6 +136,13 @@ def test_a_gpu_without_nvml_is_not_disturbed_by_others_either(monkeypatch: pytes
     watch = Watch(torch.device("cuda"))
     assert watched(monkeypatch, watch, 10.0) == ""
     assert watch.last_share == 1.0
+    assert watch.health.gpu_watched is False
+    record = stage_record(stage_arm("gfp @ a", 0.1, 0.1), stages=["a"], health=watch.health)
+    assert disturbances(record).endswith("; GPU not watched (nvidia-ml-py is missing or refused)")
+
+
+def test_without_a_gpu_there_is_none_to_watch() -> None:
+    assert Watch(CPU).health.gpu_watched is None
 
 
 def test_a_block_that_throws_is_no_disturbance_but_an_error() -> None:

@@ -39,10 +39,12 @@ SPREAD = 5.594985
 """exp(4.302653 ln 2 / sqrt(3)): half the interval, as a factor, of three ratios x, 2x and 4x (t of two degrees)."""
 
 
-def got(label: str, *seconds: float, runs: int = 0) -> Reach:
-    """A row whose seeds 0, 1, ... took so many seconds; the other runs missed."""
+def got(label: str, *seconds: float, runs: int = 0, before: float = 1.0) -> Reach:
+    """A row whose seeds 0, 1, ... took so many seconds; the other runs missed. `before`: the evaluation before stood at
+    that share of the time."""
     times = dict(enumerate(seconds))
-    return Reach(label=label, clips=times, seconds=times, runs=runs or len(times))
+    earlier = {seed: before * time for seed, time in times.items()}
+    return Reach(label=label, clips=times, seconds=times, before=earlier, runs=runs or len(times))
 
 
 # --- when the probes run ---
@@ -267,11 +269,12 @@ def test_a_measured_step_time_stands_above_the_planned_one() -> None:
 def test_the_mean_time_is_geometric_and_needs_every_seed() -> None:
     assert got("gfp", 4.0, 9.0).mean_seconds == pytest.approx(6.0)
     assert got("gfp", 4.0, 9.0, runs=3).mean_seconds is None
-    assert Reach(label="gfp", clips={}, seconds={}, runs=0).mean_seconds is None
+    assert got("gfp").mean_seconds is None
 
 
 def test_the_speedup_is_paired_by_seed() -> None:
-    other = Reach(label="mamp", clips={}, seconds={2: 80.0, 0: 20.0, 1: 40.0}, runs=3)
+    unsorted = {2: 80.0, 0: 20.0, 1: 40.0}
+    other = Reach(label="mamp", clips={}, seconds=unsorted, before=unsorted, runs=3)
     found = speedup(got("gfp", 10.0, 10.0, 10.0), other)
     assert found is not None
     assert found.value == pytest.approx(4.0)  # 2, 4 and 8
@@ -295,8 +298,32 @@ def test_without_every_seed_of_both_there_is_no_speedup(one: Reach, reference: R
 
 
 def test_the_interval_of_a_time_is_a_t_interval_on_logs() -> None:
-    assert interval([2.0, 4.0, 8.0]) == pytest.approx((4 / SPREAD, 4 * SPREAD), rel=1e-5)
-    assert interval([5.0]) == (0.0, math.inf)
+    assert interval(got("gfp", 2.0, 4.0, 8.0)) == pytest.approx((4 / SPREAD, 4 * SPREAD), rel=1e-5)
+    assert interval(got("gfp", 5.0)) == (0.0, math.inf)
+
+
+def test_intervals_hold_the_time_between_evaluations() -> None:
+    """Both rows got there somewhere between half their time and all of it: from 2 down to 4 / 2, up to 4 * 2."""
+    one, other = got("gfp", 2.0, 2.0, before=0.5), got("mamp", 8.0, 8.0, before=0.5)
+    assert interval(one) == pytest.approx((1.0, 2.0))
+    found = speedup(one, other)
+    assert found is not None
+    assert (found.low, found.value, found.high) == pytest.approx((2.0, 4.0, 8.0))
+
+
+def test_an_accuracy_that_the_first_evaluation_finds_bounds_the_time_on_one_side_alone() -> None:
+    at_once, later = got("gfp", 2.0, 2.0, before=0.0), got("mamp", 8.0, 8.0, before=0.5)
+    assert interval(at_once) == pytest.approx((0.0, 2.0))
+    for one, other, expected in ((at_once, later, (2.0, 4.0, math.inf)), (later, at_once, (0.0, 0.25, 0.5))):
+        found = speedup(one, other)
+        assert found is not None
+        assert (found.low, found.value, found.high) == pytest.approx(expected)
+
+
+def test_the_evaluation_before_is_the_one_of_the_curve() -> None:
+    record = curve_record("gfp", 0.3, 0.4, 0.6, 0.7)  # after 5, 10, 15 and 20 s
+    assert (reach([record], "gfp", 0.6).seconds, reach([record], "gfp", 0.6).before) == ({0: 15.0}, {0: 10.0})
+    assert (reach([record], "gfp", 0.3).seconds, reach([record], "gfp", 0.3).before) == ({0: 5.0}, {0: 0.0})
 
 
 def test_the_ladder_rises_from_above_the_lowest_evaluation_to_the_best_with_the_target_on_it() -> None:
@@ -334,10 +361,11 @@ GOAL = freeze(RACE, "mamp").model_copy(update={"accuracy": 0.5})
 
 def test_rows_at_the_target() -> None:
     # The logs of 4 and 9 are ln 6 -+ 0.405465; t(0.975, 1) = 12.706205, so the half width is 5.151921: a factor 172.8.
-    # gfp is four times faster on either seed.
+    # gfp is four times faster on either seed, and got there at its first evaluations: they bound nothing from below.
+    # mamp did after 2 and 6 s at the earliest: ratios 2 and 2.667, 2.309 / exp(12.706205 * 0.143841) = 0.37.
     assert target_table(RACE, GOAL).to_numpy().tolist() == [
         ["mamp", "60.0", "2 of 2 seeds", "250", "6.5", "6.0 [0, 1037]", "1 (reference)"],  # between 4 and 9 s
-        ["gfp", "65.0", "2 of 2 seeds", "100", "1.6", "1.5 [0, 259]", "4.00x [4.00, 4.00]"],  # 1 and 2.25: 1.625
+        ["gfp", "65.0", "2 of 2 seeds", "100", "1.6", "1.5 [0, 259]", "4.00x [0.37, inf]"],  # 1 and 2.25: 1.625
         ["amr", "40.0", "1 of 2 seeds", "not reached", "not reached", "not reached", "-"],
         ["sjepa", "-", "0 of 1 seeds", "not reached", "not reached", "not reached", "-"],
     ]
@@ -443,7 +471,9 @@ def test_the_command_freezes_prints_and_leaves_the_tables_beside_the_records(fol
     written = (folder / "target.md").read_text()
     assert "| gfp | 80.0 | 1 of 1 seeds | 100 | 5.0 | 5.0 | - |" in written
     # mamp takes 10, 5 and 10 s: the cube root of 500, with a factor of exp(4.302653 ln 2 / 3) = 2.7024 either side
-    assert "| mamp | 60.0 | 3 of 3 seeds | 200 | 10.0 | 7.9 [3, 21] | 1 (reference) |" in written
+    # mamp takes 10, 5 and 10 s: the cube root of 500, up to exp(4.302653 ln 2 / 3) = 2.7024 times that; the 5 s are its
+    # first evaluation
+    assert "| mamp | 60.0 | 3 of 3 seeds | 200 | 10.0 | 7.9 [0, 21] | 1 (reference) |" in written
     assert "not frozen" not in written
     assert "| 60.0 (target) |" in written
     assert "the untrained encoder stands at 25.0 %" in written

@@ -6,7 +6,7 @@ import pytest
 
 from harness.health import Health
 from harness.records import ArmRecord, SpeedRecord
-from harness.report.waterfall import move, times, waterfall, waterfall_notes
+from harness.report.waterfall import factor, move, times, waterfall, waterfall_notes
 from harness.stats import Ratio
 from tests.harness.made_up_records import ratio, stage_arm, stage_record
 
@@ -52,9 +52,9 @@ def test_times_switches_and_ratios_by_hand() -> None:
         "gfp over mamp",
     ]
     assert found.to_numpy().tolist() == [
-        ["as published", "8", "-", "-", "16", "-", "-", "2.00x [0.36, 11.19]"],
+        ["as published", "8", "-", "-", "16", "-", "-", "2.00x [0.36, 11.19] (noise)"],
         [
-            "fused attention", "2", "4.00x [0.71, 22.38]", "4.00x [0.71, 22.38]",
+            "fused attention", "2", "4.00x [0.71, 22.38] (noise)", "4.00x [0.71, 22.38] (noise)",
             "8", "2.00x [2.00, 2.00]", "2.00x [2.00, 2.00]", "4.00x [4.00, 4.00]",
         ],
         [
@@ -70,6 +70,14 @@ def test_a_stage_that_failed_is_a_dash_wherever_it_is_needed() -> None:
     assert found.loc["fused attention", "gfp over mamp"] == "-"
     assert found.loc["compiled"].tolist()[:3] == ["1", "-", "8.00x [1.43, 44.76]"]
     assert found.loc["compiled", "mamp: this switch"] == "0.67x [0.67, 0.67]"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(1.1, 1.4, "1.20x [1.10, 1.40]"), (1.01, 1.4, "1.20x [1.01, 1.40] (noise)"), (0.5, 0.9, "1.20x [0.50, 0.90]")],
+)
+def test_a_factor_that_touches_the_noise_floor_is_marked(low: float, high: float, expected: str) -> None:
+    assert factor(ratio(low, 1.2, high), 1.05) == expected
 
 
 def test_ratios_are_per_clip() -> None:
@@ -105,7 +113,7 @@ def test_a_switch_that_lowers_the_ratio_moves_it_too() -> None:
 
 
 def moved(*arms: ArmRecord) -> Ratio | None:
-    return move(stage_record(*arms, stages=["a", "b"]), ["gfp", "mamp"], "a", "b")
+    return move(stage_record(*arms, stages=["a", "b"]), "a", "b")
 
 
 def test_a_move_is_paired_by_round() -> None:
@@ -156,6 +164,13 @@ def test_what_failed_is_named() -> None:
     assert not [line for line in waterfall_notes(record()) if line.startswith("failed")]
 
 
+def test_a_method_that_failed_at_every_stage_is_named_too() -> None:
+    alone = stage_record(*ARMS[3:], stages=STAGES)
+    found = alone.model_copy(update={"spec": alone.spec | {"rows": ["gfp", "mamp"]}})
+    assert note("failed", found).startswith("failed, left out: gfp at 'as published', gfp at 'fused attention', gfp at")
+    assert waterfall(found)["gfp over mamp"].tolist() == ["-", "-", "-"]
+
+
 def test_a_failed_stage_is_not_told_as_the_switch_after_it() -> None:
     """Without 'b' the step from 'a' to 'fused attention' holds two switches, so it is not the kernel alone."""
     stages = ("a", "b", "fused attention")
@@ -168,7 +183,8 @@ def test_conditions_of_the_measurement() -> None:
     health = Health(blocks=20, repeated=3, disturbed=1, reasons=("noise",), clock_mhz=(900, 1980), temperature_c=61)
     found = record().model_copy(update={"health": health, "same": ratio(0.97, 1.01, 1.05), "baseline": "mamp @ x"})
     assert note("20 interleaved rounds", found) == (
-        "20 interleaved rounds; mamp @ x against itself 1.010 [0.970, 1.050], noise floor 1.050; 1 of 20 blocks "
+        "20 interleaved rounds; mamp @ x against itself 1.010 [0.970, 1.050], (noise) marks what touches the noise "
+        "floor 1.050; 1 of 20 blocks "
         "disturbed, 3 timed again (noise); GPU clock 900 to 1980 MHz, at most 61 C"
     )
     assert note("20 interleaved rounds", record()).endswith("; disturbances not watched")
