@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.clips import ClipSet
+from datasets.clips import ClipSet, clip_origins, present_bodies
 from datasets.errors import DataError
 
 
@@ -117,25 +117,6 @@ class BodySequences:
         raw = self.rows[row.to(self.rows.device)].to(self.device, torch.float32)
         absent = (raw == 0).flatten(2).all(2)
         return (raw - self.origin[sequences, None, None]).masked_fill(absent[..., None, None], 0.0)
-
-
-def present_bodies(clips: ClipSet) -> np.ndarray:
-    """``[N, M]`` bool: body m has a non-zero coordinate in clip n."""
-    frames, bodies = clips.joints.shape[:2]
-    visible = np.empty((frames, bodies), dtype=bool)
-    for begin in range(0, frames, 1 << 16):  # bounded memory for memory-mapped sources
-        visible[begin : begin + (1 << 16)] = (clips.joints[begin : begin + (1 << 16)] != 0).any(axis=(2, 3))
-    return np.logical_or.reduceat(visible, clips.offsets[:-1], axis=0)
-
-
-def clip_origins(clips: ClipSet, present: np.ndarray) -> np.ndarray:
-    """``[N, 3]`` center joint of each clip's first present body in that body's first non-zero frame."""
-    origins = np.zeros((len(clips), 3), dtype=np.float32)
-    for index in np.nonzero(present.any(axis=1))[0]:
-        body = clips.joints[clips.offsets[index] : clips.offsets[index + 1], int(present[index].argmax())]
-        first = int((body != 0).any(axis=(1, 2)).argmax())
-        origins[index] = body[first, clips.layout.center]
-    return origins
 
 
 def _rows(clips: ClipSet, clip: np.ndarray, body: np.ndarray, device: torch.device) -> tuple[Tensor, np.ndarray, int]:

@@ -7,8 +7,8 @@ What a clip set is made of is checked by `datasets.checks.validate`; it is read 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,23 @@ from datasets.layouts import SkeletonLayout
 
 BLOCK_BYTES = 32 * 2**20
 """Frames are gone through in blocks of about this many bytes, so that mapped data never fills the memory."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a store remembers of its clips, so that opening it reads no frames.
+
+    Attributes:
+        fingerprint: as `fingerprint` computes it.
+        hashes: [N] uint64, equal for clips with equal joints (`clip_hash`).
+        present: [N, M] as `present_bodies` finds them.
+        origins: [N, 3] float32 as `clip_origins` finds them.
+    """
+
+    fingerprint: str
+    hashes: NDArray[np.uint64]
+    present: NDArray[np.bool_]
+    origins: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,8 @@ class ClipSet:
         default_split: the split used when none is asked for.
         origin: [N, 3] float32 metres, or None. Add it to every joint of a clip for the source's coordinates;
             nothing here does, because clips are centred before use.
+        splits: names of the data set's official splits to split texts (`datasets.splits`).
+        stored: what was computed once, when a store was made (`datasets.store`); None elsewhere.
     """
 
     name: str
@@ -47,6 +66,8 @@ class ClipSet:
     fps: float
     default_split: str = "xsub"
     origin: NDArray[np.float32] | None = None
+    splits: Mapping[str, str] = field(default_factory=dict)
+    stored: Stored | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -73,21 +94,77 @@ def frame_blocks(joints: NDArray[np.floating]) -> Iterator[tuple[int, NDArray[np
         yield first, np.asarray(joints[first : first + step])
 
 
+def present_bodies(clips: ClipSet) -> NDArray[np.bool_]:
+    """``[N, M]`` bool: body m has a non-zero coordinate in clip n."""
+    if clips.stored:
+        return clips.stored.present
+    frames, bodies = clips.joints.shape[:2]
+    visible = np.empty((frames, bodies), dtype=bool)
+    for first, block in frame_blocks(clips.joints):
+        visible[first : first + len(block)] = block.any(axis=(2, 3))
+    return np.logical_or.reduceat(visible, clips.offsets[:-1], axis=0)
+
+
+def clip_origins(clips: ClipSet, present: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """``[N, 3]`` center joint of each clip's first present body in that body's first non-zero frame."""
+    if clips.stored:
+        return clips.stored.origins
+    origins = np.zeros((len(clips), 3), dtype=np.float32)
+    for index in np.nonzero(present.any(axis=1))[0]:
+        frames = clips.joints[clips.offsets[index] : clips.offsets[index + 1]]
+        origins[index] = clip_origin(frames, clips.layout.center)
+    return origins
+
+
+def clip_origin(frames: NDArray[np.floating], center: int) -> NDArray[np.floating]:
+    """``[3]`` center joint of the first present body of a clip [T, M, V, 3], in that body's first non-zero frame."""
+    body = frames[:, int(frames.any(axis=(0, 2, 3)).argmax())]
+    return body[int(body.any(axis=(1, 2)).argmax()), center]
+
+
+class Fingerprint:
+    """A fingerprint in the making: frames first, in order and in any pieces, then the index.
+
+    Args:
+        shape: [F, M, V, 3] of all frames together.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.digest = hashlib.sha256(f"joints {list(shape)}\n".encode())
+
+    def frames(self, block: NDArray[np.floating]) -> None:
+        """The next frames."""
+        self.digest.update(np.ascontiguousarray(block, dtype="<f4").data)
+
+    def index(
+        self, offsets: NDArray, label: NDArray, subject: NDArray, parents: Sequence[int], class_names: Sequence[str]
+    ) -> str:
+        """The fingerprint, 64 hex digits."""
+        integers = {"offsets": offsets, "label": label, "subject": subject, "parents": np.array(parents)}
+        for name, values in integers.items():
+            self.digest.update(f"\n{name} {len(values)}\n".encode())
+            self.digest.update(np.ascontiguousarray(values, dtype="<i8").data)
+        self.digest.update(f"\nclass_names {list(class_names)!r}".encode())
+        return self.digest.hexdigest()
+
+
 def fingerprint(clips: ClipSet) -> str:
     """SHA-256 (64 hex digits) of frames, offsets, label, subject, class names and parents.
 
     The frames count as little-endian float32, so the same data has the same fingerprint in memory, mapped
     from disk or stored as float16; two laboratories can compare theirs without sharing the data.
     """
-    digest = hashlib.sha256(f"joints {list(clips.joints.shape)}\n".encode())
+    made = Fingerprint(clips.joints.shape)
     for _, block in frame_blocks(clips.joints):
-        digest.update(np.ascontiguousarray(block, dtype="<f4").data)
-    integers = {"offsets": clips.offsets, **{name: clips.columns[name] for name in ("label", "subject")}}
-    for name, values in (integers | {"parents": np.array(clips.layout.parents)}).items():
-        digest.update(f"\n{name} {len(values)}\n".encode())
-        digest.update(np.ascontiguousarray(values, dtype="<i8").data)
-    digest.update(f"\nclass_names {list(clips.class_names)!r}".encode())
-    return digest.hexdigest()
+        made.frames(block)
+    columns = clips.columns["label"], clips.columns["subject"]
+    return made.index(clips.offsets, *columns, clips.layout.parents, clips.class_names)
+
+
+def clip_hash(frames: NDArray[np.float32]) -> np.uint64:
+    """The first eight bytes of the SHA-256 of a clip's frames [T, M, V, 3]; -0.0 counts as 0.0."""
+    digest = hashlib.sha256((np.ascontiguousarray(frames, "<f4") + np.float32(0)).data).digest()
+    return np.uint64(int.from_bytes(digest[:8], "big"))
 
 
 def repeated_clips(clips: ClipSet) -> tuple[NDArray[np.int64], ...]:
@@ -95,8 +172,11 @@ def repeated_clips(clips: ClipSet) -> tuple[NDArray[np.int64], ...]:
 
     Labels and other columns are not looked at. The groups are in the order of their first clip.
     """
-    groups: dict[bytes, list[int]] = {}
-    for index in range(len(clips)):
-        frames = clips.clip(index) + np.float32(0)  # -0.0 equals 0.0 but has other bytes
-        groups.setdefault(hashlib.sha256(frames.data).digest(), []).append(index)
+    if clips.stored:
+        hashes = clips.stored.hashes.tolist()
+    else:
+        hashes = [int(clip_hash(clips.clip(index))) for index in range(len(clips))]
+    groups: dict[int, list[int]] = {}
+    for index, value in enumerate(hashes):
+        groups.setdefault(value, []).append(index)
     return tuple(np.array(group, dtype=np.int64) for group in groups.values() if len(group) > 1)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from datasets.batches import Augmentation, clip_origins, present_bodies, rotations
-from datasets.clips import ClipSet
+from datasets.batches import Augmentation, rotations
+from datasets.clips import ClipSet, clip_origins, present_bodies
 from datasets.errors import DataError
 
 PADDED_FRAMES = 300

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets import synthetic
+from datasets.cache import CACHE_VARIABLE, cache_dir
 from datasets.clips import ClipSet
+from datasets.errors import DataError
+from datasets.store import Part, is_store, open_store, write_store
+from datasets.wording import one_line
+
+VERSION = 1
 
 TRAIN, TEST = 40_091, 16_487
 """Clips of NTU RGB+D 60's cross-subject split (dossier 10.1); odd and even subjects here."""
@@ -20,7 +31,39 @@ BLOCK = 2_000
 
 def load() -> ClipSet:
     """Poses of `synthetic` stretched to 56,578 clips (40,091 to train on) of NTU-like lengths; for speed only."""
-    return generate(TRAIN, TEST)
+    folder = cache_dir() / f"ntu60-sized-v{VERSION}"
+    if not is_store(folder):
+        try:
+            keep(generate(TRAIN, TEST), folder)
+        except OSError as error:
+            raise DataError(
+                f"{folder}: {one_line(error)}; set {CACHE_VARIABLE} to a folder with 2 GB to spare"
+            ) from None
+    return open_store(folder)
+
+
+def keep(clips: ClipSet, folder: Path) -> None:
+    """Write the clips as a store, whole or not at all."""
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        write_store(
+            temporary, pieces(clips), clips.joints.shape, "<f2", name=clips.name, title="Made up, in the size of NTU",
+            plan=f"version {VERSION}", joint_names=clips.layout.joints, parents=clips.layout.parents,
+            class_names=clips.class_names, fps=clips.fps, default_split=clips.default_split, splits={}, expected={},
+            counts={}, problems=(),
+        )  # fmt: skip
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def pieces(clips: ClipSet) -> Iterator[Part]:
+    """The clips, some thousand at a time."""
+    for first in range(0, len(clips), BLOCK):
+        last = min(len(clips), first + BLOCK)
+        frames = clips.joints[clips.offsets[first] : clips.offsets[last]]
+        yield Part(frames, clips.lengths[first:last], {key: v[first:last] for key, v in clips.columns.items()})
 
 
 def generate(train: int, test: int, seed: int = 0) -> ClipSet:

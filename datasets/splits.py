@@ -25,6 +25,8 @@ Indices = NDArray[np.int64]
 UNKNOWN_SUBJECT = -1
 VALIDATION_SEED = 0
 _XVIEW = "view:2,3->1"
+_REST = "*"
+_WITHOUT_REPEATS = " without repeats"
 _GRAMMAR = "xsub, xview or COLUMN:VALUES->VALUES"
 _EXAMPLE = "for example view:1,2->3 or subject:1-8->9-12"
 
@@ -62,10 +64,11 @@ def make_split(
 
     Args:
         clips: the clips to divide.
-        spec: empty (the clip set's own default), ``xsub`` (odd subjects train, even ones test), ``xview``
-            (NTU: views 2 and 3 train, view 1 tests), or ``COLUMN:VALUES->VALUES`` with training values left
-            and test values right, e.g. ``view:1,2->3``. Values are separated by commas; of an integer column,
-            ``1-4`` takes those of its values that lie from 1 to 4.
+        spec: empty (the clip set's own default), a split that the clip set names (`ClipSet.splits`), ``xsub``
+            (otherwise: odd subjects train, even ones test), ``xview`` (NTU: views 2 and 3 train, view 1 tests), or
+            ``COLUMN:VALUES->VALUES`` with training values left and test values right, e.g. ``view:1,2->3``. Values are
+            separated by commas; of an integer column, ``1-4`` takes those of its values that lie from 1 to 4; ``*``
+            takes what the other side leaves. `` without repeats`` at the end is `drop_leaks`.
         validation: share of the known training subjects that is held out, rounded, at least one of them and
             never all. Which ones follows from a fixed permutation of the sorted subject numbers, the same on
             every machine and with or without ``drop_leaks``. 0: no validation part.
@@ -77,7 +80,9 @@ def make_split(
             known subjects to hold some out.
     """
     spec = spec.strip() or clips.default_split
-    column, training_side, test = _sides(clips, spec)
+    text, drop = _meaning(clips, spec)
+    drop_leaks |= drop
+    column, training_side, test = _sides(clips, spec, text)
     held_out = _held_out(clips, spec, training_side, validation)
     leaked = _leaks(clips, training_side, test)
     notes = _side_notes(clips, column, training_side, test) + _leak_notes(leaked, test, drop_leaks)
@@ -149,14 +154,24 @@ def _values(clips: ClipSet, name: str, what: str) -> NDArray:
     return values.astype(np.int64) if values.dtype.kind == "b" else values
 
 
-def _sides(clips: ClipSet, spec: str) -> tuple[str, Mask, Mask]:
-    """The column that ``spec`` divides by, and the clips on its training and on its test side."""
-    if spec == "xsub":
+def _meaning(clips: ClipSet, spec: str) -> tuple[str, bool]:
+    """The text that a split's name stands for, and whether repeated clips are dropped."""
+    text = clips.splits.get(spec, _XVIEW if spec == "xview" else spec)
+    return text.removesuffix(_WITHOUT_REPEATS), text.endswith(_WITHOUT_REPEATS)
+
+
+def _sides(clips: ClipSet, spec: str, text: str) -> tuple[str, Mask, Mask]:
+    """The column that a split divides by, and the clips on its training and on its test side."""
+    if text == "xsub":
         return "subject", *_odd_and_even(clips)
     what = f"split {spec!r}"
-    column, left, right = _parse(clips, _XVIEW if spec == "xview" else spec, what)
+    column, left, right = _parse(clips, text, what)
     values = _values(clips, column, what)
-    train, test = (_chosen(clips, column, side, what) for side in (left, right))
+    official = spec in clips.splits  # of a part of the data set, not all of an official split's values need be there
+    train, test = (
+        set() if side.strip() == _REST else _chosen(clips, column, side, what, official) for side in (left, right)
+    )
+    train, test = (side or _rest(clips, column, other, what) for side, other in ((train, test), (test, train)))
     if train & test:
         found = f"{listed(train & test)} on both"
         refuse(clips.name, what, "different values on the two sides", found, "give every value to one side")
@@ -182,17 +197,30 @@ def _parse(clips: ClipSet, spec: str, what: str) -> tuple[str, str, str]:
     return column, left, right
 
 
-def _chosen(clips: ClipSet, column: str, side: str, what: str) -> set[int | str]:
-    """The values of a column that one side of a split names."""
+def _occurring(clips: ClipSet, column: str, what: str) -> list[int | str]:
     values = _values(clips, column, what)
-    occurring = np.unique(values[values != UNKNOWN_SUBJECT] if column == "subject" else values).tolist()
+    return np.unique(values[values != UNKNOWN_SUBJECT] if column == "subject" else values).tolist()
+
+
+def _rest(clips: ClipSet, column: str, other: set[int | str], what: str) -> set[int | str]:
+    """The values of a column that the other side of a split leaves."""
+    rest = set(_occurring(clips, column, what)) - other
+    if not rest or not other:
+        found = f"{listed(sorted(other, key=str))} on one side and none on the other"
+        refuse(clips.name, what, f"values of {column!r} for both sides", found, "use another split")
+    return rest
+
+
+def _chosen(clips: ClipSet, column: str, side: str, what: str, lenient: bool) -> set[int | str]:
+    """The values of a column that one side of a split names; `lenient`: of those that occur, if any does."""
+    values, occurring = _values(clips, column, what), _occurring(clips, column, what)
     chosen: set[int | str] = set()
     for item in (item.strip() for item in side.split(",")):
         matching = _matching(occurring, item) if values.dtype.kind in "iu" else {item} & set(occurring)
         if matching is None:
             step = f"values are separated by commas, {_EXAMPLE}"
             refuse(clips.name, what, f"a whole number or a range such as 1-4 for {column!r}", repr(item), step)
-        if not matching:
+        if not matching and not lenient:
             step = f"these occur: {listed(occurring, 40)}"
             refuse(clips.name, what, f"values that occur in {column!r}", repr(item), step)
         chosen |= matching

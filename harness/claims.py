@@ -49,6 +49,13 @@ class Claim(Section):
     batch: str
     source: str
 
+    @property
+    def reached_from(self) -> float:
+        """The least speedup (the greatest, for "slower") that is printed as `factor`: half a unit of its last digit."""
+        digits = len(str(self.factor).partition(".")[2].rstrip("0"))
+        half = 0.5 * 10.0**-digits
+        return self.factor - half if self.factor > 1 else self.factor + half
+
 
 def read_claims(folder: Path = CLAIMS) -> dict[str, Claim]:
     """All claims by file name; a `UsageError` names a file that is not one."""
@@ -118,7 +125,7 @@ def make_card(claim: Claim, record: SpeedRecord, labels: Mapping[str, str]) -> C
         measured = record.speedup(method(way), baseline(way))
         assert measured is not None
         ratio = scaled(measured, schedule_factor(claim, definition))
-        judged = claim_verdict(claim.factor, ratio, record.floor, share)
+        judged = claim_verdict(claim.reached_from, ratio, record.floor, share)
         findings.append(Finding(definition, way, ratio, judged if definition == claim.definition else None))
     fastest = ways[-1]
     predicted, limit = (record.flop_speedup(row(fastest), baseline(fastest)) for row in (method, bound))

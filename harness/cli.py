@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from harness.cli_data import data_app
 from harness.errors import UsageError, nearest
 from harness.presets import PRESETS
+from harness.printing import print_table
 from harness.progress import Reporter, make_console
 from harness.spec import (
     DataSpec,
@@ -49,6 +49,8 @@ app = typer.Typer(
     add_completion=False, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False,
     help="Masked skeleton pre-training methods side by side: one encoder, one budget, one clock.",
 )  # fmt: skip
+
+app.add_typer(data_app, name="data")
 
 Methods = Annotated[str | None, typer.Option(help="Methods, e.g. gfp,skeletonmae or gfp:lambda_pred=5,mamp.")]
 DataName = Annotated[str | None, typer.Option("--dataset", help="A data set's name or path/to/file.npz.")]
@@ -161,6 +163,7 @@ def claim_command(
     """Claim cards: measure published speedups in one go, trained as published and with every switch on."""
     from harness.claims import find_claim, make_card, rows_of
     from harness.explain import ends, explain, refuse_switched
+    from harness.measurement import rules_version
     from harness.report.card import card_notes, card_table
 
     refuse_switched(overrides or [])
@@ -177,7 +180,7 @@ def claim_command(
     labels = experiment.labels
     for name, claim in claims.items():
         card = make_card(claim, measurement.record, labels)
-        leave_table(card_table(card), card_notes(card), out / f"claim-{name}.md", report)
+        leave_table(card_table(card), card_notes(card, rules_version()), out / f"claim-{name}.md", report)
     if measurement.failures:
         raise typer.Exit(1)
 
@@ -418,21 +421,6 @@ def parse_override(text: str) -> tuple[str, str, Any]:
     except yaml.YAMLError:
         raise UsageError(f"--set {text!r}: {value!r} is not a YAML value") from None
     return section, key, parsed
-
-
-def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> None:
-    """A table and the lines below it."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=not console.is_terminal)
-    for row in rows:
-        table.add_row(*row)
-    target = console
-    if not console.is_terminal:  # a file gets every row whole, however long
-        target = Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
-    target.print(table)
-    for line in lines:
-        console.print(line, markup=False)
 
 
 def command_line() -> str:

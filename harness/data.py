@@ -17,6 +17,7 @@ from datasets.errors import DataError
 from datasets.exchange import read_npz
 from datasets.feeder import FeederBatches, PaddedClips, pad_clips
 from datasets.splits import Split, length_notes, make_labels, make_split
+from datasets.store import is_store, open_store
 from harness.errors import UsageError
 from harness.records import DataInfo
 from harness.registry import Registry
@@ -87,10 +88,17 @@ class LoadedData:
 
 
 def read_clips(name: str, registry: Registry) -> ClipSet:
-    """A registered data set, or an exchange file when ``name`` is a path to an ``.npz``."""
+    """A registered or prepared data set; or, when ``name`` is a path, the store or the ``.npz`` there."""
+    if Path(name).is_dir() and is_store(Path(name)):
+        return open_store(Path(name))
     if name.endswith(".npz") or "/" in name:
         return read_npz(Path(name))
     return registry.dataset(name)()
+
+
+def fingerprint_of(clips: ClipSet) -> str:
+    """The fingerprint, from the store that computed it or afresh."""
+    return clips.stored.fingerprint if clips.stored else fingerprint(clips)
 
 
 def load_data(spec: DataSpec, registry: Registry, device: torch.device, patch: int) -> LoadedData:
@@ -105,7 +113,7 @@ def load_data(spec: DataSpec, registry: Registry, device: torch.device, patch: i
             drop_leaks=spec.drop_leaks,
             labels=(labels, class_names),
         )
-        spec = spec.model_copy(update={"fingerprint": fingerprint(clips)[:16], "split": split.name})
+        spec = spec.model_copy(update={"fingerprint": fingerprint_of(clips)[:16], "split": split.name})
     except DataError as error:
         raise UsageError(str(error)) from None
     notes = (*split.notes, *length_notes(clips, patch))

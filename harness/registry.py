@@ -1,7 +1,8 @@
 """Finds methods and data sets: built-in files, entry points of installed packages, and ``--plugin file.py``.
 
 Names come from file names (``encoder_only.py`` is ``encoder-only``), from entry-point names, or from a class's
-own ``name``. A plugin that cannot be loaded is an error with its reason; an unknown name lists what exists.
+own ``name``; data sets that can be prepared (`datasets.raw`) have theirs. A plugin that cannot be loaded is an error
+with its reason; an unknown name lists what exists.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +23,8 @@ from typing import TypeVar
 import datasets
 import methods
 from datasets.clips import ClipSet
+from datasets.raw import SOURCES
+from datasets.store import open_prepared
 from harness.errors import UsageError, nearest
 from methods.base import Method
 
@@ -47,6 +51,8 @@ class Registry:
             self._add_methods(module)
         for module in _modules_of(datasets):
             self._add_dataset(module)
+        for name in SOURCES:
+            self.datasets.setdefault(name, partial(open_prepared, name))
         self._add_entry_points()
         for path in plugins or []:
             self._add_plugin(path)

@@ -26,8 +26,8 @@ def card_table(card: Card) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def card_notes(card: Card) -> list[str]:
-    """The claim in words, the arithmetic, and the conditions of claim and measurement."""
+def card_notes(card: Card, rules: str) -> list[str]:
+    """The claim in words, the arithmetic, and the conditions of claim and measurement; `rules`: version judged by."""
     claim, record = card.claim, card.record
     size = record.spec["encoder"]["size"]
     return [
@@ -38,6 +38,7 @@ def card_notes(card: Card) -> list[str]:
         + ("" if size == claim.encoder else f", with encoder {size} instead of {claim.encoder}"),
         f"arithmetic: {card.flop_ratio:.2f}x by FLOPs per clip, at most {card.bound:.2f}x with this encoder and mask "
         "(decoder-free bound, by FLOPs too)",
+        f"judged by rules version {rules}: {claim.factor:g} as printed is reached from {claim.reached_from:g} on",
         "a verdict holds for this device; the time to an accuracy is another question: `harness target`",
         *conditions(record),
     ]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from datasets import batches  # not its functions: pytest would collect `test_crops`
 from datasets.batches import Augmentation, BodySequences, TrainingBatches, evaluation_batches, rotations
-from datasets.clips import ClipSet
+from datasets.clips import ClipSet, present_bodies
 from tests.datasets.made_up import LENGTHS, clip_set, frames
 
 CPU = torch.device("cpu")
@@ -194,7 +194,7 @@ def test_body_sequences_of_clips() -> None:
 
 
 def test_present_bodies_by_hand() -> None:
-    found = batches.present_bodies(made_up(bodies=2, empty=EMPTY))
+    found = present_bodies(made_up(bodies=2, empty=EMPTY))
     assert found.tolist() == [[True, False], [True, True], [True, False], [False, True], [True, True], [True, True]]
 
 

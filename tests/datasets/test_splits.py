@@ -56,6 +56,34 @@ def test_cross_subject_trains_on_odd_and_tests_on_even_subjects() -> None:
     assert {part.dtype for part in (split.train, split.validation, split.test)} == {np.dtype("int64")}
 
 
+def test_a_star_takes_what_the_other_side_leaves() -> None:
+    split = make_split(twelve(), "subject:2,5->*")
+    assert training_side(split) == [2, 3, 8, 9]
+    assert split.test.tolist() == [0, 1, 4, 5, 6, 7, 10, 11]
+    assert make_split(twelve(), "view:*->3", validation=0).train.tolist() == [0, 1, 3, 4, 6, 7, 9, 10]
+    assert refusal(twelve(), "view:1-3->*").startswith("expected values of 'view' for both sides")
+
+
+def test_a_star_takes_no_unknown_subject() -> None:
+    clips = twelve(subject=np.array([-1, *SUBJECTS[1:]]))
+    assert 0 not in make_split(clips, "subject:2,5->*").test
+
+
+def test_a_data_sets_own_splits_go_by_name() -> None:
+    clips = replace(twelve(), splits={"xsub": "subject:1,2,77->*", "yards": "place:hall->yard"})
+    split = make_split(clips, "xsub", validation=0)
+    assert split.name == "xsub"
+    assert split.train.tolist() == [0, 1, 2, 3]  # subject 77 is not in this part of the data set
+    assert make_split(clips, "yards", validation=0).test.tolist() == [1, 3, 5, 7, 9, 11]
+    assert "77" in refusal(clips, "subject:77->1")  # asked for in words, a missing value is a mistake
+
+
+def test_a_split_without_repeats_drops_leaks() -> None:
+    clips = replace(twins(twelve(), (0, 2)), splits={"clean": "subject:1,3->* without repeats"})
+    assert make_split(clips, "clean", validation=0).train.tolist() == [1, 4, 5]
+    assert make_split(clips, "subject:1,3->*", validation=0).train.tolist() == [0, 1, 4, 5]
+
+
 def test_cross_view_trains_on_views_2_and_3_and_tests_on_1() -> None:
     split = make_split(twelve(), "xview")
     assert training_side(split) == [1, 2, 4, 5, 7, 8, 10, 11]

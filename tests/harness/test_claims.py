@@ -127,6 +127,11 @@ def test_findings_by_hand() -> None:
     ]
 
 
+@pytest.mark.parametrize(("factor", "expected"), [(6.2, 6.15), (0.2, 0.25), (5.0, 4.5), (12.25, 12.245)])
+def test_a_factor_is_reached_at_its_printed_precision(factor: float, expected: float) -> None:
+    assert Claim(**VALUES | {"factor": factor}).reached_from == pytest.approx(expected)
+
+
 def test_the_interval_is_scaled_with_the_ratio() -> None:
     # Clips/s ratios 1, 2 and 4: 2 with an interval of a factor 5.594985 either side; hours double all of it.
     arms = [stage_arm(f"{label} @ a", 0.1, 0.1, 0.1) for label in ("gfp", "encoder-only")]
@@ -188,21 +193,22 @@ def test_the_card_as_printed() -> None:
 
 
 def test_notes_hold_the_claim_the_arithmetic_and_both_machines() -> None:
-    lines = card_notes(make_card(CLAIM, record(), LABELS))
+    lines = card_notes(make_card(CLAIM, record(), LABELS), "2")
     assert lines[0] == "claim: GFP trains 5x faster; a paper"
     assert lines[1] == "claimed on: one abacus, encoder base, batch 128 clips; 1 h against 5 h"
     assert lines[2] == "measured: gfp over mamp on cpu, batch 64 body sequences, with encoder tiny instead of base"
     assert "arithmetic: 8.00x by FLOPs per clip, at most 16.00x with this encoder and mask" in lines[3]
+    assert lines[4] == "judged by rules version 2: 5 as printed is reached from 4.5 on"
     assert lines[-1].startswith("machine: cpu, Abacus 3000")
 
 
 def test_the_same_encoder_needs_no_remark() -> None:
-    lines = card_notes(make_card(Claim(**VALUES | {"encoder": "tiny"}), record(), LABELS))
+    lines = card_notes(make_card(Claim(**VALUES | {"encoder": "tiny"}), record(), LABELS), "2")
     assert "measured: gfp over mamp on cpu, batch 64 body sequences" in lines
 
 
 def test_the_command_that_a_note_names_exists() -> None:
-    (line,) = (line for line in card_notes(make_card(CLAIM, record(), LABELS)) if "`harness " in line)
+    (line,) = (line for line in card_notes(make_card(CLAIM, record(), LABELS), "2") if "`harness " in line)
     assert harness(line.partition("`harness ")[2].partition("`")[0], "--help").code == 0
 
 

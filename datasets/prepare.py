@@ -1,0 +1,284 @@
+"""From a raw download to a store: units read in worker processes, part by part, so that a killed run goes on.
+
+Parts lie in a hidden folder beside the store until all are there. Each is written whole or not at all, and the same
+units give the same part, so a preparation that was killed at any moment and started again ends in the very store that
+an undisturbed one makes. One part per worker is in memory at a time, whatever the size of the data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import datasets
+from datasets.archive import open_archive
+from datasets.cache import atomic_file
+from datasets.errors import DataError
+from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
+from datasets.store import Header, Part, is_store, read_header, write_store
+from datasets.wording import one_line
+
+PLAN = "plan.json"
+MOST_WORKERS = 16
+"""A worker takes some 80 MB: so many stay well under 2 GB."""
+LISTED_PROBLEMS = 1_000
+"""Problems that a store keeps in words; all are counted."""
+BROKEN = "broken files, skipped"
+KEPT = "clips kept"
+
+Advance = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A store, and whether this call made it or found it made."""
+
+    folder: Path
+    header: Header
+    fresh: bool
+
+
+def prepare(
+    source: Source, name: str, folder: Path, *, workers: int | None = None, strict: bool = False,
+    advance: Advance = lambda done, total: None,
+) -> Prepared:  # fmt: skip
+    """Read all units of a source and leave a store.
+
+    Args:
+        name: of the data set.
+        folder: the store's place; nothing else may stand there.
+        workers: processes; by default one per processor, at most `MOST_WORKERS`.
+        strict: a broken file is an error; otherwise it is named, counted and skipped.
+        advance: told of parts done and parts in all.
+
+    Raises:
+        DataError: there is nothing to read, another store stands there, a file is broken (strict), nothing could be
+            kept, a worker was killed, or the disk is full. What was read is kept for the next call.
+    """
+    found = source.find()
+    plan = plan_of(source, name, found)
+    work = folder.parent / f".{folder.name}.partial"
+    if is_store(folder):
+        header = _same_store(folder, plan)
+        shutil.rmtree(work, ignore_errors=True)
+        return Prepared(folder, header, fresh=False)
+    try:
+        _open_work(work, plan)
+        chunks = [found.units[first : first + source.chunk] for first in range(0, len(found.units), source.chunk)]
+        paths = [work / f"part-{number:06}.npz" for number in range(len(chunks))]
+        _read_missing(source, chunks, paths, workers or default_workers(), strict, advance)
+        header = _assemble(source, name, plan, found, paths, work / "store")
+        os.rename(work / "store", folder)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or folder}: {one_line(error.strerror or error)}; what was read is kept, the same command "
+            "goes on from there"
+        ) from error
+    shutil.rmtree(work, ignore_errors=True)
+    return Prepared(folder, header, fresh=True)
+
+
+def default_workers() -> int:
+    """One per processor that this process may use, within `MOST_WORKERS`."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, MOST_WORKERS)
+
+
+def plan_of(source: Source, name: str, found: Found) -> str:
+    """Hash of everything that the store follows from: the units with size and time, and the code that reads them."""
+    digest = hashlib.sha256(f"{name} {type(source).__qualname__} {source.chunk}\n".encode())
+    home = Path(datasets.__path__[0])
+    for code in sorted([*(home / "raw").glob("*.py"), home / "prepare.py", home / "store.py"]):
+        digest.update(code.read_bytes())
+    stats = {path: path.stat() for path in {unit.path for unit in found.units}}
+    for unit in found.units:
+        stat = stats[unit.path]
+        digest.update(f"{unit.name} {unit.part} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    digest.update(json.dumps(dict(found.counts)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _same_store(folder: Path, plan: str) -> Header:
+    header = read_header(folder)
+    if header.plan != plan:
+        raise DataError(
+            f"{folder} holds a store of other raw files or of another version; remove it or choose another --out"
+        )
+    return header
+
+
+def _open_work(work: Path, plan: str) -> None:
+    """The folder of parts: what a killed run left there is used when it had the same plan, otherwise cleared."""
+    noted = work / PLAN
+    if work.exists() and not (noted.exists() and noted.read_text() == plan):
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work / "store", ignore_errors=True)
+    for temporary in work.glob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
+    with atomic_file(noted) as file:
+        file.write(plan.encode())
+
+
+# --- reading ---
+
+
+def _read_missing(
+    source: Source, chunks: Sequence[Sequence[Unit]], paths: Sequence[Path], workers: int, strict: bool,
+    advance: Advance,
+) -> None:  # fmt: skip
+    todo = [(chunk, path) for chunk, path in zip(chunks, paths, strict=True) if not path.exists()]
+    done = len(paths) - len(todo)
+    advance(done, len(paths))
+    if not todo:
+        return
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(todo)), spawn, _leave_with_parent, (os.getpid(),))
+    try:
+        for future in as_completed([pool.submit(read_part, source, chunk, path, strict) for chunk, path in todo]):
+            _finish(future)
+            done += 1
+            advance(done, len(paths))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _finish(future: Future[None]) -> None:
+    try:
+        future.result()
+    except BrokenProcessPool:
+        raise DataError(
+            "a reading process was killed (out of memory?); the same command goes on, with --workers 1 if it "
+            "happens again"
+        ) from None
+
+
+def _leave_with_parent(parent: int) -> None:
+    """In a worker: end when the parent is gone, which a killed one cannot see to."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def read_part(source: Source, units: Sequence[Unit], path: Path, strict: bool) -> None:
+    """Read some units and write their clips as one part file. Raises `DataError` for a broken one when strict."""
+    reading = Reading()
+    for unit in units:
+        try:
+            found = source.read(unit)
+        except (BrokenFile, OSError) as problem:
+            _broken(reading, str(problem), strict)
+            continue
+        except Exception as problem:  # noqa: BLE001 - whatever a hostile file sets off, the others are read
+            _broken(reading, f"{unit.path}: cannot be read ({type(problem).__name__}: {one_line(problem)})", strict)
+            continue
+        reading.counts.update(found.counts)
+        reading.problems += found.problems
+        for clip in found.clips:
+            _keep(reading, source, clip, unit)
+    write_part(path, source, reading)
+
+
+def _broken(reading: Reading, problem: str, strict: bool) -> None:
+    if strict:
+        raise DataError(f"{problem}; without --strict such files are skipped and counted")
+    reading.problems.append(problem)
+    reading.counts[BROKEN] += 1
+
+
+def _keep(reading: Reading, source: Source, clip: RawClip, unit: Unit) -> None:
+    """Add a clip if it is fit for a store; otherwise it is a problem in words."""
+    joints, name = clip.joints, clip.columns["names"]
+    bodies_and_joints = (joints.shape[1] <= source.bodies, joints.shape[2:] == (source.layout.joint_count, 3))
+    if joints.ndim != 4 or not all(bodies_and_joints):
+        wanted = f"[T, up to {source.bodies}, {source.layout.joint_count}, 3]"
+        reading.problems.append(f"{unit.path}: {name}: expected joints {wanted}, found {list(joints.shape)}")
+    elif not np.isfinite(joints).all():
+        reading.problems.append(f"{unit.path}: {name}: coordinates that are no finite numbers")
+    elif not joints.any():
+        reading.problems.append(f"{unit.path}: {name}: no body in any frame")
+    else:
+        reading.clips.append(clip)
+        reading.counts[KEPT] += 1
+
+
+def write_part(path: Path, source: Source, reading: Reading) -> None:
+    """Write the clips, counts and problems of some units, whole or not at all."""
+    clips = reading.clips
+    arrays: dict[str, NDArray] = {
+        "lengths": np.array([len(clip.joints) for clip in clips], np.int64),
+        "joints": np.zeros((sum(len(clip.joints) for clip in clips), *frame_shape(source)), np.float32),
+    }
+    first = 0
+    for clip in clips:
+        frames, bodies = clip.joints.shape[:2]
+        arrays["joints"][first : first + frames, :bodies] = clip.joints
+        first += frames
+    for column in clips[0].columns if clips else ():
+        arrays[f"column {column}"] = np.array([clip.columns[column] for clip in clips])
+    report = json.dumps({"counts": dict(reading.counts), "problems": reading.problems})
+    arrays["report"] = np.frombuffer(report.encode(), np.uint8)
+    with atomic_file(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def frame_shape(source: Source) -> tuple[int, int, int]:
+    """[M, V, 3] of a frame."""
+    return source.bodies, source.layout.joint_count, 3
+
+
+# --- assembling ---
+
+
+def _assemble(
+    source: Source, name: str, plan: str, found: Found, paths: Sequence[Path], folder: Path
+) -> Header:  # fmt: skip
+    counts, problems, frames = Counter[str](), list[str](), 0
+    for path in paths:
+        with open_archive(path) as archive:
+            report = json.loads(archive.read("report").tobytes())
+            frames += archive.members["joints"].shape[0]
+        counts.update(report["counts"])
+        problems += report["problems"]
+    if not counts[KEPT]:
+        raise DataError(f"{source.raw}: no clip could be kept; the first problem: {(problems or ['none'])[0]}")
+    kept = counts.pop(KEPT)
+    folder.mkdir()
+    return write_store(
+        folder, _parts(paths), (frames, *frame_shape(source)), name=name, title=source.title, plan=plan,
+        joint_names=source.layout.joints, parents=source.layout.parents, class_names=tuple(source.class_names),
+        fps=source.fps, default_split=source.default_split, splits=dict(source.splits),
+        expected=dict(source.expected), counts={**found.counts, **dict(sorted(counts.items())), KEPT: kept},
+        problems=tuple(problems[:LISTED_PROBLEMS]),
+    )  # fmt: skip
+
+
+def _parts(paths: Sequence[Path]) -> Iterator[Part]:
+    for path in paths:
+        with open_archive(path) as archive:
+            lengths = archive.read("lengths")
+            if not len(lengths):
+                continue
+            columns: Mapping[str, Any] = {
+                key.removeprefix("column "): archive.read(key) for key in archive.members if key.startswith("column ")
+            }
+            yield Part(archive.read("joints"), lengths, columns)

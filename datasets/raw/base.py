@@ -1,0 +1,141 @@
+"""What the reader of a raw format is: it finds units and turns one unit into clips; `datasets.prepare` does the rest.
+
+Units are read in worker processes, so a source, its units and what it reads can be pickled. Reading the same unit
+again gives the same clips, bit for bit.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.errors import DataError
+from datasets.layouts import SkeletonLayout
+
+Value = int | float | str
+
+
+class BrokenFile(Exception):
+    """A raw file that cannot be read; it is named with line and reason, counted, and skipped (fatal with strict).
+
+    Args:
+        path: the file.
+        reason: expected what, found what.
+        line: where, counted from 1; 0 when no line is to blame.
+    """
+
+    def __init__(self, path: Path, reason: str, line: int = 0) -> None:
+        super().__init__(path, reason, line)
+        self.path, self.reason, self.line = path, reason, line
+
+    def __str__(self) -> str:
+        return f"{self.path}{f', line {self.line}' if self.line else ''}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of raw data that is read on its own, usually a file.
+
+    Attributes:
+        name: unique within the source; units stand in the order in which their clips will.
+        path: the file.
+        part: which part of the file, where several units share one.
+    """
+
+    name: str
+    path: Path
+    part: int | str = 0
+
+
+@dataclass(frozen=True)
+class RawClip:
+    """A clip as it will stand in the store.
+
+    Attributes:
+        joints: [T, M, V, 3] float32, metres, y up, finite; an absent body is all zeros. M at most `Source.bodies`.
+        columns: ``label`` (from 0), ``subject`` (-1 unknown), ``names`` (the clip's own name) and others; every clip
+            of a source has the same ones.
+    """
+
+    joints: NDArray[np.float32]
+    columns: Mapping[str, Value]
+
+
+@dataclass
+class Reading:
+    """What came of a unit.
+
+    Attributes:
+        clips: clips to keep, in order.
+        counts: stages in words to counts, e.g. ``{"bodies dropped, 11 frames or fewer": 1}``.
+        problems: clips left out although the rest of the file is fine: one line each.
+    """
+
+    clips: list[RawClip] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in a raw folder.
+
+    Attributes:
+        units: to be read, in order.
+        counts: stages before reading to counts, in order: found, on the missing list, ...
+    """
+
+    units: Sequence[Unit]
+    counts: Mapping[str, int]
+
+
+class Source(ABC):
+    """A raw data set.
+
+    Subclasses set what follows as class attributes, or in ``__init__`` where the raw folder decides.
+
+    Attributes:
+        title: name and publication.
+        address: where to ask for the data, official.
+        layout: its skeleton.
+        fps: frames per second.
+        bodies: M, most bodies in a clip.
+        class_names: names by label.
+        default_split: the split used when none is asked for.
+        splits: official split names to split texts (`datasets.splits`), e.g. ``{"xview": "view:2,3->1"}``.
+        expected: official split names to the published numbers of training and test clips.
+        expects: what the raw folder must hold, for messages.
+        chunk: units that are read together; their frames are in memory at once, a few MB of them.
+    """
+
+    title: ClassVar[str]
+    address: ClassVar[str]
+    expects: ClassVar[str]
+    chunk: ClassVar[int] = 64
+    layout: SkeletonLayout
+    fps: float
+    bodies: int
+    class_names: Sequence[str]
+    default_split: str = "xsub"
+    splits: Mapping[str, str] = {}
+    expected: Mapping[str, tuple[int, int]] = {}
+
+    def __init__(self, raw: Path) -> None:
+        if not raw.exists():
+            raise DataError(f"{raw}: expected {self.expects}, found nothing there; check the path")
+        self.raw = raw
+
+    @abstractmethod
+    def find(self) -> Found:
+        """The units under `raw`; a `DataError` when there are none, saying what was expected."""
+
+    @abstractmethod
+    def read(self, unit: Unit) -> Reading:
+        """The clips of a unit. Raises `BrokenFile` (or `OSError`) when it cannot be read."""

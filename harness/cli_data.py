@@ -1,0 +1,93 @@
+"""The commands ``harness data ...``: raw downloads to stores, and a look at what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from datasets.errors import DataError
+from harness.errors import UsageError
+from harness.printing import print_table
+from harness.progress import Reporter, make_console
+
+if TYPE_CHECKING:
+    from datasets.prepare import Prepared
+
+SHOWN_PROBLEMS = 10
+
+data_app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False,
+    help="Raw downloads to stores, and a look at what is in them.",
+)  # fmt: skip
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Problems with data are problems of the request."""
+    try:
+        yield
+    except DataError as error:
+        raise UsageError(str(error)) from None
+
+
+@data_app.command("prepare")
+def prepare_command(
+    name: Annotated[str, typer.Argument(help="ntu60, ntu120, pkummd1, pkummd2, nwucla, utdmhad, uiprmd or bvh.")],
+    raw: Annotated[Path, typer.Option(help="The raw files: a folder, or one .npz or .pkl of NTU RGB+D.")],
+    out: Annotated[Path | None, typer.Option(help="The store's folder [NAME where --dataset NAME finds it].")] = None,
+    workers: Annotated[int | None, typer.Option(help="Reading processes [one per processor].", min=1)] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="A broken file is an error, not skipped.")] = False,
+) -> None:
+    """Turn a raw download into a store that `--dataset` opens; a killed preparation goes on where it was."""
+    from datasets.prepare import prepare
+    from datasets.raw import open_source
+    from datasets.store import stores_dir
+
+    report = Reporter(make_console())
+    with usage_errors():
+        source = open_source(name, raw)
+        with report.task(f"reading {name}") as advance:
+            prepared = prepare(
+                source, name, out or stores_dir() / name, workers=workers, strict=strict, advance=advance
+            )
+        tell(prepared, name if out is None else str(out), report)
+
+
+def tell(prepared: Prepared, dataset: str, report: Reporter) -> None:
+    """Counts by stage, found and published split sizes, problems, fingerprint, and how to go on."""
+    header = prepared.header
+    report.line(f"{header.title}: " + ("prepared" if prepared.fresh else "was prepared already"))
+    width = max(map(len, header.counts))
+    for stage, count in header.counts.items():
+        report.line(f"  {stage:{width}}  {count:>9,}")
+    rows = [[name, *map(str, found), published] for name, found, published in split_rows(prepared)]
+    if rows:
+        print_table(report.console, ["split", "train", "test", "published"], rows, [])
+    for problem in header.problems[:SHOWN_PROBLEMS]:
+        report.line(f"problem: {problem}")
+    if len(header.problems) > SHOWN_PROBLEMS:
+        report.line(
+            f"and {len(header.problems) - SHOWN_PROBLEMS} more problems, listed in {prepared.folder}/store.json"
+        )
+    report.line(f"fingerprint {header.fingerprint[:16]}; store in {prepared.folder}")
+    report.line(f"next: python -m harness data doctor {dataset}, then run --dataset {dataset}")
+
+
+def split_rows(prepared: Prepared) -> Iterator[tuple[str, tuple[str, str], str]]:
+    """Clips on both sides of every official split, found and published."""
+    from datasets.splits import make_split
+    from datasets.store import open_store
+
+    clips = open_store(prepared.folder)
+    for name in clips.splits:
+        published = prepared.header.expected.get(name)
+        try:
+            split = make_split(clips, name, validation=0)
+            found = f"{len(split.train):,}", f"{len(split.test):,}"
+        except DataError:  # a part of the data set may hold one side alone
+            found = "-", "-"
+        yield name, found, f"{published[0]:,} / {published[1]:,}" if published else "-"
