@@ -57,6 +57,26 @@ def prepare_command(
         tell(prepared, name if out is None else str(out), report)
 
 
+@data_app.command("download")
+def download_command(
+    name: Annotated[str, typer.Argument(help="A data set; for most it says where to ask.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the download [raw/NAME].")] = None,
+) -> None:
+    """Download raw data where the licence allows it, resumed and checked; for the rest say how to get it."""
+    from datasets.origins import how_to_get, origin
+
+    report = Reporter(make_console())
+    with usage_errors():
+        if origin(name).download is None:
+            report.line(how_to_get(name))
+            raise UsageError(f"{name} may not be downloaded by a program; the steps are above")
+        from datasets.origins.download import fetch
+
+        with report.task(f"downloading {name}") as advance:
+            raw = fetch(name, out or Path("raw") / name, advance=advance, say=report.line)
+    report.line(f"raw files in {raw}; next: python -m harness data prepare {name} --raw {raw}")
+
+
 def tell(prepared: Prepared, dataset: str, report: Reporter) -> None:
     """Counts by stage, found and published split sizes, problems, fingerprint, and how to go on."""
     header = prepared.header

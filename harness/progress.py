@@ -29,14 +29,14 @@ class Reporter:
 
     @contextmanager
     def task(self, name: str) -> Iterator[Advance]:
-        """A running task; call the yielded function with (done, total)."""
+        """A running task; call the yielded function with (done, total), total 0 while it is not known."""
         if not self.console.is_terminal:
             yield lambda done, total: None
             return
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, transient=True) as progress:
             bar = progress.add_task(name, total=None)
-            yield lambda done, total: progress.update(bar, completed=done, total=total)
+            yield lambda done, total: progress.update(bar, completed=done, total=total or None)
 
 
 def minutes(seconds: float) -> str:
