@@ -1,0 +1,100 @@
+"""Text files of numbers, one record a line, read fast; only a file that is broken is gone through line by line."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.raw.base import BrokenFile
+from datasets.wording import one_line
+
+MOST_CHARACTERS = 64 * 2**20
+"""More is no recording: a file, or what a small .gz file unpacks to, must not fill the memory."""
+LARGEST = float(np.finfo(np.float32).max)
+"""What single precision can hold."""
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file (packed if it ends in .gz), without the blank ones at its end.
+
+    Raises:
+        BrokenFile: damaged, or too long to be a recording.
+        OSError: as `open` does.
+    """
+    try:
+        with _open(path) as file:
+            text = file.read(MOST_CHARACTERS + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise BrokenFile(path, f"expected a whole .gz file, found damage ({one_line(error)})") from None
+    if len(text) > MOST_CHARACTERS:
+        raise BrokenFile(path, f"expected at most {MOST_CHARACTERS:,} characters, found more")
+    return text.rstrip().split("\n") if text.strip() else []
+
+
+def read_numbers(path: Path, columns: int, separator: str | None = None) -> NDArray[np.float64]:
+    """``[lines, columns]`` of a text file that has ``columns`` numbers in every line.
+
+    Args:
+        path: the file, packed if it ends in .gz.
+        columns: how many numbers stand in a line.
+        separator: what stands between them; None: blanks.
+
+    Raises:
+        BrokenFile: empty, another number of fields, a field that is no number or none that single precision can hold.
+        OSError: as `open` does.
+    """
+    return numbers_of(path, read_lines(path), columns, separator)
+
+
+def numbers_of(
+    path: Path, lines: Sequence[str], columns: int, separator: str | None = None, first: int = 1
+) -> NDArray[np.float64]:
+    """As `read_numbers`, of lines that were read; ``first`` is the number of the first of them in the file."""
+    if not lines:
+        raise BrokenFile(path, f"expected lines of {columns} numbers, found none", first)
+    try:
+        numbers = np.loadtxt(lines, delimiter=separator, comments=None, ndmin=2)
+    except ValueError:
+        raise _first_broken(path, lines, columns, separator, first) from None
+    whole = numbers.shape == (len(lines), columns)  # blank lines are passed over without a word
+    if not whole or not (np.abs(numbers) <= LARGEST).all():
+        raise _first_broken(path, lines, columns, separator, first)
+    return numbers
+
+
+def number_of(field: str) -> float:
+    """A field as a number that single precision can hold; NaN when it is none."""
+    try:
+        value = float(field)
+    except ValueError:
+        return float("nan")
+    return value if abs(value) <= LARGEST else float("nan")
+
+
+def stamp(path: Path) -> str:
+    """Size and time of a file that is read beside a unit's own: in `Unit.part`, a change of it makes a new plan."""
+    stat = path.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def _open(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace")
+    return path.open(encoding="utf-8-sig", errors="replace")
+
+
+def _first_broken(path: Path, lines: Sequence[str], columns: int, separator: str | None, first: int) -> BrokenFile:
+    for number, line in enumerate(lines, first):
+        fields = line.split(separator) if line.strip() else []
+        if len(fields) != columns:
+            return BrokenFile(path, f"expected {columns} numbers, found {len(fields)}", number)
+        for field in fields:
+            if np.isnan(number_of(field)):
+                return BrokenFile(path, f"expected a finite number, found {field[:20]!r}", number)
+    return BrokenFile(path, f"expected {columns} plain numbers in every line")
