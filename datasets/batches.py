@@ -2,7 +2,7 @@
 
 Pre-training sees *body sequences* ``[B, T, V, 3]``: one body of one clip. A body that is absent from a whole clip
 is not batched (41 % of NTU-60's body slots are empty). The frames are moved to the device once, so that no
-loader hides or fakes a speedup. Crops follow MAMP's feeder (arXiv 2308.07092; dossier 1.1).
+loader hides or fakes a speedup. Crops follow MAMP's released code (maoyunyao/MAMP, feeder/tools.py).
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class BodySequences:
     Args:
         clips: the source.
         device: where the frames live; a memory-mapped source (in row-major order) on the CPU stays mapped.
-        center: subtract the first present body's center joint at its first frame from the whole clip (dossier
-            10.3), so that camera position does not enter.
+        center: subtract the first present body's center joint at its first frame from the whole clip, so
+            that camera position does not enter (as in CTR-GCN's released code, data/ntu/seq_transformation.py).
         include_empty: batch absent bodies too (all zeros), for cost parity with the papers.
 
     Attributes:
@@ -140,7 +140,7 @@ def _mapped(rows: np.ndarray) -> Tensor:
 
 
 def random_crops(length: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """First frame and length of one random crop per sequence of ``length`` frames (dossier 1.1)."""
+    """First frame and length of one random crop per sequence of ``length`` frames, as in MAMP's feeder."""
     low, high = augmentation.crop
     share = low + (high - low) * torch.rand(len(length), generator=generator, device=length.device)
     kept = (length * share).long().clamp(min=augmentation.min_crop).minimum(length)

@@ -2,7 +2,8 @@
 
 Only for measuring what that costs (`harness explain`): clips are padded to 300 frames with every body slot, a worker
 crops, resizes and rotates one clip after the other, and batches are collated on the host and copied to the device
-(arXiv 2308.07092; dossier 1.1). `datasets.batches` makes the same kind of batch without any of this.
+(maoyunyao/MAMP, feeder/feeder_ntu.py and feeder/tools.py). `datasets.batches` makes the same kind of batch without
+any of this.
 """
 
 from __future__ import annotations

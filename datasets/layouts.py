@@ -22,7 +22,8 @@ class SkeletonLayout:
         name: short name, e.g. ``"ntu25"``.
         joints: V joint names in array order.
         parents: V parent indices, -1 at the single root.
-        center: joint that clips are centred on (NTU convention: middle of the spine, dossier 10.3).
+        center: joint that clips are centred on (NTU convention: middle of the spine, as in CTR-GCN's released code,
+            data/ntu/seq_transformation.py).
         parts: body-part name -> joint indices; together they cover every joint exactly once, or are empty
             when the joint names do not tell.
         pairs: (left, right) joint index pairs.

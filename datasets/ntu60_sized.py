@@ -20,7 +20,10 @@ from datasets.wording import one_line
 VERSION = 1
 
 TRAIN, TEST = 40_091, 16_487
-"""Clips of NTU RGB+D 60's cross-subject split (dossier 10.1); odd and even subjects here."""
+"""Clips of NTU RGB+D 60's cross-subject split, counted from the lists in MAMP's released code (data/ntu/statistics).
+
+Here the split is odd and even subjects.
+"""
 TWO_BODIES = 0.18
 """Share of clips with a second body."""
 SHORTEST, MEDIAN, LONGEST, SPREAD = 32, 75, 300, 0.4

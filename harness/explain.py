@@ -37,8 +37,8 @@ class Stage:
 
 
 STAGES = (
-    # MAMP's released training (dossier 1.1, 1.6, 9.4): a NumPy feeder in workers, both bodies, plain fp32 attention.
-    # CUDA graphs stay off at every stage.
+    # MAMP's released training (maoyunyao/MAMP: main_pretrain.py, feeder/, model_mamp/): a NumPy feeder in workers, both
+    # bodies, plain fp32 attention. CUDA graphs stay off at every stage.
     Stage(
         "as published",
         {"include_empty_bodies": True, "loader": "workers"},

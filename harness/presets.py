@@ -15,8 +15,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "probe": {"points": 2},
         "device": "cpu",
     },
-    # MAMP's schedule as GFP and AMR use it (dossier 1.6, 2.5): for a GPU and NTU-sized data. The batch counts body
-    # sequences, about 0.85 of them a clip where empty bodies are left out; MAMP's 128 are clips.
+    # MAMP's schedule (its released code, config/ and main_pretrain.py), which GFP (arXiv 2509.03609) follows: for a GPU
+    # and NTU-sized data. The batch counts body sequences, about 0.85 of them a clip where empty bodies are left out;
+    # MAMP's 128 are clips.
     "published": {
         "methods": "gfp,skeletonmae",
         "encoder": {"size": "base"},

@@ -1,10 +1,11 @@
 """Probes on frozen features: linear and nearest neighbour, and the raw-coordinate floor. Always off the clock.
 
-Protocol (dossier 1.7 and 7.2, adapted to cached features): the encoder reads all tokens of the test-cropped clip;
-a clip's feature is the mean of the final tokens over time, joints and present bodies; features are standardised
-(MAMP's batch norm without affine); a multinomial logistic regression is fitted on the training side with the
-regularisation that is best on subjects it was not fitted on. Nothing is selected on the test side: among the
-evaluations of a run the one with the best accuracy on held-out subjects counts.
+Protocol, adapted to cached features from MAMP's (maoyunyao/MAMP, main_linprobe.py) and STARS' (arXiv 2407.10935,
+TaatiTeam/STARS, knn_eval.py): the encoder reads all tokens of the test-cropped clip; a clip's feature is the mean of
+the final tokens over time, joints and present bodies; features are standardised (MAMP's batch norm without affine); a
+multinomial logistic regression is fitted on the training side with the regularisation that is best on subjects it was
+not fitted on. Nothing is selected on the test side: among the evaluations of a run the one with the best accuracy on
+held-out subjects counts.
 """
 
 from __future__ import annotations

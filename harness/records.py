@@ -34,7 +34,7 @@ RAW_FLOOR = "raw-pca"
 BOUND = "encoder-only"
 """Names of the control rows, shared by the run matrix that makes them and the tables that show them."""
 BODIES_PER_CLIP = 2
-"""FLOPs per clip are quoted for two bodies, as the papers do (dossier 9.1)."""
+"""FLOPs per clip are quoted for two bodies: so counted, GFP's printed costs (arXiv 2509.03609) come out."""
 Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged")
 

@@ -82,7 +82,7 @@ class TrainSpec(Section):
     """Budget, optimiser, schedule and precision, held equal for every method of a run.
 
     The optimiser is AdamW; the schedule a linear warm-up over `warmup` of the budget, then a half cosine from `lr`
-    to `lr * final_lr` (MAMP: dossier 1.6).
+    to `lr * final_lr`, as in MAMP's released code (main_pretrain.py, config/).
     """
 
     budget: str = "60s"

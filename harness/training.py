@@ -79,7 +79,7 @@ def augmentation(data: DataSpec) -> Augmentation:
 
 
 def build_optimizer(method: Method, train: TrainSpec) -> torch.optim.Optimizer:
-    """AdamW; biases and other 1-D parameters are not decayed (MAMP, dossier 1.6)."""
+    """AdamW; biases and other 1-D parameters are not decayed (as in MAMP's main_pretrain.py)."""
     return create_optimizer_v2(
         method, opt="adamw", lr=train.lr, weight_decay=train.weight_decay, betas=train.betas,
         fused=train.fused_optimizer or None,  # None leaves torch its own default, False would force the slowest

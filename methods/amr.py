@@ -1,7 +1,7 @@
 """AMR, Adaptive Masked Reconstruction: fewer, larger patches from a decoupled decoder, weighted by motion energy.
 
 Sun et al., "Exploring Adaptive Masked Reconstruction for Self-Supervised Skeleton-Based Action Recognition",
-CVPR 2026, arXiv 2606.11450; no public code. Dossier section 3. Notation: prediction X_p, target X_t, weight W.
+CVPR 2026, arXiv 2606.11450; no public code. Notation: prediction X_p, target X_t, weight W.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class AMR(Method[AMROptions]):
         return range(0, self.coarse.patch, self.options.r if self.options.down_sampled else 1)
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """``mean W (X_p - X_t)^2`` over all patches, visible or not (dossier 3.4)."""
+        """``mean W (X_p - X_t)^2`` over all patches, visible or not."""
         mask = random_mask(x, self.encoder.grid, self.options.mask_ratio)
         latent = self.encoder(x, mask.visible)
         prediction = self.decoder(latent)

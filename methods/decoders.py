@@ -37,7 +37,9 @@ class TokenFiller(nn.Module):
 
 
 class TokenDecoder(nn.Module):
-    """MAE's decoder as MAMP uses it (dossier 1.4): project, fill with mask tokens, blocks, norm, predict.
+    """MAE's decoder as MAMP uses it: project, fill with mask tokens, blocks, norm, predict.
+
+    As in MAMP's released code, model_mamp/transformer.py.
 
     Args:
         encoder: the shared encoder; the decoder takes its width, heads and grid.
@@ -64,7 +66,7 @@ class TokenDecoder(nn.Module):
 
 
 class CrossAttentionBlock(nn.Module):
-    """Queries read the encoded tokens: pre-norm cross-attention, (self-attention,) MLP ratio 4 (dossier 3.2).
+    """Queries read the encoded tokens: pre-norm cross-attention, (self-attention,) MLP ratio 4 (AMR).
 
     Attributes:
         fused_attn: the kernel, see `methods.encoder.set_attention_kernel`.
@@ -91,7 +93,7 @@ class CrossAttentionBlock(nn.Module):
 
 
 class QueryDecoder(nn.Module):
-    """AMR's decoupled decoder (dossier 3.2): learnable queries on their own grid, no mask tokens.
+    """AMR's decoupled decoder (arXiv 2606.11450): learnable queries on their own grid, no mask tokens.
 
     Args:
         encoder: the shared encoder; the decoder takes its width, heads and joints.

@@ -1,6 +1,7 @@
-"""The shared encoder: MAMP's joint-wise transformer (arXiv 2308.07092; dossier 1.2) built from timm blocks.
+"""The shared encoder: MAMP's joint-wise transformer (arXiv 2308.07092) built from timm blocks.
 
-The harness builds it, hands the same one to every method, and checks `SkeletonEncoder.architecture` afterwards.
+As in MAMP's released code, model_mamp/transformer.py. The harness builds it, hands the same one to every method, and
+checks `SkeletonEncoder.architecture` afterwards.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def transformer_blocks(depth: int, width: int, heads: int) -> nn.ModuleList:
 
 
 def initialise(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero bias for every linear layer below ``module`` (dossier 1.2)."""
+    """Xavier-uniform weights and zero bias for every linear layer below ``module``, as in MAMP's released code."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

@@ -1,7 +1,7 @@
 """Control: the encoder's forward and backward on visible tokens and nothing else, the decoder-free bound.
 
-No method that feeds this encoder the same visible tokens can train faster (dossier 9.2). Its loss has no
-meaning; the row exists for its speed.
+No method that feeds this encoder the same visible tokens can train faster. Its loss has no meaning; the row
+exists for its speed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """GFP, General Feature Prediction: predict learned multi-level features instead of coordinates.
 
 Sun et al., "Towards Efficient General Feature Prediction in Masked Skeleton Modeling", ICCV 2025,
-arXiv 2509.03609; no public code. Dossier section 2. Notation: predictions P_l = f(E_N), targets Z_l = g(X).
+arXiv 2509.03609; no public code. Notation: predictions P_l = f(E_N), targets Z_l = g(X).
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def pool_time(tokens: Tensor, times: int, windows: int) -> Tensor:
 class TargetNetwork(nn.Module):
     """Target generation network: one attention-free MLP per level on the patches of the unmasked input's motion.
 
-    Local levels read time-pooled 12-d patches, the global level all of them flattened (dossier 2.3, reading (i),
-    which matches the published 0.64 GFLOPs).
+    Local levels read time-pooled 12-d patches, the global level all of them flattened. How the inputs are
+    assembled we did not find stated; of the ways we costed, this one matches the published 0.64 GFLOPs.
     """
 
     def __init__(self, grid: TokenGrid, windows: tuple[int, ...], local_width: int, global_width: int) -> None:
@@ -119,7 +119,7 @@ def patch_motion(x: Tensor, grid: TokenGrid) -> Tensor:
 
 
 class PyramidDecoder(nn.Module):
-    """Pools the grid along time before each block: 750 -> 150 -> 75 -> 25 -> 1 tokens at ``base`` (dossier 2.2)."""
+    """Pools the grid along time before each block: 750 -> 150 -> 75 -> 25 -> 1 tokens at ``base``."""
 
     def __init__(self, encoder: SkeletonEncoder, windows: tuple[int, ...], local: int, whole: int) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ class GFP(Method[GFPOptions]):
         return patches.scatter(1, mask.visible.unsqueeze(-1).expand(-1, -1, grid.patch_width), 0)
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """``lambda * sum_l mean (P_l - Z_l)^2 + sum_l (var_weight * L_var + cov_weight * L_cov)`` (dossier 2.4)."""
+        """``lambda * sum_l mean (P_l - Z_l)^2 + sum_l (var_weight * L_var + cov_weight * L_cov)``."""
         predictions, targets = self.predictions_and_targets(x)
         with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):  # covariances need full precision
             rows = [target.flatten(0, 1).float() for target in targets]

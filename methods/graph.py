@@ -1,7 +1,7 @@
 """Parts of graph-based methods: GIN layers on the joint graph, the graph encoder, region masks, the cosine error.
 
 Yan et al., "SkeletonMAE: Graph-based Masked Autoencoder for Skeleton Sequence Pre-training", ICCV 2023,
-arXiv 2307.08476 (dossier 5.1). Every frame is a graph of its own: time is folded into the batch. Shared by
+arXiv 2307.08476. Every frame is a graph of its own: time is folded into the batch. Shared by
 `methods.skeletonmae_graph`, `methods.skeletonmae_region` and `methods.strl`; there is no method in this file.
 """
 
@@ -100,7 +100,7 @@ def head(width: int, outputs: int) -> nn.Sequential:
 
 
 class GraphNetwork(nn.Module):
-    """Joint features to joint features: joint embedding, ``depth`` GIN layers, MLP (dossier 5.1).
+    """Joint features to joint features: joint embedding, ``depth`` GIN layers, MLP.
 
     Args:
         skeleton: its bones are the graph.
@@ -153,7 +153,7 @@ class GraphEncoder(Encoder):
 
 
 class GraphDecoder(nn.Module):
-    """One GIN layer and an MLP on the joint graph of every time step (dossier 5.1)."""
+    """One GIN layer and an MLP on the joint graph of every time step."""
 
     def __init__(self, skeleton: Skeleton, width: int, outputs: int) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class GraphDecoder(nn.Module):
 
 
 def cosine_error(prediction: Tensor, target: Tensor, mask: Tensor, beta: float) -> Tensor:
-    """Re-weighted cosine error ``mean (1 - cos(P, Z))^beta`` over the joints where ``mask`` (dossier 5.1).
+    """Re-weighted cosine error ``mean (1 - cos(P, Z))^beta`` over the joints where ``mask``.
 
     The paper's sum over |V| masked joints divides by |V|^beta; that constant power is left out. ``beta`` must be at
     least 1. ``[..., V, D]``, ``[..., V, D]`` and bool ``[..., V]`` give a float32 scalar.

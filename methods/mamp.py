@@ -1,7 +1,7 @@
 """MAMP, Masked Motion Prediction: predict the motion of masked tokens.
 
 Mao et al., "Masked Motion Predictors are Strong 3D Action Representation Learners", ICCV 2023, arXiv 2308.07092;
-code maoyunyao/MAMP. Dossier section 1. The base of the others, and the row that their speedups are stated against.
+code maoyunyao/MAMP. The base of the others, and the row that their speedups are stated against.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class MAMP(Method[MAMPOptions]):
             self.decoder = QueryDecoder(encoder, depth, windows=grid.times, outputs=grid.patch_width)
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens, ``mean (P - standardise(patchify(motion(x))))^2`` (dossier 1.5)."""
+        """Mean squared error over masked tokens, ``mean (P - standardise(patchify(motion(x))))^2``."""
         mask = motion_aware_mask(x, self.encoder.grid, self.options.mask_ratio, self.options.tau)
         latent = self.encoder(x, mask.visible)
         prediction = take(self.predict(latent, mask), mask.masked)

@@ -1,4 +1,4 @@
-"""Which tokens stay visible: uniform random, motion-aware (MAMP, dossier 1.3), tubes and whole time steps."""
+"""Which tokens stay visible: uniform random, motion-aware (MAMP), tubes (Skeleton2vec) and whole time steps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def random_mask(x: Tensor, grid: TokenGrid, mask_ratio: float) -> Mask:
 def token_motion(x: Tensor, grid: TokenGrid) -> Tensor:
     """Mean displacement of each token since the previous time step, ``[B, L]``, in the unit of ``x``.
 
-    Patch minus patch, i.e. over ``patch`` frames; the first time step copies the second (dossier 1.3, steps 2-3).
+    Patch minus patch, i.e. over ``patch`` frames; the first time step copies the second, as in
+    MAMP's released code (model_mamp/transformer.py).
     """
     patches = patchify(x, grid.patch).reshape(len(x), grid.times, grid.joints, grid.patch_width)
     step = (patches[:, 1:] - patches[:, :-1]).abs().mean(-1)
@@ -60,9 +61,10 @@ def motion_log_odds(x: Tensor, grid: TokenGrid, tau: float) -> Tensor:
 
 
 def motion_aware_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tau: float) -> Mask:
-    """Moving tokens are more likely masked: Gumbel top-k without replacement (dossier 1.3, steps 4-7).
+    """Moving tokens are more likely masked: Gumbel top-k without replacement.
 
-    ``tau <= 0`` is uniform random masking, as in MAMP's ablation. A sequence without motion is uniform too.
+    From MAMP (arXiv 2308.07092) and its released code, model_mamp/transformer.py. ``tau <= 0`` is uniform random
+    masking, as in MAMP's ablation. A sequence without motion is uniform too.
     """
     if tau <= 0:
         return random_mask(x, grid, mask_ratio)
@@ -74,8 +76,8 @@ def motion_aware_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tau: float)
 def frame_and_joint_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, frames: float) -> Mask:
     """A share ``frames`` of the time steps is masked whole; in the others single tokens, ``mask_ratio`` in all.
 
-    After the joint-level and frame-level masking of Wu et al. (arXiv 2209.02399), whose ratios could not be read
-    (dossier 5.2). Time steps are kept in excess if they could not hold the visible tokens.
+    After the joint-level and frame-level masking of Wu et al. (arXiv 2209.02399), whose ratios we could not
+    read. Time steps are kept in excess if they could not hold the visible tokens.
     """
     keep = visible_count(grid.tokens, mask_ratio)
     steps = max(round(grid.times * (1 - frames)), -(-keep // grid.joints))
@@ -87,7 +89,8 @@ def frame_and_joint_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, frames: 
 def tube_motion(x: Tensor, grid: TokenGrid, tube: int) -> Tensor:
     """Relative motion of each joint in each tube of ``tube`` time steps, 0 to 1, ``[B, times / tube, V]``.
 
-    Mean absolute frame-to-frame displacement, divided by the largest of the tube's joints (dossier 4.3, steps 1-3).
+    Mean absolute frame-to-frame displacement, divided by the largest of the tube's joints, as in
+    Skeleton2vec's released code (models/transformer.py).
     """
     moved = patchify(frame_motion(x).abs(), grid.patch).mean(-1)
     motion = moved.reshape(len(x), grid.times // tube, tube, grid.joints).mean(2)
@@ -100,7 +103,7 @@ def visible_joints(joints: int, mask_ratio: float) -> int:
 
 
 def tube_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tube: int, beta: float) -> Mask:
-    """The same joints are masked throughout a tube, moving ones rather (Skeleton2vec, dossier 4.3, steps 4-5).
+    """The same joints are masked throughout a tube, moving ones rather (Skeleton2vec, arXiv 2401.00921).
 
     Score ``U(0, 1) + beta * motion`` per tube and joint; the joints with the lowest scores stay visible.
     """

@@ -1,6 +1,6 @@
 """S-JEPA: match an EMA target encoder's features of the unmasked input, as distributions over channels.
 
-"S-JEPA: A Joint Embedding Predictive Architecture for Skeletal Action Recognition", ECCV 2024. Dossier section 6.
+"S-JEPA: A Joint Embedding Predictive Architecture for Skeletal Action Recognition", ECCV 2024, sjepa.github.io.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SJEPA(Method[SJEPAOptions]):
         self.register_buffer("batch_mean", torch.zeros(encoder.width))
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy of ``softmax((z - c) / 0.06)`` and ``softmax(p / 0.1)`` over masked tokens (dossier 6).
+        """Cross-entropy of ``softmax((z - c) / 0.06)`` and ``softmax(p / 0.1)`` over masked tokens.
 
         ``z`` is the target encoder's output for the unmasked input, ``c`` a moving average of its batch means.
         """
@@ -92,7 +92,7 @@ class SJEPA(Method[SJEPAOptions]):
         self.center.lerp_(self.batch_mean, 1 - self.options.center_rate)
 
     def evaluated_encoder(self) -> SkeletonEncoder:
-        """The target encoder (dossier 6: its weights are used downstream)."""
+        """The target encoder, whose weights the paper uses downstream."""
         return self.teacher.encoder
 
     def diagnose(self, x: Tensor) -> Diagnosis:

@@ -1,6 +1,7 @@
 """Skeleton2vec: predict the contextual features that an EMA teacher sees in the unmasked input.
 
-Xu et al., "Skeleton2vec", arXiv 2401.00921; code Ruizhuo-Xu/SKeleton2vec-code. Dossier section 4, its final state.
+Xu et al., "Skeleton2vec", arXiv 2401.00921; code Ruizhuo-Xu/SKeleton2vec-code (models/skeleton2vec.py,
+models/transformer.py), in its final state: the one with motion-aware tube masking.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
         self.teacher = Teacher(encoder, published_follows(self.options.decay, PUBLISHED_STEPS), "linear")
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """``mean (P - LN(mean_k IN(teacher block k)))^2`` over masked tokens (dossier 4.5)."""
+        """``mean (P - LN(mean_k IN(teacher block k)))^2`` over masked tokens (models/skeleton2vec.py)."""
         options = self.options
         mask = tube_mask(x, self.encoder.grid, options.mask_ratio, options.tube, options.beta)
         latent = self.encoder(x, mask.visible)
@@ -112,7 +113,7 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
         self.teacher.follow(self.encoder, progress)
 
     def evaluated_encoder(self) -> SkeletonEncoder:
-        """The teacher's (dossier 4.7)."""
+        """The teacher's, as in the released code (models/transformer.py)."""
         return self.teacher.encoder
 
     def diagnose(self, x: Tensor) -> Diagnosis:

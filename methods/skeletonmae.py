@@ -1,8 +1,8 @@
 """SkeletonMAE under the shared encoder: reconstruct the standardised coordinates of masked tokens.
 
-The row that MAMP's, GFP's and AMR's tables call SkeletonMAE is MAMP's re-implementation (``model_mae`` of
-maoyunyao/MAMP), not the network of Wu et al., "SkeletonMAE: Spatial-Temporal Masked Autoencoders for
-Self-supervised Skeleton Action Recognition", ICMEW 2023, arXiv 2209.02399. Dossier 5.2 and 1.4 to 1.6.
+The row that MAMP's, GFP's and AMR's tables call SkeletonMAE is MAMP's re-implementation (maoyunyao/MAMP,
+model_mae/transformer.py), not the network of Wu et al., "SkeletonMAE: Spatial-Temporal Masked Autoencoders for
+Self-supervised Skeleton Action Recognition", ICMEW 2023, arXiv 2209.02399.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SkeletonMAE(Method[SkeletonMAEOptions]):
         self.decoder = TokenDecoder(encoder, self.options.decoder_depth, outputs=encoder.grid.patch_width)
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens, ``mean (P - standardise(patchify(x)))^2`` (dossier 1.5, 5.2)."""
+        """Mean squared error over masked tokens, ``mean (P - standardise(patchify(x)))^2``."""
         mask = self.mask(x)
         latent = self.encoder(x, mask.visible)
         prediction = take(self.decoder(latent, mask), mask.masked)

@@ -1,9 +1,9 @@
 """SkeletonMAE, the graph one: mask whole body regions of a frame, reconstruct their joints from the rest.
 
 Yan et al., "SkeletonMAE: Graph-based Masked Autoencoder for Skeleton Sequence Pre-training", ICCV 2023,
-arXiv 2307.08476; no public code. Dossier section 5.1. An open-division method: its encoder is a small graph network
-of its own. The same pretext on the shared encoder is `methods.skeletonmae_region`; the paper's fine-tuning model is
-`methods.strl`. Not to be confused with the SkeletonMAE of later papers' tables, `methods.skeletonmae`.
+arXiv 2307.08476; no public code. An open-division method: its encoder is a small graph network of its own. The same
+pretext on the shared encoder is `methods.skeletonmae_region`; the paper's fine-tuning model is `methods.strl`. Not to
+be confused with the SkeletonMAE of later papers' tables, `methods.skeletonmae`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class SkeletonMAEGraph(Method[SkeletonMAEGraphOptions]):
         return prediction, projected.detach(), mask
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """``mean (1 - cos(P, Z))^beta`` over the masked joints (dossier 5.1)."""
+        """``mean (1 - cos(P, Z))^beta`` over the masked joints."""
         loss = cosine_error(*self.predict(x), self.options.beta)
         return loss, {"cosine_error": loss.detach()}
 

@@ -1,7 +1,7 @@
 """The graph SkeletonMAE's pretext on the shared encoder: masked body regions, graph decoder, cosine error.
 
-Closed-division counterpart of `methods.skeletonmae_graph` (Yan et al., ICCV 2023, arXiv 2307.08476; dossier 5.1): it
-asks what that pretext is worth when the encoder is the one that every other method trains.
+Closed-division counterpart of `methods.skeletonmae_graph` (Yan et al., ICCV 2023, arXiv 2307.08476): it asks
+what that pretext is worth when the encoder is the one that every other method trains.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class SkeletonMAERegion(Method[SkeletonMAERegionOptions]):
         return prediction, embedded.detach().unflatten(1, shape), mask.unflatten(1, shape)
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """``mean (1 - cos(P, Z))^beta`` over the masked tokens (dossier 5.1)."""
+        """``mean (1 - cos(P, Z))^beta`` over the masked tokens."""
         loss = cosine_error(*self.predict(x), self.options.beta)
         return loss, {"cosine_error": loss.detach()}
 

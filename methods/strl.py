@@ -1,8 +1,8 @@
 """STRL, the graph SkeletonMAE's downstream model: spatial-temporal representation learning by fine-tuning.
 
-Yan et al., ICCV 2023, arXiv 2307.08476 (dossier 5.1). A plain module, no method: it turns a pre-trained
-`methods.graph.GraphEncoder` into a classifier of whole clips, to be trained end to end. The paper does so with SGD
-(momentum 0.9, lr 0.1), batch 128, 110 epochs and label smoothing 0.1.
+Yan et al., ICCV 2023, arXiv 2307.08476. A plain module, no method: it turns a pre-trained `methods.graph.GraphEncoder`
+into a classifier of whole clips, to be trained end to end. The paper does so with SGD (momentum 0.9, lr 0.1), batch
+128, 110 epochs and label smoothing 0.1.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class STRL(nn.Module):
     sum-pooling and repeat, with residuals; a learnable temporal position; multi-scale temporal pooling; an MLP
     classifier.
 
-    What the dossier leaves open, and our choice:
+    What we could not find stated, and our choice:
 
     - The projection from coordinates stands once, at the entrance; every layer has its own copy of everything after it
       (joint embedding, GIN layers, MLP). All copies start pre-trained and are then trained apart. ``encoder`` itself

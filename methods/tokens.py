@@ -87,8 +87,8 @@ def standardise(tokens: Tensor, epsilon: float = 1e-6) -> Tensor:
 def standardise_clip(x: Tensor, epsilon: float = 1e-6) -> Tensor:
     """Each joint's each axis of ``x`` ``[B, T, V, 3]`` to zero mean and unit variance over the whole clip.
 
-    Normalising among timestamps (NAT, AAAI 2025; dossier 7.3): unlike `standardise`, the size of a patch's movement
-    within the clip survives.
+    Normalising among timestamps (NAT: "Rethinking Masked Data Reconstruction Pretraining for Strong 3D Action
+    Representation Learning", AAAI 2025): unlike `standardise`, the size of a patch's movement within the clip survives.
     """
     variance, mean = torch.var_mean(x, dim=1, keepdim=True)
     return (x - mean) * torch.rsqrt(variance + epsilon)

@@ -8,7 +8,10 @@ from harness.records import ArmRecord, SpeedRecord
 from harness.report.table import EMPTY, comparable, gflops_per_clip, notes, speedup_cell
 
 NTU60_CLIPS = 40_091
-"""Training clips of NTU RGB+D 60's cross-subject split: what published schedules count epochs of (dossier 10.1)."""
+"""Training clips of NTU RGB+D 60's cross-subject split: what published schedules count epochs of.
+
+Counted from the lists in MAMP's released code, data/ntu/statistics.
+"""
 
 
 def speed_table(speed: SpeedRecord) -> pd.DataFrame:

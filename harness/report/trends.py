@@ -1,7 +1,7 @@
 """Which published trends show in recorded runs: paired differences over seeds, with intervals.
 
-A trend is a pair of rows of which the papers' ablations put one above the other (dossier, section 11). Two rows are
-compared seed by seed: same seed, same initial encoder, same batches.
+A trend is a pair of rows of which the papers' ablations put one above the other; its name says which paper. Two
+rows are compared seed by seed: same seed, same initial encoder, same batches.
 """
 
 from __future__ import annotations

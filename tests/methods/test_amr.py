@@ -86,7 +86,7 @@ def test_energy_weight_by_hand() -> None:
 
 
 def test_published_weights_at_the_average_and_far_below() -> None:
-    # e_s = a hundredth of the average is weighted one half, at k = 0.01 (dossier 3.4)
+    # e_s = a hundredth of the average is weighted one half, at k = 0.01: by hand from the formula of arXiv 2606.11450
     x = torch.zeros(1, 2, 2, 3)
     x[0, 1, 0, 0], x[0, 1, 1, 0] = 20.0, 20.0 * (1 / 199) ** 0.5
     weight = energy_weight(x, (1,), k=0.01)

@@ -1,4 +1,8 @@
-"""Counted FLOPs of a training step at ``base`` against the published model and its closed form (dossier 9)."""
+"""Counted FLOPs of a training step at ``base`` against the published model and its closed form.
+
+The figures of whole steps are our derivation; the forward costs of GFP's parts are those that it prints
+(arXiv 2509.03609).
+"""
 
 from __future__ import annotations
 
@@ -175,7 +179,7 @@ def test_training_gflops_by_hand() -> None:
     assert training_gflops(1e9) == 12
 
 
-# --- the other methods, per clip at base (dossier 9.2) ---
+# --- the other methods, per clip at base: our derivation ---
 
 
 @pytest.mark.parametrize(
