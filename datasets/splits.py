@@ -1,7 +1,7 @@
 """Which clips train, which select and which test, and what a clip's class is.
 
 A split is named by a short text (see `make_split`). The validation part has no subject in common with the
-rest of the training side, and nothing is selected on the test clips (rule 7 of the design). Clips that stand
+rest of the training side, and nothing is selected on the test clips. Clips that stand
 on both sides with the very same joints are looked for in every split: NW-UCLA's usual preparation has 95.
 """
 

@@ -1,4 +1,4 @@
-"""Statistics of speed: paired log ratios, t intervals, the noise floor and the verdict (design, section 4)."""
+"""Statistics of speed: paired log ratios, t intervals, the noise floor and the verdict."""
 
 from __future__ import annotations
 

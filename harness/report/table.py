@@ -17,7 +17,7 @@ COLUMNS = (
 )  # fmt: skip
 EMPTY = "-"
 UNEXPLAINED = 1.25
-"""A measured ratio this factor away from the FLOP ratio asks for an explanation (design, measurement rules)."""
+"""A measured ratio this factor away from the FLOP ratio asks for an explanation (benchmarks/RULES.md)."""
 CLEAR_GAIN = 0.05
 """A method that is less above the untrained encoder has not clearly learnt what the probe asks for."""
 

@@ -1,4 +1,4 @@
-"""Imports point one way (design, section 3), held by reading the source."""
+"""Imports point one way, held by reading the source."""
 
 from __future__ import annotations
 
