@@ -103,7 +103,6 @@ class Source(ABC):
 
     Attributes:
         title: name and publication.
-        address: where to ask for the data, official.
         layout: its skeleton.
         fps: frames per second.
         bodies: M, most bodies in a clip.
@@ -116,7 +115,6 @@ class Source(ABC):
     """
 
     title: ClassVar[str]
-    address: ClassVar[str]
     expects: ClassVar[str]
     chunk: ClassVar[int] = 64
     layout: SkeletonLayout

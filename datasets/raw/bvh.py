@@ -62,7 +62,6 @@ class Bvh(Source):
     """
 
     title = "BVH files with labels"
-    address = "none: motion capture of your own"
     expects = f"a folder of .bvh files and a {LABELS} with the columns file and label"
     bodies = 1
     chunk = 16

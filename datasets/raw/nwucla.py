@@ -37,7 +37,6 @@ class NwUcla(Source):
     """Clips of 10 actions by 10 subjects in 3 views."""
 
     title = "Northwestern-UCLA Multiview Action 3D (Wang et al., CVPR 2014)"
-    address = "https://wangjiangb.github.io/my_data.html"
     expects = "JSON files such as a01_s01_e00_v01.json (the folder all_sqe)"
     layout = KINECT20
     fps = 13.0  # an estimate from the gait cycle in "walk around"; the rate is not documented

@@ -71,7 +71,6 @@ class PkuMmd(Source):
         sides: split name -> stem -> ``train`` or ``test``, of the split files that are there.
     """
 
-    address = "https://www.icst.pku.edu.cn/struct/Projects/PKUMMD.html"
     chunk = 4
     layout = NTU25
     fps = 30.0

@@ -41,7 +41,6 @@ class UiPrmd(Source):
     """
 
     title = "UI-PRMD (Vakanski et al., 2018), Kinect"
-    address = "https://webpages.uidaho.edu/ui-prmd/"
     expects = (
         "pairs such as m01_s01_e01_positions.txt and m01_s01_e01_angles.txt (the folders Kinect of Segmented "
         "Movements and Incorrect Segmented Movements), .txt or .txt.gz"

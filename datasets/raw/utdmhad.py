@@ -49,7 +49,6 @@ class UtdMhad(Source):
     """Clips of 27 actions by 8 subjects."""
 
     title = "UTD-MHAD (Chen et al., ICIP 2015)"
-    address = "https://personal.utdallas.edu/~kehtar/UTD-MHAD.html"
     expects = "files such as a1_s1_t1_skeleton.mat (the folder Skeleton)"
     layout = KINECT20
     fps = 30.0

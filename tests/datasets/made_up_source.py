@@ -19,7 +19,6 @@ from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
 
 class NumberSource(Source):
     title = "Numbers"
-    address = "nowhere"
     expects = "a folder of .txt files"
     chunk = 3
     layout = KINECT20

@@ -1,0 +1,115 @@
+"""NTU RGB+D 60 and 120 from the ``.skeleton`` files, and which route a raw path takes."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from datasets.errors import DataError
+from datasets.raw.base import Found, RawClip, Reading, Source, Unit
+from datasets.raw.ntu_chain import standard_chain
+from datasets.raw.ntu_facts import NAME_FORM, NOBODY, NtuSource, OfNtu60, OfNtu120, name_columns
+from datasets.raw.ntu_npz import Ntu60Npz, Ntu120Npz
+from datasets.raw.pyskl import Ntu60Pyskl, Ntu120Pyskl
+from datasets.raw.skeleton_text import read_skeleton
+from datasets.wording import listed
+
+_MISSING_LISTS = "*missing_skeletons*.txt"
+
+
+def open_ntu60(raw: Path) -> Source:
+    """The route for a folder of ``.skeleton`` files, a CTR-GCN-style ``.npz`` or a pyskl ``.pkl``.
+
+    Raises `DataError` when nothing is there.
+    """
+    return _by_suffix(raw, Ntu60, Ntu60Npz, Ntu60Pyskl)
+
+
+def open_ntu120(raw: Path) -> Source:
+    """As `open_ntu60`, for NTU RGB+D 120."""
+    return _by_suffix(raw, Ntu120, Ntu120Npz, Ntu120Pyskl)
+
+
+def _by_suffix(raw: Path, tree: type[Source], npz: type[Source], pickled: type[Source]) -> Source:
+    return {".npz": npz, ".pkl": pickled}.get(raw.suffix.lower(), tree)(raw)
+
+
+class NtuTree(NtuSource, ABC):
+    """A folder with ``.skeleton`` files at any depth, taken through the standard chain (`datasets.raw.ntu_chain`).
+
+    Clips have the columns ``label`` (action - 1), ``subject`` (performer), ``view`` (camera), ``setup``,
+    ``replication`` and ``names`` (file stem). Clips on the authors' lists of missing skeletons are left out when such a
+    list (`*missing_skeletons*.txt`) lies in the folder or beside it.
+
+    Deviation: where a clip has one body, the usual preparation of NTU RGB+D 120 (not of 60) copies it into the second
+    place. That place stays empty here, as in NTU RGB+D 60: means over bodies are the same, half of the work is not
+    done. A subclass with ``copy_single_body = True`` copies.
+    """
+
+    expects = f"a folder with files {NAME_FORM}.skeleton at any depth, or the path of a .npz (CTR-GCN) or .pkl (pyskl)"
+    copy_single_body: ClassVar[bool] = False
+
+    def find(self) -> Found:
+        """The files of this edition that are not on a missing list, by stem. Raises `DataError` when there is none."""
+        paths = sorted(self.raw.rglob("*.skeleton"), key=lambda path: (path.stem, path))
+        counts, missing = {"found": len(paths)}, self._missing()
+        chosen, odd, foreign, twice, listed_missing = dict[str, Path](), [], [], [], []
+        for path in paths:
+            columns = name_columns(path.stem)
+            if columns is None:
+                odd.append(path.name)
+            elif not self.belongs(columns):
+                foreign.append(path.name)
+            elif path.stem in missing:
+                listed_missing.append(path.name)
+            elif chosen.setdefault(path.stem, path) != path:
+                twice.append(str(path.relative_to(self.raw)))
+        counts["on the missing list" if missing else "on the missing list (none is there)"] = len(listed_missing)
+        counts |= _set_aside(f"not named {NAME_FORM}", odd)
+        counts |= _set_aside("of a setup or action that this edition has not", foreign)
+        counts |= _set_aside("found again in another folder", twice)
+        if not chosen:
+            raise DataError(f"{self.raw}: expected {self.expects}, found {self._instead(counts)}")
+        return Found([Unit(stem, path) for stem, path in chosen.items()], counts)
+
+    def read(self, unit: Unit) -> Reading:
+        """The clip of a file; one without a body is a problem. Raises `BrokenFile`."""
+        text = read_skeleton(unit.path)
+        joints, counts = standard_chain(text)
+        if not len(joints):
+            reason = f"no body left of {len(set(text.ids.tolist()))}" if len(text.ids) else "no body in any frame"
+            return Reading(counts=counts + Counter({NOBODY: 1}), problems=[f"{unit.path}: {reason}"])
+        if self.copy_single_body and not joints[:, 1].any():
+            joints[:, 1] = joints[:, 0]
+        columns = name_columns(unit.name) or {}
+        return Reading([RawClip(joints, {**columns, "names": unit.name})], counts)
+
+    def _missing(self) -> set[str]:
+        """The stems on all missing lists; headings and anything else is passed over."""
+        folders = {self.raw.resolve(), self.raw.resolve().parent}
+        lists = [path for folder in folders for path in folder.glob(_MISSING_LISTS)]
+        words = [word for path in lists for word in path.read_text("utf-8", "replace").split()]
+        return {stem for stem in (word.removesuffix(".skeleton") for word in words) if name_columns(stem)}
+
+    def _instead(self, counts: dict[str, int]) -> str:
+        prepared = [path.name for suffix in ("npz", "pkl", "zip") for path in sorted(self.raw.glob(f"*.{suffix}"))]
+        if counts["found"]:
+            return f"{counts['found']} .skeleton files, none to use ({'; '.join(counts)})"
+        return f"no .skeleton file{f', but {listed(prepared, 4)}: unpack or name it' if prepared else ''}"
+
+
+class Ntu60(NtuTree, OfNtu60):
+    """NTU RGB+D 60 from ``.skeleton`` files; files of NTU RGB+D 120 that lie among them are left out."""
+
+
+class Ntu120(NtuTree, OfNtu120):
+    """NTU RGB+D 120 from ``.skeleton`` files."""
+
+
+def _set_aside(reason: str, names: Iterable[str]) -> dict[str, int]:
+    """The count of files that are left out, with the first names in its wording; nothing when there are none."""
+    names = list(names)
+    return {f"{reason}: {listed(names, 3)}": len(names)} if names else {}

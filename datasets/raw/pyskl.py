@@ -1,0 +1,138 @@
+"""NTU RGB+D as pyskl distributes it: ``ntu60_3danno.pkl`` and ``ntu120_3danno.pkl``."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from datasets.errors import DataError
+from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Unit
+from datasets.raw.ntu_chain import ACTORS, Joints, translated
+from datasets.raw.ntu_facts import NOBODY, NtuSource, OfNtu60, OfNtu120, name_columns
+from datasets.raw.unpickle import StoredArray, Stretch, load_plain
+from datasets.wording import listed, one_line
+
+_UNKNOWN = {"subject": -1, "view": -1, "setup": -1, "replication": -1}
+TWICE = "names found again, left out"
+
+
+class NtuPyskl(NtuSource, ABC):
+    """A pickle of a dict whose ``annotations`` are a list of dicts, one per clip.
+
+    Each has ``frame_dir`` (the clip's name), ``label`` (from 0), ``total_frames`` T and ``keypoint`` [M, T, 25, 3],
+    metres in the camera's frame. Bodies are chosen already; the translation of the standard chain is left to do.
+
+    Columns: ``label``, ``names``, and ``subject``, ``view``, ``setup`` and ``replication`` as names of NTU's form tell
+    them, -1 elsewhere. The official splits follow from them as with the ``.skeleton`` files; the file's own ``split``
+    is not used. Clips stand in the order of their names.
+
+    The file is never unpickled (`datasets.raw.unpickle`): only the places of its arrays are gathered, and a clip's
+    numbers are read when it is its turn.
+    """
+
+    expects = "a .pkl file of pyskl's form, a dict with a list 'annotations'"
+
+    def find(self) -> Found:
+        """The annotations, by name. Raises `DataError` when the file holds something else or wants to run code."""
+        annotations = self._annotations()
+        units, twice = dict[str, Unit](), 0
+        for number, annotation in enumerate(annotations):
+            unit = self._unit(number, annotation)
+            twice += unit.name in units
+            units.setdefault(unit.name, unit)
+        counts = {"found": len(annotations)} | ({TWICE: twice} if twice else {})
+        return Found([units[name] for name in sorted(units)], counts)
+
+    def read(self, unit: Unit) -> Reading:
+        """The clip of an annotation; one of another form, or without a body, is a problem."""
+        note = json.loads(str(unit.part))
+        if "problem" in note:
+            return Reading(problems=[f"{self.raw}: {unit.name}: {note['problem']}"])
+        joints = translated(self._joints(unit, note))
+        if not joints.any():
+            return Reading(counts=Counter({NOBODY: 1}), problems=[f"{self.raw}: {unit.name}: no body in any frame"])
+        columns = {"label": note["label"], **_UNKNOWN, **(name_columns(unit.name) or {}), "names": unit.name}
+        return Reading([RawClip(joints, columns)])
+
+    def _annotations(self) -> list[Any]:
+        content = load_plain(self.raw)
+        annotations = content.get("annotations") if isinstance(content, dict) else content
+        if not isinstance(annotations, list) or not annotations:
+            found = f"a dict of {listed(content, 5)}" if isinstance(content, dict) else type(content).__name__
+            raise DataError(f"{self.raw}: expected {self.expects}, found {one_line(found)[:200]}; download it again")
+        return annotations
+
+    def _unit(self, number: int, annotation: Any) -> Unit:
+        """An annotation as a unit, whose part says where its numbers are or what is wrong with it."""
+        name = annotation.get("frame_dir") if isinstance(annotation, dict) else None
+        if not isinstance(name, str):
+            return Unit(f"annotation {number}", self.raw, _part(problem="expected a dict with a name, 'frame_dir'"))
+        name = one_line(name)
+        if problem := self._problem(annotation):
+            return Unit(name, self.raw, _part(problem=problem))
+        array: StoredArray = annotation["keypoint"]
+        data = [array.data.offset, array.data.length, array.data.text]
+        place = {"data": data, "dtype": array.dtype, "shape": array.shape, "axes": array.axes}
+        return Unit(name, self.raw, _part(label=int(annotation["label"]), keypoint=place))
+
+    def _problem(self, annotation: Mapping[str, Any]) -> str:
+        """What is wrong with an annotation, or nothing."""
+        label, named = annotation.get("label"), name_columns(annotation["frame_dir"])
+        if not _small(label) or label not in range(len(self.class_names)):
+            return f"expected a label from 0 to {len(self.class_names) - 1}, found {_shown(label)}"
+        if named and named["label"] != label:
+            return f"expected label {named['label']}, as the name has it, found {label}"
+        return _array_problem(annotation.get("keypoint"), annotation.get("total_frames"))
+
+    def _joints(self, unit: Unit, note: Mapping[str, Any]) -> Joints:
+        """[T, 2, 25, 3] as they stand in the file."""
+        place = note["keypoint"]
+        array = StoredArray(Stretch(*place["data"]), place["dtype"], tuple(place["shape"]), tuple(place["axes"]))
+        with self.raw.open("rb") as file, np.errstate(over="ignore"):
+            try:
+                keypoint = array.read(file).astype(np.float32)
+            except ValueError as error:
+                raise BrokenFile(self.raw, f"{unit.name}: the array cannot be read ({one_line(error)})") from None
+        joints = np.zeros((keypoint.shape[1], ACTORS, *keypoint.shape[2:]), np.float32)
+        joints[:, : len(keypoint)] = keypoint.transpose(1, 0, 2, 3)
+        return joints
+
+
+class Ntu60Pyskl(NtuPyskl, OfNtu60):
+    """NTU RGB+D 60: ``ntu60_3danno.pkl``."""
+
+
+class Ntu120Pyskl(NtuPyskl, OfNtu120):
+    """NTU RGB+D 120: ``ntu120_3danno.pkl``."""
+
+
+def _array_problem(array: Any, frames: Any) -> str:
+    """What is wrong with the numbers of an annotation, or nothing."""
+    wanted = f"a keypoint array [1 or 2, {frames if _small(frames) else 'T'}, 25, 3]"
+    if not isinstance(array, StoredArray):
+        return f"expected {wanted}, found {_shown(array)}"
+    if not array.dtype[1:].startswith("f"):
+        return f"expected {wanted} of floating-point numbers, found {array.dtype}"
+    if len(array.shape) != 4 or array.shape[0] not in range(1, ACTORS + 1) or array.shape[2:] != (25, 3):
+        return f"expected {wanted}, found shape {list(array.shape)}"
+    if frames is not None and frames != array.shape[1]:
+        return f"expected {wanted}, found {array.shape[1]} frames"
+    return ""
+
+
+def _part(**note: Any) -> str:
+    return json.dumps(note, separators=(",", ":"))
+
+
+def _small(value: Any) -> bool:
+    """Whether it is a whole number that can be printed."""
+    return isinstance(value, int) and abs(value) < 2**31
+
+
+def _shown(value: Any) -> str:
+    return str(value) if _small(value) else type(value).__name__
