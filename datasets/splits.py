@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,7 +228,7 @@ def _chosen(clips: ClipSet, column: str, side: str, what: str, lenient: bool) ->
     return chosen
 
 
-def _matching(occurring: list[int], item: str) -> set[int] | None:
+def _matching(occurring: list[Any], item: str) -> set[int | str] | None:
     """The occurring integers in ``item``, a number or an inclusive range; None when it is neither."""
     form = re.fullmatch(r"(-?\d+)(?:\s*-\s*(-?\d+))?", item)
     if form is None:
