@@ -44,7 +44,7 @@ FULL = Scale(
     ("--encoder", "base", "--device", "cuda", "--dataset", "ntu60-sized", "--batch-size", "256",
      "--set", "data.validation=0"), 20, 60, 300,
 )  # fmt: skip
-REHEARSAL = Scale(("--encoder", "tiny", "--device", "cpu", "--batch-size", "16"), 3, 1, 900)
+REHEARSAL = Scale(("--encoder", "tiny", "--device", "cpu", "--batch-size", "16"), 3, 0.1, 900)
 
 
 def parts(scale: Scale, out: Path) -> dict[str, list[str]]:

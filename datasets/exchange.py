@@ -45,13 +45,14 @@ _SPECIAL = (*REQUIRED, "default_split", "origin")
 _DEFAULT_SPLIT = np.array(ClipSet.default_split)
 
 
-def read_npz(path: Path, *, memory_limit: int = 2 * 2**30) -> ClipSet:
+def read_npz(path: Path, *, memory_limit: int = 2 * 2**30, check_frames: bool = True) -> ClipSet:
     """Read and check a file in the exchange format.
 
     Args:
         path: the ``.npz`` file.
         memory_limit: bytes; joints that take more are memory-mapped instead of read: in place when the file
             is not compressed, otherwise from a copy in `datasets.cache.cache_dir`.
+        check_frames: False lets coordinates pass that are no finite numbers, for `datasets.doctor` to count.
 
     Returns:
         The clips, named after the file. Joints are float32 or float16 as stored; float64 becomes float32.
@@ -65,7 +66,7 @@ def read_npz(path: Path, *, memory_limit: int = 2 * 2**30) -> ClipSet:
         joints = _read_joints(archive, memory_limit)
         arrays = {name: archive.read(name) for name in archive.members if _kept(archive, name)}
     clips = _assemble(path, joints, arrays)
-    validate(clips, str(path))
+    validate(clips, str(path), frames=check_frames)
     return clips
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,52 @@ def prepare_command(
                 source, name, out or stores_dir() / name, workers=workers, strict=strict, advance=advance
             )
         tell(prepared, name if out is None else str(out), report)
+
+
+@data_app.command("doctor")
+def doctor_command(
+    name: Annotated[str, typer.Argument(help="A data set's name, a store's folder or an .npz file.")],
+    split: Annotated[list[str] | None, typer.Option(help="A split to look at besides its own; repeatable.")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Compute a store's fingerprint afresh.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Leave a picture of sample clips there (PNG).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Examine a data set: counts, broken frames, bones, units, axes, left and right, leaks, fingerprint.
+
+    Exit code 1 when a finding is an error.
+    """
+    from harness.doctor import doctor, doctor_json, doctor_lines
+
+    with usage_errors():
+        examination = doctor(name, splits=split or [], deep=deep, plot=plot)
+    if as_json:
+        typer.echo(json.dumps(doctor_json(examination), indent=1))
+    else:
+        report = Reporter(make_console())
+        for line in [*doctor_lines(examination), *([f"picture in {plot}"] if plot else [])]:
+            report.line(line)
+    if any(finding.severity == "error" for finding in examination.findings):
+        raise typer.Exit(1)
+
+
+@data_app.command("show")
+def show_command(
+    name: Annotated[str, typer.Argument(help="A data set's name, a store's folder or an .npz file.")],
+    out: Annotated[Path, typer.Option(help="The animation (GIF).")] = Path("clip.gif"),
+    clip: Annotated[int, typer.Option(help="Number of the clip.", min=0)] = 0,
+    method: Annotated[str, typer.Option(help="Colour the tokens that this method sees, e.g. gfp.")] = "",
+    run: Annotated[Path | None, typer.Option(help="A finished run's folder: its method and weights.")] = None,
+    train: Annotated[int, typer.Option(help="Train so many steps first, to see a reconstruction.", min=0)] = 0,
+    encoder: Annotated[str, typer.Option(help="Encoder size: tiny, small or base.")] = "tiny",
+) -> None:
+    """An animated stick figure of a clip, visible and masked tokens coloured, the reconstruction beside it."""
+    from harness.show import show
+
+    report = Reporter(make_console())
+    with usage_errors():
+        lines = show(name, out, clip=clip, method=method, run=run, train=train, encoder=encoder)
+    for line in lines:
+        report.line(line)
 
 
 @data_app.command("download")

@@ -87,12 +87,12 @@ class LoadedData:
         return pad_clips(self.clips, self.split.train, center=self.spec.center)
 
 
-def read_clips(name: str, registry: Registry) -> ClipSet:
+def read_clips(name: str, registry: Registry, *, check_frames: bool = True) -> ClipSet:
     """A registered or prepared data set; or, when ``name`` is a path, the store or the ``.npz`` there."""
     if Path(name).is_dir() and is_store(Path(name)):
         return open_store(Path(name))
     if name.endswith(".npz") or "/" in name:
-        return read_npz(Path(name))
+        return read_npz(Path(name), check_frames=check_frames)
     return registry.dataset(name)()
 
 

@@ -1,0 +1,301 @@
+"""The doctor: examines a clip set and says what is in it, what is wrong with it, and what to do.
+
+    examination = examine(clips, usual_splits(clips))
+    examination.findings      # severity and one line each: what was found, and the next step
+
+Nothing is printed or changed; `harness.doctor` makes text of an examination. What is looked at in the frames is in
+`datasets.doctor_frames`, what poses tell in `datasets.doctor_body`, and when a number becomes a finding in
+`datasets.doctor_findings`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.clips import ClipSet, repeated_clips
+from datasets.doctor_body import DIRECTIONS, UNITS, body_chain, tree_over_shortest, unit_of
+from datasets.doctor_findings import judge
+from datasets.doctor_frames import FramePass, look, step_percentile, steps_above
+from datasets.doctor_model import (
+    CLEAR,
+    JUMP_SPEED,
+    SHORT,
+    Body,
+    Bones,
+    Examination,
+    Gaps,
+    Identity,
+    Lengths,
+    Motion,
+    Place,
+    Repeats,
+    Sides,
+    SplitReport,
+)
+from datasets.errors import DataError
+from datasets.splits import Split, make_split
+
+MOST_VALUES = 60
+"""Columns of more distinct values are not counted."""
+MOST_VIEWS = 6
+"""With up to so many views, every one of them is tried as the test side."""
+NAMED = 3
+"""Examples and worst cases that are named."""
+
+
+def usual_splits(clips: ClipSet) -> tuple[str, ...]:
+    """The clip set's default split and its official ones; without official ones every view as the test side."""
+    views = np.unique(few_valued(clips).get("view", np.empty(0))).tolist()
+    tried = [f"view:*->{view}" for view in views] if not clips.splits and 2 <= len(views) <= MOST_VIEWS else []
+    return tuple(dict.fromkeys([clips.default_split, *clips.splits, *tried]))
+
+
+def examine(clips: ClipSet, splits: Sequence[str] = (), *, deep: bool = False) -> Examination:
+    """Examine a clip set; the frames are read once, in blocks, and a few numbers per clip are kept.
+
+    Args:
+        clips: structurally sound (`datasets.checks`); NaN, infinite coordinates and clips without a body are findings.
+        splits: split texts (`datasets.splits.make_split`); one that cannot be made is reported, not raised.
+        deep: compute the fingerprint and the repeated clips of a store afresh, and compare.
+    """
+    seen, computed = look(clips, identify=deep or clips.stored is None)
+    stored, known = clips.stored, replace(clips, stored=computed or clips.stored)
+    identity = Identity(stored=stored.fingerprint if stored else "", computed=computed.fingerprint if computed else "")
+    groups = repeated_clips(known)
+    body = body_of(known, seen)
+    found = Examination(
+        name=clips.name, clips=len(clips), fps=clips.fps, layout=clips.layout.name, joints=clips.layout.joint_count,
+        identity=identity, lengths=lengths_of(clips), bodies=counted(seen.present.sum(axis=1)),
+        classes=class_counts(clips), subjects=counted(clips.columns["subject"]), columns=column_counts(clips),
+        gaps=gaps_of(clips, seen), motion=motion_of(clips, seen, body.unit), bones=bones_of(clips, seen), body=body,
+        repeats=repeats_of(clips, groups), splits=tuple(split_report(known, text, groups) for text in splits),
+    )  # fmt: skip
+    return found.model_copy(update={"findings": judge(found)})
+
+
+# --- counts ---
+
+
+def counted(values: NDArray) -> dict[int, int]:
+    """How often each value occurs, ascending."""
+    kinds, counts = np.unique(values, return_counts=True)
+    return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
+
+
+def class_counts(clips: ClipSet) -> dict[str, int]:
+    """Clips per class, classes without any included."""
+    counts = np.bincount(clips.columns["label"], minlength=len(clips.class_names)).tolist()
+    return dict(zip(clips.class_names, counts, strict=True))
+
+
+def column_counts(clips: ClipSet) -> dict[str, dict[str, int]]:
+    """Clips per value of every other column of at most `MOST_VALUES` integers or strings."""
+    return {
+        name: {str(value): count for value, count in counted(values).items()}
+        for name, values in few_valued(clips).items()
+        if name not in ("label", "subject")
+    }
+
+
+def few_valued(clips: ClipSet) -> dict[str, NDArray]:
+    """Columns of at most `MOST_VALUES` distinct integers or strings, and fewer than there are clips."""
+    columns = {name: values for name, values in clips.columns.items() if values.dtype.kind in "biuU"}
+    limit = min(MOST_VALUES, len(clips) - 1)
+    return {name: values for name, values in columns.items() if len(np.unique(values)) <= limit}
+
+
+def lengths_of(clips: ClipSet) -> Lengths:
+    """Frames per clip."""
+    lengths = clips.lengths
+    return Lengths(
+        frames=int(lengths.sum()), shortest=int(lengths.min()), median=float(np.median(lengths)),
+        longest=int(lengths.max()), single=int((lengths == 1).sum()), short=int((lengths < SHORT).sum()),
+    )  # fmt: skip
+
+
+# --- frames ---
+
+
+def gaps_of(clips: ClipSet, seen: FramePass) -> Gaps:
+    """Coordinates, frames and joints that are not there."""
+    joints = [
+        Place(name=name, value=count)
+        for count, name in sorted(zip(seen.missing.tolist(), clips.layout.joints, strict=True), reverse=True)
+        if count
+    ]
+    first = int(np.argmax(seen.not_finite > 0))
+    return Gaps(
+        not_finite=int(seen.not_finite.sum()), not_finite_clips=int((seen.not_finite > 0).sum()),
+        not_finite_example=clips.describe(first) if seen.not_finite.any() else "",
+        empty_frames=int(seen.empty.sum()), empty_frame_clips=int((seen.empty > 0).sum()),
+        empty_clips=int((seen.empty == clips.lengths).sum()),
+        missing_frames=int(seen.gaps.sum()), missing_clips=int((seen.gaps > 0).sum()),
+        missing_joints=tuple(joints[:NAMED]), copied_bodies=int((seen.copied & (seen.present.sum(axis=1) > 1)).sum()),
+    )  # fmt: skip
+
+
+def motion_of(clips: ClipSet, seen: FramePass, unit: str) -> Motion:
+    """Frozen frames and steps; jumps are those faster than `JUMP_SPEED`, in ``unit`` (metres when not known)."""
+    jump = JUMP_SPEED / clips.fps / UNITS[unit or "metres"]
+    jumps, steps = steps_above(seen.steps, jump), int(seen.steps.sum())
+    followers = int((clips.lengths - 1).sum())
+    return Motion(
+        frozen=int(seen.frozen.sum()), frozen_share=int(seen.frozen.sum()) / max(1, followers),
+        longest_frozen=int(seen.longest_frozen.max()), frozen_clips=worst(clips, seen.longest_frozen),
+        step_median=step_percentile(seen.steps, 50), step_999=step_percentile(seen.steps, 99.9),
+        largest_step=float(seen.largest_step.max()), jumps=jumps, jump_share=jumps / max(1, steps),
+        jump_clips=int((seen.largest_step > jump).sum()), shift_clips=int((seen.largest_shift > jump).sum()),
+        worst_jumps=worst(clips, np.where(seen.largest_step > jump, seen.largest_step, 0)),
+    )  # fmt: skip
+
+
+def worst(clips: ClipSet, values: NDArray) -> tuple[Place, ...]:
+    """The clips with the largest values [N] above 0, largest first."""
+    order = np.argsort(-values, kind="stable")[:NAMED]
+    return tuple(Place(name=clips.describe(int(i)), value=float(values[i])) for i in order if values[i] > 0)
+
+
+def bones_of(clips: ClipSet, seen: FramePass) -> Bones:
+    """How steady the bones are, and which are longest."""
+    variation, rows = np.concatenate(seen.variations), np.concatenate(seen.rows)
+    by_bone, by_row = median_of(variation, axis=0), median_of(variation, axis=1)
+    by_clip = np.zeros(len(clips))
+    np.maximum.at(by_clip, rows, np.nan_to_num(by_row))
+    steady = by_bone[~np.isnan(by_bone)]
+    return Bones(
+        variation=float(np.median(steady)) if len(steady) else None, worst=bones_by(clips, by_bone),
+        worst_clips=worst(clips, by_clip), longest=bones_by(clips, median_of(np.concatenate(seen.lengths), axis=0)),
+    )  # fmt: skip
+
+
+def bones_by(clips: ClipSet, values: NDArray) -> tuple[Place, ...]:
+    """The bones with the largest values [V - 1], largest first; NaN is none."""
+    names = [f"{clips.layout.joints[parent]}-{clips.layout.joints[joint]}" for joint, parent in clips.layout.bones]
+    order = np.argsort(-np.nan_to_num(values), kind="stable")[:NAMED]
+    return tuple(Place(name=names[i], value=float(values[i])) for i in order if values[i] > 0)
+
+
+def median_of(values: NDArray, axis: int) -> NDArray[np.float64]:
+    """Median along an axis without the NaN among them; NaN where there is nothing else."""
+    known = ~np.isnan(values).all(axis=axis)
+    medians = np.full(known.shape, np.nan)
+    medians[known] = np.nanmedian(values.compress(known, axis=1 - axis), axis=axis)
+    return medians
+
+
+# --- poses ---
+
+
+def body_of(clips: ClipSet, seen: FramePass) -> Body:
+    """Unit, up axis, sides and joint order."""
+    lengths = dict(zip([j for j, _ in clips.layout.bones], median_of(np.concatenate(seen.lengths), 0), strict=True))
+    chain = [float(lengths[joint]) for joint in body_chain(clips.layout, seen.vectors)]
+    stature = sum(chain) if chain and np.isfinite(chain).all() else None
+    direction, up_share = clearest(seen.up_votes)
+    tallest = np.concatenate(seen.tallest)[:, int(seen.up_votes.argmax())]
+    poses = np.array(seen.poses).reshape(-1, clips.layout.joint_count, 3)
+    sides, sides_share = sides_of(seen)
+    return Body(
+        stature=stature, height=float(np.median(tallest)) if seen.up_votes.any() else None,
+        unit=unit_of(stature) if stature else "", up=direction, up_share=up_share, sides=sides,
+        sides_share=sides_share, order=tree_over_shortest(poses, clips.layout),
+    )  # fmt: skip
+
+
+def clearest(votes: NDArray[np.int64]) -> tuple[str, float]:
+    """The direction that most frames vote for, empty below a share of `CLEAR`, and the share."""
+    share = float(votes.max() / votes.sum()) if votes.any() else 0.0
+    return (DIRECTIONS[int(votes.argmax())] if share >= CLEAR else ""), share
+
+
+def sides_of(seen: FramePass) -> tuple[Sides, float | None]:
+    """Left and right, and the share of frames that agree with "not mirrored"."""
+    if not (seen.side_total and seen.up_votes.any()):
+        return "cannot tell", None
+    axis, down = divmod(int(seen.up_votes.argmax()), 2)
+    share = float(seen.side_votes[axis] / seen.side_total)
+    share = 1 - share if down else share
+    if share >= CLEAR:
+        return "right-handed, not mirrored", share
+    return ("mirrored" if share <= 1 - CLEAR else "cannot tell"), share
+
+
+# --- repeated clips ---
+
+
+def repeats_of(clips: ClipSet, groups: Sequence[NDArray[np.int64]]) -> Repeats:
+    """What the groups of equal clips have in common, and what not."""
+    labels = clips.columns["label"]
+    relabelled = [group for group in groups if len(np.unique(labels[group])) > 1]
+    crossing = {name: crossings(values, groups) for name, values in few_valued(clips).items() if name != "label"}
+    return Repeats(
+        groups=len(groups), clips=sum(map(len, groups)), relabelled=len(relabelled),
+        relabelled_examples=tuple(
+            " = ".join(f"{clips.describe(int(i))} {clips.class_names[labels[i]]!r}" for i in group[:NAMED])
+            for group in relabelled[:NAMED]
+        ),
+        crossing={name: pairs for name, pairs in crossing.items() if pairs},
+        examples=tuple(equation(clips, group) for group in groups[:NAMED]),
+    )  # fmt: skip
+
+
+def crossings(values: NDArray, groups: Sequence[NDArray[np.int64]]) -> dict[str, int]:
+    """Two values of a column -> groups that stand in both."""
+    pairs = Counter(pair for group in groups for pair in combinations(np.unique(values[group]).tolist(), 2))
+    return {f"{one} and {other}": count for (one, other), count in pairs.most_common()}
+
+
+def equation(clips: ClipSet, group: Iterable[int]) -> str:
+    """``clip 3 (walk_1) = clip 8 (walk_2)``."""
+    return " = ".join(clips.describe(int(index)) for index in list(group)[:NAMED])
+
+
+def split_report(clips: ClipSet, text: str, groups: Sequence[NDArray[np.int64]]) -> SplitReport:
+    """Sizes of a split's parts, and the clips that stand twice in it."""
+    try:
+        split = split_of(clips, text)
+    except DataError as error:
+        return SplitReport(name=text or clips.default_split, problem=str(error))
+    trained, tested = split.leaked.T
+    side = np.zeros(len(clips), np.int64)
+    side[split.train], side[split.validation], side[split.test] = 1, 1, 2
+    leaked = np.unique(tested)
+    return SplitReport(
+        name=split.name, train=len(split.train), validation=len(split.validation), test=len(split.test),
+        notes=split.notes, leaked_test=len(leaked), leaked_train=len(np.unique(trained)),
+        leaked_classes=named_counts(clips.class_names[label] for label in clips.columns["label"][leaked]),
+        leaked_views=leaked_views(clips, split), examples=tuple(equation(clips, pair) for pair in split.leaked[:NAMED]),
+        repeated_train=repeated_within(side, groups, 1), repeated_test=repeated_within(side, groups, 2),
+    )  # fmt: skip
+
+
+def split_of(clips: ClipSet, text: str) -> Split:
+    """The split with a validation part, or without where too few subjects are known."""
+    try:
+        return make_split(clips, text)
+    except DataError:
+        return make_split(clips, text, validation=0)
+
+
+def leaked_views(clips: ClipSet, split: Split) -> dict[str, int]:
+    """Leaked pairs by the views of their two clips."""
+    if "view" not in clips.columns:
+        return {}
+    return named_counts(f"{one} -> {other}" for one, other in clips.columns["view"][split.leaked].tolist())
+
+
+def named_counts(names: Iterable[str]) -> dict[str, int]:
+    """How often each name occurs, most frequent first."""
+    return dict(Counter(names).most_common())
+
+
+def repeated_within(side: NDArray[np.int64], groups: Sequence[NDArray[np.int64]], which: int) -> int:
+    """Clips of one side of a split that equal another clip of the same side."""
+    counts = [int((side[group] == which).sum()) for group in groups]
+    return sum(count for count in counts if count > 1)

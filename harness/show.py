@@ -1,0 +1,315 @@
+"""`harness data show NAME|FILE`: a clip as an animated stick figure, as a method sees it where one is named.
+
+    for line in show("nwucla.npz", Path("clip.gif"), clip=12, method="skeletonmae", train=150):
+        print(line)
+
+The method gets the clip as its evaluation does (test crop, resized in time) and masks it as its own loss does. What
+a method reconstructs is drawn beside it; predictions of targets that were normalised are given the true mean and scale
+of their patch back, as in the pictures of masked autoencoders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from datasets.batches import BodySequences, evaluation_batches, test_crops
+from datasets.clips import ClipSet
+from datasets.errors import DataError
+from datasets.splits import make_split
+from datasets.wording import one_line
+from harness.clock import StepClock
+from harness.data import read_clips
+from harness.drawing import animate, row_title
+from harness.errors import UsageError
+from harness.records import RecordStore
+from harness.registry import Registry
+from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec, build, parse_methods
+from harness.training import Diverged, Trainer, build_batches, build_method
+from methods.amr import AMR
+from methods.base import Method, OptionError
+from methods.masks import Mask
+from methods.skeletonmae import SkeletonMAE
+from methods.skeletonmae_graph import SkeletonMAEGraph
+from methods.skeletonmae_region import SkeletonMAERegion
+from methods.tokens import patchify, unpatchify
+
+CPU = torch.device("cpu")
+EPSILON = 1e-6
+"""As in `methods.tokens.standardise` and `standardise_clip`, which are undone here."""
+WHOLE, ENCODER = "method.safetensors", "encoder.safetensors"
+"""What a run's folder may hold: all weights of the method, or those of its encoder alone."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A method to look through.
+
+    Attributes:
+        method: in training mode, on the CPU.
+        spec: what it was built from.
+        decodes: its decoder is trained.
+    """
+
+    method: Method
+    spec: RunSpec
+    decodes: bool
+
+
+def show(
+    name: str, out: Path, *, clip: int = 0, method: str = "", run: Path | None = None, train: int = 0,
+    encoder: str = "tiny", seed: int = 0, registry: Registry | None = None,
+) -> list[str]:  # fmt: skip
+    """Leave an animation of a clip.
+
+    Args:
+        name: a registered or prepared data set, a store's folder, or an ``.npz`` file.
+        out: the GIF.
+        clip: index of the clip.
+        method: a method with its options, e.g. ``gfp`` or ``skeletonmae:mask=frames``; none: the clip as it is.
+        run: a finished run's folder; its method, encoder size and weights are taken.
+        train: steps to train the method on the data set's training part before it is shown.
+        encoder: size, where no run says.
+        seed: of the weights and the mask.
+
+    Returns:
+        Lines that say what is to be seen.
+
+    Raises:
+        UsageError: there is no such data set, clip, method or run, or the picture cannot be written.
+    """
+    registry = registry or Registry()
+    try:
+        clips = read_clips(name, registry)
+        if not 0 <= clip < len(clips):
+            raise UsageError(f"--clip {clip}: expected 0 to {len(clips) - 1}, the clips of {clips.name}")
+        title = "\n".join(row_title(clips, clip).rsplit("   ", 1))
+        if not (method or run):
+            animate(clips.clip(clip), clips.layout, out, clips.fps, title=title)
+            return [row_title(clips, clip), f"wrote {out}"]
+        setup = set_up(registry, clips, method, run, encoder, seed)
+        if train:
+            setup = trained(setup, clips, train)
+        torch.manual_seed(seed)
+        return [row_title(clips, clip), *through_method(setup, clips, clip, out, title), f"wrote {out}"]
+    except DataError as error:
+        raise UsageError(str(error)) from None
+
+
+def through_method(setup: Setup, clips: ClipSet, clip: int, out: Path, title: str) -> list[str]:
+    """Animate a clip with its tokens coloured; one line on the tokens, one on the reconstruction."""
+    method, frames = setup.method, setup.method.evaluated_encoder().grid.frames
+    x = body_sequences(clips, clip, frames)
+    seen = visible_tokens(method, x)
+    made = reconstruction(method, x, seen) if setup.decodes else None
+    seconds = int(test_crops(torch.as_tensor(clips.lengths[[clip]]))[1]) / clips.fps
+    title = f"{title}\n{setup.spec.method}, visible tokens green"
+    animate(
+        people(x), clips.layout, out, frames / seconds, visible=seen.transpose(0, 1).numpy(),
+        reconstruction=None if made is None else people(made), title=title,
+    )  # fmt: skip
+    share = f"{setup.spec.method}: {int(seen.sum()):,} of {seen.numel():,} tokens visible ({seen.float().mean():.1%})"
+    return [share, *reconstruction_notes(setup, made is not None)]
+
+
+def people(x: Tensor) -> np.ndarray:
+    """Body sequences ``[B, T, V, 3]`` of one clip as its frames ``[T, B, V, 3]``."""
+    return x.transpose(0, 1).numpy()
+
+
+def reconstruction_notes(setup: Setup, drawn: bool) -> list[str]:
+    """What to know of the reconstruction, or how to get one."""
+    if drawn:
+        return ["reconstruction: masked tokens as predicted, with the true mean and scale of the target given back"]
+    if reconstructs(setup.method):
+        return ["no reconstruction without a trained decoder: add --train 150, or --run with a folder that has one"]
+    return []
+
+
+# --- data ---
+
+
+def body_sequences(clips: ClipSet, clip: int, frames: int) -> Tensor:
+    """The present bodies of a clip as evaluation sees them, ``[B, frames, V, 3]``."""
+    source = BodySequences(one_clip(clips, clip), CPU)
+    if not len(source):
+        raise UsageError(
+            f"{clips.describe(clip)}: expected a body in some frame, found only zeros; choose another clip"
+        )
+    return next(evaluation_batches(source, len(source), frames))[1]
+
+
+def one_clip(clips: ClipSet, clip: int) -> ClipSet:
+    """A clip set of one clip."""
+    return replace(
+        clips, joints=clips.clip(clip), offsets=np.array([0, clips.lengths[clip]]), origin=None, stored=None,
+        columns={name: values[clip : clip + 1] for name, values in clips.columns.items()},
+    )  # fmt: skip
+
+
+# --- the method ---
+
+
+def set_up(registry: Registry, clips: ClipSet, method: str, run: Path | None, encoder: str, seed: int) -> Setup:
+    """The method that was asked for, fresh or with the weights of a run."""
+    if run:
+        return of_run(registry, clips, method, run)
+    asked = parse_methods(method)
+    if len(asked) != 1:
+        raise UsageError(f"--method {method!r}: expected one method, found {len(asked)}")
+    spec = RunSpec(method=asked[0], encoder=EncoderSpec(size=encoder), seed=seed)
+    return Setup(built(registry, clips, spec), spec, decodes=False)
+
+
+def of_run(registry: Registry, clips: ClipSet, method: str, run: Path) -> Setup:
+    """The method of a finished run, with as much of its weights as the folder has."""
+    record = RecordStore(run.parent).run(run.name)
+    files = [run / name for name in (WHOLE, ENCODER) if (run / name).exists()]
+    if record is None or not files:
+        raise UsageError(f"--run {run}: expected a finished run's folder with record.json and {ENCODER}, found none; "
+                         f"see `ls runs --out {run.parent}`")  # fmt: skip
+    if method and parse_methods(method)[0].name != record.spec.method.name:
+        raise UsageError(f"--method {method}: the run {run} is of {record.spec.method.name}; leave --method out")
+    found = built(registry, clips, record.spec)
+    target = found if files[0].name == WHOLE else found.evaluated_encoder()
+    try:
+        target.load_state_dict(weights_in(files[0]))
+    except RuntimeError as error:
+        raise UsageError(
+            f"{files[0]}: expected weights for the {clips.layout.joint_count} joints of {clips.name}, found others "
+            f"({one_line(error)[:100]}); show a data set of the run's skeleton"
+        ) from None
+    spec = record.spec.model_copy(update={"method": named_options(record.spec.method, found)})
+    return Setup(found, spec, decodes=files[0].name == WHOLE)
+
+
+def named_options(asked: MethodSpec, method: Method) -> MethodSpec:
+    """The method's name with the options that differ from the defaults."""
+    default = method.Options().resolved(method.encoder).model_dump(mode="json") if hasattr(method, "encoder") else {}
+    return MethodSpec(name=asked.name, options={k: v for k, v in asked.options.items() if default.get(k) != v})
+
+
+def weights_in(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a safetensors file."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path}: not a safetensors file that can be read ({error}); run it again") from None
+
+
+def built(registry: Registry, clips: ClipSet, spec: RunSpec) -> Method:
+    """The method on the CPU, in training mode; every mistake in its options is a `UsageError`."""
+    method_class = registry.method(spec.method.name)
+    build(method_class.Options, spec.method.options, f"method {spec.method.name}")
+    try:
+        return build_method(method_class, spec, clips.layout, CPU).train()
+    except OptionError as error:
+        raise UsageError(f"method {spec.method.name}: {error}") from None
+
+
+def trained(setup: Setup, clips: ClipSet, steps: int) -> Setup:
+    """The method after some steps on the training part of the data set's default split, batches of 16."""
+    data = DataSpec(name=clips.name)
+    spec = setup.spec.model_copy(update={"train": TrainSpec(batch_size=16), "data": data})
+    source = BodySequences(clips, CPU)
+    split = make_split(clips, validation=0)
+    frames = setup.method.evaluated_encoder().grid.frames
+    batches = build_batches(source, source.of_clips(split.train), spec, frames)
+    try:
+        Trainer(setup.method, batches, spec.train, steps).run_block(steps, StepClock(CPU))
+    except Diverged as error:
+        raise UsageError(f"--train {steps}: {error}") from None
+    return replace(setup, decodes=True)
+
+
+# --- masks ---
+
+
+@torch.no_grad()
+def visible_tokens(method: Method, x: Tensor) -> Tensor:
+    """``[B, T', V]`` True for the tokens of ``x`` ``[B, T, V, 3]`` that the method sees in a training step.
+
+    T' counts its time steps, or its frames where it masks those one by one.
+    """
+    several = torch.cat([x, x])  # batch norm wants two
+    if isinstance(method, SkeletonMAERegion | SkeletonMAEGraph):
+        return ~method.predict(several)[2][: len(x)]
+    grid, seen = method.encoder.grid, shown_to_encoder(method, several)
+    if seen is None:
+        raise UsageError(f"{type(method).__name__} hides no tokens from the shared encoder; choose another method")
+    flags = torch.zeros(len(several), grid.tokens, dtype=torch.bool)
+    return flags.scatter(1, seen, True)[: len(x)].unflatten(1, (grid.times, grid.joints))
+
+
+def shown_to_encoder(method: Method, x: Tensor) -> Tensor | None:
+    """Indices ``[B, k]`` of the tokens that the loss hands to the shared encoder; None when it always gets all."""
+    seen: list[Tensor] = []
+
+    def note(encoder: torch.nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        visible = named.get("visible", inputs[1] if len(inputs) > 1 else None)
+        if visible is not None:
+            seen.append(visible)
+
+    handle = method.encoder.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        method.loss(x)
+    finally:
+        handle.remove()
+    return seen[0] if seen else None
+
+
+# --- reconstructions ---
+
+
+def reconstructs(method: Method) -> bool:
+    """The method predicts coordinates of whole tokens."""
+    if isinstance(method, AMR):
+        return method.options.target == "coordinates" and not method.options.down_sampled
+    return isinstance(method, SkeletonMAE)
+
+
+@torch.no_grad()
+def reconstruction(method: Method, x: Tensor, seen: Tensor) -> Tensor | None:
+    """``x`` ``[B, T, V, 3]`` with its masked tokens as the method predicts them; None where it predicts others things.
+
+    Args:
+        seen: ``[B, T', V]`` of `visible_tokens`.
+    """
+    if not reconstructs(method):
+        return None
+    made = predicted_frames(method.eval(), x, mask_of(seen))
+    visible = seen.repeat_interleave(x.shape[1] // seen.shape[1], dim=1)
+    return torch.where(visible.unsqueeze(-1), x, made)
+
+
+def mask_of(seen: Tensor) -> Mask:
+    """The mask whose visible tokens are True in ``[B, T', V]``; every body has as many."""
+    flat = seen.flatten(1)
+    order, count = torch.argsort((~flat).int(), dim=1, stable=True), int(flat[0].sum())
+    return Mask(order[:, :count], order[:, count:])
+
+
+def predicted_frames(method: Method, x: Tensor, mask: Mask) -> Tensor:
+    """What a method that `reconstructs` predicts for all tokens, as frames ``[B, T, V, 3]`` in metres."""
+    latent = method.encoder(x, mask.visible)
+    if isinstance(method, AMR):
+        return unscaled_patches(method.decoder(latent), x, method.coarse.patch)
+    assert isinstance(method, SkeletonMAE)
+    predicted, patch = method.decoder(latent, mask), method.encoder.grid.patch
+    if method.options.normalise == "patch":
+        return unscaled_patches(predicted, x, patch)
+    variance, mean = torch.var_mean(x, dim=1, keepdim=True)
+    return unpatchify(predicted, patch, x.shape[2]) * (variance + EPSILON).sqrt() + mean
+
+
+def unscaled_patches(predicted: Tensor, x: Tensor, patch: int) -> Tensor:
+    """Standardised patches ``[B, L, patch * 3]`` with mean and scale of those of ``x`` ``[B, T, V, 3]``, as frames."""
+    variance, mean = torch.var_mean(patchify(x, patch), dim=-1, keepdim=True)
+    return unpatchify(predicted * (variance + EPSILON).sqrt() + mean, patch, x.shape[2])

@@ -1,0 +1,124 @@
+"""``harness data``: from made-up raw downloads over stores to a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.store import open_store
+from tests.datasets.raw import made_up_raw
+from tests.datasets.raw.made_up_ntu import write_tree
+from tests.harness.small_run import harness, records_in, small_arrays, small_clips, small_file
+
+TREES: dict[str, Callable[[Path], object]] = {
+    "ntu60": lambda folder: write_tree(folder, 24, seed=0, subjects=4, actions=3),
+    "pkummd1": made_up_raw.write_pku,
+    "pkummd2": made_up_raw.write_pku2,
+    "nwucla": made_up_raw.write_nwucla,
+    "utdmhad": made_up_raw.write_utdmhad,
+    "uiprmd": made_up_raw.write_uiprmd,
+    "bvh": made_up_raw.write_bvh,
+}
+RUN = (
+    "run", "--methods", "skeletonmae", "--budget", "1steps", "--speed-seconds", "1", "--batch-size", "2",
+    "--set", "encoder.depth=1", "--set", "encoder.width=8", "--set", "encoder.heads=1", "--set", "encoder.frames=16",
+    "--set", "probe.points=1", "--set", "data.validation=0",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where prepared data sets of this test lie."""
+    monkeypatch.setenv("MASKED_SKELETON_DATA", str(tmp_path / "stores"))
+    return tmp_path / "stores"
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_raw_download_is_prepared_examined_and_run(name: str, tmp_path: Path, stores: Path) -> None:
+    raw = tmp_path / "raw"
+    TREES[name](raw)
+    prepared = harness("data", "prepare", name, "--raw", raw, "--workers", "1")
+    assert (prepared.code, prepared.err) == (0, "")
+    assert "clips kept" in prepared.out
+    assert f"store in {stores / name}" in prepared.out
+    clips = open_store(stores / name)
+    assert np.isfinite(clips.joints).all()
+    assert harness("data", "doctor", name).code == (name == "nwucla")  # its twins leak, and that is an error
+    ran = harness(*RUN, "--dataset", name, "--out", tmp_path / "out")
+    assert (ran.code, ran.err) == (0, "")
+    assert len(records_in(tmp_path / "out")) == 3
+
+
+def test_the_doctor_counts_what_a_run_refuses(tmp_path: Path) -> None:
+    joints = small_clips().joints.copy()
+    joints[3, 0, 1, 2] = np.nan
+    path = tmp_path / "spoilt.npz"
+    np.savez(path, allow_pickle=False, **small_arrays(joints=joints))
+    examined = harness("data", "doctor", path)
+    assert (examined.code, examined.err) == (1, "")
+    assert "NaN" in examined.out
+    assert json.loads(harness("data", "doctor", path, "--json").out)["gaps"]["not_finite"] == 1
+    assert harness(*RUN, "--dataset", path, "--out", tmp_path / "out").code == 2
+
+
+def test_pictures_are_left_where_asked(tmp_path: Path) -> None:
+    path = small_file(tmp_path)
+    assert "picture in" in harness("data", "doctor", path, "--plot", tmp_path / "clips.png").out
+    shown = harness("data", "show", path, "--method", "gfp", "--out", tmp_path / "clip.gif")
+    assert (shown.code, shown.err) == (0, "")
+    assert (tmp_path / "clips.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "clip.gif").read_bytes().startswith(b"GIF8")
+
+
+def test_counts_splits_and_published_numbers_stand_in_the_report(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    paths = write_tree(raw, 24, seed=0, subjects=4, actions=3)
+    paths[0].write_text("3\n1\nbroken\n")
+    outcome = harness("data", "prepare", "ntu60", "--raw", raw, "--workers", "1")
+    lines = outcome.out.splitlines()
+    assert lines[0].endswith(": prepared")
+    counts = {line.rpartition("  ")[0].strip(): line.split()[-1] for line in lines if line.startswith("  ")}
+    assert counts["found"] == "24"
+    assert counts["broken files, skipped"] == "1"
+    assert any(line.startswith("xsub") and line.endswith("40,091 / 16,487") for line in lines)
+    assert any(line.startswith(f"problem: {paths[0]}, line ") for line in lines)
+    again = harness("data", "prepare", "ntu60", "--raw", raw)
+    assert again.out.splitlines()[0].endswith(": was prepared already")
+    assert again.out.splitlines()[1:] == lines[1:]
+
+
+def test_strict_refuses_a_broken_file(tmp_path: Path, stores: Path) -> None:
+    raw = tmp_path / "raw"
+    write_tree(raw, 6, seed=0)[3].write_text("")
+    outcome = harness("data", "prepare", "ntu60", "--raw", raw, "--strict", "--workers", "1")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: {raw}")
+    assert not (stores / "ntu60").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("prepare", "ntu61", "--raw", "."), "unknown data set 'ntu61'; did you mean 'ntu60'?"),
+        (("prepare", "ntu60", "--raw", "nowhere"), "found nothing there; check the path"),
+        (("doctor", "ntu60"), "ntu60 is not prepared here"),
+        (("download", "ntu60"), "ntu60 may not be downloaded by a program; the steps are above"),
+        (("download", "ntu61"), "unknown data set 'ntu61'; did you mean 'ntu60'?"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+    outcome = harness("data", *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_a_data_set_that_is_not_prepared_says_how(tmp_path: Path) -> None:
+    outcome = harness(*RUN, "--dataset", "ntu60", "--out", tmp_path / "out")
+    assert outcome.code == 2
+    assert "python -m harness data prepare ntu60 --raw FOLDER" in outcome.err
+    assert "not prepared: harness data prepare ntu60 --raw FOLDER" in harness("ls", "datasets").out
