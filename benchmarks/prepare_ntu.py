@@ -1,10 +1,11 @@
-"""How fast NTU RGB+D files are prepared, and in how much memory: against a plain line-by-line reader, same files, same run.
+"""How fast NTU RGB+D files are prepared, and in how much memory, against a plain line-by-line reader.
 
     python benchmarks/prepare_ntu.py --files 4000
 
-Made-up `.skeleton` files are written to a temporary folder. In every round the plain reader and this suite's parser read
-the same files in this process, then the whole preparation (all processes, denoising, store) runs over a growing number
-of files while the memory of all its processes is watched. The time for NTU RGB+D 60 is a projection from these.
+Made-up `.skeleton` files are written to a temporary folder. In every round the plain reader, which turns every field
+into a number, and this suite's parser read the same files in this process. Then the whole preparation (all processes,
+denoising, store) runs over a growing number of files while the memory of all its processes is watched. The time for
+NTU RGB+D 60 is a projection from these.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ import psutil
 from datasets.prepare import default_workers, prepare
 from datasets.raw import open_source
 from datasets.raw.skeleton_text import read_skeleton
-from harness.environment import describe_environment, select_device
-from harness.stats import paired_ratio
 from tests.datasets.raw.made_up_ntu import read_line_by_line, write_tree
 
 NTU60_FILES = 56_880
@@ -44,6 +43,8 @@ def main() -> int:
         print(f"{len(paths):,} files, {megabytes:,.0f} MB")
         plain = parsers(paths)
         preparations(raw, paths, Path(place), plain)
+    from harness.environment import describe_environment, select_device  # torch; not for the worker processes
+
     environment = describe_environment(select_device("cpu"))
     print(
         f"{environment.processor}, {environment.cores} cores; python {environment.versions['python']}, numpy "
@@ -54,6 +55,8 @@ def main() -> int:
 
 def parsers(paths: list[Path]) -> float:
     """Parser against plain reader in one process, in alternating rounds; files/s of the plain reader."""
+    from harness.stats import paired_ratio  # scipy; not for the worker processes
+
     size = min(len(paths), 50 * ROUNDS) // ROUNDS
     ours, theirs = [], []
     for number in range(ROUNDS):
@@ -66,7 +69,7 @@ def parsers(paths: list[Path]) -> float:
             seconds.append(time.perf_counter() - began)
     ratio = paired_ratio(theirs, ours)
     print(
-        f"parsing, one process, against a reader that turns every field into a number: {size * ROUNDS / sum(ours):,.0f} files/s, plain reader "
+        f"parsing, one process: {size * ROUNDS / sum(ours):,.0f} files/s, plain reader "
         f"{size * ROUNDS / sum(theirs):,.0f} files/s: {ratio.value:.1f}x [{ratio.low:.1f}, {ratio.high:.1f}]"
     )
     return size * ROUNDS / sum(theirs)

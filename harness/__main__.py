@@ -1,6 +1,6 @@
 """``python -m harness``."""
 
-from harness.cli import main
+if __name__ == "__main__":  # worker processes import this module under another name, and need nothing of it
+    from harness.cli import main
 
-if __name__ == "__main__":
     main()
