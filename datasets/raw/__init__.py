@@ -19,6 +19,7 @@ SOURCES: Mapping[str, str] = {
     "utdmhad": "utdmhad:UtdMhad",
     "uiprmd": "uiprmd:UiPrmd",
     "bvh": "bvh:Bvh",
+    "npz": "exchange_file:ExchangeFile",
 }
 """Data sets that can be prepared: module and what opens the raw folder there. Imported when asked for."""
 

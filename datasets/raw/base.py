@@ -114,7 +114,7 @@ class Source(ABC):
         chunk: units that are read together; their frames are in memory at once, a few MB of them.
     """
 
-    title: ClassVar[str]
+    title: str
     expects: ClassVar[str]
     chunk: ClassVar[int] = 64
     layout: SkeletonLayout
