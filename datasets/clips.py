@@ -134,7 +134,7 @@ class Fingerprint:
 
     def frames(self, block: NDArray[np.floating]) -> None:
         """The next frames."""
-        self.digest.update(np.ascontiguousarray(block, dtype="<f4").data)
+        self.digest.update((np.ascontiguousarray(block, dtype="<f4") + np.float32(0)).data)  # -0.0 is 0.0
 
     def index(
         self, offsets: NDArray, label: NDArray, subject: NDArray, parents: Sequence[int], class_names: Sequence[str]

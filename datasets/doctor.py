@@ -48,6 +48,9 @@ MOST_VIEWS = 6
 NAMED = 3
 """Examples and worst cases that are named."""
 
+ODD_SIZE = 2.0
+"""Times the others' stature that no person is."""
+
 
 def usual_splits(clips: ClipSet) -> tuple[str, ...]:
     """The clip set's default split and its official ones; without official ones every view as the test side."""
@@ -197,15 +200,26 @@ def body_of(clips: ClipSet, seen: FramePass) -> Body:
     lengths = dict(zip([j for j, _ in clips.layout.bones], median_of(np.concatenate(seen.lengths), 0), strict=True))
     chain = [float(lengths[joint]) for joint in body_chain(clips.layout, seen.vectors)]
     stature = sum(chain) if chain and np.isfinite(chain).all() else None
+    odd = odd_sizes(clips, seen, stature) if stature else {}
     direction, up_share = clearest(seen.up_votes)
     tallest = np.concatenate(seen.tallest)[:, int(seen.up_votes.argmax())]
     poses = np.array(seen.poses).reshape(-1, clips.layout.joint_count, 3)
     sides, sides_share = sides_of(seen)
     return Body(
-        stature=stature, height=float(np.median(tallest)) if seen.up_votes.any() else None,
+        stature=stature, odd_sizes=tuple(Place(name=clips.describe(clip), value=odd[clip]) for clip in list(odd)[:3]),
+        odd_size_clips=len(odd), height=float(np.median(tallest)) if seen.up_votes.any() else None,
         unit=unit_of(stature) if stature else "", up=direction, up_share=up_share, sides=sides,
         sides_share=sides_share, order=tree_over_shortest(poses, clips.layout),
     )  # fmt: skip
+
+
+def odd_sizes(clips: ClipSet, seen: FramePass, stature: float) -> dict[int, float]:
+    """Clips whose stature is over `ODD_SIZE` times that of the set, or under its inverse, and theirs."""
+    joints = [joint for joint, _ in clips.layout.bones]
+    chain = [joints.index(joint) for joint in body_chain(clips.layout, seen.vectors)]
+    sizes = np.concatenate(seen.lengths)[:, chain].sum(axis=1)
+    odd = (sizes > ODD_SIZE * stature) | (sizes < stature / ODD_SIZE)
+    return dict(zip(np.concatenate(seen.rows)[odd].tolist(), sizes[odd].tolist(), strict=True))
 
 
 def clearest(votes: NDArray[np.int64]) -> tuple[str, float]:

@@ -29,9 +29,11 @@ SOME = 0.01
 """Share of frames from which gaps and frozen frames are a warning; a note below."""
 UNSTEADY, SHAKY = 0.05, 0.10
 """Median variation of the bones from which there is a note, and a warning; 3 to 12 % in the recorded sets."""
-MISFIT = 1.35
+DOUBTFUL_FIT, MISFIT = 1.27, 1.35
 """Bones over the shortest tree: 1.01 to 1.24 in the recorded sets, 2.5 to 4.7 with their joints shuffled, and from
 1.47 with the spine of a Kinect v1 in reverse; of single exchanges of two joints about half lie above."""
+MIXED_SIDES = 0.85
+"""Share of frames that agree with "not mirrored" below which a set may hold mirrored clips."""
 LONG_BONE = 0.8
 """Metres that no bone of a person reaches; thighs have 0.5."""
 MANY_JUMPS = 1e-4
@@ -161,6 +163,7 @@ def bones(found: Examination) -> Iterator[Finding]:
 def body(body: Body) -> Iterator[Finding]:
     """Unit, up axis, left and right."""
     yield from unit(body)
+    yield from sizes_of_people(body)
     if body.up_share and body.up != "+y":
         told = f"{body.up} is up in {body.up_share:.0%} of frames" if body.up else f"at most {body.up_share:.0%} agree"
         step = f"turn the data so that {body.up} becomes +y" if body.up else "look at clips with data show"
@@ -171,6 +174,12 @@ def body(body: Body) -> Iterator[Finding]:
             "error",
             f"left and right: mirrored, toes point along up x right in {body.sides_share:.0%} of frames only; "
             "negate one horizontal axis, or exchange the left and right joints",
+        )
+    elif body.sides != "cannot tell" and body.sides_share is not None and body.sides_share < MIXED_SIDES:
+        yield say(
+            "warning",
+            f"left and right: only {body.sides_share:.0%} of frames agree with not mirrored (92 % and more in recorded "
+            "sets); some clips may be mirrored, look with data show",
         )
     if body.sides == "cannot tell":
         reason = f"{body.sides_share:.0%} of frames agree" if body.sides_share is not None else "no toes or knees known"
@@ -195,6 +204,16 @@ def unit(body: Body) -> Iterator[Finding]:
         )
 
 
+def sizes_of_people(body: Body) -> Iterator[Finding]:
+    """Clips in another unit than the rest."""
+    if body.odd_size_clips:
+        yield say(
+            "error",
+            f"clips with people over twice as tall as the others, or under half: {body.odd_size_clips:,}, e.g. "
+            f"{named(body.odd_sizes)} where the median is {body.stature:.2f}; bring all clips to one unit",
+        )
+
+
 def order(body: Body, found: Examination) -> Iterator[Finding]:
     """Joints in another order than the layout's."""
     scale = UNITS[body.unit or "metres"]
@@ -205,6 +224,12 @@ def order(body: Body, found: Examination) -> Iterator[Finding]:
             f"joint order does not fit the layout {found.layout}: its bones are {body.order:.2f} times as "
             "long as the shortest tree through the joints (1.0 to 1.25 in recorded sets), longest "
             f"{named(found.bones.longest)}; reorder the joints, or name them and their parents as they are",
+        )
+    elif body.order is not None and body.order > DOUBTFUL_FIT:
+        yield say(
+            "warning",
+            f"joint order may not fit the layout {found.layout}: its bones are {body.order:.2f} times as long as the "
+            "shortest tree through the joints (1.0 to 1.25 in recorded sets); look with data show",
         )
     elif long and body.unit:
         yield say("warning", f"bones longer than {LONG_BONE} m: {named(tuple(long))}; look with data show")

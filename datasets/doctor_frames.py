@@ -69,14 +69,14 @@ class Block:
         Root and centre joint never count: clips are centred on them.
         """
         x, y, z = np.moveaxis(self.joints, 3, 0)
-        missing = (x == 0) & (y == 0) & (z == 0) & self.body[..., None]
+        missing = (x == 0) & (y == 0) & (z == 0) & self.body[..., None] & self.finite.all(axis=3)
         missing[..., [self.layout.parents.index(-1), self.layout.center]] = False
         return missing
 
     @cached_property
     def seen(self) -> Bools:
         """[f, M, V] the joint has a position."""
-        return self.body[..., None] & ~self.missing
+        return self.body[..., None] & ~self.missing & self.finite.all(axis=3)
 
     @cached_property
     def follows(self) -> Bools:

@@ -122,9 +122,12 @@ class Body(Part):
         up: the direction from feet to head in ``up_share`` of the frames; empty when none is clear.
         sides: left and right; ``sides_share`` of the frames agree with "not mirrored".
         order: the bones' length over that of the shortest tree through the joints; near 1 in a fitting layout.
+        odd_sizes: clips whose stature is over twice the others', or under half, with it; ``odd_size_clips`` of them.
     """
 
     stature: float | None
+    odd_sizes: tuple[Place, ...]
+    odd_size_clips: int
     height: float | None
     unit: str
     up: str

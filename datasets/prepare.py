@@ -7,6 +7,8 @@ an undisturbed one makes. One part per worker is in memory at a time, whatever t
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -18,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import datasets
-from datasets.archive import open_archive
+from datasets.archive import Archive, open_archive
 from datasets.cache import atomic_file
 from datasets.errors import DataError
 from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
-from datasets.store import Header, Part, is_store, read_header, write_store
+from datasets.store import Header, Part, is_store, open_store, read_header, write_store
 from datasets.wording import one_line
 
 PLAN = "plan.json"
@@ -38,7 +41,9 @@ MOST_WORKERS = 16
 """A worker takes some 80 MB: so many stay well under 2 GB."""
 LISTED_PROBLEMS = 1_000
 """Problems that a store keeps in words; all are counted."""
-BROKEN = "broken files, skipped"
+BROKEN, LEFT_OUT = "broken files, skipped", "left out, see the problems"
+UNREADABLE = frozenset({errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.ELOOP})
+"""What makes a file itself unreadable; other errors of the system end the preparation, which goes on later."""
 KEPT = "clips kept"
 
 Advance = Callable[[int, int], None]
@@ -70,18 +75,31 @@ def prepare(
         DataError: there is nothing to read, another store stands there, a file is broken (strict), nothing could be
             kept, a worker was killed, or the disk is full. What was read is kept for the next call.
     """
-    found = source.find()
-    plan = plan_of(source, name, found)
+    folder = folder.resolve()
+    with _alone(folder):
+        return _prepare(source, name, folder, workers or default_workers(), strict, advance)
+
+
+def _prepare(source: Source, name: str, folder: Path, workers: int, strict: bool, advance: Advance) -> Prepared:
     work = folder.parent / f".{folder.name}.partial"
+    try:
+        found = source.find()
+        plan = plan_of(source, name, found)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or source.raw}: {one_line(error.strerror or error)}; check the path"
+        ) from None
     if is_store(folder):
-        header = _same_store(folder, plan)
+        header = _same_store(folder, plan, strict)
         shutil.rmtree(work, ignore_errors=True)
         return Prepared(folder, header, fresh=False)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: expected a place for the store, found something else there; choose another --out")
     try:
-        _open_work(work, plan)
+        _open_work(work, f"{plan}{' strict' * strict}")
         chunks = [found.units[first : first + source.chunk] for first in range(0, len(found.units), source.chunk)]
-        paths = [work / f"part-{number:06}.npz" for number in range(len(chunks))]
-        _read_missing(source, chunks, paths, workers or default_workers(), strict, advance)
+        paths = [work / f"part-{plan}-{number:06}.npz" for number in range(len(chunks))]
+        _read_missing(source, chunks, paths, workers, strict, advance)
         header = _assemble(source, name, plan, found, paths, work / "store")
         os.rename(work / "store", folder)
     except OSError as error:
@@ -91,6 +109,22 @@ def prepare(
         ) from error
     shutil.rmtree(work, ignore_errors=True)
     return Prepared(folder, header, fresh=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second preparation of the same store out until the block ends; a killed one lets go by itself."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.parent / f".{folder.name}.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{folder}: another preparation of this store is running; wait for it") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def default_workers() -> int:
@@ -105,20 +139,33 @@ def plan_of(source: Source, name: str, found: Found) -> str:
     home = Path(datasets.__path__[0])
     for code in sorted([*(home / "raw").glob("*.py"), home / "prepare.py", home / "store.py"]):
         digest.update(code.read_bytes())
-    stats = {path: path.stat() for path in {unit.path for unit in found.units}}
+    stamps = {path: _stamp(path) for path in {unit.path for unit in found.units}}
     for unit in found.units:
-        stat = stats[unit.path]
-        digest.update(f"{unit.name} {unit.part} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        digest.update(f"{unit.name} {unit.part} {stamps[unit.path]}\n".encode("utf-8", "backslashreplace"))
     digest.update(json.dumps(dict(found.counts)).encode())
     return digest.hexdigest()[:16]
 
 
-def _same_store(folder: Path, plan: str) -> Header:
-    header = read_header(folder)
+def _stamp(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError:  # a dead link, say: reading it will name it
+        return "unreadable"
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def _same_store(folder: Path, plan: str, strict: bool) -> Header:
+    try:
+        header = read_header(folder)
+        open_store(folder)
+    except DataError as error:
+        raise DataError(f"{error}: remove {folder}, then the same command makes it anew") from None
     if header.plan != plan:
         raise DataError(
             f"{folder} holds a store of other raw files or of another version; remove it or choose another --out"
         )
+    if strict and header.problems:
+        raise DataError(f"{header.problems[0]}; the store in {folder} was made without --strict; remove it")
     return header
 
 
@@ -148,9 +195,9 @@ def _read_missing(
     if not todo:
         return
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(todo)), spawn, _leave_with_parent, (os.getpid(),))
+    pool = ProcessPoolExecutor(min(workers, len(todo)), spawn, _start_worker, (os.getpid(), source))
     try:
-        for future in as_completed([pool.submit(read_part, source, chunk, path, strict) for chunk, path in todo]):
+        for future in as_completed([pool.submit(_read_in_worker, chunk, path, strict) for chunk, path in todo]):
             _finish(future)
             done += 1
             advance(done, len(paths))
@@ -168,8 +215,17 @@ def _finish(future: Future[None]) -> None:
         ) from None
 
 
-def _leave_with_parent(parent: int) -> None:
-    """In a worker: end when the parent is gone, which a killed one cannot see to."""
+_SOURCE: list[Source] = []
+"""In a worker: what it reads from, handed over once."""
+
+
+def _read_in_worker(units: Sequence[Unit], path: Path, strict: bool) -> None:
+    read_part(_SOURCE[0], units, path, strict)
+
+
+def _start_worker(parent: int, source: Source) -> None:
+    """Take the source, and end when the parent is gone, which a killed one cannot see to."""
+    _SOURCE[:] = [source]
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -185,37 +241,62 @@ def read_part(source: Source, units: Sequence[Unit], path: Path, strict: bool) -
     for unit in units:
         try:
             found = source.read(unit)
-        except (BrokenFile, OSError) as problem:
+        except BrokenFile as problem:
             _broken(reading, str(problem), strict)
             continue
+        except OSError as problem:
+            if problem.errno not in UNREADABLE:  # a full table of files, a network that is gone: not the file's fault
+                raise
+            _broken(reading, f"{unit.path}: cannot be read ({one_line(problem.strerror)})", strict)
+            continue
+        except MemoryError:
+            raise DataError(f"{unit.path}: not enough memory to read it; try --workers 1, or leave it out") from None
         except Exception as problem:  # noqa: BLE001 - whatever a hostile file sets off, the others are read
             _broken(reading, f"{unit.path}: cannot be read ({type(problem).__name__}: {one_line(problem)})", strict)
             continue
         reading.counts.update(found.counts)
-        reading.problems += found.problems
+        for problem_found in found.problems:
+            _left_out(reading, problem_found, strict)
         for clip in found.clips:
-            _keep(reading, source, clip, unit)
-    write_part(path, source, reading)
+            _keep(reading, source, clip, unit, strict)
+    try:
+        write_part(path, source, reading)
+    except MemoryError:
+        raise DataError(f"{units[0].path}: not enough memory for its clips and the next {len(units) - 1}") from None
 
 
 def _broken(reading: Reading, problem: str, strict: bool) -> None:
     if strict:
         raise DataError(f"{problem}; without --strict such files are skipped and counted")
-    reading.problems.append(problem)
+    reading.problems.append(printable(problem))
     reading.counts[BROKEN] += 1
 
 
-def _keep(reading: Reading, source: Source, clip: RawClip, unit: Unit) -> None:
+def _left_out(reading: Reading, problem: str, strict: bool) -> None:
+    if strict:
+        raise DataError(f"{problem}; without --strict such clips are left out and counted")
+    reading.problems.append(printable(problem))
+    reading.counts[LEFT_OUT] += 1
+
+
+def printable(text: str) -> str:
+    """One line without what a file name may hold and no file can be written with."""
+    return one_line(text).encode("utf-8", "backslashreplace").decode()
+
+
+def _keep(reading: Reading, source: Source, clip: RawClip, unit: Unit, strict: bool) -> None:
     """Add a clip if it is fit for a store; otherwise it is a problem in words."""
-    joints, name = clip.joints, clip.columns["names"]
-    bodies_and_joints = (joints.shape[1] <= source.bodies, joints.shape[2:] == (source.layout.joint_count, 3))
-    if joints.ndim != 4 or not all(bodies_and_joints):
+    joints, problem = clip.joints, ""
+    joints_match = joints.ndim == 4 and joints.shape[2:] == (source.layout.joint_count, 3)
+    if not (joints_match and joints.shape[1] <= source.bodies):
         wanted = f"[T, up to {source.bodies}, {source.layout.joint_count}, 3]"
-        reading.problems.append(f"{unit.path}: {name}: expected joints {wanted}, found {list(joints.shape)}")
+        problem = f"expected joints {wanted}, found {list(joints.shape)}"
     elif not np.isfinite(joints).all():
-        reading.problems.append(f"{unit.path}: {name}: coordinates that are no finite numbers")
+        problem = "coordinates that are no finite numbers"
     elif not joints.any():
-        reading.problems.append(f"{unit.path}: {name}: no body in any frame")
+        problem = "no body in any frame"
+    if problem:
+        _left_out(reading, f"{unit.path}: {clip.columns['names']}: {problem}", strict)
     else:
         reading.clips.append(clip)
         reading.counts[KEPT] += 1
@@ -254,7 +335,7 @@ def _assemble(
 ) -> Header:  # fmt: skip
     counts, problems, frames = Counter[str](), list[str](), 0
     for path in paths:
-        with open_archive(path) as archive:
+        with _part(path) as archive:
             report = json.loads(archive.read("report").tobytes())
             frames += archive.members["joints"].shape[0]
         counts.update(report["counts"])
@@ -262,19 +343,31 @@ def _assemble(
     if not counts[KEPT]:
         raise DataError(f"{source.raw}: no clip could be kept; the first problem: {(problems or ['none'])[0]}")
     kept = counts.pop(KEPT)
+    found_counts = {printable(stage): count for stage, count in found.counts.items()}
     folder.mkdir()
     return write_store(
         folder, _parts(paths), (frames, *frame_shape(source)), name=name, title=source.title, plan=plan,
         joint_names=source.layout.joints, parents=source.layout.parents, class_names=tuple(source.class_names),
         fps=source.fps, default_split=source.default_split, splits=dict(source.splits),
-        expected=dict(source.expected), counts={**found.counts, **dict(sorted(counts.items())), KEPT: kept},
+        expected=dict(source.expected), counts={**found_counts, **dict(sorted(counts.items())), KEPT: kept},
         problems=tuple(problems[:LISTED_PROBLEMS]),
     )  # fmt: skip
 
 
+@contextmanager
+def _part(path: Path) -> Iterator[Archive]:
+    """A part, opened; a damaged one is removed, so that the next call reads its units again."""
+    try:
+        with open_archive(path) as archive:
+            yield archive
+    except DataError as error:
+        path.unlink(missing_ok=True)
+        raise DataError(f"{error}; removed, the same command reads it again") from None
+
+
 def _parts(paths: Sequence[Path]) -> Iterator[Part]:
     for path in paths:
-        with open_archive(path) as archive:
+        with _part(path) as archive:
             lengths = archive.read("lengths")
             if not len(lengths):
                 continue

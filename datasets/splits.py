@@ -28,7 +28,7 @@ VALIDATION_SEED = 0
 _XVIEW = "view:2,3->1"
 _REST = "*"
 _WITHOUT_REPEATS = " without repeats"
-_GRAMMAR = "xsub, xview or COLUMN:VALUES->VALUES"
+_GRAMMAR = "COLUMN:VALUES->VALUES"
 _EXAMPLE = "for example view:1,2->3 or subject:1-8->9-12"
 
 
@@ -157,7 +157,8 @@ def _values(clips: ClipSet, name: str, what: str) -> NDArray:
 
 def _meaning(clips: ClipSet, spec: str) -> tuple[str, bool]:
     """The text that a split's name stands for, and whether repeated clips are dropped."""
-    text = clips.splits.get(spec, _XVIEW if spec == "xview" else spec)
+    usual = _XVIEW if spec == "xview" and not clips.splits else spec  # NTU's views say nothing of another set's
+    text = clips.splits.get(spec, usual)
     return text.removesuffix(_WITHOUT_REPEATS), text.endswith(_WITHOUT_REPEATS)
 
 
@@ -193,7 +194,8 @@ def _odd_and_even(clips: ClipSet) -> tuple[Mask, Mask]:
 def _parse(clips: ClipSet, spec: str, what: str) -> tuple[str, str, str]:
     form = re.fullmatch(r"\s*([^:]+?)\s*:(.+)->(.+)", spec)
     if form is None:
-        refuse(clips.name, what, _GRAMMAR, repr(spec), f"{nearest(spec, ('xsub', 'xview'))}{_EXAMPLE}")
+        named = list(dict.fromkeys([*clips.splits, "xsub"])) if clips.splits else ["xsub", "xview"]
+        refuse(clips.name, what, f"{', '.join(named)} or {_GRAMMAR}", repr(spec), f"{nearest(spec, named)}{_EXAMPLE}")
     column, left, right = form.groups()
     return column, left, right
 
@@ -306,7 +308,9 @@ def _leak_notes(leaked: Indices, test: Mask, dropped: bool) -> tuple[str, ...]:
         return ()
     trained, tested = (len(np.unique(side)) for side in leaked.T)
     twins = f"{tested} of {test.sum()} test clips have exactly the joints of a clip on the training side"
-    return (f"{twins}; " + (f"those {trained} are dropped" if dropped else "drop_leaks takes those out"),)
+    return (
+        f"{twins}; " + (f"the {trained} on the training side are dropped" if dropped else "drop_leaks takes those out"),
+    )
 
 
 def _class_notes(labels: Labels, train: Mask, held_out: Mask) -> tuple[str, ...]:

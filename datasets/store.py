@@ -1,14 +1,14 @@
 """The store: a prepared data set as one folder, opened without reading a frame.
 
 ==============  ==================================================================================================
-``joints.npy``  [F, M, V, 3] packed frames of all clips, memory-mapped: float32, float16 where nothing is lost
+``joints.npy``  [F, M, V, 3] packed frames of all clips, memory-mapped; float32, or float16 where asked for
 ``index.npz``   ``offsets``, what `datasets.clips.Stored` holds, and one array per column
 ``store.json``  everything else: layout, classes, splits, counts by stage, fingerprint, sizes of the other two files
 ==============  ==================================================================================================
 
-A store is written beside its place and renamed at the end, so it is there whole or not at all. The same raw data gives
-the same store, bit for bit; its fingerprint is that of `datasets.clips.fingerprint`, and two laboratories can compare
-theirs without sharing the data.
+A store is written beside its place and renamed at the end, so it is there whole or not at all. The same raw files in
+the same place give the same store, bit for bit; elsewhere the same frames and index. Its fingerprint is that of
+`datasets.clips.fingerprint`, and two laboratories can compare theirs without sharing the data.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datasets.archive import open_archive
-from datasets.cache import cache_dir
+from datasets.checks import validate
 from datasets.clips import ClipSet, Fingerprint, Stored, clip_hash, clip_origin
 from datasets.errors import DataError
 from datasets.layouts import layout_from_parents
@@ -86,9 +86,13 @@ class Part:
 
 
 def stores_dir() -> Path:
-    """Where prepared data sets lie: ``$MASKED_SKELETON_DATA``, else ``stores`` in `datasets.cache.cache_dir`."""
+    """Where prepared data sets lie.
+
+    ``$MASKED_SKELETON_DATA``, else ``$XDG_DATA_HOME/masked-skeleton``, else ``~/.local/share/masked-skeleton``.
+    """
     chosen = os.environ.get(STORES_VARIABLE)
-    return Path(chosen).expanduser() if chosen else cache_dir() / "stores"
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(chosen).expanduser() if chosen else Path(base) / "masked-skeleton"
 
 
 def is_store(folder: Path) -> bool:
@@ -111,17 +115,24 @@ def open_store(folder: Path) -> ClipSet:
             )
     with open_archive(folder / INDEX) as archive:
         columns = {name: archive.read(name) for name in archive.members}
+    missing = [name for name in ("offsets", *REMEMBERED) if name not in columns]
+    if missing:
+        raise DataError(
+            f"{folder}: {INDEX}: expected {missing[0]!r} in it, found none; the store is damaged, prepare it again"
+        )
     try:
         joints = np.load(folder / JOINTS, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: {JOINTS}: {one_line(error)}; the store is damaged, prepare it again") from None
-    return ClipSet(
+    clips = ClipSet(
         name=header.name, joints=joints, offsets=columns.pop("offsets"),
         stored=Stored(header.fingerprint, *(columns.pop(name) for name in REMEMBERED)), columns=columns,
         class_names=header.class_names,
         layout=layout_from_parents(header.joint_names, header.parents), fps=header.fps,
         default_split=header.default_split, splits=header.splits,
     )  # fmt: skip
+    validate(clips, str(folder), frames=False)
+    return clips
 
 
 def read_header(folder: Path) -> Header:

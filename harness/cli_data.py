@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,12 +69,12 @@ def doctor_command(
 
     Exit code 1 when a finding is an error.
     """
-    from harness.doctor import doctor, doctor_json, doctor_lines
+    from harness.doctor import doctor, doctor_lines
 
     with usage_errors():
         examination = doctor(name, splits=split or [], deep=deep, plot=plot)
     if as_json:
-        typer.echo(json.dumps(doctor_json(examination), indent=1))
+        typer.echo(examination.model_dump_json(indent=1))  # NaN becomes null
     else:
         report = Reporter(make_console())
         for line in [*doctor_lines(examination), *([f"picture in {plot}"] if plot else [])]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,6 +93,8 @@ def read_clips(name: str, registry: Registry, *, check_frames: bool = True) -> C
     """A registered or prepared data set; or, when ``name`` is a path, the store or the ``.npz`` there."""
     if Path(name).is_dir() and is_store(Path(name)):
         return open_store(Path(name))
+    if Path(name).is_dir() and "/" in name:
+        raise DataError(f"{name}: expected a prepared store or an .npz file, found a folder that is no store")
     if name.endswith(".npz") or "/" in name:
         return read_npz(Path(name), check_frames=check_frames)
     return registry.dataset(name)()
@@ -99,6 +103,14 @@ def read_clips(name: str, registry: Registry, *, check_frames: bool = True) -> C
 def fingerprint_of(clips: ClipSet) -> str:
     """The fingerprint, from the store that computed it or afresh."""
     return clips.stored.fingerprint if clips.stored else fingerprint(clips)
+
+
+def parts_hash(clips: ClipSet, labels: NDArray[np.int64], class_names: Sequence[str], split: Split) -> str:
+    """Eight digits for what a fingerprint leaves open: classes, who is on which side, and the joints' names."""
+    digest = hashlib.sha256(repr((tuple(class_names), clips.layout.joints)).encode())
+    for values in (labels, split.train, split.validation, split.test):
+        digest.update(f"\n{len(values)}\n".encode() + np.ascontiguousarray(values, "<i8").tobytes())
+    return digest.hexdigest()[:8]
 
 
 def load_data(spec: DataSpec, registry: Registry, device: torch.device, patch: int) -> LoadedData:
@@ -113,7 +125,8 @@ def load_data(spec: DataSpec, registry: Registry, device: torch.device, patch: i
             drop_leaks=spec.drop_leaks,
             labels=(labels, class_names),
         )
-        spec = spec.model_copy(update={"fingerprint": fingerprint_of(clips)[:16], "split": split.name})
+        parts = parts_hash(clips, labels, class_names, split)
+        spec = spec.model_copy(update={"fingerprint": f"{fingerprint_of(clips)[:16]}-{parts}", "split": split.name})
     except DataError as error:
         raise UsageError(str(error)) from None
     notes = (*split.notes, *length_notes(clips, patch))

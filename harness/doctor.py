@@ -108,7 +108,7 @@ def count_sections(found: Examination) -> Iterator[tuple[str, str]]:
     yield "classes", tally(found.classes)
     yield "subjects", tally(found.subjects)
     for name, values in found.columns.items():
-        yield name[:LABEL], tally(values)
+        yield name[: LABEL - 1], tally(values)
     yield "bodies", ", ".join(f"{bodies} in {clips:,} clips" for bodies, clips in found.bodies.items())
     seconds = f"{lengths.shortest / fps:.2g} to {lengths.longest / fps:.2g} s"
     short = f"{lengths.short:,} clips under {SHORT} frames, {lengths.single:,} of one"

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,10 +179,19 @@ def draw_row(ax: Axes, clips: ClipSet, index: int) -> None:
         shift = np.array([(place + 0.5) * cell - middle, 0.0])
         for body in reversed(np.flatnonzero(there)):
             draw_figure(ax, sketch, sketch.screen[time, body] + shift, int(body))
-        ax.text((place + 0.5) * cell, low, f"{time / clips.fps:.1f} s", ha="center", va="top", fontsize=7, color=GREY)
+        ax.text(
+            (place + 0.5) * cell,
+            low,
+            f"{time / clips.fps:.1f} s",
+            ha="center",
+            va="top",
+            fontsize=7,
+            color=GREY,
+            parse_math=False,
+        )
     ax.set(xlim=(0, FIGURES * cell), ylim=(low, high), aspect="equal")
     ax.axis("off")
-    ax.set_title(row_title(clips, index), fontsize=9, loc="left")
+    ax.set_title(row_title(clips, index), fontsize=9, loc="left", parse_math=False)
 
 
 def cell_of(sketch: Sketch, times: NDArray[np.int64]) -> tuple[float, float, float]:
@@ -229,7 +239,12 @@ def draw_lengths(ax: Axes, clips: ClipSet) -> None:
     bins = np.arange(lengths.min(), lengths.max() + 2, max(1, round(np.ptp(lengths) / 60))) - 0.5
     ax.hist(lengths, bins=list(bins), color=SIDES[1][0])
     ax.axvline(median, color=SIDES[0][1], linewidth=1)
-    ax.set_title(f"{clips.name}: lengths of {len(clips):,} clips, median {median:g} frames", fontsize=9, loc="left")
+    ax.set_title(
+        f"{clips.name}: lengths of {len(clips):,} clips, median {median:g} frames",
+        fontsize=9,
+        loc="left",
+        parse_math=False,
+    )
     ax.set_xlabel("frames", fontsize=8)
     ax.set_ylabel("clips", fontsize=8)
     ax.tick_params(labelsize=7)
@@ -270,7 +285,7 @@ def animate(
     if reconstruction is not None:
         made = replace(sketch, frames=np.where(sketch.present[..., None, None], reconstruction, 0))
         actors.append(Actor(panel(figure, 1, panels, sketch, "reconstruction"), made, sketch, seen))
-    figure.text(0.02, 0.975, title, fontsize=8, va="top")
+    figure.text(0.02, 0.975, title, fontsize=8, va="top", parse_math=False)
     clock = figure.text(0.02, 0.02, "", fontsize=8, color=GREY)
     step = -(-len(frames) // MOST_FRAMES)
     images: list[Image] = []
@@ -279,13 +294,22 @@ def animate(
             actor.move(time)
         clock.set_text(f"{time / fps:.2f} s")
         images.append(snapshot(canvas))
-    delay = max(20, round(1000 * step / fps))  # milliseconds; viewers take less for a mistake
+    delays = gif_delays(len(images), step / fps)
     write(
         path,
         lambda file: images[0].save(
-            file, format="GIF", save_all=True, append_images=images[1:], duration=delay, loop=0, optimize=False
+            file, format="GIF", save_all=True, append_images=images[1:], duration=delays, loop=0, optimize=False
         ),
     )
+
+
+def gif_delays(count: int, seconds: float) -> list[int]:
+    """Milliseconds of each image, so that all together last as long as they should.
+
+    A GIF counts hundredths of a second, and viewers take less than two for a mistake.
+    """
+    ends = [round(100 * seconds * number) for number in range(count + 1)]
+    return [10 * max(2, end - start) for start, end in pairwise(ends)]
 
 
 def spread(visible: Bools, shape: tuple[int, ...]) -> Bools:

@@ -91,6 +91,8 @@ def show(
         if not 0 <= clip < len(clips):
             raise UsageError(f"--clip {clip}: expected 0 to {len(clips) - 1}, the clips of {clips.name}")
         title = "\n".join(row_title(clips, clip).rsplit("   ", 1))
+        if train and not (method or run):
+            raise UsageError(f"--train {train}: trains a method; name one with --method")
         if not (method or run):
             animate(clips.clip(clip), clips.layout, out, clips.fps, title=title)
             return [row_title(clips, clip), f"wrote {out}"]
@@ -130,7 +132,7 @@ def reconstruction_notes(setup: Setup, drawn: bool) -> list[str]:
         return ["reconstruction: masked tokens as predicted, with the true mean and scale of the target given back"]
     if reconstructs(setup.method):
         return ["no reconstruction without a trained decoder: add --train 150, or --run with a folder that has one"]
-    return []
+    return [f"{setup.spec.method.name} predicts no coordinates: there is no reconstruction to draw"]
 
 
 # --- data ---

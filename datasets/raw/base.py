@@ -6,9 +6,10 @@ again gives the same clips, bit for bit.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -94,6 +95,18 @@ class Found:
 
     units: Sequence[Unit]
     counts: Mapping[str, int]
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files under a folder, linked folders included, each real folder once."""
+    seen = set[str]()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place) / name for name in names)
 
 
 class Source(ABC):

@@ -19,6 +19,8 @@ from datasets.raw.kinematics import euler_matrices, joint_positions
 from datasets.raw.number_text import number_of, numbers_of, read_lines
 
 MOST_JOINTS = 500
+MOST_POSITIONS = 2_000_000
+"""Of one file; they take some 300 bytes each on the way. Ten minutes of 60 joints at 50 frames a second."""
 POSITIONS = ("xposition", "yposition", "zposition")
 ROTATIONS = ("xrotation", "yrotation", "zrotation")
 _END_SITE = -1
@@ -65,6 +67,11 @@ class Motion:
     def positions(self) -> NDArray[np.float64]:
         """``[T, V, 3]`` in the file's unit. Raises `BrokenFile` naming the line where the numbers are broken."""
         columns = sum(len(joint.channels) for joint in self.joints)
+        if len(self.frames) * len(self.joints) > MOST_POSITIONS:
+            found = f"{len(self.frames):,} frames of {len(self.joints):,} joints"
+            raise BrokenFile(
+                self.path, f"expected at most {MOST_POSITIONS:,} joint positions, found {found}; cut it up"
+            )
         numbers = numbers_of(self.path, self.frames, columns, first=self.first)
         offsets = np.tile(np.array([joint.offset for joint in self.joints]), (len(numbers), 1, 1))
         rotations = np.tile(np.eye(3), (*offsets.shape[:2], 1, 1))

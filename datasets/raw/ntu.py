@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from datasets.errors import DataError
-from datasets.raw.base import Found, RawClip, Reading, Source, Unit
+from datasets.raw.base import Found, RawClip, Reading, Source, Unit, files_below
 from datasets.raw.ntu_chain import standard_chain
 from datasets.raw.ntu_facts import NAME_FORM, NOBODY, NtuSource, OfNtu60, OfNtu120, name_columns
 from datasets.raw.ntu_npz import Ntu60Npz, Ntu120Npz
@@ -54,7 +54,9 @@ class NtuTree(NtuSource, ABC):
 
     def find(self) -> Found:
         """The files of this edition that are not on a missing list, by stem. Raises `DataError` when there is none."""
-        paths = sorted(self.raw.rglob("*.skeleton"), key=lambda path: (path.stem, path))
+        paths = sorted(
+            (path for path in files_below(self.raw) if path.suffix == ".skeleton"), key=lambda path: (path.stem, path)
+        )
         counts, missing = {"found": len(paths)}, self._missing()
         chosen, odd, foreign, twice, listed_missing = dict[str, Path](), [], [], [], []
         for path in paths:
@@ -90,7 +92,7 @@ class NtuTree(NtuSource, ABC):
     def _missing(self) -> set[str]:
         """The stems on all missing lists; headings and anything else is passed over."""
         folders = {self.raw.resolve(), self.raw.resolve().parent}
-        lists = [path for folder in folders for path in folder.glob(_MISSING_LISTS)]
+        lists = [path for folder in folders for path in folder.glob(_MISSING_LISTS) if path.is_file()]
         words = [word for path in lists for word in path.read_text("utf-8", "replace").split()]
         return {stem for stem in (word.removesuffix(".skeleton") for word in words) if name_columns(stem)}
 

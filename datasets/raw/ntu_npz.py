@@ -28,8 +28,9 @@ class NtuNpz(NtuSource, ABC):
     """An archive of ``x_train`` [N, T, 150], one-hot ``y_train`` [N, classes], ``x_test`` and ``y_test``.
 
     The clips are taken through the standard chain already and padded with zeros at the end, which are cut off here.
-    The file has neither subjects nor views, only its two sides: the split ``as stored``. NTU RGB+D 120's second body is
-    a copy of the first where a clip has one body; it is emptied, as everywhere in this suite (see
+    The file has neither subjects nor views, only its two sides: the official split that its name tells (``NTU60_CS``,
+    ``NTU60_CV``, ``NTU120_CSub``, ``NTU120_CSet``), else ``as stored``. NTU RGB+D 120's second body is a copy of the
+    first where a clip has one body; it is emptied, as everywhere in this suite (see
     `datasets.raw.ntu.NtuTree`), and counted. Columns: ``label``, ``subject`` (-1), ``side``, ``names``
     (``train-00012``).
 
@@ -39,12 +40,12 @@ class NtuNpz(NtuSource, ABC):
 
     expects = "a .npz file of x_train [N, T, 150], y_train [N, classes], x_test and y_test, as CTR-GCN writes it"
     chunk = 1
-    default_split = "as stored"
-    splits = {default_split: "side:train->test"}  # noqa: RUF012 - read only
 
     def __init__(self, raw: Path) -> None:
         super().__init__(raw)
-        official = self.published.get(_OFFICIAL.get(raw.stem.rpartition("_")[2].lower(), ""))
+        self.default_split = _OFFICIAL.get(raw.stem.rpartition("_")[2].lower(), "as stored")
+        self.splits = {self.default_split: "side:train->test"}
+        official = self.published.get(self.default_split)
         self.expected = {self.default_split: official} if official else {}
 
     def find(self) -> Found:
@@ -78,7 +79,7 @@ class NtuNpz(NtuSource, ABC):
             if name not in archive.members:
                 refuse(where, name, "an array of this name", listed(archive.members), f"name {self.expects}")
         frames, classes = archive.members[x], archive.members[y]
-        if len(frames.shape) != 3 or frames.shape[2] != _VALUES or frames.dtype.kind != "f":
+        if len(frames.shape) != 3 or frames.shape[1] < 1 or frames.shape[2] != _VALUES or frames.dtype.kind != "f":
             found = f"{frames.dtype} of shape {list(frames.shape)}"
             refuse(where, x, "floating-point numbers of shape [N, T, 150]", found, "prepare the file anew")
         wanted = (frames.shape[0], len(self.class_names))

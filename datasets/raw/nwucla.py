@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from datasets.errors import DataError
 from datasets.layouts import KINECT20
-from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit, Value
+from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit, Value, files_below
 from datasets.raw.number_text import LARGEST
 from datasets.wording import one_line
 
@@ -48,7 +48,7 @@ class NwUcla(Source):
 
     def find(self) -> Found:
         """A unit a file, by action, subject, repetition and view."""
-        files = sorted(self.raw.rglob("*.json"), key=lambda path: path.stem)
+        files = sorted((path for path in files_below(self.raw) if path.suffix == ".json"), key=lambda path: path.stem)
         named = [path for path in files if _NAME.fullmatch(path.stem)]
         if not named:
             raise DataError(f"{self.raw}: expected {self.expects}, found {len(files)} others; check the path")

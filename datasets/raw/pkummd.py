@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from datasets.errors import DataError
 from datasets.layouts import NTU25
-from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit, Value
+from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit, Value, files_below
 from datasets.raw.number_text import read_lines, read_numbers, stamp
 from datasets.wording import listed
 
@@ -42,6 +42,8 @@ CLASSES = (
 )  # fmt: skip
 """The 51 actions of ``Split/Actions.xlsx``; label 1 is the first."""
 
+MOST_OVERLAP = 10
+"""Times its frames that the labels of a video may cover; actions hardly overlap."""
 SPLITS = {"xsub": "subject", "xview": "view"}
 """Split names to the word in the name of the split file."""
 _SUFFIXES = (".txt", ".skeleton", ".label")
@@ -82,7 +84,7 @@ class PkuMmd(Source):
 
     def __init__(self, raw: Path) -> None:
         super().__init__(raw)
-        files = sorted(path for path in raw.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+        files = sorted(path for path in files_below(raw) if path.suffix.lower() in _SUFFIXES and path.is_file())
         videos = [path for path in files if self.stems.fullmatch(path.stem)]
         self.labels = self._by_stem("label", (path for path in videos if self._is_label(path)))
         self.skeletons = self._by_stem("skeleton", (path for path in videos if not self._is_label(path)))
@@ -106,6 +108,8 @@ class PkuMmd(Source):
         path = self.labels[unit.name]
         frames = read_numbers(unit.path, _NUMBERS_A_FRAME).astype(np.float32).reshape(-1, 2, 25, 3)
         instances = read_labels(path)
+        if (labelled := sum(max(0, one.end - one.start) for one in instances)) > MOST_OVERLAP * max(len(frames), 1000):
+            raise BrokenFile(path, f"expected labels of {len(frames):,} frames, found {labelled:,} labelled ones")
         reading, kept = Reading(), list[Instance]()
         reading.counts["labels"] += len(instances)
         for number, instance in enumerate(instances, 1):

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from datasets.raw.base import BrokenFile
 
 JOINTS = 25
-MOST_BYTES = 32 * 2**20
+MOST_BYTES = 12 * 2**20
 """A file of the longest clip, 300 frames, with six bodies in each has 6 MB."""
 
 _BODY_FIELDS, _JOINT_FIELDS = 10, 12

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from datasets.errors import DataError
 from datasets.layouts import UIPRMD22
-from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit, Value
+from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit, Value, files_below
 from datasets.raw.kinematics import euler_matrices, joint_positions, settled
 from datasets.raw.number_text import read_numbers, stamp
 
@@ -57,7 +57,7 @@ class UiPrmd(Source):
         self.positions: dict[str, Path] = {}
         self.angles: dict[str, Path] = {}
         self.vicon = 0
-        for path in sorted(raw.rglob("*.txt*")):
+        for path in sorted(path for path in files_below(raw) if ".txt" in path.name):
             if form := _NAME.fullmatch(path.name):
                 self._note(path, form)
 

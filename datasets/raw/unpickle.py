@@ -32,11 +32,13 @@ MOST_BYTES = 64 * 2**20
 """Bytes of one array, string or number; no recorded clip comes near."""
 LONGEST_TEXT = 4096
 """Longer strings are taken for bytes that protocol 2 wrote as text, and left in the file."""
+PLAIN_KEYS = (str, int, float, bool, type(None))
+"""What may be a key of a dict or a member of a set."""
 _NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 _OPERATIONS = (
     "PROTO", "STOP", "MARK", "POP", "POP_MARK", "DUP", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2",
     "LONG1", "LONG4", "BINFLOAT", "SHORT_BINUNICODE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
-    "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "ADDITEMS", "FROZENSET",
+    "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "EMPTY_SET",
     "GLOBAL", "STACK_GLOBAL", "BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "MEMOIZE",
 )  # fmt: skip
 """What protocols 2 to 5 build plain data with, and is left to Python's own reader."""
@@ -172,6 +174,21 @@ def _bytes_of_text(text: _Text | Stretch, encoding: str) -> Stretch:
     return text if isinstance(text, Stretch) else text.stretch
 
 
+def _plain_set(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """`set` or `frozenset` of plain members: hashing anything deeper may take for ever."""
+
+    def make(members: Sequence[object] = ()) -> Any:
+        if not all(isinstance(member, PLAIN_KEYS) for member in members):
+            raise _Refused("hash something else than a string or a number")
+        return kind(members)
+
+    return make
+
+
+def _ordered() -> OrderedDict[Any, Any]:
+    return OrderedDict()
+
+
 def _no_bytes() -> Stretch:
     return Stretch(0, 0)
 
@@ -190,11 +207,12 @@ _MAKERS: Mapping[tuple[str, str], Callable[..., Any]] = {
         for name, maker in makers.items()
     },
     ("_codecs", "encode"): _bytes_of_text,
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): _ordered,
     **{(builtins, "bytes"): _no_bytes for builtins in ("builtins", "__builtin__")},
-    **{(builtins, "set"): set for builtins in ("builtins", "__builtin__")},
-    **{(builtins, "frozenset"): frozenset for builtins in ("builtins", "__builtin__")},
+    **{(builtins, "set"): _plain_set(set) for builtins in ("builtins", "__builtin__")},
+    **{(builtins, "frozenset"): _plain_set(frozenset) for builtins in ("builtins", "__builtin__")},
 }
+_CODES = {operation.name: ord(operation.code) for operation in pickletools.opcodes}
 _SCALARS = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
 
 
@@ -294,6 +312,18 @@ def _kind(thing: object) -> str:
     return type(thing).__name__.strip("_").lower()
 
 
+def _with_plain_keys(name: str, keys: Callable[[list[Any]], Sequence[object]]) -> Callable[[Any], None]:
+    """Python's own operation, after a look at what it is going to hash."""
+    operation: Callable[[Any], None] = pickle._Unpickler.dispatch[_CODES[name]]
+
+    def load(unpickler: _PlainUnpickler) -> None:
+        if not all(isinstance(key, PLAIN_KEYS) for key in keys(unpickler.stack)):
+            unpickler.refuse("hash something else than a string or a number")
+        operation(unpickler)
+
+    return load
+
+
 def _bytes_at(form: str) -> Callable[[Any], None]:
     """Pass over bytes whose length is written as ``form`` (of `struct`)."""
 
@@ -324,10 +354,13 @@ def _refused(name: str) -> Callable[[Any], None]:
     return lambda unpickler: unpickler.refuse(f"do {name}, which plain data does not need")
 
 
-_CODES = {operation.name: ord(operation.code) for operation in pickletools.opcodes}
 _DISPATCH: dict[int, Callable[[Any], None]] = {
     **{code: _refused(name) for name, code in _CODES.items()},
     **{_CODES[name]: pickle._Unpickler.dispatch[_CODES[name]] for name in _OPERATIONS},
+    _CODES["SETITEM"]: _with_plain_keys("SETITEM", lambda stack: stack[-2:-1]),
+    _CODES["SETITEMS"]: _with_plain_keys("SETITEMS", lambda stack: stack[::2]),
+    _CODES["ADDITEMS"]: _with_plain_keys("ADDITEMS", lambda stack: stack),
+    _CODES["FROZENSET"]: _with_plain_keys("FROZENSET", lambda stack: stack),
     _CODES["FRAME"]: _frame,
     _CODES["REDUCE"]: _reduce,
     _CODES["BUILD"]: _build,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from datasets.errors import DataError
 from datasets.layouts import KINECT20
-from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit, Value
+from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit, Value, files_below
 from datasets.raw.number_text import LARGEST
 from datasets.wording import listed, one_line
 
@@ -40,6 +40,8 @@ SOURCE_JOINTS = (
 )  # fmt: skip
 """The joints of ``d_skel`` in its order, by the names of `KINECT20`."""
 _ORDER = [SOURCE_JOINTS.index(joint) for joint in KINECT20.joints]
+MOST_BYTES = 2**20
+"""A clip of 125 frames, the longest, has 60 kB."""
 VARIABLE = "d_skel"
 MOST_FRAMES = 100_000
 _NAME = re.compile(r"a(\d{1,3})_s(\d{1,3})_t(\d{1,3})_skeleton")
@@ -59,7 +61,7 @@ class UtdMhad(Source):
 
     def find(self) -> Found:
         """A unit a file, in the order of their names."""
-        files = [path for path in self.raw.rglob("*.mat") if _NAME.fullmatch(path.stem)]
+        files = [path for path in files_below(self.raw) if path.suffix == ".mat" and _NAME.fullmatch(path.stem)]
         if not files:
             raise DataError(f"{self.raw}: expected {self.expects}, found none; check the path")
         units = [
@@ -102,6 +104,8 @@ def _joints(path: Path) -> NDArray[np.float32]:
 
 def _variable(path: Path) -> NDArray[np.floating]:
     """``[20, 3, T]`` floating-point; the header is looked at first, so nothing of another kind or size is read."""
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise BrokenFile(path, f"expected at most {MOST_BYTES:,} bytes for one clip, found {size:,}")
     with path.open("rb"), _explained(path):  # a file that cannot be opened is not explained as damage
         _check_kind(path, {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)})
         values = np.asarray(scipy.io.loadmat(path, variable_names=[VARIABLE])[VARIABLE])

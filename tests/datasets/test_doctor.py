@@ -124,6 +124,21 @@ def test_without_toes_knees_tell_the_front() -> None:
     assert examine(replace(clips, joints=clips.joints * np.float32([-1, 1, 1]))).body.sides == "mirrored"
 
 
+def test_a_set_with_some_mirrored_clips_is_doubtful() -> None:
+    clips = four()
+    found = examine(changed(np.s_[: clips.offsets[1]], clips.joints[: clips.offsets[1]] * np.float32([-1, 1, 1])))
+    (text,) = (text for text in texts(found, "warning") if text.startswith("left and right: only "))
+    assert text.endswith("some clips may be mirrored, look with data show")
+
+
+def test_a_clip_in_another_unit_is_named() -> None:
+    clips = four()
+    found = examine(changed(np.s_[: clips.offsets[1]], 100 * clips.joints[: clips.offsets[1]]))
+    assert found.body.odd_size_clips == 1
+    (text,) = (text for text in texts(found, "error") if "twice as tall" in text)
+    assert f"clip 0 ({100 * STATURE:.2f}) where the median is {STATURE:.2f}" in text
+
+
 def test_names_that_tell_nothing_give_cannot_tell() -> None:
     clips = four()
     layout = layout_from_parents([f"joint {number}" for number in range(20)], KINECT20.parents)

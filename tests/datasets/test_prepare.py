@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
@@ -177,7 +176,7 @@ def test_parts_of_a_stopped_run_are_used_unless_the_raw_files_changed(
     with pytest.raises(DataError, match="No space left on device; what was read is kept, the same command goes on"):
         prepared(raw, tmp_path / "store")
     prepared(raw, tmp_path / "store")
-    assert read == ["part-000000.npz", "part-000001.npz", "part-000001.npz", "part-000002.npz"]
+    assert [name[-10:] for name in read] == ["000000.npz", "000001.npz", "000001.npz", "000002.npz"]
     assert not (tmp_path / ".store.partial").exists()
 
 
@@ -185,21 +184,119 @@ def test_parts_of_other_files_are_thrown_away(raw: Path, tmp_path: Path) -> None
     work = tmp_path / ".store.partial"
     work.mkdir()
     (work / "plan.json").write_text("another plan")
-    (work / "part-000000.npz").write_bytes(b"rubbish")
+    (work / "part-another plan-000000.npz").write_bytes(b"rubbish")
     assert prepared(raw, tmp_path / "store").header.counts["clips kept"] == 7
+
+
+def test_a_damaged_part_is_removed_and_read_again(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_assemble", stop)
+        with pytest.raises(DataError, match="stopped here"):
+            prepared(raw, tmp_path / "store")
+    part = sorted((tmp_path / ".store.partial").glob("part-*.npz"))[1]
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(DataError, match="removed, the same command reads it again"):
+        prepared(raw, tmp_path / "store")
+    assert prepared(raw, tmp_path / "store").header.counts["clips kept"] == 7
+
+
+def stop(*arguments: object) -> None:
+    raise DataError("stopped here")
+
+
+def test_a_second_preparation_of_the_same_store_is_kept_out(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*arguments: object) -> None:
+        with pytest.raises(DataError, match="another preparation of this store is running; wait for it"):
+            prepared(write_numbers(tmp_path / "other", a="0 1\n1\n"), tmp_path / "store")
+        stop()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_assemble", meanwhile)
+        with pytest.raises(DataError, match="stopped here"):
+            prepared(raw, tmp_path / "store")
+    assert prepared(raw, tmp_path / "store").header.counts["clips kept"] == 7
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "raw", "store"]
+
+
+@pytest.mark.parametrize("what", ["a file", "a folder with something in it"])
+def test_a_place_that_is_taken_is_refused_before_any_work(
+    what: str, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(module, "_open_work")
+    place = tmp_path / "taken"
+    if what == "a file":
+        place.write_text("mine")
+    else:
+        write_numbers(place)
+    with pytest.raises(DataError, match="expected a place for the store, found something else there"):
+        prepared(raw, place)
+
+
+def test_a_damaged_store_says_what_to_remove(raw: Path, tmp_path: Path) -> None:
+    prepared(raw, tmp_path / "store")
+    (tmp_path / "store" / "joints.npy").write_bytes(b"")
+    with pytest.raises(DataError, match=r"remove .*store, then the same command makes it anew"):
+        prepared(raw, tmp_path / "store")
+
+
+# --- what is whose fault ---
+
+
+def test_strict_does_not_take_a_store_that_was_made_without(raw: Path, tmp_path: Path) -> None:
+    write_numbers(raw, bad="0 1\nx\n")
+    prepared(raw, tmp_path / "store")
+    with pytest.raises(DataError, match=r"bad\.txt, line 2: .*was made without --strict; remove it"):
+        prepared(raw, tmp_path / "store", strict=True)
+
+
+@pytest.mark.parametrize("text", ["0 1\nnan\n", "0 1\n0\n"])
+def test_clips_that_are_left_out_are_counted_and_strict_refuses_them(text: str, raw: Path, tmp_path: Path) -> None:
+    write_numbers(raw, bad=text)
+    assert prepared(raw, tmp_path / "store").header.counts["left out, see the problems"] == 1
+    with pytest.raises(DataError, match=r"bad\.txt: bad: .*; without --strict such clips are left out and counted"):
+        prepared(raw, tmp_path / "other", strict=True)
+
+
+def test_a_dead_link_is_a_broken_file(raw: Path, tmp_path: Path) -> None:
+    (raw / "dead.txt").symlink_to(tmp_path / "nowhere")
+    found = prepared(raw, tmp_path / "store").header
+    assert found.counts["broken files, skipped"] == 1
+    assert found.problems == (f"{raw}/dead.txt: cannot be read (No such file or directory)",)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(24, "Too many open files")])
+def test_what_is_not_the_files_fault_ends_the_preparation(
+    error: Exception, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: NumberSource, unit: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NumberSource, "read", fail)
+        with pytest.raises(DataError, match=r"not enough memory|Too many open files"):
+            prepared(raw, tmp_path / "store")
+    assert prepared(raw, tmp_path / "store").header.problems == ()
+
+
+def test_names_that_no_file_can_hold_are_written_readably() -> None:
+    assert module.printable("a\udcff\nb") == "a\\udcff b"
 
 
 @pytest.mark.workers
 def test_killed_at_random_moments_it_ends_in_the_same_store(tmp_path: Path) -> None:
     numbers = {f"n{number:03}": f"{number % 2} {number % 5}\n{number}\n{number + 1}\n" for number in range(60)}
     raw, folder = write_numbers(tmp_path / "raw", **numbers), tmp_path / "store"
-    chance = random.Random(0)
     command = [sys.executable, "-m", "tests.datasets.made_up_source", str(raw), str(folder)]
-    for _ in range(3):
+    for parts in (1, 4, 9, 15):
         process = subprocess.Popen(command)
-        time.sleep(chance.uniform(0.3, 1.5))
+        while len(list(tmp_path.glob(".store.partial/part-*.npz"))) < parts:
+            assert process.poll() is None
+            time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        assert not folder.exists()
     subprocess.run(command, check=True)
     prepare(SlowSource(raw), "numbers", tmp_path / "undisturbed", workers=2)
     assert content(folder) == content(tmp_path / "undisturbed")

@@ -281,7 +281,10 @@ def test_dropped_leaks_leave_the_training_side_only() -> None:
     assert set(clean.validation) <= set(whole.validation)
     np.testing.assert_array_equal(clean.test, whole.test)
     assert clean.leaked.shape == (0, 2)
-    assert any(note.startswith("3 of 4 test clips") and note.endswith("those 2 are dropped") for note in clean.notes)
+    assert any(
+        note.startswith("3 of 4 test clips") and note.endswith("the 2 on the training side are dropped")
+        for note in clean.notes
+    )
 
 
 def test_without_leaks_nothing_is_said_of_them() -> None:

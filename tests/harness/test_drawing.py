@@ -12,7 +12,7 @@ from PIL import Image
 from datasets.clips import ClipSet
 from datasets.errors import DataError
 from datasets.layouts import KINECT20, NTU25, UIPRMD22, layout_from_parents
-from harness.drawing import GREEN, MOST_FRAMES, Sketch, animate, sample_clips, spread, strip, viewpoint
+from harness.drawing import GREEN, MOST_FRAMES, Sketch, animate, gif_delays, sample_clips, spread, strip, viewpoint
 from tests.datasets.made_up_person import four, people, pose, walk
 
 LEFT_HAND, RIGHT_HAND, LEFT_FOOT, LEFT_ANKLE = 7, 11, 15, 14
@@ -171,3 +171,11 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="expected a place to write the picture, found: No such file or directory"):
             draw(tmp_path / "missing" / "clip.gif")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("count", "fps"), [(90, 30.0), (31, 13.0), (72, 36.0), (120, 60.0)])
+def test_an_animation_lasts_as_long_as_its_clip(count: int, fps: float) -> None:
+    delays = gif_delays(count, 1 / fps)
+    assert min(delays) >= 20
+    if fps <= 50:
+        assert sum(delays) == pytest.approx(1000 * count / fps, abs=10)

@@ -65,7 +65,18 @@ def test_the_raw_and_the_npz_route_of_ntu_end_in_equal_batches(tmp_path: Path) -
     raw = store("ntu60", tmp_path / "raw", tmp_path / "of-raw")
     ctr_gcn_file(open_store(raw), tmp_path / "NTU60_CS.npz")
     npz = store("ntu60", tmp_path / "NTU60_CS.npz", tmp_path / "of-npz")
-    pairs = list(zip(batches(raw, "xsub"), batches(npz, "as stored"), strict=True))
+    pairs = list(zip(batches(raw, "xsub"), batches(npz, "xsub"), strict=True))
     assert all(torch.equal(one, other) for one, other in pairs)
     assert pairs[0][0].any()
     assert not torch.equal(*(pair[0] for pair in pairs[:2]))
+
+
+def test_who_is_on_which_side_is_part_of_a_runs_address(tmp_path: Path) -> None:
+    path = small_file(tmp_path)
+    found = [
+        load_data(DataSpec(name=str(path), split=split, validation=share), registry(), CPU, patch=4).spec.fingerprint
+        for split, share in (("xsub", 0.2), ("subject:1,3->*", 0.2), ("xsub", 0.5), ("xsub", 0.2))
+    ]
+    assert len({text.partition("-")[0] for text in found}) == 1
+    assert len(set(found)) == 3
+    assert found[0] == found[3]

@@ -100,25 +100,26 @@ def test_columns_units_and_split(tmp_path: Path) -> None:
     assert found.counts == {"found": MOST_ROWS + 4}
     clip = source.read(found.units[1]).clips[1]
     assert dict(clip.columns) == {"label": 5, "subject": -1, "side": "train", "names": "train-00065"}
-    assert (source.default_split, dict(source.splits)) == ("as stored", {"as stored": "side:train->test"})
+    assert (source.default_split, dict(source.splits)) == ("xsub", {"xsub": "side:train->test"})
     assert source.chunk == 1
 
 
 @pytest.mark.parametrize(
-    ("source", "name", "counts"),
+    ("source", "name", "split", "counts"),
     [
-        (Ntu60Npz, "NTU60_CS", (40_091, 16_487)),
-        (Ntu60Npz, "NTU60_CV", (37_646, 18_932)),
-        (Ntu120Npz, "NTU120_CSub", (63_026, 50_919)),
-        (Ntu120Npz, "NTU120_CSet", (54_468, 59_477)),
-        (Ntu60Npz, "mine", None),
+        (Ntu60Npz, "NTU60_CS", "xsub", (40_091, 16_487)),
+        (Ntu60Npz, "NTU60_CV", "xview", (37_646, 18_932)),
+        (Ntu120Npz, "NTU120_CSub", "xsub", (63_026, 50_919)),
+        (Ntu120Npz, "NTU120_CSet", "xset", (54_468, 59_477)),
+        (Ntu60Npz, "mine", "as stored", None),
     ],
 )
-def test_the_file_name_tells_the_published_counts(
-    tmp_path: Path, source: type[Source], name: str, counts: tuple[int, int] | None
+def test_the_file_name_tells_the_split_and_its_published_counts(
+    tmp_path: Path, source: type[Source], name: str, split: str, counts: tuple[int, int] | None
 ) -> None:
-    expected = source(npz(tmp_path, f"{name}.npz")).expected
-    assert expected == ({"as stored": counts} if counts else {})
+    found = source(npz(tmp_path, f"{name}.npz"))
+    assert (found.default_split, dict(found.splits)) == (split, {split: "side:train->test"})
+    assert found.expected == ({split: counts} if counts else {})
 
 
 def test_padding_is_cut_off_at_the_end_alone(tmp_path: Path) -> None:

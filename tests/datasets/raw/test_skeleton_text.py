@@ -251,5 +251,5 @@ def test_a_file_too_large_for_a_clip(tmp_path: Path) -> None:
     path = tmp_path / "a.skeleton"
     with path.open("wb") as file:
         file.truncate(skeleton_text.MOST_BYTES + 1)
-    with pytest.raises(BrokenFile, match="expected at most 33,554,432 bytes for one clip, found 33,554,433"):
+    with pytest.raises(BrokenFile, match="expected at most 12,582,912 bytes for one clip, found 12,582,913"):
         read_skeleton(path)

@@ -123,6 +123,13 @@ def test_arrays_take_no_memory(tmp_path: Path, protocol: int) -> None:
 # --- what is refused ---
 
 
+@pytest.mark.parametrize("content", [{(1, 2): 3}, {frozenset([(1,)])}, frozenset([(1,)]), [{"a": 1, (2,): 3}]])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_only_strings_and_numbers_are_hashed(tmp_path: Path, content: Any, protocol: int) -> None:
+    message = refusal(pickled(tmp_path, content, protocol))
+    assert message.startswith("refused: the file wants to hash something else than a string or a number; only ")
+
+
 class Runs:
     """Pickled as a call of a function, which an ordinary unpickler would make."""
 
