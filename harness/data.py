@@ -125,6 +125,11 @@ def load_data(spec: DataSpec, registry: Registry, device: torch.device, patch: i
             drop_leaks=spec.drop_leaks,
             labels=(labels, class_names),
         )
+        if len(np.unique(labels[split.train])) < 2:
+            raise UsageError(
+                f"{clips.name}: expected training clips of two or more classes, found {len(split.train)} of one; "
+                "choose another split or label"
+            )
         parts = parts_hash(clips, labels, class_names, split)
         spec = spec.model_copy(update={"fingerprint": f"{fingerprint_of(clips)[:16]}-{parts}", "split": split.name})
     except DataError as error:

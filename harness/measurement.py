@@ -134,10 +134,11 @@ class Timing:
     def measure(self, report: Reporter) -> Measurement:
         """Interleave all warm arms and compare each with the baseline."""
         started, baseline = now(), self._baseline_arm()
-        peak = matmul_flops(baseline.trainer.device, baseline.trainer.train.precision)
+        peaks = [matmul_flops(baseline.trainer.device, baseline.trainer.train.precision)]
         watch = Watch(baseline.trainer.device)
         with report.task("measuring speed, methods interleaved") as advance:
             again = self._interleave(baseline, watch, advance)
+        peaks.append(matmul_flops(baseline.trainer.device, baseline.trainer.train.precision))
         same = paired_ratio(again, baseline.clip_seconds)
         floor = noise_floor(same)
         record = SpeedRecord(
@@ -145,7 +146,7 @@ class Timing:
             batch_size=baseline.trainer.train.batch_size, bodies_per_clip=self.data.bodies_per_clip,
             arms=[self._record(arm, baseline, floor, watch.health) for arm in self.arms], same=same, floor=floor,
             health=watch.health, rules=rules_version(),
-            matmul_flops=peak,
+            matmul_flops=max((peak for peak in peaks if peak), default=None),
             encoder=encoder_info(baseline.trainer.method.evaluated_encoder()), data=self.data.info,
             environment=self.environment,
             started=started, finished=now(),

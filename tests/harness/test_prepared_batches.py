@@ -16,6 +16,7 @@ from datasets.raw import open_source
 from datasets.splits import make_split
 from datasets.store import open_store
 from harness.data import load_data
+from harness.errors import UsageError
 from harness.spec import DataSpec
 from tests.datasets.raw.made_up_ntu import write_tree
 from tests.harness.small_run import CPU, registry, small_file, small_spec
@@ -80,3 +81,11 @@ def test_who_is_on_which_side_is_part_of_a_runs_address(tmp_path: Path) -> None:
     assert len({text.partition("-")[0] for text in found}) == 1
     assert len(set(found)) == 3
     assert found[0] == found[3]
+
+
+def test_a_training_part_of_one_class_is_refused_before_any_work(tmp_path: Path) -> None:
+    path = tmp_path / "one.npz"
+    arrays = dict(np.load(small_file(tmp_path)))
+    np.savez(path, allow_pickle=False, **arrays | {"label": np.zeros_like(arrays["label"])})
+    with pytest.raises(UsageError, match="expected training clips of two or more classes, found"):
+        load_data(DataSpec(name=str(path), validation=0), registry(), CPU, patch=4)
