@@ -197,29 +197,28 @@ def median_of(values: NDArray, axis: int) -> NDArray[np.float64]:
 
 def body_of(clips: ClipSet, seen: FramePass) -> Body:
     """Unit, up axis, sides and joint order."""
-    lengths = dict(zip([j for j, _ in clips.layout.bones], median_of(np.concatenate(seen.lengths), 0), strict=True))
-    chain = [float(lengths[joint]) for joint in body_chain(clips.layout, seen.vectors)]
-    stature = sum(chain) if chain and np.isfinite(chain).all() else None
-    odd = odd_sizes(clips, seen, stature) if stature else {}
+    joints, lengths = [joint for joint, _ in clips.layout.bones], np.concatenate(seen.lengths)
+    chain = [joints.index(joint) for joint in body_chain(clips.layout, seen.vectors)]
+    usual = median_of(lengths, axis=0)[chain].tolist()
+    stature = sum(usual) if chain and np.isfinite(usual).all() else None
+    odd = odd_sizes(lengths[:, chain].sum(axis=1), np.concatenate(seen.rows), stature) if stature else {}
+    named = tuple(Place(name=clips.describe(clip), value=odd[clip]) for clip in list(odd)[:NAMED])
     direction, up_share = clearest(seen.up_votes)
     tallest = np.concatenate(seen.tallest)[:, int(seen.up_votes.argmax())]
     poses = np.array(seen.poses).reshape(-1, clips.layout.joint_count, 3)
     sides, sides_share = sides_of(seen)
     return Body(
-        stature=stature, odd_sizes=tuple(Place(name=clips.describe(clip), value=odd[clip]) for clip in list(odd)[:3]),
-        odd_size_clips=len(odd), height=float(np.median(tallest)) if seen.up_votes.any() else None,
+        stature=stature, odd_sizes=named, odd_size_clips=len(odd),
+        height=float(np.median(tallest)) if seen.up_votes.any() else None,
         unit=unit_of(stature) if stature else "", up=direction, up_share=up_share, sides=sides,
         sides_share=sides_share, order=tree_over_shortest(poses, clips.layout),
     )  # fmt: skip
 
 
-def odd_sizes(clips: ClipSet, seen: FramePass, stature: float) -> dict[int, float]:
-    """Clips whose stature is over `ODD_SIZE` times that of the set, or under its inverse, and theirs."""
-    joints = [joint for joint, _ in clips.layout.bones]
-    chain = [joints.index(joint) for joint in body_chain(clips.layout, seen.vectors)]
-    sizes = np.concatenate(seen.lengths)[:, chain].sum(axis=1)
+def odd_sizes(sizes: NDArray, rows: NDArray[np.int64], stature: float) -> dict[int, float]:
+    """Of the clips ``rows`` [n], those whose size [n] is over `ODD_SIZE` times the stature or under its inverse."""
     odd = (sizes > ODD_SIZE * stature) | (sizes < stature / ODD_SIZE)
-    return dict(zip(np.concatenate(seen.rows)[odd].tolist(), sizes[odd].tolist(), strict=True))
+    return dict(zip(rows[odd].tolist(), sizes[odd].tolist(), strict=True))
 
 
 def clearest(votes: NDArray[np.int64]) -> tuple[str, float]:

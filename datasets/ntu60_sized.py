@@ -14,16 +14,14 @@ from datasets import synthetic
 from datasets.cache import CACHE_VARIABLE, cache_dir
 from datasets.clips import ClipSet
 from datasets.errors import DataError
+from datasets.raw.ntu_facts import OfNtu60
 from datasets.store import Part, is_store, open_store, write_store
 from datasets.wording import one_line
 
 VERSION = 1
 
-TRAIN, TEST = 40_091, 16_487
-"""Clips of NTU RGB+D 60's cross-subject split, counted from the lists in MAMP's released code (data/ntu/statistics).
-
-Here the split is odd and even subjects.
-"""
+TRAIN, TEST = OfNtu60.published["xsub"]
+"""Clips of the cross-subject split; here that is odd and even subjects."""
 TWO_BODIES = 0.18
 """Share of clips with a second body."""
 SHORTEST, MEDIAN, LONGEST, SPREAD = 32, 75, 300, 0.4

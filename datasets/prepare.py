@@ -36,7 +36,7 @@ from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
 from datasets.store import Header, Part, is_store, open_store, read_header, write_store
 from datasets.wording import one_line
 
-PLAN = "plan.json"
+PLAN = "plan.txt"
 MOST_WORKERS = 16
 """A worker takes some 80 MB: so many stay well under 2 GB."""
 LISTED_PROBLEMS = 1_000

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from datasets.errors import DataError
-from harness.errors import UsageError
+from harness.errors import UsageError, usage_errors
 from harness.printing import print_table
 from harness.progress import Reporter, make_console
 
@@ -23,15 +22,6 @@ data_app = typer.Typer(
     add_completion=False, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False,
     help="Raw downloads to stores, and a look at what is in them.",
 )  # fmt: skip
-
-
-@contextmanager
-def usage_errors() -> Iterator[None]:
-    """Problems with data are problems of the request."""
-    try:
-        yield
-    except DataError as error:
-        raise UsageError(str(error)) from None
 
 
 @data_app.command("prepare")
@@ -71,8 +61,7 @@ def doctor_command(
     """
     from harness.doctor import doctor, doctor_lines
 
-    with usage_errors():
-        examination = doctor(name, splits=split or [], deep=deep, plot=plot)
+    examination = doctor(name, splits=split or [], deep=deep, plot=plot)
     if as_json:
         typer.echo(examination.model_dump_json(indent=1))  # NaN becomes null
     else:
@@ -97,9 +86,7 @@ def show_command(
     from harness.show import show
 
     report = Reporter(make_console())
-    with usage_errors():
-        lines = show(name, out, clip=clip, method=method, run=run, train=train, encoder=encoder)
-    for line in lines:
+    for line in show(name, out, clip=clip, method=method, run=run, train=train, encoder=encoder):
         report.line(line)
 
 

@@ -20,7 +20,7 @@ from datasets.exchange import read_npz
 from datasets.feeder import FeederBatches, PaddedClips, pad_clips
 from datasets.splits import Split, length_notes, make_labels, make_split
 from datasets.store import is_store, open_store
-from harness.errors import UsageError
+from harness.errors import UsageError, usage_errors
 from harness.records import DataInfo
 from harness.registry import Registry
 from harness.spec import DataSpec, RunSpec
@@ -115,7 +115,7 @@ def parts_hash(clips: ClipSet, labels: NDArray[np.int64], class_names: Sequence[
 
 def load_data(spec: DataSpec, registry: Registry, device: torch.device, patch: int) -> LoadedData:
     """Read, label, split and move to the device; every problem with the data is a one-line `UsageError`."""
-    try:
+    with usage_errors():
         clips = read_clips(spec.name, registry)
         labels, class_names = make_labels(clips, spec.label)
         split = make_split(
@@ -132,8 +132,6 @@ def load_data(spec: DataSpec, registry: Registry, device: torch.device, patch: i
             )
         parts = parts_hash(clips, labels, class_names, split)
         spec = spec.model_copy(update={"fingerprint": f"{fingerprint_of(clips)[:16]}-{parts}", "split": split.name})
-    except DataError as error:
-        raise UsageError(str(error)) from None
     notes = (*split.notes, *length_notes(clips, patch))
     return assemble(spec, clips, (labels, class_names), split, device, notes)
 

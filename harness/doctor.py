@@ -2,7 +2,7 @@
 
 examination = doctor("path/to/file.npz", splits=("view:1,2->3",), plot=Path("clips.png"))
 print("\\n".join(doctor_lines(examination)))
-print(json.dumps(doctor_json(examination)))
+print(examination.model_dump_json())
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import Any
 
 from datasets.doctor import examine, usual_splits
 from datasets.doctor_model import SHORT, Body, Examination, SplitReport
-from datasets.errors import DataError
 from datasets.wording import listed
 from harness.data import read_clips
 from harness.drawing import sample_clips, strip
-from harness.errors import UsageError
+from harness.errors import UsageError, usage_errors
 from harness.registry import Registry
 
 WIDTH = 100
@@ -43,22 +42,15 @@ def doctor(
         UsageError: there is no such data set, it cannot be read, a given split cannot be made, or the picture cannot
             be written.
     """
-    try:
+    with usage_errors():
         clips = read_clips(name, registry or Registry(), check_frames=False)
         found = examine(clips, tuple(dict.fromkeys([*splits, *usual_splits(clips)])), deep=deep)
         if plot:
             strip(clips, sample_clips(clips), plot)
-    except DataError as error:
-        raise UsageError(str(error)) from None
     for split in found.splits:
         if split.problem and split.name in splits:
             raise UsageError(split.problem)
     return found
-
-
-def doctor_json(found: Examination) -> dict[str, Any]:
-    """Everything, of plain types."""
-    return found.model_dump(mode="json")
 
 
 def doctor_lines(found: Examination) -> list[str]:

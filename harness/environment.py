@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel
 
 from harness.errors import UsageError
+from harness.health import processors
 from harness.spec import digest
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn")
@@ -41,7 +42,7 @@ def describe_environment(device: torch.device) -> Environment:
     return Environment(
         device=device_name(device),
         processor=processor_name(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=processors(),
         threads=torch.get_num_threads(),
         memory_gib=round(_memory_bytes() / 2**30, 1),
         system=f"{platform.system()} {platform.machine()}",

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from datasets.errors import DataError
 
 
 class UsageError(Exception):
     """What the user asked for cannot be done; the message is one line: expected, found, next step."""
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Problems with data are problems of the request."""
+    try:
+        yield
+    except DataError as error:
+        raise UsageError(str(error)) from None
 
 
 def nearest(name: str, existing: Iterable[str]) -> str:

@@ -22,16 +22,16 @@ from torch import Tensor
 
 from datasets.batches import BodySequences, evaluation_batches, test_crops
 from datasets.clips import ClipSet
-from datasets.errors import DataError
 from datasets.splits import make_split
 from datasets.wording import one_line
 from harness.clock import StepClock
 from harness.data import read_clips
 from harness.drawing import animate, row_title
-from harness.errors import UsageError
+from harness.errors import UsageError, usage_errors
+from harness.experiment import method_options
 from harness.records import RecordStore
 from harness.registry import Registry
-from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec, build, parse_methods
+from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
 from harness.training import Diverged, Trainer, build_batches, build_method
 from methods.amr import AMR
 from methods.base import Method, OptionError
@@ -54,11 +54,13 @@ class Setup:
 
     Attributes:
         method: in training mode, on the CPU.
+        label: its name with the options that were chosen.
         spec: what it was built from.
         decodes: its decoder is trained.
     """
 
     method: Method
+    label: str
     spec: RunSpec
     decodes: bool
 
@@ -86,7 +88,7 @@ def show(
         UsageError: there is no such data set, clip, method or run, or the picture cannot be written.
     """
     registry = registry or Registry()
-    try:
+    with usage_errors():
         clips = read_clips(name, registry)
         if not 0 <= clip < len(clips):
             raise UsageError(f"--clip {clip}: expected 0 to {len(clips) - 1}, the clips of {clips.name}")
@@ -101,8 +103,6 @@ def show(
             setup = trained(setup, clips, train)
         torch.manual_seed(seed)
         return [row_title(clips, clip), *through_method(setup, clips, clip, out, title), f"wrote {out}"]
-    except DataError as error:
-        raise UsageError(str(error)) from None
 
 
 def through_method(setup: Setup, clips: ClipSet, clip: int, out: Path, title: str) -> list[str]:
@@ -112,12 +112,12 @@ def through_method(setup: Setup, clips: ClipSet, clip: int, out: Path, title: st
     seen = visible_tokens(method, x)
     made = reconstruction(method, x, seen) if setup.decodes else None
     seconds = int(test_crops(torch.as_tensor(clips.lengths[[clip]]))[1]) / clips.fps
-    title = f"{title}\n{setup.spec.method}, visible tokens green"
+    title = f"{title}\n{setup.label}, visible tokens green"
     animate(
         people(x), clips.layout, out, frames / seconds, visible=seen.transpose(0, 1).numpy(),
         reconstruction=None if made is None else people(made), title=title,
     )  # fmt: skip
-    share = f"{setup.spec.method}: {int(seen.sum()):,} of {seen.numel():,} tokens visible ({seen.float().mean():.1%})"
+    share = f"{setup.label}: {int(seen.sum()):,} of {seen.numel():,} tokens visible ({seen.float().mean():.1%})"
     return [share, *reconstruction_notes(setup, made is not None)]
 
 
@@ -167,7 +167,7 @@ def set_up(registry: Registry, clips: ClipSet, method: str, run: Path | None, en
     if len(asked) != 1:
         raise UsageError(f"--method {method!r}: expected one method, found {len(asked)}")
     spec = RunSpec(method=asked[0], encoder=EncoderSpec(size=encoder), seed=seed)
-    return Setup(built(registry, clips, spec), spec, decodes=False)
+    return Setup(built(registry, clips, spec), str(spec.method), spec, decodes=False)
 
 
 def of_run(registry: Registry, clips: ClipSet, method: str, run: Path) -> Setup:
@@ -188,14 +188,7 @@ def of_run(registry: Registry, clips: ClipSet, method: str, run: Path) -> Setup:
             f"{files[0]}: expected weights for the {clips.layout.joint_count} joints of {clips.name}, found others "
             f"({one_line(error)[:100]}); show a data set of the run's skeleton"
         ) from None
-    spec = record.spec.model_copy(update={"method": named_options(record.spec.method, found)})
-    return Setup(found, spec, decodes=files[0].name == WHOLE)
-
-
-def named_options(asked: MethodSpec, method: Method) -> MethodSpec:
-    """The method's name with the options that differ from the defaults."""
-    default = method.Options().resolved(method.encoder).model_dump(mode="json") if hasattr(method, "encoder") else {}
-    return MethodSpec(name=asked.name, options={k: v for k, v in asked.options.items() if default.get(k) != v})
+    return Setup(found, record.label, record.spec, decodes=files[0].name == WHOLE)
 
 
 def weights_in(path: Path) -> Mapping[str, Tensor]:
@@ -209,7 +202,7 @@ def weights_in(path: Path) -> Mapping[str, Tensor]:
 def built(registry: Registry, clips: ClipSet, spec: RunSpec) -> Method:
     """The method on the CPU, in training mode; every mistake in its options is a `UsageError`."""
     method_class = registry.method(spec.method.name)
-    build(method_class.Options, spec.method.options, f"method {spec.method.name}")
+    method_options(method_class, spec.method)
     try:
         return build_method(method_class, spec, clips.layout, CPU).train()
     except OptionError as error:

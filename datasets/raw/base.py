@@ -97,8 +97,8 @@ class Found:
     counts: Mapping[str, int]
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """All files under a folder, linked folders included, each real folder once."""
+def files_below(folder: Path, suffix: str = "") -> Iterator[Path]:
+    """The files under a folder, all or those of a suffix; linked folders included, each real folder once."""
     seen = set[str]()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -106,7 +106,7 @@ def files_below(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        yield from (Path(place) / name for name in names)
+        yield from (path for name in names if (path := Path(place) / name).suffix == suffix or not suffix)
 
 
 class Source(ABC):
@@ -142,6 +142,10 @@ class Source(ABC):
         if not raw.exists():
             raise DataError(f"{raw}: expected {self.expects}, found nothing there; check the path")
         self.raw = raw
+
+    def twice(self, what: str, one: Path, other: Path) -> DataError:
+        """The error for two files where one is expected."""
+        return DataError(f"{self.raw}: expected one {what}, found {one} and {other}; keep one of them")
 
     @abstractmethod
     def find(self) -> Found:

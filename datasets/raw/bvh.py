@@ -82,7 +82,7 @@ class Bvh(Source):
         """A unit a file, in the order of ``labels.csv``."""
         # The whole row stands in the unit: a preparation begins anew when labels.csv has changed.
         units = [Unit(name, self.raw / row.file, part=repr(row)) for name, row in self.rows.items()]
-        there = {path.relative_to(self.raw).as_posix() for path in files_below(self.raw) if path.suffix == ".bvh"}
+        there = {path.relative_to(self.raw).as_posix() for path in files_below(self.raw, ".bvh")}
         counts = {
             f"files in {LABELS}": len(self.rows) + len(self.missing),
             f".bvh files that are not in {LABELS}, not read": len(there - {row.file for row in self.rows.values()}),

@@ -54,9 +54,7 @@ class NtuTree(NtuSource, ABC):
 
     def find(self) -> Found:
         """The files of this edition that are not on a missing list, by stem. Raises `DataError` when there is none."""
-        paths = sorted(
-            (path for path in files_below(self.raw) if path.suffix == ".skeleton"), key=lambda path: (path.stem, path)
-        )
+        paths = sorted(files_below(self.raw, ".skeleton"), key=lambda path: (path.stem, path))
         counts, missing = {"found": len(paths)}, self._missing()
         chosen, odd, foreign, twice, listed_missing = dict[str, Path](), [], [], [], []
         for path in paths:

@@ -48,13 +48,13 @@ class NwUcla(Source):
 
     def find(self) -> Found:
         """A unit a file, by action, subject, repetition and view."""
-        files = sorted((path for path in files_below(self.raw) if path.suffix == ".json"), key=lambda path: path.stem)
+        files = sorted(files_below(self.raw, ".json"), key=lambda path: path.stem)
         named = [path for path in files if _NAME.fullmatch(path.stem)]
         if not named:
             raise DataError(f"{self.raw}: expected {self.expects}, found {len(files)} others; check the path")
         for one, other in pairwise(named):
             if one.stem == other.stem:
-                raise DataError(f"{self.raw}: expected one {one.name}, found {one} and {other}; keep one of them")
+                raise self.twice(one.name, one, other)
         counts = {"JSON files": len(named), "JSON files of other names, not read": len(files) - len(named)}
         return Found([Unit(path.stem, path) for path in named], counts)
 

@@ -133,8 +133,7 @@ class PkuMmd(Source):
             if home.is_dir() and not path.is_relative_to(home):
                 continue
             if path.stem in found:
-                both = f"{found[path.stem]} and {path}"
-                raise DataError(f"{self.raw}: expected one {kind} file of {path.stem}, found {both}; keep one of them")
+                raise self.twice(f"{kind} file of {path.stem}", found[path.stem], path)
             found[path.stem] = path
         return found
 

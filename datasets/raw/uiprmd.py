@@ -67,8 +67,7 @@ class UiPrmd(Source):
             return
         files, name = getattr(self, form[5]), f"{form[1]}{form[6] or ''}"
         if name in files:
-            both = f"{files[name]} and {path}"
-            raise DataError(f"{self.raw}: expected one {form[5]} file of {name}, found {both}; keep one of them")
+            raise self.twice(f"{form[5]} file of {name}", files[name], path)
         files[name] = path
 
     def find(self) -> Found:

@@ -61,7 +61,7 @@ class UtdMhad(Source):
 
     def find(self) -> Found:
         """A unit a file, in the order of their names."""
-        files = [path for path in files_below(self.raw) if path.suffix == ".mat" and _NAME.fullmatch(path.stem)]
+        files = [path for path in files_below(self.raw, ".mat") if _NAME.fullmatch(path.stem)]
         if not files:
             raise DataError(f"{self.raw}: expected {self.expects}, found none; check the path")
         units = [
@@ -69,8 +69,7 @@ class UtdMhad(Source):
         ]  # fmt: skip
         for one, other in pairwise(units):
             if one.name == other.name:
-                both = f"{one.path} and {other.path}"
-                raise DataError(f"{self.raw}: expected one file of {one.name}, found {both}; keep one of them")
+                raise self.twice(f"file of {one.name}", one.path, other.path)
         return Found(units, {"skeleton files": len(units)})
 
     def read(self, unit: Unit) -> Reading:

@@ -183,7 +183,7 @@ def test_parts_of_a_stopped_run_are_used_unless_the_raw_files_changed(
 def test_parts_of_other_files_are_thrown_away(raw: Path, tmp_path: Path) -> None:
     work = tmp_path / ".store.partial"
     work.mkdir()
-    (work / "plan.json").write_text("another plan")
+    (work / module.PLAN).write_text("another plan")
     (work / "part-another plan-000000.npz").write_bytes(b"rubbish")
     assert prepared(raw, tmp_path / "store").header.counts["clips kept"] == 7
 

@@ -13,7 +13,7 @@ from PIL import Image
 from datasets.clips import ClipSet
 from datasets.doctor import examine, usual_splits
 from datasets.exchange import write_npz
-from harness.doctor import WIDTH, doctor, doctor_json, doctor_lines, tally
+from harness.doctor import WIDTH, doctor, doctor_lines, tally
 from harness.errors import UsageError
 from tests.datasets.made_up_person import four, people, walk
 from tests.harness.small_run import registry
@@ -68,7 +68,7 @@ def test_a_sound_set_is_said_to_be_one() -> None:
 
 def test_json_has_the_same_and_only_plain_values(file: Path) -> None:
     found = doctor(str(file), registry=registry())
-    read = json.loads(json.dumps(doctor_json(found), allow_nan=False))
+    read = json.loads(found.model_dump_json(), parse_constant=pytest.fail)
     assert read["findings"][0]["severity"] == "error"
     assert read["splits"][2]["leaked_views"] == {"1 -> 2": 1}
     assert read["gaps"]["missing_joints"] == [{"name": "wrist_left", "value": 1.0}]
