@@ -1,0 +1,149 @@
+"""What code computes, as a hash: the syntax tree without what only readers of the code see.
+
+Records and stores name the versions that code declares (``VERSION = 2`` beside it), never a hash of its text. A lock
+file in the tests holds each version beside the hash of its code, so that code that changed under its old version fails
+there, while moving a file or mending a docstring changes nothing. The hash is the same on every supported Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+_UNSEEN_FIELDS = frozenset({"ctx", "kind", "type_comment", "annotation", "returns", "type_params", "simple"})
+_UNSEEN_STATEMENTS = frozenset({"Import", "ImportFrom", "Pass", "TypeAlias"})
+
+
+def syntax_hash(source: str) -> str:
+    """Hash (16 hex digits) of a module's syntax tree without docstrings, comments, imports, annotations and format.
+
+    Left out are imports, ``__all__``, constants that stand alone, ``pass``, ``if TYPE_CHECKING`` and annotations. A
+    field of a class body (``size: int = 3``) keeps its name and value, because dataclasses and models are made of
+    them; elsewhere ``size: int = 3`` counts as ``size = 3``.
+
+    Args:
+        source: the module's text.
+
+    Raises:
+        SyntaxError: the text is no Python.
+    """
+    return hashlib.sha256(_text(ast.parse(source)).encode()).hexdigest()[:16]
+
+
+def code_hash(module: str, within: str) -> str:
+    """Hash (16 hex digits) of a module and of those it is built on: their syntax hashes, whatever their names.
+
+    Args:
+        module: its dotted name.
+        within: the package, dotted, whose modules count; what else is imported does not.
+    """
+    hashes = sorted(syntax_hash(_source(name)) for name in built_on(module, within))
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
+
+
+def built_on(module: str, within: str) -> list[str]:
+    """Dotted names of a module and of every module of the package ``within`` that it imports, directly or not."""
+    found, todo = set[str](), [module]
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += [other for other in _imported(ast.parse(_source(name))) if _is_module(other, within)]
+    return sorted(found)
+
+
+def _source(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no module named {module!r}", name=module)
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+def _is_module(name: str, within: str) -> bool:
+    if name != within and not name.startswith(f"{within}."):
+        return False
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # something within a module that is no package: a function, say
+        return False
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Dotted names that may be modules, of absolute imports (this project has no others)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+# --- the tree as text: written here because `ast.dump` and `ast.unparse` differ between versions of Python ---
+
+
+def _text(node: ast.AST) -> str:
+    if isinstance(node, ast.Constant):
+        return f"{type(node.value).__name__} {node.value!a}"  # ascii: what repr escapes depends on the version
+    if isinstance(node, ast.JoinedStr):
+        return _joined_text(node)
+    fields = list[str]()
+    for name, value in ast.iter_fields(node):
+        text = "" if name in _UNSEEN_FIELDS else _value_text(value, in_class=isinstance(node, ast.ClassDef))
+        fields += [f"{name}={text}"] * bool(text)
+    return f"{type(node).__name__}({','.join(fields)})"
+
+
+def _joined_text(node: ast.JoinedStr) -> str:
+    """An f-string; its constant parts are joined, because versions of Python split them differently."""
+    parts = [""]
+    for value in node.values:
+        if isinstance(value, ast.Constant):
+            parts[-1] += str(value.value)
+        else:
+            parts += [_text(value), ""]
+    return f"f-string {parts!a}" if len(parts) > 1 else f"str {parts[0]!a}"
+
+
+def _value_text(value: object, *, in_class: bool) -> str:
+    """A field's value; empty for what need not be written: none, an empty list, a block that does nothing."""
+    if isinstance(value, ast.AST):
+        return _text(value)
+    if isinstance(value, list):
+        kept = [_item_text(item, in_class=in_class) for item in value if not _is_unseen(item, in_class=in_class)]
+        return f"[{','.join(kept)}]" if kept else ""
+    return "" if value is None else ascii(value)
+
+
+def _item_text(item: object, *, in_class: bool) -> str:
+    if not isinstance(item, ast.AST):  # a name; or None, the default of a keyword-only parameter that has none
+        return ascii(item)
+    if isinstance(item, ast.AnnAssign) and item.value and not (in_class and _is_field(item)):
+        return _text(ast.Assign(targets=[item.target], value=item.value))
+    return _text(item)
+
+
+def _is_unseen(item: object, *, in_class: bool) -> bool:
+    """Statements that compute nothing."""
+    if isinstance(item, ast.Expr):  # a docstring, or the text below a constant
+        return isinstance(item.value, ast.Constant)
+    if isinstance(item, ast.AnnAssign):
+        return item.value is None and not (in_class and _is_field(item))
+    if isinstance(item, ast.Assign):
+        return [_last_name(target) for target in item.targets] == ["__all__"]
+    if isinstance(item, ast.If):
+        return _last_name(item.test) == "TYPE_CHECKING" and not item.orelse
+    return type(item).__name__ in _UNSEEN_STATEMENTS
+
+
+def _is_field(item: ast.AnnAssign) -> bool:
+    """Whether an annotated name of a class body is one that each instance has."""
+    annotation = item.annotation.value if isinstance(item.annotation, ast.Subscript) else item.annotation
+    return _last_name(annotation) != "ClassVar"
+
+
+def _last_name(node: ast.AST) -> str:
+    """``c`` of ``c`` and of ``a.b.c``; empty for anything else."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
