@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -11,13 +11,14 @@ from typing import Literal
 
 import yaml
 
-from harness.environment import ROOT
+from harness.environment import ROOT, DeviceClass
 from harness.errors import UsageError, nearest
-from harness.records import BOUND, SpeedRecord, at_stage
+from harness.records import BOUND, EVERY_SWITCH, RecordStore, SpeedRecord, at_stage
 from harness.spec import Section, build
 from harness.stats import Ratio, Verdict, claim_verdict
 
 CLAIMS = ROOT / "benchmarks" / "claims"
+ClaimVerdict = Verdict | Literal["other hardware: not tested"]
 
 
 class Epochs(Section):
@@ -35,6 +36,7 @@ class Claim(Section):
         definition: what it is a ratio of: ``hours`` of whole schedules, or ``clips`` per second.
         baseline: what it is claimed against.
         schedule: what was printed about the schedules' length.
+        device: the class of hardware that it is about; only a measurement on that class tests it.
     """
 
     statement: str
@@ -45,6 +47,7 @@ class Claim(Section):
     epochs: Epochs
     schedule: str
     hardware: str
+    device: DeviceClass
     encoder: str
     batch: str
     source: str
@@ -87,7 +90,7 @@ class Finding:
     definition: str
     way: str
     ratio: Ratio
-    verdict: Verdict | None
+    verdict: ClaimVerdict | None
 
 
 @dataclass(frozen=True)
@@ -108,30 +111,56 @@ def rows_of(claims: Iterable[Claim]) -> str:
     return ",".join(dict.fromkeys(rows))
 
 
-def make_card(claim: Claim, record: SpeedRecord, labels: Mapping[str, str]) -> Card:
-    """The card of a claim from a record with both ways of training. A `UsageError` names a row that is not in it.
+def measured_claims(folder: Path) -> SpeedRecord:
+    """The newest measurement of claims in a folder; a `UsageError` where there is none."""
+    found = [record for record in RecordStore(folder).speeds() if EVERY_SWITCH in record.spec.get("stages", ())]
+    if not found:
+        raise UsageError(f"{folder}: expected a measurement of `claim`, found none; leave --from out to measure")
+    return max(found, key=lambda record: record.finished)
 
-    Args:
-        labels: label of each row by its method spec.
-    """
-    ways, rows = record.spec["stages"], [labels[name] for name in (claim.method, claim.baseline, BOUND)]
+
+def row_of(record: SpeedRecord, asked: str) -> str:
+    """Label of the row of a claim's method: ``mamp:decoder_depth=5`` may stand there as ``mamp``, its default."""
+    if asked in (rows := record.spec["rows"]):
+        return asked
+    name, _, options = asked.partition(":")
+    resolved = record.spec["methods"][:: len(record.spec["stages"])]
+    for label, (known, _, values) in zip(rows, (text.partition(":") for text in resolved), strict=True):
+        if known == name and options and set(options.split(",")) <= set(values.split(",")):
+            return label
+    raise UsageError(
+        f"{asked} was not measured (rows: {', '.join(rows)}); a claim needs both its methods and the bound"
+    )
+
+
+def make_card(claim: Claim, record: SpeedRecord) -> Card:
+    """The card of a claim from a record with both ways of training. A `UsageError` names a row that is not in it."""
+    ways, rows = record.spec["stages"], [row_of(record, name) for name in (claim.method, claim.baseline, BOUND)]
     for label, way in product(rows, ways):
         if record.arm(at_stage(label, way)) is None:
             raise UsageError(f"{label} could not be measured {way}; a claim needs both its methods and the bound")
-    share = record.health.disturbed_share if record.health else 0.0
     method, baseline, bound = (partial(at_stage, label) for label in rows)
     findings = []
     for way, definition in product(ways, definitions(claim)):
         measured = record.speedup(method(way), baseline(way))
         assert measured is not None
         ratio = scaled(measured, schedule_factor(claim, definition))
-        judged = claim_verdict(claim.reached_from, ratio, record.floor, share)
-        findings.append(Finding(definition, way, ratio, judged if definition == claim.definition else None))
+        findings.append(Finding(definition, way, ratio, judged(claim, ratio, record, definition)))
     fastest = ways[-1]
     predicted, limit = (record.flop_speedup(row(fastest), baseline(fastest)) for row in (method, bound))
     assert predicted is not None
     assert limit is not None
     return Card(claim, findings, predicted, limit, record)
+
+
+def judged(claim: Claim, ratio: Ratio, record: SpeedRecord, definition: str) -> ClaimVerdict | None:
+    """The verdict on a ratio of the claim's own definition; None for another one."""
+    if definition != claim.definition:
+        return None
+    if record.environment.device_class != claim.device:
+        return "other hardware: not tested"
+    share = record.health.disturbed_share if record.health else 0.0
+    return claim_verdict(claim.reached_from, ratio, record.floor, share)
 
 
 def definitions(claim: Claim) -> list[str]:

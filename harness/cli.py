@@ -159,28 +159,33 @@ def claim_command(
     dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
     out: Out = Path("runs"), preset: Preset = "quick", overrides: Overrides = None, rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 120.0,
+    measured: Annotated[
+        Path | None, typer.Option("--from", help="Judge the measurement in this folder again; nothing is measured.")
+    ] = None,
 ) -> None:  # fmt: skip
     """Claim cards: measure published speedups in one go, trained as published and with every switch on."""
-    from harness.claims import find_claim, make_card, rows_of
+    from harness.claims import find_claim, make_card, measured_claims, rows_of
     from harness.explain import ends, explain, refuse_switched
-    from harness.measurement import rules_version
+    from harness.measurement import Measurement, rules_version
     from harness.report.card import card_notes, card_table
 
     refuse_switched(overrides or [])
-    claims = {name: find_claim(name) for name in names}
-    settings = resolve_settings(
-        preset, overrides, methods=rows_of(claims.values()), dataset=dataset, split=None, label=None,
-        encoder=encoder, budget=None, batch_size=batch_size, precision=None, device=device,
-    )  # fmt: skip
-    experiment = prepare_experiment(
-        settings, None, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds
-    )
-    report = Reporter(make_console())
-    measurement = explain(experiment, report, ends())
-    labels = experiment.labels
+    claims, report = {name: find_claim(name) for name in names}, Reporter(make_console())
+    if measured:
+        measurement, out = Measurement(measured_claims(measured), {}), measured
+    else:
+        settings = resolve_settings(
+            preset, overrides, methods=rows_of(claims.values()), dataset=dataset, split=None, label=None,
+            encoder=encoder, budget=None, batch_size=batch_size, precision=None, device=device,
+        )  # fmt: skip
+        experiment = prepare_experiment(
+            settings, None, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds
+        )
+        measurement = explain(experiment, report, ends())
     for name, claim in claims.items():
-        card = make_card(claim, measurement.record, labels)
-        leave_table(card_table(card), card_notes(card, rules_version()), out / f"claim-{name}.md", report)
+        card = make_card(claim, measurement.record)
+        lines = card_notes(card, rules_version())
+        leave_table(card_table(card), lines, out / f"claim-{name}.md", report, same_measurement=bool(measured))
     if measurement.failures:
         raise typer.Exit(1)
 
@@ -397,13 +402,23 @@ def prepare_experiment(settings: dict[str, Any], plugins: list[Path] | None, **o
     return prepare(request, Registry(plugins))
 
 
-def leave_table(table: pd.DataFrame, lines: list[str], path: Path, report: Reporter) -> None:
-    """Print a table with its notes and leave it as Markdown."""
+def leave_table(
+    table: pd.DataFrame, lines: list[str], path: Path, report: Reporter, *, same_measurement: bool = False
+) -> None:
+    """Print a table with its notes and leave it as Markdown.
+
+    Args:
+        same_measurement: the numbers are those of the table that stands there, whose first line, the command that
+            measured them, stays.
+    """
     from harness.records import write_atomically
     from harness.report.table import to_markdown
 
+    command = command_line()
+    if same_measurement and path.exists():
+        command = path.read_text().partition("\n")[0].strip() or command
     print_table(report.console, table.columns, table.itertuples(index=False), lines)
-    write_atomically(path, to_markdown(table, lines, command_line()).encode())
+    write_atomically(path, to_markdown(table, lines, command).encode())
     report.line(f"records in {path.parent}, table in {path}")
 
 

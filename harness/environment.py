@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import BaseModel
@@ -17,6 +18,7 @@ from harness.spec import digest
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn")
 ROOT = Path(__file__).resolve().parent.parent
+DeviceClass = Literal["cpu", "gpu"]
 
 
 class Environment(BaseModel):
@@ -30,6 +32,11 @@ class Environment(BaseModel):
     system: str
     versions: dict[str, str]
     commit: str
+
+    @property
+    def device_class(self) -> DeviceClass:
+        """The kind of hardware that computed."""
+        return "cpu" if self.device == "cpu" else "gpu"
 
     @property
     def fingerprint(self) -> str:

@@ -66,12 +66,6 @@ class Experiment:
     bound: Entry
     baseline: Entry
 
-    @property
-    def labels(self) -> dict[str, str]:
-        """Label of every method by its spec as it was asked for."""
-        asked = map(str, self.request.methods)
-        return dict(zip(asked, (entry.label for entry in self.entries), strict=True))
-
     def run_spec(self, method: MethodSpec, seed: int) -> RunSpec:
         """The run spec of a method and a seed."""
         request = self.request

@@ -15,7 +15,7 @@ from harness.errors import UsageError
 from harness.experiment import Entry, Experiment
 from harness.measurement import Measurement, Timing
 from harness.progress import Reporter, minutes
-from harness.records import at_stage
+from harness.records import EVERY_SWITCH, at_stage
 from harness.spec import RunSpec
 from harness.speed import MINIMUM_ROUNDS
 
@@ -71,7 +71,7 @@ def staged(spec: RunSpec, stages: Sequence[Stage] = STAGES) -> list[tuple[Stage,
 def ends(stages: Sequence[Stage] = STAGES) -> tuple[Stage, Stage]:
     """Only the first and the last stage, "as published" and with all switches in one."""
     last = Stage(
-        "every switch on",
+        EVERY_SWITCH,
         {key: value for stage in stages[1:] for key, value in stage.data.items()},
         {key: value for stage in stages[1:] for key, value in stage.train.items()},
     )

@@ -33,6 +33,8 @@ RANDOM_INIT = "random-init"
 RAW_FLOOR = "raw-pca"
 BOUND = "encoder-only"
 """Names of the control rows, shared by the run matrix that makes them and the tables that show them."""
+EVERY_SWITCH = "every switch on"
+"""Name of the last of the two stages that claims are measured at."""
 BODIES_PER_CLIP = 2
 """FLOPs per clip are quoted for two bodies: so counted, GFP's printed costs (arXiv 2509.03609) come out."""
 Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]

@@ -38,7 +38,19 @@ def card_notes(card: Card, rules: str) -> list[str]:
         + ("" if size == claim.encoder else f", with encoder {size} instead of {claim.encoder}"),
         f"arithmetic: {card.flop_ratio:.2f}x by FLOPs per clip, at most {card.bound:.2f}x with this encoder and mask "
         "(decoder-free bound, by FLOPs too)",
+        *_other_hardware(card),
         f"judged by rules version {rules}: {claim.factor:g} as printed is reached from {claim.reached_from:g} on",
-        "a verdict holds for this device; the time to an accuracy is another question: `harness target`",
+        f"only a {claim.device} tests this claim; the time to an accuracy is another question: `harness target`",
         *conditions(record),
+    ]
+
+
+def _other_hardware(card: Card) -> list[str]:
+    """What the numbers are where the claim's class of hardware was not measured."""
+    here = card.record.environment.device_class
+    if here == card.claim.device:
+        return []
+    return [
+        f"other hardware: claimed on a {card.claim.device}, measured on a {here}; FLOP ratio, bound and the ratio "
+        "measured here are evidence and no test"
     ]

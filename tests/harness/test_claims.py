@@ -9,15 +9,28 @@ import pytest
 import yaml
 
 from harness import explain
-from harness.claims import CLAIMS, Claim, definitions, find_claim, make_card, read_claims, rows_of, schedule_factor
+from harness.claims import (
+    CLAIMS,
+    Claim,
+    definitions,
+    find_claim,
+    make_card,
+    measured_claims,
+    read_claims,
+    row_of,
+    rows_of,
+    schedule_factor,
+)
+from harness.environment import ROOT
 from harness.errors import UsageError
 from harness.experiment import Experiment, make_entry
 from harness.health import Health
-from harness.measurement import Measurement
+from harness.measurement import Measurement, rules_version
 from harness.progress import Reporter
-from harness.records import SpeedRecord
+from harness.records import RecordStore, SpeedRecord
 from harness.registry import Registry
 from harness.report.card import card_notes, card_table
+from harness.report.table import to_markdown
 from harness.spec import parse_methods
 from methods.encoder import SIZES
 from tests.harness.made_up_records import stage_arm, stage_record
@@ -27,10 +40,9 @@ from tests.methods.made_up import meta_encoder
 VALUES: dict[str, Any] = {
     "statement": "GFP trains 5x faster", "factor": 5.0, "definition": "hours", "method": "gfp", "baseline": "mamp",
     "epochs": {"method": 200, "baseline": 400}, "schedule": "1 h against 5 h", "hardware": "one abacus",
-    "encoder": "base", "batch": "128 clips", "source": "a paper",
+    "device": "cpu", "encoder": "base", "batch": "128 clips", "source": "a paper",
 }  # fmt: skip
 CLAIM = Claim(**VALUES)
-LABELS = {name: name for name in ("gfp", "mamp", "encoder-only")}
 WAYS = ("as published", "every switch on")
 
 
@@ -117,7 +129,7 @@ def test_hours_count_the_epochs_of_both_schedules() -> None:
 
 
 def test_findings_by_hand() -> None:
-    card = make_card(CLAIM, record(), LABELS)
+    card = make_card(CLAIM, record())
     found = [(finding.way, finding.definition, finding.ratio.value, finding.verdict) for finding in card.findings]
     assert found == [
         ("as published", "hours", pytest.approx(4.0), "not supported"),
@@ -135,7 +147,7 @@ def test_a_factor_is_reached_at_its_printed_precision(factor: float, expected: f
 def test_the_interval_is_scaled_with_the_ratio() -> None:
     # Clips/s ratios 1, 2 and 4: 2 with an interval of a factor 5.594985 either side; hours double all of it.
     arms = [stage_arm(f"{label} @ a", 0.1, 0.1, 0.1) for label in ("gfp", "encoder-only")]
-    found = make_card(CLAIM, stage_record(*arms, stage_arm("mamp @ a", 0.1, 0.2, 0.4), stages=["a"]), LABELS)
+    found = make_card(CLAIM, stage_record(*arms, stage_arm("mamp @ a", 0.1, 0.2, 0.4), stages=["a"]))
     hours, clips = (finding.ratio for finding in found.findings)
     assert (clips.low, clips.value, clips.high) == pytest.approx((2 / 5.594985, 2.0, 2 * 5.594985), rel=1e-5)
     assert (hours.low, hours.value, hours.high) == pytest.approx((4 / 5.594985, 4.0, 4 * 5.594985), rel=1e-5)
@@ -145,18 +157,50 @@ def test_the_interval_is_scaled_with_the_ratio() -> None:
 def test_a_slower_method_is_judged_by_its_whole_schedule() -> None:
     # In clips/s gfp is 3x faster with every switch on, but six times the epochs make half the speed in hours.
     slower = Claim(**VALUES | {"factor": 0.6, "epochs": {"method": 2400, "baseline": 400}})
-    found = [finding for finding in make_card(slower, record(), LABELS).findings if finding.way == WAYS[1]]
+    found = [finding for finding in make_card(slower, record()).findings if finding.way == WAYS[1]]
     assert [(finding.definition, finding.verdict) for finding in found] == [("hours", "supported"), ("clips", None)]
 
 
 def test_a_claim_in_clips_is_judged_by_clips_alone() -> None:
     own = Claim(**VALUES | {"factor": 2.5, "definition": "clips"})
-    found = [(finding.definition, finding.verdict) for finding in make_card(own, record(), LABELS).findings]
+    found = [(finding.definition, finding.verdict) for finding in make_card(own, record()).findings]
     assert found == [("clips", "not supported"), ("hours", None), ("clips", "supported"), ("hours", None)]  # 2x and 3x
 
 
+def test_another_class_of_hardware_tests_nothing_and_shows_its_numbers() -> None:
+    card = make_card(Claim(**VALUES | {"device": "gpu"}), record())
+    assert [finding.verdict for finding in card.findings] == ["other hardware: not tested", None] * 2
+    assert [finding.ratio for finding in card.findings] == [
+        finding.ratio for finding in make_card(CLAIM, record()).findings
+    ]
+    assert (card.flop_ratio, card.bound) == pytest.approx((8.0, 16.0))
+    assert [line for line in card_notes(card, "3") if "other hardware" in line] == [
+        "other hardware: claimed on a gpu, measured on a cpu; FLOP ratio, bound and the ratio measured here are "
+        "evidence and no test"
+    ]
+
+
+def test_a_gpu_tests_the_claims_about_gpus() -> None:
+    gpu = record().environment.model_copy(update={"device": "NVIDIA L20"})
+    card = make_card(Claim(**VALUES | {"device": "gpu"}), record(environment=gpu))
+    assert [finding.verdict for finding in card.findings] == ["not supported", None, "supported", None]
+    assert not [line for line in card_notes(card, "3") if "other hardware" in line]
+    assert make_card(CLAIM, record(environment=gpu)).findings[0].verdict == "other hardware: not tested"
+
+
+def test_a_row_is_found_by_the_options_that_its_label_leaves_out() -> None:
+    measured = record()
+    resolved = ["gfp:a=1", "gfp:a=1", "encoder-only:", "encoder-only:", "mamp:tau=0.8,decoder_depth=5", "mamp:tau=0.8"]
+    measured.spec["methods"] = resolved
+    assert row_of(measured, "mamp:decoder_depth=5") == "mamp"
+    assert row_of(measured, "gfp") == "gfp"
+    for asked in ("mamp:decoder_depth=3", "amr", "amr:tau=0.8"):
+        with pytest.raises(UsageError, match=f"{asked} was not measured \\(rows: gfp, encoder-only, mamp\\)"):
+            row_of(measured, asked)
+
+
 def test_arithmetic_is_per_clip_of_the_last_stage() -> None:
-    card = make_card(CLAIM, record(), LABELS)
+    card = make_card(CLAIM, record())
     assert card.flop_ratio == pytest.approx(8.0)  # 4e9 over 0.5e9
     assert card.bound == pytest.approx(16.0)
 
@@ -164,24 +208,24 @@ def test_arithmetic_is_per_clip_of_the_last_stage() -> None:
 @pytest.mark.parametrize(("disturbed", "expected"), [(5, "supported"), (6, "not measurable here")])
 def test_a_disturbed_measurement_judges_nothing(disturbed: int, expected: str) -> None:
     health = Health(blocks=10, disturbed=disturbed)
-    assert make_card(CLAIM, record(health=health), LABELS).findings[2].verdict == expected
+    assert make_card(CLAIM, record(health=health)).findings[2].verdict == expected
 
 
 def test_the_floor_of_the_measurement_counts() -> None:
-    assert make_card(CLAIM, record(floor=6.5), LABELS).findings[2].verdict != "supported"
+    assert make_card(CLAIM, record(floor=6.5)).findings[2].verdict != "supported"
 
 
 @pytest.mark.parametrize("label", ["gfp", "mamp", "encoder-only"])
 def test_a_method_that_failed_leaves_no_card(label: str) -> None:
     with pytest.raises(UsageError, match=f"{label} could not be measured every switch on"):
-        make_card(CLAIM, record(f"{label} @ every switch on"), LABELS)
+        make_card(CLAIM, record(f"{label} @ every switch on"))
 
 
 # --- the card ---
 
 
 def test_the_card_as_printed() -> None:
-    found = card_table(make_card(CLAIM, record(), LABELS))
+    found = card_table(make_card(CLAIM, record()))
     assert list(found.columns) == ["trained", "definition", "claimed", "measured [95 %]", "verdict on the factor"]
     own, other = "hours of whole schedules (the claim's)", "clips/s"
     assert found.to_numpy().tolist() == [
@@ -193,7 +237,7 @@ def test_the_card_as_printed() -> None:
 
 
 def test_notes_hold_the_claim_the_arithmetic_and_both_machines() -> None:
-    lines = card_notes(make_card(CLAIM, record(), LABELS), "2")
+    lines = card_notes(make_card(CLAIM, record()), "2")
     assert lines[0] == "claim: GFP trains 5x faster; a paper"
     assert lines[1] == "claimed on: one abacus, encoder base, batch 128 clips; 1 h against 5 h"
     assert lines[2] == "measured: gfp over mamp on cpu, batch 64 body sequences, with encoder tiny instead of base"
@@ -203,12 +247,12 @@ def test_notes_hold_the_claim_the_arithmetic_and_both_machines() -> None:
 
 
 def test_the_same_encoder_needs_no_remark() -> None:
-    lines = card_notes(make_card(Claim(**VALUES | {"encoder": "tiny"}), record(), LABELS), "2")
+    lines = card_notes(make_card(Claim(**VALUES | {"encoder": "tiny"}), record()), "2")
     assert "measured: gfp over mamp on cpu, batch 64 body sequences" in lines
 
 
 def test_the_command_that_a_note_names_exists() -> None:
-    (line,) = (line for line in card_notes(make_card(CLAIM, record(), LABELS), "2") if "`harness " in line)
+    (line,) = (line for line in card_notes(make_card(CLAIM, record()), "2") if "`harness " in line)
     assert harness(line.partition("`harness ")[2].partition("`")[0], "--help").code == 0
 
 
@@ -243,8 +287,41 @@ def test_the_command_measures_method_bound_and_baseline_at_both_ends(
     assert (outcome.code, outcome.err) == (0, "")
     assert (out / "claim-gfp-6.1x.md").exists()
     written = (out / "claim-gfp-6.2x.md").read_text()
+    verdict = "other hardware: not tested"
     for way in WAYS:
-        assert f"| {way} | hours of whole schedules (the claim's) | 6.2x | 7.00x [7.00, 7.00] | supported |" in written
+        assert f"| {way} | hours of whole schedules (the claim's) | 6.2x | 7.00x [7.00, 7.00] | {verdict} |" in written
         assert f"| {way} | clips/s | - | 7.00x [7.00, 7.00] | - |" in written  # both schedules have 400 epochs
     assert "- measured: gfp over mamp:decoder_depth=5 on cpu" in written
     assert "RTX 4090" in outcome.out
+
+
+def test_a_stored_measurement_is_judged_again_under_its_own_command(tmp_path: Path) -> None:
+    RecordStore(tmp_path).write_speed(record())
+    card = tmp_path / "claim-gfp-6.2x.md"
+    card.write_text("    python -m harness claim gfp-6.2x --encoder base\n\nold verdicts\n")
+    claim = find_claim("gfp-6.2x").model_copy(update={"baseline": "mamp"})
+    lines = card_notes(make_card(claim, record()), rules_version())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.claims.find_claim", lambda name: claim)
+        assert harness("claim", "gfp-6.2x", "--from", tmp_path).code == 0
+    expected = to_markdown(
+        card_table(make_card(claim, record())), lines, "python -m harness claim gfp-6.2x --encoder base"
+    )
+    assert card.read_text() == expected
+
+
+def test_a_folder_without_a_measurement_of_claims_is_one_line(tmp_path: Path) -> None:
+    RecordStore(tmp_path).write_speed(stage_record(stage_arm("gfp @ a", 0.1, 0.1), stages=["a"]))
+    outcome = harness("claim", "gfp-6.2x", "--from", tmp_path)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"error: {tmp_path}: expected a measurement of `claim`, found none")
+
+
+COMMITTED = ROOT / "benchmarks" / "results" / "base-claims"
+
+
+@pytest.mark.parametrize("card", sorted(COMMITTED.glob("claim-*.md")), ids=lambda path: path.stem)
+def test_a_committed_card_is_what_its_record_says(card: Path) -> None:
+    found = make_card(find_claim(card.stem.removeprefix("claim-")), measured_claims(COMMITTED))
+    command = card.read_text().partition("\n")[0].strip()
+    assert card.read_text() == to_markdown(card_table(found), card_notes(found, rules_version()), command)
