@@ -20,6 +20,8 @@ from torch import Tensor
 from datasets.clips import ClipSet, clip_origins, present_bodies
 from datasets.errors import DataError
 
+VERSION = 1
+
 
 @dataclass(frozen=True)
 class Augmentation:

@@ -21,6 +21,8 @@ from datasets.batches import Augmentation, rotations
 from datasets.clips import ClipSet, clip_origins, present_bodies
 from datasets.errors import DataError
 
+VERSION = 1
+
 PADDED_FRAMES = 300
 """NTU RGB+D's longest clip: what the published files pad every clip to."""
 ENDLESS = 2**40

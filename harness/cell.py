@@ -34,9 +34,10 @@ from harness.records import (
     Training,
     now,
 )
-from harness.registry import one_line, source_hash
+from harness.registry import one_line
 from harness.spec import ProbeSpec, RunSpec
 from harness.training import Diverged, Trainer, build_encoder, build_method, undisturbed
+from harness.versions import LOOP, versions_of, versions_of_modules
 from methods.base import Diagnosis, Method
 from methods.encoder import Encoder, SkeletonEncoder
 
@@ -260,10 +261,10 @@ def method_info(cell: Cell) -> MethodInfo:
         }
         return MethodInfo(
             title=titles[cell.spec.method.name], paper="none", code="none", deviations=(), choices=(),
-            division="closed", control=True, source="",
+            division="closed", control=True, versions=versions_of_modules(LOOP),
         )  # fmt: skip
     about = cell.method.about
-    return MethodInfo(**vars(about), source=source_hash(cell.method))
+    return MethodInfo(**vars(about), versions=versions_of(cell.method) | versions_of_modules(LOOP))
 
 
 def required(value: T | None) -> T:

@@ -22,10 +22,9 @@ from harness.presets import PRESETS
 from harness.printing import print_table
 from harness.progress import Reporter, make_console
 from harness.spec import (
+    SECTIONS,
     DataSpec,
     EncoderSpec,
-    ProbeSpec,
-    TrainSpec,
     build,
     parse_methods,
     parse_seeds,
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.experiment import Experiment
-
-SECTIONS: dict[str, type] = {"encoder": EncoderSpec, "data": DataSpec, "train": TrainSpec, "probe": ProbeSpec}
 
 INTERRUPTED = 130
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
+VERSION = 1
+
 
 class StepClock:
     """Times the phases of training steps in blocks: one synchronisation per block, none per step.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from harness.environment import Environment, describe_environment, select_device
 from harness.errors import UsageError
 from harness.measurement import Measurement, Timing
 from harness.progress import Reporter, Stopwatch, counted, minutes
-from harness.records import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, RecordStore, RunRecord, SpeedRecord
-from harness.registry import Registry, source_hash
-from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build
+from harness.records import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, SCHEMA, RecordStore, RunRecord, SpeedRecord
+from harness.registry import Registry
+from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build, is_later
 from harness.training import encoder_size, skeleton_of
+from harness.versions import LOOP, versions_of, versions_of_modules
 from methods.base import Method, MethodOptions, OptionError, resolve
 from methods.encoder import SkeletonEncoder
 
@@ -54,8 +56,9 @@ class Experiment:
     """A resolved request: data in place, options complete, baseline known.
 
     Attributes:
-        entries: the methods asked for, in order.
+        entries: the methods asked for, in order, each once however it was written.
         bound: the decoder-free bound, timed beside them.
+        labels: label of every method by its spec as it was asked for.
     """
 
     request: Request
@@ -65,6 +68,19 @@ class Experiment:
     entries: list[Entry]
     bound: Entry
     baseline: Entry
+    labels: Mapping[str, str]
+
+    @property
+    def twins(self) -> list[str]:
+        """What was asked for under two names and is one row."""
+        names: dict[str, list[str]] = {}
+        for asked, label in self.labels.items():
+            names.setdefault(label, []).append(asked)
+        return [
+            f"one row: {' and '.join(asked)} are the same method with the same options"
+            for asked in names.values()
+            if len(asked) > 1
+        ]
 
     def run_spec(self, method: MethodSpec, seed: int) -> RunSpec:
         """The run spec of a method and a seed."""
@@ -91,23 +107,27 @@ class Experiment:
         return [cell for cell in self.cells() if self.request.rerun or not self._finished(cell)]
 
     def _finished(self, cell: Cell) -> bool:
-        record = self.store.run(cell.spec.address)
+        record = self.store.run_of(cell.spec)
         return record is not None and record.status in FINISHED
 
     def stale(self) -> list[str]:
-        """Notes on finished records whose method's file has changed since."""
-        notes = []
-        for cell in self.cells():
-            record = None if self.request.rerun else self.store.run(cell.spec.address)
-            if record and cell.method and record.method.source != source_hash(cell.method):
-                notes.append(
-                    f"note: the source of {cell.label} has changed since seed {cell.spec.seed} ran; see --rerun"
-                )
+        """Notes on finished records that other versions of the code made."""
+        kept = [] if self.request.rerun else self.records()
+        classes = {entry.spec.name: entry.method for entry in self.entries}
+        notes, before = [], [record for record in kept if record.schema_version < SCHEMA]
+        for record in kept:
+            if changed := changed_versions(record, classes.get(record.spec.method.name)):
+                notes.append(f"note: {record.label}, seed {record.spec.seed}: {', '.join(changed)} since; see --rerun")
+        if before:
+            notes.append(
+                f"note: {counted(len(before), 'record')} of schema 1 (before versions of the code were recorded), kept "
+                "as they are"
+            )
         return notes
 
     def records(self) -> list[RunRecord]:
         """Records of all cells that have one, in cell order."""
-        found = (self.store.run(cell.spec.address) for cell in self.cells())
+        found = (self.store.run_of(cell.spec) for cell in self.cells())
         return [record for record in found if record is not None]
 
     def timing(self) -> Timing:
@@ -135,10 +155,22 @@ def prepare(request: Request, registry: Registry) -> Experiment:
     data = load_data(request.data, registry, device, size.patch)
     with torch.device("meta"):
         encoder = SkeletonEncoder(size, data.clips.layout.joint_count, skeleton_of(data.clips.layout))
-    entries = [make_entry(registry.method(spec.name), spec, encoder) for spec in request.methods]
+    asked = {str(spec): make_entry(registry.method(spec.name), spec, encoder) for spec in request.methods}
+    entries = list({entry.label: entry for entry in asked.values()}.values())
+    labels = {text: entry.label for text, entry in asked.items()}
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
     baseline = choose_baseline(request.baseline, entries)
-    return Experiment(request, store, describe_environment(device), data, entries, bound, baseline)
+    return Experiment(request, store, describe_environment(device), data, entries, bound, baseline, labels)
+
+
+def changed_versions(record: RunRecord, method: type[Method] | None) -> list[str]:
+    """``gfp 1 -> 2`` for every module whose version is not the one that the record was made with."""
+    current = versions_of_modules(LOOP) | (versions_of(method) if method else {})
+    return [
+        f"{module} {before} -> {current[module]}"
+        for module, before in record.method.versions.items()
+        if current.get(module, before) != before
+    ]
 
 
 def method_options(method: type[Method], spec: MethodSpec) -> MethodOptions:
@@ -154,7 +186,10 @@ def make_entry(method: type[Method], spec: MethodSpec, encoder: SkeletonEncoder)
     except OptionError as error:
         raise UsageError(f"method {spec.name}: {error}") from None
     changed = {key: value for key, value in resolved.items() if value != default[key]}
-    return Entry(str(MethodSpec(name=spec.name, options=changed)), method, MethodSpec(name=spec.name, options=resolved))
+    came_later = (key for key, field in method.Options.model_fields.items() if is_later(field))
+    implied = tuple(key for key in came_later if key not in changed)
+    complete = MethodSpec(name=spec.name, options=resolved, implied=implied)
+    return Entry(str(MethodSpec(name=spec.name, options=changed)), method, complete)
 
 
 def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
@@ -172,7 +207,7 @@ def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
 def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], SpeedRecord]:
     """Measure speed, run what is missing; the records of all cells and the speed record."""
     todo = experiment.missing()
-    for line in experiment.stale():
+    for line in [*experiment.twins, *experiment.stale()]:
         report.line(line)
     measurement = speed_of(experiment, todo, report)
     watch = Stopwatch()

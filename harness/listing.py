@@ -14,7 +14,8 @@ from datasets.raw import SOURCES
 from datasets.store import is_store, read_header, stores_dir
 from harness.claims import read_claims
 from harness.records import RecordStore
-from harness.registry import Registry, source_hash
+from harness.registry import Registry
+from harness.versions import versions_of
 from methods.encoder import SIZES, SkeletonEncoder
 
 NTU_JOINTS = 25
@@ -30,7 +31,7 @@ def list_methods(plugins: list[Path] | None, out: Path) -> Rows:
             "method": name,
             **asdict(method.about),
             "options": method.Options().model_dump(mode="json"),
-            "source": source_hash(method),
+            "versions": versions_of(method),
         }
         for name, method in sorted(registry.methods.items())
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,11 +21,12 @@ from harness.memory import largest_batch, peak_step_bytes
 from harness.peak import matmul_flops
 from harness.progress import Advance, Reporter
 from harness.records import ArmRecord, RecordStore, SpeedRecord, now, speed_address
-from harness.registry import one_line, source_hash
-from harness.spec import RunSpec
+from harness.registry import one_line
+from harness.spec import ADDRESS_RULE, RunSpec
 from harness.speed import Arm, measure, warm_up
 from harness.stats import noise_floor, paired_ratio, verdict
 from harness.training import Trainer, build_method
+from harness.versions import TIMING, versions_of, versions_of_modules
 from methods.base import Method
 
 SCHEDULE_STEPS = 100_000
@@ -75,11 +76,12 @@ class Timing:
         spec = self.cells[0].spec.model_dump(mode="json", exclude={"method", "probe", "seed"})
         spec["train"].pop("budget")
         return {
+            "address_rule": ADDRESS_RULE,
             **spec,
             **({"stages": list(self.stages), "rows": list(self.rows), "ways": self._ways()} if self.stages else {}),
             **({"memory_cap": self.memory_cap} if self.memory_cap else {}),
-            "methods": [str(cell.spec.method) for cell in self.cells],
-            "sources": [source_hash(cell.method) for cell in self.cells if cell.method],
+            "methods": [cell.spec.method.identity for cell in self.cells],
+            "versions": dict(sorted(self._versions())),
             "baseline": self.baseline,
             "seconds": self.seconds,
             "machine": self.environment.fingerprint,
@@ -88,7 +90,14 @@ class Timing:
 
     def _ways(self) -> list[dict[str, Any]]:
         """How each cell trains, where cells differ in that."""
-        return [cell.spec.model_dump(mode="json", include={"data", "train"}) for cell in self.cells]
+        return [{part: cell.spec.identity[part] for part in ("data", "train")} for cell in self.cells]
+
+    def _versions(self) -> Iterator[tuple[str, str]]:
+        """Of everything that is timed."""
+        yield from versions_of_modules(TIMING).items()
+        for cell in self.cells:
+            if cell.method:
+                yield from versions_of(cell.method).items()
 
     def stored(self, store: RecordStore) -> Measurement | None:
         """The finished measurement of the same methods on this machine, if there is one and it has all of them."""

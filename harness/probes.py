@@ -33,6 +33,8 @@ from datasets.splits import Split
 from harness.spec import ProbeSpec
 from methods.encoder import Encoder
 
+VERSION = 1
+
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
 

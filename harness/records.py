@@ -25,10 +25,11 @@ from harness.environment import Environment
 from harness.errors import UsageError
 from harness.health import Health
 from harness.probes import Accuracy
-from harness.spec import RunSpec, digest
+from harness.spec import SECTIONS, RunSpec, digest, without_later, without_place
 from harness.stats import Ratio, Verdict, paired_ratio
 
-SCHEMA = 1
+SCHEMA = 2
+"""2: addresses by rule 2; versions of the code instead of a hash of its text."""
 RANDOM_INIT = "random-init"
 RAW_FLOOR = "raw-pca"
 BOUND = "encoder-only"
@@ -48,7 +49,12 @@ class Part(BaseModel):
 
 
 class MethodInfo(Part):
-    """What ran: the method's own words about itself, and a hash of its source file."""
+    """What ran: the method's own words about itself, and the versions of the code it is built on.
+
+    Attributes:
+        versions: module -> version (`harness.versions`); empty for controls and in records of schema 1.
+        source: schema 1 only: a hash of the text of the files, which says nothing any more.
+    """
 
     title: str
     paper: str
@@ -58,7 +64,8 @@ class MethodInfo(Part):
     choices: tuple[str, ...]
     division: Literal["closed", "open"]
     control: bool
-    source: str
+    versions: dict[str, str] = {}
+    source: str = ""
 
 
 class EncoderInfo(Part):
@@ -262,6 +269,10 @@ class RecordStore:
         """Where everything of one address lies."""
         return self.root / address
 
+    def run_of(self, spec: RunSpec) -> RunRecord | None:
+        """The record of a run under any of the addresses it may have; None when absent."""
+        return next((record for address in spec.addresses if (record := self.run(address))), None)
+
     def run(self, address: str) -> RunRecord | None:
         """The run record of an address; None when absent. A damaged file is a `UsageError`."""
         return self._read(self.folder(address) / "record.json", RunRecord)
@@ -358,5 +369,8 @@ def _json(record: BaseModel) -> bytes:
 
 
 def speed_address(spec: dict[str, Any]) -> str:
-    """Address of a speed measurement."""
-    return f"speed-{digest(spec)}"
+    """Address of a speed measurement, by the rule that its spec names."""
+    if "address_rule" not in spec:
+        return f"speed-{digest(spec)}"
+    known = {name: without_later(section, spec[name]) for name, section in SECTIONS.items() if name in spec}
+    return f"speed-v{spec['address_rule']}-{digest({**spec, **known, 'data': without_place(known['data'])})}"

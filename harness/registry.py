@@ -7,7 +7,6 @@ with its reason; an unknown name lists what exists.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -140,25 +139,6 @@ def load_plugin(path: Path) -> ModuleType:
         del sys.modules[name]
         raise UsageError(f"plugin {path} did not load: {one_line(error)}") from error
     return module
-
-
-def source_hash(method: type[Method]) -> str:
-    """Hash of the file that defines a method and of all shared parts it is built on: which text ran."""
-    files = [path for module in _built_on(method.__module__, {}) if (path := getattr(module, "__file__", None))]
-    content = b"".join(Path(path).read_bytes() for path in sorted(files))
-    return hashlib.sha256(content).hexdigest()[:12] if content else ""
-
-
-def _built_on(name: str, found: dict[str, ModuleType]) -> list[ModuleType]:
-    """A module and, through what it imports, every module of `methods` that it is built on."""
-    if name in found or name not in sys.modules:
-        return []
-    found[name] = module = sys.modules[name]
-    for item in vars(module).values():
-        home = item.__name__ if inspect.ismodule(item) else getattr(item, "__module__", None)
-        if isinstance(home, str) and home.startswith(f"{methods.__name__}."):
-            _built_on(home, found)
-    return list(found.values())
 
 
 def one_line(error: BaseException) -> str:

@@ -1,4 +1,9 @@
-"""`RunSpec`: everything that defines a run, typed and complete before any work starts; its hash is the address."""
+"""`RunSpec`: everything that defines a run, typed and complete before any work starts; its hash is the address.
+
+An address must outlive the suite's growth. A field that is added to a section or to a method's options after the first
+release is marked ``json_schema_extra={"later": True}``; at its default it is left out of the address (rule 2), so what
+was finished before it existed stays finished.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,14 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 
 from harness.errors import UsageError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
+
+ADDRESS_RULE = 2
+"""How addresses are made; it stands in each. Rule 1 (no number) hashed every field, the data's name among them."""
 
 
 class Section(BaseModel):
@@ -21,10 +30,21 @@ class Section(BaseModel):
 
 
 class MethodSpec(Section):
-    """A method and its options (after `resolve`, every option with its value)."""
+    """A method and its options (after `resolve`, every option with its value).
+
+    Attributes:
+        implied: options that came later and stand at their default: no part of the address.
+    """
 
     name: str
     options: dict[str, Any] = {}
+    implied: tuple[str, ...] = Field(default=(), json_schema_extra={"later": True})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name and options, without what is implied."""
+        options = {key: value for key, value in self.options.items() if key not in self.implied}
+        return {"name": self.name, "options": options}
 
     def __str__(self) -> str:
         options = ",".join(f"{key}={_plain(value)}" for key, value in self.options.items())
@@ -133,14 +153,76 @@ class RunSpec(Section):
     device: str = "cpu"
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """Plain values of everything that makes this run another run than its neighbours (address rule 2)."""
+        return {**self.by_rule_1, "data": without_place(self.by_rule_1["data"])}
+
+    @property
+    def by_rule_1(self) -> dict[str, Any]:
+        """The same by address rule 1: with the data's name, and only the fields that existed then where it can."""
+        return {**without_later(RunSpec, self.model_dump(mode="json")), "method": self.method.identity}
+
+    @property
     def address(self) -> str:
-        """Stable name of the run: method name and a hash of the whole spec."""
-        return f"{self.method.name}-s{self.seed}-{digest(self.model_dump(mode='json'))}"
+        """Stable name of the run: method name, seed, the address rule and a hash of the `identity`."""
+        return f"{self._row}-v{ADDRESS_RULE}-{digest(self.identity)}"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where a record of this run may lie: the address, and the one that rule 1 gave it."""
+        return self.address, f"{self._row}-{digest(self.by_rule_1)}"
+
+    @property
+    def _row(self) -> str:
+        return f"{self.method.name}-s{self.seed}"
 
     @property
     def held_equal(self) -> str:
         """Hash of everything but the method and the seed: rows of one table share it."""
-        return digest(self.model_dump(mode="json", exclude={"method", "seed"}))
+        return _held_equal(self.identity)
+
+    @property
+    def held_equal_by_rule_1(self) -> str:
+        """`held_equal` as frozen targets of version 1 name it, with the data's name in it."""
+        return _held_equal(self.by_rule_1)
+
+
+def _held_equal(identity: dict[str, Any]) -> str:
+    return digest({key: value for key, value in identity.items() if key not in ("method", "seed")})
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "encoder": EncoderSpec,
+    "data": DataSpec,
+    "train": TrainSpec,
+    "probe": ProbeSpec,
+}
+"""The parts of a spec that a user sets, by the name that ``--set`` gives them."""
+
+
+def is_later(field: FieldInfo) -> bool:
+    """The field came after the first release (``json_schema_extra={"later": True}``)."""
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("later"))
+
+
+def without_later(model: type[BaseModel], plain: dict[str, Any]) -> dict[str, Any]:
+    """Plain JSON values of a model without the fields that came later and stand at their default."""
+    kept = dict(plain)
+    for name, field in model.model_fields.items():
+        if is_later(field) and kept.get(name, field.default) == _as_json(field.default):
+            kept.pop(name, None)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            kept[name] = without_later(field.annotation, kept[name])
+    return kept
+
+
+def without_place(data: dict[str, Any]) -> dict[str, Any]:
+    """A plain data section without its name or path: once read, data is what it holds, not where it lies."""
+    return {key: value for key, value in data.items() if key != "name" or not data["fingerprint"]}
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def digest(value: object) -> str:

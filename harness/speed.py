@@ -17,6 +17,8 @@ from harness.health import Watch
 from harness.memory import peak_step_bytes
 from harness.training import Trainer
 
+VERSION = 1
+
 WARMUP_BLOCKS = 6
 MINIMUM_ROUNDS = 5
 MAXIMUM_ROUNDS = 40

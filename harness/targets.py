@@ -18,7 +18,8 @@ from harness.records import RANDOM_INIT, RunRecord, SpeedRecord, now, write_atom
 from harness.spec import Section, build
 from harness.stats import Ratio, paired_ratio
 
-VERSION = 1
+VERSION = 2
+"""2: what runs share no longer holds the data's name, only what the data is."""
 NO_TIMES: Mapping[str, float] = {}
 
 
@@ -124,9 +125,15 @@ def read_target(path: Path) -> Target:
     if not isinstance(content, dict):
         raise UsageError(f"target {path}: expected a mapping as `harness target --freeze` writes it")
     target = build(Target, content, f"target {path}")
-    if target.version != VERSION:
-        raise UsageError(f"target {path} has version {target.version}, expected {VERSION}; freeze it again")
+    if not 1 <= target.version <= VERSION:
+        raise UsageError(f"target {path} has version {target.version}, expected 1 to {VERSION}; freeze it again")
     return target
+
+
+def held_equal(record: RunRecord, target: Target) -> bool:
+    """The run shares everything with the target's runs but method and seed, by the rule of the target's version."""
+    spec = record.spec
+    return target.held_equal == (spec.held_equal_by_rule_1 if target.version == 1 else spec.held_equal)
 
 
 def comparable(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
@@ -135,7 +142,7 @@ def comparable(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
     return [
         record
         for record in records
-        if record.spec.held_equal == target.held_equal
+        if held_equal(record, target)
         and record.status != "interrupted"
         and not record.method.control
         and record.method.division == "closed"

@@ -24,6 +24,8 @@ from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec
 from methods.base import Method
 from methods.encoder import SIZES, EncoderSize, Skeleton, SkeletonEncoder, set_attention_kernel
 
+VERSION = 1
+
 LAST_PHASE = "after_step"
 
 

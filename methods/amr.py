@@ -18,6 +18,8 @@ from methods.encoder import SkeletonEncoder
 from methods.masks import random_mask
 from methods.tokens import CHANNELS, TokenGrid, divisors, frame_motion, nearest_divisor, patchify, standardise
 
+VERSION = 1
+
 PUBLISHED_QUERIES = 5  # in time: 30 time steps, r = 6
 PUBLISHED_WINDOWS = (4, 8, 12)
 

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from methods.encoder import Encoder, SkeletonEncoder
 from methods.masks import visible_count
 
+VERSION = 1
+
 
 class OptionError(ValueError):
     """An option's value cannot work with this encoder; the message names the allowed values."""

@@ -9,6 +9,8 @@ from methods.encoder import SeparablePositions, SkeletonEncoder, initialise, tra
 from methods.masks import Mask
 from methods.tokens import take
 
+VERSION = 1
+
 
 def scaled_depth(published: int, encoder: SkeletonEncoder) -> int:
     """A decoder depth published for the 8-block encoder, in the same proportion to this one, rounded half up."""

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from methods.tokens import CHANNELS, TokenGrid, patchify, take
 
+VERSION = 1
+
 
 @dataclass(frozen=True)
 class EncoderSize:

@@ -12,6 +12,8 @@ from torch import Tensor
 from methods.base import About, Method, MethodOptions
 from methods.masks import random_mask
 
+VERSION = 1
+
 
 class EncoderOnlyOptions(MethodOptions):
     """Options."""

@@ -18,6 +18,8 @@ from methods.encoder import SeparablePositions, SkeletonEncoder, initialise, tra
 from methods.masks import Mask, motion_aware_mask
 from methods.tokens import TokenGrid, divisors, nearest_divisor, patchify
 
+VERSION = 1
+
 COLLAPSED_STD = 0.1
 
 

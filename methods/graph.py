@@ -14,6 +14,8 @@ from methods.base import OptionError
 from methods.encoder import Encoder, Skeleton
 from methods.tokens import CHANNELS, TokenGrid
 
+VERSION = 1
+
 COSINE_EPSILON = 1e-4
 """Vectors shorter than this count as this long: a zero vector has cosine 0 and a bounded gradient."""
 

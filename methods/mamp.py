@@ -17,6 +17,8 @@ from methods.encoder import SkeletonEncoder
 from methods.masks import Mask, motion_aware_mask
 from methods.tokens import frame_motion, patchify, standardise, take
 
+VERSION = 1
+
 
 class MAMPOptions(MethodOptions):
     """Options; ``decoder_depth=0`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere.

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from methods.tokens import TokenGrid, frame_motion, patchify
 
+VERSION = 1
+
 
 class Mask(NamedTuple):
     """Token indices of each body sequence; the two parts together hold every token once.

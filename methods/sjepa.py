@@ -18,6 +18,8 @@ from methods.masks import motion_aware_mask
 from methods.teachers import Teacher, published_follows
 from methods.tokens import take
 
+VERSION = 1
+
 PUBLISHED_STEPS = 187_200  # NTU-60 x-sub: 1200 epochs of 156 steps at batch 256
 
 

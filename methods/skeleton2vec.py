@@ -19,6 +19,8 @@ from methods.masks import tube_mask, visible_joints
 from methods.teachers import Teacher, published_follows
 from methods.tokens import divisors, nearest_divisor, take
 
+VERSION = 1
+
 PUBLISHED_STEPS = 251_200  # NTU-60 x-sub: 800 epochs of 314 steps
 COLLAPSED_STD = 0.1
 

@@ -18,6 +18,8 @@ from methods.encoder import SkeletonEncoder
 from methods.masks import Mask, frame_and_joint_mask, motion_aware_mask, random_mask
 from methods.tokens import patchify, standardise, standardise_clip, take
 
+VERSION = 1
+
 
 class SkeletonMAEOptions(MethodOptions):
     """Options; ``decoder_depth=0`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere.

@@ -26,6 +26,8 @@ from methods.graph import (
     region_mask,
 )
 
+VERSION = 1
+
 
 class SkeletonMAEGraphOptions(MethodOptions):
     """Options; ``regions`` counts the masked body parts of a frame, ``beta`` is the exponent of the cosine error."""

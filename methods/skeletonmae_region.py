@@ -17,6 +17,8 @@ from methods.encoder import SkeletonEncoder
 from methods.graph import GraphDecoder, check_regions, cosine_error, cosine_health, part_membership, region_mask
 from methods.tokens import patchify
 
+VERSION = 1
+
 
 class SkeletonMAERegionOptions(MethodOptions):
     """Options; ``regions`` counts the masked body parts of a sequence, ``beta`` is the exponent of the cosine error."""

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from methods.graph import GraphEncoder, GraphNetwork
 
+VERSION = 1
+
 
 class STRLLayer(nn.Module):
     """One layer: the pre-trained network on every body, what the bodies say together, residuals.

@@ -17,6 +17,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from methods.encoder import SkeletonEncoder
 
+VERSION = 1
+
 Shape = Literal["linear", "cosine"]
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+VERSION = 1
+
 CHANNELS = 3
 
 

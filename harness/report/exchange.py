@@ -61,10 +61,9 @@ def settings(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
         if record.training and record.status == "ok":
-            spec = record.spec.model_dump(mode="json", exclude={"method", "seed"})
-            spec["train"].pop("budget")
-            spec["probe"] = {}
-            groups.setdefault(digest(spec), []).append(record)
+            same = {part: record.spec.identity[part] for part in ("encoder", "data", "train", "device")}
+            same["train"].pop("budget")
+            groups.setdefault(digest(same), []).append(record)
     return list(groups.values())
 
 
