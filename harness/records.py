@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -296,8 +297,10 @@ class RecordStore:
                 yield record
 
     def write_run(self, record: RunRecord) -> None:
-        """Write a run record atomically."""
+        """Write a run record atomically; one of the same run under an earlier address rule gives way to it."""
         write_atomically(self.folder(record.address) / "record.json", _json(record))
+        for earlier in record.spec.addresses[1:]:
+            shutil.rmtree(self.folder(earlier), ignore_errors=True)
 
     def write_speed(self, record: SpeedRecord) -> None:
         """Write a speed record atomically."""

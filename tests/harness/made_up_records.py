@@ -45,7 +45,7 @@ def run_record(name: str = "gfp", linear: float = 0.8, *, seed: int = 0, knn: fl
         for step, value in ((50, linear + 0.05), (100, linear))
     ]
     about = MethodInfo(
-        title=name, paper="none", code="none", deviations=(), choices=(), division="closed", control=control, source=""
+        title=name, paper="none", code="none", deviations=(), choices=(), division="closed", control=control
     )
     values: dict[str, Any] = {
         "address": spec.address, "label": name, "status": "ok", "spec": spec, "method": about, "encoder": ENCODER,

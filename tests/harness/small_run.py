@@ -212,6 +212,11 @@ def small_trainer(
     return Trainer(built, batches, cell.spec.train, steps)
 
 
+def row_of(address: str) -> str:
+    """``gfp-s0`` of ``gfp-s0-v2-0123456789ab``."""
+    return address.rpartition("-v")[0]
+
+
 def records_in(folder: Path) -> dict[str, Path]:
     """Record files by the start of their folder's name, ``<method>-s<seed>``."""
-    return {path.parent.name.rpartition("-")[0]: path for path in sorted(folder.glob("*/record.json"))}
+    return {row_of(path.parent.name): path for path in sorted(folder.glob("*/record.json"))}

@@ -59,8 +59,8 @@ def test_methods_are_listed_with_what_a_reader_must_know() -> None:
     rows = {row["method"]: row for row in listed("methods")}
     assert {"gfp", "skeletonmae", "encoder-only"} <= rows.keys()
     for row in rows.values():
-        assert {"title", "paper", "code", "deviations", "choices", "division", "options", "source"} <= row.keys()
-        assert len(row["source"]) == 12
+        assert {"title", "paper", "code", "deviations", "choices", "division", "options", "versions"} <= row.keys()
+        assert row["versions"]["base"] == "1"
     assert rows["gfp"]["choices"]
     assert rows["skeletonmae"]["deviations"]
     assert "arXiv 2509.03609" in rows["gfp"]["paper"]

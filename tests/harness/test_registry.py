@@ -12,7 +12,7 @@ import pytest
 
 from harness import registry as registry_module
 from harness.errors import UsageError
-from harness.registry import DATASET_GROUP, METHOD_GROUP, Registry, one_line, source_hash
+from harness.registry import DATASET_GROUP, METHOD_GROUP, Registry, one_line
 from tests.harness.small_run import plugin_file, registry, small_clips
 
 MINIMAL = """
@@ -149,14 +149,6 @@ def test_a_plugin_cannot_take_the_name_of_a_method(tmp_path: Path) -> None:
 def test_two_methods_in_a_file_need_names(tmp_path: Path) -> None:
     text = MINIMAL.format(cls="One") + MINIMAL.format(cls="Two")
     assert "two methods are called 'pair'" in refusal(lambda: plugin(tmp_path, "pair", text))
-
-
-def test_the_source_hash_follows_the_text_of_the_file(tmp_path: Path) -> None:
-    hashes = []
-    for name, text in (("one", MINIMAL), ("two", MINIMAL), ("three", MINIMAL + "# more\n")):
-        hashes.append(source_hash(plugin(tmp_path, name, text.format(cls="Mine")).method(name)))
-    assert hashes[0] == hashes[1] != hashes[2]
-    assert len(hashes[0]) == 12
 
 
 def test_an_exception_is_one_line_with_the_innermost_place() -> None:

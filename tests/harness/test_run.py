@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -20,7 +22,7 @@ from harness.experiment import Entry, choose_baseline
 from harness.records import RecordStore, RunRecord
 from harness.spec import MethodSpec
 from harness.stats import noise_floor, paired_ratio
-from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, records_in, registry, small_file
+from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, records_in, registry, row_of, small_file
 
 ROOT = Path(__file__).parents[2]
 CELLS = ("gfp-s0", "plain-s0", "random-init-s0", "raw-pca-s0", "skeletonmae-s0")
@@ -40,7 +42,7 @@ class Finished:
         return harness(*self.arguments, "--out", out, *more)
 
     def records(self) -> dict[str, RunRecord]:
-        return {record.address.rpartition("-")[0]: record for record in RecordStore(self.out).runs()}
+        return {row_of(record.address): record for record in RecordStore(self.out).runs()}
 
 
 def finished(folder: Path, *more: str) -> Finished:
@@ -106,7 +108,7 @@ def test_the_folder_holds_records_weights_and_table_and_nothing_else(good: Finis
     names = {path.name for path in good.out.rglob("*") if path.is_file()}
     assert names == {"record.json", "speed.json", "encoder.safetensors", "table.md"}
     assert len(list(good.out.glob("*/speed.json"))) == 1
-    weights = {path.parent.name.rpartition("-")[0] for path in good.out.glob("*/encoder.safetensors")}
+    weights = {row_of(path.parent.name) for path in good.out.glob("*/encoder.safetensors")}
     assert weights == {"gfp-s0", "skeletonmae-s0", "plain-s0"}
 
 
@@ -138,7 +140,8 @@ def test_a_training_record_tells_what_was_done(good: Finished, name: str) -> Non
     assert record.training.losses[-1]["step"] == 6
     assert [point.step for point in record.curve] == [3, 6]
     assert record.curve[-1].accuracy == record.accuracy
-    assert len(record.method.source) == 12
+    assert {"encoder": "1", "training": "1", "probes": "1"}.items() <= record.method.versions.items()
+    assert record.method.source == ""
 
 
 def test_all_runs_share_encoder_data_and_machine(good: Finished) -> None:
@@ -266,15 +269,58 @@ def test_a_damaged_record_is_one_line(good: Finished, copied: Path) -> None:
     assert str(damaged) in outcome.err
 
 
-def test_the_table_ends_with_the_methods_whose_source_has_changed(good: Finished, copied: Path) -> None:
-    path = records_in(copied)["gfp-s0"]
+def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     content = json.loads(path.read_text())
-    content["method"]["source"] = "before"
+    change(content)
     path.write_text(json.dumps(content))
-    assert "note: the source" not in (copied / "table.md").read_text()
+
+
+def test_the_table_ends_with_the_rows_that_another_version_of_the_code_made(good: Finished, copied: Path) -> None:
+    rewritten(records_in(copied)["gfp-s0"], lambda content: content["method"]["versions"].update(gfp="0", masks="0"))
+    assert "note:" not in (copied / "table.md").read_text()
     assert good.again(copied).code == 0
     last = (copied / "table.md").read_text().splitlines()[-1]
-    assert last == "- note: the source of gfp has changed since seed 0 ran; see --rerun"
+    assert last == "- note: gfp, seed 0: gfp 0 -> 1, masks 0 -> 1 since; see --rerun"
+
+
+def test_a_folder_of_schema_1_is_continued_under_its_own_addresses(good: Finished, copied: Path) -> None:
+    def as_schema_1(content: dict[str, Any]) -> None:
+        content["schema_version"] = 1
+        content["method"].pop("versions")
+        content["method"]["source"] = "0123456789ab"
+
+    for path in records_in(copied).values():
+        rewritten(path, as_schema_1)
+        record = RecordStore(copied).run(path.parent.name)
+        assert record is not None
+        content = json.loads(path.read_text())
+        content["address"] = record.spec.addresses[1]
+        path.write_text(json.dumps(content))
+        path.parent.rename(copied / record.spec.addresses[1])
+    before = times(copied)
+    assert good.again(copied).code == 0
+    assert times(copied) == before
+    last = (copied / "table.md").read_text().splitlines()[-1]
+    assert last == "- note: 5 records of schema 1 (before versions of the code were recorded), kept as they are"
+
+
+# --- rows ---
+
+
+def test_one_method_written_twice_is_one_row(tmp_path: Path) -> None:
+    words = ("--methods", "skeletonmae:mask_ratio=0.9,skeletonmae,skeletonmae:mask_ratio=0.90")
+    outcome = harness("run", *SMALL, *words, "--dataset", small_file(tmp_path), "--out", tmp_path / "out")
+    assert outcome.code == 0
+    assert "skeletonmae:mask_ratio=0.9 and skeletonmae and skeletonmae:mask_ratio=0.90 are the same" in outcome.out
+    assert [name for name in records_in(tmp_path / "out") if name.startswith("skeletonmae")] == ["skeletonmae-s0"]
+    assert "±" not in rows(tmp_path / "out")["skeletonmae"][1]
+
+
+def test_the_same_file_elsewhere_is_the_same_data(good: Finished, copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.npz").write_bytes(Path(good.arguments[good.arguments.index("--dataset") + 1]).read_bytes())
+    before = times(copied)
+    assert good.again(copied, "--dataset", tmp_path / "elsewhere.npz").code == 0
+    assert times(copied) == before
 
 
 # --- speed alone ---

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from harness.errors import UsageError
 from harness.spec import (
@@ -23,6 +24,7 @@ from harness.spec import (
     digest,
     parse_methods,
     parse_seeds,
+    without_later,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -240,8 +242,49 @@ def test_the_address_changes_with_seed_and_device() -> None:
 
 def test_no_field_is_missing_from_the_list_of_changes() -> None:
     parts = {name: set(type(getattr(spec(), name)).model_fields) for name in CHANGES}
-    assert {name: set(fields) for name, fields in CHANGES.items()} == parts
+    assert {name: set(fields) for name, fields in CHANGES.items()} == {**parts, "method": {"name", "options"}}
     assert set(CHANGES) | {"seed", "device"} == set(RunSpec.model_fields)
+
+
+# --- addresses that last ---
+
+
+def read(name: str) -> RunSpec:
+    """A spec whose data was read from that place."""
+    return spec(data=DataSpec(name=name, fingerprint="f00", split="xsub"))
+
+
+def test_data_is_what_it_holds_not_where_it_lies() -> None:
+    assert read("here.npz").address == read("there/it/is.npz").address
+    assert read("here.npz").held_equal == read("there/it/is.npz").held_equal
+    assert read("here.npz").addresses[1] != read("there/it/is.npz").addresses[1]  # rule 1
+
+
+def test_addresses_of_the_first_release_stay_what_they_are() -> None:
+    """The two addresses were made by the release that began rule 2 and, the second, by the one before it."""
+    address, by_rule_1 = read("here.npz").addresses
+    assert (address, by_rule_1) == ("gfp-s0-v2-32f6961344fd", "gfp-s0-5cdd76744884")
+
+
+class Grown(TrainSpec):
+    """Training settings of a later release."""
+
+    averaging: float = Field(default=0.0, json_schema_extra={"later": True})
+    halves: tuple[int, ...] = Field(default=(1, 2), json_schema_extra={"later": True})
+
+
+def test_a_setting_that_came_later_is_left_out_at_its_default() -> None:
+    grown = Grown().model_dump(mode="json")
+    assert grown["halves"] == [1, 2]
+    assert without_later(Grown, grown) == TrainSpec().model_dump(mode="json")
+    assert without_later(Grown, grown | {"averaging": 0.5})["averaging"] == 0.5
+
+
+def test_an_option_that_came_later_is_left_out_where_it_is_implied() -> None:
+    before = MethodSpec(name="gfp", options={"tau": 0.8})
+    after = MethodSpec(name="gfp", options={"tau": 0.8, "new": "default"}, implied=("new",))
+    assert spec(method=after).addresses == spec(method=before).addresses
+    assert spec(method=after.model_copy(update={"implied": ()})).address != spec(method=before).address
 
 
 def test_the_address_is_safe_as_a_file_name() -> None:

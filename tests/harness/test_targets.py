@@ -95,7 +95,7 @@ def test_the_target_is_the_median_over_seeds_of_the_last_evaluation() -> None:
     failed = curve_record("mamp", 0.1, seed=3, status="failed", accuracy=None)
     target = freeze([curve_record("gfp", 0.99), *MAMP, failed], "mamp")
     assert target.accuracy == 0.6  # of 0.7, 0.5 and 0.6
-    assert (target.reference, target.seeds, target.budget, target.version) == ("mamp", (0, 1, 2), "60s", 1)
+    assert (target.reference, target.seeds, target.budget, target.version) == ("mamp", (0, 1, 2), "60s", 2)
     assert (target.data, target.split, target.encoder) == ("synthetic", "xsub", "tiny")
     assert target.held_equal == MAMP[0].spec.held_equal
 
@@ -130,6 +130,15 @@ def test_a_frozen_target_reads_back_and_is_not_moved(tmp_path: Path) -> None:
     assert read_target(path).accuracy == 0.6
 
 
+def test_a_target_of_version_1_judges_by_the_rule_that_it_was_frozen_under() -> None:
+    data = MAMP[0].spec.data.model_copy(update={"fingerprint": "f00"})
+    records = [r.model_copy(update={"spec": r.spec.model_copy(update={"data": data})}) for r in MAMP]
+    target = freeze(records, "mamp")
+    old = target.model_copy(update={"version": 1, "held_equal": records[0].spec.held_equal_by_rule_1})
+    assert old.held_equal != target.held_equal
+    assert comparable(records, old) == comparable(records, target) == records
+
+
 def spoilt(**changes: Any) -> str:
     """A target file with these values; None removes one."""
     values = freeze(MAMP, "mamp").model_dump(mode="json") | changes
@@ -146,7 +155,7 @@ def spoilt(**changes: Any) -> str:
         (spoilt(accuracy=None), "accuracy: Field required"),
         (spoilt(accuracy="high"), "accuracy: "),
         (spoilt(acuracy=0.5), "unknown option 'acuracy', did you mean 'accuracy'?"),
-        (spoilt(version=2), "has version 2, expected 1; freeze it again"),
+        (spoilt(version=3), "has version 3, expected 1 to 2; freeze it again"),
     ],
 )
 def test_an_unreadable_target_is_one_line(text: str, message: str, tmp_path: Path) -> None:
