@@ -22,7 +22,7 @@ from harness.peak import matmul_flops
 from harness.progress import Advance, Reporter
 from harness.records import ArmRecord, RecordStore, SpeedRecord, now, speed_address
 from harness.registry import one_line
-from harness.spec import ADDRESS_RULE, RunSpec
+from harness.spec import ADDRESS_RULE, MethodSpec, RunSpec
 from harness.speed import Arm, measure, warm_up
 from harness.stats import noise_floor, paired_ratio, verdict
 from harness.training import Trainer, build_method
@@ -80,7 +80,7 @@ class Timing:
             **spec,
             **({"stages": list(self.stages), "rows": list(self.rows), "ways": self._ways()} if self.stages else {}),
             **({"memory_cap": self.memory_cap} if self.memory_cap else {}),
-            "methods": [cell.spec.method.identity for cell in self.cells],
+            "methods": [str(MethodSpec(**cell.spec.method.identity)) for cell in self.cells],
             "versions": dict(sorted(self._versions())),
             "baseline": self.baseline,
             "seconds": self.seconds,
