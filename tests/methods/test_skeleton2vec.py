@@ -9,7 +9,9 @@ import torch
 
 from methods.base import OptionError
 from methods.encoder import SIZES
-from methods.skeleton2vec import Skeleton2vec, Skeleton2vecOptions, instance_norm
+from methods.masks import Mask, tube_mask
+from methods.skeleton2vec import Skeleton2vec, Skeleton2vecOptions, instance_norm, released_places
+from methods.tokens import TokenGrid, take
 from tests.methods.made_up import encoder, meta_encoder, motion
 
 
@@ -64,6 +66,49 @@ def test_the_teacher_is_evaluated_and_follows() -> None:
     assert torch.equal(built.evaluated_encoder().patch_embed.weight, before)
     built.after_step(0.5)
     assert (built.evaluated_encoder().patch_embed.weight > before).all()
+
+
+def test_the_released_decoder_puts_the_latents_of_all_steps_into_the_first_steps_by_hand() -> None:
+    # 4 steps of 3 joints; joint 2 is visible in steps 0 and 1, joint 0 in steps 2 and 3: tokens 2, 5, 6, 9.
+    mask = Mask(torch.tensor([[2, 5, 6, 9]]), torch.tensor([[0, 1, 3, 4, 8, 7, 11, 10]]))
+    places = released_places(mask, TokenGrid(times=4, joints=3, patch=1))
+    # Step 0 receives the first three latents, in its own order of joints 2, 0, 1; step 1 the fourth, at its joint 2.
+    assert places.visible.tolist() == [[2, 0, 1, 5]]
+    assert places.masked.tolist() == [[3, 4, 6, 8, 7, 9, 11, 10]]
+
+
+def test_at_30_by_25_tokens_the_released_decoder_keeps_2_of_60_latents_at_their_own_token() -> None:
+    grid = TokenGrid(times=30, joints=25, patch=4)
+    mask = tube_mask(motion(3, joints=25, frames=120), grid, mask_ratio=0.9, tube=5, beta=0.1)
+    places = released_places(mask, grid)
+    assert places.visible.shape == (3, 60)
+    assert (places.visible // 25).unique().tolist() == [0, 1, 2]
+    assert (places.visible == mask.visible).sum(1).tolist() == [2, 2, 2]
+    assert torch.equal(torch.cat(places, dim=1).sort(dim=1).values, torch.arange(750).expand(3, -1))
+
+
+def test_as_released_the_decoder_gets_the_released_places_and_the_loss_stays_on_masked_tokens() -> None:
+    built, x = method(decoder="as-released"), motion(2, joints=10)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        found = built.loss(x)[0]
+        torch.manual_seed(1)
+        mask = tube_mask(x, built.encoder.grid, 0.9, 1, 0.1)
+        prediction = built.decoder(built.encoder(x, mask.visible), released_places(mask, built.encoder.grid))
+        expected = take((prediction - built.targets(x)).square(), mask.masked).mean()
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_decoder_is_repaired_unless_asked_otherwise() -> None:
+    x = motion(2, joints=10)
+
+    def loss(**options: Any) -> float:
+        built = method(**options)
+        torch.manual_seed(1)
+        return built.loss(x)[0].item()
+
+    assert loss() == loss(decoder="repaired")
+    assert loss() != loss(decoder="as-released")
 
 
 def test_base_resolves_to_the_published_setting() -> None:
