@@ -101,7 +101,7 @@ class BodySequences:
     def window(self, sequences: Tensor, first: Tensor, length: Tensor, frames: int) -> Tensor:
         """Frames ``first .. first + length`` of each sequence, resized to ``frames``: ``[B, frames, V, 3]``.
 
-        Linear in time with half-pixel centres: equal to ``torch.nn.functional.interpolate(mode="linear")``.
+        Linear in time with half-pixel centres: ``torch.nn.functional.interpolate(mode="linear")`` to rounding.
         """
         steps = torch.arange(frames, device=self.device, dtype=torch.float32)
         scale = (length / frames).unsqueeze(1)
@@ -110,7 +110,6 @@ class BodySequences:
         high = torch.minimum(low + 1, length.unsqueeze(1) - 1)
         weight = (position - low)[..., None, None]
         lower, upper = self._frames(sequences, first, low), self._frames(sequences, first, high)
-        # This order of the fused multiply-add is interpolate's own: results agree to the last bit.
         return torch.addcmul(weight * upper, 1 - weight, lower)
 
     def _frames(self, sequences: Tensor, first: Tensor, step: Tensor) -> Tensor:

@@ -27,6 +27,16 @@ def frames(count: int, bodies: int = 1, seed: int = 0) -> NDArray[np.float32]:
     return random.normal(size=(count, bodies, len(JOINT_NAMES), 3)).astype(np.float32)
 
 
+def resize_rounding(length: int, step: float = 10.0) -> float:
+    """How far two float32 resizes of ``length`` frames may be apart, where neighbouring frames are within ``step``.
+
+    A position ``(i + 1/2) length / count - 1/2`` is rounded three times at up to ``length``, by half a unit in the last
+    place each, in either resize: 3 eps ``length`` frames. The weighted sum adds 2 eps of a coordinate, which is smaller
+    than ``step`` (normally distributed frames stay below 5, their steps below 10).
+    """
+    return float(np.finfo(np.float32).eps) * (3 * length + 2) * step
+
+
 def exchange_arrays(**changes: Any) -> dict[str, NDArray]:
     """The arrays of a valid file of 6 clips and 15 frames; ``changes`` replaces some, None removes one."""
     arrays: dict[str, Any] = {

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from datasets import batches  # not its functions: pytest would collect `test_crops`
 from datasets.batches import Augmentation, BodySequences, TrainingBatches, evaluation_batches, rotations
 from datasets.clips import ClipSet, present_bodies
-from tests.datasets.made_up import LENGTHS, clip_set, frames
+from tests.datasets.made_up import LENGTHS, clip_set, frames, resize_rounding
 
 CPU = torch.device("cpu")
 CENTER = 1  # the joint called spine
@@ -45,16 +45,22 @@ def resized(sequence: np.ndarray, count: int) -> Tensor:
     return nn.functional.interpolate(rows, size=count, mode="linear")[0].T.reshape(count, joints, 3)
 
 
+def assert_resized(found: Tensor, sequence: np.ndarray) -> None:
+    """``found`` is the resize of a sequence of random frames, but for rounding."""
+    tolerance = resize_rounding(len(sequence))
+    torch.testing.assert_close(found, resized(sequence, len(found)), rtol=0, atol=tolerance)
+
+
 # --- time resize ---
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 64, 100, 120, 121, 300])
 @pytest.mark.parametrize("count", [24, 120])
-def test_window_equals_interpolate_to_the_last_bit(length: int, count: int) -> None:
+def test_window_equals_interpolate(length: int, count: int) -> None:
     clips = made_up((length,))
     source = BodySequences(clips, CPU, center=False)
     found = source.window(torch.tensor([0]), torch.tensor([0]), torch.tensor([length]), count)
-    assert torch.equal(found[0], resized(clips.joints[:, 0], count))
+    assert_resized(found[0], clips.joints[:, 0])
 
 
 def test_each_window_of_a_batch_equals_interpolate_of_its_own_frames() -> None:
@@ -64,8 +70,7 @@ def test_each_window_of_a_batch_equals_interpolate_of_its_own_frames() -> None:
     found = source.window(numbers, first, length, 24)
     for row, number in enumerate(numbers.tolist()):
         start = int(clips.offsets[number] + first[row])
-        expected = resized(clips.joints[start : start + int(length[row]), 0], 24)
-        assert torch.equal(found[row], expected)
+        assert_resized(found[row], clips.joints[start : start + int(length[row]), 0])
 
 
 def test_window_by_hand() -> None:
@@ -372,8 +377,11 @@ def test_another_seed_other_batches(augmentation: Augmentation) -> None:
 def test_without_augmentation_a_batch_holds_the_resized_clips() -> None:
     clips = made_up((9, 11))
     source = BodySequences(clips, CPU, center=False)
-    expected = {resized(clips.clip(index)[:, 0], 8).numpy().tobytes() for index in range(2)}
-    assert {row.numpy().tobytes() for row in training(source, size=2).next()} == expected
+    batch = training(source, size=2).next()
+    if (batch[0] - resized(clips.clip(0)[:, 0], 8)).abs().max() > 1:  # the order is random
+        batch = batch.flip(0)
+    for index, row in enumerate(batch):
+        assert_resized(row, clips.clip(index)[:, 0])
 
 
 def test_one_rotation_within_the_bounds_for_all_frames_and_joints_of_a_sequence() -> None:
@@ -410,13 +418,14 @@ def test_evaluation_does_not_depend_on_the_batch_size(size: int) -> None:
     source = BodySequences(made_up((50, 90, 100, 120, 7, 1, 40, 60, 41)), CPU)
     parts = torch.cat([batch for _, batch in evaluation_batches(source, size, 24)])
     ((_, at_once),) = evaluation_batches(source, 9, 24)
-    assert torch.equal(parts, at_once)
+    # Kernels end a row of another length in other instructions: to rounding, of the longest clip.
+    torch.testing.assert_close(parts, at_once, rtol=0, atol=resize_rounding(120))
 
 
 def test_evaluation_reads_the_test_crop() -> None:
     clips = made_up((100,))
     ((_, batch),) = evaluation_batches(BodySequences(clips, CPU, center=False), 1, 24)
-    assert torch.equal(batch[0], resized(clips.joints[2:98, 0], 24))
+    assert_resized(batch[0], clips.joints[2:98, 0])
 
 
 # --- how frames are stored ---

