@@ -75,8 +75,11 @@ def no_host_synchronisation(specimen: Specimen) -> None:
 
 
 def works_under_bf16_autocast(specimen: Specimen) -> None:
-    """Nearly the same loss, in float32, and finite gradients."""
-    method = specimen.build()
+    """Nearly the same loss, in float32, and finite gradients.
+
+    With plain attention: whether torch's fused kernel knows bfloat16 depends on the processor, not on the method.
+    """
+    method = specimen.build(fused_attention=False)
     exact = loss_of(method, batch())
     with torch.autocast("cpu", torch.bfloat16):
         rounded = loss_of(method, batch())
