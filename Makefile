@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 run: $(VENV)/ready
 	$(BIN)/python -m harness run --methods gfp,skeletonmae
 
+# A file of tests stays in one process, so that what its tests share is made once.
 test: $(VENV)/ready lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 bench: $(VENV)/ready
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-columns=median,iqr,rounds --benchmark-sort=name
