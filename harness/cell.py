@@ -70,7 +70,7 @@ class Attempt:
 
     Attributes:
         cost: what a step consumes; controls have none.
-        accuracy: at the evaluation with the best accuracy on held-out subjects.
+        accuracy: at the evaluation with the best accuracy on held-out subjects; at the last without a validation part.
         selected: the encoder of that evaluation.
         untrained: accuracy of an open-division method's own encoder before training.
         advance: shows progress.
@@ -160,7 +160,9 @@ class Attempt:
         """Probe the evaluated encoder, keep it if it is the best so far, and ask the method for its health."""
         training, encoder = required(self.training), method.evaluated_encoder()
         accuracy = probe_encoder(encoder, self.place.data, self.cell.spec.probe)
-        if self.accuracy is None or not better(self.accuracy, accuracy):
+        # Without validation subjects pre-training has seen every subject of the training side: the last one counts.
+        selecting = len(self.place.data.split.validation) > 0
+        if self.accuracy is None or not (selecting and better(self.accuracy, accuracy)):
             self.accuracy, self.selected = accuracy, copy.deepcopy(encoder)
         diagnosis = diagnose(method, sample)
         self.warnings = diagnosis.warnings

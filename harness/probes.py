@@ -5,7 +5,7 @@ TaatiTeam/STARS, knn_eval.py): the encoder reads all tokens of the test-cropped 
 the final tokens over time, joints and present bodies; features are standardised (MAMP's batch norm without affine); a
 multinomial logistic regression is fitted on the training side with the regularisation that is best on subjects it was
 not fitted on. Nothing is selected on the test side: among the evaluations of a run the one with the best accuracy on
-held-out subjects counts.
+held-out subjects counts, or the last where no subjects were held out of pre-training.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from harness.records import BODIES_PER_CLIP, BOUND, RANDOM_INIT, RAW_FLOOR, ArmRecord, RunRecord, SpeedRecord
+from harness.report.departures import departures
 from harness.report.health import disturbances
 from harness.stats import COARSE_FLOOR, COARSE_INTERVAL, MOSTLY_DISTURBED, inside_floor
 
@@ -56,6 +57,7 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
         *_bound(speed),
         *_off_flops(speed),
         *_open_division(records, speed),
+        *departures([record for record in records if not _is_control(record)]),
         *_accuracy_notes(records),
         *_no_clear_gain(records),
         *_elsewhere(records, speed),
@@ -202,9 +204,13 @@ def _open_division(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str
 def _accuracy_notes(records: Sequence[RunRecord]) -> list[str]:
     if not records:
         return []
+    chosen = (
+        "evaluation and regularisation chosen on held-out training-side subjects"
+        if records[0].data.validation_clips
+        else "no validation subjects: the last evaluation counts, regularisation chosen within the training side"
+    )
     return [
-        "linear, kNN-1: % of test clips on frozen features; evaluation and regularisation chosen on held-out training-"
-        "side subjects; best point: "
+        f"linear, kNN-1: % of test clips on frozen features; {chosen}; best point: "
         "best test figure over evaluations (the papers' habit, never used to select); ±: standard deviation over seeds",
         PROXY,
     ]

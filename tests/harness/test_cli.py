@@ -148,6 +148,19 @@ def test_a_configuration_is_complete() -> None:
     assert {"split", "label", "validation", "crop", "rotation"} <= found["data"].keys()
 
 
+def test_published_trains_on_every_subject_with_the_present_bodies_of_128_clips() -> None:
+    found = json.loads(harness("show-config", "--json", "--preset", "published").out)
+    assert (found["encoder"]["size"], found["train"]["budget"], found["train"]["precision"]) == (
+        "base",
+        "400ep",
+        "fp32",
+    )
+    assert found["data"]["validation"] == 0
+    # 59 % of NTU RGB+D 60's 256 body slots in 128 clips hold a body (methods' papers: 41 % are empty)
+    assert found["train"]["batch_size"] == round(256 * 0.59) == 151
+    assert found["data"]["include_empty_bodies"] is False
+
+
 def test_flags_stand_above_set_and_set_above_the_preset() -> None:
     found = json.loads(
         harness(

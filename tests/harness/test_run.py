@@ -22,7 +22,20 @@ from harness.experiment import Entry, choose_baseline
 from harness.records import RecordStore, RunRecord
 from harness.spec import MethodSpec
 from harness.stats import noise_floor, paired_ratio
-from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, records_in, registry, row_of, small_file
+from tests.harness.made_up_records import accuracy
+from tests.harness.small_run import (
+    SMALL,
+    Outcome,
+    harness,
+    plugin_file,
+    records_in,
+    registry,
+    row_of,
+    run_small_cell,
+    small_cell,
+    small_data,
+    small_file,
+)
 
 ROOT = Path(__file__).parents[2]
 CELLS = ("gfp-s0", "plain-s0", "random-init-s0", "raw-pca-s0", "skeletonmae-s0")
@@ -349,6 +362,21 @@ def test_the_evaluation_that_is_best_on_held_out_subjects_counts(good: Finished)
         assert all(point.accuracy.held_out is not None for point in record.curve)
         best = max(reversed(record.curve), key=lambda point: point.accuracy.held_out or 0.0)
         assert record.accuracy == best.accuracy
+
+
+@pytest.mark.parametrize(("validation", "counts"), [(0.2, 0), (0.0, -1)])
+def test_without_validation_subjects_the_last_evaluation_counts(
+    validation: float, counts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    falling = iter([0.9, 0.6])
+    monkeypatch.setattr(
+        "harness.cell.probe_encoder",
+        lambda *_: accuracy(0.5).model_copy(update={"held_out": (value := next(falling)), "linear_test": value}),
+    )
+    data = small_data(tmp_path, validation=validation)
+    record = run_small_cell(small_cell(data), data, tmp_path / "out")
+    assert [point.accuracy.linear_test for point in record.curve] == [0.9, 0.6]
+    assert record.accuracy == record.curve[counts].accuracy
 
 
 # --- when methods fail ---

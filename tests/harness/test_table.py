@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import pytest
 
 from harness.health import Health
+from harness.presets import PRESETS
 from harness.records import ArmRecord, RunRecord, SpeedRecord
+from harness.report.departures import SECTIONS, departures
 from harness.report.table import COLUMNS, build_table, notes, to_markdown
+from harness.spec import RunSpec
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
 
 RECORDS = [
@@ -282,6 +287,64 @@ def test_notes_give_the_largest_untracked_share_of_a_training_run() -> None:
 def test_notes_say_what_the_accuracies_are() -> None:
     assert "% of test clips on frozen features" in note("linear, kNN-1: ")
     assert "MAMP's recipe gave the untrained encoder 10.8 ± 4.5 points less" in note("linear is a proxy")
+
+
+def test_without_validation_subjects_notes_say_that_the_last_evaluation_counts() -> None:
+    alone = RECORDS[0].data.model_copy(update={"validation_clips": 0})
+    found = note("linear, kNN-1: ", [record.model_copy(update={"data": alone}) for record in RECORDS])
+    assert "no validation subjects: the last evaluation counts" in found
+    assert "the last evaluation" not in note("linear, kNN-1: ")
+
+
+# --- departures from the published training ---
+
+
+def trained_as(
+    name: str = "gfp", *, epochs: float = 400, clips: float = 128.0, **sections: dict[str, Any]
+) -> RunRecord:
+    """A run of the published preset but for what `sections` change."""
+    made = run_record(name)
+    spec = made.spec.model_dump() | {
+        section: model.model_validate({**PRESETS["published"].get(section, {}), **sections.get(section, {})})
+        for section, model in SECTIONS.items()
+    }
+    steps = round(epochs * made.data.train_clips / clips)
+    assert made.training is not None
+    training = made.training.model_copy(update={"steps": steps, "clips_seen": steps * clips})
+    method = made.method.model_copy(update={"epochs": 400})
+    return made.model_copy(update={"spec": RunSpec.model_validate(spec), "training": training, "method": method})
+
+
+def test_the_published_training_departs_in_nothing() -> None:
+    assert departures([trained_as(), trained_as("skeletonmae")]) == []
+    assert departures([trained_as(clips=151 / 1.18)]) == []  # whole sequences: 127.97 clips
+    faster = {"fused_attention": False, "compile": True, "batch_size": 256}
+    assert departures([trained_as(train=faster, data={"include_empty_bodies": True, "name": "ntu60"})]) == []
+
+
+def test_every_departure_stands_in_one_line_with_the_published_value() -> None:
+    runs = [
+        trained_as(name, epochs=epochs, clips=57.0, encoder={"size": "tiny"}, data={"validation": 0.2},
+                   train={"final_lr": 0.01, "clip_gradient": 1.0})
+        for name, epochs in (("gfp", 40), ("gfp", 42), ("skeletonmae", 400))
+    ]  # fmt: skip
+    assert departures(runs) == [
+        "departs from --preset published: encoder.size tiny (base), data.validation 0.2 (0), "
+        "train.final_lr 0.01 (0.5), train.clip_gradient 1 (unset), 57 clips a batch (128), gfp 41 epochs (400)"
+    ]
+
+
+def test_epochs_are_compared_with_those_of_each_methods_paper() -> None:
+    longer = trained_as("sjepa")
+    longer = longer.model_copy(update={"method": longer.method.model_copy(update={"epochs": 1200})})
+    assert departures([trained_as(), longer]) == ["departs from --preset published: sjepa 400 epochs (1200)"]
+
+
+def test_the_line_stands_below_the_table_of_a_run_and_not_below_speed_alone() -> None:
+    assert note("departs from --preset published: ").startswith(
+        "departs from --preset published: encoder.size tiny (base)"
+    )
+    assert not [line for line in notes([], SPEED) if line.startswith("departs")]
 
 
 def test_notes_give_machine_versions_commit_and_date() -> None:
