@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from datasets.cache import CACHE_VARIABLE, atomic_file, cache_dir
+from datasets.cache import CACHE_VARIABLE, atomic_file, cache_dir, file_version
 from datasets.errors import DataError
 from datasets.wording import listed, nearest, one_line
 
@@ -76,11 +76,11 @@ class Archive:
             return np.load(self._copy(name, member), mmap_mode="r", allow_pickle=False)
 
     def _copy(self, name: str, member: Member) -> Path:
-        """The array as a ``.npy`` file in the cache, named after the archive's path, size and time."""
-        stat = self.path.stat()
-        place = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
+        """The array as a ``.npy`` file in the cache, named after the archive's path and version."""
+        version = f"{self.path.resolve()} {file_version(self.path)}"
+        place = hashlib.sha256(version.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         try:
-            target = cache_dir() / f"{name}-{place}-{stat.st_size}-{stat.st_mtime_ns}.npy"
+            target = cache_dir() / f"{name}-{place}.npy"
             if not target.exists():
                 with atomic_file(target) as out, self.zip.open(member.info) as source:
                     _stream(source, member, out)

@@ -1,15 +1,24 @@
-"""Where derived files live, and how files are written so that a half-written one is never seen."""
+"""Where derived files live, which version of a file is there, and how files are written: whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from datasets.errors import DataError
+from datasets.wording import one_line
+
 CACHE_VARIABLE = "MASKED_SKELETON_CACHE"
+FileVersion = tuple[int, int, int, int]
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
 
 
 def cache_dir() -> Path:
@@ -22,6 +31,28 @@ def cache_dir() -> Path:
     folder = Path(chosen).expanduser() if chosen else Path(base) / "masked-skeleton"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def file_version(path: Path, step: str = "check the path") -> FileVersion:
+    """Size, time of the content, time of the entry and inode: a file with the same four was not written to since.
+
+    The time of the entry cannot be set by a program, so a file whose time was put back is another version too.
+
+    Args:
+        path: the file.
+        step: what to do when it is none, for the message.
+
+    Raises:
+        DataError: there is no file, or something that is none and may never end, such as a pipe.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: expected a file, found {one_line(error.strerror or error)}; {step}") from None
+    kind = stat.S_IFMT(found.st_mode)
+    if kind != stat.S_IFREG:
+        raise DataError(f"{path}: expected a file, found {_KINDS.get(kind, 'none')}; {step}")
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 @contextmanager

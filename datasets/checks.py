@@ -142,10 +142,9 @@ def _check_skeleton(where: str, clips: ClipSet) -> None:
 def _check_frames(where: str, clips: ClipSet) -> None:
     present = np.empty(len(clips.joints), dtype=bool)
     for first, block in frame_blocks(clips.joints):
-        finite = np.isfinite(block)
-        if not finite.all():
-            frame, body, joint, axis = np.argwhere(~finite)[0]
-            _refuse_coordinate(where, clips, (first + frame, body, joint), block[frame, body, joint, axis])
+        if found := _not_finite_in(clips, first, block):
+            step = "interpolate it, or write zeros for an absent body"
+            refuse(where, "joints", "finite coordinates in metres", found, step)
         present[first : first + len(block)] = block.any(axis=(1, 2, 3))
     empty = ~np.logical_or.reduceat(present, clips.offsets[:-1])
     if empty.any():
@@ -153,12 +152,22 @@ def _check_frames(where: str, clips: ClipSet) -> None:
         refuse(where, "joints", "a body in every clip", found, f"leave out {empty.sum()} such clips")
 
 
-def _refuse_coordinate(where: str, clips: ClipSet, place: tuple[int, int, int], value: np.floating) -> NoReturn:
-    frame, body, joint = place
-    index = int(np.searchsorted(clips.offsets, frame, side="right")) - 1
-    found = (
-        f"{value} at {clips.describe(index)}, frame {frame - clips.offsets[index]} of the clip, body {body}, "
-        f"joint {clips.layout.joints[joint]!r}"
-    )
-    step = "interpolate it, or write zeros for an absent body"
-    refuse(where, "joints", "finite coordinates in metres", found, step)
+def not_finite(clips: ClipSet, first: int = 0, end: int | None = None) -> str:
+    """The first coordinate that is NaN or infinite, and where it stands; empty when there is none.
+
+    Args:
+        first, end: frames to look at, of all clips together.
+    """
+    blocks = frame_blocks(clips.joints[first:end])
+    return next((found for start, block in blocks if (found := _not_finite_in(clips, first + start, block))), "")
+
+
+def _not_finite_in(clips: ClipSet, first: int, block: NDArray[np.floating]) -> str:
+    finite = np.isfinite(block)
+    if finite.all():
+        return ""
+    frame, body, joint, axis = np.argwhere(~finite)[0]
+    index = int(np.searchsorted(clips.offsets, first + frame, side="right")) - 1
+    place = f"frame {first + frame - clips.offsets[index]} of the clip, body {body}"
+    value = block[frame, body, joint, axis]
+    return f"{value} at {clips.describe(index)}, {place}, joint {clips.layout.joints[joint]!r}"

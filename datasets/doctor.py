@@ -18,7 +18,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.clips import ClipSet, repeated_clips
+from datasets.clips import ClipSet, Stored, repeated_clips
 from datasets.doctor_body import DIRECTIONS, UNITS, body_chain, tree_over_shortest, unit_of
 from datasets.doctor_findings import judge
 from datasets.doctor_frames import FramePass, look, step_percentile, steps_above
@@ -65,11 +65,11 @@ def examine(clips: ClipSet, splits: Sequence[str] = (), *, deep: bool = False) -
     Args:
         clips: structurally sound (`datasets.checks`); NaN, infinite coordinates and clips without a body are findings.
         splits: split texts (`datasets.splits.make_split`); one that cannot be made is reported, not raised.
-        deep: compute the fingerprint and the repeated clips of a store afresh, and compare.
+        deep: compute afresh what a store remembers of its frames, and compare.
     """
     seen, computed = look(clips, identify=deep or clips.stored is None)
     stored, known = clips.stored, replace(clips, stored=computed or clips.stored)
-    identity = Identity(stored=stored.fingerprint if stored else "", computed=computed.fingerprint if computed else "")
+    identity = identity_of(stored, computed)
     groups = repeated_clips(known)
     body = body_of(known, seen)
     found = Examination(
@@ -80,6 +80,16 @@ def examine(clips: ClipSet, splits: Sequence[str] = (), *, deep: bool = False) -
         repeats=repeats_of(clips, groups), splits=tuple(split_report(known, text, groups) for text in splits),
     )  # fmt: skip
     return found.model_copy(update={"findings": judge(found)})
+
+
+def identity_of(stored: Stored | None, computed: Stored | None) -> Identity:
+    """What a store remembers beside what its frames say."""
+    names = ("hashes", "present", "origins") if stored and computed else ()
+    return Identity(
+        stored=stored.fingerprint if stored else "",
+        computed=computed.fingerprint if computed else "",
+        differing=tuple(name for name in names if not np.array_equal(getattr(stored, name), getattr(computed, name))),
+    )
 
 
 # --- counts ---

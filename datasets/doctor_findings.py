@@ -70,8 +70,10 @@ def named(places: tuple[Place, ...], form: str = "{:.2f}") -> str:
 
 
 def identity(found: Examination) -> Iterator[Finding]:
-    """The fingerprint that a store remembers must be that of its frames."""
+    """What a store remembers of its frames must be what they have."""
     stored, computed = found.identity.stored, found.identity.computed
+    if found.identity.differing:
+        yield say("error", f"{listed(found.identity.differing)}: not those of the frames; prepare the store again")
     if stored and computed and stored != computed:
         yield say(
             "error",

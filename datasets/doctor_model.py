@@ -181,10 +181,15 @@ class SplitReport(Part):
 
 
 class Identity(Part):
-    """The fingerprint: what the store says, and what was computed from the frames; empty when not looked at."""
+    """The fingerprint: what the store says, and what was computed from the frames; empty when not looked at.
+
+    Attributes:
+        differing: ``hashes``, ``present`` or ``origins`` where the store remembers other ones than its frames have.
+    """
 
     stored: str
     computed: str
+    differing: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:

@@ -15,7 +15,8 @@ from datasets.cache import CACHE_VARIABLE, cache_dir
 from datasets.clips import ClipSet
 from datasets.errors import DataError
 from datasets.raw.ntu_facts import OfNtu60
-from datasets.store import Part, is_store, open_store, write_store
+from datasets.store import is_store, open_store
+from datasets.store_writing import Part, write_store
 from datasets.wording import one_line
 
 VERSION = 1

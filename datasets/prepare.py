@@ -28,14 +28,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import datasets
 from datasets.archive import Archive, open_archive
 from datasets.cache import atomic_file
 from datasets.errors import DataError
 from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
-from datasets.store import Header, Part, is_store, open_store, read_header, write_store
-from datasets.wording import one_line
+from datasets.store import FIRST_VERSION, Header, is_store, open_store, read_header
+from datasets.store_writing import Part, write_store
+from datasets.wording import listed, one_line
 
+VERSION = 1
+"""Of the preparation: raised when the same clips of a reader would give another store than before."""
 PLAN = "plan.txt"
 MOST_WORKERS = 16
 """A worker takes some 80 MB: so many stay well under 2 GB."""
@@ -51,11 +53,17 @@ Advance = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A store, and whether this call made it or found it made."""
+    """A store.
+
+    Attributes:
+        fresh: this call made it, otherwise it found it made.
+        note: what to know of a store that was found; empty when there is nothing.
+    """
 
     folder: Path
     header: Header
     fresh: bool
+    note: str = ""
 
 
 def prepare(
@@ -90,9 +98,9 @@ def _prepare(source: Source, name: str, folder: Path, workers: int, strict: bool
             f"{error.filename or source.raw}: {one_line(error.strerror or error)}; check the path"
         ) from None
     if is_store(folder):
-        header = _same_store(folder, plan, strict)
+        header, note = _same_store(folder, source, name, found, plan, strict)
         shutil.rmtree(work, ignore_errors=True)
-        return Prepared(folder, header, fresh=False)
+        return Prepared(folder, header, fresh=False, note=note)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: expected a place for the store, found something else there; choose another --out")
     try:
@@ -133,16 +141,22 @@ def default_workers() -> int:
     return min(usable, MOST_WORKERS)
 
 
+def made_by(source: Source) -> dict[str, int]:
+    """The versions of the code that makes the store."""
+    return {type(source).__qualname__: source.version, "preparation": VERSION}
+
+
 def plan_of(source: Source, name: str, found: Found) -> str:
-    """Hash of everything that the store follows from: the units with size and time, and the code that reads them."""
-    digest = hashlib.sha256(f"{name} {type(source).__qualname__} {source.chunk}\n".encode())
-    home = Path(datasets.__path__[0])
-    for code in sorted([*(home / "raw").glob("*.py"), home / "prepare.py", home / "store.py"]):
-        digest.update(code.read_bytes())
+    """Hash of what the store follows from: units with size and time, facts of the data set, versions of the code."""
+    facts = {
+        "name": name, "made_by": made_by(source), "chunk": source.chunk, "bodies": source.bodies, "fps": source.fps,
+        "joints": source.layout.joints, "parents": source.layout.parents, "classes": list(source.class_names),
+        "splits": dict(source.splits), "default_split": source.default_split, "counts": list(found.counts.values()),
+    }  # fmt: skip
+    digest = hashlib.sha256(json.dumps(facts).encode())
     stamps = {path: _stamp(path) for path in {unit.path for unit in found.units}}
     for unit in found.units:
-        digest.update(f"{unit.name} {unit.part} {stamps[unit.path]}\n".encode("utf-8", "backslashreplace"))
-    digest.update(json.dumps(dict(found.counts)).encode())
+        digest.update(f"\n{unit.name} {unit.part} {stamps[unit.path]}".encode("utf-8", "backslashreplace"))
     return digest.hexdigest()[:16]
 
 
@@ -154,19 +168,45 @@ def _stamp(path: Path) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
-def _same_store(folder: Path, plan: str, strict: bool) -> Header:
+def _same_store(
+    folder: Path, source: Source, name: str, found: Found, plan: str, strict: bool
+) -> tuple[Header, str]:  # fmt: skip
+    """The header of a store that this preparation would make again, and what to know of it."""
     try:
         header = read_header(folder)
         open_store(folder)
     except DataError as error:
         raise DataError(f"{error}: remove {folder}, then the same command makes it anew") from None
-    if header.plan != plan:
+    note = ""
+    if header.version == FIRST_VERSION:
+        note = _first_format(folder, header, source, name, found)
+    elif header.made_by != made_by(source):
+        ours = listed(f"{part} {version}" for part, version in made_by(source).items())
+        theirs = listed(f"{part} {version}" for part, version in header.made_by.items())
         raise DataError(
-            f"{folder} holds a store of other raw files or of another version; remove it or choose another --out"
+            f"{folder} holds a store that other versions made: expected {ours}, found {theirs}; remove it or choose "
+            "another --out"
         )
+    elif header.plan != plan:
+        raise DataError(f"{folder} holds a store of other raw files; remove it or choose another --out")
     if strict and header.problems:
         raise DataError(f"{header.problems[0]}; the store in {folder} was made without --strict; remove it")
-    return header
+    return header, note
+
+
+def _first_format(folder: Path, header: Header, source: Source, name: str, found: Found) -> str:
+    """What to know of a store of format 1, whose plan was a hash of code that is no longer there.
+
+    What can be compared is: the data set, its joints and classes, and how many files were found, the first count.
+    """
+    here = [name, source.layout.joints, tuple(source.class_names), *list(found.counts.values())[:1]]
+    there = [header.name, header.joint_names, header.class_names, *list(header.counts.values())[:1]]
+    if here != there:
+        raise DataError(f"{folder} holds a store of other raw files; remove it or choose another --out")
+    return (
+        "made by an earlier version of this suite and kept: data set, joints, classes and number of files are the "
+        f"same, whether files changed since cannot be told; remove {folder} to prepare it again"
+    )
 
 
 def _open_work(work: Path, plan: str) -> None:
@@ -347,6 +387,7 @@ def _assemble(
     folder.mkdir()
     return write_store(
         folder, _parts(paths), (frames, *frame_shape(source)), name=name, title=source.title, plan=plan,
+        made_by=made_by(source),
         joint_names=source.layout.joints, parents=source.layout.parents, class_names=tuple(source.class_names),
         fps=source.fps, default_split=source.default_split, splits=dict(source.splits),
         expected=dict(source.expected), counts={**found_counts, **dict(sorted(counts.items())), KEPT: kept},

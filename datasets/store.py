@@ -3,38 +3,43 @@
 ==============  ==================================================================================================
 ``joints.npy``  [F, M, V, 3] packed frames of all clips, memory-mapped; float32, or float16 where asked for
 ``index.npz``   ``offsets``, what `datasets.clips.Stored` holds, and one array per column
-``store.json``  everything else: layout, classes, splits, counts by stage, fingerprint, sizes of the other two files
+``store.json``  everything else: layout, classes, splits, counts by stage, fingerprint, sizes and sums of the others
 ==============  ==================================================================================================
 
-A store is written beside its place and renamed at the end, so it is there whole or not at all. The same raw files in
-the same place give the same store, bit for bit; elsewhere the same frames and index. Its fingerprint is that of
-`datasets.clips.fingerprint`, and two laboratories can compare theirs without sharing the data.
+A store is written (`datasets.store_writing`) beside its place and renamed at the end, so it is there whole or not at
+all. The same raw files in the same place give the same store, bit for bit; elsewhere the same frames and index. Its
+fingerprint is that of `datasets.clips.fingerprint`, and two laboratories can compare theirs without sharing the data.
+
+Whatever was changed since is found when a store is opened: the header carries its own hash and those of all arrays,
+and each version of a file is hashed once (`datasets.store_check`). Format 1 had no hashes; such stores open as well.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Literal
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datasets.archive import open_archive
-from datasets.checks import validate
-from datasets.clips import ClipSet, Fingerprint, Stored, clip_hash, clip_origin
+from datasets.cache import file_version
+from datasets.checks import refuse, validate
+from datasets.clips import ClipSet, Stored
 from datasets.errors import DataError
 from datasets.layouts import layout_from_parents
+from datasets.store_check import HEADER, INDEX, JOINTS, REPAIR, Advance, Sums, check_content
 from datasets.wording import one_line
 
-VERSION = 1
-HEADER, JOINTS, INDEX = "store.json", "joints.npy", "index.npz"
+VERSION: Literal[2] = 2
+"""Of the format, and of `datasets.store_writing`."""
+FIRST_VERSION = 1
 REMEMBERED = ("hashes", "present", "origins")
 """Arrays of the index that are no columns, in the order of `Stored`."""
 STORES_VARIABLE = "MASKED_SKELETON_DATA"
@@ -44,19 +49,24 @@ class Header(BaseModel):
     """What `store.json` says.
 
     Attributes:
-        plan: hash of what the store was made from: raw files, readers, versions.
+        version: of the format; 1 had no ``made_by``, ``sums`` and ``seal``.
+        plan: hash of what the store was made from (`datasets.prepare.plan_of`).
+        made_by: versions of the reader and the preparation.
         counts: stages of the preparation, in order, to counts.
         problems: what was left out and why, one line each.
         expected: published numbers of training and test clips by split.
         sizes: bytes of the other files.
+        sums: of their content.
+        seal: hash of all of the above.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    version: int
+    version: Literal[1, 2]
     name: str
     title: str
     plan: str
+    made_by: dict[str, int] = Field(default_factory=dict)
     fingerprint: str
     joint_names: tuple[str, ...]
     parents: tuple[int, ...]
@@ -68,21 +78,8 @@ class Header(BaseModel):
     counts: dict[str, int]
     problems: tuple[str, ...]
     sizes: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some of a store's clips, in order.
-
-    Attributes:
-        joints: [f, M, V, 3] float32 or float16.
-        lengths: [n] frames of each clip.
-        columns: name -> [n] values.
-    """
-
-    joints: NDArray[np.floating]
-    lengths: NDArray[np.int64]
-    columns: Mapping[str, NDArray]
+    sums: Sums | None = None
+    seal: str = ""
 
 
 def stores_dir() -> Path:
@@ -100,116 +97,97 @@ def is_store(folder: Path) -> bool:
     return any((folder / name).exists() for name in (HEADER, JOINTS, INDEX))
 
 
-def open_store(folder: Path) -> ClipSet:
+def open_store(folder: Path, *, afresh: bool = False, advance: Advance = lambda done, total: None) -> ClipSet:
     """The clips of a store, frames memory-mapped.
 
+    The first time that a version of its files is opened here, all of it is hashed; after that, nothing is.
+
+    Args:
+        afresh: hash it again.
+        advance: told of bytes done and bytes in all while that is done.
+
     Raises:
-        DataError: there is no store, it is half-written or damaged, or it was made by another version.
+        DataError: there is no store, it is half-written, damaged or changed, or it was made by a later version.
     """
-    header = read_header(folder)
-    for name, size in header.sizes.items():
-        found = (folder / name).stat().st_size if (folder / name).exists() else 0
-        if found != size:
-            raise DataError(
-                f"{folder}: {name}: expected {size:,} bytes, found {found:,}; the store is damaged, prepare it again"
-            )
+    header, text = _read_header(folder)
+    versions = {name: file_version(folder / name, "prepare the store again") for name in (JOINTS, INDEX)}
+    for name, version in versions.items():
+        if version[0] != header.sizes.get(name):
+            refuse(str(folder), name, f"{header.sizes.get(name, 0):,} bytes", f"{version[0]:,}", REPAIR)
     with open_archive(folder / INDEX) as archive:
-        columns = {name: archive.read(name) for name in archive.members}
-    missing = [name for name in ("offsets", *REMEMBERED) if name not in columns]
-    if missing:
-        raise DataError(
-            f"{folder}: {INDEX}: expected {missing[0]!r} in it, found none; the store is damaged, prepare it again"
-        )
+        arrays = {name: archive.read(name) for name in archive.members}
+    for name in ("offsets", *REMEMBERED):
+        if name not in arrays:
+            refuse(f"{folder}: {INDEX}", name, "an array of this name", "none", REPAIR)
     try:
-        joints = np.load(folder / JOINTS, mmap_mode="r", allow_pickle=False)
+        joints = npy.open_memmap(folder / JOINTS, mode="r")
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: {JOINTS}: {one_line(error)}; the store is damaged, prepare it again") from None
+        refuse(str(folder), JOINTS, "an array that can be mapped", one_line(error), REPAIR)
     clips = ClipSet(
-        name=header.name, joints=joints, offsets=columns.pop("offsets"),
-        stored=Stored(header.fingerprint, *(columns.pop(name) for name in REMEMBERED)), columns=columns,
+        name=header.name, joints=joints, offsets=arrays["offsets"],
+        stored=Stored(header.fingerprint, *(arrays[name] for name in REMEMBERED)),
+        columns={name: values for name, values in arrays.items() if name not in ("offsets", *REMEMBERED)},
         class_names=header.class_names,
         layout=layout_from_parents(header.joint_names, header.parents), fps=header.fps,
         default_split=header.default_split, splits=header.splits,
     )  # fmt: skip
     validate(clips, str(folder), frames=False)
+    _check_remembered(folder, clips, arrays)
+    check_content(folder, text, header.sums, versions, arrays, clips, afresh=afresh, advance=advance)
     return clips
 
 
+def _check_remembered(folder: Path, clips: ClipSet, arrays: Mapping[str, NDArray]) -> None:
+    count, bodies = len(clips), clips.joints.shape[1]
+    expected = {"hashes": ("uint64", [count]), "present": ("bool", [count, bodies]), "origins": ("float32", [count, 3])}
+    for name, (dtype, shape) in expected.items():
+        found = arrays[name]
+        if found.dtype != np.dtype(dtype) or list(found.shape) != shape:
+            refuse(f"{folder}: {INDEX}", name, f"{dtype} {shape}", f"{found.dtype} {list(found.shape)}", REPAIR)
+
+
 def read_header(folder: Path) -> Header:
-    """What a store says of itself; a `DataError` when it is not a whole store of this version."""
+    """What a store says of itself; a `DataError` when it is not a whole store of this format or an earlier one."""
+    return _read_header(folder)[0]
+
+
+def _read_header(folder: Path) -> tuple[Header, bytes]:
     path = folder / HEADER
-    if not path.exists():
-        found = "a half-written one" if is_store(folder) else "none"
-        raise DataError(f"{folder}: expected a prepared store ({HEADER}), found {found}; prepare it again")
+    if is_store(folder) and not path.exists():
+        raise DataError(f"{folder}: expected a prepared store ({HEADER}), found a half-written one; prepare it again")
+    file_version(path, "prepare the store again")
     try:
-        header = Header.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = one_line(error.errors()[0]["msg"] if isinstance(error, ValidationError) else error)
-        raise DataError(f"{path}: {reason}; the store is damaged or of another version, prepare it again") from None
-    if header.version != VERSION:
-        raise DataError(f"{path}: expected version {VERSION}, found {header.version}; prepare it again")
-    return header
+        text = path.read_bytes()
+        content = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: expected a store's header, found damage ({one_line(error)}); {REPAIR}") from None
+    version = content.get("version") if isinstance(content, dict) else None
+    if version not in range(FIRST_VERSION, VERSION + 1):
+        step = "open it with the version of the suite that made it, or prepare it again"
+        raise DataError(f"{path}: expected format {FIRST_VERSION} to {VERSION}, found {version!r}; {step}")
+    try:
+        header = Header.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        what = ".".join(map(str, problem["loc"]))
+        raise DataError(f"{path}: {what}: {one_line(problem['msg'])}; {REPAIR}") from None
+    if header.version > FIRST_VERSION and seal_of(content) != header.seal:
+        raise DataError(f"{path}: expected the text that was written, found another; {REPAIR}")
+    return header, text
 
 
-def write_store(
-    folder: Path, parts: Iterable[Part], shape: tuple[int, ...], dtype: str = "<f4", **header: Any
-) -> Header:
-    """Write all files of a store into an empty folder and flush them to disk; the caller renames it.
-
-    Args:
-        parts: all clips, in order; one part is held in memory at a time.
-        shape: [F, M, V, 3] of all frames together.
-        dtype: of the frames on disk, ``<f4`` or ``<f2``.
-        header: the fields of `Header` that do not follow from the clips.
-    """
-    center = layout_from_parents(header["joint_names"], header["parents"]).center
-    made, found = Fingerprint(shape), list[dict[str, NDArray]]()
-    with flushed(folder / JOINTS) as file:
-        npy.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
-        for part in parts:
-            file.write(np.ascontiguousarray(part.joints, dtype).data)
-            made.frames(part.joints)
-            found.append({**remembered(part, center), "lengths": part.lengths, **part.columns})
-    index = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    index["offsets"] = np.concatenate([[0], np.cumsum(index.pop("lengths"))]).astype(np.int64)
-    with flushed(folder / INDEX) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, values in index.items():  # a bare ZipInfo carries no time of day
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                npy.write_array(member, values, allow_pickle=False)
-    columns = index["offsets"], index["label"], index["subject"]
-    fingerprint = made.index(*columns, header["parents"], header["class_names"])
-    sizes = {name: (folder / name).stat().st_size for name in (JOINTS, INDEX)}
-    written = Header(version=VERSION, fingerprint=fingerprint, sizes=sizes, **header)
-    with flushed(folder / HEADER) as file:
-        file.write(written.model_dump_json(indent=1).encode())
-    return written
+def seal_of(content: Mapping[str, object]) -> str:
+    """SHA-256 of what a header says, however it is laid out."""
+    sealed = {key: value for key, value in content.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
 
 
-def remembered(part: Part, center: int) -> dict[str, NDArray]:
-    """The arrays of `REMEMBERED` for some clips."""
-    clips = [np.asarray(clip, np.float32) for clip in np.split(part.joints, np.cumsum(part.lengths)[:-1])]
-    return {
-        "hashes": np.array([clip_hash(clip) for clip in clips], np.uint64),
-        "present": np.array([clip.any(axis=(0, 2, 3)) for clip in clips]),
-        "origins": np.array([clip_origin(clip, center) for clip in clips], np.float32),
-    }
-
-
-@contextmanager
-def flushed(path: Path) -> Iterator[BinaryIO]:
-    """A new binary file that is on the disk when the block ends."""
-    with path.open("xb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def open_prepared(name: str) -> ClipSet:
-    """The store of a data set that was prepared under its own name."""
+def open_prepared(name: str, *, afresh: bool = False, advance: Advance = lambda done, total: None) -> ClipSet:
+    """The store of a data set that was prepared under its own name; as `open_store`."""
     folder = stores_dir() / name
     if not is_store(folder):
         raise DataError(
             f"{name} is not prepared here ({folder}); with its files at hand: "
             f"python -m harness data prepare {name} --raw FOLDER"
         )
-    return open_store(folder)
+    return open_store(folder, afresh=afresh, advance=advance)

@@ -114,6 +114,8 @@ def tell(prepared: Prepared, dataset: str, report: Reporter) -> None:
     """Counts by stage, found and published split sizes, problems, fingerprint, and how to go on."""
     header = prepared.header
     report.line(f"{header.title}: " + ("prepared" if prepared.fresh else "was prepared already"))
+    if prepared.note:
+        report.line(f"note: {prepared.note}")
     width = max(map(len, header.counts))
     for stage, count in header.counts.items():
         report.line(f"  {stage:{width}}  {count:>9,}")

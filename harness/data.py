@@ -18,8 +18,10 @@ from datasets.clips import ClipSet, fingerprint
 from datasets.errors import DataError
 from datasets.exchange import read_npz
 from datasets.feeder import FeederBatches, PaddedClips, pad_clips
+from datasets.raw import SOURCES
 from datasets.splits import Split, length_notes, make_labels, make_split
-from datasets.store import is_store, open_store
+from datasets.store import is_store, open_prepared, open_store
+from datasets.store_check import Advance
 from harness.errors import UsageError, usage_errors
 from harness.records import DataInfo
 from harness.registry import Registry
@@ -89,14 +91,25 @@ class LoadedData:
         return pad_clips(self.clips, self.split.train, center=self.spec.center)
 
 
-def read_clips(name: str, registry: Registry, *, check_frames: bool = True) -> ClipSet:
-    """A registered or prepared data set; or, when ``name`` is a path, the store or the ``.npz`` there."""
+def read_clips(
+    name: str, registry: Registry, *, check_frames: bool = True, afresh: bool = False,
+    advance: Advance = lambda done, total: None,
+) -> ClipSet:  # fmt: skip
+    """A registered or prepared data set; or, when ``name`` is a path, the store or the ``.npz`` there.
+
+    Args:
+        check_frames: of an ``.npz``.
+        afresh: hash a store that was hashed before (`datasets.store.open_store`).
+        advance: told of bytes done and bytes in all while a store is hashed.
+    """
     if Path(name).is_dir() and is_store(Path(name)):
-        return open_store(Path(name))
+        return open_store(Path(name), afresh=afresh, advance=advance)
     if Path(name).is_dir() and "/" in name:
         raise DataError(f"{name}: expected a prepared store or an .npz file, found a folder that is no store")
     if name.endswith(".npz") or "/" in name:
         return read_npz(Path(name), check_frames=check_frames)
+    if name in SOURCES:
+        return open_prepared(name, afresh=afresh, advance=advance)
     return registry.dataset(name)()
 
 

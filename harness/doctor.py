@@ -35,7 +35,7 @@ def doctor(
     Args:
         name: a registered or prepared data set, a store's folder, or an ``.npz`` file.
         splits: split texts to look at beside the data set's own.
-        deep: compute a store's fingerprint afresh.
+        deep: compute afresh what a store remembers, whatever was checked before.
         plot: leave a picture of sample clips and clip lengths there (PNG).
 
     Raises:
@@ -43,7 +43,7 @@ def doctor(
             be written.
     """
     with usage_errors():
-        clips = read_clips(name, registry or Registry(), check_frames=False)
+        clips = read_clips(name, registry or Registry(), check_frames=False, afresh=deep)
         found = examine(clips, tuple(dict.fromkeys([*splits, *usual_splits(clips)])), deep=deep)
         if plot:
             strip(clips, sample_clips(clips), plot)

@@ -124,11 +124,14 @@ class Source(ABC):
         splits: official split names to split texts (`datasets.splits`), e.g. ``{"xview": "view:2,3->1"}``.
         expected: official split names to the published numbers of training and test clips.
         expects: what the raw folder must hold, for messages.
+        version: of the reader, with all that it is built on in `datasets.raw`. Raised when the same raw files would
+            give other clips, counts or problems than before; `tests.version_lock` fails when that is forgotten.
         chunk: units that are read together; their frames are in memory at once, a few MB of them.
     """
 
     title: str
     expects: ClassVar[str]
+    version: ClassVar[int]
     chunk: ClassVar[int] = 64
     layout: SkeletonLayout
     fps: float

@@ -20,6 +20,7 @@ class ExchangeFile(Source):
     An ``origin`` is left out, as nothing in this suite reads it.
     """
 
+    version = 1
     title = "exchange file"
     expects = "the path of an .npz in the exchange format"
     chunk = 1

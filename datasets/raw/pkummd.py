@@ -73,6 +73,7 @@ class PkuMmd(Source):
         sides: split name -> stem -> ``train`` or ``test``, of the split files that are there.
     """
 
+    version = 1
     chunk = 4
     layout = NTU25
     fps = 30.0

@@ -35,6 +35,7 @@ class NtuPyskl(NtuSource, ABC):
     numbers are read when it is its turn.
     """
 
+    version = 1
     expects = "a .pkl file of pyskl's form, a dict with a list 'annotations'"
 
     def find(self) -> Found:
