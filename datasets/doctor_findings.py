@@ -72,14 +72,14 @@ def named(places: tuple[Place, ...], form: str = "{:.2f}") -> str:
 def identity(found: Examination) -> Iterator[Finding]:
     """What a store remembers of its frames must be what they have."""
     stored, computed = found.identity.stored, found.identity.computed
-    if found.identity.differing:
-        yield say("error", f"{listed(found.identity.differing)}: not those of the frames; prepare the store again")
     if stored and computed and stored != computed:
         yield say(
             "error",
             f"fingerprint: the store says {stored[:16]}, its frames have {computed[:16]}; the files were "
             "changed, prepare it again",
         )
+    elif found.identity.differing:
+        yield say("error", f"{listed(found.identity.differing)}: not those of the frames; prepare the store again")
 
 
 # --- frames ---

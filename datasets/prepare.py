@@ -28,16 +28,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets import store_writing
 from datasets.archive import Archive, open_archive
 from datasets.cache import atomic_file
 from datasets.errors import DataError
 from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
-from datasets.store import FIRST_VERSION, Header, is_store, open_store, read_header
+from datasets.store import FIRST_FORMAT, Header, is_store, open_store, read_header
 from datasets.store_writing import Part, write_store
 from datasets.wording import listed, one_line
 
 VERSION = 1
-"""Of the preparation: raised when the same clips of a reader would give another store than before."""
+"""Of the preparation: raised when the same readings would give other clips, counts or problems than before."""
 PLAN = "plan.txt"
 MOST_WORKERS = 16
 """A worker takes some 80 MB: so many stay well under 2 GB."""
@@ -143,7 +144,7 @@ def default_workers() -> int:
 
 def made_by(source: Source) -> dict[str, int]:
     """The versions of the code that makes the store."""
-    return {type(source).__qualname__: source.version, "preparation": VERSION}
+    return {type(source).__qualname__: source.version, "preparation": VERSION, "store": store_writing.VERSION}
 
 
 def plan_of(source: Source, name: str, found: Found) -> str:
@@ -178,7 +179,7 @@ def _same_store(
     except DataError as error:
         raise DataError(f"{error}: remove {folder}, then the same command makes it anew") from None
     note = ""
-    if header.version == FIRST_VERSION:
+    if header.version == FIRST_FORMAT:
         note = _first_format(folder, header, source, name, found)
     elif header.made_by != made_by(source):
         ours = listed(f"{part} {version}" for part, version in made_by(source).items())

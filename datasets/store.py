@@ -30,16 +30,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datasets.archive import open_archive
 from datasets.cache import file_version
-from datasets.checks import refuse, validate
+from datasets.checks import check_integers, check_joints, refuse
 from datasets.clips import ClipSet, Stored
 from datasets.errors import DataError
 from datasets.layouts import layout_from_parents
 from datasets.store_check import HEADER, INDEX, JOINTS, REPAIR, Advance, Sums, check_content
 from datasets.wording import one_line
 
-VERSION: Literal[2] = 2
-"""Of the format, and of `datasets.store_writing`."""
-FIRST_VERSION = 1
+FORMAT: Literal[2] = 2
+FIRST_FORMAT = 1
 REMEMBERED = ("hashes", "present", "origins")
 """Arrays of the index that are no columns, in the order of `Stored`."""
 STORES_VARIABLE = "MASKED_SKELETON_DATA"
@@ -51,7 +50,7 @@ class Header(BaseModel):
     Attributes:
         version: of the format; 1 had no ``made_by``, ``sums`` and ``seal``.
         plan: hash of what the store was made from (`datasets.prepare.plan_of`).
-        made_by: versions of the reader and the preparation.
+        made_by: versions of the reader, the preparation and the writer.
         counts: stages of the preparation, in order, to counts.
         problems: what was left out and why, one line each.
         expected: published numbers of training and test clips by split.
@@ -111,39 +110,55 @@ def open_store(folder: Path, *, afresh: bool = False, advance: Advance = lambda 
     """
     header, text = _read_header(folder)
     versions = {name: file_version(folder / name, "prepare the store again") for name in (JOINTS, INDEX)}
-    for name, version in versions.items():
-        if version[0] != header.sizes.get(name):
-            refuse(str(folder), name, f"{header.sizes.get(name, 0):,} bytes", f"{version[0]:,}", REPAIR)
     with open_archive(folder / INDEX) as archive:
         arrays = {name: archive.read(name) for name in archive.members}
-    for name in ("offsets", *REMEMBERED):
-        if name not in arrays:
-            refuse(f"{folder}: {INDEX}", name, "an array of this name", "none", REPAIR)
+    joints = _map_joints(folder, header)
+    _check_shapes(folder, joints, arrays)
+    _check_size(folder, header, INDEX)
     try:
-        joints = npy.open_memmap(folder / JOINTS, mode="r")
-    except (OSError, ValueError) as error:
-        refuse(str(folder), JOINTS, "an array that can be mapped", one_line(error), REPAIR)
+        layout = layout_from_parents(header.joint_names, header.parents)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from None
     clips = ClipSet(
         name=header.name, joints=joints, offsets=arrays["offsets"],
         stored=Stored(header.fingerprint, *(arrays[name] for name in REMEMBERED)),
         columns={name: values for name, values in arrays.items() if name not in ("offsets", *REMEMBERED)},
-        class_names=header.class_names,
-        layout=layout_from_parents(header.joint_names, header.parents), fps=header.fps,
-        default_split=header.default_split, splits=header.splits,
+        class_names=header.class_names, layout=layout, fps=header.fps, default_split=header.default_split,
+        splits=header.splits,
     )  # fmt: skip
-    validate(clips, str(folder), frames=False)
-    _check_remembered(folder, clips, arrays)
     check_content(folder, text, header.sums, versions, arrays, clips, afresh=afresh, advance=advance)
     return clips
 
 
-def _check_remembered(folder: Path, clips: ClipSet, arrays: Mapping[str, NDArray]) -> None:
-    count, bodies = len(clips), clips.joints.shape[1]
+def _check_size(folder: Path, header: Header, name: str) -> None:
+    expected, found = header.sizes.get(name, 0), (folder / name).stat().st_size
+    if found != expected:
+        refuse(str(folder), name, f"{expected:,} bytes", f"{found:,}", REPAIR)
+
+
+def _map_joints(folder: Path, header: Header) -> NDArray[np.floating]:
+    _check_size(folder, header, JOINTS)
+    try:
+        joints = npy.open_memmap(folder / JOINTS, mode="r")
+    except (OSError, ValueError) as error:
+        refuse(str(folder), JOINTS, "an array that can be mapped", one_line(error), REPAIR)
+    check_joints(f"{folder}: {JOINTS}", joints.shape, joints.dtype)
+    return joints
+
+
+def _check_shapes(folder: Path, joints: NDArray[np.floating], arrays: Mapping[str, NDArray]) -> None:
+    """The arrays of the index that are no columns, which `validate` knows."""
+    where = f"{folder}: {INDEX}"
+    for name in ("offsets", *REMEMBERED):
+        if name not in arrays:
+            refuse(where, name, "an array of this name", "none", REPAIR)
+    check_integers(where, "offsets", arrays["offsets"])
+    count, bodies = len(arrays["offsets"]) - 1, joints.shape[1]
     expected = {"hashes": ("uint64", [count]), "present": ("bool", [count, bodies]), "origins": ("float32", [count, 3])}
     for name, (dtype, shape) in expected.items():
         found = arrays[name]
         if found.dtype != np.dtype(dtype) or list(found.shape) != shape:
-            refuse(f"{folder}: {INDEX}", name, f"{dtype} {shape}", f"{found.dtype} {list(found.shape)}", REPAIR)
+            refuse(where, name, f"{dtype} {shape}", f"{found.dtype} {list(found.shape)}", REPAIR)
 
 
 def read_header(folder: Path) -> Header:
@@ -153,8 +168,9 @@ def read_header(folder: Path) -> Header:
 
 def _read_header(folder: Path) -> tuple[Header, bytes]:
     path = folder / HEADER
-    if is_store(folder) and not path.exists():
-        raise DataError(f"{folder}: expected a prepared store ({HEADER}), found a half-written one; prepare it again")
+    if not path.exists():
+        found = "a half-written one" if is_store(folder) else "none"
+        raise DataError(f"{folder}: expected a prepared store ({HEADER}), found {found}; prepare it again")
     file_version(path, "prepare the store again")
     try:
         text = path.read_bytes()
@@ -162,16 +178,16 @@ def _read_header(folder: Path) -> tuple[Header, bytes]:
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected a store's header, found damage ({one_line(error)}); {REPAIR}") from None
     version = content.get("version") if isinstance(content, dict) else None
-    if version not in range(FIRST_VERSION, VERSION + 1):
+    if version not in range(FIRST_FORMAT, FORMAT + 1):
         step = "open it with the version of the suite that made it, or prepare it again"
-        raise DataError(f"{path}: expected format {FIRST_VERSION} to {VERSION}, found {version!r}; {step}")
+        raise DataError(f"{path}: expected format {FIRST_FORMAT} to {FORMAT}, found {version!r}; {step}")
     try:
         header = Header.model_validate_json(text)
     except ValidationError as error:
         problem = error.errors()[0]
         what = ".".join(map(str, problem["loc"]))
         raise DataError(f"{path}: {what}: {one_line(problem['msg'])}; {REPAIR}") from None
-    if header.version > FIRST_VERSION and seal_of(content) != header.seal:
+    if header.version > FIRST_FORMAT and seal_of(content) != header.seal:
         raise DataError(f"{path}: expected the text that was written, found another; {REPAIR}")
     return header, text
 

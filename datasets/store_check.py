@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datasets.cache import FileVersion, atomic_file, cache_dir
-from datasets.checks import not_finite, refuse
+from datasets.checks import not_finite, refuse, validate
 from datasets.clips import ClipSet, Fingerprint, Stored, clip_hash, clip_origin
 
 HEADER, JOINTS, INDEX = "store.json", "joints.npy", "index.npz"
@@ -42,13 +42,14 @@ class Sums(BaseModel):
     """SHA-256, in hex, of what lies in a store's two large files.
 
     Attributes:
-        arrays: of each array of the index (`array_sum`).
+        arrays: of each array of the index (`array_sum`); ``index`` of its file.
         blocks: of each `BLOCK_BYTES` of the frames' file, its own header included.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     arrays: dict[str, str]
+    index: str
     blocks: tuple[str, ...]
 
 
@@ -76,7 +77,7 @@ def check_content(
     folder: Path, header: bytes, sums: Sums | None, versions: Mapping[str, FileVersion],
     arrays: Mapping[str, NDArray], clips: ClipSet, *, afresh: bool, advance: Advance,
 ) -> None:  # fmt: skip
-    """Hash the index and the frames of a store and compare, unless these versions of its files were compared before.
+    """What must hold for the clips, and the hashes of a store's content, unless its files were hashed before.
 
     Args:
         header: the bytes of `HEADER`.
@@ -92,19 +93,23 @@ def check_content(
     """
     digest, known = hashlib.sha256(header).hexdigest(), _recall(folder)
     same_header, same_files = bool(known and known.header == digest), bool(known and known.versions == versions)
-    if same_header and same_files and not afresh:
-        return
     if sums is None and known and same_header:
         sums = known.sums
-    if sums is not None:
+    checked = same_header and same_files and not afresh
+    if sums and not checked:
         _compare_arrays(folder, sums, arrays)
+    validate(clips, str(folder), frames=False)
+    if checked:
+        return
+    if sums:
         _compare_blocks(folder, sums, clips, advance)
     elif known and same_files:
         refuse(str(folder), HEADER, f"the text that it had on {known.day}", "another beside the same frames", REPAIR)
     else:
         _compare_stored(folder, clips, advance)
         found = {name: array_sum(values) for name, values in arrays.items()}
-        sums = Sums(arrays=found, blocks=tuple(_block_sums(folder / JOINTS, advance)))
+        blocks = tuple(_block_sums(folder / JOINTS, advance))
+        sums = Sums(arrays=found, index=file_sum(folder / INDEX), blocks=blocks)
     written = max(time_ns for _, changed, entered, _ in versions.values() for time_ns in (changed, entered))
     if time.time() - written / 1e9 >= RECENT:
         place = str(folder.resolve())
@@ -118,6 +123,12 @@ def array_sum(values: NDArray) -> str:
     """SHA-256 of an array's type, shape and values."""
     head = f"{values.dtype.str} {list(values.shape)}\n".encode()
     return hashlib.sha256(head + values.tobytes()).hexdigest()
+
+
+def file_sum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class BlockSums:
@@ -178,6 +189,8 @@ def _compare_arrays(folder: Path, sums: Sums, arrays: Mapping[str, NDArray]) -> 
             refuse(f"{folder}: {INDEX}", name, "the values that were written", "others", REPAIR)
     for name in sorted(arrays.keys() - sums.arrays.keys()):
         refuse(f"{folder}: {INDEX}", name, "no array of this name", "one", REPAIR)
+    if file_sum(folder / INDEX) != sums.index:  # what holds the arrays, which are right
+        refuse(str(folder), INDEX, "the file that was written", "another", REPAIR)
 
 
 def _compare_blocks(folder: Path, sums: Sums, clips: ClipSet, advance: Advance) -> None:

@@ -18,8 +18,11 @@ from numpy.typing import NDArray
 from datasets.clips import Fingerprint, clip_hash, clip_origin
 from datasets.errors import DataError
 from datasets.layouts import layout_from_parents
-from datasets.store import HEADER, INDEX, JOINTS, VERSION, Header, seal_of
-from datasets.store_check import BlockSums, Sums, array_sum
+from datasets.store import FORMAT, HEADER, INDEX, JOINTS, Header, seal_of
+from datasets.store_check import BlockSums, Sums, array_sum, file_sum
+
+VERSION = 1
+"""Of what is written: raised when the same clips would give other files than before."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,9 @@ def write_store(
     columns = index["offsets"], index["label"], index["subject"]
     fingerprint = made.index(*columns, header["parents"], header["class_names"])
     sizes = {name: (folder / name).stat().st_size for name in (JOINTS, INDEX)}
-    sums = Sums(arrays={name: array_sum(values) for name, values in index.items()}, blocks=blocks.finish())
-    written = Header(version=VERSION, fingerprint=fingerprint, sizes=sizes, sums=sums, **header)
+    arrays = {name: array_sum(values) for name, values in index.items()}
+    sums = Sums(arrays=arrays, index=file_sum(folder / INDEX), blocks=blocks.finish())
+    written = Header(version=FORMAT, fingerprint=fingerprint, sizes=sizes, sums=sums, **header)
     written = written.model_copy(update={"seal": seal_of(written.model_dump(mode="json"))})
     with flushed(folder / HEADER) as file:
         file.write(written.model_dump_json(indent=1).encode())

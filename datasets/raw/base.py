@@ -125,7 +125,7 @@ class Source(ABC):
         expected: official split names to the published numbers of training and test clips.
         expects: what the raw folder must hold, for messages.
         version: of the reader, with all that it is built on in `datasets.raw`. Raised when the same raw files would
-            give other clips, counts or problems than before; `tests.version_lock` fails when that is forgotten.
+            give other clips, counts or problems than before; a test holds it against the syntax of the code.
         chunk: units that are read together; their frames are in memory at once, a few MB of them.
     """
 

@@ -18,6 +18,7 @@ from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
 
 
 class NumberSource(Source):
+    version = 1
     title = "Numbers"
     expects = "a folder of .txt files"
     chunk = 3

@@ -423,6 +423,16 @@ def test_a_store_is_believed_unless_deep() -> None:
     assert only(deep, "error").startswith(f"fingerprint: the store says {fingerprint(four())[:16]}, its frames have")
 
 
+@pytest.mark.parametrize("name", ["hashes", "present", "origins"])
+def test_what_a_store_remembers_of_its_frames_is_compared_too(name: str) -> None:
+    clips = as_stored(four())
+    assert clips.stored is not None
+    stored = replace(clips.stored, **{name: getattr(clips.stored, name)[::-1].copy()})
+    stored = stored if name != "present" else replace(stored, present=~stored.present)
+    found = examine(replace(clips, stored=stored), deep=True)
+    assert f"{name}: not those of the frames; prepare the store again" in texts(found, "error")
+
+
 def test_a_sound_store_has_its_own_fingerprint() -> None:
     identity = examine(as_stored(four()), deep=True).identity
     assert identity.stored == identity.computed

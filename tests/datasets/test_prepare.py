@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +13,16 @@ import numpy as np
 import pytest
 
 from datasets import prepare as module
+from datasets import store_writing
 from datasets.clips import fingerprint
 from datasets.errors import DataError
-from datasets.prepare import Prepared, prepare
+from datasets.prepare import Prepared, plan_of, prepare
+from datasets.raw.bvh import Bvh
 from datasets.splits import make_split
-from datasets.store import open_store
+from datasets.store import open_store, read_header
 from tests.datasets.made_up_source import NumberSource, SlowSource, write_numbers
+
+FORMAT_1 = Path(__file__).with_name("store_format_1")
 
 
 @pytest.fixture
@@ -147,9 +152,58 @@ def test_a_store_of_other_files_is_not_overwritten(raw: Path, tmp_path: Path) ->
     prepared(raw, tmp_path / "store")
     before = content(tmp_path / "store")
     write_numbers(raw, more="0 1\n1\n")
-    with pytest.raises(DataError, match="holds a store of other raw files or of another version; remove it or choose"):
+    with pytest.raises(DataError, match="holds a store of other raw files; remove it or choose another --out"):
         prepared(raw, tmp_path / "store")
     assert content(tmp_path / "store") == before
+
+
+def test_a_plan_follows_from_versions_not_from_the_text_or_the_place_of_code(raw: Path) -> None:
+    def plan(**changes: object) -> str:
+        source = type("NumberSource", (NumberSource,), changes)(raw)
+        return plan_of(source, "numbers", source.find())
+
+    same = plan(__module__="datasets.raw.moved", __doc__="Other words.", title="Another title")
+    assert same == plan() == plan_of(NumberSource(raw), "numbers", NumberSource(raw).find())
+    others = [
+        plan(version=2), plan(chunk=4), plan(fps=5.0), plan(bodies=1), plan(class_names=("up", "left")),
+        plan(splits={"halves": "subject:2->*"}), plan_of(NumberSource(raw), "others", NumberSource(raw).find()),
+    ]  # fmt: skip
+    assert len({same, *others}) == 8
+
+
+@pytest.mark.parametrize(("target", "name"), [(NumberSource, "version"), (module, "VERSION")])
+def test_a_store_of_another_version_is_named_as_such(
+    target: object, name: str, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = prepared(raw, tmp_path / "store").header
+    assert header.made_by == {"NumberSource": 1, "preparation": 1, "store": store_writing.VERSION}
+    monkeypatch.setattr(target, name, 2)
+    with pytest.raises(DataError, match=r"other versions made: expected .* 2, .*found .* 1, .*; remove it or choose"):
+        prepared(raw, tmp_path / "store")
+
+
+def test_a_store_of_format_1_is_recognised_and_kept(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(FORMAT_1 / "store", tmp_path / "store"))
+    before = content(folder)
+    found = prepare(Bvh(FORMAT_1 / "raw"), "bvh", folder)
+    assert not found.fresh
+    assert found.note.startswith("made by an earlier version of this suite and kept: data set, joints, classes and")
+    assert content(folder) == before
+
+
+def test_a_store_of_format_1_of_other_files_is_refused(tmp_path: Path) -> None:
+    raw = Path(shutil.copytree(FORMAT_1 / "raw", tmp_path / "raw"))
+    labels = (raw / "labels.csv").read_text().splitlines()
+    (raw / "labels.csv").write_text("\n".join(labels[:-1]) + "\n")
+    folder = Path(shutil.copytree(FORMAT_1 / "store", tmp_path / "store"))
+    with pytest.raises(DataError, match="holds a store of other raw files; remove it or choose another --out"):
+        prepare(Bvh(raw), "bvh", folder)
+
+
+def test_the_raw_files_of_format_1_give_the_same_clips_today(tmp_path: Path) -> None:
+    today = prepare(Bvh(FORMAT_1 / "raw"), "bvh", tmp_path / "store")
+    assert today.header.version == 2
+    assert today.header.fingerprint == read_header(FORMAT_1 / "store").fingerprint
 
 
 def test_two_preparations_are_equal_bit_for_bit(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
