@@ -20,7 +20,7 @@ from harness.cli_data import data_app
 from harness.errors import UsageError, nearest
 from harness.presets import PRESETS
 from harness.printing import print_table
-from harness.progress import Reporter, make_console
+from harness.progress import CHECKING, Reporter, make_console
 from harness.spec import (
     SECTIONS,
     DataSpec,
@@ -396,7 +396,8 @@ def prepare_experiment(settings: dict[str, Any], plugins: list[Path] | None, **o
 
     sections = {name: settings[name] for name in SECTIONS}
     request = Request(methods=parse_methods(settings["methods"]), device=settings["device"], **sections, **others)
-    return prepare(request, Registry(plugins))
+    with Reporter(make_console()).long_task(CHECKING) as advance:
+        return prepare(request, Registry(plugins), advance=advance)
 
 
 def leave_table(

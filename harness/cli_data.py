@@ -11,7 +11,7 @@ import typer
 from datasets.errors import DataError
 from harness.errors import UsageError, usage_errors
 from harness.printing import print_table
-from harness.progress import Reporter, make_console
+from harness.progress import CHECKING, Reporter, make_console
 
 if TYPE_CHECKING:
     from datasets.prepare import Prepared
@@ -51,7 +51,7 @@ def prepare_command(
 def doctor_command(
     name: Annotated[str, typer.Argument(help="A data set's name, a store's folder or an .npz file.")],
     split: Annotated[list[str] | None, typer.Option(help="A split to look at besides its own; repeatable.")] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Compute a store's fingerprint afresh.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Hash a store again, and compute its fingerprint afresh.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Leave a picture of sample clips there (PNG).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -61,11 +61,12 @@ def doctor_command(
     """
     from harness.doctor import doctor, doctor_lines
 
-    examination = doctor(name, splits=split or [], deep=deep, plot=plot)
+    report = Reporter(make_console())
+    with report.long_task(CHECKING) as advance:
+        examination = doctor(name, splits=split or [], deep=deep, plot=plot, advance=advance)
     if as_json:
         typer.echo(examination.model_dump_json(indent=1))  # NaN becomes null
     else:
-        report = Reporter(make_console())
         for line in [*doctor_lines(examination), *([f"picture in {plot}"] if plot else [])]:
             report.line(line)
     if any(finding.severity == "error" for finding in examination.findings):

@@ -126,10 +126,16 @@ def parts_hash(clips: ClipSet, labels: NDArray[np.int64], class_names: Sequence[
     return digest.hexdigest()[:8]
 
 
-def load_data(spec: DataSpec, registry: Registry, device: torch.device, patch: int) -> LoadedData:
-    """Read, label, split and move to the device; every problem with the data is a one-line `UsageError`."""
+def load_data(
+    spec: DataSpec, registry: Registry, device: torch.device, patch: int, *,
+    advance: Advance = lambda done, total: None,
+) -> LoadedData:  # fmt: skip
+    """Read, label, split and move to the device; every problem with the data is a one-line `UsageError`.
+
+    ``advance`` is told of bytes done and bytes in all while a store is hashed.
+    """
     with usage_errors():
-        clips = read_clips(spec.name, registry)
+        clips = read_clips(spec.name, registry, advance=advance)
         labels, class_names = make_labels(clips, spec.label)
         split = make_split(
             clips,

@@ -18,6 +18,7 @@ from datasets.wording import listed
 from harness.data import read_clips
 from harness.drawing import sample_clips, strip
 from harness.errors import UsageError, usage_errors
+from harness.progress import Advance
 from harness.registry import Registry
 
 WIDTH = 100
@@ -28,7 +29,7 @@ FEW = 12
 
 def doctor(
     name: str, *, splits: Sequence[str] = (), deep: bool = False, plot: Path | None = None,
-    registry: Registry | None = None,
+    registry: Registry | None = None, advance: Advance = lambda done, total: None,
 ) -> Examination:  # fmt: skip
     """Examine a data set.
 
@@ -37,13 +38,14 @@ def doctor(
         splits: split texts to look at beside the data set's own.
         deep: compute afresh what a store remembers, whatever was checked before.
         plot: leave a picture of sample clips and clip lengths there (PNG).
+        advance: told of bytes done and bytes in all while a store is hashed.
 
     Raises:
         UsageError: there is no such data set, it cannot be read, a given split cannot be made, or the picture cannot
             be written.
     """
     with usage_errors():
-        clips = read_clips(name, registry or Registry(), check_frames=False, afresh=deep)
+        clips = read_clips(name, registry or Registry(), check_frames=False, afresh=deep, advance=advance)
         found = examine(clips, tuple(dict.fromkeys([*splits, *usual_splits(clips)])), deep=deep)
         if plot:
             strip(clips, sample_clips(clips), plot)

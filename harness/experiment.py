@@ -14,7 +14,7 @@ from harness.data import LoadedData, load_data
 from harness.environment import Environment, describe_environment, select_device
 from harness.errors import UsageError
 from harness.measurement import Measurement, Timing
-from harness.progress import Reporter, Stopwatch, counted, minutes
+from harness.progress import Advance, Reporter, Stopwatch, counted, minutes
 from harness.records import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, SCHEMA, RecordStore, RunRecord, SpeedRecord
 from harness.registry import Registry
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build, is_later
@@ -141,8 +141,13 @@ class Experiment:
         )  # fmt: skip
 
 
-def prepare(request: Request, registry: Registry) -> Experiment:
-    """Resolve a request completely; every mistake in it is a `UsageError` here, before any work."""
+def prepare(
+    request: Request, registry: Registry, *, advance: Advance = lambda done, total: None
+) -> Experiment:  # fmt: skip
+    """Resolve a request completely; every mistake in it is a `UsageError` here, before any work.
+
+    ``advance`` is told of bytes done and bytes in all while a store is hashed.
+    """
     parse_budget(request.train.budget)
     if request.probe.every:
         parse_budget(request.probe.every)
@@ -152,7 +157,7 @@ def prepare(request: Request, registry: Registry) -> Experiment:
         method_options(registry.method(spec.name), spec)
     store = RecordStore(request.out)
     store.prepare()
-    data = load_data(request.data, registry, device, size.patch)
+    data = load_data(request.data, registry, device, size.patch, advance=advance)
     with torch.device("meta"):
         encoder = SkeletonEncoder(size, data.clips.layout.joint_count, skeleton_of(data.clips.layout))
     asked = {str(spec): make_entry(registry.method(spec.name), spec, encoder) for spec in request.methods}

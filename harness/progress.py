@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 Advance = Callable[[int, int], None]
+CHECKING = "checking the store, once"
 
 
 def make_console() -> Console:
@@ -37,6 +38,19 @@ class Reporter:
         with Progress(*columns, console=self.console, transient=True) as progress:
             bar = progress.add_task(name, total=None)
             yield lambda done, total: progress.update(bar, completed=done, total=total or None)
+
+    @contextmanager
+    def long_task(self, name: str) -> Iterator[Advance]:
+        """A task that is shown from the first call on: most often there is none."""
+        with ExitStack() as shown:
+            tasks = list[Advance]()
+
+            def advance(done: int, total: int) -> None:
+                if not tasks:
+                    tasks.append(shown.enter_context(self.task(name)))
+                tasks[0](done, total)
+
+            yield advance
 
 
 def minutes(seconds: float) -> str:

@@ -427,8 +427,8 @@ def test_a_store_is_believed_unless_deep() -> None:
 def test_what_a_store_remembers_of_its_frames_is_compared_too(name: str) -> None:
     clips = as_stored(four())
     assert clips.stored is not None
-    stored = replace(clips.stored, **{name: getattr(clips.stored, name)[::-1].copy()})
-    stored = stored if name != "present" else replace(stored, present=~stored.present)
+    values = getattr(clips.stored, name)
+    stored = replace(clips.stored, **{name: ~values if name == "present" else values + 1})
     found = examine(replace(clips, stored=stored), deep=True)
     assert f"{name}: not those of the frames; prepare the store again" in texts(found, "error")
 
