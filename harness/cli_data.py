@@ -51,7 +51,7 @@ def prepare_command(
 def doctor_command(
     name: Annotated[str, typer.Argument(help="A data set's name, a store's folder or an .npz file.")],
     split: Annotated[list[str] | None, typer.Option(help="A split to look at besides its own; repeatable.")] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Hash a store again, and compute its fingerprint afresh.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Hash a store and compute its fingerprint afresh.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Leave a picture of sample clips there (PNG).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
