@@ -125,7 +125,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Keep a second preparation of the same store out until the block ends; a killed one lets go by itself."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
-    with path.open("w") as file:
+    with path.open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -213,7 +213,7 @@ def _first_format(folder: Path, header: Header, source: Source, name: str, found
 def _open_work(work: Path, plan: str) -> None:
     """The folder of parts: what a killed run left there is used when it had the same plan, otherwise cleared."""
     noted = work / PLAN
-    if work.exists() and not (noted.exists() and noted.read_text() == plan):
+    if work.exists() and not (noted.exists() and noted.read_text(encoding="utf-8") == plan):
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(work / "store", ignore_errors=True)

@@ -65,7 +65,7 @@ def read_claims(folder: Path = CLAIMS) -> dict[str, Claim]:
     claims = {}
     for path in sorted(folder.glob("*.yaml")):
         try:
-            content = yaml.safe_load(path.read_text())
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UsageError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(content, dict):

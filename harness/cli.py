@@ -6,6 +6,7 @@ cannot be done (one line says why); 130 stopped by the user.
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import sys
@@ -414,7 +415,7 @@ def leave_table(
 
     command = command_line()
     if same_measurement and path.exists():
-        command = path.read_text().partition("\n")[0].strip() or command
+        command = path.read_text(encoding="utf-8").partition("\n")[0].strip() or command
     print_table(report.console, table.columns, table.itertuples(index=False), lines)
     write_atomically(path, to_markdown(table, lines, command).encode())
     report.line(f"records in {path.parent}, table in {path}")
@@ -454,6 +455,9 @@ def check_packages() -> None:
 
 def main() -> None:
     """Entry point: every expected failure is one line on stderr and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # no table is lost to an encoding without the sign of a deviation
     try:
         check_packages()
         code = app(standalone_mode=False)

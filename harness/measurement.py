@@ -225,5 +225,5 @@ def with_train(spec: RunSpec, **changes: Any) -> RunSpec:
 def rules_version() -> str:
     """Version of the measurement rules, from the heading of benchmarks/RULES.md; ``unknown`` without that file."""
     rules = ROOT / "benchmarks" / "RULES.md"
-    heading = rules.read_text().partition("\n")[0] if rules.exists() else ""
+    heading = rules.read_text(encoding="utf-8").partition("\n")[0] if rules.exists() else ""
     return heading.rpartition("version ")[2] or "unknown"

@@ -119,7 +119,7 @@ def write_target(path: Path, target: Target) -> None:
 def read_target(path: Path) -> Target:
     """A frozen target; every problem is a one-line `UsageError`."""
     try:
-        content: Any = yaml.safe_load(path.read_text())
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"target {path} cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict):

@@ -111,7 +111,7 @@ def _recorded(record: Path) -> str | None:
     """The checksum noted by an earlier download, if any."""
     if not record.exists():
         return None
-    noted = record.read_text(errors="replace").split()[:1]
+    noted = record.read_text(encoding="utf-8", errors="replace").split()[:1]
     if len("".join(noted)) != 64 or set("".join(noted)) - set("0123456789abcdef"):
         raise DataError(f"{record}: expected a SHA-256 of 64 digits, found {noted}; delete this file to note it anew")
     return noted[0]
@@ -301,7 +301,7 @@ class ResumingDownloader:
     def _recall(self, url: str) -> dict | None:
         """The note, if it is whole and about this address."""
         with suppress(OSError, ValueError):
-            note = json.loads(self._note.read_text())
+            note = json.loads(self._note.read_text(encoding="utf-8"))
             whole = (
                 isinstance(note, dict) and isinstance(note.get("version"), str) and isinstance(note.get("total"), int)
             )

@@ -98,7 +98,10 @@ class Found:
 
 
 def files_below(folder: Path, suffix: str = "") -> Iterator[Path]:
-    """The files under a folder, all or those of a suffix; linked folders included, each real folder once."""
+    """The files under a folder, all or those of a suffix; linked folders included, each real folder once.
+
+    In the order of their names, folder by folder, whatever order the file system lists them in.
+    """
     seen = set[str]()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -106,7 +109,8 @@ def files_below(folder: Path, suffix: str = "") -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        yield from (path for name in names if (path := Path(place) / name).suffix == suffix or not suffix)
+        folders.sort()
+        yield from (path for name in sorted(names) if (path := Path(place) / name).suffix == suffix or not suffix)
 
 
 class Source(ABC):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 from pathlib import Path
 
 import pytest
 
+from harness import cli
 from harness.experiment import make_entry
 from harness.records import RecordStore, RunRecord
 from harness.registry import Registry
@@ -113,6 +116,18 @@ def test_the_command_prints_the_table_and_leaves_it_beside_the_records(tmp_path:
     assert outcome.code == 0
     assert "learned features rather than motion (GFP)" in outcome.out
     assert "+15.0 ± 63.5" in (tmp_path / "out" / "trends.md").read_text()
+
+
+def test_a_terminal_that_lacks_a_sign_shows_a_question_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RecordStore(tmp_path / "out")
+    for record in records(gfp=(0.5, 0.6), mamp=(0.4, 0.4)):
+        store.write_run(record)
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii", write_through=True))
+    monkeypatch.setattr(sys, "argv", ["harness", "trends", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    assert b"+15.0 ? 63.5" in shown.getvalue()
 
 
 def test_a_folder_without_comparable_runs_is_one_clear_line(tmp_path: Path) -> None:
