@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from datasets.batches import TrainingBatches
 from datasets.exchange import write_npz
 from datasets.feeder import FeederBatches
-from harness import health, measurement, peak
+from harness import measurement
 from harness.data import LoadedData, load_data
 from harness.errors import UsageError
 from harness.experiment import Experiment, Request, prepare
@@ -185,8 +185,6 @@ def measured(path: Path, out: Path, trainers: list[Trainer]) -> Iterator[Measure
         return trainers[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(peak.SIZE, "cpu", 64)
-        patch.setattr(health, "FOREIGN_SHARE", 2.0)  # nothing is a disturbance
         patch.setattr(measurement, "Trainer", noted)
         yield explain(experiment(path, out), Reporter(make_console()), QUICK)
 
