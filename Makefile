@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test bench lint format clean
+.PHONY: run test test-long test-oldest test-kernels test-pythons bench lint format clean
 
 run: $(VENV)/ready
 	$(BIN)/python -m harness run --methods gfp,skeletonmae
@@ -12,6 +12,20 @@ run: $(VENV)/ready
 # A file of tests stays in one process, so that what its tests share is made once.
 test: $(VENV)/ready lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
+# Other versions, Pythons and processor kernels, and the tests marked long, each in an environment of its own below
+# .nox; the results are written to tests/LONG.md.
+test-long: $(VENV)/ready lint
+	$(BIN)/nox
+
+test-oldest: $(VENV)/ready
+	$(BIN)/nox --session oldest
+
+test-kernels: $(VENV)/ready
+	$(BIN)/nox --session kernels
+
+test-pythons: $(VENV)/ready
+	$(BIN)/nox --session newest
 
 bench: $(VENV)/ready
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-columns=median,iqr,rounds --benchmark-sort=name
@@ -32,4 +46,4 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .nox runs .mypy_cache .ruff_cache .pytest_cache
