@@ -35,7 +35,7 @@ COMMANDS = {
 EARLIER_NAMES = {"ranking": "exchange"}
 TRIES = 3
 
-SPY = '''
+SPY = """
 import traceback
 import torch
 from methods.base import About, Method
@@ -49,7 +49,7 @@ class Spy(Method):
         print("STACK", " -> ".join(frame.name for frame in frames[start:]), "-> loss")
         loss = self.encoder(x).square().mean()
         return loss, {"spied": loss.detach()}
-'''
+"""
 
 
 def rooms(root: Path, package: str) -> dict[str, set[str]]:
@@ -143,8 +143,8 @@ def main() -> None:
         print(f"{package:10} {top:16} {len(found):6} {arrows:7} {floors(found):7}")
     way = way_to_a_loss(root)
     print(f"calls to a loss: {way.count('->') + 1} ({way})")
-    for name, words in COMMANDS.items():
-        words = [word.format(folder=folder) for word in words]
+    for name, command in COMMANDS.items():
+        words = [word.format(folder=folder) for word in command]
         seconds, code = cpu_seconds(root, words)
         if code and name in EARLIER_NAMES:
             seconds, code = cpu_seconds(root, [EARLIER_NAMES[name], *words[1:]])

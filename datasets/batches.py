@@ -8,7 +8,7 @@ loader hides or fakes a speedup. Crops follow MAMP's released code (maoyunyao/MA
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -38,6 +38,23 @@ class Augmentation:
     rotation: float = 0.3
 
 
+@dataclass(frozen=True)
+class Look:
+    """How one view of a batch is cropped, resized and turned.
+
+    Attributes:
+        frames: T after the time resize.
+        augmentation: its crop and rotation, drawn for this view alone.
+    """
+
+    frames: int
+    augmentation: Augmentation = Augmentation()
+
+
+Batch = Tensor | tuple[Tensor, ...]
+"""``[B, T, V, 3]``; where a method wants several views, one of each: row b is the same body sequence in all."""
+
+
 class Batches(Protocol):
     """Where a training loop gets its batches from."""
 
@@ -46,10 +63,10 @@ class Batches(Protocol):
     lead: int
     """Untimed steps before a block is timed, until the source runs as in a long training."""
 
-    def next(self) -> Tensor:
-        """The next batch ``[B, T, V, 3]``."""
+    def next(self) -> Batch:
+        """The next batch."""
 
-    def sample(self) -> Tensor:
+    def sample(self) -> Batch:
         """A batch to warm up with; the stream goes on as if it had not been taken."""
 
     def flowing(self) -> AbstractContextManager[None]:
@@ -167,7 +184,7 @@ def rotations(angles: Tensor) -> Tensor:
 
 
 class TrainingBatches:
-    """Endless stream of augmented training batches ``[B, T, V, 3]``, identical for one seed.
+    """Endless stream of augmented training batches, identical for one seed.
 
     Sequences come in a fresh random order each epoch; an epoch's end never shortens a batch. No sequence at all is
     a `DataError`.
@@ -176,39 +193,35 @@ class TrainingBatches:
         source: all body sequences.
         sequences: the numbers to train on.
         size: body sequences per batch.
-        frames: T.
-        augmentation: crop and rotation.
+        looks: the views of each of them, drawn one after the other.
         seed: order and augmentation.
     """
 
     def __init__(
-        self,
-        source: BodySequences,
-        sequences: Tensor,
-        *,
-        size: int,
-        frames: int,
-        augmentation: Augmentation,
-        seed: int,
+        self, source: BodySequences, sequences: Tensor, *, size: int, looks: Sequence[Look], seed: int
     ) -> None:
         if not len(sequences):
             raise DataError("no body sequence to train on: every body of the training clips is empty")
-        self.source, self.sequences, self.size, self.frames = source, sequences, size, frames
+        self.source, self.sequences, self.size, self.looks = source, sequences, size, tuple(looks)
         self.device, self.lead = source.device, 0
-        self.augmentation = augmentation
         self.generator = torch.Generator(device=source.device).manual_seed(seed)
         self.queue = sequences[:0]
 
-    def next(self) -> Tensor:
+    def next(self) -> Batch:
         """The next batch."""
         while len(self.queue) < self.size:
             order = torch.randperm(len(self.sequences), generator=self.generator, device=self.source.device)
             self.queue = torch.cat([self.queue, self.sequences[order]])
         chosen, self.queue = self.queue[: self.size], self.queue[self.size :]
-        first, kept = random_crops(self.source.length[chosen], self.augmentation, self.generator)
-        return self.rotate(self.source.window(chosen, first, kept, self.frames))
+        views = tuple(self.view(chosen, look) for look in self.looks)
+        return views if len(views) > 1 else views[0]
 
-    def sample(self) -> Tensor:
+    def view(self, chosen: Tensor, look: Look) -> Tensor:
+        """One view of the chosen sequences ``[B]``: cropped, resized and turned, ``[B, look.frames, V, 3]``."""
+        first, kept = random_crops(self.source.length[chosen], look.augmentation, self.generator)
+        return self.rotate(self.source.window(chosen, first, kept, look.frames), look.augmentation.rotation)
+
+    def sample(self) -> Batch:
         """The batch that `next` is going to return."""
         kept, queue = self.generator.get_state(), self.queue
         x = self.next()
@@ -220,10 +233,10 @@ class TrainingBatches:
         """Nothing: the frames lie on the device."""
         return nullcontext()
 
-    def rotate(self, x: Tensor) -> Tensor:
-        """One random rotation per body sequence."""
+    def rotate(self, x: Tensor, largest: float) -> Tensor:
+        """One random rotation per body sequence, up to ``largest`` radians about each axis."""
         uniform = torch.rand(len(x), 3, generator=self.generator, device=x.device)
-        angles = (2 * uniform - 1) * self.augmentation.rotation
+        angles = (2 * uniform - 1) * largest
         return torch.einsum("bij,btvj->btvi", rotations(angles), x)
 
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import torch
 
+from datasets.batches import Batch
 from harness.budget import StepCost, parse_budget
 from harness.clock import Ledger, StepClock
 from harness.data import LoadedData
@@ -123,7 +124,7 @@ class Attempt:
             method = build_method(method_class, spec, data.clips.layout, data.source.device)
             self.encoder = encoder_info(method.evaluated_encoder())
             frames = method.evaluated_encoder().grid.frames
-            batches = data.batches(spec, frames)
+            batches = data.batches(spec, frames, method.views)
             trainer = Trainer(method, batches, spec.train, total)
             sample = batches.sample()
         with self.ledger.phase("warm-up"):
@@ -156,7 +157,7 @@ class Attempt:
                 )  # fmt: skip
                 self.advance(trainer.done, trainer.steps)
 
-    def evaluate_point(self, method: Method, sample: torch.Tensor) -> None:
+    def evaluate_point(self, method: Method, sample: Batch) -> None:
         """Probe the evaluated encoder, keep it if it is the best so far, and ask the method for its health."""
         training, encoder = required(self.training), method.evaluated_encoder()
         accuracy = probe_encoder(encoder, self.place.data, self.cell.spec.probe)
@@ -234,9 +235,10 @@ def probe_encoder(encoder: Encoder, data: LoadedData, probe: ProbeSpec) -> Accur
     return evaluate(features, data.labels, data.clips.columns["subject"], data.split, probe)
 
 
-def diagnose(method: Method, x: torch.Tensor) -> Diagnosis:
+def diagnose(method: Method, x: Batch) -> Diagnosis:
     """The method's health, without gradients and without a trace in the training."""
-    with torch.no_grad(), undisturbed(method, x.device):
+    device = (x if isinstance(x, torch.Tensor) else x[0]).device
+    with torch.no_grad(), undisturbed(method, device):
         return method.diagnose(x)
 
 

@@ -29,6 +29,7 @@ from harness.specimen import (
     loss_of,
     must,
     relabelled,
+    views,
     weights,
 )
 from harness.training import Trainer, build_batches, build_encoder
@@ -39,7 +40,8 @@ FALLING_STEPS = 15
 
 def loss_is_one_finite_number(specimen: Specimen) -> None:
     """A scalar with a gradient, and named parts: finite scalars without one."""
-    loss, parts = specimen.build().loss(batch())
+    method = specimen.build()
+    loss, parts = method.loss(views(method, batch()))
     must(loss.shape == () and bool(loss.isfinite()), f"loss: expected one finite number, found {loss}")
     must(loss.requires_grad, "loss: expected a gradient, found none; was it detached?")
     for name, part in parts.items():
@@ -82,7 +84,7 @@ def tokens_seen(method: Method) -> list[int]:
             seen.append(inputs[0].shape[1])
 
     handle = method.encoder.blocks[0].register_forward_pre_hook(count)
-    method.loss(batch())
+    method.loss(views(method, batch()))
     handle.remove()
     return seen
 
@@ -100,8 +102,9 @@ def trained_loss(specimen: Specimen, source: ClipSet) -> float:
     """Mean loss of the first two steps of a run on these clips."""
     spec = specimen.spec()
     sequences = BodySequences(source, CPU)
-    batches = build_batches(sequences, sequences.of_clips(np.arange(len(source))), spec, batch().shape[1])
-    trainer = Trainer(specimen.build(), batches, spec.train, steps=2)
+    method, numbers = specimen.build(), sequences.of_clips(np.arange(len(source)))
+    batches = build_batches(sequences, numbers, spec, batch().shape[1], method.views)
+    trainer = Trainer(method, batches, spec.train, steps=2)
     return trainer.run_block(2, StepClock(CPU))["loss"]
 
 
@@ -113,8 +116,8 @@ def same_seed_same_loss(specimen: Specimen) -> None:
 
 def batch_is_left_as_it_was(specimen: Specimen) -> None:
     """The loss does not write into its input, which others still read."""
-    x = batch()
-    specimen.build().loss(x)[0].backward()
+    x, method = batch(), specimen.build()
+    method.loss(views(method, x))[0].backward()
     must(torch.equal(x, batch()), "expected the batch unchanged, found it written to; work on a copy")
 
 

@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from datasets.batches import Batch
 from datasets.layouts import NTU25
 from harness.errors import first_few
 from harness.flops import step_flops
 from harness.registry import one_line
-from harness.specimen import ALONE, ROUNDING, SKELETONS, TOGETHER, Specimen, batch, blank, close, loss_of, must
+from harness.specimen import ALONE, ROUNDING, SKELETONS, TOGETHER, Specimen, batch, blank, close, loss_of, must, views
 from harness.training import build_encoder
 from methods.base import About, Method, MethodOptions
 
@@ -44,7 +45,7 @@ def forward_flops(specimen: Specimen, *, fused: bool) -> int:
     """FLOPs of one forward pass under an attention kernel."""
     method = specimen.build(device="meta", fused_attention=fused)
     with FlopCounterMode(display=False) as counter:
-        method.loss(blank(NTU25, 4))
+        method.loss(views(method, blank(NTU25, 4)))
     return int(counter.get_total_flops())
 
 
@@ -65,7 +66,7 @@ def no_host_synchronisation(specimen: Specimen) -> None:
     """
     try:
         method = specimen.build(device="meta")
-        method.loss(blank(NTU25, 4))[0].backward()
+        method.loss(views(method, blank(NTU25, 4)))[0].backward()
         method.after_step(0.5)
     except (RuntimeError, NotImplementedError) as error:
         raise AssertionError(
@@ -99,21 +100,23 @@ def works_under_compile(specimen: Specimen) -> None:
     torch._dynamo.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's own deprecations
-        compiled, _ = seeded(torch.compile(method.loss, backend="aot_eager"))
+        compiled, _ = seeded(method, torch.compile(method.loss, backend="aot_eager"))
         compiled.backward()
     torch._dynamo.reset()
     must_have_finite_gradients(method)
-    eager, _ = seeded(method.loss)
+    eager, _ = seeded(method, method.loss)
     must(
         close(compiled, eager, 10 * ROUNDING),
         f"expected the eager loss {eager:.6g} under torch.compile, found {compiled:.6g}",
     )
 
 
-def seeded(loss: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, dict[str, Tensor]]:
-    """A loss function on the batch under seed 0."""
+def seeded(
+    method: Method, loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A method's loss function, compiled or not, on the batch under seed 0."""
     torch.manual_seed(0)
-    return loss(batch())
+    return loss(views(method, batch()))
 
 
 def must_have_finite_gradients(method: Method) -> None:
@@ -189,7 +192,8 @@ def metadata_is_complete(specimen: Specimen) -> None:
 def diagnosis_holds_finite_numbers(specimen: Specimen) -> None:
     """``diagnose`` returns plain numbers, which go into the record."""
     with torch.no_grad():
-        values = specimen.build().diagnose(batch()).values
+        method = specimen.build()
+        values = method.diagnose(views(method, batch())).values
     bad = [f"{name}={value!r}" for name, value in values.items() if not is_number(value)]
     must(not bad, f"diagnose: expected finite numbers, found {first_few(bad)}; use .item()")
 

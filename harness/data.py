@@ -27,6 +27,7 @@ from harness.records import DataInfo
 from harness.registry import Registry
 from harness.spec import DataSpec, RunSpec
 from harness.training import augmentation, build_batches
+from methods.base import View
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,12 @@ class LoadedData:
             notes=self.notes,
         )
 
-    def batches(self, spec: RunSpec, frames: int) -> Batches:
-        """The training batches of a spec; every method of one seed sees the same ones."""
+    def batches(self, spec: RunSpec, frames: int, views: Sequence[View] = (View(),)) -> Batches:
+        """The training batches of a spec, as `harness.training.build_batches` makes them."""
         if spec.data.loader == "device":
-            return build_batches(self.source, self.sequences, spec, frames)
+            return build_batches(self.source, self.sequences, spec, frames, views)
+        if tuple(views) != (View(),):
+            raise UsageError("worker processes make one view as the run has it; this method wants others")
         dataset = PaddedClips(self.padded, frames=frames, augmentation=augmentation(spec.data))
         return FeederBatches(
             dataset, size=spec.train.batch_size, workers=spec.data.workers, device=self.source.device, seed=spec.seed

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from datasets.batches import Batch
 from datasets.layouts import SkeletonLayout
 from harness.records import BODIES_PER_CLIP
 from harness.spec import RunSpec
@@ -23,11 +24,20 @@ def step_flops(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> f
     """FLOPs of one training step of ``spec.train.batch_size`` body sequences, forward and backward."""
     built = build_method(method, spec, layout, "meta")
     set_attention_kernel(built, fused=False)
-    x = torch.empty(spec.train.batch_size, built.evaluated_encoder().grid.frames, layout.joint_count, 3, device="meta")
+    x = blank_batch(built, spec.train.batch_size, layout)
     with FlopCounterMode(display=False) as counter:
         loss, _ = built.loss(x)
         loss.backward()
     return float(counter.get_total_flops())
+
+
+def blank_batch(method: Method, size: int, layout: SkeletonLayout) -> Batch:
+    """A batch of the method's views on the meta device: shapes without values."""
+    whole = method.evaluated_encoder().grid.frames
+    looks = tuple(
+        torch.empty(size, view.frames or whole, layout.joint_count, 3, device="meta") for view in method.views
+    )
+    return looks if len(looks) > 1 else looks[0]
 
 
 def block_macs(tokens: int, width: int) -> int:

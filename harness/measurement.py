@@ -183,7 +183,7 @@ class Timing:
     def _trainer(self, method: type[Method], spec: RunSpec) -> Trainer:
         data = self.data.as_in(spec.data)
         built = build_method(method, spec, data.clips.layout, data.source.device)
-        batches = data.batches(spec, built.evaluated_encoder().grid.frames)
+        batches = data.batches(spec, built.evaluated_encoder().grid.frames, built.views)
         return Trainer(built, batches, spec.train, SCHEDULE_STEPS)
 
     def _fitted(self, cell: Cell, cap: float) -> Cell:

@@ -33,17 +33,10 @@ from harness.records import RecordStore
 from harness.registry import Registry
 from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
 from harness.training import Diverged, Trainer, build_batches, build_method
-from methods.amr import AMR
 from methods.base import Method, OptionError
 from methods.masks import Mask
-from methods.skeletonmae import SkeletonMAE
-from methods.skeletonmae_graph import SkeletonMAEGraph
-from methods.skeletonmae_region import SkeletonMAERegion
-from methods.tokens import patchify, unpatchify
 
 CPU = torch.device("cpu")
-EPSILON = 1e-6
-"""As in `methods.tokens.standardise` and `standardise_clip`, which are undone here."""
 WHOLE, ENCODER = "method.safetensors", "encoder.safetensors"
 """What a run's folder may hold: all weights of the method, or those of its encoder alone."""
 
@@ -110,15 +103,15 @@ def through_method(setup: Setup, clips: ClipSet, clip: int, out: Path, title: st
     method, frames = setup.method, setup.method.evaluated_encoder().grid.frames
     x = body_sequences(clips, clip, frames)
     seen = visible_tokens(method, x)
-    made = reconstruction(method, x, seen) if setup.decodes else None
+    made = reconstruction(method, x, seen)
     seconds = int(test_crops(torch.as_tensor(clips.lengths[[clip]]))[1]) / clips.fps
     title = f"{title}\n{setup.label}, visible tokens green"
     animate(
         people(x), clips.layout, out, frames / seconds, visible=seen.transpose(0, 1).numpy(),
-        reconstruction=None if made is None else people(made), title=title,
+        reconstruction=people(made) if made is not None and setup.decodes else None, title=title,
     )  # fmt: skip
     share = f"{setup.label}: {int(seen.sum()):,} of {seen.numel():,} tokens visible ({seen.float().mean():.1%})"
-    return [share, *reconstruction_notes(setup, made is not None)]
+    return [share, reconstruction_note(setup, made is not None)]
 
 
 def people(x: Tensor) -> np.ndarray:
@@ -126,13 +119,13 @@ def people(x: Tensor) -> np.ndarray:
     return x.transpose(0, 1).numpy()
 
 
-def reconstruction_notes(setup: Setup, drawn: bool) -> list[str]:
+def reconstruction_note(setup: Setup, reconstructs: bool) -> str:
     """What to know of the reconstruction, or how to get one."""
-    if drawn:
-        return ["reconstruction: masked tokens as predicted, with the true mean and scale of the target given back"]
-    if reconstructs(setup.method):
-        return ["no reconstruction without a trained decoder: add --train 150, or --run with a folder that has one"]
-    return [f"{setup.spec.method.name} predicts no coordinates: there is no reconstruction to draw"]
+    if not reconstructs:
+        return f"{setup.spec.method.name} predicts no coordinates: there is no reconstruction to draw"
+    if setup.decodes:
+        return "reconstruction: masked tokens as predicted, with the true mean and scale of the target given back"
+    return "no reconstruction without a trained decoder: add --train 150, or --run with a folder that has one"
 
 
 # --- data ---
@@ -216,7 +209,7 @@ def trained(setup: Setup, clips: ClipSet, steps: int) -> Setup:
     source = BodySequences(clips, CPU)
     split = make_split(clips, validation=0)
     frames = setup.method.evaluated_encoder().grid.frames
-    batches = build_batches(source, source.of_clips(split.train), spec, frames)
+    batches = build_batches(source, source.of_clips(split.train), spec, frames, setup.method.views)
     try:
         Trainer(setup.method, batches, spec.train, steps).run_block(steps, StepClock(CPU))
     except Diverged as error:
@@ -224,7 +217,7 @@ def trained(setup: Setup, clips: ClipSet, steps: int) -> Setup:
     return replace(setup, decodes=True)
 
 
-# --- masks ---
+# --- what the method sees and makes ---
 
 
 @torch.no_grad()
@@ -233,53 +226,22 @@ def visible_tokens(method: Method, x: Tensor) -> Tensor:
 
     T' counts its time steps, or its frames where it masks those one by one.
     """
-    several = torch.cat([x, x])  # batch norm wants two
-    if isinstance(method, SkeletonMAERegion | SkeletonMAEGraph):
-        return ~method.predict(several)[2][: len(x)]
-    grid, seen = method.encoder.grid, shown_to_encoder(method, several)
+    seen = method.visible(torch.cat([x, x]))  # batch norm wants two
     if seen is None:
         raise UsageError(f"{type(method).__name__} hides no tokens from the shared encoder; choose another method")
-    flags = torch.zeros(len(several), grid.tokens, dtype=torch.bool)
-    return flags.scatter(1, seen, True)[: len(x)].unflatten(1, (grid.times, grid.joints))
-
-
-def shown_to_encoder(method: Method, x: Tensor) -> Tensor | None:
-    """Indices ``[B, k]`` of the tokens that the loss hands to the shared encoder; None when it always gets all."""
-    seen: list[Tensor] = []
-
-    def note(encoder: torch.nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-        visible = named.get("visible", inputs[1] if len(inputs) > 1 else None)
-        if visible is not None:
-            seen.append(visible)
-
-    handle = method.encoder.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        method.loss(x)
-    finally:
-        handle.remove()
-    return seen[0] if seen else None
-
-
-# --- reconstructions ---
-
-
-def reconstructs(method: Method) -> bool:
-    """The method predicts coordinates of whole tokens."""
-    if isinstance(method, AMR):
-        return method.options.target == "coordinates" and not method.options.down_sampled
-    return isinstance(method, SkeletonMAE)
+    return seen[: len(x)]
 
 
 @torch.no_grad()
 def reconstruction(method: Method, x: Tensor, seen: Tensor) -> Tensor | None:
-    """``x`` ``[B, T, V, 3]`` with its masked tokens as the method predicts them; None where it predicts others things.
+    """``x`` ``[B, T, V, 3]`` with its masked tokens as the method predicts them; None where it predicts other things.
 
     Args:
         seen: ``[B, T', V]`` of `visible_tokens`.
     """
-    if not reconstructs(method):
+    made = method.eval().reconstruct(x, mask_of(seen))
+    if made is None:
         return None
-    made = predicted_frames(method.eval(), x, mask_of(seen))
     visible = seen.repeat_interleave(x.shape[1] // seen.shape[1], dim=1)
     return torch.where(visible.unsqueeze(-1), x, made)
 
@@ -289,22 +251,3 @@ def mask_of(seen: Tensor) -> Mask:
     flat = seen.flatten(1)
     order, count = torch.argsort((~flat).int(), dim=1, stable=True), int(flat[0].sum())
     return Mask(order[:, :count], order[:, count:])
-
-
-def predicted_frames(method: Method, x: Tensor, mask: Mask) -> Tensor:
-    """What a method that `reconstructs` predicts for all tokens, as frames ``[B, T, V, 3]`` in metres."""
-    latent = method.encoder(x, mask.visible)
-    if isinstance(method, AMR):
-        return unscaled_patches(method.decoder(latent), x, method.coarse.patch)
-    assert isinstance(method, SkeletonMAE)
-    predicted, patch = method.decoder(latent, mask), method.encoder.grid.patch
-    if method.options.normalise == "patch":
-        return unscaled_patches(predicted, x, patch)
-    variance, mean = torch.var_mean(x, dim=1, keepdim=True)
-    return unpatchify(predicted, patch, x.shape[2]) * (variance + EPSILON).sqrt() + mean
-
-
-def unscaled_patches(predicted: Tensor, x: Tensor, patch: int) -> Tensor:
-    """Standardised patches ``[B, L, patch * 3]`` with mean and scale of those of ``x`` ``[B, T, V, 3]``, as frames."""
-    variance, mean = torch.var_mean(patchify(x, patch), dim=-1, keepdim=True)
-    return unpatchify(predicted * (variance + EPSILON).sqrt() + mean, patch, x.shape[2])

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datasets.batches import BodySequences, test_crops
+from datasets.batches import Batch, BodySequences, test_crops
 from datasets.clips import ClipSet
 from datasets.layouts import KINECT20, NTU25, UIPRMD22, SkeletonLayout, layout_from_parents
 from datasets.synthetic import generate
@@ -85,7 +85,7 @@ class Specimen:
         x, losses = batch(), []
         optimizer = build_optimizer(method, self.spec().train)
         for step in range(1, steps + 1):
-            loss, _ = method.loss(x.clone())
+            loss, _ = method.loss(views(method, x.clone()))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -97,7 +97,13 @@ class Specimen:
 def loss_of(method: Method, x: Tensor, seed: int = 0) -> Tensor:
     """The loss of a batch under a seed of the global generator."""
     torch.manual_seed(seed)
-    return method.loss(x)[0]
+    return method.loss(views(method, x))[0]
+
+
+def views(method: Method, x: Tensor) -> Batch:
+    """What a method is given for body sequences ``x`` ``[B, 24, V, 3]``: of several views the first frames of each."""
+    looks = tuple(x[:, : view.frames] for view in method.views)  # no number of frames: all
+    return looks if len(looks) > 1 else looks[0]
 
 
 def weights(encoder: Encoder) -> dict[str, Tensor]:

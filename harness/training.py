@@ -7,8 +7,9 @@ Off the clock: everything else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from timm.optim import create_optimizer_v2
@@ -16,12 +17,12 @@ from timm.scheduler import CosineLRScheduler
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from datasets.batches import Augmentation, Batches, BodySequences, TrainingBatches
+from datasets.batches import Augmentation, Batch, Batches, BodySequences, Look, TrainingBatches
 from datasets.layouts import SkeletonLayout
 from harness.clock import StepClock
 from harness.errors import UsageError, nearest
 from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec
-from methods.base import Method
+from methods.base import Method, View
 from methods.encoder import SIZES, EncoderSize, Skeleton, SkeletonEncoder, set_attention_kernel
 
 VERSION = 1
@@ -67,12 +68,26 @@ def build_method(method: type[Method], spec: RunSpec, layout: SkeletonLayout, de
     return built
 
 
-def build_batches(source: BodySequences, sequences: Tensor, spec: RunSpec, frames: int) -> TrainingBatches:
-    """The training batches of a spec; every method of one seed sees the same ones."""
-    return TrainingBatches(
-        source, sequences, size=spec.train.batch_size, frames=frames, augmentation=augmentation(spec.data),
-        seed=spec.seed,
-    )  # fmt: skip
+def build_batches(
+    source: BodySequences, sequences: Tensor, spec: RunSpec, frames: int, views: Sequence[View] = (View(),)
+) -> TrainingBatches:
+    """The training batches of a spec; every method of one seed that takes the run's one view sees the same ones.
+
+    Args:
+        frames: T of a view that does not say otherwise.
+        views: what the method wants to see of each body sequence.
+    """
+    looks = [look_at(view, spec.data, frames, patch=encoder_size(spec.encoder).patch) for view in views]
+    return TrainingBatches(source, sequences, size=spec.train.batch_size, looks=looks, seed=spec.seed)
+
+
+def look_at(view: View, data: DataSpec, frames: int, patch: int) -> Look:
+    """A method's view with the run's settings where it leaves them open."""
+    kept = view.frames or frames
+    if kept > frames or kept % patch:
+        raise UsageError(f"a view of {kept} frames: expected a multiple of {patch}, at most {frames}")
+    changes = {name: value for name in ("crop", "min_crop", "rotation") if (value := getattr(view, name)) is not None}
+    return Look(kept, replace(augmentation(data), **changes))
 
 
 def augmentation(data: DataSpec) -> Augmentation:
@@ -108,7 +123,7 @@ def undisturbed(method: Method, device: torch.device) -> Iterator[None]:
             buffer.copy_(before)
 
 
-def compiled(method: Method, train: TrainSpec) -> Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]:
+def compiled(method: Method, train: TrainSpec) -> Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]:
     """The method's loss, compiled for fixed shapes.
 
     Too many compilations of one function are an error: torch would go on uncompiled without a word, and that is what
@@ -136,7 +151,7 @@ class Trainer:
         self.device = batches.device
         self.optimizer = build_optimizer(method, train)
         self.schedule = build_schedule(self.optimizer, train, steps)
-        self.loss: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]] = method.loss
+        self.loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]] = method.loss
         if train.compile:
             self.loss = compiled(method, train)
         self.done = 0
@@ -188,7 +203,7 @@ class Trainer:
             loss.backward()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _forward(self, x: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
             return self.loss(x)
 

@@ -12,11 +12,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import About, Method, MethodOptions, OptionError, SlashList
+from methods.base import About, Method, MethodOptions, OptionError, SlashList, known
 from methods.decoders import QueryDecoder, scaled_depth
 from methods.encoder import SkeletonEncoder
-from methods.masks import random_mask
-from methods.tokens import CHANNELS, TokenGrid, divisors, frame_motion, nearest_divisor, patchify, standardise
+from methods.masks import Mask, random_mask
+from methods.tokens import (
+    CHANNELS,
+    TokenGrid,
+    divisors,
+    frame_motion,
+    nearest_divisor,
+    patchify,
+    restore,
+    standardise,
+    unpatchify,
+)
 
 VERSION = 1
 
@@ -25,15 +35,15 @@ PUBLISHED_WINDOWS = (4, 8, 12)
 
 
 class AMROptions(MethodOptions):
-    """Options; 0 or none is relative to the encoder: at ``base`` ``r`` 6, ``decoder_depth`` 5, ``windows`` 4/8/12.
+    """Options; not given, at ``base`` ``r`` is 6, ``decoder_depth`` 5 and ``windows`` 4/8/12, elsewhere in proportion.
 
     ``r`` consecutive tokens of a joint are one query; ``windows`` are the window counts of the motion energy;
     ``down_sampled`` makes as many targets by leaving frames out.
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
-    r: int = Field(default=0, ge=0)
-    decoder_depth: int = Field(default=0, ge=0)
+    r: int | None = Field(default=None, ge=1)
+    decoder_depth: int | None = Field(default=None, ge=1)
     self_attention: bool = False
     target: Literal["coordinates", "motion"] = "coordinates"
     weighting: bool = True
@@ -111,16 +121,17 @@ class AMR(Method[AMROptions]):
     def __init__(self, encoder: SkeletonEncoder, options: AMROptions) -> None:
         super().__init__(encoder, options)
         grid, settings = encoder.grid, self.options
-        self.coarse = TokenGrid(grid.times // settings.r, grid.joints, grid.patch * settings.r)
+        self.r = known(settings.r)
+        self.coarse = TokenGrid(grid.times // self.r, grid.joints, grid.patch * self.r)
         self.decoder = QueryDecoder(
-            encoder, settings.decoder_depth, windows=self.coarse.times, outputs=len(self.kept_frames) * CHANNELS,
+            encoder, known(settings.decoder_depth), windows=self.coarse.times, outputs=len(self.kept_frames) * CHANNELS,
             self_attention=settings.self_attention,
         )  # fmt: skip
 
     @property
     def kept_frames(self) -> range:
         """Frames of a coarse patch that are reconstructed: all, or every r-th."""
-        return range(0, self.coarse.patch, self.options.r if self.options.down_sampled else 1)
+        return range(0, self.coarse.patch, self.r if self.options.down_sampled else 1)
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """``mean W (X_p - X_t)^2`` over all patches, visible or not."""
@@ -149,4 +160,11 @@ class AMR(Method[AMROptions]):
         patches = patchify(x, self.coarse.patch)
         if not self.options.down_sampled:
             return patches
-        return patches.unflatten(-1, (self.coarse.patch, CHANNELS))[:, :, :: self.options.r].flatten(-2)
+        return patches.unflatten(-1, (self.coarse.patch, CHANNELS))[:, :, :: self.r].flatten(-2)
+
+    def reconstruct(self, x: Tensor, mask: Mask) -> Tensor | None:
+        """Coordinates of all tokens, ``[B, T, V, 3]``, with the mean and scale of the true coarse patch."""
+        if self.options.target != "coordinates" or self.options.down_sampled:
+            return None
+        predicted = restore(self.decoder(self.encoder(x, mask.visible)), patchify(x, self.coarse.patch))
+        return unpatchify(predicted, self.coarse.patch, x.shape[2])

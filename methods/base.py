@@ -7,13 +7,14 @@ A new method is one file with one subclass of `Method`; README, "Adding a method
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
+import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from torch import Tensor, nn
 
 from methods.encoder import Encoder, SkeletonEncoder
-from methods.masks import visible_count
+from methods.masks import Mask, visible_count
 
 VERSION = 1
 
@@ -31,7 +32,10 @@ SlashList = BeforeValidator(_split)
 
 
 class MethodOptions(BaseModel):
-    """Typed options of a method; a spec string such as ``gfp:lambda_pred=5`` overrides the defaults."""
+    """Typed options of a method; a spec string such as ``gfp:lambda_pred=5`` overrides the defaults.
+
+    A default that depends on the encoder is None until `resolved` replaces it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,6 +45,7 @@ class MethodOptions(BaseModel):
 
 
 OptionsT = TypeVar("OptionsT", bound=MethodOptions)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,31 @@ class Diagnosis:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class View:
+    """One look at a body sequence: how the harness crops, resizes and turns it for a method.
+
+    What is None is the run's. A method that wants several, or others than the run's, lists them in `Method.views`.
+
+    Attributes:
+        crop: smallest and largest share of the clip that is kept.
+        min_crop: shortest crop in source frames.
+        frames: T after the time resize; a multiple of the encoder's patch, at most the encoder's frames.
+        rotation: largest rotation about each axis, radians.
+    """
+
+    crop: tuple[float, float] | None = None
+    min_crop: int | None = None
+    frames: int | None = None
+    rotation: float | None = None
+
+
+def known(value: T | None) -> T:
+    """An option's value after `resolve`, which leaves none open."""
+    assert value is not None, "the option was not resolved"
+    return value
+
+
 def resolve(options: OptionsT, encoder: SkeletonEncoder) -> OptionsT:
     """Options complete for an encoder; `OptionError` also when ``mask_ratio`` would leave no token visible."""
     ratio, tokens = getattr(options, "mask_ratio", None), encoder.grid.tokens
@@ -92,21 +122,33 @@ class Method(nn.Module, Generic[OptionsT]):
     Args:
         encoder: the shared encoder, built by the harness.
         options: an instance of the class attribute ``Options``; `self.options` holds it resolved for the encoder.
+
+    Attributes:
+        views: what `loss` gets of every body sequence: one batch, or a tuple of batches where there are several.
     """
 
     name: ClassVar[str] = ""  # empty: the file's name
     about: ClassVar[About]
     Options: ClassVar[type[MethodOptions]] = MethodOptions
+    views: tuple[View, ...] = (View(),)
 
     def __init__(self, encoder: SkeletonEncoder, options: OptionsT) -> None:
         super().__init__()
-        self.encoder = encoder
         self.options = resolve(options, encoder)
+        self.encoder = self.own_encoder(encoder)
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def own_encoder(self, shared: SkeletonEncoder) -> Any:
+        """The encoder that is trained, a `methods.encoder.Encoder`: the shared one.
+
+        A method of the open division returns its own, built for the grid and the skeleton of the shared one.
+        """
+        return shared
+
+    def loss(self, x: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Mask, encode, predict, target, loss for body sequences ``x`` ``[B, T, V, 3]`` in metres.
 
         Returns the scalar to minimise and its named parts (detached, on the device: no host synchronisation).
+        Where the method has several `views`, ``x`` is a tuple with a batch of each; row b is the same body in all.
         """
         raise NotImplementedError
 
@@ -117,6 +159,38 @@ class Method(nn.Module, Generic[OptionsT]):
         """The encoder that the probes read; a teacher's where the paper evaluates the teacher."""
         return self.encoder
 
-    def diagnose(self, x: Tensor) -> Diagnosis:
-        """Health of the method on one batch ``[B, T, V, 3]``; called off the clock, without gradients."""
+    def diagnose(self, x: Any) -> Diagnosis:
+        """Health of the method on one batch as `loss` gets it; called off the clock, without gradients."""
         return Diagnosis({})
+
+    def visible(self, x: Tensor) -> Tensor | None:
+        """Which tokens of ``x`` ``[B, T, V, 3]`` a training step shows the encoder: bool ``[B, T_e, V]``, for pictures.
+
+        By default those that `loss` hands to the shared encoder as ``visible``; None when that always gets all of
+        them. A method that hides tokens in another way says here where.
+        """
+        seen: list[Tensor] = []
+
+        def note(encoder: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            shown = named.get("visible", inputs[1] if len(inputs) > 1 else None)
+            if shown is not None:
+                seen.append(shown)
+
+        handle = self.encoder.register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            self.loss(x if len(self.views) == 1 else (x,) * len(self.views))
+        finally:
+            handle.remove()
+        if not seen:
+            return None
+        grid = self.encoder.grid
+        flags = torch.zeros(len(x), grid.tokens, dtype=torch.bool, device=x.device).scatter(1, seen[0], True)
+        return flags.unflatten(1, (grid.times, grid.joints))
+
+    def reconstruct(self, x: Tensor, mask: Mask) -> Tensor | None:
+        """What the method makes of the coordinates when it sees ``mask.visible``: frames ``[B, T, V, 3]`` in metres.
+
+        For pictures; None where it predicts something else. A prediction of standardised patches gets the true mean
+        and scale of each patch back.
+        """
+        return None

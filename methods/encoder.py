@@ -150,7 +150,7 @@ class SkeletonEncoder(Encoder):
         """Patch embedding plus position: ``[B, T, V, 3]`` to ``[B, L, D]``, or ``[B, k, D]`` if visible."""
         patches, positions = patchify(x, self.grid.patch), self.positions()
         if visible is None:
-            return self.patch_embed(patches) + positions
+            return self.patch_embed(patches) + positions[: patches.shape[1]]  # a shorter view: the first time steps
         return self.patch_embed(take(patches, visible)) + nn.functional.embedding(visible, positions)
 
     def layers(self, x: Tensor, visible: Tensor | None = None) -> list[Tensor]:

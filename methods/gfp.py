@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, SlashList
+from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, SlashList, known
 from methods.decoders import TokenFiller
 from methods.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
 from methods.masks import Mask, motion_aware_mask
@@ -26,10 +26,10 @@ COLLAPSED_STD = 0.1
 class GFPOptions(MethodOptions):
     """Options; `GFP.about` tells how they relate to the published ones.
 
-    A width of 0 is relative to the encoder (512, 2048 at ``base``). ``windows`` counts the time windows of each local
-    level, coarser ones dividing finer ones; none given are ``6/3/1`` (150 + 75 + 25 targets at 30 x 25 tokens) or as
-    near as divides. The global level is always there. ``target_input`` is the ablation of what the target network
-    reads: motion, coordinates, or the coordinates of masked tokens (others zero).
+    Widths are 512 and 2048 at ``base`` and in proportion to the encoder's elsewhere. ``windows`` counts the time
+    windows of each local level, coarser ones dividing finer ones; none given are ``6/3/1`` (150 + 75 + 25 targets at
+    30 x 25 tokens) or as near as divides. The global level is always there. ``target_input`` is the ablation of what
+    the target network reads: motion, coordinates, or the coordinates of masked tokens (others zero).
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
@@ -39,8 +39,8 @@ class GFPOptions(MethodOptions):
     lambda_pred: float = Field(default=5.0, ge=0)
     var_weight: float = Field(default=5.0, ge=0)
     cov_weight: float = Field(default=1.0, ge=0)
-    local_width: int = Field(default=0, ge=0)
-    global_width: int = Field(default=0, ge=0)
+    local_width: int | None = Field(default=None, ge=1)
+    global_width: int | None = Field(default=None, ge=1)
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the feature widths and check that the windows tile the time axis."""
@@ -191,7 +191,8 @@ class GFP(Method[GFPOptions]):
 
     def __init__(self, encoder: SkeletonEncoder, options: GFPOptions) -> None:
         super().__init__(encoder, options)
-        local, whole, windows = self.options.local_width, self.options.global_width, self.options.windows
+        local, whole = known(self.options.local_width), known(self.options.global_width)
+        windows = self.options.windows
         self.decoder = PyramidDecoder(encoder, windows, local, whole)
         self.target_network = TargetNetwork(encoder.grid, windows, local, whole)
         initialise(self.target_network)

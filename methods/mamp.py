@@ -11,7 +11,7 @@ from typing import Literal, Self
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import About, Method, MethodOptions
+from methods.base import About, Method, MethodOptions, known
 from methods.decoders import QueryDecoder, TokenDecoder, scaled_depth
 from methods.encoder import SkeletonEncoder
 from methods.masks import Mask, motion_aware_mask
@@ -21,7 +21,7 @@ VERSION = 1
 
 
 class MAMPOptions(MethodOptions):
-    """Options; ``decoder_depth=0`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere.
+    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere.
 
     ``decoder=cross`` is a control: AMR's cross-attention decoder with one query per token, targets unchanged.
     """
@@ -29,7 +29,7 @@ class MAMPOptions(MethodOptions):
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
     tau: float = 0.8
     decoder: Literal["self", "cross"] = "self"
-    decoder_depth: int = Field(default=0, ge=0)
+    decoder_depth: int | None = Field(default=None, ge=1)
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the decoder depth."""
@@ -54,7 +54,7 @@ class MAMP(Method[MAMPOptions]):
 
     def __init__(self, encoder: SkeletonEncoder, options: MAMPOptions) -> None:
         super().__init__(encoder, options)
-        grid, depth = encoder.grid, self.options.decoder_depth
+        grid, depth = encoder.grid, known(self.options.decoder_depth)
         self.decoder: TokenDecoder | QueryDecoder
         if self.options.decoder == "self":
             self.decoder = TokenDecoder(encoder, depth, outputs=grid.patch_width)

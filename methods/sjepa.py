@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import About, Diagnosis, Method, MethodOptions
+from methods.base import About, Diagnosis, Method, MethodOptions, known
 from methods.decoders import TokenDecoder, scaled_depth
 from methods.encoder import SkeletonEncoder
 from methods.masks import motion_aware_mask
@@ -24,11 +24,11 @@ PUBLISHED_STEPS = 187_200  # NTU-60 x-sub: 1200 epochs of 156 steps at batch 256
 
 
 class SJEPAOptions(MethodOptions):
-    """Options; ``decoder_depth=0`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere."""
+    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere."""
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
     tau: float = 0.8
-    decoder_depth: int = Field(default=0, ge=0)
+    decoder_depth: int | None = Field(default=None, ge=1)
     target_temperature: float = Field(default=0.06, gt=0)
     prediction_temperature: float = Field(default=0.1, gt=0)
     center_rate: float = Field(default=0.9, ge=0, le=1)
@@ -62,7 +62,7 @@ class SJEPA(Method[SJEPAOptions]):
 
     def __init__(self, encoder: SkeletonEncoder, options: SJEPAOptions) -> None:
         super().__init__(encoder, options)
-        self.decoder = TokenDecoder(encoder, self.options.decoder_depth, outputs=encoder.width)
+        self.decoder = TokenDecoder(encoder, known(self.options.decoder_depth), outputs=encoder.width)
         self.teacher = Teacher(encoder, published_follows(self.options.decay, PUBLISHED_STEPS), "cosine")
         self.register_buffer("center", torch.zeros(encoder.width))
         self.register_buffer("batch_mean", torch.zeros(encoder.width))

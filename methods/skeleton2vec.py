@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.base import About, Diagnosis, Method, MethodOptions, OptionError
+from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, known
 from methods.decoders import TokenDecoder, scaled_depth
 from methods.encoder import SkeletonEncoder
 from methods.masks import Mask, tube_mask, visible_joints
@@ -34,12 +34,12 @@ class Skeleton2vecOptions(MethodOptions):
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
-    tube: int = Field(default=0, ge=0)
+    tube: int | None = Field(default=None, ge=1)
     beta: float = Field(default=0.1, ge=0)
-    layers: int = Field(default=0, ge=0)
+    layers: int | None = Field(default=None, ge=1)
     instance_norm: bool = True
     decay: float = Field(default=0.9999, ge=0, lt=1)
-    decoder_depth: int = Field(default=0, ge=0)
+    decoder_depth: int | None = Field(default=None, ge=1)
     decoder: Literal["repaired", "as-released"] = Field(default="repaired", json_schema_extra={"later": True})
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
@@ -49,8 +49,8 @@ class Skeleton2vecOptions(MethodOptions):
         if grid.times % tube:
             allowed = ", ".join(map(str, divisors(grid.times)))
             raise OptionError(f"tube={tube} must divide the {grid.times} time steps: {allowed}")
-        if self.layers > depth:
-            raise OptionError(f"layers={self.layers}: the encoder has {depth}; allowed are 0 (all) to {depth}")
+        if (self.layers or 1) > depth:
+            raise OptionError(f"layers={self.layers}: the encoder has {depth}; allowed are 1 to {depth}")
         if not visible_joints(grid.joints, self.mask_ratio):
             raise OptionError(
                 f"mask_ratio={self.mask_ratio} leaves none of {grid.joints} joints visible in a tube; "
@@ -116,13 +116,13 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
 
     def __init__(self, encoder: SkeletonEncoder, options: Skeleton2vecOptions) -> None:
         super().__init__(encoder, options)
-        self.decoder = TokenDecoder(encoder, self.options.decoder_depth, outputs=encoder.width)
+        self.decoder = TokenDecoder(encoder, known(self.options.decoder_depth), outputs=encoder.width)
         self.teacher = Teacher(encoder, published_follows(self.options.decay, PUBLISHED_STEPS), "linear")
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """``mean (P - LN(mean_k IN(teacher block k)))^2`` over masked tokens (models/skeleton2vec.py)."""
         options = self.options
-        mask = tube_mask(x, self.encoder.grid, options.mask_ratio, options.tube, options.beta)
+        mask = tube_mask(x, self.encoder.grid, options.mask_ratio, known(options.tube), options.beta)
         places = mask if options.decoder == "repaired" else released_places(mask, self.encoder.grid)
         latent = self.encoder(x, mask.visible)
         prediction = take(self.decoder(latent, places), mask.masked)
@@ -138,7 +138,7 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
 
     def last_outputs(self, x: Tensor) -> list[Tensor]:
         """The teacher's last ``layers`` block outputs, ``[B, L, D]`` each."""
-        return [tokens.float() for tokens in self.teacher(x)[-self.options.layers :]]
+        return [tokens.float() for tokens in self.teacher(x)[-known(self.options.layers) :]]
 
     def after_step(self, progress: float) -> None:
         """The teacher follows."""

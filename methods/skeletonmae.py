@@ -12,17 +12,17 @@ from typing import Literal, Self
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import About, Method, MethodOptions
+from methods.base import About, Method, MethodOptions, known
 from methods.decoders import TokenDecoder, scaled_depth
 from methods.encoder import SkeletonEncoder
 from methods.masks import Mask, frame_and_joint_mask, motion_aware_mask, random_mask
-from methods.tokens import patchify, standardise, standardise_clip, take
+from methods.tokens import patchify, restore, restore_clip, standardise, standardise_clip, take, unpatchify
 
 VERSION = 1
 
 
 class SkeletonMAEOptions(MethodOptions):
-    """Options; ``decoder_depth=0`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere.
+    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere.
 
     ``mask``: uniform over tokens; MAMP's motion-aware one (strength ``tau``); or whole time steps (a share ``frames``
     of them) and single tokens in the others. ``normalise``: each patch on its own, or each joint's axes over the clip.
@@ -33,7 +33,7 @@ class SkeletonMAEOptions(MethodOptions):
     tau: float = 0.8
     frames: float = Field(default=0.5, ge=0, lt=1)
     normalise: Literal["patch", "clip"] = "patch"
-    decoder_depth: int = Field(default=0, ge=0)
+    decoder_depth: int | None = Field(default=None, ge=1)
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the decoder depth."""
@@ -62,7 +62,7 @@ class SkeletonMAE(Method[SkeletonMAEOptions]):
 
     def __init__(self, encoder: SkeletonEncoder, options: SkeletonMAEOptions) -> None:
         super().__init__(encoder, options)
-        self.decoder = TokenDecoder(encoder, self.options.decoder_depth, outputs=encoder.grid.patch_width)
+        self.decoder = TokenDecoder(encoder, known(self.options.decoder_depth), outputs=encoder.grid.patch_width)
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error over masked tokens, ``mean (P - standardise(patchify(x)))^2``."""
@@ -88,3 +88,10 @@ class SkeletonMAE(Method[SkeletonMAEOptions]):
         if self.options.normalise == "clip":
             return patchify(standardise_clip(x), patch)
         return standardise(patchify(x, patch))
+
+    def reconstruct(self, x: Tensor, mask: Mask) -> Tensor:
+        """Coordinates of all tokens, ``[B, T, V, 3]``, with the mean and scale of the true patch, or of the clip."""
+        predicted, patch = self.decoder(self.encoder(x, mask.visible), mask), self.encoder.grid.patch
+        if self.options.normalise == "clip":
+            return restore_clip(unpatchify(predicted, patch, x.shape[2]), x)
+        return unpatchify(restore(predicted, patchify(x, patch)), patch, x.shape[2])

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods.base import About, Diagnosis, Method, MethodOptions
-from methods.encoder import Encoder, SkeletonEncoder
+from methods.encoder import SkeletonEncoder
 from methods.graph import (
     GraphDecoder,
     GraphEncoder,
@@ -72,34 +72,38 @@ class SkeletonMAEGraph(Method[SkeletonMAEGraphOptions]):
         division="open",
     )
     Options = SkeletonMAEGraphOptions
+    encoder: GraphEncoder
     parts: Tensor
 
     def __init__(self, encoder: SkeletonEncoder, options: SkeletonMAEGraphOptions) -> None:
         super().__init__(encoder, options)
-        del self.encoder  # an open-division method trains its own
-        width, skeleton = self.options.width, check_regions(self.options.regions, encoder.skeleton)
-        self.graph_encoder = GraphEncoder(encoder.grid.frames, skeleton, width, self.options.depth)
+        width, skeleton = self.options.width, self.encoder.skeleton
         self.mask_token = nn.Parameter(torch.empty(width))
         self.decoder = GraphDecoder(skeleton, width, outputs=width)
         self.register_buffer("parts", part_membership(skeleton), persistent=False)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
+    def own_encoder(self, shared: SkeletonEncoder) -> GraphEncoder:
+        """The graph network, on the shared encoder's frames and skeleton."""
+        skeleton = check_regions(self.options.regions, shared.skeleton)
+        return GraphEncoder(shared.grid.frames, skeleton, self.options.width, self.options.depth)
+
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predictions and targets of every joint ``[B, T, V, D]``, and where it is masked ``[B, T, V]``."""
         mask = region_mask(x.shape[:2], self.parts, self.options.regions)
-        projected = self.graph_encoder.project(x)
+        projected = self.encoder.project(x)
         seen = torch.where(mask.unsqueeze(-1), self.mask_token, projected)
-        prediction = self.decoder(self.graph_encoder.network(seen))
+        prediction = self.decoder(self.encoder.network(seen))
         return prediction, projected.detach(), mask
+
+    def visible(self, x: Tensor) -> Tensor:
+        """The joints outside the masked regions, frame by frame, ``[B, T, V]``."""
+        return ~self.predict(x)[2]
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """``mean (1 - cos(P, Z))^beta`` over the masked joints."""
         loss = cosine_error(*self.predict(x), self.options.beta)
         return loss, {"cosine_error": loss.detach()}
-
-    def evaluated_encoder(self) -> Encoder:
-        """The graph encoder."""
-        return self.graph_encoder
 
     def diagnose(self, x: Tensor) -> Diagnosis:
         """The error on masked joints beside that of predicting every joint's mean target."""

@@ -78,6 +78,10 @@ class SkeletonMAERegion(Method[SkeletonMAERegionOptions]):
         prediction = self.decoder(latent.unflatten(1, shape))
         return prediction, embedded.detach().unflatten(1, shape), mask.unflatten(1, shape)
 
+    def visible(self, x: Tensor) -> Tensor:
+        """The tokens outside the masked regions."""
+        return ~self.predict(x)[2]
+
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """``mean (1 - cos(P, Z))^beta`` over the masked tokens."""
         loss = cosine_error(*self.predict(x), self.options.beta)

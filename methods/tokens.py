@@ -86,6 +86,18 @@ def standardise(tokens: Tensor, epsilon: float = 1e-6) -> Tensor:
     return (tokens - mean) * torch.rsqrt(variance + epsilon)
 
 
+def restore(predicted: Tensor, tokens: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """Inverse of `standardise`: predictions with the mean and the scale of the true ``tokens``, both ``[B, L, n]``."""
+    variance, mean = torch.var_mean(tokens, dim=-1, keepdim=True)
+    return predicted * (variance + epsilon).sqrt() + mean
+
+
+def restore_clip(predicted: Tensor, x: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """Inverse of `standardise_clip`, with the mean and the scale of the true frames, both ``[B, T, V, 3]``."""
+    variance, mean = torch.var_mean(x, dim=1, keepdim=True)
+    return predicted * (variance + epsilon).sqrt() + mean
+
+
 def standardise_clip(x: Tensor, epsilon: float = 1e-6) -> Tensor:
     """Each joint's each axis of ``x`` ``[B, T, V, 3]`` to zero mean and unit variance over the whole clip.
 

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from datasets import batches  # not its functions: pytest would collect `test_crops`
-from datasets.batches import Augmentation, BodySequences, TrainingBatches, evaluation_batches, rotations
+from datasets.batches import Augmentation, BodySequences, Look, TrainingBatches, evaluation_batches, rotations
 from datasets.clips import ClipSet, present_bodies
 from tests.datasets.made_up import LENGTHS, clip_set, frames, resize_rounding
 
@@ -304,7 +304,7 @@ def training(
     source: BodySequences, size: int, augmentation: Augmentation = PLAIN, seed: int = 0, numbers: Tensor | None = None
 ) -> TrainingBatches:
     chosen = torch.arange(len(source)) if numbers is None else numbers
-    return TrainingBatches(source, chosen, size=size, frames=8, augmentation=augmentation, seed=seed)
+    return TrainingBatches(source, chosen, size=size, looks=[Look(8, augmentation)], seed=seed)
 
 
 def numbered(count: int) -> BodySequences:
@@ -387,7 +387,7 @@ def test_without_augmentation_a_batch_holds_the_resized_clips() -> None:
 def test_one_rotation_within_the_bounds_for_all_frames_and_joints_of_a_sequence() -> None:
     stream = training(numbered(2), size=2, augmentation=replace(PLAIN, rotation=0.3))
     axes = torch.eye(3).expand(200, 8, 3, 3)  # three joints, one on each axis
-    turned = stream.rotate(axes)
+    turned = stream.rotate(axes, 0.3)
     assert torch.equal(turned, turned[:, :1].expand_as(turned))
     angles = Rotation.from_matrix(turned[:, 0].mT.double().numpy()).as_euler("xyz")
     assert np.abs(angles).max() <= 0.3 + 1e-6
@@ -481,3 +481,25 @@ def _every_warning() -> Iterator[None]:
 @pytest.mark.usefixtures("_every_warning")
 def test_mapped_frames_give_no_warning(tmp_path: Path) -> None:
     BodySequences(mapped(tmp_path, made_up()), CPU)
+
+
+# --- several views ---
+
+
+def test_every_view_is_of_the_same_sequences_and_drawn_for_itself() -> None:
+    source = numbered(6)
+    looks = [Look(8, PLAIN), Look(4, replace(PLAIN, rotation=0.5))]
+    found = TrainingBatches(source, torch.arange(6), size=4, looks=looks, seed=0).next()
+    assert isinstance(found, tuple)
+    whole, turned = found
+    assert (whole.shape[1], turned.shape[1]) == (8, 4)
+    torch.testing.assert_close(whole.norm(dim=-1)[:, 0], turned.norm(dim=-1)[:, 0])
+    assert not torch.allclose(whole[:, :4], turned)
+
+
+def test_the_first_view_is_drawn_as_if_it_were_the_only_one() -> None:
+    one = training(numbered(6), 4).next()
+    several = TrainingBatches(
+        numbered(6), torch.arange(6), size=4, looks=[Look(8, PLAIN), Look(8, PLAIN)], seed=0
+    ).next()
+    assert torch.equal(one, several[0])

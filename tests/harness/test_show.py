@@ -13,7 +13,7 @@ from datasets.exchange import write_npz
 from harness import drawing
 from harness.errors import UsageError
 from harness.records import write_weights
-from harness.show import WHOLE, body_sequences, mask_of, predicted_frames, reconstruction, show, visible_tokens
+from harness.show import WHOLE, body_sequences, mask_of, reconstruction, show, visible_tokens
 from harness.specimen import Specimen, batch
 from harness.training import build_method
 from methods.amr import AMR
@@ -102,7 +102,7 @@ def test_the_target_itself_gives_the_clip_back(name: str, options: dict[str, str
     assert isinstance(method, SkeletonMAE | AMR)
     x, mask = batch()[:2], mask_of(seen_by(method))
     method.decoder = Answer(method.targets(x))  # type: ignore[assignment]
-    made = predicted_frames(method, x, mask)
+    made = method.reconstruct(x, mask)
     torch.testing.assert_close(made, x, rtol=0, atol=1e-5)
 
 

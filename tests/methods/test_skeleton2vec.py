@@ -120,7 +120,7 @@ def test_base_resolves_to_the_published_setting() -> None:
     ("options", "message"),
     [
         ({"tube": 4}, "tube=4 must divide the 6 time steps: 1, 2, 3, 6"),
-        ({"layers": 3}, "the encoder has 2; allowed are 0"),
+        ({"layers": 3}, "the encoder has 2; allowed are 1 to 2"),
         ({"mask_ratio": 0.95}, "leaves none of 10 joints visible in a tube; allowed is up to 0.900"),
     ],
 )

@@ -36,7 +36,7 @@ def test_its_encoder_is_a_graph_encoder_of_the_published_size() -> None:
 
 def test_it_owns_no_shared_encoder() -> None:
     built = method()
-    assert not hasattr(built, "encoder")
+    assert isinstance(built.encoder, GraphEncoder)
     assert not [part for part in built.modules() if isinstance(part, SkeletonEncoder)]
 
 
@@ -51,7 +51,7 @@ def test_every_frame_masks_one_whole_part() -> None:
 
 def test_target_is_the_projection_of_the_unmasked_joints() -> None:
     built, x = method(), motion(4)
-    torch.testing.assert_close(predicted(built, x)[1], built.graph_encoder.project(x).detach())
+    torch.testing.assert_close(predicted(built, x)[1], built.encoder.project(x).detach())
 
 
 def test_no_gradient_flows_through_the_target() -> None:
@@ -139,5 +139,5 @@ def test_impossible_options_are_refused(option: dict[str, float]) -> None:
 
 
 def test_width_and_depth_shape_the_encoder() -> None:
-    found = method(width=16, depth=2).graph_encoder
+    found = method(width=16, depth=2).encoder
     assert (found.width, len(found.network.layers)) == (16, 2)
