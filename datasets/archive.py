@@ -109,6 +109,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 def _check_is_zip(path: Path) -> None:
     if not path.is_file():
+        if path.exists() and not path.is_dir():
+            file_version(path, "name an .npz file")  # a pipe, say
         raise DataError(_missing(path))
     with _explained(path), path.open("rb") as file:
         start = file.read(4)

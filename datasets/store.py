@@ -93,7 +93,7 @@ def stores_dir() -> Path:
 
 def is_store(folder: Path) -> bool:
     """True for a folder that a store was written to, or half-written to."""
-    return any((folder / name).exists() for name in (HEADER, JOINTS, INDEX))
+    return any(os.path.exists(folder / name) for name in (HEADER, JOINTS, INDEX))
 
 
 def open_store(folder: Path, *, afresh: bool = False, advance: Advance = lambda done, total: None) -> ClipSet:
@@ -168,7 +168,7 @@ def read_header(folder: Path) -> Header:
 
 def _read_header(folder: Path) -> tuple[Header, bytes]:
     path = folder / HEADER
-    if not path.exists():
+    if not os.path.exists(path):
         found = "a half-written one" if is_store(folder) else "none"
         raise DataError(f"{folder}: expected a prepared store ({HEADER}), found {found}; prepare it again")
     file_version(path, "prepare the store again")

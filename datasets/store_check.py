@@ -92,7 +92,7 @@ def check_content(
     Raises:
         DataError: naming the array, and of the frames which clips.
     """
-    digest, known = hashlib.sha256(header).hexdigest(), _recall(folder)
+    now, digest, known = time.time(), hashlib.sha256(header).hexdigest(), _recall(folder)
     same_header, same_files = bool(known and known.header == digest), bool(known and known.versions == versions)
     if sums is None and known and same_header:
         sums = known.sums
@@ -112,7 +112,7 @@ def check_content(
         blocks = tuple(_block_sums(folder / JOINTS, advance))
         sums = Sums(arrays=found, index=file_sum(folder / INDEX), blocks=blocks)
     written = max(time_ns for _, changed, entered, _ in versions.values() for time_ns in (changed, entered))
-    if time.time() - written / 1e9 >= RECENT:
+    if now - written / 1e9 >= RECENT:
         place = str(folder.resolve())
         _remember(folder, Checked(store=place, day=date.today(), header=digest, versions=dict(versions), sums=sums))
 

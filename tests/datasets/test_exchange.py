@@ -373,3 +373,9 @@ def test_a_column_named_like_an_array_of_the_format_is_refused(tmp_path: Path) -
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere/out\.npz: file: expected a place to write"):
         write_npz(tmp_path / "nowhere" / "out.npz", clip_set())
+
+
+def test_a_pipe_is_named_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "clips.npz")
+    with pytest.raises(DataError, match=r"clips\.npz: expected a file, found a pipe; name an \.npz file"):
+        read_npz(tmp_path / "clips.npz")

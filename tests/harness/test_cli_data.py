@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.datasets.raw import made_up_raw
 from tests.datasets.raw.made_up_ntu import write_tree
 from tests.harness.small_run import harness, records_in, small_arrays, small_clips, small_file
 
+FORMAT_1 = Path(__file__).parents[1] / "datasets" / "store_format_1"
 TREES: dict[str, Callable[[Path], object]] = {
     "ntu60": lambda folder: write_tree(folder, 24, seed=0, subjects=4, actions=3),
     "pkummd1": made_up_raw.write_pku,
@@ -51,6 +53,28 @@ def test_a_raw_download_is_prepared_examined_and_run(name: str, tmp_path: Path, 
     ran = harness(*RUN, "--dataset", name, "--out", tmp_path / "out")
     assert (ran.code, ran.err) == (0, "")
     assert len(records_in(tmp_path / "out")) == 3
+
+
+def test_a_store_of_format_1_is_prepared_examined_and_kept(stores: Path) -> None:
+    shutil.copytree(FORMAT_1 / "store", stores / "bvh")
+    found = harness("data", "prepare", "bvh", "--raw", FORMAT_1 / "raw")
+    assert (found.code, found.err) == (0, "")
+    assert "BVH files with labels: was prepared already\nnote: made by an earlier version of this suite" in found.out
+    examined = harness("data", "doctor", "bvh", "--deep", "--json")
+    identity = json.loads(examined.out)["identity"]
+    assert identity["stored"] == identity["computed"]
+    assert identity["differing"] == []
+
+
+@pytest.mark.parametrize("command", [("data", "doctor"), (*RUN, "--dataset")])
+def test_a_store_that_changed_is_one_line(command: tuple[str, ...], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(FORMAT_1 / "store", tmp_path / "store"))
+    joints = np.load(folder / "joints.npy")
+    np.save(folder / "joints.npy", np.roll(joints, 1, axis=0))
+    found = harness(*command, folder, *(["--out", tmp_path / "out"] if command[0] == "run" else []))
+    assert found.code == 2
+    assert f"{folder}: joints.npy: expected the frames that were written, found others in" in found.err
+    assert found.err.count("\n") == 1
 
 
 def test_the_doctor_counts_what_a_run_refuses(tmp_path: Path) -> None:
