@@ -25,7 +25,7 @@ from harness.probes import clip_features, evaluate
 from harness.registry import Registry
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.training import Trainer, augmentation, build_encoder, build_method
-from methods.masks import motion_aware_mask, random_mask
+from methods.parts.masks import motion_aware_mask, random_mask
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SPEC = RunSpec(

@@ -40,7 +40,7 @@ from harness.spec import ProbeSpec, RunSpec
 from harness.training import Diverged, Trainer, build_encoder, build_method, undisturbed
 from harness.versions import LOOP, versions_of, versions_of_modules
 from methods.base import Diagnosis, Method
-from methods.encoder import Encoder, SkeletonEncoder
+from methods.parts.encoder import Encoder, SkeletonEncoder
 
 T = TypeVar("T")
 

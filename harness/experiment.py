@@ -21,7 +21,7 @@ from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, 
 from harness.training import encoder_size, skeleton_of
 from harness.versions import LOOP, versions_of, versions_of_modules
 from methods.base import Method, MethodOptions, OptionError, resolve
-from methods.encoder import SkeletonEncoder
+from methods.parts.encoder import SkeletonEncoder
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from harness.records import BODIES_PER_CLIP
 from harness.spec import RunSpec
 from harness.training import build_method
 from methods.base import Method
-from methods.encoder import EncoderSize, set_attention_kernel
+from methods.parts.encoder import EncoderSize, set_attention_kernel
 
 
 def step_flops(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> float:

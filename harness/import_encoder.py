@@ -1,7 +1,7 @@
 """`harness import-encoder FILE`: released MAMP-style weights as an encoder of this suite, to be probed by it.
 
-MAMP's encoder (arXiv 2308.07092, released code) and `methods.encoder.SkeletonEncoder` compute the same; its blocks
-carry the same names. Renamed are the patch embedding, a convolution over (frames, joints) there, and the positions.
+MAMP's encoder (arXiv 2308.07092, released code) and `methods.parts.encoder.SkeletonEncoder` compute the same; its
+blocks carry the same names. Renamed are the patch embedding, a convolution over (frames, joints) there, and the positions.
 Files are read with ``torch.load(weights_only=True)``, which runs no code of theirs.
 """
 
@@ -26,7 +26,7 @@ from harness.records import RANDOM_INIT, write_weights
 from harness.registry import Registry
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec
 from harness.training import build_encoder, encoder_size
-from methods.encoder import EncoderSize, SkeletonEncoder
+from methods.parts.encoder import EncoderSize, SkeletonEncoder
 
 State = dict[str, Tensor]
 

@@ -16,7 +16,7 @@ from harness.claims import read_claims
 from harness.records import RecordStore
 from harness.registry import Registry
 from harness.versions import versions_of
-from methods.encoder import SIZES, SkeletonEncoder
+from methods.parts.encoder import SIZES, SkeletonEncoder
 
 NTU_JOINTS = 25
 

@@ -24,10 +24,10 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import About, Method, MethodOptions
-from methods.decoders import TokenDecoder, scaled_depth
-from methods.encoder import SkeletonEncoder
-from methods.masks import random_mask
-from methods.tokens import patchify, take
+from methods.parts.decoders import TokenDecoder, scaled_depth
+from methods.parts.encoder import SkeletonEncoder
+from methods.parts.masks import random_mask
+from methods.parts.tokens import patchify, take
 
 
 class ${cls}Options(MethodOptions):

@@ -31,7 +31,7 @@ from datasets.batches import BodySequences, evaluation_batches
 from datasets.clips import ClipSet
 from datasets.splits import Split
 from harness.spec import ProbeSpec
-from methods.encoder import Encoder
+from methods.parts.encoder import Encoder
 
 VERSION = 1
 

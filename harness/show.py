@@ -34,7 +34,7 @@ from harness.registry import Registry
 from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
 from harness.training import Diverged, Trainer, build_batches, build_method
 from methods.base import Method, OptionError
-from methods.masks import Mask
+from methods.parts.masks import Mask
 
 CPU = torch.device("cpu")
 WHOLE, ENCODER = "method.safetensors", "encoder.safetensors"

@@ -21,7 +21,7 @@ from datasets.synthetic import generate
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
 from harness.training import build_method, build_optimizer
 from methods.base import Method, MethodOptions
-from methods.encoder import Encoder
+from methods.parts.encoder import Encoder
 
 CPU = torch.device("cpu")
 FRAMES = 24

@@ -23,7 +23,7 @@ from harness.clock import StepClock
 from harness.errors import UsageError, nearest
 from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec
 from methods.base import Method, View
-from methods.encoder import SIZES, EncoderSize, Skeleton, SkeletonEncoder, set_attention_kernel
+from methods.parts.encoder import SIZES, EncoderSize, Skeleton, SkeletonEncoder, set_attention_kernel
 
 VERSION = 1
 

@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import About, Method, MethodOptions, OptionError, SlashList, known
-from methods.decoders import QueryDecoder, scaled_depth
-from methods.encoder import SkeletonEncoder
-from methods.masks import Mask, random_mask
-from methods.tokens import (
+from methods.parts.decoders import QueryDecoder, scaled_depth
+from methods.parts.encoder import SkeletonEncoder
+from methods.parts.masks import Mask, random_mask
+from methods.parts.tokens import (
     CHANNELS,
     TokenGrid,
     divisors,

@@ -10,25 +10,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from methods.encoder import Encoder, SkeletonEncoder
-from methods.masks import Mask, visible_count
+from methods.parts.encoder import Encoder, SkeletonEncoder
+from methods.parts.masks import Mask, visible_count
+from methods.parts.options import OptionError, SlashList, known
 
 VERSION = 1
 
-
-class OptionError(ValueError):
-    """An option's value cannot work with this encoder; the message names the allowed values."""
-
-
-def _split(value: object) -> object:
-    return value.split("/") if isinstance(value, str) else value
-
-
-SlashList = BeforeValidator(_split)
-"""Lets a tuple option be written ``6/3/1`` in a spec string: ``Annotated[tuple[int, ...], SlashList]``."""
+__all__ = ["About", "Diagnosis", "Method", "MethodOptions", "OptionError", "SlashList", "View", "known", "resolve"]
 
 
 class MethodOptions(BaseModel):
@@ -45,7 +36,6 @@ class MethodOptions(BaseModel):
 
 
 OptionsT = TypeVar("OptionsT", bound=MethodOptions)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,12 +90,6 @@ class View:
     rotation: float | None = None
 
 
-def known(value: T | None) -> T:
-    """An option's value after `resolve`, which leaves none open."""
-    assert value is not None, "the option was not resolved"
-    return value
-
-
 def resolve(options: OptionsT, encoder: SkeletonEncoder) -> OptionsT:
     """Options complete for an encoder; `OptionError` also when ``mask_ratio`` would leave no token visible."""
     ratio, tokens = getattr(options, "mask_ratio", None), encoder.grid.tokens
@@ -138,7 +122,7 @@ class Method(nn.Module, Generic[OptionsT]):
         self.encoder = self.own_encoder(encoder)
 
     def own_encoder(self, shared: SkeletonEncoder) -> Any:
-        """The encoder that is trained, a `methods.encoder.Encoder`: the shared one.
+        """The encoder that is trained, a `methods.parts.encoder.Encoder`: the shared one.
 
         A method of the open division returns its own, built for the grid and the skeleton of the shared one.
         """

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import About, Method, MethodOptions
-from methods.masks import random_mask
+from methods.parts.masks import random_mask
 
 VERSION = 1
 

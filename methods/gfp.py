@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, SlashList, known
-from methods.decoders import TokenFiller
-from methods.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
-from methods.masks import Mask, motion_aware_mask
-from methods.tokens import TokenGrid, divisors, nearest_divisor, patchify
+from methods.parts.decoders import TokenFiller
+from methods.parts.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
+from methods.parts.masks import Mask, motion_aware_mask
+from methods.parts.tokens import TokenGrid, divisors, nearest_divisor, patchify
 
 VERSION = 1
 

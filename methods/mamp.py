@@ -12,10 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import About, Method, MethodOptions, known
-from methods.decoders import QueryDecoder, TokenDecoder, scaled_depth
-from methods.encoder import SkeletonEncoder
-from methods.masks import Mask, motion_aware_mask
-from methods.tokens import frame_motion, patchify, standardise, take
+from methods.parts.decoders import QueryDecoder, TokenDecoder, scaled_depth
+from methods.parts.encoder import SkeletonEncoder
+from methods.parts.masks import Mask, motion_aware_mask
+from methods.parts.tokens import frame_motion, patchify, standardise, take
 
 VERSION = 1
 

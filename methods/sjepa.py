@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import About, Diagnosis, Method, MethodOptions, known
-from methods.decoders import TokenDecoder, scaled_depth
-from methods.encoder import SkeletonEncoder
-from methods.masks import motion_aware_mask
-from methods.teachers import Teacher, published_follows
-from methods.tokens import take
+from methods.parts.decoders import TokenDecoder, scaled_depth
+from methods.parts.encoder import SkeletonEncoder
+from methods.parts.masks import motion_aware_mask
+from methods.parts.teachers import Teacher, published_follows
+from methods.parts.tokens import take
 
 VERSION = 1
 

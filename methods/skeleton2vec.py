@@ -13,11 +13,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, known
-from methods.decoders import TokenDecoder, scaled_depth
-from methods.encoder import SkeletonEncoder
-from methods.masks import Mask, tube_mask, visible_joints
-from methods.teachers import Teacher, published_follows
-from methods.tokens import TokenGrid, divisors, nearest_divisor, take
+from methods.parts.decoders import TokenDecoder, scaled_depth
+from methods.parts.encoder import SkeletonEncoder
+from methods.parts.masks import Mask, tube_mask, visible_joints
+from methods.parts.teachers import Teacher, published_follows
+from methods.parts.tokens import TokenGrid, divisors, nearest_divisor, take
 
 VERSION = 1
 
@@ -28,7 +28,7 @@ COLLAPSED_STD = 0.1
 class Skeleton2vecOptions(MethodOptions):
     """Options; 0 is relative to the encoder: ``tube`` a sixth of the time steps, ``layers`` all, depth 3 at ``base``.
 
-    ``decay`` is the teacher's first decay per step in the published schedule (`methods.teachers`); without
+    ``decay`` is the teacher's first decay per step in the published schedule (`methods.parts.teachers`); without
     ``instance_norm`` block outputs are layer-normalised, as in the authors' early version. ``decoder``: whether each
     visible latent enters the decoder at its own token, or where the released code puts it (`released_places`).
     """

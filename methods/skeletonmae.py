@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import About, Method, MethodOptions, known
-from methods.decoders import TokenDecoder, scaled_depth
-from methods.encoder import SkeletonEncoder
-from methods.masks import Mask, frame_and_joint_mask, motion_aware_mask, random_mask
-from methods.tokens import patchify, restore, restore_clip, standardise, standardise_clip, take, unpatchify
+from methods.parts.decoders import TokenDecoder, scaled_depth
+from methods.parts.encoder import SkeletonEncoder
+from methods.parts.masks import Mask, frame_and_joint_mask, motion_aware_mask, random_mask
+from methods.parts.tokens import patchify, restore, restore_clip, standardise, standardise_clip, take, unpatchify
 
 VERSION = 1
 

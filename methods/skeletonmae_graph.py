@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods.base import About, Diagnosis, Method, MethodOptions
-from methods.encoder import SkeletonEncoder
-from methods.graph import (
+from methods.parts.encoder import SkeletonEncoder
+from methods.parts.graph import (
     GraphDecoder,
     GraphEncoder,
     check_regions,

@@ -13,9 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods.base import About, Diagnosis, Method, MethodOptions
-from methods.encoder import SkeletonEncoder
-from methods.graph import GraphDecoder, check_regions, cosine_error, cosine_health, part_membership, region_mask
-from methods.tokens import patchify
+from methods.parts.encoder import SkeletonEncoder
+from methods.parts.graph import GraphDecoder, check_regions, cosine_error, cosine_health, part_membership, region_mask
+from methods.parts.tokens import patchify
 
 VERSION = 1
 

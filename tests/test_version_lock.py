@@ -11,7 +11,7 @@ from datasets.code_versions import syntax_hash
 from tests import versions
 from tests.versions import declared, declared_version, forgotten, locked, outdated, problems
 
-LOCKED = {"methods.masks": ("1", "a" * 16), "reader Bvh": ("2", "b" * 16)}
+LOCKED = {"methods.parts.masks": ("1", "a" * 16), "reader Bvh": ("2", "b" * 16)}
 
 
 def test_all_code_is_as_it_was_when_its_version_was_locked() -> None:
@@ -24,20 +24,22 @@ def test_readers_preparation_writer_and_methods_are_locked() -> None:
 
 
 def test_code_that_changed_under_its_version_is_named_with_what_to_do() -> None:
-    changed = LOCKED | {"methods.masks": ("1", "c" * 16)}
+    changed = LOCKED | {"methods.parts.masks": ("1", "c" * 16)}
     (line,) = problems(LOCKED, changed)
-    assert line.startswith("methods.masks: the code changed under version 1; raise it if")
+    assert line.startswith("methods.parts.masks: the code changed under version 1; raise it if")
     assert line.endswith("if it cannot: python -m tests.versions --same-results")
 
 
 def test_a_raised_version_asks_for_a_new_lock() -> None:
-    raised = LOCKED | {"methods.masks": ("2", "c" * 16)}
+    raised = LOCKED | {"methods.parts.masks": ("2", "c" * 16)}
     assert forgotten(LOCKED, raised) == []
-    assert outdated(LOCKED, raised) == ["methods.masks: version 2, locked 1; renew the lock: python -m tests.versions"]
+    assert outdated(LOCKED, raised) == [
+        "methods.parts.masks: version 2, locked 1; renew the lock: python -m tests.versions"
+    ]
 
 
 def test_what_is_new_and_what_is_gone_asks_for_a_new_lock() -> None:
-    other = {"methods.masks": LOCKED["methods.masks"], "methods.new": ("1", "d" * 16)}
+    other = {"methods.parts.masks": LOCKED["methods.parts.masks"], "methods.new": ("1", "d" * 16)}
     assert outdated(LOCKED, other) == [
         "methods.new: version 1, locked none; renew the lock: python -m tests.versions",
         "reader Bvh: version none, locked 2; renew the lock: python -m tests.versions",

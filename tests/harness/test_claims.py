@@ -32,7 +32,7 @@ from harness.registry import Registry
 from harness.report.card import card_notes, card_table
 from harness.report.table import to_markdown
 from harness.spec import parse_methods
-from methods.encoder import SIZES
+from methods.parts.encoder import SIZES
 from tests.harness.made_up_records import stage_arm, stage_record
 from tests.harness.small_run import SMALL, harness, small_file
 from tests.methods.made_up import meta_encoder

@@ -15,7 +15,7 @@ from harness import clock as clock_module
 from harness.clock import Ledger, StepClock
 from harness.records import RunRecord
 from methods.base import About, Method, MethodOptions
-from methods.encoder import SkeletonEncoder
+from methods.parts.encoder import SkeletonEncoder
 from tests.harness.small_run import CPU, run_small_cell, small_cell, small_data, small_trainer
 
 STEPS = 120

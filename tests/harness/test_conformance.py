@@ -20,8 +20,8 @@ from datasets.clips import ClipSet
 from harness.conformance import CHECKS, Check, NotApplicable, examine, examine_all, summary
 from harness.specimen import MADE_UP15, Specimen
 from methods.base import About, Diagnosis, Method, MethodOptions
-from methods.encoder import Encoder, SkeletonEncoder
-from methods.masks import random_mask
+from methods.parts.encoder import Encoder, SkeletonEncoder
+from methods.parts.masks import random_mask
 from tests.harness.small_run import harness, plugin_file
 
 COMPILE = "works under torch.compile"

@@ -19,8 +19,8 @@ from harness.spec import DataSpec
 from harness.specimen import Specimen
 from harness.training import look_at
 from methods.base import Method, View
-from methods.encoder import SkeletonEncoder
-from methods.masks import Mask, visible_count
+from methods.parts.encoder import SkeletonEncoder
+from methods.parts.masks import Mask, visible_count
 from tests.harness.small_run import SMALL, harness, plugin_file, records_in, registry, small_file
 
 TWO_VIEWS = '''

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.import_encoder import flat_patch, import_encoder
-from methods.encoder import SIZES, SkeletonEncoder
-from methods.tokens import patchify
+from methods.parts.encoder import SIZES, SkeletonEncoder
+from methods.parts.tokens import patchify
 from tests.harness.small_run import Outcome, harness, small_file
 
 TINY = SIZES["tiny"]

@@ -21,7 +21,7 @@ from harness.cell import better
 from harness.probes import Accuracy, clip_features, evaluate, evaluate_raw, raw_features, selection_folds
 from harness.spec import ProbeSpec
 from harness.training import encoder_size
-from methods.encoder import SkeletonEncoder
+from methods.parts.encoder import SkeletonEncoder
 from tests.harness.small_run import CPU, ENCODER, FRAMES, JOINTS, small_clips
 
 test_crops.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test

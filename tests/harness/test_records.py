@@ -18,7 +18,7 @@ from harness import records
 from harness.errors import UsageError
 from harness.records import FINISHED, RecordStore, remove_leftovers, speed_address, temporary_name, write_atomically
 from harness.training import encoder_size
-from methods.encoder import SkeletonEncoder
+from methods.parts.encoder import SkeletonEncoder
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
 from tests.harness.small_run import ENCODER, JOINTS
 

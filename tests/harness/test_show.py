@@ -18,9 +18,9 @@ from harness.specimen import Specimen, batch
 from harness.training import build_method
 from methods.amr import AMR
 from methods.base import Method
-from methods.masks import motion_aware_mask
+from methods.parts.masks import motion_aware_mask
+from methods.parts.tokens import take
 from methods.skeletonmae import SkeletonMAE
-from methods.tokens import take
 from tests.harness.small_run import CPU, registry, run_small_cell, small_cell, small_clips, small_data, small_file
 
 METHODS = sorted(registry().methods)

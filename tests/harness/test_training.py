@@ -19,7 +19,7 @@ from harness.errors import UsageError
 from harness.spec import EncoderSpec, TrainSpec
 from harness.training import Diverged, build_schedule, encoder_size
 from methods.base import About, Method, MethodOptions
-from methods.encoder import SkeletonEncoder
+from methods.parts.encoder import SkeletonEncoder
 from tests.harness.small_run import CPU, small_data, small_trainer
 
 METHODS = ("skeletonmae", "gfp", "encoder-only")

@@ -15,7 +15,7 @@ from harness.records import RecordStore, RunRecord
 from harness.registry import Registry
 from harness.report.trends import PUBLISHED, Trend, paired_difference, trend_table
 from harness.spec import parse_methods
-from methods.encoder import SIZES
+from methods.parts.encoder import SIZES
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import harness
 from tests.methods.made_up import meta_encoder

@@ -14,7 +14,7 @@ from tests.harness.small_run import plugin_file, registry
 
 PLUGIN = """
 from methods.base import About, Method
-from methods.masks import random_mask
+from methods.parts.masks import random_mask
 
 class Mine(Method):
     about = About(title="Mine", paper="none")
@@ -36,7 +36,7 @@ def version_of_plugin(folder: Path, name: str, text: str) -> str:
 
 def test_a_method_is_built_on_its_file_and_all_shared_parts_under_it() -> None:
     found = versions_of(registry().method("mamp"))
-    assert found.keys() == {"mamp", "base", "decoders", "encoder", "masks", "tokens"}
+    assert found.keys() == {"mamp", "base", "decoders", "encoder", "masks", "options", "tokens"}
 
 
 def test_every_built_in_module_declares_its_version() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from methods.encoder import EncoderSize, Skeleton, SkeletonEncoder
+from methods.parts.encoder import EncoderSize, Skeleton, SkeletonEncoder
 
 SMALL = EncoderSize(depth=2, width=16, heads=2, frames=24, patch=4)
 JOINTS = 5

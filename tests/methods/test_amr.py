@@ -10,8 +10,8 @@ from torch import Tensor
 
 from methods.amr import AMR, AMROptions, energy_weight, window_energy
 from methods.base import OptionError
-from methods.encoder import SIZES, EncoderSize
-from methods.tokens import frame_motion, standardise, unpatchify
+from methods.parts.encoder import SIZES, EncoderSize
+from methods.parts.tokens import frame_motion, standardise, unpatchify
 from tests.methods.made_up import encoder, meta_encoder, motion
 
 

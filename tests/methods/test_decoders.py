@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from methods.decoders import TokenDecoder, TokenFiller, scaled_depth
-from methods.encoder import SIZES
-from methods.masks import Mask, random_mask
+from methods.parts.decoders import TokenDecoder, TokenFiller, scaled_depth
+from methods.parts.encoder import SIZES
+from methods.parts.masks import Mask, random_mask
 from tests.methods.made_up import JOINTS, SMALL, encoder, meta_encoder, motion
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from methods.encoder import SIZES, SkeletonEncoder, set_attention_kernel
-from methods.tokens import patchify, take, unpatchify
+from methods.parts.encoder import SIZES, SkeletonEncoder, set_attention_kernel
+from methods.parts.tokens import patchify, take, unpatchify
 from tests.methods.made_up import JOINTS, SMALL, encoder, meta_encoder, motion
 
 BASE = SIZES["base"]

@@ -16,7 +16,7 @@ from datasets.layouts import NTU25
 from harness.flops import block_macs, encoder_macs, step_flops, training_gflops
 from harness.registry import Registry
 from harness.spec import EncoderSpec, MethodSpec, RunSpec, TrainSpec
-from methods.encoder import SIZES, set_attention_kernel, transformer_blocks
+from methods.parts.encoder import SIZES, set_attention_kernel, transformer_blocks
 from tests.methods.made_up import meta_encoder
 
 BASE = SIZES["base"]

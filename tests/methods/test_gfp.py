@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.base import Diagnosis, OptionError
-from methods.encoder import SIZES, EncoderSize
 from methods.gfp import (
     COLLAPSED_STD,
     GFP,
@@ -26,8 +25,9 @@ from methods.gfp import (
     pool_time,
     variance_loss,
 )
-from methods.masks import Mask, motion_aware_mask
-from methods.tokens import TokenGrid, patchify, take, unpatchify
+from methods.parts.encoder import SIZES, EncoderSize
+from methods.parts.masks import Mask, motion_aware_mask
+from methods.parts.tokens import TokenGrid, patchify, take, unpatchify
 from tests.methods.made_up import JOINTS, encoder, meta_encoder, motion
 
 

@@ -10,8 +10,8 @@ import torch
 
 from datasets.layouts import LAYOUTS, NTU25
 from methods.base import OptionError
-from methods.encoder import Skeleton
-from methods.graph import (
+from methods.parts.encoder import Skeleton
+from methods.parts.graph import (
     COSINE_EPSILON,
     GINLayer,
     GraphDecoder,

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.decoders import QueryDecoder, TokenDecoder
-from methods.encoder import SIZES
 from methods.mamp import MAMP, MAMPOptions
-from methods.masks import motion_aware_mask
-from methods.tokens import frame_motion, patchify, standardise, take
+from methods.parts.decoders import QueryDecoder, TokenDecoder
+from methods.parts.encoder import SIZES
+from methods.parts.masks import motion_aware_mask
+from methods.parts.tokens import frame_motion, patchify, standardise, take
 from tests.methods.made_up import encoder, meta_encoder, motion
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.masks import (
+from methods.parts.masks import (
     Mask,
     frame_and_joint_mask,
     lowest_visible,
@@ -22,7 +22,7 @@ from methods.masks import (
     visible_count,
     visible_joints,
 )
-from methods.tokens import TokenGrid, unpatchify
+from methods.parts.tokens import TokenGrid, unpatchify
 from tests.methods.made_up import motion
 
 GRID = TokenGrid(times=6, joints=5, patch=4)

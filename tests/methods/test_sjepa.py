@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.encoder import SIZES
-from methods.masks import motion_aware_mask
+from methods.parts.encoder import SIZES
+from methods.parts.masks import motion_aware_mask
+from methods.parts.tokens import take
 from methods.sjepa import SJEPA, SJEPAOptions
-from methods.tokens import take
 from tests.methods.made_up import encoder, meta_encoder, motion
 
 

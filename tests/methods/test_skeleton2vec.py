@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from methods.base import OptionError
-from methods.encoder import SIZES
-from methods.masks import Mask, tube_mask
+from methods.parts.encoder import SIZES
+from methods.parts.masks import Mask, tube_mask
+from methods.parts.tokens import TokenGrid, take
 from methods.skeleton2vec import Skeleton2vec, Skeleton2vecOptions, instance_norm, released_places
-from methods.tokens import TokenGrid, take
 from tests.methods.made_up import encoder, meta_encoder, motion
 
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from methods.base import OptionError
-from methods.encoder import SIZES
-from methods.masks import random_mask
+from methods.parts.encoder import SIZES
+from methods.parts.masks import random_mask
+from methods.parts.tokens import patchify, standardise, take
 from methods.skeletonmae import SkeletonMAE, SkeletonMAEOptions
-from methods.tokens import patchify, standardise, take
 from tests.methods.made_up import JOINTS, SMALL, encoder, meta_encoder, motion
 
 

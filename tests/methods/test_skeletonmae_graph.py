@@ -11,8 +11,8 @@ from torch import Tensor
 
 from datasets.layouts import LAYOUTS
 from methods.base import OptionError
-from methods.encoder import EncoderSize, Skeleton, SkeletonEncoder
-from methods.graph import GraphEncoder, cosine_error
+from methods.parts.encoder import EncoderSize, Skeleton, SkeletonEncoder
+from methods.parts.graph import GraphEncoder, cosine_error
 from methods.skeletonmae_graph import SkeletonMAEGraph, SkeletonMAEGraphOptions
 from tests.methods.made_up import JOINTS, SMALL, encoder, motion
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from datasets.layouts import LAYOUTS
 from methods.base import OptionError
-from methods.encoder import Skeleton, SkeletonEncoder
-from methods.graph import cosine_error
+from methods.parts.encoder import Skeleton, SkeletonEncoder
+from methods.parts.graph import cosine_error
+from methods.parts.tokens import patchify
 from methods.skeletonmae_region import SkeletonMAERegion, SkeletonMAERegionOptions
-from methods.tokens import patchify
 from tests.methods.made_up import JOINTS, SMALL, encoder, motion
 
 TIMES = SMALL.frames // SMALL.patch

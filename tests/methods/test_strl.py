@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.graph import GraphEncoder
+from methods.parts.graph import GraphEncoder
 from methods.strl import STRL, STRLLayer, pool_bodies, pool_time_scales
 from tests.methods.made_up import JOINTS, motion, skeleton
 

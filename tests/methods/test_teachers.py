@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from methods.encoder import SkeletonEncoder
-from methods.teachers import Shape, Teacher, published_follows
+from methods.parts.encoder import SkeletonEncoder
+from methods.parts.teachers import Shape, Teacher, published_follows
 from tests.methods.made_up import encoder, motion
 
 PUBLISHED_STEPS = 251_200

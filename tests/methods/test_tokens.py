@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from methods.tokens import (
+from methods.parts.tokens import (
     TokenGrid,
     frame_motion,
     nearest_divisor,

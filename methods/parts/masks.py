@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from methods.tokens import TokenGrid, frame_motion, patchify
+from methods.parts.tokens import TokenGrid, frame_motion, patchify
 
 VERSION = 1
 

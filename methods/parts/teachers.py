@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from methods.encoder import SkeletonEncoder
+from methods.parts.encoder import SkeletonEncoder
 
 VERSION = 1
 

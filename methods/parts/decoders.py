@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from methods.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
-from methods.masks import Mask
-from methods.tokens import take
+from methods.parts.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
+from methods.parts.masks import Mask
+from methods.parts.tokens import take
 
 VERSION = 1
 
@@ -71,7 +71,7 @@ class CrossAttentionBlock(nn.Module):
     """Queries read the encoded tokens: pre-norm cross-attention, (self-attention,) MLP ratio 4 (AMR).
 
     Attributes:
-        fused_attn: the kernel, see `methods.encoder.set_attention_kernel`.
+        fused_attn: the kernel, see `methods.parts.encoder.set_attention_kernel`.
     """
 
     def __init__(self, width: int, heads: int, *, self_attention: bool) -> None:

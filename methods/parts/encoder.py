@@ -15,7 +15,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from methods.tokens import CHANNELS, TokenGrid, patchify, take
+from methods.parts.tokens import CHANNELS, TokenGrid, patchify, take
 
 VERSION = 1
 

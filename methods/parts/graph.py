@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from methods.base import OptionError
-from methods.encoder import Encoder, Skeleton
-from methods.tokens import CHANNELS, TokenGrid
+from methods.parts.encoder import Encoder, Skeleton
+from methods.parts.options import OptionError
+from methods.parts.tokens import CHANNELS, TokenGrid
 
 VERSION = 1
 
