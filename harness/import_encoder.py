@@ -1,8 +1,8 @@
 """`harness import-encoder FILE`: released MAMP-style weights as an encoder of this suite, to be probed by it.
 
 MAMP's encoder (arXiv 2308.07092, released code) and `methods.parts.encoder.SkeletonEncoder` compute the same; its
-blocks carry the same names. Renamed are the patch embedding, a convolution over (frames, joints) there, and the positions.
-Files are read with ``torch.load(weights_only=True)``, which runs no code of theirs.
+blocks carry the same names. Renamed are the patch embedding, a convolution over (frames, joints) there, and the
+positions. Files are read with ``torch.load(weights_only=True)``, which runs no code of theirs.
 """
 
 from __future__ import annotations

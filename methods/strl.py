@@ -1,8 +1,8 @@
 """STRL, the graph SkeletonMAE's downstream model: spatial-temporal representation learning by fine-tuning.
 
 Yan et al., ICCV 2023, arXiv 2307.08476. A plain module, no method: it turns a pre-trained
-`methods.parts.graph.GraphEncoder` into a classifier of whole clips, to be trained end to end. The paper does so with SGD (momentum 0.9, lr 0.1), batch
-128, 110 epochs and label smoothing 0.1.
+`methods.parts.graph.GraphEncoder` into a classifier of whole clips, to be trained end to end. The paper does so with
+SGD (momentum 0.9, lr 0.1), batch 128, 110 epochs and label smoothing 0.1.
 """
 
 from __future__ import annotations
