@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     arguments = parser.parse_args()
     device, registry = select_device(arguments.device), Registry()
-    data, below = load_data(DataSpec(), registry, device, patch=4), False
+    data, below = load_data(DataSpec(), device, patch=4), False
     for asked in parse_methods(arguments.methods):
         spec = RunSpec(
             method=asked, encoder=EncoderSpec(size=arguments.encoder), data=data.spec,

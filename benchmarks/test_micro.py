@@ -39,7 +39,7 @@ FEATURED = 100
 
 @pytest.fixture(scope="module")
 def data() -> LoadedData:
-    return load_data(DataSpec(), Registry(), DEVICE, patch=4)
+    return load_data(DataSpec(), DEVICE, patch=4)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,17 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.batches import Batches, BodySequences
+from datasets.catalog import open_clips
 from datasets.clips import ClipSet, fingerprint
-from datasets.errors import DataError
-from datasets.exchange import read_npz
 from datasets.feeder import FeederBatches, PaddedClips, pad_clips
-from datasets.raw import SOURCES
 from datasets.splits import Split, length_notes, make_labels, make_split
-from datasets.store import is_store, open_prepared, open_store
 from datasets.store_check import Advance
 from harness.errors import UsageError, usage_errors
 from harness.records import DataInfo
-from harness.registry import Registry
 from harness.spec import DataSpec, RunSpec
 from harness.training import augmentation, build_batches
 from methods.base import View
@@ -94,28 +89,6 @@ class LoadedData:
         return pad_clips(self.clips, self.split.train, center=self.spec.center)
 
 
-def read_clips(
-    name: str, registry: Registry, *, check_frames: bool = True, afresh: bool = False,
-    advance: Advance = lambda done, total: None,
-) -> ClipSet:  # fmt: skip
-    """A registered or prepared data set; or, when ``name`` is a path, the store or the ``.npz`` there.
-
-    Args:
-        check_frames: of an ``.npz``.
-        afresh: hash a store that was hashed before (`datasets.store.open_store`).
-        advance: told of bytes done and bytes in all while a store is hashed.
-    """
-    if Path(name).is_dir() and is_store(Path(name)):
-        return open_store(Path(name), afresh=afresh, advance=advance)
-    if Path(name).is_dir() and "/" in name:
-        raise DataError(f"{name}: expected a prepared store or an .npz file, found a folder that is no store")
-    if name.endswith(".npz") or "/" in name:
-        return read_npz(Path(name), check_frames=check_frames)
-    if name in SOURCES:
-        return open_prepared(name, afresh=afresh, advance=advance)
-    return registry.dataset(name)()
-
-
 def fingerprint_of(clips: ClipSet) -> str:
     """The fingerprint, from the store that computed it or afresh."""
     return clips.stored.fingerprint if clips.stored else fingerprint(clips)
@@ -130,15 +103,14 @@ def parts_hash(clips: ClipSet, labels: NDArray[np.int64], class_names: Sequence[
 
 
 def load_data(
-    spec: DataSpec, registry: Registry, device: torch.device, patch: int, *,
-    advance: Advance = lambda done, total: None,
-) -> LoadedData:  # fmt: skip
+    spec: DataSpec, device: torch.device, patch: int, *, advance: Advance = lambda done, total: None
+) -> LoadedData:
     """Read, label, split and move to the device; every problem with the data is a one-line `UsageError`.
 
     ``advance`` is told of bytes done and bytes in all while a store is hashed.
     """
     with usage_errors():
-        clips = read_clips(spec.name, registry, advance=advance)
+        clips = open_clips(spec.name, advance=advance)
         labels, class_names = make_labels(clips, spec.label)
         split = make_split(
             clips,

@@ -12,10 +12,10 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+from datasets.catalog import open_clips
 from datasets.doctor import examine, usual_splits
 from datasets.doctor_model import SHORT, Body, Examination, SplitReport
 from datasets.wording import listed
-from harness.data import read_clips
 from harness.drawing import sample_clips, strip
 from harness.errors import UsageError, usage_errors
 from harness.progress import Advance
@@ -45,7 +45,7 @@ def doctor(
             be written.
     """
     with usage_errors():
-        clips = read_clips(name, registry or Registry(), check_frames=False, afresh=deep, advance=advance)
+        clips = open_clips(name, check_frames=False, afresh=deep, advance=advance)
         found = examine(clips, tuple(dict.fromkeys([*splits, *usual_splits(clips)])), deep=deep)
         if plot:
             strip(clips, sample_clips(clips), plot)

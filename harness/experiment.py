@@ -157,7 +157,7 @@ def prepare(
         method_options(registry.method(spec.name), spec)
     store = RecordStore(request.out)
     store.prepare()
-    data = load_data(request.data, registry, device, size.patch, advance=advance)
+    data = load_data(request.data, device, size.patch, advance=advance)
     with torch.device("meta"):
         encoder = SkeletonEncoder(size, data.clips.layout.joint_count, skeleton_of(data.clips.layout))
     asked = {str(spec): make_entry(registry.method(spec.name), spec, encoder) for spec in request.methods}

@@ -23,7 +23,6 @@ from harness.data import LoadedData, load_data
 from harness.errors import UsageError, first_few
 from harness.probes import Accuracy
 from harness.records import RANDOM_INIT, write_weights
-from harness.registry import Registry
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec
 from harness.training import build_encoder, encoder_size
 from methods.parts.encoder import EncoderSize, SkeletonEncoder
@@ -174,7 +173,7 @@ def check_state(state: State, encoder: SkeletonEncoder, path: Path) -> None:
 
 def load_for(encoder: SkeletonEncoder, data: DataSpec, device: torch.device) -> LoadedData:
     """The data set, if its skeleton fits the encoder."""
-    loaded = load_data(data, Registry(), device, encoder.grid.patch)
+    loaded = load_data(data, device, encoder.grid.patch)
     found = loaded.clips.layout.joint_count
     if found != encoder.grid.joints:
         raise UsageError(f"--dataset {data.name}: expected {encoder.grid.joints} joints as the encoder, found {found}")

@@ -9,9 +9,7 @@ from typing import Any
 
 import torch
 
-from datasets.errors import DataError
-from datasets.raw import SOURCES
-from datasets.store import is_store, read_header, stores_dir
+from datasets.catalog import about
 from harness.claims import read_claims
 from harness.records import RecordStore
 from harness.registry import Registry
@@ -38,28 +36,8 @@ def list_methods(plugins: list[Path] | None, out: Path) -> Rows:
 
 
 def list_datasets(plugins: list[Path] | None, out: Path) -> Rows:
-    """Registered data sets; any exchange file can be given by path as well."""
-    registry = Registry(plugins)
-    return [
-        {"dataset": name, "about": about_prepared(name) if name in SOURCES else first_line(load.__doc__)}
-        for name, load in sorted(registry.datasets.items())
-    ]
-
-
-def about_prepared(name: str) -> str:
-    """What a store says of itself, or how to make it."""
-    folder = stores_dir() / name
-    if not is_store(folder):
-        return f"not prepared: harness data prepare {name} --raw FOLDER"
-    try:
-        return f"{read_header(folder).title}, prepared"
-    except DataError as error:
-        return str(error)
-
-
-def first_line(text: str | None) -> str:
-    """The first line of a docstring."""
-    return (text or "").strip().partition("\n")[0]
+    """Data sets by name; any store or exchange file can be given by path as well."""
+    return [{"dataset": name, "about": text} for name, text in about().items()]
 
 
 def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:

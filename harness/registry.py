@@ -1,7 +1,7 @@
-"""Finds methods and data sets: built-in files, entry points of installed packages, and ``--plugin file.py``.
+"""Finds methods: built-in files, entry points of installed packages, and ``--plugin file.py``.
 
 Names come from file names (``encoder_only.py`` is ``encoder-only``), from entry-point names, or from a class's
-own ``name``; data sets that can be prepared (`datasets.raw`) have theirs. A plugin that cannot be loaded is an error
+own ``name``. Data sets have their own catalog (`datasets.catalog`). A plugin that cannot be loaded is an error
 with its reason; an unknown name lists what exists.
 """
 
@@ -12,64 +12,41 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable
-from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
 
-import datasets
 import methods
-from datasets.clips import ClipSet
-from datasets.raw import SOURCES
-from datasets.store import open_prepared
 from harness.errors import UsageError, nearest
 from methods.base import Method
 
 METHOD_GROUP = "masked_skeleton.methods"
-DATASET_GROUP = "masked_skeleton.datasets"
-
-T = TypeVar("T")
 
 
 class Registry:
-    """All methods and data sets known to this process.
+    """All methods known to this process.
 
     Attributes:
         methods: name -> method class.
-        datasets: name -> function without required arguments that returns a `ClipSet`.
         failures: what could not be loaded -> one-line reason.
     """
 
     def __init__(self, plugins: list[Path] | None = None) -> None:
         self.methods: dict[str, type[Method]] = {}
-        self.datasets: dict[str, Callable[[], ClipSet]] = {}
         self.failures: dict[str, str] = {}
         for module in _modules_of(methods):
             self._add_methods(module)
-        for module in _modules_of(datasets):
-            self._add_dataset(module)
-        for name in SOURCES:
-            self.datasets.setdefault(name, partial(open_prepared, name))
         self._add_entry_points()
         for path in plugins or []:
             self._add_plugin(path)
 
     def method(self, name: str) -> type[Method]:
         """The method class of that name, or a `UsageError` that lists what exists."""
-        return self._find(name, self.methods, "method")
-
-    def dataset(self, name: str) -> Callable[[], ClipSet]:
-        """The loader of that data set, or a `UsageError` that lists what exists."""
-        return self._find(name, self.datasets, "data set")
-
-    def _find(self, name: str, known: dict[str, T], kind: str) -> T:
-        if name in known:
-            return known[name]
+        if name in self.methods:
+            return self.methods[name]
         reasons = "".join(f"; {what} did not load: {why}" for what, why in self.failures.items())
-        names = ", ".join(sorted(known))
-        raise UsageError(f"unknown {kind} {name!r}{nearest(name, known)} (known: {names}){reasons}")
+        known = ", ".join(sorted(self.methods))
+        raise UsageError(f"unknown method {name!r}{nearest(name, self.methods)} (known: {known}){reasons}")
 
     def _add_methods(self, module: ModuleType) -> int:
         classes = [
@@ -90,13 +67,8 @@ class Registry:
             )
         self.methods[name] = method
 
-    def _add_dataset(self, module: ModuleType) -> None:
-        load = getattr(module, "load", None)
-        if inspect.isfunction(load) and load.__module__ == module.__name__:
-            self.datasets[module.__name__.rpartition(".")[2].replace("_", "-")] = load
-
     def _add_entry_points(self) -> None:
-        for point in [*entry_points(group=METHOD_GROUP), *entry_points(group=DATASET_GROUP)]:
+        for point in entry_points(group=METHOD_GROUP):
             try:
                 self._add_entry_point(point)
             except Exception as error:  # noqa: BLE001 - a foreign package may fail in any way; the reason is kept
@@ -104,14 +76,9 @@ class Registry:
 
     def _add_entry_point(self, point: EntryPoint) -> None:
         loaded = point.load()
-        if point.group == METHOD_GROUP:
-            if not (inspect.isclass(loaded) and issubclass(loaded, Method)):
-                raise TypeError(f"{point.value} is not a subclass of methods.base.Method")
-            self._add_method(point.name, loaded)
-        elif point.name in self.datasets:
-            raise ValueError(f"a data set called {point.name!r} exists already")
-        else:
-            self.datasets[point.name] = loaded
+        if not (inspect.isclass(loaded) and issubclass(loaded, Method)):
+            raise TypeError(f"{point.value} is not a subclass of methods.base.Method")
+        self._add_method(point.name, loaded)
 
     def _add_plugin(self, path: Path) -> None:
         module = load_plugin(path)

@@ -21,11 +21,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from datasets.batches import BodySequences, evaluation_batches, test_crops
+from datasets.catalog import open_clips
 from datasets.clips import ClipSet
 from datasets.splits import make_split
 from datasets.wording import one_line
 from harness.clock import StepClock
-from harness.data import read_clips
 from harness.drawing import animate, row_title
 from harness.errors import UsageError, usage_errors
 from harness.experiment import method_options
@@ -82,7 +82,7 @@ def show(
     """
     registry = registry or Registry()
     with usage_errors():
-        clips = read_clips(name, registry)
+        clips = open_clips(name)
         if not 0 <= clip < len(clips):
             raise UsageError(f"--clip {clip}: expected 0 to {len(clips) - 1}, the clips of {clips.name}")
         title = "\n".join(row_title(clips, clip).rsplit("   ", 1))

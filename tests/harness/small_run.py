@@ -177,7 +177,7 @@ def registry() -> Registry:
 def small_data(folder: Path, **data: Any) -> LoadedData:
     """`small_clips`, split and ready to train on."""
     spec = DataSpec(name=str(small_file(folder)), min_crop=8, **data)
-    return load_data(spec, registry(), CPU, patch=4)
+    return load_data(spec, CPU, patch=4)
 
 
 def small_spec(data: LoadedData, method: str = "skeletonmae", seed: int = 0, **train: Any) -> RunSpec:

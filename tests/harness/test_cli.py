@@ -242,7 +242,7 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], list[str | Path]], str]] = {
     "negative offsets": (spoilt(offsets=np.concatenate([[-1], OFFSETS[1:]])), "offsets: expected 0 or more, found -1"),
     "label out of range": (spoilt(label=np.where(LABELS == 2, 3, LABELS)), "label: expected 0 to 2, found 3 at clip 2"),
     "no such file": (lambda folder: ["--dataset", folder / "nowhere.npz"], "no such file"),
-    "unknown data set": (lambda folder: ["--dataset", "synthetics"], "unknown data set 'synthetics', did you mean"),
+    "unknown data set": (lambda folder: ["--dataset", "synthetics"], "unknown data set 'synthetics'; did you mean"),
     "budget 10x": (flags("--budget", "10x"), "budget '10x': expected a number and one of ep, steps, clips, s, flops"),
     "unknown preset": (flags("--preset", "quik"), "unknown preset 'quik', did you mean 'quick'?"),
     "unknown encoder": (flags("--encoder", "tinny"), "unknown encoder 'tinny', did you mean 'tiny'?"),

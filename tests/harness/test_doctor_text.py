@@ -102,7 +102,7 @@ def test_the_plot_is_a_picture(file: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"unknown data set 'synthetik', did you mean 'synthetic'"):
+    with pytest.raises(UsageError, match=r"unknown data set 'synthetik'; did you mean 'synthetic'"):
         doctor("synthetik", registry=registry())
     np.savez(tmp_path / "bad.npz", joints=np.zeros(3))
     with pytest.raises(UsageError, match=r"bad\.npz: offsets: expected an array of this name"):

@@ -104,7 +104,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(path: Path) -> LoadedData:
-    return load_data(DataSpec(name=str(path), min_crop=8, workers=1), registry(), CPU, patch=4)
+    return load_data(DataSpec(name=str(path), min_crop=8, workers=1), CPU, patch=4)
 
 
 def test_the_counterpart_has_the_empty_bodies_too(data: LoadedData) -> None:

@@ -19,7 +19,7 @@ from harness.data import load_data
 from harness.errors import UsageError
 from harness.spec import DataSpec
 from tests.datasets.raw.made_up_ntu import write_tree
-from tests.harness.small_run import CPU, registry, small_file, small_spec
+from tests.harness.small_run import CPU, small_file, small_spec
 
 
 def store(name: str, raw: Path, folder: Path) -> Path:
@@ -28,7 +28,7 @@ def store(name: str, raw: Path, folder: Path) -> Path:
 
 def batches(path: Path, split: str, count: int = 3) -> list[Tensor]:
     """The first training batches of a store or a file."""
-    data = load_data(DataSpec(name=str(path), split=split, validation=0, min_crop=8), registry(), CPU, patch=4)
+    data = load_data(DataSpec(name=str(path), split=split, validation=0, min_crop=8), CPU, patch=4)
     made = data.batches(small_spec(data, seed=5), 16)
     return [made.next() for _ in range(count)]
 
@@ -75,7 +75,7 @@ def test_the_raw_and_the_npz_route_of_ntu_end_in_equal_batches(tmp_path: Path) -
 def test_who_is_on_which_side_is_part_of_a_runs_address(tmp_path: Path) -> None:
     path = small_file(tmp_path)
     found = [
-        load_data(DataSpec(name=str(path), split=split, validation=share), registry(), CPU, patch=4).spec.fingerprint
+        load_data(DataSpec(name=str(path), split=split, validation=share), CPU, patch=4).spec.fingerprint
         for split, share in (("xsub", 0.2), ("subject:1,3->*", 0.2), ("xsub", 0.5), ("xsub", 0.2))
     ]
     assert len({text.partition("-")[0] for text in found}) == 1
@@ -88,4 +88,4 @@ def test_a_training_part_of_one_class_is_refused_before_any_work(tmp_path: Path)
     arrays = dict(np.load(small_file(tmp_path)))
     np.savez(path, allow_pickle=False, **arrays | {"label": np.zeros_like(arrays["label"])})
     with pytest.raises(UsageError, match="expected training clips of two or more classes, found"):
-        load_data(DataSpec(name=str(path), validation=0), registry(), CPU, patch=4)
+        load_data(DataSpec(name=str(path), validation=0), CPU, patch=4)

@@ -12,7 +12,7 @@ import pytest
 
 from harness import registry as registry_module
 from harness.errors import UsageError
-from harness.registry import DATASET_GROUP, METHOD_GROUP, Registry, one_line
+from harness.registry import METHOD_GROUP, Registry, one_line
 from tests.harness.small_run import plugin_file, registry, small_clips
 
 MINIMAL = """
@@ -54,10 +54,6 @@ def test_a_file_of_methods_is_a_method_of_that_name(name: str, file: str) -> Non
     assert Path(sys.modules[method.__module__].__file__ or "").name == file
 
 
-def test_the_synthetic_data_set_is_there() -> None:
-    assert callable(registry().dataset("synthetic"))
-
-
 def test_shared_parts_are_no_methods() -> None:
     assert not {"base", "encoder", "masks", "tokens", "decoders", "method"} & registry().methods.keys()
 
@@ -66,12 +62,6 @@ def test_an_unknown_method_names_the_nearest_and_all() -> None:
     message = refusal(lambda: registry().method("skeltonmae"))
     assert message.startswith("unknown method 'skeltonmae', did you mean 'skeletonmae'?")
     assert all(name in message for name in registry().methods)
-
-
-def test_an_unknown_data_set_names_the_nearest_and_all() -> None:
-    message = refusal(lambda: registry().dataset("synthetics"))
-    assert message.startswith("unknown data set 'synthetics', did you mean 'synthetic'?")
-    assert all(name in message for name in registry().datasets)
 
 
 def test_a_name_like_no_other_has_no_nearest() -> None:
@@ -184,11 +174,6 @@ def test_an_entry_point_is_a_method_of_its_name(monkeypatch: pytest.MonkeyPatch)
     found = Registry()
     assert found.method("from-outside") is method
     assert found.failures == {}
-
-
-def test_an_entry_point_is_a_data_set_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry_points(monkeypatch, DATASET_GROUP, from_outside=lambda: small_clips)
-    assert Registry().dataset("from-outside") is small_clips
 
 
 def test_an_entry_point_that_fails_harms_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,102 @@
+"""Data sets by name: the synthetic ones, those that were prepared, and those of installed packages.
+
+`open_clips` is the one door to data: a name, a store's folder or an ``.npz`` file. A package adds a data set under the
+entry point ``masked_skeleton.datasets``: a function without required arguments that returns a `ClipSet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from datasets.clips import ClipSet
+from datasets.errors import DataError
+from datasets.exchange import read_npz
+from datasets.raw import SOURCES
+from datasets.store import is_store, open_prepared, open_store, read_header, stores_dir
+from datasets.store_check import Advance
+from datasets.wording import listed, nearest, one_line
+
+GROUP = "masked_skeleton.datasets"
+MADE = {
+    "synthetic": "datasets.synthetic",
+    "synthetic-twins": "datasets.synthetic_twins",
+    "ntu60-sized": "datasets.ntu60_sized",
+}
+"""Data sets that are made here: name -> module with a function ``load``."""
+
+
+def open_clips(
+    name: str, *, check_frames: bool = True, afresh: bool = False, advance: Advance = lambda done, total: None
+) -> ClipSet:
+    """The clips of a data set.
+
+    Args:
+        name: of a data set; or the path of a store or of an ``.npz`` file.
+        check_frames: look at every frame of an ``.npz``.
+        afresh: hash a store that was hashed before (`datasets.store.open_store`).
+        advance: told of bytes done and bytes in all while a store is hashed.
+
+    Raises:
+        DataError: there is no such data set, or it is not what it should be.
+    """
+    path = Path(name)
+    if path.is_dir() and is_store(path):
+        return open_store(path, afresh=afresh, advance=advance)
+    if path.is_dir() and "/" in name:
+        raise DataError(f"{name}: expected a prepared store or an .npz file, found a folder that is no store")
+    if name.endswith(".npz") or "/" in name:
+        return read_npz(path, check_frames=check_frames)
+    if name in SOURCES:
+        return open_prepared(name, afresh=afresh, advance=advance)
+    return _loader(name)()
+
+
+def about() -> dict[str, str]:
+    """Every name with one line on what it is, or on how to get it."""
+    found = {name: _first_line(import_module(module).load.__doc__) for name, module in MADE.items()}
+    found |= {name: _about_prepared(name) for name in SOURCES}
+    found |= {point.name: f"of the package {point.value.partition('.')[0]}" for point in _points()}
+    return dict(sorted(found.items()))
+
+
+def _loader(name: str) -> Callable[[], ClipSet]:
+    if name in MADE:
+        made: Callable[[], ClipSet] = import_module(MADE[name]).load
+        return made
+    points = {point.name: point for point in _points()}
+    if name in points:
+        return _loaded(points[name])
+    known = sorted({*MADE, *SOURCES, *points})
+    raise DataError(f"unknown data set {name!r}; {nearest(name, known)}known: {listed(known)}")
+
+
+def _points() -> list[EntryPoint]:
+    """Entry points of installed packages, without those whose name is taken."""
+    return [point for point in entry_points(group=GROUP) if point.name not in {*MADE, *SOURCES}]
+
+
+def _loaded(point: EntryPoint) -> Callable[[], ClipSet]:
+    try:
+        loaded = point.load()
+    except Exception as error:  # a foreign package may fail in any way; its reason is passed on
+        raise DataError(f"data set {point.name!r} ({point.value}) did not load: {one_line(error)}") from error
+    if not callable(loaded):
+        raise DataError(f"data set {point.name!r}: expected a function at {point.value}, found {type(loaded).__name__}")
+    return loaded
+
+
+def _about_prepared(name: str) -> str:
+    folder = stores_dir() / name
+    if not is_store(folder):
+        return f"not prepared: harness data prepare {name} --raw FOLDER"
+    try:
+        return f"{read_header(folder).title}, prepared"
+    except DataError as error:
+        return str(error)
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0]
