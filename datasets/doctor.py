@@ -14,16 +14,27 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets.clips import ClipSet, Stored, repeated_clips
-from datasets.doctor_body import DIRECTIONS, UNITS, body_chain, tree_over_shortest, unit_of
+from datasets.doctor_body import (
+    DIRECTIONS,
+    UNITS,
+    body_chain,
+    front_by,
+    tree_over_shortest,
+    uneven_bones,
+    unit_of,
+)
 from datasets.doctor_findings import judge
 from datasets.doctor_frames import FramePass, look, step_percentile, steps_above
 from datasets.doctor_model import (
+    CERTAIN,
     CLEAR,
+    ENOUGH,
     JUMP_SPEED,
     SHORT,
     Body,
@@ -49,7 +60,13 @@ NAMED = 3
 """Examples and worst cases that are named."""
 
 ODD_SIZE = 2.0
-"""Times the others' stature that no person is."""
+"""Times the others' stature from which a clip is named."""
+WALKED, CROUCHED, STOOD = 0.6, 0.15, 0.05
+"""Parts of a body's height: the way of hips and feet across it, of hips along it, of feet along it meanwhile."""
+SOME_FACING, ALL_WAYS = 0.02, 6
+"""Share of frames from which an eighth of a turn counts as faced, and how many of the eighths are all ways."""
+LOOSE = 0.05
+"""Variation of a bone's length within a clip from which it is no bone of a rig."""
 
 
 def usual_splits(clips: ClipSet) -> tuple[str, ...]:
@@ -209,26 +226,62 @@ def body_of(clips: ClipSet, seen: FramePass) -> Body:
     """Unit, up axis, sides and joint order."""
     joints, lengths = [joint for joint, _ in clips.layout.bones], np.concatenate(seen.lengths)
     chain = [joints.index(joint) for joint in body_chain(clips.layout, seen.vectors)]
-    usual = median_of(lengths, axis=0)[chain].tolist()
-    stature = sum(usual) if chain and np.isfinite(usual).all() else None
+    usual = median_of(lengths, axis=0)
+    stature = float(usual[chain].sum()) if chain and np.isfinite(usual[chain]).all() else None
     odd = odd_sizes(lengths[:, chain].sum(axis=1), np.concatenate(seen.rows), stature) if stature else {}
     named = tuple(Place(name=clips.describe(clip), value=odd[clip]) for clip in list(odd)[:NAMED])
     direction, up_share = clearest(seen.up_votes)
     tallest = np.concatenate(seen.tallest)[:, int(seen.up_votes.argmax())]
-    poses = np.array(seen.poses).reshape(-1, clips.layout.joint_count, 3)
-    sides, sides_share = sides_of(seen)
+    sides, sides_share, sides_told = sides_of(seen)
     return Body(
         stature=stature, odd_sizes=named, odd_size_clips=len(odd),
         height=float(np.median(tallest)) if seen.up_votes.any() else None,
-        unit=unit_of(stature) if stature else "", up=direction, up_share=up_share, sides=sides,
-        sides_share=sides_share, order=tree_over_shortest(poses, clips.layout),
+        unit=unit_of(stature) if stature else "", up=direction, up_share=up_share, upright=stand(seen),
+        sides=sides, sides_share=sides_share, sides_told=sides_told, sides_by=front_by(clips.layout),
+        **order_of(clips, seen, usual),
     )  # fmt: skip
 
 
+def order_of(clips: ClipSet, seen: FramePass, usual: NDArray) -> dict[str, Any]:
+    """What tells of joints in another order: the fields ``order``, ``uneven``, ``uneven_share`` and ``loose``."""
+    poses = np.array(seen.poses).reshape(-1, clips.layout.joint_count, 3)
+    uneven, variation = uneven_bones(usual, clips.layout), median_of(np.concatenate(seen.variations), axis=0)
+    steady = variation[~np.isnan(variation)]
+    worst = sorted((uneven or {}).items(), key=lambda item: -item[1])[:NAMED]
+    return {
+        "order": tree_over_shortest(poses, clips.layout),
+        "uneven": tuple(Place(name=name, value=factor) for name, factor in worst),
+        "uneven_share": len(uneven) / len(clips.layout.pairs) if uneven is not None else None,
+        "loose": float((steady > LOOSE).mean()) if len(steady) else None,
+    }
+
+
+def stand(seen: FramePass) -> bool:
+    """Whether people stand along the usual up axis, rather than lie: what they do that nobody does who lies.
+
+    They face all ways about it; or they walk, which takes hips and feet across the body's length; or they crouch, which
+    takes the hips along it above feet that stay.
+    """
+    up = int(seen.up_votes.argmax())
+    along, across = up // 2, [axis for axis in range(3) if axis != up // 2]
+    if (seen.facing[along] > SOME_FACING * seen.facing[along].sum()).sum() >= ALL_WAYS:
+        return True
+    tallest, spans = np.concatenate(seen.tallest), np.concatenate(seen.spans)
+    those = (tallest.argmax(axis=1) == up) & (tallest[:, up] > 0)
+    height, (hips, feet) = tallest[those, up], np.moveaxis(spans[those], 1, 0)
+    walks = ((hips[:, across] > WALKED * height[:, None]) & (feet[:, across] > WALKED * height[:, None])).any(axis=1)
+    crouches = (hips[:, along] > CROUCHED * height) & (feet[:, along] < STOOD * height)
+    return bool(those.any() and (walks | crouches).mean() >= ENOUGH)
+
+
 def odd_sizes(sizes: NDArray, rows: NDArray[np.int64], stature: float) -> dict[int, float]:
-    """Of the clips ``rows`` [n], those whose size [n] is over `ODD_SIZE` times the stature or under its inverse."""
+    """Of the clips ``rows`` [n], those whose size [n] is over `ODD_SIZE` times the stature or under its inverse.
+
+    The oddest come first.
+    """
     odd = (sizes > ODD_SIZE * stature) | (sizes < stature / ODD_SIZE)
-    return dict(zip(rows[odd].tolist(), sizes[odd].tolist(), strict=True))
+    found = dict(zip(rows[odd].tolist(), sizes[odd].tolist(), strict=True))
+    return dict(sorted(found.items(), key=lambda item: -max(item[1] / stature, stature / max(item[1], 1e-9))))
 
 
 def clearest(votes: NDArray[np.int64]) -> tuple[str, float]:
@@ -237,16 +290,17 @@ def clearest(votes: NDArray[np.int64]) -> tuple[str, float]:
     return (DIRECTIONS[int(votes.argmax())] if share >= CLEAR else ""), share
 
 
-def sides_of(seen: FramePass) -> tuple[Sides, float | None]:
-    """Left and right, and the share of frames that agree with "not mirrored"."""
+def sides_of(seen: FramePass) -> tuple[Sides, float | None, float]:
+    """Left and right, the share of frames that agree with "not mirrored", and the share of frames that tell."""
     if not (seen.side_total and seen.up_votes.any()):
-        return "cannot tell", None
+        return "cannot tell", None, 0.0
     axis, down = divmod(int(seen.up_votes.argmax()), 2)
-    share = float(seen.side_votes[axis] / seen.side_total)
-    share = 1 - share if down else share
-    if share >= CLEAR:
-        return "right-handed, not mirrored", share
-    return ("mirrored" if share <= 1 - CLEAR else "cannot tell"), share
+    agree, disagree = seen.side_votes[:: -1 if down else 1, axis].tolist()
+    told = (agree + disagree) / seen.side_total
+    share = agree / (agree + disagree) if agree + disagree else None
+    if share is None or told < ENOUGH or 1 - CERTAIN < share < CERTAIN:
+        return "cannot tell", share, told
+    return ("mirrored" if share < CERTAIN else "right-handed, not mirrored"), share, told
 
 
 # --- repeated clips ---

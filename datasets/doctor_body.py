@@ -1,11 +1,13 @@
 """What poses tell of a skeleton: unit of length, up axis, left and right, and whether the joints are in their order.
 
-Head, feet and toes are found by the joints' names; a layout whose names tell of none gives "cannot tell".
+Head, feet, toes and knees are found by the joints' names; a layout whose names tell of none gives "cannot tell".
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import log
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,18 @@ UNITS: Mapping[str, float] = {"metres": 1.0, "centimetres": 0.01, "millimetres":
 """Units that a skeleton may be in, in metres each."""
 STANDING = (1.0, 2.3)
 """Metres from head to foot along the bones: children to tall adults; the bend at hip and foot adds 0.1 to 0.2."""
+USUAL = 1.75
+"""Metres from head to foot along the bones of an adult."""
+FILE_UNITS: Mapping[str, float] = {
+    **UNITS, "CMU's unit": 0.0254 / 0.45, "decimetres": 0.1, "feet": 0.3048,
+}  # fmt: skip
+"""Units that motion files are in, in metres each; the CMU motion capture database counts 1 / 0.45 inch."""
+READ_AS = "centimetres"
+"""What BVH files are taken for where nothing says otherwise."""
 DIRECTIONS = ("+x", "-x", "+y", "-y", "+z", "-z")
+UNEVEN = 1.3
+"""Times the length of the same bone on the other side that no bone of a person has."""
+LEAST_PAIRS = 3
 TALL, RIGHT, FORWARD = range(3)
 """Rows of `body_vectors`."""
 
@@ -30,29 +43,58 @@ def body_vectors(layout: SkeletonLayout) -> NDArray[np.float32]:
     Where there are no toes, knees in front of the line from hip to ankle stand in for them. A row is zero where the
     joints' names do not tell.
     """
-    bare = ["".join(filter(str.isalpha, joint.lower())) for joint in layout.joints]
     weights = np.zeros((3, layout.joint_count), np.float32)
-    head, feet = head_joint(layout), _called(bare, _FEET)
+    head, feet = head_joint(layout), foot_joints(layout)
     if head is not None and feet:
         _add(weights[TALL], [head], feet)
     if layout.pairs:
         left, right = zip(*layout.pairs, strict=True)
         _add(weights[RIGHT], right, left)
-    toes = [(j, parent) for j, parent in layout.bones if _any(bare[j], _TOES) and _any(bare[parent], _HEELS)]
-    knees = list(_knees(layout, bare))
-    if toes:
+    if toes := _toes(layout):
         _add(weights[FORWARD], *zip(*toes, strict=True))
-    elif knees:
+    elif knees := list(_knees(layout)):
         middle, hips, ankles = zip(*knees, strict=True)
         _add(weights[FORWARD], middle, hips + ankles)
     return weights
 
 
+def front_by(layout: SkeletonLayout) -> Literal["toes", "knees", ""]:
+    """What tells where the front is in `body_vectors`; empty when nothing does."""
+    return "toes" if _toes(layout) else "knees" if any(_knees(layout)) else ""
+
+
+def least_forward(layout: SkeletonLayout) -> float:
+    """By how much of a body's height toes, or knees where there are none, stand out before they tell the front.
+
+    A foot is that long at least. A locked knee stands 2 to 5 cm behind the line from hip to ankle, and a Kinect's knees
+    are no better: so little says nothing.
+    """
+    return 0.02 if front_by(layout) == "toes" else 0.04
+
+
 def head_joint(layout: SkeletonLayout) -> int | None:
     """The top of the head, or what is nearest to it; None when no joint's name tells."""
-    bare = ["".join(filter(str.isalpha, joint.lower())) for joint in layout.joints]
-    heads = _called(bare, _HEADS)
+    heads = _called(_bare(layout), _HEADS)
     return max(heads, key=lambda joint: len(path_to_root(layout, joint))) if heads else None
+
+
+def foot_joints(layout: SkeletonLayout) -> list[int]:
+    """The joints that are called feet, or ankles, or toes, at the ends of legs.
+
+    A rig's helpers for feet hang from its root: only the joints that are as deep in the tree as the deepest count.
+    """
+    feet = _called(_bare(layout), _FEET)
+    depths = [len(path_to_root(layout, joint)) for joint in feet]
+    return [joint for joint, depth in zip(feet, depths, strict=True) if depth == max(depths)]
+
+
+def hip_joint(layout: SkeletonLayout) -> int | None:
+    """Where the way from the head to the root meets that from the first foot; None when names do not tell."""
+    head, feet = head_joint(layout), foot_joints(layout)
+    if head is None or not feet:
+        return None
+    above = path_to_root(layout, head)
+    return next(joint for joint in path_to_root(layout, feet[0]) if joint in above)
 
 
 def path_to_root(layout: SkeletonLayout, joint: int) -> list[int]:
@@ -78,25 +120,52 @@ def unit_of(length: float) -> str:
     return next(fitting, "")
 
 
+def misread_unit(length: float) -> str:
+    """The unit of `FILE_UNITS` that, read as `READ_AS`, makes a person ``length`` metres long; empty when none does."""
+    true = {unit: length * metres / FILE_UNITS[READ_AS] for unit, metres in FILE_UNITS.items() if unit != READ_AS}
+    fitting = [unit for unit, metres in true.items() if STANDING[0] <= metres <= STANDING[1]]
+    return min(fitting, key=lambda unit: abs(log(true[unit] / USUAL)), default="")
+
+
 def tree_over_shortest(poses: NDArray[np.floating], layout: SkeletonLayout) -> float | None:
     """Length of the layout's bones over that of the shortest tree through the same joints; None without poses.
 
-    Distances between joints are medians over ``poses`` [P, V, 3]. Near 1 when the joints are in the layout's order;
-    every exchanged joint adds to it.
+    Distances between joints are those that nine in ten of ``poses`` [P, V, 3] stay below: bones are as long then as
+    ever, and what only comes close in some poses, such as two hands, is apart. Near 1 when the joints are in the
+    layout's order; every exchanged joint adds to it, and so do joints that are no part of a body.
     """
     if not len(poses) or layout.joint_count < 3:
         return None
     from scipy.sparse.csgraph import minimum_spanning_tree
 
-    distance = median_distances(poses)
+    distance = usual_distances(poses)
     shortest = minimum_spanning_tree(distance + 1e-6).sum()  # zero would count as no edge
     return float(sum(distance[bone] for bone in layout.bones) / shortest) if distance.any() else None
 
 
-def median_distances(poses: NDArray[np.floating]) -> NDArray[np.float64]:
-    """``[V, V]`` median over poses [P, V, 3] of the distance between two joints."""
+def usual_distances(poses: NDArray[np.floating]) -> NDArray[np.float64]:
+    """``[V, V]`` 90th percentile over poses [P, V, 3] of the distance between two joints."""
     rows = [np.linalg.norm(poses - poses[:, joint, None], axis=-1) for joint in range(poses.shape[1])]
-    return np.array([np.median(row, axis=0) for row in rows], dtype=np.float64)
+    return np.array([np.percentile(row, 90, axis=0) for row in rows], dtype=np.float64)
+
+
+def uneven_bones(lengths: NDArray[np.floating], layout: SkeletonLayout) -> dict[str, float] | None:
+    """Left joints whose bone is over `UNEVEN` times as long as that of the same joint on the right, or the reverse.
+
+    Args:
+        lengths: [V - 1] of the layout's bones.
+        layout: the skeleton.
+
+    Returns:
+        Joint -> factor; None when fewer than `LEAST_PAIRS` bones have a name on both sides.
+    """
+    length = dict(zip((joint for joint, _ in layout.bones), lengths.tolist(), strict=True))
+    pairs = [(left, right) for left, right in layout.pairs if left in length and right in length]
+    if len(pairs) < LEAST_PAIRS:
+        return None
+    slack = 0.002 * float(np.nansum(lengths))  # next to nothing is not twice as long as nothing
+    factors = {left: (length[left] + slack) / (length[right] + slack) for left, right in pairs}
+    return {layout.joints[left]: max(f, 1 / f) for left, f in factors.items() if max(f, 1 / f) > UNEVEN}
 
 
 def _called(bare: Sequence[str], words: Sequence[str]) -> list[int]:
@@ -109,8 +178,20 @@ def _any(name: str, words: Sequence[str]) -> bool:
     return any(word in name for word in words)
 
 
-def _knees(layout: SkeletonLayout, bare: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+def _bare(layout: SkeletonLayout) -> list[str]:
+    """The joints' names, letters alone in lower case."""
+    return ["".join(filter(str.isalpha, joint.lower())) for joint in layout.joints]
+
+
+def _toes(layout: SkeletonLayout) -> list[tuple[int, int]]:
+    """(toes, heel) of every foot."""
+    bare = _bare(layout)
+    return [(j, parent) for j, parent in layout.bones if _any(bare[j], _TOES) and _any(bare[parent], _HEELS)]
+
+
+def _knees(layout: SkeletonLayout) -> Iterator[tuple[int, int, int]]:
     """(knee, hip, ankle) of every leg."""
+    bare = _bare(layout)
     for ankle, knee in layout.bones:
         hip = layout.parents[knee]
         if _any(bare[knee], _KNEES) and hip >= 0:

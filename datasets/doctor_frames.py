@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.clips import ClipSet, Fingerprint, Stored, clip_hash, clip_origin
-from datasets.doctor_body import FORWARD, RIGHT, TALL, body_vectors
+from datasets.doctor_body import FORWARD, RIGHT, TALL, body_vectors, hip_joint, least_forward
 from datasets.layouts import SkeletonLayout
 
 BLOCK_BYTES = 8 * 2**20
@@ -23,6 +23,7 @@ LEAST_FRAMES = 8
 """Frames of a body below which nothing is said about how steady its bones are."""
 MOST_POSES = 1000
 """Poses that are kept to look at the joints' distances, one from every so many clips."""
+EIGHTHS = 8
 _STEP_BITS = 16
 """Steps are counted by the upper half of their float32 bits: bins that are 0.8 % wide, whatever the size."""
 
@@ -129,7 +130,10 @@ class FramePass:
         poses: up to `MOST_POSES` times [V, 3], in the middle of their clips.
         up_votes: [6] frames in which feet to head points along each of `datasets.doctor_body.DIRECTIONS`.
         tallest: list of [rows, 6] largest extent from feet to head in those directions, per clip and body.
-        side_votes: [3] frames that agree with no mirroring, were that axis up; `side_total` of so many.
+        facing: [3, 8] frames in which left to right points into each eighth of a turn about each axis.
+        spans: list of [rows, 2, 3] how far the hips, and the feet, go along each axis, per clip and body.
+        side_votes: [2, 3] frames that agree and frames that disagree with no mirroring, were that axis up, of those
+            in which toes or knees stand out enough to tell; `side_total` with or without.
         variations, lengths: lists of [rows, V - 1] coefficient of variation and mean of each bone of the layout.
         rows: list of [rows] the clip of each row.
     """
@@ -141,13 +145,16 @@ class FramePass:
         self.present, self.copied = np.zeros((count, bodies), bool), np.zeros(count, bool)
         self.missing = np.zeros(joints, np.int64)
         self.steps = np.zeros(1 << 15, np.int64)
-        self.up_votes, self.side_votes, self.side_total = np.zeros(6, np.int64), np.zeros(3, np.int64), 0
+        self.up_votes, self.side_votes, self.side_total = np.zeros(6, np.int64), np.zeros((2, 3), np.int64), 0
+        self.facing = np.zeros((3, EIGHTHS), np.int64)
         self.poses: list[Floats] = []
         self.tallest: list[Floats] = []
+        self.spans: list[Floats] = []
         self.variations: list[Floats] = []
         self.lengths: list[Floats] = []
         self.rows: list[NDArray[np.int64]] = []
-        self.vectors = body_vectors(clips.layout)
+        self.vectors, self.hips = body_vectors(clips.layout), hip_joint(clips.layout)
+        self.least_forward = least_forward(clips.layout)
         self.bones = np.array(clips.layout.bones, np.int64).reshape(-1, 2)
         self.every = -(-count // MOST_POSES)
 
@@ -210,8 +217,28 @@ class FramePass:
         self.tallest.append(block.per_clip(np.maximum, extents)[self.present[block.clips]])
         both = known[RIGHT] & known[FORWARD]
         # Toes point along up x right, and toes . (up x right) = up . (right x toes).
-        self.side_votes += (np.cross(vectors[RIGHT], vectors[FORWARD])[both] > 0).sum(axis=0)
+        turned = np.cross(vectors[RIGHT], vectors[FORWARD])[both]
+        least = (self.least_forward * norms(vectors[RIGHT]) * norms(vectors[TALL]))[both][:, None]
+        self.side_votes += (turned > least).sum(axis=0), (turned < -least).sum(axis=0)
         self.side_total += int(both.sum())
+        self._facing(vectors[RIGHT][known[RIGHT]])
+        self._spans(block)
+
+    def _facing(self, right: Floats) -> None:
+        for axis in range(3):
+            angle = np.arctan2(right[:, axis - 1], right[:, axis - 2]) / (2 * np.pi) + 0.5
+            eighths = np.minimum((EIGHTHS * angle).astype(np.int64), EIGHTHS - 1)
+            self.facing[axis] += np.bincount(eighths, minlength=EIGHTHS)
+
+    def _spans(self, block: Block) -> None:
+        feet = np.maximum(-self.vectors[TALL], 0)
+        hips = np.eye(block.layout.joint_count, dtype=np.float32)[self.hips or 0]
+        spans = []
+        for weights in (hips, feet):
+            seen, place = block.seen[..., weights != 0].all(axis=-1, keepdims=True), weights @ block.joints
+            top = block.per_clip(np.maximum, np.where(seen, place, -np.inf))
+            spans.append(np.maximum(top - block.per_clip(np.minimum, np.where(seen, place, np.inf)), 0))
+        self.spans.append(np.stack(spans, axis=2)[self.present[block.clips]])
 
     def _poses(self, block: Block) -> None:
         for clip in range(-(-block.first // self.every) * self.every, block.clips.stop, self.every):

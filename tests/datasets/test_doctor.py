@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.doctor_false_alarms import LAYOUTS as RIGHT_LAYOUTS
+from benchmarks.doctor_false_alarms import posed
 from datasets import doctor_frames
 from datasets.clips import ClipSet, Stored, clip_hash, clip_origins, fingerprint, present_bodies
 from datasets.doctor import examine, usual_splits
@@ -77,12 +79,41 @@ def test_a_size_of_no_unit_is_an_error() -> None:
     assert (unit_of(0.99), unit_of(1.0), unit_of(2.3), unit_of(2.31)) == ("", "metres", "metres", "")
 
 
+Z_UP = np.float32([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
+
+
 def test_z_up_is_found_and_is_not_called_mirrored() -> None:
-    found = examine(moved([[1, 0, 0], [0, 0, -1], [0, 1, 0]]))
+    clips = people(walk(40, 0.05), walk(30, 0.05))  # 1.95 and 1.45 m on foot, which nobody goes who lies
+    found = examine(replace(clips, joints=clips.joints @ Z_UP.T))
     assert (
         only(found, "error") == "up axis: expected +y, +z is up in 100% of frames; turn the data so that +z becomes +y"
     )
     assert found.body.sides == "right-handed, not mirrored"
+
+
+def test_a_crouch_is_evidence_of_standing_too() -> None:
+    frames = walk(20, 0)
+    trunk = [joint for joint, name in enumerate(KINECT20.joints) if not name.startswith(("ankle", "foot"))]
+    frames[5:15, :, trunk, 1] -= 0.3
+    clips = people(frames, frames)
+    assert examine(replace(clips, joints=clips.joints @ Z_UP.T)).body.upright
+
+
+def test_people_who_face_all_ways_about_an_axis_stand_on_it() -> None:
+    def turned(angle: float) -> NDArray[np.float32]:
+        sine, cosine = np.sin(angle), np.cos(angle)
+        return walk(9, 0) @ np.float32([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
+
+    clips = people(*(turned(angle) for angle in np.arange(8) * np.pi / 4))
+    assert examine(replace(clips, joints=clips.joints @ Z_UP.T)).body.upright
+
+
+def test_people_who_may_lie_are_no_error() -> None:
+    found = examine(moved(Z_UP))
+    assert texts(found, "error") == []
+    assert [
+        text for text in texts(found, "warning") if "if these people stand, turn the data so that +z becomes" in text
+    ]
 
 
 def test_y_down_is_found_and_is_not_called_mirrored() -> None:
@@ -124,6 +155,23 @@ def test_without_toes_knees_tell_the_front() -> None:
     assert examine(replace(clips, joints=clips.joints * np.float32([-1, 1, 1]))).body.sides == "mirrored"
 
 
+def without_feet(knees: float) -> ClipSet:
+    """The four clips in a layout that ends in ankles; both knees stand ``knees`` metres before hip and ankle."""
+    kept = [joint for joint, name in enumerate(KINECT20.joints) if not name.startswith("foot")]
+    parents = [kept.index(parent) if parent >= 0 else -1 for parent in (KINECT20.parents[joint] for joint in kept)]
+    clips = changed(np.s_[:, :, [13, 17], 2], four().joints[:, :, [13, 17], 2] + knees)
+    layout = layout_from_parents([KINECT20.joints[joint] for joint in kept], parents)
+    return replace(clips, joints=clips.joints[:, :, kept], layout=layout)
+
+
+@pytest.mark.parametrize("knees", [0.0, 0.01, -0.01, -0.05])
+def test_locked_knees_tell_nothing(knees: float) -> None:
+    found = examine(without_feet(knees))
+    assert texts(found, "error") == []
+    (text,) = (text for text in texts(found, "note") if text.startswith("left and right"))
+    assert text == "left and right: cannot tell (knees stand out in 0% of frames); look with data show"
+
+
 def test_a_set_with_some_mirrored_clips_is_doubtful() -> None:
     clips = four()
     found = examine(changed(np.s_[: clips.offsets[1]], clips.joints[: clips.offsets[1]] * np.float32([-1, 1, 1])))
@@ -137,6 +185,39 @@ def test_a_clip_in_another_unit_is_named() -> None:
     assert found.body.odd_size_clips == 1
     (text,) = (text for text in texts(found, "error") if "twice as tall" in text)
     assert f"clip 0 ({100 * STATURE:.2f}) where the median is {STATURE:.2f}" in text
+
+
+@pytest.mark.parametrize(
+    ("scale", "found", "metres"),
+    [
+        (1 / 2.54, "0.728: small children, or inches read as centimetres", "0.0254"),
+        (1 / 3, "0.617, which looks like inches read as centimetres", "0.0254"),
+        (0.01, "0.0185, which looks like metres read as centimetres", "1"),
+        (10, "18.5, which looks like millimetres read as centimetres", "0.001"),
+        (0.177, "0.327, which looks like CMU's unit read as centimetres", "0.056444"),
+    ],
+)
+def test_the_unit_of_a_motion_file_that_was_taken_for_another_is_named(scale: float, found: str, metres: str) -> None:
+    told = examine(moved(scale * np.eye(3)))
+    (text,) = (text for text in texts(told, "error") + texts(told, "warning") if text.startswith("unit"))
+    assert text.startswith(
+        f"unit: expected metres, found {found.partition(':')[0].partition(',')[0]} from head to foot"
+    )
+    assert found.partition(" ")[2] in text
+    assert f"give BVH files unit_metres {metres} in labels.csv" in text
+
+
+def test_children_are_small_people_and_no_error() -> None:
+    found = examine(moved(0.5 * np.eye(3)))
+    assert texts(found, "error") == []
+    assert "found 0.925 from head to foot along the bones: small children" in only(found, "warning")
+
+
+def test_a_child_among_adults_is_no_error() -> None:
+    clips = four()
+    found = examine(changed(np.s_[: clips.offsets[1]], 0.4 * clips.joints[: clips.offsets[1]]))
+    assert texts(found, "error") == []
+    assert any("people over twice as tall as the others, or under half: 1" in text for text in texts(found, "warning"))
 
 
 def test_names_that_tell_nothing_give_cannot_tell() -> None:
@@ -160,6 +241,49 @@ def test_joints_in_another_order_are_found(order: NDArray[np.int64], what: str) 
     clips = four()
     found = examine(replace(clips, joints=clips.joints[:, :, order]))
     assert any(text.startswith("joint order does not fit the layout kinect20") for text in texts(found, "error")), what
+
+
+def renamed(**parents: str) -> ClipSet:
+    """The four clips under names that are no layout of ours, with more joints about the head, under ``parents``."""
+    names, clips = [f"my_{name}" for name in KINECT20.joints], four()
+    tree = [*KINECT20.parents, *(names.index(parent) for parent in parents.values())]
+    more = np.random.default_rng(0).normal(scale=0.05, size=(len(parents), 3)).astype(np.float32)
+    joints = np.concatenate([clips.joints, clips.joints[:, :, [3]] + more], axis=2)
+    return replace(clips, joints=joints, layout=layout_from_parents([*names, *parents], tree))
+
+
+def test_helper_joints_of_a_rig_are_no_joints_in_another_order() -> None:
+    clips = renamed(**{f"face_{number}": "my_spine" for number in range(12)})  # near the head, under the spine
+    found = examine(clips)
+    assert found.body.order is not None
+    assert found.body.order > 2
+    assert texts(found, "error") == []
+    (text,) = (text for text in texts(found, "note") if text.startswith("joint order"))
+    assert "helper joints and roots on the floor do that" in text
+
+
+def test_shuffled_joints_of_any_layout_are_found_by_their_uneven_sides() -> None:
+    clips = renamed()
+    assert examine(clips).body.uneven_share == 0
+    found = examine(replace(clips, joints=clips.joints[:, :, np.random.default_rng(0).permutation(20)]))
+    (text,) = (text for text in texts(found, "error") if text.startswith("joint order"))
+    assert "of the bones with a name on both sides are over 1.3 times as long on one" in text
+
+
+def test_two_exchanged_neighbours_of_one_side_are_found_by_their_uneven_bones() -> None:
+    clips = four()
+    order = np.arange(20)
+    order[[5, 6]] = 6, 5  # elbow and wrist of the left arm
+    found = examine(replace(clips, joints=clips.joints[:, :, order]))
+    assert "hand_left (3.30), elbow_left (1.80)" in only(found, "error")
+
+
+@pytest.mark.parametrize("layout", RIGHT_LAYOUTS)
+@pytest.mark.parametrize("who", ["sitting", "lying", "knees locked"])
+def test_right_data_has_no_errors(layout: str, who: str) -> None:
+    poses: dict[str, Any] = {"sitting": {"hip": 85.0, "knee": 90.0}, "lying": {"lying": True},
+                             "knees locked": {"knee_back": 0.01}}  # fmt: skip
+    assert texts(examine(RIGHT_LAYOUTS[layout](posed(0, **poses[who]))), "error") == []
 
 
 def test_a_chain_in_order_is_its_own_shortest_tree() -> None:
