@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from datasets.cache import CACHE_VARIABLE, atomic_file, cache_dir, file_version
 from datasets.errors import DataError
+from datasets.file_kinds import found_instead
 from datasets.wording import listed, nearest, one_line
 
 COPY_BYTES = 16 * 2**20
@@ -104,6 +105,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
         opened = zipfile.ZipFile(path)
     with opened:
         infos = {i.filename.removesuffix(".npy"): i for i in opened.infolist() if i.filename.endswith(".npy")}
+        if not infos:
+            raise DataError(f"{path}: expected a .npz file (a zip of arrays), {found_instead(path)}")
         yield Archive(path, opened, {name: _header(path, opened, name, info) for name, info in infos.items()})
 
 
@@ -115,10 +118,8 @@ def _check_is_zip(path: Path) -> None:
     with _explained(path), path.open("rb") as file:
         start = file.read(4)
     if start not in _ZIP_STARTS:
-        raise DataError(
-            f"{path}: expected a .npz file (a zip of arrays), found a file that starts with {start!r}; "
-            "write it with datasets.exchange.write_npz or numpy.savez"
-        )
+        step = "write it with datasets.exchange.write_npz or numpy.savez"
+        raise DataError(f"{path}: expected a .npz file (a zip of arrays), {found_instead(path, step)}")
     if not zipfile.is_zipfile(path):
         raise DataError(
             f"{path}: expected a whole .npz file, found one that is cut short (no zip directory at its end); "

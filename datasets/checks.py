@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NoReturn
 
 import numpy as np
@@ -92,6 +93,8 @@ def _check_labels(where: str, clips: ClipSet) -> None:
     labels, count = _required(where, clips, "label"), len(clips.class_names)
     if count == 0:
         refuse(where, "class_names", "at least one name", "none", "name the class of every label")
+    if twice := [name for name, times in Counter(clips.class_names).items() if times > 1]:
+        refuse(where, "class_names", "a name of its own for every class", f"{twice[0]!r} twice", "rename one of them")
     wrong = (labels < 0) | (labels >= count)
     if wrong.any():
         index = int(np.argmax(wrong))

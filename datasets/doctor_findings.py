@@ -340,7 +340,10 @@ def leaks(split: SplitReport) -> Iterator[Finding]:
 def counts(found: Examination) -> Iterator[Finding]:
     """Classes of few clips, unknown subjects, short clips."""
     if none := [name for name, count in found.classes.items() if not count]:
-        yield say("warning", f"{len(none)} of {len(found.classes)} classes have no clip: {listed(none, 4)}")
+        shifted = (
+            "; do the labels count from 1? they index class_names from 0" if none == [next(iter(found.classes))] else ""
+        )
+        yield say("warning", f"{len(none)} of {len(found.classes)} classes have no clip: {listed(none, 4)}{shifted}")
     if few := [f"{name} {count}" for name, count in found.classes.items() if 0 < count < FEW_CLIPS]:
         yield say(
             "note", f"{len(few)} of {len(found.classes)} classes have fewer than {FEW_CLIPS} clips: {listed(few, 4)}"

@@ -5,7 +5,7 @@ array               shape               meaning
 ==================  ==================  =============================================================
 ``joints``          [F, M, V, 3] float  packed frames, metres, y up; a body that is absent is all zeros
 ``offsets``         [N + 1] integer     clip i is ``joints[offsets[i]:offsets[i + 1]]``
-``label``           [N] integer         index into ``class_names``
+``label``           [N] integer         index into ``class_names``; or strings, each one of them
 ``subject``         [N] integer         the person's number, -1 where it is not known
 ``class_names``     [K] string
 ``joint_names``     [V] string
@@ -17,8 +17,9 @@ array               shape               meaning
 any other           [N]                 a column: numbers or strings, e.g. ``view``, ``correct``, ``names``
 ==================  ==================  =============================================================
 
-Extra scalars and extra arrays of two or more dimensions are left out. An extra one-dimensional array of
-another length is an error: a column that is lost without a word would be missed only much later.
+Extra scalars and extra arrays of two or more dimensions are left out (`not_kept` names them). An extra
+one-dimensional array of another length is an error: a column that is lost without a word would be missed only
+much later.
 """
 
 from __future__ import annotations
@@ -90,7 +91,19 @@ def write_npz(path: Path, clips: ClipSet) -> None:
         refuse(str(path), "file", "a place to write", one_line(error), "check the folder and the room in it")
 
 
+def not_kept(path: Path) -> list[str]:
+    """Names of the arrays of a file that `read_npz` leaves out."""
+    with open_archive(path) as archive:
+        return [name for name in archive.members if name != "joints" and not _kept(archive, name)]
+
+
 def _check_present(archive: Archive) -> None:
+    if {"x_train", "y_train"} <= archive.members.keys() and "joints" not in archive.members:
+        edition = "ntu120" if archive.members["y_train"].shape[-1:] == (120,) else "ntu60"
+        raise DataError(
+            f"{archive.path}: expected the exchange format, found NTU RGB+D in CTR-GCN's form; next: python -m harness "
+            f"data prepare {edition} --raw {archive.path}"
+        )
     for name in REQUIRED:
         if name not in archive.members:
             hint = nearest(name, set(archive.members) - set(REQUIRED))
@@ -121,13 +134,15 @@ def _assemble(path: Path, joints: NDArray[np.floating], arrays: dict[str, NDArra
     where = str(path)
     columns = {name: _column(values) for name, values in arrays.items() if name not in _SPECIAL}
     columns = {name: _column(arrays[name]) for name in ("label", "subject")} | columns
+    class_names = _strings(where, "class_names", arrays)
+    columns["label"] = _indices(where, columns["label"], class_names)
     check_integers(where, "offsets", arrays["offsets"])
     return ClipSet(
         name=path.stem,
         joints=joints,
         offsets=arrays["offsets"].astype(np.int64),
         columns=columns,
-        class_names=_strings(where, "class_names", arrays),
+        class_names=class_names,
         layout=_layout(where, arrays, joints.shape[2]),
         fps=float(_scalar(where, "fps", arrays["fps"], "iuf")),
         default_split=str(_scalar(where, "default_split", arrays.get("default_split", _DEFAULT_SPLIT), "U")),
@@ -139,11 +154,24 @@ def _column(values: NDArray) -> NDArray:
     """Integers as int64 and byte strings as text; anything else as it is, for the checks to judge."""
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
-    return np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
+    return np.char.decode(values, "utf-8", "backslashreplace") if values.dtype.kind == "S" else values
+
+
+def _indices(where: str, labels: NDArray, class_names: tuple[str, ...]) -> NDArray:
+    """Labels that are names as indices; others as they are, for the checks to judge."""
+    if labels.dtype.kind != "U" or labels.ndim != 1:
+        return labels
+    places = {name: place for place, name in enumerate(class_names)}
+    if unknown := sorted(set(labels.tolist()) - places.keys()):
+        step = "add it to class_names, or write indices"
+        refuse(where, "label", "names that stand in class_names", repr(unknown[0][:40]), step)
+    return np.array([places[name] for name in labels.tolist()], np.int64)
 
 
 def _strings(where: str, name: str, arrays: dict[str, NDArray]) -> tuple[str, ...]:
     values = _column(arrays[name])
+    if values.ndim == 1 and values.dtype.kind in "iu":
+        values = values.astype(str)  # classes and joints that are called 0, 1, 2
     if values.ndim != 1 or values.dtype.kind != "U":
         found = f"{values.dtype} of shape {list(values.shape)}"
         refuse(where, name, "a one-dimensional array of strings", found, "write numpy.array(list_of_names)")

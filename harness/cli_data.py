@@ -44,6 +44,8 @@ def prepare_command(
             prepared = prepare(
                 source, name, out or stores_dir() / name, workers=workers, strict=strict, advance=advance
             )
+        for line in source.assumed:
+            report.line(f"assumed: {line}")
         tell(prepared, name if out is None else str(out), report)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import DataError
+from datasets.file_kinds import expected_folder, names_of
 from datasets.layouts import SkeletonLayout
 
 Value = int | float | str
@@ -98,7 +99,7 @@ class Found:
 
 
 def files_below(folder: Path, suffix: str = "") -> Iterator[Path]:
-    """The files under a folder, all or those of a suffix; linked folders included, each real folder once.
+    """The files under a folder, all or those of a suffix in either case; linked folders included, each once.
 
     In the order of their names, folder by folder, whatever order the file system lists them in.
     """
@@ -110,7 +111,8 @@ def files_below(folder: Path, suffix: str = "") -> Iterator[Path]:
             continue
         seen.add(real)
         folders.sort()
-        yield from (path for name in sorted(names) if (path := Path(place) / name).suffix == suffix or not suffix)
+        paths = (Path(place) / name for name in sorted(names))
+        yield from (path for path in paths if path.suffix.lower() == suffix or not suffix)
 
 
 class Source(ABC):
@@ -131,12 +133,15 @@ class Source(ABC):
         version: of the reader, with all that it is built on in `datasets.raw`. Raised when the same raw files would
             give other clips, counts or problems than before; a test holds it against the syntax of the code.
         chunk: units that are read together; their frames are in memory at once, a few MB of them.
+        is_file: the raw path is a file, not a folder.
+        assumed: what the files do not tell and was assumed, in words; printed by ``harness data prepare``.
     """
 
     title: str
     expects: ClassVar[str]
     version: ClassVar[int]
     chunk: ClassVar[int] = 64
+    is_file: ClassVar[bool] = False
     layout: SkeletonLayout
     fps: float
     bodies: int
@@ -144,10 +149,16 @@ class Source(ABC):
     default_split: str = "xsub"
     splits: Mapping[str, str] = {}
     expected: Mapping[str, tuple[int, int]] = {}
+    assumed: Sequence[str] = ()
 
     def __init__(self, raw: Path) -> None:
+        expected = f"{raw}: expected {self.expects}"
         if not raw.exists():
-            raise DataError(f"{raw}: expected {self.expects}, found nothing there; check the path")
+            raise DataError(f"{expected}, found nothing there; check the path")
+        if self.is_file and raw.is_dir():
+            raise DataError(f"{expected}, found a folder; name the file in it (there are {names_of(raw)})")
+        if not self.is_file and not raw.is_dir():
+            raise DataError(f"{expected}, {expected_folder(raw)}")
         self.raw = raw
 
     def twice(self, what: str, one: Path, other: Path) -> DataError:

@@ -3,23 +3,29 @@
 ``labels.csv`` has the columns ``file`` (a path below the folder) and ``label`` (a name), optionally ``subject`` (a
 whole number) and ``unit_metres`` (metres in a unit of that file; 0.01 when not given, because BVH is usually in
 centimetres). Any other column becomes one of the clips: of whole numbers if all its entries are, otherwise of strings.
-y is taken to be up. Classes are the distinct labels in alphabetical order.
+y is taken to be up. Classes are the distinct labels in alphabetical order, or in that of numbers where all are numbers.
+
+Tables as spreadsheet programs write them are read: separated by commas, semicolons or tabs, in UTF-8 or UTF-16 with a
+byte-order mark, with backslashes in paths, with empty rows and columns at the end.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from datasets.errors import DataError
+from datasets.file_kinds import kind_of
 from datasets.layouts import layout_from_parents
 from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit, Value, files_below
 from datasets.raw.bvh_file import Motion, read_motion
 from datasets.raw.kinematics import settled
-from datasets.raw.number_text import number_of
+from datasets.raw.number_text import number_of, plain_bytes
 from datasets.store import REMEMBERED
 from datasets.wording import listed, nearest, one_line
 
@@ -29,6 +35,8 @@ LONGEST_PATH = 250
 _KNOWN = ("file", "label", "subject", "unit_metres")
 _TAKEN = (*REMEMBERED, "offsets", "lengths", "names")
 _WHOLE = re.compile(r"-?\d{1,9}")
+_SEPARATORS = ",;\t"
+MOST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Row:
         file: path below the folder.
         label: name of the class.
         subject: its number, -1 where none is given.
-        unit_metres: metres in a unit of the file.
+        unit_metres: metres in a unit of the file, None where none is given.
         other: further columns as text.
     """
 
@@ -48,7 +56,7 @@ class Row:
     file: str
     label: str
     subject: int
-    unit_metres: float
+    unit_metres: float | None
     other: Mapping[str, str]
 
 
@@ -69,15 +77,16 @@ class Bvh(Source):
 
     def __init__(self, raw: Path) -> None:
         super().__init__(raw)
-        rows = read_rows(raw / LABELS)
+        rows = read_rows(_labels_in(raw))
         self.rows = {_clip_name(row): row for row in rows if (raw / row.file).is_file()}
         self.missing = [row.file for row in rows if _clip_name(row) not in self.rows]
         first = self._first_motion()
-        self.class_names = sorted({row.label for row in self.rows.values()})
+        self.class_names = _in_order({row.label for row in self.rows.values()})
         self.whole = [name for name in rows[0].other if all(_is_whole(row.other[name]) for row in rows)]
         self.layout = layout_from_parents(first.names, first.parents)
         self.frame_time = first.frame_time
         self.fps = round(1 / first.frame_time, 3)  # frame times are written rounded: 0.0333333 is 30
+        self.assumed = tuple(self._assumptions())
 
     def find(self) -> Found:
         """A unit a file, in the order of ``labels.csv``."""
@@ -92,6 +101,20 @@ class Bvh(Source):
             counts[f"files in {LABELS} that are not there ({listed(self.missing)})"] = len(self.missing)
         return Found(units, counts)
 
+    def _assumptions(self) -> Iterator[str]:
+        yield "y is up"
+        if silent := sum(row.unit_metres is None for row in self.rows.values()):
+            yield (
+                f"unit_metres {UNIT_METRES:g}, centimetres, of {silent} files; other units go into {LABELS}, column "
+                "unit_metres"
+            )
+        folded: dict[str, list[str]] = {}
+        for name in self.class_names:
+            folded.setdefault(" ".join(name.casefold().split()), []).append(name)
+        for names in folded.values():
+            if len(names) > 1:
+                yield f"{listed(map(repr, names))} are different classes"
+
     def read(self, unit: Unit) -> Reading:
         """The clip of a file."""
         row, motion = self.rows[unit.name], read_motion(unit.path)
@@ -102,7 +125,8 @@ class Bvh(Source):
             "names": unit.name,
             **{name: int(text) if name in self.whole else text for name, text in row.other.items()},
         }
-        return Reading([RawClip(settled(motion.positions() * row.unit_metres)[:, None], columns)])
+        metres = UNIT_METRES if row.unit_metres is None else row.unit_metres
+        return Reading([RawClip(settled(motion.positions() * metres)[:, None], columns)])
 
     def _first_motion(self) -> Motion:
         problems = []
@@ -126,15 +150,17 @@ class Bvh(Source):
             raise BrokenFile(motion.path, f"{expected}, found {motion.frame_time:g}")
 
 
+def _labels_in(folder: Path) -> Path:
+    """``labels.csv``, in upper or lower case."""
+    return next((path for path in sorted(folder.glob("*")) if path.name.lower() == LABELS), folder / LABELS)
+
+
 def read_rows(path: Path) -> list[Row]:
     """The lines of a ``labels.csv``, checked. Raises `DataError` naming the line."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            _check_columns(path, reader.fieldnames or [])
-            rows = [_row(path, reader.line_num, fields) for fields in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: expected {Bvh.expects}, found: {one_line(error)}") from None
+    table = _table(path)
+    _, head = next(table, (1, []))
+    columns = _columns(path, head)
+    rows = [_row(path, line, columns, fields) for line, fields in table if any(fields)]
     if not rows:
         raise DataError(f"{path}: expected a line for every file, found none; name file and label of every clip")
     seen: set[str] = set()
@@ -145,7 +171,46 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
+def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers and stripped fields of a table."""
+    text = _text(path)
+    first = text.partition("\n")[0]
+    separator = max(_SEPARATORS, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    try:
+        for fields in reader:
+            yield reader.line_num, [field.strip() for field in fields]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: expected a table, found: {one_line(error)}") from None
+
+
+def _text(path: Path) -> str:
+    """The text of a table; a file that is no text, or in another encoding, is a `DataError`."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise DataError(f"{path}: expected at most {MOST_BYTES:,} bytes, found {path.stat().st_size:,}; cut it up")
+        data = path.read_bytes()
+        kind = kind_of(path) if data else None
+    except OSError as error:
+        others = [entry.name for entry in path.parent.glob("*") if entry.suffix.lower() in (".csv", ".xlsx", ".xls")]
+        found = f"; there is {listed(others, 3)}: save or name it {LABELS}" if others else ""
+        raise DataError(f"{path}: expected {Bvh.expects}, found: {one_line(error)}{found}") from None
+    if kind is not None:
+        raise DataError(f"{path}: expected a table as text, {kind}")
+    try:
+        return plain_bytes(data).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}, line {line}: expected UTF-8, found another encoding; save the table as UTF-8 (Excel: CSV UTF-8)"
+        ) from None
+
+
+def _columns(path: Path, head: Sequence[str]) -> list[str]:
+    """The columns' names, known ones in lower case, without the empty ones at the end."""
+    columns = [name.lower() if name.lower() in _KNOWN else name for name in head]
+    while columns and not columns[-1]:
+        columns.pop()
     for name in ("file", "label"):
         if name not in columns:
             hint = nearest(name, columns)
@@ -154,25 +219,34 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         if name in _TAKEN or not re.fullmatch(r"[A-Za-z_]\w*", name) or columns.count(name) > 1:
             expected = f"columns of letters and digits, each once and none of {listed(_TAKEN)}"
             raise DataError(f"{path}, line 1: expected {expected}, found {name!r}; name it otherwise")
+    return columns
 
 
-def _row(path: Path, line: int, fields: dict[str, str]) -> Row:
-    # DictReader puts fields too many under the key None, and None for fields too few.
-    if None in fields or None in fields.values():
-        raise _wrong(path, line, "as many fields as in line 1", "more" if None in fields else "fewer")
-    texts = {name: text.strip() for name, text in fields.items()}
-    file, subject, unit = texts["file"], texts.get("subject") or "-1", texts.get("unit_metres") or str(UNIT_METRES)
-    place = PurePosixPath(file)
-    if place.suffix.lower() != ".bvh" or place.is_absolute() or ".." in place.parts or len(file) > LONGEST_PATH:
-        raise _wrong(path, line, "the path of a .bvh file below the folder", repr(file[:40]))
+def _row(path: Path, line: int, columns: Sequence[str], fields: Sequence[str]) -> Row:
+    if len(fields) < len(columns) or any(fields[len(columns) :]):
+        raise _wrong(path, line, "as many fields as in line 1", "fewer" if len(fields) < len(columns) else "more")
+    texts = dict(zip(columns, fields, strict=False))
+    subject, unit = _whole(texts.get("subject") or "-1"), texts.get("unit_metres", "").replace(",", ".")
     if not texts["label"]:
         raise _wrong(path, line, "a label", "none")
     if not _is_whole(subject) or int(subject) < -1:
         raise _wrong(path, line, "a subject's number, -1 or nothing when it is not known", repr(subject))
-    if not 0 < number_of(unit) <= 1000:
+    if unit and not 0 < number_of(unit) <= 1000:
         raise _wrong(path, line, "unit_metres above 0 and at most 1000", repr(unit))
-    other = {name: text for name, text in texts.items() if name not in _KNOWN}
-    return Row(line, place.as_posix(), texts["label"], int(subject), number_of(unit), other)
+    other = {name: _whole(text) for name, text in texts.items() if name not in _KNOWN}
+    label = unicodedata.normalize("NFC", texts["label"])
+    return Row(line, _place(path, line, texts["file"]), label, int(subject), number_of(unit) if unit else None, other)
+
+
+def _place(path: Path, line: int, file: str) -> str:
+    """A file's path below the folder, with slashes."""
+    if "\\" in file and not (path.parent / file).is_file():
+        file = file.replace("\\", "/")  # as Windows writes it
+    place = PurePosixPath(file)
+    outside = place.is_absolute() or PureWindowsPath(file).drive or ".." in place.parts
+    if place.suffix.lower() != ".bvh" or outside or len(file) > LONGEST_PATH:
+        raise _wrong(path, line, "the path of a .bvh file below the folder", repr(file[:40]))
+    return place.as_posix()
 
 
 def _wrong(path: Path, line: int, expected: str, found: str) -> DataError:
@@ -185,3 +259,15 @@ def _clip_name(row: Row) -> str:
 
 def _is_whole(text: str) -> bool:
     return bool(_WHOLE.fullmatch(text))
+
+
+def _whole(text: str) -> str:
+    """``3`` for the ``3.0`` that programs write where a column has gaps."""
+    whole = text.removesuffix(".0")
+    return whole if _is_whole(whole) else text
+
+
+def _in_order(labels: Iterable[str]) -> list[str]:
+    """Alphabetical, or by number where all are whole numbers."""
+    names = sorted(labels)
+    return sorted(names, key=int) if all(map(_is_whole, names)) else names

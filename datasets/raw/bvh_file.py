@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.file_kinds import kind_of
 from datasets.raw.base import BrokenFile
 from datasets.raw.kinematics import euler_matrices, joint_positions
 from datasets.raw.number_text import number_of, numbers_of, read_lines
@@ -99,24 +100,37 @@ def read_motion(path: Path) -> Motion:
     lines = read_lines(path)
     start = next((number for number, line in enumerate(lines, 1) if line.strip().upper() == "MOTION"), 0)
     if not start:
-        raise BrokenFile(path, "expected a line MOTION, found none", len(lines))
+        raise BrokenFile(path, f"expected a line MOTION, found none{_instead(path)}", len(lines))
     joints = _Hierarchy(path, lines[: start - 1]).read()
-    count = _header(path, lines, start + 1, r"Frames:\s*(\d{1,9})", "Frames: and their number")
-    time = _header(path, lines, start + 2, r"Frame\s+Time:\s*(\S+)", "Frame Time: and seconds")
-    frame_time, frames = number_of(time), lines[start + 2 :]
+    frames_at, count = _header(path, lines, start + 1, r"Frames\s*:\s*(\d{1,9})", "Frames: and their number")
+    time_at, time = _header(path, lines, frames_at + 1, r"Frame\s+Time\s*:\s*(\S+)", "Frame Time: and seconds")
+    frame_time, first = number_of(time), _next(lines, time_at + 1)
+    frames = lines[first - 1 :]
     if not 1e-4 <= frame_time <= 10:
-        raise BrokenFile(path, f"expected a frame time from 0.0001 to 10 seconds, found {time[:20]!r}", start + 2)
+        raise BrokenFile(path, f"expected a frame time from 0.0001 to 10 seconds, found {time[:20]!r}", time_at)
     if not 0 < int(count) == len(frames):
         raise BrokenFile(path, f"expected {int(count)} lines of motion and at least 1, found {len(frames)}", len(lines))
-    return Motion(path, joints, frame_time, frames, start + 3)
+    return Motion(path, joints, frame_time, frames, first)
 
 
-def _header(path: Path, lines: Sequence[str], number: int, pattern: str, expected: str) -> str:
+def _instead(path: Path) -> str:
+    kind = kind_of(path)
+    return f", but {kind.name}; {kind.step}" if kind and not kind.name.endswith("BVH file") else ""
+
+
+def _header(path: Path, lines: Sequence[str], number: int, pattern: str, expected: str) -> tuple[int, str]:
+    """The number of the first line from ``number`` on that is not blank, and what ``pattern`` finds in it."""
+    number = _next(lines, number)
     text = lines[number - 1].strip() if number <= len(lines) else ""
     form = re.fullmatch(pattern, text, re.IGNORECASE)
     if form is None:
         raise BrokenFile(path, f"expected {expected}, found {text[:40]!r}", number)
-    return form[1]
+    return number, form[1]
+
+
+def _next(lines: Sequence[str], number: int) -> int:
+    """The number of the first line from ``number`` on that is not blank; one more than there are where all are."""
+    return next((place for place in range(number, len(lines) + 1) if lines[place - 1].strip()), len(lines) + 1)
 
 
 class _Hierarchy:

@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from datasets.clips import ClipSet
-from datasets.errors import DataError
-from datasets.exchange import read_npz
+from datasets.exchange import not_kept, read_npz
 from datasets.raw.base import Found, RawClip, Reading, Source, Unit
+from datasets.wording import listed
 
 BLOCK = 64
 """Clips of a unit."""
@@ -17,18 +17,17 @@ BLOCK = 64
 class ExchangeFile(Source):
     """An ``.npz`` in the exchange format (`datasets.exchange`); every column is kept, ``names`` counts where missing.
 
-    An ``origin`` is left out, as nothing in this suite reads it.
+    An ``origin`` is left out, as nothing in this suite reads it, and what `datasets.exchange` leaves out is counted.
     """
 
     version = 1
     title = "exchange file"
     expects = "the path of an .npz in the exchange format"
     chunk = 1
+    is_file = True
 
     def __init__(self, raw: Path) -> None:
         super().__init__(raw)
-        if raw.is_dir():
-            raise DataError(f"{raw}: expected {self.expects}, found a folder; name the file")
         clips = read_npz(raw)
         self.title = raw.stem
         self.layout, self.fps, self.class_names = clips.layout, clips.fps, clips.class_names
@@ -37,7 +36,10 @@ class ExchangeFile(Source):
     def find(self) -> Found:
         """Blocks of clips."""
         starts = range(0, self.count, BLOCK)
-        return Found([Unit(f"clips from {first}", self.raw, first) for first in starts], {"found": self.count})
+        counts, others = {"found": self.count}, not_kept(self.raw)
+        if others:
+            counts[f"arrays that are no columns, left out: {listed(others)}"] = len(others)
+        return Found([Unit(f"clips from {first}", self.raw, first) for first in starts], counts)
 
     def read(self, unit: Unit) -> Reading:
         """The clips of a block."""

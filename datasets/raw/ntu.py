@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from abc import ABC
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
 from datasets.errors import DataError
 from datasets.raw.base import Found, RawClip, Reading, Source, Unit, files_below
 from datasets.raw.ntu_chain import standard_chain
-from datasets.raw.ntu_facts import NAME_FORM, NOBODY, NtuSource, OfNtu60, OfNtu120, name_columns
+from datasets.raw.ntu_facts import NAME_FORM, NOBODY, ST_GCN, NtuSource, OfNtu60, OfNtu120, name_columns
 from datasets.raw.ntu_npz import Ntu60Npz, Ntu120Npz
+from datasets.raw.number_text import text_of
 from datasets.raw.pyskl import Ntu60Pyskl, Ntu120Pyskl
 from datasets.raw.skeleton_text import read_skeleton
 from datasets.wording import listed
 
-_MISSING_LISTS = "*missing_skeletons*.txt"
+_MISSING = "missing"
+"""What the name of a list of missing skeletons holds: NTU_RGBD_samples_with_missing_skeletons.txt and forks of it."""
 
 
 def open_ntu60(raw: Path) -> Source:
     """The route for a folder of ``.skeleton`` files, a CTR-GCN-style ``.npz`` or a pyskl ``.pkl``.
 
-    Raises `DataError` when nothing is there.
+    Raises `DataError` when there is none of these.
     """
     return _by_suffix(raw, Ntu60, Ntu60Npz, Ntu60Pyskl)
 
@@ -34,6 +36,8 @@ def open_ntu120(raw: Path) -> Source:
 
 
 def _by_suffix(raw: Path, tree: type[Source], npz: type[Source], pickled: type[Source]) -> Source:
+    if raw.suffix.lower() == ".npy" or raw.name.lower().endswith("_label.pkl"):
+        raise DataError(f"{raw}: found {ST_GCN}")
     return {".npz": npz, ".pkl": pickled}.get(raw.suffix.lower(), tree)(raw)
 
 
@@ -42,7 +46,7 @@ class NtuTree(NtuSource, ABC):
 
     Clips have the columns ``label`` (action - 1), ``subject`` (performer), ``view`` (camera), ``setup``,
     ``replication`` and ``names`` (file stem). Clips on the authors' lists of missing skeletons are left out when such a
-    list (`*missing_skeletons*.txt`) lies in the folder or beside it.
+    list, a .txt with "missing" in its name, lies in the folder, at any depth, or beside it.
 
     Deviation: where a clip has one body, the usual preparation of NTU RGB+D 120 (not of 60) copies it into the second
     place. That place stays empty here, as in NTU RGB+D 60: means over bodies are the same, half of the work is not
@@ -56,7 +60,8 @@ class NtuTree(NtuSource, ABC):
     def find(self) -> Found:
         """The files of this edition that are not on a missing list, by stem. Raises `DataError` when there is none."""
         paths = sorted(files_below(self.raw, ".skeleton"), key=lambda path: (path.stem, path))
-        counts, missing = {"found": len(paths)}, self._missing()
+        lists = self._missing_lists()
+        counts, missing = {"found": len(paths)}, set[str]().union(*lists.values())
         chosen, odd, foreign, twice, listed_missing = dict[str, Path](), [], [], [], []
         for path in paths:
             columns = name_columns(path.stem)
@@ -68,7 +73,11 @@ class NtuTree(NtuSource, ABC):
                 listed_missing.append(path.name)
             elif chosen.setdefault(path.stem, path) != path:
                 twice.append(str(path.relative_to(self.raw)))
-        counts["on the missing list" if missing else "on the missing list (none is there)"] = len(listed_missing)
+        names = listed((path.name for path, stems in lists.items() if stems), 2)
+        counts[f"on the missing list ({names if missing else 'none is there'})"] = len(listed_missing)
+        counts |= _set_aside(
+            "missing lists that name no clip", (path.name for path, stems in lists.items() if not stems)
+        )
         counts |= _set_aside(f"not named {NAME_FORM}", odd)
         counts |= _set_aside("of a setup or action that this edition has not", foreign)
         counts |= _set_aside("found again in another folder", twice)
@@ -88,18 +97,25 @@ class NtuTree(NtuSource, ABC):
         columns = name_columns(unit.name) or {}
         return Reading([RawClip(joints, {**columns, "names": unit.name})], counts)
 
-    def _missing(self) -> set[str]:
-        """The stems on all missing lists; headings and anything else is passed over."""
-        folders = {self.raw.resolve(), self.raw.resolve().parent}
-        lists = [path for folder in folders for path in folder.glob(_MISSING_LISTS) if path.is_file()]
-        words = [word for path in lists for word in path.read_text("utf-8", "replace").split()]
-        return {stem for stem in (word.removesuffix(".skeleton") for word in words) if name_columns(stem)}
+    def _missing_lists(self) -> dict[Path, set[str]]:
+        """The missing lists and the stems on each; headings and anything else is passed over."""
+        home = self.raw.resolve()
+        texts = [*files_below(home, ".txt"), *(path for path in home.parent.glob("*") if path.suffix.lower() == ".txt")]
+        lists = [path for path in texts if _MISSING in path.name.lower() and path.is_file()]
+        return {path: {word for word in _stems(path) if name_columns(word)} for path in sorted(lists)}
 
     def _instead(self, counts: dict[str, int]) -> str:
-        prepared = [path.name for suffix in ("npz", "pkl", "zip") for path in sorted(self.raw.glob(f"*.{suffix}"))]
         if counts["found"]:
             return f"{counts['found']} .skeleton files, none to use ({'; '.join(counts)})"
+        if any(self.raw.rglob("*_label.pkl")):
+            return ST_GCN
+        prepared = [path.name for suffix in ("npz", "pkl", "zip") for path in sorted(self.raw.glob(f"*.{suffix}"))]
         return f"no .skeleton file{f', but {listed(prepared, 4)}: unpack or name it' if prepared else ''}"
+
+
+def _stems(path: Path) -> Iterator[str]:
+    """The words of a text file, without ``.skeleton``."""
+    return (word.removesuffix(".skeleton") for word in text_of(path.read_bytes()).split())
 
 
 class Ntu60(NtuTree, OfNtu60):

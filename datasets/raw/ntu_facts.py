@@ -15,6 +15,11 @@ from datasets.raw.base import Source
 
 NAME_FORM = "SsssCcccPpppRrrrAaaa"
 NOBODY = "clips without a body, left out"
+ST_GCN = (
+    "the form of ST-GCN, 2s-AGCN and their kin (data .npy of shape N, C, T, V, M and a _label.pkl), which is not read: "
+    "name a folder of .skeleton files, CTR-GCN's .npz or pyskl's .pkl"
+)
+"""What the data files of a family of other code bases are, for messages."""
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 
 _PERFORMERS_60 = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,11 @@ MOST_ROWS = 64
 """Rows of a unit."""
 COPIES = "second bodies that were copies of the first, emptied"
 _VALUES = 150  # of a frame: two bodies of 25 joints
-_OFFICIAL: Mapping[str, str] = {"cs": "xsub", "csub": "xsub", "cv": "xview", "cset": "xset"}
+_OFFICIAL: Mapping[str, str] = {
+    "cs": "xsub", "csub": "xsub", "xsub": "xsub", "cv": "xview", "cview": "xview", "xview": "xview", "cset": "xset",
+    "xset": "xset", "csetup": "xset", "xsetup": "xset",
+}  # fmt: skip
+"""Words in the names of such files (CTR-GCN's, MAMP's) to the official split that they stand for."""
 
 
 class NtuNpz(NtuSource, ABC):
@@ -29,7 +34,7 @@ class NtuNpz(NtuSource, ABC):
 
     The clips are taken through the standard chain already and padded with zeros at the end, which are cut off here.
     The file has neither subjects nor views, only its two sides: the official split that its name tells (``NTU60_CS``,
-    ``NTU60_CV``, ``NTU120_CSub``, ``NTU120_CSet``), else ``as stored``. NTU RGB+D 120's second body is a copy of the
+    ``NTU60_XView``, ``NTU120_CSub``, ``NTU120_CSet``), else ``as stored``. NTU RGB+D 120's second body is a copy of the
     first where a clip has one body; it is emptied, as everywhere in this suite (see
     `datasets.raw.ntu.NtuTree`), and counted. Columns: ``label``, ``subject`` (-1), ``side``, ``names``
     (``train-00012``).
@@ -41,10 +46,13 @@ class NtuNpz(NtuSource, ABC):
     version = 1
     expects = "a .npz file of x_train [N, T, 150], y_train [N, classes], x_test and y_test, as CTR-GCN writes it"
     chunk = 1
+    is_file = True
 
     def __init__(self, raw: Path) -> None:
         super().__init__(raw)
-        self.default_split = _OFFICIAL.get(raw.stem.rpartition("_")[2].lower(), "as stored")
+        told = [_OFFICIAL[word] for word in re.findall("[a-z]+", raw.stem.lower()) if word in _OFFICIAL]
+        self.default_split = told[0] if told and told[0] in self.published else "as stored"
+        self.assumed = (f"split {self.default_split}, " + ("by the file's name" if told else "no name tells which"),)
         self.splits = {self.default_split: "side:train->test"}
         official = self.published.get(self.default_split)
         self.expected = {self.default_split: official} if official else {}
@@ -59,9 +67,11 @@ class NtuNpz(NtuSource, ABC):
                 spans = [(first, min(first + block, rows[side])) for first in starts]
                 units += [Unit(f"{side}-{a:05} to {b - 1:05}", self.raw, f"{side}:{a}:{b}") for a, b in spans]
                 _mapped(archive, side)  # makes the copies that are needed, before several workers ask for them
+            others = archive.members.keys() - {f"{kind}_{side}" for kind in "xy" for side in SIDES}
         if not units:
             refuse(str(self.raw), "x_train", "at least one clip", "none", "prepare the file anew")
-        return Found(units, {"found": sum(rows.values())})
+        counts = {"found": sum(rows.values())}
+        return Found(units, counts | ({f"arrays not read: {listed(sorted(others))}": len(others)} if others else {}))
 
     def read(self, unit: Unit) -> Reading:
         """The clips of a block; one that is all zeros, or has no single class, is a problem."""

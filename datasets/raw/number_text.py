@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from datasets.raw.base import BrokenFile
 from datasets.wording import one_line
 
-MOST_CHARACTERS = 64 * 2**20
+MOST_BYTES = 64 * 2**20
 """More is no recording: a file, or what a small .gz file unpacks to, must not fill the memory."""
 LARGEST = float(np.finfo(np.float32).max)
 """What single precision can hold."""
@@ -29,12 +31,30 @@ def read_lines(path: Path) -> list[str]:
     """
     try:
         with _open(path) as file:
-            text = file.read(MOST_CHARACTERS + 1)
+            data = file.read(MOST_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BrokenFile(path, f"expected a whole .gz file, found damage ({one_line(error)})") from None
-    if len(text) > MOST_CHARACTERS:
-        raise BrokenFile(path, f"expected at most {MOST_CHARACTERS:,} characters, found more")
+    if len(data) > MOST_BYTES:
+        raise BrokenFile(path, f"expected at most {MOST_BYTES:,} bytes, found more")
+    text = text_of(data)
+    if "\r" in text:
+        text = re.sub(r"\r+\n|\r", "\n", text)  # some programs write two of them
     return text.rstrip().split("\n") if text.strip() else []
+
+
+def text_of(data: bytes) -> str:
+    """Bytes as text: UTF-8, or UTF-16 with a byte-order mark, as Windows programs save it.
+
+    Bytes that are no UTF-8, of names in an older encoding, are written as ``\\x83``: other bytes stay other text.
+    """
+    return plain_bytes(data).decode("utf-8", "backslashreplace")
+
+
+def plain_bytes(data: bytes) -> bytes:
+    """Text without a byte-order mark; UTF-16 that has one becomes UTF-8."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "backslashreplace").encode("utf-8", "backslashreplace")
+    return data.removeprefix(codecs.BOM_UTF8)
 
 
 def read_numbers(path: Path, columns: int, separator: str | None = None) -> NDArray[np.float64]:
@@ -62,7 +82,7 @@ def numbers_of(
         numbers = np.loadtxt(lines, delimiter=separator, comments=None, ndmin=2)
     except ValueError:
         raise _first_broken(path, lines, columns, separator, first) from None
-    whole = numbers.shape == (len(lines), columns)  # blank lines are passed over without a word
+    whole = numbers.shape == (len(lines), columns)  # blank lines are passed over without a word, here they are frames
     if not whole or not (np.abs(numbers) <= LARGEST).all():
         raise _first_broken(path, lines, columns, separator, first)
     return numbers
@@ -83,10 +103,8 @@ def stamp(path: Path) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
-def _open(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace")
-    return path.open(encoding="utf-8-sig", errors="replace")
+def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def _first_broken(path: Path, lines: Sequence[str], columns: int, separator: str | None, first: int) -> BrokenFile:

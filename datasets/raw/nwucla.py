@@ -43,6 +43,7 @@ class NwUcla(Source):
     fps = 13.0  # an estimate from the gait cycle in "walk around"; the rate is not documented
     bodies = 1
     class_names = CLASSES
+    assumed = ("13 frames a second, estimated from the gait: the rate is not documented",)
     default_split = "standard"
     splits: Mapping[str, str] = {"standard": "view:1,2->3", "twin-free": "view:1,2->3 without repeats"}
     expected: Mapping[str, tuple[int, int]] = {"standard": (1020, 464), "twin-free": (925, 464)}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -70,7 +71,8 @@ class PkuMmd(Source):
         homes: official folders; where one is missing, files are looked for everywhere below `raw`.
         reported: videos whose labels are reported wrong; they are counted and kept.
         skeletons, labels: files by stem.
-        sides: split name -> stem -> ``train`` or ``test``, of the split files that are there.
+        lists: split name -> its file, of those that are there.
+        sides: split name -> stem -> ``train`` or ``test``, by these.
     """
 
     version = 1
@@ -90,7 +92,9 @@ class PkuMmd(Source):
         self.labels = self._by_stem("label", (path for path in videos if self._is_label(path)))
         self.skeletons = self._by_stem("skeleton", (path for path in videos if not self._is_label(path)))
         chosen = {name: self._split_file(files, word) for name, word in SPLITS.items()}
-        self.sides = {name: read_split(path, self.stems) for name, path in chosen.items() if path}
+        self.lists = {name: path for name, path in chosen.items() if path}
+        self.assumed = tuple(f"split {name} by {path.name}" for name, path in self.lists.items())
+        self.sides = {name: read_split(path, self.stems) for name, path in self.lists.items()}
         self.splits = {name: f"{name}_side:train->test" for name in self.sides}
         self.default_split = next(iter(self.sides), "xsub")
 
@@ -100,6 +104,8 @@ class PkuMmd(Source):
         if not both:
             found = f"{len(self.skeletons)} skeleton files and {len(self.labels)} label files, none with the same stem"
             raise DataError(f"{self.raw}: expected {self.expects}, found {found}; check the path")
+        for stem in both:
+            self._refuse_labels_from_0(self.labels[stem])
         # Label file and sides stand in the unit: a preparation begins anew when they have changed.
         parts = {stem: f"{stamp(self.labels[stem])} {' '.join(self._sides(stem).values())}" for stem in both}
         return Found([Unit(stem, self.skeletons[stem], parts[stem]) for stem in both], self._counts(both))
@@ -124,6 +130,16 @@ class PkuMmd(Source):
         reading.counts.update(self._remarks(unit.name, kept, len(frames)))
         return reading
 
+    def _refuse_labels_from_0(self, path: Path) -> None:
+        """Labels that count from 0 are every one another class's; a file that cannot be read is named later."""
+        with suppress(BrokenFile, OSError):
+            for instance in read_labels(path):
+                if instance.label == 0:
+                    raise DataError(
+                        f"{path}, line {instance.line}: expected labels from 1 to {len(CLASSES)}, found 0; they "
+                        "count from 1: if all count from 0 add 1 to every one, otherwise leave the line out"
+                    )
+
     def _is_label(self, path: Path) -> bool:
         return path.suffix.lower() == ".label" or "label" in str(path.parent.relative_to(self.raw)).lower()
 
@@ -139,8 +155,10 @@ class PkuMmd(Source):
         return found
 
     def _split_file(self, files: Sequence[Path], word: str) -> Path | None:
-        named = [path for path in files if re.fullmatch(rf"cross[-_ ]?{word}.*\.txt", path.name, re.IGNORECASE)]
-        found = self._of_phase(named)
+        """The list of a split: cross-subject.txt, or another name that holds this, as forks have it."""
+        form = re.compile(rf"cross[-_ ]?{word}.*\.txt", re.IGNORECASE)
+        found = self._of_phase([path for path in files if form.fullmatch(path.name)])
+        found = found or self._of_phase([path for path in files if form.search(path.name)])
         if len(found) > 1:
             step = "keep one of them below this folder"
             raise DataError(f"{self.raw}: expected one cross-{word} split file, found {listed(found)}; {step}")
@@ -204,14 +222,14 @@ class PkuMmd(Source):
 class PkuMmd1(PkuMmd):
     """Phase 1: 1,076 videos of four digits and a view, 51 classes."""
 
-    # The clip counts per split that are commonly quoted (18,841 / 2,704 cross-subject) are not verified, so none are
-    # expected here; the split files decide.
     title = "PKU-MMD phase 1 (Liu et al., 2017)"
     expects = (
         "skeleton files such as 0002-L.txt (Data/PKU_Skeleton_Renew) and label files of the same names in a folder "
         "with 'label' in its name (Label/Train_Label_PKU_final)"
     )
     stems = re.compile(r"(\d{4})-([LMR])")
+    # Counted in the published label files, as MAMP and others quote them; some intervals hold no body.
+    expected: Mapping[str, tuple[int, int]] = {"xsub": (18_841, 2_704), "xview": (14_357, 7_188)}
     homes: ClassVar[Mapping[str, str]] = {
         "skeleton": "Data/PKU_Skeleton_Renew",
         "label": "Label/Train_Label_PKU_final",
@@ -228,7 +246,7 @@ class PkuMmd1(PkuMmd):
 class PkuMmd2(PkuMmd):
     """Phase 2: 1,009 shorter videos named like A01N01. Labels keep phase 1's numbers, of which 41 occur."""
 
-    # Commonly quoted are 5,339 / 1,613 and 5,332 / 1,613 clips cross-subject; neither is verified.
+    # Commonly quoted are 5,339 / 1,613 and 5,332 / 1,613 clips cross-subject; neither was counted here.
     title = "PKU-MMD phase 2 (Liu et al., 2017)"
     expects = (
         "skeleton files such as A01N01-L.txt and label files of the same names in a folder with 'label' in its name"

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.raw.base import BrokenFile
+from datasets.raw.number_text import plain_bytes
 
 JOINTS = 25
 MOST_BYTES = 12 * 2**20
@@ -58,7 +59,7 @@ class SkeletonText:
 
 
 def read_skeleton(path: Path) -> SkeletonText:
-    """Read a file; line ends may be ``\\n`` or ``\\r\\n``.
+    """Read a file; line ends may be ``\\n`` or ``\\r\\n``, and a byte-order mark may stand before it.
 
     Raises:
         BrokenFile: the file is empty, cut short or goes on after its last frame; a count is no whole number; there
@@ -69,7 +70,7 @@ def read_skeleton(path: Path) -> SkeletonText:
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise BrokenFile(path, f"expected at most {MOST_BYTES:,} bytes for one clip, found {size:,}")
-    data = path.read_bytes()
+    data = plain_bytes(path.read_bytes())
     return _at_once(path, data) or _by_line(path, data)
 
 

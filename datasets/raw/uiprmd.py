@@ -50,6 +50,7 @@ class UiPrmd(Source):
     fps = 30.0
     bodies = 1
     class_names = CLASSES
+    assumed = ("angles turn as Rz Rx Ry, of the six orders the one that agrees best with the Vicon recording",)
     splits: Mapping[str, str] = {"xsub": "subject:1,3,5,7,9->2,4,6,8,10"}
     expected: Mapping[str, tuple[int, int]] = {"xsub": (1000, 1000)}
 
@@ -58,8 +59,8 @@ class UiPrmd(Source):
         self.positions: dict[str, Path] = {}
         self.angles: dict[str, Path] = {}
         self.vicon = 0
-        for path in sorted(path for path in files_below(raw) if ".txt" in path.name):
-            if form := _NAME.fullmatch(path.name):
+        for path in sorted(files_below(raw)):
+            if form := _NAME.fullmatch(path.name.lower()):
                 self._note(path, form)
 
     def _note(self, path: Path, form: re.Match[str]) -> None:
@@ -94,7 +95,7 @@ class UiPrmd(Source):
         """The clip of a pair; of half a pair, what is missing."""
         if unit.part == "alone":
             return self._half(unit)
-        form = _NAME.fullmatch(unit.path.name)
+        form = _NAME.fullmatch(unit.path.name.lower())
         assert form is not None  # only such files are units
         exercise, subject, repetition = (int(form[group]) for group in (2, 3, 4))
         if not 1 <= exercise <= len(CLASSES):

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import DataError
+from datasets.file_kinds import FileKind, kind_of
 from datasets.wording import one_line
 
 MOST_BYTES = 64 * 2**20
@@ -99,10 +100,20 @@ def load_plain(path: Path) -> Any:
     except DataError:
         raise
     except Exception as error:  # a hostile file may set off anything, and none of it is of interest
-        found = one_line(error) or type(error).__name__
+        found, kind = one_line(error) or type(error).__name__, _other_kind(path)
         raise DataError(
-            f"{path}: expected a whole pickle of plain data, found damage ({found}); copy or download it again"
+            f"{path}: expected a whole pickle of plain data, "
+            + (str(kind) if kind else f"found damage ({found}); copy or download it again")
         ) from error
+
+
+def _other_kind(path: Path) -> FileKind | None:
+    """What a file is that is no pickle, if anybody knows."""
+    try:
+        kind = kind_of(path)
+    except OSError:
+        return None
+    return None if kind and kind.name == "a pickle" else kind
 
 
 # --- what the makers that a pickle may name make ---

@@ -17,6 +17,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from datasets.errors import DataError
+from datasets.file_kinds import kind_of
 from datasets.layouts import KINECT20
 from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit, Value, files_below
 from datasets.raw.number_text import LARGEST
@@ -106,6 +107,8 @@ def _variable(path: Path) -> NDArray[np.floating]:
     """``[20, 3, T]`` floating-point; the header is looked at first, so nothing of another kind or size is read."""
     if (size := path.stat().st_size) > MOST_BYTES:
         raise BrokenFile(path, f"expected at most {MOST_BYTES:,} bytes for one clip, found {size:,}")
+    if (kind := kind_of(path)) and kind.name != "a MATLAB file":
+        raise BrokenFile(path, f"expected a MATLAB file, {kind}")
     with path.open("rb"), _explained(path):  # a file that cannot be opened is not explained as damage
         _check_kind(path, {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)})
         values = np.asarray(scipy.io.loadmat(path, variable_names=[VARIABLE])[VARIABLE])

@@ -15,7 +15,8 @@ import pytest
 from datasets import archive, clips
 from datasets.clips import fingerprint
 from datasets.errors import DataError
-from datasets.exchange import REQUIRED, read_npz, write_npz
+from datasets.exchange import REQUIRED, not_kept, read_npz, write_npz
+from datasets.raw.exchange_file import ExchangeFile
 from tests.datasets.made_up import LENGTHS, clip_set, exchange_arrays, exchange_file, frames
 
 
@@ -186,13 +187,13 @@ def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
 def test_other_files_are_not_npz(tmp_path: Path) -> None:
     path = tmp_path / "notes.npz"
     path.write_text("hello")
-    assert "found a file that starts with b'hell'" in refusal(path)
+    assert "found a file that starts with b'hello'" in refusal(path)
 
 
 def test_empty_file_is_not_npz(tmp_path: Path) -> None:
     path = tmp_path / "empty.npz"
     path.touch()
-    assert "starts with b''" in refusal(path)
+    assert "found an empty file; download it again" in refusal(path)
 
 
 def test_cut_short_file_is_told(tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ CHANGED: list[tuple[dict[str, Any], str]] = [
     ({"label": [0.0, 1, 0, 1, 0, 1]}, "label: expected integers of shape [6], found float64"),
     ({"subject": [1, 1]}, "subject: expected integers of shape [6], found shape [2]"),
     ({"subject": [1, 1, -2, 2, 3, 3]}, "subject: expected -1 (not known) or more, found -2 at clip 2"),
-    ({"class_names": [1, 2]}, "class_names: expected a one-dimensional array of strings, found int64"),
+    ({"class_names": [1.5, 2]}, "class_names: expected a one-dimensional array of strings, found float64"),
     ({"class_names": np.array([], "U4")}, "class_names: expected at least one name"),
     ({"parents": [-1, 0, 1]}, "parents: expected integers of shape [5], found shape [3]"),
     ({"parents": [-1, 0, 1, 4, 3]}, "parents: joint 3 is its own ancestor"),
@@ -379,3 +380,76 @@ def test_a_pipe_is_named_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "clips.npz")
     with pytest.raises(DataError, match=r"clips\.npz: expected a file, found a pipe; name an \.npz file"):
         read_npz(tmp_path / "clips.npz")
+
+
+# --- what people bring ---
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = exchange_file(tmp_path, class_names=np.array(["wave", "wave"]))
+    assert refusal(path) == (
+        "class_names: expected a name of its own for every class, found 'wave' twice; rename one of them"
+    )
+
+
+def test_labels_may_be_names_and_names_may_be_numbers(tmp_path: Path) -> None:
+    named = read_npz(exchange_file(tmp_path, label=np.array(["bow", "wave", "bow", "bow", "wave", "bow"])))
+    assert named.columns["label"].tolist() == [1, 0, 1, 1, 0, 1]
+    numbered = read_npz(exchange_file(tmp_path, class_names=np.array([7, 9])))
+    assert numbered.class_names == ("7", "9")
+    path = exchange_file(tmp_path, label=np.array(["bow", "wave", "bow", "bow", "wave", "bend"]))
+    assert refusal(path).startswith(
+        "label: expected names that stand in class_names, found 'bend'; add it to class_names"
+    )
+
+
+def test_names_in_another_encoding_stay_different_names(tmp_path: Path) -> None:
+    path = exchange_file(tmp_path, class_names=np.array([b"\x93\xaa", b"\x8e\xe8"]))
+    assert read_npz(path).class_names == ("\\x93\\xaa", "\\x8e\\xe8")
+
+
+def test_ctr_gcn_s_form_is_named_with_the_command(tmp_path: Path) -> None:
+    path = tmp_path / "NTU120_CSub.npz"
+    np.savez(path, x_train=np.zeros((1, 2, 150), np.float32), y_train=np.eye(120)[:1])
+    assert refusal(path) == (
+        "expected the exchange format, found NTU RGB+D in CTR-GCN's form; next: python -m harness data prepare ntu120 "
+        f"--raw {path}"
+    )
+
+
+def test_what_is_not_kept_is_named(tmp_path: Path) -> None:
+    path = exchange_file(tmp_path, licence=np.array("mine"), table=np.zeros((2, 2)), view=[1, 2, 1, 2, 1, 2])
+    assert not_kept(path) == ["licence", "table"]
+    assert list(ExchangeFile(path).find().counts) == ["found", "arrays that are no columns, left out: licence, table"]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (
+            b"<!DOCTYPE html><html><body>Quota exceeded</body></html>",
+            "found a web page, as a download leaves that asks",
+        ),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "found a Git LFS pointer, a note of where"),
+        (b"", "found an empty file; download it again"),
+        (b"\x93NUMPY\x01\x00", "found a NumPy array (.npy); name a file of the expected form"),
+        (b"\x80\x04N.", "found a pickle; of these data prepare reads pyskl's"),
+        (b"\x00" * 100, "found a file of zeros, as a download leaves that broke off; download the file itself"),
+        (b"7z\xbc\xaf\x27\x1c", "found a 7-Zip archive; unpack it"),
+    ],
+)
+def test_a_file_that_is_something_else_is_named(content: bytes, found: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    path.write_bytes(content)
+    assert refusal(path).startswith(f"expected a .npz file (a zip of arrays), {found}")
+
+
+def test_a_zip_without_arrays_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    for name, found in (
+        ("xl/workbook.xml", "an Excel workbook; save it as CSV UTF-8"),
+        ("a.txt", "a zip archive; unpack it"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, "")
+        assert refusal(path) == f"expected a .npz file (a zip of arrays), found {found}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -263,9 +264,92 @@ def test_a_wrong_labels_file_is_named_with_its_line(labels: str, problem: str, t
     assert "\n" not in str(caught.value)
 
 
+STILL = "0 0 0 0 0 0 0 0 0"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "file,label,subject\nsub\\a.bvh,wave,3\n",
+        "file;label;subject\nsub/a.bvh;wave;3\n",
+        "File\tLabel\tSubject\nsub/a.bvh\twave\t3\n",
+        "file,label,subject,,\nsub/a.bvh,wave,3.0,,\n,,,,\n,,,,\n",
+        " file , label , subject\n sub/a.bvh , wave , 3 \n\n\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_spreadsheet_programs_are_read(labels: str, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    folder_of(tmp_path, **{"sub/a": TREE + motion(STILL)})
+    (tmp_path / "labels.csv").rename(tmp_path / "Labels.CSV")
+    (tmp_path / "Labels.CSV").write_text(labels, encoding=encoding, newline="\r\n")
+    (row,) = Bvh(tmp_path).rows.values()
+    assert (row.file, row.label, row.subject, row.unit_metres, dict(row.other)) == ("sub/a.bvh", "wave", 3, None, {})
+
+
+def test_a_unit_with_a_decimal_comma_is_that_unit(tmp_path: Path) -> None:
+    (row,) = Bvh(folder_of(tmp_path, "file;label;unit_metres\na.bvh;wave;0,0254\n")).rows.values()
+    assert row.unit_metres == 0.0254
+
+
+def test_a_workbook_or_another_table_is_named(tmp_path: Path) -> None:
+    folder_of(tmp_path)
+    (tmp_path / "labels.csv").unlink()
+    with zipfile.ZipFile(tmp_path / "labels.xlsx", "w") as book:
+        book.writestr("xl/workbook.xml", "")
+    with pytest.raises(
+        DataError, match=r"No such file or directory.*; there is labels.xlsx: save or name it labels.csv"
+    ):
+        Bvh(tmp_path)
+    (tmp_path / "labels.xlsx").rename(tmp_path / "labels.csv")
+    with pytest.raises(DataError, match="expected a table as text, found an Excel workbook; save it as CSV UTF-8"):
+        Bvh(tmp_path)
+
+
+def test_what_is_assumed_is_said(tmp_path: Path) -> None:
+    labels = "file,label,unit_metres\na.bvh,Wave,\nb.bvh,wave,0.0254\n"
+    still = TREE + motion(STILL)
+    assert Bvh(folder_of(tmp_path, labels, a=still, b=still)).assumed == (
+        "y is up",
+        "unit_metres 0.01, centimetres, of 1 files; other units go into labels.csv, column unit_metres",
+        "'Wave', 'wave' are different classes",
+    )
+
+
+def test_labels_that_are_numbers_stand_in_their_order(tmp_path: Path) -> None:
+    labels = "file,label\na.bvh,10\nb.bvh,9\n"
+    still = TREE + motion(STILL)
+    assert Bvh(folder_of(tmp_path, labels, a=still, b=still)).class_names == ["9", "10"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        motion(STILL).replace("MOTION\n", "MOTION\n\n"),
+        motion(STILL).replace("Frames: 1\n", "Frames : 1\n \n"),
+        motion(STILL).replace("0.04\n", "0.04\n\n\n"),
+    ],
+)
+def test_blank_lines_between_the_parts_are_passed_over(text: str, tmp_path: Path) -> None:
+    path = folder_of(tmp_path, a=TREE + text) / "a.bvh"
+    assert len(read_motion(path).positions()) == 1
+    path.write_text((TREE + text).replace(STILL, "0 0 nan 0 0 0 0 0 0"))
+    line = (TREE + text).rstrip().count("\n") + 1
+    with pytest.raises(BrokenFile, match=rf"a.bvh, line {line}: expected a finite number, found 'nan'"):
+        read_motion(path).positions()
+
+
+def test_joint_names_in_another_encoding_stay_different_names(tmp_path: Path) -> None:
+    folder_of(tmp_path)
+    text = (TREE + motion(STILL)).replace("Spine", "\u982d").replace("Left Hand", "\u624b")
+    (tmp_path / "a.bvh").write_bytes(text.encode("shift-jis"))
+    names = Bvh(tmp_path).layout.joints
+    assert names == ("Hips", "\\x93\\xaa", "\\x8e\\xe8")
+
+
 def test_a_folder_without_labels_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"labels.csv: expected a folder of .bvh files and a labels.csv with the"):
         Bvh(tmp_path)
     (tmp_path / "labels.csv").write_bytes(b"file,label\n\xff\xfe.bvh,wave\n")
-    with pytest.raises(DataError, match=r"labels.csv: expected .*, found: 'utf-8' codec can't decode"):
+    with pytest.raises(DataError, match=r"labels.csv, line 2: expected UTF-8, found another encoding; save"):
         Bvh(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,63 @@ def test_clips_on_a_missing_list_are_left_out(tmp_path: Path, beside: bool) -> N
     )
     found = Ntu60(raw).find()
     assert [unit.name for unit in found.units] == ["S001C001P001R001A001"]
-    assert dict(found.counts) == {"found": 3, "on the missing list": 2}
+    assert dict(found.counts) == {
+        "found": 3, "on the missing list (NTU_RGBD_samples_with_missing_skeletons.txt)": 2
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["ntu_rgb120_missings.txt", "statistics/Missing skeletons.TXT"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_missing_lists_of_forks_are_used(name: str, encoding: str, tmp_path: Path) -> None:
+    one(tmp_path / "S001C001P001R001A001.skeleton")
+    one(tmp_path / "S001C001P001R001A002.skeleton")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("S001C001P001R001A002\n", encoding=encoding)
+    found = Ntu60(tmp_path).find()
+    assert [unit.name for unit in found.units] == ["S001C001P001R001A001"]
+    assert found.counts[f"on the missing list ({Path(name).name})"] == 1
+
+
+def test_a_missing_list_that_names_no_clip_is_said(tmp_path: Path) -> None:
+    one(tmp_path / f"{STEM}.skeleton")
+    (tmp_path / "missing.txt").write_text("S1C1P1R1A2\n")
+    counts = Ntu60(tmp_path).find().counts
+    assert counts["on the missing list (none is there)"] == 0
+    assert counts["missing lists that name no clip: missing.txt"] == 1
+
+
+def test_suffixes_of_any_case_and_byte_order_marks_are_read(tmp_path: Path) -> None:
+    path = one(tmp_path / f"{STEM}.SKELETON")
+    (plain,) = clips_of(Ntu60(tmp_path))
+    for encoding in ("utf-8-sig", "utf-16"):
+        path.write_text(path.read_text("utf-8-sig" if encoding == "utf-16" else "utf-8"), encoding=encoding)
+        (clip,) = clips_of(Ntu60(tmp_path))
+        np.testing.assert_array_equal(clip.joints, plain.joints)
+
+
+def test_the_data_of_the_st_gcn_family_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "train_data_joint.npy", np.zeros((1, 3, 4, 25, 2), np.float32))
+    (tmp_path / "train_label.pkl").write_bytes(pickle.dumps((["S001C001P001R001A001"], [0])))
+    (tmp_path / "labels.pkl").write_bytes(pickle.dumps((["S001C001P001R001A001"], [0])))
+    for raw in (tmp_path, *(tmp_path / name for name in ("train_data_joint.npy", "train_label.pkl", "labels.pkl"))):
+        with pytest.raises(
+            DataError, match=r"found the form of ST-GCN, 2s-AGCN .*, which is not read: name a folder of"
+        ):
+            open_ntu60(raw).find()
+
+
+def test_a_file_where_a_folder_is_expected_and_the_reverse(tmp_path: Path) -> None:
+    path = one(tmp_path / f"{STEM}.skeleton")
+    with pytest.raises(DataError, match="found a file; name its folder"):
+        open_ntu60(path)
+    with zipfile.ZipFile(tmp_path / "nturgbd.zip", "w") as archive:
+        archive.write(path, path.name)
+    with pytest.raises(DataError, match="found a zip archive; unpack it and name the folder"):
+        open_ntu60(tmp_path / "nturgbd.zip")
+    (tmp_path / "NTU60_CS.npz").mkdir()
+    np.savez(tmp_path / "NTU60_CS.npz" / "inside.npz", x=np.zeros(1))
+    with pytest.raises(DataError, match=r"found a folder; name the file in it \(there are inside.npz\)"):
+        open_ntu60(tmp_path / "NTU60_CS.npz")
 
 
 def test_odd_names_and_files_found_twice_are_named_and_counted(tmp_path: Path) -> None:

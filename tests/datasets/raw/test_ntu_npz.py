@@ -203,3 +203,20 @@ def test_a_file_cut_short(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(DataError, match="cut short"):
         Ntu60Npz(path).find()
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("NTU60_XSub.npz", "xsub"), ("ntu60_cv (1).npz", "xview"), ("NTU60_XView.npz", "xview"), ("mine.npz", "as stored"),
+     ("NTU60_XSet.npz", "as stored")],
+)  # fmt: skip
+def test_the_name_tells_the_split_in_the_words_of_ctr_gcn_and_mamp(name: str, split: str, tmp_path: Path) -> None:
+    source = Ntu60Npz(npz(tmp_path, name))
+    assert (source.default_split, set(source.splits)) == (split, {split})
+    assert set(source.expected) == {split} - {"as stored"}
+    assert source.assumed[0].startswith(f"split {split}, ")
+
+
+def test_arrays_that_are_not_read_are_named(tmp_path: Path) -> None:
+    found = Ntu60Npz(npz(tmp_path, **arrays(), class_names=np.array(["a"]), fps=np.array(30))).find()
+    assert found.counts == {"found": 5, "arrays not read: class_names, fps": 2}

@@ -89,7 +89,6 @@ def test_clips_that_touch_do_not_overlap(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("0,0,5,1", "expected a label from 1 to 51, found 0"),
         ("52,0,5,1", "expected a label from 1 to 51, found 52"),
         ("1,5,5,1", "expected an interval of one frame or more, found frames 5 to 5"),
         ("1,7,5,1", "expected an interval of one frame or more, found frames 7 to 5"),
@@ -254,7 +253,37 @@ def test_a_source_can_be_sent_to_another_process(tmp_path: Path) -> None:
     assert [clip.columns for clip in one.clips] == [clip.columns for clip in other.clips]
 
 
+def test_labels_that_count_from_0_are_refused_whole(tmp_path: Path) -> None:
+    source = PkuMmd1(video(video(tmp_path, "50,0,5,1\n"), "7,0,5,1\n0,5,9,1\n", stem="0003-L"))
+    with pytest.raises(
+        DataError, match=r"0003-L.txt, line 2: expected labels from 1 to 51, found 0; they count from 1"
+    ):
+        source.find()
+
+
 # --- splits ---
+
+
+@pytest.mark.parametrize("name", ["pku_cross_subject_v1.txt", "PKU-Cross Subject.TXT", "cross-subject.txt"])
+def test_a_split_list_is_found_under_the_names_of_forks(name: str, tmp_path: Path) -> None:
+    write_split(video(tmp_path, "1,0,5,1\n") / "Split" / name, ["0002-L"], ["0003-L"])
+    source = PkuMmd1(tmp_path)
+    assert source.splits == {"xsub": "xsub_side:train->test"}
+    assert source.assumed == (f"split xsub by {name}",)
+
+
+def test_the_official_name_of_a_split_list_goes_before_those_of_forks(tmp_path: Path) -> None:
+    write_split(video(tmp_path, "1,0,5,1\n") / "cross-view.txt", ["0002-L"], ["0002-R"])
+    write_split(tmp_path / "pku_cross_view_old.txt", ["0002-R"], ["0002-L"])
+    assert PkuMmd1(tmp_path).sides["xview"] == {"0002-L": "train", "0002-R": "test"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_that_windows_saved_again_are_read(encoding: str, tmp_path: Path) -> None:
+    folder = write_split(video(tmp_path, "7,0,5,1\n") / "cross-view.txt", ["0002-L"], ["0002-R"]).parent
+    for path in [*folder.rglob("*.txt")]:
+        path.write_text(path.read_text(), encoding=encoding, newline="\r\n")
+    assert reading(folder).clips[0].columns["label"] == 6
 
 
 def test_the_tree_ends_in_a_store_with_both_splits(tmp_path: Path) -> None:

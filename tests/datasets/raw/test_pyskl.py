@@ -34,7 +34,7 @@ def annotation(name: Any = STEM, **changes: Any) -> dict[str, Any]:
 
 def pkl(folder: Path, *annotations: Any, protocol: int = 4) -> Path:
     path = folder / "ntu60_3danno.pkl"
-    content = {"split": {"xsub_train": [STEM], "xsub_val": []}, "annotations": list(annotations)}
+    content = {"split": {"xsub_train": [], "xsub_val": [STEM]}, "annotations": list(annotations)}
     path.write_bytes(pickle.dumps(content, protocol))
     return path
 
@@ -95,6 +95,54 @@ def test_columns(tmp_path: Path) -> None:
     assert Ntu60Pyskl.expected == Ntu60.expected
 
 
+def test_lists_of_official_splits_must_agree_with_them(tmp_path: Path) -> None:
+    path = pkl(tmp_path, annotation())
+    source = Ntu60Pyskl(path)
+    source.find()
+    assert source.splits == Ntu60.splits
+    content = {"split": {"xsub_train": [STEM], "xsub_val": []}, "annotations": [annotation()]}
+    path.write_bytes(pickle.dumps(content, 4))
+    with pytest.raises(DataError, match=rf"split xsub: expected the official one .*, found {STEM} on the file's train"):
+        Ntu60Pyskl(path).find()
+
+
+def test_a_file_s_own_lists_become_splits(tmp_path: Path) -> None:
+    path = tmp_path / "own.pkl"
+    split = {"xsub_train": ["a", "b"], "xsub_val": ["c"], "train": ["c"], "test": ["a"]}
+    taken = [annotation("a", label=0), *(annotation(name) for name in "bcd")]
+    path.write_bytes(pickle.dumps({"split": split, "annotations": taken, "notes": 3}, 4))
+    source = Ntu60Pyskl(path)
+    counts = source.find().counts
+    assert counts == {"found": 4, "entries not read: notes": 1}
+    assert source.splits == {"xsub": "xsub_side:train->test", "own": "own_side:train->test"}
+    assert source.default_split == "xsub"
+    columns = [clip.columns for clip in clips_of(source)]
+    assert [column["xsub_side"] for column in columns] == ["train", "train", "test", "none"]
+    assert [column["own_side"] for column in columns] == ["test", "none", "train", "none"]
+    path.write_bytes(pickle.dumps({"split": split | {"xsub_val": ["a"]}, "annotations": taken}, 4))
+    with pytest.raises(
+        DataError, match="split xsub: expected every clip on one side, found a on both; correct the list"
+    ):
+        Ntu60Pyskl(path).find()
+
+
+def test_labels_that_count_from_1_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="labels: expected 0 to 59, found 60 and no 0; they count from 1: subtract 1"):
+        Ntu60Pyskl(pkl(tmp_path, annotation("a", label=60), annotation("b", label=1))).find()
+
+
+def test_a_file_s_own_class_names_are_used_or_refused(tmp_path: Path) -> None:
+    path, names = tmp_path / "own.pkl", [f"class {number}" for number in range(60)]
+    path.write_bytes(pickle.dumps({"annotations": [annotation()], "class_names": names}, 4))
+    source = Ntu60Pyskl(path)
+    source.find()
+    assert source.class_names == tuple(names)
+    with pytest.raises(
+        DataError, match="class_names: expected 120 strings, found 60 entries; prepare it as the edition"
+    ):
+        Ntu120Pyskl(path).find()
+
+
 def test_half_precision_and_numpy_labels(tmp_path: Path) -> None:
     half = keypoint().astype(np.float16)
     [clip] = clips_of(Ntu60Pyskl(pkl(tmp_path, annotation(label=np.int64(12), keypoint=half))))
@@ -152,7 +200,7 @@ def test_annotations_that_are_no_clips(tmp_path: Path, changes: dict[str, Any], 
 
 
 def test_annotations_without_a_name(tmp_path: Path) -> None:
-    assert problem(tmp_path, annotation("a\nb", label=60)).startswith("a b: ")
+    assert problem(tmp_path, annotation("a\nb", label=61)).startswith("a b: ")
     expected = "annotation 0: expected a dict with a name, 'frame_dir'"
     for wrong in (7, {"label": 1}, annotation(5), annotation(None)):
         assert problem(tmp_path, wrong) == expected

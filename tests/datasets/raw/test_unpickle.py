@@ -224,7 +224,7 @@ def test_cuts_are_noticed(tmp_path: Path, protocol: int) -> None:
     data = pickle.dumps({"split": {"a": ["b"]}, "annotations": [{"k": np.ones((1, 2, 3), "f4"), "n": 5}]}, protocol)
     for kept in range(0, len(data), 2):
         message = refusal(written(tmp_path, data[:kept]))
-        assert message.startswith(("expected a whole pickle of plain data, found damage", "refused: "))
+        assert message.startswith(("expected a whole pickle of plain data, found ", "refused: "))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

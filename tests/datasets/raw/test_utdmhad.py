@@ -117,3 +117,15 @@ def test_a_folder_without_clips_or_with_two_of_a_name_is_an_error(tmp_path: Path
         write(tmp_path / folder, d_skel=np.ones((20, 3, 2)))
     with pytest.raises(DataError, match=r"expected one file of a27_s8_t4, found .*one.* and .*two.*; keep one of"):
         UtdMhad(tmp_path).find()
+
+
+def test_a_matlab_7_3_file_and_a_web_page_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a1_s1_t1_skeleton.MAT"
+    for content, found in (
+        (b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n", "a MATLAB 7.3 file, which is not "
+         "read; save it with -v7"),
+        (b"<!DOCTYPE html><html>quota</html>", "a web page, .*; download the file itself"),
+    ):  # fmt: skip
+        path.write_bytes(content)
+        with pytest.raises(BrokenFile, match=rf"skeleton.MAT: expected a MATLAB file, found {found}"):
+            clip(tmp_path)
