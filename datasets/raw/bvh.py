@@ -69,7 +69,7 @@ class Bvh(Source):
         whole: columns of whole numbers.
     """
 
-    version = 1
+    version = 2
     title = "BVH files with labels"
     expects = f"a folder of .bvh files and a {LABELS} with the columns file and label"
     bodies = 1

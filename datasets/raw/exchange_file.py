@@ -20,7 +20,7 @@ class ExchangeFile(Source):
     An ``origin`` is left out, as nothing in this suite reads it, and what `datasets.exchange` leaves out is counted.
     """
 
-    version = 1
+    version = 2
     title = "exchange file"
     expects = "the path of an .npz in the exchange format"
     chunk = 1

@@ -53,7 +53,7 @@ class NtuTree(NtuSource, ABC):
     done. A subclass with ``copy_single_body = True`` copies.
     """
 
-    version = 1
+    version = 2
     expects = f"a folder with files {NAME_FORM}.skeleton at any depth, or the path of a .npz (CTR-GCN) or .pkl (pyskl)"
     copy_single_body: ClassVar[bool] = False
 

@@ -43,7 +43,7 @@ class NtuNpz(NtuSource, ABC):
     cache folder, and never unpickled; a unit reads at most 64 rows.
     """
 
-    version = 1
+    version = 2
     expects = "a .npz file of x_train [N, T, 150], y_train [N, classes], x_test and y_test, as CTR-GCN writes it"
     chunk = 1
     is_file = True

@@ -36,7 +36,7 @@ _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 class NwUcla(Source):
     """Clips of 10 actions by 10 subjects in 3 views."""
 
-    version = 1
+    version = 2
     title = "Northwestern-UCLA Multiview Action 3D (Wang et al., CVPR 2014)"
     expects = "JSON files such as a01_s01_e00_v01.json (the folder all_sqe)"
     layout = KINECT20

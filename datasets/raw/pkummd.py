@@ -75,7 +75,7 @@ class PkuMmd(Source):
         sides: split name -> stem -> ``train`` or ``test``, by these.
     """
 
-    version = 1
+    version = 2
     chunk = 4
     layout = NTU25
     fps = 30.0

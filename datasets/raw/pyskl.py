@@ -39,7 +39,7 @@ class NtuPyskl(NtuSource, ABC):
     numbers are read when it is its turn.
     """
 
-    version = 1
+    version = 2
     expects = "a .pkl file of pyskl's form, a dict with a list 'annotations'"
     is_file = True
 

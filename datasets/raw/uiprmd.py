@@ -40,7 +40,7 @@ class UiPrmd(Source):
         positions, angles: files by the name of the clip.
     """
 
-    version = 1
+    version = 2
     title = "UI-PRMD (Vakanski et al., 2018), Kinect"
     expects = (
         "pairs such as m01_s01_e01_positions.txt and m01_s01_e01_angles.txt (the folders Kinect of Segmented "

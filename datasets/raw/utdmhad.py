@@ -51,7 +51,7 @@ _NAME = re.compile(r"a(\d{1,3})_s(\d{1,3})_t(\d{1,3})_skeleton")
 class UtdMhad(Source):
     """Clips of 27 actions by 8 subjects."""
 
-    version = 1
+    version = 2
     title = "UTD-MHAD (Chen et al., ICIP 2015)"
     expects = "files such as a1_s1_t1_skeleton.mat (the folder Skeleton)"
     layout = KINECT20
