@@ -29,6 +29,7 @@ from datasets.layouts import KINECT20, NTU25, UIPRMD22, layout_from_parents
 from datasets.synthetic import generate
 from datasets.synthetic_body import AVERAGE_STANCE, CHANNEL, forward_kinematics, make_body
 from datasets.synthetic_performance import DIFFICULTY
+from harness.environment import describe_environment, select_device
 
 Floats = NDArray[np.floating]
 EXACT = replace(DIFFICULTY, noise=0.0, dropouts=0.0)
@@ -493,11 +494,11 @@ def main() -> int:
     files = ((path.stem, path.stem, read_npz(path, check_frames=False)) for path in arguments.files)
     recorded = measure(files, lambda _: True)
     command = "python benchmarks/doctor_false_alarms.py " + " ".join(path.name for path in arguments.files)
-    import scipy
-
+    environment = describe_environment(select_device("cpu"))
+    versions = ", ".join(f"{name} {environment.versions[name]}" for name in ("python", "numpy", "scipy"))
     text = [
-        f"`{command.strip()}`, seeds 0-{arguments.seeds - 1}, {datetime.now(UTC):%Y-%m-%d}, python "
-        f"{sys.version.split()[0]}, numpy {np.__version__}, scipy {scipy.__version__}", "", *lines(made, recorded),
+        f"`{command.strip()}`, seeds 0-{arguments.seeds - 1}, {datetime.now(UTC):%Y-%m-%d}, commit "
+        f"{environment.commit}, {environment.processor}, {versions}", "", *lines(made, recorded),
     ]  # fmt: skip
     print("\n".join(text))
     for found in (made, recorded):
