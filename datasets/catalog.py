@@ -46,8 +46,10 @@ def open_clips(
     if path.is_dir() and is_store(path):
         return open_store(path, afresh=afresh, advance=advance)
     if path.is_dir() and "/" in name:
-        raise DataError(f"{name}: expected a prepared store or an .npz file, found a folder that is no store; raw files are read by "
-            "python -m harness data prepare NAME --raw FOLDER")
+        raise DataError(
+            f"{name}: expected a prepared store or an .npz file, found a folder that is no store; raw files are read "
+            "by python -m harness data prepare NAME --raw FOLDER"
+        )
     if name.endswith(".npz") or "/" in name:
         return read_npz(path, check_frames=check_frames)
     if name in SOURCES:

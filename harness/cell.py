@@ -20,6 +20,7 @@ from datasets.batches import Batch
 from harness.budget import StepCost, parse_budget
 from harness.clock import Ledger, StepClock
 from harness.data import LoadedData
+from harness.encoder_facts import facts_of, to_metadata
 from harness.environment import Environment
 from harness.probes import Accuracy, clip_features, evaluate, evaluate_raw
 from harness.progress import Advance
@@ -139,7 +140,8 @@ class Attempt:
                 self.evaluate_point(method, sample)
         check_encoder(method, self.encoder, build_encoder(spec, data.clips.layout, "meta"))
         with self.ledger.phase("save"):
-            self.place.store.write_encoder(spec.address, required(self.selected))
+            facts = facts_of(required(self.selected), data.clips.layout, spec)
+            self.place.store.write_encoder(spec.address, required(self.selected), to_metadata(facts))
 
     def train_to(self, goal: int, trainer: Trainer, clock: StepClock, cost: StepCost) -> None:
         """Train until ``goal`` steps in a few blocks; book the time and the losses after each."""

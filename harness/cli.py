@@ -25,7 +25,6 @@ from harness.progress import CHECKING, Reporter, make_console
 from harness.spec import (
     SECTIONS,
     DataSpec,
-    EncoderSpec,
     build,
     parse_methods,
     parse_seeds,
@@ -264,23 +263,31 @@ def new_method_command(
 
 @app.command("import-encoder")
 def import_encoder_command(
-    file: Annotated[Path, typer.Argument(help="A MAMP-style checkpoint (.pth); code in it is never run.")],
+    file: Annotated[Path, typer.Argument(help="A MAMP-style .pth (code in it is never run) or encoder.safetensors.")],
     out: Annotated[Path, typer.Option(help="Where the weights go.")] = Path("encoder.safetensors"),
-    encoder: Annotated[str, typer.Option(help="Encoder size: tiny, small or base.")] = "base",
-    joints: Annotated[int, typer.Option(help="Joints of its skeleton.", min=1)] = 25,
+    encoder: Annotated[str | None, typer.Option(help="Size: tiny, small or base [as the file says, or base].")] = None,
+    joints: Annotated[int | None, typer.Option(help="Joints of its skeleton [as the file says, or 25].", min=1)] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Of the size, e.g. encoder.heads=4.")] = None,
     dataset: DataName = None, split: Split = None, label: Label = None, device: Device = None,
 ) -> None:  # fmt: skip
     """Turn a released encoder into one of this suite; with --dataset also probe it, random-init beside it."""
     from harness.environment import select_device
     from harness.import_encoder import import_and_probe
 
-    size = build(EncoderSpec, {"size": encoder}, "encoder")
+    asked: dict[str, Any] = {"size": encoder} if encoder else {}
+    for text in overrides or []:
+        section, key, value = parse_override(text)
+        if section != "encoder":
+            raise UsageError(f"--set {text!r}: expected a number of the encoder, e.g. encoder.heads=4")
+        asked[key] = value
     chosen = {"name": dataset, "split": split, "label": label}
     data = {key: value for key, value in chosen.items() if value is not None}
     if data and dataset is None:
         raise UsageError("--split and --label: expected a --dataset to probe on, found none")
     spec = build(DataSpec, data, "data") if data else None
-    imported, accuracies = import_and_probe(file, out, size, joints, spec, select_device(device or "auto"))
+    imported, accuracies = import_and_probe(file, out, asked, joints, spec, select_device(device or "auto"))
+    for note in imported.notes:
+        typer.echo(note)
     typer.echo(f"wrote {out}: {imported.encoder.parameter_count:,} parameters, {imported.encoder.grid.tokens} tokens")
     if imported.ignored:
         typer.echo(f"left out, not part of the encoder: {len(imported.ignored)} tensors ({imported.ignored[0]}, ...)")

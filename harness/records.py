@@ -13,7 +13,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -306,9 +306,9 @@ class RecordStore:
         """Write a speed record atomically."""
         write_atomically(self.folder(record.address) / "speed.json", _json(record))
 
-    def write_encoder(self, address: str, encoder: nn.Module) -> None:
-        """Write encoder weights as safetensors, atomically."""
-        write_weights(self.folder(address) / "encoder.safetensors", encoder)
+    def write_encoder(self, address: str, encoder: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
+        """Write encoder weights as safetensors, atomically, with what they do not tell (`harness.encoder_facts`)."""
+        write_weights(self.folder(address) / "encoder.safetensors", encoder, metadata)
 
     @staticmethod
     def _read(path: Path, model: type[Record]) -> Record | None:
@@ -321,10 +321,10 @@ class RecordStore:
             raise UsageError(f"record {path} cannot be read ({first}); remove it to run again") from None
 
 
-def write_weights(path: Path, module: nn.Module) -> None:
+def write_weights(path: Path, module: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
     """Write a module's weights as safetensors, atomically."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    write_atomically(path, save(weights))
+    write_atomically(path, save(weights, dict(metadata) if metadata else None))
 
 
 def write_atomically(path: Path, content: bytes) -> None:

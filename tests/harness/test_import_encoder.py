@@ -6,22 +6,32 @@ import argparse
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from harness.encoder_facts import facts_of, to_metadata
 from harness.import_encoder import flat_patch, import_encoder
+from harness.records import write_weights
+from harness.spec import DataSpec, MethodSpec, RunSpec
 from methods.parts.encoder import SIZES, SkeletonEncoder
 from methods.parts.tokens import patchify
-from tests.harness.small_run import Outcome, harness, small_file
+from tests.harness.small_run import Outcome, harness, small_clips, small_file
 
 TINY = SIZES["tiny"]
 JOINTS = 5
 Checkpoint = dict[str, Any]
+SMALL = (
+    "run", "--methods", "skeletonmae", "--budget", "1steps", "--speed-seconds", "1", "--batch-size", "2",
+    "--set", "encoder.depth=1", "--set", "encoder.width=8", "--set", "encoder.heads=1", "--set", "encoder.frames=16",
+    "--set", "probe.points=1", "--set", "data.validation=0",
+)  # fmt: skip
 
 
 def trained_encoder() -> SkeletonEncoder:
@@ -76,7 +86,7 @@ def test_the_imported_encoder_computes_exactly_the_same(wrapping: str, tmp_path:
     if wrapping == "half precision":
         encoder.half().float()
     path = stored(tmp_path, WRAPPINGS[wrapping](mamp_state(encoder)))
-    found = import_encoder(path, TINY, JOINTS).encoder.eval()
+    found = import_encoder(path, {"size": "tiny"}, JOINTS).encoder.eval()
     x = torch.randn(2, TINY.frames, JOINTS, 3, generator=torch.Generator().manual_seed(1))
     assert torch.equal(found(x), encoder(x))
 
@@ -94,7 +104,10 @@ def test_the_command_writes_the_weights_and_says_what_they_are(tmp_path: Path) -
     out = tmp_path / "weights" / "encoder.safetensors"
     found = imported(stored(tmp_path, mamp_state(encoder)), out)
     assert (found.code, found.err) == (0, "")
-    first, second = found.out.splitlines()
+    assumed, first, second = found.out.splitlines()
+    assert assumed.startswith(
+        "assumed: 2 attention heads, as in --encoder tiny; weights do not tell, --set encoder.heads="
+    )
     assert first == f"wrote {out}: {encoder.parameter_count:,} parameters, 90 tokens"
     assert second.startswith("left out, not part of the encoder: 16 tensors (")
     written = safetensors.torch.load_file(out)
@@ -111,7 +124,206 @@ def test_with_data_it_is_probed_beside_the_untrained_one(tmp_path: Path) -> None
     assert all(re.fullmatch(r"\d+\.\d%", cell) for row in rows[1:] for cell in row[1:])
 
 
+# --- what weights do not tell ---
+
+
+def args_with(heads: int) -> argparse.Namespace:
+    """As MAMP's scripts store them."""
+    return argparse.Namespace(lr=1e-3, model_args={"num_heads": heads, "decoder_num_heads": 16, "depth": 4})
+
+
+def test_heads_that_the_file_names_are_taken_or_refused(tmp_path: Path) -> None:
+    path = stored(tmp_path, {"model": mamp_state(trained_encoder()), "args": args_with(4)})
+    found = imported(path, tmp_path / "encoder.safetensors")
+    assert found.code == 2
+    assert found.err == (
+        f"error: {path}: heads: expected 4, as the file's args.model_args.num_heads says, found 2 in the encoder "
+        "asked for; --set encoder.heads=4\n"
+    )
+    assert not (tmp_path / "encoder.safetensors").exists()
+    found = imported(path, tmp_path / "encoder.safetensors", "--set", "encoder.heads=4")
+    assert (found.code, found.err) == (0, "")
+    assert "assumed" not in found.out
+    assert import_encoder(tmp_path / "encoder.safetensors").encoder.size == replace(TINY, heads=4)
+
+
+def test_another_size_is_refused_with_the_flags_that_fit(tmp_path: Path) -> None:
+    size = replace(TINY, frames=36, patch=3, depth=2)
+    state = SkeletonEncoder(size, 7).state_dict()
+    state["joints_embed.proj.weight"] = state.pop("patch_embed.weight").unflatten(1, (3, 3)).permute(0, 2, 1)[..., None]
+    state["joints_embed.proj.bias"] = state.pop("patch_embed.bias")
+    state["pos_embed"], state["temp_embed"] = state.pop("positions.joint"), state.pop("positions.time")
+    path = stored(tmp_path, state)
+    found = imported(path, tmp_path / "encoder.safetensors")
+    flags = "--set encoder.depth=2 --set encoder.frames=36 --set encoder.patch=3 --joints 7"
+    assert f"the file fits {flags})" in found.err
+    harness_flags = flags.replace(" --joints 7", "").split()
+    fitting = harness(
+        "import-encoder",
+        path,
+        "--out",
+        tmp_path / "e.safetensors",
+        "--encoder",
+        "tiny",
+        "--joints",
+        "7",
+        *harness_flags,
+    )
+    assert (fitting.code, fitting.err) == (0, "")
+
+
+def own_file(folder: Path, **changes: object) -> Path:
+    """An encoder as a run leaves it."""
+    clips = small_clips()
+    encoder = SkeletonEncoder(TINY, clips.layout.joint_count)
+    spec = RunSpec(method=MethodSpec(name="gfp"), data=DataSpec(center=False))
+    facts = facts_of(encoder, clips.layout, spec).model_copy(update=changes)
+    write_weights(folder / "own.safetensors", encoder, to_metadata(facts))
+    return folder / "own.safetensors"
+
+
+def test_the_suite_s_own_file_needs_no_flags(tmp_path: Path) -> None:
+    path = own_file(tmp_path)
+    found = import_encoder(path)
+    assert (found.encoder.size, found.notes, found.ignored) == (TINY, (), ())
+    assert (found.facts.method, found.facts.center, found.facts.crop) == ("gfp", False, (0.5, 1.0))
+    assert found.facts.joint_names == small_clips().layout.joints
+    own = safetensors.torch.load_file(path)
+    assert all(torch.equal(own[name], value) for name, value in found.encoder.state_dict().items())
+    again = harness("import-encoder", path, "--out", tmp_path / "again.safetensors", "--dataset", small_file(tmp_path))
+    assert (again.code, again.err) == (0, "")
+    assert import_encoder(tmp_path / "again.safetensors").facts == found.facts
+
+
+def test_a_run_s_encoder_is_imported_as_it_is(tmp_path: Path) -> None:
+    data = small_file(tmp_path)
+    ran = harness(*SMALL, "--dataset", data, "--out", tmp_path / "runs")
+    assert (ran.code, ran.err) == (0, "")
+    (path,) = (tmp_path / "runs").glob("*/encoder.safetensors")
+    found = harness("import-encoder", path, "--out", tmp_path / "e.safetensors", "--dataset", data)
+    assert (found.code, found.err) == (0, "")
+    assert import_encoder(path).encoder.size.heads == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "expected"),
+    [
+        (
+            {},
+            ["--encoder", "small"],
+            "expected what the file says of itself (depth 4, width 64, heads 2, frames 72, patch",
+        ),
+        ({}, ["--joints", "9"], "found another; leave --encoder, --set and --joints out"),
+        ({"encoder": "GraphEncoder"}, [], "expected a shared encoder, found an encoder of class GraphEncoder, not the"),
+        ({"size": {"depth": 4}}, [], "expected a shared encoder, found a size of {'depth': 4}"),
+        ({"version": 7}, [], "not a safetensors file that can be read (version: Input should be 1)"),
+        ({"joint_names": tuple("abcde")}, ["--dataset"], "expected the joints of "),
+    ],
+)
+def test_what_contradicts_the_file_s_metadata_is_refused(
+    changes: dict[str, object], flags: list[str], expected: str, tmp_path: Path
+) -> None:
+    path = own_file(tmp_path, **changes)
+    words = [*flags, str(small_file(tmp_path))] if flags == ["--dataset"] else flags
+    found = harness("import-encoder", path, "--out", tmp_path / "e.safetensors", *words)
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    assert expected in found.err
+    assert not (tmp_path / "e.safetensors").exists()
+
+
+def test_numbers_of_numpy_beside_the_weights_are_read(tmp_path: Path) -> None:
+    encoder = trained_encoder()
+    beside = {
+        "best": np.float64(0.8), "epoch": np.int64(3), "single": np.float32(1), "flag": np.bool_(True),
+        "curve": np.linspace(0, 1, 5), "names": np.array(["a"]),
+    }  # fmt: skip
+    path = stored(tmp_path, {"model": mamp_state(encoder), **beside})
+    x = torch.randn(1, TINY.frames, JOINTS, 3)
+    assert torch.equal(import_encoder(path, {"size": "tiny"}, JOINTS).encoder.eval()(x), encoder(x))
+
+
 # --- what is refused ---
+
+
+ODD_TENSORS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "sparse": (lambda value: value.to_sparse(), "a sparse one"),
+    "meta": (lambda value: value.to("meta"), "one without its numbers (meta)"),
+    "quantised": (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "a quantised one"),
+    "complex": (lambda value: value.to(torch.complex64), "complex numbers"),
+    "whole numbers": (lambda value: value.to(torch.int32), "int32"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_TENSORS)
+@pytest.mark.filterwarnings("ignore:.*quantize.*")
+@pytest.mark.filterwarnings("ignore:.*TypedStorage.*")
+def test_tensors_that_are_no_plain_numbers_are_refused(kind: str, tmp_path: Path) -> None:
+    change, told = ODD_TENSORS[kind]
+    state = mamp_state(trained_encoder())
+    for name in ("norm.weight", "joints_embed.proj.weight"):
+        path = stored(tmp_path, {**state, name: change(state[name])})
+        found = imported(path, tmp_path / "encoder.safetensors")
+        assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+        assert f"{name}: expected a dense tensor of real numbers, found {told}; store it as float32" in found.err
+
+
+def test_a_tensor_that_stands_for_its_negative_is_read_as_what_it_is(tmp_path: Path) -> None:
+    encoder = trained_encoder()
+    state = mamp_state(encoder)
+    state["norm.weight"] = torch._neg_view(-state["norm.weight"])
+    found = import_encoder(stored(tmp_path, state), {"size": "tiny"}, JOINTS).encoder
+    assert torch.equal(found.norm.weight, encoder.norm.weight)
+
+
+def test_a_tensor_of_few_bytes_that_says_it_is_huge_takes_no_memory(tmp_path: Path) -> None:
+    state = mamp_state(trained_encoder()) | {"norm.weight": torch.zeros(1).expand(10**12)}
+    found = imported(stored(tmp_path, state), tmp_path / "encoder.safetensors")
+    assert "norm.weight: expected shape [64], found [1000000000000]" in found.err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            b"<!DOCTYPE html><html><body>Quota exceeded</body></html>",
+            "a web page, as a download leaves that asks first",
+        ),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a Git LFS pointer"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"\x00" * 5000, "a file of zeros"),
+    ],
+)
+def test_a_download_that_is_not_the_thing_is_named(content: bytes, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pth"
+    path.write_bytes(content)
+    found = imported(path, tmp_path / "encoder.safetensors")
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    assert found.err.startswith(f"error: {path}: not a checkpoint: found {told}")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_torchscript_is_named_and_no_advice_of_a_library_given(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
+    found = imported(path, tmp_path / "encoder.safetensors")
+    assert found.err == (
+        f"error: {path}: not a checkpoint: found a TorchScript archive, which holds code; store it again with "
+        "torch.save(model.state_dict(), file)\n"
+    )
+
+
+def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    found = imported(tmp_path, tmp_path / "encoder.safetensors")
+    assert found.err == f"error: {tmp_path}: expected a checkpoint, found a folder; name the file in it\n"
+
+
+@pytest.mark.parametrize("damage", [8, 40, -10])
+def test_a_damaged_safetensors_file_is_one_line(damage: int, tmp_path: Path) -> None:
+    path = own_file(tmp_path)
+    data = path.read_bytes()
+    path.write_bytes(data[:damage] if damage < 0 else data[:damage] + b"\xff" + data[damage + 1 :])
+    found = harness("import-encoder", path, "--out", tmp_path / "e.safetensors")
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
 
 
 class Malicious:
@@ -159,7 +371,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Tensor]], object], str]] = {
     "qkv of another width": (
         changed(blocks__1__attn__qkv__weight=torch.zeros(9, 3)),
         "blocks.1.attn.qkv.weight: expected shape [192, 64], found [9, 3] (for 4 blocks of width 64, 72 frames and "
-        "5 joints; see --encoder and --joints)",
+        "5 joints; see --encoder, --set and --joints)",
     ),
     "positions of other joints": (
         changed(pos_embed=torch.zeros(1, 1, 25, 64)),
