@@ -1,7 +1,7 @@
 """The arrays of a ``.npz`` file, read without trusting it.
 
-Nothing is unpickled, sizes are checked against the headers before anything is read, and an array that is too
-big for the memory is mapped from disk.
+Nothing is unpickled, sizes are checked against the headers before anything is read, what no honest array of its packed
+size holds is refused before it is unpacked, and an array that is too big for the memory is mapped from disk.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,13 @@ from datasets.wording import listed, nearest, one_line
 
 COPY_BYTES = 16 * 2**20
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError, NotImplementedError)
+MOST_ARRAYS = 1_000
+"""Arrays of a file."""
+MOST_COLUMN_BYTES = 256 * 2**20
+"""Bytes of an array other than of frames; the names of NTU RGB+D 120's clips take 9 MB."""
+MOST_RATIO, FREE_BYTES = 100, 64 * 2**20
+"""Times its packed size that an array may have, from so many bytes on; a bomb has a thousand times and more."""
+_LAST_LETTER, _SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,18 @@ class Archive:
     zip: zipfile.ZipFile
     members: dict[str, Member]
 
-    def read(self, name: str) -> NDArray:
-        """The whole array, in C order. Raises `DataError` when its bytes are damaged."""
+    def read(self, name: str, most: int = MOST_COLUMN_BYTES) -> NDArray:
+        """The whole array, in C order, of at most so many bytes. Raises `DataError` when its bytes are damaged."""
         member = self.members[name]
+        if member.nbytes > most:
+            raise DataError(
+                f"{self.path}: {name}: expected at most {most:,} bytes, found {member.nbytes:,}, {member.dtype} of "
+                f"shape {list(member.shape)}; shorten the texts or leave the array out"
+            )
         with _explained(self.path, name), self.zip.open(member.info) as source:
-            return np.ascontiguousarray(npy.read_array(source, allow_pickle=False)).reshape(member.shape)
+            values = np.ascontiguousarray(npy.read_array(source, allow_pickle=False)).reshape(member.shape)
+        _check_letters(self.path, name, values)
+        return values
 
     def map(self, name: str) -> NDArray:
         """The floating-point array as a read-only memory map; float64 becomes float32.
@@ -107,6 +119,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
         infos = {i.filename.removesuffix(".npy"): i for i in opened.infolist() if i.filename.endswith(".npy")}
         if not infos:
             raise DataError(f"{path}: expected a .npz file (a zip of arrays), {found_instead(path)}")
+        if len(infos) > MOST_ARRAYS:
+            raise DataError(f"{path}: expected at most {MOST_ARRAYS:,} arrays, found {len(infos):,}; leave some out")
         yield Archive(path, opened, {name: _header(path, opened, name, info) for name, info in infos.items()})
 
 
@@ -148,7 +162,9 @@ def _explained(path: Path, name: str = "") -> Iterator[None]:
         yield
     except DataError:
         raise
-    except _DAMAGE as error:
+    except MemoryError:
+        raise DataError(f"{path}: {name or 'file'}: not enough memory to read it; leave it out or cut it up") from None
+    except Exception as error:  # zip and array readers let out nearly anything on a hostile file
         what = f"{path}: {name}" if name else str(path)
         found = one_line(error) or type(error).__name__
         raise DataError(
@@ -167,12 +183,34 @@ def _header(path: Path, opened: zipfile.ZipFile, name: str, info: zipfile.ZipInf
             f"{path}: {name}: expected numbers or strings, found pickled Python objects, which are never "
             "unpickled; save it with a plain dtype such as int64, float32 or str"
         )
-    if member.start + member.nbytes != info.file_size:
+    if min(shape, default=0) < 0 or member.start + member.nbytes != info.file_size:
         raise DataError(
             f"{path}: {name}: expected {member.nbytes:,} bytes for shape {list(shape)}, "
             f"found {info.file_size - member.start:,}; write the file anew"
         )
+    if prod(shape) > max(member.nbytes, FREE_BYTES // 64):  # of values that take no bytes there may be any number
+        raise DataError(f"{path}: {name}: expected values, found {prod(shape):,} empty ones; write the file anew")
+    if member.nbytes > max(FREE_BYTES, MOST_RATIO * info.compress_size):
+        raise DataError(
+            f"{path}: {name}: expected at most {MOST_RATIO} times its packed size, found {member.nbytes:,} bytes in "
+            f"{info.compress_size:,} (a decompression bomb?); if it is honest, store it uncompressed (numpy.savez)"
+        )
     return member
+
+
+def _check_letters(path: Path, name: str, values: NDArray) -> None:
+    """Refuse text with numbers that stand for no letter; Python stops at them whenever the text is looked at."""
+    if values.dtype.kind != "U" or not values.size or not values.dtype.itemsize:
+        return
+    letters = np.ascontiguousarray(values).reshape(-1).view(values.dtype.str[0] + "u4")
+    first, last = _SURROGATES
+    wrong = (letters > _LAST_LETTER) | ((letters >= first) & (letters <= last))
+    if wrong.any():
+        found = int(letters[wrong.argmax()])
+        raise DataError(
+            f"{path}: {name}: expected text, found the number {found:#x}, which is no letter; the file is damaged, "
+            "copy it again or write it anew"
+        )
 
 
 def _mapped(dtype: np.dtype) -> np.dtype:

@@ -15,6 +15,8 @@ from datasets.wording import listed
 
 JOINT_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
 COLUMN_KINDS = "biufU"
+MOST_JOINTS = 1_000
+"""Joints of a body; rigs with faces and fingers have 165 to 500."""
 
 
 def validate(clips: ClipSet, where: str = "", *, frames: bool = True) -> None:
@@ -50,6 +52,9 @@ def check_joints(where: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         refuse(where, "joints", "shape [F, M, V, 3]", list(shape), "reshape to frames, bodies, joints, x y z")
     if dtype not in JOINT_TYPES:
         refuse(where, "joints", "float32 or float16", dtype, "convert with .astype('float32'), in metres")
+    if shape[2] > MOST_JOINTS:
+        step = "leave out points that are no joints"
+        refuse(where, "joints", f"at most {MOST_JOINTS:,} joints", f"{shape[2]:,} in shape {list(shape)}", step)
     if 0 in shape:
         refuse(where, "joints", "at least one frame, body and joint", list(shape), "write the frames anew")
 

@@ -119,7 +119,7 @@ def _read_joints(archive: Archive, memory_limit: int) -> NDArray[np.floating]:
     if member.nbytes > memory_limit:
         return archive.map("joints")
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and the checks name it
-        return archive.read("joints").astype(dtype, copy=False)
+        return archive.read("joints", memory_limit).astype(dtype, copy=False)
 
 
 def _kept(archive: Archive, name: str) -> bool:

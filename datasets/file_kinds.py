@@ -23,10 +23,11 @@ _ITSELF = "download the file itself"
 
 @dataclass(frozen=True)
 class FileKind:
-    """What a file is, in words, and what to do about it."""
+    """What a file is, in words, and what to do about it; ``no_data``: it stands in the place of the file."""
 
     name: str
     step: str
+    no_data: bool = False
 
     def __str__(self) -> str:
         return f"found {self.name}; {self.step}"
@@ -42,16 +43,16 @@ def _looks(pattern: bytes) -> Callable[[bytes], bool]:
 
 
 _KINDS: Sequence[tuple[Callable[[bytes], bool], FileKind]] = (
-    (lambda data: not data, FileKind("an empty file", "download it again")),
+    (lambda data: not data, FileKind("an empty file", "download it again", True)),
     (
         _starts(b"version https://git-lfs"),
-        FileKind("a Git LFS pointer, a note of where the file is", f"git lfs pull, or {_ITSELF}"),
+        FileKind("a Git LFS pointer, a note of where the file is", f"git lfs pull, or {_ITSELF}", True),
     ),
     (
         _looks(rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)?(<\?xml[^>]*>\s*)?<(!doctype\s+html|html|head|body|script)\b"),
-        FileKind("a web page, as a download leaves that asks first", _ITSELF),
+        FileKind("a web page, as a download leaves that asks first", _ITSELF, True),
     ),
-    (_looks(rb"(\xef\xbb\xbf)?\s*<\?xml"), FileKind("an XML text, as a refused download leaves", _ITSELF)),
+    (_looks(rb"(\xef\xbb\xbf)?\s*<\?xml"), FileKind("an XML text, as a refused download leaves", _ITSELF, True)),
     (_starts(b"MATLAB 7.3 MAT-file"), FileKind("a MATLAB 7.3 file, which is not read", "save it with -v7")),
     (_starts(b"MATLAB 5.0 MAT-file"), FileKind("a MATLAB file", "name a file of the expected form")),
     (_starts(b"\x89HDF\r\n\x1a\n"), FileKind("an HDF5 file, which is not read", "save it in the expected form")),
@@ -63,12 +64,15 @@ _KINDS: Sequence[tuple[Callable[[bytes], bool], FileKind]] = (
     (_starts(b"7z\xbc\xaf\x27\x1c"), FileKind("a 7-Zip archive", _UNPACK)),
     (_starts(b"Rar!\x1a\x07"), FileKind("a RAR archive", _UNPACK)),
     (lambda data: data[257:262] == b"ustar", FileKind("a tar archive", _UNPACK)),
-    (_starts(b"%PDF-"), FileKind("a PDF document", _ITSELF)),
-    (_starts(b"\x89PNG", b"\xff\xd8\xff", b"GIF8"), FileKind("a picture", _ITSELF)),
+    (_starts(b"%PDF-"), FileKind("a PDF document", _ITSELF, True)),
+    (_starts(b"\x89PNG", b"\xff\xd8\xff", b"GIF8"), FileKind("a picture", _ITSELF, True)),
     (_starts(b"PAR1"), FileKind("a Parquet file, which is not read", "save it in the expected form")),
     (_looks(rb"\x80[\x02-\x05]"), FileKind("a pickle", "of these data prepare reads pyskl's")),
     (_looks(rb"[^\x00].{0,6}\x00\{\""), FileKind("a safetensors file", "name a file of the expected form")),
-    (lambda data: not data.strip(b"\x00"), FileKind("a file of zeros, as a download leaves that broke off", _ITSELF)),
+    (
+        lambda data: not data.strip(b"\x00"),
+        FileKind("a file of zeros, as a download leaves that broke off", _ITSELF, True),
+    ),
     (_looks(rb"\s*(HIERARCHY|ROOT)\b"), FileKind("a BVH file", "data prepare bvh reads a folder of them")),
 )
 _IN_ZIP: Sequence[tuple[str, FileKind]] = (

@@ -14,15 +14,18 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +35,7 @@ from datasets import store_writing
 from datasets.archive import Archive, open_archive
 from datasets.cache import atomic_file
 from datasets.errors import DataError
+from datasets.file_kinds import kind_of
 from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
 from datasets.store import FIRST_FORMAT, Header, is_store, open_store, read_header
 from datasets.store_writing import Part, write_store
@@ -233,27 +237,22 @@ def _read_missing(
     todo = [(chunk, path) for chunk, path in zip(chunks, paths, strict=True) if not path.exists()]
     done = len(paths) - len(todo)
     advance(done, len(paths))
-    if not todo:
-        return
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(todo)), spawn, _start_worker, (os.getpid(), source))
-    try:
-        for future in as_completed([pool.submit(_read_in_worker, chunk, path, strict) for chunk, path in todo]):
-            _finish(future)
-            done += 1
-            advance(done, len(paths))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _finish(future: Future[None]) -> None:
-    try:
-        future.result()
-    except BrokenProcessPool:
-        raise DataError(
-            "a reading process was killed (out of memory?); the same command goes on, with --workers 1 if it "
-            "happens again"
-        ) from None
+    while todo:
+        spawn = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(workers, len(todo)), spawn, _start_worker, (os.getpid(), source))
+        try:
+            for future in as_completed([pool.submit(_read_in_worker, chunk, path, strict) for chunk, path in todo]):
+                future.result()
+                done += 1
+                advance(done, len(paths))
+        except BrokenProcessPool:
+            pool.shutdown(wait=True, cancel_futures=True)
+            _read_suspects(source, todo, strict)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        todo = [(chunk, path) for chunk, path in todo if not path.exists()]
+        done = len(paths) - len(todo)
+        advance(done, len(paths))
 
 
 _SOURCE: list[Source] = []
@@ -261,7 +260,89 @@ _SOURCE: list[Source] = []
 
 
 def _read_in_worker(units: Sequence[Unit], path: Path, strict: bool) -> None:
-    read_part(_SOURCE[0], units, path, strict)
+    with _marked(path) as at:
+        read_part(_SOURCE[0], units, path, strict, at=at)
+
+
+# --- a reading process that died ---
+
+_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT}) if os.name == "posix" else frozenset[int]()
+"""Signals of a system that ran out of memory, or of a person; a file sets off others."""
+
+
+@contextmanager
+def _marked(path: Path) -> Iterator[Callable[[int], None]]:
+    """While a part is read, a file beside it says which unit the reader is at; it stays when the process dies."""
+    marker = _marker(path)
+    with marker.open("wb", buffering=0) as file:
+
+        def at(place: int) -> None:
+            file.seek(0)
+            file.write(place.to_bytes(8, "little"))
+
+        at(0)
+        yield at
+    marker.unlink(missing_ok=True)
+
+
+def _marker(path: Path) -> Path:
+    return path.with_name(f".{path.name}.at.tmp")
+
+
+def _read_suspects(source: Source, todo: Sequence[tuple[Sequence[Unit], Path]], strict: bool) -> None:
+    """Read the parts that were being read when a process died, one by one, so that a file costs only itself."""
+    suspects = [(units, path) for units, path in todo if _marker(path).exists()]
+    if not suspects:
+        raise DataError("a reading process could not start, or was killed; the same command goes on from here")
+    for units, path in suspects:
+        killers: dict[str, str] = {}
+        while not path.exists():
+            if code := _read_alone(source, units, path, strict, killers):
+                unit = units[int.from_bytes(_marker(path).read_bytes(), "little")]
+                if -code in _FROM_OUTSIDE or unit.name in killers:
+                    raise DataError(
+                        f"{unit.path}: a reading process was killed over it (out of memory?); the same command goes "
+                        "on, or leave the file out"
+                    )
+                killers[unit.name] = f"a reading process died of it, {_death(code)}"
+        _marker(path).unlink(missing_ok=True)
+
+
+def _read_alone(
+    source: Source, units: Sequence[Unit], path: Path, strict: bool, killers: Mapping[str, str]
+) -> int:  # fmt: skip
+    """Read a part in a process of its own; 0 when it is there, otherwise the exit code, negative for a signal."""
+    spawn = multiprocessing.get_context("spawn")
+    receiver, sender = spawn.Pipe(duplex=False)
+    arguments = (os.getpid(), source, units, path, strict, killers, sender)
+    process = spawn.Process(target=_read_and_tell, args=arguments, daemon=True)
+    process.start()
+    sender.close()
+    process.join()
+    if process.exitcode == 0 and not path.exists():
+        raise receiver.recv()
+    return process.exitcode or 0
+
+
+def _read_and_tell(
+    parent: int, source: Source, units: Sequence[Unit], path: Path, strict: bool, killers: Mapping[str, str],
+    sender: Connection,
+) -> None:  # fmt: skip
+    """In a process of its own: read a part; what it raises is sent."""
+    _start_worker(parent, source)
+    try:
+        with _marked(path) as at:
+            read_part(source, units, path, strict, at=at, killers=killers)
+    except (DataError, OSError) as error:
+        sender.send(error)
+
+
+def _death(code: int) -> str:
+    """What an exit code says."""
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    except ValueError:
+        return f"signal {-code}"
 
 
 def _start_worker(parent: int, source: Source) -> None:
@@ -276,14 +357,26 @@ def _start_worker(parent: int, source: Source) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def read_part(source: Source, units: Sequence[Unit], path: Path, strict: bool) -> None:
-    """Read some units and write their clips as one part file. Raises `DataError` for a broken one when strict."""
+def read_part(
+    source: Source, units: Sequence[Unit], path: Path, strict: bool, *, at: Callable[[int], None] = lambda place: None,
+    killers: Mapping[str, str] = MappingProxyType({}),
+) -> None:  # fmt: skip
+    """Read some units and write their clips as one part file. Raises `DataError` for a broken one when strict.
+
+    Args:
+        at: told of the place of every unit before it is read.
+        killers: units that are not to be read, because a process died of them, and how.
+    """
     reading = Reading()
-    for unit in units:
+    for place, unit in enumerate(units):
+        if unit.name in killers:
+            _broken(reading, f"{unit.path}: cannot be read ({killers[unit.name]})", strict)
+            continue
+        at(place)
         try:
             found = source.read(unit)
         except BrokenFile as problem:
-            _broken(reading, str(problem), strict)
+            _broken(reading, f"{problem}{_told(unit.path)}", strict)
             continue
         except OSError as problem:
             if problem.errno not in UNREADABLE:  # a full table of files, a network that is gone: not the file's fault
@@ -293,7 +386,8 @@ def read_part(source: Source, units: Sequence[Unit], path: Path, strict: bool) -
         except MemoryError:
             raise DataError(f"{unit.path}: not enough memory to read it; try --workers 1, or leave it out") from None
         except Exception as problem:  # noqa: BLE001 - whatever a hostile file sets off, the others are read
-            _broken(reading, f"{unit.path}: cannot be read ({type(problem).__name__}: {one_line(problem)})", strict)
+            what = f"{type(problem).__name__}: {one_line(problem)}"
+            _broken(reading, f"{unit.path}: cannot be read ({what}){_told(unit.path)}", strict)
             continue
         reading.counts.update(found.counts)
         for problem_found in found.problems:
@@ -304,6 +398,15 @@ def read_part(source: Source, units: Sequence[Unit], path: Path, strict: bool) -
         write_part(path, source, reading)
     except MemoryError:
         raise DataError(f"{units[0].path}: not enough memory for its clips and the next {len(units) - 1}") from None
+
+
+def _told(path: Path) -> str:
+    """What a broken file really is, where its first bytes tell that it is no data at all."""
+    try:
+        kind = kind_of(path)
+    except OSError:
+        return ""
+    return f"; it is {kind.name}: {kind.step}" if kind and kind.no_data else ""
 
 
 def _broken(reading: Reading, problem: str, strict: bool) -> None:
@@ -416,4 +519,4 @@ def _parts(paths: Sequence[Path]) -> Iterator[Part]:
             columns: Mapping[str, Any] = {
                 key.removeprefix("column "): archive.read(key) for key in archive.members if key.startswith("column ")
             }
-            yield Part(archive.read("joints"), lengths, columns)
+            yield Part(archive.read("joints", archive.members["joints"].nbytes), lengths, columns)

@@ -111,7 +111,7 @@ def open_store(folder: Path, *, afresh: bool = False, advance: Advance = lambda 
     header, text = _read_header(folder)
     versions = {name: file_version(folder / name, "prepare the store again") for name in (JOINTS, INDEX)}
     with open_archive(folder / INDEX) as archive:
-        arrays = {name: archive.read(name) for name in archive.members}
+        arrays = {name: archive.read(name, member.nbytes) for name, member in archive.members.items()}
     joints = _map_joints(folder, header)
     _check_shapes(folder, joints, arrays)
     _check_size(folder, header, INDEX)

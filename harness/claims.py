@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
+from pydantic import Field
 
 from harness.environment import ROOT, DeviceClass
 from harness.errors import UsageError, nearest
 from harness.records import BOUND, EVERY_SWITCH, RecordStore, SpeedRecord, at_stage
 from harness.spec import Section, build
 from harness.stats import Ratio, Verdict, claim_verdict
+from harness.yaml_text import read_yaml
 
 CLAIMS = ROOT / "benchmarks" / "claims"
 ClaimVerdict = Verdict | Literal["other hardware: not tested"]
@@ -24,8 +26,8 @@ ClaimVerdict = Verdict | Literal["other hardware: not tested"]
 class Epochs(Section):
     """Epochs of both schedules."""
 
-    method: int
-    baseline: int
+    method: int = Field(ge=1)
+    baseline: int = Field(ge=1)
 
 
 class Claim(Section):
@@ -40,7 +42,7 @@ class Claim(Section):
     """
 
     statement: str
-    factor: float
+    factor: float = Field(gt=0, allow_inf_nan=False)
     definition: Literal["hours", "clips"]
     method: str
     baseline: str
@@ -65,7 +67,7 @@ def read_claims(folder: Path = CLAIMS) -> dict[str, Claim]:
     claims = {}
     for path in sorted(folder.glob("*.yaml")):
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = read_yaml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UsageError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(content, dict):

@@ -29,6 +29,7 @@ from harness.spec import (
     parse_methods,
     parse_seeds,
 )
+from harness.yaml_text import read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -438,7 +439,7 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         raise UsageError(f"--set {text!r}: unknown section {section!r}{nearest(section, SECTIONS)} "
                          f"(known: {', '.join(SECTIONS)})")  # fmt: skip
     try:
-        parsed = yaml.safe_load(value)
+        parsed = read_yaml(value)
     except yaml.YAMLError:
         raise UsageError(f"--set {text!r}: {value!r} is not a YAML value") from None
     return section, key, parsed
@@ -476,6 +477,8 @@ def main() -> None:
         code = _fail(error.format_message(), 2)  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("stopped; the same command continues with what is missing", INTERRUPTED)
+    except MemoryError:
+        code = _fail("not enough memory; choose smaller data or a smaller batch, or close other programs", 2)
     except OSError as error:
         code = _fail(f"{error.strerror or error}: {error.filename or 'output'}; free space or choose another --out", 2)
     sys.exit(code or 0)

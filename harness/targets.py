@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from harness.budget import parse_budget
 from harness.errors import UsageError
 from harness.records import RANDOM_INIT, RunRecord, SpeedRecord, now, write_atomically
 from harness.spec import Section, build
 from harness.stats import Ratio, paired_ratio
+from harness.yaml_text import read_yaml
 
 VERSION = 2
 """2: what runs share no longer holds the data's name, only what the data is."""
@@ -33,7 +34,7 @@ class Target(Section):
 
     version: int
     reference: str
-    accuracy: float
+    accuracy: float = Field(ge=0, le=1, allow_inf_nan=False)
     seeds: tuple[int, ...]
     budget: str
     data: str
@@ -119,7 +120,7 @@ def write_target(path: Path, target: Target) -> None:
 def read_target(path: Path) -> Target:
     """A frozen target; every problem is a one-line `UsageError`."""
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"target {path} cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict):

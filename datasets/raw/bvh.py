@@ -17,6 +17,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from datasets.errors import DataError
@@ -36,7 +37,7 @@ _KNOWN = ("file", "label", "subject", "unit_metres")
 _TAKEN = (*REMEMBERED, "offsets", "lengths", "names")
 _WHOLE = re.compile(r"-?\d{1,9}")
 _SEPARATORS = ",;\t"
-MOST_BYTES = 64 * 2**20
+MOST_BYTES, MOST_ROWS = 32 * 2**20, 250_000
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,9 @@ def read_rows(path: Path) -> list[Row]:
     table = _table(path)
     _, head = next(table, (1, []))
     columns = _columns(path, head)
-    rows = [_row(path, line, columns, fields) for line, fields in table if any(fields)]
+    rows = [_row(path, line, columns, fields) for line, fields in islice(table, MOST_ROWS) if any(fields)]
+    if next(table, None):
+        raise DataError(f"{path}: expected at most {MOST_ROWS:,} lines, found more; cut the set up")
     if not rows:
         raise DataError(f"{path}: expected a line for every file, found none; name file and label of every clip")
     seen: set[str] = set()

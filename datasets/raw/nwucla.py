@@ -29,7 +29,7 @@ CLASSES = (
     "pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down", "stand up", "donning",
     "doffing", "throw", "carry",
 )  # fmt: skip
-MOST_BYTES = 64 * 2**20
+MOST_BYTES = 16 * 2**20
 _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from datasets import store_writing
 from datasets.clips import fingerprint
 from datasets.errors import DataError
 from datasets.prepare import Prepared, plan_of, prepare
+from datasets.raw.base import Reading, Unit
 from datasets.raw.bvh import Bvh
 from datasets.splits import make_split
 from datasets.store import open_store, read_header
@@ -359,15 +361,39 @@ def test_killed_at_random_moments_it_ends_in_the_same_store(tmp_path: Path) -> N
 
 @pytest.mark.workers
 def test_a_killed_worker_is_one_line(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="a reading process was killed"):
+    write_numbers(raw, killed="0 1\n1\n")
+    with pytest.raises(DataError, match=r"killed\.txt: a reading process was killed over it \(out of memory\?\)"):
         prepare(FatalSource(raw), "numbers", tmp_path / "store", workers=1)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.workers
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_file_that_crashes_its_reader_costs_itself_alone(workers: int, raw: Path, tmp_path: Path) -> None:
+    undisturbed = prepare(NumberSource(raw), "numbers", tmp_path / "undisturbed", workers=1).header
+    write_numbers(raw, crash_1="0 1\n1\n", crash_2="0 1\n1\n", **{f"more_{n}": f"0 {n}\n1\n" for n in range(9)})
+    found = prepare(FatalSource(raw), "numbers", tmp_path / "store", workers=workers).header
+    assert found.counts["clips kept"] == undisturbed.counts["clips kept"] + 9
+    assert found.counts["broken files, skipped"] == 2
+    assert found.problems == tuple(
+        f"{raw}/crash_{number}.txt: cannot be read (a reading process died of it, SIGBUS)" for number in (1, 2)
+    )
+    with pytest.raises(DataError, match=r"crash_1\.txt: cannot be read .*; without --strict such files are skipped"):
+        prepare(FatalSource(raw), "numbers", tmp_path / "strict", workers=workers, strict=True)
 
 
 class FatalSource(NumberSource):
-    """Kills the process that reads it."""
+    """Files of some names crash the process that reads them, or have it killed."""
 
-    def read(self, unit: object) -> object:  # type: ignore[override]
-        import os
+    def read(self, unit: Unit) -> Reading:
+        if unit.name.startswith("crash"):
+            os.kill(os.getpid(), signal.SIGBUS)
+        if unit.name.startswith("killed"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(unit)
 
-        os.kill(os.getpid(), signal.SIGKILL)
-        return None
+
+def test_a_web_page_in_the_place_of_a_file_is_named(raw: Path, tmp_path: Path) -> None:
+    write_numbers(raw, page="<!DOCTYPE html><html>\nquota exceeded\n")
+    (problem,) = prepared(raw, tmp_path / "store").header.problems
+    assert problem.endswith("; it is a web page, as a download leaves that asks first: download the file itself")

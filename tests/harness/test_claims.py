@@ -80,6 +80,12 @@ def test_every_claim_compares_rows_that_can_be_run_at_its_encoder() -> None:
         assert labels == [claim.method, "mamp"]  # a decoder of 5 layers is mamp's own at that size
 
 
+def bomb(depth: int) -> str:
+    """Aliases of aliases: a page that stands for 2^depth strings."""
+    lines = ["a0: &a0 [x, x]", *(f"a{level}: &a{level} [*a{level - 1}, *a{level - 1}]" for level in range(1, depth))]
+    return "\n".join(lines) + "\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -88,6 +94,14 @@ def test_every_claim_compares_rows_that_can_be_run_at_its_encoder() -> None:
         ("- 1", "expected a mapping of statement, factor, definition"),
         (yaml.safe_dump(VALUES | {"factr": 2}), "unknown option 'factr', did you mean 'factor'?"),
         (yaml.safe_dump(VALUES | {"definition": "days"}), "definition: "),
+        (yaml.safe_dump(VALUES | {"factor": float("nan")}), "factor: Input should be "),
+        (yaml.safe_dump(VALUES | {"factor": float("inf")}), "factor: Input should be a finite number, found inf"),
+        (yaml.safe_dump(VALUES | {"factor": -6.2}), "factor: Input should be greater than 0, found -6.2"),
+        (yaml.safe_dump(VALUES | {"epochs": {"method": 0, "baseline": 1}}), "epochs.method: Input should be greater"),
+        (bomb(30), "cannot be read as YAML (found an alias; write out what it stands for)"),
+        ("a: " + 5000 * "[" + 5000 * "]", "cannot be read as YAML (found brackets nested too deeply)"),
+        ("a: 2024-99-99", "cannot be read as YAML (month must be in 1..12"),
+        ("a: " + 200_000 * "1", "cannot be read as YAML (expected at most 100,000 characters, found 200,003)"),
         (yaml.safe_dump(VALUES | {"epochs": {"method": 1}}), "epochs.baseline: Field required"),
     ],
 )
