@@ -2,9 +2,8 @@
 
 MAMP's encoder (arXiv 2308.07092, released code) and `methods.parts.encoder.SkeletonEncoder` compute the same; its
 blocks carry the same names. Renamed are the patch embedding, a convolution over (frames, joints) there, and the
-positions.
-The suite's own ``encoder.safetensors`` is read too; its metadata tells what weights do not. How files of others are
-read without running anything is in `harness.checkpoint`.
+positions. The suite's own ``encoder.safetensors`` is read too; its metadata tells what weights do not. How files of
+others are read without running anything is in `harness.checkpoint`.
 """
 
 from __future__ import annotations
