@@ -48,9 +48,7 @@ def test_a_package_cannot_take_the_name_of_a_data_set(monkeypatch: pytest.Monkey
 
 def test_a_package_that_fails_is_one_line_and_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     packages(monkeypatch, great=broken)
-    with pytest.raises(
-        DataError, match=r"^data set 'great' \(outside\.great:load\) did not load: libgreat"
-    ):
+    with pytest.raises(DataError, match=r"^data set 'great' \(outside\.great:load\) did not load: libgreat"):
         open_clips("great")
     assert "great" in about()
 

@@ -84,7 +84,11 @@ def test_counts_follow_the_stages(raw: Path, tmp_path: Path) -> None:
         ("0 1\n1\nx\n", "bad.txt, line 3: expected a number, found 'x'"),
         ("0 1\n1\nnan\n", "bad.txt: bad: coordinates that are no finite numbers"),
         ("0 1\n0\n0\n", "bad.txt: bad: no body in any frame"),
-        ("", "bad.txt: cannot be read (ValueError: not enough values to unpack (expected at least 1, got 0))"),
+        (
+            "",
+            "bad.txt: cannot be read (ValueError: not enough values to unpack (expected at least 1, got 0)); "
+            "it is an empty file: download it again",
+        ),
     ],
 )
 def test_what_is_broken_is_named_and_left_out(text: str, problem: str, raw: Path, tmp_path: Path) -> None:
