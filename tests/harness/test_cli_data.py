@@ -36,6 +36,7 @@ RUN = (
 def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where prepared data sets of this test lie."""
     monkeypatch.setenv("MASKED_SKELETON_DATA", str(tmp_path / "stores"))
+    monkeypatch.setenv("MASKED_SKELETON_CACHE", str(tmp_path / "cache"))
     return tmp_path / "stores"
 
 
