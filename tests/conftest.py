@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import health, peak
+from harness import health, peak, speed
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -32,8 +32,9 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _quick_and_undisturbed_speed() -> Iterator[None]:
-    """No block is timed again because of other processes, such as tests side by side; a small product is the peak."""
+    """The fewest rounds, a small matrix product; no block is timed again because of tests that run beside."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(health, "FOREIGN_SHARE", 2.0)
+        patch.setattr(speed, "MAXIMUM_ROUNDS", speed.MINIMUM_ROUNDS)
         patch.setitem(peak.SIZE, "cpu", 64)
         yield

@@ -82,6 +82,11 @@ def test_the_partner_is_the_second_baseline_block_of_the_same_round(arm: Callabl
     assert again == [2.0, 3.0, 6.0, 7.0, 10.0]
 
 
+@pytest.fixture(autouse=True)
+def _as_many_rounds_as_outside_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "MAXIMUM_ROUNDS", MAXIMUM_ROUNDS)
+
+
 def test_rounds_fill_the_time(arm: Callable[..., Arm]) -> None:
     a = arm("A", 1.0)
     measure([a, arm("B", 2.0)], a, seconds=60, failures={})  # a round takes 1 + 2 + 1 seconds
