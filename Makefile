@@ -11,7 +11,7 @@ run: $(VENV)/ready
 
 # A file of tests stays in one process, so that what its tests share is made once.
 test: $(VENV)/ready lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 PYTHONUTF8=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # Other versions, Pythons and processor kernels, and the tests marked long, each in an environment of its own below
 # .nox; the results are written to tests/LONG.md.
