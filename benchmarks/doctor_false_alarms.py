@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.clips import ClipSet
-from datasets.doctor import examine
-from datasets.exchange import read_npz
+from datasets.doctor.examination import examine
+from datasets.formats.npz import read_npz
 from datasets.layouts import KINECT20, NTU25, UIPRMD22, layout_from_parents
-from datasets.synthetic import generate
-from datasets.synthetic_body import AVERAGE_STANCE, CHANNEL, forward_kinematics, make_body
-from datasets.synthetic_performance import DIFFICULTY
+from datasets.synthetic.body import AVERAGE_STANCE, CHANNEL, forward_kinematics, make_body
+from datasets.synthetic.generation import generate
+from datasets.synthetic.performance import DIFFICULTY
 from harness.environment import describe_environment, select_device
 
 Floats = NDArray[np.floating]

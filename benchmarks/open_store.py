@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets import store_check
-from datasets.cache import CACHE_VARIABLE
+from datasets.files import CACHE_VARIABLE
+from datasets.formats import store_check
+from datasets.formats.store import HEADER, JOINTS, open_store
+from datasets.formats.store_writing import Part, write_store
 from datasets.layouts import NTU25
-from datasets.store import HEADER, JOINTS, open_store
-from datasets.store_writing import Part, write_store
 from harness.environment import describe_environment, select_device
 
 PART = 2000

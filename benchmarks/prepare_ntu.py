@@ -21,9 +21,9 @@ from pathlib import Path
 
 import psutil
 
-from datasets.prepare import default_workers, prepare
 from datasets.raw import open_source
-from datasets.raw.skeleton_text import read_skeleton
+from datasets.raw.ntu.skeleton_text import read_skeleton
+from datasets.raw.prepare import default_workers, prepare
 from tests.datasets.raw.made_up_ntu import read_line_by_line, write_tree
 
 NTU60_FILES = 56_880

@@ -17,7 +17,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from datasets.batches import BodySequences
-from datasets.feeder import PaddedClips
+from datasets.published_feeder import PaddedClips
 from harness.clock import StepClock
 from harness.data import LoadedData, load_data
 from harness.experiment import make_entry

@@ -13,17 +13,17 @@ from pathlib import Path
 
 from datasets.clips import ClipSet
 from datasets.errors import DataError
-from datasets.exchange import read_npz
+from datasets.formats.npz import read_npz
+from datasets.formats.store import is_store, open_prepared, open_store, read_header, stores_dir
+from datasets.formats.store_check import Advance
 from datasets.raw import SOURCES
-from datasets.store import is_store, open_prepared, open_store, read_header, stores_dir
-from datasets.store_check import Advance
 from datasets.wording import listed, nearest, one_line
 
 GROUP = "masked_skeleton.datasets"
 MADE = {
-    "synthetic": "datasets.synthetic",
-    "synthetic-twins": "datasets.synthetic_twins",
-    "ntu60-sized": "datasets.ntu60_sized",
+    "synthetic": "datasets.synthetic.generation",
+    "synthetic-twins": "datasets.synthetic.twins",
+    "ntu60-sized": "datasets.synthetic.ntu60_sized",
 }
 """Data sets that are made here: name -> module with a function ``load``."""
 
@@ -36,7 +36,7 @@ def open_clips(
     Args:
         name: of a data set; or the path of a store or of an ``.npz`` file.
         check_frames: look at every frame of an ``.npz``.
-        afresh: hash a store that was hashed before (`datasets.store.open_store`).
+        afresh: hash a store that was hashed before (`datasets.formats.store.open_store`).
         advance: told of bytes done and bytes in all while a store is hashed.
 
     Raises:

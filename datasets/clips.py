@@ -1,7 +1,7 @@
 """`ClipSet`: labelled skeleton clips as one packed frame array plus an index; never padded.
 
 What a clip set is made of is checked by `datasets.checks.validate`; it is read from and written to disk by
-`datasets.exchange`.
+`datasets.formats.npz`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ClipSet:
         origin: [N, 3] float32 metres, or None. Add it to every joint of a clip for the source's coordinates;
             nothing here does, because clips are centred before use.
         splits: names of the data set's official splits to split texts (`datasets.splits`).
-        stored: what was computed once, when a store was made (`datasets.store`); None elsewhere.
+        stored: what was computed once, when a store was made (`datasets.formats.store`); None elsewhere.
     """
 
     name: str

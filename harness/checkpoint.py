@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from datasets.file_kinds import FileKind, kind_of
+from datasets.formats.kinds import FileKind, kind_of
 from harness.encoder_facts import EncoderFacts, from_metadata
 from harness.errors import UsageError
 

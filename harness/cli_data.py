@@ -14,7 +14,7 @@ from harness.printing import print_table
 from harness.progress import CHECKING, Reporter, make_console
 
 if TYPE_CHECKING:
-    from datasets.prepare import Prepared
+    from datasets.raw.prepare import Prepared
 
 SHOWN_PROBLEMS = 10
 
@@ -33,9 +33,9 @@ def prepare_command(
     strict: Annotated[bool, typer.Option("--strict", help="A broken file is an error, not skipped.")] = False,
 ) -> None:
     """Turn a raw download into a store that `--dataset` opens; a killed preparation goes on where it was."""
-    from datasets.prepare import prepare
+    from datasets.formats.store import stores_dir
     from datasets.raw import open_source
-    from datasets.store import stores_dir
+    from datasets.raw.prepare import prepare
 
     report = Reporter(make_console())
     with usage_errors():
@@ -137,8 +137,8 @@ def tell(prepared: Prepared, dataset: str, report: Reporter) -> None:
 
 def split_rows(prepared: Prepared) -> Iterator[tuple[str, tuple[str, str], str]]:
     """Clips on both sides of every official split, found and published."""
+    from datasets.formats.store import open_store
     from datasets.splits import make_split
-    from datasets.store import open_store
 
     clips = open_store(prepared.folder)
     for name in clips.splits:

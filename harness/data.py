@@ -15,9 +15,9 @@ from torch import Tensor
 from datasets.batches import Batches, BodySequences
 from datasets.catalog import open_clips
 from datasets.clips import ClipSet, fingerprint
-from datasets.feeder import FeederBatches, PaddedClips, pad_clips
+from datasets.formats.store_check import Advance
+from datasets.published_feeder import FeederBatches, PaddedClips, pad_clips
 from datasets.splits import Split, length_notes, make_labels, make_split
-from datasets.store_check import Advance
 from harness.errors import UsageError, usage_errors
 from harness.records import DataInfo
 from harness.spec import DataSpec, RunSpec

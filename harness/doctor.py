@@ -13,8 +13,8 @@ from textwrap import wrap
 from typing import Any
 
 from datasets.catalog import open_clips
-from datasets.doctor import examine, usual_splits
-from datasets.doctor_model import SHORT, Body, Examination, SplitReport
+from datasets.doctor.examination import examine, usual_splits
+from datasets.doctor.model import SHORT, Body, Examination, SplitReport
 from datasets.wording import listed
 from harness.drawing import sample_clips, strip
 from harness.errors import UsageError, usage_errors

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.cache import atomic_file
 from datasets.clips import ClipSet
-from datasets.doctor_body import FORWARD, RIGHT, body_vectors, head_joint
+from datasets.doctor.body import FORWARD, RIGHT, body_vectors, head_joint
 from datasets.errors import DataError
+from datasets.files import atomic_file
 from datasets.layouts import SkeletonLayout
 from datasets.wording import one_line
 

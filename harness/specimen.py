@@ -17,7 +17,7 @@ from torch import Tensor
 from datasets.batches import Batch, BodySequences, test_crops
 from datasets.clips import ClipSet
 from datasets.layouts import KINECT20, NTU25, UIPRMD22, SkeletonLayout, layout_from_parents
-from datasets.synthetic import generate
+from datasets.synthetic.generation import generate
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
 from harness.training import build_method, build_optimizer
 from methods.base import Method, MethodOptions

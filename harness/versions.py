@@ -12,7 +12,8 @@ import sys
 from types import ModuleType
 
 import methods
-from datasets import batches, feeder
+from datasets import batches
+from datasets import published_feeder as feeder
 from datasets.code_versions import syntax_hash
 from harness import clock, probes, speed, training
 from methods.base import Method

@@ -20,7 +20,13 @@ def test_all_code_is_as_it_was_when_its_version_was_locked() -> None:
 
 def test_readers_preparation_writer_and_methods_are_locked() -> None:
     names = locked().keys()
-    assert {"reader Ntu60", "reader PkuMmd2", "datasets.prepare", "datasets.store_writing", "methods.mamp"} <= names
+    assert {
+        "reader Ntu60",
+        "reader PkuMmd2",
+        "datasets.prepare",
+        "datasets.store_writing",
+        "methods.mamp",
+    } <= names
 
 
 def test_code_that_changed_under_its_version_is_named_with_what_to_do() -> None:

@@ -20,8 +20,8 @@ import pooch
 import requests
 import urllib3
 
-from datasets.cache import atomic_file
 from datasets.errors import DataError
+from datasets.files import atomic_file
 from datasets.origins import ORIGINS, RemoteFile, origin
 from datasets.origins.unpack import FULL_DISK, unpack
 from datasets.wording import listed, one_line

@@ -1,4 +1,4 @@
-"""Readers of raw downloads: one file per data set, each a `datasets.raw.base.Source`; `datasets.prepare` runs them."""
+"""Readers of raw downloads, one file per data set (`datasets.raw.base.Source`), and the preparation that runs them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from datasets.raw.base import Source
 from datasets.wording import listed, nearest
 
 SOURCES: Mapping[str, str] = {
-    "ntu60": "ntu:open_ntu60",
-    "ntu120": "ntu:open_ntu120",
+    "ntu60": "ntu.tree:open_ntu60",
+    "ntu120": "ntu.tree:open_ntu120",
     "pkummd1": "pkummd:PkuMmd1",
     "pkummd2": "pkummd:PkuMmd2",
     "nwucla": "nwucla:NwUcla",
     "utdmhad": "utdmhad:UtdMhad",
     "uiprmd": "uiprmd:UiPrmd",
     "bvh": "bvh:Bvh",
-    "npz": "exchange_file:ExchangeFile",
+    "npz": "npz:ExchangeFile",
 }
 """Data sets that can be prepared: module and what opens the raw folder there. Imported when asked for."""
 

@@ -1,4 +1,4 @@
-"""What the reader of a raw format is: it finds units and turns one unit into clips; `datasets.prepare` does the rest.
+"""What the reader of a raw format is: it finds units and turns one into clips; `datasets.raw.prepare` does the rest.
 
 Units are read in worker processes, so a source, its units and what it reads can be pickled. Reading the same unit
 again gives the same clips, bit for bit.
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import DataError
-from datasets.file_kinds import expected_folder, names_of
+from datasets.formats.kinds import expected_folder, names_of
 from datasets.layouts import SkeletonLayout
 
 Value = int | float | str

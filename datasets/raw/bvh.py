@@ -21,13 +21,13 @@ from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from datasets.errors import DataError
-from datasets.file_kinds import kind_of
+from datasets.formats.kinds import kind_of
+from datasets.formats.store import REMEMBERED
 from datasets.layouts import layout_from_parents
 from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit, Value, files_below
 from datasets.raw.bvh_file import Motion, read_motion
 from datasets.raw.kinematics import settled
 from datasets.raw.number_text import number_of, plain_bytes
-from datasets.store import REMEMBERED
 from datasets.wording import listed, nearest, one_line
 
 LABELS = "labels.csv"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.file_kinds import kind_of
+from datasets.formats.kinds import kind_of
 from datasets.raw.base import BrokenFile
 from datasets.raw.kinematics import euler_matrices, joint_positions
 from datasets.raw.number_text import number_of, numbers_of, read_lines

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import DataError
-from datasets.file_kinds import FileKind, kind_of
+from datasets.formats.kinds import FileKind, kind_of
 from datasets.wording import one_line
 
 MOST_BYTES = 64 * 2**20

@@ -17,7 +17,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from datasets.errors import DataError
-from datasets.file_kinds import kind_of
+from datasets.formats.kinds import kind_of
 from datasets.layouts import KINECT20
 from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit, Value, files_below
 from datasets.raw.number_text import LARGEST

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datasets.clips import ClipSet
-from datasets.exchange import read_npz
+from datasets.formats.npz import read_npz
 from datasets.layouts import layout_from_parents
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

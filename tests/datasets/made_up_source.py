@@ -13,8 +13,8 @@ import numpy as np
 
 from datasets.errors import DataError
 from datasets.layouts import KINECT20
-from datasets.prepare import prepare
 from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
+from datasets.raw.prepare import prepare
 
 
 class NumberSource(Source):

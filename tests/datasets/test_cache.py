@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.cache import atomic_file, cache_dir
+from datasets.files import atomic_file, cache_dir
 
 
 def test_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

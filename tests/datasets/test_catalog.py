@@ -12,7 +12,7 @@ import pytest
 from datasets import catalog
 from datasets.catalog import about, open_clips
 from datasets.errors import DataError
-from datasets.exchange import write_npz
+from datasets.formats.npz import write_npz
 from tests.datasets.made_up import clip_set
 
 

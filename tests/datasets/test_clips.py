@@ -12,7 +12,7 @@ from datasets import clips
 from datasets.checks import validate
 from datasets.clips import fingerprint, frame_blocks, repeated_clips
 from datasets.errors import DataError
-from datasets.exchange import read_npz, write_npz
+from datasets.formats.npz import read_npz, write_npz
 from tests.datasets.made_up import clip_set, frames, needs_recordings, recorded
 
 

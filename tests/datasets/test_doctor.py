@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from benchmarks.doctor_false_alarms import LAYOUTS as RIGHT_LAYOUTS
 from benchmarks.doctor_false_alarms import posed
-from datasets import doctor_frames
 from datasets.clips import ClipSet, Stored, clip_hash, clip_origins, fingerprint, present_bodies
-from datasets.doctor import examine, usual_splits
-from datasets.doctor_body import body_vectors, head_joint, tree_over_shortest, unit_of
-from datasets.doctor_frames import run_lengths, step_percentile, steps_above
-from datasets.doctor_model import Examination
+from datasets.doctor import frames as doctor_frames
+from datasets.doctor.body import body_vectors, head_joint, tree_over_shortest, unit_of
+from datasets.doctor.examination import examine, usual_splits
+from datasets.doctor.frames import run_lengths, step_percentile, steps_above
+from datasets.doctor.model import Examination
 from datasets.layouts import KINECT20, LAYOUTS, layout_from_parents
 from tests.datasets.made_up import clip_set, needs_recordings, recorded
 from tests.datasets.made_up_person import HEIGHT, STATURE, four, people, pose, walk

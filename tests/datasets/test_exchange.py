@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets import archive, clips
+from datasets import clips
 from datasets.clips import fingerprint
 from datasets.errors import DataError
-from datasets.exchange import REQUIRED, not_kept, read_npz, write_npz
-from datasets.raw.exchange_file import ExchangeFile
+from datasets.formats import archive
+from datasets.formats.npz import REQUIRED, not_kept, read_npz, write_npz
+from datasets.raw.npz import ExchangeFile
 from tests.datasets.made_up import LENGTHS, clip_set, exchange_arrays, exchange_file, frames
 
 

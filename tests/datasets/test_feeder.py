@@ -15,7 +15,7 @@ from torch import Tensor
 from datasets.batches import Augmentation, BodySequences
 from datasets.clips import ClipSet
 from datasets.errors import DataError
-from datasets.feeder import PADDED_FRAMES, FeederBatches, PaddedClips, pad_clips
+from datasets.published_feeder import PADDED_FRAMES, FeederBatches, PaddedClips, pad_clips
 from tests.datasets.made_up import clip_set, frames, resize_rounding
 
 # From Python 3.12 on a fork after torch has started threads is a warning; the workers touch none of them.

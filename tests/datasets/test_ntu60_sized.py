@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import ntu60_sized
 from datasets.checks import validate
 from datasets.clips import ClipSet, fingerprint, present_bodies
 from datasets.errors import DataError
 from datasets.splits import make_split
+from datasets.synthetic import ntu60_sized
 
 
 @pytest.fixture(scope="module")

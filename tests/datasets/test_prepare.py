@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import prepare as module
-from datasets import store_writing
 from datasets.clips import fingerprint
 from datasets.errors import DataError
-from datasets.prepare import Prepared, plan_of, prepare
+from datasets.formats import store_writing
+from datasets.formats.store import open_store, read_header
+from datasets.raw import prepare as module
 from datasets.raw.base import Reading, Unit
 from datasets.raw.bvh import Bvh
+from datasets.raw.prepare import Prepared, plan_of, prepare
 from datasets.splits import make_split
-from datasets.store import open_store, read_header
 from tests.datasets.made_up_source import NumberSource, SlowSource, write_numbers
 
 FORMAT_1 = Path(__file__).with_name("store_format_1")

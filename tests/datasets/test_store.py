@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets import store_check
-from datasets.cache import CACHE_VARIABLE
 from datasets.clips import ClipSet, clip_hash, clip_origins, fingerprint, present_bodies, repeated_clips
 from datasets.errors import DataError
-from datasets.store import HEADER, INDEX, JOINTS, Header, is_store, open_prepared, open_store, seal_of
-from datasets.store_writing import Part, write_store
+from datasets.files import CACHE_VARIABLE
+from datasets.formats import store_check
+from datasets.formats.store import HEADER, INDEX, JOINTS, Header, is_store, open_prepared, open_store, seal_of
+from datasets.formats.store_writing import Part, write_store
 from tests.datasets.made_up import clip_set
 
 FORMAT_1 = Path(__file__).with_name("store_format_1")

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import synthetic
 from datasets.checks import validate
 from datasets.clips import ClipSet
 from datasets.errors import DataError
 from datasets.layouts import NTU25
-from datasets.synthetic import generate, load, make_bodies
-from datasets.synthetic_body import CHANNEL, CHANNELS, forward_kinematics, mirror
-from datasets.synthetic_camera import Camera, tracked
-from datasets.synthetic_motion import ACTIONS, EVERY, TWINS, Moment, keyframes
-from datasets.synthetic_performance import DIFFICULTY, FRAMES, PARTNER_DISTANCE, Difficulty, channels, perform
+from datasets.synthetic import generation as synthetic
+from datasets.synthetic.body import CHANNEL, CHANNELS, forward_kinematics, mirror
+from datasets.synthetic.camera import Camera, tracked
+from datasets.synthetic.generation import generate, load, make_bodies
+from datasets.synthetic.motion import ACTIONS, EVERY, TWINS, Moment, keyframes
+from datasets.synthetic.performance import DIFFICULTY, FRAMES, PARTNER_DISTANCE, Difficulty, channels, perform
 
 JOINT = {name: joint for joint, name in enumerate(NTU25.joints)}
 CLEAN = replace(DIFFICULTY, noise=0.0, dropouts=0.0, camera_tilt=0.0, fidget=0.0)

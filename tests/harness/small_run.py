@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from datasets.clips import ClipSet
-from datasets.exchange import write_npz
+from datasets.formats.npz import write_npz
 from datasets.layouts import layout_from_parents
 from harness import cli
 from harness.budget import StepCost

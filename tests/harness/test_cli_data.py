@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.store import open_store
+from datasets.formats.store import open_store
 from tests.datasets.raw import made_up_raw
 from tests.datasets.raw.made_up_ntu import write_tree
 from tests.harness.small_run import harness, records_in, small_arrays, small_clips, small_file

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from datasets.clips import ClipSet
-from datasets.doctor import examine, usual_splits
-from datasets.exchange import write_npz
+from datasets.doctor.examination import examine, usual_splits
+from datasets.formats.npz import write_npz
 from harness.doctor import WIDTH, doctor, doctor_lines, tally
 from harness.errors import UsageError
 from tests.datasets.made_up_person import four, people, walk

@@ -14,8 +14,8 @@ import torch
 from pydantic import ValidationError
 
 from datasets.batches import TrainingBatches
-from datasets.exchange import write_npz
-from datasets.feeder import FeederBatches
+from datasets.formats.npz import write_npz
+from datasets.published_feeder import FeederBatches
 from harness import measurement
 from harness.data import LoadedData, load_data
 from harness.errors import UsageError

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from datasets.clips import ClipSet, fingerprint
-from datasets.exchange import read_npz
-from datasets.prepare import prepare
+from datasets.formats.npz import read_npz
+from datasets.formats.store import open_store
 from datasets.raw import open_source
+from datasets.raw.prepare import prepare
 from datasets.splits import make_split
-from datasets.store import open_store
 from harness.data import load_data
 from harness.errors import UsageError
 from harness.spec import DataSpec

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from datasets.exchange import write_npz
+from datasets.formats.npz import write_npz
 from harness import drawing
 from harness.errors import UsageError
 from harness.records import write_weights

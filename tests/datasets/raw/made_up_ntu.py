@@ -176,7 +176,7 @@ def _scene(kind: int, frames: int, seed: int, action: int) -> list[Recorded]:
 def read_line_by_line(path: Path) -> list[list[dict[str, Any]]]:
     """What a file says, read the way it is described: the bodies of every frame, every field of them as a number.
 
-    A body has ``id`` and ``joints`` [25, 3] float32. The yardstick for `datasets.raw.skeleton_text` and for benchmarks.
+    A body has ``id`` and ``joints`` [25, 3] float32. The yardstick for `datasets.raw.ntu.skeleton_text`.
     """
     frames = []
     with path.open() as file:

@@ -17,11 +17,11 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from datasets import prepare as module
 from datasets.clips import ClipSet
+from datasets.formats.store import open_store
 from datasets.layouts import KINECT20, NTU25, UIPRMD22, SkeletonLayout
+from datasets.raw import prepare as module
 from datasets.raw.base import RawClip, Source
-from datasets.store import open_store
 
 SUBJECTS = (1, 2, 3, 4)
 PKU_LABELS = "1,5,25,2\n14,20,45,1\n33,45,90,2\n"

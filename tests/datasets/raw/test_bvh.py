@@ -10,10 +10,10 @@ import pytest
 
 from datasets.errors import DataError
 from datasets.layouts import KINECT20
-from datasets.prepare import plan_of
 from datasets.raw.base import BrokenFile
 from datasets.raw.bvh import Bvh
 from datasets.raw.bvh_file import read_motion
+from datasets.raw.prepare import plan_of
 from datasets.splits import make_split
 from tests.datasets.raw.made_up_raw import clips_of, person, stored, write_bvh
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from datasets.errors import DataError
-from datasets.raw import ntu_chain
 from datasets.raw.base import BrokenFile, RawClip, Source
-from datasets.raw.ntu import Ntu60, Ntu120, open_ntu60, open_ntu120
-from datasets.raw.ntu_facts import ACTIONS_60, ACTIONS_120, NOBODY, name_columns
-from datasets.raw.ntu_npz import Ntu60Npz, Ntu120Npz
-from datasets.raw.pyskl import Ntu60Pyskl, Ntu120Pyskl
+from datasets.raw.ntu import chain as ntu_chain
+from datasets.raw.ntu.ctrgcn import Ntu60Npz, Ntu120Npz
+from datasets.raw.ntu.facts import ACTIONS_60, ACTIONS_120, NOBODY, name_columns
+from datasets.raw.ntu.pyskl import Ntu60Pyskl, Ntu120Pyskl
+from datasets.raw.ntu.tree import Ntu60, Ntu120, open_ntu60, open_ntu120
 from tests.datasets.raw.made_up_ntu import (
     BODY_ID,
     Recorded,

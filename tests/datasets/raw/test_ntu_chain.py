@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datasets.raw import ntu_chain
 from datasets.raw.base import BrokenFile
-from datasets.raw.ntu_chain import standard_chain, translated
-from datasets.raw.skeleton_text import SkeletonText
+from datasets.raw.ntu import chain as ntu_chain
+from datasets.raw.ntu.chain import standard_chain, translated
+from datasets.raw.ntu.skeleton_text import SkeletonText
 from tests.datasets.raw.made_up_ntu import STANDING, Recorded, person
 
 

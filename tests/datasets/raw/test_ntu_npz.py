@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from datasets.errors import DataError
 from datasets.raw.base import RawClip, Reading, Source
-from datasets.raw.ntu import Ntu60, Ntu120
-from datasets.raw.ntu_facts import NOBODY
-from datasets.raw.ntu_npz import COPIES, MOST_ROWS, Ntu60Npz, Ntu120Npz
+from datasets.raw.ntu.ctrgcn import COPIES, MOST_ROWS, Ntu60Npz, Ntu120Npz
+from datasets.raw.ntu.facts import NOBODY
+from datasets.raw.ntu.tree import Ntu60, Ntu120
 from tests.datasets.raw.made_up_ntu import write_tree
 
 LONGEST = 60

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from datasets.errors import DataError
-from datasets.prepare import plan_of
 from datasets.raw import open_source
 from datasets.raw.base import BrokenFile, Reading
 from datasets.raw.pkummd import CLASSES, PkuMmd1, PkuMmd2, read_labels
+from datasets.raw.prepare import plan_of
 from datasets.splits import make_split
 from tests.datasets.raw.made_up_raw import clips_of, stored, write_frames, write_pku, write_pku2, write_split
 

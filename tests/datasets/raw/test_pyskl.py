@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from datasets.errors import DataError
 from datasets.raw.base import BrokenFile, RawClip, Source
-from datasets.raw.ntu import Ntu60
-from datasets.raw.ntu_facts import NOBODY
-from datasets.raw.pyskl import TWICE, Ntu60Pyskl, Ntu120Pyskl
+from datasets.raw.ntu.facts import NOBODY
+from datasets.raw.ntu.pyskl import TWICE, Ntu60Pyskl, Ntu120Pyskl
+from datasets.raw.ntu.tree import Ntu60
 from tests.datasets.raw.made_up_ntu import person, write_tree
 
 STEM = "S001C002P003R002A013"

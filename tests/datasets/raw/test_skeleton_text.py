@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.raw import skeleton_text
 from datasets.raw.base import BrokenFile
-from datasets.raw.skeleton_text import SkeletonText, read_skeleton
+from datasets.raw.ntu import skeleton_text
+from datasets.raw.ntu.skeleton_text import SkeletonText, read_skeleton
 from tests.datasets.raw.made_up_ntu import (
     BODY_ID,
     Recorded,

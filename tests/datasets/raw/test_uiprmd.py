@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from datasets.errors import DataError
 from datasets.layouts import UIPRMD22
-from datasets.prepare import plan_of
 from datasets.raw.base import BrokenFile, RawClip
 from datasets.raw.kinematics import euler_matrices, joint_positions
+from datasets.raw.prepare import plan_of
 from datasets.raw.uiprmd import UiPrmd
 from datasets.splits import make_split
 from tests.datasets.raw.made_up_raw import clips_of, person, stored, write_table, write_uiprmd

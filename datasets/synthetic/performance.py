@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.synthetic_body import (
+from datasets.synthetic.body import (
     ARM,
     AVERAGE_STANCE,
     CHANNEL,
@@ -20,7 +20,7 @@ from datasets.synthetic_body import (
     forward_kinematics,
     mirror,
 )
-from datasets.synthetic_motion import Action, Deltas, Moment, Program
+from datasets.synthetic.motion import Action, Deltas, Moment, Program
 
 FPS = 30.0
 FRAMES = (40, 120)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from datasets.clips import ClipSet
-from datasets.exchange import not_kept, read_npz
+from datasets.formats.npz import not_kept, read_npz
 from datasets.raw.base import Found, RawClip, Reading, Source, Unit
 from datasets.wording import listed
 
@@ -15,9 +15,9 @@ BLOCK = 64
 
 
 class ExchangeFile(Source):
-    """An ``.npz`` in the exchange format (`datasets.exchange`); every column is kept, ``names`` counts where missing.
+    """An ``.npz`` in the exchange format (`datasets.formats.npz`), all columns kept; ``names`` counts where missing.
 
-    An ``origin`` is left out, as nothing in this suite reads it, and what `datasets.exchange` leaves out is counted.
+    An ``origin`` is left out, as nothing in this suite reads it, and what `datasets.formats.npz` leaves out is counted.
     """
 
     version = 2

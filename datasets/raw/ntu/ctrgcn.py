@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.archive import Archive, open_archive
 from datasets.checks import refuse
 from datasets.clips import BLOCK_BYTES
+from datasets.formats.archive import Archive, open_archive
 from datasets.raw.base import Found, RawClip, Reading, Unit
-from datasets.raw.ntu_facts import NOBODY, NtuSource, OfNtu60, OfNtu120
+from datasets.raw.ntu.facts import NOBODY, NtuSource, OfNtu60, OfNtu120
 from datasets.wording import listed
 
 SIDES = ("train", "test")
@@ -36,7 +36,7 @@ class NtuNpz(NtuSource, ABC):
     The file has neither subjects nor views, only its two sides: the official split that its name tells (``NTU60_CS``,
     ``NTU60_XView``, ``NTU120_CSub``, ``NTU120_CSet``), else ``as stored``. NTU RGB+D 120's second body is a copy of the
     first where a clip has one body; it is emptied, as everywhere in this suite (see
-    `datasets.raw.ntu.NtuTree`), and counted. Columns: ``label``, ``subject`` (-1), ``side``, ``names``
+    `datasets.raw.ntu.tree.NtuTree`), and counted. Columns: ``label``, ``subject`` (-1), ``side``, ``names``
     (``train-00012``).
 
     Arrays are mapped from the file where they are stored as they are (`numpy.savez`), otherwise from a copy in the

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from datasets.layouts import NTU25
 from datasets.raw.base import BrokenFile
-from datasets.raw.skeleton_text import JOINTS, SkeletonText
+from datasets.raw.ntu.skeleton_text import JOINTS, SkeletonText
 
 Joints = NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""Writes a store, part by part; what a store is, says `datasets.store`."""
+"""Writes a store, part by part; what a store is, says `datasets.formats.store`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from datasets.clips import Fingerprint, clip_hash, clip_origin
 from datasets.errors import DataError
+from datasets.formats.store import FORMAT, HEADER, INDEX, JOINTS, Header, seal_of
+from datasets.formats.store_check import BlockSums, Sums, array_sum, file_sum
 from datasets.layouts import layout_from_parents
-from datasets.store import FORMAT, HEADER, INDEX, JOINTS, Header, seal_of
-from datasets.store_check import BlockSums, Sums, array_sum, file_sum
 
 VERSION = 1
 """Of what is written: raised when the same clips would give other files than before."""
@@ -92,7 +92,7 @@ def write_store(
 
 
 def remembered(joints: NDArray[np.floating], lengths: NDArray[np.int64], center: int) -> dict[str, NDArray]:
-    """The arrays of `datasets.store.REMEMBERED` for some clips [f, M, V, 3]."""
+    """The arrays of `datasets.formats.store.REMEMBERED` for some clips [f, M, V, 3]."""
     clips = [np.asarray(clip, np.float32) for clip in np.split(joints, np.cumsum(lengths)[:-1])]
     return {
         "hashes": np.array([clip_hash(clip) for clip in clips], np.uint64),

@@ -1,7 +1,7 @@
 """The doctor's one pass over the frames: gaps, frozen frames, steps, bones, and votes for up and for left and right.
 
 Frames are gone through in blocks of whole clips, about `BLOCK_BYTES` at a time; what is kept is a few numbers per
-clip. Nothing here judges: `datasets.doctor` does.
+clip. Nothing here judges: `datasets.doctor.examination` does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.clips import ClipSet, Fingerprint, Stored, clip_hash, clip_origin
-from datasets.doctor_body import FORWARD, RIGHT, TALL, body_vectors, hip_joint, least_forward
+from datasets.doctor.body import FORWARD, RIGHT, TALL, body_vectors, hip_joint, least_forward
 from datasets.layouts import SkeletonLayout
 
 BLOCK_BYTES = 8 * 2**20
@@ -128,7 +128,7 @@ class FramePass:
         present: [N, M] the body is there in some frame.
         copied: [N] a second body equals the first in every frame.
         poses: up to `MOST_POSES` times [V, 3], in the middle of their clips.
-        up_votes: [6] frames in which feet to head points along each of `datasets.doctor_body.DIRECTIONS`.
+        up_votes: [6] frames in which feet to head points along each of `datasets.doctor.body.DIRECTIONS`.
         tallest: list of [rows, 6] largest extent from feet to head in those directions, per clip and body.
         facing: [3, 8] frames in which left to right points into each eighth of a turn about each axis.
         spans: list of [rows, 2, 3] how far the hips, and the feet, go along each axis, per clip and body.

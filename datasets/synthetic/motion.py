@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from datasets.synthetic_body import HABITS
+from datasets.synthetic.body import HABITS
 
 Floats = NDArray[np.float64]
 Deltas = dict[str, Floats]

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from datasets.doctor_body import FILE_UNITS, READ_AS, STANDING, UNITS, misread_unit
-from datasets.doctor_model import (
+from datasets.doctor.body import FILE_UNITS, READ_AS, STANDING, UNITS, misread_unit
+from datasets.doctor.model import (
     CERTAIN,
     ENOUGH,
     JUMP_SPEED,
@@ -49,7 +49,7 @@ OTHER_UNIT = 5.0
 LONG_BONE = 0.8
 """Metres that no bone of a person reaches; thighs have 0.5."""
 MANY_JUMPS = 1e-4
-"""Share of joint steps above `datasets.doctor_model.JUMP_SPEED` that makes them a warning."""
+"""Share of joint steps above `datasets.doctor.model.JUMP_SPEED` that makes them a warning."""
 FEW_CLIPS = 10
 """Clips of a class below which an accuracy says little about it."""
 

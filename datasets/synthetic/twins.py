@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from datasets import synthetic
 from datasets.clips import ClipSet
-from datasets.synthetic_motion import EVERY
+from datasets.synthetic import generation as synthetic
+from datasets.synthetic.motion import EVERY
 
 
 def load() -> ClipSet:

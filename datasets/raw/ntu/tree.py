@@ -10,12 +10,12 @@ from typing import ClassVar
 
 from datasets.errors import DataError
 from datasets.raw.base import Found, RawClip, Reading, Source, Unit, files_below
-from datasets.raw.ntu_chain import standard_chain
-from datasets.raw.ntu_facts import NAME_FORM, NOBODY, ST_GCN, NtuSource, OfNtu60, OfNtu120, name_columns
-from datasets.raw.ntu_npz import Ntu60Npz, Ntu120Npz
+from datasets.raw.ntu.chain import standard_chain
+from datasets.raw.ntu.ctrgcn import Ntu60Npz, Ntu120Npz
+from datasets.raw.ntu.facts import NAME_FORM, NOBODY, ST_GCN, NtuSource, OfNtu60, OfNtu120, name_columns
+from datasets.raw.ntu.pyskl import Ntu60Pyskl, Ntu120Pyskl
+from datasets.raw.ntu.skeleton_text import read_skeleton
 from datasets.raw.number_text import text_of
-from datasets.raw.pyskl import Ntu60Pyskl, Ntu120Pyskl
-from datasets.raw.skeleton_text import read_skeleton
 from datasets.wording import listed
 
 _MISSING = "missing"
@@ -42,7 +42,7 @@ def _by_suffix(raw: Path, tree: type[Source], npz: type[Source], pickled: type[S
 
 
 class NtuTree(NtuSource, ABC):
-    """A folder with ``.skeleton`` files at any depth, taken through the standard chain (`datasets.raw.ntu_chain`).
+    """A folder with ``.skeleton`` files at any depth, taken through the standard chain (`datasets.raw.ntu.chain`).
 
     Clips have the columns ``label`` (action - 1), ``subject`` (performer), ``view`` (camera), ``setup``,
     ``replication`` and ``names`` (file stem). Clips on the authors' lists of missing skeletons are left out when such a

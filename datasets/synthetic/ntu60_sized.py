@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets import synthetic
-from datasets.cache import CACHE_VARIABLE, cache_dir
 from datasets.clips import ClipSet
 from datasets.errors import DataError
-from datasets.raw.ntu_facts import OfNtu60
-from datasets.store import is_store, open_store
-from datasets.store_writing import Part, write_store
+from datasets.files import CACHE_VARIABLE, cache_dir
+from datasets.formats.store import is_store, open_store
+from datasets.formats.store_writing import Part, write_store
+from datasets.raw.ntu.facts import OfNtu60
+from datasets.synthetic import generation as synthetic
 from datasets.wording import one_line
 
 VERSION = 1

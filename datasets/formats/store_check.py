@@ -2,7 +2,7 @@
 
 A store of format 2 carries the SHA-256 of every array of its index and of its frames in blocks (`Sums`). One of
 format 1 carries a fingerprint only: what follows from its frames is computed again when it is first opened here, and
-its sums are remembered from then on. `datasets.cache.file_version` says what a version of a file is.
+its sums are remembered from then on. `datasets.files.file_version` says what a version of a file is.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from datasets.cache import FileVersion, atomic_file, cache_dir
 from datasets.checks import not_finite, refuse, validate
 from datasets.clips import ClipSet, Fingerprint, Stored, clip_hash, clip_origin
+from datasets.files import FileVersion, atomic_file, cache_dir
 
 HEADER, JOINTS, INDEX = "store.json", "joints.npy", "index.npz"
 BLOCK_BYTES = 32 * 2**20

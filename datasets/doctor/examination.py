@@ -4,8 +4,8 @@
     examination.findings      # severity and one line each: what was found, and the next step
 
 Nothing is printed or changed; `harness.doctor` makes text of an examination. What is looked at in the frames is in
-`datasets.doctor_frames`, what poses tell in `datasets.doctor_body`, and when a number becomes a finding in
-`datasets.doctor_findings`.
+`datasets.doctor.frames`, what poses tell in `datasets.doctor.body`, and when a number becomes a finding in
+`datasets.doctor.findings`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.clips import ClipSet, Stored, repeated_clips
-from datasets.doctor_body import (
+from datasets.doctor.body import (
     DIRECTIONS,
     UNITS,
     body_chain,
@@ -29,9 +29,9 @@ from datasets.doctor_body import (
     uneven_bones,
     unit_of,
 )
-from datasets.doctor_findings import judge
-from datasets.doctor_frames import FramePass, look, step_percentile, steps_above
-from datasets.doctor_model import (
+from datasets.doctor.findings import judge
+from datasets.doctor.frames import FramePass, look, step_percentile, steps_above
+from datasets.doctor.model import (
     CERTAIN,
     CLEAR,
     ENOUGH,

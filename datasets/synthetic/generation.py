@@ -1,8 +1,8 @@
 """Synthetic skeleton clips: 24 articulated bodies, 16 actions, 3 cameras; no licence, no download.
 
 Made for runs that must work anywhere, and for probes with known factors (tempo, amplitude, height, facing).
-Classes are told apart by dynamics more than by mean pose (`datasets.synthetic_motion`); what makes that
-hard is in one place (`datasets.synthetic_performance.Difficulty`). As in NTU RGB+D, three cameras see
+Classes are told apart by dynamics more than by mean pose (`datasets.synthetic.motion`); what makes that
+hard is in one place (`datasets.synthetic.performance.Difficulty`). As in NTU RGB+D, three cameras see
 every performance at once. It is a test bed, not a substitute for recorded data.
 """
 
@@ -19,14 +19,14 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.cache import atomic_file, cache_dir
 from datasets.clips import ClipSet
 from datasets.errors import DataError
+from datasets.files import atomic_file, cache_dir
 from datasets.layouts import NTU25
-from datasets.synthetic_body import Body, make_body
-from datasets.synthetic_camera import Camera, tracked
-from datasets.synthetic_motion import ACTIONS, EVERY
-from datasets.synthetic_performance import DIFFICULTY, FPS, Difficulty, Performance, perform
+from datasets.synthetic.body import Body, make_body
+from datasets.synthetic.camera import Camera, tracked
+from datasets.synthetic.motion import ACTIONS, EVERY
+from datasets.synthetic.performance import DIFFICULTY, FPS, Difficulty, Performance, perform
 
 VERSION = 3  # raise it with every change that moves a number
 HEIGHTS = (1.46, 1.94)  # metres
@@ -68,7 +68,7 @@ def generate(
         difficulty: how hard the classes are to tell apart.
 
     Returns:
-        Clips in metres, camera space (`datasets.synthetic_camera`). Body 2 is all zeros in single-person
+        Clips in metres, camera space (`datasets.synthetic.camera`). Body 2 is all zeros in single-person
         actions. Columns beside label and subject, which is body 1 (body 2 is any other subject, maybe of
         the other side of a split): ``view`` (1 to 3), ``repetition``
         (from 1), ``performance`` (shared by its three views), ``left_handed`` (0 or 1), ``tempo`` and
@@ -185,7 +185,7 @@ def load(
     A damaged file, or one of another version, is replaced; a cache that cannot be written is done without.
 
     Args:
-        cache: folder; default `datasets.cache.cache_dir`.
+        cache: folder; default `datasets.files.cache_dir`.
         seed: see `generate`, as for the other sizes.
         subjects: number of bodies.
         repetitions: of every action by every subject.

@@ -13,8 +13,8 @@ import numpy as np
 
 from datasets.errors import DataError
 from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Unit
-from datasets.raw.ntu_chain import ACTORS, Joints, translated
-from datasets.raw.ntu_facts import NOBODY, ST_GCN, NtuSource, OfNtu60, OfNtu120, name_columns
+from datasets.raw.ntu.chain import ACTORS, Joints, translated
+from datasets.raw.ntu.facts import NOBODY, ST_GCN, NtuSource, OfNtu60, OfNtu120, name_columns
 from datasets.raw.unpickle import StoredArray, Stretch, load_plain
 from datasets.wording import listed, one_line
 

@@ -33,11 +33,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from datasets.archive import Archive, open_archive
-from datasets.cache import atomic_file
 from datasets.checks import check_integers, check_joints, refuse, validate
 from datasets.clips import ClipSet
 from datasets.errors import DataError
+from datasets.files import atomic_file
+from datasets.formats.archive import Archive, open_archive
 from datasets.layouts import SkeletonLayout, layout_from_parents
 from datasets.wording import listed, nearest, one_line
 
@@ -52,8 +52,8 @@ def read_npz(path: Path, *, memory_limit: int = 2 * 2**30, check_frames: bool = 
     Args:
         path: the ``.npz`` file.
         memory_limit: bytes; joints that take more are memory-mapped instead of read: in place when the file
-            is not compressed, otherwise from a copy in `datasets.cache.cache_dir`.
-        check_frames: False lets coordinates pass that are no finite numbers, for `datasets.doctor` to count.
+            is not compressed, otherwise from a copy in `datasets.files.cache_dir`.
+        check_frames: False lets coordinates pass that are no finite numbers, for the doctor to count.
 
     Returns:
         The clips, named after the file. Joints are float32 or float16 as stored; float64 becomes float32.

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from datasets.cache import CACHE_VARIABLE, atomic_file, cache_dir, file_version
 from datasets.errors import DataError
-from datasets.file_kinds import found_instead
+from datasets.files import CACHE_VARIABLE, atomic_file, cache_dir, file_version
+from datasets.formats.kinds import found_instead
 from datasets.wording import listed, nearest, one_line
 
 COPY_BYTES = 16 * 2**20
@@ -132,7 +132,7 @@ def _check_is_zip(path: Path) -> None:
     with _explained(path), path.open("rb") as file:
         start = file.read(4)
     if start not in _ZIP_STARTS:
-        step = "write it with datasets.exchange.write_npz or numpy.savez"
+        step = "write it with datasets.formats.npz.write_npz or numpy.savez"
         raise DataError(f"{path}: expected a .npz file (a zip of arrays), {found_instead(path, step)}")
     if not zipfile.is_zipfile(path):
         raise DataError(

@@ -6,12 +6,13 @@
 ``store.json``  everything else: layout, classes, splits, counts by stage, fingerprint, sizes and sums of the others
 ==============  ==================================================================================================
 
-A store is written (`datasets.store_writing`) beside its place and renamed at the end, so it is there whole or not at
-all. The same raw files in the same place give the same store, bit for bit; elsewhere the same frames and index. Its
-fingerprint is that of `datasets.clips.fingerprint`, and two laboratories can compare theirs without sharing the data.
+A store is written (`datasets.formats.store_writing`) beside its place and renamed at the end, so it is there whole or
+not at all. The same raw files in the same place give the same store, bit for bit; elsewhere the same frames and index.
+Its fingerprint is that of `datasets.clips.fingerprint`, and two laboratories can compare theirs without sharing the data.
 
 Whatever was changed since is found when a store is opened: the header carries its own hash and those of all arrays,
-and each version of a file is hashed once (`datasets.store_check`). Format 1 had no hashes; such stores open as well.
+and each version of a file is hashed once (`datasets.formats.store_check`). Format 1 had no hashes; such stores open as
+well.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from datasets.archive import open_archive
-from datasets.cache import file_version
 from datasets.checks import check_integers, check_joints, refuse
 from datasets.clips import ClipSet, Stored
 from datasets.errors import DataError
+from datasets.files import file_version
+from datasets.formats.archive import open_archive
+from datasets.formats.store_check import HEADER, INDEX, JOINTS, REPAIR, Advance, Sums, check_content
 from datasets.layouts import layout_from_parents
-from datasets.store_check import HEADER, INDEX, JOINTS, REPAIR, Advance, Sums, check_content
 from datasets.wording import one_line
 
 FORMAT: Literal[2] = 2
@@ -49,7 +50,7 @@ class Header(BaseModel):
 
     Attributes:
         version: of the format; 1 had no ``made_by``, ``sums`` and ``seal``.
-        plan: hash of what the store was made from (`datasets.prepare.plan_of`).
+        plan: hash of what the store was made from (`datasets.raw.prepare.plan_of`).
         made_by: versions of the reader, the preparation and the writer.
         counts: stages of the preparation, in order, to counts.
         problems: what was left out and why, one line each.

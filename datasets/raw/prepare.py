@@ -31,14 +31,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets import store_writing
-from datasets.archive import Archive, open_archive
-from datasets.cache import atomic_file
 from datasets.errors import DataError
-from datasets.file_kinds import kind_of
+from datasets.files import atomic_file
+from datasets.formats import store_writing
+from datasets.formats.archive import Archive, open_archive
+from datasets.formats.kinds import kind_of
+from datasets.formats.store import FIRST_FORMAT, Header, is_store, open_store, read_header
+from datasets.formats.store_writing import Part, write_store
 from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
-from datasets.store import FIRST_FORMAT, Header, is_store, open_store, read_header
-from datasets.store_writing import Part, write_store
 from datasets.wording import listed, one_line
 
 VERSION = 1
