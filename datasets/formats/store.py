@@ -8,7 +8,7 @@
 
 A store is written (`datasets.formats.store_writing`) beside its place and renamed at the end, so it is there whole or
 not at all. The same raw files in the same place give the same store, bit for bit; elsewhere the same frames and index.
-Its fingerprint is that of `datasets.clips.fingerprint`, and two laboratories can compare theirs without sharing the data.
+Its fingerprint is that of `datasets.clips.fingerprint`; two laboratories can compare theirs without sharing the data.
 
 Whatever was changed since is found when a store is opened: the header carries its own hash and those of all arrays,
 and each version of a file is hashed once (`datasets.formats.store_check`). Format 1 had no hashes; such stores open as
