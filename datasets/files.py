@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from platformdirs import user_cache_path
+
 from datasets.errors import DataError
 from datasets.wording import one_line
 
+APPLICATION = "masked-skeleton"
 CACHE_VARIABLE = "MASKED_SKELETON_CACHE"
 FileVersion = tuple[int, int, int, int]
 _KINDS = {
@@ -24,11 +27,11 @@ _KINDS = {
 def cache_dir() -> Path:
     """The folder for derived files, created when needed; everything in it can be deleted and is made again.
 
-    ``$MASKED_SKELETON_CACHE``, else ``$XDG_CACHE_HOME/masked-skeleton``, else ``~/.cache/masked-skeleton``.
+    ``$MASKED_SKELETON_CACHE``, else where the system keeps such files: on Linux ``$XDG_CACHE_HOME/masked-skeleton``
+    or ``~/.cache/masked-skeleton``.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(chosen).expanduser() if chosen else Path(base) / "masked-skeleton"
+    folder = Path(chosen).expanduser() if chosen else user_cache_path(APPLICATION, appauthor=False)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

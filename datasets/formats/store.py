@@ -27,12 +27,13 @@ from typing import Literal
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datasets.checks import check_integers, check_joints, refuse
 from datasets.clips import ClipSet, Stored
 from datasets.errors import DataError
-from datasets.files import file_version
+from datasets.files import APPLICATION, file_version
 from datasets.formats.archive import open_archive
 from datasets.formats.store_check import HEADER, INDEX, JOINTS, REPAIR, Advance, Sums, check_content
 from datasets.layouts import layout_from_parents
@@ -85,11 +86,11 @@ class Header(BaseModel):
 def stores_dir() -> Path:
     """Where prepared data sets lie.
 
-    ``$MASKED_SKELETON_DATA``, else ``$XDG_DATA_HOME/masked-skeleton``, else ``~/.local/share/masked-skeleton``.
+    ``$MASKED_SKELETON_DATA``, else where the system keeps a user's data: on Linux ``$XDG_DATA_HOME/masked-skeleton`` or
+    ``~/.local/share/masked-skeleton``.
     """
     chosen = os.environ.get(STORES_VARIABLE)
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(chosen).expanduser() if chosen else Path(base) / "masked-skeleton"
+    return Path(chosen).expanduser() if chosen else user_data_path(APPLICATION, appauthor=False)
 
 
 def is_store(folder: Path) -> bool:

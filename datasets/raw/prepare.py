@@ -8,7 +8,6 @@ an undisturbed one makes. One part per worker is in memory at a time, whatever t
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -29,6 +28,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from datasets.errors import DataError
@@ -128,16 +128,15 @@ def _prepare(source: Source, name: str, folder: Path, workers: int, strict: bool
 def _alone(folder: Path) -> Iterator[None]:
     """Keep a second preparation of the same store out until the block ends; a killed one lets go by itself."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.parent / f".{folder.name}.lock"
-    with path.open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{folder}: another preparation of this store is running; wait for it") from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DataError(f"{folder}: another preparation of this store is running; wait for it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def default_workers() -> int:

@@ -277,7 +277,7 @@ def test_a_second_preparation_of_the_same_store_is_kept_out(
         with pytest.raises(DataError, match="stopped here"):
             prepared(raw, tmp_path / "store")
     assert prepared(raw, tmp_path / "store").header.counts["clips kept"] == 7
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "raw", "store"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".store.lock", "other", "raw", "store"]
 
 
 @pytest.mark.parametrize("what", ["a file", "a folder with something in it"])
