@@ -74,6 +74,7 @@ class Attempt:
         cost: what a step consumes; controls have none.
         accuracy: at the evaluation with the best accuracy on held-out subjects; at the last without a validation part.
         selected: the encoder of that evaluation.
+        weights: SHA-256 of the weight files that were written, by name.
         untrained: accuracy of an open-division method's own encoder before training.
         advance: shows progress.
     """
@@ -91,6 +92,7 @@ class Attempt:
     untrained: Accuracy | None = None
     selected: Encoder | None = None
     warnings: tuple[str, ...] = ()
+    weights: dict[str, str] = field(default_factory=dict)
 
     def work(self) -> None:
         """Do what the cell asks for."""
@@ -141,7 +143,9 @@ class Attempt:
         check_encoder(method, self.encoder, build_encoder(spec, data.clips.layout, "meta"))
         with self.ledger.phase("save"):
             facts = facts_of(required(self.selected), data.clips.layout, spec)
-            self.place.store.write_encoder(spec.address, required(self.selected), to_metadata(facts))
+            self.weights = self.place.store.write_encoder(
+                spec.address, required(self.selected), to_metadata(facts)
+            )
 
     def train_to(self, goal: int, trainer: Trainer, clock: StepClock, cost: StepCost) -> None:
         """Train until ``goal`` steps in a few blocks; book the time and the losses after each."""
@@ -184,9 +188,9 @@ class Attempt:
             spec=self.cell.spec, method=method_info(self.cell), encoder=self.encoder, data=self.place.data.info,
             environment=self.place.environment, training=self.training, phases=dict(self.ledger.phases),
             wall_seconds=self.ledger.wall, untracked=self.ledger.untracked, curve=self.curve,
-            accuracy=self.accuracy if status == "ok" else None, untrained=self.untrained, warnings=self.warnings,
-            started=self.started,
-            finished=now(),
+            accuracy=self.accuracy if status == "ok" else None, untrained=self.untrained,
+            warnings=(*self.warnings, *not_finite(self.training, self.curve)), weights=self.weights,
+            started=self.started, finished=now(),
         )  # fmt: skip
 
 
@@ -215,6 +219,21 @@ def failure(problem: Exception) -> tuple[Status, str, str]:
     if isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(problem):
         return "oom", f"{one_line(problem)}; lower --batch-size", trace
     return "failed", one_line(problem), trace
+
+
+def not_finite(training: Training | None, curve: list[Point]) -> list[str]:
+    """A warning for each loss part and each figure of a diagnosis that was NaN or infinite.
+
+    Such numbers are kept as they are, and mean that something in the method is broken.
+    """
+    blocks = training.losses if training else []
+    losses = [(f"loss part {name}", means["step"], value) for means in blocks for name, value in means.items()]
+    figures = [(f"diagnosis {name}", point.step, value) for point in curve for name, value in point.diagnosis.items()]
+    first: dict[str, float] = {}
+    for name, step, value in [*losses, *figures]:
+        if not math.isfinite(value):
+            first.setdefault(name, step)
+    return [f"{name} is no finite number, first seen at step {step:g}" for name, step in first.items()]
 
 
 def better(one: Accuracy, other: Accuracy) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from rich.markup import escape
 from harness.cli_data import data_app
 from harness.errors import UsageError, nearest
 from harness.presets import PRESETS
-from harness.printing import print_table
+from harness.printing import print_table, warn_refused
 from harness.progress import CHECKING, Reporter, make_console
 from harness.spec import (
     SECTIONS,
@@ -50,6 +51,14 @@ app = typer.Typer(
 
 app.add_typer(data_app, name="data")
 
+
+def finite(value: float | None) -> float | None:
+    """A number that a record can hold; the bounds of some versions of typer let NaN through."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"expected a finite number, found {value}")
+    return value
+
+
 Methods = Annotated[str | None, typer.Option(help="Methods, e.g. gfp,skeletonmae or gfp:lambda_pred=5,mamp.")]
 DataName = Annotated[str | None, typer.Option("--dataset", help="A data set's name or path/to/file.npz.")]
 Split = Annotated[str | None, typer.Option(help="xsub, xview or a column such as view:1,2->3.")]
@@ -66,8 +75,12 @@ Preset = Annotated[str, typer.Option(help=f"Starting point: {', '.join(PRESETS)}
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Any setting, e.g. train.lr=1e-3; repeatable.")]
 Baseline = Annotated[str, typer.Option(help="Method that speedups are measured against [skeletonmae].")]
 Rerun = Annotated[bool, typer.Option("--rerun", help="Run again what is already finished.")]
-SpeedSeconds = Annotated[float, typer.Option(help="Length of the interleaved speed measurement.", min=1.0)]
-MemoryCap = Annotated[float | None, typer.Option(help="GB: each method at the largest batch that fits.", min=0.01)]
+SpeedSeconds = Annotated[
+    float, typer.Option(help="Length of the interleaved speed measurement.", min=1.0, callback=finite)
+]
+MemoryCap = Annotated[
+    float | None, typer.Option(help="GB: each method at the largest batch that fits.", min=0.01, callback=finite)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -306,7 +319,9 @@ def trends_command(
     from harness.report.table import plain_markdown
     from harness.report.trends import trend_table
 
-    table = trend_table(list(RecordStore(folder).runs()))
+    store = RecordStore(folder)
+    table = trend_table(list(store.runs()))
+    warn_refused(store)
     if table.empty:
         raise UsageError(
             f"{folder}: no two finished runs that a published trend compares; see `ls runs --out {folder}`"
@@ -326,12 +341,13 @@ def exchange_command(
 
     store = RecordStore(folder)
     groups = settings(list(store.runs()))
+    times = step_times(store.speeds(), groups[0]) if groups else {}
+    warn_refused(store)
     if not groups:
         raise UsageError(f"{folder}: no run of a method; see `ls runs --out {folder}`")
     if len(groups) > 1:
         raise UsageError(f"{folder}: runs of {len(groups)} different settings; keep one data set and encoder a folder")
     lines = ["linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)"]
-    times = step_times(store.speeds(), groups[0])
     leave_table(exchange_table(groups[0], times), lines, folder / "exchange.md", Reporter(make_console()))
 
 
@@ -353,12 +369,13 @@ def target_command(
     from harness.targets import comparable, freeze, read_target, step_times, write_target
 
     store, report = RecordStore(folder), Reporter(make_console())
-    records = list(store.runs())
+    records, speeds = list(store.runs()), list(store.speeds())
+    warn_refused(store)
     goal = read_target(target) if target else freeze(records, reference)
     compared = comparable(records, goal)
     if not any(record.status == "ok" for record in compared):
         raise UsageError(f"{folder}: no finished run was held equal to the target's {goal.reference} runs")
-    times = step_times(store.speeds(), [record for record in compared if record.status == "ok"])
+    times = step_times(speeds, [record for record in compared if record.status == "ok"])
     if not times:
         raise UsageError(
             f"{folder}: no speed measurement has all the rows; the same `run` command again makes one, or --rerun"

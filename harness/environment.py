@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel
 
 from harness.errors import UsageError
 from harness.health import processors
+from harness.part import Part
 from harness.spec import digest
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn")
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DeviceClass = Literal["cpu", "gpu"]
 
 
-class Environment(BaseModel):
+class Environment(Part):
     """Machine and software of a record."""
 
     device: str

@@ -14,6 +14,7 @@ from harness.data import LoadedData, load_data
 from harness.environment import Environment, describe_environment, select_device
 from harness.errors import UsageError
 from harness.measurement import Measurement, Timing
+from harness.printing import warn, warn_refused
 from harness.progress import Advance, Reporter, Stopwatch, counted, minutes
 from harness.records import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, SCHEMA, RecordStore, RunRecord, SpeedRecord
 from harness.registry import Registry
@@ -104,7 +105,7 @@ class Experiment:
 
     def missing(self) -> list[Cell]:
         """Cells without a finished record; all of them with ``--rerun``."""
-        return [cell for cell in self.cells() if self.request.rerun or not self._finished(cell)]
+        return [cell for cell in self.cells() if not self._finished(cell) or self.request.rerun]
 
     def _finished(self, cell: Cell) -> bool:
         record = self.store.run_of(cell.spec)
@@ -212,6 +213,7 @@ def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
 def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], SpeedRecord]:
     """Measure speed, run what is missing; the records of all cells and the speed record."""
     todo = experiment.missing()
+    replace_refused(experiment.store)
     for line in [*experiment.twins, *experiment.stale()]:
         report.line(line)
     measurement = speed_of(experiment, todo, report)
@@ -220,14 +222,26 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
         name = f"{cell.label}, seed {cell.spec.seed}"
         record = run_one(experiment, cell, measurement, name, report)
         report.line(f"[{number}/{len(todo)}] {name}: {outcome(record)} ({minutes(watch.seconds)} so far)")
-    return experiment.records(), measurement.record
+    records = experiment.records()
+    warn_refused(experiment.store)
+    return records, measurement.record
+
+
+def replace_refused(store: RecordStore) -> None:
+    """Set records aside that were looked up and are refused: they are made again, and this says so."""
+    lines = store.set_aside()
+    for line in lines:
+        warn(line)
+    if lines:
+        warn(f"{counted(len(lines), 'record')} of {store.root} set aside")
 
 
 def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter) -> Measurement:
     """The speed measurement of this experiment, stored or fresh; prints the plan before the long work."""
     timing = experiment.timing()
-    stored = None if experiment.request.rerun else timing.stored(experiment.store)
-    if stored:
+    stored = timing.stored(experiment.store)
+    replace_refused(experiment.store)
+    if stored and not experiment.request.rerun:
         steps = {arm.label: arm.step_seconds for arm in stored.record.arms}
         flops = {arm.label: arm.step_flops for arm in stored.record.arms}
         report.line(plan_text(experiment, todo, steps, flops, probe_seconds=0.0))

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.cell import Cell
 from harness.errors import UsageError
-from harness.experiment import Entry, Experiment
+from harness.experiment import Entry, Experiment, replace_refused
 from harness.measurement import Measurement, Timing
 from harness.progress import Reporter, minutes
 from harness.records import EVERY_SWITCH, at_stage
@@ -103,8 +103,9 @@ def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = 
         environment=experiment.environment, seconds=experiment.request.speed_seconds,
         stages=[stage.name for stage in stages], rows=[entry.label for entry in experiment.entries],
     )  # fmt: skip
-    stored = None if experiment.request.rerun else timing.stored(experiment.store)
-    if stored:
+    stored = timing.stored(experiment.store)
+    replace_refused(experiment.store)
+    if stored and not experiment.request.rerun:
         return stored
     report.line(
         f"{len(cells)} arms ({len(stages)} stages of {len(experiment.entries)} methods) to build, warm up and compile, "

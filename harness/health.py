@@ -14,7 +14,8 @@ from typing import Any
 
 import psutil
 import torch
-from pydantic import BaseModel
+
+from harness.part import Part
 
 FOREIGN_SHARE = 0.1
 """Above this share of all processor time taken by others, a block counts as disturbed."""
@@ -28,7 +29,7 @@ THROTTLES = {
 }
 
 
-class Health(BaseModel):
+class Health(Part):
     """What happened around the blocks of a speed measurement.
 
     Attributes:

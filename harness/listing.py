@@ -11,6 +11,7 @@ import torch
 
 from datasets.catalog import about
 from harness.claims import read_claims
+from harness.printing import warn_refused
 from harness.records import RecordStore
 from harness.registry import Registry
 from harness.versions import versions_of
@@ -53,8 +54,9 @@ def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
 
 
 def list_runs(plugins: list[Path] | None, out: Path) -> Rows:
-    """Records of an output folder."""
-    return [
+    """Records of an output folder; those that are passed over are named on stderr."""
+    store = RecordStore(out)
+    rows = [
         {
             "run": record.address,
             "method": record.label,
@@ -65,8 +67,10 @@ def list_runs(plugins: list[Path] | None, out: Path) -> Rows:
             "knn": record.accuracy and record.accuracy.knn_test,
             "finished": record.finished.isoformat(),
         }
-        for record in RecordStore(out).runs()
+        for record in store.runs()
     ]
+    warn_refused(store)
+    return rows
 
 
 def list_claims(plugins: list[Path] | None, out: Path) -> Rows:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from harness.records import RecordStore
 
 
 def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> None:
@@ -21,3 +25,18 @@ def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> 
     target.print(table)
     for line in lines:
         console.print(line, markup=False)
+
+
+def warn(line: str) -> None:
+    """Print a line on stderr: what a reader of the answer must know although it is no part of it."""
+    print(line, file=sys.stderr)
+
+
+def warn_refused(store: RecordStore) -> None:
+    """Name every record that was passed over, and count them."""
+    refused = store.refused.values()
+    for refusal in refused:
+        warn(str(refusal))
+    if refused:
+        records = "1 record" if len(refused) == 1 else f"{len(refused)} records"
+        warn(f"{records} of {store.root} passed over; `harness verify {store.root}` checks the folder")

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import Field
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -30,6 +30,7 @@ from threadpoolctl import threadpool_limits
 from datasets.batches import BodySequences, evaluation_batches
 from datasets.clips import ClipSet
 from datasets.splits import Split
+from harness.part import Part, Positive, Share
 from harness.spec import ProbeSpec
 from methods.parts.encoder import Encoder
 
@@ -43,7 +44,7 @@ RAW_COMPONENTS = 128
 ENOUGH_SUBJECTS = 4
 
 
-class Accuracy(BaseModel):
+class Accuracy(Part):
     """Shares of correctly classified clips; validation figures are absent when there is no validation part.
 
     Probes for the test side are fitted on training and validation clips together, with the `regularisation` that
@@ -54,13 +55,13 @@ class Accuracy(BaseModel):
             selects, among regularisations and among the evaluations of a run. None where no subject can be held out.
     """
 
-    linear_validation: float | None
-    linear_test: float
-    knn_validation: float | None
-    knn_test: float
-    regularisation: float
-    held_out: float | None = None
-    test_clips: int
+    linear_validation: Share | None
+    linear_test: Share
+    knn_validation: Share | None
+    knn_test: Share
+    regularisation: Positive
+    held_out: Share | None = None
+    test_clips: int = Field(ge=0)
 
 
 def clip_features(encoder: Encoder, source: BodySequences, batch_size: int = 128) -> Features:

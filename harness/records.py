@@ -5,32 +5,42 @@ A record is written atomically, so a file that exists is complete. Layout of an 
     runs/<address>/record.json              a RunRecord
     runs/<address>/encoder.safetensors      the evaluated encoder's weights
     runs/<address>/speed.json               a SpeedRecord (its own address)
+
+A file that is not a record of its folder, or cannot be true, is refused: whoever reads goes on without it and says so.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import from_json
 from safetensors.torch import save
 from torch import nn
 
 from harness.environment import Environment
 from harness.errors import UsageError
 from harness.health import Health
+from harness.part import NotNegative, Part, Positive
 from harness.probes import Accuracy
-from harness.spec import SECTIONS, RunSpec, digest, without_later, without_place
+from harness.spec import SECTIONS, RunSpec, digest, validation_message, without_later, without_place
 from harness.stats import Ratio, Verdict, paired_ratio
 
 SCHEMA = 2
 """2: addresses by rule 2; versions of the code instead of a hash of its text."""
+MESSAGE = 200
+"""Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
+ENCODER_FILE = "encoder.safetensors"
 RANDOM_INIT = "random-init"
 RAW_FLOOR = "raw-pca"
 BOUND = "encoder-only"
@@ -41,12 +51,6 @@ BODIES_PER_CLIP = 2
 """FLOPs per clip are quoted for two bodies: so counted, GFP's printed costs (arXiv 2509.03609) come out."""
 Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged")
-
-
-class Part(BaseModel):
-    """Base of all parts of a record."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class MethodInfo(Part):
@@ -100,27 +104,32 @@ class Training(Part):
         interleaved_step_seconds: step time of the speed measurement that planned the run.
     """
 
-    steps: int
-    clips_seen: float
-    seconds: float
-    step_seconds: float
-    interleaved_step_seconds: float | None = None
-    flops: float
+    steps: int = Field(ge=0)
+    clips_seen: NotNegative
+    seconds: NotNegative
+    step_seconds: NotNegative
+    interleaved_step_seconds: NotNegative | None = None
+    flops: NotNegative
     losses: list[dict[str, float]]
 
 
 class Point(Part):
     """One evaluation during training: how much was spent until then, and what the probes said."""
 
-    step: int
-    clips_seen: float
-    seconds: float
+    step: int = Field(ge=0)
+    clips_seen: NotNegative
+    seconds: NotNegative
     accuracy: Accuracy
-    diagnosis: dict[str, float] = {}
+    diagnosis: dict[str, float] = Field(default={})
 
 
 class RunRecord(Part):
-    """One run: a method, or a control, on one seed."""
+    """One run: a method, or a control, on one seed.
+
+    Attributes:
+        weights: SHA-256 of the weight files beside the record, by name; empty where none were written, and in records
+            of before it was kept.
+    """
 
     schema_version: int = SCHEMA
     kind: Literal["run"] = "run"
@@ -135,13 +144,14 @@ class RunRecord(Part):
     data: DataInfo
     environment: Environment
     training: Training | None = None
-    phases: dict[str, float] = {}
+    phases: dict[str, float] = Field(default={})
     wall_seconds: float = 0.0
-    untracked: float = 0.0
-    curve: list[Point] = []
+    untracked: float = Field(default=0.0, le=1)
+    curve: list[Point] = Field(default=[])
     accuracy: Accuracy | None = None
     untrained: Accuracy | None = None
     warnings: tuple[str, ...] = ()
+    weights: dict[str, str] = Field(default={})
     started: datetime
     finished: datetime
 
@@ -158,16 +168,16 @@ class ArmRecord(Part):
     """
 
     label: str
-    step_seconds: float
-    clips: float = 0.0
+    step_seconds: Positive
+    clips: NotNegative = 0.0
     batch_size: int = 0
-    clips_per_second: float
-    blocks: list[float]
+    clips_per_second: Positive
+    blocks: list[Positive]
     steps_per_block: int
     phases: dict[str, float]
-    warmup_seconds: float
-    step_flops: float
-    flop_ratio: float
+    warmup_seconds: NotNegative
+    step_flops: NotNegative
+    flop_ratio: NotNegative
     peak_bytes: int | None
     epochs: int | None = None
     division: Literal["closed", "open"]
@@ -205,7 +215,7 @@ class SpeedRecord(Part):
     bodies_per_clip: float
     arms: list[ArmRecord]
     same: Ratio
-    floor: float
+    floor: float = Field(ge=1)
     health: Health | None = None
     matmul_flops: float | None = None
     rules: str = ""
@@ -243,15 +253,46 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A record that is not used.
+
+    Attributes:
+        reason: why, in a few words.
+        newer: a newer version of the suite wrote it; nothing is wrong with it.
+        weights: the weights beside it are refused with it.
+    """
+
+    path: Path
+    reason: str
+    newer: bool = False
+    weights: Path | None = None
+
+    def __str__(self) -> str:
+        return f"record {self.path}: {self.reason}"
+
+
+class Refused(Exception):
+    """Raised while reading a record that is refused."""
+
+    def __init__(self, reason: str, *, newer: bool = False, weights: Path | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.newer, self.weights = reason, newer, weights
+
+
 class RecordStore:
     """The output folder.
 
     Args:
         root: created when missing; a `UsageError` says when it cannot be written.
+
+    Attributes:
+        refused: records that were looked at and are not used.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.refused: dict[Path, Refusal] = {}
 
     def prepare(self) -> None:
         """Create the folder, prove that it can be written, and clear what killed processes left behind."""
@@ -275,22 +316,22 @@ class RecordStore:
         return next((record for address in spec.addresses if (record := self.run(address))), None)
 
     def run(self, address: str) -> RunRecord | None:
-        """The run record of an address; None when absent. A damaged file is a `UsageError`."""
+        """The run record of an address; None when absent, or refused."""
         return self._read(self.folder(address) / "record.json", RunRecord)
 
     def speed(self, address: str) -> SpeedRecord | None:
-        """The speed record of an address, or None."""
+        """The speed record of an address; None when absent, or refused."""
         return self._read(self.folder(address) / "speed.json", SpeedRecord)
 
     def runs(self) -> Iterator[RunRecord]:
-        """All run records, sorted by address."""
+        """All run records that are not refused, sorted by address."""
         for path in sorted(self.root.glob("*/record.json")):
             record = self._read(path, RunRecord)
             if record:
                 yield record
 
     def speeds(self) -> Iterator[SpeedRecord]:
-        """All speed records, sorted by address."""
+        """All speed records that are not refused, sorted by address."""
         for path in sorted(self.root.glob("*/speed.json")):
             record = self._read(path, SpeedRecord)
             if record:
@@ -306,19 +347,85 @@ class RecordStore:
         """Write a speed record atomically."""
         write_atomically(self.folder(record.address) / "speed.json", _json(record))
 
-    def write_encoder(self, address: str, encoder: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
-        """Write encoder weights as safetensors, atomically, with what they do not tell (`harness.encoder_facts`)."""
-        write_weights(self.folder(address) / "encoder.safetensors", encoder, metadata)
+    def write_encoder(
+        self, address: str, encoder: nn.Module, metadata: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Write encoder weights as safetensors, atomically, with what they do not tell (`harness.encoder_facts`).
 
-    @staticmethod
-    def _read(path: Path, model: type[Record]) -> Record | None:
+        Returns the file's name and its SHA-256, for the record.
+        """
+        path = self.folder(address) / ENCODER_FILE
+        write_weights(path, encoder, metadata)
+        return {path.name: file_hash(path)}
+
+    def set_aside(self) -> list[str]:
+        """Rename what was refused, so that it can be made again; a line each. A newer record is a `UsageError`."""
+        for refusal in self.refused.values():
+            if refusal.newer:
+                raise UsageError(f"{refusal} or choose another folder with --out")
+        lines = []
+        for refusal in self.refused.values():
+            files = [refusal.path, *([refusal.weights] if refusal.weights else [])]
+            names = [set_aside(path).name for path in files]
+            lines.append(f"{refusal}; kept as {' and '.join(names)}, and made again")
+        self.refused.clear()
+        return lines
+
+    def _read(self, path: Path, model: type[Record]) -> Record | None:
+        self.refused.pop(path, None)
         if not path.exists():
             return None
         try:
-            return model.model_validate_json(path.read_bytes())
-        except (ValidationError, OSError) as error:
-            first = str(error).splitlines()[0]
-            raise UsageError(f"record {path} cannot be read ({first}); remove it to run again") from None
+            return read_record(path, model)
+        except Refused as problem:
+            self.refused[path] = Refusal(path, problem.reason, problem.newer, problem.weights)
+            return None
+
+
+def read_record(path: Path, model: type[Record]) -> Record:
+    """The record of a file; `Refused` says why it is none, or not the one of its folder."""
+    try:
+        content = from_json(path.read_bytes()) if path.is_file() else "no file"
+    except (ValueError, OSError) as error:
+        raise Refused(f"cannot be read ({str(error).splitlines()[0]})") from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        raise Refused("cannot be read (expected a JSON object with its schema_version)")
+    if version > SCHEMA:
+        raise Refused(
+            f"written by a newer version of the suite (schema {version}, this one reads up to {SCHEMA}); update",
+            newer=True,
+        )
+    try:
+        record = model.model_validate(content)
+    except ValidationError as error:
+        raise Refused(f"cannot be read ({validation_message(error, model)[:MESSAGE]})") from None
+    if record.address != path.parent.name:
+        raise Refused(f"is the one of {record.address}; each belongs into the folder of its address")
+    if isinstance(record, RunRecord):
+        refuse_other_weights(record, path.parent)
+    return record
+
+
+def refuse_other_weights(record: RunRecord, folder: Path) -> None:
+    """`Refused` where weights lie beside a record that are not those it was written with; none need to be there."""
+    for name, expected in record.weights.items():
+        path = folder / Path(name).name
+        if path.is_file() and file_hash(path) != expected:
+            raise Refused(f"{name} beside it is not the one it was written with (SHA-256)", weights=path)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as `sha256sum` prints it."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file to ``record.refused-1.json``, say, with the first number that is free; its new path."""
+    names = (path.with_name(f"{path.stem}.refused-{number}{path.suffix}") for number in count(1))
+    free = next(name for name in names if not name.exists())
+    return path.rename(free)
 
 
 def write_weights(path: Path, module: nn.Module, metadata: Mapping[str, str] | None = None) -> None:

@@ -165,7 +165,10 @@ def set_up(registry: Registry, clips: ClipSet, method: str, run: Path | None, en
 
 def of_run(registry: Registry, clips: ClipSet, method: str, run: Path) -> Setup:
     """The method of a finished run, with as much of its weights as the folder has."""
-    record = RecordStore(run.parent).run(run.name)
+    store = RecordStore(run.parent)
+    record = store.run(run.name)
+    for refusal in store.refused.values():
+        raise UsageError(f"--run {run}: {refusal}")
     files = [run / name for name in (WHOLE, ENCODER) if (run / name).exists()]
     if record is None or not files:
         raise UsageError(f"--run {run}: expected a finished run's folder with record.json and {ENCODER}, found none; "

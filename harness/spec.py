@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -24,9 +24,9 @@ ADDRESS_RULE = 2
 
 
 class Section(BaseModel):
-    """Base of all parts of a spec: immutable, unknown keys are errors."""
+    """Base of all parts of a spec: immutable; unknown keys, NaN and infinity are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class MethodSpec(Section):
@@ -137,7 +137,9 @@ class ProbeSpec(Section):
 
     points: int = Field(default=3, ge=1)
     every: str = ""
-    regularisation: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
+    regularisation: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), min_length=1
+    )
     neighbours: int = Field(default=1, ge=1)
 
 

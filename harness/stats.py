@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel
 from scipy import stats
+
+from harness.part import NotNegative, Part, Positive
 
 Verdict = Literal["supported", "not supported", "not measurable here"]
 
@@ -17,12 +18,12 @@ COARSE_INTERVAL = 1.5
 MOSTLY_DISTURBED = 0.5
 
 
-class Ratio(BaseModel):
+class Ratio(Part):
     """A ratio with its 95 % interval and the number of pairs behind it."""
 
-    value: float
-    low: float
-    high: float
+    value: Positive
+    low: NotNegative
+    high: Positive
     pairs: int
 
 

@@ -28,7 +28,7 @@ class MethodOptions(BaseModel):
     A default that depends on the encoder is None until `resolved` replaces it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """The same options with every encoder-relative default replaced by its value; raises `OptionError`."""

@@ -42,7 +42,7 @@ def run_record(name: str = "gfp", linear: float = 0.8, *, seed: int = 0, knn: fl
     training = Training(steps=100, clips_seen=6400, seconds=59.7, step_seconds=0.6, flops=1e12, losses=[])
     points = [
         Point(step=step, clips_seen=64 * step, seconds=0.6 * step, accuracy=accuracy(value, knn))
-        for step, value in ((50, linear + 0.05), (100, linear))
+        for step, value in ((50, min(1.0, linear + 0.05)), (100, linear))
     ]
     about = MethodInfo(
         title=name, paper="none", code="none", deviations=(), choices=(), division="closed", control=control

@@ -79,14 +79,15 @@ class Plain(Method):
         loss = (self.head(self.encoder(x).mean(1)) - x.mean((1, 2))).square().mean()
         if fault == "nan" or (fault == "nan-late" and half_way):
             loss = loss * float("nan")
-        return loss, {"position": loss.detach()}
+        part = loss.detach() * float("nan") if fault == "nan-part" and half_way else loss.detach()
+        return loss, {"position": part}
 
     def diagnose(self, x):
         """Called while a run is half-way: says so in a file and waits to be killed, when asked to."""
         if "PLAIN_WAITS" in os.environ:
             Path(os.environ["PLAIN_WAITS"]).touch()
             time.sleep(60)
-        return Diagnosis({"calls": float(self.calls)})
+        return Diagnosis({"calls": float("inf") if self.options.fault == "inf-diagnosis" else float(self.calls)})
 '''
 
 

@@ -301,12 +301,24 @@ def test_a_read_only_output_folder_is_one_line(tmp_path: Path, monkeypatch: pyte
     assert "cannot be written (Read-only file system); choose another with --out" in found.err
 
 
-def test_a_damaged_record_is_one_line_when_runs_are_listed(tmp_path: Path) -> None:
-    (tmp_path / "gfp-s0-0").mkdir()
-    (tmp_path / "gfp-s0-0" / "record.json").write_text("{")
-    found = harness("ls", "runs", "--out", tmp_path)
-    assert (found.code, found.err.count("\n")) == (2, 1)
-    assert "remove it to run again" in found.err
+@pytest.mark.parametrize(
+    ("flag", "value", "where"),
+    [
+        ("--set", "probe.regularisation=[1e400]", "probe: regularisation.0: Input should be a finite number"),
+        ("--set", "train.lr=.nan", "train: lr: "),
+        ("--set", "train.weight_decay=.inf", "train: weight_decay: Input should be a finite number"),
+        ("--methods", "gfp:lambda_pred=nan", "method gfp: lambda_pred: "),
+        ("--speed-seconds", "nan", "'--speed-seconds'"),
+        ("--speed-seconds", "inf", "expected a finite number, found inf"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused_before_any_work(
+    tmp_path: Path, flag: str, value: str, where: str
+) -> None:
+    found = harness("run", "--out", tmp_path / "out", "--dataset", small_file(tmp_path), flag, value)
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    assert where in found.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_listing_is_one_line() -> None:

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
+from pydantic import BaseModel
 from safetensors.torch import load_file
 
 from harness import records
+from harness.environment import Environment
 from harness.errors import UsageError
-from harness.records import FINISHED, RecordStore, remove_leftovers, speed_address, temporary_name, write_atomically
+from harness.health import Health
+from harness.probes import Accuracy
+from harness.records import (
+    FINISHED,
+    Point,
+    RecordStore,
+    RunRecord,
+    SpeedRecord,
+    remove_leftovers,
+    speed_address,
+    temporary_name,
+    write_atomically,
+)
+from harness.spec import Section, TrainSpec
+from harness.stats import Ratio
 from harness.training import encoder_size
 from methods.parts.encoder import SkeletonEncoder
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
@@ -106,30 +125,212 @@ def test_the_address_of_a_speed_measurement_follows_its_spec() -> None:
     assert speed_address({**spec, "methods": ["gfp", "mamp"]}) != speed_address(spec)
 
 
-# --- damaged records ---
+# --- numbers that JSON does not know ---
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"kind": "run"}', b'{"surprise": 1}'], ids=repr)
-def test_a_damaged_record_is_one_line_with_its_path_and_the_next_step(store: RecordStore, content: bytes) -> None:
+def parts_of(model: type[BaseModel], seen: set[type[BaseModel]] | None = None) -> set[type[BaseModel]]:
+    """A model and all models in its fields, however deep."""
+    seen = set() if seen is None else seen
+    if model not in seen:
+        seen.add(model)
+        for field in model.model_fields.values():
+            waiting = [field.annotation]
+            while waiting:
+                current = waiting.pop()
+                waiting += get_args(current)
+                if isinstance(current, type) and issubclass(current, BaseModel):
+                    parts_of(current, seen)
+    return seen
+
+
+def test_every_part_of_a_record_writes_what_can_be_read() -> None:
+    """A part with pydantic's default would write NaN as null, which its own reader refuses."""
+    found = parts_of(RunRecord) | parts_of(SpeedRecord)
+    assert {Point, Accuracy, Ratio, Health, Environment, TrainSpec} <= found
+    for model in found:
+        if issubclass(model, Section):
+            assert model.model_config.get("allow_inf_nan") is False, model  # there are none to write
+        else:
+            assert model.model_config.get("ser_json_inf_nan") == "strings", model
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_comes_back_as_it_was(store: RecordStore, value: float) -> None:
+    first = run_record()
+    assert first.training is not None
+    training = first.training.model_copy(update={"losses": [{"step": 5, "loss": 1.0, "part": value}]})
+    curve = [first.curve[0].model_copy(update={"diagnosis": {"spread": value}}), first.curve[1]]
+    store.write_run(run_record(training=training, curve=curve, phases={"forward": value}))
+    found = store.run(first.address)
+    assert found is not None
+    assert found.training is not None
+    kept = [found.training.losses[0]["part"], found.curve[0].diagnosis["spread"], found.phases["forward"]]
+    assert kept == pytest.approx([value] * 3, nan_ok=True)
+    assert [record.address for record in store.runs()] == [first.address]
+
+
+def test_a_number_that_is_not_finite_is_still_json(store: RecordStore) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    written = run_record(phases={"forward": math.nan, "backward": math.inf})
+    store.write_run(written)
+    text = (store.root / written.address / "record.json").read_text()
+    assert json.loads(text, parse_constant=refuse)["phases"] == {"forward": "NaN", "backward": "Infinity"}
+
+
+# --- records that are refused ---
+
+
+def changed(store: RecordStore, record: RunRecord, **changes: Any) -> Path:
+    """A record on disk with other values; dotted names reach into parts."""
+    store.write_run(record)
+    path = store.root / record.address / "record.json"
+    content = json.loads(path.read_text())
+    for name, value in changes.items():
+        *parts, last = name.split("__")
+        part = content
+        for key in parts:
+            part = part[int(key) if isinstance(part, list) else key]
+        part[last] = value
+    path.write_text(json.dumps(content))
+    return path
+
+
+def reason(store: RecordStore, path: Path) -> str:
+    """Why a record is refused, by its address and in a listing."""
+    assert store.run(path.parent.name) is None
+    assert list(store.runs()) == []
+    (refusal,) = store.refused.values()
+    assert refusal.path == path
+    assert "\n" not in str(refusal)
+    assert len(str(refusal)) < 400
+    return refusal.reason
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff\xfe", b'{"kind": "run"}', b'{"surprise": 1}', b"[" * 100_000],
+    ids=lambda b: b[:9],
+)
+def test_a_damaged_record_is_refused_and_left_alone(store: RecordStore, content: bytes) -> None:
     path = store.root / "gfp-s0-0" / "record.json"
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(UsageError) as error:
-        store.run("gfp-s0-0")
-    message = str(error.value)
-    assert str(path) in message
-    assert "remove it to run again" in message
-    assert "\n" not in message
+    assert reason(store, path).startswith("cannot be read (")
     assert path.read_bytes() == content
 
 
-def test_a_record_with_an_unknown_field_is_damaged(store: RecordStore) -> None:
-    written = run_record()
-    store.write_run(written)
-    path = store.root / written.address / "record.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "surprise": 1}))
-    with pytest.raises(UsageError, match="cannot be read"):
-        store.run(written.address)
+def test_a_folder_in_the_place_of_a_record_is_refused(store: RecordStore) -> None:
+    path = store.root / "gfp-s0-0" / "record.json"
+    path.mkdir(parents=True)
+    assert reason(store, path).startswith("cannot be read (")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"surprise": 1}, "cannot be read (unknown option 'surprise'"),
+        (
+            {"accuracy__linear_test": 7.5},
+            "cannot be read (accuracy.linear_test: Input should be less than or equal to 1",
+        ),
+        ({"accuracy__linear_test": "NaN"}, "cannot be read (accuracy.linear_test"),
+        ({"accuracy__knn_test": -0.1}, "cannot be read (accuracy.knn_test: Input should be greater than or equal to 0"),
+        ({"curve__0__accuracy__linear_test": 1.01}, "cannot be read (curve.0.accuracy.linear_test"),
+        ({"training__steps": -1}, "cannot be read (training.steps"),
+        ({"curve": [{}] * 100}, "cannot be read (curve.0."),
+        ({"schema_version": None}, "cannot be read (expected a JSON object with its schema_version"),
+        ({"address": "gfp-s9-0"}, "is the one of gfp-s9-0; "),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_true_is_refused(store: RecordStore, changes: dict[str, Any], expected: str) -> None:
+    assert reason(store, changed(store, run_record(), **changes)).startswith(expected)
+
+
+def test_a_newer_record_is_told_from_a_damaged_one(store: RecordStore) -> None:
+    path = changed(store, run_record(), schema_version=99, new_field={"of": "tomorrow"})
+    assert "written by a newer version of the suite (schema 99" in reason(store, path)
+    with pytest.raises(UsageError, match=r"schema 99.*update or choose another folder"):
+        store.set_aside()
+    assert path.exists()
+
+
+def test_another_runs_record_is_refused(store: RecordStore) -> None:
+    one, other = run_record(seed=0), run_record(seed=1)
+    store.write_run(one)
+    path = store.root / other.address / "record.json"
+    path.parent.mkdir()
+    shutil.copy(store.root / one.address / "record.json", path)
+    assert [record.address for record in store.runs()] == [one.address]
+    assert store.refused[path].reason.startswith(f"is the one of {one.address}; ")
+
+
+def with_weights(store: RecordStore, seed: int) -> tuple[RunRecord, Path]:
+    """A record with its encoder beside it."""
+    torch.manual_seed(seed)
+    record = run_record(seed=seed)
+    weights = store.write_encoder(record.address, SkeletonEncoder(encoder_size(ENCODER), len(JOINTS)))
+    record = run_record(seed=seed, weights=weights)
+    store.write_run(record)
+    return record, store.root / record.address / "encoder.safetensors"
+
+
+def test_a_record_names_the_sha_256_of_its_weights(store: RecordStore) -> None:
+    record, path = with_weights(store, seed=0)
+    assert record.weights == {"encoder.safetensors": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert store.run(record.address) == record
+
+
+def test_another_runs_weights_are_refused(store: RecordStore) -> None:
+    (one, of_one), (other, of_other) = with_weights(store, seed=0), with_weights(store, seed=1)
+    shutil.copy(of_one, of_other)
+    assert store.run(other.address) is None
+    assert [record.address for record in store.runs()] == [one.address]
+    (refusal,) = store.refused.values()
+    assert "encoder.safetensors beside it is not the one" in refusal.reason
+
+
+def test_a_record_without_its_weights_is_a_record(store: RecordStore) -> None:
+    record, path = with_weights(store, seed=0)
+    path.unlink()
+    assert store.run(record.address) == record
+    assert store.refused == {}
+
+
+def test_what_is_refused_is_set_aside_under_the_next_free_name(store: RecordStore) -> None:
+    for number in (1, 2):
+        record, weights = with_weights(store, seed=0)
+        weights.write_bytes(b"others")
+        assert store.run(record.address) is None
+        (line,) = store.set_aside()
+        assert line.endswith(
+            f"; kept as record.refused-{number}.json and encoder.refused-{number}.safetensors, and made again"
+        )
+        assert store.refused == {}
+        assert store.run(record.address) is None
+        assert list(store.runs()) == []
+    assert len(everything_in(store.root / record.address)) == 4
+
+
+def test_a_record_that_was_mended_is_refused_no_longer(store: RecordStore) -> None:
+    path = changed(store, run_record(), accuracy__linear_test=7.5)
+    reason(store, path)
+    store.write_run(run_record())
+    assert store.run(path.parent.name) == run_record()
+    assert store.refused == {}
+
+
+def test_a_damaged_speed_record_is_refused(store: RecordStore) -> None:
+    good = speed_record()
+    store.write_speed(good)
+    path = store.root / "speed-1" / "speed.json"
+    path.parent.mkdir()
+    path.write_text("{")
+    assert list(store.speeds()) == [good]
+    assert store.speed("speed-1") is None
+    assert list(store.refused) == [path]
 
 
 # --- whole or not at all ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -274,12 +275,71 @@ def test_a_budget_in_flops_goes_on_from_a_stored_speed_record(good: Finished, co
     assert good.again(copied, "--budget", "1e7flops").code == 0
 
 
-def test_a_damaged_record_is_one_line(good: Finished, copied: Path) -> None:
-    damaged = records_in(copied)["gfp-s0"]
-    damaged.write_text("{")
+@pytest.mark.parametrize(
+    ("value", "reason"), [(None, "cannot be read ("), (7.5, "cannot be read (accuracy.linear_test")]
+)
+def test_a_record_that_cannot_be_true_is_kept_aside_and_made_again(
+    good: Finished, copied: Path, value: float | None, reason: str
+) -> None:
+    before, path = times(copied), records_in(copied)["gfp-s0"]
+    content = json.loads(path.read_text())
+    content["accuracy"]["linear_test"] = value
+    path.write_text(json.dumps(content) if value else "{")
+    spoilt = path.read_text()
     outcome = good.again(copied)
-    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert str(damaged) in outcome.err
+    assert outcome.code == 0
+    assert "plan: 1 of 5 runs to do" in outcome.out
+    line, count = outcome.err.splitlines()
+    assert line.startswith(f"record {path}: {reason}")
+    assert line.endswith("; kept as record.refused-1.json, and made again")
+    assert count == f"1 record of {copied} set aside"
+    assert path.with_name("record.refused-1.json").read_text() == spoilt
+    assert rows(copied)["gfp"][0] == rows(good.out)["gfp"][0]
+    after = times(copied)
+    assert {name for name in after if after[name] != before.get(name)} == {
+        str(path.relative_to(copied)), str(path.with_name("record.refused-1.json").relative_to(copied)),
+    }  # fmt: skip
+    assert good.again(copied).err == ""
+
+
+def test_another_runs_weights_are_kept_aside_and_the_run_made_again(good: Finished, copied: Path) -> None:
+    weights, others = (records_in(copied)[name].with_name("encoder.safetensors") for name in ("gfp-s0", "plain-s0"))
+    shutil.copy(others, weights)
+    outcome = good.again(copied)
+    assert outcome.code == 0
+    assert "plan: 1 of 5 runs to do" in outcome.out
+    assert "encoder.safetensors beside it is not the one it was written with" in outcome.err
+    assert weights.with_name("encoder.refused-1.safetensors").read_bytes() == others.read_bytes()
+    assert weights.read_bytes() == records_in(good.out)["gfp-s0"].with_name("encoder.safetensors").read_bytes()
+
+
+def test_weights_that_were_not_kept_are_not_missed(good: Finished, copied: Path) -> None:
+    for weights in copied.glob("*/encoder.safetensors"):
+        weights.unlink()
+    outcome = good.again(copied)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "plan: 0 of 5 runs to do" in outcome.out
+
+
+def test_a_record_of_a_newer_version_stops_the_run_before_any_work(good: Finished, copied: Path) -> None:
+    path = records_in(copied)["gfp-s0"]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
+    before = times(copied)
+    for more in ((), ("--rerun",)):
+        outcome = good.again(copied, *more)
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert f"record {path}: written by a newer version of the suite (schema 99" in outcome.err
+        assert times(copied) == before
+
+
+def test_a_damaged_speed_record_is_kept_aside_and_measured_again(good: Finished, copied: Path) -> None:
+    (path,) = copied.glob("*/speed.json")
+    path.write_text("{")
+    outcome = good.again(copied)
+    assert outcome.code == 0
+    assert f"record {path}: cannot be read (" in outcome.err
+    assert path.with_name("speed.refused-1.json").read_text() == "{"
+    assert RecordStore(copied).speed(path.parent.name) is not None
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -443,6 +503,25 @@ def test_failed_runs_are_tried_again_and_the_rest_is_kept(faulty: Finished, tmp_
     changed = {name.partition("-s0")[0] for name, written in times(out).items() if before.get(name) != written}
     assert "plain" in changed
     assert not {"random-init", "raw-pca"} & changed
+
+
+def test_numbers_that_are_not_finite_leave_a_folder_that_can_be_read(tmp_path: Path) -> None:
+    run = finished(tmp_path, "--methods", "plain,plain:fault=nan-part,plain:fault=inf-diagnosis")
+    assert run.outcome.code == 0
+    warnings = [line for line in run.outcome.out.splitlines() if line.startswith("warning: ")]
+    assert [line.rpartition(": ")[2] for line in warnings] == [
+        "loss part position is no finite number, first seen at step 4",
+        "diagnosis calls is no finite number, first seen at step 3",
+    ]
+    records = labelled(run)
+    part = records["plain:fault=nan-part"].training
+    assert part is not None
+    assert math.isnan(part.losses[-1]["position"])
+    assert records["plain:fault=inf-diagnosis"].curve[0].diagnosis == {"calls": math.inf}
+    listed = harness("ls", "runs", "--out", run.out)
+    assert (listed.code, listed.err) == (0, "")
+    assert len(listed.out.splitlines()) == 6
+    assert run.again(run.out).err == ""
 
 
 def test_a_method_that_throws_while_it_is_timed_harms_no_other(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from harness.errors import UsageError
+from harness.registry import Registry
 from harness.spec import (
     DataSpec,
     EncoderSpec,
@@ -151,6 +153,8 @@ def test_an_unknown_key_of_a_part_of_a_spec_is_named_with_its_path() -> None:
         (DataSpec, "crop", [0.5]),
         (ProbeSpec, "points", 0),
         (ProbeSpec, "neighbours", "two"),
+        (ProbeSpec, "regularisation", []),
+        (ProbeSpec, "regularisation", [0.0]),
     ],
 )
 def test_an_impossible_value_is_one_line_with_the_key_and_what_was_found(
@@ -162,6 +166,21 @@ def test_an_impossible_value_is_one_line_with_the_key_and_what_was_found(
     assert message.startswith(f"here: {key}")
     assert "found " in message
     assert "\n" not in message
+
+
+SECTIONS_AND_OPTIONS = [
+    EncoderSpec, DataSpec, TrainSpec, ProbeSpec, *(method.Options for method in Registry().methods.values())
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["nan", "1e400", "-inf", math.nan, math.inf])
+@pytest.mark.parametrize("model", SECTIONS_AND_OPTIONS, ids=lambda model: model.__name__)
+def test_a_number_that_is_not_finite_is_refused_everywhere(model: type[BaseModel], value: object) -> None:
+    for name, field in model.model_fields.items():
+        kind = str(field.annotation)
+        if "float" in kind:
+            with pytest.raises(UsageError, match=f"^here: {name}.*(finite number|greater than|less than)"):
+                build(model, {name: [value, value] if "tuple" in kind else value}, "here")
 
 
 @pytest.mark.parametrize(
