@@ -143,9 +143,7 @@ class Attempt:
         check_encoder(method, self.encoder, build_encoder(spec, data.clips.layout, "meta"))
         with self.ledger.phase("save"):
             facts = facts_of(required(self.selected), data.clips.layout, spec)
-            self.weights = self.place.store.write_encoder(
-                spec.address, required(self.selected), to_metadata(facts)
-            )
+            self.weights = self.place.store.write_encoder(spec.address, required(self.selected), to_metadata(facts))
 
     def train_to(self, goal: int, trainer: Trainer, clock: StepClock, cost: StepCost) -> None:
         """Train until ``goal`` steps in a few blocks; book the time and the losses after each."""

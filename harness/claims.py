@@ -14,6 +14,7 @@ from pydantic import Field
 
 from harness.environment import ROOT, DeviceClass
 from harness.errors import UsageError, nearest
+from harness.printing import warn_refused
 from harness.records import BOUND, EVERY_SWITCH, RecordStore, SpeedRecord, at_stage
 from harness.spec import Section, build
 from harness.stats import Ratio, Verdict, claim_verdict
@@ -115,7 +116,9 @@ def rows_of(claims: Iterable[Claim]) -> str:
 
 def measured_claims(folder: Path) -> SpeedRecord:
     """The newest measurement of claims in a folder; a `UsageError` where there is none."""
-    found = [record for record in RecordStore(folder).speeds() if EVERY_SWITCH in record.spec.get("stages", ())]
+    store = RecordStore(folder)
+    found = [record for record in store.speeds() if EVERY_SWITCH in record.stages]
+    warn_refused(store)
     if not found:
         raise UsageError(f"{folder}: expected a measurement of `claim`, found none; leave --from out to measure")
     return max(found, key=lambda record: record.finished)
@@ -123,10 +126,10 @@ def measured_claims(folder: Path) -> SpeedRecord:
 
 def row_of(record: SpeedRecord, asked: str) -> str:
     """Label of the row of a claim's method: ``mamp:decoder_depth=5`` may stand there as ``mamp``, its default."""
-    if asked in (rows := record.spec["rows"]):
+    if asked in (rows := record.rows):
         return asked
     name, _, options = asked.partition(":")
-    resolved = record.spec["methods"][:: len(record.spec["stages"])]
+    resolved = record.spec["methods"][:: len(record.stages)]
     for label, (known, _, values) in zip(rows, (text.partition(":") for text in resolved), strict=True):
         if known == name and options and set(options.split(",")) <= set(values.split(",")):
             return label
@@ -137,7 +140,7 @@ def row_of(record: SpeedRecord, asked: str) -> str:
 
 def make_card(claim: Claim, record: SpeedRecord) -> Card:
     """The card of a claim from a record with both ways of training. A `UsageError` names a row that is not in it."""
-    ways, rows = record.spec["stages"], [row_of(record, name) for name in (claim.method, claim.baseline, BOUND)]
+    ways, rows = record.stages, [row_of(record, name) for name in (claim.method, claim.baseline, BOUND)]
     for label, way in product(rows, ways):
         if record.arm(at_stage(label, way)) is None:
             raise UsageError(f"{label} could not be measured {way}; a claim needs both its methods and the bound")

@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,11 +39,13 @@ SCHEMA = 2
 """2: addresses by rule 2; versions of the code instead of a hash of its text."""
 MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
+RECORD_FILE, SPEED_FILE = "record.json", "speed.json"
 ENCODER_FILE = "encoder.safetensors"
 RANDOM_INIT = "random-init"
 RAW_FLOOR = "raw-pca"
 BOUND = "encoder-only"
 """Names of the control rows, shared by the run matrix that makes them and the tables that show them."""
+STAGE_MARK = " @ "
 EVERY_SWITCH = "every switch on"
 """Name of the last of the two stages that claims are measured at."""
 BODIES_PER_CLIP = 2
@@ -69,7 +70,7 @@ class MethodInfo(Part):
     choices: tuple[str, ...]
     division: Literal["closed", "open"]
     control: bool
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default={})
     source: str = ""
 
 
@@ -225,6 +226,16 @@ class SpeedRecord(Part):
     started: datetime
     finished: datetime
 
+    @property
+    def stages(self) -> list[str]:
+        """Names of the stages that its rows went through (`harness.explain`); empty for a plain measurement."""
+        return list(self.spec.get("stages", ()))
+
+    @property
+    def rows(self) -> list[str]:
+        """Methods that went through them; the first records of stages name them in their arms only."""
+        return list(self.spec.get("rows") or dict.fromkeys(arm.label.partition(STAGE_MARK)[0] for arm in self.arms))
+
     def arm(self, label: str) -> ArmRecord | None:
         """The arm with that label, if it was measured."""
         return next((arm for arm in self.arms if arm.label == label), None)
@@ -245,7 +256,7 @@ Record = TypeVar("Record", RunRecord, SpeedRecord)
 
 def at_stage(method: str, stage: str) -> str:
     """Label of a method's arm at a stage of a waterfall."""
-    return f"{method} @ {stage}"
+    return f"{method}{STAGE_MARK}{stage}"
 
 
 def now() -> datetime:
@@ -317,35 +328,38 @@ class RecordStore:
 
     def run(self, address: str) -> RunRecord | None:
         """The run record of an address; None when absent, or refused."""
-        return self._read(self.folder(address) / "record.json", RunRecord)
+        return self._read(self.folder(address) / RECORD_FILE, RunRecord)
 
     def speed(self, address: str) -> SpeedRecord | None:
         """The speed record of an address; None when absent, or refused."""
-        return self._read(self.folder(address) / "speed.json", SpeedRecord)
+        return self._read(self.folder(address) / SPEED_FILE, SpeedRecord)
 
     def runs(self) -> Iterator[RunRecord]:
         """All run records that are not refused, sorted by address."""
-        for path in sorted(self.root.glob("*/record.json")):
+        for path in sorted(self.root.glob(f"*/{RECORD_FILE}")):
             record = self._read(path, RunRecord)
             if record:
                 yield record
 
     def speeds(self) -> Iterator[SpeedRecord]:
         """All speed records that are not refused, sorted by address."""
-        for path in sorted(self.root.glob("*/speed.json")):
+        for path in sorted(self.root.glob(f"*/{SPEED_FILE}")):
             record = self._read(path, SpeedRecord)
             if record:
                 yield record
 
     def write_run(self, record: RunRecord) -> None:
         """Write a run record atomically; one of the same run under an earlier address rule gives way to it."""
-        write_atomically(self.folder(record.address) / "record.json", _json(record))
-        for earlier in record.spec.addresses[1:]:
-            shutil.rmtree(self.folder(earlier), ignore_errors=True)
+        write_atomically(self.folder(record.address) / RECORD_FILE, _json(record))
+        for folder in map(self.folder, record.spec.addresses[1:]):
+            for name in (RECORD_FILE, ENCODER_FILE):
+                (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # unless something was set aside in it
 
     def write_speed(self, record: SpeedRecord) -> None:
         """Write a speed record atomically."""
-        write_atomically(self.folder(record.address) / "speed.json", _json(record))
+        write_atomically(self.folder(record.address) / SPEED_FILE, _json(record))
 
     def write_encoder(
         self, address: str, encoder: nn.Module, metadata: Mapping[str, str] | None = None

@@ -15,7 +15,7 @@ def waterfall(record: SpeedRecord) -> pd.DataFrame:
     """One row per stage: for every method its time per clip and the factor that the stage's switch brings; with two
     methods, how much faster the first is than the second at that stage. Every cell a string.
     """
-    methods, stages = record.spec["rows"], record.spec["stages"]
+    methods, stages = record.rows, record.stages
     rows = []
     for previous, stage in pairwise([None, *stages]):
         row = {"stage": stage}
@@ -70,7 +70,7 @@ def factor(ratio: Ratio, floor: float) -> str:
 
 def ratio_story(record: SpeedRecord) -> list[str]:
     """How the ratio of two methods moves, and which switch moves it most."""
-    methods, stages = record.spec["rows"], record.spec["stages"]
+    methods, stages = record.rows, record.stages
     if len(methods) != 2:
         return []
     ratios = {
@@ -93,7 +93,7 @@ def ratio_story(record: SpeedRecord) -> list[str]:
 
 def move(record: SpeedRecord, earlier: str, later: str) -> Ratio | None:
     """What the switch between two stages does to the ratio of the two methods, by round; None where an arm failed."""
-    arms = [record.arm(at_stage(method, stage)) for stage in (earlier, later) for method in record.spec["rows"]]
+    arms = [record.arm(at_stage(method, stage)) for stage in (earlier, later) for method in record.rows]
     if not all(arms):
         return None
     one, other, one_later, other_later = (arm.clip_seconds for arm in arms if arm)
@@ -111,8 +111,8 @@ def left_out(record: SpeedRecord) -> list[str]:
     """Stages that a method did not get through."""
     missing = [
         f"{method} at '{stage}'"
-        for method in record.spec["rows"]
-        for stage in record.spec["stages"]
+        for method in record.rows
+        for stage in record.stages
         if record.arm(at_stage(method, stage)) is None
     ]
     return [f"failed, left out: {', '.join(missing)}"] if missing else []

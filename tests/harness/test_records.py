@@ -314,6 +314,17 @@ def test_what_is_refused_is_set_aside_under_the_next_free_name(store: RecordStor
     assert len(everything_in(store.root / record.address)) == 4
 
 
+def test_what_was_set_aside_stays_when_a_record_of_a_later_address_rule_replaces_it(store: RecordStore) -> None:
+    earlier = store.root / run_record().spec.addresses[1]
+    earlier.mkdir()
+    (earlier / "record.json").write_text("{")
+    assert store.run_of(run_record().spec) is None
+    store.set_aside()
+    (earlier / "encoder.safetensors").write_text("of the earlier rule")
+    store.write_run(run_record())
+    assert everything_in(earlier) == ["record.refused-1.json"]
+
+
 def test_a_record_that_was_mended_is_refused_no_longer(store: RecordStore) -> None:
     path = changed(store, run_record(), accuracy__linear_test=7.5)
     reason(store, path)

@@ -1,0 +1,207 @@
+"""Every table under benchmarks/results is rendered again from the records beside it, without a changed number.
+
+Words, notes and columns may be added or reworded; what was measured may not move.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.claims import find_claim, make_card
+from harness.measurement import rules_version
+from harness.records import RANDOM_INIT, RAW_FLOOR, RecordStore, RunRecord, SpeedRecord
+from harness.report.card import card_notes, card_table
+from harness.report.exchange import exchange_table, settings
+from harness.report.speed import speed_notes, speed_table
+from harness.report.table import build_table, notes
+from harness.report.target import ladder_table, target_notes, target_table
+from harness.report.trends import trend_table
+from harness.report.waterfall import waterfall, waterfall_notes
+from harness.targets import comparable, read_target, step_times
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+TABLES = sorted(RESULTS.rglob("*.md"))
+KEYS = {"trends.md": 4, "claim": 2}
+"""How many columns tell a table's rows apart, where the first alone does not."""
+RENAMED: dict[str, str] = {}
+"""Columns of committed tables by today's name, where the same number has got another heading."""
+NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?|\binf\b|\bnan\b")
+OF_TODAY = ("judged by rules version",)
+"""Notes that say what the rules are now, not what was measured."""
+
+Rows = dict[tuple[str, ...], dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A Markdown file of tables: each by row and column, and the notes below them."""
+
+    tables: list[Rows]
+    notes: list[str]
+
+
+def numbers(text: str) -> list[float]:
+    return [float(found.replace(",", "")) for found in NUMBER.findall(text)]
+
+
+def key_columns(path: Path) -> int:
+    return next((count for start, count in KEYS.items() if path.name.startswith(start)), 1)
+
+
+def read_page(path: Path) -> Page:
+    """A committed file."""
+    tables: list[Rows] = []
+    columns: list[str] = []
+    count, text = key_columns(path), path.read_text().splitlines()
+    for line in text:
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if not cells:
+            columns = []
+        elif not columns:
+            columns = cells
+            tables.append({})
+        elif set("".join(cells)) != {"-"} or line.startswith("| "):
+            tables[-1][tuple(cells[:count])] = dict(zip(columns, cells, strict=True))
+    return Page(tables, [line.removeprefix("- ") for line in text if line.startswith("- ")])
+
+
+def page_of(path: Path, *tables: pd.DataFrame, lines: Sequence[str]) -> Page:
+    """The same of tables that were just made."""
+    count = key_columns(path)
+    rows = [
+        {tuple(row)[:count]: dict(zip(table.columns, row, strict=True)) for row in table.to_numpy()} for table in tables
+    ]
+    return Page(rows, list(lines))
+
+
+# --- one renderer per kind of table: what its command does after the records are there ---
+
+
+@cache
+def stored(folder: Path) -> tuple[list[RunRecord], list[SpeedRecord]]:
+    store = RecordStore(folder)
+    found = list(store.runs()), list(store.speeds())
+    assert store.refused == {}
+    return found
+
+
+def only_speed(folder: Path) -> SpeedRecord:
+    (speed,) = stored(folder)[1]
+    return speed
+
+
+def render_table(path: Path, committed: Page) -> Page:
+    """The runs of the budget that the table's own notes name, in its order of rows, and the controls."""
+    budgets = {found[1] for line in committed.notes if (found := re.search(r"; budget (\S+),", line))}
+    order = [key[0].removesuffix(" (open)") for key in committed.tables[0]]
+    records = [
+        record
+        for record in stored(path.parent)[0]
+        if record.label in (RANDOM_INIT, RAW_FLOOR) or record.spec.train.budget in budgets
+    ]
+    records.sort(key=lambda record: (order.index(record.label), record.spec.seed))
+    speed = only_speed(path.parent)
+    return page_of(path, build_table(records, speed), lines=notes(records, speed))
+
+
+def render_speed(path: Path, committed: Page) -> Page:
+    speed = only_speed(path.parent)
+    return page_of(path, speed_table(speed), lines=speed_notes(speed))
+
+
+def render_explain(path: Path, committed: Page) -> Page:
+    speed = only_speed(path.parent)
+    return page_of(path, waterfall(speed), lines=waterfall_notes(speed))
+
+
+def render_claim(path: Path, committed: Page) -> Page:
+    card = make_card(find_claim(path.stem.removeprefix("claim-")), only_speed(path.parent))
+    return page_of(path, card_table(card), lines=card_notes(card, rules_version()))
+
+
+def render_trends(path: Path, committed: Page) -> Page:
+    return page_of(path, trend_table(stored(path.parent)[0]), lines=[])
+
+
+def render_exchange(path: Path, committed: Page) -> Page:
+    records, speeds = stored(path.parent)
+    (group,) = settings(records)
+    return page_of(path, exchange_table(group, step_times(speeds, group)), lines=[])
+
+
+def render_target(path: Path, committed: Page) -> Page:
+    records, speeds = stored(path.parent)
+    (frozen,) = path.parent.glob("*.yaml")
+    goal = read_target(frozen)
+    compared = comparable(records, goal)
+    times = step_times(speeds, [record for record in compared if record.status == "ok"])
+    tables = target_table(compared, goal, times), ladder_table(compared, goal, times)
+    return page_of(path, *tables, lines=target_notes(records, goal))
+
+
+RENDERERS: dict[str, Callable[[Path, Page], Page]] = {
+    "table.md": render_table, "speed.md": render_speed, "explain.md": render_explain, "claim": render_claim,
+    "trends.md": render_trends, "exchange.md": render_exchange, "target.md": render_target,
+}  # fmt: skip
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(RESULTS))
+
+
+@cache
+def both(path: Path) -> tuple[Page, Page]:
+    """The committed page and the one of today."""
+    committed = read_page(path)
+    render = next(render for start, render in RENDERERS.items() if path.name.startswith(start))
+    return committed, render(path, committed)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=name_of)
+def test_a_committed_table_is_rendered_again_without_a_changed_number(path: Path) -> None:
+    committed, today = both(path)
+    assert len(committed.tables) == len(today.tables) > 0
+    for before, now in zip(committed.tables, today.tables, strict=True):
+        assert before.keys() == now.keys() != set()
+        for row, cells in before.items():
+            for column, cell in cells.items():
+                assert numbers(cell) == numbers(now[row][RENAMED.get(column, column)]), (row, column)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=name_of)
+def test_the_notes_of_a_committed_table_hold_the_same_numbers(path: Path) -> None:
+    committed, today = both(path)
+    for line in committed.notes:
+        if not line.startswith(OF_TODAY) and path.name not in ("exchange.md", "trends.md"):
+            wanted = Counter(numbers(line))
+            assert any(wanted <= Counter(numbers(found)) for found in today.notes), line
+
+
+def test_every_kind_of_table_is_committed() -> None:
+    assert {start for start in RENDERERS if any(path.name.startswith(start) for path in TABLES)} == RENDERERS.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("4.15e+03", [4150.0]),
+        ("2.65x [2.49, 2.83]", [2.65, 2.49, 2.83]),
+        ("45.1 ± 2.1", [45.1, 2.1]),
+        ("-1.6 ± 10.0", [-1.6, 10.0]),
+        ("1,362.7", [1362.7]),
+        ("0.70x [0.00, inf]", [0.7, 0.0, float("inf")]),
+        ("within noise", []),
+        ("48.9 (1)", [48.9, 1.0]),
+        ("-", []),
+    ],
+)
+def test_numbers_are_found_in_cells(text: str, found: list[float]) -> None:
+    assert numbers(text) == found
