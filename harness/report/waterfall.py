@@ -17,7 +17,7 @@ def waterfall(record: SpeedRecord) -> pd.DataFrame:
     """
     methods, stages = record.rows, record.stages
     rows = []
-    for previous, stage in pairwise([None, *stages]):
+    for previous, stage in zip([None, *stages[:-1]], stages, strict=True):
         row = {"stage": stage}
         for method in methods:
             here = at_stage(method, stage)
