@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -443,9 +444,23 @@ def set_aside(path: Path) -> Path:
 
 
 def write_weights(path: Path, module: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a module's weights as safetensors, atomically."""
+    """Write a module's weights as safetensors, atomically; the same weights and metadata give the same bytes."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    write_atomically(path, save(weights, dict(metadata) if metadata else None))
+    write_atomically(path, in_order(save(weights, dict(metadata) if metadata else None)))
+
+
+def in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata in alphabetical order, where the library leaves it to a hash map.
+
+    The file is 8 bytes with the header's length, the header as JSON padded with spaces, and the tensors.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def write_atomically(path: Path, content: bytes) -> None:

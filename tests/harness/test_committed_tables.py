@@ -28,7 +28,12 @@ from harness.report.waterfall import waterfall, waterfall_notes
 from harness.targets import comparable, read_target, step_times
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-TABLES = sorted(RESULTS.rglob("*.md"))
+TABLES = sorted(
+    path
+    for path in RESULTS.rglob("*.md")
+    if any(path.parent.glob("*/record.json")) or any(path.parent.glob("*/speed.json"))
+)
+"""Those of commands that leave records; others, as of benchmarks/*.py, hold what they printed and nothing more."""
 KEYS = {"trends.md": 4, "claim": 2}
 """How many columns tell a table's rows apart, where the first alone does not."""
 RENAMED: dict[str, str] = {}

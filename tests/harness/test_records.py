@@ -16,6 +16,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from pydantic import BaseModel
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from harness import records
@@ -33,6 +34,7 @@ from harness.records import (
     speed_address,
     temporary_name,
     write_atomically,
+    write_weights,
 )
 from harness.spec import Section, TrainSpec
 from harness.stats import Ratio
@@ -89,6 +91,19 @@ def test_encoder_weights_are_read_as_they_were_written(store: RecordStore) -> No
     found = load_file(store.root / "here" / "encoder.safetensors")
     assert found.keys() == encoder.state_dict().keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in encoder.state_dict().items())
+
+
+def test_the_same_weights_give_the_same_file_with_the_metadata_they_were_given(tmp_path: Path) -> None:
+    """safetensors writes metadata in the order of a hash map, another one each time."""
+    encoder = SkeletonEncoder(encoder_size(ENCODER), len(JOINTS))
+    metadata = {name: f'"{name} ± 1"' for name in ("z", "a", "size", "layout", "joints", "crop", "method", "data")}
+    write_weights(tmp_path / "once", encoder, metadata)
+    for _ in range(5):
+        write_weights(tmp_path / "again", encoder, dict(reversed(metadata.items())))
+        assert (tmp_path / "again").read_bytes() == (tmp_path / "once").read_bytes()
+    with safe_open(tmp_path / "once", "pt") as found:
+        assert found.metadata() == metadata
+        assert all(torch.equal(found.get_tensor(name), tensor) for name, tensor in encoder.state_dict().items())
 
 
 def test_what_is_not_there_is_none(store: RecordStore) -> None:
