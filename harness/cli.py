@@ -1,7 +1,7 @@
 """The command line: ``run`` and everything around it (``--help`` lists the commands).
 
-Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory, or a method failed a check; 2 the request
-cannot be done (one line says why); 130 stopped by the user.
+Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory, a method failed a check, or a
+folder does not hold together; 2 the request cannot be done (one line says why); 130 stopped by the user.
 """
 
 from __future__ import annotations
@@ -221,6 +221,25 @@ def ls_command(
         return
     columns = listing.BRIEF.get(what) or list(rows[0])
     print_table(make_console(), columns, [[listing.plain(row[column]) for column in columns] for row in rows], [])
+
+
+@app.command("verify")
+def verify_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of any command.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compute again what follows from something else in a folder's records; exit code 1 at a difference."""
+    from harness.verify import verify
+
+    checks = verify(folder)
+    if as_json:
+        typer.echo(json.dumps([{**vars(check), "result": check.result} for check in checks], indent=1))
+    else:
+        lines = [f"{check.name}: {line}" for check in checks for line in check.differences]
+        rows = [(check.name, check.of, check.result) for check in checks]
+        print_table(make_console(), ["check", "of", "result"], rows, lines)
+    if any(check.differences for check in checks):
+        raise typer.Exit(1)
 
 
 @app.command("show-config")

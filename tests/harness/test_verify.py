@@ -1,0 +1,213 @@
+"""`harness verify`: a folder as it was left holds together; whatever is changed in it by hand is found and named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.records import RecordStore
+from harness.verify import verify
+from tests.harness.made_up_records import run_record
+from tests.harness.small_run import SMALL, Outcome, harness, records_in, small_file
+from tests.harness.test_committed_tables import RESULTS
+
+COMMITTED = sorted({path.parents[1] for name in ("record.json", "speed.json") for path in RESULTS.rglob(name)})
+CHECKS = (
+    "records", "addresses", "weights", "data", "versions", "accuracies", "steps, clips, curves", "times",
+    "ratios, floors, verdicts",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two methods and the controls."""
+    folder = tmp_path_factory.mktemp("finished")
+    data = ("--dataset", small_file(folder), "--out", folder / "out")
+    assert harness("run", *SMALL, *data, "--methods", "encoder-only,skeletonmae").code == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    return shutil.copytree(finished, tmp_path / "out")
+
+
+def run_file(folder: Path) -> Path:
+    return records_in(folder)["skeletonmae-s0"]
+
+
+def speed_file(folder: Path) -> Path:
+    (found,) = folder.glob("*/speed.json")
+    return found
+
+
+def differences(outcome: Outcome) -> list[str]:
+    """The lines below the table."""
+    lines = outcome.out.splitlines()
+    return lines[1 + len(CHECKS) :]
+
+
+def test_a_folder_as_it_was_left_holds_together(finished: Path) -> None:
+    outcome = harness("verify", finished)
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert len(lines) == 1 + len(CHECKS)
+    assert all(
+        line.startswith(name) and line.endswith("as recorded") for name, line in zip(CHECKS, lines[1:], strict=True)
+    )
+    assert "2 files" in lines[1 + CHECKS.index("weights")]
+    assert "5 records" in lines[1]
+
+
+def test_weights_that_were_not_kept_are_counted_and_no_difference(folder: Path) -> None:
+    for path in folder.glob("*/encoder.safetensors"):
+        path.unlink()
+    outcome = harness("verify", folder)
+    assert outcome.code == 0
+    assert "2 not kept here" in outcome.out
+
+
+def edited(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def arm(content: dict[str, Any]) -> dict[str, Any]:
+    """The arm that is not the baseline."""
+    found: dict[str, Any] = next(arm for arm in content["arms"] if arm["label"] != content["baseline"])
+    return found
+
+
+def swap_curve(content: dict[str, Any]) -> None:
+    content["curve"].reverse()
+
+
+RUN_CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "accuracy above 1": ("records", lambda c: c["accuracy"].update(linear_test=7.5)),
+    "another address": ("records", lambda c: c.update(address="skeletonmae-s0-v2-000000000000")),
+    "a newer schema": ("records", lambda c: c.update(schema_version=99)),
+    "another learning rate": ("addresses", lambda c: c["spec"]["train"].update(lr=0.5)),
+    "another seed": ("addresses", lambda c: c["spec"].update(seed=7)),
+    "another option": ("addresses", lambda c: c["spec"]["method"]["options"].update(mask_ratio=0.5)),
+    "other data": ("data", lambda c: c["data"].update(fingerprint="f00")),
+    "other clips": ("data", lambda c: c["data"].update(train_clips=1)),
+    "no software": ("versions", lambda c: c["environment"].update(versions={})),
+    "no versions of the code": ("versions", lambda c: c["method"].update(versions={})),
+    "no number of clips": ("accuracies", lambda c: c["curve"][0]["accuracy"].update(knn_test=0.123)),
+    "other test clips": ("accuracies", lambda c: c["accuracy"].update(test_clips=10)),
+    "an accuracy that no evaluation had": ("accuracies", lambda c: c["accuracy"].update(linear_test=1.0, knn_test=0.0)),
+    "failed with an accuracy": ("accuracies", lambda c: c.update(status="failed")),
+    "a curve in disorder": ("steps, clips, curves", swap_curve),
+    "a curve cut short": ("steps, clips, curves", lambda c: c["curve"].pop()),
+    "other steps": ("steps, clips, curves", lambda c: c["training"].update(steps=7)),
+    "other clips seen": ("steps, clips, curves", lambda c: c["training"].update(clips_seen=1e6)),
+    "losses in disorder": ("steps, clips, curves", lambda c: c["training"]["losses"].reverse()),
+    "another wall time": ("times", lambda c: c.update(wall_seconds=2 * c["wall_seconds"])),
+    "finished before it started": ("times", lambda c: c.update(finished="2001-01-01T00:00:00Z")),
+}
+SPEED_CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "another method": ("addresses", lambda c: c["spec"].update(baseline="gfp")),
+    "a better ratio": (
+        "ratios, floors, verdicts",
+        lambda c: arm(c)["ratio"].update(value=arm(c)["ratio"]["value"] * 1.1),
+    ),
+    "a wider interval": ("ratios, floors, verdicts", lambda c: arm(c)["ratio"].update(low=arm(c)["ratio"]["low"] / 2)),
+    "a faster block": ("ratios, floors, verdicts", lambda c: arm(c)["blocks"].__setitem__(0, 1e-6)),
+    "a block less": ("ratios, floors, verdicts", lambda c: arm(c)["blocks"].pop()),
+    "another step time": ("ratios, floors, verdicts", lambda c: arm(c).update(step_seconds=1e-6)),
+    "other clips/s": ("ratios, floors, verdicts", lambda c: arm(c).update(clips_per_second=1e6)),
+    "another FLOP ratio": ("ratios, floors, verdicts", lambda c: arm(c).update(flop_ratio=99.0)),
+    "other FLOPs": ("ratios, floors, verdicts", lambda c: arm(c).update(step_flops=arm(c)["step_flops"] * 2)),
+    "a lower floor": ("ratios, floors, verdicts", lambda c: c.update(floor=c["floor"] + 1)),
+    "another verdict": (
+        "ratios, floors, verdicts",
+        lambda c: arm(c).update(verdict="not supported" if arm(c)["verdict"] == "supported" else "supported"),
+    ),
+    "no baseline": ("ratios, floors, verdicts", lambda c: c.update(baseline="gfp")),
+}
+
+
+@pytest.mark.parametrize("change", RUN_CHANGES)
+def test_what_was_changed_in_a_run_is_found(folder: Path, change: str) -> None:
+    check, edit = RUN_CHANGES[change]
+    edited(run_file(folder), edit)
+    found(folder, check, run_file(folder).parent.name)
+
+
+@pytest.mark.parametrize("change", SPEED_CHANGES)
+def test_what_was_changed_in_a_measurement_is_found(folder: Path, change: str) -> None:
+    check, edit = SPEED_CHANGES[change]
+    edited(speed_file(folder), edit)
+    found(folder, check, speed_file(folder).parent.name)
+
+
+def found(folder: Path, check: str, address: str) -> None:
+    """Exit code 1, and a line that names check and record."""
+    outcome = harness("verify", folder)
+    assert (outcome.code, outcome.err) == (1, "")
+    lines = differences(outcome)
+    assert any(line.startswith(f"{check}: {address}: ") for line in lines), outcome.out
+    assert all(len(line) < 300 for line in lines)
+
+
+def test_other_weights_are_found(folder: Path) -> None:
+    path = run_file(folder).with_name("encoder.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    found(folder, "weights", path.parent.name)
+
+
+def test_a_damaged_record_is_found(folder: Path) -> None:
+    run_file(folder).write_text("{")
+    found(folder, "records", run_file(folder).parent.name)
+
+
+def test_what_a_run_set_aside_is_counted_and_no_difference(folder: Path) -> None:
+    (run_file(folder).parent / "record.refused-1.json").write_text("{")
+    outcome = harness("verify", folder)
+    assert outcome.code == 0
+    assert "1 record set aside and made again" in outcome.out
+
+
+def test_the_checks_as_json(folder: Path) -> None:
+    edited(run_file(folder), lambda content: content["accuracy"].update(linear_test=7.5))
+    outcome = harness("verify", folder, "--json")
+    assert outcome.code == 1
+    checks = {check["name"]: check for check in json.loads(outcome.out)}
+    assert tuple(checks) == CHECKS
+    (line,) = checks["records"]["differences"]
+    assert line.startswith(f"{run_file(folder).parent.name}: cannot be read (accuracy.linear_test")
+    assert checks["weights"]["differences"] == []
+
+
+def test_a_folder_without_records_is_one_line(tmp_path: Path) -> None:
+    outcome = harness("verify", tmp_path)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == f"error: {tmp_path}: expected an output folder with records, found none\n"
+
+
+def test_the_same_data_under_one_name_must_be_the_same(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    for name, fingerprint in (("random-init", "a"), ("raw-pca", "b")):
+        record = run_record(name)
+        spec = record.spec.model_copy(update={"data": record.spec.data.model_copy(update={"fingerprint": fingerprint})})
+        data = record.data.model_copy(update={"fingerprint": fingerprint})
+        store.write_run(record.model_copy(update={"spec": spec, "address": spec.address, "data": data}))
+    (check,) = (check for check in verify(tmp_path) if check.name == "data")
+    (line,) = check.differences
+    assert line.startswith("raw-pca-s0-")
+    assert ": data b, 12 classes, 800 + 200 / 400 clips; in random-init-s0-" in line
+    assert line.endswith(" a, 12 classes, 800 + 200 / 400 clips")
+
+
+@pytest.mark.parametrize("committed", COMMITTED, ids=lambda path: str(path.relative_to(RESULTS)))
+def test_every_committed_study_holds_together(committed: Path) -> None:
+    assert {check.name: check.differences for check in verify(committed)} == {name: [] for name in CHECKS}
