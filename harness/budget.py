@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from harness.errors import UsageError
+from harness.errors import MethodFault, UsageError
 
 UNITS = ("ep", "steps", "clips", "s", "flops")
 
@@ -38,11 +38,15 @@ class Budget:
         return f"{self.amount:g}{self.unit}"
 
     def steps(self, cost: StepCost) -> int:
-        """Whole optimiser steps that this budget buys, at least 1.
+        """Whole optimiser steps that this budget buys, at least 1; a `MethodFault` when a step consumes nothing.
 
         A budget in seconds divides by the *interleaved* step time: a slow neighbour during one method's run then
         costs that method wall time but no steps.
         """
+        if not self.share(cost):
+            raise MethodFault(
+                f"budget {self}: a step of this method takes no FLOPs that are counted; give steps or clips"
+            )
         return max(1, round(self.amount / self.share(cost)))
 
     def share(self, cost: StepCost) -> float:

@@ -9,6 +9,8 @@ import copy
 import math
 import statistics
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count, takewhile
@@ -22,6 +24,8 @@ from harness.clock import Ledger, StepClock
 from harness.data import LoadedData
 from harness.encoder_facts import facts_of, to_metadata
 from harness.environment import Environment
+from harness.errors import one_line
+from harness.isolation import Guard, seeded
 from harness.probes import Accuracy, clip_features, evaluate, evaluate_raw
 from harness.progress import Advance
 from harness.records import (
@@ -36,8 +40,8 @@ from harness.records import (
     Training,
     now,
 )
-from harness.registry import one_line
 from harness.spec import ProbeSpec, RunSpec
+from harness.stopping import Stopped, held
 from harness.training import Diverged, Trainer, build_encoder, build_method, undisturbed
 from harness.versions import LOOP, versions_of, versions_of_modules
 from methods.base import Diagnosis, Method
@@ -50,11 +54,12 @@ BLOCKS_PER_POINT = 5
 
 @dataclass(frozen=True)
 class Cell:
-    """A run to do: its row's label, its spec and, unless it is a control, the method class."""
+    """A run to do: its row's label, its spec and, unless it is a control, the method class and the row's guard."""
 
     label: str
     spec: RunSpec
     method: type[Method] | None = None
+    guard: Guard = field(default_factory=Guard, compare=False)
 
 
 @dataclass(frozen=True)
@@ -95,13 +100,20 @@ class Attempt:
     weights: dict[str, str] = field(default_factory=dict)
 
     def work(self) -> None:
-        """Do what the cell asks for."""
-        if self.cell.label == RAW_FLOOR:
-            self.raw_floor()
-        elif self.cell.method is None:
-            self.random_init()
-        else:
-            self.pretrain(self.cell.method)
+        """Do what the cell asks for; all its random numbers follow from the spec's seed."""
+        with seeded(self.cell.spec.seed):
+            if self.cell.label == RAW_FLOOR:
+                self.raw_floor()
+            elif self.cell.method is None:
+                self.random_init()
+            else:
+                self.pretrain(self.cell.method)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A phase on the ledger in which the method's own code runs."""
+        with self.ledger.phase(name), self.cell.guard(name):
+            yield
 
     def raw_floor(self) -> None:
         """Control: raw coordinates under the same probes."""
@@ -123,25 +135,25 @@ class Attempt:
         spec, data = self.cell.spec, self.place.data
         cost = required(self.cost)
         total = parse_budget(spec.train.budget).steps(cost)
-        with self.ledger.phase("build"):
+        with self.phase("build"):
             method = build_method(method_class, spec, data.clips.layout, data.source.device)
             self.encoder = encoder_info(method.evaluated_encoder())
             frames = method.evaluated_encoder().grid.frames
             batches = data.batches(spec, frames, method.views)
             trainer = Trainer(method, batches, spec.train, total)
             sample = batches.sample()
-        with self.ledger.phase("warm-up"):
+        with self.phase("warm-up"):
             trainer.warm_up()
         if method_class.about.division == "open":  # its own encoder is its own control
-            with self.ledger.phase("evaluate"):
+            with self.phase("evaluate"):
                 self.untrained = probe_encoder(method.evaluated_encoder(), data, spec.probe)
         clock = StepClock(data.source.device)
         for goal in evaluation_steps(total, spec.probe, cost):
             self.train_to(goal, trainer, clock, cost)
-            with self.ledger.phase("evaluate"):
+            with self.phase("evaluate"):
                 self.evaluate_point(method, sample)
-        check_encoder(method, self.encoder, build_encoder(spec, data.clips.layout, "meta"))
-        with self.ledger.phase("save"):
+        with self.phase("save"):
+            check_encoder(method, self.encoder, build_encoder(spec, data.clips.layout, "meta"))
             facts = facts_of(required(self.selected), data.clips.layout, spec)
             self.weights = self.place.store.write_encoder(spec.address, required(self.selected), to_metadata(facts))
 
@@ -150,7 +162,7 @@ class Attempt:
         losses = self.training.losses if self.training else []
         block = math.ceil((goal - trainer.done) / BLOCKS_PER_POINT)
         while trainer.done < goal:
-            with self.ledger.block(clock):
+            with self.ledger.block(clock), self.cell.guard("training"):
                 means = trainer.run_block(min(block, goal - trainer.done), clock)
             with self.ledger.phase("log"):
                 losses.append({"step": trainer.done, **means})
@@ -170,7 +182,7 @@ class Attempt:
         if self.accuracy is None or not (selecting and better(self.accuracy, accuracy)):
             self.accuracy, self.selected = accuracy, copy.deepcopy(encoder)
         diagnosis = diagnose(method, sample)
-        self.warnings = diagnosis.warnings
+        self.warnings = tuple(map(str, diagnosis.warnings))
         self.curve.append(
             Point(
                 step=training.steps, clips_seen=training.clips_seen, seconds=training.seconds,
@@ -187,36 +199,44 @@ class Attempt:
             environment=self.place.environment, training=self.training, phases=dict(self.ledger.phases),
             wall_seconds=self.ledger.wall, untracked=self.ledger.untracked, curve=self.curve,
             accuracy=self.accuracy if status == "ok" else None, untrained=self.untrained,
-            warnings=(*self.warnings, *not_finite(self.training, self.curve)), weights=self.weights,
-            started=self.started, finished=now(),
+            warnings=(*self.cell.guard.warnings, *self.warnings, *not_finite(self.training, self.curve)),
+            weights=self.weights, started=self.started, finished=now(),
         )  # fmt: skip
 
 
 def run_cell(attempt: Attempt) -> RunRecord:
-    """Work on a cell and write its record; re-raises only `KeyboardInterrupt`, after the record is written."""
-    interrupted = None
+    """Work on a cell and write its record; re-raises only a stop by the user, after the record is written."""
     try:
         attempt.work()
-        record = attempt.record("ok")
-    except KeyboardInterrupt as stop:
-        interrupted = stop
-        record = attempt.record("interrupted", "stopped by the user")
-    except Exception as problem:  # noqa: BLE001 - a method may throw anything; it is recorded, the others go on
-        record = attempt.record(*failure(problem))
-    attempt.place.store.write_run(record)
-    if interrupted:
-        raise interrupted
+        ended: BaseException | None = None
+    except (Exception, KeyboardInterrupt) as problem:  # noqa: BLE001 - a method may throw anything; the others go on
+        ended = problem
+    with held():  # a stop that comes now waits until the record is there
+        record = attempt.record(*status_of(ended))
+        attempt.place.store.write_run(record)
+    if isinstance(ended, KeyboardInterrupt):
+        raise ended
     return record
 
 
-def failure(problem: Exception) -> tuple[Status, str, str]:
+def status_of(ended: BaseException | None) -> tuple[Status, str, str]:
+    """Status, one-line reason and traceback of a cell that ended this way."""
+    if ended is None:
+        return "ok", "", ""
+    if isinstance(ended, KeyboardInterrupt):
+        return "interrupted", ended.reason if isinstance(ended, Stopped) else "stopped by the user", ""
+    return failure(ended)
+
+
+def failure(problem: BaseException) -> tuple[Status, str, str]:
     """Status, one-line reason and traceback of an exception."""
     trace = "".join(traceback.format_exception(problem))
+    reason = one_line(problem)
     if isinstance(problem, Diverged):
-        return "diverged", str(problem), trace
-    if isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(problem):
-        return "oom", f"{one_line(problem)}; lower --batch-size", trace
-    return "failed", one_line(problem), trace
+        return "diverged", reason, trace
+    if isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in reason:
+        return "oom", f"{reason}; lower --batch-size", trace
+    return "failed", reason, trace
 
 
 def not_finite(training: Training | None, curve: list[Point]) -> list[str]:

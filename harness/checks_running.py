@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.batches import Batch
 from datasets.layouts import NTU25
-from harness.errors import first_few
+from harness.errors import first_few, one_line
 from harness.flops import step_flops
-from harness.registry import one_line
+from harness.isolation import Guard
 from harness.specimen import ALONE, ROUNDING, SKELETONS, TOGETHER, Specimen, batch, blank, close, loss_of, must, views
 from harness.training import build_encoder
 from methods.base import About, Method, MethodOptions
@@ -187,6 +187,22 @@ def metadata_is_complete(specimen: Specimen) -> None:
     )
     short = [text for text in (*about.deviations, *about.choices) if len(text) <= 10]
     must(not short, f"about: expected deviations and choices as sentences, found {first_few([repr(t) for t in short])}")
+
+
+def shared_state_is_left_as_it_was(specimen: Specimen) -> None:
+    """What all methods of a process share (default dtype, threads, seed, working directory, ...) stays as it is.
+
+    A run puts it back and says so in the method's row, which fails where others depend on it.
+    """
+    method, guard = specimen.build(), Guard()
+    with guard("a step and its evaluation"):
+        loss, _ = method.loss(batch())
+        loss.backward()
+        method.after_step(0.5)
+        method.evaluated_encoder()
+        with torch.no_grad():
+            method.diagnose(batch())
+    must(not guard.warnings, f"expected the process as it was, found that it {'; '.join(guard.warnings)}")
 
 
 def diagnosis_holds_finite_numbers(specimen: Specimen) -> None:

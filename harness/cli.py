@@ -1,7 +1,8 @@
 """The command line: ``run`` and everything around it (``--help`` lists the commands).
 
-Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory, a method failed a check, or a
-folder does not hold together; 2 the request cannot be done (one line says why); 130 stopped by the user.
+Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory, a method failed a check, or a folder does
+not hold together; 2 the request cannot be done (one line says why); 130 stopped by the user, 143 by SIGTERM, 129 by
+SIGHUP.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from harness.spec import (
     parse_methods,
     parse_seeds,
 )
+from harness.stopping import Stopped, stoppable
 from harness.yaml_text import read_yaml
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from harness.experiment import Experiment
 
 INTERRUPTED = 130
+"""What some versions of typer return for Ctrl-C, which they swallow."""
 
 # typer brings its own copy of click in some versions; its exception for a bad command line is found by name.
 COMMAND_LINE_ERROR: type[Exception] = next(
@@ -440,9 +443,10 @@ def prepare_experiment(settings: dict[str, Any], plugins: list[Path] | None, **o
     from harness.registry import Registry
 
     sections = {name: settings[name] for name in SECTIONS}
-    request = Request(methods=parse_methods(settings["methods"]), device=settings["device"], **sections, **others)
+    methods = parse_methods(settings["methods"])
+    request = Request(methods=methods, device=settings["device"], **sections, **others)
     with Reporter(make_console()).long_task(CHECKING) as advance:
-        return prepare(request, Registry(plugins), advance=advance)
+        return prepare(request, Registry(plugins, rows=[method.name for method in methods]), advance=advance)
 
 
 def leave_table(
@@ -502,22 +506,31 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # no table is lost to an encoding without the sign of a deviation
-    try:
-        check_packages()
-        code = app(standalone_mode=False)
-        if code == INTERRUPTED:  # some versions of typer swallow Ctrl-C and return its exit code
-            raise KeyboardInterrupt
-    except UsageError as error:
-        code = _fail(str(error), 2)
-    except COMMAND_LINE_ERROR as error:
-        code = _fail(error.format_message(), 2)  # type: ignore[attr-defined]
-    except (KeyboardInterrupt, typer.Abort):
-        code = _fail("stopped; the same command continues with what is missing", INTERRUPTED)
-    except MemoryError:
-        code = _fail("not enough memory; choose smaller data or a smaller batch, or close other programs", 2)
-    except OSError as error:
-        code = _fail(f"{error.strerror or error}: {error.filename or 'output'}; free space or choose another --out", 2)
+    with stoppable() as stops:
+        try:
+            check_packages()
+            code = app(standalone_mode=False)
+            if code == INTERRUPTED:
+                raise KeyboardInterrupt
+        except UsageError as error:
+            code = _fail(str(error), 2)
+        except COMMAND_LINE_ERROR as error:
+            code = _fail(error.format_message(), 2)  # type: ignore[attr-defined]
+        except (KeyboardInterrupt, typer.Abort):
+            code = _stopped(stops.asked)
+        except MemoryError:
+            code = _fail("not enough memory; choose smaller data or a smaller batch, or close other programs", 2)
+        except OSError as error:
+            place = error.filename or "output"
+            code = _fail(f"{error.strerror or error}: {place}; free space or choose another --out", 2)
     sys.exit(code or 0)
+
+
+def _stopped(asked: Stopped | None) -> int:
+    by = f" by {asked.signal.name}" if asked and asked.exit_code != INTERRUPTED else ""
+    return _fail(
+        f"stopped{by}; the same command continues with what is missing", asked.exit_code if asked else INTERRUPTED
+    )
 
 
 def _fail(message: str, code: int) -> int:

@@ -19,9 +19,10 @@ import torch
 
 from harness import checks_learning as learning
 from harness import checks_running as running
-from harness.errors import UsageError
+from harness.errors import UsageError, one_line
+from harness.isolation import Guard, seeded
 from harness.progress import Advance
-from harness.registry import Registry, one_line
+from harness.registry import Registry
 from harness.spec import build, parse_methods
 from harness.specimen import SKELETONS, NotApplicable, Specimen
 
@@ -54,7 +55,7 @@ class Result:
 def examine(check: Check, specimen: Specimen) -> Result:
     """Run one check; whatever the method throws is a failure with its place in one line."""
     try:
-        with torch.random.fork_rng([]):
+        with seeded(torch.initial_seed()), Guard()(check.name):
             check.run(specimen)
     except NotApplicable as reason:
         return Result(check.name, "not applicable", str(reason))
@@ -114,5 +115,6 @@ CHECKS = (
     Check("unknown options are refused", running.unknown_options_are_refused),
     Check("resolved options stay", running.resolved_options_stay),
     Check("metadata is complete", running.metadata_is_complete),
+    Check("shared state is left as it was", running.shared_state_is_left_as_it_was),
     Check("diagnosis holds finite numbers", running.diagnosis_holds_finite_numbers),
 )

@@ -1,16 +1,37 @@
-"""Errors that end a command with one line and exit code 2."""
+"""Errors that end a command with one line and exit code 2, and those that end one method's row."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from datasets.errors import DataError
 
 
 class UsageError(Exception):
     """What the user asked for cannot be done; the message is one line: expected, found, next step."""
+
+
+class MethodFault(RuntimeError):
+    """What a method did wrong, as seen from outside it; the message is one line and complete."""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line, with the innermost file and line it came from."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - a message may be broken as well
+        text = "a message that cannot be read"
+    if isinstance(error, MethodFault):
+        return text
+    text = f": {text}" if text else ""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace else ""
+    return f"{type(error).__name__}{text}{where}"
 
 
 @contextmanager

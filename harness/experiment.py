@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,13 +12,15 @@ from harness.budget import StepCost, parse_budget
 from harness.cell import Attempt, Cell, Place, evaluation_steps, failure, run_cell
 from harness.data import LoadedData, load_data
 from harness.environment import Environment, describe_environment, select_device
-from harness.errors import UsageError
+from harness.errors import UsageError, one_line
+from harness.isolation import Guard, StandIn, problem_of_about, stand_in
 from harness.measurement import Measurement, Timing
 from harness.printing import warn, warn_refused
 from harness.progress import Advance, Reporter, Stopwatch, counted, minutes
 from harness.records import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, SCHEMA, RecordStore, RunRecord, SpeedRecord
 from harness.registry import Registry
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build, is_later
+from harness.stopping import stop_if_asked
 from harness.training import encoder_size, skeleton_of
 from harness.versions import LOOP, versions_of, versions_of_modules
 from methods.base import Method, MethodOptions, OptionError, resolve
@@ -45,11 +47,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method as a row: its label, its class and its completely resolved spec."""
+    """A method as a row: its label, its class, its completely resolved spec, and what guards its row."""
 
     label: str
     method: type[Method]
     spec: MethodSpec
+    guard: Guard = field(default_factory=Guard, compare=False)
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,9 @@ class Experiment:
             control = self.run_spec(MethodSpec(name=RANDOM_INIT), seed)
             cells.append(Cell(RANDOM_INIT, control.model_copy(update={"train": TrainSpec(), "probe": timeless})))
         for entry in self.entries:
-            cells += [Cell(entry.label, self.run_spec(entry.spec, seed), entry.method) for seed in request.seeds]
+            cells += [
+                Cell(entry.label, self.run_spec(entry.spec, seed), entry.method, entry.guard) for seed in request.seeds
+            ]
         return cells
 
     def missing(self) -> list[Cell]:
@@ -136,7 +141,7 @@ class Experiment:
         rows = [*self.entries, *(() if any(entry.spec == self.bound.spec for entry in self.entries) else (self.bound,))]
         seed = self.request.seeds[0]
         return Timing(
-            cells=[Cell(entry.label, self.run_spec(entry.spec, seed), entry.method) for entry in rows],
+            cells=[Cell(entry.label, self.run_spec(entry.spec, seed), entry.method, entry.guard) for entry in rows],
             baseline=self.baseline.label, data=self.data, environment=self.environment,
             seconds=self.request.speed_seconds, memory_cap=self.request.memory_cap,
         )  # fmt: skip
@@ -154,14 +159,16 @@ def prepare(
         parse_budget(request.probe.every)
     device = select_device(request.device)
     size = encoder_size(request.encoder)
-    for spec in request.methods:
-        method_options(registry.method(spec.name), spec)
+    methods = [described(registry, spec) for spec in request.methods]
     store = RecordStore(request.out)
     store.prepare()
     data = load_data(request.data, device, size.patch, advance=advance)
     with torch.device("meta"):
         encoder = SkeletonEncoder(size, data.clips.layout.joint_count, skeleton_of(data.clips.layout))
-    asked = {str(spec): make_entry(registry.method(spec.name), spec, encoder) for spec in request.methods}
+    asked = {
+        str(spec): make_entry(method, spec, encoder, registry.guard(spec.name))
+        for spec, method in zip(request.methods, methods, strict=True)
+    }
     entries = list({entry.label: entry for entry in asked.values()}.values())
     labels = {text: entry.label for text, entry in asked.items()}
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
@@ -179,23 +186,51 @@ def changed_versions(record: RunRecord, method: type[Method] | None) -> list[str
     ]
 
 
+def described(registry: Registry, spec: MethodSpec) -> type[Method]:
+    """The class of a method, its options checked; a stand-in where its own code cannot even say what it is."""
+    method = registry.method(spec.name)
+    if problem := problem_of_about(method):
+        return stand_in(spec.name, problem)
+    try:
+        with registry.guard(spec.name)("options"):
+            method_options(method, spec)
+    except UsageError:  # the user's mistake
+        raise
+    except Exception as error:  # noqa: BLE001 - the method's own
+        return stand_in(spec.name, f"options: {one_line(error)}")
+    return method
+
+
 def method_options(method: type[Method], spec: MethodSpec) -> MethodOptions:
     """Typed options of a spec; a `UsageError` names a misspelt one and the nearest."""
     return build(method.Options, spec.options, f"method {spec.name}")
 
 
-def make_entry(method: type[Method], spec: MethodSpec, encoder: SkeletonEncoder) -> Entry:
-    """Resolve options for the encoder; the label shows those that differ from the defaults."""
+def make_entry(
+    method: type[Method], spec: MethodSpec, encoder: SkeletonEncoder, guard: Guard | None = None
+) -> Entry:  # fmt: skip
+    """Resolve options for the encoder; the label shows those that differ from the defaults.
+
+    A method that cannot do that is a row that fails.
+    """
+    guard = guard or Guard()
+    if issubclass(method, StandIn):
+        return Entry(str(spec), method, spec, guard)
     try:
-        resolved = resolve(method_options(method, spec), encoder).model_dump(mode="json")
-        default = method.Options().resolved(encoder).model_dump(mode="json")
+        with guard("options"):
+            resolved = resolve(method_options(method, spec), encoder).model_dump(mode="json")
+            default = method.Options().resolved(encoder).model_dump(mode="json")
+            changed = {key: value for key, value in resolved.items() if value != default[key]}
+            label = str(MethodSpec(name=spec.name, options=changed))
     except OptionError as error:
         raise UsageError(f"method {spec.name}: {error}") from None
-    changed = {key: value for key, value in resolved.items() if value != default[key]}
-    came_later = (key for key, field in method.Options.model_fields.items() if is_later(field))
+    except UsageError:
+        raise
+    except Exception as problem:  # noqa: BLE001 - the method's own code may fail in any way
+        return Entry(str(spec), stand_in(spec.name, f"options: {one_line(problem)}"), spec, guard)
+    came_later = (key for key, field_ in method.Options.model_fields.items() if is_later(field_))
     implied = tuple(key for key in came_later if key not in changed)
-    complete = MethodSpec(name=spec.name, options=resolved, implied=implied)
-    return Entry(str(MethodSpec(name=spec.name, options=changed)), method, complete)
+    return Entry(label, method, MethodSpec(name=spec.name, options=resolved, implied=implied), guard)
 
 
 def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
@@ -219,6 +254,7 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
     measurement = speed_of(experiment, todo, report)
     watch = Stopwatch()
     for number, cell in enumerate(todo, 1):
+        stop_if_asked()
         name = f"{cell.label}, seed {cell.spec.seed}"
         record = run_one(experiment, cell, measurement, name, report)
         report.line(f"[{number}/{len(todo)}] {name}: {outcome(record)} ({minutes(watch.seconds)} so far)")
@@ -308,6 +344,8 @@ def plan_text(
         if not runs or entry.label not in step_seconds:
             continue
         cost = cost_of(experiment, step_seconds[entry.label], flops.get(entry.label, float("nan")))
+        if not budget.share(cost):  # its row is going to say so
+            continue
         steps = budget.steps(cost)
         probes = len(evaluation_steps(steps, request.probe, cost))
         training, probing = steps * cost.seconds, probes * probe_seconds

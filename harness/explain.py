@@ -81,7 +81,9 @@ def ends(stages: Sequence[Stage] = STAGES) -> tuple[Stage, Stage]:
 def staged_cells(experiment: Experiment, entry: Entry, stages: Sequence[Stage]) -> list[Cell]:
     """One cell per stage of a method, labelled ``method @ stage``."""
     base = experiment.run_spec(entry.spec, experiment.request.seeds[0])
-    return [Cell(at_stage(entry.label, stage.name), spec, entry.method) for stage, spec in staged(base, stages)]
+    return [
+        Cell(at_stage(entry.label, stage.name), spec, entry.method, entry.guard) for stage, spec in staged(base, stages)
+    ]
 
 
 def refuse_switched(overrides: Sequence[str]) -> None:

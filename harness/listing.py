@@ -11,10 +11,13 @@ import torch
 
 from datasets.catalog import about
 from harness.claims import read_claims
+from harness.errors import MethodFault, one_line
+from harness.isolation import Guard, problem_of_about
 from harness.printing import warn_refused
 from harness.records import RecordStore
 from harness.registry import Registry
 from harness.versions import versions_of
+from methods.base import About, Method
 from methods.parts.encoder import SIZES, SkeletonEncoder
 
 NTU_JOINTS = 25
@@ -25,15 +28,20 @@ Rows = list[dict[str, Any]]
 def list_methods(plugins: list[Path] | None, out: Path) -> Rows:
     """Methods with their paper, code, deviations, choices and default options."""
     registry = Registry(plugins)
-    return [
-        {
-            "method": name,
-            **asdict(method.about),
-            "options": method.Options().model_dump(mode="json"),
-            "versions": versions_of(method),
-        }
-        for name, method in sorted(registry.methods.items())
-    ]
+    return [about_method(name, method, registry.guard(name)) for name, method in sorted(registry.methods.items())]
+
+
+def about_method(name: str, method: type[Method], guard: Guard) -> dict[str, Any]:
+    """A method's words about itself; why they cannot be had, where its own code is at fault."""
+    try:
+        if problem := problem_of_about(method):
+            raise MethodFault(problem)
+        with guard("options"):
+            options = method.Options().model_dump(mode="json")
+        return {"method": name, **asdict(method.about), "options": options, "versions": versions_of(method)}
+    except Exception as problem:  # noqa: BLE001 - the others are listed
+        unknown = About(title=name, paper=f"cannot be described: {one_line(problem)}")
+        return {"method": name, **asdict(unknown), "options": {}, "versions": {}}
 
 
 def list_datasets(plugins: list[Path] | None, out: Path) -> Rows:

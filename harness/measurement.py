@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,14 +15,14 @@ from harness.cell import Cell, encoder_info
 from harness.clock import StepClock
 from harness.data import LoadedData
 from harness.environment import ROOT, Environment
-from harness.errors import UsageError
+from harness.errors import UsageError, one_line
 from harness.flops import step_flops
 from harness.health import Health, Watch
+from harness.isolation import seeded
 from harness.memory import largest_batch, peak_step_bytes
 from harness.peak import matmul_flops
 from harness.progress import Advance, Reporter
-from harness.records import ArmRecord, RecordStore, SpeedRecord, now, speed_address
-from harness.registry import one_line
+from harness.records import ArmRecord, RecordStore, SpeedRecord, flop_ratio, now, speed_address
 from harness.spec import ADDRESS_RULE, MethodSpec, RunSpec
 from harness.speed import Arm, measure, warm_up
 from harness.stats import noise_floor, paired_ratio, verdict
@@ -107,7 +108,7 @@ class Timing:
 
     def warm_up(self, report: Reporter) -> None:
         """Build every method and step it until it is warm; a method that throws is left out and remembered."""
-        with report.task("warming up") as advance:
+        with report.task("warming up") as advance, seeded(self.cells[0].spec.seed):
             for number, cell in enumerate(self.cells, 1):
                 self._warm_up(cell, report)
                 advance(number, len(self.cells))
@@ -119,9 +120,10 @@ class Timing:
         try:
             cell = self._fitted(asked, self.memory_cap) if self.memory_cap else asked
             assert cell.method is not None
-            self.flops[cell.label] = step_flops(cell.method, cell.spec, self.data.clips.layout)
-            arm = self._arm(cell, cell.method)
-            warm_up(arm, self.seconds / BLOCKS)
+            with cell.guard("warming up"):
+                self.flops[cell.label] = step_flops(cell.method, cell.spec, self.data.clips.layout)
+                arm = self._arm(cell, cell.method)
+                warm_up(arm, self.seconds / BLOCKS)
             self.arms.append(arm)
             if self.stages:  # compiling takes its time: show that something happens
                 report.line(
@@ -133,9 +135,9 @@ class Timing:
 
     def probe_seconds(self) -> float:
         """Expected time of one evaluation: the encoder on all tokens of all body sequences, from one batch."""
-        encoder, source = self._baseline_arm().trainer.method.evaluated_encoder(), self.data.source
-        began = time.perf_counter()
-        with torch.inference_mode():
+        source, began = self.data.source, time.perf_counter()
+        with self._baseline_called("evaluate"), torch.inference_mode():
+            encoder = self._baseline_arm().trainer.method.evaluated_encoder()
             numbers, x = next(evaluation_batches(source, 64, encoder.grid.frames))
             encoder(x).sum().item()
         return (time.perf_counter() - began) * len(source) / len(numbers)
@@ -145,8 +147,10 @@ class Timing:
         started, baseline = now(), self._baseline_arm()
         peaks = [matmul_flops(baseline.trainer.device, baseline.trainer.train.precision)]
         watch = Watch(baseline.trainer.device)
-        with report.task("measuring speed, methods interleaved") as advance:
+        with report.task("measuring speed, methods interleaved") as advance, seeded(self.cells[0].spec.seed):
             again = self._interleave(baseline, watch, advance)
+        with self._baseline_called("evaluate"):
+            encoder = encoder_info(baseline.trainer.method.evaluated_encoder())
         peaks.append(matmul_flops(baseline.trainer.device, baseline.trainer.train.precision))
         same = paired_ratio(again, baseline.clip_seconds)
         floor = noise_floor(same)
@@ -156,21 +160,30 @@ class Timing:
             arms=[self._record(arm, baseline, floor, watch.health) for arm in self.arms], same=same, floor=floor,
             health=watch.health, rules=rules_version(),
             matmul_flops=max((peak for peak in peaks if peak), default=None),
-            encoder=encoder_info(baseline.trainer.method.evaluated_encoder()), data=self.data.info,
+            encoder=encoder, data=self.data.info,
             environment=self.environment,
             started=started, finished=now(),
         )  # fmt: skip
         return Measurement(record, self.failures)
 
     def _interleave(self, baseline: Arm, watch: Watch, advance: Advance) -> list[float]:
-        try:
+        with self._baseline_called("being timed"):
             again = measure(
                 self.arms, baseline, seconds=self.seconds, failures=self.failures, watch=watch, progress=advance
             )
-        except Exception as problem:
-            raise UsageError(f"the baseline {self.baseline} fails ({one_line(problem)})") from problem
         self.arms = [arm for arm in self.arms if arm.label not in self.failures]
         return again
+
+    @contextmanager
+    def _baseline_called(self, doing: str) -> Iterator[None]:
+        """What the baseline throws inside ends the measurement."""
+        try:
+            with self._baseline_arm().guard(doing):
+                yield
+        except Exception as problem:
+            raise UsageError(
+                f"the baseline {self.baseline} fails ({one_line(problem)}); nothing can be compared without it"
+            ) from problem
 
     def _baseline_arm(self) -> Arm:
         return next(arm for arm in self.arms if arm.label == self.baseline)
@@ -178,7 +191,7 @@ class Timing:
     def _arm(self, cell: Cell, method: type[Method]) -> Arm:
         trainer = self._trainer(method, cell.spec)
         data = self.data.as_in(cell.spec.data)
-        return Arm(cell.label, trainer, clips=trainer.batches.size / data.bodies_per_clip)
+        return Arm(cell.label, trainer, clips=trainer.batches.size / data.bodies_per_clip, guard=cell.guard)
 
     def _trainer(self, method: type[Method], spec: RunSpec) -> Trainer:
         data = self.data.as_in(spec.data)
@@ -211,9 +224,9 @@ class Timing:
             label=arm.label, step_seconds=arm.step_seconds, clips=arm.clips, batch_size=size,
             clips_per_second=arm.clips / arm.step_seconds,
             blocks=arm.blocks, steps_per_block=arm.block, phases=arm.phases, warmup_seconds=arm.warmup_seconds,
-            step_flops=self.flops[arm.label], flop_ratio=per_baseline / per_clip,
+            step_flops=self.flops[arm.label], flop_ratio=flop_ratio(per_clip, per_baseline),
             peak_bytes=arm.peak_bytes, epochs=about.epochs, division=about.division, control=about.control, ratio=ratio,
-            verdict=verdict(ratio, floor, health.disturbed_share),
+            verdict=verdict(ratio, floor, health.disturbed_share), warnings=tuple(arm.guard.warnings),
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from string import Template
 
 from harness.errors import UsageError
 from harness.records import write_atomically
-from harness.registry import Registry
+from harness.registry import Registry, method_name
 
 METHOD = Template('''\
 """$title: predict the coordinates of masked tokens, each relative to its own patch's mean."""
@@ -125,11 +125,6 @@ def render(module: str) -> tuple[str, str]:
 def module_name(name: str) -> str:
     """``my-method`` to ``my_method``."""
     return name.replace("-", "_")
-
-
-def method_name(module: str) -> str:
-    """``my_method`` to ``my-method``, as the registry does."""
-    return module.replace("_", "-")
 
 
 def check_name(module: str) -> None:

@@ -165,7 +165,8 @@ class ArmRecord(Part):
         blocks: mean seconds per step of every block.
         clips: clips per step, by which all ratios are formed; 0 in records of before it was kept.
         ratio: clips/s over the baseline's, above 1 is faster.
-        flop_ratio: the same as the methods' FLOPs per clip predict.
+        flop_ratio: the same as the methods' FLOPs per clip predict; None where one of them has none that are counted.
+        warnings: what the method left behind while it was timed.
         epochs: length of the method's published schedule.
     """
 
@@ -179,13 +180,14 @@ class ArmRecord(Part):
     phases: dict[str, float]
     warmup_seconds: NotNegative
     step_flops: NotNegative
-    flop_ratio: NotNegative
+    flop_ratio: NotNegative | None
     peak_bytes: int | None
     epochs: int | None = None
     division: Literal["closed", "open"]
     control: bool
     ratio: Ratio
     verdict: Verdict
+    warnings: tuple[str, ...] = ()
 
     @property
     def clip_seconds(self) -> list[float]:
@@ -249,10 +251,15 @@ class SpeedRecord(Part):
     def flop_speedup(self, one: str, other: str) -> float | None:
         """The same as FLOPs per clip predict it."""
         arms = self.arm(one), self.arm(other)
-        return arms[1].clip_flops / arms[0].clip_flops if arms[0] and arms[1] else None
+        return flop_ratio(arms[0].clip_flops, arms[1].clip_flops) if arms[0] and arms[1] else None
 
 
 Record = TypeVar("Record", RunRecord, SpeedRecord)
+
+
+def flop_ratio(own: float, others: float) -> float | None:
+    """Speedup over another method that FLOPs predict; None where either has none that are counted (`harness.flops`)."""
+    return others / own if own and others else None
 
 
 def at_stage(method: str, stage: str) -> str:

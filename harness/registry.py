@@ -2,7 +2,7 @@
 
 Names come from file names (``encoder_only.py`` is ``encoder-only``), from entry-point names, or from a class's
 own ``name``. Data sets have their own catalog (`datasets.catalog`). A plugin that cannot be loaded is an error
-with its reason; an unknown name lists what exists.
+with its reason, or, in a run of several methods, a row that fails with it; an unknown name lists what exists.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+from collections.abc import Collection
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
 import methods
-from harness.errors import UsageError, nearest
+from harness.errors import UsageError, nearest, one_line
+from harness.isolation import Guard, stand_in
 from methods.base import Method
 
 METHOD_GROUP = "masked_skeleton.methods"
@@ -26,16 +28,23 @@ METHOD_GROUP = "masked_skeleton.methods"
 class Registry:
     """All methods known to this process.
 
+    Args:
+        plugins: files of methods.
+        rows: methods of a run; one of them that does not load becomes a stand-in, whose row fails.
+
     Attributes:
         methods: name -> method class.
         failures: what could not be loaded -> one-line reason.
+        loaded: guards of the methods' imports.
     """
 
-    def __init__(self, plugins: list[Path] | None = None) -> None:
+    def __init__(self, plugins: list[Path] | None = None, *, rows: Collection[str] = ()) -> None:
         self.methods: dict[str, type[Method]] = {}
         self.failures: dict[str, str] = {}
-        for module in _modules_of(methods):
-            self._add_methods(module)
+        self.loaded: dict[str, Guard] = {}
+        self.rows = rows
+        for file in sorted(info.name for info in pkgutil.iter_modules(methods.__path__)):
+            self._add_built_in(file)
         self._add_entry_points()
         for path in plugins or []:
             self._add_plugin(path)
@@ -48,47 +57,90 @@ class Registry:
         known = ", ".join(sorted(self.methods))
         raise UsageError(f"unknown method {name!r}{nearest(name, self.methods)} (known: {known}){reasons}")
 
-    def _add_methods(self, module: ModuleType) -> int:
+    def guard(self, name: str) -> Guard:
+        """A guard for a row of a method, with what it was warned of when it was loaded."""
+        return Guard(list(self.loaded[name].warnings) if name in self.loaded else [])
+
+    def _add_built_in(self, file: str) -> None:
+        guard = Guard()
+        try:
+            with guard("import"):
+                module = importlib.import_module(f"{methods.__name__}.{file}")
+        except Exception as error:  # noqa: BLE001 - a file that somebody put there; the others load
+            self._did_not_load(method_name(file), f"{methods.__name__}/{file}.py", one_line(error))
+        else:
+            self._add_methods(module, guard)
+
+    def _did_not_load(self, name: str, what: str, reason: str) -> None:
+        self.failures[what] = reason
+        if name in self.rows:
+            self.methods.setdefault(name, stand_in(name, f"{what} did not load: {reason}"))
+
+    def _add_methods(self, module: ModuleType, guard: Guard) -> int:
         classes = [
             item for item in vars(module).values()
             if inspect.isclass(item) and issubclass(item, Method) and item.__module__ == module.__name__
             and item is not Method and hasattr(item, "about")
         ]  # fmt: skip
         for item in classes:
-            self._add_method(item.name or module.__name__.rpartition(".")[2].replace("_", "-"), item)
+            self._add_method(item.name or method_name(module.__name__.rpartition(".")[2]), item, guard)
         return len(classes)
 
-    def _add_method(self, name: str, method: type[Method]) -> None:
+    def _add_method(self, name: str, method: type[Method], guard: Guard) -> None:
+        if not isinstance(name, str):
+            raise UsageError(f"{method.__module__}.{method.__qualname__}.name: expected a string, found {name!r}")
         if name in self.methods:
             other = self.methods[name]
             raise UsageError(
                 f"two methods are called {name!r}: {other.__module__}.{other.__qualname__} and "
                 f"{method.__module__}.{method.__qualname__}; give one of them another `name`"
             )
-        self.methods[name] = method
+        self.methods[name], self.loaded[name] = method, guard
 
     def _add_entry_points(self) -> None:
         for point in entry_points(group=METHOD_GROUP):
             try:
                 self._add_entry_point(point)
             except Exception as error:  # noqa: BLE001 - a foreign package may fail in any way; the reason is kept
-                self.failures[f"entry point {point.name!r}"] = one_line(error)
+                self._did_not_load(point.name, f"entry point {point.name!r}", one_line(error))
 
     def _add_entry_point(self, point: EntryPoint) -> None:
-        loaded = point.load()
+        guard = Guard()
+        with guard("import"):
+            loaded = point.load()
         if not (inspect.isclass(loaded) and issubclass(loaded, Method)):
             raise TypeError(f"{point.value} is not a subclass of methods.base.Method")
-        self._add_method(point.name, loaded)
+        self._add_method(point.name, loaded, guard)
 
     def _add_plugin(self, path: Path) -> None:
-        module = load_plugin(path)
-        if not self._add_methods(module):
+        guard, row = Guard(), method_name(path.stem)
+        try:
+            module = load_plugin(path, guard)
+        except DidNotLoad as error:
+            if row not in self.rows or row in self.methods:
+                raise
+            self._did_not_load(row, f"plugin {path}", error.reason)
+            return
+        if not self._add_methods(module, guard):
             raise UsageError(
                 f"plugin {path}: no method found; it must define a subclass of methods.base.Method with `about`"
             )
 
 
-def load_plugin(path: Path) -> ModuleType:
+class DidNotLoad(UsageError):
+    """A plugin's code failed when it was imported."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"plugin {path} did not load: {reason}")
+
+
+def method_name(file: str) -> str:
+    """``my_method`` to ``my-method``."""
+    return file.replace("_", "-")
+
+
+def load_plugin(path: Path, guard: Guard) -> ModuleType:
     """Import a plugin file; whatever goes wrong is a one-line `UsageError` with the file and line."""
     if not path.is_file():
         raise UsageError(f"plugin {path}: no such file")
@@ -101,22 +153,11 @@ def load_plugin(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise UsageError(f"plugin {path} did not load: {one_line(error)}") from error
+        with guard("import"):
+            spec.loader.exec_module(module)
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        if isinstance(error, Exception):
+            raise DidNotLoad(path, one_line(error)) from error
+        raise
     return module
-
-
-def one_line(error: BaseException) -> str:
-    """An exception as one line, with the innermost file and line it came from."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    where = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
-
-
-def _modules_of(package: ModuleType) -> list[ModuleType]:
-    names = [info.name for info in pkgutil.iter_modules(package.__path__)]
-    return [importlib.import_module(f"{package.__name__}.{name}") for name in sorted(names)]

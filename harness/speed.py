@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.clock import StepClock
 from harness.health import Watch
+from harness.isolation import Guard
 from harness.memory import peak_step_bytes
 from harness.training import Trainer
 
@@ -40,6 +41,7 @@ class Arm:
         phases: seconds per phase over all counted blocks.
         warmup_seconds: wall time before the first counted block.
         peak_bytes: peak memory of a step.
+        guard: of the method's row.
     """
 
     label: str
@@ -51,6 +53,7 @@ class Arm:
     phases: dict[str, float] = field(default_factory=dict)
     warmup_seconds: float = 0.0
     peak_bytes: int | None = None
+    guard: Guard = field(default_factory=Guard)
 
     @property
     def step_seconds(self) -> float:
@@ -123,7 +126,8 @@ def measure(
 
 def _guarded(arm: Arm, order: list[Arm], failures: dict[str, Exception], watch: Watch) -> None:
     try:
-        _timed(arm, watch)
+        with arm.guard("being timed"):
+            _timed(arm, watch)
     except Exception as problem:
         if arm.trainer is order[0].trainer:  # the baseline, or its second block: nothing can be compared without
             raise

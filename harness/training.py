@@ -20,7 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 from datasets.batches import Augmentation, Batch, Batches, BodySequences, Look, TrainingBatches
 from datasets.layouts import SkeletonLayout
 from harness.clock import StepClock
-from harness.errors import UsageError, nearest
+from harness.errors import MethodFault, UsageError, nearest
 from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec
 from methods.base import Method, View
 from methods.parts.encoder import SIZES, EncoderSize, Skeleton, SkeletonEncoder, set_attention_kernel
@@ -30,7 +30,7 @@ VERSION = 1
 LAST_PHASE = "after_step"
 
 
-class Diverged(RuntimeError):
+class Diverged(MethodFault):
     """The loss is not a finite number any more."""
 
 
@@ -158,7 +158,12 @@ class Trainer:
         method.train()
 
     def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
-        """Train ``steps`` steps on the clock; mean loss and named parts of the block. Raises `Diverged`."""
+        """Train ``steps`` steps on the clock; mean loss and named parts of the block.
+
+        Raises:
+            Diverged: the loss is no finite number.
+            MethodFault: the loss reached no parameter.
+        """
         with self.batches.flowing():
             if self.batches.lead:
                 with undisturbed(self.method, self.device):
@@ -167,6 +172,8 @@ class Trainer:
         means = {name: float(total) / steps for name, total in totals.items()}
         if not math.isfinite(means["loss"]):
             raise Diverged(f"loss is {means['loss']} after {self.done} steps; lower --set train.lr={self.train.lr}")
+        if not self.optimizer.state:
+            raise MethodFault(f"the loss reached no parameter in {self.done} steps: nothing is trained")
         return means
 
     def _lead(self) -> None:

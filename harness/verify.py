@@ -277,9 +277,9 @@ def _arm(arm: ArmRecord, baseline: ArmRecord, record: SpeedRecord) -> Iterator[s
         yield f"step time {arm.step_seconds:.4g} s, its blocks give {middle:.4g} s"
     if not _close(arm.clips_per_second, clips / middle):
         yield f"{arm.clips_per_second:.4g} clips/s, its blocks give {clips / middle:.4g}"
-    flop_ratio = (baseline.step_flops / others) / (arm.step_flops / clips) if arm.step_flops else arm.flop_ratio
-    if not _close(arm.flop_ratio, flop_ratio):
-        yield f"FLOP ratio {arm.flop_ratio:.3f}, its FLOPs give {flop_ratio:.3f}"
+    predicted = flop_ratio(arm.step_flops / clips, baseline.step_flops / others)
+    if (arm.flop_ratio is None) != (predicted is None) or not _close(arm.flop_ratio or 0, predicted or 0):
+        yield f"FLOP ratio {arm.flop_ratio}, its FLOPs give {predicted}"
     judged = verdict(arm.ratio, record.floor, record.health.disturbed_share if record.health else 0.0)
     if arm.verdict != judged:
         yield f"verdict {arm.verdict}, its ratio and the floor give {judged}"

@@ -238,9 +238,11 @@ def _read_missing(
     advance(done, len(paths))
     while todo:
         spawn = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(workers, len(todo)), spawn, _start_worker, (os.getpid(), source))
+        with _hang_up_waits():
+            pool = ProcessPoolExecutor(min(workers, len(todo)), spawn, _start_worker, (os.getpid(), source))
+            futures = [pool.submit(_read_in_worker, chunk, path, strict) for chunk, path in todo]
         try:
-            for future in as_completed([pool.submit(_read_in_worker, chunk, path, strict) for chunk, path in todo]):
+            for future in as_completed(futures):
                 future.result()
                 done += 1
                 advance(done, len(paths))
@@ -252,6 +254,22 @@ def _read_missing(
         todo = [(chunk, path) for chunk, path in todo if not path.exists()]
         done = len(paths) - len(todo)
         advance(done, len(paths))
+
+
+@contextmanager
+def _hang_up_waits() -> Iterator[None]:
+    """A hang-up comes after the block, and never to processes started in it.
+
+    Among those is one of Python's own that keeps track of the others and would complain.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _SOURCE: list[Source] = []
@@ -345,8 +363,12 @@ def _death(code: int) -> str:
 
 
 def _start_worker(parent: int, source: Source) -> None:
-    """Take the source, and end when the parent is gone, which a killed one cannot see to."""
+    """Take the source, and end when the parent is gone, which a killed one cannot see to.
+
+    Ctrl-C goes to all processes of a terminal: the parent waits for the parts that are being read.
+    """
     _SOURCE[:] = [source]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.records import ArmRecord, SpeedRecord
-from harness.report.table import EMPTY, comparable, gflops_per_clip, notes, speedup_cell
+from harness.report.table import EMPTY, comparable, flop_cell, gflops_per_clip, notes, speedup_cell
 
 NTU60_CLIPS = 40_091
 """Training clips of NTU RGB+D 60's cross-subject split: what published schedules count epochs of.
@@ -44,7 +44,7 @@ def _row(arm: ArmRecord, speed: SpeedRecord) -> dict[str, str]:
         "ms/step": f"{1000 * arm.step_seconds:.3g}",
         "clips/s": f"{arm.clips_per_second:,.0f}" if arm.clips_per_second >= 10 else f"{arm.clips_per_second:.2f}",
         "speedup [95 %]": speedup_cell(arm, speed),
-        "by FLOPs": f"{arm.flop_ratio:.2f}x" if comparable(arm, speed) else EMPTY,
+        "by FLOPs": flop_cell(arm, speed),
         "GFLOP/clip": f"{gflops_per_clip(arm, speed):.3g}",
         **{name: share.get(phase, EMPTY) for name, phase in PHASES.items()},
         "GFLOP/s": f"{achieved / 1e9:,.0f}",

@@ -64,6 +64,7 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
         "peak MB: memory of one training step with weights and optimiser state; GFLOP/clip: forward and backward, "
         "two bodies",
         *_warnings(records),
+        *_left_behind(records, speed),
         f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, "
         f"{environment.threads} threads; {versions}; commit {environment.commit}; {speed.finished:%Y-%m-%d %H:%M} UTC",
     ]
@@ -122,10 +123,15 @@ def _speed_cells(arm: ArmRecord | None, speed: SpeedRecord) -> list[str]:
     return [
         f"{arm.clips_per_second:.0f}" if arm.clips_per_second >= 10 else f"{arm.clips_per_second:.2f}",
         speedup_cell(arm, speed),
-        f"{arm.flop_ratio:.2f}x" if comparable(arm, speed) else EMPTY,
+        flop_cell(arm, speed),
         f"{gflops_per_clip(arm, speed):.3g}",
         EMPTY if arm.peak_bytes is None else f"{arm.peak_bytes / 1e6:.0f}",
     ]
+
+
+def flop_cell(arm: ArmRecord, speed: SpeedRecord) -> str:
+    """The speedup that FLOPs predict, where there is one."""
+    return EMPTY if arm.flop_ratio is None or not comparable(arm, speed) else f"{arm.flop_ratio:.2f}x"
 
 
 def gflops_per_clip(arm: ArmRecord, speed: SpeedRecord) -> float:
@@ -166,15 +172,15 @@ def _bound(speed: SpeedRecord) -> list[str]:
     if arm is None or not comparable(arm, speed):
         return []
     return [
-        f"decoder-free bound: encoder alone {arm.flop_ratio:.2f}x by FLOPs, {arm.ratio.value:.2f}x "
+        f"decoder-free bound: encoder alone {flop_cell(arm, speed)} by FLOPs, {arm.ratio.value:.2f}x "
         f"[{arm.ratio.low:.2f}, {arm.ratio.high:.2f}] measured; no method with this encoder and mask can beat it"
     ]
 
 
 def _off_flops(speed: SpeedRecord) -> list[str]:
     compared = [arm for arm in speed.arms if comparable(arm, speed) and not arm.control]
-    above = [arm for arm in compared if arm.ratio.low > UNEXPLAINED * arm.flop_ratio]
-    below = [arm for arm in compared if arm.ratio.high * UNEXPLAINED < arm.flop_ratio]
+    above = [arm for arm in compared if arm.flop_ratio and arm.ratio.low > UNEXPLAINED * arm.flop_ratio]
+    below = [arm for arm in compared if arm.flop_ratio and arm.ratio.high * UNEXPLAINED < arm.flop_ratio]
     baseline = speed.arm(speed.baseline)
     return [
         f"explain: {arm.label} measures {arm.ratio.value:.2f}x where FLOPs predict {arm.flop_ratio:.2f}x; its steps: "
@@ -243,6 +249,13 @@ def _warnings(records: Sequence[RunRecord]) -> list[str]:
     lines += [f"{r.status}: {r.label}, seed {r.spec.seed}: {r.error}" for r in records if r.status != "ok"]
     untracked = [record.untracked for record in records if record.training]
     return [*lines, *([f"untracked wall time: at most {max(untracked):.1%} of a run"] if untracked else [])]
+
+
+def _left_behind(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
+    """What methods were warned of when they were timed, and no run says."""
+    said = {(record.label, text) for record in records for text in record.warnings}
+    found = [(arm.label, text) for arm in speed.arms for text in arm.warnings]
+    return [f"warning: {label}: {text}" for label, text in found if (label, text) not in said]
 
 
 def _encoder(speed: SpeedRecord) -> str:

@@ -82,9 +82,10 @@ def ratio_story(record: SpeedRecord) -> list[str]:
     largest = max(moves, key=lambda stage: max(moves[stage].value, 1 / moves[stage].value))
     first, last = next(iter(ratios)), list(ratios)[-1]
     predicted = record.flop_speedup(*(at_stage(method, last) for method in methods))
+    by_flops = f"by FLOPs {predicted:.2f}x; " if predicted else ""
     lines = [
         f"{' over '.join(methods)}: {ratios[first].value:.2f}x at '{first}', {ratios[last].value:.2f}x at "
-        f"'{last}'; by FLOPs {predicted:.2f}x; the switch that moves it most is '{largest}': {times(moves[largest])}"
+        f"'{last}'; {by_flops}the switch that moves it most is '{largest}': {times(moves[largest])}"
     ]
     if "fused attention" in moves:
         lines.append(f"the attention kernel alone: {times(moves['fused attention'])} on the methods' ratio")

@@ -45,6 +45,7 @@ SMALL = (
 PLUGIN = '''"""Predict the mean position of a body sequence; the option `fault` breaks it on purpose."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -75,7 +76,7 @@ class Plain(Method):
         if fault == "raise" or (fault == "raise-late" and half_way) or (fault == "raise-timed" and self.calls > 9):
             raise RuntimeError("broken\\non purpose")
         if fault == "interrupt" and half_way:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         loss = (self.head(self.encoder(x).mean(1)) - x.mean((1, 2))).square().mean()
         if fault == "nan" or (fault == "nan-late" and half_way):
             loss = loss * float("nan")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from datasets.clips import ClipSet
 from harness.conformance import CHECKS, Check, NotApplicable, examine, examine_all, summary
 from harness.specimen import MADE_UP15, Specimen
+from harness.stopping import stoppable
 from methods.base import About, Diagnosis, Method, MethodOptions
 from methods.parts.encoder import Encoder, SkeletonEncoder
 from methods.parts.masks import random_mask
@@ -243,6 +244,12 @@ class NoDiagnosis(Good):
         return Diagnosis({"std": float("nan")})
 
 
+class Reseeding(Good):
+    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        torch.manual_seed(7)
+        return super().loss(x)
+
+
 FAULTS: dict[type[Good], tuple[str, str]] = {
     InfinitePart: ("loss is one finite number", "part 'share': expected one finite number, found inf"),
     Ascending: ("loss falls on synthetic data", "expected the loss to fall by 5 % in 15 steps"),
@@ -270,6 +277,7 @@ FAULTS: dict[type[Good], tuple[str, str]] = {
     GrowingOptions: ("resolved options stay", "expected resolved options to stay"),
     Nameless: ("metadata is complete", "about.paper: expected a citation"),
     Curt: ("metadata is complete", "found 'tau 0.8'"),
+    Reseeding: ("shared state is left as it was", "changed torch's seed: 0 to 7"),
     NoDiagnosis: ("diagnosis holds finite numbers", "found std=nan"),
 }
 # One function with the check of 15 joints, and two that take long: these only look at faults meant for them.
@@ -309,6 +317,18 @@ def test_a_value_asked_for_in_the_loss_is_a_host_synchronisation() -> None:
     result = examine(check_named("no host synchronisation in the step"), Specimen(Asking))
     assert not result.passed
     assert "item()" in result.reason
+
+
+@pytest.mark.parametrize("thrown", [SystemExit(0), KeyboardInterrupt(), GeneratorExit()])
+def test_whatever_a_method_throws_fails_its_check(thrown: BaseException) -> None:
+    class Throwing(Good):
+        def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            raise thrown
+
+    with stoppable():  # as the command is: Ctrl-C is told from what a method throws
+        result = examine(check_named("same seed, same loss"), Specimen(Throwing))
+    assert result.outcome == "fail"
+    assert result.reason.startswith(type(thrown).__name__)
 
 
 # --- what does not apply ---
@@ -377,7 +397,7 @@ def test_the_command_prints_a_table_and_fails_with_a_failed_check(tmp_path: Path
     assert "forgotten.weight, forgotten.bias" in reason
     assert rows["mask ratio honoured"] == ["not applicable", "no option mask_ratio"]
     assert rows["same seed, same loss"] == ["pass"]
-    assert found.out.endswith("untrained: 23 checks passed, 1 failed, 1 not applicable\n")
+    assert found.out.endswith("untrained: 24 checks passed, 1 failed, 1 not applicable\n")
 
 
 @pytest.mark.parametrize(

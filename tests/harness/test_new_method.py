@@ -36,7 +36,7 @@ def test_the_commands_that_it_prints_work(tmp_path: Path) -> None:
     check, run = re.findall(r"python -m harness (.*)", printed)
     checked = harness(*check.split())
     assert (checked.code, checked.err) == (0, "")
-    assert "first-steps: 25 checks passed, 0 failed" in checked.out
+    assert "first-steps: 26 checks passed, 0 failed" in checked.out
     out = tmp_path / "out"
     ran = harness(*run.split(), *SMALL, "--dataset", small_file(tmp_path), "--out", out)
     assert ran.code == 0
@@ -51,7 +51,7 @@ def test_the_test_that_it_writes_passes_and_can_fail(tmp_path: Path) -> None:
     found = subprocess.run([*command, slow], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert found.returncode == 1
     assert "part 'coordinates': expected a detached number, found a gradient" in found.stdout
-    assert "1 failed, 23 passed, 1 deselected" in found.stdout
+    assert "1 failed, 24 passed, 1 deselected" in found.stdout
 
 
 def test_both_files_keep_the_repositorys_rules(tmp_path: Path) -> None:
