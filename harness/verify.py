@@ -19,7 +19,17 @@ from pathlib import Path
 from harness.budget import StepCost, parse_budget
 from harness.errors import UsageError
 from harness.progress import counted
-from harness.records import RECORD_FILE, ArmRecord, Point, RecordStore, Refusal, RunRecord, SpeedRecord, speed_address
+from harness.records import (
+    RECORD_FILE,
+    ArmRecord,
+    Point,
+    RecordStore,
+    Refusal,
+    RunRecord,
+    SpeedRecord,
+    flop_ratio,
+    speed_address,
+)
 from harness.spec import digest
 from harness.stats import noise_floor, paired_ratio, verdict
 
