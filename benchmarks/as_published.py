@@ -35,14 +35,13 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from datasets.feeder import PREFETCH, PublishedClips
+from datasets.published_feeder import PREFETCH, PublishedClips
 from harness.clock import StepClock
 from harness.data import LoadedData, load_data
 from harness.environment import describe_environment, select_device
 from harness.explain import STAGES
 from harness.import_encoder import converted
 from harness.records import now, write_atomically
-from harness.registry import Registry
 from harness.report.table import to_markdown
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
 from harness.speed import Arm, measure
@@ -255,7 +254,7 @@ def compare(released: Released, arguments: argparse.Namespace, device: torch.dev
     """Feeders, then losses and steps at every depth; the comparison and what there is to note."""
     clips, workers = arguments.batch_size // 2, arguments.workers
     first = stage_spec(arguments.depths[0], clips, workers, device)
-    data = load_data(first.data, Registry(), device, patch=4)
+    data = load_data(first.data, device, patch=4)
     found, lines = Comparison(), []
     with tempfile.TemporaryDirectory() as folder:
         write_released(data, Path(folder) / "clips.npz")
