@@ -2,7 +2,8 @@
 
 Only for measuring what that costs (`harness explain`): clips are padded to 300 frames with every body slot, a worker
 crops, resizes and rotates one clip after the other, and batches are collated on the host and copied to the device
-(maoyunyao/MAMP, feeder/feeder_ntu.py and feeder/tools.py). `datasets.batches` makes the same kind of batch without
+(maoyunyao/MAMP, feeder/feeder_ntu.py and feeder/tools.py). `PublishedClips` takes the same operations in the same order
+as that code, `PaddedClips` the shortest way to the same sample. `datasets.batches` makes the same kind of batch without
 any of this.
 """
 
@@ -21,7 +22,7 @@ from datasets.batches import Augmentation, rotations
 from datasets.clips import ClipSet, clip_origins, present_bodies
 from datasets.errors import DataError
 
-VERSION = 1
+VERSION = 2
 
 PADDED_FRAMES = 300
 """NTU RGB+D's longest clip: what the published files pad every clip to."""
@@ -32,19 +33,22 @@ PREFETCH = 2
 
 
 def pad_clips(clips: ClipSet, chosen: NDArray[np.int64], *, center: bool = True) -> NDArray[np.float32]:
-    """Zero-padded clips ``[N, 3, 300, V, M]`` in memory, centred as `BodySequences` does; later frames are cut off."""
+    """Zero-padded clips ``[N, 3, 300, V, M]`` in memory, centred as `BodySequences` does; later frames are cut off.
+
+    A view, as in MAMP's feeder, of what its files hold: ``[N, 300, M, V, 3]``.
+    """
     _, bodies, joints, _ = clips.joints.shape
     origin = clip_origins(clips, present_bodies(clips)) if center else np.zeros((len(clips), 3), np.float32)
-    padded = np.zeros((len(chosen), 3, PADDED_FRAMES, joints, bodies), np.float32)
+    stored = np.zeros((len(chosen), PADDED_FRAMES, bodies, joints, 3), np.float32)
     for row, index in enumerate(chosen):
         clip = clips.clip(int(index))[:PADDED_FRAMES]
         present = (clip != 0).any(axis=(2, 3), keepdims=True)
-        padded[row, :, : len(clip)] = ((clip - origin[index]) * present).transpose(3, 0, 2, 1)
-    return padded
+        stored[row, : len(clip)] = (clip - origin[index]) * present
+    return stored.transpose(0, 4, 1, 3, 2)
 
 
 class PaddedClips(Dataset[Tensor]):
-    """Padded clips, augmented one by one as MAMP's feeder does.
+    """Padded clips, augmented one by one; a sample is ``[M, T, V, 3]``.
 
     Args:
         padded: ``[N, 3, 300, V, M]`` (`pad_clips`).
@@ -65,15 +69,69 @@ class PaddedClips(Dataset[Tensor]):
         channels, _, joints, bodies = clip.shape
         if not valid:
             return torch.zeros(bodies, self.frames, joints, channels)
-        low, high = self.augmentation.crop
-        share = np.random.rand() * (high - low) + low  # noqa: NPY002 - torch seeds this stream in every worker
-        kept = min(max(int(valid * share), self.augmentation.min_crop), valid)
-        first = np.random.randint(0, valid - kept + 1)  # noqa: NPY002
+        first, kept = self.crop(valid)
         window = torch.from_numpy(clip[:, first : first + kept]).permute(0, 2, 3, 1).reshape(1, 1, -1, kept)
         resized = torch.nn.functional.interpolate(window, size=(window.shape[2], self.frames), mode="bilinear")
         x = resized.reshape(channels, joints, bodies, self.frames).permute(2, 3, 1, 0)
         angles = (2 * torch.rand(1, 3) - 1) * self.augmentation.rotation
         return x @ rotations(angles)[0].T
+
+    def crop(self, valid: int) -> tuple[int, int]:
+        """First frame and length of a random crop of a clip of ``valid`` frames."""
+        low, high = self.augmentation.crop
+        share = np.random.rand() * (high - low) + low  # noqa: NPY002 - torch seeds this stream in every worker
+        kept = min(max(int(valid * share), self.augmentation.min_crop), valid)
+        return np.random.randint(0, valid - kept + 1), kept  # noqa: NPY002
+
+    @staticmethod
+    def sequences(batch: Tensor) -> Tensor:
+        """The body sequences ``[B, T, V, 3]`` of a batch of samples, on the device."""
+        return batch.flatten(0, 1)
+
+
+class PublishedClips(PaddedClips):
+    """The same samples by the operations of MAMP's released feeder, in its order; a sample is ``[3, T, V, M]``.
+
+    Three copies, a rotation matrix for every frame, and bodies that are folded into the batch on the device (there by
+    the model, model_mamp/transformer.py) are what that costs more.
+    """
+
+    def __getitem__(self, row: int) -> Tensor:
+        """One augmented clip, ``[3, T, V, M]``."""
+        clip = np.array(self.padded[row])  # a copy of all 300 frames
+        channels, _, joints, bodies = clip.shape
+        valid = int((clip.sum(0).sum(-1).sum(-1) != 0).sum())
+        if not valid:
+            return torch.zeros(channels, self.frames, joints, bodies)
+        first, kept = self.crop(valid)
+        window = torch.tensor(clip[:, first : first + kept], dtype=torch.float)
+        window = window.permute(0, 2, 3, 1).contiguous().view(1, 1, -1, kept)  # [1, 1, 3 V M, kept]
+        size = (window.shape[2], self.frames)
+        resized = torch.nn.functional.interpolate(window, size=size, mode="bilinear", align_corners=False).squeeze()
+        x = resized.view(channels, joints, bodies, self.frames).permute(0, 3, 1, 2).contiguous()
+        x = x.permute(1, 0, 2, 3).contiguous().view(self.frames, channels, -1)  # [T, 3, V M]
+        angles = (2 * torch.rand(1, 3) - 1) * self.augmentation.rotation
+        x = torch.matmul(rotation_products(torch.cat([angles] * self.frames)), x)
+        return x.view(self.frames, channels, joints, bodies).permute(1, 0, 2, 3).contiguous()
+
+    @staticmethod
+    def sequences(batch: Tensor) -> Tensor:
+        """The body sequences ``[B, T, V, 3]`` of a batch of samples ``[N, 3, T, V, M]``, on the device."""
+        return batch.permute(0, 4, 2, 3, 1).contiguous().flatten(0, 1)
+
+
+def rotation_products(angles: Tensor) -> Tensor:
+    """What `rotations` makes of angles ``[T, 3]``, as the product of three matrices each: ``[T, 3, 3]``."""
+    cos, sin = angles.cos(), angles.sin()
+    zero, one = torch.zeros(len(angles)), torch.ones(len(angles))
+
+    def matrices(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=1)
+
+    about_x = matrices((one, zero, zero), (zero, cos[:, 0], -sin[:, 0]), (zero, sin[:, 0], cos[:, 0]))
+    about_y = matrices((cos[:, 1], zero, sin[:, 1]), (zero, one, zero), (-sin[:, 1], zero, cos[:, 1]))
+    about_z = matrices((cos[:, 2], -sin[:, 2], zero), (sin[:, 2], cos[:, 2], zero), (zero, zero, one))
+    return about_z.matmul(about_y).matmul(about_x)
 
 
 class FeederBatches:
@@ -102,7 +160,7 @@ class FeederBatches:
             raise DataError(f"loader workers batch whole clips: batch size {size} is not a multiple of {bodies} bodies")
         if size // bodies > len(dataset):
             raise DataError(f"a batch of {size // bodies} clips needs as many training clips, found {len(dataset)}")
-        self.size, self.device = size, device
+        self.dataset, self.size, self.device = dataset, size, device
         self.lead = PREFETCH * workers
         self.generator = torch.Generator().manual_seed(seed)
         self.loader = DataLoader(
@@ -116,7 +174,7 @@ class FeederBatches:
         if self.stream is None:
             with self.flowing():
                 return self.next()
-        return next(self.stream).to(self.device, non_blocking=True).flatten(0, 1)
+        return self.dataset.sequences(next(self.stream).to(self.device, non_blocking=True))
 
     @contextmanager
     def flowing(self) -> Iterator[None]:

@@ -30,7 +30,7 @@ class StepClock:
 
     def start(self) -> None:
         """Begin a block."""
-        self._synchronise()
+        self.synchronise()
         self._stamps = [("", self._now())]
 
     def mark(self, phase: str) -> None:
@@ -39,7 +39,7 @@ class StepClock:
 
     def stop(self, last_phase: str) -> None:
         """End a block; a step ends with each stamp of ``last_phase``."""
-        self._synchronise()
+        self.synchronise()
         step = 0.0
         for (_, before), (phase, after) in zip(self._stamps, self._stamps[1:], strict=False):
             seconds = _elapsed(before, after)
@@ -61,7 +61,8 @@ class StepClock:
         event.record()
         return event
 
-    def _synchronise(self) -> None:
+    def synchronise(self) -> None:
+        """Wait until the device has done what it was asked to."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 

@@ -16,7 +16,7 @@ from datasets.batches import Batches, BodySequences
 from datasets.catalog import open_clips
 from datasets.clips import ClipSet, fingerprint
 from datasets.formats.store_check import Advance
-from datasets.published_feeder import FeederBatches, PaddedClips, pad_clips
+from datasets.published_feeder import FeederBatches, PaddedClips, PublishedClips, pad_clips
 from datasets.splits import Split, length_notes, make_labels, make_split
 from harness.errors import UsageError, usage_errors
 from harness.records import DataInfo
@@ -66,7 +66,8 @@ class LoadedData:
             return build_batches(self.source, self.sequences, spec, frames, views)
         if tuple(views) != (View(),):
             raise UsageError("worker processes make one view as the run has it; this method wants others")
-        dataset = PaddedClips(self.padded, frames=frames, augmentation=augmentation(spec.data))
+        clips = PublishedClips if spec.data.loader == "published" else PaddedClips
+        dataset = clips(self.padded, frames=frames, augmentation=augmentation(spec.data))
         return FeederBatches(
             dataset, size=spec.train.batch_size, workers=spec.data.workers, device=self.source.device, seed=spec.seed
         )

@@ -37,21 +37,30 @@ class Stage:
 
 
 STAGES = (
-    # MAMP's released training (maoyunyao/MAMP: main_pretrain.py, feeder/, model_mamp/): a NumPy feeder in workers, both
-    # bodies, plain fp32 attention. CUDA graphs stay off at every stage.
+    # MAMP's released training (maoyunyao/MAMP: main_pretrain.py, engine_pretrain.py, util/, feeder/, model_mamp/),
+    # timed beside this stage by benchmarks/as_published.py. CUDA graphs stay off at every stage.
     Stage(
         "as published",
-        {"include_empty_bodies": True, "loader": "workers"},
+        {"include_empty_bodies": True, "loader": "published"},
         {
             "precision": "fp32",
             "fused_attention": False,
+            "scale_scores": True,
+            "gradient_norm": True,
+            "gradient_scaler": True,
+            "synchronise": True,
             "fused_optimizer": False,
             "compile": False,
             "cuda_graphs": False,
         },
     ),
+    Stage("feeder without detours", {"loader": "workers"}),
     Stage("batches made on the device", {"loader": "device"}),
     Stage("present bodies only", {"include_empty_bodies": False}),
+    Stage("no gradient norm", train={"gradient_norm": False}),
+    Stage("no gradient scaler", train={"gradient_scaler": False}),
+    Stage("no synchronisation in a step", train={"synchronise": False}),
+    Stage("queries scaled, not scores", train={"scale_scores": False}),
     Stage("fused attention", train={"fused_attention": True}),
     Stage("bf16", train={"precision": "bf16"}),
     Stage("fused AdamW", train={"fused_optimizer": True}),

@@ -65,10 +65,7 @@ def largest_batch(peak: Callable[[int], int], cap: float) -> int:
 
 def resident_bytes(trainer: Trainer) -> int:
     """Weights, buffers and optimiser state."""
-    tensors = [*trainer.method.parameters(), *trainer.method.buffers()]
-    for state in trainer.optimizer.state.values():
-        tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return sum(tensor.numel() * tensor.element_size() for tensor in trainer.resident())
 
 
 def _peak_of_allocations(trainer: Trainer) -> int:

@@ -67,7 +67,8 @@ class DataSpec(Section):
 
     `name` is a registered data set or a path; `fingerprint` is filled in when the data is read: that of the clips, and
     eight digits for classes and split (`harness.data.parts_hash`). `loader` is there to
-    measure the published feeder's cost: ``workers`` makes batches sample by sample in that many processes.
+    measure the published feeder's cost: ``workers`` makes batches sample by sample in that many processes,
+    ``published`` does so with the operations of MAMP's released feeder (`datasets.published_feeder`).
     """
 
     name: str = "synthetic"
@@ -77,7 +78,7 @@ class DataSpec(Section):
     drop_leaks: bool = False
     center: bool = True
     include_empty_bodies: bool = False
-    loader: Literal["device", "workers"] = "device"
+    loader: Literal["device", "workers", "published"] = "device"
     workers: int = Field(default=2, ge=1)
     crop: tuple[float, float] = (0.5, 1.0)
     min_crop: int = Field(default=64, ge=1)
@@ -87,7 +88,7 @@ class DataSpec(Section):
     @field_validator("loader")
     @classmethod
     def _whole_clips(cls, loader: str, info: ValidationInfo) -> str:
-        if loader == "workers" and not info.data.get("include_empty_bodies"):
+        if loader != "device" and not info.data.get("include_empty_bodies"):
             raise ValueError("worker processes batch every body slot: set data.include_empty_bodies=true as well")
         return loader
 
@@ -104,6 +105,11 @@ class TrainSpec(Section):
 
     The optimiser is AdamW; the schedule a linear warm-up over `warmup` of the budget, then a half cosine from `lr`
     to `lr * final_lr`, as in MAMP's released code (main_pretrain.py, config/).
+
+    Off by default, and there to measure what MAMP's released step costs (engine_pretrain.py, util/misc.py):
+    `scale_scores` multiplies attention's N x N scores by its scale, not the queries; `gradient_norm` computes and logs
+    the norm of all gradients, parameter by parameter; `gradient_scaler` scales the loss and unscales the gradients on
+    a GPU; `synchronise` reads the loss and waits for the device in every step.
     """
 
     budget: str = "60s"
@@ -119,6 +125,17 @@ class TrainSpec(Section):
     fused_optimizer: bool = True
     compile: bool = False
     cuda_graphs: bool = False
+    scale_scores: bool = Field(default=False, json_schema_extra={"later": True})
+    gradient_norm: bool = Field(default=False, json_schema_extra={"later": True})
+    gradient_scaler: bool = Field(default=False, json_schema_extra={"later": True})
+    synchronise: bool = Field(default=False, json_schema_extra={"later": True})
+
+    @field_validator("scale_scores")
+    @classmethod
+    def _plain_attention(cls, scale: bool, info: ValidationInfo) -> bool:
+        if scale and info.data.get("fused_attention"):
+            raise ValueError("the fused kernel has no scores to scale: set train.fused_attention=false as well")
+        return scale
 
     @field_validator("cuda_graphs")
     @classmethod

@@ -7,14 +7,14 @@ Off the clock: everything else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from datasets.batches import Augmentation, Batch, Batches, BodySequences, Look, TrainingBatches
@@ -64,7 +64,7 @@ def build_method(method: type[Method], spec: RunSpec, layout: SkeletonLayout, de
     encoder = build_encoder(spec, layout, device)
     with torch.device(device):
         built = method(encoder, method.Options.model_validate(spec.method.options))
-    set_attention_kernel(built, fused=spec.train.fused_attention)
+    set_attention_kernel(built, fused=spec.train.fused_attention, scale_scores=spec.train.scale_scores)
     return built
 
 
@@ -133,6 +133,12 @@ def compiled(method: Method, train: TrainSpec) -> Callable[[Batch], tuple[Tensor
     return torch.compile(method.loss, mode="reduce-overhead" if train.cuda_graphs else None, dynamic=False)
 
 
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Norm of all gradients, from one norm per parameter (as in MAMP's util/misc.py): many small kernels."""
+    gradients = [parameter.grad.detach() for parameter in parameters if parameter.grad is not None]
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+
+
 class Trainer:
     """One method, its optimiser, its schedule and its batches.
 
@@ -154,6 +160,8 @@ class Trainer:
         self.loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]] = method.loss
         if train.compile:
             self.loss = compiled(method, train)
+        # Only CUDA has one: MAMP's on a CPU switches itself off. In fp32 it changes no number but by rounding.
+        self.scaler = torch.amp.GradScaler(enabled=train.gradient_scaler and self.device.type == "cuda")
         self.done = 0
         method.train()
 
@@ -170,17 +178,32 @@ class Trainer:
                     self._lead()
             totals = self._steps(steps, clock)
         means = {name: float(total) / steps for name, total in totals.items()}
-        if not math.isfinite(means["loss"]):
-            raise Diverged(f"loss is {means['loss']} after {self.done} steps; lower --set train.lr={self.train.lr}")
+        self._require_finite(means["loss"])
         if not self.optimizer.state:
             raise MethodFault(f"the loss reached no parameter in {self.done} steps: nothing is trained")
         return means
+
+    def _require_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise Diverged(f"loss is {loss} after {self.done} steps; lower --set train.lr={self.train.lr}")
 
     def _lead(self) -> None:
         """Steps before the clock starts, without the optimiser's, until the source of batches runs steadily."""
         for _ in range(self.batches.lead):
             self._forward(self.batches.next())[0].backward()
             self.optimizer.zero_grad(set_to_none=True)
+        # Workers were just forked: the first write to a page of weights or optimiser state copies it, which a long
+        # training pays once and a timed block would pay every time.
+        with torch.no_grad():
+            for tensor in self.resident():
+                if tensor.is_floating_point():
+                    tensor.mul_(1)
+
+    def resident(self) -> list[Tensor]:
+        """What lives from step to step: weights, buffers and optimiser state."""
+        states = self.optimizer.state.values()
+        kept = [value for state in states for value in state.values() if isinstance(value, Tensor)]
+        return [*self.method.parameters(), *self.method.buffers(), *kept]
 
     def _steps(self, steps: int, clock: StepClock) -> dict[str, Tensor | float]:
         """The timed region; sums of the loss and its parts."""
@@ -190,12 +213,16 @@ class Trainer:
             x = self.batches.next()
             clock.mark("data")
             loss, parts = self._forward(x)
+            if self.train.synchronise:
+                self._require_finite(loss.item())
             clock.mark("forward")
-            loss.backward()
+            self.scaler.scale(loss).backward()
             clock.mark("backward")
-            self._update()
+            parts = {**parts, **self._update()}
             clock.mark("optimizer")
             self.method.after_step(self.done / self.steps)
+            if self.train.synchronise:
+                clock.synchronise()
             for name, part in {"loss": loss.detach(), **parts}.items():
                 totals[name] = totals.get(name, 0.0) + part
             clock.mark(LAST_PHASE)
@@ -214,10 +241,18 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
             return self.loss(x)
 
-    def _update(self) -> None:
+    def _update(self) -> dict[str, Tensor]:
+        """The optimiser's step; what is worth logging of it."""
+        parts = {}
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(self.optimizer)
+        if self.train.gradient_norm:
+            parts["gradient_norm"] = gradient_norm(self.method.parameters())
         if self.train.clip_gradient is not None:
             clip_grad_norm_(self.method.parameters(), self.train.clip_gradient)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
         self.schedule.step_update(self.done)
+        return parts

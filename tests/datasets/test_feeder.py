@@ -12,10 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from datasets.batches import Augmentation, BodySequences
+from datasets.batches import Augmentation, BodySequences, rotations
 from datasets.clips import ClipSet
 from datasets.errors import DataError
-from datasets.published_feeder import PADDED_FRAMES, FeederBatches, PaddedClips, pad_clips
+from datasets.published_feeder import (
+    PADDED_FRAMES,
+    FeederBatches,
+    PaddedClips,
+    PublishedClips,
+    pad_clips,
+    rotation_products,
+)
 from tests.datasets.made_up import clip_set, frames, resize_rounding
 
 # From Python 3.12 on a fork after torch has started threads is a warning; the workers touch none of them.
@@ -146,6 +153,54 @@ def test_both_bodies_turn_together_by_hand(monkeypatch: pytest.MonkeyPatch) -> N
     x, y, z = on_device(clips, 0, 0, 30).unbind(-1)
     found = dataset(clips, replace(PLAIN, rotation=math.pi))[0]
     close(found, torch.stack((-y, x, z), dim=-1))
+
+
+# --- by the operations of the released feeder ---
+
+
+def published(clips: ClipSet, augmentation: Augmentation = PLAIN) -> PublishedClips:
+    return PublishedClips(pad_clips(clips, np.arange(len(clips))), frames=FRAMES, augmentation=augmentation)
+
+
+def drawn(clips: PaddedClips, row: int) -> Tensor:
+    """The body sequences of one sample, drawn from fixed states."""
+    np.random.seed(5)  # noqa: NPY002
+    torch.manual_seed(5)
+    return clips.sequences(clips[row][None])
+
+
+@pytest.mark.parametrize("augmentation", [PLAIN, Augmentation(min_crop=16)])
+def test_the_released_operations_make_the_same_samples(augmentation: Augmentation) -> None:
+    clips = two_bodies((30, 100, 300), absent=(1,))
+    for row in range(3):
+        close(drawn(published(clips, augmentation), row), drawn(dataset(clips, augmentation), row))
+
+
+def test_a_released_sample_has_coordinates_first_and_lies_in_one_piece() -> None:
+    sample = published(two_bodies((30,)))[0]
+    assert sample.shape == (3, FRAMES, 5, 2)
+    assert sample.is_contiguous()
+    assert published(two_bodies((30,))).sequences(torch.stack([sample] * 4)).shape == (8, FRAMES, 5, 3)
+
+
+def test_a_released_sample_of_no_frame_is_zeros() -> None:
+    nothing = two_bodies((30,))
+    nothing.joints[:] = 0
+    assert torch.equal(published(nothing)[0], torch.zeros(3, FRAMES, 5, 2))
+
+
+def test_a_product_of_three_matrices_is_the_rotation() -> None:
+    angles = torch.tensor([[0.1, -0.2, 0.3], [1.0, 2.0, -3.0]])
+    torch.testing.assert_close(rotation_products(angles), rotations(angles))
+
+
+def test_released_batches_hold_both_bodies_of_a_clip_side_by_side() -> None:
+    made = PublishedClips(pad_clips(numbered(4), np.arange(4), center=False), frames=FRAMES, augmentation=PLAIN)
+    stream = FeederBatches(made, size=8, workers=1, device=CPU, seed=0)
+    seen = stream.sample()
+    assert seen.shape == (8, FRAMES, 5, 3)
+    assert sorted(seen[0::2, 0, 0, 0].tolist()) == [1, 2, 3, 4]
+    assert torch.equal(seen[1::2], 10 * seen[0::2])
 
 
 # --- batches ---

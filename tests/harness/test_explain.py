@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from datasets.batches import TrainingBatches
 from datasets.formats.npz import write_npz
-from datasets.published_feeder import FeederBatches
+from datasets.published_feeder import FeederBatches, PaddedClips, PublishedClips
 from harness import measurement
 from harness.data import LoadedData, load_data
 from harness.errors import UsageError
@@ -54,11 +54,17 @@ def test_every_stage_changes_exactly_what_it_says() -> None:
     found = {stage.name: changes(*pair) for stage, pair in zip(STAGES, pairwise(specs), strict=True)}
     assert found == {
         "as published": {
-            "data.include_empty_bodies": True, "data.loader": "workers", "train.fused_attention": False,
-            "train.fused_optimizer": False,
+            "data.include_empty_bodies": True, "data.loader": "published", "train.fused_attention": False,
+            "train.fused_optimizer": False, "train.scale_scores": True, "train.gradient_norm": True,
+            "train.gradient_scaler": True, "train.synchronise": True,
         },
+        "feeder without detours": {"data.loader": "workers"},
         "batches made on the device": {"data.loader": "device"},
         "present bodies only": {"data.include_empty_bodies": False},
+        "no gradient norm": {"train.gradient_norm": False},
+        "no gradient scaler": {"train.gradient_scaler": False},
+        "no synchronisation in a step": {"train.synchronise": False},
+        "queries scaled, not scores": {"train.scale_scores": False},
         "fused attention": {"train.fused_attention": True},
         "bf16": {"train.precision": "bf16"},
         "fused AdamW": {"train.fused_optimizer": True},
@@ -79,7 +85,7 @@ def test_what_no_stage_names_is_left_as_it_was() -> None:
     assert changes(spec, last) == {"train.precision": "bf16", "train.compile": True}
 
 
-@pytest.mark.parametrize("count", [2, 4, len(STAGES)])
+@pytest.mark.parametrize("count", [2, 4, 8, len(STAGES)])
 def test_the_two_ends_equal_all_stages_one_after_the_other(count: int) -> None:
     every, two = staged(PLAIN, STAGES[:count]), staged(PLAIN, ends(STAGES[:count]))
     assert [stage.name for stage, _ in two] == ["as published", "every switch on"]
@@ -133,29 +139,33 @@ def test_padded_clips_are_the_training_clips(data: LoadedData) -> None:
 
 
 def test_the_loader_decides_where_batches_come_from(data: LoadedData) -> None:
-    published, device = (spec for _, spec in staged(small_spec(data, seed=3), STAGES[:2]))
-    one, two = (data.as_in(spec.data).batches(spec, FRAMES) for spec in (published, device))
-    assert isinstance(one, FeederBatches)
-    assert isinstance(two, TrainingBatches)
-    assert (one.size, two.size) == (4, 4)
-    assert (one.loader.num_workers, one.loader.batch_size) == (1, 2)  # 4 body sequences are 2 clips
-    assert one.sample().shape == two.sample().shape == (4, FRAMES, 5, 3)
+    specs = [spec for _, spec in staged(small_spec(data, seed=3), STAGES[:3])]
+    *fed, last = (data.as_in(spec.data).batches(spec, FRAMES) for spec in specs)
+    for batches, clips in zip(fed, (PublishedClips, PaddedClips), strict=True):
+        assert isinstance(batches, FeederBatches)
+        assert type(batches.dataset) is clips
+        assert (batches.loader.num_workers, batches.loader.batch_size) == (1, 2)  # 4 body sequences are 2 clips
+    assert isinstance(last, TrainingBatches)
+    for batches in (*fed, last):
+        assert batches.size == 4
+        assert batches.sample().shape == (4, FRAMES, 5, 3)
 
 
-def test_both_loaders_make_the_same_sequences_of_whole_clips(data: LoadedData) -> None:
+def test_every_loader_makes_the_same_sequences_of_whole_clips(data: LoadedData) -> None:
     whole = data.spec.model_copy(update={"crop": (1.0, 1.0), "rotation": 0.0})
     spec = small_spec(data, batch_size=12).model_copy(update={"data": whole})
     found = []
-    for _, stage in staged(spec, STAGES[:2]):  # 12 sequences: every training clip
+    for _, stage in staged(spec, STAGES[:3]):  # 12 sequences: every training clip
         batch = data.as_in(stage.data).batches(stage, FRAMES).sample()
         found.append(batch[batch.flatten(1).norm(dim=1).sort().indices])
-    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[1], found[2], rtol=0, atol=1e-5)
     assert int(found[0].flatten(1).any(dim=1).sum()) == 6
 
 
 # --- a whole measurement ---
 
-QUICK = STAGES[:4]  # the others need bf16 kernels and a compiler
+QUICK = (*STAGES[:4], *STAGES[7:9])  # the last ones need bf16 kernels and a compiler
 METHODS = ("encoder-only", "skeletonmae")
 
 
@@ -222,21 +232,24 @@ def test_a_method_with_its_own_encoder_is_refused_before_any_work(
 
 def test_an_arm_counts_the_clips_of_its_own_batches(measured: Measurement) -> None:
     # 4 body sequences: 2 clips while empty bodies are batched, 4 of the one body that is there afterwards
-    assert [arm.clips for arm in measured.record.arms] == [2, 2, 4, 4] * 2
+    assert [arm.clips for arm in measured.record.arms] == [2, 2, 2, 4, 4, 4] * 2
     for arm in measured.record.arms:
         assert arm.clips_per_second == pytest.approx(arm.clips / arm.step_seconds)
 
 
 def test_an_arm_trains_as_its_stage_says(measured: Measurement, trainers: list[Trainer]) -> None:
-    assert [isinstance(trainer.batches, FeederBatches) for trainer in trainers] == [True, False, False, False] * 2
-    assert [trainer.train.fused_attention for trainer in trainers] == [False, False, False, True] * 2
+    assert [isinstance(trainer.batches, FeederBatches) for trainer in trainers] == [True] * 2 + [False] * 4 + [
+        True
+    ] * 2 + [False] * 4
+    assert [trainer.train.scale_scores for trainer in trainers] == [*[True] * 4, False, False] * 2
+    assert [trainer.train.fused_attention for trainer in trainers] == [*[False] * 5, True] * 2
     assert {trainer.train.fused_optimizer for trainer in trainers} == {False}
 
 
 def test_every_counted_block_is_in_the_records_health(measured: Measurement) -> None:
     found = measured.record.health
     assert found is not None
-    assert found.blocks == 9 * measured.record.same.pairs  # 8 arms and the baseline once more
+    assert found.blocks == 13 * measured.record.same.pairs  # 12 arms and the baseline once more
     assert (found.repeated, found.disturbed) == (0, 0)
 
 

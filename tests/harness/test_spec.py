@@ -241,7 +241,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "train": {
         "budget": "61s", "batch_size": 65, "lr": 0.002, "final_lr": 0.4, "warmup": 0.06, "weight_decay": 0.06,
         "betas": (0.9, 0.96), "clip_gradient": 1.0, "precision": "bf16", "fused_attention": False,
-        "fused_optimizer": False, "compile": True, "cuda_graphs": True,
+        "fused_optimizer": False, "compile": True, "cuda_graphs": True, "scale_scores": True,
+        "gradient_norm": True, "gradient_scaler": True, "synchronise": True,
     },
     "probe": {"points": 4, "every": "5clips", "regularisation": (1.0,), "neighbours": 5},
 }  # fmt: skip
@@ -295,7 +296,7 @@ class Grown(TrainSpec):
 def test_a_setting_that_came_later_is_left_out_at_its_default() -> None:
     grown = Grown().model_dump(mode="json")
     assert grown["halves"] == [1, 2]
-    assert without_later(Grown, grown) == TrainSpec().model_dump(mode="json")
+    assert without_later(Grown, grown) == without_later(TrainSpec, TrainSpec().model_dump(mode="json"))
     assert without_later(Grown, grown | {"averaging": 0.5})["averaging"] == 0.5
 
 

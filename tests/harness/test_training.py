@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from datasets.batches import Batches
+from harness import training
 from harness.cell import diagnose
 from harness.clock import StepClock
 from harness.data import LoadedData
@@ -19,7 +22,7 @@ from harness.errors import UsageError
 from harness.spec import EncoderSpec, TrainSpec
 from harness.training import Diverged, build_schedule, encoder_size
 from methods.base import About, Method, MethodOptions
-from methods.parts.encoder import SkeletonEncoder
+from methods.parts.encoder import SelfAttention, SkeletonEncoder
 from tests.harness.small_run import CPU, small_data, small_trainer
 
 METHODS = ("skeletonmae", "gfp", "encoder-only")
@@ -318,6 +321,18 @@ def test_the_attention_kernel_is_the_one_asked_for(data: LoadedData, fused: bool
     assert set(kernels) == {fused}
 
 
+def test_scaled_scores_are_a_choice_of_plain_attention(data: LoadedData) -> None:
+    trainer = small_trainer(data, fused_attention=False, scale_scores=True)
+    layers = [layer for layer in trainer.method.modules() if isinstance(layer, SelfAttention)]
+    assert layers
+    assert all(layer.scale_scores for layer in layers)
+    assert not any(
+        layer.scale_scores for layer in small_trainer(data).method.modules() if isinstance(layer, SelfAttention)
+    )
+    with pytest.raises(ValidationError, match=r"set train\.fused_attention=false"):
+        TrainSpec(scale_scores=True)
+
+
 def test_both_attention_kernels_compute_the_same_loss(data: LoadedData) -> None:
     one, two = (small_trainer(data, fused_attention=fused).run_block(1, StepClock(CPU)) for fused in (True, False))
     assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
@@ -432,6 +447,107 @@ def test_the_lead_trains_nothing(data: LoadedData, monkeypatch: pytest.MonkeyPat
     trainer.run_block(1, StepClock(CPU))
     assert seen == [(0, rate, 0, 0)]  # no step, no rate, no moments, no gradient left when the clock starts
     assert trainer.done == 1
+
+
+def test_the_lead_writes_every_weight_and_moment_once_and_changes_none(data: LoadedData) -> None:
+    """Right after a fork of workers the first write copies a page: a timed step must not be the one that pays."""
+    trainer = small_trainer(data, "gfp")
+    trainer.run_block(1, StepClock(CPU))  # from here on the optimiser has its moments
+    trainer.batches = Journal(trainer.batches, lead=1)
+    kept = [tensor for tensor in trainer.resident() if tensor.is_floating_point()]
+    assert len(kept) >= 3 * len(list(trainer.method.parameters()))
+    before = [(tensor.detach().clone(), tensor._version) for tensor in kept]
+    trainer._lead()
+    for tensor, (value, version) in zip(kept, before, strict=True):
+        assert torch.equal(tensor, value)
+        assert tensor._version > version
+
+
+# --- what MAMP's released step does beside the step ---
+
+
+def test_the_gradient_norm_is_that_of_all_gradients_and_is_logged(data: LoadedData) -> None:
+    trainer = small_trainer(data, gradient_norm=True)
+    whole: list[float] = []
+    step = trainer.optimizer.step
+
+    def noted(*arguments: Any) -> Any:
+        gradients = [p.grad.flatten() for p in trainer.method.parameters() if p.grad is not None]
+        whole.append(torch.cat(gradients).norm().item())
+        return step(*arguments)
+
+    trainer.optimizer.step = noted  # type: ignore[method-assign]
+    means = trainer.run_block(2, StepClock(CPU))
+    assert means["gradient_norm"] == pytest.approx(sum(whole) / 2, rel=1e-5)
+    assert "gradient_norm" not in small_trainer(data).run_block(1, StepClock(CPU))
+
+
+class Scaler:
+    """Notes what a gradient scaler is asked to do."""
+
+    def __init__(self, entries: list[str]) -> None:
+        self.entries = entries
+
+    def is_enabled(self) -> bool:
+        return True
+
+    def scale(self, loss: Tensor) -> Tensor:
+        self.entries.append("scale")
+        return loss
+
+    def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
+        assert all(p.grad is not None for group in optimizer.param_groups for p in group["params"])
+        self.entries.append("unscale")
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.entries.append("step")
+        optimizer.step()
+
+    def update(self) -> None:
+        self.entries.append("update")
+
+
+def test_the_order_of_a_published_step(data: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries: list[str] = []
+    trainer = small_trainer(data, synchronise=True, gradient_norm=True, gradient_scaler=True)
+    assert not trainer.scaler.is_enabled()  # on a CPU, as MAMP's
+    trainer.scaler = Scaler(entries)  # type: ignore[assignment]
+    norm = training.gradient_norm
+    monkeypatch.setattr(training, "gradient_norm", lambda parameters: (entries.append("norm"), norm(parameters))[1])
+    clock = StepClock(CPU)
+    monkeypatch.setattr(clock, "synchronise", lambda: entries.append("wait"))
+    trainer.run_block(1, clock)
+    assert entries == [
+        "wait",
+        "scale",
+        "unscale",
+        "norm",
+        "step",
+        "update",
+        "wait",
+        "wait",
+    ]  # first and last: the block's
+    entries.clear()
+    trainer = small_trainer(data)
+    clock = StepClock(CPU)
+    monkeypatch.setattr(clock, "synchronise", lambda: entries.append("wait"))
+    trainer.run_block(3, clock)
+    assert entries == ["wait", "wait"]
+
+
+def test_a_loss_that_is_read_every_step_stops_the_training_at_once(data: LoadedData) -> None:
+    trainer = small_trainer(data, SlowlyBroken, synchronise=True)
+    with pytest.raises(Diverged, match="after 2 steps"):
+        trainer.run_block(6, StepClock(CPU))
+
+
+def test_the_switches_of_the_published_step_change_no_result_on_a_cpu(data: LoadedData) -> None:
+    ends = []
+    for on in (False, True):
+        trainer = small_trainer(data, synchronise=on, gradient_norm=on, gradient_scaler=on)
+        trainer.run_block(3, StepClock(CPU))
+        ends.append(weights(trainer.method))
+    assert equal(*ends)
 
 
 def test_the_lead_of_every_block_leaves_done_to_the_timed_steps(data: LoadedData) -> None:

@@ -253,15 +253,19 @@ def test_hash_tells_added_parameters_apart() -> None:
 
 
 class Operators(TorchDispatchMode):
-    """Names of all operators that run inside."""
+    """Names of all operators that run inside, and the shapes of products by element."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: list[str] = []
+        self.multiplied: list[tuple[int, ...]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if "aten.mul." in str(func):
+            self.multiplied.append(tuple(result.shape))
+        return result
 
     def count(self, part: str) -> int:
         return sum(part in name for name in self.names)
@@ -276,11 +280,24 @@ def test_kernel_switch_reaches_every_attention_layer(fused: bool, fused_calls: i
     assert (operators.count("scaled_dot_product"), operators.count("softmax")) == (fused_calls, softmax_calls)
 
 
-def test_both_kernels_give_the_same_encoding() -> None:
+def test_every_kernel_gives_the_same_encoding() -> None:
     model, x = encoder(), motion(2)
     encodings = []
-    for fused in (True, False):
-        set_attention_kernel(model, fused=fused)
+    for fused, scale_scores in ((True, False), (False, False), (False, True)):
+        set_attention_kernel(model, fused=fused, scale_scores=scale_scores)
         with torch.no_grad():
             encodings.append(model(x))
-    torch.testing.assert_close(*encodings)
+    torch.testing.assert_close(encodings[0], encodings[1])
+    torch.testing.assert_close(encodings[0], encodings[2])
+
+
+@pytest.mark.parametrize("scale_scores", [True, False])
+def test_plain_attention_scales_the_scores_or_the_queries(scale_scores: bool) -> None:
+    model = encoder()
+    set_attention_kernel(model, fused=False, scale_scores=scale_scores)
+    x, heads, tokens = motion(3), SMALL.heads, model.grid.tokens
+    with torch.no_grad(), Operators() as operators:
+        model(x)
+    scaled = (3, heads, tokens, tokens) if scale_scores else (3, heads, tokens, SMALL.width // heads)
+    assert operators.multiplied.count(scaled) == SMALL.depth
+    assert len(operators.multiplied) == SMALL.depth
