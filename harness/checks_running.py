@@ -196,12 +196,12 @@ def shared_state_is_left_as_it_was(specimen: Specimen) -> None:
     """
     method, guard = specimen.build(), Guard()
     with guard("a step and its evaluation"):
-        loss, _ = method.loss(batch())
+        loss, _ = method.loss(views(method, batch()))
         loss.backward()
         method.after_step(0.5)
         method.evaluated_encoder()
         with torch.no_grad():
-            method.diagnose(batch())
+            method.diagnose(views(method, batch()))
     must(not guard.warnings, f"expected the process as it was, found that it {'; '.join(guard.warnings)}")
 
 

@@ -180,7 +180,7 @@ class Trainer:
         means = {name: float(total) / steps for name, total in totals.items()}
         self._require_finite(means["loss"])
         if not self.optimizer.state:
-            raise MethodFault(f"the loss reached no parameter in {self.done} steps: nothing is trained")
+            raise MethodFault("the loss reaches no parameter: nothing is trained")
         return means
 
     def _require_finite(self, loss: float) -> None:

@@ -238,8 +238,9 @@ def _read_missing(
     advance(done, len(paths))
     while todo:
         spawn = multiprocessing.get_context("spawn")
-        with _hang_up_waits():
+        with _stops_wait():
             pool = ProcessPoolExecutor(min(workers, len(todo)), spawn, _start_worker, (os.getpid(), source))
+        with _stops_wait():  # starting a process lets signals through again
             futures = [pool.submit(_read_in_worker, chunk, path, strict) for chunk, path in todo]
         try:
             for future in as_completed(futures):
@@ -257,15 +258,15 @@ def _read_missing(
 
 
 @contextmanager
-def _hang_up_waits() -> Iterator[None]:
-    """A hang-up comes after the block, and never to processes started in it.
+def _stops_wait() -> Iterator[None]:
+    """Ctrl-C and a closed terminal, which come to all its processes, come after the block and never to those it starts.
 
-    Among those is one of Python's own that keeps track of the others and would complain.
+    These would complain, one of Python's own that keeps track of the others too; the parent waits for them.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
@@ -363,12 +364,8 @@ def _death(code: int) -> str:
 
 
 def _start_worker(parent: int, source: Source) -> None:
-    """Take the source, and end when the parent is gone, which a killed one cannot see to.
-
-    Ctrl-C goes to all processes of a terminal: the parent waits for the parts that are being read.
-    """
+    """Take the source, and end when the parent is gone, which a killed one cannot see to."""
     _SOURCE[:] = [source]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
