@@ -129,9 +129,6 @@ def _check_columns(where: str, clips: ClipSet) -> None:
             refuse(where, name, f"shape [{len(clips)}], one value per clip", list(values.shape), step)
         if values.dtype.kind not in COLUMN_KINDS:
             refuse(where, name, "numbers or strings", values.dtype, "convert it, or remove the array")
-    if clips.origin is not None and clips.origin.shape != (len(clips), 3):
-        expected = f"shape [{len(clips)}, 3], one point per clip"
-        refuse(where, "origin", expected, list(clips.origin.shape), "write one point per clip, or leave it out")
 
 
 def _check_skeleton(where: str, clips: ClipSet) -> None:

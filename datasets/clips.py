@@ -51,8 +51,6 @@ class ClipSet:
         layout: the skeleton.
         fps: frames per second.
         default_split: the split used when none is asked for.
-        origin: [N, 3] float32 metres, or None. Add it to every joint of a clip for the source's coordinates;
-            nothing here does, because clips are centred before use.
         splits: names of the data set's official splits to split texts (`datasets.splits`).
         stored: what was computed once, when a store was made (`datasets.formats.store`); None elsewhere.
     """
@@ -65,7 +63,6 @@ class ClipSet:
     layout: SkeletonLayout
     fps: float
     default_split: str = "xsub"
-    origin: NDArray[np.float32] | None = None
     splits: Mapping[str, str] = field(default_factory=dict)
     stored: Stored | None = None
 

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
-from collections.abc import Iterator
-from pathlib import Path
 
 _UNSEEN_FIELDS = frozenset({"ctx", "kind", "type_comment", "annotation", "returns", "type_params", "simple"})
 _UNSEEN_STATEMENTS = frozenset({"Import", "ImportFrom", "Pass", "TypeAlias"})
@@ -31,54 +28,6 @@ def syntax_hash(source: str) -> str:
         SyntaxError: the text is no Python.
     """
     return hashlib.sha256(_text(ast.parse(source)).encode()).hexdigest()[:16]
-
-
-def code_hash(module: str, within: str) -> str:
-    """Hash (16 hex digits) of a module and of those it is built on: their syntax hashes, whatever their names.
-
-    Args:
-        module: its dotted name.
-        within: the package, dotted, whose modules count; what else is imported does not.
-    """
-    hashes = sorted(syntax_hash(_source(name)) for name in built_on(module, within))
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
-
-
-def built_on(module: str, within: str) -> list[str]:
-    """Dotted names of a module and of every module of the package ``within`` that it imports, directly or not."""
-    found, todo = set[str](), [module]
-    while todo:
-        name = todo.pop()
-        if name not in found:
-            found.add(name)
-            todo += [other for other in _imported(ast.parse(_source(name))) if _is_module(other, within)]
-    return sorted(found)
-
-
-def _source(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"no module named {module!r}", name=module)
-    return Path(spec.origin).read_text(encoding="utf-8")
-
-
-def _is_module(name: str, within: str) -> bool:
-    if name != within and not name.startswith(f"{within}."):
-        return False
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # something within a module that is no package: a function, say
-        return False
-
-
-def _imported(tree: ast.AST) -> Iterator[str]:
-    """Dotted names that may be modules, of absolute imports (this project has no others)."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 # --- the tree as text: written here because `ast.dump` and `ast.unparse` differ between versions of Python ---

@@ -144,7 +144,7 @@ def body_sequences(clips: ClipSet, clip: int, frames: int) -> Tensor:
 def one_clip(clips: ClipSet, clip: int) -> ClipSet:
     """A clip set of one clip."""
     return replace(
-        clips, joints=clips.clip(clip), offsets=np.array([0, clips.lengths[clip]]), origin=None, stored=None,
+        clips, joints=clips.clip(clip), offsets=np.array([0, clips.lengths[clip]]), stored=None,
         columns={name: values[clip : clip + 1] for name, values in clips.columns.items()},
     )  # fmt: skip
 

@@ -10,6 +10,8 @@ documenting, formatting and annotating change no hash (`datasets.code_versions`)
 from __future__ import annotations
 
 import ast
+import hashlib
+import importlib.util
 import json
 import pkgutil
 import sys
@@ -22,7 +24,7 @@ import datasets
 import datasets.raw
 import harness
 import methods
-from datasets.code_versions import code_hash, syntax_hash
+from datasets.code_versions import syntax_hash
 from datasets.raw.base import Source
 
 LOCK = Path(__file__).with_suffix(".json")
@@ -53,6 +55,54 @@ def module_texts(package: ModuleType) -> Iterator[tuple[str, str]]:
         spec = info.module_finder.find_spec(info.name, None)
         if spec and spec.origin:
             yield info.name, Path(spec.origin).read_text(encoding="utf-8")
+
+
+def code_hash(module: str, within: str) -> str:
+    """Hash (16 hex digits) of a module and of those it is built on: their syntax hashes, whatever their names.
+
+    Args:
+        module: its dotted name.
+        within: the package, dotted, whose modules count; what else is imported does not.
+    """
+    hashes = sorted(syntax_hash(source_text(name)) for name in built_on(module, within))
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
+
+
+def built_on(module: str, within: str) -> list[str]:
+    """Dotted names of a module and of every module of the package ``within`` that it imports, directly or not."""
+    found, todo = set[str](), [module]
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += [other for other in imported(ast.parse(source_text(name))) if is_module(other, within)]
+    return sorted(found)
+
+
+def source_text(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no module named {module!r}", name=module)
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+def is_module(name: str, within: str) -> bool:
+    if name != within and not name.startswith(f"{within}."):
+        return False
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # something within a module that is no package: a function, say
+        return False
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Dotted names that may be modules, of absolute imports (this project has no others)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def declared_version(text: str) -> str:

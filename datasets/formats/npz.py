@@ -12,8 +12,8 @@ array               shape               meaning
 ``parents``         [V] integer         kinematic tree, -1 at its root
 ``fps``             number              frames per second
 ``default_split``   string, optional    the split used when none is asked for
-``origin``          [N, 3], optional    kept as `ClipSet.origin`, never added to the joints
-``*_names``         optional            names that a column's numbers stand for: allowed, not kept
+``origin``          [N, 3], optional    what to add to a clip's joints for the source's coordinates: not read
+``*_names``         optional            names that a column's numbers stand for: not read
 any other           [N]                 a column: numbers or strings, e.g. ``view``, ``correct``, ``names``
 ==================  ==================  =============================================================
 
@@ -42,7 +42,8 @@ from datasets.layouts import SkeletonLayout, layout_from_parents
 from datasets.wording import listed, nearest, one_line
 
 REQUIRED = ("joints", "offsets", "label", "subject", "class_names", "joint_names", "parents", "fps")
-_SPECIAL = (*REQUIRED, "default_split", "origin")
+_SPECIAL = (*REQUIRED, "default_split")
+_NOT_READ = "origin"
 _DEFAULT_SPLIT = np.array(ClipSet.default_split)
 
 
@@ -92,9 +93,9 @@ def write_npz(path: Path, clips: ClipSet) -> None:
 
 
 def not_kept(path: Path) -> list[str]:
-    """Names of the arrays of a file that `read_npz` leaves out."""
+    """Names of the arrays of a file that `read_npz` leaves out and the format does not know."""
     with open_archive(path) as archive:
-        return [name for name in archive.members if name != "joints" and not _kept(archive, name)]
+        return [name for name in archive.members if name not in ("joints", _NOT_READ) and not _kept(archive, name)]
 
 
 def _check_present(archive: Archive) -> None:
@@ -123,8 +124,10 @@ def _read_joints(archive: Archive, memory_limit: int) -> NDArray[np.floating]:
 
 
 def _kept(archive: Archive, name: str) -> bool:
+    if name in ("joints", _NOT_READ):
+        return False
     if name in _SPECIAL:
-        return name != "joints"
+        return True
     shape = archive.members[name].shape
     per_clip = (prod(archive.members["offsets"].shape) - 1,)
     return len(shape) == 1 and (shape == per_clip or not name.endswith("_names"))
@@ -146,7 +149,6 @@ def _assemble(path: Path, joints: NDArray[np.floating], arrays: dict[str, NDArra
         layout=_layout(where, arrays, joints.shape[2]),
         fps=float(_scalar(where, "fps", arrays["fps"], "iuf")),
         default_split=str(_scalar(where, "default_split", arrays.get("default_split", _DEFAULT_SPLIT), "U")),
-        origin=_origin(where, arrays),
     )
 
 
@@ -196,13 +198,6 @@ def _layout(where: str, arrays: dict[str, NDArray], joint_count: int) -> Skeleto
         raise DataError(f"{where}: {error}") from error
 
 
-def _origin(where: str, arrays: dict[str, NDArray]) -> NDArray[np.float32] | None:
-    values = arrays.get("origin")
-    if values is not None and values.dtype.kind not in "iuf":
-        refuse(where, "origin", "numbers of shape [N, 3]", values.dtype, "write metres, or leave it out")
-    return None if values is None else values.astype(np.float32)
-
-
 def _arrays(path: Path, clips: ClipSet) -> dict[str, NDArray]:
     taken = sorted((set(_SPECIAL) - {"label", "subject"}) & set(clips.columns))
     if taken:
@@ -216,5 +211,4 @@ def _arrays(path: Path, clips: ClipSet) -> dict[str, NDArray]:
         "fps": np.array(clips.fps, dtype=np.float32),
         "default_split": np.array(clips.default_split),
     }
-    origin = {} if clips.origin is None else {"origin": clips.origin}
-    return arrays | origin | dict(clips.columns)
+    return arrays | dict(clips.columns)

@@ -17,7 +17,7 @@ BLOCK = 64
 class ExchangeFile(Source):
     """An ``.npz`` in the exchange format (`datasets.formats.npz`), all columns kept; ``names`` counts where missing.
 
-    An ``origin`` is left out, as nothing in this suite reads it, and what `datasets.formats.npz` leaves out is counted.
+    What `datasets.formats.npz` leaves out is counted, an ``origin`` apart.
     """
 
     version = 2

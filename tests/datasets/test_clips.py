@@ -118,7 +118,6 @@ def test_recorded_files_are_read_as_their_readme_says(
     read = recorded(name)
     assert (len(read), read.joints.shape, len(read.class_names)) == (clip_count, shape, class_count)
     assert len(np.unique(read.columns["subject"])) == subject_count
-    assert (read.origin is not None) == (name in {"msrc12", "uiprmd"})
 
 
 @needs_recordings

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets.code_versions import built_on, code_hash, syntax_hash
+from datasets.code_versions import syntax_hash
+from tests.versions import built_on, code_hash
 
 PLAIN = '''
 """A module."""

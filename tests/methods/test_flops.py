@@ -13,10 +13,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.layouts import NTU25
-from harness.flops import block_macs, encoder_macs, step_flops, training_gflops
+from harness.flops import step_flops
 from harness.registry import Registry
 from harness.spec import EncoderSpec, MethodSpec, RunSpec, TrainSpec
-from methods.parts.encoder import SIZES, set_attention_kernel, transformer_blocks
+from methods.parts.encoder import SIZES, EncoderSize, set_attention_kernel, transformer_blocks
 from tests.methods.made_up import meta_encoder
 
 BASE = SIZES["base"]
@@ -40,6 +40,24 @@ def counted(name: str, size: str, options: dict[str, int], *, fused: bool = True
 def gflops_per_clip(name: str, depth: int | None) -> float:
     """`counted` at ``base``, once for all tests."""
     return counted(name, "base", {} if depth is None else {"decoder_depth": depth})
+
+
+# --- closed forms ---
+
+
+def block_macs(tokens: int, width: int) -> int:
+    """Multiply-adds of one transformer block: ``12 N d^2 + 2 N^2 d``."""
+    return 12 * tokens * width**2 + 2 * tokens**2 * width
+
+
+def encoder_macs(size: EncoderSize, tokens: int) -> int:
+    """Multiply-adds of the encoder on ``tokens`` visible tokens, patch embedding included."""
+    return size.depth * block_macs(tokens, size.width) + tokens * size.patch * 3 * size.width
+
+
+def training_gflops(macs: float) -> float:
+    """GFLOPs per clip of a training step (forward and twice that backward, two bodies) from forward MACs."""
+    return macs * 2 * 3 * 2 / 1e9
 
 
 # --- published numbers ---
@@ -145,7 +163,7 @@ def test_encoder_onlys_count_is_its_closed_form() -> None:
     assert gflops_per_clip("encoder-only", None) == pytest.approx(expected, rel=0.002)
 
 
-# --- the closed form ---
+# --- the closed forms, checked ---
 
 
 def test_block_macs_by_hand() -> None:

@@ -6,7 +6,6 @@ from abc import ABC
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from datasets.errors import DataError
 from datasets.raw.base import Found, RawClip, Reading, Source, Unit, files_below
@@ -50,12 +49,11 @@ class NtuTree(NtuSource, ABC):
 
     Deviation: where a clip has one body, the usual preparation of NTU RGB+D 120 (not of 60) copies it into the second
     place. That place stays empty here, as in NTU RGB+D 60: means over bodies are the same, half of the work is not
-    done. A subclass with ``copy_single_body = True`` copies.
+    done.
     """
 
     version = 2
     expects = f"a folder with files {NAME_FORM}.skeleton at any depth, or the path of a .npz (CTR-GCN) or .pkl (pyskl)"
-    copy_single_body: ClassVar[bool] = False
 
     def find(self) -> Found:
         """The files of this edition that are not on a missing list, by stem. Raises `DataError` when there is none."""
@@ -92,8 +90,6 @@ class NtuTree(NtuSource, ABC):
         if not len(joints):
             reason = f"no body left of {len(set(text.ids.tolist()))}" if len(text.ids) else "no body in any frame"
             return Reading(counts=counts + Counter({NOBODY: 1}), problems=[f"{unit.path}: {reason}"])
-        if self.copy_single_body and not joints[:, 1].any():
-            joints[:, 1] = joints[:, 0]
         columns = name_columns(unit.name) or {}
         return Reading([RawClip(joints, {**columns, "names": unit.name})], counts)
 

@@ -221,15 +221,12 @@ def test_a_broken_file_and_clips_without_a_body(tmp_path: Path) -> None:
     assert dropped.counts == {ntu_chain.SHORT: 2, ntu_chain.REMOVED: 5, NOBODY: 1}
 
 
-def test_a_single_body_is_copied_when_asked_for(tmp_path: Path) -> None:
-    class Copying(Ntu120):
-        copy_single_body = True
-
+def test_a_single_body_is_not_copied_in_either_edition(tmp_path: Path) -> None:
     one(tmp_path / f"{STEM}.skeleton")
-    [plain], [copied] = clips_of(Ntu120(tmp_path)), clips_of(Copying(tmp_path))
-    assert not plain.joints[:, 1].any()
-    np.testing.assert_array_equal(copied.joints[:, 0], plain.joints[:, 0])
-    np.testing.assert_array_equal(copied.joints[:, 1], plain.joints[:, 0])
+    for edition in (Ntu60, Ntu120):
+        [clip] = clips_of(edition(tmp_path))
+        assert clip.joints[:, 0].any()
+        assert not clip.joints[:, 1].any()
 
 
 def test_made_up_scenes_take_every_stage(tmp_path: Path) -> None:
