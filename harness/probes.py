@@ -17,7 +17,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -30,7 +29,7 @@ from threadpoolctl import threadpool_limits
 from datasets.batches import BodySequences, evaluation_batches
 from datasets.clips import ClipSet
 from datasets.splits import Split
-from harness.part import Part, Positive, Share
+from harness.part import Count, Part, Positive, Share
 from harness.spec import ProbeSpec
 from methods.parts.encoder import Encoder
 
@@ -61,7 +60,7 @@ class Accuracy(Part):
     knn_test: Share
     regularisation: Positive
     held_out: Share | None = None
-    test_clips: int = Field(ge=0)
+    test_clips: Count
 
 
 def clip_features(encoder: Encoder, source: BodySequences, batch_size: int = 128) -> Features:

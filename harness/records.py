@@ -31,7 +31,7 @@ from torch import nn
 from harness.environment import Environment
 from harness.errors import UsageError
 from harness.health import Health
-from harness.part import NotNegative, Part, Positive
+from harness.part import Count, NotNegative, Part, Positive
 from harness.probes import Accuracy
 from harness.spec import SECTIONS, RunSpec, digest, validation_message, without_later, without_place
 from harness.stats import Ratio, Verdict, paired_ratio
@@ -79,8 +79,8 @@ class EncoderInfo(Part):
     """The shared encoder."""
 
     architecture: str
-    parameters: int
-    tokens: int
+    parameters: Count
+    tokens: Count
 
 
 class DataInfo(Part):
@@ -88,12 +88,12 @@ class DataInfo(Part):
 
     name: str
     fingerprint: str
-    classes: int
-    train_clips: int
-    validation_clips: int
-    test_clips: int
-    train_sequences: int
-    bodies_per_clip: float
+    classes: Count
+    train_clips: Count
+    validation_clips: Count
+    test_clips: Count
+    train_sequences: Count
+    bodies_per_clip: Positive
     notes: tuple[str, ...]
 
 
@@ -106,7 +106,7 @@ class Training(Part):
         interleaved_step_seconds: step time of the speed measurement that planned the run.
     """
 
-    steps: int = Field(ge=0)
+    steps: Count
     clips_seen: NotNegative
     seconds: NotNegative
     step_seconds: NotNegative
@@ -118,7 +118,7 @@ class Training(Part):
 class Point(Part):
     """One evaluation during training: how much was spent until then, and what the probes said."""
 
-    step: int = Field(ge=0)
+    step: Count
     clips_seen: NotNegative
     seconds: NotNegative
     accuracy: Accuracy
@@ -173,16 +173,16 @@ class ArmRecord(Part):
     label: str
     step_seconds: Positive
     clips: NotNegative = 0.0
-    batch_size: int = 0
+    batch_size: Count = 0
     clips_per_second: Positive
     blocks: list[Positive]
-    steps_per_block: int
+    steps_per_block: Count
     phases: dict[str, float]
     warmup_seconds: NotNegative
     step_flops: NotNegative
     flop_ratio: NotNegative | None
-    peak_bytes: int | None
-    epochs: int | None = None
+    peak_bytes: Count | None
+    epochs: Count | None = None
     division: Literal["closed", "open"]
     control: bool
     ratio: Ratio
@@ -215,11 +215,11 @@ class SpeedRecord(Part):
     address: str
     spec: dict[str, Any]
     baseline: str
-    batch_size: int
-    bodies_per_clip: float
+    batch_size: Count
+    bodies_per_clip: Positive
     arms: list[ArmRecord]
     same: Ratio
-    floor: float = Field(ge=1)
+    floor: float = Field(ge=1, allow_inf_nan=False)
     health: Health | None = None
     matmul_flops: float | None = None
     rules: str = ""
@@ -423,7 +423,7 @@ def read_record(path: Path, model: type[Record]) -> Record:
     except ValidationError as error:
         raise Refused(f"cannot be read ({validation_message(error, model)[:MESSAGE]})") from None
     if record.address != path.parent.name:
-        raise Refused(f"is the one of {record.address}; each belongs into the folder of its address")
+        raise Refused(f"is the record of {record.address}; each belongs in the folder of its address")
     if isinstance(record, RunRecord):
         refuse_other_weights(record, path.parent)
     return record

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 from scipy import stats
 
 from harness.part import NotNegative, Part, Positive
@@ -23,7 +24,7 @@ class Ratio(Part):
 
     value: Positive
     low: NotNegative
-    high: Positive
+    high: float = Field(ge=0)  # infinite where nothing bounds it
     pairs: int
 
 

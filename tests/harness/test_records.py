@@ -254,9 +254,11 @@ def test_a_folder_in_the_place_of_a_record_is_refused(store: RecordStore) -> Non
         ({"accuracy__knn_test": -0.1}, "cannot be read (accuracy.knn_test: Input should be greater than or equal to 0"),
         ({"curve__0__accuracy__linear_test": 1.01}, "cannot be read (curve.0.accuracy.linear_test"),
         ({"training__steps": -1}, "cannot be read (training.steps"),
+        ({"training__seconds": "Infinity"}, "cannot be read (training.seconds"),
+        ({"data__test_clips": -1}, "cannot be read (data.test_clips"),
         ({"curve": [{}] * 100}, "cannot be read (curve.0."),
         ({"schema_version": None}, "cannot be read (expected a JSON object with its schema_version"),
-        ({"address": "gfp-s9-0"}, "is the one of gfp-s9-0; "),
+        ({"address": "gfp-s9-0"}, "is the record of gfp-s9-0; "),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -279,7 +281,7 @@ def test_another_runs_record_is_refused(store: RecordStore) -> None:
     path.parent.mkdir()
     shutil.copy(store.root / one.address / "record.json", path)
     assert [record.address for record in store.runs()] == [one.address]
-    assert store.refused[path].reason.startswith(f"is the one of {one.address}; ")
+    assert store.refused[path].reason.startswith(f"is the record of {one.address}; ")
 
 
 def with_weights(store: RecordStore, seed: int) -> tuple[RunRecord, Path]:

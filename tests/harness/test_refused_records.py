@@ -72,7 +72,7 @@ def misplaced(folder: Path) -> Path:
 SPOILT = {
     cut: "cannot be read (", nulled: "cannot be read (curve.0.diagnosis.spread: ",
     impossible: "cannot be read (accuracy.linear_test: ", newer: "written by a newer version of the suite (schema 99",
-    misplaced: "is the one of mamp-s0-",
+    misplaced: "is the record of mamp-s0-",
 }  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_several_are_each_named_and_counted(folder: Path) -> None:
     assert found.code == 0
     assert len(found.err.splitlines()) == 3
     assert f"2 records of {folder} passed over" in found.err
-    assert f"record {other}: is the one of {speed.parent.name}; " in found.err
+    assert f"record {other}: is the record of {speed.parent.name}; " in found.err
 
 
 def test_a_folder_of_which_nothing_can_be_used_says_both(tmp_path: Path) -> None:
