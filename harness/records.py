@@ -518,5 +518,13 @@ def speed_address(spec: dict[str, Any]) -> str:
     """Address of a speed measurement, by the rule that its spec names."""
     if "address_rule" not in spec:
         return f"speed-{digest(spec)}"
+    return f"speed-v{spec['address_rule']}-{digest({**spec, **settings_of(spec)})}"
+
+
+def settings_of(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The sections of a plain spec as they count (address rule 2): equal for the same training, whenever written.
+
+    That is without fields that came later and stand at their default, and without the data's name.
+    """
     known = {name: without_later(section, spec[name]) for name, section in SECTIONS.items() if name in spec}
-    return f"speed-v{spec['address_rule']}-{digest({**spec, **known, 'data': without_place(known['data'])})}"
+    return {**known, "data": without_place(known["data"])}

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from harness.budget import parse_budget
 from harness.errors import UsageError
-from harness.records import RANDOM_INIT, RunRecord, SpeedRecord, now, write_atomically
+from harness.records import RANDOM_INIT, RunRecord, SpeedRecord, now, settings_of, write_atomically
 from harness.spec import Section, build
 from harness.stats import Ratio, paired_ratio
 from harness.yaml_text import read_yaml
@@ -222,12 +222,12 @@ def step_times(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> d
     settings on their machine. Empty where there is none.
     """
     first = records[0]
-    spec = first.spec.model_dump(mode="json", include={"encoder", "data", "train"})
-    spec["train"].pop("budget")
+    settings = settings_of(first.spec.model_dump(mode="json", exclude={"probe"}))
+    settings["train"].pop("budget")
     fitting = [
         speed
         for speed in speeds
-        if all(speed.spec.get(part) == spec[part] for part in spec)
+        if settings_of(speed.spec) == settings
         and not speed.spec.get("memory_cap")
         and not speed.spec.get("stages")
         and speed.environment.fingerprint == first.environment.fingerprint

@@ -16,7 +16,7 @@ from harness.cell import evaluation_steps
 from harness.errors import UsageError
 from harness.records import RecordStore, SpeedRecord
 from harness.report.target import ladder_table, target_notes, target_table
-from harness.spec import ProbeSpec
+from harness.spec import ProbeSpec, TrainSpec, is_later
 from harness.targets import (
     Reach,
     comparable,
@@ -261,6 +261,18 @@ def test_all_rows_are_timed_by_the_newest_measurement_of_such_runs() -> None:
     speeds = [measured(gfp=0.1), measured(2, gfp=0.3, mamp=0.7), measured(1, gfp=0.2), *unlike]
     assert step_times(speeds, [run]) == {"gfp": 0.3, "mamp": 0.7}
     assert step_times(unlike, [run]) == {}
+
+
+def test_a_measurement_from_before_a_setting_existed_or_of_moved_data_still_times_its_runs() -> None:
+    run, speed = curve_record("gfp", 0.4), measured(gfp=0.3)
+    data = run.spec.data.model_copy(update={"fingerprint": "f00"})
+    run = run.model_copy(update={"spec": run.spec.model_copy(update={"data": data})})
+    train = {name: value for name, value in speed.spec["train"].items() if not is_later(TrainSpec.model_fields[name])}
+    assert train.keys() < speed.spec["train"].keys()
+    before = {**speed.spec, "train": train, "data": {**data.model_dump(mode="json"), "name": "elsewhere.npz"}}
+    assert step_times([speed.model_copy(update={"spec": before})], [run]) == {"gfp": 0.3}
+    other = {**before, "train": {**train, "lr": 0.5}}
+    assert step_times([speed.model_copy(update={"spec": other})], [run]) == {}
 
 
 def test_step_times_never_mix_two_measurements() -> None:
