@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import count, takewhile
 from typing import TypeVar
 
@@ -27,7 +28,7 @@ from harness.environment import Environment
 from harness.errors import one_line
 from harness.isolation import Guard, seeded
 from harness.probes import Accuracy, clip_features, evaluate, evaluate_raw
-from harness.progress import Advance
+from harness.progress import State, Task
 from harness.records import (
     RANDOM_INIT,
     RAW_FLOOR,
@@ -50,6 +51,8 @@ from methods.parts.encoder import Encoder, SkeletonEncoder
 T = TypeVar("T")
 
 BLOCKS_PER_POINT = 5
+LONGEST_BLOCK = 200
+"""Steps. Losses are looked at after each block, so that a run of days which diverges on its first ends there."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,13 @@ class Attempt:
         selected: the encoder of that evaluation.
         weights: SHA-256 of the weight files that were written, by name.
         untrained: accuracy of an open-division method's own encoder before training.
-        advance: shows progress.
+        task: shows progress.
     """
 
     cell: Cell
     place: Place
     cost: StepCost | None = None
-    advance: Advance = lambda done, total: None
+    task: Task = field(default_factory=Task)
     started: datetime = field(default_factory=now)
     ledger: Ledger = field(default_factory=Ledger)
     encoder: EncoderInfo | None = None
@@ -142,6 +145,7 @@ class Attempt:
             batches = data.batches(spec, frames, method.views)
             trainer = Trainer(method, batches, spec.train, total)
             sample = batches.sample()
+        self.task(0, total, "warming up")
         with self.phase("warm-up"):
             trainer.warm_up()
         if method_class.about.division == "open":  # its own encoder is its own control
@@ -149,7 +153,9 @@ class Attempt:
                 self.untrained = probe_encoder(method.evaluated_encoder(), data, spec.probe)
         clock = StepClock(data.source.device)
         for goal in evaluation_steps(total, spec.probe, cost):
+            self.task.follow(partial(self.seen, trainer))
             self.train_to(goal, trainer, clock, cost)
+            self.task(trainer.done, total, "probing")
             with self.phase("evaluate"):
                 self.evaluate_point(method, sample)
         with self.phase("save"):
@@ -160,7 +166,7 @@ class Attempt:
     def train_to(self, goal: int, trainer: Trainer, clock: StepClock, cost: StepCost) -> None:
         """Train until ``goal`` steps in a few blocks; book the time and the losses after each."""
         losses = self.training.losses if self.training else []
-        block = math.ceil((goal - trainer.done) / BLOCKS_PER_POINT)
+        block = min(LONGEST_BLOCK, math.ceil((goal - trainer.done) / BLOCKS_PER_POINT))
         while trainer.done < goal:
             with self.ledger.block(clock), self.cell.guard("training"):
                 means = trainer.run_block(min(block, goal - trainer.done), clock)
@@ -171,7 +177,13 @@ class Attempt:
                     step_seconds=statistics.median(clock.steps), interleaved_step_seconds=cost.seconds,
                     flops=trainer.done * cost.flops, losses=losses,
                 )  # fmt: skip
-                self.advance(trainer.done, trainer.steps)
+
+    def seen(self, trainer: Trainer) -> State:
+        """How far training has come. A GPU's latest loss is that of the last block: asking for it would be to wait."""
+        latest = trainer.latest if trainer.device.type == "cpu" else None
+        losses = self.training.losses if self.training else []
+        loss = float(latest) if latest is not None else losses[-1]["loss"] if losses else None
+        return trainer.done, trainer.steps, "" if loss is None else f"loss {loss:.4g}"
 
     def evaluate_point(self, method: Method, sample: Batch) -> None:
         """Probe the evaluated encoder, keep it if it is the best so far, and ask the method for its health."""

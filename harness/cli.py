@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +22,7 @@ from harness.cli_data import data_app
 from harness.errors import UsageError, nearest
 from harness.presets import PRESETS
 from harness.printing import print_table, warn_refused
-from harness.progress import CHECKING, Reporter, make_console
+from harness.progress import CHECKING, Reporter, at_work, command_line, make_console
 from harness.spec import (
     SECTIONS,
     DataSpec,
@@ -96,20 +95,21 @@ def run_command(
     speed_seconds: SpeedSeconds = 30.0,
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, probe them, print one table."""
-    from harness.experiment import run
-    from harness.report.table import build_table, notes
-
     settings = resolve_settings(
         preset, overrides, methods=methods, dataset=dataset, split=split, label=label, encoder=encoder,
         budget=budget, batch_size=batch_size, precision=precision, device=device,
     )  # fmt: skip
-    experiment = prepare_experiment(
-        settings, plugin, seeds=parse_seeds(seeds), out=out, baseline=baseline, rerun=rerun,
-        speed_seconds=speed_seconds,
-    )  # fmt: skip
-    report = Reporter(make_console())
-    records, speed = run(experiment, report)
-    leave_table(build_table(records, speed), [*notes(records, speed), *experiment.stale()], out / "table.md", report)
+    with at_work() as report:
+        from harness.experiment import run
+        from harness.report.table import build_table, notes
+
+        experiment = prepare_experiment(
+            settings, plugin, report, seeds=parse_seeds(seeds), out=out, baseline=baseline, rerun=rerun,
+            speed_seconds=speed_seconds,
+        )  # fmt: skip
+        records, speed = run(experiment, report)
+        lines = [*notes(records, speed), *experiment.stale()]
+        leave_table(build_table(records, speed), lines, out / "table.md", report)
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)
 
@@ -122,20 +122,20 @@ def speed_command(
     speed_seconds: SpeedSeconds = 30.0, memory_cap: MemoryCap = None,
 ) -> None:  # fmt: skip
     """Only the interleaved speed measurement of `run`, without training or probes."""
-    from harness.experiment import speed_of
-    from harness.report.speed import speed_notes, speed_table
-
     settings = resolve_settings(
         preset, overrides, methods=methods, dataset=dataset, split=None, label=None, encoder=encoder,
         budget=None, batch_size=batch_size, precision=precision, device=device,
     )  # fmt: skip
-    experiment = prepare_experiment(
-        settings, plugin, seeds=[0], out=out, baseline=baseline, rerun=rerun, speed_seconds=speed_seconds,
-        memory_cap=memory_cap and memory_cap * 1e9,
-    )  # fmt: skip
-    report = Reporter(make_console())
-    measurement = speed_of(experiment, [], report)
-    leave_table(speed_table(measurement.record), speed_notes(measurement.record), out / "speed.md", report)
+    with at_work() as report:
+        from harness.experiment import speed_of
+        from harness.report.speed import speed_notes, speed_table
+
+        experiment = prepare_experiment(
+            settings, plugin, report, seeds=[0], out=out, baseline=baseline, rerun=rerun, speed_seconds=speed_seconds,
+            memory_cap=memory_cap and memory_cap * 1e9,
+        )  # fmt: skip
+        measurement = speed_of(experiment, [], report)
+        leave_table(speed_table(measurement.record), speed_notes(measurement.record), out / "speed.md", report)
     if measurement.failures:
         raise typer.Exit(1)
 
@@ -149,20 +149,20 @@ def explain_command(
     rerun: Rerun = False, speed_seconds: SpeedSeconds = 120.0,
 ) -> None:  # fmt: skip
     """The waterfall from the published way of training to this suite's, one switch at a time, for two methods."""
-    from harness.explain import explain, refuse_switched
-    from harness.report.waterfall import waterfall, waterfall_notes
+    with at_work() as report:
+        from harness.explain import explain, refuse_switched
+        from harness.report.waterfall import waterfall, waterfall_notes
 
-    refuse_switched(overrides or [])
-    settings = resolve_settings(
-        preset, overrides, methods=f"{one},{other}", dataset=dataset, split=None, label=None, encoder=encoder,
-        budget=None, batch_size=batch_size, precision=None, device=device,
-    )  # fmt: skip
-    experiment = prepare_experiment(
-        settings, plugin, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds
-    )
-    report = Reporter(make_console())
-    measurement = explain(experiment, report)
-    leave_table(waterfall(measurement.record), waterfall_notes(measurement.record), out / "explain.md", report)
+        refuse_switched(overrides or [])
+        settings = resolve_settings(
+            preset, overrides, methods=f"{one},{other}", dataset=dataset, split=None, label=None, encoder=encoder,
+            budget=None, batch_size=batch_size, precision=None, device=device,
+        )  # fmt: skip
+        experiment = prepare_experiment(
+            settings, plugin, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds
+        )
+        measurement = explain(experiment, report)
+        leave_table(waterfall(measurement.record), waterfall_notes(measurement.record), out / "explain.md", report)
     if measurement.failures:
         raise typer.Exit(1)
 
@@ -178,28 +178,29 @@ def claim_command(
     ] = None,
 ) -> None:  # fmt: skip
     """Claim cards: measure published speedups in one go, trained as published and with every switch on."""
-    from harness.claims import find_claim, make_card, measured_claims, rows_of
-    from harness.explain import ends, explain, refuse_switched
-    from harness.measurement import Measurement, rules_version
-    from harness.report.card import card_notes, card_table
+    with at_work(announced=not measured) as report:
+        from harness.claims import find_claim, make_card, measured_claims, rows_of
+        from harness.explain import ends, explain, refuse_switched
+        from harness.measurement import Measurement, rules_version
+        from harness.report.card import card_notes, card_table
 
-    refuse_switched(overrides or [])
-    claims, report = {name: find_claim(name) for name in names}, Reporter(make_console())
-    if measured:
-        measurement, out = Measurement(measured_claims(measured), {}), measured
-    else:
-        settings = resolve_settings(
-            preset, overrides, methods=rows_of(claims.values()), dataset=dataset, split=None, label=None,
-            encoder=encoder, budget=None, batch_size=batch_size, precision=None, device=device,
-        )  # fmt: skip
-        experiment = prepare_experiment(
-            settings, None, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds
-        )
-        measurement = explain(experiment, report, ends())
-    for name, claim in claims.items():
-        card = make_card(claim, measurement.record)
-        lines = card_notes(card, rules_version())
-        leave_table(card_table(card), lines, out / f"claim-{name}.md", report, same_measurement=bool(measured))
+        refuse_switched(overrides or [])
+        claims = {name: find_claim(name) for name in names}
+        if measured:
+            measurement, out = Measurement(measured_claims(measured), {}), measured
+        else:
+            settings = resolve_settings(
+                preset, overrides, methods=rows_of(claims.values()), dataset=dataset, split=None, label=None,
+                encoder=encoder, budget=None, batch_size=batch_size, precision=None, device=device,
+            )  # fmt: skip
+            experiment = prepare_experiment(
+                settings, None, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds
+            )
+            measurement = explain(experiment, report, ends())
+        for name, claim in claims.items():
+            card = make_card(claim, measurement.record)
+            lines = card_notes(card, rules_version())
+            leave_table(card_table(card), lines, out / f"claim-{name}.md", report, same_measurement=bool(measured))
     if measurement.failures:
         raise typer.Exit(1)
 
@@ -270,15 +271,15 @@ def check_method_command(
     plugin: Plugins = None,
 ) -> None:
     """Run the conformance suite on a method and print what passes and what fails."""
-    from harness.conformance import examine_all, find_specimen, summary
-    from harness.registry import Registry
+    with at_work(announced=False) as report:
+        from harness.conformance import examine_all, find_specimen, summary
+        from harness.registry import Registry
 
-    specimen = find_specimen(name, Registry(plugin))
-    report = Reporter(make_console())
-    with report.task(f"checking {name}") as advance:
-        results = examine_all(specimen, advance)
-    rows = [(result.check, result.outcome, escape(result.reason)) for result in results]
-    print_table(report.console, ["check", "result", "reason"], rows, [f"{name}: {summary(results)}"])
+        specimen = find_specimen(name, Registry(plugin))
+        with report.task(f"checking {name}", "check") as task:
+            results = examine_all(specimen, task)
+        rows = [(result.check, result.outcome, escape(result.reason)) for result in results]
+        print_table(report.console, ["check", "result", "reason"], rows, [f"{name}: {summary(results)}"])
     if not all(result.passed for result in results):
         raise typer.Exit(1)
 
@@ -307,9 +308,6 @@ def import_encoder_command(
     dataset: DataName = None, split: Split = None, label: Label = None, device: Device = None,
 ) -> None:  # fmt: skip
     """Turn a released encoder into one of this suite; with --dataset also probe it, random-init beside it."""
-    from harness.environment import select_device
-    from harness.import_encoder import import_and_probe
-
     asked: dict[str, Any] = {"size": encoder} if encoder else {}
     for text in overrides or []:
         section, key, value = parse_override(text)
@@ -321,7 +319,11 @@ def import_encoder_command(
     if data and dataset is None:
         raise UsageError("--split and --label: expected a --dataset to probe on, found none")
     spec = build(DataSpec, data, "data") if data else None
-    imported, accuracies = import_and_probe(file, out, asked, joints, spec, select_device(device or "auto"))
+    with at_work(announced=False):
+        from harness.environment import select_device
+        from harness.import_encoder import import_and_probe
+
+        imported, accuracies = import_and_probe(file, out, asked, joints, spec, select_device(device or "auto"))
     for note in imported.notes:
         typer.echo(note)
     typer.echo(f"wrote {out}: {imported.encoder.parameter_count:,} parameters, {imported.encoder.grid.tokens} tokens")
@@ -437,7 +439,9 @@ def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> 
     return settings
 
 
-def prepare_experiment(settings: dict[str, Any], plugins: list[Path] | None, **others: Any) -> Experiment:
+def prepare_experiment(
+    settings: dict[str, Any], plugins: list[Path] | None, report: Reporter, **others: Any
+) -> Experiment:  # fmt: skip
     """A resolved experiment from settings and the flags that are no settings."""
     from harness.experiment import Request, prepare
     from harness.registry import Registry
@@ -445,7 +449,7 @@ def prepare_experiment(settings: dict[str, Any], plugins: list[Path] | None, **o
     sections = {name: settings[name] for name in SECTIONS}
     methods = parse_methods(settings["methods"])
     request = Request(methods=methods, device=settings["device"], **sections, **others)
-    with Reporter(make_console()).long_task(CHECKING) as advance:
+    with report.long_task(CHECKING) as advance:
         return prepare(request, Registry(plugins, rows=[method.name for method in methods]), advance=advance)
 
 
@@ -483,11 +487,6 @@ def parse_override(text: str) -> tuple[str, str, Any]:
     except yaml.YAMLError:
         raise UsageError(f"--set {text!r}: {value!r} is not a YAML value") from None
     return section, key, parsed
-
-
-def command_line() -> str:
-    """The command as typed, for the record of a table."""
-    return "python -m harness " + shlex.join(sys.argv[1:])
 
 
 def check_packages() -> None:

@@ -11,7 +11,7 @@ import typer
 from datasets.errors import DataError
 from harness.errors import UsageError, usage_errors
 from harness.printing import print_table
-from harness.progress import CHECKING, Reporter, make_console
+from harness.progress import CHECKING, Reporter, at_work
 
 if TYPE_CHECKING:
     from datasets.raw.prepare import Prepared
@@ -33,14 +33,13 @@ def prepare_command(
     strict: Annotated[bool, typer.Option("--strict", help="A broken file is an error, not skipped.")] = False,
 ) -> None:
     """Turn a raw download into a store that `--dataset` opens; a killed preparation goes on where it was."""
-    from datasets.formats.store import stores_dir
-    from datasets.raw import open_source
-    from datasets.raw.prepare import prepare
+    with at_work() as report, usage_errors():
+        from datasets.formats.store import stores_dir
+        from datasets.raw import open_source
+        from datasets.raw.prepare import prepare
 
-    report = Reporter(make_console())
-    with usage_errors():
         source = open_source(name, raw)
-        with report.task(f"reading {name}") as advance:
+        with report.task(f"reading {name}", "part") as advance:
             prepared = prepare(
                 source, name, out or stores_dir() / name, workers=workers, strict=strict, advance=advance
             )
@@ -61,11 +60,11 @@ def doctor_command(
 
     Exit code 1 when a finding is an error.
     """
-    from harness.doctor import doctor, doctor_lines
+    with at_work(stderr=as_json, announced=not as_json) as report:
+        from harness.doctor import doctor, doctor_lines
 
-    report = Reporter(make_console())
-    with report.long_task(CHECKING) as advance:
-        examination = doctor(name, splits=split or [], deep=deep, plot=plot, advance=advance)
+        with report.long_task(CHECKING) as advance:
+            examination = doctor(name, splits=split or [], deep=deep, plot=plot, advance=advance)
     if as_json:
         typer.echo(examination.model_dump_json(indent=1))  # NaN becomes null
     else:
@@ -86,11 +85,11 @@ def show_command(
     encoder: Annotated[str, typer.Option(help="Encoder size: tiny, small or base.")] = "tiny",
 ) -> None:
     """An animated stick figure of a clip, visible and masked tokens coloured, the reconstruction beside it."""
-    from harness.show import show
+    with at_work(announced=False) as report:
+        from harness.show import show
 
-    report = Reporter(make_console())
-    for line in show(name, out, clip=clip, method=method, run=run, train=train, encoder=encoder):
-        report.line(line)
+        for line in show(name, out, clip=clip, method=method, run=run, train=train, encoder=encoder):
+            report.line(line)
 
 
 @data_app.command("download")
@@ -99,18 +98,17 @@ def download_command(
     out: Annotated[Path | None, typer.Option(help="Folder for the download [raw/NAME].")] = None,
 ) -> None:
     """Download raw data where the licence allows it, resumed and checked; for the rest say how to get it."""
-    from datasets.origins import how_to_get, origin
+    with at_work() as report, usage_errors():
+        from datasets.origins import how_to_get, origin
 
-    report = Reporter(make_console())
-    with usage_errors():
         if origin(name).download is None:
             report.line(how_to_get(name))
             raise UsageError(f"{name} may not be downloaded by a program; the steps are above")
         from datasets.origins.download import fetch
 
-        with report.task(f"downloading {name}") as advance:
+        with report.task(f"downloading {name}", "byte") as advance:
             raw = fetch(name, out or Path("raw") / name, advance=advance, say=report.line)
-    report.line(f"raw files in {raw}; next: python -m harness data prepare {name} --raw {raw}")
+        report.line(f"raw files in {raw}; next: python -m harness data prepare {name} --raw {raw}")
 
 
 def tell(prepared: Prepared, dataset: str, report: Reporter) -> None:

@@ -21,7 +21,7 @@ from harness import checks_learning as learning
 from harness import checks_running as running
 from harness.errors import UsageError, one_line
 from harness.isolation import Guard, seeded
-from harness.progress import Advance
+from harness.progress import Task
 from harness.registry import Registry
 from harness.spec import build, parse_methods
 from harness.specimen import SKELETONS, NotApplicable, Specimen
@@ -66,12 +66,12 @@ def examine(check: Check, specimen: Specimen) -> Result:
     return Result(check.name, "pass")
 
 
-def examine_all(specimen: Specimen, advance: Advance = lambda done, total: None) -> list[Result]:
-    """Every check, in order; ``advance`` shows progress."""
-    results = []
+def examine_all(specimen: Specimen, task: Task | None = None) -> list[Result]:
+    """Every check, in order; ``task`` shows progress."""
+    results, task = list[Result](), task or Task()
     for check in CHECKS:
+        task(len(results), len(CHECKS), check.name)
         results.append(examine(check, specimen))
-        advance(len(results), len(CHECKS))
     return results
 
 

@@ -255,9 +255,9 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
     watch = Stopwatch()
     for number, cell in enumerate(todo, 1):
         stop_if_asked()
-        name = f"{cell.label}, seed {cell.spec.seed}"
-        record = run_one(experiment, cell, measurement, name, report)
-        report.line(f"[{number}/{len(todo)}] {name}: {outcome(record)} ({minutes(watch.seconds)} so far)")
+        title = f"[{number}/{len(todo)}] {cell.label}, seed {cell.spec.seed}"
+        record = run_one(experiment, cell, measurement, title, report)
+        report.line(f"{title}: {outcome(record)} ({minutes(watch.seconds)} so far)")
     records = experiment.records()
     warn_refused(experiment.store)
     return records, measurement.record
@@ -291,7 +291,7 @@ def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter) -> Meas
     return measurement
 
 
-def run_one(experiment: Experiment, cell: Cell, measurement: Measurement, name: str, report: Reporter) -> RunRecord:
+def run_one(experiment: Experiment, cell: Cell, measurement: Measurement, title: str, report: Reporter) -> RunRecord:
     """Run one cell; a method that failed before timing gets its record without another try."""
     place = Place(experiment.data, experiment.store, experiment.environment)
     if cell.label in measurement.failures:
@@ -299,8 +299,8 @@ def run_one(experiment: Experiment, cell: Cell, measurement: Measurement, name: 
         experiment.store.write_run(record)
         return record
     cost = step_cost(experiment, measurement.record, cell.label) if cell.method else None
-    with report.task(name) as advance:
-        return run_cell(Attempt(cell, place, cost, advance))
+    with report.task(title, "step") as task:
+        return run_cell(Attempt(cell, place, cost, task))
 
 
 def step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCost:

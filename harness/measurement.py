@@ -21,7 +21,7 @@ from harness.health import Health, Watch
 from harness.isolation import seeded
 from harness.memory import largest_batch, peak_step_bytes
 from harness.peak import matmul_flops
-from harness.progress import Advance, Reporter
+from harness.progress import Reporter, Task
 from harness.records import ArmRecord, RecordStore, SpeedRecord, flop_ratio, now, speed_address
 from harness.spec import ADDRESS_RULE, MethodSpec, RunSpec
 from harness.speed import Arm, measure, warm_up
@@ -108,10 +108,10 @@ class Timing:
 
     def warm_up(self, report: Reporter) -> None:
         """Build every method and step it until it is warm; a method that throws is left out and remembered."""
-        with report.task("warming up") as advance, seeded(self.cells[0].spec.seed):
-            for number, cell in enumerate(self.cells, 1):
+        with report.task("warming up", "method") as task, seeded(self.cells[0].spec.seed):
+            for number, cell in enumerate(self.cells):
+                task(number, len(self.cells), cell.label)
                 self._warm_up(cell, report)
-                advance(number, len(self.cells))
         if self.baseline in self.failures:
             reason = one_line(self.failures[self.baseline])
             raise UsageError(f"the baseline {self.baseline} fails ({reason}); nothing can be compared without it")
@@ -147,8 +147,8 @@ class Timing:
         started, baseline = now(), self._baseline_arm()
         peaks = [matmul_flops(baseline.trainer.device, baseline.trainer.train.precision)]
         watch = Watch(baseline.trainer.device)
-        with report.task("measuring speed, methods interleaved") as advance, seeded(self.cells[0].spec.seed):
-            again = self._interleave(baseline, watch, advance)
+        with report.task("measuring speed, methods interleaved", "round") as task, seeded(self.cells[0].spec.seed):
+            again = self._interleave(baseline, watch, task)
         with self._baseline_called("evaluate"):
             encoder = encoder_info(baseline.trainer.method.evaluated_encoder())
         peaks.append(matmul_flops(baseline.trainer.device, baseline.trainer.train.precision))
@@ -166,10 +166,10 @@ class Timing:
         )  # fmt: skip
         return Measurement(record, self.failures)
 
-    def _interleave(self, baseline: Arm, watch: Watch, advance: Advance) -> list[float]:
+    def _interleave(self, baseline: Arm, watch: Watch, task: Task) -> list[float]:
         with self._baseline_called("being timed"):
             again = measure(
-                self.arms, baseline, seconds=self.seconds, failures=self.failures, watch=watch, progress=advance
+                self.arms, baseline, seconds=self.seconds, failures=self.failures, watch=watch, progress=task
             )
         self.arms = [arm for arm in self.arms if arm.label not in self.failures]
         return again

@@ -1,7 +1,18 @@
-"""What the user sees while work goes on: live bars on a terminal, one line per run elsewhere."""
+"""What the user sees while work goes on: live bars on a terminal; in a log, a line at least every half minute.
+
+    with at_work() as report:                      # in a log the first line, before anything slow is loaded
+        with report.task("training", "step") as task:
+            task(10, 200, "loss 0.31")             # so far, in all, and what else there is to say
+
+In a log nothing is printed for work that is quick. After half a minute without a line a thread of its own says how far
+the task has come, whatever the work itself is busy with.
+"""
 
 from __future__ import annotations
 
+import shlex
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,35 +20,105 @@ from contextlib import ExitStack, contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-Advance = Callable[[int, int], None]
 CHECKING = "checking the store, once"
 
+QUIET_SECONDS = 30.0
+"""A log gets a line at least so often."""
 
-def make_console() -> Console:
+State = tuple[int, int, str]
+"""Done so far; in all, 0 while that is not known; anything else worth saying."""
+Advance = Callable[[int, int], None]
+
+
+def make_console(*, stderr: bool = False) -> Console:
     """A console that leaves long lines to the terminal; pipes and files get every line whole."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, stderr=stderr)
+
+
+def command_line() -> str:
+    """The command as typed."""
+    return "python -m harness " + shlex.join(sys.argv[1:])
+
+
+class Task:
+    """How far a piece of work has come; the one who works says so by calling it.
+
+    Args:
+        name: of the work.
+        unit: what is counted, e.g. ``step``.
+        began: reading of the clock.
+        told: called whenever something was said.
+    """
+
+    def __init__(
+        self, name: str = "", unit: str = "", began: float = 0.0, told: Callable[[State], None] = lambda state: None
+    ) -> None:
+        self.name, self.unit, self.began, self.told = name, unit, began, told
+        self.look: Callable[[], State] = lambda: (0, 0, "")
+
+    def __call__(self, done: int, total: int, detail: str = "") -> None:
+        """So much is done."""
+        state = (done, total, detail)
+        self.look = lambda: state
+        self.told(state)
+
+    def follow(self, look: Callable[[], State]) -> None:
+        """From now on ``look`` knows; it is asked when a line is due, from another thread."""
+        self.look = look
+
+    def text(self, now: float) -> str:
+        """``training: step 10 of 200 (5%), loss 0.31, 12 s so far, about 3.8 min left``."""
+        done, total, detail = self.look()
+        seconds, words = now - self.began, []
+        if total:
+            words.append(f"{self.unit} {done:,} of {total:,} ({done / total:.0%})".strip())
+        elif done:
+            words.append(f"{self.unit} {done:,}".strip())
+        words += [detail] if detail else []
+        words.append(f"{minutes(seconds)} so far")
+        if 0 < done < total:
+            words.append(f"about {minutes(seconds * (total - done) / done)} left")
+        return f"{self.name}: {', '.join(words)}"
 
 
 class Reporter:
-    """Prints lines and shows progress of one task at a time."""
+    """Prints lines and shows progress.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    Args:
+        console: where to.
+        clock: seconds, from any beginning.
+        quiet: seconds without a line after which a log gets one.
+    """
+
+    def __init__(
+        self, console: Console, *, clock: Callable[[], float] = time.monotonic, quiet: float | None = None
+    ) -> None:
+        self.console, self._clock, self._quiet = console, clock, QUIET_SECONDS if quiet is None else quiet
+        self._lock = threading.RLock()
+        self._last, self._tasks = clock(), list[Task]()
 
     def line(self, text: str) -> None:
-        """Print one line."""
-        self.console.print(text, markup=False)
+        """Print one line, at once also into a file."""
+        with self._lock:
+            self.console.print(text, markup=False)
+            self.console.file.flush()
+            self._last = self._clock()
 
     @contextmanager
-    def task(self, name: str) -> Iterator[Advance]:
-        """A running task; call the yielded function with (done, total), total 0 while it is not known."""
-        if not self.console.is_terminal:
-            yield lambda done, total: None
+    def task(self, name: str, unit: str = "") -> Iterator[Task]:
+        """A running task; inner ones are shown instead of the one they belong to."""
+        if self.console.is_terminal:
+            with self._bar(name) as task:
+                yield task
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            bar = progress.add_task(name, total=None)
-            yield lambda done, total: progress.update(bar, completed=done, total=total or None)
+        task = Task(name, unit, self._clock(), lambda state: self.remind())
+        with self._lock:
+            self._tasks.append(task)
+        try:
+            yield task
+        finally:
+            with self._lock:
+                self._tasks.remove(task)
 
     @contextmanager
     def long_task(self, name: str) -> Iterator[Advance]:
@@ -51,6 +132,55 @@ class Reporter:
                 tasks[0](done, total)
 
             yield advance
+
+    @contextmanager
+    def _bar(self, name: str) -> Iterator[Task]:
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            bar = progress.add_task(name, total=None)
+            yield Task(told=lambda state: progress.update(bar, completed=state[0], total=state[1] or None))
+
+    def remind(self) -> None:
+        """Print how far the task has come, if no line was printed for long."""
+        with self._lock:
+            if self._tasks and self._clock() - self._last >= self._quiet:
+                self.line(self._tasks[-1].text(self._clock()))
+
+    @contextmanager
+    def log(self) -> Iterator[None]:
+        """In a log: inside, a thread of its own reminds, whatever the work is busy with."""
+        if self.console.is_terminal:
+            yield
+            return
+        done = threading.Event()
+
+        def remind() -> None:
+            while not done.wait(max(0.01, self._last + self._quiet - self._clock())):
+                self.remind()
+
+        thread = threading.Thread(target=remind, name="progress", daemon=True)
+        thread.start()
+        try:
+            with self.task("working"):
+                yield
+        finally:
+            done.set()
+            thread.join(timeout=1)
+
+
+@contextmanager
+def at_work(*, announced: bool = True, stderr: bool = False) -> Iterator[Reporter]:
+    """The reporter of a command that may take long; what is slow to import is imported inside.
+
+    Args:
+        announced: in a log, the first line says what was started.
+        stderr: print there: the output is somebody's input.
+    """
+    report = Reporter(make_console(stderr=stderr))
+    if announced and not report.console.is_terminal:
+        report.line(f"started: {command_line()}")
+    with report.log():
+        yield report
 
 
 def minutes(seconds: float) -> str:

@@ -150,6 +150,7 @@ class Trainer:
 
     Attributes:
         done: optimiser steps taken.
+        latest: loss of the last of them.
     """
 
     def __init__(self, method: Method, batches: Batches, train: TrainSpec, steps: int) -> None:
@@ -163,6 +164,7 @@ class Trainer:
         # Only CUDA has one: MAMP's on a CPU switches itself off. In fp32 it changes no number but by rounding.
         self.scaler = torch.amp.GradScaler(enabled=train.gradient_scaler and self.device.type == "cuda")
         self.done = 0
+        self.latest: Tensor | None = None
         method.train()
 
     def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
@@ -223,7 +225,8 @@ class Trainer:
             self.method.after_step(self.done / self.steps)
             if self.train.synchronise:
                 clock.synchronise()
-            for name, part in {"loss": loss.detach(), **parts}.items():
+            self.latest = loss.detach()
+            for name, part in {"loss": self.latest, **parts}.items():
                 totals[name] = totals.get(name, 0.0) + part
             clock.mark(LAST_PHASE)
         clock.stop(LAST_PHASE)

@@ -102,6 +102,11 @@ class Outcome:
     out: str
     err: str
 
+    @property
+    def lines(self) -> list[str]:
+        """What was printed after the line that says what was started."""
+        return [line for line in self.out.splitlines() if not line.startswith("started: python -m harness ")]
+
 
 def harness(*arguments: str | Path) -> Outcome:
     """``python -m harness ARGUMENTS`` in this process."""

@@ -276,7 +276,7 @@ def test_the_command_that_a_note_names_exists() -> None:
 def test_an_unknown_claim_is_one_line_and_measures_nothing(tmp_path: Path) -> None:
     outcome = harness("claim", "gfp-6.3x", "--out", tmp_path / "out")
     known = ", ".join(read_claims())
-    assert (outcome.code, outcome.out) == (2, "")
+    assert (outcome.code, outcome.lines) == (2, [])
     assert outcome.err.startswith("error: unknown claim 'gfp-6.3x', did you mean 'gfp-6.")
     assert outcome.err.endswith(f"? (known: {known})\n")
     assert not (tmp_path / "out").exists()

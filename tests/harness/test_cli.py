@@ -276,7 +276,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> 
     assert expected in found.err
     assert found.err.count("\n") == 1
     assert found.err.endswith("\n")
-    assert found.out == ""
+    assert found.lines == []
     assert not out.exists() or not list(out.iterdir())
 
 
@@ -316,7 +316,7 @@ def test_a_number_that_is_not_finite_is_refused_before_any_work(
     tmp_path: Path, flag: str, value: str, where: str
 ) -> None:
     found = harness("run", "--out", tmp_path / "out", "--dataset", small_file(tmp_path), flag, value)
-    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    assert (found.code, found.lines, found.err.count("\n")) == (2, [], 1)
     assert where in found.err
     assert not (tmp_path / "out").exists()
 

@@ -104,7 +104,7 @@ def test_counts_splits_and_published_numbers_stand_in_the_report(tmp_path: Path)
     paths = write_tree(raw, 24, seed=0, subjects=4, actions=3)
     paths[0].write_text("3\n1\nbroken\n")
     outcome = harness("data", "prepare", "ntu60", "--raw", raw, "--workers", "1")
-    lines = outcome.out.splitlines()
+    lines = outcome.lines
     assert lines[0].endswith(": prepared")
     counts = {line.rpartition("  ")[0].strip(): line.split()[-1] for line in lines if line.startswith("  ")}
     assert counts["found"] == "24"
@@ -112,8 +112,8 @@ def test_counts_splits_and_published_numbers_stand_in_the_report(tmp_path: Path)
     assert any(line.startswith("xsub") and line.endswith("40,091 / 16,487") for line in lines)
     assert any(line.startswith(f"problem: {paths[0]}, line ") for line in lines)
     again = harness("data", "prepare", "ntu60", "--raw", raw)
-    assert again.out.splitlines()[0].endswith(": was prepared already")
-    assert again.out.splitlines()[1:] == lines[1:]
+    assert again.lines[0].endswith(": was prepared already")
+    assert again.lines[1:] == lines[1:]
 
 
 def test_strict_refuses_a_broken_file(tmp_path: Path, stores: Path) -> None:
