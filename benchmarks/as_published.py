@@ -91,6 +91,14 @@ class Released:
         return argparse.Namespace(**{"accum_iter": 1, "enable_amp": False, "motion_stride": 1, **read, **rates})
 
 
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Neither what the released code prints nor that its names are deprecated."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 class ScalarFloor:
     """NumPy as the released feeder finds it: the floor of an array of one element can be turned into an int."""
 
@@ -133,11 +141,11 @@ class ReleasedTrainer:
         self, released: Released, dataset: Dataset[Any], depth: int, clips: int, workers: int, device: torch.device
     ) -> None:
         self.released, self.arguments, self.device = released, released.config(depth), device
-        with contextlib.redirect_stdout(io.StringIO()):
+        with quietly():
             self.model: nn.Module = released.model(**self.arguments.model_args).to(device)
+            self.scaler = released.scaler()
         groups = param_groups_weight_decay(self.model, self.arguments.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=self.arguments.lr, betas=(0.9, 0.95))
-        self.scaler = released.scaler()
         self.lead = PREFETCH * workers
         self.loader: DataLoader[Any] = DataLoader(
             dataset, clips, sampler=RandomSampler(dataset, num_samples=clips * STEPS), num_workers=workers,
@@ -147,8 +155,7 @@ class ReleasedTrainer:
     def run_block(self, steps: int, clock: StepClock) -> None:
         """Its loop over one short epoch."""
         stream = Stream(self.loader, self.lead, steps, clock)
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecated names
+        with quietly():
             self.released.epoch(self.model, stream, self.optimizer, self.device, 0, self.scaler, None, self.arguments)
 
 

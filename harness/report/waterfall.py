@@ -45,8 +45,19 @@ def conditions(record: SpeedRecord) -> list[str]:
         f"data: {record.data.name}, {record.data.bodies_per_clip:.2f} present bodies per clip, every body slot "
         f"computed as published; encoder {record.spec['encoder']['size']}, batch {record.batch_size} body sequences; "
         f"loader workers: {record.spec['data']['workers']}, alive only during their own blocks",
+        *_before_rules_3(record),
         f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, {environment.threads} "
         f"threads; {versions}; commit {environment.commit}; rules {record.rules}; {record.finished:%Y-%m-%d %H:%M} UTC",
+    ]
+
+
+def _before_rules_3(record: SpeedRecord) -> list[str]:
+    """What the stage "as published" of older records is not; benchmarks/RULES.md has the whole."""
+    if record.rules not in ("1", "2"):
+        return []
+    return [
+        "measured before rules 3: 'as published' lacks the feeder, the attention and the reads of every step of MAMP's "
+        "released code, and on a CPU a first step pays for memory shared with loader workers, most for large methods"
     ]
 
 

@@ -15,13 +15,11 @@ from harness.claims import (
     definitions,
     find_claim,
     make_card,
-    measured_claims,
     read_claims,
     row_of,
     rows_of,
     schedule_factor,
 )
-from harness.environment import ROOT
 from harness.errors import UsageError
 from harness.experiment import Experiment, make_entry
 from harness.health import Health
@@ -329,13 +327,3 @@ def test_a_folder_without_a_measurement_of_claims_is_one_line(tmp_path: Path) ->
     outcome = harness("claim", "gfp-6.2x", "--from", tmp_path)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"error: {tmp_path}: expected a measurement of `claim`, found none")
-
-
-COMMITTED = ROOT / "benchmarks" / "results" / "base-claims"
-
-
-@pytest.mark.parametrize("card", sorted(COMMITTED.glob("claim-*.md")), ids=lambda path: path.stem)
-def test_a_committed_card_is_what_its_record_says(card: Path) -> None:
-    found = make_card(find_claim(card.stem.removeprefix("claim-")), measured_claims(COMMITTED))
-    command = card.read_text().partition("\n")[0].strip()
-    assert card.read_text() == to_markdown(card_table(found), card_notes(found, rules_version()), command)

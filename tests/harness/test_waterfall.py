@@ -179,6 +179,12 @@ def test_a_failed_stage_is_not_told_as_the_switch_after_it() -> None:
     assert not [line for line in waterfall_notes(found) if line.startswith("the attention kernel alone")]
 
 
+def test_measurements_of_before_rules_3_say_what_as_published_is_not() -> None:
+    assert "'as published' lacks the feeder" in note("measured before rules 3", record())
+    newer = record().model_copy(update={"rules": "3"})
+    assert not [line for line in waterfall_notes(newer) if line.startswith("measured before")]
+
+
 def test_conditions_of_the_measurement() -> None:
     health = Health(blocks=20, repeated=3, disturbed=1, reasons=("noise",), clock_mhz=(900, 1980), temperature_c=61)
     found = record().model_copy(update={"health": health, "same": ratio(0.97, 1.01, 1.05), "baseline": "mamp @ x"})
