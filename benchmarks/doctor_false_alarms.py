@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import harness  # noqa: F401 - makes its neighbours importable
 from datasets.clips import ClipSet
 from datasets.doctor.examination import examine
 from datasets.formats.npz import read_npz

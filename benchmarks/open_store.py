@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import harness  # noqa: F401 - makes its neighbours importable
 from datasets.files import CACHE_VARIABLE
 from datasets.formats import store_check
 from datasets.formats.store import HEADER, JOINTS, open_store

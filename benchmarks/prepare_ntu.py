@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+import harness  # noqa: F401 - makes its neighbours importable
 from datasets.raw import open_source
 from datasets.raw.ntu.skeleton_text import read_skeleton
 from datasets.raw.prepare import default_workers, prepare

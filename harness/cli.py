@@ -489,17 +489,6 @@ def parse_override(text: str) -> tuple[str, str, Any]:
     return section, key, parsed
 
 
-def check_packages() -> None:
-    """Say so in one line when a foreign `datasets` package shadows the suite's own."""
-    import datasets
-
-    if getattr(datasets, "SUITE", "") != "masked-skeleton-benchmark":
-        raise UsageError(
-            f"another package called 'datasets' ({getattr(datasets, '__file__', None)}) shadows the suite's own; "
-            "run from the suite's folder, or in an environment without that package"
-        )
-
-
 def main() -> None:
     """Entry point: every expected failure is one line on stderr and an exit code."""
     for stream in (sys.stdout, sys.stderr):
@@ -507,7 +496,6 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # no table is lost to an encoding without the sign of a deviation
     with stoppable() as stops:
         try:
-            check_packages()
             code = app(standalone_mode=False)
             if code == INTERRUPTED:
                 raise KeyboardInterrupt

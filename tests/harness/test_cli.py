@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -335,12 +333,3 @@ def test_a_command_line_that_does_not_parse_is_one_line(arguments: tuple[str, ..
     assert found.code == 2
     assert found.err.startswith("error: ")
     assert found.err.count("\n") == 1
-
-
-def test_a_foreign_package_called_datasets_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    foreign = ModuleType("datasets")
-    foreign.__file__ = "/elsewhere/datasets/__init__.py"
-    monkeypatch.setitem(sys.modules, "datasets", foreign)
-    found = harness("ls", "methods")
-    assert (found.code, found.err.count("\n")) == (2, 1)
-    assert "another package called 'datasets' (/elsewhere/datasets/__init__.py) shadows the suite's own" in found.err
