@@ -2,7 +2,8 @@
 
 Three layouts are named; any other comes from a file's own ``joint_names`` and ``parents``
 (`layout_from_parents`). Sources: NTU RGB+D joint list and bone list (Shahroudy et al., CVPR 2016, and the
-CTR-GCN graph); Kinect SDK v1 (20 joints); UI-PRMD data descriptor (Vakanski et al., Data 2018, 3(1), 2).
+CTR-GCN graph, but for the hand tips: `datasets.raw.DEVIATIONS`); Kinect SDK v1 (20 joints); UI-PRMD data
+descriptor (Vakanski et al., Data 2018, 3(1), 2).
 """
 
 from __future__ import annotations

@@ -22,7 +22,11 @@ DeviceClass = Literal["cpu", "gpu"]
 
 
 class Environment(Part):
-    """Machine and software of a record."""
+    """Machine and software of a record.
+
+    Attributes:
+        tf32: fp32 matrix products may round their inputs to TF32 on a GPU; None in records of before it was kept.
+    """
 
     device: str
     processor: str
@@ -32,6 +36,7 @@ class Environment(Part):
     system: str
     versions: dict[str, str]
     commit: str
+    tf32: bool | None = None
 
     @property
     def device_class(self) -> DeviceClass:
@@ -40,8 +45,9 @@ class Environment(Part):
 
     @property
     def fingerprint(self) -> str:
-        """Records are comparable in speed only when this agrees: device, processor, cores, threads, versions."""
-        return digest(self.model_dump(include={"device", "processor", "cores", "threads", "versions"}))
+        """Records are comparable in speed only when this agrees: device, processor, cores, threads, versions, TF32."""
+        rounded = {"tf32"} if self.tf32 else set()
+        return digest(self.model_dump(include={"device", "processor", "cores", "threads", "versions", *rounded}))
 
 
 def describe_environment(device: torch.device) -> Environment:
@@ -55,11 +61,16 @@ def describe_environment(device: torch.device) -> Environment:
         system=f"{platform.system()} {platform.machine()}",
         versions={"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         commit=commit(),
+        tf32=torch.backends.cuda.matmul.fp32_precision == "tf32",
     )
 
 
 def select_device(name: str) -> torch.device:
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; `UsageError` for a device that is not there."""
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; `UsageError` for a device that is not there.
+
+    From then on fp32 means fp32: no TF32 in matrix products, whatever an environment variable asks for.
+    """
+    torch.set_float32_matmul_precision("highest")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from datasets.catalog import about
+from datasets.raw import DEVIATIONS
+from harness import shared_parts
 from harness.claims import read_claims
 from harness.errors import MethodFault, one_line
 from harness.isolation import Guard, problem_of_about
@@ -26,7 +28,7 @@ Rows = list[dict[str, Any]]
 
 
 def list_methods(plugins: list[Path] | None, out: Path) -> Rows:
-    """Methods with their paper, code, deviations, choices and default options."""
+    """Methods with their paper, code, deviations, choices and default options, and the shared parts' deviations."""
     registry = Registry(plugins)
     return [about_method(name, method, registry.guard(name)) for name, method in sorted(registry.methods.items())]
 
@@ -38,15 +40,16 @@ def about_method(name: str, method: type[Method], guard: Guard) -> dict[str, Any
             raise MethodFault(problem)
         with guard("options"):
             options = method.Options().model_dump(mode="json")
-        return {"method": name, **asdict(method.about), "options": options, "versions": versions_of(method)}
+        shared = {"shared_deviations": shared_parts.DEVIATIONS}
+        return {"method": name, **asdict(method.about), **shared, "options": options, "versions": versions_of(method)}
     except Exception as problem:  # noqa: BLE001 - the others are listed
         unknown = About(title=name, paper=f"cannot be described: {one_line(problem)}")
-        return {"method": name, **asdict(unknown), "options": {}, "versions": {}}
+        return {"method": name, **asdict(unknown), "shared_deviations": (), "options": {}, "versions": {}}
 
 
 def list_datasets(plugins: list[Path] | None, out: Path) -> Rows:
-    """Data sets by name; any store or exchange file can be given by path as well."""
-    return [{"dataset": name, "about": text} for name, text in about().items()]
+    """Data sets by name, and how they differ from others' preparation; a store or exchange file is given by path."""
+    return [{"dataset": name, "about": text, "deviations": DEVIATIONS.get(name, ())} for name, text in about().items()]
 
 
 def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
@@ -97,7 +100,11 @@ LISTINGS: dict[str, Callable[[list[Path] | None, Path], Rows]] = {
     "claims": list_claims,
 }
 
-BRIEF = {"methods": ["method", "division", "options", "paper"], "claims": ["claim", "statement"]}
+BRIEF = {
+    "methods": ["method", "division", "options", "paper"],
+    "datasets": ["dataset", "about"],
+    "claims": ["claim", "statement"],
+}
 """Columns of the printed tables that show less than ``--json`` has."""
 
 

@@ -16,7 +16,7 @@ from harness.clock import StepClock
 from harness.data import LoadedData
 from harness.environment import ROOT, Environment
 from harness.errors import UsageError, one_line
-from harness.flops import step_flops
+from harness.flops import forward_shares, step_flops
 from harness.health import Health, Watch
 from harness.isolation import seeded
 from harness.memory import largest_batch, peak_step_bytes
@@ -69,6 +69,7 @@ class Timing:
     memory_cap: float | None = None
     arms: list[Arm] = field(default_factory=list)
     flops: dict[str, float] = field(default_factory=dict)
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
     failures: dict[str, Exception] = field(default_factory=dict)
 
     @property
@@ -122,6 +123,7 @@ class Timing:
             assert cell.method is not None
             with cell.guard("warming up"):
                 self.flops[cell.label] = step_flops(cell.method, cell.spec, self.data.clips.layout)
+                self.shares[cell.label] = forward_shares(cell.method, cell.spec, self.data.clips.layout)
                 arm = self._arm(cell, cell.method)
                 warm_up(arm, self.seconds / BLOCKS)
             self.arms.append(arm)
@@ -225,6 +227,7 @@ class Timing:
             clips_per_second=arm.clips / arm.step_seconds,
             blocks=arm.blocks, steps_per_block=arm.block, phases=arm.phases, warmup_seconds=arm.warmup_seconds,
             step_flops=self.flops[arm.label], flop_ratio=flop_ratio(per_clip, per_baseline),
+            forward_shares=self.shares[arm.label],
             peak_bytes=arm.peak_bytes, epochs=about.epochs, division=about.division, control=about.control, ratio=ratio,
             verdict=verdict(ratio, floor, health.disturbed_share), warnings=tuple(arm.guard.warnings),
         )  # fmt: skip

@@ -167,6 +167,7 @@ class ArmRecord(Part):
         ratio: clips/s over the baseline's, above 1 is faster.
         flop_ratio: the same as the methods' FLOPs per clip predict; None where one of them has none that are counted.
         warnings: what the method left behind while it was timed.
+        forward_shares: shares of a step's forward FLOPs by the method's modules (`harness.flops.forward_shares`).
         epochs: length of the method's published schedule.
     """
 
@@ -181,6 +182,7 @@ class ArmRecord(Part):
     warmup_seconds: NotNegative
     step_flops: NotNegative
     flop_ratio: NotNegative | None
+    forward_shares: dict[str, float] = Field(default={})
     peak_bytes: Count | None
     epochs: Count | None = None
     division: Literal["closed", "open"]

@@ -6,6 +6,7 @@ arXiv 2509.03609; no public code. Notation: predictions P_l = f(E_N), targets Z_
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Literal, Self
 
 import torch
@@ -30,6 +31,8 @@ class GFPOptions(MethodOptions):
     windows of each local level, coarser ones dividing finer ones; none given are ``6/3/1`` (150 + 75 + 25 targets at
     30 x 25 tokens) or as near as divides. The global level is always there. ``target_input`` is the ablation of what
     the target network reads: motion, coordinates, or the coordinates of masked tokens (others zero).
+    ``decoder_projection`` puts a linear layer before the decoder. ``covariance``: its matrix products in float32, or in
+    the run's precision (autocast).
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
@@ -41,6 +44,8 @@ class GFPOptions(MethodOptions):
     cov_weight: float = Field(default=1.0, ge=0)
     local_width: int | None = Field(default=None, ge=1)
     global_width: int | None = Field(default=None, ge=1)
+    decoder_projection: bool = Field(default=False, json_schema_extra={"later": True})
+    covariance: Literal["float32", "autocast"] = Field(default="float32", json_schema_extra={"later": True})
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the feature widths and check that the windows tile the time axis."""
@@ -123,11 +128,14 @@ def patch_motion(x: Tensor, grid: TokenGrid) -> Tensor:
 class PyramidDecoder(nn.Module):
     """Pools the grid along time before each block: 750 -> 150 -> 75 -> 25 -> 1 tokens at ``base``."""
 
-    def __init__(self, encoder: SkeletonEncoder, windows: tuple[int, ...], local: int, whole: int) -> None:
+    def __init__(
+        self, encoder: SkeletonEncoder, windows: tuple[int, ...], local: int, whole: int, *, projection: bool
+    ) -> None:
         super().__init__()
         grid, width = encoder.grid, encoder.width
         self.times = (grid.times, *windows[:-1])
         self.windows = windows
+        self.project = nn.Linear(width, width) if projection else nn.Identity()
         self.fill = TokenFiller(encoder)
         self.blocks = transformer_blocks(len(windows) + 1, width, encoder.size.heads)
         self.positions = nn.ModuleList(SeparablePositions(count, grid.joints, width) for count in windows)
@@ -137,7 +145,7 @@ class PyramidDecoder(nn.Module):
 
     def forward(self, latent: Tensor, mask: Mask) -> list[Tensor]:
         """Predictions P_l from visible latents ``[B, k, D]``, one tensor per level as in `TargetNetwork`."""
-        tokens = self.fill(latent, mask)
+        tokens = self.fill(self.project(latent), mask)
         predictions = []
         levels = zip(self.times, self.windows, self.positions, self.blocks, self.heads, strict=False)
         for times, count, positions, block, head in levels:
@@ -160,9 +168,25 @@ def covariance_loss(z: Tensor) -> Tensor:
     """
     rows, width = z.shape
     centred = z - z.mean(dim=0)
-    product = centred.T @ centred if rows >= width else centred @ centred.T
+    product = (centred.T @ centred if rows >= width else centred @ centred.T).to(z.dtype)  # autocast may round it
     diagonal = centred.square().sum(0)
     return (product.square().sum() - diagonal.square().sum()) / ((rows - 1) ** 2 * width)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[None]:
+    """No autocast on the device of ``x``."""
+    return torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False)
+
+
+class Regulariser(nn.Module):
+    """L_var and L_cov summed over levels; a module, so that its FLOPs are counted apart (`harness.flops`)."""
+
+    def forward(self, targets: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Variance and covariance term of targets ``[B, n, C]`` per level, over all rows of the batch."""
+        rows = [target.flatten(0, 1).float() for target in targets]
+        variance = torch.stack([variance_loss(z) for z in rows]).sum()
+        covariance = torch.stack([covariance_loss(z) for z in rows]).sum()
+        return variance, covariance
 
 
 class GFP(Method[GFPOptions]):
@@ -180,11 +204,19 @@ class GFP(Method[GFPOptions]):
             "decoder positions on the full grid and again on each level; feature widths in proportion to the encoder",
             "the first step's motion is zero",
             "one block per level and 3-layer heads: the reading nearest to the published 1.57 GFLOPs (counted: 1.54)",
+            "no linear layer between encoder and decoder; MAMP's decoder has one, and with decoder_projection=true "
+            "1.56 GFLOPs are counted",
             "windows of 5, 10 and 30 patches (not frames): the reading that reproduces 251 targets",
             "target network input: time-pooled motion patches; flattened motion for the global level",
             "target network layers: linear, batch norm (batch statistics), ReLU, as in HuiGuanLab/UmURL",
             "L_pred is the mean over all elements of a level, levels are summed with equal weight",
-            "variance and covariance over all rows of a level (clip, body, window, joint); empty bodies excluded",
+            "variance and covariance over all rows of a level (clip, body, window, joint)",
+            "the statistics (batch norm, variance, covariance) are those of the batch: a sequence's loss depends on "
+            "the others of its batch, and another batch size is another objective",
+            "empty bodies are not in the statistics because the harness does not batch them; with "
+            "data.include_empty_bodies=true they are, all as one point",
+            "variance and covariance in float32 whatever the run's precision; covariance=autocast leaves the products "
+            "of the covariance (6 % of a step's FLOPs at base and batch 128) to it, as HuiGuanLab/UmURL does",
         ),
     )
     Options = GFPOptions
@@ -193,8 +225,9 @@ class GFP(Method[GFPOptions]):
         super().__init__(encoder, options)
         local, whole = known(self.options.local_width), known(self.options.global_width)
         windows = self.options.windows
-        self.decoder = PyramidDecoder(encoder, windows, local, whole)
+        self.decoder = PyramidDecoder(encoder, windows, local, whole, projection=self.options.decoder_projection)
         self.target_network = TargetNetwork(encoder.grid, windows, local, whole)
+        self.regulariser = Regulariser()
         initialise(self.target_network)
 
     def predictions_and_targets(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -216,12 +249,10 @@ class GFP(Method[GFPOptions]):
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """``lambda * sum_l mean (P_l - Z_l)^2 + sum_l (var_weight * L_var + cov_weight * L_cov)``."""
         predictions, targets = self.predictions_and_targets(x)
-        with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):  # covariances need full precision
-            rows = [target.flatten(0, 1).float() for target in targets]
-            pairs = zip(predictions, targets, strict=True)
-            prediction = torch.stack([(p.float() - z.float()).square().mean() for p, z in pairs]).sum()
-            variance = torch.stack([variance_loss(z) for z in rows]).sum()
-            covariance = torch.stack([covariance_loss(z) for z in rows]).sum()
+        pairs = zip(predictions, targets, strict=True)
+        prediction = torch.stack([(p.float() - z.float()).square().mean() for p, z in pairs]).sum()
+        with full_precision(x) if self.options.covariance == "float32" else nullcontext():
+            variance, covariance = self.regulariser(targets)
         options = self.options
         loss = options.lambda_pred * prediction + options.var_weight * variance + options.cov_weight * covariance
         parts = {"prediction": prediction, "variance": variance, "covariance": covariance}
@@ -237,8 +268,12 @@ class GFP(Method[GFPOptions]):
             values[f"correlation/{name}"] = mean_correlation(rows)
             values[f"cosine/{name}"] = nn.functional.cosine_similarity(p.float(), z.float(), dim=-1).mean().item()
         low = [name for name in self.level_names() if values[f"std/{name}"] < COLLAPSED_STD]
-        warning = f"targets collapsed (channel std below {COLLAPSED_STD}) at level {', '.join(low)}"
-        return Diagnosis(values, (warning,) if low else ())
+        warnings = []
+        if low:
+            warnings.append(f"targets collapsed (channel std below {COLLAPSED_STD}) at level {', '.join(low)}")
+        if empty := int((x == 0).flatten(1).all(dim=1).sum()):
+            warnings.append(f"{empty} of {len(x)} bodies are empty, and all one point in batch norm and statistics")
+        return Diagnosis(values, tuple(warnings))
 
     def level_names(self) -> list[str]:
         """Names of the levels in reports: ``6x``, ``3x``, ``1x`` windows, then ``global``."""

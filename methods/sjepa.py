@@ -48,11 +48,17 @@ class SJEPA(Method[SJEPAOptions]):
         epochs=1200,
         deviations=(
             "the suite's crop and rotation instead of the paper's geometric views (translations, flips)",
+            "test crop of the middle 95 % (MAMP's) instead of 90 %",
             "the suite's batch and schedule instead of 1200 epochs at batch 256",
             "EMA decay refitted to the budget: as many time constants as 0.9999 to 1.0 has over 187,200 steps",
         ),
         choices=(
             "motion-aware mask with MAMP's tau 0.8",
+            "predictor: MAMP's decoder, with its linear layer, mask tokens and own positions",
+            "targets are the target encoder's tokens after its final layer norm, learnt scale and shift included; "
+            "I-JEPA normalises them once more without those",
+            "the centre starts at zero and is the mean over all tokens of a batch, masked or not; with "
+            "data.include_empty_bodies=true those of empty bodies are among them",
             "the centre moves after the step, so that a target is never centred on itself",
         ),
     )

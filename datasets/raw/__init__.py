@@ -23,6 +23,20 @@ SOURCES: Mapping[str, str] = {
 }
 """Data sets that can be prepared: module and what opens the raw folder there. Imported when asked for."""
 
+_HANDS = "hand tips and thumbs (joints 22 to 25) have the hand as parent; in CTR-GCN's list a tip has the thumb"
+_PKU = (
+    _HANDS,
+    "clips are centred on the first body's spine, unless data.center=false; MAMP's stay in the camera's metres",
+    "clips keep all their frames; MAMP's end after 300",
+)
+DEVIATIONS: Mapping[str, tuple[str, ...]] = {
+    "ntu60": (_HANDS,),
+    "ntu120": (_HANDS, "where a clip has one body, the second place is empty; CTR-GCN and MAMP copy the body there"),
+    "pkummd1": _PKU,
+    "pkummd2": _PKU,
+}
+"""Where a data set, as prepared and batched here, differs from the released code that others use, one sentence each."""
+
 
 def open_source(name: str, raw: Path) -> Source:
     """The source of a data set; a `DataError` for an unknown name or a folder that is none of it."""

@@ -28,9 +28,19 @@ def speed_notes(speed: SpeedRecord) -> list[str]:
         "of peak: model FLOPs of a step over its time, as a share of the matmul peak (MFU); data, forward, backward, "
         "optimiser, after: shares of the step time",
         *([f"memory-fair: each method at its largest batch under {cap / 1e9:g} GB"] if cap else []),
+        *_shares(speed),
         f"schedule h: hours of the method's published epochs over {NTU60_CLIPS:,} clips at this speed, training alone",
         f"measurement rules version {speed.rules or 'unknown'}",
     ]
+
+
+def _shares(speed: SpeedRecord) -> list[str]:
+    shares = [
+        f"{arm.label} " + ", ".join(f"{part} {share:.1%}" for part, share in arm.forward_shares.items())
+        for arm in speed.arms
+        if arm.forward_shares
+    ]
+    return [f"forward FLOPs by part: {'; '.join(shares)}"] if shares else []
 
 
 def _row(arm: ArmRecord, speed: SpeedRecord) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from harness.environment import Environment
 from harness.records import BODIES_PER_CLIP, BOUND, RANDOM_INIT, RAW_FLOOR, ArmRecord, RunRecord, SpeedRecord
 from harness.report.departures import departures
 from harness.report.health import disturbances
@@ -66,8 +67,16 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
         *_warnings(records),
         *_left_behind(records, speed),
         f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, "
-        f"{environment.threads} threads; {versions}; commit {environment.commit}; {speed.finished:%Y-%m-%d %H:%M} UTC",
+        f"{environment.threads} threads{_tf32(environment)}; {versions}; commit {environment.commit}; "
+        f"{speed.finished:%Y-%m-%d %H:%M} UTC",
     ]
+
+
+def _tf32(environment: Environment) -> str:
+    """Said where it matters, on a GPU, and where it is known."""
+    if environment.device == "cpu" or environment.tf32 is None:
+        return ""
+    return f", TF32 {'on' if environment.tf32 else 'off'}"
 
 
 def to_markdown(table: pd.DataFrame, lines: Iterable[str], command: str) -> str:

@@ -195,6 +195,7 @@ def test_the_speed_record_holds_what_its_ratios_are_made_of(good: Finished) -> N
         assert arm.flop_ratio == pytest.approx(baseline.step_flops / arm.step_flops)
         assert arm.peak_bytes
         assert arm.peak_bytes > 0
+        assert sum(arm.forward_shares.values()) == pytest.approx(1)
     assert speed.floor == noise_floor(speed.same) >= 1
     assert len(baseline.blocks) == speed.same.pairs >= 5
 

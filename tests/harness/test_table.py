@@ -11,6 +11,7 @@ from harness.health import Health
 from harness.presets import PRESETS
 from harness.records import ArmRecord, RunRecord, SpeedRecord
 from harness.report.departures import SECTIONS, departures
+from harness.report.speed import speed_notes
 from harness.report.table import COLUMNS, build_table, notes, to_markdown
 from harness.spec import RunSpec
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
@@ -449,3 +450,19 @@ def test_markdown_holds_command_table_and_notes() -> None:
     assert lines[4].startswith("| gfp | 80.0 | +20.0 | 70.0 |")
     assert lines[-2:] == ["- first note", "- second note"]
     assert {line.count("|") for line in lines[2:9]} == {len(COLUMNS) + 1}
+
+
+@pytest.mark.parametrize(("tf32", "told"), [(True, ", TF32 on; "), (False, ", TF32 off; "), (None, " threads; ")])
+def test_a_gpus_matrix_products_are_told_where_they_are_known(tf32: bool | None, told: str) -> None:
+    environment = SPEED.environment.model_copy(update={"device": "NVIDIA H100", "tf32": tf32})
+    assert told in notes([], SPEED.model_copy(update={"environment": environment}))[-1]
+
+
+# --- the speed table's notes ---
+
+
+def test_forward_flops_are_told_by_part() -> None:
+    parts = {"encoder": 0.4445, "decoder": 0.4957, "regulariser": 0.0598}
+    told = speed_notes(speed_record(arm("gfp", ratio(2.0, 2.2, 2.4), forward_shares=parts), *SPEED.arms[1:]))
+    assert "forward FLOPs by part: gfp encoder 44.5%, decoder 49.6%, regulariser 6.0%" in told
+    assert not any("by part" in note for note in speed_notes(SPEED))  # a record of before

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.layouts import NTU25
-from harness.flops import step_flops
+from harness.flops import forward_shares, step_flops
 from harness.registry import Registry
 from harness.spec import EncoderSpec, MethodSpec, RunSpec, TrainSpec
 from methods.parts.encoder import SIZES, EncoderSize, set_attention_kernel, transformer_blocks
@@ -122,7 +122,7 @@ def input_gradient_gflops() -> float:
     ("macs", "published", "tolerance"),
     [
         (encoder_macs(BASE, VISIBLE), 1.97, 0.01),
-        (gfp_decoder_macs(), 1.57, 0.025),  # a projection of the visible latents, as in MAMP, would add 0.019
+        (gfp_decoder_macs(), 1.57, 0.025),
         (gfp_target_macs(), 0.64, 0.005),
     ],
     ids=["encoder", "decoder", "target-network"],
@@ -136,6 +136,14 @@ def test_closed_forms_of_gfps_parts_are_the_published_forward_costs(
 def test_the_covariance_costs_a_few_percent_of_gfp() -> None:
     # 32,000 rows of 512 columns and 128 of 2048: 50.5 GFLOP a step, 0.79 a clip
     assert covariance_gflops() == pytest.approx(0.790, abs=0.001)
+
+
+def test_a_linear_layer_before_gfps_decoder_brings_it_to_the_published_cost() -> None:
+    projection = VISIBLE * WIDTH**2
+    assert training_gflops(gfp_decoder_macs()) / 3 == pytest.approx(1.539, abs=5e-4)
+    assert training_gflops(gfp_decoder_macs() + projection) / 3 == pytest.approx(1.559, abs=5e-4)  # published: 1.57
+    added = counted("gfp", "base", {"decoder_projection": True}) - gflops_per_clip("gfp", None)
+    assert added == pytest.approx(training_gflops(projection), rel=1e-3)
 
 
 def test_gfps_count_is_model_plus_covariance_minus_input_gradients() -> None:
@@ -161,6 +169,39 @@ def test_skeletonmaes_count_is_its_closed_form(depth: int) -> None:
 def test_encoder_onlys_count_is_its_closed_form() -> None:
     expected = training_gflops(encoder_macs(BASE, VISIBLE)) - first_layer_gflops(VISIBLE * 12 * WIDTH)
     assert gflops_per_clip("encoder-only", None) == pytest.approx(expected, rel=0.002)
+
+
+# --- shares of the forward pass ---
+
+
+def shares(name: str, **options: int) -> dict[str, float]:
+    """`forward_shares` at ``base``."""
+    spec = RunSpec(
+        method=MethodSpec(name=name, options=options),
+        encoder=EncoderSpec(size="base"),
+        train=TrainSpec(batch_size=BATCH),
+    )
+    return forward_shares(Registry().method(name), spec, NTU25)
+
+
+def test_gfps_forward_flops_by_part() -> None:
+    macs = {
+        "encoder": encoder_macs(BASE, VISIBLE),
+        "decoder": gfp_decoder_macs(),
+        "target_network": gfp_target_macs(),
+        "regulariser": covariance_gflops() * 1e9 / 12,  # of 12 FLOPs a multiply-add, as in `training_gflops`
+    }
+    assert macs["regulariser"] / sum(macs.values()) == pytest.approx(0.060, abs=0.0005)
+    expected = {part: count / sum(macs.values()) for part, count in macs.items()}
+    assert shares("gfp") == pytest.approx(expected, rel=0.002)
+
+
+def test_a_teacher_counts_with_all_that_is_called_inside_it() -> None:
+    encoder, teacher = encoder_macs(BASE, VISIBLE), encoder_macs(BASE, 750)
+    decoder = VISIBLE * WIDTH**2 + 5 * block_macs(750, WIDTH) + 750 * WIDTH**2
+    total = encoder + teacher + decoder
+    expected = {"encoder": encoder / total, "decoder": decoder / total, "teacher": teacher / total}
+    assert shares("sjepa") == pytest.approx(expected, rel=0.002)
 
 
 # --- the closed forms, checked ---

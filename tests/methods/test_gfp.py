@@ -63,6 +63,7 @@ def test_base_has_the_expected_parameters_in_each_part() -> None:
     local_target = 12 * 512 + 512 + 2 * (512 * 512 + 512) + 2 * 2 * 512  # batch norm: scale and shift, twice
     whole_target = 9000 * 2048 + 2048 + 2 * (2048 * 2048 + 2048) + 2 * 2 * 2048
     counts = {
+        "project": 0,
         "blocks": 4 * 789_760,
         "heads": 3 * local_head,
         "whole_head": whole_head,
@@ -279,6 +280,20 @@ def test_regulariser_is_computed_in_full_precision_under_autocast() -> None:
     assert parts["covariance"] == pytest.approx(sum(covariance_loss(level).item() for level in rows), rel=1e-5)
 
 
+def test_the_covariance_is_rounded_to_the_runs_precision_when_asked_to() -> None:
+    x = motion(8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        full, rounded = parts_of(method(), x), parts_of(method(covariance="autocast"), x)
+    assert rounded["covariance"] != full["covariance"]
+    assert rounded["covariance"] == pytest.approx(full["covariance"], rel=0.03)  # products of 8 significant bits
+    assert (rounded["variance"], rounded["prediction"]) == (full["variance"], full["prediction"])
+
+
+def test_the_precision_of_the_covariance_changes_nothing_at_full_precision() -> None:
+    x = motion(8)
+    assert parts_of(method(covariance="autocast"), x) == parts_of(method(), x)
+
+
 # --- collapse ---
 
 NARROW = EncoderSize(depth=1, width=16, heads=2, frames=24, patch=4)
@@ -335,6 +350,14 @@ def test_the_default_weights_settle_unpredictable_targets_at_a_deviation_of_one_
 
 
 # --- diagnosis ---
+
+
+def test_empty_bodies_in_the_statistics_are_warned_of() -> None:
+    x = motion(8)
+    assert diagnosed(method(), x).warnings == ()
+    x[5:] = 0
+    warning = "3 of 8 bodies are empty, and all one point in batch norm and statistics"
+    assert diagnosed(method(), x).warnings == (warning,)
 
 
 def test_diagnosis_names_three_numbers_of_every_level() -> None:
@@ -414,6 +437,16 @@ def test_windows_in_a_wrong_order_are_refused(windows: tuple[int, ...]) -> None:
 def test_unknown_options_and_impossible_values_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(options))):
         GFPOptions.model_validate(options)
+
+
+def test_the_decoder_may_begin_with_a_linear_layer() -> None:
+    plain, projected = method(), method(decoder_projection=True)
+    extra = set(projected.state_dict()) - set(plain.state_dict())
+    assert extra == {"decoder.project.weight", "decoder.project.bias"}
+    assert projected.decoder.project.weight.shape == (16, 16)
+    before = parts_of(projected, motion(8))
+    torch.nn.init.zeros_(projected.decoder.project.weight)
+    assert parts_of(projected, motion(8))["prediction"] != before["prediction"]
 
 
 # --- what the target network reads ---

@@ -139,6 +139,19 @@ def test_log_odds_span_exactly_1_over_tau_when_some_joint_is_still() -> None:
     assert math.exp(1.25) < 3.5
 
 
+def test_after_all_draws_a_moving_token_stays_visible_with_a_power_of_a_still_ones_probability() -> None:
+    # A score below a threshold has probability exp(-e^-threshold)^e^logit: u for a still token, u^3.49 for logit 1.25.
+    x = torch.ones(256, 120, 25, 3)
+    x[:, :, 13:] += torch.arange(120.0)[:, None, None]  # joints 13 to 24 move at one speed, the others stand still
+    torch.manual_seed(0)
+    visible = motion_aware_mask(x, TokenGrid(30, 25, 4), mask_ratio=0.9, tau=0.8).visible
+    moving = (visible % 25 >= 13).float().sum(1).mean().item() / 360
+    still = (visible % 25 < 13).float().sum(1).mean().item() / 390
+    assert still == pytest.approx(0.187, abs=0.003)  # of 390 u + 360 u^3.49 = 74
+    assert moving == pytest.approx(still ** math.exp(1.25), rel=0.4)  # some 270 tokens: 6 % of chance either way
+    assert still / (1 - still) > 40 * moving / (1 - moving)  # odds far above the first draw's 3.5
+
+
 def test_probabilities_of_a_sequence_add_up_to_1() -> None:
     torch.testing.assert_close(motion_log_odds(motion(4), GRID, 0.8).exp().sum(1), torch.ones(4))
 
