@@ -7,7 +7,9 @@ the middle grey; a second body is paler.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -150,6 +152,17 @@ def sample_clips(clips: ClipSet, count: int = 6) -> list[int]:
     return [int(some[(2 * place + 1) * len(some) // (2 * len(members))]) for place, some in enumerate(members)]
 
 
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Names are text, not formulas, and a letter that the font lacks is a box, not a warning of a library."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+@plain_text()
 def strip(clips: ClipSet, indices: Sequence[int], path: Path) -> None:
     """Leave a PNG: per clip a row of stick figures at even distances in time, and the histogram of clip lengths.
 
@@ -254,6 +267,7 @@ def draw_lengths(ax: Axes, clips: ClipSet) -> None:
 # --- animations ---
 
 
+@plain_text()
 def animate(
     frames: Floats, layout: SkeletonLayout, path: Path, fps: float, *, visible: Bools | None = None,
     reconstruction: Floats | None = None, title: str = "",

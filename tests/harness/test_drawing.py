@@ -110,6 +110,13 @@ def test_strange_clips_are_drawn_all_the_same(spoil, tmp_path: Path) -> None:  #
     assert (tmp_path / "clip.gif").exists()
 
 
+@pytest.mark.parametrize("name", ["\u8d70\u8def", "$x$ and $\\frac{", "\U0001f600"])
+@pytest.mark.filterwarnings("error")
+def test_any_name_is_drawn_without_a_word_of_a_library(name: str, tmp_path: Path) -> None:
+    strip(replace(people(walk(4), walk(5)), class_names=(name, "b")), [0], tmp_path / "clip.png")
+    animate(walk(4), KINECT20, tmp_path / "clip.gif", 30, title=name)
+
+
 def frames_of(path: Path) -> list[np.ndarray]:
     with Image.open(path) as image:
         shown = []
