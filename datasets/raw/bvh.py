@@ -159,7 +159,7 @@ def _labels_in(folder: Path) -> Path:
 def read_rows(path: Path) -> list[Row]:
     """The lines of a ``labels.csv``, checked. Raises `DataError` naming the line."""
     table = _table(path)
-    _, head = next(table, (1, []))
+    _, head = next((row for row in table if any(row[1])), (1, []))
     columns = _columns(path, head)
     rows = [_row(path, line, columns, fields) for line, fields in islice(table, MOST_ROWS) if any(fields)]
     if next(table, None):
@@ -177,7 +177,9 @@ def read_rows(path: Path) -> list[Row]:
 def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and stripped fields of a table."""
     text = _text(path)
-    first = text.partition("\n")[0]
+    if named := re.match(r"sep=([,;\t])\r?\n", text):  # Excel's own first line, which says what separates
+        text = "\n".join(["", text[named.end() :]])
+    first = text.lstrip("\n").partition("\n")[0]
     separator = max(_SEPARATORS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     try:

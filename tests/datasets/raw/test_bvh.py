@@ -275,6 +275,7 @@ STILL = "0 0 0 0 0 0 0 0 0"
         "File\tLabel\tSubject\nsub/a.bvh\twave\t3\n",
         "file,label,subject,,\nsub/a.bvh,wave,3.0,,\n,,,,\n,,,,\n",
         " file , label , subject\n sub/a.bvh , wave , 3 \n\n\n",
+        "sep=;\nfile;label;subject\nsub/a.bvh;wave;3\n",
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
