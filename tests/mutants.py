@@ -28,12 +28,15 @@ from datasets.raw.base import BrokenFile
 from harness.errors import UsageError
 
 NAMED = (DataError, BrokenFile, UsageError)
+UNFORESEEN = "cannot be read ("
+"""How a preparation names a file whose reader raised what nobody thought of."""
 LIMIT_SECONDS, LIMIT_BYTES = 10.0, 10**9
 _STUBBORN = 6 * 10**9  # what a reader may ask the system for before it is told no
 _NUMBERS = re.compile(rb"-?\d+(\.\d+)?(e-?\d+)?")
 _ODD_NUMBERS = (b"-1", b"0", b"1e999", b"nan", b"99999999999999999999", b"1e-320", b"-0", b"inf", b"0x1f", b"")
 
-Read = Callable[[Path], object]
+Read = Callable[[Path], str | None]
+"""Reads a folder; what it says of problems that it went on after, empty or None when there were none."""
 
 
 # --- changing bytes ---
@@ -106,9 +109,9 @@ class Outcomes:
     """What a reader made of its mutants.
 
     Attributes:
-        counts: read, named, traceback, crash, hang or memory -> mutants.
-        worst: the same, the last four alone -> the first mutant's number and what happened.
-        seconds, megabytes: the longest reading, and the most memory of the process.
+        counts: read, named, unforeseen, traceback, crash, hang or memory -> mutants.
+        worst: the same without the first two -> the first mutant's number and what happened.
+        seconds, megabytes: the longest reading, and the most memory that the process took for it.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -127,7 +130,7 @@ class Outcomes:
         return f"{counts}; at most {self.seconds:.1f} s, {self.megabytes:,.0f} MB"
 
 
-def watch(make: Read, read: Read, folder: Path, count: int, seed: int = 0) -> Outcomes:
+def watch(make: Callable[[Path], object], read: Read, folder: Path, count: int, seed: int = 0) -> Outcomes:
     """Read mutants of every file that ``make`` leaves in a folder, ``count`` in all, one file changed at a time.
 
     Args:
@@ -167,7 +170,7 @@ class _Reader:
                 self.end()
                 outcomes.note("hang", number, f"over {LIMIT_SECONDS} s")
                 return
-            kind, text, memory = connection.recv()
+            kind, text, memory, before = connection.recv()
         except (EOFError, ConnectionError):
             assert self.process is not None
             self.process.join()
@@ -175,7 +178,7 @@ class _Reader:
             self.end()
             return
         outcomes.seconds = max(outcomes.seconds, time.perf_counter() - began)
-        outcomes.megabytes = max(outcomes.megabytes, memory / 1e6)
+        outcomes.megabytes = max(outcomes.megabytes, (memory - before) / 1e6)
         outcomes.note(kind, number, text)
         if memory > LIMIT_BYTES:
             outcomes.note("memory", number, f"{memory:,} bytes ({text})")
@@ -202,16 +205,28 @@ class _Reader:
 
 def _serve(connection: Connection, read: Read, folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_STUBBORN, _STUBBORN))
+    before = _peak()
     connection.send("ready")
     while True:
         connection.recv()
         kind, text = "read", ""
         try:
-            read(folder)
+            if text := read(folder) or "":
+                kind = "unforeseen" if UNFORESEEN in text else "named"
         except NAMED as error:
             kind, text = "named", str(error)
             if "\n" in text or not text:
                 kind = "traceback"  # not one line
         except BaseException:  # noqa: BLE001 - that there is none is what is tried
             kind, text = "traceback", traceback.format_exc()
-        connection.send((kind, text, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+        connection.send((kind, text, _peak(), before))
+
+
+def _peak() -> int:
+    """Bytes of memory that this process had at most."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage tells is the parent's, where that was more
+        peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        if peak:
+            return 1024 * int(peak[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -34,12 +34,14 @@ from tests.harness.test_claims import VALUES
 SIZE = EncoderSize(depth=1, width=8, heads=2, frames=8, patch=4)
 
 
-def read_raw(name: str, raw: Path, scratch: Path) -> None:
-    """As a worker of a preparation reads: whatever goes wrong with a file is a problem in words."""
+def read_raw(name: str, raw: Path, scratch: Path) -> str:
+    """As a worker of a preparation reads: whatever goes wrong with a file is a problem in words, which are returned."""
     source = open_source(name, raw)
     units = source.find().units
     scratch.mkdir(exist_ok=True)
     read_part(source, units, scratch / "part.npz", strict=False)
+    with np.load(scratch / "part.npz") as part:
+        return " ".join(json.loads(part["report"].tobytes())["problems"])
 
 
 # --- raw formats ---
@@ -50,24 +52,24 @@ def make_ntu(folder: Path) -> None:
     (folder / "missing.txt").write_text("S001C002P003R002A014\n")
 
 
-def read_ntu(folder: Path) -> None:
-    read_raw("ntu60", folder, folder.parent / "scratch")
+def read_ntu(folder: Path) -> str:
+    return read_raw("ntu60", folder, folder.parent / "scratch")
 
 
 def make_ntu_npz(folder: Path) -> None:
     np.savez_compressed(folder / "NTU60_CS.npz", **arrays(rows=2))
 
 
-def read_ntu_npz(folder: Path) -> None:
-    read_raw("ntu60", folder / "NTU60_CS.npz", folder.parent / "scratch")
+def read_ntu_npz(folder: Path) -> str:
+    return read_raw("ntu60", folder / "NTU60_CS.npz", folder.parent / "scratch")
 
 
 def make_pyskl(folder: Path) -> None:
     pkl(folder, annotation(), annotation("b"))
 
 
-def read_pyskl(folder: Path) -> None:
-    read_raw("ntu60", folder / "ntu60_3danno.pkl", folder.parent / "scratch")
+def read_pyskl(folder: Path) -> str:
+    return read_raw("ntu60", folder / "ntu60_3danno.pkl", folder.parent / "scratch")
 
 
 def make_pku(folder: Path) -> None:
@@ -77,8 +79,8 @@ def make_pku(folder: Path) -> None:
     made_up_raw.write_split(folder / "cross-subject.txt", ["0002-L"], ["0003-L"])
 
 
-def read_pku(folder: Path) -> None:
-    read_raw("pkummd1", folder, folder.parent / "scratch")
+def read_pku(folder: Path) -> str:
+    return read_raw("pkummd1", folder, folder.parent / "scratch")
 
 
 def make_nwucla(folder: Path) -> None:
@@ -86,8 +88,8 @@ def make_nwucla(folder: Path) -> None:
     (folder / "a01_s01_e00_v01.json").write_text(json.dumps(content))
 
 
-def read_nwucla(folder: Path) -> None:
-    read_raw("nwucla", folder, folder.parent / "scratch")
+def read_nwucla(folder: Path) -> str:
+    return read_raw("nwucla", folder, folder.parent / "scratch")
 
 
 def make_uiprmd(folder: Path) -> None:
@@ -96,8 +98,8 @@ def make_uiprmd(folder: Path) -> None:
         made_up_raw.write_table(folder / f"m02_s01_e01_{kind}.txt.gz", np.ones((3, 22, 3)))
 
 
-def read_uiprmd(folder: Path) -> None:
-    read_raw("uiprmd", folder, folder.parent / "scratch")
+def read_uiprmd(folder: Path) -> str:
+    return read_raw("uiprmd", folder, folder.parent / "scratch")
 
 
 def make_bvh(folder: Path) -> None:
@@ -109,8 +111,8 @@ def make_bvh(folder: Path) -> None:
     )
 
 
-def read_bvh(folder: Path) -> None:
-    read_raw("bvh", folder, folder.parent / "scratch")
+def read_bvh(folder: Path) -> str:
+    return read_raw("bvh", folder, folder.parent / "scratch")
 
 
 # --- formats of this suite ---
@@ -210,11 +212,11 @@ def make_mat(folder: Path) -> None:
         scipy.io.savemat(folder / f"{name}_skeleton.mat", {"d_skel": np.ones((20, 3, 4))}, do_compression=packed)
 
 
-def read_mat(folder: Path) -> None:
-    read_raw("utdmhad", folder, folder.parent / "scratch")
+def read_mat(folder: Path) -> str:
+    return read_raw("utdmhad", folder, folder.parent / "scratch")
 
 
-READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
+READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], str | None]]] = {
     "ntu .skeleton": (make_ntu, read_ntu), "ntu .npz": (make_ntu_npz, read_ntu_npz),
     "pyskl .pkl": (make_pyskl, read_pyskl), "pku-mmd": (make_pku, read_pku), "nw-ucla": (make_nwucla, read_nwucla),
     "ui-prmd": (make_uiprmd, read_uiprmd), "bvh": (make_bvh, read_bvh), "exchange .npz": (make_npz, read_exchange),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants import LIMIT_BYTES, changed, inside, mutants, watch
+from tests.mutants import changed, inside, mutants, watch
 
 MUTANTS = 300
 CRASHING = "utd-mhad .mat"
@@ -49,5 +49,4 @@ def test_no_mutant_harms_its_reader(name: str, tmp_path: Path, capsys: pytest.Ca
         print(f"\n{name}: {sum(found.counts.values())} mutants: {found}")
     allowed = {"read", "named"} | ({"crash"} if name == CRASHING else set())
     assert found.counts.keys() <= allowed, found.worst
-    assert found.megabytes <= LIMIT_BYTES / 1e6
     assert found.counts["named"] + found.counts["read"] > MUTANTS * 0.8

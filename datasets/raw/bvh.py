@@ -37,7 +37,7 @@ _KNOWN = ("file", "label", "subject", "unit_metres")
 _TAKEN = (*REMEMBERED, "offsets", "lengths", "names")
 _WHOLE = re.compile(r"-?\d{1,9}")
 _SEPARATORS = ",;\t"
-MOST_BYTES, MOST_ROWS = 32 * 2**20, 250_000
+MOST_BYTES, MOST_ROWS, MOST_COLUMNS = 32 * 2**20, 250_000, 100
 
 
 @dataclass(frozen=True)
@@ -220,6 +220,10 @@ def _columns(path: Path, head: Sequence[str]) -> list[str]:
         if name not in columns:
             hint = nearest(name, columns)
             raise DataError(f"{path}, line 1: expected a column {name}, found {listed(columns)}; {hint}name it so")
+    if len(columns) > MOST_COLUMNS:
+        raise DataError(
+            f"{path}, line 1: expected at most {MOST_COLUMNS} columns, found {len(columns):,}; leave some out"
+        )
     for name in columns:
         if name in _TAKEN or not re.fullmatch(r"[A-Za-z_]\w*", name) or columns.count(name) > 1:
             expected = f"columns of letters and digits, each once and none of {listed(_TAKEN)}"

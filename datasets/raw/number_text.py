@@ -19,6 +19,7 @@ from datasets.wording import one_line
 MOST_BYTES = 64 * 2**20
 """More is no recording: a file, or what a small .gz file unpacks to, must not fill the memory."""
 MOST_LINES = 1_000_000
+_SOME = 1_000  # lines that are looked at together
 LARGEST = float(np.finfo(np.float32).max)
 """What single precision can hold."""
 
@@ -91,6 +92,15 @@ def numbers_of(
     return numbers
 
 
+def _fine(lines: Sequence[str], columns: int, separator: str | None) -> bool:
+    """Whether all of these lines hold ``columns`` numbers."""
+    try:
+        numbers = np.loadtxt(lines, delimiter=separator, comments=None, ndmin=2)
+    except ValueError:
+        return False
+    return numbers.shape == (len(lines), columns) and bool((np.abs(numbers) <= LARGEST).all())
+
+
 def number_of(field: str) -> float:
     """A field as a number that single precision can hold; NaN when it is none."""
     try:
@@ -111,7 +121,9 @@ def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
 
 
 def _first_broken(path: Path, lines: Sequence[str], columns: int, separator: str | None, first: int) -> BrokenFile:
-    for number, line in enumerate(lines, first):
+    starts = range(0, len(lines), _SOME)
+    start = next((start for start in starts if not _fine(lines[start : start + _SOME], columns, separator)), 0)
+    for number, line in enumerate(lines[start : start + _SOME], first + start):
         fields = line.split(separator) if line.strip() else []
         if len(fields) != columns:
             return BrokenFile(path, f"expected {columns} numbers, found {len(fields)}", number)

@@ -31,6 +31,8 @@ from datasets.wording import one_line
 
 MOST_BYTES = 64 * 2**20
 """Bytes of one array, string or number; no recorded clip comes near."""
+MOST_OBJECTS, MOST_OPERATIONS = 3_000_000, 30_000_000
+"""What NTU RGB+D 120 needs is a third of it; a pickle of a few MB can ask for any number."""
 LONGEST_TEXT = 4096
 """Longer strings are taken for bytes that protocol 2 wrote as text, and left in the file."""
 PLAIN_KEYS = (str, int, float, bool, type(None))
@@ -238,9 +240,12 @@ class _Source:
     """An open file that never hands out more than it has: a length that lies takes no memory."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self.file, self.size = file, size
+        self.file, self.size, self.reads = file, size, 0
 
     def read(self, count: int) -> bytes:
+        self.reads += 1
+        if self.reads > MOST_OPERATIONS:
+            raise ValueError(f"more than {MOST_OPERATIONS:,} operations")
         if count > MOST_BYTES:
             raise ValueError(f"a piece of {count:,} bytes")
         return self.file.read(count)
@@ -266,7 +271,7 @@ class _PlainUnpickler(pickle._Unpickler):
 
     def __init__(self, path: Path, source: _Source) -> None:
         super().__init__(source, fix_imports=False)
-        self.path, self.source = path, source
+        self.path, self.source, self.made = path, source, 0
 
     def find_class(self, module: str, name: str) -> _Maker:
         """What stands for an importable name; nothing is imported."""
@@ -382,4 +387,24 @@ _DISPATCH: dict[int, Callable[[Any], None]] = {
     _CODES["BINUNICODE"]: _text_at("<I"),
     _CODES["BINUNICODE8"]: _text_at("<Q"),
 }
-_PlainUnpickler.dispatch = _DISPATCH
+
+
+def _counted(operation: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The operation, one object more."""
+
+    def load(unpickler: _PlainUnpickler) -> None:
+        unpickler.made += 1
+        if unpickler.made > MOST_OBJECTS:
+            raise ValueError(f"more than {MOST_OBJECTS:,} objects")
+        operation(unpickler)
+
+    return load
+
+
+_MAKING = (
+    "EMPTY_DICT", "EMPTY_LIST", "EMPTY_SET", "FROZENSET", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
+    "REDUCE", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
+    "LONG1", "LONG4", "BINFLOAT",
+)  # fmt: skip
+"""Operations that make an object."""
+_PlainUnpickler.dispatch = _DISPATCH | {_CODES[name]: _counted(_DISPATCH[_CODES[name]]) for name in _MAKING}

@@ -17,6 +17,7 @@ from datasets.raw.ntu.skeleton_text import read_skeleton
 from datasets.raw.number_text import text_of
 from datasets.wording import listed
 
+_MOST_LIST_BYTES = 2**20  # the longest official list has 11 kB
 _MISSING = "missing"
 """What the name of a list of missing skeletons holds: NTU_RGBD_samples_with_missing_skeletons.txt and forks of it."""
 
@@ -98,7 +99,8 @@ class NtuTree(NtuSource, ABC):
         home = self.raw.resolve()
         texts = [*files_below(home, ".txt"), *(path for path in home.parent.glob("*") if path.suffix.lower() == ".txt")]
         lists = [path for path in texts if _MISSING in path.name.lower() and path.is_file()]
-        return {path: {word for word in _stems(path) if name_columns(word)} for path in sorted(lists)}
+        small = sorted(path for path in lists if path.stat().st_size <= _MOST_LIST_BYTES)
+        return {path: {word for word in _stems(path) if name_columns(word)} for path in small}
 
     def _instead(self, counts: dict[str, int]) -> str:
         if counts["found"]:

@@ -354,3 +354,13 @@ def test_a_folder_without_labels_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(b"file,label\n\xff\xfe.bvh,wave\n")
     with pytest.raises(DataError, match=r"labels.csv, line 2: expected UTF-8, found another encoding; save"):
         Bvh(tmp_path)
+
+
+def test_tables_of_more_columns_or_lines_than_anybody_has_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=r"line 1: expected at most 100 columns, found 152; leave some out"):
+        Bvh(folder_of(tmp_path, f"file,label,{','.join(f'c{number}' for number in range(150))}\n"))
+    monkeypatch.setattr("datasets.raw.bvh.MOST_ROWS", 3)
+    with pytest.raises(DataError, match=r"labels.csv: expected at most 3 lines, found more; cut the set up"):
+        Bvh(folder_of(tmp_path, "file,label\n" + "".join(f"a{number}.bvh,wave\n" for number in range(4))))

@@ -11,6 +11,7 @@ import scipy.io
 
 from datasets.errors import DataError
 from datasets.layouts import KINECT20
+from datasets.prepare import prepare
 from datasets.raw.base import BrokenFile, RawClip
 from datasets.raw.utdmhad import CLASSES, UtdMhad
 from datasets.splits import make_split
@@ -117,6 +118,19 @@ def test_a_folder_without_clips_or_with_two_of_a_name_is_an_error(tmp_path: Path
         write(tmp_path / folder, d_skel=np.ones((20, 3, 2)))
     with pytest.raises(DataError, match=r"expected one file of a27_s8_t4, found .*one.* and .*two.*; keep one of"):
         UtdMhad(tmp_path).find()
+
+
+@pytest.mark.workers
+def test_a_file_that_scipy_may_die_of_costs_itself_alone(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    raw = write(tmp_path / "raw", d_skel=np.ones((20, 3, 2)))
+    data = bytearray((raw / "a27_s8_t4_skeleton.mat").read_bytes())
+    tag = data.index(b"\x09\x00\x00\x00", 136)  # "the numbers are doubles"
+    data[tag : tag + 2] = b"\x09\x76"  # a kind of number that there is not
+    (raw / "a1_s1_t1_skeleton.mat").write_bytes(data)
+    found = prepare(UtdMhad(raw), "utdmhad", tmp_path / "store", workers=1).header
+    assert (found.counts["clips kept"], found.counts["broken files, skipped"]) == (1, 1)
+    assert found.problems[0].startswith(f"{raw}/a1_s1_t1_skeleton.mat: ")
 
 
 def test_a_matlab_7_3_file_and_a_web_page_are_named(tmp_path: Path) -> None:
