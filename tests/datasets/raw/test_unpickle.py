@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from datasets.errors import DataError
-from datasets.raw import unpickle as module
+from datasets.raw import unpickle
 from datasets.raw.unpickle import MOST_BYTES, StoredArray, load_plain
 
 PROTOCOLS = (2, 3, 4, 5)
@@ -271,7 +271,7 @@ def test_an_array_whose_bytes_do_not_fit_its_shape(tmp_path: Path) -> None:
 def test_a_pickle_that_makes_more_than_any_data_set_needs_is_refused(
     limit: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, limit, 50)
+    monkeypatch.setattr(unpickle, limit, 50)
     path = tmp_path / "many.pkl"
     path.write_bytes(b"\x80\x04](" + 60 * b"}" + b"e.")
     with pytest.raises(DataError, match=rf"found damage \({found}\); copy or download it again"):
