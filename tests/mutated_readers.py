@@ -12,12 +12,12 @@ import torch
 import yaml
 
 from datasets.doctor import examine, usual_splits
-from datasets.exchange import read_npz
+from datasets.formats.npz import read_npz
+from datasets.formats.store import open_store
 from datasets.origins.unpack import unpack
-from datasets.prepare import prepare, read_part
 from datasets.raw import open_source
+from datasets.raw.prepare import prepare, read_part
 from datasets.splits import make_split
-from datasets.store import open_store
 from harness.claims import read_claims
 from harness.import_encoder import import_encoder
 from harness.records import write_weights

@@ -12,7 +12,7 @@ from tests.mutants import changed, inside, mutants, watch
 
 MUTANTS = 300
 CRASHING = "utd-mhad .mat"
-"""What scipy's reader dies of costs a reading process and one file (`datasets.prepare`), and no more."""
+"""What scipy's reader dies of costs a reading process and one file (`datasets.raw.prepare`), and no more."""
 
 
 def test_mutants_differ_from_the_file_and_come_again_from_the_same_seed() -> None:

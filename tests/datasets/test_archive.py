@@ -11,10 +11,10 @@ import pytest
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from datasets import archive
-from datasets.archive import open_archive
 from datasets.errors import DataError
-from datasets.exchange import read_npz
+from datasets.formats import archive
+from datasets.formats.archive import open_archive
+from datasets.formats.npz import read_npz
 from tests.datasets.made_up import exchange_arrays
 
 

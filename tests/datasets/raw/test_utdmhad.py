@@ -11,8 +11,8 @@ import scipy.io
 
 from datasets.errors import DataError
 from datasets.layouts import KINECT20
-from datasets.prepare import prepare
 from datasets.raw.base import BrokenFile, RawClip
+from datasets.raw.prepare import prepare
 from datasets.raw.utdmhad import CLASSES, UtdMhad
 from datasets.splits import make_split
 from tests.datasets.raw.made_up_raw import clips_of, person, stored, write_utdmhad
