@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import yaml
 
-from datasets.doctor import examine, usual_splits
+from datasets.doctor.examination import examine, usual_splits
 from datasets.formats.npz import read_npz
 from datasets.formats.store import open_store
 from datasets.origins.unpack import unpack
