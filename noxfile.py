@@ -38,7 +38,7 @@ KERNELS = {
 
 ENVIRONMENT = """
 import importlib.metadata, json, torch
-from harness.environment import describe_environment
+from harness.machine import describe_environment
 here = describe_environment(torch.device("cpu"))
 more = {name: importlib.metadata.version(name) for name in ("matplotlib", "pydantic", "typer", "rich", "pytest")}
 kernels = torch.backends.cpu.get_cpu_capability().lower()

@@ -36,17 +36,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from datasets.published_feeder import PREFETCH, PublishedClips
-from harness.clock import StepClock
-from harness.data import LoadedData, load_data
-from harness.environment import describe_environment, select_device
-from harness.explain import STAGES
-from harness.import_encoder import converted
-from harness.records import now, write_atomically
+from harness.encoders.importing import converted
+from harness.machine import describe_environment, select_device
+from harness.records.ratios import Ratio, paired_ratio
+from harness.records.schema import now, write_atomically
 from harness.report.table import to_markdown
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
-from harness.speed import Arm, measure
-from harness.stats import Ratio, paired_ratio
-from harness.training import LAST_PHASE, Trainer, augmentation, build_method
+from harness.speed.interleave import Arm, measure
+from harness.studies.explain import STAGES
+from harness.training.clock import StepClock
+from harness.training.data import LoadedData, load_data
+from harness.training.trainer import LAST_PHASE, Trainer, augmentation, build_method
 from methods.mamp import MAMP
 
 CLOSE = 0.05
@@ -135,7 +135,7 @@ class Stream:
 
 
 class ReleasedTrainer:
-    """The released loop in blocks, set up as in its main_pretrain.py on one device; `harness.speed` runs it."""
+    """The released loop in blocks, set up as in its main_pretrain.py on one device; `harness.speed.interleave` runs it."""
 
     def __init__(
         self, released: Released, dataset: Dataset[Any], depth: int, clips: int, workers: int, device: torch.device

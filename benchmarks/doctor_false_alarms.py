@@ -30,7 +30,7 @@ from datasets.layouts import KINECT20, NTU25, UIPRMD22, layout_from_parents
 from datasets.synthetic.body import AVERAGE_STANCE, CHANNEL, forward_kinematics, make_body
 from datasets.synthetic.generation import generate
 from datasets.synthetic.performance import DIFFICULTY
-from harness.environment import describe_environment, select_device
+from harness.machine import describe_environment, select_device
 
 Floats = NDArray[np.floating]
 EXACT = replace(DIFFICULTY, noise=0.0, dropouts=0.0)

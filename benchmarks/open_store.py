@@ -26,7 +26,7 @@ from datasets.formats import store_check
 from datasets.formats.store import HEADER, JOINTS, open_store
 from datasets.formats.store_writing import Part, write_store
 from datasets.layouts import NTU25
-from harness.environment import describe_environment, select_device
+from harness.machine import describe_environment, select_device
 
 PART = 2000
 ROUNDS = 15

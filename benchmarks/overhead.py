@@ -15,16 +15,16 @@ import time
 
 import torch
 
-from harness.clock import StepClock
-from harness.data import load_data
-from harness.environment import describe_environment, select_device
-from harness.experiment import make_entry
-from harness.health import Watch
+from harness.machine import describe_environment, select_device
+from harness.records.ratios import paired_ratio
 from harness.registry import Registry
+from harness.runs.experiment import make_entry
 from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
-from harness.speed import Arm, measure, warm_up
-from harness.stats import paired_ratio
-from harness.training import Trainer, build_encoder, build_method
+from harness.speed.disturbance import Watch
+from harness.speed.interleave import Arm, measure, warm_up
+from harness.training.clock import StepClock
+from harness.training.data import load_data
+from harness.training.trainer import Trainer, build_encoder, build_method
 
 LOWEST = 0.98
 

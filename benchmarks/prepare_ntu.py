@@ -44,7 +44,7 @@ def main() -> int:
         print(f"{len(paths):,} files, {megabytes:,.0f} MB")
         plain = parsers(paths)
         preparations(raw, paths, Path(place), plain)
-    from harness.environment import describe_environment, select_device  # torch; not for the worker processes
+    from harness.machine import describe_environment, select_device  # torch; not for the worker processes
 
     environment = describe_environment(select_device("cpu"))
     print(
@@ -56,7 +56,7 @@ def main() -> int:
 
 def parsers(paths: list[Path]) -> float:
     """Parser against plain reader in one process, in alternating rounds; files/s of the plain reader."""
-    from harness.stats import paired_ratio  # scipy; not for the worker processes
+    from harness.records.ratios import paired_ratio  # scipy; not for the worker processes
 
     size = min(len(paths), 50 * ROUNDS) // ROUNDS
     ours, theirs = [], []

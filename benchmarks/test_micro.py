@@ -18,13 +18,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from datasets.batches import BodySequences
 from datasets.published_feeder import PaddedClips
-from harness.clock import StepClock
-from harness.data import LoadedData, load_data
-from harness.experiment import make_entry
-from harness.probes import clip_features, evaluate
+from harness.evaluation.probes import clip_features, evaluate
 from harness.registry import Registry
+from harness.runs.experiment import make_entry
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
-from harness.training import Trainer, augmentation, build_encoder, build_method
+from harness.training.clock import StepClock
+from harness.training.data import LoadedData, load_data
+from harness.training.trainer import Trainer, augmentation, build_encoder, build_method
 from methods.parts.masks import motion_aware_mask, random_mask
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,7 +12,7 @@ def main() -> None:
     except ImportError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    from harness.cli import main as command_line
+    from harness.cli.main import main as command_line
 
     command_line()
 

@@ -19,7 +19,7 @@ from types import ModuleType
 
 import methods
 from harness.errors import UsageError, nearest, one_line
-from harness.isolation import Guard, stand_in
+from harness.isolation.guard import Guard, stand_in
 from methods.base import Method
 
 METHOD_GROUP = "masked_skeleton.methods"

@@ -66,7 +66,7 @@ class DataSpec(Section):
     """Which clips, labels and split, and how clips become batches.
 
     `name` is a registered data set or a path; `fingerprint` is filled in when the data is read: that of the clips, and
-    eight digits for classes and split (`harness.data.parts_hash`). `loader` is there to
+    eight digits for classes and split (`harness.training.data.parts_hash`). `loader` is there to
     measure the published feeder's cost: ``workers`` makes batches sample by sample in that many processes,
     ``published`` does so with the operations of MAMP's released feeder (`datasets.published_feeder`).
     """

@@ -15,7 +15,10 @@ import methods
 from datasets import batches
 from datasets import published_feeder as feeder
 from datasets.code_versions import syntax_hash
-from harness import clock, probes, speed, training
+from harness.evaluation import probes
+from harness.speed import interleave as speed
+from harness.training import clock
+from harness.training import trainer as training
 from methods.base import Method
 
 LOOP = (training, clock, batches, probes)

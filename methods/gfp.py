@@ -179,7 +179,7 @@ def full_precision(x: Tensor) -> AbstractContextManager[None]:
 
 
 class Regulariser(nn.Module):
-    """L_var and L_cov summed over levels; a module, so that its FLOPs are counted apart (`harness.flops`)."""
+    """L_var and L_cov summed over levels; a module, so that its FLOPs are counted apart (`harness.speed.flops`)."""
 
     def forward(self, targets: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Variance and covariance term of targets ``[B, n, C]`` per level, over all rows of the batch."""

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import health, peak, speed
+from harness.speed import disturbance as health
+from harness.speed import interleave as speed
+from harness.speed import peak
 
 
 @pytest.fixture(autouse=True, scope="session")

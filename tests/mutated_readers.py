@@ -18,10 +18,10 @@ from datasets.origins.unpack import unpack
 from datasets.raw import open_source
 from datasets.raw.prepare import prepare, read_part
 from datasets.splits import make_split
-from harness.claims import read_claims
-from harness.import_encoder import import_encoder
-from harness.records import write_weights
-from harness.targets import read_target
+from harness.encoders.importing import import_encoder
+from harness.records.schema import write_weights
+from harness.studies.claims import read_claims
+from harness.studies.target import read_target
 from methods.parts.encoder import EncoderSize, SkeletonEncoder
 from tests.datasets.made_up import exchange_arrays
 from tests.datasets.origins.test_unpack import FILES, archive_of
@@ -180,7 +180,7 @@ def read_checkpoints(folder: Path) -> None:
 
 
 def make_safetensors(folder: Path) -> None:
-    from harness.encoder_facts import shared_facts, to_metadata
+    from harness.encoders.facts import shared_facts, to_metadata
 
     encoder = SkeletonEncoder(SIZE, 5)
     write_weights(folder / "encoder.safetensors", encoder, to_metadata(shared_facts(encoder)))

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from datasets.batches import BodySequences
 from datasets.clips import ClipSet
 from datasets.layouts import LAYOUTS, SkeletonLayout, layout_from_parents
-from harness.encoder_facts import EncoderFacts
+from harness.encoders.facts import EncoderFacts
+from harness.encoders.importing import import_encoder
 from harness.errors import UsageError, usage_errors
-from harness.import_encoder import import_encoder
-from harness.probes import clip_features
+from harness.evaluation.probes import clip_features
 from methods.parts.encoder import SkeletonEncoder
 
 FRAME_RATE = 30.0

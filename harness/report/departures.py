@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from harness.presets import PRESETS, PUBLISHED_CLIPS
-from harness.records import RunRecord
+from harness.records.schema import RunRecord
+from harness.runs.presets import PRESETS, PUBLISHED_CLIPS
 from harness.spec import DataSpec, EncoderSpec, Section, TrainSpec
 
 SECTIONS: dict[str, type[Section]] = {"encoder": EncoderSpec, "data": DataSpec, "train": TrainSpec}

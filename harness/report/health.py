@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.records import SpeedRecord
+from harness.records.schema import SpeedRecord
 
 
 def disturbances(record: SpeedRecord) -> str:

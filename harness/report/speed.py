@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from harness.records import ArmRecord, SpeedRecord
+from harness.records.schema import ArmRecord, SpeedRecord
 from harness.report.table import EMPTY, comparable, flop_cell, gflops_per_clip, notes, speedup_cell
 
 NTU60_CLIPS = 40_091

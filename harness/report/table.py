@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from harness.environment import Environment
-from harness.records import BODIES_PER_CLIP, BOUND, RANDOM_INIT, RAW_FLOOR, ArmRecord, RunRecord, SpeedRecord
+from harness.machine import Environment
+from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, MOSTLY_DISTURBED, inside_floor
+from harness.records.schema import BODIES_PER_CLIP, BOUND, RANDOM_INIT, RAW_FLOOR, ArmRecord, RunRecord, SpeedRecord
 from harness.report.departures import departures
 from harness.report.health import disturbances
-from harness.stats import COARSE_FLOOR, COARSE_INTERVAL, MOSTLY_DISTURBED, inside_floor
 
 COLUMNS = (
     "method", "linear", "vs random", "kNN-1", "best point", "clips seen", "train s", "clips/s", "speedup [95 %]",

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from harness.records import RunRecord
-from harness.targets import NO_TIMES, Reach, Target, final, finished, interval, ladder, reach, speedup, untrained
+from harness.records.schema import RunRecord
+from harness.studies.target import NO_TIMES, Reach, Target, final, finished, interval, ladder, reach, speedup, untrained
 
 NEVER = "not reached"
 EMPTY = "-"
 
 
 def target_table(records: Sequence[RunRecord], target: Target, times: Mapping[str, float] = NO_TIMES) -> pd.DataFrame:
-    """One row per method at the frozen accuracy; every cell a string. `times`: `harness.targets.step_times`."""
+    """One row per method at the frozen accuracy; every cell a string. `times`: `harness.studies.target.step_times`."""
     reference = reach(records, target.reference, target.accuracy, times)
     rows = []
     for label in labels(records):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import stats
 
-from harness.records import RunRecord
+from harness.records.schema import RunRecord
 
 COLUMNS = ("data", "encoder", "budget", "trend", "above", "below", "points [95 %]", "seeds", "shows")
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.environment import Environment
-from harness.probes import Accuracy
-from harness.records import ArmRecord, DataInfo, EncoderInfo, MethodInfo, Point, RunRecord, SpeedRecord, Training
+from harness.evaluation.probes import Accuracy
+from harness.machine import Environment
+from harness.records.ratios import Ratio
+from harness.records.schema import ArmRecord, DataInfo, EncoderInfo, MethodInfo, Point, RunRecord, SpeedRecord, Training
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
-from harness.stats import Ratio
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ENVIRONMENT = Environment(

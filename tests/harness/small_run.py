@@ -18,15 +18,15 @@ import torch
 from datasets.clips import ClipSet
 from datasets.formats.npz import write_npz
 from datasets.layouts import layout_from_parents
-from harness import cli
-from harness.budget import StepCost
-from harness.cell import Attempt, Cell, Place, run_cell
-from harness.data import LoadedData, load_data
-from harness.environment import describe_environment
-from harness.records import RecordStore, RunRecord
+from harness.cli import main as cli
+from harness.machine import describe_environment
+from harness.records.schema import RecordStore, RunRecord
 from harness.registry import Registry
+from harness.runs.cell import Attempt, Cell, Place, run_cell
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
-from harness.training import Trainer, build_batches, build_method
+from harness.training.budget import StepCost
+from harness.training.data import LoadedData, load_data
+from harness.training.trainer import Trainer, build_batches, build_method
 from methods.base import Method
 
 CPU = torch.device("cpu")

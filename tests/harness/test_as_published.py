@@ -19,8 +19,8 @@ import torch
 
 from datasets.batches import Augmentation
 from datasets.published_feeder import PublishedClips
-from harness.clock import StepClock
-from harness.environment import ROOT
+from harness.machine import ROOT
+from harness.training.clock import StepClock
 from methods.mamp import MAMP, MAMPOptions
 from methods.parts.encoder import SIZES, SkeletonEncoder
 

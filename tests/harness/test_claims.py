@@ -8,8 +8,18 @@ from typing import Any
 import pytest
 import yaml
 
-from harness import explain
-from harness.claims import (
+from harness.errors import UsageError
+from harness.progress import Reporter
+from harness.records.schema import RecordStore, SpeedRecord
+from harness.registry import Registry
+from harness.report.claims import card_notes, card_table
+from harness.report.table import to_markdown
+from harness.runs.experiment import Experiment, make_entry
+from harness.spec import parse_methods
+from harness.speed.disturbance import Health
+from harness.speed.measurement import Measurement, rules_version
+from harness.studies import explain
+from harness.studies.claims import (
     CLAIMS,
     Claim,
     definitions,
@@ -20,16 +30,6 @@ from harness.claims import (
     rows_of,
     schedule_factor,
 )
-from harness.errors import UsageError
-from harness.experiment import Experiment, make_entry
-from harness.health import Health
-from harness.measurement import Measurement, rules_version
-from harness.progress import Reporter
-from harness.records import RecordStore, SpeedRecord
-from harness.registry import Registry
-from harness.report.card import card_notes, card_table
-from harness.report.table import to_markdown
-from harness.spec import parse_methods
 from methods.parts.encoder import SIZES
 from tests.harness.made_up_records import stage_arm, stage_record
 from tests.harness.small_run import SMALL, harness, small_file
@@ -314,7 +314,7 @@ def test_a_stored_measurement_is_judged_again_under_its_own_command(tmp_path: Pa
     claim = find_claim("gfp-6.2x").model_copy(update={"baseline": "mamp"})
     lines = card_notes(make_card(claim, record()), rules_version())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.claims.find_claim", lambda name: claim)
+        patch.setattr("harness.studies.claims.find_claim", lambda name: claim)
         assert harness("claim", "gfp-6.2x", "--from", tmp_path).code == 0
     expected = to_markdown(
         card_table(make_card(claim, record())), lines, "python -m harness claim gfp-6.2x --encoder base"

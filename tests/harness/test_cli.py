@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.cli import parse_override
+from harness.cli.main import parse_override
 from harness.errors import UsageError
-from harness.presets import PRESETS
-from harness.records import RecordStore
+from harness.records.schema import RecordStore
+from harness.runs.presets import PRESETS
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import SMALL, harness, plugin_file, small_arrays, small_file
 

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 from torch import Tensor
 
-from harness import clock as clock_module
-from harness.clock import Ledger, StepClock
-from harness.records import RunRecord
+from harness.records.schema import RunRecord
+from harness.training import clock as clock_module
+from harness.training.clock import Ledger, StepClock
 from methods.base import About, Method, MethodOptions
 from methods.parts.encoder import SkeletonEncoder
 from tests.harness.small_run import CPU, run_small_cell, small_cell, small_data, small_trainer

@@ -15,17 +15,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.claims import find_claim, make_card
-from harness.measurement import rules_version
-from harness.records import RANDOM_INIT, RAW_FLOOR, RecordStore, RunRecord, SpeedRecord
-from harness.report.card import card_notes, card_table
-from harness.report.exchange import exchange_table, settings
+from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RecordStore, RunRecord, SpeedRecord
+from harness.report.claims import card_notes, card_table
+from harness.report.explain import waterfall, waterfall_notes
+from harness.report.ranking import exchange_table, settings
 from harness.report.speed import speed_notes, speed_table
 from harness.report.table import build_table, notes
 from harness.report.target import ladder_table, target_notes, target_table
 from harness.report.trends import trend_table
-from harness.report.waterfall import waterfall, waterfall_notes
-from harness.targets import comparable, read_target, step_times
+from harness.speed.measurement import rules_version
+from harness.studies.claims import find_claim, make_card
+from harness.studies.target import comparable, read_target, step_times
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 TABLES = sorted(

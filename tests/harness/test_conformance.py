@@ -17,9 +17,9 @@ from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from datasets.clips import ClipSet
-from harness.conformance import CHECKS, Check, NotApplicable, examine, examine_all, summary
-from harness.specimen import MADE_UP15, Specimen
-from harness.stopping import stoppable
+from harness.conformance.specimen import MADE_UP15, Specimen
+from harness.conformance.suite import CHECKS, Check, NotApplicable, examine, examine_all, summary
+from harness.isolation.stopping import stoppable
 from methods.base import About, Diagnosis, Method, MethodOptions
 from methods.parts.encoder import Encoder, SkeletonEncoder
 from methods.parts.masks import random_mask

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from datasets.layouts import NTU25
-from harness.conformance import examine_all, find_specimen
+from harness.conformance.specimen import Specimen
+from harness.conformance.suite import examine_all, find_specimen
 from harness.errors import UsageError
-from harness.flops import step_flops
+from harness.pictures.show import show
 from harness.registry import Registry
-from harness.show import show
 from harness.spec import DataSpec
-from harness.specimen import Specimen
-from harness.training import look_at
+from harness.speed.flops import step_flops
+from harness.training.trainer import look_at
 from methods.base import Method, View
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import Mask, visible_count

@@ -13,8 +13,8 @@ from PIL import Image
 from datasets.clips import ClipSet
 from datasets.doctor.examination import examine, usual_splits
 from datasets.formats.npz import write_npz
-from harness.doctor import WIDTH, doctor, doctor_lines, tally
 from harness.errors import UsageError
+from harness.pictures.doctor import WIDTH, doctor, doctor_lines, tally
 from tests.datasets.made_up_person import four, people, walk
 from tests.harness.small_run import registry
 

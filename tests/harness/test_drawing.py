@@ -12,7 +12,17 @@ from PIL import Image
 from datasets.clips import ClipSet
 from datasets.errors import DataError
 from datasets.layouts import KINECT20, NTU25, UIPRMD22, layout_from_parents
-from harness.drawing import GREEN, MOST_FRAMES, Sketch, animate, gif_delays, sample_clips, spread, strip, viewpoint
+from harness.pictures.drawing import (
+    GREEN,
+    MOST_FRAMES,
+    Sketch,
+    animate,
+    gif_delays,
+    sample_clips,
+    spread,
+    strip,
+    viewpoint,
+)
 from tests.datasets.made_up_person import four, people, pose, walk
 
 LEFT_HAND, RIGHT_HAND, LEFT_FOOT, LEFT_ANKLE = 7, 11, 15, 14

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from datasets.batches import BodySequences
-from harness.encoder_facts import facts_of, to_metadata
 from harness.encoders.embedding import PretrainedEncoder, load_encoder
+from harness.encoders.facts import facts_of, to_metadata
 from harness.errors import UsageError
-from harness.probes import clip_features
-from harness.records import write_weights
+from harness.evaluation.probes import clip_features
+from harness.records.schema import write_weights
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec
-from harness.training import build_encoder
+from harness.training.trainer import build_encoder
 from tests.harness.small_run import small_clips
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from harness.environment import describe_environment, select_device
+from harness.machine import describe_environment, select_device
 from tests.harness.made_up_records import ENVIRONMENT
 
 

@@ -16,15 +16,15 @@ from pydantic import ValidationError
 from datasets.batches import TrainingBatches
 from datasets.formats.npz import write_npz
 from datasets.published_feeder import FeederBatches, PaddedClips, PublishedClips
-from harness import measurement
-from harness.data import LoadedData, load_data
 from harness.errors import UsageError
-from harness.experiment import Experiment, Request, prepare
-from harness.explain import STAGES, Stage, ends, explain, staged, staged_cells
-from harness.measurement import Measurement, Timing
 from harness.progress import Reporter, make_console
+from harness.runs.experiment import Experiment, Request, prepare
 from harness.spec import DataSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
-from harness.training import Trainer
+from harness.speed import measurement
+from harness.speed.measurement import Measurement, Timing
+from harness.studies.explain import STAGES, Stage, ends, explain, staged, staged_cells
+from harness.training.data import LoadedData, load_data
+from harness.training.trainer import Trainer
 from tests.harness.small_run import CPU, ENCODER, FRAMES, registry, small_clips, small_spec
 
 # From Python 3.12 on a fork after torch has started threads is a warning; the workers touch none of them.

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness import health
-from harness.health import Gpu, Health, ProcessorTime, Watch, busy_seconds, own_cores, processors
 from harness.report.health import disturbances
+from harness.speed import disturbance as health
+from harness.speed.disturbance import Gpu, Health, ProcessorTime, Watch, busy_seconds, own_cores, processors
 from tests.harness.made_up_records import stage_arm, stage_record
 from tests.harness.small_run import CPU
 

@@ -22,11 +22,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.budget import Budget, StepCost
 from harness.errors import MethodFault, one_line
-from harness.isolation import SETTINGS, Guard, problem_of_about, seeded
-from harness.records import RecordStore, RunRecord
-from harness.stopping import Stopped, stoppable
+from harness.isolation.guard import SETTINGS, Guard, problem_of_about, seeded
+from harness.isolation.stopping import Stopped, stoppable
+from harness.records.schema import RecordStore, RunRecord
+from harness.training.budget import Budget, StepCost
 from methods.base import About, Method
 from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, small_file
 

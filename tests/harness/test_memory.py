@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.clock import StepClock
-from harness.data import LoadedData
-from harness.memory import largest_batch, peak_step_bytes, resident_bytes
+from harness.speed.memory import largest_batch, peak_step_bytes, resident_bytes
+from harness.training.clock import StepClock
+from harness.training.data import LoadedData
 from tests.harness.small_run import CPU, small_data, small_trainer
 
 

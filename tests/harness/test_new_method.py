@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.new_method import render, write_method
+from harness.conformance.scaffold import render, write_method
 from tests.harness.small_run import SMALL, Outcome, harness, small_file
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +109,7 @@ def test_a_disk_that_fills_up_half_way_leaves_neither_file(tmp_path: Path, monke
         path.write_bytes(content)
         written.append(path)
 
-    monkeypatch.setattr("harness.new_method.write_atomically", write)
+    monkeypatch.setattr("harness.conformance.scaffold.write_atomically", write)
     found = new_method("my-method", tmp_path)
     assert (found.code, found.err.count("\n")) == (2, 1)
     assert "No space left on device" in found.err

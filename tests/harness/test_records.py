@@ -19,12 +19,12 @@ from pydantic import BaseModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from harness import records
-from harness.environment import Environment
 from harness.errors import UsageError
-from harness.health import Health
-from harness.probes import Accuracy
-from harness.records import (
+from harness.evaluation.probes import Accuracy
+from harness.machine import Environment
+from harness.records import schema as records
+from harness.records.ratios import Ratio
+from harness.records.schema import (
     FINISHED,
     Point,
     RecordStore,
@@ -37,8 +37,8 @@ from harness.records import (
     write_weights,
 )
 from harness.spec import Section, TrainSpec
-from harness.stats import Ratio
-from harness.training import encoder_size
+from harness.speed.disturbance import Health
+from harness.training.trainer import encoder_size
 from methods.parts.encoder import SkeletonEncoder
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
 from tests.harness.small_run import ENCODER, JOINTS

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from harness.experiment import Entry, choose_baseline
-from harness.records import RecordStore, RunRecord
+from harness.records.ratios import noise_floor, paired_ratio
+from harness.records.schema import RecordStore, RunRecord
+from harness.runs.experiment import Entry, choose_baseline
 from harness.spec import MethodSpec
-from harness.stats import noise_floor, paired_ratio
 from tests.harness.made_up_records import accuracy
 from tests.harness.small_run import (
     SMALL,
@@ -431,7 +431,7 @@ def test_without_validation_subjects_the_last_evaluation_counts(
 ) -> None:
     falling = iter([0.9, 0.6])
     monkeypatch.setattr(
-        "harness.cell.probe_encoder",
+        "harness.runs.cell.probe_encoder",
         lambda *_: accuracy(0.5).model_copy(update={"held_out": (value := next(falling)), "linear_test": value}),
     )
     data = small_data(tmp_path, validation=validation)

@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from datasets.formats.npz import write_npz
-from harness import drawing
+from harness.conformance.specimen import Specimen, batch
 from harness.errors import UsageError
-from harness.records import write_weights
-from harness.show import WHOLE, body_sequences, mask_of, reconstruction, show, visible_tokens
-from harness.specimen import Specimen, batch
-from harness.training import build_method
+from harness.pictures import drawing
+from harness.pictures.show import WHOLE, body_sequences, mask_of, reconstruction, show, visible_tokens
+from harness.records.schema import write_weights
+from harness.training.trainer import build_method
 from methods.amr import AMR
 from methods.base import Method
 from methods.parts.masks import motion_aware_mask

@@ -9,13 +9,14 @@ from typing import Any, cast
 import pytest
 import torch
 
-from harness import peak, speed
-from harness.clock import StepClock
-from harness.data import LoadedData
-from harness.health import Health, Watch
-from harness.peak import matmul_flops
-from harness.speed import MAXIMUM_ROUNDS, MINIMUM_ROUNDS, Arm, measure, warm_up
-from harness.training import Trainer
+from harness.speed import interleave as speed
+from harness.speed import peak
+from harness.speed.disturbance import Health, Watch
+from harness.speed.interleave import MAXIMUM_ROUNDS, MINIMUM_ROUNDS, Arm, measure, warm_up
+from harness.speed.peak import matmul_flops
+from harness.training.clock import StepClock
+from harness.training.data import LoadedData
+from harness.training.trainer import Trainer
 from tests.harness.small_run import CPU, small_data, small_trainer
 
 

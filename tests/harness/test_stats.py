@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.stats import (
+from harness.records.ratios import (
     COARSE_FLOOR,
     COARSE_INTERVAL,
     MOSTLY_DISTURBED,

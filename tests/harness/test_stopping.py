@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from datasets.formats.store import open_store
-from harness.records import RecordStore
-from harness.stopping import SIGNALS, Stopped, held, stop_if_asked, stoppable
+from harness.isolation.stopping import SIGNALS, Stopped, held, stop_if_asked, stoppable
+from harness.records.schema import RecordStore
 from tests.datasets.made_up_source import write_numbers
 from tests.harness.small_run import SMALL, harness, plugin_file, small_file
 
@@ -197,7 +197,7 @@ def test_a_process_that_is_signalled_before_torch_is_loaded_ends_with_the_line(
 
 PREPARE = """
 import datasets.raw
-from harness import cli
+from harness.cli import main as cli
 from tests.datasets.made_up_source import SlowSource
 
 if __name__ == "__main__":  # reading processes import this file too

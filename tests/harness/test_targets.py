@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.budget import StepCost
-from harness.cell import evaluation_steps
 from harness.errors import UsageError
-from harness.records import RecordStore, SpeedRecord
+from harness.records.schema import RecordStore, SpeedRecord
 from harness.report.target import ladder_table, target_notes, target_table
+from harness.runs.cell import evaluation_steps
 from harness.spec import ProbeSpec, TrainSpec, is_later
-from harness.targets import (
+from harness.studies.target import (
     Reach,
     comparable,
     freeze,
@@ -30,6 +29,7 @@ from harness.targets import (
     untrained,
     write_target,
 )
+from harness.training.budget import StepCost
 from tests.harness.made_up_records import TIME, curve_record, run_record, stage_arm, stage_record
 from tests.harness.small_run import SMALL, Outcome, harness, run_small_cell, small_cell, small_data, small_file
 

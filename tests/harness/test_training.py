@@ -14,13 +14,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from datasets.batches import Batches
-from harness import training
-from harness.cell import diagnose
-from harness.clock import StepClock
-from harness.data import LoadedData
 from harness.errors import UsageError
+from harness.runs.cell import diagnose
 from harness.spec import EncoderSpec, TrainSpec
-from harness.training import Diverged, build_schedule, encoder_size
+from harness.training import trainer as training
+from harness.training.clock import StepClock
+from harness.training.data import LoadedData
+from harness.training.trainer import Diverged, build_schedule, encoder_size
 from methods.base import About, Method, MethodOptions
 from methods.parts.encoder import SelfAttention, SkeletonEncoder
 from tests.harness.small_run import CPU, small_data, small_trainer

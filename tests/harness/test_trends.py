@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli
-from harness.experiment import make_entry
-from harness.records import RecordStore, RunRecord
+from harness.cli import main as cli
+from harness.records.schema import RecordStore, RunRecord
 from harness.registry import Registry
 from harness.report.trends import PUBLISHED, Trend, paired_difference, trend_table
+from harness.runs.experiment import make_entry
 from harness.spec import parse_methods
 from methods.parts.encoder import SIZES
 from tests.harness.made_up_records import run_record

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness.records import RecordStore
-from harness.verify import verify
+from harness.records.schema import RecordStore
+from harness.studies.verify import verify
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import SMALL, Outcome, harness, records_in, small_file
 from tests.harness.test_committed_tables import RESULTS

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.checks_running import PAPER
-from harness.conformance import CHECKS, Check, examine
+from harness.conformance.running import PAPER
+from harness.conformance.specimen import Specimen, batch, loss_of
+from harness.conformance.suite import CHECKS, Check, examine
 from harness.registry import Registry
-from harness.specimen import Specimen, batch, loss_of
 
 METHODS = Registry().methods
 every_method = pytest.mark.parametrize("name", METHODS)

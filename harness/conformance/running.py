@@ -1,0 +1,231 @@
+"""Conformance checks of where a method works: kernels, precision, compilation, skeletons, and what it says of itself.
+
+A check is a function of a `Specimen`, as in `harness.conformance.learning`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Callable
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from datasets.batches import Batch
+from datasets.layouts import NTU25
+from harness.conformance.specimen import (
+    ALONE,
+    ROUNDING,
+    SKELETONS,
+    TOGETHER,
+    Specimen,
+    batch,
+    blank,
+    close,
+    loss_of,
+    must,
+    views,
+)
+from harness.errors import first_few, one_line
+from harness.isolation.guard import Guard
+from harness.speed.flops import step_flops
+from harness.training.trainer import build_encoder
+from methods.base import About, Method, MethodOptions
+
+BF16_ROUNDING = 0.05
+PAPER = re.compile(r"arXiv \d{4}\.\d{4,5}|no arXiv number")
+OWN_WORK = re.compile(r"none\W+\w.+")
+
+# --- numerics ---
+
+
+def flops_do_not_depend_on_the_kernel(specimen: Specimen) -> None:
+    """Above 0, and the forward pass counts the same under fused and plain attention.
+
+    Only forward: a fused kernel's backward recomputes, which is why `step_flops` always counts the plain one.
+    """
+    must(step_flops(specimen.method, specimen.spec(), NTU25) > 0, "expected FLOPs above 0, found none")
+    fused, plain = (forward_flops(specimen, fused=fused) for fused in (True, False))
+    must(fused == plain, f"expected equal FLOPs with fused and plain attention, found {fused:,} and {plain:,}")
+
+
+def forward_flops(specimen: Specimen, *, fused: bool) -> int:
+    """FLOPs of one forward pass under an attention kernel."""
+    method = specimen.build(device="meta", fused_attention=fused)
+    with FlopCounterMode(display=False) as counter:
+        method.loss(views(method, blank(NTU25, 4)))
+    return int(counter.get_total_flops())
+
+
+def loss_does_not_depend_on_the_kernel(specimen: Specimen) -> None:
+    """Fused and plain attention agree to rounding."""
+    fused, plain = (loss_of(specimen.build(fused_attention=fused), batch()) for fused in (True, False))
+    must(
+        close(fused, plain, 10 * ROUNDING),
+        f"expected the same loss with fused and plain attention, found {fused:.6g} and {plain:.6g}",
+    )
+
+
+def no_host_synchronisation(specimen: Specimen) -> None:
+    """Build, loss, backward and after_step run on the meta device, which has no values to wait for.
+
+    ``.item()``, ``nonzero()``, a boolean index and a branch on a tensor raise there. Copying a constant to the
+    device in every step does not: make it a buffer.
+    """
+    try:
+        method = specimen.build(device="meta")
+        method.loss(views(method, blank(NTU25, 4)))[0].backward()
+        method.after_step(0.5)
+    except (RuntimeError, NotImplementedError) as error:
+        raise AssertionError(
+            f"expected a step that needs no tensor's value, found {one_line(error)}; keep it on the device, with "
+            "torch.where or a fixed count"
+        ) from error
+
+
+def works_under_bf16_autocast(specimen: Specimen) -> None:
+    """Nearly the same loss, in float32, and finite gradients.
+
+    With plain attention: whether torch's fused kernel knows bfloat16 depends on the processor, not on the method.
+    """
+    method = specimen.build(fused_attention=False)
+    exact = loss_of(method, batch())
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = loss_of(method, batch())
+    must(rounded.dtype == torch.float32, f"expected a float32 loss, found {rounded.dtype}; .float() before the mean")
+    must(close(rounded, exact, BF16_ROUNDING), f"expected a loss near {exact:.4g}, found {rounded:.4g} under bf16")
+    rounded.backward()
+    must_have_finite_gradients(method)
+
+
+def works_under_compile(specimen: Specimen) -> None:
+    """``torch.compile(method.loss)`` gives the eager loss under the same random numbers; graph breaks are allowed.
+
+    The backend is ``aot_eager``, which traces forward and backward as the default one does but generates no code:
+    inductor needs a C++ compiler, takes minutes, and draws other random numbers.
+    """
+    method = specimen.build(depth=1)
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's own deprecations
+        compiled, _ = seeded(method, torch.compile(method.loss, backend="aot_eager"))
+        compiled.backward()
+    torch._dynamo.reset()
+    must_have_finite_gradients(method)
+    eager, _ = seeded(method, method.loss)
+    must(
+        close(compiled, eager, 10 * ROUNDING),
+        f"expected the eager loss {eager:.6g} under torch.compile, found {compiled:.6g}",
+    )
+
+
+def seeded(
+    method: Method, loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A method's loss function, compiled or not, on the batch under seed 0."""
+    torch.manual_seed(0)
+    return loss(views(method, batch()))
+
+
+def must_have_finite_gradients(method: Method) -> None:
+    """No gradient that exists is infinite or no number."""
+    bad = [name for name, p in method.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    must(not bad, f"expected finite gradients, found others at {first_few(bad)}")
+
+
+# --- bodies ---
+
+
+def works_with_joints(specimen: Specimen, joints: int) -> None:
+    """A finite loss and finite gradients on a skeleton of that many joints."""
+    must_work_on(specimen.build(SKELETONS[joints]), batch(joints), f"{joints} joints")
+
+
+def works_with_one_and_two_bodies(specimen: Specimen) -> None:
+    """One-person and two-person actions, and absent bodies (zeros), which ``data.include_empty_bodies`` batches."""
+    for what, x in {
+        "one-person actions": batch(actions=ALONE),
+        "two-person actions": batch(actions=TOGETHER),
+        "empty second bodies": batch(actions=ALONE, empty=True),
+    }.items():
+        must_work_on(specimen.build(), x, what)
+
+
+def must_work_on(method: Method, x: Tensor, what: str) -> None:
+    """Finite loss and gradients."""
+    loss = loss_of(method, x)
+    must(bool(loss.isfinite()), f"{what}: expected a finite loss, found {loss:.4g}; is something divided by zero?")
+    loss.backward()
+    must_have_finite_gradients(method)
+
+
+# --- options and words ---
+
+
+def unknown_options_are_refused(specimen: Specimen) -> None:
+    """Options are typed; a misspelt one is an error, never silently the default."""
+    options = specimen.method.Options
+    must(issubclass(options, MethodOptions), "Options: expected a subclass of methods.base.MethodOptions")
+    try:
+        options.model_validate({"no_such_option": 1})
+    except ValidationError:
+        return
+    raise AssertionError("expected an unknown option to be refused, found it taken; keep MethodOptions' extra='forbid'")
+
+
+def resolved_options_stay(specimen: Specimen) -> None:
+    """Resolving twice is resolving once, also after a way through a record's JSON."""
+    encoder = build_encoder(specimen.spec(), NTU25, "meta")
+    options = specimen.typed_options().resolved(encoder)
+    stored = type(options).model_validate(options.model_dump(mode="json"))
+    must(stored == options, f"expected the options back from JSON, found {stored} for {options}")
+    again = options.resolved(encoder)
+    must(again == options, f"expected resolved options to stay, found {again} for {options}")
+
+
+def metadata_is_complete(specimen: Specimen) -> None:
+    """Title, paper with its arXiv number (or ``none: why``; a control ``none``), code; whole sentences."""
+    about = getattr(specimen.method, "about", None)
+    must(isinstance(about, About), f"about: expected an About(title=..., paper=...), found {about!r}")
+    assert isinstance(about, About)  # for the type checker
+    must(bool(about.title and about.code), "about: expected a title and where the code is ('none' if nowhere)")
+    must(
+        bool(PAPER.search(about.paper) or OWN_WORK.fullmatch(about.paper) or (about.control and about.paper == "none")),
+        f"about.paper: expected a citation with 'arXiv 2308.07092', or 'none: why', found {about.paper!r}",
+    )
+    short = [text for text in (*about.deviations, *about.choices) if len(text) <= 10]
+    must(not short, f"about: expected deviations and choices as sentences, found {first_few([repr(t) for t in short])}")
+
+
+def shared_state_is_left_as_it_was(specimen: Specimen) -> None:
+    """What all methods of a process share (default dtype, threads, seed, working directory, ...) stays as it is.
+
+    A run puts it back and says so in the method's row, which fails where others depend on it.
+    """
+    method, guard = specimen.build(), Guard()
+    with guard("a step and its evaluation"):
+        loss, _ = method.loss(views(method, batch()))
+        loss.backward()
+        method.after_step(0.5)
+        method.evaluated_encoder()
+        with torch.no_grad():
+            method.diagnose(views(method, batch()))
+    must(not guard.warnings, f"expected the process as it was, found that it {'; '.join(guard.warnings)}")
+
+
+def diagnosis_holds_finite_numbers(specimen: Specimen) -> None:
+    """``diagnose`` returns plain numbers, which go into the record."""
+    with torch.no_grad():
+        method = specimen.build()
+        values = method.diagnose(views(method, batch())).values
+    bad = [f"{name}={value!r}" for name, value in values.items() if not is_number(value)]
+    must(not bad, f"diagnose: expected finite numbers, found {first_few(bad)}; use .item()")
+
+
+def is_number(value: object) -> bool:
+    """A finite Python number."""
+    return isinstance(value, int | float) and math.isfinite(value)

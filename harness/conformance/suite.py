@@ -1,0 +1,119 @@
+"""The conformance suite: what every method must do, whichever it is, as an ordered list of small checks.
+
+`harness check-method NAME` prints them as a table; a test parametrises (check x method)::
+
+    result = examine(check, Specimen(method))
+    assert result.passed, result.reason
+
+The checks themselves are in `harness.conformance.learning` and `harness.conformance.running`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+
+from harness.conformance import learning, running
+from harness.conformance.specimen import SKELETONS, NotApplicable, Specimen
+from harness.errors import UsageError, one_line
+from harness.isolation.guard import Guard, seeded
+from harness.progress import Task
+from harness.registry import Registry
+from harness.spec import build, parse_methods
+
+
+@dataclass(frozen=True)
+class Check:
+    """A name and a function that raises when a method fails."""
+
+    name: str
+    run: Callable[[Specimen], None]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one check found; ``reason`` is empty for a plain pass."""
+
+    check: str
+    outcome: Literal["pass", "fail", "not applicable"]
+    reason: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Nothing wrong."""
+        return self.outcome != "fail"
+
+
+def examine(check: Check, specimen: Specimen) -> Result:
+    """Run one check; whatever the method throws is a failure with its place in one line."""
+    try:
+        with seeded(torch.initial_seed()), Guard()(check.name):
+            check.run(specimen)
+    except NotApplicable as reason:
+        return Result(check.name, "not applicable", str(reason))
+    except AssertionError as error:
+        return Result(check.name, "fail", " ".join(str(error).split()) or one_line(error))
+    except Exception as error:  # noqa: BLE001 - a method may fail in any way; the reason is shown
+        return Result(check.name, "fail", one_line(error))
+    return Result(check.name, "pass")
+
+
+def examine_all(specimen: Specimen, task: Task | None = None) -> list[Result]:
+    """Every check, in order; ``task`` shows progress."""
+    results, task = list[Result](), task or Task()
+    for check in CHECKS:
+        task(len(results), len(CHECKS), check.name)
+        results.append(examine(check, specimen))
+    return results
+
+
+def summary(results: list[Result]) -> str:
+    """``23 checks passed, 1 failed, 1 not applicable``."""
+    passed, failed, other = (
+        sum(result.outcome == outcome for result in results) for outcome in ("pass", "fail", "not applicable")
+    )
+    return f"{passed} checks passed, {failed} failed, {other} not applicable"
+
+
+def find_specimen(text: str, registry: Registry) -> Specimen:
+    """The method of a spec such as ``gfp`` or ``mamp:decoder=cross``; `UsageError` for unknown names and options."""
+    specs = parse_methods(text)
+    if len(specs) != 1:
+        raise UsageError(f"check-method {text!r}: expected one method, found {len(specs)}")
+    method = registry.method(specs[0].name)
+    build(method.Options, specs[0].options, f"method {specs[0].name}")
+    return Specimen(method, specs[0].options)
+
+
+CHECKS = (
+    Check("loss is one finite number", learning.loss_is_one_finite_number),
+    Check("loss falls on synthetic data", learning.loss_falls),
+    Check("mask ratio honoured", learning.mask_ratio_is_honoured),
+    Check("permuting the labels changes nothing", learning.labels_change_nothing),
+    Check("same seed, same loss", learning.same_seed_same_loss),
+    Check("batch left as it was", learning.batch_is_left_as_it_was),
+    Check("encoder as the seed made it", learning.encoder_is_as_the_seed_made_it),
+    Check("weights travel through safetensors", learning.weights_travel_through_safetensors),
+    Check("every trained parameter gets a gradient", learning.every_parameter_learns),
+    Check("evaluated encoder keeps its hash", learning.evaluated_encoder_keeps_its_hash),
+    Check("training changes the evaluated encoder", learning.training_changes_the_evaluated_encoder),
+    Check("FLOPs do not depend on the kernel", running.flops_do_not_depend_on_the_kernel),
+    Check("loss does not depend on the kernel", running.loss_does_not_depend_on_the_kernel),
+    Check("no host synchronisation in the step", running.no_host_synchronisation),
+    Check("works under bf16 autocast", running.works_under_bf16_autocast),
+    Check("works under torch.compile", running.works_under_compile),
+    *(Check(f"works with {joints} joints", partial(running.works_with_joints, joints=joints)) for joints in SKELETONS),
+    Check("works with one and two bodies", running.works_with_one_and_two_bodies),
+    Check("unknown options are refused", running.unknown_options_are_refused),
+    Check("resolved options stay", running.resolved_options_stay),
+    Check("metadata is complete", running.metadata_is_complete),
+    Check("shared state is left as it was", running.shared_state_is_left_as_it_was),
+    Check("diagnosis holds finite numbers", running.diagnosis_holds_finite_numbers),
+)

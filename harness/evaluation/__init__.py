@@ -1,0 +1,1 @@
+"""What an encoder is worth: protocols that read it, one file each."""

@@ -1,0 +1,190 @@
+"""Probes on frozen features: linear and nearest neighbour, and the raw-coordinate floor. Always off the clock.
+
+Protocol, adapted to cached features from MAMP's (maoyunyao/MAMP, main_linprobe.py) and STARS' (arXiv 2407.10935,
+TaatiTeam/STARS, knn_eval.py): the encoder reads all tokens of the test-cropped clip; a clip's feature is the mean of
+the final tokens over time, joints and present bodies; features are standardised (MAMP's batch norm without affine); a
+multinomial logistic regression is fitted on the training side with the regularisation that is best on subjects it was
+not fitted on. Nothing is selected on the test side: among the evaluations of a run the one with the best accuracy on
+held-out subjects counts, or the last where no subjects were held out of pre-training.
+"""
+
+from __future__ import annotations
+
+import statistics
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from datasets.batches import BodySequences, evaluation_batches
+from datasets.clips import ClipSet
+from datasets.splits import Split
+from harness.records.part import Count, Part, Positive, Share
+from harness.spec import ProbeSpec
+from methods.parts.encoder import Encoder
+
+VERSION = 1
+
+Features = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+RAW_FRAMES = 32
+RAW_COMPONENTS = 128
+ENOUGH_SUBJECTS = 4
+
+
+class Accuracy(Part):
+    """Shares of correctly classified clips; validation figures are absent when there is no validation part.
+
+    Probes for the test side are fitted on training and validation clips together, with the `regularisation` that
+    `choose_regularisation` found.
+
+    Attributes:
+        held_out: accuracy of the linear probe on subjects it was not fitted on, within the training side: what
+            selects, among regularisations and among the evaluations of a run. None where no subject can be held out.
+    """
+
+    linear_validation: Share | None
+    linear_test: Share
+    knn_validation: Share | None
+    knn_test: Share
+    regularisation: Positive
+    held_out: Share | None = None
+    test_clips: Count
+
+
+def clip_features(encoder: Encoder, source: BodySequences, batch_size: int = 128) -> Features:
+    """Mean final token of every clip's present bodies, ``[N, D]``; the encoder is frozen and sees every token."""
+    was_training = encoder.training
+    encoder.eval()
+    total = torch.zeros(source.clip_count, encoder.width, device=source.device)
+    with torch.inference_mode():
+        for numbers, x in evaluation_batches(source, batch_size, encoder.grid.frames):
+            seen = source.present[numbers, None]  # a run may batch empty bodies; features never hold them
+            total.index_add_(0, source.clip[numbers], encoder(x).float().mean(dim=1) * seen)
+    bodies = torch.bincount(source.clip[source.present], minlength=source.clip_count).clamp(min=1)
+    encoder.train(was_training)
+    return (total / bodies[:, None]).cpu().numpy()
+
+
+def raw_features(clips: ClipSet, frames: int = RAW_FRAMES) -> Features:
+    """Root-centred joints of every body and the first body's root path, ``[N, frames * (M * V + 1) * 3]``.
+
+    The floor of the data's own README: no learning, linear time resize to 32 frames.
+    """
+    return np.stack([_raw_clip(clips.clip(index), frames) for index in range(len(clips))])
+
+
+def _raw_clip(clip: NDArray[np.float32], frames: int) -> Features:
+    position = np.linspace(0, len(clip) - 1, frames)
+    low = np.floor(position).astype(int)
+    high = np.minimum(low + 1, len(clip) - 1)
+    weight = (position - low)[:, None, None, None]
+    resized = (1 - weight) * clip[low] + weight * clip[high]
+    root = resized[:, :1, :1]
+    absent = (resized == 0).all(axis=(2, 3), keepdims=True)
+    joints = np.where(absent, 0, resized - root)
+    path = root - root[:1]
+    return np.concatenate([joints.reshape(frames, -1), path.reshape(frames, -1)], axis=1).ravel().astype(np.float32)
+
+
+def evaluate(features: Features, labels: Labels, subjects: Labels, split: Split, probe: ProbeSpec) -> Accuracy:
+    """Linear and nearest-neighbour accuracy of cached features; `subjects` keeps selection subject-disjoint."""
+    train, validation, test = split.train, split.validation, split.test
+    both = np.sort(np.concatenate([train, validation]))
+    neighbours = KNeighborsClassifier(min(probe.neighbours, len(train)), metric="cosine")
+    with threadpool_limits(1):  # small fits: threads cost more than they bring, most of all on a busy machine
+        strength, held_out = choose_regularisation(features, labels, subjects, split, probe)
+        linear = _linear_probe(strength)
+        validated = len(validation) > 0
+        return Accuracy(
+            linear_validation=_score(linear, features, labels, train, validation) if validated else None,
+            linear_test=_score(linear, features, labels, both, test),
+            knn_validation=_score(neighbours, features, labels, train, validation) if validated else None,
+            knn_test=_score(neighbours, features, labels, both, test),
+            regularisation=strength,
+            held_out=held_out,
+            test_clips=len(test),
+        )
+
+
+def choose_regularisation(
+    features: Features, labels: Labels, subjects: Labels, split: Split, probe: ProbeSpec
+) -> tuple[float, float | None]:
+    """The inverse regularisation strength C with the best accuracy on subjects not fitted on, and that accuracy.
+
+    With at least `ENOUGH_SUBJECTS` validation subjects that is the validation part. With fewer, one unusual person
+    would decide (a left-hander among right-handers), so the mean over subject-disjoint folds of the whole training
+    side decides. With a single known subject there is nothing to choose on: C = 1, and no accuracy.
+    """
+    folds = selection_folds(labels, subjects, split)
+    if not folds:
+        return 1.0, None
+    paths = [_regularisation_path(features, labels, *fold, probe.regularisation) for fold in folds]
+    scores = {strength: statistics.mean(path[strength] for path in paths) for strength in probe.regularisation}
+    best = max(scores, key=lambda strength: scores[strength])
+    return best, scores[best]
+
+
+def _regularisation_path(
+    features: Features, labels: Labels, fit: Labels, held_out: Labels, strengths: Sequence[float]
+) -> dict[float, float]:
+    """Accuracy on `held_out` for each C, weakest first, every fit starting from the one before: much cheaper."""
+    scaler = StandardScaler().fit(features[fit])
+    seen, unseen = scaler.transform(features[fit]), scaler.transform(features[held_out])
+    classifier, scores = LogisticRegression(max_iter=300, warm_start=True), {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for strength in sorted(strengths):
+            classifier.set_params(C=strength).fit(seen, labels[fit])
+            scores[strength] = float(classifier.score(unseen, labels[held_out]))
+    return scores
+
+
+def selection_folds(labels: Labels, subjects: Labels, split: Split) -> list[tuple[Labels, Labels]]:
+    """(fit, held out) clip indices for choosing the regularisation; subjects never stand on both sides.
+
+    A fold whose fitting side has a single class is left out: nothing can be fitted there.
+    """
+    if len(np.unique(subjects[split.validation])) >= ENOUGH_SUBJECTS:
+        return [(split.train, split.validation)]
+    side = np.sort(np.concatenate([split.train, split.validation]))
+    side = side[subjects[side] >= 0]
+    count = len(np.unique(subjects[side]))
+    if count < 2:
+        return []
+    folds = GroupKFold(min(ENOUGH_SUBJECTS, count)).split(side, groups=subjects[side])
+    return [(side[fit], side[held_out]) for fit, held_out in folds if len(np.unique(labels[side[fit]])) > 1]
+
+
+def evaluate_raw(clips: ClipSet, labels: Labels, split: Split, probe: ProbeSpec) -> Accuracy:
+    """The raw-coordinate floor: standardise, PCA, then the same probes. PCA sees the training side only."""
+    both = np.concatenate([split.train, split.validation])
+    raw = raw_features(clips)
+    components = min(RAW_COMPONENTS, len(both), raw.shape[1])
+    reduce = make_pipeline(StandardScaler(), PCA(components, random_state=0)).fit(raw[both])
+    return evaluate(reduce.transform(raw).astype(np.float32), labels, clips.columns["subject"], split, probe)
+
+
+def _linear_probe(strength: float) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
+
+
+def _score(
+    classifier: Pipeline | KNeighborsClassifier, features: Features, labels: Labels, fit: Labels, score: Labels
+) -> float:
+    """Accuracy on the clips `score` after fitting on the clips `fit`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a weak C may creep on long after accuracy has settled
+        classifier.fit(features[fit], labels[fit])
+    return float(classifier.score(features[score], labels[score]))

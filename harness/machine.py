@@ -1,0 +1,126 @@
+"""Where a run happened: device, processor, software versions, commit. Nothing that names a person or a host."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from harness.errors import UsageError
+from harness.records.part import Part
+from harness.spec import digest
+from harness.speed.disturbance import processors
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn")
+ROOT = Path(__file__).resolve().parent.parent
+DeviceClass = Literal["cpu", "gpu"]
+
+
+class Environment(Part):
+    """Machine and software of a record.
+
+    Attributes:
+        tf32: fp32 matrix products may round their inputs to TF32 on a GPU; None in records of before it was kept.
+    """
+
+    device: str
+    processor: str
+    cores: int
+    threads: int
+    memory_gib: float
+    system: str
+    versions: dict[str, str]
+    commit: str
+    tf32: bool | None = None
+
+    @property
+    def device_class(self) -> DeviceClass:
+        """The kind of hardware that computed."""
+        return "cpu" if self.device == "cpu" else "gpu"
+
+    @property
+    def fingerprint(self) -> str:
+        """Records are comparable in speed only when this agrees: device, processor, cores, threads, versions, TF32."""
+        rounded = {"tf32"} if self.tf32 else set()
+        return digest(self.model_dump(include={"device", "processor", "cores", "threads", "versions", *rounded}))
+
+
+def describe_environment(device: torch.device) -> Environment:
+    """The environment of this process."""
+    return Environment(
+        device=device_name(device),
+        processor=processor_name(),
+        cores=processors(),
+        threads=torch.get_num_threads(),
+        memory_gib=round(_memory_bytes() / 2**30, 1),
+        system=f"{platform.system()} {platform.machine()}",
+        versions={"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        commit=commit(),
+        tf32=torch.backends.cuda.matmul.fp32_precision == "tf32",
+    )
+
+
+def select_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; `UsageError` for a device that is not there.
+
+    From then on fp32 means fp32: no TF32 in matrix products, whatever an environment variable asks for.
+    """
+    torch.set_float32_matmul_precision("highest")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)  # events and synchronisation are of the current device
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """Marketing name of a GPU, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def processor_name() -> str:
+    """The processor's model name."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """Commit of this checkout, ``+dirty`` when tracked files differ, ``unknown`` outside a checkout."""
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        return head + ("+dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,81 @@
+"""Statistics of speed: paired log ratios, t intervals, the noise floor and the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from scipy import stats
+
+from harness.records.part import NotNegative, Part, Positive
+
+Verdict = Literal["supported", "not supported", "not measurable here"]
+
+COARSE_FLOOR = 1.25
+COARSE_INTERVAL = 1.5
+MOSTLY_DISTURBED = 0.5
+
+
+class Ratio(Part):
+    """A ratio with its 95 % interval and the number of pairs behind it."""
+
+    value: Positive
+    low: NotNegative
+    high: float = Field(ge=0)  # infinite where nothing bounds it
+    pairs: int
+
+
+def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
+    """``exp(mean(log(numerator / denominator)))`` over pairs, with a t interval on the logs; at least 2 pairs."""
+    logs = np.log(np.asarray(numerator) / np.asarray(denominator))
+    pairs = len(logs)
+    if pairs < 2:
+        raise ValueError("a ratio needs at least 2 pairs")
+    mean, error = float(logs.mean()), float(logs.std(ddof=1)) / math.sqrt(pairs)
+    half = float(stats.t.ppf(0.975, pairs - 1)) * error
+    return Ratio(value=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half), pairs=pairs)
+
+
+def noise_floor(same: Ratio) -> float:
+    """The factor inside which a ratio means nothing: the farther end of the same-against-same interval."""
+    return max(same.high, 1 / same.low)
+
+
+def verdict(ratio: Ratio, floor: float, disturbed: float = 0.0) -> Verdict:
+    """Is "trains faster" supported?
+
+    Supported: the whole interval lies above the noise floor. Otherwise not supported, unless the measurement itself
+    is too coarse to tell (a floor above `COARSE_FLOOR` or an interval wider than the factor `COARSE_INTERVAL`) and
+    the interval reaches above 1. Not measurable where other processes disturbed more than `MOSTLY_DISTURBED` of the
+    blocks (share `disturbed`).
+    """
+    if disturbed > MOSTLY_DISTURBED:
+        return "not measurable here"
+    if ratio.low > floor:
+        return "supported"
+    if ratio.high < 1:
+        return "not supported"
+    coarse = floor > COARSE_FLOOR or ratio.high / ratio.low > COARSE_INTERVAL
+    return "not measurable here" if coarse else "not supported"
+
+
+def claim_verdict(claimed: float, ratio: Ratio, floor: float, disturbed: float = 0.0) -> Verdict:
+    """Is the claimed factor itself supported (RULES.md)?
+
+    A claim above 1 needs the interval's upper end to reach it and the interval to lie above the noise floor; a claim
+    below 1 (slower) needs the mirror image.
+    """
+    if claimed < 1:
+        mirrored = Ratio(value=1 / ratio.value, low=1 / ratio.high, high=1 / ratio.low, pairs=ratio.pairs)
+        return claim_verdict(1 / claimed, mirrored, floor, disturbed)
+    if disturbed > MOSTLY_DISTURBED or floor > COARSE_FLOOR or ratio.high / ratio.low > COARSE_INTERVAL:
+        return "not measurable here"
+    return "supported" if ratio.high >= claimed and ratio.low > floor else "not supported"
+
+
+def inside_floor(ratio: Ratio, floor: float) -> bool:
+    """True when the interval touches the band of the noise floor: then no speedup is printed."""
+    return ratio.low <= floor and ratio.high >= 1 / floor

@@ -1,0 +1,114 @@
+"""The exchange table: how the ranking moves between equal clips, equal seconds and equal FLOPs.
+
+A folder may hold runs under several budgets; each gives a column with its own, refitted schedule. For units that no
+run was given a budget in, a column is read off the curves of the runs that are there: at the largest amount that every
+row reached, in the middle of schedules that were made for another budget: the runs with the most evaluations. Its
+heading says so.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import pandas as pd
+
+from harness.records.schema import Point, RunRecord
+from harness.spec import digest
+from harness.studies.target import NO_TIMES, step_seconds
+from harness.training.budget import parse_budget
+
+Spent = Callable[[RunRecord, Point], float]
+UNIT = {"ep": "clips", "steps": "clips"}
+"""Budgets in epochs or steps hold clips equal too."""
+
+
+def spent(times: Mapping[str, float]) -> dict[str, Spent]:
+    """What a run had spent at an evaluation, by unit; `times` as in `harness.studies.target.step_seconds`."""
+    return {
+        "clips": lambda record, point: point.clips_seen,
+        "s": lambda record, point: point.step * step_seconds(record, times),
+        "flops": lambda record, point: point.step * flops_per_step(record),
+    }
+
+
+def exchange_table(records: Sequence[RunRecord], times: Mapping[str, float] = NO_TIMES) -> pd.DataFrame:
+    """One row per method, one column per budget: mean linear accuracy over seeds and its rank; every cell a string."""
+    units = spent(times)
+    trained = [record for record in records if record.training and record.status == "ok"]
+    columns: dict[str, dict[str, float]] = {}
+    budgets = dict.fromkeys(record.spec.train.budget for record in trained)
+    for budget in budgets:
+        rows = [record for record in trained if record.spec.train.budget == budget]
+        columns[f"equal {budget}"] = by_label(rows, lambda record: record.curve[-1])
+    given = {unit_of(record.spec.train.budget) for record in trained}
+    longest = max(budgets, key=lambda budget: (most_evaluations(trained, budget), most_clips(trained, budget)))
+    source = [record for record in trained if record.spec.train.budget == longest]
+    for unit in [unit for unit in units if unit not in given]:
+        amount = min(units[unit](record, record.curve[-1]) for record in source)
+        heading = f"about {amount:.3g} {unit} (read off {longest})"
+        columns[heading] = by_label(source, partial(last_within, spending=units[unit], amount=amount))
+    labels = list(dict.fromkeys(record.label for record in trained))
+    open_rows = {record.label for record in trained if record.method.division == "open"}
+    names = [f"{label} (open)" if label in open_rows else label for label in labels]
+    cells = {heading: ranked(values, labels) for heading, values in columns.items()}
+    return pd.DataFrame({"method": names, **cells})
+
+
+def settings(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Finished runs of methods in groups that share everything but method, seed and budget."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        if record.training and record.status == "ok":
+            same = {part: record.spec.identity[part] for part in ("encoder", "data", "train", "device")}
+            same["train"].pop("budget")
+            groups.setdefault(digest(same), []).append(record)
+    return list(groups.values())
+
+
+def by_label(records: Sequence[RunRecord], point: Callable[[RunRecord], Point | None]) -> dict[str, float]:
+    """Mean accuracy over seeds at an evaluation of each run; rows one of whose runs has none are absent."""
+    found: dict[str, list[float | None]] = {}
+    for record in records:
+        chosen = point(record)
+        found.setdefault(record.label, []).append(chosen.accuracy.linear_test if chosen else None)
+    return {
+        label: statistics.mean(value for value in values if value is not None)
+        for label, values in found.items()
+        if None not in values
+    }
+
+
+def last_within(record: RunRecord, spending: Spent, amount: float) -> Point | None:
+    """The last evaluation that had spent no more than the amount."""
+    within = [point for point in record.curve if spending(record, point) <= amount * (1 + 1e-9)]
+    return within[-1] if within else None
+
+
+def ranked(values: dict[str, float], labels: Sequence[str]) -> list[str]:
+    """``48.9 (1)`` per row; a dash where nothing was measured."""
+    ranks = {label: 1 + sum(other > values[label] for other in values.values()) for label in values}
+    return [f"{100 * values[label]:.1f} ({ranks[label]})" if label in values else "-" for label in labels]
+
+
+def unit_of(budget: str) -> str:
+    """The unit that a budget holds equal."""
+    unit = parse_budget(budget).unit
+    return UNIT.get(unit, unit)
+
+
+def most_evaluations(records: Sequence[RunRecord], budget: str) -> int:
+    """Most evaluations of a run of a budget."""
+    return max(len(record.curve) for record in records if record.spec.train.budget == budget)
+
+
+def most_clips(records: Sequence[RunRecord], budget: str) -> float:
+    """Most clips that a run of a budget saw."""
+    return max(r.training.clips_seen for r in records if r.training and r.spec.train.budget == budget)
+
+
+def flops_per_step(record: RunRecord) -> float:
+    """Model FLOPs of a step."""
+    assert record.training is not None
+    return record.training.flops / record.training.steps

@@ -1,0 +1,1 @@
+"""The run matrix: what was asked for, its plan, its cells."""

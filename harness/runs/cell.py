@@ -1,0 +1,328 @@
+"""One cell of the run matrix: pre-train a method (or evaluate a control), probe it, and write its record.
+
+Whatever happens in a cell ends in a record with a status; other cells are unharmed.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from itertools import count, takewhile
+from typing import TypeVar
+
+import torch
+
+from datasets.batches import Batch
+from harness.encoders.facts import facts_of, to_metadata
+from harness.errors import one_line
+from harness.evaluation.probes import Accuracy, clip_features, evaluate, evaluate_raw
+from harness.isolation.guard import Guard, seeded
+from harness.isolation.stopping import Stopped, held
+from harness.machine import Environment
+from harness.progress import State, Task
+from harness.records.schema import (
+    RANDOM_INIT,
+    RAW_FLOOR,
+    EncoderInfo,
+    MethodInfo,
+    Point,
+    RecordStore,
+    RunRecord,
+    Status,
+    Training,
+    now,
+)
+from harness.spec import ProbeSpec, RunSpec
+from harness.training.budget import StepCost, parse_budget
+from harness.training.clock import Ledger, StepClock
+from harness.training.data import LoadedData
+from harness.training.trainer import Diverged, Trainer, build_encoder, build_method, undisturbed
+from harness.versions import LOOP, versions_of, versions_of_modules
+from methods.base import Diagnosis, Method
+from methods.parts.encoder import Encoder, SkeletonEncoder
+
+T = TypeVar("T")
+
+BLOCKS_PER_POINT = 5
+LONGEST_BLOCK = 200
+"""Steps. Losses are looked at after each block, so that a run of days which diverges on its first ends there."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run to do: its row's label, its spec and, unless it is a control, the method class and the row's guard."""
+
+    label: str
+    spec: RunSpec
+    method: type[Method] | None = None
+    guard: Guard = field(default_factory=Guard, compare=False)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What all cells of a run share: the data, where records go, and the machine."""
+
+    data: LoadedData
+    store: RecordStore
+    environment: Environment
+
+
+@dataclass
+class Attempt:
+    """One try at a cell: its clock, and everything found out so far, which becomes the record whatever happens.
+
+    Attributes:
+        cost: what a step consumes; controls have none.
+        accuracy: at the evaluation with the best accuracy on held-out subjects; at the last without a validation part.
+        selected: the encoder of that evaluation.
+        weights: SHA-256 of the weight files that were written, by name.
+        untrained: accuracy of an open-division method's own encoder before training.
+        task: shows progress.
+    """
+
+    cell: Cell
+    place: Place
+    cost: StepCost | None = None
+    task: Task = field(default_factory=Task)
+    started: datetime = field(default_factory=now)
+    ledger: Ledger = field(default_factory=Ledger)
+    encoder: EncoderInfo | None = None
+    training: Training | None = None
+    curve: list[Point] = field(default_factory=list)
+    accuracy: Accuracy | None = None
+    untrained: Accuracy | None = None
+    selected: Encoder | None = None
+    warnings: tuple[str, ...] = ()
+    weights: dict[str, str] = field(default_factory=dict)
+
+    def work(self) -> None:
+        """Do what the cell asks for; all its random numbers follow from the spec's seed."""
+        with seeded(self.cell.spec.seed):
+            if self.cell.label == RAW_FLOOR:
+                self.raw_floor()
+            elif self.cell.method is None:
+                self.random_init()
+            else:
+                self.pretrain(self.cell.method)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A phase on the ledger in which the method's own code runs."""
+        with self.ledger.phase(name), self.cell.guard(name):
+            yield
+
+    def raw_floor(self) -> None:
+        """Control: raw coordinates under the same probes."""
+        with self.ledger.phase("evaluate"):
+            data = self.place.data
+            self.accuracy = evaluate_raw(data.clips, data.labels, data.split, self.cell.spec.probe)
+
+    def random_init(self) -> None:
+        """Control: the encoder as every method of this seed finds it, never trained."""
+        spec, data = self.cell.spec, self.place.data
+        with self.ledger.phase("build"):
+            encoder = build_encoder(spec, data.clips.layout, data.source.device)
+            self.encoder = encoder_info(encoder)
+        with self.ledger.phase("evaluate"):
+            self.accuracy = probe_encoder(encoder, data, spec.probe)
+
+    def pretrain(self, method_class: type[Method]) -> None:
+        """Pre-train under the budget, probing on the way and at the end; keep the evaluated encoder's weights."""
+        spec, data = self.cell.spec, self.place.data
+        cost = required(self.cost)
+        total = parse_budget(spec.train.budget).steps(cost)
+        with self.phase("build"):
+            method = build_method(method_class, spec, data.clips.layout, data.source.device)
+            self.encoder = encoder_info(method.evaluated_encoder())
+            frames = method.evaluated_encoder().grid.frames
+            batches = data.batches(spec, frames, method.views)
+            trainer = Trainer(method, batches, spec.train, total)
+            sample = batches.sample()
+        self.task(0, total, "warming up")
+        with self.phase("warm-up"):
+            trainer.warm_up()
+        if method_class.about.division == "open":  # its own encoder is its own control
+            with self.phase("evaluate"):
+                self.untrained = probe_encoder(method.evaluated_encoder(), data, spec.probe)
+        clock = StepClock(data.source.device)
+        for goal in evaluation_steps(total, spec.probe, cost):
+            self.task.follow(partial(self.seen, trainer))
+            self.train_to(goal, trainer, clock, cost)
+            self.task(trainer.done, total, "probing")
+            with self.phase("evaluate"):
+                self.evaluate_point(method, sample)
+        with self.phase("save"):
+            check_encoder(method, self.encoder, build_encoder(spec, data.clips.layout, "meta"))
+            facts = facts_of(required(self.selected), data.clips.layout, spec)
+            self.weights = self.place.store.write_encoder(spec.address, required(self.selected), to_metadata(facts))
+
+    def train_to(self, goal: int, trainer: Trainer, clock: StepClock, cost: StepCost) -> None:
+        """Train until ``goal`` steps in a few blocks; book the time and the losses after each."""
+        losses = self.training.losses if self.training else []
+        block = min(LONGEST_BLOCK, math.ceil((goal - trainer.done) / BLOCKS_PER_POINT))
+        while trainer.done < goal:
+            with self.ledger.block(clock), self.cell.guard("training"):
+                means = trainer.run_block(min(block, goal - trainer.done), clock)
+            with self.ledger.phase("log"):
+                losses.append({"step": trainer.done, **means})
+                self.training = Training(
+                    steps=trainer.done, clips_seen=trainer.done * cost.clips, seconds=clock.seconds,
+                    step_seconds=statistics.median(clock.steps), interleaved_step_seconds=cost.seconds,
+                    flops=trainer.done * cost.flops, losses=losses,
+                )  # fmt: skip
+
+    def seen(self, trainer: Trainer) -> State:
+        """How far training has come. A GPU's latest loss is that of the last block: asking for it would be to wait."""
+        latest = trainer.latest if trainer.device.type == "cpu" else None
+        losses = self.training.losses if self.training else []
+        loss = float(latest) if latest is not None else losses[-1]["loss"] if losses else None
+        return trainer.done, trainer.steps, "" if loss is None else f"loss {loss:.4g}"
+
+    def evaluate_point(self, method: Method, sample: Batch) -> None:
+        """Probe the evaluated encoder, keep it if it is the best so far, and ask the method for its health."""
+        training, encoder = required(self.training), method.evaluated_encoder()
+        accuracy = probe_encoder(encoder, self.place.data, self.cell.spec.probe)
+        # Without validation subjects pre-training has seen every subject of the training side: the last one counts.
+        selecting = len(self.place.data.split.validation) > 0
+        if self.accuracy is None or not (selecting and better(self.accuracy, accuracy)):
+            self.accuracy, self.selected = accuracy, copy.deepcopy(encoder)
+        diagnosis = diagnose(method, sample)
+        self.warnings = tuple(map(str, diagnosis.warnings))
+        self.curve.append(
+            Point(
+                step=training.steps, clips_seen=training.clips_seen, seconds=training.seconds,
+                accuracy=accuracy, diagnosis=diagnosis.values,
+            )
+        )  # fmt: skip
+
+    def record(self, status: Status, error: str = "", trace: str = "") -> RunRecord:
+        """The record of this attempt as it stands."""
+        self.ledger.close()
+        return RunRecord(
+            address=self.cell.spec.address, label=self.cell.label, status=status, error=error, traceback=trace,
+            spec=self.cell.spec, method=method_info(self.cell), encoder=self.encoder, data=self.place.data.info,
+            environment=self.place.environment, training=self.training, phases=dict(self.ledger.phases),
+            wall_seconds=self.ledger.wall, untracked=self.ledger.untracked, curve=self.curve,
+            accuracy=self.accuracy if status == "ok" else None, untrained=self.untrained,
+            warnings=(*self.cell.guard.warnings, *self.warnings, *not_finite(self.training, self.curve)),
+            weights=self.weights, started=self.started, finished=now(),
+        )  # fmt: skip
+
+
+def run_cell(attempt: Attempt) -> RunRecord:
+    """Work on a cell and write its record; re-raises only a stop by the user, after the record is written."""
+    try:
+        attempt.work()
+        ended: BaseException | None = None
+    except (Exception, KeyboardInterrupt) as problem:  # noqa: BLE001 - a method may throw anything; the others go on
+        ended = problem
+    with held():  # a stop that comes now waits until the record is there
+        record = attempt.record(*status_of(ended))
+        attempt.place.store.write_run(record)
+    if isinstance(ended, KeyboardInterrupt):
+        raise ended
+    return record
+
+
+def status_of(ended: BaseException | None) -> tuple[Status, str, str]:
+    """Status, one-line reason and traceback of a cell that ended this way."""
+    if ended is None:
+        return "ok", "", ""
+    if isinstance(ended, KeyboardInterrupt):
+        return "interrupted", ended.reason if isinstance(ended, Stopped) else "stopped by the user", ""
+    return failure(ended)
+
+
+def failure(problem: BaseException) -> tuple[Status, str, str]:
+    """Status, one-line reason and traceback of an exception."""
+    trace = "".join(traceback.format_exception(problem))
+    reason = one_line(problem)
+    if isinstance(problem, Diverged):
+        return "diverged", reason, trace
+    if isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in reason:
+        return "oom", f"{reason}; lower --batch-size", trace
+    return "failed", reason, trace
+
+
+def not_finite(training: Training | None, curve: list[Point]) -> list[str]:
+    """A warning for each loss part and each figure of a diagnosis that was NaN or infinite.
+
+    Such numbers are kept as they are, and mean that something in the method is broken.
+    """
+    blocks = training.losses if training else []
+    losses = [(f"loss part {name}", means["step"], value) for means in blocks for name, value in means.items()]
+    figures = [(f"diagnosis {name}", point.step, value) for point in curve for name, value in point.diagnosis.items()]
+    first: dict[str, float] = {}
+    for name, step, value in [*losses, *figures]:
+        if not math.isfinite(value):
+            first.setdefault(name, step)
+    return [f"{name} is no finite number, first seen at step {step:g}" for name, step in first.items()]
+
+
+def better(one: Accuracy, other: Accuracy) -> bool:
+    """The first is strictly better on held-out subjects; without those the later one counts."""
+    return one.held_out is not None and other.held_out is not None and one.held_out > other.held_out
+
+
+def evaluation_steps(total: int, probe: ProbeSpec, cost: StepCost) -> list[int]:
+    """Steps after which the probes run, the last at the end: evenly spaced, or at every so many clips, say."""
+    if not probe.every:
+        return sorted({max(1, round(total * (index + 1) / probe.points)) for index in range(probe.points)})
+    every = parse_budget(probe.every)
+    marks = (round(every.amount * index / every.share(cost)) for index in count(1))
+    return sorted({max(1, step) for step in takewhile(lambda step: step < total, marks)} | {total})
+
+
+def probe_encoder(encoder: Encoder, data: LoadedData, probe: ProbeSpec) -> Accuracy:
+    """Frozen features of every clip, then the probes."""
+    features = clip_features(encoder, data.source)
+    return evaluate(features, data.labels, data.clips.columns["subject"], data.split, probe)
+
+
+def diagnose(method: Method, x: Batch) -> Diagnosis:
+    """The method's health, without gradients and without a trace in the training."""
+    device = (x if isinstance(x, torch.Tensor) else x[0]).device
+    with torch.no_grad(), undisturbed(method, device):
+        return method.diagnose(x)
+
+
+def check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -> None:
+    """Training has not changed the encoder's architecture, which in the closed division is the shared one."""
+    expected = built.architecture if method.about.division == "open" else shared.architecture
+    if method.evaluated_encoder().architecture != expected:
+        raise RuntimeError("the evaluated encoder is not the shared one (its architecture hash differs)")
+
+
+def encoder_info(encoder: Encoder) -> EncoderInfo:
+    """What a record keeps of an encoder."""
+    return EncoderInfo(
+        architecture=encoder.architecture, parameters=encoder.parameter_count, tokens=encoder.grid.tokens
+    )
+
+
+def method_info(cell: Cell) -> MethodInfo:
+    """The method's metadata, or the control's."""
+    if cell.method is None:
+        titles = {
+            RANDOM_INIT: "Randomly initialised encoder under the same probe",
+            RAW_FLOOR: "Raw coordinates: 32 frames, PCA, same probe",
+        }
+        return MethodInfo(
+            title=titles[cell.spec.method.name], paper="none", code="none", deviations=(), choices=(),
+            division="closed", control=True, versions=versions_of_modules(LOOP),
+        )  # fmt: skip
+    about = cell.method.about
+    return MethodInfo(**vars(about), versions=versions_of(cell.method) | versions_of_modules(LOOP))
+
+
+def required(value: T | None) -> T:
+    """The value, which the caller's order of work guarantees."""
+    assert value is not None
+    return value

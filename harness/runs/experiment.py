@@ -1,0 +1,359 @@
+"""The run matrix: resolve what was asked, plan it, measure speed, run what is missing, hand over the records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from harness.cli.printing import warn, warn_refused
+from harness.errors import UsageError, one_line
+from harness.isolation.guard import Guard, StandIn, problem_of_about, stand_in
+from harness.isolation.stopping import stop_if_asked
+from harness.machine import Environment, describe_environment, select_device
+from harness.progress import Advance, Reporter, Stopwatch, counted, minutes
+from harness.records.schema import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, SCHEMA, RecordStore, RunRecord, SpeedRecord
+from harness.registry import Registry
+from harness.runs.cell import Attempt, Cell, Place, evaluation_steps, failure, run_cell
+from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build, is_later
+from harness.speed.measurement import Measurement, Timing
+from harness.training.budget import StepCost, parse_budget
+from harness.training.data import LoadedData, load_data
+from harness.training.trainer import encoder_size, skeleton_of
+from harness.versions import LOOP, versions_of, versions_of_modules
+from methods.base import Method, MethodOptions, OptionError, resolve
+from methods.parts.encoder import SkeletonEncoder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, typed; nothing has been loaded yet."""
+
+    methods: list[MethodSpec]
+    seeds: list[int]
+    encoder: EncoderSpec
+    data: DataSpec
+    train: TrainSpec
+    probe: ProbeSpec
+    device: str
+    out: Path
+    baseline: str = ""
+    rerun: bool = False
+    speed_seconds: float = 30.0
+    memory_cap: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method as a row: its label, its class, its completely resolved spec, and what guards its row."""
+
+    label: str
+    method: type[Method]
+    spec: MethodSpec
+    guard: Guard = field(default_factory=Guard, compare=False)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A resolved request: data in place, options complete, baseline known.
+
+    Attributes:
+        entries: the methods asked for, in order, each once however it was written.
+        bound: the decoder-free bound, timed beside them.
+        labels: label of every method by its spec as it was asked for.
+    """
+
+    request: Request
+    store: RecordStore
+    environment: Environment
+    data: LoadedData
+    entries: list[Entry]
+    bound: Entry
+    baseline: Entry
+    labels: Mapping[str, str]
+
+    @property
+    def twins(self) -> list[str]:
+        """What was asked for under two names and is one row."""
+        names: dict[str, list[str]] = {}
+        for asked, label in self.labels.items():
+            names.setdefault(label, []).append(asked)
+        return [
+            f"one row: {' and '.join(asked)} are the same method with the same options"
+            for asked in names.values()
+            if len(asked) > 1
+        ]
+
+    def run_spec(self, method: MethodSpec, seed: int) -> RunSpec:
+        """The run spec of a method and a seed."""
+        request = self.request
+        return RunSpec(
+            method=method, encoder=request.encoder, data=self.data.spec, train=request.train, probe=request.probe,
+            seed=seed, device=self.data.source.device.type,
+        )  # fmt: skip
+
+    def cells(self) -> list[Cell]:
+        """Controls (under settings that do not depend on the budget), then every method and seed."""
+        request, data = self.request, self.data
+        timeless = request.probe.model_copy(update={"points": 1, "every": ""})
+        cells = [Cell(RAW_FLOOR, RunSpec(method=MethodSpec(name=RAW_FLOOR), data=data.spec, probe=timeless))]
+        for seed in request.seeds:
+            control = self.run_spec(MethodSpec(name=RANDOM_INIT), seed)
+            cells.append(Cell(RANDOM_INIT, control.model_copy(update={"train": TrainSpec(), "probe": timeless})))
+        for entry in self.entries:
+            cells += [
+                Cell(entry.label, self.run_spec(entry.spec, seed), entry.method, entry.guard) for seed in request.seeds
+            ]
+        return cells
+
+    def missing(self) -> list[Cell]:
+        """Cells without a finished record; all of them with ``--rerun``."""
+        return [cell for cell in self.cells() if not self._finished(cell) or self.request.rerun]
+
+    def _finished(self, cell: Cell) -> bool:
+        record = self.store.run_of(cell.spec)
+        return record is not None and record.status in FINISHED
+
+    def stale(self) -> list[str]:
+        """Notes on finished records that other versions of the code made."""
+        kept = [] if self.request.rerun else self.records()
+        classes = {entry.spec.name: entry.method for entry in self.entries}
+        notes, before = [], [record for record in kept if record.schema_version < SCHEMA]
+        for record in kept:
+            if changed := changed_versions(record, classes.get(record.spec.method.name)):
+                notes.append(f"note: {record.label}, seed {record.spec.seed}: {', '.join(changed)} since; see --rerun")
+        if before:
+            notes.append(
+                f"note: {counted(len(before), 'record')} of schema 1 (before versions of the code were recorded), kept "
+                "as they are"
+            )
+        return notes
+
+    def records(self) -> list[RunRecord]:
+        """Records of all cells that have one, in cell order."""
+        found = (self.store.run_of(cell.spec) for cell in self.cells())
+        return [record for record in found if record is not None]
+
+    def timing(self) -> Timing:
+        """The speed measurement of this experiment's methods and the bound."""
+        rows = [*self.entries, *(() if any(entry.spec == self.bound.spec for entry in self.entries) else (self.bound,))]
+        seed = self.request.seeds[0]
+        return Timing(
+            cells=[Cell(entry.label, self.run_spec(entry.spec, seed), entry.method, entry.guard) for entry in rows],
+            baseline=self.baseline.label, data=self.data, environment=self.environment,
+            seconds=self.request.speed_seconds, memory_cap=self.request.memory_cap,
+        )  # fmt: skip
+
+
+def prepare(
+    request: Request, registry: Registry, *, advance: Advance = lambda done, total: None
+) -> Experiment:  # fmt: skip
+    """Resolve a request completely; every mistake in it is a `UsageError` here, before any work.
+
+    ``advance`` is told of bytes done and bytes in all while a store is hashed.
+    """
+    parse_budget(request.train.budget)
+    if request.probe.every:
+        parse_budget(request.probe.every)
+    device = select_device(request.device)
+    size = encoder_size(request.encoder)
+    methods = [described(registry, spec) for spec in request.methods]
+    store = RecordStore(request.out)
+    store.prepare()
+    data = load_data(request.data, device, size.patch, advance=advance)
+    with torch.device("meta"):
+        encoder = SkeletonEncoder(size, data.clips.layout.joint_count, skeleton_of(data.clips.layout))
+    asked = {
+        str(spec): make_entry(method, spec, encoder, registry.guard(spec.name))
+        for spec, method in zip(request.methods, methods, strict=True)
+    }
+    entries = list({entry.label: entry for entry in asked.values()}.values())
+    labels = {text: entry.label for text, entry in asked.items()}
+    bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
+    baseline = choose_baseline(request.baseline, entries)
+    return Experiment(request, store, describe_environment(device), data, entries, bound, baseline, labels)
+
+
+def changed_versions(record: RunRecord, method: type[Method] | None) -> list[str]:
+    """``gfp 1 -> 2`` for every module whose version is not the one that the record was made with."""
+    current = versions_of_modules(LOOP) | (versions_of(method) if method else {})
+    return [
+        f"{module} {before} -> {current[module]}"
+        for module, before in record.method.versions.items()
+        if current.get(module, before) != before
+    ]
+
+
+def described(registry: Registry, spec: MethodSpec) -> type[Method]:
+    """The class of a method, its options checked; a stand-in where its own code cannot even say what it is."""
+    method = registry.method(spec.name)
+    if problem := problem_of_about(method):
+        return stand_in(spec.name, problem)
+    try:
+        with registry.guard(spec.name)("options"):
+            method_options(method, spec)
+    except UsageError:  # the user's mistake
+        raise
+    except Exception as error:  # noqa: BLE001 - the method's own
+        return stand_in(spec.name, f"options: {one_line(error)}")
+    return method
+
+
+def method_options(method: type[Method], spec: MethodSpec) -> MethodOptions:
+    """Typed options of a spec; a `UsageError` names a misspelt one and the nearest."""
+    return build(method.Options, spec.options, f"method {spec.name}")
+
+
+def make_entry(
+    method: type[Method], spec: MethodSpec, encoder: SkeletonEncoder, guard: Guard | None = None
+) -> Entry:  # fmt: skip
+    """Resolve options for the encoder; the label shows those that differ from the defaults.
+
+    A method that cannot do that is a row that fails.
+    """
+    guard = guard or Guard()
+    if issubclass(method, StandIn):
+        return Entry(str(spec), method, spec, guard)
+    try:
+        with guard("options"):
+            resolved = resolve(method_options(method, spec), encoder).model_dump(mode="json")
+            default = method.Options().resolved(encoder).model_dump(mode="json")
+            changed = {key: value for key, value in resolved.items() if value != default[key]}
+            label = str(MethodSpec(name=spec.name, options=changed))
+    except OptionError as error:
+        raise UsageError(f"method {spec.name}: {error}") from None
+    except UsageError:
+        raise
+    except Exception as problem:  # noqa: BLE001 - the method's own code may fail in any way
+        return Entry(str(spec), stand_in(spec.name, f"options: {one_line(problem)}"), spec, guard)
+    came_later = (key for key, field_ in method.Options.model_fields.items() if is_later(field_))
+    implied = tuple(key for key in came_later if key not in changed)
+    return Entry(label, method, MethodSpec(name=spec.name, options=resolved, implied=implied), guard)
+
+
+def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
+    """The method that speedups are measured against: the one asked for, else skeletonmae, else the first."""
+    wanted = asked or "skeletonmae"
+    for entry in sorted(entries, key=lambda entry: entry.label != wanted):
+        if wanted in (entry.label, entry.spec.name):
+            return entry
+    if asked:
+        names = ", ".join(entry.label for entry in entries)
+        raise UsageError(f"--baseline {asked!r} is not among the methods of this run ({names})")
+    return entries[0]
+
+
+def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], SpeedRecord]:
+    """Measure speed, run what is missing; the records of all cells and the speed record."""
+    todo = experiment.missing()
+    replace_refused(experiment.store)
+    for line in [*experiment.twins, *experiment.stale()]:
+        report.line(line)
+    measurement = speed_of(experiment, todo, report)
+    watch = Stopwatch()
+    for number, cell in enumerate(todo, 1):
+        stop_if_asked()
+        title = f"[{number}/{len(todo)}] {cell.label}, seed {cell.spec.seed}"
+        record = run_one(experiment, cell, measurement, title, report)
+        report.line(f"{title}: {outcome(record)} ({minutes(watch.seconds)} so far)")
+    records = experiment.records()
+    warn_refused(experiment.store)
+    return records, measurement.record
+
+
+def replace_refused(store: RecordStore) -> None:
+    """Set records aside that were looked up and are refused: they are made again, and this says so."""
+    lines = store.set_aside()
+    for line in lines:
+        warn(line)
+    if lines:
+        warn(f"{counted(len(lines), 'record')} of {store.root} set aside")
+
+
+def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter) -> Measurement:
+    """The speed measurement of this experiment, stored or fresh; prints the plan before the long work."""
+    timing = experiment.timing()
+    stored = timing.stored(experiment.store)
+    replace_refused(experiment.store)
+    if stored and not experiment.request.rerun:
+        steps = {arm.label: arm.step_seconds for arm in stored.record.arms}
+        flops = {arm.label: arm.step_flops for arm in stored.record.arms}
+        report.line(plan_text(experiment, todo, steps, flops, probe_seconds=0.0))
+        return stored
+    timing.warm_up(report)
+    steps = {arm.label: arm.probe_seconds for arm in timing.arms}
+    if todo:
+        report.line(plan_text(experiment, todo, steps, timing.flops, timing.probe_seconds()))
+    measurement = timing.measure(report)
+    experiment.store.write_speed(measurement.record)
+    return measurement
+
+
+def run_one(experiment: Experiment, cell: Cell, measurement: Measurement, title: str, report: Reporter) -> RunRecord:
+    """Run one cell; a method that failed before timing gets its record without another try."""
+    place = Place(experiment.data, experiment.store, experiment.environment)
+    if cell.label in measurement.failures:
+        record = Attempt(cell, place).record(*failure(measurement.failures[cell.label]))
+        experiment.store.write_run(record)
+        return record
+    cost = step_cost(experiment, measurement.record, cell.label) if cell.method else None
+    with report.task(title, "step") as task:
+        return run_cell(Attempt(cell, place, cost, task))
+
+
+def step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCost:
+    """What a step of a method consumes, seconds from the interleaved measurement."""
+    arm = speed.arm(label)
+    if arm is None:
+        raise UsageError(f"the stored speed record has no {label}; measure again with --rerun")
+    return cost_of(experiment, arm.step_seconds, arm.step_flops)
+
+
+def cost_of(experiment: Experiment, seconds: float, flops: float) -> StepCost:
+    """A step's cost from its time and FLOPs; clips and epochs follow from the batch and the data."""
+    batch, data = experiment.request.train.batch_size, experiment.data
+    return StepCost(
+        epochs=batch / len(data.sequences), clips=batch / data.bodies_per_clip, seconds=seconds, flops=flops
+    )
+
+
+def outcome(record: RunRecord) -> str:
+    """One line about a finished cell."""
+    if record.status != "ok" or record.accuracy is None:
+        return f"{record.status}: {record.error}"
+    trained = f", {record.training.steps} steps in {minutes(record.training.seconds)}" if record.training else ""
+    return f"linear {record.accuracy.linear_test:.1%}, kNN {record.accuracy.knn_test:.1%}{trained}"
+
+
+def plan_text(
+    experiment: Experiment, todo: list[Cell], step_seconds: dict[str, float], flops: dict[str, float],
+    probe_seconds: float,
+) -> str:  # fmt: skip
+    """The matrix and the time it will take, from a few measured steps."""
+    request = experiment.request
+    budget = parse_budget(request.train.budget)
+    lines = [
+        f"plan: {len(todo)} of {len(experiment.cells())} runs to do, budget {budget} each, speedups over "
+        f"{experiment.baseline.label}"
+    ]
+    total = 0.0
+    for entry in experiment.entries:
+        runs = sum(cell.label == entry.label for cell in todo)
+        if not runs or entry.label not in step_seconds:
+            continue
+        cost = cost_of(experiment, step_seconds[entry.label], flops.get(entry.label, float("nan")))
+        if not budget.share(cost):  # its row is going to say so
+            continue
+        steps = budget.steps(cost)
+        probes = len(evaluation_steps(steps, request.probe, cost))
+        training, probing = steps * cost.seconds, probes * probe_seconds
+        total += runs * (training + probing)
+        lines.append(
+            f"  {entry.label}: {runs} x (about {counted(steps, 'step')} of {cost.seconds * 1000:.0f} ms = "
+            f"{minutes(training)} + {counted(probes, 'probe')} = {minutes(probing)})"
+        )
+    if total:
+        lines.append(f"  about {minutes(total + request.speed_seconds)} in all, speed measurement included")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Training speed, measured side by side: interleaving, disturbances, memory, FLOPs."""

@@ -1,0 +1,175 @@
+"""Was a timed block disturbed? Other processes on the processor; clocks, heat and other users of a GPU.
+
+A block that something else took time from says nothing about a method. It is timed again at most twice, and what stays
+disturbed is counted in the record (RULES.md, "Disturbed blocks").
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import torch
+
+from harness.records.part import Part
+
+FOREIGN_SHARE = 0.1
+"""Above this share of all processor time taken by others, a block counts as disturbed."""
+SHORTEST = 0.2
+"""Seconds of processor time below which the kernel's ticks are too coarse to judge."""
+THROTTLES = {
+    "nvmlClocksEventReasonHwSlowdown": "hardware slowdown",
+    "nvmlClocksEventReasonSwThermalSlowdown": "thermal slowdown",
+    "nvmlClocksEventReasonHwThermalSlowdown": "hardware thermal slowdown",
+    "nvmlClocksEventReasonHwPowerBrakeSlowdown": "power brake",
+}
+
+
+class Health(Part):
+    """What happened around the blocks of a speed measurement.
+
+    Attributes:
+        blocks: blocks that count.
+        repeated: blocks that were thrown away as disturbed and timed again.
+        disturbed: blocks that count although they stayed disturbed after two more tries.
+        foreign_share: largest share of all processor time that others took during a counted block.
+        clock_mhz: lowest and highest GPU clock seen after a block, empty without NVML.
+        temperature_c: highest GPU temperature seen.
+        reasons: why blocks were called disturbed.
+        gpu_watched: clocks, heat and other users of the GPU were read; None without a GPU.
+    """
+
+    blocks: int = 0
+    repeated: int = 0
+    disturbed: int = 0
+    foreign_share: float = 0.0
+    clock_mhz: tuple[int, ...] = ()
+    temperature_c: int | None = None
+    reasons: tuple[str, ...] = ()
+    gpu_watched: bool | None = None
+
+    @property
+    def disturbed_share(self) -> float:
+        """Share of counted blocks that stayed disturbed."""
+        return self.disturbed / self.blocks if self.blocks else 0.0
+
+
+@dataclass
+class Watch:
+    """Watches blocks of one measurement and keeps their `Health`."""
+
+    device: torch.device
+    health: Health = field(default_factory=Health)
+    gpu: Gpu | None = None
+    last_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.device.type == "cuda":
+            self.gpu = self.gpu or Gpu.open(self.device)
+            self.health.gpu_watched = self.gpu is not None
+
+    def disturbance(self, block: Callable[[], None]) -> str:
+        """Run a block; why it was disturbed, or an empty string."""
+        before, began = ProcessorTime.now(), time.perf_counter()
+        block()
+        share = ProcessorTime.now().foreign_share(before, time.perf_counter() - began)
+        # A GPU's step does not wait for a busy processor elsewhere on its host: there the share is only kept.
+        busy = f"other processes took more than {100 * FOREIGN_SHARE:.0f} % of the processor"
+        reason = busy if share > FOREIGN_SHARE and self.device.type == "cpu" else ""
+        if self.gpu:
+            reason = self.gpu.look(self.health) or reason
+        self.last_share = share
+        return reason
+
+    def note(self, reason: str, *, counted: bool) -> None:
+        """Book the last block: counted, disturbed or not, or thrown away."""
+        if counted:
+            self.health.foreign_share = max(self.health.foreign_share, self.last_share)
+        self.health.blocks += counted
+        self.health.repeated += not counted
+        self.health.disturbed += counted and bool(reason)
+        if reason:
+            self.health.reasons = tuple(dict.fromkeys((*self.health.reasons, reason)))
+
+
+@dataclass(frozen=True)
+class ProcessorTime:
+    """Busy processor seconds so far: of the whole machine, and of this process and its ended children."""
+
+    machine: float
+    own: float
+
+    @classmethod
+    def now(cls) -> ProcessorTime:
+        """The counters at this moment."""
+        machine = sum(busy_seconds(core) for core in own_cores(psutil.cpu_times(percpu=True)))
+        own = os.times()
+        return cls(machine, own.user + own.system + own.children_user + own.children_system)
+
+    def foreign_share(self, before: ProcessorTime, wall: float) -> float:
+        """Share of all processors' time between two moments that others took; 0 when too short to tell."""
+        capacity = wall * processors()
+        if capacity < SHORTEST:
+            return 0.0
+        return max(0.0, (self.machine - before.machine) - (self.own - before.own)) / capacity
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def own_cores(cores: list[Any]) -> list[Any]:
+    """The counters of the processors that this process may use."""
+    if not hasattr(os, "sched_getaffinity"):
+        return cores
+    return [cores[index] for index in sorted(os.sched_getaffinity(0)) if index < len(cores)]
+
+
+def busy_seconds(times: Any) -> float:
+    """Seconds that a processor was busy; guests are counted in user and nice already."""
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    return float(sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0))
+
+
+class Gpu:
+    """One GPU through NVML (the optional package nvidia-ml-py).
+
+    Args:
+        nvml: the module ``pynvml``.
+        handle: its handle of the GPU.
+    """
+
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        self.nvml, self.handle = nvml, handle
+
+    @classmethod
+    def open(cls, device: torch.device) -> Gpu | None:
+        """The GPU behind a torch device; None where NVML is not there."""
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            identity = str(torch.cuda.get_device_properties(device).uuid)
+            gpu = cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}".encode()))
+            gpu.look(Health())  # whatever this GPU does not support shows here, not in the middle of a measurement
+            return gpu
+        except Exception:  # noqa: BLE001 - whatever NVML lacks here, the measurement goes on without it
+            return None
+
+    def look(self, health: Health) -> str:
+        """Note clock and temperature; why the GPU's last block was disturbed, or an empty string."""
+        nvml, handle = self.nvml, self.handle
+        clock = int(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
+        seen = (*health.clock_mhz, clock)
+        health.clock_mhz = (min(seen), max(seen))
+        heat = int(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
+        health.temperature_c = max(heat, health.temperature_c or heat)
+        if len(nvml.nvmlDeviceGetComputeRunningProcesses(handle)) > 1:
+            return "another process on the GPU"
+        active = int(nvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
+        return ", ".join(name for bit, name in THROTTLES.items() if active & int(getattr(nvml, bit, 0)))

@@ -1,0 +1,80 @@
+"""Model FLOPs of a training step, counted once on the meta device with plain attention.
+
+Convention: 2 FLOPs per multiply-add; matrix products and convolutions only, no normalisation, softmax or
+activation. *Per clip* means two bodies: an encoder's forward cost then agrees with the one that GFP prints
+(arXiv 2509.03609) within 1 %. Counting with plain attention makes the number independent of the kernel that runs: a
+fused kernel's recomputation is not model work.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from datasets.batches import Batch
+from datasets.layouts import SkeletonLayout
+from harness.spec import RunSpec
+from harness.training.trainer import build_method
+from methods.base import Method
+from methods.parts.encoder import set_attention_kernel
+
+
+def step_flops(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> float:
+    """FLOPs of one training step of ``spec.train.batch_size`` body sequences, forward and backward."""
+    built, x = _on_meta(method, spec, layout)
+    with FlopCounterMode(display=False) as counter:
+        loss, _ = built.loss(x)
+        loss.backward()
+    return float(counter.get_total_flops())
+
+
+def blank_batch(method: Method, size: int, layout: SkeletonLayout) -> Batch:
+    """A batch of the method's views on the meta device: shapes without values."""
+    whole = method.evaluated_encoder().grid.frames
+    looks = tuple(
+        torch.empty(size, view.frames or whole, layout.joint_count, 3, device="meta") for view in method.views
+    )
+    return looks if len(looks) > 1 else looks[0]
+
+
+def forward_shares(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> dict[str, float]:
+    """Shares of a step's forward FLOPs that the method's own modules take, ``rest`` for what none of them does.
+
+    Forward alone, because the counter cannot tell where the backward pass of a module ends whose input needs no
+    gradient. A module counts from the outermost call inside it: a teacher's encoder counts for the teacher.
+    """
+    built, x = _on_meta(method, spec, layout)
+    with FlopCounterMode(display=False) as counter:
+        _Loss(built)(x)
+    flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    total = counter.get_total_flops()
+    parts = {name: _outermost(flops, f"{_Loss.__name__}.method.{name}") for name, _ in built.named_children()}
+    parts["rest"] = total - sum(parts.values())
+    return {name: count / total for name, count in parts.items() if count}
+
+
+class _Loss(nn.Module):
+    """A method's loss as a module, which the counter needs to name the modules inside."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, x: Batch) -> Tensor:
+        return self.method.loss(x)[0]
+
+
+def _outermost(flops: dict[str, int], name: str) -> int:
+    """FLOPs of the module of that name, or, where it is never called itself, of the outermost modules in it."""
+    if name in flops:
+        return flops[name]
+    inside = [other for other in flops if other.startswith(f"{name}.")]
+    return sum(flops[one] for one in inside if not any(one.startswith(f"{other}.") for other in inside))
+
+
+def _on_meta(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> tuple[Method, Batch]:
+    """The method with plain attention and a batch for it, both without storage."""
+    built = build_method(method, spec, layout, "meta")
+    set_attention_kernel(built, fused=False)
+    return built, blank_batch(built, spec.train.batch_size, layout)

@@ -1,0 +1,146 @@
+"""Training speed measured side by side: short alternating blocks, a same-against-same floor, paired ratios.
+
+All methods live in one process on one device. A round runs one block of every method and a second block of the
+baseline; the next round runs in reverse (A B A' | A' B A). Machine drift then hits both sides of every pair. A block
+that other processes disturbed is timed again, at most `RETRIES` times (`harness.speed.disturbance`).
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.isolation.guard import Guard
+from harness.speed.disturbance import Watch
+from harness.speed.memory import peak_step_bytes
+from harness.training.clock import StepClock
+from harness.training.trainer import Trainer
+
+VERSION = 1
+
+WARMUP_BLOCKS = 6
+MINIMUM_ROUNDS = 5
+MAXIMUM_ROUNDS = 40
+RETRIES = 2
+"""How often a disturbed block is timed again before it counts as it is."""
+
+
+@dataclass(eq=False)
+class Arm:
+    """One method in the measurement.
+
+    Attributes:
+        label: the method's row in the table.
+        trainer: ready to step.
+        clips: clips per step.
+        block: steps per block.
+        probe_seconds: step time at the end of the warm-up, good enough for a plan.
+        blocks: mean step seconds of each counted block, in round order.
+        phases: seconds per phase over all counted blocks.
+        warmup_seconds: wall time before the first counted block.
+        peak_bytes: peak memory of a step.
+        guard: of the method's row.
+    """
+
+    label: str
+    trainer: Trainer
+    clips: float = 1.0
+    block: int = 1
+    probe_seconds: float = 0.0
+    blocks: list[float] = field(default_factory=list)
+    phases: dict[str, float] = field(default_factory=dict)
+    warmup_seconds: float = 0.0
+    peak_bytes: int | None = None
+    guard: Guard = field(default_factory=Guard)
+
+    @property
+    def step_seconds(self) -> float:
+        """Median over blocks of the block's mean step time."""
+        return statistics.median(self.blocks)
+
+    @property
+    def clip_seconds(self) -> list[float]:
+        """Seconds per clip of each counted block: what ratios are formed of."""
+        return [seconds / self.clips for seconds in self.blocks]
+
+    def run(self) -> StepClock:
+        """Run one block; its clock."""
+        clock = StepClock(self.trainer.device)
+        self.trainer.run_block(self.block, clock)
+        return clock
+
+    def count(self, clock: StepClock) -> None:
+        """Keep a block's times."""
+        self.blocks.append(statistics.fmean(clock.steps))
+        for name, seconds in clock.phases.items():
+            self.phases[name] = self.phases.get(name, 0.0) + seconds
+
+
+def warm_up(arm: Arm, block_seconds: float) -> None:
+    """Step until two steps agree within 5 % (bounded), size the block, note step time and peak memory."""
+    began = time.perf_counter()
+    last = statistics.fmean(arm.run().steps)
+    compiled = time.perf_counter()
+    for _ in range(WARMUP_BLOCKS):
+        current = statistics.fmean(arm.run().steps)
+        settled = abs(current - last) < 0.05 * last
+        last = current
+        if settled or time.perf_counter() - compiled > 10 * block_seconds:
+            break
+    arm.peak_bytes = peak_step_bytes(arm.trainer)
+    arm.block = max(1, min(100, round(block_seconds / last)))
+    arm.probe_seconds = last
+    arm.warmup_seconds = time.perf_counter() - began
+
+
+def measure(
+    arms: Sequence[Arm],
+    baseline: Arm,
+    *,
+    seconds: float,
+    failures: dict[str, Exception],
+    watch: Watch | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[float]:
+    """Interleave blocks of all (warm) arms for about ``seconds``; fills in ``arm.blocks``.
+
+    An arm that throws is left out from then on and noted in ``failures``; the baseline's exceptions are passed on.
+    Returns the second baseline block of every round, in seconds per clip: the same-against-same partner of
+    ``baseline.clip_seconds``.
+    """
+    watch = watch or Watch(baseline.trainer.device)
+    again = replace(baseline, blocks=[], phases={})
+    order = [baseline, *(arm for arm in arms if arm is not baseline), again]
+    began, rounds, total = time.perf_counter(), 0, MINIMUM_ROUNDS
+    while rounds < total:
+        for arm in tuple(order if rounds % 2 == 0 else reversed(order)):
+            _guarded(arm, order, failures, watch)
+        rounds += 1
+        per_round = (time.perf_counter() - began) / rounds
+        total = max(MINIMUM_ROUNDS, min(MAXIMUM_ROUNDS, int(seconds / per_round)))
+        progress(rounds, total)
+    return again.clip_seconds
+
+
+def _guarded(arm: Arm, order: list[Arm], failures: dict[str, Exception], watch: Watch) -> None:
+    try:
+        with arm.guard("being timed"):
+            _timed(arm, watch)
+    except Exception as problem:
+        if arm.trainer is order[0].trainer:  # the baseline, or its second block: nothing can be compared without
+            raise
+        failures[arm.label] = problem
+        order.remove(arm)
+
+
+def _timed(arm: Arm, watch: Watch) -> None:
+    """One counted block; a disturbed one is thrown away and timed again while tries are left."""
+    clocks: list[StepClock] = []
+    for tries_left in reversed(range(RETRIES + 1)):
+        reason = watch.disturbance(lambda: clocks.append(arm.run()))
+        watch.note(reason, counted=not (reason and tries_left))
+        if not reason:
+            break
+    arm.count(clocks[-1])

@@ -1,0 +1,245 @@
+"""From the methods of an experiment to a `SpeedRecord`: build, warm up, interleave, compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from datasets.batches import evaluation_batches
+from harness.errors import UsageError, one_line
+from harness.isolation.guard import seeded
+from harness.machine import ROOT, Environment
+from harness.progress import Reporter, Task
+from harness.records.ratios import noise_floor, paired_ratio, verdict
+from harness.records.schema import ArmRecord, RecordStore, SpeedRecord, flop_ratio, now, speed_address
+from harness.runs.cell import Cell, encoder_info
+from harness.spec import ADDRESS_RULE, MethodSpec, RunSpec
+from harness.speed.disturbance import Health, Watch
+from harness.speed.flops import forward_shares, step_flops
+from harness.speed.interleave import Arm, measure, warm_up
+from harness.speed.memory import largest_batch, peak_step_bytes
+from harness.speed.peak import matmul_flops
+from harness.training.clock import StepClock
+from harness.training.data import LoadedData
+from harness.training.trainer import Trainer, build_method
+from harness.versions import TIMING, versions_of, versions_of_modules
+from methods.base import Method
+
+SCHEDULE_STEPS = 100_000
+"""Schedule length of trainers that are only timed: their learning rate stays near the start of the warm-up."""
+BLOCKS = 60
+"""A measurement is cut into about so many blocks: short enough to alternate often, long enough to time."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A speed record, and the methods that could not be timed."""
+
+    record: SpeedRecord
+    failures: dict[str, Exception]
+
+
+@dataclass
+class Timing:
+    """A speed measurement in the making.
+
+    Attributes:
+        cells: one per method, the decoder-free bound included.
+        baseline: label of the method that ratios are formed against.
+        stages: names of the stages that the cells run through (`harness.studies.explain`), empty otherwise.
+        rows: labels of the methods that run through them.
+        memory_cap: bytes; each method then runs at the largest batch that fits, not at the spec's.
+        arms: warm trainers, filled by `warm_up`.
+        flops: model FLOPs per step by label.
+        failures: what could not be built or stepped, by label.
+    """
+
+    cells: Sequence[Cell]
+    baseline: str
+    data: LoadedData
+    environment: Environment
+    seconds: float
+    stages: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    memory_cap: float | None = None
+    arms: list[Arm] = field(default_factory=list)
+    flops: dict[str, float] = field(default_factory=dict)
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    failures: dict[str, Exception] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the measurement depends on; its hash is the record's address."""
+        spec = self.cells[0].spec.model_dump(mode="json", exclude={"method", "probe", "seed"})
+        spec["train"].pop("budget")
+        return {
+            "address_rule": ADDRESS_RULE,
+            **spec,
+            **({"stages": list(self.stages), "rows": list(self.rows), "ways": self._ways()} if self.stages else {}),
+            **({"memory_cap": self.memory_cap} if self.memory_cap else {}),
+            "methods": [str(MethodSpec(**cell.spec.method.identity)) for cell in self.cells],
+            "versions": dict(sorted(self._versions())),
+            "baseline": self.baseline,
+            "seconds": self.seconds,
+            "machine": self.environment.fingerprint,
+            "rules": rules_version(),
+        }
+
+    def _ways(self) -> list[dict[str, Any]]:
+        """How each cell trains, where cells differ in that."""
+        return [{part: cell.spec.identity[part] for part in ("data", "train")} for cell in self.cells]
+
+    def _versions(self) -> Iterator[tuple[str, str]]:
+        """Of everything that is timed."""
+        yield from versions_of_modules(TIMING).items()
+        for cell in self.cells:
+            if cell.method:
+                yield from versions_of(cell.method).items()
+
+    def stored(self, store: RecordStore) -> Measurement | None:
+        """The finished measurement of the same methods on this machine, if there is one and it has all of them."""
+        record = store.speed(speed_address(self.spec))
+        complete = record is not None and all(record.arm(cell.label) for cell in self.cells)
+        return Measurement(record, {}) if record and complete else None
+
+    def warm_up(self, report: Reporter) -> None:
+        """Build every method and step it until it is warm; a method that throws is left out and remembered."""
+        with report.task("warming up", "method") as task, seeded(self.cells[0].spec.seed):
+            for number, cell in enumerate(self.cells):
+                task(number, len(self.cells), cell.label)
+                self._warm_up(cell, report)
+        if self.baseline in self.failures:
+            reason = one_line(self.failures[self.baseline])
+            raise UsageError(f"the baseline {self.baseline} fails ({reason}); nothing can be compared without it")
+
+    def _warm_up(self, asked: Cell, report: Reporter) -> None:
+        try:
+            cell = self._fitted(asked, self.memory_cap) if self.memory_cap else asked
+            assert cell.method is not None
+            with cell.guard("warming up"):
+                self.flops[cell.label] = step_flops(cell.method, cell.spec, self.data.clips.layout)
+                self.shares[cell.label] = forward_shares(cell.method, cell.spec, self.data.clips.layout)
+                arm = self._arm(cell, cell.method)
+                warm_up(arm, self.seconds / BLOCKS)
+            self.arms.append(arm)
+            if self.stages:  # compiling takes its time: show that something happens
+                report.line(
+                    f"warm after {arm.warmup_seconds:.0f} s: {arm.label}, {1000 * arm.probe_seconds:.0f} ms a step"
+                )
+        except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others
+            self.failures[asked.label] = problem
+            report.line(f"{asked.label} failed before timing: {one_line(problem)}")
+
+    def probe_seconds(self) -> float:
+        """Expected time of one evaluation: the encoder on all tokens of all body sequences, from one batch."""
+        source, began = self.data.source, time.perf_counter()
+        with self._baseline_called("evaluate"), torch.inference_mode():
+            encoder = self._baseline_arm().trainer.method.evaluated_encoder()
+            numbers, x = next(evaluation_batches(source, 64, encoder.grid.frames))
+            encoder(x).sum().item()
+        return (time.perf_counter() - began) * len(source) / len(numbers)
+
+    def measure(self, report: Reporter) -> Measurement:
+        """Interleave all warm arms and compare each with the baseline."""
+        started, baseline = now(), self._baseline_arm()
+        peaks = [matmul_flops(baseline.trainer.device, baseline.trainer.train.precision)]
+        watch = Watch(baseline.trainer.device)
+        with report.task("measuring speed, methods interleaved", "round") as task, seeded(self.cells[0].spec.seed):
+            again = self._interleave(baseline, watch, task)
+        with self._baseline_called("evaluate"):
+            encoder = encoder_info(baseline.trainer.method.evaluated_encoder())
+        peaks.append(matmul_flops(baseline.trainer.device, baseline.trainer.train.precision))
+        same = paired_ratio(again, baseline.clip_seconds)
+        floor = noise_floor(same)
+        record = SpeedRecord(
+            address=speed_address(self.spec), spec=self.spec, baseline=self.baseline,
+            batch_size=baseline.trainer.train.batch_size, bodies_per_clip=self.data.bodies_per_clip,
+            arms=[self._record(arm, baseline, floor, watch.health) for arm in self.arms], same=same, floor=floor,
+            health=watch.health, rules=rules_version(),
+            matmul_flops=max((peak for peak in peaks if peak), default=None),
+            encoder=encoder, data=self.data.info,
+            environment=self.environment,
+            started=started, finished=now(),
+        )  # fmt: skip
+        return Measurement(record, self.failures)
+
+    def _interleave(self, baseline: Arm, watch: Watch, task: Task) -> list[float]:
+        with self._baseline_called("being timed"):
+            again = measure(
+                self.arms, baseline, seconds=self.seconds, failures=self.failures, watch=watch, progress=task
+            )
+        self.arms = [arm for arm in self.arms if arm.label not in self.failures]
+        return again
+
+    @contextmanager
+    def _baseline_called(self, doing: str) -> Iterator[None]:
+        """What the baseline throws inside ends the measurement."""
+        try:
+            with self._baseline_arm().guard(doing):
+                yield
+        except Exception as problem:
+            raise UsageError(
+                f"the baseline {self.baseline} fails ({one_line(problem)}); nothing can be compared without it"
+            ) from problem
+
+    def _baseline_arm(self) -> Arm:
+        return next(arm for arm in self.arms if arm.label == self.baseline)
+
+    def _arm(self, cell: Cell, method: type[Method]) -> Arm:
+        trainer = self._trainer(method, cell.spec)
+        data = self.data.as_in(cell.spec.data)
+        return Arm(cell.label, trainer, clips=trainer.batches.size / data.bodies_per_clip, guard=cell.guard)
+
+    def _trainer(self, method: type[Method], spec: RunSpec) -> Trainer:
+        data = self.data.as_in(spec.data)
+        built = build_method(method, spec, data.clips.layout, data.source.device)
+        batches = data.batches(spec, built.evaluated_encoder().grid.frames, built.views)
+        return Trainer(built, batches, spec.train, SCHEDULE_STEPS)
+
+    def _fitted(self, cell: Cell, cap: float) -> Cell:
+        """The cell at the largest batch whose training step stays under the cap.
+
+        The search trains uncompiled: compiling for every size would take minutes, and compiled steps need less.
+        """
+
+        def peak(batch_size: int) -> int:
+            assert cell.method is not None
+            spec = with_train(cell.spec, batch_size=batch_size, compile=False, cuda_graphs=False)
+            trainer = self._trainer(cell.method, spec)
+            trainer.run_block(1, StepClock(trainer.device))  # the optimiser's state is there from the second step on
+            found = peak_step_bytes(trainer)
+            assert found is not None
+            return found
+
+        return replace(cell, spec=with_train(cell.spec, batch_size=largest_batch(peak, cap)))
+
+    def _record(self, arm: Arm, baseline: Arm, floor: float, health: Health) -> ArmRecord:
+        ratio = paired_ratio(baseline.clip_seconds, arm.clip_seconds)
+        about, size = arm.trainer.method.about, arm.trainer.batches.size
+        per_clip, per_baseline = self.flops[arm.label] / arm.clips, self.flops[baseline.label] / baseline.clips
+        return ArmRecord(
+            label=arm.label, step_seconds=arm.step_seconds, clips=arm.clips, batch_size=size,
+            clips_per_second=arm.clips / arm.step_seconds,
+            blocks=arm.blocks, steps_per_block=arm.block, phases=arm.phases, warmup_seconds=arm.warmup_seconds,
+            step_flops=self.flops[arm.label], flop_ratio=flop_ratio(per_clip, per_baseline),
+            forward_shares=self.shares[arm.label],
+            peak_bytes=arm.peak_bytes, epochs=about.epochs, division=about.division, control=about.control, ratio=ratio,
+            verdict=verdict(ratio, floor, health.disturbed_share), warnings=tuple(arm.guard.warnings),
+        )  # fmt: skip
+
+
+def with_train(spec: RunSpec, **changes: Any) -> RunSpec:
+    """The same spec, trained another way."""
+    return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
+
+
+def rules_version() -> str:
+    """Version of the measurement rules, from the heading of benchmarks/RULES.md; ``unknown`` without that file."""
+    rules = ROOT / "benchmarks" / "RULES.md"
+    heading = rules.read_text(encoding="utf-8").partition("\n")[0] if rules.exists() else ""
+    return heading.rpartition("version ")[2] or "unknown"

@@ -1,0 +1,183 @@
+"""Published speed claims as data, and what a measurement says about one; `harness.studies.explain` does the measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field
+
+from harness.cli.printing import warn_refused
+from harness.errors import UsageError, nearest
+from harness.machine import ROOT, DeviceClass
+from harness.records.ratios import Ratio, Verdict, claim_verdict
+from harness.records.schema import BOUND, EVERY_SWITCH, RecordStore, SpeedRecord, at_stage
+from harness.spec import Section, build
+from harness.studies.yaml_text import read_yaml
+
+CLAIMS = ROOT / "benchmarks" / "claims"
+ClaimVerdict = Verdict | Literal["other hardware: not tested"]
+
+
+class Epochs(Section):
+    """Epochs of both schedules."""
+
+    method: int = Field(ge=1)
+    baseline: int = Field(ge=1)
+
+
+class Claim(Section):
+    """A published speed claim; every field is quoted from its source.
+
+    Attributes:
+        factor: the claimed speedup, below 1 for "slower".
+        definition: what it is a ratio of: ``hours`` of whole schedules, or ``clips`` per second.
+        baseline: what it is claimed against.
+        schedule: what was printed about the schedules' length.
+        device: the class of hardware that it is about; only a measurement on that class tests it.
+    """
+
+    statement: str
+    factor: float = Field(gt=0, allow_inf_nan=False)
+    definition: Literal["hours", "clips"]
+    method: str
+    baseline: str
+    epochs: Epochs
+    schedule: str
+    hardware: str
+    device: DeviceClass
+    encoder: str
+    batch: str
+    source: str
+
+    @property
+    def reached_from(self) -> float:
+        """The least speedup (the greatest, for "slower") that is printed as `factor`: half a unit of its last digit."""
+        digits = len(str(self.factor).partition(".")[2].rstrip("0"))
+        half = 0.5 * 10.0**-digits
+        return self.factor - half if self.factor > 1 else self.factor + half
+
+
+def read_claims(folder: Path = CLAIMS) -> dict[str, Claim]:
+    """All claims by file name; a `UsageError` names a file that is not one."""
+    claims = {}
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            content = read_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UsageError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
+        if not isinstance(content, dict):
+            raise UsageError(f"{path}: expected a mapping of {', '.join(Claim.model_fields)}")
+        claims[path.stem] = build(Claim, content, str(path))
+    return claims
+
+
+def find_claim(name: str, folder: Path = CLAIMS) -> Claim:
+    """The claim of that name."""
+    claims = read_claims(folder)
+    if name not in claims:
+        known = ", ".join(claims) or f"none in {folder}"
+        raise UsageError(f"unknown claim {name!r}{nearest(name, claims)} (known: {known})")
+    return claims[name]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A measured ratio under one definition and one way of training; judged under the claim's own definition."""
+
+    definition: str
+    way: str
+    ratio: Ratio
+    verdict: ClaimVerdict | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """A claim, what was measured of it, and what arithmetic says."""
+
+    claim: Claim
+    findings: Sequence[Finding]
+    flop_ratio: float
+    bound: float
+    record: SpeedRecord
+
+
+def rows_of(claims: Iterable[Claim]) -> str:
+    """The methods to measure for these claims: theirs, the bound, and what they are claimed against."""
+    claims = list(claims)
+    rows = [*(claim.method for claim in claims), BOUND, *(claim.baseline for claim in claims)]
+    return ",".join(dict.fromkeys(rows))
+
+
+def measured_claims(folder: Path) -> SpeedRecord:
+    """The newest measurement of claims in a folder; a `UsageError` where there is none."""
+    store = RecordStore(folder)
+    found = [record for record in store.speeds() if EVERY_SWITCH in record.stages]
+    warn_refused(store)
+    if not found:
+        raise UsageError(f"{folder}: expected a measurement of `claim`, found none; leave --from out to measure")
+    return max(found, key=lambda record: record.finished)
+
+
+def row_of(record: SpeedRecord, asked: str) -> str:
+    """Label of the row of a claim's method: ``mamp:decoder_depth=5`` may stand there as ``mamp``, its default."""
+    if asked in (rows := record.rows):
+        return asked
+    name, _, options = asked.partition(":")
+    resolved = record.spec["methods"][:: len(record.stages)]
+    for label, (known, _, values) in zip(rows, (text.partition(":") for text in resolved), strict=True):
+        if known == name and options and set(options.split(",")) <= set(values.split(",")):
+            return label
+    raise UsageError(
+        f"{asked} was not measured (rows: {', '.join(rows)}); a claim needs both its methods and the bound"
+    )
+
+
+def make_card(claim: Claim, record: SpeedRecord) -> Card:
+    """The card of a claim from a record with both ways of training. A `UsageError` names a row that is not in it."""
+    ways, rows = record.stages, [row_of(record, name) for name in (claim.method, claim.baseline, BOUND)]
+    for label, way in product(rows, ways):
+        if record.arm(at_stage(label, way)) is None:
+            raise UsageError(f"{label} could not be measured {way}; a claim needs both its methods and the bound")
+    method, baseline, bound = (partial(at_stage, label) for label in rows)
+    findings = []
+    for way, definition in product(ways, definitions(claim)):
+        measured = record.speedup(method(way), baseline(way))
+        assert measured is not None
+        ratio = scaled(measured, schedule_factor(claim, definition))
+        findings.append(Finding(definition, way, ratio, judged(claim, ratio, record, definition)))
+    fastest = ways[-1]
+    predicted, limit = (record.flop_speedup(row(fastest), baseline(fastest)) for row in (method, bound))
+    assert predicted is not None
+    assert limit is not None
+    return Card(claim, findings, predicted, limit, record)
+
+
+def judged(claim: Claim, ratio: Ratio, record: SpeedRecord, definition: str) -> ClaimVerdict | None:
+    """The verdict on a ratio of the claim's own definition; None for another one."""
+    if definition != claim.definition:
+        return None
+    if record.environment.device_class != claim.device:
+        return "other hardware: not tested"
+    share = record.health.disturbed_share if record.health else 0.0
+    return claim_verdict(claim.reached_from, ratio, record.floor, share)
+
+
+def definitions(claim: Claim) -> list[str]:
+    """The claim's own definition first."""
+    return sorted(("hours", "clips"), key=lambda name: name != claim.definition)
+
+
+def schedule_factor(claim: Claim, definition: str) -> float:
+    """What a ratio of clips/s is multiplied with: whole schedules may have different numbers of epochs."""
+    return claim.epochs.baseline / claim.epochs.method if definition == "hours" else 1.0
+
+
+def scaled(ratio: Ratio, factor: float) -> Ratio:
+    """A ratio and its interval times a factor."""
+    return Ratio(value=ratio.value * factor, low=ratio.low * factor, high=ratio.high * factor, pairs=ratio.pairs)

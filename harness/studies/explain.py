@@ -1,0 +1,128 @@
+"""Why is it faster? One switch at a time from the published way of training to the fastest here, for two methods.
+
+Every stage of both methods is an arm of one interleaved measurement, so each bar of the waterfall, and what each switch
+does to the methods' ratio, is a paired ratio with an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import UsageError
+from harness.progress import Reporter, minutes
+from harness.records.schema import EVERY_SWITCH, at_stage
+from harness.runs.cell import Cell
+from harness.runs.experiment import Entry, Experiment, replace_refused
+from harness.spec import RunSpec
+from harness.speed.interleave import MINIMUM_ROUNDS
+from harness.speed.measurement import Measurement, Timing
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A switch: what it sets in the data and training sections, on top of the stages before it."""
+
+    name: str
+    data: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+    def applied(self, spec: RunSpec) -> RunSpec:
+        """The spec with this switch set; checked again, so that an impossible combination is an error."""
+        plain = spec.model_dump()
+        plain["data"] |= self.data
+        plain["train"] |= self.train
+        return RunSpec.model_validate(plain)
+
+
+STAGES = (
+    # MAMP's released training (maoyunyao/MAMP: main_pretrain.py, engine_pretrain.py, util/, feeder/, model_mamp/),
+    # timed beside this stage by benchmarks/as_published.py. CUDA graphs stay off at every stage.
+    Stage(
+        "as published",
+        {"include_empty_bodies": True, "loader": "published"},
+        {
+            "precision": "fp32",
+            "fused_attention": False,
+            "scale_scores": True,
+            "gradient_norm": True,
+            "gradient_scaler": True,
+            "synchronise": True,
+            "fused_optimizer": False,
+            "compile": False,
+            "cuda_graphs": False,
+        },
+    ),
+    Stage("feeder without detours", {"loader": "workers"}),
+    Stage("batches made on the device", {"loader": "device"}),
+    Stage("present bodies only", {"include_empty_bodies": False}),
+    Stage("no gradient norm", train={"gradient_norm": False}),
+    Stage("no gradient scaler", train={"gradient_scaler": False}),
+    Stage("no synchronisation in a step", train={"synchronise": False}),
+    Stage("queries scaled, not scores", train={"scale_scores": False}),
+    Stage("fused attention", train={"fused_attention": True}),
+    Stage("bf16", train={"precision": "bf16"}),
+    Stage("fused AdamW", train={"fused_optimizer": True}),
+    Stage("compiled", train={"compile": True}),
+)
+
+
+def staged(spec: RunSpec, stages: Sequence[Stage] = STAGES) -> list[tuple[Stage, RunSpec]]:
+    """The spec of every stage, each with all switches before it."""
+    found = []
+    for stage in stages:
+        spec = stage.applied(spec)
+        found.append((stage, spec))
+    return found
+
+
+def ends(stages: Sequence[Stage] = STAGES) -> tuple[Stage, Stage]:
+    """Only the first and the last stage, "as published" and with all switches in one."""
+    last = Stage(
+        EVERY_SWITCH,
+        {key: value for stage in stages[1:] for key, value in stage.data.items()},
+        {key: value for stage in stages[1:] for key, value in stage.train.items()},
+    )
+    return stages[0], last
+
+
+def staged_cells(experiment: Experiment, entry: Entry, stages: Sequence[Stage]) -> list[Cell]:
+    """One cell per stage of a method, labelled ``method @ stage``."""
+    base = experiment.run_spec(entry.spec, experiment.request.seeds[0])
+    return [
+        Cell(at_stage(entry.label, stage.name), spec, entry.method, entry.guard) for stage, spec in staged(base, stages)
+    ]
+
+
+def refuse_switched(overrides: Sequence[str]) -> None:
+    """A `UsageError` for an override of what the stages set themselves."""
+    switched = {f"{part}.{key}" for stage in STAGES for part in ("data", "train") for key in getattr(stage, part)}
+    for text in overrides:
+        if (key := text.partition("=")[0].strip()) in switched:
+            raise UsageError(f"--set {text}: {key} is one of the switches that are set stage by stage; leave it out")
+
+
+def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = STAGES) -> Measurement:
+    """Time every stage of the experiment's methods side by side; the record lies with the others."""
+    for entry in experiment.entries:
+        if entry.method.about.division == "open":
+            raise UsageError(f"{entry.label} brings its own encoder (open division): no speedup is formed with it")
+    cells = [cell for entry in experiment.entries for cell in staged_cells(experiment, entry, stages)]
+    timing = Timing(
+        cells=cells, baseline=at_stage(experiment.entries[-1].label, stages[0].name), data=experiment.data,
+        environment=experiment.environment, seconds=experiment.request.speed_seconds,
+        stages=[stage.name for stage in stages], rows=[entry.label for entry in experiment.entries],
+    )  # fmt: skip
+    stored = timing.stored(experiment.store)
+    replace_refused(experiment.store)
+    if stored and not experiment.request.rerun:
+        return stored
+    report.line(
+        f"{len(cells)} arms ({len(stages)} stages of {len(experiment.entries)} methods) to build, warm up and compile, "
+        f"then about {minutes(timing.seconds)} of measurement, at least {MINIMUM_ROUNDS} rounds"
+    )
+    timing.warm_up(report)
+    measurement = timing.measure(report)
+    experiment.store.write_speed(measurement.record)
+    return measurement

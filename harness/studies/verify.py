@@ -1,0 +1,303 @@
+"""Is what a folder of records says consistent? Every number that follows from others is computed again.
+
+A record that its reader refuses (damaged, impossible, in another run's folder, beside another run's weights) is a
+difference. What older records do not hold, and weights that were not kept, are counted and are none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.progress import counted
+from harness.records.ratios import noise_floor, paired_ratio, verdict
+from harness.records.schema import (
+    RECORD_FILE,
+    ArmRecord,
+    Point,
+    RecordStore,
+    Refusal,
+    RunRecord,
+    SpeedRecord,
+    flop_ratio,
+    speed_address,
+)
+from harness.spec import digest
+from harness.training.budget import StepCost, parse_budget
+
+TOLERANCE = 1e-6
+"""Relative; numbers are recorded in full, but libraries may round the last digits of a logarithm differently."""
+Counted = tuple[str, int, int, int, int]
+"""Fingerprint, classes, and clips for training, validation and test."""
+VERSIONED = 2
+"""First schema whose records hold the versions of the code."""
+NUMBERED = re.compile(r"-v\d+-[0-9a-f]+$")
+"""The end of an address that names its rule."""
+HOW_READ = ("fingerprint", "loader", "workers", "include_empty_bodies", "crop", "min_crop", "rotation", "center")
+"""Settings of the data section that change neither which clips there are nor on which side they stand."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One kind of check over a folder.
+
+    Attributes:
+        of: what it looked at, in words: ``58 runs``.
+        differences: one line each, beginning with the record's address.
+        note: what could not be looked at, and why.
+    """
+
+    name: str
+    of: str
+    differences: list[str]
+    note: str = ""
+
+    @property
+    def result(self) -> str:
+        """In a few words."""
+        found = counted(len(self.differences), "difference") if self.differences else "as recorded"
+        return f"{found}; {self.note}" if self.note else found
+
+
+def verify(folder: Path) -> list[Check]:
+    """All checks of a folder; a `UsageError` where it holds no record."""
+    store = RecordStore(folder)
+    runs, speeds = list(store.runs()), list(store.speeds())
+    if not (runs or speeds or store.refused):
+        raise UsageError(f"{folder}: expected an output folder with records, found none")
+    return [
+        readable(store, len(runs) + len(speeds)),
+        _each("addresses", [*runs, *speeds], lambda record: addressed(record, store)),
+        weights(runs, store),
+        data(runs, speeds),
+        versions(runs, speeds),
+        _each("accuracies", runs, accuracies),
+        _each("steps, clips, curves", [record for record in runs if record.training], training),
+        _each("times", runs, times),
+        _each("ratios, floors, verdicts", speeds, speed),
+    ]
+
+
+def _each(name: str, records: Sequence[RunRecord | SpeedRecord], check: Callable[..., Iterable[str]]) -> Check:
+    """A check of every record by itself."""
+    found = [f"{record.address}: {line}" for record in records for line in check(record)]
+    return Check(name, counted(len(records), "record"), found)
+
+
+def readable(store: RecordStore, good: int) -> Check:
+    """Every file is a record of its folder. Files that a run set aside are counted."""
+    refused = [refusal for refusal in store.refused.values() if not refusal.weights]
+    aside = len(list(store.root.glob("*/*.refused-*.json")))
+    note = f"{counted(aside, 'record')} set aside and made again" if aside else ""
+    return Check("records", counted(good + len(store.refused), "record"), lines_of(refused), note)
+
+
+def lines_of(refused: Iterable[Refusal]) -> list[str]:
+    """Address and reason of each."""
+    return [f"{refusal.path.parent.name}: {refusal.reason}" for refusal in refused]
+
+
+# --- identity ---
+
+
+def addressed(record: RunRecord | SpeedRecord, store: RecordStore) -> Iterator[str]:
+    """The address is the hash of the spec, by the rule that the record's own address follows."""
+    expected = speed_address(record.spec) if isinstance(record, SpeedRecord) else run_address(record, store)
+    if expected != record.address:
+        yield f"its spec has the address {expected}"
+
+
+def run_address(record: RunRecord, store: RecordStore) -> str:
+    """The address of a run's spec, by the rule in the record's own address.
+
+    Rule 1, which put no number there, hashed the spec as it was written, without the fields that came later.
+    """
+    if NUMBERED.search(record.address):
+        return record.spec.address
+    written = json.loads((store.folder(record.address) / RECORD_FILE).read_bytes())["spec"]
+    return f"{record.spec.method.name}-s{record.spec.seed}-{digest(written)}"
+
+
+def weights(runs: Sequence[RunRecord], store: RecordStore) -> Check:
+    """Weights that are there are those of their record; those that are not, and records of before, are counted."""
+    others = [refusal for refusal in store.refused.values() if refusal.weights]
+    trained = [record for record in runs if record.training and record.status == "ok"]
+    named = [store.folder(record.address) / name for record in trained for name in record.weights]
+    missing, silent = sum(not path.exists() for path in named), sum(not record.weights for record in trained)
+    notes = [f"{missing} not kept here"] * bool(missing) + [f"SHA-256 of {silent} not recorded"] * bool(silent)
+    return Check("weights", counted(len(named) - missing + len(others), "file"), lines_of(others), ", ".join(notes))
+
+
+def data(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
+    """What was asked for under one name, split and label is the same data in every record, and counted alike."""
+    differences: list[str] = []
+    seen: dict[str, tuple[Counted, str]] = {}
+    records: list[RunRecord | SpeedRecord] = [*runs, *speeds]
+    for record in records:
+        spec = record.spec["data"] if isinstance(record, SpeedRecord) else record.spec.data.model_dump(mode="json")
+        found = record.data
+        if spec["fingerprint"] != found.fingerprint:
+            differences.append(f"{record.address}: data {found.fingerprint}, its spec says {spec['fingerprint']}")
+        asked = digest({key: value for key, value in spec.items() if key not in HOW_READ})
+        what = (found.fingerprint, found.classes, found.train_clips, found.validation_clips, found.test_clips)
+        first, of_first = seen.setdefault(asked, (what, record.address))
+        if what != first:
+            differences.append(f"{record.address}: data {_counted(what)}; in {of_first} {_counted(first)}")
+    return Check("data", counted(len(records), "record"), differences)
+
+
+def _counted(what: Counted) -> str:
+    return "{}, {} classes, {} + {} / {} clips".format(*what)
+
+
+def versions(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
+    """Every record names the software it was made with, and since schema 2 the versions of the code."""
+    records: list[RunRecord | SpeedRecord] = [*runs, *speeds]
+    differences = []
+    for record in records:
+        missing = [name for name in ("python", "torch", "numpy") if not record.environment.versions.get(name)]
+        if isinstance(record, RunRecord) and record.schema_version >= VERSIONED and not record.method.versions:
+            missing.append("the method's code")
+        if missing:
+            differences.append(f"{record.address}: no version of {', '.join(missing)}")
+    old = sum(record.schema_version < VERSIONED for record in records)
+    note = f"{counted(old, 'record')} of schema 1, from before versions of the code were recorded" if old else ""
+    return Check("versions", counted(len(records), "record"), differences, note)
+
+
+# --- runs ---
+
+
+def accuracies(record: RunRecord) -> Iterator[str]:
+    """Every accuracy is a number of clips out of those that there are, and the one that counts is in the curve."""
+    sides = {"test": record.data.test_clips, "validation": record.data.validation_clips}
+    named = {"accuracy": record.accuracy, "untrained": record.untrained}
+    named |= {f"step {point.step}": point.accuracy for point in record.curve}
+    for where, accuracy in named.items():
+        if accuracy is None:
+            continue
+        if accuracy.test_clips != record.data.test_clips:
+            yield f"{where}: {accuracy.test_clips} test clips, the data has {record.data.test_clips}"
+        for side, clips in sides.items():
+            for probe in ("linear", "knn"):
+                share = getattr(accuracy, f"{probe}_{side}")
+                if share is not None and not _whole(share * clips):
+                    yield f"{where}: {probe} {side} accuracy {share:g} is no number of {clips} clips"
+    if (record.accuracy is not None) != (record.status == "ok"):
+        yield f"status {record.status} {'with' if record.accuracy else 'without'} an accuracy"
+    elif record.accuracy and record.curve and record.accuracy != selected(record.curve).accuracy:
+        yield "the accuracy is not the one of the evaluation that is best on held-out subjects"
+
+
+def selected(curve: Sequence[Point]) -> Point:
+    """The evaluation that counts: the best on held-out subjects, of equals or without any the last."""
+
+    def better(one: Point, other: Point) -> Point:
+        first, second = one.accuracy.held_out, other.accuracy.held_out
+        return one if first is not None and second is not None and first > second else other
+
+    return reduce(better, curve)
+
+
+def training(record: RunRecord) -> Iterator[str]:
+    """Steps, clips and time rise together along the curve and the losses, and end where the training did."""
+    done = record.training
+    assert done is not None
+    spent = [(point.step, point.clips_seen, point.seconds) for point in record.curve]
+    if any(a >= b for earlier, later in pairwise(spent) for a, b in zip(earlier, later, strict=True)):
+        yield "the evaluations of the curve are not in order"
+    blocks = [means["step"] for means in done.losses]
+    if any(earlier >= later for earlier, later in pairwise(blocks)):
+        yield "the losses are not in order"
+    if record.status != "ok":
+        return
+    if spent and spent[-1] != (done.steps, done.clips_seen, done.seconds):
+        yield f"the curve ends after {spent[-1][0]} steps, the training after {done.steps}"
+    if blocks and blocks[-1] != done.steps:
+        yield f"the losses end after {blocks[-1]:g} steps, the training after {done.steps}"
+    per_step = record.spec.train.batch_size / record.data.bodies_per_clip
+    seen = [(done.steps, done.clips_seen), *((step, clips) for step, clips, _ in spent)]
+    if not all(_close(clips, step * per_step) for step, clips in seen):
+        yield f"clips seen are not steps times {per_step:g} clips"
+    if (steps := budgeted(record)) not in (None, done.steps):
+        yield f"{done.steps} steps, the budget {record.spec.train.budget} gives {steps}"
+
+
+def budgeted(record: RunRecord) -> int | None:
+    """Steps that the budget gives; None for a budget in seconds, which a clock turned into steps."""
+    done, budget, batch = record.training, parse_budget(record.spec.train.budget), record.spec.train.batch_size
+    if done is None or budget.unit == "s":
+        return None
+    return budget.steps(
+        StepCost(
+            epochs=batch / record.data.train_sequences, clips=batch / record.data.bodies_per_clip, seconds=math.nan,
+            flops=done.flops / done.steps,
+        )
+    )  # fmt: skip
+
+
+def times(record: RunRecord) -> Iterator[str]:
+    """The phases fit into the wall time, and what no phase claims is the rest."""
+    if record.finished < record.started:
+        yield "finished before it started"
+    if record.wall_seconds and not math.isclose(
+        record.untracked, 1 - sum(record.phases.values()) / record.wall_seconds, abs_tol=TOLERANCE
+    ):
+        yield f"untracked {record.untracked:.3f} is not what the phases leave of the wall time"
+
+
+# --- speed ---
+
+
+def speed(record: SpeedRecord) -> Iterator[str]:
+    """Ratios follow from the blocks, the floor from the same-against-same ratio, verdicts from both."""
+    baseline = record.arm(record.baseline)
+    if baseline is None:
+        yield f"the baseline {record.baseline} was not measured"
+        return
+    if not _close(record.floor, max(1.0, noise_floor(record.same))):
+        yield f"noise floor {record.floor:.3f}, same against same gives {noise_floor(record.same):.3f}"
+    if record.same.pairs != len(baseline.blocks):
+        yield f"{record.same.pairs} rounds of the baseline against itself, {len(baseline.blocks)} of its blocks"
+    for arm in record.arms:
+        yield from (f"{arm.label}: {line}" for line in _arm(arm, baseline, record))
+
+
+def _arm(arm: ArmRecord, baseline: ArmRecord, record: SpeedRecord) -> Iterator[str]:
+    if len(arm.blocks) != len(baseline.blocks):
+        yield f"{len(arm.blocks)} blocks, the baseline has {len(baseline.blocks)}"
+        return
+    # Records of before clips were kept hold one batch for all arms.
+    clips, others = (one.clips or record.batch_size / record.bodies_per_clip for one in (arm, baseline))
+    expected = paired_ratio([s / others for s in baseline.blocks], [s / clips for s in arm.blocks])
+    for name in ("value", "low", "high"):
+        found, computed = getattr(arm.ratio, name), getattr(expected, name)
+        if not _close(found, computed):
+            yield f"ratio {found:.3f} ({name}), its blocks give {computed:.3f}"
+    middle = statistics.median(arm.blocks)
+    if not _close(arm.step_seconds, middle):
+        yield f"step time {arm.step_seconds:.4g} s, its blocks give {middle:.4g} s"
+    if not _close(arm.clips_per_second, clips / middle):
+        yield f"{arm.clips_per_second:.4g} clips/s, its blocks give {clips / middle:.4g}"
+    predicted = flop_ratio(arm.step_flops / clips, baseline.step_flops / others)
+    if (arm.flop_ratio is None) != (predicted is None) or not _close(arm.flop_ratio or 0, predicted or 0):
+        yield f"FLOP ratio {arm.flop_ratio}, its FLOPs give {predicted}"
+    judged = verdict(arm.ratio, record.floor, record.health.disturbed_share if record.health else 0.0)
+    if arm.verdict != judged:
+        yield f"verdict {arm.verdict}, its ratio and the floor give {judged}"
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=TOLERANCE)
+
+
+def _whole(number: float) -> bool:
+    return math.isclose(number, round(number), rel_tol=0, abs_tol=TOLERANCE * max(1.0, number))

@@ -1,0 +1,141 @@
+"""Loads a data set as a `DataSpec` asks: clips, labels, split, and the body sequences on the device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datasets.batches import Batches, BodySequences
+from datasets.catalog import open_clips
+from datasets.clips import ClipSet, fingerprint
+from datasets.formats.store_check import Advance
+from datasets.published_feeder import FeederBatches, PaddedClips, PublishedClips, pad_clips
+from datasets.splits import Split, length_notes, make_labels, make_split
+from harness.errors import UsageError, usage_errors
+from harness.records.schema import DataInfo
+from harness.spec import DataSpec, RunSpec
+from harness.training.trainer import augmentation, build_batches
+from methods.base import View
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """A data set, ready to train and probe on.
+
+    Attributes:
+        spec: the spec with its fingerprint and split filled in.
+        sequences: numbers of the body sequences that pre-training sees (training part, without validation).
+        bodies_per_clip: mean present bodies of those clips.
+    """
+
+    spec: DataSpec
+    clips: ClipSet
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    split: Split
+    source: BodySequences
+    sequences: Tensor
+    bodies_per_clip: float
+    notes: tuple[str, ...]
+
+    @property
+    def info(self) -> DataInfo:
+        """What a record keeps of it."""
+        return DataInfo(
+            name=self.spec.name,
+            fingerprint=self.spec.fingerprint,
+            classes=len(self.class_names),
+            train_clips=len(self.split.train),
+            validation_clips=len(self.split.validation),
+            test_clips=len(self.split.test),
+            train_sequences=len(self.sequences),
+            bodies_per_clip=self.bodies_per_clip,
+            notes=self.notes,
+        )
+
+    def batches(self, spec: RunSpec, frames: int, views: Sequence[View] = (View(),)) -> Batches:
+        """The training batches of a spec, as `harness.training.trainer.build_batches` makes them."""
+        if spec.data.loader == "device":
+            return build_batches(self.source, self.sequences, spec, frames, views)
+        if tuple(views) != (View(),):
+            raise UsageError("worker processes make one view as the run has it; this method wants others")
+        clips = PublishedClips if spec.data.loader == "published" else PaddedClips
+        dataset = clips(self.padded, frames=frames, augmentation=augmentation(spec.data))
+        return FeederBatches(
+            dataset, size=spec.train.batch_size, workers=spec.data.workers, device=self.source.device, seed=spec.seed
+        )
+
+    def as_in(self, spec: DataSpec) -> LoadedData:
+        """The same clips with or without empty bodies, as ``spec`` has it."""
+        return self if spec.include_empty_bodies == self.spec.include_empty_bodies else self.counterpart
+
+    @cached_property
+    def counterpart(self) -> LoadedData:
+        """The same clips with empty bodies where this has none, and the other way round."""
+        spec = self.spec.model_copy(
+            update={"include_empty_bodies": not self.spec.include_empty_bodies, "loader": "device"}
+        )
+        return assemble(spec, self.clips, (self.labels, self.class_names), self.split, self.source.device, self.notes)
+
+    @cached_property
+    def padded(self) -> NDArray[np.float32]:
+        """The training clips as the papers' feeders hold them."""
+        return pad_clips(self.clips, self.split.train, center=self.spec.center)
+
+
+def fingerprint_of(clips: ClipSet) -> str:
+    """The fingerprint, from the store that computed it or afresh."""
+    return clips.stored.fingerprint if clips.stored else fingerprint(clips)
+
+
+def parts_hash(clips: ClipSet, labels: NDArray[np.int64], class_names: Sequence[str], split: Split) -> str:
+    """Eight digits for what a fingerprint leaves open: classes, who is on which side, and the joints' names."""
+    digest = hashlib.sha256(repr((tuple(class_names), clips.layout.joints)).encode())
+    for values in (labels, split.train, split.validation, split.test):
+        digest.update(f"\n{len(values)}\n".encode() + np.ascontiguousarray(values, "<i8").tobytes())
+    return digest.hexdigest()[:8]
+
+
+def load_data(
+    spec: DataSpec, device: torch.device, patch: int, *, advance: Advance = lambda done, total: None
+) -> LoadedData:
+    """Read, label, split and move to the device; every problem with the data is a one-line `UsageError`.
+
+    ``advance`` is told of bytes done and bytes in all while a store is hashed.
+    """
+    with usage_errors():
+        clips = open_clips(spec.name, advance=advance)
+        labels, class_names = make_labels(clips, spec.label)
+        split = make_split(
+            clips,
+            spec.split,
+            validation=spec.validation,
+            drop_leaks=spec.drop_leaks,
+            labels=(labels, class_names),
+        )
+        if len(np.unique(labels[split.train])) < 2:
+            raise UsageError(
+                f"{clips.name}: expected training clips of two or more classes, found {len(split.train)} of one; "
+                "choose another split or label"
+            )
+        parts = parts_hash(clips, labels, class_names, split)
+        spec = spec.model_copy(update={"fingerprint": f"{fingerprint_of(clips)[:16]}-{parts}", "split": split.name})
+    notes = (*split.notes, *length_notes(clips, patch))
+    return assemble(spec, clips, (labels, class_names), split, device, notes)
+
+
+def assemble(
+    spec: DataSpec, clips: ClipSet, labels: tuple[NDArray[np.int64], tuple[str, ...]], split: Split,
+    device: torch.device, notes: tuple[str, ...],
+) -> LoadedData:  # fmt: skip
+    """Body sequences on the device, empty bodies among them or not."""
+    source = BodySequences(clips, device, center=spec.center, include_empty=spec.include_empty_bodies)
+    sequences = source.of_clips(split.train)
+    return LoadedData(spec, clips, *labels, split, source, sequences, len(sequences) / len(split.train), notes)

@@ -1,0 +1,261 @@
+"""The training loop: AdamW, warm-up and cosine, and one small timed region.
+
+On the clock: data, forward (mask, encode, predict, target, loss), backward, optimiser, what follows a step.
+Off the clock: everything else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from datasets.batches import Augmentation, Batch, Batches, BodySequences, Look, TrainingBatches
+from datasets.layouts import SkeletonLayout
+from harness.errors import MethodFault, UsageError, nearest
+from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec
+from harness.training.clock import StepClock
+from methods.base import Method, View
+from methods.parts.encoder import SIZES, EncoderSize, Skeleton, SkeletonEncoder, set_attention_kernel
+
+VERSION = 1
+
+LAST_PHASE = "after_step"
+
+
+class Diverged(MethodFault):
+    """The loss is not a finite number any more."""
+
+
+def encoder_size(spec: EncoderSpec) -> EncoderSize:
+    """Named size with the spec's overrides; `UsageError` for unknown names and impossible numbers."""
+    if spec.size not in SIZES:
+        raise UsageError(f"unknown encoder {spec.size!r}{nearest(spec.size, SIZES)} (known: {', '.join(SIZES)})")
+    values = {**vars(SIZES[spec.size]), **spec.model_dump(exclude={"size"}, exclude_none=True)}
+    size = EncoderSize(**values)
+    if size.frames % size.patch:
+        raise UsageError(f"encoder: {size.frames} frames are not a multiple of the patch of {size.patch} frames")
+    if size.width % size.heads:
+        raise UsageError(f"encoder: width {size.width} is not a multiple of {size.heads} heads")
+    return size
+
+
+def build_encoder(spec: RunSpec, layout: SkeletonLayout, device: torch.device | str) -> SkeletonEncoder:
+    """The shared encoder, initialised from the spec's seed: the same weights for every method of that seed."""
+    torch.manual_seed(spec.seed)
+    with torch.device(device):
+        return SkeletonEncoder(encoder_size(spec.encoder), layout.joint_count, skeleton_of(layout))
+
+
+def skeleton_of(layout: SkeletonLayout) -> Skeleton:
+    """What methods see of a layout."""
+    return Skeleton(layout.parents, layout.parts)
+
+
+def build_method(method: type[Method], spec: RunSpec, layout: SkeletonLayout, device: torch.device | str) -> Method:
+    """A method on a fresh encoder; its own parts are initialised after the encoder, from the same seed."""
+    encoder = build_encoder(spec, layout, device)
+    with torch.device(device):
+        built = method(encoder, method.Options.model_validate(spec.method.options))
+    set_attention_kernel(built, fused=spec.train.fused_attention, scale_scores=spec.train.scale_scores)
+    return built
+
+
+def build_batches(
+    source: BodySequences, sequences: Tensor, spec: RunSpec, frames: int, views: Sequence[View] = (View(),)
+) -> TrainingBatches:
+    """The training batches of a spec; every method of one seed that takes the run's one view sees the same ones.
+
+    Args:
+        frames: T of a view that does not say otherwise.
+        views: what the method wants to see of each body sequence.
+    """
+    looks = [look_at(view, spec.data, frames, patch=encoder_size(spec.encoder).patch) for view in views]
+    return TrainingBatches(source, sequences, size=spec.train.batch_size, looks=looks, seed=spec.seed)
+
+
+def look_at(view: View, data: DataSpec, frames: int, patch: int) -> Look:
+    """A method's view with the run's settings where it leaves them open."""
+    kept = view.frames or frames
+    if kept > frames or kept % patch:
+        raise UsageError(f"a view of {kept} frames: expected a multiple of {patch}, at most {frames}")
+    changes = {name: value for name in ("crop", "min_crop", "rotation") if (value := getattr(view, name)) is not None}
+    return Look(kept, replace(augmentation(data), **changes))
+
+
+def augmentation(data: DataSpec) -> Augmentation:
+    """The spec's crop and rotation."""
+    return Augmentation(crop=data.crop, min_crop=data.min_crop, rotation=data.rotation)
+
+
+def build_optimizer(method: Method, train: TrainSpec) -> torch.optim.Optimizer:
+    """AdamW; biases and other 1-D parameters are not decayed (as in MAMP's main_pretrain.py)."""
+    return create_optimizer_v2(
+        method, opt="adamw", lr=train.lr, weight_decay=train.weight_decay, betas=train.betas,
+        fused=train.fused_optimizer or None,  # None leaves torch its own default, False would force the slowest
+    )  # fmt: skip
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec, steps: int) -> CosineLRScheduler:
+    """Linear warm-up from 0, then a half cosine to ``lr * final_lr``, refitted to ``steps``."""
+    warmup = round(train.warmup * steps)
+    return CosineLRScheduler(
+        optimizer, t_initial=max(2, steps - warmup), lr_min=train.lr * train.final_lr, warmup_t=warmup,
+        warmup_lr_init=0.0, warmup_prefix=True, t_in_epochs=False,
+    )  # fmt: skip
+
+
+@contextmanager
+def undisturbed(method: Method, device: torch.device) -> Iterator[None]:
+    """Whatever runs inside leaves torch's random state and the method's buffers (running means) as they were."""
+    buffers = [(buffer, buffer.clone()) for buffer in method.buffers()]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+
+def compiled(method: Method, train: TrainSpec) -> Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]:
+    """The method's loss, compiled for fixed shapes.
+
+    Too many compilations of one function are an error: torch would go on uncompiled without a word, and that is what
+    would be timed.
+    """
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    return torch.compile(method.loss, mode="reduce-overhead" if train.cuda_graphs else None, dynamic=False)
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Norm of all gradients, from one norm per parameter (as in MAMP's util/misc.py): many small kernels."""
+    gradients = [parameter.grad.detach() for parameter in parameters if parameter.grad is not None]
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+
+
+class Trainer:
+    """One method, its optimiser, its schedule and its batches.
+
+    Args:
+        method: on its device.
+        batches: endless training batches.
+        train: how to train.
+        steps: length of the schedule.
+
+    Attributes:
+        done: optimiser steps taken.
+        latest: loss of the last of them.
+    """
+
+    def __init__(self, method: Method, batches: Batches, train: TrainSpec, steps: int) -> None:
+        self.method, self.batches, self.train, self.steps = method, batches, train, steps
+        self.device = batches.device
+        self.optimizer = build_optimizer(method, train)
+        self.schedule = build_schedule(self.optimizer, train, steps)
+        self.loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]] = method.loss
+        if train.compile:
+            self.loss = compiled(method, train)
+        # Only CUDA has one: MAMP's on a CPU switches itself off. In fp32 it changes no number but by rounding.
+        self.scaler = torch.amp.GradScaler(enabled=train.gradient_scaler and self.device.type == "cuda")
+        self.done = 0
+        self.latest: Tensor | None = None
+        method.train()
+
+    def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
+        """Train ``steps`` steps on the clock; mean loss and named parts of the block.
+
+        Raises:
+            Diverged: the loss is no finite number.
+            MethodFault: the loss reached no parameter.
+        """
+        with self.batches.flowing():
+            if self.batches.lead:
+                with undisturbed(self.method, self.device):
+                    self._lead()
+            totals = self._steps(steps, clock)
+        means = {name: float(total) / steps for name, total in totals.items()}
+        self._require_finite(means["loss"])
+        if not self.optimizer.state:
+            raise MethodFault("the loss reaches no parameter: nothing is trained")
+        return means
+
+    def _require_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise Diverged(f"loss is {loss} after {self.done} steps; lower --set train.lr={self.train.lr}")
+
+    def _lead(self) -> None:
+        """Steps before the clock starts, without the optimiser's, until the source of batches runs steadily."""
+        for _ in range(self.batches.lead):
+            self._forward(self.batches.next())[0].backward()
+            self.optimizer.zero_grad(set_to_none=True)
+        # Workers were just forked: the first write to a page of weights or optimiser state copies it, which a long
+        # training pays once and a timed block would pay every time.
+        with torch.no_grad():
+            for tensor in self.resident():
+                if tensor.is_floating_point():
+                    tensor.mul_(1)
+
+    def resident(self) -> list[Tensor]:
+        """What lives from step to step: weights, buffers and optimiser state."""
+        states = self.optimizer.state.values()
+        kept = [value for state in states for value in state.values() if isinstance(value, Tensor)]
+        return [*self.method.parameters(), *self.method.buffers(), *kept]
+
+    def _steps(self, steps: int, clock: StepClock) -> dict[str, Tensor | float]:
+        """The timed region; sums of the loss and its parts."""
+        totals: dict[str, Tensor | float] = {}
+        clock.start()
+        for _ in range(steps):
+            x = self.batches.next()
+            clock.mark("data")
+            loss, parts = self._forward(x)
+            if self.train.synchronise:
+                self._require_finite(loss.item())
+            clock.mark("forward")
+            self.scaler.scale(loss).backward()
+            clock.mark("backward")
+            parts = {**parts, **self._update()}
+            clock.mark("optimizer")
+            self.method.after_step(self.done / self.steps)
+            if self.train.synchronise:
+                clock.synchronise()
+            self.latest = loss.detach()
+            for name, part in {"loss": self.latest, **parts}.items():
+                totals[name] = totals.get(name, 0.0) + part
+            clock.mark(LAST_PHASE)
+        clock.stop(LAST_PHASE)
+        return totals
+
+    def warm_up(self) -> None:
+        """Run one step's forward and backward off the clock (compilation, allocation) and forget all about it."""
+        x = self.batches.sample()
+        with undisturbed(self.method, self.device):
+            loss, _ = self._forward(x)
+            loss.backward()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _forward(self, x: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
+            return self.loss(x)
+
+    def _update(self) -> dict[str, Tensor]:
+        """The optimiser's step; what is worth logging of it."""
+        parts = {}
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(self.optimizer)
+        if self.train.gradient_norm:
+            parts["gradient_norm"] = gradient_norm(self.method.parameters())
+        if self.train.clip_gradient is not None:
+            clip_grad_norm_(self.method.parameters(), self.train.clip_gradient)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+        self.schedule.step_update(self.done)
+        return parts
