@@ -38,15 +38,17 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from datasets.published_feeder import PREFETCH, PublishedClips
 from harness.encoders.importing import converted
 from harness.machine import describe_environment, select_device
-from harness.records.ratios import Ratio, paired_ratio
-from harness.records.schema import now, write_atomically
+from harness.records.ratios import paired_ratio
+from harness.records.schema import Ratio
+from harness.records.store import now, write_atomically
 from harness.report.table import to_markdown
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
 from harness.speed.interleave import Arm, measure
 from harness.studies.explain import STAGES
+from harness.training.build import build_method
 from harness.training.clock import StepClock
-from harness.training.data import LoadedData, load_data
-from harness.training.trainer import LAST_PHASE, Trainer, augmentation, build_method
+from harness.training.data import LoadedData, augmentation, load_data
+from harness.training.trainer import LAST_PHASE, Trainer
 from methods.mamp import MAMP
 
 CLOSE = 0.05

@@ -22,9 +22,10 @@ from harness.runs.experiment import make_entry
 from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
 from harness.speed.disturbance import Watch
 from harness.speed.interleave import Arm, measure, warm_up
+from harness.training.build import build_encoder, build_method
 from harness.training.clock import StepClock
 from harness.training.data import load_data
-from harness.training.trainer import Trainer, build_encoder, build_method
+from harness.training.trainer import Trainer
 
 LOWEST = 0.98
 

@@ -22,9 +22,10 @@ from harness.evaluation.probes import clip_features, evaluate
 from harness.registry import Registry
 from harness.runs.experiment import make_entry
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
+from harness.training.build import build_encoder, build_method
 from harness.training.clock import StepClock
-from harness.training.data import LoadedData, load_data
-from harness.training.trainer import Trainer, augmentation, build_encoder, build_method
+from harness.training.data import LoadedData, augmentation, load_data
+from harness.training.trainer import Trainer
 from methods.parts.masks import motion_aware_mask, random_mask
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

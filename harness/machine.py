@@ -7,47 +7,14 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from harness.errors import UsageError
-from harness.records.part import Part
-from harness.spec import digest
-from harness.speed.disturbance import processors
+from harness.records.schema import Environment
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn")
 ROOT = Path(__file__).resolve().parent.parent
-DeviceClass = Literal["cpu", "gpu"]
-
-
-class Environment(Part):
-    """Machine and software of a record.
-
-    Attributes:
-        tf32: fp32 matrix products may round their inputs to TF32 on a GPU; None in records of before it was kept.
-    """
-
-    device: str
-    processor: str
-    cores: int
-    threads: int
-    memory_gib: float
-    system: str
-    versions: dict[str, str]
-    commit: str
-    tf32: bool | None = None
-
-    @property
-    def device_class(self) -> DeviceClass:
-        """The kind of hardware that computed."""
-        return "cpu" if self.device == "cpu" else "gpu"
-
-    @property
-    def fingerprint(self) -> str:
-        """Records are comparable in speed only when this agrees: device, processor, cores, threads, versions, TF32."""
-        rounded = {"tf32"} if self.tf32 else set()
-        return digest(self.model_dump(include={"device", "processor", "cores", "threads", "versions", *rounded}))
 
 
 def describe_environment(device: torch.device) -> Environment:
@@ -124,3 +91,8 @@ def _version(package: str) -> str:
 
 def _memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,7 +19,7 @@ from datasets.raw import open_source
 from datasets.raw.prepare import prepare, read_part
 from datasets.splits import make_split
 from harness.encoders.importing import import_encoder
-from harness.records.schema import write_weights
+from harness.records.store import write_weights
 from harness.studies.claims import read_claims
 from harness.studies.target import read_target
 from methods.parts.encoder import EncoderSize, SkeletonEncoder

@@ -20,15 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.clips import ClipSet, Stored, repeated_clips
-from datasets.doctor.body import (
-    DIRECTIONS,
-    UNITS,
-    body_chain,
-    front_by,
-    tree_over_shortest,
-    uneven_bones,
-    unit_of,
-)
+from datasets.doctor.body import DIRECTIONS, UNITS, body_chain, front_by, tree_over_shortest, uneven_bones, unit_of
 from datasets.doctor.findings import judge
 from datasets.doctor.frames import FramePass, look, step_percentile, steps_above
 from datasets.doctor.model import (

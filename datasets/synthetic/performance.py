@@ -10,16 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.synthetic.body import (
-    ARM,
-    AVERAGE_STANCE,
-    CHANNEL,
-    CHANNELS,
-    Body,
-    Floats,
-    forward_kinematics,
-    mirror,
-)
+from datasets.synthetic.body import ARM, AVERAGE_STANCE, CHANNEL, CHANNELS, Body, Floats, forward_kinematics, mirror
 from datasets.synthetic.motion import Action, Deltas, Moment, Program
 
 FPS = 30.0

@@ -14,7 +14,7 @@ from datasets.raw import DEVIATIONS
 from harness.cli.printing import warn_refused
 from harness.errors import MethodFault, one_line
 from harness.isolation.guard import Guard, problem_of_about
-from harness.records.schema import RecordStore
+from harness.records.store import RecordStore
 from harness.registry import Registry
 from harness.studies.claims import read_claims
 from harness.training import deviations as shared_parts

@@ -24,13 +24,7 @@ from harness.errors import UsageError, nearest
 from harness.isolation.stopping import Stopped, stoppable
 from harness.progress import CHECKING, Reporter, at_work, command_line, make_console
 from harness.runs.presets import PRESETS
-from harness.spec import (
-    SECTIONS,
-    DataSpec,
-    build,
-    parse_methods,
-    parse_seeds,
-)
+from harness.spec import SECTIONS, DataSpec, build, parse_methods, parse_seeds
 from harness.studies.yaml_text import read_yaml
 
 if TYPE_CHECKING:
@@ -339,7 +333,7 @@ def trends_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")],
 ) -> None:
     """Which published trends show in a folder's records: paired differences over seeds; written to trends.md."""
-    from harness.records.schema import RecordStore, write_atomically
+    from harness.records.store import RecordStore, write_atomically
     from harness.report.table import plain_markdown
     from harness.report.trends import trend_table
 
@@ -359,7 +353,7 @@ def exchange_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with runs under several budgets.")],
 ) -> None:
     """How the ranking moves between equal clips, equal seconds and equal FLOPs; written to exchange.md."""
-    from harness.records.schema import RecordStore
+    from harness.records.store import RecordStore
     from harness.report.ranking import exchange_table, settings
     from harness.studies.target import step_times
 
@@ -387,7 +381,7 @@ def target_command(
     ] = None,
 ) -> None:
     """Time to target: training seconds until each method first reaches a frozen accuracy; misses are misses."""
-    from harness.records.schema import RecordStore, write_atomically
+    from harness.records.store import RecordStore, write_atomically
     from harness.report.table import to_markdown
     from harness.report.target import ladder_table, target_notes, target_table
     from harness.studies.target import comparable, freeze, read_target, step_times, write_target
@@ -462,7 +456,7 @@ def leave_table(
         same_measurement: the numbers are those of the table that stands there, whose first line, the command that
             measured them, stays.
     """
-    from harness.records.schema import write_atomically
+    from harness.records.store import write_atomically
     from harness.report.table import to_markdown
 
     command = command_line()

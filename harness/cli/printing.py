@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from harness.records.schema import RecordStore
+    from harness.records.store import RecordStore
 
 
 def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> None:

@@ -31,8 +31,10 @@ from harness.conformance.specimen import (
     weights,
 )
 from harness.errors import first_few
+from harness.training.build import build_encoder
 from harness.training.clock import StepClock
-from harness.training.trainer import Trainer, build_batches, build_encoder
+from harness.training.data import build_batches
+from harness.training.trainer import Trainer
 from methods.base import Method
 
 FALLING_STEPS = 15

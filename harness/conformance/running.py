@@ -33,7 +33,7 @@ from harness.conformance.specimen import (
 from harness.errors import first_few, one_line
 from harness.isolation.guard import Guard
 from harness.speed.flops import step_flops
-from harness.training.trainer import build_encoder
+from harness.training.build import build_encoder
 from methods.base import About, Method, MethodOptions
 
 BF16_ROUNDING = 0.05

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 
 from harness.errors import UsageError
-from harness.records.schema import write_atomically
+from harness.records.store import write_atomically
 from harness.registry import Registry, method_name
 
 METHOD = Template('''\

@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 from datasets.batches import BodySequences, evaluation_batches
 from datasets.clips import ClipSet
 from datasets.splits import Split
-from harness.records.part import Count, Part, Positive, Share
+from harness.records.schema import Accuracy
 from harness.spec import ProbeSpec
 from methods.parts.encoder import Encoder
 
@@ -41,26 +41,6 @@ Labels = NDArray[np.int64]
 RAW_FRAMES = 32
 RAW_COMPONENTS = 128
 ENOUGH_SUBJECTS = 4
-
-
-class Accuracy(Part):
-    """Shares of correctly classified clips; validation figures are absent when there is no validation part.
-
-    Probes for the test side are fitted on training and validation clips together, with the `regularisation` that
-    `choose_regularisation` found.
-
-    Attributes:
-        held_out: accuracy of the linear probe on subjects it was not fitted on, within the training side: what
-            selects, among regularisations and among the evaluations of a run. None where no subject can be held out.
-    """
-
-    linear_validation: Share | None
-    linear_test: Share
-    knn_validation: Share | None
-    knn_test: Share
-    regularisation: Positive
-    held_out: Share | None = None
-    test_clips: Count
 
 
 def clip_features(encoder: Encoder, source: BodySequences, batch_size: int = 128) -> Features:

@@ -27,12 +27,14 @@ from datasets.splits import make_split
 from datasets.wording import one_line
 from harness.errors import UsageError, usage_errors
 from harness.pictures.drawing import animate, row_title
-from harness.records.schema import RecordStore
+from harness.records.store import RecordStore
 from harness.registry import Registry
 from harness.runs.experiment import method_options
 from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
+from harness.training.build import build_method
 from harness.training.clock import StepClock
-from harness.training.trainer import Diverged, Trainer, build_batches, build_method
+from harness.training.data import build_batches
+from harness.training.trainer import Diverged, Trainer
 from methods.base import Method, OptionError
 from methods.parts.masks import Mask
 

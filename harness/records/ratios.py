@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
 from scipy import stats
 
-from harness.records.part import NotNegative, Part, Positive
-
-Verdict = Literal["supported", "not supported", "not measurable here"]
+from harness.records.schema import Ratio, SpeedRecord, Verdict
 
 COARSE_FLOOR = 1.25
 COARSE_INTERVAL = 1.5
 MOSTLY_DISTURBED = 0.5
-
-
-class Ratio(Part):
-    """A ratio with its 95 % interval and the number of pairs behind it."""
-
-    value: Positive
-    low: NotNegative
-    high: float = Field(ge=0)  # infinite where nothing bounds it
-    pairs: int
 
 
 def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
@@ -79,3 +66,9 @@ def claim_verdict(claimed: float, ratio: Ratio, floor: float, disturbed: float =
 def inside_floor(ratio: Ratio, floor: float) -> bool:
     """True when the interval touches the band of the noise floor: then no speedup is printed."""
     return ratio.low <= floor and ratio.high >= 1 / floor
+
+
+def speedup(record: SpeedRecord, one: str, other: str) -> Ratio | None:
+    """Clips/s of one arm of a measurement over another's, paired by round; None where one was not measured."""
+    arms = record.arm(one), record.arm(other)
+    return paired_ratio(arms[1].clip_seconds, arms[0].clip_seconds) if arms[0] and arms[1] else None

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pandas as pd
 
-from harness.records.ratios import Ratio, inside_floor, paired_ratio
-from harness.records.schema import SpeedRecord, at_stage
+from harness.records.ratios import inside_floor, paired_ratio, speedup
+from harness.records.schema import Ratio, SpeedRecord, at_stage
 from harness.report.health import disturbances
 
 
@@ -69,7 +69,7 @@ def milliseconds(record: SpeedRecord, label: str) -> str:
 
 def faster(record: SpeedRecord, one: str, other: str) -> str:
     """How many times faster per clip one arm is than the other, or a dash where one is missing."""
-    found = record.speedup(one, other)
+    found = speedup(record, one, other)
     return factor(found, record.floor) if found else "-"
 
 
@@ -85,7 +85,7 @@ def ratio_story(record: SpeedRecord) -> list[str]:
     if len(methods) != 2:
         return []
     ratios = {
-        stage: found for stage in stages if (found := record.speedup(*(at_stage(method, stage) for method in methods)))
+        stage: found for stage in stages if (found := speedup(record, *(at_stage(method, stage) for method in methods)))
     }
     moves = {later: found for earlier, later in pairwise(stages) if (found := move(record, earlier, later))}
     if not moves:

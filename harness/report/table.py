@@ -7,9 +7,17 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from harness.machine import Environment
 from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, MOSTLY_DISTURBED, inside_floor
-from harness.records.schema import BODIES_PER_CLIP, BOUND, RANDOM_INIT, RAW_FLOOR, ArmRecord, RunRecord, SpeedRecord
+from harness.records.schema import (
+    BODIES_PER_CLIP,
+    BOUND,
+    RANDOM_INIT,
+    RAW_FLOOR,
+    ArmRecord,
+    Environment,
+    RunRecord,
+    SpeedRecord,
+)
 from harness.report.departures import departures
 from harness.report.health import disturbances
 

@@ -22,28 +22,29 @@ import torch
 from datasets.batches import Batch
 from harness.encoders.facts import facts_of, to_metadata
 from harness.errors import one_line
-from harness.evaluation.probes import Accuracy, clip_features, evaluate, evaluate_raw
+from harness.evaluation.probes import clip_features, evaluate, evaluate_raw
 from harness.isolation.guard import Guard, seeded
 from harness.isolation.stopping import Stopped, held
-from harness.machine import Environment
 from harness.progress import State, Task
 from harness.records.schema import (
     RANDOM_INIT,
     RAW_FLOOR,
+    Accuracy,
     EncoderInfo,
+    Environment,
     MethodInfo,
     Point,
-    RecordStore,
     RunRecord,
     Status,
     Training,
-    now,
 )
+from harness.records.store import RecordStore, now
 from harness.spec import ProbeSpec, RunSpec
 from harness.training.budget import StepCost, parse_budget
+from harness.training.build import build_encoder, build_method
 from harness.training.clock import Ledger, StepClock
 from harness.training.data import LoadedData
-from harness.training.trainer import Diverged, Trainer, build_encoder, build_method, undisturbed
+from harness.training.trainer import Diverged, Trainer, undisturbed
 from harness.versions import LOOP, versions_of, versions_of_modules
 from methods.base import Diagnosis, Method
 from methods.parts.encoder import Encoder, SkeletonEncoder

@@ -12,16 +12,17 @@ from harness.cli.printing import warn, warn_refused
 from harness.errors import UsageError, one_line
 from harness.isolation.guard import Guard, StandIn, problem_of_about, stand_in
 from harness.isolation.stopping import stop_if_asked
-from harness.machine import Environment, describe_environment, select_device
+from harness.machine import describe_environment, select_device
 from harness.progress import Advance, Reporter, Stopwatch, counted, minutes
-from harness.records.schema import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, SCHEMA, RecordStore, RunRecord, SpeedRecord
+from harness.records.schema import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, SCHEMA, Environment, RunRecord, SpeedRecord
+from harness.records.store import RecordStore
 from harness.registry import Registry
 from harness.runs.cell import Attempt, Cell, Place, evaluation_steps, failure, run_cell
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build, is_later
 from harness.speed.measurement import Measurement, Timing
 from harness.training.budget import StepCost, parse_budget
+from harness.training.build import encoder_size, skeleton_of
 from harness.training.data import LoadedData, load_data
-from harness.training.trainer import encoder_size, skeleton_of
 from harness.versions import LOOP, versions_of, versions_of_modules
 from methods.base import Method, MethodOptions, OptionError, resolve
 from methods.parts.encoder import SkeletonEncoder

@@ -15,7 +15,8 @@ from typing import Any
 import psutil
 import torch
 
-from harness.records.part import Part
+from harness.machine import processors
+from harness.records.schema import Health
 
 FOREIGN_SHARE = 0.1
 """Above this share of all processor time taken by others, a block counts as disturbed."""
@@ -27,35 +28,6 @@ THROTTLES = {
     "nvmlClocksEventReasonHwThermalSlowdown": "hardware thermal slowdown",
     "nvmlClocksEventReasonHwPowerBrakeSlowdown": "power brake",
 }
-
-
-class Health(Part):
-    """What happened around the blocks of a speed measurement.
-
-    Attributes:
-        blocks: blocks that count.
-        repeated: blocks that were thrown away as disturbed and timed again.
-        disturbed: blocks that count although they stayed disturbed after two more tries.
-        foreign_share: largest share of all processor time that others took during a counted block.
-        clock_mhz: lowest and highest GPU clock seen after a block, empty without NVML.
-        temperature_c: highest GPU temperature seen.
-        reasons: why blocks were called disturbed.
-        gpu_watched: clocks, heat and other users of the GPU were read; None without a GPU.
-    """
-
-    blocks: int = 0
-    repeated: int = 0
-    disturbed: int = 0
-    foreign_share: float = 0.0
-    clock_mhz: tuple[int, ...] = ()
-    temperature_c: int | None = None
-    reasons: tuple[str, ...] = ()
-    gpu_watched: bool | None = None
-
-    @property
-    def disturbed_share(self) -> float:
-        """Share of counted blocks that stayed disturbed."""
-        return self.disturbed / self.blocks if self.blocks else 0.0
 
 
 @dataclass
@@ -116,11 +88,6 @@ class ProcessorTime:
         if capacity < SHORTEST:
             return 0.0
         return max(0.0, (self.machine - before.machine) - (self.own - before.own)) / capacity
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def own_cores(cores: list[Any]) -> list[Any]:

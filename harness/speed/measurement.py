@@ -13,20 +13,22 @@ import torch
 from datasets.batches import evaluation_batches
 from harness.errors import UsageError, one_line
 from harness.isolation.guard import seeded
-from harness.machine import ROOT, Environment
+from harness.machine import ROOT
 from harness.progress import Reporter, Task
 from harness.records.ratios import noise_floor, paired_ratio, verdict
-from harness.records.schema import ArmRecord, RecordStore, SpeedRecord, flop_ratio, now, speed_address
+from harness.records.schema import ArmRecord, Environment, Health, SpeedRecord, flop_ratio
+from harness.records.store import RecordStore, now, speed_address
 from harness.runs.cell import Cell, encoder_info
 from harness.spec import ADDRESS_RULE, MethodSpec, RunSpec
-from harness.speed.disturbance import Health, Watch
+from harness.speed.disturbance import Watch
 from harness.speed.flops import forward_shares, step_flops
 from harness.speed.interleave import Arm, measure, warm_up
 from harness.speed.memory import largest_batch, peak_step_bytes
 from harness.speed.peak import matmul_flops
+from harness.training.build import build_method
 from harness.training.clock import StepClock
 from harness.training.data import LoadedData
-from harness.training.trainer import Trainer, build_method
+from harness.training.trainer import Trainer
 from harness.versions import TIMING, versions_of, versions_of_modules
 from methods.base import Method
 

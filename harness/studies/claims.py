@@ -14,9 +14,10 @@ from pydantic import Field
 
 from harness.cli.printing import warn_refused
 from harness.errors import UsageError, nearest
-from harness.machine import ROOT, DeviceClass
-from harness.records.ratios import Ratio, Verdict, claim_verdict
-from harness.records.schema import BOUND, EVERY_SWITCH, RecordStore, SpeedRecord, at_stage
+from harness.machine import ROOT
+from harness.records.ratios import claim_verdict, speedup
+from harness.records.schema import BOUND, EVERY_SWITCH, DeviceClass, Ratio, SpeedRecord, Verdict, at_stage
+from harness.records.store import RecordStore
 from harness.spec import Section, build
 from harness.studies.yaml_text import read_yaml
 
@@ -147,7 +148,7 @@ def make_card(claim: Claim, record: SpeedRecord) -> Card:
     method, baseline, bound = (partial(at_stage, label) for label in rows)
     findings = []
     for way, definition in product(ways, definitions(claim)):
-        measured = record.speedup(method(way), baseline(way))
+        measured = speedup(record, method(way), baseline(way))
         assert measured is not None
         ratio = scaled(measured, schedule_factor(claim, definition))
         findings.append(Finding(definition, way, ratio, judged(claim, ratio, record, definition)))

@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel, Field
 
 from harness.errors import UsageError
-from harness.records.ratios import Ratio, paired_ratio
-from harness.records.schema import RANDOM_INIT, RunRecord, SpeedRecord, now, settings_of, write_atomically
+from harness.records.ratios import paired_ratio
+from harness.records.schema import RANDOM_INIT, Ratio, RunRecord, SpeedRecord
+from harness.records.store import now, settings_of, write_atomically
 from harness.spec import Section, build
 from harness.studies.yaml_text import read_yaml
 from harness.training.budget import parse_budget

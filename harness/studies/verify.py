@@ -19,17 +19,8 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.progress import counted
 from harness.records.ratios import noise_floor, paired_ratio, verdict
-from harness.records.schema import (
-    RECORD_FILE,
-    ArmRecord,
-    Point,
-    RecordStore,
-    Refusal,
-    RunRecord,
-    SpeedRecord,
-    flop_ratio,
-    speed_address,
-)
+from harness.records.schema import ArmRecord, Point, RunRecord, SpeedRecord, flop_ratio
+from harness.records.store import RECORD_FILE, RecordStore, Refusal, speed_address
 from harness.spec import digest
 from harness.training.budget import StepCost, parse_budget
 

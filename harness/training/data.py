@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.batches import Batches, BodySequences
+from datasets.batches import Augmentation, Batches, BodySequences, Look, TrainingBatches
 from datasets.catalog import open_clips
 from datasets.clips import ClipSet, fingerprint
 from datasets.formats.store_check import Advance
@@ -21,7 +21,7 @@ from datasets.splits import Split, length_notes, make_labels, make_split
 from harness.errors import UsageError, usage_errors
 from harness.records.schema import DataInfo
 from harness.spec import DataSpec, RunSpec
-from harness.training.trainer import augmentation, build_batches
+from harness.training.build import encoder_size
 from methods.base import View
 
 
@@ -139,3 +139,30 @@ def assemble(
     source = BodySequences(clips, device, center=spec.center, include_empty=spec.include_empty_bodies)
     sequences = source.of_clips(split.train)
     return LoadedData(spec, clips, *labels, split, source, sequences, len(sequences) / len(split.train), notes)
+
+
+def build_batches(
+    source: BodySequences, sequences: Tensor, spec: RunSpec, frames: int, views: Sequence[View] = (View(),)
+) -> TrainingBatches:
+    """The training batches of a spec; every method of one seed that takes the run's one view sees the same ones.
+
+    Args:
+        frames: T of a view that does not say otherwise.
+        views: what the method wants to see of each body sequence.
+    """
+    looks = [look_at(view, spec.data, frames, patch=encoder_size(spec.encoder).patch) for view in views]
+    return TrainingBatches(source, sequences, size=spec.train.batch_size, looks=looks, seed=spec.seed)
+
+
+def look_at(view: View, data: DataSpec, frames: int, patch: int) -> Look:
+    """A method's view with the run's settings where it leaves them open."""
+    kept = view.frames or frames
+    if kept > frames or kept % patch:
+        raise UsageError(f"a view of {kept} frames: expected a multiple of {patch}, at most {frames}")
+    changes = {name: value for name in ("crop", "min_crop", "rotation") if (value := getattr(view, name)) is not None}
+    return Look(kept, replace(augmentation(data), **changes))
+
+
+def augmentation(data: DataSpec) -> Augmentation:
+    """The spec's crop and rotation."""
+    return Augmentation(crop=data.crop, min_crop=data.min_crop, rotation=data.rotation)

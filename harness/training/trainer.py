@@ -7,23 +7,19 @@ Off the clock: everything else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from datasets.batches import Augmentation, Batch, Batches, BodySequences, Look, TrainingBatches
-from datasets.layouts import SkeletonLayout
-from harness.errors import MethodFault, UsageError, nearest
-from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec
+from datasets.batches import Batch, Batches
+from harness.errors import MethodFault
+from harness.spec import TrainSpec
+from harness.training.build import build_optimizer, build_schedule
 from harness.training.clock import StepClock
-from methods.base import Method, View
-from methods.parts.encoder import SIZES, EncoderSize, Skeleton, SkeletonEncoder, set_attention_kernel
+from methods.base import Method
 
 VERSION = 1
 
@@ -32,84 +28,6 @@ LAST_PHASE = "after_step"
 
 class Diverged(MethodFault):
     """The loss is not a finite number any more."""
-
-
-def encoder_size(spec: EncoderSpec) -> EncoderSize:
-    """Named size with the spec's overrides; `UsageError` for unknown names and impossible numbers."""
-    if spec.size not in SIZES:
-        raise UsageError(f"unknown encoder {spec.size!r}{nearest(spec.size, SIZES)} (known: {', '.join(SIZES)})")
-    values = {**vars(SIZES[spec.size]), **spec.model_dump(exclude={"size"}, exclude_none=True)}
-    size = EncoderSize(**values)
-    if size.frames % size.patch:
-        raise UsageError(f"encoder: {size.frames} frames are not a multiple of the patch of {size.patch} frames")
-    if size.width % size.heads:
-        raise UsageError(f"encoder: width {size.width} is not a multiple of {size.heads} heads")
-    return size
-
-
-def build_encoder(spec: RunSpec, layout: SkeletonLayout, device: torch.device | str) -> SkeletonEncoder:
-    """The shared encoder, initialised from the spec's seed: the same weights for every method of that seed."""
-    torch.manual_seed(spec.seed)
-    with torch.device(device):
-        return SkeletonEncoder(encoder_size(spec.encoder), layout.joint_count, skeleton_of(layout))
-
-
-def skeleton_of(layout: SkeletonLayout) -> Skeleton:
-    """What methods see of a layout."""
-    return Skeleton(layout.parents, layout.parts)
-
-
-def build_method(method: type[Method], spec: RunSpec, layout: SkeletonLayout, device: torch.device | str) -> Method:
-    """A method on a fresh encoder; its own parts are initialised after the encoder, from the same seed."""
-    encoder = build_encoder(spec, layout, device)
-    with torch.device(device):
-        built = method(encoder, method.Options.model_validate(spec.method.options))
-    set_attention_kernel(built, fused=spec.train.fused_attention, scale_scores=spec.train.scale_scores)
-    return built
-
-
-def build_batches(
-    source: BodySequences, sequences: Tensor, spec: RunSpec, frames: int, views: Sequence[View] = (View(),)
-) -> TrainingBatches:
-    """The training batches of a spec; every method of one seed that takes the run's one view sees the same ones.
-
-    Args:
-        frames: T of a view that does not say otherwise.
-        views: what the method wants to see of each body sequence.
-    """
-    looks = [look_at(view, spec.data, frames, patch=encoder_size(spec.encoder).patch) for view in views]
-    return TrainingBatches(source, sequences, size=spec.train.batch_size, looks=looks, seed=spec.seed)
-
-
-def look_at(view: View, data: DataSpec, frames: int, patch: int) -> Look:
-    """A method's view with the run's settings where it leaves them open."""
-    kept = view.frames or frames
-    if kept > frames or kept % patch:
-        raise UsageError(f"a view of {kept} frames: expected a multiple of {patch}, at most {frames}")
-    changes = {name: value for name in ("crop", "min_crop", "rotation") if (value := getattr(view, name)) is not None}
-    return Look(kept, replace(augmentation(data), **changes))
-
-
-def augmentation(data: DataSpec) -> Augmentation:
-    """The spec's crop and rotation."""
-    return Augmentation(crop=data.crop, min_crop=data.min_crop, rotation=data.rotation)
-
-
-def build_optimizer(method: Method, train: TrainSpec) -> torch.optim.Optimizer:
-    """AdamW; biases and other 1-D parameters are not decayed (as in MAMP's main_pretrain.py)."""
-    return create_optimizer_v2(
-        method, opt="adamw", lr=train.lr, weight_decay=train.weight_decay, betas=train.betas,
-        fused=train.fused_optimizer or None,  # None leaves torch its own default, False would force the slowest
-    )  # fmt: skip
-
-
-def build_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec, steps: int) -> CosineLRScheduler:
-    """Linear warm-up from 0, then a half cosine to ``lr * final_lr``, refitted to ``steps``."""
-    warmup = round(train.warmup * steps)
-    return CosineLRScheduler(
-        optimizer, t_initial=max(2, steps - warmup), lr_min=train.lr * train.final_lr, warmup_t=warmup,
-        warmup_lr_init=0.0, warmup_prefix=True, t_in_epochs=False,
-    )  # fmt: skip
 
 
 @contextmanager

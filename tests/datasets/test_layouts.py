@@ -5,15 +5,7 @@ from __future__ import annotations
 import pytest
 
 from datasets.errors import DataError
-from datasets.layouts import (
-    KINECT20,
-    LAYOUTS,
-    NTU25,
-    UIPRMD22,
-    SkeletonLayout,
-    check_tree,
-    layout_from_parents,
-)
+from datasets.layouts import KINECT20, LAYOUTS, NTU25, UIPRMD22, SkeletonLayout, check_tree, layout_from_parents
 from tests.datasets.made_up import needs_recordings, recorded
 
 named = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.evaluation.probes import Accuracy
-from harness.machine import Environment
-from harness.records.ratios import Ratio
-from harness.records.schema import ArmRecord, DataInfo, EncoderInfo, MethodInfo, Point, RunRecord, SpeedRecord, Training
+from harness.records.schema import (
+    Accuracy,
+    ArmRecord,
+    DataInfo,
+    EncoderInfo,
+    Environment,
+    MethodInfo,
+    Point,
+    Ratio,
+    RunRecord,
+    SpeedRecord,
+    Training,
+)
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

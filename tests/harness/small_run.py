@@ -20,13 +20,15 @@ from datasets.formats.npz import write_npz
 from datasets.layouts import layout_from_parents
 from harness.cli import main as cli
 from harness.machine import describe_environment
-from harness.records.schema import RecordStore, RunRecord
+from harness.records.schema import RunRecord
+from harness.records.store import RecordStore
 from harness.registry import Registry
 from harness.runs.cell import Attempt, Cell, Place, run_cell
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.training.budget import StepCost
-from harness.training.data import LoadedData, load_data
-from harness.training.trainer import Trainer, build_batches, build_method
+from harness.training.build import build_method
+from harness.training.data import LoadedData, build_batches, load_data
+from harness.training.trainer import Trainer
 from methods.base import Method
 
 CPU = torch.device("cpu")

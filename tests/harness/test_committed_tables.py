@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RecordStore, RunRecord, SpeedRecord
+from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord
+from harness.records.store import RecordStore
 from harness.report.claims import card_notes, card_table
 from harness.report.explain import waterfall, waterfall_notes
 from harness.report.ranking import exchange_table, settings

@@ -17,7 +17,7 @@ from harness.pictures.show import show
 from harness.registry import Registry
 from harness.spec import DataSpec
 from harness.speed.flops import step_flops
-from harness.training.trainer import look_at
+from harness.training.data import look_at
 from methods.base import Method, View
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import Mask, visible_count

@@ -13,9 +13,9 @@ from harness.encoders.embedding import PretrainedEncoder, load_encoder
 from harness.encoders.facts import facts_of, to_metadata
 from harness.errors import UsageError
 from harness.evaluation.probes import clip_features
-from harness.records.schema import write_weights
+from harness.records.store import write_weights
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec
-from harness.training.trainer import build_encoder
+from harness.training.build import build_encoder
 from tests.harness.small_run import small_clips
 
 CPU = torch.device("cpu")

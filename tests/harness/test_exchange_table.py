@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.records.schema import RecordStore, RunRecord
+from harness.records.schema import RunRecord
+from harness.records.store import RecordStore
 from harness.report.ranking import exchange_table, settings
 from tests.harness.made_up_records import curve_record, run_record
 from tests.harness.small_run import harness

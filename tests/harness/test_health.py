@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from harness.machine import processors
+from harness.records.schema import Health
 from harness.report.health import disturbances
 from harness.speed import disturbance as health
-from harness.speed.disturbance import Gpu, Health, ProcessorTime, Watch, busy_seconds, own_cores, processors
+from harness.speed.disturbance import Gpu, ProcessorTime, Watch, busy_seconds, own_cores
 from tests.harness.made_up_records import stage_arm, stage_record
 from tests.harness.small_run import CPU
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from harness.encoders.facts import facts_of, to_metadata
 from harness.encoders.importing import flat_patch, import_encoder
-from harness.records.schema import write_weights
+from harness.records.store import write_weights
 from harness.spec import DataSpec, MethodSpec, RunSpec
 from methods.parts.encoder import SIZES, SkeletonEncoder
 from methods.parts.tokens import patchify

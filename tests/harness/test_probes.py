@@ -17,10 +17,11 @@ from datasets.batches import BodySequences, test_crops
 from datasets.clips import ClipSet
 from datasets.layouts import layout_from_parents
 from datasets.splits import Split, make_split
-from harness.evaluation.probes import Accuracy, clip_features, evaluate, evaluate_raw, raw_features, selection_folds
+from harness.evaluation.probes import clip_features, evaluate, evaluate_raw, raw_features, selection_folds
+from harness.records.schema import Accuracy
 from harness.runs.cell import better
 from harness.spec import ProbeSpec
-from harness.training.trainer import encoder_size
+from harness.training.build import encoder_size
 from methods.parts.encoder import SkeletonEncoder
 from tests.harness.small_run import CPU, ENCODER, FRAMES, JOINTS, small_clips
 

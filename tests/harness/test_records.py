@@ -20,16 +20,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from harness.errors import UsageError
-from harness.evaluation.probes import Accuracy
-from harness.machine import Environment
 from harness.records import schema as records
-from harness.records.ratios import Ratio
-from harness.records.schema import (
-    FINISHED,
-    Point,
+from harness.records.schema import FINISHED, Accuracy, Environment, Health, Point, Ratio, RunRecord, SpeedRecord
+from harness.records.store import (
     RecordStore,
-    RunRecord,
-    SpeedRecord,
     remove_leftovers,
     speed_address,
     temporary_name,
@@ -37,8 +31,7 @@ from harness.records.schema import (
     write_weights,
 )
 from harness.spec import Section, TrainSpec
-from harness.speed.disturbance import Health
-from harness.training.trainer import encoder_size
+from harness.training.build import encoder_size
 from methods.parts.encoder import SkeletonEncoder
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
 from tests.harness.small_run import ENCODER, JOINTS

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.records.schema import RecordStore
+from harness.records.store import RecordStore
 from tests.harness.made_up_records import curve_record, run_record, stage_arm, stage_record
 from tests.harness.small_run import harness
 

@@ -20,7 +20,8 @@ import pytest
 from safetensors.torch import load_file
 
 from harness.records.ratios import noise_floor, paired_ratio
-from harness.records.schema import RecordStore, RunRecord
+from harness.records.schema import RunRecord
+from harness.records.store import RecordStore
 from harness.runs.experiment import Entry, choose_baseline
 from harness.spec import MethodSpec
 from tests.harness.made_up_records import accuracy

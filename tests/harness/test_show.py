@@ -14,8 +14,8 @@ from harness.conformance.specimen import Specimen, batch
 from harness.errors import UsageError
 from harness.pictures import drawing
 from harness.pictures.show import WHOLE, body_sequences, mask_of, reconstruction, show, visible_tokens
-from harness.records.schema import write_weights
-from harness.training.trainer import build_method
+from harness.records.store import write_weights
+from harness.training.build import build_method
 from methods.amr import AMR
 from methods.base import Method
 from methods.parts.masks import motion_aware_mask

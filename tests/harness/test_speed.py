@@ -9,9 +9,10 @@ from typing import Any, cast
 import pytest
 import torch
 
+from harness.records.schema import Health
 from harness.speed import interleave as speed
 from harness.speed import peak
-from harness.speed.disturbance import Health, Watch
+from harness.speed.disturbance import Watch
 from harness.speed.interleave import MAXIMUM_ROUNDS, MINIMUM_ROUNDS, Arm, measure, warm_up
 from harness.speed.peak import matmul_flops
 from harness.training.clock import StepClock

@@ -11,13 +11,13 @@ from harness.records.ratios import (
     COARSE_FLOOR,
     COARSE_INTERVAL,
     MOSTLY_DISTURBED,
-    Ratio,
     claim_verdict,
     inside_floor,
     noise_floor,
     paired_ratio,
     verdict,
 )
+from harness.records.schema import Ratio
 
 
 def ratio(low: float, high: float) -> Ratio:

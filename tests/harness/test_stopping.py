@@ -15,7 +15,7 @@ import pytest
 
 from datasets.formats.store import open_store
 from harness.isolation.stopping import SIGNALS, Stopped, held, stop_if_asked, stoppable
-from harness.records.schema import RecordStore
+from harness.records.store import RecordStore
 from tests.datasets.made_up_source import write_numbers
 from tests.harness.small_run import SMALL, harness, plugin_file, small_file
 

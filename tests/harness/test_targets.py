@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from harness.errors import UsageError
-from harness.records.schema import RecordStore, SpeedRecord
+from harness.records.schema import SpeedRecord
+from harness.records.store import RecordStore
 from harness.report.target import ladder_table, target_notes, target_table
 from harness.runs.cell import evaluation_steps
 from harness.spec import ProbeSpec, TrainSpec, is_later

@@ -18,9 +18,10 @@ from harness.errors import UsageError
 from harness.runs.cell import diagnose
 from harness.spec import EncoderSpec, TrainSpec
 from harness.training import trainer as training
+from harness.training.build import build_schedule, encoder_size
 from harness.training.clock import StepClock
 from harness.training.data import LoadedData
-from harness.training.trainer import Diverged, build_schedule, encoder_size
+from harness.training.trainer import Diverged
 from methods.base import About, Method, MethodOptions
 from methods.parts.encoder import SelfAttention, SkeletonEncoder
 from tests.harness.small_run import CPU, small_data, small_trainer

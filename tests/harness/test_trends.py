@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main as cli
-from harness.records.schema import RecordStore, RunRecord
+from harness.records.schema import RunRecord
+from harness.records.store import RecordStore
 from harness.registry import Registry
 from harness.report.trends import PUBLISHED, Trend, paired_difference, trend_table
 from harness.runs.experiment import make_entry

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.records.schema import RecordStore
+from harness.records.store import RecordStore
 from harness.studies.verify import verify
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import SMALL, Outcome, harness, records_in, small_file

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.records.ratios import Ratio
-from harness.records.schema import ArmRecord, SpeedRecord
+from harness.records.schema import ArmRecord, Health, Ratio, SpeedRecord
 from harness.report.explain import factor, move, times, waterfall, waterfall_notes
-from harness.speed.disturbance import Health
 from tests.harness.made_up_records import ratio, stage_arm, stage_record
 
 SPREAD = 5.594985

@@ -1,0 +1,308 @@
+"""The output folder: records and weights, written atomically, read again, refused where they cannot be true.
+
+A file that exists is complete. Layout::
+
+    runs/<address>/record.json              a RunRecord
+    runs/<address>/encoder.safetensors      the evaluated encoder's weights
+    runs/<address>/speed.json               a SpeedRecord (its own address)
+
+A file that is not a record of its folder, or cannot be true, is refused: whoever reads goes on without it and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+from safetensors.torch import save
+from torch import nn
+
+from harness.errors import UsageError
+from harness.records.schema import SCHEMA, RunRecord, SpeedRecord
+from harness.spec import SECTIONS, RunSpec, digest, validation_message, without_later, without_place
+
+MESSAGE = 200
+"""Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
+
+
+RECORD_FILE, SPEED_FILE = "record.json", "speed.json"
+
+
+ENCODER_FILE = "encoder.safetensors"
+
+
+Record = TypeVar("Record", RunRecord, SpeedRecord)
+
+
+def now() -> datetime:
+    """The time, in UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A record that is not used.
+
+    Attributes:
+        reason: why, in a few words.
+        newer: a newer version of the suite wrote it; nothing is wrong with it.
+        weights: the weights beside it are refused with it.
+    """
+
+    path: Path
+    reason: str
+    newer: bool = False
+    weights: Path | None = None
+
+    def __str__(self) -> str:
+        return f"record {self.path}: {self.reason}"
+
+
+class Refused(Exception):
+    """Raised while reading a record that is refused."""
+
+    def __init__(self, reason: str, *, newer: bool = False, weights: Path | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.newer, self.weights = reason, newer, weights
+
+
+class RecordStore:
+    """The output folder.
+
+    Args:
+        root: created when missing; a `UsageError` says when it cannot be written.
+
+    Attributes:
+        refused: records that were looked at and are not used.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.refused: dict[Path, Refusal] = {}
+
+    def prepare(self) -> None:
+        """Create the folder, prove that it can be written, and clear what killed processes left behind."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / temporary_name("probe")
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise UsageError(
+                f"output folder {self.root} cannot be written ({error.strerror}); choose another with --out"
+            ) from None
+        remove_leftovers(self.root)
+
+    def folder(self, address: str) -> Path:
+        """Where everything of one address lies."""
+        return self.root / address
+
+    def run_of(self, spec: RunSpec) -> RunRecord | None:
+        """The record of a run under any of the addresses it may have; None when absent."""
+        return next((record for address in spec.addresses if (record := self.run(address))), None)
+
+    def run(self, address: str) -> RunRecord | None:
+        """The run record of an address; None when absent, or refused."""
+        return self._read(self.folder(address) / RECORD_FILE, RunRecord)
+
+    def speed(self, address: str) -> SpeedRecord | None:
+        """The speed record of an address; None when absent, or refused."""
+        return self._read(self.folder(address) / SPEED_FILE, SpeedRecord)
+
+    def runs(self) -> Iterator[RunRecord]:
+        """All run records that are not refused, sorted by address."""
+        for path in sorted(self.root.glob(f"*/{RECORD_FILE}")):
+            record = self._read(path, RunRecord)
+            if record:
+                yield record
+
+    def speeds(self) -> Iterator[SpeedRecord]:
+        """All speed records that are not refused, sorted by address."""
+        for path in sorted(self.root.glob(f"*/{SPEED_FILE}")):
+            record = self._read(path, SpeedRecord)
+            if record:
+                yield record
+
+    def write_run(self, record: RunRecord) -> None:
+        """Write a run record atomically; one of the same run under an earlier address rule gives way to it."""
+        write_atomically(self.folder(record.address) / RECORD_FILE, _json(record))
+        for folder in map(self.folder, record.spec.addresses[1:]):
+            for name in (RECORD_FILE, ENCODER_FILE):
+                (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # unless something was set aside in it
+
+    def write_speed(self, record: SpeedRecord) -> None:
+        """Write a speed record atomically."""
+        write_atomically(self.folder(record.address) / SPEED_FILE, _json(record))
+
+    def write_encoder(
+        self, address: str, encoder: nn.Module, metadata: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Write encoder weights as safetensors, atomically, with what they do not tell (`harness.encoders.facts`).
+
+        Returns the file's name and its SHA-256, for the record.
+        """
+        path = self.folder(address) / ENCODER_FILE
+        write_weights(path, encoder, metadata)
+        return {path.name: file_hash(path)}
+
+    def set_aside(self) -> list[str]:
+        """Rename what was refused, so that it can be made again; a line each. A newer record is a `UsageError`."""
+        for refusal in self.refused.values():
+            if refusal.newer:
+                raise UsageError(f"{refusal} or choose another folder with --out")
+        lines = []
+        for refusal in self.refused.values():
+            files = [refusal.path, *([refusal.weights] if refusal.weights else [])]
+            names = [set_aside(path).name for path in files]
+            lines.append(f"{refusal}; kept as {' and '.join(names)}, and made again")
+        self.refused.clear()
+        return lines
+
+    def _read(self, path: Path, model: type[Record]) -> Record | None:
+        self.refused.pop(path, None)
+        if not path.exists():
+            return None
+        try:
+            return read_record(path, model)
+        except Refused as problem:
+            self.refused[path] = Refusal(path, problem.reason, problem.newer, problem.weights)
+            return None
+
+
+def read_record(path: Path, model: type[Record]) -> Record:
+    """The record of a file; `Refused` says why it is none, or not the one of its folder."""
+    try:
+        content = from_json(path.read_bytes()) if path.is_file() else "no file"
+    except (ValueError, OSError) as error:
+        raise Refused(f"cannot be read ({str(error).splitlines()[0]})") from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        raise Refused("cannot be read (expected a JSON object with its schema_version)")
+    if version > SCHEMA:
+        raise Refused(
+            f"written by a newer version of the suite (schema {version}, this one reads up to {SCHEMA}); update",
+            newer=True,
+        )
+    try:
+        record = model.model_validate(content)
+    except ValidationError as error:
+        raise Refused(f"cannot be read ({validation_message(error, model)[:MESSAGE]})") from None
+    if record.address != path.parent.name:
+        raise Refused(f"is the record of {record.address}; each belongs in the folder of its address")
+    if isinstance(record, RunRecord):
+        refuse_other_weights(record, path.parent)
+    return record
+
+
+def refuse_other_weights(record: RunRecord, folder: Path) -> None:
+    """`Refused` where weights lie beside a record that are not those it was written with; none need to be there."""
+    for name, expected in record.weights.items():
+        path = folder / Path(name).name
+        if path.is_file() and file_hash(path) != expected:
+            raise Refused(f"{name} beside it is not the one it was written with (SHA-256)", weights=path)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as `sha256sum` prints it."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file to ``record.refused-1.json``, say, with the first number that is free; its new path."""
+    names = (path.with_name(f"{path.stem}.refused-{number}{path.suffix}") for number in count(1))
+    free = next(name for name in names if not name.exists())
+    return path.rename(free)
+
+
+def write_weights(path: Path, module: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a module's weights as safetensors, atomically; the same weights and metadata give the same bytes."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    write_atomically(path, in_order(save(weights, dict(metadata) if metadata else None)))
+
+
+def in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata in alphabetical order, where the library leaves it to a hash map.
+
+    The file is 8 bytes with the header's length, the header as JSON padded with spaces, and the tensors.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is either complete or absent, even through a crash or a full disk."""
+    temporary = path.parent / temporary_name(path.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()  # only when this left it empty
+        raise
+
+
+def temporary_name(name: str) -> str:
+    """A hidden name that tells which process is writing."""
+    return f".{name}.{os.getpid()}.tmp"
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove temporary files of processes that are gone; nothing else is touched."""
+    for path in [*root.glob(".*.tmp"), *root.glob("*/.*.tmp")]:
+        owner = re.fullmatch(r"\..*\.(\d+)\.tmp", path.name)
+        if owner and not _alive(int(owner[1])):
+            path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _json(record: BaseModel) -> bytes:
+    return (record.model_dump_json(indent=1) + "\n").encode()
+
+
+def speed_address(spec: dict[str, Any]) -> str:
+    """Address of a speed measurement, by the rule that its spec names."""
+    if "address_rule" not in spec:
+        return f"speed-{digest(spec)}"
+    return f"speed-v{spec['address_rule']}-{digest({**spec, **settings_of(spec)})}"
+
+
+def settings_of(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The sections of a plain spec as they count (address rule 2): equal for the same training, whenever written.
+
+    That is without fields that came later and stand at their default, and without the data's name.
+    """
+    known = {name: without_later(section, spec[name]) for name, section in SECTIONS.items() if name in spec}
+    return {**known, "data": without_place(known["data"])}
