@@ -42,7 +42,7 @@ from harness.records.ratios import paired_ratio
 from harness.records.schema import Ratio
 from harness.records.store import now, write_atomically
 from harness.report.table import to_markdown
-from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
+from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
 from harness.speed.interleave import Arm, measure
 from harness.studies.explain import STAGES
 from harness.training.build import build_method
@@ -137,7 +137,7 @@ class Stream:
 
 
 class ReleasedTrainer:
-    """The released loop in blocks, set up as in its main_pretrain.py on one device; `harness.speed.interleave` runs it."""
+    """The released loop in blocks, set up as in its main_pretrain.py on one device, for `harness.speed.interleave`."""
 
     def __init__(
         self, released: Released, dataset: Dataset[Any], depth: int, clips: int, workers: int, device: torch.device

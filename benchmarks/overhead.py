@@ -19,7 +19,7 @@ from harness.machine import describe_environment, select_device
 from harness.records.ratios import paired_ratio
 from harness.registry import Registry
 from harness.runs.experiment import make_entry
-from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
+from harness.spec.model import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
 from harness.speed.disturbance import Watch
 from harness.speed.interleave import Arm, measure, warm_up
 from harness.training.build import build_encoder, build_method

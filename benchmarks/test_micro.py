@@ -21,7 +21,7 @@ from datasets.published_feeder import PaddedClips
 from harness.evaluation.probes import clip_features, evaluate
 from harness.registry import Registry
 from harness.runs.experiment import make_entry
-from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
+from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.training.build import build_encoder, build_method
 from harness.training.clock import StepClock
 from harness.training.data import LoadedData, augmentation, load_data

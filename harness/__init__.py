@@ -4,12 +4,13 @@ __version__ = "0.1.0"
 
 import os
 import sys
+from pathlib import Path
 
 # An installed suite gives the environment this one name, no `datasets` and no `methods`. They lie beside it and are
 # found from here on, after all else on the path: no other package of these names gives way in silence.
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-if _ROOT not in sys.path:
-    sys.path.append(_ROOT)
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
 
 # The profiler that counts CPU memory logs to stderr as it starts, works and stops; no reader of a table wants that.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")

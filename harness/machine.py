@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
+from harness import ROOT
 from harness.errors import UsageError
 from harness.records.schema import Environment
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn")
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def describe_environment(device: torch.device) -> Environment:

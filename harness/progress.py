@@ -16,9 +16,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 CHECKING = "checking the store, once"
 
@@ -203,3 +205,24 @@ class Stopwatch:
     def seconds(self) -> float:
         """Elapsed seconds."""
         return time.perf_counter() - self._began
+
+
+def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> None:
+    """A table and the lines below it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=not console.is_terminal)
+    for row in rows:
+        table.add_row(*row)
+    target = console
+    if not console.is_terminal:  # a file gets every row whole, however long
+        target = Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
+    target.print(table)
+    for line in lines:
+        console.print(line, markup=False)
+
+
+def warn(*lines: str) -> None:
+    """Print lines on stderr: what a reader of the answer must know although it is no part of it."""
+    for line in lines:
+        print(line, file=sys.stderr)

@@ -18,10 +18,23 @@ from pathlib import Path
 from types import ModuleType
 
 import methods
+from datasets.code_versions import syntax_hash
 from harness.errors import UsageError, nearest, one_line
 from harness.isolation.guard import Guard, stand_in
-from methods.base import Method
+from harness.spec.model import MethodSpec, build
+from methods.base import Method, MethodOptions
 
+LOOP = (
+    "datasets.batches",
+    "harness.evaluation.probes",
+    "harness.training.build",
+    "harness.training.clock",
+    "harness.training.data",
+    "harness.training.trainer",
+)
+"""Modules, beside a method's own, whose versions a run's record keeps: what trains and evaluates every method."""
+TIMING = (*LOOP, "datasets.published_feeder", "harness.speed.interleave")
+"""The same for a speed measurement: what times every method."""
 METHOD_GROUP = "masked_skeleton.methods"
 
 
@@ -161,3 +174,46 @@ def load_plugin(path: Path, guard: Guard) -> ModuleType:
             raise DidNotLoad(path, one_line(error)) from error
         raise
     return module
+
+
+def method_options(method: type[Method], spec: MethodSpec) -> MethodOptions:
+    """Typed options of a spec; a `UsageError` names a misspelt one and the nearest."""
+    return build(method.Options, spec.options, f"method {spec.name}")
+
+
+def versions_of(method: type[Method]) -> dict[str, str]:
+    """Module -> version, of the file that defines a method and of all shared parts that it is built on."""
+    return {_short(module): version_of(module) for module in _built_on(method.__module__, {})}
+
+
+def versions_of_modules(names: tuple[str, ...]) -> dict[str, str]:
+    """Module -> version, of modules by their dotted names."""
+    return {_short(module): version_of(module) for module in map(importlib.import_module, names)}
+
+
+def version_of(module: ModuleType) -> str:
+    """A module's declared ``VERSION``; without one, the hash of its syntax; empty where there is no source."""
+    declared = getattr(module, "VERSION", None)
+    if declared is not None:
+        return str(declared)
+    try:
+        return syntax_hash(inspect.getsource(module))
+    except (OSError, TypeError):
+        return ""
+
+
+def _short(module: ModuleType) -> str:
+    """A module's own name: it may move from folder to folder."""
+    return module.__name__.rpartition(".")[2]
+
+
+def _built_on(name: str, found: dict[str, ModuleType]) -> list[ModuleType]:
+    """A module and, through what it imports, every module of `methods` that it is built on; by name."""
+    if name in found or name not in sys.modules:
+        return []
+    found[name] = module = sys.modules[name]
+    for item in vars(module).values():
+        home = item.__name__ if inspect.ismodule(item) else getattr(item, "__module__", None)
+        if isinstance(home, str) and home.startswith(f"{methods.__name__}."):
+            _built_on(home, found)
+    return [found[name] for name in sorted(found)]

@@ -3,8 +3,8 @@
     examination = examine(clips, usual_splits(clips))
     examination.findings      # severity and one line each: what was found, and the next step
 
-Nothing is printed or changed; `harness.pictures.doctor` makes text of an examination. What is looked at in the frames is in
-`datasets.doctor.frames`, what poses tell in `datasets.doctor.body`, and when a number becomes a finding in
+Nothing is printed or changed; `harness.pictures.doctor` makes text of an examination. What is looked at in the frames
+is in `datasets.doctor.frames`, what poses tell in `datasets.doctor.body`, and when a number becomes a finding in
 `datasets.doctor.findings`.
 """
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from datasets.errors import DataError
-from harness.cli.printing import print_table
 from harness.errors import UsageError, usage_errors
-from harness.progress import CHECKING, Reporter, at_work
+from harness.progress import CHECKING, Reporter, at_work, print_table
 
 if TYPE_CHECKING:
     from datasets.raw.prepare import Prepared

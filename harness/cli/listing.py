@@ -11,14 +11,13 @@ import torch
 
 from datasets.catalog import about
 from datasets.raw import DEVIATIONS
-from harness.cli.printing import warn_refused
 from harness.errors import MethodFault, one_line
 from harness.isolation.guard import Guard, problem_of_about
+from harness.progress import warn
 from harness.records.store import RecordStore
-from harness.registry import Registry
+from harness.registry import Registry, versions_of
 from harness.studies.claims import read_claims
 from harness.training import deviations as shared_parts
-from harness.versions import versions_of
 from methods.base import About, Method
 from methods.parts.encoder import SIZES, SkeletonEncoder
 
@@ -80,7 +79,7 @@ def list_runs(plugins: list[Path] | None, out: Path) -> Rows:
         }
         for record in store.runs()
     ]
-    warn_refused(store)
+    warn(*store.passed_over())
     return rows
 
 

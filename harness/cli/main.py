@@ -19,12 +19,11 @@ import yaml
 from rich.markup import escape
 
 from harness.cli.data import data_app
-from harness.cli.printing import print_table, warn_refused
 from harness.errors import UsageError, nearest
 from harness.isolation.stopping import Stopped, stoppable
-from harness.progress import CHECKING, Reporter, at_work, command_line, make_console
-from harness.runs.presets import PRESETS
-from harness.spec import SECTIONS, DataSpec, build, parse_methods, parse_seeds
+from harness.progress import CHECKING, Reporter, at_work, command_line, make_console, print_table, warn
+from harness.spec.model import SECTIONS, DataSpec, build, parse_methods, parse_seeds
+from harness.spec.presets import PRESETS
 from harness.studies.yaml_text import read_yaml
 
 if TYPE_CHECKING:
@@ -173,8 +172,9 @@ def claim_command(
 ) -> None:  # fmt: skip
     """Claim cards: measure published speedups in one go, trained as published and with every switch on."""
     with at_work(announced=not measured) as report:
+        from harness.records.ratios import rules_version
         from harness.report.claims import card_notes, card_table
-        from harness.speed.measurement import Measurement, rules_version
+        from harness.speed.measurement import Measurement
         from harness.studies.claims import find_claim, make_card, measured_claims, rows_of
         from harness.studies.explain import ends, explain, refuse_switched
 
@@ -339,7 +339,7 @@ def trends_command(
 
     store = RecordStore(folder)
     table = trend_table(list(store.runs()))
-    warn_refused(store)
+    warn(*store.passed_over())
     if table.empty:
         raise UsageError(
             f"{folder}: no two finished runs that a published trend compares; see `ls runs --out {folder}`"
@@ -360,7 +360,7 @@ def exchange_command(
     store = RecordStore(folder)
     groups = settings(list(store.runs()))
     times = step_times(store.speeds(), groups[0]) if groups else {}
-    warn_refused(store)
+    warn(*store.passed_over())
     if not groups:
         raise UsageError(f"{folder}: no run of a method; see `ls runs --out {folder}`")
     if len(groups) > 1:
@@ -388,7 +388,7 @@ def target_command(
 
     store, report = RecordStore(folder), Reporter(make_console())
     records, speeds = list(store.runs()), list(store.speeds())
-    warn_refused(store)
+    warn(*store.passed_over())
     goal = read_target(target) if target else freeze(records, reference)
     compared = comparable(records, goal)
     if not any(record.status == "ok" for record in compared):

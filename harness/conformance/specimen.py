@@ -18,7 +18,7 @@ from datasets.batches import Batch, BodySequences, test_crops
 from datasets.clips import ClipSet
 from datasets.layouts import KINECT20, NTU25, UIPRMD22, SkeletonLayout, layout_from_parents
 from datasets.synthetic.generation import generate
-from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
+from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
 from harness.training.build import build_method, build_optimizer
 from methods.base import Method, MethodOptions
 from methods.parts.encoder import Encoder

@@ -23,7 +23,7 @@ from harness.errors import UsageError, one_line
 from harness.isolation.guard import Guard, seeded
 from harness.progress import Task
 from harness.registry import Registry
-from harness.spec import build, parse_methods
+from harness.spec.model import build, parse_methods
 
 
 @dataclass(frozen=True)

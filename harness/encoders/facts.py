@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datasets.layouts import SkeletonLayout
-from harness.spec import RunSpec
+from harness.spec.model import RunSpec
 from methods.parts.encoder import Encoder, EncoderSize, SkeletonEncoder
 
 FORMAT = "masked-skeleton-encoder"

@@ -19,10 +19,10 @@ from torch import Tensor
 from harness.encoders.checkpoint import Checkpoint, State, plain_tensor, read_checkpoint
 from harness.encoders.facts import EncoderFacts, shared_facts, to_metadata
 from harness.errors import UsageError, first_few
+from harness.evaluation.probes import probe_encoder
 from harness.records.schema import RANDOM_INIT, Accuracy
 from harness.records.store import write_weights
-from harness.runs.cell import probe_encoder
-from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec, build
+from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, RunSpec, build
 from harness.training.build import build_encoder, encoder_size
 from harness.training.data import LoadedData, load_data
 from methods.parts.encoder import EncoderSize, SkeletonEncoder

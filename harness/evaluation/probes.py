@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 import warnings
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from datasets.batches import BodySequences, evaluation_batches
 from datasets.clips import ClipSet
 from datasets.splits import Split
 from harness.records.schema import Accuracy
-from harness.spec import ProbeSpec
+from harness.spec.model import ProbeSpec
 from methods.parts.encoder import Encoder
 
 VERSION = 1
@@ -41,6 +42,26 @@ Labels = NDArray[np.int64]
 RAW_FRAMES = 32
 RAW_COMPONENTS = 128
 ENOUGH_SUBJECTS = 4
+
+
+class LabelledClips(Protocol):
+    """What the probes need of a data set (`harness.training.data.LoadedData`)."""
+
+    @property
+    def clips(self) -> ClipSet:
+        """All clips."""
+
+    @property
+    def source(self) -> BodySequences:
+        """Their frames on the device."""
+
+    @property
+    def labels(self) -> Labels:
+        """[N] class of each clip."""
+
+    @property
+    def split(self) -> Split:
+        """Which clips train, validate and test."""
 
 
 def clip_features(encoder: Encoder, source: BodySequences, batch_size: int = 128) -> Features:
@@ -168,3 +189,9 @@ def _score(
         warnings.simplefilter("ignore", ConvergenceWarning)  # a weak C may creep on long after accuracy has settled
         classifier.fit(features[fit], labels[fit])
     return float(classifier.score(features[score], labels[score]))
+
+
+def probe_encoder(encoder: Encoder, data: LabelledClips, probe: ProbeSpec) -> Accuracy:
+    """Frozen features of every clip, then the probes."""
+    features = clip_features(encoder, data.source)
+    return evaluate(features, data.labels, data.clips.columns["subject"], data.split, probe)

@@ -28,9 +28,8 @@ from datasets.wording import one_line
 from harness.errors import UsageError, usage_errors
 from harness.pictures.drawing import animate, row_title
 from harness.records.store import RecordStore
-from harness.registry import Registry
-from harness.runs.experiment import method_options
-from harness.spec import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
+from harness.registry import Registry, method_options
+from harness.spec.model import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
 from harness.training.build import build_method
 from harness.training.clock import StepClock
 from harness.training.data import build_batches

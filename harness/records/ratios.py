@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from harness import ROOT
 from harness.records.schema import Ratio, SpeedRecord, Verdict
 
 COARSE_FLOOR = 1.25
@@ -72,3 +73,10 @@ def speedup(record: SpeedRecord, one: str, other: str) -> Ratio | None:
     """Clips/s of one arm of a measurement over another's, paired by round; None where one was not measured."""
     arms = record.arm(one), record.arm(other)
     return paired_ratio(arms[1].clip_seconds, arms[0].clip_seconds) if arms[0] and arms[1] else None
+
+
+def rules_version() -> str:
+    """Version of the measurement rules, from the heading of benchmarks/RULES.md; ``unknown`` without that file."""
+    rules = ROOT / "benchmarks" / "RULES.md"
+    heading = rules.read_text(encoding="utf-8").partition("\n")[0] if rules.exists() else ""
+    return heading.rpartition("version ")[2] or "unknown"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.records.part import Count, NotNegative, Part, Positive, Share
-from harness.spec import RunSpec, digest
+from harness.spec.model import RunSpec, digest
 
 SCHEMA = 2
 """2: addresses by rule 2; versions of the code instead of a hash of its text."""

@@ -30,7 +30,7 @@ from torch import nn
 
 from harness.errors import UsageError
 from harness.records.schema import SCHEMA, RunRecord, SpeedRecord
-from harness.spec import SECTIONS, RunSpec, digest, validation_message, without_later, without_place
+from harness.spec.model import SECTIONS, RunSpec, digest, validation_message, without_later, without_place
 
 MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
@@ -170,6 +170,14 @@ class RecordStore:
             lines.append(f"{refusal}; kept as {' and '.join(names)}, and made again")
         self.refused.clear()
         return lines
+
+    def passed_over(self) -> list[str]:
+        """A line for every record that was looked at and refused, and one with their number."""
+        refused = [str(refusal) for refusal in self.refused.values()]
+        if not refused:
+            return []
+        records = "1 record" if len(refused) == 1 else f"{len(refused)} records"
+        return [*refused, f"{records} of {self.root} passed over; `harness verify {self.root}` checks the folder"]
 
     def _read(self, path: Path, model: type[Record]) -> Record | None:
         self.refused.pop(path, None)

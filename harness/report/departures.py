@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Sequence
 
 from harness.records.schema import RunRecord
-from harness.runs.presets import PRESETS, PUBLISHED_CLIPS
-from harness.spec import DataSpec, EncoderSpec, Section, TrainSpec
+from harness.spec.model import DataSpec, EncoderSpec, Section, TrainSpec
+from harness.spec.presets import PRESETS, PUBLISHED_CLIPS
 
 SECTIONS: dict[str, type[Section]] = {"encoder": EncoderSpec, "data": DataSpec, "train": TrainSpec}
 NOT_COMPARED = frozenset(

@@ -15,9 +15,9 @@ from functools import partial
 import pandas as pd
 
 from harness.records.schema import Point, RunRecord
-from harness.spec import digest
+from harness.spec.budget import parse_budget
+from harness.spec.model import digest
 from harness.studies.target import NO_TIMES, step_seconds
-from harness.training.budget import parse_budget
 
 Spent = Callable[[RunRecord, Point], float]
 UNIT = {"ep": "clips", "steps": "clips"}

@@ -22,8 +22,8 @@ import torch
 from datasets.batches import Batch
 from harness.encoders.facts import facts_of, to_metadata
 from harness.errors import one_line
-from harness.evaluation.probes import clip_features, evaluate, evaluate_raw
-from harness.isolation.guard import Guard, seeded
+from harness.evaluation.probes import evaluate_raw, probe_encoder
+from harness.isolation.guard import seeded
 from harness.isolation.stopping import Stopped, held
 from harness.progress import State, Task
 from harness.records.schema import (
@@ -39,13 +39,13 @@ from harness.records.schema import (
     Training,
 )
 from harness.records.store import RecordStore, now
-from harness.spec import ProbeSpec, RunSpec
-from harness.training.budget import StepCost, parse_budget
-from harness.training.build import build_encoder, build_method
+from harness.registry import LOOP, versions_of, versions_of_modules
+from harness.spec.budget import StepCost, parse_budget
+from harness.spec.model import ProbeSpec
+from harness.training.build import Cell, build_encoder, build_method, encoder_info
 from harness.training.clock import Ledger, StepClock
 from harness.training.data import LoadedData
 from harness.training.trainer import Diverged, Trainer, undisturbed
-from harness.versions import LOOP, versions_of, versions_of_modules
 from methods.base import Diagnosis, Method
 from methods.parts.encoder import Encoder, SkeletonEncoder
 
@@ -54,16 +54,6 @@ T = TypeVar("T")
 BLOCKS_PER_POINT = 5
 LONGEST_BLOCK = 200
 """Steps. Losses are looked at after each block, so that a run of days which diverges on its first ends there."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A run to do: its row's label, its spec and, unless it is a control, the method class and the row's guard."""
-
-    label: str
-    spec: RunSpec
-    method: type[Method] | None = None
-    guard: Guard = field(default_factory=Guard, compare=False)
 
 
 @dataclass(frozen=True)
@@ -103,16 +93,6 @@ class Attempt:
     warnings: tuple[str, ...] = ()
     weights: dict[str, str] = field(default_factory=dict)
 
-    def work(self) -> None:
-        """Do what the cell asks for; all its random numbers follow from the spec's seed."""
-        with seeded(self.cell.spec.seed):
-            if self.cell.label == RAW_FLOOR:
-                self.raw_floor()
-            elif self.cell.method is None:
-                self.random_init()
-            else:
-                self.pretrain(self.cell.method)
-
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """A phase on the ledger in which the method's own code runs."""
@@ -136,48 +116,57 @@ class Attempt:
 
     def pretrain(self, method_class: type[Method]) -> None:
         """Pre-train under the budget, probing on the way and at the end; keep the evaluated encoder's weights."""
-        spec, data = self.cell.spec, self.place.data
-        cost = required(self.cost)
+        spec, cost = self.cell.spec, required(self.cost)
         total = parse_budget(spec.train.budget).steps(cost)
         with self.phase("build"):
-            method = build_method(method_class, spec, data.clips.layout, data.source.device)
-            self.encoder = encoder_info(method.evaluated_encoder())
-            frames = method.evaluated_encoder().grid.frames
-            batches = data.batches(spec, frames, method.views)
-            trainer = Trainer(method, batches, spec.train, total)
-            sample = batches.sample()
+            trainer = self.build(method_class, total)
+            method, sample = trainer.method, trainer.batches.sample()
         self.task(0, total, "warming up")
         with self.phase("warm-up"):
             trainer.warm_up()
         if method_class.about.division == "open":  # its own encoder is its own control
             with self.phase("evaluate"):
-                self.untrained = probe_encoder(method.evaluated_encoder(), data, spec.probe)
-        clock = StepClock(data.source.device)
+                self.untrained = probe_encoder(method.evaluated_encoder(), self.place.data, spec.probe)
+        clock = StepClock(trainer.device)
         for goal in evaluation_steps(total, spec.probe, cost):
             self.task.follow(partial(self.seen, trainer))
-            self.train_to(goal, trainer, clock, cost)
+            block = min(LONGEST_BLOCK, math.ceil((goal - trainer.done) / BLOCKS_PER_POINT))
+            while trainer.done < goal:
+                with self.ledger.block(clock), self.cell.guard("training"):
+                    means = trainer.run_block(min(block, goal - trainer.done), clock)
+                with self.ledger.phase("log"):
+                    self.log(trainer.done, clock, cost, means)
             self.task(trainer.done, total, "probing")
             with self.phase("evaluate"):
                 self.evaluate_point(method, sample)
         with self.phase("save"):
-            check_encoder(method, self.encoder, build_encoder(spec, data.clips.layout, "meta"))
-            facts = facts_of(required(self.selected), data.clips.layout, spec)
-            self.weights = self.place.store.write_encoder(spec.address, required(self.selected), to_metadata(facts))
+            self.save(method)
 
-    def train_to(self, goal: int, trainer: Trainer, clock: StepClock, cost: StepCost) -> None:
-        """Train until ``goal`` steps in a few blocks; book the time and the losses after each."""
+    def build(self, method_class: type[Method], steps: int) -> Trainer:
+        """The method on its encoder, ready to train ``steps`` steps on the run's batches."""
+        spec, data = self.cell.spec, self.place.data
+        method = build_method(method_class, spec, data.clips.layout, data.source.device)
+        self.encoder = encoder_info(method.evaluated_encoder())
+        batches = data.batches(spec, method.evaluated_encoder().grid.frames, method.views)
+        return Trainer(method, batches, spec.train, steps)
+
+    def log(self, done: int, clock: StepClock, cost: StepCost, means: dict[str, float]) -> None:
+        """Book the time and the losses of a block that ended after ``done`` steps."""
         losses = self.training.losses if self.training else []
-        block = min(LONGEST_BLOCK, math.ceil((goal - trainer.done) / BLOCKS_PER_POINT))
-        while trainer.done < goal:
-            with self.ledger.block(clock), self.cell.guard("training"):
-                means = trainer.run_block(min(block, goal - trainer.done), clock)
-            with self.ledger.phase("log"):
-                losses.append({"step": trainer.done, **means})
-                self.training = Training(
-                    steps=trainer.done, clips_seen=trainer.done * cost.clips, seconds=clock.seconds,
-                    step_seconds=statistics.median(clock.steps), interleaved_step_seconds=cost.seconds,
-                    flops=trainer.done * cost.flops, losses=losses,
-                )  # fmt: skip
+        losses.append({"step": done, **means})
+        self.training = Training(
+            steps=done, clips_seen=done * cost.clips, seconds=clock.seconds,
+            step_seconds=statistics.median(clock.steps), interleaved_step_seconds=cost.seconds,
+            flops=done * cost.flops, losses=losses,
+        )  # fmt: skip
+
+    def save(self, method: Method) -> None:
+        """Leave the selected encoder, once it is sure that it is the shared one."""
+        spec, layout = self.cell.spec, self.place.data.clips.layout
+        check_encoder(method, required(self.encoder), build_encoder(spec, layout, "meta"))
+        selected = required(self.selected)
+        facts = facts_of(selected, layout, spec)
+        self.weights = self.place.store.write_encoder(spec.address, selected, to_metadata(facts))
 
     def seen(self, trainer: Trainer) -> State:
         """How far training has come. A GPU's latest loss is that of the last block: asking for it would be to wait."""
@@ -219,8 +208,15 @@ class Attempt:
 
 def run_cell(attempt: Attempt) -> RunRecord:
     """Work on a cell and write its record; re-raises only a stop by the user, after the record is written."""
+    cell = attempt.cell
     try:
-        attempt.work()
+        with seeded(cell.spec.seed):
+            if cell.method:
+                attempt.pretrain(cell.method)
+            elif cell.label == RAW_FLOOR:
+                attempt.raw_floor()
+            else:
+                attempt.random_init()
         ended: BaseException | None = None
     except (Exception, KeyboardInterrupt) as problem:  # noqa: BLE001 - a method may throw anything; the others go on
         ended = problem
@@ -281,12 +277,6 @@ def evaluation_steps(total: int, probe: ProbeSpec, cost: StepCost) -> list[int]:
     return sorted({max(1, step) for step in takewhile(lambda step: step < total, marks)} | {total})
 
 
-def probe_encoder(encoder: Encoder, data: LoadedData, probe: ProbeSpec) -> Accuracy:
-    """Frozen features of every clip, then the probes."""
-    features = clip_features(encoder, data.source)
-    return evaluate(features, data.labels, data.clips.columns["subject"], data.split, probe)
-
-
 def diagnose(method: Method, x: Batch) -> Diagnosis:
     """The method's health, without gradients and without a trace in the training."""
     device = (x if isinstance(x, torch.Tensor) else x[0]).device
@@ -299,13 +289,6 @@ def check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -
     expected = built.architecture if method.about.division == "open" else shared.architecture
     if method.evaluated_encoder().architecture != expected:
         raise RuntimeError("the evaluated encoder is not the shared one (its architecture hash differs)")
-
-
-def encoder_info(encoder: Encoder) -> EncoderInfo:
-    """What a record keeps of an encoder."""
-    return EncoderInfo(
-        architecture=encoder.architecture, parameters=encoder.parameter_count, tokens=encoder.grid.tokens
-    )
 
 
 def method_info(cell: Cell) -> MethodInfo:

@@ -8,23 +8,21 @@ from pathlib import Path
 
 import torch
 
-from harness.cli.printing import warn, warn_refused
 from harness.errors import UsageError, one_line
 from harness.isolation.guard import Guard, StandIn, problem_of_about, stand_in
 from harness.isolation.stopping import stop_if_asked
 from harness.machine import describe_environment, select_device
-from harness.progress import Advance, Reporter, Stopwatch, counted, minutes
+from harness.progress import Advance, Reporter, Stopwatch, counted, minutes, warn
 from harness.records.schema import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, SCHEMA, Environment, RunRecord, SpeedRecord
 from harness.records.store import RecordStore
-from harness.registry import Registry
-from harness.runs.cell import Attempt, Cell, Place, evaluation_steps, failure, run_cell
-from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build, is_later
+from harness.registry import LOOP, Registry, method_options, versions_of, versions_of_modules
+from harness.runs.cell import Attempt, Place, evaluation_steps, failure, run_cell
+from harness.spec.budget import StepCost, parse_budget
+from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, is_later
 from harness.speed.measurement import Measurement, Timing
-from harness.training.budget import StepCost, parse_budget
-from harness.training.build import encoder_size, skeleton_of
+from harness.training.build import Cell, encoder_size, skeleton_of
 from harness.training.data import LoadedData, load_data
-from harness.versions import LOOP, versions_of, versions_of_modules
-from methods.base import Method, MethodOptions, OptionError, resolve
+from methods.base import Method, OptionError, resolve
 from methods.parts.encoder import SkeletonEncoder
 
 
@@ -202,11 +200,6 @@ def described(registry: Registry, spec: MethodSpec) -> type[Method]:
     return method
 
 
-def method_options(method: type[Method], spec: MethodSpec) -> MethodOptions:
-    """Typed options of a spec; a `UsageError` names a misspelt one and the nearest."""
-    return build(method.Options, spec.options, f"method {spec.name}")
-
-
 def make_entry(
     method: type[Method], spec: MethodSpec, encoder: SkeletonEncoder, guard: Guard | None = None
 ) -> Entry:  # fmt: skip
@@ -253,14 +246,20 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
     for line in [*experiment.twins, *experiment.stale()]:
         report.line(line)
     measurement = speed_of(experiment, todo, report)
-    watch = Stopwatch()
+    watch, place = Stopwatch(), Place(experiment.data, experiment.store, experiment.environment)
     for number, cell in enumerate(todo, 1):
         stop_if_asked()
         title = f"[{number}/{len(todo)}] {cell.label}, seed {cell.spec.seed}"
-        record = run_one(experiment, cell, measurement, title, report)
+        if cell.label in measurement.failures:  # it failed before timing: its record without another try
+            record = Attempt(cell, place).record(*failure(measurement.failures[cell.label]))
+            experiment.store.write_run(record)
+        else:
+            cost = step_cost(experiment, measurement.record, cell.label) if cell.method else None
+            with report.task(title, "step") as task:
+                record = run_cell(Attempt(cell, place, cost, task))
         report.line(f"{title}: {outcome(record)} ({minutes(watch.seconds)} so far)")
     records = experiment.records()
-    warn_refused(experiment.store)
+    warn(*experiment.store.passed_over())
     return records, measurement.record
 
 
@@ -290,18 +289,6 @@ def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter) -> Meas
     measurement = timing.measure(report)
     experiment.store.write_speed(measurement.record)
     return measurement
-
-
-def run_one(experiment: Experiment, cell: Cell, measurement: Measurement, title: str, report: Reporter) -> RunRecord:
-    """Run one cell; a method that failed before timing gets its record without another try."""
-    place = Place(experiment.data, experiment.store, experiment.environment)
-    if cell.label in measurement.failures:
-        record = Attempt(cell, place).record(*failure(measurement.failures[cell.label]))
-        experiment.store.write_run(record)
-        return record
-    cost = step_cost(experiment, measurement.record, cell.label) if cell.method else None
-    with report.task(title, "step") as task:
-        return run_cell(Attempt(cell, place, cost, task))
 
 
 def step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCost:

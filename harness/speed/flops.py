@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.batches import Batch
 from datasets.layouts import SkeletonLayout
-from harness.spec import RunSpec
+from harness.spec.model import RunSpec
 from harness.training.build import build_method
 from methods.base import Method
 from methods.parts.encoder import set_attention_kernel

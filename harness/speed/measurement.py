@@ -13,23 +13,21 @@ import torch
 from datasets.batches import evaluation_batches
 from harness.errors import UsageError, one_line
 from harness.isolation.guard import seeded
-from harness.machine import ROOT
 from harness.progress import Reporter, Task
-from harness.records.ratios import noise_floor, paired_ratio, verdict
+from harness.records.ratios import noise_floor, paired_ratio, rules_version, verdict
 from harness.records.schema import ArmRecord, Environment, Health, SpeedRecord, flop_ratio
 from harness.records.store import RecordStore, now, speed_address
-from harness.runs.cell import Cell, encoder_info
-from harness.spec import ADDRESS_RULE, MethodSpec, RunSpec
+from harness.registry import TIMING, versions_of, versions_of_modules
+from harness.spec.model import ADDRESS_RULE, MethodSpec, RunSpec
 from harness.speed.disturbance import Watch
 from harness.speed.flops import forward_shares, step_flops
 from harness.speed.interleave import Arm, measure, warm_up
 from harness.speed.memory import largest_batch, peak_step_bytes
 from harness.speed.peak import matmul_flops
-from harness.training.build import build_method
+from harness.training.build import Cell, build_method, encoder_info
 from harness.training.clock import StepClock
 from harness.training.data import LoadedData
 from harness.training.trainer import Trainer
-from harness.versions import TIMING, versions_of, versions_of_modules
 from methods.base import Method
 
 SCHEDULE_STEPS = 100_000
@@ -238,10 +236,3 @@ class Timing:
 def with_train(spec: RunSpec, **changes: Any) -> RunSpec:
     """The same spec, trained another way."""
     return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
-
-
-def rules_version() -> str:
-    """Version of the measurement rules, from the heading of benchmarks/RULES.md; ``unknown`` without that file."""
-    rules = ROOT / "benchmarks" / "RULES.md"
-    heading = rules.read_text(encoding="utf-8").partition("\n")[0] if rules.exists() else ""
-    return heading.rpartition("version ")[2] or "unknown"

@@ -1,4 +1,4 @@
-"""Published speed claims as data, and what a measurement says about one; `harness.studies.explain` does the measuring."""
+"""Published speed claims as data, and what a measurement says about one; `harness.studies.explain` measures."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from harness.cli.printing import warn_refused
+from harness import ROOT
 from harness.errors import UsageError, nearest
-from harness.machine import ROOT
+from harness.progress import warn
 from harness.records.ratios import claim_verdict, speedup
 from harness.records.schema import BOUND, EVERY_SWITCH, DeviceClass, Ratio, SpeedRecord, Verdict, at_stage
 from harness.records.store import RecordStore
-from harness.spec import Section, build
+from harness.spec.model import Section, build
 from harness.studies.yaml_text import read_yaml
 
 CLAIMS = ROOT / "benchmarks" / "claims"
@@ -119,7 +119,7 @@ def measured_claims(folder: Path) -> SpeedRecord:
     """The newest measurement of claims in a folder; a `UsageError` where there is none."""
     store = RecordStore(folder)
     found = [record for record in store.speeds() if EVERY_SWITCH in record.stages]
-    warn_refused(store)
+    warn(*store.passed_over())
     if not found:
         raise UsageError(f"{folder}: expected a measurement of `claim`, found none; leave --from out to measure")
     return max(found, key=lambda record: record.finished)

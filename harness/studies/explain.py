@@ -13,11 +13,11 @@ from typing import Any
 from harness.errors import UsageError
 from harness.progress import Reporter, minutes
 from harness.records.schema import EVERY_SWITCH, at_stage
-from harness.runs.cell import Cell
 from harness.runs.experiment import Entry, Experiment, replace_refused
-from harness.spec import RunSpec
+from harness.spec.model import RunSpec
 from harness.speed.interleave import MINIMUM_ROUNDS
 from harness.speed.measurement import Measurement, Timing
+from harness.training.build import Cell
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from harness.errors import UsageError
 from harness.records.ratios import paired_ratio
 from harness.records.schema import RANDOM_INIT, Ratio, RunRecord, SpeedRecord
 from harness.records.store import now, settings_of, write_atomically
-from harness.spec import Section, build
+from harness.spec.budget import parse_budget
+from harness.spec.model import Section, build
 from harness.studies.yaml_text import read_yaml
-from harness.training.budget import parse_budget
 
 VERSION = 2
 """2: what runs share no longer holds the data's name, only what the data is."""

@@ -21,8 +21,8 @@ from harness.progress import counted
 from harness.records.ratios import noise_floor, paired_ratio, verdict
 from harness.records.schema import ArmRecord, Point, RunRecord, SpeedRecord, flop_ratio
 from harness.records.store import RECORD_FILE, RecordStore, Refusal, speed_address
-from harness.spec import digest
-from harness.training.budget import StepCost, parse_budget
+from harness.spec.budget import StepCost, parse_budget
+from harness.spec.model import digest
 
 TOLERANCE = 1e-6
 """Relative; numbers are recorded in full, but libraries may round the last digits of a logarithm differently."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 
 from datasets.layouts import SkeletonLayout
 from harness.errors import UsageError, nearest
-from harness.spec import EncoderSpec, RunSpec, TrainSpec
+from harness.isolation.guard import Guard
+from harness.records.schema import EncoderInfo
+from harness.spec.model import EncoderSpec, RunSpec, TrainSpec
 from methods.base import Method
-from methods.parts.encoder import SIZES, EncoderSize, Skeleton, SkeletonEncoder, set_attention_kernel
+from methods.parts.encoder import SIZES, Encoder, EncoderSize, Skeleton, SkeletonEncoder, set_attention_kernel
+
+VERSION = 1
 
 
 def encoder_size(spec: EncoderSpec) -> EncoderSize:
@@ -62,3 +68,20 @@ def build_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec, steps: in
         optimizer, t_initial=max(2, steps - warmup), lr_min=train.lr * train.final_lr, warmup_t=warmup,
         warmup_lr_init=0.0, warmup_prefix=True, t_in_epochs=False,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run to do: its row's label, its spec and, unless it is a control, the method class and the row's guard."""
+
+    label: str
+    spec: RunSpec
+    method: type[Method] | None = None
+    guard: Guard = field(default_factory=Guard, compare=False)
+
+
+def encoder_info(encoder: Encoder) -> EncoderInfo:
+    """What a record keeps of an encoder."""
+    return EncoderInfo(
+        architecture=encoder.architecture, parameters=encoder.parameter_count, tokens=encoder.grid.tokens
+    )

@@ -20,9 +20,11 @@ from datasets.published_feeder import FeederBatches, PaddedClips, PublishedClips
 from datasets.splits import Split, length_notes, make_labels, make_split
 from harness.errors import UsageError, usage_errors
 from harness.records.schema import DataInfo
-from harness.spec import DataSpec, RunSpec
+from harness.spec.model import DataSpec, RunSpec
 from harness.training.build import encoder_size
 from methods.base import View
+
+VERSION = 1
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from datasets.batches import Batch, Batches
 from harness.errors import MethodFault
-from harness.spec import TrainSpec
+from harness.spec.model import TrainSpec
 from harness.training.build import build_optimizer, build_schedule
 from harness.training.clock import StepClock
 from methods.base import Method
@@ -88,20 +88,47 @@ class Trainer:
     def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
         """Train ``steps`` steps on the clock; mean loss and named parts of the block.
 
+        The timed region is what stands between ``clock.start()`` and ``clock.stop()``.
+
         Raises:
             Diverged: the loss is no finite number.
             MethodFault: the loss reached no parameter.
         """
+        totals: dict[str, Tensor | float] = {}
         with self.batches.flowing():
             if self.batches.lead:
                 with undisturbed(self.method, self.device):
                     self._lead()
-            totals = self._steps(steps, clock)
+            clock.start()
+            for _ in range(steps):
+                x = self.batches.next()
+                clock.mark("data")
+                with self.autocast():
+                    loss, parts = self.loss(x)
+                if self.train.synchronise:
+                    self._require_finite(loss.item())
+                clock.mark("forward")
+                self.scaler.scale(loss).backward()
+                clock.mark("backward")
+                parts = {**parts, **self._update()}
+                clock.mark("optimizer")
+                self.method.after_step(self.done / self.steps)
+                if self.train.synchronise:
+                    clock.synchronise()
+                self.latest = loss.detach()
+                for name, part in {"loss": self.latest, **parts}.items():
+                    totals[name] = totals.get(name, 0.0) + part  # on the device: no synchronisation
+                clock.mark(LAST_PHASE)
+            clock.stop(LAST_PHASE)
         means = {name: float(total) / steps for name, total in totals.items()}
         self._require_finite(means["loss"])
         if not self.optimizer.state:
             raise MethodFault("the loss reaches no parameter: nothing is trained")
         return means
+
+    def autocast(self) -> torch.autocast:
+        """bf16 for what the precision setting says; nothing in fp32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16")
 
     def _require_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -110,7 +137,9 @@ class Trainer:
     def _lead(self) -> None:
         """Steps before the clock starts, without the optimiser's, until the source of batches runs steadily."""
         for _ in range(self.batches.lead):
-            self._forward(self.batches.next())[0].backward()
+            with self.autocast():
+                loss, _ = self.loss(self.batches.next())
+            loss.backward()
             self.optimizer.zero_grad(set_to_none=True)
         # Workers were just forked: the first write to a page of weights or optimiser state copies it, which a long
         # training pays once and a timed block would pay every time.
@@ -125,42 +154,14 @@ class Trainer:
         kept = [value for state in states for value in state.values() if isinstance(value, Tensor)]
         return [*self.method.parameters(), *self.method.buffers(), *kept]
 
-    def _steps(self, steps: int, clock: StepClock) -> dict[str, Tensor | float]:
-        """The timed region; sums of the loss and its parts."""
-        totals: dict[str, Tensor | float] = {}
-        clock.start()
-        for _ in range(steps):
-            x = self.batches.next()
-            clock.mark("data")
-            loss, parts = self._forward(x)
-            if self.train.synchronise:
-                self._require_finite(loss.item())
-            clock.mark("forward")
-            self.scaler.scale(loss).backward()
-            clock.mark("backward")
-            parts = {**parts, **self._update()}
-            clock.mark("optimizer")
-            self.method.after_step(self.done / self.steps)
-            if self.train.synchronise:
-                clock.synchronise()
-            self.latest = loss.detach()
-            for name, part in {"loss": self.latest, **parts}.items():
-                totals[name] = totals.get(name, 0.0) + part
-            clock.mark(LAST_PHASE)
-        clock.stop(LAST_PHASE)
-        return totals
-
     def warm_up(self) -> None:
         """Run one step's forward and backward off the clock (compilation, allocation) and forget all about it."""
         x = self.batches.sample()
         with undisturbed(self.method, self.device):
-            loss, _ = self._forward(x)
+            with self.autocast():
+                loss, _ = self.loss(x)
             loss.backward()
         self.optimizer.zero_grad(set_to_none=True)
-
-    def _forward(self, x: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
-            return self.loss(x)
 
     def _update(self) -> dict[str, Tensor]:
         """The optimiser's step; what is worth logging of it."""

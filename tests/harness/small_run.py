@@ -23,10 +23,10 @@ from harness.machine import describe_environment
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
 from harness.registry import Registry
-from harness.runs.cell import Attempt, Cell, Place, run_cell
-from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
-from harness.training.budget import StepCost
-from harness.training.build import build_method
+from harness.runs.cell import Attempt, Place, run_cell
+from harness.spec.budget import StepCost
+from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
+from harness.training.build import Cell, build_method
 from harness.training.data import LoadedData, build_batches, load_data
 from harness.training.trainer import Trainer
 from methods.base import Method

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UsageError
-from harness.training.budget import UNITS, Budget, StepCost, parse_budget
+from harness.spec.budget import UNITS, Budget, StepCost, parse_budget
 
 # One step: 1/40 of the training set, 25 clips, a tenth of a second, 4 GFLOPs.
 COST = StepCost(epochs=0.025, clips=25.0, seconds=0.1, flops=4e9)

@@ -10,14 +10,15 @@ import yaml
 
 from harness.errors import UsageError
 from harness.progress import Reporter
+from harness.records.ratios import rules_version
 from harness.records.schema import Health, SpeedRecord
 from harness.records.store import RecordStore
 from harness.registry import Registry
 from harness.report.claims import card_notes, card_table
 from harness.report.table import to_markdown
 from harness.runs.experiment import Experiment, make_entry
-from harness.spec import parse_methods
-from harness.speed.measurement import Measurement, rules_version
+from harness.spec.model import parse_methods
+from harness.speed.measurement import Measurement
 from harness.studies import explain
 from harness.studies.claims import (
     CLAIMS,

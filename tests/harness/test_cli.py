@@ -14,7 +14,7 @@ import yaml
 from harness.cli.main import parse_override
 from harness.errors import UsageError
 from harness.records.store import RecordStore
-from harness.runs.presets import PRESETS
+from harness.spec.presets import PRESETS
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import SMALL, harness, plugin_file, small_arrays, small_file
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.records.ratios import rules_version
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord
 from harness.records.store import RecordStore
 from harness.report.claims import card_notes, card_table
@@ -24,7 +25,6 @@ from harness.report.speed import speed_notes, speed_table
 from harness.report.table import build_table, notes
 from harness.report.target import ladder_table, target_notes, target_table
 from harness.report.trends import trend_table
-from harness.speed.measurement import rules_version
 from harness.studies.claims import find_claim, make_card
 from harness.studies.target import comparable, read_target, step_times
 

@@ -15,7 +15,7 @@ from harness.conformance.suite import examine_all, find_specimen
 from harness.errors import UsageError
 from harness.pictures.show import show
 from harness.registry import Registry
-from harness.spec import DataSpec
+from harness.spec.model import DataSpec
 from harness.speed.flops import step_flops
 from harness.training.data import look_at
 from methods.base import Method, View

@@ -14,7 +14,7 @@ from harness.encoders.facts import facts_of, to_metadata
 from harness.errors import UsageError
 from harness.evaluation.probes import clip_features
 from harness.records.store import write_weights
-from harness.spec import DataSpec, EncoderSpec, MethodSpec, RunSpec
+from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, RunSpec
 from harness.training.build import build_encoder
 from tests.harness.small_run import small_clips
 

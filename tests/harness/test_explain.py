@@ -19,7 +19,7 @@ from datasets.published_feeder import FeederBatches, PaddedClips, PublishedClips
 from harness.errors import UsageError
 from harness.progress import Reporter, make_console
 from harness.runs.experiment import Experiment, Request, prepare
-from harness.spec import DataSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
+from harness.spec.model import DataSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.speed import measurement
 from harness.speed.measurement import Measurement, Timing
 from harness.studies.explain import STAGES, Stage, ends, explain, staged, staged_cells

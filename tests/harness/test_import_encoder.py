@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from harness.encoders.facts import facts_of, to_metadata
 from harness.encoders.importing import flat_patch, import_encoder
 from harness.records.store import write_weights
-from harness.spec import DataSpec, MethodSpec, RunSpec
+from harness.spec.model import DataSpec, MethodSpec, RunSpec
 from methods.parts.encoder import SIZES, SkeletonEncoder
 from methods.parts.tokens import patchify
 from tests.harness.small_run import Outcome, harness, small_clips, small_file

@@ -27,7 +27,7 @@ from harness.isolation.guard import SETTINGS, Guard, problem_of_about, seeded
 from harness.isolation.stopping import Stopped, stoppable
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
-from harness.training.budget import Budget, StepCost
+from harness.spec.budget import Budget, StepCost
 from methods.base import About, Method
 from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, small_file
 

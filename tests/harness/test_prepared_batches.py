@@ -16,7 +16,7 @@ from datasets.raw import open_source
 from datasets.raw.prepare import prepare
 from datasets.splits import make_split
 from harness.errors import UsageError
-from harness.spec import DataSpec
+from harness.spec.model import DataSpec
 from harness.training.data import load_data
 from tests.datasets.raw.made_up_ntu import write_tree
 from tests.harness.small_run import CPU, small_file, small_spec

@@ -20,7 +20,7 @@ from datasets.splits import Split, make_split
 from harness.evaluation.probes import clip_features, evaluate, evaluate_raw, raw_features, selection_folds
 from harness.records.schema import Accuracy
 from harness.runs.cell import better
-from harness.spec import ProbeSpec
+from harness.spec.model import ProbeSpec
 from harness.training.build import encoder_size
 from methods.parts.encoder import SkeletonEncoder
 from tests.harness.small_run import CPU, ENCODER, FRAMES, JOINTS, small_clips

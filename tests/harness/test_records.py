@@ -30,7 +30,7 @@ from harness.records.store import (
     write_atomically,
     write_weights,
 )
-from harness.spec import Section, TrainSpec
+from harness.spec.model import Section, TrainSpec
 from harness.training.build import encoder_size
 from methods.parts.encoder import SkeletonEncoder
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record

@@ -23,7 +23,7 @@ from harness.records.ratios import noise_floor, paired_ratio
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
 from harness.runs.experiment import Entry, choose_baseline
-from harness.spec import MethodSpec
+from harness.spec.model import MethodSpec
 from tests.harness.made_up_records import accuracy
 from tests.harness.small_run import (
     SMALL,
@@ -432,7 +432,7 @@ def test_without_validation_subjects_the_last_evaluation_counts(
 ) -> None:
     falling = iter([0.9, 0.6])
     monkeypatch.setattr(
-        "harness.runs.cell.probe_encoder",
+        "harness.evaluation.probes.probe_encoder",
         lambda *_: accuracy(0.5).model_copy(update={"held_out": (value := next(falling)), "linear_test": value}),
     )
     data = small_data(tmp_path, validation=validation)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from harness.errors import UsageError
 from harness.registry import Registry
-from harness.spec import (
+from harness.spec.model import (
     DataSpec,
     EncoderSpec,
     MethodSpec,
@@ -221,7 +221,7 @@ def test_the_address_does_not_depend_on_the_order_of_options() -> None:
 
 def test_the_address_is_the_same_in_another_process() -> None:
     code = (
-        "from harness.spec import *;"
+        "from harness.spec.model import *;"
         "print(RunSpec(method=MethodSpec(name='gfp', options={'cov_weight': 1.0, 'tau': 0.8})).address)"
     )
     command = [sys.executable, "-c", code]

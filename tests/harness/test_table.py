@@ -11,8 +11,8 @@ from harness.records.schema import ArmRecord, Health, RunRecord, SpeedRecord
 from harness.report.departures import SECTIONS, departures
 from harness.report.speed import speed_notes
 from harness.report.table import COLUMNS, build_table, notes, to_markdown
-from harness.runs.presets import PRESETS
-from harness.spec import RunSpec
+from harness.spec.model import RunSpec
+from harness.spec.presets import PRESETS
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
 
 RECORDS = [

@@ -16,7 +16,8 @@ from harness.records.schema import SpeedRecord
 from harness.records.store import RecordStore
 from harness.report.target import ladder_table, target_notes, target_table
 from harness.runs.cell import evaluation_steps
-from harness.spec import ProbeSpec, TrainSpec, is_later
+from harness.spec.budget import StepCost
+from harness.spec.model import ProbeSpec, TrainSpec, is_later
 from harness.studies.target import (
     Reach,
     comparable,
@@ -30,7 +31,6 @@ from harness.studies.target import (
     untrained,
     write_target,
 )
-from harness.training.budget import StepCost
 from tests.harness.made_up_records import TIME, curve_record, run_record, stage_arm, stage_record
 from tests.harness.small_run import SMALL, Outcome, harness, run_small_cell, small_cell, small_data, small_file
 

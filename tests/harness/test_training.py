@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from datasets.batches import Batches
 from harness.errors import UsageError
 from harness.runs.cell import diagnose
-from harness.spec import EncoderSpec, TrainSpec
+from harness.spec.model import EncoderSpec, TrainSpec
 from harness.training import trainer as training
 from harness.training.build import build_schedule, encoder_size
 from harness.training.clock import StepClock

@@ -15,7 +15,7 @@ from harness.records.store import RecordStore
 from harness.registry import Registry
 from harness.report.trends import PUBLISHED, Trend, paired_difference, trend_table
 from harness.runs.experiment import make_entry
-from harness.spec import parse_methods
+from harness.spec.model import parse_methods
 from methods.parts.encoder import SIZES
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import harness

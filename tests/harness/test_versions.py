@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.registry import Registry
-from harness.versions import LOOP, TIMING, versions_of, versions_of_modules
+from harness.registry import LOOP, TIMING, Registry, versions_of, versions_of_modules
 from tests.harness.small_run import plugin_file, registry
 
 PLUGIN = """

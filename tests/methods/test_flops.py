@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.layouts import NTU25
 from harness.registry import Registry
-from harness.spec import EncoderSpec, MethodSpec, RunSpec, TrainSpec
+from harness.spec.model import EncoderSpec, MethodSpec, RunSpec, TrainSpec
 from harness.speed.flops import forward_shares, step_flops
 from methods.parts.encoder import SIZES, EncoderSize, set_attention_kernel, transformer_blocks
 from tests.methods.made_up import meta_encoder
