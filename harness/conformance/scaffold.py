@@ -9,8 +9,8 @@ import shlex
 from pathlib import Path
 from string import Template
 
-from datasets.files import atomic_file
 from harness.errors import UsageError
+from harness.records.store import write_atomically
 from harness.registry import Registry, method_name
 
 METHOD = Template('''\
@@ -79,9 +79,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.conformance.specimen import Specimen
 from harness.conformance.suite import CHECKS, Check, examine
 from harness.registry import Registry
-from harness.conformance.specimen import Specimen
 
 METHOD = Registry([Path(__file__).with_name("$module.py")]).method("$name")
 
@@ -104,8 +104,7 @@ def write_method(name: str, folder: Path) -> tuple[Path, Path]:
             raise UsageError(f"new-method: {path} exists already; choose another name or --out")
     try:
         for path, text in zip(paths, texts, strict=True):
-            with atomic_file(path) as file:
-                file.write(text.encode())
+            write_atomically(path, text.encode())
     except BaseException:
         paths[0].unlink(missing_ok=True)  # half of it would be in the way of the next try
         raise

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from harness.errors import UsageError
-from harness.records import schema as records
+from harness.records import store as records
 from harness.records.schema import FINISHED, Accuracy, Environment, Health, Point, Ratio, RunRecord, SpeedRecord
 from harness.records.store import (
     RecordStore,

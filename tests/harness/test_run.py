@@ -155,7 +155,7 @@ def test_a_training_record_tells_what_was_done(good: Finished, name: str) -> Non
     assert record.training.losses[-1]["step"] == 6
     assert [point.step for point in record.curve] == [3, 6]
     assert record.curve[-1].accuracy == record.accuracy
-    assert {"encoder": "1", "training": "1", "probes": "1"}.items() <= record.method.versions.items()
+    assert {"encoder": "1", "trainer": "1", "probes": "1"}.items() <= record.method.versions.items()
     assert record.method.source == ""
 
 
@@ -432,7 +432,7 @@ def test_without_validation_subjects_the_last_evaluation_counts(
 ) -> None:
     falling = iter([0.9, 0.6])
     monkeypatch.setattr(
-        "harness.evaluation.probes.probe_encoder",
+        "harness.runs.cell.probe_encoder",
         lambda *_: accuracy(0.5).model_copy(update={"held_out": (value := next(falling)), "linear_test": value}),
     )
     data = small_data(tmp_path, validation=validation)

@@ -180,8 +180,8 @@ def test_a_process_that_is_signalled_before_torch_is_loaded_ends_with_the_line(
     script = tmp_path / "waits.py"
     script.write_text(
         "import sys, time\n"
-        "from harness import cli\n"
-        "cli.check_packages = lambda: (print('ready', flush=True), time.sleep(60))\n"
+        "from harness.cli import main as cli\n"
+        "cli.app = lambda **_: (print('ready', flush=True), time.sleep(60))\n"
         "cli.main()\n"
     )
     process = subprocess.Popen(
