@@ -17,6 +17,8 @@ import contextlib
 import io
 import json
 import math
+import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -300,6 +302,14 @@ def compare(released: Released, arguments: argparse.Namespace, device: torch.dev
     return found, lines
 
 
+def commit_of(folder: Path) -> str:
+    """The commit of a checkout."""
+    if not (folder / ".git").exists():
+        return "a copy of unknown commit"
+    command = ["git", "-C", str(folder), "rev-parse", "--short=7", "HEAD"]
+    return "commit " + subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def main() -> int:
     """Compare and print; leave a table and the numbers where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -310,6 +320,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1, help="timed steps of a block, beside those before it")
     parser.add_argument("--seconds", type=float, default=120, help="of the measurement at each depth")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, help="of torch on a CPU")
     parser.add_argument("--out", type=Path, help="folder for the table and the numbers")
     arguments = parser.parse_args()
     needed = "engine_pretrain.py"
@@ -318,15 +329,18 @@ def main() -> int:
         print(f"as_published: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found {found}; nothing was timed")
         return 2
     device = select_device(arguments.device)
+    torch.set_num_threads(arguments.threads or torch.get_num_threads())
     found, lines = compare(Released(arguments.mamp.resolve()), arguments, device)
     environment = describe_environment(device)
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
     lines += [
-        f"batch {arguments.batch_size} body slots, {arguments.workers} loader workers, synthetic clips, fp32",
+        f"batch {arguments.batch_size} body slots, {arguments.workers} loader workers, synthetic clips, fp32; released "
+        f"code: {commit_of(arguments.mamp)}",
         f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, {environment.threads} "
         f"threads; {versions}; commit {environment.commit}; {now():%Y-%m-%d %H:%M} UTC",
     ]
-    command = "python benchmarks/as_published.py " + " ".join(sys.argv[1:])
+    words = [arguments.mamp.name if word == str(arguments.mamp) else word for word in sys.argv[1:]]
+    command = f"python benchmarks/as_published.py {shlex.join(words)}"
     text = to_markdown(pd.DataFrame(found.rows), lines, command)
     print(text)
     if arguments.out:
