@@ -337,3 +337,13 @@ def test_a_command_line_that_does_not_parse_is_one_line(arguments: tuple[str, ..
     assert found.code == 2
     assert found.err.startswith("error: ")
     assert found.err.count("\n") == 1
+
+
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("harness.listing.LISTINGS", {"encoders": fail})
+    found = harness("ls", "encoders")
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    assert found.err.startswith("error: not enough memory; ")
