@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from harness.errors import UsageError
 from harness.health import processors
@@ -48,6 +49,19 @@ class Environment(Part):
         """Records are comparable in speed only when this agrees: device, processor, cores, threads, versions, TF32."""
         rounded = {"tf32"} if self.tf32 else set()
         return digest(self.model_dump(include={"device", "processor", "cores", "threads", "versions", *rounded}))
+
+
+def use_threads(threads: int | None) -> None:
+    """Compute with so many threads from now on; None leaves torch its own choice, a thread per core.
+
+    A `UsageError` for more than there are processors: they would only wait for each other.
+    """
+    if threads is None:
+        return
+    if threads > processors():
+        raise UsageError(f"--threads {threads}: expected 1 to {processors()}, the processors this process may use")
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)  # those of numpy and scikit-learn
 
 
 def describe_environment(device: torch.device) -> Environment:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from harness.budget import StepCost, parse_budget
+from harness.budget import StepCost, counts_seconds, parse_budget
 from harness.cell import Attempt, Cell, Place, evaluation_steps, failure, run_cell
 from harness.data import LoadedData, load_data
-from harness.environment import Environment, describe_environment, select_device
+from harness.environment import Environment, describe_environment, select_device, use_threads
 from harness.errors import UsageError, one_line
+from harness.health import Moment, busy_lines, processors
 from harness.isolation import Guard, StandIn, problem_of_about, stand_in
 from harness.measurement import Measurement, Timing
 from harness.printing import warn, warn_refused
 from harness.progress import Advance, Reporter, Stopwatch, counted, minutes
-from harness.records import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, SCHEMA, RecordStore, RunRecord, SpeedRecord
+from harness.records import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, SCHEMA, RecordStore, RunRecord, SpeedRecord, Start
 from harness.registry import Registry
 from harness.spec import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, build, is_later
 from harness.stopping import stop_if_asked
@@ -43,6 +44,7 @@ class Request:
     rerun: bool = False
     speed_seconds: float = 30.0
     memory_cap: float | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Experiment:
         entries: the methods asked for, in order, each once however it was written.
         bound: the decoder-free bound, timed beside them.
         labels: label of every method by its spec as it was asked for.
+        began: when its preparation began.
     """
 
     request: Request
@@ -73,6 +76,12 @@ class Experiment:
     bound: Entry
     baseline: Entry
     labels: Mapping[str, str]
+    began: Moment
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """How every row was asked for, by its label."""
+        return {label: text for text, label in reversed([*self.labels.items()])}
 
     @property
     def twins(self) -> list[str]:
@@ -154,9 +163,11 @@ def prepare(
 
     ``advance`` is told of bytes done and bytes in all while a store is hashed.
     """
+    began = Moment.now()
     parse_budget(request.train.budget)
     if request.probe.every:
         parse_budget(request.probe.every)
+    use_threads(request.threads)
     device = select_device(request.device)
     size = encoder_size(request.encoder)
     methods = [described(registry, spec) for spec in request.methods]
@@ -173,7 +184,7 @@ def prepare(
     labels = {text: entry.label for text, entry in asked.items()}
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
     baseline = choose_baseline(request.baseline, entries)
-    return Experiment(request, store, describe_environment(device), data, entries, bound, baseline, labels)
+    return Experiment(request, store, describe_environment(device), data, entries, bound, baseline, labels, began)
 
 
 def changed_versions(record: RunRecord, method: type[Method] | None) -> list[str]:
@@ -281,14 +292,23 @@ def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter) -> Meas
         steps = {arm.label: arm.step_seconds for arm in stored.record.arms}
         flops = {arm.label: arm.step_flops for arm in stored.record.arms}
         report.line(plan_text(experiment, todo, steps, flops, probe_seconds=0.0))
+        tell_if_busy(experiment, report, judged=False)
         return stored
     timing.warm_up(report)
     steps = {arm.label: arm.probe_seconds for arm in timing.arms}
     if todo:
         report.line(plan_text(experiment, todo, steps, timing.flops, timing.probe_seconds()))
+    tell_if_busy(experiment, report)
     measurement = timing.measure(report)
     experiment.store.write_speed(measurement.record)
     return measurement
+
+
+def tell_if_busy(experiment: Experiment, report: Reporter, *, judged: bool = True) -> None:
+    """Say in a line what other processes do to the time, and to the verdicts where a measurement is about to start."""
+    share = experiment.began.foreign_share()
+    for line in busy_lines(share, processors(), judged=judged and experiment.data.source.device.type == "cpu"):
+        report.line(line)
 
 
 def run_one(experiment: Experiment, cell: Cell, measurement: Measurement, title: str, report: Reporter) -> RunRecord:
@@ -298,9 +318,24 @@ def run_one(experiment: Experiment, cell: Cell, measurement: Measurement, title:
         record = Attempt(cell, place).record(*failure(measurement.failures[cell.label]))
         experiment.store.write_run(record)
         return record
-    cost = step_cost(experiment, measurement.record, cell.label) if cell.method else None
+    cost = as_first_started(experiment, cell, measurement.record) if cell.method else None
     with report.task(title, "step") as task:
         return run_cell(Attempt(cell, place, cost, task))
+
+
+def as_first_started(experiment: Experiment, cell: Cell, speed: SpeedRecord) -> StepCost:
+    """What a step costs; where steps are counted in seconds, with the step time of the run's first start.
+
+    A run that was killed is so started again with the same number of steps, whatever was measured since.
+    """
+    cost, store, address = step_cost(experiment, speed, cell.label), experiment.store, cell.spec.address
+    if not counts_seconds(cell.spec):
+        return cost
+    start = None if experiment.request.rerun else store.start(address)
+    if start is None:
+        start = Start(step_seconds=cost.seconds)
+        store.write_start(address, start)
+    return replace(cost, seconds=start.step_seconds)
 
 
 def step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCost:

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.cell import Cell
 from harness.errors import UsageError
-from harness.experiment import Entry, Experiment, replace_refused
+from harness.experiment import Entry, Experiment, replace_refused, tell_if_busy
 from harness.measurement import Measurement, Timing
 from harness.progress import Reporter, minutes
 from harness.records import EVERY_SWITCH, at_stage
@@ -123,6 +123,7 @@ def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = 
         f"then about {minutes(timing.seconds)} of measurement, at least {MINIMUM_ROUNDS} rounds"
     )
     timing.warm_up(report)
+    tell_if_busy(experiment, report)
     measurement = timing.measure(report)
     experiment.store.write_speed(measurement.record)
     return measurement

@@ -3,6 +3,7 @@
 A record is written atomically, so a file that exists is complete. Layout of an output folder::
 
     runs/<address>/record.json              a RunRecord
+    runs/<address>/start.json               what a run that is not finished was started with
     runs/<address>/encoder.safetensors      the evaluated encoder's weights
     runs/<address>/speed.json               a SpeedRecord (its own address)
 
@@ -40,7 +41,7 @@ SCHEMA = 2
 """2: addresses by rule 2; versions of the code instead of a hash of its text."""
 MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
-RECORD_FILE, SPEED_FILE = "record.json", "speed.json"
+RECORD_FILE, SPEED_FILE, START_FILE = "record.json", "speed.json", "start.json"
 ENCODER_FILE = "encoder.safetensors"
 RANDOM_INIT = "random-init"
 RAW_FLOOR = "raw-pca"
@@ -156,6 +157,16 @@ class RunRecord(Part):
     weights: dict[str, str] = Field(default={})
     started: datetime
     finished: datetime
+
+
+class Start(Part):
+    """What a run under a budget in seconds was first started with; it goes when the run's record is finished.
+
+    Attributes:
+        step_seconds: interleaved step time, from which the number of steps follows.
+    """
+
+    step_seconds: Positive
 
 
 class ArmRecord(Part):
@@ -361,11 +372,28 @@ class RecordStore:
     def write_run(self, record: RunRecord) -> None:
         """Write a run record atomically; one of the same run under an earlier address rule gives way to it."""
         write_atomically(self.folder(record.address) / RECORD_FILE, _json(record))
+        if record.status in FINISHED:
+            (self.folder(record.address) / START_FILE).unlink(missing_ok=True)
         for folder in map(self.folder, record.spec.addresses[1:]):
             for name in (RECORD_FILE, ENCODER_FILE):
                 (folder / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 folder.rmdir()  # unless something was set aside in it
+
+    def start(self, address: str) -> Start | None:
+        """What a run that is not finished was first started with; None when it never was. Damage is a `UsageError`."""
+        path = self.folder(address) / START_FILE
+        if not path.exists():
+            return None
+        try:
+            return Start.model_validate_json(path.read_bytes())
+        except (ValidationError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"{path}: cannot be read ({reason}); remove it to fix the number of steps anew") from None
+
+    def write_start(self, address: str, start: Start) -> None:
+        """Note what a run is started with, atomically."""
+        write_atomically(self.folder(address) / START_FILE, _json(start))
 
     def write_speed(self, record: SpeedRecord) -> None:
         """Write a speed record atomically."""
