@@ -9,12 +9,26 @@ import subprocess
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from harness import ROOT
 from harness.errors import UsageError
 from harness.records.schema import Environment
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn")
+
+
+def use_threads(threads: int | None) -> None:
+    """Compute with so many threads from now on; None leaves torch its own choice, a thread per core.
+
+    A `UsageError` for more than there are processors: they would only wait for each other.
+    """
+    if threads is None:
+        return
+    if threads > processors():
+        raise UsageError(f"--threads {threads}: expected 1 to {processors()}, the processors this process may use")
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)  # those of numpy and scikit-learn
 
 
 def describe_environment(device: torch.device) -> Environment:

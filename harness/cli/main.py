@@ -69,6 +69,7 @@ Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python fil
 Preset = Annotated[str, typer.Option(help=f"Starting point: {', '.join(PRESETS)}.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Any setting, e.g. train.lr=1e-3; repeatable.")]
 Baseline = Annotated[str, typer.Option(help="Method that speedups are measured against [skeletonmae].")]
+Threads = Annotated[int | None, typer.Option(help="Threads to compute with [one per core].", min=1)]
 Rerun = Annotated[bool, typer.Option("--rerun", help="Run again what is already finished.")]
 SpeedSeconds = Annotated[
     float, typer.Option(help="Length of the interleaved speed measurement.", min=1.0, callback=finite)
@@ -85,7 +86,7 @@ def run_command(
     encoder: Encoder = None, budget: BudgetText = None, seeds: Seeds = "0", batch_size: BatchSize = None,
     precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
-    speed_seconds: SpeedSeconds = 30.0,
+    speed_seconds: SpeedSeconds = 30.0, threads: Threads = None,
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, probe them, print one table."""
     settings = resolve_settings(
@@ -93,15 +94,17 @@ def run_command(
         budget=budget, batch_size=batch_size, precision=precision, device=device,
     )  # fmt: skip
     with at_work() as report:
+        from harness.report.repeat import repeat_lines
         from harness.report.table import build_table, notes
         from harness.runs.experiment import run
 
         experiment = prepare_experiment(
             settings, plugin, report, seeds=parse_seeds(seeds), out=out, baseline=baseline, rerun=rerun,
-            speed_seconds=speed_seconds,
+            speed_seconds=speed_seconds, threads=threads,
         )  # fmt: skip
         records, speed = run(experiment, report)
-        lines = [*notes(records, speed), *experiment.stale()]
+        repeated = repeat_lines(records, experiment.asked, sys.argv[1:])
+        lines = [*notes(records, speed), *repeated, *experiment.stale()]
         leave_table(build_table(records, speed), lines, out / "table.md", report)
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)
@@ -112,7 +115,7 @@ def speed_command(
     methods: Methods = None, dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None,
     precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
-    speed_seconds: SpeedSeconds = 30.0, memory_cap: MemoryCap = None,
+    speed_seconds: SpeedSeconds = 30.0, memory_cap: MemoryCap = None, threads: Threads = None,
 ) -> None:  # fmt: skip
     """Only the interleaved speed measurement of `run`, without training or probes."""
     settings = resolve_settings(
@@ -125,7 +128,7 @@ def speed_command(
 
         experiment = prepare_experiment(
             settings, plugin, report, seeds=[0], out=out, baseline=baseline, rerun=rerun, speed_seconds=speed_seconds,
-            memory_cap=memory_cap and memory_cap * 1e9,
+            memory_cap=memory_cap and memory_cap * 1e9, threads=threads,
         )  # fmt: skip
         measurement = speed_of(experiment, [], report)
         leave_table(speed_table(measurement.record), speed_notes(measurement.record), out / "speed.md", report)
@@ -139,7 +142,7 @@ def explain_command(
     other: Annotated[str, typer.Argument(help="The method it is compared with.")] = "mamp",
     dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
     out: Out = Path("runs"), plugin: Plugins = None, preset: Preset = "quick", overrides: Overrides = None,
-    rerun: Rerun = False, speed_seconds: SpeedSeconds = 120.0,
+    rerun: Rerun = False, speed_seconds: SpeedSeconds = 120.0, threads: Threads = None,
 ) -> None:  # fmt: skip
     """The waterfall from the published way of training to this suite's, one switch at a time, for two methods."""
     with at_work() as report:
@@ -152,8 +155,9 @@ def explain_command(
             budget=None, batch_size=batch_size, precision=None, device=device,
         )  # fmt: skip
         experiment = prepare_experiment(
-            settings, plugin, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds
-        )
+            settings, plugin, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds,
+            threads=threads,
+        )  # fmt: skip
         measurement = explain(experiment, report)
         leave_table(waterfall(measurement.record), waterfall_notes(measurement.record), out / "explain.md", report)
     if measurement.failures:
@@ -165,7 +169,7 @@ def claim_command(
     names: Annotated[list[str], typer.Argument(help="Published claims; `ls claims` lists them.")],
     dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
     out: Out = Path("runs"), preset: Preset = "quick", overrides: Overrides = None, rerun: Rerun = False,
-    speed_seconds: SpeedSeconds = 120.0,
+    speed_seconds: SpeedSeconds = 120.0, threads: Threads = None,
     measured: Annotated[
         Path | None, typer.Option("--from", help="Judge the measurement in this folder again; nothing is measured.")
     ] = None,
@@ -188,8 +192,9 @@ def claim_command(
                 encoder=encoder, budget=None, batch_size=batch_size, precision=None, device=device,
             )  # fmt: skip
             experiment = prepare_experiment(
-                settings, None, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds
-            )
+                settings, None, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds,
+                threads=threads,
+            )  # fmt: skip
             measurement = explain(experiment, report, ends())
         for name, claim in claims.items():
             card = make_card(claim, measurement.record)
@@ -262,13 +267,15 @@ def show_config_command(
 @app.command("check-method")
 def check_method_command(
     name: Annotated[str, typer.Argument(help="A method, with options if wanted: mamp or mamp:decoder=cross.")],
-    plugin: Plugins = None,
-) -> None:
+    plugin: Plugins = None, threads: Threads = None,
+) -> None:  # fmt: skip
     """Run the conformance suite on a method and print what passes and what fails."""
     with at_work(announced=False) as report:
         from harness.conformance.suite import examine_all, find_specimen, summary
+        from harness.machine import use_threads
         from harness.registry import Registry
 
+        use_threads(threads)
         specimen = find_specimen(name, Registry(plugin))
         with report.task(f"checking {name}", "check") as task:
             results = examine_all(specimen, task)
@@ -300,6 +307,7 @@ def import_encoder_command(
     joints: Annotated[int | None, typer.Option(help="Joints of its skeleton [as the file says, or 25].", min=1)] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Of the size, e.g. encoder.heads=4.")] = None,
     dataset: DataName = None, split: Split = None, label: Label = None, device: Device = None,
+    threads: Threads = None,
 ) -> None:  # fmt: skip
     """Turn a released encoder into one of this suite; with --dataset also probe it, random-init beside it."""
     asked: dict[str, Any] = {"size": encoder} if encoder else {}
@@ -315,8 +323,9 @@ def import_encoder_command(
     spec = build(DataSpec, data, "data") if data else None
     with at_work(announced=False):
         from harness.encoders.importing import import_and_probe
-        from harness.machine import select_device
+        from harness.machine import select_device, use_threads
 
+        use_threads(threads)
         imported, accuracies = import_and_probe(file, out, asked, joints, spec, select_device(device or "auto"))
     for note in imported.notes:
         typer.echo(note)
@@ -354,7 +363,7 @@ def exchange_command(
 ) -> None:
     """How the ranking moves between equal clips, equal seconds and equal FLOPs; written to exchange.md."""
     from harness.records.store import RecordStore
-    from harness.report.ranking import exchange_table, settings
+    from harness.report.ranking import exchange_table, seconds_lines, settings
     from harness.studies.target import step_times
 
     store = RecordStore(folder)
@@ -365,7 +374,10 @@ def exchange_command(
         raise UsageError(f"{folder}: no run of a method; see `ls runs --out {folder}`")
     if len(groups) > 1:
         raise UsageError(f"{folder}: runs of {len(groups)} different settings; keep one data set and encoder a folder")
-    lines = ["linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)"]
+    lines = [
+        "linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)",
+        *seconds_lines(groups[0]),
+    ]
     leave_table(exchange_table(groups[0], times), lines, folder / "exchange.md", Reporter(make_console()))
 
 

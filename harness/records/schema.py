@@ -225,6 +225,16 @@ class RunRecord(Part):
     finished: datetime
 
 
+class Start(Part):
+    """What a run under a budget in seconds was first started with; it goes when the run's record is finished.
+
+    Attributes:
+        step_seconds: interleaved step time, from which the number of steps follows.
+    """
+
+    step_seconds: Positive
+
+
 class ArmRecord(Part):
     """One method's side of a speed measurement.
 

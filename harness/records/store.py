@@ -3,6 +3,7 @@
 A file that exists is complete. Layout::
 
     runs/<address>/record.json              a RunRecord
+    runs/<address>/start.json               what a run that is not finished was started with
     runs/<address>/encoder.safetensors      the evaluated encoder's weights
     runs/<address>/speed.json               a SpeedRecord (its own address)
 
@@ -29,16 +30,12 @@ from safetensors.torch import save
 from torch import nn
 
 from harness.errors import UsageError
-from harness.records.schema import SCHEMA, RunRecord, SpeedRecord
+from harness.records.schema import FINISHED, SCHEMA, RunRecord, SpeedRecord, Start
 from harness.spec.model import SECTIONS, RunSpec, digest, validation_message, without_later, without_place
 
 MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
-
-
-RECORD_FILE, SPEED_FILE = "record.json", "speed.json"
-
-
+RECORD_FILE, SPEED_FILE, START_FILE = "record.json", "speed.json", "start.json"
 ENCODER_FILE = "encoder.safetensors"
 
 
@@ -137,11 +134,28 @@ class RecordStore:
     def write_run(self, record: RunRecord) -> None:
         """Write a run record atomically; one of the same run under an earlier address rule gives way to it."""
         write_atomically(self.folder(record.address) / RECORD_FILE, _json(record))
+        if record.status in FINISHED:
+            (self.folder(record.address) / START_FILE).unlink(missing_ok=True)
         for folder in map(self.folder, record.spec.addresses[1:]):
             for name in (RECORD_FILE, ENCODER_FILE):
                 (folder / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 folder.rmdir()  # unless something was set aside in it
+
+    def start(self, address: str) -> Start | None:
+        """What a run that is not finished was first started with; None when it never was. Damage is a `UsageError`."""
+        path = self.folder(address) / START_FILE
+        if not path.exists():
+            return None
+        try:
+            return Start.model_validate_json(path.read_bytes())
+        except (ValidationError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"{path}: cannot be read ({reason}); remove it to fix the number of steps anew") from None
+
+    def write_start(self, address: str, start: Start) -> None:
+        """Note what a run is started with, atomically."""
+        write_atomically(self.folder(address) / START_FILE, _json(start))
 
     def write_speed(self, record: SpeedRecord) -> None:
         """Write a speed record atomically."""

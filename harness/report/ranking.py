@@ -8,6 +8,7 @@ heading says so.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from functools import partial
 import pandas as pd
 
 from harness.records.schema import Point, RunRecord
+from harness.report.table import interleaved_seconds
 from harness.spec.budget import parse_budget
 from harness.spec.model import digest
 from harness.studies.target import NO_TIMES, step_seconds
@@ -54,6 +56,31 @@ def exchange_table(records: Sequence[RunRecord], times: Mapping[str, float] = NO
     names = [f"{label} (open)" if label in open_rows else label for label in labels]
     cells = {heading: ranked(values, labels) for heading, values in columns.items()}
     return pd.DataFrame({"method": names, **cells})
+
+
+def seconds_lines(records: Sequence[RunRecord]) -> list[str]:
+    """What rows took under budgets in seconds: at the interleaved step time, which is held equal, and on the wall."""
+    lines = []
+    for budget in dict.fromkeys(record.spec.train.budget for record in records):
+        if parse_budget(budget).unit != "s":
+            continue
+        rows: dict[str, list[tuple[float, float]]] = {}
+        for record in records:
+            if record.spec.train.budget == budget and record.training:
+                interleaved = interleaved_seconds(record)
+                wall = record.training.seconds
+                rows.setdefault(record.label, []).append((math.nan if interleaved is None else interleaved, wall))
+        means = {label: [statistics.mean(column) for column in zip(*row, strict=True)] for label, row in rows.items()}
+        found = ", ".join(
+            f"{label} {seconds_text(one)} / {seconds_text(other)}" for label, (one, other) in means.items()
+        )
+        lines.append(f"equal {budget}: seconds at the interleaved step time / on the wall: {found}")
+    return lines
+
+
+def seconds_text(seconds: float) -> str:
+    """``30``, or a dash where it was not kept."""
+    return f"{seconds:.0f}" if math.isfinite(seconds) else "-"
 
 
 def settings(records: Sequence[RunRecord]) -> list[list[RunRecord]]:

@@ -22,8 +22,8 @@ from harness.report.departures import departures
 from harness.report.health import disturbances
 
 COLUMNS = (
-    "method", "linear", "vs random", "kNN-1", "best point", "clips seen", "train s", "clips/s", "speedup [95 %]",
-    "by FLOPs", "GFLOP/clip", "peak MB", "verdict",
+    "method", "linear", "vs random", "kNN-1", "best point", "clips seen", "interleaved s", "wall s", "clips/s",
+    "speedup [95 %]", "by FLOPs", "GFLOP/clip", "peak MB", "verdict",
 )  # fmt: skip
 EMPTY = "-"
 UNEXPLAINED = 1.25
@@ -68,6 +68,7 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
         *_open_division(records, speed),
         *departures([record for record in records if not _is_control(record)]),
         *_accuracy_notes(records),
+        *_seconds_notes(records),
         *_no_clear_gain(records),
         *_elsewhere(records, speed),
         "peak MB: memory of one training step with weights and optimiser state; GFLOP/clip: forward and backward, "
@@ -112,10 +113,19 @@ def _row(label: str, records: list[RunRecord], speed: SpeedRecord, random: float
         _percent([record.accuracy.knn_test for record in ok if record.accuracy]),
         _percent([max(p.accuracy.linear_test for p in record.curve) for record in ok if record.curve]),
         _number([record.training.clips_seen for record in ok if record.training]),
+        _number([seconds for record in ok if (seconds := interleaved_seconds(record)) is not None]),
         _number([record.training.seconds for record in ok if record.training]),
         *_speed_cells(arm, speed),
         status or (arm.verdict if arm and label != speed.baseline and comparable(arm, speed) else EMPTY),
     ]
+
+
+def interleaved_seconds(record: RunRecord) -> float | None:
+    """The run's steps at the interleaved step time; None where it was not kept."""
+    training = record.training
+    if training is None or training.interleaved_step_seconds is None:
+        return None
+    return training.steps * training.interleaved_step_seconds
 
 
 def _is_open(records: Sequence[RunRecord], arm: ArmRecord | None) -> bool:
@@ -236,6 +246,15 @@ def _accuracy_notes(records: Sequence[RunRecord]) -> list[str]:
         f"linear, kNN-1: % of test clips on frozen features; {chosen}; best point: "
         "best test figure over evaluations (the papers' habit, never used to select); ±: standard deviation over seeds",
         PROXY,
+    ]
+
+
+def _seconds_notes(records: Sequence[RunRecord]) -> list[str]:
+    if not any(record.training for record in records):
+        return []
+    return [
+        "interleaved s: a run's steps at the interleaved step time, which a budget in seconds holds equal; wall s: "
+        "what they took in this run, neighbours and all, evaluation left out"
     ]
 
 

@@ -273,7 +273,8 @@ def evaluation_steps(total: int, probe: ProbeSpec, cost: StepCost) -> list[int]:
     if not probe.every:
         return sorted({max(1, round(total * (index + 1) / probe.points)) for index in range(probe.points)})
     every = parse_budget(probe.every)
-    marks = (round(every.amount * index / every.share(cost)) for index in count(1))
+    apart = every.amount / every.share(cost)
+    marks = (round(apart * index) for index in count(1))
     return sorted({max(1, step) for step in takewhile(lambda step: step < total, marks)} | {total})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -11,14 +11,25 @@ import torch
 from harness.errors import UsageError, one_line
 from harness.isolation.guard import Guard, StandIn, problem_of_about, stand_in
 from harness.isolation.stopping import stop_if_asked
-from harness.machine import describe_environment, select_device
+from harness.machine import describe_environment, processors, select_device, use_threads
 from harness.progress import Advance, Reporter, Stopwatch, counted, minutes, warn
-from harness.records.schema import BOUND, FINISHED, RANDOM_INIT, RAW_FLOOR, SCHEMA, Environment, RunRecord, SpeedRecord
+from harness.records.schema import (
+    BOUND,
+    FINISHED,
+    RANDOM_INIT,
+    RAW_FLOOR,
+    SCHEMA,
+    Environment,
+    RunRecord,
+    SpeedRecord,
+    Start,
+)
 from harness.records.store import RecordStore
 from harness.registry import LOOP, Registry, method_options, versions_of, versions_of_modules
 from harness.runs.cell import Attempt, Place, evaluation_steps, failure, run_cell
-from harness.spec.budget import StepCost, parse_budget
+from harness.spec.budget import StepCost, counts_seconds, parse_budget
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, is_later
+from harness.speed.disturbance import Moment, busy_lines
 from harness.speed.measurement import Measurement, Timing
 from harness.training.build import Cell, encoder_size, skeleton_of
 from harness.training.data import LoadedData, load_data
@@ -42,6 +53,7 @@ class Request:
     rerun: bool = False
     speed_seconds: float = 30.0
     memory_cap: float | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,7 @@ class Experiment:
         entries: the methods asked for, in order, each once however it was written.
         bound: the decoder-free bound, timed beside them.
         labels: label of every method by its spec as it was asked for.
+        began: when its preparation began.
     """
 
     request: Request
@@ -72,6 +85,12 @@ class Experiment:
     bound: Entry
     baseline: Entry
     labels: Mapping[str, str]
+    began: Moment
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """How every row was asked for, by its label."""
+        return {label: text for text, label in reversed([*self.labels.items()])}
 
     @property
     def twins(self) -> list[str]:
@@ -153,9 +172,11 @@ def prepare(
 
     ``advance`` is told of bytes done and bytes in all while a store is hashed.
     """
+    began = Moment.now()
     parse_budget(request.train.budget)
     if request.probe.every:
         parse_budget(request.probe.every)
+    use_threads(request.threads)
     device = select_device(request.device)
     size = encoder_size(request.encoder)
     methods = [described(registry, spec) for spec in request.methods]
@@ -172,7 +193,7 @@ def prepare(
     labels = {text: entry.label for text, entry in asked.items()}
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
     baseline = choose_baseline(request.baseline, entries)
-    return Experiment(request, store, describe_environment(device), data, entries, bound, baseline, labels)
+    return Experiment(request, store, describe_environment(device), data, entries, bound, baseline, labels, began)
 
 
 def changed_versions(record: RunRecord, method: type[Method] | None) -> list[str]:
@@ -254,7 +275,7 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
             record = Attempt(cell, place).record(*failure(measurement.failures[cell.label]))
             experiment.store.write_run(record)
         else:
-            cost = step_cost(experiment, measurement.record, cell.label) if cell.method else None
+            cost = as_first_started(experiment, cell, measurement.record) if cell.method else None
             with report.task(title, "step") as task:
                 record = run_cell(Attempt(cell, place, cost, task))
         report.line(f"{title}: {outcome(record)} ({minutes(watch.seconds)} so far)")
@@ -281,14 +302,38 @@ def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter) -> Meas
         steps = {arm.label: arm.step_seconds for arm in stored.record.arms}
         flops = {arm.label: arm.step_flops for arm in stored.record.arms}
         report.line(plan_text(experiment, todo, steps, flops, probe_seconds=0.0))
+        tell_if_busy(experiment, report, judged=False)
         return stored
     timing.warm_up(report)
     steps = {arm.label: arm.probe_seconds for arm in timing.arms}
     if todo:
         report.line(plan_text(experiment, todo, steps, timing.flops, timing.probe_seconds()))
+    tell_if_busy(experiment, report)
     measurement = timing.measure(report)
     experiment.store.write_speed(measurement.record)
     return measurement
+
+
+def tell_if_busy(experiment: Experiment, report: Reporter, *, judged: bool = True) -> None:
+    """Say in a line what other processes do to the time, and to the verdicts where a measurement is about to start."""
+    share = experiment.began.foreign_share()
+    for line in busy_lines(share, processors(), judged=judged and experiment.data.source.device.type == "cpu"):
+        report.line(line)
+
+
+def as_first_started(experiment: Experiment, cell: Cell, speed: SpeedRecord) -> StepCost:
+    """What a step costs; where steps are counted in seconds, with the step time of the run's first start.
+
+    A run that was killed is so started again with the same number of steps, whatever was measured since.
+    """
+    cost, store, address = step_cost(experiment, speed, cell.label), experiment.store, cell.spec.address
+    if not counts_seconds(cell.spec):
+        return cost
+    start = None if experiment.request.rerun else store.start(address)
+    if start is None:
+        start = Start(step_seconds=cost.seconds)
+        store.write_start(address, start)
+    return replace(cost, seconds=start.step_seconds)
 
 
 def step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCost:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from harness.errors import MethodFault, UsageError
+from harness.spec.model import RunSpec
 
 UNITS = ("ep", "steps", "clips", "s", "flops")
 
@@ -54,6 +55,12 @@ class Budget:
         return {
             "steps": 1.0, "ep": cost.epochs, "clips": cost.clips, "s": cost.seconds, "flops": cost.flops,
         }[self.unit]  # fmt: skip
+
+
+def counts_seconds(spec: RunSpec) -> bool:
+    """The run's number of steps, or of steps between evaluations, follows from a measured step time."""
+    texts = [spec.train.budget, *([spec.probe.every] if spec.probe.every else [])]
+    return any(parse_budget(text).unit == "s" for text in texts)
 
 
 def parse_budget(text: str) -> Budget:

@@ -90,6 +90,40 @@ class ProcessorTime:
         return max(0.0, (self.machine - before.machine) - (self.own - before.own)) / capacity
 
 
+@dataclass(frozen=True)
+class Moment:
+    """A moment, to ask later what other processes took since then."""
+
+    clock: float
+    processor: ProcessorTime
+
+    @classmethod
+    def now(cls) -> Moment:
+        """This moment."""
+        return cls(time.perf_counter(), ProcessorTime.now())
+
+    def foreign_share(self) -> float:
+        """Share of all processors' time since then that others took; 0 when too short to tell."""
+        return ProcessorTime.now().foreign_share(self.processor, time.perf_counter() - self.clock)
+
+
+def busy_lines(share: float, count: int, *, judged: bool) -> list[str]:
+    """What it means that other processes take a share of so many processors; nothing where it means nothing.
+
+    Args:
+        judged: a measurement follows whose blocks such a share disturbs.
+    """
+    if share <= FOREIGN_SHARE:
+        return []
+    verdicts = "speed verdicts are likely to read 'not measurable here' and " if judged else ""
+    free = max(1, round(count * (1 - share)))
+    fewer = f", or leave them room with --threads {free}" if free < count else ""
+    return [
+        f"busy: other processes take {count * share:.1f} of {count} processors: {verdicts}everything takes longer; "
+        f"wait for them{fewer}"
+    ]
+
+
 def own_cores(cores: list[Any]) -> list[Any]:
     """The counters of the processors that this process may use."""
     if not hasattr(os, "sched_getaffinity"):

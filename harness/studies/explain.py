@@ -13,7 +13,7 @@ from typing import Any
 from harness.errors import UsageError
 from harness.progress import Reporter, minutes
 from harness.records.schema import EVERY_SWITCH, at_stage
-from harness.runs.experiment import Entry, Experiment, replace_refused
+from harness.runs.experiment import Entry, Experiment, replace_refused, tell_if_busy
 from harness.spec.model import RunSpec
 from harness.speed.interleave import MINIMUM_ROUNDS
 from harness.speed.measurement import Measurement, Timing
@@ -123,6 +123,7 @@ def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = 
         f"then about {minutes(timing.seconds)} of measurement, at least {MINIMUM_ROUNDS} rounds"
     )
     timing.warm_up(report)
+    tell_if_busy(experiment, report)
     measurement = timing.measure(report)
     experiment.store.write_speed(measurement.record)
     return measurement

@@ -343,7 +343,7 @@ def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("harness.listing.LISTINGS", {"encoders": fail})
+    monkeypatch.setattr("harness.cli.listing.LISTINGS", {"encoders": fail})
     found = harness("ls", "encoders")
     assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
     assert found.err.startswith("error: not enough memory; ")

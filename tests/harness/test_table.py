@@ -75,7 +75,7 @@ def test_columns_are_the_documented_ones_and_cells_are_text() -> None:
         ("skeletonmae", "vs random", "-2.0"),
         ("gfp", "best point", "85.0"),
         ("gfp", "clips seen", "6,400"),
-        ("gfp", "train s", "60"),
+        ("gfp", "wall s", "60"),
         ("random-init", "linear", "60.0"),
         ("random-init", "vs random", "-"),
         ("raw-pca", "kNN-1", "45.0"),
