@@ -1,7 +1,8 @@
-"""What every test can rely on: one thread, no disturbance by neighbours, nothing of the user's cache and data sets."""
+"""What every test can rely on: one thread, Ctrl-C, no disturbance by neighbours, nothing of the user's own data."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c() -> Iterator[None]:
+    """SIGINT arrives: a shell starts what runs in its background with SIGINT ignored, and so do their children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True, scope="session")
