@@ -96,7 +96,7 @@ def download_command(
     name: Annotated[str, typer.Argument(help="A data set; for most it says where to ask.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the download [raw/NAME].")] = None,
 ) -> None:
-    """Download raw data where the licence allows it, resumed and checked; for the rest say how to get it."""
+    """Download raw data where the licence allows it, and check it; for the rest say how to get it."""
     with at_work() as report, usage_errors():
         from datasets.origins import how_to_get, origin
 
