@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from harness.errors import UsageError
 from harness.machine import use_threads
-from harness.records.schema import RecordStore, RunRecord
+from harness.records.schema import RunRecord
+from harness.records.store import RecordStore
 from harness.report.ranking import seconds_lines
 from harness.report.repeat import kept, repeat_lines
 from harness.report.table import build_table
