@@ -5,6 +5,8 @@ A file holds ``label subject`` in its first line and one number per further line
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -56,6 +58,17 @@ class NumberSource(Source):
 
 class SlowSource(NumberSource):
     pause = 0.02
+
+
+class FatalSource(NumberSource):
+    """Files of some names crash the process that reads them, or have it killed."""
+
+    def read(self, unit: Unit) -> Reading:
+        if unit.name.startswith("crash"):
+            os.kill(os.getpid(), signal.SIGBUS)
+        if unit.name.startswith("killed"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(unit)
 
 
 def write_numbers(folder: Path, **files: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -18,11 +17,10 @@ from datasets.errors import DataError
 from datasets.formats import store_writing
 from datasets.formats.store import open_store, read_header
 from datasets.raw import prepare as module
-from datasets.raw.base import Reading, Unit
 from datasets.raw.bvh import Bvh
 from datasets.raw.prepare import Prepared, plan_of, prepare
 from datasets.splits import make_split
-from tests.datasets.made_up_source import NumberSource, SlowSource, write_numbers
+from tests.datasets.made_up_source import FatalSource, NumberSource, SlowSource, write_numbers
 
 FORMAT_1 = Path(__file__).with_name("store_format_1")
 
@@ -384,17 +382,6 @@ def test_a_file_that_crashes_its_reader_costs_itself_alone(workers: int, raw: Pa
     )
     with pytest.raises(DataError, match=r"crash_1\.txt: cannot be read .*; without --strict such files are skipped"):
         prepare(FatalSource(raw), "numbers", tmp_path / "strict", workers=workers, strict=True)
-
-
-class FatalSource(NumberSource):
-    """Files of some names crash the process that reads them, or have it killed."""
-
-    def read(self, unit: Unit) -> Reading:
-        if unit.name.startswith("crash"):
-            os.kill(os.getpid(), signal.SIGBUS)
-        if unit.name.startswith("killed"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().read(unit)
 
 
 def test_a_web_page_in_the_place_of_a_file_is_named(raw: Path, tmp_path: Path) -> None:

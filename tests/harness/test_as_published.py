@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -40,15 +39,20 @@ def script() -> ModuleType:
 
 
 @pytest.mark.parametrize("folder", [None, "empty"])
-def test_without_the_released_code_one_line_says_what_is_needed(folder: str | None, tmp_path: Path) -> None:
+def test_without_the_released_code_one_line_says_what_is_needed(
+    folder: str | None,
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     arguments = [] if folder is None else ["--mamp", str(tmp_path)]
-    found = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert found.returncode == 2
-    assert found.stdout.startswith("as_published: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found no ")
-    assert found.stdout.endswith("; nothing was timed\n")
-    assert (found.stdout.count("\n"), found.stderr) == (1, "")
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    assert script.main() == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("as_published: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found no ")
+    assert out.endswith("; nothing was timed\n")
+    assert (out.count("\n"), err) == (1, "")
 
 
 def test_a_stream_times_the_steps_after_the_lead(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,13 +45,13 @@ def test_the_commands_that_it_prints_work(tmp_path: Path) -> None:
 
 def test_the_test_that_it_writes_passes_and_can_fail(tmp_path: Path) -> None:
     method, test = write_method("tried-out", tmp_path)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test), "--deselect"]
-    slow = f"{test.name}::test_tried_out[works under torch.compile]"
+    some = "loss or seed"  # of the checks; the others pass when the printed command runs them
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test), "-k", some]
     method.write_text(method.read_text().replace("loss.detach()", "loss"))
-    found = subprocess.run([*command, slow], cwd=tmp_path, capture_output=True, text=True, check=False)
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert found.returncode == 1
     assert "part 'coordinates': expected a detached number, found a gradient" in found.stdout
-    assert "1 failed, 24 passed, 1 deselected" in found.stdout
+    assert re.search("1 failed, [1-9] passed", found.stdout)
 
 
 def test_both_files_keep_the_repositorys_rules(tmp_path: Path) -> None:
