@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from harness import ROOT
 from harness.records.schema import Ratio, SpeedRecord, Verdict
@@ -23,7 +23,7 @@ def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ra
     if pairs < 2:
         raise ValueError("a ratio needs at least 2 pairs")
     mean, error = float(logs.mean()), float(logs.std(ddof=1)) / math.sqrt(pairs)
-    half = float(stats.t.ppf(0.975, pairs - 1)) * error
+    half = float(stdtrit(pairs - 1, 0.975)) * error
     return Ratio(value=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half), pairs=pairs)
 
 

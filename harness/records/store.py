@@ -22,16 +22,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
-from safetensors.torch import save
-from torch import nn
 
 from harness.errors import UsageError
 from harness.records.schema import FINISHED, SCHEMA, RunRecord, SpeedRecord, Start
 from harness.spec.model import SECTIONS, RunSpec, digest, validation_message, without_later, without_place
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
@@ -252,6 +253,8 @@ def set_aside(path: Path) -> Path:
 
 def write_weights(path: Path, module: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
     """Write a module's weights as safetensors, atomically; the same weights and metadata give the same bytes."""
+    from safetensors.torch import save  # reading records needs no torch
+
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     write_atomically(path, in_order(save(weights, dict(metadata) if metadata else None)))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from harness.records.schema import RunRecord
 
@@ -70,7 +70,7 @@ def paired_difference(above: Sequence[float], below: Sequence[float]) -> Differe
     if count < 2:
         return Difference(mean, math.inf, count)
     error = statistics.stdev(differences) / math.sqrt(count)
-    return Difference(mean, float(stats.t.ppf(0.975, count - 1)) * error, count)
+    return Difference(mean, float(stdtrit(count - 1, 0.975)) * error, count)
 
 
 def accuracies(records: Iterable[RunRecord], label: str) -> dict[int, float]:
