@@ -1,10 +1,28 @@
-"""The harness: command line, run matrix, training loop, clock, speed measurement, probes, records, reports."""
+"""Everything that compares methods, from Python; the command line is a thin layer over the same functions.
 
-__version__ = "0.1.0"
+import harness
+
+result = harness.run(methods=["gfp", "skeletonmae"], dataset="synthetic", budget="100steps", out="runs")
+print(result.table)
+harness.measure_speed(methods=["gfp", "mamp"], encoder="small")
+records = harness.read_records("runs")                        # loads no torch
+features = harness.load_encoder("runs/.../encoder.safetensors").embed(clips)
+"""
+
+from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.encoders.embedding import PretrainedEncoder
+    from harness.records.schema import SpeedRecord
+    from harness.records.store import Records
+    from harness.report.result import RunResult
+
+__version__ = "0.1.0"
 
 # An installed suite gives the environment this one name, no `datasets` and no `methods`. They lie beside it and are
 # found from here on, after all else on the path: no other package of these names gives way in silence.
@@ -15,3 +33,44 @@ if str(ROOT) not in sys.path:
 # The profiler that counts CPU memory logs to stderr as it starts, works and stops; no reader of a table wants that.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
+def run(methods: list[str] | str, **settings: Any) -> RunResult:
+    """Pre-train methods under one budget, measure their speed side by side, probe them (`harness.runs.door.run`)."""
+    from harness.foreign_packages import check_packages
+
+    check_packages()
+    from harness.report.result import RunResult
+    from harness.runs import door
+
+    return RunResult(*door.run(methods, **settings))
+
+
+def measure_speed(methods: list[str] | str, **settings: Any) -> SpeedRecord:
+    """The interleaved speed measurement alone (`harness.runs.door.measure_speed`)."""
+    from harness.foreign_packages import check_packages
+
+    check_packages()
+    from harness.runs import door
+
+    return door.measure_speed(methods, **settings)
+
+
+def read_records(folder: Path | str) -> Records:
+    """All records of an output folder (`harness.records.store.read_records`); loads no torch."""
+    from harness.foreign_packages import check_packages
+
+    check_packages()
+    from harness.records import store
+
+    return store.read_records(Path(folder))
+
+
+def load_encoder(path: Path | str, device: str = "cpu") -> PretrainedEncoder:
+    """A trained encoder that embeds clips of any length (`harness.encoders.embedding.load_encoder`)."""
+    from harness.foreign_packages import check_packages
+
+    check_packages()
+    from harness.encoders import embedding
+
+    return embedding.load_encoder(path, device)

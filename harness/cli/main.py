@@ -21,15 +21,14 @@ from rich.markup import escape
 from harness.cli.data import data_app
 from harness.errors import UsageError, nearest
 from harness.isolation.stopping import Stopped, stoppable
-from harness.progress import CHECKING, Reporter, at_work, command_line, make_console, print_table, warn
-from harness.spec.model import SECTIONS, DataSpec, build, parse_methods, parse_seeds
+from harness.progress import Reporter, at_work, command_line, make_console, print_table, warn
+from harness.runs.request import parse_override, prepare_experiment, resolve_settings
+from harness.spec.model import SECTIONS, DataSpec, build, parse_seeds
 from harness.spec.presets import PRESETS
-from harness.studies.yaml_text import read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.runs.experiment import Experiment
 
 INTERRUPTED = 130
 """What some versions of typer return for Ctrl-C, which they swallow."""
@@ -357,11 +356,12 @@ def trends_command(
     write_atomically(folder / "trends.md", plain_markdown(table, command_line()).encode())
 
 
-@app.command("exchange")
-def exchange_command(
+@app.command("exchange", hidden=True, deprecated=True)
+@app.command("ranking")
+def ranking_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with runs under several budgets.")],
 ) -> None:
-    """How the ranking moves between equal clips, equal seconds and equal FLOPs; written to exchange.md."""
+    """How the ranking moves between equal clips, equal seconds and equal FLOPs; written to ranking.md."""
     from harness.records.store import RecordStore
     from harness.report.ranking import exchange_table, seconds_lines, settings
     from harness.studies.target import step_times
@@ -378,7 +378,7 @@ def exchange_command(
         "linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)",
         *seconds_lines(groups[0]),
     ]
-    leave_table(exchange_table(groups[0], times), lines, folder / "exchange.md", Reporter(make_console()))
+    leave_table(exchange_table(groups[0], times), lines, folder / "ranking.md", Reporter(make_console()))
 
 
 @app.command("target")
@@ -422,43 +422,6 @@ def target_command(
     write_atomically(folder / "target.md", text.encode())
 
 
-def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> dict[str, Any]:
-    """Preset, then ``--set``, then flags, validated section by section; `UsageError` for anything unknown."""
-    if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset!r}{nearest(preset, PRESETS)} (known: {', '.join(PRESETS)})")
-    chosen = PRESETS[preset]
-    values: dict[str, dict[str, Any]] = {name: dict(chosen.get(name, {})) for name in SECTIONS}
-    for text in overrides or []:
-        section, key, value = parse_override(text)
-        values[section][key] = value
-    places = {
-        "dataset": ("data", "name"), "split": ("data", "split"), "label": ("data", "label"),
-        "encoder": ("encoder", "size"), "budget": ("train", "budget"), "batch_size": ("train", "batch_size"),
-        "precision": ("train", "precision"),
-    }  # fmt: skip
-    for flag, (section, key) in places.items():
-        if flags[flag] is not None:
-            values[section][key] = flags[flag]
-    settings: dict[str, Any] = {name: build(model, values[name], name) for name, model in SECTIONS.items()}
-    settings["methods"] = chosen["methods"] if flags["methods"] is None else flags["methods"]
-    settings["device"] = flags["device"] or chosen["device"]
-    return settings
-
-
-def prepare_experiment(
-    settings: dict[str, Any], plugins: list[Path] | None, report: Reporter, **others: Any
-) -> Experiment:  # fmt: skip
-    """A resolved experiment from settings and the flags that are no settings."""
-    from harness.registry import Registry
-    from harness.runs.experiment import Request, prepare
-
-    sections = {name: settings[name] for name in SECTIONS}
-    methods = parse_methods(settings["methods"])
-    request = Request(methods=methods, device=settings["device"], **sections, **others)
-    with report.long_task(CHECKING) as advance:
-        return prepare(request, Registry(plugins, rows=[method.name for method in methods]), advance=advance)
-
-
 def leave_table(
     table: pd.DataFrame, lines: list[str], path: Path, report: Reporter, *, same_measurement: bool = False
 ) -> None:
@@ -477,22 +440,6 @@ def leave_table(
     print_table(report.console, table.columns, table.itertuples(index=False), lines)
     write_atomically(path, to_markdown(table, lines, command).encode())
     report.line(f"records in {path.parent}, table in {path}")
-
-
-def parse_override(text: str) -> tuple[str, str, Any]:
-    """``train.lr=1e-3`` to section, key and YAML value."""
-    path, equals, value = text.partition("=")
-    section, dot, key = path.strip().partition(".")
-    if not equals or not dot:
-        raise UsageError(f"--set {text!r}: expected section.key=value, e.g. train.lr=1e-3")
-    if section not in SECTIONS:
-        raise UsageError(f"--set {text!r}: unknown section {section!r}{nearest(section, SECTIONS)} "
-                         f"(known: {', '.join(SECTIONS)})")  # fmt: skip
-    try:
-        parsed = read_yaml(value)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {text!r}: {value!r} is not a YAML value") from None
-    return section, key, parsed
 
 
 def main() -> None:

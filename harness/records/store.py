@@ -205,6 +205,23 @@ class RecordStore:
             return None
 
 
+@dataclass(frozen=True)
+class Records:
+    """What an output folder holds: its records, sorted by address, and what was refused."""
+
+    runs: list[RunRecord]
+    speeds: list[SpeedRecord]
+    refused: list[Refusal]
+
+
+def read_records(folder: Path) -> Records:
+    """All records of an output folder. A `UsageError` when there is no such folder."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: expected an output folder of `run`, found none")
+    store = RecordStore(folder)
+    return Records(list(store.runs()), list(store.speeds()), list(store.refused.values()))
+
+
 def read_record(path: Path, model: type[Record]) -> Record:
     """The record of a file; `Refused` says why it is none, or not the one of its folder."""
     try:

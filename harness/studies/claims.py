@@ -19,7 +19,7 @@ from harness.records.ratios import claim_verdict, speedup
 from harness.records.schema import BOUND, EVERY_SWITCH, DeviceClass, Ratio, SpeedRecord, Verdict, at_stage
 from harness.records.store import RecordStore
 from harness.spec.model import Section, build
-from harness.studies.yaml_text import read_yaml
+from harness.spec.yaml_text import read_yaml
 
 CLAIMS = ROOT / "benchmarks" / "claims"
 ClaimVerdict = Verdict | Literal["other hardware: not tested"]

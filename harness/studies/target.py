@@ -18,7 +18,7 @@ from harness.records.schema import RANDOM_INIT, Ratio, RunRecord, SpeedRecord
 from harness.records.store import now, settings_of, write_atomically
 from harness.spec.budget import parse_budget
 from harness.spec.model import Section, build
-from harness.studies.yaml_text import read_yaml
+from harness.spec.yaml_text import read_yaml
 
 VERSION = 2
 """2: what runs share no longer holds the data's name, only what the data is."""

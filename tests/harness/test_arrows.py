@@ -121,6 +121,43 @@ def test_reports_do_not_import_the_training_loop_later_either(path: Path) -> Non
     assert "harness.training.trainer" not in imports(path)
 
 
+# --- rooms of the harness ---
+
+FLOORS = (
+    ("errors", "progress", "foreign_packages"),
+    ("spec", "isolation"),
+    ("records", "registry"),
+    ("machine", "training"),
+    ("evaluation", "speed"),
+    ("encoders",),
+    ("runs", "conformance", "pictures"),
+    ("studies",),
+    ("report",),
+    ("cli",),
+)
+"""A room may import rooms of lower floors, and `encoders`, which `runs` saves with, stands below it."""
+LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def room_of(name: str) -> str:
+    """``records`` of ``harness.records.store``."""
+    return name.split(".")[1] if "." in name else ""
+
+
+@pytest.mark.parametrize("path", files("harness"), ids=name_of)
+def test_rooms_import_only_rooms_below_them(path: Path) -> None:
+    room = room_of(module_name(path))
+    if room in ("", "__main__"):  # the door and the entry open any room, inside functions
+        return
+    others = {room_of(name) for name in imports(path) if inside(name, "harness")} - {"", room}
+    assert {other for other in others if LEVEL[other] >= LEVEL[room]} == set()
+
+
+@pytest.mark.parametrize("path", [*files("harness"), *files("datasets")], ids=name_of)
+def test_nothing_outside_methods_imports_a_method(path: Path) -> None:
+    assert not imports(path) & {module_name(other) for other in method_files()}
+
+
 # --- the reading itself ---
 
 

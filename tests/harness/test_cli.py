@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.cli.main import parse_override
 from harness.errors import UsageError
 from harness.records.store import RecordStore
+from harness.runs.request import parse_override
 from harness.spec.presets import PRESETS
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import SMALL, harness, plugin_file, small_arrays, small_file

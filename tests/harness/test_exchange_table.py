@@ -135,31 +135,38 @@ def stored(folder: Path, *records: RunRecord) -> Path:
 
 def test_the_command_prints_the_table_and_leaves_it_beside_the_records(tmp_path: Path) -> None:
     out = stored(tmp_path / "out", GFP, MAMP, run_record("random-init"))
-    outcome = harness("exchange", out)
+    outcome = harness("ranking", out)
     assert (outcome.code, outcome.err) == (0, "")
     assert "equal 300clips" in outcome.out
-    written = (out / "exchange.md").read_text()
+    written = (out / "ranking.md").read_text()
     assert "| gfp | 70.0 (2) | 70.0 (1) | 50.0 (2) |" in written
     assert "- linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)" in written
 
 
 @pytest.mark.parametrize("records", [(), (run_record("random-init"),)], ids=["nothing", "controls"])
 def test_a_folder_without_runs_of_a_method_is_one_line(records: tuple[RunRecord, ...], tmp_path: Path) -> None:
-    outcome = harness("exchange", stored(tmp_path, *records))
+    outcome = harness("ranking", stored(tmp_path, *records))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == f"error: {tmp_path}: no run of a method; see `ls runs --out {tmp_path}`\n"
 
 
 def test_a_folder_where_no_run_ended_is_one_line(tmp_path: Path) -> None:
     failed = curve_record("gfp", 0.5, status="failed", accuracy=None)
-    outcome = harness("exchange", stored(tmp_path, failed))
+    outcome = harness("ranking", stored(tmp_path, failed))
     assert outcome.code == 2
     assert "no run of a method" in outcome.err
 
 
 def test_a_folder_of_two_settings_is_one_line(tmp_path: Path) -> None:
     other = changed(GFP, "train", lr=0.5)
-    outcome = harness("exchange", stored(tmp_path, GFP, other.model_copy(update={"address": other.spec.address})))
+    outcome = harness("ranking", stored(tmp_path, GFP, other.model_copy(update={"address": other.spec.address})))
     assert outcome.code == 2
     assert outcome.err == f"error: {tmp_path}: runs of 2 different settings; keep one data set and encoder a folder\n"
-    assert not (tmp_path / "exchange.md").exists()
+    assert not (tmp_path / "ranking.md").exists()
+
+
+def test_the_earlier_name_of_the_command_works_and_says_so(tmp_path: Path) -> None:
+    outcome = harness("exchange", stored(tmp_path, GFP, MAMP))
+    assert outcome.code == 0
+    assert "'exchange' is deprecated" in outcome.err
+    assert (tmp_path / "ranking.md").exists()

@@ -14,7 +14,7 @@ from tests.harness.made_up_records import curve_record, run_record, stage_arm, s
 from tests.harness.small_run import harness
 
 LABELS = ("gfp", "mamp")
-COMMANDS = ("trends", "exchange", "target")
+COMMANDS = ("trends", "ranking", "target")
 
 
 @pytest.fixture

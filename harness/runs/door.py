@@ -1,0 +1,65 @@
+"""The Python door to runs and speed measurements: keywords instead of flags, results instead of printed tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.progress import Reporter, make_console
+from harness.records.schema import RunRecord, SpeedRecord
+from harness.runs.experiment import Experiment, speed_of
+from harness.runs.experiment import run as run_experiment
+from harness.runs.request import prepare_experiment, resolve_settings
+
+
+def run(
+    methods: Iterable[str] | str, *, seeds: Iterable[int] = (0,), **settings: Any
+) -> tuple[list[RunRecord], SpeedRecord]:
+    """Pre-train, measure and probe, as the command ``run`` does; what is finished in ``out`` is not run again.
+
+    Args:
+        methods: specs such as ``"gfp"`` or ``"gfp:lambda_pred=5"``.
+        seeds: each method runs once per seed.
+        settings: see `prepared`.
+
+    Raises:
+        UsageError: the request cannot be done. A method that fails has a record that says so.
+    """
+    experiment = prepared(methods, seeds=list(seeds), **settings)
+    return run_experiment(experiment, quiet())
+
+
+def measure_speed(methods: Iterable[str] | str, **settings: Any) -> SpeedRecord:
+    """Only the interleaved speed measurement; arguments and errors as in `run`."""
+    return speed_of(prepared(methods, seeds=[0], **settings), [], quiet()).record
+
+
+def prepared(
+    methods: Iterable[str] | str, *, seeds: list[int], out: Path | str = "runs", preset: str = "quick",
+    plugins: Iterable[Path | str] = (), overrides: Mapping[str, Any] | None = None, baseline: str = "",
+    rerun: bool = False, speed_seconds: float = 30.0, memory_cap: float | None = None, threads: int | None = None,
+    **flags: Any,
+) -> Experiment:  # fmt: skip
+    """A resolved experiment.
+
+    Args:
+        overrides: any setting by its dotted name, ``{"train.lr": 3e-4}``.
+        flags: ``dataset``, ``split``, ``label``, ``encoder``, ``budget``, ``batch_size``, ``precision``, ``device``,
+            each as the flag of that name.
+        memory_cap: bytes.
+    """
+    names = methods if isinstance(methods, str) else ",".join(methods)
+    texts = [f"{name}={value}" for name, value in (overrides or {}).items()]
+    resolved = resolve_settings(preset, texts, methods=names, **flags)
+    return prepare_experiment(
+        resolved, [Path(plugin) for plugin in plugins], quiet(), seeds=seeds, out=Path(out), baseline=baseline,
+        rerun=rerun, speed_seconds=speed_seconds, memory_cap=memory_cap, threads=threads,
+    )  # fmt: skip
+
+
+def quiet() -> Reporter:
+    """A reporter that prints nothing."""
+    console = make_console()
+    console.quiet = True
+    return Reporter(console)

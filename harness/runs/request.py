@@ -1,0 +1,73 @@
+"""From flags or keywords to a resolved experiment: the one place where settings come together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from harness.errors import UsageError, nearest
+from harness.progress import CHECKING, Reporter
+from harness.spec.model import SECTIONS, build, parse_methods
+from harness.spec.presets import PRESETS
+from harness.spec.yaml_text import read_yaml
+
+if TYPE_CHECKING:
+    from harness.runs.experiment import Experiment
+
+
+def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> dict[str, Any]:
+    """Preset, then ``--set``, then flags, validated section by section; `UsageError` for anything unknown."""
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset!r}{nearest(preset, PRESETS)} (known: {', '.join(PRESETS)})")
+    chosen = PRESETS[preset]
+    values: dict[str, dict[str, Any]] = {name: dict(chosen.get(name, {})) for name in SECTIONS}
+    for text in overrides or []:
+        section, key, value = parse_override(text)
+        values[section][key] = value
+    places = {
+        "dataset": ("data", "name"), "split": ("data", "split"), "label": ("data", "label"),
+        "encoder": ("encoder", "size"), "budget": ("train", "budget"), "batch_size": ("train", "batch_size"),
+        "precision": ("train", "precision"),
+    }  # fmt: skip
+    for flag in flags:
+        if flag not in (*places, "methods", "device"):
+            raise UsageError(f"unknown setting {flag!r}{nearest(flag, places)} (known: {', '.join(places)})")
+    for flag, (section, key) in places.items():
+        if flags.get(flag) is not None:
+            values[section][key] = flags[flag]
+    settings: dict[str, Any] = {name: build(model, values[name], name) for name, model in SECTIONS.items()}
+    settings["methods"] = flags.get("methods") or chosen["methods"]
+    settings["device"] = flags.get("device") or chosen["device"]
+    return settings
+
+
+def prepare_experiment(
+    settings: dict[str, Any], plugins: list[Path] | None, report: Reporter, **others: Any
+) -> Experiment:  # fmt: skip
+    """A resolved experiment from settings and the flags that are no settings."""
+    from harness.registry import Registry
+    from harness.runs.experiment import Request, prepare
+
+    sections = {name: settings[name] for name in SECTIONS}
+    methods = parse_methods(settings["methods"])
+    request = Request(methods=methods, device=settings["device"], **sections, **others)
+    with report.long_task(CHECKING) as advance:
+        return prepare(request, Registry(plugins, rows=[method.name for method in methods]), advance=advance)
+
+
+def parse_override(text: str) -> tuple[str, str, Any]:
+    """``train.lr=1e-3`` to section, key and YAML value."""
+    path, equals, value = text.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not equals or not dot:
+        raise UsageError(f"--set {text!r}: expected section.key=value, e.g. train.lr=1e-3")
+    if section not in SECTIONS:
+        raise UsageError(f"--set {text!r}: unknown section {section!r}{nearest(section, SECTIONS)} "
+                         f"(known: {', '.join(SECTIONS)})")  # fmt: skip
+    try:
+        parsed = read_yaml(value)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {text!r}: {value!r} is not a YAML value") from None
+    return section, key, parsed
