@@ -3,7 +3,7 @@
     python benchmarks/structure.py            # this checkout
     python benchmarks/structure.py --of PATH  # another one, an earlier commit's, say
 
-A room is a file, or a folder, directly inside a package; an arrow goes from a room to another one that it imports; a
+A room is a file, or a folder, directly inside a package; the package's own ``__init__``, its door, is none. An arrow goes from a room to another one that it imports; a
 room stands one floor above the highest that it imports. "Calls to a loss" are the functions of ours on the stack from
 the command ``run`` (counted) to a method's ``loss`` (counted).
 """
@@ -59,6 +59,7 @@ def rooms(root: Path, package: str) -> dict[str, set[str]]:
         room = room_of(package, path.relative_to(root).with_suffix("").parts)
         tree = ast.parse(path.read_text(encoding="utf-8"))
         found.setdefault(room, set()).update(imported(root, package, tree) - {room})
+    found.pop(package, None)
     return {room: others & found.keys() for room, others in found.items()}
 
 
