@@ -19,7 +19,7 @@ import torch
 
 from harness.conformance import learning, running
 from harness.conformance.specimen import SKELETONS, NotApplicable, Specimen
-from harness.errors import UsageError, one_line
+from harness.errors import MethodFault, UsageError, one_line
 from harness.isolation.guard import Guard, seeded
 from harness.progress import Task
 from harness.registry import Registry
@@ -88,7 +88,11 @@ def find_specimen(text: str, registry: Registry) -> Specimen:
     if len(specs) != 1:
         raise UsageError(f"check-method {text!r}: expected one method, found {len(specs)}")
     method = registry.method(specs[0].name)
-    build(method.Options, specs[0].options, f"method {specs[0].name}")
+    try:
+        with Guard()("options"):
+            build(method.Options, specs[0].options, f"method {specs[0].name}")
+    except MethodFault as problem:
+        raise UsageError(f"method {specs[0].name}: its options fail ({problem})") from None
     return Specimen(method, specs[0].options)
 
 

@@ -119,9 +119,9 @@ class Timing:
 
     def _warm_up(self, asked: Cell, report: Reporter) -> None:
         try:
-            cell = self._fitted(asked, self.memory_cap) if self.memory_cap else asked
-            assert cell.method is not None
-            with cell.guard("warming up"):
+            with asked.guard("warming up"):
+                cell = self._fitted(asked, self.memory_cap) if self.memory_cap else asked
+                assert cell.method is not None
                 self.flops[cell.label] = step_flops(cell.method, cell.spec, self.data.clips.layout)
                 self.shares[cell.label] = forward_shares(cell.method, cell.spec, self.data.clips.layout)
                 arm = self._arm(cell, cell.method)

@@ -290,6 +290,26 @@ def test_methods_are_listed_beside_one_that_cannot_be_described(name: str, tmp_p
     assert "skeletonmae" in found.out
 
 
+EXITS_IN_OPTIONS = """
+import sys
+from pydantic import Field
+from methods.base import About, Method, MethodOptions
+
+class Options(MethodOptions):
+    size: int = Field(default_factory=lambda: sys.exit(0))
+
+class Bad(Method):
+    about = About('Bad', 'none')
+    Options = Options
+"""
+
+
+def test_a_method_whose_options_end_the_process_is_one_line_when_it_is_checked(tmp_path: Path) -> None:
+    found = harness("check-method", "bad", "--plugin", plugin_file(tmp_path, "bad", EXITS_IN_OPTIONS))
+    assert (found.code, found.out) == (2, "")
+    assert found.err == "error: method bad: its options fail (SystemExit: 0 (bad.py, line 7))\n"
+
+
 # --- losses without a matrix product ---
 
 

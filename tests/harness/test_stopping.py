@@ -180,7 +180,7 @@ def test_a_process_that_is_signalled_before_torch_is_loaded_ends_with_the_line(
     script = tmp_path / "waits.py"
     script.write_text(
         "import sys, time\n"
-        "from harness.cli.main import main as cli\n"
+        "from harness.cli import main as cli\n"
         "cli.app = lambda **_: (print('ready', flush=True), time.sleep(60))\n"
         "cli.main()\n"
     )
