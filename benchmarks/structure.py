@@ -5,7 +5,7 @@
 
 A room is a file, or a folder, directly inside a package; the package's own ``__init__``, its door, is none. An arrow
 goes from a room to another one that it imports; a room stands one floor above the highest that it imports.
-Calls to a loss" are the functions of ours on the stack from
+"Calls to a loss" are the functions of ours on the stack from
 the command ``run`` (counted) to a method's ``loss`` (counted).
 """
 
