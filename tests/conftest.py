@@ -14,6 +14,11 @@ from harness.speed import interleave as speed
 from harness.speed import peak
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Number bytes and long texts: one that holds the time would be another test in every process that collects it."""
+    return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 60) else None
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
     """Tensors of tests are tiny, and timings then depend on nothing else."""
