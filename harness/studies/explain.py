@@ -15,6 +15,7 @@ from harness.progress import Reporter, minutes
 from harness.records.schema import EVERY_SWITCH, at_stage
 from harness.runs.experiment import Entry, Experiment, replace_refused, tell_if_busy
 from harness.spec.model import RunSpec
+from harness.spec.presets import PUBLISHED_CLIPS
 from harness.speed.interleave import MINIMUM_ROUNDS
 from harness.speed.measurement import Measurement, Timing
 from harness.training.build import Cell
@@ -108,6 +109,12 @@ def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = 
     for entry in experiment.entries:
         if entry.method.about.division == "open":
             raise UsageError(f"{entry.label} brings its own encoder (open division): no speedup is formed with it")
+    bodies, batch = experiment.data.clips.joints.shape[1], experiment.request.train.batch_size
+    if batch % bodies:
+        raise UsageError(
+            f"batch size {batch}: the published feeder batches whole clips, {bodies} body slots each; "
+            f"give --batch-size {bodies * PUBLISHED_CLIPS}, say"
+        )
     cells = [cell for entry in experiment.entries for cell in staged_cells(experiment, entry, stages)]
     timing = Timing(
         cells=cells, baseline=at_stage(experiment.entries[-1].label, stages[0].name), data=experiment.data,

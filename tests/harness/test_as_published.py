@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -65,12 +66,35 @@ def test_a_stream_times_the_steps_after_the_lead(script: ModuleType, monkeypatch
     assert clock.steps == pytest.approx([0.01, 0.001, 0.0001])
 
 
+def test_an_arm_keeps_the_processor_time_of_every_counted_block(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sleeper:
+        device = torch.device("cpu")
+
+        def run_block(self, steps: int, clock: StepClock) -> None:
+            clock.start()
+            for _ in range(steps):
+                clock.mark("after_step")
+            clock.stop("after_step")
+
+    now = iter([10.0, 13.0, 20.0, 26.0])
+    monkeypatch.setattr(script.time, "process_time", lambda: next(now))
+    arm = script.TimedArm("sleeper", Sleeper(), 1.0, 3)
+    again = replace(arm, blocks=[], phases={})
+    arm.count(arm.run())
+    again.count(again.run())
+    assert (arm.processor, again.processor) == ((1.0,), (2.0,))
+
+
 def test_a_ratio_that_is_not_close_is_wrong(script: ModuleType) -> None:
     found = script.Comparison()
-    found.add("near", [1.04, 1.05, 1.03], [1.0, 1.0, 1.0], "s")
+    found.add("near", [1.03, 1.03, 1.031], [1.0, 1.0, 1.0], "s")
     assert (found.rows[0]["within 5 %"], found.wrong) == ("yes", [])
     found.add("far", [1.2, 1.2, 1.2], [1.0, 1.0, 1.0], "s")
-    assert (found.rows[1]["within 5 %"], found.wrong) == ("no", ["far: 1.200 [1.200, 1.200]"])
+    assert (found.rows[1]["within 5 %"], found.wrong) == ("no", ["far no: 1.200 [1.200, 1.200]"])
+    found.add("noisy", [0.9, 1.0, 1.1], [1.0, 1.0, 1.0], "s")
+    assert found.rows[2]["within 5 %"] == "not resolved"
 
 
 # --- beside the released code ---

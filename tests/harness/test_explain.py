@@ -230,6 +230,16 @@ def test_a_method_with_its_own_encoder_is_refused_before_any_work(
             explain(made, Reporter(make_console()), QUICK)
 
 
+def test_a_batch_of_half_clips_is_one_line_before_any_work(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Timing, "warm_up")
+    made = experiment(path, tmp_path)
+    odd = made.request.train.model_copy(update={"batch_size": 151})
+    with pytest.raises(UsageError, match=r"batch size 151: .* 2 body slots each; give --batch-size 256, say$"):
+        explain(replace(made, request=replace(made.request, train=odd)), Reporter(make_console()), QUICK)
+
+
 def test_an_arm_counts_the_clips_of_its_own_batches(measured: Measurement) -> None:
     # 4 body sequences: 2 clips while empty bodies are batched, 4 of the one body that is there afterwards
     assert [arm.clips for arm in measured.record.arms] == [2, 2, 2, 4, 4, 4] * 2
