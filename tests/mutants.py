@@ -14,6 +14,7 @@ import re
 import resource
 import time
 import traceback
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -205,6 +206,7 @@ class _Reader:
 
 def _serve(connection: Connection, read: Read, folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_STUBBORN, _STUBBORN))
+    warnings.simplefilter("error", RuntimeWarning)  # a line of a library is no answer either
     before = _peak()
     connection.send("ready")
     while True:

@@ -131,7 +131,7 @@ def read_exchange(folder: Path) -> None:
 
 
 def make_store(folder: Path) -> None:
-    raw = folder.parent / "raw"
+    raw = folder.parent / "download"
     made_up_raw.write_nwucla(raw)
     prepare(open_source("nwucla", raw), "nwucla", folder / "store", workers=1)
 

@@ -68,6 +68,7 @@ def usual_splits(clips: ClipSet) -> tuple[str, ...]:
     return tuple(dict.fromkeys([clips.default_split, *clips.splits, *tried]))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # absurd coordinates are judged, not warned of
 def examine(clips: ClipSet, splits: Sequence[str] = (), *, deep: bool = False) -> Examination:
     """Examine a clip set; the frames are read once, in blocks, and a few numbers per clip are kept.
 

@@ -392,7 +392,8 @@ def read_part(
             continue
         at(place)
         try:
-            found = source.read(unit)
+            with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers are judged below, not warned of
+                found = source.read(unit)
         except BrokenFile as problem:
             _broken(reading, f"{problem}{_told(unit.path)}", strict)
             continue
