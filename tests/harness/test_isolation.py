@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from harness.errors import MethodFault, one_line
 from harness.isolation.guard import SETTINGS, Guard, problem_of_about, seeded
 from harness.isolation.stopping import Stopped, stoppable
+from harness.machine import select_device
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
 from harness.spec.budget import Budget, StepCost
@@ -174,6 +175,7 @@ def state() -> list[Any]:
 @pytest.fixture(scope="module")
 def rude(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Well-behaved rows first and last, every kind of rude one between them."""
+    select_device("cpu")  # sets the precision of products once and for all
     before = state()
     labels = [label(where, what) for where, what in [*FAILING, *WARNING, ("late", "numbers")]]
     found = finished(tmp_path_factory.mktemp("rude"), ",".join(["rude", *labels, "encoder-only"]))
