@@ -58,7 +58,7 @@ CLOSE = 0.05
 ROUNDING = 1e-4
 """How far two fp32 losses of about 1 may be apart, relatively: sums in another order, far below any real difference."""
 STEPS = 100_000
-FEEDER_ROUNDS, FEEDER_SAMPLES = 20, 64
+FEEDER_ROUNDS, FEEDER_SAMPLES = 60, 64
 CONFIG = "config/ntu60_xsub_joint/pretrain_mamp_t120_layer8+{depth}_mask90.yaml"
 
 
