@@ -417,6 +417,6 @@ def test_what_cannot_be_checked_is_one_line(words: tuple[str, ...], expected: st
 
 
 def test_the_readmes_method_passes(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (code,) = re.findall(r"```python\n([^`]*class MeanMotion.*?)```", README.read_text(), flags=re.DOTALL)
     found = harness("check-method", "mean-motion", "--plugin", plugin_file(tmp_path, "mean_motion", code))
     assert found.code == 0, found.out
