@@ -37,7 +37,7 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-import harness  # noqa: F401  # first: it makes `datasets` and `methods` importable  # isort: split
+import harness  # noqa: F401 - makes its neighbours importable  # isort: split
 from datasets.published_feeder import PREFETCH, PublishedClips
 from harness.encoders.importing import converted
 from harness.machine import describe_environment, select_device
