@@ -1,4 +1,7 @@
-"""`harness new-method NAME`: a small method that works, to be changed into another, and its test."""
+"""`harness new-method NAME`: a small method that works, to be changed into another, and its test.
+
+The two are real files, `templates/my_method.py` and `templates/test_my_method.py`; only their names are changed.
+"""
 
 from __future__ import annotations
 
@@ -7,91 +10,12 @@ import keyword
 import re
 import shlex
 from pathlib import Path
-from string import Template
 
 from harness.errors import UsageError
 from harness.records.store import write_atomically
 from harness.registry import Registry, method_name
 
-METHOD = Template('''\
-"""$title: predict the coordinates of masked tokens, each relative to its own patch's mean."""
-
-from __future__ import annotations
-
-from typing import Self
-
-from pydantic import Field
-from torch import Tensor
-
-from methods.base import About, Method, MethodOptions
-from methods.parts.decoders import TokenDecoder, scaled_depth
-from methods.parts.encoder import SkeletonEncoder
-from methods.parts.masks import random_mask
-from methods.parts.tokens import patchify, take
-
-
-class ${cls}Options(MethodOptions):
-    """Options; ``decoder_depth=0`` is 2 at ``base`` and in proportion to the encoder's depth elsewhere."""
-
-    mask_ratio: float = Field(default=0.9, gt=0, lt=1)
-    decoder_depth: int = Field(default=0, ge=0)
-
-    def resolved(self, encoder: SkeletonEncoder) -> Self:
-        """Fill in what depends on the encoder."""
-        return self.model_copy(update={"decoder_depth": self.decoder_depth or scaled_depth(2, encoder)})
-
-
-class $cls(Method[${cls}Options]):
-    """Reconstruct where the joint of each masked token moves within its patch."""
-
-    about = About(
-        title="$title",
-        paper="none: not published",  # a citation with its number: "Doe et al., ICCV 2025, arXiv 2501.01234"
-        choices=("one sentence for each thing that the paper leaves open and what was chosen",),
-    )
-    Options = ${cls}Options
-
-    def __init__(self, encoder: SkeletonEncoder, options: ${cls}Options) -> None:
-        super().__init__(encoder, options)
-        self.decoder = TokenDecoder(encoder, self.options.decoder_depth, outputs=encoder.grid.patch_width)
-
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens of body sequences ``x`` ``[B, T, V, 3]`` in metres."""
-        mask = random_mask(x, self.encoder.grid, self.options.mask_ratio)
-        latent = self.encoder(x, mask.visible)  # [B, visible tokens, width]
-        prediction = take(self.decoder(latent, mask), mask.masked)  # [B, masked tokens, patch * 3]
-        target = take(self.target(x), mask.masked)
-        loss = (prediction - target).square().mean()
-        return loss, {"coordinates": loss.detach()}
-
-    def target(self, x: Tensor) -> Tensor:
-        """Every patch minus its mean position, in decimetres, ``[B, L, patch * 3]``."""
-        patches = patchify(x, self.encoder.grid.patch).unflatten(-1, (-1, 3))
-        return 10 * (patches - patches.mean(dim=-2, keepdim=True)).flatten(-2)
-''')
-
-TEST = Template('''\
-"""The conformance suite on `$name`, one test per check."""
-
-from __future__ import annotations
-
-from pathlib import Path
-
-import pytest
-
-from harness.conformance.specimen import Specimen
-from harness.conformance.suite import CHECKS, Check, examine
-from harness.registry import Registry
-
-METHOD = Registry([Path(__file__).with_name("$module.py")]).method("$name")
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=str)
-def test_$module(check: Check) -> None:
-    """Passes, or has no meaning for this method."""
-    result = examine(check, Specimen(METHOD))
-    assert result.passed, result.reason
-''')
+TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write_method(name: str, folder: Path) -> tuple[Path, Path]:
@@ -112,14 +36,19 @@ def write_method(name: str, folder: Path) -> tuple[Path, Path]:
 
 
 def render(module: str) -> tuple[str, str]:
-    """The text of the method and of its test."""
+    """The text of the method and of its test: the template's, under another name."""
     words = {
-        "module": module,
-        "name": method_name(module),
-        "cls": "".join(word.capitalize() for word in module.split("_")),
-        "title": module.replace("_", " ").capitalize(),
+        "my_method": module,
+        "my-method": method_name(module),
+        "MyMethod": "".join(word.capitalize() for word in module.split("_")),
+        "My method": module.replace("_", " ").capitalize(),
     }
-    return METHOD.substitute(words), TEST.substitute(words)
+    named = re.compile("|".join(words))
+    method, test = (
+        named.sub(lambda found: words[found[0]], (TEMPLATES / file).read_text(encoding="utf-8"))
+        for file in ("my_method.py", "test_my_method.py")
+    )
+    return method, test
 
 
 def module_name(name: str) -> str:

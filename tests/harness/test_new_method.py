@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.conformance.scaffold import render, write_method
+from harness.conformance.scaffold import TEMPLATES, render, write_method
 from tests.harness.small_run import SMALL, Outcome, harness, small_file
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +60,23 @@ def test_both_files_keep_the_repositorys_rules(tmp_path: Path) -> None:
         ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "--config", str(ROOT / "pyproject.toml")]
         found = subprocess.run([*ruff, *paths], capture_output=True, text=True, check=False)
         assert found.returncode == 0, found.stdout
+
+
+def test_the_templates_are_what_it_writes_under_their_own_name(tmp_path: Path) -> None:
+    for path in write_method("my-method", tmp_path):
+        assert path.read_text(encoding="utf-8") == (TEMPLATES / path.name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("module", ["walk", "not_my_method", "my_method_2"])
+def test_another_name_takes_the_place_of_the_template_s_and_of_nothing_else(module: str) -> None:
+    title, cls = module.replace("_", " ").capitalize(), module.title().replace("_", "")
+    method, test = render(module)
+    assert method.startswith(f'"""{title}: predict')
+    assert f"class {cls}(Method[{cls}Options]):" in method
+    assert f'Path(__file__).with_name("{module}.py")]).method("{module.replace("_", "-")}")' in test
+    assert f"def test_{module}(" in test
+    texts = zip((method, test), render("my_method"), strict=True)
+    assert all(len(ours.splitlines()) == len(theirs.splitlines()) for ours, theirs in texts)
 
 
 def test_the_method_is_a_page() -> None:
