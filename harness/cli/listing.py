@@ -1,15 +1,17 @@
-"""What `harness ls` shows, as plain rows. Nothing here loads torch before it is asked for."""
+"""The command `ls`, and what it shows, as plain rows. A listing loads what it needs, and torch only where it must."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from datasets.raw import DEVIATIONS
-from harness.progress import warn
-from harness.records.store import RecordStore
-from harness.studies.claims import read_claims
+import typer
+
+from harness.cli.flags import AsJson, Out, Plugins
+from harness.errors import UsageError, nearest
+from harness.progress import make_console, print_table, warn
 
 Rows = list[dict[str, Any]]
 
@@ -17,12 +19,15 @@ Rows = list[dict[str, Any]]
 def list_datasets(plugins: list[Path] | None, out: Path) -> Rows:
     """Data sets by name, and how they differ from others' preparation; a store or exchange file is given by path."""
     from datasets.catalog import about
+    from datasets.raw import DEVIATIONS
 
     return [{"dataset": name, "about": text, "deviations": DEVIATIONS.get(name, ())} for name, text in about().items()]
 
 
 def list_runs(plugins: list[Path] | None, out: Path) -> Rows:
     """Records of an output folder; those that are passed over are named on stderr."""
+    from harness.records.store import RecordStore
+
     store = RecordStore(out)
     rows = [
         {
@@ -43,6 +48,8 @@ def list_runs(plugins: list[Path] | None, out: Path) -> Rows:
 
 def list_claims(plugins: list[Path] | None, out: Path) -> Rows:
     """Published speed claims, for `harness claim`."""
+    from harness.studies.claims import read_claims
+
     return [
         {"claim": name, **claim.model_dump(include={"statement", "hardware", "source"})}
         for name, claim in read_claims().items()
@@ -77,6 +84,25 @@ BRIEF = {
     "claims": ["claim", "statement"],
 }
 """Columns of the printed tables that show less than ``--json`` has."""
+
+
+def ls_command(
+    what: Annotated[str, typer.Argument(help="methods, datasets, encoders, runs or claims.")],
+    as_json: AsJson = False, plugin: Plugins = None, out: Out = Path("runs"),
+) -> None:  # fmt: skip
+    """List what exists."""
+    if what not in LISTINGS:
+        names = ", ".join(LISTINGS)
+        raise UsageError(f"ls {what!r}{nearest(what, LISTINGS)} (expected one of {names})")
+    rows = LISTINGS[what](plugin, out)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        typer.echo(f"no {what} in {out}" if what == "runs" else f"no {what}")
+        return
+    columns = BRIEF.get(what) or list(rows[0])
+    print_table(make_console(), columns, [[plain(row[column]) for column in columns] for row in rows], [])
 
 
 def plain(value: object) -> str:

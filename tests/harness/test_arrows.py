@@ -174,7 +174,7 @@ def test_the_loop_is_found_where_it_is_loaded() -> None:
 
 
 def test_deferred_imports_are_told_from_others() -> None:
-    cli = ROOT / "harness" / "cli" / "main.py"
+    cli = ROOT / "harness" / "cli" / "run.py"
     assert "harness.runs.experiment" in imports(cli)
     assert "harness.runs.experiment" not in imports(cli, deferred=False)
     assert "harness.spec.model" in imports(cli, deferred=False)

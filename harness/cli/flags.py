@@ -1,0 +1,44 @@
+"""Flags that several commands have, each declared once."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.spec.presets import PRESETS
+
+
+def finite(value: float | None) -> float | None:
+    """A number that a record can hold; the bounds of some versions of typer let NaN through."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"expected a finite number, found {value}")
+    return value
+
+
+Methods = Annotated[str | None, typer.Option(help="Methods, e.g. gfp,skeletonmae or gfp:lambda_pred=5,mamp.")]
+DataName = Annotated[str | None, typer.Option("--dataset", help="A data set's name or path/to/file.npz.")]
+Split = Annotated[str | None, typer.Option(help="xsub, xview or a column such as view:1,2->3.")]
+Label = Annotated[str | None, typer.Option(help="Label column, or several combined: label,correct.")]
+Encoder = Annotated[str | None, typer.Option(help="Encoder size: tiny, small or base.")]
+BudgetText = Annotated[str | None, typer.Option("--budget", help="30ep, 2000steps, 50000clips, 300s or 2e15flops.")]
+Seeds = Annotated[str, typer.Option(help="Seeds, e.g. 0 or 0-2.")]
+BatchSize = Annotated[int | None, typer.Option(help="Body sequences per batch.")]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Out = Annotated[Path, typer.Option(help="Folder for records, weights and the table.")]
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file with a method; repeatable.")]
+Preset = Annotated[str, typer.Option(help=f"Starting point: {', '.join(PRESETS)}.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Any setting, e.g. train.lr=1e-3; repeatable.")]
+Baseline = Annotated[str, typer.Option(help="Method that speedups are measured against [skeletonmae].")]
+Threads = Annotated[int | None, typer.Option(help="Threads to compute with [one per core].", min=1)]
+Rerun = Annotated[bool, typer.Option("--rerun", help="Run again what is already finished.")]
+SpeedSeconds = Annotated[
+    float, typer.Option(help="Length of the interleaved speed measurement.", min=1.0, callback=finite)
+]
+MemoryCap = Annotated[
+    float | None, typer.Option(help="GB: each method at the largest batch that fits.", min=0.01, callback=finite)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

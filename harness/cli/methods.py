@@ -1,0 +1,45 @@
+"""The commands for who writes a method: `new-method` and `check-method`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from harness.cli.flags import Plugins, Threads
+from harness.progress import at_work, print_table
+
+
+def new_method_command(
+    name: Annotated[str, typer.Argument(help="Name of the method, e.g. my-method.")],
+    out: Annotated[Path, typer.Option(help="Folder for the two files.")] = Path(),
+) -> None:
+    """Write a small method that works, as a plugin file to start from, and its test."""
+    from harness.conformance.scaffold import next_commands, write_method
+
+    method, test = write_method(name, out)
+    typer.echo(f"wrote {method} and {test}; next:")
+    for command in next_commands(method):
+        typer.echo(f"    {command}")
+
+
+def check_method_command(
+    name: Annotated[str, typer.Argument(help="A method, with options if wanted: mamp or mamp:decoder=cross.")],
+    plugin: Plugins = None, threads: Threads = None,
+) -> None:  # fmt: skip
+    """Run the conformance suite on a method and print what passes and what fails."""
+    with at_work(announced=False) as report:
+        from harness.conformance.suite import examine_all, find_specimen, summary
+        from harness.machine import use_threads
+        from harness.registry import Registry
+
+        use_threads(threads)
+        specimen = find_specimen(name, Registry(plugin))
+        with report.task(f"checking {name}", "check") as task:
+            results = examine_all(specimen, task)
+        rows = [(result.check, result.outcome, escape(result.reason)) for result in results]
+        print_table(report.console, ["check", "result", "reason"], rows, [f"{name}: {summary(results)}"])
+    if not all(result.passed for result in results):
+        raise typer.Exit(1)

@@ -1,0 +1,194 @@
+"""The commands that ask something of many stages (`explain`, `claim`) or of a folder's records (the others)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.flags import (
+    AsJson,
+    BatchSize,
+    DataName,
+    Device,
+    Encoder,
+    Out,
+    Overrides,
+    Plugins,
+    Preset,
+    Rerun,
+    SpeedSeconds,
+    Threads,
+)
+from harness.cli.output import leave_table
+from harness.errors import UsageError
+from harness.progress import Reporter, at_work, command_line, make_console, print_table, warn
+from harness.runs.request import prepare_experiment, resolve_settings
+
+
+def explain_command(
+    one: Annotated[str, typer.Argument(help="The faster method, with options if wanted.")],
+    other: Annotated[str, typer.Argument(help="The method it is compared with.")] = "mamp",
+    dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
+    out: Out = Path("runs"), plugin: Plugins = None, preset: Preset = "quick", overrides: Overrides = None,
+    rerun: Rerun = False, speed_seconds: SpeedSeconds = 120.0, threads: Threads = None,
+) -> None:  # fmt: skip
+    """The waterfall from the published way of training to this suite's, one switch at a time, for two methods."""
+    with at_work() as report:
+        from harness.report.explain import waterfall, waterfall_notes
+        from harness.studies.explain import explain, refuse_switched
+
+        refuse_switched(overrides or [])
+        settings = resolve_settings(
+            preset, overrides, methods=f"{one},{other}", dataset=dataset, split=None, label=None, encoder=encoder,
+            budget=None, batch_size=batch_size, precision=None, device=device,
+        )  # fmt: skip
+        experiment = prepare_experiment(
+            settings, plugin, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds,
+            threads=threads,
+        )  # fmt: skip
+        measurement = explain(experiment, report)
+        leave_table(waterfall(measurement.record), waterfall_notes(measurement.record), out / "explain.md", report)
+    if measurement.failures:
+        raise typer.Exit(1)
+
+
+def claim_command(
+    names: Annotated[list[str], typer.Argument(help="Published claims; `ls claims` lists them.")],
+    dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
+    out: Out = Path("runs"), preset: Preset = "quick", overrides: Overrides = None, rerun: Rerun = False,
+    speed_seconds: SpeedSeconds = 120.0, threads: Threads = None,
+    measured: Annotated[
+        Path | None, typer.Option("--from", help="Judge the measurement in this folder again; nothing is measured.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Claim cards: measure published speedups in one go, trained as published and with every switch on."""
+    with at_work(announced=not measured) as report:
+        from harness.records.ratios import rules_version
+        from harness.report.claims import card_notes, card_table
+        from harness.speed.measurement import Measurement
+        from harness.studies.claims import find_claim, make_card, measured_claims, rows_of
+        from harness.studies.explain import ends, explain, refuse_switched
+
+        refuse_switched(overrides or [])
+        claims = {name: find_claim(name) for name in names}
+        if measured:
+            measurement, out = Measurement(measured_claims(measured), {}), measured
+        else:
+            settings = resolve_settings(
+                preset, overrides, methods=rows_of(claims.values()), dataset=dataset, split=None, label=None,
+                encoder=encoder, budget=None, batch_size=batch_size, precision=None, device=device,
+            )  # fmt: skip
+            experiment = prepare_experiment(
+                settings, None, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds,
+                threads=threads,
+            )  # fmt: skip
+            measurement = explain(experiment, report, ends())
+        for name, claim in claims.items():
+            card = make_card(claim, measurement.record)
+            lines = card_notes(card, rules_version())
+            leave_table(card_table(card), lines, out / f"claim-{name}.md", report, same_measurement=bool(measured))
+    if measurement.failures:
+        raise typer.Exit(1)
+
+
+def trends_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")],
+) -> None:
+    """Which published trends show in a folder's records: paired differences over seeds; written to trends.md."""
+    from harness.records.store import RecordStore, write_atomically
+    from harness.report.table import plain_markdown
+    from harness.report.trends import trend_table
+
+    store = RecordStore(folder)
+    table = trend_table(list(store.runs()))
+    warn(*store.passed_over())
+    if table.empty:
+        raise UsageError(
+            f"{folder}: no two finished runs that a published trend compares; see `ls runs --out {folder}`"
+        )
+    print_table(make_console(), table.columns, table.itertuples(index=False), [])
+    write_atomically(folder / "trends.md", plain_markdown(table, command_line()).encode())
+
+
+def ranking_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with runs under several budgets.")],
+) -> None:
+    """How the ranking moves between equal clips, equal seconds and equal FLOPs; written to ranking.md."""
+    from harness.records.store import RecordStore
+    from harness.report.ranking import exchange_table, seconds_lines, settings
+    from harness.studies.target import step_times
+
+    store = RecordStore(folder)
+    groups = settings(list(store.runs()))
+    times = step_times(store.speeds(), groups[0]) if groups else {}
+    warn(*store.passed_over())
+    if not groups:
+        raise UsageError(f"{folder}: no run of a method; see `ls runs --out {folder}`")
+    if len(groups) > 1:
+        raise UsageError(f"{folder}: runs of {len(groups)} different settings; keep one data set and encoder a folder")
+    lines = [
+        "linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)",
+        *seconds_lines(groups[0]),
+    ]
+    leave_table(exchange_table(groups[0], times), lines, folder / "ranking.md", Reporter(make_console()))
+
+
+def target_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of `run` with `--set probe.every=...`.")],
+    target: Annotated[
+        Path | None, typer.Option(help="A frozen target; else --reference sets one for this look.")
+    ] = None,
+    reference: Annotated[str, typer.Option(help="The row whose final accuracy is the target.")] = "mamp",
+    freeze_as: Annotated[
+        Path | None, typer.Option("--freeze", help="Freeze the reference's target in this file.")
+    ] = None,
+) -> None:
+    """Time to target: training seconds until each method first reaches a frozen accuracy; misses are misses."""
+    from harness.records.store import RecordStore, write_atomically
+    from harness.report.table import to_markdown
+    from harness.report.target import ladder_table, target_notes, target_table
+    from harness.studies.target import comparable, freeze, read_target, step_times, write_target
+
+    store, report = RecordStore(folder), Reporter(make_console())
+    records, speeds = list(store.runs()), list(store.speeds())
+    warn(*store.passed_over())
+    goal = read_target(target) if target else freeze(records, reference)
+    compared = comparable(records, goal)
+    if not any(record.status == "ok" for record in compared):
+        raise UsageError(f"{folder}: no finished run was held equal to the target's {goal.reference} runs")
+    times = step_times(speeds, [record for record in compared if record.status == "ok"])
+    if not times:
+        raise UsageError(
+            f"{folder}: no speed measurement has all the rows; the same `run` command again makes one, or --rerun"
+        )
+    if freeze_as:
+        write_target(freeze_as, goal)
+    lines = target_notes(records, goal, frozen=bool(target or freeze_as))
+    table, curve = target_table(compared, goal, times), ladder_table(compared, goal, times)
+    for shown in (table, curve):
+        print_table(report.console, shown.columns, shown.itertuples(index=False), [""])
+    for line in lines:
+        report.line(line)
+    text = to_markdown(table, [], command_line()) + "\n" + to_markdown(curve, lines, command_line())
+    write_atomically(folder / "target.md", text.encode())
+
+
+def verify_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of any command.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compute again what follows from something else in a folder's records; exit code 1 at a difference."""
+    from harness.studies.verify import verify
+
+    checks = verify(folder)
+    if as_json:
+        typer.echo(json.dumps([{**vars(check), "result": check.result} for check in checks], indent=1))
+    else:
+        lines = [f"{check.name}: {line}" for check in checks for line in check.differences]
+        rows = [(check.name, check.of, check.result) for check in checks]
+        print_table(make_console(), ["check", "of", "result"], rows, lines)
+    if any(check.differences for check in checks):
+        raise typer.Exit(1)
