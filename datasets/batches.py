@@ -62,6 +62,8 @@ class Batches(Protocol):
     device: torch.device
     lead: int
     """Untimed steps before a block is timed, until the source runs as in a long training."""
+    divisible: bool
+    """A block of steps may be left and entered again where it was left."""
 
     def next(self) -> Batch:
         """The next batch."""
@@ -71,6 +73,12 @@ class Batches(Protocol):
 
     def flowing(self) -> AbstractContextManager[None]:
         """What has to run while batches are drawn, started and stopped off the clock."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the batches to come depend on, copied."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a `state` of a source like this one."""
 
 
 class BodySequences:
@@ -203,7 +211,7 @@ class TrainingBatches:
         if not len(sequences):
             raise DataError("no body sequence to train on: every body of the training clips is empty")
         self.source, self.sequences, self.size, self.looks = source, sequences, size, tuple(looks)
-        self.device, self.lead = source.device, 0
+        self.device, self.lead, self.divisible = source.device, 0, True
         self.generator = torch.Generator(device=source.device).manual_seed(seed)
         self.queue = sequences[:0]
 
@@ -232,6 +240,15 @@ class TrainingBatches:
     def flowing(self) -> AbstractContextManager[None]:
         """Nothing: the frames lie on the device."""
         return nullcontext()
+
+    def state(self) -> dict[str, Tensor]:
+        """The random generator's, and the rest of this epoch's order."""
+        return {"generator": self.generator.get_state(), "queue": self.queue.clone()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from there."""
+        self.generator.set_state(state["generator"].cpu())
+        self.queue = state["queue"].to(self.device)
 
     def rotate(self, x: Tensor, largest: float) -> Tensor:
         """One random rotation per body sequence, up to ``largest`` radians about each axis."""

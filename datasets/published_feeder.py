@@ -161,7 +161,7 @@ class FeederBatches:
         if size // bodies > len(dataset):
             raise DataError(f"a batch of {size // bodies} clips needs as many training clips, found {len(dataset)}")
         self.dataset, self.size, self.device = dataset, size, device
-        self.lead = PREFETCH * workers
+        self.lead, self.divisible = PREFETCH * workers, False  # a block's workers end with it
         self.generator = torch.Generator().manual_seed(seed)
         self.loader = DataLoader(
             dataset, size // bodies, sampler=RandomSampler(dataset, num_samples=ENDLESS, generator=self.generator),
@@ -191,3 +191,11 @@ class FeederBatches:
         x = self.next()
         self.generator.set_state(state)
         return x
+
+    def state(self) -> dict[str, Tensor]:
+        """Between blocks, the random generator's is all there is."""
+        return {"generator": self.generator.get_state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from there."""
+        self.generator.set_state(state["generator"])

@@ -286,6 +286,31 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
+def random_state() -> dict[str, torch.Tensor]:
+    """Where the random numbers of Python, numpy and torch (host, and the device in use) stand, as tensors."""
+    _, python, gauss = random.getstate()
+    _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    found = {
+        "python": torch.tensor(python),
+        "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
+        "numpy": torch.from_numpy(np.asarray(keys, np.int64)), "numpy_position": torch.tensor([position, has_gauss]),
+        "numpy_gauss": torch.tensor([cached], dtype=torch.float64), "torch": torch.random.get_rng_state(),
+    }  # fmt: skip
+    return {**found, "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else found
+
+
+def set_random_state(state: dict[str, torch.Tensor]) -> None:
+    """Go on from a `random_state`."""
+    gauss = state["python_gauss"].tolist()
+    random.setstate((3, tuple(state["python"].tolist()), gauss[0] if gauss else None))
+    position, has_gauss = state["numpy_position"].tolist()
+    keys = state["numpy"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, position, has_gauss, state["numpy_gauss"].item()))  # noqa: NPY002
+    torch.random.set_rng_state(state["torch"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])
+
+
 # --- methods that cannot even be described ---
 
 

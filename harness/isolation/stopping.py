@@ -1,9 +1,11 @@
-"""Signals that end a command: Ctrl-C, SIGTERM and SIGHUP become one exception in the main thread.
+"""Signals that end a command: Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 become one exception in the main thread.
 
     with stoppable() as stops:
         work()           # raises `Stopped` wherever it is when a signal comes
     with held():
         write_record()   # a signal that comes here is raised after the block
+    with deferred():
+        step()           # the same for the first signal; a second one is raised at once
 
 `Stopped` is a `KeyboardInterrupt`: whatever cleans up after Ctrl-C cleans up after the others too. Other code may
 swallow it (a bare ``except:``); `stop_if_asked` raises it again at the next place where stopping is safe.
@@ -18,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 
 
 class Stopped(KeyboardInterrupt):
@@ -35,7 +37,7 @@ class Stopped(KeyboardInterrupt):
 
     @property
     def exit_code(self) -> int:
-        """As a shell reports a process that the signal ended: 130, 143, 129."""
+        """As a shell reports a process that the signal ended: 130, 143, 129, 138."""
         return 128 + self.signal
 
 
@@ -47,18 +49,20 @@ class Stops:
         asked: the first signal that came.
         holding: signals wait while it is above 0.
         waiting: one came meanwhile.
+        deferring: the first one waits for the end of a block.
     """
 
     asked: Stopped | None = None
     holding: int = 0
     waiting: bool = False
+    deferring: bool = False
 
     def take(self, number: int, frame: FrameType | None = None) -> None:
         """The signal handler."""
-        self.asked = self.asked or Stopped(number)
+        first, self.asked = self.asked is None, self.asked or Stopped(number)
         if self.holding:
             self.waiting = True
-        else:
+        elif not (self.deferring and first):
             raise Stopped(number)
 
 
@@ -113,7 +117,28 @@ def held() -> Iterator[None]:
             raise stops.asked
 
 
+@contextmanager
+def deferred() -> Iterator[None]:
+    """The first signal that comes inside is raised at the end of the block, a second one at once: for foreign code."""
+    if not _active:
+        yield
+        return
+    stops = _active[-1]
+    before, stops.deferring = stops.deferring, True
+    try:
+        yield
+    finally:
+        stops.deferring = before
+    if not before:
+        stop_if_asked()
+
+
+def stop_is_asked() -> bool:
+    """A signal asked this process to stop and has not been raised where it is now."""
+    return bool(_active and _active[-1].asked)
+
+
 def stop_if_asked() -> None:
     """Raise a stop that was asked for and swallowed on its way."""
-    if _active and _active[-1].asked and not _active[-1].holding:
+    if _active and _active[-1].asked and not (_active[-1].holding or _active[-1].deferring):
         raise _active[-1].asked

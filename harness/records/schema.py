@@ -192,12 +192,26 @@ class Point(Part):
     diagnosis: dict[str, float] = Field(default={})
 
 
+class Continuation(Part):
+    """A process took up a run that another one had begun.
+
+    Attributes:
+        step: where from.
+        same_machine: device, processor, threads and versions were those of the state: the end is the same bit for bit.
+    """
+
+    step: Count
+    at: datetime
+    same_machine: bool
+
+
 class RunRecord(Part):
     """One run: a method, or a control, on one seed.
 
     Attributes:
         weights: SHA-256 of the weight files beside the record, by name; empty where none were written, and in records
             of before it was kept.
+        continued: where it was taken up after a stop.
     """
 
     schema_version: int = SCHEMA
@@ -221,6 +235,7 @@ class RunRecord(Part):
     untrained: Accuracy | None = None
     warnings: tuple[str, ...] = ()
     weights: dict[str, str] = Field(default={})
+    continued: tuple[Continuation, ...] = ()
     started: datetime
     finished: datetime
 

@@ -8,28 +8,32 @@ from __future__ import annotations
 import copy
 import math
 import statistics
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from itertools import count, takewhile
+from itertools import count, pairwise, takewhile
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from datasets.batches import Batch
 from harness.encoders.facts import facts_of, to_metadata
 from harness.errors import one_line
 from harness.evaluation.probes import evaluate_raw, probe_encoder
-from harness.isolation.guard import seeded
-from harness.isolation.stopping import Stopped, held
+from harness.isolation.guard import random_state, seeded, set_random_state
+from harness.isolation.stopping import Stopped, deferred, held, stop_is_asked
 from harness.progress import State, Task
 from harness.records.schema import (
+    FINISHED,
     RANDOM_INIT,
     RAW_FLOOR,
     Accuracy,
+    Continuation,
     EncoderInfo,
     Environment,
     MethodInfo,
@@ -40,18 +44,21 @@ from harness.records.schema import (
 )
 from harness.records.store import RecordStore, now
 from harness.registry import LOOP, versions_of, versions_of_modules
+from harness.runs.resume import Interval, RunState, Saved, remove_states, write_state
 from harness.spec.budget import StepCost, parse_budget
 from harness.spec.model import ProbeSpec
 from harness.training.build import Cell, build_encoder, build_method, encoder_info
 from harness.training.clock import Ledger, StepClock
 from harness.training.data import LoadedData
-from harness.training.trainer import Diverged, Trainer, undisturbed
+from harness.training.trainer import Diverged, Trainer, by_first_name, undisturbed
 from methods.base import Diagnosis, Method
 from methods.parts.encoder import Encoder, SkeletonEncoder
 
 T = TypeVar("T")
 
 BLOCKS_PER_POINT = 5
+STATE_SECONDS = 300.0
+"""Between two states of a run, unless the user says otherwise."""
 LONGEST_BLOCK = 200
 """Steps. Losses are looked at after each block, so that a run of days which diverges on its first ends there."""
 
@@ -76,6 +83,9 @@ class Attempt:
         weights: SHA-256 of the weight files that were written, by name.
         untrained: accuracy of an open-division method's own encoder before training.
         task: shows progress.
+        saved: the state that an earlier process left, from which this one goes on.
+        interval: when the next state is due.
+        continued: where it was taken up, this time included.
     """
 
     cell: Cell
@@ -92,6 +102,24 @@ class Attempt:
     selected: Encoder | None = None
     warnings: tuple[str, ...] = ()
     weights: dict[str, str] = field(default_factory=dict)
+    saved: Saved | None = None
+    interval: Interval = field(default_factory=lambda: Interval(STATE_SECONDS))
+    continued: tuple[Continuation, ...] = ()
+    clock: StepClock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clock = StepClock(self.place.data.source.device)
+        if self.saved:
+            self.take_up(self.saved.state)
+
+    def take_up(self, state: RunState) -> None:
+        """Everything that an earlier process found out, but for what is trained."""
+        same = state.environment.fingerprint == self.place.environment.fingerprint
+        self.continued = (*state.continued, Continuation(step=state.step, at=now(), same_machine=same))
+        self.started, self.ledger = state.started, Ledger(state.phases, state.wall_seconds)
+        self.training, self.curve = state.training, list(state.curve)
+        self.accuracy, self.untrained, self.warnings = state.accuracy, state.untrained, state.warnings
+        self.clock.phases.update(state.clock)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -124,23 +152,74 @@ class Attempt:
         self.task(0, total, "warming up")
         with self.phase("warm-up"):
             trainer.warm_up()
-        if method_class.about.division == "open":  # its own encoder is its own control
+        if self.saved:
+            with self.phase("state"):
+                self.restore(trainer, self.saved.tensors)
+        elif method_class.about.division == "open":  # its own encoder is its own control
             with self.phase("evaluate"):
                 self.untrained = probe_encoder(method.evaluated_encoder(), self.place.data, spec.probe)
-        clock = StepClock(trainer.device)
-        for goal in evaluation_steps(total, spec.probe, cost):
-            self.task.follow(partial(self.seen, trainer))
-            block = min(LONGEST_BLOCK, math.ceil((goal - trainer.done) / BLOCKS_PER_POINT))
-            while trainer.done < goal:
-                with self.ledger.block(clock), self.cell.guard("training"):
-                    means = trainer.run_block(min(block, goal - trainer.done), clock)
-                with self.ledger.phase("log"):
-                    self.log(trainer.done, clock, cost, means)
+        goals = [0, *evaluation_steps(total, spec.probe, cost)]
+        for before, goal in list(pairwise(goals))[len(self.curve) :]:
+            self.train_to(goal, trainer, longest=min(LONGEST_BLOCK, math.ceil((goal - before) / BLOCKS_PER_POINT)))
             self.task(trainer.done, total, "probing")
             with self.phase("evaluate"):
                 self.evaluate_point(method, sample)
+            if self.interval.may:
+                self.leave_state(trainer)
         with self.phase("save"):
             self.save(method)
+
+    def train_to(self, goal: int, trainer: Trainer, *, longest: int) -> None:
+        """Train until ``goal`` steps are done, in blocks that the losses are means of; leave a state when it is due.
+
+        A signal that asks to stop is raised after the step that it came in, and after its state was written.
+        """
+        self.task.follow(partial(self.seen, trainer))
+        while trainer.done < goal:
+            block = min(longest, goal - (trainer.done - trainer.begun))
+            with deferred():
+                with self.ledger.block(self.clock), self.cell.guard("training"):
+                    leave = self.to_leave if trainer.batches.divisible else stop_is_asked
+                    means = trainer.go_on(block, self.clock, leave)
+                if means is not None:
+                    with self.ledger.phase("log"):
+                        self.log(trainer.done, self.clock, required(self.cost), means)
+                if self.to_leave() and (means is not None or trainer.batches.divisible):
+                    self.leave_state(trainer)
+
+    def to_leave(self) -> bool:
+        """A state is due, or a signal asked to stop."""
+        return self.interval.due or stop_is_asked()
+
+    def leave_state(self, trainer: Trainer) -> None:
+        """Write all that a later process needs to go on from here."""
+        began, spec, method = time.perf_counter(), self.cell.spec, required(self.cell.method)
+        with self.phase("state"), held():
+            tensors = {f"trainer/{name}": value for name, value in trainer.state().items()}
+            tensors |= {f"random/{name}": value for name, value in random_state().items()}
+            tensors["clock/steps"] = torch.tensor(self.clock.steps, dtype=torch.float64)
+            if self.selected:
+                weights = self.selected.state_dict().items()
+                tensors |= {f"selected/{name}": value.detach().cpu().contiguous() for name, value in weights}
+            state = RunState(
+                address=spec.address, step=trainer.done, steps=trainer.steps, versions=code_versions(method),
+                environment=self.place.environment, clock=dict(self.clock.phases), phases=dict(self.ledger.phases),
+                wall_seconds=self.ledger.wall, training=self.training, curve=self.curve, accuracy=self.accuracy,
+                untrained=self.untrained, warnings=(*self.cell.guard.warnings, *self.warnings),
+                continued=self.continued, started=self.started, written=now(),
+            )  # fmt: skip
+            write_state(self.place.store.folder(spec.address), state, tensors)
+        self.interval.wrote(time.perf_counter() - began)
+
+    def restore(self, trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
+        """What is trained, and the random numbers, as an earlier process left them."""
+        parts = by_first_name(tensors)
+        trainer.restore(parts["trainer"])
+        self.clock.steps = parts["clock"]["steps"].tolist()
+        if "selected" in parts:
+            self.selected = copy.deepcopy(trainer.method.evaluated_encoder())
+            self.selected.load_state_dict(parts["selected"])
+        set_random_state(parts["random"])
 
     def build(self, method_class: type[Method], steps: int) -> Trainer:
         """The method on its encoder, ready to train ``steps`` steps on the run's batches."""
@@ -202,7 +281,7 @@ class Attempt:
             wall_seconds=self.ledger.wall, untracked=self.ledger.untracked, curve=self.curve,
             accuracy=self.accuracy if status == "ok" else None, untrained=self.untrained,
             warnings=(*self.cell.guard.warnings, *self.warnings, *not_finite(self.training, self.curve)),
-            weights=self.weights, started=self.started, finished=now(),
+            weights=self.weights, continued=self.continued, started=self.started, finished=now(),
         )  # fmt: skip
 
 
@@ -223,6 +302,8 @@ def run_cell(attempt: Attempt) -> RunRecord:
     with held():  # a stop that comes now waits until the record is there
         record = attempt.record(*status_of(ended))
         attempt.place.store.write_run(record)
+        if record.status in FINISHED:
+            remove_states(attempt.place.store.folder(record.address))
     if isinstance(ended, KeyboardInterrupt):
         raise ended
     return record
@@ -304,7 +385,12 @@ def method_info(cell: Cell) -> MethodInfo:
             division="closed", control=True, versions=versions_of_modules(LOOP),
         )  # fmt: skip
     about = cell.method.about
-    return MethodInfo(**vars(about), versions=versions_of(cell.method) | versions_of_modules(LOOP))
+    return MethodInfo(**vars(about), versions=code_versions(cell.method))
+
+
+def code_versions(method: type[Method]) -> dict[str, str]:
+    """Module -> version, of a method and of what trains and evaluates it."""
+    return versions_of(method) | versions_of_modules(LOOP)
 
 
 def required(value: T | None) -> T:

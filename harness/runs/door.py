@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.progress import Reporter, make_console
 from harness.records.schema import RunRecord, SpeedRecord
+from harness.runs.cell import STATE_SECONDS
 from harness.runs.experiment import Experiment, speed_of
 from harness.runs.experiment import run as run_experiment
 from harness.runs.request import prepare_experiment, resolve_settings
@@ -39,6 +40,7 @@ def prepared(
     methods: Iterable[str] | str, *, seeds: list[int], out: Path | str = "runs", preset: str = "quick",
     plugins: Iterable[Path | str] = (), overrides: Mapping[str, Any] | None = None, baseline: str = "",
     rerun: bool = False, speed_seconds: float = 30.0, memory_cap: float | None = None, threads: int | None = None,
+    state_seconds: float = STATE_SECONDS,
     **flags: Any,
 ) -> Experiment:  # fmt: skip
     """A resolved experiment.
@@ -48,6 +50,7 @@ def prepared(
         flags: ``dataset``, ``split``, ``label``, ``encoder``, ``budget``, ``batch_size``, ``precision``, ``device``,
             each as the flag of that name.
         memory_cap: bytes.
+        state_seconds: between two states that a stopped run goes on from (`harness.runs.resume`).
     """
     names = methods if isinstance(methods, str) else ",".join(methods)
     texts = [f"{name}={value}" for name, value in (overrides or {}).items()]
@@ -55,6 +58,7 @@ def prepared(
     return prepare_experiment(
         resolved, [Path(plugin) for plugin in plugins], quiet(), seeds=seeds, out=Path(out), baseline=baseline,
         rerun=rerun, speed_seconds=speed_seconds, memory_cap=memory_cap, threads=threads,
+        state_seconds=state_seconds,
     )  # fmt: skip
 
 

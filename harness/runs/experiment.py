@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,7 +28,17 @@ from harness.records.schema import (
 )
 from harness.records.store import RecordStore
 from harness.registry import LOOP, Registry, method_options, versions_of, versions_of_modules
-from harness.runs.cell import Attempt, Place, evaluation_steps, failure, run_cell
+from harness.runs.cell import (
+    STATE_SECONDS,
+    Attempt,
+    Place,
+    code_versions,
+    evaluation_steps,
+    failure,
+    required,
+    run_cell,
+)
+from harness.runs.resume import Interval, Saved, find_state, remove_states
 from harness.spec.budget import StepCost, counts_seconds, parse_budget
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, is_later
 from harness.speed.disturbance import Moment, busy_lines
@@ -54,6 +66,7 @@ class Request:
     speed_seconds: float = 30.0
     memory_cap: float | None = None
     threads: int | None = None
+    state_seconds: float = STATE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -234,7 +247,7 @@ def make_entry(
     try:
         with guard("options"):
             resolved = resolve(method_options(method, spec), encoder).model_dump(mode="json")
-            default = method.Options().resolved(encoder).model_dump(mode="json")
+            default = defaults_of(method, encoder)
             changed = {key: value for key, value in resolved.items() if value != default[key]}
             label = str(MethodSpec(name=spec.name, options=changed))
     except OptionError as error:
@@ -246,6 +259,14 @@ def make_entry(
     came_later = (key for key, field_ in method.Options.model_fields.items() if is_later(field_))
     implied = tuple(key for key in came_later if key not in changed)
     return Entry(label, method, MethodSpec(name=spec.name, options=resolved, implied=implied), guard)
+
+
+def defaults_of(method: type[Method], encoder: SkeletonEncoder) -> dict[str, Any]:
+    """A method's default options, as far as they can be resolved for an encoder that they may not suit."""
+    options = method.Options()
+    with contextlib.suppress(OptionError):
+        options = options.resolved(encoder)
+    return options.model_dump(mode="json")
 
 
 def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
@@ -267,6 +288,7 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
     for line in [*experiment.twins, *experiment.stale()]:
         report.line(line)
     measurement = speed_of(experiment, todo, report)
+    state_seconds = experiment.request.state_seconds
     watch, place = Stopwatch(), Place(experiment.data, experiment.store, experiment.environment)
     for number, cell in enumerate(todo, 1):
         stop_if_asked()
@@ -276,12 +298,31 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
             experiment.store.write_run(record)
         else:
             cost = as_first_started(experiment, cell, measurement.record) if cell.method else None
+            saved = state_of(experiment, cell, report, title) if cell.method else None
             with report.task(title, "step") as task:
-                record = run_cell(Attempt(cell, place, cost, task))
+                record = run_cell(Attempt(cell, place, cost, task, saved=saved, interval=Interval(state_seconds)))
         report.line(f"{title}: {outcome(record)} ({minutes(watch.seconds)} so far)")
     records = experiment.records()
     warn(*experiment.store.passed_over())
     return records, measurement.record
+
+
+def state_of(experiment: Experiment, cell: Cell, report: Reporter, title: str) -> Saved | None:
+    """The state that a run goes on from, which is said; with ``--rerun`` what there is goes."""
+    folder = experiment.store.folder(cell.spec.address)
+    if experiment.request.rerun:
+        remove_states(folder)
+    saved, lines = find_state(folder, cell.spec.address, code_versions(required(cell.method)))
+    for line in lines:
+        warn(line)
+    if saved:
+        state = saved.state
+        other = "" if state.environment.fingerprint == experiment.environment.fingerprint else ", of another machine"
+        report.line(
+            f"{title}: continues at step {state.step:,} of {state.steps:,} (state of {state.written:%Y-%m-%d %H:%M} UTC"
+            f"{other})"
+        )
+    return saved
 
 
 def replace_refused(store: RecordStore) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -76,11 +76,16 @@ def _elapsed(before: torch.cuda.Event | float, after: torch.cuda.Event | float) 
 
 
 class Ledger:
-    """Accounts for the wall time of a run: named phases, and what no phase claims."""
+    """Accounts for the wall time of a run: named phases, and what no phase claims.
 
-    def __init__(self) -> None:
-        self.phases: dict[str, float] = defaultdict(float)
-        self._began = time.perf_counter()
+    Args:
+        phases: seconds that earlier processes spent on this run.
+        wall: the same in all.
+    """
+
+    def __init__(self, phases: Mapping[str, float] | None = None, wall: float = 0.0) -> None:
+        self.phases: dict[str, float] = defaultdict(float, phases or {})
+        self._began = time.perf_counter() - wall
         self._ended: float | None = None
 
     @contextmanager

@@ -7,7 +7,7 @@ Off the clock: everything else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -51,6 +51,27 @@ def compiled(method: Method, train: TrainSpec) -> Callable[[Batch], tuple[Tensor
     return torch.compile(method.loss, mode="reduce-overhead" if train.cuda_graphs else None, dynamic=False)
 
 
+def whole(method: Method) -> dict[str, Tensor]:
+    """Every parameter and buffer of a method by name, those too that its `state_dict` leaves out."""
+    return {**dict(method.named_parameters()), **dict(method.named_buffers())}
+
+
+def remembering(method: Method) -> dict[str, nn.Module]:
+    """The modules of a method that keep more than parameters and buffers, by name (torch's `get_extra_state`)."""
+    own = nn.Module.get_extra_state
+    return {name: module for name, module in method.named_modules() if type(module).get_extra_state is not own}
+
+
+def by_first_name(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """``{"a/b/c": x}`` as ``{"a": {"b/c": x}}``; what has no slash is left out."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        first, slash, rest = name.partition("/")
+        if slash:
+            found.setdefault(first, {})[rest] = value
+    return found
+
+
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Norm of all gradients, from one norm per parameter (as in MAMP's util/misc.py): many small kernels."""
     gradients = [parameter.grad.detach() for parameter in parameters if parameter.grad is not None]
@@ -68,6 +89,7 @@ class Trainer:
 
     Attributes:
         done: optimiser steps taken.
+        begun: how many of them belong to a block that is not finished.
         latest: loss of the last of them.
     """
 
@@ -81,26 +103,34 @@ class Trainer:
             self.loss = compiled(method, train)
         # Only CUDA has one: MAMP's on a CPU switches itself off. In fp32 it changes no number but by rounding.
         self.scaler = torch.amp.GradScaler(enabled=train.gradient_scaler and self.device.type == "cuda")
-        self.done = 0
+        self.done = self.begun = 0
+        self.totals: dict[str, Tensor | float] = {}
         self.latest: Tensor | None = None
         method.train()
 
     def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
-        """Train ``steps`` steps on the clock; mean loss and named parts of the block.
+        """Train a block of ``steps`` steps on the clock; mean loss and named parts of it. Raises as `go_on` does."""
+        self.begun, self.totals = 0, {}
+        means = self.go_on(steps, clock)
+        assert means is not None
+        return means
 
-        The timed region is what stands between ``clock.start()`` and ``clock.stop()``.
+    def go_on(self, steps: int, clock: StepClock, leave: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
+        """Train on the clock until the block of ``steps`` steps that was begun is full; its mean loss and named parts.
+
+        None where ``leave``, asked after every step, said so before the end: the next call goes on with the block. The
+        timed region is what stands between ``clock.start()`` and ``clock.stop()``.
 
         Raises:
             Diverged: the loss is no finite number.
             MethodFault: the loss reached no parameter.
         """
-        totals: dict[str, Tensor | float] = {}
         with self.batches.flowing():
             if self.batches.lead:
                 with undisturbed(self.method, self.device):
                     self._lead()
             clock.start()
-            for _ in range(steps):
+            while self.begun < steps:
                 x = self.batches.next()
                 clock.mark("data")
                 with self.autocast():
@@ -117,10 +147,16 @@ class Trainer:
                     clock.synchronise()
                 self.latest = loss.detach()
                 for name, part in {"loss": self.latest, **parts}.items():
-                    totals[name] = totals.get(name, 0.0) + part  # on the device: no synchronisation
+                    self.totals[name] = self.totals.get(name, 0.0) + part  # on the device: no synchronisation
+                self.begun += 1
                 clock.mark(LAST_PHASE)
+                if leave():
+                    break
             clock.stop(LAST_PHASE)
-        means = {name: float(total) / steps for name, total in totals.items()}
+        if self.begun < steps:
+            return None
+        means = {name: float(total) / steps for name, total in self.totals.items()}
+        self.begun, self.totals = 0, {}
         self._require_finite(means["loss"])
         if not self.optimizer.state:
             raise MethodFault("the loss reaches no parameter: nothing is trained")
@@ -147,6 +183,57 @@ class Trainer:
             for tensor in self.resident():
                 if tensor.is_floating_point():
                     tensor.mul_(1)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the steps to come depend on but the random numbers that a process shares; copied to the host.
+
+        The learning rate is not in it: it follows from the steps taken.
+        """
+        optimizer = self.optimizer.state_dict()["state"]
+        found = {
+            "counts": torch.tensor([self.done, self.begun, self.steps]),
+            **{f"method/{name}": value for name, value in whole(self.method).items()},
+            **{f"extra/{name}": module.get_extra_state() for name, module in remembering(self.method).items()},
+            **{f"batches/{name}": value for name, value in self.batches.state().items()},
+            **{f"totals/{name}": torch.as_tensor(total) for name, total in self.totals.items()},
+            **{f"scaler/{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()},
+            **{
+                f"optimizer/{number}/{name}": torch.as_tensor(value)
+                for number, values in optimizer.items()
+                for name, value in values.items()
+            },
+        }
+        return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in found.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state` of a trainer that was built as this one was.
+
+        Raises:
+            ValueError: it was built otherwise.
+        """
+        parts = by_first_name(state)
+        self.done, self.begun, steps = state["counts"].tolist()
+        if steps != self.steps:
+            raise ValueError(f"a schedule of {steps} steps, this one has {self.steps}")
+        own = whole(self.method)
+        if {name: value.shape for name, value in own.items()} != {n: v.shape for n, v in parts["method"].items()}:
+            raise ValueError("other weights and buffers")
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(parts["method"][name])
+        for name, module in remembering(self.method).items():
+            module.set_extra_state(parts["extra"][name])
+        self.batches.restore(parts["batches"])
+        self.totals = {name: total.to(self.device) for name, total in parts.get("totals", {}).items()}
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict({name: value.item() for name, value in parts["scaler"].items()})
+        moments = by_first_name(parts.get("optimizer", {}))
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict(
+            {"state": {int(number): dict(values) for number, values in moments.items()}, "param_groups": groups}
+        )
+        if self.done:
+            self.schedule.step_update(self.done)
 
     def resident(self) -> list[Tensor]:
         """What lives from step to step: weights, buffers and optimiser state."""

@@ -56,6 +56,14 @@ class Teacher(torch.nn.Module):
         """A teacher is always in eval mode."""
         return super().train(False)
 
+    def get_extra_state(self) -> Tensor:
+        """How far it has come, beside the weights."""
+        return torch.tensor(self.progress, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from there."""
+        self.progress = state.item()
+
     def decay(self, progress: float, step: float) -> float:
         """Share of the teacher's weights that a step of length ``step`` ending at ``progress`` keeps."""
         fall = 1 - progress if self.shape == "linear" else (1 + math.cos(math.pi * progress)) / 2

@@ -492,9 +492,15 @@ def test_the_table_shows_what_failed(faulty: Finished) -> None:
 
 def test_a_failed_run_leaves_a_record_and_no_weights(faulty: Finished) -> None:
     for label, record in labelled(faulty).items():
-        names = {path.name for path in (faulty.out / record.address).iterdir()}
+        names = {path.name for path in (faulty.out / record.address).iterdir() if not path.stem.startswith("state-")}
         weights = {"encoder.safetensors"} if label == "plain" else set()
         assert names == {"record.json"} | weights
+
+
+def test_only_a_run_that_may_go_on_leaves_a_state(faulty: Finished) -> None:
+    folders = {label: faulty.out / record.address for label, record in labelled(faulty).items()}
+    left = {label for label, folder in folders.items() if list(folder.glob("state-*"))}
+    assert left == {"plain:fault=raise-late"}  # half-way, and not diverged
 
 
 def test_failed_runs_are_tried_again_and_the_rest_is_kept(faulty: Finished, tmp_path: Path) -> None:
@@ -583,7 +589,8 @@ def test_a_stopped_run_keeps_what_was_done_and_begins_nothing_more(stopped: Fini
 
 def test_a_stopped_run_leaves_a_clean_folder(stopped: Finished) -> None:
     names = {path.name for path in stopped.out.rglob("*") if path.is_file()}
-    assert names == {"record.json", "speed.json", "encoder.safetensors"}
+    states = {f"state-{step:09d}.{ending}" for step in (3, 4) for ending in ("json", "safetensors")}
+    assert names == {"record.json", "speed.json", "encoder.safetensors"} | states
 
 
 def test_an_interrupted_run_is_not_finished(stopped: Finished, tmp_path: Path) -> None:

@@ -14,22 +14,24 @@ from pathlib import Path
 import pytest
 
 from datasets.formats.store import open_store
-from harness.isolation.stopping import SIGNALS, Stopped, held, stop_if_asked, stoppable
+from harness.isolation.stopping import SIGNALS, Stopped, deferred, held, stop_if_asked, stop_is_asked, stoppable
 from harness.records.store import RecordStore
 from tests.datasets.made_up_source import write_numbers
 from tests.harness.small_run import SMALL, harness, plugin_file, small_file
 
 ROOT = Path(__file__).parents[2]
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGUSR1: 138}
 REASONS = {
     signal.SIGINT: "stopped by the user",
     signal.SIGTERM: "stopped by SIGTERM",
     signal.SIGHUP: "stopped by SIGHUP",
+    signal.SIGUSR1: "stopped by SIGUSR1",
 }
 LINES = {
     signal.SIGINT: "error: stopped; the same command continues with what is missing\n",
     signal.SIGTERM: "error: stopped by SIGTERM; the same command continues with what is missing\n",
     signal.SIGHUP: "error: stopped by SIGHUP; the same command continues with what is missing\n",
+    signal.SIGUSR1: "error: stopped by SIGUSR1; the same command continues with what is missing\n",
 }
 
 HIT = '''
@@ -97,6 +99,27 @@ def test_a_held_signal_is_raised_after_the_block() -> None:
     with pytest.raises(Stopped), stoppable():
         write()
     assert done == ["written"]
+
+
+def test_a_deferred_signal_is_raised_after_the_block_a_second_one_at_once() -> None:
+    done = []
+
+    def work(signals: int) -> None:
+        with deferred():
+            for _ in range(signals):
+                signal.raise_signal(signal.SIGTERM)
+                done.append("on")
+            assert stop_is_asked()
+            stop_if_asked()  # not yet
+        done.append("not reached")
+
+    with pytest.raises(Stopped), stoppable():
+        work(1)
+    assert done == ["on"]
+    with pytest.raises(Stopped), stoppable():
+        work(2)
+    assert done == ["on", "on"]
+    assert not stop_is_asked()
 
 
 def test_holding_costs_nothing_when_no_signal_comes() -> None:

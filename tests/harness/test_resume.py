@@ -1,0 +1,259 @@
+"""A run that is stopped continues where it stood, and ends as if it had never stopped: the same to the last bit."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.records.schema import RunRecord
+from harness.records.store import RecordStore
+from harness.runs import cell, resume
+from harness.training.clock import StepClock
+from harness.training.trainer import Trainer
+from tests.harness.small_run import CPU, SMALL, Outcome, harness, registry, small_data, small_file, small_trainer
+
+METHODS = sorted(set(registry().methods) - {"encoder-only", "skeleton2vec"})
+"""Skeleton2vec's masks leave none of five joints visible at its own ratio: it is among the whole runs."""
+SKELETON2VEC = "skeleton2vec:mask_ratio=0.6"
+STEPS = 9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_trainer_goes_on_from_its_state(method: str, tmp_path: Path) -> None:
+    data = small_data(tmp_path)
+    whole = small_trainer(data, method)
+    left = small_trainer(data, method)
+    torch.manual_seed(1)
+    expected = [whole.run_block(steps, StepClock(CPU)) for steps in (3, 4)]
+    torch.manual_seed(1)
+    clock = StepClock(CPU)
+    first = left.run_block(3, clock)
+    assert left.go_on(4, clock, leave=lambda: left.begun == 2) is None
+    state, numbers = left.state(), torch.random.get_rng_state()
+    other = small_trainer(data, method, seed=5)  # nothing of it may show
+    other.restore(state)
+    torch.random.set_rng_state(numbers)
+    assert [first, other.go_on(4, clock)] == expected
+    assert all(torch.equal(one, two) for one, two in zip(whole.state().values(), other.state().values(), strict=True))
+    assert whole.state().keys() == other.state().keys()
+
+
+@pytest.mark.parametrize("changed", ["steps", "method"])
+def test_a_state_of_another_trainer_is_refused(changed: str, tmp_path: Path) -> None:
+    data = small_data(tmp_path)
+    state = small_trainer(data, "gfp").state()
+    other = small_trainer(data, "mamp" if changed == "method" else "gfp", steps=11 if changed == "steps" else 10)
+    with pytest.raises(ValueError, match="a schedule of 10 steps" if changed == "steps" else "other weights"):
+        other.restore(state)
+
+
+# --- whole runs ---
+
+
+class Machine:
+    """Runs a command in folders of its own, stopped where a test wants."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, method: str) -> None:
+        self.folder, self.patch, self.method = folder, patch, method
+        self.data = small_file(folder)
+
+    def run(self, out: str, *more: str) -> Outcome:
+        """The command, on one folder."""
+        words = ("run", "--methods", self.method, *SMALL, "--budget", f"{STEPS}steps", "--dataset", self.data)
+        return harness(*words, "--out", self.folder / out, *more)
+
+    def stop_at(self, step: int, number: int = signal.SIGTERM) -> None:
+        """From now on a signal comes in this training step, counted from the start of a process."""
+        update, taken = Trainer._update, []
+
+        def stopping(trainer: Trainer) -> dict[str, torch.Tensor]:
+            taken.extend([1] * (trainer.steps == STEPS))
+            if len(taken) == step:
+                signal.raise_signal(number)
+            return update(trainer)
+
+        self.patch.setattr(Trainer, "_update", stopping)
+
+    def go_on(self) -> None:
+        """No more signals."""
+        self.patch.undo()
+
+    def record(self, out: str) -> RunRecord:
+        """Of the method's one run."""
+        (record,) = (r for r in RecordStore(self.folder / out).runs() if not r.method.control)
+        return record
+
+    def states(self, out: str) -> list[Path]:
+        """All files of states."""
+        return sorted((self.folder / out).glob("*/state-*"))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """With its own patches: undoing them must not undo a test's."""
+    return Machine(tmp_path, pytest.MonkeyPatch(), "gfp")
+
+
+def same_end(one: RunRecord, other: RunRecord) -> bool:
+    """Weights, losses, accuracies and diagnoses are the same; times are not looked at."""
+
+    def found(record: RunRecord) -> dict[str, object]:
+        training = record.training
+        assert training
+        curve = [point.model_dump(exclude={"seconds"}) for point in record.curve]
+        return {
+            "weights": record.weights, "losses": training.losses, "curve": curve, "accuracy": record.accuracy,
+            "steps": training.steps, "status": record.status, "untrained": record.untrained,
+        }  # fmt: skip
+
+    return found(one) == found(other)
+
+
+@pytest.mark.parametrize("method", ["gfp", SKELETON2VEC])
+@pytest.mark.parametrize("step", [2, 5, 9])
+def test_a_stopped_run_ends_as_if_it_had_never_stopped(machine: Machine, method: str, step: int) -> None:
+    machine.method = method
+    assert machine.run("whole").code == 0
+    machine.stop_at(step)
+    assert machine.run("stopped").code == 143
+    machine.go_on()
+    record = machine.record("stopped")
+    assert (record.status, record.error) == ("interrupted", "stopped by SIGTERM")
+    continued = machine.run("stopped")
+    assert continued.code == 0
+    assert re.search(rf", seed 0: continues at step {step} of {STEPS} \(state of ", continued.out)
+    record = machine.record("stopped")
+    assert same_end(record, machine.record("whole"))
+    assert [taken.step for taken in record.continued] == [step]
+    assert record.continued[0].same_machine
+    assert len(record.training.losses) == len(machine.record("whole").training.losses)  # type: ignore[union-attr]
+    assert machine.states("stopped") == machine.states("whole") == []
+    assert record.phases["state"] > 0
+    assert 0 <= record.untracked < 1
+
+
+def test_a_run_may_stop_as_often_as_it_likes(machine: Machine) -> None:
+    assert machine.run("whole").code == 0
+    machine.stop_at(2, signal.SIGUSR1)
+    for _ in range(4):
+        assert machine.run("stopped").code == 138
+        machine.go_on()
+        machine.stop_at(2, signal.SIGUSR1)
+    machine.go_on()
+    assert machine.run("stopped").code == 0
+    record = machine.record("stopped")
+    assert [taken.step for taken in record.continued] == [2, 4, 6, 8]
+    assert same_end(record, machine.record("whole"))
+
+
+def test_what_a_process_did_after_its_last_state_is_done_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a power cut: the record says running, or is not there, and the state is older than the run was."""
+    assert machine.run("whole").code == 0
+    machine.stop_at(4)
+    machine.run("stopped")
+    machine.go_on()
+    kept = {path: path.read_bytes() for path in machine.states("stopped")}
+    machine.stop_at(3)
+    machine.run("stopped")
+    machine.go_on()
+    for path in machine.states("stopped"):
+        path.unlink()
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert machine.run("stopped").code == 0
+    assert same_end(machine.record("stopped"), machine.record("whole"))
+
+
+def test_two_states_are_kept_and_a_damaged_one_gives_way_to_the_one_before(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert machine.run("whole").code == 0
+    monkeypatch.setattr(resume, "DEAREST", float("inf"))  # one at every evaluation
+    machine.stop_at(7)
+    assert machine.run("stopped").code == 143
+    machine.go_on()
+    names = [path.name for path in machine.states("stopped")]
+    assert names == [f"state-{step:09d}.{ending}" for step in (4, 7) for ending in ("json", "safetensors")]
+    machine.states("stopped")[-1].write_bytes(b"")
+    assert "continues at step 4 of 9" in machine.run("stopped").out
+    assert same_end(machine.record("stopped"), machine.record("whole"))
+
+
+def test_states_are_written_when_they_are_due(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "DEAREST", float("inf"))
+    seen = []
+    monkeypatch.setattr(cell, "write_state", lambda folder, state, tensors: seen.append(state.step))
+    assert machine.run("often", "--set", "probe.points=1", "--state-seconds", "0").code == 0
+    assert seen == [*range(1, STEPS + 1), STEPS]
+
+
+def test_states_cost_no_more_than_a_hundredth() -> None:
+    interval = resume.Interval(seconds=0.0)
+    interval.wrote(0.0)
+    assert interval.due
+    interval.wrote(1000.0)
+    assert not interval.due
+    assert not interval.may
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "no tensors", "not JSON", "another version", "another run"])
+def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, harm: str) -> None:
+    assert machine.run("whole").code == 0
+    machine.stop_at(5)
+    machine.run("stopped")
+    machine.go_on()
+    text, tensors = machine.states("stopped")[-2:]
+    assert (text.suffix, tensors.suffix) == (".json", ".safetensors")
+    content = bytearray(tensors.read_bytes())
+    facts = json.loads(text.read_bytes())
+    if harm == "cut":
+        tensors.write_bytes(content[: len(content) // 2])
+    elif harm == "flipped":
+        content[-1] ^= 1
+        tensors.write_bytes(content)
+    elif harm == "no tensors":
+        tensors.unlink()
+    elif harm == "not JSON":
+        text.write_bytes(text.read_bytes()[:-10])
+    else:
+        other = {"versions": {**facts["versions"], "gfp": "0"}} if "version" in harm else {"address": "gfp-s1-v2-0"}
+        text.write_text(json.dumps({**facts, **other}))
+    found = machine.run("stopped")
+    assert found.code == 0
+    (line,) = [line for line in found.err.splitlines() if line.startswith("state ")]
+    reasons = {
+        "cut": "damaged (SHA-256)", "flipped": "damaged (SHA-256)", "no tensors": "cannot be read", "not JSON":
+        "damaged", "another version": "gfp changed since", "another run": "is one of gfp-s1-v2-0",
+    }  # fmt: skip
+    assert reasons[harm] in line
+    assert "not continued" in line
+    assert same_end(machine.record("stopped"), machine.record("whole"))
+
+
+def test_a_failed_run_may_go_on_when_its_fault_is_gone(machine: Machine) -> None:
+    """An exception after a state leaves it there: a disk that was full, say."""
+    assert machine.run("whole").code == 0
+    machine.stop_at(4)
+    machine.run("stopped")
+    machine.go_on()
+    machine.patch.setattr(cell.Attempt, "save", lambda attempt, method: 1 / 0)
+    assert machine.run("stopped").code == 1
+    machine.go_on()
+    assert "continues at step" in machine.run("stopped").out
+    assert same_end(machine.record("stopped"), machine.record("whole"))
+
+
+def test_rerun_begins_anew(machine: Machine) -> None:
+    machine.stop_at(5)
+    machine.run("stopped")
+    machine.go_on()
+    found = machine.run("stopped", "--rerun")
+    assert "continues at" not in found.out
+    assert machine.record("stopped").continued == ()
