@@ -28,6 +28,7 @@ from harness.evaluation.probes import evaluate_raw, probe_encoder
 from harness.isolation.guard import random_state, seeded, set_random_state
 from harness.isolation.stopping import Stopped, deferred, held, stop_is_asked
 from harness.progress import State, Task
+from harness.records.claims import Lost, Owned, Progress
 from harness.records.schema import (
     FINISHED,
     RANDOM_INIT,
@@ -44,6 +45,7 @@ from harness.records.schema import (
 )
 from harness.records.store import RecordStore, now
 from harness.registry import LOOP, versions_of, versions_of_modules
+from harness.runs.metrics import Metrics, of_block, of_evaluation
 from harness.runs.resume import Interval, RunState, Saved, remove_states, write_state
 from harness.spec.budget import StepCost, parse_budget
 from harness.spec.model import ProbeSpec
@@ -86,6 +88,8 @@ class Attempt:
         saved: the state that an earlier process left, from which this one goes on.
         interval: when the next state is due.
         continued: where it was taken up, this time included.
+        claim: what keeps other processes from this cell.
+        tensorboard: write event files as well.
     """
 
     cell: Cell
@@ -105,12 +109,17 @@ class Attempt:
     saved: Saved | None = None
     interval: Interval = field(default_factory=lambda: Interval(STATE_SECONDS))
     continued: tuple[Continuation, ...] = ()
+    claim: Owned | None = None
+    tensorboard: bool = False
     clock: StepClock = field(init=False)
+    metrics: Metrics | None = None
 
     def __post_init__(self) -> None:
         self.clock = StepClock(self.place.data.source.device)
         if self.saved:
             self.take_up(self.saved.state)
+        if self.claim:
+            self.claim.look = self.progress
 
     def take_up(self, state: RunState) -> None:
         """Everything that an earlier process found out, but for what is trained."""
@@ -146,6 +155,9 @@ class Attempt:
         """Pre-train under the budget, probing on the way and at the end; keep the evaluated encoder's weights."""
         spec, cost = self.cell.spec, required(self.cost)
         total = parse_budget(spec.train.budget).steps(cost)
+        with self.ledger.phase("log"):
+            folder, done = self.place.store.folder(spec.address), self.saved.state.step if self.saved else 0
+            self.metrics = Metrics(folder, done, len(self.curve), tensorboard=self.tensorboard)
         with self.phase("build"):
             trainer = self.build(method_class, total)
             method, sample = trainer.method, trainer.batches.sample()
@@ -194,6 +206,7 @@ class Attempt:
     def leave_state(self, trainer: Trainer) -> None:
         """Write all that a later process needs to go on from here."""
         began, spec, method = time.perf_counter(), self.cell.spec, required(self.cell.method)
+        self.still_owned()
         with self.phase("state"), held():
             tensors = {f"trainer/{name}": value for name, value in trainer.state().items()}
             tensors |= {f"random/{name}": value for name, value in random_state().items()}
@@ -238,6 +251,25 @@ class Attempt:
             step_seconds=statistics.median(clock.steps), interleaved_step_seconds=cost.seconds,
             flops=done * cost.flops, losses=losses,
         )  # fmt: skip
+        required(self.metrics)(of_block(self.training))
+        self.still_owned()
+
+    def still_owned(self) -> None:
+        """`Lost` where another process took this cell over."""
+        if self.claim:
+            self.claim.check()
+
+    def progress(self) -> Progress:
+        """How far it has come, for whoever looks at the folder."""
+        done, steps, doing = self.task.look()
+        training, last = self.training, self.curve[-1] if self.curve else None
+        loss = training.losses[-1]["loss"] if training else None
+        return Progress(
+            doing="training" if doing.startswith("loss") else doing, step=done, steps=steps,
+            clips=done * self.cost.clips if self.cost else 0.0, seconds=self.clock.seconds,
+            loss=loss if loss is not None and math.isfinite(loss) else None,
+            accuracy=last.accuracy.linear_test if last else None,
+        )  # fmt: skip
 
     def save(self, method: Method) -> None:
         """Leave the selected encoder, once it is sure that it is the shared one."""
@@ -270,6 +302,8 @@ class Attempt:
                 accuracy=accuracy, diagnosis=diagnosis.values,
             )
         )  # fmt: skip
+        required(self.metrics)(of_evaluation(self.curve[-1]))
+        self.still_owned()
 
     def record(self, status: Status, error: str = "", trace: str = "") -> RunRecord:
         """The record of this attempt as it stands."""
@@ -286,7 +320,12 @@ class Attempt:
 
 
 def run_cell(attempt: Attempt) -> RunRecord:
-    """Work on a cell and write its record; re-raises only a stop by the user, after the record is written."""
+    """Work on a cell and write its record.
+
+    Raises:
+        KeyboardInterrupt: a stop by the user, after the record was written.
+        Lost: another process took the cell over; nothing is written.
+    """
     cell = attempt.cell
     try:
         with seeded(cell.spec.seed):
@@ -297,9 +336,12 @@ def run_cell(attempt: Attempt) -> RunRecord:
             else:
                 attempt.random_init()
         ended: BaseException | None = None
+    except Lost:
+        raise
     except (Exception, KeyboardInterrupt) as problem:  # noqa: BLE001 - a method may throw anything; the others go on
         ended = problem
     with held():  # a stop that comes now waits until the record is there
+        attempt.still_owned()
         record = attempt.record(*status_of(ended))
         attempt.place.store.write_run(record)
         if record.status in FINISHED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import torch
 
 from harness.errors import UsageError, one_line
 from harness.isolation.guard import Guard, StandIn, problem_of_about, stand_in
-from harness.isolation.stopping import stop_if_asked
 from harness.machine import describe_environment, processors, select_device, use_threads
 from harness.progress import Advance, Reporter, Stopwatch, counted, minutes, warn
+from harness.records.claims import Lost, Owned
 from harness.records.schema import (
     BOUND,
     FINISHED,
@@ -26,7 +27,7 @@ from harness.records.schema import (
     SpeedRecord,
     Start,
 )
-from harness.records.store import RecordStore
+from harness.records.store import RecordStore, speed_address
 from harness.registry import LOOP, Registry, method_options, versions_of, versions_of_modules
 from harness.runs.cell import (
     STATE_SECONDS,
@@ -39,6 +40,7 @@ from harness.runs.cell import (
     run_cell,
 )
 from harness.runs.resume import Interval, Saved, find_state, remove_states
+from harness.runs.sharing import Share
 from harness.spec.budget import StepCost, counts_seconds, parse_budget
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, is_later
 from harness.speed.disturbance import Moment, busy_lines
@@ -67,6 +69,9 @@ class Request:
     memory_cap: float | None = None
     threads: int | None = None
     state_seconds: float = STATE_SECONDS
+    claim: bool = False
+    shard: tuple[int, int] = (1, 1)
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,9 @@ class Experiment:
         return cells
 
     def missing(self) -> list[Cell]:
-        """Cells without a finished record; all of them with ``--rerun``."""
-        return [cell for cell in self.cells() if not self._finished(cell) or self.request.rerun]
+        """Cells of this process's shard without a finished record; all of them with ``--rerun``."""
+        first, of = self.request.shard
+        return [cell for cell in self.cells()[first - 1 :: of] if not self._finished(cell) or self.request.rerun]
 
     def _finished(self, cell: Cell) -> bool:
         record = self.store.run_of(cell.spec)
@@ -283,28 +289,47 @@ def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
 
 def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], SpeedRecord]:
     """Measure speed, run what is missing; the records of all cells and the speed record."""
+    share = Share(experiment.store, report, shared=experiment.request.claim)
     todo = experiment.missing()
+    share.refuse_taken(todo)
     replace_refused(experiment.store)
     for line in [*experiment.twins, *experiment.stale()]:
         report.line(line)
-    measurement = speed_of(experiment, todo, report)
-    state_seconds = experiment.request.state_seconds
+    measurement = speed_of(experiment, todo, report, share)
     watch, place = Stopwatch(), Place(experiment.data, experiment.store, experiment.environment)
-    for number, cell in enumerate(todo, 1):
-        stop_if_asked()
-        title = f"[{number}/{len(todo)}] {cell.label}, seed {cell.spec.seed}"
-        if cell.label in measurement.failures:  # it failed before timing: its record without another try
-            record = Attempt(cell, place).record(*failure(measurement.failures[cell.label]))
-            experiment.store.write_run(record)
-        else:
-            cost = as_first_started(experiment, cell, measurement.record) if cell.method else None
-            saved = state_of(experiment, cell, report, title) if cell.method else None
-            with report.task(title, "step") as task:
-                record = run_cell(Attempt(cell, place, cost, task, saved=saved, interval=Interval(state_seconds)))
-        report.line(f"{title}: {outcome(record)} ({minutes(watch.seconds)} so far)")
+    turns = share.turns(todo)
+    with closing(turns):  # the claim of a cell that is broken off goes at once
+        for cell, claim in turns:
+            title = f"[{todo.index(cell) + 1}/{len(todo)}] {cell.label}, seed {cell.spec.seed}"
+            try:
+                record = run_one(experiment, cell, claim, measurement, place, report, title)
+            except Lost as problem:
+                report.line(f"{title}: {problem}")
+            else:
+                report.line(f"{title}: {outcome(record)} ({minutes(watch.seconds)} so far)")
     records = experiment.records()
     warn(*experiment.store.passed_over())
     return records, measurement.record
+
+
+def run_one(
+    experiment: Experiment, cell: Cell, claim: Owned, measurement: Measurement, place: Place, report: Reporter,
+    title: str,
+) -> RunRecord:  # fmt: skip
+    """Work on one cell, from where it was left; `Lost` where another process took it over meanwhile."""
+    if cell.label in measurement.failures:  # it failed before timing: its record without another try
+        record = Attempt(cell, place).record(*failure(measurement.failures[cell.label]))
+        experiment.store.write_run(record)
+        return record
+    cost = as_first_started(experiment, cell, measurement.record) if cell.method else None
+    saved = state_of(experiment, cell, report, title) if cell.method else None
+    request = experiment.request
+    with report.task(title, "step") as task:
+        attempt = Attempt(
+            cell, place, cost, task, saved=saved, claim=claim, interval=Interval(request.state_seconds),
+            tensorboard=request.tensorboard,
+        )  # fmt: skip
+        return run_cell(attempt)
 
 
 def state_of(experiment: Experiment, cell: Cell, report: Reporter, title: str) -> Saved | None:
@@ -334,17 +359,32 @@ def replace_refused(store: RecordStore) -> None:
         warn(f"{counted(len(lines), 'record')} of {store.root} set aside")
 
 
-def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter) -> Measurement:
-    """The speed measurement of this experiment, stored or fresh; prints the plan before the long work."""
+def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter, share: Share | None = None) -> Measurement:
+    """The speed measurement of this experiment, stored or fresh; prints the plan before the long work.
+
+    Of the processes that share a folder, one measures and the others wait.
+    """
+    timing, store, rerun = experiment.timing(), experiment.store, experiment.request.rerun
+    stored = timing.stored(store)
+    replace_refused(store)
+    if not stored or rerun:
+        share = share or Share(store, report)
+        address = speed_address(timing.spec)
+        with share.alone(address, "the speed measurement", lambda: timing.stored(store) is not None) as mine:
+            if mine or rerun:
+                return measure_speed(experiment, todo, report)
+        stored = timing.stored(store)
+        assert stored is not None
+    steps = {arm.label: arm.step_seconds for arm in stored.record.arms}
+    flops = {arm.label: arm.step_flops for arm in stored.record.arms}
+    report.line(plan_text(experiment, todo, steps, flops, probe_seconds=0.0))
+    tell_if_busy(experiment, report, judged=False)
+    return stored
+
+
+def measure_speed(experiment: Experiment, todo: list[Cell], report: Reporter) -> Measurement:
+    """A fresh speed measurement, written into the folder."""
     timing = experiment.timing()
-    stored = timing.stored(experiment.store)
-    replace_refused(experiment.store)
-    if stored and not experiment.request.rerun:
-        steps = {arm.label: arm.step_seconds for arm in stored.record.arms}
-        flops = {arm.label: arm.step_flops for arm in stored.record.arms}
-        report.line(plan_text(experiment, todo, steps, flops, probe_seconds=0.0))
-        tell_if_busy(experiment, report, judged=False)
-        return stored
     timing.warm_up(report)
     steps = {arm.label: arm.probe_seconds for arm in timing.arms}
     if todo:

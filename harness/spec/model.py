@@ -292,6 +292,14 @@ def parse_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """``2/8`` to ``(2, 8)``: the second of eight parts."""
+    first, slash, of = text.partition("/")
+    if not (slash and first.isdecimal() and of.isdecimal() and 1 <= int(first) <= int(of)):
+        raise UsageError(f"--shard {text!r}: expected i/n with 1 <= i <= n, e.g. 2/8")
+    return int(first), int(of)
+
+
 def build(model: type[Model], values: dict[str, Any], where: str) -> Model:
     """Validate ``values`` as ``model``; every problem becomes a one-line `UsageError` with the nearest name."""
     try:

@@ -1,0 +1,98 @@
+"""Which process does which cell of a folder: each cell once, whoever else works there.
+
+A process takes a claim on a cell before it works on it, so that no two do the same work. With ``--claim`` it passes
+over what others have and comes back to it, to take it over where its owner died; without, such a cell is an error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from harness.errors import UsageError
+from harness.isolation.stopping import stop_if_asked
+from harness.progress import Reporter, counted
+from harness.records.claims import Claims, Held, Owned
+from harness.records.schema import RunRecord
+from harness.records.store import RecordStore
+from harness.training.build import Cell
+
+LOOK_AGAIN = 2.0
+"""Seconds between two looks at what others do."""
+
+
+@dataclass
+class Share:
+    """This process's part of a folder's work.
+
+    Attributes:
+        shared: others may work here too; what they have is waited for.
+    """
+
+    store: RecordStore
+    report: Reporter
+    shared: bool = False
+    claims: Claims = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.claims = Claims(self.store.root)
+
+    def refuse_taken(self, cells: Sequence[Cell]) -> None:
+        """`UsageError` where another process works on one of the cells and nobody said that the work is shared."""
+        if not self.shared:
+            for cell in cells:
+                if holder := self.claims.holder(cell.spec.address):
+                    raise UsageError(taken(f"{cell.label}, seed {cell.spec.seed}", str(holder)))
+
+    def turns(self, cells: Sequence[Cell]) -> Generator[tuple[Cell, Owned], None, None]:
+        """Every cell that this process has to do, claimed while it is at it; ends when all are done by somebody."""
+        before = {cell.spec.address: self.store.run_of(cell.spec) for cell in cells}
+        left, holders = list(cells), list[str]()
+        while left:
+            holders.clear()
+            for cell in list(left):
+                stop_if_asked()
+                try:
+                    with self.claims.hold(cell.spec.address, cell.label, cell.spec.seed) as claim:
+                        if not done_meanwhile(before[cell.spec.address], self.store.run_of(cell.spec)):
+                            yield cell, claim
+                except Held as held:
+                    self.refuse_taken([cell])
+                    holders.append(str(held.claim))
+                else:
+                    left.remove(cell)
+            if left:
+                self.wait(f"waiting for {counted(len(left), 'run')} of others", holders)
+
+    @contextmanager
+    def alone(self, address: str, what: str, there: Callable[[], bool]) -> Iterator[bool]:
+        """Inside, this process alone works on something; False where another one had done it before."""
+        while True:
+            try:
+                with self.claims.hold(address, what, 0):
+                    yield not there()
+                return
+            except Held as held:
+                if not self.shared:
+                    raise UsageError(taken(what, str(held.claim))) from None
+                holders = [str(held.claim)]
+            self.wait(f"waiting for {what} of another process", holders)
+
+    def wait(self, what: str, holders: list[str]) -> None:
+        """Until it is worth looking again."""
+        with self.report.task(what) as task:
+            task(0, 0, ", ".join(dict.fromkeys(holders)))
+            time.sleep(LOOK_AGAIN)
+        stop_if_asked()
+
+
+def taken(what: str, holder: str) -> str:
+    """The line for who starts the same work twice."""
+    return f"{holder} works on {what} in this folder; add --claim to share the work, or choose another --out"
+
+
+def done_meanwhile(before: RunRecord | None, after: RunRecord | None) -> bool:
+    """Another process ended this cell since we began, well or not; one that was stopped is still to do."""
+    return after is not None and after != before and after.status != "interrupted"
