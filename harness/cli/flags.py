@@ -41,4 +41,10 @@ SpeedSeconds = Annotated[
 MemoryCap = Annotated[
     float | None, typer.Option(help="GB: each method at the largest batch that fits.", min=0.01, callback=finite)
 ]
+StateSeconds = Annotated[
+    float, typer.Option(help="Between two states that a stopped run goes on from.", min=0.0, callback=finite)
+]
+Claim = Annotated[bool, typer.Option("--claim", help="Share the folder's work with other processes that do the same.")]
+Shard = Annotated[str, typer.Option(help="i/n: every n-th run only, from the i-th.")]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard's event files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -2,7 +2,7 @@
 
 Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory, a method failed a check, or a folder does
 not hold together; 2 the request cannot be done (one line says why); 130 stopped by the user, 143 by SIGTERM, 129 by
-SIGHUP.
+SIGHUP, 138 by SIGUSR1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import typer
 
-from harness.cli import data, encoders, listing, methods, run, studies
+from harness.cli import data, encoders, listing, methods, run, status, studies
 from harness.errors import UsageError
 from harness.isolation.stopping import Stopped, stoppable
 
@@ -30,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "speed": run.speed_command,
     "explain": studies.explain_command,
     "claim": studies.claim_command,
+    "status": status.status_command,
     "ls": listing.ls_command,
     "verify": studies.verify_command,
     "show-config": run.show_config_command,

@@ -14,6 +14,7 @@ from harness.cli.flags import (
     Baseline,
     BatchSize,
     BudgetText,
+    Claim,
     DataName,
     Device,
     Encoder,
@@ -27,14 +28,17 @@ from harness.cli.flags import (
     Preset,
     Rerun,
     Seeds,
+    Shard,
     SpeedSeconds,
     Split,
+    StateSeconds,
+    TensorBoard,
     Threads,
 )
 from harness.cli.output import leave_table
 from harness.progress import at_work
 from harness.runs.request import prepare_experiment, resolve_settings
-from harness.spec.model import SECTIONS, parse_seeds
+from harness.spec.model import SECTIONS, parse_seeds, parse_shard
 
 
 def run_command(
@@ -42,7 +46,8 @@ def run_command(
     encoder: Encoder = None, budget: BudgetText = None, seeds: Seeds = "0", batch_size: BatchSize = None,
     precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
-    speed_seconds: SpeedSeconds = 30.0, threads: Threads = None,
+    speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
+    claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False,
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, probe them, print one table."""
     settings = resolve_settings(
@@ -56,7 +61,8 @@ def run_command(
 
         experiment = prepare_experiment(
             settings, plugin, report, seeds=parse_seeds(seeds), out=out, baseline=baseline, rerun=rerun,
-            speed_seconds=speed_seconds, threads=threads,
+            speed_seconds=speed_seconds, threads=threads, state_seconds=state_seconds, claim=claim,
+            shard=parse_shard(shard), tensorboard=tensorboard,
         )  # fmt: skip
         records, speed = run(experiment, report)
         repeated = repeat_lines(records, experiment.asked, sys.argv[1:])

@@ -6,6 +6,10 @@ A file that exists is complete. Layout::
     runs/<address>/start.json               what a run that is not finished was started with
     runs/<address>/encoder.safetensors      the evaluated encoder's weights
     runs/<address>/speed.json               a SpeedRecord (its own address)
+    runs/<address>/claim.json               who works on it (`harness.records.claims`)
+    runs/<address>/state-*                  what a run that is not finished goes on from (`harness.runs.resume`)
+    runs/<address>/metrics.jsonl            its numbers as they came (`harness.runs.metrics`)
+    runs/matrix.json                        every run that was asked for, for `harness status`
 
 A file that is not a record of its folder, or cannot be true, is refused: whoever reads goes on without it and says so.
 """
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
 MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
 RECORD_FILE, SPEED_FILE, START_FILE = "record.json", "speed.json", "start.json"
-ENCODER_FILE = "encoder.safetensors"
+ENCODER_FILE, MATRIX_FILE = "encoder.safetensors", "matrix.json"
 
 
 Record = TypeVar("Record", RunRecord, SpeedRecord)
@@ -203,6 +207,22 @@ class RecordStore:
         except Refused as problem:
             self.refused[path] = Refusal(path, problem.reason, problem.newer, problem.weights)
             return None
+
+
+def write_matrix(folder: Path, cells: Mapping[str, tuple[str, int]]) -> None:
+    """Note label and seed of the runs of a command by their addresses, beside those that are noted already."""
+    known = read_matrix(folder)
+    if not cells.keys() <= known.keys():
+        write_atomically(folder / MATRIX_FILE, (json.dumps({**known, **cells}, indent=1) + "\n").encode())
+
+
+def read_matrix(folder: Path) -> dict[str, tuple[str, int]]:
+    """Label and seed of every run that was asked of a folder, by its address; empty where none is noted."""
+    try:
+        found = json.loads((folder / MATRIX_FILE).read_bytes())
+        return {str(address): (str(label), int(seed)) for address, (label, seed) in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 @dataclass(frozen=True)

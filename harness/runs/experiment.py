@@ -293,6 +293,8 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
     todo = experiment.missing()
     share.refuse_taken(todo)
     replace_refused(experiment.store)
+    if todo:
+        share.note(experiment.cells())
     for line in [*experiment.twins, *experiment.stale()]:
         report.line(line)
     measurement = speed_of(experiment, todo, report, share)

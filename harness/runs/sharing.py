@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from harness.errors import UsageError
 from harness.isolation.stopping import stop_if_asked
 from harness.progress import Reporter, counted
-from harness.records.claims import Claims, Held, Owned
+from harness.records.claims import LOCK_FILE, Claims, Held, Owned, locked
 from harness.records.schema import RunRecord
-from harness.records.store import RecordStore
+from harness.records.store import RecordStore, write_matrix
 from harness.training.build import Cell
 
 LOOK_AGAIN = 2.0
@@ -45,6 +45,11 @@ class Share:
             for cell in cells:
                 if holder := self.claims.holder(cell.spec.address):
                     raise UsageError(taken(f"{cell.label}, seed {cell.spec.seed}", str(holder)))
+
+    def note(self, cells: Sequence[Cell]) -> None:
+        """Leave word of what is to be done here, for `harness status`."""
+        with locked(self.store.root / LOCK_FILE):
+            write_matrix(self.store.root, {cell.spec.address: (cell.label, cell.spec.seed) for cell in cells})
 
     def turns(self, cells: Sequence[Cell]) -> Generator[tuple[Cell, Owned], None, None]:
         """Every cell that this process has to do, claimed while it is at it; ends when all are done by somebody."""

@@ -85,9 +85,13 @@ def rows(out: Path, name: str = "table.md") -> dict[str, list[str]]:
 
 
 def times(out: Path) -> dict[str, int]:
-    """When every file was last written."""
-    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.rglob("*.json")}
+    """When every record was last written."""
+    records = [*out.rglob("record*.json"), *out.rglob("speed*.json")]
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in sorted(records)}
 
+
+SHARED = {"claims.lock", "matrix.json"}
+"""What processes that share a folder need there."""
 
 # --- what a run leaves and says ---
 
@@ -121,7 +125,7 @@ def test_the_plan_comes_before_the_work_and_one_line_per_run_follows(good: Finis
 def test_the_folder_holds_records_weights_and_table_and_nothing_else(good: Finished) -> None:
     assert tuple(records_in(good.out)) == CELLS
     names = {path.name for path in good.out.rglob("*") if path.is_file()}
-    assert names == {"record.json", "speed.json", "encoder.safetensors", "table.md"}
+    assert names == {"record.json", "speed.json", "encoder.safetensors", "metrics.jsonl", "table.md", *SHARED}
     assert len(list(good.out.glob("*/speed.json"))) == 1
     weights = {row_of(path.parent.name) for path in good.out.glob("*/encoder.safetensors")}
     assert weights == {"gfp-s0", "skeletonmae-s0", "plain-s0"}
@@ -494,7 +498,7 @@ def test_a_failed_run_leaves_a_record_and_no_weights(faulty: Finished) -> None:
     for label, record in labelled(faulty).items():
         names = {path.name for path in (faulty.out / record.address).iterdir() if not path.stem.startswith("state-")}
         weights = {"encoder.safetensors"} if label == "plain" else set()
-        assert names == {"record.json"} | weights
+        assert names - {"metrics.jsonl"} == {"record.json"} | weights
 
 
 def test_only_a_run_that_may_go_on_leaves_a_state(faulty: Finished) -> None:
@@ -590,7 +594,7 @@ def test_a_stopped_run_keeps_what_was_done_and_begins_nothing_more(stopped: Fini
 def test_a_stopped_run_leaves_a_clean_folder(stopped: Finished) -> None:
     names = {path.name for path in stopped.out.rglob("*") if path.is_file()}
     states = {f"state-{step:09d}.{ending}" for step in (3, 4) for ending in ("json", "safetensors")}
-    assert names == {"record.json", "speed.json", "encoder.safetensors"} | states
+    assert names == {"record.json", "speed.json", "encoder.safetensors", "metrics.jsonl", *SHARED, *states}
 
 
 def test_an_interrupted_run_is_not_finished(stopped: Finished, tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""The command `status`: how far every run of a folder has come, from files alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.live import Live
+
+from harness.cli.flags import AsJson
+from harness.progress import make_console, make_table, print_table
+from harness.report.status import COLUMNS, Row, read_status, summary
+
+EVERY = 5.0
+"""Seconds between two looks with ``--watch``."""
+
+
+def status_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of `run`, on this machine or another.")],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again every few seconds, until all runs are done.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What every run of a folder is doing: step, loss, accuracy, clips/s, time left, host, last sign of life."""
+    rows = read_status(folder)
+    if as_json:
+        typer.echo(json.dumps([row.plain for row in rows], indent=1))
+    elif not watch:
+        print_table(make_console(), COLUMNS, [row.cells for row in rows], [summary(rows)])
+    else:
+        keep_watching(folder, rows)
+
+
+def keep_watching(folder: Path, rows: list[Row]) -> None:
+    """On a terminal one table that changes; elsewhere a line whenever something has."""
+    console = make_console()
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                live.update(make_table(console, COLUMNS, [row.cells for row in rows], summary(rows)), refresh=True)
+                if not any(row.at_work for row in rows):
+                    return
+                time.sleep(EVERY)
+                rows = read_status(folder)
+    last = ""
+    while True:
+        text = summary(rows)
+        if text != last:
+            typer.echo(text)
+            last = text
+        if not any(row.at_work for row in rows):
+            return
+        time.sleep(EVERY)
+        rows = read_status(folder)

@@ -1,0 +1,123 @@
+"""How far every run of a folder has come: from its records, claims and states, on whatever machine looks.
+
+A run is *done*, *diverged*, *failed*, *out of memory*, or has a claim: *running* while its owner gives signs of life,
+else *stopped* like one that was stopped by a signal; the same `run` command goes on with it. What waits for its turn is
+in no file but the matrix that `run` leaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.progress import counted, minutes
+from harness.records.claims import CLAIM_FILE, Claim, Claims, read_claim, silence
+from harness.records.schema import RunRecord
+from harness.records.store import RecordStore, read_matrix
+
+COLUMNS = ("run", "seed", "is", "step", "loss", "linear", "clips/s", "left", "host", "sign of life")
+WORDS = {"ok": "done", "oom": "out of memory", "interrupted": "stopped"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run.
+
+    Attributes:
+        state: in a word or two.
+        silent: seconds since the last sign of life; None where none is expected.
+    """
+
+    label: str
+    seed: int
+    state: str
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    accuracy: float | None = None
+    clips_per_second: float | None = None
+    left: float | None = None
+    host: str = ""
+    silent: float | None = None
+
+    @property
+    def at_work(self) -> bool:
+        """A process works on it."""
+        return self.silent is not None and self.state != "stopped"
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return vars(self)
+
+    @property
+    def cells(self) -> list[str]:
+        """For a table, in the order of `COLUMNS`."""
+        share = f" ({self.step / self.steps:.0%})" if self.steps else ""
+        return [
+            self.label, str(self.seed), self.state,
+            f"{self.step:,} of {self.steps:,}{share}" if self.steps else f"{self.step:,}" if self.step else "",
+            "" if self.loss is None else f"{self.loss:.4g}",
+            "" if self.accuracy is None else f"{self.accuracy:.1%}",
+            "" if self.clips_per_second is None else f"{self.clips_per_second:,.0f}",
+            "" if self.left is None else minutes(self.left),
+            self.host,
+            "" if self.silent is None else f"{minutes(max(0.0, self.silent))} ago",
+        ]  # fmt: skip
+
+
+def read_status(folder: Path) -> list[Row]:
+    """A row for every run of a folder: those of the matrix in its order, then the others. Loads no torch."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: expected an output folder of `run`, found none")
+    store, claims = RecordStore(folder), Claims(folder)
+    matrix = read_matrix(folder)
+    records = {record.address: record for record in store.runs()}
+    held = {path.parent.name: claim for path in sorted(folder.glob(f"*/{CLAIM_FILE}")) if (claim := read_claim(path))}
+    rows = []
+    for address in dict.fromkeys([*matrix, *records, *held]):
+        record, claim = records.get(address), held.get(address)
+        if claim:
+            rows.append(of_claim(folder / address / CLAIM_FILE, claim, claims))
+        elif record:
+            rows.append(of_record(record))
+        else:
+            label, seed = matrix[address]
+            rows.append(Row(label, seed, "stopped" if list((folder / address).glob("state-*.json")) else "waiting"))
+    return rows
+
+
+def of_claim(path: Path, claim: Claim, claims: Claims) -> Row:
+    """A run that a process has, or had when it died."""
+    alive, at = claims.alive(path, claim), claim.progress
+    rate = at.clips / at.seconds if at.seconds else None
+    left = at.seconds / at.step * (at.steps - at.step) if at.step and at.steps else None
+    return Row(
+        claim.label, claim.seed, (at.doing or "running") if alive else "stopped", at.step, at.steps, at.loss,
+        at.accuracy, rate, left if alive else None, claim.host, silence(path),
+    )  # fmt: skip
+
+
+def of_record(record: RunRecord) -> Row:
+    """A run that left a record."""
+    training, accuracy = record.training, record.accuracy or (record.curve[-1].accuracy if record.curve else None)
+    rate = training.clips_seen / training.seconds if training and training.seconds else None
+    losses = training.losses if training else []
+    return Row(
+        record.label, record.spec.seed, WORDS.get(record.status, record.status), training.steps if training else 0,
+        loss=losses[-1]["loss"] if losses else None, accuracy=accuracy.linear_test if accuracy else None,
+        clips_per_second=rate,
+    )  # fmt: skip
+
+
+def summary(rows: list[Row]) -> str:
+    """``12 runs: 9 done, 2 at work, 1 waiting; about 3.4 h left of the longest``."""
+    states: dict[str, int] = {}
+    for row in rows:
+        state = "at work" if row.at_work else row.state
+        states[state] = states.get(state, 0) + 1
+    left = [row.left for row in rows if row.left is not None]
+    tail = f"; about {minutes(max(left))} left of the longest at work" if left else ""
+    return f"{counted(len(rows), 'run')}: {', '.join(f'{number} {state}' for state, number in states.items())}{tail}"

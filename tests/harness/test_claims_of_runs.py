@@ -1,0 +1,253 @@
+"""Processes that share a folder: one at a time on each run, the dead followed, nobody's work done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.progress import Reporter, make_console
+from harness.records import claims
+from harness.records.claims import Claim, Claims, Held, Lost, read_claim, write_claim
+from harness.records.store import RecordStore, read_matrix
+from harness.report.status import read_status, summary
+from harness.runs import sharing
+from harness.runs.sharing import Share
+from tests.harness.small_run import SMALL, harness, plugin_file, small_cell, small_data, small_file
+
+RUN = "gfp-s0-v2-0123456789ab"
+
+
+def claim_of(path: Path) -> Claim:
+    """What stands in a claim's file."""
+    found = read_claim(path)
+    assert found
+    return found
+
+
+def foreign(folder: Path, **changes: Any) -> Path:
+    """A claim that somebody else left."""
+    path = folder / RUN / claims.CLAIM_FILE
+    with Claims(folder).hold(RUN, "gfp", 0):
+        mine = claim_of(path)
+    write_claim(path, mine.model_copy(update={"token": "another", **changes}))
+    return path
+
+
+def test_a_claim_keeps_others_out_and_goes_with_its_work(tmp_path: Path) -> None:
+    mine, others = Claims(tmp_path), Claims(tmp_path)
+    with mine.hold(RUN, "gfp", 0) as owned:
+        owned.check()
+        with pytest.raises(Held, match=f"process {os.getpid()} on "), others.hold(RUN, "gfp", 0):
+            pass
+        assert others.holder(RUN) == owned.claim
+    assert others.holder(RUN) is None
+    assert not (tmp_path / RUN).exists()
+
+
+def test_a_dead_process_of_this_host_is_followed_at_once(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    foreign(tmp_path, process=gone.pid)
+    with Claims(tmp_path).hold(RUN, "gfp", 0) as owned:
+        assert owned.claim.process == os.getpid()
+
+
+def test_a_number_that_was_used_again_is_another_process(tmp_path: Path) -> None:
+    foreign(tmp_path, born=claims.born(os.getpid()) - 1000)
+    assert Claims(tmp_path).holder(RUN) is None
+
+
+def test_a_process_of_another_host_lives_while_its_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = foreign(tmp_path, machine="elsewhere", host="elsewhere", process=1)
+    looks = Claims(tmp_path)
+    assert str(looks.holder(RUN)) == "process 1 on elsewhere"
+    monkeypatch.setattr(claims, "SILENT", 0.0)
+    assert looks.holder(RUN) is None
+    write_claim(path, claim_of(path).model_copy(update={"beat": 1}))
+    assert looks.holder(RUN) is not None  # it gave a sign of life between the two looks
+
+
+@pytest.mark.parametrize("ahead", [-1e6, 1e6])
+def test_a_clock_that_is_wrong_kills_nobody(ahead: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file's age is told by the file system's clock; where that jumped, by how long it was watched."""
+    path = foreign(tmp_path, machine="elsewhere")
+    looks = Claims(tmp_path)
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    assert looks.holder(RUN) is not None
+    future = path.stat().st_mtime + 1e6
+    os.utime(path, (future, future))
+    assert looks.holder(RUN) is not None
+    monkeypatch.setattr(claims, "SILENT", 0.0)
+    assert looks.holder(RUN) is None
+
+
+def test_who_was_silent_for_too_long_finds_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    with Claims(tmp_path).hold(RUN, "gfp", 0) as owned:
+        taken = owned.claim.model_copy(update={"token": "another", "host": "elsewhere"})
+        write_claim(owned.path, taken)
+        with pytest.raises(Lost, match="on elsewhere took this run over"):
+            owned.check()
+        time.sleep(0.05)
+        assert claim_of(owned.path) == taken  # no sign of life over it
+    assert claim_of(owned.path) == taken
+
+
+def test_signs_of_life_say_how_far_the_work_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    with Claims(tmp_path).hold(RUN, "gfp", 0) as owned:
+        owned.look = lambda: claims.Progress(doing="training", step=5, steps=10, clips=50, seconds=2.0, loss=0.5)
+        end = time.monotonic() + 10
+        while claim_of(owned.path).progress.step != 5 and time.monotonic() < end:
+            time.sleep(0.01)
+        (row,) = read_status(tmp_path)
+    assert row.cells[:8] == ["gfp", "0", "training", "5 of 10 (50%)", "0.5", "", "25", "2 s"]
+    assert row.at_work
+    assert summary([row]) == "1 run: 1 at work; about 2 s left of the longest at work"
+
+
+def test_no_two_of_many_get_the_claim_of_a_dead_one(tmp_path: Path) -> None:
+    foreign(tmp_path, born=0.0)
+    owners, start = [], threading.Barrier(8)
+
+    def take() -> None:
+        start.wait()
+        try:
+            with Claims(tmp_path).hold(RUN, "gfp", 0) as owned:
+                owners.append(owned.claim.token)
+                time.sleep(0.3)
+        except Held:
+            pass
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(owners) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"host": 3}', b"\xff\xfe"])
+def test_a_damaged_claim_is_none(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / RUN / claims.CLAIM_FILE
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with Claims(tmp_path).hold(RUN, "gfp", 0) as owned:
+        owned.check()
+
+
+# --- a folder's cells ---
+
+
+@pytest.fixture
+def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Share:
+    """This process's part, which looks again at once."""
+    monkeypatch.setattr(sharing, "LOOK_AGAIN", 0.01)
+    store = RecordStore(tmp_path / "out")
+    store.prepare()
+    console = make_console()
+    console.quiet = True
+    return Share(store, Reporter(console), shared=True)
+
+
+def test_a_cell_that_another_process_does_meanwhile_is_not_done_again(share: Share, tmp_path: Path) -> None:
+    data = small_data(tmp_path)
+    cells = [small_cell(data, seed=seed) for seed in (0, 1)]
+    done = []
+    for cell, claim in share.turns(cells):
+        claim.check()
+        done.append(cell.spec.seed)
+        other = cells[1 - cell.spec.seed]
+        if len(done) == 1:  # another process is quicker with the second
+            from tests.harness.small_run import run_small_cell
+
+            run_small_cell(other, data, share.store.root)
+    assert done == [0]
+
+
+def test_without_a_word_a_cell_at_work_is_an_error(share: Share, tmp_path: Path) -> None:
+    cell = small_cell(small_data(tmp_path))
+    share.shared = False
+    with Claims(share.store.root).hold(cell.spec.address, cell.label, 0):
+        with pytest.raises(Exception, match=r"works on skeletonmae, seed 0 in this folder; add --claim"):
+            share.refuse_taken([cell])
+        with pytest.raises(Exception, match="add --claim"):
+            next(share.turns([cell]))
+
+
+def test_shards_are_parts_of_the_matrix(tmp_path: Path) -> None:
+    data, out = small_file(tmp_path), tmp_path / "out"
+    words = ("run", *SMALL, "--dataset", data, "--out", out, "--methods", "encoder-only", "--seeds", "0-1")
+    assert harness(*words, "--shard", "1/2").code == 0
+    assert len(list(RecordStore(out).runs())) == 3
+    assert len(read_matrix(out)) == 5
+    states = sorted((row.label, row.seed, row.state) for row in read_status(out))
+    assert [state for *_, state in states].count("waiting") == 2
+    assert harness(*words, "--shard", "2/2").code == 0
+    assert {row.state for row in read_status(out)} == {"done"}
+    found = harness("status", out)
+    assert found.out.endswith("5 runs: 5 done\n")
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
+def test_a_shard_that_is_none_is_refused(text: str) -> None:
+    found = harness("run", f"--shard={text}")
+    assert found.code == 2
+    assert f"--shard '{text}': expected i/n" in found.err
+
+
+# --- several processes ---
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
+def test_of_four_processes_two_are_killed_and_every_run_is_done_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.test_kills import FORK
+
+    monkeypatch.setattr(sharing, "LOOK_AGAIN", 0.05)
+    data, plugin = small_file(tmp_path), plugin_file(tmp_path)
+    words = ("run", *SMALL, "--dataset", data, "--plugin", plugin, "--threads", "1", "--state-seconds", "0.05")
+    words = (*words, "--methods", "gfp,skeletonmae,plain", "--seeds", "0-1", "--budget", "40steps")
+
+    def work(out: Path, log: Path) -> None:
+        found = harness(*words, "--out", out, "--claim")
+        log.write_text(f"{found.out}\n{found.err}")
+        os._exit(found.code)
+
+    alone = FORK.Process(target=work, args=(tmp_path / "alone", tmp_path / "alone.log"))
+    alone.start()
+    alone.join()
+    assert alone.exitcode == 0
+    out = tmp_path / "out"
+    processes = [FORK.Process(target=work, args=(out, tmp_path / f"{number}.log")) for number in range(4)]
+    for process in processes:
+        process.start()
+    end = time.monotonic() + 60
+    while len(list(out.glob("*/state-*.json"))) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    for process in processes[:2]:
+        os.kill(process.pid, signal.SIGKILL)
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes[2:]] == [0, 0], (tmp_path / "2.log").read_text()
+    from tests.harness.test_resume import same_end
+
+    expected = {record.address: record for record in RecordStore(tmp_path / "alone").runs()}
+    found = {record.address: record for record in RecordStore(out).runs()}
+    assert found.keys() == expected.keys()
+    assert all(same_end(found[a], expected[a]) for a in found if not found[a].method.control)
+    done = [log.read_text().count(", 40 steps in ") for log in tmp_path.glob("[0-3].log")]
+    assert sum(done) <= 6  # what the dead had finished is in no log
+    assert not list(out.glob("*/claim.json"))
+    assert not list(out.glob("*/state-*"))
