@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from harness.records.store import RecordStore
 from harness.registry import LOOP, Registry, method_options, versions_of, versions_of_modules
 from harness.runs.cell import Attempt, Place, evaluation_steps, failure, run_cell
 from harness.spec.budget import StepCost, counts_seconds, parse_budget
-from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, is_later
+from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, check_seeds, is_later
 from harness.speed.disturbance import Moment, busy_lines
 from harness.speed.measurement import Measurement, Timing
 from harness.training.build import Cell, encoder_size, skeleton_of
@@ -173,15 +174,11 @@ def prepare(
     ``advance`` is told of bytes done and bytes in all while a store is hashed.
     """
     began = Moment.now()
-    parse_budget(request.train.budget)
-    if request.probe.every:
-        parse_budget(request.probe.every)
+    check_seeds(request.seeds)
     use_threads(request.threads)
     device = select_device(request.device)
     size = encoder_size(request.encoder)
     methods = [described(registry, spec) for spec in request.methods]
-    store = RecordStore(request.out)
-    store.prepare()
     data = load_data(request.data, device, size.patch, advance=advance)
     with torch.device("meta"):
         encoder = SkeletonEncoder(size, data.clips.layout.joint_count, skeleton_of(data.clips.layout))
@@ -193,7 +190,28 @@ def prepare(
     labels = {text: entry.label for text, entry in asked.items()}
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
     baseline = choose_baseline(request.baseline, entries)
-    return Experiment(request, store, describe_environment(device), data, entries, bound, baseline, labels, began)
+    experiment = Experiment(
+        request, RecordStore(request.out), describe_environment(device), data, entries, bound, baseline, labels, began
+    )
+    refuse_crowded_probes(experiment)
+    return experiment
+
+
+def refuse_crowded_probes(experiment: Experiment) -> None:
+    """A `UsageError` where the probes are to run more often than steps are made, or than a run can hold.
+
+    Of units that a step must be timed for, `evaluation_steps` says so when the plan is made.
+    """
+    probe, budget = experiment.request.probe, parse_budget(experiment.request.train.budget)
+    if not probe.every:
+        return
+    every, cost = parse_budget(probe.every), cost_of(experiment, seconds=math.nan, flops=math.nan)
+    if every.share(cost) > every.amount:  # not of NaN
+        raise UsageError(
+            f"probe.every={every}: expected a step or more, which is {every.share(cost):g}{every.unit} here"
+        )
+    if not math.isnan(every.share(cost) + budget.share(cost)):
+        evaluation_steps(budget.steps(cost), probe, cost)
 
 
 def changed_versions(record: RunRecord, method: type[Method] | None) -> list[str]:
@@ -264,6 +282,8 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
     """Measure speed, run what is missing; the records of all cells and the speed record."""
     todo = experiment.missing()
     replace_refused(experiment.store)
+    if todo:  # a finished folder may be one that only can be read
+        experiment.store.prepare()
     for line in [*experiment.twins, *experiment.stale()]:
         report.line(line)
     measurement = speed_of(experiment, todo, report)
@@ -304,6 +324,7 @@ def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter) -> Meas
         report.line(plan_text(experiment, todo, steps, flops, probe_seconds=0.0))
         tell_if_busy(experiment, report, judged=False)
         return stored
+    experiment.store.prepare()
     timing.warm_up(report)
     steps = {arm.label: arm.probe_seconds for arm in timing.arms}
     if todo:
