@@ -49,6 +49,11 @@ def nearest(name: str, existing: Iterable[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """A text of at most so many characters: what a user typed is quoted, but not pages of it."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def first_few(names: Iterable[str], most: int = 3) -> str:
     """``a, b, c and 2 more``."""
     found = list(names)

@@ -16,6 +16,7 @@ from methods.base import About, Method, MethodOptions, OptionError, SlashList, k
 from methods.parts.decoders import QueryDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import Mask, random_mask
+from methods.parts.options import Depth
 from methods.parts.tokens import (
     CHANNELS,
     TokenGrid,
@@ -43,12 +44,12 @@ class AMROptions(MethodOptions):
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
     r: int | None = Field(default=None, ge=1)
-    decoder_depth: int | None = Field(default=None, ge=1)
+    decoder_depth: Depth | None = None
     self_attention: bool = False
     target: Literal["coordinates", "motion"] = "coordinates"
     weighting: bool = True
     windows: Annotated[tuple[int, ...], SlashList] = ()
-    k: float = Field(default=0.01, ge=0)
+    k: float = Field(default=0.01, ge=0, le=1e6)
     down_sampled: bool = False
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:

@@ -17,6 +17,7 @@ from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, S
 from methods.parts.decoders import TokenFiller
 from methods.parts.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
 from methods.parts.masks import Mask, motion_aware_mask
+from methods.parts.options import LossWeight, Sharpness, Width
 from methods.parts.tokens import TokenGrid, divisors, nearest_divisor, patchify
 
 VERSION = 1
@@ -36,14 +37,14 @@ class GFPOptions(MethodOptions):
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
-    tau: float = 0.8
+    tau: Sharpness = 0.8
     target_input: Literal["motion", "joints", "masked-joints"] = "motion"
     windows: Annotated[tuple[int, ...], SlashList] = ()
-    lambda_pred: float = Field(default=5.0, ge=0)
-    var_weight: float = Field(default=5.0, ge=0)
-    cov_weight: float = Field(default=1.0, ge=0)
-    local_width: int | None = Field(default=None, ge=1)
-    global_width: int | None = Field(default=None, ge=1)
+    lambda_pred: LossWeight = 5.0
+    var_weight: LossWeight = 5.0
+    cov_weight: LossWeight = 1.0
+    local_width: Width | None = None
+    global_width: Width | None = None
     decoder_projection: bool = Field(default=False, json_schema_extra={"later": True})
     covariance: Literal["float32", "autocast"] = Field(default="float32", json_schema_extra={"later": True})
 

@@ -15,6 +15,7 @@ from methods.base import About, Method, MethodOptions, known
 from methods.parts.decoders import QueryDecoder, TokenDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import Mask, motion_aware_mask
+from methods.parts.options import Depth, Sharpness
 from methods.parts.tokens import frame_motion, patchify, standardise, take
 
 VERSION = 1
@@ -27,9 +28,9 @@ class MAMPOptions(MethodOptions):
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
-    tau: float = 0.8
+    tau: Sharpness = 0.8
     decoder: Literal["self", "cross"] = "self"
-    decoder_depth: int | None = Field(default=None, ge=1)
+    decoder_depth: Depth | None = None
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the decoder depth."""

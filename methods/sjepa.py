@@ -15,6 +15,7 @@ from methods.base import About, Diagnosis, Method, MethodOptions, known
 from methods.parts.decoders import TokenDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import motion_aware_mask
+from methods.parts.options import Depth, Sharpness
 from methods.parts.teachers import Teacher, published_follows
 from methods.parts.tokens import take
 
@@ -27,10 +28,10 @@ class SJEPAOptions(MethodOptions):
     """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere."""
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
-    tau: float = 0.8
-    decoder_depth: int | None = Field(default=None, ge=1)
-    target_temperature: float = Field(default=0.06, gt=0)
-    prediction_temperature: float = Field(default=0.1, gt=0)
+    tau: Sharpness = 0.8
+    decoder_depth: Depth | None = None
+    target_temperature: float = Field(default=0.06, ge=1e-4, le=1000)
+    prediction_temperature: float = Field(default=0.1, ge=1e-4, le=1000)
     center_rate: float = Field(default=0.9, ge=0, le=1)
     decay: float = Field(default=0.9999, ge=0, lt=1)
 

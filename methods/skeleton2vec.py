@@ -16,6 +16,7 @@ from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, k
 from methods.parts.decoders import TokenDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import Mask, tube_mask, visible_joints
+from methods.parts.options import Depth
 from methods.parts.teachers import Teacher, published_follows
 from methods.parts.tokens import TokenGrid, divisors, nearest_divisor, take
 
@@ -35,11 +36,11 @@ class Skeleton2vecOptions(MethodOptions):
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
     tube: int | None = Field(default=None, ge=1)
-    beta: float = Field(default=0.1, ge=0)
+    beta: float = Field(default=0.1, ge=0, le=1000)
     layers: int | None = Field(default=None, ge=1)
     instance_norm: bool = True
     decay: float = Field(default=0.9999, ge=0, lt=1)
-    decoder_depth: int | None = Field(default=None, ge=1)
+    decoder_depth: Depth | None = None
     decoder: Literal["repaired", "as-released"] = Field(default="repaired", json_schema_extra={"later": True})
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:

@@ -16,6 +16,7 @@ from methods.base import About, Method, MethodOptions, known
 from methods.parts.decoders import TokenDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import Mask, frame_and_joint_mask, motion_aware_mask, random_mask
+from methods.parts.options import Depth, Sharpness
 from methods.parts.tokens import patchify, restore, restore_clip, standardise, standardise_clip, take, unpatchify
 
 VERSION = 1
@@ -30,10 +31,10 @@ class SkeletonMAEOptions(MethodOptions):
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
     mask: Literal["random", "motion", "frames"] = "random"
-    tau: float = 0.8
+    tau: Sharpness = 0.8
     frames: float = Field(default=0.5, ge=0, lt=1)
     normalise: Literal["patch", "clip"] = "patch"
-    decoder_depth: int | None = Field(default=None, ge=1)
+    decoder_depth: Depth | None = None
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the decoder depth."""

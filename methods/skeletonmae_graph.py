@@ -25,6 +25,7 @@ from methods.parts.graph import (
     part_membership,
     region_mask,
 )
+from methods.parts.options import Depth, Width
 
 VERSION = 1
 
@@ -33,9 +34,9 @@ class SkeletonMAEGraphOptions(MethodOptions):
     """Options; ``regions`` counts the masked body parts of a frame, ``beta`` is the exponent of the cosine error."""
 
     regions: int = Field(default=1, ge=1)
-    beta: float = Field(default=2.0, ge=1)
-    width: int = Field(default=64, ge=1)
-    depth: int = Field(default=3, ge=1)
+    beta: float = Field(default=2.0, ge=1, le=100)
+    width: Width = 64
+    depth: Depth = 3
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Check ``regions`` against the layout's body parts."""

@@ -24,7 +24,7 @@ class SkeletonMAERegionOptions(MethodOptions):
     """Options; ``regions`` counts the masked body parts of a sequence, ``beta`` is the exponent of the cosine error."""
 
     regions: int = Field(default=1, ge=1)
-    beta: float = Field(default=2.0, ge=1)
+    beta: float = Field(default=2.0, ge=1, le=100)
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Check ``regions`` against the layout's body parts."""

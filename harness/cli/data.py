@@ -28,7 +28,7 @@ def prepare_command(
     name: Annotated[str, typer.Argument(help="ntu60, ntu120, pkummd1, pkummd2, nwucla, utdmhad, uiprmd, bvh or npz.")],
     raw: Annotated[Path, typer.Option(help="The raw files: a folder, or one .npz or .pkl of NTU RGB+D.")],
     out: Annotated[Path | None, typer.Option(help="The store's folder [NAME where --dataset NAME finds it].")] = None,
-    workers: Annotated[int | None, typer.Option(help="Reading processes [one per processor].", min=1)] = None,
+    workers: Annotated[int | None, typer.Option(help="Reading processes [one per processor].", min=1, max=1024)] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A broken file is an error, not skipped.")] = False,
 ) -> None:
     """Turn a raw download into a store that `--dataset` opens; a killed preparation goes on where it was."""
@@ -80,7 +80,9 @@ def show_command(
     clip: Annotated[int, typer.Option(help="Number of the clip.", min=0)] = 0,
     method: Annotated[str, typer.Option(help="Colour the tokens that this method sees, e.g. gfp.")] = "",
     run: Annotated[Path | None, typer.Option(help="A finished run's folder: its method and weights.")] = None,
-    train: Annotated[int, typer.Option(help="Train so many steps first, to see a reconstruction.", min=0)] = 0,
+    train: Annotated[
+        int, typer.Option(help="Train so many steps first, to see a reconstruction.", min=0, max=1_000_000)
+    ] = 0,
     encoder: Annotated[str, typer.Option(help="Encoder size: tiny, small or base.")] = "tiny",
 ) -> None:
     """An animated stick figure of a clip, visible and masked tokens coloured, the reconstruction beside it."""

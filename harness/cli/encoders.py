@@ -18,7 +18,7 @@ def import_encoder_command(
     file: Annotated[Path, typer.Argument(help="A MAMP-style .pth (code in it is never run) or encoder.safetensors.")],
     out: Annotated[Path, typer.Option(help="Where the weights go.")] = Path("encoder.safetensors"),
     encoder: Annotated[str | None, typer.Option(help="Size: tiny, small or base [as the file says, or base].")] = None,
-    joints: Annotated[int | None, typer.Option(help="Joints of its skeleton [as the file says, or 25].", min=1)] = None,
+    joints: Annotated[int | None, typer.Option(help="Its joints [as the file says, or 25].", min=1, max=10_000)] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Of the size, e.g. encoder.heads=4.")] = None,
     dataset: DataName = None, split: Split = None, label: Label = None, device: Device = None,
     threads: Threads = None,

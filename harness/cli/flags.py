@@ -36,10 +36,11 @@ Baseline = Annotated[str, typer.Option(help="Method that speedups are measured a
 Threads = Annotated[int | None, typer.Option(help="Threads to compute with [one per core].", min=1)]
 Rerun = Annotated[bool, typer.Option("--rerun", help="Run again what is already finished.")]
 SpeedSeconds = Annotated[
-    float, typer.Option(help="Length of the interleaved speed measurement.", min=1.0, callback=finite)
+    float, typer.Option(help="Length of the interleaved speed measurement.", min=1.0, max=1e6, callback=finite)
 ]
 MemoryCap = Annotated[
-    float | None, typer.Option(help="GB: each method at the largest batch that fits.", min=0.01, callback=finite)
+    float | None,
+    typer.Option(help="GB: each method at the largest batch that fits.", min=0.01, max=1e5, callback=finite),
 ]
 StateSeconds = Annotated[
     float, typer.Option(help="Between two states that a stopped run goes on from.", min=0.0, callback=finite)

@@ -12,6 +12,7 @@ import typer
 from harness.cli.flags import AsJson, Out, Plugins
 from harness.errors import UsageError, nearest
 from harness.progress import make_console, print_table, warn
+from harness.spec.model import SECTIONS
 
 Rows = list[dict[str, Any]]
 
@@ -70,12 +71,40 @@ def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
     return listing_methods.list_encoders(plugins, out)
 
 
+def list_settings(plugins: list[Path] | None, out: Path) -> Rows:
+    """What `--set` takes: each setting with its default and what it may be, from the types of the spec."""
+    rows = []
+    for section, model in SECTIONS.items():
+        for name, schema in model.model_json_schema()["properties"].items():
+            rows.append({"setting": f"{section}.{name}", "default": schema.get("default"), "allowed": allowed(schema)})
+    return rows
+
+
+def allowed(schema: dict[str, Any]) -> str:
+    """What a value may be, in words, from its JSON schema: ``number > 0, <= 100``."""
+    if "anyOf" in schema:
+        return " or ".join(map(allowed, schema["anyOf"]))
+    if "enum" in schema:
+        return " or ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        each = schema.get("prefixItems") or [schema["items"]]
+        count = str(len(each)) if "prefixItems" in schema else f"{schema.get('minItems', 0)} to {schema['maxItems']}"
+        return f"{count} of {allowed(each[0])}"
+    if "description" in schema:
+        return str(schema["description"])
+    limits = [f"{sign} {schema[key]:g}" for key, sign in LIMITS.items() if key in schema]
+    return " ".join([str(schema.get("type", "")), ", ".join(limits)]).strip()
+
+
+LIMITS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+"""What JSON schema calls the limits of a number."""
 LISTINGS: dict[str, Callable[[list[Path] | None, Path], Rows]] = {
     "methods": list_methods,
     "datasets": list_datasets,
     "encoders": list_encoders,
     "runs": list_runs,
     "claims": list_claims,
+    "settings": list_settings,
 }
 
 BRIEF = {
@@ -87,7 +116,7 @@ BRIEF = {
 
 
 def ls_command(
-    what: Annotated[str, typer.Argument(help="methods, datasets, encoders, runs or claims.")],
+    what: Annotated[str, typer.Argument(help="methods, datasets, encoders, runs, claims or settings.")],
     as_json: AsJson = False, plugin: Plugins = None, out: Out = Path("runs"),
 ) -> None:  # fmt: skip
     """List what exists."""

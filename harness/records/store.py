@@ -83,7 +83,7 @@ class RecordStore:
     """The output folder.
 
     Args:
-        root: created when missing; a `UsageError` says when it cannot be written.
+        root: made with the first record.
 
     Attributes:
         refused: records that were looked at and are not used.
@@ -94,7 +94,11 @@ class RecordStore:
         self.refused: dict[Path, Refusal] = {}
 
     def prepare(self) -> None:
-        """Create the folder, prove that it can be written, and clear what killed processes left behind."""
+        """Prove that the folder can be written, and clear what killed processes left behind.
+
+        A folder that was not there is not there afterwards: the first record makes it.
+        """
+        missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / temporary_name("probe")
@@ -104,6 +108,10 @@ class RecordStore:
             raise UsageError(
                 f"output folder {self.root} cannot be written ({error.strerror}); choose another with --out"
             ) from None
+        finally:
+            for folder in missing:
+                with contextlib.suppress(OSError):  # somebody else's by now, or never made
+                    folder.rmdir()
         remove_leftovers(self.root)
 
     def folder(self, address: str) -> Path:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from datasets.batches import Batch
 from harness.encoders.facts import facts_of, to_metadata
-from harness.errors import one_line
+from harness.errors import UsageError, one_line
 from harness.evaluation.probes import evaluate_raw, probe_encoder
 from harness.isolation.guard import random_state, seeded, set_random_state
 from harness.isolation.stopping import Stopped, deferred, held, stop_is_asked
@@ -48,7 +48,7 @@ from harness.registry import LOOP, versions_of, versions_of_modules
 from harness.runs.metrics import Metrics, of_block, of_evaluation
 from harness.runs.resume import Interval, RunState, Saved, remove_states, write_state
 from harness.spec.budget import StepCost, parse_budget
-from harness.spec.model import ProbeSpec
+from harness.spec.model import MOST_EVALUATIONS, ProbeSpec
 from harness.training.build import Cell, build_encoder, build_method, encoder_info
 from harness.training.clock import Ledger, StepClock
 from harness.training.data import LoadedData
@@ -396,7 +396,12 @@ def evaluation_steps(total: int, probe: ProbeSpec, cost: StepCost) -> list[int]:
     if not probe.every:
         return sorted({max(1, round(total * (index + 1) / probe.points)) for index in range(probe.points)})
     every = parse_budget(probe.every)
-    apart = every.amount / every.share(cost)
+    apart = max(1.0, every.amount / every.share(cost)) if every.share(cost) else float(total)
+    if total / apart > MOST_EVALUATIONS:
+        raise UsageError(
+            f"probe.every={every}: expected at most {MOST_EVALUATIONS:,} evaluations of a run, found "
+            f"{total / apart:,.0f} in its {total:,} steps; evaluate less often"
+        )
     marks = (round(apart * index) for index in count(1))
     return sorted({max(1, step) for step in takewhile(lambda step: step < total, marks)} | {total})
 

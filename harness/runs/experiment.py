@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -42,7 +43,7 @@ from harness.runs.cell import (
 from harness.runs.resume import Interval, Saved, find_state, remove_states
 from harness.runs.sharing import Share
 from harness.spec.budget import StepCost, counts_seconds, parse_budget
-from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, is_later
+from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, check_seeds, is_later
 from harness.speed.disturbance import Moment, busy_lines
 from harness.speed.measurement import Measurement, Timing
 from harness.training.build import Cell, encoder_size, skeleton_of
@@ -192,15 +193,11 @@ def prepare(
     ``advance`` is told of bytes done and bytes in all while a store is hashed.
     """
     began = Moment.now()
-    parse_budget(request.train.budget)
-    if request.probe.every:
-        parse_budget(request.probe.every)
+    check_seeds(request.seeds)
     use_threads(request.threads)
     device = select_device(request.device)
     size = encoder_size(request.encoder)
     methods = [described(registry, spec) for spec in request.methods]
-    store = RecordStore(request.out)
-    store.prepare()
     data = load_data(request.data, device, size.patch, advance=advance)
     with torch.device("meta"):
         encoder = SkeletonEncoder(size, data.clips.layout.joint_count, skeleton_of(data.clips.layout))
@@ -212,7 +209,28 @@ def prepare(
     labels = {text: entry.label for text, entry in asked.items()}
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
     baseline = choose_baseline(request.baseline, entries)
-    return Experiment(request, store, describe_environment(device), data, entries, bound, baseline, labels, began)
+    experiment = Experiment(
+        request, RecordStore(request.out), describe_environment(device), data, entries, bound, baseline, labels, began
+    )
+    refuse_crowded_probes(experiment)
+    return experiment
+
+
+def refuse_crowded_probes(experiment: Experiment) -> None:
+    """A `UsageError` where the probes are to run more often than steps are made, or than a run can hold.
+
+    Of units that a step must be timed for, `evaluation_steps` says so when the plan is made.
+    """
+    probe, budget = experiment.request.probe, parse_budget(experiment.request.train.budget)
+    if not probe.every:
+        return
+    every, cost = parse_budget(probe.every), cost_of(experiment, seconds=math.nan, flops=math.nan)
+    if every.share(cost) > every.amount:  # not of NaN
+        raise UsageError(
+            f"probe.every={every}: expected a step or more, which is {every.share(cost):g}{every.unit} here"
+        )
+    if not math.isnan(every.share(cost) + budget.share(cost)):
+        evaluation_steps(budget.steps(cost), probe, cost)
 
 
 def changed_versions(record: RunRecord, method: type[Method] | None) -> list[str]:
@@ -293,7 +311,8 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
     todo = experiment.missing()
     share.refuse_taken(todo)
     replace_refused(experiment.store)
-    if todo:
+    if todo:  # a finished folder may be one that only can be read
+        experiment.store.prepare()
         share.note(experiment.cells())
     for line in [*experiment.twins, *experiment.stale()]:
         report.line(line)
@@ -370,6 +389,7 @@ def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter, share: 
     stored = timing.stored(store)
     replace_refused(store)
     if not stored or rerun:
+        store.prepare()
         share = share or Share(store, report)
         address = speed_address(timing.spec)
         with share.alone(address, "the speed measurement", lambda: timing.stored(store) is not None) as mine:

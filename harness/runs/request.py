@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.errors import UsageError, nearest
+from harness.errors import UsageError, nearest, shortened
 from harness.progress import CHECKING, Reporter
 from harness.spec.model import SECTIONS, build, parse_methods
 from harness.spec.presets import PRESETS
@@ -62,12 +62,13 @@ def parse_override(text: str) -> tuple[str, str, Any]:
     path, equals, value = text.partition("=")
     section, dot, key = path.strip().partition(".")
     if not equals or not dot:
-        raise UsageError(f"--set {text!r}: expected section.key=value, e.g. train.lr=1e-3")
+        raise UsageError(f"--set {shortened(repr(text))}: expected section.key=value, e.g. train.lr=1e-3")
     if section not in SECTIONS:
-        raise UsageError(f"--set {text!r}: unknown section {section!r}{nearest(section, SECTIONS)} "
+        raise UsageError(f"--set {shortened(repr(text))}: unknown section {section!r}{nearest(section, SECTIONS)} "
                          f"(known: {', '.join(SECTIONS)})")  # fmt: skip
     try:
         parsed = read_yaml(value)
     except yaml.YAMLError:
-        raise UsageError(f"--set {text!r}: {value!r} is not a YAML value") from None
+        problem = f"{shortened(repr(value))} is not a YAML value"
+        raise UsageError(f"--set {shortened(repr(text))}: {problem}") from None
     return section, key, parsed

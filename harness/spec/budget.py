@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from harness.errors import MethodFault, UsageError
-from harness.spec.model import RunSpec
+from harness.errors import MethodFault, UsageError, shortened
 
-UNITS = ("ep", "steps", "clips", "s", "flops")
+if TYPE_CHECKING:
+    from harness.spec.model import RunSpec
+
+MOST = {"ep": 1e6, "steps": 1e9, "clips": 1e12, "s": 1e8, "flops": 1e26}
+"""Of each unit, the largest budget: more than anybody has (3 years of seconds, say), and safe to count with."""
+UNITS = tuple(MOST)
 
 
 @dataclass(frozen=True)
@@ -64,15 +69,27 @@ def counts_seconds(spec: RunSpec) -> bool:
 
 
 def parse_budget(text: str) -> Budget:
-    """Parse ``<number><unit>``; raises `UsageError` for anything else, and for amounts that are not positive."""
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]+)\s*", text.lower())
-    problem = f"budget {text!r}: expected a number and one of {', '.join(UNITS)}, e.g. 30ep, 2000steps or 300s"
-    if not match or match[2] not in UNITS:
-        raise UsageError(problem)
+    """Parse ``<number><unit>``; raises `UsageError` for anything else, and for amounts beyond reason."""
     try:
-        amount = float(match[1])
+        return _parse(text)
+    except ValueError as problem:
+        raise UsageError(f"budget {shortened(repr(text))}: {problem}") from None
+
+
+def check_budget(text: str) -> str:
+    """The text, if it is a budget; `ValueError` otherwise: for the types of a spec."""
+    _parse(text)
+    return text
+
+
+def _parse(text: str) -> Budget:
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]+)\s*", text.lower())
+    try:
+        amount, unit = (float(match[1]), match[2]) if match else (0.0, "")
     except ValueError:
-        raise UsageError(problem) from None
-    if not 0 < amount < float("inf"):
-        raise UsageError(f"budget {text!r}: the amount must be positive and finite")
-    return Budget(amount, match[2])
+        unit = ""
+    if unit not in UNITS:
+        raise ValueError(f"expected a number and one of {', '.join(UNITS)}, e.g. 30ep, 2000steps or 300s")
+    if not 0 < amount <= MOST[unit]:
+        raise ValueError(f"expected an amount above 0 and up to {MOST[unit]:g}{unit}")
+    return Budget(amount, unit)

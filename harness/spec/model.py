@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from harness.errors import UsageError, nearest
+from harness.errors import UsageError, nearest, shortened
+from harness.spec.budget import UNITS, check_budget
 
 Model = TypeVar("Model", bound=BaseModel)
+
+MOST_SEEDS, MOST_EVALUATIONS = 1000, 10_000
+"""Of one command, and of one run."""
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+BudgetText = Annotated[str, AfterValidator(check_budget), Field(description=f"a number and {' or '.join(UNITS)}")]
+Words = Annotated[str, Field(max_length=4096)]
+"""A name, a path or an expression."""
 
 ADDRESS_RULE = 2
 """How addresses are made; it stands in each. Rule 1 (no number) hashed every field, the data's name among them."""
@@ -54,12 +63,12 @@ class MethodSpec(Section):
 class EncoderSpec(Section):
     """Encoder size by name, each number of it open to override."""
 
-    size: str = "tiny"
-    depth: int | None = Field(default=None, ge=1)
-    width: int | None = Field(default=None, ge=1)
-    heads: int | None = Field(default=None, ge=1)
-    frames: int | None = Field(default=None, ge=1)
-    patch: int | None = Field(default=None, ge=1)
+    size: Words = "tiny"
+    depth: int | None = Field(default=None, ge=1, le=256)
+    width: int | None = Field(default=None, ge=1, le=16_384)
+    heads: int | None = Field(default=None, ge=1, le=256)
+    frames: int | None = Field(default=None, ge=1, le=10_000)
+    patch: int | None = Field(default=None, ge=1, le=10_000)
 
 
 class DataSpec(Section):
@@ -71,18 +80,18 @@ class DataSpec(Section):
     ``published`` does so with the operations of MAMP's released feeder (`datasets.published_feeder`).
     """
 
-    name: str = "synthetic"
-    split: str = ""
-    label: str = "label"
+    name: Words = "synthetic"
+    split: Words = ""
+    label: Words = "label"
     validation: float = Field(default=0.2, ge=0, lt=1)
     drop_leaks: bool = False
     center: bool = True
     include_empty_bodies: bool = False
     loader: Literal["device", "workers", "published"] = "device"
-    workers: int = Field(default=2, ge=1)
+    workers: int = Field(default=2, ge=1, le=256)
     crop: tuple[float, float] = (0.5, 1.0)
-    min_crop: int = Field(default=64, ge=1)
-    rotation: float = Field(default=0.3, ge=0)
+    min_crop: int = Field(default=64, ge=1, le=1_000_000)
+    rotation: float = Field(default=0.3, ge=0, le=2 * math.pi)
     fingerprint: str = ""
 
     @field_validator("loader")
@@ -112,13 +121,13 @@ class TrainSpec(Section):
     a GPU; `synchronise` reads the loss and waits for the device in every step.
     """
 
-    budget: str = "60s"
-    batch_size: int = Field(default=64, ge=2)
-    lr: float = Field(default=1e-3, gt=0)
+    budget: BudgetText = "60s"
+    batch_size: int = Field(default=64, ge=2, le=1_000_000)
+    lr: float = Field(default=1e-3, gt=0, le=100)
     final_lr: float = Field(default=0.5, ge=0, le=1)
     warmup: float = Field(default=0.05, ge=0, lt=1)
-    weight_decay: float = Field(default=0.05, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(default=0.05, ge=0, le=1000)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     clip_gradient: float | None = Field(default=None, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     fused_attention: bool = True
@@ -152,12 +161,17 @@ class ProbeSpec(Section):
     multiples and at the end: at the same clips seen for every method, which time-to-target needs.
     """
 
-    points: int = Field(default=3, ge=1)
-    every: str = ""
-    regularisation: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), min_length=1
+    points: int = Field(default=3, ge=1, le=MOST_EVALUATIONS)
+    every: str = Field(default="", description="nothing, or as a budget")
+    regularisation: tuple[Annotated[float, Field(gt=0, le=1e9)], ...] = Field(
+        default=(0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), min_length=1, max_length=100
     )
-    neighbours: int = Field(default=1, ge=1)
+    neighbours: int = Field(default=1, ge=1, le=10_000)
+
+    @field_validator("every")
+    @classmethod
+    def _budget_or_nothing(cls, every: str) -> str:
+        return every and check_budget(every)
 
 
 class RunSpec(Section):
@@ -168,7 +182,7 @@ class RunSpec(Section):
     data: DataSpec = DataSpec()
     train: TrainSpec = TrainSpec()
     probe: ProbeSpec = ProbeSpec()
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     device: str = "cpu"
 
     @property
@@ -204,6 +218,12 @@ class RunSpec(Section):
     def held_equal_by_rule_1(self) -> str:
         """`held_equal` as frozen targets of version 1 name it, with the data's name in it."""
         return _held_equal(self.by_rule_1)
+
+
+class SeedList(Section):
+    """The seeds of a command."""
+
+    seeds: list[Seed] = Field(min_length=1, max_length=MOST_SEEDS)
 
 
 def _held_equal(identity: dict[str, Any]) -> str:
@@ -282,14 +302,24 @@ def _parse_option(option: str, text: str) -> dict[str, str]:
 def parse_seeds(text: str) -> list[int]:
     """``0-2,7`` to ``[0, 1, 2, 7]``."""
     seeds: list[int] = []
+    where = f"--seeds {shortened(repr(text))}"
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UsageError(f"--seeds {text!r}: expected numbers and ranges such as 0 or 0-2,7")
-        seeds.extend(range(int(first), int(last or first) + 1))
-    if not seeds:
-        raise UsageError(f"--seeds {text!r}: an empty range")
-    return list(dict.fromkeys(seeds))
+        try:
+            if not first.isdecimal() or (dash and not last.isdecimal()):
+                raise ValueError
+            low, high = int(first), int(last or first)  # of 4,300 digits at most
+        except ValueError:
+            raise UsageError(f"{where}: expected numbers and ranges such as 0 or 0-2,7") from None
+        if high - low >= MOST_SEEDS:
+            raise UsageError(f"{where}: expected at most {MOST_SEEDS:,} seeds, found {high - low + 1:,}")
+        seeds.extend(range(low, high + 1))
+    return check_seeds(seeds, where)
+
+
+def check_seeds(seeds: list[int], where: str = "seeds") -> list[int]:
+    """The seeds of a command, each once; a `UsageError` for none, for too many, or for one that no generator takes."""
+    return list(dict.fromkeys(build(SeedList, {"seeds": seeds}, where).seeds))
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -315,7 +345,8 @@ def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         names = _fields_at(model, path[:-1])
         return f"unknown option {'.'.join(path)!r}{nearest(path[-1], names)} (options: {', '.join(names)})"
-    return f"{'.'.join(path)}: {first['msg']}, found {first['input']!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(path)}: {message}, found {shortened(repr(first['input']))}"
 
 
 def _fields_at(model: type[BaseModel], path: Iterable[str]) -> list[str]:

@@ -125,6 +125,7 @@ def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = 
     replace_refused(experiment.store)
     if stored and not experiment.request.rerun:
         return stored
+    experiment.store.prepare()
     report.line(
         f"{len(cells)} arms ({len(stages)} stages of {len(experiment.entries)} methods) to build, warm up and compile, "
         f"then about {minutes(timing.seconds)} of measurement, at least {MINIMUM_ROUNDS} rounds"

@@ -17,6 +17,8 @@ from methods.base import Method
 from methods.parts.encoder import SIZES, Encoder, EncoderSize, Skeleton, SkeletonEncoder, set_attention_kernel
 
 VERSION = 1
+MOST_PARAMETERS = 2_000_000_000
+"""Of an encoder; the published one has 6 million."""
 
 
 def encoder_size(spec: EncoderSpec) -> EncoderSize:
@@ -29,6 +31,11 @@ def encoder_size(spec: EncoderSpec) -> EncoderSize:
         raise UsageError(f"encoder: {size.frames} frames are not a multiple of the patch of {size.patch} frames")
     if size.width % size.heads:
         raise UsageError(f"encoder: width {size.width} is not a multiple of {size.heads} heads")
+    if 12 * size.depth * size.width**2 > MOST_PARAMETERS:  # weights of a block: 4 of attention, 8 of its MLP
+        raise UsageError(
+            f"encoder: {size.depth} blocks of width {size.width} have {12 * size.depth * size.width**2:,} parameters, "
+            f"expected at most {MOST_PARAMETERS:,}; lower encoder.depth or encoder.width"
+        )
     return size
 
 

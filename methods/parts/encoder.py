@@ -10,15 +10,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
-from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
 from methods.parts.tokens import CHANNELS, TokenGrid, patchify, take
 
 VERSION = 1
+"""Of this module and of `methods.parts.attention`."""
 
 
 @dataclass(frozen=True)
@@ -47,33 +46,13 @@ SIZES = {
 }
 
 
-class SelfAttention(Attention):
-    """timm's attention; plain, it can also scale the N x N scores instead of the queries.
-
-    The same numbers to rounding, at another cost: MAMP's released code (model_mamp/transformer.py) writes and reads
-    every score once more, forward and backward.
-
-    Attributes:
-        fused_attn: the fused kernel; see `set_attention_kernel` for both.
-        scale_scores: plain matrix products, the scores scaled.
-    """
-
-    scale_scores = False
-
-    def forward(self, x: Tensor, *mask: Any, **masks: Any) -> Tensor:
-        """Tokens ``[B, N, D]`` to ``[B, N, D]``; the masks of timm's blocks are never set here."""
-        if self.fused_attn or not self.scale_scores:
-            return super().forward(x, *mask, **masks)
-        batch, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, N, D / heads]
-        scores = (query @ key.transpose(-2, -1)) * self.scale  # [B, heads, N, N]
-        read = scores.softmax(dim=-1) @ value
-        return self.proj(read.transpose(1, 2).reshape(batch, tokens, -1))
-
-
 def transformer_blocks(depth: int, width: int, heads: int) -> nn.ModuleList:
     """Pre-norm blocks with qkv bias, MLP ratio 4, GELU and no dropout: the one block of the whole suite."""
+    # Here, as timm loads torchvision: two seconds that nobody waits for who builds nothing.
+    from timm.models.vision_transformer import Block
+
+    from methods.parts.attention import SelfAttention
+
     return nn.ModuleList(
         Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm, attn_layer=SelfAttention) for _ in range(depth)
     )
@@ -205,10 +184,11 @@ class SkeletonEncoder(Encoder):
 def set_attention_kernel(module: nn.Module, *, fused: bool, scale_scores: bool = False) -> None:
     """Switch every attention layer below ``module`` between the fused kernel and plain matrix products.
 
-    A layer takes part by having an attribute ``fused_attn``, as timm's do; only `SelfAttention` can scale its scores.
+    A layer takes part by having an attribute ``fused_attn``, as timm's do; only
+    `methods.parts.attention.SelfAttention`, which has ``scale_scores``, can scale its scores.
     """
     for layer in module.modules():
         if hasattr(layer, "fused_attn"):
             setattr(layer, "fused_attn", fused)  # noqa: B010 - timm declares it final, for TorchScript only
-        if isinstance(layer, SelfAttention):
-            layer.scale_scores = scale_scores
+        if hasattr(layer, "scale_scores"):
+            setattr(layer, "scale_scores", scale_scores)  # noqa: B010

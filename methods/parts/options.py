@@ -1,14 +1,21 @@
-"""What options of methods share: values of several numbers, impossible values, values that the encoder settles."""
+"""What options of methods share: limits, values of several numbers, impossible values, values the encoder settles."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 VERSION = 1
 
 T = TypeVar("T")
+
+Depth = Annotated[int, Field(ge=1, le=256)]
+"""Blocks or layers. The upper limits here are far above what any paper has: they catch a slip before any work."""
+Width = Annotated[int, Field(ge=1, le=16_384)]
+LossWeight = Annotated[float, Field(ge=0, le=1e6)]
+Sharpness = Annotated[float, Field(ge=-1000, le=1000)]
+"""MAMP's tau: the smaller, the rather moving tokens are masked; 0 and below: without regard to motion."""
 
 
 class OptionError(ValueError):

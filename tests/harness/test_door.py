@@ -79,6 +79,19 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_records_and_reports_load_neither_torch_nor_scikit_learn(code: str) -> None:
-    check = f"import sys, harness; {code}; print(sorted({{'torch', 'sklearn', 'timm'}} & sys.modules.keys()))"
+    assert loaded_by(code, "torch", "sklearn", "timm") == "[]"
+
+
+def test_a_list_of_the_methods_loads_torch_and_builds_nothing() -> None:
+    code = "import pathlib, harness.cli.listing as listing; listing.list_methods(None, pathlib.Path())"
+    assert (
+        loaded_by(code, "torch", "torchvision", "timm", "sklearn", "pandas", "methods.gfp")
+        == "['methods.gfp', 'torch']"
+    )
+
+
+def loaded_by(code: str, *names: str) -> str:
+    """Those of the modules that a fresh Python has loaded after ``code``."""
+    check = f"import sys, harness; {code}; print(sorted({set(names)} & sys.modules.keys()))"
     found = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    return found.stdout.strip()

@@ -469,9 +469,12 @@ def test_preparing_clears_leftovers_and_keeps_records(store: RecordStore, dead: 
 # --- the output folder ---
 
 
-def test_preparing_makes_the_folder_and_leaves_it_empty(tmp_path: Path) -> None:
+def test_preparing_leaves_no_folder_that_was_not_there(tmp_path: Path) -> None:
     RecordStore(tmp_path / "a" / "b").prepare()
-    assert everything_in(tmp_path) == ["a", "a/b"]
+    assert everything_in(tmp_path) == []
+    (tmp_path / "a").mkdir()
+    RecordStore(tmp_path / "a" / "b").prepare()
+    assert everything_in(tmp_path) == ["a"]
 
 
 def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path: Path) -> None:

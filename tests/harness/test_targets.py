@@ -85,7 +85,7 @@ def test_an_impossible_interval_between_probes_is_one_line_before_any_work(tmp_p
         "run", *SMALL, "--dataset", small_file(tmp_path), "--out", out, "--set", "probe.every=often"
     )  # fmt: skip
     assert found.code == 2
-    assert found.err.startswith("error: budget 'often': expected a number and one of ep, steps, clips, s, flops")
+    assert found.err.startswith("error: probe: every: expected a number and one of ep, steps, clips, s, flops")
     assert not out.exists()
 
 

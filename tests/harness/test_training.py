@@ -23,7 +23,8 @@ from harness.training.clock import StepClock
 from harness.training.data import LoadedData
 from harness.training.trainer import Diverged
 from methods.base import About, Method, MethodOptions
-from methods.parts.encoder import SelfAttention, SkeletonEncoder
+from methods.parts.attention import SelfAttention
+from methods.parts.encoder import SkeletonEncoder
 from tests.harness.small_run import CPU, small_data, small_trainer
 
 METHODS = ("skeletonmae", "gfp", "encoder-only")
