@@ -1,24 +1,19 @@
-"""Runs that are killed at random moments, in training, probing and saving, and continued: they end the same.
-
-Each command is a child process that was forked with everything imported, so that a moment lies in its work and not in
-its start.
-"""
+"""Runs that are killed at random moments, in training, probing and saving, and continued: they end the same."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
 import shutil
 import signal
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-import torch
 
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
-from tests.harness.small_run import SMALL, harness, registry, small_file
+from tests.harness.children import begin, killed, needs_fork
+from tests.harness.small_run import SMALL, registry, small_file
 from tests.harness.test_resume import same_end
 
 pytestmark = pytest.mark.long
@@ -26,24 +21,13 @@ pytestmark = pytest.mark.long
 METHODS = [*sorted(set(registry().methods) - {"encoder-only", "skeleton2vec"}), "skeleton2vec:mask_ratio=0.6"]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
 KILLS = 10
-FORK = multiprocessing.get_context("fork")
 
 
-def command(method: str, data: Path, out: Path) -> None:
-    """What a child does."""
-    torch.set_num_threads(1)
-    found = harness(
-        "run", "--methods", method, *SMALL, "--budget", "60steps", "--set", "probe.points=4", "--dataset", data,
-        "--out", out, "--state-seconds", "0.1", "--threads", "1",
-    )  # fmt: skip
-    os._exit(found.code)
-
-
-def child(method: str, data: Path, out: Path) -> multiprocessing.process.BaseProcess:
+def child(method: str, data: Path, out: Path) -> BaseProcess:
     """The command, begun."""
-    process = FORK.Process(target=command, args=(method, data, out))
-    process.start()
-    return process
+    words = ["run", "--methods", method, *SMALL, "--budget", "60steps", "--set", "probe.points=4", "--threads", "1"]
+    more = ["--dataset", str(data), "--out", str(out), "--state-seconds", "0.1"]
+    return begin([*words, *more], out.with_suffix(".log"))
 
 
 def run_of(out: Path) -> RunRecord:
@@ -52,7 +36,7 @@ def run_of(out: Path) -> RunRecord:
     return record
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
+@needs_fork
 @pytest.mark.parametrize("method", METHODS)
 def test_ten_kills_change_nothing(method: str, tmp_path: Path) -> None:
     data, out, moments = small_file(tmp_path), tmp_path / "out", random.Random(method)
@@ -67,10 +51,8 @@ def test_ten_kills_change_nothing(method: str, tmp_path: Path) -> None:
         longest = 0.5 + undisturbed.wall_seconds if kills < KILLS else None
         process.join(timeout=longest and moments.uniform(0.1, longest))
         if process.exitcode is None:
-            assert process.pid
-            os.kill(process.pid, moments.choice(SIGNALS))
+            killed(process, moments.choice(SIGNALS))
             kills += 1
-        process.join()
         if process.exitcode == 0:  # it was faster than the signal, or all have come
             record = run_of(out)
             assert same_end(record, undisturbed)

@@ -20,7 +20,9 @@ from harness.records.store import RecordStore, read_matrix
 from harness.report.status import read_status, summary
 from harness.runs import sharing
 from harness.runs.sharing import Share
-from tests.harness.small_run import SMALL, harness, plugin_file, small_cell, small_data, small_file
+from tests.harness.children import begin, killed, needs_fork
+from tests.harness.small_run import SMALL, harness, plugin_file, run_small_cell, small_cell, small_data, small_file
+from tests.harness.test_resume import same_end
 
 RUN = "gfp-s0-v2-0123456789ab"
 
@@ -169,8 +171,6 @@ def test_a_cell_that_another_process_does_meanwhile_is_not_done_again(share: Sha
         done.append(cell.spec.seed)
         other = cells[1 - cell.spec.seed]
         if len(done) == 1:  # another process is quicker with the second
-            from tests.harness.small_run import run_small_cell
-
             run_small_cell(other, data, share.store.root)
     assert done == [0]
 
@@ -209,40 +209,25 @@ def test_a_shard_that_is_none_is_refused(text: str) -> None:
 # --- several processes ---
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
-def test_of_four_processes_two_are_killed_and_every_run_is_done_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tests.test_kills import FORK
-
-    monkeypatch.setattr(sharing, "LOOK_AGAIN", 0.05)
-    data, plugin = small_file(tmp_path), plugin_file(tmp_path)
-    words = ("run", *SMALL, "--dataset", data, "--plugin", plugin, "--threads", "1", "--state-seconds", "0.05")
-    words = (*words, "--methods", "gfp,skeletonmae,plain", "--seeds", "0-1", "--budget", "40steps")
-
-    def work(out: Path, log: Path) -> None:
-        found = harness(*words, "--out", out, "--claim")
-        log.write_text(f"{found.out}\n{found.err}")
-        os._exit(found.code)
-
-    alone = FORK.Process(target=work, args=(tmp_path / "alone", tmp_path / "alone.log"))
-    alone.start()
+@needs_fork
+@pytest.mark.long
+def test_of_four_processes_two_are_killed_and_every_run_is_done_once(tmp_path: Path) -> None:
+    words = ["run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path), "--threads", "1"]
+    words += ["--methods", "gfp,skeletonmae,plain", "--seeds", "0-1", "--budget", "40steps", "--state-seconds", "0.05"]
+    alone = begin([*map(str, words), "--out", str(tmp_path / "alone")], tmp_path / "alone.log")
     alone.join()
     assert alone.exitcode == 0
     out = tmp_path / "out"
-    processes = [FORK.Process(target=work, args=(out, tmp_path / f"{number}.log")) for number in range(4)]
-    for process in processes:
-        process.start()
+    shared = [*map(str, words), "--out", str(out), "--claim"]
+    processes = [begin(shared, tmp_path / f"{number}.log") for number in range(4)]
     end = time.monotonic() + 60
     while len(list(out.glob("*/state-*.json"))) < 2 and time.monotonic() < end:
         time.sleep(0.01)
     for process in processes[:2]:
-        os.kill(process.pid, signal.SIGKILL)
-    for process in processes:
+        killed(process, signal.SIGKILL)
+    for process in processes[2:]:
         process.join()
-    assert [process.exitcode for process in processes[2:]] == [0, 0], (tmp_path / "2.log").read_text()
-    from tests.harness.test_resume import same_end
-
+    assert [process.exitcode for process in processes[2:]] == [0, 0]
     expected = {record.address: record for record in RecordStore(tmp_path / "alone").runs()}
     found = {record.address: record for record in RecordStore(out).runs()}
     assert found.keys() == expected.keys()

@@ -137,7 +137,7 @@ def test_a_run_of_a_hundred_steps_and_more_leaves_less_than_two_percent_untracke
 
 def test_phases_and_what_is_untracked_add_up_to_the_wall_time(run: RunRecord) -> None:
     assert sum(run.phases.values()) + run.untracked * run.wall_seconds == pytest.approx(run.wall_seconds)
-    assert {*TRAINING_PHASES, "build", "warm-up", "evaluate", "log", "save"} == set(run.phases)
+    assert {*TRAINING_PHASES, "build", "warm-up", "evaluate", "log", "state", "save"} == set(run.phases)
 
 
 def test_training_seconds_are_the_training_phases(run: RunRecord) -> None:
