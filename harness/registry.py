@@ -24,17 +24,6 @@ from harness.isolation.guard import Guard, stand_in
 from harness.spec.model import MethodSpec, build
 from methods.base import Method, MethodOptions
 
-LOOP = (
-    "datasets.batches",
-    "harness.evaluation.probes",
-    "harness.training.build",
-    "harness.training.clock",
-    "harness.training.data",
-    "harness.training.trainer",
-)
-"""Modules, beside a method's own, whose versions a run's record keeps: what trains and evaluates every method."""
-TIMING = (*LOOP, "datasets.published_feeder", "harness.speed.interleave")
-"""The same for a speed measurement: what times every method."""
 METHOD_GROUP = "masked_skeleton.methods"
 
 

@@ -39,7 +39,8 @@ from harness.records.schema import (
     Training,
 )
 from harness.records.store import RecordStore, now
-from harness.registry import LOOP, versions_of, versions_of_modules
+from harness.records.versions import LOOP
+from harness.registry import versions_of, versions_of_modules
 from harness.spec.budget import StepCost, parse_budget
 from harness.spec.model import MOST_EVALUATIONS, ProbeSpec
 from harness.training.build import Cell, build_encoder, build_method, encoder_info

@@ -19,14 +19,14 @@ from harness.records.schema import (
     FINISHED,
     RANDOM_INIT,
     RAW_FLOOR,
-    SCHEMA,
     Environment,
     RunRecord,
     SpeedRecord,
     Start,
 )
 from harness.records.store import RecordStore
-from harness.registry import LOOP, Registry, method_options, versions_of, versions_of_modules
+from harness.records.versions import stale_lines
+from harness.registry import Registry, method_options, versions_of
 from harness.runs.cell import Attempt, Place, evaluation_steps, failure, run_cell
 from harness.spec.budget import StepCost, counts_seconds, parse_budget
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, check_seeds, is_later
@@ -135,20 +135,14 @@ class Experiment:
         record = self.store.run_of(cell.spec)
         return record is not None and record.status in FINISHED
 
+    @property
+    def versions(self) -> dict[str, dict[str, str]]:
+        """Module -> version, by method, as this process has loaded them."""
+        return {entry.spec.name: versions_of(entry.method) for entry in self.entries}
+
     def stale(self) -> list[str]:
         """Notes on finished records that other versions of the code made."""
-        kept = [] if self.request.rerun else self.records()
-        classes = {entry.spec.name: entry.method for entry in self.entries}
-        notes, before = [], [record for record in kept if record.schema_version < SCHEMA]
-        for record in kept:
-            if changed := changed_versions(record, classes.get(record.spec.method.name)):
-                notes.append(f"note: {record.label}, seed {record.spec.seed}: {', '.join(changed)} since; see --rerun")
-        if before:
-            notes.append(
-                f"note: {counted(len(before), 'record')} of schema 1 (before versions of the code were recorded), kept "
-                "as they are"
-            )
-        return notes
+        return stale_lines([] if self.request.rerun else self.records(), self.versions)
 
     def records(self) -> list[RunRecord]:
         """Records of all cells that have one, in cell order."""
@@ -212,16 +206,6 @@ def refuse_crowded_probes(experiment: Experiment) -> None:
         )
     if not math.isnan(every.share(cost) + budget.share(cost)):
         evaluation_steps(budget.steps(cost), probe, cost)
-
-
-def changed_versions(record: RunRecord, method: type[Method] | None) -> list[str]:
-    """``gfp 1 -> 2`` for every module whose version is not the one that the record was made with."""
-    current = versions_of_modules(LOOP) | (versions_of(method) if method else {})
-    return [
-        f"{module} {before} -> {current[module]}"
-        for module, before in record.method.versions.items()
-        if current.get(module, before) != before
-    ]
 
 
 def described(registry: Registry, spec: MethodSpec) -> type[Method]:

@@ -17,7 +17,8 @@ from harness.progress import Reporter, Task
 from harness.records.ratios import noise_floor, paired_ratio, rules_version, verdict
 from harness.records.schema import ArmRecord, Environment, Health, SpeedRecord, flop_ratio
 from harness.records.store import RecordStore, now, speed_address
-from harness.registry import TIMING, versions_of, versions_of_modules
+from harness.records.versions import TIMING
+from harness.registry import versions_of, versions_of_modules
 from harness.spec.model import ADDRESS_RULE, MethodSpec, RunSpec
 from harness.speed.disturbance import Watch
 from harness.speed.flops import forward_shares, step_flops
