@@ -14,7 +14,7 @@ import pandas as pd
 
 from harness.progress import counted
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord
-from harness.records.store import Records, settings_of
+from harness.records.store import Records, measured_settings
 from harness.records.versions import stale_lines
 from harness.report.repeat import repeat_lines
 from harness.report.table import build_table, comparable, is_control, notes, plain_spec, to_markdown
@@ -95,7 +95,7 @@ def folder_tables(records: Records) -> list[FolderTable]:
     return _in_order(_headed(found))
 
 
-def folder_markdown(tables: Sequence[FolderTable], refused: Sequence[object], command: str, typed: Typed) -> str:
+def folder_page(tables: Sequence[FolderTable], refused: Sequence[object], command: str, typed: Typed = NOBODY) -> str:
     """The tables of a folder as one page; a heading over each where there are several.
 
     Args:
@@ -230,12 +230,10 @@ def _fits(speed: SpeedRecord, runs: Sequence[RunRecord]) -> bool:
     """The measurement trained as the runs did; beside controls alone, the same encoder on the same data will do."""
     if not runs or speed.spec.get("memory_cap"):
         return False
-    spec = runs[0].spec
-    own, measured = settings_of(spec.model_dump(mode="json", exclude={"probe"})), settings_of(speed.spec)
-    own["train"].pop("budget")
-    parts = ("data", "encoder") if is_control(runs[0]) else ("data", "encoder", "train")
-    same = all(own[part] == measured[part] for part in parts)
-    return same and spec.device == speed.spec["device"] and runs[0].label != RAW_FLOOR
+    own, measured = measured_settings(runs[0]), measured_settings(speed)
+    if not is_control(runs[0]):
+        return own == measured
+    return runs[0].label == RANDOM_INIT and all(own[part] == measured[part] for part in ("data", "encoder", "device"))
 
 
 def _of_other_options(speed: SpeedRecord, trained: Sequence[RunRecord]) -> bool:
@@ -290,7 +288,7 @@ def _in_order(tables: Sequence[FolderTable]) -> list[FolderTable]:
 def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return "/".join(map(_plain, value))
-    return "unset" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "unset" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # --- as numbers ---

@@ -127,6 +127,11 @@ class Experiment:
             ]
         return cells
 
+    @property
+    def held_equal(self) -> str:
+        """What the runs of all methods share (`RunSpec.held_equal`)."""
+        return self.run_spec(self.bound.spec, self.request.seeds[0]).held_equal
+
     def missing(self) -> list[Cell]:
         """Cells without a finished record; all of them with ``--rerun``."""
         return [cell for cell in self.cells() if not self._finished(cell) or self.request.rerun]
