@@ -311,10 +311,19 @@ def _elsewhere(records: Sequence[RunRecord], environment: Environment) -> list[s
 
 
 def _warnings(records: Sequence[RunRecord]) -> list[str]:
-    lines = [f"warning: {r.label}, seed {r.spec.seed}: {text}" for r in records for text in r.warnings]
-    lines += [f"{r.status}: {r.label}, seed {r.spec.seed}: {r.error}" for r in records if r.status != "ok"]
+    """What methods were warned of, and why runs did not end: once for all seeds that say the same."""
+    said = [(f"warning: {record.label}", text, record) for record in records for text in record.warnings]
+    said += [(f"{record.status}: {record.label}", record.error, record) for record in records if record.status != "ok"]
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for what, text, record in said:
+        seeds.setdefault((what, text), []).append(record.spec.seed)
+    lines = [f"{what}, {_seeds(found)}: {text}" for (what, text), found in seeds.items()]
     untracked = [record.untracked for record in records if record.training]
     return [*lines, *([f"untracked wall time: at most {max(untracked):.1%} of a run"] if untracked else [])]
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _left_behind(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:

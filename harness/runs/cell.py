@@ -21,9 +21,11 @@ import torch
 
 from datasets.batches import Batch
 from harness.encoders.facts import facts_of, to_metadata
-from harness.errors import UsageError, one_line
+from harness.errors import UsageError
 from harness.evaluation.probes import evaluate_raw, probe_encoder
+from harness.isolation.contract import diagnosis
 from harness.isolation.guard import seeded
+from harness.isolation.mistakes import mistake
 from harness.isolation.stopping import Stopped, held
 from harness.progress import State, Task
 from harness.records.schema import (
@@ -222,26 +224,26 @@ def run_cell(attempt: Attempt) -> RunRecord:
     except (Exception, KeyboardInterrupt) as problem:  # noqa: BLE001 - a method may throw anything; the others go on
         ended = problem
     with held():  # a stop that comes now waits until the record is there
-        record = attempt.record(*status_of(ended))
+        record = attempt.record(*status_of(ended, cell.method))
         attempt.place.store.write_run(record)
     if isinstance(ended, KeyboardInterrupt):
         raise ended
     return record
 
 
-def status_of(ended: BaseException | None) -> tuple[Status, str, str]:
+def status_of(ended: BaseException | None, method: type[Method] | None) -> tuple[Status, str, str]:
     """Status, one-line reason and traceback of a cell that ended this way."""
     if ended is None:
         return "ok", "", ""
     if isinstance(ended, KeyboardInterrupt):
         return "interrupted", ended.reason if isinstance(ended, Stopped) else "stopped by the user", ""
-    return failure(ended)
+    return failure(ended, method)
 
 
-def failure(problem: BaseException) -> tuple[Status, str, str]:
-    """Status, one-line reason and traceback of an exception."""
+def failure(problem: BaseException, method: type[Method] | None) -> tuple[Status, str, str]:
+    """Status, one-line reason and traceback of an exception that came while a method, or a control, ran."""
     trace = "".join(traceback.format_exception(problem))
-    reason = one_line(problem)
+    reason = str(mistake(problem, method))
     if isinstance(problem, Diverged):
         return "diverged", reason, trace
     if isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in reason:
@@ -288,7 +290,7 @@ def diagnose(method: Method, x: Batch) -> Diagnosis:
     """The method's health, without gradients and without a trace in the training."""
     device = (x if isinstance(x, torch.Tensor) else x[0]).device
     with torch.no_grad(), undisturbed(method, device):
-        return method.diagnose(x)
+        return diagnosis(method, method.diagnose(x))
 
 
 def check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from harness.errors import UsageError, one_line
+from harness.errors import UsageError
 from harness.isolation.guard import Guard, StandIn, problem_of_about, stand_in
+from harness.isolation.mistakes import mistake
 from harness.isolation.stopping import stop_if_asked
 from harness.machine import describe_environment, processors, select_device, use_threads
 from harness.progress import Advance, Reporter, Stopwatch, counted, minutes, warn
@@ -224,7 +225,7 @@ def described(registry: Registry, spec: MethodSpec) -> type[Method]:
     except UsageError:  # the user's mistake
         raise
     except Exception as error:  # noqa: BLE001 - the method's own
-        return stand_in(spec.name, f"options: {one_line(error)}")
+        return stand_in(spec.name, f"options: {mistake(error, method)}")
     return method
 
 
@@ -249,7 +250,7 @@ def make_entry(
     except UsageError:
         raise
     except Exception as problem:  # noqa: BLE001 - the method's own code may fail in any way
-        return Entry(str(spec), stand_in(spec.name, f"options: {one_line(problem)}"), spec, guard)
+        return Entry(str(spec), stand_in(spec.name, f"options: {mistake(problem, method)}"), spec, guard)
     came_later = (key for key, field_ in method.Options.model_fields.items() if is_later(field_))
     implied = tuple(key for key in came_later if key not in changed)
     return Entry(label, method, MethodSpec(name=spec.name, options=resolved, implied=implied), guard)
@@ -281,13 +282,14 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
         stop_if_asked()
         title = f"[{number}/{len(todo)}] {cell.label}, seed {cell.spec.seed}"
         if cell.label in measurement.failures:  # it failed before timing: its record without another try
-            record = Attempt(cell, place).record(*failure(measurement.failures[cell.label]))
+            record = Attempt(cell, place).record(*failure(measurement.failures[cell.label], cell.method))
             experiment.store.write_run(record)
+            report.line(f"{title}: {record.status} before timing, as said above")
         else:
             cost = as_first_started(experiment, cell, measurement.record) if cell.method else None
             with report.task(title, "step") as task:
                 record = run_cell(Attempt(cell, place, cost, task))
-        report.line(f"{title}: {outcome(record)} ({minutes(watch.seconds)} so far)")
+            report.line(f"{title}: {outcome(record)} ({minutes(watch.seconds)} so far)")
     records = experiment.records()
     warn(*experiment.store.passed_over())
     return records, measurement.record
