@@ -21,20 +21,10 @@ import methods
 from datasets.code_versions import syntax_hash
 from harness.errors import UsageError, nearest, one_line
 from harness.isolation.guard import Guard, stand_in
+from harness.isolation.mistakes import mistake
 from harness.spec.model import MethodSpec, build
 from methods.base import Method, MethodOptions
 
-LOOP = (
-    "datasets.batches",
-    "harness.evaluation.probes",
-    "harness.training.build",
-    "harness.training.clock",
-    "harness.training.data",
-    "harness.training.trainer",
-)
-"""Modules, beside a method's own, whose versions a run's record keeps: what trains and evaluates every method."""
-TIMING = (*LOOP, "datasets.published_feeder", "harness.speed.interleave")
-"""The same for a speed measurement: what times every method."""
 METHOD_GROUP = "masked_skeleton.methods"
 
 
@@ -171,7 +161,7 @@ def load_plugin(path: Path, guard: Guard) -> ModuleType:
     except BaseException as error:
         sys.modules.pop(name, None)
         if isinstance(error, Exception):
-            raise DidNotLoad(path, one_line(error)) from error
+            raise DidNotLoad(path, str(mistake(error, path))) from error
         raise
     return module
 

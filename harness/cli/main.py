@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import typer
 
-from harness.cli import data, encoders, listing, methods, run, status, studies
+from harness.cli import data, encoders, folders, listing, methods, run, status, studies
 from harness.errors import UsageError
 from harness.isolation.stopping import Stopped, stoppable
 
@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "claim": studies.claim_command,
     "status": status.status_command,
     "ls": listing.ls_command,
+    "table": folders.table_command,
     "verify": studies.verify_command,
     "show-config": run.show_config_command,
     "check-method": methods.check_method_command,

@@ -12,11 +12,18 @@ if TYPE_CHECKING:
 
 
 def leave_table(
-    table: pd.DataFrame, lines: list[str], path: Path, report: Reporter, *, same_measurement: bool = False
+    table: pd.DataFrame,
+    lines: list[str],
+    path: Path,
+    report: Reporter,
+    *,
+    page: str = "",
+    same_measurement: bool = False,
 ) -> None:
     """Print a table with its notes and leave it as Markdown.
 
     Args:
+        page: what is left, where that is more than what is printed.
         same_measurement: the numbers are those of the table that stands there, whose first line, the command that
             measured them, stays.
     """
@@ -27,5 +34,5 @@ def leave_table(
     if same_measurement and path.exists():
         command = path.read_text(encoding="utf-8").partition("\n")[0].strip() or command
     print_table(report.console, table.columns, table.itertuples(index=False), lines)
-    write_atomically(path, to_markdown(table, lines, command).encode())
+    write_atomically(path, (page or to_markdown(table, lines, command)).encode())
     report.line(f"records in {path.parent}, table in {path}")

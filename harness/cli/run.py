@@ -36,7 +36,7 @@ from harness.cli.flags import (
     Threads,
 )
 from harness.cli.output import leave_table
-from harness.progress import at_work
+from harness.progress import at_work, command_line, warn
 from harness.runs.request import prepare_experiment, resolve_settings
 from harness.spec.model import SECTIONS, parse_seeds, parse_shard
 
@@ -55,6 +55,8 @@ def run_command(
         budget=budget, batch_size=batch_size, precision=precision, device=device,
     )  # fmt: skip
     with at_work() as report:
+        from harness.records.store import read_records, refusal_lines
+        from harness.report.folder import Typed, folder_page, folder_tables
         from harness.report.repeat import repeat_lines
         from harness.report.table import build_table, notes
         from harness.runs.experiment import run
@@ -67,7 +69,11 @@ def run_command(
         records, speed = run(experiment, report)
         repeated = repeat_lines(records, experiment.asked, sys.argv[1:])
         lines = [*notes(records, speed), *repeated, *experiment.stale()]
-        leave_table(build_table(records, speed), lines, out / "table.md", report)
+        typed = Typed(sys.argv[1:], experiment.asked, experiment.held_equal, experiment.versions)
+        found = read_records(out)
+        page = folder_page(folder_tables(found), found.refused, command_line(), typed)
+        leave_table(build_table(records, speed), lines, out / "table.md", report, page=page)
+        warn(*refusal_lines(out, [one for one in found.refused if one.path not in experiment.store.refused]))
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)
 

@@ -18,6 +18,7 @@ from datasets.batches import Batch, BodySequences, test_crops
 from datasets.clips import ClipSet
 from datasets.layouts import KINECT20, NTU25, UIPRMD22, SkeletonLayout, layout_from_parents
 from datasets.synthetic.generation import generate
+from harness.isolation.contract import loss_and_parts
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
 from harness.training.build import build_method, build_optimizer
 from methods.base import Method, MethodOptions
@@ -44,6 +45,10 @@ BOTH = ("wave", "handshake")
 
 class NotApplicable(Exception):
     """The check has no meaning for this method; the message says why."""
+
+
+class Unmet(AssertionError):
+    """What a check found wrong, in one line: expected, found, next step; a method's own asserts are none."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Specimen:
         x, losses = batch(), []
         optimizer = build_optimizer(method, self.spec().train)
         for step in range(1, steps + 1):
-            loss, _ = method.loss(views(method, x.clone()))
+            loss, _ = loss_and_parts(method, method.loss(views(method, x.clone())))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -97,7 +102,7 @@ class Specimen:
 def loss_of(method: Method, x: Tensor, seed: int = 0) -> Tensor:
     """The loss of a batch under a seed of the global generator."""
     torch.manual_seed(seed)
-    return method.loss(views(method, x))[0]
+    return loss_and_parts(method, method.loss(views(method, x)))[0]
 
 
 def views(method: Method, x: Tensor) -> Batch:
@@ -143,9 +148,9 @@ def relabelled(source: ClipSet) -> ClipSet:
 
 
 def must(condition: bool, message: str) -> None:
-    """Raise `AssertionError` with ``message`` unless the condition holds; unlike ``assert`` also under ``-O``."""
+    """Raise `Unmet` with ``message`` unless the condition holds; unlike ``assert`` also under ``-O``."""
     if not condition:
-        raise AssertionError(message)
+        raise Unmet(message)
 
 
 def close(a: Tensor, b: Tensor, tolerance: float = ROUNDING) -> bool:

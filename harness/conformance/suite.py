@@ -10,17 +10,19 @@ The checks themselves are in `harness.conformance.learning` and `harness.conform
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import torch
 
 from harness.conformance import learning, running
-from harness.conformance.specimen import SKELETONS, NotApplicable, Specimen
-from harness.errors import MethodFault, UsageError, one_line
+from harness.conformance.specimen import SKELETONS, NotApplicable, Specimen, Unmet
+from harness.errors import UsageError
 from harness.isolation.guard import Guard, seeded
+from harness.isolation.mistakes import Mistake, mistake
 from harness.progress import Task
 from harness.registry import Registry
 from harness.spec.model import build, parse_methods
@@ -28,10 +30,15 @@ from harness.spec.model import build, parse_methods
 
 @dataclass(frozen=True)
 class Check:
-    """A name and a function that raises when a method fails."""
+    """A name and a function that raises when a method fails.
+
+    Attributes:
+        steps: it needs a method that can be built and trained a step.
+    """
 
     name: str
     run: Callable[[Specimen], None]
+    steps: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -39,16 +46,21 @@ class Check:
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found; ``reason`` is empty for a plain pass."""
+    """What one check found; ``reason`` is empty for a plain pass.
+
+    Attributes:
+        mistake: what the method's code threw, where it did.
+    """
 
     check: str
-    outcome: Literal["pass", "fail", "not applicable"]
+    outcome: Literal["pass", "fail", "not applicable", "not tried"]
     reason: str = ""
+    mistake: Mistake | None = None
 
     @property
     def passed(self) -> bool:
         """Nothing wrong."""
-        return self.outcome != "fail"
+        return self.outcome in ("pass", "not applicable")
 
 
 def examine(check: Check, specimen: Specimen) -> Result:
@@ -58,28 +70,40 @@ def examine(check: Check, specimen: Specimen) -> Result:
             check.run(specimen)
     except NotApplicable as reason:
         return Result(check.name, "not applicable", str(reason))
-    except AssertionError as error:
-        return Result(check.name, "fail", " ".join(str(error).split()) or one_line(error))
+    except Unmet as problem:
+        return Result(check.name, "fail", " ".join(str(problem).split()))
     except Exception as error:  # noqa: BLE001 - a method may fail in any way; the reason is shown
-        return Result(check.name, "fail", one_line(error))
+        found = mistake(error, specimen.method)
+        return Result(check.name, "fail", str(found), found)
     return Result(check.name, "pass")
 
 
 def examine_all(specimen: Specimen, task: Task | None = None) -> list[Result]:
-    """Every check, in order; ``task`` shows progress."""
+    """Every check, in order, until what fails is one that the others follow from; ``task`` shows progress.
+
+    The first checks build the method, ask it for a loss and take a step. Where its code throws there, nothing else
+    that needs a step is tried. Later the same exception from the same line is told once.
+    """
     results, task = list[Result](), task or Task()
+    told: dict[tuple[str, str], str] = {}
     for check in CHECKS:
         task(len(results), len(CHECKS), check.name)
-        results.append(examine(check, specimen))
+        if check.steps and any(result.mistake for result in results[:FIRST]):
+            results.append(Result(check.name, "not tried"))
+            continue
+        result = examine(check, specimen)
+        if result.mistake:
+            first = told.setdefault(result.mistake.same, check.name)
+            result = result if first == check.name else replace(result, reason=f"as in {first!r}")
+        results.append(result)
     return results
 
 
 def summary(results: list[Result]) -> str:
-    """``23 checks passed, 1 failed, 1 not applicable``."""
-    passed, failed, other = (
-        sum(result.outcome == outcome for result in results) for outcome in ("pass", "fail", "not applicable")
-    )
-    return f"{passed} checks passed, {failed} failed, {other} not applicable"
+    """``23 checks passed, 1 failed, 1 not applicable``; and how many the first failure left untried."""
+    found = Counter(result.outcome for result in results)
+    untried = f"; {found['not tried']} not tried, as they all need a step" if found["not tried"] else ""
+    return f"{found['pass']} checks passed, {found['fail']} failed, {found['not applicable']} not applicable{untried}"
 
 
 def find_specimen(text: str, registry: Registry) -> Specimen:
@@ -91,11 +115,15 @@ def find_specimen(text: str, registry: Registry) -> Specimen:
     try:
         with Guard()("options"):
             build(method.Options, specs[0].options, f"method {specs[0].name}")
-    except MethodFault as problem:
-        raise UsageError(f"method {specs[0].name}: its options fail ({problem})") from None
+    except UsageError:  # the user's mistake
+        raise
+    except Exception as problem:
+        raise UsageError(f"method {specs[0].name}: its options fail: {mistake(problem, method)}") from problem
     return Specimen(method, specs[0].options)
 
 
+FIRST = 2
+"""Checks without which no other that needs a step can pass."""
 CHECKS = (
     Check("loss is one finite number", learning.loss_is_one_finite_number),
     Check("loss falls on synthetic data", learning.loss_falls),
@@ -115,9 +143,9 @@ CHECKS = (
     Check("works under torch.compile", running.works_under_compile),
     *(Check(f"works with {joints} joints", partial(running.works_with_joints, joints=joints)) for joints in SKELETONS),
     Check("works with one and two bodies", running.works_with_one_and_two_bodies),
-    Check("unknown options are refused", running.unknown_options_are_refused),
-    Check("resolved options stay", running.resolved_options_stay),
-    Check("metadata is complete", running.metadata_is_complete),
+    Check("unknown options are refused", running.unknown_options_are_refused, steps=False),
+    Check("resolved options stay", running.resolved_options_stay, steps=False),
+    Check("metadata is complete", running.metadata_is_complete, steps=False),
     Check("shared state is left as it was", running.shared_state_is_left_as_it_was),
     Check("diagnosis holds finite numbers", running.diagnosis_holds_finite_numbers),
 )

@@ -120,7 +120,7 @@ def _put_handlers(before: dict[signal.Signals, Any]) -> None:
                 signal.signal(number, handler)
 
 
-_TORCH_SETS = ("TORCH", "TRITON", "KINETO", "CUDA_MODULE_LOADING")
+_TORCH_SETS = ("TORCH", "_TORCH", "TRITON", "KINETO", "CUDA_MODULE_LOADING")
 """Beginnings of the variables that torch sets by itself, when it compiles or first meets a GPU."""
 
 
@@ -136,6 +136,11 @@ def _put_environment(before: dict[str, str]) -> None:
 
 def _put_paths(before: dict[str, None]) -> None:
     sys.path[:] = before
+
+
+def _paths_of_its_own(before: dict[str, None], after: dict[str, None]) -> str:
+    """Not those that a library adds for itself, as setuptools does when torch compiles."""
+    return difference(*({path: 0 for path in paths if "site-packages" not in path} for paths in (before, after)))
 
 
 def _put_filters(before: tuple[Any, ...]) -> None:
@@ -194,7 +199,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("the working directory", _working_directory, _put_working_directory),
     Setting("handlers of signals", _handlers, _put_handlers),
     Setting("environment variables", _environment, _put_environment, harmless=True),
-    Setting("Python's path", lambda: dict.fromkeys(sys.path), _put_paths, harmless=True),
+    Setting("Python's path", lambda: dict.fromkeys(sys.path), _put_paths, harmless=True, tell=_paths_of_its_own),
     Setting("filters of warnings", lambda: tuple(warnings.filters), _put_filters, harmless=True, tell=_silenced),
     Setting("numpy's treatment of errors", np.geterr, lambda before: np.seterr(**before), harmless=True),
     Setting(

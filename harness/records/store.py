@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -200,11 +200,7 @@ class RecordStore:
 
     def passed_over(self) -> list[str]:
         """A line for every record that was looked at and refused, and one with their number."""
-        refused = [str(refusal) for refusal in self.refused.values()]
-        if not refused:
-            return []
-        records = "1 record" if len(refused) == 1 else f"{len(refused)} records"
-        return [*refused, f"{records} of {self.root} passed over; `harness verify {self.root}` checks the folder"]
+        return refusal_lines(self.root, list(self.refused.values()))
 
     def _read(self, path: Path, model: type[Record]) -> Record | None:
         self.refused.pop(path, None)
@@ -242,6 +238,19 @@ class Records:
     refused: list[Refusal]
 
 
+def refusal_lines(root: Path, refused: Sequence[Refusal]) -> list[str]:
+    """A line for every record of a folder that is refused, one for all of a newer suite, and one with their number."""
+    newer = [refusal for refusal in refused if refusal.newer]
+    lines = [str(refusal) for refusal in refused if not refusal.newer]
+    if newer:
+        more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""
+        lines.append(f"record {newer[0].path}{more}: {newer[0].reason}")
+    if lines:
+        records = "1 record" if len(refused) == 1 else f"{len(refused)} records"
+        lines.append(f"{records} of {root} passed over; `harness verify {root}` checks the folder")
+    return lines
+
+
 def read_records(folder: Path) -> Records:
     """All records of an output folder. A `UsageError` when there is no such folder."""
     if not folder.is_dir():
@@ -272,7 +281,17 @@ def read_record(path: Path, model: type[Record]) -> Record:
         raise Refused(f"is the record of {record.address}; each belongs in the folder of its address")
     if isinstance(record, RunRecord):
         refuse_other_weights(record, path.parent)
+    else:
+        refuse_unclear(record)
     return record
+
+
+def refuse_unclear(record: SpeedRecord) -> None:
+    """`Refused` where a measurement does not say what it measured."""
+    try:
+        measured_settings(record)
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"cannot be read (its spec: {str(error).splitlines()[0][:MESSAGE]})") from None
 
 
 def refuse_other_weights(record: RunRecord, folder: Path) -> None:
@@ -367,6 +386,21 @@ def speed_address(spec: dict[str, Any]) -> str:
     if "address_rule" not in spec:
         return f"speed-{digest(spec)}"
     return f"speed-v{spec['address_rule']}-{digest({**spec, **settings_of(spec)})}"
+
+
+def measured_settings(record: RunRecord | SpeedRecord) -> dict[str, Any]:
+    """What runs and the measurement of their speed share: the spec but for method, seed, budget and probe.
+
+    Fields that a record was written without have their default, as when it is read.
+    """
+    if isinstance(record, RunRecord):
+        plain = record.spec.model_dump(mode="json", exclude={"probe"})
+    else:
+        known = {name: model for name, model in SECTIONS.items() if name in record.spec}
+        plain = {name: model.model_validate(record.spec[name]).model_dump(mode="json") for name, model in known.items()}
+    found = settings_of(plain)
+    found["train"].pop("budget")
+    return {**found, "device": str(record.spec.device if isinstance(record, RunRecord) else record.spec["device"])}
 
 
 def settings_of(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:

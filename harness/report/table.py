@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -37,48 +38,74 @@ CLEAR_GAIN = 0.05
 """A method that is less above the untrained encoder has not clearly learnt what the probe asks for."""
 
 
-def build_table(records: Sequence[RunRecord], speed: SpeedRecord) -> pd.DataFrame:
+def build_table(records: Sequence[RunRecord], speed: SpeedRecord | None) -> pd.DataFrame:
     """One row per method, then the controls, then the decoder-free bound; every cell a string."""
     random = _mean(_linear(_of(records, RANDOM_INIT)))
-    trained = [record.label for record in records if not _is_control(record)]
-    labels = list(dict.fromkeys(trained or [arm.label for arm in speed.arms if not arm.control]))
+    arms = speed.arms if speed else []
+    trained = [record.label for record in records if not is_control(record)]
+    labels = list(dict.fromkeys(trained or [arm.label for arm in arms if not arm.control]))
     rows = [_row(label, _of(records, label), speed, random) for label in labels]
     controls = [label for label in (RANDOM_INIT, RAW_FLOOR) if _of(records, label)]
     rows += [_row(label, _of(records, label), speed, None) for label in controls]
-    rows += [_row(arm.label, [], speed, None) for arm in speed.arms if arm.label not in labels]
+    rows += [_row(arm.label, [], speed, None) for arm in arms if arm.label not in labels]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def notes(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
-    """What stands below the table: data, conditions, definitions, warnings."""
-    data, environment = speed.data, speed.environment
+def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
+    """What stands below the table: data, conditions, definitions, warnings.
+
+    Without a speed measurement the conditions are those of the newest of the records, of a trained one if there is any.
+    """
+    trained = [record for record in records if not is_control(record)]
+    shown = speed or max(trained or records, key=lambda record: (record.encoder is not None, record.finished))
+    data, environment = shown.data, shown.environment
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
-    same = speed.same
+    spec = plain_spec(shown)
     return [
-        f"data: {data.name} ({data.fingerprint}), split {speed.spec['data']['split']}, {data.classes} classes, clips "
+        f"data: {data.name} ({data.fingerprint}), split {spec['data']['split']}, {data.classes} classes, clips "
         f"{data.train_clips} train + {data.validation_clips} validation / {data.test_clips} test (n of every accuracy)",
         *(f"data: {note}" for note in data.notes),
-        f"encoder: {_encoder(speed)}; {_training(records, speed)}",
-        f"speed: batch {speed.batch_size} body sequences, {same.pairs} interleaved rounds, speedup = clips/s "
-        f"over {speed.baseline}; same against same {same.value:.3f} [{same.low:.3f}, {same.high:.3f}], "
-        f"noise floor {speed.floor:.3f}; {disturbances(speed)}",
-        *_not_measurable(speed),
-        *_bound(speed),
-        *_off_flops(speed),
+        *_conditions(shown, trained),
+        *_speed_notes(speed),
+        *_not_timed(trained, speed),
         *_open_division(records, speed),
-        *departures([record for record in records if not _is_control(record)]),
+        *departures(trained),
         *_accuracy_notes(records),
         *_seconds_notes(records),
         *_no_clear_gain(records),
-        *_elsewhere(records, speed),
+        *_elsewhere(records, environment),
         "peak MB: memory of one training step with weights and optimiser state; GFLOP/clip: forward and backward, "
         "two bodies",
         *_warnings(records),
         *_left_behind(records, speed),
         f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, "
         f"{environment.threads} threads{_tf32(environment)}; {versions}; commit {environment.commit}; "
-        f"{speed.finished:%Y-%m-%d %H:%M} UTC",
+        f"{shown.finished:%Y-%m-%d %H:%M} UTC",
     ]
+
+
+def _speed_notes(speed: SpeedRecord | None) -> list[str]:
+    """How speed was measured, and what there is to say about the ratios."""
+    if speed is None:
+        return ["speed: not measured under these settings; the `run` command of these rows measures it"]
+    same = speed.same
+    return [
+        f"speed: batch {speed.batch_size} body sequences, {same.pairs} interleaved rounds, speedup = clips/s "
+        f"over {speed.baseline}; same against same {same.value:.3f} [{same.low:.3f}, {same.high:.3f}], "
+        f"noise floor {speed.floor:.3f}; {disturbances(speed)}",
+        *_not_measurable(speed),
+        *_bound(speed),
+        *_off_flops(speed),
+    ]
+
+
+def _not_timed(trained: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
+    """Rows that were trained and are not in the measurement beside them."""
+    done = dict.fromkeys(record.label for record in trained if record.status == "ok")
+    missing = [label for label in done if speed and not speed.arm(label)]
+    if not missing:
+        return []
+    return [f"not in this speed measurement: {', '.join(missing)}; one `run` command with all rows measures them all"]
 
 
 def _tf32(environment: Environment) -> str:
@@ -101,8 +128,8 @@ def plain_markdown(table: pd.DataFrame, command: str) -> str:
     return "\n".join([f"    {command}", "", header, rule, *rows, ""])
 
 
-def _row(label: str, records: list[RunRecord], speed: SpeedRecord, random: float | None) -> list[str]:
-    arm, ok = speed.arm(label), [record for record in records if record.status == "ok"]
+def _row(label: str, records: list[RunRecord], speed: SpeedRecord | None, random: float | None) -> list[str]:
+    arm, ok = speed.arm(label) if speed else None, [record for record in records if record.status == "ok"]
     own_encoder = _is_open(records, arm)
     linear, untrained = _mean(_linear(ok)), _untrained(ok) if own_encoder else random
     status = ", ".join(sorted({record.status for record in records if record.status != "ok"}))
@@ -116,8 +143,13 @@ def _row(label: str, records: list[RunRecord], speed: SpeedRecord, random: float
         _number([seconds for record in ok if (seconds := interleaved_seconds(record)) is not None]),
         _number([record.training.seconds for record in ok if record.training]),
         *_speed_cells(arm, speed),
-        status or (arm.verdict if arm and label != speed.baseline and comparable(arm, speed) else EMPTY),
+        status or _verdict_cell(arm, speed),
     ]
+
+
+def _verdict_cell(arm: ArmRecord | None, speed: SpeedRecord | None) -> str:
+    judged = arm and speed and arm.label != speed.baseline and comparable(arm, speed)
+    return arm.verdict if arm and judged else EMPTY
 
 
 def interleaved_seconds(record: RunRecord) -> float | None:
@@ -144,8 +176,8 @@ def comparable(arm: ArmRecord, speed: SpeedRecord) -> bool:
     return arm.division == "closed" and (baseline is None or baseline.division == "closed")
 
 
-def _speed_cells(arm: ArmRecord | None, speed: SpeedRecord) -> list[str]:
-    if arm is None:
+def _speed_cells(arm: ArmRecord | None, speed: SpeedRecord | None) -> list[str]:
+    if arm is None or speed is None:
         return [EMPTY] * 5
     return [
         f"{arm.clips_per_second:.0f}" if arm.clips_per_second >= 10 else f"{arm.clips_per_second:.2f}",
@@ -222,8 +254,8 @@ def _phases(arm: ArmRecord) -> str:
     return ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in arm.phases.items() if seconds > 0.005 * total)
 
 
-def _open_division(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
-    labels = [arm.label for arm in speed.arms if arm.division == "open"]
+def _open_division(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
+    labels = [arm.label for arm in speed.arms if arm.division == "open"] if speed else []
     labels += [record.label for record in records if record.method.division == "open"]
     if not labels:
         return []
@@ -262,7 +294,7 @@ def _no_clear_gain(records: Sequence[RunRecord]) -> list[str]:
     """Rows whose mean linear accuracy is not `CLEAR_GAIN` above the same encoder's before training."""
     random = _mean(_linear(_of(records, RANDOM_INIT)))
     gains = {}
-    for label in dict.fromkeys(record.label for record in records if not _is_control(record)):
+    for label in dict.fromkeys(record.label for record in records if not is_control(record)):
         rows = _of(records, label)
         linear, untrained = _mean(_linear(rows)), _untrained(rows) if _is_open(rows, None) else random
         if linear is not None and untrained is not None:
@@ -272,37 +304,54 @@ def _no_clear_gain(records: Sequence[RunRecord]) -> list[str]:
     return [f"under this budget not {points} above the untrained encoder: {', '.join(weak)}"] if weak else []
 
 
-def _elsewhere(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
-    """Runs of another machine or other versions than the speed measurement's, which the last line describes."""
-    labels = [
-        f"{r.label}, seed {r.spec.seed}" for r in records if r.environment.fingerprint != speed.environment.fingerprint
-    ]
+def _elsewhere(records: Sequence[RunRecord], environment: Environment) -> list[str]:
+    """Runs of another machine or other versions than the last line describes."""
+    labels = [f"{r.label}, seed {r.spec.seed}" for r in records if r.environment.fingerprint != environment.fingerprint]
     return [f"trained on another machine or with other versions: {'; '.join(labels)}"] if labels else []
 
 
 def _warnings(records: Sequence[RunRecord]) -> list[str]:
-    lines = [f"warning: {r.label}, seed {r.spec.seed}: {text}" for r in records for text in r.warnings]
-    lines += [f"{r.status}: {r.label}, seed {r.spec.seed}: {r.error}" for r in records if r.status != "ok"]
+    """What methods were warned of, and why runs did not end: once for all seeds that say the same."""
+    said = [(f"warning: {record.label}", text, record) for record in records for text in record.warnings]
+    said += [(f"{record.status}: {record.label}", record.error, record) for record in records if record.status != "ok"]
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for what, text, record in said:
+        seeds.setdefault((what, text), []).append(record.spec.seed)
+    lines = [f"{what}, {_seeds(found)}: {text}" for (what, text), found in seeds.items()]
     untracked = [record.untracked for record in records if record.training]
     return [*lines, *([f"untracked wall time: at most {max(untracked):.1%} of a run"] if untracked else [])]
 
 
-def _left_behind(records: Sequence[RunRecord], speed: SpeedRecord) -> list[str]:
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def _left_behind(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
     """What methods were warned of when they were timed, and no run says."""
+    if speed is None:
+        return []
     said = {(record.label, text) for record in records for text in record.warnings}
     found = [(arm.label, text) for arm in speed.arms for text in arm.warnings]
     return [f"warning: {label}: {text}" for label, text in found if (label, text) not in said]
 
 
-def _encoder(speed: SpeedRecord) -> str:
-    size, encoder = speed.spec["encoder"]["size"], speed.encoder
-    return f"{size}, {encoder.parameters:,} parameters, {encoder.tokens} tokens ({encoder.architecture})"
+def plain_spec(record: RunRecord | SpeedRecord) -> dict[str, Any]:
+    """Sections and device of what was asked, as plain values."""
+    return record.spec if isinstance(record, SpeedRecord) else record.spec.model_dump(mode="json")
 
 
-def _training(records: Sequence[RunRecord], speed: SpeedRecord) -> str:
-    train = speed.spec["train"]
+def _conditions(shown: RunRecord | SpeedRecord, trained: Sequence[RunRecord]) -> list[str]:
+    """The encoder, and how it was trained; nothing of raw coordinates, which need neither."""
+    encoder, spec = shown.encoder, plain_spec(shown)
+    if encoder is None:
+        return []
+    size = f"{spec['encoder']['size']}, {encoder.parameters:,} parameters, {encoder.tokens} tokens"
+    training = _training(trained, spec["train"]) if trained or isinstance(shown, SpeedRecord) else "not trained"
+    return [f"encoder: {size} ({encoder.architecture}); {training}"]
+
+
+def _training(trained: Sequence[RunRecord], train: Mapping[str, Any]) -> str:
     settings = f"lr {train['lr']:g}, {train['precision']}"
-    trained = [record for record in records if not _is_control(record)]
     if not trained:
         return settings
     seeds = sorted({record.spec.seed for record in trained})
@@ -313,7 +362,8 @@ def _of(records: Sequence[RunRecord], label: str) -> list[RunRecord]:
     return [record for record in records if record.label == label]
 
 
-def _is_control(record: RunRecord) -> bool:
+def is_control(record: RunRecord) -> bool:
+    """The untrained encoder, or raw coordinates."""
     return record.label in (RANDOM_INIT, RAW_FLOOR)
 
 

@@ -23,9 +23,11 @@ from torch import Tensor
 
 from datasets.batches import Batch
 from harness.encoders.facts import facts_of, to_metadata
-from harness.errors import UsageError, one_line
+from harness.errors import UsageError
 from harness.evaluation.probes import evaluate_raw, probe_encoder
+from harness.isolation.contract import diagnosis
 from harness.isolation.guard import random_state, seeded, set_random_state
+from harness.isolation.mistakes import mistake
 from harness.isolation.stopping import Stopped, deferred, held, stop_is_asked
 from harness.progress import State, Task
 from harness.records.claims import Lost, Owned, Progress
@@ -44,7 +46,8 @@ from harness.records.schema import (
     Training,
 )
 from harness.records.store import RecordStore, now
-from harness.registry import LOOP, versions_of, versions_of_modules
+from harness.records.versions import LOOP
+from harness.registry import versions_of, versions_of_modules
 from harness.runs.metrics import Metrics, of_block, of_evaluation
 from harness.runs.resume import Interval, RunState, Saved, remove_states, write_state
 from harness.spec.budget import StepCost, parse_budget
@@ -342,7 +345,7 @@ def run_cell(attempt: Attempt) -> RunRecord:
         ended = problem
     with held():  # a stop that comes now waits until the record is there
         attempt.still_owned()
-        record = attempt.record(*status_of(ended))
+        record = attempt.record(*status_of(ended, cell.method))
         attempt.place.store.write_run(record)
         if record.status in FINISHED:
             remove_states(attempt.place.store.folder(record.address))
@@ -351,19 +354,19 @@ def run_cell(attempt: Attempt) -> RunRecord:
     return record
 
 
-def status_of(ended: BaseException | None) -> tuple[Status, str, str]:
+def status_of(ended: BaseException | None, method: type[Method] | None) -> tuple[Status, str, str]:
     """Status, one-line reason and traceback of a cell that ended this way."""
     if ended is None:
         return "ok", "", ""
     if isinstance(ended, KeyboardInterrupt):
         return "interrupted", ended.reason if isinstance(ended, Stopped) else "stopped by the user", ""
-    return failure(ended)
+    return failure(ended, method)
 
 
-def failure(problem: BaseException) -> tuple[Status, str, str]:
-    """Status, one-line reason and traceback of an exception."""
+def failure(problem: BaseException, method: type[Method] | None) -> tuple[Status, str, str]:
+    """Status, one-line reason and traceback of an exception that came while a method, or a control, ran."""
     trace = "".join(traceback.format_exception(problem))
-    reason = one_line(problem)
+    reason = str(mistake(problem, method))
     if isinstance(problem, Diverged):
         return "diverged", reason, trace
     if isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in reason:
@@ -410,7 +413,7 @@ def diagnose(method: Method, x: Batch) -> Diagnosis:
     """The method's health, without gradients and without a trace in the training."""
     device = (x if isinstance(x, torch.Tensor) else x[0]).device
     with torch.no_grad(), undisturbed(method, device):
-        return method.diagnose(x)
+        return diagnosis(method, method.diagnose(x))
 
 
 def check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -> None:

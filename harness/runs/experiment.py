@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from harness.errors import UsageError, one_line
+from harness.errors import UsageError
 from harness.isolation.guard import Guard, StandIn, problem_of_about, stand_in
+from harness.isolation.mistakes import mistake
 from harness.machine import describe_environment, processors, select_device, use_threads
 from harness.progress import Advance, Reporter, Stopwatch, counted, minutes, warn
 from harness.records.claims import Lost, Owned
@@ -22,14 +23,14 @@ from harness.records.schema import (
     FINISHED,
     RANDOM_INIT,
     RAW_FLOOR,
-    SCHEMA,
     Environment,
     RunRecord,
     SpeedRecord,
     Start,
 )
 from harness.records.store import RecordStore, speed_address
-from harness.registry import LOOP, Registry, method_options, versions_of, versions_of_modules
+from harness.records.versions import stale_lines
+from harness.registry import Registry, method_options, versions_of
 from harness.runs.cell import (
     STATE_SECONDS,
     Attempt,
@@ -145,6 +146,11 @@ class Experiment:
             ]
         return cells
 
+    @property
+    def held_equal(self) -> str:
+        """What the runs of all methods share (`RunSpec.held_equal`)."""
+        return self.run_spec(self.bound.spec, self.request.seeds[0]).held_equal
+
     def missing(self) -> list[Cell]:
         """Cells of this process's shard without a finished record; all of them with ``--rerun``."""
         first, of = self.request.shard
@@ -154,20 +160,14 @@ class Experiment:
         record = self.store.run_of(cell.spec)
         return record is not None and record.status in FINISHED
 
+    @property
+    def versions(self) -> dict[str, dict[str, str]]:
+        """Module -> version, by method, as this process has loaded them."""
+        return {entry.spec.name: versions_of(entry.method) for entry in self.entries}
+
     def stale(self) -> list[str]:
         """Notes on finished records that other versions of the code made."""
-        kept = [] if self.request.rerun else self.records()
-        classes = {entry.spec.name: entry.method for entry in self.entries}
-        notes, before = [], [record for record in kept if record.schema_version < SCHEMA]
-        for record in kept:
-            if changed := changed_versions(record, classes.get(record.spec.method.name)):
-                notes.append(f"note: {record.label}, seed {record.spec.seed}: {', '.join(changed)} since; see --rerun")
-        if before:
-            notes.append(
-                f"note: {counted(len(before), 'record')} of schema 1 (before versions of the code were recorded), kept "
-                "as they are"
-            )
-        return notes
+        return stale_lines([] if self.request.rerun else self.records(), self.versions)
 
     def records(self) -> list[RunRecord]:
         """Records of all cells that have one, in cell order."""
@@ -233,16 +233,6 @@ def refuse_crowded_probes(experiment: Experiment) -> None:
         evaluation_steps(budget.steps(cost), probe, cost)
 
 
-def changed_versions(record: RunRecord, method: type[Method] | None) -> list[str]:
-    """``gfp 1 -> 2`` for every module whose version is not the one that the record was made with."""
-    current = versions_of_modules(LOOP) | (versions_of(method) if method else {})
-    return [
-        f"{module} {before} -> {current[module]}"
-        for module, before in record.method.versions.items()
-        if current.get(module, before) != before
-    ]
-
-
 def described(registry: Registry, spec: MethodSpec) -> type[Method]:
     """The class of a method, its options checked; a stand-in where its own code cannot even say what it is."""
     method = registry.method(spec.name)
@@ -254,7 +244,7 @@ def described(registry: Registry, spec: MethodSpec) -> type[Method]:
     except UsageError:  # the user's mistake
         raise
     except Exception as error:  # noqa: BLE001 - the method's own
-        return stand_in(spec.name, f"options: {one_line(error)}")
+        return stand_in(spec.name, f"options: {mistake(error, method)}")
     return method
 
 
@@ -279,7 +269,7 @@ def make_entry(
     except UsageError:
         raise
     except Exception as problem:  # noqa: BLE001 - the method's own code may fail in any way
-        return Entry(str(spec), stand_in(spec.name, f"options: {one_line(problem)}"), spec, guard)
+        return Entry(str(spec), stand_in(spec.name, f"options: {mistake(problem, method)}"), spec, guard)
     came_later = (key for key, field_ in method.Options.model_fields.items() if is_later(field_))
     implied = tuple(key for key in came_later if key not in changed)
     return Entry(label, method, MethodSpec(name=spec.name, options=resolved, implied=implied), guard)
@@ -327,7 +317,9 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
             except Lost as problem:
                 report.line(f"{title}: {problem}")
             else:
-                report.line(f"{title}: {outcome(record)} ({minutes(watch.seconds)} so far)")
+                early = cell.label in measurement.failures
+                said = f"{record.status} before timing, as said above" if early else outcome(record)
+                report.line(f"{title}: {said} ({minutes(watch.seconds)} so far)")
     records = experiment.records()
     warn(*experiment.store.passed_over())
     return records, measurement.record
@@ -339,7 +331,7 @@ def run_one(
 ) -> RunRecord:  # fmt: skip
     """Work on one cell, from where it was left; `Lost` where another process took it over meanwhile."""
     if cell.label in measurement.failures:  # it failed before timing: its record without another try
-        record = Attempt(cell, place).record(*failure(measurement.failures[cell.label]))
+        record = Attempt(cell, place).record(*failure(measurement.failures[cell.label], cell.method))
         experiment.store.write_run(record)
         return record
     cost = as_first_started(experiment, cell, measurement.record) if cell.method else None

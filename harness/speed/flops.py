@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.batches import Batch
 from datasets.layouts import SkeletonLayout
+from harness.isolation.contract import loss_and_parts
 from harness.spec.model import RunSpec
 from harness.training.build import build_method
 from methods.base import Method
@@ -24,7 +25,7 @@ def step_flops(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> f
     """FLOPs of one training step of ``spec.train.batch_size`` body sequences, forward and backward."""
     built, x = _on_meta(method, spec, layout)
     with FlopCounterMode(display=False) as counter:
-        loss, _ = built.loss(x)
+        loss, _ = loss_and_parts(built, built.loss(x))
         loss.backward()
     return float(counter.get_total_flops())
 

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 
 from datasets.batches import evaluation_batches
-from harness.errors import UsageError, one_line
+from harness.errors import UsageError
 from harness.isolation.guard import seeded
+from harness.isolation.mistakes import mistake
 from harness.progress import Reporter, Task
 from harness.records.ratios import noise_floor, paired_ratio, rules_version, verdict
 from harness.records.schema import ArmRecord, Environment, Health, SpeedRecord, flop_ratio
 from harness.records.store import RecordStore, now, speed_address
-from harness.registry import TIMING, versions_of, versions_of_modules
+from harness.records.versions import TIMING
+from harness.registry import versions_of, versions_of_modules
 from harness.spec.model import ADDRESS_RULE, MethodSpec, RunSpec
 from harness.speed.disturbance import Watch
 from harness.speed.flops import forward_shares, step_flops
@@ -114,8 +116,7 @@ class Timing:
                 task(number, len(self.cells), cell.label)
                 self._warm_up(cell, report)
         if self.baseline in self.failures:
-            reason = one_line(self.failures[self.baseline])
-            raise UsageError(f"the baseline {self.baseline} fails ({reason}); nothing can be compared without it")
+            raise self._without_baseline(self.failures[self.baseline])
 
     def _warm_up(self, asked: Cell, report: Reporter) -> None:
         try:
@@ -133,7 +134,7 @@ class Timing:
                 )
         except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others
             self.failures[asked.label] = problem
-            report.line(f"{asked.label} failed before timing: {one_line(problem)}")
+            report.line(f"{asked.label} failed before timing: {mistake(problem, asked.method)}")
 
     def probe_seconds(self) -> float:
         """Expected time of one evaluation: the encoder on all tokens of all body sequences, from one batch."""
@@ -183,9 +184,12 @@ class Timing:
             with self._baseline_arm().guard(doing):
                 yield
         except Exception as problem:
-            raise UsageError(
-                f"the baseline {self.baseline} fails ({one_line(problem)}); nothing can be compared without it"
-            ) from problem
+            raise self._without_baseline(problem) from problem
+
+    def _without_baseline(self, problem: Exception) -> UsageError:
+        method = next(cell.method for cell in self.cells if cell.label == self.baseline)
+        reason = mistake(problem, method)
+        return UsageError(f"the baseline {self.baseline} fails: {reason}; nothing can be compared without it")
 
     def _baseline_arm(self) -> Arm:
         return next(arm for arm in self.arms if arm.label == self.baseline)

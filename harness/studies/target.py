@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from harness.errors import UsageError
 from harness.records.ratios import paired_ratio
 from harness.records.schema import RANDOM_INIT, Ratio, RunRecord, SpeedRecord
-from harness.records.store import now, settings_of, write_atomically
+from harness.records.store import measured_settings, now, write_atomically
 from harness.spec.budget import parse_budget
 from harness.spec.model import Section, build
 from harness.spec.yaml_text import read_yaml
@@ -223,12 +223,11 @@ def step_times(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> d
     settings on their machine. Empty where there is none.
     """
     first = records[0]
-    settings = settings_of(first.spec.model_dump(mode="json", exclude={"probe"}))
-    settings["train"].pop("budget")
+    settings = measured_settings(first)
     fitting = [
         speed
         for speed in speeds
-        if settings_of(speed.spec) == settings
+        if measured_settings(speed) == settings
         and not speed.spec.get("memory_cap")
         and not speed.spec.get("stages")
         and speed.environment.fingerprint == first.environment.fingerprint

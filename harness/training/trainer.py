@@ -6,7 +6,9 @@ Off the clock: everything else.
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -16,6 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from datasets.batches import Batch, Batches
 from harness.errors import MethodFault
+from harness.isolation.contract import loss_and_parts
 from harness.spec.model import TrainSpec
 from harness.training.build import build_optimizer, build_schedule
 from harness.training.clock import StepClock
@@ -47,6 +50,7 @@ def compiled(method: Method, train: TrainSpec) -> Callable[[Batch], tuple[Tensor
     Too many compilations of one function are an error: torch would go on uncompiled without a word, and that is what
     would be timed.
     """
+    quiet_compiler()
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     return torch.compile(method.loss, mode="reduce-overhead" if train.cuda_graphs else None, dynamic=False)
 
@@ -70,6 +74,12 @@ def by_first_name(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]
         if slash:
             found.setdefault(first, {})[rest] = value
     return found
+
+
+def quiet_compiler() -> None:
+    """Keep the compiler's log to itself: what it cannot compile comes as an exception. ``TORCH_LOGS`` turns it on."""
+    if "TORCH_LOGS" not in os.environ:
+        torch._logging.set_logs(all=logging.CRITICAL)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
@@ -246,7 +256,7 @@ class Trainer:
         x = self.batches.sample()
         with undisturbed(self.method, self.device):
             with self.autocast():
-                loss, _ = self.loss(x)
+                loss, _ = loss_and_parts(self.method, self.loss(x))
             loss.backward()
         self.optimizer.zero_grad(set_to_none=True)
 

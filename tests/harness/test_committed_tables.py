@@ -17,9 +17,10 @@ import pytest
 
 from harness.records.ratios import rules_version
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord
-from harness.records.store import RecordStore
+from harness.records.store import RecordStore, read_records
 from harness.report.claims import card_notes, card_table
 from harness.report.explain import waterfall, waterfall_notes
+from harness.report.folder import folder_tables
 from harness.report.ranking import exchange_table, settings
 from harness.report.speed import speed_notes, speed_table
 from harness.report.table import build_table, notes
@@ -189,6 +190,15 @@ def test_the_notes_of_a_committed_table_hold_the_same_numbers(path: Path) -> Non
         if not line.startswith(OF_TODAY) and path.name not in ("exchange.md", "trends.md"):
             wanted = Counter(numbers(line))
             assert any(wanted <= Counter(numbers(found)) for found in today.notes), line
+
+
+@pytest.mark.parametrize("path", [path for path in TABLES if path.name == "table.md"], ids=name_of)
+def test_the_table_of_the_whole_folder_is_the_one_that_the_command_left(path: Path) -> None:
+    committed, today = both(path)
+    pages = [page_of(path, table.table, lines=table.lines()) for table in folder_tables(read_records(path.parent))]
+    (same,) = (page for page in pages if page.tables == today.tables)
+    assert list(same.tables[0]) == list(committed.tables[0])
+    assert [line for line in same.notes if line in today.notes] == today.notes
 
 
 def test_every_kind_of_table_is_committed() -> None:

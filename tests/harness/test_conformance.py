@@ -267,7 +267,7 @@ FAULTS: dict[type[Good], tuple[str, str]] = {
     StillTeacher: ("training changes the evaluated encoder", "found patch_embed.weight, positions.time, "),
     CostlierWhenFused: ("FLOPs do not depend on the kernel", "expected equal FLOPs with fused and plain attention"),
     OtherWhenFused: ("loss does not depend on the kernel", "expected the same loss with fused and plain attention"),
-    Waiting: ("no host synchronisation in the step", "expected a step that needs no tensor's value"),
+    Waiting: ("no host synchronisation in the step", "a step must not ask for a tensor's value"),
     HalfLoss: ("works under bf16 autocast", "expected a float32 loss, found torch.bfloat16"),
     Overflowing: ("works under bf16 autocast", "expected a loss near"),
     OtherWhenCompiled: (COMPILE, "expected the eager loss"),

@@ -309,7 +309,7 @@ class Bad(Method):
 def test_a_method_whose_options_end_the_process_is_one_line_when_it_is_checked(tmp_path: Path) -> None:
     found = harness("check-method", "bad", "--plugin", plugin_file(tmp_path, "bad", EXITS_IN_OPTIONS))
     assert (found.code, found.out) == (2, "")
-    assert found.err == "error: method bad: its options fail (SystemExit: 0 (bad.py, line 7))\n"
+    assert found.err == "error: method bad: its options fail: SystemExit: 0 (bad.py, line 7)\n"
 
 
 # --- losses without a matrix product ---
@@ -425,11 +425,25 @@ def test_a_library_may_add_filters_for_its_own_warnings() -> None:
 
 def test_variables_that_torch_sets_by_itself_are_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     guard = Guard()
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    names = ("TORCHINDUCTOR_CACHE_DIR", "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
     with guard("warm-up"):
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = "/somewhere"
+        for name in names:
+            os.environ[name] = "/somewhere"
     assert guard.warnings == []
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    for name in names:
+        monkeypatch.delenv(name)
+
+
+def test_a_path_that_a_library_adds_for_itself_is_nobodys_fault() -> None:
+    guard = Guard()
+    with guard("warm-up"):
+        sys.path.append("/nowhere/site-packages/setuptools/_vendor")
+    assert guard.warnings == []
+    with guard("warm-up"):
+        sys.path.append("/nowhere/mine")
+    assert guard.warnings == ["changed Python's path: /nowhere/mine (warm-up)"]
 
 
 def test_a_guard_works_outside_the_main_thread() -> None:

@@ -139,6 +139,20 @@ def test_the_table_on_disk_has_its_command_and_the_notes_on_screen(good: Finishe
     assert all(line in good.outcome.out for line in notes)
 
 
+def test_the_table_on_disk_holds_the_whole_folder_and_the_screen_what_was_asked(good: Finished, copied: Path) -> None:
+    record = good.records()["plain-s0"]
+    spec = record.spec.model_copy(update={"train": record.spec.train.model_copy(update={"budget": "5steps"})})
+    RecordStore(copied).write_run(record.model_copy(update={"spec": spec, "address": spec.address}))
+    outcome = good.again(copied)
+    text = (copied / "table.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## train.budget 5steps", "## train.budget 6steps",
+    ]  # fmt: skip
+    assert "train.budget" not in outcome.out
+    assert outcome.out.count("\ngfp ") == 1
+    assert text.endswith((good.out / "table.md").read_text().partition("\n\n")[2])
+
+
 def test_every_record_is_ok_complete_and_at_its_address(good: Finished) -> None:
     for name, record in good.records().items():
         assert record.status == "ok", name

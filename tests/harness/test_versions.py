@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.registry import LOOP, TIMING, Registry, versions_of, versions_of_modules
+from harness.records.versions import LOOP, TIMING, versions_here
+from harness.registry import Registry, versions_of, versions_of_modules
 from tests.harness.small_run import plugin_file, registry
 
 PLUGIN = """
@@ -49,3 +50,11 @@ def test_a_plugin_is_known_by_its_syntax_unless_it_declares_a_version(tmp_path: 
     assert version_of_plugin(tmp_path, "two", f'"""Words."""\n{PLUGIN}# more words\n') == plain
     assert version_of_plugin(tmp_path, "three", PLUGIN.replace("factor = 2", "factor = 3")) != plain
     assert version_of_plugin(tmp_path, "four", f"{PLUGIN}\nVERSION = 7\n") == "7"
+
+
+def test_the_versions_read_from_text_are_those_that_records_of_built_in_methods_keep() -> None:
+    kept = versions_of_modules(LOOP)
+    for method in registry().methods.values():
+        if method.__module__.startswith("methods."):
+            kept |= versions_of(method)
+    assert versions_here() | kept == versions_here()
