@@ -24,6 +24,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psutil
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
@@ -348,13 +349,11 @@ def remove_leftovers(root: Path) -> None:
 
 
 def _alive(process: int) -> bool:
+    """Not by ``os.kill(process, 0)``: on Windows that ends the process."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.pid_exists(process)
+    except OverflowError:  # no process has such a number
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _json(record: BaseModel) -> bytes:

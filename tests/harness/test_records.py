@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+import psutil
 import pytest
 import torch
 from pydantic import BaseModel
@@ -441,6 +442,22 @@ def test_files_of_living_processes_are_kept(tmp_path: Path) -> None:
         (tmp_path / f".record.json.{process}.tmp").touch()
     remove_leftovers(tmp_path)
     assert len(everything_in(tmp_path)) == 3
+
+
+def test_whether_a_process_lives_is_not_asked_with_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows ``os.kill`` ends the process, whatever the signal."""
+    monkeypatch.setattr(psutil, "pid_exists", {7: True, 8: False}.__getitem__)
+    monkeypatch.setattr(os, "kill", fail)
+    for process in (7, 8):
+        (tmp_path / f".record.json.{process}.tmp").touch()
+    remove_leftovers(tmp_path)
+    assert everything_in(tmp_path) == [".record.json.7.tmp"]
+
+
+def test_a_number_that_no_process_has_is_a_dead_one(tmp_path: Path) -> None:
+    (tmp_path / f".record.json.{10**30}.tmp").touch()
+    remove_leftovers(tmp_path)
+    assert everything_in(tmp_path) == []
 
 
 def test_files_of_others_are_not_touched(tmp_path: Path, dead: int) -> None:
