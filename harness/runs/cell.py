@@ -40,7 +40,7 @@ from harness.records.schema import (
     Status,
     Training,
 )
-from harness.records.store import RecordStore, now
+from harness.records.store import ENCODER_FILE, RecordStore, now
 from harness.records.versions import LOOP
 from harness.registry import versions_of, versions_of_modules
 from harness.spec.budget import StepCost, parse_budget
@@ -169,7 +169,10 @@ class Attempt:
         check_encoder(method, required(self.encoder), build_encoder(spec, layout, "meta"))
         selected = required(self.selected)
         facts = facts_of(selected, layout, spec)
-        self.weights = self.place.store.write_encoder(spec.address, selected, to_metadata(facts))
+        try:
+            self.weights = self.place.store.write_encoder(spec.address, selected, to_metadata(facts))
+        except OSError as error:  # a full disk: what training found out is kept all the same
+            self.warnings = (*self.warnings, no_weights(spec.address, error))
 
     def seen(self, trainer: Trainer) -> State:
         """How far training has come. A GPU's latest loss is that of the last block: asking for it would be to wait."""
@@ -291,6 +294,14 @@ def diagnose(method: Method, x: Batch) -> Diagnosis:
     device = (x if isinstance(x, torch.Tensor) else x[0]).device
     with torch.no_grad(), undisturbed(method, device):
         return diagnosis(method, method.diagnose(x))
+
+
+def no_weights(address: str, error: OSError) -> str:
+    """What a row says whose weights could not be written."""
+    return (
+        f"{ENCODER_FILE} could not be written ({error.strerror or error}), so this row has no weights; free space, "
+        f"remove the folder {address}, and the same command trains it again"
+    )
 
 
 def check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -> None:

@@ -60,7 +60,7 @@ class Check:
 
 def verify(folder: Path) -> list[Check]:
     """All checks of a folder; a `UsageError` where it holds no record."""
-    store = RecordStore(folder)
+    store = RecordStore.existing(folder)
     runs, speeds = list(store.runs()), list(store.speeds())
     if not (runs or speeds or store.refused):
         raise UsageError(f"{folder}: expected an output folder with records, found none")

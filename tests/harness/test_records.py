@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,12 +20,14 @@ import torch
 from pydantic import BaseModel
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 from harness.errors import UsageError
 from harness.records import store as records
 from harness.records.schema import FINISHED, Accuracy, Environment, Health, Point, Ratio, RunRecord, SpeedRecord
 from harness.records.store import (
     RecordStore,
+    host,
     remove_leftovers,
     speed_address,
     temporary_name,
@@ -49,6 +52,11 @@ def dead() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
+
+
+def left_by(process: int, name: str = "record.json") -> str:
+    """The temporary file of a process of this host."""
+    return f".{name}.{host()}.{process}.tmp"
 
 
 def everything_in(folder: Path) -> list[str]:
@@ -121,6 +129,15 @@ def test_a_record_written_again_replaces_the_first(store: RecordStore) -> None:
     found = store.run(first.address)
     assert found is not None
     assert found.status == "ok"
+
+
+def test_weights_of_an_earlier_try_do_not_outlive_its_record(store: RecordStore) -> None:
+    first = run_record()
+    weights = store.folder(first.address) / "encoder.safetensors"
+    store.write_run(first.model_copy(update={"weights": store.write_encoder(first.address, nn.Linear(2, 2))}))
+    assert weights.exists()
+    store.write_run(run_record(status="failed", accuracy=None))
+    assert not weights.exists()
 
 
 def test_ok_and_diverged_are_finished_and_nothing_else() -> None:
@@ -426,20 +443,28 @@ def test_a_failure_keeps_what_else_is_in_the_folder(tmp_path: Path, monkeypatch:
 
 
 def test_a_temporary_file_says_who_writes_it() -> None:
-    assert temporary_name("record.json") == f".record.json.{os.getpid()}.tmp"
+    assert temporary_name("record.json") == f".record.json.{host()}.{os.getpid()}.tmp"
+    assert re.fullmatch("[A-Za-z0-9-]+", host())
+
+
+def test_files_of_other_hosts_are_kept_whoever_has_their_number_here(tmp_path: Path, dead: int) -> None:
+    for name in (f".record.json.other-{host()}.{dead}.tmp", f".record.json.elsewhere.{dead}.tmp"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert len(everything_in(tmp_path)) == 2
 
 
 def test_files_of_dead_processes_are_removed(tmp_path: Path, dead: int) -> None:
     (tmp_path / "gfp-s0-0").mkdir()
     for folder in (tmp_path, tmp_path / "gfp-s0-0"):
-        (folder / f".record.json.{dead}.tmp").touch()
+        (folder / left_by(dead)).touch()
     remove_leftovers(tmp_path)
     assert everything_in(tmp_path) == ["gfp-s0-0"]
 
 
 def test_files_of_living_processes_are_kept(tmp_path: Path) -> None:
     for process in (os.getpid(), os.getppid(), 1):
-        (tmp_path / f".record.json.{process}.tmp").touch()
+        (tmp_path / left_by(process)).touch()
     remove_leftovers(tmp_path)
     assert len(everything_in(tmp_path)) == 3
 
@@ -462,13 +487,13 @@ def test_a_number_that_no_process_has_is_a_dead_one(tmp_path: Path) -> None:
 
 def test_files_of_others_are_not_touched(tmp_path: Path, dead: int) -> None:
     names = {
-        f"record.json.{dead}.tmp", ".hidden.tmp", ".notes.old.tmp", f".record.json.{dead}", f".record.json.{dead}.tmp~",
-        "record.json", "table.md", f".{dead}.tmp",
+        left_by(dead)[1:], ".hidden.tmp", ".notes.old.tmp", left_by(dead)[:-4], f"{left_by(dead)}~",
+        "record.json", "table.md", f".{dead}.tmp", f".{host()}.{dead}.tmp",
     }  # fmt: skip
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / "a" / "b").mkdir(parents=True)
-    deep = tmp_path / "a" / "b" / f".record.json.{dead}.tmp"
+    deep = tmp_path / "a" / "b" / left_by(dead)
     deep.touch()
     remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == names
@@ -478,7 +503,7 @@ def test_files_of_others_are_not_touched(tmp_path: Path, dead: int) -> None:
 def test_preparing_clears_leftovers_and_keeps_records(store: RecordStore, dead: int) -> None:
     written = run_record()
     store.write_run(written)
-    (store.root / written.address / f".record.json.{dead}.tmp").touch()
+    (store.root / written.address / left_by(dead)).touch()
     store.prepare()
     assert everything_in(store.root) == [written.address, f"{written.address}/record.json"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -18,7 +19,9 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from torch import nn
 
+from harness.records import store as records
 from harness.records.ratios import noise_floor, paired_ratio
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
@@ -511,6 +514,40 @@ def test_a_failed_run_leaves_a_record_and_no_weights(faulty: Finished) -> None:
         assert names == {"record.json"} | weights
 
 
+def test_a_disk_too_full_for_weights_costs_the_weights_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, module: nn.Module, metadata: object = None) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(records, "write_weights", full)
+    run = finished(tmp_path, "--methods", "plain")
+    assert run.outcome.code == 0
+    record = run.records()["plain-s0"]
+    assert (record.status, record.weights) == ("ok", {})
+    assert record.accuracy is not None
+    line = next(line for line in run.outcome.out.splitlines() if line.startswith("warning: plain, seed 0: "))
+    assert "encoder.safetensors could not be written (No space left on device)" in line
+    assert line.endswith(f"free space, remove the folder {record.address}, and the same command trains it again")
+    assert {path.name for path in (run.out / record.address).iterdir()} == {"record.json"}
+
+
+def test_a_finished_folder_that_can_only_be_read_is_shown(
+    good: Finished, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, content: bytes) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", read_only)  # permissions do not stop the tests when root runs them
+    monkeypatch.setattr(records, "write_atomically", read_only)
+    again = good.again(copied)
+    assert again.code == 0
+    assert again.err == (
+        f"{copied / 'table.md'} could not be written (Read-only file system); what it would hold is printed above\n"
+    )
+    assert again.lines[-1] == f"records in {copied}"
+    shown = rows(good.out)
+    assert all(any(line.startswith(label) for line in again.lines) for label in shown)
+
+
 def test_failed_runs_are_tried_again_and_the_rest_is_kept(faulty: Finished, tmp_path: Path) -> None:
     out = shutil.copytree(faulty.out, tmp_path / "out")
     before = times(out)
@@ -636,7 +673,7 @@ def test_a_killed_run_is_completed_by_the_same_command(tmp_path: Path) -> None:
     assert waiting.exists(), (tmp_path / "log").read_text()
     assert process.returncode == -signal.SIGKILL
     assert set(records_in(out)) == {"raw-pca-s0", "random-init-s0", "encoder-only-s0"}
-    leftover = out / next(out.glob("encoder-only*")) / f".record.json.{process.pid}.tmp"
+    leftover = out / next(out.glob("encoder-only*")) / f".record.json.{records.host()}.{process.pid}.tmp"
     leftover.write_text('{"half": ')
     before = times(out)
 
