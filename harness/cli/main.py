@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "claim": studies.claim_command,
     "ls": listing.ls_command,
     "table": folders.table_command,
+    "merge": folders.merge_command,
     "verify": studies.verify_command,
     "show-config": run.show_config_command,
     "check-method": methods.check_method_command,
