@@ -1,8 +1,8 @@
 """The command line: which command is which function, and how every command ends (``--help`` lists them).
 
 Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory, a method failed a check, or a folder does
-not hold together; 2 the request cannot be done (one line says why); 130 stopped by the user, 143 by SIGTERM, 129 by
-SIGHUP.
+not hold together or contradicts another; 2 the request cannot be done (one line says why); 130 stopped by the user,
+143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations

@@ -269,6 +269,12 @@ def read_record(path: Path, model: type[Record]) -> Record:
     try:
         record = model.model_validate(content)
     except ValidationError as error:
+        if all(problem["type"] == "extra_forbidden" for problem in error.errors()):
+            names = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
+            raise Refused(
+                f"written by a newer version of the suite (this one does not know {names[:MESSAGE]}); update",
+                newer=True,
+            ) from None
         raise Refused(f"cannot be read ({validation_message(error, model)[:MESSAGE]})") from None
     if record.address != path.parent.name:
         raise Refused(f"is the record of {record.address}; each belongs in the folder of its address")

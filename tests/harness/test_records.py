@@ -256,7 +256,6 @@ def test_a_folder_in_the_place_of_a_record_is_refused(store: RecordStore) -> Non
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"surprise": 1}, "cannot be read (unknown option 'surprise'"),
         (
             {"accuracy__linear_test": 7.5},
             "cannot be read (accuracy.linear_test: Input should be less than or equal to 1",
@@ -283,6 +282,15 @@ def test_a_newer_record_is_told_from_a_damaged_one(store: RecordStore) -> None:
     with pytest.raises(UsageError, match=r"schema 99.*update or choose another folder"):
         store.set_aside()
     assert path.exists()
+
+
+def test_a_record_with_a_field_that_came_later_is_a_newer_one(store: RecordStore) -> None:
+    path = changed(store, run_record(), training__watts=7, surprise=1)
+    assert reason(store, path) == (
+        "written by a newer version of the suite (this one does not know training.watts, surprise); update"
+    )
+    with pytest.raises(UsageError, match=r"update or choose another folder"):
+        store.set_aside()
 
 
 def test_another_runs_record_is_refused(store: RecordStore) -> None:
