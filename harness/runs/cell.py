@@ -74,7 +74,7 @@ class Attempt:
 
     Attributes:
         cost: what a step consumes; controls have none.
-        accuracy: at the evaluation with the best accuracy on held-out subjects; at the last without a validation part.
+        accuracy: at the evaluation that is best for selection; at the last without a validation part.
         selected: the encoder of that evaluation.
         weights: SHA-256 of the weight files that were written, by name.
         untrained: accuracy of an open-division method's own encoder before training.
@@ -270,8 +270,8 @@ def not_finite(training: Training | None, curve: list[Point]) -> list[str]:
 
 
 def better(one: Accuracy, other: Accuracy) -> bool:
-    """The first is strictly better on held-out subjects; without those the later one counts."""
-    return one.held_out is not None and other.held_out is not None and one.held_out > other.held_out
+    """The first is strictly better on subjects that choose; without those the later one counts."""
+    return one.selection is not None and other.selection is not None and one.selection > other.selection
 
 
 def evaluation_steps(total: int, probe: ProbeSpec, cost: StepCost) -> list[int]:

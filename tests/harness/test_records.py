@@ -37,7 +37,7 @@ from harness.records.store import (
 from harness.spec.model import Section, TrainSpec
 from harness.training.build import encoder_size
 from methods.parts.encoder import SkeletonEncoder
-from tests.harness.made_up_records import arm, ratio, run_record, speed_record
+from tests.harness.made_up_records import accuracy, arm, ratio, run_record, speed_record
 from tests.harness.small_run import ENCODER, JOINTS
 
 
@@ -514,6 +514,13 @@ def test_preparing_clears_leftovers_and_keeps_records(store: RecordStore, dead: 
     (store.root / written.address / left_by(dead)).touch()
     store.prepare()
     assert everything_in(store.root) == [written.address, f"{written.address}/record.json"]
+
+
+def test_what_chose_in_a_record_of_before_is_read_under_todays_name() -> None:
+    before = accuracy(0.5).model_dump()
+    before["held_out"] = 0.25 + (before.pop("selection") or 0.0)
+    assert Accuracy.model_validate(before).selection == 0.25
+    assert "held_out" not in Accuracy.model_validate(before).model_dump()
 
 
 # --- the output folder ---

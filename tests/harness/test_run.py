@@ -434,12 +434,12 @@ def test_speed_can_be_measured_alone_and_serves_a_later_run(tmp_path: Path) -> N
     assert len(after) == len(measured) + 3
 
 
-def test_the_evaluation_that_is_best_on_held_out_subjects_counts(good: Finished) -> None:
+def test_the_evaluation_that_is_best_for_selection_counts(good: Finished) -> None:
     trained = [record for record in good.records().values() if record.curve]
     assert trained
     for record in trained:
-        assert all(point.accuracy.held_out is not None for point in record.curve)
-        best = max(reversed(record.curve), key=lambda point: point.accuracy.held_out or 0.0)
+        assert all(point.accuracy.selection is not None for point in record.curve)
+        best = max(reversed(record.curve), key=lambda point: point.accuracy.selection or 0.0)
         assert record.accuracy == best.accuracy
 
 
@@ -450,7 +450,7 @@ def test_without_validation_subjects_the_last_evaluation_counts(
     falling = iter([0.9, 0.6])
     monkeypatch.setattr(
         "harness.runs.cell.probe_encoder",
-        lambda *_: accuracy(0.5).model_copy(update={"held_out": (value := next(falling)), "linear_test": value}),
+        lambda *_: accuracy(0.5).model_copy(update={"selection": (value := next(falling)), "linear_test": value}),
     )
     data = small_data(tmp_path, validation=validation)
     record = run_small_cell(small_cell(data), data, tmp_path / "out")
@@ -561,7 +561,7 @@ def test_failed_runs_are_tried_again_and_the_rest_is_kept(faulty: Finished, tmp_
 def test_numbers_that_are_not_finite_leave_a_folder_that_can_be_read(tmp_path: Path) -> None:
     run = finished(tmp_path, "--methods", "plain,plain:fault=nan-part,plain:fault=inf-diagnosis")
     assert run.outcome.code == 0
-    warnings = [line for line in run.outcome.out.splitlines() if line.startswith("warning: ")]
+    warnings = [line for line in run.outcome.out.splitlines() if line.startswith("warning: plain")]
     assert [line.rpartition(": ")[2] for line in warnings] == [
         "loss part position is no finite number, first seen at step 4",
         "diagnosis calls is no finite number, first seen at step 3",
