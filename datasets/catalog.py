@@ -6,6 +6,7 @@ entry point ``masked_skeleton.datasets``: a function without required arguments 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -45,16 +46,21 @@ def open_clips(
     path = Path(name)
     if path.is_dir() and is_store(path):
         return open_store(path, afresh=afresh, advance=advance)
-    if path.is_dir() and "/" in name:
+    if path.is_dir() and _is_path(name):
         raise DataError(
             f"{name}: expected a prepared store or an .npz file, found a folder that is no store; raw files are read "
             "by python -m harness data prepare NAME --raw FOLDER"
         )
-    if name.endswith(".npz") or "/" in name:
+    if name.endswith(".npz") or _is_path(name):
         return read_npz(path, check_frames=check_frames)
     if name in SOURCES:
         return open_prepared(name, afresh=afresh, advance=advance)
     return _loader(name)()
+
+
+def _is_path(name: str) -> bool:
+    """Paths of Windows may have another separator."""
+    return any(separator in name for separator in (os.sep, os.altsep) if separator)
 
 
 def about() -> dict[str, str]:

@@ -297,7 +297,7 @@ def _side_notes(clips: ClipSet, column: str, training_side: Mask, test: Mask) ->
 
 def _validation_notes(clips: ClipSet, train: Mask, held_out: Mask) -> tuple[str, ...]:
     if not held_out.any():
-        return ("no validation part (validation 0): nothing may be selected on this split",)
+        return ("no validation part (validation 0): every subject of the training side is trained on",)
     subjects = listed(_known_subjects(clips, held_out), 40)
     clip_count = f"{held_out.sum()} of {(train | held_out).sum()} training-side clips"
     return (f"validation holds out {clip_count}, subjects: {subjects}",)

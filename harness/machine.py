@@ -8,6 +8,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+import psutil
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -104,7 +105,7 @@ def _version(package: str) -> str:
 
 
 def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return psutil.virtual_memory().total
 
 
 def processors() -> int:

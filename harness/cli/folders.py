@@ -1,4 +1,4 @@
-"""The commands that take output folders as a whole: `table`."""
+"""The commands that take output folders as a whole: `table` and `merge`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from harness.cli.flags import AsJson
 from harness.errors import UsageError
-from harness.progress import make_console, print_table, warn
+from harness.progress import at_work, command_line, counted, make_console, print_table, warn
 
 
 def table_command(
@@ -33,3 +33,31 @@ def table_command(
         if len(tables) > 1:
             console.print(f"{chr(10) * bool(number)}{table.heading}", markup=False)
         print_table(console, table.table.columns, table.table.itertuples(index=False), table.lines())
+
+
+def merge_command(
+    folders: Annotated[list[Path], typer.Argument(help="Output folders of `run`; they are only read.")],
+    out: Annotated[Path, typer.Option(help="Folder for all their records; what it holds already is joined too.")],
+) -> None:
+    """Join output folders: records, weights, speed; exit code 1 where two finished records of a run differ."""
+    from harness.records.merge import plan_merge, write_merge
+    from harness.records.store import refusal_lines
+    from harness.report.folder import folder_page, folder_tables
+
+    with at_work(announced=False) as report:
+        merge = plan_merge(folders, out)
+        page = folder_page(folder_tables(merge.records), merge.records.refused, command_line())
+        with report.long_task("copying") as advance:
+            write_merge(merge, page, advance)
+        for folder, refused in merge.refused.items():
+            warn(*refusal_lines(folder, refused))
+        for line in [*merge.notes, *merge.conflicts]:
+            report.line(line)
+        report.line(
+            f"{counted(len(merge.runs), 'run')} and {counted(len(merge.speeds), 'speed measurement')} of "
+            f"{counted(len(merge.refused), 'folder')}; {merge.same} more said the same, {merge.overtaken} unfinished "
+            f"were finished elsewhere, {counted(len(merge.conflicts), 'conflict')}"
+        )
+        report.line(f"records in {out}, table in {out / 'table.md'}")
+    if merge.conflicts:
+        raise typer.Exit(1)

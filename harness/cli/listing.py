@@ -29,7 +29,7 @@ def list_runs(plugins: list[Path] | None, out: Path) -> Rows:
     """Records of an output folder; those that are passed over are named on stderr."""
     from harness.records.store import RecordStore
 
-    store = RecordStore(out)
+    store = RecordStore.existing(out)
     rows = [
         {
             "run": record.address,

@@ -1,8 +1,8 @@
 """The command line: which command is which function, and how every command ends (``--help`` lists them).
 
 Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory, a method failed a check, or a folder does
-not hold together; 2 the request cannot be done (one line says why); 130 stopped by the user, 143 by SIGTERM, 129 by
-SIGHUP, 138 by SIGUSR1.
+not hold together or contradicts another; 2 the request cannot be done (one line says why); 130 stopped by the user,
+143 by SIGTERM, 129 by SIGHUP, 138 by SIGUSR1.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status.status_command,
     "ls": listing.ls_command,
     "table": folders.table_command,
+    "merge": folders.merge_command,
     "verify": studies.verify_command,
     "show-config": run.show_config_command,
     "check-method": methods.check_method_command,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.progress import Reporter, command_line, print_table
+from harness.progress import Reporter, command_line, print_table, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,12 +27,23 @@ def leave_table(
         same_measurement: the numbers are those of the table that stands there, whose first line, the command that
             measured them, stays.
     """
-    from harness.records.store import write_atomically
     from harness.report.table import to_markdown
 
     command = command_line()
     if same_measurement and path.exists():
         command = path.read_text(encoding="utf-8").partition("\n")[0].strip() or command
     print_table(report.console, table.columns, table.itertuples(index=False), lines)
-    write_atomically(path, (page or to_markdown(table, lines, command)).encode())
-    report.line(f"records in {path.parent}, table in {path}")
+    written = leave_text(page or to_markdown(table, lines, command), path)
+    report.line(f"records in {path.parent}" + (f", table in {path}" if written else ""))
+
+
+def leave_text(text: str, path: Path) -> bool:
+    """Leave a text beside the records; where that cannot be, this says so, for it stands on the screen already."""
+    from harness.records.store import write_atomically
+
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        warn(f"{path} could not be written ({error.strerror or error}); what it would hold is printed above")
+        return False
+    return True

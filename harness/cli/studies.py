@@ -22,7 +22,7 @@ from harness.cli.flags import (
     SpeedSeconds,
     Threads,
 )
-from harness.cli.output import leave_table
+from harness.cli.output import leave_table, leave_text
 from harness.errors import UsageError
 from harness.progress import Reporter, at_work, command_line, make_console, print_table, warn
 from harness.runs.request import prepare_experiment, resolve_settings
@@ -98,11 +98,11 @@ def trends_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")],
 ) -> None:
     """Which published trends show in a folder's records: paired differences over seeds; written to trends.md."""
-    from harness.records.store import RecordStore, write_atomically
+    from harness.records.store import RecordStore
     from harness.report.table import plain_markdown
     from harness.report.trends import trend_table
 
-    store = RecordStore(folder)
+    store = RecordStore.existing(folder)
     table = trend_table(list(store.runs()))
     warn(*store.passed_over())
     if table.empty:
@@ -110,7 +110,7 @@ def trends_command(
             f"{folder}: no two finished runs that a published trend compares; see `ls runs --out {folder}`"
         )
     print_table(make_console(), table.columns, table.itertuples(index=False), [])
-    write_atomically(folder / "trends.md", plain_markdown(table, command_line()).encode())
+    leave_text(plain_markdown(table, command_line()), folder / "trends.md")
 
 
 def ranking_command(
@@ -121,7 +121,7 @@ def ranking_command(
     from harness.report.ranking import exchange_table, seconds_lines, settings
     from harness.studies.target import step_times
 
-    store = RecordStore(folder)
+    store = RecordStore.existing(folder)
     groups = settings(list(store.runs()))
     times = step_times(store.speeds(), groups[0]) if groups else {}
     warn(*store.passed_over())
@@ -147,12 +147,12 @@ def target_command(
     ] = None,
 ) -> None:
     """Time to target: training seconds until each method first reaches a frozen accuracy; misses are misses."""
-    from harness.records.store import RecordStore, write_atomically
+    from harness.records.store import RecordStore
     from harness.report.table import to_markdown
     from harness.report.target import ladder_table, target_notes, target_table
     from harness.studies.target import comparable, freeze, read_target, step_times, write_target
 
-    store, report = RecordStore(folder), Reporter(make_console())
+    store, report = RecordStore.existing(folder), Reporter(make_console())
     records, speeds = list(store.runs()), list(store.speeds())
     warn(*store.passed_over())
     goal = read_target(target) if target else freeze(records, reference)
@@ -173,7 +173,7 @@ def target_command(
     for line in lines:
         report.line(line)
     text = to_markdown(table, [], command_line()) + "\n" + to_markdown(curve, lines, command_line())
-    write_atomically(folder / "target.md", text.encode())
+    leave_text(text, folder / "target.md")
 
 
 def verify_command(

@@ -4,8 +4,8 @@ Protocol, adapted to cached features from MAMP's (maoyunyao/MAMP, main_linprobe.
 TaatiTeam/STARS, knn_eval.py): the encoder reads all tokens of the test-cropped clip; a clip's feature is the mean of
 the final tokens over time, joints and present bodies; features are standardised (MAMP's batch norm without affine); a
 multinomial logistic regression is fitted on the training side with the regularisation that is best on subjects it was
-not fitted on. Nothing is selected on the test side: among the evaluations of a run the one with the best accuracy on
-held-out subjects counts, or the last where no subjects were held out of pre-training.
+not fitted on. Nothing is selected on the test side: among the evaluations of a run the one with the best such accuracy
+counts, or the last where no subjects were held out of pre-training.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def evaluate(features: Features, labels: Labels, subjects: Labels, split: Split,
     both = np.sort(np.concatenate([train, validation]))
     neighbours = KNeighborsClassifier(min(probe.neighbours, len(train)), metric="cosine")
     with threadpool_limits(1):  # small fits: threads cost more than they bring, most of all on a busy machine
-        strength, held_out = choose_regularisation(features, labels, subjects, split, probe)
+        strength, selection = choose_regularisation(features, labels, subjects, split, probe)
         linear = _linear_probe(strength)
         validated = len(validation) > 0
         return Accuracy(
@@ -114,7 +114,7 @@ def evaluate(features: Features, labels: Labels, subjects: Labels, split: Split,
             knn_validation=_score(neighbours, features, labels, train, validation) if validated else None,
             knn_test=_score(neighbours, features, labels, both, test),
             regularisation=strength,
-            held_out=held_out,
+            selection=selection,
             test_clips=len(test),
         )
 

@@ -108,12 +108,16 @@ def _put_working_directory(path: str) -> None:
         os.chdir(path)
 
 
-def _handlers() -> dict[signal.Signals, Any]:
-    found = {number: signal.getsignal(number) for number in signal.Signals}
+_SIGNALS = tuple(sorted(signal.valid_signals() & set(signal.Signals)))
+"""On Windows `signal.Signals` has two more, which are sent and never handled."""
+
+
+def _handlers() -> dict[int, Any]:
+    found = {number: signal.getsignal(number) for number in _SIGNALS}
     return {number: handler for number, handler in found.items() if handler is not None}
 
 
-def _put_handlers(before: dict[signal.Signals, Any]) -> None:
+def _put_handlers(before: dict[int, Any]) -> None:
     if threading.current_thread() is threading.main_thread():
         for number, handler in before.items():
             if signal.getsignal(number) is not handler:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from harness.records.part import Count, NotNegative, Part, Positive, Share
 from harness.spec.model import RunSpec, digest
@@ -48,8 +48,12 @@ class Accuracy(Part):
     `choose_regularisation` found.
 
     Attributes:
-        held_out: accuracy of the linear probe on subjects it was not fitted on, within the training side: what
-            selects, among regularisations and among the evaluations of a run. None where no subject can be held out.
+        linear_validation: of the validation clips, whose subjects pre-training never saw, by a probe fitted on the
+            training clips alone; `knn_validation` likewise. Kept to be read: they choose nothing.
+        selection: what chooses among regularisations, and among a run's evaluations where it has validation clips:
+            accuracy of the linear probe on subjects it was not fitted on. Those are the validation subjects where
+            there are enough, else folds of the whole training side, pre-training's subjects among them. None where no
+            subject is known to be another. Earlier records call it ``held_out``.
     """
 
     linear_validation: Share | None
@@ -57,7 +61,7 @@ class Accuracy(Part):
     knn_validation: Share | None
     knn_test: Share
     regularisation: Positive
-    held_out: Share | None = None
+    selection: Share | None = Field(default=None, validation_alias=AliasChoices("selection", "held_out"))
     test_clips: Count
 
 

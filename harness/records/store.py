@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psutil
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
@@ -93,6 +95,14 @@ class RecordStore:
         self.root = root
         self.refused: dict[Path, Refusal] = {}
 
+    @classmethod
+    def existing(cls, root: Path) -> RecordStore:
+        """The store of a folder to read from; a `UsageError` when there is no such folder."""
+        if not root.is_dir():
+            found = "a file" if root.exists() else "no such folder"
+            raise UsageError(f"{root}: expected an output folder of `run`, found {found}; check the path")
+        return cls(root)
+
     def prepare(self) -> None:
         """Prove that the folder can be written, and clear what killed processes left behind.
 
@@ -145,7 +155,12 @@ class RecordStore:
                 yield record
 
     def write_run(self, record: RunRecord) -> None:
-        """Write a run record atomically; one of the same run under an earlier address rule gives way to it."""
+        """Write a run record atomically; one of the same run under an earlier address rule gives way to it.
+
+        So do weights that are not this record's: those of an earlier try, when this one failed.
+        """
+        if ENCODER_FILE not in record.weights:
+            (self.folder(record.address) / ENCODER_FILE).unlink(missing_ok=True)
         write_atomically(self.folder(record.address) / RECORD_FILE, _json(record))
         if record.status in FINISHED:
             (self.folder(record.address) / START_FILE).unlink(missing_ok=True)
@@ -253,9 +268,7 @@ def refusal_lines(root: Path, refused: Sequence[Refusal]) -> list[str]:
 
 def read_records(folder: Path) -> Records:
     """All records of an output folder. A `UsageError` when there is no such folder."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: expected an output folder of `run`, found none")
-    store = RecordStore(folder)
+    store = RecordStore.existing(folder)
     return Records(list(store.runs()), list(store.speeds()), list(store.refused.values()))
 
 
@@ -276,6 +289,12 @@ def read_record(path: Path, model: type[Record]) -> Record:
     try:
         record = model.model_validate(content)
     except ValidationError as error:
+        if all(problem["type"] == "extra_forbidden" for problem in error.errors()):
+            names = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
+            raise Refused(
+                f"written by a newer version of the suite (this one does not know {names[:MESSAGE]}); update",
+                newer=True,
+            ) from None
         raise Refused(f"cannot be read ({validation_message(error, model)[:MESSAGE]})") from None
     if record.address != path.parent.name:
         raise Refused(f"is the record of {record.address}; each belongs in the folder of its address")
@@ -355,26 +374,29 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def temporary_name(name: str) -> str:
-    """A hidden name that tells which process is writing."""
-    return f".{name}.{os.getpid()}.tmp"
+    """A hidden name that tells which process of which host is writing: a folder may be shared."""
+    return f".{name}.{host()}.{os.getpid()}.tmp"
+
+
+def host() -> str:
+    """This machine's name, with letters, digits and hyphens alone."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node()) or "-"
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove temporary files of processes that are gone; nothing else is touched."""
+    """Remove temporary files of processes of this host that are gone; nothing else is touched."""
     for path in [*root.glob(".*.tmp"), *root.glob("*/.*.tmp")]:
-        owner = re.fullmatch(r"\..*\.(\d+)\.tmp", path.name)
+        owner = re.fullmatch(rf"\..+\.{host()}\.(\d+)\.tmp", path.name)
         if owner and not _alive(int(owner[1])):
             path.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:
+    """Not by ``os.kill(process, 0)``: on Windows that ends the process."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.pid_exists(process)
+    except OverflowError:  # no process has such a number
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _json(record: BaseModel) -> bytes:

@@ -101,6 +101,8 @@ def folder_page(tables: Sequence[FolderTable], refused: Sequence[object], comman
     Args:
         refused: what was left out.
     """
+    if not tables:
+        return f"    {command}\n\nno run has a record yet\n"
     left_out = [f"left out: {counted(len(refused), 'record')} that cannot be used; `verify` names them"]
     pages = []
     for number, table in enumerate(tables, 1):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.progress import counted
 from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, MOSTLY_DISTURBED, inside_floor
 from harness.records.schema import (
     BODIES_PER_CLIP,
@@ -34,6 +35,8 @@ PROXY = (
     "encoder 10.8 ± 4.5 points less than this one, and trained encoders about half the gain over it"
 )
 """To go when a protocol trains the published probe itself."""
+FEW_TEST_CLIPS = 30
+"""With fewer a single clip moves an accuracy by more than three points."""
 CLEAR_GAIN = 0.05
 """A method that is less above the untrained encoder has not clearly learnt what the probe asks for."""
 
@@ -269,16 +272,33 @@ def _open_division(records: Sequence[RunRecord], speed: SpeedRecord | None) -> l
 def _accuracy_notes(records: Sequence[RunRecord]) -> list[str]:
     if not records:
         return []
-    chosen = (
-        "evaluation and regularisation chosen on held-out training-side subjects"
-        if records[0].data.validation_clips
-        else "no validation subjects: the last evaluation counts, regularisation chosen within the training side"
-    )
     return [
-        f"linear, kNN-1: % of test clips on frozen features; {chosen}; best point: "
+        *_few_test_clips(records[0].data.test_clips),
+        f"linear, kNN-1: % of test clips on frozen features; {_chosen(records)}; best point: "
         "best test figure over evaluations (the papers' habit, never used to select); ±: standard deviation over seeds",
         PROXY,
     ]
+
+
+def _few_test_clips(clips: int) -> list[str]:
+    if not 0 < clips < FEW_TEST_CLIPS:
+        return []
+    return [f"warning: {counted(clips, 'test clip')}, {100 / clips:.1f} points each: too few to tell rows apart"]
+
+
+def _chosen(records: Sequence[RunRecord]) -> str:
+    """Which of a run's evaluations counts, and what chose it and the probe's regularisation."""
+    validated, strengths = records[0].data.validation_clips > 0, records[0].spec.probe.regularisation
+    subjects = "held-out training-side subjects" if validated else "training-side subjects that it was not fitted on"
+    known = validated or not any(record.accuracy and record.accuracy.selection is None for record in records)
+    several = any(len(record.curve) > 1 for record in records)
+    chosen = ["evaluation"] * (validated and several) + ["regularisation"] * (known and len(strengths) > 1)
+    words = [] if validated else ["no validation subjects: the last evaluation counts"]
+    if chosen:
+        words.append(f"{' and '.join(chosen)} chosen on {subjects}")
+    if "regularisation" not in chosen:
+        words.append(f"regularisation {strengths[0]:g}, as set" if known else "regularisation 1: no subjects are known")
+    return ", ".join(words)
 
 
 def _seconds_notes(records: Sequence[RunRecord]) -> list[str]:

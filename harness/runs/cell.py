@@ -45,7 +45,7 @@ from harness.records.schema import (
     Status,
     Training,
 )
-from harness.records.store import RecordStore, now
+from harness.records.store import ENCODER_FILE, RecordStore, now
 from harness.records.versions import LOOP
 from harness.registry import versions_of, versions_of_modules
 from harness.runs.metrics import Metrics, of_block, of_evaluation
@@ -83,7 +83,7 @@ class Attempt:
 
     Attributes:
         cost: what a step consumes; controls have none.
-        accuracy: at the evaluation with the best accuracy on held-out subjects; at the last without a validation part.
+        accuracy: at the evaluation that is best for selection; at the last without a validation part.
         selected: the encoder of that evaluation.
         weights: SHA-256 of the weight files that were written, by name.
         untrained: accuracy of an open-division method's own encoder before training.
@@ -280,7 +280,10 @@ class Attempt:
         check_encoder(method, required(self.encoder), build_encoder(spec, layout, "meta"))
         selected = required(self.selected)
         facts = facts_of(selected, layout, spec)
-        self.weights = self.place.store.write_encoder(spec.address, selected, to_metadata(facts))
+        try:
+            self.weights = self.place.store.write_encoder(spec.address, selected, to_metadata(facts))
+        except OSError as error:  # a full disk: what training found out is kept all the same
+            self.warnings = (*self.warnings, no_weights(spec.address, error))
 
     def seen(self, trainer: Trainer) -> State:
         """How far training has come. A GPU's latest loss is that of the last block: asking for it would be to wait."""
@@ -390,8 +393,8 @@ def not_finite(training: Training | None, curve: list[Point]) -> list[str]:
 
 
 def better(one: Accuracy, other: Accuracy) -> bool:
-    """The first is strictly better on held-out subjects; without those the later one counts."""
-    return one.held_out is not None and other.held_out is not None and one.held_out > other.held_out
+    """The first is strictly better on subjects that choose; without those the later one counts."""
+    return one.selection is not None and other.selection is not None and one.selection > other.selection
 
 
 def evaluation_steps(total: int, probe: ProbeSpec, cost: StepCost) -> list[int]:
@@ -414,6 +417,14 @@ def diagnose(method: Method, x: Batch) -> Diagnosis:
     device = (x if isinstance(x, torch.Tensor) else x[0]).device
     with torch.no_grad(), undisturbed(method, device):
         return diagnosis(method, method.diagnose(x))
+
+
+def no_weights(address: str, error: OSError) -> str:
+    """What a row says whose weights could not be written."""
+    return (
+        f"{ENCODER_FILE} could not be written ({error.strerror or error}), so this row has no weights; free space, "
+        f"remove the folder {address}, and the same command trains it again"
+    )
 
 
 def check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -> None:

@@ -117,7 +117,7 @@ def rows_of(claims: Iterable[Claim]) -> str:
 
 def measured_claims(folder: Path) -> SpeedRecord:
     """The newest measurement of claims in a folder; a `UsageError` where there is none."""
-    store = RecordStore(folder)
+    store = RecordStore.existing(folder)
     found = [record for record in store.speeds() if EVERY_SWITCH in record.stages]
     warn(*store.passed_over())
     if not found:

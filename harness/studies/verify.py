@@ -60,7 +60,7 @@ class Check:
 
 def verify(folder: Path) -> list[Check]:
     """All checks of a folder; a `UsageError` where it holds no record."""
-    store = RecordStore(folder)
+    store = RecordStore.existing(folder)
     runs, speeds = list(store.runs()), list(store.speeds())
     if not (runs or speeds or store.refused):
         raise UsageError(f"{folder}: expected an output folder with records, found none")
@@ -184,18 +184,19 @@ def accuracies(record: RunRecord) -> Iterator[str]:
                     yield f"{where}: {probe} {side} accuracy {share:g} is no number of {clips} clips"
     if (record.accuracy is not None) != (record.status == "ok"):
         yield f"status {record.status} {'with' if record.accuracy else 'without'} an accuracy"
-    elif record.accuracy and record.curve and record.accuracy != selected(record.curve).accuracy:
-        yield "the accuracy is not the one of the evaluation that is best on held-out subjects"
+    elif record.accuracy and record.curve and record.accuracy != selected(record).accuracy:
+        best = "best for selection" if record.data.validation_clips else "the last, as there are no validation clips"
+        yield f"the accuracy is not the one of the evaluation that is {best}"
 
 
-def selected(curve: Sequence[Point]) -> Point:
-    """The evaluation that counts: the best on held-out subjects, of equals or without any the last."""
+def selected(record: RunRecord) -> Point:
+    """The evaluation that counts: the best for selection, of equals or without validation clips the last."""
 
     def better(one: Point, other: Point) -> Point:
-        first, second = one.accuracy.held_out, other.accuracy.held_out
+        first, second = one.accuracy.selection, other.accuracy.selection
         return one if first is not None and second is not None and first > second else other
 
-    return reduce(better, curve)
+    return reduce(better, record.curve) if record.data.validation_clips else record.curve[-1]
 
 
 def training(record: RunRecord) -> Iterator[str]:

@@ -99,9 +99,16 @@ def test_runs_are_listed_from_their_records(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_runs_is_an_empty_list(tmp_path: Path) -> None:
-    assert listed("runs", "--out", tmp_path / "nothing") == []
-    found = harness("ls", "runs", "--out", tmp_path / "nothing")
-    assert (found.code, found.out, found.err) == (0, f"no runs in {tmp_path / 'nothing'}\n", "")
+    assert listed("runs", "--out", tmp_path) == []
+    found = harness("ls", "runs", "--out", tmp_path)
+    assert (found.code, found.out, found.err) == (0, f"no runs in {tmp_path}\n", "")
+
+
+@pytest.mark.parametrize("command", [("ls", "runs", "--out"), ("verify",), ("trends",), ("ranking",), ("target",)])
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
+    found = harness(*command, tmp_path / "nosuch")
+    expected = f"error: {tmp_path / 'nosuch'}: expected an output folder of `run`, found no such folder; check the path"
+    assert (found.code, found.out, found.err) == (2, "", f"{expected}\n")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_a_misspelt_keyword_names_the_nearest() -> None:
 
 
 def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="expected an output folder of `run`, found none"):
+    with pytest.raises(UsageError, match="expected an output folder of `run`, found no such folder"):
         harness.read_records(tmp_path / "nowhere")
 
 

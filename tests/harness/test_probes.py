@@ -326,10 +326,10 @@ def test_the_floor_learns_from_the_training_side_only() -> None:
 # --- which evaluation of a run counts ---
 
 
-def scored(held_out: float | None) -> Accuracy:
+def scored(selection: float | None) -> Accuracy:
     return Accuracy(
         linear_validation=None, linear_test=0.5, knn_validation=None, knn_test=0.5, regularisation=1.0,
-        held_out=held_out, test_clips=9,
+        selection=selection, test_clips=9,
     )  # fmt: skip
 
 
@@ -337,7 +337,5 @@ def scored(held_out: float | None) -> Accuracy:
     ("one", "other", "expected"),
     [(0.6, 0.5, True), (0.5, 0.6, False), (0.5, 0.5, False), (None, 0.5, False), (0.5, None, False)],
 )
-def test_an_evaluation_is_better_by_held_out_subjects_alone(
-    one: float | None, other: float | None, expected: bool
-) -> None:
+def test_an_evaluation_is_better_by_its_selection_alone(one: float | None, other: float | None, expected: bool) -> None:
     assert better(scored(one), scored(other)) == expected

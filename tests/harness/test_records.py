@@ -7,23 +7,27 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, get_args
 
+import psutil
 import pytest
 import torch
 from pydantic import BaseModel
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 from harness.errors import UsageError
 from harness.records import store as records
 from harness.records.schema import FINISHED, Accuracy, Environment, Health, Point, Ratio, RunRecord, SpeedRecord
 from harness.records.store import (
     RecordStore,
+    host,
     remove_leftovers,
     speed_address,
     temporary_name,
@@ -33,7 +37,7 @@ from harness.records.store import (
 from harness.spec.model import Section, TrainSpec
 from harness.training.build import encoder_size
 from methods.parts.encoder import SkeletonEncoder
-from tests.harness.made_up_records import arm, ratio, run_record, speed_record
+from tests.harness.made_up_records import accuracy, arm, ratio, run_record, speed_record
 from tests.harness.small_run import ENCODER, JOINTS
 
 
@@ -48,6 +52,11 @@ def dead() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
+
+
+def left_by(process: int, name: str = "record.json") -> str:
+    """The temporary file of a process of this host."""
+    return f".{name}.{host()}.{process}.tmp"
 
 
 def everything_in(folder: Path) -> list[str]:
@@ -120,6 +129,15 @@ def test_a_record_written_again_replaces_the_first(store: RecordStore) -> None:
     found = store.run(first.address)
     assert found is not None
     assert found.status == "ok"
+
+
+def test_weights_of_an_earlier_try_do_not_outlive_its_record(store: RecordStore) -> None:
+    first = run_record()
+    weights = store.folder(first.address) / "encoder.safetensors"
+    store.write_run(first.model_copy(update={"weights": store.write_encoder(first.address, nn.Linear(2, 2))}))
+    assert weights.exists()
+    store.write_run(run_record(status="failed", accuracy=None))
+    assert not weights.exists()
 
 
 def test_ok_and_diverged_are_finished_and_nothing_else() -> None:
@@ -238,7 +256,6 @@ def test_a_folder_in_the_place_of_a_record_is_refused(store: RecordStore) -> Non
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"surprise": 1}, "cannot be read (unknown option 'surprise'"),
         (
             {"accuracy__linear_test": 7.5},
             "cannot be read (accuracy.linear_test: Input should be less than or equal to 1",
@@ -265,6 +282,15 @@ def test_a_newer_record_is_told_from_a_damaged_one(store: RecordStore) -> None:
     with pytest.raises(UsageError, match=r"schema 99.*update or choose another folder"):
         store.set_aside()
     assert path.exists()
+
+
+def test_a_record_with_a_field_that_came_later_is_a_newer_one(store: RecordStore) -> None:
+    path = changed(store, run_record(), training__watts=7, surprise=1)
+    assert reason(store, path) == (
+        "written by a newer version of the suite (this one does not know training.watts, surprise); update"
+    )
+    with pytest.raises(UsageError, match=r"update or choose another folder"):
+        store.set_aside()
 
 
 def test_another_runs_record_is_refused(store: RecordStore) -> None:
@@ -425,33 +451,57 @@ def test_a_failure_keeps_what_else_is_in_the_folder(tmp_path: Path, monkeypatch:
 
 
 def test_a_temporary_file_says_who_writes_it() -> None:
-    assert temporary_name("record.json") == f".record.json.{os.getpid()}.tmp"
+    assert temporary_name("record.json") == f".record.json.{host()}.{os.getpid()}.tmp"
+    assert re.fullmatch("[A-Za-z0-9-]+", host())
+
+
+def test_files_of_other_hosts_are_kept_whoever_has_their_number_here(tmp_path: Path, dead: int) -> None:
+    for name in (f".record.json.other-{host()}.{dead}.tmp", f".record.json.elsewhere.{dead}.tmp"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert len(everything_in(tmp_path)) == 2
 
 
 def test_files_of_dead_processes_are_removed(tmp_path: Path, dead: int) -> None:
     (tmp_path / "gfp-s0-0").mkdir()
     for folder in (tmp_path, tmp_path / "gfp-s0-0"):
-        (folder / f".record.json.{dead}.tmp").touch()
+        (folder / left_by(dead)).touch()
     remove_leftovers(tmp_path)
     assert everything_in(tmp_path) == ["gfp-s0-0"]
 
 
 def test_files_of_living_processes_are_kept(tmp_path: Path) -> None:
     for process in (os.getpid(), os.getppid(), 1):
-        (tmp_path / f".record.json.{process}.tmp").touch()
+        (tmp_path / left_by(process)).touch()
     remove_leftovers(tmp_path)
     assert len(everything_in(tmp_path)) == 3
 
 
+def test_whether_a_process_lives_is_not_asked_with_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows ``os.kill`` ends the process, whatever the signal."""
+    monkeypatch.setattr(psutil, "pid_exists", {7: True, 8: False}.__getitem__)
+    monkeypatch.setattr(os, "kill", fail)
+    for process in (7, 8):
+        (tmp_path / f".record.json.{process}.tmp").touch()
+    remove_leftovers(tmp_path)
+    assert everything_in(tmp_path) == [".record.json.7.tmp"]
+
+
+def test_a_number_that_no_process_has_is_a_dead_one(tmp_path: Path) -> None:
+    (tmp_path / f".record.json.{10**30}.tmp").touch()
+    remove_leftovers(tmp_path)
+    assert everything_in(tmp_path) == []
+
+
 def test_files_of_others_are_not_touched(tmp_path: Path, dead: int) -> None:
     names = {
-        f"record.json.{dead}.tmp", ".hidden.tmp", ".notes.old.tmp", f".record.json.{dead}", f".record.json.{dead}.tmp~",
-        "record.json", "table.md", f".{dead}.tmp",
+        left_by(dead)[1:], ".hidden.tmp", ".notes.old.tmp", left_by(dead)[:-4], f"{left_by(dead)}~",
+        "record.json", "table.md", f".{dead}.tmp", f".{host()}.{dead}.tmp",
     }  # fmt: skip
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / "a" / "b").mkdir(parents=True)
-    deep = tmp_path / "a" / "b" / f".record.json.{dead}.tmp"
+    deep = tmp_path / "a" / "b" / left_by(dead)
     deep.touch()
     remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == names
@@ -461,9 +511,16 @@ def test_files_of_others_are_not_touched(tmp_path: Path, dead: int) -> None:
 def test_preparing_clears_leftovers_and_keeps_records(store: RecordStore, dead: int) -> None:
     written = run_record()
     store.write_run(written)
-    (store.root / written.address / f".record.json.{dead}.tmp").touch()
+    (store.root / written.address / left_by(dead)).touch()
     store.prepare()
     assert everything_in(store.root) == [written.address, f"{written.address}/record.json"]
+
+
+def test_what_chose_in_a_record_of_before_is_read_under_todays_name() -> None:
+    before = accuracy(0.5).model_dump()
+    before["held_out"] = 0.25 + (before.pop("selection") or 0.0)
+    assert Accuracy.model_validate(before).selection == 0.25
+    assert "held_out" not in Accuracy.model_validate(before).model_dump()
 
 
 # --- the output folder ---

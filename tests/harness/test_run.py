@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -18,7 +19,9 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from torch import nn
 
+from harness.records import store as records
 from harness.records.ratios import noise_floor, paired_ratio
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
@@ -435,12 +438,12 @@ def test_speed_can_be_measured_alone_and_serves_a_later_run(tmp_path: Path) -> N
     assert len(after) == len(measured) + 3
 
 
-def test_the_evaluation_that_is_best_on_held_out_subjects_counts(good: Finished) -> None:
+def test_the_evaluation_that_is_best_for_selection_counts(good: Finished) -> None:
     trained = [record for record in good.records().values() if record.curve]
     assert trained
     for record in trained:
-        assert all(point.accuracy.held_out is not None for point in record.curve)
-        best = max(reversed(record.curve), key=lambda point: point.accuracy.held_out or 0.0)
+        assert all(point.accuracy.selection is not None for point in record.curve)
+        best = max(reversed(record.curve), key=lambda point: point.accuracy.selection or 0.0)
         assert record.accuracy == best.accuracy
 
 
@@ -451,7 +454,7 @@ def test_without_validation_subjects_the_last_evaluation_counts(
     falling = iter([0.9, 0.6])
     monkeypatch.setattr(
         "harness.runs.cell.probe_encoder",
-        lambda *_: accuracy(0.5).model_copy(update={"held_out": (value := next(falling)), "linear_test": value}),
+        lambda *_: accuracy(0.5).model_copy(update={"selection": (value := next(falling)), "linear_test": value}),
     )
     data = small_data(tmp_path, validation=validation)
     record = run_small_cell(small_cell(data), data, tmp_path / "out")
@@ -521,6 +524,40 @@ def test_only_a_run_that_may_go_on_leaves_a_state(faulty: Finished) -> None:
     assert left == {"plain:fault=raise-late"}  # half-way, and not diverged
 
 
+def test_a_disk_too_full_for_weights_costs_the_weights_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, module: nn.Module, metadata: object = None) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(records, "write_weights", full)
+    run = finished(tmp_path, "--methods", "plain")
+    assert run.outcome.code == 0
+    record = run.records()["plain-s0"]
+    assert (record.status, record.weights) == ("ok", {})
+    assert record.accuracy is not None
+    line = next(line for line in run.outcome.out.splitlines() if line.startswith("warning: plain, seed 0: "))
+    assert "encoder.safetensors could not be written (No space left on device)" in line
+    assert line.endswith(f"free space, remove the folder {record.address}, and the same command trains it again")
+    assert {path.name for path in (run.out / record.address).iterdir()} == {"record.json"}
+
+
+def test_a_finished_folder_that_can_only_be_read_is_shown(
+    good: Finished, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, content: bytes) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", read_only)  # permissions do not stop the tests when root runs them
+    monkeypatch.setattr(records, "write_atomically", read_only)
+    again = good.again(copied)
+    assert again.code == 0
+    assert again.err == (
+        f"{copied / 'table.md'} could not be written (Read-only file system); what it would hold is printed above\n"
+    )
+    assert again.lines[-1] == f"records in {copied}"
+    shown = rows(good.out)
+    assert all(any(line.startswith(label) for line in again.lines) for label in shown)
+
+
 def test_failed_runs_are_tried_again_and_the_rest_is_kept(faulty: Finished, tmp_path: Path) -> None:
     out = shutil.copytree(faulty.out, tmp_path / "out")
     before = times(out)
@@ -534,7 +571,7 @@ def test_failed_runs_are_tried_again_and_the_rest_is_kept(faulty: Finished, tmp_
 def test_numbers_that_are_not_finite_leave_a_folder_that_can_be_read(tmp_path: Path) -> None:
     run = finished(tmp_path, "--methods", "plain,plain:fault=nan-part,plain:fault=inf-diagnosis")
     assert run.outcome.code == 0
-    warnings = [line for line in run.outcome.out.splitlines() if line.startswith("warning: ")]
+    warnings = [line for line in run.outcome.out.splitlines() if line.startswith("warning: plain")]
     assert [line.rpartition(": ")[2] for line in warnings] == [
         "loss part position is no finite number, first seen at step 4",
         "diagnosis calls is no finite number, first seen at step 3",
@@ -647,7 +684,7 @@ def test_a_killed_run_is_completed_by_the_same_command(tmp_path: Path) -> None:
     assert waiting.exists(), (tmp_path / "log").read_text()
     assert process.returncode == -signal.SIGKILL
     assert set(records_in(out)) == {"raw-pca-s0", "random-init-s0", "encoder-only-s0"}
-    leftover = out / next(out.glob("encoder-only*")) / f".record.json.{process.pid}.tmp"
+    leftover = out / next(out.glob("encoder-only*")) / f".record.json.{records.host()}.{process.pid}.tmp"
     leftover.write_text('{"half": ')
     before = times(out)
 

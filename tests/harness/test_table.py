@@ -11,7 +11,7 @@ from harness.records.schema import ArmRecord, Health, RunRecord, SpeedRecord
 from harness.report.departures import SECTIONS, departures
 from harness.report.speed import speed_notes
 from harness.report.table import COLUMNS, build_table, notes, to_markdown
-from harness.spec.model import RunSpec
+from harness.spec.model import ProbeSpec, RunSpec
 from harness.spec.presets import PRESETS
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
 
@@ -294,6 +294,57 @@ def test_without_validation_subjects_notes_say_that_the_last_evaluation_counts()
     found = note("linear, kNN-1: ", [record.model_copy(update={"data": alone}) for record in RECORDS])
     assert "no validation subjects: the last evaluation counts" in found
     assert "the last evaluation" not in note("linear, kNN-1: ")
+
+
+def probed(*, validation: int, points: int, strengths: tuple[float, ...], selection: float | None) -> list[RunRecord]:
+    """Records of runs whose evaluation was so set up."""
+    found = []
+    for record in RECORDS:
+        assert record.accuracy is not None
+        found.append(
+            record.model_copy(
+                update={
+                    "data": record.data.model_copy(update={"validation_clips": validation}),
+                    "spec": record.spec.model_copy(update={"probe": ProbeSpec(regularisation=strengths)}),
+                    "curve": record.curve[:points],
+                    "accuracy": record.accuracy.model_copy(update={"selection": selection}),
+                }
+            )
+        )
+    return found
+
+
+HELD_OUT = "held-out training-side subjects"
+
+
+@pytest.mark.parametrize(
+    ("validation", "points", "strengths", "selection", "said"),
+    [
+        (200, 2, (0.1, 1.0), 0.5, f"evaluation and regularisation chosen on {HELD_OUT}"),
+        (200, 1, (0.1, 1.0), 0.5, f"frozen features; regularisation chosen on {HELD_OUT}"),
+        (200, 2, (0.1,), 0.5, f"evaluation chosen on {HELD_OUT}, regularisation 0.1, as set"),
+        (
+            0, 2, (0.1, 1.0), 0.5,
+            "the last evaluation counts, regularisation chosen on training-side subjects that it was not fitted on",
+        ),
+        (0, 2, (0.1, 1.0), None, "the last evaluation counts, regularisation 1: no subjects are known"),
+    ],
+)  # fmt: skip
+def test_notes_say_what_was_chosen_and_on_what(
+    validation: int, points: int, strengths: tuple[float, ...], selection: float | None, said: str
+) -> None:
+    records = probed(validation=validation, points=points, strengths=strengths, selection=selection)
+    assert said in note("linear, kNN-1: ", records)
+    assert ("held-out" in note("linear, kNN-1: ", records)) == (validation > 0)
+
+
+@pytest.mark.parametrize(("clips", "warned"), [(9, True), (29, True), (30, False), (400, False)])
+def test_a_handful_of_test_clips_is_warned_of(clips: int, warned: bool) -> None:
+    few = RECORDS[0].data.model_copy(update={"test_clips": clips})
+    found = notes([record.model_copy(update={"data": few}) for record in RECORDS], SPEED)
+    assert (
+        any(line.startswith(f"warning: {clips} test clips, {100 / clips:.1f} points each") for line in found) == warned
+    )
 
 
 # --- departures from the published training ---

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.records.store import RecordStore
-from harness.studies.verify import verify
+from harness.studies.verify import selected, verify
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import SMALL, Outcome, harness, records_in, small_file
 from tests.harness.test_committed_tables import RESULTS
@@ -65,6 +65,17 @@ def test_a_folder_as_it_was_left_holds_together(finished: Path) -> None:
     assert "5 records" in lines[1]
 
 
+def test_without_validation_clips_the_last_evaluation_counts() -> None:
+    record = run_record("gfp")
+    first, last = (
+        point.model_copy(update={"accuracy": point.accuracy.model_copy(update={"selection": selection})})
+        for point, selection in zip(record.curve, (0.9, 0.1), strict=True)
+    )
+    data = {clips: record.data.model_copy(update={"validation_clips": clips}) for clips in (0, 200)}
+    assert selected(record.model_copy(update={"curve": [first, last], "data": data[200]})) == first
+    assert selected(record.model_copy(update={"curve": [first, last], "data": data[0]})) == last
+
+
 def test_weights_that_were_not_kept_are_counted_and_no_difference(folder: Path) -> None:
     for path in folder.glob("*/encoder.safetensors"):
         path.unlink()
@@ -103,6 +114,16 @@ RUN_CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "no number of clips": ("accuracies", lambda c: c["curve"][0]["accuracy"].update(knn_test=0.123)),
     "other test clips": ("accuracies", lambda c: c["accuracy"].update(test_clips=10)),
     "an accuracy that no evaluation had": ("accuracies", lambda c: c["accuracy"].update(linear_test=1.0, knn_test=0.0)),
+    "the best evaluation without a validation part": (
+        "accuracies",
+        lambda c: (
+            c["data"].update(validation_clips=0),
+            [point["accuracy"].update(linear_validation=None, knn_validation=None) for point in c["curve"]],
+            c["curve"][0]["accuracy"].update(selection=1.0),
+            c["curve"][1]["accuracy"].update(selection=0.0),
+            c.update(accuracy=c["curve"][0]["accuracy"]),
+        ),
+    ),
     "failed with an accuracy": ("accuracies", lambda c: c.update(status="failed")),
     "a curve in disorder": ("steps, clips, curves", swap_curve),
     "a curve cut short": ("steps, clips, curves", lambda c: c["curve"].pop()),

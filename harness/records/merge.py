@@ -1,0 +1,334 @@
+"""Output folders joined into one: every run and every measurement once, conflicts named, nothing half-written.
+
+Each record is read as any reader of its folder reads it; what is refused there is left out here. Of several records of
+one run a finished one counts before an unfinished one, then the first: that of the folder that is joined into, where it
+exists already, then those of the folders in their order. The folders are only read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.isolation.stopping import held
+from harness.progress import Advance
+from harness.records.schema import FINISHED, Accuracy, RunRecord, SpeedRecord
+from harness.records.store import (
+    ENCODER_FILE,
+    RECORD_FILE,
+    SPEED_FILE,
+    START_FILE,
+    Records,
+    RecordStore,
+    Refusal,
+    set_aside,
+    speed_address,
+    write_atomically,
+)
+from harness.spec.model import ADDRESS_RULE
+
+TABLE_FILE = "table.md"
+LOGS = ("metrics.jsonl", "events.out.tfevents.*")
+"""What a run wrote down on its way: it goes with the record."""
+OF_A_RUN = (RECORD_FILE, ENCODER_FILE)
+STATES = (START_FILE, "state-*.safetensors", "state-*.json")
+"""What a run that is not finished goes on from; a state's JSON makes its tensors count and comes last."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run in one of the folders: its record, or what a process left that was killed before it wrote one."""
+
+    folder: Path
+    address: str
+    record: RunRecord | None
+
+    @property
+    def place(self) -> Path:
+        """Where its files are."""
+        return self.folder / self.address
+
+    @property
+    def finished(self) -> bool:
+        """There is nothing left to run."""
+        return self.record is not None and self.record.status in FINISHED
+
+    @property
+    def steps(self) -> int:
+        """How far its last state has come; 0 where it was only started, -1 where there is nothing to go on from."""
+        states = [int(found[1]) for path in self.place.glob("state-*.json") if (found := STEP.match(path.name))]
+        return max([*states, *([0] if (self.place / START_FILE).exists() else [])], default=-1)
+
+
+STEP = re.compile(r"state-(\d+)\.json$")
+
+
+@dataclass
+class Merge:
+    """What the joined folder is going to hold.
+
+    Attributes:
+        copies: files to copy, by where they go; of a run, the record comes last.
+        gone: files of the folder joined into that are superseded.
+        refused: what was left out, by folder.
+        conflicts: a line for every record that says something else than the one that is kept.
+        notes: what else there is to say, a line each.
+        same: how many finished records say what a kept one says.
+        overtaken: how many unfinished runs are finished in another folder.
+    """
+
+    out: Path
+    copies: dict[Path, Path] = field(default_factory=dict)
+    gone: list[Path] = field(default_factory=list)
+    runs: list[RunRecord] = field(default_factory=list)
+    speeds: list[SpeedRecord] = field(default_factory=list)
+    refused: dict[Path, list[Refusal]] = field(default_factory=dict)
+    conflicts: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    same: int = 0
+    overtaken: int = 0
+
+    @property
+    def records(self) -> Records:
+        """As a reader of the joined folder will find them."""
+        refused = [refusal for refusal in self.refused.get(self.out, []) if refusal.path not in self.copies]
+        runs = sorted(self.runs, key=lambda record: record.address)
+        return Records(runs, sorted(self.speeds, key=lambda record: record.address), refused)
+
+
+def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
+    """Read all folders and decide what comes into ``out``; nothing is written. A `UsageError` where that cannot be."""
+    check_folders(folders, out)
+    sources = [*([out] if out.exists() else []), *folders]
+    merge, stores = Merge(out), [RecordStore(folder) for folder in sources]
+    runs: dict[str, list[Found]] = {}
+    speeds: dict[str, list[tuple[Path, SpeedRecord]]] = {}
+    for store in stores:
+        for record in list(store.runs()):
+            if consistent(record, store):
+                runs.setdefault(record.spec.address, []).append(Found(store.root, record.address, record))
+        for measurement in list(store.speeds()):
+            if consistent(measurement, store):
+                speeds.setdefault(measurement.address, []).append((store.root, measurement))
+        for found in begun(store):
+            runs.setdefault(found.address, []).append(found)
+        merge.refused[store.root] = list(store.refused.values())
+    if not (runs or speeds):
+        raise UsageError(f"{', '.join(map(str, sources))}: expected records that can be used, found none")
+    newer = {refusal.path.parent.name for refusal in merge.refused.get(out, []) if refusal.newer}
+    for address, one_run in sorted(runs.items()):
+        if address not in newer:
+            take_run(one_run, merge)
+    for address, measurements in sorted(speeds.items()):
+        if address not in newer:
+            take_speed(measurements, merge)
+    return merge
+
+
+def check_folders(folders: Sequence[Path], out: Path) -> None:
+    """A `UsageError` where a folder is none, or would be changed."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: expected a folder, found a file; choose another name")
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: expected an output folder of `run`, found none")
+        if folder.resolve() == out.resolve():
+            raise UsageError(
+                f"--out {out} is one of the folders to join; leave it out of them: others join it as it is"
+            )
+        if folder.resolve() in out.resolve().parents:
+            raise UsageError(f"--out {out} lies in {folder}, which is only read; choose a folder beside it")
+
+
+def consistent(record: RunRecord | SpeedRecord, store: RecordStore) -> bool:
+    """The address is that of the record's spec; where it is not, the record is refused."""
+    expected = record.spec.address if isinstance(record, RunRecord) else speed_address(record.spec)
+    if f"-v{ADDRESS_RULE}-" not in record.address or record.address == expected:
+        return True
+    name = RECORD_FILE if isinstance(record, RunRecord) else SPEED_FILE
+    path = store.folder(record.address) / name
+    store.refused[path] = Refusal(path, f"its spec has the address {expected}")
+    return False
+
+
+def begun(store: RecordStore) -> Iterator[Found]:
+    """Runs that somebody may go on with, and that have no record that can be read."""
+    places = {path.parent for pattern in STATES for path in store.root.glob(f"*/{pattern}")}
+    for place in sorted(places):
+        refusal = store.refused.get(place / RECORD_FILE)
+        if (refusal and not refusal.newer) or not (place / RECORD_FILE).exists():
+            yield Found(store.root, place.name, None)
+
+
+# --- one run ---
+
+
+def take_run(found: Sequence[Found], merge: Merge) -> None:
+    """One run into the plan: the record that counts with its weights and, of an unfinished run, its furthest state."""
+    finished = [one for one in found if one.finished]
+    furthest = max(found, key=lambda one: one.steps)
+    kept = finished[0] if finished else next((one for one in found if one.record), furthest)
+    if kept.record:
+        merge.runs.append(kept.record)
+        take_files(kept, finished or found, merge)
+    own = [one for one in found if one.folder == merge.out and one is not kept and not one.finished]
+    if finished:
+        compare(finished, merge)
+        merge.overtaken += len(found) - len(finished)
+        superseded = [path for one in own if one.address != kept.address for path in files_of(one.place, OF_A_RUN)]
+        superseded += [path for one in own for path in files_of(one.place, (*LOGS, *STATES))]
+        merge.gone += [path for path in superseded if path not in merge.copies]
+    elif furthest.steps >= 0 and furthest.folder != merge.out:
+        target = merge.out / furthest.address
+        merge.copies |= {target / path.name: path for path in files_of(furthest.place, (*LOGS, *STATES))}
+        merge.gone += [path for path in files_of(target, STATES) if path not in merge.copies]
+
+
+def files_of(place: Path, patterns: Sequence[str]) -> list[Path]:
+    """Files by patterns, in their order."""
+    return [path for pattern in patterns for path in sorted(place.glob(pattern)) if path.is_file()]
+
+
+def take_files(kept: Found, found: Sequence[Found], merge: Merge) -> None:
+    """A record into the plan, after the weights that it names, wherever they were kept, and its logs."""
+    assert kept.record is not None
+    target = merge.out / kept.address
+    for name, sha in (kept.record.weights or {ENCODER_FILE: ""}).items():
+        others = [one.place for one in found if one.record and sha and one.record.weights.get(name) == sha]
+        file = Path(name).name  # what stands in a record is not trusted to be a name
+        source = next((place / file for place in [kept.place, *others] if (place / file).is_file()), None)
+        if source and source.parent != target:
+            merge.copies[target / file] = source
+    if kept.folder != merge.out:
+        merge.copies |= {target / path.name: path for path in files_of(kept.place, (*LOGS, RECORD_FILE))}
+
+
+def compare(finished: Sequence[Found], merge: Merge) -> None:
+    """Name every finished record that says something else than the first."""
+    first = finished[0]
+    for other in finished[1:]:
+        assert first.record is not None
+        assert other.record is not None
+        said, says = results(first.record), results(other.record)
+        apart = [name for name in said if name in says and said[name] != says[name]]
+        if not apart:
+            merge.same += 1
+            continue
+        figures = "; ".join(f"{name} {said[name]} in {first.folder}, {says[name]} in {other.folder}" for name in apart)
+        elsewhere = first.record.environment.fingerprint != other.record.environment.fingerprint
+        machines = " (another machine or other versions)" if elsewhere else ""
+        merge.conflicts.append(f"conflict: {first.address}: {figures}{machines}; kept as in {first.folder}")
+
+
+def results(record: RunRecord) -> dict[str, str]:
+    """What two records of one run must agree in, as it is shown."""
+    curve = ", ".join(f"{100 * point.accuracy.linear_test:.2f}% at step {point.step}" for point in record.curve)
+    return {
+        "status": record.status,
+        **accuracies(record.accuracy, ""),
+        **accuracies(record.untrained, "untrained "),
+        "evaluations": curve or "none",
+        **{name: f"SHA-256 {sha[:16]}" for name, sha in record.weights.items()},
+    }
+
+
+def accuracies(found: Accuracy | None, of: str) -> dict[str, str]:
+    """Test accuracies in %."""
+    linear, knn = (f"{100 * found.linear_test:.2f}%", f"{100 * found.knn_test:.2f}%") if found else ("none", "none")
+    return {f"{of}linear": linear, f"{of}kNN": knn}
+
+
+# --- one measurement ---
+
+
+def take_speed(found: Sequence[tuple[Path, SpeedRecord]], merge: Merge) -> None:
+    """The first of the measurements under one address."""
+    folder, kept = found[0]
+    merge.speeds.append(kept)
+    if folder != merge.out:
+        merge.copies[merge.out / kept.address / SPEED_FILE] = folder / kept.address / SPEED_FILE
+    merge.notes += [
+        f"{kept.address} was measured twice: {kept.finished:%Y-%m-%d %H:%M:%S} UTC in {folder}, "
+        f"{again.finished:%Y-%m-%d %H:%M:%S} UTC in {other}; kept as in {folder}"
+        for other, again in found[1:]
+        if again != kept
+    ]
+
+
+# --- writing it ---
+
+
+def write_merge(merge: Merge, page: str, advance: Advance = lambda done, total: None) -> None:
+    """Copy what was planned, and leave ``page`` as the folder's table.
+
+    Everything is copied into a folder of its own first, on the same disk, and moved from there: a disk that is full, or
+    a stop, leaves the joined folder as it was. A `UsageError` says what went wrong.
+
+    Args:
+        advance: told of files done and files in all.
+    """
+    new = not merge.out.exists()
+    token = f"merge-{uuid.uuid4().hex[:8]}"
+    stage = merge.out.parent / f".{merge.out.name}.{token}" if new else merge.out / f".{token}"
+    try:
+        for number, (target, source) in enumerate(merge.copies.items()):
+            advance(number, len(merge.copies))
+            copy(source, stage / target.relative_to(merge.out))
+        write_atomically(stage / TABLE_FILE, page.encode())
+        with held():
+            if new:
+                stage.rename(merge.out)
+            else:
+                move(merge, stage)
+    except OSError as error:
+        raise UsageError(f"--out {merge.out} is as it was: {reason(error)}; free space or choose another") from None
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def reason(error: OSError) -> str:
+    """What went wrong, and with which file."""
+    text = error.strerror or str(error)
+    return f"{text}: {error.filename}" if error.filename else text
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, onto the disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as one, target.open("wb") as other:
+        shutil.copyfileobj(one, other)
+        other.flush()
+        os.fsync(other.fileno())
+
+
+def move(merge: Merge, stage: Path) -> None:
+    """From the stage into a folder that exists; what was refused there is kept aside."""
+    made = [path for path in dict.fromkeys(target.parent for target in merge.copies) if not path.exists()]
+    try:
+        for path in made:
+            path.mkdir()
+    except OSError:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+    try:
+        for refusal in merge.refused[merge.out]:
+            if refusal.path in merge.copies:
+                kept = [set_aside(path).name for path in (refusal.path, refusal.weights) if path]
+                merge.notes.append(f"{refusal}; kept as {' and '.join(kept)}")
+        for target in [*merge.copies, merge.out / TABLE_FILE]:
+            (stage / target.relative_to(merge.out)).replace(target)
+        for path in merge.gone:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+    except OSError as error:
+        raise UsageError(f"{reason(error)}; each record of {merge.out} is whole: the same command goes on") from None
