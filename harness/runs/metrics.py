@@ -76,10 +76,10 @@ def of_block(training: Training) -> dict[str, float]:
 def of_evaluation(point: Point) -> dict[str, float]:
     """What an evaluation adds."""
     found = point.accuracy
-    held_out = {} if found.held_out is None else {"held_out": found.held_out}
+    selection = {} if found.selection is None else {"selection": found.selection}
     return {
         "step": point.step, "clips": point.clips_seen, "seconds": point.seconds, "linear": found.linear_test,
-        "knn": found.knn_test, **held_out, **point.diagnosis,
+        "knn": found.knn_test, **selection, **point.diagnosis,
     }  # fmt: skip
 
 
