@@ -482,13 +482,13 @@ def test_whether_a_process_lives_is_not_asked_with_a_signal(tmp_path: Path, monk
     monkeypatch.setattr(psutil, "pid_exists", {7: True, 8: False}.__getitem__)
     monkeypatch.setattr(os, "kill", fail)
     for process in (7, 8):
-        (tmp_path / f".record.json.{process}.tmp").touch()
+        (tmp_path / left_by(process)).touch()
     remove_leftovers(tmp_path)
-    assert everything_in(tmp_path) == [".record.json.7.tmp"]
+    assert everything_in(tmp_path) == [left_by(7)]
 
 
 def test_a_number_that_no_process_has_is_a_dead_one(tmp_path: Path) -> None:
-    (tmp_path / f".record.json.{10**30}.tmp").touch()
+    (tmp_path / left_by(10**30)).touch()
     remove_leftovers(tmp_path)
     assert everything_in(tmp_path) == []
 
