@@ -64,7 +64,7 @@ def take_away(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(signal, "valid_signals", lambda: set(HANDLED))
     patch.setitem(sys.modules, "fcntl", None)
     for owner, name in ((os, "sysconf"), (os, "sched_getaffinity"), (os, "sched_setaffinity"), (signal, "SIGHUP"),
-                        (signal, "pthread_sigmask")):  # fmt: skip
+                        (signal, "SIGUSR1"), (signal, "pthread_sigmask")):  # fmt: skip
         patch.delattr(owner, name, raising=False)
 
 

@@ -537,7 +537,7 @@ def test_a_disk_too_full_for_weights_costs_the_weights_alone(tmp_path: Path, mon
     line = next(line for line in run.outcome.out.splitlines() if line.startswith("warning: plain, seed 0: "))
     assert "encoder.safetensors could not be written (No space left on device)" in line
     assert line.endswith(f"free space, remove the folder {record.address}, and the same command trains it again")
-    assert {path.name for path in (run.out / record.address).iterdir()} == {"record.json"}
+    assert {path.name for path in (run.out / record.address).iterdir()} == {"record.json", "metrics.jsonl"}
 
 
 def test_a_finished_folder_that_can_only_be_read_is_shown(
