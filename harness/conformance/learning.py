@@ -101,12 +101,16 @@ def labels_change_nothing(specimen: Specimen) -> None:
 
 def trained_loss(specimen: Specimen, source: ClipSet) -> float:
     """Mean loss of the first two steps of a run on these clips."""
+    return trainer_of(specimen, source, steps=2).run_block(2, StepClock(CPU))["loss"]
+
+
+def trainer_of(specimen: Specimen, source: ClipSet, *, steps: int, seed: int = 0) -> Trainer:
+    """A run of the method on these clips, about to begin."""
     spec = specimen.spec()
     sequences = BodySequences(source, CPU)
-    method, numbers = specimen.build(), sequences.of_clips(np.arange(len(source)))
+    method, numbers = specimen.build(seed=seed), sequences.of_clips(np.arange(len(source)))
     batches = build_batches(sequences, numbers, spec, batch().shape[1], method.views)
-    trainer = Trainer(method, batches, spec.train, steps=2)
-    return trainer.run_block(2, StepClock(CPU))["loss"]
+    return Trainer(method, batches, spec.train, steps)
 
 
 def same_seed_same_loss(specimen: Specimen) -> None:
@@ -150,6 +154,21 @@ def weights_travel_through_safetensors(specimen: Specimen) -> None:
         close(one, two),
         f"expected the same loss after loading, found {one:.6g} and {two:.6g}; some state is neither a parameter "
         "nor a buffer",
+    )
+    whole, stopped, later = (trainer_of(specimen, clips(), steps=4, seed=seed) for seed in (0, 0, 1))
+    for trainer in (whole, stopped):
+        torch.manual_seed(0)
+        trainer.run_block(2, StepClock(CPU))
+    later.restore(stopped.state())
+    for trainer in (whole, later):
+        torch.manual_seed(1)
+        trainer.run_block(2, StepClock(CPU))
+    end = later.state()
+    other_end = [name for name, value in whole.state().items() if not torch.equal(value, end[name])]
+    must(
+        not other_end,
+        f"expected a stopped run to go on as if it had not stopped, found another {first_few(other_end)}; keep what a "
+        "step depends on in a parameter, a buffer, or get_extra_state and set_extra_state (a tensor)",
     )
 
 

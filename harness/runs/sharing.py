@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from harness.errors import UsageError
 from harness.isolation.stopping import stop_if_asked
-from harness.progress import Reporter, counted
+from harness.progress import Reporter, Task, counted
 from harness.records.claims import LOCK_FILE, Claims, Held, Owned, locked
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore, write_matrix
@@ -35,6 +35,9 @@ class Share:
     report: Reporter
     shared: bool = False
     claims: Claims = field(init=False)
+    waiting: ExitStack = field(default_factory=ExitStack)
+    """Holds the progress task while this process waits."""
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         self.claims = Claims(self.store.root)
@@ -62,6 +65,7 @@ class Share:
                 try:
                     with self.claims.hold(cell.spec.address, cell.label, cell.spec.seed) as claim:
                         if not done_meanwhile(before[cell.spec.address], self.store.run_of(cell.spec)):
+                            self.waited()
                             yield cell, claim
                 except Held as held:
                     self.refuse_taken([cell])
@@ -69,7 +73,8 @@ class Share:
                 else:
                     left.remove(cell)
             if left:
-                self.wait(f"waiting for {counted(len(left), 'run')} of others", holders)
+                self.wait("waiting for others", f"{counted(len(left), 'run')} ({', '.join(dict.fromkeys(holders))})")
+        self.waited()
 
     @contextmanager
     def alone(self, address: str, what: str, there: Callable[[], bool]) -> Iterator[bool]:
@@ -77,20 +82,27 @@ class Share:
         while True:
             try:
                 with self.claims.hold(address, what, 0):
+                    self.waited()
                     yield not there()
                 return
             except Held as held:
                 if not self.shared:
                     raise UsageError(taken(what, str(held.claim))) from None
-                holders = [str(held.claim)]
-            self.wait(f"waiting for {what} of another process", holders)
+                holder = str(held.claim)
+            self.wait("waiting for others", f"{what} ({holder})")
 
-    def wait(self, what: str, holders: list[str]) -> None:
-        """Until it is worth looking again."""
-        with self.report.task(what) as task:
-            task(0, 0, ", ".join(dict.fromkeys(holders)))
-            time.sleep(LOOK_AGAIN)
+    def wait(self, name: str, detail: str) -> None:
+        """Until it is worth looking again; one task for as long as it lasts."""
+        if self.task is None:
+            self.task = self.waiting.enter_context(self.report.task(name))
+        self.task(0, 0, detail)
+        time.sleep(LOOK_AGAIN)
         stop_if_asked()
+
+    def waited(self) -> None:
+        """There is something to do again."""
+        self.waiting.close()
+        self.task = None
 
 
 def taken(what: str, holder: str) -> str:

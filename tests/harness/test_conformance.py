@@ -129,6 +129,19 @@ class Forgetful(Good):
         return super().target(x) * (1 + self.scale)
 
 
+class Counting(Good):
+    """Counts its steps where no state tells of them."""
+
+    def __init__(self, encoder: SkeletonEncoder, options: Any) -> None:
+        super().__init__(encoder, options)
+        self.count = 0
+        self.register_buffer("counted", torch.zeros(()))
+
+    def after_step(self, progress: float) -> None:
+        self.count += 1
+        self.counted.fill_(self.count)
+
+
 class Unused(Good):
     def __init__(self, encoder: SkeletonEncoder, options: Any) -> None:
         super().__init__(encoder, options)
@@ -261,6 +274,7 @@ FAULTS: dict[type[Good], tuple[str, str]] = {
     Reinitialising: ("encoder as the seed made it", "found patch_embed.weight changed by building the method"),
     Swapping: ("encoder as the seed made it", "expected self.encoder to be the encoder that was given"),
     Forgetful: ("weights travel through safetensors", "some state is neither a parameter nor a buffer"),
+    Counting: ("weights travel through safetensors", "go on as if it had not stopped, found another method/counted"),
     Unused: ("every trained parameter gets a gradient", "found none for forgotten.weight, forgotten.bias"),
     Cut: ("every trained parameter gets a gradient", "found none for gate.weight"),
     Reshaping: ("evaluated encoder keeps its hash", "after training, found"),
