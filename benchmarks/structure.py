@@ -38,7 +38,7 @@ COMMANDS = {
 GIVEN_BACK = {
     "downloads: pooch": [("datasets/origins/download.py", "")],
     "archives: tarfile's filter": [("datasets/origins/unpack.py", "")],
-    "tests of these two": [("tests/datasets/origins/test_download.py", ""), ("tests/datasets/origins/test_unpack.py", "")],
+    "tests of these two": [(f"tests/datasets/origins/test_{name}.py", "") for name in ("download", "unpack")],
     "folders: platformdirs": [
         ("datasets/cache.py", "cache_dir"), ("datasets/files.py", "cache_dir"),
         ("datasets/store.py", "stores_dir"), ("datasets/formats/store.py", "stores_dir"),
