@@ -1,12 +1,13 @@
-"""How the code is laid out, in figures: rooms, arrows and floors of each package, and what its commands cost to start.
+"""How the code is laid out, in figures: rooms, arrows and floors of each package, lines that stand beside a library's
+work, and what its commands cost to start.
 
     python benchmarks/structure.py            # this checkout
     python benchmarks/structure.py --of PATH  # another one, an earlier commit's, say
 
 A room is a file, or a folder, directly inside a package; the package's own ``__init__``, its door, is none. An arrow
 goes from a room to another one that it imports; a room stands one floor above the highest that it imports.
-"Calls to a loss" are the functions of ours on the stack from
-the command ``run`` (counted) to a method's ``loss`` (counted).
+"Calls to a loss" are the functions of ours on the stack from the command ``run`` (counted) to a method's ``loss``
+(counted). It runs on Unix, which alone counts a child's processor seconds.
 """
 
 from __future__ import annotations
@@ -34,6 +35,27 @@ COMMANDS = {
     "target": ["target", "{folder}", "--reference", "mamp"],
     "ranking": ["ranking", "{folder}"],
 }
+GIVEN_BACK = {
+    "downloads: pooch": [("datasets/origins/download.py", "")],
+    "archives: tarfile's filter": [("datasets/origins/unpack.py", "")],
+    "tests of these two": [(f"tests/datasets/origins/test_{name}.py", "") for name in ("download", "unpack")],
+    "folders: platformdirs": [
+        ("datasets/cache.py", "cache_dir"), ("datasets/files.py", "cache_dir"),
+        ("datasets/store.py", "stores_dir"), ("datasets/formats/store.py", "stores_dir"),
+    ],
+    "locks: filelock": [("datasets/prepare.py", "_alone"), ("datasets/raw/prepare.py", "_alone")],
+    "processes, memory: psutil": [
+        ("harness/records.py", "_alive"), ("harness/records/store.py", "_alive"),
+        ("harness/environment.py", "_memory_bytes"), ("harness/machine.py", "_memory_bytes"),
+    ],
+}  # fmt: skip
+"""Work that a library does -> where our part of it is: a module, or a function of one; earlier and present places."""
+KEPT = {
+    "pickles (on pickle._Unpickler)": [("datasets/raw/unpickle.py", "")],
+    ".skeleton text": [("datasets/raw/skeleton_text.py", ""), ("datasets/raw/ntu/skeleton_text.py", "")],
+    "pictures (on matplotlib, Pillow)": [("harness/drawing.py", ""), ("harness/pictures/drawing.py", "")],
+}
+"""The same for what was looked at and is still ours."""
 EARLIER_NAMES = {"ranking": "exchange"}
 TRIES = 3
 
@@ -99,6 +121,20 @@ def floors(arrows: dict[str, set[str]]) -> int:
     return max(map(floor, arrows))
 
 
+def lines_of(root: Path, places: list[tuple[str, str]]) -> int:
+    """Lines of those modules and functions that this checkout has, docstrings and all."""
+    return sum(lines(root / module, function) for module, function in places if (root / module).exists())
+
+
+def lines(path: Path, function: str) -> int:
+    """Lines of a module, or of one function at its top; 0 where it has none of that name."""
+    text = path.read_text(encoding="utf-8")
+    if not function:
+        return len(text.splitlines())
+    found = (node for node in ast.parse(text).body if getattr(node, "name", "") == function)
+    return sum((node.end_lineno or 0) - node.lineno + 1 for node in found)
+
+
 def cpu_seconds(root: Path, words: list[str]) -> tuple[float, int]:
     """The least user and system seconds of a few tries of a command, and its exit code."""
     seconds, code = [], 0
@@ -146,6 +182,10 @@ def main() -> None:
         print(f"{package:10} {top:16} {len(found):6} {arrows:7} {floors(found):7}")
     way = way_to_a_loss(root)
     print(f"calls to a loss: {way.count('->') + 1} ({way})")
+    for title, work in (("done by a library", GIVEN_BACK), ("done by hand", KEPT)):
+        print(f"{title}: lines of ours")
+        for name, places in work.items():
+            print(f"    {name:32} {lines_of(root, places):4}")
     copy = Path(tempfile.mkdtemp()) / "records"  # studies leave their table beside the records
     shutil.copytree(root / folder, copy)
     for name, command in COMMANDS.items():

@@ -1,4 +1,4 @@
-"""Phrases that the error messages of data code share."""
+"""Phrases that messages share."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ def nearest(name: str, options: Iterable[str]) -> str:
 def one_line(text: object) -> str:
     """``text`` with every run of white space, line ends included, turned into one space."""
     return " ".join(str(text).split())
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 probe``, ``3 probes``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def minutes(seconds: float) -> str:
+    """``95`` seconds as ``1.6 min``."""
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"

@@ -22,6 +22,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from datasets.wording import minutes
+
 CHECKING = "checking the store, once"
 
 QUIET_SECONDS = 30.0
@@ -183,16 +185,6 @@ def at_work(*, announced: bool = True, stderr: bool = False) -> Iterator[Reporte
         report.line(f"started: {command_line()}")
     with report.log():
         yield report
-
-
-def minutes(seconds: float) -> str:
-    """``95`` seconds as ``1.6 min``."""
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 probe``, ``3 probes``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class Stopwatch:

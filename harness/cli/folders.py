@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from datasets.wording import counted
 from harness.cli.flags import AsJson
 from harness.errors import UsageError
-from harness.progress import at_work, command_line, counted, make_console, print_table, warn
+from harness.progress import at_work, command_line, make_console, print_table, warn
 
 
 def table_command(

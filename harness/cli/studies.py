@@ -68,14 +68,13 @@ def claim_command(
     with at_work(announced=not measured) as report:
         from harness.records.ratios import rules_version
         from harness.report.claims import card_notes, card_table
-        from harness.speed.measurement import Measurement
         from harness.studies.claims import find_claim, make_card, measured_claims, rows_of
         from harness.studies.explain import ends, explain, refuse_switched
 
         refuse_switched(overrides or [])
         claims = {name: find_claim(name) for name in names}
         if measured:
-            measurement, out = Measurement(measured_claims(measured), {}), measured
+            record, failed, out = measured_claims(measured), False, measured
         else:
             settings = resolve_settings(
                 preset, overrides, methods=rows_of(claims.values()), dataset=dataset, split=None, label=None,
@@ -86,11 +85,12 @@ def claim_command(
                 threads=threads,
             )  # fmt: skip
             measurement = explain(experiment, report, ends())
+            record, failed = measurement.record, bool(measurement.failures)
         for name, claim in claims.items():
-            card = make_card(claim, measurement.record)
+            card = make_card(claim, record)
             lines = card_notes(card, rules_version())
             leave_table(card_table(card), lines, out / f"claim-{name}.md", report, same_measurement=bool(measured))
-    if measurement.failures:
+    if failed:
         raise typer.Exit(1)
 
 

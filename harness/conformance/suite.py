@@ -23,7 +23,6 @@ from harness.conformance.specimen import SKELETONS, NotApplicable, Specimen, Unm
 from harness.errors import UsageError
 from harness.isolation.guard import Guard, seeded
 from harness.isolation.mistakes import Mistake, mistake
-from harness.progress import Task
 from harness.registry import Registry
 from harness.spec.model import build, parse_methods
 
@@ -78,16 +77,18 @@ def examine(check: Check, specimen: Specimen) -> Result:
     return Result(check.name, "pass")
 
 
-def examine_all(specimen: Specimen, task: Task | None = None) -> list[Result]:
-    """Every check, in order, until what fails is one that the others follow from; ``task`` shows progress.
+def examine_all(
+    specimen: Specimen, advance: Callable[[int, int, str], None] = lambda done, total, check: None
+) -> list[Result]:
+    """Every check, in order, until what fails is one that the others follow from; ``advance`` hears how far it is.
 
     The first checks build the method, ask it for a loss and take a step. Where its code throws there, nothing else
     that needs a step is tried. Later the same exception from the same line is told once.
     """
-    results, task = list[Result](), task or Task()
+    results = list[Result]()
     told: dict[tuple[str, str], str] = {}
     for check in CHECKS:
-        task(len(results), len(CHECKS), check.name)
+        advance(len(results), len(CHECKS), check.name)
         if check.steps and any(result.mistake for result in results[:FIRST]):
             results.append(Result(check.name, "not tried"))
             continue

@@ -15,10 +15,10 @@ from typing import Any
 from datasets.catalog import open_clips
 from datasets.doctor.examination import examine, usual_splits
 from datasets.doctor.model import SHORT, Body, Examination, SplitReport
+from datasets.formats.store_check import Advance
 from datasets.wording import listed
 from harness.errors import UsageError, usage_errors
 from harness.pictures.drawing import sample_clips, strip
-from harness.progress import Advance
 from harness.registry import Registry
 
 WIDTH = 100

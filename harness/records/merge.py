@@ -8,26 +8,30 @@ exists already, then those of the folders in their order. The folders are only r
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import UsageError
 from harness.isolation.stopping import held
 from harness.progress import Advance
+from harness.records.claims import CLAIM_FILE, Claims
 from harness.records.schema import FINISHED, Accuracy, RunRecord, SpeedRecord
 from harness.records.store import (
     ENCODER_FILE,
+    MATRIX_FILE,
     RECORD_FILE,
     SPEED_FILE,
     START_FILE,
     Records,
     RecordStore,
     Refusal,
+    read_matrix,
     set_aside,
     speed_address,
     write_atomically,
@@ -76,6 +80,7 @@ class Merge:
 
     Attributes:
         copies: files to copy, by where they go; of a run, the record comes last.
+        matrix: what was asked of any of them, for `harness status`.
         gone: files of the folder joined into that are superseded.
         refused: what was left out, by folder.
         conflicts: a line for every record that says something else than the one that is kept.
@@ -86,6 +91,7 @@ class Merge:
 
     out: Path
     copies: dict[Path, Path] = field(default_factory=dict)
+    matrix: dict[str, tuple[str, int]] = field(default_factory=dict)
     gone: list[Path] = field(default_factory=list)
     runs: list[RunRecord] = field(default_factory=list)
     speeds: list[SpeedRecord] = field(default_factory=list)
@@ -108,6 +114,8 @@ def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
     check_folders(folders, out)
     sources = [*([out] if out.exists() else []), *folders]
     merge, stores = Merge(out), [RecordStore(folder) for folder in sources]
+    for folder in reversed(sources):
+        merge.matrix |= read_matrix(folder)
     runs: dict[str, list[Found]] = {}
     speeds: dict[str, list[tuple[Path, SpeedRecord]]] = {}
     for store in stores:
@@ -145,6 +153,9 @@ def check_folders(folders: Sequence[Path], out: Path) -> None:
             )
         if folder.resolve() in out.resolve().parents:
             raise UsageError(f"--out {out} lies in {folder}, which is only read; choose a folder beside it")
+    for path in out.glob(f"*/{CLAIM_FILE}"):
+        if holder := Claims(out).holder(path.parent.name):
+            raise UsageError(f"--out {out}: {holder} works in it; wait until it is done, or choose another")
 
 
 def consistent(record: RunRecord | SpeedRecord, store: RecordStore) -> bool:
@@ -281,14 +292,18 @@ def write_merge(merge: Merge, page: str, advance: Advance = lambda done, total: 
         for number, (target, source) in enumerate(merge.copies.items()):
             advance(number, len(merge.copies))
             copy(source, stage / target.relative_to(merge.out))
-        write_atomically(stage / TABLE_FILE, page.encode())
+        texts = {TABLE_FILE: page, **({MATRIX_FILE: json.dumps(merge.matrix, indent=1) + "\n"} if merge.matrix else {})}
+        for name, text in texts.items():
+            write_atomically(stage / name, text.encode())
         with held():
             if new:
                 stage.rename(merge.out)
             else:
-                move(merge, stage)
+                move(merge, stage, texts)
     except OSError as error:
-        raise UsageError(f"--out {merge.out} is as it was: {reason(error)}; free space or choose another") from None
+        gone = isinstance(error, FileNotFoundError)  # a process at work in one of the folders removes its states
+        step = "the same command again reads what is there now" if gone else "free space or choose another"
+        raise UsageError(f"--out {merge.out} is as it was: {reason(error)}; {step}") from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -308,7 +323,7 @@ def copy(source: Path, target: Path) -> None:
         os.fsync(other.fileno())
 
 
-def move(merge: Merge, stage: Path) -> None:
+def move(merge: Merge, stage: Path, names: Iterable[str]) -> None:
     """From the stage into a folder that exists; what was refused there is kept aside."""
     made = [path for path in dict.fromkeys(target.parent for target in merge.copies) if not path.exists()]
     try:
@@ -324,7 +339,7 @@ def move(merge: Merge, stage: Path) -> None:
             if refusal.path in merge.copies:
                 kept = [set_aside(path).name for path in (refusal.path, refusal.weights) if path]
                 merge.notes.append(f"{refusal}; kept as {' and '.join(kept)}")
-        for target in [*merge.copies, merge.out / TABLE_FILE]:
+        for target in [*merge.copies, *(merge.out / name for name in names)]:
             (stage / target.relative_to(merge.out)).replace(target)
         for path in merge.gone:
             path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import harness
-from harness.progress import counted
+from datasets.wording import counted
 from harness.records.schema import SCHEMA, RunRecord
 
 LOOP = (

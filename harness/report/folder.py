@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.progress import counted
+from datasets.wording import counted
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord
 from harness.records.store import Records, measured_settings
 from harness.records.versions import stale_lines

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets.wording import counted, minutes
 from harness.errors import UsageError
-from harness.progress import counted, minutes
 from harness.records.claims import CLAIM_FILE, Claim, Claims, read_claim, silence
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore, read_matrix

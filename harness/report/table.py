@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.progress import counted
+from datasets.wording import counted
 from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, MOSTLY_DISTURBED, inside_floor
 from harness.records.schema import (
     BODIES_PER_CLIP,

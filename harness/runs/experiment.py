@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from datasets.wording import counted, minutes
 from harness.errors import UsageError
 from harness.isolation.guard import Guard, StandIn, problem_of_about, stand_in
 from harness.isolation.mistakes import mistake
 from harness.machine import describe_environment, processors, select_device, use_threads
-from harness.progress import Advance, Reporter, Stopwatch, counted, minutes, warn
+from harness.progress import Advance, Reporter, Stopwatch, warn
 from harness.records.claims import Lost, Owned
 from harness.records.schema import (
     BOUND,

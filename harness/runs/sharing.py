@@ -11,9 +11,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from datasets.wording import counted
 from harness.errors import UsageError
 from harness.isolation.stopping import stop_if_asked
-from harness.progress import Reporter, Task, counted
+from harness.progress import Reporter, Task
 from harness.records.claims import LOCK_FILE, Claims, Held, Owned, locked
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore, write_matrix

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from datasets.wording import minutes
 from harness.errors import UsageError
-from harness.progress import Reporter, minutes
+from harness.progress import Reporter
 from harness.records.schema import EVERY_SWITCH, at_stage
 from harness.runs.experiment import Entry, Experiment, replace_refused, tell_if_busy
 from harness.spec.model import RunSpec

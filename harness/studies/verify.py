@@ -16,8 +16,8 @@ from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 
+from datasets.wording import counted
 from harness.errors import UsageError
-from harness.progress import counted
 from harness.records.ratios import noise_floor, paired_ratio, verdict
 from harness.records.schema import ArmRecord, Point, RunRecord, SpeedRecord, flop_ratio
 from harness.records.store import RECORD_FILE, RecordStore, Refusal, speed_address

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.structure import floors, rooms
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("harness", "methods", "datasets")
 
@@ -152,6 +154,14 @@ def test_rooms_import_only_rooms_below_them(path: Path) -> None:
         return
     others = {room_of(name) for name in imports(path) if inside(name, "harness")} - {"", room}
     assert {other for other in others if LEVEL[other] >= LEVEL[room]} == set()
+
+
+def test_the_harness_can_be_drawn() -> None:
+    """A new arrow takes the place of another: say, what a room needs of `progress` for its messages is wording."""
+    arrows = rooms(ROOT, "harness")
+    assert len(list((ROOT / "harness").glob("*.py"))) <= 12
+    assert floors(arrows) <= 10
+    assert sum(map(len, arrows.values())) <= 80
 
 
 @pytest.mark.parametrize("path", [*files("harness"), *files("datasets")], ids=name_of)

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from harness.errors import UsageError
 from harness.records import merge as merge_module
+from harness.records.claims import Claims
 from harness.records.schema import RunRecord, SpeedRecord
-from harness.records.store import RecordStore, read_records, write_atomically
+from harness.records.store import RecordStore, read_matrix, read_records, write_atomically, write_matrix
 from tests.harness.made_up_records import ENVIRONMENT, TIME, accuracy, arm, ratio, run_record, speed_record
 from tests.harness.small_run import Outcome, harness
 
@@ -240,6 +242,17 @@ def test_no_claim_on_a_run_is_joined(at: Folders) -> None:
     assert not [name for name in content(at.c) if "claim" in name]
 
 
+def test_what_was_asked_of_any_folder_is_asked_of_the_joined_one(at: Folders) -> None:
+    leave(at.a, run_record("gfp"))
+    for folder, cells in (
+        (at.a, {"one": ("gfp", 0), "two": ("gfp", 1)}),
+        (at.b, {"two": ("gfp", 1), "six": ("amr", 0)}),
+    ):
+        write_matrix(folder, cells)
+    at.merge()
+    assert read_matrix(at.c) == {"one": ("gfp", 0), "two": ("gfp", 1), "six": ("amr", 0)}
+
+
 # --- conflicts ---
 
 
@@ -363,6 +376,27 @@ def test_a_folder_that_would_be_changed_is_an_error(at: Folders) -> None:
     assert "expected an output folder of `run`" in refusal(harness("merge", at.a, at.b, "--out", at.c))
     at.c.write_text("a file")
     assert "expected a folder, found a file" in refusal(harness("merge", at.a, "--out", at.c))
+
+
+def test_a_folder_that_somebody_works_in_is_not_joined_into(at: Folders) -> None:
+    leave(at.a, run_record("gfp"))
+    leave(at.c, run_record("mamp"))
+    before = content(at.c)
+    with Claims(at.c).hold(run_record("mamp").address, "mamp", 0):
+        assert "works in it; wait until it is done" in refusal(harness("merge", at.a, "--out", at.c))
+    assert before.items() <= content(at.c).items()
+    assert at.merge().code == 0
+
+
+def test_a_state_that_its_process_removed_meanwhile_is_an_error_that_says_what_to_do(
+    at: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(state(at.a, 50), run_record("mamp"))
+    plan = merge_module.plan_merge([at.a], at.c)
+    (at.a / run_record("gfp").address / "state-000000050.json").unlink()
+    with pytest.raises(UsageError, match=r"state-000000050.json; the same command again"):
+        merge_module.write_merge(plan, "")
+    assert not at.c.exists()
 
 
 def test_folders_without_a_record_are_an_error(at: Folders) -> None:
