@@ -231,39 +231,19 @@ def feeder_milliseconds(datasets: dict[str, Dataset[Any]]) -> dict[str, list[flo
     return found
 
 
-class ProcessorClock(StepClock):
-    """Counts the processor seconds of this process as well, which neighbours lengthen far less than the wall's."""
-
-    processor = 0.0
-
-    def start(self) -> None:
-        """Begin a block."""
-        super().start()
-        self.began = time.process_time()
-
-    def stop(self, last_phase: str) -> None:
-        """End a block."""
-        super().stop(last_phase)
-        self.processor = (time.process_time() - self.began) / len(self.steps)
-
-
 @dataclass(eq=False)
 class TimedArm(Arm):
-    """An arm that keeps the processor seconds of its steps too, of every counted block."""
+    """An arm that keeps the processor seconds of its steps too, of every counted block.
+
+    Neighbours lengthen them far less than the wall's.
+    """
 
     processor: tuple[float, ...] = ()
 
-    def run(self) -> ProcessorClock:
-        """Run one block; its clock."""
-        clock = ProcessorClock(self.trainer.device)
-        self.trainer.run_block(self.block, clock)
-        return clock
-
     def count(self, clock: StepClock) -> None:
         """Keep a block's times."""
-        assert isinstance(clock, ProcessorClock)
         super().count(clock)
-        self.processor = (*self.processor, clock.processor)
+        self.processor = (*self.processor, clock.processor_seconds / len(clock.steps))
 
 
 @dataclass

@@ -32,10 +32,12 @@ from harness.conformance.specimen import (
 )
 from harness.errors import first_few
 from harness.isolation.contract import loss_and_parts
+from harness.isolation.state import state_of
+from harness.speed.trial import part_of_the_batch, unlike_counted
 from harness.training.build import build_encoder
 from harness.training.clock import StepClock
 from harness.training.data import build_batches
-from harness.training.trainer import Trainer
+from harness.training.trainer import Trainer, undisturbed
 from methods.base import Method
 
 FALLING_STEPS = 15
@@ -126,6 +128,12 @@ def batch_is_left_as_it_was(specimen: Specimen) -> None:
     must(torch.equal(x, batch()), "expected the batch unchanged, found it written to; work on a copy")
 
 
+def loss_reads_its_whole_batch(specimen: Specimen) -> None:
+    """Every body sequence of a batch matters to its loss."""
+    doubts = part_of_the_batch(specimen.trial())
+    must(not doubts, f"expected every body sequence to count, found that {''.join(doubt.text for doubt in doubts)}")
+
+
 # --- weights ---
 
 
@@ -196,6 +204,28 @@ def is_idle(parameter: torch.nn.Parameter) -> bool:
     if gradient is None or not gradient.isfinite().all():
         return True
     return gradient.ndim > 1 and not gradient.any()
+
+
+def every_step_trains_the_encoder(specimen: Specimen) -> None:
+    """Most steps give the encoder a gradient; `every_parameter_learns` looks at one step."""
+    for doubt in unlike_counted(specimen.trial()):
+        must(doubt.kind != "steps skipped", f"expected a gradient in every step, found that {doubt.text}")
+
+
+def looking_changes_nothing(specimen: Specimen) -> None:
+    """``evaluated_encoder`` and ``diagnose`` leave parameters, gradients and buffers as they are.
+
+    A run puts back what a forward pass does to buffers (running means), and so does this check.
+    """
+    method = specimen.build()
+    x, before = views(method, batch()), state_of(method)
+    method.evaluated_encoder()
+    changed = before.changed(method)
+    must(not changed, f"evaluated_encoder: expected everything as it was, found {first_few(changed)} changed")
+    with torch.no_grad(), undisturbed(method, CPU):
+        method.diagnose(x)
+    changed = before.changed(method)
+    must(not changed, f"diagnose: expected everything as it was, found {first_few(changed)} changed")
 
 
 def evaluated_encoder_keeps_its_hash(specimen: Specimen) -> None:

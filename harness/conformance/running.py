@@ -22,6 +22,7 @@ from harness.conformance.specimen import (
     ROUNDING,
     SKELETONS,
     TOGETHER,
+    NotApplicable,
     Specimen,
     Unmet,
     batch,
@@ -34,7 +35,11 @@ from harness.conformance.specimen import (
 from harness.errors import first_few
 from harness.isolation.contract import diagnosis, loss_and_parts
 from harness.isolation.guard import Guard
-from harness.speed.flops import step_flops
+from harness.records.doubts import FLOP_ROUNDING
+from harness.records.schema import BOUND
+from harness.registry import Registry
+from harness.speed.flops import bound_flops, step_flops
+from harness.speed.trial import unlike_counted
 from harness.training.build import build_encoder
 from harness.training.trainer import quiet_compiler
 from methods.base import About, Method, MethodOptions
@@ -62,6 +67,25 @@ def forward_flops(specimen: Specimen, *, fused: bool) -> int:
     with FlopCounterMode(display=False) as counter:
         method.loss(views(method, blank(NTU25, 4)))
     return int(counter.get_total_flops())
+
+
+def flops_are_the_same_with_values(specimen: Specimen) -> None:
+    """Steps with values take the FLOPs that a step takes on the meta device, where they are counted."""
+    for doubt in unlike_counted(specimen.trial()):
+        must(doubt.kind != "FLOPs differ", f"expected the FLOPs that are counted, found that {doubt.text}")
+
+
+def flops_are_not_below_the_bound(specimen: Specimen) -> None:
+    """A step does not take less than the shared encoder alone on as many tokens as ``mask_ratio`` leaves."""
+    bound = bound_flops(Registry().method(BOUND), specimen.method, specimen.spec(), NTU25)
+    if bound is None:
+        raise NotApplicable("brings its own encoder")
+    own = step_flops(specimen.method, specimen.spec(), NTU25)
+    must(
+        own >= (1 - FLOP_ROUNDING) * bound,
+        f"expected at least the {bound / 1e6:.4g} MFLOP of the encoder alone, found {own / 1e6:.4g}; give the share of "
+        "hidden tokens as an option mask_ratio",
+    )
 
 
 def loss_does_not_depend_on_the_kernel(specimen: Specimen) -> None:

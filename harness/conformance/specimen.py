@@ -20,6 +20,7 @@ from datasets.layouts import KINECT20, NTU25, UIPRMD22, SkeletonLayout, layout_f
 from datasets.synthetic.generation import generate
 from harness.isolation.contract import loss_and_parts
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
+from harness.speed.trial import Trial
 from harness.training.build import build_method, build_optimizer
 from methods.base import Method, MethodOptions
 from methods.parts.encoder import Encoder
@@ -83,6 +84,10 @@ class Specimen:
     def build(self, layout: SkeletonLayout = NTU25, device: str = "cpu", **spec: Any) -> Method:
         """The method in training mode on a fresh encoder, built as a run builds it."""
         return build_method(self.method, self.spec(**spec), layout, device).train()
+
+    def trial(self) -> Trial:
+        """The method, to be tried as before it is timed."""
+        return Trial(self.method, self.spec(), NTU25, views(self.build(), batch()))
 
     def train(self, method: Method, steps: int) -> list[float]:
         """Losses of a few steps on one batch."""

@@ -32,14 +32,18 @@ def noise_floor(same: Ratio) -> float:
     return max(same.high, 1 / same.low)
 
 
-def verdict(ratio: Ratio, floor: float, disturbed: float = 0.0) -> Verdict:
+def verdict(ratio: Ratio, floor: float, disturbed: float = 0.0, *, doubted: bool = False) -> Verdict:
     """Is "trains faster" supported?
+
+    In doubt, whatever was measured, where numbers of one of the two methods give something away (``doubted``).
 
     Supported: the whole interval lies above the noise floor. Otherwise not supported, unless the measurement itself
     is too coarse to tell (a floor above `COARSE_FLOOR` or an interval wider than the factor `COARSE_INTERVAL`) and
     the interval reaches above 1. Not measurable where other processes disturbed more than `MOSTLY_DISTURBED` of the
     blocks (share `disturbed`).
     """
+    if doubted:
+        return "in doubt"
     if disturbed > MOSTLY_DISTURBED:
         return "not measurable here"
     if ratio.low > floor:

@@ -29,7 +29,12 @@ Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged")
 
 
-Verdict = Literal["supported", "not supported", "not measurable here"]
+Verdict = Literal["supported", "not supported", "not measurable here", "in doubt"]
+DoubtKind = Literal[
+    "above the bound", "not as timed", "steps skipped", "part of the batch", "FLOPs differ", "batch changed",
+    "trained off the clock",
+]  # fmt: skip
+"""What numbers give away (`harness.records.doubts`), as it stands in a row's verdict."""
 
 
 class Ratio(Part):
@@ -39,6 +44,13 @@ class Ratio(Part):
     low: NotNegative
     high: float = Field(ge=0)  # infinite where nothing bounds it
     pairs: int
+
+
+class Doubt(Part):
+    """Something that a method must not do, and what showed it; nothing that its row says is supported then."""
+
+    kind: DoubtKind
+    text: str
 
 
 class Accuracy(Part):
@@ -175,6 +187,9 @@ class Training(Part):
         seconds: time on the training clock.
         step_seconds: median step time of this run.
         interleaved_step_seconds: step time of the speed measurement that planned the run.
+        own_step_seconds: mean of what the process itself took per step (`harness.training.clock.StepClock.own_seconds`)
+            in blocks that nothing disturbed, without the first; None where that is too little to judge.
+        interleaved_own_step_seconds: the same of the speed measurement.
     """
 
     steps: Count
@@ -182,6 +197,8 @@ class Training(Part):
     seconds: NotNegative
     step_seconds: NotNegative
     interleaved_step_seconds: NotNegative | None = None
+    own_step_seconds: NotNegative | None = None
+    interleaved_own_step_seconds: NotNegative | None = None
     flops: NotNegative
     losses: list[dict[str, float]]
 
@@ -216,6 +233,7 @@ class RunRecord(Part):
         weights: SHA-256 of the weight files beside the record, by name; empty where none were written, and in records
             of before it was kept.
         continued: where it was taken up after a stop.
+        doubts: what the run itself gave away; the table adds those of the speed measurement.
     """
 
     schema_version: int = SCHEMA
@@ -240,6 +258,7 @@ class RunRecord(Part):
     warnings: tuple[str, ...] = ()
     weights: dict[str, str] = Field(default={})
     continued: tuple[Continuation, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     started: datetime
     finished: datetime
 
@@ -265,6 +284,9 @@ class ArmRecord(Part):
         warnings: what the method left behind while it was timed.
         forward_shares: shares of a step's forward FLOPs by the method's modules (`harness.speed.flops.forward_shares`).
         epochs: length of the method's published schedule.
+        own_step_seconds: as in `Training`.
+        bound_flops: FLOPs of a step of the encoder alone on the same tokens; None where it was not timed beside it.
+        doubts: what the measurement, and the trial steps before it, gave away.
     """
 
     label: str
@@ -286,6 +308,9 @@ class ArmRecord(Part):
     ratio: Ratio
     verdict: Verdict
     warnings: tuple[str, ...] = ()
+    own_step_seconds: NotNegative | None = None
+    bound_flops: NotNegative | None = None
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def clip_seconds(self) -> list[float]:

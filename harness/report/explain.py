@@ -9,6 +9,7 @@ import pandas as pd
 from harness.records.ratios import inside_floor, paired_ratio, speedup
 from harness.records.schema import Ratio, SpeedRecord, at_stage
 from harness.report.health import disturbances
+from harness.report.table import in_doubt
 
 
 def waterfall(record: SpeedRecord) -> pd.DataFrame:
@@ -45,6 +46,7 @@ def conditions(record: SpeedRecord) -> list[str]:
         f"data: {record.data.name}, {record.data.bodies_per_clip:.2f} present bodies per clip, every body slot "
         f"computed as published; encoder {record.spec['encoder']['size']}, batch {record.batch_size} body sequences; "
         f"loader workers: {record.spec['data']['workers']}, alive only during their own blocks",
+        *in_doubt([], record),
         *_before_rules_3(record),
         f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, {environment.threads} "
         f"threads; {versions}; commit {environment.commit}; rules {record.rules}; {record.finished:%Y-%m-%d %H:%M} UTC",

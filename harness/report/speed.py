@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.records.schema import ArmRecord, SpeedRecord
-from harness.report.table import EMPTY, comparable, flop_cell, gflops_per_clip, notes, speedup_cell
+from harness.report.table import EMPTY, flop_cell, gflops_per_clip, notes, speedup_cell, verdict_cell
 
 NTU60_CLIPS = 40_091
 """Training clips of NTU RGB+D 60's cross-subject split: what published schedules count epochs of.
@@ -62,7 +62,7 @@ def _row(arm: ArmRecord, speed: SpeedRecord) -> dict[str, str]:
         "peak MB": EMPTY if arm.peak_bytes is None else f"{arm.peak_bytes / 1e6:,.0f}",
         "warm-up s": f"{arm.warmup_seconds:.1f}",
         "schedule h": f"{hours:,.1f}" if hours else EMPTY,
-        "verdict": arm.verdict if comparable(arm, speed) and arm.label != speed.baseline else EMPTY,
+        "verdict": verdict_cell(arm.label, [], speed),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from datasets.wording import counted
+from harness.records.doubts import doubts_of, kinds
 from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, MOSTLY_DISTURBED, inside_floor
 from harness.records.schema import (
     BODIES_PER_CLIP,
@@ -47,10 +48,10 @@ def build_table(records: Sequence[RunRecord], speed: SpeedRecord | None) -> pd.D
     arms = speed.arms if speed else []
     trained = [record.label for record in records if not is_control(record)]
     labels = list(dict.fromkeys(trained or [arm.label for arm in arms if not arm.control]))
-    rows = [_row(label, _of(records, label), speed, random) for label in labels]
+    rows = [_row(label, records, speed, random) for label in labels]
     controls = [label for label in (RANDOM_INIT, RAW_FLOOR) if _of(records, label)]
-    rows += [_row(label, _of(records, label), speed, None) for label in controls]
-    rows += [_row(arm.label, [], speed, None) for arm in arms if arm.label not in labels]
+    rows += [_row(label, records, speed, None) for label in controls]
+    rows += [_row(arm.label, records, speed, None) for arm in arms if arm.label not in labels]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -70,6 +71,7 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
         *(f"data: {note}" for note in data.notes),
         *_conditions(shown, trained),
         *_speed_notes(speed),
+        *in_doubt(records, speed),
         *_not_timed(trained, speed),
         *_open_division(records, speed),
         *departures(trained),
@@ -131,8 +133,9 @@ def plain_markdown(table: pd.DataFrame, command: str) -> str:
     return "\n".join([f"    {command}", "", header, rule, *rows, ""])
 
 
-def _row(label: str, records: list[RunRecord], speed: SpeedRecord | None, random: float | None) -> list[str]:
-    arm, ok = speed.arm(label) if speed else None, [record for record in records if record.status == "ok"]
+def _row(label: str, everything: Sequence[RunRecord], speed: SpeedRecord | None, random: float | None) -> list[str]:
+    records, arm = _of(everything, label), speed.arm(label) if speed else None
+    ok = [record for record in records if record.status == "ok"]
     own_encoder = _is_open(records, arm)
     linear, untrained = _mean(_linear(ok)), _untrained(ok) if own_encoder else random
     status = ", ".join(sorted({record.status for record in records if record.status != "ok"}))
@@ -146,13 +149,18 @@ def _row(label: str, records: list[RunRecord], speed: SpeedRecord | None, random
         _number([seconds for record in ok if (seconds := interleaved_seconds(record)) is not None]),
         _number([record.training.seconds for record in ok if record.training]),
         *_speed_cells(arm, speed),
-        status or _verdict_cell(arm, speed),
+        status or verdict_cell(label, everything, speed),
     ]
 
 
-def _verdict_cell(arm: ArmRecord | None, speed: SpeedRecord | None) -> str:
-    judged = arm and speed and arm.label != speed.baseline and comparable(arm, speed)
-    return arm.verdict if arm and judged else EMPTY
+def verdict_cell(label: str, records: Sequence[RunRecord], speed: SpeedRecord | None) -> str:
+    """The verdict on a row, or what puts it, or the baseline it is over, in doubt."""
+    if doubts := doubts_of(label, records, speed):
+        return kinds(doubts)
+    arm = speed.arm(label) if speed else None
+    if arm is None or speed is None or label == speed.baseline or not comparable(arm, speed):
+        return EMPTY
+    return "in doubt (the baseline)" if doubts_of(speed.baseline, records, speed) else arm.verdict
 
 
 def interleaved_seconds(record: RunRecord) -> float | None:
@@ -212,6 +220,17 @@ def speedup_cell(arm: ArmRecord, speed: SpeedRecord) -> str:
     if inside_floor(arm.ratio, speed.floor):
         return "within noise"
     return f"{arm.ratio.value:.2f}x [{arm.ratio.low:.2f}, {arm.ratio.high:.2f}]"
+
+
+def in_doubt(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
+    """What each doubt rests on; benchmarks/RULES.md has the rules."""
+    arms = [arm.label for arm in speed.arms] if speed else []
+    labels = dict.fromkeys([*arms, *(record.label for record in records)])
+    return [
+        f"in doubt ({doubt.kind}): {label}: {doubt.text}"
+        for label in labels
+        for doubt in doubts_of(label, records, speed)
+    ]
 
 
 def _not_measurable(speed: SpeedRecord) -> list[str]:

@@ -23,11 +23,12 @@ from torch import Tensor
 
 from datasets.batches import Batch
 from harness.encoders.facts import facts_of, to_metadata
-from harness.errors import UsageError
+from harness.errors import UsageError, first_few
 from harness.evaluation.probes import evaluate_raw, probe_encoder
 from harness.isolation.contract import diagnosis
 from harness.isolation.guard import random_state, seeded, set_random_state
 from harness.isolation.mistakes import mistake
+from harness.isolation.state import state_of
 from harness.isolation.stopping import Stopped, deferred, held, stop_is_asked
 from harness.progress import State, Task
 from harness.records.claims import Lost, Owned, Progress
@@ -37,6 +38,7 @@ from harness.records.schema import (
     RAW_FLOOR,
     Accuracy,
     Continuation,
+    Doubt,
     EncoderInfo,
     Environment,
     MethodInfo,
@@ -52,6 +54,7 @@ from harness.runs.metrics import Metrics, of_block, of_evaluation
 from harness.runs.resume import Interval, RunState, Saved, remove_states, write_state
 from harness.spec.budget import StepCost, parse_budget
 from harness.spec.model import MOST_EVALUATIONS, ProbeSpec
+from harness.speed.disturbance import Effort, Moment, Watch
 from harness.training.build import Cell, build_encoder, build_method, encoder_info
 from harness.training.clock import Ledger, StepClock
 from harness.training.data import LoadedData
@@ -87,6 +90,8 @@ class Attempt:
         selected: the encoder of that evaluation.
         weights: SHA-256 of the weight files that were written, by name.
         untrained: accuracy of an open-division method's own encoder before training.
+        doubts: what the method gave away.
+        effort: what this process itself took for the undisturbed blocks of training, the first left out.
         task: shows progress.
         saved: the state that an earlier process left, from which this one goes on.
         interval: when the next state is due.
@@ -116,9 +121,13 @@ class Attempt:
     tensorboard: bool = False
     clock: StepClock = field(init=False)
     metrics: Metrics | None = None
+    doubts: list[Doubt] = field(default_factory=list)
+    effort: Effort = field(default_factory=lambda: Effort(leave_out=1))
+    watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
         self.clock = StepClock(self.place.data.source.device)
+        self.watch = Watch(self.place.data.source.device)
         if self.saved:
             self.take_up(self.saved.state)
         if self.claim:
@@ -131,6 +140,7 @@ class Attempt:
         self.started, self.ledger = state.started, Ledger(state.phases, state.wall_seconds)
         self.training, self.curve = state.training, list(state.curve)
         self.accuracy, self.untrained, self.warnings = state.accuracy, state.untrained, state.warnings
+        self.doubts = list(state.doubts)
         self.clock.phases.update(state.clock)
 
     @contextmanager
@@ -182,6 +192,7 @@ class Attempt:
             if self.interval.may:
                 self.leave_state(trainer)
         with self.phase("save"):
+            self.doubts += steps_skipped(trainer)
             self.save(method)
 
     def train_to(self, goal: int, trainer: Trainer, *, longest: int) -> None:
@@ -193,9 +204,14 @@ class Attempt:
         while trainer.done < goal:
             block = min(longest, goal - (trainer.done - trainer.begun))
             with deferred():
+                with self.ledger.phase("log"):
+                    moment, steps, began = Moment.now(), len(self.clock.steps), self.clock.own_seconds
                 with self.ledger.block(self.clock), self.cell.guard("training"):
                     leave = self.to_leave if trainer.batches.divisible else stop_is_asked
                     means = trainer.go_on(block, self.clock, leave)
+                with self.ledger.phase("log"):
+                    if not self.watch.since(moment):
+                        self.effort.add(len(self.clock.steps) - steps, self.clock.own_seconds - began)
                 if means is not None:
                     with self.ledger.phase("log"):
                         self.log(trainer.done, self.clock, required(self.cost), means)
@@ -222,7 +238,7 @@ class Attempt:
                 environment=self.place.environment, clock=dict(self.clock.phases), phases=dict(self.ledger.phases),
                 wall_seconds=self.ledger.wall, training=self.training, curve=self.curve, accuracy=self.accuracy,
                 untrained=self.untrained, warnings=(*self.cell.guard.warnings, *self.warnings),
-                continued=self.continued, started=self.started, written=now(),
+                doubts=tuple(self.doubts), continued=self.continued, started=self.started, written=now(),
             )  # fmt: skip
             write_state(self.place.store.folder(spec.address), state, tensors)
         self.interval.wrote(time.perf_counter() - began)
@@ -252,6 +268,7 @@ class Attempt:
         self.training = Training(
             steps=done, clips_seen=done * cost.clips, seconds=clock.seconds,
             step_seconds=statistics.median(clock.steps), interleaved_step_seconds=cost.seconds,
+            own_step_seconds=self.effort.step_seconds, interleaved_own_step_seconds=cost.own_seconds,
             flops=done * cost.flops, losses=losses,
         )  # fmt: skip
         required(self.metrics)(of_block(self.training))
@@ -294,13 +311,17 @@ class Attempt:
 
     def evaluate_point(self, method: Method, sample: Batch) -> None:
         """Probe the evaluated encoder, keep it if it is the best so far, and ask the method for its health."""
-        training, encoder = required(self.training), method.evaluated_encoder()
+        before, training = state_of(method), required(self.training)
+        encoder = method.evaluated_encoder()
+        self.doubt_changes("evaluated_encoder", before.changed(method))
         accuracy = probe_encoder(encoder, self.place.data, self.cell.spec.probe)
         # Without validation subjects pre-training has seen every subject of the training side: the last one counts.
         selecting = len(self.place.data.split.validation) > 0
         if self.accuracy is None or not (selecting and better(self.accuracy, accuracy)):
             self.accuracy, self.selected = accuracy, copy.deepcopy(encoder)
+        before = state_of(method)
         diagnosis = diagnose(method, sample)
+        self.doubt_changes("diagnose", before.changed(method))
         self.warnings = tuple(map(str, diagnosis.warnings))
         self.curve.append(
             Point(
@@ -310,6 +331,11 @@ class Attempt:
         )  # fmt: skip
         required(self.metrics)(of_evaluation(self.curve[-1]))
         self.still_owned()
+
+    def doubt_changes(self, call: str, changed: list[str]) -> None:
+        """A doubt, once, where a call that should only look has left other parameters or buffers behind."""
+        if changed and not any(doubt.text.startswith(f"{call} ") for doubt in self.doubts):
+            self.doubts.append(Doubt(kind="trained off the clock", text=f"{call} changed {first_few(changed)}"))
 
     def record(self, status: Status, error: str = "", trace: str = "") -> RunRecord:
         """The record of this attempt as it stands."""
@@ -321,7 +347,8 @@ class Attempt:
             wall_seconds=self.ledger.wall, untracked=self.ledger.untracked, curve=self.curve,
             accuracy=self.accuracy if status == "ok" else None, untrained=self.untrained,
             warnings=(*self.cell.guard.warnings, *self.warnings, *not_finite(self.training, self.curve)),
-            weights=self.weights, continued=self.continued, started=self.started, finished=now(),
+            weights=self.weights, doubts=tuple(self.doubts), continued=self.continued, started=self.started,
+            finished=now(),
         )  # fmt: skip
 
 
@@ -425,6 +452,15 @@ def no_weights(address: str, error: OSError) -> str:
         f"{ENCODER_FILE} could not be written ({error.strerror or error}), so this row has no weights; free space, "
         f"remove the folder {address}, and the same command trains it again"
     )
+
+
+def steps_skipped(trainer: Trainer) -> list[Doubt]:
+    """A doubt where no parameter of the encoder that learns was in the optimiser's hands in most of the steps."""
+    states = [trainer.optimizer.state.get(parameter, {}) for parameter in trainer.method.encoder.parameters()]
+    taken = max((int(state["step"]) for state in states if "step" in state), default=0)
+    if taken >= trainer.done / 2:
+        return []
+    return [Doubt(kind="steps skipped", text=f"the encoder had a gradient in {taken} of {trainer.done} steps")]
 
 
 def check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -> None:

@@ -19,6 +19,7 @@ from harness.isolation.mistakes import mistake
 from harness.machine import describe_environment, processors, select_device, use_threads
 from harness.progress import Advance, Reporter, Stopwatch, warn
 from harness.records.claims import Lost, Owned
+from harness.records.doubts import kinds
 from harness.records.schema import (
     BOUND,
     FINISHED,
@@ -437,7 +438,7 @@ def step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCos
     arm = speed.arm(label)
     if arm is None:
         raise UsageError(f"the stored speed record has no {label}; measure again with --rerun")
-    return cost_of(experiment, arm.step_seconds, arm.step_flops)
+    return replace(cost_of(experiment, arm.step_seconds, arm.step_flops), own_seconds=arm.own_step_seconds)
 
 
 def cost_of(experiment: Experiment, seconds: float, flops: float) -> StepCost:
@@ -453,7 +454,8 @@ def outcome(record: RunRecord) -> str:
     if record.status != "ok" or record.accuracy is None:
         return f"{record.status}: {record.error}"
     trained = f", {record.training.steps} steps in {minutes(record.training.seconds)}" if record.training else ""
-    return f"linear {record.accuracy.linear_test:.1%}, kNN {record.accuracy.knn_test:.1%}{trained}"
+    doubted = f"; {kinds(record.doubts)}" if record.doubts else ""
+    return f"linear {record.accuracy.linear_test:.1%}, kNN {record.accuracy.knn_test:.1%}{trained}{doubted}"
 
 
 def plan_text(

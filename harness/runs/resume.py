@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, ValidationError
 
 from harness.records.part import Count, NotNegative, Part
-from harness.records.schema import Accuracy, Continuation, Environment, Point, Training
+from harness.records.schema import Accuracy, Continuation, Doubt, Environment, Point, Training
 from harness.records.store import file_hash, set_aside, write_atomically
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class RunState(Part):
     accuracy: Accuracy | None
     untrained: Accuracy | None
     warnings: tuple[str, ...]
+    doubts: tuple[Doubt, ...] = ()
     continued: tuple[Continuation, ...] = ()
     started: datetime
     written: datetime

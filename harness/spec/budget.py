@@ -25,12 +25,14 @@ class StepCost:
         clips: body sequences divided by the training set's bodies per clip.
         seconds: measured step time, interleaved with the other methods'.
         flops: model FLOPs, forward and backward.
+        own_seconds: what the process itself took of `seconds`, as `ArmRecord.own_step_seconds`.
     """
 
     epochs: float
     clips: float
     seconds: float
     flops: float
+    own_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ FOREIGN_SHARE = 0.1
 """Above this share of all processor time taken by others, a block counts as disturbed."""
 SHORTEST = 0.2
 """Seconds of processor time below which the kernel's ticks are too coarse to judge."""
+SHORTEST_EFFORT = 0.5
+"""Seconds below which an `Effort` is too short to judge."""
 THROTTLES = {
     "nvmlClocksEventReasonHwSlowdown": "hardware slowdown",
     "nvmlClocksEventReasonSwThermalSlowdown": "thermal slowdown",
@@ -46,9 +48,13 @@ class Watch:
 
     def disturbance(self, block: Callable[[], None]) -> str:
         """Run a block; why it was disturbed, or an empty string."""
-        before, began = ProcessorTime.now(), time.perf_counter()
+        before = Moment.now()
         block()
-        share = ProcessorTime.now().foreign_share(before, time.perf_counter() - began)
+        return self.since(before)
+
+    def since(self, moment: Moment) -> str:
+        """Why what ran since then was disturbed, or an empty string."""
+        share = moment.foreign_share()
         # A GPU's step does not wait for a busy processor elsewhere on its host: there the share is only kept.
         busy = f"other processes took more than {100 * FOREIGN_SHARE:.0f} % of the processor"
         reason = busy if share > FOREIGN_SHARE and self.device.type == "cpu" else ""
@@ -66,6 +72,33 @@ class Watch:
         self.health.disturbed += counted and bool(reason)
         if reason:
             self.health.reasons = tuple(dict.fromkeys((*self.health.reasons, reason)))
+
+
+@dataclass
+class Effort:
+    """What the process itself took for steps of blocks that nothing disturbed, to compare steps at two times.
+
+    Attributes:
+        leave_out: blocks at the beginning, which hold what only first steps do.
+        seconds: `harness.training.clock.StepClock.own_seconds`.
+    """
+
+    leave_out: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+    def add(self, steps: int, seconds: float) -> None:
+        """Book an undisturbed block."""
+        if self.leave_out:
+            self.leave_out -= 1
+            return
+        self.steps += steps
+        self.seconds += seconds
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Mean per step; None below `SHORTEST_EFFORT`."""
+        return self.seconds / self.steps if self.seconds >= SHORTEST_EFFORT else None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from datasets.batches import Batch
 from datasets.layouts import SkeletonLayout
 from harness.isolation.contract import loss_and_parts
-from harness.spec.model import RunSpec
+from harness.records.schema import BOUND
+from harness.spec.model import MethodSpec, RunSpec
 from harness.training.build import build_method
 from methods.base import Method
 from methods.parts.encoder import set_attention_kernel
@@ -28,6 +29,24 @@ def step_flops(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> f
         loss, _ = loss_and_parts(built, built.loss(x))
         loss.backward()
     return float(counter.get_total_flops())
+
+
+def bound_flops(bound: type[Method], method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> float | None:
+    """FLOPs of a step of the decoder-free bound on what a method's encoder sees at least; None in the open division.
+
+    At the method's own ``mask_ratio``, else at the bound's, on the shortest of its views.
+    """
+    built, x = _on_meta(method, spec, layout)
+    if built.about.division == "open":
+        return None
+    ratio = getattr(built.options, "mask_ratio", None)
+    options = {"mask_ratio": ratio} if isinstance(ratio, float) and 0 < ratio < 1 else {}
+    frames = min(view.shape[1] for view in (x if isinstance(x, tuple) else (x,)))
+    alone = {
+        "method": MethodSpec(name=BOUND, options=options),
+        "encoder": spec.encoder.model_copy(update={"frames": frames}),
+    }
+    return step_flops(bound, spec.model_copy(update=alone), layout)
 
 
 def blank_batch(method: Method, size: int, layout: SkeletonLayout) -> Batch:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.isolation.guard import Guard
-from harness.speed.disturbance import Watch
+from harness.speed.disturbance import Effort, Watch
 from harness.speed.memory import peak_step_bytes
 from harness.training.clock import StepClock
 from harness.training.trainer import Trainer
@@ -42,6 +42,7 @@ class Arm:
         warmup_seconds: wall time before the first counted block.
         peak_bytes: peak memory of a step.
         guard: of the method's row.
+        effort: what the process itself took for the undisturbed ones of the counted blocks.
     """
 
     label: str
@@ -54,6 +55,7 @@ class Arm:
     warmup_seconds: float = 0.0
     peak_bytes: int | None = None
     guard: Guard = field(default_factory=Guard)
+    effort: Effort = field(default_factory=Effort)
 
     @property
     def step_seconds(self) -> float:
@@ -111,7 +113,7 @@ def measure(
     ``baseline.clip_seconds``.
     """
     watch = watch or Watch(baseline.trainer.device)
-    again = replace(baseline, blocks=[], phases={})
+    again = replace(baseline, blocks=[], phases={}, effort=Effort())
     order = [baseline, *(arm for arm in arms if arm is not baseline), again]
     began, rounds, total = time.perf_counter(), 0, MINIMUM_ROUNDS
     while rounds < total:
@@ -144,3 +146,5 @@ def _timed(arm: Arm, watch: Watch) -> None:
         if not reason:
             break
     arm.count(clocks[-1])
+    if not reason:
+        arm.effort.add(len(clocks[-1].steps), clocks[-1].own_seconds)

@@ -15,17 +15,19 @@ from harness.errors import UsageError
 from harness.isolation.guard import seeded
 from harness.isolation.mistakes import mistake
 from harness.progress import Reporter, Task
+from harness.records.doubts import above_bound
 from harness.records.ratios import noise_floor, paired_ratio, rules_version, verdict
-from harness.records.schema import ArmRecord, Environment, Health, SpeedRecord, flop_ratio
+from harness.records.schema import BOUND, ArmRecord, Doubt, Environment, Health, SpeedRecord, flop_ratio
 from harness.records.store import RecordStore, now, speed_address
 from harness.records.versions import TIMING
 from harness.registry import versions_of, versions_of_modules
 from harness.spec.model import ADDRESS_RULE, MethodSpec, RunSpec
 from harness.speed.disturbance import Watch
-from harness.speed.flops import forward_shares, step_flops
+from harness.speed.flops import bound_flops, forward_shares, step_flops
 from harness.speed.interleave import Arm, measure, warm_up
 from harness.speed.memory import largest_batch, peak_step_bytes
 from harness.speed.peak import matmul_flops
+from harness.speed.trial import Trial
 from harness.training.build import Cell, build_method, encoder_info
 from harness.training.clock import StepClock
 from harness.training.data import LoadedData
@@ -58,6 +60,8 @@ class Timing:
         memory_cap: bytes; each method then runs at the largest batch that fits, not at the spec's.
         arms: warm trainers, filled by `warm_up`.
         flops: model FLOPs per step by label.
+        bounds: FLOPs per step of the encoder alone on the same tokens, by label.
+        doubts: what trial steps gave away, by label.
         failures: what could not be built or stepped, by label.
     """
 
@@ -72,6 +76,8 @@ class Timing:
     arms: list[Arm] = field(default_factory=list)
     flops: dict[str, float] = field(default_factory=dict)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    bounds: dict[str, float | None] = field(default_factory=dict)
+    doubts: dict[str, list[Doubt]] = field(default_factory=dict)
     failures: dict[str, Exception] = field(default_factory=dict)
 
     @property
@@ -126,6 +132,8 @@ class Timing:
                 self.flops[cell.label] = step_flops(cell.method, cell.spec, self.data.clips.layout)
                 self.shares[cell.label] = forward_shares(cell.method, cell.spec, self.data.clips.layout)
                 arm = self._arm(cell, cell.method)
+                self.bounds[cell.label] = self._bound(cell, cell.method)
+                self.doubts[cell.label] = self._tried(cell, cell.method, arm)
                 warm_up(arm, self.seconds / BLOCKS)
             self.arms.append(arm)
             if self.stages:  # compiling takes its time: show that something happens
@@ -135,6 +143,22 @@ class Timing:
         except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others
             self.failures[asked.label] = problem
             report.line(f"{asked.label} failed before timing: {mistake(problem, asked.method)}")
+
+    def _bound(self, cell: Cell, method: type[Method]) -> float | None:
+        """FLOPs of the bound on what the method's encoder sees, where the bound is timed too."""
+        bound = next((other.method for other in self.cells if other.spec.method.name == BOUND), None)
+        return bound_flops(bound, method, cell.spec, self.data.clips.layout) if bound else None
+
+    def _tried(self, cell: Cell, method: type[Method], arm: Arm) -> list[Doubt]:
+        """What trial steps of a method give away; all its stages share them."""
+        for other in self.cells:
+            if other.spec.method == cell.spec.method and other.label in self.doubts:
+                return self.doubts[other.label]
+        try:
+            return Trial(method, cell.spec, self.data.clips.layout, arm.trainer.batches.sample()).doubts()
+        except Exception as problem:  # noqa: BLE001 - a few body sequences may be too few for what is timed with many
+            cell.guard.warn(f"trial steps fail, and say nothing: {mistake(problem, method)}")
+            return []
 
     def probe_seconds(self) -> float:
         """Expected time of one evaluation: the encoder on all tokens of all body sequences, from one batch."""
@@ -167,7 +191,7 @@ class Timing:
             environment=self.environment,
             started=started, finished=now(),
         )  # fmt: skip
-        return Measurement(record, self.failures)
+        return Measurement(in_doubt(record), self.failures)
 
     def _interleave(self, baseline: Arm, watch: Watch, task: Task) -> list[float]:
         with self._baseline_called("being timed"):
@@ -234,7 +258,17 @@ class Timing:
             forward_shares=self.shares[arm.label],
             peak_bytes=arm.peak_bytes, epochs=about.epochs, division=about.division, control=about.control, ratio=ratio,
             verdict=verdict(ratio, floor, health.disturbed_share), warnings=tuple(arm.guard.warnings),
+            own_step_seconds=arm.effort.step_seconds, bound_flops=self.bounds[arm.label],
+            doubts=tuple(self.doubts[arm.label]),
         )  # fmt: skip
+
+
+def in_doubt(record: SpeedRecord) -> SpeedRecord:
+    """The record with what its numbers give away of each arm, and the verdicts that follow."""
+    doubted = [arm.model_copy(update={"doubts": (*arm.doubts, *above_bound(arm, record))}) for arm in record.arms]
+    baseline = any(arm.doubts for arm in doubted if arm.label == record.baseline)
+    arms = [arm.model_copy(update={"verdict": "in doubt"}) if baseline or arm.doubts else arm for arm in doubted]
+    return record.model_copy(update={"arms": arms})
 
 
 def with_train(spec: RunSpec, **changes: Any) -> RunSpec:

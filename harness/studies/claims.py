@@ -151,7 +151,8 @@ def make_card(claim: Claim, record: SpeedRecord) -> Card:
         measured = speedup(record, method(way), baseline(way))
         assert measured is not None
         ratio = scaled(measured, schedule_factor(claim, definition))
-        findings.append(Finding(definition, way, ratio, judged(claim, ratio, record, definition)))
+        doubted = any(arm.doubts for row in (method, baseline) if (arm := record.arm(row(way))))
+        findings.append(Finding(definition, way, ratio, judged(claim, ratio, record, definition, doubted=doubted)))
     fastest = ways[-1]
     predicted, limit = (record.flop_speedup(row(fastest), baseline(fastest)) for row in (method, bound))
     assert predicted is not None
@@ -159,10 +160,18 @@ def make_card(claim: Claim, record: SpeedRecord) -> Card:
     return Card(claim, findings, predicted, limit, record)
 
 
-def judged(claim: Claim, ratio: Ratio, record: SpeedRecord, definition: str) -> ClaimVerdict | None:
-    """The verdict on a ratio of the claim's own definition; None for another one."""
+def judged(
+    claim: Claim, ratio: Ratio, record: SpeedRecord, definition: str, *, doubted: bool = False
+) -> ClaimVerdict | None:
+    """The verdict on a ratio of the claim's own definition; None for another one.
+
+    Args:
+        doubted: numbers of one of the two methods give something away (`harness.records.doubts`).
+    """
     if definition != claim.definition:
         return None
+    if doubted:
+        return "in doubt"
     if record.environment.device_class != claim.device:
         return "other hardware: not tested"
     share = record.health.disturbed_share if record.health else 0.0

@@ -282,7 +282,8 @@ def _arm(arm: ArmRecord, baseline: ArmRecord, record: SpeedRecord) -> Iterator[s
     predicted = flop_ratio(arm.step_flops / clips, baseline.step_flops / others)
     if (arm.flop_ratio is None) != (predicted is None) or not _close(arm.flop_ratio or 0, predicted or 0):
         yield f"FLOP ratio {arm.flop_ratio}, its FLOPs give {predicted}"
-    judged = verdict(arm.ratio, record.floor, record.health.disturbed_share if record.health else 0.0)
+    disturbed, doubted = record.health.disturbed_share if record.health else 0.0, bool(arm.doubts or baseline.doubts)
+    judged = verdict(arm.ratio, record.floor, disturbed, doubted=doubted)
     if arm.verdict != judged:
         yield f"verdict {arm.verdict}, its ratio and the floor give {judged}"
 

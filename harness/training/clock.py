@@ -20,17 +20,21 @@ class StepClock:
     Attributes:
         phases: seconds per phase, all blocks added.
         steps: seconds of every step.
+        processor_seconds: processor time of all threads of this process between the starts and stops.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.phases: dict[str, float] = defaultdict(float)
         self.steps: list[float] = []
+        self.processor_seconds = 0.0
+        self._processor_began = 0.0
         self._stamps: list[tuple[str, torch.cuda.Event | float]] = []
 
     def start(self) -> None:
         """Begin a block."""
         self.synchronise()
+        self._processor_began = time.process_time()
         self._stamps = [("", self._now())]
 
     def mark(self, phase: str) -> None:
@@ -40,6 +44,7 @@ class StepClock:
     def stop(self, last_phase: str) -> None:
         """End a block; a step ends with each stamp of ``last_phase``."""
         self.synchronise()
+        self.processor_seconds += time.process_time() - self._processor_began
         step = 0.0
         for (_, before), (phase, after) in zip(self._stamps, self._stamps[1:], strict=False):
             seconds = _elapsed(before, after)
@@ -53,6 +58,14 @@ class StepClock:
     def seconds(self) -> float:
         """Time on the clock."""
         return sum(self.phases.values())
+
+    @property
+    def own_seconds(self) -> float:
+        """What this process itself took: processor time, which waiting for others is not; on a GPU the clock's time.
+
+        A GPU's host only hands out work, and its processor time says nothing of the steps.
+        """
+        return self.seconds if self.device.type == "cuda" else self.processor_seconds
 
     def _now(self) -> torch.cuda.Event | float:
         if self.device.type != "cuda":

@@ -26,7 +26,7 @@ TRAINING_PHASES = ("data", "forward", "backward", "optimizer", "after_step")
 def times(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The stamps that the clock will read, in order."""
     stamps: list[float] = []
-    monkeypatch.setattr(clock_module, "time", SimpleNamespace(perf_counter=lambda: stamps.pop(0)))
+    monkeypatch.setattr(clock_module, "time", SimpleNamespace(perf_counter=lambda: stamps.pop(0), process_time=float))
     return stamps
 
 
@@ -115,7 +115,9 @@ def test_a_phase_that_throws_is_booked() -> None:
 def processor_time() -> Iterator[None]:
     """The clock reads this process's own processor time, so that no share depends on what else the machine does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clock_module, "time", SimpleNamespace(perf_counter=time.process_time))
+        patch.setattr(
+            clock_module, "time", SimpleNamespace(perf_counter=time.process_time, process_time=time.process_time)
+        )
         yield
 
 

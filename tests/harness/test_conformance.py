@@ -76,8 +76,11 @@ class Unmasked(Good):
 
 
 class TooFewVisible(Good):
+    """As many FLOPs as with all that should be visible: looks at other tokens five times."""
+
     def encode(self, x: Tensor) -> Tensor:
-        return self.encoder(x, random_mask(x, self.encoder.grid, 0.95).visible)
+        visible = (random_mask(x, self.encoder.grid, 0.95).visible for _ in range(5))
+        return torch.stack([self.encoder(x, tokens) for tokens in visible]).mean(0)
 
 
 class Peeking(Good):
@@ -105,6 +108,52 @@ class Writing(Good):
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x -= x.mean((1, 2), keepdim=True)
         return super().loss(x)
+
+
+class HalfRead(Good):
+    """Encodes all of its batch, learns from the first half."""
+
+    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        half = len(x) // 2
+        loss = (self.predict(x) - self.target(x))[:half].square().mean()
+        return loss, {"position": loss.detach()}
+
+
+class Skipping(Good):
+    """Learns in the first three steps, and in every fourth one after that."""
+
+    def __init__(self, encoder: SkeletonEncoder, options: Any) -> None:
+        super().__init__(encoder, options)
+        self.steps = 0
+
+    def after_step(self, progress: float) -> None:
+        self.steps += 1
+
+    def encode(self, x: Tensor) -> Tensor:
+        latent = super().encode(x)
+        return latent if self.steps < 3 or self.steps % 4 == 0 else latent.detach() + 0 * latent
+
+
+class LearningAtRest(Good):
+    def diagnose(self, x: Tensor) -> Diagnosis:
+        self.head.bias.add_(1)
+        return Diagnosis({})
+
+
+class HiddenOnMeta(Good):
+    """Its costly layer runs where FLOPs are not counted."""
+
+    def target(self, x: Tensor) -> Tensor:
+        target = super().target(x)
+        frames = x.flatten(1)
+        return target if x.is_meta else target + 0 * (frames.T @ frames).sum()
+
+
+class BelowTheBound(Good):
+    """Shows the encoder as few tokens as are taken for rounding."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.encoder(x, random_mask(x, self.encoder.grid, 0.89).visible)
 
 
 class Reinitialising(Good):
@@ -271,6 +320,11 @@ FAULTS: dict[type[Good], tuple[str, str]] = {
     Peeking: ("permuting the labels changes nothing", "labels leak into training"),
     Unseeded: ("same seed, same loss", "expected the same loss twice"),
     Writing: ("batch left as it was", "expected the batch unchanged"),
+    HalfRead: ("loss reads its whole batch", "the loss of 18 body sequences stays the same when 9 of them are others"),
+    Skipping: ("every step trains the encoder", "the encoder had no gradient in 4 of 6 trial steps"),
+    LearningAtRest: ("looking changes nothing", "diagnose: expected everything as it was, found head.bias changed"),
+    HiddenOnMeta: ("FLOPs are the same with values", "on the meta device"),
+    BelowTheBound: ("FLOPs not below the encoder alone", "MFLOP of the encoder alone, found"),
     Reinitialising: ("encoder as the seed made it", "found patch_embed.weight changed by building the method"),
     Swapping: ("encoder as the seed made it", "expected self.encoder to be the encoder that was given"),
     Forgetful: ("weights travel through safetensors", "some state is neither a parameter nor a buffer"),
@@ -294,9 +348,12 @@ FAULTS: dict[type[Good], tuple[str, str]] = {
     Reseeding: ("shared state is left as it was", "changed torch's seed: 0 to 7"),
     NoDiagnosis: ("diagnosis holds finite numbers", "found std=nan"),
 }
-# One function with the check of 15 joints, and two that take long: these only look at faults meant for them.
+# One function with the check of 15 joints, and some that take long: these only look at faults meant for them.
 SAME = {f"works with {joints} joints" for joints in (20, 22, 25)}
-SLOW = {COMPILE, "FLOPs do not depend on the kernel"}
+SLOW = {
+    COMPILE, "FLOPs do not depend on the kernel", "FLOPs are the same with values", "every step trains the encoder",
+    "FLOPs not below the encoder alone",
+}  # fmt: skip
 
 
 @cache
@@ -411,7 +468,7 @@ def test_the_command_prints_a_table_and_fails_with_a_failed_check(tmp_path: Path
     assert "forgotten.weight, forgotten.bias" in reason
     assert rows["mask ratio honoured"] == ["not applicable", "no option mask_ratio"]
     assert rows["same seed, same loss"] == ["pass"]
-    assert found.out.endswith("untrained: 24 checks passed, 1 failed, 1 not applicable\n")
+    assert found.out.endswith("untrained: 29 checks passed, 1 failed, 1 not applicable\n")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_the_commands_that_it_prints_work(tmp_path: Path) -> None:
     check, run = re.findall(r"python -m harness (.*)", printed)
     checked = harness(*check.split())
     assert (checked.code, checked.err) == (0, "")
-    assert "first-steps: 26 checks passed, 0 failed" in checked.out
+    assert "first-steps: 31 checks passed, 0 failed" in checked.out
     out = tmp_path / "out"
     ran = harness(*run.split(), *SMALL, "--dataset", small_file(tmp_path), "--out", out)
     assert ran.code == 0

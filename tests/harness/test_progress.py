@@ -183,7 +183,7 @@ class Slow(Method):
         self.progress = progress
 
     def loss(self, x):
-        if self.progress > 0.2:
+        if self.progress > 0.2 and len(x) > 2:  # trial steps have two
             time.sleep(0.2)
         return (self.head(self.encoder(x).mean(1)) - x.mean((1, 2))).square().mean(), {}
 
