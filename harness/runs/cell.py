@@ -240,7 +240,12 @@ class Attempt:
                 untrained=self.untrained, warnings=(*self.cell.guard.warnings, *self.warnings),
                 doubts=tuple(self.doubts), continued=self.continued, started=self.started, written=now(),
             )  # fmt: skip
-            write_state(self.place.store.folder(spec.address), state, tensors)
+            try:
+                write_state(self.place.store.folder(spec.address), state, tensors)
+            except OSError as problem:  # a full disk costs the state, not the run
+                self.cell.guard.warn(
+                    f"a state could not be written ({problem.strerror}): a stop costs what was done since"
+                )
         self.interval.wrote(time.perf_counter() - began)
 
     def restore(self, trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:

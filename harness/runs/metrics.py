@@ -8,6 +8,7 @@ With ``--tensorboard`` the same numbers go into event files beside it, for Tenso
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -33,12 +34,13 @@ class Metrics:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS_FILE
         kept = list(lines_until(self.path, done, evaluations))
-        self.path.write_text("".join(map(line, kept)), encoding="utf-8")
+        with contextlib.suppress(OSError):
+            self.path.write_text("".join(map(line, kept)), encoding="utf-8")
         self.events = event_writer(folder) if tensorboard else None
 
     def __call__(self, values: Mapping[str, float]) -> None:
-        """Add a line."""
-        with self.path.open("a", encoding="utf-8") as stream:
+        """Add a line; a disk that is full costs the line, whose numbers the record has as well."""
+        with contextlib.suppress(OSError), self.path.open("a", encoding="utf-8") as stream:
             stream.write(line(values))
         if self.events:
             for name, value in values.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
@@ -13,6 +14,7 @@ import torch
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
 from harness.runs import cell, resume
+from harness.runs.metrics import METRICS_FILE
 from harness.training.clock import StepClock
 from harness.training.trainer import Trainer
 from tests.harness.small_run import CPU, SMALL, Outcome, harness, registry, small_data, small_file, small_trainer
@@ -248,6 +250,35 @@ def test_a_failed_run_may_go_on_when_its_fault_is_gone(machine: Machine) -> None
     machine.go_on()
     assert "continues at step" in machine.run("stopped").out
     assert same_end(machine.record("stopped"), machine.record("whole"))
+
+
+def test_a_full_disk_costs_the_state_and_not_the_run(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(resume, "write_atomically", full)
+    assert machine.run("whole").code == 0
+    assert machine.states("whole") == []
+    (warning,) = machine.record("whole").warnings
+    assert warning.startswith("a state could not be written (No space left on device)")
+
+
+def test_metrics_are_a_line_a_block_and_a_line_an_evaluation_however_often_it_stops(machine: Machine) -> None:
+    assert machine.run("whole").code == 0
+    for step in (3, 4):
+        machine.stop_at(step)
+        machine.run("stopped")
+        machine.go_on()
+    assert machine.run("stopped").code == 0
+
+    def lines(out: str) -> list[dict[str, float]]:
+        (path,) = (machine.folder / out).glob(f"gfp*/{METRICS_FILE}")
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+        return [{name: value for name, value in values.items() if name != "seconds"} for values in found]
+
+    assert lines("stopped") == lines("whole")
+    assert [line["step"] for line in lines("whole") if "linear" in line] == [4, 9]
+    assert all({"clips", "loss"} <= line.keys() for line in lines("whole") if "linear" not in line)
 
 
 def test_rerun_begins_anew(machine: Machine) -> None:
