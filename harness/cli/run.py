@@ -18,6 +18,7 @@ from harness.cli.flags import (
     DataName,
     Device,
     Encoder,
+    KeepDecoder,
     Label,
     MemoryCap,
     Methods,
@@ -47,7 +48,7 @@ def run_command(
     precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
-    claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False,
+    claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, probe them, print one table."""
     settings = resolve_settings(
@@ -64,7 +65,7 @@ def run_command(
         experiment = prepare_experiment(
             settings, plugin, report, seeds=parse_seeds(seeds), out=out, baseline=baseline, rerun=rerun,
             speed_seconds=speed_seconds, threads=threads, state_seconds=state_seconds, claim=claim,
-            shard=parse_shard(shard), tensorboard=tensorboard,
+            shard=parse_shard(shard), tensorboard=tensorboard, keep_decoder=keep_decoder,
         )  # fmt: skip
         records, speed = run(experiment, report)
         repeated = repeat_lines(records, experiment.asked, sys.argv[1:])

@@ -27,7 +27,7 @@ from datasets.splits import make_split
 from datasets.wording import one_line
 from harness.errors import UsageError, usage_errors
 from harness.pictures.drawing import animate, row_title
-from harness.records.store import RecordStore
+from harness.records.store import ENCODER_FILE, METHOD_FILE, RecordStore
 from harness.registry import Registry, method_options
 from harness.spec.model import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
 from harness.training.build import build_method
@@ -38,8 +38,6 @@ from methods.base import Method, OptionError
 from methods.parts.masks import Mask
 
 CPU = torch.device("cpu")
-WHOLE, ENCODER = "method.safetensors", "encoder.safetensors"
-"""What a run's folder may hold: all weights of the method, or those of its encoder alone."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def reconstruction_note(setup: Setup, reconstructs: bool) -> str:
         return f"{setup.spec.method.name} predicts no coordinates: there is no reconstruction to draw"
     if setup.decodes:
         return "reconstruction: masked tokens as predicted, with the true mean and scale of the target given back"
-    return "no reconstruction without a trained decoder: add --train 150, or --run with a folder that has one"
+    return "no reconstruction without a trained decoder: add --train 150, or --run with one of `run --keep-decoder`"
 
 
 # --- data ---
@@ -170,14 +168,16 @@ def of_run(registry: Registry, clips: ClipSet, method: str, run: Path) -> Setup:
     record = store.run(run.name)
     for refusal in store.refused.values():
         raise UsageError(f"--run {run}: {refusal}")
-    files = [run / name for name in (WHOLE, ENCODER) if (run / name).exists()]
+    files = [run / name for name in (METHOD_FILE, ENCODER_FILE) if (run / name).exists()]
     if record is None or not files:
-        raise UsageError(f"--run {run}: expected a finished run's folder with record.json and {ENCODER}, found none; "
-                         f"see `ls runs --out {run.parent}`")  # fmt: skip
+        raise UsageError(
+            f"--run {run}: expected a finished run's folder with record.json and {ENCODER_FILE}, found none; see "
+            f"`ls runs --out {run.parent}`"
+        )
     if method and parse_methods(method)[0].name != record.spec.method.name:
         raise UsageError(f"--method {method}: the run {run} is of {record.spec.method.name}; leave --method out")
     found = built(registry, clips, record.spec)
-    target = found if files[0].name == WHOLE else found.evaluated_encoder()
+    target = found if files[0].name == METHOD_FILE else found.evaluated_encoder()
     try:
         target.load_state_dict(weights_in(files[0]))
     except RuntimeError as error:
@@ -185,7 +185,7 @@ def of_run(registry: Registry, clips: ClipSet, method: str, run: Path) -> Setup:
             f"{files[0]}: expected weights for the {clips.layout.joint_count} joints of {clips.name}, found others "
             f"({one_line(error)[:100]}); show a data set of the run's skeleton"
         ) from None
-    return Setup(found, record.label, record.spec, decodes=files[0].name == WHOLE)
+    return Setup(found, record.label, record.spec, decodes=files[0].name == METHOD_FILE)
 
 
 def weights_in(path: Path) -> Mapping[str, Tensor]:

@@ -28,6 +28,7 @@ from harness.records.store import (
     RECORD_FILE,
     SPEED_FILE,
     START_FILE,
+    WEIGHT_FILES,
     Records,
     RecordStore,
     Refusal,
@@ -41,7 +42,7 @@ from harness.spec.model import ADDRESS_RULE
 TABLE_FILE = "table.md"
 LOGS = ("metrics.jsonl", "events.out.tfevents.*")
 """What a run wrote down on its way: it goes with the record."""
-OF_A_RUN = (RECORD_FILE, ENCODER_FILE)
+OF_A_RUN = (RECORD_FILE, *WEIGHT_FILES)
 STATES = (START_FILE, "state-*.safetensors", "state-*.json")
 """What a run that is not finished goes on from; a state's JSON makes its tensors count and comes last."""
 

@@ -5,6 +5,7 @@ A file that exists is complete. Layout::
     runs/<address>/record.json              a RunRecord
     runs/<address>/start.json               what a run that is not finished was started with
     runs/<address>/encoder.safetensors      the evaluated encoder's weights
+    runs/<address>/method.safetensors       all of the method's at the same evaluation, with `run --keep-decoder`
     runs/<address>/speed.json               a SpeedRecord (its own address)
     runs/<address>/claim.json               who works on it (`harness.records.claims`)
     runs/<address>/state-*                  what a run that is not finished goes on from (`harness.runs.resume`)
@@ -38,12 +39,13 @@ from harness.records.schema import FINISHED, SCHEMA, RunRecord, SpeedRecord, Sta
 from harness.spec.model import SECTIONS, RunSpec, digest, validation_message, without_later, without_place
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
 RECORD_FILE, SPEED_FILE, START_FILE = "record.json", "speed.json", "start.json"
-ENCODER_FILE, MATRIX_FILE = "encoder.safetensors", "matrix.json"
+ENCODER_FILE, METHOD_FILE, MATRIX_FILE = "encoder.safetensors", "method.safetensors", "matrix.json"
+WEIGHT_FILES = (ENCODER_FILE, METHOD_FILE)
 
 
 Record = TypeVar("Record", RunRecord, SpeedRecord)
@@ -159,13 +161,14 @@ class RecordStore:
 
         So do weights that are not this record's: those of an earlier try, when this one failed.
         """
-        if ENCODER_FILE not in record.weights:
-            (self.folder(record.address) / ENCODER_FILE).unlink(missing_ok=True)
+        for name in WEIGHT_FILES:
+            if name not in record.weights:
+                (self.folder(record.address) / name).unlink(missing_ok=True)
         write_atomically(self.folder(record.address) / RECORD_FILE, _json(record))
         if record.status in FINISHED:
             (self.folder(record.address) / START_FILE).unlink(missing_ok=True)
         for folder in map(self.folder, record.spec.addresses[1:]):
-            for name in (RECORD_FILE, ENCODER_FILE):
+            for name in (RECORD_FILE, *WEIGHT_FILES):
                 (folder / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 folder.rmdir()  # unless something was set aside in it
@@ -198,6 +201,12 @@ class RecordStore:
         """
         path = self.folder(address) / ENCODER_FILE
         write_weights(path, encoder, metadata)
+        return {path.name: file_hash(path)}
+
+    def write_method(self, address: str, weights: Mapping[str, Tensor]) -> dict[str, str]:
+        """Write all weights of a method, with which `data show` draws what it reconstructs; as `write_encoder`."""
+        path = self.folder(address) / METHOD_FILE
+        write_tensors(path, weights)
         return {path.name: file_hash(path)}
 
     def set_aside(self) -> list[str]:
@@ -336,9 +345,14 @@ def set_aside(path: Path) -> Path:
 
 def write_weights(path: Path, module: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
     """Write a module's weights as safetensors, atomically; the same weights and metadata give the same bytes."""
+    write_tensors(path, module.state_dict(), metadata)
+
+
+def write_tensors(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a state dict as safetensors, as `write_weights` does."""
     from safetensors.torch import save  # reading records needs no torch
 
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     write_atomically(path, in_order(save(weights, dict(metadata) if metadata else None)))
 
 

@@ -47,7 +47,7 @@ from harness.records.schema import (
     Status,
     Training,
 )
-from harness.records.store import ENCODER_FILE, RecordStore, now
+from harness.records.store import ENCODER_FILE, METHOD_FILE, RecordStore, now
 from harness.records.versions import LOOP
 from harness.registry import versions_of, versions_of_modules
 from harness.runs.metrics import Metrics, of_block, of_evaluation
@@ -73,11 +73,16 @@ LONGEST_BLOCK = 200
 
 @dataclass(frozen=True)
 class Place:
-    """What all cells of a run share: the data, where records go, and the machine."""
+    """What all cells of a run share: the data, where records go, and the machine.
+
+    Attributes:
+        keep_decoder: all of a method's weights are left, beside the encoder's.
+    """
 
     data: LoadedData
     store: RecordStore
     environment: Environment
+    keep_decoder: bool = False
 
 
 @dataclass
@@ -88,6 +93,7 @@ class Attempt:
         cost: what a step consumes; controls have none.
         accuracy: at the evaluation that is best for selection; at the last without a validation part.
         selected: the encoder of that evaluation.
+        whole: all of the method's weights then, where they are to be kept.
         weights: SHA-256 of the weight files that were written, by name.
         untrained: accuracy of an open-division method's own encoder before training.
         doubts: what the method gave away.
@@ -112,6 +118,7 @@ class Attempt:
     accuracy: Accuracy | None = None
     untrained: Accuracy | None = None
     selected: Encoder | None = None
+    whole: Mapping[str, Tensor] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     weights: dict[str, str] = field(default_factory=dict)
     saved: Saved | None = None
@@ -233,6 +240,7 @@ class Attempt:
             if self.selected:
                 weights = self.selected.state_dict().items()
                 tensors |= {f"selected/{name}": value.detach().cpu().contiguous() for name, value in weights}
+            tensors |= {f"whole/{name}": value for name, value in self.whole.items()}
             state = RunState(
                 address=spec.address, step=trainer.done, steps=trainer.steps, versions=code_versions(method),
                 environment=self.place.environment, clock=dict(self.clock.phases), phases=dict(self.ledger.phases),
@@ -256,6 +264,8 @@ class Attempt:
         if "selected" in parts:
             self.selected = copy.deepcopy(trainer.method.evaluated_encoder())
             self.selected.load_state_dict(parts["selected"])
+        if self.place.keep_decoder:
+            self.whole = parts.get("whole", {})
         set_random_state(parts["random"])
 
     def build(self, method_class: type[Method], steps: int) -> Trainer:
@@ -304,8 +314,11 @@ class Attempt:
         facts = facts_of(selected, layout, spec)
         try:
             self.weights = self.place.store.write_encoder(spec.address, selected, to_metadata(facts))
+            if self.whole:
+                self.weights |= self.place.store.write_method(spec.address, self.whole)
         except OSError as error:  # a full disk: what training found out is kept all the same
-            self.warnings = (*self.warnings, no_weights(spec.address, error))
+            lost = METHOD_FILE if self.weights else ENCODER_FILE
+            self.warnings = (*self.warnings, not_written(lost, spec.address, error))
 
     def seen(self, trainer: Trainer) -> State:
         """How far training has come. A GPU's latest loss is that of the last block: asking for it would be to wait."""
@@ -324,6 +337,8 @@ class Attempt:
         selecting = len(self.place.data.split.validation) > 0
         if self.accuracy is None or not (selecting and better(self.accuracy, accuracy)):
             self.accuracy, self.selected = accuracy, copy.deepcopy(encoder)
+            if self.place.keep_decoder:
+                self.whole = {name: value.detach().cpu().clone() for name, value in method.state_dict().items()}
         before = state_of(method)
         diagnosis = diagnose(method, sample)
         self.doubt_changes("diagnose", before.changed(method))
@@ -451,11 +466,11 @@ def diagnose(method: Method, x: Batch) -> Diagnosis:
         return diagnosis(method, method.diagnose(x))
 
 
-def no_weights(address: str, error: OSError) -> str:
+def not_written(name: str, address: str, error: OSError) -> str:
     """What a row says whose weights could not be written."""
     return (
-        f"{ENCODER_FILE} could not be written ({error.strerror or error}), so this row has no weights; free space, "
-        f"remove the folder {address}, and the same command trains it again"
+        f"{name} could not be written ({error.strerror or error}), so this row is without it; free space, remove the "
+        f"folder {address}, and the same command trains it again"
     )
 
 

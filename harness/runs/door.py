@@ -40,8 +40,7 @@ def prepared(
     methods: Iterable[str] | str, *, seeds: list[int], out: Path | str = "runs", preset: str = "quick",
     plugins: Iterable[Path | str] = (), overrides: Mapping[str, Any] | None = None, baseline: str = "",
     rerun: bool = False, speed_seconds: float = 30.0, memory_cap: float | None = None, threads: int | None = None,
-    state_seconds: float = STATE_SECONDS,
-    **flags: Any,
+    state_seconds: float = STATE_SECONDS, keep_decoder: bool = False, **flags: Any,
 ) -> Experiment:  # fmt: skip
     """A resolved experiment.
 
@@ -51,6 +50,7 @@ def prepared(
             each as the flag of that name.
         memory_cap: bytes.
         state_seconds: between two states that a stopped run goes on from (`harness.runs.resume`).
+        keep_decoder: leave all weights of every method, not those of its encoder alone.
     """
     names = methods if isinstance(methods, str) else ",".join(methods)
     texts = [f"{name}={value}" for name, value in (overrides or {}).items()]
@@ -58,7 +58,7 @@ def prepared(
     return prepare_experiment(
         resolved, [Path(plugin) for plugin in plugins], quiet(), seeds=seeds, out=Path(out), baseline=baseline,
         rerun=rerun, speed_seconds=speed_seconds, memory_cap=memory_cap, threads=threads,
-        state_seconds=state_seconds,
+        state_seconds=state_seconds, keep_decoder=keep_decoder,
     )  # fmt: skip
 
 

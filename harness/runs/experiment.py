@@ -30,7 +30,7 @@ from harness.records.schema import (
     SpeedRecord,
     Start,
 )
-from harness.records.store import RecordStore, speed_address
+from harness.records.store import METHOD_FILE, RecordStore, speed_address
 from harness.records.versions import stale_lines
 from harness.registry import Registry, method_options, versions_of
 from harness.runs.cell import (
@@ -69,6 +69,7 @@ class Request:
     out: Path
     baseline: str = ""
     rerun: bool = False
+    keep_decoder: bool = False
     speed_seconds: float = 30.0
     memory_cap: float | None = None
     threads: int | None = None
@@ -170,6 +171,16 @@ class Experiment:
     def stale(self) -> list[str]:
         """Notes on finished records that other versions of the code made."""
         return stale_lines([] if self.request.rerun else self.records(), self.versions)
+
+    def without_decoder(self) -> list[str]:
+        """A note on finished runs that were to keep their decoder and did not."""
+        kept = [] if self.request.rerun or not self.request.keep_decoder else self.records()
+        names = [
+            f"{record.label}, seed {record.spec.seed}"
+            for record in kept
+            if record.status == "ok" and record.training and METHOD_FILE not in record.weights
+        ]
+        return [f"note: finished without --keep-decoder: {'; '.join(names)}; see --rerun"] if names else []
 
     def records(self) -> list[RunRecord]:
         """Records of all cells that have one, in cell order."""
@@ -306,10 +317,11 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
     if todo:  # a finished folder may be one that only can be read
         experiment.store.prepare()
         share.note(experiment.cells())
-    for line in [*experiment.twins, *experiment.stale()]:
+    for line in [*experiment.twins, *experiment.stale(), *experiment.without_decoder()]:
         report.line(line)
     measurement = speed_of(experiment, todo, report, share)
-    watch, place = Stopwatch(), Place(experiment.data, experiment.store, experiment.environment)
+    watch, keep = Stopwatch(), experiment.request.keep_decoder
+    place = Place(experiment.data, experiment.store, experiment.environment, keep)
     turns = share.turns(todo)
     with closing(turns):  # the claim of a cell that is broken off goes at once
         for cell, claim in turns:

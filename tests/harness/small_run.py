@@ -207,9 +207,9 @@ def small_cell(data: LoadedData, method: str | type[Method] = "skeletonmae", **t
     return Cell(name, small_spec(data, name, **train), found)
 
 
-def run_small_cell(cell: Cell, data: LoadedData, out: Path) -> RunRecord:
+def run_small_cell(cell: Cell, data: LoadedData, out: Path, *, keep_decoder: bool = False) -> RunRecord:
     """Run one cell; a step costs 4 clips, half an epoch, 10 ms and 1 MFLOP."""
-    place = Place(data, RecordStore(out), describe_environment(CPU))
+    place = Place(data, RecordStore(out), describe_environment(CPU), keep_decoder)
     return run_cell(Attempt(cell, place, StepCost(epochs=0.5, clips=4.0, seconds=0.01, flops=1e6)))
 
 

@@ -116,6 +116,17 @@ def same_end(one: RunRecord, other: RunRecord) -> bool:
     return found(one) == found(other)
 
 
+def test_a_stopped_run_keeps_the_decoder_of_the_evaluation_that_counts(machine: Machine) -> None:
+    words = ("--keep-decoder", "--set", "data.validation=0.5")
+    machine.run("whole", *words)
+    machine.stop_at(7)
+    machine.run("out", *words)
+    machine.go_on()
+    assert machine.run("out", *words).code == 0
+    assert "method.safetensors" in machine.record("out").weights
+    assert same_end(machine.record("out"), machine.record("whole"))
+
+
 @pytest.mark.parametrize("method", ["gfp", SKELETON2VEC])
 @pytest.mark.parametrize("step", [2, 5, 9])
 def test_a_stopped_run_ends_as_if_it_had_never_stopped(machine: Machine, method: str, step: int) -> None:

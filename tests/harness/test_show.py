@@ -7,21 +7,31 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from datasets.formats.npz import write_npz
 from harness.conformance.specimen import Specimen, batch
 from harness.errors import UsageError
 from harness.pictures import drawing
-from harness.pictures.show import WHOLE, body_sequences, mask_of, reconstruction, show, visible_tokens
-from harness.records.store import write_weights
-from harness.training.build import build_method
+from harness.pictures.show import body_sequences, mask_of, reconstruction, show, visible_tokens
+from harness.records.store import ENCODER_FILE, METHOD_FILE, RecordStore
+from harness.studies.verify import verify
 from methods.amr import AMR
 from methods.base import Method
 from methods.parts.masks import motion_aware_mask
 from methods.parts.tokens import take
 from methods.skeletonmae import SkeletonMAE
-from tests.harness.small_run import CPU, registry, run_small_cell, small_cell, small_clips, small_data, small_file
+from tests.harness.small_run import (
+    SMALL,
+    harness,
+    registry,
+    run_small_cell,
+    small_cell,
+    small_clips,
+    small_data,
+    small_file,
+)
 
 METHODS = sorted(registry().methods)
 
@@ -179,14 +189,58 @@ def test_a_run_is_shown_with_what_it_kept(tmp_path: Path) -> None:
     lines = show(file, tmp_path / "clip.gif", run=folder, registry=registry())
     assert any(line.startswith("skeletonmae: ") and "of 30 tokens" in line for line in lines)
     assert size_of(tmp_path / "clip.gif") == (6, 340)
-    assert cell.method is not None
-    write_weights(folder / WHOLE, build_method(cell.method, cell.spec, loaded.clips.layout, CPU))
+    assert (METHOD_FILE in record.weights, (folder / METHOD_FILE).exists()) == (False, False)
+    run_small_cell(cell, loaded, tmp_path / "runs", keep_decoder=True)
     show(file, tmp_path / "clip.gif", run=folder, registry=registry())
     assert size_of(tmp_path / "clip.gif") == (6, 680)
     with pytest.raises(UsageError, match=r"--method gfp: the run .* is of skeletonmae"):
         show(file, tmp_path / "clip.gif", method="gfp", run=folder, registry=registry())
     with pytest.raises(UsageError, match=r"expected weights for the 25 joints of synthetic, found others"):
         show("synthetic", tmp_path / "clip.gif", run=folder, registry=registry())
+
+
+def test_a_kept_decoder_is_of_the_evaluation_that_counts(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    loaded = small_data(tmp_path / "data")
+    record = run_small_cell(small_cell(loaded), loaded, tmp_path / "runs", keep_decoder=True)
+    folder = tmp_path / "runs" / record.address
+    encoder, whole = load_file(folder / ENCODER_FILE), load_file(folder / METHOD_FILE)
+    assert encoder
+    assert all(torch.equal(whole[f"encoder.{name}"], value) for name, value in encoder.items())
+    assert any(name.startswith("decoder.") for name in whole)
+    (checked,) = (check for check in verify(tmp_path / "runs") if check.name == "weights")
+    assert (checked.of, checked.differences) == ("2 files", [])
+
+
+def test_another_decoder_than_the_runs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    loaded = small_data(tmp_path / "data")
+    record = run_small_cell(small_cell(loaded), loaded, tmp_path / "runs", keep_decoder=True)
+    path = tmp_path / "runs" / record.address / METHOD_FILE
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(UsageError, match=r"method\.safetensors beside it is not the one it was written with"):
+        show(loaded.spec.name, tmp_path / "clip.gif", run=path.parent, registry=registry())
+    (checked,) = (check for check in verify(tmp_path / "runs") if check.name == "weights")
+    assert METHOD_FILE in checked.differences[0]
+
+
+def test_a_decoder_that_is_not_kept_any_more_goes(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    loaded = small_data(tmp_path / "data")
+    for keep in (True, False):
+        record = run_small_cell(small_cell(loaded), loaded, tmp_path / "runs", keep_decoder=keep)
+        assert (tmp_path / "runs" / record.address / METHOD_FILE).exists() == keep
+    assert RecordStore(tmp_path / "runs").run(record.address) == record
+
+
+def test_a_run_keeps_its_decoder_where_it_is_asked_to(tmp_path: Path) -> None:
+    command = ("run", *SMALL, "--dataset", small_file(tmp_path), "--methods", "skeletonmae", "--out", tmp_path / "out")
+    assert "--keep-decoder" not in harness(*command).out
+    again = harness(*command, "--keep-decoder")
+    assert again.code == 0
+    assert "note: finished without --keep-decoder: skeletonmae, seed 0; see --rerun" in again.lines
+    assert "note: finished" not in harness(*command, "--keep-decoder", "--rerun").out
+    assert len([*(tmp_path / "out").glob("*/method.safetensors")]) == 1
 
 
 @pytest.mark.parametrize(
@@ -213,7 +267,7 @@ def test_damaged_weights_are_one_line(tmp_path: Path) -> None:
     loaded = small_data(tmp_path / "data")
     record = run_small_cell(small_cell(loaded), loaded, tmp_path / "runs")
     folder = tmp_path / "runs" / record.address
-    (folder / WHOLE).write_bytes(b"not weights")
+    (folder / METHOD_FILE).write_bytes(b"not weights")
     with pytest.raises(UsageError, match=r"method.safetensors: not a safetensors file that can be read"):
         show(loaded.spec.name, tmp_path / "clip.gif", run=folder, registry=registry())
 
