@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -32,3 +34,12 @@ def counted(number: int, noun: str) -> str:
 def minutes(seconds: float) -> str:
     """``95`` seconds as ``1.6 min``."""
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line ends, marks that turn the direction of writing, and bytes of a path that are no UTF-8."""
+
+
+def printable(text: str) -> str:
+    """One line: what a terminal would obey, a name in a file say, is shown as JSON writes it (``\\u001b``)."""
+    return _OBEYED.sub(lambda found: json.dumps(found[0])[1:-1], text)

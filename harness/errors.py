@@ -49,6 +49,11 @@ def nearest(name: str, existing: Iterable[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8; paths and arguments may hold bytes that are none."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def shortened(text: str, most: int = 80) -> str:
     """A text of at most so many characters: what a user typed is quoted, but not pages of it."""
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -21,8 +21,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from datasets.wording import minutes
+from datasets.wording import minutes, printable
 
 CHECKING = "checking the store, once"
 
@@ -34,14 +35,45 @@ State = tuple[int, int, str]
 Advance = Callable[[int, int], None]
 
 
+# --- text on its way out: whatever a command prints goes through one of these ---
+
+
+def say(text: str, *, stderr: bool = False) -> None:
+    """Print one line."""
+    print(printable(text), file=sys.stderr if stderr else sys.stdout, flush=True)
+
+
+def say_lines(text: str) -> None:
+    """Print JSON or YAML, whose own line ends stay."""
+    for line in text.split("\n"):
+        say(line)
+
+
+def warn(*lines: str) -> None:
+    """Print lines on stderr: what a reader of the answer must know although it is no part of it."""
+    for line in lines:
+        say(line, stderr=True)
+
+
+class PlainConsole(Console):
+    """Text is text: no markup in it, no names of emoji, nothing that a terminal would obey."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every string on its way out, a table's cell too."""
+        return super().render_str(printable(text), **options)
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """A console that leaves long lines to the terminal; pipes and files get every line whole."""
-    return Console(highlight=False, soft_wrap=True, stderr=stderr)
+    return PlainConsole(soft_wrap=True, stderr=stderr)
 
 
 def command_line() -> str:
-    """The command as typed."""
-    return "python -m harness " + shlex.join(sys.argv[1:])
+    """The command as typed, in one line."""
+    return printable("python -m harness " + shlex.join(sys.argv[1:]))
 
 
 class Task:
@@ -104,7 +136,7 @@ class Reporter:
     def line(self, text: str) -> None:
         """Print one line, at once also into a file."""
         with self._lock:
-            self.console.print(text, markup=False)
+            self.console.print(text)
             self.console.file.flush()
             self._last = self._clock()
 
@@ -139,9 +171,10 @@ class Reporter:
 
     @contextmanager
     def _bar(self, name: str) -> Iterator[Task]:
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        description = TextColumn("{task.description}", markup=False)
+        columns = (description, BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, transient=True) as progress:
-            bar = progress.add_task(name, total=None)
+            bar = progress.add_task(printable(name), total=None)
             yield Task(told=lambda state: progress.update(bar, completed=state[0], total=state[1] or None))
 
     def remind(self) -> None:
@@ -204,10 +237,10 @@ def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> 
     table = make_table(console, columns, rows)
     target = console
     if not console.is_terminal:  # a file gets every row whole, however long
-        target = Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
+        target = PlainConsole(file=console.file, width=PlainConsole(width=10_000).measure(table).maximum)
     target.print(table)
     for line in lines:
-        console.print(line, markup=False)
+        console.print(line)
 
 
 def make_table(console: Console, columns: Any, rows: Any, caption: str | None = None) -> Table:
@@ -218,9 +251,3 @@ def make_table(console: Console, columns: Any, rows: Any, caption: str | None = 
     for row in rows:
         table.add_row(*row)
     return table
-
-
-def warn(*lines: str) -> None:
-    """Print lines on stderr: what a reader of the answer must know although it is no part of it."""
-    for line in lines:
-        print(line, file=sys.stderr)

@@ -509,7 +509,7 @@ def _assemble(
     found_counts = {printable(stage): count for stage, count in found.counts.items()}
     folder.mkdir()
     return write_store(
-        folder, _parts(paths), (frames, *frame_shape(source)), name=name, title=source.title, plan=plan,
+        folder, _parts(paths), (frames, *frame_shape(source)), name=name, title=printable(source.title), plan=plan,
         made_by=made_by(source),
         joint_names=source.layout.joints, parents=source.layout.parents, class_names=tuple(source.class_names),
         fps=source.fps, default_split=source.default_split, splits=dict(source.splits),

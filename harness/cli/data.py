@@ -10,7 +10,7 @@ import typer
 
 from datasets.errors import DataError
 from harness.errors import UsageError, usage_errors
-from harness.progress import CHECKING, Reporter, at_work, print_table
+from harness.progress import CHECKING, Reporter, at_work, print_table, say_lines
 
 if TYPE_CHECKING:
     from datasets.raw.prepare import Prepared
@@ -65,7 +65,7 @@ def doctor_command(
         with report.long_task(CHECKING) as advance:
             examination = doctor(name, splits=split or [], deep=deep, plot=plot, advance=advance)
     if as_json:
-        typer.echo(examination.model_dump_json(indent=1))  # NaN becomes null
+        say_lines(examination.model_dump_json(indent=1))  # NaN becomes null
     else:
         for line in [*doctor_lines(examination), *([f"picture in {plot}"] if plot else [])]:
             report.line(line)
@@ -103,7 +103,8 @@ def download_command(
         from datasets.origins import how_to_get, origin
 
         if origin(name).download is None:
-            report.line(how_to_get(name))
+            for line in how_to_get(name).splitlines():
+                report.line(line)
             raise UsageError(f"{name} may not be downloaded by a program; the steps are above")
         from datasets.origins.download import fetch
 

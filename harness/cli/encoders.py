@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.flags import DataName, Device, Label, Split, Threads
 from harness.errors import UsageError
-from harness.progress import at_work, make_console, print_table
+from harness.progress import at_work, make_console, print_table, say
 from harness.runs.request import parse_override
 from harness.spec.model import DataSpec, build
 
@@ -42,10 +42,10 @@ def import_encoder_command(
         use_threads(threads)
         imported, accuracies = import_and_probe(file, out, asked, joints, spec, select_device(device or "auto"))
     for note in imported.notes:
-        typer.echo(note)
-    typer.echo(f"wrote {out}: {imported.encoder.parameter_count:,} parameters, {imported.encoder.grid.tokens} tokens")
+        say(note)
+    say(f"wrote {out}: {imported.encoder.parameter_count:,} parameters, {imported.encoder.grid.tokens} tokens")
     if imported.ignored:
-        typer.echo(f"left out, not part of the encoder: {len(imported.ignored)} tensors ({imported.ignored[0]}, ...)")
+        say(f"left out, not part of the encoder: {len(imported.ignored)} tensors ({imported.ignored[0]}, ...)")
     rows = [(row, f"{found.linear_test:.1%}", f"{found.knn_test:.1%}") for row, found in accuracies.items()]
     if rows:
         print_table(make_console(), ["encoder", "linear", "kNN"], rows, [])

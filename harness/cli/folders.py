@@ -11,7 +11,7 @@ import typer
 from datasets.wording import counted
 from harness.cli.flags import AsJson
 from harness.errors import UsageError
-from harness.progress import at_work, command_line, make_console, print_table, warn
+from harness.progress import at_work, command_line, make_console, print_table, say_lines, warn
 
 
 def table_command(
@@ -27,12 +27,12 @@ def table_command(
     if not tables:
         raise UsageError(f"{folder}: expected records of `run` or `speed`, found none that can be used")
     if as_json:
-        typer.echo(json.dumps(folder_json(tables, found.refused), indent=1))
+        say_lines(json.dumps(folder_json(tables, found.refused), indent=1))
         return
     console = make_console()
     for number, table in enumerate(tables):
         if len(tables) > 1:
-            console.print(f"{chr(10) * bool(number)}{table.heading}", markup=False)
+            console.print(*([""] if number else []), table.heading, sep="\n")
         print_table(console, table.table.columns, table.table.itertuples(index=False), table.lines())
 
 

@@ -11,7 +11,7 @@ import typer
 
 from harness.cli.flags import AsJson, Out, Plugins
 from harness.errors import UsageError, nearest
-from harness.progress import make_console, print_table, warn
+from harness.progress import make_console, print_table, say, say_lines, warn
 from harness.spec.model import SECTIONS
 
 Rows = list[dict[str, Any]]
@@ -125,10 +125,10 @@ def ls_command(
         raise UsageError(f"ls {what!r}{nearest(what, LISTINGS)} (expected one of {names})")
     rows = LISTINGS[what](plugin, out)
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        say_lines(json.dumps(rows, indent=1))
         return
     if not rows:
-        typer.echo(f"no {what} in {out}" if what == "runs" else f"no {what}")
+        say(f"no {what} in {out}" if what == "runs" else f"no {what}")
         return
     columns = BRIEF.get(what) or list(rows[0])
     print_table(make_console(), columns, [[plain(row[column]) for column in columns] for row in rows], [])

@@ -16,6 +16,7 @@ import typer
 from harness.cli import data, encoders, folders, listing, methods, run, status, studies
 from harness.errors import UsageError
 from harness.isolation.stopping import Stopped, stoppable
+from harness.progress import warn
 
 INTERRUPTED = 130
 """What some versions of typer return for Ctrl-C, which they swallow."""
@@ -69,7 +70,7 @@ def main() -> None:
         except UsageError as error:
             code = _fail(str(error), 2)
         except COMMAND_LINE_ERROR as error:
-            code = _fail(error.format_message(), 2)  # type: ignore[attr-defined]
+            code = _fail(" ".join(error.format_message().split()), 2)  # type: ignore[attr-defined]
         except (KeyboardInterrupt, typer.Abort):
             code = _stopped(stops.asked)
         except MemoryError:
@@ -88,5 +89,5 @@ def _stopped(asked: Stopped | None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    typer.echo(f"error: {message}", err=True)
+    warn(f"error: {message}")
     return code

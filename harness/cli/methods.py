@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from harness.cli.flags import Plugins, Threads
-from harness.progress import at_work, print_table
+from harness.progress import at_work, print_table, say
 
 
 def new_method_command(
@@ -20,9 +19,9 @@ def new_method_command(
     from harness.conformance.scaffold import next_commands, write_method
 
     method, test = write_method(name, out)
-    typer.echo(f"wrote {method} and {test}; next:")
+    say(f"wrote {method} and {test}; next:")
     for command in next_commands(method):
-        typer.echo(f"    {command}")
+        say(f"    {command}")
 
 
 def check_method_command(
@@ -39,7 +38,7 @@ def check_method_command(
         specimen = find_specimen(name, Registry(plugin))
         with report.task(f"checking {name}", "check") as task:
             results = examine_all(specimen, task)
-        rows = [(result.check, result.outcome, escape(result.reason)) for result in results]
+        rows = [(result.check, result.outcome, result.reason) for result in results]
         print_table(report.console, ["check", "result", "reason"], rows, [f"{name}: {summary(results)}"])
     if not all(result.passed for result in results):
         raise typer.Exit(1)

@@ -37,7 +37,7 @@ from harness.cli.flags import (
     Threads,
 )
 from harness.cli.output import leave_table
-from harness.progress import at_work, command_line, warn
+from harness.progress import at_work, command_line, say_lines, warn
 from harness.runs.request import prepare_experiment, resolve_settings
 from harness.spec.model import SECTIONS, parse_seeds, parse_shard
 
@@ -119,4 +119,4 @@ def show_config_command(
         "device": settings["device"],
         **{name: settings[name].model_dump(mode="json") for name in SECTIONS},
     }
-    typer.echo(json.dumps(plain, indent=1) if as_json else yaml.safe_dump(plain, sort_keys=False).rstrip())
+    say_lines(json.dumps(plain, indent=1) if as_json else yaml.safe_dump(plain, sort_keys=False).rstrip())

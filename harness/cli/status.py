@@ -11,7 +11,7 @@ import typer
 from rich.live import Live
 
 from harness.cli.flags import AsJson
-from harness.progress import make_console, make_table, print_table
+from harness.progress import make_console, make_table, print_table, say, say_lines
 from harness.report.status import COLUMNS, Row, read_status, summary
 
 EVERY = 5.0
@@ -28,7 +28,7 @@ def status_command(
     """What every run of a folder is doing: step, loss, accuracy, clips/s, time left, host, last sign of life."""
     rows = read_status(folder)
     if as_json:
-        typer.echo(json.dumps([row.plain for row in rows], indent=1))
+        say_lines(json.dumps([row.plain for row in rows], indent=1))
     elif not watch:
         print_table(make_console(), COLUMNS, [row.cells for row in rows], [summary(rows)])
     else:
@@ -50,7 +50,7 @@ def keep_watching(folder: Path, rows: list[Row]) -> None:
     while True:
         text = summary(rows)
         if text != last:
-            typer.echo(text)
+            say(text)
             last = text
         if not any(row.at_work for row in rows):
             return

@@ -24,7 +24,7 @@ from harness.cli.flags import (
 )
 from harness.cli.output import leave_table, leave_text
 from harness.errors import UsageError
-from harness.progress import Reporter, at_work, command_line, make_console, print_table, warn
+from harness.progress import Reporter, at_work, command_line, make_console, print_table, say_lines, warn
 from harness.runs.request import prepare_experiment, resolve_settings
 
 
@@ -185,7 +185,7 @@ def verify_command(
 
     checks = verify(folder)
     if as_json:
-        typer.echo(json.dumps([{**vars(check), "result": check.result} for check in checks], indent=1))
+        say_lines(json.dumps([{**vars(check), "result": check.result} for check in checks], indent=1))
     else:
         lines = [f"{check.name}: {line}" for check in checks for line in check.differences]
         rows = [(check.name, check.of, check.result) for check in checks]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from datasets.wording import counted
+from datasets.wording import counted, printable
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord
 from harness.records.store import Records, measured_settings
 from harness.records.versions import stale_lines
@@ -110,7 +110,7 @@ def folder_page(tables: Sequence[FolderTable], refused: Sequence[object], comman
         page = to_markdown(table.table, lines, command)
         if len(tables) > 1:
             first, _, rest = page.partition("\n")
-            page = (f"{first}\n\n" if number == 1 else "") + f"## {table.heading}\n{rest}"
+            page = (f"{first}\n\n" if number == 1 else "") + f"## {printable(table.heading)}\n{rest}"
         pages.append(page)
     return "\n".join(pages)
 

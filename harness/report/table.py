@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from datasets.wording import counted
+from datasets.wording import counted, printable
 from harness.records.doubts import doubts_of, kinds
 from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, MOSTLY_DISTURBED, inside_floor
 from harness.records.schema import (
@@ -122,15 +122,19 @@ def _tf32(environment: Environment) -> str:
 
 def to_markdown(table: pd.DataFrame, lines: Iterable[str], command: str) -> str:
     """The table, its notes and the command that made it, as Markdown."""
-    return "\n".join([plain_markdown(table, command), *(f"- {line}" for line in lines), ""])
+    return "\n".join([plain_markdown(table, command), *(f"- {printable(line)}" for line in lines), ""])
+
+
+def _cell(text: str) -> str:
+    return printable(text).replace("|", "\\|")
 
 
 def plain_markdown(table: pd.DataFrame, command: str) -> str:
     """A table of strings and the command that made it, as Markdown."""
-    header = "| " + " | ".join(table.columns) + " |"
+    header = "| " + " | ".join(map(_cell, table.columns)) + " |"
     rule = "|" + "---|" * len(table.columns)
-    rows = ["| " + " | ".join(row) + " |" for row in table.itertuples(index=False)]
-    return "\n".join([f"    {command}", "", header, rule, *rows, ""])
+    rows = ["| " + " | ".join(map(_cell, row)) + " |" for row in table.itertuples(index=False)]
+    return "\n".join([f"    {printable(command)}", "", header, rule, *rows, ""])
 
 
 def _row(label: str, everything: Sequence[RunRecord], speed: SpeedRecord | None, random: float | None) -> list[str]:

@@ -405,7 +405,8 @@ def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter, share: 
         assert stored is not None
     steps = {arm.label: arm.step_seconds for arm in stored.record.arms}
     flops = {arm.label: arm.step_flops for arm in stored.record.arms}
-    report.line(plan_text(experiment, todo, steps, flops, probe_seconds=0.0))
+    for line in plan_lines(experiment, todo, steps, flops, probe_seconds=0.0):
+        report.line(line)
     tell_if_busy(experiment, report, judged=False)
     return stored
 
@@ -416,7 +417,8 @@ def measure_speed(experiment: Experiment, todo: list[Cell], report: Reporter) ->
     timing.warm_up(report)
     steps = {arm.label: arm.probe_seconds for arm in timing.arms}
     if todo:
-        report.line(plan_text(experiment, todo, steps, timing.flops, timing.probe_seconds()))
+        for line in plan_lines(experiment, todo, steps, timing.flops, timing.probe_seconds()):
+            report.line(line)
     tell_if_busy(experiment, report)
     measurement = timing.measure(report)
     experiment.store.write_speed(measurement.record)
@@ -470,10 +472,10 @@ def outcome(record: RunRecord) -> str:
     return f"linear {record.accuracy.linear_test:.1%}, kNN {record.accuracy.knn_test:.1%}{trained}{doubted}"
 
 
-def plan_text(
+def plan_lines(
     experiment: Experiment, todo: list[Cell], step_seconds: dict[str, float], flops: dict[str, float],
     probe_seconds: float,
-) -> str:  # fmt: skip
+) -> list[str]:  # fmt: skip
     """The matrix and the time it will take, from a few measured steps."""
     request = experiment.request
     budget = parse_budget(request.train.budget)
@@ -499,4 +501,4 @@ def plan_text(
         )
     if total:
         lines.append(f"  about {minutes(total + request.speed_seconds)} in all, speed measurement included")
-    return "\n".join(lines)
+    return lines

@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from harness.errors import UsageError, nearest, shortened
+from harness.errors import UsageError, is_utf8, nearest, shortened
 from harness.spec.budget import UNITS, check_budget
 
 Model = TypeVar("Model", bound=BaseModel)
 
+IN_UTF8 = "rename the file, or set PYTHONUTF8=1 where only the locale is another"
 MOST_SEEDS, MOST_EVALUATIONS = 1000, 10_000
 """Of one command, and of one run."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -274,6 +275,8 @@ def parse_methods(text: str) -> list[MethodSpec]:
 
     A piece with ``=`` and no ``:`` continues the options of the method before it.
     """
+    if not is_utf8(text):
+        raise UsageError(f"--methods {shortened(repr(text))}: expected text in UTF-8")
     specs: list[MethodSpec] = []
     for piece in filter(None, (part.strip() for part in text.split(","))):
         name, _, option = piece.partition(":")
@@ -346,6 +349,8 @@ def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
         names = _fields_at(model, path[:-1])
         return f"unknown option {'.'.join(path)!r}{nearest(path[-1], names)} (options: {', '.join(names)})"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "string_unicode":  # a path as the command line gave it
+        message = f"expected text in UTF-8; {IN_UTF8}"
     return f"{'.'.join(path)}: {message}, found {shortened(repr(first['input']))}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -16,10 +17,12 @@ from datasets.clips import fingerprint
 from datasets.errors import DataError
 from datasets.formats import store_writing
 from datasets.formats.store import open_store, read_header
+from datasets.raw import open_source
 from datasets.raw import prepare as module
 from datasets.raw.bvh import Bvh
 from datasets.raw.prepare import Prepared, plan_of, prepare
 from datasets.splits import make_split
+from tests.datasets.made_up import exchange_file
 from tests.datasets.made_up_source import FatalSource, NumberSource, SlowSource, write_numbers
 
 FORMAT_1 = Path(__file__).with_name("store_format_1")
@@ -388,3 +391,11 @@ def test_a_web_page_in_the_place_of_a_file_is_named(raw: Path, tmp_path: Path) -
     write_numbers(raw, page="<!DOCTYPE html><html>\nquota exceeded\n")
     (problem,) = prepared(raw, tmp_path / "store").header.problems
     assert problem.endswith("; it is a web page, as a download leaves that asks first: download the file itself")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="paths are bytes on Unix")
+def test_a_file_whose_name_is_no_utf_8_is_prepared(tmp_path: Path) -> None:
+    raw = exchange_file(tmp_path)
+    odd = raw.rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.npz")))
+    made = prepare(open_source("npz", odd), "npz", tmp_path / "store")
+    assert made.header.title == r"a\udcff"
