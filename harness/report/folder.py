@@ -17,7 +17,7 @@ from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecor
 from harness.records.store import Records, measured_settings
 from harness.records.versions import stale_lines
 from harness.report.repeat import repeat_lines
-from harness.report.table import build_table, comparable, is_control, notes, plain_spec, to_markdown
+from harness.report.table import build_table, comparable, is_control, notes, plain_spec, speedup_cell, to_markdown
 from harness.spec.model import MethodSpec
 
 Own = Mapping[str, Mapping[str, str]]
@@ -58,12 +58,14 @@ class FolderTable:
 
     Attributes:
         kind: what it holds: ``runs``, ``controls alone`` or ``speed alone``.
+        others: further measurements under the same settings.
         differs: the settings in which it differs from the other tables of the folder, by dotted name.
     """
 
     runs: list[RunRecord]
     speed: SpeedRecord | None
     kind: str
+    others: tuple[SpeedRecord, ...] = ()
     differs: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -82,7 +84,22 @@ class FolderTable:
         trained = [record for record in self.runs if not is_control(record)]
         own_rows = bool(trained) and trained[0].spec.held_equal == typed.held_equal
         repeated = repeat_lines(trained, typed.asked, typed.words) if own_rows else repeat_lines(trained)
-        return [*notes(self.runs, self.speed), *repeated, *stale_lines(self.runs, typed.own)]
+        return [*notes(self.runs, self.speed), *self._apart(), *repeated, *stale_lines(self.runs, typed.own)]
+
+    def _apart(self) -> list[str]:
+        """What other measurements say of rows that the one beside them has not; ratios hold inside one alone."""
+        found = {}
+        for record in self.runs:
+            newest = max(
+                (speed for speed in self.others if speed.arm(record.label)),
+                key=lambda speed: speed.finished,
+                default=None,
+            )
+            arm = newest.arm(record.label) if newest else None
+            if newest and arm and self.speed and not self.speed.arm(record.label):
+                found[record.label] = f"{speedup_cell(arm, newest)} over {newest.baseline} ({newest.address})"
+        texts = [f"{label} {text}" for label, text in found.items()]
+        return [f"measured apart from these rows: {'; '.join(texts)}"] if texts else []
 
 
 def folder_tables(records: Records) -> list[FolderTable]:
@@ -225,7 +242,8 @@ def _table_of(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Folde
 
     fitting = [speed for speed in speeds if _fits(speed, runs) and not _of_other_options(speed, trained)]
     speed = max(fitting, key=fit, default=None)
-    return FolderTable(_in_asked_order(runs, speed), speed, "runs" if trained else "controls alone")
+    others = tuple(other for other in fitting if other is not speed)
+    return FolderTable(_in_asked_order(runs, speed), speed, "runs" if trained else "controls alone", others)
 
 
 def _fits(speed: SpeedRecord, runs: Sequence[RunRecord]) -> bool:

@@ -193,6 +193,14 @@ def test_rows_that_no_measurement_has_are_named(tmp_path: Path) -> None:
     assert [line for line in lines if line.startswith("not in this speed measurement: mamp; ")]
 
 
+def test_rows_that_another_measurement_has_are_said_with_what_it_says(tmp_path: Path) -> None:
+    newer = speed(ARMS[0], ARMS[2], arm("mamp", ratio(1.2, 1.3, 1.4)))
+    newer = newer.model_copy(update={"address": "speed-1", "finished": TIME + timedelta(days=1)})
+    lines = only(tmp_path, trained("gfp"), trained("mamp"), speed(), newer).lines()
+    assert [line for line in lines if line.startswith("not in this speed measurement: gfp; ")]
+    assert "measured apart from these rows: gfp 2.20x [2.00, 2.40] over skeletonmae (speed-0)" in lines
+
+
 def test_speed_under_other_settings_is_not_beside_the_runs(tmp_path: Path) -> None:
     other = speed_record(*ARMS)
     other = other.model_copy(update={"spec": {**other.spec, "train": {**other.spec["train"], "batch_size": 7}}})
