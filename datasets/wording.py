@@ -32,7 +32,9 @@ def counted(number: int, noun: str) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """``95`` seconds as ``1.6 min``."""
+    """``95`` seconds as ``1.6 min``, hours from two on."""
+    if seconds >= 7200:
+        return f"{seconds / 3600:,.1f} h"
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 

@@ -53,19 +53,27 @@ def select_device(name: str) -> torch.device:
     From then on fp32 means fp32: no TF32 in matrix products, whatever an environment variable asks for.
     """
     torch.set_float32_matmul_precision("highest")
-    if name == "auto":
+    if not device_type(name):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)  # events and synchronisation are of the current device
     return device
+
+
+def device_type(name: str) -> str:
+    """``cpu`` or ``cuda``, there or not; nothing for ``auto``; `UsageError` for anything else."""
+    if name == "auto":
+        return ""
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda"):
+        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+    return kind
 
 
 def device_name(device: torch.device) -> str:

@@ -49,4 +49,11 @@ StateSeconds = Annotated[
 Claim = Annotated[bool, typer.Option("--claim", help="Share the folder's work with other processes that do the same.")]
 Shard = Annotated[str, typer.Option(help="i/n: every n-th run only, from the i-th.")]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard's event files.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing, as `plan` does.")]
+NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Run no step: the folder or a rate says its time.")]
+RateText = Annotated[str, typer.Option("--rate", help="For another machine: FLOP/s that training reaches there.")]
+DeviceRate = Annotated[
+    str, typer.Option(help="For another machine: a device in the records, or NAME=FLOPS of a matrix product.")
+]
+Price = Annotated[float | None, typer.Option(help="Of an hour of the device.", min=0, callback=finite)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -28,6 +28,7 @@ COMMAND_LINE_ERROR: type[Exception] = next(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run_command,
+    "plan": run.plan_command,
     "speed": run.speed_command,
     "explain": studies.explain_command,
     "claim": studies.claim_command,

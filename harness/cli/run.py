@@ -1,10 +1,12 @@
-"""The commands `run` and `speed`, and `show-config`, which says what they would do."""
+"""The commands `run` and `speed`, and those that say what they would do: `plan` and `show-config`."""
 
 from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 import yaml
@@ -17,16 +19,21 @@ from harness.cli.flags import (
     Claim,
     DataName,
     Device,
+    DeviceRate,
+    DryRun,
     Encoder,
     KeepDecoder,
     Label,
     MemoryCap,
     Methods,
+    NoMeasure,
     Out,
     Overrides,
     Plugins,
     Precision,
     Preset,
+    Price,
+    RateText,
     Rerun,
     Seeds,
     Shard,
@@ -37,9 +44,13 @@ from harness.cli.flags import (
     Threads,
 )
 from harness.cli.output import leave_table
-from harness.progress import at_work, command_line, say_lines, warn
+from harness.errors import UsageError
+from harness.progress import Reporter, at_work, command_line, print_table, say_lines, warn
 from harness.runs.request import prepare_experiment, resolve_settings
 from harness.spec.model import SECTIONS, parse_seeds, parse_shard
+
+if TYPE_CHECKING:
+    from harness.runs.plan import Plan
 
 
 def run_command(
@@ -49,12 +60,21 @@ def run_command(
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
     claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
+    dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, probe them, print one table."""
     settings = resolve_settings(
         preset, overrides, methods=methods, dataset=dataset, split=split, label=label, encoder=encoder,
         budget=budget, batch_size=batch_size, precision=precision, device=device,
     )  # fmt: skip
+    chosen = {
+        "seeds": parse_seeds(seeds), "out": out, "baseline": baseline, "rerun": rerun, "speed_seconds": speed_seconds,
+        "threads": threads, "state_seconds": state_seconds, "claim": claim, "shard": parse_shard(shard),
+        "tensorboard": tensorboard, "keep_decoder": keep_decoder,
+    }  # fmt: skip
+    if dry_run:
+        show_plan(settings, plugin, chosen)
+        return
     with at_work() as report:
         from harness.records.store import read_records, refusal_lines
         from harness.report.folder import Typed, folder_page, folder_tables
@@ -62,12 +82,8 @@ def run_command(
         from harness.report.table import build_table, notes
         from harness.runs.experiment import run
 
-        experiment = prepare_experiment(
-            settings, plugin, report, seeds=parse_seeds(seeds), out=out, baseline=baseline, rerun=rerun,
-            speed_seconds=speed_seconds, threads=threads, state_seconds=state_seconds, claim=claim,
-            shard=parse_shard(shard), tensorboard=tensorboard, keep_decoder=keep_decoder,
-        )  # fmt: skip
-        records, speed = run(experiment, report)
+        experiment = prepare_experiment(settings, plugin, report, **chosen)
+        records, speed = run(experiment, report, partial(print_plan, report))
         repeated = repeat_lines(records, experiment.asked, sys.argv[1:])
         lines = [*notes(records, speed), *repeated, *experiment.stale()]
         typed = Typed(sys.argv[1:], experiment.asked, experiment.held_equal, experiment.versions)
@@ -77,6 +93,69 @@ def run_command(
         warn(*refusal_lines(out, [one for one in found.refused if one.path not in experiment.store.refused]))
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)
+
+
+def plan_command(
+    methods: Methods = None, dataset: DataName = None, split: Split = None, label: Label = None,
+    encoder: Encoder = None, budget: BudgetText = None, seeds: Seeds = "0", batch_size: BatchSize = None,
+    precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
+    preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
+    speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
+    claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
+    no_measure: NoMeasure = False, rate: RateText = "", device_rate: DeviceRate = "", price: Price = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Print what `run` with the same flags would do and cost: steps, hours, memory, disk; nothing is written."""
+    settings = resolve_settings(
+        preset, overrides, methods=methods, dataset=dataset, split=split, label=label, encoder=encoder,
+        budget=budget, batch_size=batch_size, precision=precision, device=device,
+    )  # fmt: skip
+    if rate and device_rate:
+        raise UsageError("--rate and --device-rate: expected one of them, found both")
+    chosen = {
+        "seeds": parse_seeds(seeds), "out": out, "baseline": baseline, "rerun": rerun, "speed_seconds": speed_seconds,
+        "threads": threads, "state_seconds": state_seconds, "claim": claim, "shard": parse_shard(shard),
+        "tensorboard": tensorboard, "keep_decoder": keep_decoder,
+    }  # fmt: skip
+    show_plan(
+        settings, plugin, chosen, measure=not no_measure, rate=rate, device_rate=device_rate, price=price,
+        as_json=as_json,
+    )  # fmt: skip
+
+
+def show_plan(
+    settings: dict[str, Any], plugins: list[Path] | None, chosen: dict[str, Any], *, measure: bool = True,
+    rate: str = "", device_rate: str = "", price: float | None = None, as_json: bool = False,
+) -> None:  # fmt: skip
+    """Make a plan and print it.
+
+    Args:
+        chosen: flags that are no settings.
+    """
+    with at_work(stderr=as_json) as report:
+        from harness.runs.experiment import tell_if_busy
+        from harness.runs.planning import plan_ahead, rate_there
+
+        there = rate_there(settings, chosen["out"], rate, device_rate)
+        experiment = prepare_experiment(settings, plugins, report, **chosen, elsewhere=bool(there))
+        if not there:
+            tell_if_busy(experiment, report, judged=False)
+        plan = plan_ahead(experiment, report, measure=measure, rate=there, price=price)
+        if as_json:
+            say_lines(plan.model_dump_json(indent=1))
+        else:
+            print_plan(report, plan)
+        warn(*experiment.store.passed_over())
+
+
+def print_plan(report: Reporter, plan: Plan) -> None:
+    """A plan as text."""
+    from harness.report.plan import plan_heading, plan_lines, plan_table
+
+    report.line(plan_heading(plan))
+    if not plan.done:
+        table = plan_table(plan)
+        print_table(report.console, table.columns, table.itertuples(index=False), plan_lines(plan))
 
 
 def speed_command(
@@ -98,7 +177,7 @@ def speed_command(
             settings, plugin, report, seeds=[0], out=out, baseline=baseline, rerun=rerun, speed_seconds=speed_seconds,
             memory_cap=memory_cap and memory_cap * 1e9, threads=threads,
         )  # fmt: skip
-        measurement = speed_of(experiment, [], report)
+        measurement = speed_of(experiment, report)
         leave_table(speed_table(measurement.record), speed_notes(measurement.record), out / "speed.md", report)
     if measurement.failures:
         raise typer.Exit(1)

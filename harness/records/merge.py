@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datasets.formats.store_check import Advance
 from harness.errors import UsageError
 from harness.isolation.stopping import held
-from harness.progress import Advance
 from harness.records.claims import CLAIM_FILE, Claims
 from harness.records.schema import FINISHED, Accuracy, RunRecord, SpeedRecord
 from harness.records.store import (

@@ -33,7 +33,7 @@ def run(
 
 def measure_speed(methods: Iterable[str] | str, **settings: Any) -> SpeedRecord:
     """Only the interleaved speed measurement; arguments and errors as in `run`."""
-    return speed_of(prepared(methods, seeds=[0], **settings), [], quiet()).record
+    return speed_of(prepared(methods, seeds=[0], **settings), quiet()).record
 
 
 def prepared(

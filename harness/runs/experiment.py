@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from datasets.wording import counted, minutes
 from harness.errors import UsageError
 from harness.isolation.guard import Guard, StandIn, problem_of_about, stand_in
 from harness.isolation.mistakes import mistake
-from harness.machine import describe_environment, processors, select_device, use_threads
+from harness.machine import describe_environment, device_type, processors, select_device, use_threads
 from harness.progress import Advance, Reporter, Stopwatch, warn
 from harness.records.claims import Lost, Owned
 from harness.records.doubts import kinds
@@ -43,6 +43,8 @@ from harness.runs.cell import (
     required,
     run_cell,
 )
+from harness.runs.plan import Plan
+from harness.runs.planning import from_measurement, from_warm_up, make_plan
 from harness.runs.resume import Interval, Saved, find_state, remove_states
 from harness.runs.sharing import Share
 from harness.spec.budget import StepCost, counts_seconds, parse_budget
@@ -57,7 +59,11 @@ from methods.parts.encoder import SkeletonEncoder
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, typed; nothing has been loaded yet."""
+    """What the user asked for, typed; nothing has been loaded yet.
+
+    Attributes:
+        elsewhere: only a plan is wanted, for another machine: its device need not be here.
+    """
 
     methods: list[MethodSpec]
     seeds: list[int]
@@ -77,6 +83,7 @@ class Request:
     claim: bool = False
     shard: tuple[int, int] = (1, 1)
     tensorboard: bool = False
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,8 +139,21 @@ class Experiment:
         request = self.request
         return RunSpec(
             method=method, encoder=request.encoder, data=self.data.spec, train=request.train, probe=request.probe,
-            seed=seed, device=self.data.source.device.type,
+            seed=seed, device=self.device_type,
         )  # fmt: skip
+
+    @property
+    def device_type(self) -> str:
+        """``cpu`` or ``cuda``: where the runs happen; here, unless they are planned for another machine."""
+        here = self.data.source.device.type
+        return device_type(self.request.device) or here if self.request.elsewhere else here
+
+    def cost(self, seconds: float, flops: float) -> StepCost:
+        """A step's cost from its time and FLOPs; clips and epochs follow from the batch and the data."""
+        batch, data = self.request.train.batch_size, self.data
+        return StepCost(
+            epochs=batch / len(data.sequences), clips=batch / data.bodies_per_clip, seconds=seconds, flops=flops
+        )
 
     def cells(self) -> list[Cell]:
         """Controls (under settings that do not depend on the budget), then every method and seed."""
@@ -208,7 +228,9 @@ def prepare(
     began = Moment.now()
     check_seeds(request.seeds)
     use_threads(request.threads)
-    device = select_device(request.device)
+    if request.elsewhere:
+        device_type(request.device)
+    device = torch.device("cpu") if request.elsewhere else select_device(request.device)
     size = encoder_size(request.encoder)
     methods = [described(registry, spec) for spec in request.methods]
     data = load_data(request.data, device, size.patch, advance=advance)
@@ -237,7 +259,7 @@ def refuse_crowded_probes(experiment: Experiment) -> None:
     probe, budget = experiment.request.probe, parse_budget(experiment.request.train.budget)
     if not probe.every:
         return
-    every, cost = parse_budget(probe.every), cost_of(experiment, seconds=math.nan, flops=math.nan)
+    every, cost = parse_budget(probe.every), experiment.cost(seconds=math.nan, flops=math.nan)
     if every.share(cost) > every.amount:  # not of NaN
         raise UsageError(
             f"probe.every={every}: expected a step or more, which is {every.share(cost):g}{every.unit} here"
@@ -308,8 +330,13 @@ def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
     return entries[0]
 
 
-def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], SpeedRecord]:
-    """Measure speed, run what is missing; the records of all cells and the speed record."""
+def run(
+    experiment: Experiment, report: Reporter, show: Callable[[Plan], None] = lambda plan: None
+) -> tuple[list[RunRecord], SpeedRecord]:  # fmt: skip
+    """Measure speed, run what is missing; the records of all cells and the speed record.
+
+    ``show`` gets the plan before the long work.
+    """
     share = Share(experiment.store, report, shared=experiment.request.claim)
     todo = experiment.missing()
     share.refuse_taken(todo)
@@ -319,7 +346,7 @@ def run(experiment: Experiment, report: Reporter) -> tuple[list[RunRecord], Spee
         share.note(experiment.cells())
     for line in [*experiment.twins, *experiment.stale(), *experiment.without_decoder()]:
         report.line(line)
-    measurement = speed_of(experiment, todo, report, share)
+    measurement = speed_of(experiment, report, share, show)
     watch, keep = Stopwatch(), experiment.request.keep_decoder
     place = Place(experiment.data, experiment.store, experiment.environment, keep)
     turns = share.turns(todo)
@@ -386,8 +413,10 @@ def replace_refused(store: RecordStore) -> None:
         warn(f"{counted(len(lines), 'record')} of {store.root} set aside")
 
 
-def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter, share: Share | None = None) -> Measurement:
-    """The speed measurement of this experiment, stored or fresh; prints the plan before the long work.
+def speed_of(
+    experiment: Experiment, report: Reporter, share: Share | None = None, show: Callable[[Plan], None] | None = None
+) -> Measurement:  # fmt: skip
+    """The speed measurement of this experiment, stored or fresh; ``show`` gets the plan before that work.
 
     Of the processes that share a folder, one measures and the others wait.
     """
@@ -400,25 +429,22 @@ def speed_of(experiment: Experiment, todo: list[Cell], report: Reporter, share: 
         address = speed_address(timing.spec)
         with share.alone(address, "the speed measurement", lambda: timing.stored(store) is not None) as mine:
             if mine or rerun:
-                return measure_speed(experiment, todo, report)
+                return measure_speed(experiment, report, show)
         stored = timing.stored(store)
         assert stored is not None
-    steps = {arm.label: arm.step_seconds for arm in stored.record.arms}
-    flops = {arm.label: arm.step_flops for arm in stored.record.arms}
-    for line in plan_lines(experiment, todo, steps, flops, probe_seconds=0.0):
-        report.line(line)
+    if show:
+        show(make_plan(experiment, from_measurement(stored), {}, measured=True))
     tell_if_busy(experiment, report, judged=False)
     return stored
 
 
-def measure_speed(experiment: Experiment, todo: list[Cell], report: Reporter) -> Measurement:
+def measure_speed(experiment: Experiment, report: Reporter, show: Callable[[Plan], None] | None) -> Measurement:
     """A fresh speed measurement, written into the folder."""
     timing = experiment.timing()
     timing.warm_up(report)
-    steps = {arm.label: arm.probe_seconds for arm in timing.arms}
-    if todo:
-        for line in plan_lines(experiment, todo, steps, timing.flops, timing.probe_seconds()):
-            report.line(line)
+    if show:
+        problems = dict.fromkeys(timing.failures, "see above")
+        show(make_plan(experiment, from_warm_up(timing.arms, timing.flops), problems, measured=False))
     tell_if_busy(experiment, report)
     measurement = timing.measure(report)
     experiment.store.write_speed(measurement.record)
@@ -452,15 +478,7 @@ def step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCos
     arm = speed.arm(label)
     if arm is None:
         raise UsageError(f"the stored speed record has no {label}; measure again with --rerun")
-    return replace(cost_of(experiment, arm.step_seconds, arm.step_flops), own_seconds=arm.own_step_seconds)
-
-
-def cost_of(experiment: Experiment, seconds: float, flops: float) -> StepCost:
-    """A step's cost from its time and FLOPs; clips and epochs follow from the batch and the data."""
-    batch, data = experiment.request.train.batch_size, experiment.data
-    return StepCost(
-        epochs=batch / len(data.sequences), clips=batch / data.bodies_per_clip, seconds=seconds, flops=flops
-    )
+    return replace(experiment.cost(arm.step_seconds, arm.step_flops), own_seconds=arm.own_step_seconds)
 
 
 def outcome(record: RunRecord) -> str:
@@ -470,35 +488,3 @@ def outcome(record: RunRecord) -> str:
     trained = f", {record.training.steps} steps in {minutes(record.training.seconds)}" if record.training else ""
     doubted = f"; {kinds(record.doubts)}" if record.doubts else ""
     return f"linear {record.accuracy.linear_test:.1%}, kNN {record.accuracy.knn_test:.1%}{trained}{doubted}"
-
-
-def plan_lines(
-    experiment: Experiment, todo: list[Cell], step_seconds: dict[str, float], flops: dict[str, float],
-    probe_seconds: float,
-) -> list[str]:  # fmt: skip
-    """The matrix and the time it will take, from a few measured steps."""
-    request = experiment.request
-    budget = parse_budget(request.train.budget)
-    lines = [
-        f"plan: {len(todo)} of {len(experiment.cells())} runs to do, budget {budget} each, speedups over "
-        f"{experiment.baseline.label}"
-    ]
-    total = 0.0
-    for entry in experiment.entries:
-        runs = sum(cell.label == entry.label for cell in todo)
-        if not runs or entry.label not in step_seconds:
-            continue
-        cost = cost_of(experiment, step_seconds[entry.label], flops.get(entry.label, float("nan")))
-        if not budget.share(cost):  # its row is going to say so
-            continue
-        steps = budget.steps(cost)
-        probes = len(evaluation_steps(steps, request.probe, cost))
-        training, probing = steps * cost.seconds, probes * probe_seconds
-        total += runs * (training + probing)
-        lines.append(
-            f"  {entry.label}: {runs} x (about {counted(steps, 'step')} of {cost.seconds * 1000:.0f} ms = "
-            f"{minutes(training)} + {counted(probes, 'probe')} = {minutes(probing)})"
-        )
-    if total:
-        lines.append(f"  about {minutes(total + request.speed_seconds)} in all, speed measurement included")
-    return lines

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -93,6 +94,14 @@ def find_state(folder: Path, address: str, versions: Mapping[str, str]) -> tuple
             kept = [set_aside(file).name for file in (path, path.with_suffix(".safetensors")) if file.exists()]
             lines.append(f"state {path}: {problem}; kept as {' and '.join(kept)}, not continued")
     return None, lines
+
+
+def usable_state(folder: Path, address: str, versions: Mapping[str, str]) -> RunState | None:
+    """The state that `find_state` would find; nothing is set aside."""
+    for path in reversed(state_files(folder)):
+        with suppress(Unusable):
+            return read_state(path, address, versions).state
+    return None
 
 
 class Unusable(Exception):

@@ -17,7 +17,7 @@ from datasets.layouts import SkeletonLayout
 from harness.isolation.contract import loss_and_parts
 from harness.records.schema import BOUND
 from harness.spec.model import MethodSpec, RunSpec
-from harness.training.build import build_method
+from harness.training.build import build_encoder, build_method
 from methods.base import Method
 from methods.parts.encoder import set_attention_kernel
 
@@ -98,3 +98,13 @@ def _on_meta(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> tup
     built = build_method(method, spec, layout, "meta")
     set_attention_kernel(built, fused=False)
     return built, blank_batch(built, spec.train.batch_size, layout)
+
+
+def encoder_flops(spec: RunSpec, layout: SkeletonLayout) -> float:
+    """FLOPs of the shared encoder on every token of one body sequence, forward: what an evaluation pays for it."""
+    encoder = build_encoder(spec, layout, "meta")
+    set_attention_kernel(encoder, fused=False)
+    x = torch.empty(1, encoder.grid.frames, layout.joint_count, 3, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        encoder(x)
+    return float(counter.get_total_flops())

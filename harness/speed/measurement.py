@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
-from datasets.batches import evaluation_batches
 from harness.errors import UsageError
 from harness.isolation.guard import seeded
 from harness.isolation.mistakes import mistake
@@ -160,15 +156,6 @@ class Timing:
             cell.guard.warn(f"trial steps fail, and say nothing: {mistake(problem, method)}")
             return []
 
-    def probe_seconds(self) -> float:
-        """Expected time of one evaluation: the encoder on all tokens of all body sequences, from one batch."""
-        source, began = self.data.source, time.perf_counter()
-        with self._baseline_called("evaluate"), torch.inference_mode():
-            encoder = self._baseline_arm().trainer.method.evaluated_encoder()
-            numbers, x = next(evaluation_batches(source, 64, encoder.grid.frames))
-            encoder(x).sum().item()
-        return (time.perf_counter() - began) * len(source) / len(numbers)
-
     def measure(self, report: Reporter) -> Measurement:
         """Interleave all warm arms and compare each with the baseline."""
         started, baseline = now(), self._baseline_arm()
@@ -219,15 +206,9 @@ class Timing:
         return next(arm for arm in self.arms if arm.label == self.baseline)
 
     def _arm(self, cell: Cell, method: type[Method]) -> Arm:
-        trainer = self._trainer(method, cell.spec)
+        trainer = timed_trainer(method, cell.spec, self.data)
         data = self.data.as_in(cell.spec.data)
         return Arm(cell.label, trainer, clips=trainer.batches.size / data.bodies_per_clip, guard=cell.guard)
-
-    def _trainer(self, method: type[Method], spec: RunSpec) -> Trainer:
-        data = self.data.as_in(spec.data)
-        built = build_method(method, spec, data.clips.layout, data.source.device)
-        batches = data.batches(spec, built.evaluated_encoder().grid.frames, built.views)
-        return Trainer(built, batches, spec.train, SCHEDULE_STEPS)
 
     def _fitted(self, cell: Cell, cap: float) -> Cell:
         """The cell at the largest batch whose training step stays under the cap.
@@ -238,7 +219,7 @@ class Timing:
         def peak(batch_size: int) -> int:
             assert cell.method is not None
             spec = with_train(cell.spec, batch_size=batch_size, compile=False, cuda_graphs=False)
-            trainer = self._trainer(cell.method, spec)
+            trainer = timed_trainer(cell.method, spec, self.data)
             trainer.run_block(1, StepClock(trainer.device))  # the optimiser's state is there from the second step on
             found = peak_step_bytes(trainer)
             assert found is not None
@@ -269,6 +250,14 @@ def in_doubt(record: SpeedRecord) -> SpeedRecord:
     baseline = any(arm.doubts for arm in doubted if arm.label == record.baseline)
     arms = [arm.model_copy(update={"verdict": "in doubt"}) if baseline or arm.doubts else arm for arm in doubted]
     return record.model_copy(update={"arms": arms})
+
+
+def timed_trainer(method: type[Method], spec: RunSpec, data: LoadedData) -> Trainer:
+    """A method on the run's batches, to be timed and not to be trained to an end."""
+    data = data.as_in(spec.data)
+    built = build_method(method, spec, data.clips.layout, data.source.device)
+    batches = data.batches(spec, built.evaluated_encoder().grid.frames, built.views)
+    return Trainer(built, batches, spec.train, SCHEDULE_STEPS)
 
 
 def with_train(spec: RunSpec, **changes: Any) -> RunSpec:

@@ -28,6 +28,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, Path]:
         ["plain", "skeletonmae"], dataset=str(small_file(folder)), budget="2steps", batch_size=4, device="cpu",
         out=folder / "out", overrides=SMALL, plugins=[plugin_file(folder)], speed_seconds=1.0,
     )  # fmt: skip
+    sys.modules.pop("plain")  # other tests load another file of that name
     return found, folder / "out"
 
 

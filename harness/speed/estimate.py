@@ -1,0 +1,53 @@
+"""How long a step, or an evaluation, will take before it was timed properly: data, and the arithmetic of its range."""
+
+from __future__ import annotations
+
+from harness.records.part import NotNegative, Part
+from harness.records.schema import ArmRecord, SpeedRecord
+from harness.speed.rates import Rate
+
+
+class Estimate(Part):
+    """Expected seconds.
+
+    Attributes:
+        low: seconds at the fast end of what the source leaves open.
+        high: seconds at its slow end; infinite where nothing bounds it.
+        source: where the number comes from, and how sure it is.
+    """
+
+    seconds: NotNegative
+    low: NotNegative
+    high: float
+    source: str
+
+
+class StepEstimate(Estimate):
+    """An optimiser step of one method.
+
+    Attributes:
+        flops: model FLOPs, forward and backward.
+        peak_bytes: memory at its peak, with weights and optimiser state; None where no step was run.
+        memory_source: where that number comes from.
+    """
+
+    flops: NotNegative
+    peak_bytes: int | None = None
+    memory_source: str = ""
+
+
+def as_measured(arm: ArmRecord, record: SpeedRecord) -> StepEstimate:
+    """From the interleaved measurement; the range is that of its blocks."""
+    return StepEstimate(
+        seconds=arm.step_seconds, low=min(arm.blocks), high=max(arm.blocks), flops=arm.step_flops,
+        source=f"the folder's interleaved measurement of {record.finished:%Y-%m-%d %H:%M} UTC on this machine",
+        peak_bytes=arm.peak_bytes, memory_source="the same measurement",
+    )  # fmt: skip
+
+
+def at_rate(flops: float, rate: Rate) -> StepEstimate:
+    """FLOPs over FLOP/s."""
+    return StepEstimate(
+        seconds=flops / rate.value, low=flops / rate.high, high=flops / rate.low if rate.low else float("inf"),
+        flops=flops, source=rate.source,
+    )  # fmt: skip

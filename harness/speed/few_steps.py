@@ -1,0 +1,92 @@
+"""A method's step time and memory from a few steps, within seconds: for a plan, never for a comparison.
+
+A step of the run's own batch may take a minute on a small machine. It is then guessed from a smaller batch: time grows
+with the batch, memory on the straight line through two batches (`harness.speed.memory`).
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from datasets.wording import counted
+from harness.speed.estimate import StepEstimate
+from harness.speed.flops import step_flops
+from harness.speed.measurement import timed_trainer, with_train
+from harness.speed.memory import peak_step_bytes
+from harness.training.build import Cell
+from harness.training.clock import StepClock
+from harness.training.data import LoadedData
+
+FIRST_BATCH = 4
+"""Body sequences of the first steps, which say how many can be afforded."""
+STEPS = 3
+UNTIMED = 2
+"""Steps beside the timed ones: the first of all, and the one whose memory is watched."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Steps of one batch size.
+
+    Attributes:
+        steps: seconds of each.
+    """
+
+    batch: int
+    steps: list[float]
+    peak_bytes: int | None
+
+
+def few_steps(cell: Cell, data: LoadedData, *, seconds: float) -> StepEstimate:
+    """Run about ``seconds`` of a method's steps, more only where the smallest batch takes longer.
+
+    Compiled methods run uncompiled: compiling takes minutes, and a compiled step takes less time and memory. Whatever
+    the method throws is passed on.
+    """
+    assert cell.method is not None
+    wanted, train = cell.spec.train.batch_size, cell.spec.train
+    uncompiled = Cell(cell.label, with_train(cell.spec, compile=False, cuda_graphs=False), cell.method, cell.guard)
+    flops = step_flops(cell.method, cell.spec, data.clips.layout)
+    divisible = cell.spec.data.loader == "device"  # worker processes start for every trainer: once is enough
+    small = trial(uncompiled, data, min(FIRST_BATCH, wanted) if divisible else wanted, steps=2)
+    large = small
+    if small.batch < wanted:
+        affordable = int(small.batch * seconds / ((STEPS + UNTIMED) * min(small.steps)))
+        if affordable > small.batch:
+            large = trial(uncompiled, data, min(wanted, affordable), steps=STEPS)
+        else:  # the second batch is for its memory
+            small = trial(uncompiled, data, FIRST_BATCH // 2, steps=0)
+    factor = wanted / large.batch
+    times = [factor * step for step in large.steps]
+    smaller = f" of {large.batch} body sequences, times {factor:.3g}" if factor != 1 else ""
+    line = ", on a line through two smaller batches" if factor != 1 else ""
+    plain = ", not compiled as in the run" if train.compile else ""
+    return StepEstimate(
+        seconds=statistics.median(times), low=min(times), high=max(times), flops=flops,
+        source=f"{counted(len(times), 'step')}{smaller}, just timed on this machine{plain}",
+        peak_bytes=at_batch(wanted, small, large), memory_source=f"as allocated on this machine{line}",
+    )  # fmt: skip
+
+
+def trial(cell: Cell, data: LoadedData, batch: int, *, steps: int) -> Trial:
+    """Time some steps of a batch size, after a first one, and watch the memory of one."""
+    assert cell.method is not None
+    with cell.guard("warming up"):
+        trainer = timed_trainer(cell.method, with_train(cell.spec, batch_size=batch), data)
+        trainer.run_block(1, StepClock(trainer.device))
+        peak = peak_step_bytes(trainer)
+        clock = StepClock(trainer.device)
+        if steps:
+            trainer.run_block(steps, clock)
+    return Trial(batch, clock.steps, peak)
+
+
+def at_batch(wanted: int, small: Trial, large: Trial) -> int | None:
+    """Peak memory at a batch size, on the line through two others; None where memory was not watched."""
+    if large.peak_bytes is None or small.peak_bytes is None:
+        return None
+    if large.batch in (small.batch, wanted):
+        return large.peak_bytes
+    slope = (large.peak_bytes - small.peak_bytes) / (large.batch - small.batch)
+    return round(large.peak_bytes + slope * (wanted - large.batch))

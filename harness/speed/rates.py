@@ -1,0 +1,220 @@
+"""FLOP/s that training reaches on a device that is not here: as given, or as speed records of such devices show.
+
+A device is known by the FLOP/s of a large matrix product (`harness.speed.peak`). Training reaches a share of it that
+depends on encoder size and precision; the records hold both numbers, so the share is measured and its range is known.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.wording import counted
+from harness import ROOT
+from harness.errors import UsageError, first_few, nearest
+from harness.records.ratios import MOSTLY_DISTURBED
+from harness.records.schema import DeviceClass, SpeedRecord
+from harness.records.store import SPEED_FILE, Refused, read_record
+from harness.spec.model import EncoderSpec, TrainSpec
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Model FLOP/s of training.
+
+    Attributes:
+        device: that reaches it.
+        value: expected.
+        low: slow end of what the source leaves open; 0 where nothing bounds it.
+        high: fast end.
+        source: where it comes from.
+    """
+
+    device: str
+    value: float
+    low: float
+    high: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What one method's training step reached in one record.
+
+    Attributes:
+        flops: model FLOPs of the step over its time.
+        matmul: FLOP/s of a large matrix product on the same device in the same precision; None where not measured.
+    """
+
+    device: str
+    device_class: DeviceClass
+    threads: int
+    precision: str
+    encoder: str
+    compiled: bool
+    flops: float
+    matmul: float | None
+    record: str
+
+    @property
+    def share(self) -> float | None:
+        """Of the matmul rate."""
+        return self.flops / self.matmul if self.matmul else None
+
+
+def parse_rate(text: str, flag: str) -> float:
+    """FLOP/s of ``2e13`` or ``2e13flops``; `UsageError` for anything else."""
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(?:flops?(?:/s)?)?\s*", text.lower())
+    try:
+        value = float(match[1]) if match else 0.0
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UsageError(f"{flag} {text!r}: expected FLOP/s, positive and finite, e.g. 2e13flops")
+    return value
+
+
+def given_rate(text: str) -> Rate:
+    """``--rate``: what training reaches, taken as it is."""
+    value = parse_rate(text, "--rate")
+    return Rate(
+        f"a device at {value:.3g} FLOP/s",
+        value,
+        value,
+        value,
+        f"FLOPs of the step at {value:.3g} FLOP/s, as given by --rate",
+    )
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the planned runs train: records count in their precision, and of their encoder size if there are any.
+
+    Attributes:
+        encoder: name of the size.
+    """
+
+    encoder: str
+    precision: str
+    compiled: bool
+
+    @classmethod
+    def of(cls, encoder: EncoderSpec, train: TrainSpec) -> Way:
+        """As the settings have it."""
+        return cls(encoder.size, train.precision, train.compile)
+
+
+def rate_of_device(text: str, reached: Sequence[Reached], way: Way, device_class: DeviceClass) -> Rate:
+    """``--device-rate NAME=FLOPS``, a matmul rate, or ``NAME``, a device of the records.
+
+    Args:
+        reached: what the records hold.
+        device_class: of the device that is not among the records.
+    """
+    name, equals, flops = (part.strip() for part in text.partition("="))
+    if not name:
+        raise UsageError(f"--device-rate {text!r}: expected NAME=FLOPS, or the NAME of a device in the records")
+    if equals:
+        return rate_of_unknown(name, parse_rate(flops, f"--device-rate {name}="), reached, way, device_class)
+    return rate_of_known(name, reached, way)
+
+
+def rate_of_known(name: str, reached: Sequence[Reached], way: Way) -> Rate:
+    """What methods reached on a device of the records; `UsageError` where none is called so."""
+    known = list(dict.fromkeys(one.device for one in reached))
+    exact = [device for device in known if device.casefold() == name.casefold()]
+    found = exact or [device for device in known if name.casefold() in device.casefold()]
+    if len(found) != 1:
+        problem = f"{len(found)} devices of that name" if found else f"none of that name{nearest(name, known)}"
+        devices = first_few(known, 5) or "there is none"
+        raise UsageError(
+            f"--device-rate {name!r}: expected a device of the records ({devices}), found "
+            f"{problem}; or give the FLOP/s of a matrix product on it: NAME=FLOPS"
+        )
+    own = [one for one in reached if one.device == found[0]]
+    alike = closest([one for one in own if one.precision == way.precision], way)
+    if not alike:
+        precisions = ", ".join(sorted({one.precision for one in own}))
+        raise UsageError(
+            f"--device-rate {name!r}: expected a record in {way.precision}, found {precisions} only; give its "
+            "matmul rate: NAME=FLOPS"
+        )
+    rates = [one.flops for one in alike]
+    shares = [one.share for one in alike if one.share]
+    of_matmul = f", {span(shares)} of its matmul rate" if shares else ""
+    threads = "/".join(map(str, sorted({one.threads for one in alike})))
+    value = statistics.median(rates)
+    return Rate(
+        found[0], value, min(rates), max(rates),
+        f"FLOPs of the step at {value:.3g} FLOP/s, the median of what methods reached on {found[0]} with {threads} "
+        f"threads ({min(rates):.3g} to {max(rates):.3g}{of_matmul}; {what(alike)})",
+    )  # fmt: skip
+
+
+def rate_of_unknown(name: str, matmul: float, reached: Sequence[Reached], way: Way, device_class: DeviceClass) -> Rate:
+    """A share of a matmul rate, as methods reach it on devices of that class."""
+    shared = [one for one in reached if one.share and one.precision == way.precision]
+    alike = closest([one for one in shared if one.device_class == device_class], way)
+    kind = {"gpu": "GPU", "cpu": "CPU"}[device_class]
+    if not alike:
+        others = [one.share for one in shared if one.share]
+        elsewhere = f"; other devices reach {span(others)} of theirs" if others else ""
+        return Rate(
+            name, matmul, 0.0, matmul,
+            f"at least: FLOPs of the step at the whole matmul rate of {name}, {matmul:.3g} FLOP/s, which no training "
+            f"reaches; no record says what share one does on a {kind} in {way.precision}{elsewhere}",
+        )  # fmt: skip
+    shares = [one.share for one in alike if one.share]
+    middle = statistics.median(shares)
+    return Rate(
+        name, matmul * middle, matmul * min(shares), matmul * max(shares),
+        f"FLOPs of the step at {matmul * middle:.3g} FLOP/s, {middle:.2f} of the matmul rate of {name} ({matmul:.3g} "
+        f"FLOP/s): the median of what methods reach on a {kind}, {span(shares)} ({what(alike)})",
+    )  # fmt: skip
+
+
+def closest(found: Sequence[Reached], way: Way) -> list[Reached]:
+    """Those of the same encoder size, and compiled or not as the run is, where there are any."""
+    same_size = [one for one in found if one.encoder == way.encoder] or list(found)
+    return [one for one in same_size if one.compiled == way.compiled] or same_size
+
+
+def span(values: Sequence[float]) -> str:
+    """``0.41 to 0.56``."""
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+def what(alike: Sequence[Reached]) -> str:
+    """How many steps of which kind a figure rests on."""
+    sizes, precisions = ("/".join(sorted({getattr(one, key) for one in alike})) for key in ("encoder", "precision"))
+    steps, records = counted(len(alike), "step time"), counted(len({one.record for one in alike}), "record")
+    return f"{steps} in {records}, {sizes} encoder, {precisions}"
+
+
+def all_reached(folders: Iterable[Path]) -> list[Reached]:
+    """What methods reached, from every plain speed record below some folders; records that are refused are left out."""
+    paths = (path for folder in folders for path in sorted(folder.rglob(SPEED_FILE)))
+    return [one for path in paths for one in _reached_in(path)]
+
+
+def _reached_in(path: Path) -> Iterator[Reached]:
+    try:
+        record = read_record(path, SpeedRecord)
+    except Refused:
+        return
+    if record.stages or (record.health and record.health.disturbed_share > MOSTLY_DISTURBED):
+        return
+    environment, train = record.environment, record.spec["train"]
+    for arm in record.arms:
+        if arm.step_flops and not arm.control and arm.division == "closed":
+            yield Reached(
+                device=environment.processor if environment.device_class == "cpu" else environment.device,
+                device_class=environment.device_class, threads=environment.threads, precision=train["precision"],
+                encoder=record.spec["encoder"]["size"], compiled=bool(train.get("compile")),
+                flops=arm.step_flops / arm.step_seconds, matmul=record.matmul_flops, record=str(path),
+            )  # fmt: skip
