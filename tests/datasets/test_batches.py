@@ -395,6 +395,16 @@ def test_one_rotation_within_the_bounds_for_all_frames_and_joints_of_a_sequence(
     assert np.abs(angles.mean(axis=0)).max() < 0.06
 
 
+def test_two_bodies_of_a_clip_are_cropped_and_turned_apart() -> None:
+    clips = made_up((60,), bodies=2)
+    clips.joints[:, 1] = clips.joints[:, 0]
+    source = BodySequences(clips, CPU)
+    assert torch.equal(*training(source, size=2).next())
+    for augmentation in (replace(PLAIN, rotation=0.3), replace(PLAIN, crop=(0.3, 0.6))):
+        one, other = training(source, size=2, augmentation=augmentation).next()
+        assert not torch.allclose(one, other, atol=1e-3)
+
+
 def test_rotation_keeps_a_body_in_shape() -> None:
     source = BodySequences(made_up((90,) * 4), CPU)
     plain = training(source, size=4).next()

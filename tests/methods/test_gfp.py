@@ -349,6 +349,26 @@ def test_the_default_weights_settle_unpredictable_targets_at_a_deviation_of_one_
     assert after.warnings == ()
 
 
+# --- the statistics of a batch ---
+
+
+def test_a_sequences_targets_depend_on_the_others_of_its_batch() -> None:
+    network, x = method().target_network, motion(8)
+    with torch.no_grad():
+        alone, among = targets_of(network, x[:4]), targets_of(network, x)
+    assert all(not torch.allclose(one, other[:4], rtol=1e-2) for one, other in zip(alone, among, strict=True))
+
+
+def test_empty_bodies_are_in_the_statistics_of_a_batch_that_has_them() -> None:
+    network, x = method().target_network, motion(8)
+    filled = torch.cat([x, torch.zeros_like(x)])
+    with torch.no_grad():
+        present, among = targets_of(network, x), targets_of(network, filled)
+    for one, other in zip(present, among, strict=True):
+        assert not torch.allclose(one, other[:8], rtol=1e-2)
+        assert torch.equal(other[8:], other[8:9].expand_as(other[8:]))  # all one point
+
+
 # --- diagnosis ---
 
 

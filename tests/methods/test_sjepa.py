@@ -37,6 +37,15 @@ def test_cross_entropy_by_hand() -> None:
     assert loss_of(built, x)[0].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_targets_are_after_the_final_layer_norm_with_its_learnt_scale_and_shift() -> None:
+    built, x = method(), motion(2)
+    before = built.features(x)
+    with torch.no_grad():
+        built.teacher.encoder.norm.weight.mul_(2)
+        built.teacher.encoder.norm.bias.add_(1)
+    torch.testing.assert_close(built.features(x), 2 * before + 1)
+
+
 def test_loss_is_at_least_the_entropy_of_the_targets() -> None:
     built, x = method(), motion(8)
     assert loss_of(built, x)[0].item() >= built.diagnose(x).values["entropy/target"]
