@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.isolation.state import state_of
+from harness.isolation.state import State, state_of
 from harness.records.doubts import FARTHEST, above_bound, doubts_of, kinds, unlike_timed
 from harness.records.ratios import verdict
 from harness.records.schema import ArmRecord, Doubt, Health, RunRecord, SpeedRecord
@@ -17,7 +17,9 @@ from harness.records.store import RecordStore
 from harness.report.explain import waterfall_notes
 from harness.report.speed import speed_notes, speed_table
 from harness.report.table import build_table, notes
+from harness.runs import cell
 from harness.runs.cell import diagnose
+from harness.speed.trial import Trial
 from harness.studies.claims import find_claim, judged
 from methods.base import About, Diagnosis, Method
 from methods.parts.encoder import Encoder, SkeletonEncoder
@@ -391,6 +393,21 @@ def test_run_names_the_kind_in_the_verdict_and_verify_agrees(tmp_path: Path) -> 
     assert "in doubt (batch changed): cheats:fault=writing: a step writes into the batch that it is given" in ran.out
     checked = harness("verify", tmp_path / "out")
     assert (checked.code, checked.err) == (0, ""), checked.out
+
+
+def test_looking_for_doubts_changes_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = (*SMALL, "--dataset", small_file(tmp_path), "--methods", "gfp,sjepa,skeletonmae")
+    assert harness("run", *arguments, "--out", tmp_path / "looked").code == 0
+    monkeypatch.setattr(Trial, "doubts", lambda trial: [])
+    monkeypatch.setattr(cell, "state_of", lambda method: State({}))
+    monkeypatch.setattr(State, "changed", lambda state, method: [])
+    assert harness("run", *arguments, "--out", tmp_path / "not").code == 0
+    looked, blind = (
+        {record.label: (record.weights, record.accuracy) for record in RecordStore(tmp_path / name).runs()}
+        for name in ("looked", "not")
+    )
+    assert looked == blind
+    assert sum(bool(weights) for weights, _ in looked.values()) == 3
 
 
 def test_a_doubt_that_was_taken_out_of_a_record_is_a_difference(tmp_path: Path) -> None:
