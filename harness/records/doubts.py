@@ -20,7 +20,10 @@ FLOP_ROUNDING = 0.01
 
 
 def doubts_of(label: str, records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[Doubt]:
-    """All doubts about a row, each once: of its speed measurement, of its runs, and of the two beside each other."""
+    """All doubts about a row, each once: of its speed measurement, of its runs, and of the two beside each other.
+
+    Without a measurement those of the one that planned the runs, which their records hold too.
+    """
     own, arm = [record for record in records if record.label == label], speed.arm(label) if speed else None
     seen = [*(arm.doubts if arm else ()), *(doubt for record in own for doubt in record.doubts)]
     return list({(doubt.kind, doubt.text): doubt for doubt in [*seen, *unlike_timed(label, records, speed)]}.values())

@@ -233,7 +233,7 @@ class RunRecord(Part):
         weights: SHA-256 of the weight files beside the record, by name; empty where none were written, and in records
             of before it was kept.
         continued: where it was taken up after a stop.
-        doubts: what the run itself gave away; the table adds those of the speed measurement.
+        doubts: what its speed measurement gave away, and the run itself.
     """
 
     schema_version: int = SCHEMA

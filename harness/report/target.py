@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from harness.records.schema import RunRecord
+from harness.report.table import in_doubt
 from harness.studies.target import NO_TIMES, Reach, Target, final, finished, interval, ladder, reach, speedup, untrained
 
 NEVER = "not reached"
@@ -68,6 +69,7 @@ def target_notes(records: Sequence[RunRecord], target: Target, *, frozen: bool =
         "evaluation is off the clock; no run is stopped or selected by it",
         "reached by k of n seeds: a row some of whose seeds missed has no mean time and no speedup; in the median a "
         "miss counts as never; crossings are seen at evaluations only: intervals hold the time since the one before",
+        *in_doubt(records, None),
         "no speedup with a single seed; ladder: seconds of the reference over the row's, geometric mean over seeds",
     ]
 

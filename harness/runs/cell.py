@@ -96,7 +96,7 @@ class Attempt:
         whole: all of the method's weights then, where they are to be kept.
         weights: SHA-256 of the weight files that were written, by name.
         untrained: accuracy of an open-division method's own encoder before training.
-        doubts: what the method gave away.
+        doubts: what the method gave away, in its speed measurement and here.
         effort: what this process itself took for the undisturbed blocks of training, the first left out.
         task: shows progress.
         saved: the state that an earlier process left, from which this one goes on.

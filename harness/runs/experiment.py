@@ -377,11 +377,11 @@ def run_one(
         return record
     cost = as_first_started(experiment, cell, measurement.record) if cell.method else None
     saved = state_of(experiment, cell, report, title) if cell.method else None
-    request = experiment.request
+    request, arm = experiment.request, measurement.record.arm(cell.label)
     with report.task(title, "step") as task:
         attempt = Attempt(
             cell, place, cost, task, saved=saved, claim=claim, interval=Interval(request.state_seconds),
-            tensorboard=request.tensorboard,
+            tensorboard=request.tensorboard, doubts=list(arm.doubts) if arm else [],
         )  # fmt: skip
         return run_cell(attempt)
 

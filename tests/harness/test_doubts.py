@@ -17,13 +17,15 @@ from harness.records.store import RecordStore
 from harness.report.explain import waterfall_notes
 from harness.report.speed import speed_notes, speed_table
 from harness.report.table import build_table, notes
+from harness.report.target import target_notes
 from harness.runs import cell
 from harness.runs.cell import diagnose
 from harness.speed.trial import Trial
 from harness.studies.claims import find_claim, judged
+from harness.studies.target import freeze
 from methods.base import About, Diagnosis, Method
 from methods.parts.encoder import Encoder, SkeletonEncoder
-from tests.harness.made_up_records import arm, ratio, run_record, speed_record, stage_arm, stage_record
+from tests.harness.made_up_records import arm, curve_record, ratio, run_record, speed_record, stage_arm, stage_record
 from tests.harness.small_run import (
     SMALL,
     harness,
@@ -222,6 +224,13 @@ def test_the_speed_table_says_it_too() -> None:
     assert "in doubt (steps skipped): gfp: made up for a test" in speed_notes(speed)
 
 
+def test_times_to_target_say_it_from_the_runs_alone() -> None:
+    runs = [curve_record(name, 0.5, 0.6) for name in ("gfp", "mamp")]
+    runs[0] = runs[0].model_copy(update={"doubts": (SKIPPED,)})
+    lines = target_notes(runs, freeze(runs, "mamp"))
+    assert "in doubt (steps skipped): gfp: made up for a test" in lines
+
+
 def test_a_waterfall_names_the_doubts_of_its_stages() -> None:
     stages = [stage_arm(f"{name} @ a", 0.1, 0.1) for name in ("gfp", "mamp")]
     record = stage_record(stages[0].model_copy(update={"doubts": (SKIPPED,)}), stages[1], stages=["a"])
@@ -389,6 +398,8 @@ def test_run_names_the_kind_in_the_verdict_and_verify_agrees(tmp_path: Path) -> 
     assert {arm.label for arm in speed.arms if arm.verdict == "in doubt"} == {
         f"cheats:fault={fault}" for fault in ("part", "writing", "meta")
     }
+    runs = {record.label: {doubt.kind for doubt in record.doubts} for record in RecordStore(tmp_path / "out").runs()}
+    assert {label: runs[label] for label in kinds_of} == kinds_of
     assert "in doubt (batch changed)" in ran.out
     assert "in doubt (batch changed): cheats:fault=writing: a step writes into the batch that it is given" in ran.out
     checked = harness("verify", tmp_path / "out")
