@@ -54,7 +54,7 @@ from harness.runs.metrics import Metrics, of_block, of_evaluation
 from harness.runs.resume import Interval, RunState, Saved, remove_states, write_state
 from harness.spec.budget import StepCost, parse_budget
 from harness.spec.model import MOST_EVALUATIONS, ProbeSpec
-from harness.speed.disturbance import Effort, Moment, Watch
+from harness.speed.disturbance import Effort, Watch
 from harness.training.build import Cell, build_encoder, build_method, encoder_info
 from harness.training.clock import Ledger, StepClock
 from harness.training.data import LoadedData
@@ -192,7 +192,16 @@ class Attempt:
                 self.untrained = probe_encoder(method.evaluated_encoder(), self.place.data, spec.probe)
         goals = [0, *evaluation_steps(total, spec.probe, cost)]
         for before, goal in list(pairwise(goals))[len(self.curve) :]:
-            self.train_to(goal, trainer, longest=min(LONGEST_BLOCK, math.ceil((goal - before) / BLOCKS_PER_POINT)))
+            longest = min(LONGEST_BLOCK, math.ceil((goal - before) / BLOCKS_PER_POINT))
+            self.task.follow(partial(self.seen, trainer))
+            while trainer.done < goal:
+                block = min(longest, goal - (trainer.done - trainer.begun))
+                # A signal that asks to stop is raised after the step that it came in, and after its state was written.
+                with deferred():
+                    with self.ledger.block(self.clock), self.cell.guard("training"):
+                        leave = self.to_leave if trainer.batches.divisible else stop_is_asked
+                        means = trainer.go_on(block, self.clock, leave)
+                    self.end_block(trainer, means)
             self.task(trainer.done, total, "probing")
             with self.phase("evaluate"):
                 self.evaluate_point(method, sample)
@@ -202,28 +211,13 @@ class Attempt:
             self.doubts += steps_skipped(trainer)
             self.save(method)
 
-    def train_to(self, goal: int, trainer: Trainer, *, longest: int) -> None:
-        """Train until ``goal`` steps are done, in blocks that the losses are means of; leave a state when it is due.
-
-        A signal that asks to stop is raised after the step that it came in, and after its state was written.
-        """
-        self.task.follow(partial(self.seen, trainer))
-        while trainer.done < goal:
-            block = min(longest, goal - (trainer.done - trainer.begun))
-            with deferred():
-                with self.ledger.phase("log"):
-                    moment, steps, began = Moment.now(), len(self.clock.steps), self.clock.own_seconds
-                with self.ledger.block(self.clock), self.cell.guard("training"):
-                    leave = self.to_leave if trainer.batches.divisible else stop_is_asked
-                    means = trainer.go_on(block, self.clock, leave)
-                with self.ledger.phase("log"):
-                    if not self.watch.since(moment):
-                        self.effort.add(len(self.clock.steps) - steps, self.clock.own_seconds - began)
-                if means is not None:
-                    with self.ledger.phase("log"):
-                        self.log(trainer.done, self.clock, required(self.cost), means)
-                if self.to_leave() and (means is not None or trainer.batches.divisible):
-                    self.leave_state(trainer)
+    def end_block(self, trainer: Trainer, means: dict[str, float] | None) -> None:
+        """Book a block, whose losses have these means, None where it was left early; leave a state when it is due."""
+        if means is not None:
+            with self.ledger.phase("log"):
+                self.log(trainer.done, self.clock, required(self.cost), means)
+        if self.to_leave() and (means is not None or trainer.batches.divisible):
+            self.leave_state(trainer)
 
     def to_leave(self) -> bool:
         """A state is due, or a signal asked to stop."""

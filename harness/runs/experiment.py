@@ -354,7 +354,13 @@ def run(
         for cell, claim in turns:
             title = f"[{todo.index(cell) + 1}/{len(todo)}] {cell.label}, seed {cell.spec.seed}"
             try:
-                record = run_one(experiment, cell, claim, measurement, place, report, title)
+                if cell.label in measurement.failures:  # it failed before timing: its record without another try
+                    record = Attempt(cell, place).record(*failure(measurement.failures[cell.label], cell.method))
+                    experiment.store.write_run(record)
+                else:
+                    attempt = attempt_at(experiment, cell, claim, measurement.record, place, report, title)
+                    with report.task(title, "step") as attempt.task:
+                        record = run_cell(attempt)
             except Lost as problem:
                 report.line(f"{title}: {problem}")
             else:
@@ -366,24 +372,17 @@ def run(
     return records, measurement.record
 
 
-def run_one(
-    experiment: Experiment, cell: Cell, claim: Owned, measurement: Measurement, place: Place, report: Reporter,
-    title: str,
-) -> RunRecord:  # fmt: skip
-    """Work on one cell, from where it was left; `Lost` where another process took it over meanwhile."""
-    if cell.label in measurement.failures:  # it failed before timing: its record without another try
-        record = Attempt(cell, place).record(*failure(measurement.failures[cell.label], cell.method))
-        experiment.store.write_run(record)
-        return record
-    cost = as_first_started(experiment, cell, measurement.record) if cell.method else None
-    saved = state_of(experiment, cell, report, title) if cell.method else None
-    request, arm = experiment.request, measurement.record.arm(cell.label)
-    with report.task(title, "step") as task:
-        attempt = Attempt(
-            cell, place, cost, task, saved=saved, claim=claim, interval=Interval(request.state_seconds),
-            tensorboard=request.tensorboard, doubts=list(arm.doubts) if arm else [],
-        )  # fmt: skip
-        return run_cell(attempt)
+def attempt_at(
+    experiment: Experiment, cell: Cell, claim: Owned, speed: SpeedRecord, place: Place, report: Reporter, title: str
+) -> Attempt:  # fmt: skip
+    """A try at a cell, from where it was left."""
+    request, arm = experiment.request, speed.arm(cell.label)
+    return Attempt(
+        cell, place, as_first_started(experiment, cell, speed) if cell.method else None,
+        saved=state_of(experiment, cell, report, title) if cell.method else None, claim=claim,
+        interval=Interval(request.state_seconds), tensorboard=request.tensorboard,
+        doubts=list(arm.doubts) if arm else [],
+    )  # fmt: skip
 
 
 def state_of(experiment: Experiment, cell: Cell, report: Reporter, title: str) -> Saved | None:
