@@ -18,6 +18,7 @@ from pathlib import Path
 
 from datasets.wording import counted
 from harness.errors import UsageError
+from harness.records.doubts import above_bound
 from harness.records.ratios import noise_floor, paired_ratio, verdict
 from harness.records.schema import ArmRecord, Point, RunRecord, SpeedRecord, flop_ratio
 from harness.records.store import RECORD_FILE, RecordStore, Refusal, speed_address
@@ -282,6 +283,9 @@ def _arm(arm: ArmRecord, baseline: ArmRecord, record: SpeedRecord) -> Iterator[s
     predicted = flop_ratio(arm.step_flops / clips, baseline.step_flops / others)
     if (arm.flop_ratio is None) != (predicted is None) or not _close(arm.flop_ratio or 0, predicted or 0):
         yield f"FLOP ratio {arm.flop_ratio}, its FLOPs give {predicted}"
+    for doubt in above_bound(arm, record):
+        if doubt not in arm.doubts:
+            yield f"no doubt ({doubt.kind}), its numbers give one: {doubt.text}"
     disturbed, doubted = record.health.disturbed_share if record.health else 0.0, bool(arm.doubts or baseline.doubts)
     judged = verdict(arm.ratio, record.floor, disturbed, doubted=doubted)
     if arm.verdict != judged:

@@ -421,8 +421,22 @@ def test_looking_for_doubts_changes_no_weights(tmp_path: Path, monkeypatch: pyte
     assert sum(bool(weights) for weights, _ in looked.values()) == 3
 
 
+def differences(folder: Path, speed: SpeedRecord) -> str:
+    """What `verify` says of a folder with this record alone."""
+    RecordStore(folder).write_speed(speed)
+    return harness("verify", folder).out
+
+
 def test_a_doubt_that_was_taken_out_of_a_record_is_a_difference(tmp_path: Path) -> None:
     speed = measured(doubted(), arm("skeletonmae", ONE))
     clean = [arm.model_copy(update={"doubts": ()}) for arm in speed.arms]
-    RecordStore(tmp_path).write_speed(speed.model_copy(update={"arms": clean}))
-    assert "gfp: verdict in doubt, its ratio and the floor give" in harness("verify", tmp_path).out
+    found = differences(tmp_path, speed.model_copy(update={"arms": clean}))
+    assert "gfp: verdict in doubt, its ratio and the floor give" in found
+
+
+def test_a_doubt_that_follows_from_numbers_is_computed_again(tmp_path: Path) -> None:
+    text = "gfp: no doubt (above the bound), its numbers give one: a step takes 0.5 GFLOP"
+    arms = [bounded("gfp", 5.0, 0.5, 1.0), BOUND, arm("skeletonmae", ONE)]
+    assert text in differences(tmp_path / "out", measured(*arms))
+    arms[0] = arms[0].model_copy(update={"doubts": tuple(above_bound(arms[0], measured(*arms)))})
+    assert text not in differences(tmp_path / "with", measured(*arms))
