@@ -5,9 +5,11 @@
 
 A round is one honest run of three built-in methods on small made-up data: measured side by side, then trained and
 probed. Each call adds its rounds, with seeds that go on, to `rounds.jsonl`, and renders `table.md` from all of them.
-With `--even-disturbed` no block counts as disturbed: the judgement of steps in training is never silent then, which is
-harder on honest methods than the rule is, and says something on a busy machine too. `--specimens` runs the methods of `cheating_methods.py` beside two honest ones, and keeps their verdicts in
-`specimens.json`. Every doubt about an honest method is a false alarm.
+Every doubt about an honest method is a false alarm. `--specimens` runs the methods of `cheating_methods.py` beside two
+honest ones, and keeps their verdicts in `specimens.json`.
+
+With `--even-disturbed` no block counts as disturbed. The judgement of steps in training is never silent then, which is
+harder on honest methods than the rule is, and says something on a busy machine too.
 """
 
 from __future__ import annotations
@@ -131,8 +133,8 @@ def false_alarms(done: list[dict[str, Any]]) -> list[str]:
     timed = [label for label, doubt in doubted if doubt["kind"] == "not as timed"]
     last, even = done[-1], done[-1]["settings"]["even_disturbed"]
     lines = [
-        f"`python benchmarks/cheats.py --rounds N{' --even-disturbed' * even}`, {len(done)} honest runs of three methods "
-        f"in all; rules 4; {conditions(last)}",
+        f"`python benchmarks/cheats.py --rounds N{' --even-disturbed' * even}`, {len(done)} honest runs of three "
+        f"methods in all; rules 4; {conditions(last)}",
         "",
         f"- rows: {len(rows)}; in doubt for any reason (false alarms): {len(doubted)}",
         f"- steps in training against interleaved ones: judged in {len(judged)} rows, false alarms {len(timed)}; "
@@ -154,10 +156,12 @@ def false_alarms(done: list[dict[str, Any]]) -> list[str]:
 
 def caught(found: dict[str, Any]) -> list[str]:
     """The verdict on every specimen."""
+    settings = found["settings"]
+    asked = f"--specimens --budget {settings['budget']} --speed-seconds {settings['speed_seconds']:g}"
     lines = [
-        f"`python benchmarks/cheats.py --specimens --budget {found['settings']['budget']} --speed-seconds "
-        f"{found['settings']['speed_seconds']:g}{' --even-disturbed' * found['settings']['even_disturbed']}`: `benchmarks/cheating_methods.py` in one run; {conditions(found)}; "
-        f"{found['disturbed']:.0%} of the blocks disturbed",
+        f"`python benchmarks/cheats.py {asked}{' --even-disturbed' * settings['even_disturbed']}`: the methods of "
+        f"`benchmarks/cheating_methods.py` in one run; {conditions(found)}; {found['disturbed']:.0%} of the blocks "
+        "disturbed",
         "",
         "| method | verdict | what gave it away |",
         "|---|---|---|",
