@@ -18,7 +18,7 @@ from harness.isolation.contract import loss_and_parts
 from harness.records.schema import BOUND
 from harness.spec.model import MethodSpec, RunSpec
 from harness.training.build import build_encoder, build_method
-from methods.base import Method
+from methods.base import Method, OptionError
 from methods.parts.encoder import set_attention_kernel
 
 
@@ -32,9 +32,10 @@ def step_flops(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> f
 
 
 def bound_flops(bound: type[Method], method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> float | None:
-    """FLOPs of a step of the decoder-free bound on what a method's encoder sees at least; None in the open division.
+    """FLOPs of a step of the decoder-free bound on what a method's encoder sees at least.
 
-    At the method's own ``mask_ratio``, else at the bound's, on the shortest of its views.
+    At the method's own ``mask_ratio``, else at the bound's, on the shortest of its views. None in the open division,
+    and where the ratio leaves none of so short a view visible.
     """
     built, x = _on_meta(method, spec, layout)
     if built.about.division == "open":
@@ -46,7 +47,10 @@ def bound_flops(bound: type[Method], method: type[Method], spec: RunSpec, layout
         "method": MethodSpec(name=BOUND, options=options),
         "encoder": spec.encoder.model_copy(update={"frames": frames}),
     }
-    return step_flops(bound, spec.model_copy(update=alone), layout)
+    try:
+        return step_flops(bound, spec.model_copy(update=alone), layout)
+    except OptionError:
+        return None
 
 
 def blank_batch(method: Method, size: int, layout: SkeletonLayout) -> Batch:

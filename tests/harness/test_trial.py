@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from datasets.layouts import NTU25
 from harness.conformance.specimen import Specimen, batch
 from harness.isolation.state import state_of
+from harness.registry import Registry
+from harness.speed.flops import bound_flops, step_flops
 from harness.speed.trial import STEPS, Trial, groups, trial_steps, unread_rows
 from methods.base import About, Method, MethodOptions, View
 from methods.parts.encoder import SkeletonEncoder
@@ -88,6 +90,17 @@ class TwoViews(Good):
 
     def loss(self, x: Any) -> tuple[Tensor, dict[str, Tensor]]:
         return (self.errors(x[0]) + x[1].mean((1, 2, 3)) * self.head.bias.sum()).mean(), {}
+
+
+class Unmasked(Good):
+    Options = MethodOptions
+
+    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return (self.head(self.encoder(x).mean(1)) - x.mean((1, 2))).square().mean(), {}
+
+
+class Opened(Good):
+    about = About(title="Opened", paper="none: made up for a test", division="open")
 
 
 class Writing(Good):
@@ -178,3 +191,28 @@ def test_nothing_of_a_trial_is_left() -> None:
     assert before.changed(method) == []
     assert torch.equal(torch.get_rng_state(), random)
     assert torch.equal(x, batch())
+
+
+# --- the bound ---
+
+
+def bound_of(method: type[Method], **options: Any) -> float | None:
+    specimen = Specimen(method, options)
+    return bound_flops(Registry().method("encoder-only"), method, specimen.spec(), NTU25)
+
+
+def test_the_bound_is_the_encoder_alone_on_what_a_method_shows_it() -> None:
+    alone = bound_of(Good, mask_ratio=0.8)
+    assert alone is not None
+    assert alone < step_flops(Good, Specimen(Good).spec(), NTU25)
+    fewer, half, unknown = bound_of(Good, mask_ratio=0.9), bound_of(TwoViews), bound_of(Unmasked)
+    assert fewer is not None
+    assert half is not None
+    assert fewer < 0.6 * alone
+    assert half < 0.6 * alone  # 12 of 24 frames
+    assert unknown == fewer  # at the bound's own ratio
+
+
+def test_there_is_no_bound_on_nothing_and_none_in_the_open_division() -> None:
+    assert bound_of(TwoViews, mask_ratio=0.99) is None
+    assert bound_of(Opened) is None
