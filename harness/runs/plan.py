@@ -31,7 +31,7 @@ class CellPlan(Part):
         training: seconds still to come on the training clock.
         evaluating: seconds still to come in evaluations.
         low: seconds of both at the fast end; `high` at the slow end, infinite where nothing bounds it.
-        weights_bytes: of the encoder that the run leaves.
+        weights_bytes: of the weights that the run leaves.
         record_bytes: of its record, about.
         state_bytes: of one state while it lasts; a machine holds two of the run that is under way.
         problem: why nothing can be said; the run will fail.

@@ -331,14 +331,16 @@ def whole_steps(experiment: Experiment, cell: Cell, step: StepEstimate, seconds:
 
 
 def sizes(experiment: Experiment, cell: Cell) -> tuple[int, int]:
-    """Bytes of the encoder that a run leaves, and of a state: method, AdamW's two moments, best encoder, queue."""
+    """Bytes of the weights that a run leaves, and of a state: method, AdamW's two moments, best encoder, queue."""
     assert cell.method is not None
     built = build_method(cell.method, cell.spec, experiment.data.clips.layout, "meta")
     encoder = bytes_of(list(built.evaluated_encoder().state_dict().values()))
+    method = bytes_of(list(built.state_dict().values()))
     trained = bytes_of([parameter for parameter in built.parameters() if parameter.requires_grad])
     queue = 8 * len(experiment.data.sequences)
-    state = bytes_of(list(built.state_dict().values())) + 2 * trained + encoder + queue
-    return encoder + HEADER_BYTES, state + 3 * HEADER_BYTES
+    state = method + 2 * trained + encoder + queue
+    whole = method if experiment.request.keep_decoder else 0
+    return encoder + whole + HEADER_BYTES, state + whole + 3 * HEADER_BYTES
 
 
 def bytes_of(tensors: Sequence[torch.Tensor]) -> int:

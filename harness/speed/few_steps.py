@@ -1,7 +1,8 @@
 """A method's step time and memory from a few steps, within seconds: for a plan, never for a comparison.
 
-A step of the run's own batch may take a minute on a small machine. It is then guessed from a smaller batch: time grows
-with the batch, memory on the straight line through two batches (`harness.speed.memory`).
+A step of the run's own batch may take a minute on a small machine. It is then guessed from two smaller ones. Memory
+lies on the straight line through them (`harness.speed.memory`). So does time, where a part of a step does not grow with
+the batch; it is in proportion to the batch at most. The estimate is the middle.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ UNTIMED = 2
 
 
 @dataclass(frozen=True)
-class Trial:
+class TimedBatch:
     """Steps of one batch size.
 
     Attributes:
@@ -55,21 +56,21 @@ def few_steps(cell: Cell, data: LoadedData, *, seconds: float) -> StepEstimate:
         affordable = int(small.batch * seconds / ((STEPS + UNTIMED) * min(small.steps)))
         if affordable > small.batch:
             large = trial(uncompiled, data, min(wanted, affordable), steps=STEPS)
-        else:  # the second batch is for its memory
-            small = trial(uncompiled, data, FIRST_BATCH // 2, steps=0)
-    factor = wanted / large.batch
-    times = [factor * step for step in large.steps]
-    smaller = f" of {large.batch} body sequences, times {factor:.3g}" if factor != 1 else ""
-    line = ", on a line through two smaller batches" if factor != 1 else ""
+        else:
+            small = trial(uncompiled, data, FIRST_BATCH // 2, steps=2)
+    seconds, low, high = times_at_batch(wanted, small, large)
+    steps = counted(len(large.steps), "step")
+    smaller = f" of {large.batch} body sequences, for {wanted}" if large.batch != wanted else ""
+    line = ", on a line through two smaller batches" if large.batch != wanted else ""
     plain = ", not compiled as in the run" if train.compile else ""
     return StepEstimate(
-        seconds=statistics.median(times), low=min(times), high=max(times), flops=flops,
-        source=f"{counted(len(times), 'step')}{smaller}, just timed on this machine{plain}",
+        seconds=seconds, low=low, high=high, flops=flops,
+        source=f"{steps}{smaller}, just timed on this machine{plain}",
         peak_bytes=at_batch(wanted, small, large), memory_source=f"as allocated on this machine{line}",
     )  # fmt: skip
 
 
-def trial(cell: Cell, data: LoadedData, batch: int, *, steps: int) -> Trial:
+def trial(cell: Cell, data: LoadedData, batch: int, *, steps: int) -> TimedBatch:
     """Time some steps of a batch size, after a first one, and watch the memory of one."""
     assert cell.method is not None
     with cell.guard("warming up"):
@@ -77,12 +78,22 @@ def trial(cell: Cell, data: LoadedData, batch: int, *, steps: int) -> Trial:
         trainer.run_block(1, StepClock(trainer.device))
         peak = peak_step_bytes(trainer)
         clock = StepClock(trainer.device)
-        if steps:
-            trainer.run_block(steps, clock)
-    return Trial(batch, clock.steps, peak)
+        trainer.run_block(steps, clock)
+    return TimedBatch(batch, clock.steps, peak)
 
 
-def at_batch(wanted: int, small: Trial, large: Trial) -> int | None:
+def times_at_batch(wanted: int, small: TimedBatch, large: TimedBatch) -> tuple[float, float, float]:
+    """Expected, lowest and highest seconds of a step at a batch size, from steps of two others."""
+    if large.batch == wanted:
+        return statistics.median(large.steps), min(large.steps), max(large.steps)
+    slope = (min(large.steps) - min(small.steps)) / (large.batch - small.batch)
+    on_line = min(large.steps) + max(0.0, slope) * (wanted - large.batch)
+    in_proportion = wanted / large.batch
+    low = min(on_line, in_proportion * min(large.steps))
+    return (low + in_proportion * statistics.median(large.steps)) / 2, low, in_proportion * max(large.steps)
+
+
+def at_batch(wanted: int, small: TimedBatch, large: TimedBatch) -> int | None:
     """Peak memory at a batch size, on the line through two others; None where memory was not watched."""
     if large.peak_bytes is None or small.peak_bytes is None:
         return None

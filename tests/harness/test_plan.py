@@ -20,7 +20,7 @@ from harness.runs.experiment import Experiment
 from harness.runs.plan import CellPlan, MeasurementPlan, Plan
 from harness.runs.planning import make_plan
 from harness.speed.estimate import Estimate, StepEstimate, at_rate
-from harness.speed.few_steps import Trial, at_batch
+from harness.speed.few_steps import TimedBatch, at_batch, times_at_batch
 from harness.speed.flops import encoder_flops
 from harness.speed.rates import RESULTS, Rate, Reached, Way, all_reached, given_rate, parse_rate, rate_of_device
 from tests.harness.made_up_records import arm, ratio, speed_record, stage_arm, stage_record
@@ -129,11 +129,21 @@ def test_the_repositorys_own_records_say_what_methods_reach() -> None:
     assert all(0 < share < 1.2 for share in shares)
 
 
+def test_the_time_of_a_batch_lies_between_the_line_through_two_others_and_proportion() -> None:
+    small, large = TimedBatch(4, [1.0, 1.2], None), TimedBatch(8, [1.6, 1.5, 1.7], None)
+    # The line: 0.5 s and 0.125 s a body sequence. In proportion: 0.2 s each.
+    assert times_at_batch(64, small, large) == pytest.approx(((8.5 + 12.8) / 2, 8.5, 13.6))
+    assert times_at_batch(8, small, large) == (1.6, 1.5, 1.7)
+    assert times_at_batch(64, large, TimedBatch(16, [1.5], None)) == pytest.approx(
+        (3.75, 1.5, 6.0)
+    )  # no time added at all
+
+
 def test_memory_at_a_batch_lies_on_the_line_through_two_others() -> None:
-    small, large = Trial(4, [1.0], 100), Trial(8, [1.0], 140)
+    small, large = TimedBatch(4, [1.0], 100), TimedBatch(8, [1.0], 140)
     assert at_batch(64, small, large) == 700  # 60 and 10 for each body sequence
     assert at_batch(8, small, large) == 140
-    assert at_batch(64, small, Trial(8, [1.0], None)) is None
+    assert at_batch(64, small, TimedBatch(8, [1.0], None)) is None
 
 
 # --- the matrix ---
