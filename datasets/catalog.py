@@ -79,7 +79,7 @@ def _loader(name: str) -> Callable[[], ClipSet]:
     if name in points:
         return _loaded(points[name])
     known = sorted({*MADE, *SOURCES, *points})
-    raise DataError(f"unknown data set {name!r}; {nearest(name, known)}known: {listed(known)}")
+    raise DataError(f"unknown data set {name!r}; {nearest(name, known)}known: {listed(known, len(known))}")
 
 
 def _points() -> list[EntryPoint]:

@@ -141,7 +141,14 @@ ORIGINS: Mapping[str, Origin] = {
 
 
 def origin(name: str) -> Origin:
-    """Where a data set comes from; a `DataError` for an unknown name."""
+    """Where a data set comes from; a `DataError` for an unknown name, or for a format of files of one's own."""
+    from datasets.raw import SOURCES
+
+    if name in SOURCES and name not in ORIGINS:
+        raise DataError(
+            f"{name} is a format of files of your own, nothing to download; next: python -m harness data prepare "
+            f"{name} --raw FOLDER"
+        )
     if name not in ORIGINS:
         raise DataError(f"unknown data set {name!r}; {nearest(name, ORIGINS)}known ones: {listed(ORIGINS)}")
     return ORIGINS[name]

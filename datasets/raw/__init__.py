@@ -41,7 +41,9 @@ DEVIATIONS: Mapping[str, tuple[str, ...]] = {
 def open_source(name: str, raw: Path) -> Source:
     """The source of a data set; a `DataError` for an unknown name or a folder that is none of it."""
     if name not in SOURCES:
-        raise DataError(f"unknown data set {name!r}; {nearest(name, SOURCES)}these can be prepared: {listed(SOURCES)}")
+        raise DataError(
+            f"unknown data set {name!r}; {nearest(name, SOURCES)}these can be prepared: {listed(SOURCES, len(SOURCES))}"
+        )
     module, _, opener = SOURCES[name].partition(":")
     opened: Callable[[Path], Source] = getattr(import_module(f"datasets.raw.{module}"), opener)
     return opened(raw)

@@ -25,7 +25,7 @@ data_app = typer.Typer(
 
 @data_app.command("prepare")
 def prepare_command(
-    name: Annotated[str, typer.Argument(help="ntu60, ntu120, pkummd1, pkummd2, nwucla, utdmhad, uiprmd, bvh or npz.")],
+    name: Annotated[str, typer.Argument(help="A data set or format, e.g. ntu60; `ls datasets` lists them.")],
     raw: Annotated[Path, typer.Option(help="The raw files: a folder, or one .npz or .pkl of NTU RGB+D.")],
     out: Annotated[Path | None, typer.Option(help="The store's folder [NAME where --dataset NAME finds it].")] = None,
     workers: Annotated[int | None, typer.Option(help="Reading processes [one per processor].", min=1, max=1024)] = None,

@@ -325,8 +325,18 @@ def test_what_only_its_authors_give_out_is_not_downloaded(tmp_path: Path) -> Non
     assert names(tmp_path) == set()
 
 
+FORMATS = {"bvh", "npz"}
+"""What is read, of whoever made it; a new one is added here."""
+
+
 def test_every_data_set_that_can_be_prepared_has_an_origin() -> None:
-    assert set(ORIGINS) == set(SOURCES) - {"bvh", "npz"}
+    assert set(ORIGINS) == set(SOURCES) - FORMATS
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_format_is_nothing_to_download(name: str) -> None:
+    with pytest.raises(DataError, match=rf"^{name} is a format of files of your own, nothing to download; next: "):
+        how_to_get(name)
 
 
 @pytest.mark.parametrize("name", ORIGINS)
