@@ -6,12 +6,16 @@ packed again, so that no checksum stops the reader before it gets to them.
 
 from __future__ import annotations
 
+import datetime
 import gzip
+import importlib.metadata
 import io
 import multiprocessing
+import platform
 import random
 import re
 import resource
+import subprocess
 import time
 import traceback
 import warnings
@@ -100,6 +104,42 @@ def _inside_zip(data: bytes, rng: random.Random) -> bytes:
             content = source.read(info)
             target.writestr(info, changed(content, rng) if place == chosen else content, info.compress_type)
     return made.getvalue()
+
+
+# --- what is kept of it ---
+
+HEAD = """# What readers make of damaged files
+
+    MUTANTS_TABLE=benchmarks/results/mutants/table.md python -m pytest tests/test_mutants.py -m long
+
+Each row is written by the test of its reader: valid files with a few bytes changed, every other one inside what is
+packed in it. *read*: as valid content, *named*: refused in a line that names the file; the others should be 0 (a
+*crash* of SciPy's reader costs a reading process and one file). A reading is a hang from {limit:g} s on; *MB* is what
+the reading process took on top of what it began with, and too much from {most:,.0f} MB in all.
+
+"""
+KINDS = ("read", "named", "unforeseen", "traceback", "crash", "hang", "memory")
+
+
+def write_row(table: Path, reader: str, found: Outcomes) -> None:
+    """Put a reader's counts in place of its last ones."""
+    versions = {name: importlib.metadata.version(name) for name in ("numpy", "scipy", "pandas", "torch")}
+    describe = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
+    commit = subprocess.run(describe, capture_output=True, text=True, check=False)
+    cells = {
+        "reader": reader, "mutants": str(sum(found.counts[kind] for kind in KINDS if kind != "memory")),
+        **{kind: str(found.counts[kind]) for kind in KINDS},
+        "longest s": f"{found.seconds:.2f}", "MB": f"{found.megabytes:,.0f}", "date": str(datetime.date.today()),
+        "commit": commit.stdout.strip(), "python": platform.python_version(), **versions,
+        "system": f"{platform.system()} {platform.machine()}",
+    }  # fmt: skip
+    lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
+    kept = [line for line in lines if line.startswith("| ") and line.split("|")[1].strip() not in ("reader", reader)]
+    rows = sorted([*kept, f"| {' | '.join(cells.values())} |"])
+    head = HEAD.format(limit=LIMIT_SECONDS, most=LIMIT_BYTES / 1e6)
+    table.parent.mkdir(parents=True, exist_ok=True)
+    text = "\n".join([f"| {' | '.join(cells)} |", "|" + "---|" * len(cells), *rows])
+    table.write_text(f"{head}{text}\n", encoding="utf-8")
 
 
 # --- watching a reader ---

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.mutants import changed, inside, mutants, watch
+from tests.mutants import Outcomes, changed, inside, mutants, watch, write_row
 
 MUTANTS = 300
 CRASHING = "utd-mhad .mat"
@@ -33,6 +34,21 @@ def test_a_packed_member_is_changed_inside(tmp_path: Path) -> None:
         assert file.files == ["x"]
 
 
+def test_a_row_takes_the_place_of_the_last_one_of_its_reader(tmp_path: Path) -> None:
+    table = tmp_path / "new" / "table.md"
+    for reader, kinds in (("b", "read named"), ("a", "crash"), ("b", "named named hang")):
+        found = Outcomes(seconds=1.5)
+        for number, kind in enumerate(kinds.split()):
+            found.note(kind, number, "")
+        write_row(table, reader, found)
+    head, _, *rows = [line for line in table.read_text().splitlines() if line.startswith("|")]
+    cells = [dict(zip(head.split(" | "), row.split(" | "), strict=True)) for row in rows]
+    assert [(row["| reader"], row["mutants"], row["named"], row["hang"]) for row in cells] == [
+        ("| a", "1", "0", "0"), ("| b", "3", "2", "1"),
+    ]  # fmt: skip
+    assert cells[0]["longest s"] == "1.50"
+
+
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="limits a process as Unix does")
 @pytest.mark.parametrize("name", [
@@ -45,6 +61,8 @@ def test_no_mutant_harms_its_reader(name: str, tmp_path: Path, capsys: pytest.Ca
     folder = tmp_path / "raw files"
     folder.mkdir()
     found = watch(*READERS[name], folder, MUTANTS)
+    if "MUTANTS_TABLE" in os.environ:
+        write_row(Path(os.environ["MUTANTS_TABLE"]), name, found)
     with capsys.disabled():
         print(f"\n{name}: {sum(found.counts.values())} mutants: {found}")
     allowed = {"read", "named"} | ({"crash"} if name == CRASHING else set())
