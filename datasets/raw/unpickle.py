@@ -1,50 +1,42 @@
 """Pickles of plain data, read without running anything in them and without holding their arrays in memory.
 
-What a pickle may hold: None, truth values, numbers, strings, lists, tuples, dicts, sets, and numpy arrays and scalars
-of numbers, written by Python 3 with protocol 2 to 5. An array is not read but becomes a `StoredArray` that says where
-in the file its bytes lie: protocols 3 and later write them as they are, protocol 2 as UTF-8 of Latin-1. So a file of
-many arrays takes the memory of their places.
+Python's unpickler in Python reads; the names in a file stand for the makers in `_MAKERS` alone: numpy arrays and
+scalars of numbers, dicts, sets and bytes. (That in C can be made to reserve gigabytes by an index of its memo.)
 
-The walking is left to Python's own unpickler written in Python (that in C keeps all bytes it ever read until the end).
-Of its operations only those that plain data needs are there, and names stand for nothing but the few makers below.
+Bytes, and long texts, in which protocol 2 keeps bytes, are passed over, and an array becomes a `StoredArray` that says
+where in the file they lie: a file of many arrays takes the memory of their places.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import pickle
-import pickletools
 import re
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import DataError
-from datasets.formats.kinds import FileKind, kind_of
+from datasets.formats.kinds import kind_of
 from datasets.wording import one_line
 
 MOST_BYTES = 64 * 2**20
-"""Bytes of one array, string or number; no recorded clip comes near."""
-MOST_OBJECTS, MOST_OPERATIONS = 3_000_000, 30_000_000
-"""What NTU RGB+D 120 needs is a third of it; a pickle of a few MB can ask for any number."""
+"""Bytes of one array; no recorded clip comes near."""
 LONGEST_TEXT = 4096
 """Longer strings are taken for bytes that protocol 2 wrote as text, and left in the file."""
-PLAIN_KEYS = (str, int, float, bool, type(None))
-"""What may be a key of a dict or a member of a set."""
+LARGEST_READ = 2**20
+MOST_OBJECTS, MOST_OPERATIONS = 4_000_000, 30_000_000
+"""Some twice what NTU RGB+D 120 needs; a pickle of a few MB can ask for any number."""
 _NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
-_OPERATIONS = (
-    "PROTO", "STOP", "MARK", "POP", "POP_MARK", "DUP", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2",
-    "LONG1", "LONG4", "BINFLOAT", "SHORT_BINUNICODE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
-    "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "EMPTY_SET",
-    "GLOBAL", "STACK_GLOBAL", "BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "MEMOIZE",
-)  # fmt: skip
-"""What protocols 2 to 5 build plain data with, and is left to Python's own reader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +73,9 @@ class StoredArray:
     def read(self, file: BinaryIO) -> NDArray:
         """The array, from the open pickle. Raises `ValueError` when the bytes are not those of the array."""
         values = np.frombuffer(self.data.read(file), self.dtype)
-        if not self.axes:
-            return values.reshape(self.shape)
-        stored = [0] * len(self.shape)
-        for axis, size in zip(self.axes, self.shape, strict=True):
-            stored[axis] = size
-        return values.reshape(stored).transpose(self.axes)
+        axes = self.axes or range(len(self.shape))
+        stored = [self.shape[axis] for axis in np.argsort(axes)]
+        return values.reshape(stored).transpose(axes)
 
 
 def load_plain(path: Path) -> Any:
@@ -97,35 +86,102 @@ def load_plain(path: Path) -> Any:
             cut short or damaged.
     """
     try:
-        with path.open("rb") as file:
-            return _PlainUnpickler(path, _Source(file, path.stat().st_size)).load()
-    except DataError:
-        raise
-    except Exception as error:  # a hostile file may set off anything, and none of it is of interest
-        found, kind = one_line(error) or type(error).__name__, _other_kind(path)
+        with _File(io.FileIO(path)) as file:
+            return _PlainUnpickler(file).load()
+    except _Refused as wish:
         raise DataError(
-            f"{path}: expected a whole pickle of plain data, "
-            + (str(kind) if kind else f"found damage ({found}); copy or download it again")
-        ) from error
+            f"{path}: refused: the file wants to {one_line(wish)[:200]}; only plain containers, strings, numbers and "
+            "numpy arrays of numbers are read, and nothing in the file is run"
+        ) from None
+    except Exception as error:  # a hostile file may set off anything, and none of it is of interest
+        kind = kind_of(path) if path.is_file() else None
+        damage = f"found damage ({one_line(error) or type(error).__name__}); copy or download it again"
+        found = kind if kind and kind.name != "a pickle" else damage
+        raise DataError(f"{path}: expected a whole pickle of plain data, {found}") from error
 
 
-def _other_kind(path: Path) -> FileKind | None:
-    """What a file is that is no pickle, if anybody knows."""
-    try:
-        kind = kind_of(path)
-    except OSError:
-        return None
-    return None if kind and kind.name == "a pickle" else kind
+class _Refused(Exception):
+    """What the file wants to do, in words."""
 
 
-# --- what the makers that a pickle may name make ---
+class _File(io.BufferedReader):
+    """A file that never hands out much at once, for a length that lies takes memory, and not without end."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > MOST_OPERATIONS:
+            raise ValueError(f"more than {MOST_OPERATIONS:,} operations")
+        if size is None or size > LARGEST_READ:
+            raise ValueError(f"a piece of {size:,} bytes")
+        return super().read(size)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        return super().readline(LONGEST_TEXT)
 
 
-@dataclass(frozen=True, slots=True)
-class _Maker:
-    """What stands for an importable name; calling it is the unpickler's business alone."""
+class _PlainUnpickler(pickle._Unpickler):
+    """Python's reader with other makers, and with bytes passed over."""
 
-    make: Callable[..., Any]
+    stack: list[Any]
+    append: Callable[[Any], None]
+    read: Callable[[int], bytes]
+
+    def __init__(self, file: _File) -> None:
+        super().__init__(file)
+        self.file, self.made = file, 0
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        """What stands for an importable name; nothing is imported."""
+        module = module.replace("numpy.core", "numpy._core").replace("__builtin__", "builtins")
+        if (module, name) == ("numpy._core.multiarray", "scalar"):
+            return self._scalar
+        if (module, name) not in _MAKERS:
+            raise _Refused(f"import {module}.{name}")
+        return _MAKERS[module, name]
+
+    def _scalar(self, dtype: _Type, data: Stretch) -> int | float | bool:
+        """A numpy scalar, as the Python number."""
+        place = self.file.tell()
+        value = np.frombuffer(data.read(self.file), dtype.name)[0].item()
+        self.file.seek(place)
+        return value
+
+    def _skip(self, length: int, text: bool = False) -> Stretch:
+        if length > MOST_BYTES:
+            raise ValueError(f"a piece of {length:,} bytes")
+        return Stretch(self.file.seek(length, os.SEEK_CUR) - length, length, text)
+
+    def _bytes(self, form: str) -> None:
+        """Pass over bytes whose length is written as ``form`` (of `struct`)."""
+        self.append(self._skip(*struct.unpack(form, self.read(struct.calcsize(form)))))
+
+    def _text(self, form: str) -> None:
+        """Read text likewise, or pass over it when it is long."""
+        (length,) = struct.unpack(form, self.read(struct.calcsize(form)))
+        stretch = self._skip(length, text=True)
+        if length > LONGEST_TEXT:
+            self.append(stretch)
+            return
+        self.file.seek(stretch.offset)
+        text = _Text(self.read(length), "utf-8", "surrogatepass")
+        text.stretch = stretch
+        self.append(text)
+
+    def _build(self) -> None:
+        """Fill in an array or a dtype, and nothing else: a file must not set attributes."""
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, _Type):
+            target.order = ">" if state[1] == ">" else "<"
+        elif isinstance(target, StoredArray):
+            _, shape, dtype, fortran_order, data = state
+            _fill(target, data, dtype, shape, "F" if fortran_order else "C")
+        else:
+            raise _Refused(f"set the inside of a {type(target).__name__}")
+
+
+# --- what a pickle may make ---
 
 
 @dataclass(slots=True, eq=False)
@@ -147,8 +203,19 @@ class _Text(str):
     stretch: Stretch
 
 
-def _empty_array(*_: object) -> StoredArray:
-    return StoredArray()
+def _fill(
+    array: StoredArray, data: Stretch, dtype: _Type, shape: Sequence[int], order: str, axes: Sequence[int] = ()
+) -> StoredArray:
+    """Say where an array's bytes are; with axes, ``shape`` is that before they were put in this order."""
+    if order == "F":
+        axes, shape = range(len(shape))[::-1], shape[::-1]
+    array.data, array.dtype, array.axes = data, dtype.name, tuple(map(int, axes or ()))
+    array.shape = tuple(int(shape[axis]) for axis in array.axes or range(len(shape)))
+    if array.axes and sorted(array.axes) != list(range(len(shape))):
+        raise ValueError(f"axes {list(array.axes)} of an array")
+    if not data.text and prod(array.shape) * np.dtype(array.dtype).itemsize != data.length:
+        raise ValueError(f"{data.length:,} bytes for an array of {array.dtype}, shape {list(array.shape)}")
+    return array
 
 
 def _dtype(code: str, *_: object) -> _Type:
@@ -157,241 +224,73 @@ def _dtype(code: str, *_: object) -> _Type:
     return _Type(code.lstrip("<>|="), ">" if code.startswith(">") else "<")
 
 
-def _array_of_buffer(
-    data: Stretch, dtype: _Type, shape: Sequence[int], order: str, axes: Sequence[int] | None = None
-) -> StoredArray:
-    """Protocol 5's array; with order K, ``shape`` is that before its axes were put in the order ``axes``."""
-    if order == "K" and axes is not None:
-        return _filled(StoredArray(), data, dtype, [shape[axis] for axis in axes], tuple(axes))
-    return _filled(StoredArray(), data, dtype, shape, _fortran_axes(shape) if order == "F" else ())
-
-
-def _filled(
-    array: StoredArray, data: Stretch, dtype: _Type, shape: Sequence[int], axes: tuple[int, ...]
-) -> StoredArray:
-    if not isinstance(data, Stretch) or not isinstance(dtype, _Type):
-        raise ValueError("an array without its bytes")
-    array.data, array.dtype, array.shape, array.axes = data, dtype.name, tuple(map(int, shape)), axes
-    if not data.text and prod(array.shape) * np.dtype(array.dtype).itemsize != data.length:
-        raise ValueError(f"{data.length:,} bytes for an array of {array.dtype}, shape {list(array.shape)}")
-    return array
-
-
-def _fortran_axes(shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(range(len(shape)))[::-1]
-
-
 def _bytes_of_text(text: _Text | Stretch, encoding: str) -> Stretch:
     if encoding not in ("latin1", "latin-1"):
         raise _Refused(f"encode text as {encoding!r}")
     return text if isinstance(text, Stretch) else text.stretch
 
 
-def _plain_set(kind: Callable[..., Any]) -> Callable[..., Any]:
-    """`set` or `frozenset` of plain members: hashing anything deeper may take for ever."""
-
-    def make(members: Sequence[object] = ()) -> Any:
-        if not all(isinstance(member, PLAIN_KEYS) for member in members):
-            raise _Refused("hash something else than a string or a number")
-        return kind(members)
-
-    return make
+def _hashable(keys: Iterable[object]) -> None:
+    """Refuse to hash anything deeper than strings and numbers: it may take for ever."""
+    if not all(isinstance(key, str | int | float | None) for key in keys):
+        raise _Refused("hash something else than a string or a number")
 
 
-def _ordered() -> OrderedDict[Any, Any]:
-    return OrderedDict()
+def _set(kind: Callable[..., Any], members: Sequence[object] = ()) -> Any:
+    _hashable(members)
+    return kind(members)
 
 
-def _no_bytes() -> Stretch:
-    return Stretch(0, 0)
-
-
-_NUMPY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
-    "multiarray": {"_reconstruct": _empty_array},
-    "numeric": {"_frombuffer": _array_of_buffer},
-}
-_MAKERS: Mapping[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): _empty_array,
+_MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): lambda *_: StoredArray(),  # an argument of the next one
+    ("numpy._core.multiarray", "_reconstruct"): lambda *_: StoredArray(),
+    ("numpy._core.numeric", "_frombuffer"): lambda *arguments: _fill(StoredArray(), *arguments),  # protocol 5's
     ("numpy", "dtype"): _dtype,
-    **{
-        (f"numpy.{core}.{module}", name): maker
-        for core in ("core", "_core")
-        for module, makers in _NUMPY.items()
-        for name, maker in makers.items()
-    },
     ("_codecs", "encode"): _bytes_of_text,
-    ("collections", "OrderedDict"): _ordered,
-    **{(builtins, "bytes"): _no_bytes for builtins in ("builtins", "__builtin__")},
-    **{(builtins, "set"): _plain_set(set) for builtins in ("builtins", "__builtin__")},
-    **{(builtins, "frozenset"): _plain_set(frozenset) for builtins in ("builtins", "__builtin__")},
+    ("builtins", "bytes"): lambda: Stretch(0, 0),
+    ("builtins", "set"): partial(_set, set),
+    ("builtins", "frozenset"): partial(_set, frozenset),
+    ("collections", "OrderedDict"): lambda: OrderedDict(),  # noqa: PLW0108 - without arguments: keys come by SETITEMS
 }
-_CODES = {operation.name: ord(operation.code) for operation in pickletools.opcodes}
-_SCALARS = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
 
 
-# --- the walk through the file ---
+# --- operations that are done otherwise ---
 
 
-class _Refused(Exception):
-    """What the file wants to do, in words."""
-
-
-class _Source:
-    """An open file that never hands out more than it has: a length that lies takes no memory."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self.file, self.size, self.reads = file, size, 0
-
-    def read(self, count: int) -> bytes:
-        self.reads += 1
-        if self.reads > MOST_OPERATIONS:
-            raise ValueError(f"more than {MOST_OPERATIONS:,} operations")
-        if count > MOST_BYTES:
-            raise ValueError(f"a piece of {count:,} bytes")
-        return self.file.read(count)
-
-    def readline(self) -> bytes:
-        return self.file.readline(LONGEST_TEXT)
-
-    def skip(self, count: int) -> int:
-        """Pass over ``count`` bytes; where they begin."""
-        start = self.file.tell()
-        if count > MOST_BYTES or start + count > self.size:
-            raise ValueError(f"a piece of {count:,} bytes, {self.size - start:,} bytes before the end")
-        self.file.seek(start + count)
-        return start
-
-
-class _PlainUnpickler(pickle._Unpickler):
-    """The reader: frames are walked through, bytes passed over, everything but plain data refused."""
-
-    stack: list[Any]
-    append: Callable[[Any], None]
-    read: Callable[[int], bytes]
-
-    def __init__(self, path: Path, source: _Source) -> None:
-        super().__init__(source, fix_imports=False)
-        self.path, self.source, self.made = path, source, 0
-
-    def find_class(self, module: str, name: str) -> _Maker:
-        """What stands for an importable name; nothing is imported."""
-        if (module, name) in _SCALARS:
-            return _Maker(self.scalar)
-        if (module, name) not in _MAKERS:
-            self.refuse(f"import {module}.{name}")
-        return _Maker(_MAKERS[module, name])
-
-    def scalar(self, dtype: _Type, data: Stretch) -> int | float | bool:
-        """A numpy scalar, as the Python number."""
-        place = self.source.file.tell()
-        value = np.frombuffer(data.read(self.source.file), dtype.name)[0].item()
-        self.source.file.seek(place)
-        return value
-
-    def refuse(self, wish: str) -> NoReturn:
-        """Raise the error that says what the file wants to do."""
-        raise DataError(
-            f"{self.path}: refused: the file wants to {one_line(wish)[:200]}; only plain containers, strings, numbers "
-            "and numpy arrays of numbers are read, and nothing in the file is run"
-        )
-
-
-def _frame(unpickler: _PlainUnpickler) -> None:
-    """Pass over a frame's length; what is in it is read like anything else, so that places in the file are known."""
-    unpickler.read(8)
-
-
-def _reduce(unpickler: _PlainUnpickler) -> None:
-    """Make an object, if what makes it came from `_PlainUnpickler.find_class`."""
-    arguments, maker = unpickler.stack.pop(), unpickler.stack.pop()
-    if not isinstance(maker, _Maker) or not isinstance(arguments, tuple):
-        unpickler.refuse(f"call a {_kind(maker)}")
-    try:
-        unpickler.append(maker.make(*arguments))
-    except _Refused as wish:
-        unpickler.refuse(str(wish))
-
-
-def _build(unpickler: _PlainUnpickler) -> None:
-    """Fill in an array or a dtype."""
-    state, target = unpickler.stack.pop(), unpickler.stack[-1]
-    if isinstance(target, _Type):
-        target.order = ">" if state[1] == ">" else "<"
-    elif isinstance(target, StoredArray):
-        _, shape, dtype, fortran_order, data = state
-        _filled(target, data, dtype, shape, _fortran_axes(shape) if fortran_order else ())
-    else:
-        unpickler.refuse(f"set the inside of a {_kind(target)}")
-
-
-def _kind(thing: object) -> str:
-    return type(thing).__name__.strip("_").lower()
-
-
-def _with_plain_keys(name: str, keys: Callable[[list[Any]], Sequence[object]]) -> Callable[[Any], None]:
+def _after_a_look(operation: bytes, keys: Callable[[list[Any]], Iterable[object]]) -> Callable[[Any], None]:
     """Python's own operation, after a look at what it is going to hash."""
-    operation: Callable[[Any], None] = pickle._Unpickler.dispatch[_CODES[name]]
+    plain: Callable[[Any], None] = pickle._Unpickler.dispatch[operation[0]]
 
     def load(unpickler: _PlainUnpickler) -> None:
-        if not all(isinstance(key, PLAIN_KEYS) for key in keys(unpickler.stack)):
-            unpickler.refuse("hash something else than a string or a number")
-        operation(unpickler)
+        _hashable(keys(unpickler.stack))
+        plain(unpickler)
 
     return load
 
 
-def _bytes_at(form: str) -> Callable[[Any], None]:
-    """Pass over bytes whose length is written as ``form`` (of `struct`)."""
-
-    def load(unpickler: _PlainUnpickler) -> None:
-        (length,) = struct.unpack(form, unpickler.read(struct.calcsize(form)))
-        unpickler.append(Stretch(unpickler.source.skip(length), length))
-
-    return load
-
-
-def _text_at(form: str) -> Callable[[Any], None]:
-    """Read text likewise, or pass over it when it is long."""
-
-    def load(unpickler: _PlainUnpickler) -> None:
-        (length,) = struct.unpack(form, unpickler.read(struct.calcsize(form)))
-        if length > LONGEST_TEXT:
-            unpickler.append(Stretch(unpickler.source.skip(length), length, text=True))
-            return
-        stretch = Stretch(unpickler.source.file.tell(), length, text=True)
-        text = _Text(unpickler.read(length).decode("utf-8", "surrogatepass"))
-        text.stretch = stretch
-        unpickler.append(text)
-
-    return load
-
-
-def _refused(name: str) -> Callable[[Any], None]:
-    return lambda unpickler: unpickler.refuse(f"do {name}, which plain data does not need")
-
-
-_DISPATCH: dict[int, Callable[[Any], None]] = {
-    **{code: _refused(name) for name, code in _CODES.items()},
-    **{_CODES[name]: pickle._Unpickler.dispatch[_CODES[name]] for name in _OPERATIONS},
-    _CODES["SETITEM"]: _with_plain_keys("SETITEM", lambda stack: stack[-2:-1]),
-    _CODES["SETITEMS"]: _with_plain_keys("SETITEMS", lambda stack: stack[::2]),
-    _CODES["ADDITEMS"]: _with_plain_keys("ADDITEMS", lambda stack: stack),
-    _CODES["FROZENSET"]: _with_plain_keys("FROZENSET", lambda stack: stack),
-    _CODES["FRAME"]: _frame,
-    _CODES["REDUCE"]: _reduce,
-    _CODES["BUILD"]: _build,
-    _CODES["SHORT_BINBYTES"]: _bytes_at("<B"),
-    _CODES["BINBYTES"]: _bytes_at("<I"),
-    _CODES["BINBYTES8"]: _bytes_at("<Q"),
-    _CODES["BYTEARRAY8"]: _bytes_at("<Q"),
-    _CODES["BINUNICODE"]: _text_at("<I"),
-    _CODES["BINUNICODE8"]: _text_at("<Q"),
+_OTHERWISE: dict[bytes, Callable[[Any], None]] = {
+    pickle.FRAME: lambda unpickler: unpickler.read(8),  # read on from the file, so that places in it are known
+    pickle.BUILD: _PlainUnpickler._build,
+    pickle.SETITEM: _after_a_look(pickle.SETITEM, lambda stack: stack[-2:-1]),
+    pickle.SETITEMS: _after_a_look(pickle.SETITEMS, lambda stack: stack[::2]),
+    pickle.ADDITEMS: _after_a_look(pickle.ADDITEMS, lambda stack: stack),
+    pickle.FROZENSET: _after_a_look(pickle.FROZENSET, lambda stack: stack),
+    pickle.SHORT_BINBYTES: lambda unpickler: unpickler._bytes("<B"),
+    pickle.BINBYTES: lambda unpickler: unpickler._bytes("<I"),
+    pickle.BINBYTES8: lambda unpickler: unpickler._bytes("<Q"),
+    pickle.BYTEARRAY8: lambda unpickler: unpickler._bytes("<Q"),
+    pickle.BINUNICODE: lambda unpickler: unpickler._text("<I"),
+    pickle.BINUNICODE8: lambda unpickler: unpickler._text("<Q"),
 }
+_FREE = (
+    pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK, pickle.GET, pickle.BINGET,
+    pickle.LONG_BINGET, pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE,
+    pickle.BININT1, pickle.APPEND, pickle.APPENDS, pickle.SETITEM, pickle.SETITEMS, pickle.ADDITEMS, pickle.BUILD,
+)  # fmt: skip
+"""All others make an object or an entry in the memo."""
 
 
 def _counted(operation: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The operation, one object more."""
-
     def load(unpickler: _PlainUnpickler) -> None:
         unpickler.made += 1
         if unpickler.made > MOST_OBJECTS:
@@ -401,10 +300,7 @@ def _counted(operation: Callable[[Any], None]) -> Callable[[Any], None]:
     return load
 
 
-_MAKING = (
-    "EMPTY_DICT", "EMPTY_LIST", "EMPTY_SET", "FROZENSET", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
-    "REDUCE", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
-    "LONG1", "LONG4", "BINFLOAT",
-)  # fmt: skip
-"""Operations that make an object."""
-_PlainUnpickler.dispatch = _DISPATCH | {_CODES[name]: _counted(_DISPATCH[_CODES[name]]) for name in _MAKING}
+_DISPATCH = pickle._Unpickler.dispatch | {code[0]: load for code, load in _OTHERWISE.items()}
+_PlainUnpickler.dispatch = {
+    code: load if bytes([code]) in _FREE else _counted(load) for code, load in _DISPATCH.items()
+}  # fmt: skip

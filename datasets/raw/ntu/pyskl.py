@@ -57,7 +57,7 @@ class NtuPyskl(NtuSource, ABC):
             twice += unit.name in units
             units.setdefault(unit.name, unit)
         counts = {"found": len(annotations)} | ({TWICE: twice} if twice else {})
-        if unread := sorted(set(map(str, others)) - {"annotations", "split", "class_names"}):
+        if unread := sorted({key for key in others if isinstance(key, str)} - {"annotations", "split", "class_names"}):
             counts[f"entries not read: {one_line(listed(unread, 4))[:200]}"] = len(unread)
         return Found([units[name] for name in sorted(units)], counts)
 
@@ -77,7 +77,9 @@ class NtuPyskl(NtuSource, ABC):
             raise DataError(f"{self.raw}: found {ST_GCN}")
         annotations = content.get("annotations") if isinstance(content, dict) else content
         if not isinstance(annotations, list) or not annotations:
-            found = f"a dict of {listed(content, 5)}" if isinstance(content, dict) else type(content).__name__
+            found = type(content).__name__
+            if isinstance(content, dict):
+                found = f"a dict of {listed((key for key in content if isinstance(key, str)), 5)}"
             raise DataError(f"{self.raw}: expected {self.expects}, found {one_line(found)[:200]}; download it again")
         return annotations
 

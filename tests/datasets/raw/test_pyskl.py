@@ -217,7 +217,7 @@ def test_the_other_edition_has_more_classes(tmp_path: Path) -> None:
     assert clips_of(Ntu60Pyskl(path)) == []
 
 
-@pytest.mark.parametrize("content", [{}, {"annotations": []}, {"annotations": {}}, 5, "text", None, []])
+@pytest.mark.parametrize("content", [{}, {"annotations": []}, {"annotations": {}}, {10**5000: 1}, 5, "text", None, []])
 def test_files_of_another_form(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "ntu60_3danno.pkl"
     path.write_bytes(pickle.dumps(content))
