@@ -43,7 +43,7 @@ class AMROptions(MethodOptions):
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
-    r: int | None = Field(default=None, ge=1)
+    r: int | None = Field(default=None, ge=1, le=10_000)
     decoder_depth: Depth | None = None
     self_attention: bool = False
     target: Literal["coordinates", "motion"] = "coordinates"

@@ -35,9 +35,9 @@ class Skeleton2vecOptions(MethodOptions):
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
-    tube: int | None = Field(default=None, ge=1)
+    tube: int | None = Field(default=None, ge=1, le=10_000)
     beta: float = Field(default=0.1, ge=0, le=1000)
-    layers: int | None = Field(default=None, ge=1)
+    layers: Depth | None = None
     instance_norm: bool = True
     decay: float = Field(default=0.9999, ge=0, lt=1)
     decoder_depth: Depth | None = None

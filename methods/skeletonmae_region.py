@@ -23,7 +23,7 @@ VERSION = 1
 class SkeletonMAERegionOptions(MethodOptions):
     """Options; ``regions`` counts the masked body parts of a sequence, ``beta`` is the exponent of the cosine error."""
 
-    regions: int = Field(default=1, ge=1)
+    regions: int = Field(default=1, ge=1, le=10_000)
     beta: float = Field(default=2.0, ge=1, le=100)
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:

@@ -141,6 +141,10 @@ class _PlainUnpickler(pickle._Unpickler):
             raise _Refused(f"import {module}.{name}")
         return _MAKERS[module, name]
 
+    def get_extension(self, code: int) -> None:
+        """No object of this process's own registry of extensions."""
+        raise _Refused(f"use the registered extension {code}")
+
     def _scalar(self, dtype: _Type, data: Stretch) -> int | float | bool:
         """A numpy scalar, as the Python number."""
         place = self.file.tell()
@@ -206,9 +210,13 @@ class _Text(str):
 def _fill(
     array: StoredArray, data: Stretch, dtype: _Type, shape: Sequence[int], order: str, axes: Sequence[int] = ()
 ) -> StoredArray:
-    """Say where an array's bytes are; with axes, ``shape`` is that before they were put in this order."""
+    """Say where an array's bytes are; in order K, ``shape`` is that before the axes were put in their order."""
+    if order not in ("C", "F", "K"):
+        raise ValueError(f"an array in order {order!r}")
     if order == "F":
         axes, shape = range(len(shape))[::-1], shape[::-1]
+    elif order == "C":
+        axes = ()
     array.data, array.dtype, array.axes = data, dtype.name, tuple(map(int, axes or ()))
     array.shape = tuple(int(shape[axis]) for axis in array.axes or range(len(shape)))
     if array.axes and sorted(array.axes) != list(range(len(shape))):
@@ -283,11 +291,11 @@ _OTHERWISE: dict[bytes, Callable[[Any], None]] = {
     pickle.BINUNICODE8: lambda unpickler: unpickler._text("<Q"),
 }
 _FREE = (
-    pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK, pickle.GET, pickle.BINGET,
+    pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.POP, pickle.POP_MARK, pickle.GET, pickle.BINGET,
     pickle.LONG_BINGET, pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE,
     pickle.BININT1, pickle.APPEND, pickle.APPENDS, pickle.SETITEM, pickle.SETITEMS, pickle.ADDITEMS, pickle.BUILD,
 )  # fmt: skip
-"""All others make an object or an entry in the memo."""
+"""All others make an object, a stack or an entry in the memo."""
 
 
 def _counted(operation: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from harness.runs.cell import STATE_SECONDS
 from harness.runs.experiment import Experiment, speed_of
 from harness.runs.experiment import run as run_experiment
 from harness.runs.request import prepare_experiment, resolve_settings
+from harness.spec.model import MOST_SEEDS
 
 
 def run(
@@ -27,7 +29,7 @@ def run(
     Raises:
         UsageError: the request cannot be done. A method that fails has a record that says so.
     """
-    experiment = prepared(methods, seeds=list(seeds), **settings)
+    experiment = prepared(methods, seeds=list(islice(seeds, MOST_SEEDS + 1)), **settings)
     return run_experiment(experiment, quiet())
 
 

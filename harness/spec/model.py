@@ -129,7 +129,7 @@ class TrainSpec(Section):
     warmup: float = Field(default=0.05, ge=0, lt=1)
     weight_decay: float = Field(default=0.05, ge=0, le=1000)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
-    clip_gradient: float | None = Field(default=None, gt=0)
+    clip_gradient: float | None = Field(default=None, gt=0, le=1e6)
     precision: Literal["fp32", "bf16"] = "fp32"
     fused_attention: bool = True
     fused_optimizer: bool = True

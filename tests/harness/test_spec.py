@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, Field
 from harness.errors import UsageError
 from harness.registry import Registry
 from harness.spec.model import (
+    SECTIONS,
     DataSpec,
     EncoderSpec,
     MethodSpec,
@@ -23,6 +25,7 @@ from harness.spec.model import (
     Section,
     TrainSpec,
     build,
+    check_seeds,
     digest,
     parse_methods,
     parse_seeds,
@@ -112,6 +115,44 @@ def test_bad_seeds_are_one_line(text: str) -> None:
 def test_a_digit_that_is_no_decimal_is_a_bad_seed() -> None:
     with pytest.raises(UsageError):
         parse_seeds("²")
+
+
+@pytest.mark.parametrize("seeds", [[], [-1], [2**63], [0.5], list(range(1001))])
+def test_seeds_from_python_have_the_same_limits(seeds: list[Any]) -> None:
+    with pytest.raises(UsageError, match=r"^seeds: "):
+        check_seeds(seeds)
+
+
+# --- limits ---
+
+
+def numbers(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All numbers of a JSON schema, by where they stand."""
+    inner = [
+        *schema.get("anyOf", []),
+        *schema.get("prefixItems", []),
+        *([schema["items"]] if "items" in schema else []),
+    ]
+    if schema.get("type") in ("integer", "number"):
+        yield path, schema
+    for part in inner:
+        yield from numbers(part, path)
+    for name, part in schema.get("properties", {}).items():
+        yield from numbers(part, f"{path}.{name}")
+
+
+CHECKED_OTHERWISE = ("data.crop", "amr.windows", "gfp.windows")
+"""Against each other, or against the encoder's time steps."""
+
+
+def test_every_number_has_limits() -> None:
+    models: dict[str, type[BaseModel]] = {**SECTIONS}
+    models |= {name: method.Options for name, method in Registry().methods.items()}
+    found = [place for name, model in models.items() for place in numbers(model.model_json_schema(), name)]
+    assert len(found) > 40
+    for path, schema in found:
+        limited = {"minimum", "exclusiveMinimum"} & schema.keys() and {"maximum", "exclusiveMaximum"} & schema.keys()
+        assert limited or path in CHECKED_OTHERWISE, path
 
 
 # --- sections ---

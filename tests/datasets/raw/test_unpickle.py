@@ -200,6 +200,7 @@ def test_arrays_of_objects_and_of_text(tmp_path: Path, protocol: int) -> None:
         (b"(cos\nsystem\no.", "import os.system"),
         (b"\x80\x02cos\nsystem\n)\x81.", "import os.system"),
         (b"\x80\x04cos\nsystem\n)}\x92.", "import os.system"),
+        (b"\x80\x02\x82\x01.", "use the registered extension 1"),
         (b"\x80\x02]}b.", "set the inside of a list"),
         (b"\x80\x02cnumpy\nndarray\n}b.", "set the inside of a function"),
         (b"\x80\x02c__builtin__\nset\n)}\x86b.", "set the inside of a partial"),
@@ -222,7 +223,6 @@ def test_operations(tmp_path: Path, data: bytes, wish: str) -> None:
         b"\x80\x02cnumpy\nndarray\n)\x81.",  # a class that is a function
         b"P1\n.",  # persistent objects
         b"\x80\x02K\x01Q.",
-        b"\x80\x02\x82\x01.",  # registered extensions
         b"\x80\x05\x97.",  # buffers from elsewhere
     ],
 )
@@ -306,3 +306,21 @@ def test_a_pickle_that_makes_more_than_any_data_set_needs_is_refused(
     path.write_bytes(b"\x80\x04](" + 60 * b"}" + b"e.")
     with pytest.raises(DataError, match=rf"found damage \({found}\); copy or download it again"):
         load_plain(path)
+
+
+def test_marks_are_counted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte each in the file, and a list each in memory."""
+    monkeypatch.setattr(unpickle, "MOST_OBJECTS", 50)
+    with pytest.raises(DataError, match="more than 50 objects"):
+        load_plain(written(tmp_path, b"\x80\x04" + 60 * b"(" + b"."))
+
+
+def test_the_order_of_an_array_means_what_numpy_takes_it_for(tmp_path: Path) -> None:
+    array = np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5).transpose(1, 0, 2)
+    data = pickle.dumps(array, 5)
+    assert data.count(b"\x8c\x01K") == 1
+    for order in (b"C", b"F"):  # the order of the axes counts in order K alone
+        changed = data.replace(b"\x8c\x01K", b"\x8c\x01" + order)
+        path = written(tmp_path, changed)
+        np.testing.assert_array_equal(read(path, load_plain(path)), pickle.loads(changed))
+    assert "an array in order 'Q'" in refusal(written(tmp_path, data.replace(b"\x8c\x01K", b"\x8c\x01Q")))
