@@ -125,9 +125,7 @@ class Registry:
             self._did_not_load(row, f"plugin {path}", error.reason)
             return
         if not self._add_methods(module, guard):
-            raise UsageError(
-                f"plugin {path}: no method found; it must define a subclass of methods.base.Method with `about`"
-            )
+            raise UsageError(f"plugin {path}: no method found; {what_is_missing(module)}")
 
 
 class DidNotLoad(UsageError):
@@ -136,6 +134,18 @@ class DidNotLoad(UsageError):
     def __init__(self, path: Path, reason: str) -> None:
         self.reason = reason
         super().__init__(f"plugin {path} did not load: {reason}")
+
+
+def what_is_missing(module: ModuleType) -> str:
+    """What makes a method of a module without any, as far as its classes tell."""
+    own = [item for item in vars(module).values() if inspect.isclass(item) and item.__module__ == module.__name__]
+    for item in own:
+        if issubclass(item, Method):
+            return f'class {item.__name__}: write about = About(title="...", paper="none: why") into it'
+    for item in own:
+        if callable(getattr(item, "loss", None)):
+            return f"class {item.__name__}: write class {item.__name__}(Method), of methods.base"
+    return "it must define a subclass of methods.base.Method with `about`"
 
 
 def method_name(file: str) -> str:

@@ -7,6 +7,7 @@ A check is a function of a `Specimen` that raises `Unmet` with one line (expecte
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import safetensors.torch
@@ -31,7 +32,7 @@ from harness.conformance.specimen import (
     weights,
 )
 from harness.errors import first_few
-from harness.isolation.contract import loss_and_parts
+from harness.isolation.contract import loss_and_parts, return_of
 from harness.isolation.state import state_of
 from harness.speed.trial import part_of_the_batch, unlike_counted
 from harness.training.build import build_encoder
@@ -46,8 +47,14 @@ FALLING_STEPS = 15
 def loss_is_one_finite_number(specimen: Specimen) -> None:
     """A scalar with a gradient, and named parts: finite scalars without one."""
     method = specimen.build()
-    loss, parts = loss_and_parts(method, method.loss(views(method, batch())))
-    must(bool(loss.isfinite()), f"loss: expected one finite number, found {loss}; is something divided by zero?")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Using a target size")  # of torch's losses: one side is spread over the other
+        loss, parts = loss_and_parts(method, method.loss(views(method, batch())))
+    place = return_of(type(method), "loss")
+    must(
+        bool(loss.isfinite()),
+        f"loss: expected one finite number, found {loss:g} ({place}); is something divided by zero?",
+    )
     for name, part in parts.items():
         must(bool(part.isfinite()), f"part {name!r}: expected one finite number, found {part}")
 
@@ -161,7 +168,7 @@ def weights_travel_through_safetensors(specimen: Specimen) -> None:
     must(
         close(one, two),
         f"expected the same loss after loading, found {one:.6g} and {two:.6g}; some state is neither a parameter "
-        "nor a buffer",
+        "nor a buffer; modules in a list belong into an nn.ModuleList, tensors into register_buffer",
     )
     whole, stopped, later = (trainer_of(specimen, clips(), steps=4, seed=seed) for seed in (0, 0, 1))
     for trainer in (whole, stopped):

@@ -82,14 +82,14 @@ def examine_all(
 ) -> list[Result]:
     """Every check, in order, until what fails is one that the others follow from; ``advance`` hears how far it is.
 
-    The first checks build the method, ask it for a loss and take a step. Where its code throws there, nothing else
-    that needs a step is tried. Later the same exception from the same line is told once.
+    The first checks build the method, ask it for a loss and take a step. Where it has none, or its code throws there,
+    nothing else that needs a step is tried. Later the same exception from the same line is told once.
     """
     results = list[Result]()
     told: dict[tuple[str, str], str] = {}
     for check in CHECKS:
         advance(len(results), len(CHECKS), check.name)
-        if check.steps and any(result.mistake for result in results[:FIRST]):
+        if check.steps and takes_no_step(results):
             results.append(Result(check.name, "not tried"))
             continue
         result = examine(check, specimen)
@@ -98,6 +98,11 @@ def examine_all(
             result = result if first == check.name else replace(result, reason=f"as in {first!r}")
         results.append(result)
     return results
+
+
+def takes_no_step(results: list[Result]) -> bool:
+    """The checks so far have shown that the method gives no finite loss, or cannot be trained a step."""
+    return any(result.outcome == "fail" for result in results[:1]) or any(result.mistake for result in results[:FIRST])
 
 
 def summary(results: list[Result]) -> str:

@@ -40,6 +40,11 @@ HINTS = (
     ),
     Hint(r"^NotImplementedError$", "write def loss(self, x), which returns (loss, parts)"),
     Hint(r"^TypeError: About\.__init__\(\)", 'write About(title="...", paper="none: why"); the rest is optional'),
+    Hint(r"has no attribute '(division|control|epochs|paper)'", 'write about = About(title="...", paper="none: why")'),
+    Hint(
+        r"non-annotated attribute was detected: `(?P<name>\w+) ",
+        "write the option with its type: {name}: float = ...",
+    ),
     Hint(
         r"'MethodOptions' object has no attribute '(?P<name>\w+)'",
         "give the class a line Options = ..., a subclass of MethodOptions with a field {name}",
@@ -82,6 +87,7 @@ HINTS = (
         "one side has {found} numbers there, the other {expected}; " + SIZES,
     ),
     Hint(r"Attempting to broadcast a dimension", SIZES),
+    Hint(r"Using a target size", "one side was spread over the other: give both the same .shape"),
     Hint(r"shape '.*' is invalid for input of size|Sizes of tensors must match|split_with_sizes expects", SIZES),
     Hint(r"index \d+ is out of (bounds|range)", SIZES),
     Hint(r"Expected dtype int64 for index|tensors used as indices must be", "take() wants mask.visible or mask.masked"),
@@ -106,13 +112,16 @@ HINTS = (
     ),
     # --- device and precision ---
     Hint(
+        r"Cannot copy out of meta tensor",
+        "the harness builds a method on its device, and a step stays there: leave .to(), .cpu() and device= out",
+    ),
+    Hint(
         r"Expected all tensors to be on the same device|is not on the expected device|found two different devices",
         "what loss makes belongs on the batch's device: torch.zeros(..., device=x.device); what __init__ makes into "
         "self.register_buffer(name, tensor)",
     ),
     Hint(
-        r"cannot be called on meta|_local_scalar_dense|'Meta' backend|data-dependent|Cannot copy out of meta tensor|"
-        r"meta tensors|on meta",
+        r"cannot be called on meta|_local_scalar_dense|'Meta' backend|data-dependent|meta tensors|on meta",
         "a step must not ask for a tensor's value, which on a GPU it would wait for: torch.where for an if, no "
         ".item(), .tolist(), .nonzero() or boolean index",
     ),

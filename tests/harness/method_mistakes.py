@@ -193,6 +193,10 @@ MISTAKES = {
             MADE, "target = x.mean(1).flatten(1)", "loss = (made - target).square().mean()  # here", RETURN)),
         ("one side has ", " numbers there, the other ", SIZES), "works with 15 joints",
     ),
+    "a target of another shape": Case(
+        plugin(loss=loss(MADE, "loss = nn.functional.mse_loss(made, x.mean((1, 2))[:, :1])  # here", RETURN)),
+        ("give both the same .shape",), runs=False,
+    ),
     "a reshape that does not fit": Case(
         plugin(loss=loss("made = self.encoder(x).view(len(x), 7, -1)  # here", "return made.mean(), {}")), (SIZES,)
     ),
@@ -234,6 +238,14 @@ MISTAKES = {
     ),
     "numpy in the loss": Case(
         plugin(loss=loss(MADE, "spread = made.numpy().std()  # here", ERROR, RETURN)), ("stay in torch",)
+    ),
+    "moved to a device": Case(
+        plugin(init=INIT.replace("3)", '3).to("cpu")  # here')), ("leave .to(), .cpu() and device= out",), META,
+    ),
+    # --- about ---
+    "about as a dict": Case(
+        plugin(head=f"{CLASS}  # here", about='    about = {"title": "Mistaken"}\n    Options = Options\n'),
+        ("about = About(",), "mask ratio honoured", runs=False,
     ),
     # --- of its own ---
     "its own assert": Case(

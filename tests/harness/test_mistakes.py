@@ -116,6 +116,15 @@ def test_nothing_that_needs_a_step_is_tried_where_none_can_be_taken(files: dict[
     )
 
 
+def test_a_loss_that_is_no_number_is_told_with_its_line_and_ends_the_examination(tmp_path: Path) -> None:
+    text = plugin(loss=loss("made = self.head(self.encoder(x).mean(1))", "return made.mean() / 0, {}  # here"))
+    line = 1 + text[: text.index("# here")].count("\n")
+    with loaded(plugin_file(tmp_path, "nothing", text)) as specimen:
+        results = examine_all(specimen)
+    assert f"found {'-' * ('-inf' in results[0].reason)}inf (nothing.py, line {line})" in results[0].reason
+    assert sum(result.outcome == "not tried" for result in results) == len(CHECKS) - 4
+
+
 def test_the_same_exception_from_the_same_line_is_told_once(files: dict[str, Path]) -> None:
     with loaded(files["fixed joints"]) as specimen:
         results = {result.check: result for result in examine_all(specimen)}

@@ -100,7 +100,14 @@ def test_a_variant_of_a_method_can_be_a_plugin(tmp_path: Path) -> None:
         ("x = 1\n\nprint(1 / 0)\n", "ZeroDivisionError: division by zero (bad.py, line 3)"),
         ("raise ValueError('two\\nlines')\n", "ValueError: two lines (bad.py, line 1)"),
         ("x = 1\n", "no method found"),
-        ("from methods.base import Method\nclass Bare(Method):\n    pass\n", "no method found"),
+        (
+            "from methods.base import Method\nclass Bare(Method):\n    pass\n",
+            'no method found; class Bare: write about = About(title="...", paper="none: why") into it',
+        ),
+        (
+            "class Loose:\n    def loss(self, x):\n        pass\n",
+            "no method found; class Loose: write class Loose(Method), of methods.base",
+        ),
     ],
 )
 def test_a_broken_plugin_is_one_line_with_file_and_reason(tmp_path: Path, text: str, reason: str) -> None:
