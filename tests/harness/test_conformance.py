@@ -126,6 +126,12 @@ class Skipping(Good):
         super().__init__(encoder, options)
         self.steps = 0
 
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.steps)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.steps = int(state)
+
     def after_step(self, progress: float) -> None:
         self.steps += 1
 
