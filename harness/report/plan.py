@@ -39,7 +39,8 @@ def plan_lines(plan: Plan) -> list[str]:
         *_memory(plan),
         f"disk: {size(plan.disk_bytes)} to come for weights and records{_states(plan)}",
         *([f"price: {plan.cost:,.2f} at {plan.price:g} an hour"] if plan.cost is not None else []),
-        f"{about}{_range(plan.seconds, plan.low, plan.high)} in all on {plan.device}, one run after the other",
+        f"{about}{_range(plan.seconds, plan.low, plan.high)} in all by these sources, on {plan.device}, one run after "
+        "the other",
     ]  # fmt: skip
 
 
@@ -110,7 +111,8 @@ def _range(middle: float, low: float, high: float) -> str:
 def _measurement(plan: Plan) -> str:
     if plan.measurement.stored:
         return "speed measurement: in the folder, not made again"
-    return f"speed measurement: {minutes(plan.measurement.seconds)}, all methods interleaved, warming up included"
+    seconds = _range(plan.measurement.seconds, plan.measurement.seconds, plan.measurement.high)
+    return f"speed measurement: {seconds}, all methods interleaved, warming up included"
 
 
 def _memory(plan: Plan) -> list[str]:

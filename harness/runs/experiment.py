@@ -43,8 +43,9 @@ from harness.runs.cell import (
     required,
     run_cell,
 )
+from harness.runs.estimates import from_measurement, from_warm_up
 from harness.runs.plan import Plan
-from harness.runs.planning import from_measurement, from_warm_up, make_plan
+from harness.runs.planning import make_plan
 from harness.runs.resume import Interval, Saved, find_state, remove_states
 from harness.runs.sharing import Share
 from harness.spec.budget import StepCost, counts_seconds, parse_budget

@@ -73,11 +73,12 @@ class MeasurementPlan(Part):
 
     Attributes:
         stored: it lies in the folder and is not made again.
-        seconds: that it will take, warming up included.
+        seconds: that it will take, warming up included; `high` where every block is disturbed and timed again.
     """
 
     stored: bool
     seconds: NotNegative = 0.0
+    high: NotNegative = 0.0
     record_bytes: Count = 0
 
 
@@ -134,7 +135,7 @@ class Plan(Part):
     @property
     def high(self) -> float:
         """The same at the slow end; infinite where nothing bounds it."""
-        return self.measurement.seconds + sum(cell.high for cell in self.cells)
+        return self.measurement.high + sum(cell.high for cell in self.cells)
 
     @computed_field  # type: ignore[prop-decorator]
     @property

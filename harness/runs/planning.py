@@ -1,13 +1,11 @@
 """Plans a request: what is finished, what is left of the rest, and what that costs; nothing is trained or written.
 
-Step times come from the folder's interleaved measurement on this machine; else from a few steps; or, for a machine that
-is not here, from FLOPs and a rate (`harness.speed.rates`).
+Where step times come from: `harness.runs.estimates`.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -18,38 +16,23 @@ import torch
 
 from datasets.wording import counted
 from harness.errors import MethodFault, UsageError, one_line
-from harness.evaluation.cost import (
-    FASTEST,
-    ITERATIONS,
-    SLOWEST,
-    embedding_seconds,
-    fit_count,
-    iteration_seconds,
-)
-from harness.isolation.guard import seeded
-from harness.isolation.mistakes import mistake
 from harness.machine import device_type, select_device
 from harness.progress import Reporter
 from harness.records.claims import Claim, Claims
 from harness.records.schema import FINISHED, RAW_FLOOR, Environment
-from harness.records.store import RecordStore
 from harness.runs.cell import BLOCKS_PER_POINT, LONGEST_BLOCK, code_versions, evaluation_steps
+from harness.runs.estimates import evaluation_of, fresh_steps, from_measurement
 from harness.runs.plan import CellPlan, MeasurementPlan, Plan
 from harness.runs.resume import usable_state
 from harness.spec.budget import StepCost, counts_seconds, parse_budget
-from harness.speed.estimate import Estimate, StepEstimate, as_measured, at_rate
-from harness.speed.few_steps import few_steps
-from harness.speed.flops import encoder_flops, step_flops
-from harness.speed.interleave import MINIMUM_ROUNDS, Arm
-from harness.speed.measurement import Measurement
+from harness.speed.estimate import Estimate, StepEstimate
+from harness.speed.interleave import MINIMUM_ROUNDS, RETRIES
 from harness.speed.rates import RESULTS, Rate, Way, all_reached, given_rate, rate_of_device
-from harness.training.build import Cell, build_encoder, build_method, encoder_size
+from harness.training.build import Cell, build_method
 
 if TYPE_CHECKING:
     from harness.runs.experiment import Experiment
 
-MEASURING = 12.0
-"""Seconds that all methods together may take to be timed for a plan."""
 WARM_UP_STEPS = 4
 """Of a method before it is timed, at the least: the first, two that agree, and one whose memory is watched."""
 RECORD_BYTES, LOSS_BYTES, POINT_BYTES, ARM_BYTES = 3000, 350, 750, 3000
@@ -65,7 +48,8 @@ class Costs:
     Attributes:
         steps: by label.
         problems: why a method could not be stepped, by label.
-        embedding: seconds of an evaluation in the encoder; `fitting`: in the fits of the linear probe.
+        evaluation: of an encoder, whole.
+        fitting: its fits of the linear probe alone.
     """
 
     steps: Mapping[str, StepEstimate]
@@ -105,7 +89,7 @@ def plan_ahead(
     steps: dict[str, StepEstimate] = {}
     problems: dict[str, str] = {}
     if stored:
-        steps = {arm.label: as_measured(arm, stored.record) for arm in stored.record.arms}
+        steps = from_measurement(stored)
     elif not (measure or rate):
         raise UsageError(
             f"--no-measure: expected a speed measurement of these methods on this machine in {experiment.store.root}, "
@@ -117,56 +101,6 @@ def plan_ahead(
         experiment, steps, problems, measured=stored is not None and not experiment.request.rerun, measure=measure,
         rate=rate, price=price,
     )  # fmt: skip
-
-
-def fresh_steps(
-    experiment: Experiment, report: Reporter, *, measure: bool, rate: Rate | None
-) -> tuple[dict[str, StepEstimate], dict[str, str]]:  # fmt: skip
-    """Step estimates of all methods, from a rate or a few steps, and the reason for each method without one."""
-    steps: dict[str, StepEstimate] = {}
-    problems: dict[str, str] = {}
-    methods = {entry.label for entry in experiment.entries}
-    cells = [cell for cell in experiment.timing().cells if cell.label in methods]
-    with report.task("timing a few steps", "method") as task:
-        for number, cell in enumerate(cells):
-            task(number, len(cells), cell.label)
-            try:
-                with seeded(cell.spec.seed):
-                    steps[cell.label] = one_method(experiment, cell, MEASURING / len(cells), measure=measure, rate=rate)
-            except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others' plan
-                problems[cell.label] = str(mistake(problem, cell.method))
-    return steps, problems
-
-
-def one_method(
-    experiment: Experiment, cell: Cell, seconds: float, *, measure: bool, rate: Rate | None
-) -> StepEstimate:  # fmt: skip
-    """A method's step: at the rate, its memory from steps here where there may be any; else from steps here alone."""
-    assert cell.method is not None
-    measured = few_steps(cell, experiment.data, seconds=seconds) if measure else None
-    if rate is None:
-        assert measured is not None
-        return measured
-    flops = measured.flops if measured else step_flops(cell.method, cell.spec, experiment.data.clips.layout)
-    memory = measured.model_dump(include={"peak_bytes", "memory_source"}) if measured else {}
-    return at_rate(flops, rate).model_copy(update=memory)
-
-
-def from_warm_up(arms: Sequence[Arm], flops: Mapping[str, float]) -> dict[str, StepEstimate]:
-    """Step estimates from the warm-up of a speed measurement that is about to start."""
-    return {
-        arm.label: StepEstimate(
-            seconds=arm.probe_seconds, low=arm.probe_seconds, high=arm.probe_seconds, flops=flops[arm.label],
-            source="a step at the end of the warm-up, just timed on this machine", peak_bytes=arm.peak_bytes,
-            memory_source="as allocated on this machine",
-        )
-        for arm in arms
-    }  # fmt: skip
-
-
-def from_measurement(measurement: Measurement) -> dict[str, StepEstimate]:
-    """Step estimates from a finished speed measurement."""
-    return {arm.label: as_measured(arm, measurement.record) for arm in measurement.record.arms}
 
 
 def make_plan(
@@ -214,10 +148,12 @@ def measurement_plan(
     seconds = [step.seconds for step in steps.values()]
     baseline = steps.get(experiment.baseline.label)
     round_seconds = sum(seconds) + (baseline.seconds if baseline else 0.0)
-    rounds = max(experiment.request.speed_seconds, MINIMUM_ROUNDS * round_seconds)
+    fewest, warm_up = MINIMUM_ROUNDS * round_seconds, WARM_UP_STEPS * sum(seconds)
+    asked = experiment.request.speed_seconds
     return MeasurementPlan(
-        stored=False, seconds=rounds + WARM_UP_STEPS * sum(seconds), record_bytes=ARM_BYTES * len(seconds)
-    )
+        stored=False, seconds=max(asked, fewest) + warm_up, high=max(asked, (1 + RETRIES) * fewest) + warm_up,
+        record_bytes=ARM_BYTES * len(seconds),
+    )  # fmt: skip
 
 
 # --- a run of the matrix ---
@@ -346,61 +282,3 @@ def sizes(experiment: Experiment, cell: Cell) -> tuple[int, int]:
 def bytes_of(tensors: Sequence[torch.Tensor]) -> int:
     """Of all of them."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-# --- an evaluation ---
-
-
-def evaluation_of(experiment: Experiment, *, measure: bool, rate: Rate | None) -> tuple[Estimate, Estimate]:
-    """One evaluation of an encoder, and the fits of the linear probe alone, which the raw coordinates pay as well."""
-    data, probe = experiment.data, experiment.request.probe
-    iteration, fits = 0.0, fit_count(data, probe)
-    if measure:
-        iteration = iteration_seconds(encoder_size(experiment.request.encoder).width, data)
-    low, middle, high = (iteration * fits * count for count in (FASTEST, ITERATIONS, SLOWEST))
-    fitting = Estimate(seconds=middle, low=low, high=high, source="")
-    before = [] if rate else evaluations_before(experiment)
-    if before:
-        return Estimate(
-            seconds=statistics.mean(before), low=min(before), high=max(before),
-            source=f"as in {counted(len(before), 'finished run')} of this folder on this machine",
-        ), fitting  # fmt: skip
-    spec = experiment.run_spec(experiment.baseline.spec, experiment.request.seeds[0])
-    if rate:
-        flops = encoder_flops(spec, data.clips.layout) * len(data.source)
-        slowest = flops / rate.low if rate.low else float("inf")
-        encoding = Estimate(seconds=flops / rate.value, low=flops / rate.high, high=slowest, source="")
-        source = "the encoder's FLOPs on every clip at the same rate"
-    else:
-        with seeded(spec.seed):
-            encoder = build_encoder(spec, data.clips.layout, data.source.device).eval()
-        seconds = embedding_seconds(encoder, data) if measure else 0.0
-        encoding = Estimate(seconds=seconds, low=seconds, high=seconds, source="")
-        source = "the encoder on a few clips, just timed on this machine"
-    fitted = (
-        f"{fits:.1f} fits of the linear probe, each of {ITERATIONS} iterations ({FASTEST} to {SLOWEST}), a few timed"
-        if measure
-        else "fits of the linear probe are not counted"
-    )
-    return Estimate(
-        seconds=encoding.seconds + middle, low=encoding.low + low, high=encoding.high + high,
-        source=f"{source}; {fitted}",
-    ), fitting  # fmt: skip
-
-
-def evaluations_before(experiment: Experiment) -> list[float]:
-    """Seconds of an evaluation in each finished run of this folder with the same data, encoder, probe and machine."""
-    request, found = experiment.request, []
-    for record in RecordStore(experiment.store.root).runs():  # what it refuses is no matter of this run
-        spec = record.spec
-        alike = (
-            record.status == "ok" and record.label != RAW_FLOOR
-            and record.method.division == "closed"
-            and spec.encoder == request.encoder
-            and spec.data.fingerprint == experiment.data.spec.fingerprint
-            and spec.probe.regularisation == request.probe.regularisation
-            and record.environment.fingerprint == experiment.environment.fingerprint
-        )  # fmt: skip
-        if alike and "evaluate" in record.phases:
-            found.append(record.phases["evaluate"] / max(1, len(record.curve)))
-    return found

@@ -222,6 +222,7 @@ def test_the_sum_is_of_all_runs_and_the_measurement(clips: Path, tmp_path: Path)
     assert plan.evaluation is not None
     # Five rounds of 0.5 + 0.25 and the baseline's 0.5 again, which is more than three seconds; four steps each before.
     assert plan.measurement.seconds == pytest.approx(5 * 1.25 + 4 * 0.75)
+    assert plan.measurement.high == pytest.approx(15 * 1.25 + 4 * 0.75)  # each block timed three times
     assert plan.seconds == pytest.approx(9.25 + 2 * (5.0 + 2.5) + (2 + 4 * 2) * plan.evaluation.seconds)
     assert plan.peak_bytes == 3_000_000
 
@@ -268,7 +269,7 @@ def test_the_text_of_a_plan() -> None:
         "memory: 3.0 MB of 2.0 MB there at the peak of the largest step, too much: lower --batch-size: ",
         "disk: 25.0 MB to come for weights and records, and 200.0 MB for two states of a run while it lasts",
         "price: 5.00 at 2.5 an hour",
-        "about 2.0 h (60.0 min to 3.0 h) in all on Loom, one run after the other",
+        "about 2.0 h (60.0 min to 3.0 h) in all by these sources, on Loom, one run after the other",
     ]
 
 
@@ -379,7 +380,8 @@ def test_text_and_json_have_the_same_numbers(folder: Path) -> None:
             minutes(first["seconds"] + second["seconds"]), "-", size(first["weights_bytes"]),
         ]  # fmt: skip
         assert rows[label].split() == [label, *" ".join(expected).split()]
-    assert lines[-1].startswith(f"about {minutes(plan['seconds'])} in all")
+    low, high = minutes(plan["low"]), minutes(plan["high"])
+    assert lines[-1].startswith(f"about {minutes(plan['seconds'])} ({low} to {high}) in all")
     disk = f"disk: {size(plan['disk_bytes'])} to come for weights and records, and {size(plan['states_bytes'])} for two"
     assert any(line.startswith(disk) for line in lines)
 
