@@ -29,11 +29,14 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _ctrl_c() -> Iterator[None]:
-    """SIGINT arrives: a shell starts what runs in its background with SIGINT ignored, and so do their children."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _signals_arrive() -> Iterator[None]:
+    """A shell starts what runs in its background with SIGINT ignored, ``nohup`` with SIGHUP, and so are children."""
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    if hasattr(signal, "SIGHUP"):
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = sorted((Path(__file__).parents[1] / "benchmarks").glob("[!_t]*.py"))
+FILES = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
+SCRIPTS = [path for path in FILES if '__name__ == "__main__"' in path.read_text()]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -14,7 +14,7 @@ import torch
 
 from datasets.wording import counted, minutes
 from harness.errors import UsageError
-from harness.isolation.guard import Guard, StandIn, problem_of_about, stand_in
+from harness.isolation.guard import Guard, StandIn, problem_of_about, seeded, stand_in
 from harness.isolation.mistakes import mistake
 from harness.machine import describe_environment, device_type, processors, select_device, use_threads
 from harness.progress import Advance, Reporter, Stopwatch, warn
@@ -331,6 +331,7 @@ def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
     return entries[0]
 
 
+@seeded(0)  # cells have seeds of their own; what is drawn between them leaves the caller's random numbers alone
 def run(
     experiment: Experiment, report: Reporter, show: Callable[[Plan], None] = lambda plan: None
 ) -> tuple[list[RunRecord], SpeedRecord]:  # fmt: skip
@@ -413,6 +414,7 @@ def replace_refused(store: RecordStore) -> None:
         warn(f"{counted(len(lines), 'record')} of {store.root} set aside")
 
 
+@seeded(0)
 def speed_of(
     experiment: Experiment, report: Reporter, share: Share | None = None, show: Callable[[Plan], None] | None = None
 ) -> Measurement:  # fmt: skip
