@@ -48,6 +48,7 @@ def main() -> int:
     """Run what was asked for and render the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--seeds-from", type=int, default=0)
     parser.add_argument("--specimens", action="store_true")
     parser.add_argument("--budget", default="4s", help="of each training [4s]")
     parser.add_argument("--speed-seconds", type=float, default=8.0)
@@ -60,7 +61,7 @@ def main() -> int:
     if arguments.even_disturbed:
         Watch.since = lambda watch, moment: ""  # type: ignore[method-assign]
     for _ in range(arguments.rounds):
-        number = len(rounds(file))
+        number = arguments.seeds_from + len(rounds(file))
         found = one_round(TRIPLES[number % len(TRIPLES)].split(","), number, settings)
         with file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(found) + "\n")
@@ -83,7 +84,7 @@ def one_round(methods: Sequence[str], seed: int, settings: dict[str, Any]) -> di
         data = Path(folder) / "data.npz"
         write_npz(data, generate(subjects=6, actions=ACTIONS))
         result = harness.run(
-            methods, seeds=[seed], dataset=str(data), encoder="tiny", batch_size=16, budget=settings["budget"],
+            methods, seeds=[seed], dataset=str(data), encoder="tiny", batch_size=8, budget=settings["budget"],
             speed_seconds=settings["speed_seconds"], device=settings["device"], out=Path(folder) / "out",
             baseline="skeletonmae", plugins=[PLUGIN], overrides={"probe.points": 1},
         )  # fmt: skip
