@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from harness.cli.listing import Rows
-from harness.errors import MethodFault, one_line
+from harness.errors import MethodFault
 from harness.isolation.guard import Guard, problem_of_about
+from harness.isolation.mistakes import mistake
 from harness.registry import Registry, versions_of
 from harness.training import deviations as shared_parts
 from methods.base import About, Method
@@ -35,7 +36,7 @@ def about_method(name: str, method: type[Method], guard: Guard) -> dict[str, Any
         shared = {"shared_deviations": shared_parts.DEVIATIONS}
         return {"method": name, **asdict(method.about), **shared, "options": options, "versions": versions_of(method)}
     except Exception as problem:  # noqa: BLE001 - the others are listed
-        unknown = About(title=name, paper=f"cannot be described: {one_line(problem)}")
+        unknown = About(title=name, paper=f"cannot be described: {mistake(problem, method)}")
         return {"method": name, **asdict(unknown), "shared_deviations": (), "options": {}, "versions": {}}
 
 

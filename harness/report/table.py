@@ -312,7 +312,9 @@ def _few_test_clips(clips: int) -> list[str]:
 def _chosen(records: Sequence[RunRecord]) -> str:
     """Which of a run's evaluations counts, and what chose it and the probe's regularisation."""
     validated, strengths = records[0].data.validation_clips > 0, records[0].spec.probe.regularisation
-    subjects = "held-out training-side subjects" if validated else "training-side subjects that it was not fitted on"
+    subjects = (
+        "held-out training-side subjects" if validated else "training-side subjects that the probe was not fitted on"
+    )
     known = validated or not any(record.accuracy and record.accuracy.selection is None for record in records)
     several = any(len(record.curve) > 1 for record in records)
     chosen = ["evaluation"] * (validated and several) + ["regularisation"] * (known and len(strengths) > 1)

@@ -325,7 +325,8 @@ HELD_OUT = "held-out training-side subjects"
         (200, 2, (0.1,), 0.5, f"evaluation chosen on {HELD_OUT}, regularisation 0.1, as set"),
         (
             0, 2, (0.1, 1.0), 0.5,
-            "the last evaluation counts, regularisation chosen on training-side subjects that it was not fitted on",
+            "the last evaluation counts, regularisation chosen on training-side subjects that the probe was not "
+            "fitted on",
         ),
         (0, 2, (0.1, 1.0), None, "the last evaluation counts, regularisation 1: no subjects are known"),
     ],
