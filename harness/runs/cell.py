@@ -54,7 +54,7 @@ from harness.runs.metrics import Metrics, of_block, of_evaluation
 from harness.runs.resume import Interval, RunState, Saved, remove_states, write_state
 from harness.spec.budget import StepCost, parse_budget
 from harness.spec.model import MOST_EVALUATIONS, ProbeSpec
-from harness.speed.disturbance import Effort, Watch
+from harness.speed.disturbance import Effort, Moment, Watch
 from harness.training.build import Cell, build_encoder, build_method, encoder_info
 from harness.training.clock import Ledger, StepClock
 from harness.training.data import LoadedData
@@ -198,7 +198,7 @@ class Attempt:
                 block = min(longest, goal - (trainer.done - trainer.begun))
                 # A signal that asks to stop is raised after the step that it came in, and after its state was written.
                 with deferred():
-                    with self.ledger.block(self.clock), self.cell.guard("training"):
+                    with self.watched(), self.ledger.block(self.clock), self.cell.guard("training"):
                         leave = self.to_leave if trainer.batches.divisible else stop_is_asked
                         means = trainer.go_on(block, self.clock, leave)
                     self.end_block(trainer, means)
@@ -210,6 +210,16 @@ class Attempt:
         with self.phase("save"):
             self.doubts += steps_skipped(trainer)
             self.save(method)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """A training block; what the process itself took for its steps is booked unless something disturbed it."""
+        with self.ledger.phase("log"):
+            moment, steps, began = Moment.now(), len(self.clock.steps), self.clock.own_seconds
+        yield
+        with self.ledger.phase("log"):
+            if not self.watch.since(moment):
+                self.effort.add(len(self.clock.steps) - steps, self.clock.own_seconds - began)
 
     def end_block(self, trainer: Trainer, means: dict[str, float] | None) -> None:
         """Book a block, whose losses have these means, None where it was left early; leave a state when it is due."""
