@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.isolation.state import State, state_of
-from harness.records.doubts import FARTHEST, above_bound, doubts_of, kinds, unlike_timed
+from harness.records.doubts import FARTHEST, above_bound, doubts_of, kinds, step_factor, unlike_timed
 from harness.records.ratios import verdict
 from harness.records.schema import ArmRecord, Doubt, Health, RunRecord, SpeedRecord
 from harness.records.store import RecordStore
@@ -20,9 +20,11 @@ from harness.report.table import build_table, notes
 from harness.report.target import target_notes
 from harness.runs import cell
 from harness.runs.cell import diagnose
+from harness.speed import disturbance
 from harness.speed.trial import Trial
 from harness.studies.claims import find_claim, judged
 from harness.studies.target import freeze
+from harness.training.clock import StepClock
 from methods.base import About, Diagnosis, Method
 from methods.parts.encoder import Encoder, SkeletonEncoder
 from tests.harness.made_up_records import arm, curve_record, ratio, run_record, speed_record, stage_arm, stage_record
@@ -352,6 +354,43 @@ def test_a_diagnosis_changes_no_random_number_and_no_weight_of_an_honest_method(
     diagnose(trainer.method, trainer.batches.sample())
     assert before.changed(trainer.method) == []
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_what_steps_took_the_process_is_kept_of_training_and_timing_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disturbance, "SHORTEST_EFFORT", 1e-9)
+    monkeypatch.setattr(disturbance.Watch, "since", lambda watch, moment: "")
+    arguments = ("--dataset", small_file(tmp_path), "--methods", "encoder-only,gfp", "--out", tmp_path / "out")
+    assert harness("run", *SMALL, *arguments).code == 0
+    (speed,) = RecordStore(tmp_path / "out").speeds()
+    timed = {arm.label: arm.own_step_seconds for arm in speed.arms}
+    assert all(timed.values())
+    trained_ones = [record for record in RecordStore(tmp_path / "out").runs() if record.training]
+    assert len(trained_ones) == 2
+    for record in trained_ones:
+        assert record.training is not None
+        assert record.training.interleaved_own_step_seconds == timed[record.label]
+        assert step_factor(record) is not None
+
+
+def test_a_disturbed_block_says_nothing_of_what_steps_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, booked = iter(["", "noise"]), list[tuple[int, float]]()
+    monkeypatch.setattr(disturbance.Watch, "since", lambda watch, moment: next(told, ""))
+    monkeypatch.setattr(StepClock, "own_seconds", property(lambda clock: 10.0 * len(clock.steps)))
+    monkeypatch.setattr(disturbance.Effort, "add", lambda effort, steps, seconds: booked.append((steps, seconds)))
+    data = small_data(tmp_path)
+    assert run_small_cell(small_cell(data), data, tmp_path).status == "ok"
+    assert booked == [(1, 10.0)] * 5  # of six blocks of a step each
+
+
+def test_an_effort_leaves_the_first_block_out_and_is_silent_when_short() -> None:
+    effort = disturbance.Effort(leave_out=1)
+    for seconds in (7.0, 0.2, 0.2):
+        effort.add(2, seconds)
+    assert (effort.steps, effort.seconds, effort.step_seconds) == (4, 0.4, None)
+    effort.add(1, 0.6)
+    assert effort.step_seconds == pytest.approx(0.2)
 
 
 CHEATS = """
