@@ -15,6 +15,7 @@ a claim, so that two processes that find a dead owner do not both follow it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -29,10 +30,10 @@ from pathlib import Path
 
 import psutil
 from filelock import FileLock
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from harness.records.part import Count, Part
-from harness.records.store import now, temporary_name, write_atomically
+from harness.records.store import now, temporary_name, while_it_goes, write_atomically
 
 CLAIM_FILE, LOCK_FILE = "claim.json", "claims.lock"
 BEAT = 10.0
@@ -45,7 +46,13 @@ REUSED = 60.0
 process's so soon."""
 
 
-class Progress(Part):
+class Word(Part):
+    """What one process tells another, which may be of another version: fields that this one does not know are none."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Progress(Word):
     """How far a run has come.
 
     Attributes:
@@ -63,7 +70,7 @@ class Progress(Part):
     accuracy: float | None = None
 
 
-class Claim(Part):
+class Claim(Word):
     """What stands in a claim's file.
 
     Attributes:
@@ -107,22 +114,31 @@ class Owned:
 
     Attributes:
         look: how far the work has come; asked from another thread.
+        lost: another process took it over.
     """
 
     path: Path
     claim: Claim
     look: Callable[[], Progress] = Progress
+    lost: bool = False
 
     def check(self) -> None:
-        """`Lost` unless the claim is still this process's."""
-        found = read_claim(self.path)
+        """`Lost` unless the claim is still this process's; a file that cannot be read for a while says nothing."""
+        try:
+            found = read_claim(self.path)
+        except OSError:
+            return
         if found is None or found.token != self.claim.token:
+            self.lost = True
             raise Lost(f"{found or 'another process'} took this run over; this process was silent for too long")
 
     def beat(self) -> None:
         """A sign of life, with what is new."""
         self.check()
-        self.claim = self.claim.model_copy(update={"beat": self.claim.beat + 1, "progress": self.look()})
+        progress = self.claim.progress
+        with contextlib.suppress(Exception):  # a process that cannot say how far it is lives all the same
+            progress = self.look()
+        self.claim = self.claim.model_copy(update={"beat": self.claim.beat + 1, "progress": progress})
         write_claim(self.path, self.claim)
 
 
@@ -146,6 +162,8 @@ class Claims:
     def alive(self, path: Path, claim: Claim) -> bool:
         """Whether the owner of a claim still works."""
         if claim.machine == this_machine():
+            if claim.process == os.getpid():  # a container that starts again counts its processes from 1 again
+                return claim.token in _own
             return lives(claim.process, claim.born)
         version, first = self.seen.setdefault(path, (claim.model_dump_json(), time.monotonic()))
         if version != claim.model_dump_json():
@@ -177,12 +195,13 @@ class Claims:
             found = self.holder(address)
             if found:
                 raise Held(found)
-            path.unlink(missing_ok=True)
             claim = Claim(
                 host=socket.gethostname(), machine=this_machine(), process=os.getpid(), born=born(os.getpid()),
                 token=uuid.uuid4().hex, label=label, seed=seed, since=now(),
             )  # fmt: skip
-            write_claim(path, claim, new=True)
+            # One that is dead is written over: where the disk is full it stays, and its owner may yet wake up.
+            write_claim(path, claim, new=not path.exists())
+            _own.add(claim.token)
         return Owned(path, claim)
 
 
@@ -190,9 +209,16 @@ class Claims:
 def locked(path: Path) -> Iterator[None]:
     """One process at a time; where the file system knows no locks, a new claim's file must not be there already."""
     lock = FileLock(path)
-    try:
+
+    def acquire() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except NotImplementedError:
+
+    try:
+        while_it_goes(acquire)
+    except (NotImplementedError, OSError) as problem:
+        if isinstance(problem, OSError) and problem.errno != errno.ENOLCK:
+            raise
         yield
         return
     try:
@@ -211,11 +237,15 @@ def keep_alive(owned: Owned, stop: threading.Event) -> None:
                 return
 
 
+_own: set[str] = set()
+"""Tokens of the claims that this process has, or had."""
+
+
 def read_claim(path: Path) -> Claim | None:
-    """The claim of a file; None where there is none, or it is damaged."""
+    """The claim of a file; None where there is none, or it is damaged. `OSError` where that cannot be known."""
     try:
         return Claim.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+    except (FileNotFoundError, ValidationError):
         return None
 
 
@@ -225,18 +255,24 @@ def write_claim(path: Path, claim: Claim, *, new: bool = False) -> None:
     if not new:
         write_atomically(path, content)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as stream:
-        stream.write(content)
+
+    def write() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as stream:
+            stream.write(content)
+
+    while_it_goes(write)
 
 
 @cache
 def this_machine() -> str:
     """This host as its processes see each other: its name, this boot of it, and the processes' own numbering."""
     words = [socket.gethostname()]
-    with contextlib.suppress(OSError):
+    try:
         words.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
         words.append(os.readlink("/proc/self/ns/pid"))
+    except OSError:
+        words.append(f"{uuid.getnode():x}")  # two hosts may have one name
     return " ".join(words)
 
 
@@ -255,12 +291,19 @@ def lives(process: int, since: float) -> bool:
 
 
 def silence(path: Path) -> float:
-    """Seconds since a file changed, both ends by the clock of the file system that holds it."""
+    """Seconds since a file changed, both ends by the clock of the file system that holds it; where that cannot be
+    written, which none who takes a claim finds, by this host's.
+    """
     probe = path.parent / temporary_name("clock")
     try:
         probe.touch()
         return probe.stat().st_mtime - path.stat().st_mtime
-    except OSError:
+    except OSError as problem:
+        if problem.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return 0.0
+        with contextlib.suppress(OSError):
+            return max(0.0, time.time() - path.stat().st_mtime)
         return 0.0
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            probe.unlink()

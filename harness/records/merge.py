@@ -72,7 +72,7 @@ class Found:
         return max([*states, *([0] if (self.place / START_FILE).exists() else [])], default=-1)
 
 
-STEP = re.compile(r"state-(\d+)\.json$")
+STEP = re.compile(r"state-(\d+)(?:\.\d+)?\.json$")
 
 
 @dataclass

@@ -23,7 +23,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -46,8 +46,11 @@ MESSAGE = 200
 RECORD_FILE, SPEED_FILE, START_FILE = "record.json", "speed.json", "start.json"
 ENCODER_FILE, METHOD_FILE, MATRIX_FILE = "encoder.safetensors", "method.safetensors", "matrix.json"
 WEIGHT_FILES = (ENCODER_FILE, METHOD_FILE)
+AGAIN = 20
+"""Times that something is tried again."""
 
 
+T = TypeVar("T")
 Record = TypeVar("Record", RunRecord, SpeedRecord)
 
 
@@ -108,14 +111,12 @@ class RecordStore:
     def prepare(self) -> None:
         """Prove that the folder can be written, and clear what killed processes left behind.
 
-        A folder that was not there is not there afterwards: the first record makes it.
+        A folder that was not there is not there afterwards: the first record makes it. Processes that begin at once
+        make and remove it under each other's hands.
         """
         missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / temporary_name("probe")
-            probe.write_bytes(b"")
-            probe.unlink()
+            while_it_goes(self._probe)
         except OSError as error:
             raise UsageError(
                 f"output folder {self.root} cannot be written ({error.strerror}); choose another with --out"
@@ -125,6 +126,13 @@ class RecordStore:
                 with contextlib.suppress(OSError):  # somebody else's by now, or never made
                     folder.rmdir()
         remove_leftovers(self.root)
+
+    def _probe(self) -> None:
+        with contextlib.suppress(FileExistsError):  # removed while this was found to be there
+            self.root.mkdir(parents=True, exist_ok=True)
+        probe = self.root / temporary_name("probe")
+        probe.write_bytes(b"")
+        probe.unlink()
 
     def folder(self, address: str) -> Path:
         """Where everything of one address lies."""
@@ -352,7 +360,8 @@ def write_tensors(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str
     """Write a state dict as safetensors, as `write_weights` does."""
     from safetensors.torch import save  # reading records needs no torch
 
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    # Copied: parts that share their weights would be refused.
+    weights = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
     write_atomically(path, in_order(save(weights, dict(metadata) if metadata else None)))
 
 
@@ -385,6 +394,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             path.parent.rmdir()  # only when this left it empty
         raise
+
+
+def while_it_goes(write: Callable[[], T]) -> T:
+    """Make and write something again where its folder, still empty, was removed meanwhile (`RecordStore.prepare`)."""
+    for _ in range(AGAIN):
+        with contextlib.suppress(FileNotFoundError):
+            return write()
+    return write()
 
 
 def temporary_name(name: str) -> str:

@@ -103,6 +103,8 @@ class Attempt:
         interval: when the next state is due.
         continued: where it was taken up, this time included.
         claim: what keeps other processes from this cell.
+        earlier: what the method changed that harms nobody in processes before this one.
+        unwritten: why states are missing.
         tensorboard: write event files as well.
     """
 
@@ -125,9 +127,11 @@ class Attempt:
     interval: Interval = field(default_factory=lambda: Interval(STATE_SECONDS))
     continued: tuple[Continuation, ...] = ()
     claim: Owned | None = None
+    earlier: tuple[str, ...] = ()
     tensorboard: bool = False
     clock: StepClock = field(init=False)
     metrics: Metrics | None = None
+    unwritten: list[str] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
     effort: Effort = field(default_factory=lambda: Effort(leave_out=1))
     watch: Watch = field(init=False)
@@ -148,6 +152,7 @@ class Attempt:
         self.training, self.curve = state.training, list(state.curve)
         self.accuracy, self.untrained, self.warnings = state.accuracy, state.untrained, state.warnings
         self.doubts = list(state.doubts)
+        self.earlier = state.guarded
         self.clock.phases.update(state.clock)
 
     @contextmanager
@@ -203,8 +208,13 @@ class Attempt:
                         means = trainer.go_on(block, self.clock, leave)
                     self.end_block(trainer, means)
             self.task(trainer.done, total, "probing")
-            with self.phase("evaluate"):
-                self.evaluate_point(method, sample)
+            numbers, evaluated = random_state(), len(self.curve)
+            try:
+                with self.phase("evaluate"):
+                    self.evaluate_point(method, sample)
+            except KeyboardInterrupt:
+                self.leave_state(trainer, numbers if len(self.curve) == evaluated else None)
+                raise
             if self.interval.may:
                 self.leave_state(trainer)
         with self.phase("save"):
@@ -233,32 +243,46 @@ class Attempt:
         """A state is due, or a signal asked to stop."""
         return self.interval.due or stop_is_asked()
 
-    def leave_state(self, trainer: Trainer) -> None:
-        """Write all that a later process needs to go on from here."""
+    def leave_state(self, trainer: Trainer, numbers: Mapping[str, Tensor] | None = None) -> None:
+        """Write all that a later process needs to go on from here; ``numbers`` are the random state, else as it is."""
         began, spec, method = time.perf_counter(), self.cell.spec, required(self.cell.method)
         self.still_owned()
         with self.phase("state"), held():
-            tensors = {f"trainer/{name}": value for name, value in trainer.state().items()}
-            tensors |= {f"random/{name}": value for name, value in random_state().items()}
-            tensors["clock/steps"] = torch.tensor(self.clock.steps, dtype=torch.float64)
-            if self.selected:
-                weights = self.selected.state_dict().items()
-                tensors |= {f"selected/{name}": value.detach().cpu().contiguous() for name, value in weights}
-            tensors |= {f"whole/{name}": value for name, value in self.whole.items()}
             state = RunState(
                 address=spec.address, step=trainer.done, steps=trainer.steps, versions=code_versions(method),
                 environment=self.place.environment, clock=dict(self.clock.phases), phases=dict(self.ledger.phases),
                 wall_seconds=self.ledger.wall, training=self.training, curve=self.curve, accuracy=self.accuracy,
-                untrained=self.untrained, warnings=(*self.cell.guard.warnings, *self.warnings),
+                untrained=self.untrained, warnings=self.warnings, guarded=self.guarded,
                 doubts=tuple(self.doubts), continued=self.continued, started=self.started, written=now(),
             )  # fmt: skip
             try:
-                write_state(self.place.store.folder(spec.address), state, tensors)
+                write_state(self.place.store.folder(spec.address), state, self.tensors(trainer, numbers))
             except OSError as problem:  # a full disk costs the state, not the run
-                self.cell.guard.warn(
-                    f"a state could not be written ({problem.strerror}): a stop costs what was done since"
-                )
+                self.not_left(problem.strerror or str(problem))
+            except TypeError as problem:
+                self.not_left(str(problem))
         self.interval.wrote(time.perf_counter() - began)
+
+    def tensors(self, trainer: Trainer, numbers: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Those of a state; `TypeError` where the method keeps something else."""
+        found = {f"trainer/{name}": value for name, value in trainer.state().items()}
+        found |= {f"random/{name}": value for name, value in (numbers or random_state()).items()}
+        found["clock/steps"] = torch.tensor(self.clock.steps, dtype=torch.float64)
+        if self.selected:  # copied: parts of an encoder may share their weights
+            weights = self.selected.state_dict().items()
+            found |= {f"selected/{name}": value.detach().to("cpu", copy=True).contiguous() for name, value in weights}
+        return found | {f"whole/{name}": value for name, value in self.whole.items()}
+
+    def not_left(self, reason: str) -> None:
+        """A state is missing, which the row says once."""
+        text = f"a state could not be written ({reason}): a stop costs what was done since"
+        if text not in self.unwritten:
+            self.unwritten.append(text)
+
+    @property
+    def guarded(self) -> tuple[str, ...]:
+        """What the method changed that harms nobody, each once, in this process and those before."""
+        return tuple(dict.fromkeys([*self.earlier, *self.cell.guard.warnings]))
 
     def restore(self, trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
         """What is trained, and the random numbers, as an earlier process left them."""
@@ -370,7 +394,7 @@ class Attempt:
             environment=self.place.environment, training=self.training, phases=dict(self.ledger.phases),
             wall_seconds=self.ledger.wall, untracked=self.ledger.untracked, curve=self.curve,
             accuracy=self.accuracy if status == "ok" else None, untrained=self.untrained,
-            warnings=(*self.cell.guard.warnings, *self.warnings, *not_finite(self.training, self.curve)),
+            warnings=(*self.guarded, *self.unwritten, *self.warnings, *not_finite(self.training, self.curve)),
             weights=self.weights, doubts=tuple(self.doubts), continued=self.continued, started=self.started,
             finished=now(),
         )  # fmt: skip

@@ -228,6 +228,11 @@ def prepare(
     """
     began = Moment.now()
     check_seeds(request.seeds)
+    if request.claim and request.rerun:
+        raise UsageError(
+            "--claim and --rerun: expected one of them, found both: what one process has run again, the next would "
+            "too; choose another --out to share the work of a new start"
+        )
     use_threads(request.threads)
     if request.elsewhere:
         device_type(request.device)
@@ -339,7 +344,9 @@ def run(
 
     ``show`` gets the plan before the long work.
     """
-    share = Share(experiment.store, report, shared=experiment.request.claim)
+    request = experiment.request
+    share = Share(experiment.store, report, shared=request.claim or request.shard != (1, 1))
+    share.begin(experiment.cells())
     todo = experiment.missing()
     share.refuse_taken(todo)
     replace_refused(experiment.store)
@@ -349,7 +356,7 @@ def run(
     for line in [*experiment.twins, *experiment.stale(), *experiment.without_decoder()]:
         report.line(line)
     measurement = speed_of(experiment, report, share, show)
-    watch, keep = Stopwatch(), experiment.request.keep_decoder
+    watch, keep = Stopwatch(), request.keep_decoder
     place = Place(experiment.data, experiment.store, experiment.environment, keep)
     turns = share.turns(todo)
     with closing(turns):  # the claim of a cell that is broken off goes at once
@@ -379,20 +386,21 @@ def attempt_at(
 ) -> Attempt:  # fmt: skip
     """A try at a cell, from where it was left."""
     request, arm = experiment.request, speed.arm(cell.label)
+    cost = as_first_started(experiment, cell, speed) if cell.method else None
+    steps = parse_budget(cell.spec.train.budget).steps(cost) if cost else 0
     return Attempt(
-        cell, place, as_first_started(experiment, cell, speed) if cell.method else None,
-        saved=state_of(experiment, cell, report, title) if cell.method else None, claim=claim,
+        cell, place, cost, saved=state_of(experiment, cell, steps, report, title) if cost else None, claim=claim,
         interval=Interval(request.state_seconds), tensorboard=request.tensorboard,
         doubts=list(arm.doubts) if arm else [],
     )  # fmt: skip
 
 
-def state_of(experiment: Experiment, cell: Cell, report: Reporter, title: str) -> Saved | None:
-    """The state that a run goes on from, which is said; with ``--rerun`` what there is goes."""
+def state_of(experiment: Experiment, cell: Cell, steps: int, report: Reporter, title: str) -> Saved | None:
+    """The state that a run of ``steps`` goes on from, which is said; with ``--rerun`` what there is goes."""
     folder = experiment.store.folder(cell.spec.address)
     if experiment.request.rerun:
         remove_states(folder)
-    saved, lines = find_state(folder, cell.spec.address, code_versions(required(cell.method)))
+    saved, lines = find_state(folder, cell.spec.address, code_versions(required(cell.method)), steps)
     for line in lines:
         warn(line)
     if saved:
@@ -429,8 +437,13 @@ def speed_of(
         store.prepare()
         share = share or Share(store, report)
         address = speed_address(timing.spec)
-        with share.alone(address, "the speed measurement", lambda: timing.stored(store) is not None) as mine:
-            if mine or rerun:
+        before = store.speed(address) if rerun else None
+
+        def measured() -> bool:
+            return timing.stored(store) is not None and store.speed(address) != before
+
+        with share.alone(address, "the speed measurement", measured) as mine:
+            if mine:
                 return measure_speed(experiment, report, show)
         stored = timing.stored(store)
         assert stored is not None

@@ -280,5 +280,5 @@ def sizes(experiment: Experiment, cell: Cell) -> tuple[int, int]:
 
 
 def bytes_of(tensors: Sequence[torch.Tensor]) -> int:
-    """Of all of them."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    """Of all of them; what a module keeps beside tensors (`get_extra_state`) has none."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, torch.Tensor))

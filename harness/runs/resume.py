@@ -11,6 +11,7 @@ for bit as if it had never stopped, on the same machine with the same versions a
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,6 +29,7 @@ from harness.records.store import file_hash, set_aside, write_atomically
 if TYPE_CHECKING:
     from torch import Tensor
 
+NAME = re.compile(r"state-(\d+)(?:\.(\d+))?")
 KEPT = 2
 DEAREST = 0.01
 """Share of a run's time that its states may cost."""
@@ -41,6 +43,8 @@ class RunState(Part):
         clock: seconds per phase on the training clock.
         wall_seconds: since the run began, all its processes added.
         sha256: of the tensors' file.
+        warnings: of the last diagnosis.
+        guarded: what the method changed that harms nobody.
         continued: where processes before this one took the run up.
     """
 
@@ -57,6 +61,7 @@ class RunState(Part):
     accuracy: Accuracy | None
     untrained: Accuracy | None
     warnings: tuple[str, ...]
+    guarded: tuple[str, ...] = ()
     doubts: tuple[Doubt, ...] = ()
     continued: tuple[Continuation, ...] = ()
     started: datetime
@@ -76,20 +81,32 @@ def write_state(folder: Path, state: RunState, tensors: Mapping[str, Tensor]) ->
     """Write a state into a run's folder, and remove all but the last two."""
     from safetensors.torch import save
 
-    path = folder / f"state-{state.step:09d}.safetensors"
+    path = free_name(folder, state.step)
     write_atomically(path, save(dict(tensors)))
     whole = state.model_copy(update={"sha256": file_hash(path)})
     write_atomically(path.with_suffix(".json"), (whole.model_dump_json() + "\n").encode())
-    for old in state_files(folder)[:-KEPT]:
+    files = state_files(folder)
+    for old in files[:-KEPT]:
         remove(old)
+    for tensors_alone in set(tensor_files(folder)) - {file.with_suffix(".safetensors") for file in files}:
+        tensors_alone.unlink(missing_ok=True)  # of a process that was killed between the two files
 
 
-def find_state(folder: Path, address: str, versions: Mapping[str, str]) -> tuple[Saved | None, list[str]]:
+def free_name(folder: Path, step: int) -> Path:
+    """The tensors' file of the next state at a step. None is written over: a kill between the two files damages it."""
+    numbers = [int(found[2] or 0) for found in map(parts_of_name, state_files(folder)) if int(found[1]) == step]
+    again = f".{max(numbers) + 1}" if numbers else ""
+    return folder / f"state-{step:09d}{again}.safetensors"
+
+
+def find_state(
+    folder: Path, address: str, versions: Mapping[str, str], steps: int
+) -> tuple[Saved | None, list[str]]:  # fmt: skip
     """The newest state of a run that can be continued, and a line for each that cannot, which is set aside."""
     lines: list[str] = []
     for path in reversed(state_files(folder)):
         try:
-            return read_state(path, address, versions), lines
+            return read_state(path, address, versions, steps), lines
         except Unusable as problem:
             kept = [set_aside(file).name for file in (path, path.with_suffix(".safetensors")) if file.exists()]
             lines.append(f"state {path}: {problem}; kept as {' and '.join(kept)}, not continued")
@@ -108,8 +125,12 @@ class Unusable(Exception):
     """A state that no run can be continued from, and why."""
 
 
-def read_state(path: Path, address: str, versions: Mapping[str, str]) -> Saved:
-    """What stands in a state's files; `Unusable` where they are damaged, of another run or of other code."""
+def read_state(path: Path, address: str, versions: Mapping[str, str], steps: int | None = None) -> Saved:
+    """What stands in a state's files; `Unusable` where they are damaged, of another run or other code.
+
+    Args:
+        steps: of the schedule that is to go on, where that is known.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -125,6 +146,8 @@ def read_state(path: Path, address: str, versions: Mapping[str, str]) -> Saved:
     if state.versions != dict(versions):
         names = [name for name in {**state.versions, **versions} if state.versions.get(name) != versions.get(name)]
         raise Unusable(f"{', '.join(sorted(names))} changed since")
+    if steps not in (None, state.steps):
+        raise Unusable(f"is one of {state.steps:,} steps, which are {steps:,} now")
     if file_hash(path.with_suffix(".safetensors")) != state.sha256:
         raise Unusable("damaged (SHA-256)")
     try:
@@ -135,12 +158,25 @@ def read_state(path: Path, address: str, versions: Mapping[str, str]) -> Saved:
 
 def state_files(folder: Path) -> list[Path]:
     """The JSON files of all states of a run, the oldest first."""
-    return sorted(folder.glob("state-[0-9]*[0-9].json"))
+    found = [path for path in folder.glob("state-*.json") if NAME.fullmatch(path.stem)]
+    return sorted(found, key=lambda path: (int(parts_of_name(path)[1]), int(parts_of_name(path)[2] or 0)))
+
+
+def tensor_files(folder: Path) -> list[Path]:
+    """The tensors' files of all states of a run; what was set aside is none of them."""
+    return [path for path in folder.glob("state-*.safetensors") if NAME.fullmatch(path.stem)]
+
+
+def parts_of_name(path: Path) -> re.Match[str]:
+    """A state's step, and how many there were before at that step."""
+    found = NAME.fullmatch(path.stem)
+    assert found
+    return found
 
 
 def remove_states(folder: Path) -> None:
     """Remove every state of a run: it is done, or begins anew."""
-    for path in [*state_files(folder), *folder.glob("state-[0-9]*[0-9].safetensors")]:
+    for path in [*state_files(folder), *tensor_files(folder)]:
         remove(path)
 
 

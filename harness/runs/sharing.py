@@ -30,18 +30,24 @@ class Share:
 
     Attributes:
         shared: others may work here too; what they have is waited for.
+        before: the record of each cell when this process began.
     """
 
     store: RecordStore
     report: Reporter
     shared: bool = False
     claims: Claims = field(init=False)
+    before: dict[str, RunRecord | None] = field(default_factory=dict)
     waiting: ExitStack = field(default_factory=ExitStack)
     """Holds the progress task while this process waits."""
     task: Task | None = None
 
     def __post_init__(self) -> None:
         self.claims = Claims(self.store.root)
+
+    def begin(self, cells: Sequence[Cell]) -> None:
+        """Look at what there is, before anybody decides what is missing: what comes later, another process did."""
+        self.before = {cell.spec.address: self.store.run_of(cell.spec) for cell in cells}
 
     def refuse_taken(self, cells: Sequence[Cell]) -> None:
         """`UsageError` where another process works on one of the cells and nobody said that the work is shared."""
@@ -57,7 +63,6 @@ class Share:
 
     def turns(self, cells: Sequence[Cell]) -> Generator[tuple[Cell, Owned], None, None]:
         """Every cell that this process has to do, claimed while it is at it; ends when all are done by somebody."""
-        before = {cell.spec.address: self.store.run_of(cell.spec) for cell in cells}
         left, holders = list(cells), list[str]()
         while left:
             holders.clear()
@@ -65,15 +70,16 @@ class Share:
                 stop_if_asked()
                 try:
                     with self.claims.hold(cell.spec.address, cell.label, cell.spec.seed) as claim:
-                        if not done_meanwhile(before[cell.spec.address], self.store.run_of(cell.spec)):
+                        if not done_meanwhile(self.before.get(cell.spec.address), self.store.run_of(cell.spec)):
                             self.waited()
                             yield cell, claim
                 except Held as held:
                     self.refuse_taken([cell])
                     holders.append(str(held.claim))
                 else:
-                    left.remove(cell)
-            if left:
+                    if not claim.lost:  # else another process has it, which is waited for
+                        left.remove(cell)
+            if holders:
                 self.wait("waiting for others", f"{counted(len(left), 'run')} ({', '.join(dict.fromkeys(holders))})")
         self.waited()
 

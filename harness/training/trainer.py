@@ -37,11 +37,13 @@ class Diverged(MethodFault):
 def undisturbed(method: Method, device: torch.device) -> Iterator[None]:
     """Whatever runs inside leaves torch's random state and the method's buffers (running means) as they were."""
     buffers = [(buffer, buffer.clone()) for buffer in method.buffers()]
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-    with torch.no_grad():
-        for buffer, before in buffers:
-            buffer.copy_(before)
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
 
 
 def compiled(method: Method, train: TrainSpec) -> Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]:
@@ -198,12 +200,19 @@ class Trainer:
         """All that the steps to come depend on but the random numbers that a process shares; copied to the host.
 
         The learning rate is not in it: it follows from the steps taken.
+
+        Raises:
+            TypeError: a module keeps something beside tensors.
         """
+        extra = {name: module.get_extra_state() for name, module in remembering(self.method).items()}
+        for name, value in extra.items():
+            if not isinstance(value, Tensor):
+                raise TypeError(f"get_extra_state of {name or 'the method'}: expected a tensor, found {value!r:.50}")
         optimizer = self.optimizer.state_dict()["state"]
         found = {
             "counts": torch.tensor([self.done, self.begun, self.steps]),
             **{f"method/{name}": value for name, value in whole(self.method).items()},
-            **{f"extra/{name}": module.get_extra_state() for name, module in remembering(self.method).items()},
+            **{f"extra/{name}": value for name, value in extra.items()},
             **{f"batches/{name}": value for name, value in self.batches.state().items()},
             **{f"totals/{name}": torch.as_tensor(total) for name, total in self.totals.items()},
             **{f"scaler/{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,11 @@ import pytest
 from harness.progress import Reporter, make_console
 from harness.records import claims
 from harness.records.claims import Claim, Claims, Held, Lost, read_claim, write_claim
-from harness.records.store import RecordStore, read_matrix
+from harness.records.store import RecordStore, read_matrix, while_it_goes
 from harness.report.status import read_status, summary
 from harness.runs import sharing
 from harness.runs.sharing import Share
+from harness.training.build import Cell
 from tests.harness.children import begin, killed, needs_fork
 from tests.harness.small_run import SMALL, harness, plugin_file, run_small_cell, small_cell, small_data, small_file
 from tests.harness.test_resume import same_end
@@ -148,6 +152,86 @@ def test_a_damaged_claim_is_none(content: bytes, tmp_path: Path) -> None:
         owned.check()
 
 
+def test_a_claim_of_another_version_counts(tmp_path: Path) -> None:
+    path = foreign(tmp_path, machine="elsewhere")
+    facts = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**facts, "later": 1, "progress": {**facts["progress"], "later": 1}}))
+    with pytest.raises(Held), Claims(tmp_path).hold(RUN, "gfp", 0):
+        pass
+
+
+def test_a_process_knows_its_own_claims_from_those_of_one_that_had_its_number(tmp_path: Path) -> None:
+    """A container that starts again within the minute: the same names, the same number, nearly the same start."""
+    foreign(tmp_path)
+    assert Claims(tmp_path).holder(RUN) is None
+
+
+def test_who_cannot_say_how_far_it_is_lives_all_the_same(tmp_path: Path) -> None:
+    with Claims(tmp_path).hold(RUN, "gfp", 0) as owned:
+        owned.look = lambda: claims.Progress(step=-1)
+        owned.beat()
+        assert claim_of(owned.path).beat == 1
+
+
+def test_a_file_that_cannot_be_read_for_a_while_is_nobodys_claim_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(path: Path) -> bytes:
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    with Claims(tmp_path).hold(RUN, "gfp", 0) as owned:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", stale)
+            owned.check()
+            with pytest.raises(OSError, match="Stale"), Claims(tmp_path).hold(RUN, "gfp", 0):
+                pass
+        owned.check()
+
+
+def test_a_full_disk_takes_no_claim_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = foreign(tmp_path, born=0.0, process=1)
+    before = path.read_bytes()
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(claims, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left"), Claims(tmp_path).hold(RUN, "gfp", 0):
+        pass
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("ago", "expected"), [(500.0, True), (0.0, False)])
+def test_a_folder_that_can_only_be_read_tells_who_is_silent(
+    ago: float, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = foreign(tmp_path, machine="elsewhere")
+    then = path.stat().st_mtime - ago
+    os.utime(path, (then, then))
+
+    def refused(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "touch", refused)
+    (row,) = read_status(tmp_path)
+    assert (row.state == "stopped") == expected
+    assert row.silent == pytest.approx(ago, abs=60)
+
+
+def test_a_folder_that_others_make_and_remove_is_made_again(tmp_path: Path) -> None:
+    tries = []
+
+    def write() -> int:
+        tries.append(1)
+        if len(tries) < 3:
+            raise FileNotFoundError
+        return 5
+
+    assert while_it_goes(write) == 5
+    with pytest.raises(FileNotFoundError):
+        while_it_goes((tmp_path / "missing").read_bytes)
+
+
 # --- a folder's cells ---
 
 
@@ -173,6 +257,60 @@ def test_a_cell_that_another_process_does_meanwhile_is_not_done_again(share: Sha
         if len(done) == 1:  # another process is quicker with the second
             run_small_cell(other, data, share.store.root)
     assert done == [0]
+
+
+def test_what_was_done_while_this_process_waited_is_not_done_again(share: Share, tmp_path: Path) -> None:
+    """For the speed measurement, say, of which the quicker process has all it needs."""
+    data = small_data(tmp_path)
+    cells = [small_cell(data, seed=seed) for seed in (0, 1)]
+    share.begin(cells)
+    run_small_cell(cells[0], data, share.store.root)
+    assert [cell.spec.seed for cell, _ in share.turns(cells)] == [1]
+
+
+def test_a_cell_that_was_lost_is_waited_for(share: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = small_data(tmp_path)
+    cell, waits = small_cell(data), []
+
+    def others_end(share: Share, name: str, detail: str) -> None:
+        waits.append(detail)
+        run_small_cell(cell, data, share.store.root)
+        (share.store.folder(cell.spec.address) / claims.CLAIM_FILE).unlink()
+
+    monkeypatch.setattr(Share, "wait", others_end)
+    turns = 0
+    for _, claim in share.turns([cell]):
+        turns += 1
+        write_claim(claim.path, claim.claim.model_copy(update={"token": "another", "machine": "elsewhere"}))
+        with pytest.raises(Lost):
+            claim.check()
+    assert turns == 1
+    assert len(waits) == 1
+    assert share.store.run_of(cell.spec) is not None
+
+
+@pytest.mark.parametrize(("words", "shared"), [((), False), (("--claim",), True), (("--shard", "1/2"), True)])
+def test_shards_wait_for_each_other_as_claims_do(
+    words: tuple[str, ...], shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of an array's tasks begin at once, and one of them measures speed."""
+
+    class Seen(Exception):
+        pass
+
+    def look(share: Share, cells: Sequence[Cell]) -> None:
+        raise Seen(share.shared)
+
+    monkeypatch.setattr(Share, "begin", look)
+    with pytest.raises(Seen, match=str(shared)):
+        harness("run", *SMALL, "--dataset", small_file(tmp_path), "--methods", "gfp", "--out", tmp_path / "o", *words)
+
+
+def test_to_share_a_rerun_is_refused(tmp_path: Path) -> None:
+    found = harness("run", *SMALL, "--dataset", small_file(tmp_path), "--claim", "--rerun", "--out", tmp_path / "out")
+    assert found.code == 2
+    assert "--claim and --rerun: expected one of them, found both" in found.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_a_word_a_cell_at_work_is_an_error(share: Share, tmp_path: Path) -> None:

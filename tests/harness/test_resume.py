@@ -7,17 +7,30 @@ import json
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from harness.records.schema import RunRecord
-from harness.records.store import RecordStore
+from harness.records.store import RecordStore, write_weights
 from harness.runs import cell, resume
 from harness.runs.metrics import METRICS_FILE
 from harness.training.clock import StepClock
 from harness.training.trainer import Trainer
-from tests.harness.small_run import CPU, SMALL, Outcome, harness, registry, small_data, small_file, small_trainer
+from tests.harness.small_run import (
+    CPU,
+    PLUGIN,
+    SMALL,
+    Outcome,
+    harness,
+    plugin_file,
+    registry,
+    small_data,
+    small_file,
+    small_trainer,
+)
 
 METHODS = sorted(set(registry().methods) - {"encoder-only", "skeleton2vec"})
 """Skeleton2vec's masks leave none of five joints visible at its own ratio: it is among the whole runs."""
@@ -216,7 +229,9 @@ def test_states_cost_no_more_than_a_hundredth() -> None:
     assert not interval.may
 
 
-@pytest.mark.parametrize("harm", ["cut", "flipped", "no tensors", "not JSON", "another version", "another run"])
+@pytest.mark.parametrize(
+    "harm", ["cut", "flipped", "no tensors", "not JSON", "another version", "another run", "another schedule"]
+)
 def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, harm: str) -> None:
     assert machine.run("whole").code == 0
     machine.stop_at(5)
@@ -236,7 +251,10 @@ def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, har
     elif harm == "not JSON":
         text.write_bytes(text.read_bytes()[:-10])
     else:
-        other = {"versions": {**facts["versions"], "gfp": "0"}} if "version" in harm else {"address": "gfp-s1-v2-0"}
+        other = {
+            "another version": {"versions": {**facts["versions"], "gfp": "0"}},
+            "another run": {"address": "gfp-s1-v2-0"}, "another schedule": {"steps": 11},
+        }[harm]  # fmt: skip
         text.write_text(json.dumps({**facts, **other}))
     found = machine.run("stopped")
     assert found.code == 0
@@ -244,6 +262,7 @@ def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, har
     reasons = {
         "cut": "damaged (SHA-256)", "flipped": "damaged (SHA-256)", "no tensors": "cannot be read", "not JSON":
         "damaged", "another version": "gfp changed since", "another run": "is one of gfp-s1-v2-0",
+        "another schedule": "is one of 11 steps, which are 9 now",
     }  # fmt: skip
     assert reasons[harm] in line
     assert "not continued" in line
@@ -299,3 +318,109 @@ def test_rerun_begins_anew(machine: Machine) -> None:
     found = machine.run("stopped", "--rerun")
     assert "continues at" not in found.out
     assert machine.record("stopped").continued == ()
+
+
+def test_a_state_that_was_set_aside_is_never_taken_up_and_never_removed(machine: Machine) -> None:
+    once = ("--set", "probe.points=1")
+    machine.stop_at(5)
+    machine.run("stopped", *once)
+    machine.go_on()
+    text = machine.states("stopped")[-2]
+    facts = json.loads(text.read_bytes())
+    text.write_text(json.dumps({**facts, "versions": {**facts["versions"], "gfp": "another"}}))
+    machine.stop_at(2)
+    assert "gfp changed since" in machine.run("stopped", *once).err
+    machine.go_on()
+    found = machine.run("stopped", *once)
+    assert "continues at step 2 of 9" in found.out
+    assert "state " not in found.err
+    assert [path.name for path in machine.states("stopped")] == [
+        f"state-000000005.refused-1.{ending}" for ending in ("json", "safetensors")
+    ]
+
+
+def test_a_second_state_at_a_step_is_not_written_over_the_first(tmp_path: Path) -> None:
+    """Killed between its two files it would leave none."""
+    assert resume.free_name(tmp_path, 4).name == "state-000000004.safetensors"
+    for name in ("state-000000004", "state-000000004.1", "state-000000003", "state-000000004.10", "state-000000012"):
+        (tmp_path / f"{name}.json").touch()
+    assert resume.free_name(tmp_path, 4).name == "state-000000004.11.safetensors"
+    assert [path.stem.removeprefix("state-0000000") for path in resume.state_files(tmp_path)] == [
+        "03", "04", "04.1", "04.10", "12",
+    ]  # fmt: skip
+
+
+def test_tensors_that_no_state_counts_go_with_the_next_one(machine: Machine) -> None:
+    once = ("--set", "probe.points=1")
+    machine.stop_at(3)
+    machine.run("stopped", *once)
+    machine.go_on()
+    alone = machine.states("stopped")[0].with_name("state-000000002.safetensors")
+    alone.touch()
+    machine.stop_at(2)
+    machine.run("stopped", *once)
+    machine.go_on()
+    assert not alone.exists()
+    assert len(machine.states("stopped")) == 4
+
+
+def test_a_stop_while_the_probes_run_costs_no_training(machine: Machine) -> None:
+    assert machine.run("whole").code == 0
+    probe, calls = cell.probe_encoder, []
+
+    def stopping(*arguments: Any) -> Any:
+        calls.append(1)
+        found = probe(*arguments)
+        if len(calls) == 3:  # the control, two evaluations
+            torch.rand(1)
+            signal.raise_signal(signal.SIGTERM)
+        return found
+
+    machine.patch.setattr(cell, "probe_encoder", stopping)
+    assert machine.run("stopped", "--state-seconds", "1e6").code == 143
+    machine.go_on()
+    assert f"continues at step {STEPS} of {STEPS}" in machine.run("stopped").out
+    assert same_end(machine.record("stopped"), machine.record("whole"))
+
+
+def changed(old: str, new: str) -> str:
+    """The plugin with a change."""
+    assert old in PLUGIN
+    return PLUGIN.replace(old, new)
+
+
+def test_warnings_of_earlier_processes_stay_each_once(machine: Machine) -> None:
+    init = "super().__init__(encoder, options)\n"
+    text = changed(init, f"{init}        os.environ['CHANGED_BY_A_TEST'] = str(time.time())\n")
+    words = ("--plugin", str(plugin_file(machine.folder, "changes", text)))
+    machine.method = "changes"
+    machine.run("whole", *words)
+    for step in (5, 2):
+        machine.stop_at(step)
+        machine.run("stopped", *words)
+        machine.go_on()
+        assert set(machine.record("stopped").warnings) == set(machine.record("whole").warnings)
+    machine.run("stopped", *words)
+    found = machine.record("stopped").warnings
+    assert sorted(found) == sorted(machine.record("whole").warnings)
+    assert len(found) == 2
+
+
+def test_a_method_that_keeps_more_than_tensors_runs_without_states(machine: Machine) -> None:
+    text = changed(
+        "    def after_step",
+        "    def get_extra_state(self):\n        return {'n': 3}\n\n    def set_extra_state(self, state):\n"
+        "        pass\n\n    def after_step",
+    )
+    machine.method = "keeps"
+    words = ("--plugin", str(plugin_file(machine.folder, "keeps", text)), "--state-seconds", "0")
+    assert machine.run("out", *words).code == 0
+    (warning,) = machine.record("out").warnings
+    assert "a state could not be written (get_extra_state of the method: expected a tensor, found {'n': 3})" in warning
+
+
+def test_weights_that_parts_share_can_be_written(tmp_path: Path) -> None:
+    tied = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    tied[1].weight = tied[0].weight
+    write_weights(tmp_path / "tied.safetensors", tied)
+    assert load_file(tmp_path / "tied.safetensors").keys() == tied.state_dict().keys()
