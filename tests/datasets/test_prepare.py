@@ -278,7 +278,8 @@ def test_a_second_preparation_of_the_same_store_is_kept_out(
         with pytest.raises(DataError, match="stopped here"):
             prepared(raw, tmp_path / "store")
     assert prepared(raw, tmp_path / "store").header.counts["clips kept"] == 7
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".store.lock", "other", "raw", "store"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names - {".store.lock"} == {"other", "raw", "store"}  # some versions of filelock remove the lock's file
 
 
 @pytest.mark.parametrize("what", ["a file", "a folder with something in it"])

