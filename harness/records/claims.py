@@ -245,7 +245,7 @@ def read_claim(path: Path) -> Claim | None:
     """The claim of a file; None where there is none, or it is damaged. `OSError` where that cannot be known."""
     try:
         return Claim.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
 
 

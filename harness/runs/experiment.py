@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from datasets.wording import counted, minutes
-from harness.errors import UsageError
+from harness.errors import MethodFault, UsageError
 from harness.isolation.guard import Guard, StandIn, problem_of_about, seeded, stand_in
 from harness.isolation.mistakes import mistake
 from harness.machine import describe_environment, device_type, processors, select_device, use_threads
@@ -387,7 +387,9 @@ def attempt_at(
     """A try at a cell, from where it was left."""
     request, arm = experiment.request, speed.arm(cell.label)
     cost = as_first_started(experiment, cell, speed) if cell.method else None
-    steps = parse_budget(cell.spec.train.budget).steps(cost) if cost else 0
+    steps = 0
+    with contextlib.suppress(MethodFault):  # a budget that it cannot be held to: its run says so
+        steps = parse_budget(cell.spec.train.budget).steps(cost) if cost else 0
     return Attempt(
         cell, place, cost, saved=state_of(experiment, cell, steps, report, title) if cost else None, claim=claim,
         interval=Interval(request.state_seconds), tensorboard=request.tensorboard,

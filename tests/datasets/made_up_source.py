@@ -41,7 +41,7 @@ class NumberSource(Source):
     def read(self, unit: Unit) -> Reading:
         time.sleep(self.pause)
         reading = Reading()
-        head, *numbers = unit.path.read_text().splitlines()
+        head, *numbers = unit.path.read_text(encoding="utf-8").splitlines()
         if unit.name.startswith("bug"):
             raise ZeroDivisionError("nobody thought of this")
         label, subject = map(int, head.split())
