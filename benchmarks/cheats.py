@@ -5,8 +5,8 @@
 
 A round is one honest run of three built-in methods on small made-up data: measured side by side, then trained and
 probed. Each call adds its rounds, with seeds that go on, to `rounds.jsonl`, and renders `table.md` from all of them.
-Every doubt about an honest method is a false alarm. `--specimens` runs the methods of `cheating_methods.py` beside two
-honest ones, and keeps their verdicts in `specimens.json`.
+Every doubt about an honest method is a false alarm. `--specimens` runs methods of `cheating_methods.py`, all or those
+named, beside an honest one, and adds their verdicts to `specimens.jsonl`.
 
 With `--even-disturbed` no block counts as disturbed. The judgement of steps in training is never silent then, which is
 harder on honest methods than the rule is, and says something on a busy machine too.
@@ -41,7 +41,7 @@ SPECIMENS = (
     "cheats-when-timed", "cheats-with-the-batch", "cheats-on-meta", "cheats-with-tokens", "cheats-with-steps",
     "cheats-in-place", "cheats-in-diagnose",
 )  # fmt: skip
-HONEST = ("honest", "gfp", "skeletonmae")
+HONEST = ("honest",)
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--seeds-from", type=int, default=0)
-    parser.add_argument("--specimens", action="store_true")
+    parser.add_argument("--specimens", nargs="*", choices=SPECIMENS, metavar="NAME")
     parser.add_argument("--budget", default="4s", help="of each training [4s]")
     parser.add_argument("--speed-seconds", type=float, default=8.0)
     parser.add_argument("--even-disturbed", action="store_true")
@@ -66,9 +66,10 @@ def main() -> int:
         with file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(found) + "\n")
         print(json.dumps(found["rows"]))
-    if arguments.specimens:
-        found = one_round([*SPECIMENS, *HONEST], 0, settings)
-        (arguments.out / "specimens.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if arguments.specimens is not None:
+        found = one_round([*(arguments.specimens or SPECIMENS), *HONEST], 0, settings)
+        with (arguments.out / "specimens.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(found) + "\n")
     (arguments.out / "table.md").write_text("\n".join(page(arguments.out)) + "\n", encoding="utf-8")
     return 0
 
@@ -86,7 +87,7 @@ def one_round(methods: Sequence[str], seed: int, settings: dict[str, Any]) -> di
         result = harness.run(
             methods, seeds=[seed], dataset=str(data), encoder="tiny", batch_size=8, budget=settings["budget"],
             speed_seconds=settings["speed_seconds"], device=settings["device"], out=Path(folder) / "out",
-            baseline="skeletonmae", plugins=[PLUGIN], overrides={"probe.points": 1},
+            baseline=methods[-1], plugins=[PLUGIN], overrides={"probe.points": 1},
         )  # fmt: skip
     environment = describe_environment(select_device(settings["device"]))
     return {
@@ -116,13 +117,13 @@ def row(label: str, records: Sequence[RunRecord], speed: SpeedRecord) -> dict[st
 
 def page(folder: Path) -> list[str]:
     """False alarms, then specimens."""
-    done, specimens = rounds(folder / "rounds.jsonl"), folder / "specimens.json"
+    done, specimens = rounds(folder / "rounds.jsonl"), rounds(folder / "specimens.jsonl")
     lines = ["# Rows in doubt: false alarms, and cheats", ""]
     for even in (False, True):
         if some := [one for one in done if one["settings"]["even_disturbed"] is even]:
             lines += false_alarms(some)
-    if specimens.exists():
-        lines += caught(json.loads(specimens.read_text(encoding="utf-8")))
+    for found in specimens:
+        lines += caught(found)
     return lines
 
 
@@ -158,7 +159,7 @@ def false_alarms(done: list[dict[str, Any]]) -> list[str]:
 def caught(found: dict[str, Any]) -> list[str]:
     """The verdict on every specimen."""
     settings = found["settings"]
-    asked = f"--specimens --budget {settings['budget']} --speed-seconds {settings['speed_seconds']:g}"
+    asked = f"--specimens NAMES --budget {settings['budget']} --speed-seconds {settings['speed_seconds']:g}"
     lines = [
         f"`python benchmarks/cheats.py {asked}{' --even-disturbed' * settings['even_disturbed']}`: the methods of "
         f"`benchmarks/cheating_methods.py` in one run; {conditions(found)}; {found['disturbed']:.0%} of the blocks "
@@ -172,7 +173,7 @@ def caught(found: dict[str, Any]) -> list[str]:
         names = ", ".join(dict.fromkeys(doubt["kind"] for doubt in doubts))
         reasons = "; ".join(doubt["text"] for doubt in doubts)
         lines.append(f"| {label} | {f'in doubt ({names})' if doubts else '-'} | {reasons or '-'} |")
-    return lines
+    return [*lines, ""]
 
 
 def conditions(one: dict[str, Any]) -> str:
