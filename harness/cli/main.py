@@ -7,6 +7,7 @@ not hold together or contradicts another; 2 the request cannot be done (one line
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from collections.abc import Callable
@@ -26,6 +27,8 @@ COMMAND_LINE_ERROR: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
 
+CONTINUED = (["run"], ["data"])
+"""Commands that keep what was done when they are stopped."""
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run_command,
     "plan": run.plan_command,
@@ -63,6 +66,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # no table is lost to an encoding without the sign of a deviation
+    if not sys.argv[1:]:
+        sys.argv.append("--help")
     with stoppable() as stops:
         try:
             code = app(standalone_mode=False)
@@ -77,16 +82,20 @@ def main() -> None:
         except MemoryError:
             code = _fail("not enough memory; choose smaller data or a smaller batch, or close other programs", 2)
         except OSError as error:
-            place = error.filename or "output"
-            code = _fail(f"{error.strerror or error}: {place}; free space or choose another --out", 2)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+            then = "free space or choose another --out" if full else "look at what is there"
+            code = _fail(f"{error.strerror or error}: {error.filename or 'output'}; {then}", 2)
+        except ImportError:  # what a stop becomes in a library that is being loaded
+            if not stops.asked:
+                raise
+            code = _stopped(stops.asked)
     sys.exit(code or 0)
 
 
 def _stopped(asked: Stopped | None) -> int:
     by = f" by {asked.signal.name}" if asked and asked.exit_code != INTERRUPTED else ""
-    return _fail(
-        f"stopped{by}; the same command continues with what is missing", asked.exit_code if asked else INTERRUPTED
-    )
+    then = "; the same command continues with what is missing" if sys.argv[1:2] in CONTINUED else ""
+    return _fail(f"stopped{by}{then}", asked.exit_code if asked else INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> int:

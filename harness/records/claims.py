@@ -32,7 +32,7 @@ import psutil
 from filelock import FileLock
 from pydantic import ConfigDict, Field, ValidationError
 
-from harness.records.part import Count, Part
+from harness.records.part import Count, NotNegative, Part
 from harness.records.store import now, temporary_name, while_it_goes, write_atomically
 
 CLAIM_FILE, LOCK_FILE = "claim.json", "claims.lock"
@@ -62,10 +62,10 @@ class Progress(Word):
     """
 
     doing: str = ""
-    step: Count = 0
-    steps: Count = 0
-    clips: float = 0.0
-    seconds: float = 0.0
+    step: int = Field(default=0, ge=0, lt=2**63)
+    steps: int = Field(default=0, ge=0, lt=2**63)
+    clips: NotNegative = 0.0
+    seconds: NotNegative = 0.0
     loss: float | None = None
     accuracy: float | None = None
 
@@ -83,7 +83,7 @@ class Claim(Word):
 
     host: str
     machine: str
-    process: int
+    process: int = Field(gt=0, lt=2**31)
     born: float
     token: str
     label: str

@@ -257,7 +257,7 @@ def read_matrix(folder: Path) -> dict[str, tuple[str, int]]:
     try:
         found = json.loads((folder / MATRIX_FILE).read_bytes())
         return {str(address): (str(label), int(seed)) for address, (label, seed) in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
 
 

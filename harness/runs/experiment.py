@@ -471,7 +471,12 @@ def measure_speed(experiment: Experiment, report: Reporter, show: Callable[[Plan
 def tell_if_busy(experiment: Experiment, report: Reporter, *, judged: bool = True) -> None:
     """Say in a line what other processes do to the time, and to the verdicts where a measurement is about to start."""
     share = experiment.began.foreign_share()
-    for line in busy_lines(share, processors(), judged=judged and experiment.data.source.device.type == "cpu"):
+    for line in busy_lines(
+        share,
+        processors(),
+        judged=judged and experiment.data.source.device.type == "cpu",
+        threads=experiment.environment.threads,
+    ):
         report.line(line)
 
 

@@ -25,6 +25,7 @@ from pydantic import Field, ValidationError
 from harness.records.part import Count, NotNegative, Part
 from harness.records.schema import Accuracy, Continuation, Doubt, Environment, Point, Training
 from harness.records.store import file_hash, set_aside, write_atomically
+from harness.spec.model import digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +44,7 @@ class RunState(Part):
         clock: seconds per phase on the training clock.
         wall_seconds: since the run began, all its processes added.
         sha256: of the tensors' file.
+        seal: digest of the rest.
         warnings: of the last diagnosis.
         guarded: what the method changed that harms nobody.
         continued: where processes before this one took the run up.
@@ -67,6 +69,12 @@ class RunState(Part):
     started: datetime
     written: datetime
     sha256: str = Field(default="")
+    seal: str = Field(default="")
+
+    @property
+    def sealed(self) -> RunState:
+        """With the digest of all the rest, by which damage shows."""
+        return self.model_copy(update={"seal": digest(self.model_dump_json(exclude={"seal"}))})
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ def write_state(folder: Path, state: RunState, tensors: Mapping[str, Tensor]) ->
 
     path = free_name(folder, state.step)
     write_atomically(path, save(dict(tensors)))
-    whole = state.model_copy(update={"sha256": file_hash(path)})
+    whole = state.model_copy(update={"sha256": file_hash(path)}).sealed
     write_atomically(path.with_suffix(".json"), (whole.model_dump_json() + "\n").encode())
     files = state_files(folder)
     for old in files[:-KEPT]:
@@ -141,6 +149,8 @@ def read_state(path: Path, address: str, versions: Mapping[str, str], steps: int
         raise Unusable("damaged") from None
     except OSError as error:
         raise Unusable(f"cannot be read ({error.strerror})") from None
+    if state.seal != state.sealed.seal:
+        raise Unusable("damaged (its digest)")
     if state.address != address:
         raise Unusable(f"is one of {state.address}")
     if state.versions != dict(versions):

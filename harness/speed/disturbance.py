@@ -140,17 +140,18 @@ class Moment:
         return ProcessorTime.now().foreign_share(self.processor, time.perf_counter() - self.clock)
 
 
-def busy_lines(share: float, count: int, *, judged: bool) -> list[str]:
+def busy_lines(share: float, count: int, *, judged: bool, threads: int | None = None) -> list[str]:
     """What it means that other processes take a share of so many processors; nothing where it means nothing.
 
     Args:
         judged: a measurement follows whose blocks such a share disturbs.
+        threads: that this process computes with; as many as processors without.
     """
     if share <= FOREIGN_SHARE:
         return []
     verdicts = "speed verdicts are likely to read 'not measurable here' and " if judged else ""
     free = max(1, round(count * (1 - share)))
-    fewer = f", or leave them room with --threads {free}" if free < count else ""
+    fewer = f", or leave them room with --threads {free}" if free < (threads or count) else ""
     return [
         f"busy: other processes take {count * share:.1f} of {count} processors: {verdicts}everything takes longer; "
         f"wait for them{fewer}"

@@ -80,8 +80,16 @@ def verify(folder: Path) -> list[Check]:
 
 def _each(name: str, records: Sequence[RunRecord | SpeedRecord], check: Callable[..., Iterable[str]]) -> Check:
     """A check of every record by itself."""
-    found = [f"{record.address}: {line}" for record in records for line in check(record)]
+    found = [f"{record.address}: {line}" for record in records for line in lines_from(check, record)]
     return Check(name, counted(len(records), "record"), found)
+
+
+def lines_from(check: Callable[..., Iterable[str]], record: RunRecord | SpeedRecord) -> list[str]:
+    """What a check finds; numbers that it cannot even compute with are a difference."""
+    try:
+        return list(check(record))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as problem:
+        return [f"cannot be computed from what it holds ({type(problem).__name__}: {problem})"]
 
 
 def readable(store: RecordStore, good: int) -> Check:
@@ -123,7 +131,7 @@ def weights(runs: Sequence[RunRecord], store: RecordStore) -> Check:
     others = [refusal for refusal in store.refused.values() if refusal.weights]
     trained = [record for record in runs if record.training and record.status == "ok"]
     named = [store.folder(record.address) / name for record in trained for name in record.weights]
-    missing, silent = sum(not path.exists() for path in named), sum(not record.weights for record in trained)
+    missing, silent = sum(not path.is_file() for path in named), sum(not record.weights for record in trained)
     notes = [f"{missing} not kept here"] * bool(missing) + [f"SHA-256 of {silent} not recorded"] * bool(silent)
     return Check("weights", counted(len(named) - missing + len(others), "file"), lines_of(others), ", ".join(notes))
 

@@ -6,6 +6,7 @@ import errno
 import json
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,10 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def machine(tmp_path: Path) -> Iterator[Machine]:
     """With its own patches: undoing them must not undo a test's."""
-    return Machine(tmp_path, pytest.MonkeyPatch(), "gfp")
+    with pytest.MonkeyPatch.context() as patch:
+        yield Machine(tmp_path, patch, "gfp")
 
 
 def same_end(one: RunRecord, other: RunRecord) -> bool:
@@ -230,7 +232,8 @@ def test_states_cost_no_more_than_a_hundredth() -> None:
 
 
 @pytest.mark.parametrize(
-    "harm", ["cut", "flipped", "no tensors", "not JSON", "another version", "another run", "another schedule"]
+    "harm",
+    ["cut", "flipped", "no tensors", "not JSON", "another version", "another run", "another schedule", "a digit"],
 )
 def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, harm: str) -> None:
     assert machine.run("whole").code == 0
@@ -254,15 +257,17 @@ def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, har
         other = {
             "another version": {"versions": {**facts["versions"], "gfp": "0"}},
             "another run": {"address": "gfp-s1-v2-0"}, "another schedule": {"steps": 11},
+            "a digit": {"wall_seconds": facts["wall_seconds"] + 1},
         }[harm]  # fmt: skip
-        text.write_text(json.dumps({**facts, **other}))
+        changed = resume.RunState.model_validate({**facts, **other})
+        text.write_text((changed if harm == "a digit" else changed.sealed).model_dump_json())
     found = machine.run("stopped")
     assert found.code == 0
     (line,) = [line for line in found.err.splitlines() if line.startswith("state ")]
     reasons = {
         "cut": "damaged (SHA-256)", "flipped": "damaged (SHA-256)", "no tensors": "cannot be read", "not JSON":
         "damaged", "another version": "gfp changed since", "another run": "is one of gfp-s1-v2-0",
-        "another schedule": "is one of 11 steps, which are 9 now",
+        "another schedule": "is one of 11 steps, which are 9 now", "a digit": "damaged (its digest)",
     }  # fmt: skip
     assert reasons[harm] in line
     assert "not continued" in line
@@ -327,7 +332,8 @@ def test_a_state_that_was_set_aside_is_never_taken_up_and_never_removed(machine:
     machine.go_on()
     text = machine.states("stopped")[-2]
     facts = json.loads(text.read_bytes())
-    text.write_text(json.dumps({**facts, "versions": {**facts["versions"], "gfp": "another"}}))
+    changed = resume.RunState.model_validate({**facts, "versions": {**facts["versions"], "gfp": "another"}})
+    text.write_text(changed.sealed.model_dump_json())
     machine.stop_at(2)
     assert "gfp changed since" in machine.run("stopped", *once).err
     machine.go_on()

@@ -258,6 +258,8 @@ JUDGED = f"speed verdicts are likely to read 'not measurable here' and {LONGER}"
 def test_a_busy_machine_is_named_with_what_it_does(share: float, count: int, judged: bool, line: str | None) -> None:
     found = busy_lines(share, count, judged=judged)
     assert found == ([] if line is None else [f"busy: other processes take {line}"])
+    if line:
+        assert "--threads" not in busy_lines(share, count, judged=judged, threads=1)[0]
 
 
 def test_what_others_took_is_counted_from_a_moment_on(monkeypatch: pytest.MonkeyPatch) -> None:
