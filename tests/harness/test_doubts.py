@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +27,7 @@ from harness.speed import disturbance
 from harness.speed.trial import Trial
 from harness.studies.claims import find_claim, judged
 from harness.studies.target import freeze
+from harness.training import clock
 from harness.training.clock import StepClock
 from methods.base import About, Diagnosis, Method
 from methods.parts.encoder import Encoder, SkeletonEncoder
@@ -458,6 +462,50 @@ def test_looking_for_doubts_changes_no_weights(tmp_path: Path, monkeypatch: pyte
     )
     assert looked == blind
     assert sum(bool(weights) for weights, _ in looked.values()) == 3
+
+
+WHEN_TIMED = '''
+import sys
+from torch import nn
+from methods.base import About, Method, MethodOptions
+
+DONE = [0.0]
+
+
+class Options(MethodOptions):
+    work: int = 1
+
+
+class WhenTimed(Method):
+    """Does more when a training called it; counts what it does."""
+    about = About(title="When timed", paper="none: made up for a test")
+    Options = Options
+
+    def __init__(self, encoder, options):
+        super().__init__(encoder, options)
+        self.head = nn.Linear(encoder.width, 3)
+
+    def loss(self, x):
+        frame, callers = sys._getframe(), set()
+        while frame := frame.f_back:
+            callers.add(frame.f_code.co_name)
+        DONE[0] += self.options.work if "pretrain" in callers else 1
+        return (self.head(self.encoder(x).mean(1)) - x.mean((1, 2))).square().mean(), {}
+'''
+
+
+def test_run_names_a_method_that_does_more_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = SimpleNamespace(perf_counter=time.perf_counter, process_time=lambda: sys.modules["when_timed"].DONE[0])
+    monkeypatch.setattr(clock, "time", counted)  # what a step does, in the place of processor time
+    monkeypatch.setattr(disturbance.Watch, "since", lambda watch, moment: "")
+    ran = harness(
+        "run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path, "when_timed", WHEN_TIMED),
+        "--methods", "when-timed:work=3,when-timed", "--baseline", "when-timed", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.count("in doubt (not as timed)") == 2  # the row, and its reason
+    text = "seed 0: a step in training took 3.00 times what it took while it was timed (the other methods' 1.00 times)"
+    assert f"in doubt (not as timed): when-timed:work=3: {text}" in ran.out
 
 
 def differences(folder: Path, speed: SpeedRecord) -> str:
