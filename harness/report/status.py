@@ -78,8 +78,10 @@ def read_status(folder: Path) -> list[Row]:
     records = {record.address: record for record in store.runs()}
     refused = {path.parent.name for path in store.refused}
     held = {path.parent.name: claim for path in sorted(folder.glob(f"*/{CLAIM_FILE}")) if (claim := look_at(path))}
+    elsewhere = {other for record in records.values() for other in record.spec.addresses} - records.keys()
+    asked = [address for address in matrix if address not in elsewhere]  # else done under an earlier rule's address
     rows = []
-    for address in dict.fromkeys([*matrix, *records, *held]):
+    for address in dict.fromkeys([*asked, *records, *held]):
         record, claim = records.get(address), held.get(address)
         if claim:
             rows.append(of_claim(folder / address / CLAIM_FILE, claim, claims))
