@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,18 @@ def leave_table(
     print_table(report.console, table.columns, table.itertuples(index=False), lines)
     written = leave_text(page or to_markdown(table, lines, command), path)
     report.line(f"records in {path.parent}" + (f", table in {path}" if written else ""))
+
+
+@contextmanager
+def one_writes(folder: Path) -> Iterator[None]:
+    """Of the processes that share a folder and end at once, the last to write its table has read what all left."""
+    from harness.records.claims import LOCK_FILE, locked
+
+    with ExitStack() as stack:
+        if (folder / LOCK_FILE).exists():  # else nobody has worked here
+            with suppress(OSError):  # a folder that can only be read
+                stack.enter_context(locked(folder / LOCK_FILE))
+        yield
 
 
 def leave_text(text: str, path: Path) -> bool:

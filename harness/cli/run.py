@@ -43,7 +43,7 @@ from harness.cli.flags import (
     TensorBoard,
     Threads,
 )
-from harness.cli.output import leave_table
+from harness.cli.output import leave_table, one_writes
 from harness.errors import UsageError
 from harness.progress import Reporter, at_work, command_line, print_table, say_lines, warn
 from harness.runs.request import prepare_experiment, resolve_settings
@@ -79,6 +79,7 @@ def run_command(
         from harness.records.store import read_records, refusal_lines
         from harness.report.folder import Typed, folder_page, folder_tables
         from harness.report.repeat import repeat_lines
+        from harness.report.status import not_done
         from harness.report.table import build_table, notes
         from harness.runs.experiment import run
 
@@ -87,9 +88,11 @@ def run_command(
         repeated = repeat_lines(records, experiment.asked, sys.argv[1:])
         lines = [*notes(records, speed), *repeated, *experiment.stale()]
         typed = Typed(sys.argv[1:], experiment.asked, experiment.held_equal, experiment.versions)
-        found = read_records(out)
-        page = folder_page(folder_tables(found), found.refused, command_line(), typed)
-        leave_table(build_table(records, speed), lines, out / "table.md", report, page=page)
+        with one_writes(out):
+            found, unfinished = read_records(out), not_done(out)
+            page = folder_page(folder_tables(found), found.refused, command_line(), typed)
+            page += "".join(f"- {line}\n" for line in unfinished)
+            leave_table(build_table(records, speed), [*lines, *unfinished], out / "table.md", report, page=page)
         warn(*refusal_lines(out, [one for one in found.refused if one.path not in experiment.store.refused]))
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)

@@ -18,6 +18,7 @@ from harness.records.schema import RunRecord
 from harness.records.store import RecordStore, read_matrix
 
 COLUMNS = ("run", "seed", "is", "step", "loss", "linear", "clips/s", "left", "host", "sign of life")
+ENDED = ("done", "diverged", "failed", "out of memory")
 WORDS = {"ok": "done", "oom": "out of memory", "interrupted": "stopped"}
 
 
@@ -75,18 +76,31 @@ def read_status(folder: Path) -> list[Row]:
     store, claims = RecordStore(folder), Claims(folder)
     matrix = read_matrix(folder)
     records = {record.address: record for record in store.runs()}
-    held = {path.parent.name: claim for path in sorted(folder.glob(f"*/{CLAIM_FILE}")) if (claim := read_claim(path))}
+    refused = {path.parent.name for path in store.refused}
+    held = {path.parent.name: claim for path in sorted(folder.glob(f"*/{CLAIM_FILE}")) if (claim := look_at(path))}
+    elsewhere = {other for record in records.values() for other in record.spec.addresses} - records.keys()
+    asked = [address for address in matrix if address not in elsewhere]  # else done under an earlier rule's address
     rows = []
-    for address in dict.fromkeys([*matrix, *records, *held]):
+    for address in dict.fromkeys([*asked, *records, *held]):
         record, claim = records.get(address), held.get(address)
         if claim:
             rows.append(of_claim(folder / address / CLAIM_FILE, claim, claims))
         elif record:
             rows.append(of_record(record))
+        elif address in refused:
+            rows.append(Row(*matrix[address], "refused"))
         else:
             label, seed = matrix[address]
             rows.append(Row(label, seed, "stopped" if list((folder / address).glob("state-*.json")) else "waiting"))
     return rows
+
+
+def look_at(path: Path) -> Claim | None:
+    """A claim; None where it cannot be read."""
+    try:
+        return read_claim(path)
+    except OSError:
+        return None
 
 
 def of_claim(path: Path, claim: Claim, claims: Claims) -> Row:
@@ -110,6 +124,12 @@ def of_record(record: RunRecord) -> Row:
         loss=losses[-1]["loss"] if losses else None, accuracy=accuracy.linear_test if accuracy else None,
         clips_per_second=rate,
     )  # fmt: skip
+
+
+def not_done(folder: Path) -> list[str]:
+    """A line where runs of a folder are not done, below its table, which has no rows of those without a record."""
+    rows = [row for row in read_status(folder) if row.state not in ENDED]
+    return [f"runs of this folder not done: {summary(rows)}; `status {folder}`"] if rows else []
 
 
 def summary(rows: list[Row]) -> str:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 
+from harness.cli.output import one_writes
 from harness.progress import Reporter, make_console
 from harness.records import claims
 from harness.records.claims import Claim, Claims, Held, Lost, read_claim, write_claim
@@ -231,6 +233,14 @@ def test_a_folder_that_others_make_and_remove_is_made_again(tmp_path: Path) -> N
         while_it_goes((tmp_path / "missing").read_bytes)
 
 
+def test_a_table_is_written_while_no_other_process_reads_for_its_own(tmp_path: Path) -> None:
+    with one_writes(tmp_path):
+        assert not list(tmp_path.iterdir())  # nobody shared this folder
+    (tmp_path / claims.LOCK_FILE).touch()
+    with one_writes(tmp_path), pytest.raises(Timeout):
+        FileLock(tmp_path / claims.LOCK_FILE).acquire(timeout=0)
+
+
 # --- a folder's cells ---
 
 
@@ -325,15 +335,22 @@ def test_without_a_word_a_cell_at_work_is_an_error(share: Share, tmp_path: Path)
 def test_shards_are_parts_of_the_matrix(tmp_path: Path) -> None:
     data, out = small_file(tmp_path), tmp_path / "out"
     words = ("run", *SMALL, "--dataset", data, "--out", out, "--methods", "encoder-only", "--seeds", "0-1")
-    assert harness(*words, "--shard", "1/2").code == 0
+    first = harness(*words, "--shard", "1/2")
+    assert first.code == 0
+    line = f"runs of this folder not done: 2 runs: 2 waiting; `status {out}`"
+    assert line in " ".join(first.out.split())
+    assert line in (out / "table.md").read_text()
     assert len(list(RecordStore(out).runs())) == 3
     assert len(read_matrix(out)) == 5
     states = sorted((row.label, row.seed, row.state) for row in read_status(out))
     assert [state for *_, state in states].count("waiting") == 2
     assert harness(*words, "--shard", "2/2").code == 0
+    assert "not done" not in (out / "table.md").read_text()
     assert {row.state for row in read_status(out)} == {"done"}
     found = harness("status", out)
     assert found.out.endswith("5 runs: 5 done\n")
+    min(out.glob("*/record.json")).write_text("{")
+    assert "refused" in {row.state for row in read_status(out)}
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
