@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,26 @@ if TYPE_CHECKING:
     from harness.runs.plan import Plan
 
 
+SETTINGS = ("methods", "dataset", "split", "label", "encoder", "budget", "batch_size", "precision", "device")
+"""Flags that set something of the spec."""
+AS_TYPED = (
+    "out", "baseline", "rerun", "speed_seconds", "threads", "state_seconds", "claim", "tensorboard", "keep_decoder",
+)  # fmt: skip
+"""Flags of `run` that are no settings, and need no parsing."""
+
+
+def settings_of(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a command's flags ask for; ``flags`` are its arguments by name, its `locals` at the start."""
+    asked = {name: flags[name] for name in SETTINGS if name in flags}
+    return resolve_settings(flags["preset"], flags["overrides"], **asked)
+
+
+def asked_of_run(flags: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings that the flags of `run` ask for, and the flags that are no settings, by name."""
+    settings, parsed = settings_of(flags), {"seeds": parse_seeds(flags["seeds"]), "shard": parse_shard(flags["shard"])}
+    return settings, parsed | {name: flags[name] for name in AS_TYPED}
+
+
 def run_command(
     methods: Methods = None, dataset: DataName = None, split: Split = None, label: Label = None,
     encoder: Encoder = None, budget: BudgetText = None, seeds: Seeds = "0", batch_size: BatchSize = None,
@@ -63,15 +84,7 @@ def run_command(
     dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, probe them, print one table."""
-    settings = resolve_settings(
-        preset, overrides, methods=methods, dataset=dataset, split=split, label=label, encoder=encoder,
-        budget=budget, batch_size=batch_size, precision=precision, device=device,
-    )  # fmt: skip
-    chosen = {
-        "seeds": parse_seeds(seeds), "out": out, "baseline": baseline, "rerun": rerun, "speed_seconds": speed_seconds,
-        "threads": threads, "state_seconds": state_seconds, "claim": claim, "shard": parse_shard(shard),
-        "tensorboard": tensorboard, "keep_decoder": keep_decoder,
-    }  # fmt: skip
+    settings, chosen = asked_of_run(locals())
     if dry_run:
         show_plan(settings, plugin, chosen)
         return
@@ -89,7 +102,8 @@ def run_command(
         lines = [*notes(records, speed), *repeated, *experiment.stale()]
         typed = Typed(sys.argv[1:], experiment.asked, experiment.held_equal, experiment.versions)
         with one_writes(out):
-            found, unfinished = read_records(out), not_done(out)
+            found = read_records(out)
+            unfinished = not_done(out, found)
             page = folder_page(folder_tables(found), found.refused, command_line(), typed)
             page += "".join(f"- {line}\n" for line in unfinished)
             leave_table(build_table(records, speed), [*lines, *unfinished], out / "table.md", report, page=page)
@@ -109,17 +123,9 @@ def plan_command(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Print what `run` with the same flags would do and cost: steps, hours, memory, disk; nothing is written."""
-    settings = resolve_settings(
-        preset, overrides, methods=methods, dataset=dataset, split=split, label=label, encoder=encoder,
-        budget=budget, batch_size=batch_size, precision=precision, device=device,
-    )  # fmt: skip
+    settings, chosen = asked_of_run(locals())
     if rate and device_rate:
         raise UsageError("--rate and --device-rate: expected one of them, found both")
-    chosen = {
-        "seeds": parse_seeds(seeds), "out": out, "baseline": baseline, "rerun": rerun, "speed_seconds": speed_seconds,
-        "threads": threads, "state_seconds": state_seconds, "claim": claim, "shard": parse_shard(shard),
-        "tensorboard": tensorboard, "keep_decoder": keep_decoder,
-    }  # fmt: skip
     show_plan(
         settings, plugin, chosen, measure=not no_measure, rate=rate, device_rate=device_rate, price=price,
         as_json=as_json,
@@ -168,10 +174,7 @@ def speed_command(
     speed_seconds: SpeedSeconds = 30.0, memory_cap: MemoryCap = None, threads: Threads = None,
 ) -> None:  # fmt: skip
     """Only the interleaved speed measurement of `run`, without training or probes."""
-    settings = resolve_settings(
-        preset, overrides, methods=methods, dataset=dataset, split=None, label=None, encoder=encoder,
-        budget=None, batch_size=batch_size, precision=precision, device=device,
-    )  # fmt: skip
+    settings = settings_of(locals())
     with at_work() as report:
         from harness.report.speed import speed_notes, speed_table
         from harness.runs.experiment import speed_of
@@ -192,10 +195,7 @@ def show_config_command(
     device: Device = None, preset: Preset = "quick", overrides: Overrides = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Print the complete configuration that `run` would use with the same flags."""
-    settings = resolve_settings(
-        preset, overrides, methods=methods, dataset=dataset, split=split, label=label, encoder=encoder,
-        budget=budget, batch_size=batch_size, precision=precision, device=device,
-    )  # fmt: skip
+    settings = settings_of(locals())
     plain = {
         "methods": settings["methods"],
         "device": settings["device"],

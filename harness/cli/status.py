@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -40,19 +41,20 @@ def keep_watching(folder: Path, rows: list[Row]) -> None:
     console = make_console()
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
-            while True:
-                live.update(make_table(console, COLUMNS, [row.cells for row in rows], summary(rows)), refresh=True)
-                if not any(row.at_work for row in rows):
-                    return
-                time.sleep(EVERY)
-                rows = read_status(folder)
+            for now in looks(folder, rows):
+                live.update(make_table(console, COLUMNS, [row.cells for row in now], summary(now)), refresh=True)
+        return
     last = ""
-    while True:
-        text = summary(rows)
-        if text != last:
+    for now in looks(folder, rows):
+        if (text := summary(now)) != last:
             say(text)
             last = text
-        if not any(row.at_work for row in rows):
-            return
+
+
+def looks(folder: Path, rows: list[Row]) -> Iterator[list[Row]]:
+    """The rows, and what they have become every few seconds, as long as a process works on one."""
+    yield rows
+    while any(row.at_work for row in rows):
         time.sleep(EVERY)
         rows = read_status(folder)
+        yield rows

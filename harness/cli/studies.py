@@ -42,8 +42,8 @@ def explain_command(
 
         refuse_switched(overrides or [])
         settings = resolve_settings(
-            preset, overrides, methods=f"{one},{other}", dataset=dataset, split=None, label=None, encoder=encoder,
-            budget=None, batch_size=batch_size, precision=None, device=device,
+            preset, overrides, methods=f"{one},{other}", dataset=dataset, encoder=encoder, batch_size=batch_size,
+            device=device,
         )  # fmt: skip
         experiment = prepare_experiment(
             settings, plugin, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds,
@@ -77,8 +77,8 @@ def claim_command(
             record, failed, out = measured_claims(measured), False, measured
         else:
             settings = resolve_settings(
-                preset, overrides, methods=rows_of(claims.values()), dataset=dataset, split=None, label=None,
-                encoder=encoder, budget=None, batch_size=batch_size, precision=None, device=device,
+                preset, overrides, methods=rows_of(claims.values()), dataset=dataset, encoder=encoder,
+                batch_size=batch_size, device=device,
             )  # fmt: skip
             experiment = prepare_experiment(
                 settings, None, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +27,7 @@ from harness.records.store import (
     RECORD_FILE,
     SPEED_FILE,
     START_FILE,
+    STATE_NAME,
     WEIGHT_FILES,
     Records,
     RecordStore,
@@ -68,11 +68,9 @@ class Found:
     @property
     def steps(self) -> int:
         """How far its last state has come; 0 where it was only started, -1 where there is nothing to go on from."""
-        states = [int(found[1]) for path in self.place.glob("state-*.json") if (found := STEP.match(path.name))]
+        names = [STATE_NAME.fullmatch(path.stem) for path in self.place.glob("state-*.json")]
+        states = [int(name[1]) for name in names if name]
         return max([*states, *([0] if (self.place / START_FILE).exists() else [])], default=-1)
-
-
-STEP = re.compile(r"state-(\d+)(?:\.\d+)?\.json$")
 
 
 @dataclass

@@ -41,6 +41,8 @@ from harness.spec.model import SECTIONS, RunSpec, digest, validation_message, wi
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+STATE_NAME = re.compile(r"state-(\d+)(?:\.(\d+))?")
+"""Name of a state's two files without the ending (`harness.runs.resume`): its step, and which one there it is."""
 MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
 RECORD_FILE, SPEED_FILE, START_FILE = "record.json", "speed.json", "start.json"
@@ -360,9 +362,12 @@ def write_tensors(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str
     """Write a state dict as safetensors, as `write_weights` does."""
     from safetensors.torch import save  # reading records needs no torch
 
-    # Copied: parts that share their weights would be refused.
-    weights = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
-    write_atomically(path, in_order(save(weights, dict(metadata) if metadata else None)))
+    write_atomically(path, in_order(save(host_copies(state), dict(metadata) if metadata else None)))
+
+
+def host_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the host, each in memory of its own: safetensors refuses parts that share their weights."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
 def in_order(content: bytes) -> bytes:

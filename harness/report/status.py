@@ -7,6 +7,7 @@ in no file but the matrix that `run` leaves.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from datasets.wording import counted, minutes
 from harness.errors import UsageError
 from harness.records.claims import CLAIM_FILE, Claim, Claims, read_claim, silence
 from harness.records.schema import RunRecord
-from harness.records.store import RecordStore, read_matrix
+from harness.records.store import Records, RecordStore, read_matrix
 
 COLUMNS = ("run", "seed", "is", "step", "loss", "linear", "clips/s", "left", "host", "sign of life")
 ENDED = ("done", "diverged", "failed", "out of memory")
@@ -69,14 +70,17 @@ class Row:
         ]  # fmt: skip
 
 
-def read_status(folder: Path) -> list[Row]:
-    """A row for every run of a folder: those of the matrix in its order, then the others. Loads no torch."""
+def read_status(folder: Path, found: Records | None = None) -> list[Row]:
+    """A row for every run of a folder: those of the matrix in its order, then the others. Loads no torch.
+
+    Args:
+        found: the folder's records, where they were just read.
+    """
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected an output folder of `run`, found none")
-    store, claims = RecordStore(folder), Claims(folder)
-    matrix = read_matrix(folder)
-    records = {record.address: record for record in store.runs()}
-    refused = {path.parent.name for path in store.refused}
+    claims, matrix, store = Claims(folder), read_matrix(folder), RecordStore(folder)
+    records = {record.address: record for record in (found.runs if found else store.runs())}
+    refused = {refusal.path.parent.name for refusal in (found.refused if found else store.refused.values())}
     held = {path.parent.name: claim for path in sorted(folder.glob(f"*/{CLAIM_FILE}")) if (claim := look_at(path))}
     elsewhere = {other for record in records.values() for other in record.spec.addresses} - records.keys()
     asked = [address for address in matrix if address not in elsewhere]  # else done under an earlier rule's address
@@ -126,18 +130,15 @@ def of_record(record: RunRecord) -> Row:
     )  # fmt: skip
 
 
-def not_done(folder: Path) -> list[str]:
+def not_done(folder: Path, found: Records) -> list[str]:
     """A line where runs of a folder are not done, below its table, which has no rows of those without a record."""
-    rows = [row for row in read_status(folder) if row.state not in ENDED]
+    rows = [row for row in read_status(folder, found) if row.state not in ENDED]
     return [f"runs of this folder not done: {summary(rows)}; `status {folder}`"] if rows else []
 
 
 def summary(rows: list[Row]) -> str:
     """``12 runs: 9 done, 2 at work, 1 waiting; about 3.4 h left of the longest``."""
-    states: dict[str, int] = {}
-    for row in rows:
-        state = "at work" if row.at_work else row.state
-        states[state] = states.get(state, 0) + 1
+    states = Counter("at work" if row.at_work else row.state for row in rows)
     left = [row.left for row in rows if row.left is not None]
     tail = f"; about {minutes(max(left))} left of the longest at work" if left else ""
     return f"{counted(len(rows), 'run')}: {', '.join(f'{number} {state}' for state, number in states.items())}{tail}"

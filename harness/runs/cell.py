@@ -47,7 +47,7 @@ from harness.records.schema import (
     Status,
     Training,
 )
-from harness.records.store import ENCODER_FILE, METHOD_FILE, RecordStore, now
+from harness.records.store import ENCODER_FILE, METHOD_FILE, RecordStore, host_copies, now
 from harness.records.versions import LOOP
 from harness.registry import versions_of, versions_of_modules
 from harness.runs.metrics import Metrics, of_block, of_evaluation
@@ -268,9 +268,9 @@ class Attempt:
         found = {f"trainer/{name}": value for name, value in trainer.state().items()}
         found |= {f"random/{name}": value for name, value in (numbers or random_state()).items()}
         found["clock/steps"] = torch.tensor(self.clock.steps, dtype=torch.float64)
-        if self.selected:  # copied: parts of an encoder may share their weights
-            weights = self.selected.state_dict().items()
-            found |= {f"selected/{name}": value.detach().to("cpu", copy=True).contiguous() for name, value in weights}
+        if self.selected:
+            weights = host_copies(self.selected.state_dict())
+            found |= {f"selected/{name}": value for name, value in weights.items()}
         return found | {f"whole/{name}": value for name, value in self.whole.items()}
 
     def not_left(self, reason: str) -> None:
@@ -366,7 +366,7 @@ class Attempt:
         if self.accuracy is None or not (selecting and better(self.accuracy, accuracy)):
             self.accuracy, self.selected = accuracy, copy.deepcopy(encoder)
             if self.place.keep_decoder:
-                self.whole = {name: value.detach().cpu().clone() for name, value in method.state_dict().items()}
+                self.whole = host_copies(method.state_dict())
         before = state_of(method)
         diagnosis = diagnose(method, sample)
         self.doubt_changes("diagnose", before.changed(method))

@@ -175,14 +175,16 @@ class Experiment:
         """What the runs of all methods share (`RunSpec.held_equal`)."""
         return self.run_spec(self.bound.spec, self.request.seeds[0]).held_equal
 
-    def missing(self) -> list[Cell]:
-        """Cells of this process's shard without a finished record; all of them with ``--rerun``."""
-        first, of = self.request.shard
-        return [cell for cell in self.cells()[first - 1 :: of] if not self._finished(cell) or self.request.rerun]
+    def found(self) -> dict[str, RunRecord | None]:
+        """The record of every cell by its address, in cell order; None where it has none."""
+        return {cell.spec.address: self.store.run_of(cell.spec) for cell in self.cells()}
 
-    def _finished(self, cell: Cell) -> bool:
-        record = self.store.run_of(cell.spec)
-        return record is not None and record.status in FINISHED
+    def missing(self, found: Mapping[str, RunRecord | None]) -> list[Cell]:
+        """Cells of this process's shard without a finished record among those found; all of them with ``--rerun``."""
+        first, of = self.request.shard
+        finished = {address for address, record in found.items() if record and record.status in FINISHED}
+        cells = self.cells()[first - 1 :: of]
+        return [cell for cell in cells if cell.spec.address not in finished or self.request.rerun]
 
     @property
     def versions(self) -> dict[str, dict[str, str]]:
@@ -205,8 +207,7 @@ class Experiment:
 
     def records(self) -> list[RunRecord]:
         """Records of all cells that have one, in cell order."""
-        found = (self.store.run_of(cell.spec) for cell in self.cells())
-        return [record for record in found if record is not None]
+        return [record for record in self.found().values() if record is not None]
 
     def timing(self) -> Timing:
         """The speed measurement of this experiment's methods and the bound."""
@@ -345,9 +346,9 @@ def run(
     ``show`` gets the plan before the long work.
     """
     request = experiment.request
-    share = Share(experiment.store, report, shared=request.claim or request.shard != (1, 1))
-    share.begin(experiment.cells())
-    todo = experiment.missing()
+    before = experiment.found()  # what is there later, another process did
+    share = Share(experiment.store, report, shared=request.claim or request.shard != (1, 1), before=before)
+    todo = experiment.missing(before)
     share.refuse_taken(todo)
     replace_refused(experiment.store)
     if todo:  # a finished folder may be one that only can be read
@@ -446,7 +447,7 @@ def speed_of(
 
         with share.alone(address, "the speed measurement", measured) as mine:
             if mine:
-                return measure_speed(experiment, report, show)
+                return measure_speed(experiment, timing, report, show)
         stored = timing.stored(store)
         assert stored is not None
     if show:
@@ -455,9 +456,10 @@ def speed_of(
     return stored
 
 
-def measure_speed(experiment: Experiment, report: Reporter, show: Callable[[Plan], None] | None) -> Measurement:
+def measure_speed(
+    experiment: Experiment, timing: Timing, report: Reporter, show: Callable[[Plan], None] | None
+) -> Measurement:  # fmt: skip
     """A fresh speed measurement, written into the folder."""
-    timing = experiment.timing()
     timing.warm_up(report)
     if show:
         problems = dict.fromkeys(timing.failures, "see above")

@@ -19,7 +19,7 @@ from harness.errors import MethodFault, UsageError, one_line
 from harness.machine import device_type, select_device
 from harness.progress import Reporter
 from harness.records.claims import Claim, Claims
-from harness.records.schema import FINISHED, RAW_FLOOR, Environment
+from harness.records.schema import FINISHED, RAW_FLOOR, Environment, RunRecord
 from harness.runs.cell import BLOCKS_PER_POINT, LONGEST_BLOCK, code_versions, evaluation_steps
 from harness.runs.estimates import evaluation_of, fresh_steps, from_measurement
 from harness.runs.plan import CellPlan, MeasurementPlan, Plan
@@ -114,11 +114,14 @@ def make_plan(
         measure: the probes may be timed.
     """
     request = experiment.request
-    to_do = {cell.spec.address for cell in experiment.missing()}
+    found = experiment.found()
+    to_do = {cell.spec.address for cell in experiment.missing(found)}
     evaluation, fitting = evaluation_of(experiment, measure=measure, rate=rate) if to_do else (None, None)
     costs = Costs(steps, problems, evaluation, fitting) if evaluation and fitting else None
     cells = [
-        plan_cell(experiment, cell, costs) if costs and cell.spec.address in to_do else closed_cell(experiment, cell)
+        plan_cell(experiment, cell, found[cell.spec.address], costs)
+        if costs and cell.spec.address in to_do
+        else closed_cell(cell, found[cell.spec.address])
         for cell in experiment.cells()
     ]
     device, here = experiment.data.source.device, experiment.environment
@@ -159,9 +162,8 @@ def measurement_plan(
 # --- a run of the matrix ---
 
 
-def closed_cell(experiment: Experiment, cell: Cell) -> CellPlan:
+def closed_cell(cell: Cell, record: RunRecord | None) -> CellPlan:
     """A run that has its record, or that another shard has: for nothing."""
-    record = experiment.store.run_of(cell.spec)
     finished = record is not None and record.status in FINISHED
     training = record.training if record and finished else None
     return CellPlan(
@@ -172,9 +174,8 @@ def closed_cell(experiment: Experiment, cell: Cell) -> CellPlan:
     )  # fmt: skip
 
 
-def plan_cell(experiment: Experiment, cell: Cell, costs: Costs) -> CellPlan:
-    """A run that is to do, or to be gone on with."""
-    record = experiment.store.run_of(cell.spec)
+def plan_cell(experiment: Experiment, cell: Cell, record: RunRecord | None, costs: Costs) -> CellPlan:
+    """A run that is to do, or to be gone on with; ``record`` is that of an earlier try."""
     holder = Claims(experiment.store.root).holder(cell.spec.address)
     blank = CellPlan(
         label=cell.label, seed=cell.spec.seed, address=cell.spec.address, state="running" if holder else "to do",

@@ -11,6 +11,7 @@ for bit as if it had never stopped, on the same machine with the same versions a
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Mapping
@@ -24,13 +25,12 @@ from pydantic import Field, ValidationError
 
 from harness.records.part import Count, NotNegative, Part
 from harness.records.schema import Accuracy, Continuation, Doubt, Environment, Point, Training
-from harness.records.store import file_hash, set_aside, write_atomically
+from harness.records.store import STATE_NAME, set_aside, write_atomically
 from harness.spec.model import digest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-NAME = re.compile(r"state-(\d+)(?:\.(\d+))?")
 KEPT = 2
 DEAREST = 0.01
 """Share of a run's time that its states may cost."""
@@ -89,9 +89,9 @@ def write_state(folder: Path, state: RunState, tensors: Mapping[str, Tensor]) ->
     """Write a state into a run's folder, and remove all but the last two."""
     from safetensors.torch import save
 
-    path = free_name(folder, state.step)
-    write_atomically(path, save(dict(tensors)))
-    whole = state.model_copy(update={"sha256": file_hash(path)}).sealed
+    path, content = free_name(folder, state.step), save(dict(tensors))
+    write_atomically(path, content)
+    whole = state.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()}).sealed
     write_atomically(path.with_suffix(".json"), (whole.model_dump_json() + "\n").encode())
     files = state_files(folder)
     for old in files[:-KEPT]:
@@ -158,7 +158,7 @@ def read_state(path: Path, address: str, versions: Mapping[str, str], steps: int
         raise Unusable(f"{', '.join(sorted(names))} changed since")
     if steps not in (None, state.steps):
         raise Unusable(f"is one of {state.steps:,} steps, which are {steps:,} now")
-    if file_hash(path.with_suffix(".safetensors")) != state.sha256:
+    if hashlib.sha256(content).hexdigest() != state.sha256:
         raise Unusable("damaged (SHA-256)")
     try:
         return Saved(state, load(content))
@@ -168,18 +168,18 @@ def read_state(path: Path, address: str, versions: Mapping[str, str], steps: int
 
 def state_files(folder: Path) -> list[Path]:
     """The JSON files of all states of a run, the oldest first."""
-    found = [path for path in folder.glob("state-*.json") if NAME.fullmatch(path.stem)]
+    found = [path for path in folder.glob("state-*.json") if STATE_NAME.fullmatch(path.stem)]
     return sorted(found, key=lambda path: (int(parts_of_name(path)[1]), int(parts_of_name(path)[2] or 0)))
 
 
 def tensor_files(folder: Path) -> list[Path]:
     """The tensors' files of all states of a run; what was set aside is none of them."""
-    return [path for path in folder.glob("state-*.safetensors") if NAME.fullmatch(path.stem)]
+    return [path for path in folder.glob("state-*.safetensors") if STATE_NAME.fullmatch(path.stem)]
 
 
 def parts_of_name(path: Path) -> re.Match[str]:
     """A state's step, and how many there were before at that step."""
-    found = NAME.fullmatch(path.stem)
+    found = STATE_NAME.fullmatch(path.stem)
     assert found
     return found
 

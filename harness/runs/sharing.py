@@ -7,7 +7,7 @@ over what others have and comes back to it, to take it over where its owner died
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -30,24 +30,20 @@ class Share:
 
     Attributes:
         shared: others may work here too; what they have is waited for.
-        before: the record of each cell when this process began.
+        before: the record of each cell by its address, when this process began.
     """
 
     store: RecordStore
     report: Reporter
     shared: bool = False
+    before: Mapping[str, RunRecord | None] = field(default_factory=dict)
     claims: Claims = field(init=False)
-    before: dict[str, RunRecord | None] = field(default_factory=dict)
     waiting: ExitStack = field(default_factory=ExitStack)
     """Holds the progress task while this process waits."""
     task: Task | None = None
 
     def __post_init__(self) -> None:
         self.claims = Claims(self.store.root)
-
-    def begin(self, cells: Sequence[Cell]) -> None:
-        """Look at what there is, before anybody decides what is missing: what comes later, another process did."""
-        self.before = {cell.spec.address: self.store.run_of(cell.spec) for cell in cells}
 
     def refuse_taken(self, cells: Sequence[Cell]) -> None:
         """`UsageError` where another process works on one of the cells and nobody said that the work is shared."""

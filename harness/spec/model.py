@@ -186,6 +186,10 @@ class RunSpec(Section):
     seed: Seed = 0
     device: str = "cpu"
 
+    def with_train(self, **changes: Any) -> RunSpec:
+        """The same spec, trained another way."""
+        return self.model_copy(update={"train": self.train.model_copy(update=changes)})
+
     @property
     def identity(self) -> dict[str, Any]:
         """Plain values of everything that makes this run another run than its neighbours (address rule 2)."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datasets.wording import counted
 from harness.speed.estimate import StepEstimate
 from harness.speed.flops import step_flops
-from harness.speed.measurement import timed_trainer, with_train
+from harness.speed.measurement import timed_trainer
 from harness.speed.memory import peak_step_bytes
 from harness.training.build import Cell
 from harness.training.clock import StepClock
@@ -47,7 +47,7 @@ def few_steps(cell: Cell, data: LoadedData, *, seconds: float) -> StepEstimate:
     """
     assert cell.method is not None
     wanted, train = cell.spec.train.batch_size, cell.spec.train
-    uncompiled = Cell(cell.label, with_train(cell.spec, compile=False, cuda_graphs=False), cell.method, cell.guard)
+    uncompiled = Cell(cell.label, cell.spec.with_train(compile=False, cuda_graphs=False), cell.method, cell.guard)
     flops = step_flops(cell.method, cell.spec, data.clips.layout)
     divisible = cell.spec.data.loader == "device"  # worker processes start for every trainer: once is enough
     small = trial(uncompiled, data, min(FIRST_BATCH, wanted) if divisible else wanted, steps=2)
@@ -74,7 +74,7 @@ def trial(cell: Cell, data: LoadedData, batch: int, *, steps: int) -> TimedBatch
     """Time some steps of a batch size, after a first one, and watch the memory of one."""
     assert cell.method is not None
     with cell.guard("warming up"):
-        trainer = timed_trainer(cell.method, with_train(cell.spec, batch_size=batch), data)
+        trainer = timed_trainer(cell.method, cell.spec.with_train(batch_size=batch), data)
         trainer.run_block(1, StepClock(trainer.device))
         peak = peak_step_bytes(trainer)
         clock = StepClock(trainer.device)

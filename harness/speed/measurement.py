@@ -218,14 +218,14 @@ class Timing:
 
         def peak(batch_size: int) -> int:
             assert cell.method is not None
-            spec = with_train(cell.spec, batch_size=batch_size, compile=False, cuda_graphs=False)
+            spec = cell.spec.with_train(batch_size=batch_size, compile=False, cuda_graphs=False)
             trainer = timed_trainer(cell.method, spec, self.data)
             trainer.run_block(1, StepClock(trainer.device))  # the optimiser's state is there from the second step on
             found = peak_step_bytes(trainer)
             assert found is not None
             return found
 
-        return replace(cell, spec=with_train(cell.spec, batch_size=largest_batch(peak, cap)))
+        return replace(cell, spec=cell.spec.with_train(batch_size=largest_batch(peak, cap)))
 
     def _record(self, arm: Arm, baseline: Arm, floor: float, health: Health) -> ArmRecord:
         ratio = paired_ratio(baseline.clip_seconds, arm.clip_seconds)
@@ -258,8 +258,3 @@ def timed_trainer(method: type[Method], spec: RunSpec, data: LoadedData) -> Trai
     built = build_method(method, spec, data.clips.layout, data.source.device)
     batches = data.batches(spec, built.evaluated_encoder().grid.frames, built.views)
     return Trainer(built, batches, spec.train, SCHEDULE_STEPS)
-
-
-def with_train(spec: RunSpec, **changes: Any) -> RunSpec:
-    """The same spec, trained another way."""
-    return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})

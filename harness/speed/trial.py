@@ -159,7 +159,7 @@ def unlike_counted(trial: Trial) -> list[Doubt]:
         text = f"the encoder had no gradient in {idle} of {len(judged)} trial steps"
         found.append(Doubt(kind="steps skipped", text=text))
     size = len(small(trial.views)[0])
-    counted = step_flops(trial.method, with_batch(trial.spec, size), trial.layout)
+    counted = step_flops(trial.method, trial.spec.with_train(batch_size=size), trial.layout)
     mean = statistics.fmean(step.flops for step in judged if step.flops is not None)
     if abs(mean - counted) > FLOP_ROUNDING * max(mean, counted):
         text = f"a trial step takes {mean / 1e6:.4g} MFLOP with values and {counted / 1e6:.4g} on the meta device"
@@ -197,8 +197,3 @@ def small(views: Sequence[Tensor]) -> list[Tensor]:
 def same_bits(one: Tensor, other: Tensor) -> bool:
     """Equal, also where a number is none."""
     return bool(torch.equal(one.nan_to_num(), other.nan_to_num()) and torch.equal(one.isnan(), other.isnan()))
-
-
-def with_batch(spec: RunSpec, size: int) -> RunSpec:
-    """The same spec with another batch size."""
-    return spec.model_copy(update={"train": spec.train.model_copy(update={"batch_size": size})})

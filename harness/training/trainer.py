@@ -19,6 +19,7 @@ from torch.nn.utils import clip_grad_norm_
 from datasets.batches import Batch, Batches
 from harness.errors import MethodFault
 from harness.isolation.contract import loss_and_parts
+from harness.records.store import host_copies
 from harness.spec.model import TrainSpec
 from harness.training.build import build_optimizer, build_schedule
 from harness.training.clock import StepClock
@@ -222,7 +223,7 @@ class Trainer:
                 for name, value in values.items()
             },
         }
-        return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in found.items()}
+        return host_copies(found)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state` of a trainer that was built as this one was.

@@ -27,7 +27,7 @@ from harness.runs import sharing
 from harness.runs.sharing import Share
 from harness.training.build import Cell
 from tests.harness.children import begin, killed, needs_fork
-from tests.harness.small_run import SMALL, harness, plugin_file, run_small_cell, small_cell, small_data, small_file
+from tests.harness.small_run import SMALL, harness, run_small_cell, small_cell, small_data, small_file
 from tests.harness.test_resume import same_end
 
 RUN = "gfp-s0-v2-0123456789ab"
@@ -272,7 +272,7 @@ def test_what_was_done_while_this_process_waited_is_not_done_again(share: Share,
     """For the speed measurement, say, of which the quicker process has all it needs."""
     data = small_data(tmp_path)
     cells = [small_cell(data, seed=seed) for seed in (0, 1)]
-    share.begin(cells)
+    share.before = {cell.spec.address: share.store.run_of(cell.spec) for cell in cells}
     run_small_cell(cells[0], data, share.store.root)
     assert [cell.spec.seed for cell, _ in share.turns(cells)] == [1]
 
@@ -310,7 +310,7 @@ def test_shards_wait_for_each_other_as_claims_do(
     def look(share: Share, cells: Sequence[Cell]) -> None:
         raise Seen(share.shared)
 
-    monkeypatch.setattr(Share, "begin", look)
+    monkeypatch.setattr(Share, "refuse_taken", look)
     with pytest.raises(Seen, match=str(shared)):
         harness("run", *SMALL, "--dataset", small_file(tmp_path), "--methods", "gfp", "--out", tmp_path / "o", *words)
 
@@ -366,8 +366,8 @@ def test_a_shard_that_is_none_is_refused(text: str) -> None:
 @needs_fork
 @pytest.mark.long
 def test_of_four_processes_two_are_killed_and_every_run_is_done_once(tmp_path: Path) -> None:
-    words = ["run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path), "--threads", "1"]
-    words += ["--methods", "gfp,skeletonmae,plain", "--seeds", "0-1", "--budget", "40steps", "--state-seconds", "0.05"]
+    words = ["run", *SMALL, "--dataset", small_file(tmp_path), "--threads", "1"]
+    words += ["--methods", "gfp,skeletonmae,mamp", "--seeds", "0-1", "--budget", "40steps", "--state-seconds", "0.05"]
     alone = begin([*map(str, words), "--out", str(tmp_path / "alone")], tmp_path / "alone.log")
     alone.join()
     assert alone.exitcode == 0
