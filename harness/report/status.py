@@ -87,8 +87,9 @@ def read_status(folder: Path, found: Records | None = None) -> list[Row]:
     rows = []
     for address in dict.fromkeys([*asked, *records, *held]):
         record, claim = records.get(address), held.get(address)
-        if claim:
-            rows.append(of_claim(folder / address / CLAIM_FILE, claim, claims))
+        path = folder / address / CLAIM_FILE
+        if claim and not (record and left_behind(record, claim, path, claims)):
+            rows.append(of_claim(path, claim, claims))
         elif record:
             rows.append(of_record(record))
         elif address in refused:
@@ -105,6 +106,14 @@ def look_at(path: Path) -> Claim | None:
         return read_claim(path)
     except OSError:
         return None
+
+
+def left_behind(record: RunRecord, claim: Claim, path: Path, claims: Claims) -> bool:
+    """Whether the owner of a claim finished its run and died before it took the claim away.
+
+    One that was at a rerun has an older record beside its claim.
+    """
+    return record.status != "interrupted" and record.finished >= claim.since and not claims.alive(path, claim)
 
 
 def of_claim(path: Path, claim: Claim, claims: Claims) -> Row:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from harness.runs import sharing
 from harness.runs.sharing import Share
 from harness.training.build import Cell
 from tests.harness.children import begin, killed, needs_fork
+from tests.harness.made_up_records import run_record
 from tests.harness.small_run import SMALL, harness, run_small_cell, small_cell, small_data, small_file
 from tests.harness.test_resume import same_end
 
@@ -219,6 +221,19 @@ def test_a_folder_that_can_only_be_read_tells_who_is_silent(
     assert row.silent == pytest.approx(ago, abs=60)
 
 
+@pytest.mark.parametrize(("after", "state"), [(0, "done"), (5, "done"), (-5, "stopped")])
+def test_who_died_after_its_record_left_a_finished_run(after: int, state: str, tmp_path: Path) -> None:
+    record = run_record()
+    path = tmp_path / record.address / claims.CLAIM_FILE
+    with Claims(tmp_path).hold(record.address, "gfp", 0):
+        mine = claim_of(path)
+        RecordStore(tmp_path).write_run(record)
+    since = record.finished - timedelta(seconds=after)  # a claim that is younger than the record is one of a rerun
+    write_claim(path, mine.model_copy(update={"born": mine.born - 1000, "since": since}))
+    (row,) = read_status(tmp_path)
+    assert row.state == state
+
+
 def test_a_folder_that_others_make_and_remove_is_made_again(tmp_path: Path) -> None:
     tries = []
 
@@ -388,5 +403,5 @@ def test_of_four_processes_two_are_killed_and_every_run_is_done_once(tmp_path: P
     assert all(same_end(found[a], expected[a]) for a in found if not found[a].method.control)
     done = [log.read_text().count(", 40 steps in ") for log in tmp_path.glob("[0-3].log")]
     assert sum(done) <= 6  # what the dead had finished is in no log
-    assert not list(out.glob("*/claim.json"))
+    assert {row.state for row in read_status(out)} == {"done"}
     assert not list(out.glob("*/state-*"))
