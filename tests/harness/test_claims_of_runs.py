@@ -229,7 +229,7 @@ def test_who_died_after_its_record_left_a_finished_run(after: int, state: str, t
         mine = claim_of(path)
         RecordStore(tmp_path).write_run(record)
     since = record.finished - timedelta(seconds=after)  # a claim that is younger than the record is one of a rerun
-    write_claim(path, mine.model_copy(update={"born": mine.born - 1000, "since": since}))
+    write_claim(path, mine.model_copy(update={"token": "of another", "since": since}))
     (row,) = read_status(tmp_path)
     assert row.state == state
 
