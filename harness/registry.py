@@ -34,18 +34,23 @@ class Registry:
     Args:
         plugins: files of methods.
         rows: methods of a run; one of them that does not load becomes a stand-in, whose row fails.
+        besides: classes that a plugin may hold instead of a method.
 
     Attributes:
         methods: name -> method class.
         failures: what could not be loaded -> one-line reason.
         loaded: guards of the methods' imports.
+        plugins: the plugins' modules.
     """
 
-    def __init__(self, plugins: list[Path] | None = None, *, rows: Collection[str] = ()) -> None:
+    def __init__(
+        self, plugins: list[Path] | None = None, *, rows: Collection[str] = (), besides: tuple[type, ...] = ()
+    ) -> None:  # fmt: skip
         self.methods: dict[str, type[Method]] = {}
         self.failures: dict[str, str] = {}
         self.loaded: dict[str, Guard] = {}
-        self.rows = rows
+        self.rows, self.besides = rows, besides
+        self.plugins: list[ModuleType] = []
         for file in sorted(info.name for info in pkgutil.iter_modules(methods.__path__)):
             self._add_built_in(file)
         self._add_entry_points()
@@ -124,8 +129,12 @@ class Registry:
                 raise
             self._did_not_load(row, f"plugin {path}", error.reason)
             return
-        if not self._add_methods(module, guard):
+        self.plugins.append(module)
+        if not self._add_methods(module, guard) and not any(self._is_besides(item) for item in vars(module).values()):
             raise UsageError(f"plugin {path}: no method found; {what_is_missing(module)}")
+
+    def _is_besides(self, item: object) -> bool:
+        return inspect.isclass(item) and issubclass(item, self.besides) and item not in self.besides
 
 
 class DidNotLoad(UsageError):

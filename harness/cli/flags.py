@@ -55,5 +55,8 @@ RateText = Annotated[str, typer.Option("--rate", help="For another machine: FLOP
 DeviceRate = Annotated[
     str, typer.Option(help="For another machine: a device in the records, or NAME=FLOPS of a matrix product.")
 ]
+Protocols = Annotated[
+    str, typer.Option(help="Evaluate by these after training, e.g. linear-mamp,finetune; `ls protocols` lists them.")
+]
 Price = Annotated[float | None, typer.Option(help="Of an hour of the device.", min=0, callback=finite)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -64,6 +64,13 @@ def list_methods(plugins: list[Path] | None, out: Path) -> Rows:
     return listing_methods.list_methods(plugins, out)
 
 
+def list_protocols(plugins: list[Path] | None, out: Path) -> Rows:
+    """Protocols of evaluation (`harness.cli.listing_methods`)."""
+    from harness.cli import listing_methods
+
+    return listing_methods.list_protocols(plugins, out)
+
+
 def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
     """Encoder sizes (`harness.cli.listing_methods`)."""
     from harness.cli import listing_methods
@@ -100,6 +107,7 @@ LIMITS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "ma
 """What JSON schema calls the limits of a number."""
 LISTINGS: dict[str, Callable[[list[Path] | None, Path], Rows]] = {
     "methods": list_methods,
+    "protocols": list_protocols,
     "datasets": list_datasets,
     "encoders": list_encoders,
     "runs": list_runs,
@@ -109,6 +117,7 @@ LISTINGS: dict[str, Callable[[list[Path] | None, Path], Rows]] = {
 
 BRIEF = {
     "methods": ["method", "division", "options", "paper"],
+    "protocols": ["protocol", "title", "options", "source"],
     "datasets": ["dataset", "about"],
     "claims": ["claim", "statement"],
 }
@@ -116,7 +125,7 @@ BRIEF = {
 
 
 def ls_command(
-    what: Annotated[str, typer.Argument(help="methods, datasets, encoders, runs, claims or settings.")],
+    what: Annotated[str, typer.Argument(help="methods, protocols, datasets, encoders, runs, claims or settings.")],
     as_json: AsJson = False, plugin: Plugins = None, out: Out = Path("runs"),
 ) -> None:  # fmt: skip
     """List what exists."""

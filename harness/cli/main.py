@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import typer
 
-from harness.cli import data, encoders, folders, listing, methods, run, status, studies
+from harness.cli import data, encoders, evaluation, folders, listing, methods, run, status, studies
 from harness.errors import UsageError
 from harness.isolation.stopping import Stopped, stoppable
 from harness.progress import warn
@@ -27,12 +27,13 @@ COMMAND_LINE_ERROR: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
 
-CONTINUED = (["run"], ["data"])
+CONTINUED = (["run"], ["evaluate"], ["data"])
 """Commands that keep what was done when they are stopped."""
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run_command,
     "plan": run.plan_command,
     "speed": run.speed_command,
+    "evaluate": evaluation.evaluate_command,
     "explain": studies.explain_command,
     "claim": studies.claim_command,
     "status": status.status_command,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 import yaml
 
+from harness.cli.evaluation import evaluate_folder
 from harness.cli.flags import (
     AsJson,
     Baseline,
@@ -34,6 +35,7 @@ from harness.cli.flags import (
     Precision,
     Preset,
     Price,
+    Protocols,
     RateText,
     Rerun,
     Seeds,
@@ -51,6 +53,7 @@ from harness.runs.request import prepare_experiment, resolve_settings
 from harness.spec.model import SECTIONS, parse_seeds, parse_shard
 
 if TYPE_CHECKING:
+    from harness.runs.experiment import Experiment
     from harness.runs.plan import Plan
 
 
@@ -58,6 +61,7 @@ SETTINGS = ("methods", "dataset", "split", "label", "encoder", "budget", "batch_
 """Flags that set something of the spec."""
 AS_TYPED = (
     "out", "baseline", "rerun", "speed_seconds", "threads", "state_seconds", "claim", "tensorboard", "keep_decoder",
+    "protocols",
 )  # fmt: skip
 """Flags of `run` that are no settings, and need no parsing."""
 
@@ -81,9 +85,9 @@ def run_command(
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
     claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
-    dry_run: DryRun = False,
+    protocols: Protocols = "", dry_run: DryRun = False,
 ) -> None:  # fmt: skip
-    """Pre-train the methods under one budget, measure their speed side by side, probe them, print one table."""
+    """Pre-train the methods under one budget, measure their speed side by side, evaluate them, print one table."""
     settings, chosen = asked_of_run(locals())
     if dry_run:
         show_plan(settings, plugin, chosen)
@@ -108,8 +112,21 @@ def run_command(
             page += "".join(f"- {line}\n" for line in unfinished)
             leave_table(build_table(records, speed), [*lines, *unfinished], out / "table.md", report, page=page)
         warn(*refusal_lines(out, [one for one in found.refused if one.path not in experiment.store.refused]))
-    if any(record.status != "ok" for record in records):
+        whole = not protocols or evaluate_runs(experiment, [record.address for record in records], report)
+    if not whole or any(record.status != "ok" for record in records):
         raise typer.Exit(1)
+
+
+def evaluate_runs(experiment: Experiment, addresses: list[str], report: Reporter) -> bool:
+    """The protocols that `run` was asked for, on the encoders of its rows; whether everything is there and well."""
+    from harness.runs.evaluating import Asked
+
+    request = experiment.request
+    asked = Asked(
+        request.out, request.protocols, device=request.device, rerun=request.rerun, claim=request.claim,
+        runs=tuple(addresses), loaded=experiment.data,
+    )  # fmt: skip
+    return evaluate_folder(asked, experiment.registry, report)
 
 
 def plan_command(
@@ -119,8 +136,8 @@ def plan_command(
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
     claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
-    no_measure: NoMeasure = False, rate: RateText = "", device_rate: DeviceRate = "", price: Price = None,
-    as_json: AsJson = False,
+    protocols: Protocols = "", no_measure: NoMeasure = False, rate: RateText = "", device_rate: DeviceRate = "",
+    price: Price = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Print what `run` with the same flags would do and cost: steps, hours, memory, disk; nothing is written."""
     settings, chosen = asked_of_run(locals())

@@ -169,12 +169,26 @@ def selection_folds(labels: Labels, subjects: Labels, split: Split) -> list[tupl
 
 
 def evaluate_raw(clips: ClipSet, labels: Labels, split: Split, probe: ProbeSpec) -> Accuracy:
-    """The raw-coordinate floor: standardise, PCA, then the same probes. PCA sees the training side only."""
+    """The raw-coordinate floor: the same probes on `reduced_raw`."""
+    return evaluate(reduced_raw(clips, split), labels, clips.columns["subject"], split, probe)
+
+
+def reduced_raw(clips: ClipSet, split: Split) -> Features:
+    """Raw coordinates, standardised, their first principal components ``[N, <= 128]``; fitted to the training side."""
     both = np.concatenate([split.train, split.validation])
     raw = raw_features(clips)
     components = min(RAW_COMPONENTS, len(both), raw.shape[1])
     reduce = make_pipeline(StandardScaler(), PCA(components, random_state=0)).fit(raw[both])
-    return evaluate(reduce.transform(raw).astype(np.float32), labels, clips.columns["subject"], split, probe)
+    reduced: Features = reduce.transform(raw).astype(np.float32)
+    return reduced
+
+
+def predicted_linearly(strength: float, features: Features, labels: Labels, fit: Labels, unseen: Labels) -> Labels:
+    """Classes of the clips `unseen` by the linear probe fitted on the clips `fit`, as in `evaluate`."""
+    with threadpool_limits(1):
+        probe = _fitted(_linear_probe(strength), features, labels, fit)
+    predictions: Labels = probe.predict(features[unseen])
+    return predictions
 
 
 def _linear_probe(strength: float) -> Pipeline:
@@ -185,10 +199,15 @@ def _score(
     classifier: Pipeline | KNeighborsClassifier, features: Features, labels: Labels, fit: Labels, score: Labels
 ) -> float:
     """Accuracy on the clips `score` after fitting on the clips `fit`."""
+    return float(_fitted(classifier, features, labels, fit).score(features[score], labels[score]))
+
+
+def _fitted(
+    classifier: Pipeline | KNeighborsClassifier, features: Features, labels: Labels, fit: Labels
+) -> Pipeline | KNeighborsClassifier:  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a weak C may creep on long after accuracy has settled
-        classifier.fit(features[fit], labels[fit])
-    return float(classifier.score(features[score], labels[score]))
+        return classifier.fit(features[fit], labels[fit])
 
 
 def probe_encoder(encoder: Encoder, data: LabelledClips, probe: ProbeSpec) -> Accuracy:

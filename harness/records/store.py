@@ -5,11 +5,13 @@ A file that exists is complete. Layout::
     runs/<address>/record.json              a RunRecord
     runs/<address>/start.json               what a run that is not finished was started with
     runs/<address>/encoder.safetensors      the evaluated encoder's weights
+    runs/<address>/last.safetensors         those at the end of training, where another evaluation was selected
     runs/<address>/method.safetensors       all of the method's at the same evaluation, with `run --keep-decoder`
     runs/<address>/speed.json               a SpeedRecord (its own address)
     runs/<address>/claim.json               who works on it (`harness.records.claims`)
     runs/<address>/state-*                  what a run that is not finished goes on from (`harness.runs.resume`)
     runs/<address>/metrics.jsonl            its numbers as they came (`harness.runs.metrics`)
+    runs/<address>/evaluations/             what protocols found out about its encoder (`harness.records.evaluations`)
     runs/matrix.json                        every run that was asked for, for `harness status`
 
 A file that is not a record of its folder, or cannot be true, is refused: whoever reads goes on without it and says so.
@@ -47,13 +49,15 @@ MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
 RECORD_FILE, SPEED_FILE, START_FILE = "record.json", "speed.json", "start.json"
 ENCODER_FILE, METHOD_FILE, MATRIX_FILE = "encoder.safetensors", "method.safetensors", "matrix.json"
-WEIGHT_FILES = (ENCODER_FILE, METHOD_FILE)
+LAST_FILE = "last.safetensors"
+WEIGHT_FILES = (ENCODER_FILE, LAST_FILE, METHOD_FILE)
 AGAIN = 20
 """Times that something is tried again."""
 
 
 T = TypeVar("T")
 Record = TypeVar("Record", RunRecord, SpeedRecord)
+Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 def now() -> datetime:
@@ -174,7 +178,7 @@ class RecordStore:
         for name in WEIGHT_FILES:
             if name not in record.weights:
                 (self.folder(record.address) / name).unlink(missing_ok=True)
-        write_atomically(self.folder(record.address) / RECORD_FILE, _json(record))
+        write_atomically(self.folder(record.address) / RECORD_FILE, as_json(record))
         if record.status in FINISHED:
             (self.folder(record.address) / START_FILE).unlink(missing_ok=True)
         for folder in map(self.folder, record.spec.addresses[1:]):
@@ -196,20 +200,24 @@ class RecordStore:
 
     def write_start(self, address: str, start: Start) -> None:
         """Note what a run is started with, atomically."""
-        write_atomically(self.folder(address) / START_FILE, _json(start))
+        write_atomically(self.folder(address) / START_FILE, as_json(start))
 
     def write_speed(self, record: SpeedRecord) -> None:
         """Write a speed record atomically."""
-        write_atomically(self.folder(record.address) / SPEED_FILE, _json(record))
+        write_atomically(self.folder(record.address) / SPEED_FILE, as_json(record))
 
     def write_encoder(
-        self, address: str, encoder: nn.Module, metadata: Mapping[str, str] | None = None
+        self,
+        address: str,
+        encoder: nn.Module,
+        metadata: Mapping[str, str] | None = None,
+        name: str = ENCODER_FILE,
     ) -> dict[str, str]:
         """Write encoder weights as safetensors, atomically, with what they do not tell (`harness.encoders.facts`).
 
         Returns the file's name and its SHA-256, for the record.
         """
-        path = self.folder(address) / ENCODER_FILE
+        path = self.folder(address) / name
         write_weights(path, encoder, metadata)
         return {path.name: file_hash(path)}
 
@@ -293,6 +301,18 @@ def read_records(folder: Path) -> Records:
 
 def read_record(path: Path, model: type[Record]) -> Record:
     """The record of a file; `Refused` says why it is none, or not the one of its folder."""
+    record = parsed_record(path, model)
+    if record.address != path.parent.name:
+        raise Refused(f"is the record of {record.address}; each belongs in the folder of its address")
+    if isinstance(record, RunRecord):
+        refuse_other_weights(record, path.parent)
+    else:
+        refuse_unclear(record)
+    return record
+
+
+def parsed_record(path: Path, model: type[Parsed]) -> Parsed:
+    """What stands in a record's file; `Refused` says why it is no such record."""
     try:
         content = from_json(path.read_bytes()) if path.is_file() else "no file"
     except (ValueError, OSError) as error:
@@ -306,7 +326,7 @@ def read_record(path: Path, model: type[Record]) -> Record:
             newer=True,
         )
     try:
-        record = model.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
         if all(problem["type"] == "extra_forbidden" for problem in error.errors()):
             names = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
@@ -315,13 +335,6 @@ def read_record(path: Path, model: type[Record]) -> Record:
                 newer=True,
             ) from None
         raise Refused(f"cannot be read ({validation_message(error, model)[:MESSAGE]})") from None
-    if record.address != path.parent.name:
-        raise Refused(f"is the record of {record.address}; each belongs in the folder of its address")
-    if isinstance(record, RunRecord):
-        refuse_other_weights(record, path.parent)
-    else:
-        refuse_unclear(record)
-    return record
 
 
 def refuse_unclear(record: SpeedRecord) -> None:
@@ -435,7 +448,8 @@ def _alive(process: int) -> bool:
         return False
 
 
-def _json(record: BaseModel) -> bytes:
+def as_json(record: BaseModel) -> bytes:
+    """A record as it stands in its file."""
     return (record.model_dump_json(indent=1) + "\n").encode()
 
 

@@ -47,7 +47,7 @@ from harness.records.schema import (
     Status,
     Training,
 )
-from harness.records.store import ENCODER_FILE, METHOD_FILE, RecordStore, host_copies, now
+from harness.records.store import ENCODER_FILE, LAST_FILE, METHOD_FILE, RecordStore, host_copies, now
 from harness.records.versions import LOOP
 from harness.registry import versions_of, versions_of_modules
 from harness.runs.metrics import Metrics, of_block, of_evaluation
@@ -335,17 +335,20 @@ class Attempt:
         )  # fmt: skip
 
     def save(self, method: Method) -> None:
-        """Leave the selected encoder, once it is sure that it is the shared one."""
+        """Leave the selected encoder and the last one, once it is sure that they are the shared one."""
         spec, layout = self.cell.spec, self.place.data.clips.layout
         check_encoder(method, required(self.encoder), build_encoder(spec, layout, "meta"))
-        selected = required(self.selected)
-        facts = facts_of(selected, layout, spec)
+        encoders = {ENCODER_FILE: required(self.selected)}
+        if self.accuracy != self.curve[-1].accuracy:  # else the last evaluation is the selected one
+            encoders[LAST_FILE] = method.evaluated_encoder()
         try:
-            self.weights = self.place.store.write_encoder(spec.address, selected, to_metadata(facts))
+            for name, encoder in encoders.items():
+                facts = to_metadata(facts_of(encoder, layout, spec))
+                self.weights |= self.place.store.write_encoder(spec.address, encoder, facts, name)
             if self.whole:
                 self.weights |= self.place.store.write_method(spec.address, self.whole)
         except OSError as error:  # a full disk: what training found out is kept all the same
-            lost = METHOD_FILE if self.weights else ENCODER_FILE
+            lost = next(name for name in (*encoders, METHOD_FILE) if name not in self.weights)
             self.warnings = (*self.warnings, not_written(lost, spec.address, error))
 
     def seen(self, trainer: Trainer) -> State:

@@ -46,6 +46,7 @@ from harness.runs.cell import (
 from harness.runs.estimates import from_measurement, from_warm_up
 from harness.runs.plan import Plan
 from harness.runs.planning import make_plan
+from harness.runs.protocols import Protocols
 from harness.runs.resume import Interval, Saved, find_state, remove_states
 from harness.runs.sharing import Share
 from harness.spec.budget import StepCost, counts_seconds, parse_budget
@@ -63,6 +64,7 @@ class Request:
     """What the user asked for, typed; nothing has been loaded yet.
 
     Attributes:
+        protocols: of evaluation, after training, as `harness.runs.evaluating.Asked` has them.
         elsewhere: only a plan is wanted, for another machine: its device need not be here.
     """
 
@@ -84,6 +86,7 @@ class Request:
     claim: bool = False
     shard: tuple[int, int] = (1, 1)
     tensorboard: bool = False
+    protocols: str = ""
     elsewhere: bool = False
 
 
@@ -106,6 +109,7 @@ class Experiment:
         bound: the decoder-free bound, timed beside them.
         labels: label of every method by its spec as it was asked for.
         began: when its preparation began.
+        registry: of methods, with plugins.
     """
 
     request: Request
@@ -117,6 +121,7 @@ class Experiment:
     baseline: Entry
     labels: Mapping[str, str]
     began: Moment
+    registry: Registry
 
     @property
     def asked(self) -> dict[str, str]:
@@ -234,6 +239,8 @@ def prepare(
             "--claim and --rerun: expected one of them, found both: what one process has run again, the next would "
             "too; choose another --out to share the work of a new start"
         )
+    if request.protocols:
+        Protocols(registry.plugins).parse(request.protocols)
     use_threads(request.threads)
     if request.elsewhere:
         device_type(request.device)
@@ -252,8 +259,9 @@ def prepare(
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
     baseline = choose_baseline(request.baseline, entries)
     experiment = Experiment(
-        request, RecordStore(request.out), describe_environment(device), data, entries, bound, baseline, labels, began
-    )
+        request, RecordStore(request.out), describe_environment(device), data, entries, bound, baseline, labels, began,
+        registry,
+    )  # fmt: skip
     refuse_crowded_probes(experiment)
     return experiment
 

@@ -47,14 +47,15 @@ def prepare_experiment(
     settings: dict[str, Any], plugins: list[Path] | None, report: Reporter, **others: Any
 ) -> Experiment:  # fmt: skip
     """A resolved experiment from settings and the flags that are no settings."""
-    from harness.registry import Registry
     from harness.runs.experiment import Request, prepare
+    from harness.runs.protocols import registry_with_protocols
 
     sections = {name: settings[name] for name in SECTIONS}
     methods = parse_methods(settings["methods"])
     request = Request(methods=methods, device=settings["device"], **sections, **others)
     with report.long_task(CHECKING) as advance:
-        return prepare(request, Registry(plugins, rows=[method.name for method in methods]), advance=advance)
+        registry = registry_with_protocols(plugins, rows=[method.name for method in methods])
+        return prepare(request, registry, advance=advance)
 
 
 def parse_override(text: str) -> tuple[str, str, Any]:

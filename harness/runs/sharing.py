@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from datasets.wording import counted
 from harness.errors import UsageError
@@ -20,6 +21,8 @@ from harness.records.schema import RunRecord
 from harness.records.store import RecordStore, write_matrix
 from harness.training.build import Cell
 
+Piece = TypeVar("Piece")
+Named = tuple[str, str, int]
 LOOK_AGAIN = 2.0
 """Seconds between two looks at what others do."""
 
@@ -59,22 +62,39 @@ class Share:
 
     def turns(self, cells: Sequence[Cell]) -> Generator[tuple[Cell, Owned], None, None]:
         """Every cell that this process has to do, claimed while it is at it; ends when all are done by somebody."""
-        left, holders = list(cells), list[str]()
+        return self.turns_at(
+            cells,
+            lambda cell: (cell.spec.address, cell.label, cell.spec.seed),
+            lambda cell: done_meanwhile(self.before.get(cell.spec.address), self.store.run_of(cell.spec)),
+        )
+
+    def turns_at(
+        self, pieces: Sequence[Piece], named: Callable[[Piece], Named], done: Callable[[Piece], bool]
+    ) -> Generator[tuple[Piece, Owned], None, None]:  # fmt: skip
+        """The same of any pieces of work.
+
+        Args:
+            named: where a piece's claim lies in the folder, and whose row and seed it is.
+            done: somebody has done it meanwhile.
+        """
+        left, holders = list(pieces), list[str]()
         while left:
             holders.clear()
-            for cell in list(left):
+            for piece in list(left):
                 stop_if_asked()
+                address, label, seed = named(piece)
                 try:
-                    with self.claims.hold(cell.spec.address, cell.label, cell.spec.seed) as claim:
-                        if not done_meanwhile(self.before.get(cell.spec.address), self.store.run_of(cell.spec)):
+                    with self.claims.hold(address, label, seed) as claim:
+                        if not done(piece):
                             self.waited()
-                            yield cell, claim
+                            yield piece, claim
                 except Held as held:
-                    self.refuse_taken([cell])
+                    if not self.shared and (holder := self.claims.holder(address)):
+                        raise UsageError(taken(f"{label}, seed {seed}", str(holder))) from None
                     holders.append(str(held.claim))
                 else:
                     if not claim.lost:  # else another process has it, which is waited for
-                        left.remove(cell)
+                        left.remove(piece)
             if holders:
                 self.wait("waiting for others", f"{counted(len(left), 'run')} ({', '.join(dict.fromkeys(holders))})")
         self.waited()

@@ -275,34 +275,39 @@ def digest(value: object) -> str:
 
 
 def parse_methods(text: str) -> list[MethodSpec]:
-    """``gfp:lambda_pred=5,cov_weight=1,skeletonmae`` to method specs.
+    """``gfp:lambda_pred=5,cov_weight=1,skeletonmae`` to method specs (`parse_specs`)."""
+    return parse_specs(text, "--methods", "gfp,skeletonmae")
 
-    A piece with ``=`` and no ``:`` continues the options of the method before it.
+
+def parse_specs(text: str, flag: str, example: str) -> list[MethodSpec]:
+    """Names with options, separated by commas, as a flag gives them.
+
+    A piece with ``=`` and no ``:`` continues the options of the name before it.
     """
     if not is_utf8(text):
-        raise UsageError(f"--methods {shortened(repr(text))}: expected text in UTF-8")
-    specs: list[MethodSpec] = []
+        raise UsageError(f"{flag} {shortened(repr(text))}: expected text in UTF-8")
+    what, specs = flag.strip("-").removesuffix("s"), list[MethodSpec]()
     for piece in filter(None, (part.strip() for part in text.split(","))):
         name, _, option = piece.partition(":")
         if not option and "=" in name:
             if not specs:
-                raise UsageError(f"--methods {text!r}: an option stands before any method; write name:option=value")
+                raise UsageError(f"{flag} {text!r}: an option stands before any {what}; write name:option=value")
             name, option = specs[-1].name, piece
             options = specs.pop().options
         else:
             options = {}
-        specs.append(MethodSpec(name=name.strip(), options={**options, **_parse_option(option, text)}))
+        specs.append(MethodSpec(name=name.strip(), options={**options, **_parse_option(option, f"{flag} {text!r}")}))
     if not specs:
-        raise UsageError("--methods: expected at least one method, e.g. --methods gfp,skeletonmae")
+        raise UsageError(f"{flag}: expected at least one {what}, e.g. {flag} {example}")
     return list({str(spec): spec for spec in specs}.values())
 
 
-def _parse_option(option: str, text: str) -> dict[str, str]:
+def _parse_option(option: str, where: str) -> dict[str, str]:
     if not option:
         return {}
     key, equals, value = option.partition("=")
     if not equals or not key.strip() or not value.strip():
-        raise UsageError(f"--methods {text!r}: expected option=value, found {option!r}")
+        raise UsageError(f"{where}: expected option=value, found {option!r}")
     return {key.strip(): value.strip()}
 
 

@@ -1,0 +1,143 @@
+"""Batches of whole clips, all bodies of a clip cropped and turned alike: what a classifier of clips is trained on.
+
+Pre-training sees body sequences one by one (`datasets.batches`); a label belongs to a clip. As there, frames lie on the
+device, and the augmentation is MAMP's (maoyunyao/MAMP 09e6252, feeder/tools.py): one crop and one rotation a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datasets.batches import Augmentation, BodySequences, random_crops, rotations, test_crops
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Clips and their bodies.
+
+    Attributes:
+        clips: ``[B]`` clip numbers.
+        x: ``[S, T, V, 3]`` body sequences of all of them.
+        row: ``[S]`` place in the batch of the clip that a body belongs to.
+        slot: ``[S]`` which of that clip's bodies it is, from 0.
+    """
+
+    clips: Tensor
+    x: Tensor
+    row: Tensor
+    slot: Tensor
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def mean(self, bodies: Tensor) -> Tensor:
+        """Mean over a clip's bodies: ``[S, ...]`` to ``[B, ...]``; zeros for a clip without a body."""
+        count = torch.bincount(self.row, minlength=len(self)).clamp(min=1).to(bodies.dtype)
+        total = bodies.new_zeros(len(self), *bodies.shape[1:]).index_add(0, self.row, bodies)
+        return total / count.view(-1, *[1] * (bodies.ndim - 1))
+
+    def in_slots(self, slots: int) -> Tensor:
+        """The bodies of every clip side by side, absent ones zero: ``[B, T, slots, V, 3]``."""
+        whole = self.x.new_zeros(len(self), slots, *self.x.shape[1:])
+        whole[self.row, self.slot] = self.x
+        return whole.transpose(1, 2)
+
+
+class ClipBatches:
+    """Augmented training batches of clips, epoch by epoch; the same for one seed.
+
+    Args:
+        source: all body sequences.
+        lengths: ``[N]`` frames of every clip of the data set.
+        clips: numbers of those to train on; one that stands there twice is seen twice an epoch.
+        size: clips per batch; all of them where there are fewer.
+        frames: T.
+        augmentation: crop and rotation.
+        seed: order and augmentation.
+        drop_last: leave out the rest of an epoch that fills no batch. Otherwise it is a smaller batch; a single clip,
+            of which batch norm can make nothing, joins the batch before.
+        slots: bodies per clip, absent ones as zeros; None: present bodies only.
+    """
+
+    def __init__(
+        self, source: BodySequences, lengths: NDArray[np.int64], clips: NDArray[np.int64], *, size: int, frames: int,
+        augmentation: Augmentation, seed: int, drop_last: bool, slots: int | None = None,
+    ) -> None:  # fmt: skip
+        self.bodies = ClipBodies(source, lengths, frames, slots)
+        self.clips = torch.as_tensor(clips, device=source.device)
+        self.augmentation = augmentation
+        self.sizes = batch_sizes(len(clips), size, drop_last=drop_last)
+        self.generator = torch.Generator(device=source.device).manual_seed(seed)
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch."""
+        return len(self.sizes)
+
+    def epoch(self) -> Iterator[ClipBatch]:
+        """The batches of the next epoch, in a fresh random order."""
+        device = self.clips.device
+        order = self.clips[torch.randperm(len(self.clips), generator=self.generator, device=device)]
+        for chosen in order[: sum(self.sizes)].split(self.sizes):
+            first, kept = random_crops(self.bodies.lengths[chosen], self.augmentation, self.generator)
+            uniform = torch.rand(len(chosen), 3, generator=self.generator, device=device)
+            turn = rotations((2 * uniform - 1) * self.augmentation.rotation)  # [B, 3, 3]
+            batch = self.bodies.batch(chosen, first, kept)
+            turned = torch.einsum("bij,btvj->btvi", turn[batch.row], batch.x)
+            yield ClipBatch(batch.clips, turned, batch.row, batch.slot)
+
+
+def batch_sizes(clips: int, size: int, *, drop_last: bool) -> list[int]:
+    """Clips in every batch of an epoch, as `ClipBatches` says."""
+    full, rest = divmod(clips, size)
+    if not full or (rest == 1 and not drop_last):
+        return [size] * (full - 1) + [size + rest if full else rest]
+    return [size] * full + ([rest] if rest and not drop_last else [])
+
+
+def evaluation_view(
+    source: BodySequences, lengths: NDArray[np.int64], clips: NDArray[np.int64], *, size: int, frames: int,
+    slots: int | None = None,
+) -> Iterator[ClipBatch]:  # fmt: skip
+    """Every clip once, in order, test-cropped; arguments as of `ClipBatches`."""
+    bodies = ClipBodies(source, lengths, frames, slots)
+    for chosen in torch.as_tensor(clips, device=source.device).split(size):
+        yield bodies.batch(chosen, *test_crops(bodies.lengths[chosen]))
+
+
+class ClipBodies:
+    """Which body sequences belong to a clip; arguments as of `ClipBatches`."""
+
+    def __init__(
+        self, source: BodySequences, lengths: NDArray[np.int64], frames: int, slots: int | None
+    ) -> None:  # fmt: skip
+        self.source, self.frames, self.slots = source, frames, slots
+        self.lengths = torch.as_tensor(lengths, device=source.device)
+        self.sequences = torch.nonzero(source.present).squeeze(1)  # ascending by clip
+        owners = source.clip[self.sequences]
+        self.count = torch.bincount(owners, minlength=source.clip_count)
+        self.start = self.count.cumsum(0) - self.count
+
+    def batch(self, clips: Tensor, first: Tensor, kept: Tensor) -> ClipBatch:
+        """Clips ``[B]`` with frames ``first .. first + kept`` ``[B]`` of all their bodies."""
+        count = self.count[clips]
+        row = torch.repeat_interleave(torch.arange(len(clips), device=clips.device), count)
+        slot = torch.arange(len(row), device=clips.device) - (count.cumsum(0) - count)[row]
+        chosen = self.sequences[self.start[clips[row]] + slot]
+        x = self.source.window(chosen, first[row], kept[row], self.frames)
+        if self.slots is None:
+            return ClipBatch(clips, x, row, slot)
+        absent = torch.repeat_interleave(torch.arange(len(clips), device=clips.device), self.slots - count)
+        filled = torch.arange(len(absent), device=clips.device)
+        empty = (self.slots - count).cumsum(0) - (self.slots - count)
+        more = count[absent] + filled - empty[absent]
+        zeros = x.new_zeros(len(absent), *x.shape[1:])
+        return ClipBatch(clips, torch.cat([x, zeros]), torch.cat([row, absent]), torch.cat([slot, more]))

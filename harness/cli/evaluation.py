@@ -1,0 +1,61 @@
+"""The command `evaluate`, and what `run --protocols` does after training: protocols on the encoders of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from harness.cli.flags import Claim, Device, Plugins, Rerun, Threads
+from harness.cli.output import leave_table, one_writes
+from harness.progress import Reporter, at_work
+
+if TYPE_CHECKING:
+    from harness.registry import Registry
+    from harness.runs.evaluating import Asked
+
+TABLE_FILE = "evaluations.md"
+
+
+def evaluate_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of `run`.")],
+    protocols: Annotated[
+        str, typer.Option(help="Protocols, e.g. linear,knn or semi:ratio=0.1,draw=1; `ls protocols` lists them.")
+    ] = "linear,knn",
+    weights: Annotated[
+        Literal["last", "selected"],
+        typer.Option(help="The encoder at the end of training, or the one selected on held-out subjects."),
+    ] = "last",
+    dataset: Annotated[str, typer.Option(help="Where the data is now, where it is not where the runs had it.")] = "",
+    device: Device = None, threads: Threads = None, rerun: Rerun = False, claim: Claim = False,
+    plugin: Plugins = None,
+) -> None:  # fmt: skip
+    """Evaluate the encoders that runs left by protocols, one table; no encoder is trained again."""
+    with at_work() as report:
+        from harness.runs.evaluating import Asked
+        from harness.runs.protocols import registry_with_protocols
+
+        asked = Asked(
+            folder, protocols, which=weights, dataset=dataset, device=device or "", threads=threads, rerun=rerun,
+            claim=claim,
+        )  # fmt: skip
+        if not evaluate_folder(asked, registry_with_protocols(plugin), report):
+            raise typer.Exit(1)
+
+
+def evaluate_folder(asked: Asked, registry: Registry, report: Reporter) -> bool:
+    """Do what is missing and leave the table of all the folder's evaluations; whether everything is there and well."""
+    from harness.records.evaluations import Evaluations
+    from harness.records.store import RecordStore, refusal_lines
+    from harness.report.evaluations import evaluation_notes, evaluation_table
+    from harness.runs.evaluating import evaluate
+
+    result = evaluate(asked, registry, report)
+    with one_writes(asked.folder):
+        done = Evaluations(asked.folder)
+        records = done.of(list(RecordStore(asked.folder).runs()))
+        table, lines = evaluation_table(records), evaluation_notes(records)
+        lines += refusal_lines(asked.folder, list(done.refused.values()))
+        leave_table(table, lines, asked.folder / TABLE_FILE, report)
+    return result.whole

@@ -1,0 +1,77 @@
+"""The encoders that a run left, and untrained ones like them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from harness.errors import UsageError
+from harness.records.evaluations import WhichEncoder
+from harness.records.schema import RunRecord
+from harness.records.store import ENCODER_FILE, LAST_FILE, RecordStore, file_hash, host_copies, in_order
+from harness.training.build import build_encoder, build_method
+from harness.training.data import LoadedData
+from methods.base import Method
+from methods.parts.encoder import Encoder
+
+
+def weights_file(record: RunRecord, which: WhichEncoder, store: RecordStore) -> tuple[Path, str]:
+    """The file of a run's last or selected encoder, and its SHA-256; it may not be there (`not_there`)."""
+    name = ENCODER_FILE if which == "selected" or last_is_selected(record) else LAST_FILE
+    path = store.folder(record.address) / name
+    known = record.weights.get(name, "")
+    return path, known or (file_hash(path) if path.is_file() else "")
+
+
+def last_is_selected(record: RunRecord) -> bool:
+    """The evaluation at the end of training is the one that was selected: both encoders are one."""
+    return bool(record.curve) and record.curve[-1].accuracy == record.accuracy
+
+
+def not_there(record: RunRecord, which: WhichEncoder, store: RecordStore) -> str:
+    """Why a run's encoder cannot be read; empty where it can."""
+    path, _ = weights_file(record, which, store)
+    if path.is_file():
+        return ""
+    if path.name == LAST_FILE and path.name not in record.weights:
+        return (
+            "an earlier evaluation was selected, and its last encoder was not kept, as earlier versions did not; "
+            "--weights selected evaluates that one, run --rerun trains again"
+        )
+    return f"{path.name} is not beside its record; put it there, or run again with --rerun"
+
+
+def encoder_of(
+    record: RunRecord, which: WhichEncoder, data: LoadedData, method: type[Method] | None, store: RecordStore
+) -> Encoder:  # fmt: skip
+    """A run's encoder on the data's device, in evaluation mode: a stored one, or as it was before training.
+
+    Args:
+        method: builds an encoder of the open division; else None.
+    """
+    spec, layout, device = record.spec, data.clips.layout, data.source.device
+    encoder: Encoder
+    if method:
+        encoder = build_method(method, spec, layout, device).evaluated_encoder()
+    else:
+        encoder = build_encoder(spec, layout, device)
+    if which != "untrained":
+        path, expected = weights_file(record, which, store)
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise UsageError(f"{path}: not the file that its run wrote (SHA-256); put that one there")
+        try:
+            encoder.load_state_dict(load(content))
+        except (SafetensorError, RuntimeError) as error:
+            raise UsageError(f"{path}: not the weights of its run's encoder ({str(error).splitlines()[0]})") from None
+    return encoder.to(torch.device(device)).eval()
+
+
+def weights_hash(encoder: nn.Module) -> str:
+    """SHA-256 of what a weights file of an encoder would be, without metadata."""
+    return hashlib.sha256(in_order(save(host_copies(encoder.state_dict())))).hexdigest()

@@ -1,0 +1,116 @@
+"""MAMP's linear evaluation as published: batch norm and one linear layer, trained by SGD on augmented views.
+
+maoyunyao/MAMP 09e6252: main_linprobe.py, engine_linprobe.py, model/transformer.py, config/*/linprobe_t120_layer8.yaml.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from datasets.clip_batches import ClipBatch, evaluation_view
+from harness.evaluation.epochs import FEW_CLIPS, Schedule, train, training_batches
+from harness.evaluation.probes import Labels
+from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions, Subject
+from methods.parts.encoder import Encoder
+from methods.parts.options import known
+
+VERSION = 1
+
+RECIPES = ((30_000, 256, 0.1), (FEW_CLIPS, 128, 0.1), (0, 32, 0.01))
+"""From so many training clips on: clips per batch and rate, as published for NTU, PKU-MMD I and PKU-MMD II."""
+EVALUATION_BATCH = 128
+
+
+class LinearMampOptions(ProtocolOptions):
+    """Options; batch size and rate go by the number of training clips where they are not given."""
+
+    epochs: int = Field(default=100, ge=1, le=100_000)
+    batch_size: int | None = Field(default=None, ge=2, le=1_000_000)
+    lr: float | None = Field(default=None, gt=0, le=1000)
+    empty_bodies: bool = False
+    looks: int = Field(default=10, ge=1, le=10_000)
+
+
+class LightHead(nn.Sequential):
+    """Batch norm without affine, then a linear layer of small weights: ``[B, D]`` to ``[B, classes]``."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        linear = nn.Linear(width, classes)
+        nn.init.trunc_normal_(linear.weight, std=0.01)
+        nn.init.zeros_(linear.bias)
+        super().__init__(nn.BatchNorm1d(width, affine=False, eps=1e-6), linear)
+
+
+class LinearMamp(Protocol[LinearMampOptions]):
+    """Freeze the encoder, train the light head."""
+
+    about = AboutProtocol(
+        title="Linear evaluation as in MAMP",
+        source="MAMP, ICCV 2023, main_linprobe.py (maoyunyao/MAMP 09e6252): batch norm without affine and a linear "
+        "layer on the mean of all tokens and bodies; SGD, momentum 0.9, no decay; 100 epochs, cosine to 0; crops of "
+        "half a clip or more, rotations to 0.3 rad",
+        deviations=(
+            "accuracy at the last epoch; published is the best of 100 epochs on the test clips",
+            "mean over present bodies; published is the mean over both body slots, empty ones too: empty_bodies=true",
+            "the shortest crop is 64/120 of the encoder's frames; published are 64 frames at 120",
+            "under 6,000 training clips the last, smaller batch of an epoch is kept",
+        ),
+        choices=(
+            "batch and rate by the number of training clips, as published for NTU (256, 0.1), PKU-MMD I (128, 0.1) and "
+            "PKU-MMD II (32, 0.01)",
+            "training and validation clips are trained on",
+        ),
+    )
+    Options = LinearMampOptions
+
+    def resolved(self, subject: Subject) -> Self:
+        """Batch size and rate by the number of training clips."""
+        _, size, lr = next(recipe for recipe in RECIPES if len(subject.training_side) >= recipe[0])
+        options = self.options
+        return self.with_options(batch_size=options.batch_size or size, lr=options.lr or lr)
+
+    def evaluate(self, subject: Subject) -> Findings:
+        """Train the head; the encoder reads every view anew, of the test clips once."""
+        options, encoder, source = self.options, subject.encoder, subject.data.source
+        assert encoder is not None
+        encoder.requires_grad_(False)
+        slots = subject.data.clips.joints.shape[1] if options.empty_bodies else None
+        head = LightHead(encoder.width, subject.classes).to(source.device)
+        batches = training_batches(subject, encoder, subject.training_side, known(options.batch_size), slots=slots)
+        labels = torch.as_tensor(subject.labels, device=source.device)
+        seen = self.test_features(subject, encoder, slots)
+
+        def loss_of(batch: ClipBatch) -> Tensor:
+            return nn.functional.cross_entropy(head(features(encoder, batch)), labels[batch.clips])
+
+        def predict() -> Labels:
+            head.eval()
+            with torch.no_grad():
+                found: Labels = head(seen).argmax(dim=1).cpu().numpy()
+            head.train()
+            return found
+
+        optimizer = torch.optim.SGD(head.parameters(), lr=known(options.lr), momentum=0.9, weight_decay=0.0)
+        schedule = Schedule(known(options.lr), options.epochs)
+        return Findings(*train(subject, batches, loss_of, optimizer, schedule, predict, options.looks))
+
+    @staticmethod
+    def test_features(subject: Subject, encoder: Encoder, slots: int | None) -> Tensor:
+        """``[test clips, D]``: the encoder is frozen and the test view fixed."""
+        if slots is None:  # those that every frozen protocol reads
+            return torch.tensor(subject.features[subject.test], device=subject.data.source.device)
+        source, lengths = subject.data.source, subject.data.clips.lengths
+        view = evaluation_view(
+            source, lengths, subject.test, size=EVALUATION_BATCH, frames=encoder.grid.frames, slots=slots
+        )  # fmt: skip
+        return torch.cat([features(encoder, batch) for batch in view])
+
+
+def features(encoder: Encoder, batch: ClipBatch) -> Tensor:
+    """``[B, D]``: mean over tokens, then over bodies, without gradient."""
+    with torch.no_grad():
+        return batch.mean(encoder(batch.x).float().mean(dim=1))

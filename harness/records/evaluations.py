@@ -1,0 +1,212 @@
+"""What one protocol found out about one encoder, as a record, and the folder of such records.
+
+    runs/<run>/evaluations/<address>.json       an EvaluationRecord
+    runs/test-clips-<fingerprint>.json          labels and people of the test clips that all of them predict
+
+Like `harness.records.schema` this knows nobody but the spec: reading it loads no torch. What cannot be true is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from harness.records.part import Count, NotNegative, Part, Share
+from harness.records.schema import SCHEMA, Environment, RunRecord, Status
+from harness.records.store import Refusal, Refused, as_json, parsed_record, write_atomically
+from harness.spec.model import digest
+
+FOLDER = "evaluations"
+ADDRESS_RULE = 1
+"""How addresses of evaluations are made; it stands in each."""
+SCRATCH = "scratch"
+"""The control of a protocol that trains the encoder: the same recipe from an untrained one."""
+
+Class = Annotated[int, Field(ge=0, lt=2**31)]
+Person = Annotated[int, Field(ge=-1, lt=2**63)]
+WhichEncoder = Literal["last", "selected", "untrained", "none"]
+
+
+class EpochPoint(Part):
+    """One look at the test clips while a protocol trains.
+
+    Attributes:
+        epoch: passes over the training clips so far.
+        accuracy: of the test clips. It chooses nothing.
+        loss: mean over the epoch; None where there is none.
+    """
+
+    epoch: Count
+    accuracy: Share
+    loss: float | None = None
+
+
+class EvaluationRecord(Part):
+    """One protocol, with its options, on one encoder.
+
+    Attributes:
+        run: address of the run whose encoder it is; its folder holds this record.
+        label: the run's row; `seed` is its seed too, and that of everything the protocol draws.
+        spec: the protocol as asked for, with the options that differ from its defaults; one column of a table.
+        options: every option with its value, as the protocol worked with it.
+        encoder: the *last* one of pre-training, as papers have it, or the one *selected* on held-out subjects; of
+            controls an *untrained* one, or *none*: raw coordinates.
+        weights: SHA-256 of the encoder's weights file; of an untrained one, of what such a file would be.
+        data: fingerprint of the data.
+        subset: hash of the labelled clips where not all of the training side are used, else empty.
+        labelled: distinct clips whose label was used.
+        control: empty, ``random-init``, ``raw-pca`` or ``scratch``.
+        accuracy: share of the test clips that are predicted right, at the end; nothing was selected on them.
+        figures: other accuracies that came along, by name.
+        predictions: class of every test clip, in the order of the data set's test part (`TestClips`).
+        versions: module -> version, of what evaluated.
+        notes: what must be said beside the number.
+    """
+
+    schema_version: int = SCHEMA
+    kind: Literal["evaluation"] = "evaluation"
+    address: str
+    run: str
+    label: str
+    seed: int = Field(ge=0, lt=2**63)
+    protocol: str
+    spec: str
+    options: dict[str, Any]
+    encoder: WhichEncoder
+    weights: str = ""
+    data: str
+    subset: str = ""
+    labelled: Count = 0
+    control: str = ""
+    status: Status
+    error: str = ""
+    traceback: str = ""
+    accuracy: Share | None = None
+    figures: dict[str, Share] = Field(default={})
+    curve: list[EpochPoint] = Field(default=[])
+    predictions: list[Class] = Field(default=[])
+    seconds: NotNegative = 0.0
+    versions: dict[str, str] = Field(default={})
+    notes: tuple[str, ...] = ()
+    environment: Environment
+    started: datetime
+    finished: datetime
+
+    @property
+    def best(self) -> float | None:
+        """Accuracy at the epoch that is best on the test clips: the papers' habit, never used to select."""
+        return max((point.accuracy for point in self.curve), default=None)
+
+
+class TestClips(Part):
+    """The test clips of a data set under a split, in its order: what tables and comparisons need of the data.
+
+    Attributes:
+        labels: class of each; likewise `subjects`, -1 unknown.
+        class_names: by class.
+    """
+
+    __test__ = False  # nothing for pytest
+
+    schema_version: int = SCHEMA
+    kind: Literal["test-clips"] = "test-clips"
+    fingerprint: str
+    labels: list[Class]
+    subjects: list[Person]
+    class_names: list[str]
+
+
+def evaluation_address(
+    run: str, protocol: str, options: Mapping[str, Any], which: WhichEncoder, weights: str, control: str
+) -> str:
+    """Stable name of an evaluation, unique in its run's folder.
+
+    Args:
+        options: as they count: without those that came later and stand at their default.
+        weights: SHA-256 of the encoder's file; empty for an untrained one, which the run's spec tells.
+    """
+    identity = {"run": run, "options": dict(options), "encoder": which, "weights": weights, "control": control}
+    return f"{protocol}-v{ADDRESS_RULE}-{digest({'protocol': protocol, **identity})}"
+
+
+class Evaluations:
+    """The evaluations of an output folder.
+
+    Attributes:
+        refused: records that were looked at and are not used.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.refused: dict[Path, Refusal] = {}
+
+    def path(self, run: str, address: str) -> Path:
+        """Where an evaluation lies."""
+        return self.root / run / FOLDER / f"{address}.json"
+
+    def one(self, run: str, address: str) -> EvaluationRecord | None:
+        """The record of an address; None when absent, or refused."""
+        return self._read(self.path(run, address))
+
+    def all(self) -> Iterator[EvaluationRecord]:
+        """All records that are not refused, sorted by run and address."""
+        for path in sorted(self.root.glob(f"*/{FOLDER}/*.json")):
+            if ".refused-" not in path.name and (record := self._read(path)):
+                yield record
+
+    def of(self, runs: Sequence[RunRecord]) -> list[EvaluationRecord]:
+        """Evaluations of these runs as they are now: none of weights that a run had before it was run again."""
+        weights = {record.address: set(record.weights.values()) for record in runs}
+        return [
+            record
+            for record in self.all()
+            if (own := weights.get(record.run)) is not None and (record.control or not own or record.weights in own)
+        ]
+
+    def write(self, record: EvaluationRecord) -> None:
+        """Write a record atomically."""
+        content = (record.model_dump_json() + "\n").encode()  # one line: nobody reads a number a line
+        write_atomically(self.path(record.run, record.address), content)
+
+    def write_test_clips(self, clips: TestClips) -> None:
+        """Leave labels and people of the test clips, once per data set."""
+        if self.test_clips(clips.fingerprint) != clips:
+            write_atomically(self._test_clips_path(clips.fingerprint), as_json(clips))
+
+    def test_clips(self, fingerprint: str) -> TestClips | None:
+        """Those of a data set by its fingerprint; None where nobody left them, or they cannot be read."""
+        path = self._test_clips_path(fingerprint)
+        try:
+            clips = parsed_record(path, TestClips) if path.exists() else None
+        except Refused as problem:
+            self.refused[path] = Refusal(path, problem.reason, problem.newer)
+            return None
+        return clips if clips and clips.fingerprint == fingerprint else None
+
+    def _test_clips_path(self, fingerprint: str) -> Path:
+        return self.root / f"test-clips-{re.sub(r'[^A-Za-z0-9-]', '-', fingerprint)}.json"
+
+    def _read(self, path: Path) -> EvaluationRecord | None:
+        self.refused.pop(path, None)
+        if not path.exists():
+            return None
+        try:
+            return read_evaluation(path)
+        except Refused as problem:
+            self.refused[path] = Refusal(path, problem.reason, problem.newer)
+            return None
+
+
+def read_evaluation(path: Path) -> EvaluationRecord:
+    """The evaluation of a file; `Refused` says why it is none, or not the one of its place."""
+    record = parsed_record(path, EvaluationRecord)
+    if record.address != path.stem or record.run != path.parent.parent.name:
+        raise Refused(f"is the record of {record.run}/{FOLDER}/{record.address}; each belongs at its address")
+    if (record.status == "ok") != (record.accuracy is not None):
+        raise Refused(f"cannot be read (status {record.status} with accuracy {record.accuracy})")
+    return record

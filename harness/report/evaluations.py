@@ -1,0 +1,145 @@
+"""The table of evaluations: accuracy of every row under every protocol, each with its control under the same recipe."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import pandas as pd
+
+from datasets.wording import counted
+from harness.records.evaluations import SCRATCH, EvaluationRecord
+from harness.records.schema import RANDOM_INIT, RAW_FLOOR
+from harness.report.table import EMPTY
+
+BEST = " best epoch"
+"""Ending of a column with the papers' habit."""
+
+
+def evaluation_table(records: Sequence[EvaluationRecord]) -> pd.DataFrame:
+    """A row per method, then the controls; a column per protocol; every cell a string, mean and sd in percent."""
+    columns = list(dict.fromkeys(map(column_of, records)))
+    trained = {column for column in columns if any(r.curve for r in records if column_of(r) == column)}
+    shown = [name for column in columns for name in ([column, column + BEST] if column in trained else [column])]
+    rows = [
+        [row, *(_cell([r for r in records if row_of(r) == row], name) for name in shown)] for row in rows_of(records)
+    ]
+    return pd.DataFrame(rows, columns=["method", *shown])
+
+
+def column_of(record: EvaluationRecord) -> str:
+    """The protocol as asked for, all its draws together; ``(selected)`` where it is not the last encoder."""
+    name, _, options = record.spec.partition(":")
+    kept = [option for option in options.split(",") if option and not option.startswith("draw=")]
+    selected = " (selected)" if record.encoder == "selected" else ""
+    return f"{name}:{','.join(kept)}{selected}" if kept else f"{name}{selected}"
+
+
+def row_of(record: EvaluationRecord) -> str:
+    """The run's row; an untrained encoder of the open division is a row beside its method's."""
+    return f"{record.label} (untrained)" if record.control and record.label not in CONTROLS else record.label
+
+
+CONTROLS = (RANDOM_INIT, RAW_FLOOR)
+
+
+def rows_of(records: Sequence[EvaluationRecord]) -> list[str]:
+    """Rows in their order: methods, what is untrained, raw coordinates."""
+    labels = {row_of(record): (record.label == RAW_FLOOR, bool(record.control)) for record in records}
+    return sorted(labels, key=lambda row: (*labels[row], row))
+
+
+def _cell(records: Sequence[EvaluationRecord], column: str) -> str:
+    asked = [record for record in records if column_of(record) == column.removesuffix(BEST)]
+    broken = sorted({record.status for record in asked if record.status != "ok"})
+    values = [value for record in asked if (value := figure(record, best=column.endswith(BEST))) is not None]
+    return ", ".join([*([percent(values)] if values else []), *broken]) or EMPTY
+
+
+def figure(record: EvaluationRecord, *, best: bool) -> float | None:
+    """Accuracy at the end, or at the epoch that is best on the test clips."""
+    if record.status != "ok":
+        return None
+    return record.best if best else record.accuracy
+
+
+def percent(values: Sequence[float]) -> str:
+    """``74.1 ± 1.2``: mean and standard deviation."""
+    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{spread}"
+
+
+def evaluation_notes(records: Sequence[EvaluationRecord]) -> list[str]:
+    """What stands below the table: what was evaluated on what, controls, how long it took, what failed."""
+    ok = [record for record in records if record.status == "ok"]
+    counts = sorted({len(record.predictions) for record in ok})
+    threads = sorted({record.environment.threads for record in ok})
+    hours = sum(record.seconds for record in records) / 3600
+    return [
+        f"% of {' or '.join(map(str, counts))} test clips, ± standard deviation over seeds"
+        + (" and draws" if any("draw" in record.options for record in ok) else "")
+        + f"; {encoders(records)}",
+        *controls(records),
+        *([f"{BEST.strip()}: best test figure over epochs (the papers' habit, never used to select)"]
+          if any(record.curve for record in ok) else []),
+        *labelled(ok),
+        *below(ok),
+        f"evaluation took {hours:.2f} hours with {' or '.join(map(str, threads))} threads",
+        *dict.fromkeys(
+            f"{record.status}: {record.label}, seed {record.seed}, {record.spec}: {record.error}"
+            for record in records
+            if record.status != "ok"
+        ),
+    ]  # fmt: skip
+
+
+def encoders(records: Sequence[EvaluationRecord]) -> str:
+    """Which of a run's encoders were read."""
+    kinds = {record.encoder for record in records}
+    words = {"last": "the last encoder of pre-training", "selected": "the encoder selected on held-out subjects"}
+    return " and ".join(words[kind] for kind in ("last", "selected") if kind in kinds) or "controls alone"
+
+
+def controls(records: Sequence[EvaluationRecord]) -> list[str]:
+    """What the control rows are, by column."""
+    kinds: dict[str, list[str]] = {}
+    for record in records:
+        if record.control and column_of(record) not in kinds.setdefault(record.control, []):
+            kinds[record.control].append(column_of(record))
+    words = {
+        RANDOM_INIT: "untrained encoder, frozen",
+        SCRATCH: "from scratch: an untrained encoder, trained by the same recipe",
+        RAW_FLOOR: "raw coordinates",
+    }
+    return [f"control ({', '.join(columns)}): {words.get(kind, kind)}" for kind, columns in kinds.items()]
+
+
+def labelled(records: Sequence[EvaluationRecord]) -> list[str]:
+    """How many labels were used where not all were."""
+    lines = []
+    for column in dict.fromkeys(column_of(record) for record in records if record.subset):
+        some = [record for record in records if column_of(record) == column]
+        counts, subsets = sorted({record.labelled for record in some}), {record.subset for record in some}
+        what = dict.fromkeys(note for record in some for note in record.notes)
+        lines.append(
+            f"{column}: {' or '.join(map(str, counts))} labelled clips, {counted(len(subsets), 'subset')}"
+            + "".join(f"; {note}" for note in what)
+        )
+    return lines
+
+
+def below(records: Sequence[EvaluationRecord]) -> list[str]:
+    """Rows that are, on this data, not above their own control: their budget has taught them nothing that counts."""
+    lines = []
+    for column in dict.fromkeys(map(column_of, records)):
+        here = [record for record in records if column_of(record) == column]
+        for row in rows_of([record for record in here if not record.control]):
+            own = f"{row} (untrained)"
+            control = own if any(row_of(record) == own for record in here) else RANDOM_INIT
+            values, floor = ([r.accuracy for r in here if row_of(r) == name and r.accuracy is not None]
+                             for name in (row, control))  # fmt: skip
+            if values and floor and statistics.mean(values) <= statistics.mean(floor):
+                lines.append(
+                    f"warning: {column}: {row} is not above its control ({percent(values)} against {percent(floor)})"
+                )
+    return lines

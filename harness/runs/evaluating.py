@@ -1,0 +1,425 @@
+"""Evaluation as a stage of its own: protocols read the encoders that runs left, and no encoder is trained again.
+
+For every run and every protocol one record beside the run's own; only what is missing is done. Whatever happens in an
+evaluation ends in its record with a status; the others are unharmed. A process that is killed costs the evaluation
+that it was at.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import time
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datasets.wording import counted, minutes
+from harness.encoders.stored import encoder_of, not_there, weights_file, weights_hash
+from harness.errors import MethodFault, UsageError, first_few, one_line
+from harness.evaluation.probes import Features
+from harness.evaluation.protocol import Findings, Protocol, Subject, frozen_features
+from harness.isolation.guard import Guard, seeded
+from harness.isolation.mistakes import mistake
+from harness.isolation.state import state_of
+from harness.isolation.stopping import held
+from harness.machine import describe_environment, select_device, use_threads
+from harness.progress import CHECKING, Reporter, Stopwatch, warn
+from harness.records.claims import Lost
+from harness.records.evaluations import (
+    SCRATCH,
+    EpochPoint,
+    EvaluationRecord,
+    Evaluations,
+    TestClips,
+    WhichEncoder,
+    evaluation_address,
+)
+from harness.records.schema import FINISHED, RANDOM_INIT, RAW_FLOOR, Environment, RunRecord, Status
+from harness.records.store import RecordStore, now
+from harness.registry import Registry, versions_of_modules
+from harness.runs.protocols import Protocols
+from harness.runs.sharing import Share
+from harness.spec.model import DataSpec, without_later
+from harness.training.build import encoder_size
+from harness.training.data import LoadedData, load_data
+from methods.parts.encoder import Encoder
+
+BUILT_ON = ("datasets.batches", "harness.evaluation.probes", "harness.evaluation.protocol")
+"""Modules, beside a protocol's own, whose versions an evaluation keeps."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be evaluated, and how; nothing has been loaded yet.
+
+    Attributes:
+        protocols: ``linear,semi:ratio=0.1``.
+        which: of a run's two encoders.
+        dataset: where the data is now, where it is not where the runs found it.
+        runs: addresses of the runs; None: all of the folder.
+        loaded: their data, where it is here already.
+    """
+
+    folder: Path
+    protocols: str
+    which: WhichEncoder = "last"
+    dataset: str = ""
+    device: str = ""
+    threads: int | None = None
+    rerun: bool = False
+    claim: bool = False
+    runs: tuple[str, ...] | None = None
+    loaded: LoadedData | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One evaluation to do: a protocol on an encoder."""
+
+    run: RunRecord
+    spec: str
+    protocol: Protocol[Any]
+    name: str
+    which: WhichEncoder
+    weights: str
+    control: str
+
+    @property
+    def address(self) -> str:
+        """Of its record."""
+        options = without_later(type(self.protocol.options), self.protocol.options.model_dump(mode="json"))
+        return evaluation_address(self.run.address, self.name, options, self.which, self.weights, self.control)
+
+    @property
+    def title(self) -> str:
+        """``gfp, seed 0: linear``."""
+        control = f" ({self.control})" if self.control and self.control != self.run.label else ""
+        return f"{self.run.label}, seed {self.run.spec.seed}: {self.spec}{control}"
+
+
+@dataclass
+class Evaluated:
+    """What came of it.
+
+    Attributes:
+        records: of everything asked for, in order.
+        skipped: what could not be evaluated, a line each; `missing` of them because a file is not there.
+    """
+
+    records: list[EvaluationRecord] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    missing: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Everything that could be asked for is there and well."""
+        return not self.missing and all(record.status == "ok" for record in self.records)
+
+
+def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
+    """Do what is missing; the records of all that was asked for.
+
+    Raises:
+        UsageError: the request cannot be done. A protocol that fails has a record that says so.
+    """
+    protocols = Protocols(registry.plugins)
+    chosen = protocols.parse(asked.protocols)
+    store = RecordStore.existing(asked.folder)
+    runs = [record for record in store.runs() if asked.runs is None or record.address in asked.runs]
+    warn(*store.passed_over())
+    done, result = Evaluations(asked.folder), Evaluated()
+    pieces = all_pieces(runs, chosen, protocols, asked.which, store, result)
+    if not pieces:
+        why = "; ".join(result.skipped[:3]) or f"see `ls runs --out {asked.folder}`"
+        raise UsageError(f"{asked.folder}: expected finished runs with their encoders, found none; {why}")
+    todo = [piece for piece in pieces if asked.rerun or not finished(done.one(piece.run.address, piece.address))]
+    refuse_newer(done)
+    if todo:
+        use_threads(asked.threads)
+        store.prepare()
+        work(asked, todo, registry, store, done, report, result)
+    for line in result.skipped:
+        report.line(line)
+    found = (done.one(piece.run.address, piece.address) for piece in pieces)
+    result.records = [record for record in found if record]
+    return result
+
+
+def all_pieces(
+    runs: Sequence[RunRecord], chosen: Mapping[str, Protocol[Any]], protocols: Protocols, which: WhichEncoder,
+    store: RecordStore, result: Evaluated,
+) -> list[Piece]:  # fmt: skip
+    """What there is to do for these runs, each with its controls; why not, where that is so."""
+    pieces = list[Piece]()
+    for record in runs:
+        if record.status != "ok":
+            result.skipped.append(f"{record.label}, seed {record.spec.seed}: its run is {record.status}, not evaluated")
+            continue
+        encoders = list[tuple[WhichEncoder, str]]()
+        if record.label == RAW_FLOOR:
+            encoders.append(("none", ""))
+        elif record.label == RANDOM_INIT:
+            encoders.append(("untrained", ""))
+        else:
+            if record.method.division == "open":  # its own encoder is its own control
+                encoders.append(("untrained", ""))
+            if problem := not_there(record, which, store):
+                result.skipped.append(f"{record.label}, seed {record.spec.seed}: {problem}")
+                result.missing += 1
+            else:
+                encoders.append((which, weights_file(record, which, store)[1]))
+        for encoder, weights in encoders:
+            for spec, protocol in chosen.items():
+                if encoder == "none" and not protocol.reads_raw:
+                    continue
+                name = protocols.name_of(type(protocol))
+                pieces.append(Piece(record, spec, protocol, name, encoder, weights, control_of(encoder, protocol)))
+    return pieces
+
+
+def control_of(encoder: WhichEncoder, protocol: Protocol[Any]) -> str:
+    """What an evaluation is a control of, where it is one."""
+    if encoder == "none":
+        return RAW_FLOOR
+    if encoder == "untrained":
+        return SCRATCH if protocol.trains_encoder else RANDOM_INIT
+    return ""
+
+
+def finished(record: EvaluationRecord | None) -> bool:
+    """There is nothing left to do."""
+    return record is not None and record.status in FINISHED
+
+
+def refuse_newer(done: Evaluations) -> None:
+    """A `UsageError` where a newer suite wrote a record that would be written over."""
+    for refusal in done.refused.values():
+        if refusal.newer:
+            raise UsageError(f"{refusal}")
+
+
+def work(
+    asked: Asked, todo: Sequence[Piece], registry: Registry, store: RecordStore, done: Evaluations, report: Reporter,
+    result: Evaluated,
+) -> None:  # fmt: skip
+    """Do every piece that nobody else does, the pieces of one encoder one after the other."""
+    watch, share = Stopwatch(), Share(store, report, shared=asked.claim)
+    before = {piece.address: done.one(piece.run.address, piece.address) for piece in todo}
+    bench = Bench(asked, registry, store, report)
+
+    def meanwhile(piece: Piece) -> bool:
+        after = done.one(piece.run.address, piece.address)
+        return after is not None and after != before[piece.address]
+
+    turns = share.turns_at(
+        todo, lambda piece: (place_of(piece), piece.run.label, piece.run.spec.seed), meanwhile
+    )  # fmt: skip
+    with closing(turns):
+        for piece, claim in turns:
+            title = f"[{todo.index(piece) + 1}/{len(todo)}] {piece.title}"
+            data = bench.data(piece)
+            try:
+                subject = bench.subject(piece)
+            except Exception as problem:  # noqa: BLE001 - the other encoders are read
+                reason = str(problem) if isinstance(problem, UsageError) else one_line(problem)
+                result.skipped.append(f"{piece.title}: {reason}")
+                result.missing += 1
+                continue
+            if unfit := piece.protocol.unfit(subject.encoder):
+                result.skipped.append(f"{piece.title}: left out: {unfit}")
+                continue
+            try:
+                with report.task(title, "epoch") as subject.tell:
+                    record = one(piece, subject, bench.environment(data))
+                with held():  # a stop that comes now waits until the record is there
+                    claim.check()
+                    done.write_test_clips(test_clips(data))
+                    done.write(record)
+            except Lost as problem:
+                report.line(f"{title}: {problem}")
+            else:
+                report.line(f"{title}: {outcome(record)} ({minutes(watch.seconds)} so far)")
+
+
+def place_of(piece: Piece) -> str:
+    """Where a piece's claim lies in the folder."""
+    return f"{piece.run.address}/evaluations/{piece.address}"
+
+
+@dataclass
+class Bench:
+    """What evaluations read: data by its spec, and encoders; the last of each is kept.
+
+    Attributes:
+        encoder: the last one read, and whose it is; nobody but this class touches it.
+        features: its frozen features, once somebody asked for them.
+    """
+
+    asked: Asked
+    registry: Registry
+    store: RecordStore
+    report: Reporter
+    loaded: dict[str, LoadedData] = field(default_factory=dict)
+    encoder: tuple[tuple[str, str], Encoder | None] | None = None
+    features: Features | None = None
+    machine: dict[torch.device, Environment] = field(default_factory=dict)
+
+    def subject(self, piece: Piece) -> Subject:
+        """A piece's encoder and data."""
+        data, run, key = self.data(piece), piece.run, (piece.run.address, piece.which)
+        if self.encoder is None or self.encoder[0] != key:
+            self.encoder, self.features, found = None, None, None
+            if piece.which != "none":
+                is_open = run.method.division == "open"
+                method = self.registry.method(run.spec.method.name) if is_open else None
+                with seeded(run.spec.seed):
+                    found = encoder_of(run, piece.which, data, method, self.store)
+            self.encoder = key, found
+        encoder = self.encoder[1]
+
+        def frozen() -> Features:
+            if self.features is None:
+                self.features = frozen_features(encoder, data)
+                self.features.setflags(write=False)
+            return self.features
+
+        return Subject(
+            copy.deepcopy(encoder), data, run.data.fingerprint, run.data.classes, seed=run.spec.seed,
+            untrained=piece.which == "untrained", frozen=frozen,
+        )  # fmt: skip
+
+    def data(self, piece: Piece) -> LoadedData:
+        """The run's data; a `UsageError` where other data is there now."""
+        spec = piece.run.spec.data
+        key = spec.model_dump_json()
+        if self.asked.loaded and self.asked.loaded.spec == spec:
+            return self.asked.loaded
+        if key not in self.loaded:
+            self.loaded.clear()
+            self.loaded[key] = read(spec, piece.run, self.asked, self.report)
+        return self.loaded[key]
+
+    def environment(self, data: LoadedData) -> Environment:
+        """This machine."""
+        device = data.source.device
+        if device not in self.machine:
+            self.machine[device] = describe_environment(device)
+        return self.machine[device]
+
+
+def read(spec: DataSpec, run: RunRecord, asked: Asked, report: Reporter) -> LoadedData:
+    """The data of a run, from where it was or is now; a `UsageError` where it is another."""
+    device = select_device(asked.device or run.spec.device)
+    named = spec.model_copy(update={"name": asked.dataset or spec.name, "fingerprint": "", "loader": "device"})
+    with report.long_task(CHECKING) as advance:
+        data = load_data(named, device, encoder_size(run.spec.encoder).patch, advance=advance)
+    if data.spec.fingerprint != run.data.fingerprint:
+        raise UsageError(
+            f"data {named.name}: expected fingerprint {run.data.fingerprint}, that of {run.address}, found "
+            f"{data.spec.fingerprint}; --dataset names the place of the data"
+        )
+    return data
+
+
+def test_clips(data: LoadedData) -> TestClips:
+    """Labels and people of the test clips."""
+    test = data.split.test
+    return TestClips(
+        fingerprint=data.spec.fingerprint, labels=data.labels[test].tolist(),
+        subjects=data.clips.columns["subject"][test].tolist(), class_names=list(data.class_names),
+    )  # fmt: skip
+
+
+def one(piece: Piece, subject: Subject, environment: Environment) -> EvaluationRecord:
+    """The record of an evaluation, whatever happened in it; only a stop passes."""
+    started, began, run = now(), time.perf_counter(), piece.run
+    guard, protocol, findings = Guard(), piece.protocol, Findings(np.zeros(0, np.int64))
+    status: Status = "ok"
+    error = trace = ""
+    encoder = subject.encoder
+    weights = piece.weights or (weights_hash(encoder) if encoder else "")
+    before = state_of(encoder) if encoder else None
+    try:
+        with seeded(run.spec.seed), guard("evaluation"):
+            protocol = protocol.resolved(subject)
+            found = checked(protocol.evaluate(subject), subject)
+        if encoder and before and not protocol.trains_encoder and (changed := before.changed(encoder)):
+            raise MethodFault(f"evaluate changed {first_few(changed)} of the encoder: write trains_encoder = True")
+        findings = found
+    except KeyboardInterrupt:
+        raise
+    except Exception as problem:  # noqa: BLE001 - a protocol may throw anything; the others go on
+        status, error, trace = failure(problem, type(protocol))
+    truth = subject.labels[subject.test]
+    labelled = subject.training_side if findings.labelled is None else np.unique(findings.labelled)
+    return EvaluationRecord(
+        address=piece.address, run=run.address, label=run.label, seed=run.spec.seed, protocol=piece.name,
+        spec=piece.spec, options=protocol.options.model_dump(mode="json"), encoder=piece.which, weights=weights,
+        data=run.data.fingerprint, subset="" if findings.labelled is None else subset_hash(labelled),
+        labelled=len(labelled) if status == "ok" else 0, control=piece.control, status=status, error=error,
+        traceback=trace, accuracy=float(np.mean(findings.predictions == truth)) if status == "ok" else None,
+        figures=findings.figures, curve=list(findings.curve), predictions=findings.predictions.tolist(),
+        seconds=time.perf_counter() - began, versions=code_versions(type(protocol)),
+        notes=(*findings.notes, *guard.warnings), environment=environment, started=started, finished=now(),
+    )  # fmt: skip
+
+
+def checked(findings: Any, subject: Subject) -> Findings:
+    """What a protocol found out, where it is what the contract says; a `MethodFault` otherwise."""
+    if not isinstance(findings, Findings):
+        raise MethodFault(f"evaluate: expected Findings, found {type(findings).__name__}")
+    predictions = np.asarray(findings.predictions)
+    if predictions.shape != subject.test.shape or predictions.dtype.kind not in "iu":
+        raise MethodFault(
+            f"evaluate: expected the class of each of {len(subject.test)} test clips, found "
+            f"{predictions.dtype} {list(predictions.shape)}"
+        )
+    if len(predictions) and not 0 <= predictions.min() <= predictions.max() < subject.classes:
+        raise MethodFault(f"evaluate: expected classes below {subject.classes}, found {predictions.max()}")
+    if not all(isinstance(point, EpochPoint) for point in findings.curve):
+        raise MethodFault("evaluate: expected a curve of EpochPoints")
+    if findings.labelled is not None and not set(np.asarray(findings.labelled).tolist()) <= set(
+        subject.training_side.tolist()
+    ):
+        raise MethodFault("evaluate: labels of clips were used that are not of the training side")
+    return Findings(
+        predictions.astype(np.int64), findings.curve, dict(findings.figures), findings.labelled, findings.notes
+    )  # fmt: skip
+
+
+def subset_hash(clips: Iterable[int] | np.ndarray) -> str:
+    """Hash (16 hex digits) of clips by their numbers, in ascending order."""
+    numbers = np.unique(np.asarray(clips, np.int64))
+    return hashlib.sha256(np.ascontiguousarray(numbers, "<i8").tobytes()).hexdigest()[:16]
+
+
+def failure(problem: Exception, protocol: type[Protocol[Any]]) -> tuple[Status, str, str]:
+    """Status, one-line reason and traceback."""
+    trace = "".join(traceback.format_exception(problem))
+    reason = str(mistake(problem, Path(inspect.getfile(protocol))))
+    if isinstance(problem, FloatingPointError):
+        return "diverged", reason, trace
+    if isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in reason:
+        return "oom", f"{reason}; lower the protocol's batch size", trace
+    return "failed", reason, trace
+
+
+def code_versions(protocol: type[Protocol[Any]]) -> dict[str, str]:
+    """Module -> version, of a protocol and of what every evaluation is built on."""
+    own = [one.__module__ for one in protocol.__mro__ if issubclass(one, Protocol) and one is not Protocol]
+    return versions_of_modules((*dict.fromkeys(own), *BUILT_ON))
+
+
+def outcome(record: EvaluationRecord) -> str:
+    """One line about an evaluation."""
+    if record.accuracy is None:
+        return f"{record.status}: {record.error}"
+    return f"{record.accuracy:.1%} of {counted(len(record.predictions), 'test clip')}"
