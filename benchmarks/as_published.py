@@ -290,8 +290,10 @@ def interval(ratio: Ratio) -> str:
     return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
 
 
-def compare(released: Released, arguments: argparse.Namespace, device: torch.device) -> tuple[Comparison, list[str]]:
-    """Feeders, then losses and steps at every depth; the comparison and what there is to note."""
+def compare(
+    released: Released, arguments: argparse.Namespace, device: torch.device
+) -> Iterator[tuple[Comparison, list[str]]]:  # fmt: skip
+    """Feeders, then losses and steps at every depth; after each of them what there is so far, and what to note."""
     clips, workers = arguments.batch_size // 2, arguments.workers
     first = stage_spec(arguments.depths[0], clips, workers, device)
     data = load_data(first.data, device, patch=4)
@@ -306,6 +308,7 @@ def compare(released: Released, arguments: argparse.Namespace, device: torch.dev
         ours = PublishedClips(data.padded, frames=120, augmentation=augmentation(first.data))
         times = feeder_milliseconds({"released": feeder, "as published": ours})
         found.add("feeder, a sample", times["released"], times["as published"], "ms")
+        yield found, lines
         for depth in arguments.depths:
             spec = stage_spec(depth, clips, workers, device, data)
             method = build_method(MAMP, spec, data.clips.layout, device)
@@ -331,7 +334,7 @@ def compare(released: Released, arguments: argparse.Namespace, device: torch.dev
             found.add(f"step, decoder depth {depth}", arms[0].blocks, arms[1].blocks, "s")
             if device.type == "cpu":
                 found.add(f"the same in processor time, depth {depth}", arms[0].processor, arms[1].processor, "s")
-    return found, lines
+            yield found, lines
 
 
 def commit_of(folder: Path) -> str:
@@ -362,10 +365,9 @@ def main() -> int:
         return 2
     device = select_device(arguments.device)
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
-    found, lines = compare(Released(arguments.mamp.resolve()), arguments, device)
     environment = describe_environment(device)
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
-    lines += [
+    conditions = [
         f"batch {arguments.batch_size} body slots, {arguments.workers} loader workers, synthetic clips, fp32; released "
         f"code: {commit_of(arguments.mamp)}",
         f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, {environment.threads} "
@@ -373,12 +375,14 @@ def main() -> int:
     ]
     words = [arguments.mamp.name if word == str(arguments.mamp) else word for word in sys.argv[1:]]
     command = f"python benchmarks/as_published.py {shlex.join(words)}"
-    text = to_markdown(pd.DataFrame(found.rows), lines, command)
+    found, text = Comparison(), ""
+    for found, lines in compare(Released(arguments.mamp.resolve()), arguments, device):
+        text = to_markdown(pd.DataFrame(found.rows), [*lines, *conditions], command)
+        if arguments.out:  # a call that is stopped leaves what it has
+            record = {"command": command, "environment": environment.model_dump(), "comparisons": found.numbers}
+            write_atomically(arguments.out / "as-published.md", text.encode())
+            write_atomically(arguments.out / "as-published.json", (json.dumps(record, indent=1) + "\n").encode())
     print(text)
-    if arguments.out:
-        record = {"command": command, "environment": environment.model_dump(), "comparisons": found.numbers}
-        write_atomically(arguments.out / "as-published.md", text.encode())
-        write_atomically(arguments.out / "as-published.json", (json.dumps(record, indent=1) + "\n").encode())
     if found.wrong:
         print(f"not as published: {'; '.join(found.wrong)}", file=sys.stderr)
     return 1 if found.wrong else 0

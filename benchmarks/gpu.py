@@ -1,111 +1,306 @@
-"""Everything a GPU is needed for, in one call: steps, memory-fair steps, waterfall, claim cards, projected hours.
+"""Everything that a GPU is needed for, in few calls of at most ten minutes; what is wanted most comes first.
 
-    python benchmarks/gpu.py --out benchmarks/results/h200            # base encoder, NTU-60-sized clips, CUDA
-    python benchmarks/gpu.py --out /tmp/try --rehearse                # the same code path on a CPU, tiny, in minutes
-    python benchmarks/gpu.py --out ... --mamp ../MAMP                 # MAMP's released step too (as_published.py)
+    python benchmarks/gpu.py --out OUT                        # as far as the time goes; again: goes on with the rest
+    python benchmarks/gpu.py --out OUT --parts memory-fair    # these parts only
+    python benchmarks/gpu.py --out OUT --mamp ../MAMP         # MAMP's released step too (as_published.py)
+    python benchmarks/gpu.py --out OUT --rehearse             # the same path on a CPU, tiny
 
-Each part is a command of the harness, so that its table names the command that made it. A part that fails or runs out
-of time leaves the others unharmed; the exit code says so.
+Every part is a command in a process of its own that gets the time that is left. Stopped or killed, it leaves what it
+measured, and the same call goes on with the parts that did not end. OUT gets two files: `results.tar.gz`, written anew
+every quarter of a minute, and `report.md` at the end (`gpu_report.py`). Results and the compilers' caches lie in
+`runs/gpu`, which git ignores.
+
+It needs no network and no installation. It says what is missing first; wheels in `runs/gpu/wheels` are unpacked.
+
+Exit codes: 0 every part is done; 1 one is not; 2 a package is missing; 128 + n stopped by signal n.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import io
+import json
+import os
+import shlex
+import shutil
+import signal
 import subprocess
 import sys
+import tarfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-METHODS = "mamp:decoder_depth=5,mamp:decoder_depth=3,skeletonmae:decoder_depth=5,gfp,amr,skeleton2vec,sjepa"
+from gpu_packages import ROOT, say_missing, unpack
+
+HERE = Path(__file__).resolve().parent
+END, GRACE = 30.0, 10.0
+"""Seconds of a call kept for its end; of them, for a part that is stopped to leave its results."""
+SHORTEST = 15.0
+"""Seconds: with less left no part begins."""
+LOOK, ARCHIVE = 0.5, 15.0
+"""Seconds between two looks at a part, and between two archives."""
+ENDED = ("done", "failed")
+WEIGHTS = "*.safetensors"
+"""Too large to come back."""
+
+# --- the parts, as data ---
+
+EVERY_METHOD = (
+    "mamp:decoder_depth=5,gfp,amr,skeletonmae:decoder_depth=5,mamp:decoder_depth=3,sjepa,skeleton2vec,"
+    "skeletonmae-region,skeletonmae-graph,strl"
+)
 BASELINE = "mamp:decoder_depth=5"
-FAST = ("--set", "train.compile=true", "--precision", "bf16")
-PLAIN = ("--set", "train.fused_attention=false", "--set", "train.fused_optimizer=false")
-WORKERS = "10"
-"""Loader processes of MAMP's released training."""
 CLAIMS = ("gfp-6.2x", "amr-8.1x", "sjepa-0.2x", "gfp-6.1x")
+BF16 = ("--precision", "bf16")
+COMPILED = (*BF16, "--set", "train.compile=true")
+UNFUSED = ("--set", "train.fused_attention=false", "--set", "train.fused_optimizer=false")
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(NamedTuple):
     """How large the parts are.
 
     Attributes:
-        flags: of every command.
-        seconds: of every interleaved measurement.
+        model: flags of every command.
+        batch: of every command that trains.
+        data: of what is to be as in a real training.
+        seconds: of an interleaved measurement.
         memory_cap: GB of the memory-fair part.
-        limit: seconds until a part is stopped; the time of the whole call stops it too.
-        published: flags of the comparison with the released step.
+        published: flags of `as_published.py`.
     """
 
-    flags: tuple[str, ...]
+    model: tuple[str, ...]
+    batch: tuple[str, ...]
+    data: tuple[str, ...]
     seconds: float
     memory_cap: float
-    limit: float
     published: tuple[str, ...]
 
 
 FULL = Scale(
-    ("--encoder", "base", "--device", "cuda", "--dataset", "ntu60-sized", "--batch-size", "256",
-     "--set", "data.validation=0", "--set", f"data.workers={WORKERS}"), 20, 60, 300,
-    ("--device", "cuda", "--batch-size", "256", "--workers", WORKERS, "--steps", "5", "--seconds", "20"),
+    ("--encoder", "base", "--device", "cuda"), ("--batch-size", "256"),
+    ("--dataset", "ntu60-sized", "--set", "data.validation=0", "--set", "data.workers=10"), 20, 60,  # MAMP's workers
+    ("--device", "cuda", "--batch-size", "256", "--workers", "10", "--steps", "5", "--seconds", "20"),
 )  # fmt: skip
 REHEARSAL = Scale(
-    ("--encoder", "tiny", "--device", "cpu", "--batch-size", "16"), 3, 0.1, 900,
+    ("--encoder", "tiny", "--device", "cpu"), ("--batch-size", "8", "--set", "encoder.depth=1"),
+    ("--set", "data.workers=1"), 2, 0.1,
     ("--device", "cpu", "--batch-size", "2", "--depths", "3", "--seconds", "3"),
 )  # fmt: skip
 
 
-def parts(scale: Scale, out: Path, mamp: Path | None) -> dict[str, list[str]]:
-    """The commands by name, the most wanted first."""
-    common = [*scale.flags, "--speed-seconds", str(scale.seconds)]
-    harness, published = ["-m", "harness"], str(Path(__file__).parent / "as_published.py")
-    speed = [*harness, "speed", "--methods", METHODS, "--baseline", BASELINE, *common]
-    commands = {
-        "steps, bf16, fused, compiled": [*speed, *FAST, "--out", str(out / "steps-bf16")],
-        "claims": [*harness, "claim", *CLAIMS, *common, "--out", str(out / "claims")],
-        "waterfall": [*harness, "explain", "gfp", BASELINE, *common, "--out", str(out / "waterfall-gfp")],
-        "steps, fp32, unfused": [*speed, *PLAIN, "--out", str(out / "steps-fp32")],
-        "steps, bf16, memory-fair": [
-            *speed,
-            *FAST,
-            "--memory-cap",
-            str(scale.memory_cap),
-            "--out",
-            str(out / "steps-memory-fair"),
-        ],
-    }
-    if mamp:
-        compared = [published, "--mamp", str(mamp), *scale.published, "--out", str(out / "as-published")]
-        commands = {"released step beside 'as published'": compared, **commands}
-    return commands
+class Part(NamedTuple):
+    """One command.
+
+    Attributes:
+        command: what Python is given; the folder for its results is added.
+        asked: it only runs where it is asked for by name.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    asked: bool = False
+
+
+def all_parts(scale: Scale, mamp: Path | None = None) -> list[Part]:
+    """The most wanted first."""
+    harness, trained = ("-m", "harness"), (*scale.model, *scale.batch)
+    smoke = (*harness, "speed", *trained, "--speed-seconds", str(min(5, scale.seconds)))
+    sized = (*trained, *scale.data, "--speed-seconds", str(scale.seconds))
+    speed = (*harness, "speed", *sized, "--baseline", BASELINE, "--methods")
+    accuracy = (*trained, *BF16, "--speed-seconds", "5", "--budget", f"{scale.seconds}s", "--methods", "gfp,mamp")
+    published = (str(HERE / "as_published.py"), "--mamp", str(mamp), *scale.published)
+    return [
+        Part("smoke", (*smoke, *BF16, "--methods", "gfp,mamp")),
+        Part("smoke-compiled", (*smoke, *COMPILED, "--methods", "gfp", "--set", "encoder.depth=1")),
+        Part("eager", (*speed, EVERY_METHOD, *BF16)),
+        Part("compiled", (*speed, f"{BASELINE},gfp,amr", *COMPILED)),
+        Part("claims", (*harness, "claim", *CLAIMS, *sized)),
+        Part("waterfall", (*harness, "explain", "gfp", BASELINE, *sized)),
+        Part("fp32", (*speed, EVERY_METHOD, *UNFUSED)),
+        Part("losses", (str(HERE / "gpu_losses.py"), *scale.model)),
+        *([Part("as-published", published)] if mamp else []),
+        Part("accuracy", (*harness, "run", *accuracy)),
+        Part("memory-fair", (*speed, EVERY_METHOD, *BF16, "--memory-cap", str(scale.memory_cap)), asked=True),
+    ]
+
+
+# --- running them ---
+
+
+class Call:
+    """One call of this script.
+
+    Args:
+        work: folder of results and caches.
+        out: folder for what is to come back.
+        deadline: reading of the clock at which the last part is stopped.
+
+    Attributes:
+        states: of every part that was begun, in this call or an earlier one.
+    """
+
+    def __init__(self, work: Path, out: Path, deadline: float) -> None:
+        self.work, self.results, self.out, self.deadline = work, work / "results", out, deadline
+        self.archived = 0.0
+        noted = self.results / "parts.json"
+        self.states: dict[str, dict[str, str]] = json.loads(noted.read_text()) if noted.exists() else {}
+        paths = (str(ROOT), str(work / "packages"), os.environ.get("PYTHONPATH", ""))
+        self.environment = {
+            **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1",
+            "TORCHINDUCTOR_CACHE_DIR": str(work / "cache" / "inductor"),
+            "TRITON_CACHE_DIR": str(work / "cache" / "triton"),
+        }  # fmt: skip
+
+    def has_ended(self, part: Part) -> bool:
+        """It need not be run again."""
+        return self.states.get(part.name, {}).get("state", "").startswith(ENDED)
+
+    def run(self, part: Part) -> None:
+        """Run a part until it ends, or the time is up, or a signal says so."""
+        folder, began, state = self.results / part.name, time.monotonic(), "stopped by a signal"
+        if folder.exists():  # what an earlier call measured stays: this one may be stopped sooner
+            calls = len(list(self.results.glob(f"{part.name}.*")))
+            shutil.copytree(folder, f"{folder}.{calls + 1}", ignore=shutil.ignore_patterns(WEIGHTS))
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"== {part.name}, {self.deadline - began:.0f} s left", flush=True)
+        command = (*part.command, "--out", os.path.relpath(folder, ROOT))
+        self.note(part, command, "running", began)
+        log = (folder / "log.txt").open("a+b")
+        shown = log.seek(0, os.SEEK_END)
+        process = subprocess.Popen(
+            [sys.executable, *command], stdout=log, stderr=log, cwd=ROOT, env=self.environment,
+            start_new_session=True, preexec_fn=end_with_parent,  # noqa: PLW1509 - no threads here
+        )  # fmt: skip
+        try:
+            while process.poll() is None and time.monotonic() < self.deadline:
+                time.sleep(LOOK)
+                shown += show(log.name, shown)
+                self.archive(every=ARCHIVE)
+            state = "stopped, no time left" if process.poll() is None else ended(process.returncode)
+        finally:
+            stop(process)
+            show(log.name, shown)
+            self.note(part, command, state, began)
+            self.archive()
+            print(f"== {part.name} {state} after {time.monotonic() - began:.0f} s", flush=True)
+
+    def note(self, part: Part, command: Iterable[str], state: str, began: float) -> None:
+        """Keep how far a part has come."""
+        self.states[part.name] = {
+            "state": state, "seconds": f"{time.monotonic() - began:.0f}",
+            "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "command": f"python {shlex.join(command)}",
+        }  # fmt: skip
+        write(self.results / "parts.json", json.dumps(self.states, indent=1).encode())
+
+    def archive(self, every: float = 0.0) -> None:
+        """Write all results but weights into one file, unless that was done so many seconds ago."""
+        if time.monotonic() - self.archived < every:
+            return
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w:gz") as archive:
+            for path in sorted(self.results.rglob("*")):
+                if path.is_file() and not path.name.startswith(".") and not path.match(WEIGHTS):
+                    found, about = path.read_bytes(), tarfile.TarInfo(str(path.relative_to(self.results)))
+                    about.size, about.mtime = len(found), int(path.stat().st_mtime)
+                    archive.addfile(about, io.BytesIO(found))
+        write(self.out / "results.tar.gz", content.getvalue())
+        self.archived = time.monotonic()
+
+    def report(self) -> None:
+        """Print what was measured beside what was expected, and leave it."""
+        command = [str(HERE / "gpu_report.py"), str(self.results), "--out", str(self.out / "report.md")]
+        subprocess.run([sys.executable, *command], check=False, env=self.environment)
+
+
+def end_with_parent() -> None:
+    """Linux will send this process a SIGTERM when its parent is gone, however that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def show(path: str, start: int) -> int:
+    """Print what was written into a file from there on; how many bytes."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        found = file.read()
+    sys.stdout.write(found.decode(errors="replace"))
+    sys.stdout.flush()
+    return len(found)
+
+
+def ended(code: int) -> str:
+    """The state of a part that ended with this exit code."""
+    if 0 <= code < 128:
+        return f"failed, exit code {code}" if code else "done"
+    return f"stopped by {signal.Signals(code - 128 if code > 0 else -code).name}"
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process, which has some seconds to leave its results."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace a file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def leave(number: int, frame: object) -> None:
+    """The handler of the first signal that ends this call: what follows only leaves results, and is not broken off."""
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
-    """Run the parts one after the other until the time is up."""
+    """Run what has not ended, most wanted first, until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rehearse", action="store_true", help="tiny, on a CPU")
+    parser.add_argument("--out", type=Path, required=True, help="for the archive and the report")
+    parser.add_argument("--seconds", type=float, default=560, help="of the whole call")
+    parser.add_argument("--parts", help="names, such as losses,memory-fair: these, though they have ended before")
     parser.add_argument("--mamp", type=Path, help="folder of MAMP's released code, to time its step as well")
-    parser.add_argument("--minutes", type=float, default=8.5, help="of the whole call: whatever runs then is stopped")
-    arguments = parser.parse_args()
+    parser.add_argument("--rehearse", action="store_true", help="tiny, on a CPU")
+    parser.add_argument("--work", type=Path, help="for results and caches [runs/gpu, or runs/gpu-rehearsal]")
+    arguments, began = parser.parse_args(), time.monotonic()
+    work = (arguments.work or ROOT / "runs" / ("gpu-rehearsal" if arguments.rehearse else "gpu")).resolve()
     scale = REHEARSAL if arguments.rehearse else FULL
-    began, failed = time.perf_counter(), []
-    for name, command in parts(scale, arguments.out, arguments.mamp).items():
-        left = 60 * arguments.minutes - (time.perf_counter() - began)
-        if left < 10:
-            failed.append(f"{name}: no time left")
-            continue
-        print(f"== {name}", flush=True)
-        try:
-            subprocess.run([sys.executable, *command], check=True, timeout=min(left, scale.limit))
-        except subprocess.CalledProcessError as problem:
-            failed.append(f"{name}: exit code {problem.returncode}")
-        except subprocess.TimeoutExpired:
-            failed.append(f"{name}: stopped after its time")
-    minutes = (time.perf_counter() - began) / 60
-    print(f"{minutes:.1f} min; " + ("; ".join(failed) if failed else "every part done"))
-    return 1 if failed else 0
+    parts = {part.name: part for part in all_parts(scale, arguments.mamp and arguments.mamp.resolve())}
+    asked = arguments.parts.split(",") if arguments.parts else []
+    if unknown := [name for name in asked if name not in parts]:
+        parser.error(f"--parts: expected some of {', '.join(parts)}, found {', '.join(unknown)}")
+    unpack(work / "wheels", work / "packages")
+    if say_missing(work / "wheels"):
+        return 2
+    call = Call(work, arguments.out.resolve(), began + arguments.seconds - END)
+    waiting = [part for part in parts.values() if not part.asked and not call.has_ended(part)]
+    chosen = [parts[name] for name in asked] or waiting
+    for number in SIGNALS:
+        signal.signal(number, leave)
+    try:
+        for part in chosen:
+            if call.deadline - time.monotonic() > SHORTEST:
+                call.run(part)
+    finally:
+        if call.states:
+            call.report()
+        rest = ", ".join(part.name for part in chosen if not call.has_ended(part))
+        print(f"{time.monotonic() - began:.0f} s; {f'left for another call: {rest}' if rest else 'every part ended'}")
+    return 0 if all(call.states.get(part.name, {}).get("state") == "done" for part in chosen) else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,243 @@
+"""`benchmarks/gpu.py`: whatever stops it, what was measured stays, and the same call goes on with the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu_packages import missing, package_of, unpack
+from benchmarks.gpu_report import claims_table, expected_table, measurement, sections
+from harness.records.store import RecordStore
+from harness.studies.claims import read_claims
+from tests.harness.children import needs_fork
+from tests.harness.made_up_records import ENVIRONMENT, arm, ratio, speed_record, stage_arm, stage_record
+
+ROOT = Path(__file__).parents[1]
+
+# Parts that write a file at once, another one where they are told to end, and go on until then.
+DRIVER = '''
+import sys
+sys.path.insert(0, {benchmarks!r})
+import gpu
+
+QUICK = "import pathlib, sys; pathlib.Path(sys.argv[-1], 'number.json').write_text('1')"
+SLOW = """
+import pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[-1])
+def told(number, frame):
+    (folder / 'rest.json').write_text('2')
+    sys.exit(128 + number)
+signal.signal(signal.SIGTERM, told)
+(folder / 'number.json').write_text('1')
+print('at work', flush=True)
+while not (folder.parent / 'enough').exists():
+    time.sleep(0.05)
+"""
+gpu.all_parts = lambda scale, mamp: [gpu.Part("quick", ("-c", QUICK)), gpu.Part("slow", ("-c", SLOW)),
+                                     gpu.Part("broken", ("-c", "1/0")), gpu.Part("asked", ("-c", QUICK), asked=True)]
+gpu.say_missing = lambda wheels: []
+gpu.Call.report = lambda call: gpu.write(call.out / "report.md", b"")
+gpu.SHORTEST, gpu.END, gpu.LOOK, gpu.ARCHIVE = 0.0, 0.0, 0.05, 0.1
+sys.exit(gpu.main())
+'''
+
+
+class Calls:
+    """Calls of the script with made-up parts, one after the other in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.out, self.results, self.driver = folder / "out", folder / "work" / "results", folder / "driver.py"
+        self.driver.write_text(DRIVER.format(benchmarks=str(ROOT / "benchmarks")))
+        self.words = ["--out", str(self.out), "--work", str(folder / "work")]
+
+    def begin(self, *more: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(self.driver), *self.words, *more]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def states(self) -> dict[str, str]:
+        noted = json.loads((self.results / "parts.json").read_text())
+        return {name: part["state"] for name, part in noted.items()}
+
+    def archived(self) -> dict[str, bytes]:
+        with tarfile.open(self.out / "results.tar.gz") as archive:
+            return {name: archive.extractfile(name).read() for name in archive.getnames()}  # type: ignore[union-attr]
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    for _ in range(1200):
+        if what():
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited for a minute")
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Calls:
+    return Calls(tmp_path)
+
+
+@needs_fork
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_call_that_is_told_to_end_leaves_everything(calls: Calls, number: signal.Signals) -> None:
+    call = calls.begin()
+    wait_for((calls.results / "slow" / "number.json").exists)
+    call.send_signal(number)
+    printed, _ = call.communicate()
+    assert call.returncode == 128 + number
+    assert "left for another call: slow, broken" in printed
+    assert calls.states() == {"quick": "done", "slow": "stopped by a signal"}
+    archived = calls.archived()
+    assert {"quick/number.json", "slow/number.json", "slow/rest.json", "slow/log.txt", "parts.json"} <= set(archived)
+    assert archived["slow/log.txt"] == b"at work\n"
+    assert sorted(path.name for path in calls.out.iterdir()) == ["report.md", "results.tar.gz"]
+
+
+@needs_fork
+def test_a_killed_call_leaves_an_archive_and_no_process(calls: Calls) -> None:
+    call = calls.begin()
+    wait_for((calls.results / "slow" / "number.json").exists)
+    wait_for(lambda: "slow/number.json" in calls.archived())
+    call.kill()
+    call.wait()
+    if sys.platform == "linux":
+        wait_for((calls.results / "slow" / "rest.json").exists)  # the part was told, and left what it had
+    (calls.results / "enough").touch()
+    assert calls.states() == {"quick": "done", "slow": "running"}
+    assert "slow/number.json" in calls.archived()
+
+
+@needs_fork
+def test_the_same_call_goes_on_and_keeps_what_was_stopped(calls: Calls) -> None:
+    first = calls.begin("--seconds", "3")
+    printed, _ = first.communicate()
+    assert (first.returncode, calls.states()) == (1, {"quick": "done", "slow": "stopped, no time left"})
+    assert "left for another call: slow, broken" in printed
+    (calls.results / "slow" / "number.json").write_text("of the first call")
+    (calls.results / "enough").touch()
+    second = calls.begin()
+    printed, _ = second.communicate()
+    assert second.returncode == 1
+    assert "== quick" not in printed
+    assert "every part ended" in printed
+    assert calls.states() == {"quick": "done", "slow": "done", "broken": "failed, exit code 1"}
+    archived = calls.archived()
+    assert (archived["slow/number.json"], archived["slow.1/number.json"]) == (b"1", b"of the first call")
+    assert b"ZeroDivisionError" in archived["broken/log.txt"]
+
+
+@needs_fork
+def test_a_part_that_is_killed_is_for_another_call(calls: Calls) -> None:
+    call = calls.begin("--parts", "slow,asked")
+    wait_for((calls.results / "slow" / "number.json").exists)
+    (child,) = Path(f"/proc/{call.pid}/task/{call.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    printed, _ = call.communicate()
+    assert "left for another call: slow" in printed
+    assert calls.states() == {"slow": "stopped by SIGKILL", "asked": "done"}
+    assert calls.archived()["slow/number.json"] == b"1"
+
+
+def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--out", str(tmp_path / "out"), "--parts", "eagre"]
+    found = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert found.returncode == 2
+    assert "expected some of smoke, smoke-compiled, eager" in found.stderr
+    assert "found eagre" in found.stderr
+    assert not (tmp_path / "out").exists()
+
+
+# --- packages ---
+
+
+def test_what_is_missing_is_named_and_found_as_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert missing(["numpy", "made-up-package", "pooch"]) == ["made-up-package"]
+    with zipfile.ZipFile(tmp_path / "made_up_package-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("made_up_package.py", "answer = 42")
+        about = "Metadata-Version: 2.1\nName: made-up-package\nVersion: 1.0\nRequires-Dist: made-up-need>=2\n"
+        wheel.writestr("made_up_package-1.0.dist-info/METADATA", about)
+    with zipfile.ZipFile(tmp_path / "numpy-0.1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("numpy.py", "")
+    unpack(tmp_path, tmp_path / "packages")
+    assert missing(["made-up-package"]) == ["made-up-need"]
+    assert not (tmp_path / "packages" / "numpy.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("typing_extensions>=4.12", "typing-extensions"),
+        ("pydantic_core-2.41.5-cp312-cp312-manylinux_2_17_x86_64.whl", "pydantic-core"),
+        ("scikit-learn", "scikit-learn"),
+        ("nox[uv] (>=3)", "nox"),
+    ],
+)
+def test_the_package_that_a_text_names(text: str, name: str) -> None:
+    assert package_of(text) == name
+
+
+def test_parts_need_neither_pooch_nor_matplotlib() -> None:
+    code = (
+        "import sys; sys.modules.update(pooch=None, matplotlib=None); import harness.runs.experiment, "
+        "harness.studies.claims, harness.studies.explain, harness.report.folder, harness.report.explain, "
+        "datasets.catalog, harness.cli.run, harness.cli.studies, datasets.synthetic.ntu60_sized"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+# --- the report ---
+
+
+def test_the_measurement_of_a_part_is_the_finished_one_else_the_longest(tmp_path: Path) -> None:
+    measured = speed_record(arm("gfp", ratio(2.0, 3.0, 4.0)))
+    for folder, rounds in (("eager.1", 7), ("eager", 3)):
+        same = measured.same.model_copy(update={"pairs": rounds})
+        path = tmp_path / folder / measured.address / "speed.unfinished.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(measured.model_copy(update={"same": same}).model_dump_json())
+    found, said = measurement(tmp_path, "eager") or pytest.fail("nothing found")
+    assert (found.same.pairs, said) == (7, ", stopped after 7 rounds")
+    RecordStore(tmp_path / "eager").write_speed(measured)
+    assert measurement(tmp_path, "eager") == (measured, "")
+    assert measurement(tmp_path, "compiled") is None
+
+
+def test_expected_numbers_stand_beside_measured_ones() -> None:
+    gfp = arm("gfp", ratio(3.0, 3.63, 4.0), clips_per_second=6_000.0)
+    table = expected_table({"eager": speed_record(gfp)}).set_index("what")
+    assert list(table.loc["gfp: clips/s, eager"]) == ["12,000", "6,000", "0.50"]
+    assert list(table.loc["gfp: times mamp's clips/s, eager"]) == ["3 to 3.6", "3.63", "1.10"]
+    assert list(table.loc["gfp: clips/s as published, eager"]) == ["13,364", "6,000", "0.45"]
+    assert list(table.loc["amr: clips/s, compiled"]) == ["27,000", "-", "-"]
+
+
+def test_every_claim_card_has_a_verdict_on_its_own_hardware_or_a_reason() -> None:
+    seconds = {"gfp": 0.09, "amr": 0.05, "sjepa": 1.0, "encoder-only": 0.01, "mamp:decoder_depth=5": 0.6}
+    stages = ("as published", "every switch on")
+    arms = [stage_arm(f"{name} @ {stage}", *[each] * 20) for name, each in seconds.items() for stage in stages]
+    measured = stage_record(*arms, stages=stages, environment=ENVIRONMENT.model_copy(update={"device": "NVIDIA H100"}))
+    table = claims_table(measured)
+    assert list(table["claim"]) == [name for name in read_claims() for _ in stages]
+    assert set(table["about a"]) == {"gpu"}
+    assert set(table["verdict"]) == {"supported"}
+    assert set(claims_table(None)["verdict"]) == {"not measured"}
+    assert set(claims_table(stage_record(*arms[1:], stages=stages))["verdict"]) > {"other hardware: not tested"}
+
+
+def test_a_page_needs_no_measurement(tmp_path: Path) -> None:
+    states = {"smoke": {"state": "failed, exit code 2", "seconds": "1", "at": "", "command": "python -m harness"}}
+    (tmp_path / "parts.json").write_text(json.dumps(states))
+    page = "\n".join(sections(tmp_path))
+    assert "| smoke | failed, exit code 2 | 1 |" in page
+    assert "± 30 %" in page
+    assert "| gfp-6.2x | gpu | 6.2x | - | - | not measured |" in page
