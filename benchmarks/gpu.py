@@ -18,6 +18,7 @@ Exit codes: 0 every part is done; 1 one is not; 2 a package is missing; 128 + n 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import io
 import json
@@ -50,7 +51,7 @@ WEIGHTS = "*.safetensors"
 
 EVERY_METHOD = (
     "mamp:decoder_depth=5,gfp,amr,skeletonmae:decoder_depth=5,mamp:decoder_depth=3,sjepa,skeleton2vec,"
-    "skeletonmae-region,skeletonmae-graph,strl"
+    "skeletonmae-region,skeletonmae-graph"
 )
 BASELINE = "mamp:decoder_depth=5"
 CLAIMS = ("gfp-6.2x", "amr-8.1x", "sjepa-0.2x", "gfp-6.1x")
@@ -113,7 +114,7 @@ def all_parts(scale: Scale, mamp: Path | None = None) -> list[Part]:
     accuracy = (*trained, *BF16, "--speed-seconds", "5", "--budget", f"{scale.seconds}s", "--methods", "gfp,mamp")
     published = (str(HERE / "as_published.py"), "--mamp", str(mamp), *scale.published)
     return [
-        Part("smoke", (*smoke, *BF16, "--methods", "gfp,mamp")),
+        Part("smoke", (*smoke, *BF16, "--methods", "mamp,gfp")),
         Part("smoke-compiled", (*smoke, *COMPILED, "--methods", "gfp", "--set", "encoder.depth=1")),
         Part("eager", (*speed, EVERY_METHOD, *BF16)),
         Part("compiled", (*speed, f"{BASELINE},gfp,amr", *COMPILED)),
@@ -162,10 +163,13 @@ class Call:
         """Run a part until it ends, or the time is up, or a signal says so."""
         folder, began, state = self.results / part.name, time.monotonic(), "stopped by a signal"
         if folder.exists():  # what an earlier call measured stays: this one may be stopped sooner
-            calls = len(list(self.results.glob(f"{part.name}.*")))
-            shutil.copytree(folder, f"{folder}.{calls + 1}", ignore=shutil.ignore_patterns(WEIGHTS))
+            earlier = f"{folder}.{1 + len(list(self.results.glob(f'{part.name}.*')))}"
+            if self.has_ended(part):
+                folder.rename(earlier)
+            else:  # the command goes on with what is finished of it
+                shutil.copytree(folder, earlier, ignore=shutil.ignore_patterns(WEIGHTS))
         folder.mkdir(parents=True, exist_ok=True)
-        print(f"== {part.name}, {self.deadline - began:.0f} s left", flush=True)
+        say(f"{part.name}, {self.deadline - began:.0f} s left")
         command = (*part.command, "--out", os.path.relpath(folder, ROOT))
         self.note(part, command, "running", began)
         log = (folder / "log.txt").open("a+b")
@@ -185,7 +189,7 @@ class Call:
             show(log.name, shown)
             self.note(part, command, state, began)
             self.archive()
-            print(f"== {part.name} {state} after {time.monotonic() - began:.0f} s", flush=True)
+            say(f"{part.name} {state} after {time.monotonic() - began:.0f} s")
 
     def note(self, part: Part, command: Iterable[str], state: str, began: float) -> None:
         """Keep how far a part has come."""
@@ -202,10 +206,12 @@ class Call:
         content = io.BytesIO()
         with tarfile.open(fileobj=content, mode="w:gz") as archive:
             for path in sorted(self.results.rglob("*")):
+                about = tarfile.TarInfo(str(path.relative_to(self.results)))
                 if path.is_file() and not path.name.startswith(".") and not path.match(WEIGHTS):
-                    found, about = path.read_bytes(), tarfile.TarInfo(str(path.relative_to(self.results)))
-                    about.size, about.mtime = len(found), int(path.stat().st_mtime)
-                    archive.addfile(about, io.BytesIO(found))
+                    with contextlib.suppress(FileNotFoundError):  # a part is done with it
+                        found = path.read_bytes()
+                        about.size, about.mtime = len(found), int(time.time())
+                        archive.addfile(about, io.BytesIO(found))
         write(self.out / "results.tar.gz", content.getvalue())
         self.archived = time.monotonic()
 
@@ -219,6 +225,11 @@ def end_with_parent() -> None:
     """Linux will send this process a SIGTERM when its parent is gone, however that ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def say(text: str) -> None:
+    """Print a line of this script's own, with the time in UTC."""
+    print(f"== {time.strftime('%H:%M:%S', time.gmtime())} {text}", flush=True)
 
 
 def show(path: str, start: int) -> int:
@@ -299,7 +310,7 @@ def main() -> int:
         if call.states:
             call.report()
         rest = ", ".join(part.name for part in chosen if not call.has_ended(part))
-        print(f"{time.monotonic() - began:.0f} s; {f'left for another call: {rest}' if rest else 'every part ended'}")
+        say(f"{time.monotonic() - began:.0f} s; " + (f"left for another call: {rest}" if rest else "every part ended"))
     return 0 if all(call.states.get(part.name, {}).get("state") == "done" for part in chosen) else 1
 
 

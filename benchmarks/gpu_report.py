@@ -62,6 +62,9 @@ PUBLISHED = (
     f"{GFP_SECONDS // 60} minutes on one H200, by division"
 )
 
+FIRST = 3
+"""Sections that are printed: the parts, what was expected, the claims."""
+
 # --- what there is ---
 
 
@@ -174,14 +177,14 @@ def sections(results: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Print the page and leave it."""
+    """Leave the page, and print its beginning: what is wanted most."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    text = "\n".join(sections(arguments.results))
-    print(text)
-    write_atomically(arguments.out, text.encode())
+    page = list(sections(arguments.results))
+    write_atomically(arguments.out, "\n".join(page).encode())
+    print("\n".join(page[:FIRST]), flush=True)
     return 0
 
 

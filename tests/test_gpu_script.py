@@ -127,12 +127,22 @@ def test_the_same_call_goes_on_and_keeps_what_was_stopped(calls: Calls) -> None:
     second = calls.begin()
     printed, _ = second.communicate()
     assert second.returncode == 1
-    assert "== quick" not in printed
+    assert "quick" not in printed
     assert "every part ended" in printed
     assert calls.states() == {"quick": "done", "slow": "done", "broken": "failed, exit code 1"}
     archived = calls.archived()
     assert (archived["slow/number.json"], archived["slow.1/number.json"]) == (b"1", b"of the first call")
     assert b"ZeroDivisionError" in archived["broken/log.txt"]
+
+
+@needs_fork
+def test_a_part_that_is_asked_for_again_is_run_afresh(calls: Calls) -> None:
+    for _ in range(2):
+        assert calls.begin("--parts", "quick").wait() == 0
+        (calls.results / "quick" / "more.json").write_text("of this call")
+    assert calls.begin("--parts", "asked").wait() == 0
+    found = {name for name in calls.archived() if name.startswith("quick") and name.endswith(".json")}
+    assert found == {"quick.1/number.json", "quick.1/more.json", "quick/number.json", "quick/more.json"}
 
 
 @needs_fork
