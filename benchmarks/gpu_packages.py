@@ -65,9 +65,10 @@ def say_missing(wheels: Path) -> list[str]:
     absent = missing(package_of(text) for text in project["dependencies"])
     if absent:
         print(
-            f"error: missing {', '.join(absent)}; fetch wheels where there is a network,\n"
-            f"    python -m pip download --only-binary=:all: --python-version {sysconfig.get_python_version()}"
-            f" --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --dest WHEELS {' '.join(absent)}\n"
-            f"and put them into {os.path.relpath(wheels, ROOT)} here, which git ignores: this script unpacks them"
+            f"error: missing {', '.join(absent)}; in this folder, where there is a network:\n"
+            f"    python -m pip download --only-binary=:all: --python-version {sysconfig.get_python_version()} "
+            f"--platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --dest {os.path.relpath(wheels, ROOT)} "
+            f"{' '.join(absent)}\n"
+            "and take what it fetched along in that folder, which git ignores: this script unpacks it"
         )
     return absent
