@@ -39,6 +39,10 @@ KeepDecoder = Annotated[bool, typer.Option("--keep-decoder", help="Leave the dec
 SpeedSeconds = Annotated[
     float, typer.Option(help="Length of the interleaved speed measurement.", min=1.0, max=1e6, callback=finite)
 ]
+Processes = Annotated[
+    int, typer.Option(help="Measure in so many fresh processes; 3 or more for what is to be kept.", min=1, max=100)
+]
+FirstSlot = Annotated[int, typer.Option(help="Slot that the first round starts at.", min=0, hidden=True)]
 MemoryCap = Annotated[
     float | None,
     typer.Option(help="GB: each method at the largest batch that fits.", min=0.01, max=1e5, callback=finite),

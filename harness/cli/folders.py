@@ -1,4 +1,4 @@
-"""The commands that take output folders as a whole: `table` and `merge`."""
+"""The commands that take output folders as a whole: `table`, `compare` and `merge`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from datasets.wording import counted
 from harness.cli.flags import AsJson
+from harness.cli.output import leave_text
 from harness.errors import UsageError
 from harness.progress import at_work, command_line, make_console, print_table, say_lines, warn
 
@@ -62,3 +63,31 @@ def merge_command(
         report.line(f"records in {out}, table in {out / 'table.md'}")
     if merge.conflicts:
         raise typer.Exit(1)
+
+
+def compare_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")],
+    as_json: AsJson = False,
+) -> None:
+    """Which rows are better: intervals, all pairs of rows, who is above whom; written to compare.md."""
+    from harness.records.store import read_records, refusal_lines
+    from harness.report.compare import compare_page, comparisons, left_out
+    from harness.report.folder import folder_tables
+
+    records = read_records(folder)
+    found = comparisons(folder_tables(records))
+    warn(*refusal_lines(folder, records.refused))
+    if not found:
+        raise UsageError(
+            f"{folder}: expected two finished rows or more under one setting; see `ls runs --out {folder}`"
+        )
+    if as_json:
+        say_lines(json.dumps([comparison.plain for comparison in found], indent=1))
+        return
+    console = make_console()
+    for comparison in found:
+        console.print(comparison.heading)
+        print_table(console, comparison.rows.columns, comparison.rows.itertuples(index=False), [])
+        print_table(console, comparison.pairs.columns, comparison.pairs.itertuples(index=False), comparison.lines)
+        console.print()
+    leave_text(compare_page(found, command_line(), left_out(records.refused)), folder / "compare.md")

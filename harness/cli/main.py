@@ -39,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status.status_command,
     "ls": listing.ls_command,
     "table": folders.table_command,
+    "compare": folders.compare_command,
     "merge": folders.merge_command,
     "verify": studies.verify_command,
     "show-config": run.show_config_command,

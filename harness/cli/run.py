@@ -24,6 +24,7 @@ from harness.cli.flags import (
     DeviceRate,
     DryRun,
     Encoder,
+    FirstSlot,
     KeepDecoder,
     Label,
     MemoryCap,
@@ -35,6 +36,7 @@ from harness.cli.flags import (
     Precision,
     Preset,
     Price,
+    Processes,
     Protocols,
     RateText,
     Rerun,
@@ -189,6 +191,7 @@ def speed_command(
     precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, memory_cap: MemoryCap = None, threads: Threads = None,
+    processes: Processes = 1, first_slot: FirstSlot = 0,
 ) -> None:  # fmt: skip
     """Only the interleaved speed measurement of `run`, without training or probes."""
     settings = settings_of(locals())
@@ -198,7 +201,7 @@ def speed_command(
 
         experiment = prepare_experiment(
             settings, plugin, report, seeds=[0], out=out, baseline=baseline, rerun=rerun, speed_seconds=speed_seconds,
-            memory_cap=memory_cap and memory_cap * 1e9, threads=threads,
+            memory_cap=memory_cap and memory_cap * 1e9, threads=threads, processes=processes, first_slot=first_slot,
         )  # fmt: skip
         measurement = speed_of(experiment, report)
         leave_table(speed_table(measurement.record), speed_notes(measurement.record), out / "speed.md", report)

@@ -14,10 +14,12 @@ from harness.cli.flags import (
     DataName,
     Device,
     Encoder,
+    FirstSlot,
     Out,
     Overrides,
     Plugins,
     Preset,
+    Processes,
     Rerun,
     SpeedSeconds,
     Threads,
@@ -34,6 +36,7 @@ def explain_command(
     dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
     out: Out = Path("runs"), plugin: Plugins = None, preset: Preset = "quick", overrides: Overrides = None,
     rerun: Rerun = False, speed_seconds: SpeedSeconds = 120.0, threads: Threads = None,
+    processes: Processes = 1, first_slot: FirstSlot = 0,
 ) -> None:  # fmt: skip
     """The waterfall from the published way of training to this suite's, one switch at a time, for two methods."""
     with at_work() as report:
@@ -47,7 +50,7 @@ def explain_command(
         )  # fmt: skip
         experiment = prepare_experiment(
             settings, plugin, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds,
-            threads=threads,
+            threads=threads, processes=processes, first_slot=first_slot,
         )  # fmt: skip
         measurement = explain(experiment, report)
         leave_table(waterfall(measurement.record), waterfall_notes(measurement.record), out / "explain.md", report)
@@ -60,6 +63,7 @@ def claim_command(
     dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
     out: Out = Path("runs"), preset: Preset = "quick", overrides: Overrides = None, rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 120.0, threads: Threads = None,
+    processes: Processes = 1, first_slot: FirstSlot = 0,
     measured: Annotated[
         Path | None, typer.Option("--from", help="Judge the measurement in this folder again; nothing is measured.")
     ] = None,
@@ -82,7 +86,7 @@ def claim_command(
             )  # fmt: skip
             experiment = prepare_experiment(
                 settings, None, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds,
-                threads=threads,
+                threads=threads, processes=processes, first_slot=first_slot,
             )  # fmt: skip
             measurement = explain(experiment, report, ends())
             record, failed = measurement.record, bool(measurement.failures)

@@ -59,6 +59,14 @@ def above_bound(arm: ArmRecord, speed: SpeedRecord) -> list[Doubt]:
     return [Doubt(kind="above the bound", text=text) for text in found]
 
 
+def in_doubt(record: SpeedRecord) -> SpeedRecord:
+    """The record with what its numbers give away of each arm, and the verdicts that follow."""
+    doubted = [arm.model_copy(update={"doubts": (*arm.doubts, *above_bound(arm, record))}) for arm in record.arms]
+    baseline = any(arm.doubts for arm in doubted if arm.label == record.baseline)
+    arms = [arm.model_copy(update={"verdict": "in doubt"}) if baseline or arm.doubts else arm for arm in doubted]
+    return record.model_copy(update={"arms": arms})
+
+
 def bound_label(label: str) -> str:
     """Label of the decoder-free bound's arm beside this one: at the same stage, where there are stages."""
     _, mark, stage = label.partition(STAGE_MARK)

@@ -27,6 +27,33 @@ def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ra
     return Ratio(value=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half), pairs=pairs)
 
 
+def replicated(ratios: Sequence[Ratio]) -> Ratio:
+    """One ratio from those of several fresh processes: a t interval over the means of their log ratios.
+
+    Rounds of one process are not independent; of one process there are only they.
+    """
+    if len(ratios) < 2:
+        return ratios[0]
+    return paired_ratio([ratio.value for ratio in ratios], [1.0] * len(ratios))
+
+
+def block_ratio(numerator: Sequence[float], denominator: Sequence[float], rounds: Sequence[int] = ()) -> Ratio:
+    """Ratio of blocks, paired by round; `rounds` of each process, where there were several."""
+    if len(rounds) < 2:
+        return paired_ratio(numerator, denominator)
+    ends = np.cumsum(rounds)
+    parts = [slice(end - count, end) for end, count in zip(ends, rounds, strict=True)]
+    return replicated([paired_ratio(numerator[part], denominator[part]) for part in parts])
+
+
+def signed_ranks(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """p of the exact Wilcoxon signed-rank test of the rounds' log ratios, two-sided."""
+    from scipy.stats import wilcoxon  # half a second to load
+
+    logs = np.log(np.asarray(numerator) / np.asarray(denominator))
+    return float(wilcoxon(logs).pvalue) if logs.any() else 1.0
+
+
 def noise_floor(same: Ratio) -> float:
     """The factor inside which a ratio means nothing: the farther end of the same-against-same interval."""
     return max(same.high, 1 / same.low)
@@ -76,7 +103,7 @@ def inside_floor(ratio: Ratio, floor: float) -> bool:
 def speedup(record: SpeedRecord, one: str, other: str) -> Ratio | None:
     """Clips/s of one arm of a measurement over another's, paired by round; None where one was not measured."""
     arms = record.arm(one), record.arm(other)
-    return paired_ratio(arms[1].clip_seconds, arms[0].clip_seconds) if arms[0] and arms[1] else None
+    return block_ratio(arms[1].clip_seconds, arms[0].clip_seconds, record.rounds) if arms[0] and arms[1] else None
 
 
 def rules_version() -> str:

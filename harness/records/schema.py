@@ -331,6 +331,7 @@ class SpeedRecord(Part):
         health: what disturbed the blocks.
         matmul_flops: FLOP/s of a large matrix product on the same device in the same precision.
         rules: version of benchmarks/RULES.md that it follows.
+        rounds: of each process, where there were several: blocks are in their order, and intervals over processes.
     """
 
     schema_version: int = SCHEMA
@@ -346,6 +347,7 @@ class SpeedRecord(Part):
     health: Health | None = None
     matmul_flops: float | None = None
     rules: str = ""
+    rounds: tuple[Count, ...] = ()
     encoder: EncoderInfo
     data: DataInfo
     environment: Environment

@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.records.ratios import inside_floor, paired_ratio, speedup
 from harness.records.schema import Ratio, SpeedRecord, at_stage
-from harness.report.health import disturbances
+from harness.report.health import disturbances, rounds_text
 from harness.report.table import in_doubt
 
 
@@ -41,7 +41,7 @@ def conditions(record: SpeedRecord) -> list[str]:
     environment, same = record.environment, record.same
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
     return [
-        f"{same.pairs} interleaved rounds; {record.baseline} against itself {same.value:.3f} [{same.low:.3f}, "
+        f"{rounds_text(record)}; {record.baseline} against itself {same.value:.3f} [{same.low:.3f}, "
         f"{same.high:.3f}], (noise) marks what touches the noise floor {record.floor:.3f}; {disturbances(record)}",
         f"data: {record.data.name}, {record.data.bodies_per_clip:.2f} present bodies per clip, every body slot "
         f"computed as published; encoder {record.spec['encoder']['size']}, batch {record.batch_size} body sequences; "

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.records.schema import ArmRecord, SpeedRecord
-from harness.report.table import EMPTY, flop_cell, gflops_per_clip, notes, speedup_cell, verdict_cell
+from harness.report.apart import p_text
+from harness.report.health import signed_ranks_of
+from harness.report.table import EMPTY, comparable, flop_cell, gflops_per_clip, notes, speedup_cell, verdict_cell
 
 NTU60_CLIPS = 40_091
 """Training clips of NTU RGB+D 60's cross-subject split: what published schedules count epochs of.
@@ -27,6 +29,7 @@ def speed_notes(speed: SpeedRecord) -> list[str]:
         *([f"matmul peak: {peak / 1e9:,.0f} GFLOP/s, measured on this device in this precision"] if peak else []),
         "of peak: model FLOPs of a step over its time, as a share of the matmul peak (MFU); data, forward, backward, "
         "optimiser, after: shares of the step time",
+        "signed ranks p: exact Wilcoxon test of the rounds' log ratios; it decides nothing",
         *([f"memory-fair: each method at its largest batch under {cap / 1e9:g} GB"] if cap else []),
         *_shares(speed),
         f"schedule h: hours of the method's published epochs over {NTU60_CLIPS:,} clips at this speed, training alone",
@@ -54,6 +57,7 @@ def _row(arm: ArmRecord, speed: SpeedRecord) -> dict[str, str]:
         "ms/step": f"{1000 * arm.step_seconds:.3g}",
         "clips/s": f"{arm.clips_per_second:,.0f}" if arm.clips_per_second >= 10 else f"{arm.clips_per_second:.2f}",
         "speedup [95 %]": speedup_cell(arm, speed),
+        "signed ranks p": p_text(signed_ranks_of(arm, speed)) if comparable(arm, speed) else EMPTY,
         "by FLOPs": flop_cell(arm, speed),
         "GFLOP/clip": f"{gflops_per_clip(arm, speed):.3g}",
         **{name: share.get(phase, EMPTY) for name, phase in PHASES.items()},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from datasets.wording import counted, printable
+from harness.records.differences import pairs
 from harness.records.doubts import doubts_of, kinds
 from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, MOSTLY_DISTURBED, inside_floor
 from harness.records.schema import (
@@ -16,13 +17,16 @@ from harness.records.schema import (
     BOUND,
     RANDOM_INIT,
     RAW_FLOOR,
+    Accuracy,
     ArmRecord,
     Environment,
     RunRecord,
     SpeedRecord,
 )
+from harness.report.apart import MARKS, accuracy_cell, closing, marks
 from harness.report.departures import departures
-from harness.report.health import disturbances
+from harness.report.health import disturbances, rounds_text, second_opinions
+from harness.studies.compare import PROBES, probe_columns
 
 COLUMNS = (
     "method", "linear", "vs random", "kNN-1", "best point", "clips seen", "interleaved s", "wall s", "clips/s",
@@ -48,10 +52,11 @@ def build_table(records: Sequence[RunRecord], speed: SpeedRecord | None) -> pd.D
     arms = speed.arms if speed else []
     trained = [record.label for record in records if not is_control(record)]
     labels = list(dict.fromkeys(trained or [arm.label for arm in arms if not arm.control]))
-    rows = [_row(label, records, speed, random) for label in labels]
+    marked = {column.name: marks(column.rows, pairs(column.rows)) for column in probe_columns(records)}
+    rows = [_row(label, records, speed, random, marked) for label in labels]
     controls = [label for label in (RANDOM_INIT, RAW_FLOOR) if _of(records, label)]
-    rows += [_row(label, records, speed, None) for label in controls]
-    rows += [_row(arm.label, records, speed, None) for arm in arms if arm.label not in labels]
+    rows += [_row(label, records, speed, None, marked) for label in controls]
+    rows += [_row(arm.label, records, speed, None, marked) for arm in arms if arm.label not in labels]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -78,6 +83,7 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
         *_accuracy_notes(records),
         *_seconds_notes(records),
         *_no_clear_gain(records),
+        *below_untrained(records),
         *_elsewhere(records, environment),
         "peak MB: memory of one training step with weights and optimiser state; GFLOP/clip: forward and backward, "
         "two bodies",
@@ -95,12 +101,13 @@ def _speed_notes(speed: SpeedRecord | None) -> list[str]:
         return ["speed: not measured under these settings; the `run` command of these rows measures it"]
     same = speed.same
     return [
-        f"speed: batch {speed.batch_size} body sequences, {same.pairs} interleaved rounds, speedup = clips/s "
+        f"speed: batch {speed.batch_size} body sequences, {rounds_text(speed)}, speedup = clips/s "
         f"over {speed.baseline}; same against same {same.value:.3f} [{same.low:.3f}, {same.high:.3f}], "
         f"noise floor {speed.floor:.3f}; {disturbances(speed)}",
         *_not_measurable(speed),
         *_bound(speed),
         *_off_flops(speed),
+        *second_opinions(speed),
     ]
 
 
@@ -137,18 +144,22 @@ def plain_markdown(table: pd.DataFrame, command: str) -> str:
     return "\n".join([f"    {printable(command)}", "", header, rule, *rows, ""])
 
 
-def _row(label: str, everything: Sequence[RunRecord], speed: SpeedRecord | None, random: float | None) -> list[str]:
+def _row(
+    label: str, everything: Sequence[RunRecord], speed: SpeedRecord | None, random: float | None,
+    marked: Mapping[str, Mapping[str, str]],
+) -> list[str]:  # fmt: skip
     records, arm = _of(everything, label), speed.arm(label) if speed else None
     ok = [record for record in records if record.status == "ok"]
     own_encoder = _is_open(records, arm)
     linear, untrained = _mean(_linear(ok)), _untrained(ok) if own_encoder else random
+    clips = ok[0].data.test_clips if ok else 0
     status = ", ".join(sorted({record.status for record in records if record.status != "ok"}))
     return [
         f"{label} (open)" if own_encoder else label,
-        _percent(_linear(ok)),
+        accuracy_cell(_linear(ok), clips) + marked.get("linear", {}).get(label, ""),
         EMPTY if linear is None or untrained is None else f"{100 * (linear - untrained):+.1f}",
-        _percent([record.accuracy.knn_test for record in ok if record.accuracy]),
-        _percent([max(p.accuracy.linear_test for p in record.curve) for record in ok if record.curve]),
+        accuracy_cell(_values(ok, PROBES["kNN-1"]), clips) + marked.get("kNN-1", {}).get(label, ""),
+        accuracy_cell(_best_points(ok), clips, chosen=True),
         _number([record.training.clips_seen for record in ok if record.training]),
         _number([seconds for record in ok if (seconds := interleaved_seconds(record)) is not None]),
         _number([record.training.seconds for record in ok if record.training]),
@@ -299,8 +310,24 @@ def _accuracy_notes(records: Sequence[RunRecord]) -> list[str]:
         *_few_test_clips(records[0].data.test_clips),
         f"linear, kNN-1: % of test clips on frozen features; {_chosen(records)}; best point: "
         "best test figure over evaluations (the papers' habit, never used to select); ±: standard deviation over seeds",
+        *_interval_notes(records),
         PROXY,
     ]
+
+
+def _interval_notes(records: Sequence[RunRecord]) -> list[str]:
+    """What the brackets are, and who is above whom."""
+    columns = probe_columns(records)
+    seeds = {len(row.by_seed) for column in columns for row in column.rows}
+    words = ["[95 %]: t interval over seeds"] if max(seeds, default=0) > 1 else []
+    if 1 in seeds:
+        words.append(
+            "[95 % clips]: one seed, the binomial interval over test clips, in which neither seeds nor people vary; "
+            "it compares nothing"
+        )
+    found = {column.name: pairs(column.rows) for column in columns}
+    words += [MARKS] if any(marks(column.rows, found[column.name]) for column in columns) else []
+    return ["; ".join(words), *(line for name in found for line in closing(name, found[name]))] if words else []
 
 
 def _few_test_clips(clips: int) -> list[str]:
@@ -335,18 +362,39 @@ def _seconds_notes(records: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def _no_clear_gain(records: Sequence[RunRecord]) -> list[str]:
-    """Rows whose mean linear accuracy is not `CLEAR_GAIN` above the same encoder's before training."""
-    random = _mean(_linear(_of(records, RANDOM_INIT)))
+def gains_of(records: Sequence[RunRecord], value: Callable[[Accuracy], float]) -> dict[str, float]:
+    """Mean of each method's row above that of its encoder before training; rows of which both are known."""
+    random = _mean(_values(_of(records, RANDOM_INIT), value))
     gains = {}
     for label in dict.fromkeys(record.label for record in records if not is_control(record)):
-        rows = _of(records, label)
-        linear, untrained = _mean(_linear(rows)), _untrained(rows) if _is_open(rows, None) else random
-        if linear is not None and untrained is not None:
-            gains[label] = linear - untrained
+        rows = [record for record in _of(records, label) if record.status == "ok"]
+        own = _mean([value(record.untrained) for record in rows if record.untrained])
+        trained, untrained = _mean(_values(rows, value)), own if _is_open(rows, None) else random
+        if trained is not None and untrained is not None:
+            gains[label] = trained - untrained
+    return gains
+
+
+def _no_clear_gain(records: Sequence[RunRecord]) -> list[str]:
+    """Rows whose mean linear accuracy is not `CLEAR_GAIN` above the same encoder's before training."""
+    gains = gains_of(records, PROBES["linear"])
     weak = [f"{label} ({100 * gain:+.1f})" for label, gain in gains.items() if gain < CLEAR_GAIN]
     points = f"{100 * CLEAR_GAIN:.0f} points"
     return [f"under this budget not {points} above the untrained encoder: {', '.join(weak)}"] if weak else []
+
+
+def below_untrained(records: Sequence[RunRecord]) -> list[str]:
+    """Rows whose mean is below that of the encoder that they started from: their budget cannot rank them."""
+    lines = []
+    for name, value in PROBES.items():
+        gains = {label: gain for label, gain in gains_of(records, value).items() if gain < 0}
+        if gains:
+            rows = ", ".join(f"{label} ({100 * gain:+.1f})" for label, gain in gains.items())
+            lines.append(
+                f"warning: {name}: below the untrained encoder on this data: {rows}; a budget that leaves them there "
+                "ranks nothing"
+            )
+    return lines
 
 
 def _elsewhere(records: Sequence[RunRecord], environment: Environment) -> list[str]:
@@ -412,19 +460,20 @@ def is_control(record: RunRecord) -> bool:
     return record.label in (RANDOM_INIT, RAW_FLOOR)
 
 
+def _values(records: Iterable[RunRecord], value: Callable[[Accuracy], float]) -> list[float]:
+    return [value(record.accuracy) for record in records if record.accuracy]
+
+
 def _linear(records: Iterable[RunRecord]) -> list[float]:
-    return [record.accuracy.linear_test for record in records if record.accuracy]
+    return _values(records, PROBES["linear"])
+
+
+def _best_points(records: Iterable[RunRecord]) -> list[float]:
+    return [max(point.accuracy.linear_test for point in record.curve) for record in records if record.curve]
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return statistics.mean(values) if values else None
-
-
-def _percent(values: Sequence[float]) -> str:
-    if not values:
-        return EMPTY
-    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.1f}{spread}"
 
 
 def _number(values: Sequence[float]) -> str:

@@ -46,6 +46,7 @@ from harness.runs.cell import (
 from harness.runs.estimates import from_measurement, from_warm_up
 from harness.runs.plan import Plan
 from harness.runs.planning import make_plan
+from harness.runs.processes import measure_in_processes
 from harness.runs.protocols import Protocols
 from harness.runs.resume import Interval, Saved, find_state, remove_states
 from harness.runs.sharing import Share
@@ -66,6 +67,7 @@ class Request:
     Attributes:
         protocols: of evaluation, after training, as `harness.runs.evaluating.Asked` has them.
         elsewhere: only a plan is wanted, for another machine: its device need not be here.
+        processes: fresh ones that measure speed; `first_slot`: where one of them starts (benchmarks/RULES.md).
     """
 
     methods: list[MethodSpec]
@@ -88,6 +90,8 @@ class Request:
     tensorboard: bool = False
     protocols: str = ""
     elsewhere: bool = False
+    processes: int = 1
+    first_slot: int = 0
 
 
 @dataclass(frozen=True)
@@ -222,6 +226,7 @@ class Experiment:
             cells=[Cell(entry.label, self.run_spec(entry.spec, seed), entry.method, entry.guard) for entry in rows],
             baseline=self.baseline.label, data=self.data, environment=self.environment,
             seconds=self.request.speed_seconds, memory_cap=self.request.memory_cap,
+            processes=self.request.processes, first_slot=self.request.first_slot,
         )  # fmt: skip
 
 
@@ -468,6 +473,9 @@ def measure_speed(
     experiment: Experiment, timing: Timing, report: Reporter, show: Callable[[Plan], None] | None
 ) -> Measurement:  # fmt: skip
     """A fresh speed measurement, written into the folder."""
+    if timing.processes > 1:
+        tell_if_busy(experiment, report)
+        return measure_in_processes(timing, experiment.store, timing.processes, report)
     timing.warm_up(report)
     if show:
         problems = dict.fromkeys(timing.failures, "see above")

@@ -1,8 +1,9 @@
 """Training speed measured side by side: short alternating blocks, a same-against-same floor, paired ratios.
 
-All methods live in one process on one device. A round runs one block of every method and a second block of the
-baseline; the next round runs in reverse (A B A' | A' B A). Machine drift then hits both sides of every pair. A block
-that other processes disturbed is timed again, at most `RETRIES` times (`harness.speed.disturbance`).
+All methods live in one process on one device. A round runs one block of every method and, half a round away, a second
+block of the baseline; the next round starts one slot further (A B A' C | B A' C A | ...), so that every arm takes every
+slot in turn and machine drift hits both sides of every pair. A block that other processes disturbed is timed again, at
+most `RETRIES` times (`harness.speed.disturbance`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from harness.speed.memory import peak_step_bytes
 from harness.training.clock import StepClock
 from harness.training.trainer import Trainer
 
-VERSION = 1
+VERSION = 2
+"""2: every arm takes every slot in turn; every second round used to run in reverse."""
 
 WARMUP_BLOCKS = 6
 MINIMUM_ROUNDS = 5
@@ -104,24 +106,28 @@ def measure(
     seconds: float,
     failures: dict[str, Exception],
     watch: Watch | None = None,
+    first: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[float]:
     """Interleave blocks of all (warm) arms for about ``seconds``; fills in ``arm.blocks``.
 
     An arm that throws is left out from then on and noted in ``failures``; the baseline's exceptions are passed on.
-    Returns the second baseline block of every round, in seconds per clip: the same-against-same partner of
-    ``baseline.clip_seconds``.
+    ``first`` is the slot that the first round starts at. Returns the second baseline block of every round, in
+    seconds per clip: the same-against-same partner of ``baseline.clip_seconds``.
     """
     watch = watch or Watch(baseline.trainer.device)
     again = replace(baseline, blocks=[], phases={}, effort=Effort())
-    order = [baseline, *(arm for arm in arms if arm is not baseline), again]
+    order = [baseline, *(arm for arm in arms if arm is not baseline)]
+    order.insert((len(order) + 1) // 2, again)
     began, rounds, total = time.perf_counter(), 0, MINIMUM_ROUNDS
     while rounds < total:
-        for arm in tuple(order if rounds % 2 == 0 else reversed(order)):
+        start = (first + rounds) % len(order)
+        for arm in (*order[start:], *order[:start]):
             _guarded(arm, order, failures, watch)
         rounds += 1
         per_round = (time.perf_counter() - began) / rounds
-        total = max(MINIMUM_ROUNDS, min(MAXIMUM_ROUNDS, int(seconds / per_round)))
+        total = min(MAXIMUM_ROUNDS, int(seconds / per_round))
+        total = max(MINIMUM_ROUNDS, total - total % len(order))  # whole turns
         progress(rounds, total)
     return again.clip_seconds
 

@@ -11,7 +11,7 @@ from harness.errors import UsageError
 from harness.isolation.guard import seeded
 from harness.isolation.mistakes import mistake
 from harness.progress import Reporter, Task
-from harness.records.doubts import above_bound
+from harness.records.doubts import in_doubt
 from harness.records.ratios import noise_floor, paired_ratio, rules_version, verdict
 from harness.records.schema import BOUND, ArmRecord, Doubt, Environment, Health, SpeedRecord, flop_ratio
 from harness.records.store import RecordStore, now, speed_address
@@ -54,6 +54,8 @@ class Timing:
         stages: names of the stages that the cells run through (`harness.studies.explain`), empty otherwise.
         rows: labels of the methods that run through them.
         memory_cap: bytes; each method then runs at the largest batch that fits, not at the spec's.
+        processes: fresh ones that measure; this one then does not.
+        first_slot: that the first round starts at.
         arms: warm trainers, filled by `warm_up`.
         flops: model FLOPs per step by label.
         bounds: FLOPs per step of the encoder alone on the same tokens, by label.
@@ -69,6 +71,8 @@ class Timing:
     stages: Sequence[str] = ()
     rows: Sequence[str] = ()
     memory_cap: float | None = None
+    processes: int = 1
+    first_slot: int = 0
     arms: list[Arm] = field(default_factory=list)
     flops: dict[str, float] = field(default_factory=dict)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -86,6 +90,7 @@ class Timing:
             **spec,
             **({"stages": list(self.stages), "rows": list(self.rows), "ways": self._ways()} if self.stages else {}),
             **({"memory_cap": self.memory_cap} if self.memory_cap else {}),
+            **({"processes": self.processes} if self.processes > 1 else {}),
             "methods": [str(MethodSpec(**cell.spec.method.identity)) for cell in self.cells],
             "versions": dict(sorted(self._versions())),
             "baseline": self.baseline,
@@ -183,8 +188,9 @@ class Timing:
     def _interleave(self, baseline: Arm, watch: Watch, task: Task) -> list[float]:
         with self._baseline_called("being timed"):
             again = measure(
-                self.arms, baseline, seconds=self.seconds, failures=self.failures, watch=watch, progress=task
-            )
+                self.arms, baseline, seconds=self.seconds, failures=self.failures, watch=watch, first=self.first_slot,
+                progress=task,
+            )  # fmt: skip
         self.arms = [arm for arm in self.arms if arm.label not in self.failures]
         return again
 
@@ -242,14 +248,6 @@ class Timing:
             own_step_seconds=arm.effort.step_seconds, bound_flops=self.bounds[arm.label],
             doubts=tuple(self.doubts[arm.label]),
         )  # fmt: skip
-
-
-def in_doubt(record: SpeedRecord) -> SpeedRecord:
-    """The record with what its numbers give away of each arm, and the verdicts that follow."""
-    doubted = [arm.model_copy(update={"doubts": (*arm.doubts, *above_bound(arm, record))}) for arm in record.arms]
-    baseline = any(arm.doubts for arm in doubted if arm.label == record.baseline)
-    arms = [arm.model_copy(update={"verdict": "in doubt"}) if baseline or arm.doubts else arm for arm in doubted]
-    return record.model_copy(update={"arms": arms})
 
 
 def timed_trainer(method: type[Method], spec: RunSpec, data: LoadedData) -> Trainer:

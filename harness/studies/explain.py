@@ -15,6 +15,7 @@ from harness.errors import UsageError
 from harness.progress import Reporter
 from harness.records.schema import EVERY_SWITCH, at_stage
 from harness.runs.experiment import Entry, Experiment, replace_refused, tell_if_busy
+from harness.runs.processes import measure_in_processes
 from harness.spec.model import RunSpec
 from harness.spec.presets import PUBLISHED_CLIPS
 from harness.speed.interleave import MINIMUM_ROUNDS
@@ -121,6 +122,7 @@ def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = 
         cells=cells, baseline=at_stage(experiment.entries[-1].label, stages[0].name), data=experiment.data,
         environment=experiment.environment, seconds=experiment.request.speed_seconds,
         stages=[stage.name for stage in stages], rows=[entry.label for entry in experiment.entries],
+        processes=experiment.request.processes, first_slot=experiment.request.first_slot,
     )  # fmt: skip
     stored = timing.stored(experiment.store)
     replace_refused(experiment.store)
@@ -131,6 +133,8 @@ def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = 
         f"{len(cells)} arms ({len(stages)} stages of {len(experiment.entries)} methods) to build, warm up and compile, "
         f"then about {minutes(timing.seconds)} of measurement, at least {MINIMUM_ROUNDS} rounds"
     )
+    if timing.processes > 1:
+        return measure_in_processes(timing, experiment.store, timing.processes, report)
     timing.warm_up(report)
     tell_if_busy(experiment, report)
     measurement = timing.measure(report)

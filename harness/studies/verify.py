@@ -19,7 +19,7 @@ from pathlib import Path
 from datasets.wording import counted
 from harness.errors import UsageError
 from harness.records.doubts import above_bound
-from harness.records.ratios import noise_floor, paired_ratio, verdict
+from harness.records.ratios import block_ratio, noise_floor, verdict
 from harness.records.schema import ArmRecord, Point, RunRecord, SpeedRecord, flop_ratio
 from harness.records.store import RECORD_FILE, RecordStore, Refusal, speed_address
 from harness.spec.budget import StepCost, parse_budget
@@ -266,8 +266,11 @@ def speed(record: SpeedRecord) -> Iterator[str]:
         return
     if not _close(record.floor, max(1.0, noise_floor(record.same))):
         yield f"noise floor {record.floor:.3f}, same against same gives {noise_floor(record.same):.3f}"
-    if record.same.pairs != len(baseline.blocks):
+    if record.same.pairs != (len(record.rounds) or len(baseline.blocks)):
         yield f"{record.same.pairs} rounds of the baseline against itself, {len(baseline.blocks)} of its blocks"
+    if record.rounds and sum(record.rounds) != len(baseline.blocks):
+        yield f"{sum(record.rounds)} rounds in all processes, {len(baseline.blocks)} blocks of the baseline"
+        return
     for arm in record.arms:
         yield from (f"{arm.label}: {line}" for line in _arm(arm, baseline, record))
 
@@ -278,7 +281,7 @@ def _arm(arm: ArmRecord, baseline: ArmRecord, record: SpeedRecord) -> Iterator[s
         return
     # Records of before clips were kept hold one batch for all arms.
     clips, others = (one.clips or record.batch_size / record.bodies_per_clip for one in (arm, baseline))
-    expected = paired_ratio([s / others for s in baseline.blocks], [s / clips for s in arm.blocks])
+    expected = block_ratio([s / others for s in baseline.blocks], [s / clips for s in arm.blocks], record.rounds)
     for name in ("value", "low", "high"):
         found, computed = getattr(arm.ratio, name), getattr(expected, name)
         if not _close(found, computed):

@@ -41,6 +41,8 @@ KEYS = {"trends.md": 4, "claim": 2}
 RENAMED: dict[str, str] = {"train s": "wall s"}
 """Columns of committed tables by today's name, where the same number has got another heading."""
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?|\binf\b|\bnan\b")
+INTERVALS = ("linear", "kNN-1", "best point")
+"""Columns whose cells got an interval behind what they held (rules 5)."""
 OF_TODAY = ("judged by rules version",)
 """Notes that say what the rules are now, not what was measured."""
 
@@ -180,7 +182,10 @@ def test_a_committed_table_is_rendered_again_without_a_changed_number(path: Path
         assert before.keys() == now.keys() != set()
         for row, cells in before.items():
             for column, cell in cells.items():
-                assert numbers(cell) == numbers(now[row][RENAMED.get(column, column)]), (row, column)
+                found = numbers(now[row][RENAMED.get(column, column)])
+                if column in INTERVALS and numbers(cell) and "[" not in cell:
+                    found = found[: len(numbers(cell))]
+                assert numbers(cell) == found, (row, column)
 
 
 @pytest.mark.parametrize("path", TABLES, ids=name_of)

@@ -69,16 +69,16 @@ def test_columns_are_the_documented_ones_and_cells_are_text() -> None:
 @pytest.mark.parametrize(
     ("row", "column", "expected"),
     [
-        ("gfp", "linear", "80.0"),
-        ("gfp", "kNN-1", "70.0"),
+        ("gfp", "linear", "80.0 [75.8, 83.6 clips]"),
+        ("gfp", "kNN-1", "70.0 [65.3, 74.3 clips]"),
         ("gfp", "vs random", "+20.0"),
         ("skeletonmae", "vs random", "-2.0"),
         ("gfp", "best point", "85.0"),
         ("gfp", "clips seen", "6,400"),
         ("gfp", "wall s", "60"),
-        ("random-init", "linear", "60.0"),
+        ("random-init", "linear", "60.0 [55.1, 64.7 clips]"),
         ("random-init", "vs random", "-"),
-        ("raw-pca", "kNN-1", "45.0"),
+        ("raw-pca", "kNN-1", "45.0 [40.2, 49.9 clips]"),
         ("raw-pca", "best point", "-"),
         ("raw-pca", "clips/s", "-"),
         ("encoder-only", "linear", "-"),
@@ -92,15 +92,16 @@ def test_accuracy_is_in_percent_and_compared_with_the_random_encoder(row: str, c
 def test_seeds_give_mean_and_standard_deviation() -> None:
     seeds = [run_record("gfp", linear, seed=seed) for seed, linear in enumerate((0.70, 0.72, 0.77))]
     records = [*RECORDS[:2], *seeds, RECORDS[3]]
-    assert cell("gfp", "linear", records) == "73.0 ± 3.6"  # deviations -3, -1, 4: sqrt(26 / 2) = 3.61
+    # Deviations -3, -1, 4: sqrt(26 / 2) = 3.61; the interval is 4.3027 * 3.61 / sqrt(3) = 8.96 to each side.
+    assert cell("gfp", "linear", records) == "73.0 ± 3.6 [64.0, 82.0] best"
     assert cell("gfp", "vs random", records) == "+13.0"
-    assert cell("gfp", "best point", records) == "78.0 ± 3.6"
+    assert cell("gfp", "best point", records) == "78.0 ± 3.6 [69.0, 87.0]"
 
 
 def test_two_option_sets_of_a_method_are_two_rows() -> None:
     records = [*RECORDS, run_record("gfp", 0.9, label="gfp:tau=1")]
-    assert cell("gfp", "linear", records) == "80.0"
-    assert cell("gfp:tau=1", "linear", records) == "90.0"
+    assert cell("gfp", "linear", records).startswith("80.0 ")
+    assert cell("gfp:tau=1", "linear", records).startswith("90.0 ")
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged", "oom", "interrupted"])
@@ -115,7 +116,7 @@ def test_a_run_that_did_not_end_shows_its_status_and_no_accuracy(status: str) ->
 def test_the_seeds_that_ended_count_when_another_failed() -> None:
     failed = run_record("gfp", seed=1, status="failed", error="why", accuracy=None)
     records = [*RECORDS, failed]
-    assert cell("gfp", "linear", records) == "80.0"
+    assert cell("gfp", "linear", records).startswith("80.0 ")
     assert cell("gfp", "verdict", records) == "failed"
 
 
@@ -172,7 +173,7 @@ def test_a_method_that_was_not_timed_has_no_speed() -> None:
 @pytest.mark.parametrize(
     ("column", "expected"),
     [
-        ("linear", "70.0"),
+        ("linear", "70.0 [65.3, 74.3 clips]"),
         ("vs random", "-"),
         ("clips/s", "123"),
         ("speedup [95 %]", "open division"),
@@ -461,6 +462,19 @@ def test_runs_from_elsewhere_are_named() -> None:
     assert not [line for line in notes(RECORDS, SPEED) if line.startswith("trained on another")]
 
 
+def test_rows_below_the_untrained_encoder_are_warned_of() -> None:
+    made = [
+        run_record("random-init", 0.50, knn=0.4), run_record("gfp", 0.49, knn=0.4), run_record("mamp", 0.6, knn=0.3),
+    ]  # fmt: skip
+    found = [line for line in notes(made, SPEED) if "below the untrained encoder" in line]
+    assert found == [
+        "warning: linear: below the untrained encoder on this data: gfp (-1.0); a budget that leaves them there ranks "
+        "nothing",
+        "warning: kNN-1: below the untrained encoder on this data: mamp (-10.0); a budget that leaves them there ranks "
+        "nothing",
+    ]
+
+
 def test_an_open_row_is_compared_with_its_own_encoder_before_training() -> None:
     untrained = OPEN_RECORD.model_copy(update={"untrained": run_record("x", 0.69).accuracy})
     made = [*RECORDS, untrained]
@@ -498,7 +512,7 @@ def test_markdown_holds_command_table_and_notes() -> None:
     assert lines[0] == "    python -m harness run --seeds 0"
     assert lines[2] == "| " + " | ".join(COLUMNS) + " |"
     assert lines[3].count("---") == len(COLUMNS)
-    assert lines[4].startswith("| gfp | 80.0 | +20.0 | 70.0 |")
+    assert lines[4].startswith("| gfp | 80.0 [75.8, 83.6 clips] | +20.0 | 70.0 [65.3, 74.3 clips] |")
     assert lines[-2:] == ["- first note", "- second note"]
     assert {line.count("|") for line in lines[2:9]} == {len(COLUMNS) + 1}
 

@@ -1,0 +1,51 @@
+"""The interleaved measurement in several fresh processes, one after the other (benchmarks/RULES.md, "Replication")."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from subprocess import run
+
+from harness.errors import UsageError
+from harness.progress import Reporter
+from harness.records.replication import joined
+from harness.records.schema import SpeedRecord
+from harness.records.store import RecordStore
+from harness.speed.measurement import Measurement, Timing
+
+
+def measure_in_processes(timing: Timing, store: RecordStore, processes: int, report: Reporter) -> Measurement:
+    """This process' own command in fresh ones, each from another slot on; the joined measurement lies in the folder.
+
+    A method that fails in one of them is left out, and remembered.
+    """
+    found = []
+    with (
+        tempfile.TemporaryDirectory(prefix=".processes-", dir=store.root) as scratch,
+        report.task("measuring speed, a fresh process each", "process") as task,
+    ):
+        for number in range(processes):
+            task(number, processes, "")
+            found.append(in_process(sys.argv[1:], number, Path(scratch) / str(number)))
+    record = joined(found)
+    failures: dict[str, Exception] = {
+        cell.label: UsageError("failed in one of the processes") for cell in timing.cells if not record.arm(cell.label)
+    }
+    store.write_speed(record)
+    return Measurement(record, failures)
+
+
+def in_process(arguments: Sequence[str], number: int, out: Path) -> SpeedRecord:
+    """The measurement that a command leaves in a process of its own, whose first round starts at slot ``number``."""
+    own = ["--processes", "1", "--first-slot", str(number), "--out", str(out)]  # of two, the later one counts
+    ended = run(
+        [sys.executable, "-m", "harness", *arguments, *own], check=False, capture_output=True, text=True
+    )  # fmt: skip
+    speeds = list(RecordStore(out).speeds()) if out.is_dir() else []
+    if len(speeds) != 1:
+        said = (ended.stderr or ended.stdout).strip().splitlines()
+        reason = said[-1].removeprefix("error: ") if said else f"exit code {ended.returncode}"
+        raise UsageError(f"process {number + 1} left no measurement ({reason})")
+    return speeds[0]
