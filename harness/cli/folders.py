@@ -70,13 +70,16 @@ def compare_command(
     as_json: AsJson = False,
 ) -> None:
     """Which rows are better: intervals, all pairs of rows, who is above whom; written to compare.md."""
+    from harness.records.evaluations import Evaluations
     from harness.records.store import read_records, refusal_lines
     from harness.report.compare import compare_page, comparisons, left_out
     from harness.report.folder import folder_tables
 
     records = read_records(folder)
-    found = comparisons(folder_tables(records))
-    warn(*refusal_lines(folder, records.refused))
+    evaluations = Evaluations(folder)
+    found = comparisons(folder_tables(records), evaluations)
+    refused = [*records.refused, *evaluations.refused.values()]
+    warn(*refusal_lines(folder, refused))
     if not found:
         raise UsageError(
             f"{folder}: expected two finished rows or more under one setting; see `ls runs --out {folder}`"
@@ -90,4 +93,4 @@ def compare_command(
         print_table(console, comparison.rows.columns, comparison.rows.itertuples(index=False), [])
         print_table(console, comparison.pairs.columns, comparison.pairs.itertuples(index=False), comparison.lines)
         console.print()
-    leave_text(compare_page(found, command_line(), left_out(records.refused)), folder / "compare.md")
+    leave_text(compare_page(found, command_line(), left_out(refused)), folder / "compare.md")

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from harness.records.part import Count, NotNegative, Part, Share
-from harness.records.schema import SCHEMA, Environment, RunRecord, Status
+from harness.records.schema import RANDOM_INIT, RAW_FLOOR, SCHEMA, Environment, RunRecord, Status
 from harness.records.store import Refusal, Refused, as_json, parsed_record, write_atomically
 from harness.spec.model import digest
 
@@ -210,3 +210,22 @@ def read_evaluation(path: Path) -> EvaluationRecord:
     if (record.status == "ok") != (record.accuracy is not None):
         raise Refused(f"cannot be read (status {record.status} with accuracy {record.accuracy})")
     return record
+
+
+# --- which cell of a table it belongs in ---
+
+CONTROLS = (RANDOM_INIT, RAW_FLOOR)
+SELECTED = " (selected)"
+
+
+def column_of(record: EvaluationRecord) -> str:
+    """The protocol as asked for, all its draws together; ``(selected)`` where it is not the last encoder."""
+    name, _, options = record.spec.partition(":")
+    kept = [option for option in options.split(",") if option and not option.startswith("draw=")]
+    selected = SELECTED if record.encoder == "selected" else ""
+    return f"{name}:{','.join(kept)}{selected}" if kept else f"{name}{selected}"
+
+
+def row_of(record: EvaluationRecord) -> str:
+    """The run's row; an untrained encoder of the open division is a row beside its method's."""
+    return f"{record.label} (untrained)" if record.control and record.label not in CONTROLS else record.label

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from harness.records.differences import (
     LEVEL,
@@ -64,6 +64,23 @@ def marks(rows: Sequence[Row], found: Sequence[Pair]) -> dict[str, str]:
     if top is None or not any(pair.holm is not None for pair in found):
         return {}
     return {top: BEST} | dict.fromkeys(as_good_as(top, rows, found), AS_GOOD)
+
+
+def brackets(seeds: Iterable[int], marked: bool) -> list[str]:
+    """What the brackets behind accuracies are, in a line.
+
+    Args:
+        seeds: numbers of seeds of the cells.
+        marked: some cells have a mark.
+    """
+    counts = set(seeds)
+    words = ["[95 %]: t interval over seeds"] if max(counts, default=0) > 1 else []
+    if 1 in counts:
+        words.append(
+            "[95 % clips]: one seed, the binomial interval over test clips, in which neither seeds nor people vary; "
+            "it compares nothing"
+        )
+    return ["; ".join([*words, *([MARKS] if marked else [])])] if words else []
 
 
 def closing(name: str, found: Sequence[Pair], question: str = "these people") -> list[str]:

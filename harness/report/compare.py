@@ -11,12 +11,14 @@ import pandas as pd
 
 from datasets.wording import counted, printable
 from harness.records.differences import Pair, Row, pairs, people_interval
+from harness.records.evaluations import Evaluations
 from harness.report.apart import EMPTY, MARKS, accuracy_cell, bounds, closing, marks, p_text, points
 from harness.report.folder import FolderTable
 from harness.report.table import plain_markdown
-from harness.studies.compare import Column, probe_columns
+from harness.studies.compare import Column, probe_columns, protocol_columns
 
 THESE, NEW = "these people", "new people"
+BEST = "best test point (the papers' habit)"
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,12 @@ class Comparison:
             "row": row.label,
             "seeds": EMPTY if row.constant else str(len(values)),
             "accuracy [95 %]": accuracy_cell(values, self.column.clips) + marked.get(row.label, ""),
+            **({BEST: self._best_cell(row)} if self.column.best else {}),
             **({f"{NEW} [95 %]": self._people_cell(row)} if self.new else {}),
         }
+
+    def _best_cell(self, row: Row) -> str:
+        return accuracy_cell(self.column.best.get(row.label, ()), self.column.clips, chosen=True)
 
     def _people_cell(self, row: Row) -> str:
         if not row.right or self.column.subjects is None:
@@ -80,8 +86,21 @@ class Comparison:
     def lines(self) -> list[str]:
         """What stands below."""
         found = [MARKS] if marks(self.column.rows, self.these) else []
-        found += closing(self.column.name, self.these, THESE)
-        return [*found, *(closing(self.column.name, self.new, NEW) or [NO_PREDICTIONS.format(self.column.name)])]
+        return [
+            *found,
+            *closing(self.column.name, self.these, THESE),
+            *(closing(self.column.name, self.new, NEW) or [self._no_people]),
+        ]
+
+    @property
+    def _no_people(self) -> str:
+        kept = any(row.right for row in self.column.rows)
+        why = (
+            "who is in the test clips is not known"
+            if kept
+            else "no prediction for each test clip; `evaluate` keeps them"
+        )
+        return f"{self.column.name}, {NEW}: not testable ({why})"
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -96,10 +115,7 @@ class Comparison:
         }
 
 
-NO_PREDICTIONS = "{}, new people: not testable (no prediction for each test clip)"
-
-
-def comparisons(tables: Sequence[FolderTable]) -> list[Comparison]:
+def comparisons(tables: Sequence[FolderTable], evaluations: Evaluations) -> list[Comparison]:
     """Every column of every table of a folder that has two rows or more."""
     return [
         Comparison(
@@ -107,7 +123,7 @@ def comparisons(tables: Sequence[FolderTable]) -> list[Comparison]:
             [] if column.subjects is None else pairs(column.rows, column.subjects),
         )
         for table in tables
-        for column in probe_columns(table.runs)
+        for column in (*probe_columns(table.runs), *protocol_columns(table.runs, evaluations))
         if len(column.rows) > 1
     ]  # fmt: skip
 

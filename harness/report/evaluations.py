@@ -8,39 +8,33 @@ from collections.abc import Sequence
 import pandas as pd
 
 from datasets.wording import counted
-from harness.records.evaluations import SCRATCH, EvaluationRecord
+from harness.records.differences import Pair, Row, pairs
+from harness.records.evaluations import SCRATCH, EvaluationRecord, column_of, row_of
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR
-from harness.report.table import EMPTY
+from harness.report.apart import EMPTY, accuracy_cell, brackets, closing, marks
+from harness.studies.compare import by_seed, rows_of_evaluations
 
 BEST = " best epoch"
 """Ending of a column with the papers' habit."""
 
 
 def evaluation_table(records: Sequence[EvaluationRecord]) -> pd.DataFrame:
-    """A row per method, then the controls; a column per protocol; every cell a string, mean and sd in percent."""
+    """A row per method, then the controls; a column per protocol; every cell a string: percent and its interval."""
+    marked = {column: marks(rows, found) for column, (rows, found) in compared(records).items()}
     columns = list(dict.fromkeys(map(column_of, records)))
     trained = {column for column in columns if any(r.curve for r in records if column_of(r) == column)}
     shown = [name for column in columns for name in ([column, column + BEST] if column in trained else [column])]
     rows = [
-        [row, *(_cell([r for r in records if row_of(r) == row], name) for name in shown)] for row in rows_of(records)
+        [
+            row,
+            *(
+                _cell([r for r in records if row_of(r) == row], name) + marked.get(name, {}).get(row, "")
+                for name in shown
+            ),
+        ]
+        for row in rows_of(records)
     ]
     return pd.DataFrame(rows, columns=["method", *shown])
-
-
-def column_of(record: EvaluationRecord) -> str:
-    """The protocol as asked for, all its draws together; ``(selected)`` where it is not the last encoder."""
-    name, _, options = record.spec.partition(":")
-    kept = [option for option in options.split(",") if option and not option.startswith("draw=")]
-    selected = " (selected)" if record.encoder == "selected" else ""
-    return f"{name}:{','.join(kept)}{selected}" if kept else f"{name}{selected}"
-
-
-def row_of(record: EvaluationRecord) -> str:
-    """The run's row; an untrained encoder of the open division is a row beside its method's."""
-    return f"{record.label} (untrained)" if record.control and record.label not in CONTROLS else record.label
-
-
-CONTROLS = (RANDOM_INIT, RAW_FLOOR)
 
 
 def rows_of(records: Sequence[EvaluationRecord]) -> list[str]:
@@ -52,8 +46,22 @@ def rows_of(records: Sequence[EvaluationRecord]) -> list[str]:
 def _cell(records: Sequence[EvaluationRecord], column: str) -> str:
     asked = [record for record in records if column_of(record) == column.removesuffix(BEST)]
     broken = sorted({record.status for record in asked if record.status != "ok"})
-    values = [value for record in asked if (value := figure(record, best=column.endswith(BEST))) is not None]
-    return ", ".join([*([percent(values)] if values else []), *broken]) or EMPTY
+    best = column.endswith(BEST)
+    values = list(by_seed(asked, lambda record: figure(record, best=best)).values())
+    clips = max((len(record.predictions) for record in asked), default=0)
+    return ", ".join([*([accuracy_cell(values, clips, chosen=best)] if values else []), *broken]) or EMPTY
+
+
+def compared(records: Sequence[EvaluationRecord]) -> dict[str, tuple[list[Row], list[Pair]]]:
+    """Rows and their pairs by column, for *these people*; none where evaluations of several settings are shown."""
+    cells = [(row_of(one), column_of(one), one.seed, one.options.get("draw"), one.data) for one in records]
+    if len(set(cells)) < len(cells) or len({one.data for one in records}) > 1:
+        return {}
+    found = {}
+    for column in dict.fromkeys(map(column_of, records)):
+        rows = rows_of_evaluations([record for record in records if column_of(record) == column])
+        found[column] = rows, pairs(rows)
+    return found
 
 
 def figure(record: EvaluationRecord, *, best: bool) -> float | None:
@@ -77,8 +85,9 @@ def evaluation_notes(records: Sequence[EvaluationRecord]) -> list[str]:
     hours = sum(record.seconds for record in records) / 3600
     return [
         f"% of {' or '.join(map(str, counts))} test clips, ± standard deviation over seeds"
-        + (" and draws" if any("draw" in record.options for record in ok) else "")
+        + (", draws of a seed by their mean" if any("draw" in record.options for record in ok) else "")
         + f"; {encoders(records)}",
+        *who_is_above(records),
         *controls(records),
         *([f"{BEST.strip()}: best test figure over epochs (the papers' habit, never used to select)"]
           if any(record.curve for record in ok) else []),
@@ -91,6 +100,26 @@ def evaluation_notes(records: Sequence[EvaluationRecord]) -> list[str]:
             if record.status != "ok"
         ),
     ]  # fmt: skip
+
+
+def who_is_above(records: Sequence[EvaluationRecord]) -> list[str]:
+    """What the brackets are, and a closing sentence for each column."""
+    found = compared(records)
+    seeds = [len(by_seed(own, lambda record: record.accuracy)) for own in cells_of(records)]
+    lines = brackets(seeds, any(marks(rows, judged) for rows, judged in found.values()))
+    lines += [line for column, (_, judged) in found.items() for line in closing(column, judged)]
+    if found:
+        return [*lines, "`compare` has every pair, and the question of new people"]
+    return [*lines, "runs of several settings: `compare` says who is above whom under each"] if records else []
+
+
+def cells_of(records: Sequence[EvaluationRecord]) -> list[list[EvaluationRecord]]:
+    """Finished evaluations by row and column."""
+    found: dict[tuple[str, str], list[EvaluationRecord]] = {}
+    for record in records:
+        if record.status == "ok":
+            found.setdefault((row_of(record), column_of(record)), []).append(record)
+    return list(found.values())
 
 
 def encoders(records: Sequence[EvaluationRecord]) -> str:

@@ -23,7 +23,7 @@ from harness.records.schema import (
     RunRecord,
     SpeedRecord,
 )
-from harness.report.apart import MARKS, accuracy_cell, closing, marks
+from harness.report.apart import accuracy_cell, brackets, closing, marks
 from harness.report.departures import departures
 from harness.report.health import disturbances, rounds_text, second_opinions
 from harness.studies.compare import PROBES, probe_columns
@@ -317,17 +317,10 @@ def _accuracy_notes(records: Sequence[RunRecord]) -> list[str]:
 
 def _interval_notes(records: Sequence[RunRecord]) -> list[str]:
     """What the brackets are, and who is above whom."""
-    columns = probe_columns(records)
-    seeds = {len(row.by_seed) for column in columns for row in column.rows}
-    words = ["[95 %]: t interval over seeds"] if max(seeds, default=0) > 1 else []
-    if 1 in seeds:
-        words.append(
-            "[95 % clips]: one seed, the binomial interval over test clips, in which neither seeds nor people vary; "
-            "it compares nothing"
-        )
-    found = {column.name: pairs(column.rows) for column in columns}
-    words += [MARKS] if any(marks(column.rows, found[column.name]) for column in columns) else []
-    return ["; ".join(words), *(line for name in found for line in closing(name, found[name]))] if words else []
+    found = {column.name: (column.rows, pairs(column.rows)) for column in probe_columns(records)}
+    seeds = [len(row.by_seed) for rows, _ in found.values() for row in rows]
+    lines = brackets(seeds, any(marks(rows, judged) for rows, judged in found.values()))
+    return [*lines, *(line for name, (_, judged) in found.items() for line in closing(name, judged))]
 
 
 def _few_test_clips(clips: int) -> list[str]:

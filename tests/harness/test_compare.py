@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from harness.records.differences import Row, pairs
+from harness.records.evaluations import EvaluationRecord, Evaluations, TestClips
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore, read_records
 from harness.report.apart import accuracy_cell, closing, marks, p_text
-from harness.report.compare import comparisons
+from harness.report.compare import Comparison, comparisons
+from harness.report.evaluations import evaluation_notes, evaluation_table
 from harness.report.folder import folder_tables
 from harness.report.table import build_table, notes
 from tests.harness.made_up_records import run_record
@@ -107,6 +110,10 @@ def test_a_table_of_one_seed_says_that_nobody_is_above_anybody() -> None:
 # --- the command ---
 
 
+def compared(folder: Path) -> list[Comparison]:
+    return comparisons(folder_tables(read_records(folder)), Evaluations(folder))
+
+
 def folder_of(path: Path, made: list[RunRecord]) -> Path:
     store = RecordStore(path)
     for record in made:
@@ -115,13 +122,15 @@ def folder_of(path: Path, made: list[RunRecord]) -> Path:
 
 
 def test_compare_gives_every_pair_of_every_column(tmp_path: Path) -> None:
-    found = comparisons(folder_tables(read_records(folder_of(tmp_path, records()))))
+    found = compared(folder_of(tmp_path, records()))
     assert [comparison.heading for comparison in found] == ["linear", "kNN-1"]
     assert len(found[0].pairs) == 6
     first = found[0].pairs.set_index(["above", "below"]).loc[("gfp", "random-init")]
     assert first["these people"] == "told apart"
     assert first["sign flips p (smallest)"] == "0.25 (0.25)"
-    assert "linear, new people: not testable (no prediction for each test clip)" in found[0].lines
+    assert (
+        "linear, new people: not testable (no prediction for each test clip; `evaluate` keeps them)" in found[0].lines
+    )
 
 
 def test_the_command_leaves_a_page_and_plain_values(tmp_path: Path) -> None:
@@ -141,3 +150,87 @@ def test_a_folder_without_two_rows_has_nothing_to_compare(tmp_path: Path) -> Non
     outcome = harness("compare", folder_of(tmp_path, [run_record("gfp")]))
     assert outcome.code == 2
     assert "expected two finished rows or more" in outcome.err
+
+
+# --- protocols ---
+
+PEOPLE = TestClips(
+    fingerprint="f" * 16, labels=[0] * 240, subjects=[clip % 8 for clip in range(240)], class_names=["a"]
+)
+
+
+def evaluation(run: RunRecord, right: int, *, spec: str = "linear", **changes: Any) -> EvaluationRecord:
+    """An evaluation with the first ``right`` of 240 test clips classified rightly."""
+    options = {"draw": int(spec[-1])} if "draw=" in spec else {}
+    values: dict[str, Any] = {
+        "address": f"{spec.replace(':', '-')}-{right}", "run": run.address, "label": run.label, "seed": run.spec.seed,
+        "protocol": spec.partition(":")[0], "spec": spec, "options": options, "encoder": "last", "data": "f" * 16,
+        "status": "ok", "accuracy": right / 240, "predictions": [0] * right + [1] * (240 - right),
+        "environment": run.environment, "started": run.started, "finished": run.finished,
+    }  # fmt: skip
+    return EvaluationRecord(**values | changes)
+
+
+def evaluated(path: Path, *, people: TestClips | None = PEOPLE) -> Path:
+    """Three seeds of two methods and of the untrained encoder, by one protocol."""
+    made = [run for run in records() if run.label != "raw-pca"]
+    done = Evaluations(folder_of(path, made))
+    for run in made:
+        right = {"gfp": 200, "skeletonmae": 198, "random-init": 120}[run.label] + 4 * run.spec.seed
+        control = run.label if run.label == "random-init" else ""
+        done.write(evaluation(run, right, control=control, encoder="untrained" if control else "last"))
+    if people:
+        done.write_test_clips(people)
+    return path
+
+
+def protocol(folder: Path, name: str = "protocol linear") -> Comparison:
+    (found,) = (one for one in compared(folder) if one.heading == name)
+    return found
+
+
+def test_a_protocol_is_a_column_and_its_predictions_answer_for_new_people(tmp_path: Path) -> None:
+    found = protocol(evaluated(tmp_path))
+    pair = found.pairs.set_index(["above", "below"]).loc[("gfp", "random-init")]
+    assert pair["these people: points [95 %]"] == "+33.3 [+33.3, +33.3]"
+    assert pair["new people"] == "told apart"
+    assert any("new people: gfp is above random-init" in line and "3 seeds x 8 people" in line for line in found.lines)
+    assert found.rows.set_index("row").loc["gfp", "new people [95 %]"].startswith("85.0 [")
+
+
+def test_without_the_people_of_the_test_clips_nobody_answers_for_new_ones(tmp_path: Path) -> None:
+    unknown = PEOPLE.model_copy(update={"subjects": [-1] * 240})
+    for number, people in enumerate((None, unknown)):
+        lines = protocol(evaluated(tmp_path / str(number), people=people)).lines
+        assert any("new people: not testable" in line for line in lines)
+
+
+def test_draws_of_a_seed_count_as_their_mean(tmp_path: Path) -> None:
+    folder, done = evaluated(tmp_path), Evaluations(tmp_path)
+    runs = [run for run in records() if run.label in ("gfp", "skeletonmae")]
+    for run in runs:
+        for draw, right in enumerate((120, 180)):
+            done.write(evaluation(run, right, spec=f"semi:draw={draw}"))
+    (row, _) = protocol(folder, "protocol semi").column.rows
+    assert row.by_seed == {0: 0.625, 1: 0.625, 2: 0.625}
+    assert row.right is not None
+    assert row.right[0][[0, 150, 239]].tolist() == [1.0, 0.5, 0.0]
+
+
+def test_the_selected_encoder_is_a_column_of_its_own_with_the_same_controls(tmp_path: Path) -> None:
+    folder, done = evaluated(tmp_path), Evaluations(tmp_path)
+    for run in records(gfp=(0.8, 0.8, 0.8)):
+        done.write(evaluation(run, 190, encoder="selected", address="selected"))
+    found = protocol(folder, "protocol linear (selected)")
+    assert [row.label for row in found.column.rows] == ["gfp", "random-init"]
+
+
+def test_the_table_of_evaluations_has_intervals_marks_and_sentences(tmp_path: Path) -> None:
+    store = RecordStore(evaluated(tmp_path))
+    done = Evaluations(tmp_path).of(list(store.runs()))
+    table = evaluation_table(done).set_index("method")
+    assert table.loc["gfp", "linear"] == "85.0 ± 1.7 [80.9, 89.1] best"  # 200, 204, 208 of 240
+    lines = evaluation_notes(done)
+    assert any(line.startswith("linear, these people: ") for line in lines)
+    twice = [*done, *(one.model_copy(update={"address": "again"}) for one in done)]
+    assert "runs of several settings: `compare` says who is above whom under each" in evaluation_notes(twice)
