@@ -89,7 +89,7 @@ def test_runs_weights_and_speed_of_both_folders_are_in_the_third_with_their_tabl
     joined = content(at.c)
     assert {**content(at.a), **content(at.b)}.items() <= joined.items()
     assert joined.keys() - content(at.a).keys() - content(at.b).keys() == {"table.md"}
-    assert "| mamp | 80.0 |" in joined["table.md"].decode()
+    assert "| mamp | 80.0 [" in joined["table.md"].decode()
     assert outcome.lines[0].startswith("3 runs and 1 speed measurement of 2 folders; 0 more said the same")
 
 
