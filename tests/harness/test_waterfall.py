@@ -187,8 +187,9 @@ def test_conditions_of_the_measurement() -> None:
     health = Health(blocks=20, repeated=3, disturbed=1, reasons=("noise",), clock_mhz=(900, 1980), temperature_c=61)
     found = record().model_copy(update={"health": health, "same": ratio(0.97, 1.01, 1.05), "baseline": "mamp @ x"})
     assert note("20 interleaved rounds", found) == (
-        "20 interleaved rounds in one process; mamp @ x against itself 1.010 [0.970, 1.050], (noise) marks what touches "
-        "the noise floor 1.050; 1 of 20 blocks disturbed, 3 timed again (noise); GPU clock 900 to 1980 MHz, at most 61 C"
+        "20 interleaved rounds in one process; mamp @ x against itself 1.010 [0.970, 1.050], (noise) marks what "
+        "touches the noise floor 1.050; 1 of 20 blocks disturbed, 3 timed again (noise); GPU clock 900 to 1980 MHz, at "
+        "most 61 C"
     )
     assert note("20 interleaved rounds", record()).endswith("; disturbances not watched")
     assert "synthetic, 1.10 present bodies per clip" in note("data: ", found)
