@@ -32,6 +32,7 @@ from harness.conformance.specimen import (
     must,
     views,
 )
+from harness.conformance.stalls import no_stalls
 from harness.errors import first_few
 from harness.isolation.contract import diagnosis, loss_and_parts
 from harness.isolation.guard import Guard
@@ -98,14 +99,16 @@ def loss_does_not_depend_on_the_kernel(specimen: Specimen) -> None:
 
 
 def no_host_synchronisation(specimen: Specimen) -> None:
-    """Build, loss, backward and after_step run on the meta device, which has no values to wait for.
+    """Loss, backward and after_step run on the meta device, which has no values to wait for and copies none.
 
-    ``.item()``, ``nonzero()``, a boolean index and a branch on a tensor raise there. Copying a constant to the
-    device in every step does not: make it a buffer.
+    ``.item()``, ``nonzero()``, a boolean index and a branch on a tensor are found there, and so are a list or a tensor
+    of the CPU as an index, and what is copied to the device in every step (`no_stalls`).
     """
     method = specimen.build(device="meta")
-    method.loss(views(method, blank(NTU25, 4)))[0].backward()
-    method.after_step(0.5)
+    x = views(method, blank(NTU25, 4))
+    with no_stalls("meta"):
+        method.loss(x)[0].backward()
+        method.after_step(0.5)
 
 
 def works_under_bf16_autocast(specimen: Specimen) -> None:

@@ -121,7 +121,13 @@ HINTS = (
         "self.register_buffer(name, tensor)",
     ),
     Hint(
-        r"cannot be called on meta|_local_scalar_dense|'Meta' backend|data-dependent|meta tensors|on meta",
+        r"Stall: a (copy|tensor)",
+        "a step copies nothing: make it once, in __init__, self.register_buffer(name, torch.as_tensor(numbers)), and "
+        "leave .cpu() and .numpy() out",
+    ),
+    Hint(
+        r"Stall: a value|cannot be called on meta|_local_scalar_dense|'Meta' backend|data-dependent|"
+        r"meta tensors|on meta",
         "a step must not ask for a tensor's value, which on a GPU it would wait for: torch.where for an if, no "
         ".item(), .tolist(), .nonzero() or boolean index",
     ),

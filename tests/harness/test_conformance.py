@@ -27,6 +27,7 @@ from methods.parts.masks import random_mask
 from tests.harness.small_run import harness, plugin_file
 
 COMPILE = "works under torch.compile"
+STALLS = "no host synchronisation in the step"
 ABOUT = About(title="Mean step", paper="none: made up for a test")
 
 
@@ -341,7 +342,7 @@ FAULTS: dict[type[Good], tuple[str, str]] = {
     StillTeacher: ("training changes the evaluated encoder", "found patch_embed.weight, positions.time, "),
     CostlierWhenFused: ("FLOPs do not depend on the kernel", "expected equal FLOPs with fused and plain attention"),
     OtherWhenFused: ("loss does not depend on the kernel", "expected the same loss with fused and plain attention"),
-    Waiting: ("no host synchronisation in the step", "a step must not ask for a tensor's value"),
+    Waiting: (STALLS, "a step must not ask for a tensor's value"),
     HalfLoss: ("works under bf16 autocast", "expected a float32 loss, found torch.bfloat16"),
     Overflowing: ("works under bf16 autocast", "expected a loss near"),
     OtherWhenCompiled: (COMPILE, "expected the eager loss"),
@@ -391,9 +392,37 @@ def test_a_value_asked_for_in_the_loss_is_a_host_synchronisation() -> None:
         def target(self, x: Tensor) -> Tensor:
             return super().target(x) / (1 + x.abs().max().item())
 
-    result = examine(check_named("no host synchronisation in the step"), Specimen(Asking))
+    result = examine(check_named(STALLS), Specimen(Asking))
     assert not result.passed
     assert "item()" in result.reason
+
+
+def test_a_tensor_of_the_cpu_as_an_index_is_found_with_its_line() -> None:
+    class Indexing(Good):
+        ends = torch.tensor([3, 7])  # made at import, on no device of a run
+
+        def target(self, x: Tensor) -> Tensor:
+            return super().target(x) + x[:, :, self.ends].mean()
+
+    result = examine(check_named(STALLS), Specimen(Indexing))
+    assert result.outcome == "fail"
+    expected = (
+        "Stall: a tensor [2] on the CPU beside others on the device (aten.index.Tensor) (test_conformance.py, line "
+    )
+    assert result.reason.startswith(expected)
+    assert "self.register_buffer(name, torch.as_tensor(numbers))" in result.reason
+
+
+def test_a_constant_that_every_step_copies_is_found() -> None:
+    class Copying(Good):
+        def target(self, x: Tensor) -> Tensor:
+            return super().target(x) * torch.as_tensor([0.5, 0.5], device=x.device).sum()
+
+    result = examine(check_named(STALLS), Specimen(Copying))
+    assert result.outcome == "fail"
+    assert result.reason.startswith(
+        "Stall: a copy between host and device of numbers (as_tensor) (test_conformance.py, "
+    )
 
 
 @pytest.mark.parametrize("thrown", [SystemExit(0), KeyboardInterrupt(), GeneratorExit()])

@@ -1,0 +1,62 @@
+"""A compiled loss is one graph, compiled once: no break, nothing compiled again in later steps or for other seeds.
+
+A break puts the host between two parts of a step; what is compiled again in a later step stands on a run's clock.
+Graphs are counted where the compiler hands them over, so that no code is generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from datasets.batches import BodySequences
+from harness.conformance.specimen import FRAMES, Specimen, clips
+from harness.registry import Registry
+from harness.training.clock import StepClock
+from harness.training.data import build_batches
+from harness.training.trainer import Trainer
+from tests.harness.small_run import CPU
+
+METHODS = Registry().methods
+STEPS = 3
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.fx.GraphModule]]:
+    """What is compiled from here on; a break is an error."""
+    found: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: list[Any]) -> torch.fx.GraphModule:
+        found.append(graph)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=keep, fullgraph=True))
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        yield found
+    torch._dynamo.reset()
+
+
+def train(name: str, precision: str, seed: int) -> None:
+    """A few steps as a run takes them."""
+    specimen = Specimen(METHODS[name])
+    spec = specimen.spec(depth=1, seed=seed, compile=True, precision=precision, fused_attention=False)
+    source = BodySequences(clips(), CPU)
+    built = specimen.build(depth=1, seed=seed, fused_attention=False)
+    batches = build_batches(source, torch.arange(len(source)), spec, FRAMES, built.views)
+    trainer = Trainer(built, batches, spec.train, STEPS)
+    trainer.run_block(STEPS, StepClock(CPU))
+
+
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp32", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_one_graph_for_all_steps_and_seeds(
+    name: str, precision: str, graphs: list[torch.fx.GraphModule]
+) -> None:
+    for seed in range(2):
+        train(name, precision, seed)
+    assert len(graphs) == 1
