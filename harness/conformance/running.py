@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from pydantic import ValidationError
@@ -46,6 +46,7 @@ from harness.training.trainer import quiet_compiler
 from methods.base import About, Method, MethodOptions
 
 BF16_ROUNDING = 0.05
+LATER_STEPS = 3
 PAPER = re.compile(r"arXiv \d{4}\.\d{4,5}|no arXiv number")
 OWN_WORK = re.compile(r"none\W+\w.+")
 
@@ -129,23 +130,43 @@ def works_under_bf16_autocast(specimen: Specimen) -> None:
 def works_under_compile(specimen: Specimen) -> None:
     """``torch.compile(method.loss)`` gives the eager loss under the same random numbers; graph breaks are allowed.
 
-    The backend is ``aot_eager``, which traces forward and backward as the default one does but generates no code:
-    inductor needs a C++ compiler, takes minutes, and draws other random numbers.
+    Nor is it compiled anew in every step, which a run ends with an error. The backend is ``aot_eager``, which traces
+    forward and backward as the default one does but generates no code: inductor needs a C++ compiler, takes minutes,
+    and draws other random numbers.
     """
     method = specimen.build(depth=1)
     torch._dynamo.reset()
     quiet_compiler()
+    loss = torch.compile(method.loss, backend="aot_eager", dynamic=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's own deprecations
-        compiled, _ = seeded(method, torch.compile(method.loss, backend="aot_eager"))
+        compiled, _ = seeded(method, loss)
         compiled.backward()
+        eager, _ = seeded(method, method.loss)
+        counts = list(compilations(method, loss, LATER_STEPS))
     torch._dynamo.reset()
     must_have_finite_gradients(method)
-    eager, _ = seeded(method, method.loss)
     must(
         close(compiled, eager, 10 * ROUNDING),
         f"expected the eager loss {eager:.6g} under torch.compile, found {compiled:.6g}",
     )
+    must(
+        not all(counts),
+        f"expected the loss to stay compiled, found it compiled again in each of {len(counts)} later steps; a number "
+        "that after_step changes is a constant of compiled code: keep it in a tensor (register_buffer)",
+    )
+
+
+def compilations(
+    method: Method, loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]], steps: int
+) -> Iterator[int]:
+    """Graphs that the compiled loss is compiled to anew in each of a few later steps."""
+    stats = torch._dynamo.utils.counters["stats"]
+    for step in range(1, steps + 1):
+        before = stats["unique_graphs"]
+        method.after_step(step / steps)
+        seeded(method, loss)
+        yield stats["unique_graphs"] - before
 
 
 def seeded(

@@ -269,6 +269,18 @@ class OtherWhenCompiled(Good):
         return super().target(x) * (2 if torch.compiler.is_compiling() else 1)
 
 
+class CompiledAnew(Good):
+    """Its schedule is a Python number, and a constant of what is compiled."""
+
+    weight = 1.0
+
+    def after_step(self, progress: float) -> None:
+        self.weight = 1 - progress / 2
+
+    def target(self, x: Tensor) -> Tensor:
+        return super().target(x) * self.weight
+
+
 class Particular(Good):
     def target(self, x: Tensor) -> Tensor:
         if x.shape[2] == MADE_UP15.joint_count:
@@ -346,6 +358,7 @@ FAULTS: dict[type[Good], tuple[str, str]] = {
     HalfLoss: ("works under bf16 autocast", "expected a float32 loss, found torch.bfloat16"),
     Overflowing: ("works under bf16 autocast", "expected a loss near"),
     OtherWhenCompiled: (COMPILE, "expected the eager loss"),
+    CompiledAnew: (COMPILE, "expected the loss to stay compiled, found it compiled again in each of 3 later steps"),
     Particular: ("works with 15 joints", "ValueError: no hand tips to weigh (test_conformance.py, line "),
     Dividing: ("works with one and two bodies", "empty second bodies: expected a finite loss, found nan"),
     LenientOptions: ("unknown options are refused", "expected an unknown option to be refused"),
