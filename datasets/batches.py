@@ -167,10 +167,19 @@ def _mapped(rows: np.ndarray) -> Tensor:
 
 def random_crops(length: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """First frame and length of one random crop per sequence of ``length`` frames, as in MAMP's feeder."""
+    return crops(length, augmentation, uniform(length, generator), uniform(length, generator))
+
+
+def uniform(length: Tensor, generator: torch.Generator, *columns: int) -> Tensor:
+    """Uniform random numbers ``[B, *columns]`` for sequences of ``length`` ``[B]``, on their device."""
+    return torch.rand(len(length), *columns, generator=generator, device=length.device)
+
+
+def crops(length: Tensor, augmentation: Augmentation, share: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """First frame and length of the crop at ``share`` and ``place``, 0 to 1 ``[B]``, of what may be drawn."""
     low, high = augmentation.crop
-    share = low + (high - low) * torch.rand(len(length), generator=generator, device=length.device)
-    kept = (length * share).long().clamp(min=augmentation.min_crop).minimum(length)
-    first = torch.rand(len(length), generator=generator, device=length.device) * (length - kept + 1)
+    kept = (length * (low + (high - low) * share)).long().clamp(min=augmentation.min_crop).minimum(length)
+    first = place * (length - kept + 1)
     return first.long().minimum(length - kept), kept
 
 
@@ -191,6 +200,23 @@ def rotations(angles: Tensor) -> Tensor:
     return torch.stack(rows, dim=1).reshape(-1, 3, 3)
 
 
+def rotate(x: Tensor, turn: Tensor, largest: float) -> Tensor:
+    """One rotation per body sequence: at ``turn``, 0 to 1 ``[B, 3]``, of up to ``largest`` radians about each axis."""
+    angles = (2 * turn - 1) * largest
+    return torch.einsum("bij,btvj->btvi", rotations(angles), x)
+
+
+def augmented(
+    source: BodySequences, chosen: Tensor, look: Look, share: Tensor, place: Tensor, turn: Tensor
+) -> Tensor:
+    """Sequences ``chosen`` ``[B]`` cropped, resized and turned by uniform draws: ``[B, look.frames, V, 3]``.
+
+    Draws come from outside, so that this can be compiled.
+    """
+    first, kept = crops(source.length[chosen], look.augmentation, share, place)
+    return rotate(source.window(chosen, first, kept, look.frames), turn, look.augmentation.rotation)
+
+
 class TrainingBatches:
     """Endless stream of augmented training batches, identical for one seed.
 
@@ -203,6 +229,9 @@ class TrainingBatches:
         size: body sequences per batch.
         looks: the views of each of them, drawn one after the other.
         seed: order and augmentation.
+
+    Attributes:
+        augment: `augmented`, or the same compiled.
     """
 
     def __init__(
@@ -214,6 +243,7 @@ class TrainingBatches:
         self.device, self.lead, self.divisible = source.device, 0, True
         self.generator = torch.Generator(device=source.device).manual_seed(seed)
         self.queue = sequences[:0]
+        self.augment = augmented
 
     def next(self) -> Batch:
         """The next batch."""
@@ -226,8 +256,8 @@ class TrainingBatches:
 
     def view(self, chosen: Tensor, look: Look) -> Tensor:
         """One view of the chosen sequences ``[B]``: cropped, resized and turned, ``[B, look.frames, V, 3]``."""
-        first, kept = random_crops(self.source.length[chosen], look.augmentation, self.generator)
-        return self.rotate(self.source.window(chosen, first, kept, look.frames), look.augmentation.rotation)
+        draws = [uniform(chosen, self.generator, *columns) for columns in ((), (), (3,))]
+        return self.augment(self.source, chosen, look, *draws)
 
     def sample(self) -> Batch:
         """The batch that `next` is going to return."""
@@ -250,11 +280,6 @@ class TrainingBatches:
         self.generator.set_state(state["generator"].cpu())
         self.queue = state["queue"].to(self.device)
 
-    def rotate(self, x: Tensor, largest: float) -> Tensor:
-        """One random rotation per body sequence, up to ``largest`` radians about each axis."""
-        uniform = torch.rand(len(x), 3, generator=self.generator, device=x.device)
-        angles = (2 * uniform - 1) * largest
-        return torch.einsum("bij,btvj->btvi", rotations(angles), x)
 
 
 def evaluation_batches(source: BodySequences, size: int, frames: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -7,7 +7,7 @@ arXiv 2509.03609; no public code. Notation: predictions P_l = f(E_N), targets Z_
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field
@@ -32,8 +32,8 @@ class GFPOptions(MethodOptions):
     windows of each local level, coarser ones dividing finer ones; none given are ``6/3/1`` (150 + 75 + 25 targets at
     30 x 25 tokens) or as near as divides. The global level is always there. ``target_input`` is the ablation of what
     the target network reads: motion, coordinates, or the coordinates of masked tokens (others zero).
-    ``decoder_projection`` puts a linear layer before the decoder. ``covariance``: its matrix products in float32, or in
-    the run's precision (autocast).
+    ``decoder_projection`` puts a linear layer before the decoder. ``covariance``: its matrix products in float32, in
+    the run's precision (autocast), or of bfloat16 operands with float32 sums whatever the run's precision (bf16).
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
@@ -46,7 +46,7 @@ class GFPOptions(MethodOptions):
     local_width: Width | None = None
     global_width: Width | None = None
     decoder_projection: bool = Field(default=False, json_schema_extra={"later": True})
-    covariance: Literal["float32", "autocast"] = Field(default="float32", json_schema_extra={"later": True})
+    covariance: Literal["float32", "autocast", "bf16"] = Field(default="float32", json_schema_extra={"later": True})
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the feature widths and check that the windows tile the time axis."""
@@ -134,7 +134,6 @@ class PyramidDecoder(nn.Module):
     ) -> None:
         super().__init__()
         grid, width = encoder.grid, encoder.width
-        self.times = (grid.times, *windows[:-1])
         self.windows = windows
         self.project = nn.Linear(width, width) if projection else nn.Identity()
         self.fill = TokenFiller(encoder)
@@ -146,12 +145,13 @@ class PyramidDecoder(nn.Module):
 
     def forward(self, latent: Tensor, mask: Mask) -> list[Tensor]:
         """Predictions P_l from visible latents ``[B, k, D]``, one tensor per level as in `TargetNetwork`."""
-        tokens = self.fill(self.project(latent), mask)
+        pooled = self.fill.pooled(self.project(latent), mask, self.windows[0])
         predictions = []
-        levels = zip(self.times, self.windows, self.positions, self.blocks, self.heads, strict=False)
-        for times, count, positions, block, head in levels:
-            tokens = block(pool_time(tokens, times, count) + positions())
+        for level, (block, head) in enumerate(zip(self.blocks, self.heads, strict=False)):
+            tokens = block(pooled + self.positions[level]())
             predictions.append(head(tokens))
+            if level + 1 < len(self.windows):
+                pooled = pool_time(tokens, self.windows[level], self.windows[level + 1])
         whole = self.blocks[-1](tokens.mean(1, keepdim=True))
         return [*predictions, self.whole_head(whole)]
 
@@ -161,17 +161,45 @@ def variance_loss(z: Tensor, floor: float = 1.0) -> Tensor:
     return torch.relu(floor - torch.sqrt(z.var(dim=0) + 1e-4)).mean()
 
 
-def covariance_loss(z: Tensor) -> Tensor:
+def covariance_loss(z: Tensor, *, rounded: bool = False) -> Tensor:
     """``L_cov = (1 / C) sum_{i != j} Cov(Z)_ij^2`` for rows ``[n, C]``, covariance with n - 1.
 
     The squared Frobenius norm of the C x C covariance equals that of the n x n Gram matrix of the centred
-    rows over (n - 1); the smaller of the two is formed.
+    rows over (n - 1); the smaller of the two is formed. ``rounded``: by `RoundedGram`.
     """
     rows, width = z.shape
     centred = z - z.mean(dim=0)
-    product = (centred.T @ centred if rows >= width else centred @ centred.T).to(z.dtype)  # autocast may round it
+    narrow = centred if rows >= width else centred.T
+    if rounded:
+        product, centred = RoundedGram.apply(narrow), centred.bfloat16().float()  # as its diagonal was rounded
+    else:
+        product = (narrow.T @ narrow).to(z.dtype)  # autocast may round it
     diagonal = centred.square().sum(0)
     return (product.square().sum() - diagonal.square().sum()) / ((rows - 1) ** 2 * width)
+
+
+def rounded_product(one: Tensor, other: Tensor) -> Tensor:
+    """``one @ other`` ``[n, m]`` float32, of operands rounded to bfloat16 and with float32 sums."""
+    one, other = one.bfloat16(), other.bfloat16()
+    if one.is_cuda:  # tensor cores; a CPU has no such kernel
+        return torch.bmm(one.unsqueeze(0), other.unsqueeze(0), out_dtype=torch.float32).squeeze(0)
+    return one.float() @ other.float()
+
+
+class RoundedGram(torch.autograd.Function):
+    """``X^T X`` of ``[n, C]`` by `rounded_product`, its gradient ``X (G + G^T)`` too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """``[C, C]``."""
+        ctx.save_for_backward(x.bfloat16())
+        return rounded_product(x.T, x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """``[n, C]``."""
+        (x,), (gradient,) = ctx.saved_tensors, gradients
+        return rounded_product(x, gradient + gradient.T)
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[None]:
@@ -180,13 +208,21 @@ def full_precision(x: Tensor) -> AbstractContextManager[None]:
 
 
 class Regulariser(nn.Module):
-    """L_var and L_cov summed over levels; a module, so that its FLOPs are counted apart (`harness.speed.flops`)."""
+    """L_var and L_cov summed over levels; a module, so that its FLOPs are counted apart (`harness.speed.flops`).
+
+    Args:
+        rounded: see `covariance_loss`.
+    """
+
+    def __init__(self, *, rounded: bool = False) -> None:
+        super().__init__()
+        self.rounded = rounded
 
     def forward(self, targets: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Variance and covariance term of targets ``[B, n, C]`` per level, over all rows of the batch."""
         rows = [target.flatten(0, 1).float() for target in targets]
         variance = torch.stack([variance_loss(z) for z in rows]).sum()
-        covariance = torch.stack([covariance_loss(z) for z in rows]).sum()
+        covariance = torch.stack([covariance_loss(z, rounded=self.rounded) for z in rows]).sum()
         return variance, covariance
 
 
@@ -217,7 +253,8 @@ class GFP(Method[GFPOptions]):
             "empty bodies are not in the statistics because the harness does not batch them; with "
             "data.include_empty_bodies=true they are, all as one point",
             "variance and covariance in float32 whatever the run's precision; covariance=autocast leaves the products "
-            "of the covariance (6 % of a step's FLOPs at base and batch 128) to it, as HuiGuanLab/UmURL does",
+            "of the covariance (6 % of a step's FLOPs at base and batch 128) to it, as HuiGuanLab/UmURL does; "
+            "covariance=bf16 rounds their operands to bfloat16 and sums in float32",
         ),
     )
     Options = GFPOptions
@@ -228,7 +265,7 @@ class GFP(Method[GFPOptions]):
         windows = self.options.windows
         self.decoder = PyramidDecoder(encoder, windows, local, whole, projection=self.options.decoder_projection)
         self.target_network = TargetNetwork(encoder.grid, windows, local, whole)
-        self.regulariser = Regulariser()
+        self.regulariser = Regulariser(rounded=self.options.covariance == "bf16")
         initialise(self.target_network)
 
     def predictions_and_targets(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -252,7 +289,7 @@ class GFP(Method[GFPOptions]):
         predictions, targets = self.predictions_and_targets(x)
         pairs = zip(predictions, targets, strict=True)
         prediction = torch.stack([(p.float() - z.float()).square().mean() for p, z in pairs]).sum()
-        with full_precision(x) if self.options.covariance == "float32" else nullcontext():
+        with nullcontext() if self.options.covariance == "autocast" else full_precision(x):
             variance, covariance = self.regulariser(targets)
         options = self.options
         loss = options.lambda_pred * prediction + options.var_weight * variance + options.cov_weight * covariance

@@ -42,7 +42,7 @@ from harness.registry import Registry
 from harness.speed.flops import bound_flops, step_flops
 from harness.speed.trial import unlike_counted
 from harness.training.build import build_encoder
-from harness.training.trainer import quiet_compiler
+from harness.training.compilation import quiet_compiler
 from methods.base import About, Method, MethodOptions
 
 BF16_ROUNDING = 0.05

@@ -116,6 +116,10 @@ class TrainSpec(Section):
     The optimiser is AdamW; the schedule a linear warm-up over `warmup` of the budget, then a half cosine from `lr`
     to `lr * final_lr`, as in MAMP's released code (main_pretrain.py, config/).
 
+    `sdpa` is the order in which torch's fused attention kernels are asked on a GPU (`methods.parts.kernels`); its own
+    differs between its versions. `compile` is for the batches' crop, resize and turn and for the loss; with
+    `compile_scope` ``blocks`` of a loss only the transformer blocks, which all share one compilation of each shape.
+
     Off by default, and there to measure what MAMP's released step costs (engine_pretrain.py, util/misc.py):
     `scale_scores` multiplies attention's N x N scores by its scale, not the queries; `gradient_norm` computes and logs
     the norm of all gradients, parameter by parameter; `gradient_scaler` scales the loss and unscales the gradients on
@@ -139,6 +143,26 @@ class TrainSpec(Section):
     gradient_norm: bool = Field(default=False, json_schema_extra={"later": True})
     gradient_scaler: bool = Field(default=False, json_schema_extra={"later": True})
     synchronise: bool = Field(default=False, json_schema_extra={"later": True})
+    sdpa: Literal["default", "cudnn-first", "flash-first", "efficient-first"] = Field(
+        default="default", json_schema_extra={"later": True}
+    )
+    compile_scope: Literal["loss", "blocks"] = Field(default="loss", json_schema_extra={"later": True})
+
+    @field_validator("sdpa")
+    @classmethod
+    def _fused_attention(cls, order: str, info: ValidationInfo) -> str:
+        if order != "default" and not info.data.get("fused_attention"):
+            raise ValueError("plain attention has no kernels to choose from: set train.fused_attention=true as well")
+        return order
+
+    @field_validator("compile_scope")
+    @classmethod
+    def _compiled_blocks(cls, scope: str, info: ValidationInfo) -> str:
+        if scope == "blocks" and not info.data.get("compile"):
+            raise ValueError("blocks are compiled with train.compile=true")
+        if scope == "blocks" and info.data.get("cuda_graphs"):
+            raise ValueError("a CUDA graph holds a whole loss: set train.cuda_graphs=false as well")
+        return scope
 
     @field_validator("scale_scores")
     @classmethod

@@ -56,7 +56,8 @@ def build_method(method: type[Method], spec: RunSpec, layout: SkeletonLayout, de
     encoder = build_encoder(spec, layout, device)
     with torch.device(device):
         built = method(encoder, method.Options.model_validate(spec.method.options))
-    set_attention_kernel(built, fused=spec.train.fused_attention, scale_scores=spec.train.scale_scores)
+    train = spec.train
+    set_attention_kernel(built, fused=train.fused_attention, scale_scores=train.scale_scores, order=train.sdpa)
     return built
 
 

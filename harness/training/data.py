@@ -22,6 +22,7 @@ from harness.errors import UsageError, usage_errors
 from harness.records.schema import DataInfo
 from harness.spec.model import DataSpec, RunSpec
 from harness.training.build import encoder_size
+from harness.training.compilation import compiled_apart
 from methods.base import View
 
 VERSION = 1
@@ -153,7 +154,10 @@ def build_batches(
         views: what the method wants to see of each body sequence.
     """
     looks = [look_at(view, spec.data, frames, patch=encoder_size(spec.encoder).patch) for view in views]
-    return TrainingBatches(source, sequences, size=spec.train.batch_size, looks=looks, seed=spec.seed)
+    batches = TrainingBatches(source, sequences, size=spec.train.batch_size, looks=looks, seed=spec.seed)
+    if spec.train.compile:
+        batches.augment = compiled_apart(batches.augment)
+    return batches
 
 
 def look_at(view: View, data: DataSpec, frames: int, patch: int) -> Look:

@@ -6,9 +6,7 @@ Off the clock: everything else.
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -16,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from datasets.batches import Batch, Batches
+from datasets.batches import Batches
 from harness.errors import MethodFault
 from harness.isolation.contract import loss_and_parts
 from harness.records.store import host_copies
 from harness.spec.model import TrainSpec
 from harness.training.build import build_optimizer, build_schedule
 from harness.training.clock import StepClock
+from harness.training.compilation import Loss, compiled
 from methods.base import Method
 
 VERSION = 1
@@ -47,17 +46,6 @@ def undisturbed(method: Method, device: torch.device) -> Iterator[None]:
                 buffer.copy_(before)
 
 
-def compiled(method: Method, train: TrainSpec) -> Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]:
-    """The method's loss, compiled for fixed shapes.
-
-    Too many compilations of one function are an error: torch would go on uncompiled without a word, and that is what
-    would be timed.
-    """
-    quiet_compiler()
-    torch._dynamo.config.fail_on_recompile_limit_hit = True
-    return torch.compile(method.loss, mode="reduce-overhead" if train.cuda_graphs else None, dynamic=False)
-
-
 def whole(method: Method) -> dict[str, Tensor]:
     """Every parameter and buffer of a method by name, those too that its `state_dict` leaves out."""
     return {**dict(method.named_parameters()), **dict(method.named_buffers())}
@@ -77,12 +65,6 @@ def by_first_name(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]
         if slash:
             found.setdefault(first, {})[rest] = value
     return found
-
-
-def quiet_compiler() -> None:
-    """Keep the compiler's log to itself: what it cannot compile comes as an exception. ``TORCH_LOGS`` turns it on."""
-    if "TORCH_LOGS" not in os.environ:
-        torch._logging.set_logs(all=logging.CRITICAL)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
@@ -111,7 +93,7 @@ class Trainer:
         self.device = batches.device
         self.optimizer = build_optimizer(method, train)
         self.schedule = build_schedule(self.optimizer, train, steps)
-        self.loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]] = method.loss
+        self.loss: Loss = method.loss
         if train.compile:
             self.loss = compiled(method, train)
         # Only CUDA has one: MAMP's on a CPU switches itself off. In fp32 it changes no number but by rounding.

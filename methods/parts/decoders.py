@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from methods.parts.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
+from methods.parts.kernels import TORCHS_OWN, kernel_order
 from methods.parts.masks import Mask
-from methods.parts.tokens import take
+from methods.parts.tokens import TokenGrid
 
 VERSION = 1
 
@@ -25,17 +26,34 @@ class TokenFiller(nn.Module):
 
     def __init__(self, encoder: SkeletonEncoder) -> None:
         super().__init__()
-        grid, width = encoder.grid, encoder.width
+        self.grid: TokenGrid = encoder.grid
+        width = encoder.width
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
-        self.positions = SeparablePositions(grid.times, grid.joints, width)
+        self.positions = SeparablePositions(self.grid.times, self.grid.joints, width)
 
     def forward(self, latent: Tensor, mask: Mask) -> Tensor:
         """``[B, k, D]`` visible latents to ``[B, L, D]`` in token order."""
-        batch, hidden, width = *mask.masked.shape, latent.shape[-1]
-        tokens = torch.cat([latent, self.mask_token.to(latent.dtype).expand(batch, hidden, width)], dim=1)
-        back = torch.argsort(torch.cat([mask.visible, mask.masked], dim=1), dim=1)
-        return take(tokens, back) + self.positions()
+        batch, _, width = latent.shape
+        empty = self.mask_token.to(latent.dtype).expand(batch, self.grid.tokens, width)
+        return empty.scatter(1, mask.visible.unsqueeze(-1).expand(-1, -1, width), latent) + self.positions()
+
+    def pooled(self, latent: Tensor, mask: Mask, windows: int) -> Tensor:
+        """The same averaged over each of ``windows`` stretches of time, ``[B, windows * V, D]``, to rounding.
+
+        From the visible tokens alone: the grid, of which most is one mask token over and over, is never built.
+        """
+        (batch, _, width), grid = latent.shape, self.grid
+        steps, cells = grid.times // windows, windows * grid.joints
+        cell = mask.visible // (steps * grid.joints) * grid.joints + mask.visible % grid.joints
+        positions = self.positions().unflatten(0, (windows, steps, grid.joints)).mean(1).flatten(0, 1)
+        # In the type of the sum that this replaces: bf16 latents plus float32 positions.
+        latent = latent.to(torch.promote_types(latent.dtype, positions.dtype))
+        index = cell.unsqueeze(-1).expand(-1, -1, width)
+        seen = latent.new_zeros(batch, cells, width).scatter_add(1, index, latent)
+        count = latent.new_zeros(batch, cells).scatter_add(1, cell, latent.new_ones(()).expand(cell.shape))
+        hidden = (steps - count).unsqueeze(-1) * self.mask_token
+        return (seen + hidden) / steps + positions
 
 
 class TokenDecoder(nn.Module):
@@ -71,7 +89,7 @@ class CrossAttentionBlock(nn.Module):
     """Queries read the encoded tokens: pre-norm cross-attention, (self-attention,) MLP ratio 4 (AMR).
 
     Attributes:
-        fused_attn: the kernel, see `methods.parts.encoder.set_attention_kernel`.
+        fused_attn, kernel_order: the kernel, see `methods.parts.encoder.set_attention_kernel`.
     """
 
     def __init__(self, width: int, heads: int, *, self_attention: bool) -> None:
@@ -82,12 +100,14 @@ class CrossAttentionBlock(nn.Module):
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.fused_attn = True
+        self.kernel_order = TORCHS_OWN
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
         """``[B, n, D]`` queries and ``[B, k, D]`` memory to ``[B, n, D]``."""
         keys = self.norm_memory(memory)
         # without its weights the layer takes the fused kernel, with them plain matrix products
-        read, _ = self.cross(self.norm_query(queries), keys, keys, need_weights=not self.fused_attn)
+        with kernel_order(self.kernel_order):
+            read, _ = self.cross(self.norm_query(queries), keys, keys, need_weights=not self.fused_attn)
         queries = queries + read
         for block in self.among:
             queries = block(queries)

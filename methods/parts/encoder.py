@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor, nn
 
+from methods.parts.kernels import TORCHS_OWN
 from methods.parts.tokens import CHANNELS, TokenGrid, patchify, take
 
 VERSION = 1
@@ -181,14 +182,37 @@ class SkeletonEncoder(Encoder):
         return {"size": asdict(self.size), "grid": asdict(self.grid)}
 
 
-def set_attention_kernel(module: nn.Module, *, fused: bool, scale_scores: bool = False) -> None:
+def set_attention_kernel(
+    module: nn.Module, *, fused: bool, scale_scores: bool = False, order: str = TORCHS_OWN
+) -> None:
     """Switch every attention layer below ``module`` between the fused kernel and plain matrix products.
 
     A layer takes part by having an attribute ``fused_attn``, as timm's do; only
-    `methods.parts.attention.SelfAttention`, which has ``scale_scores``, can scale its scores.
+    `methods.parts.attention.SelfAttention`, which has ``scale_scores``, can scale its scores. Which fused kernel is
+    asked first (`methods.parts.kernels.ORDERS`), a layer with ``kernel_order`` can be told.
+
+    Raises:
+        ValueError: a layer cannot be told.
     """
     for layer in module.modules():
         if hasattr(layer, "fused_attn"):
             setattr(layer, "fused_attn", fused)  # noqa: B010 - timm declares it final, for TorchScript only
         if hasattr(layer, "scale_scores"):
             setattr(layer, "scale_scores", scale_scores)  # noqa: B010
+        if hasattr(layer, "kernel_order"):
+            setattr(layer, "kernel_order", order)  # noqa: B010
+        elif hasattr(layer, "fused_attn") and order != TORCHS_OWN:
+            raise ValueError(f"attention kernels {order}: {type(layer).__name__} has no kernel_order to set")
+
+
+def repeated_blocks(module: nn.Module) -> list[nn.Module]:
+    """The transformer blocks below ``module``: what stands in a list and attends, without the blocks inside a block."""
+    found = [
+        block
+        for blocks in module.modules()
+        if isinstance(blocks, nn.ModuleList)
+        for block in blocks
+        if any(hasattr(layer, "fused_attn") for layer in block.modules())
+    ]
+    inside = {part for block in found for part in block.modules() if part is not block}
+    return [block for block in dict.fromkeys(found) if block not in inside]
