@@ -60,6 +60,7 @@ ROUNDING = 1e-4
 """How far two fp32 losses of about 1 may be apart, relatively: sums in another order, far below any real difference."""
 STEPS = 100_000
 FEEDER_ROUNDS, FEEDER_SAMPLES = 60, 64
+NEEDED = "engine_pretrain.py"
 CONFIG = "config/ntu60_xsub_joint/pretrain_mamp_t120_layer8+{depth}_mask90.yaml"
 
 
@@ -358,9 +359,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, help="of torch on a CPU")
     parser.add_argument("--out", type=Path, help="folder for the table and the numbers")
     arguments = parser.parse_args()
-    needed = "engine_pretrain.py"
-    if arguments.mamp is None or not (arguments.mamp / needed).is_file():
-        found = "no --mamp" if arguments.mamp is None else f"no {needed} in {arguments.mamp}"
+    if arguments.mamp is None or not (arguments.mamp / NEEDED).is_file():
+        found = "no --mamp" if arguments.mamp is None else f"no {NEEDED} in {arguments.mamp}"
         print(f"as_published: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found {found}; nothing was timed")
         return 2
     device = select_device(arguments.device)

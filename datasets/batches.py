@@ -206,9 +206,7 @@ def rotate(x: Tensor, turn: Tensor, largest: float) -> Tensor:
     return torch.einsum("bij,btvj->btvi", rotations(angles), x)
 
 
-def augmented(
-    source: BodySequences, chosen: Tensor, look: Look, share: Tensor, place: Tensor, turn: Tensor
-) -> Tensor:
+def augmented(source: BodySequences, chosen: Tensor, look: Look, share: Tensor, place: Tensor, turn: Tensor) -> Tensor:
     """Sequences ``chosen`` ``[B]`` cropped, resized and turned by uniform draws: ``[B, look.frames, V, 3]``.
 
     Draws come from outside, so that this can be compiled.
@@ -279,7 +277,6 @@ class TrainingBatches:
         """Go on from there."""
         self.generator.set_state(state["generator"].cpu())
         self.queue = state["queue"].to(self.device)
-
 
 
 def evaluation_batches(source: BodySequences, size: int, frames: int) -> Iterator[tuple[Tensor, Tensor]]:

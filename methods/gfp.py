@@ -6,7 +6,7 @@ arXiv 2509.03609; no public code. Notation: predictions P_l = f(E_N), targets Z_
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, SlashList, known
 from methods.parts.decoders import TokenFiller
 from methods.parts.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
+from methods.parts.kernels import full_precision
 from methods.parts.masks import Mask, motion_aware_mask
 from methods.parts.options import LossWeight, Sharpness, Width
 from methods.parts.tokens import TokenGrid, divisors, nearest_divisor, patchify
@@ -200,11 +201,6 @@ class RoundedGram(torch.autograd.Function):
         """``[n, C]``."""
         (x,), (gradient,) = ctx.saved_tensors, gradients
         return rounded_product(x, gradient + gradient.T)
-
-
-def full_precision(x: Tensor) -> AbstractContextManager[None]:
-    """No autocast on the device of ``x``."""
-    return torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False)
 
 
 class Regulariser(nn.Module):

@@ -41,7 +41,7 @@ def explain_command(
     """The waterfall from the published way of training to this suite's, one switch at a time, for two methods."""
     with at_work() as report:
         from harness.report.explain import waterfall, waterfall_notes
-        from harness.studies.explain import explain, refuse_switched
+        from harness.studies.explain import explain, refuse_switched, stages_on
 
         refuse_switched(overrides or [])
         settings = resolve_settings(
@@ -52,7 +52,7 @@ def explain_command(
             settings, plugin, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds,
             threads=threads, processes=processes, first_slot=first_slot,
         )  # fmt: skip
-        measurement = explain(experiment, report)
+        measurement = explain(experiment, report, stages_on(experiment.device_type))
         leave_table(waterfall(measurement.record), waterfall_notes(measurement.record), out / "explain.md", report)
     if measurement.failures:
         raise typer.Exit(1)

@@ -18,7 +18,8 @@ NOT_COMPARED = frozenset(
         "data.include_empty_bodies", "train.batch_size", "train.budget",
         # how fast it is computed, not what
         "data.loader", "data.workers", "train.fused_attention", "train.fused_optimizer", "train.compile",
-        "train.compile_scope", "train.cuda_graphs", "train.sdpa", "train.scale_scores", "train.gradient_norm", "train.gradient_scaler", "train.synchronise",
+        "train.attention_precision", "train.compile_scope", "train.cuda_graphs", "train.sdpa", "train.scale_scores",
+        "train.gradient_norm", "train.gradient_scaler", "train.synchronise",
     }
 )  # fmt: skip
 NEAR = 0.01

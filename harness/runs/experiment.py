@@ -58,6 +58,7 @@ from harness.training.build import Cell, encoder_size, skeleton_of
 from harness.training.data import LoadedData, load_data
 from methods.base import Method, OptionError, resolve
 from methods.parts.encoder import SkeletonEncoder
+from methods.parts.kernels import TORCHS_OWN
 
 
 @dataclass(frozen=True)
@@ -250,6 +251,7 @@ def prepare(
     if request.elsewhere:
         device_type(request.device)
     device = torch.device("cpu") if request.elsewhere else select_device(request.device)
+    refuse_kernels_of_a_gpu(request.train, device_type(request.device) or device.type)
     size = encoder_size(request.encoder)
     methods = [described(registry, spec) for spec in request.methods]
     data = load_data(request.data, device, size.patch, advance=advance)
@@ -269,6 +271,15 @@ def prepare(
     )  # fmt: skip
     refuse_crowded_probes(experiment)
     return experiment
+
+
+def refuse_kernels_of_a_gpu(train: TrainSpec, device: str) -> None:
+    """A `UsageError` where a CPU, with its one fused attention kernel, is to choose among those of a GPU."""
+    if device == "cpu" and train.sdpa != TORCHS_OWN:
+        raise UsageError(
+            f"train.sdpa={train.sdpa}: expected a GPU, which has several attention kernels, found --device cpu, which "
+            "has one; leave train.sdpa out"
+        )
 
 
 def refuse_crowded_probes(experiment: Experiment) -> None:

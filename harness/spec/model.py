@@ -117,7 +117,8 @@ class TrainSpec(Section):
     to `lr * final_lr`, as in MAMP's released code (main_pretrain.py, config/).
 
     `sdpa` is the order in which torch's fused attention kernels are asked on a GPU (`methods.parts.kernels`); its own
-    differs between its versions. `compile` is for the batches' crop, resize and turn and for the loss; with
+    differs between its versions. `attention_precision` ``fp32`` leaves fused attention in float32 in a run in bf16: a
+    CPU is faster so, a GPU slower. `compile` is for the batches' crop, resize and turn and for the loss; with
     `compile_scope` ``blocks`` of a loss only the transformer blocks, which all share one compilation of each shape.
 
     Off by default, and there to measure what MAMP's released step costs (engine_pretrain.py, util/misc.py):
@@ -146,6 +147,7 @@ class TrainSpec(Section):
     sdpa: Literal["default", "cudnn-first", "flash-first", "efficient-first"] = Field(
         default="default", json_schema_extra={"later": True}
     )
+    attention_precision: Literal["run", "fp32"] = Field(default="run", json_schema_extra={"later": True})
     compile_scope: Literal["loss", "blocks"] = Field(default="loss", json_schema_extra={"later": True})
 
     @field_validator("sdpa")
@@ -154,6 +156,13 @@ class TrainSpec(Section):
         if order != "default" and not info.data.get("fused_attention"):
             raise ValueError("plain attention has no kernels to choose from: set train.fused_attention=true as well")
         return order
+
+    @field_validator("attention_precision")
+    @classmethod
+    def _other_precision(cls, precision: str, info: ValidationInfo) -> str:
+        if precision == "fp32" and not (info.data.get("fused_attention") and info.data.get("precision") == "bf16"):
+            raise ValueError("for the fused kernel of a run in bf16, the only one that computes in another precision")
+        return precision
 
     @field_validator("compile_scope")
     @classmethod

@@ -69,6 +69,16 @@ STAGES = (
     Stage("fused AdamW", train={"fused_optimizer": True}),
     Stage("compiled", train={"compile": True}),
 )
+LAST_STAGES = {
+    "cpu": (Stage("attention in fp32", train={"attention_precision": "fp32"}),),
+    "cuda": (Stage("cuDNN attention first", train={"sdpa": "cudnn-first"}),),
+}
+"""After `STAGES`, what is faster on that kind of device alone, and mostly for methods that attend to many tokens."""
+
+
+def stages_on(device_type: str) -> tuple[Stage, ...]:
+    """All stages on ``cpu`` or ``cuda``."""
+    return (*STAGES, *LAST_STAGES[device_type])
 
 
 def staged(spec: RunSpec, stages: Sequence[Stage] = STAGES) -> list[tuple[Stage, RunSpec]]:
@@ -100,7 +110,8 @@ def staged_cells(experiment: Experiment, entry: Entry, stages: Sequence[Stage]) 
 
 def refuse_switched(overrides: Sequence[str]) -> None:
     """A `UsageError` for an override of what the stages set themselves."""
-    switched = {f"{part}.{key}" for stage in STAGES for part in ("data", "train") for key in getattr(stage, part)}
+    every = (*STAGES, *(stage for stages in LAST_STAGES.values() for stage in stages))
+    switched = {f"{part}.{key}" for stage in every for part in ("data", "train") for key in getattr(stage, part)}
     for text in overrides:
         if (key := text.partition("=")[0].strip()) in switched:
             raise UsageError(f"--set {text}: {key} is one of the switches that are set stage by stage; leave it out")

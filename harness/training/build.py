@@ -57,7 +57,10 @@ def build_method(method: type[Method], spec: RunSpec, layout: SkeletonLayout, de
     with torch.device(device):
         built = method(encoder, method.Options.model_validate(spec.method.options))
     train = spec.train
-    set_attention_kernel(built, fused=train.fused_attention, scale_scores=train.scale_scores, order=train.sdpa)
+    set_attention_kernel(
+        built, fused=train.fused_attention, scale_scores=train.scale_scores, order=train.sdpa,
+        full_precision=train.attention_precision == "fp32",
+    )  # fmt: skip
     return built
 
 

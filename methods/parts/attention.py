@@ -7,32 +7,40 @@ from typing import Any
 from timm.models.vision_transformer import Attention
 from torch import Tensor
 
-from methods.parts.kernels import TORCHS_OWN, kernel_order
+from methods.parts.kernels import TORCHS_OWN, attention_in_float32, kernel_order
 
 
 class SelfAttention(Attention):
-    """timm's attention; plain, it can also scale the N x N scores instead of the queries.
+    """timm's attention; plain, it can also scale the N x N scores instead of the queries, and fused, stay in float32.
 
-    The same numbers to rounding, at another cost: MAMP's released code (model_mamp/transformer.py) writes and reads
-    every score once more, forward and backward.
+    The same numbers to rounding, at another cost: MAMP's released code (model_mamp/transformer.py) scales scores, and
+    so writes and reads every one once more, forward and backward.
 
     Attributes:
-        fused_attn: the fused kernel; see `methods.parts.encoder.set_attention_kernel` for all three.
+        fused_attn: the fused kernel; see `methods.parts.encoder.set_attention_kernel` for all of them.
         scale_scores: plain matrix products, the scores scaled.
         kernel_order: which fused kernel is asked first.
+        full_precision: the fused kernel in float32.
     """
 
     scale_scores = False
     kernel_order = TORCHS_OWN
+    full_precision = False
 
     def forward(self, x: Tensor, *mask: Any, **masks: Any) -> Tensor:
         """Tokens ``[B, N, D]`` to ``[B, N, D]``; the masks of timm's blocks are never set here."""
-        if self.fused_attn or not self.scale_scores:
-            with kernel_order(self.kernel_order):
+        with kernel_order(self.kernel_order):
+            if not (self.full_precision if self.fused_attn else self.scale_scores):
                 return super().forward(x, *mask, **masks)
+            return self._own(x)
+
+    def _own(self, x: Tensor) -> Tensor:
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, N, D / heads]
-        scores = (query @ key.transpose(-2, -1)) * self.scale  # [B, heads, N, N]
-        read = scores.softmax(dim=-1) @ value
+        if self.fused_attn:
+            read = attention_in_float32(query, key, value)
+        else:
+            scores = (query @ key.transpose(-2, -1)) * self.scale  # [B, heads, N, N]
+            read = scores.softmax(dim=-1) @ value
         return self.proj(read.transpose(1, 2).reshape(batch, tokens, -1))

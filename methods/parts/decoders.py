@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from methods.parts.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
-from methods.parts.kernels import TORCHS_OWN, kernel_order
+from methods.parts.kernels import TORCHS_OWN, attention_in_float32, kernel_order
 from methods.parts.masks import Mask
 from methods.parts.tokens import TokenGrid
 
@@ -89,7 +90,7 @@ class CrossAttentionBlock(nn.Module):
     """Queries read the encoded tokens: pre-norm cross-attention, (self-attention,) MLP ratio 4 (AMR).
 
     Attributes:
-        fused_attn, kernel_order: the kernel, see `methods.parts.encoder.set_attention_kernel`.
+        fused_attn, kernel_order, full_precision: the kernel, see `methods.parts.encoder.set_attention_kernel`.
     """
 
     def __init__(self, width: int, heads: int, *, self_attention: bool) -> None:
@@ -101,17 +102,27 @@ class CrossAttentionBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.fused_attn = True
         self.kernel_order = TORCHS_OWN
+        self.full_precision = False
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
         """``[B, n, D]`` queries and ``[B, k, D]`` memory to ``[B, n, D]``."""
         keys = self.norm_memory(memory)
-        # without its weights the layer takes the fused kernel, with them plain matrix products
         with kernel_order(self.kernel_order):
-            read, _ = self.cross(self.norm_query(queries), keys, keys, need_weights=not self.fused_attn)
-        queries = queries + read
+            queries = queries + self._read(self.norm_query(queries), keys)
         for block in self.among:
             queries = block(queries)
         return queries + self.mlp(self.norm_mlp(queries))
+
+    def _read(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Cross-attention by the kernel asked for."""
+        if not (self.fused_attn and self.full_precision):
+            # without its weights the layer takes the fused kernel, with them plain matrix products
+            return self.cross(queries, keys, keys, need_weights=not self.fused_attn)[0]
+        layer, width, heads = self.cross, queries.shape[-1], self.cross.num_heads
+        query = linear(queries, layer.in_proj_weight[:width], layer.in_proj_bias[:width]).unflatten(-1, (heads, -1))
+        both = linear(keys, layer.in_proj_weight[width:], layer.in_proj_bias[width:]).unflatten(-1, (2, heads, -1))
+        key, value = both.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, k, D / heads]
+        return layer.out_proj(attention_in_float32(query.transpose(1, 2), key, value).transpose(1, 2).flatten(2))
 
 
 class QueryDecoder(nn.Module):

@@ -183,26 +183,29 @@ class SkeletonEncoder(Encoder):
 
 
 def set_attention_kernel(
-    module: nn.Module, *, fused: bool, scale_scores: bool = False, order: str = TORCHS_OWN
+    module: nn.Module, *, fused: bool, scale_scores: bool = False, order: str = TORCHS_OWN, full_precision: bool = False
 ) -> None:
     """Switch every attention layer below ``module`` between the fused kernel and plain matrix products.
 
     A layer takes part by having an attribute ``fused_attn``, as timm's do; only
     `methods.parts.attention.SelfAttention`, which has ``scale_scores``, can scale its scores. Which fused kernel is
-    asked first (`methods.parts.kernels.ORDERS`), a layer with ``kernel_order`` can be told.
+    asked first (`methods.parts.kernels.ORDERS`) and whether it computes in float32, layers with ``kernel_order`` and
+    ``full_precision`` can be told.
 
     Raises:
         ValueError: a layer cannot be told.
     """
+    told = {"kernel_order": (order, TORCHS_OWN), "full_precision": (full_precision, False)}
     for layer in module.modules():
         if hasattr(layer, "fused_attn"):
             setattr(layer, "fused_attn", fused)  # noqa: B010 - timm declares it final, for TorchScript only
         if hasattr(layer, "scale_scores"):
             setattr(layer, "scale_scores", scale_scores)  # noqa: B010
-        if hasattr(layer, "kernel_order"):
-            setattr(layer, "kernel_order", order)  # noqa: B010
-        elif hasattr(layer, "fused_attn") and order != TORCHS_OWN:
-            raise ValueError(f"attention kernels {order}: {type(layer).__name__} has no kernel_order to set")
+        for name, (value, usual) in told.items():
+            if hasattr(layer, name):
+                setattr(layer, name, value)
+            elif hasattr(layer, "fused_attn") and value != usual:
+                raise ValueError(f"{name}={value}: expected attention that can be told, found {type(layer).__name__}")
 
 
 def repeated_blocks(module: nn.Module) -> list[nn.Module]:

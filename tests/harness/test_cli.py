@@ -266,6 +266,10 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], list[str | Path]], str]] = {
     "unknown label": (flags("--label", "lable"), "did you mean 'label'?"),
     "unknown device": (flags("--device", "abacus"), "device 'abacus': expected auto, cpu, cuda or cuda:N"),
     "missing device": (flags("--device", "cuda:99"), "use --device cpu"),
+    "kernels of a GPU": (
+        flags("--device", "cpu", "--set", "train.sdpa=cudnn-first"),
+        "train.sdpa=cudnn-first: expected a GPU, which has several attention kernels, found --device cpu",
+    ),
     "unknown precision": (flags("--precision", "fp16"), "train: precision: "),
     "batch of one": (flags("--batch-size", "1"), "train: batch_size: "),
     "bad seeds": (flags("--seeds", "one"), "--seeds 'one': expected numbers and ranges"),

@@ -22,7 +22,7 @@ from harness.runs.experiment import Experiment, Request, prepare
 from harness.spec.model import DataSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.speed import measurement
 from harness.speed.measurement import Measurement, Timing
-from harness.studies.explain import STAGES, Stage, ends, explain, staged, staged_cells
+from harness.studies.explain import STAGES, Stage, ends, explain, staged, staged_cells, stages_on
 from harness.training.data import LoadedData, load_data
 from harness.training.trainer import Trainer
 from tests.harness.small_run import CPU, ENCODER, FRAMES, registry, small_clips, small_spec
@@ -70,6 +70,15 @@ def test_every_stage_changes_exactly_what_it_says() -> None:
         "fused AdamW": {"train.fused_optimizer": True},
         "compiled": {"train.compile": True},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "change"), [("cpu", {"train.attention_precision": "fp32"}), ("cuda", {"train.sdpa": "cudnn-first"})]
+)
+def test_the_last_stage_is_the_devices_own(device: str, change: dict[str, str]) -> None:
+    stages = stages_on(device)
+    before, after = (spec for _, spec in staged(PLAIN, stages)[-2:])
+    assert (stages[:-1], changes(before, after)) == (STAGES, change)
 
 
 def test_as_published_switches_everything_off_that_was_on() -> None:

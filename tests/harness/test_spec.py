@@ -231,6 +231,15 @@ def test_a_number_that_is_not_finite_is_refused_everywhere(model: type[BaseModel
         (DataSpec, {"loader": "workers", "include_empty_bodies": False}, "loader: .*include_empty_bodies=true"),
         (TrainSpec, {"cuda_graphs": True}, "cuda_graphs: .*come with train.compile=true"),
         (TrainSpec, {"cuda_graphs": True, "compile": False}, "cuda_graphs: .*train.compile=true"),
+        (TrainSpec, {"sdpa": "cudnn-first", "fused_attention": False}, "sdpa: .*train.fused_attention=true"),
+        (TrainSpec, {"sdpa": "cudnn"}, "sdpa: .*'cudnn-first'"),
+        (TrainSpec, {"attention_precision": "fp32"}, "attention_precision: for the fused kernel of a run in bf16"),
+        (TrainSpec, {"compile_scope": "blocks"}, "compile_scope: .*train.compile=true"),
+        (
+            TrainSpec,
+            {"compile": True, "cuda_graphs": True, "compile_scope": "blocks"},
+            "compile_scope: .*train.cuda_graphs=false",
+        ),
     ],
 )
 def test_a_switch_that_needs_another_says_so(model: type[Section], values: dict[str, Any], message: str) -> None:
@@ -283,7 +292,8 @@ CHANGES: dict[str, dict[str, Any]] = {
         "budget": "61s", "batch_size": 65, "lr": 0.002, "final_lr": 0.4, "warmup": 0.06, "weight_decay": 0.06,
         "betas": (0.9, 0.96), "clip_gradient": 1.0, "precision": "bf16", "fused_attention": False,
         "fused_optimizer": False, "compile": True, "cuda_graphs": True, "scale_scores": True,
-        "gradient_norm": True, "gradient_scaler": True, "synchronise": True,
+        "gradient_norm": True, "gradient_scaler": True, "synchronise": True, "sdpa": "cudnn-first",
+        "attention_precision": "fp32", "compile_scope": "blocks",
     },
     "probe": {"points": 4, "every": "5clips", "regularisation": (1.0,), "neighbours": 5},
 }  # fmt: skip

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -14,18 +14,23 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from datasets.batches import Batches
-from harness.errors import UsageError
+from harness.errors import MethodFault, UsageError
 from harness.runs.cell import diagnose
 from harness.spec.model import EncoderSpec, TrainSpec
 from harness.training import trainer as training
 from harness.training.build import build_schedule, encoder_size
 from harness.training.clock import StepClock
+from harness.training.compilation import compiled
 from harness.training.data import LoadedData
-from harness.training.trainer import Diverged
+from harness.training.trainer import Diverged, Trainer
 from methods.base import About, Method, MethodOptions
+from methods.gfp import GFP, GFPOptions
+from methods.mamp import MAMP, MAMPOptions
 from methods.parts.attention import SelfAttention
-from methods.parts.encoder import SkeletonEncoder
+from methods.parts.decoders import TokenFiller
+from methods.parts.encoder import SkeletonEncoder, set_attention_kernel
 from tests.harness.small_run import CPU, small_data, small_trainer
+from tests.methods.made_up import averaged, encoder, motion, sorted_back
 
 METHODS = ("skeletonmae", "gfp", "encoder-only")
 ROUNDING = 5e-4
@@ -60,6 +65,15 @@ class SlowlyBroken(Method):
         self.calls += 1
         loss = self.encoder(x).square().mean()
         return (loss * math.nan if self.calls >= 3 else loss), {}
+
+
+class NoBlocks(Method):
+    """Reads the encoder's input alone."""
+
+    about = About(title="No blocks", paper="none")
+
+    def own_encoder(self, shared: SkeletonEncoder) -> Any:
+        return nn.Linear(3, 1)
 
 
 class Progress(Method):
@@ -335,6 +349,41 @@ def test_scaled_scores_are_a_choice_of_plain_attention(data: LoadedData) -> None
         TrainSpec(scale_scores=True)
 
 
+@pytest.mark.parametrize("method", ["mamp", "amr"])
+@pytest.mark.parametrize(("precision", "types"), [("run", {torch.bfloat16}), ("fp32", {torch.float32})])
+def test_all_attention_of_a_run_in_bf16_computes_as_asked(
+    data: LoadedData, method: str, precision: str, types: set[torch.dtype], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[torch.dtype] = []
+    kernel = nn.functional.scaled_dot_product_attention
+
+    def noted(query: Tensor, *others: Any, **named: Any) -> Tensor:
+        read = kernel(query, *others, **named)
+        found.append(read.dtype)
+        return read
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", noted)
+    trainer = small_trainer(data, method, precision="bf16", attention_precision=precision)
+    trainer.run_block(1, StepClock(CPU))
+    layers = [layer for layer in trainer.method.modules() if hasattr(layer, "fused_attn")]
+    assert (len(found), set(found)) == (len(layers), types)
+
+
+@pytest.mark.parametrize("method", ["mamp", "amr"])
+def test_attention_in_float32_is_the_same_attention(data: LoadedData, method: str) -> None:
+    plain, other = small_trainer(data, method), small_trainer(data, method)
+    set_attention_kernel(other.method, fused=True, full_precision=True)
+    assert losses_of(other) == pytest.approx(losses_of(plain), rel=ROUNDING)
+
+
+@pytest.mark.parametrize("setting", [{"order": "cudnn-first"}, {"full_precision": True}])
+def test_attention_that_cannot_be_told_is_not_passed_over(setting: dict[str, Any]) -> None:
+    layer = nn.Module()
+    layer.fused_attn = True
+    with pytest.raises(ValueError, match="expected attention that can be told, found Module"):
+        set_attention_kernel(layer, fused=True, **setting)
+
+
 def test_both_attention_kernels_compute_the_same_loss(data: LoadedData) -> None:
     one, two = (small_trainer(data, fused_attention=fused).run_block(1, StepClock(CPU)) for fused in (True, False))
     assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
@@ -342,16 +391,23 @@ def test_both_attention_kernels_compute_the_same_loss(data: LoadedData) -> None:
 
 @pytest.mark.parametrize(
     ("switches", "compiled"),
-    [({}, []), ({"compile": True}, [None]), ({"compile": True, "cuda_graphs": True}, ["reduce-overhead"])],
+    [
+        ({}, []),
+        ({"compile": True}, [("augmented", None), ("loss", None)]),
+        ({"compile": True, "cuda_graphs": True}, [("augmented", None), ("loss", "reduce-overhead")]),
+    ],
 )
-def test_the_loss_is_compiled_as_asked(
-    data: LoadedData, switches: dict[str, bool], compiled: list[str | None], monkeypatch: pytest.MonkeyPatch
+def test_batches_and_loss_are_compiled_as_asked(
+    data: LoadedData,
+    switches: dict[str, bool],
+    compiled: list[tuple[str, str | None]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    modes: list[str | None] = []
+    modes: list[tuple[str, str | None]] = []
 
-    def compile(loss: object, mode: str | None, dynamic: bool) -> object:
-        modes.append(mode)
-        return loss
+    def compile(function: Callable[..., object], dynamic: bool, mode: str | None = None) -> object:
+        modes.append((function.__name__, mode))
+        return function
 
     monkeypatch.setattr(torch, "compile", compile)
     assert math.isfinite(small_trainer(data, **switches).run_block(1, StepClock(CPU))["loss"])
@@ -365,11 +421,15 @@ def test_the_optimiser_is_the_one_asked_for(data: LoadedData, fused: bool) -> No
     assert {bool(group["fused"]) for group in optimizer.param_groups} == {fused}
 
 
-def losses(data: LoadedData, method: str, steps: int = 50, **train: object) -> list[float]:
+def losses(data: LoadedData, method: str | type[Method], steps: int = 50, **train: object) -> list[float]:
     """The loss of every step of a training at a rate high enough to learn something."""
-    trainer = small_trainer(data, method, steps=steps, lr=0.01, **train)
+    return losses_of(small_trainer(data, method, steps=steps, lr=0.01, **train))
+
+
+def losses_of(trainer: Trainer) -> list[float]:
+    """The loss of every step of its schedule."""
     torch.manual_seed(0)
-    return [trainer.run_block(1, StepClock(CPU))["loss"] for _ in range(steps)]
+    return [trainer.run_block(1, StepClock(CPU))["loss"] for _ in range(trainer.steps)]
 
 
 @pytest.mark.parametrize("method", ["skeletonmae", "gfp", "sjepa"])
@@ -380,9 +440,111 @@ def test_the_fast_kernels_train_as_the_plain_ones(data: LoadedData, method: str)
     assert sum(fast[-10:]) < 0.9 * sum(fast[:10])  # and it was a training
 
 
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """`torch.compile` as far as the tracer goes, which needs no C++ compiler; names of what it was asked to compile."""
+    asked: list[str] = []
+    compile = torch.compile
+
+    def trace(function: Callable[..., object], mode: str | None = None, dynamic: bool | None = None) -> object:
+        asked.append(function.__name__)
+        return compile(function, backend="aot_eager", dynamic=dynamic)
+
+    monkeypatch.setattr(torch, "compile", trace)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield asked
+    torch._dynamo.reset()
+
+
+LOSS, BLOCKS, ORDER = {"compile": True}, {"compile": True, "compile_scope": "blocks"}, {"sdpa": "cudnn-first"}
+
+
+@pytest.mark.parametrize(
+    ("method", "switch", "names"),
+    [
+        ("mamp", LOSS, ["augmented", "loss"]),
+        pytest.param("gfp", LOSS, ["augmented", "loss"], marks=pytest.mark.long),
+        pytest.param("amr", LOSS, ["augmented", "loss"], marks=pytest.mark.long),
+        pytest.param("mamp", BLOCKS, ["augmented", "forward"], marks=pytest.mark.long),
+        pytest.param("gfp", BLOCKS, ["augmented", "forward"], marks=pytest.mark.long),
+        ("amr", BLOCKS, ["augmented", "forward"]),
+        ("mamp", ORDER, []),
+        ("gfp", ORDER, []),
+        ("amr", ORDER, []),
+    ],
+)
+def test_a_training_is_the_same_with_a_switch_on(
+    data: LoadedData, method: str, switch: dict[str, Any], names: list[str], traced: list[str]
+) -> None:
+    plain = losses(data, method)
+    assert losses(data, method, **switch) == pytest.approx(plain, rel=ROUNDING)
+    assert list(dict.fromkeys(traced)) == names
+    assert sum(plain[-10:]) < 0.9 * sum(plain[:10])  # and it was a training
+
+
+@pytest.mark.parametrize("method", ["mamp", "gfp"])
+def test_filling_the_grid_from_visible_tokens_trains_as_sorting_it(
+    data: LoadedData, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = losses(data, method)
+    monkeypatch.setattr(TokenFiller, "forward", sorted_back)
+    monkeypatch.setattr(TokenFiller, "pooled", averaged)
+    assert losses(data, method) == pytest.approx(found, rel=ROUNDING)
+
+
+class RoundedOptions(GFPOptions):
+    """Those of GFP with the products of the covariance in bfloat16."""
+
+    covariance: Literal["float32", "autocast", "bf16"] = "bf16"
+
+
+class RoundedGFP(GFP):
+    """GFP with them."""
+
+    Options = RoundedOptions
+
+
+def test_a_rounded_covariance_trains_within_a_hundredth_of_float32(data: LoadedData) -> None:
+    full, rounded = losses(data, GFP), losses(data, RoundedGFP)
+    assert rounded != full
+    assert rounded == pytest.approx(full, rel=0.01)
+
+
+def test_blocks_are_compiled_in_the_loss_and_nowhere_else(data: LoadedData, traced: list[str]) -> None:
+    trainer = small_trainer(data, "gfp", compile=True, compile_scope="blocks")
+    trainer.run_block(1, StepClock(CPU))
+    assert traced.count("forward") == 1 + 4  # the encoder's block, and one per level of the decoder
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1 + 1 + 4  # batches, and each level's shape
+    assert not any("forward" in vars(module) for module in trainer.method.modules())
+
+
+def test_blocks_of_one_shape_share_a_compilation(data: LoadedData, traced: list[str]) -> None:
+    method = MAMP(encoder(), MAMPOptions(decoder_depth=3))
+    loss = compiled(method, TrainSpec(compile=True, compile_scope="blocks"))
+    for _ in range(3):
+        loss(motion(4))[0].backward()
+    assert traced == ["forward"] * (2 + 3)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # visible tokens, and the whole grid
+
+
+def test_another_order_of_kernels_is_another_compilation(data: LoadedData, traced: list[str]) -> None:
+    for graphs, order in enumerate(("default", "cudnn-first", "flash-first", "default"), start=1):
+        small_trainer(data, compile=True, sdpa=order).run_block(2, StepClock(CPU))
+        losses = torch._dynamo.utils.counters["stats"]["unique_graphs"] - 1  # without the batches'
+        assert losses == min(graphs, 3)
+
+
+def test_without_a_block_there_is_none_to_compile(data: LoadedData) -> None:
+    with pytest.raises(MethodFault, match="compile_scope=blocks: expected transformer blocks"):
+        small_trainer(data, NoBlocks, compile=True, compile_scope="blocks")
+
+
+@pytest.mark.parametrize("attention", ["run", "fp32"])
 @pytest.mark.parametrize("method", ["skeletonmae", "gfp", "sjepa"])
-def test_bf16_trains_within_a_few_percent_of_fp32(data: LoadedData, method: str) -> None:
-    full, half = (torch.tensor(losses(data, method, precision=name)) for name in ("fp32", "bf16"))
+def test_bf16_trains_within_a_few_percent_of_fp32(data: LoadedData, method: str, attention: str) -> None:
+    full = torch.tensor(losses(data, method))
+    half = torch.tensor(losses(data, method, precision="bf16", attention_precision=attention))
     assert half.reshape(5, 10).mean(1).tolist() == pytest.approx(full.reshape(5, 10).mean(1).tolist(), rel=BF16)
     assert half.tolist() != pytest.approx(full.tolist(), rel=ROUNDING)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from methods.parts.decoders import TokenFiller
 from methods.parts.encoder import EncoderSize, Skeleton, SkeletonEncoder
+from methods.parts.masks import Mask
+from methods.parts.tokens import take
 
 SMALL = EncoderSize(depth=2, width=16, heads=2, frames=24, patch=4)
 JOINTS = 5
@@ -34,3 +37,16 @@ def motion(batch: int, joints: int = JOINTS, frames: int = SMALL.frames, seed: i
     random = torch.Generator().manual_seed(seed)
     place = 0.3 * torch.randn(batch, 1, joints, 3, generator=random)
     return place + 0.05 * torch.randn(batch, frames, joints, 3, generator=random).cumsum(1)
+
+
+def sorted_back(fill: TokenFiller, latent: Tensor, mask: Mask) -> Tensor:
+    """What `TokenFiller.forward` is, written out: visible tokens, then mask tokens, in the grid's order."""
+    hidden = fill.mask_token.expand(*mask.masked.shape, -1)
+    order = torch.cat([mask.visible, mask.masked], dim=1).argsort(dim=1)
+    return take(torch.cat([latent, hidden], dim=1), order) + fill.positions()
+
+
+def averaged(fill: TokenFiller, latent: Tensor, mask: Mask, windows: int) -> Tensor:
+    """What `TokenFiller.pooled` is, written out: the whole grid, and the mean of each window."""
+    grid = sorted_back(fill, latent, mask)
+    return grid.unflatten(1, (windows, fill.grid.times // windows, fill.grid.joints)).mean(2).flatten(1, 2)

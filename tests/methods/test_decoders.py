@@ -11,7 +11,7 @@ from torch import nn
 from methods.parts.decoders import TokenDecoder, TokenFiller, scaled_depth
 from methods.parts.encoder import SIZES
 from methods.parts.masks import Mask, random_mask
-from tests.methods.made_up import JOINTS, SMALL, encoder, meta_encoder, motion
+from tests.methods.made_up import JOINTS, SMALL, averaged, encoder, meta_encoder, motion, sorted_back
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,36 @@ def test_visible_latents_stand_at_their_own_positions_and_mask_tokens_elsewhere(
     with torch.no_grad():
         filled = filler()(latent, Mask(visible, masked))
     assert torch.equal(filled, expected[..., None].expand(-1, -1, width))
+
+
+@pytest.mark.parametrize("windows", [None, 6, 3, 2, 1])
+@pytest.mark.parametrize("ratio", [0.3, 0.9])
+def test_filling_from_visible_tokens_alone_changes_neither_values_nor_gradients(
+    windows: int | None, ratio: float
+) -> None:
+    fill, mask = TokenFiller(encoder()).double(), random_mask(motion(3), encoder().grid, ratio)
+    latent = torch.randn(3, mask.visible.shape[1], SMALL.width, generator=torch.Generator().manual_seed(0)).double()
+    weight = torch.randn((windows or 6) * JOINTS, SMALL.width, generator=torch.Generator().manual_seed(1)).double()
+    found, gradients = [], []
+    for written_out in (False, True):
+        tokens = latent.clone().requires_grad_()
+        if windows is None:
+            filled = sorted_back(fill, tokens, mask) if written_out else fill(tokens, mask)
+        else:
+            filled = averaged(fill, tokens, mask, windows) if written_out else fill.pooled(tokens, mask, windows)
+        found.append(filled.detach())
+        gradients.append(torch.autograd.grad((filled * weight).square().sum(), [tokens, *fill.parameters()]))
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("windows", [None, 3])
+def test_bf16_tokens_between_float32_positions_give_float32(windows: int | None) -> None:
+    fill, mask = TokenFiller(encoder()), random_mask(motion(3), encoder().grid, 0.9)
+    latent = torch.randn(3, 3, SMALL.width).bfloat16()
+    with torch.no_grad():
+        filled = fill(latent, mask) if windows is None else fill.pooled(latent, mask, windows)
+    assert filled.dtype == torch.float32
 
 
 def test_order_of_the_masked_indices_does_not_matter() -> None:

@@ -216,6 +216,25 @@ def test_covariance_forms_the_smaller_of_the_two_products(shape: tuple[int, int]
     assert counter.get_total_flops() == 2 * 9 * 4 * 4
 
 
+@pytest.mark.parametrize("shape", [(200, 40), (40, 200)])
+@pytest.mark.parametrize("correlated", [0.0, 1.0])
+def test_the_rounded_covariance_is_within_a_thousandth_of_float32(shape: tuple[int, int], correlated: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    common = torch.randn(shape[0], 1, generator=random)
+    rows = (torch.randn(shape, generator=random) + correlated * common + 3).requires_grad_()
+    full, rounded = covariance_loss(rows), covariance_loss(rows, rounded=True)
+    assert rounded.dtype == torch.float32
+    assert rounded.item() != full.item()
+    assert rounded.item() == pytest.approx(full.item(), rel=1e-3)
+    one, other = torch.autograd.grad(full, rows)[0], torch.autograd.grad(rounded, rows)[0]
+    assert ((other - one).norm() / one.norm()).item() < 0.01  # 8 significant bits
+
+
+def test_the_covariance_of_rounded_rows_is_the_covariance_of_those_rows() -> None:
+    rows = torch.tensor([[-1.0, 1], [1.0, -2], [0, 1]])  # centred, and bfloat16 has room for each
+    assert covariance_loss(rows, rounded=True).item() == covariance_loss(rows).item()
+
+
 def test_uncorrelated_columns_have_no_covariance_loss() -> None:
     rows = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
     assert covariance_loss(rows).item() == 0
@@ -286,6 +305,14 @@ def test_the_covariance_is_rounded_to_the_runs_precision_when_asked_to() -> None
         full, rounded = parts_of(method(), x), parts_of(method(covariance="autocast"), x)
     assert rounded["covariance"] != full["covariance"]
     assert rounded["covariance"] == pytest.approx(full["covariance"], rel=0.03)  # products of 8 significant bits
+    assert (rounded["variance"], rounded["prediction"]) == (full["variance"], full["prediction"])
+
+
+def test_the_covariance_is_rounded_alone_when_asked_to() -> None:
+    x = motion(8)
+    full, rounded = parts_of(method(), x), parts_of(method(covariance="bf16"), x)
+    assert rounded["covariance"] != full["covariance"]
+    assert rounded["covariance"] == pytest.approx(full["covariance"], rel=3e-3)
     assert (rounded["variance"], rounded["prediction"]) == (full["variance"], full["prediction"])
 
 
