@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from harness.spec.model import TrainSpec
 from methods.base import Method
 from methods.parts.encoder import repeated_blocks
 
-Function = TypeVar("Function", bound=Callable[..., object])
+Inputs = ParamSpec("Inputs")
+Output = TypeVar("Output")
 Loss = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 
 SHARED_LIMIT = 256
@@ -70,26 +71,26 @@ def replaced(blocks: list[nn.Module], forwards: list[Callable[..., object]]) -> 
             del block.forward
 
 
-def compiled_apart(function: Function) -> Function:
+def compiled_apart(function: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
     """A function that every trainer calls with its own shapes, compiled for each of them."""
     quiet_compiler()
     return at_first_unlimited(torch.compile(function, dynamic=False))
 
 
-def at_first_unlimited(function: Function) -> Function:
+def at_first_unlimited(function: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
     """The same, without torch's limit in the first call: what later ones compile again still meets it."""
     called = False
 
-    def limited(*inputs: object) -> object:
+    def limited(*inputs: Inputs.args, **named: Inputs.kwargs) -> Output:
         nonlocal called
         if called:
-            return function(*inputs)
+            return function(*inputs, **named)
         with torch._dynamo.config.patch(recompile_limit=SHARED_LIMIT):
-            found = function(*inputs)
+            found = function(*inputs, **named)
         called = True
         return found
 
-    return limited  # type: ignore[return-value]
+    return limited
 
 
 def quiet_compiler() -> None:

@@ -512,10 +512,10 @@ def test_a_rounded_covariance_trains_within_a_hundredth_of_float32(data: LoadedD
 
 
 def test_blocks_are_compiled_in_the_loss_and_nowhere_else(data: LoadedData, traced: list[str]) -> None:
-    trainer = small_trainer(data, "gfp", compile=True, compile_scope="blocks")
+    trainer = small_trainer(data, "mamp", compile=True, compile_scope="blocks")
     trainer.run_block(1, StepClock(CPU))
-    assert traced.count("forward") == 1 + 4  # the encoder's block, and one per level of the decoder
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1 + 1 + 4  # batches, and each level's shape
+    assert traced.count("forward") == 1 + 1  # one of the encoder, one of the decoder
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1 + 2  # of the batches, and of both shapes
     assert not any("forward" in vars(module) for module in trainer.method.modules())
 
 
@@ -529,10 +529,9 @@ def test_blocks_of_one_shape_share_a_compilation(data: LoadedData, traced: list[
 
 
 def test_another_order_of_kernels_is_another_compilation(data: LoadedData, traced: list[str]) -> None:
-    for graphs, order in enumerate(("default", "cudnn-first", "flash-first", "default"), start=1):
-        small_trainer(data, compile=True, sdpa=order).run_block(2, StepClock(CPU))
-        losses = torch._dynamo.utils.counters["stats"]["unique_graphs"] - 1  # without the batches'
-        assert losses == min(graphs, 3)
+    for order, graphs in (("default", 1), ("cudnn-first", 2), ("default", 2)):
+        small_trainer(data, "encoder-only", compile=True, sdpa=order).run_block(1, StepClock(CPU))
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1 + graphs  # of the batches, and of losses
 
 
 def test_without_a_block_there_is_none_to_compile(data: LoadedData) -> None:
