@@ -32,7 +32,7 @@ def leave_table(
     from harness.report.table import to_markdown
 
     command = command_line()
-    if same_measurement and path.exists():
+    if same_measurement and path.is_file():
         command = path.read_text(encoding="utf-8").partition("\n")[0].strip() or command
     print_table(report.console, table.columns, table.itertuples(index=False), lines)
     written = leave_text(page or to_markdown(table, lines, command), path)
@@ -42,7 +42,8 @@ def leave_table(
 @contextmanager
 def one_writes(folder: Path) -> Iterator[None]:
     """Of the processes that share a folder and end at once, the last to write its table has read what all left."""
-    from harness.records.claims import LOCK_FILE, locked
+    from harness.records.claims import locked
+    from harness.records.store import LOCK_FILE
 
     with ExitStack() as stack:
         if (folder / LOCK_FILE).exists():  # else nobody has worked here

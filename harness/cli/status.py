@@ -12,7 +12,8 @@ import typer
 from rich.live import Live
 
 from harness.cli.flags import AsJson
-from harness.progress import make_console, make_table, print_table, say, say_lines
+from harness.progress import make_console, make_table, print_table, say, say_lines, warn
+from harness.records.store import read_records, refusal_lines
 from harness.report.status import COLUMNS, Row, read_status, summary
 
 EVERY = 5.0
@@ -27,7 +28,9 @@ def status_command(
     as_json: AsJson = False,
 ) -> None:
     """What every run of a folder is doing: step, loss, accuracy, clips/s, time left, host, last sign of life."""
-    rows = read_status(folder)
+    found = read_records(folder)
+    rows = read_status(folder, found)
+    warn(*refusal_lines(folder, found.refused))
     if as_json:
         say_lines(json.dumps([row.plain for row in rows], indent=1))
     elif not watch:

@@ -166,9 +166,9 @@ def of_run(registry: Registry, clips: ClipSet, method: str, run: Path) -> Setup:
     """The method of a finished run, with as much of its weights as the folder has."""
     store = RecordStore(run.parent)
     record = store.run(run.name)
-    for refusal in store.refused.values():
+    for refusal in filter(lambda one: one.of_record, store.refused.values()):
         raise UsageError(f"--run {run}: {refusal}")
-    files = [run / name for name in (METHOD_FILE, ENCODER_FILE) if (run / name).exists()]
+    files = [run / name for name in (METHOD_FILE, ENCODER_FILE) if (run / name).is_file()]
     if record is None or not files:
         raise UsageError(
             f"--run {run}: expected a finished run's folder with record.json and {ENCODER_FILE}, found none; see "

@@ -21,21 +21,31 @@ import socket
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 
 import psutil
-from filelock import FileLock
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
 from harness.records.part import Count, NotNegative, Part
-from harness.records.store import now, temporary_name, while_it_goes, write_atomically
+from harness.records.store import (
+    CLAIM_FILE,
+    LOCK_FILE,
+    Odd,
+    now,
+    read_file,
+    temporary_name,
+    while_it_goes,
+    write_atomically,
+)
 
-CLAIM_FILE, LOCK_FILE = "claim.json", "claims.lock"
+with warnings.catch_warnings(action="ignore"):  # `locked` says what becomes of a system that has none
+    from filelock import FileLock, SoftFileLock
+
 BEAT = 10.0
 """Seconds between two signs of life."""
 SILENT = 120.0
@@ -88,7 +98,7 @@ class Claim(Word):
     token: str
     label: str
     seed: int
-    since: datetime
+    since: AwareDatetime
     beat: Count = 0
     progress: Progress = Field(default=Progress())
 
@@ -207,7 +217,12 @@ class Claims:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time; where the file system knows no locks, a new claim's file must not be there already."""
+    """One process at a time; where system or file system know no locks, a new claim's file must not be there
+    already. A lock of filelock's own making, a file, is none: one that a dead process left would stop all others.
+    """
+    if FileLock is SoftFileLock:
+        yield
+        return
     lock = FileLock(path)
 
     def acquire() -> None:
@@ -244,8 +259,8 @@ _own: set[str] = set()
 def read_claim(path: Path) -> Claim | None:
     """The claim of a file; None where there is none, or it is damaged. `OSError` where that cannot be known."""
     try:
-        return Claim.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return Claim.model_validate_json(read_file(path))
+    except (FileNotFoundError, NotADirectoryError, Odd, ValidationError):
         return None
 
 

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from harness.records.part import Count, NotNegative, Part, Share
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, SCHEMA, Environment, RunRecord, Status
-from harness.records.store import Refusal, Refused, as_json, parsed_record, write_atomically
+from harness.records.store import EVALUATIONS, Refusal, Refused, as_json, parsed_record, write_atomically
 from harness.spec.model import digest
 
-FOLDER = "evaluations"
 ADDRESS_RULE = 1
 """How addresses of evaluations are made; it stands in each."""
 SCRATCH = "scratch"
@@ -94,8 +92,8 @@ class EvaluationRecord(Part):
     versions: dict[str, str] = Field(default={})
     notes: tuple[str, ...] = ()
     environment: Environment
-    started: datetime
-    finished: datetime
+    started: AwareDatetime
+    finished: AwareDatetime
 
     @property
     def best(self) -> float | None:
@@ -147,7 +145,7 @@ class Evaluations:
 
     def path(self, run: str, address: str) -> Path:
         """Where an evaluation lies."""
-        return self.root / run / FOLDER / f"{address}.json"
+        return self.root / run / EVALUATIONS / f"{address}.json"
 
     def one(self, run: str, address: str) -> EvaluationRecord | None:
         """The record of an address; None when absent, or refused."""
@@ -155,7 +153,7 @@ class Evaluations:
 
     def all(self) -> Iterator[EvaluationRecord]:
         """All records that are not refused, sorted by run and address."""
-        for path in sorted(self.root.glob(f"*/{FOLDER}/*.json")):
+        for path in sorted(self.root.glob(f"*/{EVALUATIONS}/*.json")):
             if ".refused-" not in path.name and (record := self._read(path)):
                 yield record
 
@@ -206,7 +204,7 @@ def read_evaluation(path: Path) -> EvaluationRecord:
     """The evaluation of a file; `Refused` says why it is none, or not the one of its place."""
     record = parsed_record(path, EvaluationRecord)
     if record.address != path.stem or record.run != path.parent.parent.name:
-        raise Refused(f"is the record of {record.run}/{FOLDER}/{record.address}; each belongs at its address")
+        raise Refused(f"is the record of {record.run}/{EVALUATIONS}/{record.address}; each belongs at its address")
     if (record.status == "ok") != (record.accuracy is not None):
         raise Refused(f"cannot be read (status {record.status} with accuracy {record.accuracy})")
     return record

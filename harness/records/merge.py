@@ -11,36 +11,42 @@ import contextlib
 import json
 import os
 import shutil
-import uuid
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 
 from datasets.formats.store_check import Advance
 from harness.errors import UsageError
 from harness.isolation.stopping import held
-from harness.records.claims import CLAIM_FILE, Claims
+from harness.records.claims import Claims
 from harness.records.schema import FINISHED, Accuracy, RunRecord, SpeedRecord
 from harness.records.store import (
+    CLAIM_FILE,
     ENCODER_FILE,
     MATRIX_FILE,
+    METRICS_FILE,
     RECORD_FILE,
     SPEED_FILE,
     START_FILE,
     STATE_NAME,
+    TABLE_FILE,
     WEIGHT_FILES,
     Records,
     RecordStore,
     Refusal,
+    odd,
     read_matrix,
+    remove_dead,
     set_aside,
     speed_address,
+    temporary_name,
     write_atomically,
 )
 from harness.spec.model import ADDRESS_RULE
 
-TABLE_FILE = "table.md"
-LOGS = ("metrics.jsonl", "events.out.tfevents.*")
+LOGS = (METRICS_FILE, "events.out.tfevents.*")
 """What a run wrote down on its way: it goes with the record."""
 OF_A_RUN = (RECORD_FILE, *WEIGHT_FILES)
 STATES = (START_FILE, "state-*.safetensors", "state-*.json")
@@ -182,6 +188,11 @@ def begun(store: RecordStore) -> Iterator[Found]:
 
 def take_run(found: Sequence[Found], merge: Merge) -> None:
     """One run into the plan: the record that counts with its weights and, of an unfinished run, its furthest state."""
+    if closed := closed_to({one.address for one in found}, {one.folder for one in found}, merge):
+        merge.conflicts += closed
+        found = [one for one in found if one.folder == merge.out]
+        merge.runs += [one.record for one in found if one.record][:1]
+        return
     finished = [one for one in found if one.finished]
     furthest = max(found, key=lambda one: one.steps)
     kept = finished[0] if finished else next((one for one in found if one.record), furthest)
@@ -199,6 +210,18 @@ def take_run(found: Sequence[Found], merge: Merge) -> None:
         target = merge.out / furthest.address
         merge.copies |= {target / path.name: path for path in files_of(furthest.place, (*LOGS, *STATES))}
         merge.gone += [path for path in files_of(target, STATES) if path not in merge.copies]
+
+
+def closed_to(addresses: Iterable[str], folders: Iterable[Path], merge: Merge) -> list[str]:
+    """A line for each place of the joined folder that a run of these folders cannot come to: what lies beyond a link
+    is not the folder's own to change, and in the place of a folder nothing can be written.
+    """
+    lines, others = [], ", ".join(sorted(str(folder) for folder in folders if folder != merge.out))
+    for place in (merge.out / address for address in sorted(addresses)):
+        found = "expected a folder, found a link" if place.is_symlink() else odd(place, stat.S_IFDIR)
+        if found and others:
+            lines.append(f"left out: {place}: {found}; move it away to join what {others} says of this run")
+    return lines
 
 
 def files_of(place: Path, patterns: Sequence[str]) -> list[Path]:
@@ -261,6 +284,10 @@ def accuracies(found: Accuracy | None, of: str) -> dict[str, str]:
 def take_speed(found: Sequence[tuple[Path, SpeedRecord]], merge: Merge) -> None:
     """The first of the measurements under one address."""
     folder, kept = found[0]
+    if closed := closed_to({kept.address}, {place for place, _ in found}, merge):
+        merge.conflicts += closed
+        merge.speeds += [kept] if folder == merge.out else []
+        return
     merge.speeds.append(kept)
     if folder != merge.out:
         merge.copies[merge.out / kept.address / SPEED_FILE] = folder / kept.address / SPEED_FILE
@@ -284,9 +311,9 @@ def write_merge(merge: Merge, page: str, advance: Advance = lambda done, total: 
     Args:
         advance: told of files done and files in all.
     """
+    merge.notes += remove_stages(merge.out)
     new = not merge.out.exists()
-    token = f"merge-{uuid.uuid4().hex[:8]}"
-    stage = merge.out.parent / f".{merge.out.name}.{token}" if new else merge.out / f".{token}"
+    stage = merge.out.parent / temporary_name(f"{merge.out.name}.merge") if new else merge.out / temporary_name("merge")
     try:
         for number, (target, source) in enumerate(merge.copies.items()):
             advance(number, len(merge.copies))
@@ -305,6 +332,13 @@ def write_merge(merge: Merge, page: str, advance: Advance = lambda done, total: 
         raise UsageError(f"--out {merge.out} is as it was: {reason(error)}; {step}") from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def remove_stages(out: Path) -> list[str]:
+    """Remove what merges left that were killed; a line for each of which this host cannot tell that it is over."""
+    paths = [*out.glob(".merge*"), *out.parent.glob(f".{escape(out.name)}.merge*")]
+    left = remove_dead(path for path in paths if path.is_dir())
+    return [f"{path} is of another merge; remove it when that is over" for path in left]
 
 
 def reason(error: OSError) -> str:
@@ -339,8 +373,12 @@ def move(merge: Merge, stage: Path, names: Iterable[str]) -> None:
                 kept = [set_aside(path).name for path in (refusal.path, refusal.weights) if path]
                 merge.notes.append(f"{refusal}; kept as {' and '.join(kept)}")
         for target in [*merge.copies, *(merge.out / name for name in names)]:
+            if problem := odd(target, stat.S_IFREG):
+                merge.notes.append(f"{target}: {problem}; kept as {set_aside(target).name}")
             (stage / target.relative_to(merge.out)).replace(target)
         for path in merge.gone:
+            if path.parent.is_symlink():
+                continue
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 path.parent.rmdir()

@@ -6,13 +6,12 @@ that every table derives from.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, AwareDatetime, BaseModel, Field, ValidationError
 
-from harness.records.part import Count, NotNegative, Part, Positive, Share
-from harness.spec.model import RunSpec, digest
+from harness.records.part import Count, NotNegative, Part, Positive, Share, Some
+from harness.spec.model import DataSpec, EncoderSpec, RunSpec, TrainSpec, digest, validation_message
 
 SCHEMA = 2
 """2: addresses by rule 2; versions of the code instead of a hash of its text."""
@@ -43,7 +42,7 @@ class Ratio(Part):
     value: Positive
     low: NotNegative
     high: float = Field(ge=0)  # infinite where nothing bounds it
-    pairs: int
+    pairs: Count
 
 
 class Doubt(Part):
@@ -89,9 +88,9 @@ class Environment(Part):
 
     device: str
     processor: str
-    cores: int
-    threads: int
-    memory_gib: float
+    cores: Some
+    threads: Some
+    memory_gib: NotNegative
     system: str
     versions: dict[str, str]
     commit: str
@@ -123,9 +122,9 @@ class Health(Part):
         gpu_watched: clocks, heat and other users of the GPU were read; None without a GPU.
     """
 
-    blocks: int = 0
-    repeated: int = 0
-    disturbed: int = 0
+    blocks: Count = 0
+    repeated: Count = 0
+    disturbed: Count = 0
     foreign_share: float = 0.0
     clock_mhz: tuple[int, ...] = ()
     temperature_c: int | None = None
@@ -180,6 +179,16 @@ class DataInfo(Part):
     notes: tuple[str, ...]
 
 
+def _of_a_block(means: dict[str, float]) -> dict[str, float]:
+    if not {"step", "loss"} <= means.keys():
+        raise ValueError("expected the step and the loss of a block")
+    return means
+
+
+Losses = Annotated[dict[str, float], AfterValidator(_of_a_block)]
+"""What a block of training steps ended with: its last step, the mean loss and the means of its named parts."""
+
+
 class Training(Part):
     """What the training loop did.
 
@@ -192,7 +201,7 @@ class Training(Part):
         interleaved_own_step_seconds: the same of the speed measurement.
     """
 
-    steps: Count
+    steps: Some
     clips_seen: NotNegative
     seconds: NotNegative
     step_seconds: NotNegative
@@ -200,7 +209,7 @@ class Training(Part):
     own_step_seconds: NotNegative | None = None
     interleaved_own_step_seconds: NotNegative | None = None
     flops: NotNegative
-    losses: list[dict[str, float]]
+    losses: list[Losses]
 
 
 class Point(Part):
@@ -222,7 +231,7 @@ class Continuation(Part):
     """
 
     step: Count
-    at: datetime
+    at: AwareDatetime
     same_machine: bool
 
 
@@ -250,7 +259,7 @@ class RunRecord(Part):
     environment: Environment
     training: Training | None = None
     phases: dict[str, float] = Field(default={})
-    wall_seconds: float = 0.0
+    wall_seconds: NotNegative = 0.0
     untracked: float = Field(default=0.0, le=1)
     curve: list[Point] = Field(default=[])
     accuracy: Accuracy | None = None
@@ -259,8 +268,8 @@ class RunRecord(Part):
     weights: dict[str, str] = Field(default={})
     continued: tuple[Continuation, ...] = ()
     doubts: tuple[Doubt, ...] = ()
-    started: datetime
-    finished: datetime
+    started: AwareDatetime
+    finished: AwareDatetime
 
 
 class Start(Part):
@@ -295,8 +304,8 @@ class ArmRecord(Part):
     batch_size: Count = 0
     clips_per_second: Positive
     blocks: list[Positive]
-    steps_per_block: Count
-    phases: dict[str, float]
+    steps_per_block: Some
+    phases: dict[str, NotNegative]
     warmup_seconds: NotNegative
     step_flops: NotNegative
     flop_ratio: NotNegative | None
@@ -323,6 +332,35 @@ class ArmRecord(Part):
         return self.step_flops / self.clips
 
 
+class Measured(BaseModel):
+    """What readers count on in the spec of a measurement, which has more, and not the same in all versions."""
+
+    encoder: EncoderSpec
+    data: DataSpec
+    train: TrainSpec
+    device: str
+    methods: list[str] = []
+    stages: list[str] = []
+    rows: list[str] = []
+    memory_cap: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
+SAID = {"encoder": {"size"}, "data": {"name", "split", "fingerprint"}, "train": {"batch_size", "lr", "precision"}}
+"""Settings that every measurement names, whatever they are by default."""
+
+
+def _clear(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec, if it says what was measured; `ValueError` otherwise."""
+    try:
+        Measured.model_validate(spec)
+    except ValidationError as error:
+        raise ValueError(validation_message(error, Measured)) from None
+    missing = [f"{part}.{name}" for part, names in SAID.items() for name in sorted(names - spec[part].keys())]
+    if missing:
+        raise ValueError(f"expected the settings that were measured, without {', '.join(missing)}")
+    return spec
+
+
 class SpeedRecord(Part):
     """An interleaved speed measurement of several methods.
 
@@ -332,12 +370,13 @@ class SpeedRecord(Part):
         matmul_flops: FLOP/s of a large matrix product on the same device in the same precision.
         rules: version of benchmarks/RULES.md that it follows.
         rounds: of each process, where there were several: blocks are in their order, and intervals over processes.
+        failures: why methods could not be timed, by label.
     """
 
     schema_version: int = SCHEMA
     kind: Literal["speed"] = "speed"
     address: str
-    spec: dict[str, Any]
+    spec: Annotated[dict[str, Any], AfterValidator(_clear)]
     baseline: str
     batch_size: Count
     bodies_per_clip: Positive
@@ -345,14 +384,15 @@ class SpeedRecord(Part):
     same: Ratio
     floor: float = Field(ge=1, allow_inf_nan=False)
     health: Health | None = None
-    matmul_flops: float | None = None
+    matmul_flops: Positive | None = None
     rules: str = ""
     rounds: tuple[Count, ...] = ()
+    failures: dict[str, str] = Field(default={})
     encoder: EncoderInfo
     data: DataInfo
     environment: Environment
-    started: datetime
-    finished: datetime
+    started: AwareDatetime
+    finished: AwareDatetime
 
     @property
     def stages(self) -> list[str]:

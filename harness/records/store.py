@@ -20,14 +20,19 @@ A file that is not a record of its folder, or cannot be true, is refused: whoeve
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,6 +42,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from harness.errors import UsageError
+from harness.records.contradictions import contradictions
 from harness.records.schema import FINISHED, SCHEMA, RunRecord, SpeedRecord, Start
 from harness.spec.model import SECTIONS, RunSpec, digest, validation_message, without_later, without_place
 
@@ -48,11 +54,21 @@ STATE_NAME = re.compile(r"state-(\d+)(?:\.(\d+))?")
 MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
 RECORD_FILE, SPEED_FILE, START_FILE = "record.json", "speed.json", "start.json"
-ENCODER_FILE, METHOD_FILE, MATRIX_FILE = "encoder.safetensors", "method.safetensors", "matrix.json"
-LAST_FILE = "last.safetensors"
+CLAIM_FILE, METRICS_FILE = "claim.json", "metrics.jsonl"
+ENCODER_FILE, LAST_FILE, METHOD_FILE = "encoder.safetensors", "last.safetensors", "method.safetensors"
+MATRIX_FILE, LOCK_FILE, TABLE_FILE = "matrix.json", "claims.lock", "table.md"
 WEIGHT_FILES = (ENCODER_FILE, LAST_FILE, METHOD_FILE)
+EVALUATIONS = "evaluations"
+BESIDE_A_RECORD = (START_FILE, CLAIM_FILE, METRICS_FILE, *WEIGHT_FILES)
+OF_A_FOLDER = (MATRIX_FILE, LOCK_FILE, TABLE_FILE)
+ADDRESS = re.compile(r"(?:.+-s\d+|speed)(?:-v\d+)?-[0-9a-f]{12}")
+"""Name of the folder of a run, or of a measurement."""
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+"""In words; what else there is, is a device."""
 AGAIN = 20
 """Times that something is tried again."""
+SETTLED = 5.0
+"""Seconds after which a file that changes shows it in its times, whatever their grain."""
 
 
 T = TypeVar("T")
@@ -67,7 +83,7 @@ def now() -> datetime:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A record that is not used.
+    """A record that is not used, or something that stands in the place of another file of a run.
 
     Attributes:
         reason: why, in a few words.
@@ -80,8 +96,18 @@ class Refusal:
     newer: bool = False
     weights: Path | None = None
 
+    @property
+    def of_record(self) -> bool:
+        """A record is not used; else only what lies beside it, or beside all of them."""
+        return self.path.name in (RECORD_FILE, SPEED_FILE) or bool(ADDRESS.fullmatch(self.path.name))
+
+    @property
+    def address(self) -> str:
+        """Of the run."""
+        return self.path.name if ADDRESS.fullmatch(self.path.name) else self.path.parent.name
+
     def __str__(self) -> str:
-        return f"record {self.path}: {self.reason}"
+        return f"{'record ' * self.of_record}{self.path}: {self.reason}"
 
 
 class Refused(Exception):
@@ -158,17 +184,20 @@ class RecordStore:
 
     def runs(self) -> Iterator[RunRecord]:
         """All run records that are not refused, sorted by address."""
-        for path in sorted(self.root.glob(f"*/{RECORD_FILE}")):
-            record = self._read(path, RunRecord)
-            if record:
+        for place in self._places():
+            if record := self._read(place / RECORD_FILE, RunRecord):
                 yield record
 
     def speeds(self) -> Iterator[SpeedRecord]:
         """All speed records that are not refused, sorted by address."""
-        for path in sorted(self.root.glob(f"*/{SPEED_FILE}")):
-            record = self._read(path, SpeedRecord)
-            if record:
+        for place in self._places():
+            if record := self._read(place / SPEED_FILE, SpeedRecord):
                 yield record
+
+    def _places(self) -> list[Path]:
+        """Whatever may be the folder of a run, or stands in the place of one."""
+        found = sorted(self.root.iterdir()) if self.root.is_dir() else []
+        return [path for path in found if path.is_dir() or ADDRESS.fullmatch(path.name)]
 
     def write_run(self, record: RunRecord) -> None:
         """Write a run record atomically; one of the same run under an earlier address rule gives way to it.
@@ -193,7 +222,7 @@ class RecordStore:
         if not path.exists():
             return None
         try:
-            return Start.model_validate_json(path.read_bytes())
+            return Start.model_validate_json(read_file(path))
         except (ValidationError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"{path}: cannot be read ({reason}); remove it to fix the number of steps anew") from None
@@ -236,7 +265,7 @@ class RecordStore:
         for refusal in self.refused.values():
             files = [refusal.path, *([refusal.weights] if refusal.weights else [])]
             names = [set_aside(path).name for path in files]
-            lines.append(f"{refusal}; kept as {' and '.join(names)}, and made again")
+            lines.append(f"{refusal}; kept as {' and '.join(names)}{', and made again' * refusal.of_record}")
         self.refused.clear()
         return lines
 
@@ -246,13 +275,24 @@ class RecordStore:
 
     def _read(self, path: Path, model: type[Record]) -> Record | None:
         self.refused.pop(path, None)
-        if not path.exists():
+        self._look_at(path.parent)
+        if path.parent in self.refused or not path.exists():
             return None
         try:
             return read_record(path, model)
         except Refused as problem:
             self.refused[path] = Refusal(path, problem.reason, problem.newer, problem.weights)
             return None
+
+    def _look_at(self, place: Path) -> None:
+        """Refuse what is odd in the folder of a run and beside it; records are refused as they are read."""
+        expected = {place / name: stat.S_IFREG for name in BESIDE_A_RECORD}
+        expected |= {self.root / name: stat.S_IFREG for name in OF_A_FOLDER}
+        expected |= {place: stat.S_IFDIR, place / EVALUATIONS: stat.S_IFDIR}
+        for path, kind in expected.items():
+            self.refused.pop(path, None)
+            if problem := odd(path, kind):
+                self.refused[path] = Refusal(path, problem)
 
 
 def write_matrix(folder: Path, cells: Mapping[str, tuple[str, int]]) -> None:
@@ -265,7 +305,7 @@ def write_matrix(folder: Path, cells: Mapping[str, tuple[str, int]]) -> None:
 def read_matrix(folder: Path) -> dict[str, tuple[str, int]]:
     """Label and seed of every run that was asked of a folder, by its address; empty where none is noted."""
     try:
-        found = json.loads((folder / MATRIX_FILE).read_bytes())
+        found = json.loads(read_file(folder / MATRIX_FILE))
         return {str(address): (str(label), int(seed)) for address, (label, seed) in found.items()}
     except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
@@ -283,12 +323,13 @@ class Records:
 def refusal_lines(root: Path, refused: Sequence[Refusal]) -> list[str]:
     """A line for every record of a folder that is refused, one for all of a newer suite, and one with their number."""
     newer = [refusal for refusal in refused if refusal.newer]
+    number = sum(refusal.of_record for refusal in refused)
     lines = [str(refusal) for refusal in refused if not refusal.newer]
     if newer:
         more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""
         lines.append(f"record {newer[0].path}{more}: {newer[0].reason}")
-    if lines:
-        records = "1 record" if len(refused) == 1 else f"{len(refused)} records"
+    if lines and number:
+        records = "1 record" if number == 1 else f"{number} records"
         lines.append(f"{records} of {root} passed over; `harness verify {root}` checks the folder")
     return lines
 
@@ -304,19 +345,20 @@ def read_record(path: Path, model: type[Record]) -> Record:
     record = parsed_record(path, model)
     if record.address != path.parent.name:
         raise Refused(f"is the record of {record.address}; each belongs in the folder of its address")
+    for line in contradictions(record):
+        raise Refused(f"cannot be true ({line[:MESSAGE]})")
     if isinstance(record, RunRecord):
         refuse_other_weights(record, path.parent)
-    else:
-        refuse_unclear(record)
     return record
 
 
 def parsed_record(path: Path, model: type[Parsed]) -> Parsed:
     """What stands in a record's file; `Refused` says why it is no such record."""
     try:
-        content = from_json(path.read_bytes()) if path.is_file() else "no file"
+        content = from_json(read_file(path))
     except (ValueError, OSError) as error:
-        raise Refused(f"cannot be read ({str(error).splitlines()[0]})") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        raise Refused(f"cannot be read ({reason})") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(version, int):
         raise Refused("cannot be read (expected a JSON object with its schema_version)")
@@ -335,14 +377,7 @@ def parsed_record(path: Path, model: type[Parsed]) -> Parsed:
                 newer=True,
             ) from None
         raise Refused(f"cannot be read ({validation_message(error, model)[:MESSAGE]})") from None
-
-
-def refuse_unclear(record: SpeedRecord) -> None:
-    """`Refused` where a measurement does not say what it measured."""
-    try:
-        measured_settings(record)
-    except (ValidationError, KeyError, TypeError, AttributeError) as error:
-        raise Refused(f"cannot be read (its spec: {str(error).splitlines()[0][:MESSAGE]})") from None
+    return record
 
 
 def refuse_other_weights(record: RunRecord, folder: Path) -> None:
@@ -354,9 +389,49 @@ def refuse_other_weights(record: RunRecord, folder: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as `sha256sum` prints it."""
+    """SHA-256 of a file, as `sha256sum` prints it; one that has not changed for a while is read once by a process."""
+    found = path.stat()
+    if time.time() - found.st_mtime < SETTLED:
+        return _hash(path)
+    return _hash_of_settled(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@cache
+def _hash_of_settled(path: Path, *_version: int) -> str:
+    return _hash(path)
+
+
+def _hash(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_file(path: Path) -> bytes:
+    """What a file holds; `Odd` where something else has its name: a pipe would keep its reader waiting for ever."""
+    if problem := odd(path, stat.S_IFREG):
+        raise Odd(errno.EINVAL, problem, str(path))
+    return path.read_bytes()
+
+
+class Odd(OSError):
+    """Something else stands in the place of a file, or of a folder."""
+
+
+def odd(path: Path, expected: int) -> str:
+    """What is wrong with what lies at a path, in a few words; empty where nothing is, or nothing lies.
+
+    Args:
+        expected: ``stat.S_IFREG``, a file, or ``stat.S_IFDIR``, a folder.
+    """
+    if not os.path.lexists(path):
+        return ""
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except OSError as error:
+        return f"expected {KINDS[expected]}, found a link to nowhere ({error.strerror})"
+    if kind == expected:
+        return ""
+    return f"expected {KINDS[expected]}, found {KINDS.get(kind, 'a device')}"
 
 
 def set_aside(path: Path) -> Path:
@@ -434,10 +509,21 @@ def host() -> str:
 
 def remove_leftovers(root: Path) -> None:
     """Remove temporary files of processes of this host that are gone; nothing else is touched."""
-    for path in [*root.glob(".*.tmp"), *root.glob("*/.*.tmp")]:
+    remove_dead([*root.glob(".*.tmp"), *root.glob("*/.*.tmp")])
+
+
+def remove_dead(paths: Iterable[Path]) -> list[Path]:
+    """Remove files and folders with the `temporary_name` of a process of this host that is gone; the others."""
+    left = []
+    for path in paths:
         owner = re.fullmatch(rf"\..+\.{host()}\.(\d+)\.tmp", path.name)
-        if owner and not _alive(int(owner[1])):
+        if owner is None or _alive(int(owner[1])):
+            left.append(path)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
+    return left
 
 
 def _alive(process: int) -> bool:

@@ -14,9 +14,9 @@ from typing import Any
 
 from datasets.wording import counted, minutes
 from harness.errors import UsageError
-from harness.records.claims import CLAIM_FILE, Claim, Claims, read_claim, silence
+from harness.records.claims import Claim, Claims, read_claim, silence
 from harness.records.schema import RunRecord
-from harness.records.store import Records, RecordStore, read_matrix
+from harness.records.store import CLAIM_FILE, Records, RecordStore, read_matrix
 
 COLUMNS = ("run", "seed", "is", "step", "loss", "linear", "clips/s", "left", "host", "sign of life")
 ENDED = ("done", "diverged", "failed", "out of memory")
@@ -80,7 +80,7 @@ def read_status(folder: Path, found: Records | None = None) -> list[Row]:
         raise UsageError(f"{folder}: expected an output folder of `run`, found none")
     claims, matrix, store = Claims(folder), read_matrix(folder), RecordStore(folder)
     records = {record.address: record for record in (found.runs if found else store.runs())}
-    refused = {refusal.path.parent.name for refusal in (found.refused if found else store.refused.values())}
+    refused = {refusal.address for refusal in (found.refused if found else store.refused.values()) if refusal.of_record}
     held = {path.parent.name: claim for path in sorted(folder.glob(f"*/{CLAIM_FILE}")) if (claim := look_at(path))}
     elsewhere = {other for record in records.values() for other in record.spec.addresses} - records.keys()
     asked = [address for address in matrix if address not in elsewhere]  # else done under an earlier rule's address

@@ -51,7 +51,7 @@ from harness.records.store import ENCODER_FILE, LAST_FILE, METHOD_FILE, RecordSt
 from harness.records.versions import LOOP
 from harness.registry import versions_of, versions_of_modules
 from harness.runs.metrics import Metrics, of_block, of_evaluation
-from harness.runs.resume import Interval, RunState, Saved, remove_states, write_state
+from harness.runs.resume import Interval, RunState, Saved, Unusable, remove_states, write_state
 from harness.spec.budget import StepCost, parse_budget
 from harness.spec.model import MOST_EVALUATIONS, ProbeSpec
 from harness.speed.disturbance import Effort, Moment, Watch
@@ -189,13 +189,12 @@ class Attempt:
         self.task(0, total, "warming up")
         with self.phase("warm-up"):
             trainer.warm_up()
+        goals = [0, *evaluation_steps(total, spec.probe, cost)]
         if self.saved:
-            with self.phase("state"):
-                self.restore(trainer, self.saved.tensors)
+            self.go_on_from(self.saved, trainer, goals)
         elif method_class.about.division == "open":  # its own encoder is its own control
             with self.phase("evaluate"):
                 self.untrained = probe_encoder(method.evaluated_encoder(), self.place.data, spec.probe)
-        goals = [0, *evaluation_steps(total, spec.probe, cost)]
         for before, goal in list(pairwise(goals))[len(self.curve) :]:
             longest = min(LONGEST_BLOCK, math.ceil((goal - before) / BLOCKS_PER_POINT))
             self.task.follow(partial(self.seen, trainer))
@@ -283,6 +282,25 @@ class Attempt:
     def guarded(self) -> tuple[str, ...]:
         """What the method changed that harms nobody, each once, in this process and those before."""
         return tuple(dict.fromkeys([*self.earlier, *self.cell.guard.warnings]))
+
+    def go_on_from(self, saved: Saved, trainer: Trainer, goals: list[int]) -> None:
+        """Restore a state; `Unusable` where it turns out that none can be restored from it.
+
+        Args:
+            goals: steps at which the run is evaluated, after a 0.
+        """
+        try:
+            with self.phase("state"):
+                self.restore(trainer, saved.tensors)
+            evaluated = [point.step for point in self.curve]
+            if trainer.done != saved.state.step or evaluated != goals[1 : len(evaluated) + 1]:
+                raise ValueError("its tensors are not of its step, or its curve is not this run's")
+            if trainer.done > goals[min(len(evaluated) + 1, len(goals) - 1)]:
+                raise ValueError("an evaluation is missing")
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as problem:
+            raise Unusable(f"cannot be restored ({mistake(problem, self.cell.method)})") from problem
 
     def restore(self, trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
         """What is trained, and the random numbers, as an earlier process left them."""
@@ -409,6 +427,7 @@ def run_cell(attempt: Attempt) -> RunRecord:
     Raises:
         KeyboardInterrupt: a stop by the user, after the record was written.
         Lost: another process took the cell over; nothing is written.
+        Unusable: its state cannot be restored; nothing is written.
     """
     cell = attempt.cell
     try:
@@ -420,7 +439,7 @@ def run_cell(attempt: Attempt) -> RunRecord:
             else:
                 attempt.random_init()
         ended: BaseException | None = None
-    except Lost:
+    except (Lost, Unusable):
         raise
     except (Exception, KeyboardInterrupt) as problem:  # noqa: BLE001 - a method may throw anything; the others go on
         ended = problem

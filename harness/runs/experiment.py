@@ -48,7 +48,7 @@ from harness.runs.plan import Plan
 from harness.runs.planning import make_plan
 from harness.runs.processes import measure_in_processes
 from harness.runs.protocols import Protocols
-from harness.runs.resume import Interval, Saved, find_state, remove_states
+from harness.runs.resume import Interval, Saved, Unusable, find_state, refuse_state, remove_states, usable_state
 from harness.runs.sharing import Share
 from harness.spec.budget import StepCost, counts_seconds, parse_budget
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, check_seeds, is_later
@@ -195,6 +195,16 @@ class Experiment:
         finished = {address for address, record in found.items() if record and record.status in FINISHED}
         cells = self.cells()[first - 1 :: of]
         return [cell for cell in cells if cell.spec.address not in finished or self.request.rerun]
+
+    def begins_anew(self, cell: Cell) -> bool:
+        """With ``--rerun``, unless that was asked for before and cut off: a state then has a later start than the
+        finished record beside it, which stays until the run has ended again.
+        """
+        if not self.request.rerun or cell.method is None:
+            return self.request.rerun
+        record, address = self.store.run_of(cell.spec), cell.spec.address
+        state = usable_state(self.store.folder(address), address, code_versions(cell.method))
+        return not (record and state and record.status in FINISHED and state.started > record.started)
 
     @property
     def versions(self) -> dict[str, dict[str, str]]:
@@ -392,9 +402,7 @@ def run(
                     record = Attempt(cell, place).record(*failure(measurement.failures[cell.label], cell.method))
                     experiment.store.write_run(record)
                 else:
-                    attempt = attempt_at(experiment, cell, claim, measurement.record, place, report, title)
-                    with report.task(title, "step") as attempt.task:
-                        record = run_cell(attempt)
+                    record = do_cell(experiment, cell, claim, measurement.record, place, report, title)
             except Lost as problem:
                 report.line(f"{title}: {problem}")
             else:
@@ -404,6 +412,19 @@ def run(
     records = experiment.records()
     warn(*experiment.store.passed_over())
     return records, measurement.record
+
+
+def do_cell(
+    experiment: Experiment, cell: Cell, claim: Owned, speed: SpeedRecord, place: Place, report: Reporter, title: str
+) -> RunRecord:  # fmt: skip
+    """Work on a cell, from the newest of its states that can be restored."""
+    while True:
+        attempt = attempt_at(experiment, cell, claim, speed, place, report, title)
+        try:
+            with report.task(title, "step") as attempt.task:
+                return run_cell(attempt)
+        except Unusable as problem:
+            warn(refuse_state(required(attempt.saved).path, problem))
 
 
 def attempt_at(
@@ -423,9 +444,9 @@ def attempt_at(
 
 
 def state_of(experiment: Experiment, cell: Cell, steps: int, report: Reporter, title: str) -> Saved | None:
-    """The state that a run of ``steps`` goes on from, which is said; with ``--rerun`` what there is goes."""
+    """The state that a run of ``steps`` goes on from, which is said; a start before a ``--rerun`` leaves none."""
     folder = experiment.store.folder(cell.spec.address)
-    if experiment.request.rerun:
+    if experiment.begins_anew(cell):
         remove_states(folder)
     saved, lines = find_state(folder, cell.spec.address, code_versions(required(cell.method)), steps)
     for line in lines:
@@ -441,12 +462,12 @@ def state_of(experiment: Experiment, cell: Cell, steps: int, report: Reporter, t
 
 
 def replace_refused(store: RecordStore) -> None:
-    """Set records aside that were looked up and are refused: they are made again, and this says so."""
-    lines = store.set_aside()
-    for line in lines:
+    """Set aside what was looked up and is refused: records are made again, and this says so."""
+    records = sum(refusal.of_record for refusal in store.refused.values())
+    for line in store.set_aside():
         warn(line)
-    if lines:
-        warn(f"{counted(len(lines), 'record')} of {store.root} set aside")
+    if records:
+        warn(f"{counted(records, 'record')} of {store.root} set aside")
 
 
 @seeded(0)
@@ -455,7 +476,7 @@ def speed_of(
 ) -> Measurement:  # fmt: skip
     """The speed measurement of this experiment, stored or fresh; ``show`` gets the plan before that work.
 
-    Of the processes that share a folder, one measures and the others wait.
+    Of the processes that share a folder at a time, one measures and the others wait; what failed there fails for all.
     """
     timing, store, rerun = experiment.timing(), experiment.store, experiment.request.rerun
     stored = timing.stored(store)
@@ -464,18 +485,23 @@ def speed_of(
         store.prepare()
         share = share or Share(store, report)
         address = speed_address(timing.spec)
-        before = store.speed(address) if rerun else None
+        others = not rerun and share.at_work([address, *(cell.spec.address for cell in experiment.cells())])
+        before = None if others else store.speed(address)
 
-        def measured() -> bool:
-            return timing.stored(store) is not None and store.speed(address) != before
+        def made() -> Measurement | None:
+            found = timing.stored(store, failed=True)
+            return found if found and (found.record != before or not (found.failures or rerun)) else None
 
-        with share.alone(address, "the speed measurement", measured) as mine:
+        with share.alone(address, "the speed measurement", lambda: made() is not None) as mine:
             if mine:
                 return measure_speed(experiment, timing, report, show)
-        stored = timing.stored(store)
+        stored = made()
         assert stored is not None
+        for label, problem in stored.failures.items():
+            report.line(f"{label} failed before timing: {problem}")
     if show:
-        show(make_plan(experiment, from_measurement(stored), {}, measured=True))
+        problems = dict.fromkeys(stored.failures, "see above")
+        show(make_plan(experiment, from_measurement(stored), problems, measured=True))
     tell_if_busy(experiment, report, judged=False)
     return stored
 
@@ -517,7 +543,7 @@ def as_first_started(experiment: Experiment, cell: Cell, speed: SpeedRecord) -> 
     cost, store, address = step_cost(experiment, speed, cell.label), experiment.store, cell.spec.address
     if not counts_seconds(cell.spec):
         return cost
-    start = None if experiment.request.rerun else store.start(address)
+    start = None if experiment.begins_anew(cell) else store.start(address)
     if start is None:
         start = Start(step_seconds=cost.seconds)
         store.write_start(address, start)

@@ -17,8 +17,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.records.schema import Point, Training
-
-METRICS_FILE = "metrics.jsonl"
+from harness.records.store import METRICS_FILE, read_file
 
 
 class Metrics:
@@ -53,7 +52,7 @@ def lines_until(path: Path, done: int, evaluations: int) -> Iterator[dict[str, f
     """The lines of a file up to a step and a number of evaluations; what is cut off or damaged ends it."""
     if not path.exists():
         return
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in read_file(path).decode("utf-8", errors="replace").splitlines():
         try:
             values = {name: float(value) for name, value in json.loads(text).items()}
         except (ValueError, AttributeError, TypeError):

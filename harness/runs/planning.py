@@ -236,7 +236,7 @@ class Begun:
 
 def begun_at(experiment: Experiment, cell: Cell, holder: Claim | None) -> Begun | None:
     """Where a run would go on, or where the process is that works on it; None where it starts anew."""
-    if experiment.request.rerun:
+    if experiment.begins_anew(cell):
         return None
     assert cell.method is not None
     folder, versions = experiment.store.folder(cell.spec.address), code_versions(cell.method)
@@ -260,7 +260,7 @@ def whole_steps(experiment: Experiment, cell: Cell, step: StepEstimate, seconds:
     """
     cost = experiment.cost(seconds, step.flops)
     start = None
-    if counts_seconds(cell.spec) and not experiment.request.rerun:
+    if counts_seconds(cell.spec) and not experiment.begins_anew(cell):
         start = experiment.store.start(cell.spec.address)
     if start:
         cost = replace(cost, seconds=start.step_seconds)

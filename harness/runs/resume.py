@@ -17,15 +17,14 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from harness.records.part import Count, NotNegative, Part
 from harness.records.schema import Accuracy, Continuation, Doubt, Environment, Point, Training
-from harness.records.store import STATE_NAME, set_aside, write_atomically
+from harness.records.store import STATE_NAME, read_file, set_aside, write_atomically
 from harness.spec.model import digest
 
 if TYPE_CHECKING:
@@ -66,8 +65,8 @@ class RunState(Part):
     guarded: tuple[str, ...] = ()
     doubts: tuple[Doubt, ...] = ()
     continued: tuple[Continuation, ...] = ()
-    started: datetime
-    written: datetime
+    started: AwareDatetime
+    written: AwareDatetime
     sha256: str = Field(default="")
     seal: str = Field(default="")
 
@@ -79,8 +78,9 @@ class RunState(Part):
 
 @dataclass(frozen=True)
 class Saved:
-    """A state that was found: what stands in its two files."""
+    """A state that was found: what stands in its two files, of which `path` is the JSON."""
 
+    path: Path
     state: RunState
     tensors: dict[str, Tensor]
 
@@ -116,9 +116,14 @@ def find_state(
         try:
             return read_state(path, address, versions, steps), lines
         except Unusable as problem:
-            kept = [set_aside(file).name for file in (path, path.with_suffix(".safetensors")) if file.exists()]
-            lines.append(f"state {path}: {problem}; kept as {' and '.join(kept)}, not continued")
+            lines.append(refuse_state(path, problem))
     return None, lines
+
+
+def refuse_state(path: Path, problem: Unusable) -> str:
+    """Set a state aside; a line that says so."""
+    kept = [set_aside(file).name for file in (path, path.with_suffix(".safetensors")) if file.exists()]
+    return f"state {path}: {problem}; kept as {' and '.join(kept)}, not continued"
 
 
 def usable_state(folder: Path, address: str, versions: Mapping[str, str]) -> RunState | None:
@@ -143,8 +148,8 @@ def read_state(path: Path, address: str, versions: Mapping[str, str], steps: int
     from safetensors.torch import load
 
     try:
-        state = RunState.model_validate_json(path.read_bytes())
-        content = path.with_suffix(".safetensors").read_bytes()
+        state = RunState.model_validate_json(read_file(path))
+        content = read_file(path.with_suffix(".safetensors"))
     except ValidationError:
         raise Unusable("damaged") from None
     except OSError as error:
@@ -161,7 +166,7 @@ def read_state(path: Path, address: str, versions: Mapping[str, str], steps: int
     if hashlib.sha256(content).hexdigest() != state.sha256:
         raise Unusable("damaged (SHA-256)")
     try:
-        return Saved(state, load(content))
+        return Saved(path, state, load(content))
     except SafetensorError:
         raise Unusable("damaged") from None
 

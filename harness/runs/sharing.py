@@ -7,7 +7,7 @@ over what others have and comes back to it, to take it over where its owner died
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -16,9 +16,9 @@ from datasets.wording import counted
 from harness.errors import UsageError
 from harness.isolation.stopping import stop_if_asked
 from harness.progress import Reporter, Task
-from harness.records.claims import LOCK_FILE, Claims, Held, Owned, locked
+from harness.records.claims import Claims, Held, Owned, locked
 from harness.records.schema import RunRecord
-from harness.records.store import RecordStore, write_matrix
+from harness.records.store import LOCK_FILE, RecordStore, write_matrix
 from harness.training.build import Cell
 
 Piece = TypeVar("Piece")
@@ -54,6 +54,10 @@ class Share:
             for cell in cells:
                 if holder := self.claims.holder(cell.spec.address):
                     raise UsageError(taken(f"{cell.label}, seed {cell.spec.seed}", str(holder)))
+
+    def at_work(self, addresses: Iterable[str]) -> bool:
+        """Others share this work, and one of them works on something of it now."""
+        return self.shared and any(self.claims.holder(address) for address in addresses)
 
     def note(self, cells: Sequence[Cell]) -> None:
         """Leave word of what is to be done here, for `harness status`."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.errors import UsageError
+from harness.errors import MethodFault, UsageError
 from harness.isolation.guard import seeded
 from harness.isolation.mistakes import mistake
 from harness.progress import Reporter, Task
@@ -110,11 +110,17 @@ class Timing:
             if cell.method:
                 yield from versions_of(cell.method).items()
 
-    def stored(self, store: RecordStore) -> Measurement | None:
-        """The finished measurement of the same methods on this machine, if there is one and it has all of them."""
+    def stored(self, store: RecordStore, *, failed: bool = False) -> Measurement | None:
+        """The finished measurement of the same methods on this machine, if there is one and it has all of them.
+
+        Args:
+            failed: one of which some could not be timed will do.
+        """
         record = store.speed(speed_address(self.spec))
-        complete = record is not None and all(record.arm(cell.label) for cell in self.cells)
-        return Measurement(record, {}) if record and complete else None
+        missing = [cell.label for cell in self.cells if record and not record.arm(cell.label)]
+        if record is None or (missing and not (failed and record.failures.keys() >= set(missing))):
+            return None
+        return Measurement(record, {label: MethodFault(record.failures[label]) for label in missing})
 
     def warm_up(self, report: Reporter) -> None:
         """Build every method and step it until it is warm; a method that throws is left out and remembered."""
@@ -180,10 +186,15 @@ class Timing:
             health=watch.health, rules=rules_version(),
             matmul_flops=max((peak for peak in peaks if peak), default=None),
             encoder=encoder, data=self.data.info,
-            environment=self.environment,
+            environment=self.environment, failures=self._reasons(),
             started=started, finished=now(),
         )  # fmt: skip
         return Measurement(in_doubt(record), self.failures)
+
+    def _reasons(self) -> dict[str, str]:
+        """Why methods were not timed, by label."""
+        methods = {cell.label: cell.method for cell in self.cells}
+        return {label: str(mistake(problem, methods[label])) for label, problem in self.failures.items()}
 
     def _interleave(self, baseline: Arm, watch: Watch, task: Task) -> list[float]:
         with self._baseline_called("being timed"):

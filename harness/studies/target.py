@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from harness.errors import UsageError
 from harness.records.ratios import paired_ratio
 from harness.records.schema import RANDOM_INIT, Ratio, RunRecord, SpeedRecord
-from harness.records.store import measured_settings, now, write_atomically
+from harness.records.store import measured_settings, now, read_file, write_atomically
 from harness.spec.budget import parse_budget
 from harness.spec.model import Section, build
 from harness.spec.yaml_text import read_yaml
@@ -121,7 +121,7 @@ def write_target(path: Path, target: Target) -> None:
 def read_target(path: Path) -> Target:
     """A frozen target; every problem is a one-line `UsageError`."""
     try:
-        content: Any = read_yaml(path.read_text(encoding="utf-8"))
+        content: Any = read_yaml(read_file(path).decode())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"target {path} cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict):

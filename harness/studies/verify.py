@@ -20,8 +20,16 @@ from datasets.wording import counted
 from harness.errors import UsageError
 from harness.records.doubts import above_bound
 from harness.records.ratios import block_ratio, noise_floor, verdict
-from harness.records.schema import ArmRecord, Point, RunRecord, SpeedRecord, flop_ratio
-from harness.records.store import RECORD_FILE, RecordStore, Refusal, speed_address
+from harness.records.schema import BOUND, STAGE_MARK, ArmRecord, Point, RunRecord, SpeedRecord, flop_ratio
+from harness.records.store import (
+    ENCODER_FILE,
+    RECORD_FILE,
+    WEIGHT_FILES,
+    RecordStore,
+    Refusal,
+    measured_settings,
+    speed_address,
+)
 from harness.spec.budget import StepCost, parse_budget
 from harness.spec.model import digest
 
@@ -31,6 +39,7 @@ Counted = tuple[str, int, int, int, int]
 """Fingerprint, classes, and clips for training, validation and test."""
 VERSIONED = 2
 """First schema whose records hold the versions of the code."""
+SHA = re.compile(r"[0-9a-f]{64}")
 NUMBERED = re.compile(r"-v\d+-[0-9a-f]+$")
 """The end of an address that names its rule."""
 HOW_READ = ("fingerprint", "loader", "workers", "include_empty_bodies", "crop", "min_crop", "rotation", "center")
@@ -65,6 +74,7 @@ def verify(folder: Path) -> list[Check]:
     runs, speeds = list(store.runs()), list(store.speeds())
     if not (runs or speeds or store.refused):
         raise UsageError(f"{folder}: expected an output folder with records, found none")
+    trained = [record for record in runs if record.training]
     return [
         readable(store, len(runs) + len(speeds)),
         _each("addresses", [*runs, *speeds], lambda record: addressed(record, store)),
@@ -72,7 +82,7 @@ def verify(folder: Path) -> list[Check]:
         data(runs, speeds),
         versions(runs, speeds),
         _each("accuracies", runs, accuracies),
-        _each("steps, clips, curves", [record for record in runs if record.training], training),
+        _each("steps, clips, curves", trained, lambda record: [*training(record), *timed_flops(record, speeds)]),
         _each("times", runs, times),
         _each("ratios, floors, verdicts", speeds, speed),
     ]
@@ -97,12 +107,18 @@ def readable(store: RecordStore, good: int) -> Check:
     refused = [refusal for refusal in store.refused.values() if not refusal.weights]
     aside = len(list(store.root.glob("*/*.refused-*.json")))
     note = f"{counted(aside, 'record')} set aside and made again" if aside else ""
-    return Check("records", counted(good + len(store.refused), "record"), lines_of(refused), note)
+    bad = sum(refusal.of_record for refusal in store.refused.values())
+    return Check("records", counted(good + bad, "record"), lines_of(refused), note)
 
 
 def lines_of(refused: Iterable[Refusal]) -> list[str]:
     """Address and reason of each."""
-    return [f"{refusal.path.parent.name}: {refusal.reason}" for refusal in refused]
+    return [f"{where(refusal)}: {refusal.reason}" for refusal in refused]
+
+
+def where(refusal: Refusal) -> str:
+    """The address of a record; of what lies beside one, its name as well."""
+    return refusal.address if refusal.of_record else f"{refusal.address}/{refusal.path.name}"
 
 
 # --- identity ---
@@ -130,10 +146,25 @@ def weights(runs: Sequence[RunRecord], store: RecordStore) -> Check:
     """Weights that are there are those of their record; those that are not, and records of before, are counted."""
     others = [refusal for refusal in store.refused.values() if refusal.weights]
     trained = [record for record in runs if record.training and record.status == "ok"]
-    named = [store.folder(record.address) / name for record in trained for name in record.weights]
+    differences = [f"{record.address}: {line}" for record in runs for line in named_weights(record)]
+    named = [
+        store.folder(record.address) / name for record in trained for name in record.weights if name in WEIGHT_FILES
+    ]
     missing, silent = sum(not path.is_file() for path in named), sum(not record.weights for record in trained)
     notes = [f"{missing} not kept here"] * bool(missing) + [f"SHA-256 of {silent} not recorded"] * bool(silent)
-    return Check("weights", counted(len(named) - missing + len(others), "file"), lines_of(others), ", ".join(notes))
+    of = counted(len(named) - missing + len(others), "file")
+    return Check("weights", of, [*lines_of(others), *differences], ", ".join(notes))
+
+
+def named_weights(record: RunRecord) -> Iterator[str]:
+    """A run that went well names its encoder's weights, or says that they could not be written; not so records of
+    before they were named, which lack the field.
+    """
+    if unknown := [name for name, sha in record.weights.items() if name not in WEIGHT_FILES or not SHA.fullmatch(sha)]:
+        yield f"weights called {', '.join(unknown)[:80]}, or without a SHA-256"
+    names_them = "weights" in record.model_fields_set and record.status == "ok" and record.training is not None
+    if names_them and not any(ENCODER_FILE in text for text in (*record.weights, *record.warnings)):
+        yield f"neither {ENCODER_FILE} nor a word on why it is missing"
 
 
 def data(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
@@ -191,9 +222,7 @@ def accuracies(record: RunRecord) -> Iterator[str]:
                 share = getattr(accuracy, f"{probe}_{side}")
                 if share is not None and not _whole(share * clips):
                     yield f"{where}: {probe} {side} accuracy {share:g} is no number of {clips} clips"
-    if (record.accuracy is not None) != (record.status == "ok"):
-        yield f"status {record.status} {'with' if record.accuracy else 'without'} an accuracy"
-    elif record.accuracy and record.curve and record.accuracy != selected(record).accuracy:
+    if record.accuracy and record.curve and record.accuracy != selected(record).accuracy:
         best = "best for selection" if record.data.validation_clips else "the last, as there are no validation clips"
         yield f"the accuracy is not the one of the evaluation that is {best}"
 
@@ -216,14 +245,16 @@ def training(record: RunRecord) -> Iterator[str]:
     if any(a >= b for earlier, later in pairwise(spent) for a, b in zip(earlier, later, strict=True)):
         yield "the evaluations of the curve are not in order"
     blocks = [means["step"] for means in done.losses]
+    if not all(math.isfinite(means["loss"]) for means in done.losses):
+        yield "a loss that is no finite number, with which training ends"
     if any(earlier >= later for earlier, later in pairwise(blocks)):
         yield "the losses are not in order"
     if record.status != "ok":
         return
     if spent and spent[-1] != (done.steps, done.clips_seen, done.seconds):
         yield f"the curve ends after {spent[-1][0]} steps, the training after {done.steps}"
-    if blocks and blocks[-1] != done.steps:
-        yield f"the losses end after {blocks[-1]:g} steps, the training after {done.steps}"
+    if not blocks or blocks[-1] != done.steps:
+        yield f"the losses end after {blocks[-1] if blocks else 0:g} steps, the training after {done.steps}"
     per_step = record.spec.train.batch_size / record.data.bodies_per_clip
     seen = [(done.steps, done.clips_seen), *((step, clips) for step, clips, _ in spent)]
     if not all(_close(clips, step * per_step) for step, clips in seen):
@@ -233,22 +264,40 @@ def training(record: RunRecord) -> Iterator[str]:
 
 
 def budgeted(record: RunRecord) -> int | None:
-    """Steps that the budget gives; None for a budget in seconds, which a clock turned into steps."""
+    """Steps that the budget gives; None for one in seconds where the step time that it was divided by was not kept."""
     done, budget, batch = record.training, parse_budget(record.spec.train.budget), record.spec.train.batch_size
-    if done is None or budget.unit == "s":
+    if done is None or (budget.unit == "s" and not done.interleaved_step_seconds):
         return None
     return budget.steps(
         StepCost(
-            epochs=batch / record.data.train_sequences, clips=batch / record.data.bodies_per_clip, seconds=math.nan,
-            flops=done.flops / done.steps,
+            epochs=batch / record.data.train_sequences, clips=batch / record.data.bodies_per_clip,
+            seconds=done.interleaved_step_seconds or math.nan, flops=done.flops / done.steps,
         )
     )  # fmt: skip
+
+
+def timed_flops(record: RunRecord, speeds: Sequence[SpeedRecord]) -> Iterator[str]:
+    """A step has the FLOPs that a measurement of this row counted, where there is one of its settings and code."""
+    done, settings, code = record.training, measured_settings(record), record.method.versions
+    assert done is not None
+    counts = [
+        arm.step_flops
+        for speed in speeds
+        if (arm := speed.arm(record.label))
+        and not (speed.stages or speed.spec.get("memory_cap"))
+        and measured_settings(speed) == settings
+        and all(code.get(module, version) == version for module, version in speed.spec.get("versions", {}).items())
+    ]
+    if counts and not any(_close(done.flops, done.steps * flops) for flops in counts):
+        yield f"{done.flops / done.steps:.6g} FLOPs a step, counted when it was timed {counts[0]:.6g}"
 
 
 def times(record: RunRecord) -> Iterator[str]:
     """The phases fit into the wall time, and what no phase claims is the rest."""
     if record.finished < record.started:
         yield "finished before it started"
+    if record.training and record.training.seconds > record.wall_seconds * (1 + TOLERANCE):
+        yield f"{record.training.seconds:.1f} s of training in {record.wall_seconds:.1f} s"
     if record.wall_seconds and not math.isclose(
         record.untracked, 1 - sum(record.phases.values()) / record.wall_seconds, abs_tol=TOLERANCE
     ):
@@ -260,6 +309,8 @@ def times(record: RunRecord) -> Iterator[str]:
 
 def speed(record: SpeedRecord) -> Iterator[str]:
     """Ratios follow from the blocks, the floor from the same-against-same ratio, verdicts from both."""
+    if record.finished < record.started:
+        yield "finished before it started"
     baseline = record.arm(record.baseline)
     if baseline is None:
         yield f"the baseline {record.baseline} was not measured"
@@ -275,7 +326,22 @@ def speed(record: SpeedRecord) -> Iterator[str]:
         yield from (f"{arm.label}: {line}" for line in _arm(arm, baseline, record))
 
 
+def _row(arm: ArmRecord, record: SpeedRecord) -> Iterator[str]:
+    """A row is one that was asked for, timed on clips, with FLOPs where its modules have some."""
+    method = arm.label.partition(STAGE_MARK)[0]
+    asked = {name.partition(":")[0] for name in record.spec.get("methods", ())}
+    if asked and method.partition(":")[0] not in asked:
+        yield "no method that its spec names"
+    if method == BOUND and not arm.control:
+        yield "the decoder-free bound as a method"
+    if "clips" in arm.model_fields_set and not (arm.clips and arm.batch_size):
+        yield f"{arm.clips:g} clips a step of {arm.batch_size} body sequences"
+    if arm.forward_shares and not arm.step_flops:
+        yield "no FLOPs, but shares of them"
+
+
 def _arm(arm: ArmRecord, baseline: ArmRecord, record: SpeedRecord) -> Iterator[str]:
+    yield from _row(arm, record)
     if len(arm.blocks) != len(baseline.blocks):
         yield f"{len(arm.blocks)} blocks, the baseline has {len(baseline.blocks)}"
         return

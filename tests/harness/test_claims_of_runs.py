@@ -29,7 +29,7 @@ from harness.runs.sharing import Share
 from harness.training.build import Cell
 from tests.harness.children import begin, killed, needs_fork
 from tests.harness.made_up_records import run_record
-from tests.harness.small_run import SMALL, harness, run_small_cell, small_cell, small_data, small_file
+from tests.harness.small_run import SMALL, harness, plugin_file, run_small_cell, small_cell, small_data, small_file
 from tests.harness.test_resume import same_end
 
 RUN = "gfp-s0-v2-0123456789ab"
@@ -328,6 +328,35 @@ def test_shards_wait_for_each_other_as_claims_do(
     monkeypatch.setattr(Share, "refuse_taken", look)
     with pytest.raises(Seen, match=str(shared)):
         harness("run", *SMALL, "--dataset", small_file(tmp_path), "--methods", "gfp", "--out", tmp_path / "o", *words)
+
+
+def test_others_are_at_work_while_they_hold_something_of_it(share: Share) -> None:
+    with share.claims.hold(RUN, "gfp", 0):
+        assert share.at_work([RUN])
+        assert not share.at_work(["gfp-s1-v2-0123456789ab"])
+        share.shared = False
+        assert not share.at_work([RUN])
+    share.shared = True
+    assert not share.at_work([RUN])
+
+
+def test_what_failed_while_it_was_timed_is_not_timed_by_every_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path), "--claim"]
+    words += ["--methods", "encoder-only,plain:fault=raise", "--out", tmp_path / "out"]
+    assert harness(*words).code == 1
+    (path,) = (tmp_path / "out").glob("*/speed.json")
+    first = path.read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(Share, "at_work", lambda share, addresses: True)
+        found = harness(*words)
+    assert found.code == 1
+    assert path.read_text() == first
+    assert "plain:fault=raise failed before timing: RuntimeError: broken on purpose" in " ".join(found.out.split())
+    assert harness("verify", tmp_path / "out").code == 0
+    assert harness(*words).code == 1  # a new start, when nobody is at work, tries again
+    assert path.read_text() != first
 
 
 def test_to_share_a_rerun_is_refused(tmp_path: Path) -> None:

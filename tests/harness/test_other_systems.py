@@ -90,6 +90,27 @@ def test_a_run_needs_nothing_that_only_unix_has(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "table.md").exists()
 
 
+LOCKED = """
+import sys
+from pathlib import Path
+import psutil
+sys.modules["fcntl"] = None
+from harness.records.claims import locked
+with locked(Path(sys.argv[1])):
+    print("inside")
+"""
+
+
+def test_a_system_without_locks_of_files_warns_nobody_and_leaves_no_lock(tmp_path: Path) -> None:
+    """A file that filelock would leave in their place stops every process when its own is killed."""
+    command = [sys.executable, "-W", "error::UserWarning", "-c", LOCKED, str(tmp_path / "lock")]
+    found = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert (found.stdout, found.stderr) == ("inside\n", "")
+    assert os.name == "nt" or not (tmp_path / "lock").exists()
+
+
 @pytest.mark.parametrize("package", ["harness", "datasets", "methods"])
 def test_what_only_unix_has_is_asked_for_first(package: str) -> None:
     found = [f"{path.relative_to(ROOT)}: {name}" for path in (ROOT / package).rglob("*.py") for name in unasked(path)]

@@ -27,6 +27,7 @@ from harness.records import store as records
 from harness.records.schema import FINISHED, Accuracy, Environment, Health, Point, Ratio, RunRecord, SpeedRecord
 from harness.records.store import (
     RecordStore,
+    file_hash,
     host,
     remove_leftovers,
     speed_address,
@@ -333,6 +334,24 @@ def test_a_record_without_its_weights_is_a_record(store: RecordStore) -> None:
     path.unlink()
     assert store.run(record.address) == record
     assert store.refused == {}
+
+
+def test_a_file_that_has_settled_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, path = [], tmp_path / "weights"
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return path.read_text()
+
+    monkeypatch.setattr(records, "_hash", counted)
+    path.write_text("fresh")  # it may change once more within the grain of its times
+    assert [file_hash(path) for _ in range(2)] == ["fresh"] * 2
+    assert len(read) == 2
+    for text in ("one", "two"):
+        path.write_text(text)
+        os.utime(path, (1000 + len(read), 1000 + len(read)))
+        assert [file_hash(path) for _ in range(3)] == [text] * 3
+    assert len(read) == 4
 
 
 def test_what_is_refused_is_set_aside_under_the_next_free_name(store: RecordStore) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import re
 import signal
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore, write_weights
@@ -274,6 +276,46 @@ def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, har
     assert same_end(machine.record("stopped"), machine.record("whole"))
 
 
+def damaged_as_if_written_so(text: Path, harm: str) -> None:
+    """A state whose contents are wrong and whose hashes are right."""
+    path, facts = text.with_suffix(".safetensors"), json.loads(text.read_bytes())
+    tensors = load_file(path)
+    if harm == "a tensor less":
+        del tensors["clock/steps"]
+    elif harm == "another shape":
+        name = next(name for name, tensor in tensors.items() if name.startswith("trainer/method/") and tensor.dim())
+        tensors[name] = tensors[name][:0]
+    elif harm == "another step":
+        tensors["trainer/counts"][0] -= 1
+    elif harm == "an evaluation less":
+        facts["curve"] = []
+    content = save(tensors)
+    path.write_bytes(content)
+    facts["sha256"] = hashlib.sha256(content).hexdigest()
+    text.write_text(resume.RunState.model_validate(facts).sealed.model_dump_json())
+
+
+@pytest.mark.parametrize("harm", ["a tensor less", "another shape", "another step", "an evaluation less"])
+def test_a_state_that_cannot_be_restored_gives_way_to_the_one_before(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    assert machine.run("whole").code == 0
+    monkeypatch.setattr(resume, "DEAREST", float("inf"))  # one at every evaluation
+    machine.stop_at(7)
+    machine.run("stopped")
+    machine.go_on()
+    text = machine.states("stopped")[-2]
+    assert text.name == "state-000000007.json"
+    damaged_as_if_written_so(text, harm)
+    found = machine.run("stopped")
+    assert found.code == 0
+    (line,) = [line for line in found.err.splitlines() if line.startswith("state ")]
+    assert f"{text}: cannot be restored (" in line
+    assert "kept as state-000000007.refused-1.json and state-000000007.refused-1.safetensors" in line
+    assert "continues at step 4 of 9" in found.out
+    assert same_end(machine.record("stopped"), machine.record("whole"))
+
+
 def test_a_failed_run_may_go_on_when_its_fault_is_gone(machine: Machine) -> None:
     """An exception after a state leaves it there: a disk that was full, say."""
     assert machine.run("whole").code == 0
@@ -323,6 +365,35 @@ def test_rerun_begins_anew(machine: Machine) -> None:
     found = machine.run("stopped", "--rerun")
     assert "continues at" not in found.out
     assert machine.record("stopped").continued == ()
+
+
+def test_a_rerun_that_was_cut_off_goes_on(machine: Machine) -> None:
+    """A kill leaves the finished record of before beside the state."""
+    assert machine.run("out").code == 0
+    (path,) = (machine.folder / "out").glob("gfp*/record.json")
+    whole = machine.record("out")
+    finished = whole.model_copy(update={"started": whole.started - timedelta(hours=1)}).model_dump_json()
+    machine.stop_at(5)
+    machine.run("out", "--rerun")
+    machine.go_on()
+    path.write_text(finished)
+    found = machine.run("out", "--rerun")
+    assert "continues at step 5 of 9" in found.out
+    assert same_end(machine.record("out"), whole)
+    assert machine.states("out") == []
+
+
+def test_a_rerun_does_not_go_on_from_what_the_finished_run_left(machine: Machine) -> None:
+    """As of a process that was killed after its record and before its states were removed."""
+    machine.stop_at(5)
+    machine.run("out")
+    machine.go_on()
+    kept = {path: path.read_bytes() for path in machine.states("out")}
+    assert machine.run("out").code == 0
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert "continues at" not in machine.run("out", "--rerun").out
+    assert machine.states("out") == []
 
 
 def test_a_state_that_was_set_aside_is_never_taken_up_and_never_removed(machine: Machine) -> None:

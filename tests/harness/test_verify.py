@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.records.store import RecordStore
-from harness.studies.verify import selected, verify
+from harness.studies.verify import budgeted, selected, verify
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import SMALL, Outcome, harness, records_in, small_file
 from tests.harness.test_committed_tables import RESULTS
@@ -124,7 +124,21 @@ RUN_CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
             c.update(accuracy=c["curve"][0]["accuracy"]),
         ),
     ),
-    "failed with an accuracy": ("accuracies", lambda c: c.update(status="failed")),
+    "failed with an accuracy": ("records", lambda c: c.update(status="failed")),
+    "a control's label": ("records", lambda c: c.update(label="random-init")),
+    "another method's label": ("records", lambda c: c.update(label="gfp")),
+    "another option in its label": ("records", lambda c: c.update(label="skeletonmae:mask_ratio=0.123")),
+    "ok without evaluations": ("records", lambda c: c.update(curve=[])),
+    "ok with an error": ("records", lambda c: c.update(error="why")),
+    "less than one thread": ("records", lambda c: c["environment"].update(threads=-1)),
+    "ok without losses": ("steps, clips, curves", lambda c: c["training"].update(losses=[])),
+    "a loss that is no number": ("steps, clips, curves", lambda c: c["training"]["losses"][0].update(loss="NaN")),
+    "no FLOPs": ("steps, clips, curves", lambda c: c["training"].update(flops=0)),
+    "other FLOPs": ("steps, clips, curves", lambda c: c["training"].update(flops=2 * c["training"]["flops"])),
+    "no weights": ("weights", lambda c: c.update(weights={})),
+    "weights of another name": ("weights", lambda c: c["weights"].update(odd="0" * 64)),
+    "weights without a SHA-256": ("weights", lambda c: c["weights"].update({"method.safetensors": "0"})),
+    "more training than time": ("times", lambda c: c["training"].update(seconds=1e6)),
     "a curve in disorder": ("steps, clips, curves", swap_curve),
     "a curve cut short": ("steps, clips, curves", lambda c: c["curve"].pop()),
     "other steps": ("steps, clips, curves", lambda c: c["training"].update(steps=7)),
@@ -152,6 +166,17 @@ SPEED_CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
         lambda c: arm(c).update(verdict="not supported" if arm(c)["verdict"] == "supported" else "supported"),
     ),
     "no baseline": ("ratios, floors, verdicts", lambda c: c.update(baseline="gfp")),
+    "two rows of one name": ("records", lambda c: arm(c).update(label=c["baseline"])),
+    "no clips": ("ratios, floors, verdicts", lambda c: arm(c).update(clips=0)),
+    "no batch": ("ratios, floors, verdicts", lambda c: arm(c).update(batch_size=0)),
+    "a row that was not asked for": ("ratios, floors, verdicts", lambda c: arm(c).update(label="mamp")),
+    "a bound that is no control": (
+        "ratios, floors, verdicts",
+        lambda c: [one.update(control=False) for one in c["arms"] if one["label"] == "encoder-only"],
+    ),
+    "no FLOPs": ("ratios, floors, verdicts", lambda c: arm(c).update(step_flops=0, flop_ratio=None)),
+    "no data": ("records", lambda c: c["spec"].update(data={})),
+    "measured before it began": ("ratios, floors, verdicts", lambda c: c.update(finished="2001-01-01T00:00:00Z")),
 }
 
 
@@ -176,6 +201,20 @@ def found(folder: Path, check: str, address: str) -> None:
     lines = differences(outcome)
     assert any(line.startswith(f"{check}: {address}: ") for line in lines), outcome.out
     assert all(len(line) < 300 for line in lines)
+
+
+def test_the_label_of_a_method_on_a_control_is_found(folder: Path) -> None:
+    path = records_in(folder)["random-init-s0"]
+    edited(path, lambda content: content.update(label="skeletonmae"))
+    found(folder, "records", path.parent.name)
+
+
+def test_steps_under_a_budget_in_seconds_follow_from_the_step_time(tmp_path: Path) -> None:
+    record = run_record("gfp")
+    assert record.training
+    steps = record.training.model_copy(update={"interleaved_step_seconds": 60 / record.training.steps})
+    assert budgeted(record.model_copy(update={"training": steps})) == record.training.steps
+    assert budgeted(record) is None  # of before it was kept
 
 
 def test_other_weights_are_found(folder: Path) -> None:
