@@ -377,7 +377,6 @@ def parsed_record(path: Path, model: type[Parsed]) -> Parsed:
                 newer=True,
             ) from None
         raise Refused(f"cannot be read ({validation_message(error, model)[:MESSAGE]})") from None
-    return record
 
 
 def refuse_other_weights(record: RunRecord, folder: Path) -> None:
