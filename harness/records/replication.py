@@ -29,6 +29,7 @@ def joined(records: Sequence[SpeedRecord]) -> SpeedRecord:
             "arms": [joined_arm(arms, floor, health) for arms in sides if len(arms) == len(records)],
             "started": min(record.started for record in records),
             "finished": max(record.finished for record in records),
+            "failures": {label: why for record in records for label, why in record.failures.items()},
         }
     )  # fmt: skip
     return in_doubt(whole)

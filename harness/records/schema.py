@@ -125,7 +125,7 @@ class Health(Part):
     blocks: Count = 0
     repeated: Count = 0
     disturbed: Count = 0
-    foreign_share: float = 0.0
+    foreign_share: NotNegative = 0.0
     clock_mhz: tuple[int, ...] = ()
     temperature_c: int | None = None
     reasons: tuple[str, ...] = ()
@@ -180,7 +180,7 @@ class DataInfo(Part):
 
 
 def _of_a_block(means: dict[str, float]) -> dict[str, float]:
-    if not {"step", "loss"} <= means.keys():
+    if not {"step", "loss"} <= means.keys() or not means["step"].is_integer():
         raise ValueError("expected the step and the loss of a block")
     return means
 
@@ -204,8 +204,8 @@ class Training(Part):
     steps: Some
     clips_seen: NotNegative
     seconds: NotNegative
-    step_seconds: NotNegative
-    interleaved_step_seconds: NotNegative | None = None
+    step_seconds: Positive
+    interleaved_step_seconds: Positive | None = None
     own_step_seconds: NotNegative | None = None
     interleaved_own_step_seconds: NotNegative | None = None
     flops: NotNegative
@@ -245,7 +245,7 @@ class RunRecord(Part):
         doubts: what its speed measurement gave away, and the run itself.
     """
 
-    schema_version: int = SCHEMA
+    schema_version: Some = SCHEMA
     kind: Literal["run"] = "run"
     address: str
     label: str
@@ -309,7 +309,7 @@ class ArmRecord(Part):
     warmup_seconds: NotNegative
     step_flops: NotNegative
     flop_ratio: NotNegative | None
-    forward_shares: dict[str, float] = Field(default={})
+    forward_shares: dict[str, Share] = Field(default={})
     peak_bytes: Count | None
     epochs: Count | None = None
     division: Literal["closed", "open"]
@@ -373,7 +373,7 @@ class SpeedRecord(Part):
         failures: why methods could not be timed, by label.
     """
 
-    schema_version: int = SCHEMA
+    schema_version: Some = SCHEMA
     kind: Literal["speed"] = "speed"
     address: str
     spec: Annotated[dict[str, Any], AfterValidator(_clear)]

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from datasets.wording import counted
 from harness.errors import UsageError
 from harness.records.doubts import above_bound
 from harness.records.ratios import block_ratio, noise_floor, verdict
-from harness.records.schema import BOUND, STAGE_MARK, ArmRecord, Point, RunRecord, SpeedRecord, flop_ratio
+from harness.records.schema import BOUND, STAGE_MARK, ArmRecord, DataInfo, Point, RunRecord, SpeedRecord, flop_ratio
 from harness.records.store import (
     ENCODER_FILE,
     RECORD_FILE,
@@ -31,15 +32,15 @@ from harness.records.store import (
     speed_address,
 )
 from harness.spec.budget import StepCost, parse_budget
-from harness.spec.model import digest
+from harness.spec.model import EncoderSpec, digest, without_later
 
 TOLERANCE = 1e-6
 """Relative; numbers are recorded in full, but libraries may round the last digits of a logarithm differently."""
-Counted = tuple[str, int, int, int, int]
-"""Fingerprint, classes, and clips for training, validation and test."""
 VERSIONED = 2
 """First schema whose records hold the versions of the code."""
 SHA = re.compile(r"[0-9a-f]{64}")
+UNCHOSEN = 1.0
+"""Regularisation of a probe where no subject is known to be another."""
 NUMBERED = re.compile(r"-v\d+-[0-9a-f]+$")
 """The end of an address that names its rule."""
 HOW_READ = ("fingerprint", "loader", "workers", "include_empty_bodies", "crop", "min_crop", "rotation", "center")
@@ -168,25 +169,46 @@ def named_weights(record: RunRecord) -> Iterator[str]:
 
 
 def data(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
-    """What was asked for under one name, split and label is the same data in every record, and counted alike."""
+    """What was asked for under one name, split and label is the same data in every record, and counted alike; and so is
+    the shared encoder that was built for it.
+    """
     differences: list[str] = []
-    seen: dict[str, tuple[Counted, str]] = {}
+    seen: dict[str, tuple[str, str]] = {}
+
+    def same(record: RunRecord | SpeedRecord, asked: object, what: str) -> None:
+        first, of_first = seen.setdefault(digest(asked), (what, record.address))
+        if what != first:
+            differences.append(f"{record.address}: {what}; in {of_first} {first}")
+
     records: list[RunRecord | SpeedRecord] = [*runs, *speeds]
     for record in records:
-        spec = record.spec["data"] if isinstance(record, SpeedRecord) else record.spec.data.model_dump(mode="json")
-        found = record.data
-        if spec["fingerprint"] != found.fingerprint:
-            differences.append(f"{record.address}: data {found.fingerprint}, its spec says {spec['fingerprint']}")
-        asked = digest({key: value for key, value in spec.items() if key not in HOW_READ})
-        what = (found.fingerprint, found.classes, found.train_clips, found.validation_clips, found.test_clips)
-        first, of_first = seen.setdefault(asked, (what, record.address))
-        if what != first:
-            differences.append(f"{record.address}: data {_counted(what)}; in {of_first} {_counted(first)}")
+        spec, found = plain(record), record.data
+        asked, bodies = dict(spec["data"]), spec["data"].get("include_empty_bodies")
+        if asked["fingerprint"] != found.fingerprint:
+            differences.append(f"{record.address}: data {found.fingerprint}, its spec says {asked['fingerprint']}")
+        named = {key: value for key, value in asked.items() if key not in HOW_READ}
+        same(record, named, f"data {_counted(found)}")
+        same(record, [named, bodies], f"{found.train_sequences} body sequences, {found.bodies_per_clip:.6g} a clip")
+        if (encoder := record.encoder) and shared(record):
+            said = f"encoder {encoder.architecture}, {encoder.parameters:,} parameters, {encoder.tokens} tokens"
+            same(record, [without_later(EncoderSpec, spec["encoder"]), found.fingerprint], said)
     return Check("data", counted(len(records), "record"), differences)
 
 
-def _counted(what: Counted) -> str:
-    return "{}, {} classes, {} + {} / {} clips".format(*what)
+def plain(record: RunRecord | SpeedRecord) -> dict[str, Any]:
+    """What was asked for, as plain values."""
+    return record.spec if isinstance(record, SpeedRecord) else record.spec.model_dump(mode="json")
+
+
+def shared(record: RunRecord | SpeedRecord) -> bool:
+    """Its encoder is the one that all methods of the closed division train."""
+    arm = record.method if isinstance(record, RunRecord) else record.arm(record.baseline)
+    return arm is not None and arm.division == "closed"
+
+
+def _counted(data: DataInfo) -> str:
+    clips = f"{data.train_clips} + {data.validation_clips} / {data.test_clips} clips"
+    return f"{data.fingerprint}, {data.classes} classes, {clips}"
 
 
 def versions(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
@@ -217,6 +239,8 @@ def accuracies(record: RunRecord) -> Iterator[str]:
             continue
         if accuracy.test_clips != record.data.test_clips:
             yield f"{where}: {accuracy.test_clips} test clips, the data has {record.data.test_clips}"
+        if accuracy.regularisation not in (*record.spec.probe.regularisation, UNCHOSEN):
+            yield f"{where}: regularisation {accuracy.regularisation:g}, which was not to choose from"
         for side, clips in sides.items():
             for probe in ("linear", "knn"):
                 share = getattr(accuracy, f"{probe}_{side}")
@@ -242,12 +266,12 @@ def training(record: RunRecord) -> Iterator[str]:
     done = record.training
     assert done is not None
     spent = [(point.step, point.clips_seen, point.seconds) for point in record.curve]
-    if any(a >= b for earlier, later in pairwise(spent) for a, b in zip(earlier, later, strict=True)):
+    if any(a >= b for earlier, later in pairwise([(0, 0.0, 0.0), *spent]) for a, b in zip(earlier, later, strict=True)):
         yield "the evaluations of the curve are not in order"
     blocks = [means["step"] for means in done.losses]
     if not all(math.isfinite(means["loss"]) for means in done.losses):
         yield "a loss that is no finite number, with which training ends"
-    if any(earlier >= later for earlier, later in pairwise(blocks)):
+    if any(earlier >= later for earlier, later in pairwise([0.0, *blocks])):
         yield "the losses are not in order"
     if record.status != "ok":
         return
@@ -298,6 +322,8 @@ def times(record: RunRecord) -> Iterator[str]:
         yield "finished before it started"
     if record.training and record.training.seconds > record.wall_seconds * (1 + TOLERANCE):
         yield f"{record.training.seconds:.1f} s of training in {record.wall_seconds:.1f} s"
+    elif not record.wall_seconds and any(record.phases.values()):
+        yield "phases that took no time"
     if record.wall_seconds and not math.isclose(
         record.untracked, 1 - sum(record.phases.values()) / record.wall_seconds, abs_tol=TOLERANCE
     ):
@@ -317,6 +343,15 @@ def speed(record: SpeedRecord) -> Iterator[str]:
         return
     if not _close(record.floor, max(1.0, noise_floor(record.same))):
         yield f"noise floor {record.floor:.3f}, same against same gives {noise_floor(record.same):.3f}"
+    if not _close(record.same.value**2, record.same.low * record.same.high):
+        yield f"same against same {record.same.value:.3f} is not the middle of its interval"
+    if record.batch_size != record.spec["train"]["batch_size"] and not record.spec.get("memory_cap"):
+        yield f"batch {record.batch_size}, its spec says {record.spec['train']['batch_size']}"
+    if record.bodies_per_clip != record.data.bodies_per_clip:
+        yield f"{record.bodies_per_clip:.3f} bodies per clip, the data has {record.data.bodies_per_clip:.3f}"
+    timed, all_there = blocks_of(record), len(record.arms) == len(record.spec.get("methods", ()))
+    if record.health and (record.health.blocks < timed or (all_there and record.health.blocks > timed)):
+        yield f"{record.health.blocks} blocks were watched, {timed} are there"
     if record.same.pairs != (len(record.rounds) or len(baseline.blocks)):
         yield f"{record.same.pairs} rounds of the baseline against itself, {len(baseline.blocks)} of its blocks"
     if record.rounds and sum(record.rounds) != len(baseline.blocks):
@@ -324,6 +359,12 @@ def speed(record: SpeedRecord) -> Iterator[str]:
         return
     for arm in record.arms:
         yield from (f"{arm.label}: {line}" for line in _arm(arm, baseline, record))
+
+
+def blocks_of(record: SpeedRecord) -> int:
+    """How many count: those of all rows, and of the baseline against itself."""
+    again = sum(record.rounds) or record.same.pairs
+    return sum(len(arm.blocks) for arm in record.arms) + again
 
 
 def _row(arm: ArmRecord, record: SpeedRecord) -> Iterator[str]:
@@ -336,6 +377,8 @@ def _row(arm: ArmRecord, record: SpeedRecord) -> Iterator[str]:
         yield "the decoder-free bound as a method"
     if "clips" in arm.model_fields_set and not (arm.clips and arm.batch_size):
         yield f"{arm.clips:g} clips a step of {arm.batch_size} body sequences"
+    elif arm.clips and not record.stages and not _close(arm.clips * record.bodies_per_clip, arm.batch_size):
+        yield f"{arm.clips:g} clips a step, not {arm.batch_size / record.bodies_per_clip:g} of as many body sequences"
     if arm.forward_shares and not arm.step_flops:
         yield "no FLOPs, but shares of them"
 
@@ -348,10 +391,10 @@ def _arm(arm: ArmRecord, baseline: ArmRecord, record: SpeedRecord) -> Iterator[s
     # Records of before clips were kept hold one batch for all arms.
     clips, others = (one.clips or record.batch_size / record.bodies_per_clip for one in (arm, baseline))
     expected = block_ratio([s / others for s in baseline.blocks], [s / clips for s in arm.blocks], record.rounds)
-    for name in ("value", "low", "high"):
+    for name in ("value", "low", "high", "pairs"):
         found, computed = getattr(arm.ratio, name), getattr(expected, name)
         if not _close(found, computed):
-            yield f"ratio {found:.3f} ({name}), its blocks give {computed:.3f}"
+            yield f"ratio {found:.4g} ({name}), its blocks give {computed:.4g}"
     middle = statistics.median(arm.blocks)
     if not _close(arm.step_seconds, middle):
         yield f"step time {arm.step_seconds:.4g} s, its blocks give {middle:.4g} s"
