@@ -154,7 +154,7 @@ def target_command(
     from harness.records.store import RecordStore
     from harness.report.table import to_markdown
     from harness.report.target import ladder_table, target_notes, target_table
-    from harness.studies.target import comparable, freeze, read_target, step_times, write_target
+    from harness.studies.target import arm_times, comparable, freeze, read_target, timing, write_target
 
     store, report = RecordStore.existing(folder), Reporter(make_console())
     records, speeds = list(store.runs()), list(store.speeds())
@@ -163,15 +163,16 @@ def target_command(
     compared = comparable(records, goal)
     if not any(record.status == "ok" for record in compared):
         raise UsageError(f"{folder}: no finished run was held equal to the target's {goal.reference} runs")
-    times = step_times(speeds, [record for record in compared if record.status == "ok"])
-    if not times:
+    measured = timing(speeds, [record for record in compared if record.status == "ok"])
+    if not measured:
         raise UsageError(
             f"{folder}: no speed measurement has all the rows; the same `run` command again makes one, or --rerun"
         )
     if freeze_as:
         write_target(freeze_as, goal)
     lines = target_notes(records, goal, frozen=bool(target or freeze_as))
-    table, curve = target_table(compared, goal, times), ladder_table(compared, goal, times)
+    times = arm_times(measured)
+    table, curve = target_table(compared, goal, times, measured), ladder_table(compared, goal, times)
     for shown in (table, curve):
         print_table(report.console, shown.columns, shown.itertuples(index=False), [""])
     for line in lines:

@@ -31,6 +31,7 @@ def plan_lines(plan: Plan) -> list[str]:
         return []
     about = "about " if math.isfinite(plan.high) else ""
     return [
+        *plan.warnings,
         *(line for cell in plan.to_do for line in _not_fresh(cell)),
         *(f"step time: {line}" for line in _grouped((step.source, label) for label, step in plan.steps.items())),
         *([f"evaluations: {_range(plan.evaluation.seconds, plan.evaluation.low, plan.evaluation.high)} each: "

@@ -92,6 +92,7 @@ class Plan(Part):
         evaluation: one evaluation of a method's encoder; None where no run is to do.
         memory_bytes: of this machine's device; None where the runs are to happen elsewhere.
         price: of an hour of the device, in the user's currency.
+        warnings: what records say against the budget.
     """
 
     budget: str
@@ -104,6 +105,7 @@ class Plan(Part):
     measurement: MeasurementPlan
     memory_bytes: int | None = None
     price: NotNegative | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def to_do(self) -> list[CellPlan]:

@@ -22,6 +22,7 @@ from harness.records.claims import Claim, Claims
 from harness.records.schema import FINISHED, RAW_FLOOR, Environment, RunRecord
 from harness.runs.cell import BLOCKS_PER_POINT, LONGEST_BLOCK, code_versions, evaluation_steps
 from harness.runs.estimates import evaluation_of, fresh_steps, from_measurement
+from harness.runs.hopeless import below_untrained, runs_below
 from harness.runs.plan import CellPlan, MeasurementPlan, Plan
 from harness.runs.resume import usable_state
 from harness.spec.budget import StepCost, counts_seconds, parse_budget
@@ -97,10 +98,14 @@ def plan_ahead(
         )
     else:
         steps, problems = fresh_steps(experiment, report, measure=measure, rate=rate)
-    return make_plan(
+    plan = make_plan(
         experiment, steps, problems, measured=stored is not None and not experiment.request.rerun, measure=measure,
         rate=rate, price=price,
     )  # fmt: skip
+    specs = {cell.label: cell.spec for cell in experiment.cells() if cell.method}
+    planned = {cell.label: (specs[cell.label], cell.clips) for cell in plan.to_do if cell.clips and cell.label in specs}
+    known = list(runs_below([experiment.store.root, RESULTS])) if planned else []
+    return plan.model_copy(update={"warnings": tuple(below_untrained(planned, known))})
 
 
 def make_plan(

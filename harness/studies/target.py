@@ -5,23 +5,31 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, Field
+from scipy.special import stdtrit
 
 from harness.errors import UsageError
-from harness.records.ratios import paired_ratio
+from harness.records.ratios import block_ratio, paired_ratio
 from harness.records.schema import RANDOM_INIT, Ratio, RunRecord, SpeedRecord
 from harness.records.store import measured_settings, now, read_file, write_atomically
 from harness.spec.budget import parse_budget
 from harness.spec.model import Section, build
 from harness.spec.yaml_text import read_yaml
 
-VERSION = 2
-"""2: what runs share no longer holds the data's name, only what the data is."""
+VERSION = 3
+"""2: what runs share no longer holds the data's name, only what the data is. 3: rules 5 (benchmarks/RULES.md), by which
+the next evaluation confirms a crossing; targets of before are judged by the rules that they were frozen under."""
+CONFIRMED = 3
+"""First version that asks for it."""
+MOST_DIVISIONS = 9_999
+"""Divisions of runs into two groups that a test goes through, or draws."""
 NO_TIMES: Mapping[str, float] = {}
 
 
@@ -29,7 +37,8 @@ class Target(Section):
     """A frozen accuracy to reach.
 
     Attributes:
-        accuracy: linear test accuracy, a share: the median over the reference's seeds at the end of its budget.
+        accuracy: linear test accuracy, a share: the median over the reference's seeds at the end of its budget; since
+            version 3 of the lower one of each seed's last two evaluations.
         held_equal: hash of everything that runs must share with the reference's to be judged by it.
     """
 
@@ -45,6 +54,11 @@ class Target(Section):
     held_equal: str
     frozen: str
 
+    @property
+    def confirmed(self) -> bool:
+        """A crossing counts when the next evaluation confirms it."""
+        return self.version >= CONFIRMED
+
 
 class Reach(BaseModel):
     """How a row fared against an accuracy.
@@ -54,6 +68,7 @@ class Reach(BaseModel):
         seconds: the same on the training clock, at the interleaved step time.
         before: seconds at the evaluation before that one, 0 where it was the first: the accuracy was reached after it.
         runs: number of runs, failed and diverged ones among them.
+        end: seconds at the last evaluation of a finished run, up to which a miss is known to be one; 0 without any.
     """
 
     label: str
@@ -61,6 +76,7 @@ class Reach(BaseModel):
     seconds: dict[int, float]
     before: dict[int, float]
     runs: int
+    end: float = 0.0
 
     @property
     def all_reached(self) -> bool:
@@ -96,12 +112,21 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
     if len({record.spec.held_equal for record in rows}) > 1:
         raise UsageError(f"runs of {reference!r} differ in more than the seed; keep one setting per folder")
     spec = rows[0].spec
+    if short := [record for record in rows if len(record.curve) < 2]:
+        raise UsageError(
+            f"{short[0].address} has one evaluation: nothing confirms what it reaches; run with a smaller probe.every"
+        )
     return Target(
-        version=VERSION, reference=reference, accuracy=statistics.median(final(record) for record in rows),
+        version=VERSION, reference=reference, accuracy=statistics.median(held(record) for record in rows),
         seeds=tuple(sorted(record.spec.seed for record in rows)), budget=spec.train.budget, data=spec.data.name,
         fingerprint=spec.data.fingerprint, split=spec.data.split, encoder=spec.encoder.size,
         held_equal=spec.held_equal, frozen=now().isoformat(),
     )  # fmt: skip
+
+
+def held(record: RunRecord) -> float:
+    """What a run holds at its end: the lower one of its last two evaluations."""
+    return min(point.accuracy.linear_test for point in record.curve[-2:])
 
 
 def at_fixed_clips(record: RunRecord) -> bool:
@@ -151,18 +176,33 @@ def comparable(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
     ]
 
 
-def reach(records: Sequence[RunRecord], label: str, accuracy: float, times: Mapping[str, float] = NO_TIMES) -> Reach:
-    """When the seeds of a row first reached an accuracy; `times` as in `step_seconds`."""
+def reach(
+    records: Sequence[RunRecord], label: str, accuracy: float, times: Mapping[str, float] = NO_TIMES, *,
+    confirmed: bool = False,
+) -> Reach:  # fmt: skip
+    """When the seeds of a row first reached an accuracy.
+
+    Args:
+        times: as in `step_seconds`.
+        confirmed: an evaluation counts when the next one is at or above the accuracy too.
+    """
     rows = [record for record in records if record.label == label]
-    clips, seconds, before = {}, {}, {}
+    clips, seconds, before, end = {}, {}, {}, 0.0
     for record in finished(rows, label):
         seed, step = record.spec.seed, step_seconds(record, times)
-        for previous, point in pairwise([None, *record.curve]):
-            if point and point.accuracy.linear_test >= accuracy:
-                clips[seed], seconds[seed] = point.clips_seen, point.step * step
-                before[seed] = previous.step * step if previous else 0.0
-                break
-    return Reach(label=label, clips=clips, seconds=seconds, before=before, runs=len(rows))
+        end = max(end, record.curve[-1].step * step)
+        if (first := crossing([point.accuracy.linear_test for point in record.curve], accuracy, confirmed)) is not None:
+            point = record.curve[first]
+            clips[seed], seconds[seed] = point.clips_seen, point.step * step
+            before[seed] = record.curve[first - 1].step * step if first else 0.0
+    return Reach(label=label, clips=clips, seconds=seconds, before=before, runs=len(rows), end=end)
+
+
+def crossing(curve: Sequence[float], accuracy: float, confirmed: bool) -> int | None:
+    """Index of the first evaluation at or above an accuracy, and where asked for the next one too; None without one."""
+    above = [value >= accuracy for value in curve]
+    counts = [now and then for now, then in pairwise(above)] if confirmed else above
+    return counts.index(True) if True in counts else None
 
 
 def speedup(one: Reach, reference: Reach) -> Ratio | None:
@@ -180,6 +220,107 @@ def speedup(one: Reach, reference: Reach) -> Ratio | None:
     low = paired_ratio(other_before, own).low if all(other_before) else 0.0
     high = paired_ratio(other, own_before).high if all(own_before) else math.inf
     return Ratio(value=found.value, low=low, high=high, pairs=found.pairs)
+
+
+def combined_speedup(one: Reach, reference: Reach, per_step: Ratio) -> Ratio | None:
+    """Seconds of the reference over seconds of the row: of steps, over seeds, and of seconds per step, measured.
+
+    The variances of the logs are added, with Welch-Satterthwaite degrees of freedom; the interval holds the time
+    between evaluations as `speedup` does. None unless all of both got there, two seeds of each at least.
+
+    Args:
+        per_step: seconds per step of the reference over those of the row, from the interleaved measurement.
+    """
+    if not (one.all_reached and reference.all_reached) or min(one.runs, reference.runs) < 2:
+        return None
+    own, other = (np.log(list(row.clips.values())) for row in (one, reference))  # as many a step on either side
+    value = math.exp(float(other.mean() - own.mean())) * per_step.value
+    parts = [(float(logs.var(ddof=1)) / len(logs), len(logs) - 1) for logs in (own, other)]
+    parts.append((log_error(per_step) ** 2, per_step.pairs - 1))
+    total = sum(variance for variance, _ in parts)
+    freedom = total**2 / sum(variance**2 / count for variance, count in parts) if total else 1.0
+    wide = math.exp(float(stdtrit(freedom, 0.975)) * math.sqrt(total))
+    late = geometric(reference.before) / geometric(reference.seconds)
+    early = geometric(one.before) / geometric(one.seconds)
+    return Ratio(
+        value=value, low=value * late / wide, high=value * wide / early if early else math.inf, pairs=one.runs
+    )  # fmt: skip
+
+
+def log_error(ratio: Ratio) -> float:
+    """Standard error of a ratio's logarithm, from its t interval."""
+    return math.log(ratio.high / ratio.low) / (2 * float(stdtrit(ratio.pairs - 1, 0.975)))
+
+
+def geometric(seconds: Mapping[int, float]) -> float:
+    """Geometric mean over seeds; 0 where one is 0."""
+    return statistics.geometric_mean(seconds.values()) if all(seconds.values()) else 0.0
+
+
+def at_most(one: Reach, reference: Reach) -> float | None:
+    """Upper bound of the speedup of a row with misses: with each of them at the end of its run.
+
+    None where the reference missed too, or no run of the row was finished.
+    """
+    if one.all_reached or not reference.all_reached or not one.end:
+        return None
+    missed = [one.end] * (one.runs - len(one.seconds))
+    mean = statistics.geometric_mean([*one.seconds.values(), *missed])
+    return geometric(reference.seconds) / mean
+
+
+@dataclass(frozen=True)
+class Test:
+    """Do two rows differ in when they get there?
+
+    Attributes:
+        p: two-sided, over divisions of their runs into two groups; `smallest`: the smallest that there can be.
+    """
+
+    __test__ = False  # nothing for pytest
+
+    p: float
+    smallest: float
+
+
+def permutation_test(one: Reach, other: Reach) -> Test | None:
+    """Log-rank statistic of two rows' times, misses right-censored at their end; None with fewer than two runs each.
+
+    Over all divisions of the runs into groups of these sizes, or `MOST_DIVISIONS` drawn ones where there are more.
+    """
+    if min(one.runs, other.runs) < 2 or not (one.end and other.end):
+        return None
+    scores = np.array(log_rank_scores(one, other))
+    divisions = math.comb(len(scores), one.runs)
+    if divisions <= MOST_DIVISIONS:
+        groups = np.array(list(combinations(range(len(scores)), one.runs)))  # that of the rows themselves first
+    else:
+        generator = np.random.default_rng(0)
+        drawn = [generator.permutation(len(scores))[: one.runs] for _ in range(MOST_DIVISIONS)]
+        groups = np.array([range(one.runs), *drawn])
+    found = np.abs(scores[groups].sum(1))
+    return Test(float(np.mean(found >= found[0] - 1e-9)), (2 if 2 * one.runs == len(scores) else 1) / divisions)
+
+
+def log_rank_scores(*rows: Reach) -> list[float]:
+    """Of every run, row by row: 1 if it got there, less what was to be expected until its time.
+
+    Their sum over a group is the log-rank statistic's numerator: who got there less who was expected to.
+    """
+    times, there = list[float](), list[bool]()
+    for row in rows:
+        misses = row.runs - len(row.seconds)
+        times += [*row.seconds.values(), *[row.end] * misses]
+        there += [*[True] * len(row.seconds), *[False] * misses]
+    rates = {
+        now: sum(got and time == now for time, got in zip(times, there, strict=True))
+        / sum(time >= now for time in times)
+        for now in set(times)
+    }
+    return [
+        float(got) - sum(rate for now, rate in rates.items() if now <= time)
+        for time, got in zip(times, there, strict=True)
+    ]
 
 
 def interval(found: Reach) -> tuple[float, float]:
@@ -218,10 +359,8 @@ def step_seconds(record: RunRecord, times: Mapping[str, float] = NO_TIMES) -> fl
     return times.get(record.label, planned)
 
 
-def step_times(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> dict[str, float]:
-    """Interleaved step time by row: of the newest measurement that has every row of these runs, made with their
-    settings on their machine. Empty where there is none.
-    """
+def timing(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> SpeedRecord | None:
+    """The newest measurement that has every row of these runs, made with their settings on their machine."""
     first = records[0]
     settings = measured_settings(first)
     fitting = [
@@ -233,8 +372,24 @@ def step_times(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> d
         and speed.environment.fingerprint == first.environment.fingerprint
         and all(speed.arm(record.label) for record in records)
     ]
-    newest = max(fitting, key=lambda speed: speed.finished, default=None)
-    return {arm.label: arm.step_seconds for arm in newest.arms} if newest else {}
+    return max(fitting, key=lambda speed: speed.finished, default=None)
+
+
+def step_times(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> dict[str, float]:
+    """Interleaved step time by row, of the measurement that is `timing`; empty where there is none."""
+    newest = timing(speeds, records)
+    return arm_times(newest) if newest else {}
+
+
+def arm_times(speed: SpeedRecord) -> dict[str, float]:
+    """Interleaved step time by row."""
+    return {arm.label: arm.step_seconds for arm in speed.arms}
+
+
+def steps_ratio(speed: SpeedRecord, one: str, reference: str) -> Ratio | None:
+    """Seconds per step of the reference's arm over those of another one; None where one was not measured."""
+    arms = speed.arm(one), speed.arm(reference)
+    return block_ratio(arms[1].blocks, arms[0].blocks, speed.rounds) if arms[0] and arms[1] else None
 
 
 def untrained(records: Iterable[RunRecord], target: Target) -> float | None:

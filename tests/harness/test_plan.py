@@ -273,6 +273,10 @@ def test_the_text_of_a_plan() -> None:
     ]
 
 
+def test_a_plan_says_first_what_records_say_against_its_budget() -> None:
+    assert plan_lines(hand_made(warnings=("warning: gfp: too little",)))[0] == "warning: gfp: too little"
+
+
 def test_json_that_is_read_again_is_the_same_plan() -> None:
     plan = hand_made()
     content = json.loads(plan.model_dump_json())

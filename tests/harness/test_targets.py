@@ -8,11 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from scipy import stats
 
 from harness.errors import UsageError
-from harness.records.schema import SpeedRecord
+from harness.records.schema import Ratio, SpeedRecord
 from harness.records.store import RecordStore
 from harness.report.target import ladder_table, target_notes, target_table
 from harness.runs.cell import evaluation_steps
@@ -20,10 +22,15 @@ from harness.spec.budget import StepCost
 from harness.spec.model import ProbeSpec, TrainSpec, is_later
 from harness.studies.target import (
     Reach,
+    at_most,
+    combined_speedup,
     comparable,
+    crossing,
     freeze,
     interval,
     ladder,
+    log_rank_scores,
+    permutation_test,
     reach,
     read_target,
     speedup,
@@ -92,11 +99,11 @@ def test_an_impossible_interval_between_probes_is_one_line_before_any_work(tmp_p
 # --- freezing ---
 
 
-def test_the_target_is_the_median_over_seeds_of_the_last_evaluation() -> None:
+def test_the_target_is_the_median_over_seeds_of_what_they_hold_at_their_end() -> None:
     failed = curve_record("mamp", 0.1, seed=3, status="failed", accuracy=None)
     target = freeze([curve_record("gfp", 0.99), *MAMP, failed], "mamp")
-    assert target.accuracy == 0.6  # of 0.7, 0.5 and 0.6
-    assert (target.reference, target.seeds, target.budget, target.version) == ("mamp", (0, 1, 2), "60s", 2)
+    assert target.accuracy == 0.4  # of 0.4, 0.5 and 0.3, the lower ones of the last two evaluations
+    assert (target.reference, target.seeds, target.budget, target.version) == ("mamp", (0, 1, 2), "60s", 3)
     assert (target.data, target.split, target.encoder) == ("synthetic", "xsub", "tiny")
     assert target.held_equal == MAMP[0].spec.held_equal
 
@@ -128,7 +135,7 @@ def test_a_frozen_target_reads_back_and_is_not_moved(tmp_path: Path) -> None:
     assert read_target(path) == target
     with pytest.raises(UsageError, match=r"mamp\.yaml exists: a frozen target is not moved"):
         write_target(path, target.model_copy(update={"accuracy": 0.1}))
-    assert read_target(path).accuracy == 0.6
+    assert read_target(path).accuracy == 0.4
 
 
 def test_a_target_of_version_1_judges_by_the_rule_that_it_was_frozen_under() -> None:
@@ -156,7 +163,7 @@ def spoilt(**changes: Any) -> str:
         (spoilt(accuracy=None), "accuracy: Field required"),
         (spoilt(accuracy="high"), "accuracy: "),
         (spoilt(acuracy=0.5), "unknown option 'acuracy', did you mean 'accuracy'?"),
-        (spoilt(version=3), "has version 3, expected 1 to 2; freeze it again"),
+        (spoilt(version=4), "has version 4, expected 1 to 3; freeze it again"),
     ],
     # A frozen target holds the time: as a name it would be another test in every process that collects it.
     ids=["flow", "bytes", "list", "empty", "missing", "text", "unknown", "version"],
@@ -249,7 +256,7 @@ def test_a_run_without_an_interleaved_step_time_is_timed_by_its_own() -> None:
 
 def measured(hours: int = 0, **step_seconds: float) -> SpeedRecord:
     """A speed measurement of rows with these step times, finished so many hours later."""
-    arms = [stage_arm(label, 0.1, step_seconds=seconds) for label, seconds in step_seconds.items()]
+    arms = [stage_arm(label, 0.1, 0.1, step_seconds=seconds) for label, seconds in step_seconds.items()]
     return stage_record(*arms, stages=[], finished=TIME + timedelta(hours=hours))
 
 
@@ -350,8 +357,137 @@ def test_the_evaluation_before_is_the_one_of_the_curve() -> None:
     assert (reach([record], "gfp", 0.3).seconds, reach([record], "gfp", 0.3).before) == ({0: 5.0}, {0: 0.0})
 
 
+# --- since rules 5 ---
+
+
+def test_a_single_evaluation_sets_no_target() -> None:
+    with pytest.raises(UsageError, match="has one evaluation: nothing confirms what it reaches"):
+        freeze([curve_record("mamp", 0.5)], "mamp")
+
+
+@pytest.mark.parametrize(
+    ("curve", "confirmed", "expected"),
+    [
+        ([0.4, 0.6, 0.5, 0.7, 0.8], False, 1),
+        ([0.4, 0.6, 0.5, 0.7, 0.8], True, 3),  # what the next evaluation loses again does not count
+        ([0.6, 0.6, 0.1], True, 0),
+        ([0.4, 0.5, 0.7], True, None),  # nothing confirms the last one
+        ([0.7], True, None),
+        ([0.1, 0.2], True, None),
+    ],
+)
+def test_a_crossing_counts_when_the_next_evaluation_confirms_it(
+    curve: list[float], confirmed: bool, expected: int | None
+) -> None:
+    assert crossing(curve, 0.6, confirmed) == expected
+
+
+def test_a_row_knows_until_when_its_misses_are_known_to_be_some() -> None:
+    records = [curve_record("gfp", 0.4, 0.7, 0.8), curve_record("gfp", 0.4, 0.5, 0.5, seed=1)]
+    found = reach(records, "gfp", 0.6, confirmed=True)
+    assert (found.seconds, found.before, found.runs, found.end) == ({0: 10.0}, {0: 5.0}, 2, 15.0)
+
+
+def test_the_speedup_adds_what_seeds_and_the_measurement_leave_open() -> None:
+    # All seeds of a row agree: the interval is the measurement's, error .1 with 4 degrees of freedom.
+    wide = math.exp(2.776445 * 0.1)
+    per_step = Ratio(value=2.0, low=2.0 / wide, high=2.0 * wide, pairs=5)
+    found = combined_speedup(got("gfp", 100.0, 100.0), got("mamp", 400.0, 400.0, 400.0), per_step)
+    assert found is not None
+    assert (found.low, found.value, found.high) == pytest.approx((8 / wide, 8.0, 8 * wide), rel=1e-5)
+    # Evaluations before stood at half the time.
+    halves = got("gfp", 100.0, 100.0, before=0.5), got("mamp", 400.0, 400.0, before=0.5)
+    found = combined_speedup(*halves, per_step)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((4 / wide, 16 * wide), rel=1e-5)
+
+
+def test_with_an_exact_measurement_the_speedup_is_welchs_test_on_log_steps() -> None:
+    one, other = (100.0, 200.0, 300.0), (500.0, 400.0, 900.0, 700.0)
+    exact = Ratio(value=1.0, low=1.0, high=1.0, pairs=40)
+    found = combined_speedup(got("gfp", *one), got("mamp", *other), exact)
+    welch = stats.ttest_ind(np.log(other), np.log(one), equal_var=False).confidence_interval()
+    assert found is not None
+    assert (math.log(found.low), math.log(found.high)) == pytest.approx((welch.low, welch.high))
+
+
+def test_a_row_with_misses_has_a_bound_and_no_speedup() -> None:
+    row = got("gfp", 2.0, runs=2).model_copy(update={"end": 8.0})  # at least 4 s, the geometric mean of 2 and 8
+    reference = got("mamp", 20.0, 20.0)
+    assert combined_speedup(row, reference, Ratio(value=1, low=1, high=1, pairs=5)) is None
+    assert at_most(row, reference) == pytest.approx(5.0)
+    assert at_most(reference, row) is None
+    assert at_most(got("gfp", 2.0, 2.0), reference) is None
+
+
+def ended(label: str, *seconds: float, runs: int, end: float) -> Reach:
+    return got(label, *seconds, runs=runs).model_copy(update={"end": end})
+
+
+def test_log_rank_scores_by_hand() -> None:
+    # Four runs: there after 1, 2 and 3 s, one had not been after 4. Rates 1/4, 1/3 and 1/2.
+    found = log_rank_scores(ended("gfp", 1.0, 2.0, runs=2, end=4.0), ended("mamp", 3.0, runs=2, end=4.0))
+    assert found == pytest.approx([3 / 4, 5 / 12, -1 / 12, -13 / 12])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "p", "smallest"),
+    [
+        (ended("a", 1, 2, 3, runs=3, end=9), ended("b", 4, 5, 6, runs=3, end=9), 0.1, 0.1),
+        (ended("a", 1, 2, 3, runs=3, end=9), ended("b", runs=3, end=9), 0.1, 0.1),
+        (ended("a", 1, 2, 3, 4, 5, 6, runs=6, end=9), ended("b", 7, runs=6, end=9), 2 / 924, 2 / 924),
+        (ended("a", runs=3, end=9), ended("b", runs=3, end=9), 1.0, 0.1),
+        (ended("a", 2, 2, 2, runs=3, end=9), ended("b", 2, 2, 2, runs=3, end=9), 1.0, 0.1),
+    ],
+    ids=["apart", "one misses", "six seeds", "nobody got there", "the same"],
+)
+def test_the_permutation_test_goes_through_all_divisions(one: Reach, other: Reach, p: float, smallest: float) -> None:
+    found = permutation_test(one, other)
+    assert found is not None
+    assert (found.p, found.smallest) == pytest.approx((p, smallest))
+
+
+def test_a_single_run_or_none_that_finished_cannot_be_tested() -> None:
+    assert permutation_test(ended("a", 1, runs=1, end=9), ended("b", 1, 2, runs=2, end=9)) is None
+    assert permutation_test(ended("a", runs=2, end=0), ended("b", 1, 2, runs=2, end=9)) is None
+
+
+def test_more_divisions_than_can_be_gone_through_are_drawn() -> None:
+    early, late = (ended(name, *range(first, first + 12), runs=12, end=99) for name, first in (("a", 1), ("b", 20)))
+    found = permutation_test(early, late)
+    assert found is not None
+    assert found.p == pytest.approx(1 / 10_000)
+
+
+def test_rows_at_a_target_of_rules_5() -> None:
+    races = {
+        "mamp": [(0.2, 0.6, 0.7), (0.2, 0.6, 0.6), (0.2, 0.6, 0.9)],
+        "gfp": [(0.6, 0.6, 0.9), (0.6, 0.7, 0.7), (0.7, 0.7, 0.9)],
+        "amr": [(0.1, 0.2, 0.7), (0.1, 0.5, 0.5), (0.1, 0.7, 0.7)],
+    }
+    records = [
+        curve_record(label, *curve, seed=seed) for label, curves in races.items() for seed, curve in enumerate(curves)
+    ]
+    goal = freeze(records, "mamp")
+    assert goal.accuracy == 0.6
+    arms = [stage_arm(label, 0.5, 0.5, 0.5, step_seconds=0.5) for label in races]
+    speed = stage_record(*arms, stages=[])
+    found = target_table(records, goal, {}, speed).set_index("method")
+    assert found.loc["mamp"].tolist()[1:] == ["3 of 3 seeds", "200", "10.0", "10.0 [5, 10]", "1 (reference)", "-", "-"]
+    # Twice as fast at the evaluations; it may have been there at once, and mamp right after its first evaluation.
+    assert found.loc["gfp"].tolist()[1:] == [
+        "3 of 3 seeds", "100", "5.0", "5.0 [0, 5]", "2.00x [1.00, inf]", "0.1 (0.1)", "0.2",
+    ]  # fmt: skip
+    # One of three after 10 s, two not after 15: at least 13.1 s, where mamp takes 10.
+    assert found.loc["amr"].tolist()[1:] == [
+        "1 of 3 seeds", "not reached", "not reached", "not reached", "< 0.76x", "0.4 (0.1)", "0.4",
+    ]  # fmt: skip
+    lines = target_notes(records, goal)
+    assert any("Welch-Satterthwaite" in line for line in lines)
+
+
 def test_the_ladder_rises_from_above_the_lowest_evaluation_to_the_best_with_the_target_on_it() -> None:
-    target = freeze([curve_record("mamp", 0.3, 0.5)], "mamp")
+    target = freeze([curve_record("mamp", 0.5, 0.5)], "mamp")
     records = [curve_record("gfp", 0.2, 0.9), curve_record("mamp", 1.0, 0.5)]
     assert ladder(records, target, rungs=4) == pytest.approx([0.4, 0.5, 0.6, 0.8, 1.0])
 
@@ -380,7 +516,8 @@ RACE = [
     curve_record("amr", 0.3, 0.4, seed=1),
     curve_record("sjepa", 0.3, status="failed", accuracy=None),
 ]
-GOAL = freeze(RACE, "mamp").model_copy(update={"accuracy": 0.5})
+GOAL = freeze(RACE, "mamp").model_copy(update={"accuracy": 0.5, "version": 2})
+"""Frozen before rules 5: the first evaluation at the target counts."""
 
 
 def test_rows_at_the_target() -> None:
@@ -441,7 +578,7 @@ def test_the_ladder_shows_ratios_and_says_who_is_missing() -> None:
 
 def test_a_rung_that_only_the_reference_misses_shows_seconds() -> None:
     records = [curve_record("mamp", 0.3, 0.4), curve_record("gfp", 0.5, 0.8)]
-    found = ladder_table(records, freeze(records, "mamp"))
+    found = ladder_table(records, freeze(records, "mamp").model_copy(update={"version": 2}))
     assert found.iloc[-1].tolist() == ["80.0", "0 of 1", "10 s"]
 
 
@@ -490,33 +627,31 @@ def test_the_command_freezes_prints_and_leaves_the_tables_beside_the_records(fol
     frozen = tmp_path / "mamp.yaml"
     outcome = harness("target", folder, "--freeze", frozen)
     assert (outcome.code, outcome.err) == (0, "")
-    assert read_target(frozen).accuracy == 0.6
-    assert "target: 60.0 % linear, the median over seeds 0, 1, 2 of mamp" in outcome.out
+    assert read_target(frozen).accuracy == 0.4
+    assert "target: 40.0 % linear, the median over seeds 0, 1, 2 of the lower one of the last two" in outcome.out
     written = (folder / "target.md").read_text()
-    assert "| gfp | 80.0 | 1 of 1 seeds | 100 | 5.0 | 5.0 | - |" in written
-    # mamp takes 10, 5 and 10 s: the cube root of 500, with a factor of exp(4.302653 ln 2 / 3) = 2.7024 either side
-    # mamp takes 10, 5 and 10 s: the cube root of 500, up to exp(4.302653 ln 2 / 3) = 2.7024 times that; the 5 s are its
-    # first evaluation
-    assert "| mamp | 60.0 | 3 of 3 seeds | 200 | 10.0 | 7.9 [0, 21] | 1 (reference) |" in written
+    assert "| gfp | 80.0 | 1 of 1 seeds | 100 | 5.0 | 5.0 | - | - | - |" in written
+    # Of mamp's seeds the last one gets there at its last evaluation, which nothing confirms.
+    assert "| mamp | 60.0 | 2 of 3 seeds | not reached | 5.0 | not reached | reference | - | - |" in written
     assert "not frozen" not in written
-    assert "| 60.0 (target) |" in written
+    assert "| 40.0 (target) |" in written
     assert "the untrained encoder stands at 25.0 %" in written
 
 
 def test_a_frozen_target_judges_another_folder(folder: Path, tmp_path: Path) -> None:
     frozen, other = tmp_path / "high.yaml", RecordStore(tmp_path / "other")
-    write_target(frozen, freeze(MAMP, "mamp").model_copy(update={"accuracy": 0.75}))
+    write_target(frozen, freeze(MAMP, "mamp").model_copy(update={"accuracy": 0.55}))
     other.write_run(curve_record("gfp", 0.6, 0.8))
     other.write_speed(measured(gfp=0.5))
     assert harness("target", other.root, "--target", frozen).code == 0
-    assert "| gfp | 80.0 | 1 of 1 seeds | 200 | 10.0 | 10.0 | - |" in (other.root / "target.md").read_text()
+    assert "| gfp | 80.0 | 1 of 1 seeds | 100 | 5.0 | 5.0 | - | - | - |" in (other.root / "target.md").read_text()
 
 
 def test_the_folders_measurement_gives_the_step_times(folder: Path) -> None:
     newer = measured(1, gfp=0.25, mamp=0.5).model_copy(update={"address": "speed-1"})
     RecordStore(folder).write_speed(newer)
     assert harness("target", folder).code == 0
-    assert "| gfp | 80.0 | 1 of 1 seeds | 100 | 2.5 | 2.5 | - |" in (folder / "target.md").read_text()
+    assert "| gfp | 80.0 | 1 of 1 seeds | 100 | 2.5 | 2.5 | - | - | - |" in (folder / "target.md").read_text()
 
 
 def test_without_a_measurement_of_all_rows_there_is_no_table(tmp_path: Path) -> None:
@@ -534,9 +669,8 @@ def test_a_look_without_a_file_is_not_frozen(folder: Path) -> None:
 
 
 def test_another_row_can_be_the_reference(folder: Path) -> None:
-    assert (
-        "target: 80.0 % linear, the median over seeds 0 of gfp" in harness("target", folder, "--reference", "gfp").out
-    )
+    shown = harness("target", folder, "--reference", "gfp").out
+    assert "target: 60.0 % linear, the median over seeds 0 of the lower one of the last two evaluations of gfp" in shown
 
 
 def test_a_target_that_exists_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -556,7 +690,7 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_comparable_runs_is_refused(folder: Path, tmp_path: Path) -> None:
-    frozen, records = tmp_path / "mamp.yaml", [curve_record("mamp", 0.5, budget="90s")]
+    frozen, records = tmp_path / "mamp.yaml", [curve_record("mamp", 0.5, 0.5, budget="90s")]
     write_target(frozen, freeze(records, "mamp"))
     refused(harness("target", folder, "--target", frozen), "no finished run was held equal to the target's mamp runs")
     assert not (folder / "target.md").exists()
