@@ -230,6 +230,16 @@ def test_the_rounded_covariance_is_within_a_thousandth_of_float32(shape: tuple[i
     assert ((other - one).norm() / one.norm()).item() < 0.01  # 8 significant bits
 
 
+@pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
+def test_the_rounded_covariance_saves_a_product_of_the_gradient(shape: tuple[int, int]) -> None:
+    product = 2 * 9 * 4 * 4
+    for rounded, products in ((False, 3), (True, 2)):  # X^T X, then G X and G^T X, or (G + G^T) X
+        rows = torch.ones(shape, requires_grad=True)
+        with FlopCounterMode(display=False) as counter:
+            covariance_loss(rows, rounded=rounded).backward()
+        assert counter.get_total_flops() == products * product
+
+
 def test_the_covariance_of_rounded_rows_is_the_covariance_of_those_rows() -> None:
     rows = torch.tensor([[-1.0, 1], [1.0, -2], [0, 1]])  # centred, and bfloat16 has room for each
     assert covariance_loss(rows, rounded=True).item() == covariance_loss(rows).item()
