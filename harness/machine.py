@@ -7,15 +7,19 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 from threadpoolctl import threadpool_limits
+from torch.nn.attention import _cur_sdpa_kernel_backends  # nothing public tells their order
 
 from harness import ROOT
 from harness.errors import UsageError
 from harness.records.schema import Environment
 
+ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+"""Environment variables that say how torch holds a GPU's memory: today's name and the one before."""
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn")
 
 
@@ -44,7 +48,17 @@ def describe_environment(device: torch.device) -> Environment:
         versions={"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         commit=commit(),
         tf32=torch.backends.cuda.matmul.fp32_precision == "tf32",
+        **(gpu_settings() if device.type == "cuda" else {}),
     )
+
+
+def gpu_settings() -> dict[str, Any]:
+    """What torch is set to on a GPU: the kernels it may take for attention, and how it holds memory."""
+    kernels = _cur_sdpa_kernel_backends(with_priority=True)
+    return {
+        "attention": tuple(kernel.name.lower() for kernel in kernels),
+        "allocator": " ".join(f"{name}={os.environ[name]}" for name in ALLOCATOR if os.environ.get(name)),
+    }
 
 
 def select_device(name: str) -> torch.device:

@@ -26,7 +26,7 @@ Encoder = Annotated[str | None, typer.Option(help="Encoder size: tiny, small or 
 BudgetText = Annotated[str | None, typer.Option("--budget", help="30ep, 2000steps, 50000clips, 300s or 2e15flops.")]
 Seeds = Annotated[str, typer.Option(help="Seeds, e.g. 0 or 0-2.")]
 BatchSize = Annotated[int | None, typer.Option(help="Body sequences per batch.")]
-Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
+Precision = Annotated[str | None, typer.Option(help="fp32, bf16, or on a GPU tf32.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Out = Annotated[Path, typer.Option(help="Folder for records, weights and the table.")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file with a method; repeatable.")]

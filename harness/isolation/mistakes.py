@@ -12,6 +12,7 @@ get wrong at first has a hint (`harness.isolation.hints`).
 
 from __future__ import annotations
 
+import gc
 import inspect
 import re
 import traceback
@@ -19,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from harness.errors import MethodFault, one_line
 from harness.isolation.hints import HINTS
@@ -103,6 +106,26 @@ def hint_for(words: str) -> str:
         if found := re.search(hint.sign, words):
             return hint.text.format(**found.groupdict())
     return ""
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of all that the frames of a kept exception hold; it can be formatted as before.
+
+    A step that ran out of memory leaves its activations in the variables of its frames: kept with the exception they
+    would fill the device for as long as others are timed. To be called once those frames have ended: the variables of
+    one that still runs stay.
+    """
+    chain: dict[int, BaseException] = {}
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        if (one := waiting.pop()) is not None and id(one) not in chain:
+            chain[id(one)] = one
+            waiting += [one.__cause__, one.__context__]
+    for one in chain.values():
+        traceback.clear_frames(one.__traceback__)
+    if torch.cuda.is_initialized():
+        gc.collect()  # what refers to itself, as compiled code may
+        torch.cuda.empty_cache()
 
 
 # --- where ---

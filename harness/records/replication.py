@@ -40,6 +40,7 @@ def joined_arm(arms: Sequence[ArmRecord], floor: float, health: Health) -> ArmRe
     first, ratio = arms[0], replicated([arm.ratio for arm in arms])
     blocks = [seconds for arm in arms for seconds in arm.blocks]
     own = [arm.own_step_seconds for arm in arms if arm.own_step_seconds is not None]
+    host = [arm.host_step_seconds for arm in arms if arm.host_step_seconds is not None]
     peaks = [arm.peak_bytes for arm in arms if arm.peak_bytes is not None]
     names = dict.fromkeys(name for arm in arms for name in arm.phases)
     return first.model_copy(
@@ -50,6 +51,7 @@ def joined_arm(arms: Sequence[ArmRecord], floor: float, health: Health) -> ArmRe
             "phases": {name: sum(arm.phases.get(name, 0.0) for arm in arms) for name in names},
             "warmup_seconds": sum(arm.warmup_seconds for arm in arms),
             "own_step_seconds": statistics.fmean(own) if own else None, "peak_bytes": max(peaks, default=None),
+            "host_step_seconds": statistics.median(host) if host else None,
             "warnings": tuple(dict.fromkeys(text for arm in arms for text in arm.warnings)),
             "doubts": _of_trial_steps(arms),
         }

@@ -22,6 +22,8 @@ BOUND = "encoder-only"
 STAGE_MARK = " @ "
 EVERY_SWITCH = "every switch on"
 """Name of the last of the two stages that claims are measured at."""
+LAUNCH_BOUND = 0.1
+"""Share of a step that a GPU has left to do when its host is done with a block, below which the host is the slower."""
 BODIES_PER_CLIP = 2
 """FLOPs per clip are quoted for two bodies: so counted, GFP's printed costs (arXiv 2509.03609) come out."""
 Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
@@ -84,6 +86,9 @@ class Environment(Part):
 
     Attributes:
         tf32: fp32 matrix products may round their inputs to TF32 on a GPU; None in records of before it was kept.
+            Steps of ``precision=tf32`` do so whatever stands here.
+        attention: kernels that torch may take for attention on a GPU, its first choice first; None on a CPU.
+        allocator: what the environment says of how torch holds a GPU's memory; None on a CPU.
     """
 
     device: str
@@ -95,6 +100,8 @@ class Environment(Part):
     versions: dict[str, str]
     commit: str
     tf32: bool | None = None
+    attention: tuple[str, ...] | None = None
+    allocator: str | None = None
 
     @property
     def device_class(self) -> DeviceClass:
@@ -103,9 +110,12 @@ class Environment(Part):
 
     @property
     def fingerprint(self) -> str:
-        """Records are comparable in speed only when this agrees: device, processor, cores, threads, versions, TF32."""
-        rounded = {"tf32"} if self.tf32 else set()
-        return digest(self.model_dump(include={"device", "processor", "cores", "threads", "versions", *rounded}))
+        """Records are comparable in speed only when this agrees: device, processor, cores, threads, versions, TF32.
+
+        On a GPU attention's kernels and the allocator's settings too.
+        """
+        switched = {name for name in ("tf32", "attention", "allocator") if getattr(self, name)}
+        return digest(self.model_dump(include={"device", "processor", "cores", "threads", "versions", *switched}))
 
 
 class Health(Part):
@@ -296,6 +306,8 @@ class ArmRecord(Part):
         own_step_seconds: as in `Training`.
         bound_flops: FLOPs of a step of the encoder alone on the same tokens; None where it was not timed beside it.
         doubts: what the measurement, and the trial steps before it, gave away.
+        host_step_seconds: on a GPU, time that the host takes to hand a step to it, the wait for it left out; median
+            over blocks. None on a CPU, and where each step is told to wait.
     """
 
     label: str
@@ -320,6 +332,19 @@ class ArmRecord(Part):
     own_step_seconds: NotNegative | None = None
     bound_flops: NotNegative | None = None
     doubts: tuple[Doubt, ...] = ()
+    host_step_seconds: NotNegative | None = None
+
+    @property
+    def launch_bound(self) -> bool:
+        """The GPU waits for its host: it has next to nothing left to do when the host has handed out a block.
+
+        A GPU that is the slower one has up to a thousand kernels before it then; a queue that is full holds its host
+        up, so that the host's time per step alone says nothing.
+        """
+        if self.host_step_seconds is None:
+            return False
+        left = self.steps_per_block * (self.step_seconds - self.host_step_seconds)
+        return left < LAUNCH_BOUND * self.step_seconds
 
     @property
     def clip_seconds(self) -> list[float]:
@@ -371,6 +396,8 @@ class SpeedRecord(Part):
         rules: version of benchmarks/RULES.md that it follows.
         rounds: of each process, where there were several: blocks are in their order, and intervals over processes.
         failures: why methods could not be timed, by label.
+        planned_rounds: of a measurement that is not finished, or was stopped: the rounds it was to have; None in a
+            finished one.
     """
 
     schema_version: Some = SCHEMA
@@ -393,6 +420,12 @@ class SpeedRecord(Part):
     environment: Environment
     started: AwareDatetime
     finished: AwareDatetime
+    planned_rounds: Count | None = None
+
+    @property
+    def done_rounds(self) -> int:
+        """Rounds that it has, of all processes."""
+        return max((len(arm.blocks) for arm in self.arms), default=0)
 
     @property
     def stages(self) -> list[str]:

@@ -8,6 +8,7 @@ A file that exists is complete. Layout::
     runs/<address>/last.safetensors         those at the end of training, where another evaluation was selected
     runs/<address>/method.safetensors       all of the method's at the same evaluation, with `run --keep-decoder`
     runs/<address>/speed.json               a SpeedRecord (its own address)
+    runs/<address>/speed.unfinished.json    one of a measurement that is not finished: its rounds so far
     runs/<address>/claim.json               who works on it (`harness.records.claims`)
     runs/<address>/state-*                  what a run that is not finished goes on from (`harness.runs.resume`)
     runs/<address>/metrics.jsonl            its numbers as they came (`harness.runs.metrics`)
@@ -54,6 +55,7 @@ STATE_NAME = re.compile(r"state-(\d+)(?:\.(\d+))?")
 MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
 RECORD_FILE, SPEED_FILE, START_FILE = "record.json", "speed.json", "start.json"
+UNFINISHED_SPEED_FILE = "speed.unfinished.json"
 CLAIM_FILE, METRICS_FILE = "claim.json", "metrics.jsonl"
 ENCODER_FILE, LAST_FILE, METHOD_FILE = "encoder.safetensors", "last.safetensors", "method.safetensors"
 MATRIX_FILE, LOCK_FILE, TABLE_FILE = "matrix.json", "claims.lock", "table.md"
@@ -182,6 +184,13 @@ class RecordStore:
         """The speed record of an address; None when absent, or refused."""
         return self._read(self.folder(address) / SPEED_FILE, SpeedRecord)
 
+    def unfinished_speed(self, address: str) -> SpeedRecord | None:
+        """What a measurement that was stopped had measured until then; None without, or where it cannot be read."""
+        try:
+            return read_record(self.folder(address) / UNFINISHED_SPEED_FILE, SpeedRecord)
+        except Refused:
+            return None
+
     def runs(self) -> Iterator[RunRecord]:
         """All run records that are not refused, sorted by address."""
         for place in self._places():
@@ -232,8 +241,11 @@ class RecordStore:
         write_atomically(self.folder(address) / START_FILE, as_json(start))
 
     def write_speed(self, record: SpeedRecord) -> None:
-        """Write a speed record atomically."""
-        write_atomically(self.folder(record.address) / SPEED_FILE, as_json(record))
+        """Write a speed record atomically; a finished one removes one that was not, which has a file of its own."""
+        folder, finished = self.folder(record.address), record.planned_rounds is None
+        write_atomically(folder / (SPEED_FILE if finished else UNFINISHED_SPEED_FILE), as_json(record))
+        if finished:
+            (folder / UNFINISHED_SPEED_FILE).unlink(missing_ok=True)
 
     def write_encoder(
         self,
@@ -349,6 +361,8 @@ def read_record(path: Path, model: type[Record]) -> Record:
         raise Refused(f"cannot be true ({line[:MESSAGE]})")
     if isinstance(record, RunRecord):
         refuse_other_weights(record, path.parent)
+    elif path.name == SPEED_FILE and record.planned_rounds is not None:
+        raise Refused("is of a measurement that was not finished")
     return record
 
 

@@ -25,16 +25,37 @@ def speed_notes(speed: SpeedRecord) -> list[str]:
     """The conditions, and what the columns mean."""
     peak, cap = speed.matmul_flops, speed.spec.get("memory_cap")
     return [
+        *_unfinished(speed),
         *notes([], speed),
         *([f"matmul peak: {peak / 1e9:,.0f} GFLOP/s, measured on this device in this precision"] if peak else []),
         "of peak: model FLOPs of a step over its time, as a share of the matmul peak (MFU); data, forward, backward, "
         "optimiser, after: shares of the step time",
         "signed ranks p: exact Wilcoxon test of the rounds' log ratios; it decides nothing",
         *([f"memory-fair: each method at its largest batch under {cap / 1e9:g} GB"] if cap else []),
+        *_host(speed),
         *_shares(speed),
         f"schedule h: hours of the method's published epochs over {NTU60_CLIPS:,} clips at this speed, training alone",
         f"measurement rules version {speed.rules or 'unknown'}",
     ]
+
+
+def _unfinished(speed: SpeedRecord) -> list[str]:
+    if speed.planned_rounds is None:
+        return []
+    return [f"UNFINISHED: stopped after {speed.done_rounds} of {speed.planned_rounds} rounds"]
+
+
+def _host(speed: SpeedRecord) -> list[str]:
+    times = [
+        f"{arm.label} {1000 * arm.host_step_seconds:.3g} ms" + " (launch-bound)" * arm.launch_bound
+        for arm in speed.arms
+        if arm.host_step_seconds is not None
+    ]
+    meaning = (
+        "launch-bound: the GPU waits for the host, and its idle time lies in the phases whose kernels came late; a "
+        "full queue holds the host up, whose time is then near the step's"
+    )
+    return [f"host time per step, until the GPU is waited for: {', '.join(times)}; {meaning}"] if times else []
 
 
 def _shares(speed: SpeedRecord) -> list[str]:

@@ -27,7 +27,7 @@ from harness.errors import UsageError, first_few
 from harness.evaluation.probes import evaluate_raw, probe_encoder
 from harness.isolation.contract import diagnosis
 from harness.isolation.guard import random_state, seeded, set_random_state
-from harness.isolation.mistakes import mistake
+from harness.isolation.mistakes import forget_frames, mistake
 from harness.isolation.state import state_of
 from harness.isolation.stopping import Stopped, deferred, held, stop_is_asked
 from harness.progress import State, Task
@@ -54,7 +54,7 @@ from harness.runs.metrics import Metrics, of_block, of_evaluation
 from harness.runs.resume import Interval, RunState, Saved, Unusable, remove_states, write_state
 from harness.spec.budget import StepCost, parse_budget
 from harness.spec.model import MOST_EVALUATIONS, ProbeSpec
-from harness.speed.disturbance import Effort, Moment, Watch
+from harness.speed.disturbance import Effort, Watch
 from harness.training.build import Cell, build_encoder, build_method, encoder_info
 from harness.training.clock import Ledger, StepClock
 from harness.training.data import LoadedData
@@ -224,7 +224,7 @@ class Attempt:
     def watched(self) -> Iterator[None]:
         """A training block; what the process itself took for its steps is booked unless something disturbed it."""
         with self.ledger.phase("log"):
-            moment, steps, began = Moment.now(), len(self.clock.steps), self.clock.own_seconds
+            moment, steps, began = self.watch.begin(), len(self.clock.steps), self.clock.own_seconds
         yield
         with self.ledger.phase("log"):
             if not self.watch.since(moment):
@@ -451,6 +451,8 @@ def run_cell(attempt: Attempt) -> RunRecord:
             remove_states(attempt.place.store.folder(record.address))
     if isinstance(ended, KeyboardInterrupt):
         raise ended
+    if ended:
+        forget_frames(ended)  # the next cell needs the memory
     return record
 
 

@@ -284,7 +284,9 @@ def prepare(
 
 
 def refuse_kernels_of_a_gpu(train: TrainSpec, device: str) -> None:
-    """A `UsageError` where a CPU, with its one fused attention kernel, is to choose among those of a GPU."""
+    """A `UsageError` where a CPU is to have what only a GPU has: tensor cores, several fused attention kernels."""
+    if device == "cpu" and train.precision == "tf32":
+        raise UsageError("train.precision=tf32: expected a GPU, whose tensor cores it is for, found a CPU; use fp32")
     if device == "cpu" and train.sdpa != TORCHS_OWN:
         raise UsageError(
             f"train.sdpa={train.sdpa}: expected a GPU, which has several attention kernels, found --device cpu, which "
@@ -510,6 +512,7 @@ def measure_speed(
     experiment: Experiment, timing: Timing, report: Reporter, show: Callable[[Plan], None] | None
 ) -> Measurement:  # fmt: skip
     """A fresh speed measurement, written into the folder."""
+    timing.tell_of_stopped(experiment.store, report)
     if timing.processes > 1:
         tell_if_busy(experiment, report)
         return measure_in_processes(timing, experiment.store, timing.processes, report)
@@ -518,9 +521,7 @@ def measure_speed(
         problems = dict.fromkeys(timing.failures, "see above")
         show(make_plan(experiment, from_warm_up(timing.arms, timing.flops), problems, measured=False))
     tell_if_busy(experiment, report)
-    measurement = timing.measure(report)
-    experiment.store.write_speed(measurement.record)
-    return measurement
+    return timing.measure(report, experiment.store)
 
 
 def tell_if_busy(experiment: Experiment, report: Reporter, *, judged: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from harness.errors import UsageError
 from harness.progress import Reporter
 from harness.records.replication import joined
 from harness.records.schema import SpeedRecord
-from harness.records.store import RecordStore
+from harness.records.store import RecordStore, speed_address
 from harness.speed.measurement import Measurement, Timing
 
 
@@ -29,12 +30,23 @@ def measure_in_processes(timing: Timing, store: RecordStore, processes: int, rep
         for number in range(processes):
             task(number, processes, "")
             found.append(in_process(sys.argv[1:], number, Path(scratch) / str(number)))
+            if len(found) < processes:
+                leave(found, timing, store)
     record = joined(found)
     failures: dict[str, Exception] = {
         cell.label: UsageError("failed in one of the processes") for cell in timing.cells if not record.arm(cell.label)
     }
     store.write_speed(record)
     return Measurement(record, failures)
+
+
+def leave(found: Sequence[SpeedRecord], timing: Timing, store: RecordStore) -> None:
+    """Write what the processes so far have measured as a record that is not finished."""
+    record = joined(found) if len(found) > 1 else found[0]
+    planned = round(record.done_rounds * timing.processes / len(found))
+    changes = {"address": speed_address(timing.spec), "spec": timing.spec, "planned_rounds": planned}
+    with contextlib.suppress(OSError):  # a full disk: the finished record is what must not be lost
+        store.write_speed(record.model_copy(update=changes))
 
 
 def in_process(arguments: Sequence[str], number: int, out: Path) -> SpeedRecord:

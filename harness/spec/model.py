@@ -114,7 +114,8 @@ class TrainSpec(Section):
     """Budget, optimiser, schedule and precision, held equal for every method of a run.
 
     The optimiser is AdamW; the schedule a linear warm-up over `warmup` of the budget, then a half cosine from `lr`
-    to `lr * final_lr`, as in MAMP's released code (main_pretrain.py, config/).
+    to `lr * final_lr`, as in MAMP's released code (main_pretrain.py, config/). `precision`: ``tf32`` is fp32 whose
+    matrix products round their inputs to TF32 on a GPU's tensor cores; ``bf16`` is autocast.
 
     `sdpa` is the order in which torch's fused attention kernels are asked on a GPU (`methods.parts.kernels`); its own
     differs between its versions. `attention_precision` ``fp32`` leaves fused attention in float32 in a run in bf16: a
@@ -135,7 +136,7 @@ class TrainSpec(Section):
     weight_decay: float = Field(default=0.05, ge=0, le=1000)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     clip_gradient: float | None = Field(default=None, gt=0, le=1e6)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     fused_attention: bool = True
     fused_optimizer: bool = True
     compile: bool = False

@@ -48,9 +48,13 @@ class Watch:
 
     def disturbance(self, block: Callable[[], None]) -> str:
         """Run a block; why it was disturbed, or an empty string."""
-        before = Moment.now()
+        before = self.begin()
         block()
         return self.since(before)
+
+    def begin(self) -> Moment:
+        """This moment, to be asked about with `since`."""
+        return Moment.now(self.device)
 
     def since(self, moment: Moment) -> str:
         """Why what ran since then was disturbed, or an empty string."""
@@ -58,6 +62,8 @@ class Watch:
         # A GPU's step does not wait for a busy processor elsewhere on its host: there the share is only kept.
         busy = f"other processes took more than {100 * FOREIGN_SHARE:.0f} % of the processor"
         reason = busy if share > FOREIGN_SHARE and self.device.type == "cpu" else ""
+        if allocation_retries(self.device) > moment.retries:
+            reason = "GPU memory ran short, and its cache was emptied"
         if self.gpu:
             reason = self.gpu.look(self.health) or reason
         self.last_share = share
@@ -125,19 +131,32 @@ class ProcessorTime:
 
 @dataclass(frozen=True)
 class Moment:
-    """A moment, to ask later what other processes took since then."""
+    """A moment, to ask later what other processes took since then.
+
+    Attributes:
+        retries: `allocation_retries` until then.
+    """
 
     clock: float
     processor: ProcessorTime
+    retries: int = 0
 
     @classmethod
-    def now(cls) -> Moment:
-        """This moment."""
-        return cls(time.perf_counter(), ProcessorTime.now())
+    def now(cls, device: torch.device | None = None) -> Moment:
+        """This moment; of a device too where one is given."""
+        return cls(time.perf_counter(), ProcessorTime.now(), allocation_retries(device) if device else 0)
 
     def foreign_share(self) -> float:
         """Share of all processors' time since then that others took; 0 when too short to tell."""
         return ProcessorTime.now().foreign_share(self.processor, time.perf_counter() - self.clock)
+
+
+def allocation_retries(device: torch.device) -> int:
+    """How often so far a GPU had no memory left, so that torch emptied its cache and asked again; 0 for a CPU.
+
+    That waits for the device and takes milliseconds, whatever the method does.
+    """
+    return int(torch.cuda.memory_stats(device).get("num_alloc_retries", 0)) if device.type == "cuda" else 0
 
 
 def busy_lines(share: float, count: int, *, judged: bool, threads: int | None = None) -> list[str]:

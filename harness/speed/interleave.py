@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.isolation.guard import Guard
+from harness.isolation.mistakes import forget_frames
 from harness.speed.disturbance import Effort, Watch
 from harness.speed.memory import peak_step_bytes
 from harness.training.clock import StepClock
@@ -23,6 +24,10 @@ VERSION = 2
 """2: every arm takes every slot in turn; every second round used to run in reverse."""
 
 WARMUP_BLOCKS = 6
+PROBE_STEPS = 5
+"""Steps in a row that size a block, where so many fit into it."""
+LONGEST_BLOCK = 100
+"""Steps."""
 MINIMUM_ROUNDS = 5
 MAXIMUM_ROUNDS = 40
 RETRIES = 2
@@ -41,6 +46,7 @@ class Arm:
         probe_seconds: step time at the end of the warm-up, good enough for a plan.
         blocks: mean step seconds of each counted block, in round order.
         phases: seconds per phase over all counted blocks.
+        host: mean host seconds per step of each counted block (`StepClock.host_seconds`); empty on a CPU.
         warmup_seconds: wall time before the first counted block.
         peak_bytes: peak memory of a step.
         guard: of the method's row.
@@ -54,6 +60,7 @@ class Arm:
     probe_seconds: float = 0.0
     blocks: list[float] = field(default_factory=list)
     phases: dict[str, float] = field(default_factory=dict)
+    host: list[float] = field(default_factory=list)
     warmup_seconds: float = 0.0
     peak_bytes: int | None = None
     guard: Guard = field(default_factory=Guard)
@@ -75,17 +82,33 @@ class Arm:
         self.trainer.run_block(self.block, clock)
         return clock
 
+    def settle(self) -> None:
+        """An untimed step on a GPU, after another arm's block.
+
+        Where memory is scarce it makes the allocator give back the other arm's cached blocks and take its own, which
+        waits for the device. Worker processes that make batches bring untimed steps of their own.
+        """
+        if self.trainer.device.type == "cuda" and not self.trainer.batches.lead:
+            self.trainer.run_block(1, StepClock(self.trainer.device))
+
     def count(self, clock: StepClock) -> None:
         """Keep a block's times."""
         self.blocks.append(statistics.fmean(clock.steps))
+        if clock.device.type == "cuda":
+            self.host.append(clock.host_seconds / len(clock.steps))
         for name, seconds in clock.phases.items():
             self.phases[name] = self.phases.get(name, 0.0) + seconds
 
 
 def warm_up(arm: Arm, block_seconds: float) -> None:
-    """Step until two steps agree within 5 % (bounded), size the block, note step time and peak memory."""
+    """Step until two steps agree within 5 % (bounded), size the block, note step time and peak memory.
+
+    The first steps, which compile and capture, never count. A block is sized by several steps in a row: a single one
+    is launched into an empty queue, and takes longer than one of many where launching is what takes the time.
+    """
     began = time.perf_counter()
-    last = statistics.fmean(arm.run().steps)
+    for _ in range(arm.trainer.first_steps):
+        last = statistics.fmean(arm.run().steps)
     compiled = time.perf_counter()
     for _ in range(WARMUP_BLOCKS):
         current = statistics.fmean(arm.run().steps)
@@ -93,10 +116,18 @@ def warm_up(arm: Arm, block_seconds: float) -> None:
         last = current
         if settled or time.perf_counter() - compiled > 10 * block_seconds:
             break
+    arm.block = min(PROBE_STEPS, steps_in(block_seconds, last))
+    if arm.block > 1:
+        last = statistics.fmean(arm.run().steps)
+    arm.block = steps_in(block_seconds, last)
     arm.peak_bytes = peak_step_bytes(arm.trainer)
-    arm.block = max(1, min(100, round(block_seconds / last)))
     arm.probe_seconds = last
     arm.warmup_seconds = time.perf_counter() - began
+
+
+def steps_in(block_seconds: float, step_seconds: float) -> int:
+    """Steps of a block: 1 to `LONGEST_BLOCK`."""
+    return max(1, min(LONGEST_BLOCK, round(block_seconds / step_seconds)))
 
 
 def measure(
@@ -108,15 +139,21 @@ def measure(
     watch: Watch | None = None,
     first: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    leave: Callable[[list[float], int], None] = lambda again, total: None,
 ) -> list[float]:
     """Interleave blocks of all (warm) arms for about ``seconds``; fills in ``arm.blocks``.
 
     An arm that throws is left out from then on and noted in ``failures``; the baseline's exceptions are passed on.
-    ``first`` is the slot that the first round starts at. Returns the second baseline block of every round, in
-    seconds per clip: the same-against-same partner of ``baseline.clip_seconds``.
+    Returns the second baseline block of every round, in seconds per clip: the same-against-same partner of
+    ``baseline.clip_seconds``.
+
+    Args:
+        first: slot that the first round starts at.
+        leave: called with what was measured so far, as it will be returned, and the number of rounds in all; after
+            every round but the first, which makes no ratio, and the last.
     """
     watch = watch or Watch(baseline.trainer.device)
-    again = replace(baseline, blocks=[], phases={}, effort=Effort())
+    again = replace(baseline, blocks=[], phases={}, host=[], effort=Effort())
     order = [baseline, *(arm for arm in arms if arm is not baseline)]
     order.insert((len(order) + 1) // 2, again)
     began, rounds, total = time.perf_counter(), 0, MINIMUM_ROUNDS
@@ -124,11 +161,15 @@ def measure(
         start = (first + rounds) % len(order)
         for arm in (*order[start:], *order[:start]):
             _guarded(arm, order, failures, watch)
+            if arm not in order:
+                forget_frames(failures[arm.label])
         rounds += 1
         per_round = (time.perf_counter() - began) / rounds
         total = min(MAXIMUM_ROUNDS, int(seconds / per_round))
         total = max(MINIMUM_ROUNDS, total - total % len(order))  # whole turns
         progress(rounds, total)
+        if 1 < rounds < total:
+            leave(again.clip_seconds, total)
     return again.clip_seconds
 
 
@@ -145,6 +186,7 @@ def _guarded(arm: Arm, order: list[Arm], failures: dict[str, Exception], watch: 
 
 def _timed(arm: Arm, watch: Watch) -> None:
     """One counted block; a disturbed one is thrown away and timed again while tries are left."""
+    arm.settle()
     clocks: list[StepClock] = []
     for tries_left in reversed(range(RETRIES + 1)):
         reason = watch.disturbance(lambda: clocks.append(arm.run()))

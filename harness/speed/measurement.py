@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -9,8 +11,8 @@ from typing import Any
 
 from harness.errors import MethodFault, UsageError
 from harness.isolation.guard import seeded
-from harness.isolation.mistakes import mistake
-from harness.progress import Reporter, Task
+from harness.isolation.mistakes import forget_frames, mistake
+from harness.progress import Reporter
 from harness.records.doubts import in_doubt
 from harness.records.ratios import noise_floor, paired_ratio, rules_version, verdict
 from harness.records.schema import BOUND, ArmRecord, Doubt, Environment, Health, SpeedRecord, flop_ratio
@@ -122,12 +124,26 @@ class Timing:
             return None
         return Measurement(record, {label: MethodFault(record.failures[label]) for label in missing})
 
+    def tell_of_stopped(self, store: RecordStore, report: Reporter) -> None:
+        """Say so where this measurement was stopped before: it begins again.
+
+        Its rounds are not gone on with: they are of another process, warm in another way, and most of the time goes
+        into building and compiling, which is to be done again anyway.
+        """
+        if stopped := store.unfinished_speed(speed_address(self.spec)):
+            report.line(
+                f"the speed measurement of {stopped.finished:%Y-%m-%d %H:%M} UTC was stopped after "
+                f"{stopped.done_rounds} of {stopped.planned_rounds} rounds: it begins again"
+            )
+
     def warm_up(self, report: Reporter) -> None:
         """Build every method and step it until it is warm; a method that throws is left out and remembered."""
         with report.task("warming up", "method") as task, seeded(self.cells[0].spec.seed):
             for number, cell in enumerate(self.cells):
                 task(number, len(self.cells), cell.label)
                 self._warm_up(cell, report)
+                if cell.label in self.failures:
+                    forget_frames(self.failures[cell.label])
         if self.baseline in self.failures:
             raise self._without_baseline(self.failures[self.baseline])
 
@@ -167,43 +183,48 @@ class Timing:
             cell.guard.warn(f"trial steps fail, and say nothing: {mistake(problem, method)}")
             return []
 
-    def measure(self, report: Reporter) -> Measurement:
-        """Interleave all warm arms and compare each with the baseline."""
+    def measure(self, report: Reporter, store: RecordStore) -> Measurement:
+        """Interleave all warm arms, compare each with the baseline, and write the record.
+
+        What was measured until then is written after every round as well, as a record that is not finished.
+        """
         started, baseline = now(), self._baseline_arm()
-        peaks = [matmul_flops(baseline.trainer.device, baseline.trainer.train.precision)]
-        watch = Watch(baseline.trainer.device)
-        with report.task("measuring speed, methods interleaved", "round") as task, seeded(self.cells[0].spec.seed):
-            again = self._interleave(baseline, watch, task)
+        device, precision = baseline.trainer.device, baseline.trainer.train.precision
+        peak, watch = matmul_flops(device, precision), Watch(device)
         with self._baseline_called("evaluate"):
             encoder = encoder_info(baseline.trainer.method.evaluated_encoder())
-        peaks.append(matmul_flops(baseline.trainer.device, baseline.trainer.train.precision))
-        same = paired_ratio(again, baseline.clip_seconds)
-        floor = noise_floor(same)
-        record = SpeedRecord(
-            address=speed_address(self.spec), spec=self.spec, baseline=self.baseline,
-            batch_size=baseline.trainer.train.batch_size, bodies_per_clip=self.data.bodies_per_clip,
-            arms=[self._record(arm, baseline, floor, watch.health) for arm in self.arms], same=same, floor=floor,
-            health=watch.health, rules=rules_version(),
-            matmul_flops=max((peak for peak in peaks if peak), default=None),
-            encoder=encoder, data=self.data.info,
-            environment=self.environment, failures=self._reasons(),
-            started=started, finished=now(),
-        )  # fmt: skip
-        return Measurement(in_doubt(record), self.failures)
+
+        def so_far(again: list[float], peaks: Sequence[float | None], planned: int | None = None) -> SpeedRecord:
+            same = paired_ratio(again, baseline.clip_seconds)
+            floor, arms = noise_floor(same), [arm for arm in self.arms if arm.label not in self.failures]
+            return in_doubt(SpeedRecord(
+                address=speed_address(self.spec), spec=self.spec, baseline=self.baseline,
+                batch_size=baseline.trainer.train.batch_size, bodies_per_clip=self.data.bodies_per_clip,
+                arms=[self._record(arm, baseline, floor, watch.health) for arm in arms], same=same, floor=floor,
+                health=watch.health, rules=rules_version(),
+                matmul_flops=max((peak for peak in peaks if peak), default=None),
+                encoder=encoder, data=self.data.info, environment=self.environment,
+                failures=self._reasons(), started=started, finished=now(), planned_rounds=planned,
+            ))  # fmt: skip
+
+        def leave(again: list[float], planned: int) -> None:
+            with contextlib.suppress(OSError):  # a full disk: the finished record is what must not be lost
+                store.write_speed(so_far(again, [peak], planned))
+
+        title = "measuring speed, methods interleaved"
+        with report.task(title, "round") as task, seeded(self.cells[0].spec.seed), self._baseline_called("being timed"):
+            again = measure(
+                self.arms, baseline, seconds=self.seconds, failures=self.failures, watch=watch, first=self.first_slot,
+                progress=task, leave=leave,
+            )  # fmt: skip
+        record = so_far(again, [peak, matmul_flops(device, precision)])
+        store.write_speed(record)
+        return Measurement(record, self.failures)
 
     def _reasons(self) -> dict[str, str]:
         """Why methods were not timed, by label."""
         methods = {cell.label: cell.method for cell in self.cells}
         return {label: str(mistake(problem, methods[label])) for label, problem in self.failures.items()}
-
-    def _interleave(self, baseline: Arm, watch: Watch, task: Task) -> list[float]:
-        with self._baseline_called("being timed"):
-            again = measure(
-                self.arms, baseline, seconds=self.seconds, failures=self.failures, watch=watch, first=self.first_slot,
-                progress=task,
-            )  # fmt: skip
-        self.arms = [arm for arm in self.arms if arm.label not in self.failures]
-        return again
 
     @contextmanager
     def _baseline_called(self, doing: str) -> Iterator[None]:
@@ -258,7 +279,14 @@ class Timing:
             verdict=verdict(ratio, floor, health.disturbed_share), warnings=tuple(arm.guard.warnings),
             own_step_seconds=arm.effort.step_seconds, bound_flops=self.bounds[arm.label],
             doubts=tuple(self.doubts[arm.label]),
+            host_step_seconds=host_step_seconds(arm),
         )  # fmt: skip
+
+
+def host_step_seconds(arm: Arm) -> float | None:
+    """Median over blocks; None where there is none, or where the host waits for the device in every step."""
+    train = arm.trainer.train
+    return None if not arm.host or train.synchronise or train.gradient_scaler else statistics.median(arm.host)
 
 
 def timed_trainer(method: type[Method], spec: RunSpec, data: LoadedData) -> Trainer:

@@ -13,14 +13,17 @@ from typing import Any
 from datasets.wording import minutes
 from harness.errors import UsageError
 from harness.progress import Reporter
-from harness.records.schema import EVERY_SWITCH, at_stage
+from harness.records.schema import EVERY_SWITCH, Environment, at_stage
 from harness.runs.experiment import Entry, Experiment, replace_refused, tell_if_busy
 from harness.runs.processes import measure_in_processes
-from harness.spec.model import RunSpec
+from harness.spec.model import DataSpec, RunSpec
 from harness.spec.presets import PUBLISHED_CLIPS
 from harness.speed.interleave import MINIMUM_ROUNDS
 from harness.speed.measurement import Measurement, Timing
 from harness.training.build import Cell
+
+MOST_WORKERS = 8
+"""Of the loader, unless more are asked for."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,21 @@ def ends(stages: Sequence[Stage] = STAGES) -> tuple[Stage, Stage]:
 def staged_cells(experiment: Experiment, entry: Entry, stages: Sequence[Stage]) -> list[Cell]:
     """One cell per stage of a method, labelled ``method @ stage``."""
     base = experiment.run_spec(entry.spec, experiment.request.seeds[0])
+    workers = loader_workers(base.data, experiment.environment)
+    base = base.model_copy(update={"data": base.data.model_copy(update={"workers": workers})})
     return [
         Cell(at_stage(entry.label, stage.name), spec, entry.method, entry.guard) for stage, spec in staged(base, stages)
     ]
+
+
+def loader_workers(data: DataSpec, environment: Environment) -> int:
+    """Processes of the published feeder: as asked for; else 2, and with a GPU up to 8 where there are processors.
+
+    A GPU's step is short, and would wait for two of them on a slow host; on a CPU the step itself needs the processors.
+    """
+    if "workers" in data.model_fields_set or environment.device_class == "cpu":
+        return data.workers
+    return max(data.workers, min(MOST_WORKERS, environment.cores // 2))
 
 
 def refuse_switched(overrides: Sequence[str]) -> None:
@@ -144,10 +159,9 @@ def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = 
         f"{len(cells)} arms ({len(stages)} stages of {len(experiment.entries)} methods) to build, warm up and compile, "
         f"then about {minutes(timing.seconds)} of measurement, at least {MINIMUM_ROUNDS} rounds"
     )
+    timing.tell_of_stopped(experiment.store, report)
     if timing.processes > 1:
         return measure_in_processes(timing, experiment.store, timing.processes, report)
     timing.warm_up(report)
     tell_if_busy(experiment, report)
-    measurement = timing.measure(report)
-    experiment.store.write_speed(measurement.record)
-    return measurement
+    return timing.measure(report, experiment.store)

@@ -21,13 +21,16 @@ class StepClock:
         phases: seconds per phase, all blocks added.
         steps: seconds of every step.
         processor_seconds: processor time of all threads of this process between the starts and stops.
+        host_seconds: time from each start until everything was handed to the device, the wait for it at the end left
+            out; 0 on a CPU, which does the work itself.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.phases: dict[str, float] = defaultdict(float)
         self.steps: list[float] = []
-        self.processor_seconds = 0.0
+        self.processor_seconds = self.host_seconds = 0.0
+        self._host_began = 0.0
         self._processor_began = 0.0
         self._stamps: list[tuple[str, torch.cuda.Event | float]] = []
 
@@ -35,6 +38,8 @@ class StepClock:
         """Begin a block."""
         self.synchronise()
         self._processor_began = time.process_time()
+        if self.device.type == "cuda":
+            self._host_began = time.perf_counter()
         self._stamps = [("", self._now())]
 
     def mark(self, phase: str) -> None:
@@ -43,6 +48,8 @@ class StepClock:
 
     def stop(self, last_phase: str) -> None:
         """End a block; a step ends with each stamp of ``last_phase``."""
+        if self.device.type == "cuda":
+            self.host_seconds += time.perf_counter() - self._host_began
         self.synchronise()
         self.processor_seconds += time.process_time() - self._processor_began
         step = 0.0

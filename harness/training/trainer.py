@@ -27,6 +27,8 @@ from methods.base import Method
 VERSION = 1
 
 LAST_PHASE = "after_step"
+GRAPH_STEPS = 3
+"""Untimed steps where CUDA graphs are on: the first compiles, the second captures the graphs, the third replays."""
 
 
 class Diverged(MethodFault):
@@ -44,6 +46,23 @@ def undisturbed(method: Method, device: torch.device) -> Iterator[None]:
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
+
+
+@contextmanager
+def matrix_products(precision: str) -> Iterator[None]:
+    """Inside, fp32 matrix products round their inputs to TF32 where the precision setting is ``tf32``.
+
+    By the one switch of torch that its compiler asks for too.
+    """
+    if precision != "tf32":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def whole(method: Method) -> dict[str, Tensor]:
@@ -120,7 +139,7 @@ class Trainer:
             Diverged: the loss is no finite number.
             MethodFault: the loss reached no parameter.
         """
-        with self.batches.flowing():
+        with self.batches.flowing(), matrix_products(self.train.precision):
             if self.batches.lead:
                 with undisturbed(self.method, self.device):
                     self._lead()
@@ -158,7 +177,7 @@ class Trainer:
         return means
 
     def autocast(self) -> torch.autocast:
-        """bf16 for what the precision setting says; nothing in fp32."""
+        """bf16 for what the precision setting says; nothing in fp32 and TF32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16")
 
     def _require_finite(self, loss: float) -> None:
@@ -243,14 +262,20 @@ class Trainer:
         kept = [value for state in states for value in state.values() if isinstance(value, Tensor)]
         return [*self.method.parameters(), *self.method.buffers(), *kept]
 
+    @property
+    def first_steps(self) -> int:
+        """Steps until one runs as all that follow: before, it is compiled, and captured where CUDA graphs are on."""
+        return GRAPH_STEPS if self.train.cuda_graphs else 1
+
     def warm_up(self) -> None:
-        """Run one step's forward and backward off the clock (compilation, allocation) and forget all about it."""
+        """Run the first steps' forward and backward off the clock (compilation, allocation) and forget all about it."""
         x = self.batches.sample()
-        with undisturbed(self.method, self.device):
-            with self.autocast():
-                loss, _ = loss_and_parts(self.method, self.loss(x))
-            loss.backward()
-        self.optimizer.zero_grad(set_to_none=True)
+        with undisturbed(self.method, self.device), matrix_products(self.train.precision):
+            for _ in range(self.first_steps):
+                with self.autocast():
+                    loss, _ = loss_and_parts(self.method, self.loss(x))
+                loss.backward()
+                self.optimizer.zero_grad(set_to_none=True)
 
     def _update(self) -> dict[str, Tensor]:
         """The optimiser's step; what is worth logging of it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch import Tensor
 
 from harness.records.schema import RunRecord
@@ -42,6 +43,43 @@ def test_every_interval_belongs_to_the_phase_that_ends_it(times: list[float]) ->
     assert clock.phases == {"data": 3.0, "forward": 12.0}
     assert clock.steps == [5.0, 10.0]
     assert clock.seconds == 15.0
+
+
+def test_a_gpus_host_is_timed_until_it_waits_for_the_gpu(times: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    stamps, waited = [1.0, 2.0, 5.0, 10.0, 11.0, 12.0], []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            self.at = 0.0
+
+        def record(self) -> None:
+            self.at = stamps.pop(0)
+
+        def elapsed_time(self, end: Event) -> float:
+            return 1000 * (end.at - self.at)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append(len(times)))
+    times += [100.0, 100.5, 200.0, 200.25]  # the host's: begins and ends two blocks
+    clock = StepClock(torch.device("cuda"))
+    for _ in range(2):
+        clock.start()
+        clock.mark("forward")
+        clock.mark("backward")
+        clock.stop("backward")
+    assert clock.host_seconds == 0.75
+    assert waited == [4, 2, 2, 0]  # it waits before it looks at its clock, and after
+    assert clock.phases == {"forward": 2.0, "backward": 4.0}
+    assert clock.steps == [4.0, 2.0]
+
+
+def test_a_cpu_is_its_own_host(times: list[float]) -> None:
+    times += [100.0, 101.0]
+    clock = StepClock(CPU)
+    clock.start()
+    clock.mark("step")
+    clock.stop("step")
+    assert clock.host_seconds == 0.0
 
 
 def test_time_between_blocks_is_off_the_clock(times: list[float]) -> None:

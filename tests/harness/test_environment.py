@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from harness.machine import describe_environment, select_device
 from tests.harness.made_up_records import ENVIRONMENT
+from tests.harness.small_run import SMALL, harness, small_file
 
 
 @pytest.fixture(params=["every backend", "cuda"])
@@ -35,3 +38,34 @@ def test_records_with_tf32_are_not_comparable_to_others() -> None:
     known, rounded = (ENVIRONMENT.model_copy(update={"tf32": tf32}) for tf32 in (False, True))
     assert known.fingerprint == ENVIRONMENT.fingerprint  # records of before say nothing of it: torch's default was off
     assert rounded.fingerprint != known.fingerprint
+
+
+def test_a_gpus_record_says_how_attention_and_memory_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GPU")
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    found = describe_environment(torch.device("cuda"))
+    assert found.allocator == "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"
+    assert {"flash_attention", "math"} <= set(found.attention or ())
+    with sdpa_kernel([SDPBackend.MATH, SDPBackend.EFFICIENT_ATTENTION], set_priority=True):
+        other = describe_environment(torch.device("cuda"))
+    assert other.attention == ("math", "efficient_attention")
+    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF")
+    plain = describe_environment(torch.device("cuda"))
+    assert plain.allocator == ""
+    assert len({found.fingerprint, other.fingerprint, plain.fingerprint}) == 3
+
+
+def test_a_cpus_record_says_nothing_of_a_gpus_settings() -> None:
+    found = describe_environment(torch.device("cpu"))
+    assert (found.attention, found.allocator) == (None, None)
+    assert "attention" not in ENVIRONMENT.model_dump(exclude_none=True)
+
+
+def test_tf32_is_asked_of_a_gpu_only(tmp_path: Path) -> None:
+    found = harness(
+        "plan", *SMALL, "--dataset", small_file(tmp_path), "--out", tmp_path / "out", "--device", "cpu",
+        "--methods", "encoder-only", "--precision", "tf32",
+    )  # fmt: skip
+    assert found.code == 2
+    assert "train.precision=tf32: expected a GPU, whose tensor cores it is for, found a CPU; use fp32" in found.err

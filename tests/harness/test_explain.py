@@ -22,9 +22,10 @@ from harness.runs.experiment import Experiment, Request, prepare
 from harness.spec.model import DataSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.speed import measurement
 from harness.speed.measurement import Measurement, Timing
-from harness.studies.explain import STAGES, Stage, ends, explain, staged, staged_cells, stages_on
+from harness.studies.explain import STAGES, Stage, ends, explain, loader_workers, staged, staged_cells, stages_on
 from harness.training.data import LoadedData, load_data
 from harness.training.trainer import Trainer
+from tests.harness.made_up_records import ENVIRONMENT
 from tests.harness.small_run import CPU, ENCODER, FRAMES, registry, small_clips, small_spec
 
 # From Python 3.12 on a fork after torch has started threads is a warning; the workers touch none of them.
@@ -213,6 +214,18 @@ def test_cells_carry_method_and_stage(path: Path, tmp_path: Path) -> None:
     cells = staged_cells(made, made.entries[1], QUICK)
     assert [cell.label for cell in cells] == [f"skeletonmae @ {stage.name}" for stage in QUICK]
     assert [cell.spec for cell in cells] == [spec for _, spec in staged(made.run_spec(made.entries[1].spec, 0), QUICK)]
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "asked", "workers"),
+    [("cpu", 16, {}, 2), ("GPU", 16, {}, 8), ("GPU", 64, {}, 8), ("GPU", 6, {}, 3), ("GPU", 2, {}, 2),
+     ("GPU", 16, {"workers": 2}, 2), ("GPU", 16, {"workers": 12}, 12)],
+)  # fmt: skip
+def test_a_gpus_loader_has_more_workers_where_there_are_processors(
+    device: str, cores: int, asked: dict[str, int], workers: int
+) -> None:
+    environment = ENVIRONMENT.model_copy(update={"device": device, "cores": cores})
+    assert loader_workers(DataSpec(**asked), environment) == workers
 
 
 def test_every_stage_of_both_methods_is_an_arm(measured: Measurement) -> None:

@@ -144,6 +144,22 @@ def test_a_gpu_without_nvml_is_not_disturbed_by_others_either(monkeypatch: pytes
     assert disturbances(record).endswith("; GPU not watched (nvidia-ml-py is missing or refused)")
 
 
+@pytest.mark.parametrize(("before", "after", "reason"), [(3, 3, ""), (3, 4, "GPU memory ran short")])
+def test_a_block_in_which_the_allocator_emptied_its_cache_is_disturbed(
+    before: int, after: int, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What earlier blocks did, and the untimed step before this one, counts for nothing."""
+    counts = {"num_alloc_retries": before}
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: counts)
+    watch = Watch(torch.device("cuda"))
+    assert watch.disturbance(lambda: counts.update(num_alloc_retries=after)).startswith(reason)
+    watch = Watch(torch.device("cuda"), gpu=Gpu(FakeNvml(), "handle"))
+    counts["num_alloc_retries"] = before
+    found = watch.disturbance(lambda: counts.update(num_alloc_retries=after))
+    assert bool(found) == bool(reason)
+
+
 def test_without_a_gpu_there_is_none_to_watch() -> None:
     assert Watch(CPU).health.gpu_watched is None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from harness.conformance.specimen import Specimen
 from harness.conformance.suite import CHECKS, Result, examine, examine_all, summary
 from harness.isolation.guard import Guard
 from harness.isolation.hints import HINTS, Hint
-from harness.isolation.mistakes import Mistake, mistake
+from harness.isolation.mistakes import Mistake, forget_frames, mistake
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
 from harness.registry import load_plugin
@@ -213,3 +215,34 @@ def test_mistakes_are_the_same_whatever_the_numbers_in_their_words() -> None:
 @pytest.mark.parametrize("hint", HINTS, ids=lambda hint: hint.sign[:30])
 def test_every_hint_can_be_filled_in(hint: Hint) -> None:
     assert hint.text.format(**dict.fromkeys(re.compile(hint.sign).groupindex, "7"))
+
+
+class Activations:
+    """What a step leaves in the variables of its frames."""
+
+
+def test_a_kept_exception_lets_go_of_what_its_frames_held_and_reads_as_before() -> None:
+    held: list[weakref.ref[Activations]] = []
+
+    def step() -> None:
+        activations = Activations()
+        held.append(weakref.ref(activations))
+        raise MemoryError("full")
+
+    def guarded() -> None:
+        try:
+            step()
+        except MemoryError as problem:
+            activations = Activations()
+            held.append(weakref.ref(activations))
+            raise ValueError("in a row") from problem
+
+    try:
+        guarded()
+    except ValueError as problem:
+        kept = problem
+    assert [reference() is not None for reference in held] == [True, True]
+    before = traceback.format_exception(kept), str(mistake(kept, None))
+    forget_frames(kept)
+    assert [reference() for reference in held] == [None, None]
+    assert (traceback.format_exception(kept), str(mistake(kept, None))) == before

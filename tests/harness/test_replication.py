@@ -11,6 +11,7 @@ import pytest
 from harness.records.ratios import block_ratio, replicated, signed_ranks
 from harness.records.replication import joined
 from harness.records.schema import Health, SpeedRecord
+from harness.records.store import UNFINISHED_SPEED_FILE, parsed_record
 from harness.report.health import rounds_text, second_opinions
 from harness.runs import processes
 from harness.studies.verify import speed as verified
@@ -112,9 +113,11 @@ def test_signed_ranks_that_say_otherwise_are_named() -> None:
 
 def test_the_command_measures_in_fresh_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
+    left: list[SpeedRecord] = []
 
     def in_this_process(command: list[str], **_: object) -> object:
         started.append(command)
+        left.extend(parsed_record(path, SpeedRecord) for path in out.glob(f"*/{UNFINISHED_SPEED_FILE}"))
         return harness(*command[3:])
 
     monkeypatch.setattr(processes, "run", in_this_process)
@@ -133,6 +136,10 @@ def test_the_command_measures_in_fresh_processes(tmp_path: Path, monkeypatch: py
     assert harness("verify", out).code == 0
     again = harness("speed", *small, *flags, "--processes", "2")
     assert (again.code, len(started)) == (0, 2)
+    (stopped,) = left  # what a stop in the second process would leave
+    assert (stopped.address, stopped.spec) == (record["address"], record["spec"])
+    assert (stopped.done_rounds, stopped.planned_rounds) == (record["rounds"][0], 2 * record["rounds"][0])
+    assert list(out.glob(f"*/{UNFINISHED_SPEED_FILE}")) == []
 
 
 def test_a_process_that_leaves_no_measurement_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 import torch
 
+from harness.machine import describe_environment
+from harness.progress import Reporter, make_console
 from harness.records.schema import Health
+from harness.report.speed import speed_notes
+from harness.spec.model import TrainSpec
 from harness.speed import interleave as speed
 from harness.speed import peak
 from harness.speed.disturbance import Watch
 from harness.speed.interleave import MAXIMUM_ROUNDS, MINIMUM_ROUNDS, Arm, measure, warm_up
+from harness.speed.measurement import Timing, host_step_seconds
 from harness.speed.peak import matmul_flops
 from harness.training.clock import StepClock
 from harness.training.data import LoadedData
 from harness.training.trainer import Trainer
-from tests.harness.small_run import CPU, small_data, small_trainer
+from methods.base import About, Method
+from tests.harness.made_up_records import arm as made_up_arm
+from tests.harness.made_up_records import ratio, speed_record
+from tests.harness.small_run import CPU, small_cell, small_data, small_trainer
 
 
 class ScriptedTrainer:
@@ -27,6 +37,7 @@ class ScriptedTrainer:
     def __init__(self, label: str, journal: list[str], now: list[float], *seconds: float) -> None:
         self.label, self.journal, self.now, self.script = label, journal, now, list(seconds)
         self.device, self.sizes = CPU, []
+        self.first_steps, self.batches = 1, SimpleNamespace(lead=0)
 
     def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
         self.journal.append(self.label)
@@ -145,7 +156,7 @@ def test_a_block_lasts_about_as_long_as_asked(arm: Callable[..., Arm], step: flo
 
 def test_warming_up_goes_on_until_two_steps_agree(arm: Callable[..., Arm]) -> None:
     a = arm("A", 8.0, 4.0, 2.0, 1.99, 1.0)
-    warm_up(a, 10.0)
+    warm_up(a, 2.0)
     assert len(scripted(a).journal) == 4
     assert a.probe_seconds == 1.99
     assert a.warmup_seconds == pytest.approx(8 + 4 + 2 + 1.99)
@@ -154,7 +165,7 @@ def test_warming_up_goes_on_until_two_steps_agree(arm: Callable[..., Arm]) -> No
 def test_warming_up_is_bounded_in_steps(arm: Callable[..., Arm]) -> None:
     a = arm("A", *(2.0**-power for power in range(20)))
     warm_up(a, 10.0)
-    assert len(scripted(a).journal) == 1 + speed.WARMUP_BLOCKS
+    assert scripted(a).sizes == [1] * (1 + speed.WARMUP_BLOCKS) + [speed.PROBE_STEPS]
 
 
 def test_warming_up_is_bounded_in_time(arm: Callable[..., Arm]) -> None:
@@ -163,10 +174,141 @@ def test_warming_up_is_bounded_in_time(arm: Callable[..., Arm]) -> None:
     assert len(scripted(a).journal) == 3
 
 
+def test_steps_that_compile_and_capture_end_no_warming_up_and_size_no_block(arm: Callable[..., Arm]) -> None:
+    a = arm("A", 30.0, 40.0, 1.0)
+    scripted(a).first_steps = 3
+    warm_up(a, 0.5)  # the capture alone took longer than ten blocks
+    assert scripted(a).sizes == [1, 1, 1, 1]
+    assert (a.block, a.probe_seconds) == (1, 1.0)
+
+
+def test_a_block_is_sized_by_several_steps_in_a_row(arm: Callable[..., Arm]) -> None:
+    a = arm("A", 0.1, 0.1, 0.05)  # alone a step waits for its launch
+    warm_up(a, 0.5)
+    assert scripted(a).sizes == [1, 1, 5]
+    assert (a.block, a.probe_seconds) == (10, 0.05)
+
+
+def test_a_block_is_sized_by_no_more_steps_than_fit_into_it(arm: Callable[..., Arm]) -> None:
+    a, b = arm("A", 0.2), arm("B", 0.4)
+    warm_up(a, 0.5)
+    warm_up(b, 0.5)
+    assert (scripted(a).sizes, a.block) == ([1, 1, 2], 2)
+    assert (scripted(b).sizes, b.block) == ([1, 1], 1)
+
+
 def test_warming_up_counts_no_block(arm: Callable[..., Arm]) -> None:
     a = arm("A", 1.0)
     warm_up(a, 1.0)
     assert (a.blocks, a.phases, a.peak_bytes) == ([], {}, 123)
+
+
+# --- what is left after every round ---
+
+
+def test_what_was_measured_is_left_after_every_round_that_makes_a_ratio_and_is_not_the_last(
+    arm: Callable[..., Arm],
+) -> None:
+    a, left = arm("A", 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0), list[tuple[list[float], list[float], int]]()
+    measure([a], a, seconds=0, failures={}, leave=lambda again, total: left.append(([*a.blocks], list(again), total)))
+    assert left == [
+        ([1, 4], [2, 3], MINIMUM_ROUNDS),
+        ([1, 4, 5], [2, 3, 6], MINIMUM_ROUNDS),
+        ([1, 4, 5, 8], [2, 3, 6, 7], MINIMUM_ROUNDS),
+    ]
+
+
+# --- on a GPU ---
+
+
+def on_gpu(arm: Arm) -> Arm:
+    arm.trainer.device = torch.device("cuda")
+    return arm
+
+
+def test_on_a_gpu_an_untimed_step_stands_before_each_block(arm: Callable[..., Arm]) -> None:
+    a, b = on_gpu(arm("A", 1.0, block=4)), on_gpu(arm("B", 1.0, block=2))
+    measure([a, b], a, seconds=0, failures={}, watch=ScriptedWatch("noise"))  # the first block is timed again
+    assert scripted(a).sizes[:7] == [1, 4, 4, 1, 4, 1, 4]
+    assert scripted(b).sizes == [1, 2] * MINIMUM_ROUNDS
+    assert len(a.blocks) == MINIMUM_ROUNDS
+
+
+def test_worker_processes_bring_untimed_steps_of_their_own(arm: Callable[..., Arm]) -> None:
+    a = on_gpu(arm("A", 1.0, block=4))
+    scripted(a).batches.lead = 3
+    measure([a], a, seconds=0, failures={}, watch=ScriptedWatch())
+    assert scripted(a).sizes == [4] * 2 * MINIMUM_ROUNDS
+
+
+def test_a_block_keeps_what_its_host_took_for_a_step(arm: Callable[..., Arm]) -> None:
+    a, clock = arm("A", 1.0), StepClock(torch.device("cuda"))
+    clock.steps, clock.host_seconds = [2.0, 2.0], 1.0
+    a.count(clock)
+    assert (a.blocks, a.host) == ([2.0], [0.5])
+    a.count(a.run())
+    assert a.host == [0.5]  # a CPU is its own host
+
+
+@pytest.mark.parametrize(
+    ("host", "block", "bound"),
+    [
+        (0.00995, 10, True),  # half a millisecond is left to do when the host has handed out ten steps
+        (0.0090, 10, False),  # a whole step is: the queue was full, and held the host up
+        (0.0020, 1, False),
+        (0.0095, 1, True),
+        (0.0101, 10, True),
+    ],
+)
+def test_a_gpu_that_has_nothing_left_to_do_waits_for_its_host(host: float, block: int, bound: bool) -> None:
+    measured = made_up_arm("gfp", ratio(1, 1, 1), step_seconds=0.010, host_step_seconds=host, steps_per_block=block)
+    assert measured.launch_bound is bound
+    (line,) = [line for line in speed_notes(speed_record(measured)) if line.startswith("host time per step")]
+    assert (f"gfp {1000 * host:.3g} ms (launch-bound)" in line) is bound
+
+
+@pytest.mark.parametrize(
+    ("train", "seconds"), [({}, 0.5), ({"synchronise": True}, None), ({"gradient_scaler": True}, None)]
+)
+def test_a_host_that_waits_in_every_step_says_nothing(
+    arm: Callable[..., Arm], train: dict[str, bool], seconds: float | None
+) -> None:
+    a = arm("A", 1.0)
+    a.host, a.trainer.train = [0.25, 0.5, 0.75], TrainSpec(**train)
+    assert host_step_seconds(a) == seconds
+
+
+def test_without_a_gpu_nothing_is_said_of_its_host() -> None:
+    measured = made_up_arm("gfp", ratio(1, 1, 1))
+    assert not measured.launch_bound
+    assert not [line for line in speed_notes(speed_record(measured)) if "launch-bound" in line]
+
+
+# --- an arm that fails ---
+
+
+class Activations:
+    """What a step leaves in the variables of its frames."""
+
+
+def test_what_a_failed_step_held_is_gone_before_the_next_block(arm: Callable[..., Arm]) -> None:
+    a, b, failures, kept, alive = arm("A", 1.0), arm("B", 1.0), dict[str, Exception](), [], list[bool]()
+
+    def out_of_memory(steps: int, clock: StepClock) -> None:
+        activations = Activations()
+        kept.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def look(steps: int, clock: StepClock) -> None:
+        alive.extend(reference() is not None for reference in kept)
+        ScriptedTrainer.run_block(scripted(a), steps, clock)
+
+    b.trainer.run_block = out_of_memory  # type: ignore[assignment, method-assign]
+    a.trainer.run_block = look  # type: ignore[assignment, method-assign]
+    measure([a, b], a, seconds=0, failures=failures)
+    assert list(failures) == ["B"]
+    assert alive
+    assert not any(alive)
 
 
 # --- disturbed blocks ---
@@ -250,6 +392,30 @@ def test_a_device_without_memory_for_the_product_has_no_measured_peak(monkeypatc
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> LoadedData:
     return small_data(tmp_path_factory.mktemp("speed"))
+
+
+class OutOfMemory(Method):
+    """Fits nowhere but on the meta device, where FLOPs are counted."""
+
+    about = About(title="Out of memory", paper="none")
+    kept: ClassVar[list[weakref.ref[Any]]] = []
+
+    def loss(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        activations = self.encoder(x)
+        if not x.is_meta:
+            self.kept += [weakref.ref(activations), weakref.ref(self)]
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return activations.square().mean(), {}
+
+
+def test_a_method_that_fails_while_warming_up_leaves_neither_activations_nor_weights(data: LoadedData) -> None:
+    cells = [small_cell(data, "encoder-only"), small_cell(data, OutOfMemory)]
+    timing = Timing(cells, baseline="encoder-only", data=data, environment=describe_environment(CPU), seconds=0.1)
+    timing.warm_up(Reporter(make_console()))
+    assert list(timing.failures) == ["made-up"]
+    assert OutOfMemory.kept
+    gc.collect()
+    assert {reference() for reference in OutOfMemory.kept} == {None}
 
 
 def test_a_real_arm_runs_whole_blocks(data: LoadedData) -> None:

@@ -305,7 +305,41 @@ def test_a_warm_trainer_trains_as_a_cold_one(data: LoadedData) -> None:
     assert equal(*ends)
 
 
+@pytest.mark.parametrize(("graphs", "steps"), [(False, 1), (True, 3)])
+def test_warming_up_goes_on_until_cuda_graphs_are_replayed(
+    data: LoadedData, graphs: bool, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call compiles, the second captures, which takes as long, and only the third runs as all others."""
+    calls, backwards = list[str | None](), list[Tensor]()
+
+    def compile(function: Callable[[Tensor], object], dynamic: bool, mode: str | None = "batches") -> object:
+        return function if mode == "batches" else lambda x: (calls.append(mode), function(x))[1]
+
+    monkeypatch.setattr(torch, "compile", compile)
+    trainer = small_trainer(data, compile=True, cuda_graphs=graphs)
+    next(trainer.method.parameters()).register_hook(backwards.append)
+    trainer.warm_up()
+    assert len(calls) == len(backwards) == trainer.first_steps == steps
+    assert trainer.done == 0
+
+
 # --- precision and compilation ---
+
+
+@pytest.mark.parametrize(("precision", "products"), [("fp32", "highest"), ("bf16", "highest"), ("tf32", "high")])
+def test_only_training_in_tf32_rounds_fp32_products_to_it(data: LoadedData, precision: str, products: str) -> None:
+    seen: list[str] = []
+    trainer = small_trainer(data, precision=precision)
+    weight = trainer.method.encoder.patch_embed.weight
+    weight.register_hook(lambda gradient: seen.append(torch.get_float32_matmul_precision()))
+    trainer.method.encoder.register_forward_pre_hook(
+        lambda module, inputs: seen.append(torch.get_float32_matmul_precision())
+    )
+    torch.set_float32_matmul_precision("highest")
+    trainer.warm_up()
+    trainer.run_block(1, StepClock(CPU))
+    assert seen == [products] * 4
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(data: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:
