@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +70,7 @@ class Scale(NamedTuple):
         seconds: of an interleaved measurement.
         memory_cap: GB of the memory-fair part.
         published: flags of `as_published.py`.
+        environment: of every part but the smoke.
     """
 
     model: tuple[str, ...]
@@ -78,6 +79,7 @@ class Scale(NamedTuple):
     seconds: float
     memory_cap: float
     published: tuple[str, ...]
+    environment: Mapping[str, str] = {}
 
 
 FULL = Scale(
@@ -89,6 +91,7 @@ REHEARSAL = Scale(
     ("--encoder", "tiny", "--device", "cpu"), ("--batch-size", "8", "--set", "encoder.depth=1"),
     ("--set", "data.workers=1"), 2, 0.1,
     ("--device", "cpu", "--batch-size", "2", "--depths", "3", "--seconds", "3"),
+    {"TORCH_COMPILE_DISABLE": "1"},  # on a CPU a method takes minutes to compile: only the smoke does
 )  # fmt: skip
 
 
@@ -98,11 +101,13 @@ class Part(NamedTuple):
     Attributes:
         command: what Python is given; the folder for its results is added.
         asked: it only runs where it is asked for by name.
+        environment: what is set for it.
     """
 
     name: str
     command: tuple[str, ...]
     asked: bool = False
+    environment: Mapping[str, str] = {}
 
 
 def all_parts(scale: Scale, mamp: Path | None = None) -> list[Part]:
@@ -113,9 +118,11 @@ def all_parts(scale: Scale, mamp: Path | None = None) -> list[Part]:
     speed = (*harness, "speed", *sized, "--baseline", BASELINE, "--methods")
     accuracy = (*trained, *BF16, "--speed-seconds", "5", "--budget", f"{scale.seconds}s", "--methods", "gfp,mamp")
     published = (str(HERE / "as_published.py"), "--mamp", str(mamp), *scale.published)
-    return [
+    smokes = [
         Part("smoke", (*smoke, *BF16, "--methods", "mamp,gfp")),
-        Part("smoke-compiled", (*smoke, *COMPILED, "--methods", "gfp", "--set", "encoder.depth=1")),
+        Part("smoke-compiled", (*smoke, *COMPILED, "--methods", "mamp:decoder_depth=1", "--set", "encoder.depth=1")),
+    ]
+    parts = [
         Part("eager", (*speed, EVERY_METHOD, *BF16)),
         Part("compiled", (*speed, f"{BASELINE},gfp,amr", *COMPILED)),
         Part("claims", (*harness, "claim", *CLAIMS, *sized)),
@@ -126,6 +133,7 @@ def all_parts(scale: Scale, mamp: Path | None = None) -> list[Part]:
         Part("accuracy", (*harness, "run", *accuracy)),
         Part("memory-fair", (*speed, EVERY_METHOD, *BF16, "--memory-cap", str(scale.memory_cap)), asked=True),
     ]
+    return [*smokes, *(part._replace(environment=scale.environment) for part in parts)]
 
 
 # --- running them ---
@@ -175,7 +183,7 @@ class Call:
         log = (folder / "log.txt").open("a+b")
         shown = log.seek(0, os.SEEK_END)
         process = subprocess.Popen(
-            [sys.executable, *command], stdout=log, stderr=log, cwd=ROOT, env=self.environment,
+            [sys.executable, *command], stdout=log, stderr=log, cwd=ROOT, env={**self.environment, **part.environment},
             start_new_session=True, preexec_fn=end_with_parent,  # noqa: PLW1509 - no threads here
         )  # fmt: skip
         try:
