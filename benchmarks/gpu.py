@@ -51,12 +51,17 @@ WEIGHTS = "*.safetensors"
 
 EVERY_METHOD = (
     "mamp:decoder_depth=5,gfp,amr,skeletonmae:decoder_depth=5,mamp:decoder_depth=3,sjepa,skeleton2vec,"
-    "skeletonmae-region,skeletonmae-graph"
+    "skeletonmae-region,skeletonmae-graph,gfp:covariance=bf16"
 )
+FEW_METHODS = "mamp:decoder_depth=5,gfp,amr"
 BASELINE = "mamp:decoder_depth=5"
 CLAIMS = ("gfp-6.2x", "amr-8.1x", "sjepa-0.2x", "gfp-6.1x")
 BF16 = ("--precision", "bf16")
 COMPILED = (*BF16, "--set", "train.compile=true")
+CUDNN = (*BF16, "--set", "train.sdpa=cudnn-first")
+BLOCKS = (*COMPILED, "--set", "train.compile_scope=blocks")
+GRAPHS = (*COMPILED, "--set", "train.cuda_graphs=true", "--batch-size", "64")
+"""For small batches, where launching kernels takes the time."""
 UNFUSED = ("--set", "train.fused_attention=false", "--set", "train.fused_optimizer=false")
 
 
@@ -124,11 +129,14 @@ def all_parts(scale: Scale, mamp: Path | None = None) -> list[Part]:
     ]
     parts = [
         Part("eager", (*speed, EVERY_METHOD, *BF16)),
-        Part("compiled", (*speed, f"{BASELINE},gfp,amr", *COMPILED)),
+        Part("compiled", (*speed, FEW_METHODS, *COMPILED)),
         Part("claims", (*harness, "claim", *CLAIMS, *sized)),
         Part("waterfall", (*harness, "explain", "gfp", BASELINE, *sized)),
         Part("fp32", (*speed, EVERY_METHOD, *UNFUSED)),
         Part("losses", (str(HERE / "gpu_losses.py"), *scale.model)),
+        Part("cudnn-first", (*speed, f"{FEW_METHODS},sjepa,skeleton2vec", *CUDNN)),
+        Part("blocks", (*speed, EVERY_METHOD, *BLOCKS)),
+        Part("graphs", (*speed, FEW_METHODS, *GRAPHS)),
         *([Part("as-published", published)] if mamp else []),
         Part("accuracy", (*harness, "run", *accuracy)),
         Part("memory-fair", (*speed, EVERY_METHOD, *BF16, "--memory-cap", str(scale.memory_cap)), asked=True),
