@@ -125,7 +125,7 @@ def all_parts(scale: Scale, mamp: Path | None = None) -> list[Part]:
     published = (str(HERE / "as_published.py"), "--mamp", str(mamp), *scale.published)
     smokes = [
         Part("smoke", (*smoke, *BF16, "--methods", "mamp,gfp")),
-        Part("smoke-compiled", (*smoke, *COMPILED, "--methods", "mamp:decoder_depth=1", "--set", "encoder.depth=1")),
+        Part("smoke-compiled", (*smoke, *BLOCKS, "--methods", "mamp:decoder_depth=1", "--set", "encoder.depth=1")),
     ]
     parts = [
         Part("eager", (*speed, EVERY_METHOD, *BF16)),

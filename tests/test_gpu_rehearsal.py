@@ -1,6 +1,6 @@
 """`benchmarks/gpu.py --rehearse`, all of it: stopped at three random moments, it loses nothing that was measured.
 
-    python -m pytest -m long tests/test_gpu_rehearsal.py --basetemp runs/rehearsal
+    mkdir -p runs && python -m pytest -m long tests/test_gpu_rehearsal.py --basetemp runs/rehearsal
 
 What the calls print and what there was at every stop is left in ``log.txt`` of the test's folder.
 """
@@ -29,8 +29,8 @@ TOLD, KILLED, PART_KILLED = (
     "the call is killed",
     "its part is killed, then it is sent SIGTERM",
 )
-FIRST, LAST = 5.0, 45.0
-"""Seconds after a call's begin between which it is stopped."""
+FIRST, LAST = 20.0, 100.0
+"""Seconds after a call's begin between which it is stopped: from its first measurement on."""
 
 Found = dict[str, tuple[bool, int]]
 """Of everything measured: whether it is finished, and how much of it there is."""
