@@ -29,8 +29,8 @@ TOLD, KILLED, PART_KILLED = (
     "the call is killed",
     "its part is killed, then it is sent SIGTERM",
 )
-FIRST, LAST = 20.0, 100.0
-"""Seconds after a call's begin between which it is stopped: from its first measurement on."""
+LONGEST = 20.0
+"""Seconds, at most, between something new that was measured and the stop."""
 
 Found = dict[str, tuple[bool, int]]
 """Of everything measured: whether it is finished, and how much of it there is."""
@@ -96,10 +96,12 @@ def test_stopped_at_three_random_moments_nothing_measured_is_lost(tmp_path: Path
             log.flush()
 
         for stop in moments.sample([TOLD, KILLED, PART_KILLED], 3):
-            call, seconds = subprocess.Popen(command, stdout=log, stderr=log), moments.uniform(FIRST, LAST)
-            time.sleep(seconds)
-            part = part_of(call)
-            ever |= in_folder(results)
+            began, call = time.monotonic(), subprocess.Popen(command, stdout=log, stderr=log)
+            while call.poll() is None and not lost(in_folder(results), ever):
+                time.sleep(0.2)
+            time.sleep(moments.uniform(0, LONGEST))
+            part, ever = part_of(call), ever | in_folder(results)
+            seconds = time.monotonic() - began
             say(f"{seconds:.1f} s after its begin {stop}; measured by then: {in_words(ever)}")
             if stop == PART_KILLED:
                 part.kill()
