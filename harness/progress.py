@@ -11,15 +11,16 @@ the task has come, whatever the work itself is busy with.
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +28,8 @@ from datasets.wording import minutes, printable
 
 CHECKING = "checking the store, once"
 
+WIDTH = 100
+"""Columns of a wrapped table where no terminal says how many."""
 QUIET_SECONDS = 30.0
 """A log gets a line at least so often."""
 
@@ -117,6 +120,35 @@ class Task:
         return f"{self.name}: {', '.join(words)}"
 
 
+class Bars(Progress):
+    """On a terminal: a bar for every running task, which asks it how far it has come whenever it is drawn."""
+
+    def __init__(self, console: Console) -> None:
+        self._shown: dict[TaskID, Task] = {}
+        description = TextColumn("{task.description}", markup=False)
+        columns = (description, BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        super().__init__(*columns, console=console, transient=True)
+
+    @contextmanager
+    def bar(self, name: str) -> Iterator[Task]:
+        """A task with its bar."""
+        bar, task = self.add_task(printable(name), total=None), Task(name)
+        self._shown[bar] = task
+        try:
+            yield task
+        finally:
+            del self._shown[bar]
+            self.remove_task(bar)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """What is drawn, at any moment and from another thread."""
+        for bar, task in tuple(self._shown.items()):
+            done, total, detail = task.look()
+            text = printable(f"{task.name}: {detail}" if detail else task.name)
+            self.update(bar, completed=done, total=total or None, description=text)
+        yield from super().get_renderables()
+
+
 class Reporter:
     """Prints lines and shows progress.
 
@@ -132,6 +164,7 @@ class Reporter:
         self.console, self._clock, self._quiet = console, clock, QUIET_SECONDS if quiet is None else quiet
         self._lock = threading.RLock()
         self._last, self._tasks = clock(), list[Task]()
+        self._bars: Bars | None = None
 
     def line(self, text: str) -> None:
         """Print one line, at once also into a file."""
@@ -171,11 +204,12 @@ class Reporter:
 
     @contextmanager
     def _bar(self, name: str) -> Iterator[Task]:
-        description = TextColumn("{task.description}", markup=False)
-        columns = (description, BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            bar = progress.add_task(printable(name), total=None)
-            yield Task(told=lambda state: progress.update(bar, completed=state[0], total=state[1] or None))
+        with ExitStack() as shown:
+            if self._bars is None:
+                self._bars = shown.enter_context(Bars(self.console))
+                shown.callback(setattr, self, "_bars", None)
+            with self._bars.bar(name) as task:
+                yield task
 
     def remind(self) -> None:
         """Print how far the task has come, if no line was printed for long."""
@@ -241,6 +275,16 @@ def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> 
     target.print(table)
     for line in lines:
         console.print(line)
+
+
+def print_texts(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table of texts, wrapped to the terminal's width, `WIDTH` where there is none; the first column stays whole."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*row)
+    PlainConsole(width=shutil.get_terminal_size((WIDTH, 0)).columns).print(table)
 
 
 def make_table(console: Console, columns: Any, rows: Any, caption: str | None = None) -> Table:

@@ -11,7 +11,7 @@ import typer
 
 from harness.cli.flags import AsJson, Out, Plugins
 from harness.errors import UsageError, nearest
-from harness.progress import make_console, print_table, say, say_lines, warn
+from harness.progress import make_console, print_table, print_texts, say, say_lines, warn
 from harness.spec.model import SECTIONS
 
 Rows = list[dict[str, Any]]
@@ -116,7 +116,7 @@ LISTINGS: dict[str, Callable[[list[Path] | None, Path], Rows]] = {
 }
 
 BRIEF = {
-    "methods": ["method", "division", "options", "paper"],
+    "methods": ["method", "division", "epochs", "options", "paper"],
     "protocols": ["protocol", "title", "options", "source"],
     "datasets": ["dataset", "about"],
     "claims": ["claim", "statement"],
@@ -140,7 +140,11 @@ def ls_command(
         say(f"no {what} in {out}" if what == "runs" else f"no {what}")
         return
     columns = BRIEF.get(what) or list(rows[0])
-    print_table(make_console(), columns, [[plain(row[column]) for column in columns] for row in rows], [])
+    cells = [[plain(row[column]) for column in columns] for row in rows]
+    if what in BRIEF:
+        print_texts(columns, cells)
+    else:
+        print_table(make_console(), columns, cells, [])
 
 
 def plain(value: object) -> str:

@@ -8,16 +8,23 @@ not hold together or contradicts another; 2 the request cannot be done (one line
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import io
+import os
+import platform
 import sys
+import tomllib
 from collections.abc import Callable
+from typing import Annotated, NoReturn
 
 import typer
 
+from harness import ROOT
 from harness.cli import data, encoders, evaluation, folders, listing, methods, run, status, studies
-from harness.errors import UsageError
+from harness.errors import UsageError, first_few
+from harness.isolation.outliving import strays, told
 from harness.isolation.stopping import Stopped, stoppable
-from harness.progress import warn
+from harness.progress import say, warn
 
 INTERRUPTED = 130
 """What some versions of typer return for Ctrl-C, which they swallow."""
@@ -54,8 +61,27 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Masked skeleton pre-training methods side by side: one encoder, one budget, one clock.",
 )  # fmt: skip
+
+
+def print_version(asked: bool) -> None:
+    """``masked-skeleton-benchmark 0.1.0, torch 2.15.0, Python 3.11.7``, of the checkout and without loading torch."""
+    if asked:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        torch = importlib.metadata.version("torch")
+        say(f"{project['name']} {project['version']}, torch {torch}, Python {platform.python_version()}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", help="Print the versions.", callback=print_version, is_eager=True)]
+
+
+@app.callback()
+def before_any_command(version: Version = False) -> None:
+    """What goes without a command."""
+
 
 for name, command in COMMANDS.items():
     app.command(name)(command)
@@ -70,7 +96,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # no table is lost to an encoding without the sign of a deviation
     if not sys.argv[1:]:
         sys.argv.append("--help")
-    with stoppable() as stops:
+    with stoppable() as stops, told(warn):
         try:
             code = app(standalone_mode=False)
             if code == INTERRUPTED:
@@ -91,7 +117,16 @@ def main() -> None:
             if not stops.asked:
                 raise
             code = _stopped(stops.asked)
-    sys.exit(code or 0)
+    leave(code or 0)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; without waiting for threads of a method that go on, which may be for ever."""
+    if stuck := [thread.name for thread in strays() if not thread.daemon]:
+        warn(f"warning: not waited for what a method left running: {first_few(stuck)}")
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _stopped(asked: Stopped | None) -> int:

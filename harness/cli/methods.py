@@ -30,12 +30,14 @@ def check_method_command(
 ) -> None:  # fmt: skip
     """Run the conformance suite on a method and print what passes and what fails."""
     with at_work(announced=False) as report:
-        from harness.conformance.suite import examine_all, find_specimen, summary
-        from harness.machine import use_threads
-        from harness.registry import Registry
+        with report.task("loading torch and the methods"):
+            from harness.conformance.suite import examine_all, find_specimen, summary
+            from harness.machine import use_threads
+            from harness.registry import Registry
 
+            registry = Registry(plugin)
         use_threads(threads)
-        specimen = find_specimen(name, Registry(plugin))
+        specimen = find_specimen(name, registry)
         with report.task(f"checking {name}", "check") as task:
             results = examine_all(specimen, task)
         rows = [(result.check, result.outcome, result.reason) for result in results]

@@ -29,6 +29,7 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from harness.errors import MethodFault, one_line
+from harness.isolation.outliving import Call, overseen, stop_timers, timers
 from harness.isolation.stopping import Stopped, stop_if_asked, stops_are_told
 from methods.base import About, Method, MethodOptions
 
@@ -124,6 +125,23 @@ def _put_handlers(before: dict[int, Any]) -> None:
                 signal.signal(number, handler)
 
 
+def _timers_set(before: tuple[str, ...], after: tuple[str, ...]) -> str:
+    """Only what is set: one that was has rung meanwhile, for whoever wants it."""
+    return ", ".join(name for name in after if name not in before)
+
+
+def _mask() -> list[Setting]:
+    if not hasattr(signal, "pthread_sigmask"):
+        return []
+    mask = signal.pthread_sigmask
+    get, put = partial(mask, signal.SIG_BLOCK, ()), partial(mask, signal.SIG_SETMASK)
+    return [Setting("blocked signals", get, put, tell=_signals_blocked)]
+
+
+def _signals_blocked(before: set[int], after: set[int]) -> str:
+    return ", ".join(sorted(str(getattr(number, "name", number)) for number in before ^ after))
+
+
 _TORCH_SETS = ("TORCH", "_TORCH", "TRITON", "KINETO", "CUDA_MODULE_LOADING")
 """Beginnings of the variables that torch sets by itself, when it compiles or first meets a GPU."""
 
@@ -201,9 +219,12 @@ SETTINGS: tuple[Setting, ...] = (
     *_affinity(),
     Setting("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
     Setting("the working directory", _working_directory, _put_working_directory),
+    Setting("timers", timers, stop_timers, tell=_timers_set),
     Setting("handlers of signals", _handlers, _put_handlers),
+    *_mask(),
     Setting("environment variables", _environment, _put_environment, harmless=True),
     Setting("Python's profiler", sys.getprofile, sys.setprofile),
+    Setting("Python's tracer", sys.gettrace, sys.settrace),
     Setting("Python's path", lambda: dict.fromkeys(sys.path), _put_paths, harmless=True, tell=_paths_of_its_own),
     Setting("filters of warnings", lambda: tuple(warnings.filters), _put_filters, harmless=True, tell=_silenced),
     Setting("numpy's treatment of errors", np.geterr, lambda before: np.seterr(**before), harmless=True),
@@ -233,25 +254,33 @@ class Guard:
             MethodFault: what was thrown inside is no `Exception`, or shared state was changed that others depend on.
             Stopped: the user asked to stop; also when the method swallowed that.
         """
-        before = [setting.get() for setting in SETTINGS]
-        try:
-            yield
-        except BaseException as error:
-            for _, text in _put_back(before):
-                self.warn(f"{text} ({doing})")
-            stop_if_asked()
-            if is_stop(error) or isinstance(error, Exception):
-                raise
-            raise contained(error) from error
-        faults = []
+        with overseen() as call:
+            before = [setting.get() for setting in SETTINGS]
+            try:
+                yield
+            except BaseException as error:
+                for text in self._put_right(call, before, doing):
+                    self.warn(f"{text} ({doing})")
+                stop_if_asked()
+                if is_stop(error) or isinstance(error, Exception):
+                    raise
+                raise contained(error) from error
+            faults = self._put_right(call, before, doing)
+        stop_if_asked()
+        if faults:
+            raise MethodFault(f"{'; '.join(faults)} ({doing}); leave the process as it was")
+
+    def _put_right(self, call: Call, before: list[Any], doing: str) -> list[str]:
+        """End what a call started and set back what it changed; what of it may harm others. The rest is a warning."""
+        faults = call.close()
+        for text in call.thrown:
+            self.warn(f"{text} ({doing})")
         for setting, text in _put_back(before):
             if setting.harmless:
                 self.warn(f"{text} ({doing})")
             else:
                 faults.append(text)
-        stop_if_asked()
-        if faults:
-            raise MethodFault(f"{'; '.join(faults)} ({doing}); leave that as it is")
+        return faults
 
     def warn(self, text: str) -> None:
         """Keep a warning, once."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from harness.records.ratios import MOSTLY_DISTURBED
+from harness.records.ratios import mostly_disturbed
 from harness.records.schema import BOUND, STAGE_MARK, ArmRecord, Doubt, RunRecord, SpeedRecord
 
 FARTHEST = 1.5
@@ -51,8 +51,8 @@ def above_bound(arm: ArmRecord, speed: SpeedRecord) -> list[Doubt]:
             f"a step takes {arm.step_flops / 1e9:.3g} GFLOP, the encoder alone {arm.bound_flops / 1e9:.3g} GFLOP on as "
             "many tokens as its mask_ratio leaves"
         )
-    bound, disturbed = speed.arm(bound_label(arm.label)), speed.health.disturbed_share if speed.health else 0.0
-    if bound and bound.batch_size == arm.batch_size and disturbed <= MOSTLY_DISTURBED:
+    bound = speed.arm(bound_label(arm.label))
+    if bound and bound.batch_size == arm.batch_size and not mostly_disturbed(speed):
         limit = bound.ratio.high * max(1.0, bound.step_flops / arm.bound_flops)
         if arm.ratio.low > limit * speed.floor:
             found.append(f"measured {arm.ratio.value:.2f}x, the encoder alone at most {limit:.2f}x")
@@ -83,7 +83,7 @@ def unlike_timed(label: str, records: Sequence[RunRecord], speed: SpeedRecord | 
     (another clock rate, a neighbour in the cache) is nobody's doing. Silent where no other row was trained, where the
     measurement was mostly disturbed, and where blocks were disturbed or too short to say.
     """
-    if speed and speed.health and speed.health.disturbed_share > MOSTLY_DISTURBED:
+    if speed and mostly_disturbed(speed):
         return []
     factors: dict[str, list[float]] = {}
     for record in records:

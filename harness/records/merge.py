@@ -150,8 +150,7 @@ def check_folders(folders: Sequence[Path], out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: expected a folder, found a file; choose another name")
     for folder in folders:
-        if not folder.is_dir():
-            raise UsageError(f"{folder}: expected an output folder of `run`, found none")
+        RecordStore.existing(folder)
         if folder.resolve() == out.resolve():
             raise UsageError(
                 f"--out {out} is one of the folders to join; leave it out of them: others join it as it is"

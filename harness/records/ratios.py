@@ -95,6 +95,16 @@ def claim_verdict(claimed: float, ratio: Ratio, floor: float, disturbed: float =
     return "supported" if ratio.high >= claimed and ratio.low > floor else "not supported"
 
 
+def disturbed_share(record: SpeedRecord) -> float:
+    """Share of a measurement's blocks that stayed disturbed; 0 where nobody watched."""
+    return record.health.disturbed_share if record.health else 0.0
+
+
+def mostly_disturbed(record: SpeedRecord) -> bool:
+    """Other processes disturbed so many blocks that nothing was measurable, however narrow an interval is."""
+    return disturbed_share(record) > MOSTLY_DISTURBED
+
+
 def inside_floor(ratio: Ratio, floor: float) -> bool:
     """True when the interval touches the band of the noise floor: then no speedup is printed."""
     return ratio.low <= floor and ratio.high >= 1 / floor

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from harness.records.ratios import inside_floor, paired_ratio, speedup
+from harness.records.ratios import disturbed_share, inside_floor, mostly_disturbed, paired_ratio, speedup
 from harness.records.schema import Ratio, SpeedRecord, at_stage
 from harness.report.health import disturbances, rounds_text
 from harness.report.table import in_doubt
@@ -33,7 +33,17 @@ def waterfall(record: SpeedRecord) -> pd.DataFrame:
 
 def waterfall_notes(record: SpeedRecord) -> list[str]:
     """What the waterfall says in sentences, and the conditions."""
-    return [*ratio_story(record), *left_out(record), *conditions(record)]
+    return [*(disturbed(record) or ratio_story(record)), *left_out(record), *conditions(record)]
+
+
+def disturbed(record: SpeedRecord) -> list[str]:
+    """Why nothing is said of a measurement whose blocks were mostly disturbed."""
+    if not mostly_disturbed(record):
+        return []
+    return [
+        f"not measurable here: {disturbed_share(record):.0%} of the blocks stayed disturbed, which the intervals above "
+        "do not tell; measure again on a quiet machine"
+    ]
 
 
 def conditions(record: SpeedRecord) -> list[str]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets.wording import counted, minutes
-from harness.errors import UsageError
 from harness.records.claims import Claim, Claims, read_claim, silence
 from harness.records.schema import RunRecord
 from harness.records.store import CLAIM_FILE, Records, RecordStore, read_matrix
@@ -76,9 +75,7 @@ def read_status(folder: Path, found: Records | None = None) -> list[Row]:
     Args:
         found: the folder's records, where they were just read.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: expected an output folder of `run`, found none")
-    claims, matrix, store = Claims(folder), read_matrix(folder), RecordStore(folder)
+    claims, matrix, store = Claims(folder), read_matrix(folder), RecordStore.existing(folder)
     records = {record.address: record for record in (found.runs if found else store.runs())}
     refused = {refusal.address for refusal in (found.refused if found else store.refused.values()) if refusal.of_record}
     held = {path.parent.name: claim for path in sorted(folder.glob(f"*/{CLAIM_FILE}")) if (claim := look_at(path))}

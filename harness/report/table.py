@@ -11,7 +11,7 @@ import pandas as pd
 from datasets.wording import counted, printable
 from harness.records.differences import pairs
 from harness.records.doubts import doubts_of, kinds
-from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, MOSTLY_DISTURBED, inside_floor
+from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, disturbed_share, inside_floor, mostly_disturbed
 from harness.records.schema import (
     BODIES_PER_CLIP,
     BOUND,
@@ -234,7 +234,13 @@ def speedup_cell(arm: ArmRecord, speed: SpeedRecord) -> str:
         return "1 (baseline)"
     if inside_floor(arm.ratio, speed.floor):
         return "within noise"
-    return f"{arm.ratio.value:.2f}x [{arm.ratio.low:.2f}, {arm.ratio.high:.2f}]"
+    return ratio_words(arm, speed)
+
+
+def ratio_words(arm: ArmRecord, speed: SpeedRecord) -> str:
+    """A measured ratio with its interval; marked where the interval promises more than the blocks hold."""
+    mark = " (disturbed)" if mostly_disturbed(speed) else ""
+    return f"{arm.ratio.value:.2f}x [{arm.ratio.low:.2f}, {arm.ratio.high:.2f}]{mark}"
 
 
 def in_doubt(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
@@ -255,8 +261,8 @@ def _not_measurable(speed: SpeedRecord) -> list[str]:
     if not labels:
         return []
     reasons = []
-    if speed.health and speed.health.disturbed_share > MOSTLY_DISTURBED:
-        reasons.append(f"{speed.health.disturbed_share:.0%} of the blocks stayed disturbed")
+    if mostly_disturbed(speed):
+        reasons.append(f"{disturbed_share(speed):.0%} of the blocks stayed disturbed")
     if speed.floor > COARSE_FLOOR:
         reasons.append(f"the noise floor is above {COARSE_FLOOR}")
     why = " and ".join(reasons) or f"the interval is wider than a factor of {COARSE_INTERVAL}"
@@ -268,13 +274,19 @@ def _bound(speed: SpeedRecord) -> list[str]:
     if arm is None or not comparable(arm, speed):
         return []
     return [
-        f"decoder-free bound: encoder alone {flop_cell(arm, speed)} by FLOPs, {arm.ratio.value:.2f}x "
-        f"[{arm.ratio.low:.2f}, {arm.ratio.high:.2f}] measured; no method with this encoder and mask can beat it"
+        f"decoder-free bound: encoder alone {flop_cell(arm, speed)} by FLOPs, {ratio_words(arm, speed)} measured; no "
+        "method with this encoder and mask can beat it"
     ]
 
 
 def _off_flops(speed: SpeedRecord) -> list[str]:
-    compared = [arm for arm in speed.arms if comparable(arm, speed) and not arm.control]
+    """What asks for an explanation; nothing of a ratio that was not measurable, whose distance may be anything's."""
+    if mostly_disturbed(speed):
+        return []
+    compared = [
+        arm for arm in speed.arms
+        if comparable(arm, speed) and not arm.control and arm.verdict != "not measurable here"
+    ]  # fmt: skip
     above = [arm for arm in compared if arm.flop_ratio and arm.ratio.low > UNEXPLAINED * arm.flop_ratio]
     below = [arm for arm in compared if arm.flop_ratio and arm.ratio.high * UNEXPLAINED < arm.flop_ratio]
     baseline = speed.arm(speed.baseline)

@@ -163,6 +163,7 @@ class Attempt:
 
     def raw_floor(self) -> None:
         """Control: raw coordinates under the same probes."""
+        self.task(0, 0, "fitting PCA and probes")
         with self.ledger.phase("evaluate"):
             data = self.place.data
             self.accuracy = evaluate_raw(data.clips, data.labels, data.split, self.cell.spec.probe)
@@ -173,6 +174,7 @@ class Attempt:
         with self.ledger.phase("build"):
             encoder = build_encoder(spec, data.clips.layout, data.source.device)
             self.encoder = encoder_info(encoder)
+        self.task(0, 0, "fitting probes")
         with self.ledger.phase("evaluate"):
             self.accuracy = probe_encoder(encoder, data, spec.probe)
 
@@ -183,6 +185,7 @@ class Attempt:
         with self.ledger.phase("log"):
             folder, done = self.place.store.folder(spec.address), self.saved.state.step if self.saved else 0
             self.metrics = Metrics(folder, done, len(self.curve), tensorboard=self.tensorboard)
+        self.task(0, total, "building")
         with self.phase("build"):
             trainer = self.build(method_class, total)
             method, sample = trainer.method, trainer.batches.sample()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,15 +48,24 @@ def prepare_experiment(
     settings: dict[str, Any], plugins: list[Path] | None, report: Reporter, **others: Any
 ) -> Experiment:  # fmt: skip
     """A resolved experiment from settings and the flags that are no settings."""
-    from harness.runs.experiment import Request, prepare
-    from harness.runs.protocols import registry_with_protocols
-
     sections = {name: settings[name] for name in SECTIONS}
     methods = parse_methods(settings["methods"])
-    request = Request(methods=methods, device=settings["device"], **sections, **others)
-    with report.long_task(CHECKING) as advance:
+    with report.task("loading torch and the methods"):
+        from harness.runs.experiment import Request, prepare
+        from harness.runs.protocols import registry_with_protocols
+
         registry = registry_with_protocols(plugins, rows=[method.name for method in methods])
+    request = Request(methods=methods, device=settings["device"], **sections, **others)
+    with report.task(f"reading {request.data.name}"), report.long_task(CHECKING) as advance:
         return prepare(request, registry, advance=advance)
+
+
+def meant(name: str) -> str:
+    """The setting that a name without its section is nearest to: ``train.lr`` of ``lr``, or of ``train.lr``."""
+    known = {f"{section}.{key}": key for section, model in SECTIONS.items() for key in model.model_fields}
+    close = [name] if name in known.values() else get_close_matches(name, known.values(), n=1)
+    found = [full for full, key in known.items() if name == full or key in close]
+    return found[0] if found else "train.lr"
 
 
 def parse_override(text: str) -> tuple[str, str, Any]:
@@ -63,7 +73,8 @@ def parse_override(text: str) -> tuple[str, str, Any]:
     path, equals, value = text.partition("=")
     section, dot, key = path.strip().partition(".")
     if not equals or not dot:
-        raise UsageError(f"--set {shortened(repr(text))}: expected section.key=value, e.g. train.lr=1e-3")
+        example = f"{meant(path.strip())}={value or '...'}"
+        raise UsageError(f"--set {shortened(repr(text))}: expected section.key=value, e.g. {shortened(example)}")
     if section not in SECTIONS:
         raise UsageError(f"--set {shortened(repr(text))}: unknown section {section!r}{nearest(section, SECTIONS)} "
                          f"(known: {', '.join(SECTIONS)})")  # fmt: skip

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MOST = {"ep": 1e6, "steps": 1e9, "clips": 1e12, "s": 1e8, "flops": 1e26}
 """Of each unit, the largest budget: more than anybody has (3 years of seconds, say), and safe to count with."""
 UNITS = tuple(MOST)
+EXAMPLES = "30ep, 2000steps or 300s"
+SECONDS = {"sec": 1, "secs": 1, "seconds": 1, "min": 60, "mins": 60, "minutes": 60, "m": 60, "h": 3600, "hours": 3600}
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,23 @@ def check_budget(text: str) -> str:
     return text
 
 
+def meant(amount: float, word: str) -> str:
+    """``20steps`` of 20 and ``step``, ``300s`` of 5 and ``min``; nothing for a word that is like no unit."""
+    if word in SECONDS:
+        return f"{amount * SECONDS[word]:g}s"
+    word = word or "steps"
+    alike = [unit for unit in UNITS if unit != "s" and (word.startswith(unit) or unit.startswith(word))]
+    return f"{amount:g}{alike[-1]}" if alike else ""
+
+
 def _parse(text: str) -> Budget:
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]+)\s*", text.lower())
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*", text.lower())
     try:
-        amount, unit = (float(match[1]), match[2]) if match else (0.0, "")
+        amount, unit = (float(match[1]), match[2]) if match else (0.0, "nothing")
     except ValueError:
-        unit = ""
+        amount, unit = 0.0, "nothing"
     if unit not in UNITS:
-        raise ValueError(f"expected a number and one of {', '.join(UNITS)}, e.g. 30ep, 2000steps or 300s")
+        raise ValueError(f"expected a number and one of {', '.join(UNITS)}, e.g. {meant(amount, unit) or EXAMPLES}")
     if not 0 < amount <= MOST[unit]:
         raise ValueError(f"expected an amount above 0 and up to {MOST[unit]:g}{unit}")
     return Budget(amount, unit)

@@ -357,6 +357,10 @@ def parse_seeds(text: str) -> list[int]:
             low, high = int(first), int(last or first)  # of 4,300 digits at most
         except ValueError:
             raise UsageError(f"{where}: expected numbers and ranges such as 0 or 0-2,7") from None
+        if high < low:
+            raise UsageError(
+                f"{where}: expected the lower end of a range first, found {low}-{high}; write {high}-{low}"
+            )
         if high - low >= MOST_SEEDS:
             raise UsageError(f"{where}: expected at most {MOST_SEEDS:,} seeds, found {high - low + 1:,}")
         seeds.extend(range(low, high + 1))

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import torch
 
+from harness.isolation.outliving import strays
 from harness.machine import processors
 from harness.records.schema import Health
 
@@ -66,6 +67,8 @@ class Watch:
             reason = "GPU memory ran short, and its cache was emptied"
         if self.gpu:
             reason = self.gpu.look(self.health) or reason
+        if strays():  # in this process, so that their time counts as its own
+            reason = reason or "a thread that a method left running"
         self.last_share = share
         return reason
 

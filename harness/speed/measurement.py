@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from harness.errors import MethodFault, UsageError
@@ -140,23 +141,29 @@ class Timing:
         """Build every method and step it until it is warm; a method that throws is left out and remembered."""
         with report.task("warming up", "method") as task, seeded(self.cells[0].spec.seed):
             for number, cell in enumerate(self.cells):
-                task(number, len(self.cells), cell.label)
-                self._warm_up(cell, report)
+                self._warm_up(cell, report, partial(self._at, task, number, cell.label))
                 if cell.label in self.failures:
                     forget_frames(self.failures[cell.label])
         if self.baseline in self.failures:
             raise self._without_baseline(self.failures[self.baseline])
 
-    def _warm_up(self, asked: Cell, report: Reporter) -> None:
+    def _at(self, task: Task, number: int, label: str, doing: str) -> None:
+        task(number, len(self.cells), f"{label}, {doing}")
+
+    def _warm_up(self, asked: Cell, report: Reporter, doing: Callable[[str], None]) -> None:
         try:
+            doing("counting FLOPs")
             with asked.guard("warming up"):
                 cell = self._fitted(asked, self.memory_cap) if self.memory_cap else asked
                 assert cell.method is not None
                 self.flops[cell.label] = step_flops(cell.method, cell.spec, self.data.clips.layout)
                 self.shares[cell.label] = forward_shares(cell.method, cell.spec, self.data.clips.layout)
+                doing("building")
                 arm = self._arm(cell, cell.method)
                 self.bounds[cell.label] = self._bound(cell, cell.method)
+                doing("trial steps")
                 self.doubts[cell.label] = self._tried(cell, cell.method, arm)
+                doing("first steps")
                 warm_up(arm, self.seconds / BLOCKS)
             self.arms.append(arm)
             if self.stages:  # compiling takes its time: show that something happens

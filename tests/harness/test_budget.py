@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness.errors import UsageError
@@ -71,3 +73,17 @@ def test_an_amount_that_is_zero_or_beyond_reason_is_one_line(text: str) -> None:
 @pytest.mark.parametrize("text", ["30ep", "0.5s", "2e+15flops"])
 def test_a_budget_prints_as_it_is_typed(text: str) -> None:
     assert str(parse_budget(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("20step", "20steps"), ("2000", "2000steps"), ("30epochs", "30ep"), ("5 min", "300s"), ("1.5h", "5400s"),
+        ("90sec", "90s"), ("2e15flop", "2e+15flops"), ("64clip", "64clips"), ("10x", "30ep, 2000steps or 300s"),
+    ],
+)  # fmt: skip
+def test_a_unit_in_other_words_is_told_in_ours(text: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f", e.g. {re.escape(meant)}$"):
+        parse_budget(text)
+    for one in re.findall(r"\S+(?:ep|steps|s|clips|flops)\b", meant):
+        parse_budget(one)

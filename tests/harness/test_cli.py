@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from harness import ROOT, __version__
 from harness.errors import UsageError
 from harness.records.store import RecordStore
 from harness.runs.request import parse_override
@@ -40,6 +44,19 @@ def test_help_names_commands_and_flags(command: tuple[str, ...], words: tuple[st
     found = harness(*command, "--help")
     assert (found.code, found.err) == (0, "")
     assert all(word in found.out for word in words)
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("data", "prepare"), ("check-method",)])
+def test_h_is_help(command: tuple[str, ...]) -> None:
+    assert harness(*command, "-h") == harness(*command, "--help")
+
+
+def test_the_version_is_that_of_the_checkout_with_torchs() -> None:
+    found = harness("--version")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert (found.code, found.err) == (0, "")
+    assert found.out.startswith(f"masked-skeleton-benchmark {version}, torch {importlib.metadata.version('torch')}, ")
+    assert __version__ == version
 
 
 # --- ls ---
@@ -104,7 +121,13 @@ def test_a_folder_without_runs_is_an_empty_list(tmp_path: Path) -> None:
     assert (found.code, found.out, found.err) == (0, f"no runs in {tmp_path}\n", "")
 
 
-@pytest.mark.parametrize("command", [("ls", "runs", "--out"), ("verify",), ("trends",), ("ranking",), ("target",)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ls", "runs", "--out"), ("verify",), ("trends",), ("ranking",), ("target",), ("table",), ("status",),
+        ("merge", "--out", "joined"), ("claim", "gfp-6.2x", "--from"),
+    ],
+)  # fmt: skip
 def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
     found = harness(*command, tmp_path / "nosuch")
     expected = f"error: {tmp_path / 'nosuch'}: expected an output folder of `run`, found no such folder; check the path"
@@ -114,7 +137,7 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, command: tuple[s
 @pytest.mark.parametrize(
     ("what", "shown", "hidden"),
     [
-        ("methods", ["method", "division", "options", "paper"], "deviations"),
+        ("methods", ["method", "division", "epochs", "options", "paper"], "deviations"),
         ("datasets", ["dataset", "about"], "deviations"),
         ("claims", ["claim", "statement"], "hardware"),
     ],
@@ -124,6 +147,17 @@ def test_printed_lists_are_brief_and_json_is_complete(what: str, shown: list[str
     assert heading.split() == shown
     for row in listed(what):
         assert row.keys() >= {*shown, hidden}
+
+
+@pytest.mark.parametrize(("columns", "most"), [("", 100), ("72", 72)])
+@pytest.mark.parametrize("what", ["methods", "datasets", "claims"])
+def test_lists_of_texts_fit_the_terminal(what: str, columns: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.__stdout__", None)  # no terminal says how wide it is
+    lines = harness("ls", what).out.splitlines()
+    assert max(map(len, lines)) <= most
+    names = [line.split()[0] for line in lines if not line.startswith(" ")][1:]
+    assert names == [next(iter(row.values())) for row in listed(what)]  # each whole, each in a line of its own
 
 
 @pytest.mark.parametrize(
@@ -202,6 +236,18 @@ def test_a_setting_that_is_not_section_key_and_value_is_refused(text: str) -> No
         parse_override(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("lr=3", "train.lr=3"), ("points=5", "probe.points=5"), ("train.lr", "train.lr=..."), ("lrr=3", "train.lr=3"),
+        ("wieght_decay=0", "train.weight_decay=0"), ("depth=3", "encoder.depth=3"),
+    ],
+)  # fmt: skip
+def test_a_setting_without_its_section_is_named_with_it(text: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"expected section.key=value, e.g. {re.escape(meant)}$"):
+        parse_override(text)
+
+
 # --- what cannot be done ---
 
 
@@ -273,6 +319,7 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], list[str | Path]], str]] = {
     "unknown precision": (flags("--precision", "fp16"), "train: precision: "),
     "batch of one": (flags("--batch-size", "1"), "train: batch_size: "),
     "bad seeds": (flags("--seeds", "one"), "--seeds 'one': expected numbers and ranges"),
+    "seeds backwards": (flags("--seeds", "2-0"), "expected the lower end of a range first, found 2-0; write 0-2"),
     "unknown baseline": (flags("--baseline", "mamp"), "--baseline 'mamp' is not among the methods"),
     "unknown flag": (flags("--metods", "gfp"), "--metods"),
     "too short a measurement": (flags("--speed-seconds", "0"), "--speed-seconds"),

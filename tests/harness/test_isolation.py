@@ -38,6 +38,8 @@ import os
 import random
 import signal
 import sys
+import threading
+import time
 import warnings
 
 import numpy as np
@@ -53,6 +55,17 @@ class Base(BaseException):
 
 def throw(error):
     raise error
+
+
+def go_on():
+    while True:
+        time.sleep(0.001)
+
+
+def throw_in_a_thread():
+    thread = threading.Thread(target=throw, args=(ValueError("unseen"),))
+    thread.start()
+    thread.join()
 
 
 DEEDS = {
@@ -71,6 +84,13 @@ DEEDS = {
     "path": lambda: sys.path.append("/nowhere"),
     "seed": lambda: torch.manual_seed(42),
     "numbers": lambda: (random.seed(1), np.random.seed(1)),
+    "os-exit": lambda: os._exit(0),
+    "posix-exit": lambda: sys.modules[os.name]._exit(0),
+    "thread": lambda: threading.Thread(target=go_on, daemon=True).start(),
+    "thread-throws": throw_in_a_thread,
+    "timer": lambda: signal.setitimer(signal.ITIMER_REAL, 100),
+    "alarm": lambda: (signal.setitimer(signal.ITIMER_REAL, 0.01), time.sleep(5)),
+    "mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]),
 }
 
 
@@ -117,6 +137,9 @@ THROWN = {
     "exit": r"SystemExit: 0 \(rude\.py, line \d+\)",
     "base": r"Base: unusual \(rude\.py, line \d+\)",
     "keyboard": r"KeyboardInterrupt \(rude\.py, line \d+\)",
+    "os-exit": r"SystemExit: os\._exit\(0\) \(rude\.py, line \d+\)",
+    "posix-exit": r"SystemExit: os\._exit\(0\) \(rude\.py, line \d+\)",
+    "alarm": r"SystemExit: SIGALRM, of a timer that the method has set \(rude\.py, line \d+\)",
 }
 LEFT_BEHIND = {
     "dtype": "changed torch's default dtype: torch.float32 to torch.float64",
@@ -125,19 +148,31 @@ LEFT_BEHIND = {
     "deterministic": "changed torch's deterministic mode: 0 to 2",
     "folder": "changed the working directory: ",
     "handler": "changed handlers of signals: SIGTERM",
+    "thread": "left a thread running (Thread-",
+    "timer": "changed timers: ITIMER_REAL",
+    "mask": "changed blocked signals: SIGTERM",
 }
 WARNED = {
     "environment": "changed environment variables: RUDE",
     "warnings": "changed filters of warnings: all of them silenced",
     "path": "changed Python's path: /nowhere",
     "seed": "changed torch's seed: 0 to 42",
+    "thread-throws": "a thread ended in ValueError: unseen (rude.py, line ",
 }
 FAILING = [
     *((where, "exit") for where in PLACES), ("loss", "base"), ("late", "keyboard"), ("diagnose", "keyboard"),
     ("late", "dtype"), ("diagnose", "dtype"), ("after", "grad"), ("loss", "threads"), ("late", "threads"),
-    ("after", "deterministic"), ("encoder", "folder"), ("late", "folder"), ("late", "handler"),
+    ("after", "deterministic"), ("encoder", "folder"), ("late", "folder"), ("late", "handler"), ("loss", "os-exit"),
+    ("late", "os-exit"), ("late", "posix-exit"), ("late", "thread"), ("late", "timer"), ("late", "alarm"),
+    ("diagnose", "mask"),
 ]  # fmt: skip
-WARNING = [("init", "environment"), ("late", "warnings"), ("diagnose", "path"), ("late", "seed")]
+WARNING = [
+    ("init", "environment"),
+    ("late", "warnings"),
+    ("diagnose", "path"),
+    ("late", "seed"),
+    ("late", "thread-throws"),
+]
 
 
 def label(where: str, what: str) -> str:

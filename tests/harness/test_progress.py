@@ -151,6 +151,19 @@ def test_a_terminal_has_bars_instead() -> None:
     assert "so far" not in file.getvalue()
 
 
+def test_bars_of_tasks_within_tasks_say_what_each_is_busy_with() -> None:
+    file = io.StringIO()
+    report = Reporter(Console(file=file, force_terminal=True, width=120), quiet=0.0)
+    with report.task("warming up", "method") as outer:
+        outer(1, 4, "gfp, counting FLOPs")
+        until(lambda: "warming up: gfp, counting FLOPs" in file.getvalue())
+        with report.task("reading data") as inner:
+            inner.follow(lambda: (3, 4, "half"))
+            until(lambda: "reading data: half" in file.getvalue())
+    with report.task("training"):
+        until(lambda: "training" in file.getvalue())
+
+
 # --- whole commands ---
 
 
@@ -171,13 +184,14 @@ from torch import nn
 from methods.base import About, Diagnosis, Method
 
 class Slow(Method):
-    """Late in training, and when it is asked for its health, it waits until a line was printed."""
+    """When it is built, late in training, and when it is asked for its health, it waits until a line was printed."""
     about = About("Slow", "none")
 
     def __init__(self, encoder, options):
         super().__init__(encoder, options)
         self.head = nn.Linear(encoder.width, 3)
         self.progress = 0.0
+        time.sleep(0.2)
 
     def after_step(self, progress):
         self.progress = progress
@@ -206,3 +220,4 @@ def test_a_run_in_a_log_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.
     assert any("loss 0." in line and "so far, about" in line for line in told)
     assert any("(50%), probing" in line for line in told)
     assert any(line.startswith("measuring speed, methods interleaved: round ") for line in lines)
+    assert any(line.startswith("warming up: ") and "slow, counting FLOPs" in line for line in lines)

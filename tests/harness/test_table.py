@@ -531,3 +531,19 @@ def test_forward_flops_are_told_by_part() -> None:
     told = speed_notes(speed_record(arm("gfp", ratio(2.0, 2.2, 2.4), forward_shares=parts), *SPEED.arms[1:]))
     assert "forward FLOPs by part: gfp encoder 44.5%, decoder 49.6%, regulariser 6.0%" in told
     assert not any("by part" in note for note in speed_notes(SPEED))  # a record of before
+
+
+def test_where_most_blocks_were_disturbed_numbers_say_so_and_nothing_is_explained() -> None:
+    narrow = arm("gfp", ratio(2.1, 2.2, 2.3), flop_ratio=4.0, verdict="not measurable here")
+    speed = speed_record(narrow, *SPEED.arms[1:])
+    disturbed = speed.model_copy(update={"health": Health(blocks=10, disturbed=6)})
+    assert cell("gfp", "speedup [95 %]", speed=disturbed) == "2.20x [2.10, 2.30] (disturbed)"
+    assert cell("gfp", "verdict", speed=disturbed) == "not measurable here"
+    lines = notes(RECORDS, disturbed)
+    assert any("4.50x [4.00, 5.00] (disturbed) measured" in line for line in lines)
+    assert not [line for line in lines if line.startswith("explain")]
+
+
+def test_a_ratio_that_was_not_measurable_asks_for_no_explanation() -> None:
+    coarse = arm("gfp", ratio(0.9, 1.2, 1.6), flop_ratio=4.0, verdict="not measurable here")
+    assert not [line for line in notes(RECORDS, speed_record(coarse, *SPEED.arms[1:])) if line.startswith("explain")]

@@ -196,3 +196,10 @@ def test_conditions_of_the_measurement() -> None:
     assert "encoder tiny, batch 64 body sequences; loader workers: 2," in note("data: ", found)
     assert note("machine: ", found).startswith("machine: cpu, Abacus 3000, 2 cores, 1 threads; python 3.11.7, torch")
     assert note("machine: ", found).endswith("commit 0123456789ab; rules 1; 2026-01-02 03:04 UTC")
+
+
+def test_a_mostly_disturbed_measurement_tells_no_story() -> None:
+    found = record().model_copy(update={"health": Health(blocks=10, disturbed=6)})
+    lines = waterfall_notes(found)
+    assert lines[0].startswith("not measurable here: 60% of the blocks stayed disturbed")
+    assert not [line for line in lines if "moves it most" in line]
