@@ -63,6 +63,9 @@ class Registry:
             return self.methods[name]
         reasons = "".join(f"; {what} did not load: {why}" for what, why in self.failures.items())
         known = ", ".join(sorted(self.methods))
+        if name.endswith(".py"):
+            row = method_name(Path(name).stem)
+            raise UsageError(f"unknown method {name!r}: give the file as --plugin {name}, and its method as {row}")
         raise UsageError(f"unknown method {name!r}{nearest(name, self.methods)} (known: {known}){reasons}")
 
     def guard(self, name: str) -> Guard:
@@ -165,7 +168,8 @@ def method_name(file: str) -> str:
 def load_plugin(path: Path, guard: Guard) -> ModuleType:
     """Import a plugin file; whatever goes wrong is a one-line `UsageError` with the file and line."""
     if not path.is_file():
-        raise UsageError(f"plugin {path}: no such file")
+        found = "a folder" if path.is_dir() else "no such file"
+        raise UsageError(f"plugin {path}: {found}; give the Python file of a method")
     name = path.stem
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(path.resolve()):
         raise UsageError(f"plugin {path}: a module called {name!r} is already loaded; rename the file")

@@ -26,7 +26,7 @@ def table_command(
     tables = folder_tables(found)
     warn(*refusal_lines(folder, found.refused))
     if not tables:
-        raise UsageError(f"{folder}: expected records of `run` or `speed`, found none that can be used")
+        raise UsageError(f"{folder}: expected records of `run` or `speed`, found none that can be used; check the path")
     if as_json:
         say_lines(json.dumps(folder_json(tables, found.refused), indent=1))
         return

@@ -15,7 +15,7 @@ import platform
 import sys
 import tomllib
 from collections.abc import Callable
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -104,7 +104,7 @@ def main() -> None:
         except UsageError as error:
             code = _fail(str(error), 2)
         except COMMAND_LINE_ERROR as error:
-            code = _fail(" ".join(error.format_message().split()), 2)  # type: ignore[attr-defined]
+            code = _fail(misread(error), 2)
         except (KeyboardInterrupt, typer.Abort):
             code = _stopped(stops.asked)
         except MemoryError:
@@ -127,6 +127,16 @@ def leave(code: int) -> NoReturn:
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def misread(error: Any) -> str:
+    """What is wrong with a command line, and which help shows what it may hold."""
+    names, context = list[str](), error.ctx
+    while context and context.parent:
+        names.insert(0, context.info_name)
+        context = context.parent
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    return f"{message}; see `{' '.join(['python -m harness', *names, '-h'])}`"
 
 
 def _stopped(asked: Stopped | None) -> int:

@@ -31,7 +31,9 @@ def status_command(
     found = read_records(folder)
     rows = read_status(folder, found)
     warn(*refusal_lines(folder, found.refused))
-    if as_json:
+    if not (rows or as_json):
+        say(f"no runs in {folder}")
+    elif as_json:
         say_lines(json.dumps([row.plain for row in rows], indent=1))
     elif not watch:
         print_table(make_console(), COLUMNS, [row.cells for row in rows], [summary(rows)])

@@ -134,7 +134,8 @@ def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
             runs.setdefault(found.address, []).append(found)
         merge.refused[store.root] = list(store.refused.values())
     if not (runs or speeds):
-        raise UsageError(f"{', '.join(map(str, sources))}: expected records that can be used, found none")
+        names = ", ".join(map(str, sources))
+        raise UsageError(f"{names}: expected records that can be used, found none; check the paths")
     newer = {refusal.path.parent.name for refusal in merge.refused.get(out, []) if refusal.newer}
     for address, one_run in sorted(runs.items()):
         if address not in newer:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -323,6 +324,8 @@ def parse_specs(text: str, flag: str, example: str) -> list[MethodSpec]:
     what, specs = flag.strip("-").removesuffix("s"), list[MethodSpec]()
     for piece in filter(None, (part.strip() for part in text.split(","))):
         name, _, option = piece.partition(":")
+        if re.search(r"[\s;|]", name.strip()):
+            raise UsageError(f"--methods {shortened(repr(text))}: expected commas between methods, found {name!r}")
         if not option and "=" in name:
             if not specs:
                 raise UsageError(f"{flag} {text!r}: an option stands before any {what}; write name:option=value")

@@ -74,7 +74,7 @@ def verify(folder: Path) -> list[Check]:
     store = RecordStore.existing(folder)
     runs, speeds = list(store.runs()), list(store.speeds())
     if not (runs or speeds or store.refused):
-        raise UsageError(f"{folder}: expected an output folder with records, found none")
+        raise UsageError(f"{folder}: expected an output folder with records, found none; check the path")
     trained = [record for record in runs if record.training]
     return [
         readable(store, len(runs) + len(speeds)),

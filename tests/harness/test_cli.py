@@ -320,6 +320,9 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], list[str | Path]], str]] = {
     "batch of one": (flags("--batch-size", "1"), "train: batch_size: "),
     "bad seeds": (flags("--seeds", "one"), "--seeds 'one': expected numbers and ranges"),
     "seeds backwards": (flags("--seeds", "2-0"), "expected the lower end of a range first, found 2-0; write 0-2"),
+    "no commas": (flags("--methods", "gfp mamp"), "expected commas between methods, found 'gfp mamp'"),
+    "a file for a method": (flags("--methods", "own.py"), "give the file as --plugin own.py, and its method as own"),
+    "a folder for a plugin": (lambda folder: ["--plugin", folder], "a folder; give the Python file of a method"),
     "unknown baseline": (flags("--baseline", "mamp"), "--baseline 'mamp' is not among the methods"),
     "unknown flag": (flags("--metods", "gfp"), "--metods"),
     "too short a measurement": (flags("--speed-seconds", "0"), "--speed-seconds"),
@@ -430,12 +433,26 @@ def test_an_unknown_listing_is_one_line() -> None:
     )
 
 
-@pytest.mark.parametrize("arguments", [("rnu",), ("ls",), ("show-config", "--jsno")])
-def test_a_command_line_that_does_not_parse_is_one_line(arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "help_"),
+    [
+        (("rnu",), "-h"), (("ls",), "ls -h"), (("show-config", "--jsno"), "show-config -h"),
+        (("merge", "x"), "merge -h"),
+        (("run", "--batch-size", "ten"), "run -h"), (("data", "prepare", "ntu60"), "data prepare -h"),
+    ],
+)  # fmt: skip
+def test_a_command_line_that_does_not_parse_is_one_line_with_the_help_to_read(
+    arguments: tuple[str, ...], help_: str
+) -> None:
     found = harness(*arguments)
     assert found.code == 2
     assert found.err.startswith("error: ")
+    assert found.err.endswith(f"; see `python -m harness {help_}`\n")
     assert found.err.count("\n") == 1
+
+
+def test_a_folder_without_runs_has_no_status(tmp_path: Path) -> None:
+    assert harness("status", tmp_path).out == f"no runs in {tmp_path}\n"
 
 
 def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

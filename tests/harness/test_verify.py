@@ -266,7 +266,7 @@ def test_the_checks_as_json(folder: Path) -> None:
 def test_a_folder_without_records_is_one_line(tmp_path: Path) -> None:
     outcome = harness("verify", tmp_path)
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err == f"error: {tmp_path}: expected an output folder with records, found none\n"
+    assert outcome.err == f"error: {tmp_path}: expected an output folder with records, found none; check the path\n"
 
 
 def test_the_same_data_under_one_name_must_be_the_same(tmp_path: Path) -> None:
