@@ -325,7 +325,7 @@ def parse_specs(text: str, flag: str, example: str) -> list[MethodSpec]:
     for piece in filter(None, (part.strip() for part in text.split(","))):
         name, _, option = piece.partition(":")
         if re.search(r"[\s;|]", name.strip()):
-            raise UsageError(f"--methods {shortened(repr(text))}: expected commas between methods, found {name!r}")
+            raise UsageError(f"{flag} {shortened(repr(text))}: expected commas between {what}s, found {name!r}")
         if not option and "=" in name:
             if not specs:
                 raise UsageError(f"{flag} {text!r}: an option stands before any {what}; write name:option=value")
