@@ -224,7 +224,7 @@ SETTINGS: tuple[Setting, ...] = (
     *_mask(),
     Setting("environment variables", _environment, _put_environment, harmless=True),
     Setting("Python's profiler", sys.getprofile, sys.setprofile),
-    Setting("Python's tracer", sys.gettrace, sys.settrace),
+    Setting("Python's tracer", sys.gettrace, sys.settrace, harmless=True),  # a debugger's, say
     Setting("Python's path", lambda: dict.fromkeys(sys.path), _put_paths, harmless=True, tell=_paths_of_its_own),
     Setting("filters of warnings", lambda: tuple(warnings.filters), _put_filters, harmless=True, tell=_silenced),
     Setting("numpy's treatment of errors", np.geterr, lambda before: np.seterr(**before), harmless=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from harness.report.explain import conditions, factor
+from harness.report.explain import conditions, disturbed, factor
 from harness.studies.claims import Card
 
 MEANING = {"hours": "hours of whole schedules", "clips": "clips/s"}
@@ -39,6 +39,7 @@ def card_notes(card: Card, rules: str) -> list[str]:
         f"arithmetic: {card.flop_ratio:.2f}x by FLOPs per clip, at most {card.bound:.2f}x with this encoder and mask "
         "(decoder-free bound, by FLOPs too)",
         *_other_hardware(card),
+        *disturbed(record),
         f"judged by rules version {rules}: {claim.factor:g} as printed is reached from {claim.reached_from:g} on",
         f"only a {claim.device} tests this claim; the time to an accuracy is another question: `harness target`",
         *conditions(record),

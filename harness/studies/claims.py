@@ -15,7 +15,7 @@ from pydantic import Field
 from harness import ROOT
 from harness.errors import UsageError, nearest
 from harness.progress import warn
-from harness.records.ratios import claim_verdict, speedup
+from harness.records.ratios import claim_verdict, disturbed_share, speedup
 from harness.records.schema import BOUND, EVERY_SWITCH, DeviceClass, Ratio, SpeedRecord, Verdict, at_stage
 from harness.records.store import RecordStore
 from harness.spec.model import Section, build
@@ -174,8 +174,7 @@ def judged(
         return "in doubt"
     if record.environment.device_class != claim.device:
         return "other hardware: not tested"
-    share = record.health.disturbed_share if record.health else 0.0
-    return claim_verdict(claim.reached_from, ratio, record.floor, share)
+    return claim_verdict(claim.reached_from, ratio, record.floor, disturbed_share(record))
 
 
 def definitions(claim: Claim) -> list[str]:

@@ -221,7 +221,10 @@ def test_arithmetic_is_per_clip_of_the_last_stage() -> None:
 @pytest.mark.parametrize(("disturbed", "expected"), [(5, "supported"), (6, "not measurable here")])
 def test_a_disturbed_measurement_judges_nothing(disturbed: int, expected: str) -> None:
     health = Health(blocks=10, disturbed=disturbed)
-    assert make_card(CLAIM, record(health=health)).findings[2].verdict == expected
+    card = make_card(CLAIM, record(health=health))
+    assert card.findings[2].verdict == expected
+    said = [line for line in card_notes(card, "3") if line.startswith("not measurable here: ")]
+    assert len(said) == (expected == "not measurable here")
 
 
 def test_the_floor_of_the_measurement_counts() -> None:
