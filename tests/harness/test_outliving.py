@@ -127,13 +127,14 @@ def test_a_command_does_not_wait_for_a_thread_that_does_not_end(
     release = threading.Event()
     try:
         with overseen():
-            started(release.wait, daemon=False)
+            thread = started(release.wait, daemon=False)
         monkeypatch.setattr(os, "_exit", end)
         with pytest.raises(Ended, match="1"):
             main.leave(1)
         assert capsys.readouterr().err == "warning: not waited for what a method left running: mine\n"
     finally:
         release.set()
+        thread.join()
 
 
 # --- the end of the process ---
