@@ -46,7 +46,7 @@ def open_clips(
     path = Path(name)
     if path.is_dir() and is_store(path):
         return open_store(path, afresh=afresh, advance=advance)
-    if path.is_dir() and _is_path(name):
+    if path.is_dir() and (_is_path(name) or name not in known_names()):
         raise DataError(
             f"{name}: expected a prepared store or an .npz file, found a folder that is no store; raw files are read "
             "by python -m harness data prepare NAME --raw FOLDER"
@@ -78,8 +78,13 @@ def _loader(name: str) -> Callable[[], ClipSet]:
     points = {point.name: point for point in _points()}
     if name in points:
         return _loaded(points[name])
-    known = sorted({*MADE, *SOURCES, *points})
-    raise DataError(f"unknown data set {name!r}; {nearest(name, known)}known: {listed(known, len(known))}")
+    known = known_names()
+    raise DataError(f"unknown data set {name!r}; {nearest(name.casefold(), known)}known: {listed(known, len(known))}")
+
+
+def known_names() -> list[str]:
+    """All data sets that a name stands for."""
+    return sorted({*MADE, *SOURCES, *(point.name for point in _points())})
 
 
 def _points() -> list[EntryPoint]:

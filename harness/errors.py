@@ -45,8 +45,9 @@ def usage_errors() -> Iterator[None]:
 
 def nearest(name: str, existing: Iterable[str]) -> str:
     """``", did you mean 'x'?"`` for the nearest existing name, or nothing."""
-    close = difflib.get_close_matches(name, list(existing), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
+    names = {one.casefold(): one for one in existing}
+    close = difflib.get_close_matches(name.casefold(), list(names), n=1)
+    return f", did you mean {names[close[0]]!r}?" if close else ""
 
 
 def is_utf8(text: str) -> bool:

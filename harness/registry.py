@@ -175,7 +175,7 @@ def load_plugin(path: Path, guard: Guard) -> ModuleType:
         raise UsageError(f"plugin {path}: a module called {name!r} is already loaded; rename the file")
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
-        raise UsageError(f"plugin {path}: not a Python file")
+        raise UsageError(f"plugin {path}: not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

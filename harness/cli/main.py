@@ -24,7 +24,7 @@ from harness.cli import data, encoders, evaluation, folders, listing, methods, r
 from harness.errors import UsageError, first_few
 from harness.isolation.outliving import strays, told
 from harness.isolation.stopping import Stopped, stoppable
-from harness.progress import say, warn
+from harness.progress import say, say_lines, warn
 
 INTERRUPTED = 130
 """What some versions of typer return for Ctrl-C, which they swallow."""
@@ -104,7 +104,7 @@ def main() -> None:
         except UsageError as error:
             code = _fail(str(error), 2)
         except COMMAND_LINE_ERROR as error:
-            code = _fail(misread(error), 2)
+            code = _misread(error)
         except (KeyboardInterrupt, typer.Abort):
             code = _stopped(stops.asked)
         except MemoryError:
@@ -129,14 +129,17 @@ def leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def misread(error: Any) -> str:
-    """What is wrong with a command line, and which help shows what it may hold."""
+def _misread(error: Any) -> int:
+    """Say what is wrong with a command line, and which help shows what it may hold."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # `data` alone: the message is the help
+        say_lines(error.format_message())
+        return 2
     names, context = list[str](), error.ctx
     while context and context.parent:
         names.insert(0, context.info_name)
         context = context.parent
     message = " ".join(error.format_message().split()).removesuffix(".")
-    return f"{message}; see `{' '.join(['python -m harness', *names, '-h'])}`"
+    return _fail(f"{message}; see `{' '.join(['python -m harness', *names, '-h'])}`", 2)
 
 
 def _stopped(asked: Stopped | None) -> int:

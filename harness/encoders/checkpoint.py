@@ -57,7 +57,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if path.is_dir():
         raise UsageError(f"{path}: expected a checkpoint, found a folder; name the file in it")
     if not path.is_file():
-        raise UsageError(f"{path}: no such file")
+        raise UsageError(f"{path}: no such file; check the path")
     kind = kind_of(path)
     if (kind and kind.name == "a safetensors file") or (kind is None and path.suffix == ".safetensors"):
         return _safetensors(path)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from datasets.wording import counted, minutes
-from harness.errors import MethodFault, UsageError
+from harness.errors import MethodFault, UsageError, nearest
 from harness.isolation.guard import Guard, StandIn, problem_of_about, seeded, stand_in
 from harness.isolation.mistakes import mistake
 from harness.machine import describe_environment, device_type, processors, select_device, use_threads
@@ -369,7 +369,8 @@ def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
             return entry
     if asked:
         names = ", ".join(entry.label for entry in entries)
-        raise UsageError(f"--baseline {asked!r} is not among the methods of this run ({names})")
+        close = nearest(asked, (entry.label for entry in entries))
+        raise UsageError(f"--baseline {asked!r} is not among the methods of this run ({names}){close}")
     return entries[0]
 
 

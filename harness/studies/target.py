@@ -101,7 +101,7 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
     rows = finished(records, reference)
     if not rows:
         labels = ", ".join(sorted({r.label for r in records if r.status == "ok" and r.curve})) or "none"
-        raise UsageError(f"no finished run of {reference!r} to set a target (there are: {labels})")
+        raise UsageError(f"no finished run of {reference!r} to set a target (there are: {labels}); see --reference")
     if rows[0].method.division == "open":
         raise UsageError(f"{reference!r} brings its own encoder (open division): it sets no target for the others")
     rows = [record for record in rows if at_fixed_clips(record)]
@@ -143,12 +143,17 @@ def write_target(path: Path, target: Target) -> None:
     write_atomically(path, text.encode())
 
 
+def reason(error: Exception) -> str:
+    """An exception's first line, without the path that the message names already."""
+    return (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
+
+
 def read_target(path: Path) -> Target:
     """A frozen target; every problem is a one-line `UsageError`."""
     try:
         content: Any = read_yaml(read_file(path).decode())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"target {path} cannot be read ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"target {path} cannot be read ({reason(error)}); `target --freeze` writes one") from None
     if not isinstance(content, dict):
         raise UsageError(f"target {path}: expected a mapping as `harness target --freeze` writes it")
     target = build(Target, content, f"target {path}")

@@ -20,7 +20,7 @@ from harness.records.store import RecordStore
 from harness.runs.request import parse_override
 from harness.spec.presets import PRESETS
 from tests.harness.made_up_records import run_record
-from tests.harness.small_run import SMALL, harness, plugin_file, small_arrays, small_file
+from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, small_arrays, small_file
 
 # --- help ---
 
@@ -300,6 +300,8 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], list[str | Path]], str]] = {
     "unknown data set": (lambda folder: ["--dataset", "synthetics"], "unknown data set 'synthetics'; did you mean"),
     "budget 10x": (flags("--budget", "10x"), "train: budget: expected a number and one of ep, steps, clips, s, flops"),
     "unknown preset": (flags("--preset", "quik"), "unknown preset 'quik', did you mean 'quick'?"),
+    "data set in capitals": (lambda folder: ["--dataset", "NTU60"], "unknown data set 'NTU60'; did you mean 'ntu60'?"),
+    "method in capitals": (flags("--methods", "GFP"), "unknown method 'GFP', did you mean 'gfp'?"),
     "unknown encoder": (flags("--encoder", "tinny"), "unknown encoder 'tinny', did you mean 'tiny'?"),
     "impossible encoder": (flags("--set", "encoder.heads=3"), "width 8 is not a multiple of 3 heads"),
     "unknown section": (flags("--set", "trian.lr=1"), "unknown section 'trian', did you mean 'train'?"),
@@ -428,8 +430,8 @@ def test_an_unknown_listing_is_one_line() -> None:
     found = harness("ls", "method")
     assert found.code == 2
     assert found.err == (
-        "error: ls 'method', did you mean 'methods'? (expected one of methods, datasets, encoders, runs, claims, "
-        "settings)\n"
+        "error: ls 'method', did you mean 'methods'? (expected one of methods, protocols, datasets, encoders, runs, "
+        "claims, settings)\n"
     )
 
 
@@ -449,6 +451,17 @@ def test_a_command_line_that_does_not_parse_is_one_line_with_the_help_to_read(
     assert found.err.startswith("error: ")
     assert found.err.endswith(f"; see `python -m harness {help_}`\n")
     assert found.err.count("\n") == 1
+
+
+def test_a_group_of_commands_alone_lists_them() -> None:
+    assert harness("data") == Outcome(2, harness("data", "--help").out, "")
+
+
+def test_a_folder_that_is_no_store_is_told_by_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "raw").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("raw", "./raw"):
+        assert "found a folder that is no store" in harness("data", "doctor", name).err
 
 
 def test_a_folder_without_runs_has_no_status(tmp_path: Path) -> None:

@@ -121,16 +121,16 @@ def test_a_broken_plugin_leaves_no_half_loaded_module(tmp_path: Path) -> None:
     assert "bad_plugin" not in sys.modules
 
 
-@pytest.mark.parametrize("name", ["missing.py", "."])
-def test_a_plugin_that_is_no_file_is_one_line(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "found"), [("missing.py", "no such file"), (".", "a folder")])
+def test_a_plugin_that_is_no_file_is_one_line(tmp_path: Path, name: str, found: str) -> None:
     path = tmp_path / name
-    assert refusal(lambda: Registry([path])) == f"plugin {path}: no such file"
+    assert refusal(lambda: Registry([path])) == f"plugin {path}: {found}; give the Python file of a method"
 
 
 def test_a_plugin_that_is_not_python_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "plugin.txt"
     path.write_text("x = 1\n")
-    assert refusal(lambda: Registry([path])) == f"plugin {path}: not a Python file"
+    assert refusal(lambda: Registry([path])) == f"plugin {path}: not a Python file; its name must end in .py"
 
 
 def test_a_plugin_cannot_take_the_name_of_a_loaded_module(tmp_path: Path) -> None:
