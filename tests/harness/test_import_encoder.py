@@ -450,7 +450,7 @@ def test_a_request_that_cannot_be_done_is_one_line_and_writes_nothing(
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     found = imported(tmp_path / "nowhere.pth", tmp_path / "encoder.safetensors")
-    assert found.err == f"error: {tmp_path / 'nowhere.pth'}: no such file\n"
+    assert found.err == f"error: {tmp_path / 'nowhere.pth'}: no such file; check the path\n"
 
 
 def test_the_file_that_is_read_is_never_written_over(tmp_path: Path) -> None:
