@@ -547,3 +547,13 @@ def test_where_most_blocks_were_disturbed_numbers_say_so_and_nothing_is_explaine
 def test_a_ratio_that_was_not_measurable_asks_for_no_explanation() -> None:
     coarse = arm("gfp", ratio(0.9, 1.2, 1.6), flop_ratio=4.0, verdict="not measurable here")
     assert not [line for line in notes(RECORDS, speed_record(coarse, *SPEED.arms[1:])) if line.startswith("explain")]
+
+
+@pytest.mark.parametrize(
+    ("clips", "said"), [(29, ["warning: 29 test clips, 3.4 points each: too few to tell rows apart"]), (30, [])]
+)
+def test_few_test_clips_are_warned_of(clips: int, said: list[str]) -> None:
+    records = [
+        record.model_copy(update={"data": record.data.model_copy(update={"test_clips": clips})}) for record in RECORDS
+    ]
+    assert [line for line in notes(records, SPEED) if line.startswith("warning: ")] == said
