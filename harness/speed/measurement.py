@@ -13,7 +13,7 @@ from typing import Any
 from harness.errors import MethodFault, UsageError
 from harness.isolation.guard import seeded
 from harness.isolation.mistakes import forget_frames, mistake
-from harness.progress import Reporter
+from harness.progress import Reporter, Task
 from harness.records.doubts import in_doubt
 from harness.records.ratios import noise_floor, paired_ratio, rules_version, verdict
 from harness.records.schema import BOUND, ArmRecord, Doubt, Environment, Health, SpeedRecord, flop_ratio
