@@ -42,19 +42,15 @@ class TokenFiller(nn.Module):
     def pooled(self, latent: Tensor, mask: Mask, windows: int) -> Tensor:
         """The same averaged over each of ``windows`` stretches of time, ``[B, windows * V, D]``, to rounding.
 
-        From the visible tokens alone: the grid, of which most is one mask token over and over, is never built.
+        A mask token everywhere, and what the visible tokens of a window differ from it by: the grid is never built.
         """
         (batch, _, width), grid = latent.shape, self.grid
-        steps, cells = grid.times // windows, windows * grid.joints
-        cell = mask.visible // (steps * grid.joints) * grid.joints + mask.visible % grid.joints
+        steps = grid.times // windows
+        # the window and the joint of each visible token, as one index
+        cell = torch.add(mask.visible % grid.joints, mask.visible // (steps * grid.joints), alpha=grid.joints)
         positions = self.positions().unflatten(0, (windows, steps, grid.joints)).mean(1).flatten(0, 1)
-        # In the type of the sum that this replaces: bf16 latents plus float32 positions.
-        latent = latent.to(torch.promote_types(latent.dtype, positions.dtype))
-        index = cell.unsqueeze(-1).expand(-1, -1, width)
-        seen = latent.new_zeros(batch, cells, width).scatter_add(1, index, latent)
-        count = latent.new_zeros(batch, cells).scatter_add(1, cell, latent.new_ones(()).expand(cell.shape))
-        hidden = (steps - count).unsqueeze(-1) * self.mask_token
-        return (seen + hidden) / steps + positions
+        hidden = (self.mask_token + positions).expand(batch, -1, -1)
+        return hidden.scatter_add(1, cell.unsqueeze(-1).expand(-1, -1, width), (latent - self.mask_token) / steps)
 
 
 class TokenDecoder(nn.Module):

@@ -23,11 +23,13 @@ from methods.gfp import (
     mean_correlation,
     patch_motion,
     pool_time,
+    rounded_product,
     variance_loss,
 )
 from methods.parts.encoder import SIZES, EncoderSize
 from methods.parts.masks import Mask, motion_aware_mask
 from methods.parts.tokens import TokenGrid, patchify, take, unpatchify
+from tests.fake_gpu import CUDA, fake_tensors
 from tests.methods.made_up import JOINTS, encoder, meta_encoder, motion
 
 
@@ -238,6 +240,13 @@ def test_the_rounded_covariance_saves_a_product_of_the_gradient(shape: tuple[int
         with FlopCounterMode(display=False) as counter:
             covariance_loss(rows, rounded=rounded).backward()
         assert counter.get_total_flops() == products * product
+
+
+def test_on_a_gpu_the_rounded_covariance_is_one_product_of_bfloat16_with_a_float32_result() -> None:
+    with fake_tensors(), FlopCounterMode(display=False) as counter:
+        found = rounded_product(torch.empty(4, 9, device=CUDA), torch.empty(9, 5, device=CUDA))
+    assert (found.shape, found.dtype, found.device.type) == ((4, 5), torch.float32, "cuda")
+    assert counter.get_flop_counts()["Global"] == {torch.ops.aten.bmm: 2 * 4 * 9 * 5}
 
 
 def test_the_covariance_of_rounded_rows_is_the_covariance_of_those_rows() -> None:
