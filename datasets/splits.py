@@ -28,6 +28,7 @@ VALIDATION_SEED = 0
 _XVIEW = "view:2,3->1"
 _REST = "*"
 _WITHOUT_REPEATS = " without repeats"
+SWAPPED = "swapped"
 _GRAMMAR = "COLUMN:VALUES->VALUES"
 _EXAMPLE = "for example view:1,2->3 or subject:1-8->9-12"
 
@@ -69,7 +70,8 @@ def make_split(
             (otherwise: odd subjects train, even ones test), ``xview`` (NTU: views 2 and 3 train, view 1 tests), or
             ``COLUMN:VALUES->VALUES`` with training values left and test values right, e.g. ``view:1,2->3``. Values are
             separated by commas; of an integer column, ``1-4`` takes those of its values that lie from 1 to 4; ``*``
-            takes what the other side leaves. `` without repeats`` at the end is `drop_leaks`.
+            takes what the other side leaves. `` without repeats`` at the end is `drop_leaks`; ``swapped``, alone or at
+            the very end, exchanges the two sides.
         validation: share of the known training subjects that is held out, rounded, at least one of them and
             never all. Which ones follows from a fixed permutation of the sorted subject numbers, the same on
             every machine and with or without ``drop_leaks``. 0: no validation part.
@@ -80,10 +82,14 @@ def make_split(
         DataError: bad grammar, an unknown column or value, a value on both sides, an empty part, or too few
             known subjects to hold some out.
     """
-    spec = spec.strip() or clips.default_split
-    text, drop = _meaning(clips, spec)
+    own, swap = _unswapped(spec.strip())
+    own = own or clips.default_split
+    text, drop = _meaning(clips, own)
     drop_leaks |= drop
-    column, training_side, test = _sides(clips, spec, text)
+    column, training_side, test = _sides(clips, own, text)
+    spec = swapped(own) if swap else own
+    if swap:
+        training_side, test = test, training_side
     held_out = _held_out(clips, spec, training_side, validation)
     leaked = _leaks(clips, training_side, test)
     notes = _side_notes(clips, column, training_side, test) + _leak_notes(leaked, test, drop_leaks)
@@ -96,6 +102,19 @@ def make_split(
     notes += _class_notes(labels or make_labels(clips), train, held_out)
     train_index, validation_index, test_index = (np.flatnonzero(part) for part in (train, held_out, test))
     return Split(spec, train_index, validation_index, test_index, notes, leaked)
+
+
+def swapped(spec: str) -> str:
+    """The split with its sides exchanged; of a swapped one the split that it was."""
+    own, swap = _unswapped(spec.strip())
+    return own if swap else f"{own} {SWAPPED}".strip()
+
+
+def _unswapped(spec: str) -> tuple[str, bool]:
+    own = spec.removesuffix(SWAPPED)
+    if own == spec or (own and not own.endswith(" ")):
+        return spec, False
+    return own.strip(), True
 
 
 def make_labels(clips: ClipSet, spec: str = "label") -> Labels:

@@ -21,6 +21,7 @@ def finite(value: float | None) -> float | None:
 Methods = Annotated[str | None, typer.Option(help="Methods, e.g. gfp,skeletonmae or gfp:lambda_pred=5,mamp.")]
 DataName = Annotated[str | None, typer.Option("--dataset", help="A data set's name or path/to/file.npz.")]
 Split = Annotated[str | None, typer.Option(help="xsub, xview or a column such as view:1,2->3.")]
+Folds = Annotated[int, typer.Option(help="2: the swapped split too, so that every subject tests.", min=1, max=2)]
 Label = Annotated[str | None, typer.Option(help="Label column, or several combined: label,correct.")]
 Encoder = Annotated[str | None, typer.Option(help="Encoder size: tiny, small or base.")]
 BudgetText = Annotated[str | None, typer.Option("--budget", help="30ep, 2000steps, 50000clips, 300s or 2e15flops.")]

@@ -25,6 +25,7 @@ from harness.cli.flags import (
     DryRun,
     Encoder,
     FirstSlot,
+    Folds,
     KeepDecoder,
     Label,
     MemoryCap,
@@ -87,36 +88,53 @@ def run_command(
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
     claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
-    protocols: Protocols = "", dry_run: DryRun = False,
+    protocols: Protocols = "", folds: Folds = 1, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, evaluate them, print one table."""
     settings, chosen = asked_of_run(locals())
     if dry_run:
-        show_plan(settings, plugin, chosen)
+        for fold in folds_of(settings, folds):
+            show_plan(fold, plugin, chosen)
         return
     with at_work() as report:
-        from harness.records.store import read_records, refusal_lines
-        from harness.report.folder import Typed, folder_page, folder_tables
-        from harness.report.repeat import repeat_lines
-        from harness.report.status import not_done
-        from harness.report.table import build_table, notes
-        from harness.runs.experiment import run
-
-        experiment = prepare_experiment(settings, plugin, report, **chosen)
-        records, speed = run(experiment, report, partial(print_plan, report))
-        repeated = repeat_lines(records, experiment.asked, sys.argv[1:])
-        lines = [*notes(records, speed), *repeated, *experiment.stale()]
-        typed = Typed(sys.argv[1:], experiment.asked, experiment.held_equal, experiment.versions)
-        with one_writes(out):
-            found = read_records(out)
-            unfinished = not_done(out, found)
-            page = folder_page(folder_tables(found), found.refused, command_line(), typed)
-            page += "".join(f"- {line}\n" for line in unfinished)
-            leave_table(build_table(records, speed), [*lines, *unfinished], out / "table.md", report, page=page)
-        warn(*refusal_lines(out, [one for one in found.refused if one.path not in experiment.store.refused]))
-        whole = not protocols or evaluate_runs(experiment, [record.address for record in records], report)
-    if not whole or any(record.status != "ok" for record in records):
+        well = [run_fold(fold, plugin, chosen, report) for fold in folds_of(settings, folds)]
+    if not all(well):
         raise typer.Exit(1)
+
+
+def folds_of(settings: dict[str, Any], folds: int) -> list[dict[str, Any]]:
+    """The settings, and those with the sides of the split exchanged where two folds are wanted."""
+    from datasets.splits import swapped
+
+    data = settings["data"]
+    other = {**settings, "data": data.model_copy(update={"split": swapped(data.split)})}
+    return [settings, other][:folds]
+
+
+def run_fold(settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter) -> bool:
+    """A run with its tables; whether everything is there and well."""
+    from harness.records.store import read_records, refusal_lines
+    from harness.report.folder import Typed, folder_page, folder_tables
+    from harness.report.repeat import repeat_lines
+    from harness.report.status import not_done
+    from harness.report.table import build_table, notes
+    from harness.runs.experiment import run
+
+    out = chosen["out"]
+    experiment = prepare_experiment(settings, plugin, report, **chosen)
+    records, speed = run(experiment, report, partial(print_plan, report))
+    repeated = repeat_lines(records, experiment.asked, sys.argv[1:])
+    lines = [*notes(records, speed), *repeated, *experiment.stale()]
+    typed = Typed(sys.argv[1:], experiment.asked, experiment.held_equal, experiment.versions)
+    with one_writes(out):
+        found = read_records(out)
+        unfinished = not_done(out, found)
+        page = folder_page(folder_tables(found), found.refused, command_line(), typed)
+        page += "".join(f"- {line}\n" for line in unfinished)
+        leave_table(build_table(records, speed), [*lines, *unfinished], out / "table.md", report, page=page)
+    warn(*refusal_lines(out, [one for one in found.refused if one.path not in experiment.store.refused]))
+    whole = not chosen["protocols"] or evaluate_runs(experiment, [record.address for record in records], report)
+    return whole and all(record.status == "ok" for record in records)
 
 
 def evaluate_runs(experiment: Experiment, addresses: list[str], report: Reporter) -> bool:

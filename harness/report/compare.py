@@ -15,7 +15,7 @@ from harness.records.evaluations import Evaluations
 from harness.report.apart import EMPTY, MARKS, accuracy_cell, bounds, closing, marks, p_text, points
 from harness.report.folder import FolderTable
 from harness.report.table import plain_markdown
-from harness.studies.compare import Column, probe_columns, protocol_columns
+from harness.studies.compare import Column, are_folds, both_folds, probe_columns, protocol_columns
 
 THESE, NEW = "these people", "new people"
 BEST = "best test point (the papers' habit)"
@@ -116,16 +116,30 @@ class Comparison:
 
 
 def comparisons(tables: Sequence[FolderTable], evaluations: Evaluations) -> list[Comparison]:
-    """Every column of every table of a folder that has two rows or more."""
+    """Every column of every table of a folder that has two rows or more, then those of both folds of a split."""
+    named = [(table.heading if len(tables) > 1 else "", table.runs, columns_of(table, evaluations)) for table in tables]
+    found = [(setting, column) for setting, _, columns in named for column in columns]
+    for setting, runs, columns in named:
+        for _, others, theirs in named:
+            if runs and others and are_folds(runs[0], others[0]):
+                partners = {column.name: column for column in theirs}
+                found += [
+                    (f"both folds of: {setting}", both_folds(column, partners[column.name]))
+                    for column in columns
+                    if column.name in partners
+                ]
     return [
         Comparison(
-            table.heading if len(tables) > 1 else "", column, pairs(column.rows),
-            [] if column.subjects is None else pairs(column.rows, column.subjects),
+            setting, column, pairs(column.rows), [] if column.subjects is None else pairs(column.rows, column.subjects)
         )
-        for table in tables
-        for column in (*probe_columns(table.runs), *protocol_columns(table.runs, evaluations))
+        for setting, column in found
         if len(column.rows) > 1
-    ]  # fmt: skip
+    ]
+
+
+def columns_of(table: FolderTable, evaluations: Evaluations) -> list[Column]:
+    """The run's own probes, then protocols."""
+    return [*probe_columns(table.runs), *protocol_columns(table.runs, evaluations)]
 
 
 def compare_page(found: Sequence[Comparison], command: str, left_out: Sequence[str] = ()) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.splits import swapped
 from harness.records.differences import Row
 from harness.records.evaluations import SELECTED, EvaluationRecord, Evaluations, TestClips, column_of, row_of
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, Accuracy, RunRecord
@@ -80,6 +81,31 @@ def protocol_columns(runs: Sequence[RunRecord], evaluations: Evaluations) -> lis
     return [
         protocol_column(name, [record for record in found if goes_into(record, name)], evaluations) for name in asked
     ]
+
+
+def are_folds(one: RunRecord, other: RunRecord) -> bool:
+    """The other run's table is that of the swapped split, all else equal."""
+    specs = [record.spec.identity for record in (one, other)]
+    data = [{**spec["data"], "split": "", "fingerprint": record.data.fingerprint.partition("-")[0]}
+            for spec, record in zip(specs, (one, other), strict=True)]  # fmt: skip
+    rest = [{key: spec[key] for key in ("encoder", "train", "probe")} for spec in specs]
+    return swapped(one.spec.data.split) == other.spec.data.split and data[0] == data[1] and rest[0] == rest[1]
+
+
+def both_folds(one: Column, other: Column) -> Column:
+    """The clips and people of both sides of a split as one column: rows and seeds that both have."""
+    partners, share = {row.label: row for row in other.rows}, one.clips / (one.clips + other.clips)
+    people = None if one.subjects is None or other.subjects is None else np.append(one.subjects, other.subjects)
+    rows = [_both(row, partners[row.label], share) for row in one.rows if row.label in partners]
+    return Column(one.name, [row for row in rows if row.by_seed], one.clips + other.clips, people)
+
+
+def _both(one: Row, other: Row, share: float) -> Row:
+    seeds = [seed for seed in one.by_seed if seed in other.by_seed]
+    by_seed = {seed: share * one.by_seed[seed] + (1 - share) * other.by_seed[seed] for seed in seeds}
+    first, second = one.right or {}, other.right or {}
+    right = {seed: np.append(first[seed], second[seed]) for seed in seeds if seed in first and seed in second}
+    return replace(one, by_seed=by_seed, right=right if len(right) == len(seeds) else None)
 
 
 def goes_into(record: EvaluationRecord, column: str) -> bool:

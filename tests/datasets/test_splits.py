@@ -10,7 +10,7 @@ import pytest
 
 from datasets.clips import ClipSet
 from datasets.errors import DataError
-from datasets.splits import Split, length_notes, make_labels, make_split
+from datasets.splits import Split, length_notes, make_labels, make_split, swapped
 from tests.datasets.made_up import clip_set, needs_recordings, recorded
 
 SUBJECTS = (1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6)
@@ -82,6 +82,16 @@ def test_a_split_without_repeats_drops_leaks() -> None:
     clips = replace(twins(twelve(), (0, 2)), splits={"clean": "subject:1,3->* without repeats"})
     assert make_split(clips, "clean", validation=0).train.tolist() == [1, 4, 5]
     assert make_split(clips, "subject:1,3->*", validation=0).train.tolist() == [0, 1, 4, 5]
+
+
+@pytest.mark.parametrize("spec", ["", "xsub", "view:1,2->3", "subject:1,3->* without repeats"])
+def test_a_swapped_split_has_its_sides_exchanged(spec: str) -> None:
+    clips = replace(twelve(), default_split="xsub")
+    plain, other = make_split(clips, spec), make_split(clips, swapped(spec))
+    assert other.name == f"{plain.name} swapped"
+    assert (training_side(other), other.test.tolist()) == (plain.test.tolist(), training_side(plain))
+    assert swapped(swapped(spec)) == spec
+    assert make_split(clips, swapped(other.name)).test.tolist() == plain.test.tolist()
 
 
 def test_cross_view_trains_on_views_2_and_3_and_tests_on_1() -> None:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from harness.records.differences import Row, pairs
 from harness.records.evaluations import EvaluationRecord, Evaluations, TestClips
 from harness.records.schema import RunRecord
@@ -16,7 +18,7 @@ from harness.report.evaluations import evaluation_notes, evaluation_table
 from harness.report.folder import folder_tables
 from harness.report.table import build_table, notes
 from tests.harness.made_up_records import run_record
-from tests.harness.small_run import harness
+from tests.harness.small_run import SMALL, harness, small_file
 
 ACCURACIES = {
     "gfp": (0.80, 0.815, 0.8275), "skeletonmae": (0.79, 0.81, 0.8325), "random-init": (0.5, 0.51, 0.5275),
@@ -234,3 +236,47 @@ def test_the_table_of_evaluations_has_intervals_marks_and_sentences(tmp_path: Pa
     assert any(line.startswith("linear, these people: ") for line in lines)
     twice = [*done, *(one.model_copy(update={"address": "again"}) for one in done)]
     assert "runs of several settings: `compare` says who is above whom under each" in evaluation_notes(twice)
+
+
+# --- both folds of a split ---
+
+
+def side(run: RunRecord, split: str, fingerprint: str) -> RunRecord:
+    """The run, on one side of a split."""
+    data = run.spec.data.model_copy(update={"split": split, "fingerprint": fingerprint})
+    spec = run.spec.model_copy(update={"data": data})
+    named = run.data.model_copy(update={"fingerprint": fingerprint})
+    return run.model_copy(update={"spec": spec, "address": spec.address, "data": named})
+
+
+def test_the_people_of_both_folds_count_together(tmp_path: Path) -> None:
+    store, done = RecordStore(tmp_path), Evaluations(tmp_path)
+    for number, (split, clips) in enumerate((("xsub", 240), ("xsub swapped", 120))):
+        fingerprint = f"{'f' * 16}-{number}"
+        people = [4 * number + clip % 4 for clip in range(clips)]  # four people: too few by themselves
+        done.write_test_clips(
+            TestClips(fingerprint=fingerprint, labels=[0] * clips, subjects=people, class_names=["a"])
+        )
+        for run in records(gfp=(0.8, 0.8, 0.8), skeletonmae=(0.5, 0.5, 0.5)):
+            own = side(run, split, fingerprint)
+            store.write_run(own)
+            right = clips // (2 if run.label == "gfp" else 4) + 4 * run.spec.seed
+            predictions = [0] * right + [1] * (clips - right)
+            done.write(evaluation(own, right, data=fingerprint, predictions=predictions, accuracy=right / clips))
+    found = {one.heading: one for one in compared(tmp_path)}
+    alone = next(one for heading, one in found.items() if heading.endswith("data.split xsub") and "protocol" in heading)
+    assert any("new people: not testable (4 of 6 test subjects)" in line for line in alone.lines)
+    both = next(one for heading, one in found.items() if heading.startswith("protocol linear, both folds of: "))
+    assert (both.column.clips, len(both.column.rows)) == (360, 2)
+    assert both.column.rows[0].by_seed[0] == pytest.approx(180 / 360)
+    assert any("new people: gfp is above skeletonmae" in line and "3 seeds x 8 people" in line for line in both.lines)
+
+
+def test_two_folds_run_the_swapped_split_too(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    flags = ("--dataset", small_file(tmp_path), "--methods", "skeletonmae", "--out", out, "--folds", "2")
+    outcome = harness("run", *SMALL, *flags)
+    assert outcome.code == 0, outcome.err
+    runs = [run for run in read_records(out).runs if run.label == "skeletonmae"]
+    assert sorted(run.spec.data.split for run in runs) == ["xsub", "xsub swapped"]
+    assert any(one.heading.startswith("linear, both folds of: ") for one in compared(out))
