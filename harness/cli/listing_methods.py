@@ -15,7 +15,6 @@ from harness.isolation.mistakes import mistake
 from harness.records.evaluations import SCRATCH
 from harness.records.schema import RANDOM_INIT
 from harness.registry import Registry, versions_of
-from harness.runs.protocols import Protocols, registry_with_protocols
 from harness.training import deviations as shared_parts
 from methods.base import About, Method
 from methods.parts.encoder import SIZES, SkeletonEncoder
@@ -45,6 +44,8 @@ def about_method(name: str, method: type[Method], guard: Guard) -> dict[str, Any
 
 def list_protocols(plugins: list[Path] | None, out: Path) -> Rows:
     """Protocols with their source, deviations, choices, default options and control."""
+    from harness.runs.protocols import Protocols, registry_with_protocols  # with pandas and scikit-learn
+
     found = Protocols(registry_with_protocols(plugins).plugins)
     return [
         {

@@ -392,9 +392,11 @@ def arm_times(speed: SpeedRecord) -> dict[str, float]:
 
 
 def steps_ratio(speed: SpeedRecord, one: str, reference: str) -> Ratio | None:
-    """Seconds per step of the reference's arm over those of another one; None where one was not measured."""
+    """Seconds per step of the reference's arm over those of another one; None where one was not, or only once."""
     arms = speed.arm(one), speed.arm(reference)
-    return block_ratio(arms[1].blocks, arms[0].blocks, speed.rounds) if arms[0] and arms[1] else None
+    if not (arms[0] and arms[1]) or len(arms[0].blocks) < 2:
+        return None
+    return block_ratio(arms[1].blocks, arms[0].blocks, speed.rounds)
 
 
 def untrained(records: Iterable[RunRecord], target: Target) -> float | None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+VERSION = 1
+
 TORCHS_OWN = "default"
 ORDERS = {
     "cudnn-first": [

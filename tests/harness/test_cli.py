@@ -419,7 +419,7 @@ def test_settings_are_listed_with_their_limits() -> None:
     rows = {row["setting"]: row for row in json.loads(harness("ls", "settings", "--json").out)}
     assert rows["train.lr"] == {"setting": "train.lr", "default": 1e-3, "allowed": "number > 0, <= 100"}
     assert rows["encoder.depth"]["allowed"] == "integer >= 1, <= 256 or null"
-    assert rows["train.precision"]["allowed"] == "fp32 or bf16"
+    assert rows["train.precision"]["allowed"] == "fp32 or tf32 or bf16"
     assert rows["train.betas"]["allowed"] == "2 of number >= 0, < 1"
     assert rows["probe.regularisation"]["allowed"] == "1 to 100 of number > 0, <= 1e+09"
     assert rows["train.budget"]["allowed"] == "a number and ep or steps or clips or s or flops"

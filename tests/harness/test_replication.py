@@ -55,13 +55,16 @@ def process(*seconds: float, same: float) -> SpeedRecord:
     sides = {"skeletonmae": [0.4, 0.4], "gfp": list(seconds)}
     arms = [
         arm(
-            label, block_ratio([0.4, 0.4], blocks), blocks=blocks, clips=2.0, step_seconds=blocks[0], bound_flops=None,
-            clips_per_second=2.0 / blocks[0],
+            label, block_ratio([0.4, 0.4], blocks), blocks=blocks, clips=10.0, batch_size=11, step_seconds=blocks[0],
+            bound_flops=None,
+            clips_per_second=10.0 / blocks[0],
         )
         for label, blocks in sides.items()
     ]  # fmt: skip
     health = Health(blocks=6, disturbed=1, foreign_share=0.1, reasons=("others took 12 %",))
-    return speed_record(*arms).model_copy(update={"same": ratio(0.9, same, 1.1), "health": health})
+    return speed_record(*arms).model_copy(
+        update={"same": ratio(0.9, same, 1.1), "health": health, "bodies_per_clip": 1.0}
+    )
 
 
 PROCESSES = [process(0.2, 0.2, same=1.0), process(0.1, 0.1, same=1.01), process(0.05, 0.05, same=0.99)]
@@ -72,7 +75,7 @@ def test_processes_are_joined_into_one_measurement_that_verifies() -> None:
     own = record.arm("gfp")
     assert own is not None
     assert own.blocks == [0.2, 0.2, 0.1, 0.1, 0.05, 0.05]
-    assert (own.step_seconds, own.clips_per_second) == (pytest.approx(0.1), pytest.approx(20.0))
+    assert (own.step_seconds, own.clips_per_second) == (pytest.approx(0.1), pytest.approx(100.0))
     assert (own.ratio.value, own.ratio.high, own.ratio.pairs) == (
         pytest.approx(4.0), pytest.approx(4 * SPREAD, rel=1e-5), 3,
     )  # fmt: skip

@@ -36,7 +36,7 @@ def version_of_plugin(folder: Path, name: str, text: str) -> str:
 
 def test_a_method_is_built_on_its_file_and_all_shared_parts_under_it() -> None:
     found = versions_of(registry().method("mamp"))
-    assert found.keys() == {"mamp", "base", "decoders", "encoder", "masks", "options", "tokens"}
+    assert found.keys() == {"mamp", "base", "decoders", "encoder", "kernels", "masks", "options", "tokens"}
 
 
 def test_every_built_in_module_declares_its_version() -> None:
