@@ -27,18 +27,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 from scipy.stats import binomtest
 
 from harness.machine import describe_environment, select_device
 from harness.progress import command_line
-from harness.records.differences import LEVEL, Row, pairs, person_shares, these_people
+from harness.records.differences import LEVEL, SPREADLESS, Row, pairs, person_shares
+from harness.records.evaluations import Evaluations
 from harness.records.store import read_records
+from harness.report.compare import columns_of
 from harness.report.folder import folder_tables
 from harness.report.table import to_markdown
-from harness.studies.compare import Column, probe_columns
+from harness.studies.compare import Column
 
 Floats = NDArray[np.float64]
+MANY_SEEDS = 12
+"""Rows of so many seeds are halved."""
 
 
 @dataclass(frozen=True)
@@ -128,18 +132,15 @@ def simulate(spread: Spread, tables: int, clips: int) -> Iterator[dict[str, str]
 
 def halves(name: str, row: Row, size: int = 3) -> dict[str, str]:
     """A line for all pairs of disjoint groups of a row's seeds."""
-    seeds = sorted(row.by_seed)
-    place = {seed: number for number, seed in enumerate(seeds)}
-    told, judged = np.zeros(len(seeds)), np.zeros(len(seeds))
-    total = false = 0
-    for one in combinations(seeds, size):
-        rest = [seed for seed in seeds if seed not in one and seed > one[0]]  # each pair once
-        for other in combinations(rest, size):
-            p = these_people([row.by_seed[seed] for seed in one], [row.by_seed[seed] for seed in other]).p
-            apart, among = p is not None and p < LEVEL, [place[seed] for seed in (*one, *other)]
-            total, false = total + 1, false + apart
-            judged[among] += 1
-            told[among] += apart
+    values = np.array([row.by_seed[seed] for seed in sorted(row.by_seed)])
+    seeds, chosen = range(len(values)), np.array(list(combinations(range(len(values)), 2 * size)))
+    told, judged = np.zeros(len(values)), np.zeros(len(values))
+    for half in combinations(range(1, 2 * size), size - 1):  # each pair once: the first seed is in the first group
+        rest = [place for place in range(1, 2 * size) if place not in half]
+        apart = told_apart(values[chosen[:, [0, *half]]] - values[chosen[:, rest]])
+        np.add.at(judged, chosen, 1)
+        np.add.at(told, chosen[apart], 1)
+    total, false = round(judged.sum()) // (2 * size), round(told.sum()) // (2 * size)
     without = (false - told) / (total - judged)  # the rate of pairs that each seed is not in
     error = math.sqrt((len(seeds) - 1) * float(np.mean((without - without.mean()) ** 2)))
     half = float(stdtrit(len(seeds) - 1, 0.975)) * error
@@ -154,6 +155,15 @@ def halves(name: str, row: Row, size: int = 3) -> dict[str, str]:
         ),
         "single pairs below 0.05, without Holm": f"{100 * false / total:.2f} %",
     }
+
+
+def told_apart(differences: Floats) -> NDArray[np.bool_]:
+    """[pairs, seeds] differences: whether `these_people` tells the two rows of each pair apart."""
+    seeds = differences.shape[1]
+    means, errors = differences.mean(1), differences.std(1, ddof=1) / math.sqrt(seeds)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * stdtr(seeds - 1, -np.abs(means / errors))
+    return np.where(errors > SPREADLESS, p, 2.0 ** (1 - seeds)) < LEVEL
 
 
 def rate(value: float, low: float, high: float) -> str:
@@ -182,11 +192,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     began = time.process_time()
-    columns = [
-        column for table in folder_tables(read_records(arguments.folder)) for column in probe_columns(table.runs)
-    ]
+    tables, evaluations = folder_tables(read_records(arguments.folder)), Evaluations(arguments.folder)
+    columns = [column for table in tables for column in columns_of(table, evaluations)]
     spread, clips, of = spread_of(columns)
-    lines = [halves(column.name, row) for column in columns for row in column.rows if len(row.by_seed) >= 12]
+    lines = [halves(column.name, row) for column in columns for row in column.rows if len(row.by_seed) >= MANY_SEEDS]
     lines += simulate(spread, arguments.tables, clips)
     environment = describe_environment(select_device("cpu"))
     notes = [

@@ -21,6 +21,8 @@ LEVEL = 0.05
 FEWEST_SEEDS = 3
 """With fewer there may be an interval, and no verdict."""
 FEWEST_SUBJECTS = 6
+SPREADLESS = 1e-12
+"""Standard errors below are rounding."""
 MOST_FLIPPED = 16
 """Of more seeds the 2^n sign assignments are not gone through."""
 
@@ -200,7 +202,7 @@ def two_way_variance(cells: Floats) -> float:
 def _error(values: Floats) -> float:
     """Standard error of a mean; values that differ by no more than rounding does have none."""
     error = float(values.std(ddof=1)) / math.sqrt(len(values))
-    return error if error > 1e-12 else 0.0
+    return error if error > SPREADLESS else 0.0
 
 
 def _t_interval(mean: float, error: float, freedom: int) -> Interval:
