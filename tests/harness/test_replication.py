@@ -56,15 +56,12 @@ def process(*seconds: float, same: float) -> SpeedRecord:
     arms = [
         arm(
             label, block_ratio([0.4, 0.4], blocks), blocks=blocks, clips=10.0, batch_size=11, step_seconds=blocks[0],
-            bound_flops=None,
-            clips_per_second=10.0 / blocks[0],
+            bound_flops=None, clips_per_second=10.0 / blocks[0],
         )
         for label, blocks in sides.items()
     ]  # fmt: skip
     health = Health(blocks=6, disturbed=1, foreign_share=0.1, reasons=("others took 12 %",))
-    return speed_record(*arms).model_copy(
-        update={"same": ratio(0.9, same, 1.1), "health": health, "bodies_per_clip": 1.0}
-    )
+    return speed_record(*arms).model_copy(update={"same": ratio(0.9, same, 1.1), "health": health})
 
 
 PROCESSES = [process(0.2, 0.2, same=1.0), process(0.1, 0.1, same=1.01), process(0.05, 0.05, same=0.99)]
