@@ -39,6 +39,7 @@ METHODS = sorted(set(registry().methods) - {"encoder-only", "skeleton2vec"})
 """Skeleton2vec's masks leave none of five joints visible at its own ratio: it is among the whole runs."""
 SKELETON2VEC = "skeleton2vec:mask_ratio=0.6"
 STEPS = 9
+LONG = pytest.mark.long
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -145,7 +146,7 @@ def test_a_stopped_run_keeps_the_decoder_of_the_evaluation_that_counts(machine: 
 
 
 @pytest.mark.parametrize("method", ["gfp", SKELETON2VEC])
-@pytest.mark.parametrize("step", [2, 5, 9])
+@pytest.mark.parametrize("step", [pytest.param(2, marks=LONG), 5, pytest.param(9, marks=LONG)])
 def test_a_stopped_run_ends_as_if_it_had_never_stopped(machine: Machine, method: str, step: int) -> None:
     machine.method = method
     assert machine.run("whole").code == 0
@@ -235,7 +236,13 @@ def test_states_cost_no_more_than_a_hundredth() -> None:
 
 @pytest.mark.parametrize(
     "harm",
-    ["cut", "flipped", "no tensors", "not JSON", "another version", "another run", "another schedule", "a digit"],
+    [
+        "cut",
+        "another run",
+        "another schedule",
+        "a digit",
+        *(pytest.param(harm, marks=LONG) for harm in ("flipped", "no tensors", "not JSON", "another version")),
+    ],
 )
 def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, harm: str) -> None:
     assert machine.run("whole").code == 0
@@ -295,7 +302,14 @@ def damaged_as_if_written_so(text: Path, harm: str) -> None:
     text.write_text(resume.RunState.model_validate(facts).sealed.model_dump_json())
 
 
-@pytest.mark.parametrize("harm", ["a tensor less", "another shape", "another step", "an evaluation less"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "a tensor less",
+        "another step",
+        *(pytest.param(harm, marks=LONG) for harm in ("another shape", "an evaluation less")),
+    ],
+)
 def test_a_state_that_cannot_be_restored_gives_way_to_the_one_before(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
