@@ -5,7 +5,7 @@
 | a timed step asks for no value and copies nothing, of any method | fake CUDA tensors | `harness/test_stalls.py` |
 | the same for a plugin's step, its backward pass too | meta device, in `check-method` | `harness/test_conformance.py` |
 | the clock waits at the ends of a block only; memory's peak is of one step | `Driver` | `harness/test_gpu_clock.py` |
-| a compiled loss is one graph, compiled once | counted graphs | `methods/test_one_graph.py` |
+| a compiled loss is one graph, and so are its batches | counted graphs | `methods/test_one_graph.py` |
 | launches, bytes and saved activations do not grow | fake tensors, counted | `test_step_counts.py` |
 
 What stays unproved without a GPU: the backward pass on CUDA tensors (torch's engine asks for a real device; it runs on
