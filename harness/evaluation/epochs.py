@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,6 +24,17 @@ FEW_CLIPS = 6000
 """Below, the rest of an epoch that fills no batch is kept: too much would be lost."""
 SHORTEST_CROP = 64 / 120
 """MAMP's crops have at least 64 frames and are resized to 120 (feeder/tools.py); here a share of the encoder's."""
+
+
+class Batches(Protocol):
+    """Where batches come from: `datasets.clip_batches.ClipBatches`."""
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch."""
+
+    def epoch(self) -> Iterator[ClipBatch]:
+        """Those of the next epoch."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,7 @@ def training_batches(
 
 
 def train(
-    subject: Subject, batches: ClipBatches, loss_of: Callable[[ClipBatch], Tensor], optimizer: torch.optim.Optimizer,
+    subject: Subject, batches: Batches, loss_of: Callable[[ClipBatch], Tensor], optimizer: torch.optim.Optimizer,
     schedule: Schedule, predict: Callable[[], Labels], looks: int,
 ) -> tuple[Labels, list[EpochPoint]]:  # fmt: skip
     """Train, and look at the test clips ``looks`` times evenly, the last time at the end; that look's predictions.

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from datasets.clip_batches import ClipBatch, evaluation_view
-from harness.evaluation.epochs import Schedule, train, training_batches
+from harness.evaluation.epochs import Batches, Schedule, train, training_batches
 from harness.evaluation.probes import Labels
 from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions, Subject
 from methods.parts.encoder import Encoder, SkeletonEncoder
@@ -197,14 +197,14 @@ class Finetune(Protocol[FinetuneT]):
         slots = data.clips.joints.shape[1]
         model = self.model(encoder, subject.classes, slots).to(data.source.device).train()
         shown = slots if options.empty_bodies else None
-        batches = training_batches(subject, encoder, clips, known(options.batch_size), slots=shown)
+        batches = self.batches(subject, encoder, clips, shown)
         labels = torch.as_tensor(subject.labels, device=data.source.device)
 
         def loss_of(batch: ClipBatch) -> Tensor:
-            return nn.functional.cross_entropy(model(batch), labels[batch.clips], label_smoothing=options.smoothing)
+            return self.loss(model(batch), labels[batch.clips])
 
         def predict() -> Labels:
-            return predicted(model, subject, encoder.grid.frames, shown)
+            return self.predict(model, subject, encoder.grid.frames, shown)
 
         epochs, lr = known(options.epochs), known(options.lr)
         schedule = Schedule(lr, epochs, known(options.warmup), known(options.min_lr))
@@ -222,6 +222,23 @@ class Finetune(Protocol[FinetuneT]):
         head = FinetuneHead(joints, encoder.width, classes, hidden=options.hidden, dropout=options.dropout)
         return Classifier(encoder, head)
 
+    def batches(self, subject: Subject, encoder: Encoder, clips: Labels, slots: int | None) -> Batches:
+        """Augmented batches of the labelled clips."""
+        return training_batches(subject, encoder, clips, known(self.options.batch_size), slots=slots)
+
+    def loss(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """Cross entropy of ``[B, classes]`` and ``[B]`` with smoothed labels."""
+        return nn.functional.cross_entropy(logits, classes, label_smoothing=self.options.smoothing)
+
+    def predict(self, model: nn.Module, subject: Subject, frames: int, slots: int | None) -> Labels:
+        """Classes of the test clips; the model goes on training afterwards."""
+        model.eval()
+        with torch.no_grad():
+            logits = [model(batch) for batch in batches_to_predict(subject, frames, slots)]
+        model.train()
+        found: Labels = torch.cat(logits).argmax(dim=1).cpu().numpy()
+        return found
+
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """AdamW with a rate per layer; for STRL plain SGD."""
         options = self.options
@@ -231,16 +248,6 @@ class Finetune(Protocol[FinetuneT]):
         depth = len(model.encoder.blocks)  # type: ignore[arg-type]
         groups = parameter_groups(model, depth, decay=known(options.layer_decay), weight_decay=weight_decay)
         return torch.optim.AdamW(groups, lr=lr)
-
-
-def predicted(model: nn.Module, subject: Subject, frames: int, slots: int | None) -> Labels:
-    """Classes of the test clips; the model goes on training afterwards."""
-    model.eval()
-    with torch.no_grad():
-        logits = [model(batch) for batch in batches_to_predict(subject, frames, slots)]
-    model.train()
-    found: Labels = torch.cat(logits).argmax(dim=1).cpu().numpy()
-    return found
 
 
 def batches_to_predict(subject: Subject, frames: int, slots: int | None) -> Iterator[ClipBatch]:

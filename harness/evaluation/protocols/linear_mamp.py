@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from datasets.clip_batches import ClipBatch, evaluation_view
-from harness.evaluation.epochs import FEW_CLIPS, Schedule, train, training_batches
+from harness.evaluation.epochs import FEW_CLIPS, Batches, Schedule, train, training_batches
 from harness.evaluation.probes import Labels
 from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions, Subject
 from methods.parts.encoder import Encoder
@@ -75,17 +75,17 @@ class LinearMamp(Protocol[LinearMampOptions]):
 
     def evaluate(self, subject: Subject) -> Findings:
         """Train the head; the encoder reads every view anew, of the test clips once."""
-        options, encoder, source = self.options, subject.encoder, subject.data.source
+        options, encoder, device = self.options, subject.encoder, subject.data.source.device
         assert encoder is not None
         encoder.requires_grad_(False)
         slots = subject.data.clips.joints.shape[1] if options.empty_bodies else None
-        head = LightHead(encoder.width, subject.classes).to(source.device)
-        batches = training_batches(subject, encoder, subject.training_side, known(options.batch_size), slots=slots)
-        labels = torch.as_tensor(subject.labels, device=source.device)
+        head = self.head(encoder.width, subject.classes).to(device)
+        batches = self.batches(subject, encoder, slots)
+        labels = torch.as_tensor(subject.labels, device=device)
         seen = self.test_features(subject, encoder, slots)
 
         def loss_of(batch: ClipBatch) -> Tensor:
-            return nn.functional.cross_entropy(head(features(encoder, batch)), labels[batch.clips])
+            return self.loss(head(features(encoder, batch)), labels[batch.clips])
 
         def predict() -> Labels:
             head.eval()
@@ -97,6 +97,18 @@ class LinearMamp(Protocol[LinearMampOptions]):
         optimizer = torch.optim.SGD(head.parameters(), lr=known(options.lr), momentum=0.9, weight_decay=0.0)
         schedule = Schedule(known(options.lr), options.epochs)
         return Findings(*train(subject, batches, loss_of, optimizer, schedule, predict, options.looks))
+
+    def head(self, width: int, classes: int) -> nn.Module:
+        """What is trained: features ``[B, D]`` to logits ``[B, classes]``."""
+        return LightHead(width, classes)
+
+    def batches(self, subject: Subject, encoder: Encoder, slots: int | None) -> Batches:
+        """Augmented batches of all labelled clips."""
+        return training_batches(subject, encoder, subject.training_side, known(self.options.batch_size), slots=slots)
+
+    def loss(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """Cross entropy of ``[B, classes]`` and ``[B]``."""
+        return nn.functional.cross_entropy(logits, classes)
 
     @staticmethod
     def test_features(subject: Subject, encoder: Encoder, slots: int | None) -> Tensor:
