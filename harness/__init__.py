@@ -4,6 +4,7 @@ import harness
 
 result = harness.run(methods=["gfp", "skeletonmae"], dataset="synthetic", budget="100steps", out="runs")
 print(result.table)
+harness.evaluate("runs", protocols="linear-mamp,finetune")
 harness.measure_speed(methods=["gfp", "mamp"], encoder="small")
 records = harness.read_records("runs")                        # loads no torch
 features = harness.load_encoder("runs/.../encoder.safetensors").embed(clips)
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.encoders.embedding import PretrainedEncoder
+    from harness.records.evaluations import EvaluationRecord
     from harness.records.schema import SpeedRecord
     from harness.records.store import Records
     from harness.report.result import RunResult
@@ -54,6 +56,16 @@ def measure_speed(methods: list[str] | str, **settings: Any) -> SpeedRecord:
     from harness.runs import door
 
     return door.measure_speed(methods, **settings)
+
+
+def evaluate(folder: Path | str, protocols: str = "linear,knn", **settings: Any) -> list[EvaluationRecord]:
+    """Evaluate the encoders of an output folder by protocols (`harness.runs.door.evaluate`)."""
+    from harness.foreign_packages import check_packages
+
+    check_packages()
+    from harness.runs import door
+
+    return door.evaluate(folder, protocols, **settings)
 
 
 def read_records(folder: Path | str) -> Records:

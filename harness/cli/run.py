@@ -191,6 +191,8 @@ def show_plan(
             say_lines(plan.model_dump_json(indent=1))
         else:
             print_plan(report, plan)
+            if chosen["protocols"]:
+                report.line(f"then evaluates by {chosen['protocols']}; that is not in this plan's time")
         warn(*experiment.store.passed_over())
 
 

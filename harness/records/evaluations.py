@@ -20,6 +20,7 @@ from harness.records.schema import RANDOM_INIT, RAW_FLOOR, SCHEMA, Environment, 
 from harness.records.store import EVALUATIONS, Refusal, Refused, as_json, parsed_record, write_atomically
 from harness.spec.model import digest
 
+CLIPS_FILES = "test-clips-*.json"
 ADDRESS_RULE = 1
 """How addresses of evaluations are made; it stands in each."""
 SCRATCH = "scratch"
@@ -159,12 +160,8 @@ class Evaluations:
 
     def of(self, runs: Sequence[RunRecord]) -> list[EvaluationRecord]:
         """Evaluations of these runs as they are now: none of weights that a run had before it was run again."""
-        weights = {record.address: set(record.weights.values()) for record in runs}
-        return [
-            record
-            for record in self.all()
-            if (own := weights.get(record.run)) is not None and (record.control or not own or record.weights in own)
-        ]
+        known = {record.address: record for record in runs}
+        return [record for record in self.all() if (run := known.get(record.run)) and belongs(record, run)]
 
     def write(self, record: EvaluationRecord) -> None:
         """Write a record atomically."""
@@ -198,6 +195,12 @@ class Evaluations:
         except Refused as problem:
             self.refused[path] = Refusal(path, problem.reason, problem.newer)
             return None
+
+
+def belongs(record: EvaluationRecord, run: RunRecord) -> bool:
+    """An evaluation is of the run's encoder as it is now; records of before weights were kept name none."""
+    own = set(run.weights.values())
+    return bool(record.control) or not own or record.weights in own
 
 
 def read_evaluation(path: Path) -> EvaluationRecord:

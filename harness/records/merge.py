@@ -21,10 +21,12 @@ from datasets.formats.store_check import Advance
 from harness.errors import UsageError
 from harness.isolation.stopping import held
 from harness.records.claims import Claims
+from harness.records.evaluations import CLIPS_FILES, EvaluationRecord, Evaluations, belongs
 from harness.records.schema import FINISHED, Accuracy, RunRecord, SpeedRecord
 from harness.records.store import (
     CLAIM_FILE,
     ENCODER_FILE,
+    EVALUATIONS,
     MATRIX_FILE,
     METRICS_FILE,
     RECORD_FILE,
@@ -143,7 +145,15 @@ def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
     for address, measurements in sorted(speeds.items()):
         if address not in newer:
             take_speed(measurements, merge)
+    take_test_clips(folders, merge)
     return merge
+
+
+def take_test_clips(folders: Sequence[Path], merge: Merge) -> None:
+    """Labels and people of the test clips into the plan, once per data set."""
+    for path in (path for folder in folders for path in sorted(folder.glob(CLIPS_FILES))):
+        if not (merge.out / path.name).exists():
+            merge.copies.setdefault(merge.out / path.name, path)
 
 
 def check_folders(folders: Sequence[Path], out: Path) -> None:
@@ -199,6 +209,7 @@ def take_run(found: Sequence[Found], merge: Merge) -> None:
     if kept.record:
         merge.runs.append(kept.record)
         take_files(kept, finished or found, merge)
+        take_evaluations(kept, kept.record, finished or found, merge)
     own = [one for one in found if one.folder == merge.out and one is not kept and not one.finished]
     if finished:
         compare(finished, merge)
@@ -241,6 +252,28 @@ def take_files(kept: Found, found: Sequence[Found], merge: Merge) -> None:
             merge.copies[target / file] = source
     if kept.folder != merge.out:
         merge.copies |= {target / path.name: path for path in files_of(kept.place, (*LOGS, RECORD_FILE))}
+
+
+def take_evaluations(kept: Found, run: RunRecord, found: Sequence[Found], merge: Merge) -> None:
+    """What protocols found out about the kept encoder, wherever that was; the first finished one of each."""
+    taken: dict[str, tuple[Path, EvaluationRecord]] = {}
+    for one in found:
+        done = Evaluations(one.folder)
+        for path in sorted((one.place / EVALUATIONS).glob("*.json")) if one.address == kept.address else []:
+            record = done.one(one.address, path.stem)
+            if record is None or not belongs(record, run):
+                continue
+            first, other = taken.get(path.name, (path, record))
+            if path.name not in taken or (other.status not in FINISHED and record.status in FINISHED):
+                taken[path.name] = path, record
+            elif other.status == record.status and other.predictions != record.predictions:
+                merge.conflicts.append(
+                    f"conflict: {record.run}/{EVALUATIONS}/{record.address}: other predictions in {one.folder} than in "
+                    f"{first.parents[2]}; kept as there"
+                )
+    for name, (path, _) in taken.items():
+        if (target := merge.out / kept.address / EVALUATIONS / name) != path:
+            merge.copies[target] = path
 
 
 def compare(finished: Sequence[Found], merge: Merge) -> None:
@@ -363,7 +396,7 @@ def move(merge: Merge, stage: Path, names: Iterable[str]) -> None:
         for path in made:
             path.mkdir()
     except OSError:
-        for path in made:
+        for path in reversed(made):
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise

@@ -81,8 +81,7 @@ def evaluation_notes(records: Sequence[EvaluationRecord]) -> list[str]:
     """What stands below the table: what was evaluated on what, controls, how long it took, what failed."""
     ok = [record for record in records if record.status == "ok"]
     counts = sorted({len(record.predictions) for record in ok})
-    threads = sorted({record.environment.threads for record in ok})
-    hours = sum(record.seconds for record in records) / 3600
+    hours = sum(record.seconds * record.environment.threads for record in records) / 3600
     return [
         f"% of {' or '.join(map(str, counts))} test clips, ± standard deviation over seeds"
         + (", draws of a seed by their mean" if any("draw" in record.options for record in ok) else "")
@@ -93,7 +92,7 @@ def evaluation_notes(records: Sequence[EvaluationRecord]) -> list[str]:
           if any(record.curve for record in ok) else []),
         *labelled(ok),
         *below(ok),
-        f"evaluation took {hours:.2f} hours with {' or '.join(map(str, threads))} threads",
+        f"evaluation took {hours:.2f} core-hours",
         *dict.fromkeys(
             f"{record.status}: {record.label}, seed {record.seed}, {record.spec}: {record.error}"
             for record in records

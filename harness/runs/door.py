@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.progress import Reporter, make_console
+from harness.records.evaluations import EvaluationRecord, WhichEncoder
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.runs.cell import STATE_SECONDS
+from harness.runs.evaluating import Asked
+from harness.runs.evaluating import evaluate as evaluate_folder
 from harness.runs.experiment import Experiment, speed_of
 from harness.runs.experiment import run as run_experiment
+from harness.runs.protocols import registry_with_protocols
 from harness.runs.request import prepare_experiment, resolve_settings
 from harness.spec.model import MOST_SEEDS
 
@@ -36,6 +40,23 @@ def run(
 def measure_speed(methods: Iterable[str] | str, **settings: Any) -> SpeedRecord:
     """Only the interleaved speed measurement; arguments and errors as in `run`."""
     return speed_of(prepared(methods, seeds=[0], **settings), quiet()).record
+
+
+def evaluate(
+    folder: Path | str, protocols: str = "linear,knn", *, weights: WhichEncoder = "last", dataset: str = "",
+    device: str = "", threads: int | None = None, rerun: bool = False, plugins: Iterable[Path | str] = (),
+) -> list[EvaluationRecord]:  # fmt: skip
+    """Evaluate the encoders that runs left in a folder, as the command ``evaluate`` does; the records of it all.
+
+    Args:
+        weights: ``last`` or ``selected``.
+        dataset: where the data is now, where it is not where the runs had it.
+
+    Raises:
+        UsageError: the request cannot be done. A protocol that fails has a record that says so.
+    """
+    asked = Asked(Path(folder), protocols, which=weights, dataset=dataset, device=device, threads=threads, rerun=rerun)
+    return evaluate_folder(asked, registry_with_protocols([Path(plugin) for plugin in plugins]), quiet()).records
 
 
 def prepared(

@@ -43,14 +43,14 @@ from harness.records.evaluations import (
     evaluation_address,
 )
 from harness.records.schema import FINISHED, RANDOM_INIT, RAW_FLOOR, Environment, RunRecord, Status
-from harness.records.store import RecordStore, now
+from harness.records.store import RecordStore, now, set_aside
 from harness.registry import Registry, versions_of_modules
 from harness.runs.protocols import Protocols
 from harness.runs.sharing import Share
 from harness.spec.model import DataSpec, without_later
 from harness.training.build import encoder_size
 from harness.training.data import LoadedData, load_data
-from methods.parts.encoder import Encoder
+from methods.parts.encoder import Encoder, SkeletonEncoder
 
 BUILT_ON = ("datasets.batches", "harness.evaluation.probes", "harness.evaluation.protocol")
 """Modules, beside a protocol's own, whose versions an evaluation keeps."""
@@ -141,10 +141,10 @@ def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
         why = "; ".join(result.skipped[:3]) or f"see `ls runs --out {asked.folder}`"
         raise UsageError(f"{asked.folder}: expected finished runs with their encoders, found none; {why}")
     todo = [piece for piece in pieces if asked.rerun or not finished(done.one(piece.run.address, piece.address))]
-    refuse_newer(done)
     if todo:
         use_threads(asked.threads)
         store.prepare()
+        replace_refused(done)
         work(asked, todo, registry, store, done, report, result)
     for line in result.skipped:
         report.line(line)
@@ -180,9 +180,20 @@ def all_pieces(
             for spec, protocol in chosen.items():
                 if encoder == "none" and not protocol.reads_raw:
                     continue
+                if unfit := plainly_unfit(record, encoder, protocol):
+                    result.skipped += [f"{record.label}, seed {record.spec.seed}: {spec} left out: {unfit}"]
+                    continue
                 name = protocols.name_of(type(protocol))
                 pieces.append(Piece(record, spec, protocol, name, encoder, weights, control_of(encoder, protocol)))
     return pieces
+
+
+def plainly_unfit(record: RunRecord, which: WhichEncoder, protocol: Protocol[Any]) -> str:
+    """Why a protocol cannot evaluate a shared encoder; what a method brings is seen when it is built."""
+    if which == "none" or record.method.division == "open":
+        return ""
+    with torch.device("meta"):
+        return protocol.unfit(SkeletonEncoder(encoder_size(record.spec.encoder), joints=1))
 
 
 def control_of(encoder: WhichEncoder, protocol: Protocol[Any]) -> str:
@@ -199,11 +210,14 @@ def finished(record: EvaluationRecord | None) -> bool:
     return record is not None and record.status in FINISHED
 
 
-def refuse_newer(done: Evaluations) -> None:
-    """A `UsageError` where a newer suite wrote a record that would be written over."""
+def replace_refused(done: Evaluations) -> None:
+    """Set evaluations aside that were looked up and are refused: they are made again. A newer one is a `UsageError`."""
     for refusal in done.refused.values():
         if refusal.newer:
-            raise UsageError(f"{refusal}")
+            raise UsageError(str(refusal))
+    for path, refusal in done.refused.items():
+        warn(f"{refusal}; kept as {set_aside(path).name}, and made again")
+    done.refused.clear()
 
 
 def work(
@@ -234,7 +248,7 @@ def work(
                 result.missing += 1
                 continue
             if unfit := piece.protocol.unfit(subject.encoder):
-                result.skipped.append(f"{piece.title}: left out: {unfit}")
+                result.skipped.append(f"{piece.title} left out: {unfit}")
                 continue
             try:
                 with report.task(title, "epoch") as subject.tell:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 from datasets.wording import counted
 from harness.errors import UsageError
 from harness.records.doubts import above_bound
+from harness.records.evaluations import EvaluationRecord, Evaluations, TestClips
 from harness.records.ratios import block_ratio, noise_floor, verdict
 from harness.records.schema import BOUND, STAGE_MARK, ArmRecord, DataInfo, Point, RunRecord, SpeedRecord, flop_ratio
 from harness.records.store import (
@@ -86,7 +88,34 @@ def verify(folder: Path) -> list[Check]:
         _each("steps, clips, curves", trained, lambda record: [*training(record), *timed_flops(record, speeds)]),
         _each("times", runs, times),
         _each("ratios, floors, verdicts", speeds, speed),
+        *evaluations(store.root),
     ]
+
+
+def evaluations(folder: Path) -> list[Check]:
+    """Every evaluation is one of its place, and its accuracy that of its predictions; no check where there are none."""
+    done = Evaluations(folder)
+    records = list(done.all())
+    if not (records or done.refused):
+        return []
+    lines = [f"{path.parents[1].name}/{path.stem}: {refusal.reason}" for path, refusal in done.refused.items()]
+    for record in records:
+        clips = done.test_clips(record.data)
+        if clips is None:
+            lines.append(f"{record.run}/{record.address}: the labels of its test clips ({record.data}) are not there")
+        elif record.status == "ok":
+            lines += [f"{record.run}/{record.address}: {line}" for line in predicted(record, clips)]
+    return [Check("evaluations", counted(len(records) + len(done.refused), "evaluation"), lines)]
+
+
+def predicted(record: EvaluationRecord, clips: TestClips) -> Iterator[str]:
+    """What does not follow from the predictions."""
+    if len(record.predictions) != len(clips.labels):
+        yield f"{len(record.predictions)} predictions of {len(clips.labels)} test clips"
+        return
+    right = sum(map(operator.eq, record.predictions, clips.labels)) / max(1, len(clips.labels))
+    if record.accuracy is None or abs(right - record.accuracy) > TOLERANCE:
+        yield f"accuracy {record.accuracy}, its predictions give {right}"
 
 
 def _each(name: str, records: Sequence[RunRecord | SpeedRecord], check: Callable[..., Iterable[str]]) -> Check:

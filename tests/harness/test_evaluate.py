@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import harness as harness_package
+from harness.machine import ROOT
+from harness.records.claims import Claims
 from harness.records.evaluations import EvaluationRecord, Evaluations
 from harness.records.store import RecordStore, file_hash
 from tests.harness.small_run import SMALL, Outcome, harness, small_file
@@ -198,6 +204,101 @@ def test_other_data_is_refused(copy: Path, tmp_path: Path) -> None:
 
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
     assert "expected finished runs with their encoders, found none" in evaluate(tmp_path, "knn").err
+
+
+def test_run_evaluates_after_training_and_keeps_the_last_encoder_beside_the_selected_one(tmp_path: Path) -> None:
+    """By the graph encoder of the open division, which is its own control, trained by its own downstream model."""
+    out, data = tmp_path / "runs", small_file(tmp_path)
+    strl = "finetune:head=strl,epochs=2,looks=1"
+    flags = ["--dataset", data, "--methods", "skeletonmae-graph", "--out", out, *SMALL, "--set", "probe.points=3"]
+    outcome = harness("run", *flags, "--protocols", f"knn,{strl}")
+    assert outcome.code == 0, outcome.err
+    found = {(one.label, one.protocol, one.control): one for one in records(out)}
+    assert {key for key in found if key[0] == "skeletonmae-graph"} == {
+        ("skeletonmae-graph", "knn", ""), ("skeletonmae-graph", "knn", "random-init"),
+        ("skeletonmae-graph", "finetune", ""), ("skeletonmae-graph", "finetune", "scratch"),
+    }  # fmt: skip
+    assert ("random-init", "finetune", "scratch") not in found  # the shared encoder has no joints of one frame
+    assert f"random-init, seed 0: {strl} left out: head=strl is for the graph encoder" in outcome.out
+    run = next(record for record in RecordStore(out).runs() if record.training)
+    last = "encoder.safetensors" if run.accuracy == run.curve[-1].accuracy else "last.safetensors"
+    assert found["skeletonmae-graph", "knn", ""].weights == run.weights[last]
+    assert found["skeletonmae-graph", "knn", ""].accuracy == pytest.approx(run.curve[-1].accuracy.knn_test)
+    assert run.untrained is not None
+    assert found["skeletonmae-graph", "knn", "random-init"].accuracy == pytest.approx(run.untrained.knn_test)
+    assert "| skeletonmae-graph (untrained) |" in (out / "evaluations.md").read_text()
+    before = records(out)
+    assert harness("run", *flags, "--protocols", f"knn,{strl}").code == 0
+    assert records(out) == before
+
+
+def test_a_process_that_is_killed_costs_the_evaluation_that_it_was_at(copy: Path) -> None:
+    """Another process takes its claim over and does the rest."""
+    plugin = copy / "nearest_mean.py"
+    killing = "import os, signal\n        os.kill(os.getpid(), signal.SIGKILL)"
+    plugin.write_text(PROTOCOL.replace('raise RuntimeError("broken\\non purpose")', killing))
+    command = [
+        sys.executable, "-m", "harness", "evaluate", str(copy), "--protocols", "knn,nearest-mean:fault=raise",
+        "--plugin", str(plugin), "--threads", "1",
+    ]  # fmt: skip
+    killed = subprocess.run(command, check=False, capture_output=True, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(records(copy)) == 1
+    assert list(copy.glob("*/evaluations/*/claim.json"))
+    outcome = evaluate(copy, "knn", "--claim")
+    assert outcome.code == 0
+    assert "[1/3]" in outcome.out
+    assert len(records(copy)) == 4
+
+
+def test_a_living_claim_is_respected(copy: Path) -> None:
+    assert evaluate(copy, "knn").code == 0
+    gone = next(copy.glob("mamp-*/evaluations/knn-*.json"))
+    gone.unlink()
+    place = f"{gone.parents[1].name}/evaluations/{gone.stem}"
+    with Claims(copy).hold(place, "mamp", 0):
+        outcome = evaluate(copy, "knn")
+    assert outcome.code == 2
+    assert "works on mamp, seed 0 in this folder; add --claim" in outcome.err
+
+
+def test_the_python_door_returns_the_records(copy: Path) -> None:
+    found = harness_package.evaluate(copy, "knn:k=5", threads=1)
+    assert [record.spec for record in found] == ["knn:k=5"] * 4
+    assert {record.address for record in found} == {record.address for record in records(copy)}
+
+
+def test_damaged_evaluations_are_refused_and_made_again(copy: Path) -> None:
+    assert evaluate(copy, "knn").code == 0
+    path = next(copy.glob("mamp-*/evaluations/knn-*.json"))
+    content = json.loads(path.read_text())
+    for text in ("{", json.dumps(content | {"accuracy": 7}), json.dumps(content | {"run": "another"})):
+        path.write_text(text)
+        done = Evaluations(copy)
+        assert len(list(done.all())) == 3
+        assert set(done.refused) == {path}
+    assert evaluate(copy, "knn").code == 0
+    assert len(records(copy)) == 4
+    assert len(list(path.parent.glob("knn-*.refused-*.json"))) == 1
+
+
+def test_verify_computes_accuracies_again_from_the_predictions(copy: Path) -> None:
+    assert evaluate(copy, "knn").code == 0
+    assert harness("verify", copy).code == 0
+    path = next(copy.glob("mamp-*/evaluations/knn-*.json"))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"accuracy": 1 - content["accuracy"]}))
+    outcome = harness("verify", copy)
+    assert outcome.code == 1
+    assert "its predictions give" in outcome.out
+
+
+def test_merge_takes_evaluations_along(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert evaluate(copy, "knn").code == 0
+    out = tmp_path_factory.mktemp("merged") / "all"
+    assert harness("merge", copy, "--out", out).code == 0
+    assert [one.model_dump() for one in records(out)] == [one.model_dump() for one in records(copy)]
+    assert Evaluations(out).test_clips(records(out)[0].data) is not None
 
 
 def test_protocols_are_listed_with_source_choices_and_deviations() -> None:
