@@ -10,6 +10,7 @@ import typer
 from harness.cli.flags import Claim, Device, Plugins, Rerun, Threads
 from harness.cli.output import leave_table, one_writes
 from harness.progress import Reporter, at_work
+from harness.spec.model import parse_seeds
 
 if TYPE_CHECKING:
     from harness.registry import Registry
@@ -27,6 +28,7 @@ def evaluate_command(
         Literal["last", "selected"],
         typer.Option(help="The encoder at the end of training, or the one selected on held-out subjects."),
     ] = "last",
+    seeds: Annotated[str, typer.Option(help="Of the runs, e.g. 0-2 [all].")] = "",
     dataset: Annotated[str, typer.Option(help="Where the data is now, where it is not where the runs had it.")] = "",
     device: Device = None, threads: Threads = None, rerun: Rerun = False, claim: Claim = False,
     plugin: Plugins = None,
@@ -38,7 +40,7 @@ def evaluate_command(
 
         asked = Asked(
             folder, protocols, which=weights, dataset=dataset, device=device or "", threads=threads, rerun=rerun,
-            claim=claim,
+            claim=claim, seeds=tuple(parse_seeds(seeds)) if seeds else None,
         )  # fmt: skip
         if not evaluate_folder(asked, registry_with_protocols(plugin), report):
             raise typer.Exit(1)

@@ -65,10 +65,10 @@ def list_methods(plugins: list[Path] | None, out: Path) -> Rows:
 
 
 def list_protocols(plugins: list[Path] | None, out: Path) -> Rows:
-    """Protocols of evaluation (`harness.cli.listing_methods`)."""
-    from harness.cli import listing_methods
+    """Protocols of evaluation (`harness.cli.listing_protocols`)."""
+    from harness.cli import listing_protocols
 
-    return listing_methods.list_protocols(plugins, out)
+    return listing_protocols.list_protocols(plugins, out)
 
 
 def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:

@@ -1,4 +1,4 @@
-"""What `harness ls methods`, `ls protocols` and `ls encoders` show: the listings that load torch."""
+"""What `harness ls methods` and `ls encoders` show: the listings that load torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from harness.cli.listing import Rows
 from harness.errors import MethodFault
 from harness.isolation.guard import Guard, problem_of_about
 from harness.isolation.mistakes import mistake
-from harness.records.evaluations import SCRATCH
-from harness.records.schema import RANDOM_INIT
 from harness.registry import Registry, versions_of
 from harness.training import deviations as shared_parts
 from methods.base import About, Method
@@ -40,23 +38,6 @@ def about_method(name: str, method: type[Method], guard: Guard) -> dict[str, Any
     except Exception as problem:  # noqa: BLE001 - the others are listed
         unknown = About(title=name, paper=f"cannot be described: {mistake(problem, method)}")
         return {"method": name, **asdict(unknown), "shared_deviations": (), "options": {}, "versions": {}}
-
-
-def list_protocols(plugins: list[Path] | None, out: Path) -> Rows:
-    """Protocols with their source, deviations, choices, default options and control."""
-    from harness.runs.protocols import Protocols, registry_with_protocols  # with pandas and scikit-learn
-
-    found = Protocols(registry_with_protocols(plugins).plugins)
-    return [
-        {
-            "protocol": name,
-            **asdict(protocol.about),
-            "options": protocol.Options().model_dump(mode="json"),
-            "control": SCRATCH if protocol.trains_encoder else RANDOM_INIT,
-            "reads_raw": protocol.reads_raw,
-        }
-        for name, protocol in sorted(found.protocols.items())
-    ]
 
 
 def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:

@@ -65,6 +65,7 @@ class Asked:
         which: of a run's two encoders.
         dataset: where the data is now, where it is not where the runs found it.
         runs: addresses of the runs; None: all of the folder.
+        seeds: of the runs; None: all. Raw coordinates have none, and are always there.
         loaded: their data, where it is here already.
     """
 
@@ -77,7 +78,13 @@ class Asked:
     rerun: bool = False
     claim: bool = False
     runs: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
     loaded: LoadedData | None = None
+
+    def wants(self, run: RunRecord) -> bool:
+        """A run is to be evaluated."""
+        among = self.seeds is None or run.spec.seed in self.seeds or run.label == RAW_FLOOR
+        return among and (self.runs is None or run.address in self.runs)
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
     protocols = Protocols(registry.plugins)
     chosen = protocols.parse(asked.protocols)
     store = RecordStore.existing(asked.folder)
-    runs = [record for record in store.runs() if asked.runs is None or record.address in asked.runs]
+    runs = [record for record in store.runs() if asked.wants(record)]
     warn(*store.passed_over())
     done, result = Evaluations(asked.folder), Evaluated()
     pieces = all_pieces(runs, chosen, protocols, asked.which, store, result)

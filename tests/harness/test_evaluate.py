@@ -262,6 +262,12 @@ def test_a_living_claim_is_respected(copy: Path) -> None:
     assert "works on mamp, seed 0 in this folder; add --claim" in outcome.err
 
 
+def test_seeds_narrow_the_runs_down(copy: Path) -> None:
+    assert evaluate(copy, "knn", "--seeds", "1-2").code == 0
+    assert [record.label for record in records(copy)] == ["raw-pca"]
+    assert "expected numbers and ranges" in evaluate(copy, "knn", "--seeds", "all").err
+
+
 def test_the_python_door_returns_the_records(copy: Path) -> None:
     found = harness_package.evaluate(copy, "knn:k=5", threads=1)
     assert [record.spec for record in found] == ["knn:k=5"] * 4
