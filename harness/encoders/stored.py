@@ -1,8 +1,11 @@
-"""The encoders that a run left, and untrained ones like them."""
+"""The encoders that a run left, beside its record or in its folder's archive, and untrained ones like them."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
+import zlib
 from pathlib import Path
 
 import torch
@@ -13,11 +16,13 @@ from torch import nn
 from harness.errors import UsageError
 from harness.records.evaluations import WhichEncoder
 from harness.records.schema import RunRecord
-from harness.records.store import ENCODER_FILE, LAST_FILE, RecordStore, file_hash, host_copies, in_order
+from harness.records.store import ENCODER_FILE, LAST_FILE, RecordStore, host_copies, in_order, write_atomically
 from harness.training.build import build_encoder, build_method
 from harness.training.data import LoadedData
 from methods.base import Method
 from methods.parts.encoder import Encoder
+
+ARCHIVE = "encoders.zip"
 
 
 def weights_file(record: RunRecord, which: WhichEncoder, store: RecordStore) -> tuple[Path, str]:
@@ -25,7 +30,35 @@ def weights_file(record: RunRecord, which: WhichEncoder, store: RecordStore) -> 
     name = ENCODER_FILE if which == "selected" or last_is_selected(record) else LAST_FILE
     path = store.folder(record.address) / name
     known = record.weights.get(name, "")
-    return path, known or (file_hash(path) if path.is_file() else "")
+    return path, known or hashlib.sha256(weights_bytes(path) or b"").hexdigest()
+
+
+def weights_bytes(path: Path) -> bytes | None:
+    """A weights file's content, from beside the record, else from the folder's archive; None where it is nowhere.
+
+    What it must be, its SHA-256 says. A damaged archive is a `UsageError`.
+    """
+    if path.is_file():
+        return path.read_bytes()
+    archive, name = path.parents[1] / ARCHIVE, f"{path.parent.name}/{path.name}"
+    if not archive.is_file():
+        return None
+    try:
+        with zipfile.ZipFile(archive) as found:
+            return found.read(name) if name in found.namelist() else None
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+        raise UsageError(f"{archive}: not an archive that can be read ({error}); make it again") from None
+
+
+def pack(folder: Path) -> Path:
+    """All encoders of a folder in one archive, to be kept with its records; the same files give the same bytes."""
+    archive = folder / ARCHIVE
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as made:
+        for path in sorted(path for name in (ENCODER_FILE, LAST_FILE) for path in folder.glob(f"*/{name}")):
+            made.writestr(zipfile.ZipInfo(f"{path.parent.name}/{path.name}"), path.read_bytes())
+    write_atomically(archive, content.getvalue())
+    return archive
 
 
 def last_is_selected(record: RunRecord) -> bool:
@@ -36,14 +69,14 @@ def last_is_selected(record: RunRecord) -> bool:
 def not_there(record: RunRecord, which: WhichEncoder, store: RecordStore) -> str:
     """Why a run's encoder cannot be read; empty where it can."""
     path, _ = weights_file(record, which, store)
-    if path.is_file():
+    if weights_bytes(path) is not None:
         return ""
     if path.name == LAST_FILE and path.name not in record.weights:
         return (
             "an earlier evaluation was selected, and its last encoder was not kept, as earlier versions did not; "
             "--weights selected evaluates that one, run --rerun trains again"
         )
-    return f"{path.name} is not beside its record; put it there, or run again with --rerun"
+    return f"{path.name} is not beside its record, nor in {ARCHIVE}; put it there, or run again with --rerun"
 
 
 def encoder_of(
@@ -62,7 +95,7 @@ def encoder_of(
         encoder = build_encoder(spec, layout, device)
     if which != "untrained":
         path, expected = weights_file(record, which, store)
-        content = path.read_bytes()
+        content = weights_bytes(path) or b""
         if hashlib.sha256(content).hexdigest() != expected:
             raise UsageError(f"{path}: not the file that its run wrote (SHA-256); put that one there")
         try:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import harness as harness_package
+from harness.encoders.stored import pack
 from harness.machine import ROOT
 from harness.records.claims import Claims
 from harness.records.evaluations import EvaluationRecord, Evaluations
@@ -260,6 +261,25 @@ def test_a_living_claim_is_respected(copy: Path) -> None:
         outcome = evaluate(copy, "knn")
     assert outcome.code == 2
     assert "works on mamp, seed 0 in this folder; add --claim" in outcome.err
+
+
+def test_encoders_are_read_from_the_archive_of_a_study(copy: Path) -> None:
+    assert evaluate(copy, "knn").code == 0
+    expected = {record.address: record.predictions for record in records(copy)}
+    archive = pack(copy)
+    content = archive.read_bytes()
+    for path in [*copy.glob("*/*.safetensors"), *copy.glob("*/evaluations/*.json")]:
+        path.unlink()
+    assert evaluate(copy, "knn").code == 0
+    assert {record.address: record.predictions for record in records(copy)} == expected
+    for path in copy.glob("*/evaluations/*.json"):
+        path.unlink()
+    archive.write_bytes(content[: len(content) // 2])
+    damaged = evaluate(copy, "knn")
+    assert (damaged.code, len(damaged.err.splitlines())) == (2, 1)
+    assert "not an archive that can be read" in damaged.err
+    archive.unlink()
+    assert "nor in encoders.zip" in evaluate(copy, "knn").out
 
 
 def test_seeds_narrow_the_runs_down(copy: Path) -> None:
