@@ -522,7 +522,8 @@ def host() -> str:
 
 def remove_leftovers(root: Path) -> None:
     """Remove temporary files of processes of this host that are gone; nothing else is touched."""
-    remove_dead([*root.glob(".*.tmp"), *root.glob("*/.*.tmp")])
+    places = ("", "*/", f"*/{EVALUATIONS}/")
+    remove_dead([path for place in places for path in root.glob(f"{place}.*.tmp")])
 
 
 def remove_dead(paths: Iterable[Path]) -> list[Path]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
+import sys
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,6 +55,8 @@ from methods.parts.encoder import Encoder, SkeletonEncoder
 
 BUILT_ON = ("datasets.batches", "harness.evaluation.probes", "harness.evaluation.protocol")
 """Modules, beside a protocol's own, whose versions an evaluation keeps."""
+WHERE_IT_COUNTS = ("datasets.", "harness.evaluation.", "methods.")
+"""Packages of modules that change what a protocol finds."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,9 @@ def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
         why = "; ".join(result.skipped[:3]) or f"see `ls runs --out {asked.folder}`"
         raise UsageError(f"{asked.folder}: expected finished runs with their encoders, found none; {why}")
     todo = [piece for piece in pieces if asked.rerun or not finished(done.one(piece.run.address, piece.address))]
+    if not asked.rerun:
+        for line in stale(done, pieces):
+            report.line(line)
     if todo:
         use_threads(asked.threads)
         store.prepare()
@@ -217,6 +223,18 @@ def finished(record: EvaluationRecord | None) -> bool:
     return record is not None and record.status in FINISHED
 
 
+def stale(done: Evaluations, pieces: Sequence[Piece]) -> list[str]:
+    """A line for every finished evaluation that other versions of the code made."""
+    lines = []
+    for piece in pieces:
+        record = done.one(piece.run.address, piece.address)
+        here = code_versions(type(piece.protocol))
+        before = record.versions if finished(record) and record else here
+        changed = [f"{name} {was} -> {here[name]}" for name, was in before.items() if here.get(name, was) != was]
+        lines += [f"note: {piece.title}: {', '.join(changed)} since; see --rerun"] if changed else []
+    return lines
+
+
 def replace_refused(done: Evaluations) -> None:
     """Set evaluations aside that were looked up and are refused: they are made again. A newer one is a `UsageError`."""
     for refusal in done.refused.values():
@@ -243,9 +261,10 @@ def work(
     turns = share.turns_at(
         todo, lambda piece: (place_of(piece), piece.run.label, piece.run.spec.seed), meanwhile
     )  # fmt: skip
+    numbers = {piece.address: number for number, piece in enumerate(todo, 1)}
     with closing(turns):
         for piece, claim in turns:
-            title = f"[{todo.index(piece) + 1}/{len(todo)}] {piece.title}"
+            title = f"[{numbers[piece.address]}/{len(todo)}] {piece.title}"
             data = bench.data(piece)
             try:
                 subject = bench.subject(piece)
@@ -434,9 +453,11 @@ def failure(problem: Exception, protocol: type[Protocol[Any]]) -> tuple[Status, 
 
 
 def code_versions(protocol: type[Protocol[Any]]) -> dict[str, str]:
-    """Module -> version, of a protocol and of what every evaluation is built on."""
+    """Module -> version, of a protocol, of what its file names, and of what every evaluation is built on."""
     own = [one.__module__ for one in protocol.__mro__ if issubclass(one, Protocol) and one is not Protocol]
-    return versions_of_modules((*dict.fromkeys(own), *BUILT_ON))
+    named = {getattr(item, "__module__", "") for name in own for item in vars(sys.modules[name]).values()}
+    built = sorted(name for name in named if isinstance(name, str) and name.startswith(WHERE_IT_COUNTS))
+    return versions_of_modules((*dict.fromkeys([*own, *built, *BUILT_ON]),))
 
 
 def outcome(record: EvaluationRecord) -> str:

@@ -263,6 +263,18 @@ def test_a_living_claim_is_respected(copy: Path) -> None:
     assert "works on mamp, seed 0 in this folder; add --claim" in outcome.err
 
 
+def test_an_evaluation_of_other_code_is_named_and_kept(copy: Path) -> None:
+    assert evaluate(copy, "knn").code == 0
+    path = next(copy.glob("mamp-*/evaluations/knn-*.json"))
+    content = json.loads(path.read_text())
+    assert content["versions"].keys() == {"knn", "batches", "probes", "protocol"}
+    path.write_text(json.dumps(content | {"versions": content["versions"] | {"knn": "0"}}))
+    outcome = evaluate(copy, "knn")
+    assert f"note: mamp, seed 0: knn: knn 0 -> {content['versions']['knn']} since; see --rerun" in outcome.out
+    assert "[1/" not in outcome.out
+    assert "since" not in evaluate(copy, "knn", "--rerun").out
+
+
 def test_encoders_are_read_from_the_archive_of_a_study(copy: Path) -> None:
     assert evaluate(copy, "knn").code == 0
     expected = {record.address: record.predictions for record in records(copy)}
