@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from harness.errors import UsageError
 from harness.registry import Registry
+from harness.runs.protocols import Protocols
 from harness.spec.model import (
     SECTIONS,
     DataSpec,
@@ -148,6 +149,7 @@ CHECKED_OTHERWISE = ("data.crop", "amr.windows", "gfp.windows")
 def test_every_number_has_limits() -> None:
     models: dict[str, type[BaseModel]] = {**SECTIONS}
     models |= {name: method.Options for name, method in Registry().methods.items()}
+    models |= {f"protocol {name}": protocol.Options for name, protocol in Protocols().protocols.items()}
     found = [place for name, model in models.items() for place in numbers(model.model_json_schema(), name)]
     assert len(found) > 40
     for path, schema in found:
