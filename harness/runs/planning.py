@@ -220,7 +220,7 @@ def training_of(
             left_then = left
         ends[end] = left_then * seconds + evaluations * each
     blocks = sum(math.ceil(gap / min(LONGEST_BLOCK, math.ceil(gap / BLOCKS_PER_POINT))) for gap in gaps(goals))
-    weights, state = sizes(experiment, cell)
+    weights, state = sizes(experiment, cell, several=len(goals) > 2)
     return {
         **({"state": "begun"} if begun and not holder else {}), "steps_done": steps - left,
         "steps": steps, "clips": steps * cost.clips, "evaluations": evaluations, "training": left * step.seconds,
@@ -272,8 +272,12 @@ def whole_steps(experiment: Experiment, cell: Cell, step: StepEstimate, seconds:
     return parse_budget(cell.spec.train.budget).steps(cost), cost
 
 
-def sizes(experiment: Experiment, cell: Cell) -> tuple[int, int]:
-    """Bytes of the weights that a run leaves, and of a state: method, AdamW's two moments, best encoder, queue."""
+def sizes(experiment: Experiment, cell: Cell, *, several: bool) -> tuple[int, int]:
+    """Bytes of the weights that a run leaves, and of a state: method, AdamW's two moments, best encoder, queue.
+
+    Args:
+        several: of several evaluations, where one is chosen, the last encoder may be left beside the selected one.
+    """
     assert cell.method is not None
     built = build_method(cell.method, cell.spec, experiment.data.clips.layout, "meta")
     encoder = bytes_of(list(built.evaluated_encoder().state_dict().values()))
@@ -282,7 +286,8 @@ def sizes(experiment: Experiment, cell: Cell) -> tuple[int, int]:
     queue = 8 * len(experiment.data.sequences)
     state = method + 2 * trained + encoder + queue
     whole = method if experiment.request.keep_decoder else 0
-    return encoder + whole + HEADER_BYTES, state + whole + 3 * HEADER_BYTES
+    left = 2 if several and len(experiment.data.split.validation) else 1
+    return left * (encoder + HEADER_BYTES) + whole, state + whole + 3 * HEADER_BYTES
 
 
 def bytes_of(tensors: Sequence[torch.Tensor]) -> int:

@@ -231,7 +231,7 @@ def test_disk_holds_weights_and_records_and_two_states_for_a_while(clips: Path, 
     plan = plan_of(asked(clips, tmp_path / "out", seeds=(0, 1)), skeletonmae=made_up())
     cells = plan.row("skeletonmae")
     assert all(cell.weights_bytes > 4 * 500 for cell in cells)  # an encoder of width 8 has more than 500 parameters
-    assert all(cell.state_bytes > 3 * (cell.weights_bytes - 8000) for cell in cells)
+    assert all(cell.state_bytes > 1.5 * (cell.weights_bytes - 16_000) for cell in cells)  # it may leave two encoders
     assert plan.disk_bytes == sum(cell.weights_bytes + cell.record_bytes for cell in plan.cells)
     assert plan.states_bytes == 2 * cells[0].state_bytes
 
