@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,15 +20,22 @@ if TYPE_CHECKING:
 TABLE_FILE = "evaluations.md"
 
 
+class Weights(StrEnum):
+    """Which of a run's encoders (typer's oldest version knows no `Literal`)."""
+
+    LAST = "last"
+    SELECTED = "selected"
+
+
 def evaluate_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of `run`.")],
     protocols: Annotated[
         str, typer.Option(help="Protocols, e.g. linear,knn or semi:ratio=0.1,draw=1; `ls protocols` lists them.")
     ] = "linear,knn",
     weights: Annotated[
-        Literal["last", "selected"],
+        Weights,
         typer.Option(help="The encoder at the end of training, or the one selected on held-out subjects."),
-    ] = "last",
+    ] = Weights.LAST,
     seeds: Annotated[str, typer.Option(help="Of the runs, e.g. 0-2 [all].")] = "",
     dataset: Annotated[str, typer.Option(help="Where the data is now, where it is not where the runs had it.")] = "",
     device: Device = None, threads: Threads = None, rerun: Rerun = False, claim: Claim = False,
@@ -39,7 +47,7 @@ def evaluate_command(
         from harness.runs.protocols import registry_with_protocols
 
         asked = Asked(
-            folder, protocols, which=weights, dataset=dataset, device=device or "", threads=threads, rerun=rerun,
+            folder, protocols, which=weights.value, dataset=dataset, device=device or "", threads=threads, rerun=rerun,
             claim=claim, seeds=tuple(parse_seeds(seeds)) if seeds else None,
         )  # fmt: skip
         if not evaluate_folder(asked, registry_with_protocols(plugin), report):
