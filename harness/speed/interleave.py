@@ -88,7 +88,7 @@ class Arm:
         Where memory is scarce it makes the allocator give back the other arm's cached blocks and take its own, which
         waits for the device. Worker processes that make batches bring untimed steps of their own.
         """
-        if self.trainer.device.type == "cuda" and not self.trainer.batches.lead:
+        if self.trainer.device.type == "cuda" and not self.trainer.lead:
             self.trainer.run_block(1, StepClock(self.trainer.device))
 
     def count(self, clock: StepClock) -> None:

@@ -140,7 +140,7 @@ class Trainer:
             MethodFault: the loss reached no parameter.
         """
         with self.batches.flowing(), matrix_products(self.train.precision):
-            if self.batches.lead:
+            if self.lead:
                 with undisturbed(self.method, self.device):
                     self._lead()
             clock.start()
@@ -186,7 +186,7 @@ class Trainer:
 
     def _lead(self) -> None:
         """Steps before the clock starts, without the optimiser's, until the source of batches runs steadily."""
-        for _ in range(self.batches.lead):
+        for _ in range(self.lead):
             with self.autocast():
                 loss, _ = self.loss(self.batches.next())
             loss.backward()
@@ -261,6 +261,11 @@ class Trainer:
         states = self.optimizer.state.values()
         kept = [value for state in states for value in state.values() if isinstance(value, Tensor)]
         return [*self.method.parameters(), *self.method.buffers(), *kept]
+
+    @property
+    def lead(self) -> int:
+        """Untimed steps that stand before each block anyway, until batches from worker processes come steadily."""
+        return self.batches.lead
 
     @property
     def first_steps(self) -> int:

@@ -37,7 +37,7 @@ class ScriptedTrainer:
     def __init__(self, label: str, journal: list[str], now: list[float], *seconds: float) -> None:
         self.label, self.journal, self.now, self.script = label, journal, now, list(seconds)
         self.device, self.sizes = CPU, []
-        self.first_steps, self.batches = 1, SimpleNamespace(lead=0)
+        self.first_steps, self.lead = 1, 0
 
     def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
         self.journal.append(self.label)
@@ -236,7 +236,7 @@ def test_on_a_gpu_an_untimed_step_stands_before_each_block(arm: Callable[..., Ar
 
 def test_worker_processes_bring_untimed_steps_of_their_own(arm: Callable[..., Arm]) -> None:
     a = on_gpu(arm("A", 1.0, block=4))
-    scripted(a).batches.lead = 3
+    scripted(a).lead = 3
     measure([a], a, seconds=0, failures={}, watch=ScriptedWatch())
     assert scripted(a).sizes == [4] * 2 * MINIMUM_ROUNDS
 
