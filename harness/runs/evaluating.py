@@ -7,6 +7,7 @@ that it was at.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import inspect
@@ -205,8 +206,9 @@ def plainly_unfit(record: RunRecord, which: WhichEncoder, protocol: Protocol[Any
     """Why a protocol cannot evaluate a shared encoder; what a method brings is seen when it is built."""
     if which == "none" or record.method.division == "open":
         return ""
-    with torch.device("meta"):
+    with torch.device("meta"), contextlib.suppress(Exception):  # a plugin's mistake is told when its turn comes
         return protocol.unfit(SkeletonEncoder(encoder_size(record.spec.encoder), joints=1))
+    return ""
 
 
 def control_of(encoder: WhichEncoder, protocol: Protocol[Any]) -> str:
@@ -265,15 +267,15 @@ def work(
     with closing(turns):
         for piece, claim in turns:
             title = f"[{numbers[piece.address]}/{len(todo)}] {piece.title}"
-            data = bench.data(piece)
             try:
-                subject = bench.subject(piece)
+                data, subject = bench.data(piece), bench.subject(piece)
+                unfit = piece.protocol.unfit(subject.encoder)
             except Exception as problem:  # noqa: BLE001 - the other encoders are read
                 reason = str(problem) if isinstance(problem, UsageError) else one_line(problem)
                 result.skipped.append(f"{piece.title}: {reason}")
                 result.missing += 1
                 continue
-            if unfit := piece.protocol.unfit(subject.encoder):
+            if unfit:
                 result.skipped.append(f"{piece.title} left out: {unfit}")
                 continue
             try:

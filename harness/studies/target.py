@@ -304,7 +304,8 @@ def permutation_test(one: Reach, other: Reach) -> Test | None:
         drawn = [generator.permutation(len(scores))[: one.runs] for _ in range(MOST_DIVISIONS)]
         groups = np.array([range(one.runs), *drawn])
     found = np.abs(scores[groups].sum(1))
-    return Test(float(np.mean(found >= found[0] - 1e-9)), (2 if 2 * one.runs == len(scores) else 1) / divisions)
+    smallest = (2 if 2 * one.runs == len(scores) else 1) / divisions
+    return Test(float(np.mean(found >= found[0] - 1e-9)), max(smallest, 1 / len(groups)))
 
 
 def log_rank_scores(*rows: Reach) -> list[float]:

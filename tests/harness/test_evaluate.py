@@ -150,6 +150,19 @@ def test_a_protocol_of_a_plugin_stands_in_the_same_table_and_its_failure_harms_n
     assert "| raw-pca |" in table
 
 
+def test_a_protocol_that_cannot_say_what_it_fits_harms_nobody(copy: Path) -> None:
+    plugin = copy / "nearest_mean.py"
+    plugin.write_text(
+        PROTOCOL.replace(
+            "    def evaluate(", "    def unfit(self, encoder):\n        return 1 / 0\n\n    def evaluate("
+        )
+    )
+    outcome = evaluate(copy, "nearest-mean,knn", "--plugin", plugin)
+    assert outcome.code == 1
+    assert "division by zero" in outcome.out
+    assert {record.status for record in records(copy)} == {"ok"}
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [("short", "expected the class of each of"), ("train", "write trains_encoder = True")],

@@ -135,10 +135,18 @@ def test_fine_tuning_takes_smaller_batches_of_few_clips(clips: int, batch: int) 
     assert (options.layer_decay, options.weight_decay) == (0.8, 0.05)
 
 
-def test_from_scratch_has_no_layer_decay() -> None:
-    subject = side_of(1000)
+@pytest.mark.parametrize("asked", [None, 0.65])
+def test_from_scratch_has_no_layer_decay_whatever_the_row_has(asked: float | None) -> None:
+    subject, fitting = side_of(1000), Finetune(FinetuneOptions(layer_decay=asked))
+    assert fitting.resolved(subject).options.layer_decay == (asked or 0.8)
     subject.untrained = True
-    assert Finetune(FinetuneOptions()).resolved(subject).options.layer_decay == 1.0
+    assert fitting.resolved(subject).options.layer_decay == 1.0
+
+
+@pytest.mark.parametrize(("options", "warmup"), [({}, 5), ({"epochs": 4}, 2), ({"epochs": 4, "warmup": 3}, 3)])
+def test_a_short_training_warms_up_for_half_of_it_unless_it_is_told(options: dict[str, float], warmup: float) -> None:
+    fitting = Finetune(FinetuneOptions.model_validate(options))
+    assert fitting.resolved(side_of(1000)).options.warmup == warmup
 
 
 def test_strl_has_its_own_recipe() -> None:

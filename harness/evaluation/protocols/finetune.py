@@ -155,6 +155,7 @@ class Finetune(Protocol[FinetuneT]):
             "mean over present bodies; published is the mean over both body slots, empty ones too: empty_bodies=true",
             "the shortest crop is 64/120 of the encoder's frames; published are 64 frames at 120",
             "under 6,000 training clips the last, smaller batch of an epoch is kept",
+            "batch norm over the whole batch; published is over the half of it that each of two GPUs has",
         ),
         choices=(
             "fewer than 384 training clips (1,024 with head=strl): an eighth of them is a batch, at least 8 clips",
@@ -185,8 +186,9 @@ class Finetune(Protocol[FinetuneT]):
         values: dict[str, Any] = {**published, "batch_size": fitting, **given}
         if options.head == "strl" and "lr" not in given:
             values["lr"] = published["lr"] * values["batch_size"] / size
-        values["warmup"] = min(values["warmup"], values["epochs"] / 2)
-        decay = options.layer_decay or (1.0 if subject.untrained or options.head == "strl" else 0.8)
+        if "warmup" not in given:
+            values["warmup"] = min(values["warmup"], values["epochs"] / 2)
+        decay = 1.0 if subject.untrained else options.layer_decay or (1.0 if options.head == "strl" else 0.8)
         return self.with_options(**values, layer_decay=decay)
 
     def evaluate(self, subject: Subject) -> Findings:

@@ -58,6 +58,7 @@ class LinearMamp(Protocol[LinearMampOptions]):
             "mean over present bodies; published is the mean over both body slots, empty ones too: empty_bodies=true",
             "the shortest crop is 64/120 of the encoder's frames; published are 64 frames at 120",
             "under 6,000 training clips the last, smaller batch of an epoch is kept",
+            "batch norm over the whole batch; published is over the half of it that each of two GPUs has",
         ),
         choices=(
             "batch and rate by the number of training clips, as published for NTU (256, 0.1), PKU-MMD I (128, 0.1) and "

@@ -43,6 +43,7 @@ class Semi(Finetune[SemiOptions]):
             "the ratio and the draw",
             "published=mamp-2gpu: each of two processes draws int(ratio * clips) of all, so that up to twice the ratio "
             "is labelled; both are trained on every epoch, clips in both twice",
+            "published=mamp-2gpu: neighbouring draws share one of their two subsets",
         ),
     )
     Options = SemiOptions
