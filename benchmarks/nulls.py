@@ -175,13 +175,23 @@ def spread_of(columns: Sequence[Column]) -> tuple[Spread, int, str]:
     """Measured on the first column that has the predictions of two rows with two seeds or more; clips of a person."""
     for column in columns:
         rows = [row for row in column.rows if row.right and len(row.right) > 1 and not row.control]
-        if len(rows) > 1 and column.subjects is not None:
-            shared = sorted((rows[0].right or {}).keys() & (rows[1].right or {}).keys())
+        if len(rows) < 2 or column.subjects is None:
+            continue
+        shared = sorted((rows[0].right or {}).keys() & (rows[1].right or {}).keys())
+        if len(shared) > 1:
             both = [np.stack([(row.right or {})[seed] for seed in shared]) for row in rows[:2]]
             clips = round(column.clips / len(np.unique(column.subjects)))
             of = f"{rows[0].label} and {rows[1].label}, {column.name}, seeds {', '.join(map(str, shared))}"
             return measured(both[0], both[1], column.subjects), clips, of
-    raise SystemExit("expected a column with the predictions of two rows with two seeds or more, found none")
+    raise SystemExit(
+        "expected two rows with the predictions of two seeds in common, found none; `harness evaluate` keeps them"
+    )
+
+
+def all_columns(folder: Path) -> list[Column]:
+    """Every column of every table of a folder: the probes of its runs, and the protocols that evaluated them."""
+    evaluations = Evaluations(folder)
+    return [column for table in folder_tables(read_records(folder)) for column in columns_of(table, evaluations)]
 
 
 def main() -> int:
@@ -192,8 +202,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     began = time.process_time()
-    tables, evaluations = folder_tables(read_records(arguments.folder)), Evaluations(arguments.folder)
-    columns = [column for table in tables for column in columns_of(table, evaluations)]
+    columns = all_columns(arguments.folder)
     spread, clips, of = spread_of(columns)
     lines = [halves(column.name, row) for column in columns for row in column.rows if len(row.by_seed) >= MANY_SEEDS]
     lines += simulate(spread, arguments.tables, clips)

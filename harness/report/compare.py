@@ -86,8 +86,10 @@ class Comparison:
     def lines(self) -> list[str]:
         """What stands below."""
         found = [MARKS] if marks(self.column.rows, self.these) else []
+        lost = self.column.uncounted
         return [
             *found,
+            *([f"{self.column.name}, not counted: {'; '.join(lost)}"] if lost else []),
             *closing(self.column.name, self.these, THESE),
             *(closing(self.column.name, self.new, NEW) or [self._no_people]),
         ]

@@ -12,7 +12,7 @@ from harness.records.differences import Pair, Row, pairs
 from harness.records.evaluations import SCRATCH, EvaluationRecord, column_of, row_of
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR
 from harness.report.apart import EMPTY, accuracy_cell, brackets, closing, marks
-from harness.studies.compare import by_seed, rows_of_evaluations
+from harness.studies.compare import by_seed, rows_of_evaluations, same_draws
 
 BEST = " best epoch"
 """Ending of a column with the papers' habit."""
@@ -59,7 +59,8 @@ def compared(records: Sequence[EvaluationRecord]) -> dict[str, tuple[list[Row], 
         return {}
     found = {}
     for column in dict.fromkeys(map(column_of, records)):
-        rows = rows_of_evaluations([record for record in records if column_of(record) == column])
+        done = [record for record in records if column_of(record) == column and record.status == "ok"]
+        rows = rows_of_evaluations(same_draws(done)[0])
         found[column] = rows, pairs(rows)
     return found
 

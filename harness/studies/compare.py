@@ -23,6 +23,7 @@ class Column:
         clips: number of test clips.
         subjects: [clips] who is in each of them; None where it is not known.
         best: accuracy of each seed at its best test epoch, by row: the papers' habit, by which nothing is judged.
+        uncounted: seeds of rows that have no accuracy here or none to pair, each with the reason.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Column:
     clips: int
     subjects: NDArray | None = None
     best: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    uncounted: Sequence[str] = ()
 
 
 PROBES: dict[str, Callable[[Accuracy], float]] = {
@@ -44,8 +46,16 @@ def probe_columns(records: Sequence[RunRecord]) -> list[Column]:
     done = [record for record in records if record.status == "ok" and record.accuracy]
     if not done:
         return []
-    clips = done[0].data.test_clips
-    return [Column(name, rows_of(done, value), clips, best=best_points(done, value)) for name, value in PROBES.items()]
+    clips, lost = done[0].data.test_clips, unfinished(records)
+    return [
+        Column(name, rows_of(done, value), clips, best=best_points(done, value), uncounted=lost)
+        for name, value in PROBES.items()
+    ]
+
+
+def unfinished(runs: Sequence[RunRecord]) -> list[str]:
+    """Seeds that a row lost: what is left of it may be no fair sample of it."""
+    return [f"{run.label}, seed {run.spec.seed}: its run is {run.status}" for run in runs if run.status != "ok"]
 
 
 def rows_of(records: Sequence[RunRecord], value: Callable[[Accuracy], float]) -> list[Row]:
@@ -74,22 +84,25 @@ def best_points(records: Sequence[RunRecord], value: Callable[[Accuracy], float]
 
 def protocol_columns(runs: Sequence[RunRecord], evaluations: Evaluations) -> list[Column]:
     """A column for each protocol on runs that were held equal, with its controls; rows in the order of the runs."""
-    labels = {run.address: run.label for run in runs}
-    found = [one.model_copy(update={"label": labels[one.run]}) for one in evaluations.of(runs) if one.status == "ok"]
+    labels, lost = {run.address: run.label for run in runs}, unfinished(runs)
+    found = [one.model_copy(update={"label": labels[one.run]}) for one in newest(evaluations.of(runs))]
     found.sort(key=lambda one: (bool(one.control), list(labels).index(one.run)))
-    asked = dict.fromkeys(column_of(record) for record in found if not record.control)
+    asked = dict.fromkeys(column_of(record) for record in found if record.status == "ok" and not record.control)
     return [
-        protocol_column(name, [record for record in found if goes_into(record, name)], evaluations) for name in asked
+        protocol_column(name, [record for record in found if goes_into(record, name)], evaluations, lost)
+        for name in asked
     ]
 
 
 def are_folds(one: RunRecord, other: RunRecord) -> bool:
-    """The other run's table is that of the swapped split, all else equal."""
+    """The other run's table is that of the swapped split, all else equal; not the other way round."""
     specs = [record.spec.identity for record in (one, other)]
     data = [{**spec["data"], "split": "", "fingerprint": record.data.fingerprint.partition("-")[0]}
             for spec, record in zip(specs, (one, other), strict=True)]  # fmt: skip
     rest = [{key: spec[key] for key in ("encoder", "train", "probe")} for spec in specs]
-    return swapped(one.spec.data.split) == other.spec.data.split and data[0] == data[1] and rest[0] == rest[1]
+    split, turned = one.spec.data.split, other.spec.data.split
+    is_swap = swapped(split) == turned and len(split) < len(turned)
+    return is_swap and data[0] == data[1] and rest[0] == rest[1]
 
 
 def both_folds(one: Column, other: Column) -> Column:
@@ -97,7 +110,8 @@ def both_folds(one: Column, other: Column) -> Column:
     partners, share = {row.label: row for row in other.rows}, one.clips / (one.clips + other.clips)
     people = None if one.subjects is None or other.subjects is None else np.append(one.subjects, other.subjects)
     rows = [_both(row, partners[row.label], share) for row in one.rows if row.label in partners]
-    return Column(one.name, [row for row in rows if row.by_seed], one.clips + other.clips, people)
+    lost = dict.fromkeys([*one.uncounted, *other.uncounted])
+    return Column(one.name, [row for row in rows if row.by_seed], one.clips + other.clips, people, uncounted=list(lost))
 
 
 def _both(one: Row, other: Row, share: float) -> Row:
@@ -108,23 +122,58 @@ def _both(one: Row, other: Row, share: float) -> Row:
     return replace(one, by_seed=by_seed, right=right if len(right) == len(seeds) else None)
 
 
+def newest(records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
+    """Each evaluation once: where a default has changed since, one spec stands for several options."""
+    kept: dict[tuple[object, ...], EvaluationRecord] = {}
+    for record in sorted(records, key=lambda record: record.finished):
+        kept[record.run, record.control, column_of(record), draw_of(record)] = record
+    return list(kept.values())
+
+
 def goes_into(record: EvaluationRecord, column: str) -> bool:
     """The column's own, or a control of its protocol; a control has no selected encoder."""
     own = column_of(record)
     return own == column or (bool(record.control) and own == column.removesuffix(SELECTED))
 
 
-def protocol_column(name: str, records: Sequence[EvaluationRecord], evaluations: Evaluations) -> Column:
-    """One protocol's column."""
-    clips = evaluations.test_clips(records[0].data)
+def protocol_column(
+    name: str, records: Sequence[EvaluationRecord], evaluations: Evaluations, lost: Sequence[str] = ()
+) -> Column:
+    """One protocol's column; ``lost``: what runs without an encoder took from it."""
+    done = [record for record in records if record.status == "ok"]
+    paired, unpaired = same_draws(done)
+    clips = evaluations.test_clips(done[0].data)
     people = np.array(clips.subjects) if clips and min(clips.subjects, default=-1) >= 0 else None
     best = {
         label: list(by_seed(own, lambda record: record.best).values())
-        for label, own in grouped(records).items()
+        for label, own in grouped(paired).items()
         if all(record.curve for record in own)
     }
-    rows = rows_of_evaluations(records, clips)
-    return Column(f"protocol {name}", rows, len(records[0].predictions), people, best)
+    failed = [f"{row_of(one)}, seed {one.seed}: {one.status}" for one in records if one.status != "ok"]
+    rows = rows_of_evaluations(paired, clips)
+    return Column(f"protocol {name}", rows, len(done[0].predictions), people, best, [*lost, *failed, *unpaired])
+
+
+def draw_of(record: EvaluationRecord) -> object:
+    """Which draw of labels it was trained on; None where a protocol draws none."""
+    return record.options.get("draw")
+
+
+def same_draws(records: Sequence[EvaluationRecord]) -> tuple[list[EvaluationRecord], list[str]]:
+    """Finished evaluations whose draw of labels every row with their seed has, and a line for each of the others.
+
+    Rows are paired by seed: were one's mean over other draws than the other's, their difference would hold that of
+    the draws.
+    """
+    drawn: dict[int, dict[str, set[object]]] = {}
+    for record in records:
+        drawn.setdefault(record.seed, {}).setdefault(row_of(record), set()).add(draw_of(record))
+    common = {seed: set.intersection(*rows.values()) for seed, rows in drawn.items()}
+    return [record for record in records if draw_of(record) in common[record.seed]], [
+        f"{row_of(record)}, seed {record.seed}: draw {draw_of(record)}, which not every row has"
+        for record in records
+        if draw_of(record) not in common[record.seed]
+    ]
 
 
 def rows_of_evaluations(records: Sequence[EvaluationRecord], clips: TestClips | None = None) -> list[Row]:

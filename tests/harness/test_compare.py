@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.nulls import all_columns, spread_of
 from harness.records.differences import Row, pairs
 from harness.records.evaluations import EvaluationRecord, Evaluations, TestClips
 from harness.records.schema import RunRecord
@@ -219,6 +221,41 @@ def test_draws_of_a_seed_count_as_their_mean(tmp_path: Path) -> None:
     assert row.right[0][[0, 150, 239]].tolist() == [1.0, 0.5, 0.0]
 
 
+def test_rows_are_compared_on_the_draws_that_both_have(tmp_path: Path) -> None:
+    folder, done = evaluated(tmp_path), Evaluations(tmp_path)
+    for run in (run for run in records() if run.label in ("gfp", "skeletonmae")):
+        done.write(evaluation(run, 120, spec="semi:draw=0"))
+        if run.label == "gfp":  # the other one was stopped before it
+            done.write(evaluation(run, 180, spec="semi:draw=1"))
+    found = protocol(folder, "protocol semi")
+    assert [row.by_seed for row in found.column.rows] == [{0: 0.5, 1: 0.5, 2: 0.5}] * 2
+    assert any(
+        line.startswith("protocol semi, not counted: gfp, seed 0: draw 1, which not every row") for line in found.lines
+    )
+    lines = evaluation_notes(Evaluations(folder).of(records()))
+    assert any(line.startswith("semi, these people: nobody is above anybody") for line in lines)
+
+
+def test_of_one_spec_with_two_meanings_the_newest_counts(tmp_path: Path) -> None:
+    folder, done = evaluated(tmp_path), Evaluations(tmp_path)
+    for run in (run for run in records() if run.label == "gfp"):
+        later = {"address": "later", "options": {"looks": 100}, "finished": run.finished + timedelta(hours=1)}
+        done.write(evaluation(run, 120, **later))
+    assert protocol(folder).column.rows[0].by_seed == {0: 0.5, 1: 0.5, 2: 0.5}
+
+
+def test_seeds_that_failed_are_named(tmp_path: Path) -> None:
+    lost = run_record("gfp", seed=3).model_copy(update={"status": "diverged", "accuracy": None, "curve": []})
+    found = compared(folder_of(tmp_path, [*records(), lost]))
+    assert "linear, not counted: gfp, seed 3: its run is diverged" in found[0].lines
+    folder, done = evaluated(tmp_path / "evaluated"), Evaluations(tmp_path / "evaluated")
+    (run,) = (run for run in records() if run.label == "gfp" and run.spec.seed == 2)
+    failed = {"address": "linear-208", "status": "failed", "accuracy": None, "predictions": []}
+    done.write(evaluation(run, 0, **failed))  # in the place of the one that went well
+    lines = protocol(folder).lines
+    assert "protocol linear, not counted: gfp, seed 2: failed" in lines
+
+
 def test_the_selected_encoder_is_a_column_of_its_own_with_the_same_controls(tmp_path: Path) -> None:
     folder, done = evaluated(tmp_path), Evaluations(tmp_path)
     for run in records(gfp=(0.8, 0.8, 0.8)):
@@ -266,7 +303,7 @@ def test_the_people_of_both_folds_count_together(tmp_path: Path) -> None:
     found = {one.heading: one for one in compared(tmp_path)}
     alone = next(one for heading, one in found.items() if heading.endswith("data.split xsub") and "protocol" in heading)
     assert any("new people: not testable (4 of 6 test subjects)" in line for line in alone.lines)
-    both = next(one for heading, one in found.items() if heading.startswith("protocol linear, both folds of: "))
+    (both,) = (one for heading, one in found.items() if heading.startswith("protocol linear, both folds of: "))
     assert (both.column.clips, len(both.column.rows)) == (360, 2)
     assert both.column.rows[0].by_seed[0] == pytest.approx(180 / 360)
     assert any("new people: gfp is above skeletonmae" in line and "3 seeds x 8 people" in line for line in both.lines)
@@ -280,3 +317,17 @@ def test_two_folds_run_the_swapped_split_too(tmp_path: Path) -> None:
     runs = [run for run in read_records(out).runs if run.label == "skeletonmae"]
     assert sorted(run.spec.data.split for run in runs) == ["xsub", "xsub swapped"]
     assert any(one.heading.startswith("linear, both folds of: ") for one in compared(out))
+
+
+# --- what is tried where nothing is to find ---
+
+
+def test_nulls_find_the_predictions_that_evaluations_keep(tmp_path: Path) -> None:
+    folder, done = evaluated(tmp_path), Evaluations(tmp_path)
+    for run in (run for run in records() if run.label == "skeletonmae"):  # others than those that gfp has right
+        wrong = {"predictions": [1] * 60 + [0] * 180, "accuracy": 0.75, "address": "linear-180"}
+        done.write(evaluation(run, 180, finished=run.finished + timedelta(hours=1), **wrong))
+    spread, clips, of = spread_of(all_columns(folder))
+    assert clips == 30
+    assert of == "gfp and skeletonmae, protocol linear, seeds 0, 1, 2"
+    assert 0 < spread.clip < 1
