@@ -107,7 +107,7 @@ def how(tested: Sequence[Pair]) -> str:
     counts = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     people = tested[0].difference.subjects
     units = f"{counts} seeds" + (f" x {people} people" if people is not None else "")
-    flips = [pair.difference.smallest for pair in tested if pair.difference.smallest is not None]
+    flips = [one.smallest for pair in tested if (one := pair.difference).flips is not None and one.smallest is not None]
     smallest = f"; the smallest p that sign flips can give: {p_text(max(flips))}" if flips else ""
     alone = " (> 0.05: it rests on normal differences)" if flips and max(flips) > LEVEL else ""
     return f"t test over {units}, Holm over {len(tested)} pairs at {LEVEL:g}{smallest}{alone}"

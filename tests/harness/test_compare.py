@@ -77,6 +77,12 @@ def test_with_six_seeds_nothing_rests_on_normal_differences_alone() -> None:
     assert line.endswith("sign flips can give: 0.031)")
 
 
+def test_of_sign_flips_that_nobody_made_nothing_is_said() -> None:
+    one = tuple(0.9 + 0.001 * (seed % 5) for seed in range(17))  # more than are gone through
+    (line,) = closing("linear", pairs(rows(good=one, bad=tuple(value - 0.1 * value for value in one))))
+    assert line == "linear, these people: good is above bad (t test over 17 seeds, Holm over 1 pairs at 0.05)"
+
+
 def test_nobody_is_above_anybody_in_noise_or_with_one_seed() -> None:
     noise = closing("linear", pairs(rows(one=(0.5, 0.6, 0.7), other=(0.6, 0.5, 0.65))))
     assert noise[0].startswith("linear, these people: nobody is above anybody (t test")
