@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.nulls import all_columns, spread_of
 from harness.records.differences import Row, pairs
-from harness.records.evaluations import EvaluationRecord, Evaluations, TestClips
+from harness.records.evaluations import EpochPoint, EvaluationRecord, Evaluations, TestClips
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore, read_records
 from harness.report.apart import accuracy_cell, closing, marks, p_text
@@ -277,6 +277,10 @@ def test_the_table_of_evaluations_has_intervals_marks_and_sentences(tmp_path: Pa
     assert table.loc["gfp", "linear"] == "85.0 ± 1.7 [80.9, 89.1] best"  # 200, 204, 208 of 240
     lines = evaluation_notes(done)
     assert any(line.startswith("linear, these people: ") for line in lines)
+    assert not any("looks" in line for line in lines)
+    seen = [EpochPoint(epoch=epoch, accuracy=0.5) for epoch in (3, 6)]
+    trained = [one.model_copy(update={"curve": seen}) for one in done]
+    assert any(line.startswith("best epoch: best test figure of 2 looks") for line in evaluation_notes(trained))
     twice = [*done, *(one.model_copy(update={"address": "again"}) for one in done)]
     assert "runs of several settings: `compare` says who is above whom under each" in evaluation_notes(twice)
 
