@@ -225,7 +225,9 @@ def _built_on(name: str, found: dict[str, ModuleType]) -> list[ModuleType]:
     if name in found or name not in sys.modules:
         return []
     found[name] = module = sys.modules[name]
-    for item in vars(module).values():
+    for own, item in vars(module).items():
+        if own.startswith("__"):  # torch's compiler leaves modules that a function uses in it, under such names
+            continue
         home = item.__name__ if inspect.ismodule(item) else getattr(item, "__module__", None)
         if isinstance(home, str) and home.startswith(f"{methods.__name__}."):
             _built_on(home, found)

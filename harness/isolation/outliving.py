@@ -225,9 +225,10 @@ def timers() -> tuple[str, ...]:
 
 def stop_timers(kept: tuple[str, ...]) -> None:
     """Stop all timers but these."""
-    for timer, (name, _) in TIMERS.items():
-        if name not in kept:
-            signal.setitimer(timer, 0)
+    if hasattr(signal, "setitimer"):
+        for timer, (name, _) in TIMERS.items():
+            if name not in kept:
+                signal.setitimer(timer, 0)
 
 
 @contextmanager
@@ -236,7 +237,8 @@ def _timers_throw() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [number for _, number in TIMERS.values() if signal.getsignal(number) == signal.SIG_DFL]
+    there = {number for _, number in TIMERS.values()} & signal.valid_signals()
+    numbers = [number for number in there if signal.getsignal(number) == signal.SIG_DFL]
     for number in numbers:
         signal.signal(number, _rang)
     try:

@@ -10,6 +10,7 @@ import pytest
 
 from harness.records.versions import LOOP, TIMING, versions_here
 from harness.registry import Registry, versions_of, versions_of_modules
+from methods.parts import attention, encoder
 from tests.harness.small_run import plugin_file, registry
 
 PLUGIN = """
@@ -37,6 +38,12 @@ def version_of_plugin(folder: Path, name: str, text: str) -> str:
 def test_a_method_is_built_on_its_file_and_all_shared_parts_under_it() -> None:
     found = versions_of(registry().method("mamp"))
     assert found.keys() == {"mamp", "base", "decoders", "encoder", "kernels", "masks", "options", "tokens"}
+
+
+def test_what_a_compiler_leaves_in_a_module_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = versions_of(registry().method("mamp"))
+    monkeypatch.setattr(encoder, "__import_methods_dot_parts_dot_attention", attention, raising=False)
+    assert versions_of(registry().method("mamp")) == before
 
 
 def test_every_built_in_module_declares_its_version() -> None:
