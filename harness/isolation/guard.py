@@ -109,7 +109,9 @@ def _put_working_directory(path: str) -> None:
         os.chdir(path)
 
 
-_SIGNALS = tuple(sorted(signal.valid_signals() & set(signal.Signals)))
+OF_LOADERS = {signal.Signals[name] for name in ("SIGCHLD",) if name in signal.Signals.__members__}
+"""torch sets its handler for good when a process first loads with workers, in whichever method's row that is."""
+_SIGNALS = tuple(sorted(signal.valid_signals() & set(signal.Signals) - OF_LOADERS))
 """On Windows `signal.Signals` has two more, which are sent and never handled."""
 
 

@@ -9,6 +9,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -31,6 +32,8 @@ from harness.records.store import RecordStore
 from harness.spec.budget import Budget, StepCost
 from methods.base import About, Method
 from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, small_file
+
+ROOT = Path(__file__).parents[2]
 
 RUDE = '''"""Does `what` at `where`, on purpose."""
 
@@ -572,3 +575,22 @@ def test_what_others_depend_on_is_put_back_and_a_fault(name: str) -> None:
             assert (torch.ones(1, 2) @ weights)[0, 0].item() == expected
         with torch.no_grad():
             weights.mul_(2)
+
+
+LOADED = """
+import torch
+from torch.utils.data import DataLoader
+from harness.isolation.guard import Guard
+
+if __name__ == "__main__":
+    with Guard()("warming up"):
+        assert len(list(DataLoader(range(4), num_workers=1, multiprocessing_context="fork"))) == 4
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+def test_a_first_loader_with_workers_is_no_fault_of_the_method(tmp_path: Path) -> None:
+    """torch then sets a handler of its own, once in a process: a fresh one, as other tests have had loaders."""
+    (tmp_path / "loaded.py").write_text(LOADED)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, str(tmp_path / "loaded.py")], check=True, env=environment)
