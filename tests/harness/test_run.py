@@ -118,7 +118,7 @@ def test_the_table_on_screen_is_not_cut(good: Finished) -> None:
 
 
 def test_the_plan_comes_before_the_work_and_one_line_per_run_follows(good: Finished) -> None:
-    lines = good.outcome.lines
+    lines = [line for line in good.outcome.lines if not line.startswith("warming up: ")]  # on a busy machine
     assert lines[0] == "plan: 5 of 5 runs to do, budget 6steps each, speedups over skeletonmae"
     done = [line for line in lines if re.match(r"\[\d/5\] ", line)]
     assert [line[:5] for line in done] == [f"[{number}/5]" for number in range(1, 6)]
