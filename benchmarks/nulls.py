@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,6 @@ from scipy.special import stdtr, stdtrit
 from scipy.stats import binomtest
 
 from harness.machine import describe_environment, select_device
-from harness.progress import command_line
 from harness.records.differences import LEVEL, SPREADLESS, Row, pairs, person_shares
 from harness.records.evaluations import Evaluations
 from harness.records.store import read_records
@@ -174,7 +174,7 @@ def rate(value: float, low: float, high: float) -> str:
 def spread_of(columns: Sequence[Column]) -> tuple[Spread, int, str]:
     """Measured on the first column that has the predictions of two rows with two seeds or more; clips of a person."""
     for column in columns:
-        rows = [row for row in column.rows if row.right and len(row.right) > 1 and not row.control]
+        rows = [row for row in column.rows if row.right and len(row.right) > 1 and not row.constant]
         if len(rows) < 2 or column.subjects is None:
             continue
         shared = sorted((rows[0].right or {}).keys() & (rows[1].right or {}).keys())
@@ -215,7 +215,8 @@ def main() -> int:
         f"{time.process_time() - began:.0f} s of processor time; {environment.processor}; commit {environment.commit}; "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     ]
-    text = to_markdown(pd.DataFrame(lines), notes, command_line())
+    text = to_markdown(pd.DataFrame(lines), notes, "")
+    text = f"    python benchmarks/nulls.py {shlex.join(sys.argv[1:])}\n" + text.partition("\n")[2]
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "table.md").write_text(text, encoding="utf-8")
     print(text)
