@@ -196,6 +196,7 @@ def test_the_package_that_a_text_names(text: str, name: str) -> None:
     assert package_of(text) == name
 
 
+@pytest.mark.long
 def test_parts_need_neither_pooch_nor_matplotlib() -> None:
     code = (
         "import sys; sys.modules.update(pooch=None, matplotlib=None); import harness.runs.experiment, "

@@ -23,6 +23,7 @@ def test_harness_is_imported_first(script: Path) -> None:
     assert own[:1] in ([], ["harness"])
 
 
+@pytest.mark.long
 def test_a_script_starts_by_its_file_name(tmp_path: Path) -> None:
     (script,) = (path for path in SCRIPTS if path.stem == "as_published")
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

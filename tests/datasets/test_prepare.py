@@ -346,6 +346,7 @@ def test_names_that_no_file_can_hold_are_written_readably() -> None:
     assert module.printable("a\udcff\nb") == "a\\udcff b"
 
 
+@pytest.mark.long
 @pytest.mark.workers
 def test_killed_at_random_moments_it_ends_in_the_same_store(tmp_path: Path) -> None:
     numbers = {f"n{number:03}": f"{number % 2} {number % 5}\n{number}\n{number + 1}\n" for number in range(60)}
@@ -374,7 +375,7 @@ def test_a_killed_worker_is_one_line(raw: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.workers
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_a_file_that_crashes_its_reader_costs_itself_alone(workers: int, raw: Path, tmp_path: Path) -> None:
     undisturbed = prepare(NumberSource(raw), "numbers", tmp_path / "undisturbed", workers=1).header
     write_numbers(raw, crash_1="0 1\n1\n", crash_2="0 1\n1\n", **{f"more_{n}": f"0 {n}\n1\n" for n in range(9)})

@@ -40,7 +40,12 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "stores"
 
 
-@pytest.mark.parametrize("name", TREES)
+QUICK = ("bvh", "ntu60", "pkummd2")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in TREES]
+)
 def test_a_raw_download_is_prepared_examined_and_run(name: str, tmp_path: Path, stores: Path) -> None:
     raw = tmp_path / "raw"
     TREES[name](raw)

@@ -449,6 +449,7 @@ def test_run_names_the_kind_in_the_verdict_and_verify_agrees(tmp_path: Path) -> 
     assert (checked.code, checked.err) == (0, ""), checked.out
 
 
+@pytest.mark.long
 def test_looking_for_doubts_changes_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = (*SMALL, "--dataset", small_file(tmp_path), "--methods", "gfp,sjepa,skeletonmae")
     assert harness("run", *arguments, "--out", tmp_path / "looked").code == 0

@@ -212,8 +212,9 @@ def test_mistakes_in_the_request_are_one_line(folder: Path, protocols: str, word
 
 def test_other_data_is_refused(copy: Path, tmp_path: Path) -> None:
     outcome = evaluate(copy, "knn", "--dataset", "synthetic")
-    assert outcome.code == 2
-    assert "expected fingerprint" in outcome.err
+    assert outcome.code == 1
+    assert "expected fingerprint" in outcome.out
+    assert not records(copy)
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
@@ -246,6 +247,7 @@ def test_run_evaluates_after_training_and_keeps_the_last_encoder_beside_the_sele
     assert records(out) == before
 
 
+@pytest.mark.long
 def test_a_process_that_is_killed_costs_the_evaluation_that_it_was_at(copy: Path) -> None:
     """Another process takes its claim over and does the rest."""
     plugin = copy / "nearest_mean.py"

@@ -127,6 +127,7 @@ def test_a_loss_that_is_no_number_is_told_with_its_line_and_ends_the_examination
     assert sum(result.outcome == "not tried" for result in results) == len(CHECKS) - 4
 
 
+@pytest.mark.long
 def test_the_same_exception_from_the_same_line_is_told_once(files: dict[str, Path]) -> None:
     with loaded(files["fixed joints"]) as specimen:
         results = {result.check: result for result in examine_all(specimen)}

@@ -43,6 +43,7 @@ def test_the_commands_that_it_prints_work(tmp_path: Path) -> None:
     assert "first-steps" in (out / "table.md").read_text()
 
 
+@pytest.mark.long
 def test_the_test_that_it_writes_passes_and_can_fail(tmp_path: Path) -> None:
     method, test = write_method("tried-out", tmp_path)
     some = "loss or seed"  # of the checks; the others pass when the printed command runs them

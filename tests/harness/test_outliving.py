@@ -234,6 +234,7 @@ class Gone(Method):
 '''
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="asks the C library of this process")
 def test_where_c_code_ends_the_process_records_stay_whole_and_the_next_run_goes_on(tmp_path: Path) -> None:
     words = [

@@ -134,6 +134,7 @@ def same_end(one: RunRecord, other: RunRecord) -> bool:
     return found(one) == found(other)
 
 
+@pytest.mark.long
 def test_a_stopped_run_keeps_the_decoder_of_the_evaluation_that_counts(machine: Machine) -> None:
     words = ("--keep-decoder", "--set", "data.validation=0.5")
     machine.run("whole", *words)
@@ -182,6 +183,7 @@ def test_a_run_may_stop_as_often_as_it_likes(machine: Machine) -> None:
     assert same_end(record, machine.record("whole"))
 
 
+@pytest.mark.long
 def test_what_a_process_did_after_its_last_state_is_done_again(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,11 +239,11 @@ def test_states_cost_no_more_than_a_hundredth() -> None:
 @pytest.mark.parametrize(
     "harm",
     [
-        "cut",
         "another run",
-        "another schedule",
-        "a digit",
-        *(pytest.param(harm, marks=LONG) for harm in ("flipped", "no tensors", "not JSON", "another version")),
+        *(
+            pytest.param(harm, marks=LONG)
+            for harm in ("a digit", "cut", "flipped", "no tensors", "not JSON", "another version", "another schedule")
+        ),
     ],
 )
 def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, harm: str) -> None:
@@ -306,8 +308,7 @@ def damaged_as_if_written_so(text: Path, harm: str) -> None:
     "harm",
     [
         "a tensor less",
-        "another step",
-        *(pytest.param(harm, marks=LONG) for harm in ("another shape", "an evaluation less")),
+        *(pytest.param(harm, marks=LONG) for harm in ("another shape", "another step", "an evaluation less")),
     ],
 )
 def test_a_state_that_cannot_be_restored_gives_way_to_the_one_before(
@@ -330,6 +331,7 @@ def test_a_state_that_cannot_be_restored_gives_way_to_the_one_before(
     assert same_end(machine.record("stopped"), machine.record("whole"))
 
 
+@pytest.mark.long
 def test_a_failed_run_may_go_on_when_its_fault_is_gone(machine: Machine) -> None:
     """An exception after a state leaves it there: a disk that was full, say."""
     assert machine.run("whole").code == 0
@@ -354,6 +356,7 @@ def test_a_full_disk_costs_the_state_and_not_the_run(machine: Machine, monkeypat
     assert warning.startswith("a state could not be written (No space left on device)")
 
 
+@pytest.mark.long
 def test_metrics_are_a_line_a_block_and_a_line_an_evaluation_however_often_it_stops(machine: Machine) -> None:
     assert machine.run("whole").code == 0
     for step in (3, 4):
@@ -372,6 +375,7 @@ def test_metrics_are_a_line_a_block_and_a_line_an_evaluation_however_often_it_st
     assert all({"clips", "loss"} <= line.keys() for line in lines("whole") if "linear" not in line)
 
 
+@pytest.mark.long
 def test_rerun_begins_anew(machine: Machine) -> None:
     machine.stop_at(5)
     machine.run("stopped")
@@ -397,6 +401,7 @@ def test_a_rerun_that_was_cut_off_goes_on(machine: Machine) -> None:
     assert machine.states("out") == []
 
 
+@pytest.mark.long
 def test_a_rerun_does_not_go_on_from_what_the_finished_run_left(machine: Machine) -> None:
     """As of a process that was killed after its record and before its states were removed."""
     machine.stop_at(5)
@@ -410,6 +415,7 @@ def test_a_rerun_does_not_go_on_from_what_the_finished_run_left(machine: Machine
     assert machine.states("out") == []
 
 
+@pytest.mark.long
 def test_a_state_that_was_set_aside_is_never_taken_up_and_never_removed(machine: Machine) -> None:
     once = ("--set", "probe.points=1")
     machine.stop_at(5)
@@ -455,6 +461,7 @@ def test_tensors_that_no_state_counts_go_with_the_next_one(machine: Machine) -> 
     assert len(machine.states("stopped")) == 4
 
 
+@pytest.mark.long
 def test_a_stop_while_the_probes_run_costs_no_training(machine: Machine) -> None:
     assert machine.run("whole").code == 0
     probe, calls = cell.probe_encoder, []
@@ -480,6 +487,7 @@ def changed(old: str, new: str) -> str:
     return PLUGIN.replace(old, new)
 
 
+@pytest.mark.long
 def test_warnings_of_earlier_processes_stay_each_once(machine: Machine) -> None:
     init = "super().__init__(encoder, options)\n"
     text = changed(init, f"{init}        os.environ['CHANGED_BY_A_TEST'] = str(time.time())\n")

@@ -655,6 +655,7 @@ def test_an_interrupted_run_is_not_finished(stopped: Finished, tmp_path: Path) -
     assert "plan: 2 of 5 runs to do" in stopped.again(out).out
 
 
+@pytest.mark.long
 def test_a_killed_run_is_completed_by_the_same_command(tmp_path: Path) -> None:
     """``kill -9`` while the second cell that trains is being evaluated; only what is missing is run afterwards."""
     waiting, out = tmp_path / "waiting", tmp_path / "out"

@@ -37,7 +37,8 @@ def stopped(tmp_path: Path) -> RecordStore:
 
 
 @needs_fork
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_what_was_measured_is_there_when_the_process_is_killed(number: signal.Signals, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["speed", *WORDS, "--speed-seconds", "60", "--threads", "1"]

@@ -229,7 +229,7 @@ if __name__ == "__main__":  # reading processes import this file too
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.long)])
 def test_a_preparation_that_is_stopped_goes_on_where_it_was(number: signal.Signals, tmp_path: Path) -> None:
     """The signal goes to the whole group, reading processes too, as a terminal and a scheduler send it."""
     numbers = {f"n{number:03}": f"{number % 2} {number % 5}\n{number}\n{number + 1}\n" for number in range(60)}
