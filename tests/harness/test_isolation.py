@@ -228,6 +228,7 @@ def polite(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return finished(tmp_path_factory.mktemp("polite"), "rude,encoder-only")
 
 
+@pytest.mark.long
 def test_every_row_has_a_record_and_a_failure_is_exit_code_1(rude: Finished) -> None:
     assert (rude.outcome.code, rude.outcome.err) == (1, "")
     assert len(rude.records) == 2 + 2 + len(FAILING) + len(WARNING) + 1

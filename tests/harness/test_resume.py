@@ -204,6 +204,7 @@ def test_what_a_process_did_after_its_last_state_is_done_again(
     assert same_end(machine.record("stopped"), machine.record("whole"))
 
 
+@pytest.mark.long
 def test_two_states_are_kept_and_a_damaged_one_gives_way_to_the_one_before(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +386,7 @@ def test_rerun_begins_anew(machine: Machine) -> None:
     assert machine.record("stopped").continued == ()
 
 
+@pytest.mark.long
 def test_a_rerun_that_was_cut_off_goes_on(machine: Machine) -> None:
     """A kill leaves the finished record of before beside the state."""
     assert machine.run("out").code == 0
