@@ -24,9 +24,11 @@ SIDE_BY_SIDE = ("--numprocesses", "logical", "--maxprocesses", "4", "--dist", "l
 
 # With the newest versions a library's warnings are errors too, deprecations as well: who runs this can mend it. So is
 # text that a package of ours reads or writes in the encoding of the user's locale. What pooch leaves open of a download
-# that was refused is closed some time later, in whatever test runs then.
+# that was refused is closed some time later, in whatever test runs then. torch's compiler asks every tensor for its
+# gradient.
 STRICT = (
     "error", "ignore::DeprecationWarning:torch.*", "ignore::DeprecationWarning:timm.*",
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
     "ignore:unclosed:ResourceWarning", "ignore::EncodingWarning", "error::EncodingWarning:(datasets|harness|methods)",
 )  # fmt: skip
 
