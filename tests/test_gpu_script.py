@@ -98,7 +98,7 @@ def test_a_call_that_is_told_to_end_leaves_everything(calls: Calls, number: sign
     assert calls.states() == {"quick": "done", "slow": "stopped by a signal"}
     archived = calls.archived()
     assert {"quick/number.json", "slow/number.json", "slow/rest.json", "slow/log.txt", "parts.json"} <= set(archived)
-    assert archived["slow/log.txt"].endswith(b"at work\n")
+    assert b"at work\n" in archived["slow/log.txt"]
     assert sorted(path.name for path in calls.out.iterdir()) == ["report.md", "results.tar.gz"]
 
 
