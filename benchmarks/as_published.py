@@ -24,7 +24,7 @@ import tempfile
 import time
 import types
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from datasets.published_feeder import PREFETCH, PublishedClips
 from harness.encoders.importing import converted
 from harness.machine import describe_environment, select_device
 from harness.records.ratios import paired_ratio
-from harness.records.schema import Ratio
+from harness.records.schema import Environment, Ratio
 from harness.records.store import now, write_atomically
 from harness.report.table import to_markdown
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
@@ -338,6 +338,34 @@ def compare(
             yield found, lines
 
 
+def absent(mamp: Path | None, needed: str = NEEDED) -> str:
+    """What there is instead of a copy of the released code; empty where it is there."""
+    if mamp is None:
+        return "no --mamp"
+    return "" if (mamp / needed).is_file() else f"no {needed} in {mamp}"
+
+
+def command_of(script: str, mamp: Path) -> str:
+    """The command that a script was given, with the released code's folder by its name alone."""
+    words = [mamp.name if word == str(mamp) else word for word in sys.argv[1:]]
+    return f"python benchmarks/{script}.py {shlex.join(words)}"
+
+
+def machine_line(environment: Environment) -> str:
+    """Machine, versions, commit and time."""
+    versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
+    return (
+        f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, {environment.threads} "
+        f"threads; {versions}; commit {environment.commit}; {now():%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def leave(out: Path, name: str, text: str, record: Mapping[str, Any]) -> None:
+    """Write a page and its numbers."""
+    write_atomically(out / f"{name}.md", text.encode())
+    write_atomically(out / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
+
+
 def commit_of(folder: Path) -> str:
     """The commit of a checkout."""
     if not (folder / ".git").exists():
@@ -359,33 +387,27 @@ def main() -> int:
     parser.add_argument("--threads", type=int, help="of torch on a CPU")
     parser.add_argument("--out", type=Path, help="folder for the table and the numbers")
     arguments = parser.parse_args()
-    if arguments.mamp is None or not (arguments.mamp / NEEDED).is_file():
-        found = "no --mamp" if arguments.mamp is None else f"no {NEEDED} in {arguments.mamp}"
+    if found := absent(arguments.mamp):
         print(f"as_published: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found {found}; nothing was timed")
         return 2
     device = select_device(arguments.device)
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
     environment = describe_environment(device)
-    versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
     conditions = [
         f"batch {arguments.batch_size} body slots, {arguments.workers} loader workers, synthetic clips, fp32; released "
         f"code: {commit_of(arguments.mamp)}",
-        f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, {environment.threads} "
-        f"threads; {versions}; commit {environment.commit}; {now():%Y-%m-%d %H:%M} UTC",
+        machine_line(environment),
     ]
-    words = [arguments.mamp.name if word == str(arguments.mamp) else word for word in sys.argv[1:]]
-    command = f"python benchmarks/as_published.py {shlex.join(words)}"
-    found, text = Comparison(), ""
-    for found, lines in compare(Released(arguments.mamp.resolve()), arguments, device):
-        text = to_markdown(pd.DataFrame(found.rows), [*lines, *conditions], command)
+    command, compared, text = command_of("as_published", arguments.mamp), Comparison(), ""
+    for compared, lines in compare(Released(arguments.mamp.resolve()), arguments, device):
+        text = to_markdown(pd.DataFrame(compared.rows), [*lines, *conditions], command)
         if arguments.out:  # a call that is stopped leaves what it has
-            record = {"command": command, "environment": environment.model_dump(), "comparisons": found.numbers}
-            write_atomically(arguments.out / "as-published.md", text.encode())
-            write_atomically(arguments.out / "as-published.json", (json.dumps(record, indent=1) + "\n").encode())
+            record = {"command": command, "environment": environment.model_dump(), "comparisons": compared.numbers}
+            leave(arguments.out, "as-published", text, record)
     print(text)
-    if found.wrong:
-        print(f"not as published: {'; '.join(found.wrong)}", file=sys.stderr)
-    return 1 if found.wrong else 0
+    if compared.wrong:
+        print(f"not as published: {'; '.join(compared.wrong)}", file=sys.stderr)
+    return 1 if compared.wrong else 0
 
 
 if __name__ == "__main__":

@@ -215,8 +215,7 @@ def main() -> int:
         f"{time.process_time() - began:.0f} s of processor time; {environment.processor}; commit {environment.commit}; "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     ]
-    text = to_markdown(pd.DataFrame(lines), notes, "")
-    text = f"    python benchmarks/nulls.py {shlex.join(sys.argv[1:])}\n" + text.partition("\n")[2]
+    text = to_markdown(pd.DataFrame(lines), notes, f"python benchmarks/nulls.py {shlex.join(sys.argv[1:])}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "table.md").write_text(text, encoding="utf-8")
     print(text)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from as_published import absent
 from timm.layers import DropPath
 from timm.loss import LabelSmoothingCrossEntropy
 from torch import Tensor, nn
@@ -335,9 +336,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mamp", type=Path, help="folder of the released code (maoyunyao/MAMP)")
     arguments = parser.parse_args()
-    needed = "engine_finetune.py"
-    if arguments.mamp is None or not (arguments.mamp / needed).is_file():
-        what = "no --mamp" if arguments.mamp is None else f"no {needed} in {arguments.mamp}"
+    if what := absent(arguments.mamp, "engine_finetune.py"):
         print(
             f"protocol_parity: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found {what}; nothing was trained"
         )

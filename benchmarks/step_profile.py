@@ -13,8 +13,6 @@ Exit codes: 0 done; 2 there is no released code.
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import sys
 import tempfile
 from collections import defaultdict
@@ -25,12 +23,15 @@ from typing import Any
 import pandas as pd
 import torch
 from as_published import (
-    NEEDED,
     Released,
     ReleasedTrainer,
     TimedArm,
+    absent,
+    command_of,
     commit_of,
     interval,
+    leave,
+    machine_line,
     stage_spec,
     write_released,
 )
@@ -38,7 +39,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from harness.machine import describe_environment, select_device
 from harness.records.ratios import paired_ratio
-from harness.records.store import now, write_atomically
 from harness.report.table import to_markdown
 from harness.spec.model import RunSpec
 from harness.speed.interleave import measure
@@ -152,10 +152,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--out", type=Path, help="folder for the tables and the numbers")
     arguments = parser.parse_args()
-    if arguments.mamp is None or not (arguments.mamp / NEEDED).is_file():
-        print(
-            f"step_profile: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found no {NEEDED}; nothing was timed"
-        )
+    if found := absent(arguments.mamp):
+        print(f"step_profile: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found {found}; nothing was timed")
         return 2
     torch.set_num_threads(arguments.threads)
     device = select_device("cpu")
@@ -180,16 +178,13 @@ def report(
 ) -> None:  # fmt: skip
     """Both tables with what they were measured on."""
     environment = describe_environment(device)
-    versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
     present = data.counterpart if data.spec.include_empty_bodies else data
     lines = [
         f"batch {arguments.batch_size} body sequences; {present.bodies_per_clip:.2f} bodies a clip, two for the "
         f"released step; decoder depth {DEPTH}; {data.clips.name}; released code: {commit_of(arguments.mamp)}",
-        f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, {environment.threads} "
-        f"threads; {versions}; commit {environment.commit}; {now():%Y-%m-%d %H:%M} UTC",
+        machine_line(environment),
     ]
-    words = [arguments.mamp.name if word == str(arguments.mamp) else word for word in sys.argv[1:]]
-    command = f"python benchmarks/step_profile.py {shlex.join(words)}"
+    command = command_of("step_profile", arguments.mamp)
     text = f"{to_markdown(speed_table(arms), [], command)}\n{to_markdown(operator_table(spent), lines, command)}"
     print(text)
     if arguments.out:
@@ -198,8 +193,7 @@ def report(
             "clip_seconds": {arm.label: arm.clip_seconds for arm in arms},
             "processor_clip_seconds": {arm.label: processor_seconds(arm) for arm in arms},
         }  # fmt: skip
-        write_atomically(arguments.out / "step-profile.md", text.encode())
-        write_atomically(arguments.out / "step-profile.json", (json.dumps(record, indent=1) + "\n").encode())
+        leave(arguments.out, "step-profile", text, record)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.batches import Augmentation, BodySequences, random_crops, rotations, test_crops
+from datasets.batches import Augmentation, BodySequences, random_crops, rotate, test_crops, uniform
 
 VERSION = 1
 
@@ -88,10 +88,9 @@ class ClipBatches:
         order = self.clips[torch.randperm(len(self.clips), generator=self.generator, device=device)]
         for chosen in order[: sum(self.sizes)].split(self.sizes):
             first, kept = random_crops(self.bodies.lengths[chosen], self.augmentation, self.generator)
-            uniform = torch.rand(len(chosen), 3, generator=self.generator, device=device)
-            turn = rotations((2 * uniform - 1) * self.augmentation.rotation)  # [B, 3, 3]
+            turn = uniform(chosen, self.generator, 3)
             batch = self.bodies.batch(chosen, first, kept)
-            turned = torch.einsum("bij,btvj->btvi", turn[batch.row], batch.x)
+            turned = rotate(batch.x, turn[batch.row], self.augmentation.rotation)
             yield ClipBatch(batch.clips, turned, batch.row, batch.slot)
 
 

@@ -24,6 +24,14 @@ FEW_CLIPS = 6000
 """Below, the rest of an epoch that fills no batch is kept: too much would be lost."""
 SHORTEST_CROP = 64 / 120
 """MAMP's crops have at least 64 frames and are resized to 120 (feeder/tools.py); here a share of the encoder's."""
+DEVIATIONS = (
+    "accuracy at the last epoch; published is the best of 100 epochs on the test clips",
+    "mean over present bodies; published is the mean over both body slots, empty ones too: empty_bodies=true",
+    "the shortest crop is 64/120 of the encoder's frames; published are 64 frames at 120",
+    "under 6,000 training clips the last, smaller batch of an epoch is kept",
+    "batch norm over the whole batch; published is over the half of it that each of two GPUs has",
+)
+"""From MAMP, of every protocol that trains as here."""
 
 
 class Batches(Protocol):

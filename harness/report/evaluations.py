@@ -12,7 +12,7 @@ from harness.records.differences import Pair, Row, pairs
 from harness.records.evaluations import SCRATCH, EvaluationRecord, column_of, row_of
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR
 from harness.report.apart import EMPTY, accuracy_cell, brackets, closing, marks
-from harness.studies.compare import by_seed, rows_of_evaluations, same_draws
+from harness.studies.compare import by_seed, draw_of, rows_of_evaluations, same_draws
 
 BEST = " best epoch"
 """Ending of a column with the papers' habit."""
@@ -54,7 +54,7 @@ def _cell(records: Sequence[EvaluationRecord], column: str) -> str:
 
 def compared(records: Sequence[EvaluationRecord]) -> dict[str, tuple[list[Row], list[Pair]]]:
     """Rows and their pairs by column, for *these people*; none where evaluations of several settings are shown."""
-    cells = [(row_of(one), column_of(one), one.seed, one.options.get("draw"), one.data) for one in records]
+    cells = [(row_of(one), column_of(one), one.seed, draw_of(one), one.data) for one in records]
     if len(set(cells)) < len(cells) or len({one.data for one in records}) > 1:
         return {}
     found = {}

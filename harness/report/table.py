@@ -26,7 +26,7 @@ from harness.records.schema import (
 from harness.report.apart import accuracy_cell, brackets, closing, marks
 from harness.report.departures import departures
 from harness.report.health import disturbances, rounds_text, second_opinions
-from harness.studies.compare import PROBES, probe_columns
+from harness.studies.compare import PROBES, best_points, probe_columns
 
 COLUMNS = (
     "method", "linear", "vs random", "kNN-1", "best point", "clips seen", "interleaved s", "wall s", "clips/s",
@@ -159,7 +159,7 @@ def _row(
         accuracy_cell(_linear(ok), clips) + marked.get("linear", {}).get(label, ""),
         EMPTY if linear is None or untrained is None else f"{100 * (linear - untrained):+.1f}",
         accuracy_cell(_values(ok, PROBES["kNN-1"]), clips) + marked.get("kNN-1", {}).get(label, ""),
-        accuracy_cell(_best_points(ok), clips, chosen=True),
+        accuracy_cell(best_points(ok, PROBES["linear"]).get(label, []), clips, chosen=True),
         _number([record.training.clips_seen for record in ok if record.training]),
         _number([seconds for record in ok if (seconds := interleaved_seconds(record)) is not None]),
         _number([record.training.seconds for record in ok if record.training]),
@@ -471,10 +471,6 @@ def _values(records: Iterable[RunRecord], value: Callable[[Accuracy], float]) ->
 
 def _linear(records: Iterable[RunRecord]) -> list[float]:
     return _values(records, PROBES["linear"])
-
-
-def _best_points(records: Iterable[RunRecord]) -> list[float]:
-    return [max(point.accuracy.linear_test for point in record.curve) for record in records if record.curve]
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from harness.records.schema import (
@@ -122,3 +124,10 @@ def stage_record(*arms: ArmRecord, stages: Sequence[str], **changes: Any) -> Spe
     record = speed_record(*arms)
     rows = list(dict.fromkeys(arm.label.partition(" @ ")[0] for arm in arms))
     return record.model_copy(update={"spec": {**record.spec, "stages": list(stages), "rows": rows}, **changes})
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    """Change what stands in a JSON file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 
 from harness.records.claims import Claims
 from harness.records.store import RecordStore, read_records, refusal_lines, temporary_name, write_matrix
-from tests.harness.made_up_records import curve_record, run_record, stage_arm, stage_record
+from tests.harness.made_up_records import curve_record, edit, run_record, stage_arm, stage_record
 from tests.harness.small_run import SMALL, Outcome, harness, small_file
 
 READERS = {
@@ -49,12 +48,6 @@ def of_seed_9(folder: Path) -> Path:
 # --- what only looks like a record ---
 
 
-def spoil(path: Path, change: Callable[[dict], object]) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
 RUNS: dict[str, Callable[[dict], object]] = {
     "no steps": lambda c: c["training"].update(steps=0),
     "nothing of a block": lambda c: c["training"].update(losses=[{}]),
@@ -80,7 +73,7 @@ SPEEDS: dict[str, Callable[[dict], object]] = {
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_that_no_command_wrote_is_refused(folder: Path, name: str) -> None:
-    spoil(of_seed_9(folder) / "record.json", RUNS[name])
+    edit(of_seed_9(folder) / "record.json", RUNS[name])
     (line, _) = refusal_lines(folder, read_records(folder).refused)
     assert line.startswith(f"record {of_seed_9(folder) / 'record.json'}: cannot be ")
 
@@ -91,8 +84,8 @@ def odd_speed(folder: Path, change: Callable[[dict], object]) -> Path:
     path = folder / "speed-v2-0123456789ab" / "speed.json"
     path.parent.mkdir()
     shutil.copy(good, path)
-    spoil(path, lambda content: content.update(address=path.parent.name))
-    spoil(path, change)
+    edit(path, lambda content: content.update(address=path.parent.name))
+    edit(path, change)
     return path
 
 
@@ -107,7 +100,7 @@ def test_a_measurement_that_no_command_wrote_is_refused(folder: Path, name: str)
 @pytest.mark.parametrize("command", READERS)
 def test_every_command_names_and_counts_it(folder: Path, command: str) -> None:
     path = of_seed_9(folder) / "record.json"
-    spoil(path, RUNS["no time zone"])
+    edit(path, RUNS["no time zone"])
     named_and_counted(ask(command, folder), command, folder, path)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.records.store import RecordStore
-from tests.harness.made_up_records import curve_record, run_record, stage_arm, stage_record
+from tests.harness.made_up_records import curve_record, edit, run_record, stage_arm, stage_record
 from tests.harness.small_run import harness
 
 LABELS = ("gfp", "mamp")
@@ -32,12 +32,6 @@ def folder(tmp_path: Path) -> Path:
 def of_seed_9(folder: Path) -> Path:
     (found,) = folder.glob("gfp-s9-*/record.json")
     return found
-
-
-def edit(path: Path, change: Callable[[dict], object]) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def cut(folder: Path) -> Path:

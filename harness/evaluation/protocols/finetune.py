@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from datasets.clip_batches import ClipBatch, evaluation_view
-from harness.evaluation.epochs import Batches, Schedule, train, training_batches
+from harness.evaluation.epochs import DEVIATIONS, Batches, Schedule, train, training_batches
 from harness.evaluation.probes import Labels
 from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions, Subject
 from methods.parts.encoder import Encoder, SkeletonEncoder
@@ -150,13 +150,7 @@ class Finetune(Protocol[FinetuneT]):
         "decay 0.05, 5 of 100 epochs warm-up, batch 48, layer decay 0.8, drop path to 0.3, dropout 0.3, smoothing "
         "0.1, head of 2,048; from scratch: layer decay 1. head=strl: Yan et al., ICCV 2023, arXiv 2307.08476: SGD 0.1, "
         "momentum 0.9, batch 128, 110 epochs, label smoothing 0.1",
-        deviations=(
-            "accuracy at the last epoch; published is the best of 100 epochs on the test clips",
-            "mean over present bodies; published is the mean over both body slots, empty ones too: empty_bodies=true",
-            "the shortest crop is 64/120 of the encoder's frames; published are 64 frames at 120",
-            "under 6,000 training clips the last, smaller batch of an epoch is kept",
-            "batch norm over the whole batch; published is over the half of it that each of two GPUs has",
-        ),
+        deviations=DEVIATIONS,
         choices=(
             "fewer than 384 training clips (1,024 with head=strl): an eighth of them is a batch, at least 8 clips",
             "training and validation clips are trained on",

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from datasets.clip_batches import ClipBatch, evaluation_view
-from harness.evaluation.epochs import FEW_CLIPS, Batches, Schedule, train, training_batches
+from harness.evaluation.epochs import DEVIATIONS, FEW_CLIPS, Batches, Schedule, train, training_batches
 from harness.evaluation.probes import Labels
 from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions, Subject
 from methods.parts.encoder import Encoder
@@ -53,13 +53,7 @@ class LinearMamp(Protocol[LinearMampOptions]):
         source="MAMP, ICCV 2023, main_linprobe.py (maoyunyao/MAMP 09e6252): batch norm without affine and a linear "
         "layer on the mean of all tokens and bodies; SGD, momentum 0.9, no decay; 100 epochs, cosine to 0; crops of "
         "half a clip or more, rotations to 0.3 rad",
-        deviations=(
-            "accuracy at the last epoch; published is the best of 100 epochs on the test clips",
-            "mean over present bodies; published is the mean over both body slots, empty ones too: empty_bodies=true",
-            "the shortest crop is 64/120 of the encoder's frames; published are 64 frames at 120",
-            "under 6,000 training clips the last, smaller batch of an epoch is kept",
-            "batch norm over the whole batch; published is over the half of it that each of two GPUs has",
-        ),
+        deviations=DEVIATIONS,
         choices=(
             "batch and rate by the number of training clips, as published for NTU (256, 0.1), PKU-MMD I (128, 0.1) and "
             "PKU-MMD II (32, 0.01)",
