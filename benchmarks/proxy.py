@@ -125,8 +125,8 @@ def main() -> int:
     environment = describe_environment(select_device("cpu"))
     notes = [
         *sentences,
-        "Spearman's interval: Bonett and Wright, 2000; seeds of one method are not independent encoders, which makes it "
-        "narrower than it should be",
+        "Spearman's interval: Bonett and Wright, 2000; seeds of one method are not independent encoders, which makes "
+        "it narrower than it should be",
         f"{environment.processor}; commit {environment.commit}; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
