@@ -31,6 +31,9 @@ class Trend:
 PUBLISHED = (
     Trend("motion rather than coordinates (MAMP)", "mamp", "skeletonmae"),
     Trend("clip- rather than patch-normalised coordinates (NAT)", "skeletonmae:normalise=clip", "skeletonmae"),
+    Trend("coordinates normalised over the clip rather than the patch (NAT)", "nat", "skeletonmae"),
+    Trend("coordinates normalised over the clip rather than motion (NAT)", "nat", "mamp"),
+    Trend("cosines of neighbouring joints rather than coordinates (MCSP)", "mcsp", "skeletonmae"),
     Trend("motion-aware rather than random mask (MAMP)", "mamp", "mamp:tau=0"),
     Trend("teacher's features rather than coordinates (Skeleton2vec)", "skeleton2vec", "skeletonmae"),
     Trend("learned features rather than motion (GFP)", "gfp", "mamp"),

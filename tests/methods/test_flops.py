@@ -159,11 +159,19 @@ def test_gfps_count_is_the_published_cost_plus_covariance_minus_input_gradients(
 # --- the other methods item by item ---
 
 
-@pytest.mark.parametrize("depth", [3, 5])
-def test_skeletonmaes_count_is_its_closed_form(depth: int) -> None:
-    decoder = VISIBLE * WIDTH**2 + depth * block_macs(750, WIDTH) + 750 * WIDTH * 12
+@pytest.mark.parametrize(
+    ("name", "outputs", "depth"),
+    [("skeletonmae", 12, 3), ("skeletonmae", 12, 5), ("nat", 12, 3), ("nat", 12, 5), ("mcsp", 4, 3), ("mcsp", 4, 5)],
+)
+def test_a_token_decoders_count_is_its_closed_form(name: str, outputs: int, depth: int) -> None:
+    decoder = VISIBLE * WIDTH**2 + depth * block_macs(750, WIDTH) + 750 * WIDTH * outputs
     expected = training_gflops(encoder_macs(BASE, VISIBLE) + decoder) - first_layer_gflops(VISIBLE * 12 * WIDTH)
-    assert gflops_per_clip("skeletonmae", depth) == pytest.approx(expected, rel=0.002)
+    assert gflops_per_clip(name, depth) == pytest.approx(expected, rel=1e-4)
+
+
+def test_four_cosines_a_token_save_what_the_last_layer_is_narrower_by() -> None:
+    saved = gflops_per_clip("nat", 5) - gflops_per_clip("mcsp", 5)
+    assert saved == pytest.approx(training_gflops(750 * WIDTH * 8), rel=1e-6)
 
 
 def test_encoder_onlys_count_is_its_closed_form() -> None:
