@@ -44,6 +44,10 @@ Processes = Annotated[
     int, typer.Option(help="Measure in so many fresh processes; 3 or more for what is to be kept.", min=1, max=100)
 ]
 FirstSlot = Annotated[int, typer.Option(help="Slot that the first round starts at.", min=0, hidden=True)]
+What = Annotated[str, typer.Option(help="training, or inference: encoders' forward passes.")]
+Encoders = Annotated[
+    str, typer.Option(help="Of inference: sizes, with numbers if wanted, or methods that bring their own encoder.")
+]
 MemoryCap = Annotated[
     float | None,
     typer.Option(help="GB: each method at the largest batch that fits.", min=0.01, max=1e5, callback=finite),

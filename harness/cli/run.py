@@ -24,6 +24,7 @@ from harness.cli.flags import (
     DeviceRate,
     DryRun,
     Encoder,
+    Encoders,
     FirstSlot,
     Folds,
     KeepDecoder,
@@ -48,9 +49,10 @@ from harness.cli.flags import (
     StateSeconds,
     TensorBoard,
     Threads,
+    What,
 )
 from harness.cli.output import leave_table, one_writes
-from harness.errors import UsageError
+from harness.errors import UsageError, nearest
 from harness.progress import Reporter, at_work, command_line, print_table, say_lines, warn
 from harness.runs.request import prepare_experiment, resolve_settings
 from harness.spec.model import SECTIONS, parse_seeds, parse_shard
@@ -211,22 +213,44 @@ def speed_command(
     precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, memory_cap: MemoryCap = None, threads: Threads = None,
-    processes: Processes = 1, first_slot: FirstSlot = 0,
+    processes: Processes = 1, first_slot: FirstSlot = 0, what: What = "training", encoders: Encoders = "",
 ) -> None:  # fmt: skip
-    """Only the interleaved speed measurement of `run`, without training or probes."""
+    """Only the interleaved speed measurement of `run`, without training or probes; or encoders' forward passes."""
+    inference = asks_inference(what, encoders, methods, memory_cap)
     settings = settings_of(locals())
     with at_work() as report:
+        from harness.report.inference import inference_notes, inference_table
         from harness.report.speed import speed_notes, speed_table
         from harness.runs.experiment import speed_of
+        from harness.studies.inference import measure_inference
 
         experiment = prepare_experiment(
-            settings, plugin, report, seeds=[0], out=out, baseline=baseline, rerun=rerun, speed_seconds=speed_seconds,
-            memory_cap=memory_cap and memory_cap * 1e9, threads=threads, processes=processes, first_slot=first_slot,
+            settings, plugin, report, seeds=[0], out=out, baseline="" if inference else baseline, rerun=rerun,
+            speed_seconds=speed_seconds, memory_cap=memory_cap and memory_cap * 1e9, threads=threads,
+            processes=processes, first_slot=first_slot,
         )  # fmt: skip
-        measurement = speed_of(experiment, report)
-        leave_table(speed_table(measurement.record), speed_notes(measurement.record), out / "speed.md", report)
+        if inference:
+            measurement = measure_inference(experiment, encoders or "tiny,small,base", baseline, report)
+            table, lines = inference_table(measurement.record), inference_notes(measurement.record)
+            leave_table(table, lines, out / "inference.md", report)
+        else:
+            measurement = speed_of(experiment, report)
+            leave_table(speed_table(measurement.record), speed_notes(measurement.record), out / "speed.md", report)
     if measurement.failures:
         raise typer.Exit(1)
+
+
+def asks_inference(what: str, encoders: str, methods: str | None, memory_cap: float | None) -> bool:
+    """Whether `speed` is asked for forward passes; a `UsageError` for flags of the other measurement."""
+    kinds = ("training", "inference")
+    if what not in kinds:
+        raise UsageError(f"--what {what!r}: expected one of {', '.join(kinds)}{nearest(what, kinds)}")
+    inference = what == "inference"
+    if encoders and not inference:
+        raise UsageError("--encoders: expected with --what inference; training takes one --encoder for all methods")
+    if inference and (methods or memory_cap):
+        raise UsageError("--what inference times encoders: expected --encoders, found --methods or --memory-cap")
+    return inference
 
 
 def show_config_command(

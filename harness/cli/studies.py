@@ -27,6 +27,7 @@ from harness.cli.flags import (
 from harness.cli.output import leave_table, leave_text
 from harness.errors import UsageError
 from harness.progress import Reporter, at_work, command_line, make_console, print_table, say_lines, warn
+from harness.records.schema import EVERY_SWITCH, INFERENCE
 from harness.runs.request import prepare_experiment, resolve_settings
 
 
@@ -68,27 +69,34 @@ def claim_command(
         Path | None, typer.Option("--from", help="Judge the measurement in this folder again; nothing is measured.")
     ] = None,
 ) -> None:  # fmt: skip
-    """Claim cards: measure published speedups in one go, trained as published and with every switch on."""
+    """Claim cards: measure published speedups in one go, trained as published and with every switch on, or forward."""
     with at_work(announced=not measured) as report:
         from harness.records.ratios import rules_version
         from harness.report.claims import card_notes, card_table
-        from harness.studies.claims import find_claim, make_card, measured_claims, rows_of
-        from harness.studies.explain import ends, explain, refuse_switched
+        from harness.studies.claims import find_claim, kind_of, make_card, measured_claims, rows_of
 
-        refuse_switched(overrides or [])
         claims = {name: find_claim(name) for name in names}
-        if measured:
-            record, failed, out = measured_claims(measured), False, measured
-        else:
+        kind, rows = kind_of(claims.values()), rows_of(claims.values())
+        record, failed = None, False
+        if kind and measured:
+            record, out = measured_claims(measured, INFERENCE if kind == "inference" else EVERY_SWITCH), measured
+        elif kind:
+            from harness.studies.explain import ends, explain, refuse_switched
+            from harness.studies.inference import measure_inference
+
+            refuse_switched(overrides or [])
             settings = resolve_settings(
-                preset, overrides, methods=rows_of(claims.values()), dataset=dataset, encoder=encoder,
+                preset, overrides, methods=rows if kind == "training" else None, dataset=dataset, encoder=encoder,
                 batch_size=batch_size, device=device,
             )  # fmt: skip
             experiment = prepare_experiment(
                 settings, None, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds,
                 threads=threads, processes=processes, first_slot=first_slot,
             )  # fmt: skip
-            measurement = explain(experiment, report, ends())
+            if kind == "inference":
+                measurement = measure_inference(experiment, rows, "", report)
+            else:
+                measurement = explain(experiment, report, ends())
             record, failed = measurement.record, bool(measurement.failures)
         for name, claim in claims.items():
             card = make_card(claim, record)

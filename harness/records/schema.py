@@ -22,6 +22,8 @@ BOUND = "encoder-only"
 STAGE_MARK = " @ "
 EVERY_SWITCH = "every switch on"
 """Name of the last of the two stages that claims are measured at."""
+INFERENCE = "inference"
+"""The one stage of a measurement of encoders' forward passes: none of training, and no table of runs shows it."""
 LAUNCH_BOUND = 0.1
 """Share of a step that a GPU has left to do when its host is done with a block, below which the host is the slower."""
 BODIES_PER_CLIP = 2
@@ -308,6 +310,7 @@ class ArmRecord(Part):
         doubts: what the measurement, and the trial steps before it, gave away.
         host_step_seconds: on a GPU, time that the host takes to hand a step to it, the wait for it left out; median
             over blocks. None on a CPU, and where each step is told to wait.
+        encoder: where rows are encoders and no methods (`harness.speed.forward`).
     """
 
     label: str
@@ -333,6 +336,7 @@ class ArmRecord(Part):
     bound_flops: NotNegative | None = None
     doubts: tuple[Doubt, ...] = ()
     host_step_seconds: NotNegative | None = None
+    encoder: EncoderInfo | None = None
 
     @property
     def launch_bound(self) -> bool:

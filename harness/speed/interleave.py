@@ -17,8 +17,8 @@ from harness.isolation.guard import Guard
 from harness.isolation.mistakes import forget_frames
 from harness.speed.disturbance import Effort, Watch
 from harness.speed.memory import peak_step_bytes
+from harness.speed.timed import Timed
 from harness.training.clock import StepClock
-from harness.training.trainer import Trainer
 
 VERSION = 2
 """2: every arm takes every slot in turn; every second round used to run in reverse."""
@@ -54,7 +54,7 @@ class Arm:
     """
 
     label: str
-    trainer: Trainer
+    trainer: Timed
     clips: float = 1.0
     block: int = 1
     probe_seconds: float = 0.0

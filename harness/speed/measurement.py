@@ -16,7 +16,7 @@ from harness.isolation.mistakes import forget_frames, mistake
 from harness.progress import Reporter, Task
 from harness.records.doubts import in_doubt
 from harness.records.ratios import noise_floor, paired_ratio, rules_version, verdict
-from harness.records.schema import BOUND, ArmRecord, Doubt, Environment, Health, SpeedRecord, flop_ratio
+from harness.records.schema import BOUND, ArmRecord, Doubt, EncoderInfo, Environment, Health, SpeedRecord, flop_ratio
 from harness.records.store import RecordStore, now, speed_address
 from harness.records.versions import TIMING
 from harness.registry import versions_of, versions_of_modules
@@ -154,15 +154,7 @@ class Timing:
         try:
             doing("counting FLOPs")
             with asked.guard("warming up"):
-                cell = self._fitted(asked, self.memory_cap) if self.memory_cap else asked
-                assert cell.method is not None
-                self.flops[cell.label] = step_flops(cell.method, cell.spec, self.data.clips.layout)
-                self.shares[cell.label] = forward_shares(cell.method, cell.spec, self.data.clips.layout)
-                doing("building")
-                arm = self._arm(cell, cell.method)
-                self.bounds[cell.label] = self._bound(cell, cell.method)
-                doing("trial steps")
-                self.doubts[cell.label] = self._tried(cell, cell.method, arm)
+                arm = self._built(asked, doing)
                 doing("first steps")
                 warm_up(arm, self.seconds / BLOCKS)
             self.arms.append(arm)
@@ -173,6 +165,19 @@ class Timing:
         except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others
             self.failures[asked.label] = problem
             report.line(f"{asked.label} failed before timing: {mistake(problem, asked.method)}")
+
+    def _built(self, asked: Cell, doing: Callable[[str], None]) -> Arm:
+        """A method ready to step, its FLOPs counted, and what trial steps give away."""
+        cell = self._fitted(asked, self.memory_cap) if self.memory_cap else asked
+        assert cell.method is not None
+        self.flops[cell.label] = step_flops(cell.method, cell.spec, self.data.clips.layout)
+        self.shares[cell.label] = forward_shares(cell.method, cell.spec, self.data.clips.layout)
+        doing("building")
+        arm = self._arm(cell, cell.method)
+        self.bounds[cell.label] = self._bound(cell, cell.method)
+        doing("trial steps")
+        self.doubts[cell.label] = self._tried(cell, cell.method, arm)
+        return arm
 
     def _bound(self, cell: Cell, method: type[Method]) -> float | None:
         """FLOPs of the bound on what the method's encoder sees, where the bound is timed too."""
@@ -286,8 +291,12 @@ class Timing:
             verdict=verdict(ratio, floor, health.disturbed_share), warnings=tuple(arm.guard.warnings),
             own_step_seconds=arm.effort.step_seconds, bound_flops=self.bounds[arm.label],
             doubts=tuple(self.doubts[arm.label]),
-            host_step_seconds=host_step_seconds(arm),
+            host_step_seconds=host_step_seconds(arm), encoder=self._encoder(arm),
         )  # fmt: skip
+
+    def _encoder(self, arm: Arm) -> EncoderInfo | None:
+        """What a row keeps of its encoder, where rows differ in it."""
+        return None
 
 
 def host_step_seconds(arm: Arm) -> float | None:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from harness.speed.timed import Timed
 from harness.training.clock import StepClock
-from harness.training.trainer import Trainer
 
 FIRST_BATCH, MULTIPLE, LARGEST_BATCH = 8, 8, 4096
 """Body sequences: the smallest batch tried, the step between batches, and where the search ends."""
 
 
-def peak_step_bytes(trainer: Trainer) -> int | None:
+def peak_step_bytes(trainer: Timed) -> int | None:
     """Bytes at the peak of one step: what lives before it (weights, optimiser state) plus what the step adds.
 
     None under CUDA graphs: their memory was taken when they were recorded, and a step takes none.
@@ -63,12 +63,12 @@ def largest_batch(peak: Callable[[int], int], cap: float) -> int:
     return larger if larger > size and needed(larger) <= cap else size
 
 
-def resident_bytes(trainer: Trainer) -> int:
+def resident_bytes(trainer: Timed) -> int:
     """Weights, buffers and optimiser state."""
     return sum(tensor.numel() * tensor.element_size() for tensor in trainer.resident())
 
 
-def _peak_of_allocations(trainer: Trainer) -> int:
+def _peak_of_allocations(trainer: Timed) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         trainer.run_block(1, StepClock(trainer.device))
     memory = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]

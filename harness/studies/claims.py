@@ -7,22 +7,35 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness import ROOT
 from harness.errors import UsageError, nearest
 from harness.progress import warn
 from harness.records.ratios import claim_verdict, disturbed_share, speedup
-from harness.records.schema import BOUND, EVERY_SWITCH, DeviceClass, Ratio, SpeedRecord, Verdict, at_stage
+from harness.records.schema import (
+    BOUND,
+    EVERY_SWITCH,
+    INFERENCE,
+    DeviceClass,
+    Ratio,
+    SpeedRecord,
+    Verdict,
+    at_stage,
+)
 from harness.records.store import RecordStore
 from harness.spec.model import Section, build
 from harness.spec.yaml_text import read_yaml
 
 CLAIMS = ROOT / "benchmarks" / "claims"
 ClaimVerdict = Verdict | Literal["other hardware: not tested"]
+
+
+DEFINITIONS = {"training": ("hours", "clips"), "inference": ("inference", "flops")}
+"""What a claim may be a ratio of, by the work that it is about."""
 
 
 class Epochs(Section):
@@ -37,24 +50,44 @@ class Claim(Section):
 
     Attributes:
         factor: the claimed speedup, below 1 for "slower".
-        definition: what it is a ratio of: ``hours`` of whole schedules, or ``clips`` per second.
+        what: the work that it is about; of ``inference``, method and baseline are encoders as `speed` takes them.
+        definition: what it is a ratio of: ``hours`` of whole schedules, or ``clips`` per second; of ``inference``,
+            clips per second forward, or ``flops`` forward.
+        method: the row that is measured; empty where none stands for it.
         baseline: what it is claimed against.
-        schedule: what was printed about the schedules' length.
-        device: the class of hardware that it is about; only a measurement on that class tests it.
+        epochs: of both schedules; training has them.
+        schedule: what was printed beside the factor, such as the schedules' length.
+        device: the class of hardware that it is about; only a measurement on that class tests it. None where it is
+            counted, or where none is known.
+        unmeasured: why nothing that is measured here can judge it; numbers are then evidence and no test.
+        remarks: lines for its card.
     """
 
     statement: str
     factor: float = Field(gt=0, allow_inf_nan=False)
-    definition: Literal["hours", "clips"]
-    method: str
-    baseline: str
-    epochs: Epochs
+    what: Literal["training", "inference"] = "training"
+    definition: Literal["hours", "clips", "inference", "flops"]
+    method: str = ""
+    baseline: str = ""
+    epochs: Epochs | None = None
     schedule: str
     hardware: str
-    device: DeviceClass
+    device: DeviceClass | None = None
     encoder: str
     batch: str
     source: str
+    unmeasured: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.definition not in DEFINITIONS[self.what]:
+            raise ValueError(f"definition: expected {' or '.join(DEFINITIONS[self.what])} of {self.what}")
+        if self.what == "training" and not self.epochs:
+            raise ValueError("epochs: expected those of both schedules")
+        if not (self.method and self.baseline) and not self.unmeasured:
+            raise ValueError("method and baseline: expected both, or `unmeasured` with the reason")
+        return self
 
     @property
     def reached_from(self) -> float:
@@ -93,32 +126,41 @@ class Finding:
 
     definition: str
     way: str
-    ratio: Ratio
+    ratio: Ratio | None
     verdict: ClaimVerdict | None
 
 
 @dataclass(frozen=True)
 class Card:
-    """A claim, what was measured of it, and what arithmetic says."""
+    """A claim, what was measured of it, and what arithmetic says; without a record nothing stands for it here."""
 
     claim: Claim
     findings: Sequence[Finding]
-    flop_ratio: float
-    bound: float
-    record: SpeedRecord
+    flop_ratio: float | None = None
+    bound: float | None = None
+    record: SpeedRecord | None = None
+
+
+def kind_of(claims: Iterable[Claim]) -> str:
+    """What these claims are measured by, ``training`` or ``inference``; empty where nothing stands for any of them."""
+    kinds = list(dict.fromkeys(claim.what for claim in claims if claim.method))
+    if len(kinds) > 1:
+        raise UsageError("expected claims about training or about inference, found both; give each a command")
+    return kinds[0] if kinds else ""
 
 
 def rows_of(claims: Iterable[Claim]) -> str:
-    """The methods to measure for these claims: theirs, the bound, and what they are claimed against."""
-    claims = list(claims)
-    rows = [*(claim.method for claim in claims), BOUND, *(claim.baseline for claim in claims)]
-    return ",".join(dict.fromkeys(rows))
+    """What to measure for these claims: their methods, the bound, and what they are claimed against; or encoders."""
+    claims = [claim for claim in claims if claim.method]
+    methods, baselines = [claim.method for claim in claims], [claim.baseline for claim in claims]
+    inference = kind_of(claims) == "inference"
+    return ",".join(dict.fromkeys([*baselines, *methods] if inference else [*methods, BOUND, *baselines]))
 
 
-def measured_claims(folder: Path) -> SpeedRecord:
+def measured_claims(folder: Path, stage: str = EVERY_SWITCH) -> SpeedRecord:
     """The newest measurement of claims in a folder; a `UsageError` where there is none."""
     store = RecordStore.existing(folder)
-    found = [record for record in store.speeds() if EVERY_SWITCH in record.stages]
+    found = [record for record in store.speeds() if stage in record.stages]
     warn(*store.passed_over())
     if not found:
         raise UsageError(f"{folder}: expected a measurement of `claim`, found none; leave --from out to measure")
@@ -139,8 +181,12 @@ def row_of(record: SpeedRecord, asked: str) -> str:
     )
 
 
-def make_card(claim: Claim, record: SpeedRecord) -> Card:
+def make_card(claim: Claim, record: SpeedRecord | None) -> Card:
     """The card of a claim from a record with both ways of training. A `UsageError` names a row that is not in it."""
+    if not claim.method or record is None:
+        return Card(claim, [Finding(claim.definition, "-", None, "not measurable here")])
+    if claim.what == "inference":
+        return _of_inference(claim, record)
     ways, rows = record.stages, [row_of(record, name) for name in (claim.method, claim.baseline, BOUND)]
     for label, way in product(rows, ways):
         if record.arm(at_stage(label, way)) is None:
@@ -160,6 +206,19 @@ def make_card(claim: Claim, record: SpeedRecord) -> Card:
     return Card(claim, findings, predicted, limit, record)
 
 
+def _of_inference(claim: Claim, record: SpeedRecord) -> Card:
+    """The card of a claim about encoders: their forward passes, timed and counted."""
+    method, baseline = (at_stage(row_of(record, name), INFERENCE) for name in (claim.method, claim.baseline))
+    measured, counted = speedup(record, method, baseline), record.flop_speedup(method, baseline)
+    if measured is None or counted is None:
+        raise UsageError(f"{claim.method} or {claim.baseline} could not be measured; a claim needs both its encoders")
+    ratios = {"inference": measured, "flops": Ratio(value=counted, low=counted, high=counted, pairs=0)}
+    findings = [
+        Finding(name, INFERENCE, ratios[name], judged(claim, ratios[name], record, name)) for name in definitions(claim)
+    ]
+    return Card(claim, findings, counted, record=record)
+
+
 def judged(
     claim: Claim, ratio: Ratio, record: SpeedRecord, definition: str, *, doubted: bool = False
 ) -> ClaimVerdict | None:
@@ -172,6 +231,10 @@ def judged(
         return None
     if doubted:
         return "in doubt"
+    if claim.unmeasured:
+        return "not measurable here"
+    if definition == "flops":  # counted, the same everywhere
+        return "supported" if ratio.value >= claim.reached_from else "not supported"
     if record.environment.device_class != claim.device:
         return "other hardware: not tested"
     return claim_verdict(claim.reached_from, ratio, record.floor, disturbed_share(record))
@@ -179,12 +242,12 @@ def judged(
 
 def definitions(claim: Claim) -> list[str]:
     """The claim's own definition first."""
-    return sorted(("hours", "clips"), key=lambda name: name != claim.definition)
+    return sorted(DEFINITIONS[claim.what], key=lambda name: name != claim.definition)
 
 
 def schedule_factor(claim: Claim, definition: str) -> float:
     """What a ratio of clips/s is multiplied with: whole schedules may have different numbers of epochs."""
-    return claim.epochs.baseline / claim.epochs.method if definition == "hours" else 1.0
+    return claim.epochs.baseline / claim.epochs.method if claim.epochs and definition == "hours" else 1.0
 
 
 def scaled(ratio: Ratio, factor: float) -> Ratio:

@@ -150,15 +150,18 @@ def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = 
         stages=[stage.name for stage in stages], rows=[entry.label for entry in experiment.entries],
         processes=experiment.request.processes, first_slot=experiment.request.first_slot,
     )  # fmt: skip
+    arms = f"{len(cells)} arms ({len(stages)} stages of {len(experiment.entries)} methods)"
+    return measure_stages(experiment, timing, report, f"{arms} to build, warm up and compile")
+
+
+def measure_stages(experiment: Experiment, timing: Timing, report: Reporter, arms: str) -> Measurement:
+    """The stored measurement, or a fresh one, which is announced: ``arms`` says of what."""
     stored = timing.stored(experiment.store)
     replace_refused(experiment.store)
     if stored and not experiment.request.rerun:
         return stored
     experiment.store.prepare()
-    report.line(
-        f"{len(cells)} arms ({len(stages)} stages of {len(experiment.entries)} methods) to build, warm up and compile, "
-        f"then about {minutes(timing.seconds)} of measurement, at least {MINIMUM_ROUNDS} rounds"
-    )
+    report.line(f"{arms}, then about {minutes(timing.seconds)} of measurement, at least {MINIMUM_ROUNDS} rounds")
     timing.tell_of_stopped(experiment.store, report)
     if timing.processes > 1:
         return measure_in_processes(timing, experiment.store, timing.processes, report)

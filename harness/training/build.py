@@ -56,12 +56,16 @@ def build_method(method: type[Method], spec: RunSpec, layout: SkeletonLayout, de
     encoder = build_encoder(spec, layout, device)
     with torch.device(device):
         built = method(encoder, method.Options.model_validate(spec.method.options))
-    train = spec.train
+    set_kernel(built, spec.train)
+    return built
+
+
+def set_kernel(module: torch.nn.Module, train: TrainSpec) -> None:
+    """Tell every attention layer below a module how the spec wants attention computed."""
     set_attention_kernel(
-        built, fused=train.fused_attention, scale_scores=train.scale_scores, order=train.sdpa,
+        module, fused=train.fused_attention, scale_scores=train.scale_scores, order=train.sdpa,
         full_precision=train.attention_precision == "fp32",
     )  # fmt: skip
-    return built
 
 
 def build_optimizer(method: Method, train: TrainSpec) -> torch.optim.Optimizer:

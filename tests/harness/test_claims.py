@@ -17,7 +17,7 @@ from harness.registry import Registry
 from harness.report.claims import card_notes, card_table
 from harness.report.table import to_markdown
 from harness.runs.experiment import Experiment, make_entry
-from harness.spec.model import parse_methods
+from harness.spec.model import build, parse_methods
 from harness.speed.measurement import Measurement
 from harness.studies import explain
 from harness.studies.claims import (
@@ -67,11 +67,12 @@ def test_every_claim_file_is_a_claim_named_after_its_factor() -> None:
     assert claims.keys() == {path.stem for path in CLAIMS.iterdir()}
     assert {"gfp-6.2x", "gfp-6.1x", "amr-8.1x", "sjepa-0.2x"} <= claims.keys()
     for name, claim in claims.items():
-        assert name == f"{claim.method}-{claim.factor:g}x"
+        assert name.endswith(f"-{claim.factor:g}x")
+        assert name.partition("-")[0] in claim.statement.lower().replace("-", "")
 
 
 def test_every_claim_compares_rows_that_can_be_run_at_its_encoder() -> None:
-    for claim in read_claims().values():
+    for claim in (claim for claim in read_claims().values() if claim.what == "training"):
         labels = []
         for text in (claim.method, claim.baseline):
             (spec,) = parse_methods(text)
@@ -90,7 +91,7 @@ def bomb(depth: int) -> str:
     [
         ("a: \udcff", "cannot be read as YAML ('utf-8' codec can't decode"),
         ("a: [1", "cannot be read as YAML (while parsing a flow sequence)"),
-        ("- 1", "expected a mapping of statement, factor, definition"),
+        ("- 1", "expected a mapping of statement, factor, what, definition"),
         (yaml.safe_dump(VALUES | {"factr": 2}), "unknown option 'factr', did you mean 'factor'?"),
         (yaml.safe_dump(VALUES | {"definition": "days"}), "definition: "),
         (yaml.safe_dump(VALUES | {"factor": float("nan")}), "factor: Input should be "),
@@ -235,6 +236,78 @@ def test_the_floor_of_the_measurement_counts() -> None:
 def test_a_method_that_failed_leaves_no_card(label: str) -> None:
     with pytest.raises(UsageError, match=f"{label} could not be measured every switch on"):
         make_card(CLAIM, record(f"{label} @ every switch on"))
+
+
+# --- claims about encoders, and claims that nothing here stands for ---
+
+FORWARD: dict[str, Any] = {
+    **{key: VALUES[key] for key in ("statement", "schedule", "hardware", "encoder", "batch", "source")},
+    "factor": 4.0, "what": "inference", "definition": "flops", "method": "base:frames=64,patch=8", "baseline": "base",
+}  # fmt: skip
+
+
+def forward_record() -> SpeedRecord:
+    """Half the time and a quarter of the FLOPs a clip."""
+    arms = (
+        stage_arm("base:frames=64,patch=8 @ inference", 0.1, 0.1, 0.1, step_flops=1e9),
+        stage_arm("base @ inference", 0.2, 0.2, 0.2, step_flops=4e9),
+    )
+    found = stage_record(*arms, stages=["inference"])
+    return found.model_copy(
+        update={"spec": {**found.spec, "rows": ["base:frames=64,patch=8", "base"], "methods": []}}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdicts"),
+    [
+        ({}, ["supported", None]),
+        ({"factor": 4.5}, ["not supported", None]),
+        ({"definition": "inference", "factor": 2.0, "device": "cpu"}, ["supported", None]),
+        ({"definition": "inference", "device": "cpu"}, ["not supported", None]),
+        ({"definition": "inference", "device": "gpu"}, ["other hardware: not tested", None]),
+        ({"unmeasured": "another encoder"}, ["not measurable here", None]),
+    ],
+)
+def test_a_claim_about_encoders_is_judged_by_count_or_by_time(changes: dict[str, Any], verdicts: list[str]) -> None:
+    card = make_card(Claim(**FORWARD | changes), forward_record())
+    assert [finding.verdict for finding in card.findings] == verdicts
+    cells = dict(zip(card_table(card)["definition"], card_table(card)["measured [95 %]"], strict=True))
+    assert sorted(cells.values()) == ["2.00x [2.00, 2.00]", "4.00x"]
+
+
+def test_a_claim_without_a_row_says_why_and_measures_nothing(tmp_path: Path) -> None:
+    outcome = harness("claim", "asma-3x", "--out", tmp_path / "out")
+    assert outcome.code == 0
+    written = (tmp_path / "out" / "claim-asma-3x.md").read_text()
+    assert "| - | clips/s of forward passes (the claim's) | 3x | - | not measurable here |" in written
+    assert "- not measurable here: teacher and student are ST-GCNs" in written
+
+
+def test_what_a_row_leaves_out_keeps_it_from_judging_the_claim() -> None:
+    card = make_card(CLAIM.model_copy(update={"unmeasured": "half of the method is not built"}), record())
+    assert {finding.verdict for finding in card.findings} == {"not measurable here", None}
+    assert "not measurable here: half of the method is not built" in card_notes(card, "2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"definition": "hours"}, "definition: expected inference or flops of inference"),
+        ({"what": "training", "definition": "clips"}, "epochs: expected those of both schedules"),
+        ({"method": ""}, "method and baseline: expected both, or `unmeasured` with the reason"),
+    ],
+)
+def test_half_a_claim_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build(Claim, FORWARD | changes, "a claim")
+
+
+def test_claims_of_training_and_inference_are_measured_apart(tmp_path: Path) -> None:
+    assert rows_of([Claim(**FORWARD)]) == "base,base:frames=64,patch=8"
+    outcome = harness("claim", "slim-7.89x", "gfp-6.2x", "--out", tmp_path / "out")
+    assert outcome.code == 2
+    assert "expected claims about training or about inference, found both" in outcome.err
 
 
 # --- the card ---

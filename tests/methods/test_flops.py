@@ -269,3 +269,33 @@ def test_training_gflops_per_clip_are_the_published_ones(name: str, options: dic
 )
 def test_amr_costs_by_r(r: int, decoder: float) -> None:
     assert counted("amr", "base", {"r": r}) == pytest.approx(3 * (1.961 + decoder), rel=0.005)
+
+
+# --- published schedules, by arithmetic ---
+
+
+def forward_gflops(tokens: int) -> float:
+    """GFLOPs of 8 blocks of width 256 on one body sequence."""
+    return 2 * 8 * block_macs(tokens, WIDTH) / 1e9
+
+
+def test_slims_encoder_on_205_tokens_is_not_the_printed_cost() -> None:
+    # a class token, four registers, 8 x 25 patches; its gated MLP is as wide as makes 12 N d^2 again
+    assert forward_gflops(205) == pytest.approx(2.92, abs=0.005)
+    assert 28.32 / (2 * forward_gflops(205)) == pytest.approx(4.8, abs=0.05)
+    assert 28.32 / forward_gflops(205) == pytest.approx(9.7, abs=0.05)
+
+
+def test_slims_schedule_costs_ten_of_mamps() -> None:
+    local = forward_gflops(105) + 2 * forward_gflops(55) + forward_gflops(30)  # of 32, 16, 16 and 8 frames
+    student, teacher = 2 * (forward_gflops(205) + local), 2 * forward_gflops(205)
+    head = 2 * (256 * 2048 + 2048**2 + 2048 * 256 + 256 * 65_536) / 1e9  # one vector to all prototypes
+    masked = 2 * 0.5 * 0.7 * 200  # tokens of a sample: half of the global views, at 0.5 to 0.9
+    encoders = 3 * student + teacher
+    heads = head * (3 * (10 + masked) + 2 + masked)  # class tokens of 2 + 8 views, and masked tokens
+    assert encoders == pytest.approx(42.8, abs=0.1)
+    assert heads == pytest.approx(26.1, abs=0.1)
+    schedule = (encoders + heads) * 150 * 1250 * 768 / 1e9  # EFLOP
+    mamp = 58.6 * 400 * 40_091 / 1e9
+    assert (schedule, mamp) == (pytest.approx(9.9, abs=0.05), pytest.approx(0.94, abs=0.005))
+    assert schedule / mamp == pytest.approx(10.5, abs=0.1)
