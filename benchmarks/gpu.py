@@ -93,8 +93,9 @@ FULL = Scale(
     ("--device", "cuda", "--batch-size", "256", "--workers", "10", "--steps", "5", "--seconds", "20"),
 )  # fmt: skip
 REHEARSAL = Scale(
-    ("--encoder", "tiny", "--device", "cpu"), ("--batch-size", "8", "--set", "encoder.depth=1"),
-    ("--set", "data.workers=1"), 2, 0.1,
+    ("--encoder", "tiny", "--device", "cpu"),
+    ("--batch-size", "4", "--set", "encoder.depth=1", "--set", "encoder.frames=24"),
+    ("--set", "data.workers=1"), 1, 0.1,
     ("--device", "cpu", "--batch-size", "2", "--depths", "3", "--seconds", "3"),
     {"TORCH_COMPILE_DISABLE": "1"},  # on a CPU a method takes minutes to compile: only the smoke does
 )  # fmt: skip

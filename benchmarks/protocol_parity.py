@@ -1,13 +1,14 @@
-"""Trains MAMP's released linear probe and fine-tuning beside ours, step by step: the losses must agree to rounding.
+"""Trains MAMP's released linear probe and fine-tuning beside ours, step by step: losses and views agree to rounding.
 
     git clone https://github.com/maoyunyao/MAMP ../MAMP
     python benchmarks/protocol_parity.py --mamp ../MAMP
 
 The released `train_one_epoch` of engine_linprobe.py and of engine_finetune.py, its model, layer decay and learning
 rates, against `linear-mamp` and `finetune`: the same weights, the same batches of made-up clips of two bodies, and the
-same dropout and drop-path masks, on the CPU.
+same dropout and drop-path masks, on the CPU. Then its feeder (feeder/feeder_ntu.py) beside ours on the same clips:
+crop and rotation by the same draws, and the test view.
 
-Exit codes: 0 all losses agree; 1 one does not; 2 there is no released code.
+Exit codes: 0 all of it agrees; 1 something does not; 2 there is no released code.
 """
 
 from __future__ import annotations
@@ -17,23 +18,28 @@ import contextlib
 import io
 import math
 import sys
+import tempfile
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from as_published import absent
+from numpy.typing import NDArray
 from timm.layers import DropPath
 from timm.loss import LabelSmoothingCrossEntropy
 from torch import Tensor, nn
 
 import harness  # noqa: F401 - makes its neighbours importable  # isort: split
-from datasets.clip_batches import ClipBatch
+from datasets.batches import BodySequences, crops, rotate, test_crops
+from datasets.clip_batches import ClipBatch, ClipBodies
+from datasets.clips import ClipSet
+from datasets.layouts import NTU25
 from harness.encoders.importing import converted
-from harness.evaluation.epochs import Batches
+from harness.evaluation.epochs import Batches, published_augmentation
 from harness.evaluation.probes import Labels
 from harness.evaluation.protocol import Subject
 from harness.evaluation.protocols.finetune import Classifier, Finetune, FinetuneOptions
@@ -41,13 +47,18 @@ from harness.evaluation.protocols.linear_mamp import LinearMamp, LinearMampOptio
 from methods.parts.encoder import Encoder, EncoderSize, SkeletonEncoder
 
 ROUNDING = 1e-4
-"""How far two fp32 losses may be apart, relatively, after so many steps: sums are taken in another order."""
+"""How far two fp32 losses may be apart, relatively, after so many steps, and two coordinates of a view: sums are taken
+in another order."""
 EPOCHS, STEPS, WARMUP = 4, 5, 1
 """Twenty steps, with warm-up and cosine."""
 CLIPS, BODIES, JOINTS, CLASSES = 6, 2, 25, 60
 SIZE = EncoderSize(depth=8, width=64, heads=2, frames=24, patch=4)
 DROPOUT = 0.3
 """Of tokens before the head, and the last block's drop path, as published."""
+LENGTHS = (20, 63, 64, 65, 100, 127, 200, 299, 300)
+"""Frames of the clips that both feeders read: shorter than the shortest crop, up to all that a file holds."""
+PADDED, WINDOW = 300, 120
+"""Frames of a clip in the released files, and what its feeder resizes to."""
 
 
 class Released:
@@ -60,6 +71,7 @@ class Released:
             torch.cuda.synchronize = lambda *_: None
         import engine_finetune
         import engine_linprobe
+        import feeder.feeder_ntu
         import model.drop
         import model.transformer
         import util.lr_decay
@@ -68,6 +80,9 @@ class Released:
         self.network, self.drop_path = model.transformer.Transformer, model.drop.DropPath
         self.groups, self.scaler = util.lr_decay.param_groups_lrd, util.misc.NativeScalerWithGradNormCount
         self.linear_epoch, self.finetune_epoch = engine_linprobe.train_one_epoch, engine_finetune.train_one_epoch
+        self.feeder = feeder.feeder_ntu.Feeder
+        # numpy 2.4 makes no number of an array of one any more.
+        feeder.tools.int = lambda number: int(np.asarray(number).item())
 
     def model(self, protocol: str, drop_path: float) -> nn.Module:
         """Its network for a protocol."""
@@ -331,6 +346,68 @@ def compare(code: Released) -> dict[str, tuple[list[float], list[float]]]:
     return found
 
 
+# --- the same views ---
+
+
+def made_up_clips() -> list[NDArray[np.float32]]:
+    """``[T, M, V, 3]`` each, nothing of them zero but where they are centred: the first body's first frame."""
+    random = np.random.default_rng(0)
+    clips = [random.standard_normal((frames, BODIES, JOINTS, 3), np.float32) for frames in LENGTHS]
+    for clip in clips:
+        clip[0, 0, NTU25.center] = 0
+    return clips
+
+
+def released_views(code: Released, clips: list[NDArray[np.float32]], split: str) -> NDArray[np.float32]:
+    """``[N, T, M, V, 3]`` as the released feeder cuts and turns the clips, number i under the seeds i."""
+    padded = np.zeros((len(clips), PADDED, BODIES * JOINTS * 3), np.float32)
+    for row, clip in zip(padded, clips, strict=True):
+        row[: len(clip)] = clip.reshape(len(clip), -1)
+    views = []
+    with tempfile.TemporaryDirectory() as folder:
+        path, classes = Path(folder, "clips.npz"), np.eye(len(clips), CLASSES)
+        np.savez(path, **{f"x_{split}": padded, f"y_{split}": classes})
+        share, turned = ([0.5, 1], True) if split == "train" else ([0.95], False)
+        feeder = code.feeder(path, p_interval=share, split=split, random_rot=turned, window_size=WINDOW, use_mmap=False)
+        for number in range(len(clips)):
+            np.random.seed(number)  # noqa: NPY002
+            torch.manual_seed(number)
+            views.append(np.asarray(feeder[number][0]))  # [3, T, V, M]
+    return np.stack(views).transpose(0, 2, 4, 3, 1)
+
+
+def our_views(clips: list[NDArray[np.float32]], split: str) -> NDArray[np.float32]:
+    """The same by ours, from the draws that the released feeder makes."""
+    encoder = SkeletonEncoder(replace(SIZE, frames=WINDOW), JOINTS)
+    augmentation, lengths = published_augmentation(encoder), np.array(LENGTHS)
+    columns = {"label": np.arange(len(clips)), "subject": np.zeros(len(clips), np.int64)}
+    offsets, names = np.append(0, lengths.cumsum()), tuple(map(str, range(len(clips))))
+    source = BodySequences(
+        ClipSet("made up", np.concatenate(clips), offsets, columns, names, NTU25, 30.0), torch.device("cpu")
+    )
+    bodies, chosen = ClipBodies(source, lengths, WINDOW, BODIES), torch.arange(len(clips))
+    if split == "test":
+        batch = bodies.batch(chosen, *test_crops(bodies.lengths))
+        return batch.in_slots(BODIES).numpy()
+    share, place, turn = (torch.stack(column) for column in zip(*map(draws, chosen.tolist()), strict=True))
+    batch = bodies.batch(chosen, *crops(bodies.lengths, augmentation, share, place))
+    turned = rotate(batch.x, turn[batch.row], augmentation.rotation)
+    return ClipBatch(chosen, turned, batch.row, batch.slot).in_slots(BODIES).numpy()
+
+
+def draws(number: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What the released feeder draws for a clip, each from 0 to 1: share kept, place of the crop, angles."""
+    np.random.seed(number)  # noqa: NPY002
+    torch.manual_seed(number)
+    frames, share = LENGTHS[number], float(np.random.rand(1)[0])  # noqa: NPY002
+    kept = min(max(int(frames * (0.5 + 0.5 * share)), 64), frames)
+    places = frames - kept + 1
+    place = (np.random.randint(0, places) + 0.5) / places  # noqa: NPY002
+    angles = torch.zeros(3).uniform_(-0.3, 0.3)
+    # The released matrices turn the other way round, which is the same among symmetric angles.
+    return torch.tensor(share), torch.tensor(place), (1 - angles / 0.3) / 2
+
+
 def main() -> int:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -341,10 +418,15 @@ def main() -> int:
             f"protocol_parity: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found {what}; nothing was trained"
         )
         return 2
-    code = 0
-    for name, (theirs, ours) in compare(Released(arguments.mamp.resolve())).items():
+    code, released = 0, Released(arguments.mamp.resolve())
+    for name, (theirs, ours) in compare(released).items():
         apart = max(abs(one - two) / abs(one) for one, two in zip(theirs, ours, strict=True))
         print(f"{name}: {len(ours)} steps, loss {theirs[0]:.6f} to {theirs[-1]:.6f}, at most {apart:.1e} apart")
+        code = code or int(apart > ROUNDING)
+    clips = made_up_clips()
+    for split in ("train", "test"):
+        apart = float(np.abs(released_views(released, clips, split) - our_views(clips, split)).max())
+        print(f"feeder, {split} view: clips of {min(LENGTHS)} to {max(LENGTHS)} frames, at most {apart:.1e} apart")
         code = code or int(apart > ROUNDING)
     return code
 

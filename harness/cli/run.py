@@ -158,27 +158,34 @@ def plan_command(
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
     claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
-    protocols: Protocols = "", no_measure: NoMeasure = False, rate: RateText = "", device_rate: DeviceRate = "",
-    price: Price = None, as_json: AsJson = False,
+    protocols: Protocols = "", folds: Folds = 1, no_measure: NoMeasure = False, rate: RateText = "",
+    device_rate: DeviceRate = "", price: Price = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Print what `run` with the same flags would do and cost: steps, hours, memory, disk; nothing is written."""
     settings, chosen = asked_of_run(locals())
     if rate and device_rate:
         raise UsageError("--rate and --device-rate: expected one of them, found both")
-    show_plan(
-        settings, plugin, chosen, measure=not no_measure, rate=rate, device_rate=device_rate, price=price,
-        as_json=as_json,
-    )  # fmt: skip
+    plans = [
+        show_plan(
+            fold, plugin, chosen, measure=not no_measure, rate=rate, device_rate=device_rate, price=price,
+            as_json=as_json,
+        )
+        for fold in folds_of(settings, folds)
+    ]  # fmt: skip
+    if as_json:  # of two folds a list
+        texts = [plan.model_dump_json(indent=1) for plan in plans]
+        say_lines(f"[{', '.join(texts)}]" if folds > 1 else texts[0])
 
 
 def show_plan(
     settings: dict[str, Any], plugins: list[Path] | None, chosen: dict[str, Any], *, measure: bool = True,
     rate: str = "", device_rate: str = "", price: float | None = None, as_json: bool = False,
-) -> None:  # fmt: skip
+) -> Plan:  # fmt: skip
     """Make a plan and print it.
 
     Args:
         chosen: flags that are no settings.
+        as_json: whoever calls prints it.
     """
     with at_work(stderr=as_json) as report:
         from harness.runs.experiment import tell_if_busy
@@ -189,13 +196,12 @@ def show_plan(
         if not there:
             tell_if_busy(experiment, report, judged=False)
         plan = plan_ahead(experiment, report, measure=measure, rate=there, price=price)
-        if as_json:
-            say_lines(plan.model_dump_json(indent=1))
-        else:
+        if not as_json:
             print_plan(report, plan)
             if chosen["protocols"]:
                 report.line(f"then evaluates by {chosen['protocols']}; that is not in this plan's time")
         warn(*experiment.store.passed_over())
+    return plan
 
 
 def print_plan(report: Reporter, plan: Plan) -> None:

@@ -14,7 +14,7 @@ from rich.live import Live
 from harness.cli.flags import AsJson
 from harness.progress import make_console, make_table, print_table, say, say_lines, warn
 from harness.records.store import read_records, refusal_lines
-from harness.report.status import COLUMNS, Row, read_status, summary
+from harness.report.status import COLUMNS, Row, evaluation_lines, read_status, summary
 
 EVERY = 5.0
 """Seconds between two looks with ``--watch``."""
@@ -27,7 +27,7 @@ def status_command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What every run of a folder is doing: step, loss, accuracy, clips/s, time left, host, last sign of life."""
+    """What every run of a folder is doing: step, loss, accuracy, clips/s, time left, host; evaluations by protocol."""
     found = read_records(folder)
     rows = read_status(folder, found)
     warn(*refusal_lines(folder, found.refused))
@@ -36,7 +36,8 @@ def status_command(
     elif as_json:
         say_lines(json.dumps([row.plain for row in rows], indent=1))
     elif not watch:
-        print_table(make_console(), COLUMNS, [row.cells for row in rows], [summary(rows)])
+        lines = [summary(rows), *evaluation_lines(folder, found.runs)]
+        print_table(make_console(), COLUMNS, [row.cells for row in rows], lines)
     else:
         keep_watching(folder, rows)
 

@@ -81,7 +81,7 @@ def claim_command(
         if kind and measured:
             record, out = measured_claims(measured, INFERENCE if kind == "inference" else EVERY_SWITCH), measured
         elif kind:
-            from harness.studies.explain import ends, explain, refuse_switched
+            from harness.studies.explain import ends, explain, refuse_switched, stages_on
             from harness.studies.inference import measure_inference
 
             refuse_switched(overrides or [])
@@ -96,7 +96,7 @@ def claim_command(
             if kind == "inference":
                 measurement = measure_inference(experiment, rows, "", report)
             else:
-                measurement = explain(experiment, report, ends())
+                measurement = explain(experiment, report, ends(stages_on(experiment.device_type)))
             record, failed = measurement.record, bool(measurement.failures)
         for name, claim in claims.items():
             card = make_card(claim, record)

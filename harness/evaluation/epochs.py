@@ -28,6 +28,8 @@ DEVIATIONS = (
     "accuracy at the last epoch; published is the best of 100 epochs on the test clips",
     "mean over present bodies; published is the mean over both body slots, empty ones too: empty_bodies=true",
     "the shortest crop is 64/120 of the encoder's frames; published are 64 frames at 120",
+    "a clip ends at its last frame with a body; published is after as many frames as have coordinates that add up "
+    "to more or less than 0",
     "under 6,000 training clips the last, smaller batch of an epoch is kept",
     "batch norm over the whole batch; published is over the half of it that each of two GPUs has",
 )

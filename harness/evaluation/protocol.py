@@ -6,6 +6,7 @@ random numbers, the clock, the accuracy, the record. A protocol must choose noth
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -60,6 +61,7 @@ class Subject:
         untrained: the encoder was never trained: a control.
         tell: shows progress: done, in all, and what else there is to say.
         frozen: makes the features of `features`; of the harness, which several protocols share.
+        features_seconds: that making `features` took; 0 where another protocol had them made.
     """
 
     encoder: Encoder | None
@@ -70,6 +72,7 @@ class Subject:
     untrained: bool = False
     tell: Callable[[int, int, str], None] = lambda done, total, detail: None
     frozen: Callable[[], Features] | None = None
+    features_seconds: float = 0.0
 
     @property
     def labels(self) -> Labels:
@@ -92,7 +95,10 @@ class Subject:
 
         Of raw coordinates: standardised, the first principal components (`harness.evaluation.probes.reduced_raw`).
         """
-        return self.frozen() if self.frozen else frozen_features(self.encoder, self.data)
+        began = time.perf_counter()
+        found = self.frozen() if self.frozen else frozen_features(self.encoder, self.data)
+        self.features_seconds = time.perf_counter() - began
+        return found
 
 
 def frozen_features(encoder: Encoder | None, data: LabelledClips) -> Features:
@@ -106,7 +112,7 @@ class Findings:
 
     Attributes:
         predictions: ``[len(subject.test)]`` class of every test clip.
-        curve: accuracy of the test clips while it trained; it chose nothing.
+        curve: accuracy of the test clips while it trained, at its end that of `predictions`; it chose nothing.
         figures: other accuracies that came along, by name.
         labelled: clips whose labels were used; None: all of the training side.
         notes: what must be said beside the number.

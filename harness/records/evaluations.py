@@ -63,6 +63,8 @@ class EvaluationRecord(Part):
         accuracy: share of the test clips that are predicted right, at the end; nothing was selected on them.
         figures: other accuracies that came along, by name.
         predictions: class of every test clip, in the order of the data set's test part (`TestClips`).
+        seconds: that it took, frozen features apart: `features_seconds` stand with the first protocol that read them;
+            the others of an encoder have them for nothing.
         versions: module -> version, of what evaluated.
         notes: what must be said beside the number.
     """
@@ -90,6 +92,7 @@ class EvaluationRecord(Part):
     curve: list[EpochPoint] = Field(default=[])
     predictions: list[Class] = Field(default=[])
     seconds: NotNegative = 0.0
+    features_seconds: NotNegative = 0.0
     versions: dict[str, str] = Field(default={})
     notes: tuple[str, ...] = ()
     environment: Environment

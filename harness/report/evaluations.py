@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 import pandas as pd
@@ -72,17 +71,11 @@ def figure(record: EvaluationRecord, *, best: bool) -> float | None:
     return record.best if best else record.accuracy
 
 
-def percent(values: Sequence[float]) -> str:
-    """``74.1 ± 1.2``: mean and standard deviation."""
-    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.1f}{spread}"
-
-
 def evaluation_notes(records: Sequence[EvaluationRecord]) -> list[str]:
     """What stands below the table: what was evaluated on what, controls, how long it took, what failed."""
     ok = [record for record in records if record.status == "ok"]
     counts = sorted({len(record.predictions) for record in ok})
-    hours = sum(record.seconds * record.environment.threads for record in records) / 3600
+    hours = sum((one.seconds + one.features_seconds) * one.environment.threads for one in records) / 3600
     return [
         f"% of {' or '.join(map(str, counts))} test clips, ± standard deviation over seeds"
         + (", draws of a seed by their mean" if any("draw" in record.options for record in ok) else "")
@@ -165,17 +158,19 @@ def labelled(records: Sequence[EvaluationRecord]) -> list[str]:
 
 
 def below(records: Sequence[EvaluationRecord]) -> list[str]:
-    """Rows that are, on this data, not above their own control: their budget has taught them nothing that counts."""
+    """Rows whose mean is below that of their control, of the same seeds and draws: their budget cannot rank them."""
     lines = []
-    for column in dict.fromkeys(map(column_of, records)):
-        here = [record for record in records if column_of(record) == column]
-        for row in rows_of([record for record in here if not record.control]):
-            own = f"{row} (untrained)"
-            control = own if any(row_of(record) == own for record in here) else RANDOM_INIT
-            values, floor = ([r.accuracy for r in here if row_of(r) == name and r.accuracy is not None]
-                             for name in (row, control))  # fmt: skip
-            if values and floor and statistics.mean(values) <= statistics.mean(floor):
-                lines.append(
-                    f"warning: {column}: {row} is not above its control ({percent(values)} against {percent(floor)})"
-                )
+    for column, (rows, judged) in compared(records).items():
+        labels = [row.label for row in rows if row.control]
+        controls = {row.label: own if (own := f"{row.label} (untrained)") in labels else RANDOM_INIT for row in rows}
+        under = {
+            pair.below: pair.difference.interval.mean
+            for pair in judged
+            if pair.difference.seeds and pair.below not in labels and controls[pair.below] == pair.above
+        }
+        if under:
+            named = ", ".join(f"{label} ({-100 * gain:+.1f})" for label, gain in under.items())
+            lines.append(
+                f"warning: {column}: below its control: {named}; a budget that leaves a row there ranks nothing"
+            )
     return lines

@@ -8,14 +8,16 @@ in no file but the matrix that `run` leaves.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets.wording import counted, minutes
 from harness.records.claims import Claim, Claims, read_claim, silence
+from harness.records.evaluations import SELECTED, Evaluations
 from harness.records.schema import RunRecord
-from harness.records.store import CLAIM_FILE, Records, RecordStore, read_matrix
+from harness.records.store import CLAIM_FILE, EVALUATIONS, Records, RecordStore, read_matrix
 
 COLUMNS = ("run", "seed", "is", "step", "loss", "linear", "clips/s", "left", "host", "sign of life")
 ENDED = ("done", "diverged", "failed", "out of memory")
@@ -148,3 +150,25 @@ def summary(rows: list[Row]) -> str:
     left = [row.left for row in rows if row.left is not None]
     tail = f"; about {minutes(max(left))} left of the longest at work" if left else ""
     return f"{counted(len(rows), 'run')}: {', '.join(f'{number} {state}' for state, number in states.items())}{tail}"
+
+
+def evaluation_lines(folder: Path, runs: Sequence[RunRecord]) -> list[str]:
+    """A line for each protocol of the folder's evaluations: how they ended, and how many trained runs have none."""
+    states: dict[str, Counter[str]] = {}
+    evaluated: dict[str, set[str]] = {}
+    for record in Evaluations(folder).of(runs):
+        name = f"{record.spec}{SELECTED if record.encoder == 'selected' else ''}"
+        states.setdefault(name, Counter())[WORDS.get(record.status, record.status)] += 1
+        evaluated.setdefault(name, set()).update([record.run] * (not record.control))
+    trained = {run.address for run in runs if run.status == "ok" and run.training}
+    lines = []
+    for name, ended in states.items():
+        without = len(trained - evaluated[name])
+        said = [f"{count} {state}" for state, count in ended.most_common()]
+        said += [f"{counted(without, 'run')} without"] * bool(without)
+        lines.append(f"{name}: {', '.join(said)}")
+    claims, at_work = Claims(folder), []
+    for path in sorted(folder.glob(f"*/{EVALUATIONS}/*/{CLAIM_FILE}")):
+        if (claim := look_at(path)) and claims.alive(path, claim):
+            at_work.append(f"{claim.label}, seed {claim.seed}: {path.parent.name.partition('-v')[0]}")
+    return [*lines, *([f"evaluations at work: {'; '.join(at_work)}"] if at_work else [])]

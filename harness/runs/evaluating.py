@@ -11,6 +11,7 @@ import contextlib
 import copy
 import hashlib
 import inspect
+import math
 import sys
 import time
 import traceback
@@ -409,7 +410,8 @@ def one(piece: Piece, subject: Subject, environment: Environment) -> EvaluationR
         labelled=len(labelled) if status == "ok" else 0, control=piece.control, status=status, error=error,
         traceback=trace, accuracy=float(np.mean(findings.predictions == truth)) if status == "ok" else None,
         figures=findings.figures, curve=list(findings.curve), predictions=findings.predictions.tolist(),
-        seconds=time.perf_counter() - began, versions=code_versions(type(protocol)),
+        seconds=max(0.0, time.perf_counter() - began - subject.features_seconds),
+        features_seconds=subject.features_seconds, versions=code_versions(type(protocol)),
         notes=(*findings.notes, *guard.warnings), environment=environment, started=started, finished=now(),
     )  # fmt: skip
 
@@ -428,6 +430,11 @@ def checked(findings: Any, subject: Subject) -> Findings:
         raise MethodFault(f"evaluate: expected classes below {subject.classes}, found {predictions.max()}")
     if not all(isinstance(point, EpochPoint) for point in findings.curve):
         raise MethodFault("evaluate: expected a curve of EpochPoints")
+    share = float(np.mean(predictions == subject.labels[subject.test]))
+    if findings.curve and not math.isclose(findings.curve[-1].accuracy, share, abs_tol=1e-9):
+        raise MethodFault(
+            f"evaluate: the curve ends at {findings.curve[-1].accuracy:.4f}, its predictions give {share:.4f}"
+        )
     if findings.labelled is not None and not set(np.asarray(findings.labelled).tolist()) <= set(
         subject.training_side.tolist()
     ):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +20,6 @@ from typing import Any
 from datasets.wording import counted
 from harness.errors import UsageError
 from harness.records.doubts import above_bound
-from harness.records.evaluations import EvaluationRecord, Evaluations, TestClips
 from harness.records.ratios import block_ratio, noise_floor, verdict
 from harness.records.schema import BOUND, STAGE_MARK, ArmRecord, DataInfo, Point, RunRecord, SpeedRecord, flop_ratio
 from harness.records.store import (
@@ -35,9 +33,8 @@ from harness.records.store import (
 )
 from harness.spec.budget import StepCost, parse_budget
 from harness.spec.model import EncoderSpec, digest, without_later
+from harness.studies.verify_evaluations import TOLERANCE, differences_of_evaluations, whole
 
-TOLERANCE = 1e-6
-"""Relative; numbers are recorded in full, but libraries may round the last digits of a logarithm differently."""
 VERSIONED = 2
 """First schema whose records hold the versions of the code."""
 SHA = re.compile(r"[0-9a-f]{64}")
@@ -88,34 +85,14 @@ def verify(folder: Path) -> list[Check]:
         _each("steps, clips, curves", trained, lambda record: [*training(record), *timed_flops(record, speeds)]),
         _each("times", runs, times),
         _each("ratios, floors, verdicts", speeds, speed),
-        *evaluations(store.root),
+        *evaluations(store.root, runs),
     ]
 
 
-def evaluations(folder: Path) -> list[Check]:
-    """Every evaluation is one of its place, and its accuracy that of its predictions; no check where there are none."""
-    done = Evaluations(folder)
-    records = list(done.all())
-    if not (records or done.refused):
-        return []
-    lines = [f"{path.parents[1].name}/{path.stem}: {refusal.reason}" for path, refusal in done.refused.items()]
-    for record in records:
-        clips = done.test_clips(record.data)
-        if clips is None:
-            lines.append(f"{record.run}/{record.address}: the labels of its test clips ({record.data}) are not there")
-        elif record.status == "ok":
-            lines += [f"{record.run}/{record.address}: {line}" for line in predicted(record, clips)]
-    return [Check("evaluations", counted(len(records) + len(done.refused), "evaluation"), lines)]
-
-
-def predicted(record: EvaluationRecord, clips: TestClips) -> Iterator[str]:
-    """What does not follow from the predictions."""
-    if len(record.predictions) != len(clips.labels):
-        yield f"{len(record.predictions)} predictions of {len(clips.labels)} test clips"
-        return
-    right = sum(map(operator.eq, record.predictions, clips.labels)) / max(1, len(clips.labels))
-    if record.accuracy is None or abs(right - record.accuracy) > TOLERANCE:
-        yield f"accuracy {record.accuracy}, its predictions give {right}"
+def evaluations(folder: Path, runs: Sequence[RunRecord]) -> list[Check]:
+    """Of the evaluations beside the runs; no check where there are none."""
+    count, lines = differences_of_evaluations(folder, runs)
+    return [Check("evaluations", counted(count, "evaluation"), lines)] if count else []
 
 
 def _each(name: str, records: Sequence[RunRecord | SpeedRecord], check: Callable[..., Iterable[str]]) -> Check:
@@ -273,7 +250,7 @@ def accuracies(record: RunRecord) -> Iterator[str]:
         for side, clips in sides.items():
             for probe in ("linear", "knn"):
                 share = getattr(accuracy, f"{probe}_{side}")
-                if share is not None and not _whole(share * clips):
+                if share is not None and not whole(share * clips):
                     yield f"{where}: {probe} {side} accuracy {share:g} is no number of {clips} clips"
     if record.accuracy and record.curve and record.accuracy != selected(record).accuracy:
         best = "best for selection" if record.data.validation_clips else "the last, as there are no validation clips"
@@ -443,7 +420,3 @@ def _arm(arm: ArmRecord, baseline: ArmRecord, record: SpeedRecord) -> Iterator[s
 
 def _close(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=TOLERANCE)
-
-
-def _whole(number: float) -> bool:
-    return math.isclose(number, round(number), rel_tol=0, abs_tol=TOLERANCE * max(1.0, number))

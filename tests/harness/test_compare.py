@@ -285,6 +285,20 @@ def test_the_table_of_evaluations_has_intervals_marks_and_sentences(tmp_path: Pa
     assert "runs of several settings: `compare` says who is above whom under each" in evaluation_notes(twice)
 
 
+def test_a_row_is_below_its_control_on_the_seeds_that_both_have(tmp_path: Path) -> None:
+    """The control's seeds differ widely: of the only seed that a row has, it is above it."""
+    made = {(run.label, run.spec.seed): run for run in records()}
+    done = [
+        evaluation(made["random-init", seed], right, control="random-init", encoder="untrained")
+        for seed, right in enumerate((100, 160, 190))
+    ]
+    above, under = evaluation(made["gfp", 0], 120), evaluation(made["skeletonmae", 1], 148)
+    (line,) = (line for line in evaluation_notes([*done, above, under]) if "below" in line)
+    assert line == (
+        "warning: linear: below its control: skeletonmae (-5.0); a budget that leaves a row there ranks nothing"
+    )
+
+
 # --- both folds of a split ---
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from harness.machine import ROOT
 from harness.records.claims import Claims
 from harness.records.evaluations import EvaluationRecord, Evaluations
 from harness.records.store import RecordStore, file_hash
+from harness.studies.verify_evaluations import differences_of_evaluations
 from tests.harness.small_run import SMALL, Outcome, harness, small_file
 
 PROTOCOL = '''"""Nearest class mean of frozen features; the option `fault` breaks it on purpose."""
@@ -24,6 +28,7 @@ PROTOCOL = '''"""Nearest class mean of frozen features; the option `fault` break
 import numpy as np
 
 from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions
+from harness.records.evaluations import EpochPoint
 
 
 class MeanOptions(ProtocolOptions):
@@ -40,6 +45,8 @@ class NearestMean(Protocol[MeanOptions]):
             raise RuntimeError("broken\\non purpose")
         if self.options.fault == "short":
             return Findings(np.zeros(1, np.int64))
+        if self.options.fault == "curve":
+            return Findings(np.zeros(len(subject.test), np.int64), [EpochPoint(epoch=1, accuracy=0.99)])
         if self.options.fault == "train" and subject.encoder is not None:
             next(subject.encoder.parameters()).data.zero_()
         side, labels = subject.training_side, subject.labels
@@ -59,6 +66,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = harness("run", "--dataset", data, "--methods", "skeletonmae,mamp", "--out", place / "runs", *SMALL)
     assert outcome.code == 0, outcome.err
     return place / "runs"
+
+
+@pytest.fixture(scope="module")
+def evaluated(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With an evaluation of each encoder and control, to read from."""
+    place = shutil.copytree(folder, tmp_path_factory.mktemp("evaluated") / "runs")
+    assert evaluate(place, "knn").code == 0
+    return place
 
 
 @pytest.fixture
@@ -165,7 +180,11 @@ def test_a_protocol_that_cannot_say_what_it_fits_harms_nobody(copy: Path) -> Non
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [("short", "expected the class of each of"), ("train", "write trains_encoder = True")],
+    [
+        ("short", "expected the class of each of"),
+        ("train", "write trains_encoder = True"),
+        ("curve", "the curve ends at 0.9900, its predictions give 0."),
+    ],
 )
 def test_findings_that_break_the_contract_are_a_failed_row(copy: Path, fault: str, words: str) -> None:
     plugin = copy / "nearest_mean.py"
@@ -344,6 +363,52 @@ def test_verify_computes_accuracies_again_from_the_predictions(copy: Path) -> No
     outcome = harness("verify", copy)
     assert outcome.code == 1
     assert "its predictions give" in outcome.out
+
+
+HARMS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "row gfp, its run has skeletonmae": lambda one: {"label": "gfp"},
+    "seed 5, its run has 0": lambda one: {"seed": 5},
+    "3 labelled clips, the training side has ": lambda one: {"labelled": 3},
+    "labelled subset 0123456789abcdef, another row has none": lambda one: {"subset": "0123456789abcdef"},
+    "1 predictions of ": lambda one: {"predictions": [0]},
+    "class 7 is predicted, of 3 classes": lambda one: {"predictions": [7, *one["predictions"][1:]]},
+    "its predictions give ": lambda one: {"accuracy": 1 - one["accuracy"] / 2},
+    "epoch 1: accuracy 0.123 is no number of ": lambda one: {"curve": [{"epoch": 1, "accuracy": 0.123}]},
+    ", its curve ends at ": lambda one: {"curve": [{"epoch": 1, "accuracy": 1 - one["accuracy"] / 2}]},
+    "a curve over epochs 2, expected them to rise to 9": lambda one: {
+        "options": {"epochs": 9},
+        "curve": [{"epoch": 2, "accuracy": one["accuracy"]}],
+    },
+    "the labels of its test clips (another) are not there": lambda one: {"data": "another"},
+}
+
+
+@pytest.mark.parametrize("words", HARMS)
+def test_verify_names_what_does_not_follow(evaluated: Path, tmp_path: Path, words: str) -> None:
+    folder = shutil.copytree(evaluated, tmp_path / "copy")
+    runs = list(RecordStore(folder).runs())
+    assert differences_of_evaluations(folder, runs) == (4, [])
+    path = next(folder.glob("skeletonmae-*/evaluations/knn-*.json"))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | HARMS[words](content)))
+    count, lines = differences_of_evaluations(folder, runs)
+    assert count == 4
+    assert any(line.startswith(f"{path.parents[1].name}/{path.stem}: ") and words in line for line in lines), lines
+
+
+def test_status_counts_evaluations_by_protocol(evaluated: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(evaluated, tmp_path / "copy")
+    gone = next(folder.glob("mamp-*/evaluations/knn-*.json"))
+    gone.unlink()
+    place = f"{gone.parents[1].name}/evaluations/{gone.stem}"
+    with Claims(folder).hold(place, "mamp", 0):
+        said = harness("status", folder).out
+    assert "knn: 3 done, 1 run without" in said
+    assert "evaluations at work: mamp, seed 0: knn" in said
+    path = next(folder.glob("random-init-*/evaluations/knn-*.json"))
+    content = json.loads(path.read_text()) | {"status": "failed", "accuracy": None, "predictions": []}
+    path.write_text(json.dumps(content))
+    assert "knn: 2 done, 1 failed, 1 run without" in harness("status", folder).out
 
 
 def test_merge_takes_evaluations_along(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

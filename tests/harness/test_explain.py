@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -95,9 +95,9 @@ def test_what_no_stage_names_is_left_as_it_was() -> None:
     assert changes(spec, last) == {"train.precision": "bf16", "train.compile": True}
 
 
-@pytest.mark.parametrize("count", [2, 4, 8, len(STAGES)])
-def test_the_two_ends_equal_all_stages_one_after_the_other(count: int) -> None:
-    every, two = staged(PLAIN, STAGES[:count]), staged(PLAIN, ends(STAGES[:count]))
+@pytest @ pytest.mark.parametrize("stages", [STAGES[:2], STAGES[:4], STAGES[:8], stages_on("cpu"), stages_on("cuda")])
+def test_the_two_ends_equal_all_stages_one_after_the_other(stages: Sequence[Stage]) -> None:
+    every, two = staged(PLAIN, stages), staged(PLAIN, ends(stages))
     assert [stage.name for stage, _ in two] == ["as published", "every switch on"]
     assert [spec for _, spec in two] == [every[0][1], every[-1][1]]
 

@@ -342,6 +342,13 @@ def test_the_folders_measurement_and_evaluations_are_used_where_there_are_some(f
     assert f"{1000 * plain.step_seconds:.3g}" in row
 
 
+def test_both_folds_are_planned(folder: Path) -> None:
+    outcome = harness(*command(folder), "--methods", "plain", "--folds", "2", "--no-measure", "--json")
+    here, swapped = json.loads(outcome.out)
+    assert {cell["state"] for cell in here["cells"]} == {"finished"}
+    assert {cell["state"] for cell in swapped["cells"]} == {"to do"}
+
+
 def test_rerun_plans_everything_again(folder: Path) -> None:
     outcome = harness(*command(folder), "--methods", "plain", "--rerun")
     assert outcome.lines[0].startswith("plan: 3 of 3 runs to do")

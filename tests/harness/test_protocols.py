@@ -12,6 +12,7 @@ import torch
 
 from datasets.batches import BodySequences
 from datasets.clip_batches import ClipBatch, ClipBatches, batch_sizes, evaluation_view
+from harness.evaluation import protocol
 from harness.evaluation.epochs import Schedule, published_augmentation
 from harness.evaluation.probes import clip_features
 from harness.evaluation.protocol import Subject
@@ -24,7 +25,13 @@ from harness.evaluation.protocols.finetune import (
     layer_scale,
     parameter_groups,
 )
-from harness.evaluation.protocols.linear_mamp import LightHead, LinearMamp, LinearMampOptions
+from harness.evaluation.protocols.linear_mamp import (
+    Coordinates,
+    LightHead,
+    LinearMamp,
+    LinearMampOptions,
+    features,
+)
 from harness.evaluation.protocols.semi import Semi, SemiOptions, balanced_subset, drawn_by_processes
 from methods.parts.encoder import SIZES, EncoderSize, SkeletonEncoder
 from methods.parts.graph import GraphEncoder
@@ -256,6 +263,36 @@ def test_linear_evaluation_trains_the_head_alone_and_repeats_itself(tmp_path: Pa
     assert [point.epoch for point in found[0].curve] == [2, 4]
     assert found[0].curve == found[1].curve
     assert found[0].predictions.tolist() == found[1].predictions.tolist()
+
+
+def test_linear_evaluation_looks_at_the_test_clips_after_every_epoch(tmp_path: Path) -> None:
+    subject = subject_on(tmp_path)
+    found = LinearMamp(LinearMampOptions(epochs=3)).resolved(subject).evaluate(subject)
+    assert [point.epoch for point in found.curve] == [1, 2, 3]
+
+
+def test_raw_coordinates_go_through_the_recipe_of_linear_evaluation(tmp_path: Path) -> None:
+    """Clips that stand off along an axis by class are told apart; two bodies of a clip count as their mean."""
+    subject = subject_on(tmp_path)
+    subject.encoder = None
+    x = torch.arange(2 * 32 * 5 * 3.0).view(2, 32, 5, 3)
+    batch = ClipBatch(torch.tensor([0]), x, row=torch.tensor([0, 0]), slot=torch.tensor([0, 1]))
+    assert torch.equal(features(Coordinates(5), batch)[0], x.mean(dim=0).flatten())
+    source = subject.data.source
+    for sequence, clip in enumerate(source.clip.tolist()):
+        first, last = int(source.start[sequence]), int(source.start[sequence] + source.length[sequence])
+        source.rows[first:last, :, subject.labels[clip]] += 10.0
+    found = LinearMamp(LinearMampOptions(epochs=30, lr=0.1)).resolved(subject).evaluate(subject)
+    assert found.predictions.tolist() == subject.labels[subject.test].tolist()
+    assert len(found.curve) == 30
+
+
+def test_frozen_features_have_seconds_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, ticks = subject_on(tmp_path), iter([10.0, 15.0])
+    monkeypatch.setattr(protocol, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    assert subject.features_seconds == 0
+    assert subject.features is subject.features
+    assert subject.features_seconds == 5
 
 
 def test_linear_evaluation_learns_what_its_features_tell(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from datasets.clip_batches import ClipBatch, evaluation_view
 from harness.evaluation.epochs import DEVIATIONS, FEW_CLIPS, Batches, Schedule, train, training_batches
-from harness.evaluation.probes import Labels
+from harness.evaluation.probes import RAW_FRAMES, Labels
 from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions, Subject
 from methods.parts.encoder import Encoder
 from methods.parts.options import known
+from methods.parts.tokens import CHANNELS, TokenGrid
 
-VERSION = 1
+VERSION = 2
+"""2: a look at the test clips after every epoch; raw coordinates as a control."""
 
 RECIPES = ((30_000, 256, 0.1), (FEW_CLIPS, 128, 0.1), (0, 32, 0.01))
 """From so many training clips on: clips per batch and rate, as published for NTU, PKU-MMD I and PKU-MMD II."""
@@ -26,13 +28,26 @@ EVALUATION_BATCH = 128
 
 
 class LinearMampOptions(ProtocolOptions):
-    """Options; batch size and rate go by the number of training clips where they are not given."""
+    """Options; not given, batch size and rate go by the number of training clips, and looks are as many as epochs."""
 
     epochs: int = Field(default=100, ge=1, le=100_000)
     batch_size: int | None = Field(default=None, ge=2, le=1_000_000)
     lr: float | None = Field(default=None, gt=0, le=1000)
     empty_bodies: bool = False
-    looks: int = Field(default=10, ge=1, le=10_000)
+    looks: int | None = Field(default=None, ge=1, le=100_000)
+
+
+class Coordinates(Encoder):
+    """Raw coordinates in an encoder's place: the frames of a body sequence side by side are its one token."""
+
+    def __init__(self, joints: int) -> None:
+        super().__init__()
+        self.grid = TokenGrid(times=RAW_FRAMES, joints=joints, patch=1)
+        self.width = RAW_FRAMES * joints * CHANNELS
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, 1, T * V * 3]`` of body sequences ``[B, T, V, 3]``."""
+        return x.flatten(1).unsqueeze(1)
 
 
 class LightHead(nn.Sequential):
@@ -58,22 +73,28 @@ class LinearMamp(Protocol[LinearMampOptions]):
             "batch and rate by the number of training clips, as published for NTU (256, 0.1), PKU-MMD I (128, 0.1) and "
             "PKU-MMD II (32, 0.01)",
             "training and validation clips are trained on",
+            "raw coordinates, the control: 32 frames of a view side by side in place of the mean token; trained once, "
+            "so that their figure has no spread over seeds",
         ),
     )
     Options = LinearMampOptions
+    reads_raw = True
 
     def resolved(self, subject: Subject) -> Self:
-        """Batch size and rate by the number of training clips."""
+        """Batch size and rate by the number of training clips; a look at the test clips after every epoch."""
         _, size, lr = next(recipe for recipe in RECIPES if len(subject.training_side) >= recipe[0])
         options = self.options
-        return self.with_options(batch_size=options.batch_size or size, lr=options.lr or lr)
+        return self.with_options(
+            batch_size=options.batch_size or size, lr=options.lr or lr, looks=options.looks or options.epochs
+        )  # fmt: skip
 
     def evaluate(self, subject: Subject) -> Findings:
         """Train the head; the encoder reads every view anew, of the test clips once."""
-        options, encoder, device = self.options, subject.encoder, subject.data.source.device
-        assert encoder is not None
+        options, device = self.options, subject.data.source.device
+        _, bodies, joints, _ = subject.data.clips.joints.shape
+        encoder = Coordinates(joints) if subject.encoder is None else subject.encoder
         encoder.requires_grad_(False)
-        slots = subject.data.clips.joints.shape[1] if options.empty_bodies else None
+        slots = bodies if options.empty_bodies else None
         head = self.head(encoder.width, subject.classes).to(device)
         batches = self.batches(subject, encoder, slots)
         labels = torch.as_tensor(subject.labels, device=device)
@@ -91,7 +112,7 @@ class LinearMamp(Protocol[LinearMampOptions]):
 
         optimizer = torch.optim.SGD(head.parameters(), lr=known(options.lr), momentum=0.9, weight_decay=0.0)
         schedule = Schedule(known(options.lr), options.epochs)
-        return Findings(*train(subject, batches, loss_of, optimizer, schedule, predict, options.looks))
+        return Findings(*train(subject, batches, loss_of, optimizer, schedule, predict, known(options.looks)))
 
     def head(self, width: int, classes: int) -> nn.Module:
         """What is trained: features ``[B, D]`` to logits ``[B, classes]``."""
@@ -108,7 +129,7 @@ class LinearMamp(Protocol[LinearMampOptions]):
     @staticmethod
     def test_features(subject: Subject, encoder: Encoder, slots: int | None) -> Tensor:
         """``[test clips, D]``: the encoder is frozen and the test view fixed."""
-        if slots is None:  # those that every frozen protocol reads
+        if slots is None and subject.encoder is not None:  # those that every frozen protocol reads
             return torch.tensor(subject.features[subject.test], device=subject.data.source.device)
         source, lengths = subject.data.source, subject.data.clips.lengths
         view = evaluation_view(
