@@ -95,7 +95,7 @@ def test_what_no_stage_names_is_left_as_it_was() -> None:
     assert changes(spec, last) == {"train.precision": "bf16", "train.compile": True}
 
 
-@pytest @ pytest.mark.parametrize("stages", [STAGES[:2], STAGES[:4], STAGES[:8], stages_on("cpu"), stages_on("cuda")])
+@pytest.mark.parametrize("stages", [STAGES[:2], STAGES[:4], STAGES[:8], stages_on("cpu"), stages_on("cuda")])
 def test_the_two_ends_equal_all_stages_one_after_the_other(stages: Sequence[Stage]) -> None:
     every, two = staged(PLAIN, stages), staged(PLAIN, ends(stages))
     assert [stage.name for stage, _ in two] == ["as published", "every switch on"]

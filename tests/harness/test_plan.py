@@ -343,7 +343,7 @@ def test_the_folders_measurement_and_evaluations_are_used_where_there_are_some(f
 
 
 def test_both_folds_are_planned(folder: Path) -> None:
-    outcome = harness(*command(folder), "--methods", "plain", "--folds", "2", "--no-measure", "--json")
+    outcome = harness(*command(folder), "--methods", "plain", "--folds", "2", "--json")
     here, swapped = json.loads(outcome.out)
     assert {cell["state"] for cell in here["cells"]} == {"finished"}
     assert {cell["state"] for cell in swapped["cells"]} == {"to do"}
