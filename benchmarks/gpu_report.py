@@ -164,7 +164,7 @@ def sections(results: Path) -> Iterator[str]:
         if name in found:
             record, said = found[name]
             table, notes = (waterfall, waterfall_notes) if record.stages else (speed_table, speed_notes)
-            yield f"## {name}{said}\n\n" + to_markdown(table(record), notes(record), state["command"])
+            yield f"## {name}{said}\n\n" + to_markdown(table(record, wide=True), notes(record), state["command"])
         losses, published = results / name / "losses.json", results / name / "as-published.md"
         if losses.exists():
             content = json.loads(losses.read_text(encoding="utf-8"))
@@ -173,7 +173,7 @@ def sections(results: Path) -> Iterator[str]:
         if published.exists():
             yield f"## {name}\n\n" + published.read_text(encoding="utf-8")
         for one in folder_tables(read_records(results / name)) if any((results / name).glob("*/record.json")) else []:
-            yield f"## {name}, accuracy\n\n" + to_markdown(one.table, one.lines(), state["command"])
+            yield f"## {name}, accuracy\n\n" + to_markdown(one.wide, one.lines(), state["command"])
 
 
 def main() -> int:

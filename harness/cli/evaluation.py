@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.flags import Claim, Device, Plugins, Rerun, Threads
+from harness.cli.flags import Claim, Device, Plugins, Rerun, Threads, Wide
 from harness.cli.output import leave_table, one_writes
 from harness.progress import Reporter, at_work
 from harness.spec.model import parse_seeds
@@ -39,7 +39,7 @@ def evaluate_command(
     seeds: Annotated[str, typer.Option(help="Of the runs, e.g. 0-2 [all].")] = "",
     dataset: Annotated[str, typer.Option(help="Where the data is now, where it is not where the runs had it.")] = "",
     device: Device = None, threads: Threads = None, rerun: Rerun = False, claim: Claim = False,
-    plugin: Plugins = None,
+    plugin: Plugins = None, wide: Wide = False,
 ) -> None:  # fmt: skip
     """Evaluate the encoders that runs left by protocols, one table; no encoder is trained again."""
     with at_work() as report:
@@ -50,22 +50,23 @@ def evaluate_command(
             folder, protocols, which=weights.value, dataset=dataset, device=device or "", threads=threads, rerun=rerun,
             claim=claim, seeds=tuple(parse_seeds(seeds)) if seeds else None,
         )  # fmt: skip
-        if not evaluate_folder(asked, registry_with_protocols(plugin), report):
+        if not evaluate_folder(asked, registry_with_protocols(plugin), report, wide=wide):
             raise typer.Exit(1)
 
 
-def evaluate_folder(asked: Asked, registry: Registry, report: Reporter) -> bool:
+def evaluate_folder(asked: Asked, registry: Registry, report: Reporter, *, wide: bool = False) -> bool:
     """Do what is missing and leave the table of all the folder's evaluations; whether everything is there and well."""
     from harness.records.evaluations import Evaluations
     from harness.records.store import RecordStore, refusal_lines
-    from harness.report.evaluations import evaluation_notes, evaluation_table
+    from harness.report.evaluations import cells_frame, evaluation_notes, evaluation_table
     from harness.runs.evaluating import evaluate
 
     result = evaluate(asked, registry, report)
     with one_writes(asked.folder):
         done = Evaluations(asked.folder)
         records = done.of(list(RecordStore(asked.folder).runs()))
-        table, lines = evaluation_table(records), evaluation_notes(records)
+        frame, lines = cells_frame(records), evaluation_notes(records)
         lines += refusal_lines(asked.folder, list(done.refused.values()))
-        leave_table(table, lines, asked.folder / TABLE_FILE, report)
+        table = evaluation_table(frame, wide=wide)
+        leave_table(table, lines, asked.folder / TABLE_FILE, report, numbers={"": frame})
     return result.whole

@@ -69,3 +69,4 @@ Protocols = Annotated[
 ]
 Price = Annotated[float | None, typer.Option(help="Of an hour of the device.", min=0, callback=finite)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Every column, not only those that matter first.")]

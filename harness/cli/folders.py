@@ -9,14 +9,16 @@ from typing import Annotated
 import typer
 
 from datasets.wording import counted
-from harness.cli.flags import AsJson
-from harness.cli.output import leave_text
+from harness.cli.flags import AsJson, Wide
+from harness.cli.output import leave_numbers, leave_text
 from harness.errors import UsageError
 from harness.progress import at_work, command_line, make_console, print_table, say_lines, warn
 
 
 def table_command(
-    folder: Annotated[Path, typer.Argument(help="An output folder of `run`.")], as_json: AsJson = False
+    folder: Annotated[Path, typer.Argument(help="An output folder of `run`.")],
+    as_json: AsJson = False,
+    wide: Wide = False,
 ) -> None:
     """Print the table of a folder, one for every setting under which its runs were held equal."""
     from harness.records.store import read_records, refusal_lines
@@ -34,7 +36,8 @@ def table_command(
     for number, table in enumerate(tables):
         if len(tables) > 1:
             console.print(*([""] if number else []), table.heading, sep="\n")
-        print_table(console, table.table.columns, table.table.itertuples(index=False), table.lines())
+        text = table.wide if wide else table.table
+        print_table(console, text.columns, text.itertuples(index=False), table.lines())
 
 
 def merge_command(
@@ -43,14 +46,16 @@ def merge_command(
 ) -> None:
     """Join output folders: records, weights, speed; exit code 1 where two finished records of a run differ."""
     from harness.records.merge import plan_merge, write_merge
-    from harness.records.store import refusal_lines
-    from harness.report.folder import folder_page, folder_tables
+    from harness.records.store import TABLE_FILE, refusal_lines
+    from harness.report.folder import folder_frame, folder_page, folder_tables
 
     with at_work(announced=False) as report:
         merge = plan_merge(folders, out)
-        page = folder_page(folder_tables(merge.records), merge.records.refused, command_line())
+        tables = folder_tables(merge.records)
+        page = folder_page(tables, merge.records.refused, command_line())
         with report.long_task("copying") as advance:
             write_merge(merge, page, advance)
+        leave_numbers(out / TABLE_FILE, {"": folder_frame(tables)})
         for folder, refused in merge.refused.items():
             warn(*refusal_lines(folder, refused))
         for line in [*merge.notes, *merge.conflicts]:
@@ -68,11 +73,12 @@ def merge_command(
 def compare_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")],
     as_json: AsJson = False,
+    wide: Wide = False,
 ) -> None:
     """Which rows are better: intervals, all pairs of rows, who is above whom; written to compare.md."""
     from harness.records.evaluations import Evaluations
     from harness.records.store import read_records, refusal_lines
-    from harness.report.compare import compare_page, comparisons, left_out
+    from harness.report.compare import compare_frames, compare_page, comparisons, left_out
     from harness.report.folder import folder_tables
 
     records = read_records(folder)
@@ -90,7 +96,8 @@ def compare_command(
     console = make_console()
     for comparison in found:
         console.print(comparison.heading)
-        print_table(console, comparison.rows.columns, comparison.rows.itertuples(index=False), [])
-        print_table(console, comparison.pairs.columns, comparison.pairs.itertuples(index=False), comparison.lines)
+        rows, found_pairs = comparison.row_table(wide=wide), comparison.pair_table(wide=wide)
+        print_table(console, rows.columns, rows.itertuples(index=False), [])
+        print_table(console, found_pairs.columns, found_pairs.itertuples(index=False), comparison.lines)
         console.print()
-    leave_text(compare_page(found, command_line(), left_out(refused)), folder / "compare.md")
+    leave_text(compare_page(found, command_line(), left_out(refused)), folder / "compare.md", compare_frames(found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +19,14 @@ def leave_table(
     path: Path,
     report: Reporter,
     *,
+    numbers: Mapping[str, pd.DataFrame],
     page: str = "",
     same_measurement: bool = False,
 ) -> None:
-    """Print a table with its notes and leave it as Markdown.
+    """Print a table with its notes and leave it as Markdown, its numbers beside it.
 
     Args:
+        numbers: as `leave_text` takes them.
         page: what is left, where that is more than what is printed.
         same_measurement: the numbers are those of the table that stands there, whose first line, the command that
             measured them, stays.
@@ -35,7 +37,7 @@ def leave_table(
     if same_measurement and path.is_file():
         command = path.read_text(encoding="utf-8").partition("\n")[0].strip() or command
     print_table(report.console, table.columns, table.itertuples(index=False), lines)
-    written = leave_text(page or to_markdown(table, lines, command), path)
+    written = leave_text(page or to_markdown(table, lines, command), path, numbers)
     report.line(f"records in {path.parent}" + (f", table in {path}" if written else ""))
 
 
@@ -52,13 +54,34 @@ def one_writes(folder: Path) -> Iterator[None]:
         yield
 
 
-def leave_text(text: str, path: Path) -> bool:
-    """Leave a text beside the records; where that cannot be, this says so, for it stands on the screen already."""
+def leave_text(text: str, path: Path, numbers: Mapping[str, pd.DataFrame]) -> bool:
+    """Leave a page beside the records, and the numbers of its tables beside it; whether the page could be written.
+
+    Args:
+        numbers: frames of its tables by what tells them apart: that of ``""`` becomes ``table.csv`` beside
+            ``table.md``, that of ``"pairs"`` ``table-pairs.csv``.
+    """
+    written = leave(text.encode(), path, "what it would hold is printed above")
+    if written:
+        leave_numbers(path, numbers)
+    return written
+
+
+def leave_numbers(path: Path, numbers: Mapping[str, pd.DataFrame]) -> None:
+    """Leave frames as ``.csv`` beside a page, as `leave_text` does."""
+    from harness.report.frame import as_csv
+
+    for name, frame in numbers.items():
+        leave(as_csv(frame), path.with_name(f"{path.stem}{'-' * bool(name)}{name}.csv"), "the page has its numbers")
+
+
+def leave(content: bytes, path: Path, instead: str) -> bool:
+    """Leave a file beside the records; where that cannot be, this says so, and where its content is ``instead``."""
     from harness.records.store import write_atomically
 
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, content)
     except OSError as error:
-        warn(f"{path} could not be written ({error.strerror or error}); what it would hold is printed above")
+        warn(f"{path} could not be written ({error.strerror or error}); {instead}")
         return False
     return True

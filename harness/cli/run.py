@@ -50,6 +50,7 @@ from harness.cli.flags import (
     TensorBoard,
     Threads,
     What,
+    Wide,
 )
 from harness.cli.output import leave_table, one_writes
 from harness.errors import UsageError, nearest
@@ -116,7 +117,7 @@ def folds_of(settings: dict[str, Any], folds: int) -> list[dict[str, Any]]:
 def run_fold(settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter) -> bool:
     """A run with its tables; whether everything is there and well."""
     from harness.records.store import read_records, refusal_lines
-    from harness.report.folder import Typed, folder_page, folder_tables
+    from harness.report.folder import Typed, folder_frame, folder_page, folder_tables
     from harness.report.repeat import repeat_lines
     from harness.report.status import not_done
     from harness.report.table import build_table, notes
@@ -131,9 +132,13 @@ def run_fold(settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[s
     with one_writes(out):
         found = read_records(out)
         unfinished = not_done(out, found)
-        page = folder_page(folder_tables(found), found.refused, command_line(), typed)
+        tables = folder_tables(found)
+        page = folder_page(tables, found.refused, command_line(), typed)
         page += "".join(f"- {line}\n" for line in unfinished)
-        leave_table(build_table(records, speed), [*lines, *unfinished], out / "table.md", report, page=page)
+        leave_table(
+            build_table(records, speed), [*lines, *unfinished], out / "table.md", report, page=page,
+            numbers={"": folder_frame(tables)},
+        )  # fmt: skip
     warn(*refusal_lines(out, [one for one in found.refused if one.path not in experiment.store.refused]))
     whole = not chosen["protocols"] or evaluate_runs(experiment, [record.address for record in records], report)
     return whole and all(record.status == "ok" for record in records)
@@ -220,13 +225,14 @@ def speed_command(
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, memory_cap: MemoryCap = None, threads: Threads = None,
     processes: Processes = 1, first_slot: FirstSlot = 0, what: What = "training", encoders: Encoders = "",
+    wide: Wide = False,
 ) -> None:  # fmt: skip
     """Only the interleaved speed measurement of `run`, without training or probes; or encoders' forward passes."""
     inference = asks_inference(what, encoders, methods, memory_cap)
     settings = settings_of(locals())
     with at_work() as report:
-        from harness.report.inference import inference_notes, inference_table
-        from harness.report.speed import speed_notes, speed_table
+        from harness.report.inference import inference_frame, inference_notes, inference_table
+        from harness.report.speed import speed_frame, speed_notes, speed_table
         from harness.runs.experiment import speed_of
         from harness.studies.inference import measure_inference
 
@@ -237,11 +243,14 @@ def speed_command(
         )  # fmt: skip
         if inference:
             measurement = measure_inference(experiment, encoders or "tiny,small,base", baseline, report)
-            table, lines = inference_table(measurement.record), inference_notes(measurement.record)
-            leave_table(table, lines, out / "inference.md", report)
+            record = measurement.record
+            table, lines, numbers = inference_table(record, wide=wide), inference_notes(record), inference_frame(record)
         else:
             measurement = speed_of(experiment, report)
-            leave_table(speed_table(measurement.record), speed_notes(measurement.record), out / "speed.md", report)
+            record = measurement.record
+            table, lines, numbers = speed_table(record, wide=wide), speed_notes(record), speed_frame(record)
+        page = out / ("inference.md" if inference else "speed.md")
+        leave_table(table, lines, page, report, numbers={"": numbers})
     if measurement.failures:
         raise typer.Exit(1)
 

@@ -23,6 +23,7 @@ from harness.cli.flags import (
     Rerun,
     SpeedSeconds,
     Threads,
+    Wide,
 )
 from harness.cli.output import leave_table, leave_text
 from harness.errors import UsageError
@@ -37,11 +38,11 @@ def explain_command(
     dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
     out: Out = Path("runs"), plugin: Plugins = None, preset: Preset = "quick", overrides: Overrides = None,
     rerun: Rerun = False, speed_seconds: SpeedSeconds = 120.0, threads: Threads = None,
-    processes: Processes = 1, first_slot: FirstSlot = 0,
+    processes: Processes = 1, first_slot: FirstSlot = 0, wide: Wide = False,
 ) -> None:  # fmt: skip
     """The waterfall from the published way of training to this suite's, one switch at a time, for two methods."""
     with at_work() as report:
-        from harness.report.explain import waterfall, waterfall_notes
+        from harness.report.explain import waterfall, waterfall_frame, waterfall_notes
         from harness.studies.explain import explain, refuse_switched, stages_on
 
         refuse_switched(overrides or [])
@@ -54,7 +55,11 @@ def explain_command(
             threads=threads, processes=processes, first_slot=first_slot,
         )  # fmt: skip
         measurement = explain(experiment, report, stages_on(experiment.device_type))
-        leave_table(waterfall(measurement.record), waterfall_notes(measurement.record), out / "explain.md", report)
+        record = measurement.record
+        leave_table(
+            waterfall(record, wide=wide), waterfall_notes(record), out / "explain.md", report,
+            numbers={"": waterfall_frame(record)},
+        )  # fmt: skip
     if measurement.failures:
         raise typer.Exit(1)
 
@@ -72,7 +77,7 @@ def claim_command(
     """Claim cards: measure published speedups in one go, trained as published and with every switch on, or forward."""
     with at_work(announced=not measured) as report:
         from harness.records.ratios import rules_version
-        from harness.report.claims import card_notes, card_table
+        from harness.report.claims import card_frame, card_notes, card_table
         from harness.studies.claims import find_claim, kind_of, make_card, measured_claims, rows_of
 
         claims = {name: find_claim(name) for name in names}
@@ -101,28 +106,33 @@ def claim_command(
         for name, claim in claims.items():
             card = make_card(claim, record)
             lines = card_notes(card, rules_version())
-            leave_table(card_table(card), lines, out / f"claim-{name}.md", report, same_measurement=bool(measured))
+            leave_table(
+                card_table(card), lines, out / f"claim-{name}.md", report, same_measurement=bool(measured),
+                numbers={"": card_frame(card)},
+            )  # fmt: skip
     if failed:
         raise typer.Exit(1)
 
 
 def trends_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")],
+    wide: Wide = False,
 ) -> None:
     """Which published trends show in a folder's records: paired differences over seeds; written to trends.md."""
     from harness.records.store import RecordStore
     from harness.report.table import plain_markdown
-    from harness.report.trends import trend_table
+    from harness.report.trends import trend_frame, trend_table
 
     store = RecordStore.existing(folder)
-    table = trend_table(list(store.runs()))
+    frame = trend_frame(list(store.runs()))
     warn(*store.passed_over())
-    if table.empty:
+    if frame.empty:
         raise UsageError(
             f"{folder}: no two finished runs that a published trend compares; see `ls runs --out {folder}`"
         )
+    table = trend_table(frame, wide=wide)
     print_table(make_console(), table.columns, table.itertuples(index=False), [])
-    leave_text(plain_markdown(table, command_line()), folder / "trends.md")
+    leave_text(plain_markdown(table, command_line()), folder / "trends.md", {"": frame})
 
 
 def ranking_command(
@@ -130,7 +140,7 @@ def ranking_command(
 ) -> None:
     """How the ranking moves between equal clips, equal seconds and equal FLOPs; written to ranking.md."""
     from harness.records.store import RecordStore
-    from harness.report.ranking import exchange_table, seconds_lines, settings
+    from harness.report.ranking import exchange_frame, exchange_table, seconds_lines, settings
     from harness.studies.target import step_times
 
     store = RecordStore.existing(folder)
@@ -145,7 +155,8 @@ def ranking_command(
         "linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)",
         *seconds_lines(groups[0]),
     ]
-    leave_table(exchange_table(groups[0], times), lines, folder / "ranking.md", Reporter(make_console()))
+    frame = exchange_frame(groups[0], times)
+    leave_table(exchange_table(frame), lines, folder / "ranking.md", Reporter(make_console()), numbers={"": frame})
 
 
 def target_command(
@@ -157,11 +168,12 @@ def target_command(
     freeze_as: Annotated[
         Path | None, typer.Option("--freeze", help="Freeze the reference's target in this file.")
     ] = None,
+    wide: Wide = False,
 ) -> None:
     """Time to target: training seconds until each method first reaches a frozen accuracy; misses are misses."""
     from harness.records.store import RecordStore
     from harness.report.table import to_markdown
-    from harness.report.target import ladder_table, target_notes, target_table
+    from harness.report.target import ladder_frame, ladder_table, target_frame, target_notes, target_table
     from harness.studies.target import arm_times, comparable, freeze, read_target, timing, write_target
 
     store, report = RecordStore.existing(folder), Reporter(make_console())
@@ -180,13 +192,15 @@ def target_command(
         write_target(freeze_as, goal)
     lines = target_notes(records, goal, frozen=bool(target or freeze_as))
     times = arm_times(measured)
-    table, curve = target_table(compared, goal, times, measured), ladder_table(compared, goal, times)
-    for shown in (table, curve):
+    numbers = {"": target_frame(compared, goal, times, measured), "ladder": ladder_frame(compared, goal, times)}
+    curve = ladder_table(numbers["ladder"])
+    for shown in (target_table(numbers[""], goal, wide=wide), curve):
         print_table(report.console, shown.columns, shown.itertuples(index=False), [""])
     for line in lines:
         report.line(line)
+    table = target_table(numbers[""], goal)
     text = to_markdown(table, [], command_line()) + "\n" + to_markdown(curve, lines, command_line())
-    leave_text(text, folder / "target.md")
+    leave_text(text, folder / "target.md", numbers)
 
 
 def verify_command(

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Sequence
 
-from harness.records.differences import (
-    LEVEL,
-    Interval,
-    Pair,
-    Row,
-    as_good_as,
-    best,
-    clips_interval,
-    seeds_interval,
-)
+from harness.records.differences import LEVEL, Interval, Pair, Row
+from harness.report.cells import accuracy_text, p_text
+from harness.report.frame import AS_GOOD, BEST, accuracy_figures, standing
 
-EMPTY = "-"
-BEST, AS_GOOD = " best", " ~best"
-"""Marks of the method with the highest mean, and of those that are not told apart from it."""
-MARKS = f"{BEST.strip()}: the method with the highest mean; {AS_GOOD.strip()}: not told apart from it"
+MARKS = f"{BEST}: the method with the highest mean; {AS_GOOD}: not told apart from it"
 
 
 def accuracy_cell(values: Sequence[float], clips: int, *, chosen: bool = False) -> str:
@@ -31,12 +20,7 @@ def accuracy_cell(values: Sequence[float], clips: int, *, chosen: bool = False) 
         clips: number of test clips.
         chosen: the best of several on the same clips, which has no binomial interval.
     """
-    if not values:
-        return EMPTY
-    mean = f"{100 * statistics.mean(values):.1f}"
-    if len(values) > 1:
-        return f"{mean} ± {100 * statistics.stdev(values):.1f} [{bounds(seeds_interval(values))}]"
-    return mean if chosen else f"{mean} [{bounds(clips_interval(values[0], clips))} clips]"
+    return accuracy_text(accuracy_figures("accuracy", values, clips, chosen=chosen), "accuracy")
 
 
 def bounds(interval: Interval) -> str:
@@ -51,19 +35,9 @@ def points(interval: Interval) -> str:
     return f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
 
 
-def p_text(p: float | None) -> str:
-    """``0.031``."""
-    if p is None:
-        return EMPTY
-    return f"{p:.2g}" if p >= 1e-4 else "<0.0001"
-
-
 def marks(rows: Sequence[Row], found: Sequence[Pair]) -> dict[str, str]:
-    """Mark by row: the best method, and methods not told apart from it; empty where nothing is testable."""
-    top = best(rows)
-    if top is None or not any(pair.holm is not None for pair in found):
-        return {}
-    return {top: BEST} | dict.fromkeys(as_good_as(top, rows, found), AS_GOOD)
+    """What stands behind a row's accuracy, by row (`harness.report.frame.standing`)."""
+    return {label: f" {mark}" for label, mark in standing(rows, found).items()}
 
 
 def brackets(seeds: Iterable[int], marked: bool) -> list[str]:

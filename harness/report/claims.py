@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.records.schema import SpeedRecord
-from harness.report.explain import conditions, disturbed, factor
+from harness.report.cells import EMPTY, Cells, Figures, known, texts
+from harness.report.explain import conditions, disturbed, factor_text, ratio_figures
+from harness.report.frame import NUMBER, TEXT, TRUTH, Columns, typed
 from harness.report.inference import inference_notes
 from harness.studies.claims import Card, Claim, Finding
 
@@ -15,29 +17,59 @@ MEANING = {
     "inference": "clips/s of forward passes",
     "flops": "FLOPs of a forward pass",
 }
+CARD_COLUMNS: Columns = {
+    "statement": TEXT, "method": TEXT, "baseline": TEXT, "trained": TEXT, "definition": TEXT, "own_definition": TRUTH,
+    "claimed": NUMBER, "measured": NUMBER, "measured_low": NUMBER, "measured_high": NUMBER, "measured_noise": TRUTH,
+    "floor": NUMBER, "flop_ratio": NUMBER, "bound": NUMBER, "verdict": TEXT,
+}  # fmt: skip
+
+
+def card_frame(card: Card) -> pd.DataFrame:
+    """A row per way of training and definition, as numbers; the claim's own definition first; `CARD_COLUMNS`."""
+    claim, floor = card.claim, card.record.floor if card.record else None
+    return typed(
+        (
+            {
+                "statement": claim.statement,
+                "method": claim.method,
+                "baseline": claim.baseline,
+                "trained": finding.way,
+                "definition": finding.definition,
+                "own_definition": finding.definition == claim.definition,
+                "claimed": claim.factor,
+                **_measured(finding, card.record),
+                "floor": floor,
+                "flop_ratio": card.flop_ratio,
+                "bound": card.bound,
+                "verdict": finding.verdict,
+            }
+            for finding in card.findings
+        ),
+        CARD_COLUMNS,
+    )
+
+
+def _measured(finding: Finding, record: SpeedRecord | None) -> Figures:
+    """A ratio with its interval; what was counted has none."""
+    if finding.ratio is None or record is None:
+        return {}
+    if not finding.ratio.pairs:
+        return {"measured": finding.ratio.value}
+    return ratio_figures("measured", finding.ratio, record.floor)
+
+
+CELLS: Cells = {
+    "trained": lambda row: row["trained"],
+    "definition": lambda row: MEANING[row["definition"]] + " (the claim's)" * row["own_definition"],
+    "claimed": lambda row: f"{row['claimed']:g}x" if known(row["verdict"]) else EMPTY,
+    "measured [95 %]": lambda row: factor_text(row, "measured"),
+    "verdict on the factor": lambda row: row["verdict"] if known(row["verdict"]) else EMPTY,
+}
 
 
 def card_table(card: Card) -> pd.DataFrame:
-    """One row per way of training and definition; the claim's own definition first. Every cell a string."""
-    claim, own = card.claim, " (the claim's)"
-    rows = [
-        {
-            "trained": finding.way,
-            "definition": MEANING[finding.definition] + own * (finding.definition == claim.definition),
-            "claimed": f"{claim.factor:g}x" if finding.verdict else "-",
-            "measured [95 %]": _measured(finding, card.record),
-            "verdict on the factor": finding.verdict or "-",
-        }
-        for finding in card.findings
-    ]
-    return pd.DataFrame(rows)
-
-
-def _measured(finding: Finding, record: SpeedRecord | None) -> str:
-    """A ratio with its interval; what was counted has none."""
-    if finding.ratio is None or record is None:
-        return "-"
-    return factor(finding.ratio, record.floor) if finding.ratio.pairs else f"{finding.ratio.value:.2f}x"
+    """`card_frame` as text."""
+    return texts(card_frame(card), CELLS)
 
 
 def card_notes(card: Card, rules: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +11,36 @@ import numpy as np
 import pandas as pd
 
 from datasets.wording import counted, printable
-from harness.records.differences import Pair, Row, pairs, people_interval
+from harness.records.differences import Interval, Pair, Row, pairs, people_interval
 from harness.records.evaluations import Evaluations
-from harness.report.apart import EMPTY, MARKS, accuracy_cell, bounds, closing, marks, p_text, points
+from harness.report.apart import MARKS, closing, marks, points
+from harness.report.cells import EMPTY, Cells, Figures, accuracy_text, formatted, known, p_text, texts
 from harness.report.folder import FolderTable
+from harness.report.frame import NUMBER, TEXT, TRUTH, WHOLE, Columns, accuracy_figures, standing, typed
 from harness.report.table import plain_markdown
 from harness.studies.compare import Column, are_folds, both_folds, probe_columns, protocol_columns
 
 THESE, NEW = "these people", "new people"
 BEST = "best test point (the papers' habit)"
+QUESTIONS = {"these": THESE, "new": NEW}
+"""Of a pair's columns, by the start of their names."""
+ROW_COLUMNS: Columns = {
+    "setting": TEXT, "column": TEXT, "label": TEXT, "control": TRUTH, "seeds": WHOLE, "test_clips": WHOLE,
+    "accuracy": NUMBER, "accuracy_sd": NUMBER, "accuracy_low": NUMBER, "accuracy_high": NUMBER, "accuracy_mark": TEXT,
+    "best": NUMBER, "best_sd": NUMBER, "best_low": NUMBER, "best_high": NUMBER, "people_accuracy": NUMBER,
+    "people_accuracy_low": NUMBER, "people_accuracy_high": NUMBER,
+}  # fmt: skip
+PAIR_COLUMNS: Columns = {
+    "setting": TEXT, "column": TEXT, "above": TEXT, "below": TEXT,
+    **{
+        f"{question}_{name}": kind
+        for question in QUESTIONS
+        for name, kind in {
+            "difference": NUMBER, "low": NUMBER, "high": NUMBER, "p": NUMBER, "holm": NUMBER, "apart": TRUTH,
+            "seeds": WHOLE, "subjects": WHOLE, "sign_flips": NUMBER, "smallest": NUMBER, "why": TEXT,
+        }.items()
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,45 +64,81 @@ class Comparison:
 
     @property
     def rows(self) -> pd.DataFrame:
-        """One line a row of the table."""
-        marked = marks(self.column.rows, self.these)
-        return pd.DataFrame([self._row(row, marked) for row in self.column.rows])
+        """One line a row of the table, as numbers; `ROW_COLUMNS`."""
+        marked = standing(self.column.rows, self.these)
+        return typed((self._row(row, marked) for row in self.column.rows), ROW_COLUMNS)
 
-    def _row(self, row: Row, marked: dict[str, str]) -> dict[str, str]:
-        values = list(row.by_seed.values())
+    def _row(self, row: Row, marked: Mapping[str, str]) -> Figures:
+        values, clips = list(row.by_seed.values()), self.column.clips
+        people = self._people(row)
         return {
-            "row": row.label,
-            "seeds": EMPTY if row.constant else str(len(values)),
-            "accuracy [95 %]": accuracy_cell(values, self.column.clips) + marked.get(row.label, ""),
-            **({BEST: self._best_cell(row)} if self.column.best else {}),
-            **({f"{NEW} [95 %]": self._people_cell(row)} if self.new else {}),
+            "setting": self.setting,
+            "column": self.column.name,
+            "label": row.label,
+            "control": row.control,
+            "seeds": None if row.constant else len(values),
+            "test_clips": clips,
+            **accuracy_figures("accuracy", values, clips),
+            "accuracy_mark": marked.get(row.label, ""),
+            **accuracy_figures("best", self.column.best.get(row.label, ()), clips, chosen=True),
+            "people_accuracy": people and people.mean,
+            "people_accuracy_low": people and max(people.low, 0.0),
+            "people_accuracy_high": people and min(people.high, 1.0),
         }
 
-    def _best_cell(self, row: Row) -> str:
-        return accuracy_cell(self.column.best.get(row.label, ()), self.column.clips, chosen=True)
-
-    def _people_cell(self, row: Row) -> str:
-        if not row.right or self.column.subjects is None:
-            return EMPTY
-        interval = people_interval(np.stack(list(row.right.values())), self.column.subjects)
-        return f"{100 * interval.mean:.1f} [{bounds(interval)}]" if interval else EMPTY
+    def _people(self, row: Row) -> Interval | None:
+        if not self.new or not row.right or self.column.subjects is None:
+            return None
+        return people_interval(np.stack(list(row.right.values())), self.column.subjects)
 
     @property
     def pairs(self) -> pd.DataFrame:
-        """One line a pair of rows."""
+        """One line a pair of rows, as numbers; `PAIR_COLUMNS`."""
         new = {frozenset((pair.above, pair.below)): pair for pair in self.new}
-        return pd.DataFrame(
-            [
+        return typed(
+            (
                 {
+                    "setting": self.setting,
+                    "column": self.column.name,
                     "above": pair.above,
                     "below": pair.below,
-                    **_cells(THESE, pair),
-                    "sign flips p (smallest)": _flips(pair),
-                    **(_cells(NEW, _turned(new[frozenset((pair.above, pair.below))], pair)) if new else {}),
+                    **_figures("these", pair),
+                    **(_figures("new", _turned(new[frozenset((pair.above, pair.below))], pair)) if new else {}),
                 }
                 for pair in self.these
-            ]
+            ),
+            PAIR_COLUMNS,
         )
+
+    def row_table(self, *, wide: bool = False) -> pd.DataFrame:
+        """One line a row of the table; every cell a string.
+
+        Args:
+            wide: with standard deviations and the papers' habit.
+        """
+        cells: Cells = {
+            "row": lambda row: row["label"],
+            "seeds": formatted("seeds", "d"),
+            "accuracy [95 %]": lambda row: accuracy_text(row, "accuracy", spread=wide),
+            **({BEST: lambda row: accuracy_text(row, "best")} if self.column.best and wide else {}),
+            **({f"{NEW} [95 %]": _people_text} if self.new else {}),
+        }
+        return texts(self.rows, cells)
+
+    def pair_table(self, *, wide: bool = False) -> pd.DataFrame:
+        """One line a pair of rows; every cell a string.
+
+        Args:
+            wide: with the tests' p before Holm, and that of sign flips.
+        """
+        cells: Cells = {
+            "above": lambda row: row["above"],
+            "below": lambda row: row["below"],
+            **(_wide_cells("these") if wide else _pair_cells("these")),
+            **({"sign flips p (smallest)": _flips} if wide else {}),
+            **((_wide_cells("new") if wide else _pair_cells("new")) if self.new else {}),
+        }
+        return texts(self.pairs, cells)
 
     @property
     def lines(self) -> list[str]:
@@ -144,11 +202,21 @@ def columns_of(table: FolderTable, evaluations: Evaluations) -> list[Column]:
     return [*probe_columns(table.runs), *protocol_columns(table.runs, evaluations)]
 
 
+def compare_frames(found: Sequence[Comparison]) -> dict[str, pd.DataFrame]:
+    """The rows of all comparisons, and their ``pairs``, as numbers."""
+    return {
+        "": pd.concat([comparison.rows for comparison in found], ignore_index=True),
+        "pairs": pd.concat([comparison.pairs for comparison in found], ignore_index=True),
+    }
+
+
 def compare_page(found: Sequence[Comparison], command: str, left_out: Sequence[str] = ()) -> str:
     """All comparisons as Markdown."""
     pieces = [f"    {printable(command)}\n"]
     for comparison in found:
-        tables = (_headless(plain_markdown(table, command)) for table in (comparison.rows, comparison.pairs))
+        tables = (
+            _headless(plain_markdown(table, command)) for table in (comparison.row_table(), comparison.pair_table())
+        )
         lines = "".join(f"- {printable(line)}\n" for line in comparison.lines)
         pieces.append(f"## {printable(comparison.heading)}\n\n" + "\n".join([*tables, lines]))
     return "\n".join([*pieces, *(f"- {printable(line)}" for line in left_out)])
@@ -159,16 +227,6 @@ def _headless(page: str) -> str:
     return page.partition("\n\n")[2]
 
 
-def _cells(question: str, pair: Pair) -> dict[str, str]:
-    told = EMPTY if pair.holm is None else "told apart" if pair.apart else "not told apart"
-    return {
-        f"{question}: points [95 %]": points(pair.difference.interval),
-        f"{question}: p": p_text(pair.difference.p),
-        f"{question}: Holm": p_text(pair.holm),
-        f"{question}": told,
-    }
-
-
 def _turned(pair: Pair, like: Pair) -> Pair:
     """The pair in the order of another one of the same rows; two questions may put different rows above."""
     if pair.above == like.above:
@@ -176,9 +234,60 @@ def _turned(pair: Pair, like: Pair) -> Pair:
     return pair.turned
 
 
-def _flips(pair: Pair) -> str:
+def _figures(question: str, pair: Pair) -> Figures:
     difference = pair.difference
-    return EMPTY if difference.flips is None else f"{p_text(difference.flips)} ({p_text(difference.smallest)})"
+    interval, bounded = difference.interval, math.isfinite(difference.interval.low)
+    values = {
+        "difference": interval.mean,
+        "low": interval.low if bounded else None,
+        "high": interval.high if bounded else None,
+        "p": difference.p,
+        "holm": pair.holm,
+        "apart": None if pair.holm is None else pair.apart,
+        "seeds": difference.seeds,
+        "subjects": difference.subjects,
+        "sign_flips": difference.flips,
+        "smallest": difference.smallest,
+        "why": difference.why,
+    }
+    return {f"{question}_{name}": value for name, value in values.items()}
+
+
+def _pair_cells(question: str) -> Cells:
+    name = QUESTIONS[question]
+    return {
+        f"{name}: points": lambda row: _points(row, question),
+        "told apart" + " (new)" * (question == "new"): lambda row: _told(row[f"{question}_apart"], "yes", "no"),
+    }
+
+
+def _wide_cells(question: str) -> Cells:
+    name = QUESTIONS[question]
+    return {
+        f"{name}: points [95 %]": lambda row: _points(row, question),
+        f"{name}: p": lambda row: p_text(row[f"{question}_p"]),
+        f"{name}: Holm": lambda row: p_text(row[f"{question}_holm"]),
+        name: lambda row: _told(row[f"{question}_apart"], "told apart", "not told apart"),
+    }
+
+
+def _told(apart: Any, yes: str, no: str) -> str:
+    return EMPTY if not known(apart) else yes if apart else no
+
+
+def _points(row: Figures, question: str) -> str:
+    mean, low, high = (row[f"{question}_{name}"] for name in ("difference", "low", "high"))
+    return points(Interval(mean, *((low, high) if known(low) else (-math.inf, math.inf))))
+
+
+def _people_text(row: Figures) -> str:
+    mean, low, high = (row[f"people_accuracy{part}"] for part in ("", "_low", "_high"))
+    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if known(mean) else EMPTY
+
+
+def _flips(row: Figures) -> str:
+    flips, smallest = row["these_sign_flips"], row["these_smallest"]
+    return f"{p_text(flips)} ({p_text(smallest)})" if known(flips) else EMPTY
 
 
 def _plain(pair: Pair) -> dict[str, Any]:

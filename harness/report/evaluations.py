@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -10,45 +10,84 @@ from datasets.wording import counted
 from harness.records.differences import Pair, Row, pairs
 from harness.records.evaluations import SCRATCH, EvaluationRecord, column_of, row_of
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR
-from harness.report.apart import EMPTY, accuracy_cell, brackets, closing, marks
+from harness.report.apart import brackets, closing, marks
+from harness.report.cells import EMPTY, Figures, accuracy_text
+from harness.report.frame import NUMBER, TEXT, WHOLE, Columns, accuracy_figures, standing, typed
 from harness.studies.compare import by_seed, draw_of, rows_of_evaluations, same_draws
 
 BEST = " best epoch"
 """Ending of a column with the papers' habit."""
+CELL_COLUMNS: Columns = {
+    "row": TEXT, "column": TEXT, "control": TEXT, "seeds": WHOLE, "test_clips": WHOLE, "accuracy": NUMBER,
+    "accuracy_sd": NUMBER, "accuracy_low": NUMBER, "accuracy_high": NUMBER, "accuracy_mark": TEXT,
+    "best_epoch": NUMBER, "best_epoch_sd": NUMBER, "best_epoch_low": NUMBER, "best_epoch_high": NUMBER, "status": TEXT,
+}  # fmt: skip
 
 
-def evaluation_table(records: Sequence[EvaluationRecord]) -> pd.DataFrame:
-    """A row per method, then the controls; a column per protocol; every cell a string: percent and its interval."""
-    marked = {column: marks(rows, found) for column, (rows, found) in compared(records).items()}
+def cells_frame(records: Sequence[EvaluationRecord]) -> pd.DataFrame:
+    """A row per row and column of the table that evaluations make, as numbers; `CELL_COLUMNS`.
+
+    ``accuracy``, as `harness.report.frame.summary` has accuracies, and ``best_epoch``, the papers' habit, are means
+    over ``seeds``, draws of a seed by their mean; ``status`` names how evaluations ended that did not end well.
+    """
+    marked = {column: standing(rows, found) for column, (rows, found) in compared(records).items()}
     columns = list(dict.fromkeys(map(column_of, records)))
-    trained = {column for column in columns if any(r.curve for r in records if column_of(r) == column)}
+    cells = [(row, column) for row in rows_of(records) for column in columns]
+    return typed((_cell(records, row, column, marked) for row, column in cells), CELL_COLUMNS)
+
+
+def _cell(
+    records: Sequence[EvaluationRecord], row: str, column: str, marked: Mapping[str, Mapping[str, str]]
+) -> Figures:
+    asked = [record for record in records if row_of(record) == row and column_of(record) == column]
+    clips = max((len(record.predictions) for record in asked), default=0)
+    ends = list(by_seed(asked, lambda record: figure(record, best=False)).values())
+    looks = list(by_seed(asked, lambda record: figure(record, best=True)).values())
+    return {
+        "row": row,
+        "column": column,
+        "control": asked[0].control if asked else None,
+        "seeds": len(ends),
+        "test_clips": clips or None,
+        **accuracy_figures("accuracy", ends, clips),
+        "accuracy_mark": marked.get(column, {}).get(row, ""),
+        **accuracy_figures("best_epoch", looks, clips, chosen=True),
+        "status": ", ".join(sorted({record.status for record in asked if record.status != "ok"})),
+    }
+
+
+def evaluation_table(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame:
+    """A row per method, then the controls; a column per protocol; every cell a string: percent and its interval.
+
+    Args:
+        frame: `cells_frame`.
+        wide: with standard deviations and, behind a protocol that trains, its best epoch.
+    """
+    columns = list(dict.fromkeys(frame["column"]))
+    trained = set(frame["column"][frame["best_epoch"].notna()]) if wide else set()
+    lines = []
+    for row, cells in frame.groupby("row", sort=False):
+        line = {"method": str(row)}
+        for cell in cells.to_dict("records"):
+            line[cell["column"]] = _text(cell, "accuracy", wide=wide)
+            if cell["column"] in trained:
+                line[cell["column"] + BEST] = _text(cell, "best_epoch", wide=wide)
+        lines.append(line)
     shown = [name for column in columns for name in ([column, column + BEST] if column in trained else [column])]
-    rows = [
-        [
-            row,
-            *(
-                _cell([r for r in records if row_of(r) == row], name) + marked.get(name, {}).get(row, "")
-                for name in shown
-            ),
-        ]
-        for row in rows_of(records)
-    ]
-    return pd.DataFrame(rows, columns=["method", *shown])
+    return pd.DataFrame(lines, columns=["method", *shown])
+
+
+def _text(cell: Figures, name: str, *, wide: bool) -> str:
+    value = accuracy_text(cell, name, spread=wide)
+    if not cell["status"]:
+        return value
+    return cell["status"] if value == EMPTY else f"{value}, {cell['status']}"
 
 
 def rows_of(records: Sequence[EvaluationRecord]) -> list[str]:
     """Rows in their order: methods, what is untrained, raw coordinates."""
     labels = {row_of(record): (record.label == RAW_FLOOR, bool(record.control)) for record in records}
     return sorted(labels, key=lambda row: (*labels[row], row))
-
-
-def _cell(records: Sequence[EvaluationRecord], column: str) -> str:
-    asked = [record for record in records if column_of(record) == column.removesuffix(BEST)]
-    broken = sorted({record.status for record in asked if record.status != "ok"})
-    best = column.endswith(BEST)
-    values = list(by_seed(asked, lambda record: figure(record, best=best)).values())
-    clips = max((len(record.predictions) for record in asked), default=0)
-    return ", ".join([*([accuracy_cell(values, clips, chosen=best)] if values else []), *broken]) or EMPTY
 
 
 def compared(records: Sequence[EvaluationRecord]) -> dict[str, tuple[list[Row], list[Pair]]]:

@@ -3,32 +3,98 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 
 from harness.records.ratios import disturbed_share, inside_floor, mostly_disturbed, paired_ratio, speedup
 from harness.records.schema import Ratio, SpeedRecord, at_stage
+from harness.report.cells import EMPTY, Figures, interval_text, known, number
+from harness.report.frame import NUMBER, TEXT, TRUTH, Columns, typed
 from harness.report.health import disturbances, rounds_text
 from harness.report.table import in_doubt
 
+WATERFALL_COLUMNS: Columns = {
+    "stage": TEXT, "method": TEXT, "milliseconds": NUMBER, "floor": NUMBER,
+    **{
+        f"{name}{part}": TRUTH if part == "_noise" else NUMBER
+        for name in ("switch", "so_far", "over")
+        for part in ("", "_low", "_high", "_noise")
+    },
+}  # fmt: skip
 
-def waterfall(record: SpeedRecord) -> pd.DataFrame:
-    """One row per stage: for every method its time per clip and the factor that the stage's switch brings; with two
-    methods, how much faster the first is than the second at that stage. Every cell a string.
+
+def waterfall_frame(record: SpeedRecord) -> pd.DataFrame:
+    """A row per stage and method, as numbers; `WATERFALL_COLUMNS`.
+
+    ``milliseconds`` per clip, and how many times faster the method is than at the stage before (``switch``), than at
+    the first one (``so_far``) and, the first of two methods, than the other at that stage (``over``); ``*_noise``: the
+    interval touches the noise ``floor``.
     """
     methods, stages = record.rows, record.stages
     rows = []
     for previous, stage in zip([None, *stages[:-1]], stages, strict=True):
-        row = {"stage": stage}
         for method in methods:
             here = at_stage(method, stage)
-            row[f"{method}: ms/clip"] = milliseconds(record, here)
-            row[f"{method}: this switch"] = faster(record, here, at_stage(method, previous)) if previous else "-"
-            row[f"{method}: all so far"] = faster(record, here, at_stage(method, stages[0])) if previous else "-"
-        if len(methods) == 2:
-            row[" over ".join(methods)] = faster(record, *(at_stage(method, stage) for method in methods))
-        rows.append(row)
-    return pd.DataFrame(rows)
+            arm = record.arm(here)
+            row: dict[str, Any] = {"stage": stage, "method": method, "floor": record.floor}
+            row["milliseconds"] = 1000 / arm.clips_per_second if arm else None
+            if previous:
+                row |= ratio_figures("switch", speedup(record, here, at_stage(method, previous)), record.floor)
+                row |= ratio_figures("so_far", speedup(record, here, at_stage(method, stages[0])), record.floor)
+            if len(methods) == 2 and method == methods[0]:
+                row |= ratio_figures("over", speedup(record, here, at_stage(methods[1], stage)), record.floor)
+            rows.append(row)
+    return typed(rows, WATERFALL_COLUMNS)
+
+
+def ratio_figures(name: str, ratio: Ratio | None, floor: float) -> Figures:
+    """A ratio, its interval, and whether it touches the noise floor."""
+    if ratio is None:
+        return {}
+    found = {"": ratio.value, "_low": ratio.low, "_high": ratio.high, "_noise": inside_floor(ratio, floor)}
+    return {f"{name}{part}": value for part, value in found.items()}
+
+
+def waterfall(record: SpeedRecord, *, wide: bool = False) -> pd.DataFrame:
+    """One row per stage: with two methods how much faster the first is than the second at that stage, and for every
+    method the factor that the stage's switch brings and, `wide`, its time per clip. Every cell a string.
+
+    Args:
+        wide: every column, not only those that matter first.
+    """
+    methods, lines = record.rows, []
+    for stage, cells in waterfall_frame(record).groupby("stage", sort=False):
+        rows = cells.to_dict("records")
+        over = {" over ".join(methods): factor_text(rows[0], "over")} if len(methods) == 2 else {}
+        line = {"stage": str(stage), **({} if wide else over)}
+        for row in rows:
+            line |= _of_method(row, wide=wide)
+        lines.append(line | over)
+    return pd.DataFrame(lines)
+
+
+def _of_method(row: Figures, *, wide: bool) -> dict[str, str]:
+    method = row["method"]
+    switch = {f"{method}: this switch": factor_text(row, "switch")}
+    if not wide:
+        return switch
+    speed = {f"{method}: ms/clip": number(row["milliseconds"], ".3g")}
+    return speed | switch | {f"{method}: all so far": factor_text(row, "so_far")}
+
+
+def factor_text(row: Figures, name: str) -> str:
+    """A ratio with its interval, marked where it touches the noise floor; what was counted has neither."""
+    if not known(row[name]):
+        return EMPTY
+    if not known(row[f"{name}_low"]):
+        return f"{row[name]:.2f}x"
+    return interval_text(row, name) + " (noise)" * bool(row[f"{name}_noise"])
+
+
+def factor(ratio: Ratio, floor: float) -> str:
+    """The same of a ratio by itself."""
+    return factor_text(ratio_figures("ratio", ratio, floor), "ratio")
 
 
 def waterfall_notes(record: SpeedRecord) -> list[str]:
@@ -71,24 +137,6 @@ def _before_rules_3(record: SpeedRecord) -> list[str]:
         "measured before rules 3: 'as published' lacks the feeder, the attention and the reads of every step of MAMP's "
         "released code, and on a CPU a first step pays for memory shared with loader workers, most for large methods"
     ]
-
-
-def milliseconds(record: SpeedRecord, label: str) -> str:
-    """Median time per clip of an arm."""
-    arm = record.arm(label)
-    return f"{1000 / arm.clips_per_second:.3g}" if arm else "-"
-
-
-def faster(record: SpeedRecord, one: str, other: str) -> str:
-    """How many times faster per clip one arm is than the other, or a dash where one is missing."""
-    found = speedup(record, one, other)
-    return factor(found, record.floor) if found else "-"
-
-
-def factor(ratio: Ratio, floor: float) -> str:
-    """A ratio with its interval, marked where it touches the noise floor."""
-    noise = " (noise)" if inside_floor(ratio, floor) else ""
-    return f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]{noise}"
 
 
 def ratio_story(record: SpeedRecord) -> list[str]:

@@ -16,8 +16,10 @@ from datasets.wording import counted, printable
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord
 from harness.records.store import Records, measured_settings
 from harness.records.versions import stale_lines
+from harness.report.cells import speedup_text
+from harness.report.frame import SUMMARY_COLUMNS, TEXT, comparable, is_control, speed_figures, summary_frame, typed
 from harness.report.repeat import repeat_lines
-from harness.report.table import build_table, comparable, is_control, notes, plain_spec, speedup_cell, to_markdown
+from harness.report.table import notes, plain_spec, table_text, to_markdown
 from harness.spec.model import MethodSpec
 
 Own = Mapping[str, Mapping[str, str]]
@@ -75,9 +77,19 @@ class FolderTable:
         return ", ".join([*kind, *(f"{name} {_plain(value)}" for name, value in self.differs.items())])
 
     @property
+    def frame(self) -> pd.DataFrame:
+        """Its rows as numbers."""
+        return summary_frame(self)
+
+    @property
     def table(self) -> pd.DataFrame:
-        """Every cell a string."""
-        return build_table(self.runs, self.speed)
+        """Its rows as text: what matters first."""
+        return table_text(self.frame)
+
+    @property
+    def wide(self) -> pd.DataFrame:
+        """Every column."""
+        return table_text(self.frame, wide=True)
 
     def lines(self, typed: Typed = NOBODY) -> list[str]:
         """What stands below it."""
@@ -97,7 +109,9 @@ class FolderTable:
             )
             arm = newest.arm(record.label) if newest else None
             if newest and arm and self.speed and not self.speed.arm(record.label):
-                found[record.label] = f"{speedup_cell(arm, newest)} over {newest.baseline} ({newest.address})"
+                found[record.label] = (
+                    f"{speedup_text(speed_figures(arm, newest))} over {newest.baseline} ({newest.address})"
+                )
         texts = [f"{label} {text}" for label, text in found.items()]
         return [f"measured apart from these rows: {'; '.join(texts)}"] if texts else []
 
@@ -314,18 +328,26 @@ def _plain(value: object) -> str:
 # --- as numbers ---
 
 
+def folder_frame(tables: Sequence[FolderTable]) -> pd.DataFrame:
+    """The rows of all tables as numbers, behind the heading of their own."""
+    frames = [table.frame for table in tables]
+    for table, frame in zip(tables, frames, strict=True):
+        frame.insert(0, "table", pd.Series([table.heading] * len(frame), dtype=TEXT))
+    return pd.concat(frames, ignore_index=True) if frames else typed([], {"table": TEXT, **SUMMARY_COLUMNS})
+
+
 def folder_json(tables: Sequence[FolderTable], refused: Sequence[object]) -> dict[str, Any]:
     """The tables of a folder as plain values: each row's cells, and the numbers that they are made of."""
     return {"tables": [_plain_table(table) for table in tables], "left_out": [str(refusal) for refusal in refused]}
 
 
 def _plain_table(table: FolderTable) -> dict[str, Any]:
-    shown = table.table.to_dict("records")
+    shown = zip(table.frame["label"], table.wide.to_dict("records"), strict=True)
     return {
         "heading": table.heading,
         "differs": table.differs,
         "speed": table.speed and table.speed.address,
-        "rows": [{"cells": cells, **_numbers(cells["method"].removesuffix(" (open)"), table)} for cells in shown],
+        "rows": [{"cells": cells, **_numbers(label, table)} for label, cells in shown],
         "notes": table.lines(),
     }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from harness.records.schema import (
     RunRecord,
     SpeedRecord,
 )
+from harness.report.cells import Figures
 from harness.studies.compare import PROBES, best_points, draw_of, probe_columns
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ if TYPE_CHECKING:
 TEXT, WHOLE, NUMBER, TRUTH, TIME = "string", "Int64", "float64", "boolean", "datetime64[us, UTC]"
 """Types of columns."""
 
+BEST, AS_GOOD = "best", "~best"
+"""Marks of the method with the highest mean, and of those that are not told apart from it."""
+
 Columns = Mapping[str, str]
 """Type of every column, by its name, in their order."""
-Figures = Mapping[str, Any]
-"""A row of a frame, by column."""
 
 RUN_COLUMNS: Columns = {
     "address": TEXT, "label": TEXT, "method": TEXT, "seed": WHOLE, "division": TEXT, "control": TRUTH,
@@ -68,8 +70,9 @@ EVALUATION_COLUMNS: Columns = {
 }  # fmt: skip
 ARM_COLUMNS: Columns = {
     "measurement": TEXT, "label": TEXT, "method": TEXT, "stage": TEXT, "baseline": TEXT, "division": TEXT,
-    "control": TRUTH, "bound": TRUTH, "batch_size": WHOLE, "step_seconds": NUMBER, "clips_per_second": NUMBER,
-    "speedup": NUMBER, "speedup_low": NUMBER, "speedup_high": NUMBER, "within_noise": TRUTH, "flop_ratio": NUMBER,
+    "open": TRUTH, "control": TRUTH, "bound": TRUTH, "batch_size": WHOLE, "step_seconds": NUMBER,
+    "clips_per_second": NUMBER, "speedup": NUMBER, "speedup_low": NUMBER, "speedup_high": NUMBER,
+    "within_noise": TRUTH, "flop_ratio": NUMBER,
     "gflops_per_clip": NUMBER, "step_flops": NUMBER, "matmul_flops": NUMBER, "peak_bytes": WHOLE, "verdict": TEXT,
     "doubts": TEXT, "same": NUMBER, "same_low": NUMBER, "same_high": NUMBER, "floor": NUMBER, "rounds": WHOLE,
     "disturbed_share": NUMBER, "warmup_seconds": NUMBER, "host_step_seconds": NUMBER, "launch_bound": TRUTH,
@@ -84,9 +87,10 @@ SUMMARY_COLUMNS: Columns = {
     "label": TEXT, "kind": TEXT, "open": TRUTH, "seeds": WHOLE, "test_clips": WHOLE,
     **{
         f"{name}{part}": TEXT if part == "_mark" else NUMBER
-        for name in ("linear", "knn", "best_point")
+        for name in ("linear", "knn")
         for part in ("", "_sd", "_low", "_high", "_mark")
     },
+    "best_point": NUMBER, "best_point_sd": NUMBER, "best_point_low": NUMBER, "best_point_high": NUMBER,
     "vs_random": NUMBER, "clips_seen": NUMBER, "interleaved_seconds": NUMBER, "wall_seconds": NUMBER,
     "clips_per_second": NUMBER, "speedup": NUMBER, "speedup_low": NUMBER, "speedup_high": NUMBER,
     "within_noise": TRUTH, "flop_ratio": NUMBER, "gflops_per_clip": NUMBER, "peak_mb": NUMBER, "judgement": TEXT,
@@ -246,9 +250,7 @@ def losses_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
 def evaluations_frame(runs: Sequence[RunRecord], evaluations: Evaluations) -> pd.DataFrame:
     """A row per evaluation of these runs as they are now, under the labels that they have here."""
     labels = {record.address: record.label for record in runs}
-    return of_evaluations(
-        record.model_copy(update={"label": labels[record.run]}) for record in evaluations.of(runs)
-    )
+    return of_evaluations(record.model_copy(update={"label": labels[record.run]}) for record in evaluations.of(runs))
 
 
 def of_evaluations(records: Iterable[EvaluationRecord]) -> pd.DataFrame:
@@ -305,7 +307,6 @@ def _arm(arm: ArmRecord, speed: SpeedRecord) -> Figures:
     spec, environment = speed.spec, speed.environment
     return {
         "measurement": speed.address,
-        "label": arm.label,
         "method": method,
         "stage": stage,
         "division": arm.division,
@@ -345,6 +346,8 @@ def speed_figures(arm: ArmRecord, speed: SpeedRecord) -> Figures:
     """What tables of speed and of accuracy have in common of an arm."""
     judged = comparable(arm, speed)
     return {
+        "label": arm.label,
+        "open": arm.division == "open",
         "clips_per_second": arm.clips_per_second,
         "speedup": arm.ratio.value if judged else None,
         "speedup_low": arm.ratio.low if judged else None,
@@ -436,6 +439,7 @@ def _summary(
     interleaved = [seconds for record in ok if (seconds := interleaved_seconds(record)) is not None]
     control = label in (RANDOM_INIT, RAW_FLOOR) or (arm is not None and arm.control)
     return {
+        **(speed_figures(arm, speed) if arm and speed else {}),
         "label": label,
         "kind": "bound" if label == BOUND else "control" if control else "method",
         "open": own_encoder,
@@ -446,16 +450,27 @@ def _summary(
         **accuracy_figures("knn", _values(ok, PROBES["kNN-1"]), clips),
         "knn_mark": marked.get("kNN-1", {}).get(label, ""),
         **accuracy_figures("best_point", best_points(ok, PROBES["linear"]).get(label, []), clips, chosen=True),
-        "best_point_mark": "",
         "vs_random": None if linear is None or untrained is None else linear - untrained,
         "clips_seen": mean([training.clips_seen for training in trained]),
         "interleaved_seconds": mean(interleaved),
         "wall_seconds": mean([training.seconds for training in trained]),
-        **(speed_figures(arm, speed) if arm and speed else {}),
         "peak_mb": arm.peak_bytes / 1e6 if arm and arm.peak_bytes is not None else None,
         "judgement": judgement(label, everything, speed),
         "status": ", ".join(sorted({record.status for record in records if record.status != "ok"})),
     }
+
+
+def gains_of(records: Sequence[RunRecord], value: Callable[[Accuracy], float]) -> dict[str, float]:
+    """Mean of each method's row above that of its encoder before training; rows of which both are known."""
+    random = mean(_values(_of(records, RANDOM_INIT), value))
+    gains = {}
+    for label in dict.fromkeys(record.label for record in records if not is_control(record)):
+        rows = [record for record in _of(records, label) if record.status == "ok"]
+        own = mean([value(record.untrained) for record in rows if record.untrained])
+        trained, untrained = mean(_values(rows, value)), own if is_open(rows, None) else random
+        if trained is not None and untrained is not None:
+            gains[label] = trained - untrained
+    return gains
 
 
 def accuracy_figures(name: str, values: Sequence[float], clips: int, *, chosen: bool = False) -> Figures:
@@ -483,7 +498,7 @@ def standing(rows: Sequence[Row], found: Sequence[Pair]) -> dict[str, str]:
     top = best(rows)
     if top is None or not any(pair.holm is not None for pair in found):
         return {}
-    return {top: "best"} | dict.fromkeys(as_good_as(top, rows, found), "~best")
+    return {top: BEST} | dict.fromkeys(as_good_as(top, rows, found), AS_GOOD)
 
 
 def judgement(label: str, records: Sequence[RunRecord], speed: SpeedRecord | None) -> str | None:
@@ -517,3 +532,12 @@ def _of(records: Sequence[RunRecord], label: str) -> list[RunRecord]:
 
 def _values(records: Iterable[RunRecord], value: Callable[[Accuracy], float]) -> list[float]:
     return [value(record.accuracy) for record in records if record.accuracy]
+
+
+# --- files ---
+
+
+def as_csv(frame: pd.DataFrame) -> bytes:
+    """A frame as the content of a ``.csv`` file: one header, numbers as they are, nothing where one is missing."""
+    text = frame.to_csv(index=False, lineterminator="\n", date_format="%Y-%m-%dT%H:%M:%SZ")
+    return text.encode(errors="backslashreplace")

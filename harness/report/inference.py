@@ -4,17 +4,58 @@ from __future__ import annotations
 
 import pandas as pd
 
-from harness.records.schema import INFERENCE, ArmRecord, SpeedRecord, at_stage
-from harness.report.apart import p_text
-from harness.report.health import disturbances, rounds_text, second_opinions, signed_ranks_of
-from harness.report.table import EMPTY, flop_cell, gflops_per_clip, speedup_cell
+from harness.records.schema import INFERENCE, SpeedRecord, at_stage
+from harness.report.cells import EMPTY, Cells, flop_text, formatted, known, p_text, rate_text, speedup_text, texts
+from harness.report.frame import TEXT, WHOLE
+from harness.report.health import disturbances, rounds_text, second_opinions
+from harness.report.speed import speed_frame
 
 MARK = at_stage("", INFERENCE)
 
 
-def inference_table(speed: SpeedRecord) -> pd.DataFrame:
-    """One row per encoder; every cell a string."""
-    return pd.DataFrame([_row(arm, speed) for arm in speed.arms])
+def inference_frame(speed: SpeedRecord) -> pd.DataFrame:
+    """`harness.report.speed.speed_frame` with the ``parameters`` and ``tokens`` of each ``encoder``."""
+    encoders = [arm.encoder for arm in speed.arms]
+    return speed_frame(speed).assign(
+        encoder=pd.Series([_name(arm.label) for arm in speed.arms], dtype=TEXT),
+        parameters=pd.Series([encoder and encoder.parameters for encoder in encoders], dtype=WHOLE),
+        tokens=pd.Series([encoder and encoder.tokens for encoder in encoders], dtype=WHOLE),
+    )
+
+
+CELLS: Cells = {
+    "encoder": lambda row: row["encoder"],
+    "speedup [95 %]": speedup_text,
+    "runs faster": lambda row: row["verdict"] if known(row["verdict"]) else EMPTY,
+    "by FLOPs": flop_text,
+    "clips/s": rate_text,
+    "of peak": formatted("of_peak", ".0%"),
+    "peak MB": formatted("peak_mb", ",.0f"),
+}
+"""What matters first, within 100 columns."""
+WIDE: Cells = {
+    "encoder": CELLS["encoder"],
+    "parameters": formatted("parameters", ",d"),
+    "tokens": formatted("tokens", ",d"),
+    "ms/batch": formatted("step_seconds", ".3g", 1000),
+    "clips/s": rate_text,
+    "speedup [95 %]": speedup_text,
+    "signed ranks p": lambda row: p_text(row["signed_ranks"]),
+    "by FLOPs": flop_text,
+    "GFLOP/clip": formatted("gflops_per_clip", ".3g"),
+    "of peak": CELLS["of peak"],
+    "peak MB": CELLS["peak MB"],
+    "runs faster": CELLS["runs faster"],
+}
+
+
+def inference_table(speed: SpeedRecord, *, wide: bool = False) -> pd.DataFrame:
+    """One row per encoder; every cell a string.
+
+    Args:
+        wide: every column, not only those that matter first.
+    """
+    return texts(inference_frame(speed), WIDE if wide else CELLS)
 
 
 def inference_notes(speed: SpeedRecord) -> list[str]:
@@ -37,21 +78,3 @@ def inference_notes(speed: SpeedRecord) -> list[str]:
 
 def _name(label: str) -> str:
     return label.removesuffix(MARK)
-
-
-def _row(arm: ArmRecord, speed: SpeedRecord) -> dict[str, str]:
-    encoder, achieved = arm.encoder, arm.step_flops / arm.step_seconds
-    return {
-        "encoder": _name(arm.label),
-        "parameters": f"{encoder.parameters:,}" if encoder else EMPTY,
-        "tokens": f"{encoder.tokens:,}" if encoder else EMPTY,
-        "ms/batch": f"{1000 * arm.step_seconds:.3g}",
-        "clips/s": f"{arm.clips_per_second:,.0f}" if arm.clips_per_second >= 10 else f"{arm.clips_per_second:.2f}",
-        "speedup [95 %]": speedup_cell(arm, speed),
-        "signed ranks p": p_text(signed_ranks_of(arm, speed)),
-        "by FLOPs": flop_cell(arm, speed),
-        "GFLOP/clip": f"{gflops_per_clip(arm, speed):.3g}",
-        "of peak": f"{achieved / speed.matmul_flops:.0%}" if speed.matmul_flops else EMPTY,
-        "peak MB": EMPTY if arm.peak_bytes is None else f"{arm.peak_bytes / 1e6:,.0f}",
-        "runs faster": EMPTY if arm.label == speed.baseline else arm.verdict,
-    }

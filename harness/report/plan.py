@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from datasets.wording import counted, minutes
-from harness.report.table import EMPTY
+from harness.report.cells import EMPTY
 from harness.runs.plan import CellPlan, Plan
 
 

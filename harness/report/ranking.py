@@ -16,7 +16,8 @@ from functools import partial
 import pandas as pd
 
 from harness.records.schema import Point, RunRecord
-from harness.report.table import interleaved_seconds
+from harness.report.cells import EMPTY, Figures, known, method_text
+from harness.report.frame import NUMBER, TEXT, TRUTH, WHOLE, Columns, interleaved_seconds, typed
 from harness.spec.budget import parse_budget
 from harness.spec.model import digest
 from harness.studies.target import NO_TIMES, step_seconds
@@ -35,27 +36,64 @@ def spent(times: Mapping[str, float]) -> dict[str, Spent]:
     }
 
 
-def exchange_table(records: Sequence[RunRecord], times: Mapping[str, float] = NO_TIMES) -> pd.DataFrame:
-    """One row per method, one column per budget: mean linear accuracy over seeds and its rank; every cell a string."""
+EXCHANGE_COLUMNS: Columns = {
+    "label": TEXT, "open": TRUTH, "held_equal": TEXT, "unit": TEXT, "read_off": TEXT, "linear": NUMBER, "rank": WHOLE,
+}  # fmt: skip
+
+
+def exchange_frame(records: Sequence[RunRecord], times: Mapping[str, float] = NO_TIMES) -> pd.DataFrame:
+    """A row per method and budget, as numbers; `EXCHANGE_COLUMNS`.
+
+    ``held_equal``: what was, in words; ``read_off``: the budget whose curves it was read off, empty where runs had it.
+    """
     units = spent(times)
     trained = [record for record in records if record.training and record.status == "ok"]
-    columns: dict[str, dict[str, float]] = {}
+    labels = list(dict.fromkeys(record.label for record in trained))
+    open_rows = {record.label for record in trained if record.method.division == "open"}
+    rows: list[Figures] = []
+
+    def column(held_equal: str, unit: str, values: dict[str, float], read_off: str = "") -> None:
+        ranks = {label: 1 + sum(other > values[label] for other in values.values()) for label in values}
+        rows.extend(
+            {
+                "label": label,
+                "open": label in open_rows,
+                "held_equal": held_equal,
+                "unit": unit,
+                "read_off": read_off,
+                "linear": values.get(label),
+                "rank": ranks.get(label),
+            }
+            for label in labels
+        )
+
     budgets = dict.fromkeys(record.spec.train.budget for record in trained)
     for budget in budgets:
-        rows = [record for record in trained if record.spec.train.budget == budget]
-        columns[f"equal {budget}"] = by_label(rows, lambda record: record.curve[-1])
+        own = [record for record in trained if record.spec.train.budget == budget]
+        column(f"equal {budget}", unit_of(budget), by_label(own, lambda record: record.curve[-1]))
     given = {unit_of(record.spec.train.budget) for record in trained}
     longest = max(budgets, key=lambda budget: (most_evaluations(trained, budget), most_clips(trained, budget)))
     source = [record for record in trained if record.spec.train.budget == longest]
     for unit in [unit for unit in units if unit not in given]:
         amount = min(units[unit](record, record.curve[-1]) for record in source)
         heading = f"about {amount:.3g} {unit} (read off {longest})"
-        columns[heading] = by_label(source, partial(last_within, spending=units[unit], amount=amount))
-    labels = list(dict.fromkeys(record.label for record in trained))
-    open_rows = {record.label for record in trained if record.method.division == "open"}
-    names = [f"{label} (open)" if label in open_rows else label for label in labels]
-    cells = {heading: ranked(values, labels) for heading, values in columns.items()}
-    return pd.DataFrame({"method": names, **cells})
+        within = partial(last_within, spending=units[unit], amount=amount)
+        column(heading, unit, by_label(source, within), longest)
+    return typed(rows, EXCHANGE_COLUMNS)
+
+
+def exchange_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per method, one column per budget: mean linear accuracy over seeds and its rank; every cell a string."""
+    lines = []
+    for _, cells in frame.groupby("label", sort=False):
+        found = cells.to_dict("records")
+        lines.append({"method": method_text(found[0]), **{cell["held_equal"]: _cell(cell) for cell in found}})
+    return pd.DataFrame(lines)
+
+
+def _cell(cell: Figures) -> str:
+    """``48.9 (1)``; a dash where nothing was measured."""
+    return f"{100 * cell['linear']:.1f} ({cell['rank']})" if known(cell["linear"]) else EMPTY
 
 
 def seconds_lines(records: Sequence[RunRecord]) -> list[str]:
@@ -111,12 +149,6 @@ def last_within(record: RunRecord, spending: Spent, amount: float) -> Point | No
     """The last evaluation that had spent no more than the amount."""
     within = [point for point in record.curve if spending(record, point) <= amount * (1 + 1e-9)]
     return within[-1] if within else None
-
-
-def ranked(values: dict[str, float], labels: Sequence[str]) -> list[str]:
-    """``48.9 (1)`` per row; a dash where nothing was measured."""
-    ranks = {label: 1 + sum(other > values[label] for other in values.values()) for label in values}
-    return [f"{100 * values[label]:.1f} ({ranks[label]})" if label in values else "-" for label in labels]
 
 
 def unit_of(budget: str) -> str:

@@ -2,23 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 
-from harness.records.schema import ArmRecord, SpeedRecord
-from harness.report.apart import p_text
+from harness.records.schema import SpeedRecord
+from harness.report.cells import (
+    EMPTY,
+    TRAINS_FASTER,
+    Cells,
+    Figures,
+    flop_text,
+    formatted,
+    known,
+    method_text,
+    number,
+    p_text,
+    rate_text,
+    speedup_text,
+    texts,
+)
+from harness.report.frame import NUMBER, TEXT, arms_frame, judgement
 from harness.report.health import signed_ranks_of
-from harness.report.table import EMPTY, comparable, flop_cell, gflops_per_clip, notes, speedup_cell, verdict_cell
+from harness.report.table import comparable, notes
 
 NTU60_CLIPS = 40_091
 """Training clips of NTU RGB+D 60's cross-subject split: what published schedules count epochs of.
 
 Counted from the lists in MAMP's released code, data/ntu/statistics.
 """
+PHASES = {"data": "data", "forward": "forward", "backward": "backward", "optimiser": "optimizer", "after": "after_step"}
+"""Column headings of the phases on the training clock."""
 
 
-def speed_table(speed: SpeedRecord) -> pd.DataFrame:
-    """One row per method; every cell a string."""
-    return pd.DataFrame([_row(arm, speed) for arm in speed.arms])
+def speed_frame(speed: SpeedRecord) -> pd.DataFrame:
+    """The arms of a measurement as numbers (`harness.report.frame.arms_frame`) with what `harness speed` says of them.
+
+    ``signed_ranks``: p; ``of_peak``: achieved FLOP/s over the matmul peak; ``schedule_hours``: hours of the published
+    epochs; ``judgement`` on "trains faster".
+    """
+    frame = arms_frame([speed])
+    ranks = [signed_ranks_of(arm, speed) if comparable(arm, speed) else None for arm in speed.arms]
+    hours = frame["epochs"].astype(NUMBER) * NTU60_CLIPS / frame["clips_per_second"] / 3600
+    achieved = frame["step_flops"] / frame["step_seconds"]
+    return frame.assign(
+        signed_ranks=pd.Series(ranks, dtype=NUMBER),
+        gflops_per_second=achieved / 1e9,
+        of_peak=achieved / frame["matmul_flops"],
+        schedule_hours=hours,
+        peak_mb=frame["peak_bytes"].astype(NUMBER) / 1e6,
+        judgement=pd.Series([judgement(arm.label, [], speed) for arm in speed.arms], dtype=TEXT),
+    )
+
+
+def _share(phase: str) -> Callable[[Figures], str]:
+    def write(row: Figures) -> str:
+        total = sum(value for name, value in row.items() if name.startswith("phase_") and known(value))
+        value = row.get(f"phase_{phase}")
+        return number(value / total, ".1%") if total and known(value) else EMPTY
+
+    return write
+
+
+CELLS: Cells = {
+    "method": method_text,
+    "speedup [95 %]": speedup_text,
+    TRAINS_FASTER: lambda row: row["judgement"] if known(row["judgement"]) else EMPTY,
+    "by FLOPs": flop_text,
+    "clips/s": rate_text,
+    "ms/step": formatted("step_seconds", ".3g", 1000),
+    "of peak": formatted("of_peak", ".0%"),
+    "peak MB": formatted("peak_mb", ",.0f"),
+}
+"""What matters first, within 100 columns."""
+WIDE: Cells = {
+    "method": method_text,
+    "batch": formatted("batch_size", "d"),
+    "ms/step": CELLS["ms/step"],
+    "clips/s": rate_text,
+    "speedup [95 %]": speedup_text,
+    "signed ranks p": lambda row: p_text(row["signed_ranks"]),
+    "by FLOPs": flop_text,
+    "GFLOP/clip": formatted("gflops_per_clip", ".3g"),
+    **{name: _share(phase) for name, phase in PHASES.items()},
+    "GFLOP/s": formatted("gflops_per_second", ",.0f"),
+    "of peak": CELLS["of peak"],
+    "peak MB": CELLS["peak MB"],
+    "warm-up s": formatted("warmup_seconds", ".1f"),
+    "schedule h": formatted("schedule_hours", ",.1f"),
+    TRAINS_FASTER: CELLS[TRAINS_FASTER],
+}
+
+
+def speed_table(speed: SpeedRecord, *, wide: bool = False) -> pd.DataFrame:
+    """One row per method; every cell a string.
+
+    Args:
+        wide: every column, not only those that matter first.
+    """
+    return texts(speed_frame(speed), WIDE if wide else CELLS)
 
 
 def speed_notes(speed: SpeedRecord) -> list[str]:
@@ -65,31 +147,3 @@ def _shares(speed: SpeedRecord) -> list[str]:
         if arm.forward_shares
     ]
     return [f"forward FLOPs by part: {'; '.join(shares)}"] if shares else []
-
-
-def _row(arm: ArmRecord, speed: SpeedRecord) -> dict[str, str]:
-    total = sum(arm.phases.values())
-    share = {name: f"{seconds / total:.1%}" for name, seconds in arm.phases.items()}
-    hours = arm.epochs * NTU60_CLIPS / arm.clips_per_second / 3600 if arm.epochs else None
-    achieved = arm.step_flops / arm.step_seconds
-    return {
-        "method": f"{arm.label} (open)" if arm.division == "open" else arm.label,
-        "batch": str(arm.batch_size or speed.batch_size),
-        "ms/step": f"{1000 * arm.step_seconds:.3g}",
-        "clips/s": f"{arm.clips_per_second:,.0f}" if arm.clips_per_second >= 10 else f"{arm.clips_per_second:.2f}",
-        "speedup [95 %]": speedup_cell(arm, speed),
-        "signed ranks p": p_text(signed_ranks_of(arm, speed)) if comparable(arm, speed) else EMPTY,
-        "by FLOPs": flop_cell(arm, speed),
-        "GFLOP/clip": f"{gflops_per_clip(arm, speed):.3g}",
-        **{name: share.get(phase, EMPTY) for name, phase in PHASES.items()},
-        "GFLOP/s": f"{achieved / 1e9:,.0f}",
-        "of peak": f"{achieved / speed.matmul_flops:.0%}" if speed.matmul_flops else EMPTY,
-        "peak MB": EMPTY if arm.peak_bytes is None else f"{arm.peak_bytes / 1e6:,.0f}",
-        "warm-up s": f"{arm.warmup_seconds:.1f}",
-        "schedule h": f"{hours:,.1f}" if hours else EMPTY,
-        "verdict": verdict_cell(arm.label, [], speed),
-    }
-
-
-PHASES = {"data": "data", "forward": "forward", "backward": "backward", "optimiser": "optimizer", "after": "after_step"}
-"""Column headings of the phases on the training clock."""

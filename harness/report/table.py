@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from datasets.wording import counted, printable
 from harness.records.differences import pairs
-from harness.records.doubts import doubts_of, kinds
-from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, disturbed_share, inside_floor, mostly_disturbed
-from harness.records.schema import (
-    BODIES_PER_CLIP,
-    BOUND,
-    RANDOM_INIT,
-    RAW_FLOOR,
-    Accuracy,
-    ArmRecord,
-    Environment,
-    RunRecord,
-    SpeedRecord,
+from harness.records.doubts import doubts_of
+from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, disturbed_share, mostly_disturbed
+from harness.records.schema import BOUND, ArmRecord, Environment, RunRecord, SpeedRecord
+from harness.report.apart import brackets, closing, marks
+from harness.report.cells import (
+    TRAINS_FASTER,
+    Cells,
+    accuracy_text,
+    flop_text,
+    formatted,
+    judgement_text,
+    mean_text,
+    method_text,
+    rate_text,
+    ratio_text,
+    speedup_text,
+    texts,
 )
-from harness.report.apart import accuracy_cell, brackets, closing, marks
 from harness.report.departures import departures
+from harness.report.frame import comparable, gains_of, is_control, speed_figures, summary
 from harness.report.health import disturbances, rounds_text, second_opinions
-from harness.studies.compare import PROBES, best_points, probe_columns
+from harness.studies.compare import PROBES, probe_columns
 
-COLUMNS = (
-    "method", "linear", "vs random", "kNN-1", "best point", "clips seen", "interleaved s", "wall s", "clips/s",
-    "speedup [95 %]", "by FLOPs", "GFLOP/clip", "peak MB", "verdict",
-)  # fmt: skip
-EMPTY = "-"
+CELLS: Cells = {
+    "method": method_text,
+    "speedup [95 %]": speedup_text,
+    TRAINS_FASTER: judgement_text,
+    "by FLOPs": flop_text,
+    "linear [95 %]": lambda row: accuracy_text(row, "linear", spread=False),
+    "kNN-1": lambda row: mean_text(row, "knn"),
+}
+"""What matters first, within 100 columns."""
+WIDE: Cells = {
+    "method": method_text,
+    "linear": lambda row: accuracy_text(row, "linear"),
+    "vs random": formatted("vs_random", "+.1f", 100),
+    "kNN-1": lambda row: accuracy_text(row, "knn"),
+    "best point": lambda row: accuracy_text(row, "best_point"),
+    "clips seen": formatted("clips_seen", ",.0f"),
+    "interleaved s": formatted("interleaved_seconds", ",.0f"),
+    "wall s": formatted("wall_seconds", ",.0f"),
+    "clips/s": rate_text,
+    "speedup [95 %]": speedup_text,
+    "by FLOPs": flop_text,
+    "GFLOP/clip": formatted("gflops_per_clip", ".3g"),
+    "peak MB": formatted("peak_mb", ".0f"),
+    TRAINS_FASTER: judgement_text,
+}
+COLUMNS, WIDE_COLUMNS = tuple(CELLS), tuple(WIDE)
 UNEXPLAINED = 1.25
 """A measured ratio this factor away from the FLOP ratio asks for an explanation (benchmarks/RULES.md)."""
 PROXY = (
@@ -46,18 +71,18 @@ CLEAR_GAIN = 0.05
 """A method that is less above the untrained encoder has not clearly learnt what the probe asks for."""
 
 
-def build_table(records: Sequence[RunRecord], speed: SpeedRecord | None) -> pd.DataFrame:
-    """One row per method, then the controls, then the decoder-free bound; every cell a string."""
-    random = _mean(_linear(_of(records, RANDOM_INIT)))
-    arms = speed.arms if speed else []
-    trained = [record.label for record in records if not is_control(record)]
-    labels = list(dict.fromkeys(trained or [arm.label for arm in arms if not arm.control]))
-    marked = {column.name: marks(column.rows, pairs(column.rows)) for column in probe_columns(records)}
-    rows = [_row(label, records, speed, random, marked) for label in labels]
-    controls = [label for label in (RANDOM_INIT, RAW_FLOOR) if _of(records, label)]
-    rows += [_row(label, records, speed, None, marked) for label in controls]
-    rows += [_row(arm.label, records, speed, None, marked) for arm in arms if arm.label not in labels]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+def build_table(records: Sequence[RunRecord], speed: SpeedRecord | None, *, wide: bool = False) -> pd.DataFrame:
+    """One row per method, then the controls, then the decoder-free bound; every cell a string.
+
+    Args:
+        wide: every column, not only those that matter first.
+    """
+    return table_text(summary(records, speed), wide=wide)
+
+
+def table_text(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame:
+    """The rows of `harness.report.frame.summary` as text."""
+    return texts(frame, WIDE if wide else CELLS)
 
 
 def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
@@ -144,105 +169,6 @@ def plain_markdown(table: pd.DataFrame, command: str) -> str:
     return "\n".join([f"    {printable(command)}", "", header, rule, *rows, ""])
 
 
-def _row(
-    label: str, everything: Sequence[RunRecord], speed: SpeedRecord | None, random: float | None,
-    marked: Mapping[str, Mapping[str, str]],
-) -> list[str]:  # fmt: skip
-    records, arm = _of(everything, label), speed.arm(label) if speed else None
-    ok = [record for record in records if record.status == "ok"]
-    own_encoder = _is_open(records, arm)
-    linear, untrained = _mean(_linear(ok)), _untrained(ok) if own_encoder else random
-    clips = ok[0].data.test_clips if ok else 0
-    status = ", ".join(sorted({record.status for record in records if record.status != "ok"}))
-    return [
-        f"{label} (open)" if own_encoder else label,
-        accuracy_cell(_linear(ok), clips) + marked.get("linear", {}).get(label, ""),
-        EMPTY if linear is None or untrained is None else f"{100 * (linear - untrained):+.1f}",
-        accuracy_cell(_values(ok, PROBES["kNN-1"]), clips) + marked.get("kNN-1", {}).get(label, ""),
-        accuracy_cell(best_points(ok, PROBES["linear"]).get(label, []), clips, chosen=True),
-        _number([record.training.clips_seen for record in ok if record.training]),
-        _number([seconds for record in ok if (seconds := interleaved_seconds(record)) is not None]),
-        _number([record.training.seconds for record in ok if record.training]),
-        *_speed_cells(arm, speed),
-        status or verdict_cell(label, everything, speed),
-    ]
-
-
-def verdict_cell(label: str, records: Sequence[RunRecord], speed: SpeedRecord | None) -> str:
-    """The verdict on a row, or what puts it, or the baseline it is over, in doubt."""
-    if doubts := doubts_of(label, records, speed):
-        return kinds(doubts)
-    arm = speed.arm(label) if speed else None
-    if arm is None or speed is None or label == speed.baseline or not comparable(arm, speed):
-        return EMPTY
-    return "in doubt (the baseline)" if doubts_of(speed.baseline, records, speed) else arm.verdict
-
-
-def interleaved_seconds(record: RunRecord) -> float | None:
-    """The run's steps at the interleaved step time; None where it was not kept."""
-    training = record.training
-    if training is None or training.interleaved_step_seconds is None:
-        return None
-    return training.steps * training.interleaved_step_seconds
-
-
-def _is_open(records: Sequence[RunRecord], arm: ArmRecord | None) -> bool:
-    """The row's method brings its own encoder."""
-    return any(record.method.division == "open" for record in records) or (arm is not None and arm.division == "open")
-
-
-def _untrained(records: Sequence[RunRecord]) -> float | None:
-    """Mean linear accuracy of open-division encoders before training."""
-    return _mean([record.untrained.linear_test for record in records if record.untrained])
-
-
-def comparable(arm: ArmRecord, speed: SpeedRecord) -> bool:
-    """A speedup may be formed: both the arm and the baseline train the shared encoder."""
-    baseline = speed.arm(speed.baseline)
-    return arm.division == "closed" and (baseline is None or baseline.division == "closed")
-
-
-def _speed_cells(arm: ArmRecord | None, speed: SpeedRecord | None) -> list[str]:
-    if arm is None or speed is None:
-        return [EMPTY] * 5
-    return [
-        f"{arm.clips_per_second:.0f}" if arm.clips_per_second >= 10 else f"{arm.clips_per_second:.2f}",
-        speedup_cell(arm, speed),
-        flop_cell(arm, speed),
-        f"{gflops_per_clip(arm, speed):.3g}",
-        EMPTY if arm.peak_bytes is None else f"{arm.peak_bytes / 1e6:.0f}",
-    ]
-
-
-def flop_cell(arm: ArmRecord, speed: SpeedRecord) -> str:
-    """The speedup that FLOPs predict, where there is one."""
-    return EMPTY if arm.flop_ratio is None or not comparable(arm, speed) else f"{arm.flop_ratio:.2f}x"
-
-
-def gflops_per_clip(arm: ArmRecord, speed: SpeedRecord) -> float:
-    """Model GFLOPs of a training step per clip of two bodies."""
-    return arm.step_flops / (arm.batch_size or speed.batch_size) * BODIES_PER_CLIP / 1e9
-
-
-def speedup_cell(arm: ArmRecord, speed: SpeedRecord) -> str:
-    """The measured speedup with its interval, or why there is none."""
-    if arm.division == "open":
-        return "open division"
-    if not comparable(arm, speed):
-        return EMPTY
-    if arm.label == speed.baseline:
-        return "1 (baseline)"
-    if inside_floor(arm.ratio, speed.floor):
-        return "within noise"
-    return ratio_words(arm, speed)
-
-
-def ratio_words(arm: ArmRecord, speed: SpeedRecord) -> str:
-    """A measured ratio with its interval; marked where the interval promises more than the blocks hold."""
-    mark = " (disturbed)" if mostly_disturbed(speed) else ""
-    return f"{arm.ratio.value:.2f}x [{arm.ratio.low:.2f}, {arm.ratio.high:.2f}]{mark}"
-
-
 def in_doubt(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
     """What each doubt rests on; benchmarks/RULES.md has the rules."""
     arms = [arm.label for arm in speed.arms] if speed else []
@@ -273,9 +199,10 @@ def _bound(speed: SpeedRecord) -> list[str]:
     arm = speed.arm(BOUND)
     if arm is None or not comparable(arm, speed):
         return []
+    row = speed_figures(arm, speed)
     return [
-        f"decoder-free bound: encoder alone {flop_cell(arm, speed)} by FLOPs, {ratio_words(arm, speed)} measured; no "
-        "method with this encoder and mask can beat it"
+        f"decoder-free bound: encoder alone {flop_text(row)} by FLOPs, {ratio_text(row)} measured; no method with "
+        "this encoder and mask can beat it"
     ]
 
 
@@ -367,19 +294,6 @@ def _seconds_notes(records: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def gains_of(records: Sequence[RunRecord], value: Callable[[Accuracy], float]) -> dict[str, float]:
-    """Mean of each method's row above that of its encoder before training; rows of which both are known."""
-    random = _mean(_values(_of(records, RANDOM_INIT), value))
-    gains = {}
-    for label in dict.fromkeys(record.label for record in records if not is_control(record)):
-        rows = [record for record in _of(records, label) if record.status == "ok"]
-        own = _mean([value(record.untrained) for record in rows if record.untrained])
-        trained, untrained = _mean(_values(rows, value)), own if _is_open(rows, None) else random
-        if trained is not None and untrained is not None:
-            gains[label] = trained - untrained
-    return gains
-
-
 def _no_clear_gain(records: Sequence[RunRecord]) -> list[str]:
     """Rows whose mean linear accuracy is not `CLEAR_GAIN` above the same encoder's before training."""
     gains = gains_of(records, PROBES["linear"])
@@ -454,28 +368,3 @@ def _training(trained: Sequence[RunRecord], train: Mapping[str, Any]) -> str:
         return settings
     seeds = sorted({record.spec.seed for record in trained})
     return f"seeds {', '.join(map(str, seeds))}; budget {trained[0].spec.train.budget}, {settings}"
-
-
-def _of(records: Sequence[RunRecord], label: str) -> list[RunRecord]:
-    return [record for record in records if record.label == label]
-
-
-def is_control(record: RunRecord) -> bool:
-    """The untrained encoder, or raw coordinates."""
-    return record.label in (RANDOM_INIT, RAW_FLOOR)
-
-
-def _values(records: Iterable[RunRecord], value: Callable[[Accuracy], float]) -> list[float]:
-    return [value(record.accuracy) for record in records if record.accuracy]
-
-
-def _linear(records: Iterable[RunRecord]) -> list[float]:
-    return _values(records, PROBES["linear"])
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return statistics.mean(values) if values else None
-
-
-def _number(values: Sequence[float]) -> str:
-    return f"{statistics.mean(values):,.0f}" if values else EMPTY

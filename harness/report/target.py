@@ -9,13 +9,13 @@ import pandas as pd
 
 from harness.records.differences import holm
 from harness.records.schema import RunRecord, SpeedRecord
-from harness.report.apart import p_text
+from harness.report.cells import EMPTY, Cells, Figures, formatted, interval_text, known, number, p_text, texts
+from harness.report.frame import NUMBER, TEXT, TRUTH, WHOLE, Columns, typed
 from harness.report.table import in_doubt
 from harness.studies.target import (
     NO_TIMES,
     Reach,
     Target,
-    Test,
     at_most,
     combined_speedup,
     final,
@@ -30,14 +30,26 @@ from harness.studies.target import (
 )
 
 NEVER = "not reached"
-EMPTY = "-"
+TARGET_COLUMNS: Columns = {
+    "label": TEXT, "reference": TEXT, "accuracy": NUMBER, "linear_at_end": NUMBER, "runs": WHOLE, "reached": WHOLE,
+    "clips": NUMBER, "median_seconds": NUMBER, "seconds": NUMBER, "seconds_low": NUMBER, "seconds_high": NUMBER,
+    "speedup": NUMBER, "speedup_low": NUMBER, "speedup_high": NUMBER, "speedup_at_most": NUMBER, "p": NUMBER,
+    "smallest_p": NUMBER, "holm": NUMBER,
+}  # fmt: skip
+LADDER_COLUMNS: Columns = {
+    "accuracy": NUMBER, "target": TRUTH, "label": TEXT, "runs": WHOLE, "reached": WHOLE, "seconds": NUMBER,
+    "speedup": NUMBER,
+}  # fmt: skip
 
 
-def target_table(
+def target_frame(
     records: Sequence[RunRecord], target: Target, times: Mapping[str, float] = NO_TIMES,
     speed: SpeedRecord | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """One row per method at the frozen accuracy; every cell a string.
+    """A row per method at the frozen accuracy, as numbers; `TARGET_COLUMNS`.
+
+    ``clips`` (median) and ``seconds`` (geometric mean with its interval) are there when all ``runs`` got there;
+    ``speedup`` over the ``reference``, or ``speedup_at_most`` where the row missed; p of the test against it.
 
     Args:
         times: `harness.studies.target.step_times`, of `speed`, without which a confirmed target has no speedup.
@@ -49,38 +61,132 @@ def target_table(
     adjusted = dict(zip(tested, holm([test.p for test in tests.values() if test]), strict=True))
     rows = []
     for label in labels(records):
-        found = reached[label]
-        ends = [final(record) for record in finished(records, label)]
+        ends, test = [final(record) for record in finished(records, label)], tests.get(label)
         rows.append(
             {
-                "method": label,
-                "linear at the end": f"{100 * statistics.mean(ends):.1f}" if ends else EMPTY,
-                "reached by": f"{len(found.seconds)} of {found.runs} seeds",
-                "clips to target": clips(found),
-                "median seconds": f"{found.median_seconds:.1f}" if found.median_seconds is not None else NEVER,
-                "seconds to target [95 %]": seconds(found),
-                f"speedup over {target.reference} [95 %]": (
-                    over_steps(found, reference, speed) if target.confirmed else over(found, reference)
-                ),
-                **(cells_of_test(tests.get(label), adjusted.get(label)) if target.confirmed else {}),
+                "label": label,
+                "reference": target.reference,
+                "accuracy": target.accuracy,
+                "linear_at_end": statistics.mean(ends) if ends else None,
+                **_reached(reached[label]),
+                **_over(reached[label], reference, target, speed),
+                **({"p": test.p, "smallest_p": test.smallest} if test and target.confirmed else {}),
+                "holm": adjusted.get(label) if target.confirmed else None,
             }
         )
-    return pd.DataFrame(rows)
+    return typed(rows, TARGET_COLUMNS)
 
 
-def ladder_table(records: Sequence[RunRecord], target: Target, times: Mapping[str, float] = NO_TIMES) -> pd.DataFrame:
-    """The speedup over the reference as a curve: one row per accuracy, one column per method.
+def _reached(found: Reach) -> Figures:
+    several = found.all_reached and len(found.seconds) > 1
+    low, high = interval(found) if several else (None, None)
+    return {
+        "runs": found.runs,
+        "reached": len(found.seconds),
+        "clips": statistics.median(found.clips.values()) if found.all_reached else None,
+        "median_seconds": found.median_seconds,
+        "seconds": found.mean_seconds,
+        "seconds_low": low,
+        "seconds_high": high,
+    }
 
-    A cell holds the speedup where all seeds of both rows got there, else how many did.
+
+def _over(found: Reach, reference: Reach, target: Target, speed: SpeedRecord | None) -> Figures:
+    """The speedup, or its bound where the row missed; since version 3 of targets by rules 5."""
+    if found.label == reference.label:
+        return {"speedup": 1.0 if found.all_reached else None}
+    if not target.confirmed:
+        ratio = speedup(found, reference)
+    elif (bound := at_most(found, reference)) is not None:
+        return {"speedup_at_most": bound}
+    else:
+        per_step = steps_ratio(speed, found.label, reference.label) if speed else None
+        ratio = combined_speedup(found, reference, per_step) if per_step else None
+    return {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high} if ratio else {}
+
+
+def target_table(frame: pd.DataFrame, target: Target, *, wide: bool = False) -> pd.DataFrame:
+    """One row per method at the frozen accuracy; every cell a string.
+
+    Args:
+        frame: `target_frame`.
+        wide: every column, not only those that matter first.
+    """
+    over = f"speedup over {target.reference} [95 %]"
+    cells: Cells = {
+        "method": lambda row: row["label"],
+        "linear at the end": formatted("linear_at_end", ".1f", 100),
+        "reached by": lambda row: f"{row['reached']} of {row['runs']} seeds",
+        "clips to target": lambda row: number(row["clips"], ",.0f", missing=NEVER),
+        "median seconds": lambda row: number(row["median_seconds"], ".1f", missing=NEVER),
+        "seconds to target [95 %]": _seconds,
+        over: _speedup,
+        "p (smallest)": lambda row: f"{p_text(row['p'])} ({p_text(row['smallest_p'])})" if known(row["p"]) else EMPTY,
+        "Holm": lambda row: p_text(row["holm"]),
+    }
+    if not target.confirmed:
+        cells = {name: cells[name] for name in cells if name not in ("p (smallest)", "Holm")}
+    narrow = ("method", over, "Holm", "seconds to target [95 %]", "reached by", "linear at the end")
+    return texts(frame, cells if wide else {name: cells[name] for name in narrow if name in cells})
+
+
+def _seconds(row: Figures) -> str:
+    """Geometric mean of the seconds with its interval, when all seeds got there."""
+    low, high = row["seconds_low"], row["seconds_high"]
+    return number(row["seconds"], ".1f", missing=NEVER) + (f" [{low:.0f}, {high:.0f}]" if known(low) else "")
+
+
+def _speedup(row: Figures) -> str:
+    if row["label"] == row["reference"]:
+        return "1 (reference)" if known(row["speedup"]) else "reference"
+    if known(row["speedup_at_most"]):
+        return f"< {row['speedup_at_most']:.2f}x"
+    return interval_text(row, "speedup") if known(row["speedup"]) else EMPTY
+
+
+def ladder_frame(records: Sequence[RunRecord], target: Target, times: Mapping[str, float] = NO_TIMES) -> pd.DataFrame:
+    """A row per accuracy and method, as numbers; `LADDER_COLUMNS`.
+
+    ``seconds``: geometric mean when all ``runs`` of the row got there; ``speedup`` where the reference's did too.
     """
     rows = []
     for accuracy in ladder(records, target):
-        reference = reach(records, target.reference, accuracy, times, confirmed=target.confirmed)
-        row = {"linear": f"{100 * accuracy:.1f}" + (" (target)" if accuracy == target.accuracy else "")}
+        reference = reach(records, target.reference, accuracy, times, confirmed=target.confirmed).mean_seconds
         for label in labels(records):
-            row[label] = rung(reach(records, label, accuracy, times, confirmed=target.confirmed), reference)
-        rows.append(row)
-    return pd.DataFrame(rows)
+            found = reach(records, label, accuracy, times, confirmed=target.confirmed)
+            own = found.mean_seconds
+            rows.append(
+                {
+                    "accuracy": accuracy,
+                    "target": accuracy == target.accuracy,
+                    "label": label,
+                    "runs": found.runs,
+                    "reached": len(found.seconds),
+                    "seconds": own,
+                    "speedup": None if own is None or reference is None else reference / own,
+                }
+            )
+    return typed(rows, LADDER_COLUMNS)
+
+
+def ladder_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The speedup over the reference as a curve: one row per accuracy, one column per method; every cell a string.
+
+    A cell holds the speedup where all seeds of both rows got there, else how many did.
+    """
+    lines = []
+    for accuracy, cells in frame.groupby("accuracy"):
+        target = " (target)" if cells["target"].any() else ""
+        line = {"linear": number(accuracy, ".1f", 100) + target}
+        line |= {cell["label"]: _rung(cell) for cell in cells.to_dict("records")}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _rung(cell: Figures) -> str:
+    if not known(cell["seconds"]):
+        return f"{cell['reached']} of {cell['runs']}"
+    return f"{cell['speedup']:.2f}x" if known(cell["speedup"]) else f"{cell['seconds']:.0f} s"
 
 
 def target_notes(records: Sequence[RunRecord], target: Target, *, frozen: bool = True) -> list[str]:
@@ -123,56 +229,6 @@ def labels(records: Sequence[RunRecord]) -> list[str]:
     return list(dict.fromkeys(record.label for record in records))
 
 
-def clips(found: Reach) -> str:
-    """Median clips seen of the seeds that got there, when all did."""
-    return f"{statistics.median(found.clips.values()):,.0f}" if found.all_reached else NEVER
-
-
-def seconds(found: Reach) -> str:
-    """Geometric mean of the seconds with its interval, when all seeds got there."""
-    if found.mean_seconds is None:
-        return NEVER
-    low, high = interval(found)
-    bounds = f" [{low:.0f}, {high:.0f}]" if len(found.seconds) > 1 else ""
-    return f"{found.mean_seconds:.1f}{bounds}"
-
-
-def over(found: Reach, reference: Reach) -> str:
-    """The speedup with its interval."""
-    if found.label == reference.label:
-        return "1 (reference)" if found.all_reached else "reference"
-    ratio = speedup(found, reference)
-    return f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio else EMPTY
-
-
 def reach_of(records: Sequence[RunRecord], label: str, target: Target, times: Mapping[str, float]) -> Reach:
     """How a row fared against a target, by the target's rule."""
     return reach(records, label, target.accuracy, times, confirmed=target.confirmed)
-
-
-def over_steps(found: Reach, reference: Reach, speed: SpeedRecord | None) -> str:
-    """The speedup by rules 5, its interval, or its bound where the row missed."""
-    if found.label == reference.label:
-        return "1 (reference)" if found.all_reached else "reference"
-    if (bound := at_most(found, reference)) is not None:
-        return f"< {bound:.2f}x"
-    per_step = steps_ratio(speed, found.label, reference.label) if speed else None
-    ratio = combined_speedup(found, reference, per_step) if per_step else None
-    return f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio else EMPTY
-
-
-def cells_of_test(test: Test | None, adjusted: float | None) -> dict[str, str]:
-    """The test against the reference."""
-    return {
-        "p (smallest)": f"{p_text(test.p)} ({p_text(test.smallest)})" if test else EMPTY,
-        "Holm": p_text(adjusted),
-    }
-
-
-def rung(found: Reach, reference: Reach) -> str:
-    """One cell of the ladder."""
-    if found.mean_seconds is None:
-        return f"{len(found.seconds)} of {found.runs}"
-    if reference.mean_seconds is None:
-        return f"{found.mean_seconds:.0f} s"
-    return f"{reference.mean_seconds / found.mean_seconds:.2f}x"

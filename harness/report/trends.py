@@ -15,8 +15,18 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from harness.records.schema import RunRecord
+from harness.report.cells import Cells, Figures, formatted, known, number, texts
+from harness.report.frame import NUMBER, TEXT, WHOLE, Columns, typed
 
-COLUMNS = ("data", "encoder", "budget", "trend", "above", "below", "points [95 %]", "seeds", "shows")
+TREND_COLUMNS: Columns = {
+    "data": TEXT, "split": TEXT, "encoder": TEXT, "budget": TEXT, "trend": TEXT, "above": TEXT, "below": TEXT,
+    "points": NUMBER, "points_low": NUMBER, "points_high": NUMBER, "points_half": NUMBER, "seeds": WHOLE, "shows": TEXT,
+}  # fmt: skip
+SETTINGS: Cells = {
+    "data": lambda row: f"{row['data']} {row['split']}",
+    "encoder": lambda row: row["encoder"],
+    "budget": lambda row: row["budget"],
+}
 
 
 @dataclass(frozen=True)
@@ -92,10 +102,11 @@ def compare(records: Sequence[RunRecord], trend: Trend) -> Difference | None:
     return paired_difference([above[seed] for seed in seeds], [below[seed] for seed in seeds]) if seeds else None
 
 
-def trend_table(records: Sequence[RunRecord], trends: Sequence[Trend] = PUBLISHED) -> pd.DataFrame:
-    """One row per setting and trend that the records can speak to; every cell a string.
+def trend_frame(records: Sequence[RunRecord], trends: Sequence[Trend] = PUBLISHED) -> pd.DataFrame:
+    """One row per setting and trend that the records can speak to, as numbers; `TREND_COLUMNS`.
 
-    Only runs that were held equal in everything but method and seed are compared.
+    Only runs that were held equal in everything but method and seed are compared. ``points``: the mean difference in
+    percentage points with its 95 % interval, and half its width.
     """
     settings: dict[str, list[RunRecord]] = {}
     for record in records:
@@ -104,13 +115,47 @@ def trend_table(records: Sequence[RunRecord], trends: Sequence[Trend] = PUBLISHE
     rows = []
     for equal in settings.values():
         spec = equal[0].spec
-        where = [f"{spec.data.name} {spec.data.split}", spec.encoder.size, spec.train.budget]
+        where = {"data": spec.data.name, "split": spec.data.split, "encoder": spec.encoder.size}
+        where |= {"budget": spec.train.budget}
         for trend in trends:
             if found := compare(equal, trend):
-                rows.append([*where, trend.name, trend.above, trend.below, *_cells(found)])
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+                rows.append(
+                    {**where, "trend": trend.name, "above": trend.above, "below": trend.below, **_figures(found)}
+                )
+    return typed(rows, TREND_COLUMNS)
 
 
-def _cells(found: Difference) -> list[str]:
-    half = f" ± {found.half:.1f}" if math.isfinite(found.half) else ""
-    return [f"{found.mean:+.1f}{half}", str(found.seeds), found.shows]
+def _figures(found: Difference) -> Figures:
+    bounded = math.isfinite(found.half)
+    return {
+        "points": found.mean,
+        "points_low": found.mean - found.half if bounded else None,
+        "points_high": found.mean + found.half if bounded else None,
+        "points_half": found.half if bounded else None,
+        "seeds": found.seeds,
+        "shows": found.shows,
+    }
+
+
+def trend_table(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame:
+    """`trend_frame` as text.
+
+    Args:
+        wide: every column, not only those that matter first and the settings in which rows differ.
+    """
+    apart = [name for name, write in SETTINGS.items() if len({write(row) for row in frame.to_dict("records")}) > 1]
+    cells: Cells = {
+        **SETTINGS,
+        "trend": lambda row: row["trend"],
+        "above": lambda row: row["above"],
+        "below": lambda row: row["below"],
+        "points [95 %]": _points,
+        "seeds": formatted("seeds", "d"),
+        "shows": lambda row: row["shows"],
+    }
+    narrow = ["trend", "points [95 %]", "shows", "seeds", *apart]
+    return texts(frame, cells if wide else {name: cells[name] for name in narrow})
+
+
+def _points(row: Figures) -> str:
+    return number(row["points"], "+.1f") + (f" ± {row['points_half']:.1f}" if known(row["points_half"]) else "")

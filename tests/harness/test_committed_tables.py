@@ -18,14 +18,15 @@ import pytest
 from harness.records.ratios import rules_version
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord
 from harness.records.store import RecordStore, read_records
+from harness.report.cells import TRAINS_FASTER
 from harness.report.claims import card_notes, card_table
 from harness.report.explain import waterfall, waterfall_notes
 from harness.report.folder import folder_tables
-from harness.report.ranking import exchange_table, settings
+from harness.report.ranking import exchange_frame, exchange_table, settings
 from harness.report.speed import speed_notes, speed_table
 from harness.report.table import build_table, notes
-from harness.report.target import ladder_table, target_notes, target_table
-from harness.report.trends import trend_table
+from harness.report.target import ladder_frame, ladder_table, target_frame, target_notes, target_table
+from harness.report.trends import trend_frame, trend_table
 from harness.studies.claims import find_claim, make_card
 from harness.studies.target import comparable, read_target, step_times
 
@@ -38,7 +39,7 @@ TABLES = sorted(
 """Those of commands that leave records; others, as of benchmarks/*.py, hold what they printed and nothing more."""
 KEYS = {"trends.md": 4, "claim": 2}
 """How many columns tell a table's rows apart, where the first alone does not."""
-RENAMED: dict[str, str] = {"train s": "wall s"}
+RENAMED: dict[str, str] = {"train s": "wall s", "verdict": TRAINS_FASTER}
 """Columns of committed tables by today's name, where the same number has got another heading."""
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?|\binf\b|\bnan\b")
 INTERVALS = ("linear", "kNN-1", "best point")
@@ -118,17 +119,17 @@ def render_table(path: Path, committed: Page) -> Page:
     ]
     records.sort(key=lambda record: (order.index(record.label), record.spec.seed))
     speed = only_speed(path.parent)
-    return page_of(path, build_table(records, speed), lines=notes(records, speed))
+    return page_of(path, build_table(records, speed, wide=True), lines=notes(records, speed))
 
 
 def render_speed(path: Path, committed: Page) -> Page:
     speed = only_speed(path.parent)
-    return page_of(path, speed_table(speed), lines=speed_notes(speed))
+    return page_of(path, speed_table(speed, wide=True), lines=speed_notes(speed))
 
 
 def render_explain(path: Path, committed: Page) -> Page:
     speed = only_speed(path.parent)
-    return page_of(path, waterfall(speed), lines=waterfall_notes(speed))
+    return page_of(path, waterfall(speed, wide=True), lines=waterfall_notes(speed))
 
 
 def render_claim(path: Path, committed: Page) -> Page:
@@ -137,13 +138,13 @@ def render_claim(path: Path, committed: Page) -> Page:
 
 
 def render_trends(path: Path, committed: Page) -> Page:
-    return page_of(path, trend_table(stored(path.parent)[0]), lines=[])
+    return page_of(path, trend_table(trend_frame(stored(path.parent)[0]), wide=True), lines=[])
 
 
 def render_exchange(path: Path, committed: Page) -> Page:
     records, speeds = stored(path.parent)
     (group,) = settings(records)
-    return page_of(path, exchange_table(group, step_times(speeds, group)), lines=[])
+    return page_of(path, exchange_table(exchange_frame(group, step_times(speeds, group))), lines=[])
 
 
 def render_target(path: Path, committed: Page) -> Page:
@@ -152,7 +153,10 @@ def render_target(path: Path, committed: Page) -> Page:
     goal = read_target(frozen)
     compared = comparable(records, goal)
     times = step_times(speeds, [record for record in compared if record.status == "ok"])
-    tables = target_table(compared, goal, times), ladder_table(compared, goal, times)
+    tables = (
+        target_table(target_frame(compared, goal, times), goal, wide=True),
+        ladder_table(ladder_frame(compared, goal, times)),
+    )
     return page_of(path, *tables, lines=target_notes(records, goal))
 
 
@@ -200,7 +204,7 @@ def test_the_notes_of_a_committed_table_hold_the_same_numbers(path: Path) -> Non
 @pytest.mark.parametrize("path", [path for path in TABLES if path.name == "table.md"], ids=name_of)
 def test_the_table_of_the_whole_folder_is_the_one_that_the_command_left(path: Path) -> None:
     committed, today = both(path)
-    pages = [page_of(path, table.table, lines=table.lines()) for table in folder_tables(read_records(path.parent))]
+    pages = [page_of(path, table.wide, lines=table.lines()) for table in folder_tables(read_records(path.parent))]
     (same,) = (page for page in pages if page.tables == today.tables)
     assert list(same.tables[0]) == list(committed.tables[0])
     assert [line for line in same.notes if line in today.notes] == today.notes

@@ -14,9 +14,10 @@ from harness.records.differences import Row, pairs
 from harness.records.evaluations import EpochPoint, EvaluationRecord, Evaluations, TestClips
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore, read_records
-from harness.report.apart import accuracy_cell, closing, marks, p_text
+from harness.report.apart import accuracy_cell, closing, marks
+from harness.report.cells import p_text
 from harness.report.compare import Comparison, comparisons
-from harness.report.evaluations import evaluation_notes, evaluation_table
+from harness.report.evaluations import cells_frame, evaluation_notes, evaluation_table
 from harness.report.folder import folder_tables
 from harness.report.table import build_table, notes
 from tests.harness.made_up_records import run_record
@@ -102,7 +103,7 @@ def test_rows_that_cannot_be_told_from_the_best_are_marked() -> None:
 
 
 def test_the_table_marks_its_rows_and_closes_with_a_sentence_for_each_probe() -> None:
-    table = build_table(records(), None).set_index("method")
+    table = build_table(records(), None, wide=True).set_index("method")
     assert table.loc["gfp", "linear"] == "81.4 ± 1.4 [78.0, 84.8] best"
     assert str(table.loc["skeletonmae", "kNN-1"]).endswith("] ~best")
     assert table.loc["raw-pca", "linear"] == "60.0 [55.1, 64.7 clips]"
@@ -135,7 +136,7 @@ def test_compare_gives_every_pair_of_every_column(tmp_path: Path) -> None:
     found = compared(folder_of(tmp_path, records()))
     assert [comparison.heading for comparison in found] == ["linear", "kNN-1"]
     assert len(found[0].pairs) == 6
-    first = found[0].pairs.set_index(["above", "below"]).loc[("gfp", "random-init")]
+    first = found[0].pair_table(wide=True).set_index(["above", "below"]).loc[("gfp", "random-init")]
     assert first["these people"] == "told apart"
     assert first["sign flips p (smallest)"] == "0.25 (0.25)"
     assert (
@@ -201,11 +202,11 @@ def protocol(folder: Path, name: str = "protocol linear") -> Comparison:
 
 def test_a_protocol_is_a_column_and_its_predictions_answer_for_new_people(tmp_path: Path) -> None:
     found = protocol(evaluated(tmp_path))
-    pair = found.pairs.set_index(["above", "below"]).loc[("gfp", "random-init")]
+    pair = found.pair_table(wide=True).set_index(["above", "below"]).loc[("gfp", "random-init")]
     assert pair["these people: points [95 %]"] == "+33.3 [+33.3, +33.3]"
     assert pair["new people"] == "told apart"
     assert any("new people: gfp is above random-init" in line and "3 seeds x 8 people" in line for line in found.lines)
-    assert found.rows.set_index("row").loc["gfp", "new people [95 %]"].startswith("85.0 [")
+    assert found.row_table().set_index("row").loc["gfp", "new people [95 %]"].startswith("85.0 [")
 
 
 def test_without_the_people_of_the_test_clips_nobody_answers_for_new_ones(tmp_path: Path) -> None:
@@ -273,7 +274,7 @@ def test_the_selected_encoder_is_a_column_of_its_own_with_the_same_controls(tmp_
 def test_the_table_of_evaluations_has_intervals_marks_and_sentences(tmp_path: Path) -> None:
     store = RecordStore(evaluated(tmp_path))
     done = Evaluations(tmp_path).of(list(store.runs()))
-    table = evaluation_table(done).set_index("method")
+    table = evaluation_table(cells_frame(done), wide=True).set_index("method")
     assert table.loc["gfp", "linear"] == "85.0 ± 1.7 [80.9, 89.1] best"  # 200, 204, 208 of 240
     lines = evaluation_notes(done)
     assert any(line.startswith("linear, these people: ") for line in lines)

@@ -161,7 +161,7 @@ def test_a_default_that_changed_does_not_mix_two_methods_in_one_row(tmp_path: Pa
     measured = measured.model_copy(update={"spec": {**measured.spec, "methods": methods}})
     table = only(tmp_path, made(5, 0.6, days=0), made(1, 0.8, days=1), measured)
     assert rows(table) == ["gfp", "gfp:weight=5"]
-    assert [cell.partition(" ")[0] for cell in table.table["linear"]] == ["80.0", "60.0"]
+    assert [cell.partition(" ")[0] for cell in table.wide["linear"]] == ["80.0", "60.0"]
     assert list(table.table["speedup [95 %]"]) == ["2.20x [2.00, 2.40]", "-"]
 
 

@@ -46,8 +46,9 @@ def missing(found: dict[str, Any], *names: str) -> bool:
 def evaluation(run: str, *, seed: int = 0, spec: str = "finetune", **changes: Any) -> EvaluationRecord:
     values: dict[str, Any] = {
         "address": f"finetune-{seed}", "run": run, "label": "gfp", "seed": seed, "protocol": "finetune", "spec": spec,
-        "options": {}, "encoder": "last", "data": "f" * 16, "status": "ok", "accuracy": 0.5, "predictions": [0, 1, 1, 0],
-        "labelled": 8, "seconds": 3.0, "environment": ENVIRONMENT, "started": TIME, "finished": TIME,
+        "options": {}, "encoder": "last", "data": "f" * 16, "status": "ok", "accuracy": 0.5,
+        "predictions": [0, 1, 1, 0], "labelled": 8,
+        "seconds": 3.0, "environment": ENVIRONMENT, "started": TIME, "finished": TIME,
     }  # fmt: skip
     return EvaluationRecord(**values | changes)
 
@@ -246,7 +247,10 @@ def test_a_row_has_accuracy_over_seeds_beside_its_speed() -> None:
 
 def test_one_seed_has_an_interval_over_clips_and_the_best_point_none() -> None:
     found = row(summary(run_record("gfp", 0.8)), "gfp")
-    assert (found["linear_low"], found["linear_high"]) == (pytest.approx(0.758, abs=1e-3), pytest.approx(0.836, abs=1e-3))
+    assert (found["linear_low"], found["linear_high"]) == (
+        pytest.approx(0.758, abs=1e-3),
+        pytest.approx(0.836, abs=1e-3),
+    )
     assert found["best_point"] == 0.85
     assert missing(found, "linear_sd", "best_point_low", "vs_random")
 

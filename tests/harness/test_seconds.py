@@ -216,7 +216,7 @@ def test_a_budget_in_steps_has_nothing_to_fix(tmp_path: Path) -> None:
 
 def test_interleaved_and_wall_seconds_stand_apart() -> None:
     record = curve_record("gfp", 0.5, 0.6, step_seconds=0.5)  # 20 steps, 0.9 s each in this run
-    row = build_table([record, run_record("mamp")], speed_record()).set_index("method")
+    row = build_table([record, run_record("mamp")], speed_record(), wide=True).set_index("method")
     assert (row.loc["gfp", "interleaved s"], row.loc["gfp", "wall s"]) == ("10", "18")
     assert (row.loc["mamp", "interleaved s"], row.loc["mamp", "wall s"]) == ("-", "60")
 

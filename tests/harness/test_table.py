@@ -10,7 +10,7 @@ import pytest
 from harness.records.schema import ArmRecord, Health, RunRecord, SpeedRecord
 from harness.report.departures import SECTIONS, departures
 from harness.report.speed import speed_notes
-from harness.report.table import COLUMNS, build_table, notes, to_markdown
+from harness.report.table import COLUMNS, WIDE_COLUMNS, build_table, notes, to_markdown
 from harness.spec.model import ProbeSpec, RunSpec
 from harness.spec.presets import PRESETS
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
@@ -29,7 +29,7 @@ SPEED = speed_record(
 
 
 def table(records: list[RunRecord] = RECORDS, speed: SpeedRecord = SPEED) -> pd.DataFrame:
-    return build_table(records, speed).set_index("method")
+    return build_table(records, speed, wide=True).set_index("method")
 
 
 def cell(row: str, column: str, records: list[RunRecord] = RECORDS, speed: SpeedRecord = SPEED) -> str:
@@ -58,9 +58,10 @@ def test_methods_come_first_then_controls_then_the_bound() -> None:
 
 
 def test_columns_are_the_documented_ones_and_cells_are_text() -> None:
-    found = build_table(RECORDS, SPEED)
-    assert tuple(found.columns) == COLUMNS
-    assert all(isinstance(value, str) for row in found.itertuples(index=False) for value in row)
+    for wide, columns in ((False, COLUMNS), (True, WIDE_COLUMNS)):
+        found = build_table(RECORDS, SPEED, wide=wide)
+        assert tuple(found.columns) == columns
+        assert all(isinstance(value, str) for row in found.itertuples(index=False) for value in row)
 
 
 # --- accuracy ---
@@ -107,7 +108,7 @@ def test_two_option_sets_of_a_method_are_two_rows() -> None:
 @pytest.mark.parametrize("status", ["failed", "diverged", "oom", "interrupted"])
 def test_a_run_that_did_not_end_shows_its_status_and_no_accuracy(status: str) -> None:
     records = [*RECORDS[:2], run_record("gfp", status=status, error="why it was", accuracy=None), RECORDS[3]]
-    assert cell("gfp", "verdict", records) == status
+    assert cell("gfp", "trains faster", records) == status
     assert cell("gfp", "linear", records) == "-"
     assert cell("gfp", "vs random", records) == "-"
     assert f"{status}: gfp, seed 0: why it was" in notes(records, SPEED)
@@ -117,7 +118,7 @@ def test_the_seeds_that_ended_count_when_another_failed() -> None:
     failed = run_record("gfp", seed=1, status="failed", error="why", accuracy=None)
     records = [*RECORDS, failed]
     assert cell("gfp", "linear", records).startswith("80.0 ")
-    assert cell("gfp", "verdict", records) == "failed"
+    assert cell("gfp", "trains faster", records) == "failed"
 
 
 def test_without_a_random_control_nothing_is_compared() -> None:
@@ -134,8 +135,8 @@ def test_without_a_random_control_nothing_is_compared() -> None:
         ("skeletonmae", "clips/s", "9.88"),
         ("gfp", "speedup [95 %]", "2.20x [2.00, 2.40]"),
         ("skeletonmae", "speedup [95 %]", "1 (baseline)"),
-        ("skeletonmae", "verdict", "-"),
-        ("gfp", "verdict", "supported"),
+        ("skeletonmae", "trains faster", "-"),
+        ("gfp", "trains faster", "supported"),
         ("gfp", "by FLOPs", "3.00x"),
         ("gfp", "GFLOP/clip", "0.1"),  # 3.2e9 / 64 sequences * 2 bodies
         ("gfp", "peak MB", "456"),
@@ -156,15 +157,15 @@ def test_a_clear_slowdown_is_printed() -> None:
     assert speedup(arm("gfp", ratio(0.5, 0.6, 0.7))) == "0.60x [0.50, 0.70]"
 
 
-@pytest.mark.parametrize("verdict", ["supported", "not supported", "not measurable here"])
+@pytest.mark.parametrize("trains faster", ["supported", "not supported", "not measurable here"])
 def test_the_verdict_is_one_of_three(verdict: str) -> None:
     speed = speed_record(arm("gfp", ratio(2.0, 2.2, 2.4), verdict=verdict))
-    assert cell("gfp", "verdict", speed=speed) == verdict
+    assert cell("gfp", "trains faster", speed=speed) == verdict
 
 
 def test_a_method_that_was_not_timed_has_no_speed() -> None:
     speed = speed_record(arm("skeletonmae", ratio(1.0, 1.0, 1.0)))
-    assert [cell("gfp", column, speed=speed) for column in COLUMNS[-6:]] == ["-"] * 6
+    assert [cell("gfp", column, speed=speed) for column in WIDE_COLUMNS[-6:]] == ["-"] * 6
 
 
 # --- the open division ---
@@ -179,7 +180,7 @@ def test_a_method_that_was_not_timed_has_no_speed() -> None:
         ("speedup [95 %]", "open division"),
         ("by FLOPs", "-"),
         ("GFLOP/clip", "0.1"),
-        ("verdict", "-"),
+        ("trains faster", "-"),
     ],
 )
 def test_a_method_with_its_own_encoder_is_compared_with_nothing(column: str, expected: str) -> None:
@@ -198,7 +199,7 @@ def test_either_record_tells_the_division(records: list[RunRecord], speed: Speed
 
 def test_a_failed_run_with_its_own_encoder_shows_its_status() -> None:
     failed = OPEN_RECORD.model_copy(update={"status": "failed", "error": "why", "accuracy": None})
-    assert cell("graph (open)", "verdict", [*RECORDS, failed], OPEN_SPEED) == "failed"
+    assert cell("graph (open)", "trains faster", [*RECORDS, failed], OPEN_SPEED) == "failed"
 
 
 def test_the_closed_rows_are_as_without_an_open_one() -> None:
@@ -212,7 +213,7 @@ def test_the_closed_rows_are_as_without_an_open_one() -> None:
         ("graph (open)", "speedup [95 %]", "open division"),
         ("gfp", "speedup [95 %]", "-"),
         ("gfp", "by FLOPs", "-"),
-        ("gfp", "verdict", "-"),
+        ("gfp", "trains faster", "-"),
         ("encoder-only", "speedup [95 %]", "-"),
     ],
 )
@@ -538,7 +539,7 @@ def test_where_most_blocks_were_disturbed_numbers_say_so_and_nothing_is_explaine
     speed = speed_record(narrow, *SPEED.arms[1:])
     disturbed = speed.model_copy(update={"health": Health(blocks=10, disturbed=6)})
     assert cell("gfp", "speedup [95 %]", speed=disturbed) == "2.20x [2.10, 2.30] (disturbed)"
-    assert cell("gfp", "verdict", speed=disturbed) == "not measurable here"
+    assert cell("gfp", "trains faster", speed=disturbed) == "not measurable here"
     lines = notes(RECORDS, disturbed)
     assert any("4.50x [4.00, 5.00] (disturbed) measured" in line for line in lines)
     assert not [line for line in lines if line.startswith("explain")]

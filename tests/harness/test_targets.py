@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from scipy import stats
 
 from harness.errors import UsageError
-from harness.records.schema import Ratio, SpeedRecord
+from harness.records.schema import Ratio, RunRecord, SpeedRecord
 from harness.records.store import RecordStore
-from harness.report.target import ladder_table, target_notes, target_table
+from harness.report.target import ladder_frame, ladder_table, target_frame, target_notes, target_table
 from harness.runs.cell import evaluation_steps
 from harness.spec.budget import StepCost
 from harness.spec.model import ProbeSpec, TrainSpec, is_later
 from harness.studies.target import (
+    NO_TIMES,
     Reach,
+    Target,
     at_most,
     combined_speedup,
     comparable,
@@ -472,7 +476,7 @@ def test_rows_at_a_target_of_rules_5() -> None:
     assert goal.accuracy == 0.6
     arms = [stage_arm(label, 0.5, 0.5, 0.5, step_seconds=0.5) for label in races]
     speed = stage_record(*arms, stages=[])
-    found = target_table(records, goal, {}, speed).set_index("method")
+    found = at_target(records, goal, {}, speed).set_index("method")
     assert found.loc["mamp"].tolist()[1:] == ["3 of 3 seeds", "200", "10.0", "10.0 [5, 10]", "1 (reference)", "-", "-"]
     # Twice as fast at the evaluations; it may have been there at once, and mamp right after its first evaluation.
     assert found.loc["gfp"].tolist()[1:] == [
@@ -507,6 +511,13 @@ def test_the_untrained_encoder_is_the_mean_over_seeds() -> None:
 
 # --- tables ---
 
+
+def at_target(
+    records: list[RunRecord], goal: Target, times: Mapping[str, float] = NO_TIMES, speed: SpeedRecord | None = None
+) -> pd.DataFrame:
+    return target_table(target_frame(records, goal, times, speed), goal, wide=True)
+
+
 RACE = [
     curve_record("mamp", 0.22, 0.5, 0.6, seed=0, step_seconds=0.2),  # 0.5 after 4 s
     curve_record("mamp", 0.22, 0.3, 0.6, seed=1, step_seconds=0.3),  # 9 s
@@ -524,7 +535,7 @@ def test_rows_at_the_target() -> None:
     # The logs of 4 and 9 are ln 6 -+ 0.405465; t(0.975, 1) = 12.706205, so the half width is 5.151921: a factor 172.8.
     # gfp is four times faster on either seed, and got there at its first evaluations: they bound nothing from below.
     # mamp did after 2 and 6 s at the earliest: ratios 2 and 2.667, 2.309 / exp(12.706205 * 0.143841) = 0.37.
-    assert target_table(RACE, GOAL).to_numpy().tolist() == [
+    assert at_target(RACE, GOAL).to_numpy().tolist() == [
         ["mamp", "60.0", "2 of 2 seeds", "250", "6.5", "6.0 [0, 1037]", "1 (reference)"],  # between 4 and 9 s
         ["gfp", "65.0", "2 of 2 seeds", "100", "1.6", "1.5 [0, 259]", "4.00x [0.37, inf]"],  # 1 and 2.25: 1.625
         ["amr", "40.0", "1 of 2 seeds", "not reached", "not reached", "not reached", "-"],
@@ -538,13 +549,13 @@ def test_a_row_with_a_miss_among_three_has_a_median_and_nothing_else() -> None:
         *RACE[:2], curve_record("gfp", 0.5), curve_record("gfp", 0.5, seed=1),
         curve_record("gfp", 0.9, seed=2, status="diverged", accuracy=None),
     ]  # fmt: skip
-    found = target_table(records, GOAL).to_numpy().tolist()[1]
+    found = at_target(records, GOAL).to_numpy().tolist()[1]
     assert found == ["gfp", "50.0", "2 of 3 seeds", "not reached", "5.0", "not reached", "-"]
 
 
 def test_a_reference_that_missed_is_no_unit() -> None:
     records = [RACE[0], curve_record("mamp", 0.4, seed=1), *RACE[2:4]]
-    assert target_table(records, GOAL).iloc[:, -1].tolist() == ["reference", "-"]
+    assert at_target(records, GOAL).iloc[:, -1].tolist() == ["reference", "-"]
 
 
 def test_the_open_division_is_not_compared_and_sets_no_target() -> None:
@@ -557,17 +568,17 @@ def test_the_open_division_is_not_compared_and_sets_no_target() -> None:
 
 
 def test_columns_name_the_reference() -> None:
-    assert target_table(RACE, GOAL).columns[-1] == "speedup over mamp [95 %]"
+    assert at_target(RACE, GOAL).columns[-1] == "speedup over mamp [95 %]"
 
 
 def test_a_single_seed_has_a_time_without_an_interval_and_no_speedup() -> None:
     single = [RACE[0], RACE[2]]
-    assert target_table(single, GOAL)["seconds to target [95 %]"].tolist() == ["4.0", "1.0"]
-    assert target_table(single, GOAL).iloc[1, -1] == "-"
+    assert at_target(single, GOAL)["seconds to target [95 %]"].tolist() == ["4.0", "1.0"]
+    assert at_target(single, GOAL).iloc[1, -1] == "-"
 
 
 def test_the_ladder_shows_ratios_and_says_who_is_missing() -> None:
-    found = ladder_table(RACE, GOAL).set_index("linear")
+    found = ladder_table(ladder_frame(RACE, GOAL)).set_index("linear")
     # From 22 to 70 in eight rungs; at 28 mamp's second evaluations decide, after 4 and 6 s, and all others' first.
     assert list(found.index) == ["28.0", "34.0", "40.0", "46.0", "50.0 (target)", "52.0", "58.0", "64.0", "70.0"]
     assert list(found.columns) == ["mamp", "gfp", "amr", "sjepa"]
@@ -578,7 +589,7 @@ def test_the_ladder_shows_ratios_and_says_who_is_missing() -> None:
 
 def test_a_rung_that_only_the_reference_misses_shows_seconds() -> None:
     records = [curve_record("mamp", 0.3, 0.4), curve_record("gfp", 0.5, 0.8)]
-    found = ladder_table(records, freeze(records, "mamp").model_copy(update={"version": 2}))
+    found = ladder_table(ladder_frame(records, freeze(records, "mamp").model_copy(update={"version": 2})))
     assert found.iloc[-1].tolist() == ["80.0", "0 of 1", "10 s"]
 
 

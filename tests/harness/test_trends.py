@@ -13,7 +13,7 @@ from harness.cli import main as cli
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
 from harness.registry import Registry
-from harness.report.trends import PUBLISHED, Trend, paired_difference, trend_table
+from harness.report.trends import PUBLISHED, Trend, paired_difference, trend_frame, trend_table
 from harness.runs.experiment import make_entry
 from harness.spec.model import parse_methods
 from methods.parts.encoder import SIZES
@@ -54,12 +54,12 @@ def test_paired_difference_by_hand() -> None:
 def test_a_trend_shows_when_its_interval_leaves_zero_out(
     above: tuple[float, ...], below: tuple[float, ...], shows: str
 ) -> None:
-    table = trend_table(records(gfp=above, mamp=below), [HIGHER])
+    table = trend_table(trend_frame(records(gfp=above, mamp=below), [HIGHER]), wide=True)
     assert table["shows"].tolist() == [shows]
 
 
 def test_points_and_interval_as_printed() -> None:
-    table = trend_table(records(gfp=(0.55, 0.57, 0.59), mamp=(0.54, 0.55, 0.56)), [HIGHER])
+    table = trend_table(trend_frame(records(gfp=(0.55, 0.57, 0.59), mamp=(0.54, 0.55, 0.56)), [HIGHER]), wide=True)
     assert table.iloc[0].tolist() == [
         "synthetic xsub",
         "tiny",
@@ -74,13 +74,13 @@ def test_points_and_interval_as_printed() -> None:
 
 
 def test_only_seeds_that_both_have_are_compared() -> None:
-    table = trend_table(records(gfp=(0.5, 0.6, 0.9), mamp=(0.4, 0.5)), [HIGHER])
+    table = trend_table(trend_frame(records(gfp=(0.5, 0.6, 0.9), mamp=(0.4, 0.5)), [HIGHER]), wide=True)
     assert table["points [95 %]"].tolist() == ["+10.0 ± 0.0"]
 
 
 def test_budgets_are_never_mixed() -> None:
     both = [*records("60s", gfp=(0.5, 0.6), mamp=(0.4, 0.4)), *records("9clips", gfp=(0.3, 0.3), mamp=(0.4, 0.5))]
-    table = trend_table(both, [HIGHER])
+    table = trend_table(trend_frame(both, [HIGHER]), wide=True)
     assert table[["budget", "points [95 %]"]].to_numpy().tolist() == [
         ["60s", "+15.0 ± 63.5"],
         ["9clips", "-15.0 ± 63.5"],
@@ -94,13 +94,13 @@ def test_runs_on_other_data_are_never_mixed_in() -> None:
         record.model_copy(update={"spec": record.spec.model_copy(update={"data": elsewhere})})
         for record in records(gfp=(0.1, 0.1))
     ]
-    assert trend_table([*moved, *made], [HIGHER])["points [95 %]"].tolist() == ["+15.0 ± 63.5"]
+    assert trend_table(trend_frame([*moved, *made], [HIGHER]), wide=True)["points [95 %]"].tolist() == ["+15.0 ± 63.5"]
 
 
 def test_failed_runs_and_trends_without_runs_are_left_out() -> None:
     made = records(gfp=(0.5,), mamp=(0.4,))
     failed = [made[0].model_copy(update={"status": "failed", "accuracy": None}), made[1]]
-    assert trend_table(failed, [HIGHER]).empty
+    assert trend_table(trend_frame(failed, [HIGHER]), wide=True).empty
 
 
 def test_every_published_trend_names_rows_that_can_be_run() -> None:

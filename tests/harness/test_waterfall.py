@@ -38,7 +38,7 @@ def note(start: str, found: SpeedRecord) -> str:
 
 def test_times_switches_and_ratios_by_hand() -> None:
     # Ratios x, 2x, 4x have a 95 % interval of a factor 5.594985 either side of 2x (t of two degrees of freedom).
-    found = waterfall(record())
+    found = waterfall(record(), wide=True)
     assert list(found.columns) == [
         "stage",
         "gfp: ms/clip",
@@ -63,7 +63,7 @@ def test_times_switches_and_ratios_by_hand() -> None:
 
 
 def test_a_stage_that_failed_is_a_dash_wherever_it_is_needed() -> None:
-    found = waterfall(record("gfp" + FUSED)).set_index("stage")
+    found = waterfall(record("gfp" + FUSED), wide=True).set_index("stage")
     assert found.loc["fused attention"].tolist()[:3] == ["-", "-", "-"]
     assert found.loc["fused attention", "gfp over mamp"] == "-"
     assert found.loc["compiled"].tolist()[:3] == ["1", "-", "8.00x [1.43, 44.76]"]
@@ -85,7 +85,7 @@ def test_ratios_are_per_clip() -> None:
 
 def test_one_method_has_no_ratio_of_methods() -> None:
     found = stage_record(*ARMS[:3], stages=STAGES)
-    assert list(waterfall(found).columns) == ["stage", "gfp: ms/clip", "gfp: this switch", "gfp: all so far"]
+    assert list(waterfall(found, wide=True).columns) == ["stage", "gfp: ms/clip", "gfp: this switch", "gfp: all so far"]
     assert not [line for line in waterfall_notes(found) if " over " in line]
 
 
