@@ -19,9 +19,14 @@ Cells = Mapping[str, Callable[[Figures], str]]
 """A table: how each cell of a row is written, by its column's heading."""
 
 
+def figures(frame: pd.DataFrame) -> list[Figures]:
+    """Its rows."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 def texts(frame: pd.DataFrame, cells: Cells) -> pd.DataFrame:
     """A table of strings, a row for each of the frame's."""
-    rows = [[write(row) for write in cells.values()] for row in frame.to_dict("records")]
+    rows = [[write(row) for write in cells.values()] for row in figures(frame)]
     return pd.DataFrame(rows, columns=list(cells), dtype=object)
 
 

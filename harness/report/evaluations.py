@@ -11,7 +11,7 @@ from harness.records.differences import Pair, Row, pairs
 from harness.records.evaluations import SCRATCH, EvaluationRecord, column_of, row_of
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR
 from harness.report.apart import brackets, closing, marks
-from harness.report.cells import EMPTY, Figures, accuracy_text
+from harness.report.cells import EMPTY, Figures, accuracy_text, figures
 from harness.report.frame import NUMBER, TEXT, WHOLE, Columns, accuracy_figures, standing, typed
 from harness.studies.compare import by_seed, draw_of, rows_of_evaluations, same_draws
 
@@ -68,7 +68,7 @@ def evaluation_table(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame
     lines = []
     for row, cells in frame.groupby("row", sort=False):
         line = {"method": str(row)}
-        for cell in cells.to_dict("records"):
+        for cell in figures(cells):
             line[cell["column"]] = _text(cell, "accuracy", wide=wide)
             if cell["column"] in trained:
                 line[cell["column"] + BEST] = _text(cell, "best_epoch", wide=wide)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.records.ratios import disturbed_share, inside_floor, mostly_disturbed, paired_ratio, speedup
 from harness.records.schema import Ratio, SpeedRecord, at_stage
-from harness.report.cells import EMPTY, Figures, interval_text, known, number
+from harness.report.cells import EMPTY, Figures, figures, interval_text, known, number
 from harness.report.frame import NUMBER, TEXT, TRUTH, Columns, typed
 from harness.report.health import disturbances, rounds_text
 from harness.report.table import in_doubt
@@ -65,7 +65,7 @@ def waterfall(record: SpeedRecord, *, wide: bool = False) -> pd.DataFrame:
     """
     methods, lines = record.rows, []
     for stage, cells in waterfall_frame(record).groupby("stage", sort=False):
-        rows = cells.to_dict("records")
+        rows = figures(cells)
         over = {" over ".join(methods): factor_text(rows[0], "over")} if len(methods) == 2 else {}
         line = {"stage": str(stage), **({} if wide else over)}
         for row in rows:

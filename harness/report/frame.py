@@ -222,7 +222,7 @@ def points_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
 
 
 def _at_interleaved(record: RunRecord, step: int) -> float | None:
-    seconds = record.training and record.training.interleaved_step_seconds
+    seconds = record.training.interleaved_step_seconds if record.training else None
     return None if seconds is None else step * seconds
 
 

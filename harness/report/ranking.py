@@ -16,7 +16,7 @@ from functools import partial
 import pandas as pd
 
 from harness.records.schema import Point, RunRecord
-from harness.report.cells import EMPTY, Figures, known, method_text
+from harness.report.cells import EMPTY, Figures, figures, known, method_text
 from harness.report.frame import NUMBER, TEXT, TRUTH, WHOLE, Columns, interleaved_seconds, typed
 from harness.spec.budget import parse_budget
 from harness.spec.model import digest
@@ -86,7 +86,7 @@ def exchange_table(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per method, one column per budget: mean linear accuracy over seeds and its rank; every cell a string."""
     lines = []
     for _, cells in frame.groupby("label", sort=False):
-        found = cells.to_dict("records")
+        found = figures(cells)
         lines.append({"method": method_text(found[0]), **{cell["held_equal"]: _cell(cell) for cell in found}})
     return pd.DataFrame(lines)
 

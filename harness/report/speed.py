@@ -43,14 +43,14 @@ def speed_frame(speed: SpeedRecord) -> pd.DataFrame:
     """
     frame = arms_frame([speed])
     ranks = [signed_ranks_of(arm, speed) if comparable(arm, speed) else None for arm in speed.arms]
-    hours = frame["epochs"].astype(NUMBER) * NTU60_CLIPS / frame["clips_per_second"] / 3600
+    hours = frame["epochs"].astype("float64") * NTU60_CLIPS / frame["clips_per_second"] / 3600
     achieved = frame["step_flops"] / frame["step_seconds"]
     return frame.assign(
         signed_ranks=pd.Series(ranks, dtype=NUMBER),
         gflops_per_second=achieved / 1e9,
         of_peak=achieved / frame["matmul_flops"],
         schedule_hours=hours,
-        peak_mb=frame["peak_bytes"].astype(NUMBER) / 1e6,
+        peak_mb=frame["peak_bytes"].astype("float64") / 1e6,
         judgement=pd.Series([judgement(arm.label, [], speed) for arm in speed.arms], dtype=TEXT),
     )
 

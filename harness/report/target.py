@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.records.differences import holm
 from harness.records.schema import RunRecord, SpeedRecord
-from harness.report.cells import EMPTY, Cells, Figures, formatted, interval_text, known, number, p_text, texts
+from harness.report.cells import EMPTY, Cells, Figures, figures, formatted, interval_text, known, number, p_text, texts
 from harness.report.frame import NUMBER, TEXT, TRUTH, WHOLE, Columns, typed
 from harness.report.table import in_doubt
 from harness.studies.target import (
@@ -178,7 +178,7 @@ def ladder_table(frame: pd.DataFrame) -> pd.DataFrame:
     for accuracy, cells in frame.groupby("accuracy"):
         target = " (target)" if cells["target"].any() else ""
         line = {"linear": number(accuracy, ".1f", 100) + target}
-        line |= {cell["label"]: _rung(cell) for cell in cells.to_dict("records")}
+        line |= {cell["label"]: _rung(cell) for cell in figures(cells)}
         lines.append(line)
     return pd.DataFrame(lines)
 

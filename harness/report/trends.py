@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from harness.records.schema import RunRecord
-from harness.report.cells import Cells, Figures, formatted, known, number, texts
+from harness.report.cells import Cells, Figures, figures, formatted, known, number, texts
 from harness.report.frame import NUMBER, TEXT, WHOLE, Columns, typed
 
 TREND_COLUMNS: Columns = {
@@ -143,7 +143,7 @@ def trend_table(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame:
     Args:
         wide: every column, not only those that matter first and the settings in which rows differ.
     """
-    apart = [name for name, write in SETTINGS.items() if len({write(row) for row in frame.to_dict("records")}) > 1]
+    apart = [name for name, write in SETTINGS.items() if len({write(row) for row in figures(frame)}) > 1]
     cells: Cells = {
         **SETTINGS,
         "trend": lambda row: row["trend"],

@@ -96,7 +96,7 @@ def test_none_of_the_numbers_is_text() -> None:
 def test_a_run_is_a_row() -> None:
     found = only(frame.runs_frame([run_record("gfp", 0.8, seed=3, knn=0.7)]))
     assert (found["label"], found["method"], found["seed"], found["encoder"]) == ("gfp", "gfp", 3, "tiny")
-    assert (found["linear"], found["knn"], found["best_linear"]) == (0.8, 0.7, 0.85)
+    assert (found["linear"], found["knn"], found["best_linear"]) == (0.8, 0.7, pytest.approx(0.85))
     assert (found["steps"], found["clips_seen"], found["seconds"], found["wall_seconds"]) == (100, 6400, 59.7, 70)
     assert (found["split"], found["budget"], found["test_clips"]) == ("xsub", "60s", 400)
     assert found["finished"] == pd.Timestamp(TIME)
@@ -235,7 +235,7 @@ def test_rows_are_methods_then_controls_then_the_bound() -> None:
 
 def test_a_row_has_accuracy_over_seeds_beside_its_speed() -> None:
     seeds = [run_record("gfp", linear, seed=seed) for seed, linear in enumerate((0.70, 0.72, 0.77))]
-    found = row(summary(run_record("random-init", 0.6), *seeds), "gfp")
+    found = row(summary(run_record("random-init", 0.6), run_record("raw-pca", 0.5), *seeds), "gfp")
     assert (found["seeds"], found["test_clips"]) == (3, 400)
     # Deviations -3, -1, 4: sqrt(26 / 2) = 3.61; the interval is 4.3027 * 3.61 / sqrt(3) = 8.96 to each side.
     assert [found[f"linear{part}"] for part in ("", "_sd", "_low", "_high")] == pytest.approx(
@@ -251,7 +251,7 @@ def test_one_seed_has_an_interval_over_clips_and_the_best_point_none() -> None:
         pytest.approx(0.758, abs=1e-3),
         pytest.approx(0.836, abs=1e-3),
     )
-    assert found["best_point"] == 0.85
+    assert found["best_point"] == pytest.approx(0.85)
     assert missing(found, "linear_sd", "best_point_low", "vs_random")
 
 

@@ -88,8 +88,8 @@ def test_runs_weights_and_speed_of_both_folders_are_in_the_third_with_their_tabl
     assert (outcome.code, outcome.err) == (0, "")
     joined = content(at.c)
     assert {**content(at.a), **content(at.b)}.items() <= joined.items()
-    assert joined.keys() - content(at.a).keys() - content(at.b).keys() == {"table.md"}
-    assert "| mamp | 80.0 [" in joined["table.md"].decode()
+    assert joined.keys() - content(at.a).keys() - content(at.b).keys() == {"table.md", "table.csv"}
+    assert "| mamp | - | - | - | 80.0 [" in joined["table.md"].decode()
     assert outcome.lines[0].startswith("3 runs and 1 speed measurement of 2 folders; 0 more said the same")
 
 
@@ -191,7 +191,7 @@ def test_a_finished_record_takes_the_place_of_an_unfinished_one_and_of_its_state
     leave(at.a, run_record(), weights=b"finished")
     assert at.merge().code == 0
     place = run_record().address
-    assert content(at.c).keys() == {f"{place}/record.json", f"{place}/encoder.safetensors", "table.md"}
+    assert content(at.c).keys() == {f"{place}/record.json", f"{place}/encoder.safetensors", "table.md", "table.csv"}
     assert at.joined()[place].status == "ok"
 
 
@@ -357,7 +357,8 @@ def test_what_a_record_calls_its_weights_is_no_path(at: Folders, tmp_path: Path)
     (at.b / "stolen").write_text("not weights")
     at.merge()
     assert content(at.c).keys() == {f"{run_record(name).address}/record.json" for name in ("gfp", "mamp")} | {
-        "table.md"
+        "table.md",
+        "table.csv",
     }
 
 

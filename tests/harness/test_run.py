@@ -128,7 +128,15 @@ def test_the_plan_comes_before_the_work_and_one_line_per_run_follows(good: Finis
 def test_the_folder_holds_records_weights_and_table_and_nothing_else(good: Finished) -> None:
     assert tuple(records_in(good.out)) == CELLS
     names = {path.name for path in good.out.rglob("*") if path.is_file()}
-    expected = {"record.json", "speed.json", "encoder.safetensors", "metrics.jsonl", "table.md", "matrix.json"}
+    expected = {
+        "record.json",
+        "speed.json",
+        "encoder.safetensors",
+        "metrics.jsonl",
+        "table.md",
+        "table.csv",
+        "matrix.json",
+    }
     assert names - {LOCK} == expected
     assert len(list(good.out.glob("*/speed.json"))) == 1
     weights = {row_of(path.parent.name) for path in good.out.glob("*/encoder.safetensors")}

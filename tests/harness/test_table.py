@@ -157,7 +157,7 @@ def test_a_clear_slowdown_is_printed() -> None:
     assert speedup(arm("gfp", ratio(0.5, 0.6, 0.7))) == "0.60x [0.50, 0.70]"
 
 
-@pytest.mark.parametrize("trains faster", ["supported", "not supported", "not measurable here"])
+@pytest.mark.parametrize("verdict", ["supported", "not supported", "not measurable here"])
 def test_the_verdict_is_one_of_three(verdict: str) -> None:
     speed = speed_record(arm("gfp", ratio(2.0, 2.2, 2.4), verdict=verdict))
     assert cell("gfp", "trains faster", speed=speed) == verdict
@@ -513,7 +513,7 @@ def test_markdown_holds_command_table_and_notes() -> None:
     assert lines[0] == "    python -m harness run --seeds 0"
     assert lines[2] == "| " + " | ".join(COLUMNS) + " |"
     assert lines[3].count("---") == len(COLUMNS)
-    assert lines[4].startswith("| gfp | 80.0 [75.8, 83.6 clips] | +20.0 | 70.0 [65.3, 74.3 clips] |")
+    assert lines[4] == "| gfp | 2.20x [2.00, 2.40] | supported | 3.00x | 80.0 [75.8, 83.6 clips] | 70.0 |"
     assert lines[-2:] == ["- first note", "- second note"]
     assert {line.count("|") for line in lines[2:9]} == {len(COLUMNS) + 1}
 

@@ -75,7 +75,8 @@ def test_there_is_no_other_way_out() -> None:
 def test_a_table_on_disk_is_text_whatever_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["harness", "run", "--out", ODD])
     table = pd.DataFrame({"method": [f"a|{ODD}"], "linear": ["1"]})
-    leave_table(table, [ODD], tmp_path / "table.md", Reporter(PlainConsole(file=io.StringIO())))
+    report = Reporter(PlainConsole(file=io.StringIO()))
+    leave_table(table, [ODD], tmp_path / "table.md", report, numbers={"": table})
     command, _, header, _, row, _, note = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
     assert command == f"    python -m harness run --out '{SHOWN}'"
     assert header == "| method | linear |"
