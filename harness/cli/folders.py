@@ -1,4 +1,4 @@
-"""The commands that take output folders as a whole: `table`, `compare` and `merge`."""
+"""The commands that take output folders as a whole: `table`, `compare`, `merge` and `shelve`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datasets.wording import counted
 from harness.cli.flags import AsJson, Wide
 from harness.cli.output import leave_numbers, leave_text
 from harness.errors import UsageError
-from harness.progress import at_work, command_line, make_console, print_table, say_lines, warn
+from harness.progress import at_work, command_line, make_console, print_table, say, say_lines, warn
 
 
 def table_command(
@@ -101,3 +101,22 @@ def compare_command(
         print_table(console, found_pairs.columns, found_pairs.itertuples(index=False), comparison.lines)
         console.print()
     leave_text(compare_page(found, command_line(), left_out(refused)), folder / "compare.md", compare_frames(found))
+
+
+def shelve_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of any command; it is only read.")],
+    to: Annotated[Path, typer.Option(help="Folder of the study; one that is there is made again.")],
+    why: Annotated[str, typer.Option(help="Why the study was made, in a line [as its page says already].")] = "",
+    name: Annotated[str, typer.Option(help="Title of its page [the folder's name].")] = "",
+) -> None:
+    """Put a study on its shelf: all records in one file, the tables, a page that says why, with what, when."""
+    from harness.records.shelving import contents, refuse_target, write_shelf
+    from harness.records.store import refusal_lines
+    from harness.report.shelf import counts, shelf_files
+
+    found = contents(folder)
+    refuse_target(folder, to, found.text)
+    files = shelf_files(folder, to, found, why=why, name=name)
+    write_shelf(to, files)
+    warn(*refusal_lines(folder, found.refused))
+    say(f"{counts(found)} in {to}: {', '.join(files)}; weights, states and logs stay in {folder}")

@@ -48,6 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "table": folders.table_command,
     "compare": folders.compare_command,
     "merge": folders.merge_command,
+    "shelve": folders.shelve_command,
     "verify": studies.verify_command,
     "show-config": run.show_config_command,
     "check-method": methods.check_method_command,

@@ -32,10 +32,10 @@ import psutil
 from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
 from harness.records.part import Count, NotNegative, Part
+from harness.records.reading import Odd
 from harness.records.store import (
     CLAIM_FILE,
     LOCK_FILE,
-    Odd,
     now,
     read_file,
     temporary_name,

@@ -2,6 +2,7 @@
 
     runs/<run>/evaluations/<address>.json       an EvaluationRecord
     runs/test-clips-<fingerprint>.json          labels and people of the test clips that all of them predict
+    runs/records.jsonl                         instead: both of a study on its shelf (`harness.records.shelf`)
 
 Like `harness.records.schema` this knows nobody but the spec: reading it loads no torch. What cannot be true is refused.
 """
@@ -10,14 +11,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
 from harness.records.part import Count, NotNegative, Part, Share
+from harness.records.reading import Refusal, Refused, parsed_record, validated
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, SCHEMA, Environment, RunRecord, Status
-from harness.records.store import EVALUATIONS, Refusal, Refused, as_json, parsed_record, write_atomically
+from harness.records.shelf import Shelf
+from harness.records.store import EVALUATIONS, as_json, write_atomically
 from harness.spec.model import digest
 
 CLIPS_FILES = "test-clips-*.json"
@@ -153,13 +157,53 @@ class Evaluations:
 
     def one(self, run: str, address: str) -> EvaluationRecord | None:
         """The record of an address; None when absent, or refused."""
-        return self._read(self.path(run, address))
+        path, line = self.path(run, address), self.shelf.lines["evaluation"].get((run, address))
+        self.refused.pop(path, None)
+        place = path
+        try:
+            if path.exists():
+                if line:
+                    again = f"is the evaluation {run}/{address} again; {path} counts"
+                    self.refused[line.place] = Refusal(line.place, again)
+                return read_evaluation(path)
+            if line:
+                place = line.place
+                return consistent(validated(line.content, EvaluationRecord))
+        except Refused as problem:
+            self.refused[place] = problem.at(place)
+        return None
+
+    def addresses(self) -> list[tuple[str, str]]:
+        """Run and address of all that are there, refused or not, in order."""
+        paths = (path for path in self.root.glob(f"*/{EVALUATIONS}/*.json") if ".refused-" not in path.name)
+        here = {(path.parents[1].name, path.stem) for path in paths}
+        return sorted((run, address) for run, address in [*here, *self.shelf.lines["evaluation"].keys() - here])
 
     def all(self) -> Iterator[EvaluationRecord]:
         """All records that are not refused, sorted by run and address."""
-        for path in sorted(self.root.glob(f"*/{EVALUATIONS}/*.json")):
-            if ".refused-" not in path.name and (record := self._read(path)):
+        for run, address in self.addresses():
+            if record := self.one(run, address):
                 yield record
+
+    def clips_sources(self) -> dict[str, Path | bytes]:
+        """All test clips that are there, by the name of their file: the file, or what it would hold."""
+        shelved = {self.test_clips_path(key[0]).name: line for key, line in self.shelf.lines["test-clips"].items()}
+        here = {path.name: path for path in self.root.glob(CLIPS_FILES)}
+        found = {name: line.as_file() for name, line in shelved.items()} | here
+        return dict(sorted(found.items()))
+
+    def source(self, run: str, address: str) -> Path | bytes:
+        """The file of an evaluation that was read; of one on the shelf, what its file would hold."""
+        path, line = self.path(run, address), self.shelf.lines["evaluation"].get((run, address))
+        return line.text if line and not path.exists() else path
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        """The records of the folder that lie in one file."""
+        found = Shelf(self.root)
+        for kind in ("evaluation", "test-clips"):
+            self.refused |= {refusal.path: refusal for refusal in found.refused[kind]}
+        return found
 
     def of(self, runs: Sequence[RunRecord]) -> list[EvaluationRecord]:
         """Evaluations of these runs as they are now: none of weights that a run had before it was run again."""
@@ -174,30 +218,25 @@ class Evaluations:
     def write_test_clips(self, clips: TestClips) -> None:
         """Leave labels and people of the test clips, once per data set."""
         if self.test_clips(clips.fingerprint) != clips:
-            write_atomically(self._test_clips_path(clips.fingerprint), as_json(clips))
+            write_atomically(self.test_clips_path(clips.fingerprint), as_json(clips))
 
     def test_clips(self, fingerprint: str) -> TestClips | None:
         """Those of a data set by its fingerprint; None where nobody left them, or they cannot be read."""
-        path = self._test_clips_path(fingerprint)
+        path, line = self.test_clips_path(fingerprint), self.shelf.lines["test-clips"].get((fingerprint,))
+        place = line.place if line and not path.exists() else path
+        clips = None
         try:
-            clips = parsed_record(path, TestClips) if path.exists() else None
+            if path.exists():
+                clips = parsed_record(path, TestClips)
+            elif line:
+                clips = validated(line.content, TestClips)
         except Refused as problem:
-            self.refused[path] = Refusal(path, problem.reason, problem.newer)
-            return None
+            self.refused[place] = problem.at(place)
         return clips if clips and clips.fingerprint == fingerprint else None
 
-    def _test_clips_path(self, fingerprint: str) -> Path:
+    def test_clips_path(self, fingerprint: str) -> Path:
+        """Where the test clips of a data set lie."""
         return self.root / f"test-clips-{re.sub(r'[^A-Za-z0-9-]', '-', fingerprint)}.json"
-
-    def _read(self, path: Path) -> EvaluationRecord | None:
-        self.refused.pop(path, None)
-        if not path.exists():
-            return None
-        try:
-            return read_evaluation(path)
-        except Refused as problem:
-            self.refused[path] = Refusal(path, problem.reason, problem.newer)
-            return None
 
 
 def belongs(record: EvaluationRecord, run: RunRecord) -> bool:
@@ -211,6 +250,11 @@ def read_evaluation(path: Path) -> EvaluationRecord:
     record = parsed_record(path, EvaluationRecord)
     if record.address != path.stem or record.run != path.parent.parent.name:
         raise Refused(f"is the record of {record.run}/{EVALUATIONS}/{record.address}; each belongs at its address")
+    return consistent(record)
+
+
+def consistent(record: EvaluationRecord) -> EvaluationRecord:
+    """The record; `Refused` where it contradicts itself."""
     if (record.status == "ok") != (record.accuracy is not None):
         raise Refused(f"cannot be read (status {record.status} with accuracy {record.accuracy})")
     return record

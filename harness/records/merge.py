@@ -8,12 +8,14 @@ exists already, then those of the folders in their order. The folders are only r
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from glob import escape
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from datasets.formats.store_check import Advance
 from harness.errors import UsageError
 from harness.isolation.stopping import held
 from harness.records.claims import Claims
-from harness.records.evaluations import CLIPS_FILES, EvaluationRecord, Evaluations, belongs
+from harness.records.evaluations import EvaluationRecord, Evaluations, belongs
 from harness.records.schema import FINISHED, Accuracy, RunRecord, SpeedRecord
 from harness.records.store import (
     CLAIM_FILE,
@@ -55,13 +57,33 @@ STATES = (START_FILE, "state-*.safetensors", "state-*.json")
 """What a run that is not finished goes on from; a state's JSON makes its tensors count and comes last."""
 
 
+class Source:
+    """A folder that is joined."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store, self.done = folder, RecordStore(folder), Evaluations(folder)
+
+    @cached_property
+    def evaluations(self) -> dict[str, list[str]]:
+        """Addresses of evaluations by their runs."""
+        found: dict[str, list[str]] = {}
+        for run, address in self.done.addresses():
+            found.setdefault(run, []).append(address)
+        return found
+
+
 @dataclass(frozen=True)
 class Found:
     """A run in one of the folders: its record, or what a process left that was killed before it wrote one."""
 
-    folder: Path
+    source: Source
     address: str
     record: RunRecord | None
+
+    @property
+    def folder(self) -> Path:
+        """The one of the folders."""
+        return self.source.folder
 
     @property
     def place(self) -> Path:
@@ -86,7 +108,7 @@ class Merge:
     """What the joined folder is going to hold.
 
     Attributes:
-        copies: files to copy, by where they go; of a run, the record comes last.
+        copies: files to copy, by where they go, or what comes there; of a run, the record comes last.
         matrix: what was asked of any of them, for `harness status`.
         gone: files of the folder joined into that are superseded.
         refused: what was left out, by folder.
@@ -97,7 +119,7 @@ class Merge:
     """
 
     out: Path
-    copies: dict[Path, Path] = field(default_factory=dict)
+    copies: dict[Path, Path | bytes] = field(default_factory=dict)
     matrix: dict[str, tuple[str, int]] = field(default_factory=dict)
     gone: list[Path] = field(default_factory=list)
     runs: list[RunRecord] = field(default_factory=list)
@@ -119,24 +141,25 @@ class Merge:
 def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
     """Read all folders and decide what comes into ``out``; nothing is written. A `UsageError` where that cannot be."""
     check_folders(folders, out)
-    sources = [*([out] if out.exists() else []), *folders]
-    merge, stores = Merge(out), [RecordStore(folder) for folder in sources]
-    for folder in reversed(sources):
-        merge.matrix |= read_matrix(folder)
+    sources = [Source(folder) for folder in [*([out] if out.exists() else []), *folders]]
+    merge = Merge(out)
+    for source in reversed(sources):
+        merge.matrix |= read_matrix(source.folder)
     runs: dict[str, list[Found]] = {}
-    speeds: dict[str, list[tuple[Path, SpeedRecord]]] = {}
-    for store in stores:
+    speeds: dict[str, list[tuple[RecordStore, SpeedRecord]]] = {}
+    for source in sources:
+        store = source.store
         for record in list(store.runs()):
             if consistent(record, store):
-                runs.setdefault(record.spec.address, []).append(Found(store.root, record.address, record))
+                runs.setdefault(record.spec.address, []).append(Found(source, record.address, record))
         for measurement in list(store.speeds()):
             if consistent(measurement, store):
-                speeds.setdefault(measurement.address, []).append((store.root, measurement))
-        for found in begun(store):
+                speeds.setdefault(measurement.address, []).append((store, measurement))
+        for found in begun(source):
             runs.setdefault(found.address, []).append(found)
         merge.refused[store.root] = list(store.refused.values())
     if not (runs or speeds):
-        names = ", ".join(map(str, sources))
+        names = ", ".join(str(source.folder) for source in sources)
         raise UsageError(f"{names}: expected records that can be used, found none; check the paths")
     newer = {refusal.path.parent.name for refusal in merge.refused.get(out, []) if refusal.newer}
     for address, one_run in sorted(runs.items()):
@@ -145,21 +168,23 @@ def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
     for address, measurements in sorted(speeds.items()):
         if address not in newer:
             take_speed(measurements, merge)
-    take_test_clips(folders, merge)
+    take_test_clips([source for source in sources if source.folder != out], merge)
     return merge
 
 
-def take_test_clips(folders: Sequence[Path], merge: Merge) -> None:
+def take_test_clips(sources: Sequence[Source], merge: Merge) -> None:
     """Labels and people of the test clips into the plan, once per data set."""
-    for path in (path for folder in folders for path in sorted(folder.glob(CLIPS_FILES))):
-        if not (merge.out / path.name).exists():
-            merge.copies.setdefault(merge.out / path.name, path)
+    for source in sources:
+        for name, clips in source.done.clips_sources().items():
+            if not (merge.out / name).exists():
+                merge.copies.setdefault(merge.out / name, clips)
 
 
 def check_folders(folders: Sequence[Path], out: Path) -> None:
     """A `UsageError` where a folder is none, or would be changed."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: expected a folder, found a file; choose another name")
+    RecordStore(out).refuse_shelf()
     for folder in folders:
         RecordStore.existing(folder)
         if folder.resolve() == out.resolve():
@@ -184,13 +209,14 @@ def consistent(record: RunRecord | SpeedRecord, store: RecordStore) -> bool:
     return False
 
 
-def begun(store: RecordStore) -> Iterator[Found]:
+def begun(source: Source) -> Iterator[Found]:
     """Runs that somebody may go on with, and that have no record that can be read."""
+    store = source.store
     places = {path.parent for pattern in STATES for path in store.root.glob(f"*/{pattern}")}
     for place in sorted(places):
         refusal = store.refused.get(place / RECORD_FILE)
         if (refusal and not refusal.newer) or not (place / RECORD_FILE).exists():
-            yield Found(store.root, place.name, None)
+            yield Found(source, place.name, None)
 
 
 # --- one run ---
@@ -251,29 +277,30 @@ def take_files(kept: Found, found: Sequence[Found], merge: Merge) -> None:
         if source and source.parent != target:
             merge.copies[target / file] = source
     if kept.folder != merge.out:
-        merge.copies |= {target / path.name: path for path in files_of(kept.place, (*LOGS, RECORD_FILE))}
+        merge.copies |= {target / path.name: path for path in files_of(kept.place, LOGS)}
+        merge.copies[target / RECORD_FILE] = kept.source.store.source(kept.record)
 
 
 def take_evaluations(kept: Found, run: RunRecord, found: Sequence[Found], merge: Merge) -> None:
     """What protocols found out about the kept encoder, wherever that was; the first finished one of each."""
-    taken: dict[str, tuple[Path, EvaluationRecord]] = {}
+    taken: dict[str, tuple[Found, EvaluationRecord]] = {}
     for one in found:
-        done = Evaluations(one.folder)
-        for path in sorted((one.place / EVALUATIONS).glob("*.json")) if one.address == kept.address else []:
-            record = done.one(one.address, path.stem)
+        for address in one.source.evaluations.get(one.address, []) if one.address == kept.address else []:
+            record = one.source.done.one(one.address, address)
             if record is None or not belongs(record, run):
                 continue
-            first, other = taken.get(path.name, (path, record))
-            if path.name not in taken or (other.status not in FINISHED and record.status in FINISHED):
-                taken[path.name] = path, record
+            first, other = taken.get(address, (one, record))
+            if address not in taken or (other.status not in FINISHED and record.status in FINISHED):
+                taken[address] = one, record
             elif other.status == record.status and other.predictions != record.predictions:
                 merge.conflicts.append(
                     f"conflict: {record.run}/{EVALUATIONS}/{record.address}: other predictions in {one.folder} than in "
-                    f"{first.parents[2]}; kept as there"
+                    f"{first.folder}; kept as there"
                 )
-    for name, (path, _) in taken.items():
-        if (target := merge.out / kept.address / EVALUATIONS / name) != path:
-            merge.copies[target] = path
+    for address, (one, _) in taken.items():
+        if one.folder != merge.out:
+            target = merge.out / kept.address / EVALUATIONS / f"{address}.json"
+            merge.copies[target] = one.source.done.source(one.address, address)
 
 
 def compare(finished: Sequence[Found], merge: Merge) -> None:
@@ -314,19 +341,20 @@ def accuracies(found: Accuracy | None, of: str) -> dict[str, str]:
 # --- one measurement ---
 
 
-def take_speed(found: Sequence[tuple[Path, SpeedRecord]], merge: Merge) -> None:
+def take_speed(found: Sequence[tuple[RecordStore, SpeedRecord]], merge: Merge) -> None:
     """The first of the measurements under one address."""
-    folder, kept = found[0]
-    if closed := closed_to({kept.address}, {place for place, _ in found}, merge):
+    store, kept = found[0]
+    folder = store.root
+    if closed := closed_to({kept.address}, {one.root for one, _ in found}, merge):
         merge.conflicts += closed
         merge.speeds += [kept] if folder == merge.out else []
         return
     merge.speeds.append(kept)
     if folder != merge.out:
-        merge.copies[merge.out / kept.address / SPEED_FILE] = folder / kept.address / SPEED_FILE
+        merge.copies[merge.out / kept.address / SPEED_FILE] = store.source(kept)
     merge.notes += [
         f"{kept.address} was measured twice: {kept.finished:%Y-%m-%d %H:%M:%S} UTC in {folder}, "
-        f"{again.finished:%Y-%m-%d %H:%M:%S} UTC in {other}; kept as in {folder}"
+        f"{again.finished:%Y-%m-%d %H:%M:%S} UTC in {other.root}; kept as in {folder}"
         for other, again in found[1:]
         if again != kept
     ]
@@ -380,10 +408,10 @@ def reason(error: OSError) -> str:
     return f"{text}: {error.filename}" if error.filename else text
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a file, onto the disk."""
+def copy(source: Path | bytes, target: Path) -> None:
+    """Copy a file, or what it is to hold, onto the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb") as one, target.open("wb") as other:
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as one, target.open("wb") as other:
         shutil.copyfileobj(one, other)
         other.flush()
         os.fsync(other.fileno())

@@ -14,6 +14,7 @@ A file that exists is complete. Layout::
     runs/<address>/metrics.jsonl            its numbers as they came (`harness.runs.metrics`)
     runs/<address>/evaluations/             what protocols found out about its encoder (`harness.records.evaluations`)
     runs/matrix.json                        every run that was asked for, for `harness status`
+    runs/records.jsonl                     instead: a study on its shelf, which is only read (`harness.records.shelf`)
 
 A file that is not a record of its folder, or cannot be true, is refused: whoever reads goes on without it and says so.
 """
@@ -21,7 +22,6 @@ A file that is not a record of its folder, or cannot be true, is refused: whoeve
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -33,28 +33,40 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from itertools import count
+from functools import cache, cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
 
 from harness.errors import UsageError
 from harness.records.contradictions import contradictions
-from harness.records.schema import FINISHED, SCHEMA, RunRecord, SpeedRecord, Start
-from harness.spec.model import SECTIONS, RunSpec, digest, validation_message, without_later, without_place
+from harness.records.reading import (
+    ADDRESS,
+    MESSAGE,
+    RECORD_FILE,
+    SHELF_FILE,
+    SPEED_FILE,
+    Refusal,
+    Refused,
+    content_of,
+    odd,
+    parsed_record,
+    read_file,
+    validated,
+)
+from harness.records.schema import FINISHED, RunRecord, SpeedRecord, Start
+from harness.records.shelf import Line, Shelf
+from harness.spec.model import SECTIONS, RunSpec, digest, without_later, without_place
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STATE_NAME = re.compile(r"state-(\d+)(?:\.(\d+))?")
 """Name of a state's two files without the ending (`harness.runs.resume`): its step, and which one there it is."""
-MESSAGE = 200
-"""Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
-RECORD_FILE, SPEED_FILE, START_FILE = "record.json", "speed.json", "start.json"
+START_FILE = "start.json"
 UNFINISHED_SPEED_FILE = "speed.unfinished.json"
 CLAIM_FILE, METRICS_FILE = "claim.json", "metrics.jsonl"
 ENCODER_FILE, LAST_FILE, METHOD_FILE = "encoder.safetensors", "last.safetensors", "method.safetensors"
@@ -63,10 +75,6 @@ WEIGHT_FILES = (ENCODER_FILE, LAST_FILE, METHOD_FILE)
 EVALUATIONS = "evaluations"
 BESIDE_A_RECORD = (START_FILE, CLAIM_FILE, METRICS_FILE, *WEIGHT_FILES)
 OF_A_FOLDER = (MATRIX_FILE, LOCK_FILE, TABLE_FILE)
-ADDRESS = re.compile(r"(?:.+-s\d+|speed)(?:-v\d+)?-[0-9a-f]{12}")
-"""Name of the folder of a run, or of a measurement."""
-KINDS = {stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-"""In words; what else there is, is a device."""
 AGAIN = 20
 """Times that something is tried again."""
 SETTLED = 5.0
@@ -75,49 +83,13 @@ SETTLED = 5.0
 
 T = TypeVar("T")
 Record = TypeVar("Record", RunRecord, SpeedRecord)
-Parsed = TypeVar("Parsed", bound=BaseModel)
+PLACES: dict[type[BaseModel], tuple[str, str]] = {RunRecord: (RECORD_FILE, "run"), SpeedRecord: (SPEED_FILE, "speed")}
+"""File of a record in its folder, and its kind on a shelf."""
 
 
 def now() -> datetime:
     """The time, in UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A record that is not used, or something that stands in the place of another file of a run.
-
-    Attributes:
-        reason: why, in a few words.
-        newer: a newer version of the suite wrote it; nothing is wrong with it.
-        weights: the weights beside it are refused with it.
-    """
-
-    path: Path
-    reason: str
-    newer: bool = False
-    weights: Path | None = None
-
-    @property
-    def of_record(self) -> bool:
-        """A record is not used; else only what lies beside it, or beside all of them."""
-        return self.path.name in (RECORD_FILE, SPEED_FILE) or bool(ADDRESS.fullmatch(self.path.name))
-
-    @property
-    def address(self) -> str:
-        """Of the run."""
-        return self.path.name if ADDRESS.fullmatch(self.path.name) else self.path.parent.name
-
-    def __str__(self) -> str:
-        return f"{'record ' * self.of_record}{self.path}: {self.reason}"
-
-
-class Refused(Exception):
-    """Raised while reading a record that is refused."""
-
-    def __init__(self, reason: str, *, newer: bool = False, weights: Path | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.newer, self.weights = reason, newer, weights
 
 
 class RecordStore:
@@ -161,6 +133,14 @@ class RecordStore:
                     folder.rmdir()
         remove_leftovers(self.root)
 
+    def refuse_shelf(self) -> None:
+        """A `UsageError` where the folder is a study on its shelf: nothing is written there."""
+        if os.path.lexists(self.root / SHELF_FILE):
+            raise UsageError(
+                f"{self.root} is a study on its shelf ({SHELF_FILE}), which is only read; choose another folder, or "
+                f"`merge {self.root} --out FOLDER` for one to go on in"
+            )
+
     def _probe(self) -> None:
         with contextlib.suppress(FileExistsError):  # removed while this was found to be there
             self.root.mkdir(parents=True, exist_ok=True)
@@ -178,11 +158,11 @@ class RecordStore:
 
     def run(self, address: str) -> RunRecord | None:
         """The run record of an address; None when absent, or refused."""
-        return self._read(self.folder(address) / RECORD_FILE, RunRecord)
+        return self._read(address, RunRecord)
 
     def speed(self, address: str) -> SpeedRecord | None:
         """The speed record of an address; None when absent, or refused."""
-        return self._read(self.folder(address) / SPEED_FILE, SpeedRecord)
+        return self._read(address, SpeedRecord)
 
     def unfinished_speed(self, address: str) -> SpeedRecord | None:
         """What a measurement that was stopped had measured until then; None without, or where it cannot be read."""
@@ -193,20 +173,29 @@ class RecordStore:
 
     def runs(self) -> Iterator[RunRecord]:
         """All run records that are not refused, sorted by address."""
-        for place in self._places():
-            if record := self._read(place / RECORD_FILE, RunRecord):
+        for address in self._addresses("run"):
+            if record := self.run(address):
                 yield record
 
     def speeds(self) -> Iterator[SpeedRecord]:
         """All speed records that are not refused, sorted by address."""
-        for place in self._places():
-            if record := self._read(place / SPEED_FILE, SpeedRecord):
+        for address in self._addresses("speed"):
+            if record := self.speed(address):
                 yield record
 
-    def _places(self) -> list[Path]:
-        """Whatever may be the folder of a run, or stands in the place of one."""
-        found = sorted(self.root.iterdir()) if self.root.is_dir() else []
-        return [path for path in found if path.is_dir() or ADDRESS.fullmatch(path.name)]
+    @cached_property
+    def shelf(self) -> Shelf:
+        """The records of the folder that lie in one file; lines that are none of any kind are refused here."""
+        found = Shelf(self.root)
+        for kind in ("", "run", "speed"):
+            self.refused |= {refusal.path: refusal for refusal in found.refused[kind]}
+        return found
+
+    def _addresses(self, kind: str) -> list[str]:
+        """Names of whatever may be the folder of a run, or stands in the place of one; addresses on the shelf."""
+        found = self.root.iterdir() if self.root.is_dir() else ()
+        places = {path.name for path in found if path.is_dir() or ADDRESS.fullmatch(path.name)} - {SHELF_FILE}
+        return sorted(places | {address for (address,) in self.shelf.lines[kind]})
 
     def write_run(self, record: RunRecord) -> None:
         """Write a run record atomically; one of the same run under an earlier address rule gives way to it.
@@ -285,16 +274,36 @@ class RecordStore:
         """A line for every record that was looked at and refused, and one with their number."""
         return refusal_lines(self.root, list(self.refused.values()))
 
-    def _read(self, path: Path, model: type[Record]) -> Record | None:
+    def written(self, record: RunRecord | SpeedRecord) -> dict[str, Any]:
+        """A record that was read, as it was written: without what later versions of the suite added."""
+        source = self.source(record)
+        return content_of(source if isinstance(source, bytes) else read_file(source))
+
+    def source(self, record: RunRecord | SpeedRecord) -> Path | bytes:
+        """The file of a record that was read; of one on the shelf, what its file would hold."""
+        name, kind = PLACES[type(record)]
+        path, line = self.folder(record.address) / name, self.shelf.lines[kind].get((record.address,))
+        return line.as_file() if line and not path.exists() else path
+
+    def _read(self, address: str, model: type[Record]) -> Record | None:
+        name, kind = PLACES[model]
+        path, line = self.folder(address) / name, self.shelf.lines[kind].get((address,))
         self.refused.pop(path, None)
         self._look_at(path.parent)
-        if path.parent in self.refused or not path.exists():
+        if path.parent in self.refused:
             return None
+        place = path
         try:
-            return read_record(path, model)
+            if path.exists():
+                if line:
+                    self.refused[line.place] = Refusal(line.place, f"is the {kind} {address} again; {path} counts")
+                return read_record(path, model)
+            if line:
+                place = line.place
+                return shelved_record(line, model, self.root)
         except Refused as problem:
-            self.refused[path] = Refusal(path, problem.reason, problem.newer, problem.weights)
-            return None
+            self.refused[place] = problem.at(place)
+        return None
 
     def _look_at(self, place: Path) -> None:
         """Refuse what is odd in the folder of a run and beside it; records are refused as they are read."""
@@ -357,40 +366,43 @@ def read_record(path: Path, model: type[Record]) -> Record:
     record = parsed_record(path, model)
     if record.address != path.parent.name:
         raise Refused(f"is the record of {record.address}; each belongs in the folder of its address")
-    for line in contradictions(record):
-        raise Refused(f"cannot be true ({line[:MESSAGE]})")
-    if isinstance(record, RunRecord):
-        refuse_other_weights(record, path.parent)
-    elif path.name == SPEED_FILE and record.planned_rounds is not None:
-        raise Refused("is of a measurement that was not finished")
+    refuse_untrue(record, path.parent, finished=path.name == SPEED_FILE)
     return record
 
 
-def parsed_record(path: Path, model: type[Parsed]) -> Parsed:
-    """What stands in a record's file; `Refused` says why it is no such record."""
-    try:
-        content = from_json(read_file(path))
-    except (ValueError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        raise Refused(f"cannot be read ({reason})") from None
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if not isinstance(version, int):
-        raise Refused("cannot be read (expected a JSON object with its schema_version)")
-    if version > SCHEMA:
-        raise Refused(
-            f"written by a newer version of the suite (schema {version}, this one reads up to {SCHEMA}); update",
-            newer=True,
-        )
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        if all(problem["type"] == "extra_forbidden" for problem in error.errors()):
-            names = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
-            raise Refused(
-                f"written by a newer version of the suite (this one does not know {names[:MESSAGE]}); update",
-                newer=True,
-            ) from None
-        raise Refused(f"cannot be read ({validation_message(error, model)[:MESSAGE]})") from None
+def shelved_record(line: Line, model: type[Record], root: Path) -> Record:
+    """The record of a line of the shelf of a folder; `Refused` says why it is none."""
+    record = validated(line.content, model)
+    refuse_untrue(record, root / record.address, finished=True)
+    return record
+
+
+def records_below(folders: Iterable[Path], model: type[Record]) -> Iterator[tuple[Path, Record]]:
+    """Every record in and below some folders, on shelves or not, with its place; refused ones are left out."""
+    name, kind = PLACES[model]
+    paths = [sorted([*folder.rglob(name), *folder.rglob(SHELF_FILE)]) for folder in folders]
+    for path in chain.from_iterable(paths):
+        lines = Shelf(path.parent).lines[kind].values() if path.name == SHELF_FILE else [None]
+        for line in lines:
+            with contextlib.suppress(Refused):
+                if line:
+                    yield line.place, shelved_record(line, model, path.parent)
+                else:
+                    yield path, read_record(path, model)
+
+
+def refuse_untrue(record: RunRecord | SpeedRecord, folder: Path, *, finished: bool) -> None:
+    """`Refused` where a record contradicts itself, or the weights in its folder.
+
+    Args:
+        finished: the place is one of finished measurements.
+    """
+    for line in contradictions(record):
+        raise Refused(f"cannot be true ({line[:MESSAGE]})")
+    if isinstance(record, RunRecord):
+        refuse_other_weights(record, folder)
+    elif finished and record.planned_rounds is not None:
+        raise Refused("is of a measurement that was not finished")
 
 
 def refuse_other_weights(record: RunRecord, folder: Path) -> None:
@@ -417,34 +429,6 @@ def _hash_of_settled(path: Path, *_version: int) -> str:
 def _hash(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def read_file(path: Path) -> bytes:
-    """What a file holds; `Odd` where something else has its name: a pipe would keep its reader waiting for ever."""
-    if problem := odd(path, stat.S_IFREG):
-        raise Odd(errno.EINVAL, problem, str(path))
-    return path.read_bytes()
-
-
-class Odd(OSError):
-    """Something else stands in the place of a file, or of a folder."""
-
-
-def odd(path: Path, expected: int) -> str:
-    """What is wrong with what lies at a path, in a few words; empty where nothing is, or nothing lies.
-
-    Args:
-        expected: ``stat.S_IFREG``, a file, or ``stat.S_IFDIR``, a folder.
-    """
-    if not os.path.lexists(path):
-        return ""
-    try:
-        kind = stat.S_IFMT(path.stat().st_mode)
-    except OSError as error:
-        return f"expected {KINDS[expected]}, found a link to nowhere ({error.strerror})"
-    if kind == expected:
-        return ""
-    return f"expected {KINDS[expected]}, found {KINDS.get(kind, 'a device')}"
 
 
 def set_aside(path: Path) -> Path:

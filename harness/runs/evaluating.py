@@ -145,6 +145,7 @@ def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
     protocols = Protocols(registry.plugins)
     chosen = protocols.parse(asked.protocols)
     store = RecordStore.existing(asked.folder)
+    store.refuse_shelf()
     runs = [record for record in store.runs() if asked.wants(record)]
     warn(*store.passed_over())
     done, result = Evaluations(asked.folder), Evaluated()

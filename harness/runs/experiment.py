@@ -249,6 +249,7 @@ def prepare(
     ``advance`` is told of bytes done and bytes in all while a store is hashed.
     """
     began = Moment.now()
+    RecordStore(request.out).refuse_shelf()
     check_seeds(request.seeds)
     if request.claim and request.rerun:
         raise UsageError(

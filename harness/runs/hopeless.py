@@ -8,18 +8,14 @@ from pathlib import Path
 
 from datasets.wording import counted
 from harness.records.schema import RANDOM_INIT, RunRecord
-from harness.records.store import RECORD_FILE, Refused, read_record
+from harness.records.store import records_below
 from harness.spec.model import RunSpec
 
 
 def runs_below(folders: Iterable[Path]) -> Iterator[RunRecord]:
     """Every run record below some folders, each address once; those that are refused are left out."""
     seen = set[str]()
-    for path in (path for folder in folders for path in sorted(folder.rglob(RECORD_FILE))):
-        try:
-            record = read_record(path, RunRecord)
-        except Refused:
-            continue
+    for _, record in records_below(folders, RunRecord):
         if record.address not in seen:
             seen.add(record.address)
             yield record

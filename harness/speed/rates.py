@@ -17,7 +17,7 @@ from harness import ROOT
 from harness.errors import UsageError, first_few, nearest
 from harness.records.ratios import MOSTLY_DISTURBED
 from harness.records.schema import DeviceClass, SpeedRecord
-from harness.records.store import SPEED_FILE, Refused, read_record
+from harness.records.store import records_below
 from harness.spec.model import EncoderSpec, TrainSpec
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -198,15 +198,10 @@ def what(alike: Sequence[Reached]) -> str:
 
 def all_reached(folders: Iterable[Path]) -> list[Reached]:
     """What methods reached, from every plain speed record below some folders; records that are refused are left out."""
-    paths = (path for folder in folders for path in sorted(folder.rglob(SPEED_FILE)))
-    return [one for path in paths for one in _reached_in(path)]
+    return [one for place, record in records_below(folders, SpeedRecord) for one in _reached_in(record, place)]
 
 
-def _reached_in(path: Path) -> Iterator[Reached]:
-    try:
-        record = read_record(path, SpeedRecord)
-    except Refused:
-        return
+def _reached_in(record: SpeedRecord, place: Path) -> Iterator[Reached]:
     if record.stages or (record.health and record.health.disturbed_share > MOSTLY_DISTURBED):
         return
     environment, train = record.environment, record.spec["train"]
@@ -216,5 +211,5 @@ def _reached_in(path: Path) -> Iterator[Reached]:
                 device=environment.processor if environment.device_class == "cpu" else environment.device,
                 device_class=environment.device_class, threads=environment.threads, precision=train["precision"],
                 encoder=record.spec["encoder"]["size"], compiled=bool(train.get("compile")),
-                flops=arm.step_flops / arm.step_seconds, matmul=record.matmul_flops, record=str(path),
+                flops=arm.step_flops / arm.step_seconds, matmul=record.matmul_flops, record=str(place),
             )  # fmt: skip

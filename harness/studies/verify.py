@@ -6,7 +6,6 @@ difference. What older records do not hold, and weights that were not kept, are 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import statistics
@@ -24,7 +23,6 @@ from harness.records.ratios import block_ratio, noise_floor, verdict
 from harness.records.schema import BOUND, STAGE_MARK, ArmRecord, DataInfo, Point, RunRecord, SpeedRecord, flop_ratio
 from harness.records.store import (
     ENCODER_FILE,
-    RECORD_FILE,
     WEIGHT_FILES,
     RecordStore,
     Refusal,
@@ -145,8 +143,7 @@ def run_address(record: RunRecord, store: RecordStore) -> str:
     """
     if NUMBERED.search(record.address):
         return record.spec.address
-    written = json.loads((store.folder(record.address) / RECORD_FILE).read_bytes())["spec"]
-    return f"{record.spec.method.name}-s{record.spec.seed}-{digest(written)}"
+    return f"{record.spec.method.name}-s{record.spec.seed}-{digest(store.written(record)['spec'])}"
 
 
 def weights(runs: Sequence[RunRecord], store: RecordStore) -> Check:

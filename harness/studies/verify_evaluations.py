@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.records.evaluations import EvaluationRecord, Evaluations, TestClips
+from harness.records.reading import Refusal
 from harness.records.schema import RunRecord
 
 TOLERANCE = 1e-6
@@ -18,7 +19,7 @@ def differences_of_evaluations(folder: Path, runs: Sequence[RunRecord]) -> tuple
     """How many evaluations a folder has, and a line for each difference, beginning with the record's place."""
     done, of = Evaluations(folder), {run.address: run for run in runs}
     records = list(done.all())
-    lines = [f"{path.parents[1].name}/{path.stem}: {refusal.reason}" for path, refusal in done.refused.items()]
+    lines = [f"{place_of(refusal)}: {refusal.reason}" for refusal in done.refused.values()]
     subsets: dict[object, str] = {}
     for record in records:
         found, clips, run = list[str](), done.test_clips(record.data), of.get(record.run)
@@ -31,6 +32,12 @@ def differences_of_evaluations(folder: Path, runs: Sequence[RunRecord]) -> tuple
                 found.append(f"labelled subset {record.subset or 'none'}, another row has {other or 'none'}")
         lines += [f"{record.run}/{record.address}: {line}" for line in found]
     return len(records) + len(done.refused), lines
+
+
+def place_of(refusal: Refusal) -> str:
+    """Run and address of an evaluation that is refused; of one on a shelf its line."""
+    path = refusal.path
+    return refusal.address if refusal.of_record else f"{path.parents[1].name}/{path.stem}"
 
 
 def of_its_run(record: EvaluationRecord, run: RunRecord) -> Iterator[str]:

@@ -1,0 +1,193 @@
+"""What a study on its shelf says of itself: its page, once for all its records, and the list of all studies.
+
+The page is `README.md` beside the records. Its title, its first line of text (why the study was made) and its facts,
+``- machine: ...``, are read again for the list.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+
+from datasets.wording import counted, printable
+from harness.errors import UsageError
+from harness.records.evaluations import EvaluationRecord
+from harness.records.reading import SHELF_FILE, read_file
+from harness.records.schema import Environment, RunRecord, SpeedRecord
+from harness.records.shelving import Contents
+from harness.records.store import TABLE_FILE
+from harness.report.folder import folder_page, folder_tables
+from harness.report.table import plain_markdown
+
+PAGE = "README.md"
+WHY = "why"
+LISTED = ("why", "finished", "machine", "rows", "records")
+"""Columns of the list of studies, after their names."""
+PAGES = ("*.md", "*.csv", "*.yaml")
+"""What commands leave beside records for a reader, and frozen targets."""
+FIRST_PAGES = ("table.md", "speed.md")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What stands on a study's page.
+
+    Attributes:
+        why: it was made, in one line.
+        commands: that made the records and the pages beside them.
+        facts: by their names, in order.
+        methods: a line for each row of the runs, of what its method is and where it departs from its paper.
+    """
+
+    name: str
+    why: str
+    commands: list[str] = field(default_factory=list)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    methods: list[str] = field(default_factory=list)
+
+    @property
+    def page(self) -> str:
+        """As Markdown."""
+        lines = [f"# {printable(self.name)}", "", printable(self.why), ""]
+        lines += [*(f"    {printable(command)}" for command in self.commands), ""] if self.commands else []
+        lines += [f"- {name}: {printable(text)}" for name, text in self.facts.items()]
+        if self.methods:
+            lines += ["", "## Methods", "", *(f"- {printable(line)}" for line in self.methods)]
+        return "\n".join([*lines, ""])
+
+
+def study_of(name: str, why: str, commands: list[str], found: Contents) -> Study:
+    """What there is to say of a folder's records."""
+    records: list[RunRecord | SpeedRecord] = [*found.records.runs, *found.records.speeds]
+    everything = [*records, *found.evaluations]
+    rows = {record.label for record in found.records.runs}
+    rows |= {arm.label for speed in found.records.speeds for arm in speed.arms}
+    facts = {
+        "records": counts(found),
+        "rows": str(len(rows)),
+        "data": each_once(f"{record.data.name} ({record.data.fingerprint})" for record in records),
+        "machine": each_once(machine(one.environment) for one in everything),
+        "versions": each_once(versions(one.environment) for one in everything),
+        "commit": each_once(one.environment.commit for one in everything),
+        "finished": days(everything),
+    }
+    return Study(name, why, commands, facts, [*method_lines(found.records.runs)])
+
+
+def counts(found: Contents) -> str:
+    """``58 runs, 1 speed measurement``."""
+    number = {
+        "run": len(found.records.runs), "speed measurement": len(found.records.speeds),
+        "evaluation": len(found.evaluations),
+    }  # fmt: skip
+    return ", ".join(counted(many, kind) for kind, many in number.items() if many)
+
+
+def each_once(texts: Iterable[str]) -> str:
+    """Different texts, the most frequent first."""
+    number: dict[str, int] = {}
+    for text in texts:
+        number[text] = number.get(text, 0) + 1
+    return "; ".join(sorted(number, key=lambda text: (-number[text], text)))
+
+
+def machine(environment: Environment) -> str:
+    """``cpu, Abacus 3000, 2 cores, 1 thread``."""
+    threads = counted(environment.threads, "thread")
+    return f"{environment.device}, {environment.processor}, {counted(environment.cores, 'core')}, {threads}"
+
+
+def versions(environment: Environment) -> str:
+    """``python 3.11.7, torch 2.15.0``."""
+    return ", ".join(f"{name} {version}" for name, version in environment.versions.items())
+
+
+def days(records: Iterable[RunRecord | SpeedRecord | EvaluationRecord]) -> str:
+    """``2026-11-21``, or the first and the last day that a record was finished, in UTC."""
+    found = sorted({f"{record.finished:%Y-%m-%d}" for record in records})
+    return " to ".join(dict.fromkeys([found[0], found[-1]]))
+
+
+def method_lines(runs: Iterable[RunRecord]) -> Iterator[str]:
+    """What each row's method says of itself: its paper, where it departs from it, and what was chosen."""
+    for label, method in {record.label: record.method for record in runs}.items():
+        if not method.control:
+            said = [f"{method.title} ({method.paper})"]
+            said += [
+                f"{name}: {'; '.join(texts)}"
+                for name, texts in (("departs from it", method.deviations), ("chosen", method.choices))
+                if texts
+            ]
+            yield f"{label}: {'. '.join(said)}"
+
+
+def commands_of(folder: Path) -> list[str]:
+    """What left the pages of a folder: each begins with its command. That of the table, or of speed, comes first."""
+    found = dict.fromkeys(
+        line.strip()
+        for path in sorted(folder.glob("*.md"), key=lambda path: (path.name not in FIRST_PAGES, path.name))
+        if path.name != PAGE
+        and (line := read_file(path).decode(errors="replace").partition("\n")[0]).startswith("    ")
+    )
+    return list(found)
+
+
+def shelf_files(folder: Path, target: Path, found: Contents, *, why: str = "", name: str = "") -> dict[str, bytes]:
+    """The files of a study's shelf, by name.
+
+    Args:
+        why: as the page that is there says, where this is empty; so is the name, which else is the folder's.
+    """
+    known = next((read_study(path) for path in (target / PAGE, folder / PAGE) if path.is_file()), None)
+    why = " ".join((why or (known.why if known else "")).split()).lstrip("#- ")
+    if not why:
+        raise UsageError(
+            f"--why: expected a line that says why {folder} was made, found none; it stands on the study's page"
+        )
+    title = name or (known.name if known else "") or target.resolve().name
+    files = {SHELF_FILE: found.text}
+    for path in sorted(path for ending in PAGES for path in folder.glob(ending)):
+        if path.name != PAGE and path.is_file():
+            files[path.name] = read_file(path)
+    commands = commands_of(folder) or [f"python -m harness table {target}"]
+    if tables := folder_tables(found.records):
+        files[TABLE_FILE] = folder_page(tables, found.refused, commands[0]).encode()
+    files[PAGE] = study_of(title, why, commands, found).page.encode()
+    return files
+
+
+# --- read again ---
+
+
+def read_study(path: Path) -> Study:
+    """The study of a page. A `UsageError` where the page does not say what it was made for."""
+    title, _, rest = read_file(path).decode(errors="replace").partition("\n")
+    rest, _, _ = rest.partition("\n## ")
+    lines = [line for line in rest.splitlines() if line]
+    why = lines[0] if lines else ""
+    if not title.startswith("# ") or not why or why.startswith(("#", "- ", "    ")):
+        raise UsageError(f"{path}: expected a title, and below it a line that says why the study was made; write one")
+    facts = dict(line.removeprefix("- ").split(": ", 1) for line in lines if line.startswith("- ") and ": " in line)
+    return Study(title.removeprefix("# "), why, facts=facts)
+
+
+def studies_page(root: Path, beside: Path, command: str) -> str:
+    """The list of all studies in and below a folder, as Markdown.
+
+    Args:
+        beside: the folder that the page lies in; links start there.
+    """
+    rows = []
+    for path in sorted(root.rglob(PAGE)):
+        study = read_study(path)
+        shown = {WHY: study.why, **study.facts}
+        link = quote(os.path.relpath(path.parent, beside).replace(os.sep, "/"))
+        name = re.sub(r"([][\\])", r"\\\1", study.name)
+        rows.append([f"[{name}]({link})", *(shown.get(name, "-") for name in LISTED)])
+    return plain_markdown(pd.DataFrame(rows, columns=["study", *LISTED]), command)
