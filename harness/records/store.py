@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -380,14 +380,15 @@ def shelved_record(line: Line, model: type[Record], root: Path) -> Record:
 def records_below(folders: Iterable[Path], model: type[Record]) -> Iterator[tuple[Path, Record]]:
     """Every record in and below some folders, on shelves or not, with its place; refused ones are left out."""
     name, kind = PLACES[model]
-    paths = [sorted([*folder.rglob(name), *folder.rglob(SHELF_FILE)]) for folder in folders]
-    for path in chain.from_iterable(paths):
-        lines = Shelf(path.parent).lines[kind].values() if path.name == SHELF_FILE else [None]
-        for line in lines:
-            with contextlib.suppress(Refused):
-                if line:
+    for folder in folders:
+        for path in sorted(path for path in folder.rglob("*.json*") if path.name in (name, SHELF_FILE)):
+            shelved = path.name == SHELF_FILE
+            lines = list(Shelf(path.parent).lines[kind].values()) if shelved else []
+            for line in lines:
+                with contextlib.suppress(Refused):
                     yield line.place, shelved_record(line, model, path.parent)
-                else:
+            if not shelved:
+                with contextlib.suppress(Refused):
                     yield path, read_record(path, model)
 
 
