@@ -22,10 +22,11 @@ from harness.records.reading import SHELF_FILE, read_file
 from harness.records.schema import Environment, RunRecord, SpeedRecord
 from harness.records.shelving import Contents
 from harness.records.store import TABLE_FILE
-from harness.report.folder import folder_page, folder_tables
+from harness.report.folder import folder_frame, folder_page, folder_tables
+from harness.report.frame import as_csv
 from harness.report.table import plain_markdown
 
-PAGE = "README.md"
+PAGE, NUMBERS_FILE = "README.md", "table.csv"
 WHY = "why"
 LISTED = ("why", "finished", "machine", "rows", "records")
 """Columns of the list of studies, after their names."""
@@ -158,6 +159,7 @@ def shelf_files(folder: Path, target: Path, found: Contents, *, why: str = "", n
     commands = commands_of(folder) or [f"python -m harness table {target}"]
     if tables := folder_tables(found.records):
         files[TABLE_FILE] = folder_page(tables, found.refused, commands[0]).encode()
+        files[NUMBERS_FILE] = as_csv(folder_frame(tables))
     files[PAGE] = study_of(title, why, commands, found).page.encode()
     return files
 

@@ -48,10 +48,10 @@ def test_a_shelf_has_all_records_the_table_and_a_page(at: Place) -> None:
     outcome = at.shelve()
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == (
-        f"7 runs, 1 speed measurement, 6 evaluations in {at.shelf}: records.jsonl, table.md, README.md; weights, "
-        f"states and logs stay in {at.folder}\n"
+        f"7 runs, 1 speed measurement, 6 evaluations in {at.shelf}: records.jsonl, table.md, table.csv, README.md; "
+        f"weights, states and logs stay in {at.folder}\n"
     )
-    assert sorted(content(at.shelf)) == ["README.md", "records.jsonl", "table.md"]
+    assert sorted(content(at.shelf)) == ["README.md", "records.jsonl", "table.csv", "table.md"]
     assert read_records(at.shelf) == read_records(at.folder)
     assert list(Evaluations(at.shelf).all()) == list(Evaluations(at.folder).all())
     assert f"\n\n{WHY}\n\n" in (at.shelf / "README.md").read_text()
