@@ -291,7 +291,9 @@ def make_table(console: Console, columns: Any, rows: Any, caption: str | None = 
     """A table for a console, with a line below it."""
     table = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=not console.is_terminal)
+        table.add_column(
+            column, justify="left" if index == 0 else "right", no_wrap=not console.is_terminal, overflow="fold"
+        )
     for row in rows:
         table.add_row(*row)
     return table

@@ -110,8 +110,8 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
         *_no_clear_gain(records),
         *below_untrained(records),
         *_elsewhere(records, environment),
-        "peak MB: memory of one training step with weights and optimiser state; GFLOP/clip: forward and backward, "
-        "two bodies",
+        "`--wide` shows every column, the .csv beside a page every number; peak MB: memory of one training step with "
+        "weights and optimiser state; GFLOP/clip: forward and backward, two bodies",
         *_warnings(records),
         *_left_behind(records, speed),
         f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import re
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from harness.progress import PlainConsole, print_table
 from harness.records.schema import ArmRecord, Health, RunRecord, SpeedRecord
 from harness.report.departures import SECTIONS, departures
 from harness.report.speed import speed_notes
@@ -558,3 +561,42 @@ def test_few_test_clips_are_warned_of(clips: int, said: list[str]) -> None:
         record.model_copy(update={"data": record.data.model_copy(update={"test_clips": clips})}) for record in RECORDS
     ]
     assert [line for line in notes(records, SPEED) if "too few to tell" in line] == said
+
+
+# --- what fits ---
+
+
+def seeds(name: str, *linear: float) -> list[RunRecord]:
+    return [run_record(name, value, seed=seed) for seed, value in enumerate(linear)]
+
+
+def on_screen(shown: pd.DataFrame, width: int = 100) -> list[str]:
+    """The lines of a table on a terminal."""
+    file = io.StringIO()
+    console = PlainConsole(file=file, force_terminal=True, no_color=True, width=width)
+    print_table(console, shown.columns, shown.itertuples(index=False), [])
+    return [re.sub(r"\x1b\[\d*m", "", line).rstrip() for line in file.getvalue().splitlines()]
+
+
+def test_what_matters_first_fits_100_columns_and_each_row_a_line() -> None:
+    records = [*seeds("skeletonmae", 0.70, 0.72, 0.77), *seeds("gfp", 0.70, 0.72, 0.76), *RECORDS[:2]]
+    shown = build_table(records, SPEED)
+    assert shown["linear [95 %]"].tolist()[1] == "72.7 [65.1, 80.3] ~best"
+    lines = on_screen(shown)
+    assert len(lines) == 1 + len(shown)
+    assert max(map(len, lines)) <= 100
+    assert max(map(len, to_markdown(shown, [], "").splitlines())) <= 100
+
+
+def test_a_long_label_is_folded_and_nothing_of_it_lost() -> None:
+    label = "gfp:" + ",".join(f"option{number}=value" for number in range(20))
+    lines = on_screen(build_table([run_record("gfp", label=label)], None))
+    assert max(map(len, lines)) <= 100
+    assert "".join(line.split(" ")[0] for line in lines[1:]) == label
+
+
+def test_wide_shows_every_column() -> None:
+    assert list(build_table(RECORDS, SPEED, wide=True)) == [
+        "method", "linear", "vs random", "kNN-1", "best point", "clips seen", "interleaved s", "wall s", "clips/s",
+        "speedup [95 %]", "by FLOPs", "GFLOP/clip", "peak MB", "trains faster",
+    ]  # fmt: skip
