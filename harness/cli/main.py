@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from harness import ROOT
-from harness.cli import data, encoders, evaluation, folders, listing, methods, run, status, studies
+from harness.cli import data, encoders, evaluation, folders, listing, methods, report, run, status, studies
 from harness.errors import UsageError, first_few
 from harness.isolation.outliving import strays, told
 from harness.isolation.stopping import Stopped, stoppable
@@ -47,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ls": listing.ls_command,
     "table": folders.table_command,
     "compare": folders.compare_command,
+    "report": report.report_command,
     "merge": folders.merge_command,
     "shelve": folders.shelve_command,
     "verify": studies.verify_command,

@@ -172,8 +172,8 @@ def row_of(record: SpeedRecord, asked: str) -> str:
     if asked in (rows := record.rows):
         return asked
     name, _, options = asked.partition(":")
-    resolved = record.spec["methods"][:: len(record.stages)]
-    for label, (known, _, values) in zip(rows, (text.partition(":") for text in resolved), strict=True):
+    resolved = record.spec.get("methods", ())[:: len(record.stages)]  # the first records of stages have none
+    for label, (known, _, values) in zip(rows, (text.partition(":") for text in resolved), strict=bool(resolved)):
         if known == name and options and set(options.split(",")) <= set(values.split(",")):
             return label
     raise UsageError(

@@ -1,0 +1,243 @@
+"""The page itself: studies in, HTML out, the same bytes whenever the records are the same.
+
+It opens offline and asks nobody for anything: style and script are inside, allowed by their hashes and nothing else is
+(a content security policy of ``default-src 'none'``). Every text of a record is escaped, and shortened where it would
+break the layout.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from datasets.wording import printable
+from harness.records.evaluations import EvaluationRecord, column_of, row_of
+from harness.records.schema import RunRecord, SpeedRecord
+from harness.records.store import write_atomically
+from harness.report.answer import Answer, how_sure
+from harness.report.html.grid import Cell, Grid, grid, number
+from harness.report.html.packing import Entry, as_line, fits, packed
+from harness.report.html.sections import sections
+from harness.report.html.study import Setting, Study, read_study
+
+TEMPLATES = Path(__file__).parent / "templates"
+POLICY = (
+    "default-src 'none'; style-src {style}; script-src {script}; img-src data:; base-uri 'none'; form-action 'none'"
+)
+LONGEST = 400
+"""Characters of a text that are shown; a record has it whole."""
+LONGEST_CELL = 240
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page, and the records beside it where they are too many to be inside."""
+
+    page: str
+    beside: str = ""
+
+
+def beside_name(out: Path) -> str:
+    """Name of the file with the records of a page."""
+    return f"{out.stem}.records.jsonl"
+
+
+def write_report(folders: Sequence[Path], out: Path) -> Path | None:
+    """Leave the report of output folders in a file; a `UsageError` where one of them holds nothing.
+
+    Returns the file with the records where they are not inside the page.
+    """
+    alone = len(folders) == 1
+    report = make_report([read_study(folder, place, alone=alone) for place, folder in enumerate(folders)], out)
+    beside = out.with_name(beside_name(out)) if report.beside else None
+    if beside:
+        write_atomically(beside, report.beside.encode())
+    write_atomically(out, report.page.encode())
+    return beside
+
+
+def make_report(studies: Sequence[Study], out: Path) -> Report:
+    """The report of studies.
+
+    Args:
+        out: where it will lie; names the file beside it.
+    """
+    entries = _entries(studies)
+    links = {entry.record.address: entry.anchor for entry in entries}
+    text = packed(entries)
+    inside = fits(entries, text)
+    style, script = (_text(name) for name in ("style.css", "script.js"))
+    page = _environment().get_template("page.html").render(
+        title=" + ".join(study.name for study in studies),
+        policy=Markup(POLICY.format(style=_hash(style), script=_hash(script))),
+        style=Markup(style), script=Markup(script),
+        main=_main(studies), others=_others(studies), trust=_trust(studies), conditions=_conditions(studies),
+        sections=sections(studies, links),
+        waiting=[(study.name, row) for study in studies for row in study.waiting],
+        refused=[line for study in studies for line in study.refused],
+        records=_record_grids(studies, entries),
+        beside="" if inside else beside_name(out), packed=Markup(text) if inside else "",
+    )  # fmt: skip
+    return Report(page, "" if inside else "".join(as_line(entry.record) + "\n" for entry in entries))
+
+
+def _text(name: str) -> str:
+    """A file that stands in the page as it is."""
+    return (TEMPLATES / name).read_text(encoding="utf-8").strip()
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=_shown,
+    )  # fmt: skip
+    environment.filters["cell"] = lambda text: brief(text, LONGEST_CELL)
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """Whatever the template prints: texts of records in one line, and not too long."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return brief(value, LONGEST)
+    return value
+
+
+def brief(text: str, longest: int) -> str:
+    """A text that breaks no layout: one line, nothing that turns the direction of writing, not too long."""
+    if len(text) <= longest:
+        return printable(text)
+    return f"{printable(text[:longest])}… ({len(text):,} characters)"
+
+
+# --- at the top ---
+
+
+def _settings(studies: Sequence[Study]) -> list[Setting]:
+    return [setting for study in studies for setting in study.settings]
+
+
+def _main(studies: Sequence[Study]) -> Setting | None:
+    """The setting that the report begins with: the one with the most runs, and a measurement beside them."""
+    return max(_settings(studies), key=lambda setting: setting.weight, default=None)
+
+
+def _others(studies: Sequence[Study]) -> list[Setting]:
+    main = _main(studies)
+    return [setting for setting in _settings(studies) if setting is not main]
+
+
+def _trust(studies: Sequence[Study]) -> Answer:
+    """How sure one may be, over all folders."""
+    settings = _settings(studies)
+    return how_sure(
+        [run for study in studies for run in study.records.runs],
+        [setting.summary for setting in settings],
+        [speed for study in studies for speed in study.records.speeds],
+        sum(len(study.waiting) for study in studies),
+        sum(len(study.records.refused) for study in studies),
+    )
+
+
+def _conditions(studies: Sequence[Study]) -> list[str]:
+    """Data, encoder and machine, each once."""
+    shown: list[RunRecord | SpeedRecord] = [run for study in studies for run in study.records.runs]
+    shown = shown or [speed for study in studies for speed in study.records.speeds]
+    data = dict.fromkeys(record.data.name for record in shown)
+    sizes = dict.fromkeys(
+        one.spec.encoder.size if isinstance(one, RunRecord) else one.spec["encoder"]["size"] for one in shown
+    )
+    machines = dict.fromkeys(
+        f"{one.environment.device}, {one.environment.processor}, {one.environment.threads} threads" for one in shown
+    )
+    return [f"data: {', '.join(data)}", f"encoder: {', '.join(sizes)}", f"machine: {'; '.join(machines)}"]
+
+
+# --- records ---
+
+
+def _entries(studies: Sequence[Study]) -> list[Entry]:
+    """Every record once, in the order of the tables that it stands in."""
+    found: dict[str, RunRecord | SpeedRecord | EvaluationRecord] = {}
+    for study in studies:
+        for setting in study.settings:
+            found |= {run.address: run for run in setting.table.runs if run.address not in found}
+        for group in (study.records.runs, study.records.speeds, study.evaluations):
+            found |= {record.address: record for record in group if record.address not in found}
+    return [Entry(number, record) for number, record in enumerate(found.values())]
+
+
+def _record_grids(studies: Sequence[Study], entries: Sequence[Entry]) -> list[tuple[str, Grid]]:
+    """All records as tables, whose rows are where numbers lead to."""
+    kinds: dict[type, list[Entry]] = {}
+    for entry in entries:
+        kinds.setdefault(type(entry.record), []).append(entry)
+    made: dict[type, tuple[str, Mapping[str, bool], Callable[[Any], list[Cell]]]] = {
+        RunRecord: ("Runs", RUN_COLUMNS, _run_cells),
+        SpeedRecord: ("Measurements", SPEED_COLUMNS, _speed_cells),
+        EvaluationRecord: ("Evaluations", EVALUATION_COLUMNS, _evaluation_cells),
+    }
+    return [
+        (title, grid(columns, [cells(entry.record) for entry in kinds[kind]], [entry.anchor for entry in kinds[kind]]))
+        for kind, (title, columns, cells) in made.items()
+        if kind in kinds
+    ]
+
+
+RUN_COLUMNS = {"run": False, "seed": True, "budget": False, "status": False, "linear": True, "kNN-1": True,
+               "clips seen": True, "seconds": True, "finished (UTC)": False, "commit": False}  # fmt: skip
+SPEED_COLUMNS = {"measurement": False, "baseline": False, "rows": True, "rounds": True, "noise floor": True,
+                 "finished (UTC)": False, "commit": False}  # fmt: skip
+EVALUATION_COLUMNS = {"row": False, "seed": True, "protocol": False, "encoder": False, "status": False,
+                      "accuracy": True, "seconds": True, "finished (UTC)": False}  # fmt: skip
+
+
+def _run_cells(record: RunRecord) -> list[Cell]:
+    accuracy, training = record.accuracy, record.training
+    return [
+        Cell(record.label),
+        Cell(str(record.spec.seed), record.spec.seed),
+        Cell(record.spec.train.budget),
+        Cell(record.status, tone="" if record.status == "ok" else "bad"),
+        number(accuracy and accuracy.linear_test, ".1f", scale=100),
+        number(accuracy and accuracy.knn_test, ".1f", scale=100),
+        number(training and training.clips_seen, ",.0f"),
+        number(training and training.seconds, ",.1f"),
+        Cell(f"{record.finished:%Y-%m-%d %H:%M}"),
+        Cell(record.environment.commit[:12]),
+    ]
+
+
+def _speed_cells(record: SpeedRecord) -> list[Cell]:
+    return [
+        Cell(record.address),
+        Cell(record.baseline),
+        Cell(str(len(record.arms)), len(record.arms)),
+        Cell(str(record.done_rounds), record.done_rounds),
+        number(record.floor, ".3f"),
+        Cell(f"{record.finished:%Y-%m-%d %H:%M}"),
+        Cell(record.environment.commit[:12]),
+    ]
+
+
+def _evaluation_cells(record: EvaluationRecord) -> list[Cell]:
+    return [
+        Cell(row_of(record)),
+        Cell(str(record.seed), record.seed),
+        Cell(column_of(record)),
+        Cell(record.encoder),
+        Cell(record.status, tone="" if record.status == "ok" else "bad"),
+        number(record.accuracy, ".1f", scale=100),
+        number(record.seconds, ",.1f"),
+        Cell(f"{record.finished:%Y-%m-%d %H:%M}"),
+    ]

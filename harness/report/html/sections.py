@@ -1,0 +1,399 @@
+"""The sections of a report, one for each question, as blocks of charts, tables and lines that a template lays out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from harness.records.ratios import rules_version
+from harness.records.schema import RunRecord, SpeedRecord
+from harness.report import charts
+from harness.report.cells import TRAINS_FASTER, flop_text, judgement_text, method_text, rate_text, speedup_text
+from harness.report.claims import card_notes, card_table
+from harness.report.compare import Comparison
+from harness.report.explain import factor_text, waterfall, waterfall_frame, waterfall_notes
+from harness.report.frame import arms_frame, blocks_frame, losses_frame, points_frame
+from harness.report.html.grid import EMPTY, Cell, Grid, grid, number, of_strings, sort_key
+from harness.report.html.study import Setting, Study
+from harness.report.html.vector import inline
+from harness.report.target import ladder_frame, ladder_table, target_frame, target_notes, target_table
+from harness.studies.target import arm_times
+
+Links = Mapping[str, str]
+"""Where in the page a record stands, by its address."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A chart of a block."""
+
+    title: str
+    picture: Markup
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table or lines; folded ones are opened by a click."""
+
+    title: str = ""
+    grid: Grid | None = None
+    lines: Sequence[str] = ()
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one setting, or one measurement, has to say to a question.
+
+    Attributes:
+        lead: the answer.
+        aside: lines beside the charts.
+    """
+
+    heading: str
+    lead: str = ""
+    drawings: Sequence[Drawing] = ()
+    parts: Sequence[Part] = ()
+    aside: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A question of the report."""
+
+    anchor: str
+    question: str
+    about: str
+    blocks: Sequence[Block]
+    empty: str
+
+
+@dataclass
+class Drawer:
+    """Makes charts part of the page, each in a scope of its own, all in the same colours."""
+
+    links: Links
+    styles: Mapping[str, charts.Look]
+    drawn: int = field(default=0)
+
+    def __call__(self, make: Callable[[], charts.Chart], title: str = "") -> Drawing:
+        """A chart with its title."""
+        chart = make()
+        self.drawn += 1
+        return Drawing(title or chart.title, inline(chart, f"k{self.drawn}", self.links))
+
+
+def sections(studies: Sequence[Study], links: Links) -> list[Section]:
+    """All sections, in their order."""
+    settings = [setting for study in studies for setting in study.settings]
+    labels = [label for setting in settings for label in setting.labels]
+    labels += [row for study in studies for record in study.staged for row in record.rows]
+    draw = Drawer(links, charts.looks(labels))
+    return [
+        Section(
+            "faster", "Who trains faster?",
+            "Clips per second over the baseline's, from one interleaved measurement; inside the noise floor nothing is "
+            "told apart.",
+            [*_once(settings, draw)], "No speed measurement in these folders.",
+        ),
+        Section(
+            "better", "Who represents better?",
+            "Accuracy on test clips with its 95 % interval; small dots are seeds, dashed lines controls. A bar at the "
+            "side joins rows that are not told apart.",
+            [_better(setting, draw) for setting in settings if setting.columns], "No finished run in these folders.",
+        ),
+        Section(
+            "trade", "What is the trade?", "Accuracy against what it cost: thin lines are seeds, thick ones means.",
+            [block for setting in settings if (block := _trade(setting, draw))],
+            "No run was evaluated while it trained.",
+        ),
+        Section(
+            "why", "Why?", "Where the time goes: what each switch brings, the phases of a step, FLOPs.",
+            [*_waterfalls(studies, draw), *_phases(settings, draw)], "No speed measurement in these folders.",
+        ),
+        Section(
+            "believe", "Can I believe it?",
+            "What disturbed the measurement, how losses and features behaved, what departs from the papers, on what "
+            "machine, by which commands.",
+            [*_believe(settings, draw)], "",
+        ),
+        Section(
+            "claims", "Published claims", "A claim, what was measured of it, and what arithmetic says.",
+            [*_cards(studies, links)], "No measurement of `harness claim` in these folders.",
+        ),
+    ]  # fmt: skip
+
+
+def figures(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a frame, by column."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+# --- who trains faster ---
+
+
+def _once(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
+    """A block for each measurement; several settings may lie beside the same one."""
+    seen = set()
+    for setting in settings:
+        speed = setting.table.speed
+        if speed and speed.address not in seen:
+            seen.add(speed.address)
+            yield _faster(setting, speed, draw)
+
+
+def _faster(setting: Setting, speed: SpeedRecord, draw: Drawer) -> Block:
+    arms = arms_frame([speed])
+    link = draw.links.get(speed.address, "")
+    rows = figures(setting.summary[setting.summary["clips_per_second"].notna()])
+    columns = {
+        "method": False, "speedup [95 %]": True, "by FLOPs": True, "clips/s": True, "GFLOP/clip": True, "peak MB": True,
+        TRAINS_FASTER: False,
+    }  # fmt: skip
+    cells = [
+        [
+            Cell(method_text(row)),
+            Cell(speedup_text(row), sort_key(row["speedup"]), link, "faint" if row["within_noise"] else ""),
+            Cell(flop_text(row), sort_key(row["flop_ratio"]), link),
+            Cell(rate_text(row), sort_key(row["clips_per_second"]), link),
+            number(row["gflops_per_clip"], ".3g", link=link),
+            number(row["peak_mb"], ",.0f", link=link),
+            _judgement(row) if row["kind"] == "method" else Cell(EMPTY),
+        ]
+        for row in rows
+    ]
+    answer = setting.faster
+    return Block(
+        setting.heading, answer.headline, [draw(lambda: charts.speedup_chart(arms, styles=draw.styles))],
+        [Part(grid=grid(columns, cells))], [*answer.more, answer.sure],
+    )  # fmt: skip
+
+
+TONES = {"supported": "good", "not supported": "faint", "not measurable here": "faint", EMPTY: ""}
+
+
+def _judgement(row: Mapping[str, Any]) -> Cell:
+    text = judgement_text(row)
+    return Cell(text, tone=TONES.get(text, "bad"))
+
+
+# --- who represents better ---
+
+
+def _better(setting: Setting, draw: Drawer) -> Block:
+    drawings, parts = [], list[Part]()
+    for place, comparison in enumerate(setting.columns):
+        name, sources = comparison.column.name, setting.source(comparison.column)
+        drawings.append(
+            draw(lambda: charts.accuracy_chart(comparison, styles=draw.styles, sources=sources))  # noqa: B023
+        )
+        links = {label: draw.links.get(address, "") for label, address in sources.items()}
+        parts.append(Part(name, _accuracies(comparison, links), comparison.lines, folded=place > 0))
+        if len(comparison.column.rows) > 1:
+            pairs = of_strings(comparison.pair_table(wide=True), texts=2)
+            parts.append(Part(f"{name}: every pair of rows", pairs, folded=True))
+    return Block(setting.heading, setting.better[0][1].headline, drawings, parts)
+
+
+def _accuracies(comparison: Comparison, links: Links) -> Grid:
+    """The rows as they are printed, sorted by their numbers."""
+    found, means = of_strings(comparison.row_table(wide=True), links), comparison.rows["accuracy"]
+    cells = [
+        [
+            replace(cell, sort=mean if column.startswith("accuracy") else cell.sort)
+            for column, cell in zip(found.columns, row, strict=True)
+        ]
+        for row, mean in zip(found.rows, means, strict=True)
+    ]
+    return replace(found, rows=cells)
+
+
+# --- what is the trade ---
+
+SPREAD = 1.05
+"""Budgets that differ by less than this factor make no axis."""
+
+
+def _trade(setting: Setting, draw: Drawer) -> Block | None:
+    trained = [run for run in setting.table.runs if run.training and run.curve and run.label in setting.labels]
+    if not trained:
+        return None
+    points = points_frame(trained)
+    known = setting.summary[(setting.summary["kind"] == "control") & setting.summary["linear"].notna()]
+    controls = {row["label"]: row["linear"] for row in figures(known)}
+    drawings = [
+        draw(lambda: charts.trade_chart(points, x, controls=controls, styles=draw.styles))  # noqa: B023
+        for x in ("interleaved_seconds", "clips_seen")
+        if points[x].max() > SPREAD * points[x].min()
+    ]
+    if not drawings:
+        return None
+    race = setting.race
+    if race is None:
+        return Block(setting.heading, "", drawings)
+    times = arm_times(race.speed)
+    rungs = ladder_frame(race.runs, race.target, times)
+    drawings.append(draw(lambda: charts.ladder_chart(rungs, race.target.accuracy, styles=draw.styles)))
+    numbers = target_frame(race.runs, race.target, times, race.speed)
+    sources = {run.label: draw.links.get(run.address, "") for run in reversed(race.runs)}
+    return Block(
+        setting.heading, "", drawings,
+        [
+            Part("Time to target", of_strings(target_table(numbers, race.target, wide=True), sources)),
+            Part("Every accuracy", of_strings(ladder_table(rungs)), folded=True),
+            Part(lines=target_notes(setting.table.runs, race.target, frozen=race.frozen)),
+        ],
+    )  # fmt: skip
+
+
+# --- why ---
+
+
+def _waterfalls(studies: Sequence[Study], draw: Drawer) -> Iterator[Block]:
+    for study in studies:
+        for record in study.staged:
+            if len(record.stages) > 2:
+                steps = waterfall_frame(record)
+                ratios = {row["stage"]: factor_text(row, "over") for row in figures(steps[steps["over"].notna()])}
+                arms = arms_frame([record])
+                drawing = draw(lambda: charts.waterfall_chart(arms, ratios, styles=draw.styles))  # noqa: B023
+                parts = [Part(grid=of_strings(waterfall(record, wide=True))), Part(lines=waterfall_notes(record))]
+                yield Block(f"{study.name}: from the published way of training to every switch", "", [drawing], parts)
+
+
+def _phases(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
+    seen = set()
+    for setting in settings:
+        speed = setting.table.speed
+        if speed and speed.address not in seen:
+            seen.add(speed.address)
+            arms = arms_frame([speed])
+            drawing = draw(lambda: charts.phases_chart(arms))  # noqa: B023
+            yield Block(setting.heading, "", [drawing], _flops(speed, arms, draw.links))
+
+
+def _flops(speed: SpeedRecord, arms: pd.DataFrame, links: Links) -> list[Part]:
+    """What arithmetic says beside what was measured, and where a forward pass has its FLOPs."""
+    link = links.get(speed.address, "")
+    columns = {"method": False, "GFLOP/clip": True, "FLOPs predict": True, "measured": True,
+               "measured / predicted": True, "ms/clip": True,
+               "share of a large product's FLOP/s": True, "forward FLOPs by module": False}  # fmt: skip
+    rows = []
+    for arm, row in zip(speed.arms, charts.each(arms), strict=True):
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in arm.forward_shares.items() if share >= 0.005)
+        reached = row.step_flops / row.step_seconds / row.matmul_flops if row.matmul_flops else float("nan")
+        rows.append(
+            [
+                Cell(arm.label),
+                number(row.gflops_per_clip, ".3g", link=link),
+                number(row.flop_ratio, ".2f", unit="x", link=link),
+                number(row.speedup, ".2f", unit="x", link=link),
+                number(row.speedup / row.flop_ratio if row.flop_ratio else float("nan"), ".2f", link=link),
+                number(1000 / row.clips_per_second, ".3g", link=link),
+                number(reached, ".0%", link=link),
+                Cell(shares or EMPTY),
+            ]
+        )
+    return [Part(grid=grid(columns, rows))]
+
+
+# --- can I believe it ---
+
+
+def _believe(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
+    """A block for each setting, then what methods say of themselves, each thing once."""
+    seen, about = set(), dict[tuple[str, ...], str]()
+    for setting in settings:
+        table, drawings = setting.table, list[Drawing]()
+        trained = [run for run in table.runs if run.label in setting.labels]
+        if table.speed and table.speed.address not in seen:
+            seen.add(table.speed.address)
+            drawings += _blocks(table.speed, draw)
+        drawings += [*_losses(trained, draw), *_diagnosis(trained, draw)]
+        for run in trained:
+            about.setdefault(_of_method(run), run.label)
+        records: list[RunRecord | SpeedRecord] = [*table.runs, *filter(None, [table.speed])]
+        yield Block(
+            setting.heading, "", drawings,
+            [
+                Part("Machine and versions", _machines(records, draw.links)),
+                Part("Conditions, warnings, commands: what stands below the table", lines=table.lines(), folded=True),
+            ],
+        )  # fmt: skip
+    if about:
+        parts = [Part(label, lines=lines, folded=True) for lines, label in about.items()]
+        yield Block("Methods: what departs from their papers, and what was chosen", "", (), parts)
+
+
+def _of_method(run: RunRecord) -> tuple[str, ...]:
+    """What a method says of itself."""
+    about = run.method
+    return (
+        *(text for text in (about.title, about.paper, about.code) if text),
+        *(f"deviation: {text}" for text in about.deviations),
+        *(f"choice: {text}" for text in about.choices),
+    )
+
+
+def _blocks(speed: SpeedRecord, draw: Drawer) -> list[Drawing]:
+    blocks = blocks_frame([speed])
+    blocks = blocks[blocks["clips_per_second"].notna()]
+    return [draw(lambda: charts.blocks_chart(blocks, styles=draw.styles))] if len(blocks) else []
+
+
+def _losses(trained: Sequence[RunRecord], draw: Drawer) -> list[Drawing]:
+    losses = losses_frame(trained)
+    panels = [(label, "loss", label) for label in dict.fromkeys(losses["label"])]
+    if not panels:
+        return []
+    return [draw(lambda: charts.curves_chart(losses, panels, name="loss", title="Losses", styles=draw.styles))]
+
+
+def _diagnosis(trained: Sequence[RunRecord], draw: Drawer) -> list[Drawing]:
+    points = points_frame(trained)
+    found = [name for name in points.columns if name.startswith("diag_") and points[name].notna().any()]
+    panels = [(name[5:].replace("_", " "), name, "") for name in found]
+    if not panels:
+        return []
+    title = "Features while they train: a collapse shows here"
+    return [draw(lambda: charts.curves_chart(points, panels, name="diagnosis", title=title, styles=draw.styles))]
+
+
+def _machines(records: Sequence[RunRecord | SpeedRecord], links: Links) -> Grid:
+    """Where and with what records were made, each once."""
+    found: dict[tuple[str, str], list[RunRecord | SpeedRecord]] = {}
+    for record in records:
+        found.setdefault((record.environment.fingerprint, record.environment.commit), []).append(record)
+    columns = {"records": True, "device": False, "processor": False, "cores": True, "threads": True, "versions": False,
+               "commit": False, "rules": False}  # fmt: skip
+    rows = []
+    for same in found.values():
+        one = same[0].environment
+        rules = dict.fromkeys(record.rules for record in same if isinstance(record, SpeedRecord))
+        rows.append(
+            [
+                Cell(str(len(same)), len(same), links.get(same[0].address, "")),
+                Cell(one.device),
+                Cell(one.processor),
+                Cell(str(one.cores), one.cores),
+                Cell(str(one.threads), one.threads),
+                Cell(", ".join(f"{name} {version}" for name, version in one.versions.items())),
+                Cell(one.commit[:12]),
+                Cell(", ".join(rules) or EMPTY),
+            ]
+        )
+    return grid(columns, rows)
+
+
+# --- claims ---
+
+
+def _cards(studies: Sequence[Study], links: Links) -> Iterator[Block]:
+    for study in studies:
+        for name, card in study.cards:
+            parts = [Part(grid=of_strings(card_table(card), texts=2), lines=card_notes(card, rules_version()))]
+            yield Block(f"{study.name}: {name}", card.claim.statement, (), parts)

@@ -1,0 +1,179 @@
+"""What a report knows of its folders: tables, columns of accuracy with their pairs, stages, targets, who still runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from harness.errors import UsageError
+from harness.records.differences import pairs
+from harness.records.evaluations import EvaluationRecord, Evaluations, column_of, row_of
+from harness.records.schema import EVERY_SWITCH, RunRecord, SpeedRecord
+from harness.records.store import Records, read_records, refusal_lines
+from harness.report.answer import Answer, better, faster
+from harness.report.compare import Comparison
+from harness.report.folder import FolderTable, folder_tables
+from harness.report.frame import summary_frame
+from harness.report.status import ENDED, Row, read_status
+from harness.studies.claims import Card, make_card, read_claims
+from harness.studies.compare import Column, probe_columns, protocol_columns
+from harness.studies.target import Target, comparable, freeze, read_target, timing
+
+
+@dataclass(frozen=True)
+class Race:
+    """Time to target under one setting: the target, the runs that it judges and the measurement of their steps."""
+
+    target: Target
+    frozen: bool
+    runs: list[RunRecord]
+    speed: SpeedRecord
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One table of a folder: what was held equal, and everything that was found under it.
+
+    Attributes:
+        heading: what tells it from the others of the report.
+        evaluations: of its runs, under their labels.
+        targets: frozen ones that lie beside the records.
+    """
+
+    study: str
+    heading: str
+    anchor: str
+    table: FolderTable
+    columns: list[Comparison]
+    evaluations: list[EvaluationRecord]
+    targets: list[Target]
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """The rows of the table as numbers."""
+        return summary_frame(self.table)
+
+    @cached_property
+    def faster(self) -> Answer:
+        """Who trains faster."""
+        return faster(self.summary, self.table.speed)
+
+    @cached_property
+    def better(self) -> list[tuple[str, Answer]]:
+        """Who represents better, by column: the papers' linear protocol first, where it was evaluated."""
+        found = [(one.column.name, better(one.column.name, one.column.rows, one.these)) for one in self.columns]
+        return sorted(found, key=lambda pair: not pair[0].startswith("protocol linear"))
+
+    @property
+    def labels(self) -> list[str]:
+        """Rows of methods."""
+        return list(self.summary[self.summary["kind"] == "method"]["label"])
+
+    @property
+    def weight(self) -> tuple[bool, bool, int]:
+        """What makes a setting the one that a report begins with."""
+        return bool(self.table.runs and self.table.speed), bool(self.table.runs), len(self.table.runs)
+
+    def source(self, column: Column) -> dict[str, str]:
+        """Address of the record that stands for each row of a column: its first seed's."""
+        found: dict[str, str] = {}
+        for one in self.evaluations:
+            if f"protocol {column_of(one)}" == column.name:
+                found.setdefault(row_of(one), one.address)
+        for run in self.table.runs:
+            found.setdefault(run.label, run.address)
+        return found
+
+    @property
+    def race(self) -> Race | None:
+        """Time to target, where its runs were evaluated at fixed clips and timed side by side.
+
+        Without a frozen target that fits, MAMP's or the baseline's own runs set one for this look.
+        """
+        runs, speed = self.table.runs, self.table.speed
+        if not runs or speed is None:
+            return None
+        own = [target for target in self.targets if any(run.status == "ok" for run in comparable(runs, target))]
+        try:
+            target = own[0] if own else freeze(runs, "mamp" if "mamp" in self.labels else speed.baseline)
+        except UsageError:
+            return None
+        compared = comparable(runs, target)
+        done = [run for run in compared if run.status == "ok"]
+        measured = timing([speed, *self.table.others], done) if done else None
+        return Race(target, bool(own), compared, measured) if measured else None
+
+
+@dataclass(frozen=True)
+class Study:
+    """One folder."""
+
+    name: str
+    records: Records
+    evaluations: list[EvaluationRecord]
+    settings: list[Setting]
+    staged: list[SpeedRecord]
+    waiting: list[Row]
+    refused: list[str]
+
+    @property
+    def cards(self) -> list[tuple[str, Card]]:
+        """Claims that a measurement of this folder says something about."""
+        found = []
+        for record in self.staged:
+            for name, claim in read_claims().items() if EVERY_SWITCH in record.stages else ():
+                try:
+                    found.append((name, make_card(claim, record)))
+                except UsageError:  # its methods are not among the rows
+                    continue
+        return found
+
+
+def read_study(folder: Path, place: int, *, alone: bool) -> Study:
+    """Everything of a folder. A `UsageError` where there is none, or no record in it.
+
+    Args:
+        place: of the folder among those of the report.
+        alone: it is the only one, whose name need not stand in every heading.
+    """
+    records, store = read_records(folder), Evaluations(folder)
+    tables, found = folder_tables(records), list(store.of(records.runs))
+    staged = [speed for speed in records.speeds if speed.stages]
+    if not tables and not staged:
+        raise UsageError(f"{folder}: expected records of `run` or `speed`, found none that can be used; check the path")
+    settings, targets = [], _targets(folder)
+    for number, table in enumerate(tables):
+        heading = ", ".join(filter(None, ["" if alone else folder.name, table.heading if len(tables) > 1 else ""]))
+        columns = [*probe_columns(table.runs), *protocol_columns(table.runs, store)]
+        mine = {run.address: run.label for run in table.runs}
+        own = [one.model_copy(update={"label": mine[one.run]}) for one in found if one.run in mine]
+        compared, heading = [_compared(one) for one in columns], heading or folder.name
+        settings.append(Setting(folder.name, heading, f"s{place}-{number}", table, compared, own, targets))
+    return Study(
+        folder.name, records, found, settings, staged, _waiting(folder, records),
+        refusal_lines(folder, [*records.refused, *store.refused.values()]),
+    )  # fmt: skip
+
+
+def _compared(column: Column) -> Comparison:
+    new = [] if column.subjects is None else pairs(column.rows, column.subjects)
+    return Comparison("", column, pairs(column.rows), new)
+
+
+def _targets(folder: Path) -> list[Target]:
+    """Frozen targets that lie beside the records."""
+    found = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            found.append(read_target(path))
+        except UsageError:  # another file
+            continue
+    return found
+
+
+def _waiting(folder: Path, records: Records) -> list[Row]:
+    """Runs that are not done."""
+    return [row for row in read_status(folder, records) if row.state not in ENDED]
