@@ -7,8 +7,9 @@ import hashlib
 import json
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,24 @@ class Machine:
         return sorted((self.folder / out).glob("*/state-*"))
 
 
+Whole = Callable[[str], RunRecord]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The run of a method that nothing stops, made once."""
+
+    @cache
+    def run(method: str) -> RunRecord:
+        with pytest.MonkeyPatch.context() as patch:
+            machine = Machine(tmp_path_factory.mktemp("whole"), patch, method)
+        assert machine.run("whole").code == 0
+        assert machine.states("whole") == []
+        return machine.record("whole")
+
+    return run
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     """With its own patches: undoing them must not undo a test's."""
@@ -148,9 +167,8 @@ def test_a_stopped_run_keeps_the_decoder_of_the_evaluation_that_counts(machine: 
 
 @pytest.mark.parametrize("method", ["gfp", SKELETON2VEC])
 @pytest.mark.parametrize("step", [pytest.param(2, marks=LONG), 5, pytest.param(9, marks=LONG)])
-def test_a_stopped_run_ends_as_if_it_had_never_stopped(machine: Machine, method: str, step: int) -> None:
+def test_a_stopped_run_ends_as_if_it_had_never_stopped(machine: Machine, whole: Whole, method: str, step: int) -> None:
     machine.method = method
-    assert machine.run("whole").code == 0
     machine.stop_at(step)
     assert machine.run("stopped").code == 143
     machine.go_on()
@@ -160,17 +178,16 @@ def test_a_stopped_run_ends_as_if_it_had_never_stopped(machine: Machine, method:
     assert continued.code == 0
     assert re.search(rf", seed 0: continues at step {step} of {STEPS} \(state of ", continued.out)
     record = machine.record("stopped")
-    assert same_end(record, machine.record("whole"))
+    assert same_end(record, whole(machine.method))
     assert [taken.step for taken in record.continued] == [step]
     assert record.continued[0].same_machine
-    assert len(record.training.losses) == len(machine.record("whole").training.losses)  # type: ignore[union-attr]
-    assert machine.states("stopped") == machine.states("whole") == []
+    assert len(record.training.losses) == len(whole(machine.method).training.losses)  # type: ignore[union-attr]
+    assert machine.states("stopped") == []
     assert record.phases["state"] > 0
     assert 0 <= record.untracked < 1
 
 
-def test_a_run_may_stop_as_often_as_it_likes(machine: Machine) -> None:
-    assert machine.run("whole").code == 0
+def test_a_run_may_stop_as_often_as_it_likes(machine: Machine, whole: Whole) -> None:
     machine.stop_at(2, signal.SIGUSR1)
     for _ in range(4):
         assert machine.run("stopped").code == 138
@@ -180,15 +197,14 @@ def test_a_run_may_stop_as_often_as_it_likes(machine: Machine) -> None:
     assert machine.run("stopped").code == 0
     record = machine.record("stopped")
     assert [taken.step for taken in record.continued] == [2, 4, 6, 8]
-    assert same_end(record, machine.record("whole"))
+    assert same_end(record, whole(machine.method))
 
 
 @pytest.mark.long
 def test_what_a_process_did_after_its_last_state_is_done_again(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a power cut: the record says running, or is not there, and the state is older than the run was."""
-    assert machine.run("whole").code == 0
     machine.stop_at(4)
     machine.run("stopped")
     machine.go_on()
@@ -201,14 +217,13 @@ def test_what_a_process_did_after_its_last_state_is_done_again(
     for path, content in kept.items():
         path.write_bytes(content)
     assert machine.run("stopped").code == 0
-    assert same_end(machine.record("stopped"), machine.record("whole"))
+    assert same_end(machine.record("stopped"), whole(machine.method))
 
 
 @pytest.mark.long
 def test_two_states_are_kept_and_a_damaged_one_gives_way_to_the_one_before(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert machine.run("whole").code == 0
     monkeypatch.setattr(resume, "DEAREST", float("inf"))  # one at every evaluation
     machine.stop_at(7)
     assert machine.run("stopped").code == 143
@@ -217,7 +232,7 @@ def test_two_states_are_kept_and_a_damaged_one_gives_way_to_the_one_before(
     assert names == [f"state-{step:09d}.{ending}" for step in (4, 7) for ending in ("json", "safetensors")]
     machine.states("stopped")[-1].write_bytes(b"")
     assert "continues at step 4 of 9" in machine.run("stopped").out
-    assert same_end(machine.record("stopped"), machine.record("whole"))
+    assert same_end(machine.record("stopped"), whole(machine.method))
 
 
 def test_states_are_written_when_they_are_due(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,8 +262,7 @@ def test_states_cost_no_more_than_a_hundredth() -> None:
         ),
     ],
 )
-def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, harm: str) -> None:
-    assert machine.run("whole").code == 0
+def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, whole: Whole, harm: str) -> None:
     machine.stop_at(5)
     machine.run("stopped")
     machine.go_on()
@@ -283,7 +297,7 @@ def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, har
     }  # fmt: skip
     assert reasons[harm] in line
     assert "not continued" in line
-    assert same_end(machine.record("stopped"), machine.record("whole"))
+    assert same_end(machine.record("stopped"), whole(machine.method))
 
 
 def damaged_as_if_written_so(text: Path, harm: str) -> None:
@@ -313,9 +327,8 @@ def damaged_as_if_written_so(text: Path, harm: str) -> None:
     ],
 )
 def test_a_state_that_cannot_be_restored_gives_way_to_the_one_before(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, harm: str
+    machine: Machine, whole: Whole, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
-    assert machine.run("whole").code == 0
     monkeypatch.setattr(resume, "DEAREST", float("inf"))  # one at every evaluation
     machine.stop_at(7)
     machine.run("stopped")
@@ -329,13 +342,12 @@ def test_a_state_that_cannot_be_restored_gives_way_to_the_one_before(
     assert f"{text}: cannot be restored (" in line
     assert "kept as state-000000007.refused-1.json and state-000000007.refused-1.safetensors" in line
     assert "continues at step 4 of 9" in found.out
-    assert same_end(machine.record("stopped"), machine.record("whole"))
+    assert same_end(machine.record("stopped"), whole(machine.method))
 
 
 @pytest.mark.long
-def test_a_failed_run_may_go_on_when_its_fault_is_gone(machine: Machine) -> None:
+def test_a_failed_run_may_go_on_when_its_fault_is_gone(machine: Machine, whole: Whole) -> None:
     """An exception after a state leaves it there: a disk that was full, say."""
-    assert machine.run("whole").code == 0
     machine.stop_at(4)
     machine.run("stopped")
     machine.go_on()
@@ -343,7 +355,7 @@ def test_a_failed_run_may_go_on_when_its_fault_is_gone(machine: Machine) -> None
     assert machine.run("stopped").code == 1
     machine.go_on()
     assert "continues at step" in machine.run("stopped").out
-    assert same_end(machine.record("stopped"), machine.record("whole"))
+    assert same_end(machine.record("stopped"), whole(machine.method))
 
 
 def test_a_full_disk_costs_the_state_and_not_the_run(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,8 +476,7 @@ def test_tensors_that_no_state_counts_go_with_the_next_one(machine: Machine) -> 
 
 
 @pytest.mark.long
-def test_a_stop_while_the_probes_run_costs_no_training(machine: Machine) -> None:
-    assert machine.run("whole").code == 0
+def test_a_stop_while_the_probes_run_costs_no_training(machine: Machine, whole: Whole) -> None:
     probe, calls = cell.probe_encoder, []
 
     def stopping(*arguments: Any) -> Any:
@@ -480,7 +491,7 @@ def test_a_stop_while_the_probes_run_costs_no_training(machine: Machine) -> None
     assert machine.run("stopped", "--state-seconds", "1e6").code == 143
     machine.go_on()
     assert f"continues at step {STEPS} of {STEPS}" in machine.run("stopped").out
-    assert same_end(machine.record("stopped"), machine.record("whole"))
+    assert same_end(machine.record("stopped"), whole(machine.method))
 
 
 def changed(old: str, new: str) -> str:
