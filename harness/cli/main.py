@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from harness import ROOT
-from harness.cli import data, encoders, evaluation, folders, listing, methods, report, run, status, studies
+from harness.cli import across, data, encoders, evaluation, folders, listing, methods, report, run, status, studies
 from harness.errors import UsageError, first_few
 from harness.isolation.outliving import strays, told
 from harness.isolation.stopping import Stopped, stoppable
@@ -50,6 +50,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": report.report_command,
     "merge": folders.merge_command,
     "shelve": folders.shelve_command,
+    "diff": across.diff_command,
+    "leaderboard": across.leaderboard_command,
     "verify": studies.verify_command,
     "show-config": run.show_config_command,
     "check-method": methods.check_method_command,
