@@ -37,15 +37,19 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
-def run(methods: list[str] | str, **settings: Any) -> RunResult:
-    """Pre-train methods under one budget, measure their speed side by side, probe them (`harness.runs.door.run`)."""
+def run(methods: list[str] | str, *, pictures: bool = True, **settings: Any) -> RunResult:
+    """Pre-train methods under one budget, measure their speed side by side, probe them (`harness.runs.door.run`).
+
+    ``pictures``: leave clips as methods saw and made them beside the records.
+    """
     from harness.foreign_packages import check_packages
 
     check_packages()
+    from harness.pictures.kept import run_pictures
     from harness.report.result import RunResult
     from harness.runs import door
 
-    return RunResult(*door.run(methods, **settings))
+    return RunResult(*door.run(methods, draw=run_pictures if pictures else None, **settings))
 
 
 def measure_speed(methods: list[str] | str, **settings: Any) -> SpeedRecord:

@@ -37,6 +37,7 @@ Baseline = Annotated[str, typer.Option(help="Method that speedups are measured a
 Threads = Annotated[int | None, typer.Option(help="Threads to compute with [one per core].", min=1)]
 Rerun = Annotated[bool, typer.Option("--rerun", help="Run again what is already finished.")]
 KeepDecoder = Annotated[bool, typer.Option("--keep-decoder", help="Leave the decoder too, for `data show --run`.")]
+NoPictures = Annotated[bool, typer.Option("--no-pictures", help="Leave no pictures of masks beside the records.")]
 SpeedSeconds = Annotated[
     float, typer.Option(help="Length of the interleaved speed measurement.", min=1.0, max=1e6, callback=finite)
 ]

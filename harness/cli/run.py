@@ -32,6 +32,7 @@ from harness.cli.flags import (
     MemoryCap,
     Methods,
     NoMeasure,
+    NoPictures,
     Out,
     Overrides,
     Plugins,
@@ -91,7 +92,7 @@ def run_command(
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
     claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
-    protocols: Protocols = "", folds: Folds = 1, dry_run: DryRun = False,
+    protocols: Protocols = "", folds: Folds = 1, no_pictures: NoPictures = False, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, evaluate them, print one table."""
     settings, chosen = asked_of_run(locals())
@@ -100,6 +101,10 @@ def run_command(
             show_plan(fold, plugin, chosen)
         return
     with at_work() as report:
+        if not no_pictures:
+            from harness.pictures.kept import run_pictures
+
+            chosen["draw"] = run_pictures
         well = [run_fold(fold, plugin, chosen, report) for fold in folds_of(settings, folds)]
     if not all(well):
         raise typer.Exit(1)
@@ -163,8 +168,8 @@ def plan_command(
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
     claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
-    protocols: Protocols = "", folds: Folds = 1, no_measure: NoMeasure = False, rate: RateText = "",
-    device_rate: DeviceRate = "", price: Price = None, as_json: AsJson = False,
+    protocols: Protocols = "", folds: Folds = 1, no_pictures: NoPictures = False, no_measure: NoMeasure = False,
+    rate: RateText = "", device_rate: DeviceRate = "", price: Price = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Print what `run` with the same flags would do and cost: steps, hours, memory, disk; nothing is written."""
     settings, chosen = asked_of_run(locals())

@@ -31,6 +31,7 @@ from harness.records.store import (
     EVALUATIONS,
     MATRIX_FILE,
     METRICS_FILE,
+    PICTURES_FILE,
     RECORD_FILE,
     SPEED_FILE,
     START_FILE,
@@ -50,8 +51,8 @@ from harness.records.store import (
 )
 from harness.spec.model import ADDRESS_RULE
 
-LOGS = (METRICS_FILE, "events.out.tfevents.*")
-"""What a run wrote down on its way: it goes with the record."""
+LOGS = (METRICS_FILE, PICTURES_FILE, "events.out.tfevents.*")
+"""What a run wrote down on its way, and of what it saw: it goes with the record."""
 OF_A_RUN = (RECORD_FILE, *WEIGHT_FILES)
 STATES = (START_FILE, "state-*.safetensors", "state-*.json")
 """What a run that is not finished goes on from; a state's JSON makes its tensors count and comes last."""

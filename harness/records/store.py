@@ -12,6 +12,7 @@ A file that exists is complete. Layout::
     runs/<address>/claim.json               who works on it (`harness.records.claims`)
     runs/<address>/state-*                  what a run that is not finished goes on from (`harness.runs.resume`)
     runs/<address>/metrics.jsonl            its numbers as they came (`harness.runs.metrics`)
+    runs/<address>/pictures.json            clips as its method saw and made them (`harness.records.pictures`)
     runs/<address>/evaluations/             what protocols found out about its encoder (`harness.records.evaluations`)
     runs/matrix.json                        every run that was asked for, for `harness status`
     runs/records.jsonl                     instead: a study on its shelf, which is only read (`harness.records.shelf`)
@@ -68,12 +69,12 @@ STATE_NAME = re.compile(r"state-(\d+)(?:\.(\d+))?")
 """Name of a state's two files without the ending (`harness.runs.resume`): its step, and which one there it is."""
 START_FILE = "start.json"
 UNFINISHED_SPEED_FILE = "speed.unfinished.json"
-CLAIM_FILE, METRICS_FILE = "claim.json", "metrics.jsonl"
+CLAIM_FILE, METRICS_FILE, PICTURES_FILE = "claim.json", "metrics.jsonl", "pictures.json"
 ENCODER_FILE, LAST_FILE, METHOD_FILE = "encoder.safetensors", "last.safetensors", "method.safetensors"
 MATRIX_FILE, LOCK_FILE, TABLE_FILE = "matrix.json", "claims.lock", "table.md"
 WEIGHT_FILES = (ENCODER_FILE, LAST_FILE, METHOD_FILE)
 EVALUATIONS = "evaluations"
-BESIDE_A_RECORD = (START_FILE, CLAIM_FILE, METRICS_FILE, *WEIGHT_FILES)
+BESIDE_A_RECORD = (START_FILE, CLAIM_FILE, METRICS_FILE, PICTURES_FILE, *WEIGHT_FILES)
 OF_A_FOLDER = (MATRIX_FILE, LOCK_FILE, TABLE_FILE)
 AGAIN = 20
 """Times that something is tried again."""
@@ -200,19 +201,24 @@ class RecordStore:
     def write_run(self, record: RunRecord) -> None:
         """Write a run record atomically; one of the same run under an earlier address rule gives way to it.
 
-        So do weights that are not this record's: those of an earlier try, when this one failed.
+        So do weights that are not this record's: those of an earlier try, when this one failed; and its pictures.
         """
         for name in WEIGHT_FILES:
             if name not in record.weights:
                 (self.folder(record.address) / name).unlink(missing_ok=True)
+        (self.folder(record.address) / PICTURES_FILE).unlink(missing_ok=True)
         write_atomically(self.folder(record.address) / RECORD_FILE, as_json(record))
         if record.status in FINISHED:
             (self.folder(record.address) / START_FILE).unlink(missing_ok=True)
         for folder in map(self.folder, record.spec.addresses[1:]):
-            for name in (RECORD_FILE, *WEIGHT_FILES):
+            for name in (RECORD_FILE, PICTURES_FILE, *WEIGHT_FILES):
                 (folder / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 folder.rmdir()  # unless something was set aside in it
+
+    def write_pictures(self, address: str, content: bytes) -> None:
+        """Leave a run's pictures (`harness.records.pictures`) beside its record, atomically."""
+        write_atomically(self.folder(address) / PICTURES_FILE, content)
 
     def start(self, address: str) -> Start | None:
         """What a run that is not finished was first started with; None when it never was. Damage is a `UsageError`."""

@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,7 +30,7 @@ from harness.isolation.guard import random_state, seeded, set_random_state
 from harness.isolation.mistakes import forget_frames, mistake
 from harness.isolation.state import state_of
 from harness.isolation.stopping import Stopped, deferred, held, stop_is_asked
-from harness.progress import State, Task
+from harness.progress import State, Task, warn
 from harness.records.claims import Lost, Owned, Progress
 from harness.records.schema import (
     FINISHED,
@@ -63,6 +63,8 @@ from methods.base import Diagnosis, Method
 from methods.parts.encoder import Encoder, SkeletonEncoder
 
 T = TypeVar("T")
+Draw = Callable[[Method, LoadedData, RunRecord], bytes | None]
+"""Pictures of a finished run (`harness.pictures.kept`); None where there is nothing to be seen."""
 
 BLOCKS_PER_POINT = 5
 STATE_SECONDS = 300.0
@@ -77,12 +79,14 @@ class Place:
 
     Attributes:
         keep_decoder: all of a method's weights are left, beside the encoder's.
+        draw: makes what a finished run leaves as pictures.
     """
 
     data: LoadedData
     store: RecordStore
     environment: Environment
     keep_decoder: bool = False
+    draw: Draw | None = None
 
 
 @dataclass
@@ -106,6 +110,7 @@ class Attempt:
         earlier: what the method changed that harms nobody in processes before this one.
         unwritten: why states are missing.
         tensorboard: write event files as well.
+        trained: the method as training left it, where it is to be drawn.
     """
 
     cell: Cell
@@ -129,6 +134,7 @@ class Attempt:
     claim: Owned | None = None
     earlier: tuple[str, ...] = ()
     tensorboard: bool = False
+    trained: Method | None = None
     clock: StepClock = field(init=False)
     metrics: Metrics | None = None
     unwritten: list[str] = field(default_factory=list)
@@ -222,6 +228,7 @@ class Attempt:
         with self.phase("save"):
             self.doubts += steps_skipped(trainer)
             self.save(method)
+        self.trained = method if self.place.draw else None
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -423,6 +430,19 @@ class Attempt:
             finished=now(),
         )  # fmt: skip
 
+    def leave_pictures(self, record: RunRecord) -> None:
+        """Draw what the finished run saw, beside its record; what goes wrong with that is said and harms nothing."""
+        if self.place.draw is None or self.trained is None:
+            return
+        try:
+            with deferred(), self.cell.guard("pictures"):
+                made = self.place.draw(self.trained, self.place.data, record)
+            if made:
+                self.place.store.write_pictures(record.address, made)
+        except Exception as problem:  # noqa: BLE001 - the method's own code is asked for it, and the disk may be full
+            warn(f"{record.label}, seed {record.spec.seed}: no pictures ({mistake(problem, self.cell.method)})")
+        self.trained = None
+
 
 def run_cell(attempt: Attempt) -> RunRecord:
     """Work on a cell and write its record.
@@ -452,6 +472,8 @@ def run_cell(attempt: Attempt) -> RunRecord:
         attempt.place.store.write_run(record)
         if record.status in FINISHED:
             remove_states(attempt.place.store.folder(record.address))
+    if record.status == "ok":
+        attempt.leave_pictures(record)
     if isinstance(ended, KeyboardInterrupt):
         raise ended
     if ended:

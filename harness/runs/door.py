@@ -10,7 +10,7 @@ from typing import Any
 from harness.progress import Reporter, make_console
 from harness.records.evaluations import EvaluationRecord, WhichEncoder
 from harness.records.schema import RunRecord, SpeedRecord
-from harness.runs.cell import STATE_SECONDS
+from harness.runs.cell import STATE_SECONDS, Draw
 from harness.runs.evaluating import Asked
 from harness.runs.evaluating import evaluate as evaluate_folder
 from harness.runs.experiment import Experiment, speed_of
@@ -63,7 +63,7 @@ def prepared(
     methods: Iterable[str] | str, *, seeds: list[int], out: Path | str = "runs", preset: str = "quick",
     plugins: Iterable[Path | str] = (), overrides: Mapping[str, Any] | None = None, baseline: str = "",
     rerun: bool = False, speed_seconds: float = 30.0, memory_cap: float | None = None, threads: int | None = None,
-    state_seconds: float = STATE_SECONDS, keep_decoder: bool = False, **flags: Any,
+    state_seconds: float = STATE_SECONDS, keep_decoder: bool = False, draw: Draw | None = None, **flags: Any,
 ) -> Experiment:  # fmt: skip
     """A resolved experiment.
 
@@ -74,6 +74,7 @@ def prepared(
         memory_cap: bytes.
         state_seconds: between two states that a stopped run goes on from (`harness.runs.resume`).
         keep_decoder: leave all weights of every method, not those of its encoder alone.
+        draw: makes pictures of each finished run (`harness.pictures.kept`).
     """
     names = methods if isinstance(methods, str) else ",".join(methods)
     texts = [f"{name}={value}" for name, value in (overrides or {}).items()]
@@ -81,7 +82,7 @@ def prepared(
     return prepare_experiment(
         resolved, [Path(plugin) for plugin in plugins], quiet(), seeds=seeds, out=Path(out), baseline=baseline,
         rerun=rerun, speed_seconds=speed_seconds, memory_cap=memory_cap, threads=threads,
-        state_seconds=state_seconds, keep_decoder=keep_decoder,
+        state_seconds=state_seconds, keep_decoder=keep_decoder, draw=draw,
     )  # fmt: skip
 
 

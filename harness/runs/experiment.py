@@ -36,6 +36,7 @@ from harness.registry import Registry, method_options, versions_of
 from harness.runs.cell import (
     STATE_SECONDS,
     Attempt,
+    Draw,
     Place,
     code_versions,
     evaluation_steps,
@@ -69,6 +70,7 @@ class Request:
         protocols: of evaluation, after training, as `harness.runs.evaluating.Asked` has them.
         elsewhere: only a plan is wanted, for another machine: its device need not be here.
         processes: fresh ones that measure speed; `first_slot`: where one of them starts (benchmarks/RULES.md).
+        draw: makes pictures of each finished run.
     """
 
     methods: list[MethodSpec]
@@ -93,6 +95,7 @@ class Request:
     elsewhere: bool = False
     processes: int = 1
     first_slot: int = 0
+    draw: Draw | None = None
 
 
 @dataclass(frozen=True)
@@ -395,8 +398,8 @@ def run(
     for line in [*experiment.twins, *experiment.stale(), *experiment.without_decoder()]:
         report.line(line)
     measurement = speed_of(experiment, report, share, show)
-    watch, keep = Stopwatch(), request.keep_decoder
-    place = Place(experiment.data, experiment.store, experiment.environment, keep)
+    watch = Stopwatch()
+    place = Place(experiment.data, experiment.store, experiment.environment, request.keep_decoder, request.draw)
     turns = share.turns(todo)
     with closing(turns):  # the claim of a cell that is broken off goes at once
         for cell, claim in turns:

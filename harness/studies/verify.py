@@ -19,6 +19,7 @@ from typing import Any
 from datasets.wording import counted
 from harness.errors import UsageError
 from harness.records.doubts import above_bound
+from harness.records.pictures import differences_of_pictures
 from harness.records.ratios import block_ratio, noise_floor, verdict
 from harness.records.schema import BOUND, STAGE_MARK, ArmRecord, DataInfo, Point, RunRecord, SpeedRecord, flop_ratio
 from harness.records.store import (
@@ -84,6 +85,7 @@ def verify(folder: Path) -> list[Check]:
         _each("times", runs, times),
         _each("ratios, floors, verdicts", speeds, speed),
         *evaluations(store.root, runs),
+        *pictures(store.root, runs),
     ]
 
 
@@ -91,6 +93,12 @@ def evaluations(folder: Path, runs: Sequence[RunRecord]) -> list[Check]:
     """Of the evaluations beside the runs; no check where there are none."""
     count, lines = differences_of_evaluations(folder, runs)
     return [Check("evaluations", counted(count, "evaluation"), lines)] if count else []
+
+
+def pictures(folder: Path, runs: Sequence[RunRecord]) -> list[Check]:
+    """Of the pictures beside the runs; no check where there are none."""
+    count, lines = differences_of_pictures(folder, runs)
+    return [Check("pictures", counted(count, "run"), lines)] if count else []
 
 
 def _each(name: str, records: Sequence[RunRecord | SpeedRecord], check: Callable[..., Iterable[str]]) -> Check:
