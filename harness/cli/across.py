@@ -51,7 +51,7 @@ def leaderboard_command(
     as_json: AsJson = False,
 ) -> None:
     """One table over studies and laboratories: only what may be compared shares a column; else it says why not."""
-    from harness.records.store import refusal_lines, write_atomically
+    from harness.records.store import refusal_lines
     from harness.report.boards import board_lines, board_tables, leaderboard_frame, leaderboard_json, leaderboard_page
     from harness.report.leaderboard import laboratories, leaderboard
 
@@ -74,5 +74,5 @@ def leaderboard_command(
             for line in board_lines(board):
                 console.print(line)
             console.print()
-    if out and leave_text(leaderboard_page(boards, labs, command_line()), out):
-        write_atomically(out.with_suffix(".csv"), leaderboard_frame(boards).to_csv(index=False).encode())
+    if out:
+        leave_text(leaderboard_page(boards, labs, command_line()), out, {"": leaderboard_frame(boards)})

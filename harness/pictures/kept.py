@@ -18,7 +18,6 @@ from datasets.clips import ClipSet
 from datasets.errors import DataError
 from datasets.origins import origin
 from harness.errors import UsageError
-from harness.isolation.guard import seeded
 from harness.pictures.drawing import Sketch, row_title, spread
 from harness.pictures.show import body_sequences, people, reconstruction, visible_tokens
 from harness.records.pictures import LARGEST, ClipPicture, Pose, RunPictures
@@ -38,11 +37,11 @@ def run_pictures(method: Method, data: LoadedData, record: RunRecord) -> bytes |
     """What a finished run leaves as ``pictures.json``; None where the method hides nothing, or no clip can be drawn.
 
     Args:
-        method: as training left it, wherever it is.
+        method: as training left it, wherever it is. It draws its masks from the random numbers as they are.
         data: of the run; clips of its test side are drawn.
     """
     frames = method.evaluated_encoder().grid.frames
-    with seeded(record.spec.seed), torch.compiler.set_stance("force_eager"):
+    with torch.compiler.set_stance("force_eager"):
         clips = [one for clip in chosen(data) if (one := clip_picture(method, data.clips, clip, frames))]
     if not clips:
         return None

@@ -84,7 +84,7 @@ def read_pictures(folder: Path) -> RunPictures | None:
         raise Refused(f"is of {found.run}; each belongs beside its run's record")
     joints = len(found.sides)
     for clip in found.clips:
-        poses = [*clip.original, *clip.visible, *(clip.reconstruction or [])]
+        poses: list[Pose | list[list[bool]]] = [*clip.original, *clip.visible, *(clip.reconstruction or [])]
         if any(len(body) != joints for pose in poses for body in pose) or any(
             len(part) != len(clip.seconds)
             for part in (clip.original, clip.visible, clip.reconstruction or clip.visible)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,12 +11,26 @@ import pandas as pd
 
 from datasets.wording import counted, printable
 from harness.report.apart import MARKS
+from harness.report.cells import (
+    EMPTY,
+    TRAINS_FASTER,
+    Cells,
+    Figures,
+    accuracy_text,
+    flop_text,
+    judgement_text,
+    rate_text,
+    speedup_text,
+)
 from harness.report.conditions import differing, differing_text
 from harness.report.leaderboard import SPEEDUP, Board, Cell, Entry, Laboratory
-from harness.report.table import EMPTY, plain_markdown
+from harness.report.table import plain_markdown
 
 BESIDE = 2
 """Columns of accuracies that stand beside each other in 100 characters."""
+SPEED_TEXTS: Cells = {
+    "speedup [95 %]": speedup_text, "by FLOPs": flop_text, "clips/s": rate_text, TRAINS_FASTER: judgement_text,
+}  # fmt: skip
 RULE = (
     "a board holds what was made under the same conditions; rows of two boards compare nothing. Accuracies: % of test "
     "clips [95 % t interval over seeds; of one seed binomial over clips]"
@@ -31,9 +46,7 @@ def leaderboard_frame(boards: Sequence[Board]) -> pd.DataFrame:
             "board": f"{board.kind} {board.number}", "kind": board.kind, "data": board.data,
             "data_fingerprint": board.conditions["data"], "conditions": board.heading.partition(": ")[2],
             "column": name, "place": place, "method": entry.label, "from": entry.laboratory, "control": entry.control,
-            "open": entry.open, "value": cell.value, "low": cell.low, "high": cell.high, "interval": cell.interval,
-            "mark": cell.mark.strip(), "seeds": len(cell.row.by_seed) if cell.row else None,
-            **{key: cell.speed.get(key) for key in SPEED_COLUMNS},
+            "open": entry.open, **_numbers(cell), "seeds": len(cell.row.by_seed) if cell.row else None,
             "finished": entry.finished, "records": " ".join(entry.addresses),
         }
         for board in boards
@@ -43,7 +56,9 @@ def leaderboard_frame(boards: Sequence[Board]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-SPEED_COLUMNS = ("clips_per_second", "flop_ratio", "gflops_per_clip", "within_noise", "floor", "judgement")
+def _numbers(cell: Cell) -> Figures:
+    """A cell's figures that are no label."""
+    return {name: value for name, value in cell.figures.items() if name not in ("label", "open")}
 
 
 def ranked(board: Board, column: str) -> list[tuple[Entry, Cell]]:
@@ -78,15 +93,15 @@ def _plain_entry(entry: Entry) -> dict[str, Any]:
         "method": entry.label, "from": entry.laboratory, "control": entry.control, "open": entry.open,
         "records": list(entry.addresses), "finished": entry.finished.isoformat(),
         "cells": {
-            name: {
-                "value": cell.value, "low": cell.low, "high": cell.high, "interval": cell.interval,
-                "mark": cell.mark.strip(),
-                **({"by_seed": {str(seed): value for seed, value in cell.row.by_seed.items()}} if cell.row else {}),
-                **cell.speed,
-            }
+            name: {**_finite(_numbers(cell)), **({"by_seed": dict(cell.row.by_seed)} if cell.row else {})}
             for name, cell in entry.cells.items()
         },
     }  # fmt: skip
+
+
+def _finite(figures: Figures) -> Figures:
+    """JSON knows no infinity: what nothing bounds has no bound there."""
+    return {name: None if value in (math.inf, -math.inf) else value for name, value in figures.items()}
 
 
 # --- in words ---
@@ -95,15 +110,16 @@ def _plain_entry(entry: Entry) -> dict[str, Any]:
 def board_tables(board: Board) -> Iterator[tuple[list[str], list[list[str]]]]:
     """Columns and rows of texts; so many columns of accuracies beside each other as a line holds."""
     if board.kind == "speed":
-        columns = ["method", "from", "speedup [95 %]", "by FLOPs", "clips/s", "against FLOPs"]
-        yield columns, [[*_who(entry), *_speed_cells(entry.cells[SPEEDUP])] for entry in board.entries]
+        speeds = [(entry, entry.cells[SPEEDUP].figures) for entry in board.entries]
+        texts = [[*_who(entry), *(text(row) for text in SPEED_TEXTS.values())] for entry, row in speeds]
+        yield ["method", "from", *SPEED_TEXTS], texts
         return
     names = list(board.columns)
     for shown in (names[start : start + BESIDE] for start in range(0, len(names), BESIDE)):
         rows = [entry for entry in board.entries if any(name in entry.cells for name in shown)]
         yield (
             ["method", "from", *shown],
-            [[*_who(entry), *(_accuracy_cell(entry.cells.get(name)) for name in shown)] for entry in rows],
+            [[*_who(entry), *(_accuracy(entry.cells.get(name)) for name in shown)] for entry in rows],
         )
 
 
@@ -140,20 +156,5 @@ def _who(entry: Entry) -> list[str]:
     return [f"{entry.label} (open)" if entry.open else entry.label, entry.laboratory]
 
 
-def _accuracy_cell(cell: Cell | None) -> str:
-    if cell is None:
-        return EMPTY
-    clips = " clips" if cell.interval == "clips" else ""
-    return f"{100 * cell.value:.1f} [{100 * cell.low:.1f}, {100 * cell.high:.1f}{clips}]{cell.mark}"
-
-
-def _rate(clips: float) -> str:
-    return f"{clips:,.0f}" if clips >= 10 else f"{clips:.2f}"
-
-
-def _speed_cells(cell: Cell) -> list[str]:
-    more = cell.speed
-    ratio = f"{cell.value:.2f}x [{cell.low:.2f}, {cell.high:.2f}]" + " (disturbed)" * more["disturbed"]
-    shown = "1 (baseline)" if more["baseline"] else "within noise" if more["within_noise"] else ratio
-    flops = EMPTY if more["flop_ratio"] is None else f"{more['flop_ratio']:.2f}x"
-    return [shown, flops, _rate(more["clips_per_second"]), more["judgement"]]
+def _accuracy(cell: Cell | None) -> str:
+    return accuracy_text(cell.figures, "value", spread=False) if cell else EMPTY

@@ -418,8 +418,13 @@ def _plain_side(side: Side) -> dict[str, Any]:
 
 
 def _plain_result(one: Result) -> dict[str, Any]:
-    figures = {name: figure and asdict(figure) for name, figure in (("a", one.a), ("b", one.b))}
+    figures = {name: figure and _plain_figure(figure) for name, figure in (("a", one.a), ("b", one.b))}
     return {"row": one.row, "measure": one.measure, **figures, "difference": _plain_difference(one), "why": one.why}
+
+
+def _plain_figure(figure: Figure) -> dict[str, Any]:
+    """JSON knows no infinity."""
+    return {name: None if value == math.inf else value for name, value in asdict(figure).items()}
 
 
 def _plain_difference(one: Result) -> dict[str, Any] | None:

@@ -13,7 +13,6 @@ it from the one that is most like it.
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,13 +20,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import UsageError
-from harness.records.differences import Row, clips_interval, pairs, seeds_interval
+from harness.records.differences import Row, pairs
 from harness.records.evaluations import EvaluationRecord, Evaluations, column_of
-from harness.records.ratios import inside_floor, mostly_disturbed
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.records.store import Records, Refusal, read_records
 from harness.records.versions import LOOP, TIMING
-from harness.report.apart import closing, marks
+from harness.report.apart import closing
 from harness.report.conditions import (
     MACHINE,
     Facts,
@@ -41,7 +39,15 @@ from harness.report.conditions import (
     values_text,
 )
 from harness.report.folder import FolderTable, folder_tables
-from harness.report.table import comparable, gflops_per_clip, is_control, verdict_cell
+from harness.report.frame import (
+    Figures,
+    accuracy_figures,
+    comparable,
+    is_control,
+    judgement,
+    speed_figures,
+    standing,
+)
 from harness.spec.budget import parse_budget
 from harness.studies.compare import Column, newest, probe_columns, protocol_columns
 
@@ -109,20 +115,18 @@ class Cell:
     """One number of one row.
 
     Attributes:
-        value: an accuracy as a share, or a speedup.
-        interval: what it is over: ``seeds``, ``clips`` or ``rounds``.
-        mark: of the best method of the column, and of those that are not told apart from it.
+        figures: ``value``, ``value_low``, ``value_high``: an accuracy as `harness.report.frame.accuracy_figures` has
+            it with its ``value_mark``, or a speedup beside the other `speed_figures` and its ``judgement``.
         row: the accuracies; None of a speedup.
-        speed: the other numbers of a measurement, by name.
     """
 
-    value: float
-    low: float
-    high: float
-    interval: str
-    mark: str = ""
+    figures: Figures
     row: Row | None = None
-    speed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """The number."""
+        return float(self.figures["value"])
 
 
 @dataclass(frozen=True)
@@ -305,11 +309,11 @@ def _marked(board: Board) -> Board:
         cells = {name: entry.cells[column] for name, entry in zip(names, entries, strict=True) if column in entry.cells}
         rows = [replace(cell.row, label=name) for name, cell in cells.items() if cell.row]
         found = pairs(rows)
-        marked = marks(rows, found)
+        marked = standing(rows, found)
         notes += closing(column, found)
         for number, (name, entry) in enumerate(zip(names, entries, strict=True)):
             if name in marked:
-                cell = replace(cells[name], mark=marked[name])
+                cell = replace(cells[name], figures={**cells[name].figures, "value_mark": marked[name]})
                 entries[number] = replace(entry, cells={**entry.cells, column: cell})
     return replace(board, entries=entries, notes=notes)
 
@@ -399,22 +403,13 @@ def _pieces(
                 trained and own[0].method.division == "open",
                 tuple(run.address for run in own if run.spec.seed in row.by_seed), max(run.finished for run in own),
             ),
-            accuracy_of(row, column.clips),
+            Cell(accuracy_figures("value", list(row.by_seed.values()), column.clips), row),
         )  # fmt: skip
 
 
 def own_versions(run: RunRecord) -> Facts:
     """Versions of a method's own code."""
     return {name: version for name, version in run.method.versions.items() if name not in LOOP_CODE}
-
-
-def accuracy_of(row: Row, clips: int) -> Cell:
-    """Mean over seeds with its interval; of one seed that over clips."""
-    values = list(row.by_seed.values())
-    several = len(values) > 1
-    interval = seeds_interval(values) if several else clips_interval(values[0], clips)
-    low, high = max(interval.low, 0.0), min(interval.high, 1.0)
-    return Cell(statistics.mean(values), low, high, "seeds" if several else "clips", row=row)
 
 
 # --- speed ---
@@ -430,19 +425,15 @@ def speeds(lab: Laboratory) -> Iterator[Piece]:
         for arm in record.arms:
             if not comparable(arm, record):
                 continue
-            more = {
-                "flop_ratio": arm.flop_ratio, "clips_per_second": arm.clips_per_second,
-                "gflops_per_clip": gflops_per_clip(arm, record), "floor": record.floor,
-                "within_noise": arm.label != record.baseline and inside_floor(arm.ratio, record.floor),
-                "disturbed": mostly_disturbed(record), "judgement": verdict_cell(arm.label, runs, record),
-                "baseline": arm.label == record.baseline,
+            figures = {
+                **speed_figures(arm, record), "judgement": judgement(arm.label, runs, record),
+                "value": arm.ratio.value, "value_low": arm.ratio.low, "value_high": arm.ratio.high,
             }  # fmt: skip
-            cell = Cell(arm.ratio.value, arm.ratio.low, arm.ratio.high, "rounds", speed=more)
             entry = Entry(
                 arm.label, lab.name, own_code(arm.label, record), "", arm.control, False, (record.address,),
                 record.finished,
             )  # fmt: skip
-            yield Piece("speed", record.data.name, conditions, SPEEDUP, {}, entry, cell)
+            yield Piece("speed", record.data.name, conditions, SPEEDUP, {}, entry, Cell(figures))
 
 
 def own_code(label: str, record: SpeedRecord) -> Values:

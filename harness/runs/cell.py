@@ -435,7 +435,7 @@ class Attempt:
         if self.place.draw is None or self.trained is None:
             return
         try:
-            with deferred(), self.cell.guard("pictures"):
+            with deferred(), seeded(record.spec.seed), self.cell.guard("pictures"):
                 made = self.place.draw(self.trained, self.place.data, record)
             if made:
                 self.place.store.write_pictures(record.address, made)

@@ -115,8 +115,8 @@ def test_the_best_of_all_laboratories_is_marked_and_who_is_not_told_apart_from_i
         for name, found in values.items()
     ]  # fmt: skip
     (board,) = boards_of(*folders)
-    assert [(entry.label, entry.cells["linear"].mark) for entry in board.entries] == [
-        ("gfp", " best"), ("mamp", " ~best"), ("amr", ""),
+    assert [(entry.label, entry.cells["linear"].figures.get("value_mark")) for entry in board.entries] == [
+        ("gfp", "best"), ("mamp", "~best"), ("amr", None),
     ]  # fmt: skip
     assert any(note.startswith("linear, these people: gfp (gfp) is above amr (amr)") for note in board.notes)
 
@@ -175,9 +175,9 @@ def test_of_two_measurements_of_a_row_the_later_counts(tmp_path: Path) -> None:
 def test_the_frame_has_numbers_and_whose_they_are(tmp_path: Path) -> None:
     frame = leaderboard_frame(boards_of(folder_of(tmp_path / "a", in_steps("gfp", 0.8), measured(2.0))))
     linear = frame[frame.column == "linear"].iloc[0]
-    assert (linear["method"], linear["from"], linear["value"], linear["interval"]) == ("gfp", "a", 0.8, "clips")
+    assert (linear["method"], linear["from"], linear["value"], linear["seeds"]) == ("gfp", "a", 0.8, 1)
     speed = frame[(frame.kind == "speed") & (frame.method == "gfp")].iloc[0]
-    assert (speed["value"], speed["low"], speed["flop_ratio"], speed["judgement"]) == (2.0, 1.9, 3.0, "supported")
+    assert (speed["value"], speed["value_low"], speed["flop_ratio"], speed["judgement"]) == (2.0, 1.9, 3.0, "supported")
 
 
 def test_the_command_prints_writes_and_ends_alike_every_time(tmp_path: Path) -> None:

@@ -1,0 +1,230 @@
+"""Tables for a paper: LaTeX with booktabs, from the frames that every other table is made of.
+
+    latex_page(folder_tables(read_records(folder)), command)
+
+A document that uses one needs ``\\usepackage{booktabs}``. What a name holds is escaped, so that a table compiles
+whatever was written into a record; a letter that TeX's own fonts lack stands there as its number.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from datasets.wording import counted, printable
+from harness.errors import shortened
+from harness.records.differences import FEWEST_SEEDS, LEVEL
+from harness.records.ratios import MOSTLY_DISTURBED, mostly_disturbed
+from harness.report.cells import Figures, figures, known
+from harness.report.folder import FolderTable
+from harness.report.frame import AS_GOOD, BEST, is_control, summary_frame
+from harness.report.table import plain_spec
+
+LONGEST = 60
+"""Characters of a name in a table."""
+SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': "''", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}", "-": "{-}",
+    "±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\rightarrow$", "−": "$-$", "–": "--",
+    "—": "---", "…": r"\ldots{}", "µ": r"$\mu$", "μ": r"$\mu$", "°": r"$^\circ$", "‘": "`", "’": "'", "“": "``",
+    "”": "''", "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ø": r"\o{}", "Ø": r"\O{}",
+    "ł": r"\l{}", "Ł": r"\L{}", "ı": r"\i{}", "\u00a0": "~",
+}  # fmt: skip
+"""Characters that TeX obeys, turns into others or joins, and those that its fonts have under another name."""
+ACCENTS = {
+    "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".",
+    "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c",
+}  # fmt: skip
+"""Combining accents, by the macro that sets them."""
+
+
+def tex(text: object) -> str:
+    """Text as TeX prints it, in one line."""
+    return "".join(_letter(letter) for letter in unicodedata.normalize("NFC", printable(str(text))))
+
+
+def _letter(letter: str) -> str:
+    if letter in SPECIAL:
+        return SPECIAL[letter]
+    if letter.isascii():
+        return letter
+    base, *accents = list(unicodedata.normalize("NFD", letter))
+    if base.isascii() and base.isalpha() and accents and all(accent in ACCENTS for accent in accents):
+        for accent in accents:
+            base = f"\\{ACCENTS[accent]}{{{base}}}"
+        return base
+    return rf"\texttt{{U+{ord(letter):04X}}}"
+
+
+# --- tables ---
+
+
+def latex_page(tables: Sequence[FolderTable], command: str) -> str:
+    """The tables of a folder as floats, each with a caption that says what it holds.
+
+    Args:
+        command: that writes it, for whoever wants it again.
+    """
+    head = (r"% needs \usepackage{booktabs} in the preamble", f"% {printable(command)}")
+    return "\n".join([*head, "", *(latex_table(table, number) for number, table in enumerate(tables, 1))])
+
+
+def latex_table(table: FolderTable, number: int) -> str:
+    """One table: methods, then what they are held against; columns that nothing is in are left out."""
+    frame = summary_frame(table)
+    rows = figures(frame)
+    shown = {name: cell for name, (needs, cell) in COLUMNS.items() if any(known(row[needs]) for row in rows)}
+    methods = [row for row in rows if row["kind"] == "method"]
+    groups = [group for group in (methods, [row for row in rows if row["kind"] != "method"]) if group]
+    lines = [
+        r"\begin{table}[t]",
+        r"\centering",
+        rf"\caption{{{' '.join(caption(table, frame))}}}",
+        rf"\label{{tab:runs-{number}}}",
+        r"\small",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * len(shown)}@{{}}}}",
+        r"\toprule",
+        _line(["Method", *shown]),
+        *(
+            line
+            for group in groups
+            for line in [
+                r"\midrule",
+                *(_line([_method(row), *(cell(row) for cell in shown.values())]) for row in group),
+            ]
+        ),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _method(row: Figures) -> str:
+    own_encoder = " (open)" if known(row["open"]) and row["open"] else ""
+    ended = f" ({tex(row['status'])})" if row["status"] else ""
+    return f"{tex(shortened(row['label'], LONGEST))}{own_encoder}{ended}"
+
+
+def _speedup(row: Figures) -> str:
+    if not known(row["speedup"]):
+        return EMPTY
+    if row["label"] == row["baseline"]:
+        return "1 (baseline)"
+    if row["within_noise"]:
+        return "within noise"
+    mark = " (disturbed)" if row["disturbed_share"] > MOSTLY_DISTURBED else ""
+    return rf"${row['speedup']:.2f}\times$ [{row['speedup_low']:.2f}, {_high(row['speedup_high'])}]{mark}"
+
+
+def _high(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else r"$\infty$"
+
+
+def _accuracy(name: str) -> Callable[[Figures], str]:
+    def cell(row: Figures) -> str:
+        if not known(row[name]):
+            return EMPTY
+        mean = f"{100 * row[name]:.1f}"
+        marked = {BEST: rf"\textbf{{{mean}}}", AS_GOOD: rf"\underline{{{mean}}}"}.get(row[f"{name}_mark"], mean)
+        return f"{marked} [{100 * row[f'{name}_low']:.1f}, {100 * row[f'{name}_high']:.1f}]"
+
+    return cell
+
+
+def _points(row: Figures) -> str:
+    return f"${100 * row['vs_random']:+.1f}$" if known(row["vs_random"]) else EMPTY
+
+
+def _flops(row: Figures) -> str:
+    return rf"${row['flop_ratio']:.2f}\times$" if known(row["flop_ratio"]) else EMPTY
+
+
+def _judgement(row: Figures) -> str:
+    return tex(row["judgement"]) if known(row["judgement"]) else EMPTY
+
+
+EMPTY = "--"
+COLUMNS: Mapping[str, tuple[str, Callable[[Figures], str]]] = {
+    r"Speedup [95\,\%]": ("speedup", _speedup),
+    "by FLOPs": ("flop_ratio", _flops),
+    r"Linear [95\,\%]": ("linear", _accuracy("linear")),
+    r"$k$NN-1 [95\,\%]": ("knn", _accuracy("knn")),
+    "vs.\\ random": ("vs_random", _points),
+    "trains faster": ("judgement", _judgement),
+}
+"""By heading: the column of the frame without which there is nothing to show, and how a cell is written."""
+
+
+# --- captions ---
+
+
+def caption(table: FolderTable, frame: pd.DataFrame) -> list[str]:
+    """What a reader of the paper must know of the table, in sentences: data, budget, seeds, n, intervals, marks."""
+    return [*_of_data(table), *_of_accuracy(table, frame), *_of_speed(table, frame)]
+
+
+def _of_data(table: FolderTable) -> list[str]:
+    trained = [run for run in table.runs if not is_control(run)]
+    shown = table.speed or max(trained or table.runs, key=lambda run: (run.encoder is not None, run.finished))
+    data, spec = shown.data, plain_spec(shown)
+    sentences = [
+        f"Data: {tex(shortened(data.name, LONGEST))}, split {tex(spec['data']['split'])}, {data.classes} classes; "
+        f"clips: {data.train_clips:,} training, {data.validation_clips:,} validation, {data.test_clips:,} test."
+    ]
+    words = []
+    if shown.encoder:
+        words.append(f"Encoder {tex(spec['encoder']['size'])}, {shown.encoder.parameters:,} parameters")
+    if trained:
+        seeds = sorted({run.spec.seed for run in trained})
+        words.append(f"budget {tex(trained[0].spec.train.budget)}")
+        words.append(f"{counted(len(seeds), 'seed')}" + (f" ({tex(seeds[0])})" if len(seeds) == 1 else ""))
+    if table.differs:
+        words.append(f"here: {tex(shortened(table.heading, 3 * LONGEST))}")
+    return [*sentences, *([f"{'; '.join(words)}."] if words else [])]
+
+
+def _of_accuracy(table: FolderTable, frame: pd.DataFrame) -> list[str]:
+    done = frame[frame["linear"].notna()]
+    if done.empty:
+        return []
+    several, one = bool((done["seeds"] > 1).any()), bool((done["seeds"] == 1).any())
+    intervals = [r"95\,\% t interval over seeds"] * several + [
+        r"of one seed the 95\,\% binomial interval over test clips, in which neither seeds nor people vary"
+    ] * one
+    clips = int(done["test_clips"].max())
+    sentences = [
+        f"Accuracy in \\% of {clips:,} test clips, linear probe and nearest neighbour on frozen features, mean "
+        f"[{'; '.join(intervals)}]; vs.\\ random: points above the untrained encoder."
+    ]
+    marks = set(done["linear_mark"]) | set(done["knn_mark"])
+    if {BEST, AS_GOOD} & marks:
+        return [*sentences, "Bold: the method with the highest mean; underlined: not told apart from it (t test over "
+                f"the seeds of two rows, Holm over all pairs of rows, level {LEVEL:g})."]  # fmt: skip
+    if (done["kind"] == "method").sum() > 1:
+        return [*sentences, f"Nothing is marked: fewer than {FEWEST_SEEDS} seeds tell no two rows apart."]
+    return sentences
+
+
+def _of_speed(table: FolderTable, frame: pd.DataFrame) -> list[str]:
+    speed = table.speed
+    if speed is None or frame["speedup"].notna().sum() == 0:
+        return []
+    environment = speed.environment
+    processes = f" in {len(speed.rounds)} fresh processes" if len(speed.rounds) > 1 else ""
+    versions = [f"torch {environment.versions['torch']}"] if "torch" in environment.versions else []
+    machine = ", ".join([environment.processor, counted(environment.threads, "thread"), *versions])
+    disturbed = " (disturbed): most blocks of the measurement were." if mostly_disturbed(speed) else ""
+    return [
+        f"Speedup: clips per second over {tex(shortened(speed.baseline, LONGEST))}, {speed.done_rounds} interleaved "
+        rf"rounds{processes}, 95\,\% interval; noise floor {speed.floor:.3f}; on {tex(machine)}. By FLOPs: what the "
+        f"arithmetic predicts.{disturbed}"
+    ]
