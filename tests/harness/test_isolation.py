@@ -135,7 +135,6 @@ class Rude(Method):
         return Diagnosis({})
 '''
 
-PLACES = ("init", "loss", "late", "after", "encoder", "diagnose")
 THROWN = {
     "exit": r"SystemExit: 0 \(rude\.py, line \d+\)",
     "base": r"Base: unusual \(rude\.py, line \d+\)",
@@ -163,11 +162,13 @@ WARNED = {
     "thread-throws": "a thread ended in ValueError: unseen (rude.py, line ",
 }
 FAILING = [
-    *((where, "exit") for where in PLACES), ("loss", "base"), ("late", "keyboard"), ("diagnose", "keyboard"),
-    ("late", "dtype"), ("diagnose", "dtype"), ("after", "grad"), ("loss", "threads"), ("late", "threads"),
-    ("after", "deterministic"), ("encoder", "folder"), ("late", "folder"), ("late", "handler"), ("loss", "os-exit"),
-    ("late", "os-exit"), ("late", "posix-exit"), ("late", "thread"), ("late", "timer"), ("late", "alarm"),
-    ("diagnose", "mask"),
+    ("init", "exit"), ("late", "exit"), ("diagnose", "exit"), ("loss", "base"), ("late", "keyboard"), ("late", "dtype"),
+    ("after", "grad"), ("late", "threads"), ("after", "deterministic"), ("encoder", "folder"), ("late", "handler"),
+    ("late", "os-exit"), ("late", "thread"), ("late", "timer"), ("late", "alarm"), ("diagnose", "mask"),
+]  # fmt: skip
+RARER = [
+    ("loss", "exit"), ("after", "exit"), ("encoder", "exit"), ("diagnose", "keyboard"), ("diagnose", "dtype"),
+    ("loss", "threads"), ("late", "folder"), ("loss", "os-exit"), ("late", "posix-exit"),
 ]  # fmt: skip
 WARNING = [
     ("init", "environment"),
@@ -213,11 +214,20 @@ def state() -> list[Any]:
 @pytest.fixture(scope="module")
 def rude(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Well-behaved rows first and last, every kind of rude one between them."""
+    return all_in_one(tmp_path_factory.mktemp("rude"), [*FAILING, *WARNING, ("late", "numbers")])
+
+
+@pytest.fixture(scope="module")
+def rarer(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The same deeds at other places."""
+    return all_in_one(tmp_path_factory.mktemp("rarer"), RARER)
+
+
+def all_in_one(folder: Path, deeds: list[tuple[str, str]]) -> Finished:
     select_device("cpu")  # sets the precision of products once and for all
     torch.manual_seed(12345)  # no command's own
     before = state()
-    labels = [label(where, what) for where, what in [*FAILING, *WARNING, ("late", "numbers")]]
-    found = finished(tmp_path_factory.mktemp("rude"), ",".join(["rude", *labels, "encoder-only"]))
+    found = finished(folder, ",".join(["rude", *(label(where, what) for where, what in deeds), "encoder-only"]))
     assert state() == before
     return found
 
@@ -228,7 +238,6 @@ def polite(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return finished(tmp_path_factory.mktemp("polite"), "rude,encoder-only")
 
 
-@pytest.mark.long
 def test_every_row_has_a_record_and_a_failure_is_exit_code_1(rude: Finished) -> None:
     assert (rude.outcome.code, rude.outcome.err) == (1, "")
     assert len(rude.records) == 2 + 2 + len(FAILING) + len(WARNING) + 1
@@ -243,6 +252,16 @@ def test_the_others_are_unharmed(rude: Finished, polite: Finished, name: str) ->
 
 @pytest.mark.parametrize(("where", "what"), FAILING)
 def test_a_fault_ends_in_its_own_row(rude: Finished, where: str, what: str) -> None:
+    ends_in_its_own_row(rude, where, what)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("where", "what"), RARER)
+def test_a_fault_at_another_place_ends_in_its_own_row(rarer: Finished, where: str, what: str) -> None:
+    ends_in_its_own_row(rarer, where, what)
+
+
+def ends_in_its_own_row(rude: Finished, where: str, what: str) -> None:
     record = rude.records[label(where, what)]
     assert (record.status, record.accuracy) == ("failed", None)
     if what in THROWN:

@@ -65,7 +65,13 @@ def weights(out: Path, record: RunRecord) -> str:
 # --- the command that repeats a run ---
 
 
-@pytest.mark.parametrize("every", [(), ("--set", "probe.every=0.07s")], ids=["points", "every 70 ms"])
+@pytest.mark.parametrize(
+    "every",
+    [
+        pytest.param((), id="points"),
+        pytest.param(("--set", "probe.every=0.07s"), id="every 70 ms", marks=pytest.mark.long),
+    ],
+)
 def test_the_printed_command_gives_the_same_weights(every: tuple[str, ...], tmp_path: Path) -> None:
     first = run(tmp_path, "plain", *every)
     assert first.outcome.code == 0, first.outcome

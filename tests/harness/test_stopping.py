@@ -164,8 +164,14 @@ def test_outside_the_main_thread_nothing_is_installed() -> None:
 # --- whole commands ---
 
 
-@pytest.mark.parametrize("swallow", ["false", "true"])
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    ("number", "swallow"),
+    [
+        pytest.param(number, swallow, marks=pytest.mark.long if swallow == "true" and number != signal.SIGTERM else ())
+        for number in SIGNALS
+        for swallow in ("false", "true")
+    ],
+)
 def test_a_run_that_is_stopped_leaves_the_record_of_the_running_cell(
     number: signal.Signals, swallow: str, tmp_path: Path
 ) -> None:
