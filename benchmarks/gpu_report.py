@@ -25,7 +25,7 @@ from harness.report.explain import factor, waterfall, waterfall_notes
 from harness.report.folder import folder_tables
 from harness.report.speed import NTU60_CLIPS, speed_notes, speed_table
 from harness.report.table import to_markdown
-from harness.studies.claims import make_card, read_claims
+from harness.studies.claims import Claim, make_card, read_claims
 
 
 class Expected(NamedTuple):
@@ -122,9 +122,9 @@ def number(value: float) -> str:
 
 
 def claims_table(record: SpeedRecord | None) -> pd.DataFrame:
-    """The verdict on every claim card, under the claim's own definition, for both ways of training."""
+    """The verdict on every claim card about training, under the claim's own definition, for both ways of training."""
     rows = []
-    for name, claim in read_claims().items():
+    for name, claim in training_claims().items():
         about = {"claim": name, "about a": claim.device, "claimed": f"{claim.factor:g}x"}
         try:
             if not record:
@@ -137,6 +137,11 @@ def claims_table(record: SpeedRecord | None) -> pd.DataFrame:
         except UsageError as problem:
             rows.append({**about, "trained": "-", "measured": "-", "verdict": str(problem)})
     return pd.DataFrame(rows)
+
+
+def training_claims() -> dict[str, Claim]:
+    """Claims about training whose methods are rows of the suite, by name: what the part "claims" measures."""
+    return {name: one for name, one in read_claims().items() if one.what == "training" and not one.unmeasured}
 
 
 def losses_table(methods: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

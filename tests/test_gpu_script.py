@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu_packages import missing, package_of, unpack
-from benchmarks.gpu_report import claims_table, expected_table, measurement, sections
+from benchmarks.gpu_report import claims_table, expected_table, measurement, sections, training_claims
 from harness.records.store import RecordStore
-from harness.studies.claims import read_claims
 from tests.harness.children import needs_fork
 from tests.harness.made_up_records import ENVIRONMENT, arm, ratio, speed_record, stage_arm, stage_record
 
@@ -238,7 +237,8 @@ def test_every_claim_card_has_a_verdict_on_its_own_hardware_or_a_reason() -> Non
     arms = [stage_arm(f"{name} @ {stage}", *[each] * 20) for name, each in seconds.items() for stage in stages]
     measured = stage_record(*arms, stages=stages, environment=ENVIRONMENT.model_copy(update={"device": "NVIDIA H100"}))
     table = claims_table(measured)
-    assert list(table["claim"]) == [name for name in read_claims() for _ in stages]
+    assert list(table["claim"]) == [name for name in training_claims() for _ in stages]
+    assert set(training_claims()) == {"gfp-6.2x", "gfp-6.1x", "amr-8.1x", "sjepa-0.2x"}  # what the script measures
     assert set(table["about a"]) == {"gpu"}
     assert set(table["verdict"]) == {"supported"}
     assert set(claims_table(None)["verdict"]) == {"not measured"}
