@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,11 @@ def finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"expected a finite number, found {value}")
     return value
+
+
+def as_utc(moment: datetime | None) -> datetime | None:
+    """A moment that was typed without a zone."""
+    return moment and moment.replace(tzinfo=UTC)
 
 
 Methods = Annotated[str | None, typer.Option(help="Methods, e.g. gfp,skeletonmae or gfp:lambda_pred=5,mamp.")]
@@ -57,6 +63,12 @@ StateSeconds = Annotated[
     float, typer.Option(help="Between two states that a stopped run goes on from.", min=0.0, callback=finite)
 ]
 Claim = Annotated[bool, typer.Option("--claim", help="Share the folder's work with other processes that do the same.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="With --claim: end where others work on all that is left.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(help="UTC; what failed later is not tried again.", hidden=True, callback=as_utc),
+]
+MeasureOnly = Annotated[bool, typer.Option("--measure-only", help="Measure speed, and leave the runs to others.")]
 Shard = Annotated[str, typer.Option(help="i/n: every n-th run only, from the i-th.")]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard's event files.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing, as `plan` does.")]

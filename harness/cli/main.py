@@ -20,7 +20,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from harness import ROOT
-from harness.cli import across, data, encoders, evaluation, folders, listing, methods, report, run, status, studies
+from harness.cli import (
+    across,
+    data,
+    encoders,
+    evaluation,
+    folders,
+    listing,
+    methods,
+    report,
+    run,
+    status,
+    studies,
+    submit,
+)
 from harness.errors import UsageError, first_few
 from harness.isolation.outliving import strays, told
 from harness.isolation.stopping import Stopped, stoppable
@@ -34,11 +47,12 @@ COMMAND_LINE_ERROR: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
 
-CONTINUED = (["run"], ["evaluate"], ["data"])
+CONTINUED = (["run"], ["submit"], ["evaluate"], ["data"])
 """Commands that keep what was done when they are stopped."""
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run_command,
     "plan": run.plan_command,
+    "submit": submit.submit_command,
     "speed": run.speed_command,
     "evaluate": evaluation.evaluate_command,
     "explain": studies.explain_command,

@@ -29,10 +29,12 @@ from harness.cli.flags import (
     Folds,
     KeepDecoder,
     Label,
+    MeasureOnly,
     MemoryCap,
     Methods,
     NoMeasure,
     NoPictures,
+    NoWait,
     Out,
     Overrides,
     Plugins,
@@ -45,6 +47,7 @@ from harness.cli.flags import (
     Rerun,
     Seeds,
     Shard,
+    Since,
     SpeedSeconds,
     Split,
     StateSeconds,
@@ -92,10 +95,12 @@ def run_command(
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
     claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
-    protocols: Protocols = "", folds: Folds = 1, no_pictures: NoPictures = False, dry_run: DryRun = False,
+    protocols: Protocols = "", folds: Folds = 1, no_pictures: NoPictures = False, no_wait: NoWait = False,
+    measure_only: MeasureOnly = False, since: Since = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, evaluate them, print one table."""
     settings, chosen = asked_of_run(locals())
+    chosen |= {"no_wait": no_wait, "since": since}
     if dry_run:
         for fold in folds_of(settings, folds):
             show_plan(fold, plugin, chosen)
@@ -105,7 +110,8 @@ def run_command(
             from harness.pictures.kept import run_pictures
 
             chosen["draw"] = run_pictures
-        well = [run_fold(fold, plugin, chosen, report) for fold in folds_of(settings, folds)]
+        do = measure_fold if measure_only else run_fold
+        well = [do(fold, plugin, chosen, report) for fold in folds_of(settings, folds)]
     if not all(well):
         raise typer.Exit(1)
 
@@ -117,6 +123,18 @@ def folds_of(settings: dict[str, Any], folds: int) -> list[dict[str, Any]]:
     data = settings["data"]
     other = {**settings, "data": data.model_copy(update={"split": swapped(data.split)})}
     return [settings, other][:folds]
+
+
+def measure_fold(settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter) -> bool:
+    """The speed measurement of a run, for others who do the rest; whether every method could be timed."""
+    from harness.runs.experiment import speed_of
+    from harness.runs.sharing import Share
+
+    experiment = prepare_experiment(settings, plugin, report, **chosen)
+    share = Share(experiment.store, report, shared=chosen["claim"])
+    measurement = speed_of(experiment, report, share, partial(print_plan, report))
+    report.line(f"speed measured, in {chosen['out'] / measurement.record.address}")
+    return not measurement.failures
 
 
 def run_fold(settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter) -> bool:
@@ -146,7 +164,8 @@ def run_fold(settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[s
         )  # fmt: skip
     warn(*refusal_lines(out, [one for one in found.refused if one.path not in experiment.store.refused]))
     whole = not chosen["protocols"] or evaluate_runs(experiment, [record.address for record in records], report)
-    return whole and all(record.status == "ok" for record in records)
+    well = ("ok", "interrupted") if chosen["no_wait"] else ("ok",)  # others go on with what was interrupted
+    return whole and all(record.status in well for record in records)
 
 
 def evaluate_runs(experiment: Experiment, addresses: list[str], report: Reporter) -> bool:
@@ -156,7 +175,7 @@ def evaluate_runs(experiment: Experiment, addresses: list[str], report: Reporter
     request = experiment.request
     asked = Asked(
         request.out, request.protocols, device=request.device, rerun=request.rerun, claim=request.claim,
-        runs=tuple(addresses), loaded=experiment.data,
+        no_wait=request.no_wait, runs=tuple(addresses), loaded=experiment.data,
     )  # fmt: skip
     return evaluate_folder(asked, experiment.registry, report)
 

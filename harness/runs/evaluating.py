@@ -82,6 +82,7 @@ class Asked:
     threads: int | None = None
     rerun: bool = False
     claim: bool = False
+    no_wait: bool = False
     runs: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
     loaded: LoadedData | None = None
@@ -254,7 +255,7 @@ def work(
     result: Evaluated,
 ) -> None:  # fmt: skip
     """Do every piece that nobody else does, the pieces of one encoder one after the other."""
-    watch, share = Stopwatch(), Share(store, report, shared=asked.claim)
+    watch, share = Stopwatch(), Share(store, report, shared=asked.claim, leaves=asked.no_wait)
     before = {piece.address: done.one(piece.run.address, piece.address) for piece in todo}
     bench = Bench(asked, registry, store, report)
 

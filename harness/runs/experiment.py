@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,9 @@ class Request:
     Attributes:
         protocols: of evaluation, after training, as `harness.runs.evaluating.Asked` has them.
         elsewhere: only a plan is wanted, for another machine: its device need not be here.
+        no_wait: end where others work on all that is left, and take the speed that was measured as it is.
+        since: a run that failed later is not tried again: else each of many workers that start one after the other
+            would.
         processes: fresh ones that measure speed; `first_slot`: where one of them starts (benchmarks/RULES.md).
         draw: makes pictures of each finished run.
     """
@@ -89,6 +93,8 @@ class Request:
     threads: int | None = None
     state_seconds: float = STATE_SECONDS
     claim: bool = False
+    no_wait: bool = False
+    since: datetime | None = None
     shard: tuple[int, int] = (1, 1)
     tensorboard: bool = False
     protocols: str = ""
@@ -195,9 +201,14 @@ class Experiment:
     def missing(self, found: Mapping[str, RunRecord | None]) -> list[Cell]:
         """Cells of this process's shard without a finished record among those found; all of them with ``--rerun``."""
         first, of = self.request.shard
-        finished = {address for address, record in found.items() if record and record.status in FINISHED}
+        finished = {address for address, record in found.items() if record and self.done(record)}
         cells = self.cells()[first - 1 :: of]
         return [cell for cell in cells if cell.spec.address not in finished or self.request.rerun]
+
+    def done(self, record: RunRecord) -> bool:
+        """A run that this experiment does not try again, unless ``--rerun`` asks for it."""
+        lately = self.request.since and record.status != "interrupted" and record.finished >= self.request.since
+        return record.status in FINISHED or bool(lately)
 
     def begins_anew(self, cell: Cell) -> bool:
         """With ``--rerun``, unless that was asked for before and cut off: a state then has a later start than the
@@ -388,7 +399,8 @@ def run(
     """
     request = experiment.request
     before = experiment.found()  # what is there later, another process did
-    share = Share(experiment.store, report, shared=request.claim or request.shard != (1, 1), before=before)
+    shared = request.claim or request.shard != (1, 1)
+    share = Share(experiment.store, report, shared=shared, leaves=request.no_wait, before=before)
     todo = experiment.missing(before)
     share.refuse_taken(todo)
     replace_refused(experiment.store)
@@ -493,7 +505,7 @@ def speed_of(
         share = share or Share(store, report)
         address = speed_address(timing.spec)
         others = not rerun and share.at_work([address, *(cell.spec.address for cell in experiment.cells())])
-        before = None if others else store.speed(address)
+        before = None if others or experiment.request.no_wait else store.speed(address)
 
         def made() -> Measurement | None:
             found = timing.stored(store, failed=True)

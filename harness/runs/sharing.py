@@ -33,12 +33,14 @@ class Share:
 
     Attributes:
         shared: others may work here too; what they have is waited for.
+        leaves: it is not: this process ends where others have all that is left, and gives its place back.
         before: the record of each cell by its address, when this process began.
     """
 
     store: RecordStore
     report: Reporter
     shared: bool = False
+    leaves: bool = False
     before: Mapping[str, RunRecord | None] = field(default_factory=dict)
     claims: Claims = field(init=False)
     waiting: ExitStack = field(default_factory=ExitStack)
@@ -84,6 +86,7 @@ class Share:
         left, holders = list(pieces), list[str]()
         while left:
             holders.clear()
+            worked = False
             for piece in list(left):
                 stop_if_asked()
                 address, label, seed = named(piece)
@@ -91,6 +94,7 @@ class Share:
                     with self.claims.hold(address, label, seed) as claim:
                         if not done(piece):
                             self.waited()
+                            worked = True
                             yield piece, claim
                 except Held as held:
                     if not self.shared and (holder := self.claims.holder(address)):
@@ -100,7 +104,12 @@ class Share:
                     if not claim.lost:  # else another process has it, which is waited for
                         left.remove(piece)
             if holders:
-                self.wait("waiting for others", f"{counted(len(left), 'run')} ({', '.join(dict.fromkeys(holders))})")
+                theirs = f"{counted(len(left), 'run')} ({', '.join(dict.fromkeys(holders))})"
+                if not self.leaves:
+                    self.wait("waiting for others", theirs)
+                elif not worked:  # else what was held before that work may be free now
+                    self.report.line(f"left to others: {theirs}")
+                    break
         self.waited()
 
     @contextmanager

@@ -1,0 +1,230 @@
+"""The command `submit`: what `run` would do, as jobs of a scheduler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from datasets.wording import counted
+from harness.cli.flags import (
+    Baseline,
+    BatchSize,
+    BudgetText,
+    DataName,
+    Device,
+    Encoder,
+    Folds,
+    KeepDecoder,
+    Label,
+    Methods,
+    NoPictures,
+    Out,
+    Overrides,
+    Plugins,
+    Precision,
+    Preset,
+    Protocols,
+    Rerun,
+    Seeds,
+    SpeedSeconds,
+    Split,
+    StateSeconds,
+    TensorBoard,
+    Threads,
+    finite,
+)
+from harness.cli.run import asked_of_run, folds_of
+from harness.errors import UsageError, nearest
+from harness.progress import Reporter, at_work, say_lines
+from harness.runs.request import prepare_experiment
+
+if TYPE_CHECKING:
+    from harness.runs.submitting import Here, Resources, Work
+
+EXECUTORS = ("slurm", "local")
+LOOK_AGAIN = 2.0
+"""Seconds between two looks at jobs and folder."""
+
+Executor = Annotated[str, typer.Option(help="slurm, or local: jobs on this machine.")]
+Workers = Annotated[int | None, typer.Option(help="Jobs in the array [one per run that is left].", min=1, max=100_000)]
+Parallel = Annotated[
+    int | None, typer.Option(help="Of these, so many at once [all; --executor local: 1].", min=1, max=100_000)
+]
+Partition = Annotated[str | None, typer.Option(help="Slurm's partition.")]
+Minutes = Annotated[
+    int, typer.Option("--time", help="Minutes until a job is stopped; it comes back and goes on.", min=1, max=10**6)
+]
+Memory = Annotated[
+    float | None, typer.Option(help="GB per job [the cluster's default].", min=0.1, max=1e5, callback=finite)
+]
+Cpus = Annotated[int, typer.Option(help="Cores per job, and threads unless --threads says otherwise.", min=1, max=4096)]
+Gpus = Annotated[int, typer.Option(help="GPUs per job; from 1 on --device is cuda.", min=0, max=64)]
+Sbatch = Annotated[
+    list[str] | None, typer.Option("--sbatch", help="Any option of sbatch, e.g. account=lab; repeatable.")
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Until all jobs have ended; --executor local always does.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the sbatch scripts and do nothing.")]
+OWN = (
+    "executor", "workers", "parallel", "partition", "minutes", "memory", "cpus", "gpus", "sbatch", "wait", "dry_run",
+)  # fmt: skip
+"""Options of `submit` that `run` does not have."""
+
+
+def submit_command(
+    ctx: typer.Context,
+    methods: Methods = None, dataset: DataName = None, split: Split = None, label: Label = None,
+    encoder: Encoder = None, budget: BudgetText = None, seeds: Seeds = "0", batch_size: BatchSize = None,
+    precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
+    preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
+    speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
+    tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False, protocols: Protocols = "", folds: Folds = 1,
+    no_pictures: NoPictures = False,
+    executor: Executor = "slurm", workers: Workers = None, parallel: Parallel = None, partition: Partition = None,
+    minutes: Minutes = 240, memory: Memory = None, cpus: Cpus = 4, gpus: Gpus = 0, sbatch: Sbatch = None,
+    wait: Wait = False, dry_run: DryRun = False,
+) -> None:  # fmt: skip
+    """Do what `run` does as jobs: one measures speed alone on a node, then workers share the folder."""
+    asked = {**locals(), "claim": True, "shard": "1/1"}
+    if executor not in EXECUTORS:
+        raise UsageError(f"--executor {executor!r}: expected {' or '.join(EXECUTORS)}{nearest(executor, EXECUTORS)}")
+    need_submitit()
+    from harness.runs.submitting import Resources, Work, find_sbatch, scripts, submit_to_slurm
+
+    words, resources = words_of_run(ctx), Resources(cpus, gpus, minutes, memory, partition, parallel, pairs(sbatch))
+    if gpus and not device:
+        asked["device"], words = "cuda", [*words, "--device", "cuda"]
+    if threads is None:
+        words = [*words, "--threads", str(cpus)]
+    with at_work(stderr=dry_run) as report:
+        if executor == "slurm" and not dry_run:
+            report.line(f"executor: slurm ({find_sbatch()})")
+        left = left_to_do(asked, plugin, folds, report)
+        if not (left or protocols):
+            report.line(f"nothing to submit: all runs are done; `table {out}`")
+            return
+        work = Work(words, out, workers or max(1, left), datetime.now(UTC))
+        if dry_run:
+            report.line("executor: slurm, of which this is what sbatch would get")
+            for script in scripts(work, resources):
+                say_lines(script)
+        elif executor == "local":
+            do_here(work, resources, report)
+        else:
+            submitted(submit_to_slurm(work, resources), work, report, wait=wait)
+
+
+def need_submitit() -> None:
+    """A `UsageError` that names the extra where submitit is missing."""
+    if find_spec("submitit") is None:
+        raise UsageError("submitit is not installed: expected the extra `cluster`; `pip install -e '.[cluster]'`")
+
+
+def words_of_run(ctx: typer.Context) -> list[str]:
+    """The options of `run` that were typed, as words."""
+    words: list[str] = []
+    for parameter in ctx.command.params:
+        name, source = str(parameter.name), ctx.get_parameter_source(str(parameter.name))
+        if name in OWN or source is None or source.name != "COMMANDLINE":
+            continue
+        value = ctx.params[name]
+        if isinstance(value, bool):
+            words += [parameter.opts[0]] * value
+        else:
+            for one in value if isinstance(value, list | tuple) else [value]:
+                words += [parameter.opts[0], str(one)]
+    return words
+
+
+def pairs(options: Sequence[str] | None) -> dict[str, str]:
+    """``account=lab`` by name; `UsageError` for what is none."""
+    found = {}
+    for option in options or ():
+        name, equals, value = option.lstrip("-").partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"--sbatch {option!r}: expected name=value, e.g. account=lab")
+        found[name] = value
+    return found
+
+
+def left_to_do(asked: dict[str, Any], plugins: list[Path] | None, folds: int, report: Reporter) -> int:
+    """How many trainings are left; every mistake in what was asked for is a `UsageError` here, before any job.
+
+    The device need not be here, and what another kind of device has done is not seen.
+    """
+    settings, chosen = asked_of_run(asked)
+    left = 0
+    for fold in folds_of(settings, folds):
+        experiment = prepare_experiment(fold, plugins, report, **chosen, elsewhere=True)
+        left += sum(cell.method is not None for cell in experiment.missing(experiment.found()))
+    return left
+
+
+def submitted(jobs: Sequence[str], work: Work, report: Reporter, *, wait: bool) -> None:
+    """Say what was submitted, and with ``wait`` watch it to its end."""
+    from harness.runs.submitting import in_queue
+
+    measurement, workers = jobs
+    report.line(f"job {measurement} measures speed alone; then {counted(work.workers, 'worker')}: array {workers}")
+    report.line(f"logs in {work.folder}; `status {work.out} --watch`; `scancel {' '.join(jobs)}` ends them")
+    if wait:
+        watch(lambda: in_queue(jobs), "jobs in the queue", work, report)
+        conclude(work, report)
+
+
+def do_here(work: Work, resources: Resources, report: Reporter) -> None:
+    """Measurement and workers on this machine, watched to their end."""
+    from harness.runs.submitting import Here
+
+    here = Here(work, resources)
+    at_once = min(work.workers, resources.parallel or 1)
+    report.line(f"executor: local, {counted(at_once, 'worker')} at once on this machine; logs in {work.folder}")
+    try:
+        here.measure()
+        watch(lambda: not here.over, "measuring speed", work, report)
+        refuse_failed(here)
+        here.start_workers()
+        watch(lambda: not here.over, "workers", work, report)
+    except BaseException:
+        here.stop()
+        while not here.over:  # they write their states
+            time.sleep(0.1)
+        raise
+    refuse_failed(here)
+    conclude(work, report)
+
+
+def watch(going_on: Callable[[], bool], name: str, work: Work, report: Reporter) -> None:
+    """Show how far the folder has come while jobs go on."""
+    from harness.report.status import ENDED, read_status, summary
+
+    with report.task(name, "run") as task:
+        while going_on():
+            rows = read_status(work.out) if work.out.is_dir() else []
+            task(sum(row.state in ENDED for row in rows), len(rows), summary(rows) if rows else "")
+            time.sleep(LOOK_AGAIN)
+
+
+def refuse_failed(here: Here) -> None:
+    """A `UsageError` with the last line of a job that ended without a result."""
+    for log in here.failed:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
+        said = [line.strip() for line in lines if line.strip()]
+        reason = (said[-1] if said else "nothing").removeprefix("error: ")
+        raise UsageError(f"a job failed, its last words: {reason}; see {log}, then the same command continues")
+
+
+def conclude(work: Work, report: Reporter) -> None:
+    """The folder's summary; exit code 1 unless all is done and well."""
+    from harness.report.status import read_status, summary
+
+    rows = read_status(work.out) if work.out.is_dir() else []
+    report.line(f"{summary(rows)}; table in {work.out / 'table.md'}")
+    if not rows or any(row.state != "done" for row in rows):
+        report.line(f"logs in {work.folder}; the same command continues with what is missing")
+        raise typer.Exit(1)

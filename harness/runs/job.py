@@ -1,0 +1,149 @@
+"""What a job does: a command of the suite in a child process, which is stopped before the scheduler takes the job away.
+
+submitit calls a `Job` on the node. A signal that announces the end of the job (submitit's own, USR2 unless
+``SUBMITIT_PREEMPT_SIGNAL`` says otherwise, or SIGTERM where a cluster sends no other) becomes one SIGUSR1 to the child,
+which writes its state and ends. Then the job goes back into the queue, unless it was cancelled or somebody else does
+that, and continues from the state when it starts again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from harness.progress import say
+
+DEAF = ("sh", "-c", 'trap "" TERM USR2; exec "$@"', "sh")
+"""Before a command: it ignores what the scheduler may send to all processes of a job, and hears this one alone.
+
+A second signal would break off what the child does after the first.
+"""
+LOOK = 0.2
+"""Seconds between two looks at the child."""
+STARTS = 3
+"""Of a child that something kills, memory that runs out for instance."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command of the suite.
+
+    Attributes:
+        words: after ``python -m harness``.
+    """
+
+    words: Sequence[str]
+
+    @property
+    def command(self) -> list[str]:
+        """Of the child; several processes for one run would be started here, by ``torchrun``."""
+        return [sys.executable, "-m", "harness", *self.words]
+
+    def __call__(self) -> int:
+        """Run the command to its end: 0 or 1, as ``run`` ends. Any other end is this process's too."""
+        with listening() as (asked, requeue):
+            for start in range(STARTS):
+                code = run_child(self.command, asked)
+                if asked:
+                    give_way(asked, requeue)
+                if code >= 0:
+                    break
+                name, command = signal.Signals(-code).name, shlex.join(self.words)
+                say(f"{name} ended `harness {command}` (start {start + 1} of {STARTS})")
+        if code not in (0, 1):
+            sys.exit(code if code > 0 else 128 - code)
+        return code
+
+    def checkpoint(self) -> Any:
+        """What submitit is to start after a requeue: the same; the folder says how far it has come."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+@contextmanager
+def listening() -> Iterator[tuple[list[int], Any]]:
+    """The signals that came to this process inside, and what submitit would have done on its own."""
+    asked: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, preemption_signal())}
+    for number in before:
+        signal.signal(number, lambda number, frame: asked.append(number))
+    try:
+        yield asked, before[preemption_signal()]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_child(command: Sequence[str], asked: Sequence[int]) -> int:
+    """The exit code of a command, which is told once, by SIGUSR1, that something was asked of this process."""
+    told = False
+    with subprocess.Popen([*DEAF, *command]) as child:
+        while child.poll() is None:
+            if asked and not told:
+                child.send_signal(signal.SIGUSR1)
+                told = True
+            time.sleep(LOOK)
+    return child.returncode
+
+
+def give_way(asked: Sequence[int], requeue: Any) -> NoReturn:
+    """End the process without a result, so that nobody takes the job for done, and requeue it where that is its task.
+
+    Args:
+        requeue: submitit's handler: writes the job anew, puts it back into the queue, and exits.
+    """
+    stopped = f"stopped by {signal.Signals(asked[0]).name}"
+    if not callable(requeue) or not (preemption_signal() in asked or is_preempted()):
+        say(f"{stopped}; the job does not requeue itself: the scheduler, or `submit` again, continues")
+    elif on_slurm() and not shutil.which("scontrol"):
+        say(f"{stopped}; there is no scontrol on this node to requeue the job: `submit` again continues")
+    else:
+        try:
+            requeue(preemption_signal(), None)
+        except subprocess.SubprocessError as error:
+            say(f"{stopped}; the job could not be requeued ({error}): `submit` again continues")
+    sys.exit(128 + asked[0])
+
+
+def preemption_signal() -> signal.Signals:
+    """The signal that submitit asks the scheduler for."""
+    return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
+
+
+def on_slurm() -> bool:
+    """Whether Slurm started this job."""
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+
+
+def is_preempted() -> bool:
+    """Whether Slurm sent SIGTERM because it wants the node for others: then nobody but the job may requeue it.
+
+    The job's state is then still RUNNING, in its time of grace, or PREEMPTED. One that its user cancelled is CANCELLED,
+    and one that was requeued by hand is on its way to PENDING.
+    """
+    if not on_slurm():
+        return False
+    try:
+        shown = subprocess.run(
+            ["scontrol", "--oneliner", "show", "job", own_id()], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return bool(re.search(r"\bJobState=(RUNNING|PREEMPTED)\b", shown))
+
+
+def own_id() -> str:
+    """This job's; one of an array is ``12_3``, for by its own number some commands mean the whole array."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
