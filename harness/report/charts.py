@@ -376,6 +376,7 @@ def accuracy_chart(
         axes.set_xlim(max(low - room, -1), min(high + room, 101))
         _control_names(axes, controls)
         axes.tick_params(axis="x", labelsize=SMALLER)
+        axes.locator_params(axis="x", nbins=6)
         axes.grid(axis="x", color=FAINT, lw=0.6)
         axes.set_xlabel("% of test clips", fontsize=SMALLER, loc="left", labelpad=2)
     return chart

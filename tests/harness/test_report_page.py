@@ -121,7 +121,8 @@ def test_the_answer_stands_at_the_top(made: tuple[Path, str]) -> None:
 
 def test_sections_stand_in_the_order_of_the_questions(made: tuple[Path, str]) -> None:
     anchors = [found.get("id") for tag, found in Page(made[1]).tags if tag == "section"]
-    assert anchors == ["faster", "better", "trade", "why", "believe", "claims", "records"]
+    assert anchors == ["faster", "better", "trade", "why", "believe", "records"]
+    assert "Not in these folders: published claims (`harness claim`), pictures" in text_of(made[1])
 
 
 def test_every_number_leads_to_its_record(made: tuple[Path, str]) -> None:

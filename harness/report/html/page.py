@@ -21,7 +21,7 @@ from datasets.wording import printable
 from harness.records.evaluations import EvaluationRecord, column_of, row_of
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.records.store import write_atomically
-from harness.report.answer import Answer, how_sure
+from harness.report.answer import Answer, explained, held, how_sure
 from harness.report.html.grid import Cell, Grid, grid, number
 from harness.report.html.packing import Entry, as_line, fits, packed
 from harness.report.html.sections import sections
@@ -74,12 +74,14 @@ def make_report(studies: Sequence[Study], out: Path) -> Report:
     text = packed(entries)
     inside = fits(entries, text)
     style, script = (_text(name) for name in ("style.css", "script.js"))
+    found = sections(studies, links)
     page = _environment().get_template("page.html").render(
         title=" + ".join(study.name for study in studies),
         policy=Markup(POLICY.format(style=_hash(style), script=_hash(script))),
         style=Markup(style), script=Markup(script),
-        main=_main(studies), others=_others(studies), trust=_trust(studies), conditions=_conditions(studies),
-        sections=sections(studies, links),
+        answers=_answers(studies), main=_main(studies), others=_others(studies), conditions=_conditions(studies),
+        sections=[section for section in found if section.blocks],
+        absent=[section.empty for section in found if not section.blocks],
         waiting=[(study.name, row) for study in studies for row in study.waiting],
         refused=[line for study in studies for line in study.refused],
         records=_record_grids(studies, entries),
@@ -135,6 +137,17 @@ def _main(studies: Sequence[Study]) -> Setting | None:
 def _others(studies: Sequence[Study]) -> list[Setting]:
     main = _main(studies)
     return [setting for setting in _settings(studies) if setting is not main]
+
+
+def _answers(studies: Sequence[Study]) -> list[tuple[str, Answer]]:
+    """What stands on top, each with the section that it leads to."""
+    main, cards = _main(studies), [card for study in studies for card in study.cards]
+    staged = [record for study in studies for record in study.staged if len(record.stages) > 2]
+    found = [("faster", main.faster)] if main and (main.table.speed or not staged) else []
+    found += [("better", main.better[0][1])] if main and main.better else []
+    found += [("why", explained(record)) for record in staged[:1]]
+    found += [("claims", held(cards))] if cards else []
+    return [*found, ("believe" if main else "records", _trust(studies))]
 
 
 def _trust(studies: Sequence[Study]) -> Answer:

@@ -27,7 +27,8 @@ def drawn(pictures: RunPictures, clip: ClipPicture) -> Markup:
     for moment, original in enumerate(clip.original):
         places = scale.placed(original, moment, 0)
         _bones(root, places, pictures.bones, "var(--muted)", 1.2)
-        _tokens(root, places, clip.visible[moment])
+        seen = [tokens for body, tokens in zip(original, clip.visible[moment], strict=True) if there(body)]
+        _tokens(root, places, seen)
         if clip.reconstruction is not None:
             _bones(root, scale.placed(original, moment, 1), pictures.bones, "var(--line)", 1.6)
             _bones(root, scale.placed(clip.reconstruction[moment], moment, 1), pictures.bones, "var(--c0)", 1.2)
@@ -40,9 +41,8 @@ class Scale:
     def __init__(self, points: Sequence[Point]) -> None:
         rights, ups = [right for right, _ in points] or [0.0], [up for _, up in points] or [0.0]
         self.middle = (min(rights) + max(rights)) / 2, (min(ups) + max(ups)) / 2
-        self.size = 0.9 * min(
-            ACROSS / max(max(rights) - min(rights), 1e-6), DOWN / max(max(ups) - min(ups), 1e-6)
-        )  # fmt: skip
+        wide, high = max(rights) - min(rights), max(ups) - min(ups)
+        self.size = 0.9 * min(ACROSS / max(wide, 1e-6), DOWN / max(high, 1e-6))
 
     def placed(self, pose: Pose, moment: int, row: int) -> list[list[Point]]:
         """Bodies that are there, where their joints are in the drawing, inside their cell."""
@@ -81,7 +81,7 @@ def _bones(
 def _tokens(root: ET.Element, bodies: Sequence[Sequence[Point]], visible: Sequence[Sequence[bool]]) -> None:
     """Dots are lines of no length with round ends: filled ones, and grey ones with a hole."""
     dots: dict[bool, list[str]] = {True: [], False: []}
-    for body, seen in zip(bodies, visible, strict=False):
+    for body, seen in zip(bodies, visible, strict=True):
         for point, filled in zip(body, seen, strict=True):
             dots[filled].append(f"M{_at(point)}h0")
     _path(root, dots[False], "var(--muted)", 3.4)

@@ -12,12 +12,13 @@ from markupsafe import Markup
 from harness.records.ratios import rules_version
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.report import charts
-from harness.report.cells import TRAINS_FASTER, flop_text, judgement_text, method_text, rate_text, speedup_text
+from harness.report.cells import TRAINS_FASTER, figures, flop_text, judgement_text, method_text, rate_text, speedup_text
 from harness.report.claims import card_notes, card_table
 from harness.report.compare import Comparison
 from harness.report.explain import factor_text, waterfall, waterfall_frame, waterfall_notes
 from harness.report.frame import arms_frame, blocks_frame, losses_frame, points_frame
 from harness.report.html.grid import EMPTY, Cell, Grid, grid, number, of_strings, sort_key
+from harness.report.html.poses import drawn
 from harness.report.html.study import Setting, Study
 from harness.report.html.vector import inline
 from harness.report.target import ladder_frame, ladder_table, target_frame, target_notes, target_table
@@ -63,7 +64,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Section:
-    """A question of the report."""
+    """A question of the report.
+
+    Attributes:
+        empty: what a folder lacks that has no answer to it.
+    """
 
     anchor: str
     question: str
@@ -98,39 +103,38 @@ def sections(studies: Sequence[Study], links: Links) -> list[Section]:
             "faster", "Who trains faster?",
             "Clips per second over the baseline's, from one interleaved measurement; inside the noise floor nothing is "
             "told apart.",
-            [*_once(settings, draw)], "No speed measurement in these folders.",
+            [*_once(settings, draw)], "speed beside runs",
         ),
         Section(
             "better", "Who represents better?",
             "Accuracy on test clips with its 95 % interval; small dots are seeds, dashed lines controls. A bar at the "
             "side joins rows that are not told apart.",
-            [_better(setting, draw) for setting in settings if setting.columns], "No finished run in these folders.",
+            [_better(setting, draw) for setting in settings if setting.columns], "finished runs",
         ),
         Section(
             "trade", "What is the trade?", "Accuracy against what it cost: thin lines are seeds, thick ones means.",
             [block for setting in settings if (block := _trade(setting, draw))],
-            "No run was evaluated while it trained.",
+            "evaluations while training",
         ),
         Section(
             "why", "Why?", "Where the time goes: what each switch brings, the phases of a step, FLOPs.",
-            [*_waterfalls(studies, draw), *_phases(settings, draw)], "No speed measurement in these folders.",
+            [*_waterfalls(studies, draw), *_phases(settings, draw)], "where the time goes",
         ),
         Section(
             "believe", "Can I believe it?",
             "What disturbed the measurement, how losses and features behaved, what departs from the papers, on what "
             "machine, by which commands.",
-            [*_believe(settings, draw)], "",
+            [*_believe(settings, draw)], "tables to believe or not",
         ),
         Section(
             "claims", "Published claims", "A claim, what was measured of it, and what arithmetic says.",
-            [*_cards(studies, links)], "No measurement of `harness claim` in these folders.",
+            [*_cards(studies, links)], "published claims (`harness claim`)",
+        ),
+        Section(
+            "pictures", "What do they see?", "Masks, and what methods make of what they hide, on test clips.",
+            [*_pictures(studies)], "pictures of clips that anybody may pass on",
         ),
     ]  # fmt: skip
-
-
-def figures(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a frame, by column."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 # --- who trains faster ---
@@ -389,11 +393,43 @@ def _machines(records: Sequence[RunRecord | SpeedRecord], links: Links) -> Grid:
     return grid(columns, rows)
 
 
+# --- pictures ---
+
+MOST_PICTURES = 12
+"""Methods whose pictures are drawn."""
+
+
+def _pictures(studies: Sequence[Study]) -> Iterator[Block]:
+    """One clip of each method; of data that anybody may pass on, for a page is passed on."""
+    for study in studies:
+        free = [one for one in study.pictures if one.free and one.clips]
+        kept = [one for one in study.pictures if not one.free]
+        drawings = [
+            Drawing(f"{one.label}, seed {one.seed}: {one.clips[0].title}", drawn(one, one.clips[0]))
+            for one in free[:MOST_PICTURES]
+        ]
+        lines = list(dict.fromkeys(f"{one.data}: {one.licence}" for one in free[:MOST_PICTURES]))
+        if kept:
+            data = ", ".join(dict.fromkeys(one.data for one in kept))
+            lines.append(
+                f"pictures of {data} stay beside their records: nothing says that anybody may pass its clips on"
+            )
+        if lines:
+            yield Block(study.name, "", drawings, [Part(lines=lines)])
+
+
 # --- claims ---
+
+SHOWN_NOTES = 5
+"""Of a card: the claim, what was measured of it, what arithmetic says."""
 
 
 def _cards(studies: Sequence[Study], links: Links) -> Iterator[Block]:
     for study in studies:
         for name, card in study.cards:
-            parts = [Part(grid=of_strings(card_table(card), texts=2), lines=card_notes(card, rules_version()))]
+            notes = card_notes(card, rules_version())
+            parts = [
+                Part(grid=of_strings(card_table(card), texts=2), lines=notes[:SHOWN_NOTES]),
+                Part("Rules, data, machine", lines=notes[SHOWN_NOTES:], folded=True),
+            ]
             yield Block(f"{study.name}: {name}", card.claim.statement, (), parts)
