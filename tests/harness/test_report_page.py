@@ -305,8 +305,8 @@ def test_hostile_text_in_every_field_is_only_text(tmp_path: Path) -> None:
     assert {f"gfp{HOSTILE}", f"mamp{HOSTILE}", f"skeletonmae{HOSTILE}", "random-init", "raw-pca"} == whole
 
 
-def test_a_text_of_a_megabyte_is_shortened(tmp_path: Path) -> None:
-    page = page_of(tmp_path, hostile_folder(tmp_path / "runs", "long " * 200_000))
+def test_long_texts_are_shortened(tmp_path: Path) -> None:
+    page = page_of(tmp_path, hostile_folder(tmp_path / "runs", "long " * 20_000))
     assert len(page) < 1_000_000
     shown = [text for name, texts in Page(page).texts.items() if name not in ("style", "script") for text in texts]
     assert max(map(len, shown)) < 2 * LONGEST

@@ -23,7 +23,7 @@ from harness.records.schema import RunRecord, SpeedRecord
 from harness.records.store import write_atomically
 from harness.report.answer import Answer, explained, held, how_sure
 from harness.report.html.grid import Cell, Grid, grid, number
-from harness.report.html.packing import Entry, as_line, fits, packed
+from harness.report.html.packing import Entry, as_line, packed
 from harness.report.html.sections import sections
 from harness.report.html.study import Setting, Study, read_study
 
@@ -31,6 +31,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 POLICY = (
     "default-src 'none'; style-src {style}; script-src {script}; img-src data:; base-uri 'none'; form-action 'none'"
 )
+MOST_RUNS, MOST_BYTES = 200, 1_000_000
+"""Of more runs, or of a page that would be larger with them, the records lie beside it."""
 LONGEST = 400
 """Characters of a text that are shown; a record has it whole."""
 LONGEST_CELL = 240
@@ -71,23 +73,28 @@ def make_report(studies: Sequence[Study], out: Path) -> Report:
     """
     entries = _entries(studies)
     links = {entry.record.address: entry.anchor for entry in entries}
-    text = packed(entries)
-    inside = fits(entries, text)
     style, script = (_text(name) for name in ("style.css", "script.js"))
     found = sections(studies, links)
-    page = _environment().get_template("page.html").render(
-        title=" + ".join(study.name for study in studies),
-        policy=Markup(POLICY.format(style=_hash(style), script=_hash(script))),
-        style=Markup(style), script=Markup(script),
-        answers=_answers(studies), main=_main(studies), others=_others(studies), conditions=_conditions(studies),
-        sections=[section for section in found if section.blocks],
-        absent=[section.empty for section in found if not section.blocks],
-        waiting=[(study.name, row) for study in studies for row in study.waiting],
-        refused=[line for study in studies for line in study.refused],
-        records=_record_grids(studies, entries),
-        beside="" if inside else beside_name(out), packed=Markup(text) if inside else "",
-    )  # fmt: skip
-    return Report(page, "" if inside else "".join(as_line(entry.record) + "\n" for entry in entries))
+    template, text = _environment().get_template("page.html"), packed(entries)
+
+    def page(beside: str, inside: str) -> str:
+        return template.render(
+            title=" + ".join(study.name for study in studies),
+            policy=Markup(POLICY.format(style=_hash(style), script=_hash(script))),
+            style=Markup(style), script=Markup(script),
+            answers=_answers(studies), main=_main(studies), others=_others(studies), conditions=_conditions(studies),
+            sections=[section for section in found if section.blocks],
+            absent=[section.empty for section in found if not section.blocks],
+            waiting=[(study.name, row) for study in studies for row in study.waiting],
+            refused=[line for study in studies for line in study.refused],
+            records=_record_grids(studies, entries), beside=beside, packed=Markup(inside),
+        )  # fmt: skip
+
+    if sum(isinstance(entry.record, RunRecord) for entry in entries) <= MOST_RUNS:
+        whole = page("", text)
+        if len(whole.encode()) <= MOST_BYTES:
+            return Report(whole)
+    return Report(page(beside_name(out), ""), "".join(as_line(entry.record) + "\n" for entry in entries))
 
 
 def _text(name: str) -> str:

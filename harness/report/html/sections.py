@@ -198,7 +198,7 @@ def _better(setting: Setting, draw: Drawer) -> Block:
         links = {label: draw.links.get(address, "") for label, address in sources.items()}
         parts.append(Part(name, _accuracies(comparison, links), comparison.lines, folded=place > 0))
         if len(comparison.column.rows) > 1:
-            pairs = of_strings(comparison.pair_table(wide=True), texts=2)
+            pairs = of_strings(comparison.pair_table(), texts=2)
             parts.append(Part(f"{name}: every pair of rows", pairs, folded=True))
     return Block(setting.heading, setting.better[0][1].headline, drawings, parts)
 
@@ -308,16 +308,23 @@ def _flops(speed: SpeedRecord, arms: pd.DataFrame, links: Links) -> list[Part]:
 # --- can I believe it ---
 
 
+MOST_DRAWN = 4
+"""Settings whose losses and features are drawn."""
+
+
 def _believe(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
     """A block for each setting, then what methods say of themselves, each thing once."""
     seen, about = set(), dict[tuple[str, ...], str]()
+    heaviest = sorted(settings, key=lambda setting: setting.weight, reverse=True)[:MOST_DRAWN]
+    drawn_of = {setting.anchor for setting in heaviest}
     for setting in settings:
         table, drawings = setting.table, list[Drawing]()
         trained = [run for run in table.runs if run.label in setting.labels]
         if table.speed and table.speed.address not in seen:
             seen.add(table.speed.address)
             drawings += _blocks(table.speed, draw)
-        drawings += [*_losses(trained, draw), *_diagnosis(trained, draw)]
+        if setting.anchor in drawn_of:
+            drawings += [*_losses(trained, draw), *_diagnosis(trained, draw)]
         for run in trained:
             about.setdefault(_of_method(run), run.label)
         records: list[RunRecord | SpeedRecord] = [*table.runs, *filter(None, [table.speed])]
@@ -330,6 +337,8 @@ def _believe(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
         )  # fmt: skip
     if about:
         parts = [Part(label, lines=lines, folded=True) for lines, label in about.items()]
+        if len(settings) > MOST_DRAWN:
+            parts.append(Part(lines=[f"losses and features are drawn of the {MOST_DRAWN} settings with the most runs"]))
         yield Block("Methods: what departs from their papers, and what was chosen", "", (), parts)
 
 
