@@ -25,7 +25,7 @@ from harness.report.answer import Answer, explained, held, how_sure
 from harness.report.html.grid import Cell, Grid, grid, number
 from harness.report.html.packing import Entry, as_line, packed
 from harness.report.html.sections import sections
-from harness.report.html.study import Setting, Study, read_study
+from harness.report.html.study import Setting, Study, read_studies
 
 TEMPLATES = Path(__file__).parent / "templates"
 POLICY = (
@@ -56,8 +56,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path | None:
 
     Returns the file with the records where they are not inside the page.
     """
-    alone = len(folders) == 1
-    report = make_report([read_study(folder, place, alone=alone) for place, folder in enumerate(folders)], out)
+    report = make_report(read_studies(folders), out)
     beside = out.with_name(beside_name(out)) if report.beside else None
     if beside:
         write_atomically(beside, report.beside.encode())

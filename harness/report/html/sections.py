@@ -92,12 +92,17 @@ class Drawer:
         return Drawing(title or chart.title, inline(chart, f"k{self.drawn}", self.links))
 
 
-def sections(studies: Sequence[Study], links: Links) -> list[Section]:
-    """All sections, in their order."""
-    settings = [setting for study in studies for setting in study.settings]
-    labels = [label for setting in settings for label in setting.labels]
+def looks_of(studies: Sequence[Study]) -> Mapping[str, charts.Look]:
+    """One look for every method of a report."""
+    labels = [label for study in studies for setting in study.settings for label in setting.labels]
     labels += [row for study in studies for record in study.staged for row in record.rows]
-    draw = Drawer(links, charts.looks(labels))
+    return charts.looks(labels)
+
+
+def sections(studies: Sequence[Study], links: Links, drawer: Drawer | None = None) -> list[Section]:
+    """All sections, in their order; ``drawer`` makes their charts."""
+    settings = [setting for study in studies for setting in study.settings]
+    draw = drawer or Drawer(links, looks_of(studies))
     return [
         Section(
             "faster", "Who trains faster?",
