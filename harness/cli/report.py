@@ -8,18 +8,37 @@ from typing import Annotated
 import typer
 
 from harness.errors import UsageError
-from harness.progress import at_work
+from harness.progress import at_work, command_line
 
 
 def report_command(
     folder: Annotated[list[Path], typer.Argument(help="Output folders of any command; they are only read.")],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    figures: Annotated[
+        Path | None, typer.Option(help="Leave its charts in this folder too: PDF, SVG, and what is drawn as CSV.")
+    ] = None,
+    latex: Annotated[Path | None, typer.Option(help="Leave its tables as LaTeX (booktabs) in this file too.")] = None,
 ) -> None:
     """One page that opens offline: who trains faster, who represents better, why, and whether to believe it."""
     from harness.report.html.page import write_report
 
+    if figures and figures.exists() and not figures.is_dir():
+        raise UsageError(f"--figures {figures}: expected a folder, found a file; choose another name")
+    if latex and latex.is_dir():
+        raise UsageError(f"--latex {latex}: expected a file to write, found a folder; give {latex / 'table.tex'}")
     if out.is_dir():
         raise UsageError(f"{out}: expected a file to write, found a folder; give --out {out / 'report.html'}")
     with at_work(announced=False) as report:
         beside = write_report(folder, out)
         report.line(f"report in {out}" + (f", its records in {beside}" if beside else ""))
+        if not (figures or latex):
+            return
+        from harness.report.html.study import read_studies
+        from harness.report.paper import write_figures, write_latex
+
+        studies = read_studies(folder)
+        if latex:
+            write_latex(studies, latex, command_line())
+            report.line(f"tables in {latex}; \\usepackage{{booktabs}} and \\input{{{latex}}} show them")
+        for line in write_figures(studies, figures) if figures else []:
+            report.line(line)

@@ -111,9 +111,12 @@ def inside_floor(ratio: Ratio, floor: float) -> bool:
 
 
 def speedup(record: SpeedRecord, one: str, other: str) -> Ratio | None:
-    """Clips/s of one arm of a measurement over another's, paired by round; None where one was not measured."""
-    arms = record.arm(one), record.arm(other)
-    return block_ratio(arms[1].clip_seconds, arms[0].clip_seconds, record.rounds) if arms[0] and arms[1] else None
+    """Clips/s of one arm of a measurement over another's, paired by round; None where one was not measured.
+
+    Nor is there one of records of before clips per step were kept.
+    """
+    arms = [arm for label in (one, other) if (arm := record.arm(label)) and arm.clips]
+    return block_ratio(arms[1].clip_seconds, arms[0].clip_seconds, record.rounds) if len(arms) == 2 else None
 
 
 def rules_version() -> str:

@@ -17,7 +17,11 @@ from harness.records.differences import FEWEST_SEEDS, Pair, Row, as_good_as, bes
 from harness.records.ratios import inside_floor, mostly_disturbed, speedup
 from harness.records.schema import RANDOM_INIT, RunRecord, SpeedRecord
 from harness.report.apart import how, listed, reasons
+from harness.report.cells import figures, known
+from harness.report.claims import card_frame
+from harness.report.explain import factor_text, ratio_story, waterfall_frame
 from harness.report.health import disturbances, rounds_text
+from harness.studies.claims import Card
 
 Tone = Literal["clear", "level", "open", "doubt"]
 """Something was found; the rows are level; nothing can be said; something is wrong."""
@@ -176,6 +180,44 @@ def _over_untrained(top: str, found: Sequence[Pair]) -> tuple[str, ...]:
     if pair.apart:
         return (f"{top} is below the untrained encoder: this budget ranks nothing",)
     return (f"{top} is not told apart from the untrained encoder: this budget ranks little",)
+
+
+# --- other measurements ---
+
+
+def explained(record: SpeedRecord) -> Answer:
+    """What a waterfall says of its two methods, or of the only one."""
+    question, sure = "What makes it fast?", f"95 % intervals; {rounds_text(record)}; {disturbances(record)}"
+    if mostly_disturbed(record):
+        return Answer(question, "Cannot be said: other processes disturbed most blocks.", "doubt", sure)
+    steps = waterfall_frame(record)
+    both = figures(steps[steps["over"].notna()])
+    if both:
+        first, second = record.rows
+        headline = (
+            f"{first} trains {both[0]['over']:.2f} times as fast as {second} {both[0]['stage']}, "
+            f"{both[-1]['over']:.2f} times with every switch on."
+        )
+        intervals = f"95 %: {factor_text(both[0], 'over')} and {factor_text(both[-1], 'over')}"
+        return Answer(question, headline, "clear", sure, (intervals, *ratio_story(record)[:1]))
+    so_far = steps[steps["so_far"].notna()].drop_duplicates("method", keep="last")
+    ends = [f"{row['method']} {row['so_far']:.2f} times" for row in figures(so_far)]
+    headline = f"Every switch together: {names(ends)}." if ends else "Nothing to compare: stages are missing."
+    return Answer(question, headline, "clear" if ends else "open", sure)
+
+
+def held(cards: Sequence[tuple[str, Card]]) -> Answer:
+    """Which published claims hold here, trained the fastest way."""
+    own = {name: row for name, card in cards for row in figures(card_frame(card)) if known(row["verdict"])}
+    verdicts = Counter(row["verdict"] for row in own.values())
+    counts = ", ".join(f"{verdict} ({number})" for verdict, number in verdicts.items())
+    lines = tuple(
+        f"{name}: measured {factor_text(row, 'measured')}, {row['verdict']}"
+        for name, row in own.items()
+        if known(row["measured"])
+    )
+    tone: Tone = "clear" if verdicts.keys() & {"supported", "not supported"} else "open"
+    return Answer("Do published claims hold?", f"Of {counted(len(own), 'claim')}: {counts}.", tone, "", lines)
 
 
 # --- how sure ---

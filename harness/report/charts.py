@@ -376,6 +376,7 @@ def accuracy_chart(
         axes.set_xlim(max(low - room, -1), min(high + room, 101))
         _control_names(axes, controls)
         axes.tick_params(axis="x", labelsize=SMALLER)
+        axes.locator_params(axis="x", nbins=6)
         axes.grid(axis="x", color=FAINT, lw=0.6)
         axes.set_xlabel("% of test clips", fontsize=SMALLER, loc="left", labelpad=2)
     return chart
@@ -676,7 +677,7 @@ def curves_chart(
     frame: pd.DataFrame, columns: Sequence[tuple[str, str, str]], *, name: str, title: str,
     styles: Mapping[str, Look], width: float = WIDTH,
 ) -> Chart:  # fmt: skip
-    """Small panels of curves over steps, a thin line a run.
+    """Small panels of curves over steps: every run of a row in the row's colour.
 
     Args:
         frame: with label, seed, address, step and the columns that are drawn.
@@ -696,17 +697,33 @@ def curves_chart(
             axes = figure.add_axes((left + 0.42 / width, low + 0.24 / height, 1 / across - 0.5 / width, 0.66 / height))
             own = frame[frame[column].notna()]
             own = own[own["label"] == label] if label else own
-            drawn = own.groupby("address", sort=False)
-            for address, run in list(drawn)[:MOST_SEED_LINES]:
-                first, some = run.iloc[0], run.iloc[:: -(-len(run) // MOST_POINTS)]
-                look = styles.get(first["label"], Look(MUTED, "o", ()))
-                dot = "o" if len(run) == 1 else ""
-                line = axes.plot(some["step"], some[column], color=look.colour, lw=0.8, marker=dot, ms=2)
-                told = f"{said(heading)} {run[column].iloc[-1]:.4g} at the end"
-                chart.tell(line, f"{said(first['label'])}, seed {first['seed']}: {told}", str(address))
+            for drawn, runs in own.groupby("label", sort=False):
+                look = styles.get(str(drawn), Look(MUTED, "o", ()))
+                steps, values = one_line(runs, column)
+                dot = "o" if len(runs) == runs["address"].nunique() else ""
+                line = axes.plot(steps, values, color=look.colour, lw=0.8, marker=dot, ms=2)
+                chart.tell(line, f"{said(drawn)}: {said(heading)} {ends_of(runs, column)}")
             axes.set_title(short(heading, 20), fontsize=7.5, loc="left", pad=2)
             axes.tick_params(labelsize=6, length=2, pad=1.5)
             axes.locator_params(nbins=3)
             axes.xaxis.set_major_formatter(_thousands)
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     return chart
+
+
+def one_line(runs: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
+    """The curves of several runs behind each other, with a gap between, thinned to `MOST_POINTS` each."""
+    steps, values = list[float](), list[float]()
+    for _, run in list(runs.groupby("address", sort=False))[:MOST_SEED_LINES]:
+        some = run.iloc[:: -(-len(run) // MOST_POINTS)]
+        steps += [*some["step"].astype(float), math.nan]
+        values += [*some[column].astype(float), math.nan]
+    return steps, values
+
+
+def ends_of(runs: pd.DataFrame, column: str) -> str:
+    """``0.42 to 0.51 at the end of 3 runs``."""
+    ends = runs.groupby("address", sort=False)[column].last()
+    low, high = f"{ends.min():.4g}", f"{ends.max():.4g}"
+    over = f" of {len(ends)} runs" if len(ends) > 1 else ""
+    return f"{low if low == high else f'{low} to {high}'} at the end{over}"

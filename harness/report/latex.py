@@ -1,6 +1,6 @@
 """Tables for a paper: LaTeX with booktabs, from the frames that every other table is made of.
 
-    latex_page(folder_tables(read_records(folder)), command)
+    latex_page([Paper("", table) for table in folder_tables(read_records(folder))], command)
 
 A document that uses one needs ``\\usepackage{booktabs}``. What a name holds is escaped, so that a table compiles
 whatever was written into a record; a letter that TeX's own fonts lack stands there as its number.
@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -19,8 +21,9 @@ from harness.errors import shortened
 from harness.records.differences import FEWEST_SEEDS, LEVEL
 from harness.records.ratios import MOSTLY_DISTURBED, mostly_disturbed
 from harness.report.cells import Figures, figures, known
+from harness.report.compare import Comparison
 from harness.report.folder import FolderTable
-from harness.report.frame import AS_GOOD, BEST, is_control, summary_frame
+from harness.report.frame import AS_GOOD, BEST, accuracy_figures, is_control, standing, summary_frame
 from harness.report.table import plain_spec
 
 LONGEST = 60
@@ -28,7 +31,7 @@ LONGEST = 60
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': "''", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}", "-": "{-}",
+    "|": r"\textbar{}", '"': "''", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",
     "±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\rightarrow$", "−": "$-$", "–": "--",
     "—": "---", "…": r"\ldots{}", "µ": r"$\mu$", "μ": r"$\mu$", "°": r"$^\circ$", "‘": "`", "’": "'", "“": "``",
     "”": "''", "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ø": r"\o{}", "Ø": r"\O{}",
@@ -44,7 +47,8 @@ ACCENTS = {
 
 def tex(text: object) -> str:
     """Text as TeX prints it, in one line."""
-    return "".join(_letter(letter) for letter in unicodedata.normalize("NFC", printable(str(text))))
+    letters = unicodedata.normalize("NFC", printable(str(text))).replace("--", "-\0-").replace("--", "-\0-")
+    return "".join("{}" if letter == "\0" else _letter(letter) for letter in letters)  # "--" would become a dash
 
 
 def _letter(letter: str) -> str:
@@ -63,45 +67,76 @@ def _letter(letter: str) -> str:
 # --- tables ---
 
 
-def latex_page(tables: Sequence[FolderTable], command: str) -> str:
-    """The tables of a folder as floats, each with a caption that says what it holds.
+@dataclass(frozen=True)
+class Paper:
+    """What one table of a paper shows.
+
+    Attributes:
+        name: what tells it from the others; empty where it is alone.
+        protocols: columns of evaluation protocols, beside the run's own probes.
+    """
+
+    name: str
+    table: FolderTable
+    protocols: Sequence[Comparison] = ()
+
+
+def latex_page(papers: Sequence[Paper], command: str) -> str:
+    """The tables as floats, each with a caption that says what it holds.
 
     Args:
         command: that writes it, for whoever wants it again.
     """
     head = (r"% needs \usepackage{booktabs} in the preamble", f"% {printable(command)}")
-    return "\n".join([*head, "", *(latex_table(table, number) for number, table in enumerate(tables, 1))])
+    return "\n".join([*head, "", *(latex_table(paper, number) for number, paper in enumerate(papers, 1))])
 
 
-def latex_table(table: FolderTable, number: int) -> str:
+def latex_table(paper: Paper, number: int) -> str:
     """One table: methods, then what they are held against; columns that nothing is in are left out."""
-    frame = summary_frame(table)
-    rows = figures(frame)
-    shown = {name: cell for name, (needs, cell) in COLUMNS.items() if any(known(row[needs]) for row in rows)}
+    frame = summary_frame(paper.table)
+    rows = [dict(row) for row in figures(frame)]
+    columns = {**COLUMNS, **{name: (name, _accuracy(name)) for name in _with_protocols(rows, paper.protocols)}}
+    shown = {name: cell for name, (needs, cell) in columns.items() if any(known(row.get(needs)) for row in rows)}
     methods = [row for row in rows if row["kind"] == "method"]
     groups = [group for group in (methods, [row for row in rows if row["kind"] != "method"]) if group]
+    body = [
+        [r"\midrule", *(_line([_method(row), *(cell(row) for cell in shown.values())]) for row in group)]
+        for group in groups
+    ]
     lines = [
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{' '.join(caption(table, frame))}}}",
+        r"\setlength{\belowcaptionskip}{6pt}",
+        rf"\caption{{{' '.join(caption(paper, frame, rows))}}}",
         rf"\label{{tab:runs-{number}}}",
-        r"\small",
+        r"\footnotesize",
+        r"\setlength{\tabcolsep}{4pt}",
         rf"\begin{{tabular}}{{@{{}}l{'r' * len(shown)}@{{}}}}",
         r"\toprule",
         _line(["Method", *shown]),
-        *(
-            line
-            for group in groups
-            for line in [
-                r"\midrule",
-                *(_line([_method(row), *(cell(row) for cell in shown.values())]) for row in group),
-            ]
-        ),
+        *(line for group in body for line in group),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
     ]
     return "\n".join([*lines, ""])
+
+
+def _with_protocols(rows: Sequence[dict[str, Any]], protocols: Sequence[Comparison]) -> list[str]:
+    """Give rows what protocols found, under the headings of their columns, which are returned."""
+    for comparison in protocols:
+        column = comparison.column
+        heading, marked = _heading(column.name), standing(column.rows, comparison.these)
+        found = {row.label: list(row.by_seed.values()) for row in column.rows}
+        for row in rows:
+            if row["label"] in found:
+                row.update(accuracy_figures(heading, found[row["label"]], column.clips))
+                row[f"{heading}_mark"] = marked.get(row["label"], "")
+    return [_heading(comparison.column.name) for comparison in protocols]
+
+
+def _heading(column: str) -> str:
+    return rf"{tex(shortened(column.removeprefix('protocol '), LONGEST))} [95\,\%]"
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -131,7 +166,7 @@ def _high(value: float) -> str:
 
 def _accuracy(name: str) -> Callable[[Figures], str]:
     def cell(row: Figures) -> str:
-        if not known(row[name]):
+        if not known(row.get(name)):
             return EMPTY
         mean = f"{100 * row[name]:.1f}"
         marked = {BEST: rf"\textbf{{{mean}}}", AS_GOOD: rf"\underline{{{mean}}}"}.get(row[f"{name}_mark"], mean)
@@ -149,7 +184,7 @@ def _flops(row: Figures) -> str:
 
 
 def _judgement(row: Figures) -> str:
-    return tex(row["judgement"]) if known(row["judgement"]) else EMPTY
+    return tex(row["judgement"]) if known(row["judgement"]) and row["kind"] == "method" else EMPTY
 
 
 EMPTY = "--"
@@ -167,9 +202,10 @@ COLUMNS: Mapping[str, tuple[str, Callable[[Figures], str]]] = {
 # --- captions ---
 
 
-def caption(table: FolderTable, frame: pd.DataFrame) -> list[str]:
+def caption(paper: Paper, frame: pd.DataFrame, rows: Sequence[Figures]) -> list[str]:
     """What a reader of the paper must know of the table, in sentences: data, budget, seeds, n, intervals, marks."""
-    return [*_of_data(table), *_of_accuracy(table, frame), *_of_speed(table, frame)]
+    study = [f"{tex(shortened(paper.name, 3 * LONGEST))}."] if paper.name else []
+    return [*study, *_of_data(paper.table), *_of_accuracy(frame, rows), *_of_speed(paper.table, frame)]
 
 
 def _of_data(table: FolderTable) -> list[str]:
@@ -187,12 +223,10 @@ def _of_data(table: FolderTable) -> list[str]:
         seeds = sorted({run.spec.seed for run in trained})
         words.append(f"budget {tex(trained[0].spec.train.budget)}")
         words.append(f"{counted(len(seeds), 'seed')}" + (f" ({tex(seeds[0])})" if len(seeds) == 1 else ""))
-    if table.differs:
-        words.append(f"here: {tex(shortened(table.heading, 3 * LONGEST))}")
     return [*sentences, *([f"{'; '.join(words)}."] if words else [])]
 
 
-def _of_accuracy(table: FolderTable, frame: pd.DataFrame) -> list[str]:
+def _of_accuracy(frame: pd.DataFrame, rows: Sequence[Figures]) -> list[str]:
     done = frame[frame["linear"].notna()]
     if done.empty:
         return []
@@ -205,7 +239,7 @@ def _of_accuracy(table: FolderTable, frame: pd.DataFrame) -> list[str]:
         f"Accuracy in \\% of {clips:,} test clips, linear probe and nearest neighbour on frozen features, mean "
         f"[{'; '.join(intervals)}]; vs.\\ random: points above the untrained encoder."
     ]
-    marks = set(done["linear_mark"]) | set(done["knn_mark"])
+    marks = {value for row in rows for name, value in row.items() if str(name).endswith("_mark") and known(value)}
     if {BEST, AS_GOOD} & marks:
         return [*sentences, "Bold: the method with the highest mean; underlined: not told apart from it (t test over "
                 f"the seeds of two rows, Holm over all pairs of rows, level {LEVEL:g})."]  # fmt: skip

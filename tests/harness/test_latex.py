@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from pathlib import Path
-
-import pytest
-
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.records.store import Records
 from harness.report.folder import folder_tables
-from harness.report.latex import latex_page, tex
+from harness.report.latex import Paper, latex_page, tex
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
 
 HOSTILE = "\\input{/etc/passwd} $x^2_1$ & 50 % #1 ~ {} < > | \" ' ` -- é Ł 中 \u202e\x1b \n\\end{table}"
@@ -37,7 +31,8 @@ SPEED = speed_record(
 
 
 def page(runs: list[RunRecord], *speeds: SpeedRecord) -> str:
-    return latex_page(folder_tables(Records(runs, list(speeds), [])), "python -m harness report runs --latex t.tex")
+    papers = [Paper("", table) for table in folder_tables(Records(runs, list(speeds), []))]
+    return latex_page(papers, "python -m harness report runs --latex t.tex")
 
 
 def rows(text: str) -> dict[str, str]:
@@ -50,7 +45,7 @@ def test_every_special_is_escaped_and_what_fonts_lack_stands_there_as_its_number
         r"a\_b \& 5\% \{x\} \$ \# \textasciicircum{} \textasciitilde{} \textbackslash{}n"
     )
     assert tex("é Ł ß 中") == r"\'{e} \L{} \ss{} \texttt{U+4E2D}"
-    assert tex("1--2") == "1{-}{-}2"
+    assert tex("a-b 1--2 ---") == "a-b 1-{}-2 -{}-{}-"
     assert "\n" not in tex("a\nb")
     assert tex(HOSTILE).isascii()
 
@@ -59,7 +54,7 @@ def test_the_best_is_bold_and_who_is_not_told_apart_from_it_is_underlined() -> N
     found = rows(page(SEEDS, SPEED))
     assert r"\textbf{81.0} [78.5, 83.5]" in found["gfp"]
     assert r"\underline{81.0}" in found["mamp"]
-    assert r"\textbf" not in found["skeletonmae"] + found["random{-}init"]
+    assert r"\textbf" not in found["skeletonmae"] + found["random-init"]
     assert r"$2.00\times$ [1.90, 2.10]" in found["gfp"]
     assert "within noise" in found["mamp"]
     assert "1 (baseline)" in found["skeletonmae"]
@@ -75,7 +70,7 @@ def test_the_caption_says_data_budget_seeds_n_and_what_intervals_and_marks_are()
 
 
 def test_of_one_seed_the_caption_says_that_nothing_is_told_apart() -> None:
-    (caption,) = [line for line in page([run_record("gfp"), run_record("mamp")]).splitlines() if "caption" in line]
+    (caption,) = [line for line in page([run_record("gfp"), run_record("mamp")]).splitlines() if r"\caption" in line]
     assert "of one seed the" in caption
     assert "Nothing is marked: fewer than 3 seeds" in caption
     assert "Speedup" not in caption
@@ -90,16 +85,3 @@ def test_columns_that_nothing_is_in_are_left_out() -> None:
 
 def test_the_same_records_give_the_same_bytes() -> None:
     assert page(SEEDS, SPEED) == page(list(reversed(SEEDS)), SPEED)
-
-
-@pytest.mark.long
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX here")
-def test_a_document_with_hostile_names_compiles(tmp_path: Path) -> None:
-    hostile = run_record("gfp", label=HOSTILE, data=run_record().data.model_copy(update={"name": HOSTILE}))
-    (tmp_path / "table.tex").write_text(page([*SEEDS, hostile], SPEED))
-    (tmp_path / "paper.tex").write_text(
-        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{table}\\end{document}\n"
-    )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]

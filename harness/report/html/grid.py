@@ -32,12 +32,14 @@ class Grid:
     Attributes:
         anchors: of each row, where there are any.
         numbers: places of the columns that hold numbers.
+        texts: how many columns, from the first, hold words where all others hold numbers; 0 where `numbers` says it.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     anchors: Sequence[str] = ()
     numbers: frozenset[int] = field(default_factory=frozenset)
+    texts: int = 0
 
 
 EMPTY = "-"
@@ -70,7 +72,7 @@ def of_strings(table: pd.DataFrame, links: Mapping[str, str] | None = None, text
         ]
         for row in table.itertuples(index=False, name=None)
     ]
-    return Grid([str(column) for column in table.columns], rows, numbers=frozenset(range(texts, len(table.columns))))
+    return Grid([str(column) for column in table.columns], rows, texts=texts)
 
 
 def grid(columns: Mapping[str, bool], rows: Iterable[Sequence[Cell]], anchors: Sequence[str] = ()) -> Grid:

@@ -11,11 +11,6 @@ from dataclasses import dataclass
 from harness.records.evaluations import EvaluationRecord
 from harness.records.schema import RunRecord, SpeedRecord
 
-MOST_RUNS = 200
-"""Of more runs the records lie beside the page."""
-MOST_BYTES = 400_000
-"""So do records that are larger than this when they are packed."""
-
 AnyRecord = RunRecord | SpeedRecord | EvaluationRecord
 
 
@@ -49,8 +44,3 @@ def packed(entries: Sequence[Entry]) -> str:
     """All records, zipped, as letters and digits."""
     lines = "\n".join(as_line(entry.record) for entry in entries)
     return base64.b64encode(gzip.compress(lines.encode(), mtime=0)).decode()
-
-
-def fits(entries: Sequence[Entry], text: str) -> bool:
-    """Whether the records may be inside the page."""
-    return sum(isinstance(entry.record, RunRecord) for entry in entries) <= MOST_RUNS and len(text) <= MOST_BYTES

@@ -21,16 +21,18 @@ from datasets.wording import printable
 from harness.records.evaluations import EvaluationRecord, column_of, row_of
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.records.store import write_atomically
-from harness.report.answer import Answer, how_sure
+from harness.report.answer import Answer, explained, held, how_sure
 from harness.report.html.grid import Cell, Grid, grid, number
-from harness.report.html.packing import Entry, as_line, fits, packed
+from harness.report.html.packing import Entry, as_line, packed
 from harness.report.html.sections import sections
-from harness.report.html.study import Setting, Study, read_study
+from harness.report.html.study import Setting, Study, read_studies
 
 TEMPLATES = Path(__file__).parent / "templates"
 POLICY = (
     "default-src 'none'; style-src {style}; script-src {script}; img-src data:; base-uri 'none'; form-action 'none'"
 )
+MOST_RUNS, MOST_BYTES = 200, 1_000_000
+"""Of more runs, or of a page that would be larger with them, the records lie beside it."""
 LONGEST = 400
 """Characters of a text that are shown; a record has it whole."""
 LONGEST_CELL = 240
@@ -54,8 +56,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path | None:
 
     Returns the file with the records where they are not inside the page.
     """
-    alone = len(folders) == 1
-    report = make_report([read_study(folder, place, alone=alone) for place, folder in enumerate(folders)], out)
+    report = make_report(read_studies(folders), out)
     beside = out.with_name(beside_name(out)) if report.beside else None
     if beside:
         write_atomically(beside, report.beside.encode())
@@ -71,21 +72,28 @@ def make_report(studies: Sequence[Study], out: Path) -> Report:
     """
     entries = _entries(studies)
     links = {entry.record.address: entry.anchor for entry in entries}
-    text = packed(entries)
-    inside = fits(entries, text)
     style, script = (_text(name) for name in ("style.css", "script.js"))
-    page = _environment().get_template("page.html").render(
-        title=" + ".join(study.name for study in studies),
-        policy=Markup(POLICY.format(style=_hash(style), script=_hash(script))),
-        style=Markup(style), script=Markup(script),
-        main=_main(studies), others=_others(studies), trust=_trust(studies), conditions=_conditions(studies),
-        sections=sections(studies, links),
-        waiting=[(study.name, row) for study in studies for row in study.waiting],
-        refused=[line for study in studies for line in study.refused],
-        records=_record_grids(studies, entries),
-        beside="" if inside else beside_name(out), packed=Markup(text) if inside else "",
-    )  # fmt: skip
-    return Report(page, "" if inside else "".join(as_line(entry.record) + "\n" for entry in entries))
+    found = sections(studies, links)
+    template, text = _environment().get_template("page.html"), packed(entries)
+
+    def page(beside: str, inside: str) -> str:
+        return template.render(
+            title=" + ".join(study.name for study in studies),
+            policy=Markup(POLICY.format(style=_hash(style), script=_hash(script))),
+            style=Markup(style), script=Markup(script),
+            answers=_answers(studies), main=_main(studies), others=_others(studies), conditions=_conditions(studies),
+            sections=[section for section in found if section.blocks],
+            absent=[section.empty for section in found if not section.blocks],
+            waiting=[(study.name, row) for study in studies for row in study.waiting],
+            refused=[line for study in studies for line in study.refused],
+            records=_record_grids(studies, entries), beside=beside, packed=Markup(inside),
+        )  # fmt: skip
+
+    if sum(isinstance(entry.record, RunRecord) for entry in entries) <= MOST_RUNS:
+        whole = page("", text)
+        if len(whole.encode()) <= MOST_BYTES:
+            return Report(whole)
+    return Report(page(beside_name(out), ""), "".join(as_line(entry.record) + "\n" for entry in entries))
 
 
 def _text(name: str) -> str:
@@ -135,6 +143,17 @@ def _main(studies: Sequence[Study]) -> Setting | None:
 def _others(studies: Sequence[Study]) -> list[Setting]:
     main = _main(studies)
     return [setting for setting in _settings(studies) if setting is not main]
+
+
+def _answers(studies: Sequence[Study]) -> list[tuple[str, Answer]]:
+    """What stands on top, each with the section that it leads to."""
+    main, cards = _main(studies), [card for study in studies for card in study.cards]
+    staged = [record for study in studies for record in study.staged if len(record.stages) > 2]
+    found = [("faster", main.faster)] if main and (main.table.speed or not staged) else []
+    found += [("better", main.better[0][1])] if main and main.better else []
+    found += [("why", explained(record)) for record in staged[:1]]
+    found += [("claims", held(cards))] if cards else []
+    return [*found, ("believe" if main else "records", _trust(studies))]
 
 
 def _trust(studies: Sequence[Study]) -> Answer:

@@ -12,12 +12,13 @@ from markupsafe import Markup
 from harness.records.ratios import rules_version
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.report import charts
-from harness.report.cells import TRAINS_FASTER, flop_text, judgement_text, method_text, rate_text, speedup_text
+from harness.report.cells import TRAINS_FASTER, figures, flop_text, judgement_text, method_text, rate_text, speedup_text
 from harness.report.claims import card_notes, card_table
 from harness.report.compare import Comparison
 from harness.report.explain import factor_text, waterfall, waterfall_frame, waterfall_notes
 from harness.report.frame import arms_frame, blocks_frame, losses_frame, points_frame
 from harness.report.html.grid import EMPTY, Cell, Grid, grid, number, of_strings, sort_key
+from harness.report.html.poses import drawn
 from harness.report.html.study import Setting, Study
 from harness.report.html.vector import inline
 from harness.report.target import ladder_frame, ladder_table, target_frame, target_notes, target_table
@@ -63,7 +64,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Section:
-    """A question of the report."""
+    """A question of the report.
+
+    Attributes:
+        empty: what a folder lacks that has no answer to it.
+    """
 
     anchor: str
     question: str
@@ -87,50 +92,54 @@ class Drawer:
         return Drawing(title or chart.title, inline(chart, f"k{self.drawn}", self.links))
 
 
-def sections(studies: Sequence[Study], links: Links) -> list[Section]:
-    """All sections, in their order."""
-    settings = [setting for study in studies for setting in study.settings]
-    labels = [label for setting in settings for label in setting.labels]
+def looks_of(studies: Sequence[Study]) -> Mapping[str, charts.Look]:
+    """One look for every method of a report."""
+    labels = [label for study in studies for setting in study.settings for label in setting.labels]
     labels += [row for study in studies for record in study.staged for row in record.rows]
-    draw = Drawer(links, charts.looks(labels))
+    return charts.looks(labels)
+
+
+def sections(studies: Sequence[Study], links: Links, drawer: Drawer | None = None) -> list[Section]:
+    """All sections, in their order; ``drawer`` makes their charts."""
+    settings = [setting for study in studies for setting in study.settings]
+    draw = drawer or Drawer(links, looks_of(studies))
     return [
         Section(
             "faster", "Who trains faster?",
             "Clips per second over the baseline's, from one interleaved measurement; inside the noise floor nothing is "
             "told apart.",
-            [*_once(settings, draw)], "No speed measurement in these folders.",
+            [*_once(settings, draw)], "speed beside runs",
         ),
         Section(
             "better", "Who represents better?",
             "Accuracy on test clips with its 95 % interval; small dots are seeds, dashed lines controls. A bar at the "
             "side joins rows that are not told apart.",
-            [_better(setting, draw) for setting in settings if setting.columns], "No finished run in these folders.",
+            [_better(setting, draw) for setting in settings if setting.columns], "finished runs",
         ),
         Section(
             "trade", "What is the trade?", "Accuracy against what it cost: thin lines are seeds, thick ones means.",
             [block for setting in settings if (block := _trade(setting, draw))],
-            "No run was evaluated while it trained.",
+            "evaluations while training",
         ),
         Section(
             "why", "Why?", "Where the time goes: what each switch brings, the phases of a step, FLOPs.",
-            [*_waterfalls(studies, draw), *_phases(settings, draw)], "No speed measurement in these folders.",
+            [*_waterfalls(studies, draw), *_phases(settings, draw)], "where the time goes",
         ),
         Section(
             "believe", "Can I believe it?",
             "What disturbed the measurement, how losses and features behaved, what departs from the papers, on what "
             "machine, by which commands.",
-            [*_believe(settings, draw)], "",
+            [*_believe(settings, draw)], "tables to believe or not",
         ),
         Section(
             "claims", "Published claims", "A claim, what was measured of it, and what arithmetic says.",
-            [*_cards(studies, links)], "No measurement of `harness claim` in these folders.",
+            [*_cards(studies, links)], "published claims (`harness claim`)",
+        ),
+        Section(
+            "pictures", "What do they see?", "Masks, and what methods make of what they hide, on test clips.",
+            [*_pictures(studies)], "pictures of clips that anybody may pass on",
         ),
     ]  # fmt: skip
-
-
-def figures(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a frame, by column."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 # --- who trains faster ---
@@ -194,7 +203,7 @@ def _better(setting: Setting, draw: Drawer) -> Block:
         links = {label: draw.links.get(address, "") for label, address in sources.items()}
         parts.append(Part(name, _accuracies(comparison, links), comparison.lines, folded=place > 0))
         if len(comparison.column.rows) > 1:
-            pairs = of_strings(comparison.pair_table(wide=True), texts=2)
+            pairs = of_strings(comparison.pair_table(), texts=2)
             parts.append(Part(f"{name}: every pair of rows", pairs, folded=True))
     return Block(setting.heading, setting.better[0][1].headline, drawings, parts)
 
@@ -304,16 +313,23 @@ def _flops(speed: SpeedRecord, arms: pd.DataFrame, links: Links) -> list[Part]:
 # --- can I believe it ---
 
 
+MOST_DRAWN = 4
+"""Settings whose losses and features are drawn."""
+
+
 def _believe(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
     """A block for each setting, then what methods say of themselves, each thing once."""
     seen, about = set(), dict[tuple[str, ...], str]()
+    heaviest = sorted(settings, key=lambda setting: setting.weight, reverse=True)[:MOST_DRAWN]
+    drawn_of = {setting.anchor for setting in heaviest}
     for setting in settings:
         table, drawings = setting.table, list[Drawing]()
         trained = [run for run in table.runs if run.label in setting.labels]
         if table.speed and table.speed.address not in seen:
             seen.add(table.speed.address)
             drawings += _blocks(table.speed, draw)
-        drawings += [*_losses(trained, draw), *_diagnosis(trained, draw)]
+        if setting.anchor in drawn_of:
+            drawings += [*_losses(trained, draw), *_diagnosis(trained, draw)]
         for run in trained:
             about.setdefault(_of_method(run), run.label)
         records: list[RunRecord | SpeedRecord] = [*table.runs, *filter(None, [table.speed])]
@@ -326,6 +342,8 @@ def _believe(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
         )  # fmt: skip
     if about:
         parts = [Part(label, lines=lines, folded=True) for lines, label in about.items()]
+        if len(settings) > MOST_DRAWN:
+            parts.append(Part(lines=[f"losses and features are drawn of the {MOST_DRAWN} settings with the most runs"]))
         yield Block("Methods: what departs from their papers, and what was chosen", "", (), parts)
 
 
@@ -389,11 +407,43 @@ def _machines(records: Sequence[RunRecord | SpeedRecord], links: Links) -> Grid:
     return grid(columns, rows)
 
 
+# --- pictures ---
+
+MOST_PICTURES = 12
+"""Methods whose pictures are drawn."""
+
+
+def _pictures(studies: Sequence[Study]) -> Iterator[Block]:
+    """One clip of each method; of data that anybody may pass on, for a page is passed on."""
+    for study in studies:
+        free = [one for one in study.pictures if one.free and one.clips]
+        kept = [one for one in study.pictures if not one.free]
+        drawings = [
+            Drawing(f"{one.label}, seed {one.seed}: {one.clips[0].title}", drawn(one, one.clips[0]))
+            for one in free[:MOST_PICTURES]
+        ]
+        lines = list(dict.fromkeys(f"{one.data}: {one.licence}" for one in free[:MOST_PICTURES]))
+        if kept:
+            data = ", ".join(dict.fromkeys(one.data for one in kept))
+            lines.append(
+                f"pictures of {data} stay beside their records: nothing says that anybody may pass its clips on"
+            )
+        if lines:
+            yield Block(study.name, "", drawings, [Part(lines=lines)])
+
+
 # --- claims ---
+
+SHOWN_NOTES = 5
+"""Of a card: the claim, what was measured of it, what arithmetic says."""
 
 
 def _cards(studies: Sequence[Study], links: Links) -> Iterator[Block]:
     for study in studies:
         for name, card in study.cards:
-            parts = [Part(grid=of_strings(card_table(card), texts=2), lines=card_notes(card, rules_version()))]
+            notes = card_notes(card, rules_version())
+            parts = [
+                Part(grid=of_strings(card_table(card), texts=2), lines=notes[:SHOWN_NOTES]),
+                Part("Rules, data, machine", lines=notes[SHOWN_NOTES:], folded=True),
+            ]
             yield Block(f"{study.name}: {name}", card.claim.statement, (), parts)

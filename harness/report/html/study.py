@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,9 @@ import pandas as pd
 from harness.errors import UsageError
 from harness.records.differences import pairs
 from harness.records.evaluations import EvaluationRecord, Evaluations, column_of, row_of
-from harness.records.schema import EVERY_SWITCH, RunRecord, SpeedRecord
-from harness.records.store import Records, read_records, refusal_lines
+from harness.records.pictures import RunPictures, read_pictures
+from harness.records.schema import EVERY_SWITCH, INFERENCE, RunRecord, SpeedRecord
+from harness.records.store import Records, Refused, read_records, refusal_lines
 from harness.report.answer import Answer, better, faster
 from harness.report.compare import Comparison
 from harness.report.folder import FolderTable, folder_tables
@@ -118,18 +120,27 @@ class Study:
     staged: list[SpeedRecord]
     waiting: list[Row]
     refused: list[str]
+    pictures: list[RunPictures]
 
-    @property
+    @cached_property
     def cards(self) -> list[tuple[str, Card]]:
         """Claims that a measurement of this folder says something about."""
         found = []
         for record in self.staged:
-            for name, claim in read_claims().items() if EVERY_SWITCH in record.stages else ():
+            for name, claim in read_claims().items():
+                stage = INFERENCE if claim.what == "inference" else EVERY_SWITCH
+                if not claim.method or stage not in record.stages:
+                    continue
                 try:
                     found.append((name, make_card(claim, record)))
                 except UsageError:  # its methods are not among the rows
                     continue
         return found
+
+
+def read_studies(folders: Sequence[Path]) -> list[Study]:
+    """Everything of several folders. A `UsageError` where one of them holds no record."""
+    return [read_study(folder, place, alone=len(folders) == 1) for place, folder in enumerate(folders)]
 
 
 def read_study(folder: Path, place: int, *, alone: bool) -> Study:
@@ -154,7 +165,7 @@ def read_study(folder: Path, place: int, *, alone: bool) -> Study:
         settings.append(Setting(folder.name, heading, f"s{place}-{number}", table, compared, own, targets))
     return Study(
         folder.name, records, found, settings, staged, _waiting(folder, records),
-        refusal_lines(folder, [*records.refused, *store.refused.values()]),
+        refusal_lines(folder, [*records.refused, *store.refused.values()]), _pictures(folder, settings),
     )  # fmt: skip
 
 
@@ -172,6 +183,20 @@ def _targets(folder: Path) -> list[Target]:
         except UsageError:  # another file
             continue
     return found
+
+
+def _pictures(folder: Path, settings: Sequence[Setting]) -> list[RunPictures]:
+    """Those of the first run of each row that has any."""
+    found: dict[str, RunPictures] = {}
+    for run in (run for setting in settings for run in setting.table.runs):
+        if run.label not in found:
+            try:
+                made = read_pictures(folder / run.address)
+            except Refused:  # `verify` names them
+                continue
+            if made is not None:
+                found[run.label] = made.model_copy(update={"label": run.label})
+    return list(found.values())
 
 
 def _waiting(folder: Path, records: Records) -> list[Row]:

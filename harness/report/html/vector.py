@@ -78,6 +78,8 @@ def _plain(element: ET.Element, names: Mapping[str, str], tips: Mapping[str, Tip
         found["id"] = names.get(name, "")
     if element.tag == "use" and found.get("stroke") == MUTED:  # a tick, whose own shape has its colour
         found = {name: found[name] for name in ("x", "y", "href") if name in found}
+    if element.tag == "text" and found.get("fill") == INK:
+        del found["fill"]  # the page's own
     kept = {name: _value(name, value, names) for name, value in found.items() if name in KEPT}
     element.attrib = {name: value for name, value in kept.items() if value}
     element.text, element.tail = element.text if element.tag == "text" else None, None

@@ -1,0 +1,85 @@
+"""What leaves for a paper: figures and tables, the same bytes every time; a document of them compiles."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.records.schema import RunRecord
+from harness.records.store import RecordStore
+from tests.harness.made_up_records import run_record
+from tests.harness.small_run import harness
+from tests.harness.test_latex import HOSTILE, SEEDS, SPEED
+
+DOCUMENT = r"""\documentclass{article}
+\usepackage{booktabs,graphicx}
+\begin{document}
+\input{table}
+\begin{figure}\centering\includegraphics{figures/speedup}\caption{Speedups.}\end{figure}
+\end{document}
+"""
+
+
+def folder_of(path: Path, *more: RunRecord) -> Path:
+    store = RecordStore(path)
+    for record in [*SEEDS, *more]:
+        store.write_run(record)
+    store.write_speed(SPEED)
+    return path
+
+
+def leave(folder: Path, out: Path) -> list[str]:
+    arguments = ("--out", out / "report.html", "--figures", out / "figures", "--latex", out / "table.tex")
+    result = harness("report", folder, *arguments)
+    assert result.code == 0, result.err
+    return result.lines
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_figures_and_tables_are_left_and_are_the_same_bytes_every_time(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "study")
+    lines = leave(folder, tmp_path / "out")
+    first = contents(tmp_path / "out")
+    for name in ("speedup", "accuracy-linear", "phases"):
+        assert {f"figures/{name}.{ending}" for ending in ("pdf", "svg", "csv")} <= set(first)
+        assert any(line.startswith(f"{tmp_path / 'out' / 'figures' / name}.pdf: ") for line in lines)
+    shutil.rmtree(tmp_path / "out")
+    leave(folder, tmp_path / "out")
+    assert contents(tmp_path / "out") == first
+    assert not [name for name, content in first.items() if b"CreationDate" in content or b"<dc:date>" in content]
+
+
+def test_the_numbers_that_are_drawn_lie_beside_each_figure(tmp_path: Path) -> None:
+    leave(folder_of(tmp_path / "study"), tmp_path)
+    drawn = pd.read_csv(tmp_path / "figures" / "speedup.csv").set_index("label")
+    assert drawn.loc["gfp", ["speedup_low", "speedup", "speedup_high"]].tolist() == [1.9, 2.0, 2.1]
+
+
+def test_what_is_in_the_way_is_one_line_and_nothing_is_written_into_it(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "study")
+    (tmp_path / "taken").write_text("mine")
+    for flag, place in (("--figures", tmp_path / "taken"), ("--latex", folder)):
+        result = harness("report", folder, "--out", tmp_path / "report.html", flag, place)
+        assert result.code == 2
+        assert result.err.count("\n") == 1
+    assert (tmp_path / "taken").read_text() == "mine"
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX here")
+def test_a_document_with_a_table_and_a_figure_compiles_whatever_names_hold(tmp_path: Path) -> None:
+    hostile = run_record("gfp", label=HOSTILE, data=run_record().data.model_copy(update={"name": HOSTILE}), seed=9)
+    leave(folder_of(tmp_path / "study", hostile), tmp_path)
+    (tmp_path / "paper.tex").write_text(DOCUMENT)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout.partition("table.tex")[0]
