@@ -133,6 +133,7 @@ def test_the_folder_holds_records_weights_and_table_and_nothing_else(good: Finis
         "speed.json",
         "encoder.safetensors",
         "metrics.jsonl",
+        "pictures.json",
         "table.md",
         "table.csv",
         "matrix.json",
