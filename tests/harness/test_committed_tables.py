@@ -32,9 +32,7 @@ from harness.studies.target import comparable, read_target, step_times
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 TABLES = sorted(
-    path
-    for path in RESULTS.rglob("*.md")
-    if any(path.parent.glob("*/record.json")) or any(path.parent.glob("*/speed.json"))
+    path for path in RESULTS.rglob("*.md") if path.name != "README.md" and (path.parent / "records.jsonl").exists()
 )
 """Those of commands that leave records; others, as of benchmarks/*.py, hold what they printed and nothing more."""
 KEYS = {"trends.md": 4, "claim": 2}
