@@ -23,6 +23,7 @@ from harness.records.reading import SHELF_FILE, Refusal, Refused, content_of, od
 from harness.records.shelf import LONGEST
 from harness.records.store import (
     CLAIM_FILE,
+    EVALUATIONS,
     Records,
     RecordStore,
     remove_dead,
@@ -49,8 +50,10 @@ class Contents:
 def contents(folder: Path) -> Contents:
     """Read a folder, or a shelf. A `UsageError` where there is nothing, or somebody works in it."""
     store, done = RecordStore.existing(folder), Evaluations(folder)
-    for path in folder.glob(f"*/{CLAIM_FILE}"):
-        if holder := Claims(folder).holder(path.parent.name):
+    for path in (
+        path for claims in (CLAIM_FILE, f"{EVALUATIONS}/*/{CLAIM_FILE}") for path in folder.glob(f"*/{claims}")
+    ):
+        if holder := Claims(folder).holder(str(path.parent.relative_to(folder))):
             raise UsageError(f"{folder}: {holder} works in it; wait until it is done")
     runs, speeds, evaluations = list(store.runs()), list(store.speeds()), list(done.all())
     if not (runs or speeds):

@@ -215,8 +215,9 @@ def test_an_empty_folder_is_no_study(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_a_folder_somebody_works_in_waits(at: Place) -> None:
-    address = run_record("mamp", seed=11).address
+@pytest.mark.parametrize("work", ["", "evaluations/linear-v1-000000000001"])
+def test_a_folder_somebody_works_in_waits(at: Place, work: str) -> None:
+    address = f"{run_record('mamp', seed=11).address}/{work}".rstrip("/")
     with Claims(at.folder).hold(address, "mamp", 11):
         outcome = harness("shelve", at.folder, "--to", at.shelf, "--why", WHY)
     assert outcome.code == 2
