@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -30,6 +31,8 @@ CHECKING = "checking the store, once"
 
 WIDTH = 100
 """Columns of a wrapped table where no terminal says how many."""
+GAP, NARROWEST = 2, 12
+"""Signs between columns of a table, and those of its first column where it is folded."""
 QUIET_SECONDS = 30.0
 """A log gets a line at least so often."""
 
@@ -288,12 +291,26 @@ def print_texts(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def make_table(console: Console, columns: Any, rows: Any, caption: str | None = None) -> Table:
-    """A table for a console, with a line below it."""
+    """A table for a console, with a line below it.
+
+    On a terminal that is too narrow the first column is folded; where that is not enough, all are.
+    """
+    rows = [[str(cell) for cell in row] for row in rows]
+    room = console.width - _width(columns[1:], [row[1:] for row in rows]) - GAP
+    folds = console.is_terminal and room >= NARROWEST
+    whole = not console.is_terminal or folds
     table = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
     for index, column in enumerate(columns):
         table.add_column(
-            column, justify="left" if index == 0 else "right", no_wrap=not console.is_terminal, overflow="fold"
-        )
+            column, justify="left" if index == 0 else "right", no_wrap=whole and not (folds and index == 0),
+            overflow="fold", max_width=room if folds and index == 0 else None,
+        )  # fmt: skip
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Of these columns, each with the gap before it, as they are printed."""
+    widths = [max(cell_len(printable(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
+    return sum(widths) + GAP * (len(widths) - 1)

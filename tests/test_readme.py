@@ -28,7 +28,7 @@ def test_the_example_method_of_the_readme_runs_beside_the_others(tmp_path: Path)
     assert named == ["method", "mean-motion", "gfp", "skeletonmae", "random-init", "raw-pca", "encoder-only"]
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/RULES.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/RULES.md", "harness/runs/README.md"])
 def test_a_file_or_folder_that_a_page_names_is_there(page: str) -> None:
     missing = [name for name in named(page) if not (ROOT / name).exists()]
     assert not missing

@@ -37,7 +37,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 def study(folder: Path, out: Path) -> list[str]:
     """The words of a study of two methods and two seeds."""
-    words = [*SMALL, "--methods", "skeletonmae,mamp", "--seeds", "0-1", "--budget", "1500steps", "--threads", "1"]
+    words = [*SMALL, "--methods", "skeletonmae,mamp", "--seeds", "0-1", "--budget", "600steps", "--threads", "1"]
     return [*words, "--state-seconds", "0.1", "--dataset", str(small_file(folder)), "--out", str(out)]
 
 
@@ -122,7 +122,7 @@ def test_a_preempted_job_comes_back_by_itself_and_a_cancelled_one_does_not(
     slurm: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    words = [*study(tmp_path, out), "--methods", "mamp", "--seeds", "0", "--budget", "6000steps"]
+    words = [*study(tmp_path, out), "--methods", "mamp", "--seeds", "0", "--budget", "3000steps"]
     said = python(["submit", *words, "--cpus", "1", "--time", "30"], slurm)
     workers = said[-2].rpartition("array ")[2]
 

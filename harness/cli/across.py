@@ -48,6 +48,7 @@ def diff_command(
 def leaderboard_command(
     folders: Annotated[list[str], typer.Argument(help="Folders of records, as FOLDER or NAME=FOLDER.")],
     out: Annotated[Path | None, typer.Option(help="Leave it there too (.md), its numbers beside it (.csv).")] = None,
+    site: Annotated[Path | None, typer.Option(help="Leave it in this folder as web pages, with the reports.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """One table over studies and laboratories: only what may be compared shares a column; else it says why not."""
@@ -74,5 +75,10 @@ def leaderboard_command(
             for line in board_lines(board):
                 console.print(line)
             console.print()
+    if site:
+        from harness.report.html.site import write_site
+
+        for path in write_site(labs, boards, site, command_line()):
+            say(f"page in {path}", stderr=as_json)
     if out:
         leave_text(leaderboard_page(boards, labs, command_line()), out, {"": leaderboard_frame(boards)})

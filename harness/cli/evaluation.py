@@ -58,6 +58,7 @@ def evaluate_folder(asked: Asked, registry: Registry, report: Reporter, *, wide:
     """Do what is missing and leave the table of all the folder's evaluations; whether everything is there and well."""
     from harness.records.evaluations import Evaluations
     from harness.records.store import RecordStore, refusal_lines
+    from harness.report.cells import blocks
     from harness.report.evaluations import cells_frame, evaluation_notes, evaluation_table
     from harness.runs.evaluating import evaluate
 
@@ -67,6 +68,6 @@ def evaluate_folder(asked: Asked, registry: Registry, report: Reporter, *, wide:
         records = done.of(list(RecordStore(asked.folder).runs()))
         frame, lines = cells_frame(records), evaluation_notes(records)
         lines += refusal_lines(asked.folder, list(done.refused.values()))
-        table = evaluation_table(frame, wide=wide)
-        leave_table(table, lines, asked.folder / TABLE_FILE, report, numbers={"": frame})
+        tables = blocks(evaluation_table(frame, wide=wide))
+        leave_table(tables[0], lines, asked.folder / TABLE_FILE, report, numbers={"": frame}, more=tables[1:])
     return result.whole

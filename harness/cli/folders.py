@@ -112,10 +112,10 @@ def shelve_command(
     """Put a study on its shelf: all records in one file, the tables, a page that says why, with what, when."""
     from harness.records.shelving import contents, refuse_target, write_shelf
     from harness.records.store import refusal_lines
-    from harness.report.shelf import counts, shelf_files
+    from harness.report.shelf import counts, only_planned, shelf_files
 
     found = contents(folder)
-    refuse_target(folder, to, found.text)
+    refuse_target(folder, to, found.text, planned=only_planned(to))
     files = shelf_files(folder, to, found, why=why, name=name)
     write_shelf(to, files)
     warn(*refusal_lines(folder, found.refused))

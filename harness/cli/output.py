@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ def leave_table(
     report: Reporter,
     *,
     numbers: Mapping[str, pd.DataFrame],
+    more: Sequence[pd.DataFrame] = (),
     page: str = "",
     same_measurement: bool = False,
 ) -> None:
@@ -27,6 +28,7 @@ def leave_table(
 
     Args:
         numbers: as `leave_text` takes them.
+        more: tables that stand between it and the notes.
         page: what is left, where that is more than what is printed.
         same_measurement: the numbers are those of the table that stands there, whose first line, the command that
             measured them, stays.
@@ -36,8 +38,11 @@ def leave_table(
     command = command_line()
     if same_measurement and path.is_file():
         command = path.read_text(encoding="utf-8").partition("\n")[0].strip() or command
-    print_table(report.console, table.columns, table.itertuples(index=False), lines)
-    written = leave_text(page or to_markdown(table, lines, command), path, numbers)
+    tables = [table, *more]
+    for number, shown in enumerate(tables, 1):
+        below = lines if number == len(tables) else [""]
+        print_table(report.console, shown.columns, shown.itertuples(index=False), below)
+    written = leave_text(page or to_markdown(table, lines, command, *more), path, numbers)
     report.line(f"records in {path.parent}" + (f", table in {path}" if written else ""))
 
 

@@ -39,6 +39,6 @@ def report_command(
         studies = read_studies(folder)
         if latex:
             write_latex(studies, latex, command_line())
-            report.line(f"tables in {latex}; \\usepackage{{booktabs}} and \\input{{{latex}}} show them")
+            report.line(f"tables in {latex}; \\usepackage{{booktabs,graphicx}} and \\input{{{latex}}} show them")
         for line in write_figures(studies, figures) if figures else []:
             report.line(line)

@@ -199,7 +199,7 @@ def target_command(
     for line in lines:
         report.line(line)
     table = target_table(numbers[""], goal)
-    text = to_markdown(table, [], command_line()) + "\n" + to_markdown(curve, lines, command_line())
+    text = to_markdown(table, lines, command_line(), curve)
     leave_text(text, folder / "target.md", numbers)
 
 

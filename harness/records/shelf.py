@@ -22,6 +22,8 @@ from harness.records.reading import SHELF_FILE, Odd, Refusal, Refused, content_o
 
 LONGEST = 32 << 20
 """Bytes of the longest line that is read: several times the predictions of a million clips."""
+MOST_NAMED = 100
+"""Refused lines of a kind that are named one by one; a file that is no shelf at all may have millions."""
 LONGEST_NAME = 255
 """Bytes of a file's name on common file systems."""
 KEYS = {"run": ("address",), "speed": ("address",), "evaluation": ("run", "address"), "test-clips": ("fingerprint",)}
@@ -56,12 +58,14 @@ class Shelf:
     Attributes:
         lines: by kind, then by what tells records of this kind apart (`KEYS`).
         refused: lines that are none of these, by kind; under an empty one where that is not known.
+        unnamed: how many more there are.
     """
 
     def __init__(self, root: Path) -> None:
         self.path = root / SHELF_FILE
         self.lines: dict[str, dict[tuple[str, ...], Line]] = {kind: {} for kind in KEYS}
         self.refused: dict[str, list[Refusal]] = {kind: [] for kind in ("", *KEYS)}
+        self.unnamed = 0
         try:
             self._read()
         except FileNotFoundError:
@@ -75,6 +79,8 @@ class Shelf:
         with self.path.open("rb") as stream:
             for number, text in enumerate(lines_of(stream), 1):
                 self._take(Path(f"{self.path}:{number}"), text)
+        if self.unnamed:
+            self.refused[""].append(Refusal(self.path, f"{self.unnamed} more lines are no records that can be used"))
 
     def _take(self, place: Path, text: bytes | None) -> None:
         if text is not None and not text.strip():
@@ -90,7 +96,10 @@ class Shelf:
                 raise Refused(f"is the {kind} {'/'.join(key)} again; {first.place.name} counts")
             self.lines[kind][key] = Line(place, text)
         except Refused as problem:
-            self.refused[kind].append(problem.at(place))
+            if len(self.refused[kind]) < MOST_NAMED:
+                self.refused[kind].append(problem.at(place))
+            else:
+                self.unnamed += 1
 
 
 def lines_of(stream: BinaryIO) -> Iterator[bytes | None]:

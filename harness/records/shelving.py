@@ -23,6 +23,7 @@ from harness.records.reading import SHELF_FILE, Refusal, Refused, content_of, od
 from harness.records.shelf import LONGEST
 from harness.records.store import (
     CLAIM_FILE,
+    EVALUATIONS,
     Records,
     RecordStore,
     remove_dead,
@@ -49,8 +50,10 @@ class Contents:
 def contents(folder: Path) -> Contents:
     """Read a folder, or a shelf. A `UsageError` where there is nothing, or somebody works in it."""
     store, done = RecordStore.existing(folder), Evaluations(folder)
-    for path in folder.glob(f"*/{CLAIM_FILE}"):
-        if holder := Claims(folder).holder(path.parent.name):
+    for path in (
+        path for claims in (CLAIM_FILE, f"{EVALUATIONS}/*/{CLAIM_FILE}") for path in folder.glob(f"*/{claims}")
+    ):
+        if holder := Claims(folder).holder(str(path.parent.relative_to(folder))):
             raise UsageError(f"{folder}: {holder} works in it; wait until it is done")
     runs, speeds, evaluations = list(store.runs()), list(store.speeds()), list(done.all())
     if not (runs or speeds):
@@ -76,10 +79,13 @@ def one_line(source: Path | bytes) -> bytes:
     return to_json(content_of(read_file(source) if isinstance(source, Path) else source)) + b"\n"
 
 
-def refuse_target(folder: Path, target: Path, text: bytes) -> None:
+def refuse_target(folder: Path, target: Path, text: bytes, *, planned: bool = False) -> None:
     """A `UsageError` where a shelf cannot come, or would take the place of something else.
 
     A shelf may be made again, also when its study has grown: where all that it holds is in ``text`` too.
+
+    Args:
+        planned: the place of a study that has no records yet.
     """
     inside = folder.resolve() in target.resolve().parents
     if inside or (folder.resolve() == target.resolve() and not (folder / SHELF_FILE).exists()):
@@ -87,7 +93,7 @@ def refuse_target(folder: Path, target: Path, text: bytes) -> None:
     problem = "expected a folder, found a link" if target.is_symlink() else odd(target, stat.S_IFDIR)
     if problem:
         raise UsageError(f"--to {target}: {problem}; choose another name")
-    if not target.exists() or not any(target.iterdir()):
+    if not target.exists() or not any(target.iterdir()) or (planned and not (target / SHELF_FILE).exists()):
         return
     try:
         there = read_file(target / SHELF_FILE).splitlines(keepends=True)

@@ -107,20 +107,29 @@ def _finite(figures: Figures) -> Figures:
 # --- in words ---
 
 
+Shown = tuple[str, float | None]
+"""A cell as it is printed, and the number that it is sorted by."""
+
+
+def board_figures(board: Board) -> tuple[list[str], list[list[Shown]]]:
+    """Columns and rows of a board."""
+    if board.kind == "speed":
+        speeds = [(entry, entry.cells[SPEEDUP]) for entry in board.entries]
+        found = [[*_who(entry), *_speeds(cell)] for entry, cell in speeds]
+        return ["method", "from", *SPEED_TEXTS], found
+    names = list(board.columns)
+    rows = [[*_who(entry), *(_accuracy(entry.cells.get(name)) for name in names)] for entry in board.entries]
+    return ["method", "from", *names], rows
+
+
 def board_tables(board: Board) -> Iterator[tuple[list[str], list[list[str]]]]:
     """Columns and rows of texts; so many columns of accuracies beside each other as a line holds."""
-    if board.kind == "speed":
-        speeds = [(entry, entry.cells[SPEEDUP].figures) for entry in board.entries]
-        texts = [[*_who(entry), *(text(row) for text in SPEED_TEXTS.values())] for entry, row in speeds]
-        yield ["method", "from", *SPEED_TEXTS], texts
-        return
-    names = list(board.columns)
-    for shown in (names[start : start + BESIDE] for start in range(0, len(names), BESIDE)):
-        rows = [entry for entry in board.entries if any(name in entry.cells for name in shown)]
-        yield (
-            ["method", "from", *shown],
-            [[*_who(entry), *(_accuracy(entry.cells.get(name)) for name in shown)] for entry in rows],
-        )
+    columns, rows = board_figures(board)
+    together = len(columns) if board.kind == "speed" else BESIDE
+    for start in range(2, len(columns), together):
+        places = [0, 1, *range(start, min(start + together, len(columns)))]
+        shown = [[row[place][0] for place in places] for row in rows]
+        yield [columns[place] for place in places], [row for row in shown if set(row[2:]) != {EMPTY}]
 
 
 def board_lines(board: Board) -> list[str]:
@@ -152,9 +161,14 @@ def leaderboard_page(boards: Sequence[Board], labs: Sequence[Laboratory], comman
     return "\n".join([*pieces, *(f"- {line}" for line in [RULE, MARKS, *left_out]), ""])
 
 
-def _who(entry: Entry) -> list[str]:
-    return [f"{entry.label} (open)" if entry.open else entry.label, entry.laboratory]
+def _who(entry: Entry) -> list[Shown]:
+    return [(f"{entry.label} (open)" if entry.open else entry.label, None), (entry.laboratory, None)]
 
 
-def _accuracy(cell: Cell | None) -> str:
-    return accuracy_text(cell.figures, "value", spread=False) if cell else EMPTY
+def _accuracy(cell: Cell | None) -> Shown:
+    return (accuracy_text(cell.figures, "value", spread=False), cell.value) if cell else (EMPTY, None)
+
+
+def _speeds(cell: Cell) -> list[Shown]:
+    numbers = (cell.value, cell.figures["flop_ratio"], cell.figures["clips_per_second"], None)
+    return [(text(cell.figures), number) for text, number in zip(SPEED_TEXTS.values(), numbers, strict=True)]

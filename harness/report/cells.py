@@ -126,3 +126,15 @@ def rate_text(row: Figures) -> str:
 def p_text(p: Any) -> str:
     """``0.031``."""
     return EMPTY if not known(p) else f"{p:.2g}" if p >= 1e-4 else "<0.0001"
+
+
+def blocks(table: pd.DataFrame, width: int = 100) -> list[pd.DataFrame]:
+    """A table of strings in parts that are no wider, where that can be; each begins with its first column."""
+    first, *others = table.columns
+    widths = {name: max(map(len, [name, *table[name]])) + 2 for name in table}
+    parts: list[list[str]] = [[]]
+    for name in others:
+        if parts[-1] and widths[first] + sum(widths[one] for one in [*parts[-1], name]) > width:
+            parts.append([])
+        parts[-1].append(name)
+    return [table[[first, *part]] for part in parts]

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from datasets.wording import printable
+from harness.records.ratios import MOSTLY_DISTURBED
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -258,9 +259,10 @@ def speedup_chart(arms: pd.DataFrame, *, styles: Mapping[str, Look] | None = Non
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    shown = arms[(arms["division"] == "closed") & ~arms["control"].fillna(False).astype(bool)]
+    judged = arms[(arms["division"] == "closed") & arms["speedup"].notna()]
+    shown = judged[~judged["control"].fillna(False).astype(bool)]
     shown = shown.sort_values("speedup", ascending=False, kind="stable")
-    bounds = arms[arms["bound"].fillna(False).astype(bool) & (arms["division"] == "closed")]
+    bounds = judged[judged["bound"].fillna(False).astype(bool)]
     labels = list(shown["label"])
     styles = styles or looks(labels)
     floor, baseline = float(arms["floor"].iloc[0]), arms["baseline"].iloc[0]
@@ -298,24 +300,26 @@ def speedup_chart(arms: pd.DataFrame, *, styles: Mapping[str, Look] | None = Non
 def _speedup_row(chart: Chart, axes: Axes, row: int, arm: Any, look: Look, *, first: bool) -> list[float]:
     """One method of the speedup chart; the values that its axis must hold."""
     doubted = bool(_known(arm.doubts) and arm.doubts)
-    words = f"{arm.clips_per_second:,.0f} clips/s"
+    rate = f"{arm.clips_per_second:,.3g} clips/s"
     if _known(arm.flop_ratio) and not first:
         tick = axes.plot([arm.flop_ratio] * 2, [row - 0.27, row + 0.27], color=INK, lw=1.8, zorder=3)
         chart.tell(tick, f"{said(arm.label)}: FLOPs predict {_factor(arm.flop_ratio)}", arm.measurement)
     if first:
         mark = axes.plot([1], [row], marker=look.marker, ms=5.5, color=look.colour, lw=0, zorder=4)
-        chart.tell(mark, f"{said(arm.label)}: the baseline, {words}", arm.measurement)
+        chart.tell(mark, f"{said(arm.label)}: the baseline, {rate}", arm.measurement)
         _beside(axes, row, "baseline", color=MUTED)
         return [1.0]
-    faint = bool(arm.within_noise) if _known(arm.within_noise) else False
+    disturbed = arm.disturbed_share > MOSTLY_DISTURBED
+    faint = disturbed or (bool(arm.within_noise) if _known(arm.within_noise) else False)
     low, high = max(arm.speedup_low, arm.speedup / FARTHEST), min(arm.speedup_high, arm.speedup * FARTHEST)
     line = axes.plot([low, high], [row, row], color=look.colour, lw=2.2, zorder=4)
     inside = "white" if faint else look.colour
     mark = axes.plot([arm.speedup], [row], marker=look.marker, ms=5.5, color=look.colour, mfc=inside, lw=0, zorder=4)
     interval = f"{_factor(arm.speedup)} [{arm.speedup_low:.2f}, {arm.speedup_high:.2f}]"
-    told = f"{said(arm.label)}: {interval}, {words}" + (f"; in doubt: {arm.doubts}" if doubted else "")
-    chart.tell([*line, *mark], told + ("; within noise" if faint else ""), arm.measurement)
-    _beside(axes, row, "in doubt" if doubted else "within noise" if faint else interval)
+    told = f"{said(arm.label)}: {interval}, {rate}"
+    words = "in doubt" if doubted else "blocks disturbed" if disturbed else "within noise" if faint else ""
+    chart.tell([*line, *mark], f"{told}; {words}" if words else told, arm.measurement)
+    _beside(axes, row, words or interval)
     return [low, high, arm.flop_ratio if _known(arm.flop_ratio) else 1.0]
 
 

@@ -17,7 +17,7 @@ from harness.report.apart import MARKS, closing, marks, points
 from harness.report.cells import EMPTY, Cells, Figures, accuracy_text, formatted, known, p_text, texts
 from harness.report.folder import FolderTable
 from harness.report.frame import NUMBER, TEXT, TRUTH, WHOLE, Columns, accuracy_figures, standing, typed
-from harness.report.table import plain_markdown
+from harness.report.table import grid
 from harness.studies.compare import Column, are_folds, both_folds, probe_columns, protocol_columns
 
 THESE, NEW = "these people", "new people"
@@ -214,17 +214,10 @@ def compare_page(found: Sequence[Comparison], command: str, left_out: Sequence[s
     """All comparisons as Markdown."""
     pieces = [f"    {printable(command)}\n"]
     for comparison in found:
-        tables = (
-            _headless(plain_markdown(table, command)) for table in (comparison.row_table(), comparison.pair_table())
-        )
+        tables = (grid(table) for table in (comparison.row_table(), comparison.pair_table()))
         lines = "".join(f"- {printable(line)}\n" for line in comparison.lines)
         pieces.append(f"## {printable(comparison.heading)}\n\n" + "\n".join([*tables, lines]))
     return "\n".join([*pieces, *(f"- {printable(line)}" for line in left_out)])
-
-
-def _headless(page: str) -> str:
-    """A table without the command above it."""
-    return page.partition("\n\n")[2]
 
 
 def _turned(pair: Pair, like: Pair) -> Pair:

@@ -2,8 +2,8 @@
 
     latex_page([Paper("", table) for table in folder_tables(read_records(folder))], command)
 
-A document that uses one needs ``\\usepackage{booktabs}``. What a name holds is escaped, so that a table compiles
-whatever was written into a record; a letter that TeX's own fonts lack stands there as its number.
+A document that uses one needs ``\\usepackage{booktabs,graphicx}``. What a name holds is escaped, so that a table
+compiles whatever was written into a record; a letter that TeX's own fonts lack stands there as its number.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 from datasets.wording import counted, printable
 from harness.errors import shortened
 from harness.records.differences import FEWEST_SEEDS, LEVEL
-from harness.records.ratios import MOSTLY_DISTURBED, mostly_disturbed
+from harness.records.ratios import mostly_disturbed
 from harness.report.cells import Figures, figures, known
 from harness.report.compare import Comparison
 from harness.report.folder import FolderTable
@@ -87,7 +87,7 @@ def latex_page(papers: Sequence[Paper], command: str) -> str:
     Args:
         command: that writes it, for whoever wants it again.
     """
-    head = (r"% needs \usepackage{booktabs} in the preamble", f"% {printable(command)}")
+    head = (r"% needs \usepackage{booktabs,graphicx} in the preamble", f"% {printable(command)}")
     return "\n".join([*head, "", *(latex_table(paper, number) for number, paper in enumerate(papers, 1))])
 
 
@@ -111,12 +111,13 @@ def latex_table(paper: Paper, number: int) -> str:
         rf"\label{{tab:runs-{number}}}",
         r"\footnotesize",
         r"\setlength{\tabcolsep}{4pt}",
+        FIT,
         rf"\begin{{tabular}}{{@{{}}l{'r' * len(shown)}@{{}}}}",
         r"\toprule",
         _line(["Method", *shown]),
         *(line for group in body for line in group),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join([*lines, ""])
@@ -156,8 +157,15 @@ def _speedup(row: Figures) -> str:
         return "1 (baseline)"
     if row["within_noise"]:
         return "within noise"
-    mark = " (disturbed)" if row["disturbed_share"] > MOSTLY_DISTURBED else ""
-    return rf"${row['speedup']:.2f}\times$ [{row['speedup_low']:.2f}, {_high(row['speedup_high'])}]{mark}"
+    interval = f"[{row['speedup_low']:.2f}, {_high(row['speedup_high'])}]"
+    return rf"${row['speedup']:.2f}\times$ {interval}{_mark(row)}"
+
+
+def _mark(row: Figures) -> str:
+    """What is judged of "trains faster"; of the bound nothing is."""
+    if row["kind"] != "method" or not known(row["judgement"]) or row["judgement"] == "not supported":
+        return ""
+    return SUPPORTED if row["judgement"] == "supported" else f" ({tex(row['judgement'])})"
 
 
 def _high(value: float) -> str:
@@ -183,18 +191,15 @@ def _flops(row: Figures) -> str:
     return rf"${row['flop_ratio']:.2f}\times$" if known(row["flop_ratio"]) else EMPTY
 
 
-def _judgement(row: Figures) -> str:
-    return tex(row["judgement"]) if known(row["judgement"]) and row["kind"] == "method" else EMPTY
-
-
-EMPTY = "--"
+EMPTY, SUPPORTED = "--", "$^{*}$"
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+"""A table that is wider than its column is made as wide as that."""
 COLUMNS: Mapping[str, tuple[str, Callable[[Figures], str]]] = {
     r"Speedup [95\,\%]": ("speedup", _speedup),
     "by FLOPs": ("flop_ratio", _flops),
     r"Linear [95\,\%]": ("linear", _accuracy("linear")),
     r"$k$NN-1 [95\,\%]": ("knn", _accuracy("knn")),
     "vs.\\ random": ("vs_random", _points),
-    "trains faster": ("judgement", _judgement),
 }
 """By heading: the column of the frame without which there is nothing to show, and how a cell is written."""
 
@@ -256,9 +261,15 @@ def _of_speed(table: FolderTable, frame: pd.DataFrame) -> list[str]:
     processes = f" in {len(speed.rounds)} fresh processes" if len(speed.rounds) > 1 else ""
     versions = [f"torch {environment.versions['torch']}"] if "torch" in environment.versions else []
     machine = ", ".join([environment.processor, counted(environment.threads, "thread"), *versions])
-    disturbed = " (disturbed): most blocks of the measurement were." if mostly_disturbed(speed) else ""
+    disturbed = " Most blocks of the measurement were disturbed." if mostly_disturbed(speed) else ""
+    supported = (frame["judgement"] == "supported") & (frame["kind"] == "method")
+    starred = (
+        f" {SUPPORTED}: ``trains faster'' is supported, the whole interval lies above the floor."
+        if supported.any()
+        else ""
+    )
     return [
         f"Speedup: clips per second over {tex(shortened(speed.baseline, LONGEST))}, {speed.done_rounds} interleaved "
         rf"rounds{processes}, 95\,\% interval; noise floor {speed.floor:.3f}; on {tex(machine)}. By FLOPs: what the "
-        f"arithmetic predicts.{disturbed}"
+        f"arithmetic predicts.{starred}{disturbed}"
     ]

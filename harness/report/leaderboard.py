@@ -96,7 +96,7 @@ def laboratories(arguments: Sequence[str]) -> list[Laboratory]:
 
 
 def _named(argument: str) -> tuple[str, Path]:
-    name, _, folder = argument.partition("=")
+    name, _, folder = argument.rpartition("=")
     return (name, Path(folder)) if name and folder and not Path(argument).exists() else ("", Path(argument))
 
 

@@ -43,7 +43,7 @@ class Study:
         why: it was made, in one line.
         commands: that made the records and the pages beside them.
         facts: by their names, in order.
-        methods: a line for each row of the runs, of what its method is and where it departs from its paper.
+        methods: lines of what the methods of its rows are, and where they depart from their papers.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Study:
     @property
     def page(self) -> str:
         """As Markdown."""
-        lines = [f"# {printable(self.name)}", "", printable(self.why), ""]
-        lines += [*(f"    {printable(command)}" for command in self.commands), ""] if self.commands else []
-        lines += [f"- {name}: {printable(text)}" for name, text in self.facts.items()]
+        blocks = [[f"# {printable(self.name)}"], [printable(self.why)]]
+        blocks.append([f"    {printable(command)}" for command in self.commands])
+        blocks.append([f"- {name}: {printable(text)}" for name, text in self.facts.items()])
         if self.methods:
-            lines += ["", "## Methods", "", *(f"- {printable(line)}" for line in self.methods)]
-        return "\n".join([*lines, ""])
+            blocks += [["## Methods"], [printable(line) for line in self.methods]]
+        return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
 def study_of(name: str, why: str, commands: list[str], found: Contents) -> Study:
@@ -68,7 +68,7 @@ def study_of(name: str, why: str, commands: list[str], found: Contents) -> Study
     records: list[RunRecord | SpeedRecord] = [*found.records.runs, *found.records.speeds]
     everything = [*records, *found.evaluations]
     rows = {record.label for record in found.records.runs}
-    rows |= {arm.label for speed in found.records.speeds for arm in speed.arms}
+    rows |= {label for speed in found.records.speeds for label in speed.rows}
     facts = {
         "records": counts(found),
         "rows": str(len(rows)),
@@ -116,16 +116,16 @@ def days(records: Iterable[RunRecord | SpeedRecord | EvaluationRecord]) -> str:
 
 
 def method_lines(runs: Iterable[RunRecord]) -> Iterator[str]:
-    """What each row's method says of itself: its paper, where it departs from it, and what was chosen."""
-    for label, method in {record.label: record.method for record in runs}.items():
+    """What the methods of the rows say of themselves: the paper, where a method departs from it, what was chosen."""
+    labels: dict[tuple[str, ...], list[str]] = {}
+    for label, method in sorted({record.label: record.method for record in runs}.items()):
         if not method.control:
-            said = [f"{method.title} ({method.paper})"]
-            said += [
-                f"{name}: {'; '.join(texts)}"
-                for name, texts in (("departs from it", method.deviations), ("chosen", method.choices))
-                if texts
-            ]
-            yield f"{label}: {'. '.join(said)}"
+            said = ("departs from it", method.deviations), ("chosen", method.choices)
+            lines = [f"  - {what}: {'; '.join(texts)}" for what, texts in said if texts]
+            labels.setdefault((f"{method.title} ({method.paper})", *lines), []).append(label)
+    for (title, *lines), found in labels.items():
+        yield f"- {', '.join(found)}: {title}"
+        yield from lines
 
 
 def commands_of(folder: Path) -> list[str]:
@@ -165,6 +165,15 @@ def shelf_files(folder: Path, target: Path, found: Contents, *, why: str = "", n
 
 
 # --- read again ---
+
+
+def only_planned(folder: Path) -> bool:
+    """The folder has a page that says why the study is made, and nothing more of it."""
+    try:
+        study = read_study(folder / PAGE)
+    except (UsageError, OSError):
+        return False
+    return (folder / PAGE).read_bytes() == Study(study.name, study.why).page.encode()
 
 
 def read_study(path: Path) -> Study:

@@ -152,9 +152,10 @@ def _tf32(environment: Environment) -> str:
     return f", TF32 {'on' if environment.tf32 else 'off'}"
 
 
-def to_markdown(table: pd.DataFrame, lines: Iterable[str], command: str) -> str:
-    """The table, its notes and the command that made it, as Markdown."""
-    return "\n".join([plain_markdown(table, command), *(f"- {printable(line)}" for line in lines), ""])
+def to_markdown(table: pd.DataFrame, lines: Iterable[str], command: str, *more: pd.DataFrame) -> str:
+    """The table, ``more`` that follow it, its notes and the command that made it, as Markdown."""
+    tables = [plain_markdown(table, command), *(grid(one) for one in more)]
+    return "\n".join([*tables, *(f"- {printable(line)}" for line in lines), ""])
 
 
 def _cell(text: str) -> str:
@@ -163,10 +164,15 @@ def _cell(text: str) -> str:
 
 def plain_markdown(table: pd.DataFrame, command: str) -> str:
     """A table of strings and the command that made it, as Markdown."""
+    return "\n".join([f"    {printable(command)}", "", grid(table)])
+
+
+def grid(table: pd.DataFrame) -> str:
+    """A table of strings as Markdown."""
     header = "| " + " | ".join(map(_cell, table.columns)) + " |"
     rule = "|" + "---|" * len(table.columns)
     rows = ["| " + " | ".join(map(_cell, row)) + " |" for row in table.itertuples(index=False)]
-    return "\n".join([f"    {printable(command)}", "", header, rule, *rows, ""])
+    return "\n".join([header, rule, *rows, ""])
 
 
 def in_doubt(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:

@@ -23,10 +23,15 @@ from typing import Any, NoReturn
 
 from harness.progress import say
 
-DEAF = ("sh", "-c", 'trap "" TERM USR2; exec "$@"', "sh")
-"""Before a command: it ignores what the scheduler may send to all processes of a job, and hears this one alone.
+DEAF = """
+trap '' TERM USR2
+setpriv --pdeathsig USR1 true 2> /dev/null && exec setpriv --pdeathsig USR1 "$@"
+exec "$@"
+"""
+"""The shell's words before a command: it ignores what the scheduler may send to all processes of a job, and hears this
+process alone, for a second signal would break off what it does after the first.
 
-A second signal would break off what the child does after the first.
+Where this process is killed, Linux tells the child in its place: it would else go on beside whoever gets the node next.
 """
 LOOK = 0.2
 """Seconds between two looks at the child."""
@@ -88,7 +93,7 @@ def listening() -> Iterator[tuple[list[int], Any]]:
 def run_child(command: Sequence[str], asked: Sequence[int]) -> int:
     """The exit code of a command, which is told once, by SIGUSR1, that something was asked of this process."""
     told = False
-    with subprocess.Popen([*DEAF, *command]) as child:
+    with subprocess.Popen(["sh", "-c", DEAF, "sh", *command]) as child:
         while child.poll() is None:
             if asked and not told:
                 child.send_signal(signal.SIGUSR1)

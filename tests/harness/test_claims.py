@@ -14,7 +14,7 @@ from harness.records.ratios import rules_version
 from harness.records.schema import Health, SpeedRecord
 from harness.records.store import RecordStore
 from harness.registry import Registry
-from harness.report.claims import card_notes, card_table
+from harness.report.claims import card_frame, card_notes, card_table
 from harness.report.table import to_markdown
 from harness.runs.experiment import Experiment, make_entry
 from harness.spec.model import build, parse_methods
@@ -151,6 +151,14 @@ def test_findings_by_hand() -> None:
         ("every switch on", "hours", pytest.approx(6.0), "supported"),
         ("every switch on", "clips", pytest.approx(3.0), None),
     ]
+
+
+def test_the_card_as_numbers() -> None:
+    found = card_frame(make_card(CLAIM, record()))
+    assert found["measured"].tolist() == pytest.approx([4.0, 2.0, 6.0, 3.0])
+    assert found["own_definition"].tolist() == [True, False, True, False]
+    assert found["claimed"].tolist() == [5.0] * 4
+    assert found["verdict"].isna().tolist() == [False, True, False, True]
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(6.2, 6.15), (0.2, 0.25), (5.0, 4.5), (12.25, 12.245)])

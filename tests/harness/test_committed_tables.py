@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,13 +32,11 @@ from harness.studies.target import comparable, read_target, step_times
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 TABLES = sorted(
-    path
-    for path in RESULTS.rglob("*.md")
-    if any(path.parent.glob("*/record.json")) or any(path.parent.glob("*/speed.json"))
+    path for path in RESULTS.rglob("*.md") if path.name != "README.md" and (path.parent / "records.jsonl").exists()
 )
 """Those of commands that leave records; others, as of benchmarks/*.py, hold what they printed and nothing more."""
-KEYS = {"trends.md": 4, "claim": 2}
-"""How many columns tell a table's rows apart, where the first alone does not."""
+KEYS = {"trends.md": ("data", "encoder", "budget", "trend"), "claim": ("trained", "definition")}
+"""Columns that tell a table's rows apart, where the first alone does not, as far as a page shows them."""
 RENAMED: dict[str, str] = {"train s": "wall s", "verdict": TRAINS_FASTER}
 """Columns of committed tables by today's name, where the same number has got another heading."""
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?|\binf\b|\bnan\b")
@@ -62,15 +60,17 @@ def numbers(text: str) -> list[float]:
     return [float(found.replace(",", "")) for found in NUMBER.findall(text)]
 
 
-def key_columns(path: Path) -> int:
-    return next((count for start, count in KEYS.items() if path.name.startswith(start)), 1)
+def key_of(path: Path, row: Mapping[str, str]) -> tuple[str, ...]:
+    """What tells a row apart from the others of its table."""
+    named = next((names for start, names in KEYS.items() if path.name.startswith(start)), ())
+    return tuple(row[name] for name in named if name in row) or (next(iter(row.values())),)
 
 
 def read_page(path: Path) -> Page:
     """A committed file."""
     tables: list[Rows] = []
     columns: list[str] = []
-    count, text = key_columns(path), path.read_text().splitlines()
+    text = path.read_text().splitlines()
     for line in text:
         cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
         if not cells:
@@ -79,17 +79,22 @@ def read_page(path: Path) -> Page:
             columns = cells
             tables.append({})
         elif set("".join(cells)) != {"-"} or line.startswith("| "):
-            tables[-1][tuple(cells[:count])] = dict(zip(columns, cells, strict=True))
+            row = dict(zip(columns, cells, strict=True))
+            tables[-1][key_of(path, row)] = row
     return Page(tables, [line.removeprefix("- ") for line in text if line.startswith("- ")])
 
 
 def page_of(path: Path, *tables: pd.DataFrame, lines: Sequence[str]) -> Page:
     """The same of tables that were just made."""
-    count = key_columns(path)
     rows = [
-        {tuple(row)[:count]: dict(zip(table.columns, row, strict=True)) for row in table.to_numpy()} for table in tables
+        [{str(name): str(cell) for name, cell in row.items()} for row in table.to_dict("records")] for table in tables
     ]
-    return Page(rows, list(lines))
+    return Page([{key_of(path, row): row for row in found} for found in rows], list(lines))
+
+
+def every_column(wide: pd.DataFrame, narrow: pd.DataFrame) -> pd.DataFrame:
+    """Those of both ways to print a table: a committed page may have either."""
+    return wide.join(narrow[[name for name in narrow if name not in wide]])
 
 
 # --- one renderer per kind of table: what its command does after the records are there ---
@@ -119,12 +124,13 @@ def render_table(path: Path, committed: Page) -> Page:
     ]
     records.sort(key=lambda record: (order.index(record.label), record.spec.seed))
     speed = only_speed(path.parent)
-    return page_of(path, build_table(records, speed, wide=True), lines=notes(records, speed))
+    table = every_column(build_table(records, speed, wide=True), build_table(records, speed))
+    return page_of(path, table, lines=notes(records, speed))
 
 
 def render_speed(path: Path, committed: Page) -> Page:
     speed = only_speed(path.parent)
-    return page_of(path, speed_table(speed, wide=True), lines=speed_notes(speed))
+    return page_of(path, every_column(speed_table(speed, wide=True), speed_table(speed)), lines=speed_notes(speed))
 
 
 def render_explain(path: Path, committed: Page) -> Page:
@@ -204,7 +210,10 @@ def test_the_notes_of_a_committed_table_hold_the_same_numbers(path: Path) -> Non
 @pytest.mark.parametrize("path", [path for path in TABLES if path.name == "table.md"], ids=name_of)
 def test_the_table_of_the_whole_folder_is_the_one_that_the_command_left(path: Path) -> None:
     committed, today = both(path)
-    pages = [page_of(path, table.wide, lines=table.lines()) for table in folder_tables(read_records(path.parent))]
+    pages = [
+        page_of(path, every_column(table.wide, table.table), lines=table.lines())
+        for table in folder_tables(read_records(path.parent))
+    ]
     (same,) = (page for page in pages if page.tables == today.tables)
     assert list(same.tables[0]) == list(committed.tables[0])
     assert [line for line in same.notes if line in today.notes] == today.notes

@@ -276,6 +276,10 @@ def test_the_table_of_evaluations_has_intervals_marks_and_sentences(tmp_path: Pa
     done = Evaluations(tmp_path).of(list(store.runs()))
     table = evaluation_table(cells_frame(done), wide=True).set_index("method")
     assert table.loc["gfp", "linear"] == "85.0 ± 1.7 [80.9, 89.1] best"  # 200, 204, 208 of 240
+    assert evaluation_table(cells_frame(done)).set_index("method").loc["gfp", "linear"] == "85.0 [80.9, 89.1] best"
+    numbers = cells_frame(done).set_index("row").loc["gfp"]
+    assert numbers[["accuracy", "accuracy_sd"]].tolist() == pytest.approx([0.85, 4 / 240])
+    assert (numbers["seeds"], numbers["accuracy_mark"], numbers["test_clips"]) == (3, "best", 240)
     lines = evaluation_notes(done)
     assert any(line.startswith("linear, these people: ") for line in lines)
     assert not any("looks" in line for line in lines)

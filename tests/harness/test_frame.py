@@ -14,6 +14,7 @@ from harness.records.evaluations import EpochPoint, EvaluationRecord, Evaluation
 from harness.records.schema import Doubt, Health, SpeedRecord, Training
 from harness.report import frame
 from harness.report.folder import FolderTable
+from harness.report.speed import speed_frame
 from tests.harness.made_up_records import (
     ENVIRONMENT,
     TIME,
@@ -282,3 +283,11 @@ def test_status_says_how_runs_ended_that_did_not_end_well() -> None:
 def test_a_disturbed_measurement_says_so_in_each_row() -> None:
     speed = SPEED.model_copy(update={"health": Health(blocks=10, disturbed=6)})
     assert row(summary(run_record(), speed=speed), "gfp")["disturbed_share"] == 0.6
+
+
+def test_the_speed_frame_has_what_the_command_says_of_arms() -> None:
+    timed = arm("gfp", ratio(2.0, 2.2, 2.4), epochs=400, clips_per_second=100.0, clips=10.0)
+    found = row(speed_frame(speed_record(timed).model_copy(update={"matmul_flops": 64e9})), "gfp")
+    assert (found["gflops_per_second"], found["of_peak"]) == (pytest.approx(32), pytest.approx(0.5))
+    assert found["schedule_hours"] == pytest.approx(400 * 40_091 / 100 / 3600)
+    assert (found["peak_mb"], found["judgement"]) == (456, "supported")

@@ -55,7 +55,7 @@ def test_the_best_is_bold_and_who_is_not_told_apart_from_it_is_underlined() -> N
     assert r"\textbf{81.0} [78.5, 83.5]" in found["gfp"]
     assert r"\underline{81.0}" in found["mamp"]
     assert r"\textbf" not in found["skeletonmae"] + found["random-init"]
-    assert r"$2.00\times$ [1.90, 2.10]" in found["gfp"]
+    assert r"$2.00\times$ [1.90, 2.10]$^{*}$" in found["gfp"]
     assert "within noise" in found["mamp"]
     assert "1 (baseline)" in found["skeletonmae"]
 

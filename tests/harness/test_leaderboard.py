@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,22 @@ def test_the_command_prints_writes_and_ends_alike_every_time(tmp_path: Path) -> 
     found = json.loads(harness("leaderboard", f"we={folders[0]}", folders[1], "--json").out)
     assert [board["name"] for board in found["boards"]] == ["accuracy 1", "speed 1"]
     assert found["boards"][0]["rows"][0]["from"] == "we"
+
+
+def test_a_site_has_the_leaderboard_and_a_report_of_every_folder_and_asks_nobody_for_anything(tmp_path: Path) -> None:
+    folders = [folder_of(tmp_path / name, in_steps("gfp", 0.8), measured(2.0)) for name in ("x", "index")]
+    site = tmp_path / "site"
+    result = harness("leaderboard", f"<b>lab=={folders[0]}", folders[1], "--site", site)
+    assert result.code == 0, result.err
+    assert sorted(path.name for path in site.iterdir()) == ["b-lab.html", "index-2.html", "index.html"]
+    page = (site / "index.html").read_text()
+    assert 'href="b-lab.html">&lt;b&gt;lab=</a>' in page
+    assert "default-src" in page
+    assert "80.0 [75.8, 83.6 clips]" in page
+    assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//|@import|url\(", page)
+    before = {path.name: path.read_bytes() for path in site.iterdir()}
+    harness("leaderboard", f"<b>lab=={folders[0]}", folders[1], "--site", site)
+    assert {path.name: path.read_bytes() for path in site.iterdir()} == before
 
 
 def test_names_that_cannot_be_told_apart_and_folders_without_records_are_one_line(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs,graphicx}
 \begin{document}
 \input{table}
-\begin{figure}\centering\includegraphics{figures/speedup}\caption{Speedups.}\end{figure}
+\begin{figure}\centering\includegraphics[width=\linewidth]{figures/speedup}\caption{Speedups.}\end{figure}
 \end{document}
 """
 
@@ -82,4 +82,4 @@ def test_a_document_with_a_table_and_a_figure_compiles_whatever_names_hold(tmp_p
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull" not in done.stdout.partition("table.tex")[0]
+    assert "Overfull" not in done.stdout

@@ -13,9 +13,10 @@ from tests.harness.test_report_page import HOSTILE, claim_record, folder, hostil
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(not BINARY, reason="no chromium here")]
 WIDTHS = (1280, 390)
-PLACE = """(() => {
+PLACE = """(async () => {
   const part = document.querySelector('%s');
   part.scrollIntoView({block: 'center', behavior: 'instant'});
+  await new Promise(done => setTimeout(done, 100));
   const box = part.getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2];
 })()"""
@@ -95,10 +96,10 @@ def test_what_is_typed_filters_rows(tab: Tab, pages: dict[str, Path]) -> None:
 
 def test_a_mark_tells_its_value_and_leads_to_its_record(tab: Tab, pages: dict[str, Path]) -> None:
     tab.open(pages["plain"])
-    tab.point(*tab.run(PLACE % "#better .chart .tip:last-of-type"))
+    tab.point(*tab.run(PLACE % "#better .chart .tip use"))
     told = tab.run("document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent")
     assert "%" in told
-    tab.click(*tab.run(PLACE % "#faster .chart a path:last-child"))
+    tab.click(*tab.run(PLACE % "#faster .chart a use"))
     tab.run("new Promise(done => setTimeout(done, 50))")
     assert tab.run("document.querySelector(':target').textContent").startswith("speed-0123456789ab")
 

@@ -27,6 +27,7 @@ READERS = {
     "table": ("table", "FOLDER"), "table --json": ("table", "FOLDER", "--json"), "status": ("status", "FOLDER"),
     "ls": ("ls", "runs", "--out", "FOLDER"), "verify": ("verify", "FOLDER"), "trends": ("trends", "FOLDER"),
     "ranking": ("ranking", "FOLDER"), "target": ("target", "FOLDER"), "compare": ("compare", "FOLDER"),
+    "leaderboard": ("leaderboard", "FOLDER"), "diff": ("diff", "FOLDER", "FOLDER"),
 }  # fmt: skip
 PEOPLE = TestClips(fingerprint="f" * 16, labels=[0, 1] * 200, subjects=[1, 2, 3, 4] * 100, class_names=["a", "b"])
 
@@ -266,6 +267,16 @@ def test_a_line_of_any_length_is_passed_over(shelf: Path, monkeypatch: pytest.Mo
     assert "records.jsonl:2: cannot be read (a line of more than " in str(refusal)
 
 
+def test_a_file_of_something_else_is_not_quoted_line_by_line(shelf: Path) -> None:
+    found, before = lines(shelf), read_records(shelf)
+    write(shelf, *found, *[b'{"step": 1, "loss": 2.5}\n'] * 2000)
+    now = read_records(shelf)
+    assert (now.runs, now.speeds) == (before.runs, before.speeds)
+    assert len(now.refused) == shelf_module.MOST_NAMED + 1
+    more = 2000 - shelf_module.MOST_NAMED
+    assert str(now.refused[-1]) == f"record {shelf}/records.jsonl: {more} more lines are no records that can be used"
+
+
 def test_empty_lines_are_nothing(shelf: Path) -> None:
     found = lines(shelf)
     before = read_records(shelf)
@@ -298,7 +309,9 @@ def test_what_is_no_file_is_named_and_folders_beside_it_are_read(
     assert str(refusal).startswith(f"record {folder}/records.jsonl: cannot be read ({expected}")
 
 
-@pytest.mark.parametrize("command", [name for name in READERS if name not in ("verify", "table --json")])
+@pytest.mark.parametrize(
+    "command", [name for name in READERS if name not in ("verify", "table --json", "leaderboard", "diff")]
+)
 def test_a_command_goes_on_without_a_line_and_says_so(folder: Path, shelf: Path, command: str) -> None:
     found = lines(shelf)
     expected = ask(command, shelf)

@@ -76,7 +76,8 @@ def test_its_page_quotes_every_method_once(at: Place) -> None:
     at.shelve()
     page = (at.shelf / "README.md").read_text()
     assert page.endswith(
-        "\n## Methods\n\n- gfp: gfp (none). departs from it: no EMA. chosen: lr; warm-up\n- mamp: mamp (none)\n"
+        "\n\n## Methods\n\n- gfp: gfp (none)\n  - departs from it: no EMA\n  - chosen: lr; warm-up\n- mamp: "
+        "mamp (none)\n"
     )
 
 
@@ -150,6 +151,24 @@ def test_no_shelf_comes_into_the_folder(at: Place, below: str) -> None:
     assert "which is only read; choose a folder beside it" in outcome.err
 
 
+def test_a_study_that_was_only_planned_gets_its_records(at: Place) -> None:
+    at.shelf.mkdir(parents=True)
+    (at.shelf / "plan.md").write_text("the plan")
+    (at.shelf / "README.md").write_text(Study("Planned", "For this.").page)
+    assert at.shelve(why="").code == 0
+    study = read_study(at.shelf / "README.md")
+    assert (study.name, study.why, study.facts["rows"]) == ("Planned", "For this.", "2")
+    assert content(at.shelf)["plan.md"] == b"the plan"
+
+
+@pytest.mark.parametrize("text", ["# Project\n\nA tool.\n\nMore of it.\n", "no page", ""])
+def test_another_readme_is_not_overwritten(at: Place, text: str) -> None:
+    at.shelf.mkdir(parents=True)
+    (at.shelf / "README.md").write_text(text)
+    assert at.shelve().code == 2
+    assert content(at.shelf) == {"README.md": text.encode()}
+
+
 def test_a_link_or_a_file_is_no_place_for_a_shelf(at: Place, tmp_path: Path) -> None:
     at.shelf.parent.mkdir()
     (tmp_path / "elsewhere").mkdir()
@@ -196,8 +215,9 @@ def test_an_empty_folder_is_no_study(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_a_folder_somebody_works_in_waits(at: Place) -> None:
-    address = run_record("mamp", seed=11).address
+@pytest.mark.parametrize("work", ["", "evaluations/linear-v1-000000000001"])
+def test_a_folder_somebody_works_in_waits(at: Place, work: str) -> None:
+    address = f"{run_record('mamp', seed=11).address}/{work}".rstrip("/")
     with Claims(at.folder).hold(address, "mamp", 11):
         outcome = harness("shelve", at.folder, "--to", at.shelf, "--why", WHY)
     assert outcome.code == 2

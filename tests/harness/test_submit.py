@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -280,6 +281,20 @@ def test_a_preempted_job_stops_its_child_and_then_requeues(tmp_path: Path, handl
 def test_a_child_does_not_hear_what_is_sent_to_all_processes(tmp_path: Path) -> None:
     script = "import os, signal; [os.kill(os.getpid(), number) for number in (signal.SIGTERM, signal.SIGUSR2)]"
     assert Made([script])() == 0
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="nothing tells the child")
+def test_the_child_of_a_job_that_is_killed_stops(tmp_path: Path) -> None:
+    script = f"from tests.harness.made_up_job import CHILD, Made; Made([CHILD, {str(tmp_path)!r}])()"
+    job = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while job.poll() is None and not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    job.kill()
+    job.wait()
+    end = time.monotonic() + 60
+    while not (tmp_path / "told").exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert (tmp_path / "told").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from harness.progress import PlainConsole, print_table
 from harness.records.schema import ArmRecord, Health, RunRecord, SpeedRecord
+from harness.report.cells import blocks
 from harness.report.departures import SECTIONS, departures
 from harness.report.speed import speed_notes
 from harness.report.table import COLUMNS, WIDE_COLUMNS, build_table, notes, to_markdown
@@ -600,3 +601,21 @@ def test_wide_shows_every_column() -> None:
         "method", "linear", "vs random", "kNN-1", "best point", "clips seen", "interleaved s", "wall s", "clips/s",
         "speedup [95 %]", "by FLOPs", "GFLOP/clip", "peak MB", "trains faster",
     ]  # fmt: skip
+
+
+def test_a_terminal_that_is_too_narrow_folds_the_label_and_nothing_else() -> None:
+    label = "gfp:target_input=masked-joints"
+    arms = [arm(label, ratio(2.0, 2.2, 2.4)), *SPEED.arms[1:]]
+    lines = on_screen(build_table([run_record("gfp", label=label)], speed_record(*arms)), width=92)
+    assert max(map(len, lines)) <= 92
+    assert [line for line in lines if "2.20x [2.00, 2.40]" in line and "supported" in line and "80.0 [" in line]
+
+
+def test_a_table_is_cut_into_parts_that_fit_each_with_its_rows() -> None:
+    cells = pd.DataFrame({"method": ["gfp", "mamp"], **{f"protocol {number}": ["1" * 40] * 2 for number in range(5)}})
+    parts = blocks(cells)
+    assert [list(part) for part in parts] == [
+        ["method", "protocol 0", "protocol 1"], ["method", "protocol 2", "protocol 3"], ["method", "protocol 4"],
+    ]  # fmt: skip
+    assert [list(part) for part in blocks(cells, 20)] == [["method", f"protocol {number}"] for number in range(5)]
+    assert list(blocks(cells[["method"]])[0]) == ["method"]

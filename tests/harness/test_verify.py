@@ -16,7 +16,7 @@ from tests.harness.made_up_records import run_record
 from tests.harness.small_run import SMALL, Outcome, harness, records_in, small_file
 from tests.harness.test_committed_tables import RESULTS
 
-COMMITTED = sorted({path.parents[1] for name in ("record.json", "speed.json") for path in RESULTS.rglob(name)})
+COMMITTED = sorted(path.parent for path in RESULTS.rglob("records.jsonl"))
 CHECKS = (
     "records", "addresses", "weights", "data", "versions", "accuracies", "steps, clips, curves", "times",
     "ratios, floors, verdicts",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from harness.records.schema import ArmRecord, Health, Ratio, SpeedRecord
-from harness.report.explain import factor, move, times, waterfall, waterfall_notes
+from harness.report.explain import factor, move, times, waterfall, waterfall_frame, waterfall_notes
 from tests.harness.made_up_records import ratio, stage_arm, stage_record
 
 SPREAD = 5.594985
@@ -203,3 +205,25 @@ def test_a_mostly_disturbed_measurement_tells_no_story() -> None:
     lines = waterfall_notes(found)
     assert lines[0].startswith("not measurable here: 60% of the blocks stayed disturbed")
     assert not [line for line in lines if "moves it most" in line]
+
+
+# --- as numbers, and what matters first ---
+
+
+def test_a_row_of_the_frame_is_a_method_at_a_stage() -> None:
+    found = waterfall_frame(record()).set_index(["stage", "method"])
+    gfp = found.loc[("compiled", "gfp")]
+    assert gfp[["milliseconds", "switch", "so_far", "over"]].tolist() == pytest.approx([1, 2, 8, 12])
+    assert gfp[["so_far_low", "so_far_high"]].tolist() == pytest.approx([1.43, 44.76], abs=0.005)
+    assert not gfp["over_noise"]
+    assert found.loc[("as published", "gfp"), "over_noise"]
+    mamp = found.loc[("compiled", "mamp")]
+    assert mamp["switch"] == pytest.approx(2 / 3)
+    assert math.isnan(mamp["over"])
+    assert math.isnan(found.loc[("as published", "mamp"), "switch"])
+
+
+def test_the_ratio_of_the_methods_comes_first() -> None:
+    found = waterfall(record())
+    assert list(found.columns) == ["stage", "gfp over mamp", "gfp: this switch", "mamp: this switch"]
+    assert found["gfp over mamp"].tolist()[-1] == "12.00x [12.00, 12.00]"

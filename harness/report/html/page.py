@@ -96,6 +96,15 @@ def make_report(studies: Sequence[Study], out: Path) -> Report:
     return Report(page(beside_name(out), ""), "".join(as_line(entry.record) + "\n" for entry in entries))
 
 
+def rendered(template: str, **content: Any) -> str:
+    """A page of the suite: a template with the style, the script and the policy that all pages have."""
+    style, script = (_text(name) for name in ("style.css", "script.js"))
+    return _environment().get_template(template).render(
+        policy=Markup(POLICY.format(style=_hash(style), script=_hash(script))), style=Markup(style),
+        script=Markup(script), **content,
+    )  # fmt: skip
+
+
 def _text(name: str) -> str:
     """A file that stands in the page as it is."""
     return (TEMPLATES / name).read_text(encoding="utf-8").strip()

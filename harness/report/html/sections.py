@@ -422,7 +422,7 @@ def _pictures(studies: Sequence[Study]) -> Iterator[Block]:
             Drawing(f"{one.label}, seed {one.seed}: {one.clips[0].title}", drawn(one, one.clips[0]))
             for one in free[:MOST_PICTURES]
         ]
-        lines = list(dict.fromkeys(f"{one.data}: {one.licence}" for one in free[:MOST_PICTURES]))
+        lines = list(dict.fromkeys(f"clips of {one.data} ({one.licence})" for one in free[:MOST_PICTURES]))
         if kept:
             data = ", ".join(dict.fromkeys(one.data for one in kept))
             lines.append(

@@ -60,7 +60,6 @@ const show = (event) => {
 };
 document.addEventListener("pointerover", show);
 document.addEventListener("focusin", show);
-document.addEventListener("scroll", () => (tip.hidden = true), { passive: true });
 
 // Whole records: zipped in the page, a line each.
 const packed = JSON.parse(document.getElementById("packed").textContent);
