@@ -5,25 +5,28 @@ Words, notes and columns may be added or reworded; what was measured may not mov
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from harness.cli.output import leave_numbers
 from harness.records.ratios import rules_version
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord
 from harness.records.store import RecordStore, read_records
 from harness.report.cells import TRAINS_FASTER
-from harness.report.claims import card_notes, card_table
-from harness.report.explain import waterfall, waterfall_notes
-from harness.report.folder import folder_tables
+from harness.report.claims import card_frame, card_notes, card_table
+from harness.report.explain import waterfall, waterfall_frame, waterfall_notes
+from harness.report.folder import folder_frame, folder_tables
+from harness.report.frame import as_csv
 from harness.report.ranking import exchange_frame, exchange_table, settings
-from harness.report.speed import speed_notes, speed_table
+from harness.report.speed import speed_frame, speed_notes, speed_table
 from harness.report.table import build_table, notes
 from harness.report.target import ladder_frame, ladder_table, target_frame, target_notes, target_table
 from harness.report.trends import trend_frame, trend_table
@@ -50,10 +53,11 @@ Rows = dict[tuple[str, ...], dict[str, str]]
 
 @dataclass(frozen=True)
 class Page:
-    """A Markdown file of tables: each by row and column, and the notes below them."""
+    """A Markdown file of tables: each by row and column, the notes below them, the frames of the `.csv` beside it."""
 
     tables: list[Rows]
     notes: list[str]
+    numbers: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def numbers(text: str) -> list[float]:
@@ -84,12 +88,14 @@ def read_page(path: Path) -> Page:
     return Page(tables, [line.removeprefix("- ") for line in text if line.startswith("- ")])
 
 
-def page_of(path: Path, *tables: pd.DataFrame, lines: Sequence[str]) -> Page:
+def page_of(
+    path: Path, *tables: pd.DataFrame, lines: Sequence[str], numbers: Mapping[str, pd.DataFrame] | None = None
+) -> Page:
     """The same of tables that were just made."""
     rows = [
         [{str(name): str(cell) for name, cell in row.items()} for row in table.to_dict("records")] for table in tables
     ]
-    return Page([{key_of(path, row): row for row in found} for found in rows], list(lines))
+    return Page([{key_of(path, row): row for row in found} for found in rows], list(lines), numbers or {})
 
 
 def every_column(wide: pd.DataFrame, narrow: pd.DataFrame) -> pd.DataFrame:
@@ -125,32 +131,37 @@ def render_table(path: Path, committed: Page) -> Page:
     records.sort(key=lambda record: (order.index(record.label), record.spec.seed))
     speed = only_speed(path.parent)
     table = every_column(build_table(records, speed, wide=True), build_table(records, speed))
-    return page_of(path, table, lines=notes(records, speed))
+    numbers = {"": folder_frame(folder_tables(read_records(path.parent)))}
+    return page_of(path, table, lines=notes(records, speed), numbers=numbers)
 
 
 def render_speed(path: Path, committed: Page) -> Page:
     speed = only_speed(path.parent)
-    return page_of(path, every_column(speed_table(speed, wide=True), speed_table(speed)), lines=speed_notes(speed))
+    table = every_column(speed_table(speed, wide=True), speed_table(speed))
+    return page_of(path, table, lines=speed_notes(speed), numbers={"": speed_frame(speed)})
 
 
 def render_explain(path: Path, committed: Page) -> Page:
     speed = only_speed(path.parent)
-    return page_of(path, waterfall(speed, wide=True), lines=waterfall_notes(speed))
+    numbers = {"": waterfall_frame(speed)}
+    return page_of(path, waterfall(speed, wide=True), lines=waterfall_notes(speed), numbers=numbers)
 
 
 def render_claim(path: Path, committed: Page) -> Page:
     card = make_card(find_claim(path.stem.removeprefix("claim-")), only_speed(path.parent))
-    return page_of(path, card_table(card), lines=card_notes(card, rules_version()))
+    return page_of(path, card_table(card), lines=card_notes(card, rules_version()), numbers={"": card_frame(card)})
 
 
 def render_trends(path: Path, committed: Page) -> Page:
-    return page_of(path, trend_table(trend_frame(stored(path.parent)[0]), wide=True), lines=[])
+    frame = trend_frame(stored(path.parent)[0])
+    return page_of(path, trend_table(frame, wide=True), lines=[], numbers={"": frame})
 
 
 def render_exchange(path: Path, committed: Page) -> Page:
     records, speeds = stored(path.parent)
     (group,) = settings(records)
-    return page_of(path, exchange_table(exchange_frame(group, step_times(speeds, group))), lines=[])
+    frame = exchange_frame(group, step_times(speeds, group))
+    return page_of(path, exchange_table(frame), lines=[], numbers={"": frame})
 
 
 def render_target(path: Path, committed: Page) -> Page:
@@ -159,11 +170,9 @@ def render_target(path: Path, committed: Page) -> Page:
     goal = read_target(frozen)
     compared = comparable(records, goal)
     times = step_times(speeds, [record for record in compared if record.status == "ok"])
-    tables = (
-        target_table(target_frame(compared, goal, times), goal, wide=True),
-        ladder_table(ladder_frame(compared, goal, times)),
-    )
-    return page_of(path, *tables, lines=target_notes(records, goal))
+    frame, curve = target_frame(compared, goal, times), ladder_frame(compared, goal, times)
+    tables = target_table(frame, goal, wide=True), ladder_table(curve)
+    return page_of(path, *tables, lines=target_notes(records, goal), numbers={"": frame, "ladder": curve})
 
 
 RENDERERS: dict[str, Callable[[Path, Page], Page]] = {
@@ -219,6 +228,20 @@ def test_the_table_of_the_whole_folder_is_the_one_that_the_command_left(path: Pa
     assert [line for line in same.notes if line in today.notes] == today.notes
 
 
+@pytest.mark.parametrize("path", TABLES, ids=name_of)
+def test_the_numbers_beside_a_committed_table_are_those_of_its_records(path: Path) -> None:
+    """`python -m tests.harness.test_committed_tables` writes them again."""
+    for name, frame in both(path)[1].numbers.items():
+        committed = pd.read_csv(numbers_file(path, name))
+        today = pd.read_csv(io.BytesIO(as_csv(frame)))
+        pd.testing.assert_frame_equal(committed, today, check_dtype=False, rtol=1e-9)
+
+
+def numbers_file(path: Path, name: str) -> Path:
+    """That of a frame, as `harness.cli.output.leave_numbers` names it."""
+    return path.with_name(f"{path.stem}{'-' * bool(name)}{name}.csv")
+
+
 def test_every_kind_of_table_is_committed() -> None:
     assert {start for start in RENDERERS if any(path.name.startswith(start) for path in TABLES)} == RENDERERS.keys()
 
@@ -239,3 +262,8 @@ def test_every_kind_of_table_is_committed() -> None:
 )
 def test_numbers_are_found_in_cells(text: str, found: list[float]) -> None:
     assert numbers(text) == found
+
+
+if __name__ == "__main__":
+    for page in TABLES:
+        leave_numbers(page, both(page)[1].numbers)
