@@ -6,26 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 
 from harness.records.differences import LEVEL, Interval, Pair, Row
-from harness.report.cells import accuracy_text, p_text
-from harness.report.frame import AS_GOOD, BEST, accuracy_figures, standing
+from harness.report.cells import p_text
+from harness.report.frame import AS_GOOD, BEST, standing
 
 MARKS = f"{BEST}: the method with the highest mean; {AS_GOOD}: not told apart from it"
-
-
-def accuracy_cell(values: Sequence[float], clips: int, *, chosen: bool = False) -> str:
-    """``73.0 ± 3.6 [64.0, 82.0]`` over seeds, in %; of one seed ``73.0 [70.1, 75.7 clips]``.
-
-    Args:
-        values: shares of right test clips, one for each seed.
-        clips: number of test clips.
-        chosen: the best of several on the same clips, which has no binomial interval.
-    """
-    return accuracy_text(accuracy_figures("accuracy", values, clips, chosen=chosen), "accuracy")
-
-
-def bounds(interval: Interval) -> str:
-    """``64.0, 82.0`` in %, within what an accuracy can be."""
-    return f"{100 * max(interval.low, 0):.1f}, {100 * min(interval.high, 1):.1f}"
 
 
 def points(interval: Interval) -> str:

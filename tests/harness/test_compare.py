@@ -14,11 +14,12 @@ from harness.records.differences import Row, pairs
 from harness.records.evaluations import EpochPoint, EvaluationRecord, Evaluations, TestClips
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore, read_records
-from harness.report.apart import accuracy_cell, closing, marks
-from harness.report.cells import p_text
+from harness.report.apart import closing, marks
+from harness.report.cells import accuracy_text, p_text
 from harness.report.compare import Comparison, comparisons
 from harness.report.evaluations import cells_frame, evaluation_notes, evaluation_table
 from harness.report.folder import folder_tables
+from harness.report.frame import accuracy_figures
 from harness.report.table import build_table, notes
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import SMALL, harness, small_file
@@ -44,15 +45,20 @@ def rows(**values: tuple[float, ...]) -> list[Row]:
 # --- cells ---
 
 
+def cell(values: list[float], clips: int, *, chosen: bool = False) -> str:
+    """An accuracy as tables have it."""
+    return accuracy_text(accuracy_figures("accuracy", values, clips, chosen=chosen), "accuracy")
+
+
 def test_a_cell_has_the_interval_over_seeds_or_names_that_over_clips() -> None:
-    assert accuracy_cell([0.6, 0.7, 0.8], 400) == "70.0 ± 10.0 [45.2, 94.8]"
-    assert accuracy_cell([0.8], 10) == "80.0 [49.0, 94.3 clips]"
-    assert accuracy_cell([0.8], 10, chosen=True) == "80.0"
-    assert accuracy_cell([], 10) == "-"
+    assert cell([0.6, 0.7, 0.8], 400) == "70.0 ± 10.0 [45.2, 94.8]"
+    assert cell([0.8], 10) == "80.0 [49.0, 94.3 clips]"
+    assert cell([0.8], 10, chosen=True) == "80.0"
+    assert cell([], 10) == "-"
 
 
 def test_bounds_stay_within_what_an_accuracy_can_be() -> None:
-    assert accuracy_cell([0.5, 0.9], 400) == "70.0 ± 28.3 [0.0, 100.0]"
+    assert cell([0.5, 0.9], 400) == "70.0 ± 28.3 [0.0, 100.0]"
 
 
 def test_p_is_never_printed_as_zero() -> None:
