@@ -24,6 +24,7 @@ from harness.errors import UsageError
 from harness.isolation.stopping import held
 from harness.records.claims import Claims
 from harness.records.evaluations import EvaluationRecord, Evaluations, belongs
+from harness.records.pictures import pictures_source
 from harness.records.schema import FINISHED, Accuracy, RunRecord, SpeedRecord
 from harness.records.store import (
     CLAIM_FILE,
@@ -279,6 +280,8 @@ def take_files(kept: Found, found: Sequence[Found], merge: Merge) -> None:
             merge.copies[target / file] = source
     if kept.folder != merge.out:
         merge.copies |= {target / path.name: path for path in files_of(kept.place, LOGS)}
+        if (drawn := pictures_source(kept.source.store, kept.address)) is not None:
+            merge.copies[target / PICTURES_FILE] = drawn
         merge.copies[target / RECORD_FILE] = kept.source.store.source(kept.record)
 
 

@@ -1,6 +1,6 @@
 """What a run lets be seen: a few clips, which tokens its method saw of them, and what it made of the others.
 
-    runs/<run>/pictures.json
+    runs/<run>/pictures.json        on a shelf a line of it, where anybody may pass the clips on
 
 The file holds what is drawn as numbers: a page draws it in its own size and colours, and nobody unpacks an image.
 Whether somebody may pass it on is a matter of the data, so it says of what data it is.
@@ -15,8 +15,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from harness.records.part import Count, NotNegative, Part
+from harness.records.reading import Refused, content_of, read_file, validated
 from harness.records.schema import SCHEMA, RunRecord
-from harness.records.store import PICTURES_FILE, Refused, parsed_record
+from harness.records.store import PICTURES_FILE, RecordStore
 
 Joint = Annotated[int, Field(ge=0, le=10_000)]
 Metres = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
@@ -72,16 +73,35 @@ class RunPictures(Part):
     clips: list[ClipPicture]
 
 
-def read_pictures(folder: Path) -> RunPictures | None:
-    """The pictures in a run's folder, None where it has none; `Refused` where they are not those of the run."""
-    path = folder / PICTURES_FILE
-    if not path.exists():
+def read_pictures(store: RecordStore, address: str) -> RunPictures | None:
+    """The pictures of a run in a folder, or on its shelf; None where it has none.
+
+    `Refused` where they cannot be drawn, or are another run's.
+    """
+    source = pictures_source(store, address)
+    if source is None:
         return None
-    if path.stat().st_size > LARGEST:
-        raise Refused(f"expected at most {LARGEST:,} bytes, found {path.stat().st_size:,}")
-    found = parsed_record(path, RunPictures)
-    if found.run != folder.name:
+    try:
+        text = source if isinstance(source, bytes) else read_file(source)
+    except OSError as error:
+        raise Refused(f"cannot be read ({error.strerror or error})") from None
+    if len(text) > LARGEST:
+        raise Refused(f"expected at most {LARGEST:,} bytes, found {len(text):,}")
+    found = validated(content_of(text), RunPictures)
+    if found.run != address:
         raise Refused(f"is of {found.run}; each belongs beside its run's record")
+    refuse_what_cannot_be_drawn(found)
+    return found
+
+
+def pictures_source(store: RecordStore, address: str) -> Path | bytes | None:
+    """The file of a run's pictures; of those on a shelf, what it would hold."""
+    path, line = store.folder(address) / PICTURES_FILE, store.shelf.lines["pictures"].get((address,))
+    return path if path.exists() else line.text if line else None
+
+
+def refuse_what_cannot_be_drawn(found: RunPictures) -> None:
+    """`Refused` where poses, joints or bones do not fit each other."""
     joints = len(found.sides)
     for clip in found.clips:
         poses: list[Pose | list[list[bool]]] = [*clip.original, *clip.visible, *(clip.reconstruction or [])]
@@ -92,18 +112,17 @@ def read_pictures(folder: Path) -> RunPictures | None:
             raise Refused(f"{clip.title}: expected {joints} joints at {len(clip.seconds)} moments, found others")
     if any(joint >= joints for bone in found.bones for joint in bone):
         raise Refused(f"expected bones between {joints} joints, found others")
-    return found
 
 
-def differences_of_pictures(folder: Path, runs: Sequence[RunRecord]) -> tuple[int, list[str]]:
+def differences_of_pictures(store: RecordStore, runs: Sequence[RunRecord]) -> tuple[int, list[str]]:
     """Of how many runs of a folder there are pictures, and a line for each that is not of the run beside it."""
-    drawn = [run for run in runs if (folder / run.address / PICTURES_FILE).exists()]
-    return len(drawn), [f"{run.address}: {PICTURES_FILE}: {line}" for run in drawn for line in _unlike(run, folder)]
+    drawn = [run for run in runs if pictures_source(store, run.address) is not None]
+    return len(drawn), [f"{run.address}: {PICTURES_FILE}: {line}" for run in drawn for line in _unlike(run, store)]
 
 
-def _unlike(run: RunRecord, folder: Path) -> Iterator[str]:
+def _unlike(run: RunRecord, store: RecordStore) -> Iterator[str]:
     try:
-        made = read_pictures(folder / run.address)
+        made = read_pictures(store, run.address)
     except Refused as problem:
         yield problem.reason
         return

@@ -1,6 +1,6 @@
 """A study on its shelf: every record of a folder in one file, a record a line, instead of a folder for each.
 
-    study/records.jsonl     runs, speed measurements, evaluations, test clips, each as its file holds it: `kind` tells
+    study/records.jsonl     runs, speed measurements, evaluations, test clips, pictures, each as its file holds it
 
 Whoever reads a folder reads its shelf as well (`harness.records.store`, `harness.records.evaluations`), and refuses on
 one what it refuses in the other. Nobody writes into a shelf: it is made whole, of a folder.
@@ -26,7 +26,10 @@ MOST_NAMED = 100
 """Refused lines of a kind that are named one by one; a file that is no shelf at all may have millions."""
 LONGEST_NAME = 255
 """Bytes of a file's name on common file systems."""
-KEYS = {"run": ("address",), "speed": ("address",), "evaluation": ("run", "address"), "test-clips": ("fingerprint",)}
+KEYS = {
+    "run": ("address",), "speed": ("address",), "evaluation": ("run", "address"), "test-clips": ("fingerprint",),
+    "pictures": ("run",),
+}  # fmt: skip
 """What tells the records of each kind apart, on a shelf as by their place in a folder."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -19,11 +19,14 @@ from harness.errors import UsageError
 from harness.isolation.stopping import held
 from harness.records.claims import Claims
 from harness.records.evaluations import EvaluationRecord, Evaluations, TestClips
+from harness.records.pictures import pictures_source, read_pictures
 from harness.records.reading import SHELF_FILE, Refusal, Refused, content_of, odd, read_file, validated
+from harness.records.schema import RunRecord
 from harness.records.shelf import LONGEST
 from harness.records.store import (
     CLAIM_FILE,
     EVALUATIONS,
+    PICTURES_FILE,
     Records,
     RecordStore,
     remove_dead,
@@ -60,7 +63,7 @@ def contents(folder: Path) -> Contents:
         raise UsageError(f"{folder}: expected records that can be used, found none; check the path")
     sources = [store.source(record) for record in runs] + [store.source(record) for record in speeds]
     sources += [done.source(record.run, record.address) for record in evaluations]
-    lines = [one_line(source) for source in sources]
+    lines = [one_line(source) for source in [*sources, *free_pictures(store, runs)]]
     for name, clips in done.clips_sources().items():
         try:
             line = one_line(clips)
@@ -72,6 +75,20 @@ def contents(folder: Path) -> Contents:
         raise UsageError(f"{folder}: a record of more than {LONGEST >> 20} MiB, which no shelf holds; leave it out")
     refused = [*store.refused.values(), *done.refused.values()]
     return Contents(Records(runs, speeds, refused), evaluations, b"".join(lines), refused)
+
+
+def free_pictures(store: RecordStore, runs: Sequence[RunRecord]) -> Iterator[Path | bytes]:
+    """Pictures of clips that anybody may pass on: a shelf is what others get. What cannot be drawn is refused."""
+    for run in runs:
+        try:
+            made = read_pictures(store, run.address)
+        except Refused as problem:
+            path = store.folder(run.address) / PICTURES_FILE
+            store.refused[path] = problem.at(path)
+            continue
+        source = pictures_source(store, run.address)
+        if source is not None and made and made.free:
+            yield source
 
 
 def one_line(source: Path | bytes) -> bytes:

@@ -188,7 +188,7 @@ class RecordStore:
     def shelf(self) -> Shelf:
         """The records of the folder that lie in one file; lines that are none of any kind are refused here."""
         found = Shelf(self.root)
-        for kind in ("", "run", "speed"):
+        for kind in ("", "run", "speed", "pictures"):
             self.refused |= {refusal.path: refusal for refusal in found.refused[kind]}
         return found
 

@@ -85,7 +85,7 @@ def verify(folder: Path) -> list[Check]:
         _each("times", runs, times),
         _each("ratios, floors, verdicts", speeds, speed),
         *evaluations(store.root, runs),
-        *pictures(store.root, runs),
+        *pictures(store, runs),
     ]
 
 
@@ -95,9 +95,9 @@ def evaluations(folder: Path, runs: Sequence[RunRecord]) -> list[Check]:
     return [Check("evaluations", counted(count, "evaluation"), lines)] if count else []
 
 
-def pictures(folder: Path, runs: Sequence[RunRecord]) -> list[Check]:
+def pictures(store: RecordStore, runs: Sequence[RunRecord]) -> list[Check]:
     """Of the pictures beside the runs; no check where there are none."""
-    count, lines = differences_of_pictures(folder, runs)
+    count, lines = differences_of_pictures(store, runs)
     return [Check("pictures", counted(count, "run"), lines)] if count else []
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from harness.pictures import kept
 from harness.records.pictures import LARGEST, RunPictures, read_pictures
-from harness.records.store import PICTURES_FILE, Refused, read_records
+from harness.records.store import PICTURES_FILE, RecordStore, Refused, read_records
 from harness.studies.verify import verify
 from tests.harness.made_up_records import edit
 from tests.harness.small_run import SMALL, harness, small_file
@@ -26,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pictures_of(folder: Path) -> dict[str, RunPictures]:
-    found = {run.label: read_pictures(folder / run.address) for run in read_records(folder).runs}
+    found = {run.label: read_pictures(RecordStore(folder), run.address) for run in read_records(folder).runs}
     return {label.partition(":")[0]: made for label, made in found.items() if made}
 
 
@@ -106,6 +107,18 @@ def test_verify_knows_the_file_and_merge_takes_it_along(folder: Path, tmp_path: 
     assert check.differences == [f"{path.parent.name}: {PICTURES_FILE}: seed 7, its record says 0"]
 
 
+def test_only_pictures_that_may_be_passed_on_come_onto_a_shelf(folder: Path, tmp_path: Path) -> None:
+    runs, shelf = tmp_path / "runs", tmp_path / "shelf"
+    shutil.copytree(folder, runs)
+    edit(next(runs.glob(f"gfp-*/{PICTURES_FILE}")), lambda content: content.update(free=True))
+    assert harness("shelve", runs, "--to", shelf, "--why", "a test").code == 0
+    assert set(pictures_of(shelf)) == {"gfp"}
+    assert pictures_of(shelf)["gfp"] == pictures_of(runs)["gfp"]
+    assert next(check.of for check in verify(shelf) if check.name == "pictures") == "1 run"
+    assert harness("merge", shelf, "--out", tmp_path / "joined").code == 0
+    assert set(pictures_of(tmp_path / "joined")) == {"gfp"}
+
+
 def test_what_cannot_be_drawn_is_refused(folder: Path, tmp_path: Path) -> None:
     source = next(folder.glob(f"*/{PICTURES_FILE}"))
     place = tmp_path / source.parent.name
@@ -119,4 +132,4 @@ def test_what_cannot_be_drawn_is_refused(folder: Path, tmp_path: Path) -> None:
         change(content)
         (place / PICTURES_FILE).write_text(json.dumps(content))
         with pytest.raises(Refused, match=reason):
-            read_pictures(place)
+            read_pictures(RecordStore(tmp_path), place.name)

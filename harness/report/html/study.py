@@ -14,7 +14,7 @@ from harness.records.differences import pairs
 from harness.records.evaluations import EvaluationRecord, Evaluations, column_of, row_of
 from harness.records.pictures import RunPictures, read_pictures
 from harness.records.schema import EVERY_SWITCH, INFERENCE, RunRecord, SpeedRecord
-from harness.records.store import Records, Refused, read_records, refusal_lines
+from harness.records.store import Records, RecordStore, Refused, read_records, refusal_lines
 from harness.report.answer import Answer, better, faster
 from harness.report.compare import Comparison
 from harness.report.folder import FolderTable, folder_tables
@@ -187,11 +187,11 @@ def _targets(folder: Path) -> list[Target]:
 
 def _pictures(folder: Path, settings: Sequence[Setting]) -> list[RunPictures]:
     """Those of the first run of each row that has any."""
-    found: dict[str, RunPictures] = {}
+    found, store = dict[str, RunPictures](), RecordStore(folder)
     for run in (run for setting in settings for run in setting.table.runs):
         if run.label not in found:
             try:
-                made = read_pictures(folder / run.address)
+                made = read_pictures(store, run.address)
             except Refused:  # `verify` names them
                 continue
             if made is not None:
