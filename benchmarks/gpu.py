@@ -53,15 +53,15 @@ EVERY_METHOD = (
     "mamp:decoder_depth=5,gfp,amr,skeletonmae:decoder_depth=5,mamp:decoder_depth=3,sjepa,skeleton2vec,"
     "skeletonmae-region,skeletonmae-graph,gfp:covariance=bf16"
 )
+OF_BLOCKS = EVERY_METHOD.replace("skeletonmae-graph,", "")
+"""Those whose encoder has transformer blocks, which can be compiled one by one."""
 FEW_METHODS = "mamp:decoder_depth=5,gfp,amr"
 BASELINE = "mamp:decoder_depth=5"
 CLAIMS = ("gfp-6.2x", "amr-8.1x", "sjepa-0.2x", "gfp-6.1x")
 BF16 = ("--precision", "bf16")
 COMPILED = (*BF16, "--set", "train.compile=true")
-CUDNN = (*BF16, "--set", "train.sdpa=cudnn-first")
 BLOCKS = (*COMPILED, "--set", "train.compile_scope=blocks")
-GRAPHS = (*COMPILED, "--set", "train.cuda_graphs=true", "--batch-size", "64")
-"""For small batches, where launching kernels takes the time."""
+GRAPHS = (*COMPILED, "--set", "train.cuda_graphs=true")
 UNFUSED = ("--set", "train.fused_attention=false", "--set", "train.fused_optimizer=false")
 
 
@@ -71,33 +71,38 @@ class Scale(NamedTuple):
     Attributes:
         model: flags of every command.
         batch: of every command that trains.
+        small: the same where launching kernels is to take the time.
         data: of what is to be as in a real training.
         seconds: of an interleaved measurement.
         memory_cap: GB of the memory-fair part.
         published: flags of `as_published.py`.
+        cudnn: flags that put cuDNN's attention first; a CPU has none.
         environment: of every part but the smoke.
     """
 
     model: tuple[str, ...]
     batch: tuple[str, ...]
+    small: tuple[str, ...]
     data: tuple[str, ...]
     seconds: float
     memory_cap: float
     published: tuple[str, ...]
+    cudnn: tuple[str, ...] = ()
     environment: Mapping[str, str] = {}
 
 
 FULL = Scale(
-    ("--encoder", "base", "--device", "cuda"), ("--batch-size", "256"),
+    ("--encoder", "base", "--device", "cuda"), ("--batch-size", "256"), ("--batch-size", "64"),
     ("--dataset", "ntu60-sized", "--set", "data.validation=0", "--set", "data.workers=10"), 20, 60,  # MAMP's workers
     ("--device", "cuda", "--batch-size", "256", "--workers", "10", "--steps", "5", "--seconds", "20"),
+    cudnn=("--set", "train.sdpa=cudnn-first"),
 )  # fmt: skip
 REHEARSAL = Scale(
     ("--encoder", "tiny", "--device", "cpu"),
-    ("--batch-size", "4", "--set", "encoder.depth=1", "--set", "encoder.frames=24"),
+    ("--batch-size", "4", "--set", "encoder.depth=1", "--set", "encoder.frames=24"), ("--batch-size", "2"),
     ("--set", "data.workers=1"), 1, 0.1,
     ("--device", "cpu", "--batch-size", "2", "--depths", "3", "--seconds", "3"),
-    {"TORCH_COMPILE_DISABLE": "1"},  # on a CPU a method takes minutes to compile: only the smoke does
+    environment={"TORCH_COMPILE_DISABLE": "1"},  # on a CPU a method takes minutes to compile: only the smoke does
 )  # fmt: skip
 
 
@@ -135,9 +140,9 @@ def all_parts(scale: Scale, mamp: Path | None = None) -> list[Part]:
         Part("waterfall", (*harness, "explain", "gfp", BASELINE, *sized)),
         Part("fp32", (*speed, EVERY_METHOD, *UNFUSED)),
         Part("losses", (str(HERE / "gpu_losses.py"), *scale.model)),
-        Part("cudnn-first", (*speed, f"{FEW_METHODS},sjepa,skeleton2vec", *CUDNN)),
-        Part("blocks", (*speed, EVERY_METHOD, *BLOCKS)),
-        Part("graphs", (*speed, FEW_METHODS, *GRAPHS)),
+        Part("cudnn-first", (*speed, f"{FEW_METHODS},sjepa,skeleton2vec", *BF16, *scale.cudnn)),
+        Part("blocks", (*speed, OF_BLOCKS, *BLOCKS)),
+        Part("graphs", (*speed, FEW_METHODS, *GRAPHS, *scale.small)),
         *([Part("as-published", published)] if mamp else []),
         Part("accuracy", (*harness, "run", *accuracy)),
         Part("memory-fair", (*speed, EVERY_METHOD, *BF16, "--memory-cap", str(scale.memory_cap)), asked=True),
