@@ -40,7 +40,7 @@ def diff_command(
     if not found.results:
         say("results: neither has any")
         return
-    print_texts(["results", "", "A", "B", "B - A"], result_rows(found.results))
+    print_table(make_console(), ["results", "", "A", "B", "B - A"], result_rows(found.results), [])
     for line in result_lines(found.results):
         say(line)
 

@@ -10,15 +10,14 @@ inside one measurement: both are shown, and nothing is formed of them.
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from datasets.wording import counted, listed
 from harness.errors import UsageError
-from harness.records.differences import Difference, clips_interval, seeds_interval, these_people
+from harness.records.differences import Difference, these_people
 from harness.records.evaluations import EVALUATIONS, EvaluationRecord, Evaluations, column_of, read_evaluation
 from harness.records.ratios import inside_floor
 from harness.records.schema import RAW_FLOOR, ArmRecord, RunRecord, SpeedRecord
@@ -46,7 +45,7 @@ from harness.report.conditions import (
     values_text,
 )
 from harness.report.folder import folder_tables
-from harness.report.table import comparable, is_control
+from harness.report.frame import accuracy_figures, comparable, is_control
 from harness.studies.compare import PROBES, newest, rows_of, rows_of_evaluations
 
 Key = tuple[str, str, str]
@@ -197,10 +196,16 @@ def _with_evaluations(path: Path, folder: Path, records: Records) -> Side:
 
 def diff(a: Side, b: Side) -> Diff:
     """Everything in which two sides differ."""
+    shared = {run.spec.method.name for run in a.runs} & {run.spec.method.name for run in b.runs}
     sections = {}
-    for name, facts in {
-        "settings": _settings, "methods' options": _options, "code": _code, "data": _data, "machine": _machines,
-    }.items():  # fmt: skip
+    kinds: dict[str, Callable[[Side], Iterator[Facts]]] = {
+        "settings": _settings,
+        "methods' options": lambda side: _options(side, shared),
+        "code": _code,
+        "data": _data,
+        "machine": _machines,
+    }
+    for name, facts in kinds.items():
         one, other = gathered(facts(a)), gathered(facts(b))
         differs = apart(one, other)
         sections[name] = len({*one, *other}) - len(differs), differs
@@ -214,8 +219,9 @@ def _settings(side: Side) -> Iterator[Facts]:
     yield from map(protocol_options, side.evaluations)
 
 
-def _options(side: Side) -> Iterator[Facts]:
-    yield from map(method_options, side.runs)
+def _options(side: Side, shared: Collection[str]) -> Iterator[Facts]:
+    """Of methods that both sides have; others are rows of one side alone."""
+    yield from (method_options(run) for run in side.runs if run.spec.method.name in shared)
 
 
 def _code(side: Side) -> Iterator[Facts]:
@@ -302,12 +308,8 @@ def tested_on(run: RunRecord) -> str:
 
 
 def _accuracy(by_seed: Mapping[int, float], clips: int, tested: str) -> Figure:
-    values = list(by_seed.values())
-    several = len(values) > 1
-    interval = seeds_interval(values) if several else clips_interval(values[0], clips)
-    return Figure(
-        statistics.mean(values), interval.low, interval.high, "seeds" if several else "clips", by_seed, tested
-    )
+    found, of = accuracy_figures("", list(by_seed.values()), clips), "seeds" if len(by_seed) > 1 else "clips"
+    return Figure(found[""], found["_low"], found["_high"], of, by_seed, tested)
 
 
 def _speedup(arm: ArmRecord, speed: SpeedRecord) -> Figure:
@@ -323,7 +325,7 @@ def _result(key: Key, a: Figure | None, b: Figure | None) -> Result:
     if not a.by_seed:
         return Result(row, measure, a, b, why="measured apart")
     if a.data != b.data:
-        return Result(row, measure, a, b, why="other test data")
+        return Result(row, measure, a, b, why="another data fingerprint")
     seeds = sorted(a.by_seed.keys() & b.by_seed.keys())
     if not seeds:
         return Result(row, measure, a, b, why="no seed in common")
@@ -369,7 +371,7 @@ def _cell(result: Result, figure: Figure | None) -> str:
     if figure.of == "rounds":
         return f"{figure.value:.2f}x [{low:.2f}, {high:.2f}]"
     clips = " clips" if figure.of == "clips" else ""
-    return f"{100 * figure.value:.1f} [{100 * max(low, 0):.1f}, {100 * min(high, 1):.1f}{clips}]"
+    return f"{100 * figure.value:.1f} [{100 * low:.1f}, {100 * high:.1f}{clips}]"
 
 
 def _difference_cell(result: Result) -> str:

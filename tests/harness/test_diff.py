@@ -12,6 +12,7 @@ from harness.errors import UsageError
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.records.store import RecordStore
 from harness.report.diff import Diff, diff, result_rows, section_rows, side_line, side_of
+from harness.spec.model import MethodSpec
 from tests.harness.made_up_records import ENVIRONMENT, arm, ratio, run_record, speed_record
 from tests.harness.small_run import harness
 
@@ -61,6 +62,16 @@ def test_settings_code_data_and_machine_are_named_where_they_differ(tmp_path: Pa
     }  # fmt: skip
 
 
+def test_options_are_told_apart_of_methods_that_both_have(tmp_path: Path) -> None:
+    one, other = run_record(), run_record()
+    changed = other.spec.model_copy(update={"method": MethodSpec(name="gfp", options={"tau": 0.5})})
+    other = other.model_copy(update={"spec": changed, "address": changed.address})
+    mamp = run_record("mamp")
+    own = mamp.spec.model_copy(update={"method": MethodSpec(name="mamp", options={"tau": 0.8})})
+    found = compared(tmp_path, [one, mamp.model_copy(update={"spec": own, "address": own.address})], [other])
+    assert section(found, "methods' options") == {"gfp.tau": ("-", "0.5")}
+
+
 def test_all_values_of_a_folder_stand_beside_those_of_the_other(tmp_path: Path) -> None:
     runs = [run_record(), with_train(run_record(), budget="30s")]
     found = compared(tmp_path, runs, runs[:1])
@@ -91,7 +102,7 @@ def test_nothing_is_formed_of_other_test_clips_or_of_what_one_side_lacks(tmp_pat
     other = other.model_copy(update={"data": other.data.model_copy(update={"fingerprint": "e" * 16})})
     found = compared(tmp_path, [run_record(), run_record("mamp")], [other])
     reasons = {(one.row, one.measure): (one.why, one.difference) for one in found.results}
-    assert reasons["gfp", "linear"] == ("other test data", None)
+    assert reasons["gfp", "linear"] == ("another data fingerprint", None)
     assert reasons["mamp", "linear"] == ("only in A", None)
 
 
