@@ -19,6 +19,8 @@ from harness.spec.model import validation_message
 MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
 RECORD_FILE, SPEED_FILE, SHELF_FILE = "record.json", "speed.json", "records.jsonl"
+NO_SCHEMA = 10**9
+"""A larger number is not quoted: it may have thousands of digits."""
 ADDRESS = re.compile(r"(?:.+-s\d+|speed)(?:-v\d+)?-[0-9a-f]{12}")
 """Name of the folder of a run, or of a measurement."""
 SHELF_LINE = re.compile(rf"{re.escape(SHELF_FILE)}(?::\d+)?")
@@ -96,7 +98,8 @@ def content_of(text: bytes) -> dict[str, Any]:
         raise Refused("cannot be read (expected a JSON object with its schema_version)")
     if version > SCHEMA:
         raise Refused(
-            f"written by a newer version of the suite (schema {version}, this one reads up to {SCHEMA}); update",
+            f"written by a newer version of the suite (schema {min(version, NO_SCHEMA)}, this one reads up to "
+            f"{SCHEMA}); update",
             newer=True,
         )
     return content

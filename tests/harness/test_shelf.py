@@ -207,6 +207,10 @@ def cut(line: bytes) -> bytes:
         (lambda line: edited(line, kind="walk"), "cannot be read (expected kind run, speed, evaluation, test-clips"),
         (lambda line: edited(line, kind=["run"]), "cannot be read (expected kind run, speed, evaluation, test-clips"),
         (lambda line: edited(line, schema_version=99), "written by a newer version of the suite (schema 99"),
+        (
+            lambda line: line.replace(b'"schema_version":2', b'"schema_version":' + b"9" * 4000),
+            "written by a newer version of the suite (schema 1000000000, ",
+        ),
         (lambda line: edited(line, surprise=1), "written by a newer version of the suite (this one does not know surp"),
         (lambda line: edited(line, address="../../elsewhere"), "cannot be read (expected a name as address, found"),
         (lambda line: edited(line, address="a" * 999), "cannot be read (expected a name as address, found"),
