@@ -55,7 +55,9 @@ def paper_figures(studies: Sequence[Study]) -> Iterator[PaperFigure]:
     for section in sections(studies, {}, collector):
         for block in section.blocks:
             for drawing in block.drawings:
-                chart = next(chart for place, chart in collector.charts if place is drawing)
+                chart = next((chart for place, chart in collector.charts if place is drawing), None)
+                if chart is None:  # stick figures, which are no chart
+                    continue
                 counts[chart.name] = number = counts.get(chart.name, 0) + 1
                 name = chart.name if number == 1 else f"{chart.name}-{number}"
                 yield PaperFigure(name, f"{drawing.title} ({block.heading})", chart)

@@ -160,6 +160,15 @@ def test_several_folders_are_one_report(tmp_path: Path) -> None:
     assert "Not measured under these settings." in page
 
 
+def test_measurements_of_one_address_in_two_folders_are_two(tmp_path: Path) -> None:
+    first = folder(tmp_path / "first", measurement())
+    second = folder(tmp_path / "second", measurement(finished=TIME.replace(hour=4), floor=1.02))
+    page = page_of(tmp_path, first, second)
+    assert [record["floor"] for record in records_of(page)] == [1.05, 1.02]
+    assert page.count("Speedup over skeletonmae</figcaption>") == 2
+    assert {'href="#r0"', 'href="#r1"'} <= set(re.findall(r'href="#r\d+"', page))
+
+
 def test_a_folder_without_records_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     with pytest.raises(UsageError, match="expected records of `run` or `speed`, found none"):

@@ -31,6 +31,12 @@ class Entry:
         return f"r{self.number}"
 
 
+def identity(record: AnyRecord) -> tuple[object, ...]:
+    """What tells a record from all others: folders may hold other measurements under the same address."""
+    run = record.run if isinstance(record, EvaluationRecord) else ""
+    return type(record), run, record.address, record.started, record.finished
+
+
 def as_line(record: AnyRecord) -> str:
     """The record as JSON on one line; of an evaluation without its predictions, a number for each test clip."""
     if not isinstance(record, EvaluationRecord):

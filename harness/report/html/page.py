@@ -23,7 +23,7 @@ from harness.records.schema import RunRecord, SpeedRecord
 from harness.records.store import write_atomically
 from harness.report.answer import Answer, explained, held, how_sure
 from harness.report.html.grid import Cell, Grid, grid, number
-from harness.report.html.packing import Entry, as_line, packed
+from harness.report.html.packing import AnyRecord, Entry, as_line, identity, packed
 from harness.report.html.sections import sections
 from harness.report.html.study import Setting, Study, read_studies
 
@@ -70,8 +70,7 @@ def make_report(studies: Sequence[Study], out: Path) -> Report:
     Args:
         out: where it will lie; names the file beside it.
     """
-    entries = _entries(studies)
-    links = {entry.record.address: entry.anchor for entry in entries}
+    entries, links = _entries(studies)
     style, script = (_text(name) for name in ("style.css", "script.js"))
     found = sections(studies, links)
     template, text = _environment().get_template("page.html"), packed(entries)
@@ -194,15 +193,17 @@ def _conditions(studies: Sequence[Study]) -> list[str]:
 # --- records ---
 
 
-def _entries(studies: Sequence[Study]) -> list[Entry]:
-    """Every record once, in the order of the tables that it stands in."""
-    found: dict[str, RunRecord | SpeedRecord | EvaluationRecord] = {}
+def _entries(studies: Sequence[Study]) -> tuple[list[Entry], dict[int, dict[str, str]]]:
+    """Every record once, in the order of the tables that it stands in, and where those of each study stand."""
+    found: dict[tuple[object, ...], Entry] = {}
+    links: dict[int, dict[str, str]] = {}
     for study in studies:
-        for setting in study.settings:
-            found |= {run.address: run for run in setting.table.runs if run.address not in found}
-        for group in (study.records.runs, study.records.speeds, study.evaluations):
-            found |= {record.address: record for record in group if record.address not in found}
-    return [Entry(number, record) for number, record in enumerate(found.values())]
+        shown = [run for setting in study.settings for run in setting.table.runs]
+        every: list[AnyRecord] = [*shown, *study.records.runs, *study.records.speeds, *study.evaluations]
+        for record in every:
+            entry = found.setdefault(identity(record), Entry(len(found), record))
+            links.setdefault(study.place, {}).setdefault(record.address, entry.anchor)
+    return list(found.values()), links
 
 
 def _record_grids(studies: Sequence[Study], entries: Sequence[Entry]) -> list[tuple[str, Grid]]:

@@ -18,6 +18,7 @@ from harness.report.compare import Comparison
 from harness.report.explain import factor_text, waterfall, waterfall_frame, waterfall_notes
 from harness.report.frame import arms_frame, blocks_frame, losses_frame, points_frame
 from harness.report.html.grid import EMPTY, Cell, Grid, grid, number, of_strings, sort_key
+from harness.report.html.packing import identity
 from harness.report.html.poses import drawn
 from harness.report.html.study import Setting, Study
 from harness.report.html.vector import inline
@@ -79,11 +80,20 @@ class Section:
 
 @dataclass
 class Drawer:
-    """Makes charts part of the page, each in a scope of its own, all in the same colours."""
+    """Makes charts part of the page, each in a scope of its own, all in the same colours.
+
+    Attributes:
+        links: of the study whose charts are made; `every`: of all, by their places.
+    """
 
     links: Links
     styles: Mapping[str, charts.Look]
     drawn: int = field(default=0)
+    every: Mapping[int, Links] = field(default_factory=dict)
+
+    def at(self, place: int) -> None:
+        """From now on charts and tables are those of a study, by its place."""
+        self.links = self.every.get(place, {})
 
     def __call__(self, make: Callable[[], charts.Chart], title: str = "") -> Drawing:
         """A chart with its title."""
@@ -99,10 +109,16 @@ def looks_of(studies: Sequence[Study]) -> Mapping[str, charts.Look]:
     return charts.looks(labels)
 
 
-def sections(studies: Sequence[Study], links: Links, drawer: Drawer | None = None) -> list[Section]:
-    """All sections, in their order; ``drawer`` makes their charts."""
+def sections(studies: Sequence[Study], links: Mapping[int, Links], drawer: Drawer | None = None) -> list[Section]:
+    """All sections, in their order.
+
+    Args:
+        links: where in the page the records of each study stand, by its place.
+        drawer: makes the charts.
+    """
     settings = [setting for study in studies for setting in study.settings]
-    draw = drawer or Drawer(links, looks_of(studies))
+    draw = drawer or Drawer({}, looks_of(studies))
+    draw.every = links
     return [
         Section(
             "faster", "Who trains faster?",
@@ -133,7 +149,7 @@ def sections(studies: Sequence[Study], links: Links, drawer: Drawer | None = Non
         ),
         Section(
             "claims", "Published claims", "A claim, what was measured of it, and what arithmetic says.",
-            [*_cards(studies, links)], "published claims (`harness claim`)",
+            [*_cards(studies)], "published claims (`harness claim`)",
         ),
         Section(
             "pictures", "What do they see?", "Masks, and what methods make of what they hide, on test clips.",
@@ -150,8 +166,9 @@ def _once(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
     seen = set()
     for setting in settings:
         speed = setting.table.speed
-        if speed and speed.address not in seen:
-            seen.add(speed.address)
+        if speed and identity(speed) not in seen:
+            draw.at(setting.place)
+            seen.add(identity(speed))
             yield _faster(setting, speed, draw)
 
 
@@ -194,6 +211,7 @@ def _judgement(row: Mapping[str, Any]) -> Cell:
 
 
 def _better(setting: Setting, draw: Drawer) -> Block:
+    draw.at(setting.place)
     drawings, parts = [], list[Part]()
     for place, comparison in enumerate(setting.columns):
         name, sources = comparison.column.name, setting.source(comparison.column)
@@ -231,6 +249,7 @@ def _trade(setting: Setting, draw: Drawer) -> Block | None:
     trained = [run for run in setting.table.runs if run.training and run.curve and run.label in setting.labels]
     if not trained:
         return None
+    draw.at(setting.place)
     points = points_frame(trained)
     known = setting.summary[(setting.summary["kind"] == "control") & setting.summary["linear"].notna()]
     controls = {row["label"]: row["linear"] for row in figures(known)}
@@ -269,6 +288,7 @@ def _waterfalls(studies: Sequence[Study], draw: Drawer) -> Iterator[Block]:
                 steps = waterfall_frame(record)
                 ratios = {row["stage"]: factor_text(row, "over") for row in figures(steps[steps["over"].notna()])}
                 arms = arms_frame([record])
+                draw.at(study.place)
                 drawing = draw(lambda: charts.waterfall_chart(arms, ratios, styles=draw.styles))  # noqa: B023
                 parts = [Part(grid=of_strings(waterfall(record, wide=True))), Part(lines=waterfall_notes(record))]
                 yield Block(f"{study.name}: from the published way of training to every switch", "", [drawing], parts)
@@ -278,8 +298,9 @@ def _phases(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
     seen = set()
     for setting in settings:
         speed = setting.table.speed
-        if speed and speed.address not in seen:
-            seen.add(speed.address)
+        if speed and identity(speed) not in seen:
+            draw.at(setting.place)
+            seen.add(identity(speed))
             arms = arms_frame([speed])
             drawing = draw(lambda: charts.phases_chart(arms))  # noqa: B023
             yield Block(setting.heading, "", [drawing], _flops(speed, arms, draw.links))
@@ -325,8 +346,9 @@ def _believe(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
     for setting in settings:
         table, drawings = setting.table, list[Drawing]()
         trained = [run for run in table.runs if run.label in setting.labels]
-        if table.speed and table.speed.address not in seen:
-            seen.add(table.speed.address)
+        draw.at(setting.place)
+        if table.speed and identity(table.speed) not in seen:
+            seen.add(identity(table.speed))
             drawings += _blocks(table.speed, draw)
         if setting.anchor in drawn_of:
             drawings += [*_losses(trained, draw), *_diagnosis(trained, draw)]
@@ -438,7 +460,7 @@ SHOWN_NOTES = 5
 """Of a card: the claim, what was measured of it, what arithmetic says."""
 
 
-def _cards(studies: Sequence[Study], links: Links) -> Iterator[Block]:
+def _cards(studies: Sequence[Study]) -> Iterator[Block]:
     for study in studies:
         for name, card in study.cards:
             notes = card_notes(card, rules_version())

@@ -40,12 +40,13 @@ class Setting:
     """One table of a folder: what was held equal, and everything that was found under it.
 
     Attributes:
+        place: of its study among those of the report.
         heading: what tells it from the others of the report.
         evaluations: of its runs, under their labels.
         targets: frozen ones that lie beside the records.
     """
 
-    study: str
+    place: int
     heading: str
     anchor: str
     table: FolderTable
@@ -113,6 +114,7 @@ class Setting:
 class Study:
     """One folder."""
 
+    place: int
     name: str
     records: Records
     evaluations: list[EvaluationRecord]
@@ -162,9 +164,9 @@ def read_study(folder: Path, place: int, *, alone: bool) -> Study:
         mine = {run.address: run.label for run in table.runs}
         own = [one.model_copy(update={"label": mine[one.run]}) for one in found if one.run in mine]
         compared, heading = [_compared(one) for one in columns], heading or folder.name
-        settings.append(Setting(folder.name, heading, f"s{place}-{number}", table, compared, own, targets))
+        settings.append(Setting(place, heading, f"s{place}-{number}", table, compared, own, targets))
     return Study(
-        folder.name, records, found, settings, staged, _waiting(folder, records),
+        place, folder.name, records, found, settings, staged, _waiting(folder, records),
         refusal_lines(folder, [*records.refused, *store.refused.values()]), _pictures(folder, settings),
     )  # fmt: skip
 
