@@ -100,7 +100,8 @@ def compare_command(
         print_table(console, rows.columns, rows.itertuples(index=False), [])
         print_table(console, found_pairs.columns, found_pairs.itertuples(index=False), comparison.lines)
         console.print()
-    leave_text(compare_page(found, command_line(), left_out(refused)), folder / "compare.md", compare_frames(found))
+    page = compare_page(found, command_line(), left_out(refused), wide=wide)
+    leave_text(page, folder / "compare.md", compare_frames(found))
 
 
 def shelve_command(

@@ -193,12 +193,11 @@ def target_command(
     lines = target_notes(records, goal, frozen=bool(target or freeze_as))
     times = arm_times(measured)
     numbers = {"": target_frame(compared, goal, times, measured), "ladder": ladder_frame(compared, goal, times)}
-    curve = ladder_table(numbers["ladder"])
-    for shown in (target_table(numbers[""], goal, wide=wide), curve):
+    table, curve = target_table(numbers[""], goal, wide=wide), ladder_table(numbers["ladder"])
+    for shown in (table, curve):
         print_table(report.console, shown.columns, shown.itertuples(index=False), [""])
     for line in lines:
         report.line(line)
-    table = target_table(numbers[""], goal)
     text = to_markdown(table, lines, command_line(), curve)
     leave_text(text, folder / "target.md", numbers)
 

@@ -210,11 +210,13 @@ def compare_frames(found: Sequence[Comparison]) -> dict[str, pd.DataFrame]:
     }
 
 
-def compare_page(found: Sequence[Comparison], command: str, left_out: Sequence[str] = ()) -> str:
-    """All comparisons as Markdown."""
+def compare_page(
+    found: Sequence[Comparison], command: str, left_out: Sequence[str] = (), *, wide: bool = False
+) -> str:  # fmt: skip
+    """All comparisons as Markdown; `wide`: every column."""
     pieces = [f"    {printable(command)}\n"]
     for comparison in found:
-        tables = (grid(table) for table in (comparison.row_table(), comparison.pair_table()))
+        tables = (grid(table) for table in (comparison.row_table(wide=wide), comparison.pair_table(wide=wide)))
         lines = "".join(f"- {printable(line)}\n" for line in comparison.lines)
         pieces.append(f"## {printable(comparison.heading)}\n\n" + "\n".join([*tables, lines]))
     return "\n".join([*pieces, *(f"- {printable(line)}" for line in left_out)])

@@ -156,6 +156,9 @@ def test_the_command_leaves_a_page_and_plain_values(tmp_path: Path) -> None:
     assert outcome.code == 0
     assert "gfp is above random-init" in " ".join(outcome.out.split())
     page = (tmp_path / "compare.md").read_text()
+    assert "| above | below | these people: points | told apart |" in page
+    assert harness("compare", tmp_path, "--wide").code == 0
+    assert "these people: Holm" in (tmp_path / "compare.md").read_text()
     assert page.count("## ") == 2
     assert "| gfp | random-init |" in page
     plain = json.loads(harness("compare", tmp_path, "--json").out)
