@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 TEXT, WHOLE, NUMBER, TRUTH, TIME = "string", "Int64", "float64", "boolean", "datetime64[us, UTC]"
 """Types of columns."""
 
+LARGEST = 2**63 - 1
+"""No whole number of a frame is larger; a record may claim one that is."""
 BEST, AS_GOOD = "best", "~best"
 """Marks of the method with the highest mean, and of those that are not told apart from it."""
 
@@ -111,6 +113,8 @@ def _column(values: Sequence[Any], kind: str) -> pd.Series:
         return pd.Series([value and value.astimezone(UTC) for value in values], dtype=kind)
     if kind == NUMBER:
         return pd.Series([np.nan if value is None else value for value in values], dtype=kind)
+    if kind == WHOLE:
+        values = [None if value is None else min(int(value), LARGEST) for value in values]
     return pd.Series(list(values), dtype=kind)
 
 

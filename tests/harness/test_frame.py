@@ -291,3 +291,8 @@ def test_the_speed_frame_has_what_the_command_says_of_arms() -> None:
     assert (found["gflops_per_second"], found["of_peak"]) == (pytest.approx(32), pytest.approx(0.5))
     assert found["schedule_hours"] == pytest.approx(400 * 40_091 / 100 / 3600)
     assert (found["peak_mb"], found["judgement"]) == (456, "supported")
+
+
+def test_a_count_that_no_frame_can_hold_is_the_largest_one() -> None:
+    timed = arm("gfp", ratio(2.0, 2.2, 2.4), peak_bytes=10**30)
+    assert row(frame.arms_frame([speed_record(timed)]), "gfp")["peak_bytes"] == 2**63 - 1
