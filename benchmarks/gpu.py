@@ -37,6 +37,8 @@ from typing import NamedTuple
 from gpu_packages import ROOT, say_missing, unpack
 
 HERE = Path(__file__).resolve().parent
+SCRIPTS = f"{HERE.relative_to(ROOT)}/"
+"""Every command is run in the repository's root: the same words on every machine."""
 END, GRACE = 30.0, 10.0
 """Seconds of a call kept for its end; of them, for a part that is stopped to leave its results."""
 SHORTEST = 15.0
@@ -128,7 +130,7 @@ def all_parts(scale: Scale, mamp: Path | None = None) -> list[Part]:
     sized = (*trained, *scale.data, "--speed-seconds", str(scale.seconds))
     speed = (*harness, "speed", *sized, "--baseline", BASELINE, "--methods")
     accuracy = (*trained, *BF16, "--speed-seconds", "5", "--budget", f"{scale.seconds}s", "--methods", "gfp,mamp")
-    published = (str(HERE / "as_published.py"), "--mamp", str(mamp), *scale.published)
+    published = (SCRIPTS + "as_published.py", "--mamp", str(mamp), *scale.published)
     smokes = [
         Part("smoke", (*smoke, *BF16, "--methods", "mamp,gfp")),
         Part("smoke-compiled", (*smoke, *BLOCKS, "--methods", "mamp:decoder_depth=1", "--set", "encoder.depth=1")),
@@ -139,7 +141,7 @@ def all_parts(scale: Scale, mamp: Path | None = None) -> list[Part]:
         Part("claims", (*harness, "claim", *CLAIMS, *sized)),
         Part("waterfall", (*harness, "explain", "gfp", BASELINE, *sized)),
         Part("fp32", (*speed, EVERY_METHOD, *UNFUSED)),
-        Part("losses", (str(HERE / "gpu_losses.py"), *scale.model)),
+        Part("losses", (SCRIPTS + "gpu_losses.py", *scale.model)),
         Part("cudnn-first", (*speed, f"{FEW_METHODS},sjepa,skeleton2vec", *BF16, *scale.cudnn)),
         Part("blocks", (*speed, OF_BLOCKS, *BLOCKS)),
         Part("graphs", (*speed, FEW_METHODS, *GRAPHS, *scale.small)),
