@@ -18,6 +18,7 @@ from harness.records.ratios import inside_floor, mostly_disturbed, speedup
 from harness.records.schema import RANDOM_INIT, RunRecord, SpeedRecord
 from harness.report.apart import how, listed, reasons
 from harness.report.cells import figures, known
+from harness.report.charts import LONGEST_SAID, said, short
 from harness.report.claims import card_frame
 from harness.report.explain import factor_text, ratio_story, waterfall_frame
 from harness.report.health import disturbances, rounds_text
@@ -52,9 +53,10 @@ FASTER, BETTER = "Who trains faster?", "Who represents better?"
 
 def names(labels: Sequence[str]) -> str:
     """``a, b and c``; of more than a few the first ones and how many there are besides."""
-    if len(labels) <= FEW:
-        return listed(labels)
-    return f"{', '.join(labels[: FEW - 1])} and {len(labels) - FEW + 1} more"
+    shown = [short(label, 2 * LONGEST_SAID) for label in labels]
+    if len(shown) <= FEW:
+        return listed(shown)
+    return f"{', '.join(shown[: FEW - 1])} and {len(shown) - FEW + 1} more"
 
 
 # --- who trains faster ---
@@ -69,14 +71,16 @@ def faster(summary: pd.DataFrame, speed: SpeedRecord | None) -> Answer:
     rivals = rows[rows["label"] != speed.baseline].sort_values("speedup", ascending=False, kind="stable")
     judged = dict(zip(rivals["label"], rivals["judgement"].fillna(""), strict=True))
     supported = [label for label, verdict in judged.items() if verdict == "supported"]
-    doubted = [f"{label}: {verdict}" for label, verdict in judged.items() if verdict.startswith("in doubt")]
+    doubted = [f"{said(label)}: {verdict}" for label, verdict in judged.items() if verdict.startswith("in doubt")]
     coarse = [label for label, verdict in judged.items() if verdict == "not measurable here"]
     slower = _slower(rivals, speed)
     more = (*slower, *doubted, *([f"not measurable here: {names(coarse)}"] if coarse else []))
     if supported and not mostly_disturbed(speed):
         first = rivals[rivals["label"] == supported[0]].iloc[0]
         interval = f"[{first['speedup_low']:.2f}, {first['speedup_high']:.2f}]"
-        headline = f"{first['label']} trains {first['speedup']:.2f} times as fast as {speed.baseline} {interval}."
+        headline = (
+            f"{said(first['label'])} trains {first['speedup']:.2f} times as fast as {said(speed.baseline)} {interval}."
+        )
         return Answer(FASTER, headline, "clear", sure, (*_next(supported, rivals, speed), *more), tuple(supported))
     headline, tone = _nobody(rivals, speed, doubted=bool(doubted), coarse=bool(coarse), slower=bool(slower))
     return Answer(FASTER, headline, tone, sure, more)
@@ -87,13 +91,13 @@ def _nobody(rivals: pd.DataFrame, speed: SpeedRecord, *, doubted: bool, coarse: 
     if mostly_disturbed(speed):
         return "Cannot be said: other processes disturbed most blocks.", "doubt"
     if rivals.empty:
-        return f"Nothing to compare: {speed.baseline} was measured alone.", "open"
+        return f"Nothing to compare: {said(speed.baseline)} was measured alone.", "open"
     if doubted:
         return "In doubt: what was measured is not what it seems.", "doubt"
     if coarse:
-        return f"Not measurable here: no row is told from {speed.baseline}.", "open"
+        return f"Not measurable here: no row is told from {said(speed.baseline)}.", "open"
     if slower:
-        return f"{speed.baseline}: no other row trains faster.", "clear"
+        return f"{said(speed.baseline)}: no other row trains faster.", "clear"
     return f"{names([speed.baseline, *rivals['label']])} cannot be told apart.", "level"
 
 
@@ -105,20 +109,20 @@ def _next(supported: Sequence[str], rivals: pd.DataFrame, speed: SpeedRecord) ->
     found = speedup(speed, first, second)
     value = float(rivals[rivals["label"] == second]["speedup"].iloc[0])
     if found is None:
-        return [f"next: {second}, {value:.2f} times"]
+        return [f"next: {said(second)}, {value:.2f} times"]
     apart = (
         "not told apart from it"
         if inside_floor(found, speed.floor)
-        else f"{first} over {second}: {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+        else f"{said(first)} over {said(second)}: {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
     )
-    return [f"next: {second}, {value:.2f} times ({apart})"]
+    return [f"next: {said(second)}, {value:.2f} times ({apart})"]
 
 
 def _slower(rivals: pd.DataFrame, speed: SpeedRecord) -> list[str]:
     """Rows that are slower than the baseline, outside the noise floor."""
     rows = rivals[rivals["speedup_high"] < 1 / speed.floor]
-    texts = [f"{label} ({value:.2f} times)" for label, value in zip(rows["label"], rows["speedup"], strict=True)]
-    return [f"slower than {speed.baseline}: {names(texts)}"] if texts else []
+    texts = [f"{said(label)} ({value:.2f} times)" for label, value in zip(rows["label"], rows["speedup"], strict=True)]
+    return [f"slower than {said(speed.baseline)}: {names(texts)}"] if texts else []
 
 
 # --- who represents better ---
@@ -134,7 +138,7 @@ def better(name: str, rows: Sequence[Row], found: Sequence[Pair]) -> Answer:
     top = best(rows)
     if top is None:
         return Answer(BETTER, "No method has a finished run yet.", "open")
-    means = {row.label: f"{row.label} {100 * row.mean:.1f} %" for row in rows}
+    means = {row.label: f"{said(row.label)} {100 * row.mean:.1f} %" for row in rows}
     if len(methods) == 1:
         sure = _judged_by(found)
         return Answer(
@@ -149,7 +153,7 @@ def better(name: str, rows: Sequence[Row], found: Sequence[Pair]) -> Answer:
 
 def _ranked(name: str, top: str, methods: Sequence[Row], found: Sequence[Pair]) -> Answer:
     """The answer where pairs of methods, the best first, could be judged."""
-    means = {row.label: f"{row.label} {100 * row.mean:.1f} %" for row in methods}
+    means = {row.label: f"{said(row.label)} {100 * row.mean:.1f} %" for row in methods}
     equal = as_good_as(top, methods, found)
     below = [row.label for row in methods if row.label != top and row.label not in equal]
     sure, more = f"{name}; {_judged_by(found)}", _over_untrained(top, found)
@@ -160,7 +164,7 @@ def _ranked(name: str, top: str, methods: Sequence[Row], found: Sequence[Pair]) 
     if not equal:
         others = "all others" if len(below) > 1 else means[below[0]]
         return Answer(BETTER, f"{means[top]}, above {others}.", "clear", sure, more, (top,))
-    headline = f"{names([top, *equal])} are best and cannot be told apart; {top} is above {names(below)}."
+    headline = f"{names([top, *equal])} are best and cannot be told apart; {said(top)} is above {names(below)}."
     shown = names([means[row.label] for row in methods])
     return Answer(BETTER, headline, "clear", sure, (shown, *more), (top, *equal))
 
@@ -176,10 +180,10 @@ def _over_untrained(top: str, found: Sequence[Pair]) -> tuple[str, ...]:
     if pair is None or pair.holm is None:
         return ()
     if pair.apart and pair.above == top:
-        return (f"{top} is {100 * pair.difference.interval.mean:.1f} points above the untrained encoder",)
+        return (f"{said(top)} is {100 * pair.difference.interval.mean:.1f} points above the untrained encoder",)
     if pair.apart:
-        return (f"{top} is below the untrained encoder: this budget ranks nothing",)
-    return (f"{top} is not told apart from the untrained encoder: this budget ranks little",)
+        return (f"{said(top)} is below the untrained encoder: this budget ranks nothing",)
+    return (f"{said(top)} is not told apart from the untrained encoder: this budget ranks little",)
 
 
 # --- other measurements ---
@@ -238,7 +242,7 @@ def how_sure(
     """
     methods = [rows[rows["kind"] == "method"] for rows in summaries]
     doubts = dict.fromkeys(
-        f"{row['label']}: {row['judgement']}"
+        f"{said(row['label'])}: {row['judgement']}"
         for rows in methods
         for row in rows.to_dict("records")
         if str(row["judgement"]).startswith("in doubt")

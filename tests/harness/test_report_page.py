@@ -16,8 +16,9 @@ from pydantic import BaseModel
 
 from harness.errors import UsageError
 from harness.records.evaluations import EpochPoint, EvaluationRecord, Evaluations, TestClips
+from harness.records.pictures import ClipPicture, RunPictures
 from harness.records.schema import BOUND, Doubt, RunRecord, SpeedRecord
-from harness.records.store import RecordStore, as_json, write_atomically
+from harness.records.store import PICTURES_FILE, RecordStore, as_json, write_atomically
 from harness.report.html.page import LONGEST, brief, write_report
 from harness.spec.model import MethodSpec
 from tests.harness.made_up_records import ENVIRONMENT, TIME, arm, curve_record, ratio, run_record, speed_record
@@ -174,6 +175,34 @@ def test_a_folder_without_records_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected records of `run` or `speed`, found none"):
         write_report([tmp_path / "runs"], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def pictures(run: RunRecord, *, free: bool, title: str = "wave") -> RunPictures:
+    """One clip of two joints and a bone at two moments, a body that is there and one that is not."""
+    there, absent = [(0.0, 0.0), (0.5, 1.0)], [(0.0, 0.0), (0.0, 0.0)]
+    clip = ClipPicture(
+        title=title, seconds=[0.0, 1.0], original=[[there, absent]] * 2,
+        visible=[[[True, False], [False, False]]] * 2, reconstruction=[[there, absent]] * 2,
+    )  # fmt: skip
+    return RunPictures(
+        run=run.address, label=run.label, seed=run.spec.seed, step=100, data="synthetic" if free else "private",
+        fingerprint="f" * 16, free=free, licence="made here" if free else "", bones=[(0, 1)], sides=[0, 1],
+        clips=[clip],
+    )  # fmt: skip
+
+
+def test_pictures_are_drawn_of_data_that_may_be_passed_on_alone(tmp_path: Path) -> None:
+    one, other = run_record("gfp", 0.8), run_record("mamp", 0.7)
+    source = folder(tmp_path / "runs", one, other)
+    for run, free in ((one, True), (other, False)):
+        write_atomically(source / run.address / PICTURES_FILE, as_json(pictures(run, free=free, title=HOSTILE)))
+    page = page_of(tmp_path, source)
+    assert page.count('aria-label="tokens that the method saw') == 1
+    assert "gfp, seed 0: </script></style>" in text_of(page)
+    assert "clips of synthetic (made here)" in text_of(page)
+    assert "pictures of private stay beside their records" in text_of(page)
+    drawing = page[page.index('aria-label="tokens that') :]
+    assert drawing.count('stroke="var(--c2)"') == 2  # a seen token at either moment, of the body that is there
 
 
 # --- the file ---
