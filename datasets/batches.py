@@ -227,17 +227,19 @@ class TrainingBatches:
         size: body sequences per batch.
         looks: the views of each of them, drawn one after the other.
         seed: order and augmentation.
+        part: rows of each batch that are made; all of them are drawn.
 
     Attributes:
         augment: `augmented`, or the same compiled.
     """
 
     def __init__(
-        self, source: BodySequences, sequences: Tensor, *, size: int, looks: Sequence[Look], seed: int
-    ) -> None:
+        self, source: BodySequences, sequences: Tensor, *, size: int, looks: Sequence[Look], seed: int,
+        part: slice = slice(None),
+    ) -> None:  # fmt: skip
         if not len(sequences):
             raise DataError("no body sequence to train on: every body of the training clips is empty")
-        self.source, self.sequences, self.size, self.looks = source, sequences, size, tuple(looks)
+        self.source, self.sequences, self.size, self.looks, self.part = source, sequences, size, tuple(looks), part
         self.device, self.lead, self.divisible = source.device, 0, True
         self.generator = torch.Generator(device=source.device).manual_seed(seed)
         self.queue = sequences[:0]
@@ -255,7 +257,7 @@ class TrainingBatches:
     def view(self, chosen: Tensor, look: Look) -> Tensor:
         """One view of the chosen sequences ``[B]``: cropped, resized and turned, ``[B, look.frames, V, 3]``."""
         draws = [uniform(chosen, self.generator, *columns) for columns in ((), (), (3,))]
-        return self.augment(self.source, chosen, look, *draws)
+        return self.augment(self.source, chosen[self.part], look, *(drawn[self.part] for drawn in draws))
 
     def sample(self) -> Batch:
         """The batch that `next` is going to return."""

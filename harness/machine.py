@@ -36,8 +36,8 @@ def use_threads(threads: int | None) -> None:
     threadpool_limits(threads)  # those of numpy and scikit-learn
 
 
-def describe_environment(device: torch.device) -> Environment:
-    """The environment of this process."""
+def describe_environment(device: torch.device, ranks: int = 1) -> Environment:
+    """The environment of this process, one of so many ranks."""
     return Environment(
         device=device_name(device),
         processor=processor_name(),
@@ -48,6 +48,7 @@ def describe_environment(device: torch.device) -> Environment:
         versions={"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         commit=commit(),
         tf32=torch.backends.cuda.matmul.fp32_precision == "tf32",
+        ranks=ranks,
         **(gpu_settings() if device.type == "cuda" else {}),
     )
 
@@ -61,15 +62,23 @@ def gpu_settings() -> dict[str, Any]:
     }
 
 
-def select_device(name: str) -> torch.device:
+def select_device(name: str, own: int | None = None) -> torch.device:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; `UsageError` for a device that is not there.
 
     From then on fp32 means fp32: no TF32 in matrix products, whatever an environment variable asks for.
+
+    Args:
+        own: number of the GPU of this one of several ranks, each of which takes another.
     """
     torch.set_float32_matmul_precision("highest")
-    if not device_type(name):
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    if not device_type(name) and own is None:
+        return torch.device(here)
+    device = torch.device(name if device_type(name) else here)
+    if device.type == "cuda" and own is not None:
+        if device.index is not None:
+            raise UsageError(f"device {name!r}: expected cuda on several ranks, each of which takes a GPU of its own")
+        device = torch.device("cuda", own)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
     if device.type == "cuda":

@@ -195,8 +195,12 @@ def method_options(method: type[Method], spec: MethodSpec) -> MethodOptions:
 
 
 def versions_of(method: type[Method]) -> dict[str, str]:
-    """Module -> version, of the file that defines a method and of all shared parts that it is built on."""
-    return {_short(module): version_of(module) for module in _built_on(method.__module__, {})}
+    """Module -> version, of the file that defines a method and of all shared parts that it is built on.
+
+    Version 0 is that of a part that changes no number in one process, and came after records that do not name it.
+    """
+    found = {_short(module): version_of(module) for module in _built_on(method.__module__, {})}
+    return {name: version for name, version in found.items() if version != "0"}
 
 
 def versions_of_modules(names: tuple[str, ...]) -> dict[str, str]:

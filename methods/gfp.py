@@ -19,6 +19,7 @@ from methods.parts.encoder import SeparablePositions, SkeletonEncoder, initialis
 from methods.parts.kernels import full_precision
 from methods.parts.masks import Mask, motion_aware_mask
 from methods.parts.options import LossWeight, Sharpness, Width
+from methods.parts.ranks import all_rows, average, ranks, row_variance, total
 from methods.parts.tokens import TokenGrid, divisors, nearest_divisor, patchify
 
 VERSION = 1
@@ -159,7 +160,7 @@ class PyramidDecoder(nn.Module):
 
 def variance_loss(z: Tensor, floor: float = 1.0) -> Tensor:
     """``L_var = (1 / C) sum_i max(0, floor - sqrt(Var(Z[:, i]) + 1e-4))`` for rows ``[n, C]``."""
-    return torch.relu(floor - torch.sqrt(z.var(dim=0) + 1e-4)).mean()
+    return torch.relu(floor - torch.sqrt(row_variance(z) + 1e-4)).mean()
 
 
 def covariance_loss(z: Tensor, *, rounded: bool = False) -> Tensor:
@@ -168,14 +169,18 @@ def covariance_loss(z: Tensor, *, rounded: bool = False) -> Tensor:
     The squared Frobenius norm of the C x C covariance equals that of the n x n Gram matrix of the centred
     rows over (n - 1); the smaller of the two is formed. ``rounded``: by `RoundedGram`.
     """
-    rows, width = z.shape
-    centred = z - z.mean(dim=0)
+    rows, width = ranks() * len(z), z.shape[1]
+    centred = z - average(z.mean(dim=0))
+    if rows < width:
+        centred = all_rows(centred)
     narrow = centred if rows >= width else centred.T
     if rounded:
         product, centred = RoundedGram.apply(narrow), centred.bfloat16().float()  # as its diagonal was rounded
     else:
         product = (narrow.T @ narrow).to(z.dtype)  # autocast may round it
     diagonal = centred.square().sum(0)
+    if rows >= width:  # else every rank has all rows
+        product, diagonal = total(product), total(diagonal)
     return (product.square().sum() - diagonal.square().sum()) / ((rows - 1) ** 2 * width)
 
 

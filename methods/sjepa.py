@@ -16,6 +16,7 @@ from methods.parts.decoders import TokenDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import motion_aware_mask
 from methods.parts.options import Depth, Sharpness
+from methods.parts.ranks import average
 from methods.parts.teachers import Teacher, published_follows
 from methods.parts.tokens import take
 
@@ -84,7 +85,7 @@ class SJEPA(Method[SJEPAOptions]):
         latent = self.encoder(x, mask.visible)
         prediction = take(self.decoder(latent, mask), mask.masked)
         target = self.features(x)
-        self.batch_mean.copy_(target.mean((0, 1)))
+        self.batch_mean.copy_(average(target.mean((0, 1))))
         wanted = torch.softmax((take(target, mask.masked) - self.center) / options.target_temperature, dim=-1)
         given = torch.log_softmax(prediction.float() / options.prediction_temperature, dim=-1)
         loss = -(wanted * given).sum(-1).mean()

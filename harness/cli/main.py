@@ -35,8 +35,9 @@ from harness.cli import (
     submit,
 )
 from harness.errors import UsageError, first_few
+from harness.isolation import launched
 from harness.isolation.outliving import strays, told
-from harness.isolation.stopping import Stopped, stoppable
+from harness.isolation.stopping import RankLost, Stopped, stoppable
 from harness.progress import say, say_lines, warn
 
 INTERRUPTED = 130
@@ -47,6 +48,8 @@ COMMAND_LINE_ERROR: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
 
+ON_RANKS = ("run", "plan", "speed")
+"""Commands that several processes do together, started by torchrun."""
 CONTINUED = (["run"], ["submit"], ["evaluate"], ["data"])
 """Commands that keep what was done when they are stopped."""
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -109,13 +112,12 @@ app.add_typer(data.data_app, name="data")
 
 def main() -> None:
     """Entry point: every expected failure is one line on stderr and an exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # no table is lost to an encoding without the sign of a deviation
+    prepare_streams()
     if not sys.argv[1:]:
         sys.argv.append("--help")
     with stoppable() as stops, told(warn):
         try:
+            refuse_ranks(sys.argv[1])
             code = app(standalone_mode=False)
             if code == INTERRUPTED:
                 raise KeyboardInterrupt
@@ -136,6 +138,25 @@ def main() -> None:
                 raise
             code = _stopped(stops.asked)
     leave(code or 0)
+
+
+def prepare_streams() -> None:
+    """No table is lost to an encoding without the sign of a deviation; of several ranks the first speaks for all."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if launched.world_size() > 1:  # that a method has no unused parameters is no warning to anybody
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if launched.rank():
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
+
+
+def refuse_ranks(command: str) -> None:
+    """A `UsageError` where several ranks would do side by side what one process does."""
+    if launched.world_size() > 1 and command not in ON_RANKS:
+        raise UsageError(
+            f"torchrun: expected one of {', '.join(ON_RANKS)}, found {command}; start it with python -m harness"
+        )
 
 
 def leave(code: int) -> NoReturn:
@@ -161,9 +182,20 @@ def _misread(error: Any) -> int:
 
 
 def _stopped(asked: Stopped | None) -> int:
+    if isinstance(asked, RankLost):
+        return _lost(asked)
     by = f" by {asked.signal.name}" if asked and asked.exit_code != INTERRUPTED else ""
     then = "; the same command continues with what is missing" if sys.argv[1:2] in CONTINUED else ""
     return _fail(f"stopped{by}{then}", asked.exit_code if asked else INTERRUPTED)
+
+
+def _lost(stop: RankLost) -> int:
+    """The line of the one rank that says why all end."""
+    if not stop.told:
+        sys.stderr = sys.__stderr__
+        then = "; the same command continues with what is missing" if sys.argv[1:2] in CONTINUED else ""
+        return _fail(f"{stop.reason}{then}", stop.exit_code)
+    return stop.exit_code
 
 
 def _fail(message: str, code: int) -> int:

@@ -58,6 +58,7 @@ from harness.cli.flags import (
 )
 from harness.cli.output import leave_table, one_writes
 from harness.errors import UsageError, nearest
+from harness.isolation import launched
 from harness.progress import Reporter, at_work, command_line, print_table, say_lines, warn
 from harness.runs.request import prepare_experiment, resolve_settings
 from harness.spec.model import SECTIONS, parse_seeds, parse_shard
@@ -253,6 +254,8 @@ def speed_command(
 ) -> None:  # fmt: skip
     """Only the interleaved speed measurement of `run`, without training or probes; or encoders' forward passes."""
     inference = asks_inference(what, encoders, methods, memory_cap)
+    if inference and launched.world_size() > 1:
+        raise UsageError("--what inference: expected one process, found several ranks; start it without torchrun")
     settings = settings_of(locals())
     with at_work() as report:
         from harness.report.inference import inference_frame, inference_notes, inference_table
@@ -263,7 +266,7 @@ def speed_command(
         experiment = prepare_experiment(
             settings, plugin, report, seeds=[0], out=out, baseline="" if inference else baseline, rerun=rerun,
             speed_seconds=speed_seconds, memory_cap=memory_cap and memory_cap * 1e9, threads=threads,
-            processes=processes, first_slot=first_slot,
+            processes=processes, first_slot=first_slot, one_process=not inference,
         )  # fmt: skip
         if inference:
             measurement = measure_inference(experiment, encoders or "tiny,small,base", baseline, report)

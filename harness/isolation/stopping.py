@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from harness.isolation import launched
+
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 
 
@@ -39,6 +41,28 @@ class Stopped(KeyboardInterrupt):
     def exit_code(self) -> int:
         """As a shell reports a process that the signal ended: 130, 143, 129, 138."""
         return 128 + self.signal
+
+
+class RankLost(Stopped):
+    """Another of the processes that train together is gone, or something failed on this one alone.
+
+    Attributes:
+        told: another one has said so to the user.
+    """
+
+    def __init__(self, problem: str, *, told: bool) -> None:
+        self.problem, self.told = problem, told
+        super().__init__(signal.SIGTERM)
+
+    @property
+    def reason(self) -> str:
+        """What happened."""
+        return self.problem
+
+    @property
+    def exit_code(self) -> int:
+        """A failure."""
+        return 1
 
 
 @dataclass
@@ -62,8 +86,13 @@ class Stops:
         first, self.asked = self.asked is None, self.asked or Stopped(number)
         if self.holding:
             self.waiting = True
-        elif not (self.deferring and first):
+        elif not (self.deferring and (first or several_ranks())):
             raise Stopped(number)
+
+
+def several_ranks() -> bool:
+    """Torchrun sends on a signal that the ranks may have got already, and ends itself what hangs for half a minute."""
+    return launched.world_size() > 1
 
 
 _active: list[Stops] = []
@@ -136,6 +165,25 @@ def deferred() -> Iterator[None]:
 def stop_is_asked() -> bool:
     """A signal asked this process to stop and has not been raised where it is now."""
     return bool(_active and _active[-1].asked)
+
+
+def asked_signal() -> int:
+    """The signal that asked this process to stop; 0 where none did."""
+    asked = _active[-1].asked if _active else None
+    return int(asked.signal) if asked else 0
+
+
+def ask_to_stop(number: int) -> None:
+    """As if the signal had come to this process: it came to another that works with it."""
+    if _active:
+        _active[-1].asked = _active[-1].asked or Stopped(number)
+
+
+def stop_for(lost: RankLost) -> RankLost:
+    """The stop that this process ends with, whatever signals came before."""
+    if _active:
+        _active[-1].asked = lost
+    return lost
 
 
 def stop_if_asked() -> None:

@@ -91,6 +91,7 @@ class Environment(Part):
             Steps of ``precision=tf32`` do so whatever stands here.
         attention: kernels that torch may take for attention on a GPU, its first choice first; None on a CPU.
         allocator: what the environment says of how torch holds a GPU's memory; None on a CPU.
+        ranks: processes that trained together, on as many devices (torchrun); threads are those of each.
     """
 
     device: str
@@ -104,6 +105,7 @@ class Environment(Part):
     tf32: bool | None = None
     attention: tuple[str, ...] | None = None
     allocator: str | None = None
+    ranks: Some = 1
 
     @property
     def device_class(self) -> DeviceClass:
@@ -114,9 +116,10 @@ class Environment(Part):
     def fingerprint(self) -> str:
         """Records are comparable in speed only when this agrees: device, processor, cores, threads, versions, TF32.
 
-        On a GPU attention's kernels and the allocator's settings too.
+        On a GPU attention's kernels and the allocator's settings too; where there are several ranks their number.
         """
         switched = {name for name in ("tf32", "attention", "allocator") if getattr(self, name)}
+        switched |= {"ranks"} if self.ranks > 1 else set()
         return digest(self.model_dump(include={"device", "processor", "cores", "threads", "versions", *switched}))
 
 
@@ -308,6 +311,7 @@ class ArmRecord(Part):
         own_step_seconds: as in `Training`.
         bound_flops: FLOPs of a step of the encoder alone on the same tokens; None where it was not timed beside it.
         doubts: what the measurement, and the trial steps before it, gave away.
+        over_one_process: where several ranks trained, their clips/s over those of one process with the same batch.
         host_step_seconds: on a GPU, time that the host takes to hand a step to it, the wait for it left out; median
             over blocks. None on a CPU, and where each step is told to wait.
         encoder: where rows are encoders and no methods (`harness.speed.forward`).
@@ -337,6 +341,7 @@ class ArmRecord(Part):
     doubts: tuple[Doubt, ...] = ()
     host_step_seconds: NotNegative | None = None
     encoder: EncoderInfo | None = None
+    over_one_process: Ratio | None = None
 
     @property
     def launch_bound(self) -> bool:

@@ -39,7 +39,7 @@ def speed_frame(speed: SpeedRecord) -> pd.DataFrame:
     """The arms of a measurement as numbers (`harness.report.frame.arms_frame`) with what `harness speed` says of them.
 
     ``signed_ranks``: p; ``of_peak``: achieved FLOP/s over the matmul peak; ``schedule_hours``: hours of the published
-    epochs; ``judgement`` on "trains faster".
+    epochs; ``over_one_process``: clips/s of several ranks over those of one; ``judgement`` on "trains faster".
     """
     frame = arms_frame([speed])
     ranks = [signed_ranks_of(arm, speed) if comparable(arm, speed) else None for arm in speed.arms]
@@ -48,11 +48,28 @@ def speed_frame(speed: SpeedRecord) -> pd.DataFrame:
     return frame.assign(
         signed_ranks=pd.Series(ranks, dtype=NUMBER),
         gflops_per_second=achieved / 1e9,
-        of_peak=achieved / frame["matmul_flops"],
+        of_peak=achieved / (frame["matmul_flops"] * speed.environment.ranks),
+        **{name: pd.Series(values, dtype=NUMBER) for name, values in over_one_process(speed).items()},
         schedule_hours=hours,
         peak_mb=frame["peak_bytes"].astype("float64") / 1e6,
         judgement=pd.Series([judgement(arm.label, [], speed) for arm in speed.arms], dtype=TEXT),
     )
+
+
+def over_one_process(speed: SpeedRecord) -> dict[str, list[float | None]]:
+    """What several ranks are worth, by column; None where one process was not timed."""
+    ratios = [arm.over_one_process for arm in speed.arms]
+    return {
+        "over_one_process": [ratio.value if ratio else None for ratio in ratios],
+        "over_one_process_low": [ratio.low if ratio else None for ratio in ratios],
+        "over_one_process_high": [ratio.high if ratio else None for ratio in ratios],
+        "efficiency": [ratio.value / speed.environment.ranks if ratio else None for ratio in ratios],
+    }
+
+
+def _over_one_process(row: Figures) -> str:
+    value, low, high = (row[f"over_one_process{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.2f}x [{low:.2f}, {high:.2f}]" if known(value) else EMPTY
 
 
 def _share(phase: str) -> Callable[[Figures], str]:
@@ -94,13 +111,18 @@ WIDE: Cells = {
 }
 
 
+RANKS: Cells = {"over 1 rank [95 %]": _over_one_process, "efficiency": formatted("efficiency", ".0%")}
+"""On several ranks."""
+
+
 def speed_table(speed: SpeedRecord, *, wide: bool = False) -> pd.DataFrame:
     """One row per method; every cell a string.
 
     Args:
         wide: every column, not only those that matter first.
     """
-    return texts(speed_frame(speed), WIDE if wide else CELLS)
+    ranks = RANKS if speed.environment.ranks > 1 else {}
+    return texts(speed_frame(speed), {**(WIDE if wide else CELLS), **ranks})
 
 
 def speed_notes(speed: SpeedRecord) -> list[str]:
@@ -112,6 +134,7 @@ def speed_notes(speed: SpeedRecord) -> list[str]:
         *([f"matmul peak: {peak / 1e9:,.0f} GFLOP/s, measured on this device in this precision"] if peak else []),
         "of peak: model FLOPs of a step over its time, as a share of the matmul peak (MFU); data, forward, backward, "
         "optimiser, after: shares of the step time",
+        *_ranks(speed.environment.ranks),
         "signed ranks p: exact Wilcoxon test of the rounds' log ratios; it decides nothing",
         *([f"memory-fair: each method at its largest batch under {cap / 1e9:g} GB"] if cap else []),
         *_host(speed),
@@ -125,6 +148,13 @@ def _unfinished(speed: SpeedRecord) -> list[str]:
     if speed.planned_rounds is None:
         return []
     return [f"UNFINISHED: stopped after {speed.done_rounds} of {speed.planned_rounds} rounds"]
+
+
+def _ranks(ranks: int) -> list[str]:
+    return [
+        f"over 1 rank: clips/s of all {ranks} ranks over those of rank 0 alone with the same batch, interleaved; a "
+        f"step takes as long as on the slowest rank; efficiency: that over {ranks}; matmul peak, peak MB: of one rank"
+    ] if ranks > 1 else []  # fmt: skip
 
 
 def _host(speed: SpeedRecord) -> list[str]:

@@ -115,8 +115,8 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
         *_warnings(records),
         *_left_behind(records, speed),
         f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, "
-        f"{environment.threads} threads{_tf32(environment)}; {versions}; commit {environment.commit}; "
-        f"{shown.finished:%Y-%m-%d %H:%M} UTC",
+        f"{environment.threads} threads{_ranks(environment)}{_tf32(environment)}; {versions}; "
+        f"commit {environment.commit}; {shown.finished:%Y-%m-%d %H:%M} UTC",
     ]
 
 
@@ -143,6 +143,11 @@ def _not_timed(trained: Sequence[RunRecord], speed: SpeedRecord | None) -> list[
     if not missing:
         return []
     return [f"not in this speed measurement: {', '.join(missing)}; one `run` command with all rows measures them all"]
+
+
+def _ranks(environment: Environment) -> str:
+    """Said where several processes trained together."""
+    return f" each on {environment.ranks} ranks" if environment.ranks > 1 else ""
 
 
 def _tf32(environment: Environment) -> str:

@@ -55,9 +55,10 @@ from harness.runs.resume import Interval, RunState, Saved, Unusable, remove_stat
 from harness.spec.budget import StepCost, parse_budget
 from harness.spec.model import MOST_EVALUATIONS, ProbeSpec
 from harness.speed.disturbance import Effort, Watch
-from harness.training.build import Cell, build_encoder, build_method, encoder_info
+from harness.training.build import Cell, build_encoder, encoder_info
 from harness.training.clock import Ledger, StepClock
 from harness.training.data import LoadedData
+from harness.training.leading import build_trainer
 from harness.training.trainer import Diverged, Trainer, by_first_name, undisturbed
 from methods.base import Diagnosis, Method
 from methods.parts.encoder import Encoder, SkeletonEncoder
@@ -109,6 +110,7 @@ class Attempt:
         claim: what keeps other processes from this cell.
         earlier: what the method changed that harms nobody in processes before this one.
         unwritten: why states are missing.
+        unlike: why ranks that trained together did not train to the weights of one process.
         tensorboard: write event files as well.
         trained: the method as training left it, where it is to be drawn.
     """
@@ -133,6 +135,7 @@ class Attempt:
     continued: tuple[Continuation, ...] = ()
     claim: Owned | None = None
     earlier: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
     tensorboard: bool = False
     trained: Method | None = None
     clock: StepClock = field(init=False)
@@ -262,7 +265,8 @@ class Attempt:
                 environment=self.place.environment, clock=dict(self.clock.phases), phases=dict(self.ledger.phases),
                 wall_seconds=self.ledger.wall, training=self.training, curve=self.curve, accuracy=self.accuracy,
                 untrained=self.untrained, warnings=self.warnings, guarded=self.guarded,
-                doubts=tuple(self.doubts), continued=self.continued, started=self.started, written=now(),
+                unlike=self.unlike, doubts=tuple(self.doubts), continued=self.continued, started=self.started,
+                written=now(),
             )  # fmt: skip
             try:
                 write_state(self.place.store.folder(spec.address), state, self.tensors(trainer, numbers))
@@ -307,6 +311,9 @@ class Attempt:
                 raise ValueError("its tensors are not of its step, or its curve is not this run's")
             if trainer.done > goals[min(len(evaluated) + 1, len(goals) - 1)]:
                 raise ValueError("an evaluation is missing")
+            before, ranks = saved.state.environment.ranks, trainer.ranks.size
+            if before != ranks and (saved.state.unlike or self.unlike):
+                raise ValueError(f"of {before} ranks, which are {ranks} now, and it is not identical on others")
         except (MemoryError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as problem:
@@ -327,10 +334,11 @@ class Attempt:
     def build(self, method_class: type[Method], steps: int) -> Trainer:
         """The method on its encoder, ready to train ``steps`` steps on the run's batches."""
         spec, data = self.cell.spec, self.place.data
-        method = build_method(method_class, spec, data.clips.layout, data.source.device)
-        self.encoder = encoder_info(method.evaluated_encoder())
-        batches = data.batches(spec, method.evaluated_encoder().grid.frames, method.views)
-        return Trainer(method, batches, spec.train, steps)
+        trainer = build_trainer(method_class, spec, data, steps)
+        self.encoder = encoder_info(trainer.method.evaluated_encoder())
+        if trainer.not_identical:
+            self.unlike = (f"not identical to one process on {trainer.ranks.size} ranks: {trainer.not_identical}",)
+        return trainer
 
     def log(self, done: int, clock: StepClock, cost: StepCost, means: dict[str, float]) -> None:
         """Book the time and the losses of a block that ended after ``done`` steps."""
@@ -425,7 +433,9 @@ class Attempt:
             environment=self.place.environment, training=self.training, phases=dict(self.ledger.phases),
             wall_seconds=self.ledger.wall, untracked=self.ledger.untracked, curve=self.curve,
             accuracy=self.accuracy if status == "ok" else None, untrained=self.untrained,
-            warnings=(*self.guarded, *self.unwritten, *self.warnings, *not_finite(self.training, self.curve)),
+            warnings=(
+                *self.guarded, *self.unlike, *self.unwritten, *self.warnings, *not_finite(self.training, self.curve),
+            ),
             weights=self.weights, doubts=tuple(self.doubts), continued=self.continued, started=self.started,
             finished=now(),
         )  # fmt: skip

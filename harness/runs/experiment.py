@@ -15,6 +15,7 @@ import torch
 
 from datasets.wording import counted, minutes
 from harness.errors import MethodFault, UsageError, nearest
+from harness.isolation import launched
 from harness.isolation.guard import Guard, StandIn, problem_of_about, seeded, stand_in
 from harness.isolation.mistakes import mistake
 from harness.machine import describe_environment, device_type, processors, select_device, use_threads
@@ -58,6 +59,8 @@ from harness.speed.disturbance import Moment, busy_lines
 from harness.speed.measurement import Measurement, Timing
 from harness.training.build import Cell, encoder_size, skeleton_of
 from harness.training.data import LoadedData, load_data
+from harness.training.distributed import Ranks, join
+from harness.training.leading import follow, settled
 from methods.base import Method, OptionError, resolve
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.kernels import TORCHS_OWN
@@ -73,6 +76,7 @@ class Request:
         no_wait: end where others work on all that is left, and take the speed that was measured as it is.
         since: a run that failed later is not tried again: else each of many workers that start one after the other
             would.
+        one_process: of several ranks, rank 0 times every method alone too, which says what the others are worth.
         processes: fresh ones that measure speed; `first_slot`: where one of them starts (benchmarks/RULES.md).
         draw: makes pictures of each finished run.
     """
@@ -102,6 +106,7 @@ class Request:
     processes: int = 1
     first_slot: int = 0
     draw: Draw | None = None
+    one_process: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,6 +257,7 @@ class Experiment:
             baseline=self.baseline.label, data=self.data, environment=self.environment,
             seconds=self.request.speed_seconds, memory_cap=self.request.memory_cap,
             processes=self.request.processes, first_slot=self.request.first_slot,
+            one_process=self.request.one_process and self.environment.ranks > 1,
         )  # fmt: skip
 
 
@@ -260,7 +266,8 @@ def prepare(
 ) -> Experiment:  # fmt: skip
     """Resolve a request completely; every mistake in it is a `UsageError` here, before any work.
 
-    ``advance`` is told of bytes done and bytes in all while a store is hashed.
+    ``advance`` is told of bytes done and bytes in all while a store is hashed. Of several ranks only rank 0 comes back
+    from here: the others follow it until it ends, and end too.
     """
     began = Moment.now()
     RecordStore(request.out).refuse_shelf()
@@ -275,11 +282,14 @@ def prepare(
     use_threads(request.threads)
     if request.elsewhere:
         device_type(request.device)
-    device = torch.device("cpu") if request.elsewhere else select_device(request.device)
+    device = torch.device("cpu") if request.elsewhere else select_device(request.device, launched.local_rank())
+    refuse_on_ranks(request)
+    ranks = join(device)
     refuse_kernels_of_a_gpu(request.train, device_type(request.device) or device.type)
     size = encoder_size(request.encoder)
     methods = [described(registry, spec) for spec in request.methods]
-    data = load_data(request.data, device, size.patch, advance=advance)
+    with settled(ranks):
+        data = load_data(request.data, device, size.patch, ranks=ranks, advance=advance)
     with torch.device("meta"):
         encoder = SkeletonEncoder(size, data.clips.layout.joint_count, skeleton_of(data.clips.layout))
     asked = {
@@ -291,11 +301,27 @@ def prepare(
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
     baseline = choose_baseline(request.baseline, entries)
     experiment = Experiment(
-        request, RecordStore(request.out), describe_environment(device), data, entries, bound, baseline, labels, began,
-        registry,
+        request, RecordStore(request.out), describe_environment(device, ranks.size), data, entries, bound, baseline,
+        labels, began, registry,
     )  # fmt: skip
     refuse_crowded_probes(experiment)
+    if ranks.rank:
+        follow(data, registry.method)
+        raise SystemExit
     return experiment
+
+
+def refuse_on_ranks(request: Request) -> None:
+    """A `UsageError` for what one process alone can do."""
+    train, ranks = request.train, launched.world_size()
+    alone = {
+        "--processes": request.processes > 1, "--memory-cap": bool(request.memory_cap),
+        "data.loader": request.data.loader != "device", "train.cuda_graphs": train.cuda_graphs,
+        "--rate and --device-rate": request.elsewhere,
+    }  # fmt: skip
+    if ranks > 1 and (names := [name for name, asked in alone.items() if asked]):
+        raise UsageError(f"{', '.join(names)}: expected one process, found {ranks} ranks; leave it out, or torchrun")
+    Ranks(size=ranks).part_of(train.batch_size)
 
 
 def refuse_kernels_of_a_gpu(train: TrainSpec, device: str) -> None:

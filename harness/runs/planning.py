@@ -142,9 +142,10 @@ def make_plan(
 
 def named(machine: Environment) -> str:
     """A machine by its GPU, or by its processor and threads."""
+    ranks = f", {machine.ranks} ranks" if machine.ranks > 1 else ""
     if machine.device_class == "gpu":
-        return machine.device
-    return f"{machine.processor}, {counted(machine.threads, 'thread')}"
+        return machine.device + ranks
+    return f"{machine.processor}, {counted(machine.threads, 'thread')}{ranks}"
 
 
 def measurement_plan(

@@ -46,6 +46,7 @@ class RunState(Part):
         seal: digest of the rest.
         warnings: of the last diagnosis.
         guarded: what the method changed that harms nobody.
+        unlike: why the ranks that trained it do not train to the weights of one process.
         continued: where processes before this one took the run up.
     """
 
@@ -63,6 +64,7 @@ class RunState(Part):
     untrained: Accuracy | None
     warnings: tuple[str, ...]
     guarded: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
     doubts: tuple[Doubt, ...] = ()
     continued: tuple[Continuation, ...] = ()
     started: AwareDatetime

@@ -18,6 +18,7 @@ import torch
 from harness.isolation.outliving import strays
 from harness.machine import processors
 from harness.records.schema import Health
+from harness.training.distributed import joined
 
 FOREIGN_SHARE = 0.1
 """Above this share of all processor time taken by others, a block counts as disturbed."""
@@ -112,7 +113,10 @@ class Effort:
 
 @dataclass(frozen=True)
 class ProcessorTime:
-    """Busy processor seconds so far: of the whole machine, and of this process and its ended children."""
+    """Busy processor seconds so far: of the whole machine, and of this process and its ended children.
+
+    Ranks that train together are one process here.
+    """
 
     machine: float
     own: float
@@ -122,7 +126,8 @@ class ProcessorTime:
         """The counters at this moment."""
         machine = sum(busy_seconds(core) for core in own_cores(psutil.cpu_times(percpu=True)))
         own = os.times()
-        return cls(machine, own.user + own.system + own.children_user + own.children_system)
+        ranks = sum(seconds_of(process) for process in joined().processes)
+        return cls(machine, own.user + own.system + own.children_user + own.children_system + ranks)
 
     def foreign_share(self, before: ProcessorTime, wall: float) -> float:
         """Share of all processors' time between two moments that others took; 0 when too short to tell."""
@@ -185,6 +190,15 @@ def own_cores(cores: list[Any]) -> list[Any]:
     if not hasattr(os, "sched_getaffinity"):
         return cores
     return [cores[index] for index in sorted(os.sched_getaffinity(0)) if index < len(cores)]
+
+
+def seconds_of(process: int) -> float:
+    """Processor seconds of another process so far; 0 where it is gone."""
+    try:
+        times = psutil.Process(process).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def busy_seconds(times: Any) -> float:

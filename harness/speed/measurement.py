@@ -10,13 +10,25 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from harness.errors import MethodFault, UsageError
 from harness.isolation.guard import seeded
 from harness.isolation.mistakes import forget_frames, mistake
 from harness.progress import Reporter, Task
 from harness.records.doubts import in_doubt
 from harness.records.ratios import noise_floor, paired_ratio, rules_version, verdict
-from harness.records.schema import BOUND, ArmRecord, Doubt, EncoderInfo, Environment, Health, SpeedRecord, flop_ratio
+from harness.records.schema import (
+    BOUND,
+    ArmRecord,
+    Doubt,
+    EncoderInfo,
+    Environment,
+    Health,
+    Ratio,
+    SpeedRecord,
+    flop_ratio,
+)
 from harness.records.store import RecordStore, now, speed_address
 from harness.records.versions import TIMING
 from harness.registry import versions_of, versions_of_modules
@@ -27,9 +39,11 @@ from harness.speed.interleave import Arm, measure, warm_up
 from harness.speed.memory import largest_batch, peak_step_bytes
 from harness.speed.peak import matmul_flops
 from harness.speed.trial import Trial
-from harness.training.build import Cell, build_method, encoder_info
+from harness.training.build import Cell, encoder_info
 from harness.training.clock import StepClock
 from harness.training.data import LoadedData
+from harness.training.distributed import ALONE
+from harness.training.leading import build_trainer
 from harness.training.trainer import Trainer
 from methods.base import Method
 
@@ -59,6 +73,7 @@ class Timing:
         memory_cap: bytes; each method then runs at the largest batch that fits, not at the spec's.
         processes: fresh ones that measure; this one then does not.
         first_slot: that the first round starts at.
+        one_process: where several ranks train, rank 0 times every method alone too.
         arms: warm trainers, filled by `warm_up`.
         flops: model FLOPs per step by label.
         bounds: FLOPs per step of the encoder alone on the same tokens, by label.
@@ -76,12 +91,15 @@ class Timing:
     memory_cap: float | None = None
     processes: int = 1
     first_slot: int = 0
+    one_process: bool = False
     arms: list[Arm] = field(default_factory=list)
     flops: dict[str, float] = field(default_factory=dict)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     bounds: dict[str, float | None] = field(default_factory=dict)
     doubts: dict[str, list[Doubt]] = field(default_factory=dict)
     failures: dict[str, Exception] = field(default_factory=dict)
+    alone: dict[str, Arm] = field(default_factory=dict)
+    """Arms of one process, by the label of the method."""
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -94,6 +112,7 @@ class Timing:
             **({"stages": list(self.stages), "rows": list(self.rows), "ways": self._ways()} if self.stages else {}),
             **({"memory_cap": self.memory_cap} if self.memory_cap else {}),
             **({"processes": self.processes} if self.processes > 1 else {}),
+            **({"one_process": True} if self.one_process else {}),
             "methods": [str(MethodSpec(**cell.spec.method.identity)) for cell in self.cells],
             "versions": dict(sorted(self._versions())),
             "baseline": self.baseline,
@@ -157,6 +176,8 @@ class Timing:
                 arm = self._built(asked, doing)
                 doing("first steps")
                 warm_up(arm, self.seconds / BLOCKS)
+                if self.one_process:
+                    self._warm_up_alone(asked, arm)
             self.arms.append(arm)
             if self.stages:  # compiling takes its time: show that something happens
                 report.line(
@@ -178,6 +199,14 @@ class Timing:
         doing("trial steps")
         self.doubts[cell.label] = self._tried(cell, cell.method, arm)
         return arm
+
+    def _warm_up_alone(self, cell: Cell, together: Arm) -> None:
+        """The method in one process, with the whole batch; without it, where that is too large for one."""
+        arm = self._arm(cell, type(together.trainer.method), replace(self.data, ranks=ALONE))
+        arm.label = f"{cell.label}, one process"
+        with contextlib.suppress(torch.OutOfMemoryError):
+            warm_up(arm, self.seconds / BLOCKS)
+            self.alone[cell.label] = arm
 
     def _bound(self, cell: Cell, method: type[Method]) -> float | None:
         """FLOPs of the bound on what the method's encoder sees, where the bound is timed too."""
@@ -226,9 +255,11 @@ class Timing:
         title = "measuring speed, methods interleaved"
         with report.task(title, "round") as task, seeded(self.cells[0].spec.seed), self._baseline_called("being timed"):
             again = measure(
-                self.arms, baseline, seconds=self.seconds, failures=self.failures, watch=watch, first=self.first_slot,
-                progress=task, leave=leave,
+                [*self.arms, *self.alone.values()], baseline, seconds=self.seconds, failures=self.failures, watch=watch,
+                first=self.first_slot, progress=task, leave=leave,
             )  # fmt: skip
+        for arm in self.alone.values():
+            self.failures.pop(arm.label, None)
         record = so_far(again, [peak, matmul_flops(device, precision)])
         store.write_speed(record)
         return Measurement(record, self.failures)
@@ -255,9 +286,9 @@ class Timing:
     def _baseline_arm(self) -> Arm:
         return next(arm for arm in self.arms if arm.label == self.baseline)
 
-    def _arm(self, cell: Cell, method: type[Method]) -> Arm:
-        trainer = timed_trainer(method, cell.spec, self.data)
-        data = self.data.as_in(cell.spec.data)
+    def _arm(self, cell: Cell, method: type[Method], data: LoadedData | None = None) -> Arm:
+        data = (data or self.data).as_in(cell.spec.data)
+        trainer = timed_trainer(method, cell.spec, data)
         return Arm(cell.label, trainer, clips=trainer.batches.size / data.bodies_per_clip, guard=cell.guard)
 
     def _fitted(self, cell: Cell, cap: float) -> Cell:
@@ -292,11 +323,18 @@ class Timing:
             own_step_seconds=arm.effort.step_seconds, bound_flops=self.bounds[arm.label],
             doubts=tuple(self.doubts[arm.label]),
             host_step_seconds=host_step_seconds(arm), encoder=self._encoder(arm),
+            over_one_process=self._over_one_process(arm),
         )  # fmt: skip
 
     def _encoder(self, arm: Arm) -> EncoderInfo | None:
         """What a row keeps of its encoder, where rows differ in it."""
         return None
+
+    def _over_one_process(self, arm: Arm) -> Ratio | None:
+        alone = self.alone.get(arm.label)
+        if alone is None or len(alone.blocks) != len(arm.blocks):
+            return None
+        return paired_ratio(alone.clip_seconds, arm.clip_seconds)
 
 
 def host_step_seconds(arm: Arm) -> float | None:
@@ -307,7 +345,4 @@ def host_step_seconds(arm: Arm) -> float | None:
 
 def timed_trainer(method: type[Method], spec: RunSpec, data: LoadedData) -> Trainer:
     """A method on the run's batches, to be timed and not to be trained to an end."""
-    data = data.as_in(spec.data)
-    built = build_method(method, spec, data.clips.layout, data.source.device)
-    batches = data.batches(spec, built.evaluated_encoder().grid.frames, built.views)
-    return Trainer(built, batches, spec.train, SCHEDULE_STEPS)
+    return build_trainer(method, spec, data.as_in(spec.data), SCHEDULE_STEPS)

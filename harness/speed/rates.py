@@ -202,7 +202,9 @@ def all_reached(folders: Iterable[Path]) -> list[Reached]:
 
 
 def _reached_in(record: SpeedRecord, place: Path) -> Iterator[Reached]:
-    if record.stages or (record.health and record.health.disturbed_share > MOSTLY_DISTURBED):
+    if record.stages or record.environment.ranks > 1:
+        return
+    if record.health and record.health.disturbed_share > MOSTLY_DISTURBED:
         return
     environment, train = record.environment, record.spec["train"]
     for arm in record.arms:

@@ -20,6 +20,7 @@ class StepClock:
     Attributes:
         phases: seconds per phase, all blocks added.
         steps: seconds of every step.
+        block: how many of them were before the last start.
         processor_seconds: processor time of all threads of this process between the starts and stops.
         host_seconds: time from each start until everything was handed to the device, the wait for it at the end left
             out; 0 on a CPU, which does the work itself.
@@ -29,6 +30,7 @@ class StepClock:
         self.device = device
         self.phases: dict[str, float] = defaultdict(float)
         self.steps: list[float] = []
+        self.block = 0
         self.processor_seconds = self.host_seconds = 0.0
         self._host_began = 0.0
         self._processor_began = 0.0
@@ -40,6 +42,7 @@ class StepClock:
         self._processor_began = time.process_time()
         if self.device.type == "cuda":
             self._host_began = time.perf_counter()
+        self.block = len(self.steps)
         self._stamps = [("", self._now())]
 
     def mark(self, phase: str) -> None:

@@ -23,6 +23,7 @@ from harness.records.schema import DataInfo
 from harness.spec.model import DataSpec, RunSpec
 from harness.training.build import encoder_size
 from harness.training.compilation import compiled_apart
+from harness.training.distributed import ALONE, Ranks
 from methods.base import View
 
 VERSION = 1
@@ -36,6 +37,7 @@ class LoadedData:
         spec: the spec with its fingerprint and split filled in.
         sequences: numbers of the body sequences that pre-training sees (training part, without validation).
         bodies_per_clip: mean present bodies of those clips.
+        ranks: that train on it together; this process's batches are its part of whole ones.
     """
 
     spec: DataSpec
@@ -47,6 +49,7 @@ class LoadedData:
     sequences: Tensor
     bodies_per_clip: float
     notes: tuple[str, ...]
+    ranks: Ranks = ALONE
 
     @property
     def info(self) -> DataInfo:
@@ -66,7 +69,8 @@ class LoadedData:
     def batches(self, spec: RunSpec, frames: int, views: Sequence[View] = (View(),)) -> Batches:
         """The training batches of a spec, as `harness.training.trainer.build_batches` makes them."""
         if spec.data.loader == "device":
-            return build_batches(self.source, self.sequences, spec, frames, views)
+            part = self.ranks.part_of(spec.train.batch_size)
+            return build_batches(self.source, self.sequences, spec, frames, views, part=part)
         if tuple(views) != (View(),):
             raise UsageError("worker processes make one view as the run has it; this method wants others")
         clips = PublishedClips if spec.data.loader == "published" else PaddedClips
@@ -85,7 +89,8 @@ class LoadedData:
         spec = self.spec.model_copy(
             update={"include_empty_bodies": not self.spec.include_empty_bodies, "loader": "device"}
         )
-        return assemble(spec, self.clips, (self.labels, self.class_names), self.split, self.source.device, self.notes)
+        parts = (self.labels, self.class_names), self.split, self.source.device, self.notes
+        return replace(assemble(spec, self.clips, *parts), ranks=self.ranks)
 
     @cached_property
     def padded(self) -> NDArray[np.float32]:
@@ -107,8 +112,9 @@ def parts_hash(clips: ClipSet, labels: NDArray[np.int64], class_names: Sequence[
 
 
 def load_data(
-    spec: DataSpec, device: torch.device, patch: int, *, advance: Advance = lambda done, total: None
-) -> LoadedData:
+    spec: DataSpec, device: torch.device, patch: int, *, ranks: Ranks = ALONE,
+    advance: Advance = lambda done, total: None,
+) -> LoadedData:  # fmt: skip
     """Read, label, split and move to the device; every problem with the data is a one-line `UsageError`.
 
     ``advance`` is told of bytes done and bytes in all while a store is hashed.
@@ -131,7 +137,7 @@ def load_data(
         parts = parts_hash(clips, labels, class_names, split)
         spec = spec.model_copy(update={"fingerprint": f"{fingerprint_of(clips)[:16]}-{parts}", "split": split.name})
     notes = (*split.notes, *length_notes(clips, patch))
-    return assemble(spec, clips, (labels, class_names), split, device, notes)
+    return replace(assemble(spec, clips, (labels, class_names), split, device, notes), ranks=ranks)
 
 
 def assemble(
@@ -145,16 +151,18 @@ def assemble(
 
 
 def build_batches(
-    source: BodySequences, sequences: Tensor, spec: RunSpec, frames: int, views: Sequence[View] = (View(),)
-) -> TrainingBatches:
+    source: BodySequences, sequences: Tensor, spec: RunSpec, frames: int, views: Sequence[View] = (View(),),
+    part: slice = slice(None),
+) -> TrainingBatches:  # fmt: skip
     """The training batches of a spec; every method of one seed that takes the run's one view sees the same ones.
 
     Args:
         frames: T of a view that does not say otherwise.
         views: what the method wants to see of each body sequence.
+        part: see `TrainingBatches`.
     """
     looks = [look_at(view, spec.data, frames, patch=encoder_size(spec.encoder).patch) for view in views]
-    batches = TrainingBatches(source, sequences, size=spec.train.batch_size, looks=looks, seed=spec.seed)
+    batches = TrainingBatches(source, sequences, size=spec.train.batch_size, looks=looks, seed=spec.seed, part=part)
     if spec.train.compile:
         batches.augment = compiled_apart(batches.augment)
     return batches

@@ -22,6 +22,7 @@ from harness.spec.model import TrainSpec
 from harness.training.build import build_optimizer, build_schedule
 from harness.training.clock import StepClock
 from harness.training.compilation import Loss, compiled
+from harness.training.distributed import ALONE, DRAWS, Ranks, split_loss
 from methods.base import Method
 
 VERSION = 1
@@ -92,6 +93,11 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
 
 
+def never() -> bool:
+    """A block is left at its end."""
+    return False
+
+
 class Trainer:
     """One method, its optimiser, its schedule and its batches.
 
@@ -100,6 +106,8 @@ class Trainer:
         batches: endless training batches.
         train: how to train.
         steps: length of the schedule.
+        ranks: that train it together; ``batches`` are then this one's part.
+        not_identical: why they do not train to the weights of one process; nothing where they do.
 
     Attributes:
         done: optimiser steps taken.
@@ -107,14 +115,20 @@ class Trainer:
         latest: loss of the last of them.
     """
 
-    def __init__(self, method: Method, batches: Batches, train: TrainSpec, steps: int) -> None:
-        self.method, self.batches, self.train, self.steps = method, batches, train, steps
+    def __init__(
+        self, method: Method, batches: Batches, train: TrainSpec, steps: int, ranks: Ranks = ALONE, *,
+        not_identical: str = "",
+    ) -> None:  # fmt: skip
+        self.method, self.batches, self.train, self.steps, self.ranks = method, batches, train, steps, ranks
         self.device = batches.device
         self.optimizer = build_optimizer(method, train)
         self.schedule = build_schedule(self.optimizer, train, steps)
         self.loss: Loss = method.loss
         if train.compile:
             self.loss = compiled(method, train)
+        self.not_identical = not_identical
+        if ranks.size > 1:
+            self.loss = split_loss(method, self.loss, ranks, own_draws=not_identical == DRAWS)
         # Only CUDA has one: MAMP's on a CPU switches itself off. In fp32 it changes no number but by rounding.
         self.scaler = torch.amp.GradScaler(enabled=train.gradient_scaler and self.device.type == "cuda")
         self.done = self.begun = 0
@@ -129,7 +143,7 @@ class Trainer:
         assert means is not None
         return means
 
-    def go_on(self, steps: int, clock: StepClock, leave: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
+    def go_on(self, steps: int, clock: StepClock, leave: Callable[[], bool] = never) -> dict[str, float] | None:
         """Train on the clock until the block of ``steps`` steps that was begun is full; its mean loss and named parts.
 
         None where ``leave``, asked after every step, said so before the end: the next call goes on with the block. The
@@ -150,7 +164,7 @@ class Trainer:
                 with self.autocast():
                     loss, parts = self.loss(x)
                 if self.train.synchronise:
-                    self._require_finite(loss.item())
+                    self._require_finite(self.ranks.finite(loss))
                 clock.mark("forward")
                 self.scaler.scale(loss).backward()
                 clock.mark("backward")
@@ -167,9 +181,10 @@ class Trainer:
                 if leave():
                     break
             clock.stop(LAST_PHASE)
+            self.ranks.slowest(clock)
         if self.begun < steps:
             return None
-        means = {name: float(total) / steps for name, total in self.totals.items()}
+        means = self.ranks.mean({name: float(total) / steps for name, total in self.totals.items()})
         self.begun, self.totals = 0, {}
         self._require_finite(means["loss"])
         if not self.optimizer.state:
@@ -245,7 +260,8 @@ class Trainer:
         for name, module in remembering(self.method).items():
             module.set_extra_state(parts["extra"][name])
         self.batches.restore(parts["batches"])
-        self.totals = {name: total.to(self.device) for name, total in parts.get("totals", {}).items()}
+        # several where ranks left a block that others go on with
+        self.totals = {name: total.to(self.device).mean() for name, total in parts.get("totals", {}).items()}
         if self.scaler.is_enabled():
             self.scaler.load_state_dict({name: value.item() for name, value in parts["scaler"].items()})
         moments = by_first_name(parts.get("optimizer", {}))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from methods.parts.encoder import Encoder, Skeleton
 from methods.parts.options import OptionError
+from methods.parts.ranks import average, uniform
 from methods.parts.tokens import CHANNELS, TokenGrid
 
 VERSION = 1
@@ -57,7 +58,7 @@ def region_mask(batch: tuple[int, ...], parts: Tensor, regions: int) -> Tensor:
 
     ``parts`` is `part_membership`, on the device that the mask is wanted on.
     """
-    chosen = torch.rand(*batch, len(parts), device=parts.device).topk(regions).indices
+    chosen = uniform(*batch, len(parts), device=parts.device).topk(regions).indices
     return parts[chosen].any(dim=-2)
 
 
@@ -178,7 +179,7 @@ def cosine_error(prediction: Tensor, target: Tensor, mask: Tensor, beta: float) 
     """
     cosine = nn.functional.cosine_similarity(prediction.float(), target.float(), dim=-1, eps=COSINE_EPSILON)
     error = (1 - cosine).clamp(min=0) ** beta  # rounding may put a cosine above 1
-    return (error * mask).sum() / mask.sum()
+    return (error * mask).sum() / average(mask.sum())  # a rank's part of the mean over all ranks' joints
 
 
 def cosine_health(prediction: Tensor, target: Tensor, mask: Tensor, beta: float) -> dict[str, float]:

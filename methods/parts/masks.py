@@ -1,4 +1,7 @@
-"""Which tokens stay visible: uniform random, motion-aware (MAMP), tubes (Skeleton2vec) and whole time steps."""
+"""Which tokens stay visible: uniform random, motion-aware (MAMP), tubes (Skeleton2vec) and whole time steps.
+
+All draws are by `methods.parts.ranks.uniform`, so that a batch split over ranks has the masks of the whole one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from methods.parts.ranks import uniform
 from methods.parts.tokens import TokenGrid, frame_motion, patchify
 
 VERSION = 1
@@ -37,7 +41,7 @@ def lowest_visible(scores: Tensor, keep: int) -> Mask:
 
 def random_mask(x: Tensor, grid: TokenGrid, mask_ratio: float) -> Mask:
     """Uniform random masking of ``x`` ``[B, T, V, 3]``."""
-    scores = torch.rand(len(x), grid.tokens, device=x.device)
+    scores = uniform(len(x), grid.tokens, device=x.device)
     return lowest_visible(scores, visible_count(grid.tokens, mask_ratio))
 
 
@@ -72,8 +76,8 @@ def motion_aware_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tau: float)
     """
     if tau <= 0:
         return random_mask(x, grid, mask_ratio)
-    uniform = torch.rand(len(x), grid.tokens, device=x.device)
-    gumbel = -torch.log(-torch.log(uniform + 1e-10) + 1e-10)
+    drawn = uniform(len(x), grid.tokens, device=x.device)
+    gumbel = -torch.log(-torch.log(drawn + 1e-10) + 1e-10)
     return lowest_visible(motion_log_odds(x, grid, tau) + gumbel, visible_count(grid.tokens, mask_ratio))
 
 
@@ -85,9 +89,9 @@ def frame_and_joint_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, frames: 
     """
     keep = visible_count(grid.tokens, mask_ratio)
     steps = max(round(grid.times * (1 - frames)), -(-keep // grid.joints))
-    place = torch.rand(len(x), grid.times, device=x.device).argsort(dim=1).argsort(dim=1)
+    place = uniform(len(x), grid.times, device=x.device).argsort(dim=1).argsort(dim=1)
     dropped = (place >= steps).float().repeat_interleave(grid.joints, dim=1)
-    return lowest_visible(torch.rand(len(x), grid.tokens, device=x.device) + dropped, keep)
+    return lowest_visible(uniform(len(x), grid.tokens, device=x.device) + dropped, keep)
 
 
 def tube_motion(x: Tensor, grid: TokenGrid, tube: int) -> Tensor:
@@ -112,7 +116,8 @@ def tube_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tube: int, beta: fl
     Score ``U(0, 1) + beta * motion`` per tube and joint; the joints with the lowest scores stay visible.
     """
     motion = tube_motion(x, grid, tube)
-    order = torch.argsort(torch.rand_like(motion) + beta * motion, dim=2)
+    drawn = uniform(*motion.shape, device=motion.device, dtype=motion.dtype)
+    order = torch.argsort(drawn + beta * motion, dim=2)
     keep = visible_joints(grid.joints, mask_ratio)
     return Mask(_tube_tokens(order[..., :keep], grid, tube), _tube_tokens(order[..., keep:], grid, tube))
 

@@ -21,7 +21,7 @@ from harness.progress import Reporter, make_console
 from harness.runs.experiment import Experiment, Request, prepare
 from harness.spec.model import DataSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.speed import measurement
-from harness.speed.measurement import Measurement, Timing
+from harness.speed.measurement import Measurement, Timing, timed_trainer
 from harness.studies.explain import STAGES, Stage, ends, explain, loader_workers, staged, staged_cells, stages_on
 from harness.training.data import LoadedData, load_data
 from harness.training.trainer import Trainer
@@ -201,11 +201,11 @@ def trainers() -> list[Trainer]:
 @pytest.fixture(scope="module")
 def measured(path: Path, out: Path, trainers: list[Trainer]) -> Iterator[Measurement]:
     def noted(*arguments: Any) -> Trainer:
-        trainers.append(Trainer(*arguments))
+        trainers.append(timed_trainer(*arguments))
         return trainers[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measurement, "Trainer", noted)
+        patch.setattr(measurement, "timed_trainer", noted)
         yield explain(experiment(path, out), Reporter(make_console()), QUICK)
 
 

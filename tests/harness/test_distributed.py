@@ -1,0 +1,209 @@
+"""Two ranks train what one process trains: the same batches and masks, losses and weights to rounding (torchrun)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.records.schema import RunRecord
+from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, registry, small_file
+from tests.harness.two_ranks import MADE_UP
+
+ROOT = Path(__file__).parents[2]
+METHODS = [*sorted(set(registry().methods) - {"skeleton2vec"}), "skeleton2vec:mask_ratio=0.6"]
+VARIANTS = ["skeletonmae:mask=frames", "skeletonmae:mask=motion", "mamp:decoder=cross", "gfp:covariance=bf16"]
+TOKENS = {"skeletonmae-graph": 0.1, "encoder-only": 0.01}
+"""How far apart encoders may end where 20 steps carry rounding further than elsewhere."""
+LONG = pytest.mark.long
+pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch is built without gloo")
+
+
+def torchrun(*arguments: str | Path | int, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Two ranks of ``python -m ARGUMENTS``, a thread each."""
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, env=environment(), capture_output=True, encoding="utf-8", timeout=timeout,
+        check=False,
+    )  # fmt: skip
+
+
+def command(*arguments: str | Path | int) -> list[str]:
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    return [*words, *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `tests.harness.two_ranks` found, in one start."""
+    folder = tmp_path_factory.mktemp("ranks")
+    return trained(folder, METHODS, block=5)
+
+
+def trained(folder: Path, methods: list[str], block: int) -> dict[str, Any]:
+    """What both ranks and one process made of methods."""
+    ended = torchrun("tests.harness.two_ranks", folder, ",".join(methods), block)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("label", METHODS)
+def test_two_ranks_train_as_one_process(results: dict[str, Any], label: str) -> None:
+    as_one_process(label, results[label])
+
+
+@LONG
+def test_variants_and_every_single_step_too(tmp_path: Path) -> None:
+    for label, found in trained(tmp_path, [*METHODS, *VARIANTS], block=1).items():
+        if isinstance(found, dict):
+            as_one_process(label, found)
+
+
+def as_one_process(label: str, found: dict[str, Any]) -> None:
+    assert found["batches"]
+    assert found["masks"]
+    assert found["same weights"]
+    assert found["unlike"] == ""
+    assert found["losses"] < 0.1 * TOKENS.get(label, 1e-3)
+    assert found["tokens"] < TOKENS.get(label, 1e-3)
+
+
+def test_a_method_that_is_not_identical_says_why(results: dict[str, Any]) -> None:
+    assert results["draws"] == "it draws random numbers of its own"
+    assert results["contrastive"] == "the loss of a whole batch is not the mean of its parts' losses"
+
+
+def test_no_number_on_one_rank_ends_the_training_on_all(results: dict[str, Any]) -> None:
+    assert results["nan"].startswith("Diverged: loss is nan after ")
+
+
+def test_what_fails_on_all_ranks_fails_as_in_one_process(results: dict[str, Any]) -> None:
+    assert results["raises"] == "RuntimeError: on every rank"
+
+
+def test_every_method_is_tried(results: dict[str, Any]) -> None:
+    assert results.keys() == {*METHODS, *MADE_UP, "seconds"}
+
+
+# --- whole runs ---
+
+MORTAL = '''"""SkeletonMAE, and a signal to one process half-way, where the environment says so."""
+
+import os
+import time
+
+from methods.skeletonmae import SkeletonMAE
+
+
+class Mortal(SkeletonMAE):
+    struck = False
+
+    def after_step(self, progress):
+        who, number = os.environ.get("STRIKE", ":").split(":")
+        if progress > 0.5 and os.environ.get("RANK") == who:
+            if self.struck:
+                return time.sleep(0.3)
+            self.struck = True
+            os.kill(os.getppid() if number == "15" else os.getpid(), int(number))
+'''
+
+
+class Folder:
+    """Runs on two ranks, or on one process, into folders of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.flags = [
+            "--methods", "mortal", "--dataset", small_file(folder), "--plugin", plugin_file(folder, "mortal", MORTAL),
+            "--device", "cpu", "--threads", "1", "--state-seconds", "0", *SMALL, "--budget", "24steps",
+        ]  # fmt: skip
+
+    def run(self, name: str, strike: str = ":") -> subprocess.CompletedProcess[str]:
+        """``run`` on two ranks, one of which strikes half-way: ``1:9`` is a kill of rank 1."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STRIKE", strike)
+            return torchrun("harness", "run", *self.flags, "--out", self.folder / name)
+
+    def in_one_process(self, name: str) -> Outcome:
+        """``run`` without torchrun."""
+        return harness("run", *self.flags, "--out", self.folder / name)
+
+    def record(self, name: str) -> RunRecord:
+        """The trained run's."""
+        (path,) = (self.folder / name).glob("mortal-s0-*/record.json")
+        return RunRecord.model_validate_json(path.read_text())
+
+
+@LONG
+def test_two_ranks_killed_and_continued_end_as_if_undisturbed(tmp_path: Path) -> None:
+    """Half-way one rank is killed, then torchrun is asked to stop; each time the same command goes on."""
+    folder = Folder(tmp_path)
+    assert folder.run("undisturbed").returncode == 0
+    killed = folder.run("killed", strike="1:9")
+    assert killed.returncode != 0
+    assert [line for line in killed.stderr.splitlines() if line.startswith("error: ")] == [
+        "error: rank 0 of 2 cannot go on: another rank is gone; all ranks end; the same command continues with what is "
+        "missing"
+    ]
+    assert folder.record("killed").status == "interrupted"
+    stopped = folder.run("killed", strike="0:15")
+    assert stopped.returncode != 0
+    assert "error: stopped by SIGTERM; the same command continues with what is missing" in stopped.stderr
+    shutil.copytree(tmp_path / "killed", tmp_path / "elsewhere")
+    continued = folder.run("killed")
+    assert continued.returncode == 0
+    assert "mortal, seed 0: continues at step " in continued.stdout
+    one, other = folder.record("undisturbed"), folder.record("killed")
+    assert one.training
+    assert other.training
+    assert other.training.losses == one.training.losses
+    assert other.weights == one.weights
+    assert other.environment.ranks == 2
+    assert len(other.continued) == 2
+
+    # One process takes over what two ranks began.
+    assert folder.in_one_process("elsewhere").code == 0
+    alone = folder.record("elsewhere")
+    assert alone.training
+    assert alone.environment.ranks == 1
+    assert [loss["loss"] for loss in alone.training.losses] == pytest.approx(
+        [loss["loss"] for loss in one.training.losses], rel=1e-4
+    )
+
+
+@LONG
+def test_speed_on_two_ranks_says_what_the_second_is_worth(tmp_path: Path) -> None:
+    flags = ["--methods", "skeletonmae", "--dataset", small_file(tmp_path), "--device", "cpu", *SMALL]
+    ended = torchrun("harness", "speed", *flags, "--out", tmp_path / "out")
+    assert ended.returncode == 0, ended.stderr
+    header = next(line for line in ended.stdout.splitlines() if line.startswith("method "))
+    assert "over 1 rank [95 %]" in header
+    assert "efficiency" in header
+    assert "1 threads each on 2 ranks" in ended.stdout
+
+
+@LONG
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["ls", "methods"], "torchrun: expected one of run, plan, speed, found ls; start it with python -m harness"),
+        (["run", "--batch-size", "5"], "a batch of 5 body sequences on 2 ranks: expected a multiple of 2"),
+    ],
+)
+def test_what_ranks_cannot_do_is_refused_in_a_line(arguments: list[str], error: str, tmp_path: Path) -> None:
+    ended = torchrun("harness", *arguments)
+    assert ended.returncode != 0
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert error in lines[0]
