@@ -71,8 +71,8 @@ class Shelf:
         self.unnamed = 0
         try:
             self._read()
-        except FileNotFoundError:
-            pass
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # no shelf is there; a file in the place of its folder is named by whoever needs the folder
         except OSError as error:
             self.refused[""].append(Refusal(self.path, f"cannot be read ({error.strerror or error})"))
 
