@@ -141,7 +141,11 @@ def is_preempted() -> bool:
         return False
     try:
         shown = subprocess.run(
-            ["scontrol", "--oneliner", "show", "job", own_id()], capture_output=True, text=True, timeout=60, check=True
+            ["scontrol", "--oneliner", "show", "job", own_id()],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=True,
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return False

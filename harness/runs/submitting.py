@@ -177,7 +177,7 @@ def submit_to_slurm(work: Work, resources: Resources) -> list[str]:
 def in_queue(jobs: Sequence[str]) -> bool:
     """Whether one of the jobs waits or runs; Slurm's own queue knows it without accounting, too."""
     command = ["squeue", "--noheader", "--format=%i", "--jobs=" + ",".join(jobs)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    shown = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if shown.returncode and "Invalid job id" not in shown.stderr:  # the controller is away for a moment
         return True
     return bool(shown.stdout.strip())
