@@ -234,7 +234,7 @@ def test_the_numbers_beside_a_committed_table_are_those_of_its_records(path: Pat
     for name, frame in both(path)[1].numbers.items():
         committed = pd.read_csv(numbers_file(path, name))
         today = pd.read_csv(io.BytesIO(as_csv(frame)))
-        pd.testing.assert_frame_equal(committed, today, check_dtype=False, rtol=1e-9)
+        pd.testing.assert_frame_equal(committed, today[list(committed.columns)], check_dtype=False, rtol=1e-9)
 
 
 def numbers_file(path: Path, name: str) -> Path:
