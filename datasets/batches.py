@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -145,6 +146,39 @@ class BodySequences:
         return (raw - self.origin[sequences, None, None]).masked_fill(absent[..., None, None], 0.0)
 
 
+def pooled(sources: Sequence[BodySequences]) -> BodySequences:
+    """The body sequences of several clip sets of one skeleton as one source, in their order.
+
+    The frames lie in memory once: each of ``sources`` goes on with its part of them.
+    """
+    frames = [_packed(source) for source in sources]
+    rows = torch.cat([packed for packed, _ in frames])
+    pool, first, clips = copy(sources[0]), 0, 0
+    starts, numbers = [], []
+    for source, (packed, start) in zip(sources, frames, strict=True):
+        source.rows, source.start, source.stride = rows[first : first + len(packed)], start, 1
+        starts.append(start + first)
+        numbers.append(source.clip + clips)
+        first, clips = first + len(packed), clips + source.clip_count
+    pool.rows, pool.start, pool.stride = rows, torch.cat(starts), 1
+    pool.clip, pool.clip_count = torch.cat(numbers), clips
+    pool.length = torch.cat([source.length for source in sources])
+    pool.present = torch.cat([source.present for source in sources])
+    pool.origin = torch.cat([source.origin for source in sources])
+    return pool
+
+
+def _packed(source: BodySequences) -> tuple[Tensor, Tensor]:
+    """Frames of a source one after the other, ``[R, V, 3]`` float32, and the first of each body sequence."""
+    if source.stride == 1:
+        return source.rows.to(source.device, torch.float32), source.start
+    ends = source.length.cumsum(0)
+    start = ends - source.length
+    step = torch.arange(int(ends[-1]), device=source.device) - start.repeat_interleave(source.length)
+    row = source.start.repeat_interleave(source.length) + source.stride * step
+    return source.rows[row.to(source.rows.device)].to(source.device, torch.float32), start
+
+
 def _rows(clips: ClipSet, clip: np.ndarray, body: np.ndarray, device: torch.device) -> tuple[Tensor, np.ndarray, int]:
     """Packed frame rows ``[R, V, 3]``, first row of each sequence, and the row step between frames."""
     _, bodies, joints, _ = clips.joints.shape
@@ -228,6 +262,8 @@ class TrainingBatches:
         looks: the views of each of them, drawn one after the other.
         seed: order and augmentation.
         part: rows of each batch that are made; all of them are drawn.
+        groups: sequences that are to come up as often as each other group; together they are ``sequences``. None: each
+            sequence once an epoch.
 
     Attributes:
         augment: `augmented`, or the same compiled.
@@ -235,24 +271,40 @@ class TrainingBatches:
 
     def __init__(
         self, source: BodySequences, sequences: Tensor, *, size: int, looks: Sequence[Look], seed: int,
-        part: slice = slice(None),
+        part: slice = slice(None), groups: Sequence[Tensor] = (),
     ) -> None:  # fmt: skip
-        if not len(sequences):
+        if not len(sequences) or not all(map(len, groups)):
             raise DataError("no body sequence to train on: every body of the training clips is empty")
         self.source, self.sequences, self.size, self.looks, self.part = source, sequences, size, tuple(looks), part
         self.device, self.lead, self.divisible = source.device, 0, True
         self.generator = torch.Generator(device=source.device).manual_seed(seed)
         self.queue = sequences[:0]
+        self.groups = tuple(groups)
         self.augment = augmented
 
     def next(self) -> Batch:
         """The next batch."""
         while len(self.queue) < self.size:
-            order = torch.randperm(len(self.sequences), generator=self.generator, device=self.source.device)
-            self.queue = torch.cat([self.queue, self.sequences[order]])
+            self.queue = torch.cat([self.queue, self.epoch()])
         chosen, self.queue = self.queue[: self.size], self.queue[self.size :]
         views = tuple(self.view(chosen, look) for look in self.looks)
         return views if len(views) > 1 else views[0]
+
+    def epoch(self) -> Tensor:
+        """Sequences in a fresh random order: each once; of groups as many of each as the largest has."""
+        if not self.groups:
+            return self.sequences[self._order(len(self.sequences))]
+        largest = max(map(len, self.groups))
+        drawn = [self._drawn(group, largest) for group in self.groups]
+        return torch.cat(drawn)[self._order(largest * len(drawn))]
+
+    def _drawn(self, group: Tensor, count: int) -> Tensor:
+        """So many of a group: all of it again and again, and of the last round a random part."""
+        rounds = [group[self._order(len(group))] for _ in range(-(-count // len(group)))]
+        return torch.cat(rounds)[:count]
+
+    def _order(self, count: int) -> Tensor:
+        return torch.randperm(count, generator=self.generator, device=self.source.device)
 
     def view(self, chosen: Tensor, look: Look) -> Tensor:
         """One view of the chosen sequences ``[B]``: cropped, resized and turned, ``[B, look.frames, V, 3]``."""

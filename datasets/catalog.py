@@ -58,6 +58,16 @@ def open_clips(
     return _loader(name)()
 
 
+def set_names(name: str) -> list[str]:
+    """The data sets of ``a+b+c``; a file or folder of that very name is one."""
+    names = [name] if "+" not in name or Path(name).exists() else [piece.strip() for piece in name.split("+")]
+    if not all(names):
+        raise DataError(f"{name}: expected a data set on both sides of every +, found nothing on one")
+    if twice := [piece for piece in dict.fromkeys(names) if names.count(piece) > 1]:
+        raise DataError(f"{name}: expected different data sets, found {twice[0]} more than once")
+    return names
+
+
 def _is_path(name: str) -> bool:
     """Paths of Windows may have another separator."""
     return any(separator in name for separator in (os.sep, os.altsep) if separator)

@@ -164,16 +164,19 @@ def clip_hash(frames: NDArray[np.float32]) -> np.uint64:
     return np.uint64(int.from_bytes(digest[:8], "big"))
 
 
+def clip_hashes(clips: ClipSet) -> list[int]:
+    """`clip_hash` of every clip."""
+    if clips.stored:
+        return clips.stored.hashes.tolist()
+    return [int(clip_hash(clips.clip(index))) for index in range(len(clips))]
+
+
 def repeated_clips(clips: ClipSet) -> tuple[NDArray[np.int64], ...]:
     """Groups of two or more clips whose joints are equal in every frame, as ascending clip indices.
 
     Labels and other columns are not looked at. The groups are in the order of their first clip.
     """
-    if clips.stored:
-        hashes = clips.stored.hashes.tolist()
-    else:
-        hashes = [int(clip_hash(clips.clip(index))) for index in range(len(clips))]
     groups: dict[int, list[int]] = {}
-    for index, value in enumerate(hashes):
+    for index, value in enumerate(clip_hashes(clips)):
         groups.setdefault(value, []).append(index)
     return tuple(np.array(group, dtype=np.int64) for group in groups.values() if len(group) > 1)

@@ -82,7 +82,7 @@ def make_split(
         DataError: bad grammar, an unknown column or value, a value on both sides, an empty part, or too few
             known subjects to hold some out.
     """
-    own, swap = _unswapped(spec.strip())
+    own, swap = unswapped(spec.strip())
     own = own or clips.default_split
     text, drop = _meaning(clips, own)
     drop_leaks |= drop
@@ -106,11 +106,12 @@ def make_split(
 
 def swapped(spec: str) -> str:
     """The split with its sides exchanged; of a swapped one the split that it was."""
-    own, swap = _unswapped(spec.strip())
+    own, swap = unswapped(spec.strip())
     return own if swap else f"{own} {SWAPPED}".strip()
 
 
-def _unswapped(spec: str) -> tuple[str, bool]:
+def unswapped(spec: str) -> tuple[str, bool]:
+    """A split without ``swapped``, and whether that stood there."""
     own = spec.removesuffix(SWAPPED)
     if own == spec or (own and not own.endswith(" ")):
         return spec, False

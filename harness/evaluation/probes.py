@@ -63,6 +63,10 @@ class LabelledClips(Protocol):
     def split(self) -> Split:
         """Which clips train, validate and test."""
 
+    @property
+    def parts(self) -> Sequence[LabelledClips]:
+        """The data sets, in the order of the clips, where they are several; each is probed apart."""
+
 
 def clip_features(encoder: Encoder, source: BodySequences, batch_size: int = 128) -> Features:
     """Mean final token of every clip's present bodies, ``[N, D]``; the encoder is frozen and sees every token."""
@@ -211,6 +215,42 @@ def _fitted(
 
 
 def probe_encoder(encoder: Encoder, data: LabelledClips, probe: ProbeSpec) -> Accuracy:
-    """Frozen features of every clip, then the probes."""
-    features = clip_features(encoder, data.source)
-    return evaluate(features, data.labels, data.clips.columns["subject"], data.split, probe)
+    """Frozen features of every clip, then the probes, of each data set its own."""
+    features, sets = clip_features(encoder, data.source), data.parts or (data,)
+    ends = np.cumsum([len(part.labels) for part in sets])[:-1]
+    return over_sets(
+        [
+            evaluate(own, part.labels, part.clips.columns["subject"], part.split, probe)
+            for own, part in zip(np.split(features, ends), sets, strict=True)
+        ],
+        data,
+    )
+
+
+def probe_raw(data: LabelledClips, probe: ProbeSpec) -> Accuracy:
+    """The raw-coordinate floor of each data set."""
+    sets = data.parts or (data,)
+    return over_sets([evaluate_raw(part.clips, part.labels, part.split, probe) for part in sets], data)
+
+
+def over_sets(found: Sequence[Accuracy], data: LabelledClips) -> Accuracy:
+    """The accuracy of all test clips together, with those of each data set in it; of one set its own."""
+    if not data.parts:
+        return found[0]
+    tests, held_out = ([len(getattr(part.split, side)) for part in data.parts] for side in ("test", "validation"))
+
+    def share(name: str, clips: Sequence[int]) -> float | None:
+        known = [(getattr(one, name), count) for one, count in zip(found, clips, strict=True) if count]
+        return sum(value * count for value, count in known) / sum(clips) if known else None
+
+    selections = [one.selection for one in found if one.selection is not None]
+    return Accuracy.model_validate(
+        {
+            **{f"{probe}_test": share(f"{probe}_test", tests) for probe in ("linear", "knn")},
+            **{f"{probe}_validation": share(f"{probe}_validation", held_out) for probe in ("linear", "knn")},
+            "regularisation": found[0].regularisation,
+            "selection": statistics.fmean(selections) if len(selections) == len(found) else None,
+            "test_clips": sum(tests),
+            "sets": tuple(found),
+        }
+    )

@@ -65,6 +65,8 @@ class Accuracy(Part):
     Attributes:
         linear_validation: of the validation clips, whose subjects pre-training never saw, by a probe fitted on the
             training clips alone; `knn_validation` likewise. Kept to be read: they choose nothing.
+        sets: of a run on several data sets, what each got by probes of its own. The figures beside it are then of all
+            test clips together, `selection` is the mean over sets, and `regularisation` that of the first.
         selection: what chooses among regularisations, and among a run's evaluations where it has validation clips:
             accuracy of the linear probe on subjects it was not fitted on. Those are the validation subjects where
             there are enough, else folds of the whole training side, pre-training's subjects among them. None where no
@@ -78,6 +80,7 @@ class Accuracy(Part):
     regularisation: Positive
     selection: Share | None = Field(default=None, validation_alias=AliasChoices("selection", "held_out"))
     test_clips: Count
+    sets: tuple[Accuracy, ...] = ()
 
 
 DeviceClass = Literal["cpu", "gpu"]
@@ -181,7 +184,13 @@ class EncoderInfo(Part):
 
 
 class DataInfo(Part):
-    """The data as used: counts after the split, and what is worth saying about it."""
+    """The data as used: counts after the split, and what is worth saying about it.
+
+    Attributes:
+        split: of one of several sets; likewise the known people of its training side, validation included, and of its
+            test side.
+        sets: the data sets, where the run is on several; the counts are then their sums.
+    """
 
     name: str
     fingerprint: str
@@ -192,6 +201,10 @@ class DataInfo(Part):
     train_sequences: Count
     bodies_per_clip: Positive
     notes: tuple[str, ...]
+    split: str = ""
+    training_people: Count = 0
+    test_people: Count = 0
+    sets: tuple[DataInfo, ...] = ()
 
 
 def _of_a_block(means: dict[str, float]) -> dict[str, float]:
@@ -285,6 +298,16 @@ class RunRecord(Part):
     doubts: tuple[Doubt, ...] = ()
     started: AwareDatetime
     finished: AwareDatetime
+
+    def on(self, number: int) -> RunRecord:
+        """The run as it did on one of its data sets: data and every accuracy are that set's."""
+
+        def of(accuracy: Accuracy | None) -> Accuracy | None:
+            return accuracy.sets[number] if accuracy else None
+
+        curve = [point.model_copy(update={"accuracy": point.accuracy.sets[number]}) for point in self.curve]
+        own = {"data": self.data.sets[number], "accuracy": of(self.accuracy), "untrained": of(self.untrained)}
+        return self.model_copy(update={**own, "curve": curve})
 
 
 class Start(Part):

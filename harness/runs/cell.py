@@ -24,7 +24,7 @@ from torch import Tensor
 from datasets.batches import Batch
 from harness.encoders.facts import facts_of, to_metadata
 from harness.errors import UsageError, first_few
-from harness.evaluation.probes import evaluate_raw, probe_encoder
+from harness.evaluation.probes import probe_encoder, probe_raw
 from harness.isolation.contract import diagnosis
 from harness.isolation.guard import random_state, seeded, set_random_state
 from harness.isolation.mistakes import forget_frames, mistake
@@ -174,8 +174,7 @@ class Attempt:
         """Control: raw coordinates under the same probes."""
         self.task(0, 0, "fitting PCA and probes")
         with self.ledger.phase("evaluate"):
-            data = self.place.data
-            self.accuracy = evaluate_raw(data.clips, data.labels, data.split, self.cell.spec.probe)
+            self.accuracy = probe_raw(self.place.data, self.cell.spec.probe)
 
     def random_init(self) -> None:
         """Control: the encoder as every method of this seed finds it, never trained."""

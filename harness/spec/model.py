@@ -76,10 +76,14 @@ class EncoderSpec(Section):
 class DataSpec(Section):
     """Which clips, labels and split, and how clips become batches.
 
-    `name` is a registered data set or a path; `fingerprint` is filled in when the data is read: that of the clips, and
-    eight digits for classes and split (`harness.training.data.parts_hash`). `loader` is there to
-    measure the published feeder's cost: ``workers`` makes batches sample by sample in that many processes,
-    ``published`` does so with the operations of MAMP's released feeder (`datasets.published_feeder`).
+    `name` is a registered data set or a path, or several of one skeleton, ``a+b+c``: pre-training sees their training
+    sides together, by `sampling` each clip as often as any (``size``) or each set as often as any (``even``), and
+    probes look at each apart; `split` and `label` are then for all, or one each with a + between.
+
+    `fingerprint` is filled in when the data is read: that of the clips, and eight digits for classes and split
+    (`harness.training.data.parts_hash`). `loader` is there to measure the published feeder's cost: ``workers`` makes
+    batches sample by sample in that many processes, ``published`` does so with the operations of MAMP's released feeder
+    (`datasets.published_feeder`).
     """
 
     name: Words = "synthetic"
@@ -95,6 +99,7 @@ class DataSpec(Section):
     min_crop: int = Field(default=64, ge=1, le=1_000_000)
     rotation: float = Field(default=0.3, ge=0, le=2 * math.pi)
     fingerprint: str = ""
+    sampling: Literal["size", "even"] = Field(default="size", json_schema_extra={"later": True})
 
     @field_validator("loader")
     @classmethod

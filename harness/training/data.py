@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.batches import Augmentation, Batches, BodySequences, Look, TrainingBatches
-from datasets.catalog import open_clips
+from datasets.catalog import open_clips, set_names
 from datasets.clips import ClipSet, fingerprint
 from datasets.formats.store_check import Advance
 from datasets.published_feeder import FeederBatches, PaddedClips, PublishedClips, pad_clips
-from datasets.splits import Split, length_notes, make_labels, make_split
+from datasets.splits import UNKNOWN_SUBJECT, Split, length_notes, make_labels, make_split
 from harness.errors import UsageError, usage_errors
 from harness.records.schema import DataInfo
 from harness.spec.model import DataSpec, RunSpec
@@ -35,9 +35,11 @@ class LoadedData:
 
     Attributes:
         spec: the spec with its fingerprint and split filled in.
+        clips: of several data sets what can be said of all: skeleton, labels and people; frames stay with the sets.
         sequences: numbers of the body sequences that pre-training sees (training part, without validation).
         bodies_per_clip: mean present bodies of those clips.
         ranks: that train on it together; this process's batches are its part of whole ones.
+        parts: the data sets, where they are several.
     """
 
     spec: DataSpec
@@ -50,11 +52,23 @@ class LoadedData:
     bodies_per_clip: float
     notes: tuple[str, ...]
     ranks: Ranks = ALONE
+    parts: tuple[LoadedData, ...] = ()
 
     @property
     def info(self) -> DataInfo:
         """What a record keeps of it."""
+        sets = tuple(
+            part.info.model_copy(
+                update={
+                    "split": part.spec.split,
+                    "training_people": part.people(part.split.train, part.split.validation),
+                    "test_people": part.people(part.split.test),
+                }
+            )
+            for part in self.parts
+        )
         return DataInfo(
+            sets=sets,
             name=self.spec.name,
             fingerprint=self.spec.fingerprint,
             classes=len(self.class_names),
@@ -66,11 +80,24 @@ class LoadedData:
             notes=self.notes,
         )
 
+    def people(self, *clips: NDArray[np.int64]) -> int:
+        """Known subjects in clips."""
+        subjects = self.clips.columns["subject"][np.concatenate(clips)]
+        return len(np.unique(subjects[subjects != UNKNOWN_SUBJECT]))
+
+    @cached_property
+    def groups(self) -> list[Tensor]:
+        """Numbers of the training sequences of each data set."""
+        ends = np.cumsum([len(part.sequences) for part in self.parts])[:-1]
+        return list(torch.tensor_split(self.sequences, ends.tolist()))
+
     def batches(self, spec: RunSpec, frames: int, views: Sequence[View] = (View(),)) -> Batches:
         """The training batches of a spec, as `harness.training.trainer.build_batches` makes them."""
         if spec.data.loader == "device":
             part = self.ranks.part_of(spec.train.batch_size)
-            return build_batches(self.source, self.sequences, spec, frames, views, part=part)
+            groups = self.groups if self.parts and spec.data.sampling == "even" else ()
+            return build_batches(self.source, self.sequences, spec, frames, views, part=part, groups=groups)
+        self._refuse_several("worker processes")
         if tuple(views) != (View(),):
             raise UsageError("worker processes make one view as the run has it; this method wants others")
         clips = PublishedClips if spec.data.loader == "published" else PaddedClips
@@ -86,11 +113,16 @@ class LoadedData:
     @cached_property
     def counterpart(self) -> LoadedData:
         """The same clips with empty bodies where this has none, and the other way round."""
+        self._refuse_several("steps with and without empty bodies")
         spec = self.spec.model_copy(
             update={"include_empty_bodies": not self.spec.include_empty_bodies, "loader": "device"}
         )
         parts = (self.labels, self.class_names), self.split, self.source.device, self.notes
         return replace(assemble(spec, self.clips, *parts), ranks=self.ranks)
+
+    def _refuse_several(self, what: str) -> None:
+        if self.parts:
+            raise UsageError(f"--dataset {self.spec.name}: {what} take one data set, found {len(self.parts)}")
 
     @cached_property
     def padded(self) -> NDArray[np.float32]:
@@ -119,6 +151,12 @@ def load_data(
 
     ``advance`` is told of bytes done and bytes in all while a store is hashed.
     """
+    with usage_errors():
+        names = set_names(spec.name)
+    if len(names) > 1:
+        from harness.training.pool import apart, pool  # built on this module
+
+        return pool(spec, [load_data(one, device, patch, advance=advance) for one in apart(spec, names)])
     with usage_errors():
         clips = open_clips(spec.name, advance=advance)
         labels, class_names = make_labels(clips, spec.label)
@@ -152,7 +190,7 @@ def assemble(
 
 def build_batches(
     source: BodySequences, sequences: Tensor, spec: RunSpec, frames: int, views: Sequence[View] = (View(),),
-    part: slice = slice(None),
+    part: slice = slice(None), groups: Sequence[Tensor] = (),
 ) -> TrainingBatches:  # fmt: skip
     """The training batches of a spec; every method of one seed that takes the run's one view sees the same ones.
 
@@ -160,9 +198,12 @@ def build_batches(
         frames: T of a view that does not say otherwise.
         views: what the method wants to see of each body sequence.
         part: see `TrainingBatches`.
+        groups: sequences of which none is to come up more often than another, whatever their size.
     """
     looks = [look_at(view, spec.data, frames, patch=encoder_size(spec.encoder).patch) for view in views]
-    batches = TrainingBatches(source, sequences, size=spec.train.batch_size, looks=looks, seed=spec.seed, part=part)
+    batches = TrainingBatches(
+        source, sequences, size=spec.train.batch_size, looks=looks, seed=spec.seed, part=part, groups=groups
+    )
     if spec.train.compile:
         batches.augment = compiled_apart(batches.augment)
     return batches
