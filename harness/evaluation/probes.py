@@ -241,7 +241,8 @@ def over_sets(found: Sequence[Accuracy], data: LabelledClips) -> Accuracy:
 
     def share(name: str, clips: Sequence[int]) -> float | None:
         known = [(getattr(one, name), count) for one, count in zip(found, clips, strict=True) if count]
-        return sum(value * count for value, count in known) / sum(clips) if known else None
+        there = known and all(value is not None for value, _ in known)
+        return sum(value * count for value, count in known) / sum(clips) if there else None
 
     selections = [one.selection for one in found if one.selection is not None]
     return Accuracy.model_validate(

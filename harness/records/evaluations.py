@@ -61,6 +61,7 @@ class EvaluationRecord(Part):
             controls an *untrained* one, or *none*: raw coordinates.
         weights: SHA-256 of the encoder's weights file; of an untrained one, of what such a file would be.
         data: fingerprint of the data.
+        of_set: the one of the run's data sets that it is on, where they are several; `data` is then that set's.
         subset: hash of the labelled clips where not all of the training side are used, else empty.
         labelled: distinct clips whose label was used.
         control: empty, ``random-init``, ``raw-pca`` or ``scratch``.
@@ -85,6 +86,7 @@ class EvaluationRecord(Part):
     encoder: WhichEncoder
     weights: str = ""
     data: str
+    of_set: str = ""
     subset: str = ""
     labelled: Count = 0
     control: str = ""
@@ -128,15 +130,17 @@ class TestClips(Part):
 
 
 def evaluation_address(
-    run: str, protocol: str, options: Mapping[str, Any], which: WhichEncoder, weights: str, control: str
+    run: str, protocol: str, options: Mapping[str, Any], which: WhichEncoder, weights: str, control: str, data: str = ""
 ) -> str:
     """Stable name of an evaluation, unique in its run's folder.
 
     Args:
         options: as they count: without those that came later and stand at their default.
         weights: SHA-256 of the encoder's file; empty for an untrained one, which the run's spec tells.
+        data: fingerprint of one of the run's data sets, where they are several.
     """
     identity = {"run": run, "options": dict(options), "encoder": which, "weights": weights, "control": control}
+    identity |= {"data": data} if data else {}
     return f"{protocol}-v{ADDRESS_RULE}-{digest({'protocol': protocol, **identity})}"
 
 
@@ -267,10 +271,13 @@ SELECTED = " (selected)"
 
 
 def column_of(record: EvaluationRecord) -> str:
-    """The protocol as asked for, all its draws together; ``(selected)`` where it is not the last encoder."""
+    """The protocol as asked for, all its draws together; which of several data sets; ``(selected)`` where it is not the
+    last encoder.
+    """
     name, _, options = record.spec.partition(":")
     kept = [option for option in options.split(",") if option and not option.startswith("draw=")]
-    selected = SELECTED if record.encoder == "selected" else ""
+    where = f" on {record.of_set}" if record.of_set else ""
+    selected = where + (SELECTED if record.encoder == "selected" else "")
     return f"{name}:{','.join(kept)}{selected}" if kept else f"{name}{selected}"
 
 

@@ -93,7 +93,7 @@ def rows_of(records: Sequence[EvaluationRecord]) -> list[str]:
 def compared(records: Sequence[EvaluationRecord]) -> dict[str, tuple[list[Row], list[Pair]]]:
     """Rows and their pairs by column, for *these people*; none where evaluations of several settings are shown."""
     cells = [(row_of(one), column_of(one), one.seed, draw_of(one), one.data) for one in records]
-    if len(set(cells)) < len(cells) or len({one.data for one in records}) > 1:
+    if len(set(cells)) < len(cells) or len({one.data for one in records if not one.of_set}) > 1:
         return {}
     found = {}
     for column in dict.fromkeys(map(column_of, records)):

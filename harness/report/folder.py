@@ -60,6 +60,7 @@ class FolderTable:
 
     Attributes:
         kind: what it holds: ``runs``, ``controls alone`` or ``speed alone``.
+        of_set: the one data set that it is about, where the runs are on several.
         others: further measurements under the same settings.
         differs: the settings in which it differs from the other tables of the folder, by dotted name.
     """
@@ -69,11 +70,13 @@ class FolderTable:
     kind: str
     others: tuple[SpeedRecord, ...] = ()
     differs: dict[str, Any] = field(default_factory=dict)
+    of_set: str = ""
 
     @property
     def heading(self) -> str:
         """What tells it from the other tables of the folder."""
-        kind = [] if self.kind == "runs" and self.differs else [self.kind]
+        kind = [] if self.kind == "runs" and (self.differs or self.of_set) else [self.kind]
+        kind += [f"on {self.of_set}"] if self.of_set else []
         return ", ".join([*kind, *(f"{name} {_plain(value)}" for name, value in self.differs.items())])
 
     @property
@@ -123,7 +126,19 @@ def folder_tables(records: Records) -> list[FolderTable]:
     found = [_table_of(_told_apart(group), speeds) for group in _held_equal(runs)]
     rest = [speed for speed in speeds if not any(_fits(speed, table.runs) for table in found)]
     found += [FolderTable([], speed, "speed alone") for speed in rest]
-    return _in_order(_headed(found))
+    return [one for table in _in_order(_headed(found)) for one in (table, *_on_each_set(table))]
+
+
+def _on_each_set(table: FolderTable) -> list[FolderTable]:
+    """The tables of a table's runs on each of their data sets, where they are on several."""
+    sets = table.runs[0].data.sets if table.runs else ()
+    return [
+        replace(
+            table, runs=[record.on(number) for record in table.runs], of_set=one.name,
+            speed=table.speed and table.speed.model_copy(update={"data": one}),
+        )
+        for number, one in enumerate(sets)
+    ]  # fmt: skip
 
 
 def folder_page(tables: Sequence[FolderTable], refused: Sequence[object], command: str, typed: Typed = NOBODY) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from datasets.wording import counted, minutes
 from harness.report.cells import EMPTY
+from harness.report.table import set_lines
 from harness.runs.plan import CellPlan, Plan
 
 
@@ -31,6 +32,7 @@ def plan_lines(plan: Plan) -> list[str]:
         return []
     about = "about " if math.isfinite(plan.high) else ""
     return [
+        *set_lines(plan.sets),
         *plan.warnings,
         *(line for cell in plan.to_do for line in _not_fresh(cell)),
         *(f"step time: {line}" for line in _grouped((step.source, label) for label, step in plan.steps.items())),

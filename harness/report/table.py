@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from datasets.wording import counted, printable
 from harness.records.differences import pairs
 from harness.records.doubts import doubts_of
 from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, disturbed_share, mostly_disturbed
-from harness.records.schema import BOUND, ArmRecord, Environment, RunRecord, SpeedRecord
+from harness.records.schema import BOUND, ArmRecord, DataInfo, Environment, RunRecord, SpeedRecord
 from harness.report.apart import brackets, closing, marks
 from harness.report.cells import (
     TRAINS_FASTER,
@@ -96,15 +97,17 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
     spec = plain_spec(shown)
     return [
-        f"data: {data.name} ({data.fingerprint}), split {spec['data']['split']}, {data.classes} classes, clips "
-        f"{data.train_clips} train + {data.validation_clips} validation / {data.test_clips} test (n of every accuracy)",
+        f"data: {data.name} ({data.fingerprint}), split {data.split or spec['data']['split']}, {data.classes} classes, "
+        f"clips {data.train_clips} train + {data.validation_clips} validation / {data.test_clips} test (n of every "
+        "accuracy)",
+        *_on_sets(data, spec["data"], records),
         *(f"data: {note}" for note in data.notes),
         *_conditions(shown, trained),
         *_speed_notes(speed),
         *in_doubt(records, speed),
         *_not_timed(trained, speed),
         *_open_division(records, speed),
-        *departures(trained),
+        *([] if data.split else departures(trained)),  # of one of several sets: its table's own lines say it
         *_accuracy_notes(records),
         *_seconds_notes(records),
         *_no_clear_gain(records),
@@ -118,6 +121,33 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
         f"{environment.threads} threads{_ranks(environment)}{_tf32(environment)}; {versions}; "
         f"commit {environment.commit}; {shown.finished:%Y-%m-%d %H:%M} UTC",
     ]
+
+
+def set_lines(sets: Sequence[DataInfo]) -> list[str]:
+    """Each of several data sets: what it is, how it is divided, and between how many people."""
+    return [
+        f"set {one.name} ({one.fingerprint}): split {one.split}, {one.classes} classes, clips "
+        f"{one.train_clips} train + {one.validation_clips} validation / {one.test_clips} test, people "
+        f"{one.training_people} / {one.test_people}"
+        for one in sets
+    ]
+
+
+def _on_sets(data: DataInfo, spec: Mapping[str, Any], records: Sequence[RunRecord]) -> list[str]:
+    """The sets of a run on several, and what each row got on each; the table's figures are of all together."""
+    if not data.sets:
+        return []
+    drawn = {"size": "each clip as often as any", "even": "each set as often as any"}[spec.get("sampling", "size")]
+    labels = dict.fromkeys(record.label for record in records)
+    lines = [*set_lines(data.sets), f"pre-training: the training sides of {len(data.sets)} sets together, {drawn}"]
+    for number, one in enumerate(data.sets):
+        own = [record.on(number) for record in records if record.status == "ok" and record.data.sets]
+        found = {
+            label: [one.accuracy.linear_test for one in own if one.label == label and one.accuracy] for label in labels
+        }
+        if shown := [f"{label} {100 * statistics.mean(each):.1f}" for label, each in found.items() if each]:
+            lines.append(f"linear on {one.name}, probed apart: {', '.join(shown)}")
+    return lines
 
 
 def _speed_notes(speed: SpeedRecord | None) -> list[str]:

@@ -45,7 +45,7 @@ from harness.records.evaluations import (
     WhichEncoder,
     evaluation_address,
 )
-from harness.records.schema import FINISHED, RANDOM_INIT, RAW_FLOOR, Environment, RunRecord, Status
+from harness.records.schema import FINISHED, RANDOM_INIT, RAW_FLOOR, DataInfo, Environment, RunRecord, Status
 from harness.records.store import RecordStore, now, set_aside
 from harness.registry import Registry, versions_of_modules
 from harness.runs.protocols import Protocols
@@ -95,7 +95,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Piece:
-    """One evaluation to do: a protocol on an encoder."""
+    """One evaluation to do: a protocol on an encoder.
+
+    Attributes:
+        of_set: number of the one of the run's data sets that it is on, where they are several.
+    """
 
     run: RunRecord
     spec: str
@@ -104,18 +108,26 @@ class Piece:
     which: WhichEncoder
     weights: str
     control: str
+    of_set: int | None = None
+
+    @property
+    def data(self) -> DataInfo:
+        """What it is on."""
+        return self.run.data if self.of_set is None else self.run.data.sets[self.of_set]
 
     @property
     def address(self) -> str:
         """Of its record."""
         options = without_later(type(self.protocol.options), self.protocol.options.model_dump(mode="json"))
-        return evaluation_address(self.run.address, self.name, options, self.which, self.weights, self.control)
+        own = "" if self.of_set is None else self.data.fingerprint
+        return evaluation_address(self.run.address, self.name, options, self.which, self.weights, self.control, own)
 
     @property
     def title(self) -> str:
         """``gfp, seed 0: linear``."""
         control = f" ({self.control})" if self.control and self.control != self.run.label else ""
-        return f"{self.run.label}, seed {self.run.spec.seed}: {self.spec}{control}"
+        where = "" if self.of_set is None else f" on {self.data.name}"
+        return f"{self.run.label}, seed {self.run.spec.seed}: {self.spec}{where}{control}"
 
 
 @dataclass
@@ -201,7 +213,11 @@ def all_pieces(
                     result.skipped += [f"{record.label}, seed {record.spec.seed}: {spec} left out: {unfit}"]
                     continue
                 name = protocols.name_of(type(protocol))
-                pieces.append(Piece(record, spec, protocol, name, encoder, weights, control_of(encoder, protocol)))
+                control = control_of(encoder, protocol)
+                pieces += [
+                    Piece(record, spec, protocol, name, encoder, weights, control, number)
+                    for number in (range(len(record.data.sets)) if record.data.sets else [None])
+                ]
     return pieces
 
 
@@ -313,13 +329,13 @@ class Bench:
     store: RecordStore
     report: Reporter
     loaded: dict[str, LoadedData] = field(default_factory=dict)
-    encoder: tuple[tuple[str, str], Encoder | None] | None = None
+    encoder: tuple[tuple[str, ...], Encoder | None] | None = None
     features: Features | None = None
     machine: dict[torch.device, Environment] = field(default_factory=dict)
 
     def subject(self, piece: Piece) -> Subject:
         """A piece's encoder and data."""
-        data, run, key = self.data(piece), piece.run, (piece.run.address, piece.which)
+        data, run, key = self.data(piece), piece.run, (piece.run.address, piece.which, piece.data.fingerprint)
         if self.encoder is None or self.encoder[0] != key:
             self.encoder, self.features, found = None, None, None
             if piece.which != "none":
@@ -337,20 +353,22 @@ class Bench:
             return self.features
 
         return Subject(
-            copy.deepcopy(encoder), data, run.data.fingerprint, run.data.classes, seed=run.spec.seed,
+            copy.deepcopy(encoder), data, piece.data.fingerprint, piece.data.classes, seed=run.spec.seed,
             untrained=piece.which == "untrained", frozen=frozen,
         )  # fmt: skip
 
     def data(self, piece: Piece) -> LoadedData:
-        """The run's data; a `UsageError` where other data is there now."""
+        """The run's data, or the one of its sets that the piece is on; a `UsageError` where other data is there now."""
         spec = piece.run.spec.data
         key = spec.model_dump_json()
         if self.asked.loaded and self.asked.loaded.spec == spec:
-            return self.asked.loaded
-        if key not in self.loaded:
-            self.loaded.clear()
-            self.loaded[key] = read(spec, piece.run, self.asked, self.report)
-        return self.loaded[key]
+            found = self.asked.loaded
+        else:
+            if key not in self.loaded:
+                self.loaded.clear()
+                self.loaded[key] = read(spec, piece.run, self.asked, self.report)
+            found = self.loaded[key]
+        return found if piece.of_set is None else found.parts[piece.of_set]
 
     def environment(self, data: LoadedData) -> Environment:
         """This machine."""
@@ -408,7 +426,8 @@ def one(piece: Piece, subject: Subject, environment: Environment) -> EvaluationR
     return EvaluationRecord(
         address=piece.address, run=run.address, label=run.label, seed=run.spec.seed, protocol=piece.name,
         spec=piece.spec, options=protocol.options.model_dump(mode="json"), encoder=piece.which, weights=weights,
-        data=run.data.fingerprint, subset="" if findings.labelled is None else subset_hash(labelled),
+        data=piece.data.fingerprint, of_set="" if piece.of_set is None else piece.data.name,
+        subset="" if findings.labelled is None else subset_hash(labelled),
         labelled=len(labelled) if status == "ok" else 0, control=piece.control, status=status, error=error,
         traceback=trace, accuracy=float(np.mean(findings.predictions == truth)) if status == "ok" else None,
         figures=findings.figures, curve=list(findings.curve), predictions=findings.predictions.tolist(),

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import computed_field
 
 from harness.records.part import Count, NotNegative, Part
+from harness.records.schema import DataInfo
 from harness.speed.estimate import Estimate, StepEstimate
 
 CellState = Literal["finished", "running", "begun", "to do", "of another shard"]
@@ -93,6 +94,7 @@ class Plan(Part):
         memory_bytes: of this machine's device; None where the runs are to happen elsewhere.
         price: of an hour of the device, in the user's currency.
         warnings: what records say against the budget.
+        sets: the data sets, where the runs are on several.
     """
 
     budget: str
@@ -106,6 +108,7 @@ class Plan(Part):
     memory_bytes: int | None = None
     price: NotNegative | None = None
     warnings: tuple[str, ...] = ()
+    sets: tuple[DataInfo, ...] = ()
 
     @property
     def to_do(self) -> list[CellPlan]:

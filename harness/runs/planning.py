@@ -137,6 +137,7 @@ def make_plan(
         device=rate.device if rate else named(here), cells=cells, steps=dict(steps), evaluation=evaluation,
         measurement=measurement_plan(experiment, steps, measured=measured),
         memory_bytes=None if rate else memory or round(here.memory_gib * 2**30), price=price,
+        sets=experiment.data.info.sets,
     )  # fmt: skip
 
 

@@ -82,10 +82,12 @@ def best_points(records: Sequence[RunRecord], value: Callable[[Accuracy], float]
 # --- protocols ---
 
 
-def protocol_columns(runs: Sequence[RunRecord], evaluations: Evaluations) -> list[Column]:
+def protocol_columns(
+    runs: Sequence[RunRecord], records: Sequence[EvaluationRecord], evaluations: Evaluations
+) -> list[Column]:
     """A column for each protocol on runs that were held equal, with its controls; rows in the order of the runs."""
     labels, lost = {run.address: run.label for run in runs}, unfinished(runs)
-    found = [one.model_copy(update={"label": labels[one.run]}) for one in newest(evaluations.of(runs))]
+    found = [one.model_copy(update={"label": labels[one.run]}) for one in newest(records)]
     found.sort(key=lambda one: (bool(one.control), list(labels).index(one.run)))
     asked = dict.fromkeys(column_of(record) for record in found if record.status == "ok" and not record.control)
     return [

@@ -242,6 +242,16 @@ def versions(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
 
 def accuracies(record: RunRecord) -> Iterator[str]:
     """Every accuracy is a number of clips out of those that there are, and the one that counts is in the curve."""
+    yield from shares(record)
+    for number, one in enumerate(record.data.sets):
+        yield from (f"{one.name}: {line}" for line in shares(record.on(number)))
+    if record.accuracy and record.curve and record.accuracy != selected(record).accuracy:
+        best = "best for selection" if record.data.validation_clips else "the last, as there are no validation clips"
+        yield f"the accuracy is not the one of the evaluation that is {best}"
+
+
+def shares(record: RunRecord) -> Iterator[str]:
+    """Every accuracy is a number of clips out of those that there are."""
     sides = {"test": record.data.test_clips, "validation": record.data.validation_clips}
     named = {"accuracy": record.accuracy, "untrained": record.untrained}
     named |= {f"step {point.step}": point.accuracy for point in record.curve}
@@ -257,9 +267,6 @@ def accuracies(record: RunRecord) -> Iterator[str]:
                 share = getattr(accuracy, f"{probe}_{side}")
                 if share is not None and not whole(share * clips):
                     yield f"{where}: {probe} {side} accuracy {share:g} is no number of {clips} clips"
-    if record.accuracy and record.curve and record.accuracy != selected(record).accuracy:
-        best = "best for selection" if record.data.validation_clips else "the last, as there are no validation clips"
-        yield f"the accuracy is not the one of the evaluation that is {best}"
 
 
 def selected(record: RunRecord) -> Point:

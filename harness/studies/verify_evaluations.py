@@ -42,13 +42,14 @@ def place_of(refusal: Refusal) -> str:
 
 def of_its_run(record: EvaluationRecord, run: RunRecord) -> Iterator[str]:
     """What an evaluation says otherwise than the run whose encoder it read."""
+    data = next((one for one in run.data.sets if one.name == record.of_set), run.data)
     for what, own, expected in (
         ("row", record.label, run.label), ("seed", record.seed, run.spec.seed),
-        ("data", record.data, run.data.fingerprint),
+        ("data", record.data, data.fingerprint),
     ):  # fmt: skip
         if own != expected:
             yield f"{what} {own}, its run has {expected}"
-    side = run.data.train_clips + run.data.validation_clips
+    side = data.train_clips + data.validation_clips
     if record.status == "ok" and not (record.labelled <= side if record.subset else record.labelled == side):
         yield f"{record.labelled} labelled clips, the training side has {side}"
 

@@ -59,7 +59,8 @@ def pool(spec: DataSpec, parts: Sequence[LoadedData]) -> LoadedData:
             )
     parts = without_leaks(parts) if spec.drop_leaks else tuple(parts)
     source, firsts = pooled([part.source for part in parts]), _firsts([len(part.labels) for part in parts])
-    labels = np.concatenate([part.labels + base for part, base in zip(parts, _firsts([len(part.class_names) for part in parts]), strict=True)])
+    classes = _firsts([len(part.class_names) for part in parts])
+    labels = np.concatenate([part.labels + base for part, base in zip(parts, classes, strict=True)])
     split = _joined([part.split for part in parts], firsts)
     clips = ClipSet(
         name=spec.name, joints=np.empty((0, *parts[0].clips.joints.shape[1:]), np.float32),

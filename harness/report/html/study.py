@@ -16,12 +16,12 @@ from harness.records.pictures import RunPictures, read_pictures
 from harness.records.schema import EVERY_SWITCH, INFERENCE, RunRecord, SpeedRecord
 from harness.records.store import Records, RecordStore, Refused, read_records, refusal_lines
 from harness.report.answer import Answer, better, faster
-from harness.report.compare import Comparison
+from harness.report.compare import Comparison, columns_of
 from harness.report.folder import FolderTable, folder_tables
 from harness.report.frame import summary_frame
 from harness.report.status import ENDED, Row, read_status
 from harness.studies.claims import Card, make_card, read_claims
-from harness.studies.compare import Column, probe_columns, protocol_columns
+from harness.studies.compare import Column
 from harness.studies.target import Target, comparable, freeze, read_target, timing
 
 
@@ -154,13 +154,13 @@ def read_study(folder: Path, place: int, *, alone: bool) -> Study:
     """
     records, store = read_records(folder), Evaluations(folder)
     tables, found = folder_tables(records), list(store.of(records.runs))
-    staged = [speed for speed in records.speeds if speed.stages]
+    staged = [speed for speed in records.speeds if speed.stages and INFERENCE not in speed.stages]
     if not tables and not staged:
         raise UsageError(f"{folder}: expected records of `run` or `speed`, found none that can be used; check the path")
     settings, targets = [], _targets(folder)
     for number, table in enumerate(tables):
         heading = ", ".join(filter(None, ["" if alone else folder.name, table.heading if len(tables) > 1 else ""]))
-        columns = [*probe_columns(table.runs), *protocol_columns(table.runs, store)]
+        columns = columns_of(table, store)
         mine = {run.address: run.label for run in table.runs}
         own = [one.model_copy(update={"label": mine[one.run]}) for one in found if one.run in mine]
         compared, heading = [_compared(one) for one in columns], heading or folder.name
