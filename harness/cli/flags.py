@@ -27,6 +27,10 @@ def as_utc(moment: datetime | None) -> datetime | None:
 Methods = Annotated[str | None, typer.Option(help="Methods, e.g. gfp,skeletonmae or gfp:lambda_pred=5,mamp.")]
 DataName = Annotated[str | None, typer.Option("--dataset", help="A data set's name or path/to/file.npz.")]
 Split = Annotated[str | None, typer.Option(help="xsub, xview or a column such as view:1,2->3.")]
+Tuning = Annotated[
+    int,
+    typer.Option(help="k: each method under k draws of its settings too; chosen on held-out subjects.", min=0, max=100),
+]
 Folds = Annotated[int, typer.Option(help="2: the swapped split too, so that every subject tests.", min=1, max=2)]
 Label = Annotated[str | None, typer.Option(help="Label column, or several combined: label,correct.")]
 Encoder = Annotated[str | None, typer.Option(help="Encoder size: tiny, small or base.")]

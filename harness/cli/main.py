@@ -75,6 +75,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "new-method": methods.new_method_command,
     "import-encoder": encoders.import_encoder_command,
     "trends": studies.trends_command,
+    "tuning": studies.tuning_command,
     "ranking": studies.ranking_command,
     "target": studies.target_command,
 }

@@ -53,6 +53,7 @@ from harness.cli.flags import (
     StateSeconds,
     TensorBoard,
     Threads,
+    Tuning,
     What,
     Wide,
 )
@@ -97,14 +98,15 @@ def run_command(
     speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
     claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
     protocols: Protocols = "", folds: Folds = 1, no_pictures: NoPictures = False, no_wait: NoWait = False,
-    measure_only: MeasureOnly = False, since: Since = None, dry_run: DryRun = False,
+    measure_only: MeasureOnly = False, since: Since = None, dry_run: DryRun = False, tuning: Tuning = 0,
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, evaluate them, print one table."""
     settings, chosen = asked_of_run(locals())
     chosen |= {"no_wait": no_wait, "since": since}
+    each = [one for fold in folds_of(settings, folds) for one in with_draws(fold, tuning)]
     if dry_run:
-        for fold in folds_of(settings, folds):
-            show_plan(fold, plugin, chosen)
+        for one in each:
+            show_plan(one, plugin, chosen)
         return
     with at_work() as report:
         if not no_pictures:
@@ -112,7 +114,9 @@ def run_command(
 
             chosen["draw"] = run_pictures
         do = measure_fold if measure_only else run_fold
-        well = [do(fold, plugin, chosen, report) for fold in folds_of(settings, folds)]
+        well = [do(one, plugin, chosen, report) for one in each]
+        if tuning and not measure_only:
+            leave_tuning(out, report)
     if not all(well):
         raise typer.Exit(1)
 
@@ -136,6 +140,35 @@ def measure_fold(settings: dict[str, Any], plugin: list[Path] | None, chosen: di
     measurement = speed_of(experiment, report, share, partial(print_plan, report))
     report.line(f"speed measured, in {chosen['out'] / measurement.record.address}")
     return not measurement.failures
+
+
+def with_draws(settings: dict[str, Any], tuning: int) -> list[dict[str, Any]]:
+    """The settings, and those of so many draws from the published space."""
+    if not tuning:
+        return [settings]
+    from harness.spec.model import parse_methods
+    from harness.spec.tuning import draws
+
+    if not settings["data"].validation:
+        raise UsageError(
+            "--tuning: expected held-out subjects, on which draws are chosen, found data.validation=0; leave it out"
+        )
+    methods = parse_methods(settings["methods"])
+    return [settings, *(draw.applied(settings, methods) for draw in draws(tuning))]
+
+
+def leave_tuning(folder: Path, report: Reporter) -> None:
+    """The table of what tuning brought and cost; a `UsageError` where a folder has no draw."""
+    from harness.records.store import RecordStore
+    from harness.report.tuning import tuning_frame, tuning_notes, tuning_table
+    from harness.studies.tuning import tuned_methods
+
+    found = tuned_methods(list(RecordStore.existing(folder).runs()))
+    if not found:
+        raise UsageError(f"{folder}: expected runs of `run --tuning k` with those under published settings, found none")
+    leave_table(
+        tuning_table(found), tuning_notes(found), folder / "tuning.md", report, numbers={"": tuning_frame(found)}
+    )
 
 
 def run_fold(settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter) -> bool:

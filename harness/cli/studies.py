@@ -135,6 +135,15 @@ def trends_command(
     leave_text(plain_markdown(table, command_line()), folder / "trends.md", {"": frame})
 
 
+def tuning_command(
+    folder: Annotated[Path, typer.Argument(help="An output folder of `run --tuning k`.")],
+) -> None:
+    """What tuning brings and costs: published settings, and the best of k draws; written to tuning.md."""
+    from harness.cli.run import leave_tuning
+
+    leave_tuning(folder, Reporter(make_console()))
+
+
 def ranking_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with runs under several budgets.")],
 ) -> None:

@@ -287,7 +287,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "encoder": {"size": "base", "depth": 3, "width": 16, "heads": 2, "frames": 60, "patch": 3},
     "data": {
         "name": "other", "split": "xview", "label": "label,correct", "validation": 0.3, "drop_leaks": True,
-        "center": False, "crop": (0.6, 1.0), "min_crop": 32, "rotation": 0.2, "include_empty_bodies": True, "sampling": "even",
+        "center": False, "crop": (0.6, 1.0), "min_crop": 32, "rotation": 0.2, "include_empty_bodies": True,
+        "sampling": "even",
         "loader": "workers", "workers": 3, "fingerprint": "f00",
     },
     "train": {
