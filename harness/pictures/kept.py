@@ -38,14 +38,15 @@ def run_pictures(method: Method, data: LoadedData, record: RunRecord) -> bytes |
 
     Args:
         method: as training left it, wherever it is. It draws its masks from the random numbers as they are.
-        data: of the run; clips of its test side are drawn.
+        data: of the run; clips of its test side are drawn, of several sets those of the first.
     """
+    data = data.parts[0] if data.parts else data
     frames = method.evaluated_encoder().grid.frames
     with torch.compiler.set_stance("force_eager"):
         clips = [one for clip in chosen(data) if (one := clip_picture(method, data.clips, clip, frames))]
     if not clips:
         return None
-    licence = licence_of(record.spec.data.name)
+    licence = licence_of(data.spec.name)
     sketch = Sketch.of(np.zeros((1, 1, data.clips.layout.joint_count, 3)), data.clips.layout)
     made = RunPictures(
         run=record.address, label=record.label, seed=record.spec.seed,
