@@ -204,7 +204,7 @@ def columns_of(table: FolderTable, evaluations: Evaluations) -> list[Column]:
         found = [record for record in found if record.data == table.runs[0].data.fingerprint]
     elif any(record.data.sets for record in table.runs):  # each set's own are in its table
         found = []
-    return [*probe_columns(table.runs), *protocol_columns(table.runs, found, evaluations)]
+    return [*probe_columns(table.runs), *protocol_columns(table.runs, evaluations, found)]
 
 
 def compare_frames(found: Sequence[Comparison]) -> dict[str, pd.DataFrame]:

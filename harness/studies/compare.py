@@ -83,9 +83,14 @@ def best_points(records: Sequence[RunRecord], value: Callable[[Accuracy], float]
 
 
 def protocol_columns(
-    runs: Sequence[RunRecord], records: Sequence[EvaluationRecord], evaluations: Evaluations
+    runs: Sequence[RunRecord], evaluations: Evaluations, records: Sequence[EvaluationRecord] | None = None
 ) -> list[Column]:
-    """A column for each protocol on runs that were held equal, with its controls; rows in the order of the runs."""
+    """A column for each protocol on runs that were held equal, with its controls; rows in the order of the runs.
+
+    Args:
+        records: those of the runs' evaluations that are to be in it; None: all.
+    """
+    records = evaluations.of(runs) if records is None else records
     labels, lost = {run.address: run.label for run in runs}, unfinished(runs)
     found = [one.model_copy(update={"label": labels[one.run]}) for one in newest(records)]
     found.sort(key=lambda one: (bool(one.control), list(labels).index(one.run)))
