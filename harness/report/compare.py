@@ -199,12 +199,7 @@ def comparisons(tables: Sequence[FolderTable], evaluations: Evaluations) -> list
 
 def columns_of(table: FolderTable, evaluations: Evaluations) -> list[Column]:
     """The run's own probes, then protocols."""
-    found = evaluations.of(table.runs)
-    if table.runs and table.of_set:
-        found = [record for record in found if record.data == table.runs[0].data.fingerprint]
-    elif any(record.data.sets for record in table.runs):  # each set's own are in its table
-        found = []
-    return [*probe_columns(table.runs), *protocol_columns(table.runs, evaluations, found)]
+    return [*probe_columns(table.runs), *protocol_columns(table.runs, evaluations)]
 
 
 def compare_frames(found: Sequence[Comparison]) -> dict[str, pd.DataFrame]:

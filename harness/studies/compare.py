@@ -82,15 +82,13 @@ def best_points(records: Sequence[RunRecord], value: Callable[[Accuracy], float]
 # --- protocols ---
 
 
-def protocol_columns(
-    runs: Sequence[RunRecord], evaluations: Evaluations, records: Sequence[EvaluationRecord] | None = None
-) -> list[Column]:
+def protocol_columns(runs: Sequence[RunRecord], evaluations: Evaluations) -> list[Column]:
     """A column for each protocol on runs that were held equal, with its controls; rows in the order of the runs.
 
-    Args:
-        records: those of the runs' evaluations that are to be in it; None: all.
+    Of runs on several data sets there is none: each set's are those of the runs as they did on it (`RunRecord.on`).
     """
-    records = evaluations.of(runs) if records is None else records
+    on = {run.address: run.data for run in runs}
+    records = [one for one in evaluations.of(runs) if not on[one.run].sets and one.data == on[one.run].fingerprint]
     labels, lost = {run.address: run.label for run in runs}, unfinished(runs)
     found = [one.model_copy(update={"label": labels[one.run]}) for one in newest(records)]
     found.sort(key=lambda one: (bool(one.control), list(labels).index(one.run)))
