@@ -156,7 +156,8 @@ def load_data(
     if len(names) > 1:
         from harness.training.pool import apart, pool  # built on this module
 
-        return pool(spec, [load_data(one, device, patch, advance=advance) for one in apart(spec, names)])
+        parts = [load_data(one, device, patch, advance=advance) for one in apart(spec, names)]
+        return replace(pool(spec, parts), ranks=ranks)
     with usage_errors():
         clips = open_clips(spec.name, advance=advance)
         labels, class_names = make_labels(clips, spec.label)
