@@ -156,8 +156,8 @@ def load_data(
     if len(names) > 1:
         from harness.training.pool import apart, pool  # built on this module
 
-        parts = [load_data(one, device, patch, advance=advance) for one in apart(spec, names)]
-        return replace(pool(spec, parts), ranks=ranks)
+        sets = [load_data(one, device, patch, advance=advance) for one in apart(spec, names)]
+        return replace(pool(spec, sets), ranks=ranks)
     with usage_errors():
         clips = open_clips(spec.name, advance=advance)
         labels, class_names = make_labels(clips, spec.label)
