@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from methods.parts.encoder import Encoder, SkeletonEncoder
 from methods.parts.masks import Mask, visible_count
@@ -100,6 +101,14 @@ def resolve(options: OptionsT, encoder: SkeletonEncoder) -> OptionsT:
     return options.resolved(encoder)
 
 
+def in_frames(x: Tensor, frames: int) -> Tensor:
+    """``[B, T, V, 3]`` resized linearly to ``[B, frames, V, 3]``, first and last frame as they are."""
+    if x.shape[1] == frames:
+        return x
+    lines = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, V * 3, T]
+    return interpolate(lines, frames, mode="linear", align_corners=True).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+
+
 class Method(nn.Module, Generic[OptionsT]):
     """Base class of every pre-training method.
 
@@ -162,7 +171,8 @@ class Method(nn.Module, Generic[OptionsT]):
 
         handle = self.encoder.register_forward_pre_hook(note, with_kwargs=True)
         try:
-            self.loss(x if len(self.views) == 1 else (x,) * len(self.views))
+            looks = tuple(in_frames(x, view.frames or x.shape[1]) for view in self.views)  # each [B, T of it, V, 3]
+            self.loss(looks[0] if len(looks) == 1 else looks)
         finally:
             handle.remove()
         if not seen:

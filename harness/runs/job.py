@@ -23,6 +23,8 @@ from typing import Any, NoReturn
 
 from harness.progress import say
 
+ASK = getattr(signal, "SIGUSR1", signal.SIGTERM)
+"""What a child hears of it; a system without the one has the other."""
 DEAF = """
 trap '' TERM USR2
 setpriv --pdeathsig USR1 true 2> /dev/null && exec setpriv --pdeathsig USR1 "$@"
@@ -96,7 +98,7 @@ def run_child(command: Sequence[str], asked: Sequence[int]) -> int:
     with subprocess.Popen(["sh", "-c", DEAF, "sh", *command]) as child:
         while child.poll() is None:
             if asked and not told:
-                child.send_signal(signal.SIGUSR1)
+                child.send_signal(ASK)
                 told = True
             time.sleep(LOOK)
     return child.returncode

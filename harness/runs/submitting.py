@@ -8,10 +8,8 @@ only how many places are asked for, and one that is lost costs nothing that othe
 from __future__ import annotations
 
 import io
-import os
 import shlex
 import shutil
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, suppress
@@ -20,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 from submitit import Job as Submitted
 from submitit import LocalExecutor, SlurmExecutor
 from submitit.core.utils import FailedJobError
@@ -227,5 +226,5 @@ class Here:
         """Tell those that run to write their states and end; submitit's process of a job passes SIGTERM on."""
         for job in self.running:
             if not job.done():
-                with suppress(ProcessLookupError):
-                    os.kill(int(job.job_id), signal.SIGTERM)
+                with suppress(psutil.NoSuchProcess):
+                    psutil.Process(int(job.job_id)).terminate()

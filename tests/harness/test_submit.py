@@ -108,9 +108,9 @@ def test_a_job_is_told_before_the_end_of_a_short_time(tmp_path: Path) -> None:
 
 
 def test_submit_has_every_option_of_run() -> None:
-    """But those with which it starts `run` itself."""
+    """But those with which it starts `run` itself, and ``--tuning``, whose draws come one after the other."""
     of_run, of_submit = (inspect.signature(command).parameters for command in (run_command, submit_command))
-    set_by_it = {"claim", "shard", "no_wait", "measure_only", "since"}
+    set_by_it = {"claim", "shard", "no_wait", "measure_only", "since", "tuning"}
     assert of_submit.keys() - {"ctx"} - set(OWN) == of_run.keys() - set_by_it - {"dry_run"}
 
 
@@ -382,13 +382,11 @@ def test_what_failed_is_tried_once_by_the_workers_of_a_study(tmp_path: Path) -> 
     words += ("--methods", "encoder-only,plain:fault=raise-late", "--since")
     asked = now()
 
-    def failed() -> datetime:
-        (record,) = (record for record in RecordStore(out).runs() if record.status == "failed")
-        return record.finished
-
-    def worker(since: datetime) -> datetime:
+    def worker(since: datetime) -> int:
+        """When the failed run's record was written, in nanoseconds."""
         assert harness(*words, f"{since:%Y-%m-%dT%H:%M:%S}").code == 1
-        return failed()
+        (failed,) = (record.address for record in RecordStore(out).runs() if record.status == "failed")
+        return (out / failed / "record.json").stat().st_mtime_ns
 
     first = worker(asked)
     assert worker(asked) == first

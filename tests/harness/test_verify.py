@@ -21,6 +21,7 @@ CHECKS = (
     "records", "addresses", "weights", "data", "versions", "accuracies", "steps, clips, curves", "times",
     "ratios, floors, verdicts",
 )  # fmt: skip
+OF_RUNS = (*CHECKS, "pictures")
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +51,16 @@ def speed_file(folder: Path) -> Path:
 def differences(outcome: Outcome) -> list[str]:
     """The lines below the table."""
     lines = outcome.out.splitlines()
-    return lines[1 + len(CHECKS) :]
+    return lines[1 + len(OF_RUNS) :]
 
 
 def test_a_folder_as_it_was_left_holds_together(finished: Path) -> None:
     outcome = harness("verify", finished)
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
-    assert len(lines) == 1 + len(CHECKS)
+    assert len(lines) == 1 + len(OF_RUNS)
     assert all(
-        line.startswith(name) and line.endswith("as recorded") for name, line in zip(CHECKS, lines[1:], strict=True)
+        line.startswith(name) and line.endswith("as recorded") for name, line in zip(OF_RUNS, lines[1:], strict=True)
     )
     assert "2 files" in lines[1 + CHECKS.index("weights")]
     assert "5 records" in lines[1]
@@ -257,7 +258,7 @@ def test_the_checks_as_json(folder: Path) -> None:
     outcome = harness("verify", folder, "--json")
     assert outcome.code == 1
     checks = {check["name"]: check for check in json.loads(outcome.out)}
-    assert tuple(checks) == CHECKS
+    assert tuple(checks) == OF_RUNS
     (line,) = checks["records"]["differences"]
     assert line.startswith(f"{run_file(folder).parent.name}: cannot be read (accuracy.linear_test")
     assert checks["weights"]["differences"] == []
