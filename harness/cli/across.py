@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.flags import AsJson
-from harness.cli.output import leave_text
+from harness.cli.output import leave_text, refuse_targets
 from harness.errors import UsageError
 from harness.progress import command_line, make_console, print_table, print_texts, say, say_lines, warn
 
@@ -59,6 +59,8 @@ def leaderboard_command(
     if out and out.suffix != ".md":
         raise UsageError(f"--out {out}: expected a name that ends in .md, beside which its .csv is written")
     labs = laboratories(folders)
+    if out:
+        refuse_targets([lab.folder for lab in labs], {"--out": out, "its numbers": out.with_suffix(".csv")})
     boards = leaderboard(labs)
     for lab in labs:
         warn(*refusal_lines(lab.folder, lab.refused))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.errors import UsageError
 from harness.progress import Reporter, command_line, print_table, warn
 
 if TYPE_CHECKING:
     import pandas as pd
+
+OF_RECORDS = (".json", ".jsonl", ".safetensors", ".npz", ".pt", ".lock")
+"""Endings of the files that commands keep in an output folder; what they leave for a reader has others."""
 
 
 def leave_table(
@@ -86,7 +90,35 @@ def leave(content: bytes, path: Path, instead: str) -> bool:
 
     try:
         write_atomically(path, content)
-    except OSError as error:
-        warn(f"{path} could not be written ({error.strerror or error}); {instead}")
+    except (OSError, UsageError) as error:
+        warn(f"{path} could not be written ({getattr(error, 'strerror', None) or error}); {instead}")
         return False
     return True
+
+
+def refuse_targets(folders: Iterable[Path], targets: Mapping[str, Path]) -> None:
+    """A `UsageError` where a file to leave would replace records, another of these files, or what is no file.
+
+    Called before anything is written.
+
+    Args:
+        folders: those that are read.
+        targets: files by the option that names them.
+    """
+    from harness.records.reading import RECORD_FILE, SHELF_FILE, SPEED_FILE
+    from harness.records.store import BESIDE_A_RECORD, LOCK_FILE, MATRIX_FILE, UNFINISHED_SPEED_FILE, file_to_write
+
+    names = {RECORD_FILE, SPEED_FILE, SHELF_FILE, UNFINISHED_SPEED_FILE, MATRIX_FILE, LOCK_FILE, *BESIDE_A_RECORD}
+    inputs, seen = [folder.resolve() for folder in folders], dict[Path, str]()
+    for option, path in targets.items():
+        place = file_to_write(path).resolve()
+        read = place.exists() and place.suffix in OF_RECORDS and any(one in (place, *place.parents) for one in inputs)
+        if read or {path.name.lower(), place.name.lower()} & names:
+            raise UsageError(
+                f"{option} {path}: expected a file to leave, found the name of one with records; choose another name"
+            )
+        if place in seen:
+            raise UsageError(
+                f"{option} {path}: expected a file of its own, found that of {seen[place]}; choose another"
+            )
+        seen[place] = option

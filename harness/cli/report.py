@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.output import refuse_targets
 from harness.errors import UsageError
 from harness.progress import at_work, command_line
 
@@ -20,7 +21,7 @@ def report_command(
     latex: Annotated[Path | None, typer.Option(help="Leave its tables as LaTeX (booktabs) in this file too.")] = None,
 ) -> None:
     """One page that opens offline: who trains faster, who represents better, why, and whether to believe it."""
-    from harness.report.html.page import write_report
+    from harness.report.html.page import beside_name, write_report
 
     if figures and figures.exists() and not figures.is_dir():
         raise UsageError(f"--figures {figures}: expected a folder, found a file; choose another name")
@@ -28,6 +29,10 @@ def report_command(
         raise UsageError(f"--latex {latex}: expected a file to write, found a folder; give {latex / 'table.tex'}")
     if out.is_dir():
         raise UsageError(f"{out}: expected a file to write, found a folder; give --out {out / 'report.html'}")
+    beside_out = {"the records beside --out": out.with_name(beside_name(out))}
+    refuse_targets(folder, {"--out": out, **beside_out, **({"--latex": latex} if latex else {})})
+    if figures and figures.resolve() in (out.resolve(), latex and latex.resolve()):
+        raise UsageError(f"--figures {figures}: expected a folder, found the name of a file to write; choose another")
     with at_work(announced=False) as report:
         beside = write_report(folder, out)
         report.line(f"report in {out}" + (f", its records in {beside}" if beside else ""))

@@ -46,6 +46,7 @@ from harness.errors import UsageError
 from harness.records.contradictions import contradictions
 from harness.records.reading import (
     ADDRESS,
+    KINDS,
     MESSAGE,
     RECORD_FILE,
     SHELF_FILE,
@@ -477,7 +478,11 @@ def in_order(content: bytes) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is either complete or absent, even through a crash or a full disk."""
+    """Write a file so that it is either complete or absent, even through a crash or a full disk.
+
+    Through a link to a file that file is written. A `UsageError` where something stands that is no file.
+    """
+    path = file_to_write(path)
     temporary = path.parent / temporary_name(path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -491,6 +496,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             path.parent.rmdir()  # only when this left it empty
         raise
+
+
+def file_to_write(path: Path) -> Path:
+    """Where a file is written: the path, or the file it links to. A `UsageError` where a folder, pipe, ... stands."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing stands there, or writing says why it cannot be
+        return path
+    if not stat.S_ISREG(mode):
+        found = KINDS.get(stat.S_IFMT(mode), "a device")
+        raise UsageError(f"{path}: expected a file to write, found {found}; choose another name")
+    return path.resolve() if path.is_symlink() else path
 
 
 def while_it_goes(write: Callable[[], T]) -> T:

@@ -357,11 +357,16 @@ def accuracy_chart(
             line = axes.plot([low, high], [row, row], color=look.colour, lw=2.2, alpha=0.75)
             dots = axes.plot(seeds, [row + 0.24] * len(seeds), marker="o", ms=2.2, color=look.colour, lw=0)
             mark = axes.plot([100 * one.accuracy], [row], marker=look.marker, ms=5.5, color=look.colour, lw=0)
-            over = f"mean of {len(seeds)} seeds" if len(seeds) > 1 else "one seed; the interval is that of its clips"
-            told = f"{said(one.label)}: {100 * one.accuracy:.1f} % [{low:.1f}, {high:.1f}], {over}"
+            over = (
+                f"mean of {len(seeds)} seeds"
+                if len(seeds) > 1
+                else "one seed" + "; the interval is that of its clips" * bool(column.clips)
+            )
+            interval = f" [{low:.1f}, {high:.1f}]" if math.isfinite(low) else ""
+            told = f"{said(one.label)}: {100 * one.accuracy:.1f} %{interval}, {over}"
             chart.tell([*line, *dots, *mark], told, sources.get(one.label, ""))
-            _beside(axes, row, f"{100 * one.accuracy:.1f} [{low:.1f}, {high:.1f}]")
-            values += [low, high, *seeds]
+            _beside(axes, row, f"{100 * one.accuracy:.1f}{interval}")
+            values += [*filter(math.isfinite, (low, high)), *seeds]
         for number, one in enumerate(each(controls)):
             value = 100 * one.accuracy
             upright = axes.axvline(value, color=MUTED, lw=1, dashes=DASHES[1 + number % 3], zorder=1)

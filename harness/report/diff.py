@@ -308,7 +308,8 @@ def tested_on(run: RunRecord) -> str:
 
 
 def _accuracy(by_seed: Mapping[int, float], clips: int, tested: str) -> Figure:
-    found, of = accuracy_figures("", list(by_seed.values()), clips), "seeds" if len(by_seed) > 1 else "clips"
+    found = accuracy_figures("", list(by_seed.values()), clips)
+    of = "seeds" if len(by_seed) > 1 else "clips" * bool(clips)
     return Figure(found[""], found["_low"], found["_high"], of, by_seed, tested)
 
 
@@ -362,7 +363,7 @@ def _cell(result: Result, figure: Figure | None) -> str:
     if figure is None:
         return "-"
     if not figure.of:
-        return f"{figure.value:.4g}"
+        return f"{100 * figure.value:.1f}" if figure.by_seed else f"{figure.value:.4g}"
     if figure.noise:
         return "within noise"
     low, high = figure.low, figure.high

@@ -482,12 +482,12 @@ def accuracy_figures(name: str, values: Sequence[float], clips: int, *, chosen: 
 
     Args:
         values: shares of right test clips, one for each seed; of a single one the interval is over test clips.
-        clips: number of test clips.
+        clips: number of test clips; over none there is no interval.
         chosen: the best of several on the same clips, of which a single one has no interval.
     """
     several = len(values) > 1
     interval = seeds_interval(values) if several else None
-    if len(values) == 1 and not chosen:
+    if len(values) == 1 and not chosen and clips:
         interval = clips_interval(values[0], clips)
     return {
         name: mean(values),

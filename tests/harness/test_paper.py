@@ -73,6 +73,39 @@ def test_what_is_in_the_way_is_one_line_and_nothing_is_written_into_it(tmp_path:
     assert not (tmp_path / "report.html").exists()
 
 
+def test_no_output_replaces_a_record_or_another_output(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "study")
+    before, page = contents(tmp_path), tmp_path / "report.html"
+    record = next(folder.glob("*/record.json"))
+    for arguments in (
+        ("report", folder, "--out", folder / "records.jsonl"),
+        ("report", folder, "--out", record),
+        ("report", folder, "--out", page, "--latex", record),
+        ("report", folder, "--out", page, "--latex", page),
+        ("report", folder, "--out", page, "--latex", tmp_path / "report.records.jsonl"),
+        ("report", folder, "--out", page, "--figures", page),
+    ):
+        result = harness(*arguments)
+        assert (result.code, result.err.count("\n")) == (2, 1), arguments
+        assert contents(tmp_path) == before
+
+
+def test_over_no_test_clips_there_is_no_interval_and_everything_is_shown(tmp_path: Path) -> None:
+    one = run_record()
+    empty = one.model_copy(update={"data": one.data.model_copy(update={"test_clips": 0})})
+    folder = tmp_path / "study"
+    RecordStore(folder).write_run(empty)
+    for arguments in (
+        ("table", folder),
+        ("report", folder, "--out", tmp_path / "report.html"),
+        ("diff", folder, folder),
+        ("leaderboard", folder),
+    ):
+        result = harness(*arguments)
+        assert result.code == 0, result.err
+        assert "nan" not in result.out.split(), arguments
+
+
 @pytest.mark.long
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX here")
 def test_a_document_with_a_table_and_a_figure_compiles_whatever_names_hold(tmp_path: Path) -> None:

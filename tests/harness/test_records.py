@@ -569,3 +569,18 @@ def test_a_read_only_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "write_bytes", read_only)  # permissions do not stop the tests when root runs them
     with pytest.raises(UsageError, match=r"cannot be written \(Read-only file system\); choose another with --out"):
         RecordStore(tmp_path / "runs").prepare()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes with a name")
+def test_what_is_no_file_is_never_replaced_and_a_link_is_written_through(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("file")
+    for place, found in ((tmp_path / "pipe", "a pipe"), (tmp_path / "folder", "a folder"), (Path(os.devnull), "a dev")):
+        with pytest.raises(UsageError, match=f"{place}: expected a file to write, found {found}"):
+            write_atomically(place, b"new")
+    write_atomically(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert everything_in(tmp_path) == ["file", "folder", "link", "pipe"]
