@@ -165,14 +165,16 @@ def _answers(studies: Sequence[Study]) -> list[tuple[str, Answer]]:
 
 
 def _trust(studies: Sequence[Study]) -> Answer:
-    """How sure one may be, over all folders."""
-    settings = _settings(studies)
+    """How sure one may be of the answers beside it, which are of the main setting and of the first waterfall."""
+    main, staged = _main(studies), [record for study in studies for record in study.staged]
+    speeds = [*([main.table.speed] if main and main.table.speed else []), *staged]
     return how_sure(
-        [run for study in studies for run in study.records.runs],
-        [setting.summary for setting in settings],
-        [speed for study in studies for speed in study.records.speeds],
+        main.table.runs if main else [],
+        [main.summary] if main else [],
+        speeds,
         sum(len(study.waiting) for study in studies),
         sum(len(study.records.refused) for study in studies),
+        [setting.summary for setting in _others(studies)],
     )
 
 

@@ -35,6 +35,16 @@ def drawn(pictures: RunPictures, clip: ClipPicture) -> Markup:
     return Markup(ET.tostring(root, encoding="unicode"))  # numbers, and words of this module
 
 
+def whole(pictures: RunPictures, clip: ClipPicture) -> bool:
+    """A clip has at every moment the same bodies, joints and tokens in all its parts, and every bone its joints."""
+    parts = [clip.original, clip.visible, *([] if clip.reconstruction is None else [clip.reconstruction])]
+    shapes = [[[len(body) for body in pose] for pose in part] for part in parts]
+    joints = 1 + max((joint for bone in pictures.bones for joint in bone), default=0)
+    fewest = min((count for pose in shapes[0] for count in pose), default=joints)
+    same = all(shape == shapes[0] for shape in shapes) and len(clip.original) == len(clip.seconds)
+    return same and fewest >= joints
+
+
 class Scale:
     """From metres to a cell; one scale for a whole clip."""
 

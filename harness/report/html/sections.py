@@ -19,7 +19,7 @@ from harness.report.explain import factor_text, waterfall, waterfall_frame, wate
 from harness.report.frame import arms_frame, blocks_frame, losses_frame, points_frame
 from harness.report.html.grid import EMPTY, Cell, Grid, grid, number, of_strings, sort_key
 from harness.report.html.packing import identity
-from harness.report.html.poses import drawn
+from harness.report.html.poses import drawn, whole
 from harness.report.html.study import Setting, Study
 from harness.report.html.vector import inline
 from harness.report.target import ladder_frame, ladder_table, target_frame, target_notes, target_table
@@ -193,8 +193,10 @@ def _faster(setting: Setting, speed: SpeedRecord, draw: Drawer) -> Block:
         for row in rows
     ]
     answer = setting.faster
+    judged = arms[(arms["division"] == "closed") & arms["speedup"].notna()]
+    drawings = [draw(lambda: charts.speedup_chart(arms, styles=draw.styles))] if len(judged) else []
     return Block(
-        setting.heading, answer.headline, [draw(lambda: charts.speedup_chart(arms, styles=draw.styles))],
+        setting.heading, answer.headline, drawings,
         [Part(grid=grid(columns, cells))], [*answer.more, answer.sure],
     )  # fmt: skip
 
@@ -284,7 +286,7 @@ def _trade(setting: Setting, draw: Drawer) -> Block | None:
 def _waterfalls(studies: Sequence[Study], draw: Drawer) -> Iterator[Block]:
     for study in studies:
         for record in study.staged:
-            if len(record.stages) > 2:
+            if len(record.stages) > 2 and len({len(arm.blocks) for arm in record.arms}) <= 1:  # else nothing pairs
                 steps = waterfall_frame(record)
                 ratios = {row["stage"]: factor_text(row, "over") for row in figures(steps[steps["over"].notna()])}
                 arms = arms_frame([record])
@@ -302,8 +304,8 @@ def _phases(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
             draw.at(setting.place)
             seen.add(identity(speed))
             arms = arms_frame([speed])
-            drawing = draw(lambda: charts.phases_chart(arms))  # noqa: B023
-            yield Block(setting.heading, "", [drawing], _flops(speed, arms, draw.links))
+            drawings = [draw(lambda: charts.phases_chart(arms))] if len(arms) else []  # noqa: B023
+            yield Block(setting.heading, "", drawings, _flops(speed, arms, draw.links))
 
 
 def _flops(speed: SpeedRecord, arms: pd.DataFrame, links: Links) -> list[Part]:
@@ -438,7 +440,7 @@ MOST_PICTURES = 12
 def _pictures(studies: Sequence[Study]) -> Iterator[Block]:
     """One clip of each method; of data that anybody may pass on, for a page is passed on."""
     for study in studies:
-        free = [one for one in study.pictures if one.free and one.clips]
+        free = [one for one in study.pictures if one.free and one.clips and whole(one, one.clips[0])]
         kept = [one for one in study.pictures if not one.free]
         drawings = [
             Drawing(f"{one.label}, seed {one.seed}: {one.clips[0].title}", drawn(one, one.clips[0]))

@@ -11,6 +11,7 @@ import pandas as pd
 
 from harness.errors import UsageError
 from harness.records.differences import pairs
+from harness.records.doubts import doubts_of, kinds
 from harness.records.evaluations import EvaluationRecord, Evaluations, column_of, row_of
 from harness.records.pictures import RunPictures, read_pictures
 from harness.records.schema import EVERY_SWITCH, INFERENCE, RunRecord, SpeedRecord
@@ -67,7 +68,12 @@ class Setting:
     @cached_property
     def better(self) -> list[tuple[str, Answer]]:
         """Who represents better, by column: the papers' linear protocol first, where it was evaluated."""
-        found = [(one.column.name, better(one.column.name, one.column.rows, one.these)) for one in self.columns]
+        doubts = {
+            label: kinds(found)
+            for label in dict.fromkeys(run.label for run in self.table.runs)
+            if (found := doubts_of(label, self.table.runs, self.table.speed))
+        }
+        found = [(one.column.name, better(one.column.name, one.column.rows, one.these, doubts)) for one in self.columns]
         return sorted(found, key=lambda pair: not pair[0].startswith("protocol linear"))
 
     @property
@@ -76,9 +82,10 @@ class Setting:
         return list(self.summary[self.summary["kind"] == "method"]["label"])
 
     @property
-    def weight(self) -> tuple[bool, bool, int]:
-        """What makes a setting the one that a report begins with."""
-        return bool(self.table.runs and self.table.speed), bool(self.table.runs), len(self.table.runs)
+    def weight(self) -> tuple[bool, bool, int, int]:
+        """What makes a setting the one that a report begins with: runs that ended well, and speed beside them."""
+        done = sum(run.status == "ok" for run in self.table.runs)
+        return bool(done and self.table.speed), bool(done), done, len(self.table.runs)
 
     def source(self, column: Column) -> dict[str, str]:
         """Address of the record that stands for each row of a column: its first seed's."""
@@ -107,7 +114,9 @@ class Setting:
         compared = comparable(runs, target)
         done = [run for run in compared if run.status == "ok"]
         measured = timing([speed, *self.table.others], done) if done else None
-        return Race(target, bool(own), compared, measured) if measured else None
+        if measured is None or len({len(arm.blocks) for arm in measured.arms}) > 1:  # whose steps make no pairs
+            return None
+        return Race(target, bool(own), compared, measured)
 
 
 @dataclass(frozen=True)
