@@ -37,7 +37,9 @@ def drawn(pictures: RunPictures, clip: ClipPicture) -> Markup:
 
 def whole(pictures: RunPictures, clip: ClipPicture) -> bool:
     """A clip has at every moment the same bodies, joints and tokens in all its parts, and every bone its joints."""
-    parts = [clip.original, clip.visible, *([] if clip.reconstruction is None else [clip.reconstruction])]
+    parts: list[Sequence[Sequence[Sequence[object]]]] = [clip.original, clip.visible]
+    if clip.reconstruction is not None:
+        parts.append(clip.reconstruction)
     shapes = [[[len(body) for body in pose] for pose in part] for part in parts]
     joints = 1 + max((joint for bone in pictures.bones for joint in bone), default=0)
     fewest = min((count for pose in shapes[0] for count in pose), default=joints)

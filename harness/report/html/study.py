@@ -69,9 +69,9 @@ class Setting:
     def better(self) -> list[tuple[str, Answer]]:
         """Who represents better, by column: the papers' linear protocol first, where it was evaluated."""
         doubts = {
-            label: kinds(found)
+            label: kinds(own)
             for label in dict.fromkeys(run.label for run in self.table.runs)
-            if (found := doubts_of(label, self.table.runs, self.table.speed))
+            if (own := doubts_of(label, self.table.runs, self.table.speed))
         }
         found = [(one.column.name, better(one.column.name, one.column.rows, one.these, doubts)) for one in self.columns]
         return sorted(found, key=lambda pair: not pair[0].startswith("protocol linear"))
