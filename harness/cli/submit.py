@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -69,7 +70,7 @@ Sbatch = Annotated[
     list[str] | None, typer.Option("--sbatch", help="Any option of sbatch, e.g. account=lab; repeatable.")
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Until all jobs have ended; --executor local always does.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the sbatch scripts and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the scripts, or commands of local, and do nothing.")]
 OWN = (
     "executor", "workers", "parallel", "partition", "minutes", "memory", "cpus", "gpus", "sbatch", "wait", "dry_run",
 )  # fmt: skip
@@ -109,7 +110,12 @@ def submit_command(
             report.line(f"nothing to submit: all runs are done; `table {out}`")
             return
         work = Work(words, out, workers or max(1, left), datetime.now(UTC))
-        if dry_run:
+        if dry_run and executor == "local":
+            at_once = min(work.workers, resources.parallel or 1)
+            report.line(f"executor: local, which runs no script: a measurement, then {counted(at_once, 'worker')}")
+            for command in [work.measuring, *[work.working] * at_once]:
+                say_lines(shlex.join(["python", "-m", "harness", *command]))
+        elif dry_run:
             report.line("executor: slurm, of which this is what sbatch would get")
             for script in scripts(work, resources):
                 say_lines(script)

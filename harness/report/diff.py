@@ -18,8 +18,9 @@ from typing import Any
 from datasets.wording import counted, listed
 from harness.errors import UsageError
 from harness.records.differences import Difference, these_people
+from harness.records.doubts import doubts_of
 from harness.records.evaluations import EVALUATIONS, EvaluationRecord, Evaluations, column_of, read_evaluation
-from harness.records.ratios import inside_floor
+from harness.records.ratios import inside_floor, mostly_disturbed
 from harness.records.schema import RAW_FLOOR, ArmRecord, RunRecord, SpeedRecord
 from harness.records.store import (
     RECORD_FILE,
@@ -45,7 +46,7 @@ from harness.report.conditions import (
     values_text,
 )
 from harness.report.folder import folder_tables
-from harness.report.frame import accuracy_figures, comparable, is_control
+from harness.report.frame import accuracy_figures, comparable, is_control, judgement
 from harness.studies.compare import PROBES, newest, rows_of, rows_of_evaluations
 
 Key = tuple[str, str, str]
@@ -82,6 +83,7 @@ class Figure:
         by_seed: the accuracies that it is the mean of.
         data: what they were tested on.
         noise: a ratio inside the noise floor, which is not printed as a speedup.
+        mark: what a speedup is not to be trusted for: doubts, or other processes.
     """
 
     value: float
@@ -91,6 +93,7 @@ class Figure:
     by_seed: Mapping[int, float] = field(default_factory=dict)
     data: str = ""
     noise: bool = False
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -270,7 +273,7 @@ def _figures(side: Side, names: Iterable[str]) -> Iterator[tuple[Key, Figure]]:
         setting = _setting(speed, names)
         for arm in speed.arms:
             if comparable(arm, speed) and arm.label != speed.baseline:
-                yield (arm.label, setting, f"speedup over {speed.baseline}"), _speedup(arm, speed)
+                yield (arm.label, setting, f"speedup over {speed.baseline}"), _speedup(arm, speed, side.runs)
         for arm in speed.arms:
             yield (arm.label, setting, "clips/s"), Figure(arm.clips_per_second)
 
@@ -313,9 +316,13 @@ def _accuracy(by_seed: Mapping[int, float], clips: int, tested: str) -> Figure:
     return Figure(found[""], found["_low"], found["_high"], of, by_seed, tested)
 
 
-def _speedup(arm: ArmRecord, speed: SpeedRecord) -> Figure:
+def _speedup(arm: ArmRecord, speed: SpeedRecord, runs: Sequence[RunRecord]) -> Figure:
     ratio = arm.ratio
-    return Figure(ratio.value, ratio.low, ratio.high, "rounds", noise=inside_floor(ratio, speed.floor))
+    judged = "disturbed" if mostly_disturbed(speed) else ""
+    if doubts_of(arm.label, runs, speed) or doubts_of(speed.baseline, runs, speed):
+        judged = judgement(arm.label, runs, speed) or ""
+    noise, mark = inside_floor(ratio, speed.floor), f" ({judged})" if judged else ""
+    return Figure(ratio.value, ratio.low, ratio.high, "rounds", noise=noise, mark=mark)
 
 
 def _result(key: Key, a: Figure | None, b: Figure | None) -> Result:
@@ -370,7 +377,7 @@ def _cell(result: Result, figure: Figure | None) -> str:
     assert low is not None
     assert high is not None
     if figure.of == "rounds":
-        return f"{figure.value:.2f}x [{low:.2f}, {high:.2f}]"
+        return f"{figure.value:.2f}x [{low:.2f}, {high:.2f}]{figure.mark}"
     clips = " clips" if figure.of == "clips" else ""
     return f"{100 * figure.value:.1f} [{100 * low:.1f}, {100 * high:.1f}{clips}]"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.records.schema import RunRecord, SpeedRecord
+from harness.records.schema import Doubt, Health, RunRecord, SpeedRecord
 from harness.records.store import RecordStore
 from harness.report.diff import Diff, diff, result_rows, section_rows, side_line, side_of
 from harness.spec.model import MethodSpec
@@ -152,3 +152,14 @@ def test_the_command_prints_text_and_json(tmp_path: Path) -> None:
     found = json.loads(harness("diff", str(a), str(b), "--json").out)
     assert found["results"][0]["difference"]["value"] == pytest.approx(0.05)
     assert found["settings"]["differ"] == {}
+
+
+def test_a_speedup_of_a_doubted_row_or_a_disturbed_measurement_says_so(tmp_path: Path) -> None:
+    doubt = Doubt(kind="FLOPs differ", text="more than counted")
+    gfp, base = arm("gfp", ratio(2.0, 2.2, 2.4)), arm("skeletonmae", ratio(1.0, 1.0, 1.0))
+    doubted = speed_record(base, gfp.model_copy(update={"doubts": (doubt,)}))
+    disturbed = speed_record(base, gfp).model_copy(update={"health": Health(blocks=10, disturbed=9)})
+    found = compared(tmp_path, [doubted], [disturbed])
+    (row,) = (row for row in result_rows(found.results) if row[1].startswith("speedup"))
+    assert row[2].startswith("2.20x [2.00, 2.40] (")
+    assert row[3] == "2.20x [2.00, 2.40] (disturbed)"

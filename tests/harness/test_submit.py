@@ -75,6 +75,14 @@ def options(script: str) -> dict[str, str]:
 # --- what Slurm gets ---
 
 
+def test_a_local_dry_run_prints_the_commands_that_it_would_start(tmp_path: Path) -> None:
+    found = submit(tmp_path, "--dry-run", "--executor", "local", "--parallel", "2", "--seeds", "0-1")
+    commands = [line for line in found.out.splitlines() if line.startswith("python -m harness run ")]
+    assert ["--measure-only" in line for line in commands] == [True, False, False]
+    assert "SBATCH" not in found.out
+    assert "executor: local, which runs no script" in found.err
+
+
 def test_a_dry_run_prints_the_two_scripts(tmp_path: Path) -> None:
     found = submit(
         tmp_path, "--dry-run", "--seeds", "0-1", "--parallel", "2", "--cpus", "3", "--gpus", "1", "--memory", "7.5",
