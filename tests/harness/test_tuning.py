@@ -184,6 +184,7 @@ def test_the_table_shows_published_settings_and_the_best_of_k() -> None:
 # --- the command ---
 
 
+@pytest.mark.long
 def test_runs_under_draws_are_runs_like_others(tmp_path: Path) -> None:
     out, data = tmp_path / "out", small_file(tmp_path)
     arguments = ("run", "--methods", "gfp,amr", "--dataset", data, *SMALL, "--tuning", "2", "--out", out)
