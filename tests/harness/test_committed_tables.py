@@ -34,8 +34,10 @@ from harness.studies.claims import find_claim, make_card
 from harness.studies.target import comparable, read_target, step_times
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+OTHERS = ("README.md", "plan.md", "evaluations.md", "compare.md")
+"""Words, and tables of evaluations, which no test makes again: `verify` holds their records to the predictions."""
 TABLES = sorted(
-    path for path in RESULTS.rglob("*.md") if path.name != "README.md" and (path.parent / "records.jsonl").exists()
+    path for path in RESULTS.rglob("*.md") if path.name not in OTHERS and (path.parent / "records.jsonl").exists()
 )
 """Those of commands that leave records; others, as of benchmarks/*.py, hold what they printed and nothing more."""
 KEYS = {"trends.md": ("data", "encoder", "budget", "trend"), "claim": ("trained", "definition")}
@@ -129,7 +131,7 @@ def render_table(path: Path, committed: Page) -> Page:
         if record.label in (RANDOM_INIT, RAW_FLOOR) or record.spec.train.budget in budgets
     ]
     records.sort(key=lambda record: (order.index(record.label), record.spec.seed))
-    speed = only_speed(path.parent)
+    speed = folder_tables(read_records(path.parent))[0].speed
     table = every_column(build_table(records, speed, wide=True), build_table(records, speed))
     numbers = {"": folder_frame(folder_tables(read_records(path.parent)))}
     return page_of(path, table, lines=notes(records, speed), numbers=numbers)
