@@ -19,7 +19,7 @@ from harness.records.schema import BOUND
 from harness.spec.model import MethodSpec, RunSpec
 from harness.training.build import build_encoder, build_method
 from methods.base import Method, OptionError
-from methods.parts.encoder import set_attention_kernel
+from methods.parts.encoder import Encoder, set_attention_kernel
 
 
 def step_flops(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> float:
@@ -106,7 +106,11 @@ def _on_meta(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> tup
 
 def encoder_flops(spec: RunSpec, layout: SkeletonLayout) -> float:
     """FLOPs of the shared encoder on every token of one body sequence, forward: what an evaluation pays for it."""
-    encoder = build_encoder(spec, layout, "meta")
+    return forward_flops(build_encoder(spec, layout, "meta"), layout)
+
+
+def forward_flops(encoder: Encoder, layout: SkeletonLayout) -> float:
+    """FLOPs of an encoder's forward pass on every token of one body sequence; it stands on the meta device."""
     set_attention_kernel(encoder, fused=False)
     x = torch.empty(1, encoder.grid.frames, layout.joint_count, 3, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.batches import Batch, Batches
 from datasets.layouts import SkeletonLayout
 from harness.records.schema import EncoderInfo
 from harness.registry import versions_of_modules
 from harness.spec.model import TrainSpec
+from harness.speed.flops import forward_flops
 from harness.speed.interleave import Arm
 from harness.speed.measurement import Timing
 from harness.training.build import Cell, build_encoder, build_method, encoder_info, set_kernel
 from harness.training.clock import StepClock
 from harness.training.trainer import matrix_products
 from methods.base import About, Method, MethodOptions
-from methods.parts.encoder import Encoder, set_attention_kernel
+from methods.parts.encoder import Encoder
 
 VERSION = 1
 
@@ -79,7 +79,7 @@ class ForwardTiming(Timing):
 
     def _built(self, asked: Cell, doing: Callable[[str], None]) -> Arm:
         layout, size = self.data.clips.layout, asked.spec.train.batch_size
-        self.flops[asked.label] = size * forward_flops(asked, layout)
+        self.flops[asked.label] = size * forward_flops(encoder_of(asked, layout, "meta"), layout)
         self.shares[asked.label], self.bounds[asked.label], self.doubts[asked.label] = {}, None, []
         doing("building")
         encoder = encoder_of(asked, layout, self.data.source.device)
@@ -98,13 +98,3 @@ def encoder_of(cell: Cell, layout: SkeletonLayout, device: torch.device | str) -
     encoder = build_encoder(cell.spec, layout, device)
     set_kernel(encoder, cell.spec.train)
     return encoder
-
-
-def forward_flops(cell: Cell, layout: SkeletonLayout) -> float:
-    """FLOPs of the forward pass on one body sequence, every token seen."""
-    encoder = encoder_of(cell, layout, "meta")
-    set_attention_kernel(encoder, fused=False)
-    x = torch.empty(1, encoder.grid.frames, layout.joint_count, 3, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        encoder(x)
-    return float(counter.get_total_flops())

@@ -22,6 +22,7 @@ from harness.records.schema import (
     SpeedRecord,
     Training,
 )
+from harness.records.store import RecordStore
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -131,3 +132,14 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+
+
+def folder_of(path: Path, *records: RunRecord | SpeedRecord) -> Path:
+    """An output folder of these records; a test may write anything into it afterwards."""
+    store = RecordStore(path)
+    for record in records:
+        if isinstance(record, RunRecord):
+            store.write_run(record)
+        else:
+            store.write_speed(record)
+    return path

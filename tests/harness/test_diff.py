@@ -9,22 +9,11 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.records.schema import Doubt, Health, RunRecord, SpeedRecord
-from harness.records.store import RecordStore
+from harness.records.schema import Doubt, Health, RunRecord
 from harness.report.diff import Diff, diff, result_rows, section_rows, side_line, side_of
 from harness.spec.model import MethodSpec
-from tests.harness.made_up_records import ENVIRONMENT, arm, ratio, run_record, speed_record
+from tests.harness.made_up_records import ENVIRONMENT, arm, folder_of, ratio, run_record, speed_record
 from tests.harness.small_run import harness
-
-
-def folder_of(path: Path, *records: RunRecord | SpeedRecord) -> Path:
-    store = RecordStore(path)
-    for record in records:
-        if isinstance(record, RunRecord):
-            store.write_run(record)
-        else:
-            store.write_speed(record)
-    return path
 
 
 def with_train(record: RunRecord, **changes: Any) -> RunRecord:

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from harness.records.schema import RunRecord, SpeedRecord
-from harness.records.store import RecordStore, read_records, write_atomically
+from harness.records.store import read_records, write_atomically
 from harness.report.folder import FolderTable, Typed, folder_page, folder_tables
 from harness.report.repeat import words_of
 from harness.spec.model import SECTIONS, DataSpec, MethodSpec, ProbeSpec, RunSpec, Section, TrainSpec
 from tests.harness.made_up_records import ENVIRONMENT, TIME, arm, ratio, run_record, speed_record
+from tests.harness.made_up_records import folder_of as folder
 from tests.harness.small_run import harness
 
 ARMS = (
@@ -46,17 +47,6 @@ def control(name: str, linear: float = 0.5, seed: int = 0, **changes: Any) -> Ru
 
 def speed(*arms: Any, **changes: Any) -> SpeedRecord:
     return speed_record(*(arms or ARMS)).model_copy(update=changes)
-
-
-def folder(where: Path, *records: RunRecord | SpeedRecord) -> Path:
-    """A folder of these records; a test may write anything into it afterwards."""
-    store = RecordStore(where)
-    for record in records:
-        if isinstance(record, RunRecord):
-            store.write_run(record)
-        else:
-            store.write_speed(record)
-    return where
 
 
 def tables(where: Path, *records: RunRecord | SpeedRecord) -> list[FolderTable]:

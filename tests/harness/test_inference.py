@@ -13,7 +13,8 @@ from harness.records.schema import SpeedRecord
 from harness.records.store import RecordStore, read_records
 from harness.report.folder import folder_tables
 from harness.spec.model import EncoderSpec, MethodSpec, RunSpec, TrainSpec
-from harness.speed.forward import ForwardPass, forward_flops
+from harness.speed.flops import forward_flops
+from harness.speed.forward import ForwardPass, encoder_of
 from harness.training.build import Cell
 from harness.training.clock import StepClock
 from tests.harness.small_run import CPU, harness, small_data, small_file
@@ -83,7 +84,7 @@ def test_forward_flops_are_the_closed_form() -> None:
     # 8 blocks on 200 tokens of width 256, and their patches of 8 frames: 12 N d^2 + 2 N^2 d multiply-adds a block
     macs = 8 * (12 * 200 * 256**2 + 2 * 200**2 * 256) + 200 * 8 * 3 * 256
     spec = RunSpec(method=MethodSpec(name="base"), encoder=EncoderSpec(size="base", frames=64, patch=8))
-    assert forward_flops(Cell("base", spec), NTU25) == pytest.approx(2 * macs, rel=1e-6)
+    assert forward_flops(encoder_of(Cell("base", spec), NTU25, "meta"), NTU25) == pytest.approx(2 * macs, rel=1e-6)
 
 
 def test_a_pass_sees_every_token_in_evaluation_mode_without_gradients(tmp_path: Path) -> None:

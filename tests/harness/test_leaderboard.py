@@ -14,10 +14,9 @@ import pytest
 from harness.errors import UsageError
 from harness.records.evaluations import EvaluationRecord, Evaluations
 from harness.records.schema import RunRecord, SpeedRecord
-from harness.records.store import RecordStore
 from harness.report.boards import board_tables, leaderboard_frame
 from harness.report.leaderboard import Board, laboratories, leaderboard
-from tests.harness.made_up_records import ENVIRONMENT, TIME, arm, ratio, run_record, speed_record
+from tests.harness.made_up_records import ENVIRONMENT, TIME, arm, folder_of, ratio, run_record, speed_record
 from tests.harness.small_run import harness
 
 LOOP = {"trainer": "1", "probes": "1", "encoder": "1"}
@@ -33,16 +32,6 @@ def in_steps(name: str, linear: float, *, seed: int = 0, budget: str = "100steps
 def of_code(record: RunRecord, **versions: str) -> RunRecord:
     method = record.method.model_copy(update={"versions": {**LOOP, **versions}})
     return record.model_copy(update={"method": method})
-
-
-def folder_of(path: Path, *records: RunRecord | SpeedRecord) -> Path:
-    store = RecordStore(path)
-    for record in records:
-        if isinstance(record, RunRecord):
-            store.write_run(record)
-        else:
-            store.write_speed(record)
-    return path
 
 
 def boards_of(*folders: Path) -> list[Board]:

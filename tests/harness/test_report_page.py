@@ -18,10 +18,11 @@ from harness.errors import UsageError
 from harness.records.evaluations import EpochPoint, EvaluationRecord, Evaluations, TestClips
 from harness.records.pictures import ClipPicture, RunPictures
 from harness.records.schema import BOUND, Doubt, RunRecord, SpeedRecord
-from harness.records.store import PICTURES_FILE, RecordStore, as_json, write_atomically
+from harness.records.store import PICTURES_FILE, as_json, write_atomically
 from harness.report.html.page import LONGEST, brief, write_report
 from harness.spec.model import MethodSpec
 from tests.harness.made_up_records import ENVIRONMENT, TIME, arm, curve_record, ratio, run_record, speed_record
+from tests.harness.made_up_records import folder_of as folder
 from tests.harness.test_claims import record as claim_record
 
 HOSTILE = '</script></style></title>"\'><img src=x onerror="hacked=1"><script>hacked=1</script>\u202egnp.\u2028$\\frac{'
@@ -48,16 +49,6 @@ def measurement(**changes: Any) -> SpeedRecord:
         arm(BOUND, ratio(3.9, 4.0, 4.1), control=True, clips=2.0),
     )
     return speed_record(*arms).model_copy(update={"address": "speed-0123456789ab", **changes})
-
-
-def folder(where: Path, *records: RunRecord | SpeedRecord) -> Path:
-    store = RecordStore(where)
-    for record in records:
-        if isinstance(record, RunRecord):
-            store.write_run(record)
-        else:
-            store.write_speed(record)
-    return where
 
 
 def page_of(tmp_path: Path, *folders: Path) -> str:

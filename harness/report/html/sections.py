@@ -124,7 +124,7 @@ def sections(studies: Sequence[Study], links: Mapping[int, Links], drawer: Drawe
             "faster", "Who trains faster?",
             "Clips per second over the baseline's, from one interleaved measurement; inside the noise floor nothing is "
             "told apart.",
-            [*_once(settings, draw)], "speed beside runs",
+            [_faster(setting, speed, draw) for setting, speed in _measurements(settings, draw)], "speed beside runs",
         ),
         Section(
             "better", "Who represents better?",
@@ -161,15 +161,15 @@ def sections(studies: Sequence[Study], links: Mapping[int, Links], drawer: Drawe
 # --- who trains faster ---
 
 
-def _once(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
-    """A block for each measurement; several settings may lie beside the same one."""
+def _measurements(settings: Sequence[Setting], draw: Drawer) -> Iterator[tuple[Setting, SpeedRecord]]:
+    """Each measurement once, where ``draw`` then stands; several settings may lie beside the same one."""
     seen = set()
     for setting in settings:
         speed = setting.table.speed
         if speed and identity(speed) not in seen:
             draw.at(setting.place)
             seen.add(identity(speed))
-            yield _faster(setting, speed, draw)
+            yield setting, speed
 
 
 def _faster(setting: Setting, speed: SpeedRecord, draw: Drawer) -> Block:
@@ -297,15 +297,10 @@ def _waterfalls(studies: Sequence[Study], draw: Drawer) -> Iterator[Block]:
 
 
 def _phases(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
-    seen = set()
-    for setting in settings:
-        speed = setting.table.speed
-        if speed and identity(speed) not in seen:
-            draw.at(setting.place)
-            seen.add(identity(speed))
-            arms = arms_frame([speed])
-            drawings = [draw(lambda: charts.phases_chart(arms))] if len(arms) else []  # noqa: B023
-            yield Block(setting.heading, "", drawings, _flops(speed, arms, draw.links))
+    for setting, speed in _measurements(settings, draw):
+        arms = arms_frame([speed])
+        drawings = [draw(lambda: charts.phases_chart(arms))] if len(arms) else []  # noqa: B023
+        yield Block(setting.heading, "", drawings, _flops(speed, arms, draw.links))
 
 
 def _flops(speed: SpeedRecord, arms: pd.DataFrame, links: Links) -> list[Part]:
