@@ -36,8 +36,8 @@ def use_threads(threads: int | None) -> None:
     threadpool_limits(threads)  # those of numpy and scikit-learn
 
 
-def describe_environment(device: torch.device, ranks: int = 1) -> Environment:
-    """The environment of this process, one of so many ranks."""
+def describe_environment(device: torch.device, ranks: int = 1, study: str = "") -> Environment:
+    """The environment of this process, one of so many ranks, which works for a study's file."""
     return Environment(
         device=device_name(device),
         processor=processor_name(),
@@ -49,6 +49,7 @@ def describe_environment(device: torch.device, ranks: int = 1) -> Environment:
         commit=commit(),
         tf32=torch.backends.cuda.matmul.fp32_precision == "tf32",
         ranks=ranks,
+        study=study,
         **(gpu_settings() if device.type == "cuda" else {}),
     )
 

@@ -24,6 +24,11 @@ def as_utc(moment: datetime | None) -> datetime | None:
     return moment and moment.replace(tzinfo=UTC)
 
 
+Config = Annotated[
+    str | None, typer.Option(help="YAML file of these flags, as `show-config` prints one; what is typed counts first.")
+]
+Part = Annotated[str | None, typer.Option(help="Of a file that has parts: this one alone [each in turn].")]
+Study = Annotated[str, typer.Option(hidden=True, help="Of which study: what --config names.")]
 Methods = Annotated[str | None, typer.Option(help="Methods, e.g. gfp,skeletonmae or gfp:lambda_pred=5,mamp.")]
 DataName = Annotated[str | None, typer.Option("--dataset", help="A data set's name or path/to/file.npz.")]
 Split = Annotated[str | None, typer.Option(help="xsub, xview or a column such as view:1,2->3.")]

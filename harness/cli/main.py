@@ -34,6 +34,7 @@ from harness.cli import (
     studies,
     submit,
 )
+from harness.cli.config import Kind, expanded
 from harness.errors import UsageError, first_few
 from harness.isolation import launched
 from harness.isolation.outliving import strays, told
@@ -119,9 +120,7 @@ def main() -> None:
     with stoppable() as stops, told(warn):
         try:
             refuse_ranks(sys.argv[1])
-            code = app(standalone_mode=False)
-            if code == INTERRUPTED:
-                raise KeyboardInterrupt
+            code = max([command_of(words) or 0 for words in expanded(sys.argv[1:], file_options())])
         except UsageError as error:
             code = _fail(str(error), 2)
         except COMMAND_LINE_ERROR as error:
@@ -139,6 +138,34 @@ def main() -> None:
                 raise
             code = _stopped(stops.asked)
     leave(code or 0)
+
+
+def command_of(words: list[str]) -> int:
+    """Carry out one command line; its exit code."""
+    sys.argv[1:] = words
+    try:
+        code = app(standalone_mode=False)
+    except typer.Exit as ended:  # of a callback
+        code = ended.exit_code
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    return int(code or 0)
+
+
+def file_options() -> dict[str, dict[str, Kind]]:
+    """The long options of every command that takes ``--config``."""
+    found: dict[str, dict[str, Kind]] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        options: dict[str, Kind] = {
+            parameter.opts[0].removeprefix("--"):
+                "switch" if parameter.is_flag else "repeatable" if parameter.multiple else "value"
+            for parameter in command.params
+            if parameter.opts[0].startswith("--")
+        }  # fmt: skip
+        if options.pop("config", None):
+            options.pop("part")
+            found[name] = options
+    return found
 
 
 def prepare_streams() -> None:

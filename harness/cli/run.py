@@ -19,6 +19,7 @@ from harness.cli.flags import (
     BatchSize,
     BudgetText,
     Claim,
+    Config,
     DataName,
     Device,
     DeviceRate,
@@ -37,6 +38,7 @@ from harness.cli.flags import (
     NoWait,
     Out,
     Overrides,
+    Part,
     Plugins,
     Precision,
     Preset,
@@ -51,6 +53,7 @@ from harness.cli.flags import (
     SpeedSeconds,
     Split,
     StateSeconds,
+    Study,
     TensorBoard,
     Threads,
     Tuning,
@@ -73,7 +76,7 @@ SETTINGS = ("methods", "dataset", "split", "label", "encoder", "budget", "batch_
 """Flags that set something of the spec."""
 AS_TYPED = (
     "out", "baseline", "rerun", "speed_seconds", "threads", "state_seconds", "claim", "tensorboard", "keep_decoder",
-    "protocols",
+    "protocols", "study",
 )  # fmt: skip
 """Flags of `run` that are no settings, and need no parsing."""
 
@@ -99,6 +102,7 @@ def run_command(
     claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
     protocols: Protocols = "", folds: Folds = 1, no_pictures: NoPictures = False, no_wait: NoWait = False,
     measure_only: MeasureOnly = False, since: Since = None, dry_run: DryRun = False, tuning: Tuning = 0,
+    config: Config = None, part: Part = None, study: Study = "",
 ) -> None:  # fmt: skip
     """Pre-train the methods under one budget, measure their speed side by side, evaluate them, print one table."""
     settings, chosen = asked_of_run(locals())
@@ -209,7 +213,7 @@ def evaluate_runs(experiment: Experiment, addresses: list[str], report: Reporter
     request = experiment.request
     asked = Asked(
         request.out, request.protocols, device=request.device, rerun=request.rerun, claim=request.claim,
-        no_wait=request.no_wait, runs=tuple(addresses), loaded=experiment.data,
+        no_wait=request.no_wait, runs=tuple(addresses), loaded=experiment.data, study=request.study,
     )  # fmt: skip
     return evaluate_folder(asked, experiment.registry, report)
 
@@ -223,6 +227,7 @@ def plan_command(
     claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
     protocols: Protocols = "", folds: Folds = 1, no_pictures: NoPictures = False, no_measure: NoMeasure = False,
     rate: RateText = "", device_rate: DeviceRate = "", price: Price = None, as_json: AsJson = False,
+    config: Config = None, part: Part = None, study: Study = "",
 ) -> None:  # fmt: skip
     """Print what `run` with the same flags would do and cost: steps, hours, memory, disk; nothing is written."""
     settings, chosen = asked_of_run(locals())
@@ -283,7 +288,7 @@ def speed_command(
     preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 30.0, memory_cap: MemoryCap = None, threads: Threads = None,
     processes: Processes = 1, first_slot: FirstSlot = 0, what: What = "training", encoders: Encoders = "",
-    wide: Wide = False,
+    wide: Wide = False, config: Config = None, part: Part = None, study: Study = "",
 ) -> None:  # fmt: skip
     """Only the interleaved speed measurement of `run`, without training or probes; or encoders' forward passes."""
     inference = asks_inference(what, encoders, methods, memory_cap)
@@ -299,7 +304,7 @@ def speed_command(
         experiment = prepare_experiment(
             settings, plugin, report, seeds=[0], out=out, baseline="" if inference else baseline, rerun=rerun,
             speed_seconds=speed_seconds, memory_cap=memory_cap and memory_cap * 1e9, threads=threads,
-            processes=processes, first_slot=first_slot, one_process=not inference,
+            processes=processes, first_slot=first_slot, one_process=not inference, study=study,
         )  # fmt: skip
         if inference:
             measurement = measure_inference(experiment, encoders or "tiny,small,base", baseline, report)
@@ -332,6 +337,7 @@ def show_config_command(
     methods: Methods = None, dataset: DataName = None, split: Split = None, label: Label = None,
     encoder: Encoder = None, budget: BudgetText = None, batch_size: BatchSize = None, precision: Precision = None,
     device: Device = None, preset: Preset = "quick", overrides: Overrides = None, as_json: AsJson = False,
+    config: Config = None, part: Part = None,
 ) -> None:  # fmt: skip
     """Print the complete configuration that `run` would use with the same flags."""
     settings = settings_of(locals())

@@ -17,6 +17,7 @@ from harness.cli.flags import (
     Baseline,
     BatchSize,
     BudgetText,
+    Config,
     DataName,
     Device,
     Encoder,
@@ -27,6 +28,7 @@ from harness.cli.flags import (
     NoPictures,
     Out,
     Overrides,
+    Part,
     Plugins,
     Precision,
     Preset,
@@ -36,6 +38,7 @@ from harness.cli.flags import (
     SpeedSeconds,
     Split,
     StateSeconds,
+    Study,
     TensorBoard,
     Threads,
     finite,
@@ -88,7 +91,7 @@ def submit_command(
     no_pictures: NoPictures = False,
     executor: Executor = "slurm", workers: Workers = None, parallel: Parallel = None, partition: Partition = None,
     minutes: Minutes = 240, memory: Memory = None, cpus: Cpus = 4, gpus: Gpus = 0, sbatch: Sbatch = None,
-    wait: Wait = False, dry_run: DryRun = False,
+    wait: Wait = False, dry_run: DryRun = False, config: Config = None, part: Part = None, study: Study = "",
 ) -> None:  # fmt: skip
     """Do what `run` does as jobs: one measures speed alone on a node, then workers share the folder."""
     asked = {**locals(), "claim": True, "shard": "1/1"}

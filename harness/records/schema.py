@@ -95,6 +95,7 @@ class Environment(Part):
         attention: kernels that torch may take for attention on a GPU, its first choice first; None on a CPU.
         allocator: what the environment says of how torch holds a GPU's memory; None on a CPU.
         ranks: processes that trained together, on as many devices (torchrun); threads are those of each.
+        study: the file that asked for it with ``--config``: its name and the first 16 digits of its SHA-256.
     """
 
     device: str
@@ -109,6 +110,7 @@ class Environment(Part):
     attention: tuple[str, ...] | None = None
     allocator: str | None = None
     ranks: Some = 1
+    study: str = ""
 
     @property
     def device_class(self) -> DeviceClass:

@@ -72,6 +72,7 @@ class Asked:
         runs: addresses of the runs; None: all of the folder.
         seeds: of the runs; None: all. Raw coordinates have none, and are always there.
         loaded: their data, where it is here already.
+        study: of which study's file, as `harness.records.schema.Environment` has it.
     """
 
     folder: Path
@@ -86,6 +87,7 @@ class Asked:
     runs: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
     loaded: LoadedData | None = None
+    study: str = ""
 
     def wants(self, run: RunRecord) -> bool:
         """A run is to be evaluated."""
@@ -374,7 +376,7 @@ class Bench:
         """This machine."""
         device = data.source.device
         if device not in self.machine:
-            self.machine[device] = describe_environment(device)
+            self.machine[device] = describe_environment(device, study=self.asked.study)
         return self.machine[device]
 
 

@@ -79,6 +79,7 @@ class Request:
         one_process: of several ranks, rank 0 times every method alone too, which says what the others are worth.
         processes: fresh ones that measure speed; `first_slot`: where one of them starts (benchmarks/RULES.md).
         draw: makes pictures of each finished run.
+        study: of which study's file, as `harness.records.schema.Environment` has it.
     """
 
     methods: list[MethodSpec]
@@ -107,6 +108,7 @@ class Request:
     first_slot: int = 0
     draw: Draw | None = None
     one_process: bool = False
+    study: str = ""
 
 
 @dataclass(frozen=True)
@@ -301,8 +303,8 @@ def prepare(
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
     baseline = choose_baseline(request.baseline, entries)
     experiment = Experiment(
-        request, RecordStore(request.out), describe_environment(device, ranks.size), data, entries, bound, baseline,
-        labels, began, registry,
+        request, RecordStore(request.out), describe_environment(device, ranks.size, request.study), data, entries,
+        bound, baseline, labels, began, registry,
     )  # fmt: skip
     refuse_crowded_probes(experiment)
     if ranks.rank:

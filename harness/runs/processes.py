@@ -23,6 +23,7 @@ def measure_in_processes(timing: Timing, store: RecordStore, processes: int, rep
     A method that fails in one of them is left out, and remembered.
     """
     found = []
+    store.root.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=".processes-", dir=store.root) as scratch,
         report.task("measuring speed, a fresh process each", "process") as task,
