@@ -1,5 +1,6 @@
-"""Editable installs only: a wheel would bring top-level packages called ``datasets`` and ``methods`` into every
-environment that has it, where other packages have these names."""
+"""Editable installs only: a wheel would bring top-level packages called ``datasets`` and
+``methods`` into every environment that has it, where other packages have these names.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +18,6 @@ class EditableOnly(BuildHookInterface):
         """Called before a build; ``version`` is ``editable`` or ``standard``."""
         if version != "editable":
             raise SystemExit(
-                f"error: masked-skeleton-benchmark has no {self.target_name}, it runs from its checkout; "
-                "clone the repository and run `pip install -e .` in it"
+                f"error: masked-skeleton-benchmark has no {self.target_name}, it runs from its"
+                " checkout; clone the repository and run `pip install -e .` in it"
             )

@@ -1,7 +1,8 @@
-"""The suite on other versions, Pythons and processor kernels, and its long tests: ``make test-long``.
+"""The suite on other versions, Pythons and processor kernels, and its long tests: ``make
+test-long``.
 
-Every session makes an environment of its own and leaves its result as a row of ``tests/LONG.md``. What follows ``--``
-replaces how pytest's processes stand side by side: ``nox -s oldest -- -n 0``.
+Every session makes an environment of its own and leaves its result as a row of ``tests/LONG.md``.
+What follows ``--`` replaces how pytest's processes stand side by side: ``nox -s oldest -- -n 0``.
 """
 
 from __future__ import annotations
@@ -22,20 +23,32 @@ RESULTS = Path("tests/LONG.md")
 READER = "tests/test_tested_versions.py"  # asks for the rows that are still to be written
 SIDE_BY_SIDE = ("--numprocesses", "logical", "--maxprocesses", "4", "--dist", "loadfile")
 
-# With the newest versions a library's warnings are errors too, deprecations as well: who runs this can mend it. So is
-# text that a package of ours reads or writes in the encoding of the user's locale. What pooch leaves open of a download
-# that was refused is closed some time later, in whatever test runs then. torch's compiler asks every tensor for its
-# gradient.
+# With the newest versions a library's warnings are errors too, deprecations as well: who runs this
+# can mend it. So is text that a package of ours reads or writes in the encoding of the user's
+# locale. What pooch leaves open of a download that was refused is closed some time later, in
+# whatever test runs then. torch's compiler asks every tensor for its gradient.
 STRICT = (
-    "error", "ignore::DeprecationWarning:torch.*", "ignore::DeprecationWarning:timm.*",
+    "error",
+    "ignore::DeprecationWarning:torch.*",
+    "ignore::DeprecationWarning:timm.*",
     "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
-    "ignore:unclosed:ResourceWarning", "ignore::EncodingWarning", "error::EncodingWarning:(datasets|harness|methods)",
-)  # fmt: skip
+    "ignore:unclosed:ResourceWarning",
+    "ignore::EncodingWarning",
+    "error::EncodingWarning:(datasets|harness|methods)",
+)
 
 # One instruction set for torch's own kernels, its two matrix libraries, and NumPy's and SciPy's.
 KERNELS = {
-    "default": {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "OPENBLAS_CORETYPE": "Nehalem"},
-    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OPENBLAS_CORETYPE": "Haswell"},
+    "default": {
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+        "OPENBLAS_CORETYPE": "Nehalem",
+    },
+    "avx2": {
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
+    },
     "avx512": {},
 }
 
@@ -43,9 +56,11 @@ ENVIRONMENT = """
 import importlib.metadata, json, torch
 from harness.machine import describe_environment
 here = describe_environment(torch.device("cpu"))
-more = {name: importlib.metadata.version(name) for name in ("matplotlib", "pydantic", "typer", "rich", "pytest")}
+names = ("matplotlib", "pydantic", "typer", "rich", "pytest")
+more = {name: importlib.metadata.version(name) for name in names}
 kernels = torch.backends.cpu.get_cpu_capability().lower()
-print(json.dumps({**here.versions, **more, "kernels": kernels, "processor": f"{here.processor}, {here.cores} cores"}))
+processor = f"{here.processor}, {here.cores} cores"
+print(json.dumps({**here.versions, **more, "kernels": kernels, "processor": processor}))
 """
 
 
@@ -71,7 +86,9 @@ def kernels(session: nox.Session, kernel: str) -> None:
     names, own = list(KERNELS), environment(session)["kernels"]
     if names.index(kernel) > (names.index(own) if own in names else 0):
         session.skip(f"this processor has no {kernel}")
-    check(session, session.name, strict=True, env={"ATEN_CPU_CAPABILITY": kernel, **KERNELS[kernel]})
+    check(
+        session, session.name, strict=True, env={"ATEN_CPU_CAPABILITY": kernel, **KERNELS[kernel]}
+    )
 
 
 @nox.session(python=PYTHONS[0])
@@ -82,7 +99,11 @@ def long(session: nox.Session) -> None:
 
 
 def check(
-    session: nox.Session, name: str, *options: str, strict: bool = False, env: dict[str, str] | None = None
+    session: nox.Session,
+    name: str,
+    *options: str,
+    strict: bool = False,
+    env: dict[str, str] | None = None,
 ) -> None:
     """Run pytest, write the row, and fail where a test failed."""
     report = Path(session.virtualenv.location) / "junit.xml"
@@ -92,13 +113,27 @@ def check(
         env |= {"PYTHONWARNDEFAULTENCODING": "1"}
         options = (*options, "-o", "filterwarnings=" + "\n".join(STRICT))
     processes = session.posargs or SIDE_BY_SIDE
-    command = ("python", "-m", "pytest", *processes, *options, f"--ignore={READER}", f"--junit-xml={report}")
-    session.run(*command, env=env, success_codes=[0, 1, 5])  # 1: some tests failed; 5: none was selected
+    command = (
+        "python",
+        "-m",
+        "pytest",
+        *processes,
+        *options,
+        f"--ignore={READER}",
+        f"--junit-xml={report}",
+    )
+    session.run(
+        *command, env=env, success_codes=[0, 1, 5]
+    )  # 1: some tests failed; 5: none was selected
     suite = ElementTree.parse(report).getroot()[0].attrib
     failed = int(suite["failures"]) + int(suite["errors"])
     passed = int(suite["tests"]) - failed - int(suite["skipped"])
     result = {"passed": str(passed), "failed": str(failed), "skipped": suite["skipped"]}
-    when = {"minutes": f"{float(suite['time']) / 60:.1f}", "date": str(datetime.date.today()), "commit": COMMIT}
+    when = {
+        "minutes": f"{float(suite['time']) / 60:.1f}",
+        "date": str(datetime.date.today()),
+        "commit": COMMIT,
+    }
     write_row({"session": name, **result, **when, **environment(session, env)})
     if failed:
         session.error(f"{name}: {failed} of {passed + failed} tests failed")
@@ -117,12 +152,16 @@ def write_row(cells: dict[str, str]) -> None:
     columns = [column.strip() for column in head.strip("|").split("|")]
     kept = [row for row in rows if row.split("|")[1].strip() != cells["session"]]
     rows = sorted([*kept, "| " + " | ".join(cells[column] for column in columns) + " |"])
-    RESULTS.write_text(text.partition("|")[0] + "\n".join([head, rule, *rows]) + "\n", encoding="utf-8")
+    RESULTS.write_text(
+        text.partition("|")[0] + "\n".join([head, rule, *rows]) + "\n", encoding="utf-8"
+    )
 
 
 def commit() -> str:
     """What is tested; a plus where it is not all committed."""
-    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+    head = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+    )
     changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], check=False).returncode
     return head.stdout.strip() + "+" * changed
 

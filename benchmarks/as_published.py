@@ -1,13 +1,16 @@
-"""Times MAMP's released training step beside the waterfall's stage "as published": they must cost the same.
+"""Times MAMP's released training step beside the waterfall's stage "as published": they must cost
+the same.
 
     git clone https://github.com/maoyunyao/MAMP ../MAMP
     python benchmarks/as_published.py --mamp ../MAMP --out runs/as-published
 
-Both train the same model at `base` on the same padded clips, interleaved in one process: the released
-`train_one_epoch` with its feeder, model, scaler and AdamW, and this suite's trainer at that stage. The feeders are
-timed alone as well, sample by sample, and the losses of both models are compared on the same weights, batch and mask.
+Both train the same model at `base` on the same padded clips, interleaved in one process: the
+released `train_one_epoch` with its feeder, model, scaler and AdamW, and this suite's trainer at
+that stage. The feeders are timed alone as well, sample by sample, and the losses of both models are
+compared on the same weights, batch and mask.
 
-Exit codes: 0 every ratio's interval is within 5 % and the losses agree; 1 one is not; 2 there is no released code.
+Exit codes: 0 every ratio's interval is within 5 % and the losses agree; 1 one is not; 2 there is no
+released code.
 """
 
 from __future__ import annotations
@@ -57,7 +60,9 @@ from methods.mamp import MAMP
 CLOSE = 0.05
 """How far the stage's cost may be from the released step's."""
 ROUNDING = 1e-4
-"""How far two fp32 losses of about 1 may be apart, relatively: sums in another order, far below any real difference."""
+"""How far two fp32 losses of about 1 may be apart, relatively: sums in another order, far below any
+real difference.
+"""
 STEPS = 100_000
 FEEDER_ROUNDS, FEEDER_SAMPLES = 60, 64
 NEEDED = "engine_pretrain.py"
@@ -88,13 +93,18 @@ class Released:
 
         feeder.tools.np = ScalarFloor()
         self.feeder, self.model = feeder.feeder_ntu.Feeder, model_mamp.transformer.Transformer
-        self.epoch, self.scaler = engine_pretrain.train_one_epoch, util.misc.NativeScalerWithGradNormCount
+        self.epoch, self.scaler = (
+            engine_pretrain.train_one_epoch,
+            util.misc.NativeScalerWithGradNormCount,
+        )
 
     def config(self, depth: int) -> argparse.Namespace:
         """The arguments of its released run with that decoder."""
         read = yaml.safe_load((self.folder / CONFIG.format(depth=depth)).read_text())
         rates = {key: float(read[key]) for key in ("lr", "min_lr")}  # YAML takes 1e-3 for a word
-        return argparse.Namespace(**{"accum_iter": 1, "enable_amp": False, "motion_stride": 1, **read, **rates})
+        return argparse.Namespace(
+            **{"accum_iter": 1, "enable_amp": False, "motion_stride": 1, **read, **rates}
+        )
 
 
 @contextlib.contextmanager
@@ -106,7 +116,9 @@ def quietly() -> Iterator[None]:
 
 
 class ScalarFloor:
-    """NumPy as the released feeder finds it: the floor of an array of one element can be turned into an int."""
+    """NumPy as the released feeder finds it: the floor of an array of one element can be turned
+    into an int.
+    """
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
@@ -118,7 +130,9 @@ class ScalarFloor:
 
 @dataclass
 class Stream:
-    """A loader's batches, the first `lead` of them before the clock starts; a step ends where the next is asked for."""
+    """A loader's batches, the first `lead` of them before the clock starts; a step ends where the
+    next is asked for.
+    """
 
     loader: DataLoader[Any]
     lead: int
@@ -141,10 +155,18 @@ class Stream:
 
 
 class ReleasedTrainer:
-    """The released loop in blocks, set up as in its main_pretrain.py on one device, for `harness.speed.interleave`."""
+    """The released loop in blocks, set up as in its main_pretrain.py on one device, for
+    `harness.speed.interleave`.
+    """
 
     def __init__(
-        self, released: Released, dataset: Dataset[Any], depth: int, clips: int, workers: int, device: torch.device
+        self,
+        released: Released,
+        dataset: Dataset[Any],
+        depth: int,
+        clips: int,
+        workers: int,
+        device: torch.device,
     ) -> None:
         self.released, self.arguments, self.device = released, released.config(depth), device
         with quietly():
@@ -154,27 +176,45 @@ class ReleasedTrainer:
         self.optimizer = torch.optim.AdamW(groups, lr=self.arguments.lr, betas=(0.9, 0.95))
         self.lead = PREFETCH * workers
         self.loader: DataLoader[Any] = DataLoader(
-            dataset, clips, sampler=RandomSampler(dataset, num_samples=clips * STEPS), num_workers=workers,
-            prefetch_factor=PREFETCH, pin_memory=device.type == "cuda", drop_last=True,
-        )  # fmt: skip
+            dataset,
+            clips,
+            sampler=RandomSampler(dataset, num_samples=clips * STEPS),
+            num_workers=workers,
+            prefetch_factor=PREFETCH,
+            pin_memory=device.type == "cuda",
+            drop_last=True,
+        )
 
     def run_block(self, steps: int, clock: StepClock) -> None:
         """Its loop over one short epoch."""
         stream = Stream(self.loader, self.lead, steps, clock)
         with quietly():
-            self.released.epoch(self.model, stream, self.optimizer, self.device, 0, self.scaler, None, self.arguments)
+            self.released.epoch(
+                self.model,
+                stream,
+                self.optimizer,
+                self.device,
+                0,
+                self.scaler,
+                None,
+                self.arguments,
+            )
 
 
 # --- what both train on ---
 
 
-def stage_spec(depth: int, clips: int, workers: int, device: torch.device, data: LoadedData | None = None) -> RunSpec:
+def stage_spec(
+    depth: int, clips: int, workers: int, device: torch.device, data: LoadedData | None = None
+) -> RunSpec:
     """The run of this suite at the stage "as published"."""
     spec = RunSpec(
-        method=MethodSpec(name="mamp", options={"decoder_depth": depth}), encoder=EncoderSpec(size="base"),
+        method=MethodSpec(name="mamp", options={"decoder_depth": depth}),
+        encoder=EncoderSpec(size="base"),
         data=data.spec if data else DataSpec(validation=0.0, workers=workers),
-        train=TrainSpec(batch_size=2 * clips), device=device.type,
-    )  # fmt: skip
+        train=TrainSpec(batch_size=2 * clips),
+        device=device.type,
+    )
     return STAGES[0].applied(spec)
 
 
@@ -192,32 +232,46 @@ def ours_from_released(state: dict[str, Tensor], method: MAMP) -> None:
     """Give the method the released model's weights."""
     encoder, rest = converted(dict(state), Path("released"))
     names = {
-        "decoder_embed": "project", "mask_token": "fill.mask_token", "decoder_temp_embed": "fill.positions.time",
-        "decoder_pos_embed": "fill.positions.joint", "decoder_blocks": "blocks", "decoder_norm": "norm",
+        "decoder_embed": "project",
+        "mask_token": "fill.mask_token",
+        "decoder_temp_embed": "fill.positions.time",
+        "decoder_pos_embed": "fill.positions.joint",
+        "decoder_blocks": "blocks",
+        "decoder_norm": "norm",
         "decoder_pred": "predict",
-    }  # fmt: skip
+    }
     decoder = {}
     for name in rest:
         stem, dot, tail = name.partition(".")
         value = state[name]
-        decoder[names[stem] + dot + tail] = value[0] if stem.endswith(("temp_embed", "pos_embed")) else value
+        decoder[names[stem] + dot + tail] = (
+            value[0] if stem.endswith(("temp_embed", "pos_embed")) else value
+        )
     method.encoder.load_state_dict(encoder)
     method.decoder.load_state_dict(decoder)
 
 
-def losses(released: nn.Module, method: MAMP, samples: Tensor, config: argparse.Namespace) -> tuple[float, float]:
-    """Loss of the released model and of ours, same weights, batch ``[N, 3, T, V, M]`` and random numbers."""
+def losses(
+    released: nn.Module, method: MAMP, samples: Tensor, config: argparse.Namespace
+) -> tuple[float, float]:
+    """Loss of the released model and of ours, same weights, batch ``[N, 3, T, V, M]`` and random
+    numbers.
+    """
     ours_from_released(released.state_dict(), method)
     with torch.no_grad():
         torch.manual_seed(0)
-        theirs, _, _ = released(samples, mask_ratio=config.mask_ratio, motion_aware_tau=config.motion_aware_tau)
+        theirs, _, _ = released(
+            samples, mask_ratio=config.mask_ratio, motion_aware_tau=config.motion_aware_tau
+        )
         torch.manual_seed(0)
         ours, _ = method.loss(PublishedClips.sequences(samples))
     return theirs.item(), ours.item()
 
 
 def feeder_milliseconds(datasets: dict[str, Dataset[Any]]) -> dict[str, list[float]]:
-    """Processor milliseconds per sample of every data set, in turns, on one thread as in a worker."""
+    """Processor milliseconds per sample of every data set, in turns, on one thread as in a
+    worker.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     found: dict[str, list[float]] = {name: [] for name in datasets}
@@ -249,7 +303,9 @@ class TimedArm(Arm):
 
 @dataclass
 class Comparison:
-    """Released over ours: the table's rows, the record's numbers, and what is not as it should be."""
+    """Released over ours: the table's rows, the record's numbers, and what is not as it should
+    be.
+    """
 
     rows: list[dict[str, str]] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -279,7 +335,9 @@ class Comparison:
 
 
 def closeness(ratio: Ratio) -> str:
-    """Whether all of the interval is within 5 % of 1, or none; a wide one across the limit tells nothing."""
+    """Whether all of the interval is within 5 % of 1, or none; a wide one across the limit tells
+    nothing.
+    """
     low, high = 1 / (1 + CLOSE), 1 + CLOSE
     if low <= ratio.low and ratio.high <= high:
         return "yes"
@@ -293,8 +351,10 @@ def interval(ratio: Ratio) -> str:
 
 def compare(
     released: Released, arguments: argparse.Namespace, device: torch.device
-) -> Iterator[tuple[Comparison, list[str]]]:  # fmt: skip
-    """Feeders, then losses and steps at every depth; after each of them what there is so far, and what to note."""
+) -> Iterator[tuple[Comparison, list[str]]]:
+    """Feeders, then losses and steps at every depth; after each of them what there is so far, and
+    what to note.
+    """
     clips, workers = arguments.batch_size // 2, arguments.workers
     first = stage_spec(arguments.depths[0], clips, workers, device)
     data = load_data(first.data, device, patch=4)
@@ -318,12 +378,15 @@ def compare(
             samples = torch.stack([feeder[row][0] for row in range(clips)]).to(device)
             one, two = losses(theirs.model, method, samples, theirs.arguments)
             lines.append(
-                f"loss, decoder depth {depth}, same weights, batch and mask: released {one:.7f}, ours {two:.7f}"
+                f"loss, decoder depth {depth}, same weights, batch and mask: released {one:.7f},"
+                f" ours {two:.7f}"
             )
             if abs(one - two) > ROUNDING * abs(one):
                 found.wrong.append(lines[-1])
             pair = {"released": theirs, "as published": mine}
-            arms = [TimedArm(name, trainer, clips, arguments.steps) for name, trainer in pair.items()]
+            arms = [
+                TimedArm(name, trainer, clips, arguments.steps) for name, trainer in pair.items()
+            ]
             for arm in arms:
                 arm.run()
             failures: dict[str, Exception] = {}
@@ -334,7 +397,12 @@ def compare(
             lines.append(f"decoder depth {depth}: ours against itself {interval(same)}")
             found.add(f"step, decoder depth {depth}", arms[0].blocks, arms[1].blocks, "s")
             if device.type == "cpu":
-                found.add(f"the same in processor time, depth {depth}", arms[0].processor, arms[1].processor, "s")
+                found.add(
+                    f"the same in processor time, depth {depth}",
+                    arms[0].processor,
+                    arms[1].processor,
+                    "s",
+                )
             yield found, lines
 
 
@@ -355,8 +423,9 @@ def machine_line(environment: Environment) -> str:
     """Machine, versions, commit and time."""
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
     return (
-        f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, {environment.threads} "
-        f"threads; {versions}; commit {environment.commit}; {now():%Y-%m-%d %H:%M} UTC"
+        f"machine: {environment.device}, {environment.processor}, {environment.cores} cores,"
+        f" {environment.threads} threads; {versions}; commit {environment.commit};"
+        f" {now():%Y-%m-%d %H:%M} UTC"
     )
 
 
@@ -371,38 +440,58 @@ def commit_of(folder: Path) -> str:
     if not (folder / ".git").exists():
         return "a copy of unknown commit"
     command = ["git", "-C", str(folder), "rev-parse", "--short=7", "HEAD"]
-    return "commit " + subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return (
+        "commit "
+        + subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    )
 
 
 def main() -> int:
     """Compare and print; leave a table and the numbers where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mamp", type=Path, help="folder of the released code (maoyunyao/MAMP)")
-    parser.add_argument("--depths", type=int, nargs="+", choices=(3, 5), default=[5, 3], help="of the decoder")
+    parser.add_argument(
+        "--depths", type=int, nargs="+", choices=(3, 5), default=[5, 3], help="of the decoder"
+    )
     parser.add_argument("--batch-size", type=int, default=8, help="body slots, two a clip")
     parser.add_argument("--workers", type=int, default=1, help="of the loader")
-    parser.add_argument("--steps", type=int, default=1, help="timed steps of a block, beside those before it")
-    parser.add_argument("--seconds", type=float, default=120, help="of the measurement at each depth")
+    parser.add_argument(
+        "--steps", type=int, default=1, help="timed steps of a block, beside those before it"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=120, help="of the measurement at each depth"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="of torch on a CPU")
     parser.add_argument("--out", type=Path, help="folder for the table and the numbers")
     arguments = parser.parse_args()
     if found := absent(arguments.mamp):
-        print(f"as_published: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found {found}; nothing was timed")
+        print(
+            f"as_published: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found {found};"
+            " nothing was timed"
+        )
         return 2
     device = select_device(arguments.device)
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
     environment = describe_environment(device)
     conditions = [
-        f"batch {arguments.batch_size} body slots, {arguments.workers} loader workers, synthetic clips, fp32; released "
-        f"code: {commit_of(arguments.mamp)}",
+        (
+            f"batch {arguments.batch_size} body slots, {arguments.workers} loader workers,"
+            f" synthetic clips, fp32; released code: {commit_of(arguments.mamp)}"
+        ),
         machine_line(environment),
     ]
     command, compared, text = command_of("as_published", arguments.mamp), Comparison(), ""
     for compared, lines in compare(Released(arguments.mamp.resolve()), arguments, device):
         text = to_markdown(pd.DataFrame(compared.rows), [*lines, *conditions], command)
         if arguments.out:  # a call that is stopped leaves what it has
-            record = {"command": command, "environment": environment.model_dump(), "comparisons": compared.numbers}
+            record = {
+                "command": command,
+                "environment": environment.model_dump(),
+                "comparisons": compared.numbers,
+            }
             leave(arguments.out, "as-published", text, record)
     print(text)
     if compared.wrong:

@@ -1,6 +1,8 @@
-"""Methods that cheat, one kind each, for `benchmarks/cheats.py`; a plugin that can be run like any other.
+"""Methods that cheat, one kind each, for `benchmarks/cheats.py`; a plugin that can be run like any
+other.
 
-python -m harness run --methods cheats-when-timed,gfp,skeletonmae --plugin benchmarks/cheating_methods.py
+python -m harness run --methods cheats-when-timed,gfp,skeletonmae --plugin
+benchmarks/cheating_methods.py
 """
 
 from __future__ import annotations

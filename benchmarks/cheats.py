@@ -1,15 +1,18 @@
-"""How often honest methods are called in doubt, and which cheats are caught (benchmarks/RULES.md, "In doubt").
+"""How often honest methods are called in doubt, and which cheats are caught (benchmarks/RULES.md,
+"In doubt").
 
     python benchmarks/cheats.py --rounds 4 --out benchmarks/results/cheats
     python benchmarks/cheats.py --specimens --out benchmarks/results/cheats
 
-A round is one honest run of three built-in methods on small made-up data: measured side by side, then trained and
-probed. Each call adds its rounds, with seeds that go on, to `rounds.jsonl`, and renders `table.md` from all of them.
-Every doubt about an honest method is a false alarm. `--specimens` runs methods of `cheating_methods.py`, all or those
-named, beside an honest one, and adds their verdicts to `specimens.jsonl`.
+A round is one honest run of three built-in methods on small made-up data: measured side by side,
+then trained and probed. Each call adds its rounds, with seeds that go on, to `rounds.jsonl`, and
+renders `table.md` from all of them. Every doubt about an honest method is a false alarm.
+`--specimens` runs methods of `cheating_methods.py`, all or those named, beside an honest one, and
+adds their verdicts to `specimens.jsonl`.
 
-With `--even-disturbed` no block counts as disturbed. The judgement of steps in training is never silent then, which is
-harder on honest methods than the rule is, and says something on a busy machine too.
+With `--even-disturbed` no block counts as disturbed. The judgement of steps in training is never
+silent then, which is harder on honest methods than the rule is, and says something on a busy
+machine too.
 """
 
 from __future__ import annotations
@@ -32,21 +35,31 @@ from harness.records.schema import RunRecord, SpeedRecord
 from harness.speed.disturbance import Watch
 
 TRIPLES = (
-    "gfp,mamp,skeletonmae", "amr,skeleton2vec,skeletonmae", "gfp,sjepa,skeletonmae", "amr,gfp,skeletonmae",
+    "gfp,mamp,skeletonmae",
+    "amr,skeleton2vec,skeletonmae",
+    "gfp,sjepa,skeletonmae",
+    "amr,gfp,skeletonmae",
     "skeletonmae-region,skeletonmae-graph,skeletonmae",
-)  # fmt: skip
+)
 ACTIONS = ("pick_up", "wave", "march", "kick", "clap", "throw")
 PLUGIN = Path(__file__).with_name("cheating_methods.py")
 SPECIMENS = (
-    "cheats-when-timed", "cheats-with-the-batch", "cheats-on-meta", "cheats-with-tokens", "cheats-with-steps",
-    "cheats-in-place", "cheats-in-diagnose",
-)  # fmt: skip
+    "cheats-when-timed",
+    "cheats-with-the-batch",
+    "cheats-on-meta",
+    "cheats-with-tokens",
+    "cheats-with-steps",
+    "cheats-in-place",
+    "cheats-in-diagnose",
+)
 HONEST = ("honest",)
 
 
 def main() -> int:
     """Run what was asked for and render the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--seeds-from", type=int, default=0)
     parser.add_argument("--specimens", nargs="*", choices=SPECIMENS, metavar="NAME")
@@ -76,27 +89,46 @@ def main() -> int:
 
 def rounds(file: Path) -> list[dict[str, Any]]:
     """All rounds so far."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    return (
+        [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        if file.exists()
+        else []
+    )
 
 
 def one_round(methods: Sequence[str], seed: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """One run; what each row gave away, and what its steps took in training over the interleaved ones."""
+    """One run; what each row gave away, and what its steps took in training over the interleaved
+    ones.
+    """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data.npz"
         write_npz(data, generate(subjects=6, actions=ACTIONS))
         result = harness.run(
-            methods, seeds=[seed], dataset=str(data), encoder="tiny", batch_size=8, budget=settings["budget"],
-            speed_seconds=settings["speed_seconds"], device=settings["device"], out=Path(folder) / "out",
-            baseline=methods[-1], plugins=[PLUGIN], overrides={"probe.points": 1},
-        )  # fmt: skip
+            methods,
+            seeds=[seed],
+            dataset=str(data),
+            encoder="tiny",
+            batch_size=8,
+            budget=settings["budget"],
+            speed_seconds=settings["speed_seconds"],
+            device=settings["device"],
+            out=Path(folder) / "out",
+            baseline=methods[-1],
+            plugins=[PLUGIN],
+            overrides={"probe.points": 1},
+        )
     environment = describe_environment(select_device(settings["device"]))
     return {
         "seed": seed,
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
         "machine": f"{environment.device}, {environment.processor}, {environment.threads} threads",
-        "versions": {name: environment.versions[name] for name in ("python", "torch", "timm", "numpy")},
+        "versions": {
+            name: environment.versions[name] for name in ("python", "torch", "timm", "numpy")
+        },
         "commit": environment.commit,
-        "settings": {name: settings[name] for name in ("budget", "speed_seconds", "even_disturbed")},
+        "settings": {
+            name: settings[name] for name in ("budget", "speed_seconds", "even_disturbed")
+        },
         "disturbed": result.speed.health.disturbed_share if result.speed.health else 0.0,
         "rows": {label: row(label, result.records, result.speed) for label in methods},
     }
@@ -129,19 +161,33 @@ def page(folder: Path) -> list[str]:
 
 def false_alarms(done: list[dict[str, Any]]) -> list[str]:
     """Counts over all rounds, and by method."""
-    rows = [(label, found, one["disturbed"]) for one in done for label, found in one["rows"].items()]
-    judged = [(label, found) for label, found, disturbed in rows if found["factor"] is not None and disturbed <= 0.5]
+    rows = [
+        (label, found, one["disturbed"]) for one in done for label, found in one["rows"].items()
+    ]
+    judged = [
+        (label, found)
+        for label, found, disturbed in rows
+        if found["factor"] is not None and disturbed <= 0.5
+    ]
     doubted = [(label, doubt) for label, found, _ in rows for doubt in found["doubts"]]
     timed = [label for label, doubt in doubted if doubt["kind"] == "not as timed"]
     last, even = done[-1], done[-1]["settings"]["even_disturbed"]
     lines = [
-        f"`python benchmarks/cheats.py --rounds N{' --even-disturbed' * even}`, {len(done)} honest runs of three "
-        f"methods in all; rules 4; {conditions(last)}",
+        (
+            f"`python benchmarks/cheats.py --rounds N{' --even-disturbed' * even}`, {len(done)}"
+            f" honest runs of three methods in all; rules 4; {conditions(last)}"
+        ),
         "",
         f"- rows: {len(rows)}; in doubt for any reason (false alarms): {len(doubted)}",
-        f"- steps in training against interleaved ones: judged in {len(judged)} rows, false alarms {len(timed)}; "
-        f"silent in {len(rows) - len(judged)} (blocks disturbed, or under half a second of them)",
-        "- factor: processor time of a step in training over the same while timed; far is above 1.5 or below 0.67",
+        (
+            f"- steps in training against interleaved ones: judged in {len(judged)} rows, false"
+            f" alarms {len(timed)}; silent in {len(rows) - len(judged)} (blocks disturbed, or under"
+            " half a second of them)"
+        ),
+        (
+            "- factor: processor time of a step in training over the same while timed; far is above"
+            " 1.5 or below 0.67"
+        ),
         *(f"- false alarm: {label}: {doubt['kind']}: {doubt['text']}" for label, doubt in doubted),
         "",
         "| method | rows | judged | lowest factor | highest | false alarms |",
@@ -159,11 +205,17 @@ def false_alarms(done: list[dict[str, Any]]) -> list[str]:
 def caught(found: dict[str, Any]) -> list[str]:
     """The verdict on every specimen."""
     settings = found["settings"]
-    asked = f"--specimens NAMES --budget {settings['budget']} --speed-seconds {settings['speed_seconds']:g}"
+    asked = (
+        f"--specimens NAMES --budget {settings['budget']} --speed-seconds"
+        f" {settings['speed_seconds']:g}"
+    )
     lines = [
-        f"`python benchmarks/cheats.py {asked}{' --even-disturbed' * settings['even_disturbed']}`: the methods of "
-        f"`benchmarks/cheating_methods.py` in one run; {conditions(found)}; {found['disturbed']:.0%} of the blocks "
-        "disturbed",
+        (
+            "`python benchmarks/cheats.py"
+            f" {asked}{' --even-disturbed' * settings['even_disturbed']}`: the methods of"
+            f" `benchmarks/cheating_methods.py` in one run; {conditions(found)};"
+            f" {found['disturbed']:.0%} of the blocks disturbed"
+        ),
         "",
         "| method | verdict | what gave it away |",
         "|---|---|---|",

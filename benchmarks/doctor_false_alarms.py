@@ -1,12 +1,14 @@
-"""How often the doctor calls right data wrong, and how often it finds a fault, on made-up people in many layouts.
+"""How often the doctor calls right data wrong, and how often it finds a fault, on made-up people in
+many layouts.
 
     python benchmarks/doctor_false_alarms.py --out benchmarks/results/doctor/table.md [more.npz ...]
 
-Right data: the synthetic bodies, exact and as a Kinect sees them, in the layouts of recorded sets and of motion files
-(root on the floor, at the world's origin, helper joints, faces, fingers, no toes, ...), of children and tall people, in
-other poses (sitting, lying, locked knees), at other frame rates. An error there is a false alarm. Faults are put into
-the same data, one at a time: joints in another order, mirrored, another unit, another axis up. Files in the exchange
-format that are named as well count as right data, and some of their clips get the same faults.
+Right data: the synthetic bodies, exact and as a Kinect sees them, in the layouts of recorded sets
+and of motion files (root on the floor, at the world's origin, helper joints, faces, fingers, no
+toes, ...), of children and tall people, in other poses (sitting, lying, locked knees), at other
+frame rates. An error there is a false alarm. Faults are put into the same data, one at a time:
+joints in another order, mirrored, another unit, another axis up. Files in the exchange format that
+are named as well count as right data, and some of their clips get the same faults.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ ACTIONS = ("pick_up", "wave", "march", "kick", "clap", "throw")
 MOST_CLIPS = 300
 """Clips of a file that get faults."""
 BODY = ("unit", "up axis", "left and right", "joint order", "bones longer", "clips with people")
-"""How the doctor's findings about bodies begin; others (classes of few clips, ...) are no matter here."""
+"""How the doctor's findings about bodies begin; others (classes of few clips, ...) are no matter
+here.
+"""
 
 
 @dataclass
@@ -60,26 +64,44 @@ class Rig:
         """The clips with these joints, parents before children."""
         names, left = [], list(self.parents)
         while left:
-            ready = [name for name in left if self.parents[name] is None or self.parents[name] in names]
+            ready = [
+                name for name in left if self.parents[name] is None or self.parents[name] in names
+            ]
             names += ready
             left = [name for name in left if name not in ready]
-        tree = [-1 if (parent := self.parents[name]) is None else names.index(parent) for name in names]
+        tree = [
+            -1 if (parent := self.parents[name]) is None else names.index(parent) for name in names
+        ]
         joints = np.stack([self.places[name] for name in names], axis=1)[:, None].astype(np.float32)
         return replace(clips, joints=joints, layout=layout_from_parents(names, tree))
 
     def without(self, word: str) -> Rig:
         """Without the joints whose names hold a word; none of them may have children."""
         kept = [name for name in self.places if word not in name]
-        return Rig({name: self.places[name] for name in kept}, {name: self.parents[name] for name in kept})
+        return Rig(
+            {name: self.places[name] for name in kept}, {name: self.parents[name] for name in kept}
+        )
 
 
 def rig(clips: ClipSet) -> Rig:
     """The 25 joints under names that motion files use."""
     names = {
-        "spine_base": "Hips", "spine_mid": "Spine", "spine_shoulder": "Chest", "neck": "Neck", "head": "Head",
-        "shoulder": "Arm", "elbow": "ForeArm", "wrist": "Hand", "hand": "HandMiddle1", "hand_tip": "HandMiddle4",
-        "thumb": "HandThumb1", "hip": "UpLeg", "knee": "Leg", "ankle": "Foot", "foot": "ToeBase",
-    }  # fmt: skip
+        "spine_base": "Hips",
+        "spine_mid": "Spine",
+        "spine_shoulder": "Chest",
+        "neck": "Neck",
+        "head": "Head",
+        "shoulder": "Arm",
+        "elbow": "ForeArm",
+        "wrist": "Hand",
+        "hand": "HandMiddle1",
+        "hand_tip": "HandMiddle4",
+        "thumb": "HandThumb1",
+        "hip": "UpLeg",
+        "knee": "Leg",
+        "ankle": "Foot",
+        "foot": "ToeBase",
+    }
 
     def called(joint: str) -> str:
         side, _, rest = joint.partition("_")
@@ -87,7 +109,10 @@ def rig(clips: ClipSet) -> Rig:
 
     joints = [called(joint) for joint in NTU25.joints]
     places = {name: clips.joints[:, 0, place].astype(float) for place, name in enumerate(joints)}
-    return Rig(places, {n: joints[p] if p >= 0 else None for n, p in zip(joints, NTU25.parents, strict=True)})
+    return Rig(
+        places,
+        {n: joints[p] if p >= 0 else None for n, p in zip(joints, NTU25.parents, strict=True)},
+    )
 
 
 def frame_of(one: Rig) -> tuple[Floats, Floats, Floats]:
@@ -116,15 +141,25 @@ def uiprmd(clips: ClipSet) -> ClipSet:
     """UI-PRMD's 22 joints: collars and the tip of the head between and beyond the others."""
     at = dict(zip(NTU25.joints, np.moveaxis(clips.joints[:, 0], 1, 0), strict=True))
     made = {
-        "waist": at["spine_base"], "spine": at["spine_mid"], "chest": at["spine_shoulder"], "neck": at["neck"],
-        "head": at["head"], "head_tip": 1.8 * at["head"] - 0.8 * at["neck"],
-    }  # fmt: skip
+        "waist": at["spine_base"],
+        "spine": at["spine_mid"],
+        "chest": at["spine_shoulder"],
+        "neck": at["neck"],
+        "head": at["head"],
+        "head_tip": 1.8 * at["head"] - 0.8 * at["neck"],
+    }
     for side in ("left", "right"):
         made[f"{side}_collar"] = 0.7 * at["spine_shoulder"] + 0.3 * at[f"{side}_shoulder"]
         names = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle", "foot")
         theirs = ("upper_arm", "forearm", "hand", "upper_leg", "lower_leg", "foot", "toes")
-        made |= {f"{side}_{new}": at[f"{side}_{old}"] for old, new in zip(names, theirs, strict=True)}
-    return replace(clips, joints=np.stack([made[name] for name in UIPRMD22.joints], axis=1)[:, None], layout=UIPRMD22)
+        made |= {
+            f"{side}_{new}": at[f"{side}_{old}"] for old, new in zip(names, theirs, strict=True)
+        }
+    return replace(
+        clips,
+        joints=np.stack([made[name] for name in UIPRMD22.joints], axis=1)[:, None],
+        layout=UIPRMD22,
+    )
 
 
 def plain(clips: ClipSet) -> ClipSet:
@@ -165,7 +200,12 @@ def twists(clips: ClipSet) -> ClipSet:
     """Helper joints along the limbs that turn with them."""
     one = rig(clips)
     for side in ("Left", "Right"):
-        for joint, child in (("Arm", "ForeArm"), ("ForeArm", "Hand"), ("UpLeg", "Leg"), ("Leg", "Foot")):
+        for joint, child in (
+            ("Arm", "ForeArm"),
+            ("ForeArm", "Hand"),
+            ("UpLeg", "Leg"),
+            ("Leg", "Foot"),
+        ):
             start, end = one.places[side + joint], one.places[side + child]
             for number, part in enumerate((0.33, 0.66), 1):
                 one.add(f"{side}{joint}Roll{number}", (1 - part) * start + part * end, side + joint)
@@ -173,7 +213,9 @@ def twists(clips: ClipSet) -> ClipSet:
 
 
 def targets(clips: ClipSet) -> ClipSet:
-    """Inverse-kinematics targets of hands and feet under the root, as game engines have them, and the root's floor."""
+    """Inverse-kinematics targets of hands and feet under the root, as game engines have them, and
+    the root's floor.
+    """
     one = rig(clips)
     floor = one.places["Hips"].copy()
     floor[:, 1] = min(place[:, 1].min() for place in one.places.values())
@@ -183,20 +225,28 @@ def targets(clips: ClipSet) -> ClipSet:
         one.add(name, floor + 0.001, parent)
     one.add("ik_hand_gun", one.places["RightHand"], "ik_hand_root")
     for name, place, parent in (
-        ("ik_foot_l", "LeftFoot", "ik_foot_root"), ("ik_foot_r", "RightFoot", "ik_foot_root"),
-        ("ik_hand_l", "LeftHand", "ik_hand_gun"), ("ik_hand_r", "RightHand", "ik_hand_gun"),
-    ):  # fmt: skip
+        ("ik_foot_l", "LeftFoot", "ik_foot_root"),
+        ("ik_foot_r", "RightFoot", "ik_foot_root"),
+        ("ik_hand_l", "LeftHand", "ik_hand_gun"),
+        ("ik_hand_r", "RightHand", "ik_hand_gun"),
+    ):
         one.add(name, one.places[place], parent)
     return one.clips(clips)
 
 
 def poles(clips: ClipSet) -> ClipSet:
-    """Helper joints half a metre before knees and behind elbows, as animators place them, all under the hips."""
+    """Helper joints half a metre before knees and behind elbows, as animators place them, all under
+    the hips.
+    """
     one = rig(clips)
     left, _, front = frame_of(one)
     for side, sign in (("Left", 1), ("Right", -1)):
         one.add(f"{side}KneePole", one.places[f"{side}Leg"] + 0.5 * front, "Hips")
-        one.add(f"{side}ElbowPole", one.places[f"{side}ForeArm"] - 0.5 * front + 0.05 * sign * left, "Hips")
+        one.add(
+            f"{side}ElbowPole",
+            one.places[f"{side}ForeArm"] - 0.5 * front + 0.05 * sign * left,
+            "Hips",
+        )
     return one.clips(clips)
 
 
@@ -226,14 +276,20 @@ def fingers(clips: ClipSet) -> ClipSet:
             parent = f"{side}Hand"
             for joint in range(1, 5):
                 name = f"{side}Hand{finger}{joint}"
-                place = one.places[f"{side}Hand"] + (0.05 + 0.025 * joint) * along + 0.02 * (number - 2) * across
+                place = (
+                    one.places[f"{side}Hand"]
+                    + (0.05 + 0.025 * joint) * along
+                    + 0.02 * (number - 2) * across
+                )
                 one.add(name, place, parent)
                 parent = name
     return one.clips(clips)
 
 
 def doubled(clips: ClipSet) -> ClipSet:
-    """Helper joints of no length between hips and legs, and between chest and arms, as the CMU files have them."""
+    """Helper joints of no length between hips and legs, and between chest and arms, as the CMU
+    files have them.
+    """
     one = rig(clips)
     for side in ("Left", "Right"):
         for name, parent, child in (("HipJoint", "Hips", "UpLeg"), ("Shoulder", "Chest", "Arm")):
@@ -252,11 +308,22 @@ def armed(clips: ClipSet) -> ClipSet:
 
 
 LAYOUTS: dict[str, Callable[[ClipSet], ClipSet]] = {
-    "ntu25": ntu, "kinect20": kinect, "uiprmd22": uiprmd, "motion file": plain, "no toes": without_toes,
-    "no telling names": without_sides, "root on the floor": floor_root, "root at the origin": world_root,
-    "twist joints": twists, "targets under the root": targets, "pole joints": poles, "face": face, "fingers": fingers,
-    "joints of no length": doubled, "sword and ball": armed,
-}  # fmt: skip
+    "ntu25": ntu,
+    "kinect20": kinect,
+    "uiprmd22": uiprmd,
+    "motion file": plain,
+    "no toes": without_toes,
+    "no telling names": without_sides,
+    "root on the floor": floor_root,
+    "root at the origin": world_root,
+    "twist joints": twists,
+    "targets under the root": targets,
+    "pole joints": poles,
+    "face": face,
+    "fingers": fingers,
+    "joints of no length": doubled,
+    "sword and ball": armed,
+}
 
 
 # --- people of right data ---
@@ -264,14 +331,20 @@ LAYOUTS: dict[str, Callable[[ClipSet], ClipSet]] = {
 
 def cut(clips: ClipSet, take: Sequence[int]) -> ClipSet:
     """Some of the clips."""
-    frames = np.concatenate([np.arange(clips.offsets[clip], clips.offsets[clip + 1]) for clip in take])
+    frames = np.concatenate(
+        [np.arange(clips.offsets[clip], clips.offsets[clip + 1]) for clip in take]
+    )
     columns = {name: values[list(take)] for name, values in clips.columns.items()}
     offsets = np.cumsum([0, *(int(clips.lengths[clip]) for clip in take)])
-    return replace(clips, joints=clips.joints[frames], offsets=offsets, columns=columns, origin=None)
+    return replace(
+        clips, joints=clips.joints[frames], offsets=offsets, columns=columns, origin=None
+    )
 
 
 def posed(seed: int, *, knee_back: float = 0.0, lying: bool = False, **channels: float) -> ClipSet:
-    """Six people who hold a pose and move their arms; ``knee_back``: metres of the knee behind hip and ankle."""
+    """Six people who hold a pose and move their arms; ``knee_back``: metres of the knee behind hip
+    and ankle.
+    """
     random, made = np.random.default_rng(seed), []
     for _ in range(6):
         body = make_body(random, height=random.uniform(1.5, 1.9), left_handed=False)
@@ -289,7 +362,15 @@ def posed(seed: int, *, knee_back: float = 0.0, lying: bool = False, **channels:
         made.append(joints[:, None].astype(np.float32))
     count = len(made)
     columns = {"label": np.arange(count) % 2, "subject": np.arange(count) + 1}
-    return ClipSet("posed", np.concatenate(made), np.cumsum([0, *map(len, made)]), columns, ("a", "b"), NTU25, 30.0)
+    return ClipSet(
+        "posed",
+        np.concatenate(made),
+        np.cumsum([0, *map(len, made)]),
+        columns,
+        ("a", "b"),
+        NTU25,
+        30.0,
+    )
 
 
 def scaled(clips: ClipSet, factor: float) -> ClipSet:
@@ -307,7 +388,8 @@ def family(clips: ClipSet) -> ClipSet:
 def people(seed: int) -> Iterator[tuple[str, ClipSet]]:
     """Sets of right data in NTU RGB+D's layout, one body each."""
     exact, tracked = (
-        generate(seed, subjects=4, actions=ACTIONS, difficulty=difficulty) for difficulty in (EXACT, DIFFICULTY)
+        generate(seed, subjects=4, actions=ACTIONS, difficulty=difficulty)
+        for difficulty in (EXACT, DIFFICULTY)
     )
     exact, tracked = (replace(clips, joints=clips.joints[:, :1]) for clips in (exact, tracked))
     yield "exact", exact
@@ -350,7 +432,9 @@ def exchanged_chain(clips: ClipSet, _: int) -> ClipSet:
 def exchanged_neighbours(clips: ClipSet, seed: int) -> ClipSet:
     """One joint exchanged with its parent, not the root."""
     order = np.arange(clips.layout.joint_count)
-    bones = [(joint, parent) for joint, parent in clips.layout.bones if clips.layout.parents[parent] >= 0]
+    bones = [
+        (joint, parent) for joint, parent in clips.layout.bones if clips.layout.parents[parent] >= 0
+    ]
     joint, parent = bones[int(np.random.default_rng(seed).integers(len(bones)))]
     order[[joint, parent]] = parent, joint
     return reordered(clips, order)
@@ -366,7 +450,9 @@ def sides_exchanged(clips: ClipSet, _: int) -> ClipSet:
 
 def turned(clips: ClipSet, axes: Sequence[int], signs: Sequence[int]) -> ClipSet:
     """Axes exchanged or negated."""
-    return replace(clips, joints=np.ascontiguousarray(clips.joints[..., list(axes)] * np.float32(signs)))
+    return replace(
+        clips, joints=np.ascontiguousarray(clips.joints[..., list(axes)] * np.float32(signs))
+    )
 
 
 def one_clip(clips: ClipSet, factor: float) -> ClipSet:
@@ -378,8 +464,14 @@ def one_clip(clips: ClipSet, factor: float) -> ClipSet:
 
 FAULTS: dict[str, tuple[str, Callable[[ClipSet, int], ClipSet]]] = {
     "joints shuffled": ("order", shuffled),
-    "joints moved on by one": ("order", lambda c, _: reordered(c, np.roll(np.arange(c.layout.joint_count), 1))),
-    "joints in reverse": ("order", lambda c, _: reordered(c, np.arange(c.layout.joint_count)[::-1])),
+    "joints moved on by one": (
+        "order",
+        lambda c, _: reordered(c, np.roll(np.arange(c.layout.joint_count), 1)),
+    ),
+    "joints in reverse": (
+        "order",
+        lambda c, _: reordered(c, np.arange(c.layout.joint_count)[::-1]),
+    ),
     "first four joints in reverse": ("order", exchanged_chain),
     "a joint exchanged with its parent": ("order", exchanged_neighbours),
     "mirrored": ("sides", lambda c, _: turned(c, (0, 1, 2), (-1, 1, 1))),
@@ -434,12 +526,17 @@ def measure(sets: Iterator[tuple[str, str, ClipSet]], faulty: Callable[[str], bo
                 found.by_layout[layout, severity] += 1
                 found.by_people[who, severity] += 1
                 found.examples.setdefault(
-                    (severity, told[severity][0].partition(":")[0]), (layout, who, told[severity][0])
+                    (severity, told[severity][0].partition(":")[0]),
+                    (layout, who, told[severity][0]),
                 )
         found.layouts[layout] += 1
         found.people[who] += 1
         if faulty(who):
-            some = cut(clips, range(0, len(clips), -(-len(clips) // MOST_CLIPS))) if len(clips) > MOST_CLIPS else clips
+            some = (
+                cut(clips, range(0, len(clips), -(-len(clips) // MOST_CLIPS)))
+                if len(clips) > MOST_CLIPS
+                else clips
+            )
             for fault, (kind, put) in FAULTS.items():
                 told = alarms(put(some, found.right))
                 found.faults[fault] += 1
@@ -471,36 +568,65 @@ def lines(made: Measured, recorded: Measured) -> Iterator[str]:
     yield "|---|---|---|---|"
     for title, found in (("made up, all", made), ("recorded files", recorded)):
         if found.right:
-            yield f"| {title} | {found.right} | {found.alarmed['error']} | {found.alarmed['warning']} |"
-    for title, names, counts in (("layout", made.layouts, made.by_layout), ("people", made.people, made.by_people)):
+            yield (
+                f"| {title} | {found.right} | {found.alarmed['error']} |"
+                f" {found.alarmed['warning']} |"
+            )
+    for title, names, counts in (
+        ("layout", made.layouts, made.by_layout),
+        ("people", made.people, made.by_people),
+    ):
         for name in names:
-            yield f"| {title}: {name} | {names[name]} | {counts[name, 'error']} | {counts[name, 'warning']} |"
+            yield (
+                f"| {title}: {name} | {names[name]} | {counts[name, 'error']} |"
+                f" {counts[name, 'warning']} |"
+            )
     yield ""
     yield "| fault | sets | named by an error | named by an error or a warning |"
     yield "|---|---|---|---|"
     for fault in made.faults:
-        total, errors, named = (getattr(made, kind)[fault] + getattr(recorded, kind)[fault]
-                                for kind in ("faults", "as_error", "as_any"))  # fmt: skip
-        yield f"| {fault} | {total} | {errors} ({errors / total:.0%}) | {named} ({named / total:.0%}) |"
+        total, errors, named = (
+            getattr(made, kind)[fault] + getattr(recorded, kind)[fault]
+            for kind in ("faults", "as_error", "as_any")
+        )
+        yield (
+            f"| {fault} | {total} | {errors} ({errors / total:.0%}) | {named}"
+            f" ({named / total:.0%}) |"
+        )
 
 
 def main() -> int:
     """Measure, print, and leave the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", type=Path, help="recorded data in the exchange format, taken to be right")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        help="recorded data in the exchange format, taken to be right",
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     made = measure(right_data(range(arguments.seeds)), lambda who: who in ("exact", "tracked"))
     files = ((path.stem, path.stem, read_npz(path, check_frames=False)) for path in arguments.files)
     recorded = measure(files, lambda _: True)
-    command = "python benchmarks/doctor_false_alarms.py " + " ".join(path.name for path in arguments.files)
+    command = "python benchmarks/doctor_false_alarms.py " + " ".join(
+        path.name for path in arguments.files
+    )
     environment = describe_environment(select_device("cpu"))
-    versions = ", ".join(f"{name} {environment.versions[name]}" for name in ("python", "numpy", "scipy"))
+    versions = ", ".join(
+        f"{name} {environment.versions[name]}" for name in ("python", "numpy", "scipy")
+    )
     text = [
-        f"`{command.strip()}`, seeds 0-{arguments.seeds - 1}, {datetime.now(UTC):%Y-%m-%d}, commit "
-        f"{environment.commit}, {environment.processor}, {versions}", "", *lines(made, recorded),
-    ]  # fmt: skip
+        (
+            f"`{command.strip()}`, seeds 0-{arguments.seeds - 1}, {datetime.now(UTC):%Y-%m-%d},"
+            f" commit {environment.commit}, {environment.processor}, {versions}"
+        ),
+        "",
+        *lines(made, recorded),
+    ]
     print("\n".join(text))
     for found in (made, recorded):
         for (severity, _), (layout, who, example) in found.examples.items():

@@ -1,16 +1,18 @@
-"""Everything that a GPU is needed for, in few calls of at most ten minutes; what is wanted most comes first.
+"""Everything that a GPU is needed for, in few calls of at most ten minutes; what is wanted most
+comes first.
 
-    python benchmarks/gpu.py --out OUT                        # as far as the time goes; again: goes on with the rest
+    python benchmarks/gpu.py --out OUT                 # as far as time goes; again: the rest
     python benchmarks/gpu.py --out OUT --parts memory-fair    # these parts only
-    python benchmarks/gpu.py --out OUT --mamp ../MAMP         # MAMP's released step too (as_published.py)
+    python benchmarks/gpu.py --out OUT --mamp ../MAMP  # MAMP's released step too (as_published.py)
     python benchmarks/gpu.py --out OUT --rehearse             # the same path on a CPU, tiny
 
-Every part is a command in a process of its own that gets the time that is left. Stopped or killed, it leaves what it
-measured, and the same call goes on with the parts that did not end. OUT gets two files: `results.tar.gz`, written anew
-every quarter of a minute, and `report.md` at the end (`gpu_report.py`). Results and the compilers' caches lie in
-`runs/gpu`, which git ignores.
+Every part is a command in a process of its own that gets the time that is left. Stopped or killed,
+it leaves what it measured, and the same call goes on with the parts that did not end. OUT gets two
+files: `results.tar.gz`, written anew every quarter of a minute, and `report.md` at the end
+(`gpu_report.py`). Results and the compilers' caches lie in `runs/gpu`, which git ignores.
 
-It needs no network and no installation. It says what is missing first; wheels in `runs/gpu/wheels` are unpacked.
+It needs no network and no installation. It says what is missing first; wheels in `runs/gpu/wheels`
+are unpacked.
 
 Exit codes: 0 every part is done; 1 one is not; 2 a package is missing; 128 + n stopped by signal n.
 """
@@ -94,18 +96,38 @@ class Scale(NamedTuple):
 
 
 FULL = Scale(
-    ("--encoder", "base", "--device", "cuda"), ("--batch-size", "256"), ("--batch-size", "64"),
-    ("--dataset", "ntu60-sized", "--set", "data.validation=0", "--set", "data.workers=10"), 20, 60,  # MAMP's workers
-    ("--device", "cuda", "--batch-size", "256", "--workers", "10", "--steps", "5", "--seconds", "20"),
+    ("--encoder", "base", "--device", "cuda"),
+    ("--batch-size", "256"),
+    ("--batch-size", "64"),
+    ("--dataset", "ntu60-sized", "--set", "data.validation=0", "--set", "data.workers=10"),
+    20,
+    60,  # MAMP's workers
+    (
+        "--device",
+        "cuda",
+        "--batch-size",
+        "256",
+        "--workers",
+        "10",
+        "--steps",
+        "5",
+        "--seconds",
+        "20",
+    ),
     cudnn=("--set", "train.sdpa=cudnn-first"),
-)  # fmt: skip
+)
 REHEARSAL = Scale(
     ("--encoder", "tiny", "--device", "cpu"),
-    ("--batch-size", "4", "--set", "encoder.depth=1", "--set", "encoder.frames=24"), ("--batch-size", "2"),
-    ("--set", "data.workers=1"), 1, 0.1,
+    ("--batch-size", "4", "--set", "encoder.depth=1", "--set", "encoder.frames=24"),
+    ("--batch-size", "2"),
+    ("--set", "data.workers=1"),
+    1,
+    0.1,
     ("--device", "cpu", "--batch-size", "2", "--depths", "3", "--seconds", "3"),
-    environment={"TORCH_COMPILE_DISABLE": "1"},  # on a CPU a method takes minutes to compile: only the smoke does
-)  # fmt: skip
+    environment={
+        "TORCH_COMPILE_DISABLE": "1"
+    },  # on a CPU a method takes minutes to compile: only the smoke does
+)
 
 
 class Part(NamedTuple):
@@ -129,11 +151,23 @@ def all_parts(scale: Scale, mamp: Path | None = None) -> list[Part]:
     smoke = (*harness, "speed", *trained, "--speed-seconds", str(min(5, scale.seconds)))
     sized = (*trained, *scale.data, "--speed-seconds", str(scale.seconds))
     speed = (*harness, "speed", *sized, "--baseline", BASELINE, "--methods")
-    accuracy = (*trained, *BF16, "--speed-seconds", "5", "--budget", f"{scale.seconds}s", "--methods", "gfp,mamp")
+    accuracy = (
+        *trained,
+        *BF16,
+        "--speed-seconds",
+        "5",
+        "--budget",
+        f"{scale.seconds}s",
+        "--methods",
+        "gfp,mamp",
+    )
     published = (SCRIPTS + "as_published.py", "--mamp", str(mamp), *scale.published)
     smokes = [
         Part("smoke", (*smoke, *BF16, "--methods", "mamp,gfp")),
-        Part("smoke-compiled", (*smoke, *BLOCKS, "--methods", "mamp:decoder_depth=1", "--set", "encoder.depth=1")),
+        Part(
+            "smoke-compiled",
+            (*smoke, *BLOCKS, "--methods", "mamp:decoder_depth=1", "--set", "encoder.depth=1"),
+        ),
     ]
     parts = [
         Part("eager", (*speed, EVERY_METHOD, *BF16)),
@@ -147,7 +181,11 @@ def all_parts(scale: Scale, mamp: Path | None = None) -> list[Part]:
         Part("graphs", (*speed, FEW_METHODS, *GRAPHS, *scale.small)),
         *([Part("as-published", published)] if mamp else []),
         Part("accuracy", (*harness, "run", *accuracy)),
-        Part("memory-fair", (*speed, EVERY_METHOD, *BF16, "--memory-cap", str(scale.memory_cap)), asked=True),
+        Part(
+            "memory-fair",
+            (*speed, EVERY_METHOD, *BF16, "--memory-cap", str(scale.memory_cap)),
+            asked=True,
+        ),
     ]
     return [*smokes, *(part._replace(environment=scale.environment) for part in parts)]
 
@@ -171,13 +209,17 @@ class Call:
         self.work, self.results, self.out, self.deadline = work, work / "results", out, deadline
         self.archived = 0.0
         noted = self.results / "parts.json"
-        self.states: dict[str, dict[str, str]] = json.loads(noted.read_text()) if noted.exists() else {}
+        self.states: dict[str, dict[str, str]] = (
+            json.loads(noted.read_text()) if noted.exists() else {}
+        )
         paths = (str(ROOT), str(work / "packages"), os.environ.get("PYTHONPATH", ""))
         self.environment = {
-            **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1",
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "PYTHONUNBUFFERED": "1",
             "TORCHINDUCTOR_CACHE_DIR": str(work / "cache" / "inductor"),
             "TRITON_CACHE_DIR": str(work / "cache" / "triton"),
-        }  # fmt: skip
+        }
 
     def has_ended(self, part: Part) -> bool:
         """It need not be run again."""
@@ -199,9 +241,14 @@ class Call:
         log = (folder / "log.txt").open("a+b")
         shown = log.seek(0, os.SEEK_END)
         process = subprocess.Popen(
-            [sys.executable, *command], stdout=log, stderr=log, cwd=ROOT, env={**self.environment, **part.environment},
-            start_new_session=True, preexec_fn=end_with_parent,  # noqa: PLW1509 - no threads here
-        )  # fmt: skip
+            [sys.executable, *command],
+            stdout=log,
+            stderr=log,
+            cwd=ROOT,
+            env={**self.environment, **part.environment},
+            start_new_session=True,
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - no threads here
+        )
         try:
             while process.poll() is None and time.monotonic() < self.deadline:
                 time.sleep(LOOK)
@@ -218,9 +265,11 @@ class Call:
     def note(self, part: Part, command: Iterable[str], state: str, began: float) -> None:
         """Keep how far a part has come."""
         self.states[part.name] = {
-            "state": state, "seconds": f"{time.monotonic() - began:.0f}",
-            "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "command": f"python {shlex.join(command)}",
-        }  # fmt: skip
+            "state": state,
+            "seconds": f"{time.monotonic() - began:.0f}",
+            "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            "command": f"python {shlex.join(command)}",
+        }
         write(self.results / "parts.json", json.dumps(self.states, indent=1).encode())
 
     def archive(self, every: float = 0.0) -> None:
@@ -241,7 +290,12 @@ class Call:
 
     def report(self) -> None:
         """Print what was measured beside what was expected, and leave it."""
-        command = [str(HERE / "gpu_report.py"), str(self.results), "--out", str(self.out / "report.md")]
+        command = [
+            str(HERE / "gpu_report.py"),
+            str(self.results),
+            "--out",
+            str(self.out / "report.md"),
+        ]
         subprocess.run([sys.executable, *command], check=False, env=self.environment)
 
 
@@ -293,7 +347,9 @@ def write(path: Path, content: bytes) -> None:
 
 
 def leave(number: int, frame: object) -> None:
-    """The handler of the first signal that ends this call: what follows only leaves results, and is not broken off."""
+    """The handler of the first signal that ends this call: what follows only leaves results, and is
+    not broken off.
+    """
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)
     raise SystemExit(128 + number)
@@ -304,17 +360,29 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def main() -> int:
     """Run what has not ended, most wanted first, until the time is up."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="for the archive and the report")
     parser.add_argument("--seconds", type=float, default=560, help="of the whole call")
-    parser.add_argument("--parts", help="names, such as losses,memory-fair: these, though they have ended before")
-    parser.add_argument("--mamp", type=Path, help="folder of MAMP's released code, to time its step as well")
+    parser.add_argument(
+        "--parts", help="names, such as losses,memory-fair: these, though they have ended before"
+    )
+    parser.add_argument(
+        "--mamp", type=Path, help="folder of MAMP's released code, to time its step as well"
+    )
     parser.add_argument("--rehearse", action="store_true", help="tiny, on a CPU")
-    parser.add_argument("--work", type=Path, help="for results and caches [runs/gpu, or runs/gpu-rehearsal]")
+    parser.add_argument(
+        "--work", type=Path, help="for results and caches [runs/gpu, or runs/gpu-rehearsal]"
+    )
     arguments, began = parser.parse_args(), time.monotonic()
-    work = (arguments.work or ROOT / "runs" / ("gpu-rehearsal" if arguments.rehearse else "gpu")).resolve()
+    work = (
+        arguments.work or ROOT / "runs" / ("gpu-rehearsal" if arguments.rehearse else "gpu")
+    ).resolve()
     scale = REHEARSAL if arguments.rehearse else FULL
-    parts = {part.name: part for part in all_parts(scale, arguments.mamp and arguments.mamp.resolve())}
+    parts = {
+        part.name: part for part in all_parts(scale, arguments.mamp and arguments.mamp.resolve())
+    }
     asked = arguments.parts.split(",") if arguments.parts else []
     if unknown := [name for name in asked if name not in parts]:
         parser.error(f"--parts: expected some of {', '.join(parts)}, found {', '.join(unknown)}")
@@ -334,7 +402,10 @@ def main() -> int:
         if call.states:
             call.report()
         rest = ", ".join(part.name for part in chosen if not call.has_ended(part))
-        say(f"{time.monotonic() - began:.0f} s; " + (f"left for another call: {rest}" if rest else "every part ended"))
+        say(
+            f"{time.monotonic() - began:.0f} s; "
+            + (f"left for another call: {rest}" if rest else "every part ended")
+        )
     return 0 if all(call.states.get(part.name, {}).get("state") == "done" for part in chosen) else 1
 
 

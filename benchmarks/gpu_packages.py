@@ -1,4 +1,5 @@
-"""What a machine without a network lacks for `gpu.py`, and how it gets there: as wheels, which are unpacked.
+"""What a machine without a network lacks for `gpu.py`, and how it gets there: as wheels, which are
+unpacked.
 
 Nothing but Python itself is needed here.
 """
@@ -23,7 +24,9 @@ NOT_NEEDED = {"pooch": "no data set can be downloaded", "matplotlib": "no pictur
 
 
 def missing(names: Iterable[str]) -> list[str]:
-    """Which of these packages are not installed, and which of those that the installed ones need."""
+    """Which of these packages are not installed, and which of those that the installed ones
+    need.
+    """
     waiting, seen, absent = list(names), set(NOT_NEEDED), []
     while waiting:
         if (name := waiting.pop(0)) in seen:
@@ -34,7 +37,9 @@ def missing(names: Iterable[str]) -> list[str]:
         except metadata.PackageNotFoundError:
             absent.append(name)
         else:
-            waiting += [package_of(text) for text in needed if ";" not in text]  # the others: on other machines
+            waiting += [
+                package_of(text) for text in needed if ";" not in text
+            ]  # the others: on other machines
     return absent
 
 
@@ -53,7 +58,9 @@ def unpack(wheels: Path, into: Path) -> None:
 
 
 def say_missing(wheels: Path) -> list[str]:
-    """Say what is missing and how to bring it along; the packages that nothing can be done without."""
+    """Say what is missing and how to bring it along; the packages that nothing can be done
+    without.
+    """
     for name, without in NOT_NEEDED.items():
         if not find_spec(name):
             print(f"without {name}: {without}")
@@ -65,10 +72,10 @@ def say_missing(wheels: Path) -> list[str]:
     absent = missing(package_of(text) for text in project["dependencies"])
     if absent:
         print(
-            f"error: missing {', '.join(absent)}; in this folder, where there is a network:\n"
-            f"    python -m pip download --only-binary=:all: --python-version {sysconfig.get_python_version()} "
-            f"--platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --dest {os.path.relpath(wheels, ROOT)} "
-            f"{' '.join(absent)}\n"
-            "and take what it fetched along in that folder, which git ignores: this script unpacks it"
+            f"error: missing {', '.join(absent)}; in this folder, where there is a network:\n   "
+            " python -m pip download --only-binary=:all: --python-version"
+            f" {sysconfig.get_python_version()} --platform manylinux_2_17_x86_64 --platform"
+            f" manylinux2014_x86_64 --dest {os.path.relpath(wheels, ROOT)} {' '.join(absent)}\nand"
+            " take what it fetched along in that folder, which git ignores: this script unpacks it"
         )
     return absent

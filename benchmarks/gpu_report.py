@@ -1,4 +1,5 @@
-"""What `gpu.py` measured beside what was expected, from its folder of results or its unpacked archive.
+"""What `gpu.py` measured beside what was expected, from its folder of results or its unpacked
+archive.
 
     python benchmarks/gpu_report.py runs/gpu/results --out report.md
 
@@ -53,8 +54,9 @@ EXPECTED = (
     Expected("compiled", ["amr"], 27_000, (4.5, 5.0)),
 )
 SOURCE = (
-    "expected: estimates, ± 30 %, for one H100 at base, 256 body sequences and bf16, from counted FLOPs, launches and "
-    "bytes moved before this code had run on any GPU: nothing in that column was measured"
+    "expected: estimates, ± 30 %, for one H100 at base, 256 body sequences and bf16, from counted"
+    " FLOPs, launches and bytes moved before this code had run on any GPU: nothing in that column"
+    " was measured"
 )
 GFP_EPOCHS, GFP_SECONDS = 400, 20 * 60
 PUBLISHED = (
@@ -69,7 +71,8 @@ FIRST = 3
 
 
 def measurement(results: Path, part: str) -> tuple[SpeedRecord, str] | None:
-    """The newest finished measurement of a part; without one, of those that were stopped the one with most rounds.
+    """The newest finished measurement of a part; without one, of those that were stopped the one
+    with most rounds.
 
     Also what its heading says of that. A part that was run several times has a folder for each.
     """
@@ -100,19 +103,33 @@ def expected_table(records: Mapping[str, SpeedRecord]) -> pd.DataFrame:
         arm = arm_of(records.get(part), labels)
         rows.append(beside(f"{labels[0]}: clips/s, {part}", (clips,), arm and arm.clips_per_second))
         if ratio:
-            rows.append(beside(f"{labels[0]}: times mamp's clips/s, {part}", ratio, arm and arm.ratio.value))
+            rows.append(
+                beside(f"{labels[0]}: times mamp's clips/s, {part}", ratio, arm and arm.ratio.value)
+            )
     for part in ("eager", "compiled"):
         arm = arm_of(records.get(part), ["gfp"])
         published = GFP_EPOCHS * NTU60_CLIPS / GFP_SECONDS
-        rows.append(beside(f"gfp: clips/s as published, {part}", (published,), arm and arm.clips_per_second))
+        rows.append(
+            beside(f"gfp: clips/s as published, {part}", (published,), arm and arm.clips_per_second)
+        )
     return pd.DataFrame(rows)
 
 
 def beside(what: str, expected: Sequence[float], found: float | None) -> dict[str, str]:
-    """A row: a number or both ends of a range, what was found, and how many times the middle that is."""
-    row = {"what": what, "expected": " to ".join(map(number, expected)), "measured": "-", "measured / expected": "-"}
+    """A row: a number or both ends of a range, what was found, and how many times the middle that
+    is.
+    """
+    row = {
+        "what": what,
+        "expected": " to ".join(map(number, expected)),
+        "measured": "-",
+        "measured / expected": "-",
+    }
     if found is not None:
-        row |= {"measured": number(found), "measured / expected": f"{found * len(expected) / sum(expected):.2f}"}
+        row |= {
+            "measured": number(found),
+            "measured / expected": f"{found * len(expected) / sum(expected):.2f}",
+        }
     return row
 
 
@@ -122,7 +139,9 @@ def number(value: float) -> str:
 
 
 def claims_table(record: SpeedRecord | None) -> pd.DataFrame:
-    """The verdict on every claim card about training, under the claim's own definition, for both ways of training."""
+    """The verdict on every claim card about training, under the claim's own definition, for both
+    ways of training.
+    """
     rows = []
     for name, claim in training_claims().items():
         about = {"claim": name, "about a": claim.device, "claimed": f"{claim.factor:g}x"}
@@ -130,7 +149,12 @@ def claims_table(record: SpeedRecord | None) -> pd.DataFrame:
             if not record:
                 raise UsageError("not measured")
             rows += [
-                {**about, "trained": one.way, "measured": factor(one.ratio, record.floor), "verdict": one.verdict}
+                {
+                    **about,
+                    "trained": one.way,
+                    "measured": factor(one.ratio, record.floor),
+                    "verdict": one.verdict,
+                }
                 for one in make_card(claim, record).findings
                 if one.verdict
             ]
@@ -140,14 +164,23 @@ def claims_table(record: SpeedRecord | None) -> pd.DataFrame:
 
 
 def training_claims() -> dict[str, Claim]:
-    """Claims about training whose methods are rows of the suite, by name: what the part "claims" measures."""
-    return {name: one for name, one in read_claims().items() if one.what == "training" and not one.unmeasured}
+    """Claims about training whose methods are rows of the suite, by name: what the part "claims"
+    measures.
+    """
+    return {
+        name: one
+        for name, one in read_claims().items()
+        if one.what == "training" and not one.unmeasured
+    }
 
 
 def losses_table(methods: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """What `gpu_losses.py` found."""
     rows = [{"method": name, **found} for name, found in methods.items()]
-    plain = [{key: f"{v:.6g}" if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
+    plain = [
+        {key: f"{v:.6g}" if isinstance(v, float) else str(v) for key, v in row.items()}
+        for row in rows
+    ]
     return pd.DataFrame(plain).fillna("-")
 
 
@@ -159,31 +192,49 @@ def sections(results: Path) -> Iterator[str]:
     states = json.loads((results / "parts.json").read_text(encoding="utf-8"))
     found = {name: one for name in states if (one := measurement(results, name))}
     records = {name: record for name, (record, _) in found.items()}
-    parts = pd.DataFrame([{"part": name, **state} for name, state in states.items()]).drop(columns="command")
+    parts = pd.DataFrame([{"part": name, **state} for name, state in states.items()]).drop(
+        columns="command"
+    )
     command = "python benchmarks/gpu_report.py"
     yield "# On a GPU\n\n## Parts\n\n" + to_markdown(parts, [], "python benchmarks/gpu.py")
-    yield "## Beside what was expected\n\n" + to_markdown(expected_table(records), [SOURCE, PUBLISHED], command)
+    yield "## Beside what was expected\n\n" + to_markdown(
+        expected_table(records), [SOURCE, PUBLISHED], command
+    )
     heading = f"## Claims{found['claims'][1] if 'claims' in found else ''}\n\n"
     yield heading + to_markdown(claims_table(records.get("claims")), [], command)
     for name, state in states.items():
         if name in found:
             record, said = found[name]
-            table, notes = (waterfall, waterfall_notes) if record.stages else (speed_table, speed_notes)
-            yield f"## {name}{said}\n\n" + to_markdown(table(record, wide=True), notes(record), state["command"])
+            table, notes = (
+                (waterfall, waterfall_notes) if record.stages else (speed_table, speed_notes)
+            )
+            yield f"## {name}{said}\n\n" + to_markdown(
+                table(record, wide=True), notes(record), state["command"]
+            )
         losses, published = results / name / "losses.json", results / name / "as-published.md"
         if losses.exists():
             content = json.loads(losses.read_text(encoding="utf-8"))
-            lines = [f"{content['device']}; relative tolerances {content['tolerance']}; {content['at']}"]
-            yield f"## {name}\n\n" + to_markdown(losses_table(content["methods"]), lines, state["command"])
+            lines = [
+                f"{content['device']}; relative tolerances {content['tolerance']}; {content['at']}"
+            ]
+            yield f"## {name}\n\n" + to_markdown(
+                losses_table(content["methods"]), lines, state["command"]
+            )
         if published.exists():
             yield f"## {name}\n\n" + published.read_text(encoding="utf-8")
-        for one in folder_tables(read_records(results / name)) if any((results / name).glob("*/record.json")) else []:
+        for one in (
+            folder_tables(read_records(results / name))
+            if any((results / name).glob("*/record.json"))
+            else []
+        ):
             yield f"## {name}, accuracy\n\n" + to_markdown(one.wide, one.lines(), state["command"])
 
 
 def main() -> int:
     """Leave the page, and print its beginning: what is wanted most."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("results", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()

@@ -1,15 +1,17 @@
-"""How often equal rows are told apart: the rules for accuracies (benchmarks/RULES.md), tried where nothing is to find.
+"""How often equal rows are told apart: the rules for accuracies (benchmarks/RULES.md), tried where
+nothing is to find.
 
     python benchmarks/nulls.py FOLDER --out benchmarks/results/nulls
 
-*Simulated nulls*: tables of equal rows, with the variances that FOLDER's rows have over seeds, over people, between
-rows and people, and over clips; each goes through the whole procedure, Holm over all its pairs included. For *these
-people* rows share the people they meet; for *new people* each row has people of its own liking. A table counts as false
-when any pair of it is told apart; what the rules allow is 5 % of tables.
+*Simulated nulls*: tables of equal rows, with the variances that FOLDER's rows have over seeds, over
+people, between rows and people, and over clips; each goes through the whole procedure, Holm over
+all its pairs included. For *these people* rows share the people they meet; for *new people* each
+row has people of its own liking. A table counts as false when any pair of it is told apart; what
+the rules allow is 5 % of tables.
 
-*Halves of one method*: FOLDER holds one method with many seeds. Every pair of disjoint groups of its seeds, in
-ascending order against each other, compares two equal rows. The interval of the rate is a jackknife's over seeds,
-which pairs share.
+*Halves of one method*: FOLDER holds one method with many seeds. Every pair of disjoint groups of
+its seeds, in ascending order against each other, compares two equal rows. The interval of the rate
+is a jackknife's over seeds, which pairs share.
 """
 
 from __future__ import annotations
@@ -64,18 +66,24 @@ class Spread:
 
 
 def measured(one: NDArray[np.bool_], other: NDArray[np.bool_], subjects: NDArray) -> Spread:
-    """From whether the clips of two rows were classified rightly: [seeds, clips] each; components as in RULES.md."""
-    of_one, of_both = components(person_shares(one, subjects)), components(
-        person_shares(one, subjects) - person_shares(other, subjects)
-    )  # fmt: skip
+    """From whether the clips of two rows were classified rightly: [seeds, clips] each; components
+    as in RULES.md.
+    """
+    of_one, of_both = (
+        components(person_shares(one, subjects)),
+        components(person_shares(one, subjects) - person_shares(other, subjects)),
+    )
     clips = len(subjects) / len(np.unique(subjects))
     return Spread(
-        float(one.mean()), *(math.sqrt(value) for value in (of_one[0], of_one[1], of_both[1] / 2, of_one[2] * clips))
+        float(one.mean()),
+        *(math.sqrt(value) for value in (of_one[0], of_one[1], of_both[1] / 2, of_one[2] * clips)),
     )
 
 
 def components(cells: Floats) -> tuple[float, float, float]:
-    """Variances of [seeds, people] values: between seeds, between people, and what is left; none below zero."""
+    """Variances of [seeds, people] values: between seeds, between people, and what is left; none
+    below zero.
+    """
     seeds, people = cells.shape
     rest = cells - cells.mean(1, keepdims=True) - cells.mean(0) + cells.mean()
     left = float((rest**2).sum()) / ((seeds - 1) * (people - 1))
@@ -87,7 +95,14 @@ def components(cells: Floats) -> tuple[float, float, float]:
 
 
 def simulated(
-    spread: Spread, generator: np.random.Generator, *, rows: int, seeds: int, people: int, clips: int, new: bool
+    spread: Spread,
+    generator: np.random.Generator,
+    *,
+    rows: int,
+    seeds: int,
+    people: int,
+    clips: int,
+    new: bool,
 ) -> tuple[list[Row], NDArray]:
     """A table of equal rows, and who is in each clip; with ``new`` people have their likings."""
     shares = spread.accuracy + generator.normal(0, spread.person, people)
@@ -96,27 +111,42 @@ def simulated(
         liked = generator.normal(0, spread.liking, people) if new else 0.0
         of_seeds = generator.normal(0, spread.seed, (seeds, 1))
         noise = generator.normal(0, spread.clip / math.sqrt(clips), (seeds, people))
-        right = np.clip(np.rint((shares + liked + of_seeds + noise) * clips), 0, clips)  # [seeds, people] clips
+        right = np.clip(
+            np.rint((shares + liked + of_seeds + noise) * clips), 0, clips
+        )  # [seeds, people] clips
         marked = np.arange(clips) < right[..., None]  # [seeds, people, clips]
         by_seed = dict(enumerate(marked.reshape(seeds, -1)))
-        found.append(Row(f"row {number}", {seed: float(one.mean()) for seed, one in by_seed.items()}, right=by_seed))
+        found.append(
+            Row(
+                f"row {number}",
+                {seed: float(one.mean()) for seed, one in by_seed.items()},
+                right=by_seed,
+            )
+        )
     return found, np.repeat(np.arange(people), clips)
 
 
 def simulate(spread: Spread, tables: int, clips: int) -> Iterator[dict[str, str]]:
     """A line for each size of table and question."""
     for new, rows, seeds, people in (
-        (False, 2, 3, 8), (False, 5, 3, 8), (False, 5, 6, 8), (True, 2, 3, 8), (True, 5, 3, 8), (True, 5, 6, 8),
+        (False, 2, 3, 8),
+        (False, 5, 3, 8),
+        (False, 5, 6, 8),
+        (True, 2, 3, 8),
+        (True, 5, 3, 8),
+        (True, 5, 6, 8),
         (True, 5, 6, 20),
-    ):  # fmt: skip
+    ):
         generator, false, single, judged = np.random.default_rng(0), 0, 0, 0
         for _ in range(tables):
             table, subjects = simulated(
                 spread, generator, rows=rows, seeds=seeds, people=people, clips=clips, new=new
-            )  # fmt: skip
+            )
             found = pairs(table, subjects if new else None)
             false += any(pair.apart for pair in found)
-            single += sum(pair.difference.p is not None and pair.difference.p < LEVEL for pair in found)
+            single += sum(
+                pair.difference.p is not None and pair.difference.p < LEVEL for pair in found
+            )
             judged += len(found)
         interval = binomtest(false, tables).proportion_ci(method="exact")
         yield {
@@ -125,7 +155,9 @@ def simulate(spread: Spread, tables: int, clips: int) -> Iterator[dict[str, str]
             "rows": str(rows),
             "seeds": str(seeds),
             "people": str(people) if new else "-",
-            "tables with a false difference [95 %]": rate(false / tables, interval.low, interval.high),
+            "tables with a false difference [95 %]": rate(
+                false / tables, interval.low, interval.high
+            ),
             "single pairs below 0.05, without Holm": f"{100 * single / judged:.2f} %",
         }
 
@@ -135,7 +167,9 @@ def halves(name: str, row: Row, size: int = 3) -> dict[str, str]:
     values = np.array([row.by_seed[seed] for seed in sorted(row.by_seed)])
     seeds, chosen = range(len(values)), np.array(list(combinations(range(len(values)), 2 * size)))
     told, judged = np.zeros(len(values)), np.zeros(len(values))
-    for half in combinations(range(1, 2 * size), size - 1):  # each pair once: the first seed is in the first group
+    for half in combinations(
+        range(1, 2 * size), size - 1
+    ):  # each pair once: the first seed is in the first group
         rest = [place for place in range(1, 2 * size) if place not in half]
         apart = told_apart(values[chosen[:, [0, *half]]] - values[chosen[:, rest]])
         np.add.at(judged, chosen, 1)
@@ -172,7 +206,9 @@ def rate(value: float, low: float, high: float) -> str:
 
 
 def spread_of(columns: Sequence[Column]) -> tuple[Spread, int, str]:
-    """Measured on the first column that has the predictions of two rows with two seeds or more; clips of a person."""
+    """Measured on the first column that has the predictions of two rows with two seeds or more;
+    clips of a person.
+    """
     for column in columns:
         rows = [row for row in column.rows if row.right and len(row.right) > 1 and not row.constant]
         if len(rows) < 2 or column.subjects is None:
@@ -181,22 +217,34 @@ def spread_of(columns: Sequence[Column]) -> tuple[Spread, int, str]:
         if len(shared) > 1:
             both = [np.stack([(row.right or {})[seed] for seed in shared]) for row in rows[:2]]
             clips = round(column.clips / len(np.unique(column.subjects)))
-            of = f"{rows[0].label} and {rows[1].label}, {column.name}, seeds {', '.join(map(str, shared))}"
+            of = (
+                f"{rows[0].label} and {rows[1].label}, {column.name}, seeds"
+                f" {', '.join(map(str, shared))}"
+            )
             return measured(both[0], both[1], column.subjects), clips, of
     raise SystemExit(
-        "expected two rows with the predictions of two seeds in common, found none; `harness evaluate` keeps them"
+        "expected two rows with the predictions of two seeds in common, found none; `harness"
+        " evaluate` keeps them"
     )
 
 
 def all_columns(folder: Path) -> list[Column]:
-    """Every column of every table of a folder: the probes of its runs, and the protocols that evaluated them."""
+    """Every column of every table of a folder: the probes of its runs, and the protocols that
+    evaluated them.
+    """
     evaluations = Evaluations(folder)
-    return [column for table in folder_tables(read_records(folder)) for column in columns_of(table, evaluations)]
+    return [
+        column
+        for table in folder_tables(read_records(folder))
+        for column in columns_of(table, evaluations)
+    ]
 
 
 def main() -> int:
     """Try the rules and leave a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tables", type=int, default=10_000)
     parser.add_argument("--out", type=Path, required=True)
@@ -204,18 +252,33 @@ def main() -> int:
     began = time.process_time()
     columns = all_columns(arguments.folder)
     spread, clips, of = spread_of(columns)
-    lines = [halves(column.name, row) for column in columns for row in column.rows if len(row.by_seed) >= MANY_SEEDS]
+    lines = [
+        halves(column.name, row)
+        for column in columns
+        for row in column.rows
+        if len(row.by_seed) >= MANY_SEEDS
+    ]
     lines += simulate(spread, arguments.tables, clips)
     environment = describe_environment(select_device("cpu"))
     notes = [
-        f"measured variances ({of}), standard deviations in points: seed {100 * spread.seed:.2f}, person "
-        f"{100 * spread.person:.2f}, row by person {100 * spread.liking:.2f}, one clip {100 * spread.clip:.1f}; mean "
-        f"{100 * spread.accuracy:.1f} %, {clips} clips a person",
-        "allowed: 5 % of tables; intervals: exact binomial over simulated tables, jackknife over seeds for their pairs",
-        f"{time.process_time() - began:.0f} s of processor time; {environment.processor}; commit {environment.commit}; "
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        (
+            f"measured variances ({of}), standard deviations in points: seed"
+            f" {100 * spread.seed:.2f}, person {100 * spread.person:.2f}, row by person"
+            f" {100 * spread.liking:.2f}, one clip {100 * spread.clip:.1f}; mean"
+            f" {100 * spread.accuracy:.1f} %, {clips} clips a person"
+        ),
+        (
+            "allowed: 5 % of tables; intervals: exact binomial over simulated tables, jackknife"
+            " over seeds for their pairs"
+        ),
+        (
+            f"{time.process_time() - began:.0f} s of processor time; {environment.processor};"
+            f" commit {environment.commit}; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        ),
     ]
-    text = to_markdown(pd.DataFrame(lines), notes, f"python benchmarks/nulls.py {shlex.join(sys.argv[1:])}")
+    text = to_markdown(
+        pd.DataFrame(lines), notes, f"python benchmarks/nulls.py {shlex.join(sys.argv[1:])}"
+    )
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "table.md").write_text(text, encoding="utf-8")
     print(text)

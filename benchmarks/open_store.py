@@ -2,9 +2,9 @@
 
     python benchmarks/open_store.py --clips 113945
 
-Made-up clips of one body with NTU's 25 joints are written to a temporary folder (300 bytes a frame, 60 to 103 frames a
-clip) and opened. The same store as one of format 1, which had no hashes, is opened as well. The files were just
-written, so what is timed is hashing, not a disk.
+Made-up clips of one body with NTU's 25 joints are written to a temporary folder (300 bytes a frame,
+60 to 103 frames a clip) and opened. The same store as one of format 1, which had no hashes, is
+opened as well. The files were just written, so what is timed is hashing, not a disk.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ ROUNDS = 15
 
 def main() -> int:
     """Write, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clips", type=int, default=113_945)
     arguments = parser.parse_args()
     store_check.RECENT = 0  # nobody writes to these files
@@ -49,8 +51,9 @@ def main() -> int:
         report("format 1", folder)
     environment = describe_environment(select_device("cpu"))
     print(
-        f"{environment.processor}, {environment.cores} cores; python {environment.versions['python']}, numpy "
-        f"{environment.versions['numpy']}; commit {environment.commit}"
+        f"{environment.processor}, {environment.cores} cores; python"
+        f" {environment.versions['python']}, numpy {environment.versions['numpy']}; commit"
+        f" {environment.commit}"
     )
     return 0
 
@@ -62,19 +65,39 @@ def write(folder: Path, count: int) -> int:
     poses = rng.standard_normal((104 * PART, 1, NTU25.joint_count, 3)).astype(np.float32)
     folder.mkdir()
     write_store(
-        folder, parts(lengths, poses), (int(lengths.sum()), *poses.shape[1:]), name="made-up", title="Made up",
-        plan="none", joint_names=NTU25.joints, parents=NTU25.parents, class_names=[str(label) for label in range(120)],
-        fps=30.0, default_split="xsub", splits={}, expected={}, counts={}, problems=(),
-    )  # fmt: skip
+        folder,
+        parts(lengths, poses),
+        (int(lengths.sum()), *poses.shape[1:]),
+        name="made-up",
+        title="Made up",
+        plan="none",
+        joint_names=NTU25.joints,
+        parents=NTU25.parents,
+        class_names=[str(label) for label in range(120)],
+        fps=30.0,
+        default_split="xsub",
+        splits={},
+        expected={},
+        counts={},
+        problems=(),
+    )
     return int(lengths.sum())
 
 
 def parts(lengths: NDArray[np.int64], poses: NDArray[np.float32]) -> Iterator[Part]:
     """Some clips at a time, moved a little, so that no two are equal."""
     for first in range(0, len(lengths), PART):
-        some, numbers = lengths[first : first + PART], np.arange(first, min(first + PART, len(lengths)))
+        some, numbers = (
+            lengths[first : first + PART],
+            np.arange(first, min(first + PART, len(lengths))),
+        )
         names = np.array([f"clip{number:07}" for number in numbers])
-        columns = {"label": numbers % 120, "subject": numbers % 106, "view": numbers % 3, "names": names}
+        columns = {
+            "label": numbers % 120,
+            "subject": numbers % 106,
+            "view": numbers % 3,
+            "names": names,
+        }
         yield Part(poses[: some.sum()] + np.float32(1e-6 * first), some, columns)
 
 

@@ -1,4 +1,5 @@
-"""Puts the encoders of an output folder into one archive beside its records, from which `harness evaluate` reads them.
+"""Puts the encoders of an output folder into one archive beside its records, from which `harness
+evaluate` reads them.
 
 python benchmarks/pack_encoders.py runs/study
 """

@@ -1,11 +1,12 @@
-"""How fast NTU RGB+D files are prepared, and in how much memory, against a plain line-by-line reader.
+"""How fast NTU RGB+D files are prepared, and in how much memory, against a plain line-by-line
+reader.
 
     python benchmarks/prepare_ntu.py --files 4000
 
-Made-up `.skeleton` files are written to a temporary folder. In every round the plain reader, which turns every field
-into a number, and this suite's parser read the same files in this process. Then the whole preparation (all processes,
-denoising, store) runs over a growing number of files while the memory of all its processes is watched. The time for
-NTU RGB+D 60 is a projection from these.
+Made-up `.skeleton` files are written to a temporary folder. In every round the plain reader, which
+turns every field into a number, and this suite's parser read the same files in this process. Then
+the whole preparation (all processes, denoising, store) runs over a growing number of files while
+the memory of all its processes is watched. The time for NTU RGB+D 60 is a projection from these.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ ROUNDS = 8
 
 def main() -> int:
     """Write, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--files", type=int, default=4000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -44,18 +47,24 @@ def main() -> int:
         print(f"{len(paths):,} files, {megabytes:,.0f} MB")
         plain = parsers(paths)
         preparations(raw, paths, Path(place), plain)
-    from harness.machine import describe_environment, select_device  # torch; not for the worker processes
+    from harness.machine import (
+        describe_environment,
+        select_device,
+    )  # torch; not for the worker processes
 
     environment = describe_environment(select_device("cpu"))
     print(
-        f"{environment.processor}, {environment.cores} cores; python {environment.versions['python']}, numpy "
-        f"{environment.versions['numpy']}; commit {environment.commit}"
+        f"{environment.processor}, {environment.cores} cores; python"
+        f" {environment.versions['python']}, numpy {environment.versions['numpy']}; commit"
+        f" {environment.commit}"
     )
     return 0
 
 
 def parsers(paths: list[Path]) -> float:
-    """Parser against plain reader in one process, in alternating rounds; files/s of the plain reader."""
+    """Parser against plain reader in one process, in alternating rounds; files/s of the plain
+    reader.
+    """
     from harness.records.ratios import paired_ratio  # scipy; not for the worker processes
 
     size = min(len(paths), 50 * ROUNDS) // ROUNDS
@@ -70,8 +79,9 @@ def parsers(paths: list[Path]) -> float:
             seconds.append(time.perf_counter() - began)
     ratio = paired_ratio(theirs, ours)
     print(
-        f"parsing, one process: {size * ROUNDS / sum(ours):,.0f} files/s, plain reader "
-        f"{size * ROUNDS / sum(theirs):,.0f} files/s: {ratio.value:.1f}x [{ratio.low:.1f}, {ratio.high:.1f}]"
+        f"parsing, one process: {size * ROUNDS / sum(ours):,.0f} files/s, plain reader"
+        f" {size * ROUNDS / sum(theirs):,.0f} files/s: {ratio.value:.1f}x [{ratio.low:.1f},"
+        f" {ratio.high:.1f}]"
     )
     return size * ROUNDS / sum(theirs)
 
@@ -89,16 +99,18 @@ def preparations(raw: Path, paths: list[Path], place: Path, plain: float) -> Non
         seconds = time.perf_counter() - began
         files = len(paths) // share
         print(
-            f"preparation, {default_workers()} processes, {files:,} files: {files / seconds:,.0f} files/s "
-            f"({files / seconds / plain:.1f}x the plain reader alone), peak {max(peak):,.0f} MB in all processes, "
-            f"{prepared.header.counts['clips kept']:,} clips; NTU RGB+D 60 would take "
-            f"{NTU60_FILES / files * seconds / 60:.1f} min"
+            f"preparation, {default_workers()} processes, {files:,} files: {files / seconds:,.0f}"
+            f" files/s ({files / seconds / plain:.1f}x the plain reader alone), peak"
+            f" {max(peak):,.0f} MB in all processes, {prepared.header.counts['clips kept']:,}"
+            f" clips; NTU RGB+D 60 would take {NTU60_FILES / files * seconds / 60:.1f} min"
         )
 
 
 @contextmanager
 def watched_memory() -> Iterator[list[float]]:
-    """Megabytes of this process and its children, sampled while the block runs; shared pages count once each."""
+    """Megabytes of this process and its children, sampled while the block runs; shared pages count
+    once each.
+    """
     found, over = [0.0], threading.Event()
 
     def sample() -> None:

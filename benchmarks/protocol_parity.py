@@ -1,12 +1,14 @@
-"""Trains MAMP's released linear probe and fine-tuning beside ours, step by step: losses and views agree to rounding.
+"""Trains MAMP's released linear probe and fine-tuning beside ours, step by step: losses and views
+agree to rounding.
 
     git clone https://github.com/maoyunyao/MAMP ../MAMP
     python benchmarks/protocol_parity.py --mamp ../MAMP
 
-The released `train_one_epoch` of engine_linprobe.py and of engine_finetune.py, its model, layer decay and learning
-rates, against `linear-mamp` and `finetune`: the same weights, the same batches of made-up clips of two bodies, and the
-same dropout and drop-path masks, on the CPU. Then its feeder (feeder/feeder_ntu.py) beside ours on the same clips:
-crop and rotation by the same draws, and the test view.
+The released `train_one_epoch` of engine_linprobe.py and of engine_finetune.py, its model, layer
+decay and learning rates, against `linear-mamp` and `finetune`: the same weights, the same batches
+of made-up clips of two bodies, and the same dropout and drop-path masks, on the CPU. Then its
+feeder (feeder/feeder_ntu.py) beside ours on the same clips: crop and rotation by the same draws,
+and the test view.
 
 Exit codes: 0 all of it agrees; 1 something does not; 2 there is no released code.
 """
@@ -47,8 +49,9 @@ from harness.evaluation.protocols.linear_mamp import LinearMamp, LinearMampOptio
 from methods.parts.encoder import Encoder, EncoderSize, SkeletonEncoder
 
 ROUNDING = 1e-4
-"""How far two fp32 losses may be apart, relatively, after so many steps, and two coordinates of a view: sums are taken
-in another order."""
+"""How far two fp32 losses may be apart, relatively, after so many steps, and two coordinates of a
+view: sums are taken in another order.
+"""
 EPOCHS, STEPS, WARMUP = 4, 5, 1
 """Twenty steps, with warm-up and cosine."""
 CLIPS, BODIES, JOINTS, CLASSES = 6, 2, 25, 60
@@ -56,7 +59,9 @@ SIZE = EncoderSize(depth=8, width=64, heads=2, frames=24, patch=4)
 DROPOUT = 0.3
 """Of tokens before the head, and the last block's drop path, as published."""
 LENGTHS = (20, 63, 64, 65, 100, 127, 200, 299, 300)
-"""Frames of the clips that both feeders read: shorter than the shortest crop, up to all that a file holds."""
+"""Frames of the clips that both feeders read: shorter than the shortest crop, up to all that a file
+holds.
+"""
 PADDED, WINDOW = 300, 120
 """Frames of a clip in the released files, and what its feeder resizes to."""
 
@@ -78,8 +83,14 @@ class Released:
         import util.misc
 
         self.network, self.drop_path = model.transformer.Transformer, model.drop.DropPath
-        self.groups, self.scaler = util.lr_decay.param_groups_lrd, util.misc.NativeScalerWithGradNormCount
-        self.linear_epoch, self.finetune_epoch = engine_linprobe.train_one_epoch, engine_finetune.train_one_epoch
+        self.groups, self.scaler = (
+            util.lr_decay.param_groups_lrd,
+            util.misc.NativeScalerWithGradNormCount,
+        )
+        self.linear_epoch, self.finetune_epoch = (
+            engine_linprobe.train_one_epoch,
+            engine_finetune.train_one_epoch,
+        )
         self.feeder = feeder.feeder_ntu.Feeder
         # numpy 2.4 makes no number of an array of one any more.
         feeder.tools.int = lambda number: int(np.asarray(number).item())
@@ -87,10 +98,20 @@ class Released:
     def model(self, protocol: str, drop_path: float) -> nn.Module:
         """Its network for a protocol."""
         built: nn.Module = self.network(
-            dim_in=3, num_classes=CLASSES, dim_feat=SIZE.width, depth=SIZE.depth, num_heads=SIZE.heads, mlp_ratio=4,
-            num_frames=SIZE.frames, num_joints=JOINTS, patch_size=1, t_patch_size=SIZE.patch, qkv_bias=True,
-            drop_path_rate=drop_path, protocol=protocol,
-        )  # fmt: skip
+            dim_in=3,
+            num_classes=CLASSES,
+            dim_feat=SIZE.width,
+            depth=SIZE.depth,
+            num_heads=SIZE.heads,
+            mlp_ratio=4,
+            num_frames=SIZE.frames,
+            num_joints=JOINTS,
+            patch_size=1,
+            t_patch_size=SIZE.patch,
+            qkv_bias=True,
+            drop_path_rate=drop_path,
+            protocol=protocol,
+        )
         return built
 
 
@@ -133,17 +154,26 @@ class MadeUp:
         for _ in range(STEPS):
             clips = torch.arange(CLIPS) + self.given * CLIPS
             row = torch.arange(CLIPS).repeat_interleave(BODIES)
-            yield ClipBatch(clips, self.made[self.given][0], row, torch.arange(BODIES).repeat(CLIPS))
+            yield ClipBatch(
+                clips, self.made[self.given][0], row, torch.arange(BODIES).repeat(CLIPS)
+            )
             self.given += 1
 
     def released(self, epoch: int) -> list[tuple[Tensor, Tensor, int]]:
-        """An epoch's as the released loop takes them: samples ``[N, 3, T, V, M]``, labels, numbers."""
+        """An epoch's as the released loop takes them: samples ``[N, 3, T, V, M]``, labels,
+        numbers.
+        """
         some = self.made[epoch * STEPS : (epoch + 1) * STEPS]
-        return [(x.unflatten(0, (CLIPS, BODIES)).permute(0, 4, 2, 3, 1), labels, 0) for x, labels in some]
+        return [
+            (x.unflatten(0, (CLIPS, BODIES)).permute(0, 4, 2, 3, 1), labels, 0)
+            for x, labels in some
+        ]
 
 
 class SameMasks:
-    """Makes dropout and drop path of a model draw by the place in the forward pass, whoever's model it is."""
+    """Makes dropout and drop path of a model draw by the place in the forward pass, whoever's model
+    it is.
+    """
 
     def __init__(self, model: nn.Module, drop_path: type[nn.Module]) -> None:
         self.calls = 0
@@ -200,7 +230,7 @@ def arguments_of(lr: float, min_lr: float, warmup: int) -> argparse.Namespace:
     """What the released loops read."""
     return argparse.Namespace(
         lr=lr, min_lr=min_lr, warmup_epochs=warmup, epochs=EPOCHS, accum_iter=1, enable_amp=False
-    )  # fmt: skip
+    )
 
 
 def released_linear(code: Released, model: nn.Module, data: MadeUp) -> list[float]:
@@ -210,12 +240,23 @@ def released_linear(code: Released, model: nn.Module, data: MadeUp) -> list[floa
     model.requires_grad_(False)
     model.head.requires_grad_(True)
     optimizer = torch.optim.SGD(model.head.parameters(), lr=0.1, momentum=0.9, weight_decay=0)
-    criterion, scaler, args = Recorded(nn.CrossEntropyLoss()), code.scaler(), arguments_of(0.1, 0.0, 0)
+    criterion, scaler, args = (
+        Recorded(nn.CrossEntropyLoss()),
+        code.scaler(),
+        arguments_of(0.1, 0.0, 0),
+    )
     for epoch in range(EPOCHS):
         code.linear_epoch(
-            Wrapped(model), criterion, data.released(epoch), optimizer, torch.device("cpu"), epoch, scaler, None,
+            Wrapped(model),
+            criterion,
+            data.released(epoch),
+            optimizer,
+            torch.device("cpu"),
+            epoch,
+            scaler,
+            None,
             args=args,
-        )  # fmt: skip
+        )
     return criterion.losses
 
 
@@ -226,9 +267,16 @@ def released_finetuning(code: Released, model: nn.Module, data: MadeUp) -> list[
     criterion, scaler = Recorded(LabelSmoothingCrossEntropy(smoothing=0.1)), code.scaler()
     for epoch in range(EPOCHS):
         code.finetune_epoch(
-            model, criterion, data.released(epoch), optimizer, torch.device("cpu"), epoch, scaler, None,
+            model,
+            criterion,
+            data.released(epoch),
+            optimizer,
+            torch.device("cpu"),
+            epoch,
+            scaler,
+            None,
             args=arguments_of(3e-4, 1e-5, WARMUP),
-        )  # fmt: skip
+        )
     return criterion.losses
 
 
@@ -243,20 +291,29 @@ class Given:
     def encoder(self) -> SkeletonEncoder:
         """Ours with the released weights."""
         encoder = SkeletonEncoder(SIZE, JOINTS)
-        state, _ = converted({name: v for name, v in self.weights.items() if "head" not in name}, Path("released"))
+        state, _ = converted(
+            {name: v for name, v in self.weights.items() if "head" not in name}, Path("released")
+        )
         encoder.load_state_dict(state)
         return encoder.eval()
 
     def subject(self) -> Subject:
         """That of the protocol."""
         labels = self.data.labels
-        everything, nothing, one = np.arange(len(labels)), np.zeros(0, np.int64), np.zeros(1, np.int64)
+        everything, nothing, one = (
+            np.arange(len(labels)),
+            np.zeros(0, np.int64),
+            np.zeros(1, np.int64),
+        )
         data = types.SimpleNamespace(
-            labels=labels, source=types.SimpleNamespace(device=torch.device("cpu")),
+            labels=labels,
+            source=types.SimpleNamespace(device=torch.device("cpu")),
             split=types.SimpleNamespace(train=everything, validation=nothing, test=one),
             clips=types.SimpleNamespace(joints=np.zeros((1, BODIES, JOINTS, 3))),
-        )  # fmt: skip
-        features = np.zeros((1, SIZE.width), np.float32)  # of the one test clip, at which nobody looks
+        )
+        features = np.zeros(
+            (1, SIZE.width), np.float32
+        )  # of the one test clip, at which nobody looks
         return Subject(self.encoder(), data, "made up", CLASSES, frozen=lambda: features)  # type: ignore[arg-type]
 
 
@@ -272,7 +329,9 @@ class OurLinear(LinearMamp):
     def head(self, width: int, classes: int) -> nn.Module:
         """With the released weights."""
         head = super().head(width, classes)
-        weights = {f"1.{name}": self.given.weights[f"head.fc.{name}"] for name in ("weight", "bias")}
+        weights = {
+            f"1.{name}": self.given.weights[f"head.fc.{name}"] for name in ("weight", "bias")
+        }
         head.load_state_dict({**head.state_dict(), **weights})
         return head
 
@@ -288,7 +347,9 @@ class OurFinetuning(Finetune[FinetuneOptions]):
 
     given: Given
 
-    def batches(self, subject: Subject, encoder: Encoder, clips: Labels, slots: int | None) -> Batches:
+    def batches(
+        self, subject: Subject, encoder: Encoder, clips: Labels, slots: int | None
+    ) -> Batches:
         """Those that are given."""
         return self.given.data
 
@@ -350,7 +411,9 @@ def compare(code: Released) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def made_up_clips() -> list[NDArray[np.float32]]:
-    """``[T, M, V, 3]`` each, nothing of them zero but where they are centred: the first body's first frame."""
+    """``[T, M, V, 3]`` each, nothing of them zero but where they are centred: the first body's
+    first frame.
+    """
     random = np.random.default_rng(0)
     clips = [random.standard_normal((frames, BODIES, JOINTS, 3), np.float32) for frames in LENGTHS]
     for clip in clips:
@@ -358,8 +421,12 @@ def made_up_clips() -> list[NDArray[np.float32]]:
     return clips
 
 
-def released_views(code: Released, clips: list[NDArray[np.float32]], split: str) -> NDArray[np.float32]:
-    """``[N, T, M, V, 3]`` as the released feeder cuts and turns the clips, number i under the seeds i."""
+def released_views(
+    code: Released, clips: list[NDArray[np.float32]], split: str
+) -> NDArray[np.float32]:
+    """``[N, T, M, V, 3]`` as the released feeder cuts and turns the clips, number i under the seeds
+    i.
+    """
     padded = np.zeros((len(clips), PADDED, BODIES * JOINTS * 3), np.float32)
     for row, clip in zip(padded, clips, strict=True):
         row[: len(clip)] = clip.reshape(len(clip), -1)
@@ -368,7 +435,14 @@ def released_views(code: Released, clips: list[NDArray[np.float32]], split: str)
         path, classes = Path(folder, "clips.npz"), np.eye(len(clips), CLASSES)
         np.savez(path, **{f"x_{split}": padded, f"y_{split}": classes})
         share, turned = ([0.5, 1], True) if split == "train" else ([0.95], False)
-        feeder = code.feeder(path, p_interval=share, split=split, random_rot=turned, window_size=WINDOW, use_mmap=False)
+        feeder = code.feeder(
+            path,
+            p_interval=share,
+            split=split,
+            random_rot=turned,
+            window_size=WINDOW,
+            use_mmap=False,
+        )
         for number in range(len(clips)):
             np.random.seed(number)  # noqa: NPY002
             torch.manual_seed(number)
@@ -383,20 +457,25 @@ def our_views(clips: list[NDArray[np.float32]], split: str) -> NDArray[np.float3
     columns = {"label": np.arange(len(clips)), "subject": np.zeros(len(clips), np.int64)}
     offsets, names = np.append(0, lengths.cumsum()), tuple(map(str, range(len(clips))))
     source = BodySequences(
-        ClipSet("made up", np.concatenate(clips), offsets, columns, names, NTU25, 30.0), torch.device("cpu")
+        ClipSet("made up", np.concatenate(clips), offsets, columns, names, NTU25, 30.0),
+        torch.device("cpu"),
     )
     bodies, chosen = ClipBodies(source, lengths, WINDOW, BODIES), torch.arange(len(clips))
     if split == "test":
         batch = bodies.batch(chosen, *test_crops(bodies.lengths))
         return batch.in_slots(BODIES).numpy()
-    share, place, turn = (torch.stack(column) for column in zip(*map(draws, chosen.tolist()), strict=True))
+    share, place, turn = (
+        torch.stack(column) for column in zip(*map(draws, chosen.tolist()), strict=True)
+    )
     batch = bodies.batch(chosen, *crops(bodies.lengths, augmentation, share, place))
     turned = rotate(batch.x, turn[batch.row], augmentation.rotation)
     return ClipBatch(chosen, turned, batch.row, batch.slot).in_slots(BODIES).numpy()
 
 
 def draws(number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What the released feeder draws for a clip, each from 0 to 1: share kept, place of the crop, angles."""
+    """What the released feeder draws for a clip, each from 0 to 1: share kept, place of the crop,
+    angles.
+    """
     np.random.seed(number)  # noqa: NPY002
     torch.manual_seed(number)
     frames, share = LENGTHS[number], float(np.random.rand(1)[0])  # noqa: NPY002
@@ -410,23 +489,34 @@ def draws(number: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def main() -> int:
     """Compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mamp", type=Path, help="folder of the released code (maoyunyao/MAMP)")
     arguments = parser.parse_args()
     if what := absent(arguments.mamp, "engine_finetune.py"):
         print(
-            f"protocol_parity: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found {what}; nothing was trained"
+            f"protocol_parity: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found {what};"
+            " nothing was trained"
         )
         return 2
     code, released = 0, Released(arguments.mamp.resolve())
     for name, (theirs, ours) in compare(released).items():
         apart = max(abs(one - two) / abs(one) for one, two in zip(theirs, ours, strict=True))
-        print(f"{name}: {len(ours)} steps, loss {theirs[0]:.6f} to {theirs[-1]:.6f}, at most {apart:.1e} apart")
+        print(
+            f"{name}: {len(ours)} steps, loss {theirs[0]:.6f} to {theirs[-1]:.6f}, at most"
+            f" {apart:.1e} apart"
+        )
         code = code or int(apart > ROUNDING)
     clips = made_up_clips()
     for split in ("train", "test"):
-        apart = float(np.abs(released_views(released, clips, split) - our_views(clips, split)).max())
-        print(f"feeder, {split} view: clips of {min(LENGTHS)} to {max(LENGTHS)} frames, at most {apart:.1e} apart")
+        apart = float(
+            np.abs(released_views(released, clips, split) - our_views(clips, split)).max()
+        )
+        print(
+            f"feeder, {split} view: clips of {min(LENGTHS)} to {max(LENGTHS)} frames, at most"
+            f" {apart:.1e} apart"
+        )
         code = code or int(apart > ROUNDING)
     return code
 

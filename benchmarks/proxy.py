@@ -1,12 +1,14 @@
 """How far a cheap protocol may be trusted for a dear one: both on the same encoders.
 
-    python benchmarks/proxy.py FOLDER... --pair linear/linear-mamp --pair linear-mamp:epochs=30/linear-mamp \\
+    python benchmarks/proxy.py FOLDER... --pair linear/linear-mamp --pair
+    linear-mamp:epochs=30/linear-mamp \\
         --out benchmarks/results/proxy
 
-Of every trained and untrained encoder that both columns of a pair evaluated: rank correlation, offset, and which pairs
-of encoders change their order, for each data set alone (between data sets an order means nothing). The sentence below
-the table is made of the numbers by one rule: the largest distance in the cheap column at which two encoders changed
-their order is how far apart two of them must stand there to be told from it.
+Of every trained and untrained encoder that both columns of a pair evaluated: rank correlation,
+offset, and which pairs of encoders change their order, for each data set alone (between data sets
+an order means nothing). The sentence below the table is made of the numbers by one rule: the
+largest distance in the cheap column at which two encoders changed their order is how far apart two
+of them must stand there to be told from it.
 """
 
 from __future__ import annotations
@@ -33,9 +35,17 @@ from harness.report.table import to_markdown
 Accuracies = Mapping[str, Mapping[str, float]]
 """Column -> encoder -> accuracy."""
 COLUMNS = (
-    "data", "cheap", "dear", "encoders", "Spearman [95 %]", "Kendall", "cheap - dear, points ± sd", "pairs",
-    "change order", "largest distance of those, cheap / dear",
-)  # fmt: skip
+    "data",
+    "cheap",
+    "dear",
+    "encoders",
+    "Spearman [95 %]",
+    "Kendall",
+    "cheap - dear, points ± sd",
+    "pairs",
+    "change order",
+    "largest distance of those, cheap / dear",
+)
 FEWEST = 4
 """Of fewer encoders no interval of the correlation is known."""
 
@@ -47,17 +57,28 @@ def accuracies(records: Sequence[EvaluationRecord]) -> dict[str, dict[str, float
         if record.accuracy is not None and record.weights and record.control != "scratch":
             encoders = found.setdefault(column_of(record), {})
             encoders.setdefault(f"{record.label}, seed {record.seed}", []).append(record.accuracy)
-    return {name: {key: statistics.mean(one) for key, one in rows.items()} for name, rows in found.items()}
+    return {
+        name: {key: statistics.mean(one) for key, one in rows.items()}
+        for name, rows in found.items()
+    }
 
 
 def swapped_pairs(cheap: Sequence[float], dear: Sequence[float]) -> list[tuple[float, float]]:
-    """Distances in both columns of the pairs of encoders whose order they disagree on; a tie agrees with any order."""
-    distances = [(cheap[i] - cheap[j], dear[i] - dear[j]) for i, j in combinations(range(len(cheap)), 2)]
+    """Distances in both columns of the pairs of encoders whose order they disagree on; a tie agrees
+    with any order.
+    """
+    distances = [
+        (cheap[i] - cheap[j], dear[i] - dear[j]) for i, j in combinations(range(len(cheap)), 2)
+    ]
     return [(abs(one), abs(other)) for one, other in distances if one * other < 0]
 
 
-def compared(name: str, pair: tuple[str, str], found: Accuracies) -> tuple[dict[str, str], float] | None:
-    """A row of the table, and the largest distance in the cheap column at which the order changed, in points."""
+def compared(
+    name: str, pair: tuple[str, str], found: Accuracies
+) -> tuple[dict[str, str], float] | None:
+    """A row of the table, and the largest distance in the cheap column at which the order changed,
+    in points.
+    """
     cheap, dear = (found.get(column, {}) for column in pair)
     encoders = [encoder for encoder in cheap if encoder in dear]
     if len(encoders) < FEWEST:
@@ -67,15 +88,23 @@ def compared(name: str, pair: tuple[str, str], found: Accuracies) -> tuple[dict[
     furthest = max(changed, default=(0.0, 0.0))
     offsets = np.subtract(one, other)
     row = (
-        name, *pair, str(len(encoders)), _correlation(one, other), f"{kendalltau(one, other).statistic:.2f}",
-        f"{offsets.mean():+.1f} ± {offsets.std(ddof=1):.1f}", str(len(encoders) * (len(encoders) - 1) // 2),
-        str(len(changed)), f"{furthest[0]:.1f} / {furthest[1]:.1f}" if changed else "-",
-    )  # fmt: skip
+        name,
+        *pair,
+        str(len(encoders)),
+        _correlation(one, other),
+        f"{kendalltau(one, other).statistic:.2f}",
+        f"{offsets.mean():+.1f} ± {offsets.std(ddof=1):.1f}",
+        str(len(encoders) * (len(encoders) - 1) // 2),
+        str(len(changed)),
+        f"{furthest[0]:.1f} / {furthest[1]:.1f}" if changed else "-",
+    )
     return dict(zip(COLUMNS, row, strict=True)), furthest[0]
 
 
 def _correlation(one: Sequence[float], other: Sequence[float]) -> str:
-    """Spearman's, with the interval of Bonett and Wright (Psychometrika 65, 2000, eq. 4) on Fisher's scale."""
+    """Spearman's, with the interval of Bonett and Wright (Psychometrika 65, 2000, eq. 4) on
+    Fisher's scale.
+    """
     value = float(spearmanr(one, other).statistic)
     if abs(value) == 1:  # Fisher's scale has no such point
         return f"{value:.2f}"
@@ -88,14 +117,16 @@ def sentence(cheap: str, dear: str, furthest: Mapping[str, float]) -> str:
     """How far the cheap column may be trusted."""
     where = "; ".join(f"{name} {distance:.1f}" for name, distance in furthest.items())
     return (
-        f"{cheap} for {dear}: encoders that stood further apart in {cheap} than this many points were in the same "
-        f"order in {dear}, nearer ones not always: {where}"
+        f"{cheap} for {dear}: encoders that stood further apart in {cheap} than this many points"
+        f" were in the same order in {dear}, nearer ones not always: {where}"
     )
 
 
 def main() -> int:
     """Compare the columns and leave a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--pair", action="append", required=True, metavar="CHEAP/DEAR")
     parser.add_argument("--out", type=Path, required=True)
@@ -120,14 +151,22 @@ def main() -> int:
         sentences += [sentence(pair[0], pair[1], furthest)] if furthest else []
     if not rows:
         known = sorted({column for columns in found.values() for column in columns})
-        print(f"expected {FEWEST} encoders that both columns of a pair evaluated; columns: {known}", file=sys.stderr)
+        print(
+            f"expected {FEWEST} encoders that both columns of a pair evaluated; columns: {known}",
+            file=sys.stderr,
+        )
         return 2
     environment = describe_environment(select_device("cpu"))
     notes = [
         *sentences,
-        "Spearman's interval: Bonett and Wright, 2000; seeds of one method are not independent encoders, which makes "
-        "it narrower than it should be",
-        f"{environment.processor}; commit {environment.commit}; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        (
+            "Spearman's interval: Bonett and Wright, 2000; seeds of one method are not independent"
+            " encoders, which makes it narrower than it should be"
+        ),
+        (
+            f"{environment.processor}; commit {environment.commit};"
+            f" {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        ),
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     text = to_markdown(frame, notes, f"python benchmarks/proxy.py {shlex.join(sys.argv[1:])}")

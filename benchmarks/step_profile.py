@@ -1,11 +1,12 @@
-"""Where the time of MAMP's training step goes: its released code and this suite's stages, by operator.
+"""Where the time of MAMP's training step goes: its released code and this suite's stages, by
+operator.
 
     git clone https://github.com/maoyunyao/MAMP ../MAMP
     python benchmarks/step_profile.py --mamp ../MAMP --out runs/step-profile
 
-The same model at `base`, decoder 5, on the same clips: the released loop beside this suite's trainer with more and more
-switches on (`harness.studies.explain`). All are timed in turns in one process, on a CPU; then a few steps of each run
-once more under `torch.profiler`.
+The same model at `base`, decoder 5, on the same clips: the released loop beside this suite's
+trainer with more and more switches on (`harness.studies.explain`). All are timed in turns in one
+process, on a CPU; then a few steps of each run once more under `torch.profiler`.
 
 Exit codes: 0 done; 2 there is no released code.
 """
@@ -61,18 +62,23 @@ GROUPS = {
     "optimiser": ("adam", "foreach", "optimizer"),
     "sums": ("aten::sum", "mean", "var", "norm"),
 }
-"""Words in an operator's name, by the group that it is counted in: the first that fits, or `OTHER`."""
+"""Words in an operator's name, by the group that it is counted in: the first that fits, or `OTHER`.
+"""
 OTHER = "pointwise and other operators"
 
 
 def group_of(operator: str) -> str:
     """The group that an operator's time is counted in."""
     name = operator.lower()
-    return next((group for group, words in GROUPS.items() if any(word in name for word in words)), OTHER)
+    return next(
+        (group for group, words in GROUPS.items() if any(word in name for word in words)), OTHER
+    )
 
 
 def shown(spec: RunSpec) -> dict[str, RunSpec]:
-    """The runs beside the released loop, by name: three stages, and what bf16 and attention bring uncompiled."""
+    """The runs beside the released loop, by name: three stages, and what bf16 and attention bring
+    uncompiled.
+    """
     stages = {stage.name: found for stage, found in staged(spec, stages_on("cpu"))}
     bf16 = stages["fused AdamW"]
     return {
@@ -86,7 +92,9 @@ def shown(spec: RunSpec) -> dict[str, RunSpec]:
 
 
 def arms_of(released: Released, data: LoadedData, folder: Path, batch_size: int) -> list[TimedArm]:
-    """The released loop, then this suite's trainers: as many body sequences in a batch, so other numbers of clips."""
+    """The released loop, then this suite's trainers: as many body sequences in a batch, so other
+    numbers of clips.
+    """
     device, clips = data.source.device, batch_size // data.clips.joints.shape[1]
     write_released(data, folder / "clips.npz")
     options = {**released.config(DEPTH).train_feeder_args, "data_path": str(folder / "clips.npz")}
@@ -94,7 +102,13 @@ def arms_of(released: Released, data: LoadedData, folder: Path, batch_size: int)
     theirs.lead = LEAD
     arms = [TimedArm("released", theirs, clips)]  # type: ignore[arg-type] # as much of a trainer as is timed
     for name, spec in shown(stage_spec(DEPTH, clips, WORKERS, device, data)).items():
-        arms.append(TimedArm(name, timed_trainer(MAMP, spec, data), batch_size / data.as_in(spec.data).bodies_per_clip))
+        arms.append(
+            TimedArm(
+                name,
+                timed_trainer(MAMP, spec, data),
+                batch_size / data.as_in(spec.data).bodies_per_clip,
+            )
+        )
     return arms
 
 
@@ -111,7 +125,9 @@ def operator_seconds(arm: TimedArm) -> dict[str, float]:
 
 
 def speed_table(arms: Sequence[TimedArm]) -> pd.DataFrame:
-    """Seconds per clip, and how many times as fast as the released step: by the clock, and in processor time."""
+    """Seconds per clip, and how many times as fast as the released step: by the clock, and in
+    processor time.
+    """
     rows, released = [], arms[0]
     for arm in arms:
         wall = paired_ratio(released.clip_seconds, arm.clip_seconds)
@@ -135,17 +151,23 @@ def processor_seconds(arm: TimedArm) -> list[float]:
 def operator_table(spent: dict[str, dict[str, float]]) -> pd.DataFrame:
     """Milliseconds per clip by group of operators."""
     groups = sorted(
-        {group for found in spent.values() for group in found}, key=lambda group: -spent["released"].get(group, 0)
+        {group for found in spent.values() for group in found},
+        key=lambda group: -spent["released"].get(group, 0),
     )
     return pd.DataFrame(
-        {"ms per clip": group, **{label: f"{1000 * found.get(group, 0.0):.0f}" for label, found in spent.items()}}
+        {
+            "ms per clip": group,
+            **{label: f"{1000 * found.get(group, 0.0):.0f}" for label, found in spent.items()},
+        }
         for group in groups
     )
 
 
 def main() -> int:
     """Measure and print; leave tables and numbers where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mamp", type=Path, help="folder of the released code (maoyunyao/MAMP)")
     parser.add_argument("--batch-size", type=int, default=4, help="body sequences")
     parser.add_argument("--seconds", type=float, default=180, help="of the measurement")
@@ -153,12 +175,17 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder for the tables and the numbers")
     arguments = parser.parse_args()
     if found := absent(arguments.mamp):
-        print(f"step_profile: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found {found}; nothing was timed")
+        print(
+            f"step_profile: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found {found};"
+            " nothing was timed"
+        )
         return 2
     torch.set_num_threads(arguments.threads)
     device = select_device("cpu")
     released = Released(arguments.mamp.resolve())
-    data = load_data(stage_spec(DEPTH, arguments.batch_size // 2, WORKERS, device).data, device, patch=4)
+    data = load_data(
+        stage_spec(DEPTH, arguments.batch_size // 2, WORKERS, device).data, device, patch=4
+    )
     with tempfile.TemporaryDirectory() as folder:
         arms = arms_of(released, data, Path(folder), arguments.batch_size)
         for arm in arms:
@@ -173,26 +200,35 @@ def main() -> int:
 
 
 def report(
-    arms: Sequence[TimedArm], spent: dict[str, dict[str, float]], arguments: argparse.Namespace, data: LoadedData,
+    arms: Sequence[TimedArm],
+    spent: dict[str, dict[str, float]],
+    arguments: argparse.Namespace,
+    data: LoadedData,
     device: torch.device,
-) -> None:  # fmt: skip
+) -> None:
     """Both tables with what they were measured on."""
     environment = describe_environment(device)
     present = data.counterpart if data.spec.include_empty_bodies else data
     lines = [
-        f"batch {arguments.batch_size} body sequences; {present.bodies_per_clip:.2f} bodies a clip, two for the "
-        f"released step; decoder depth {DEPTH}; {data.clips.name}; released code: {commit_of(arguments.mamp)}",
+        (
+            f"batch {arguments.batch_size} body sequences; {present.bodies_per_clip:.2f} bodies a"
+            f" clip, two for the released step; decoder depth {DEPTH}; {data.clips.name}; released"
+            f" code: {commit_of(arguments.mamp)}"
+        ),
         machine_line(environment),
     ]
     command = command_of("step_profile", arguments.mamp)
-    text = f"{to_markdown(speed_table(arms), [], command)}\n{to_markdown(operator_table(spent), lines, command)}"
+    page = to_markdown(operator_table(spent), lines, command)
+    text = f"{to_markdown(speed_table(arms), [], command)}\n{page}"
     print(text)
     if arguments.out:
         record: dict[str, Any] = {
-            "command": command, "environment": environment.model_dump(), "operators": spent,
+            "command": command,
+            "environment": environment.model_dump(),
+            "operators": spent,
             "clip_seconds": {arm.label: arm.clip_seconds for arm in arms},
             "processor_clip_seconds": {arm.label: processor_seconds(arm) for arm in arms},
-        }  # fmt: skip
+        }
         leave(arguments.out, "step-profile", text, record)
 
 

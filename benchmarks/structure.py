@@ -1,13 +1,14 @@
-"""How the code is laid out, in figures: rooms, arrows and floors of each package, lines that stand beside a library's
-work, and what its commands cost to start.
+"""How the code is laid out, in figures: rooms, arrows and floors of each package, lines that stand
+beside a library's work, and what its commands cost to start.
 
     python benchmarks/structure.py            # this checkout
     python benchmarks/structure.py --of PATH  # another one, an earlier commit's, say
 
-A room is a file, or a folder, directly inside a package; the package's own ``__init__``, its door, is none. An arrow
-goes from a room to another one that it imports; a room stands one floor above the highest that it imports.
-"Calls to a loss" are the functions of ours on the stack from the command ``run`` (counted) to a method's ``loss``
-(counted). It runs on Unix, which alone counts a child's processor seconds.
+A room is a file, or a folder, directly inside a package; the package's own ``__init__``, its door,
+is none. An arrow goes from a room to another one that it imports; a room stands one floor above the
+highest that it imports. "Calls to a loss" are the functions of ours on the stack from the command
+``run`` (counted) to a method's ``loss`` (counted). It runs on Unix, which alone counts a child's
+processor seconds.
 """
 
 from __future__ import annotations
@@ -38,22 +39,36 @@ COMMANDS = {
 GIVEN_BACK = {
     "downloads: pooch": [("datasets/origins/download.py", "")],
     "archives: tarfile's filter": [("datasets/origins/unpack.py", "")],
-    "tests of these two": [(f"tests/datasets/origins/test_{name}.py", "") for name in ("download", "unpack")],
+    "tests of these two": [
+        (f"tests/datasets/origins/test_{name}.py", "") for name in ("download", "unpack")
+    ],
     "folders: platformdirs": [
-        ("datasets/cache.py", "cache_dir"), ("datasets/files.py", "cache_dir"),
-        ("datasets/store.py", "stores_dir"), ("datasets/formats/store.py", "stores_dir"),
+        ("datasets/cache.py", "cache_dir"),
+        ("datasets/files.py", "cache_dir"),
+        ("datasets/store.py", "stores_dir"),
+        ("datasets/formats/store.py", "stores_dir"),
     ],
     "locks: filelock": [("datasets/prepare.py", "_alone"), ("datasets/raw/prepare.py", "_alone")],
     "processes, memory: psutil": [
-        ("harness/records.py", "_alive"), ("harness/records/store.py", "_alive"),
-        ("harness/environment.py", "_memory_bytes"), ("harness/machine.py", "_memory_bytes"),
+        ("harness/records.py", "_alive"),
+        ("harness/records/store.py", "_alive"),
+        ("harness/environment.py", "_memory_bytes"),
+        ("harness/machine.py", "_memory_bytes"),
     ],
-}  # fmt: skip
-"""Work that a library does -> where our part of it is: a module, or a function of one; earlier and present places."""
+}
+"""Work that a library does -> where our part of it is: a module, or a function of one; earlier and
+present places.
+"""
 KEPT = {
     "pickles (on pickle._Unpickler)": [("datasets/raw/unpickle.py", "")],
-    ".skeleton text": [("datasets/raw/skeleton_text.py", ""), ("datasets/raw/ntu/skeleton_text.py", "")],
-    "pictures (on matplotlib, Pillow)": [("harness/drawing.py", ""), ("harness/pictures/drawing.py", "")],
+    ".skeleton text": [
+        ("datasets/raw/skeleton_text.py", ""),
+        ("datasets/raw/ntu/skeleton_text.py", ""),
+    ],
+    "pictures (on matplotlib, Pillow)": [
+        ("harness/drawing.py", ""),
+        ("harness/pictures/drawing.py", ""),
+    ],
 }
 """The same for what was looked at and is still ours."""
 EARLIER_NAMES = {"ranking": "exchange"}
@@ -123,7 +138,9 @@ def floors(arrows: dict[str, set[str]]) -> int:
 
 def lines_of(root: Path, places: list[tuple[str, str]]) -> int:
     """Lines of those modules and functions that this checkout has, docstrings and all."""
-    return sum(lines(root / module, function) for module, function in places if (root / module).exists())
+    return sum(
+        lines(root / module, function) for module, function in places if (root / module).exists()
+    )
 
 
 def lines(path: Path, function: str) -> int:
@@ -141,7 +158,11 @@ def cpu_seconds(root: Path, words: list[str]) -> tuple[float, int]:
     for _ in range(TRIES):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         code = subprocess.run(
-            [sys.executable, "-m", "harness", *words], cwd=root, env=environment(root), capture_output=True, check=False
+            [sys.executable, "-m", "harness", *words],
+            cwd=root,
+            env=environment(root),
+            capture_output=True,
+            check=False,
         ).returncode
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
@@ -154,25 +175,49 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def way_to_a_loss(root: Path) -> str:
-    """Names of our functions from the command ``run`` to a method's ``loss`` in training, which comes last."""
+    """Names of our functions from the command ``run`` to a method's ``loss`` in training, which
+    comes last.
+    """
     with tempfile.TemporaryDirectory() as folder:
         plugin = Path(folder) / "spy.py"
         plugin.write_text(SPY)
-        words = ["run", "--methods", "encoder-only,spy", "--plugin", str(plugin), "--out", folder, "--budget", "1steps"]
+        words = [
+            "run",
+            "--methods",
+            "encoder-only,spy",
+            "--plugin",
+            str(plugin),
+            "--out",
+            folder,
+            "--budget",
+            "1steps",
+        ]
         found = subprocess.run(
             [sys.executable, "-m", "harness", *words, "--speed-seconds", "1"],
-            cwd=root, env=environment(root), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    ways = [line.removeprefix("STACK ") for line in found.stdout.splitlines() if line.startswith("STACK")]
+            cwd=root,
+            env=environment(root),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    ways = [
+        line.removeprefix("STACK ")
+        for line in found.stdout.splitlines()
+        if line.startswith("STACK")
+    ]
     return ways[-1] if ways else f"not seen: {found.stderr.strip()[-200:]}"
 
 
 def main() -> None:
     """Print everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     here = Path(__file__).resolve().parent.parent
     parser.add_argument("--of", type=Path, default=here, help="another checkout")
-    parser.add_argument("--folder", default="benchmarks/results/uiprmd-trends", help="records to list and rank")
+    parser.add_argument(
+        "--folder", default="benchmarks/results/uiprmd-trends", help="records to list and rank"
+    )
     root, folder = (arguments := parser.parse_args()).of.resolve(), arguments.folder
     print(f"{'package':10} {'files at its top':>16} {'rooms':>6} {'arrows':>7} {'floors':>7}")
     for package in PACKAGES:

@@ -2,8 +2,8 @@
 
     python benchmarks/studies.py          # writes benchmarks/README.md
 
-`harness shelve` makes the page of a study with records; that of another one is written by hand, with its figures as
-they stand in the tables beside it.
+`harness shelve` makes the page of a study with records; that of another one is written by hand,
+with its figures as they stand in the tables beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ One folder a study: its page says why it was made and with what, `records.jsonl`
 line, and every command that reads a folder reads it: `python -m harness table benchmarks/results/NAME`.
 `harness shelve` makes one; `RULES.md` says how it is measured. This list is made of their pages:
 
-"""
+"""  # noqa: E501
 
 
 def page() -> str:

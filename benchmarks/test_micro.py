@@ -1,7 +1,8 @@
 """Micro-benchmarks of the parts a training step and an evaluation are made of: ``make bench``.
 
-Absolute times of one part on one machine, for finding what to make faster; speedups between methods come from
-`harness speed`, interleaved. On a GPU each round ends with a synchronisation, and warm-up rounds come first.
+Absolute times of one part on one machine, for finding what to make faster; speedups between methods
+come from `harness speed`, interleaved. On a GPU each round ends with a synchronisation, and warm-up
+rounds come first.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from methods.parts.masks import motion_aware_mask, random_mask
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SPEC = RunSpec(
-    method=MethodSpec(name="encoder-only"), encoder=EncoderSpec(size="tiny"), train=TrainSpec(batch_size=32),
+    method=MethodSpec(name="encoder-only"),
+    encoder=EncoderSpec(size="tiny"),
+    train=TrainSpec(batch_size=32),
     device=DEVICE.type,
-)  # fmt: skip
+)
 METHODS = sorted(Registry().methods)
 FEATURED = 100
 """Clips whose features are taken."""
@@ -70,13 +73,17 @@ def test_one_clip_of_the_published_feeder(benchmark: BenchmarkFixture, data: Loa
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.8], ids=["random", "motion-aware"])
-def test_mask(benchmark: BenchmarkFixture, data: LoadedData, batch: torch.Tensor, tau: float) -> None:
+def test_mask(
+    benchmark: BenchmarkFixture, data: LoadedData, batch: torch.Tensor, tau: float
+) -> None:
     grid = build_encoder(SPEC, data.clips.layout, "meta").grid
     timed(benchmark, lambda: motion_aware_mask(batch, grid, 0.9, tau))
 
 
 @pytest.mark.parametrize("share", [0.1, 1.0], ids=["visible tokens", "all tokens"])
-def test_encoder(benchmark: BenchmarkFixture, data: LoadedData, batch: torch.Tensor, share: float) -> None:
+def test_encoder(
+    benchmark: BenchmarkFixture, data: LoadedData, batch: torch.Tensor, share: float
+) -> None:
     encoder = build_encoder(SPEC, data.clips.layout, DEVICE)
     visible = random_mask(batch, encoder.grid, 1 - share).visible if share < 1 else None
     with torch.inference_mode():
@@ -86,10 +93,14 @@ def test_encoder(benchmark: BenchmarkFixture, data: LoadedData, batch: torch.Ten
 @pytest.mark.parametrize("name", METHODS)
 def test_training_step(benchmark: BenchmarkFixture, data: LoadedData, name: str) -> None:
     method = Registry().method(name)
-    entry = make_entry(method, MethodSpec(name=name), build_encoder(SPEC, data.clips.layout, "meta"))
+    entry = make_entry(
+        method, MethodSpec(name=name), build_encoder(SPEC, data.clips.layout, "meta")
+    )
     spec = SPEC.model_copy(update={"method": entry.spec})
     built = build_method(method, spec, data.clips.layout, DEVICE)
-    trainer = Trainer(built, data.batches(spec, built.evaluated_encoder().grid.frames), spec.train, steps=1000)
+    trainer = Trainer(
+        built, data.batches(spec, built.evaluated_encoder().grid.frames), spec.train, steps=1000
+    )
     timed(benchmark, lambda: trainer.run_block(1, StepClock(DEVICE)))
 
 
@@ -103,4 +114,6 @@ def test_features_of_clips(benchmark: BenchmarkFixture, data: LoadedData) -> Non
 def test_probes_on_cached_features(benchmark: BenchmarkFixture, data: LoadedData) -> None:
     features = np.random.default_rng(0).standard_normal((len(data.labels), 64)).astype(np.float32)
     subjects, probe = data.clips.columns["subject"], ProbeSpec(regularisation=(0.1,))
-    benchmark.pedantic(lambda: evaluate(features, data.labels, subjects, data.split, probe), rounds=2)
+    benchmark.pedantic(
+        lambda: evaluate(features, data.labels, subjects, data.split, probe), rounds=2
+    )

@@ -1,8 +1,10 @@
-"""Device-resident batches of body sequences: crop, time resize and rotation as batched tensor operations.
+"""Device-resident batches of body sequences: crop, time resize and rotation as batched tensor
+operations.
 
-Pre-training sees *body sequences* ``[B, T, V, 3]``: one body of one clip. A body that is absent from a whole clip
-is not batched (41 % of NTU-60's body slots are empty). The frames are moved to the device once, so that no
-loader hides or fakes a speedup. Crops follow MAMP's released code (maoyunyao/MAMP, feeder/tools.py).
+Pre-training sees *body sequences* ``[B, T, V, 3]``: one body of one clip. A body that is absent
+from a whole clip is not batched (41 % of NTU-60's body slots are empty). The frames are moved to
+the device once, so that no loader hides or fakes a speedup. Crops follow MAMP's released code
+(maoyunyao/MAMP, feeder/tools.py).
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ class Look:
 
 
 Batch = Tensor | tuple[Tensor, ...]
-"""``[B, T, V, 3]``; where a method wants several views, one of each: row b is the same body sequence in all."""
+"""``[B, T, V, 3]``; where a method wants several views, one of each: row b is the same body
+sequence in all.
+"""
 
 
 class Batches(Protocol):
@@ -87,9 +91,11 @@ class BodySequences:
 
     Args:
         clips: the source.
-        device: where the frames live; a memory-mapped source (in row-major order) on the CPU stays mapped.
-        center: subtract the first present body's center joint at its first frame from the whole clip, so
-            that camera position does not enter (as in CTR-GCN's released code, data/ntu/seq_transformation.py).
+        device: where the frames live; a memory-mapped source (in row-major order) on the CPU stays
+            mapped.
+        center: subtract the first present body's center joint at its first frame from the whole
+            clip, so that camera position does not enter (as in CTR-GCN's released code,
+            data/ntu/seq_transformation.py).
         include_empty: batch absent bodies too (all zeros), for cost parity with the papers.
 
     Attributes:
@@ -99,7 +105,12 @@ class BodySequences:
     """
 
     def __init__(
-        self, clips: ClipSet, device: torch.device, *, center: bool = True, include_empty: bool = False
+        self,
+        clips: ClipSet,
+        device: torch.device,
+        *,
+        center: bool = True,
+        include_empty: bool = False,
     ) -> None:
         present = present_bodies(clips)
         kept = np.ones_like(present) if include_empty else present
@@ -125,9 +136,11 @@ class BodySequences:
         return torch.nonzero(wanted[self.clip]).squeeze(1)
 
     def window(self, sequences: Tensor, first: Tensor, length: Tensor, frames: int) -> Tensor:
-        """Frames ``first .. first + length`` of each sequence, resized to ``frames``: ``[B, frames, V, 3]``.
+        """Frames ``first .. first + length`` of each sequence, resized to ``frames``: ``[B, frames,
+        V, 3]``.
 
-        Linear in time with half-pixel centres: ``torch.nn.functional.interpolate(mode="linear")`` to rounding.
+        Linear in time with half-pixel centres: ``torch.nn.functional.interpolate(mode="linear")``
+        to rounding.
         """
         steps = torch.arange(frames, device=self.device, dtype=torch.float32)
         scale = (length / frames).unsqueeze(1)
@@ -169,21 +182,37 @@ def pooled(sources: Sequence[BodySequences]) -> BodySequences:
 
 
 def _packed(source: BodySequences) -> tuple[Tensor, Tensor]:
-    """Frames of a source one after the other, ``[R, V, 3]`` float32, and the first of each body sequence."""
+    """Frames of a source one after the other, ``[R, V, 3]`` float32, and the first of each body
+    sequence.
+    """
     if source.stride == 1:
         return source.rows.to(source.device, torch.float32), source.start
     ends = source.length.cumsum(0)
     start = ends - source.length
-    step = torch.arange(int(ends[-1]), device=source.device) - start.repeat_interleave(source.length)
+    step = torch.arange(int(ends[-1]), device=source.device) - start.repeat_interleave(
+        source.length
+    )
     row = source.start.repeat_interleave(source.length) + source.stride * step
     return source.rows[row.to(source.rows.device)].to(source.device, torch.float32), start
 
 
-def _rows(clips: ClipSet, clip: np.ndarray, body: np.ndarray, device: torch.device) -> tuple[Tensor, np.ndarray, int]:
-    """Packed frame rows ``[R, V, 3]``, first row of each sequence, and the row step between frames."""
+def _rows(
+    clips: ClipSet, clip: np.ndarray, body: np.ndarray, device: torch.device
+) -> tuple[Tensor, np.ndarray, int]:
+    """Packed frame rows ``[R, V, 3]``, first row of each sequence, and the row step between
+    frames.
+    """
     _, bodies, joints, _ = clips.joints.shape
-    if isinstance(clips.joints, np.memmap) and clips.joints.flags.c_contiguous and device.type == "cpu":
-        return _mapped(clips.joints.reshape(-1, joints, 3)), clips.offsets[clip] * bodies + body, bodies
+    if (
+        isinstance(clips.joints, np.memmap)
+        and clips.joints.flags.c_contiguous
+        and device.type == "cpu"
+    ):
+        return (
+            _mapped(clips.joints.reshape(-1, joints, 3)),
+            clips.offsets[clip] * bodies + body,
+            bodies,
+        )
     lengths = np.diff(clips.offsets)[clip]
     start = np.concatenate([[0], np.cumsum(lengths)])
     packed = np.empty((start[-1], joints, 3), dtype=np.float32)
@@ -199,20 +228,35 @@ def _mapped(rows: np.ndarray) -> Tensor:
         return torch.from_numpy(rows)
 
 
-def random_crops(length: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """First frame and length of one random crop per sequence of ``length`` frames, as in MAMP's feeder."""
+def random_crops(
+    length: Tensor, augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """First frame and length of one random crop per sequence of ``length`` frames, as in MAMP's
+    feeder.
+    """
     return crops(length, augmentation, uniform(length, generator), uniform(length, generator))
 
 
 def uniform(length: Tensor, generator: torch.Generator, *columns: int) -> Tensor:
-    """Uniform random numbers ``[B, *columns]`` for sequences of ``length`` ``[B]``, on their device."""
+    """Uniform random numbers ``[B, *columns]`` for sequences of ``length`` ``[B]``, on their
+    device.
+    """
     return torch.rand(len(length), *columns, generator=generator, device=length.device)
 
 
-def crops(length: Tensor, augmentation: Augmentation, share: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """First frame and length of the crop at ``share`` and ``place``, 0 to 1 ``[B]``, of what may be drawn."""
+def crops(
+    length: Tensor, augmentation: Augmentation, share: Tensor, place: Tensor
+) -> tuple[Tensor, Tensor]:
+    """First frame and length of the crop at ``share`` and ``place``, 0 to 1 ``[B]``, of what may be
+    drawn.
+    """
     low, high = augmentation.crop
-    kept = (length * (low + (high - low) * share)).long().clamp(min=augmentation.min_crop).minimum(length)
+    kept = (
+        (length * (low + (high - low) * share))
+        .long()
+        .clamp(min=augmentation.min_crop)
+        .minimum(length)
+    )
     first = place * (length - kept + 1)
     return first.long().minimum(length - kept), kept
 
@@ -224,24 +268,37 @@ def test_crops(length: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rotations(angles: Tensor) -> Tensor:
-    """Rotation matrices ``R_z R_y R_x`` ``[B, 3, 3]`` from angles about x, y, z in radians ``[B, 3]``."""
+    """Rotation matrices ``R_z R_y R_x`` ``[B, 3, 3]`` from angles about x, y, z in radians ``[B,
+    3]``.
+    """
     (sx, sy, sz), (cx, cy, cz) = angles.sin().unbind(1), angles.cos().unbind(1)
     rows = [
-        cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx,
-        sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx,
-        -sy, cy * sx, cy * cx,
-    ]  # fmt: skip
+        cz * cy,
+        cz * sy * sx - sz * cx,
+        cz * sy * cx + sz * sx,
+        sz * cy,
+        sz * sy * sx + cz * cx,
+        sz * sy * cx - cz * sx,
+        -sy,
+        cy * sx,
+        cy * cx,
+    ]
     return torch.stack(rows, dim=1).reshape(-1, 3, 3)
 
 
 def rotate(x: Tensor, turn: Tensor, largest: float) -> Tensor:
-    """One rotation per body sequence: at ``turn``, 0 to 1 ``[B, 3]``, of up to ``largest`` radians about each axis."""
+    """One rotation per body sequence: at ``turn``, 0 to 1 ``[B, 3]``, of up to ``largest`` radians
+    about each axis.
+    """
     angles = (2 * turn - 1) * largest
     return torch.einsum("bij,btvj->btvi", rotations(angles), x)
 
 
-def augmented(source: BodySequences, chosen: Tensor, look: Look, share: Tensor, place: Tensor, turn: Tensor) -> Tensor:
-    """Sequences ``chosen`` ``[B]`` cropped, resized and turned by uniform draws: ``[B, look.frames, V, 3]``.
+def augmented(
+    source: BodySequences, chosen: Tensor, look: Look, share: Tensor, place: Tensor, turn: Tensor
+) -> Tensor:
+    """Sequences ``chosen`` ``[B]`` cropped, resized and turned by uniform draws: ``[B, look.frames,
+    V, 3]``.
 
     Draws come from outside, so that this can be compiled.
     """
@@ -252,8 +309,8 @@ def augmented(source: BodySequences, chosen: Tensor, look: Look, share: Tensor, 
 class TrainingBatches:
     """Endless stream of augmented training batches, identical for one seed.
 
-    Sequences come in a fresh random order each epoch; an epoch's end never shortens a batch. No sequence at all is
-    a `DataError`.
+    Sequences come in a fresh random order each epoch; an epoch's end never shortens a batch. No
+    sequence at all is a `DataError`.
 
     Args:
         source: all body sequences.
@@ -262,20 +319,35 @@ class TrainingBatches:
         looks: the views of each of them, drawn one after the other.
         seed: order and augmentation.
         part: rows of each batch that are made; all of them are drawn.
-        groups: sequences that are to come up as often as each other group; together they are ``sequences``. None: each
-            sequence once an epoch.
+        groups: sequences that are to come up as often as each other group; together they are
+            ``sequences``. None: each sequence once an epoch.
 
     Attributes:
         augment: `augmented`, or the same compiled.
     """
 
     def __init__(
-        self, source: BodySequences, sequences: Tensor, *, size: int, looks: Sequence[Look], seed: int,
-        part: slice = slice(None), groups: Sequence[Tensor] = (),
-    ) -> None:  # fmt: skip
+        self,
+        source: BodySequences,
+        sequences: Tensor,
+        *,
+        size: int,
+        looks: Sequence[Look],
+        seed: int,
+        part: slice = slice(None),
+        groups: Sequence[Tensor] = (),
+    ) -> None:
         if not len(sequences) or not all(map(len, groups)):
-            raise DataError("no body sequence to train on: every body of the training clips is empty")
-        self.source, self.sequences, self.size, self.looks, self.part = source, sequences, size, tuple(looks), part
+            raise DataError(
+                "no body sequence to train on: every body of the training clips is empty"
+            )
+        self.source, self.sequences, self.size, self.looks, self.part = (
+            source,
+            sequences,
+            size,
+            tuple(looks),
+            part,
+        )
         self.device, self.lead, self.divisible = source.device, 0, True
         self.generator = torch.Generator(device=source.device).manual_seed(seed)
         self.queue = sequences[:0]
@@ -291,7 +363,9 @@ class TrainingBatches:
         return views if len(views) > 1 else views[0]
 
     def epoch(self) -> Tensor:
-        """Sequences in a fresh random order: each once; of groups as many of each as the largest has."""
+        """Sequences in a fresh random order: each once; of groups as many of each as the largest
+        has.
+        """
         if not self.groups:
             return self.sequences[self._order(len(self.sequences))]
         largest = max(map(len, self.groups))
@@ -307,9 +381,13 @@ class TrainingBatches:
         return torch.randperm(count, generator=self.generator, device=self.source.device)
 
     def view(self, chosen: Tensor, look: Look) -> Tensor:
-        """One view of the chosen sequences ``[B]``: cropped, resized and turned, ``[B, look.frames, V, 3]``."""
+        """One view of the chosen sequences ``[B]``: cropped, resized and turned, ``[B, look.frames,
+        V, 3]``.
+        """
         draws = [uniform(chosen, self.generator, *columns) for columns in ((), (), (3,))]
-        return self.augment(self.source, chosen[self.part], look, *(drawn[self.part] for drawn in draws))
+        return self.augment(
+            self.source, chosen[self.part], look, *(drawn[self.part] for drawn in draws)
+        )
 
     def sample(self) -> Batch:
         """The batch that `next` is going to return."""
@@ -333,8 +411,12 @@ class TrainingBatches:
         self.queue = state["queue"].to(self.device)
 
 
-def evaluation_batches(source: BodySequences, size: int, frames: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every body sequence once, in order, test-cropped: ``(numbers [b], batch [b, T, V, 3])``; nothing dropped."""
+def evaluation_batches(
+    source: BodySequences, size: int, frames: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every body sequence once, in order, test-cropped: ``(numbers [b], batch [b, T, V, 3])``;
+    nothing dropped.
+    """
     for numbers in torch.arange(len(source), device=source.device).split(size):
         first, kept = test_crops(source.length[numbers])
         yield numbers, source.window(numbers, first, kept, frames)

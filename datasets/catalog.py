@@ -1,7 +1,8 @@
 """Data sets by name: the synthetic ones, those that were prepared, and those of installed packages.
 
-`open_clips` is the one door to data: a name, a store's folder or an ``.npz`` file. A package adds a data set under the
-entry point ``masked_skeleton.datasets``: a function without required arguments that returns a `ClipSet`.
+`open_clips` is the one door to data: a name, a store's folder or an ``.npz`` file. A package adds a
+data set under the entry point ``masked_skeleton.datasets``: a function without required arguments
+that returns a `ClipSet`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ MADE = {
 
 
 def open_clips(
-    name: str, *, check_frames: bool = True, afresh: bool = False, advance: Advance = lambda done, total: None
+    name: str,
+    *,
+    check_frames: bool = True,
+    afresh: bool = False,
+    advance: Advance = lambda done, total: None,
 ) -> ClipSet:
     """The clips of a data set.
 
@@ -48,8 +53,8 @@ def open_clips(
         return open_store(path, afresh=afresh, advance=advance)
     if path.is_dir() and (_is_path(name) or name not in known_names()):
         raise DataError(
-            f"{name}: expected a prepared store or an .npz file, found a folder that is no store; raw files are read "
-            "by python -m harness data prepare NAME --raw FOLDER"
+            f"{name}: expected a prepared store or an .npz file, found a folder that is no store;"
+            " raw files are read by python -m harness data prepare NAME --raw FOLDER"
         )
     if name.endswith(".npz") or _is_path(name):
         return read_npz(path, check_frames=check_frames)
@@ -60,9 +65,15 @@ def open_clips(
 
 def set_names(name: str) -> list[str]:
     """The data sets of ``a+b+c``; a file or folder of that very name is one."""
-    names = [name] if "+" not in name or Path(name).exists() else [piece.strip() for piece in name.split("+")]
+    names = (
+        [name]
+        if "+" not in name or Path(name).exists()
+        else [piece.strip() for piece in name.split("+")]
+    )
     if not all(names):
-        raise DataError(f"{name}: expected a data set on both sides of every +, found nothing on one")
+        raise DataError(
+            f"{name}: expected a data set on both sides of every +, found nothing on one"
+        )
     if twice := [piece for piece in dict.fromkeys(names) if names.count(piece) > 1]:
         raise DataError(f"{name}: expected different data sets, found {twice[0]} more than once")
     return names
@@ -89,7 +100,10 @@ def _loader(name: str) -> Callable[[], ClipSet]:
     if name in points:
         return _loaded(points[name])
     known = known_names()
-    raise DataError(f"unknown data set {name!r}; {nearest(name.casefold(), known)}known: {listed(known, len(known))}")
+    raise DataError(
+        f"unknown data set {name!r}; {nearest(name.casefold(), known)}known:"
+        f" {listed(known, len(known))}"
+    )
 
 
 def known_names() -> list[str]:
@@ -106,9 +120,14 @@ def _loaded(point: EntryPoint) -> Callable[[], ClipSet]:
     try:
         loaded = point.load()
     except Exception as error:  # a foreign package may fail in any way; its reason is passed on
-        raise DataError(f"data set {point.name!r} ({point.value}) did not load: {one_line(error)}") from error
+        raise DataError(
+            f"data set {point.name!r} ({point.value}) did not load: {one_line(error)}"
+        ) from error
     if not callable(loaded):
-        raise DataError(f"data set {point.name!r}: expected a function at {point.value}, found {type(loaded).__name__}")
+        raise DataError(
+            f"data set {point.name!r}: expected a function at {point.value}, found"
+            f" {type(loaded).__name__}"
+        )
     return loaded
 
 

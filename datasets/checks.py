@@ -49,14 +49,38 @@ def refuse(where: str, array: str, expected: str, found: object, step: str) -> N
 def check_joints(where: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Refuse joints that are not [F, M, V, 3] of float32 or float16, or hold nothing."""
     if len(shape) != 4 or shape[-1] != 3:
-        refuse(where, "joints", "shape [F, M, V, 3]", list(shape), "reshape to frames, bodies, joints, x y z")
+        refuse(
+            where,
+            "joints",
+            "shape [F, M, V, 3]",
+            list(shape),
+            "reshape to frames, bodies, joints, x y z",
+        )
     if dtype not in JOINT_TYPES:
-        refuse(where, "joints", "float32 or float16", dtype, "convert with .astype('float32'), in metres")
+        refuse(
+            where,
+            "joints",
+            "float32 or float16",
+            dtype,
+            "convert with .astype('float32'), in metres",
+        )
     if shape[2] > MOST_JOINTS:
         step = "leave out points that are no joints"
-        refuse(where, "joints", f"at most {MOST_JOINTS:,} joints", f"{shape[2]:,} in shape {list(shape)}", step)
+        refuse(
+            where,
+            "joints",
+            f"at most {MOST_JOINTS:,} joints",
+            f"{shape[2]:,} in shape {list(shape)}",
+            step,
+        )
     if 0 in shape:
-        refuse(where, "joints", "at least one frame, body and joint", list(shape), "write the frames anew")
+        refuse(
+            where,
+            "joints",
+            "at least one frame, body and joint",
+            list(shape),
+            "write the frames anew",
+        )
 
 
 def check_integers(where: str, name: str, values: NDArray, count: int | None = None) -> None:
@@ -72,10 +96,22 @@ def _check_offsets(where: str, clips: ClipSet) -> None:
     offsets, frames = clips.offsets, len(clips.joints)
     check_integers(where, "offsets", offsets)
     if len(offsets) < 2:
-        refuse(where, "offsets", "shape [N + 1] with N at least 1", list(offsets.shape), "add the clips' ends")
+        refuse(
+            where,
+            "offsets",
+            "shape [N + 1] with N at least 1",
+            list(offsets.shape),
+            "add the clips' ends",
+        )
     if (offsets < 0).any():
         index = int(np.argmax(offsets < 0))
-        refuse(where, "offsets", "0 or more", f"{offsets[index]} at index {index}", "count frames from 0")
+        refuse(
+            where,
+            "offsets",
+            "0 or more",
+            f"{offsets[index]} at index {index}",
+            "count frames from 0",
+        )
     if offsets[0] != 0:
         refuse(where, "offsets", "0 at the start", offsets[0], "clip 0 starts at frame 0")
     if (clips.lengths <= 0).any():
@@ -99,12 +135,20 @@ def _check_labels(where: str, clips: ClipSet) -> None:
     if count == 0:
         refuse(where, "class_names", "at least one name", "none", "name the class of every label")
     if twice := [name for name, times in Counter(clips.class_names).items() if times > 1]:
-        refuse(where, "class_names", "a name of its own for every class", f"{twice[0]!r} twice", "rename one of them")
+        refuse(
+            where,
+            "class_names",
+            "a name of its own for every class",
+            f"{twice[0]!r} twice",
+            "rename one of them",
+        )
     wrong = (labels < 0) | (labels >= count)
     if wrong.any():
         index = int(np.argmax(wrong))
         step = "labels count from 0 and index class_names"
-        refuse(where, "label", f"0 to {count - 1}", f"{labels[index]} at {clips.describe(index)}", step)
+        refuse(
+            where, "label", f"0 to {count - 1}", f"{labels[index]} at {clips.describe(index)}", step
+        )
 
 
 def _check_subjects(where: str, clips: ClipSet) -> None:
@@ -112,12 +156,20 @@ def _check_subjects(where: str, clips: ClipSet) -> None:
     if (subjects < -1).any():
         index = int(np.argmax(subjects < -1))
         found = f"{subjects[index]} at {clips.describe(index)}"
-        refuse(where, "subject", "-1 (not known) or more", found, "write -1 where the subject is not known")
+        refuse(
+            where,
+            "subject",
+            "-1 (not known) or more",
+            found,
+            "write -1 where the subject is not known",
+        )
 
 
 def _required(where: str, clips: ClipSet, name: str) -> NDArray:
     if name not in clips.columns:
-        refuse(where, name, "a column of this name", listed(clips.columns), f"add one {name} per clip")
+        refuse(
+            where, name, "a column of this name", listed(clips.columns), f"add one {name} per clip"
+        )
     check_integers(where, name, clips.columns[name], len(clips))
     return clips.columns[name]
 
@@ -126,22 +178,34 @@ def _check_columns(where: str, clips: ClipSet) -> None:
     for name, values in clips.columns.items():
         if values.shape != (len(clips),):
             step = "give one value per clip, or remove the array"
-            refuse(where, name, f"shape [{len(clips)}], one value per clip", list(values.shape), step)
+            refuse(
+                where, name, f"shape [{len(clips)}], one value per clip", list(values.shape), step
+            )
         if values.dtype.kind not in COLUMN_KINDS:
-            refuse(where, name, "numbers or strings", values.dtype, "convert it, or remove the array")
+            refuse(
+                where, name, "numbers or strings", values.dtype, "convert it, or remove the array"
+            )
 
 
 def _check_skeleton(where: str, clips: ClipSet) -> None:
     count = clips.joints.shape[2]
     for name, values in (("joint_names", clips.layout.joints), ("parents", clips.layout.parents)):
         if len(values) != count:
-            refuse(where, name, f"shape [{count}], one per joint", [len(values)], "fit it to joints [F, M, V, 3]")
+            refuse(
+                where,
+                name,
+                f"shape [{count}], one per joint",
+                [len(values)],
+                "fit it to joints [F, M, V, 3]",
+            )
     try:
         check_tree(clips.layout.parents)
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     if not (np.isfinite(clips.fps) and clips.fps > 0):
-        refuse(where, "fps", "frames per second above 0", clips.fps, "write the recording's frame rate")
+        refuse(
+            where, "fps", "frames per second above 0", clips.fps, "write the recording's frame rate"
+        )
 
 
 def _check_frames(where: str, clips: ClipSet) -> None:
@@ -154,7 +218,9 @@ def _check_frames(where: str, clips: ClipSet) -> None:
     empty = ~np.logical_or.reduceat(present, clips.offsets[:-1])
     if empty.any():
         found = f"{clips.describe(int(np.argmax(empty)))} with only zeros"
-        refuse(where, "joints", "a body in every clip", found, f"leave out {empty.sum()} such clips")
+        refuse(
+            where, "joints", "a body in every clip", found, f"leave out {empty.sum()} such clips"
+        )
 
 
 def not_finite(clips: ClipSet, first: int = 0, end: int | None = None) -> str:
@@ -164,7 +230,14 @@ def not_finite(clips: ClipSet, first: int = 0, end: int | None = None) -> str:
         first, end: frames to look at, of all clips together.
     """
     blocks = frame_blocks(clips.joints[first:end])
-    return next((found for start, block in blocks if (found := _not_finite_in(clips, first + start, block))), "")
+    return next(
+        (
+            found
+            for start, block in blocks
+            if (found := _not_finite_in(clips, first + start, block))
+        ),
+        "",
+    )
 
 
 def _not_finite_in(clips: ClipSet, first: int, block: NDArray[np.floating]) -> str:

@@ -1,7 +1,9 @@
-"""Batches of whole clips, all bodies of a clip cropped and turned alike: what a classifier of clips is trained on.
+"""Batches of whole clips, all bodies of a clip cropped and turned alike: what a classifier of clips
+is trained on.
 
-Pre-training sees body sequences one by one (`datasets.batches`); a label belongs to a clip. As there, frames lie on the
-device, and the augmentation is MAMP's (maoyunyao/MAMP 09e6252, feeder/tools.py): one crop and one rotation a clip.
+Pre-training sees body sequences one by one (`datasets.batches`); a label belongs to a clip. As
+there, frames lie on the device, and the augmentation is MAMP's (maoyunyao/MAMP 09e6252,
+feeder/tools.py): one crop and one rotation a clip.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class ClipBatch:
         return len(self.clips)
 
     def mean(self, bodies: Tensor) -> Tensor:
-        """Mean over a clip's bodies: ``[S, ...]`` to ``[B, ...]``; zeros for a clip without a body."""
+        """Mean over a clip's bodies: ``[S, ...]`` to ``[B, ...]``; zeros for a clip without a
+        body.
+        """
         count = torch.bincount(self.row, minlength=len(self)).clamp(min=1).to(bodies.dtype)
         total = bodies.new_zeros(len(self), *bodies.shape[1:]).index_add(0, self.row, bodies)
         return total / count.view(-1, *[1] * (bodies.ndim - 1))
@@ -62,15 +66,24 @@ class ClipBatches:
         frames: T.
         augmentation: crop and rotation.
         seed: order and augmentation.
-        drop_last: leave out the rest of an epoch that fills no batch. Otherwise it is a smaller batch; a single clip,
-            of which batch norm can make nothing, joins the batch before.
+        drop_last: leave out the rest of an epoch that fills no batch. Otherwise it is a smaller
+            batch; a single clip, of which batch norm can make nothing, joins the batch before.
         slots: bodies per clip, absent ones as zeros; None: present bodies only.
     """
 
     def __init__(
-        self, source: BodySequences, lengths: NDArray[np.int64], clips: NDArray[np.int64], *, size: int, frames: int,
-        augmentation: Augmentation, seed: int, drop_last: bool, slots: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        source: BodySequences,
+        lengths: NDArray[np.int64],
+        clips: NDArray[np.int64],
+        *,
+        size: int,
+        frames: int,
+        augmentation: Augmentation,
+        seed: int,
+        drop_last: bool,
+        slots: int | None = None,
+    ) -> None:
         self.bodies = ClipBodies(source, lengths, frames, slots)
         self.clips = torch.as_tensor(clips, device=source.device)
         self.augmentation = augmentation
@@ -87,7 +100,9 @@ class ClipBatches:
         device = self.clips.device
         order = self.clips[torch.randperm(len(self.clips), generator=self.generator, device=device)]
         for chosen in order[: sum(self.sizes)].split(self.sizes):
-            first, kept = random_crops(self.bodies.lengths[chosen], self.augmentation, self.generator)
+            first, kept = random_crops(
+                self.bodies.lengths[chosen], self.augmentation, self.generator
+            )
             turn = uniform(chosen, self.generator, 3)
             batch = self.bodies.batch(chosen, first, kept)
             turned = rotate(batch.x, turn[batch.row], self.augmentation.rotation)
@@ -103,9 +118,14 @@ def batch_sizes(clips: int, size: int, *, drop_last: bool) -> list[int]:
 
 
 def evaluation_view(
-    source: BodySequences, lengths: NDArray[np.int64], clips: NDArray[np.int64], *, size: int, frames: int,
+    source: BodySequences,
+    lengths: NDArray[np.int64],
+    clips: NDArray[np.int64],
+    *,
+    size: int,
+    frames: int,
     slots: int | None = None,
-) -> Iterator[ClipBatch]:  # fmt: skip
+) -> Iterator[ClipBatch]:
     """Every clip once, in order, test-cropped; arguments as of `ClipBatches`."""
     bodies = ClipBodies(source, lengths, frames, slots)
     for chosen in torch.as_tensor(clips, device=source.device).split(size):
@@ -117,7 +137,7 @@ class ClipBodies:
 
     def __init__(
         self, source: BodySequences, lengths: NDArray[np.int64], frames: int, slots: int | None
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.source, self.frames, self.slots = source, frames, slots
         self.lengths = torch.as_tensor(lengths, device=source.device)
         self.sequences = torch.nonzero(source.present).squeeze(1)  # ascending by clip
@@ -134,9 +154,13 @@ class ClipBodies:
         x = self.source.window(chosen, first[row], kept[row], self.frames)
         if self.slots is None:
             return ClipBatch(clips, x, row, slot)
-        absent = torch.repeat_interleave(torch.arange(len(clips), device=clips.device), self.slots - count)
+        absent = torch.repeat_interleave(
+            torch.arange(len(clips), device=clips.device), self.slots - count
+        )
         filled = torch.arange(len(absent), device=clips.device)
         empty = (self.slots - count).cumsum(0) - (self.slots - count)
         more = count[absent] + filled - empty[absent]
         zeros = x.new_zeros(len(absent), *x.shape[1:])
-        return ClipBatch(clips, torch.cat([x, zeros]), torch.cat([row, absent]), torch.cat([slot, more]))
+        return ClipBatch(
+            clips, torch.cat([x, zeros]), torch.cat([row, absent]), torch.cat([slot, more])
+        )

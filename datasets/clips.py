@@ -1,7 +1,7 @@
 """`ClipSet`: labelled skeleton clips as one packed frame array plus an index; never padded.
 
-What a clip set is made of is checked by `datasets.checks.validate`; it is read from and written to disk by
-`datasets.formats.npz`.
+What a clip set is made of is checked by `datasets.checks.validate`; it is read from and written to
+disk by `datasets.formats.npz`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from datasets.layouts import SkeletonLayout
 
 BLOCK_BYTES = 32 * 2**20
-"""Frames are gone through in blocks of about this many bytes, so that mapped data never fills the memory."""
+"""Frames are gone through in blocks of about this many bytes, so that mapped data never fills the
+memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,16 @@ class ClipSet:
         joints: [F, M, V, 3] packed frames of all clips, metres, y up; float32 or float16, may be
             memory-mapped. A body that is absent in a frame is all zeros there.
         offsets: [N + 1] int64; clip i is ``joints[offsets[i]:offsets[i + 1]]``.
-        columns: per-clip columns of length N; always ``label`` (int64, index into `class_names`) and
-            ``subject`` (int64, -1 unknown), others (``view``, ``correct``, ...) where the source has them.
+        columns: per-clip columns of length N; always ``label`` (int64, index into `class_names`)
+            and ``subject`` (int64, -1 unknown), others (``view``, ``correct``, ...) where the
+            source has them.
         class_names: class names, index = label.
         layout: the skeleton.
         fps: frames per second.
         default_split: the split used when none is asked for.
         splits: names of the data set's official splits to split texts (`datasets.splits`).
-        stored: what was computed once, when a store was made (`datasets.formats.store`); None elsewhere.
+        stored: what was computed once, when a store was made (`datasets.formats.store`); None
+            elsewhere.
     """
 
     name: str
@@ -71,7 +75,9 @@ class ClipSet:
 
     def clip(self, index: int) -> NDArray[np.float32]:
         """Frames of one clip, [T, M, V, 3] float32."""
-        return np.asarray(self.joints[self.offsets[index] : self.offsets[index + 1]], dtype=np.float32)
+        return np.asarray(
+            self.joints[self.offsets[index] : self.offsets[index + 1]], dtype=np.float32
+        )
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -79,13 +85,17 @@ class ClipSet:
         return np.diff(self.offsets)
 
     def describe(self, index: int) -> str:
-        """How messages call a clip: its index, and its entry in the column ``names`` where there is one."""
+        """How messages call a clip: its index, and its entry in the column ``names`` where there is
+        one.
+        """
         names = self.columns.get("names", ())
         return f"clip {index} ({names[index]})" if index < len(names) else f"clip {index}"
 
 
 def frame_blocks(joints: NDArray[np.floating]) -> Iterator[tuple[int, NDArray[np.floating]]]:
-    """(first frame, [f, M, V, 3] frames) over all of ``joints`` in order, about `BLOCK_BYTES` at a time."""
+    """(first frame, [f, M, V, 3] frames) over all of ``joints`` in order, about `BLOCK_BYTES` at a
+    time.
+    """
     step = max(1, BLOCK_BYTES // max(1, joints[:1].nbytes))
     for first in range(0, len(joints), step):
         yield first, np.asarray(joints[first : first + step])
@@ -103,7 +113,9 @@ def present_bodies(clips: ClipSet) -> NDArray[np.bool_]:
 
 
 def clip_origins(clips: ClipSet, present: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """``[N, 3]`` center joint of each clip's first present body in that body's first non-zero frame."""
+    """``[N, 3]`` center joint of each clip's first present body in that body's first non-zero
+    frame.
+    """
     if clips.stored:
         return clips.stored.origins
     origins = np.zeros((len(clips), 3), dtype=np.float32)
@@ -114,7 +126,9 @@ def clip_origins(clips: ClipSet, present: NDArray[np.bool_]) -> NDArray[np.float
 
 
 def clip_origin(frames: NDArray[np.floating], center: int) -> NDArray[np.floating]:
-    """``[3]`` center joint of the first present body of a clip [T, M, V, 3], in that body's first non-zero frame."""
+    """``[3]`` center joint of the first present body of a clip [T, M, V, 3], in that body's first
+    non-zero frame.
+    """
     body = frames[:, int(frames.any(axis=(0, 2, 3)).argmax())]
     return body[int(body.any(axis=(1, 2)).argmax()), center]
 
@@ -131,13 +145,25 @@ class Fingerprint:
 
     def frames(self, block: NDArray[np.floating]) -> None:
         """The next frames."""
-        self.digest.update((np.ascontiguousarray(block, dtype="<f4") + np.float32(0)).data)  # -0.0 is 0.0
+        self.digest.update(
+            (np.ascontiguousarray(block, dtype="<f4") + np.float32(0)).data
+        )  # -0.0 is 0.0
 
     def index(
-        self, offsets: NDArray, label: NDArray, subject: NDArray, parents: Sequence[int], class_names: Sequence[str]
+        self,
+        offsets: NDArray,
+        label: NDArray,
+        subject: NDArray,
+        parents: Sequence[int],
+        class_names: Sequence[str],
     ) -> str:
         """The fingerprint, 64 hex digits."""
-        integers = {"offsets": offsets, "label": label, "subject": subject, "parents": np.array(parents)}
+        integers = {
+            "offsets": offsets,
+            "label": label,
+            "subject": subject,
+            "parents": np.array(parents),
+        }
         for name, values in integers.items():
             self.digest.update(f"\n{name} {len(values)}\n".encode())
             self.digest.update(np.ascontiguousarray(values, dtype="<i8").data)
@@ -148,8 +174,9 @@ class Fingerprint:
 def fingerprint(clips: ClipSet) -> str:
     """SHA-256 (64 hex digits) of frames, offsets, label, subject, class names and parents.
 
-    The frames count as little-endian float32, so the same data has the same fingerprint in memory, mapped
-    from disk or stored as float16; two laboratories can compare theirs without sharing the data.
+    The frames count as little-endian float32, so the same data has the same fingerprint in memory,
+    mapped from disk or stored as float16; two laboratories can compare theirs without sharing the
+    data.
     """
     made = Fingerprint(clips.joints.shape)
     for _, block in frame_blocks(clips.joints):

@@ -1,4 +1,6 @@
-"""Where derived files live, which version of a file is there, and how files are written: whole or not at all."""
+"""Where derived files live, which version of a file is there, and how files are written: whole or
+not at all.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,20 @@ APPLICATION = "masked-skeleton"
 CACHE_VARIABLE = "MASKED_SKELETON_CACHE"
 FileVersion = tuple[int, int, int, int]
 _KINDS = {
-    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
-}  # fmt: skip
+}
 
 
 def cache_dir() -> Path:
-    """The folder for derived files, created when needed; everything in it can be deleted and is made again.
+    """The folder for derived files, created when needed; everything in it can be deleted and is
+    made again.
 
-    ``$MASKED_SKELETON_CACHE``, else where the system keeps such files: on Linux ``$XDG_CACHE_HOME/masked-skeleton``
-    or ``~/.cache/masked-skeleton``.
+    ``$MASKED_SKELETON_CACHE``, else where the system keeps such files: on Linux
+    ``$XDG_CACHE_HOME/masked-skeleton`` or ``~/.cache/masked-skeleton``.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
     folder = Path(chosen).expanduser() if chosen else user_cache_path(APPLICATION, appauthor=False)
@@ -37,9 +43,11 @@ def cache_dir() -> Path:
 
 
 def file_version(path: Path, step: str = "check the path") -> FileVersion:
-    """Size, time of the content, time of the entry and inode: a file with the same four was not written to since.
+    """Size, time of the content, time of the entry and inode: a file with the same four was not
+    written to since.
 
-    The time of the entry cannot be set by a program, so a file whose time was put back is another version too.
+    The time of the entry cannot be set by a program, so a file whose time was put back is another
+    version too.
 
     Args:
         path: the file.
@@ -51,7 +59,9 @@ def file_version(path: Path, step: str = "check the path") -> FileVersion:
     try:
         found = path.stat()
     except OSError as error:
-        raise DataError(f"{path}: expected a file, found {one_line(error.strerror or error)}; {step}") from None
+        raise DataError(
+            f"{path}: expected a file, found {one_line(error.strerror or error)}; {step}"
+        ) from None
     kind = stat.S_IFMT(found.st_mode)
     if kind != stat.S_IFREG:
         raise DataError(f"{path}: expected a file, found {_KINDS.get(kind, 'none')}; {step}")
@@ -60,10 +70,11 @@ def file_version(path: Path, step: str = "check the path") -> FileVersion:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file to write that becomes ``path`` when the block ends well, and disappears when it does not.
+    """A binary file to write that becomes ``path`` when the block ends well, and disappears when it
+    does not.
 
-    The temporary file stands in the same folder and is flushed to disk before it is renamed, so a reader
-    sees the old file or the whole new one. Raises `OSError` as `open` and `os.replace` do.
+    The temporary file stands in the same folder and is flushed to disk before it is renamed, so a
+    reader sees the old file or the whole new one. Raises `OSError` as `open` and `os.replace` do.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:

@@ -1,10 +1,12 @@
-"""Training batches the way MAMP's feeder makes them: padded clips, one sample at a time, in worker processes.
+"""Training batches the way MAMP's feeder makes them: padded clips, one sample at a time, in worker
+processes.
 
-Only for measuring what that costs (`harness explain`): clips are padded to 300 frames with every body slot, a worker
-crops, resizes and rotates one clip after the other, and batches are collated on the host and copied to the device
-(maoyunyao/MAMP, feeder/feeder_ntu.py and feeder/tools.py). `PublishedClips` takes the same operations in the same order
-as that code, `PaddedClips` the shortest way to the same sample. `datasets.batches` makes the same kind of batch without
-any of this.
+Only for measuring what that costs (`harness explain`): clips are padded to 300 frames with every
+body slot, a worker crops, resizes and rotates one clip after the other, and batches are collated on
+the host and copied to the device (maoyunyao/MAMP, feeder/feeder_ntu.py and feeder/tools.py).
+`PublishedClips` takes the same operations in the same order as that code, `PaddedClips` the
+shortest way to the same sample. `datasets.batches` makes the same kind of batch without any of
+this.
 """
 
 from __future__ import annotations
@@ -27,18 +29,27 @@ VERSION = 2
 PADDED_FRAMES = 300
 """NTU RGB+D's longest clip: what the published files pad every clip to."""
 ENDLESS = 2**40
-"""Samples of one pass of the loader: it never ends, so that no epoch restarts the workers on the clock."""
+"""Samples of one pass of the loader: it never ends, so that no epoch restarts the workers on the
+clock.
+"""
 PREFETCH = 2
 """Batches that each worker prepares ahead, torch's default."""
 
 
-def pad_clips(clips: ClipSet, chosen: NDArray[np.int64], *, center: bool = True) -> NDArray[np.float32]:
-    """Zero-padded clips ``[N, 3, 300, V, M]`` in memory, centred as `BodySequences` does; later frames are cut off.
+def pad_clips(
+    clips: ClipSet, chosen: NDArray[np.int64], *, center: bool = True
+) -> NDArray[np.float32]:
+    """Zero-padded clips ``[N, 3, 300, V, M]`` in memory, centred as `BodySequences` does; later
+    frames are cut off.
 
     A view, as in MAMP's feeder, of what its files hold: ``[N, 300, M, V, 3]``.
     """
     _, bodies, joints, _ = clips.joints.shape
-    origin = clip_origins(clips, present_bodies(clips)) if center else np.zeros((len(clips), 3), np.float32)
+    origin = (
+        clip_origins(clips, present_bodies(clips))
+        if center
+        else np.zeros((len(clips), 3), np.float32)
+    )
     stored = np.zeros((len(chosen), PADDED_FRAMES, bodies, joints, 3), np.float32)
     for row, index in enumerate(chosen):
         clip = clips.clip(int(index))[:PADDED_FRAMES]
@@ -56,7 +67,9 @@ class PaddedClips(Dataset[Tensor]):
         augmentation: crop and rotation.
     """
 
-    def __init__(self, padded: NDArray[np.float32], *, frames: int, augmentation: Augmentation) -> None:
+    def __init__(
+        self, padded: NDArray[np.float32], *, frames: int, augmentation: Augmentation
+    ) -> None:
         self.padded, self.frames, self.augmentation = padded, frames, augmentation
 
     def __len__(self) -> int:
@@ -70,8 +83,14 @@ class PaddedClips(Dataset[Tensor]):
         if not valid:
             return torch.zeros(bodies, self.frames, joints, channels)
         first, kept = self.crop(valid)
-        window = torch.from_numpy(clip[:, first : first + kept]).permute(0, 2, 3, 1).reshape(1, 1, -1, kept)
-        resized = torch.nn.functional.interpolate(window, size=(window.shape[2], self.frames), mode="bilinear")
+        window = (
+            torch.from_numpy(clip[:, first : first + kept])
+            .permute(0, 2, 3, 1)
+            .reshape(1, 1, -1, kept)
+        )
+        resized = torch.nn.functional.interpolate(
+            window, size=(window.shape[2], self.frames), mode="bilinear"
+        )
         x = resized.reshape(channels, joints, bodies, self.frames).permute(2, 3, 1, 0)
         angles = (2 * torch.rand(1, 3) - 1) * self.augmentation.rotation
         return x @ rotations(angles)[0].T
@@ -90,10 +109,11 @@ class PaddedClips(Dataset[Tensor]):
 
 
 class PublishedClips(PaddedClips):
-    """The same samples by the operations of MAMP's released feeder, in its order; a sample is ``[3, T, V, M]``.
+    """The same samples by the operations of MAMP's released feeder, in its order; a sample is ``[3,
+    T, V, M]``.
 
-    Three copies, a rotation matrix for every frame, and bodies that are folded into the batch on the device (there by
-    the model, model_mamp/transformer.py) are what that costs more.
+    Three copies, a rotation matrix for every frame, and bodies that are folded into the batch on
+    the device (there by the model, model_mamp/transformer.py) are what that costs more.
     """
 
     def __getitem__(self, row: int) -> Tensor:
@@ -107,7 +127,9 @@ class PublishedClips(PaddedClips):
         window = torch.tensor(clip[:, first : first + kept], dtype=torch.float)
         window = window.permute(0, 2, 3, 1).contiguous().view(1, 1, -1, kept)  # [1, 1, 3 V M, kept]
         size = (window.shape[2], self.frames)
-        resized = torch.nn.functional.interpolate(window, size=size, mode="bilinear", align_corners=False).squeeze()
+        resized = torch.nn.functional.interpolate(
+            window, size=size, mode="bilinear", align_corners=False
+        ).squeeze()
         x = resized.view(channels, joints, bodies, self.frames).permute(0, 3, 1, 2).contiguous()
         x = x.permute(1, 0, 2, 3).contiguous().view(self.frames, channels, -1)  # [T, 3, V M]
         angles = (2 * torch.rand(1, 3) - 1) * self.augmentation.rotation
@@ -116,32 +138,43 @@ class PublishedClips(PaddedClips):
 
     @staticmethod
     def sequences(batch: Tensor) -> Tensor:
-        """The body sequences ``[B, T, V, 3]`` of a batch of samples ``[N, 3, T, V, M]``, on the device."""
+        """The body sequences ``[B, T, V, 3]`` of a batch of samples ``[N, 3, T, V, M]``, on the
+        device.
+        """
         return batch.permute(0, 4, 2, 3, 1).contiguous().flatten(0, 1)
 
 
 def rotation_products(angles: Tensor) -> Tensor:
-    """What `rotations` makes of angles ``[T, 3]``, as the product of three matrices each: ``[T, 3, 3]``."""
+    """What `rotations` makes of angles ``[T, 3]``, as the product of three matrices each: ``[T, 3,
+    3]``.
+    """
     cos, sin = angles.cos(), angles.sin()
     zero, one = torch.zeros(len(angles)), torch.ones(len(angles))
 
     def matrices(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=1)
 
-    about_x = matrices((one, zero, zero), (zero, cos[:, 0], -sin[:, 0]), (zero, sin[:, 0], cos[:, 0]))
-    about_y = matrices((cos[:, 1], zero, sin[:, 1]), (zero, one, zero), (-sin[:, 1], zero, cos[:, 1]))
-    about_z = matrices((cos[:, 2], -sin[:, 2], zero), (sin[:, 2], cos[:, 2], zero), (zero, zero, one))
+    about_x = matrices(
+        (one, zero, zero), (zero, cos[:, 0], -sin[:, 0]), (zero, sin[:, 0], cos[:, 0])
+    )
+    about_y = matrices(
+        (cos[:, 1], zero, sin[:, 1]), (zero, one, zero), (-sin[:, 1], zero, cos[:, 1])
+    )
+    about_z = matrices(
+        (cos[:, 2], -sin[:, 2], zero), (sin[:, 2], cos[:, 2], zero), (zero, zero, one)
+    )
     return about_z.matmul(about_y).matmul(about_x)
 
 
 class FeederBatches:
-    """Endless training batches ``[B, T, V, 3]`` from worker processes, both body slots of every clip in them.
+    """Endless training batches ``[B, T, V, 3]`` from worker processes, both body slots of every
+    clip in them.
 
     The workers live only inside `flowing`, so that they take nothing from a neighbour's time.
 
     Attributes:
-        lead: untimed steps that bring the workers' queue to where it stands in a long training: full where the
-            step is slower than the workers, empty where it is faster.
+        lead: untimed steps that bring the workers' queue to where it stands in a long training:
+            full where the step is slower than the workers, empty where it is faster.
 
     Args:
         dataset: the padded clips.
@@ -154,19 +187,32 @@ class FeederBatches:
         DataError: a batch size that does not hold whole clips, or more clips than there are.
     """
 
-    def __init__(self, dataset: PaddedClips, *, size: int, workers: int, device: torch.device, seed: int) -> None:
+    def __init__(
+        self, dataset: PaddedClips, *, size: int, workers: int, device: torch.device, seed: int
+    ) -> None:
         bodies = dataset.padded.shape[-1]
         if size % bodies:
-            raise DataError(f"loader workers batch whole clips: batch size {size} is not a multiple of {bodies} bodies")
+            raise DataError(
+                f"loader workers batch whole clips: batch size {size} is not a multiple of {bodies}"
+                " bodies"
+            )
         if size // bodies > len(dataset):
-            raise DataError(f"a batch of {size // bodies} clips needs as many training clips, found {len(dataset)}")
+            raise DataError(
+                f"a batch of {size // bodies} clips needs as many training clips, found"
+                f" {len(dataset)}"
+            )
         self.dataset, self.size, self.device = dataset, size, device
         self.lead, self.divisible = PREFETCH * workers, False  # a block's workers end with it
         self.generator = torch.Generator().manual_seed(seed)
         self.loader = DataLoader(
-            dataset, size // bodies, sampler=RandomSampler(dataset, num_samples=ENDLESS, generator=self.generator),
-            num_workers=workers, prefetch_factor=PREFETCH, pin_memory=device.type == "cuda", generator=self.generator,
-        )  # fmt: skip
+            dataset,
+            size // bodies,
+            sampler=RandomSampler(dataset, num_samples=ENDLESS, generator=self.generator),
+            num_workers=workers,
+            prefetch_factor=PREFETCH,
+            pin_memory=device.type == "cuda",
+            generator=self.generator,
+        )
         self.stream: Iterator[Tensor] | None = None
 
     def next(self) -> Tensor:
@@ -178,7 +224,9 @@ class FeederBatches:
 
     @contextmanager
     def flowing(self) -> Iterator[None]:
-        """Workers run inside. The first `lead` batches, what they prepare ahead, belong to untimed steps."""
+        """Workers run inside. The first `lead` batches, what they prepare ahead, belong to untimed
+        steps.
+        """
         self.stream = iter(self.loader)
         try:
             yield

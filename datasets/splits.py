@@ -1,8 +1,9 @@
 """Which clips train, which select and which test, and what a clip's class is.
 
-A split is named by a short text (see `make_split`). The validation part has no subject in common with the
-rest of the training side, and nothing is selected on the test clips. Clips that stand
-on both sides with the very same joints are looked for in every split: NW-UCLA's usual preparation has 95.
+A split is named by a short text (see `make_split`). The validation part has no subject in common
+with the rest of the training side, and nothing is selected on the test clips. Clips that stand
+on both sides with the very same joints are looked for in every split: NW-UCLA's usual preparation
+has 95.
 """
 
 from __future__ import annotations
@@ -66,21 +67,24 @@ def make_split(
 
     Args:
         clips: the clips to divide.
-        spec: empty (the clip set's own default), a split that the clip set names (`ClipSet.splits`), ``xsub``
-            (otherwise: odd subjects train, even ones test), ``xview`` (NTU: views 2 and 3 train, view 1 tests), or
-            ``COLUMN:VALUES->VALUES`` with training values left and test values right, e.g. ``view:1,2->3``. Values are
-            separated by commas; of an integer column, ``1-4`` takes those of its values that lie from 1 to 4; ``*``
-            takes what the other side leaves. `` without repeats`` at the end is `drop_leaks`; ``swapped``, alone or at
-            the very end, exchanges the two sides.
-        validation: share of the known training subjects that is held out, rounded, at least one of them and
-            never all. Which ones follows from a fixed permutation of the sorted subject numbers, the same on
-            every machine and with or without ``drop_leaks``. 0: no validation part.
+        spec: empty (the clip set's own default), a split that the clip set names
+            (`ClipSet.splits`), ``xsub`` (otherwise: odd subjects train, even ones test), ``xview``
+            (NTU: views 2 and 3 train, view 1 tests), or ``COLUMN:VALUES->VALUES`` with training
+            values left and test values right, e.g. ``view:1,2->3``. Values are separated by commas;
+            of an integer column, ``1-4`` takes those of its values that lie from 1 to 4; ``*``
+            takes what the other side leaves. `` without repeats`` at the end is `drop_leaks`;
+            ``swapped``, alone or at the very end, exchanges the two sides.
+        validation: share of the known training subjects that is held out, rounded, at least one of
+            them and never all. Which ones follows from a fixed permutation of the sorted subject
+            numbers, the same on every machine and with or without ``drop_leaks``. 0: no validation
+            part.
         drop_leaks: take clips whose joints are also in the test part out of the training side.
-        labels: what `make_labels` returned, for the notes on classes; the column ``label`` when not given.
+        labels: what `make_labels` returned, for the notes on classes; the column ``label`` when not
+            given.
 
     Raises:
-        DataError: bad grammar, an unknown column or value, a value on both sides, an empty part, or too few
-            known subjects to hold some out.
+        DataError: bad grammar, an unknown column or value, a value on both sides, an empty part, or
+            too few known subjects to hold some out.
     """
     own, swap = unswapped(spec.strip())
     own = own or clips.default_split
@@ -100,7 +104,9 @@ def make_split(
     _check_parts(clips, spec, train, held_out, validation)
     notes += _validation_notes(clips, train, held_out)
     notes += _class_notes(labels or make_labels(clips), train, held_out)
-    train_index, validation_index, test_index = (np.flatnonzero(part) for part in (train, held_out, test))
+    train_index, validation_index, test_index = (
+        np.flatnonzero(part) for part in (train, held_out, test)
+    )
     return Split(spec, train_index, validation_index, test_index, notes, leaked)
 
 
@@ -123,8 +129,9 @@ def make_labels(clips: ClipSet, spec: str = "label") -> Labels:
 
     Args:
         clips: the clips.
-        spec: column names separated by commas, e.g. ``label,correct``. A column other than ``label`` has one
-            class per value that occurs, in ascending order; a combination one per combination that occurs.
+        spec: column names separated by commas, e.g. ``label,correct``. A column other than
+            ``label`` has one class per value that occurs, in ascending order; a combination one per
+            combination that occurs.
 
     Returns:
         [N] int64 classes and their names, e.g. ``"deep squat / correct=0"``.
@@ -145,7 +152,9 @@ def make_labels(clips: ClipSet, spec: str = "label") -> Labels:
 
 
 def length_notes(clips: ClipSet, patch: int) -> tuple[str, ...]:
-    """One line on clips shorter than a temporal patch of ``patch`` frames, and one on single-frame clips."""
+    """One line on clips shorter than a temporal patch of ``patch`` frames, and one on single-frame
+    clips.
+    """
     short, single = int((clips.lengths < patch).sum()), int((clips.lengths == 1).sum())
     notes = []
     if short:
@@ -177,7 +186,9 @@ def _values(clips: ClipSet, name: str, what: str) -> NDArray:
 
 def _meaning(clips: ClipSet, spec: str) -> tuple[str, bool]:
     """The text that a split's name stands for, and whether repeated clips are dropped."""
-    usual = _XVIEW if spec == "xview" and not clips.splits else spec  # NTU's views say nothing of another set's
+    usual = (
+        _XVIEW if spec == "xview" and not clips.splits else spec
+    )  # NTU's views say nothing of another set's
     text = clips.splits.get(spec, usual)
     return text.removesuffix(_WITHOUT_REPEATS), text.endswith(_WITHOUT_REPEATS)
 
@@ -189,14 +200,25 @@ def _sides(clips: ClipSet, spec: str, text: str) -> tuple[str, Mask, Mask]:
     what = f"split {spec!r}"
     column, left, right = _parse(clips, text, what)
     values = _values(clips, column, what)
-    official = spec in clips.splits  # of a part of the data set, not all of an official split's values need be there
+    official = (
+        spec in clips.splits
+    )  # of a part of the data set, not all of an official split's values need be there
     train, test = (
-        set() if side.strip() == _REST else _chosen(clips, column, side, what, official) for side in (left, right)
+        set() if side.strip() == _REST else _chosen(clips, column, side, what, official)
+        for side in (left, right)
     )
-    train, test = (side or _rest(clips, column, other, what) for side, other in ((train, test), (test, train)))
+    train, test = (
+        side or _rest(clips, column, other, what) for side, other in ((train, test), (test, train))
+    )
     if train & test:
         found = f"{listed(train & test)} on both"
-        refuse(clips.name, what, "different values on the two sides", found, "give every value to one side")
+        refuse(
+            clips.name,
+            what,
+            "different values on the two sides",
+            found,
+            "give every value to one side",
+        )
     return column, np.isin(values, list(train)), np.isin(values, list(test))
 
 
@@ -206,7 +228,10 @@ def _odd_and_even(clips: ClipSet) -> tuple[Mask, Mask]:
     odd, even = known & (subjects % 2 == 1), known & (subjects % 2 == 0)
     for side, name in ((odd, "training side (odd subjects)"), (even, "test side (even subjects)")):
         if not side.any():
-            step = f"the known subjects are {listed(_known_subjects(clips))}; use another split, {_EXAMPLE}"
+            step = (
+                f"the known subjects are {listed(_known_subjects(clips))}; use another split,"
+                f" {_EXAMPLE}"
+            )
             refuse(clips.name, "split 'xsub'", f"clips on the {name}", "none", step)
     return odd, even
 
@@ -215,7 +240,13 @@ def _parse(clips: ClipSet, spec: str, what: str) -> tuple[str, str, str]:
     form = re.fullmatch(r"\s*([^:]+?)\s*:(.+)->(.+)", spec)
     if form is None:
         named = list(dict.fromkeys([*clips.splits, "xsub"])) if clips.splits else ["xsub", "xview"]
-        refuse(clips.name, what, f"{', '.join(named)} or {_GRAMMAR}", repr(spec), f"{nearest(spec, named)}{_EXAMPLE}")
+        refuse(
+            clips.name,
+            what,
+            f"{', '.join(named)} or {_GRAMMAR}",
+            repr(spec),
+            f"{nearest(spec, named)}{_EXAMPLE}",
+        )
     column, left, right = form.groups()
     return column, left, right
 
@@ -235,14 +266,24 @@ def _rest(clips: ClipSet, column: str, other: set[int | str], what: str) -> set[
 
 
 def _chosen(clips: ClipSet, column: str, side: str, what: str, lenient: bool) -> set[int | str]:
-    """The values of a column that one side of a split names; `lenient`: of those that occur, if any does."""
+    """The values of a column that one side of a split names; `lenient`: of those that occur, if any
+    does.
+    """
     values, occurring = _values(clips, column, what), _occurring(clips, column, what)
     chosen: set[int | str] = set()
     for item in (item.strip() for item in side.split(",")):
-        matching = _matching(occurring, item) if values.dtype.kind in "iu" else {item} & set(occurring)
+        matching = (
+            _matching(occurring, item) if values.dtype.kind in "iu" else {item} & set(occurring)
+        )
         if matching is None:
             step = f"values are separated by commas, {_EXAMPLE}"
-            refuse(clips.name, what, f"a whole number or a range such as 1-4 for {column!r}", repr(item), step)
+            refuse(
+                clips.name,
+                what,
+                f"a whole number or a range such as 1-4 for {column!r}",
+                repr(item),
+                step,
+            )
         if not matching and not lenient:
             step = f"these occur: {listed(occurring, 40)}"
             refuse(clips.name, what, f"values that occur in {column!r}", repr(item), step)
@@ -251,7 +292,9 @@ def _chosen(clips: ClipSet, column: str, side: str, what: str, lenient: bool) ->
 
 
 def _matching(occurring: list[Any], item: str) -> set[int | str] | None:
-    """The occurring integers in ``item``, a number or an inclusive range; None when it is neither."""
+    """The occurring integers in ``item``, a number or an inclusive range; None when it is
+    neither.
+    """
     form = re.fullmatch(r"(-?\d+)(?:\s*-\s*(-?\d+))?", item)
     if form is None:
         return None
@@ -268,14 +311,18 @@ def _held_out(clips: ClipSet, spec: str, training_side: Mask, share: float) -> M
     """The clips of the training subjects that are held out for validation."""
     what = f"split {spec!r}"
     if not 0 <= share < 1:
-        refuse(clips.name, what, "a validation share from 0 to below 1", share, "0.2 holds out a fifth")
+        refuse(
+            clips.name, what, "a validation share from 0 to below 1", share, "0.2 holds out a fifth"
+        )
     if share == 0:
         return np.zeros(len(clips), dtype=bool)
     known = _known_subjects(clips, training_side)
     if len(known) < 2:
         found = f"{len(known)} ({listed(known)})"
         step = "train without a validation part: validation 0 (`--set data.validation=0`)"
-        refuse(clips.name, what, "two or more known training subjects to hold some out", found, step)
+        refuse(
+            clips.name, what, "two or more known training subjects to hold some out", found, step
+        )
     count = min(max(1, round(share * len(known))), len(known) - 1)
     # RandomState's stream is frozen for good, a Generator's may change between releases of numpy.
     order = np.random.RandomState(VALIDATION_SEED).permutation(known)
@@ -296,7 +343,13 @@ def _check_parts(clips: ClipSet, spec: str, train: Mask, held_out: Mask, share: 
     for part, name, wanted in ((train, "train", True), (held_out, "validation", share > 0)):
         if wanted and not part.any():
             step = "keep the repeated clips (drop_leaks off) or use another split"
-            refuse(clips.name, f"split {spec!r}", f"clips left in {name}", "none without repeated ones", step)
+            refuse(
+                clips.name,
+                f"split {spec!r}",
+                f"clips left in {name}",
+                "none without repeated ones",
+                step,
+            )
 
 
 def _side_notes(clips: ClipSet, column: str, training_side: Mask, test: Mask) -> tuple[str, ...]:
@@ -308,7 +361,9 @@ def _side_notes(clips: ClipSet, column: str, training_side: Mask, test: Mask) ->
         outside &= ~unknown
     elif unknown.any():
         counts = f"{(unknown & training_side).sum()} train, {(unknown & test).sum()} test"
-        notes.append(f"{unknown.sum()} clips of unknown subject (-1), never in validation: {counts}")
+        notes.append(
+            f"{unknown.sum()} clips of unknown subject (-1), never in validation: {counts}"
+        )
     if outside.any():
         values = listed(np.unique(clips.columns[column][outside]))
         notes.append(f"{outside.sum()} clips are on neither side ({column} {values})")
@@ -317,7 +372,9 @@ def _side_notes(clips: ClipSet, column: str, training_side: Mask, test: Mask) ->
 
 def _validation_notes(clips: ClipSet, train: Mask, held_out: Mask) -> tuple[str, ...]:
     if not held_out.any():
-        return ("no validation part (validation 0): every subject of the training side is trained on",)
+        return (
+            "no validation part (validation 0): every subject of the training side is trained on",
+        )
     subjects = listed(_known_subjects(clips, held_out), 40)
     clip_count = f"{held_out.sum()} of {(train | held_out).sum()} training-side clips"
     return (f"validation holds out {clip_count}, subjects: {subjects}",)
@@ -327,9 +384,17 @@ def _leak_notes(leaked: Indices, test: Mask, dropped: bool) -> tuple[str, ...]:
     if not len(leaked):
         return ()
     trained, tested = (len(np.unique(side)) for side in leaked.T)
-    twins = f"{tested} of {test.sum()} test clips have exactly the joints of a clip on the training side"
+    twins = (
+        f"{tested} of {test.sum()} test clips have exactly the joints of a clip on the training"
+        " side"
+    )
     return (
-        f"{twins}; " + (f"the {trained} on the training side are dropped" if dropped else "drop_leaks takes those out"),
+        f"{twins}; "
+        + (
+            f"the {trained} on the training side are dropped"
+            if dropped
+            else "drop_leaks takes those out"
+        ),
     )
 
 
@@ -340,5 +405,7 @@ def _class_notes(labels: Labels, train: Mask, held_out: Mask) -> tuple[str, ...]
         counts = np.bincount(classes[part], minlength=len(names))
         missing = [names[index] for index in np.flatnonzero(counts == 0)]
         if missing and part.any():
-            notes.append(f"{len(missing)} of {len(names)} classes have no {name} clip: {listed(missing)}")
+            notes.append(
+                f"{len(missing)} of {len(names)} classes have no {name} clip: {listed(missing)}"
+            )
     return tuple(notes)

@@ -1,9 +1,10 @@
-"""Everything that compares methods, from Python; the command line is a thin layer over the same functions.
+"""Everything that compares methods, from Python; the command line is a thin layer over the same
+functions.
 
 import harness
 
-result = harness.run(methods=["gfp", "skeletonmae"], dataset="synthetic", budget="100steps", out="runs")
-print(result.table)
+result = harness.run(methods=["gfp", "skeletonmae"], dataset="synthetic", budget="100steps",
+out="runs") print(result.table)
 harness.evaluate("runs", protocols="linear-mamp,finetune")
 harness.measure_speed(methods=["gfp", "mamp"], encoder="small")
 records = harness.read_records("runs")                        # loads no torch
@@ -26,19 +27,22 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# An installed suite gives the environment this one name, no `datasets` and no `methods`. They lie beside it and are
-# found from here on, after all else on the path: no other package of these names gives way in silence.
+# An installed suite gives the environment this one name, no `datasets` and no `methods`. They lie
+# beside it and are found from here on, after all else on the path: no other package of these names
+# gives way in silence.
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-# The profiler that counts CPU memory logs to stderr as it starts, works and stops; no reader of a table wants that.
+# The profiler that counts CPU memory logs to stderr as it starts, works and stops; no reader of a
+# table wants that.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def run(methods: list[str] | str, *, pictures: bool = True, **settings: Any) -> RunResult:
-    """Pre-train methods under one budget, measure their speed side by side, probe them (`harness.runs.door.run`).
+    """Pre-train methods under one budget, measure their speed side by side, probe them
+    (`harness.runs.door.run`).
 
     ``pictures``: leave clips as methods saw and made them beside the records.
     """
@@ -62,7 +66,9 @@ def measure_speed(methods: list[str] | str, **settings: Any) -> SpeedRecord:
     return door.measure_speed(methods, **settings)
 
 
-def evaluate(folder: Path | str, protocols: str = "linear,knn", **settings: Any) -> list[EvaluationRecord]:
+def evaluate(
+    folder: Path | str, protocols: str = "linear,knn", **settings: Any
+) -> list[EvaluationRecord]:
     """Evaluate the encoders of an output folder by protocols (`harness.runs.door.evaluate`)."""
     from harness.foreign_packages import check_packages
 
@@ -83,7 +89,9 @@ def read_records(folder: Path | str) -> Records:
 
 
 def load_encoder(path: Path | str, device: str = "cpu") -> PretrainedEncoder:
-    """A trained encoder that embeds clips of any length (`harness.encoders.embedding.load_encoder`)."""
+    """A trained encoder that embeds clips of any length
+    (`harness.encoders.embedding.load_encoder`).
+    """
     from harness.foreign_packages import check_packages
 
     check_packages()

@@ -17,5 +17,7 @@ def main() -> None:
     command_line()
 
 
-if __name__ == "__main__":  # worker processes import this module under another name, and need nothing of it
+if (
+    __name__ == "__main__"
+):  # worker processes import this module under another name, and need nothing of it
     main()

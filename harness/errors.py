@@ -11,7 +11,9 @@ from datasets.errors import DataError
 
 
 class UsageError(Exception):
-    """What the user asked for cannot be done; the message is one line: expected, found, next step."""
+    """What the user asked for cannot be done; the message is one line: expected, found, next
+    step.
+    """
 
 
 class MethodFault(RuntimeError):
@@ -30,7 +32,11 @@ def one_line(error: BaseException) -> str:
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
-    where = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace else ""
+    where = (
+        f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})"
+        if trace
+        else ""
+    )
     return f"{type(error).__name__}{text}{where}"
 
 

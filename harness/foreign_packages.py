@@ -1,7 +1,8 @@
 """Other packages that have the names of the suite's own, `datasets` and `methods`.
 
-Python takes what comes first on its path: a module of the working directory, of PYTHONPATH, or an installed package
-such as Hugging Face's ``datasets``. The check comes before anything imports either, and so imports nothing of ours.
+Python takes what comes first on its path: a module of the working directory, of PYTHONPATH, or an
+installed package such as Hugging Face's ``datasets``. The check comes before anything imports
+either, and so imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ NAMES = ("datasets", "methods")
 
 
 def check_packages() -> None:
-    """`ImportError` with one line unless ``import`` gives the suite's own packages, those beside this one."""
+    """`ImportError` with one line unless ``import`` gives the suite's own packages, those beside
+    this one.
+    """
     root = Path(__file__).parents[1]
     for name in NAMES:
         own, found = root / name / "__init__.py", where(name)
@@ -28,7 +31,9 @@ def check_packages() -> None:
 
 
 def where(name: str) -> Path | None:
-    """What ``import name`` gives, not imported for that: a file, the folder of a namespace package, None without."""
+    """What ``import name`` gives, not imported for that: a file, the folder of a namespace package,
+    None without.
+    """
     if name in sys.modules:
         file = getattr(sys.modules[name], "__file__", None)
     elif spec := find_spec(name):

@@ -1,4 +1,6 @@
-"""Where a run happened: device, processor, software versions, commit. Nothing that names a person or a host."""
+"""Where a run happened: device, processor, software versions, commit. Nothing that names a person
+or a host.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,24 @@ from harness.errors import UsageError
 from harness.records.schema import Environment
 
 ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-"""Environment variables that say how torch holds a GPU's memory: today's name and the one before."""
+"""Environment variables that say how torch holds a GPU's memory: today's name and the one before.
+"""
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn")
 
 
 def use_threads(threads: int | None) -> None:
-    """Compute with so many threads from now on; None leaves torch its own choice, a thread per core.
+    """Compute with so many threads from now on; None leaves torch its own choice, a thread per
+    core.
 
     A `UsageError` for more than there are processors: they would only wait for each other.
     """
     if threads is None:
         return
     if threads > processors():
-        raise UsageError(f"--threads {threads}: expected 1 to {processors()}, the processors this process may use")
+        raise UsageError(
+            f"--threads {threads}: expected 1 to {processors()}, the processors this process"
+            " may use"
+        )
     torch.set_num_threads(threads)
     threadpool_limits(threads)  # those of numpy and scikit-learn
 
@@ -45,7 +52,8 @@ def describe_environment(device: torch.device, ranks: int = 1, study: str = "") 
         threads=torch.get_num_threads(),
         memory_gib=round(_memory_bytes() / 2**30, 1),
         system=f"{platform.system()} {platform.machine()}",
-        versions={"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        versions={"python": platform.python_version()}
+        | {name: _version(name) for name in PACKAGES},
         commit=commit(),
         tf32=torch.backends.cuda.matmul.fp32_precision == "tf32",
         ranks=ranks,
@@ -55,18 +63,23 @@ def describe_environment(device: torch.device, ranks: int = 1, study: str = "") 
 
 
 def gpu_settings() -> dict[str, Any]:
-    """What torch is set to on a GPU: the kernels it may take for attention, and how it holds memory."""
+    """What torch is set to on a GPU: the kernels it may take for attention, and how it holds
+    memory.
+    """
     kernels = _cur_sdpa_kernel_backends(with_priority=True)
     return {
         "attention": tuple(kernel.name.lower() for kernel in kernels),
-        "allocator": " ".join(f"{name}={os.environ[name]}" for name in ALLOCATOR if os.environ.get(name)),
+        "allocator": " ".join(
+            f"{name}={os.environ[name]}" for name in ALLOCATOR if os.environ.get(name)
+        ),
     }
 
 
 def select_device(name: str, own: int | None = None) -> torch.device:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; `UsageError` for a device that is not there.
 
-    From then on fp32 means fp32: no TF32 in matrix products, whatever an environment variable asks for.
+    From then on fp32 means fp32: no TF32 in matrix products, whatever an environment variable asks
+    for.
 
     Args:
         own: number of the GPU of this one of several ranks, each of which takes another.
@@ -78,12 +91,20 @@ def select_device(name: str, own: int | None = None) -> torch.device:
     device = torch.device(name if device_type(name) else here)
     if device.type == "cuda" and own is not None:
         if device.index is not None:
-            raise UsageError(f"device {name!r}: expected cuda on several ranks, each of which takes a GPU of its own")
+            raise UsageError(
+                f"device {name!r}: expected cuda on several ranks, each of which takes a GPU of"
+                " its own"
+            )
         device = torch.device("cuda", own)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+        raise UsageError(
+            f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use"
+            " --device cpu"
+        )
     if device.type == "cuda":
-        torch.cuda.set_device(device.index or 0)  # events and synchronisation are of the current device
+        torch.cuda.set_device(
+            device.index or 0
+        )  # events and synchronisation are of the current device
     return device
 
 
@@ -116,7 +137,9 @@ def processor_name() -> str:
 
 
 def commit() -> str:
-    """Commit of this checkout, ``+dirty`` when tracked files differ, ``unknown`` outside a checkout."""
+    """Commit of this checkout, ``+dirty`` when tracked files differ, ``unknown`` outside a
+    checkout.
+    """
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
         return head + ("+dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")

@@ -1,11 +1,12 @@
-"""What the user sees while work goes on: live bars on a terminal; in a log, a line at least every half minute.
+"""What the user sees while work goes on: live bars on a terminal; in a log, a line at least every
+half minute.
 
-    with at_work() as report:                      # in a log the first line, before anything slow is loaded
+    with at_work() as report:              # in a log the first line, before anything slow is loaded
         with report.task("training", "step") as task:
             task(10, 200, "loss 0.31")             # so far, in all, and what else there is to say
 
-In a log nothing is printed for work that is quick. After half a minute without a line a thread of its own says how far
-the task has come, whatever the work itself is busy with.
+In a log nothing is printed for work that is quick. After half a minute without a line a thread of
+its own says how far the task has come, whatever the work itself is busy with.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -93,7 +101,11 @@ class Task:
     """
 
     def __init__(
-        self, name: str = "", unit: str = "", began: float = 0.0, told: Callable[[State], None] = lambda state: None
+        self,
+        name: str = "",
+        unit: str = "",
+        began: float = 0.0,
+        told: Callable[[State], None] = lambda state: None,
     ) -> None:
         self.name, self.unit, self.began, self.told = name, unit, began, told
         self.look: Callable[[], State] = lambda: (0, 0, "")
@@ -124,7 +136,9 @@ class Task:
 
 
 class Bars(Progress):
-    """On a terminal: a bar for every running task, which asks it how far it has come whenever it is drawn."""
+    """On a terminal: a bar for every running task, which asks it how far it has come whenever it is
+    drawn.
+    """
 
     def __init__(self, console: Console) -> None:
         self._shown: dict[TaskID, Task] = {}
@@ -162,9 +176,17 @@ class Reporter:
     """
 
     def __init__(
-        self, console: Console, *, clock: Callable[[], float] = time.monotonic, quiet: float | None = None
+        self,
+        console: Console,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        quiet: float | None = None,
     ) -> None:
-        self.console, self._clock, self._quiet = console, clock, QUIET_SECONDS if quiet is None else quiet
+        self.console, self._clock, self._quiet = (
+            console,
+            clock,
+            QUIET_SECONDS if quiet is None else quiet,
+        )
         self._lock = threading.RLock()
         self._last, self._tasks = clock(), list[Task]()
         self._bars: Bars | None = None
@@ -274,14 +296,18 @@ def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> 
     table = make_table(console, columns, rows)
     target = console
     if not console.is_terminal:  # a file gets every row whole, however long
-        target = PlainConsole(file=console.file, width=PlainConsole(width=10_000).measure(table).maximum)
+        target = PlainConsole(
+            file=console.file, width=PlainConsole(width=10_000).measure(table).maximum
+        )
     target.print(table)
     for line in lines:
         console.print(line)
 
 
 def print_texts(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table of texts, wrapped to the terminal's width, `WIDTH` where there is none; the first column stays whole."""
+    """A table of texts, wrapped to the terminal's width, `WIDTH` where there is none; the first
+    column stays whole.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column, no_wrap=index == 0)
@@ -299,12 +325,17 @@ def make_table(console: Console, columns: Any, rows: Any, caption: str | None = 
     room = console.width - _width(columns[1:], [row[1:] for row in rows]) - GAP
     folds = console.is_terminal and room >= NARROWEST
     whole = not console.is_terminal or folds
-    table = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left"
+    )
     for index, column in enumerate(columns):
         table.add_column(
-            column, justify="left" if index == 0 else "right", no_wrap=whole and not (folds and index == 0),
-            overflow="fold", max_width=room if folds and index == 0 else None,
-        )  # fmt: skip
+            column,
+            justify="left" if index == 0 else "right",
+            no_wrap=whole and not (folds and index == 0),
+            overflow="fold",
+            max_width=room if folds and index == 0 else None,
+        )
     for row in rows:
         table.add_row(*row)
     return table
@@ -312,5 +343,8 @@ def make_table(console: Console, columns: Any, rows: Any, caption: str | None = 
 
 def _width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """Of these columns, each with the gap before it, as they are printed."""
-    widths = [max(cell_len(printable(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
+    widths = [
+        max(cell_len(printable(cell)) for cell in column)
+        for column in zip(columns, *rows, strict=True)
+    ]
     return sum(widths) + GAP * (len(widths) - 1)

@@ -1,8 +1,9 @@
 """Finds methods: built-in files, entry points of installed packages, and ``--plugin file.py``.
 
-Names come from file names (``encoder_only.py`` is ``encoder-only``), from entry-point names, or from a class's
-own ``name``. Data sets have their own catalog (`datasets.catalog`). A plugin that cannot be loaded is an error
-with its reason, or, in a run of several methods, a row that fails with it; an unknown name lists what exists.
+Names come from file names (``encoder_only.py`` is ``encoder-only``), from entry-point names, or
+from a class's own ``name``. Data sets have their own catalog (`datasets.catalog`). A plugin that
+cannot be loaded is an error with its reason, or, in a run of several methods, a row that fails with
+it; an unknown name lists what exists.
 """
 
 from __future__ import annotations
@@ -44,8 +45,12 @@ class Registry:
     """
 
     def __init__(
-        self, plugins: list[Path] | None = None, *, rows: Collection[str] = (), besides: tuple[type, ...] = ()
-    ) -> None:  # fmt: skip
+        self,
+        plugins: list[Path] | None = None,
+        *,
+        rows: Collection[str] = (),
+        besides: tuple[type, ...] = (),
+    ) -> None:
         self.methods: dict[str, type[Method]] = {}
         self.failures: dict[str, str] = {}
         self.loaded: dict[str, Guard] = {}
@@ -65,8 +70,13 @@ class Registry:
         known = ", ".join(sorted(self.methods))
         if name.endswith(".py"):
             row = method_name(Path(name).stem)
-            raise UsageError(f"unknown method {name!r}: give the file as --plugin {name}, and its method as {row}")
-        raise UsageError(f"unknown method {name!r}{nearest(name, self.methods)} (known: {known}){reasons}")
+            raise UsageError(
+                f"unknown method {name!r}: give the file as --plugin {name}, and its method as"
+                f" {row}"
+            )
+        raise UsageError(
+            f"unknown method {name!r}{nearest(name, self.methods)} (known: {known}){reasons}"
+        )
 
     def guard(self, name: str) -> Guard:
         """A guard for a row of a method, with what it was warned of when it was loaded."""
@@ -89,17 +99,25 @@ class Registry:
 
     def _add_methods(self, module: ModuleType, guard: Guard) -> int:
         classes = [
-            item for item in vars(module).values()
-            if inspect.isclass(item) and issubclass(item, Method) and item.__module__ == module.__name__
-            and item is not Method and hasattr(item, "about")
-        ]  # fmt: skip
+            item
+            for item in vars(module).values()
+            if inspect.isclass(item)
+            and issubclass(item, Method)
+            and item.__module__ == module.__name__
+            and item is not Method
+            and hasattr(item, "about")
+        ]
         for item in classes:
-            self._add_method(item.name or method_name(module.__name__.rpartition(".")[2]), item, guard)
+            self._add_method(
+                item.name or method_name(module.__name__.rpartition(".")[2]), item, guard
+            )
         return len(classes)
 
     def _add_method(self, name: str, method: type[Method], guard: Guard) -> None:
         if not isinstance(name, str):
-            raise UsageError(f"{method.__module__}.{method.__qualname__}.name: expected a string, found {name!r}")
+            raise UsageError(
+                f"{method.__module__}.{method.__qualname__}.name: expected a string, found {name!r}"
+            )
         if name in self.methods:
             other = self.methods[name]
             raise UsageError(
@@ -133,7 +151,9 @@ class Registry:
             self._did_not_load(row, f"plugin {path}", error.reason)
             return
         self.plugins.append(module)
-        if not self._add_methods(module, guard) and not any(self._is_besides(item) for item in vars(module).values()):
+        if not self._add_methods(module, guard) and not any(
+            self._is_besides(item) for item in vars(module).values()
+        ):
             raise UsageError(f"plugin {path}: no method found; {what_is_missing(module)}")
 
     def _is_besides(self, item: object) -> bool:
@@ -150,10 +170,17 @@ class DidNotLoad(UsageError):
 
 def what_is_missing(module: ModuleType) -> str:
     """What makes a method of a module without any, as far as its classes tell."""
-    own = [item for item in vars(module).values() if inspect.isclass(item) and item.__module__ == module.__name__]
+    own = [
+        item
+        for item in vars(module).values()
+        if inspect.isclass(item) and item.__module__ == module.__name__
+    ]
     for item in own:
         if issubclass(item, Method):
-            return f'class {item.__name__}: write about = About(title="...", paper="none: why") into it'
+            return (
+                f'class {item.__name__}: write about = About(title="...", paper="none: why")'
+                " into it"
+            )
     for item in own:
         if callable(getattr(item, "loss", None)):
             return f"class {item.__name__}: write class {item.__name__}(Method), of methods.base"
@@ -166,13 +193,17 @@ def method_name(file: str) -> str:
 
 
 def load_plugin(path: Path, guard: Guard) -> ModuleType:
-    """Import a plugin file; whatever goes wrong is a one-line `UsageError` with the file and line."""
+    """Import a plugin file; whatever goes wrong is a one-line `UsageError` with the file and
+    line.
+    """
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         raise UsageError(f"plugin {path}: {found}; give the Python file of a method")
     name = path.stem
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(path.resolve()):
-        raise UsageError(f"plugin {path}: a module called {name!r} is already loaded; rename the file")
+        raise UsageError(
+            f"plugin {path}: a module called {name!r} is already loaded; rename the file"
+        )
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise UsageError(f"plugin {path}: not a Python file; its name must end in .py")
@@ -195,9 +226,11 @@ def method_options(method: type[Method], spec: MethodSpec) -> MethodOptions:
 
 
 def versions_of(method: type[Method]) -> dict[str, str]:
-    """Module -> version, of the file that defines a method and of all shared parts that it is built on.
+    """Module -> version, of the file that defines a method and of all shared parts that it is built
+    on.
 
-    Version 0 is that of a part that changes no number in one process, and came after records that do not name it.
+    Version 0 is that of a part that changes no number in one process, and came after records that
+    do not name it.
     """
     found = {_short(module): version_of(module) for module in _built_on(method.__module__, {})}
     return {name: version for name, version in found.items() if version != "0"}
@@ -209,7 +242,9 @@ def versions_of_modules(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def version_of(module: ModuleType) -> str:
-    """A module's declared ``VERSION``; without one, the hash of its syntax; empty where there is no source."""
+    """A module's declared ``VERSION``; without one, the hash of its syntax; empty where there is no
+    source.
+    """
     declared = getattr(module, "VERSION", None)
     if declared is not None:
         return str(declared)
@@ -225,12 +260,16 @@ def _short(module: ModuleType) -> str:
 
 
 def _built_on(name: str, found: dict[str, ModuleType]) -> list[ModuleType]:
-    """A module and, through what it imports, every module of `methods` that it is built on; by name."""
+    """A module and, through what it imports, every module of `methods` that it is built on; by
+    name.
+    """
     if name in found or name not in sys.modules:
         return []
     found[name] = module = sys.modules[name]
     for own, item in vars(module).items():
-        if own.startswith("__"):  # torch's compiler leaves modules that a function uses in it, under such names
+        if own.startswith(
+            "__"
+        ):  # torch's compiler leaves modules that a function uses in it, under such names
             continue
         home = item.__name__ if inspect.ismodule(item) else getattr(item, "__module__", None)
         if isinstance(home, str) and home.startswith(f"{methods.__name__}."):

@@ -1,7 +1,9 @@
-"""AMR, Adaptive Masked Reconstruction: fewer, larger patches from a decoupled decoder, weighted by motion energy.
+"""AMR, Adaptive Masked Reconstruction: fewer, larger patches from a decoupled decoder, weighted by
+motion energy.
 
-Sun et al., "Exploring Adaptive Masked Reconstruction for Self-Supervised Skeleton-Based Action Recognition",
-CVPR 2026, arXiv 2606.11450; no public code. Notation: prediction X_p, target X_t, weight W.
+Sun et al., "Exploring Adaptive Masked Reconstruction for Self-Supervised Skeleton-Based Action
+Recognition", CVPR 2026, arXiv 2606.11450; no public code. Notation: prediction X_p, target X_t,
+weight W.
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ PUBLISHED_WINDOWS = (4, 8, 12)
 
 
 class AMROptions(MethodOptions):
-    """Options; not given, at ``base`` ``r`` is 6, ``decoder_depth`` 5 and ``windows`` 4/8/12, elsewhere in proportion.
+    """Options; not given, at ``base`` ``r`` is 6, ``decoder_depth`` 5 and ``windows`` 4/8/12,
+    elsewhere in proportion.
 
-    ``r`` consecutive tokens of a joint are one query; ``windows`` are the window counts of the motion energy;
-    ``down_sampled`` makes as many targets by leaving frames out.
+    ``r`` consecutive tokens of a joint are one query; ``windows`` are the window counts of the
+    motion energy; ``down_sampled`` makes as many targets by leaving frames out.
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
@@ -57,14 +60,16 @@ class AMROptions(MethodOptions):
         grid = encoder.grid
         r = self.r or nearest_divisor(grid.times, grid.times / PUBLISHED_QUERIES)
         if grid.times % r:
-            raise OptionError(f"r={r} must divide the {grid.times} time steps: {_listed(divisors(grid.times))}")
+            raise OptionError(
+                f"r={r} must divide the {grid.times} time steps: {_listed(divisors(grid.times))}"
+            )
         windows = self.windows or tuple(
             dict.fromkeys(nearest_divisor(grid.frames, count) for count in PUBLISHED_WINDOWS)
         )
         if wrong := [count for count in windows if count < 1 or grid.frames % count]:
             raise OptionError(
-                f"windows={'/'.join(map(str, windows))}: {wrong[0]} does not divide the {grid.frames} frames: "
-                f"{_listed(divisors(grid.frames))}"
+                f"windows={'/'.join(map(str, windows))}: {wrong[0]} does not divide the"
+                f" {grid.frames} frames: {_listed(divisors(grid.frames))}"
             )
         depth = self.decoder_depth or scaled_depth(5, encoder)
         return self.model_copy(update={"r": r, "windows": windows, "decoder_depth": depth})
@@ -75,7 +80,8 @@ def _listed(numbers: list[int]) -> str:
 
 
 def window_energy(x: Tensor, count: int) -> Tensor:
-    """Motion energy e_s of each joint in each of ``count`` windows, ``[B, T, V, 3]`` to ``[B, count, V]``.
+    """Motion energy e_s of each joint in each of ``count`` windows, ``[B, T, V, 3]`` to ``[B,
+    count, V]``.
 
     Mean squared distance from the window's mean position: ``e_s = mean_t |s_t - mean(s)|^2``.
     """
@@ -85,10 +91,12 @@ def window_energy(x: Tensor, count: int) -> Tensor:
 
 
 def energy_weight(x: Tensor, windows: tuple[int, ...], k: float, epsilon: float = 1e-6) -> Tensor:
-    """Weight of each frame and joint, ``[B, T, V]``: the mean over scales of ``1 / (1 + k e_avg / (e_s + eps))``.
+    """Weight of each frame and joint, ``[B, T, V]``: the mean over scales of ``1 / (1 + k e_avg /
+    (e_s + eps))``.
 
-    ``e_avg`` is the mean over all windows and joints of the body sequence: what hardly moves beside the rest of the
-    body is switched off (0.99 at the average, 0.5 at a hundredth of it, for k = 0.01).
+    ``e_avg`` is the mean over all windows and joints of the body sequence: what hardly moves beside
+    the rest of the body is switched off (0.99 at the average, 0.5 at a hundredth of it, for k =
+    0.01).
     """
     scales = []
     for count in windows:
@@ -108,13 +116,30 @@ class AMR(Method[AMROptions]):
         epochs=400,
         choices=(
             "5 cross-attention layers at base: inferred from the published 3.8 GFLOPs",
-            "pre-norm on queries and encoder output, MLP ratio 4, one shared query plus separable positions",
-            "target: coordinates, standardised per coarse patch (the literal reading); target=motion is the other arm",
-            "motion energy per joint, compared with the mean over all joints and windows of the body sequence",
-            "the three scales are averaged; the loss is the mean over elements, not divided by the sum of weights",
-            "r and depth scale with the encoder: r is the divisor of the time steps nearest to a fifth of them",
-            "down_sampled: the queries predict every r-th frame only; the paper's down-sampling arm, without a "
-            "decoupled decoder, is not built",
+            (
+                "pre-norm on queries and encoder output, MLP ratio 4, one shared query plus"
+                " separable positions"
+            ),
+            (
+                "target: coordinates, standardised per coarse patch (the literal reading);"
+                " target=motion is the other arm"
+            ),
+            (
+                "motion energy per joint, compared with the mean over all joints and windows of the"
+                " body sequence"
+            ),
+            (
+                "the three scales are averaged; the loss is the mean over elements, not divided by"
+                " the sum of weights"
+            ),
+            (
+                "r and depth scale with the encoder: r is the divisor of the time steps nearest to"
+                " a fifth of them"
+            ),
+            (
+                "down_sampled: the queries predict every r-th frame only; the paper's down-sampling"
+                " arm, without a decoupled decoder, is not built"
+            ),
         ),
     )
     Options = AMROptions
@@ -125,9 +150,12 @@ class AMR(Method[AMROptions]):
         self.r = known(settings.r)
         self.coarse = TokenGrid(grid.times // self.r, grid.joints, grid.patch * self.r)
         self.decoder = QueryDecoder(
-            encoder, known(settings.decoder_depth), windows=self.coarse.times, outputs=len(self.kept_frames) * CHANNELS,
+            encoder,
+            known(settings.decoder_depth),
+            windows=self.coarse.times,
+            outputs=len(self.kept_frames) * CHANNELS,
             self_attention=settings.self_attention,
-        )  # fmt: skip
+        )
 
     @property
     def kept_frames(self) -> range:
@@ -145,7 +173,9 @@ class AMR(Method[AMROptions]):
         return loss, {"reconstruction": error.mean().detach()}
 
     def targets(self, x: Tensor) -> Tensor:
-        """X_t: standardised coarse patches ``[B, N_t, kept frames * 3]`` of ``x`` ``[B, T, V, 3]``."""
+        """X_t: standardised coarse patches ``[B, N_t, kept frames * 3]`` of ``x`` ``[B, T, V,
+        3]``.
+        """
         source = x if self.options.target == "coordinates" else frame_motion(x)
         return standardise(self.coarse_patches(source))
 
@@ -157,15 +187,21 @@ class AMR(Method[AMROptions]):
         return self.coarse_patches(weight.unsqueeze(-1).expand(-1, -1, -1, CHANNELS))
 
     def coarse_patches(self, x: Tensor) -> Tensor:
-        """``[B, T, V, 3]`` to patches of r tokens, of the kept frames only, ``[B, N_t, kept frames * 3]``."""
+        """``[B, T, V, 3]`` to patches of r tokens, of the kept frames only, ``[B, N_t, kept frames
+        * 3]``.
+        """
         patches = patchify(x, self.coarse.patch)
         if not self.options.down_sampled:
             return patches
         return patches.unflatten(-1, (self.coarse.patch, CHANNELS))[:, :, :: self.r].flatten(-2)
 
     def reconstruct(self, x: Tensor, mask: Mask) -> Tensor | None:
-        """Coordinates of all tokens, ``[B, T, V, 3]``, with the mean and scale of the true coarse patch."""
+        """Coordinates of all tokens, ``[B, T, V, 3]``, with the mean and scale of the true coarse
+        patch.
+        """
         if self.options.target != "coordinates" or self.options.down_sampled:
             return None
-        predicted = restore(self.decoder(self.encoder(x, mask.visible)), patchify(x, self.coarse.patch))
+        predicted = restore(
+            self.decoder(self.encoder(x, mask.visible)), patchify(x, self.coarse.patch)
+        )
         return unpatchify(predicted, self.coarse.patch, x.shape[2])

@@ -1,7 +1,9 @@
-"""The contract of a method: what it owns is the mask, the target, the decoder, the loss, and what follows a step.
+"""The contract of a method: what it owns is the mask, the target, the decoder, the loss, and what
+follows a step.
 
 The harness owns the rest: data, encoder, optimiser, schedule, precision, budget, clock and probes.
-A new method is one file with one subclass of `Method`; README, "Adding a method", walks through one.
+A new method is one file with one subclass of `Method`; README, "Adding a method", walks through
+one.
 """
 
 from __future__ import annotations
@@ -20,11 +22,22 @@ from methods.parts.options import OptionError, SlashList, known
 
 VERSION = 1
 
-__all__ = ["About", "Diagnosis", "Method", "MethodOptions", "OptionError", "SlashList", "View", "known", "resolve"]
+__all__ = [
+    "About",
+    "Diagnosis",
+    "Method",
+    "MethodOptions",
+    "OptionError",
+    "SlashList",
+    "View",
+    "known",
+    "resolve",
+]
 
 
 class MethodOptions(BaseModel):
-    """Typed options of a method; a spec string such as ``gfp:lambda_pred=5`` overrides the defaults.
+    """Typed options of a method; a spec string such as ``gfp:lambda_pred=5`` overrides the
+    defaults.
 
     A default that depends on the encoder is None until `resolved` replaces it.
     """
@@ -32,7 +45,9 @@ class MethodOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
-        """The same options with every encoder-relative default replaced by its value; raises `OptionError`."""
+        """The same options with every encoder-relative default replaced by its value; raises
+        `OptionError`.
+        """
         return self
 
 
@@ -50,7 +65,8 @@ class About:
         epochs: length of the published pre-training schedule; None where there is none.
         deviations: where this implementation differs from the paper, one sentence each.
         choices: what the paper leaves open and what was chosen, one sentence each.
-        division: ``closed`` uses the shared encoder; ``open`` brings its own and never shares a speedup column.
+        division: ``closed`` uses the shared encoder; ``open`` brings its own and never shares a
+            speedup column.
         control: True for reference rows that are no method of their own.
     """
 
@@ -66,7 +82,9 @@ class About:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a method says about its own health: numbers to log and warnings to print in the table's notes."""
+    """What a method says about its own health: numbers to log and warnings to print in the table's
+    notes.
+    """
 
     values: dict[str, float]
     warnings: tuple[str, ...] = ()
@@ -76,12 +94,14 @@ class Diagnosis:
 class View:
     """One look at a body sequence: how the harness crops, resizes and turns it for a method.
 
-    What is None is the run's. A method that wants several, or others than the run's, lists them in `Method.views`.
+    What is None is the run's. A method that wants several, or others than the run's, lists them in
+    `Method.views`.
 
     Attributes:
         crop: smallest and largest share of the clip that is kept.
         min_crop: shortest crop in source frames.
-        frames: T after the time resize; a multiple of the encoder's patch, at most the encoder's frames.
+        frames: T after the time resize; a multiple of the encoder's patch, at most the encoder's
+            frames.
         rotation: largest rotation about each axis, radians.
     """
 
@@ -92,21 +112,30 @@ class View:
 
 
 def resolve(options: OptionsT, encoder: SkeletonEncoder) -> OptionsT:
-    """Options complete for an encoder; `OptionError` also when ``mask_ratio`` would leave no token visible."""
+    """Options complete for an encoder; `OptionError` also when ``mask_ratio`` would leave no token
+    visible.
+    """
     ratio, tokens = getattr(options, "mask_ratio", None), encoder.grid.tokens
     if ratio is not None and not visible_count(tokens, ratio):
         raise OptionError(
-            f"mask_ratio={ratio} leaves none of {tokens} tokens visible; allowed is to {1 - 1 / tokens:.3f}"
+            f"mask_ratio={ratio} leaves none of {tokens} tokens visible; allowed is to"
+            f" {1 - 1 / tokens:.3f}"
         )
     return options.resolved(encoder)
 
 
 def in_frames(x: Tensor, frames: int) -> Tensor:
-    """``[B, T, V, 3]`` resized linearly to ``[B, frames, V, 3]``, first and last frame as they are."""
+    """``[B, T, V, 3]`` resized linearly to ``[B, frames, V, 3]``, first and last frame as they
+    are.
+    """
     if x.shape[1] == frames:
         return x
     lines = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, V * 3, T]
-    return interpolate(lines, frames, mode="linear", align_corners=True).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+    return (
+        interpolate(lines, frames, mode="linear", align_corners=True)
+        .unflatten(1, x.shape[2:])
+        .permute(0, 3, 1, 2)
+    )
 
 
 class Method(nn.Module, Generic[OptionsT]):
@@ -114,10 +143,12 @@ class Method(nn.Module, Generic[OptionsT]):
 
     Args:
         encoder: the shared encoder, built by the harness.
-        options: an instance of the class attribute ``Options``; `self.options` holds it resolved for the encoder.
+        options: an instance of the class attribute ``Options``; `self.options` holds it resolved
+            for the encoder.
 
     Attributes:
-        views: what `loss` gets of every body sequence: one batch, or a tuple of batches where there are several.
+        views: what `loss` gets of every body sequence: one batch, or a tuple of batches where there
+            are several.
     """
 
     name: ClassVar[str] = ""  # empty: the file's name
@@ -133,34 +164,41 @@ class Method(nn.Module, Generic[OptionsT]):
     def own_encoder(self, shared: SkeletonEncoder) -> Any:
         """The encoder that is trained, a `methods.parts.encoder.Encoder`: the shared one.
 
-        A method of the open division returns its own, built for the grid and the skeleton of the shared one.
+        A method of the open division returns its own, built for the grid and the skeleton of the
+        shared one.
         """
         return shared
 
     def loss(self, x: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Mask, encode, predict, target, loss for body sequences ``x`` ``[B, T, V, 3]`` in metres.
 
-        Returns the scalar to minimise and its named parts (detached, on the device: no host synchronisation).
-        Where the method has several `views`, ``x`` is a tuple with a batch of each; row b is the same body in all.
+        Returns the scalar to minimise and its named parts (detached, on the device: no host
+        synchronisation). Where the method has several `views`, ``x`` is a tuple with a batch of
+        each; row b is the same body in all.
         """
         raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
-        """Called after each optimiser step with the share of the budget done, 0 to 1 (EMA teachers)."""
+        """Called after each optimiser step with the share of the budget done, 0 to 1 (EMA
+        teachers).
+        """
 
     def evaluated_encoder(self) -> Encoder:
         """The encoder that the probes read; a teacher's where the paper evaluates the teacher."""
         return self.encoder
 
     def diagnose(self, x: Any) -> Diagnosis:
-        """Health of the method on one batch as `loss` gets it; called off the clock, without gradients."""
+        """Health of the method on one batch as `loss` gets it; called off the clock, without
+        gradients.
+        """
         return Diagnosis({})
 
     def visible(self, x: Tensor) -> Tensor | None:
-        """Which tokens of ``x`` ``[B, T, V, 3]`` a training step shows the encoder: bool ``[B, T_e, V]``, for pictures.
+        """Which tokens of ``x`` ``[B, T, V, 3]`` a training step shows the encoder: bool ``[B, T_e,
+        V]``, for pictures.
 
-        By default those that `loss` hands to the shared encoder as ``visible``; None when that always gets all of
-        them. A method that hides tokens in another way says here where.
+        By default those that `loss` hands to the shared encoder as ``visible``; None when that
+        always gets all of them. A method that hides tokens in another way says here where.
         """
         seen: list[Tensor] = []
 
@@ -171,20 +209,25 @@ class Method(nn.Module, Generic[OptionsT]):
 
         handle = self.encoder.register_forward_pre_hook(note, with_kwargs=True)
         try:
-            looks = tuple(in_frames(x, view.frames or x.shape[1]) for view in self.views)  # each [B, T of it, V, 3]
+            looks = tuple(
+                in_frames(x, view.frames or x.shape[1]) for view in self.views
+            )  # each [B, T of it, V, 3]
             self.loss(looks[0] if len(looks) == 1 else looks)
         finally:
             handle.remove()
         if not seen:
             return None
         grid = self.encoder.grid
-        flags = torch.zeros(len(x), grid.tokens, dtype=torch.bool, device=x.device).scatter(1, seen[0], True)
+        flags = torch.zeros(len(x), grid.tokens, dtype=torch.bool, device=x.device).scatter(
+            1, seen[0], True
+        )
         return flags.unflatten(1, (grid.times, grid.joints))
 
     def reconstruct(self, x: Tensor, mask: Mask) -> Tensor | None:
-        """What the method makes of the coordinates when it sees ``mask.visible``: frames ``[B, T, V, 3]`` in metres.
+        """What the method makes of the coordinates when it sees ``mask.visible``: frames ``[B, T,
+        V, 3]`` in metres.
 
-        For pictures; None where it predicts something else. A prediction of standardised patches gets the true mean
-        and scale of each patch back.
+        For pictures; None where it predicts something else. A prediction of standardised patches
+        gets the true mean and scale of each patch back.
         """
         return None

@@ -1,7 +1,8 @@
-"""Control: the encoder's forward and backward on visible tokens and nothing else, the decoder-free bound.
+"""Control: the encoder's forward and backward on visible tokens and nothing else, the decoder-free
+bound.
 
-No method that feeds this encoder the same visible tokens can train faster. Its loss has no meaning; the row
-exists for its speed.
+No method that feeds this encoder the same visible tokens can train faster. Its loss has no meaning;
+the row exists for its speed.
 """
 
 from __future__ import annotations

@@ -15,7 +15,12 @@ from torch import Tensor, nn
 
 from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, SlashList, known
 from methods.parts.decoders import TokenFiller
-from methods.parts.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
+from methods.parts.encoder import (
+    SeparablePositions,
+    SkeletonEncoder,
+    initialise,
+    transformer_blocks,
+)
 from methods.parts.kernels import full_precision
 from methods.parts.masks import Mask, motion_aware_mask
 from methods.parts.options import LossWeight, Sharpness, Width
@@ -30,12 +35,14 @@ COLLAPSED_STD = 0.1
 class GFPOptions(MethodOptions):
     """Options; `GFP.about` tells how they relate to the published ones.
 
-    Widths are 512 and 2048 at ``base`` and in proportion to the encoder's elsewhere. ``windows`` counts the time
-    windows of each local level, coarser ones dividing finer ones; none given are ``6/3/1`` (150 + 75 + 25 targets at
-    30 x 25 tokens) or as near as divides. The global level is always there. ``target_input`` is the ablation of what
-    the target network reads: motion, coordinates, or the coordinates of masked tokens (others zero).
-    ``decoder_projection`` puts a linear layer before the decoder. ``covariance``: its matrix products in float32, in
-    the run's precision (autocast), or of bfloat16 operands with float32 sums whatever the run's precision (bf16).
+    Widths are 512 and 2048 at ``base`` and in proportion to the encoder's elsewhere. ``windows``
+    counts the time windows of each local level, coarser ones dividing finer ones; none given are
+    ``6/3/1`` (150 + 75 + 25 targets at 30 x 25 tokens) or as near as divides. The global level is
+    always there. ``target_input`` is the ablation of what the target network reads: motion,
+    coordinates, or the coordinates of masked tokens (others zero). ``decoder_projection`` puts a
+    linear layer before the decoder. ``covariance``: its matrix products in float32, in the run's
+    precision (autocast), or of bfloat16 operands with float32 sums whatever the run's precision
+    (bf16).
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
@@ -48,7 +55,9 @@ class GFPOptions(MethodOptions):
     local_width: Width | None = None
     global_width: Width | None = None
     decoder_projection: bool = Field(default=False, json_schema_extra={"later": True})
-    covariance: Literal["float32", "autocast", "bf16"] = Field(default="float32", json_schema_extra={"later": True})
+    covariance: Literal["float32", "autocast", "bf16"] = Field(
+        default="float32", json_schema_extra={"later": True}
+    )
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the feature widths and check that the windows tile the time axis."""
@@ -74,14 +83,17 @@ def _check_windows(windows: tuple[int, ...], times: int) -> None:
     for level, count in enumerate(windows):
         if count < 1 or finer % count or (level and count == finer):
             raise OptionError(
-                f"windows={'/'.join(map(str, windows))}: each count must be smaller than the one before it and divide "
-                f"it, the first must divide the {times} time steps: {', '.join(map(str, allowed))}"
+                f"windows={'/'.join(map(str, windows))}: each count must be smaller than the one"
+                f" before it and divide it, the first must divide the {times} time steps:"
+                f" {', '.join(map(str, allowed))}"
             )
         finer = count
 
 
 def mlp(inputs: int, width: int, *, batch_norm: bool) -> nn.Sequential:
-    """Three linear layers ``inputs -> width -> width -> width`` with (batch norm and) ReLU between them."""
+    """Three linear layers ``inputs -> width -> width -> width`` with (batch norm and) ReLU between
+    them.
+    """
     layers: list[nn.Module] = []
     for _ in range(2):
         layers.append(nn.Linear(inputs, width))
@@ -100,20 +112,28 @@ def pool_time(tokens: Tensor, times: int, windows: int) -> Tensor:
 
 
 class TargetNetwork(nn.Module):
-    """Target generation network: one attention-free MLP per level on the patches of the unmasked input's motion.
+    """Target generation network: one attention-free MLP per level on the patches of the unmasked
+    input's motion.
 
-    Local levels read time-pooled 12-d patches, the global level all of them flattened. How the inputs are
-    assembled we did not find stated; of the ways we costed, this one matches the published 0.64 GFLOPs.
+    Local levels read time-pooled 12-d patches, the global level all of them flattened. How the
+    inputs are assembled we did not find stated; of the ways we costed, this one matches the
+    published 0.64 GFLOPs.
     """
 
-    def __init__(self, grid: TokenGrid, windows: tuple[int, ...], local_width: int, global_width: int) -> None:
+    def __init__(
+        self, grid: TokenGrid, windows: tuple[int, ...], local_width: int, global_width: int
+    ) -> None:
         super().__init__()
         self.grid, self.windows = grid, windows
-        self.local = nn.ModuleList(mlp(grid.patch_width, local_width, batch_norm=True) for _ in windows)
+        self.local = nn.ModuleList(
+            mlp(grid.patch_width, local_width, batch_norm=True) for _ in windows
+        )
         self.whole = mlp(grid.tokens * grid.patch_width, global_width, batch_norm=True)
 
     def forward(self, patches: Tensor) -> list[Tensor]:
-        """Targets Z_l of ``[B, L, 12]`` patches: ``[B, windows * V, local]`` per level, then ``[B, 1, global]``."""
+        """Targets Z_l of ``[B, L, 12]`` patches: ``[B, windows * V, local]`` per level, then ``[B,
+        1, global]``.
+        """
         targets = []
         for count, network in zip(self.windows, self.local, strict=True):
             pooled = pool_time(patches, self.grid.times, count)
@@ -122,17 +142,27 @@ class TargetNetwork(nn.Module):
 
 
 def patch_motion(x: Tensor, grid: TokenGrid) -> Tensor:
-    """Difference of consecutive patches ``X_e[t] - X_e[t - 1]``, zero in the first step, ``[B, L, 12]``."""
+    """Difference of consecutive patches ``X_e[t] - X_e[t - 1]``, zero in the first step, ``[B, L,
+    12]``.
+    """
     patches = patchify(x, grid.patch)
     step = patches[:, grid.joints :] - patches[:, : -grid.joints]
     return nn.functional.pad(step, (0, 0, grid.joints, 0))
 
 
 class PyramidDecoder(nn.Module):
-    """Pools the grid along time before each block: 750 -> 150 -> 75 -> 25 -> 1 tokens at ``base``."""
+    """Pools the grid along time before each block: 750 -> 150 -> 75 -> 25 -> 1 tokens at
+    ``base``.
+    """
 
     def __init__(
-        self, encoder: SkeletonEncoder, windows: tuple[int, ...], local: int, whole: int, *, projection: bool
+        self,
+        encoder: SkeletonEncoder,
+        windows: tuple[int, ...],
+        local: int,
+        whole: int,
+        *,
+        projection: bool,
     ) -> None:
         super().__init__()
         grid, width = encoder.grid, encoder.width
@@ -140,13 +170,17 @@ class PyramidDecoder(nn.Module):
         self.project = nn.Linear(width, width) if projection else nn.Identity()
         self.fill = TokenFiller(encoder)
         self.blocks = transformer_blocks(len(windows) + 1, width, encoder.size.heads)
-        self.positions = nn.ModuleList(SeparablePositions(count, grid.joints, width) for count in windows)
+        self.positions = nn.ModuleList(
+            SeparablePositions(count, grid.joints, width) for count in windows
+        )
         self.heads = nn.ModuleList(mlp(width, local, batch_norm=False) for _ in windows)
         self.whole_head = mlp(width, whole, batch_norm=False)
         initialise(self)
 
     def forward(self, latent: Tensor, mask: Mask) -> list[Tensor]:
-        """Predictions P_l from visible latents ``[B, k, D]``, one tensor per level as in `TargetNetwork`."""
+        """Predictions P_l from visible latents ``[B, k, D]``, one tensor per level as in
+        `TargetNetwork`.
+        """
         pooled = self.fill.pooled(self.project(latent), mask, self.windows[0])
         predictions = []
         for level, (block, head) in enumerate(zip(self.blocks, self.heads, strict=False)):
@@ -166,8 +200,8 @@ def variance_loss(z: Tensor, floor: float = 1.0) -> Tensor:
 def covariance_loss(z: Tensor, *, rounded: bool = False) -> Tensor:
     """``L_cov = (1 / C) sum_{i != j} Cov(Z)_ij^2`` for rows ``[n, C]``, covariance with n - 1.
 
-    The squared Frobenius norm of the C x C covariance equals that of the n x n Gram matrix of the centred
-    rows over (n - 1); the smaller of the two is formed. ``rounded``: by `RoundedGram`.
+    The squared Frobenius norm of the C x C covariance equals that of the n x n Gram matrix of the
+    centred rows over (n - 1); the smaller of the two is formed. ``rounded``: by `RoundedGram`.
     """
     rows, width = ranks() * len(z), z.shape[1]
     centred = z - average(z.mean(dim=0))
@@ -175,7 +209,10 @@ def covariance_loss(z: Tensor, *, rounded: bool = False) -> Tensor:
         centred = all_rows(centred)
     narrow = centred if rows >= width else centred.T
     if rounded:
-        product, centred = RoundedGram.apply(narrow), centred.bfloat16().float()  # as its diagonal was rounded
+        product, centred = (
+            RoundedGram.apply(narrow),
+            centred.bfloat16().float(),
+        )  # as its diagonal was rounded
     else:
         product = (narrow.T @ narrow).to(z.dtype)  # autocast may round it
     diagonal = centred.square().sum(0)
@@ -209,7 +246,8 @@ class RoundedGram(torch.autograd.Function):
 
 
 class Regulariser(nn.Module):
-    """L_var and L_cov summed over levels; a module, so that its FLOPs are counted apart (`harness.speed.flops`).
+    """L_var and L_cov summed over levels; a module, so that its FLOPs are counted apart
+    (`harness.speed.flops`).
 
     Args:
         rounded: see `covariance_loss`.
@@ -220,7 +258,9 @@ class Regulariser(nn.Module):
         self.rounded = rounded
 
     def forward(self, targets: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Variance and covariance term of targets ``[B, n, C]`` per level, over all rows of the batch."""
+        """Variance and covariance term of targets ``[B, n, C]`` per level, over all rows of the
+        batch.
+        """
         rows = [target.flatten(0, 1).float() for target in targets]
         variance = torch.stack([variance_loss(z) for z in rows]).sum()
         covariance = torch.stack([covariance_loss(z, rounded=self.rounded) for z in rows]).sum()
@@ -235,27 +275,52 @@ class GFP(Method[GFPOptions]):
         paper="Sun et al., ICCV 2025, arXiv 2509.03609",
         epochs=400,
         deviations=(
-            "variance 5 and covariance 1, as in the same first author's HuiGuanLab/UmURL; the paper's text, as it was "
-            "transcribed, has them the other way round: var_weight=1,cov_weight=5",
+            (
+                "variance 5 and covariance 1, as in the same first author's HuiGuanLab/UmURL; the"
+                " paper's text, as it was transcribed, has them the other way round:"
+                " var_weight=1,cov_weight=5"
+            ),
         ),
         choices=(
-            "decoder positions on the full grid and again on each level; feature widths in proportion to the encoder",
+            (
+                "decoder positions on the full grid and again on each level; feature widths in"
+                " proportion to the encoder"
+            ),
             "the first step's motion is zero",
-            "one block per level and 3-layer heads: the reading nearest to the published 1.57 GFLOPs (counted: 1.54)",
-            "no linear layer between encoder and decoder; MAMP's decoder has one, and with decoder_projection=true "
-            "1.56 GFLOPs are counted",
+            (
+                "one block per level and 3-layer heads: the reading nearest to the published 1.57"
+                " GFLOPs (counted: 1.54)"
+            ),
+            (
+                "no linear layer between encoder and decoder; MAMP's decoder has one, and with"
+                " decoder_projection=true 1.56 GFLOPs are counted"
+            ),
             "windows of 5, 10 and 30 patches (not frames): the reading that reproduces 251 targets",
-            "target network input: time-pooled motion patches; flattened motion for the global level",
-            "target network layers: linear, batch norm (batch statistics), ReLU, as in HuiGuanLab/UmURL",
+            (
+                "target network input: time-pooled motion patches; flattened motion for the global"
+                " level"
+            ),
+            (
+                "target network layers: linear, batch norm (batch statistics), ReLU, as in"
+                " HuiGuanLab/UmURL"
+            ),
             "L_pred is the mean over all elements of a level, levels are summed with equal weight",
             "variance and covariance over all rows of a level (clip, body, window, joint)",
-            "the statistics (batch norm, variance, covariance) are those of the batch: a sequence's loss depends on "
-            "the others of its batch, and another batch size is another objective",
-            "empty bodies are not in the statistics because the harness does not batch them; with "
-            "data.include_empty_bodies=true they are, all as one point",
-            "variance and covariance in float32 whatever the run's precision; covariance=autocast leaves the products "
-            "of the covariance (6 % of a step's FLOPs at base and batch 128) to it, as HuiGuanLab/UmURL does; "
-            "covariance=bf16 rounds their operands to bfloat16 and sums in float32",
+            (
+                "the statistics (batch norm, variance, covariance) are those of the batch: a"
+                " sequence's loss depends on the others of its batch, and another batch size is"
+                " another objective"
+            ),
+            (
+                "empty bodies are not in the statistics because the harness does not batch them;"
+                " with data.include_empty_bodies=true they are, all as one point"
+            ),
+            (
+                "variance and covariance in float32 whatever the run's precision;"
+                " covariance=autocast leaves the products of the covariance (6 % of a step's FLOPs"
+                " at base and batch 128) to it, as HuiGuanLab/UmURL does; covariance=bf16 rounds"
+                " their operands to bfloat16 and sums in float32"
+            ),
         ),
     )
     Options = GFPOptions
@@ -264,7 +329,9 @@ class GFP(Method[GFPOptions]):
         super().__init__(encoder, options)
         local, whole = known(self.options.local_width), known(self.options.global_width)
         windows = self.options.windows
-        self.decoder = PyramidDecoder(encoder, windows, local, whole, projection=self.options.decoder_projection)
+        self.decoder = PyramidDecoder(
+            encoder, windows, local, whole, projection=self.options.decoder_projection
+        )
         self.target_network = TargetNetwork(encoder.grid, windows, local, whole)
         self.regulariser = Regulariser(rounded=self.options.covariance == "bf16")
         initialise(self.target_network)
@@ -286,32 +353,47 @@ class GFP(Method[GFPOptions]):
         return patches.scatter(1, mask.visible.unsqueeze(-1).expand(-1, -1, grid.patch_width), 0)
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """``lambda * sum_l mean (P_l - Z_l)^2 + sum_l (var_weight * L_var + cov_weight * L_cov)``."""
+        """``lambda * sum_l mean (P_l - Z_l)^2 + sum_l (var_weight * L_var + cov_weight *
+        L_cov)``.
+        """
         predictions, targets = self.predictions_and_targets(x)
         pairs = zip(predictions, targets, strict=True)
         prediction = torch.stack([(p.float() - z.float()).square().mean() for p, z in pairs]).sum()
         with nullcontext() if self.options.covariance == "autocast" else full_precision(x):
             variance, covariance = self.regulariser(targets)
         options = self.options
-        loss = options.lambda_pred * prediction + options.var_weight * variance + options.cov_weight * covariance
+        loss = (
+            options.lambda_pred * prediction
+            + options.var_weight * variance
+            + options.cov_weight * covariance
+        )
         parts = {"prediction": prediction, "variance": variance, "covariance": covariance}
         return loss, {name: part.detach() for name, part in parts.items()}
 
     def diagnose(self, x: Tensor) -> Diagnosis:
-        """Per level: channel std of Z, mean absolute off-diagonal correlation of Z, cosine of P and Z."""
+        """Per level: channel std of Z, mean absolute off-diagonal correlation of Z, cosine of P and
+        Z.
+        """
         predictions, targets = self.predictions_and_targets(x)
         values: dict[str, float] = {}
         for name, p, z in zip(self.level_names(), predictions, targets, strict=True):
             rows = z.flatten(0, 1).float()
             values[f"std/{name}"] = rows.std(dim=0).mean().item()
             values[f"correlation/{name}"] = mean_correlation(rows)
-            values[f"cosine/{name}"] = nn.functional.cosine_similarity(p.float(), z.float(), dim=-1).mean().item()
+            values[f"cosine/{name}"] = (
+                nn.functional.cosine_similarity(p.float(), z.float(), dim=-1).mean().item()
+            )
         low = [name for name in self.level_names() if values[f"std/{name}"] < COLLAPSED_STD]
         warnings = []
         if low:
-            warnings.append(f"targets collapsed (channel std below {COLLAPSED_STD}) at level {', '.join(low)}")
+            warnings.append(
+                f"targets collapsed (channel std below {COLLAPSED_STD}) at level {', '.join(low)}"
+            )
         if empty := int((x == 0).flatten(1).all(dim=1).sum()):
-            warnings.append(f"{empty} of {len(x)} bodies are empty, and all one point in batch norm and statistics")
+            warnings.append(
+                f"{empty} of {len(x)} bodies are empty, and all one point in batch norm and"
+                " statistics"
+            )
         return Diagnosis(values, tuple(warnings))
 
     def level_names(self) -> list[str]:

@@ -1,7 +1,8 @@
 """MAMP, Masked Motion Prediction: predict the motion of masked tokens.
 
-Mao et al., "Masked Motion Predictors are Strong 3D Action Representation Learners", ICCV 2023, arXiv 2308.07092;
-code maoyunyao/MAMP. The base of the others, and the row that their speedups are stated against.
+Mao et al., "Masked Motion Predictors are Strong 3D Action Representation Learners", ICCV 2023,
+arXiv 2308.07092; code maoyunyao/MAMP. The base of the others, and the row that their speedups are
+stated against.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ VERSION = 1
 
 
 class MAMPOptions(MethodOptions):
-    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere.
+    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth
+    elsewhere.
 
-    ``decoder=cross`` is a control: AMR's cross-attention decoder with one query per token, targets unchanged.
+    ``decoder=cross`` is a control: AMR's cross-attention decoder with one query per token, targets
+    unchanged.
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
@@ -34,7 +37,9 @@ class MAMPOptions(MethodOptions):
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the decoder depth."""
-        return self.model_copy(update={"decoder_depth": self.decoder_depth or scaled_depth(5, encoder)})
+        return self.model_copy(
+            update={"decoder_depth": self.decoder_depth or scaled_depth(5, encoder)}
+        )
 
 
 class MAMP(Method[MAMPOptions]):
@@ -46,7 +51,10 @@ class MAMP(Method[MAMPOptions]):
         epochs=400,
         code="maoyunyao/MAMP",
         choices=(
-            "decoder depth 5 at base, as GFP's and AMR's speed tables cost it; MAMP's released NTU-60 run uses 3",
+            (
+                "decoder depth 5 at base, as GFP's and AMR's speed tables cost it; MAMP's released"
+                " NTU-60 run uses 3"
+            ),
             "tau 0.8 everywhere; MAMP takes 0.75 on NTU-120",
             "empty bodies take no part in the loss because the harness does not batch them",
         ),
@@ -60,10 +68,14 @@ class MAMP(Method[MAMPOptions]):
         if self.options.decoder == "self":
             self.decoder = TokenDecoder(encoder, depth, outputs=grid.patch_width)
         else:
-            self.decoder = QueryDecoder(encoder, depth, windows=grid.times, outputs=grid.patch_width)
+            self.decoder = QueryDecoder(
+                encoder, depth, windows=grid.times, outputs=grid.patch_width
+            )
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens, ``mean (P - standardise(patchify(motion(x))))^2``."""
+        """Mean squared error over masked tokens, ``mean (P -
+        standardise(patchify(motion(x))))^2``.
+        """
         mask = motion_aware_mask(x, self.encoder.grid, self.options.mask_ratio, self.options.tau)
         latent = self.encoder(x, mask.visible)
         prediction = take(self.predict(latent, mask), mask.masked)
@@ -73,4 +85,8 @@ class MAMP(Method[MAMPOptions]):
 
     def predict(self, latent: Tensor, mask: Mask) -> Tensor:
         """Predictions for all tokens, ``[B, L, patch * 3]``."""
-        return self.decoder(latent, mask) if isinstance(self.decoder, TokenDecoder) else self.decoder(latent)
+        return (
+            self.decoder(latent, mask)
+            if isinstance(self.decoder, TokenDecoder)
+            else self.decoder(latent)
+        )

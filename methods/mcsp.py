@@ -1,7 +1,9 @@
-"""MCSP, Masked Cosine Similarity Prediction: the angles between neighbouring joints of masked tokens, frame by frame.
+"""MCSP, Masked Cosine Similarity Prediction: the angles between neighbouring joints of masked
+tokens, frame by frame.
 
-Ren et al., "Masked cosine similarity prediction for self-supervised skeleton-based action representation learning",
-Pattern Analysis and Applications 2025; code skyisyourlimit/MCSP, a fork of MAMP with another target.
+Ren et al., "Masked cosine similarity prediction for self-supervised skeleton-based action
+representation learning", Pattern Analysis and Applications 2025; code skyisyourlimit/MCSP, a fork
+of MAMP with another target.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ VERSION = 1
 
 
 class MCSPOptions(MethodOptions):
-    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere.
+    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth
+    elsewhere.
 
-    ``of``: cosines between the joints' positions, or between their motions. ``tau``: 0 is a random mask.
+    ``of``: cosines between the joints' positions, or between their motions. ``tau``: 0 is a random
+    mask.
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
@@ -36,11 +40,14 @@ class MCSPOptions(MethodOptions):
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the decoder depth."""
-        return self.model_copy(update={"decoder_depth": self.decoder_depth or scaled_depth(5, encoder)})
+        return self.model_copy(
+            update={"decoder_depth": self.decoder_depth or scaled_depth(5, encoder)}
+        )
 
 
 def neighbour_cosine(vectors: Tensor) -> Tensor:
-    """``c[t, v] = cos(x[t, v], x[t, v + 1])``, 0 at the last joint: ``[B, T, V, 3]`` to ``[B, T, V, 1]``.
+    """``c[t, v] = cos(x[t, v], x[t, v + 1])``, 0 at the last joint: ``[B, T, V, 3]`` to ``[B, T, V,
+    1]``.
 
     A vector of length 0 has the cosine 0.
     """
@@ -53,15 +60,25 @@ class MCSP(Method[MCSPOptions]):
 
     about = About(
         title="Masked Cosine Similarity Prediction",
-        paper="Ren et al., Pattern Analysis and Applications 2025, doi 10.1007/s10044-025-01472-3, no arXiv number",
+        paper=(
+            "Ren et al., Pattern Analysis and Applications 2025, doi 10.1007/s10044-025-01472-3, no"
+            " arXiv number"
+        ),
         epochs=400,
         code="skyisyourlimit/MCSP, model_mcsp/transformer_pretrain.py",
         choices=(
-            "as the released code: cosines of positions, seen from the clip's origin; of=motion takes those of "
-            "frame-to-frame motion",
-            "a joint's neighbour is the next one by index, whatever the skeleton, and the last joint's cosine is 0, "
-            "as released; its masked tokens count in the loss",
-            "where the run centres clips on a joint, that joint's first vector has length 0 and the cosine 0",
+            (
+                "as the released code: cosines of positions, seen from the clip's origin; of=motion"
+                " takes those of frame-to-frame motion"
+            ),
+            (
+                "a joint's neighbour is the next one by index, whatever the skeleton, and the last"
+                " joint's cosine is 0, as released; its masked tokens count in the loss"
+            ),
+            (
+                "where the run centres clips on a joint, that joint's first vector has length 0 and"
+                " the cosine 0"
+            ),
             "decoder depth 5 at base, as for MAMP; the released configurations have 3 and 5",
             "empty bodies take no part in the loss because the harness does not batch them",
         ),
@@ -70,7 +87,9 @@ class MCSP(Method[MCSPOptions]):
 
     def __init__(self, encoder: SkeletonEncoder, options: MCSPOptions) -> None:
         super().__init__(encoder, options)
-        self.decoder = TokenDecoder(encoder, known(self.options.decoder_depth), outputs=encoder.grid.patch)
+        self.decoder = TokenDecoder(
+            encoder, known(self.options.decoder_depth), outputs=encoder.grid.patch
+        )
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error over masked tokens, ``mean (P - standardise(patchify(c(x))))^2``."""

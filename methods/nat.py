@@ -1,8 +1,10 @@
-"""NAT, Normalisation Among Timestamps: coordinates of masked tokens, normalised over the clip and not over the patch.
+"""NAT, Normalisation Among Timestamps: coordinates of masked tokens, normalised over the clip and
+not over the patch.
 
-"Rethinking Masked Data Reconstruction Pretraining for Strong 3D Action Representation Learning", AAAI 2025; no public
-code. Its point: a patch of four frames, standardised on its own, is nearly the same for every joint that moves slowly,
-and that, not the coordinates, is why SkeletonMAE stands 10 points below MAMP.
+"Rethinking Masked Data Reconstruction Pretraining for Strong 3D Action Representation Learning",
+AAAI 2025; no public code. Its point: a patch of four frames, standardised on its own, is nearly the
+same for every joint that moves slowly, and that, not the coordinates, is why SkeletonMAE stands 10
+points below MAMP.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ VERSION = 1
 
 
 class NATOptions(MethodOptions):
-    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere.
+    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth
+    elsewhere.
 
     ``tau``: 0 is a random mask; above, moving tokens are rather masked, as in MAMP.
     """
@@ -34,7 +37,9 @@ class NATOptions(MethodOptions):
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the decoder depth."""
-        return self.model_copy(update={"decoder_depth": self.decoder_depth or scaled_depth(5, encoder)})
+        return self.model_copy(
+            update={"decoder_depth": self.decoder_depth or scaled_depth(5, encoder)}
+        )
 
 
 class NAT(Method[NATOptions]):
@@ -42,18 +47,28 @@ class NAT(Method[NATOptions]):
 
     about = About(
         title="Normalisation Among Timestamps (masked joints, without the contrastive branch)",
-        paper="Rethinking Masked Data Reconstruction Pretraining for Strong 3D Action Representation Learning, "
-        "AAAI 2025, no arXiv number",
+        paper=(
+            "Rethinking Masked Data Reconstruction Pretraining for Strong 3D Action Representation"
+            " Learning, AAAI 2025, no arXiv number"
+        ),
         epochs=400,
         deviations=(
-            "the contrastive branch is not built: no description of it could be read; so accuracies and the 46.6 h "
-            "that are printed for NAT are of more than this row does",
+            (
+                "the contrastive branch is not built: no description of it could be read; so"
+                " accuracies and the 46.6 h that are printed for NAT are of more than this row does"
+            ),
         ),
         choices=(
-            "random mask, so that the target is all that differs from skeletonmae; tau=0.8 takes MAMP's",
+            (
+                "random mask, so that the target is all that differs from skeletonmae; tau=0.8"
+                " takes MAMP's"
+            ),
             "the clip is what the method is shown: the crop after its resize, 120 frames at base",
             "epsilon 1e-6 and the n - 1 variance of MAMP's normalisation",
-            "schedule of 400 epochs and decoder depth 5 at base, as for MAMP: the paper's could not be read",
+            (
+                "schedule of 400 epochs and decoder depth 5 at base, as for MAMP: the paper's could"
+                " not be read"
+            ),
             "empty bodies take no part in the loss because the harness does not batch them",
         ),
     )
@@ -61,10 +76,14 @@ class NAT(Method[NATOptions]):
 
     def __init__(self, encoder: SkeletonEncoder, options: NATOptions) -> None:
         super().__init__(encoder, options)
-        self.decoder = TokenDecoder(encoder, known(self.options.decoder_depth), outputs=encoder.grid.patch_width)
+        self.decoder = TokenDecoder(
+            encoder, known(self.options.decoder_depth), outputs=encoder.grid.patch_width
+        )
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens, ``mean (P - patchify((x - mean_T x) / sd_T x))^2``."""
+        """Mean squared error over masked tokens, ``mean (P - patchify((x - mean_T x) / sd_T
+        x))^2``.
+        """
         mask = motion_aware_mask(x, self.encoder.grid, self.options.mask_ratio, self.options.tau)
         latent = self.encoder(x, mask.visible)  # [B, k, D]
         prediction = take(self.decoder(latent, mask), mask.masked)  # [B, L - k, patch * 3]
@@ -73,7 +92,9 @@ class NAT(Method[NATOptions]):
         return loss, {"reconstruction": loss.detach()}
 
     def targets(self, x: Tensor) -> Tensor:
-        """Coordinates of every token, each joint's each axis standardised over the clip, ``[B, L, patch * 3]``."""
+        """Coordinates of every token, each joint's each axis standardised over the clip, ``[B, L,
+        patch * 3]``.
+        """
         return patchify(standardise_clip(x), self.encoder.grid.patch)
 
     def reconstruct(self, x: Tensor, mask: Mask) -> Tensor:

@@ -1,6 +1,8 @@
-"""S-JEPA: match an EMA target encoder's features of the unmasked input, as distributions over channels.
+"""S-JEPA: match an EMA target encoder's features of the unmasked input, as distributions over
+channels.
 
-"S-JEPA: A Joint Embedding Predictive Architecture for Skeletal Action Recognition", ECCV 2024, sjepa.github.io.
+"S-JEPA: A Joint Embedding Predictive Architecture for Skeletal Action Recognition", ECCV 2024,
+sjepa.github.io.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ PUBLISHED_STEPS = 187_200  # NTU-60 x-sub: 1200 epochs of 156 steps at batch 256
 
 
 class SJEPAOptions(MethodOptions):
-    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth elsewhere."""
+    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth
+    elsewhere.
+    """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
     tau: Sharpness = 0.8
@@ -38,7 +42,9 @@ class SJEPAOptions(MethodOptions):
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in the predictor's depth."""
-        return self.model_copy(update={"decoder_depth": self.decoder_depth or scaled_depth(5, encoder)})
+        return self.model_copy(
+            update={"decoder_depth": self.decoder_depth or scaled_depth(5, encoder)}
+        )
 
 
 class SJEPA(Method[SJEPAOptions]):
@@ -49,18 +55,28 @@ class SJEPA(Method[SJEPAOptions]):
         paper="ECCV 2024, sjepa.github.io (no arXiv number found)",
         epochs=1200,
         deviations=(
-            "the suite's crop and rotation instead of the paper's geometric views (translations, flips)",
+            (
+                "the suite's crop and rotation instead of the paper's geometric views"
+                " (translations, flips)"
+            ),
             "test crop of the middle 95 % (MAMP's) instead of 90 %",
             "the suite's batch and schedule instead of 1200 epochs at batch 256",
-            "EMA decay refitted to the budget: as many time constants as 0.9999 to 1.0 has over 187,200 steps",
+            (
+                "EMA decay refitted to the budget: as many time constants as 0.9999 to 1.0 has over"
+                " 187,200 steps"
+            ),
         ),
         choices=(
             "motion-aware mask with MAMP's tau 0.8",
             "predictor: MAMP's decoder, with its linear layer, mask tokens and own positions",
-            "targets are the target encoder's tokens after its final layer norm, learnt scale and shift included; "
-            "I-JEPA normalises them once more without those",
-            "the centre starts at zero and is the mean over all tokens of a batch, masked or not; with "
-            "data.include_empty_bodies=true those of empty bodies are among them",
+            (
+                "targets are the target encoder's tokens after its final layer norm, learnt scale"
+                " and shift included; I-JEPA normalises them once more without those"
+            ),
+            (
+                "the centre starts at zero and is the mean over all tokens of a batch, masked or"
+                " not; with data.include_empty_bodies=true those of empty bodies are among them"
+            ),
             "the centre moves after the step, so that a target is never centred on itself",
         ),
     )
@@ -70,15 +86,20 @@ class SJEPA(Method[SJEPAOptions]):
 
     def __init__(self, encoder: SkeletonEncoder, options: SJEPAOptions) -> None:
         super().__init__(encoder, options)
-        self.decoder = TokenDecoder(encoder, known(self.options.decoder_depth), outputs=encoder.width)
-        self.teacher = Teacher(encoder, published_follows(self.options.decay, PUBLISHED_STEPS), "cosine")
+        self.decoder = TokenDecoder(
+            encoder, known(self.options.decoder_depth), outputs=encoder.width
+        )
+        self.teacher = Teacher(
+            encoder, published_follows(self.options.decay, PUBLISHED_STEPS), "cosine"
+        )
         self.register_buffer("center", torch.zeros(encoder.width))
         self.register_buffer("batch_mean", torch.zeros(encoder.width))
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of ``softmax((z - c) / 0.06)`` and ``softmax(p / 0.1)`` over masked tokens.
 
-        ``z`` is the target encoder's output for the unmasked input, ``c`` a moving average of its batch means.
+        ``z`` is the target encoder's output for the unmasked input, ``c`` a moving average of its
+        batch means.
         """
         options = self.options
         mask = motion_aware_mask(x, self.encoder.grid, options.mask_ratio, options.tau)
@@ -86,7 +107,9 @@ class SJEPA(Method[SJEPAOptions]):
         prediction = take(self.decoder(latent, mask), mask.masked)
         target = self.features(x)
         self.batch_mean.copy_(average(target.mean((0, 1))))
-        wanted = torch.softmax((take(target, mask.masked) - self.center) / options.target_temperature, dim=-1)
+        wanted = torch.softmax(
+            (take(target, mask.masked) - self.center) / options.target_temperature, dim=-1
+        )
         given = torch.log_softmax(prediction.float() / options.prediction_temperature, dim=-1)
         loss = -(wanted * given).sum(-1).mean()
         return loss, {"cross_entropy": loss.detach()}
@@ -106,8 +129,15 @@ class SJEPA(Method[SJEPAOptions]):
         return self.teacher.encoder
 
     def diagnose(self, x: Tensor) -> Diagnosis:
-        """Spread of the target features over tokens, and the entropy of their distributions, in nats."""
+        """Spread of the target features over tokens, and the entropy of their distributions, in
+        nats.
+        """
         features = self.features(x)
         wanted = torch.softmax((features - self.center) / self.options.target_temperature, dim=-1)
         entropy = -(wanted * torch.log(wanted + 1e-12)).sum(-1).mean().item()
-        return Diagnosis({"std/target": features.flatten(0, 1).std(dim=0).mean().item(), "entropy/target": entropy})
+        return Diagnosis(
+            {
+                "std/target": features.flatten(0, 1).std(dim=0).mean().item(),
+                "entropy/target": entropy,
+            }
+        )

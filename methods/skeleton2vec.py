@@ -1,7 +1,8 @@
 """Skeleton2vec: predict the contextual features that an EMA teacher sees in the unmasked input.
 
-Xu et al., "Skeleton2vec", arXiv 2401.00921; code Ruizhuo-Xu/SKeleton2vec-code (models/skeleton2vec.py,
-models/transformer.py), in its final state: the one with motion-aware tube masking.
+Xu et al., "Skeleton2vec", arXiv 2401.00921; code Ruizhuo-Xu/SKeleton2vec-code
+(models/skeleton2vec.py, models/transformer.py), in its final state: the one with motion-aware tube
+masking.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ COLLAPSED_STD = 0.1
 
 
 class Skeleton2vecOptions(MethodOptions):
-    """Options; 0 is relative to the encoder: ``tube`` a sixth of the time steps, ``layers`` all, depth 3 at ``base``.
+    """Options; 0 is relative to the encoder: ``tube`` a sixth of the time steps, ``layers`` all,
+    depth 3 at ``base``.
 
-    ``decay`` is the teacher's first decay per step in the published schedule (`methods.parts.teachers`); without
-    ``instance_norm`` block outputs are layer-normalised, as in the authors' early version. ``decoder``: whether each
-    visible latent enters the decoder at its own token, or where the released code puts it (`released_places`).
+    ``decay`` is the teacher's first decay per step in the published schedule
+    (`methods.parts.teachers`); without ``instance_norm`` block outputs are layer-normalised, as in
+    the authors' early version. ``decoder``: whether each visible latent enters the decoder at its
+    own token, or where the released code puts it (`released_places`).
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
@@ -41,7 +44,9 @@ class Skeleton2vecOptions(MethodOptions):
     instance_norm: bool = True
     decay: float = Field(default=0.9999, ge=0, lt=1)
     decoder_depth: Depth | None = None
-    decoder: Literal["repaired", "as-released"] = Field(default="repaired", json_schema_extra={"later": True})
+    decoder: Literal["repaired", "as-released"] = Field(
+        default="repaired", json_schema_extra={"later": True}
+    )
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in tube length, layers and depth; check them against the grid and the encoder."""
@@ -51,13 +56,18 @@ class Skeleton2vecOptions(MethodOptions):
             allowed = ", ".join(map(str, divisors(grid.times)))
             raise OptionError(f"tube={tube} must divide the {grid.times} time steps: {allowed}")
         if (self.layers or 1) > depth:
-            raise OptionError(f"layers={self.layers}: the encoder has {depth}; allowed are 1 to {depth}")
+            raise OptionError(
+                f"layers={self.layers}: the encoder has {depth}; allowed are 1 to {depth}"
+            )
         if not visible_joints(grid.joints, self.mask_ratio):
             raise OptionError(
-                f"mask_ratio={self.mask_ratio} leaves none of {grid.joints} joints visible in a tube; "
-                f"allowed is up to {1 - 1 / grid.joints:.3f}"
+                f"mask_ratio={self.mask_ratio} leaves none of {grid.joints} joints visible in a"
+                f" tube; allowed is up to {1 - 1 / grid.joints:.3f}"
             )
-        depths = {"layers": self.layers or depth, "decoder_depth": self.decoder_depth or scaled_depth(3, encoder)}
+        depths = {
+            "layers": self.layers or depth,
+            "decoder_depth": self.decoder_depth or scaled_depth(3, encoder),
+        }
         return self.model_copy(update={"tube": tube, **depths})
 
 
@@ -68,13 +78,14 @@ def instance_norm(tokens: Tensor, epsilon: float = 1e-5) -> Tensor:
 
 
 def released_places(mask: Mask, grid: TokenGrid) -> Mask:
-    """The tokens at which the released decoder puts the visible latents, and those where it puts mask tokens.
+    """The tokens at which the released decoder puts the visible latents, and those where it puts
+    mask tokens.
 
-    It appends all mask tokens to the visible latents, cuts this sequence into time steps of V, and only then undoes the
-    joint shuffle of each step, whose first joints are its visible ones. So the latents of all steps fill the first
-    steps: at 30 x 25 tokens all 60 lie in steps 0 to 2, and only the 2 of step 0 at their own token
-    (models/transformer.py, forward_decoder). ``mask`` must show the same number of joints in every time step, as
-    `tube_mask` does.
+    It appends all mask tokens to the visible latents, cuts this sequence into time steps of V, and
+    only then undoes the joint shuffle of each step, whose first joints are its visible ones. So the
+    latents of all steps fill the first steps: at 30 x 25 tokens all 60 lie in steps 0 to 2, and
+    only the 2 of step 0 at their own token (models/transformer.py, forward_decoder). ``mask`` must
+    show the same number of joints in every time step, as `tube_mask` does.
     """
     batch, times = len(mask.visible), grid.times
     steps = [tokens.reshape(batch, times, -1) for tokens in mask]
@@ -92,24 +103,48 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
         epochs=800,
         code="Ruizhuo-Xu/SKeleton2vec-code",
         deviations=(
-            "decoder=repaired: visible latents enter the decoder at their own tokens; the released code (67af323, "
-            "models/transformer.py) puts all 60 into time steps 0 to 2, 2 of them at their own token, and so does "
-            "decoder=as-released; at the released initialisation the loss of a batch then differs by less than 0.5 %, "
-            "its gradient by 12 to 13 %",
-            "MAMP's feed (crop, resize to T, patch 4) instead of 90 sampled frames in segments of 3",
-            "the shared encoder: LayerNorm eps 1e-5 instead of 1e-6, no LayerScale; the released one starts at 1e-4, "
-            "so that blocks begin as the identity and the teacher's first targets are the normalised embedding of the "
-            "input (cosine 1.00 with it at base, here 0.55), a linear function of the coordinates",
-            "Xavier-uniform linear layers; the released code draws linear and patch layers from a (truncated) normal "
-            "distribution with sigma 0.02 and starts the encoder's time positions at zero",
-            "positions are weight-decayed, as in MAMP's code; the released code exempts all of them",
-            "the suite's schedule: warm-up over 5 % of the budget, lr down to the run's final_lr, no gradient clipping "
-            "unless asked for; the released run has train.warmup=0.025 (20 of 800 epochs), train.final_lr=0.01 and "
-            "train.clip_gradient=4",
-            "EMA decay refitted to the budget: as many time constants as 0.9999 to 1.0 has over 251,200 steps",
+            (
+                "decoder=repaired: visible latents enter the decoder at their own tokens; the"
+                " released code (67af323, models/transformer.py) puts all 60 into time steps 0 to"
+                " 2, 2 of them at their own token, and so does decoder=as-released; at the released"
+                " initialisation the loss of a batch then differs by less than 0.5 %, its gradient"
+                " by 12 to 13 %"
+            ),
+            (
+                "MAMP's feed (crop, resize to T, patch 4) instead of 90 sampled frames in segments"
+                " of 3"
+            ),
+            (
+                "the shared encoder: LayerNorm eps 1e-5 instead of 1e-6, no LayerScale; the"
+                " released one starts at 1e-4, so that blocks begin as the identity and the"
+                " teacher's first targets are the normalised embedding of the input (cosine 1.00"
+                " with it at base, here 0.55), a linear function of the coordinates"
+            ),
+            (
+                "Xavier-uniform linear layers; the released code draws linear and patch layers from"
+                " a (truncated) normal distribution with sigma 0.02 and starts the encoder's time"
+                " positions at zero"
+            ),
+            (
+                "positions are weight-decayed, as in MAMP's code; the released code exempts all of"
+                " them"
+            ),
+            (
+                "the suite's schedule: warm-up over 5 % of the budget, lr down to the run's"
+                " final_lr, no gradient clipping unless asked for; the released run has"
+                " train.warmup=0.025 (20 of 800 epochs), train.final_lr=0.01 and"
+                " train.clip_gradient=4"
+            ),
+            (
+                "EMA decay refitted to the budget: as many time constants as 0.9999 to 1.0 has over"
+                " 251,200 steps"
+            ),
         ),
         choices=(
-            "tubes of a sixth of the time steps (5 tokens at base), beta 0.1 as on NTU-60 and PKU-MMD II",
+            (
+                "tubes of a sixth of the time steps (5 tokens at base), beta 0.1 as on NTU-60 and"
+                " PKU-MMD II"
+            ),
             "all block outputs are averaged, as published",
         ),
     )
@@ -117,13 +152,21 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
 
     def __init__(self, encoder: SkeletonEncoder, options: Skeleton2vecOptions) -> None:
         super().__init__(encoder, options)
-        self.decoder = TokenDecoder(encoder, known(self.options.decoder_depth), outputs=encoder.width)
-        self.teacher = Teacher(encoder, published_follows(self.options.decay, PUBLISHED_STEPS), "linear")
+        self.decoder = TokenDecoder(
+            encoder, known(self.options.decoder_depth), outputs=encoder.width
+        )
+        self.teacher = Teacher(
+            encoder, published_follows(self.options.decay, PUBLISHED_STEPS), "linear"
+        )
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """``mean (P - LN(mean_k IN(teacher block k)))^2`` over masked tokens (models/skeleton2vec.py)."""
+        """``mean (P - LN(mean_k IN(teacher block k)))^2`` over masked tokens
+        (models/skeleton2vec.py).
+        """
         options = self.options
-        mask = tube_mask(x, self.encoder.grid, options.mask_ratio, known(options.tube), options.beta)
+        mask = tube_mask(
+            x, self.encoder.grid, options.mask_ratio, known(options.tube), options.beta
+        )
         places = mask if options.decoder == "repaired" else released_places(mask, self.encoder.grid)
         latent = self.encoder(x, mask.visible)
         prediction = take(self.decoder(latent, places), mask.masked)
@@ -132,7 +175,9 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
         return loss, {"features": loss.detach()}
 
     def targets(self, x: Tensor) -> Tensor:
-        """Averaged, normalised outputs of the teacher's last blocks for the unmasked input, ``[B, L, D]``."""
+        """Averaged, normalised outputs of the teacher's last blocks for the unmasked input, ``[B,
+        L, D]``.
+        """
         norm = instance_norm if self.options.instance_norm else _layer_norm
         normal = [norm(tokens) for tokens in self.last_outputs(x)]
         return _layer_norm(torch.stack(normal).mean(0))
@@ -150,7 +195,9 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
         return self.teacher.encoder
 
     def diagnose(self, x: Tensor) -> Diagnosis:
-        """Std of the averaged features over the batch's tokens; near 0 the teacher says the same of everything."""
+        """Std of the averaged features over the batch's tokens; near 0 the teacher says the same of
+        everything.
+        """
         outputs = torch.stack(self.last_outputs(x)).mean(0)
         spread = outputs.flatten(0, 1).std(dim=0).mean().item()
         warning = f"teacher features collapsed (channel std {spread:.3f}, below {COLLAPSED_STD})"

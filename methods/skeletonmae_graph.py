@@ -1,9 +1,11 @@
-"""SkeletonMAE, the graph one: mask whole body regions of a frame, reconstruct their joints from the rest.
+"""SkeletonMAE, the graph one: mask whole body regions of a frame, reconstruct their joints from the
+rest.
 
-Yan et al., "SkeletonMAE: Graph-based Masked Autoencoder for Skeleton Sequence Pre-training", ICCV 2023,
-arXiv 2307.08476; no public code. An open-division method: its encoder is a small graph network of its own. The same
-pretext on the shared encoder is `methods.skeletonmae_region`; the paper's fine-tuning model is `methods.strl`. Not to
-be confused with the SkeletonMAE of later papers' tables, `methods.skeletonmae`.
+Yan et al., "SkeletonMAE: Graph-based Masked Autoencoder for Skeleton Sequence Pre-training", ICCV
+2023, arXiv 2307.08476; no public code. An open-division method: its encoder is a small graph
+network of its own. The same pretext on the shared encoder is `methods.skeletonmae_region`; the
+paper's fine-tuning model is `methods.strl`. Not to be confused with the SkeletonMAE of later
+papers' tables, `methods.skeletonmae`.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ VERSION = 1
 
 
 class SkeletonMAEGraphOptions(MethodOptions):
-    """Options; ``regions`` counts the masked body parts of a frame, ``beta`` is the exponent of the cosine error."""
+    """Options; ``regions`` counts the masked body parts of a frame, ``beta`` is the exponent of the
+    cosine error.
+    """
 
     regions: int = Field(default=1, ge=1, le=10_000)
     beta: float = Field(default=2.0, ge=1, le=100)
@@ -45,7 +49,9 @@ class SkeletonMAEGraphOptions(MethodOptions):
 
 
 class SkeletonMAEGraph(Method[SkeletonMAEGraphOptions]):
-    """Reconstruct the projected joints of masked body regions, frame by frame, with a graph network."""
+    """Reconstruct the projected joints of masked body regions, frame by frame, with a graph
+    network.
+    """
 
     name = "skeletonmae-graph"
     about = About(
@@ -53,21 +59,50 @@ class SkeletonMAEGraph(Method[SkeletonMAEGraphOptions]):
         paper="Yan et al., ICCV 2023, arXiv 2307.08476",
         epochs=50,
         deviations=(
-            "3-D joints of the data's own layout instead of 17 2-D HRNet joints, with that layout's bones and parts",
-            "the harness's frames, optimiser, schedule, batch and budget instead of 64 frames, lr 1.5e-4, batch 1024 "
-            "and 50 epochs",
-            "evaluated by probes on the frozen encoder, mean over frames and joints, instead of fine-tuning STRL",
+            (
+                "3-D joints of the data's own layout instead of 17 2-D HRNet joints, with that"
+                " layout's bones and parts"
+            ),
+            (
+                "the harness's frames, optimiser, schedule, batch and budget instead of 64 frames,"
+                " lr 1.5e-4, batch 1024 and 50 epochs"
+            ),
+            (
+                "evaluated by probes on the frozen encoder, mean over frames and joints, instead of"
+                " fine-tuning STRL"
+            ),
         ),
         choices=(
-            "frames are independent: no temporal module in pre-training, a region is drawn for every frame",
+            (
+                "frames are independent: no temporal module in pre-training, a region is drawn for"
+                " every frame"
+            ),
             "one region per frame, drawn uniformly; regions=2 and more as an option",
-            "target: the linear projection of the unmasked input joint, detached; its bias lets the direction, "
-            "all that a cosine sees, tell a joint's distance from the origin too",
-            "learnable joint embedding added after masking, so that a masked joint still says which joint it is",
-            "no root-centring of its own: clips arrive centred on their first frame, the same for every method",
-            "GIN layer: linear, batch norm, ReLU, linear, batch norm, ReLU, all of one width; MLPs have two layers",
-            "the decoder reads the encoder's output as it is; masked joints are not masked again before it",
-            "mean of (1 - cos)^beta over all masked joints of a batch, large and small regions alike",
+            (
+                "target: the linear projection of the unmasked input joint, detached; its bias lets"
+                " the direction, all that a cosine sees, tell a joint's distance from the"
+                " origin too"
+            ),
+            (
+                "learnable joint embedding added after masking, so that a masked joint still says"
+                " which joint it is"
+            ),
+            (
+                "no root-centring of its own: clips arrive centred on their first frame, the same"
+                " for every method"
+            ),
+            (
+                "GIN layer: linear, batch norm, ReLU, linear, batch norm, ReLU, all of one width;"
+                " MLPs have two layers"
+            ),
+            (
+                "the decoder reads the encoder's output as it is; masked joints are not masked"
+                " again before it"
+            ),
+            (
+                "mean of (1 - cos)^beta over all masked joints of a batch, large and small regions"
+                " alike"
+            ),
             "batch norm has seen masked frames only when the probes give it whole ones",
         ),
         division="open",
@@ -90,7 +125,9 @@ class SkeletonMAEGraph(Method[SkeletonMAEGraphOptions]):
         return GraphEncoder(shared.grid.frames, skeleton, self.options.width, self.options.depth)
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predictions and targets of every joint ``[B, T, V, D]``, and where it is masked ``[B, T, V]``."""
+        """Predictions and targets of every joint ``[B, T, V, D]``, and where it is masked ``[B, T,
+        V]``.
+        """
         mask = region_mask(x.shape[:2], self.parts, self.options.regions)
         projected = self.encoder.project(x)
         seen = torch.where(mask.unsqueeze(-1), self.mask_token, projected)

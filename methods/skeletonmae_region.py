@@ -1,7 +1,9 @@
-"""The graph SkeletonMAE's pretext on the shared encoder: masked body regions, graph decoder, cosine error.
+"""The graph SkeletonMAE's pretext on the shared encoder: masked body regions, graph decoder, cosine
+error.
 
-Closed-division counterpart of `methods.skeletonmae_graph` (Yan et al., ICCV 2023, arXiv 2307.08476): it asks
-what that pretext is worth when the encoder is the one that every other method trains.
+Closed-division counterpart of `methods.skeletonmae_graph` (Yan et al., ICCV 2023, arXiv
+2307.08476): it asks what that pretext is worth when the encoder is the one that every other method
+trains.
 """
 
 from __future__ import annotations
@@ -14,14 +16,23 @@ from torch import Tensor, nn
 
 from methods.base import About, Diagnosis, Method, MethodOptions
 from methods.parts.encoder import SkeletonEncoder
-from methods.parts.graph import GraphDecoder, check_regions, cosine_error, cosine_health, part_membership, region_mask
+from methods.parts.graph import (
+    GraphDecoder,
+    check_regions,
+    cosine_error,
+    cosine_health,
+    part_membership,
+    region_mask,
+)
 from methods.parts.tokens import patchify
 
 VERSION = 1
 
 
 class SkeletonMAERegionOptions(MethodOptions):
-    """Options; ``regions`` counts the masked body parts of a sequence, ``beta`` is the exponent of the cosine error."""
+    """Options; ``regions`` counts the masked body parts of a sequence, ``beta`` is the exponent of
+    the cosine error.
+    """
 
     regions: int = Field(default=1, ge=1, le=10_000)
     beta: float = Field(default=2.0, ge=1, le=100)
@@ -33,27 +44,51 @@ class SkeletonMAERegionOptions(MethodOptions):
 
 
 class SkeletonMAERegion(Method[SkeletonMAERegionOptions]):
-    """Reconstruct the patch embeddings of masked body regions with the shared encoder and a graph decoder."""
+    """Reconstruct the patch embeddings of masked body regions with the shared encoder and a graph
+    decoder.
+    """
 
     name = "skeletonmae-region"
     about = About(
         title="SkeletonMAE (graph) pretext on the shared encoder",
         paper="pretext of Yan et al., ICCV 2023, arXiv 2307.08476",
         deviations=(
-            "the shared transformer over joint-wise patches of a sequence instead of a graph network over single "
-            "frames; of the paper's network only the decoder is kept",
-            "3-D joints of the data's own layout instead of 17 2-D HRNet joints, with that layout's bones and parts",
-            "the harness's optimiser, schedule, batch and budget instead of lr 1.5e-4, batch 1024 and 50 epochs",
+            (
+                "the shared transformer over joint-wise patches of a sequence instead of a graph"
+                " network over single frames; of the paper's network only the decoder is kept"
+            ),
+            (
+                "3-D joints of the data's own layout instead of 17 2-D HRNet joints, with that"
+                " layout's bones and parts"
+            ),
+            (
+                "the harness's optimiser, schedule, batch and budget instead of lr 1.5e-4, batch"
+                " 1024 and 50 epochs"
+            ),
         ),
         choices=(
-            "masked tokens stay in the encoder as a mask token with their position, as in the paper; it therefore "
-            "sees all tokens, which at base costs 14 times the encoder of a method that drops 90 % of them",
-            "one region per body sequence, masked in all its time steps: the encoder attends over time, and a region "
-            "that is seen a step earlier would be copied",
+            (
+                "masked tokens stay in the encoder as a mask token with their position, as in the"
+                " paper; it therefore sees all tokens, which at base costs 14 times the encoder of"
+                " a method that drops 90 % of them"
+            ),
+            (
+                "one region per body sequence, masked in all its time steps: the encoder attends"
+                " over time, and a region that is seen a step earlier would be copied"
+            ),
             "target: the patch embedding of the unmasked input without positions, detached",
-            "GIN layer: linear, batch norm, ReLU, linear, batch norm, ReLU, all of the encoder's width",
-            "the decoder works on the joint graph of each time step; it has no positions of its own",
-            "mean of (1 - cos)^beta over all masked tokens of a batch, large and small regions alike",
+            (
+                "GIN layer: linear, batch norm, ReLU, linear, batch norm, ReLU, all of the"
+                " encoder's width"
+            ),
+            (
+                "the decoder works on the joint graph of each time step; it has no positions of"
+                " its own"
+            ),
+            (
+                "mean of (1 - cos)^beta over all masked tokens of a batch, large and small regions"
+                " alike"
+            ),
         ),
     )
     Options = SkeletonMAERegionOptions
@@ -68,9 +103,13 @@ class SkeletonMAERegion(Method[SkeletonMAERegionOptions]):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predictions and targets of every token ``[B, T_e, V, D]``, and where it is masked ``[B, T_e, V]``."""
+        """Predictions and targets of every token ``[B, T_e, V, D]``, and where it is masked ``[B,
+        T_e, V]``.
+        """
         encoder, grid = self.encoder, self.encoder.grid
-        mask = region_mask((len(x),), self.parts, self.options.regions).repeat(1, grid.times)  # [B, L], time-major
+        mask = region_mask((len(x),), self.parts, self.options.regions).repeat(
+            1, grid.times
+        )  # [B, L], time-major
         embedded = encoder.patch_embed(patchify(x, grid.patch))
         seen = torch.where(mask.unsqueeze(-1), self.mask_token, embedded) + encoder.positions()
         latent = encoder.norm(encoder.layers_of(seen)[-1])

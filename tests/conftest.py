@@ -1,4 +1,6 @@
-"""What every test can rely on: one thread, Ctrl-C, no disturbance by neighbours, nothing of the user's own data."""
+"""What every test can rely on: one thread, Ctrl-C, no disturbance by neighbours, nothing of the
+user's own data.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from harness.speed import measurement, peak
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Number bytes and long texts: one that holds the time would be another test in every process that collects it."""
+    """Number bytes and long texts: one that holds the time would be another test in every process
+    that collects it.
+    """
     return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 60) else None
 
 
@@ -31,7 +35,9 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _signals_arrive() -> Iterator[None]:
-    """A shell starts what runs in its background with SIGINT ignored, ``nohup`` with SIGHUP, and so are children."""
+    """A shell starts what runs in its background with SIGINT ignored, ``nohup`` with SIGHUP, and so
+    are children.
+    """
     before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
     if hasattr(signal, "SIGHUP"):
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -52,7 +58,9 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _quick_and_undisturbed_speed() -> Iterator[None]:
-    """The fewest rounds, a small matrix product; no block is timed again because of tests that run beside."""
+    """The fewest rounds, a small matrix product; no block is timed again because of tests that run
+    beside.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(health, "FOREIGN_SHARE", 2.0)
         patch.setattr(speed, "MAXIMUM_ROUNDS", speed.MINIMUM_ROUNDS)
@@ -62,20 +70,30 @@ def _quick_and_undisturbed_speed() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_methods_are_counted_once() -> Iterator[None]:
-    """What a step of the suite's methods costs and gives away is the same in every run: most of a small run's time."""
+    """What a step of the suite's methods costs and gives away is the same in every run: most of a
+    small run's time.
+    """
 
     class Trial(measurement.Trial):
-        doubts = once(measurement.Trial.doubts, lambda trial: (trial.method, trial.spec, trial.layout))
+        doubts = once(
+            measurement.Trial.doubts, lambda trial: (trial.method, trial.spec, trial.layout)
+        )
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("step_flops", "forward_shares", "bound_flops"):
-            patch.setattr(measurement, name, once(getattr(measurement, name), lambda *arguments: arguments))
+            patch.setattr(
+                measurement, name, once(getattr(measurement, name), lambda *arguments: arguments)
+            )
         patch.setattr(measurement, "Trial", Trial)
         yield
 
 
-def once(function: Callable[..., Any], told_by: Callable[..., tuple[Any, ...]]) -> Callable[..., Any]:
-    """The function, called once for each method, spec (whatever its data and budget) and layout of `told_by`."""
+def once(
+    function: Callable[..., Any], told_by: Callable[..., tuple[Any, ...]]
+) -> Callable[..., Any]:
+    """The function, called once for each method, spec (whatever its data and budget) and layout of
+    `told_by`.
+    """
     known: dict[tuple[object, ...], Any] = {}
 
     def remembered(*arguments: Any) -> Any:
@@ -83,7 +101,13 @@ def once(function: Callable[..., Any], told_by: Callable[..., tuple[Any, ...]]) 
         if not all(method.__module__.startswith("methods.") for method in methods):
             return function(*arguments)
         train = spec.train.model_dump_json(exclude={"budget"})
-        key = (*methods, spec.method.model_dump_json(), spec.encoder.model_dump_json(), train, repr(layout))
+        key = (
+            *methods,
+            spec.method.model_dump_json(),
+            spec.encoder.model_dump_json(),
+            train,
+            repr(layout),
+        )
         if key not in known:
             known[key] = function(*arguments)
         return known[key]

@@ -1,7 +1,8 @@
-"""Mutants of files, and what a reader says to each: in a process of its own, watched for time and memory.
+"""Mutants of files, and what a reader says to each: in a process of its own, watched for time and
+memory.
 
-A mutant is a valid file with a few bytes changed, also inside what is packed in it: the bytes are unpacked, changed and
-packed again, so that no checksum stops the reader before it gets to them.
+A mutant is a valid file with a few bytes changed, also inside what is packed in it: the bytes are
+unpacked, changed and packed again, so that no checksum stops the reader before it gets to them.
 """
 
 from __future__ import annotations
@@ -38,17 +39,32 @@ UNFORESEEN = "cannot be read ("
 LIMIT_SECONDS, LIMIT_BYTES = 10.0, 10**9
 _STUBBORN = 6 * 10**9  # what a reader may ask the system for before it is told no
 _NUMBERS = re.compile(rb"-?\d+(\.\d+)?(e-?\d+)?")
-_ODD_NUMBERS = (b"-1", b"0", b"1e999", b"nan", b"99999999999999999999", b"1e-320", b"-0", b"inf", b"0x1f", b"")
+_ODD_NUMBERS = (
+    b"-1",
+    b"0",
+    b"1e999",
+    b"nan",
+    b"99999999999999999999",
+    b"1e-320",
+    b"-0",
+    b"inf",
+    b"0x1f",
+    b"",
+)
 
 Read = Callable[[Path], str | None]
-"""Reads a folder; what it says of problems that it went on after, empty or None when there were none."""
+"""Reads a folder; what it says of problems that it went on after, empty or None when there were
+none.
+"""
 
 
 # --- changing bytes ---
 
 
 def mutants(data: bytes, count: int, seed: int) -> Iterator[bytes]:
-    """``count`` changed versions of a file, half of them changed inside what is packed in it, if anything is."""
+    """``count`` changed versions of a file, half of them changed inside what is packed in it, if
+    anything is.
+    """
     rng = random.Random(seed)
     for number in range(count):
         yield inside(data, rng) if number % 2 else changed(data, rng)
@@ -63,7 +79,9 @@ def changed(data: bytes, rng: random.Random) -> bytes:
             case 0:
                 made[place : place + 1] = bytes([rng.randrange(256)])
             case 1:
-                made[place : place + 1] = bytes([(made[place] if made else 0) ^ (1 << rng.randrange(8))])
+                made[place : place + 1] = bytes(
+                    [(made[place] if made else 0) ^ (1 << rng.randrange(8))]
+                )
             case 2:
                 del made[place:]
             case 3:
@@ -71,7 +89,9 @@ def changed(data: bytes, rng: random.Random) -> bytes:
             case 4:
                 made[place:place] = rng.randbytes(rng.randint(1, 64))
             case 5:
-                made[place : place + 4] = rng.choice((b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\xff\xff\xff\x7f"))
+                made[place : place + 4] = rng.choice(
+                    (b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\xff\xff\xff\x7f")
+                )
             case 6:
                 start = rng.randrange(len(made)) if made else 0
                 made[place:place] = made[start : start + rng.randint(1, 256)]
@@ -84,7 +104,9 @@ def changed(data: bytes, rng: random.Random) -> bytes:
 
 
 def inside(data: bytes, rng: random.Random) -> bytes:
-    """Changed inside: a member of a zip, a packed part of a ``.mat``, a stream of gzip; outside where nothing is."""
+    """Changed inside: a member of a zip, a packed part of a ``.mat``, a stream of gzip; outside
+    where nothing is.
+    """
     if data.startswith(b"PK\x03\x04"):
         return _inside_zip(data, rng)
     if data.startswith(b"\x1f\x8b"):
@@ -102,7 +124,9 @@ def _inside_zip(data: bytes, rng: random.Random) -> bytes:
         chosen = rng.randrange(len(source.infolist()))
         for place, info in enumerate(source.infolist()):
             content = source.read(info)
-            target.writestr(info, changed(content, rng) if place == chosen else content, info.compress_type)
+            target.writestr(
+                info, changed(content, rng) if place == chosen else content, info.compress_type
+            )
     return made.getvalue()
 
 
@@ -117,24 +141,35 @@ packed in it. *read*: as valid content, *named*: refused in a line that names th
 *crash* of SciPy's reader costs a reading process and one file). A reading is a hang from {limit:g} s on; *MB* is what
 the reading process took on top of what it began with, and too much from {most:,.0f} MB in all.
 
-"""
+"""  # noqa: E501
 KINDS = ("read", "named", "unforeseen", "traceback", "crash", "hang", "memory")
 
 
 def write_row(table: Path, reader: str, found: Outcomes) -> None:
     """Put a reader's counts in place of its last ones."""
-    versions = {name: importlib.metadata.version(name) for name in ("numpy", "scipy", "pandas", "torch")}
+    versions = {
+        name: importlib.metadata.version(name) for name in ("numpy", "scipy", "pandas", "torch")
+    }
     describe = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
     commit = subprocess.run(describe, capture_output=True, text=True, check=False)
     cells = {
-        "reader": reader, "mutants": str(sum(found.counts[kind] for kind in KINDS if kind != "memory")),
+        "reader": reader,
+        "mutants": str(sum(found.counts[kind] for kind in KINDS if kind != "memory")),
         **{kind: str(found.counts[kind]) for kind in KINDS},
-        "longest s": f"{found.seconds:.2f}", "MB": f"{found.megabytes:,.0f}", "date": str(datetime.date.today()),
-        "commit": commit.stdout.strip(), "python": platform.python_version(), **versions,
+        "longest s": f"{found.seconds:.2f}",
+        "MB": f"{found.megabytes:,.0f}",
+        "date": str(datetime.date.today()),
+        "commit": commit.stdout.strip(),
+        "python": platform.python_version(),
+        **versions,
         "system": f"{platform.system()} {platform.machine()}",
-    }  # fmt: skip
+    }
     lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
-    kept = [line for line in lines if line.startswith("| ") and line.split("|")[1].strip() not in ("reader", reader)]
+    kept = [
+        line
+        for line in lines
+        if line.startswith("| ") and line.split("|")[1].strip() not in ("reader", reader)
+    ]
     rows = sorted([*kept, f"| {' | '.join(cells.values())} |"])
     head = HEAD.format(limit=LIMIT_SECONDS, most=LIMIT_BYTES / 1e6)
     table.parent.mkdir(parents=True, exist_ok=True)
@@ -171,8 +206,11 @@ class Outcomes:
         return f"{counts}; at most {self.seconds:.1f} s, {self.megabytes:,.0f} MB"
 
 
-def watch(make: Callable[[Path], object], read: Read, folder: Path, count: int, seed: int = 0) -> Outcomes:
-    """Read mutants of every file that ``make`` leaves in a folder, ``count`` in all, one file changed at a time.
+def watch(
+    make: Callable[[Path], object], read: Read, folder: Path, count: int, seed: int = 0
+) -> Outcomes:
+    """Read mutants of every file that ``make`` leaves in a folder, ``count`` in all, one file
+    changed at a time.
 
     Args:
         make, read: functions of a module, which a new process can import.
@@ -229,7 +267,9 @@ class _Reader:
         if self.process is None:
             spawn = multiprocessing.get_context("spawn")
             self.connection, theirs = spawn.Pipe()
-            self.process = spawn.Process(target=_serve, args=(theirs, self.read, self.folder), daemon=True)
+            self.process = spawn.Process(
+                target=_serve, args=(theirs, self.read, self.folder), daemon=True
+            )
             self.process.start()
             theirs.close()
             self.connection.recv()  # it has imported everything

@@ -1,4 +1,6 @@
-"""The readers that mutants are tried on: how a valid input is made in a folder, and how it is read."""
+"""The readers that mutants are tried on: how a valid input is made in a folder, and how it is
+read.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ SIZE = EncoderSize(depth=1, width=8, heads=2, frames=8, patch=4)
 
 
 def read_raw(name: str, raw: Path, scratch: Path) -> str:
-    """As a worker of a preparation reads: whatever goes wrong with a file is a problem in words, which are returned."""
+    """As a worker of a preparation reads: whatever goes wrong with a file is a problem in words,
+    which are returned.
+    """
     source = open_source(name, raw)
     units = source.find().units
     scratch.mkdir(exist_ok=True)
@@ -84,7 +88,11 @@ def read_pku(folder: Path) -> str:
 
 
 def make_nwucla(folder: Path) -> None:
-    content = {"file_name": "a01_s01_e00_v01", "skeletons": np.ones((3, 20, 3)).tolist(), "label": 1}
+    content = {
+        "file_name": "a01_s01_e00_v01",
+        "skeletons": np.ones((3, 20, 3)).tolist(),
+        "label": 1,
+    }
     (folder / "a01_s01_e00_v01.json").write_text(json.dumps(content))
 
 
@@ -168,8 +176,15 @@ def make_checkpoint(folder: Path) -> None:
     patch = state.pop("patch_embed.weight").unflatten(1, (4, 3))
     state["joints_embed.proj.weight"] = patch.permute(0, 2, 1).unsqueeze(-1).contiguous()
     state["joints_embed.proj.bias"] = state.pop("patch_embed.bias")
-    state["pos_embed"], state["temp_embed"] = state.pop("positions.joint")[None], state.pop("positions.time")[None]
-    beside = {"args": argparse.Namespace(model_args={"num_heads": 2}), "best": np.float64(0.5), "curve": np.ones(3)}
+    state["pos_embed"], state["temp_embed"] = (
+        state.pop("positions.joint")[None],
+        state.pop("positions.time")[None],
+    )
+    beside = {
+        "args": argparse.Namespace(model_args={"num_heads": 2}),
+        "best": np.float64(0.5),
+        "curve": np.ones(3),
+    }
     torch.save({"model": state, **beside}, folder / "new.pth")
     torch.save({"model": state, **beside}, folder / "old.pth", _use_new_zipfile_serialization=False)
 
@@ -193,9 +208,18 @@ def read_safetensors(folder: Path) -> None:
 def make_texts(folder: Path) -> None:
     (folder / "claim.yaml").write_text(yaml.safe_dump(VALUES))
     target = {
-        "version": 2, "reference": "mamp", "accuracy": 0.5, "seeds": [0, 1], "budget": "9steps", "data": "synthetic",
-        "fingerprint": "ab", "split": "xsub", "encoder": "tiny", "held_equal": "cd", "frozen": "2026-01-01",
-    }  # fmt: skip
+        "version": 2,
+        "reference": "mamp",
+        "accuracy": 0.5,
+        "seeds": [0, 1],
+        "budget": "9steps",
+        "data": "synthetic",
+        "fingerprint": "ab",
+        "split": "xsub",
+        "encoder": "tiny",
+        "held_equal": "cd",
+        "frozen": "2026-01-01",
+    }
     (folder / "targets").mkdir()
     (folder / "targets" / "target.yaml").write_text(yaml.safe_dump(target))
 
@@ -209,7 +233,9 @@ def make_mat(folder: Path) -> None:
     import scipy.io
 
     for name, packed in (("a1_s1_t1", True), ("a2_s1_t1", False)):
-        scipy.io.savemat(folder / f"{name}_skeleton.mat", {"d_skel": np.ones((20, 3, 4))}, do_compression=packed)
+        scipy.io.savemat(
+            folder / f"{name}_skeleton.mat", {"d_skel": np.ones((20, 3, 4))}, do_compression=packed
+        )
 
 
 def read_mat(folder: Path) -> str:
@@ -217,10 +243,18 @@ def read_mat(folder: Path) -> str:
 
 
 READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], str | None]]] = {
-    "ntu .skeleton": (make_ntu, read_ntu), "ntu .npz": (make_ntu_npz, read_ntu_npz),
-    "pyskl .pkl": (make_pyskl, read_pyskl), "pku-mmd": (make_pku, read_pku), "nw-ucla": (make_nwucla, read_nwucla),
-    "ui-prmd": (make_uiprmd, read_uiprmd), "bvh": (make_bvh, read_bvh), "exchange .npz": (make_npz, read_exchange),
-    "store": (make_store, read_store), "archives": (make_archives, read_archives),
-    "checkpoints": (make_checkpoint, read_checkpoints), "safetensors": (make_safetensors, read_safetensors),
-    "claims and targets": (make_texts, read_texts), "utd-mhad .mat": (make_mat, read_mat),
-}  # fmt: skip
+    "ntu .skeleton": (make_ntu, read_ntu),
+    "ntu .npz": (make_ntu_npz, read_ntu_npz),
+    "pyskl .pkl": (make_pyskl, read_pyskl),
+    "pku-mmd": (make_pku, read_pku),
+    "nw-ucla": (make_nwucla, read_nwucla),
+    "ui-prmd": (make_uiprmd, read_uiprmd),
+    "bvh": (make_bvh, read_bvh),
+    "exchange .npz": (make_npz, read_exchange),
+    "store": (make_store, read_store),
+    "archives": (make_archives, read_archives),
+    "checkpoints": (make_checkpoint, read_checkpoints),
+    "safetensors": (make_safetensors, read_safetensors),
+    "claims and targets": (make_texts, read_texts),
+    "utd-mhad .mat": (make_mat, read_mat),
+}

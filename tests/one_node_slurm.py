@@ -1,8 +1,9 @@
-"""A Slurm of one node, this machine, for a test: munge, controller and node daemon, all of whose files lie in a folder.
+"""A Slurm of one node, this machine, for a test: munge, controller and node daemon, all of whose
+files lie in a folder.
 
-Debian's packages ``slurmctld``, ``slurmd``, ``slurm-client`` and ``munge`` are enough; there is no accounting, so that
-``sacct`` knows nothing. By hand: ``python -m tests.one_node_slurm FOLDER`` starts it, says what to set, and Ctrl-C ends
-it.
+Debian's packages ``slurmctld``, ``slurmd``, ``slurm-client`` and ``munge`` are enough; there is no
+accounting, so that ``sacct`` knows nothing. By hand: ``python -m tests.one_node_slurm FOLDER``
+starts it, says what to set, and Ctrl-C ends it.
 """
 
 from __future__ import annotations
@@ -70,10 +71,14 @@ def one_node_slurm(folder: Path, cpus: int) -> Iterator[dict[str, str]]:
     key.chmod(0o400)
     (folder / "slurm.conf").write_text(
         CONFIGURATION.format(
-            host=socket.gethostname().partition(".")[0], folder=folder, cpus=cpus, controller_port=free_port(),
-            node_port=free_port(), memory=psutil.virtual_memory().total * 9 // 10 // 2**20,
+            host=socket.gethostname().partition(".")[0],
+            folder=folder,
+            cpus=cpus,
+            controller_port=free_port(),
+            node_port=free_port(),
+            memory=psutil.virtual_memory().total * 9 // 10 // 2**20,
         )
-    )  # fmt: skip
+    )
     environment = {**os.environ, "PATH": PATH, "SLURM_CONF": str(folder / "slurm.conf")}
     with ExitStack() as daemons:
         options = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "log", "pid", "seed")]
@@ -89,10 +94,14 @@ def one_node_slurm(folder: Path, cpus: int) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def daemon(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """A process that works inside, its words in a log; at the end it gets SIGTERM, and SIGKILL where it stays."""
+    """A process that works inside, its words in a log; at the end it gets SIGTERM, and SIGKILL
+    where it stays.
+    """
     with (folder / f"{command[0]}.log").open("wb") as log:
         program = shutil.which(command[0], path=PATH)
-        process = subprocess.Popen([str(program), *command[1:]], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [str(program), *command[1:]], env=environment, stdout=log, stderr=log
+        )
     try:
         yield
     finally:
@@ -109,7 +118,9 @@ def wait_for_idle(environment: dict[str, str], seconds: float = 60.0) -> None:
     end, shown = time.monotonic() + seconds, ""
     while time.monotonic() < end:
         command = ["sinfo", "--noheader", "--format=%t"]
-        shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout.strip()
+        shown = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False
+        ).stdout.strip()
         if shown == "idle":
             return
         time.sleep(0.5)
@@ -125,6 +136,9 @@ def free_port() -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    with suppress(KeyboardInterrupt), one_node_slurm(Path(sys.argv[1]).absolute(), os.cpu_count() or 1) as found:
+    with (
+        suppress(KeyboardInterrupt),
+        one_node_slurm(Path(sys.argv[1]).absolute(), os.cpu_count() or 1) as found,
+    ):
         print(f"export SLURM_CONF={found['SLURM_CONF']}", flush=True)
         signal.pause()

@@ -1,12 +1,14 @@
-"""What a training step of every method hands to the device, counted without one: a ratchet, kept in `step_counts.json`.
+"""What a training step of every method hands to the device, counted without one: a ratchet, kept in
+`step_counts.json`.
 
-    python -m tests.step_counts     # writes it anew: after a change that saves something, or that has to cost more
+    python -m tests.step_counts     # anew: after a change that saves something, or has to cost more
 
-Counted are operations that launch a kernel (neither views nor bare allocations), the bytes of what they read and write,
-and the activations that the forward pass keeps for the backward pass, of one step of the methods' defaults on the
-`base` encoder with torch's fused attention. Tensors have no values (`tests.fake_gpu.fake_tensors`) and are the CPU's,
-as the backward pass on CUDA ones needs a GPU: a kernel there may be another, the number of them is nearly the same.
-Compiled code launches fewer. No time follows from these figures; what grows here grows on every device.
+Counted are operations that launch a kernel (neither views nor bare allocations), the bytes of what
+they read and write, and the activations that the forward pass keeps for the backward pass, of one
+step of the methods' defaults on the `base` encoder with torch's fused attention. Tensors have no
+values (`tests.fake_gpu.fake_tensors`) and are the CPU's, as the backward pass on CUDA ones needs a
+GPU: a kernel there may be another, the number of them is nearly the same. Compiled code launches
+fewer. No time follows from these figures; what grows here grows on every device.
 """
 
 from __future__ import annotations
@@ -47,14 +49,26 @@ class Launches(TorchDispatchMode):
         self.launches = self.bytes = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Count one operation and do it."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if func.namespace == "aten" and not func.is_view and not func.name().startswith(ALLOCATIONS):
+        if (
+            func.namespace == "aten"
+            and not func.is_view
+            and not func.name().startswith(ALLOCATIONS)
+        ):
             self.launches += 1
-            self.bytes += sum(size(leaf) for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor))
+            self.bytes += sum(
+                size(leaf)
+                for leaf in tree_leaves((args, kwargs, result))
+                if isinstance(leaf, Tensor)
+            )
         return result
 
 
@@ -79,18 +93,28 @@ def kept_for_backward(apart_from: Sequence[Tensor]) -> Iterator[dict[int, torch.
         yield kept
 
 
-def step_counts(method: type[Method], precision: str, *, encoder: str = ENCODER, bodies: int = BODIES) -> Counts:
+def step_counts(
+    method: type[Method], precision: str, *, encoder: str = ENCODER, bodies: int = BODIES
+) -> Counts:
     """The counts of one step: loss, backward pass and after_step."""
     spec = RunSpec(
-        method=MethodSpec(name="counted"), encoder=EncoderSpec(size=encoder), train=TrainSpec(batch_size=bodies)
+        method=MethodSpec(name="counted"),
+        encoder=EncoderSpec(size=encoder),
+        train=TrainSpec(batch_size=bodies),
     )
     with fake_tensors():
         built = build_method(method, spec, NTU25, "cpu").train()
         frames = built.evaluated_encoder().grid.frames
-        looks = tuple(torch.empty(bodies, view.frames or frames, NTU25.joint_count, 3) for view in built.views)
+        looks = tuple(
+            torch.empty(bodies, view.frames or frames, NTU25.joint_count, 3) for view in built.views
+        )
         held = [*built.parameters(), *built.buffers(), *looks]
         forward, backward, after = Launches(), Launches(), Launches()
-        with forward, kept_for_backward(held) as saved, torch.autocast("cpu", torch.bfloat16, precision == "bf16"):
+        with (
+            forward,
+            kept_for_backward(held) as saved,
+            torch.autocast("cpu", torch.bfloat16, precision == "bf16"),
+        ):
             loss, _ = built.loss(looks if len(looks) > 1 else looks[0])
         with backward:
             loss.backward()
@@ -110,12 +134,19 @@ def step_counts(method: type[Method], precision: str, *, encoder: str = ENCODER,
 def table() -> dict[str, dict[str, Counts]]:
     """Counts of every method, by precision."""
     methods = Registry().methods
-    return {name: {kind: step_counts(methods[name], kind) for kind in PRECISIONS} for name in methods}
+    return {
+        name: {kind: step_counts(methods[name], kind) for kind in PRECISIONS} for name in methods
+    }
 
 
 def main() -> None:
     """Write the table."""
-    kept = {"torch": torch.__version__.partition("+")[0], "encoder": ENCODER, "bodies": BODIES, "methods": table()}
+    kept = {
+        "torch": torch.__version__.partition("+")[0],
+        "encoder": ENCODER,
+        "bodies": BODIES,
+        "methods": table(),
+    }
     TABLE.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 

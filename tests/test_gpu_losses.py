@@ -16,9 +16,13 @@ from harness.registry import Registry
 from methods.base import Method
 
 AGREEING = {
-    "CPU loss": 2.0, "CPU gradient norm": 5.0, "loss": 2.0, "gradient norm": 5.0, "bf16 loss": 2.0,
+    "CPU loss": 2.0,
+    "CPU gradient norm": 5.0,
+    "loss": 2.0,
+    "gradient norm": 5.0,
+    "bf16 loss": 2.0,
     "bf16 gradient norm": 7.0,
-}  # fmt: skip
+}
 
 
 def test_random_numbers_of_another_device_are_the_hosts() -> None:
@@ -43,7 +47,9 @@ def test_what_is_further_apart_than_rounding_is_named() -> None:
 
 
 class Two:
-    """Two methods in the place of the suite's: one that is right, and one that is not under bf16."""
+    """Two methods in the place of the suite's: one that is right, and one that is not under
+    bf16.
+    """
 
     def __init__(self) -> None:
         right = Registry().method("mamp")
@@ -63,11 +69,16 @@ def test_a_method_that_gives_another_loss_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(gpu_losses, "Registry", Two)
-    monkeypatch.setattr(sys, "argv", ["", "--encoder", "tiny", "--device", "cpu", "--out", str(tmp_path)])
+    monkeypatch.setattr(
+        sys, "argv", ["", "--encoder", "tiny", "--device", "cpu", "--out", str(tmp_path)]
+    )
     assert gpu_losses.main() == 1
     assert "wrong: bf16 loss differs by 1" in capsys.readouterr().out
     methods = json.loads((tmp_path / "losses.json").read_text())["methods"]
     assert methods["right"]["said"] == "agrees"
     assert methods["right"]["loss"] == methods["right"]["CPU loss"]
-    assert abs(methods["right"]["bf16 loss"] / methods["right"]["CPU loss"] - 1) < TOLERANCE["bf16 loss"]
+    assert (
+        abs(methods["right"]["bf16 loss"] / methods["right"]["CPU loss"] - 1)
+        < TOLERANCE["bf16 loss"]
+    )
     assert methods["wrong"]["bf16 loss"] == pytest.approx(2 * methods["right"]["bf16 loss"])

@@ -1,4 +1,5 @@
-"""`benchmarks/gpu.py --rehearse`, all of it: stopped at three random moments, it loses nothing that was measured.
+"""`benchmarks/gpu.py --rehearse`, all of it: stopped at three random moments, it loses nothing that
+was measured.
 
     mkdir -p runs && python -m pytest -m long tests/test_gpu_rehearsal.py --basetemp runs/rehearsal
 
@@ -37,11 +38,16 @@ Found = dict[str, tuple[bool, int]]
 
 
 def counted(name: str, content: bytes) -> tuple[str, tuple[bool, int]] | None:
-    """What a file holds of a part: rounds of a measurement, methods whose losses were compared, a run."""
+    """What a file holds of a part: rounds of a measurement, methods whose losses were compared, a
+    run.
+    """
     part, file = name.partition("/")[0].partition(".")[0], Path(name).name
     record: dict[str, Any] = json.loads(content)
     if file.startswith("speed"):
-        return f"{part}, rounds of {record['address']}", (file == "speed.json", record["same"]["pairs"])
+        return f"{part}, rounds of {record['address']}", (
+            file == "speed.json",
+            record["same"]["pairs"],
+        )
     if file == "losses.json":
         return f"{part}, methods", (len(record["methods"]) > 8, len(record["methods"]))
     if file == "record.json":
@@ -86,7 +92,13 @@ def in_words(found: Found) -> str:
 @pytest.mark.skipif(sys.platform != "linux", reason="a part ends with its call on Linux alone")
 def test_stopped_at_three_random_moments_nothing_measured_is_lost(tmp_path: Path) -> None:
     out, results, moments = tmp_path / "out", tmp_path / "work" / "results", random.Random()
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--rehearse", "--seconds", "3600"]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "gpu.py"),
+        "--rehearse",
+        "--seconds",
+        "3600",
+    ]
     command += ["--out", str(out), "--work", str(tmp_path / "work")]
     ever: Found = {}
     with (tmp_path / "log.txt").open("w") as log:
@@ -119,7 +131,9 @@ def test_stopped_at_three_random_moments_nothing_measured_is_lost(tmp_path: Path
         archived = in_archive(out / "results.tar.gz")
         say(f"in the archive at the end: {in_words(archived)}")
     assert ended.returncode == 0, (tmp_path / "log.txt").read_text()[-2000:]
-    assert {part["state"] for part in json.loads((results / "parts.json").read_text()).values()} == {"done"}
+    assert {
+        part["state"] for part in json.loads((results / "parts.json").read_text()).values()
+    } == {"done"}
     assert not lost(ever, archived)
     assert all(finished for finished, _ in archived.values())
     assert {path.name for path in out.iterdir()} == {"results.tar.gz", "report.md"}

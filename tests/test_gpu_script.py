@@ -1,4 +1,6 @@
-"""`benchmarks/gpu.py`: whatever stops it, what was measured stays, and the same call goes on with the rest."""
+"""`benchmarks/gpu.py`: whatever stops it, what was measured stays, and the same call goes on with
+the rest.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,23 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu_packages import missing, package_of, unpack
-from benchmarks.gpu_report import claims_table, expected_table, measurement, sections, training_claims
+from benchmarks.gpu_report import (
+    claims_table,
+    expected_table,
+    measurement,
+    sections,
+    training_claims,
+)
 from harness.records.store import RecordStore
 from tests.harness.children import needs_fork
-from tests.harness.made_up_records import ENVIRONMENT, arm, ratio, speed_record, stage_arm, stage_record
+from tests.harness.made_up_records import (
+    ENVIRONMENT,
+    arm,
+    ratio,
+    speed_record,
+    stage_arm,
+    stage_record,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,8 +57,10 @@ print('at work', flush=True)
 while not (folder.parent / 'enough').exists():
     time.sleep(0.05)
 """
-gpu.all_parts = lambda scale, mamp: [gpu.Part("quick", ("-c", QUICK)), gpu.Part("slow", ("-c", SLOW)),
-                                     gpu.Part("broken", ("-c", "1/0")), gpu.Part("asked", ("-c", QUICK), asked=True)]
+gpu.all_parts = lambda scale, mamp: [
+    gpu.Part("quick", ("-c", QUICK)), gpu.Part("slow", ("-c", SLOW)),
+    gpu.Part("broken", ("-c", "1/0")), gpu.Part("asked", ("-c", QUICK), asked=True),
+]
 gpu.say_missing = lambda wheels: []
 gpu.Call.report = lambda call: gpu.write(call.out / "report.md", b"")
 gpu.SHORTEST, gpu.END, gpu.LOOK, gpu.ARCHIVE = 0.0, 0.0, 0.05, 0.1
@@ -55,13 +72,19 @@ class Calls:
     """Calls of the script with made-up parts, one after the other in one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.out, self.results, self.driver = folder / "out", folder / "work" / "results", folder / "driver.py"
+        self.out, self.results, self.driver = (
+            folder / "out",
+            folder / "work" / "results",
+            folder / "driver.py",
+        )
         self.driver.write_text(DRIVER.format(benchmarks=str(ROOT / "benchmarks")))
         self.words = ["--out", str(self.out), "--work", str(folder / "work")]
 
     def begin(self, *more: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(self.driver), *self.words, *more]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def states(self) -> dict[str, str]:
         noted = json.loads((self.results / "parts.json").read_text())
@@ -96,7 +119,13 @@ def test_a_call_that_is_told_to_end_leaves_everything(calls: Calls, number: sign
     assert "left for another call: slow, broken" in printed
     assert calls.states() == {"quick": "done", "slow": "stopped by a signal"}
     archived = calls.archived()
-    assert {"quick/number.json", "slow/number.json", "slow/rest.json", "slow/log.txt", "parts.json"} <= set(archived)
+    assert {
+        "quick/number.json",
+        "slow/number.json",
+        "slow/rest.json",
+        "slow/log.txt",
+        "parts.json",
+    } <= set(archived)
     assert b"at work\n" in archived["slow/log.txt"]
     assert sorted(path.name for path in calls.out.iterdir()) == ["report.md", "results.tar.gz"]
 
@@ -109,7 +138,9 @@ def test_a_killed_call_leaves_an_archive_and_no_process(calls: Calls) -> None:
     call.kill()
     call.communicate()
     if sys.platform == "linux":
-        wait_for((calls.results / "slow" / "rest.json").exists)  # the part was told, and left what it had
+        wait_for(
+            (calls.results / "slow" / "rest.json").exists
+        )  # the part was told, and left what it had
     (calls.results / "enough").touch()
     assert calls.states() == {"quick": "done", "slow": "running"}
     assert "slow/number.json" in calls.archived()
@@ -119,7 +150,10 @@ def test_a_killed_call_leaves_an_archive_and_no_process(calls: Calls) -> None:
 def test_the_same_call_goes_on_and_keeps_what_was_stopped(calls: Calls) -> None:
     first = calls.begin("--seconds", "3")
     printed, _ = first.communicate()
-    assert (first.returncode, calls.states()) == (1, {"quick": "done", "slow": "stopped, no time left"})
+    assert (first.returncode, calls.states()) == (
+        1,
+        {"quick": "done", "slow": "stopped, no time left"},
+    )
     assert "left for another call: slow, broken" in printed
     (calls.results / "slow" / "number.json").write_text("of the first call")
     (calls.results / "enough").touch()
@@ -130,7 +164,10 @@ def test_the_same_call_goes_on_and_keeps_what_was_stopped(calls: Calls) -> None:
     assert "every part ended" in printed
     assert calls.states() == {"quick": "done", "slow": "done", "broken": "failed, exit code 1"}
     archived = calls.archived()
-    assert (archived["slow/number.json"], archived["slow.1/number.json"]) == (b"1", b"of the first call")
+    assert (archived["slow/number.json"], archived["slow.1/number.json"]) == (
+        b"1",
+        b"of the first call",
+    )
     assert b"ZeroDivisionError" in archived["broken/log.txt"]
 
 
@@ -140,8 +177,15 @@ def test_a_part_that_is_asked_for_again_is_run_afresh(calls: Calls) -> None:
         calls.begin("--parts", "quick").communicate()
         (calls.results / "quick" / "more.json").write_text("of this call")
     calls.begin("--parts", "asked").communicate()
-    found = {name for name in calls.archived() if name.startswith("quick") and name.endswith(".json")}
-    assert found == {"quick.1/number.json", "quick.1/more.json", "quick/number.json", "quick/more.json"}
+    found = {
+        name for name in calls.archived() if name.startswith("quick") and name.endswith(".json")
+    }
+    assert found == {
+        "quick.1/number.json",
+        "quick.1/more.json",
+        "quick/number.json",
+        "quick/more.json",
+    }
 
 
 @needs_fork
@@ -157,7 +201,14 @@ def test_a_part_that_is_killed_is_for_another_call(calls: Calls) -> None:
 
 
 def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--out", str(tmp_path / "out"), "--parts", "eagre"]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "gpu.py"),
+        "--out",
+        str(tmp_path / "out"),
+        "--parts",
+        "eagre",
+    ]
     found = subprocess.run(command, check=False, capture_output=True, text=True)
     assert found.returncode == 2
     assert "expected some of smoke, smoke-compiled, eager" in found.stderr
@@ -168,12 +219,17 @@ def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
 # --- packages ---
 
 
-def test_what_is_missing_is_named_and_found_as_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_named_and_found_as_a_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert missing(["numpy", "made-up-package", "pooch"]) == ["made-up-package"]
     with zipfile.ZipFile(tmp_path / "made_up_package-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("made_up_package.py", "answer = 42")
-        about = "Metadata-Version: 2.1\nName: made-up-package\nVersion: 1.0\nRequires-Dist: made-up-need>=2\n"
+        about = (
+            "Metadata-Version: 2.1\nName: made-up-package\nVersion: 1.0\nRequires-Dist:"
+            " made-up-need>=2\n"
+        )
         wheel.writestr("made_up_package-1.0.dist-info/METADATA", about)
     with zipfile.ZipFile(tmp_path / "numpy-0.1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("numpy.py", "")
@@ -198,9 +254,10 @@ def test_the_package_that_a_text_names(text: str, name: str) -> None:
 @pytest.mark.long
 def test_parts_need_neither_pooch_nor_matplotlib() -> None:
     code = (
-        "import sys; sys.modules.update(pooch=None, matplotlib=None); import harness.runs.experiment, "
-        "harness.studies.claims, harness.studies.explain, harness.report.folder, harness.report.explain, "
-        "datasets.catalog, harness.cli.run, harness.cli.studies, datasets.synthetic.ntu60_sized"
+        "import sys; sys.modules.update(pooch=None, matplotlib=None); import"
+        " harness.runs.experiment, harness.studies.claims, harness.studies.explain,"
+        " harness.report.folder, harness.report.explain, datasets.catalog, harness.cli.run,"
+        " harness.cli.studies, datasets.synthetic.ntu60_sized"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
@@ -232,21 +289,47 @@ def test_expected_numbers_stand_beside_measured_ones() -> None:
 
 
 def test_every_claim_card_has_a_verdict_on_its_own_hardware_or_a_reason() -> None:
-    seconds = {"gfp": 0.09, "amr": 0.05, "sjepa": 1.0, "encoder-only": 0.01, "mamp:decoder_depth=5": 0.6}
+    seconds = {
+        "gfp": 0.09,
+        "amr": 0.05,
+        "sjepa": 1.0,
+        "encoder-only": 0.01,
+        "mamp:decoder_depth=5": 0.6,
+    }
     stages = ("as published", "every switch on")
-    arms = [stage_arm(f"{name} @ {stage}", *[each] * 20) for name, each in seconds.items() for stage in stages]
-    measured = stage_record(*arms, stages=stages, environment=ENVIRONMENT.model_copy(update={"device": "NVIDIA H100"}))
+    arms = [
+        stage_arm(f"{name} @ {stage}", *[each] * 20)
+        for name, each in seconds.items()
+        for stage in stages
+    ]
+    measured = stage_record(
+        *arms, stages=stages, environment=ENVIRONMENT.model_copy(update={"device": "NVIDIA H100"})
+    )
     table = claims_table(measured)
     assert list(table["claim"]) == [name for name in training_claims() for _ in stages]
-    assert set(training_claims()) == {"gfp-6.2x", "gfp-6.1x", "amr-8.1x", "sjepa-0.2x"}  # what the script measures
+    assert set(training_claims()) == {
+        "gfp-6.2x",
+        "gfp-6.1x",
+        "amr-8.1x",
+        "sjepa-0.2x",
+    }  # what the script measures
     assert set(table["about a"]) == {"gpu"}
     assert set(table["verdict"]) == {"supported"}
     assert set(claims_table(None)["verdict"]) == {"not measured"}
-    assert set(claims_table(stage_record(*arms[1:], stages=stages))["verdict"]) > {"other hardware: not tested"}
+    assert set(claims_table(stage_record(*arms[1:], stages=stages))["verdict"]) > {
+        "other hardware: not tested"
+    }
 
 
 def test_a_page_needs_no_measurement(tmp_path: Path) -> None:
-    states = {"smoke": {"state": "failed, exit code 2", "seconds": "1", "at": "", "command": "python -m harness"}}
+    states = {
+        "smoke": {
+            "state": "failed, exit code 2",
+            "seconds": "1",
+            "at": "",
+            "command": "python -m harness",
+        }
+    }
     (tmp_path / "parts.json").write_text(json.dumps(states))
     page = "\n".join(sections(tmp_path))
     assert "| smoke | failed, exit code 2 | 1 |" in page

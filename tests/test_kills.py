@@ -1,4 +1,6 @@
-"""Runs that are killed at random moments, in training, probing and saving, and continued: they end the same."""
+"""Runs that are killed at random moments, in training, probing and saving, and continued: they end
+the same.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,28 @@ from tests.harness.test_resume import same_end
 
 pytestmark = pytest.mark.long
 
-METHODS = [*sorted(set(registry().methods) - {"encoder-only", "skeleton2vec"}), "skeleton2vec:mask_ratio=0.6"]
+METHODS = [
+    *sorted(set(registry().methods) - {"encoder-only", "skeleton2vec"}),
+    "skeleton2vec:mask_ratio=0.6",
+]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
 KILLS = 10
 
 
 def child(method: str, data: Path, out: Path) -> BaseProcess:
     """The command, begun."""
-    words = ["run", "--methods", method, *SMALL, "--budget", "60steps", "--set", "probe.points=4", "--threads", "1"]
+    words = [
+        "run",
+        "--methods",
+        method,
+        *SMALL,
+        "--budget",
+        "60steps",
+        "--set",
+        "probe.points=4",
+        "--threads",
+        "1",
+    ]
     more = ["--dataset", str(data), "--out", str(out), "--state-seconds", "0.1"]
     return begin([*words, *more], out.with_suffix(".log"))
 
@@ -44,13 +60,17 @@ def test_ten_kills_change_nothing(method: str, tmp_path: Path) -> None:
     whole.join()
     assert whole.exitcode == 0
     undisturbed = run_of(out)
-    shutil.rmtree(out / undisturbed.address)  # the controls and the speed stay: what is killed is the run
+    shutil.rmtree(
+        out / undisturbed.address
+    )  # the controls and the speed stay: what is killed is the run
     kills, continued, ended = 0, 0, 0
     while kills < KILLS or not ended:
         process = child(method, data, out)
         if kills < KILLS - 1:
             process.join(timeout=moments.uniform(0.1, 0.5 + undisturbed.wall_seconds))
-        elif kills < KILLS:  # on a busy machine all others may come before there is anything to go on with
+        elif (
+            kills < KILLS
+        ):  # on a busy machine all others may come before there is anything to go on with
             while process.is_alive() and not list(out.glob("*/state-*.json")):
                 process.join(timeout=0.01)
         else:

@@ -1,4 +1,6 @@
-"""Every reader on hundreds of mutants of its files: no traceback, crash, hang or gigabyte; counts are printed."""
+"""Every reader on hundreds of mutants of its files: no traceback, crash, hang or gigabyte; counts
+are printed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from tests.mutants import Outcomes, changed, inside, mutants, watch, write_row
 
 MUTANTS = 300
 CRASHING = "utd-mhad .mat"
-"""What scipy's reader dies of costs a reading process and one file (`datasets.raw.prepare`), and no more."""
+"""What scipy's reader dies of costs a reading process and one file (`datasets.raw.prepare`), and no
+more.
+"""
 
 
 def test_mutants_differ_from_the_file_and_come_again_from_the_same_seed() -> None:
@@ -44,18 +48,36 @@ def test_a_row_takes_the_place_of_the_last_one_of_its_reader(tmp_path: Path) -> 
     head, _, *rows = [line for line in table.read_text().splitlines() if line.startswith("|")]
     cells = [dict(zip(head.split(" | "), row.split(" | "), strict=True)) for row in rows]
     assert [(row["| reader"], row["mutants"], row["named"], row["hang"]) for row in cells] == [
-        ("| a", "1", "0", "0"), ("| b", "3", "2", "1"),
-    ]  # fmt: skip
+        ("| a", "1", "0", "0"),
+        ("| b", "3", "2", "1"),
+    ]
     assert cells[0]["longest s"] == "1.50"
 
 
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="limits a process as Unix does")
-@pytest.mark.parametrize("name", [
-    "ntu .skeleton", "ntu .npz", "pyskl .pkl", "pku-mmd", "nw-ucla", "ui-prmd", "bvh", "exchange .npz", "store",
-    "archives", "checkpoints", "safetensors", "claims and targets", "utd-mhad .mat",
-])  # fmt: skip
-def test_no_mutant_harms_its_reader(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ntu .skeleton",
+        "ntu .npz",
+        "pyskl .pkl",
+        "pku-mmd",
+        "nw-ucla",
+        "ui-prmd",
+        "bvh",
+        "exchange .npz",
+        "store",
+        "archives",
+        "checkpoints",
+        "safetensors",
+        "claims and targets",
+        "utd-mhad .mat",
+    ],
+)
+def test_no_mutant_harms_its_reader(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from tests.mutated_readers import READERS  # loads torch
 
     folder = tmp_path / "raw files"

@@ -21,8 +21,9 @@ def test_only_encoders_of_both_columns_are_compared() -> None:
     assert answer is not None
     row, furthest = answer
     assert row["encoders"] == "4"
-    # Ranks 1 2 3 4 against 1 3 2 4: Spearman 1 - 6 * 2 / (4 * 15) = .8, Kendall (5 - 1) / 6; offsets 10, 20, 5, 5.
-    # Fisher's .8 is 1.0986, its error sqrt(1.32 / 1) = 1.1489: from -1.1532 to 3.3504.
+    # Ranks 1 2 3 4 against 1 3 2 4: Spearman 1 - 6 * 2 / (4 * 15) = .8, Kendall (5 - 1) / 6;
+    # offsets 10, 20, 5, 5. Fisher's .8 is 1.0986, its error sqrt(1.32 / 1) = 1.1489: from -1.1532
+    # to 3.3504.
     assert row["Spearman [95 %]"] == "0.80 [-0.82, 1.00]"
     assert row["Kendall"] == "0.67"
     assert row["cheap - dear, points ± sd"] == "+10.0 ± 7.1"
@@ -32,4 +33,6 @@ def test_only_encoders_of_both_columns_are_compared() -> None:
 
 
 def test_of_few_encoders_nothing_is_said() -> None:
-    assert compared("set", ("cheap", "dear"), {"cheap": CHEAP, "dear": {"a": 0.1, "b": 0.2}}) is None
+    assert (
+        compared("set", ("cheap", "dear"), {"cheap": CHEAP, "dear": {"a": 0.1, "b": 0.2}}) is None
+    )

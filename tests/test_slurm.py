@@ -1,4 +1,6 @@
-"""A study on a real Slurm of one node: a job requeued in the middle, another one's process killed, and what is left."""
+"""A study on a real Slurm of one node: a job requeued in the middle, another one's process killed,
+and what is left.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ from tests.one_node_slurm import missing, one_node_slurm
 
 ROOT = Path(__file__).parents[1]
 LACKS = missing()
-pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(LACKS), reason=f"no Slurm here: lacks {', '.join(LACKS)}")]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(bool(LACKS), reason=f"no Slurm here: lacks {', '.join(LACKS)}"),
+]
 SECONDS = 300.0
 """Until what is waited for must have come."""
 
@@ -37,14 +42,34 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 def study(folder: Path, out: Path) -> list[str]:
     """The words of a study of two methods and two seeds."""
-    words = [*SMALL, "--methods", "skeletonmae,mamp", "--seeds", "0-1", "--budget", "600steps", "--threads", "1"]
-    return [*words, "--state-seconds", "0.1", "--dataset", str(small_file(folder)), "--out", str(out)]
+    words = [
+        *SMALL,
+        "--methods",
+        "skeletonmae,mamp",
+        "--seeds",
+        "0-1",
+        "--budget",
+        "600steps",
+        "--threads",
+        "1",
+    ]
+    return [
+        *words,
+        "--state-seconds",
+        "0.1",
+        "--dataset",
+        str(small_file(folder)),
+        "--out",
+        str(out),
+    ]
 
 
 def python(words: list[str], environment: dict[str, str]) -> list[str]:
     """The lines that a command of the suite prints."""
     command = [sys.executable, "-m", "harness", *words]
-    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert found.returncode == 0, found.stdout[-2000:] + found.stderr[-2000:]
     return found.stdout.splitlines()
 
@@ -83,10 +108,14 @@ def records(out: Path) -> dict[str, RunRecord]:
 def test_a_study_in_which_one_job_is_requeued_and_one_killed_ends_as_a_local_run(
     slurm: dict[str, str], tmp_path: Path
 ) -> None:
-    """A killed child is started again by its job; a killed job fails, and what it was at is done by another one."""
+    """A killed child is started again by its job; a killed job fails, and what it was at is done by
+    another one.
+    """
     local, out = tmp_path / "local", tmp_path / "out"
     python(["run", *study(tmp_path, local)], slurm)
-    said = python(["submit", *study(tmp_path, out), "--cpus", "1", "--parallel", "2", "--time", "30"], slurm)
+    said = python(
+        ["submit", *study(tmp_path, out), "--cpus", "1", "--parallel", "2", "--time", "30"], slurm
+    )
     array = said[-2].rpartition("array ")[2]
     until(lambda: len(at_work(out)) == 2, "two trainings")
     first, second = at_work(out).values()
@@ -96,20 +125,29 @@ def test_a_study_in_which_one_job_is_requeued_and_one_killed_ends_as_a_local_run
     assert "submitit.core._submit" in job.cmdline()
     ask(slurm, "scontrol", "requeue", requeued)
     child_of.kill()
-    until(lambda: any(process not in (first, second) for process in at_work(out).values()), "the next ones")
+    until(
+        lambda: any(process not in (first, second) for process in at_work(out).values()),
+        "the next ones",
+    )
     lost = next(process for process in at_work(out).values() if process not in (first, second))
     os.kill(psutil.Process(lost).ppid(), signal.SIGKILL)
     until(lambda: not ask(slurm, "squeue", "--noheader").strip(), "the end of all jobs")
-    if {record.status for record in records(out).values()} != {"ok"}:  # the last job was the one that was lost
+    if {record.status for record in records(out).values()} != {
+        "ok"
+    }:  # the last job was the one that was lost
         python(["submit", *study(tmp_path, out), "--cpus", "1", "--wait"], slurm)
     expected, found = records(local), records(out)
     assert found.keys() == expected.keys()
     assert len([record for record in found.values() if not record.method.control]) == 4
-    assert all(same_end(found[name], expected[name]) for name in found if not found[name].method.control)
+    assert all(
+        same_end(found[name], expected[name]) for name in found if not found[name].method.control
+    )
     assert all(found[name].accuracy == expected[name].accuracy for name in found)
     assert sum(len(record.continued) for record in found.values()) >= 2
     assert not [*out.glob("*/state-*"), *out.glob(f"*/{CLAIM_FILE}")]
-    assert len(list(out.glob("*/speed.json"))) == 1  # by the exclusive job; the workers took its step times
+    assert (
+        len(list(out.glob("*/speed.json"))) == 1
+    )  # by the exclusive job; the workers took its step times
     logs = {path.name: path.read_text() for path in (out / "jobs").glob("*.out")}
     (log,) = (text for name, text in logs.items() if name.startswith(f"{requeued}_"))
     assert "DUE TO JOB REQUEUE" in log
@@ -134,7 +172,12 @@ def test_a_preempted_job_comes_back_by_itself_and_a_cancelled_one_does_not(
         until(lambda: at_work(out), "the training")
         ask(slurm, "scancel", f"--signal={number}", workers)
         until(lambda times=times: restarts() == times, f"the requeue after SIG{number}")
-        until(lambda: "JobState=RUNNING" in ask(slurm, "scontrol", "--oneliner", "show", "job", workers), "its start")
+        until(
+            lambda: (
+                "JobState=RUNNING" in ask(slurm, "scontrol", "--oneliner", "show", "job", workers)
+            ),
+            "its start",
+        )
     until(lambda: at_work(out), "the training")
     ask(slurm, "scancel", workers)
     until(lambda: not ask(slurm, "squeue", "--noheader").strip(), "the end of the job")

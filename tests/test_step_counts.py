@@ -1,4 +1,6 @@
-"""A step of no method launches, moves or keeps more than `step_counts.json` says; the counting itself, by hand."""
+"""A step of no method launches, moves or keeps more than `step_counts.json` says; the counting
+itself, by hand.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from methods.base import About, Method
 from tests.step_counts import RENEW, TABLE, Counts, Launches, kept_for_backward, step_counts
 
 COUNTED = (2, 15)
-"""The table is the same under torch 2.11.0, 2.14.1 and 2.15.0; a later one may cut its work otherwise."""
+"""The table is the same under torch 2.11.0, 2.14.1 and 2.15.0; a later one may cut its work
+otherwise.
+"""
 METHODS = Registry().methods
 KEPT = json.loads(TABLE.read_text(encoding="utf-8"))["methods"]
 SLACK = 0.0 if tuple(map(int, torch.__version__.split(".")[:2])) <= COUNTED else 0.05
@@ -21,7 +25,11 @@ SLACK = 0.0 if tuple(map(int, torch.__version__.split(".")[:2])) <= COUNTED else
 
 def grown(kept: Counts, now: Counts) -> list[str]:
     """What is more than it was, by more than a later torch may differ."""
-    return [f"{what}: {kept[what]} to {count}" for what, count in now.items() if count > (1 + SLACK) * kept[what]]
+    return [
+        f"{what}: {kept[what]} to {count}"
+        for what, count in now.items()
+        if count > (1 + SLACK) * kept[what]
+    ]
 
 
 @pytest.mark.parametrize("precision", ["bf16", pytest.param("fp32", marks=pytest.mark.long)])
@@ -47,8 +55,13 @@ class Wasteful(Plain):
 
 def test_what_is_computed_beside_is_noticed() -> None:
     plain, wasteful = (step_counts(method, "bf16", encoder="tiny") for method in (Plain, Wasteful))
-    assert wasteful["forward launches"] == plain["forward launches"] + 7  # to, -, **, mean, to, *, +
-    assert [line.partition(":")[0] for line in grown(plain, wasteful)] == ["forward launches", "forward MB"]
+    assert (
+        wasteful["forward launches"] == plain["forward launches"] + 7
+    )  # to, -, **, mean, to, *, +
+    assert [line.partition(":")[0] for line in grown(plain, wasteful)] == [
+        "forward launches",
+        "forward MB",
+    ]
     assert grown(wasteful, plain) == grown(plain, plain) == []
 
 

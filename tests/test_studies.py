@@ -1,4 +1,6 @@
-"""The studies in `benchmarks/results`: each says why it was made, and its page says what its records and tables say."""
+"""The studies in `benchmarks/results`: each says why it was made, and its page says what its
+records and tables say.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +42,14 @@ def test_the_page_of_a_shelf_says_what_its_records_say(folder: Path) -> None:
     assert found.refused == []
     made = study_of(study.name, study.why, [], found)
     assert {name: study.facts[name] for name in made.facts} == made.facts
-    assert (folder / PAGE).read_text().partition("## Methods")[2] == made.page.partition("## Methods")[2]
+    assert (folder / PAGE).read_text().partition("## Methods")[2] == made.page.partition(
+        "## Methods"
+    )[2]
 
 
-@pytest.mark.parametrize("folder", [folder for folder in STUDIES if folder not in SHELVES], ids=name_of)
+@pytest.mark.parametrize(
+    "folder", [folder for folder in STUDIES if folder not in SHELVES], ids=name_of
+)
 def test_the_page_of_another_study_says_what_its_tables_say(folder: Path) -> None:
     texts = [path.read_text() for path in folder.iterdir() if path.name != PAGE]
     for fact in read_study(folder / PAGE).facts.values():

@@ -1,4 +1,6 @@
-"""A study as jobs of this machine, in processes of their own: stopped in the middle, submitted again, the same end."""
+"""A study as jobs of this machine, in processes of their own: stopped in the middle, submitted
+again, the same end.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,29 @@ pytestmark = [
 ]
 
 
-def test_jobs_here_that_are_stopped_and_submitted_again_end_as_one_process_does(tmp_path: Path) -> None:
+def test_jobs_here_that_are_stopped_and_submitted_again_end_as_one_process_does(
+    tmp_path: Path,
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     whole, out, log = tmp_path / "whole", tmp_path / "out", tmp_path / "submit.log"
     python(["run", *study(tmp_path, whole)], environment)
-    words = ["submit", *study(tmp_path, out), "--executor", "local", "--parallel", "2", "--cpus", "1"]
+    words = [
+        "submit",
+        *study(tmp_path, out),
+        "--executor",
+        "local",
+        "--parallel",
+        "2",
+        "--cpus",
+        "1",
+    ]
     with log.open("w") as stream:
         submit = subprocess.Popen(
-            [sys.executable, "-m", "harness", *words], cwd=ROOT, env=environment, stdout=stream, stderr=stream
+            [sys.executable, "-m", "harness", *words],
+            cwd=ROOT,
+            env=environment,
+            stdout=stream,
+            stderr=stream,
         )
     until(lambda: len(at_work(out)) == 2, "two trainings")
     submit.send_signal(signal.SIGTERM)
@@ -39,5 +56,7 @@ def test_jobs_here_that_are_stopped_and_submitted_again_end_as_one_process_does(
     assert f"7 runs: 7 done; table in {out / 'table.md'}" in python(words, environment)
     expected, found = records(whole), records(out)
     assert found.keys() == expected.keys()
-    assert all(same_end(found[name], expected[name]) for name in found if not found[name].method.control)
+    assert all(
+        same_end(found[name], expected[name]) for name in found if not found[name].method.control
+    )
     assert sum(len(record.continued) for record in found.values()) == len(stopped)

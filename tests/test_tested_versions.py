@@ -17,7 +17,11 @@ PYTHONS = [text.rpartition(" ")[2] for text in PROJECT["classifiers"] if "Python
 
 def rows() -> dict[str, dict[str, str]]:
     """The cells of every session's last run."""
-    lines = [line for line in (ROOT / "tests/LONG.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    lines = [
+        line
+        for line in (ROOT / "tests/LONG.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("|")
+    ]
     head, _, *found = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     return {cells[0]: dict(zip(head, cells, strict=True)) for cells in found}
 
@@ -37,13 +41,17 @@ def test_no_session_failed() -> None:
     assert {name: row["failed"] for name, row in rows().items() if row["failed"] != "0"} == {}
 
 
-def test_every_python_the_oldest_versions_every_set_of_kernels_and_the_long_tests_were_run() -> None:
+def test_every_python_the_oldest_versions_every_set_of_kernels_and_the_long_tests_were_run() -> (
+    None
+):
     found = rows()
     assert {*(f"newest-{python}" for python in PYTHONS), "oldest", "long"} <= found.keys()
     assert {"default", "avx2"} <= {row["kernels"] for row in found.values()}
 
 
-@pytest.mark.parametrize("text", [text for text in PROJECT["dependencies"] if text.startswith(NAMED)])
+@pytest.mark.parametrize(
+    "text", [text for text in PROJECT["dependencies"] if text.startswith(NAMED)]
+)
 def test_the_oldest_row_was_run_with_the_minimums(text: str) -> None:
     needed, row = Requirement(text), rows()["oldest"]
     (minimum,) = (part.version for part in needed.specifier if part.operator == ">=")

@@ -1,4 +1,6 @@
-"""Declared versions and the code that they stand for: moving and documenting change nothing, a formula does."""
+"""Declared versions and the code that they stand for: moving and documenting change nothing, a
+formula does.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def test_what_is_new_and_what_is_gone_asks_for_a_new_lock() -> None:
     ]
 
 
-def test_the_lock_is_not_renewed_over_forgotten_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_is_not_renewed_over_forgotten_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(versions, "LOCK", tmp_path / "lock.json")
     monkeypatch.setattr(versions, "declared", lambda: LOCKED)
     assert versions.main([]) == 0
@@ -66,10 +70,14 @@ def test_the_lock_is_not_renewed_over_forgotten_versions(tmp_path: Path, monkeyp
 
 
 class Reworded(ast.NodeTransformer):
-    """Other docstrings and no annotations of parameters; `ast.unparse` then drops comments and format."""
+    """Other docstrings and no annotations of parameters; `ast.unparse` then drops comments and
+    format.
+    """
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr:
-        return ast.Expr(ast.Constant("Other words.")) if isinstance(node.value, ast.Constant) else node
+        return (
+            ast.Expr(ast.Constant("Other words.")) if isinstance(node.value, ast.Constant) else node
+        )
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         return ast.arg(node.arg)
@@ -91,7 +99,9 @@ class NextNumber(ast.NodeTransformer):
 
 
 @pytest.mark.parametrize("folder", ["datasets/raw", "methods"])
-def test_every_module_keeps_its_hash_in_other_words_and_loses_it_with_another_number(folder: str) -> None:
+def test_every_module_keeps_its_hash_in_other_words_and_loses_it_with_another_number(
+    folder: str,
+) -> None:
     for path in sorted(Path(versions.__file__).parents[1].glob(f"{folder}/**/*.py")):
         text = path.read_text(encoding="utf-8")
         reworded = ast.unparse(ast.fix_missing_locations(Reworded().visit(ast.parse(text))))

@@ -1,10 +1,12 @@
-"""The lock on declared versions: each beside the hash of the code that it stands for, in `versions.json`.
+"""The lock on declared versions: each beside the hash of the code that it stands for, in
+`versions.json`.
 
-    python -m tests.versions                  # after a VERSION was raised, or a module with one was added
+    python -m tests.versions                  # a VERSION was raised, or a module with one added
     python -m tests.versions --same-results   # after a change of code that changes no result
 
-Locked are all modules that declare a ``VERSION`` and, with what they are built on, the readers of raw formats. Moving,
-documenting, formatting and annotating change no hash (`datasets.code_versions`).
+Locked are all modules that declare a ``VERSION`` and, with what they are built on, the readers of
+raw formats. Moving, documenting, formatting and annotating change no hash
+(`datasets.code_versions`).
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ LOCK = Path(__file__).with_suffix(".json")
 RENEW = "python -m tests.versions"
 
 LOADED_LATE = {"methods.encoder": ("methods.parts.attention",)}
-"""A module -> others that its VERSION stands for, as no import at its top, and so no record, names them."""
+"""A module -> others that its VERSION stands for, as no import at its top, and so no record, names
+them.
+"""
 
 Locked = Mapping[str, tuple[str, str]]
 """Name -> version and hash."""
@@ -45,11 +49,16 @@ def declared() -> Locked:
             if version := declared_version(text):
                 # The folder is left out: a module may move within its package.
                 short = f"{package.__name__}.{name.rpartition('.')[2]}"
-                assert short not in found, f"two modules {short} declare a VERSION; give one of them another name"
+                assert short not in found, (
+                    f"two modules {short} declare a VERSION; give one of them another name"
+                )
                 late = "".join(source_text(module) for module in LOADED_LATE.get(short, ()))
                 found[short] = version, syntax_hash(text + late)
     for reader in readers():
-        found[f"reader {reader.__qualname__}"] = str(reader.version), code_hash(reader.__module__, "datasets.raw")
+        found[f"reader {reader.__qualname__}"] = (
+            str(reader.version),
+            code_hash(reader.__module__, "datasets.raw"),
+        )
     return dict(sorted(found.items()))
 
 
@@ -62,7 +71,8 @@ def module_texts(package: ModuleType) -> Iterator[tuple[str, str]]:
 
 
 def code_hash(module: str, within: str) -> str:
-    """Hash (16 hex digits) of a module and of those it is built on: their syntax hashes, whatever their names.
+    """Hash (16 hex digits) of a module and of those it is built on: their syntax hashes, whatever
+    their names.
 
     Args:
         module: its dotted name.
@@ -73,13 +83,19 @@ def code_hash(module: str, within: str) -> str:
 
 
 def built_on(module: str, within: str) -> list[str]:
-    """Dotted names of a module and of every module of the package ``within`` that it imports, directly or not."""
+    """Dotted names of a module and of every module of the package ``within`` that it imports,
+    directly or not.
+    """
     found, todo = set[str](), [module]
     while todo:
         name = todo.pop()
         if name not in found:
             found.add(name)
-            todo += [other for other in imported(ast.parse(source_text(name))) if is_module(other, within)]
+            todo += [
+                other
+                for other in imported(ast.parse(source_text(name)))
+                if is_module(other, within)
+            ]
     return sorted(found)
 
 
@@ -110,7 +126,9 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def declared_version(text: str) -> str:
-    """The value of ``VERSION = ...`` at a module's top level, as text; empty where there is none."""
+    """The value of ``VERSION = ...`` at a module's top level, as text; empty where there is
+    none.
+    """
     for item in ast.parse(text).body:
         targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == "VERSION" for target in targets):
@@ -127,7 +145,9 @@ def readers() -> list[type[Source]]:
         below = todo.pop().__subclasses__()
         todo += below
         found |= {item for item in below if item.__module__.startswith("datasets.raw.")}
-    return sorted((item for item in found if not item.__abstractmethods__ and hasattr(item, "title")), key=str)
+    return sorted(
+        (item for item in found if not item.__abstractmethods__ and hasattr(item, "title")), key=str
+    )
 
 
 def locked() -> Locked:
@@ -143,8 +163,8 @@ def problems(lock: Locked, now: Locked) -> list[str]:
 def forgotten(lock: Locked, now: Locked) -> list[str]:
     """Code that changed under its old version."""
     return [
-        f"{name}: the code changed under version {version}; raise it if the same input can now give another result, "
-        f"then {RENEW}; if it cannot: {RENEW} --same-results"
+        f"{name}: the code changed under version {version}; raise it if the same input can now give"
+        f" another result, then {RENEW}; if it cannot: {RENEW} --same-results"
         for name, (version, code) in now.items()
         if name in lock and lock[name][0] == version and lock[name][1] != code
     ]
@@ -162,7 +182,9 @@ def outdated(lock: Locked, now: Locked) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the lock anew; 1 when code changed under its old version and nothing says that results are the same."""
+    """Write the lock anew; 1 when code changed under its old version and nothing says that results
+    are the same.
+    """
     now = declared()
     wrong = forgotten(locked(), now) if LOCK.exists() and arguments != ["--same-results"] else []
     if wrong:

@@ -1,1 +1,3 @@
-"""The data doctor: what is wrong with a set of clips, and how sure that is (`datasets.doctor.examination`)."""
+"""The data doctor: what is wrong with a set of clips, and how sure that is
+(`datasets.doctor.examination`).
+"""

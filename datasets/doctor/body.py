@@ -1,6 +1,8 @@
-"""What poses tell of a skeleton: unit of length, up axis, left and right, and whether the joints are in their order.
+"""What poses tell of a skeleton: unit of length, up axis, left and right, and whether the joints
+are in their order.
 
-Head, feet, toes and knees are found by the joints' names; a layout whose names tell of none gives "cannot tell".
+Head, feet, toes and knees are found by the joints' names; a layout whose names tell of none gives
+"cannot tell".
 """
 
 from __future__ import annotations
@@ -14,16 +16,28 @@ from numpy.typing import NDArray
 
 from datasets.layouts import SkeletonLayout
 
-UNITS: Mapping[str, float] = {"metres": 1.0, "centimetres": 0.01, "millimetres": 0.001, "inches": 0.0254}
+UNITS: Mapping[str, float] = {
+    "metres": 1.0,
+    "centimetres": 0.01,
+    "millimetres": 0.001,
+    "inches": 0.0254,
+}
 """Units that a skeleton may be in, in metres each."""
 STANDING = (1.0, 2.3)
-"""Metres from head to foot along the bones: children to tall adults; the bend at hip and foot adds 0.1 to 0.2."""
+"""Metres from head to foot along the bones: children to tall adults; the bend at hip and foot adds
+0.1 to 0.2.
+"""
 USUAL = 1.75
 """Metres from head to foot along the bones of an adult."""
 FILE_UNITS: Mapping[str, float] = {
-    **UNITS, "CMU's unit": 0.0254 / 0.45, "decimetres": 0.1, "feet": 0.3048,
-}  # fmt: skip
-"""Units that motion files are in, in metres each; the CMU motion capture database counts 1 / 0.45 inch."""
+    **UNITS,
+    "CMU's unit": 0.0254 / 0.45,
+    "decimetres": 0.1,
+    "feet": 0.3048,
+}
+"""Units that motion files are in, in metres each; the CMU motion capture database counts 1 / 0.45
+inch.
+"""
 READ_AS = "centimetres"
 """What BVH files are taken for where nothing says otherwise."""
 DIRECTIONS = ("+x", "-x", "+y", "-y", "+z", "-z")
@@ -33,15 +47,21 @@ LEAST_PAIRS = 3
 TALL, RIGHT, FORWARD = range(3)
 """Rows of `body_vectors`."""
 
-_HEADS, _FEET, _TOES, _HEELS = ("head", "neck"), ("foot", "ankle", "toe"), ("toe", "foot"), ("ankle", "foot", "heel")
+_HEADS, _FEET, _TOES, _HEELS = (
+    ("head", "neck"),
+    ("foot", "ankle", "toe"),
+    ("toe", "foot"),
+    ("ankle", "foot", "heel"),
+)
 _KNEES = ("knee", "lowerleg", "shin", "calf")
 
 
 def body_vectors(layout: SkeletonLayout) -> NDArray[np.float32]:
-    """``[3, V]`` weights that make three vectors of a pose [V, 3]: feet to head, left to right, heels to toes.
+    """``[3, V]`` weights that make three vectors of a pose [V, 3]: feet to head, left to right,
+    heels to toes.
 
-    Where there are no toes, knees in front of the line from hip to ankle stand in for them. A row is zero where the
-    joints' names do not tell.
+    Where there are no toes, knees in front of the line from hip to ankle stand in for them. A row
+    is zero where the joints' names do not tell.
     """
     weights = np.zeros((3, layout.joint_count), np.float32)
     head, feet = head_joint(layout), foot_joints(layout)
@@ -64,10 +84,11 @@ def front_by(layout: SkeletonLayout) -> Literal["toes", "knees", ""]:
 
 
 def least_forward(layout: SkeletonLayout) -> float:
-    """By how much of a body's height toes, or knees where there are none, stand out before they tell the front.
+    """By how much of a body's height toes, or knees where there are none, stand out before they
+    tell the front.
 
-    A foot is that long at least. A locked knee stands 2 to 5 cm behind the line from hip to ankle, and a Kinect's knees
-    are no better: so little says nothing.
+    A foot is that long at least. A locked knee stands 2 to 5 cm behind the line from hip to ankle,
+    and a Kinect's knees are no better: so little says nothing.
     """
     return 0.02 if front_by(layout) == "toes" else 0.04
 
@@ -81,7 +102,8 @@ def head_joint(layout: SkeletonLayout) -> int | None:
 def foot_joints(layout: SkeletonLayout) -> list[int]:
     """The joints that are called feet, or ankles, or toes, at the ends of legs.
 
-    A rig's helpers for feet hang from its root: only the joints that are as deep in the tree as the deepest count.
+    A rig's helpers for feet hang from its root: only the joints that are as deep in the tree as the
+    deepest count.
     """
     feet = _called(_bare(layout), _FEET)
     depths = [len(path_to_root(layout, joint)) for joint in feet]
@@ -89,7 +111,9 @@ def foot_joints(layout: SkeletonLayout) -> list[int]:
 
 
 def hip_joint(layout: SkeletonLayout) -> int | None:
-    """Where the way from the head to the root meets that from the first foot; None when names do not tell."""
+    """Where the way from the head to the root meets that from the first foot; None when names do
+    not tell.
+    """
     head, feet = head_joint(layout), foot_joints(layout)
     if head is None or not feet:
         return None
@@ -106,7 +130,9 @@ def path_to_root(layout: SkeletonLayout, joint: int) -> list[int]:
 
 
 def body_chain(layout: SkeletonLayout, weights: NDArray[np.float32]) -> tuple[int, ...]:
-    """Joints whose bones to their parents lead from the head to the first foot; empty when there is none."""
+    """Joints whose bones to their parents lead from the head to the first foot; empty when there is
+    none.
+    """
     head, feet = np.flatnonzero(weights[TALL] > 0), np.flatnonzero(weights[TALL] < 0)
     if not len(head):
         return ()
@@ -115,24 +141,36 @@ def body_chain(layout: SkeletonLayout, weights: NDArray[np.float32]) -> tuple[in
 
 
 def unit_of(length: float) -> str:
-    """The unit in which a person is ``length`` long from head to foot; empty when none of `UNITS` fits."""
-    fitting = (unit for unit, metres in UNITS.items() if STANDING[0] <= length * metres <= STANDING[1])
+    """The unit in which a person is ``length`` long from head to foot; empty when none of `UNITS`
+    fits.
+    """
+    fitting = (
+        unit for unit, metres in UNITS.items() if STANDING[0] <= length * metres <= STANDING[1]
+    )
     return next(fitting, "")
 
 
 def misread_unit(length: float) -> str:
-    """The unit of `FILE_UNITS` that, read as `READ_AS`, makes a person ``length`` metres long; empty when none does."""
-    true = {unit: length * metres / FILE_UNITS[READ_AS] for unit, metres in FILE_UNITS.items() if unit != READ_AS}
+    """The unit of `FILE_UNITS` that, read as `READ_AS`, makes a person ``length`` metres long;
+    empty when none does.
+    """
+    true = {
+        unit: length * metres / FILE_UNITS[READ_AS]
+        for unit, metres in FILE_UNITS.items()
+        if unit != READ_AS
+    }
     fitting = [unit for unit, metres in true.items() if STANDING[0] <= metres <= STANDING[1]]
     return min(fitting, key=lambda unit: abs(log(true[unit] / USUAL)), default="")
 
 
 def tree_over_shortest(poses: NDArray[np.floating], layout: SkeletonLayout) -> float | None:
-    """Length of the layout's bones over that of the shortest tree through the same joints; None without poses.
+    """Length of the layout's bones over that of the shortest tree through the same joints; None
+    without poses.
 
-    Distances between joints are those that nine in ten of ``poses`` [P, V, 3] stay below: bones are as long then as
-    ever, and what only comes close in some poses, such as two hands, is apart. Near 1 when the joints are in the
-    layout's order; every exchanged joint adds to it, and so do joints that are no part of a body.
+    Distances between joints are those that nine in ten of ``poses`` [P, V, 3] stay below: bones are
+    as long then as ever, and what only comes close in some poses, such as two hands, is apart. Near
+    1 when the joints are in the layout's order; every exchanged joint adds to it, and so do joints
+    that are no part of a body.
     """
     if not len(poses) or layout.joint_count < 3:
         return None
@@ -140,17 +178,22 @@ def tree_over_shortest(poses: NDArray[np.floating], layout: SkeletonLayout) -> f
 
     distance = usual_distances(poses)
     shortest = minimum_spanning_tree(distance + 1e-6).sum()  # zero would count as no edge
-    return float(sum(distance[bone] for bone in layout.bones) / shortest) if distance.any() else None
+    return (
+        float(sum(distance[bone] for bone in layout.bones) / shortest) if distance.any() else None
+    )
 
 
 def usual_distances(poses: NDArray[np.floating]) -> NDArray[np.float64]:
     """``[V, V]`` 90th percentile over poses [P, V, 3] of the distance between two joints."""
-    rows = [np.linalg.norm(poses - poses[:, joint, None], axis=-1) for joint in range(poses.shape[1])]
+    rows = [
+        np.linalg.norm(poses - poses[:, joint, None], axis=-1) for joint in range(poses.shape[1])
+    ]
     return np.array([np.percentile(row, 90, axis=0) for row in rows], dtype=np.float64)
 
 
 def uneven_bones(lengths: NDArray[np.floating], layout: SkeletonLayout) -> dict[str, float] | None:
-    """Left joints whose bone is over `UNEVEN` times as long as that of the same joint on the right, or the reverse.
+    """Left joints whose bone is over `UNEVEN` times as long as that of the same joint on the right,
+    or the reverse.
 
     Args:
         lengths: [V - 1] of the layout's bones.
@@ -165,7 +208,9 @@ def uneven_bones(lengths: NDArray[np.floating], layout: SkeletonLayout) -> dict[
         return None
     slack = 0.002 * float(np.nansum(lengths))  # next to nothing is not twice as long as nothing
     factors = {left: (length[left] + slack) / (length[right] + slack) for left, right in pairs}
-    return {layout.joints[left]: max(f, 1 / f) for left, f in factors.items() if max(f, 1 / f) > UNEVEN}
+    return {
+        layout.joints[left]: max(f, 1 / f) for left, f in factors.items() if max(f, 1 / f) > UNEVEN
+    }
 
 
 def _called(bare: Sequence[str], words: Sequence[str]) -> list[int]:
@@ -186,7 +231,11 @@ def _bare(layout: SkeletonLayout) -> list[str]:
 def _toes(layout: SkeletonLayout) -> list[tuple[int, int]]:
     """(toes, heel) of every foot."""
     bare = _bare(layout)
-    return [(j, parent) for j, parent in layout.bones if _any(bare[j], _TOES) and _any(bare[parent], _HEELS)]
+    return [
+        (j, parent)
+        for j, parent in layout.bones
+        if _any(bare[j], _TOES) and _any(bare[parent], _HEELS)
+    ]
 
 
 def _knees(layout: SkeletonLayout) -> Iterator[tuple[int, int, int]]:

@@ -3,9 +3,9 @@
     examination = examine(clips, usual_splits(clips))
     examination.findings      # severity and one line each: what was found, and the next step
 
-Nothing is printed or changed; `harness.pictures.doctor` makes text of an examination. What is looked at in the frames
-is in `datasets.doctor.frames`, what poses tell in `datasets.doctor.body`, and when a number becomes a finding in
-`datasets.doctor.findings`.
+Nothing is printed or changed; `harness.pictures.doctor` makes text of an examination. What is
+looked at in the frames is in `datasets.doctor.frames`, what poses tell in `datasets.doctor.body`,
+and when a number becomes a finding in `datasets.doctor.findings`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.clips import ClipSet, Stored, repeated_clips
-from datasets.doctor.body import DIRECTIONS, UNITS, body_chain, front_by, tree_over_shortest, uneven_bones, unit_of
+from datasets.doctor.body import (
+    DIRECTIONS,
+    UNITS,
+    body_chain,
+    front_by,
+    tree_over_shortest,
+    uneven_bones,
+    unit_of,
+)
 from datasets.doctor.findings import judge
 from datasets.doctor.frames import FramePass, look, step_percentile, steps_above
 from datasets.doctor.model import (
@@ -54,17 +62,27 @@ NAMED = 3
 ODD_SIZE = 2.0
 """Times the others' stature from which a clip is named."""
 WALKED, CROUCHED, STOOD = 0.6, 0.15, 0.05
-"""Parts of a body's height: the way of hips and feet across it, of hips along it, of feet along it meanwhile."""
+"""Parts of a body's height: the way of hips and feet across it, of hips along it, of feet along it
+meanwhile.
+"""
 SOME_FACING, ALL_WAYS = 0.02, 6
-"""Share of frames from which an eighth of a turn counts as faced, and how many of the eighths are all ways."""
+"""Share of frames from which an eighth of a turn counts as faced, and how many of the eighths are
+all ways.
+"""
 LOOSE = 0.05
 """Variation of a bone's length within a clip from which it is no bone of a rig."""
 
 
 def usual_splits(clips: ClipSet) -> tuple[str, ...]:
-    """The clip set's default split and its official ones; without official ones every view as the test side."""
+    """The clip set's default split and its official ones; without official ones every view as the
+    test side.
+    """
     views = np.unique(few_valued(clips).get("view", np.empty(0))).tolist()
-    tried = [f"view:*->{view}" for view in views] if not clips.splits and 2 <= len(views) <= MOST_VIEWS else []
+    tried = (
+        [f"view:*->{view}" for view in views]
+        if not clips.splits and 2 <= len(views) <= MOST_VIEWS
+        else []
+    )
     return tuple(dict.fromkeys([clips.default_split, *clips.splits, *tried]))
 
 
@@ -73,8 +91,10 @@ def examine(clips: ClipSet, splits: Sequence[str] = (), *, deep: bool = False) -
     """Examine a clip set; the frames are read once, in blocks, and a few numbers per clip are kept.
 
     Args:
-        clips: structurally sound (`datasets.checks`); NaN, infinite coordinates and clips without a body are findings.
-        splits: split texts (`datasets.splits.make_split`); one that cannot be made is reported, not raised.
+        clips: structurally sound (`datasets.checks`); NaN, infinite coordinates and clips without a
+            body are findings.
+        splits: split texts (`datasets.splits.make_split`); one that cannot be made is reported, not
+            raised.
         deep: compute afresh what a store remembers of its frames, and compare.
     """
     seen, computed = look(clips, identify=deep or clips.stored is None)
@@ -83,12 +103,24 @@ def examine(clips: ClipSet, splits: Sequence[str] = (), *, deep: bool = False) -
     groups = repeated_clips(known)
     body = body_of(known, seen)
     found = Examination(
-        name=clips.name, clips=len(clips), fps=clips.fps, layout=clips.layout.name, joints=clips.layout.joint_count,
-        identity=identity, lengths=lengths_of(clips), bodies=counted(seen.present.sum(axis=1)),
-        classes=class_counts(clips), subjects=counted(clips.columns["subject"]), columns=column_counts(clips),
-        gaps=gaps_of(clips, seen), motion=motion_of(clips, seen, body.unit), bones=bones_of(clips, seen), body=body,
-        repeats=repeats_of(clips, groups), splits=tuple(split_report(known, text, groups) for text in splits),
-    )  # fmt: skip
+        name=clips.name,
+        clips=len(clips),
+        fps=clips.fps,
+        layout=clips.layout.name,
+        joints=clips.layout.joint_count,
+        identity=identity,
+        lengths=lengths_of(clips),
+        bodies=counted(seen.present.sum(axis=1)),
+        classes=class_counts(clips),
+        subjects=counted(clips.columns["subject"]),
+        columns=column_counts(clips),
+        gaps=gaps_of(clips, seen),
+        motion=motion_of(clips, seen, body.unit),
+        bones=bones_of(clips, seen),
+        body=body,
+        repeats=repeats_of(clips, groups),
+        splits=tuple(split_report(known, text, groups) for text in splits),
+    )
     return found.model_copy(update={"findings": judge(found)})
 
 
@@ -98,7 +130,11 @@ def identity_of(stored: Stored | None, computed: Stored | None) -> Identity:
     return Identity(
         stored=stored.fingerprint if stored else "",
         computed=computed.fingerprint if computed else "",
-        differing=tuple(name for name in names if not np.array_equal(getattr(stored, name), getattr(computed, name))),
+        differing=tuple(
+            name
+            for name in names
+            if not np.array_equal(getattr(stored, name), getattr(computed, name))
+        ),
     )
 
 
@@ -127,8 +163,12 @@ def column_counts(clips: ClipSet) -> dict[str, dict[str, int]]:
 
 
 def few_valued(clips: ClipSet) -> dict[str, NDArray]:
-    """Columns of at most `MOST_VALUES` distinct integers or strings, and fewer than there are clips."""
-    columns = {name: values for name, values in clips.columns.items() if values.dtype.kind in "biuU"}
+    """Columns of at most `MOST_VALUES` distinct integers or strings, and fewer than there are
+    clips.
+    """
+    columns = {
+        name: values for name, values in clips.columns.items() if values.dtype.kind in "biuU"
+    }
     limit = min(MOST_VALUES, len(clips) - 1)
     return {name: values for name, values in columns.items() if len(np.unique(values)) <= limit}
 
@@ -137,9 +177,13 @@ def lengths_of(clips: ClipSet) -> Lengths:
     """Frames per clip."""
     lengths = clips.lengths
     return Lengths(
-        frames=int(lengths.sum()), shortest=int(lengths.min()), median=float(np.median(lengths)),
-        longest=int(lengths.max()), single=int((lengths == 1).sum()), short=int((lengths < SHORT).sum()),
-    )  # fmt: skip
+        frames=int(lengths.sum()),
+        shortest=int(lengths.min()),
+        median=float(np.median(lengths)),
+        longest=int(lengths.max()),
+        single=int((lengths == 1).sum()),
+        short=int((lengths < SHORT).sum()),
+    )
 
 
 # --- frames ---
@@ -149,39 +193,55 @@ def gaps_of(clips: ClipSet, seen: FramePass) -> Gaps:
     """Coordinates, frames and joints that are not there."""
     joints = [
         Place(name=name, value=count)
-        for count, name in sorted(zip(seen.missing.tolist(), clips.layout.joints, strict=True), reverse=True)
+        for count, name in sorted(
+            zip(seen.missing.tolist(), clips.layout.joints, strict=True), reverse=True
+        )
         if count
     ]
     first = int(np.argmax(seen.not_finite > 0))
     return Gaps(
-        not_finite=int(seen.not_finite.sum()), not_finite_clips=int((seen.not_finite > 0).sum()),
+        not_finite=int(seen.not_finite.sum()),
+        not_finite_clips=int((seen.not_finite > 0).sum()),
         not_finite_example=clips.describe(first) if seen.not_finite.any() else "",
-        empty_frames=int(seen.empty.sum()), empty_frame_clips=int((seen.empty > 0).sum()),
+        empty_frames=int(seen.empty.sum()),
+        empty_frame_clips=int((seen.empty > 0).sum()),
         empty_clips=int((seen.empty == clips.lengths).sum()),
-        missing_frames=int(seen.gaps.sum()), missing_clips=int((seen.gaps > 0).sum()),
-        missing_joints=tuple(joints[:NAMED]), copied_bodies=int((seen.copied & (seen.present.sum(axis=1) > 1)).sum()),
-    )  # fmt: skip
+        missing_frames=int(seen.gaps.sum()),
+        missing_clips=int((seen.gaps > 0).sum()),
+        missing_joints=tuple(joints[:NAMED]),
+        copied_bodies=int((seen.copied & (seen.present.sum(axis=1) > 1)).sum()),
+    )
 
 
 def motion_of(clips: ClipSet, seen: FramePass, unit: str) -> Motion:
-    """Frozen frames and steps; jumps are those faster than `JUMP_SPEED`, in ``unit`` (metres when not known)."""
+    """Frozen frames and steps; jumps are those faster than `JUMP_SPEED`, in ``unit`` (metres when
+    not known).
+    """
     jump = JUMP_SPEED / clips.fps / UNITS[unit or "metres"]
     jumps, steps = steps_above(seen.steps, jump), int(seen.steps.sum())
     followers = int((clips.lengths - 1).sum())
     return Motion(
-        frozen=int(seen.frozen.sum()), frozen_share=int(seen.frozen.sum()) / max(1, followers),
-        longest_frozen=int(seen.longest_frozen.max()), frozen_clips=worst(clips, seen.longest_frozen),
-        step_median=step_percentile(seen.steps, 50), step_999=step_percentile(seen.steps, 99.9),
-        largest_step=float(seen.largest_step.max()), jumps=jumps, jump_share=jumps / max(1, steps),
-        jump_clips=int((seen.largest_step > jump).sum()), shift_clips=int((seen.largest_shift > jump).sum()),
+        frozen=int(seen.frozen.sum()),
+        frozen_share=int(seen.frozen.sum()) / max(1, followers),
+        longest_frozen=int(seen.longest_frozen.max()),
+        frozen_clips=worst(clips, seen.longest_frozen),
+        step_median=step_percentile(seen.steps, 50),
+        step_999=step_percentile(seen.steps, 99.9),
+        largest_step=float(seen.largest_step.max()),
+        jumps=jumps,
+        jump_share=jumps / max(1, steps),
+        jump_clips=int((seen.largest_step > jump).sum()),
+        shift_clips=int((seen.largest_shift > jump).sum()),
         worst_jumps=worst(clips, np.where(seen.largest_step > jump, seen.largest_step, 0)),
-    )  # fmt: skip
+    )
 
 
 def worst(clips: ClipSet, values: NDArray) -> tuple[Place, ...]:
     """The clips with the largest values [N] above 0, largest first."""
     order = np.argsort(-values, kind="stable")[:NAMED]
-    return tuple(Place(name=clips.describe(int(i)), value=float(values[i])) for i in order if values[i] > 0)
+    return tuple(
+        Place(name=clips.describe(int(i)), value=float(values[i])) for i in order if values[i] > 0
+    )
 
 
 def bones_of(clips: ClipSet, seen: FramePass) -> Bones:
@@ -192,14 +252,19 @@ def bones_of(clips: ClipSet, seen: FramePass) -> Bones:
     np.maximum.at(by_clip, rows, np.nan_to_num(by_row))
     steady = by_bone[~np.isnan(by_bone)]
     return Bones(
-        variation=float(np.median(steady)) if len(steady) else None, worst=bones_by(clips, by_bone),
-        worst_clips=worst(clips, by_clip), longest=bones_by(clips, median_of(np.concatenate(seen.lengths), axis=0)),
-    )  # fmt: skip
+        variation=float(np.median(steady)) if len(steady) else None,
+        worst=bones_by(clips, by_bone),
+        worst_clips=worst(clips, by_clip),
+        longest=bones_by(clips, median_of(np.concatenate(seen.lengths), axis=0)),
+    )
 
 
 def bones_by(clips: ClipSet, values: NDArray) -> tuple[Place, ...]:
     """The bones with the largest values [V - 1], largest first; NaN is none."""
-    names = [f"{clips.layout.joints[parent]}-{clips.layout.joints[joint]}" for joint, parent in clips.layout.bones]
+    names = [
+        f"{clips.layout.joints[parent]}-{clips.layout.joints[joint]}"
+        for joint, parent in clips.layout.bones
+    ]
     order = np.argsort(-np.nan_to_num(values), kind="stable")[:NAMED]
     return tuple(Place(name=names[i], value=float(values[i])) for i in order if values[i] > 0)
 
@@ -221,24 +286,41 @@ def body_of(clips: ClipSet, seen: FramePass) -> Body:
     chain = [joints.index(joint) for joint in body_chain(clips.layout, seen.vectors)]
     usual = median_of(lengths, axis=0)
     stature = float(usual[chain].sum()) if chain and np.isfinite(usual[chain]).all() else None
-    odd = odd_sizes(lengths[:, chain].sum(axis=1), np.concatenate(seen.rows), stature) if stature else {}
+    odd = (
+        odd_sizes(lengths[:, chain].sum(axis=1), np.concatenate(seen.rows), stature)
+        if stature
+        else {}
+    )
     named = tuple(Place(name=clips.describe(clip), value=odd[clip]) for clip in list(odd)[:NAMED])
     direction, up_share = clearest(seen.up_votes)
     tallest = np.concatenate(seen.tallest)[:, int(seen.up_votes.argmax())]
     sides, sides_share, sides_told = sides_of(seen)
     return Body(
-        stature=stature, odd_sizes=named, odd_size_clips=len(odd),
+        stature=stature,
+        odd_sizes=named,
+        odd_size_clips=len(odd),
         height=float(np.median(tallest)) if seen.up_votes.any() else None,
-        unit=unit_of(stature) if stature else "", up=direction, up_share=up_share, upright=stand(seen),
-        sides=sides, sides_share=sides_share, sides_told=sides_told, sides_by=front_by(clips.layout),
+        unit=unit_of(stature) if stature else "",
+        up=direction,
+        up_share=up_share,
+        upright=stand(seen),
+        sides=sides,
+        sides_share=sides_share,
+        sides_told=sides_told,
+        sides_by=front_by(clips.layout),
         **order_of(clips, seen, usual),
-    )  # fmt: skip
+    )
 
 
 def order_of(clips: ClipSet, seen: FramePass, usual: NDArray) -> dict[str, Any]:
-    """What tells of joints in another order: the fields ``order``, ``uneven``, ``uneven_share`` and ``loose``."""
+    """What tells of joints in another order: the fields ``order``, ``uneven``, ``uneven_share`` and
+    ``loose``.
+    """
     poses = np.array(seen.poses).reshape(-1, clips.layout.joint_count, 3)
-    uneven, variation = uneven_bones(usual, clips.layout), median_of(np.concatenate(seen.variations), axis=0)
+    uneven, variation = (
+        uneven_bones(usual, clips.layout),
+        median_of(np.concatenate(seen.variations), axis=0),
+    )
     steady = variation[~np.isnan(variation)]
     worst = sorted((uneven or {}).items(), key=lambda item: -item[1])[:NAMED]
     return {
@@ -250,10 +332,11 @@ def order_of(clips: ClipSet, seen: FramePass, usual: NDArray) -> dict[str, Any]:
 
 
 def stand(seen: FramePass) -> bool:
-    """Whether people stand along the usual up axis, rather than lie: what they do that nobody does who lies.
+    """Whether people stand along the usual up axis, rather than lie: what they do that nobody does
+    who lies.
 
-    They face all ways about it; or they walk, which takes hips and feet across the body's length; or they crouch, which
-    takes the hips along it above feet that stay.
+    They face all ways about it; or they walk, which takes hips and feet across the body's length;
+    or they crouch, which takes the hips along it above feet that stay.
     """
     up = int(seen.up_votes.argmax())
     along, across = up // 2, [axis for axis in range(3) if axis != up // 2]
@@ -262,19 +345,26 @@ def stand(seen: FramePass) -> bool:
     tallest, spans = np.concatenate(seen.tallest), np.concatenate(seen.spans)
     those = (tallest.argmax(axis=1) == up) & (tallest[:, up] > 0)
     height, (hips, feet) = tallest[those, up], np.moveaxis(spans[those], 1, 0)
-    walks = ((hips[:, across] > WALKED * height[:, None]) & (feet[:, across] > WALKED * height[:, None])).any(axis=1)
+    walks = (
+        (hips[:, across] > WALKED * height[:, None]) & (feet[:, across] > WALKED * height[:, None])
+    ).any(axis=1)
     crouches = (hips[:, along] > CROUCHED * height) & (feet[:, along] < STOOD * height)
     return bool(those.any() and (walks | crouches).mean() >= ENOUGH)
 
 
 def odd_sizes(sizes: NDArray, rows: NDArray[np.int64], stature: float) -> dict[int, float]:
-    """Of the clips ``rows`` [n], those whose size [n] is over `ODD_SIZE` times the stature or under its inverse.
+    """Of the clips ``rows`` [n], those whose size [n] is over `ODD_SIZE` times the stature or under
+    its inverse.
 
     The oddest come first.
     """
     odd = (sizes > ODD_SIZE * stature) | (sizes < stature / ODD_SIZE)
     found = dict(zip(rows[odd].tolist(), sizes[odd].tolist(), strict=True))
-    return dict(sorted(found.items(), key=lambda item: -max(item[1] / stature, stature / max(item[1], 1e-9))))
+    return dict(
+        sorted(
+            found.items(), key=lambda item: -max(item[1] / stature, stature / max(item[1], 1e-9))
+        )
+    )
 
 
 def clearest(votes: NDArray[np.int64]) -> tuple[str, float]:
@@ -284,7 +374,9 @@ def clearest(votes: NDArray[np.int64]) -> tuple[str, float]:
 
 
 def sides_of(seen: FramePass) -> tuple[Sides, float | None, float]:
-    """Left and right, the share of frames that agree with "not mirrored", and the share of frames that tell."""
+    """Left and right, the share of frames that agree with "not mirrored", and the share of frames
+    that tell.
+    """
     if not (seen.side_total and seen.up_votes.any()):
         return "cannot tell", None, 0.0
     axis, down = divmod(int(seen.up_votes.argmax()), 2)
@@ -303,21 +395,31 @@ def repeats_of(clips: ClipSet, groups: Sequence[NDArray[np.int64]]) -> Repeats:
     """What the groups of equal clips have in common, and what not."""
     labels = clips.columns["label"]
     relabelled = [group for group in groups if len(np.unique(labels[group])) > 1]
-    crossing = {name: crossings(values, groups) for name, values in few_valued(clips).items() if name != "label"}
+    crossing = {
+        name: crossings(values, groups)
+        for name, values in few_valued(clips).items()
+        if name != "label"
+    }
     return Repeats(
-        groups=len(groups), clips=sum(map(len, groups)), relabelled=len(relabelled),
+        groups=len(groups),
+        clips=sum(map(len, groups)),
+        relabelled=len(relabelled),
         relabelled_examples=tuple(
-            " = ".join(f"{clips.describe(int(i))} {clips.class_names[labels[i]]!r}" for i in group[:NAMED])
+            " = ".join(
+                f"{clips.describe(int(i))} {clips.class_names[labels[i]]!r}" for i in group[:NAMED]
+            )
             for group in relabelled[:NAMED]
         ),
         crossing={name: pairs for name, pairs in crossing.items() if pairs},
         examples=tuple(equation(clips, group) for group in groups[:NAMED]),
-    )  # fmt: skip
+    )
 
 
 def crossings(values: NDArray, groups: Sequence[NDArray[np.int64]]) -> dict[str, int]:
     """Two values of a column -> groups that stand in both."""
-    pairs = Counter(pair for group in groups for pair in combinations(np.unique(values[group]).tolist(), 2))
+    pairs = Counter(
+        pair for group in groups for pair in combinations(np.unique(values[group]).tolist(), 2)
+    )
     return {f"{one} and {other}": count for (one, other), count in pairs.most_common()}
 
 
@@ -337,12 +439,21 @@ def split_report(clips: ClipSet, text: str, groups: Sequence[NDArray[np.int64]])
     side[split.train], side[split.validation], side[split.test] = 1, 1, 2
     leaked = np.unique(tested)
     return SplitReport(
-        name=split.name, train=len(split.train), validation=len(split.validation), test=len(split.test),
-        notes=split.notes, leaked_test=len(leaked), leaked_train=len(np.unique(trained)),
-        leaked_classes=named_counts(clips.class_names[label] for label in clips.columns["label"][leaked]),
-        leaked_views=leaked_views(clips, split), examples=tuple(equation(clips, pair) for pair in split.leaked[:NAMED]),
-        repeated_train=repeated_within(side, groups, 1), repeated_test=repeated_within(side, groups, 2),
-    )  # fmt: skip
+        name=split.name,
+        train=len(split.train),
+        validation=len(split.validation),
+        test=len(split.test),
+        notes=split.notes,
+        leaked_test=len(leaked),
+        leaked_train=len(np.unique(trained)),
+        leaked_classes=named_counts(
+            clips.class_names[label] for label in clips.columns["label"][leaked]
+        ),
+        leaked_views=leaked_views(clips, split),
+        examples=tuple(equation(clips, pair) for pair in split.leaked[:NAMED]),
+        repeated_train=repeated_within(side, groups, 1),
+        repeated_test=repeated_within(side, groups, 2),
+    )
 
 
 def split_of(clips: ClipSet, text: str) -> Split:
@@ -357,7 +468,9 @@ def leaked_views(clips: ClipSet, split: Split) -> dict[str, int]:
     """Leaked pairs by the views of their two clips."""
     if "view" not in clips.columns:
         return {}
-    return named_counts(f"{one} -> {other}" for one, other in clips.columns["view"][split.leaked].tolist())
+    return named_counts(
+        f"{one} -> {other}" for one, other in clips.columns["view"][split.leaked].tolist()
+    )
 
 
 def named_counts(names: Iterable[str]) -> dict[str, int]:
@@ -365,7 +478,9 @@ def named_counts(names: Iterable[str]) -> dict[str, int]:
     return dict(Counter(names).most_common())
 
 
-def repeated_within(side: NDArray[np.int64], groups: Sequence[NDArray[np.int64]], which: int) -> int:
+def repeated_within(
+    side: NDArray[np.int64], groups: Sequence[NDArray[np.int64]], which: int
+) -> int:
     """Clips of one side of a split that equal another clip of the same side."""
     counts = [int((side[group] == which).sum()) for group in groups]
     return sum(count for count in counts if count > 1)

@@ -1,9 +1,10 @@
 """When the doctor's numbers become findings: one line each, with a number and the next step.
 
-An error needs what no correct recording gives, because who follows its advice changes the data; what a rig's helper
-joints, locked knees, people who lie, or small children give as well is a warning or a note. The thresholds were set by
-looking at four recorded sets (Kinect v1 and v2), motion files of six exporters, the synthetic set, and spoilt copies of
-them; how often they are wrong is measured by ``benchmarks/doctor_false_alarms.py``.
+An error needs what no correct recording gives, because who follows its advice changes the data;
+what a rig's helper joints, locked knees, people who lie, or small children give as well is a
+warning or a note. The thresholds were set by looking at four recorded sets (Kinect v1 and v2),
+motion files of six exporters, the synthetic set, and spoilt copies of them; how often they are
+wrong is measured by ``benchmarks/doctor_false_alarms.py``.
 """
 
 from __future__ import annotations
@@ -32,20 +33,26 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 SOME = 0.01
 """Share of frames from which gaps and frozen frames are a warning; a note below."""
 UNSTEADY, SHAKY = 0.05, 0.10
-"""Median variation of the bones from which there is a note, and a warning; 3 to 12 % in the recorded sets."""
+"""Median variation of the bones from which there is a note, and a warning; 3 to 12 % in the
+recorded sets.
+"""
 MISFIT = 1.3
-"""Bones over the shortest tree: 1.00 to 1.11 in the recorded sets, 1.26 where people stand with hanging arms alone, and
-from 1.34 with the spine of a Kinect v1 in reverse; in motion files 1.0 to 2.1, because helper joints and roots on the
-floor are no part of a body."""
+"""Bones over the shortest tree: 1.00 to 1.11 in the recorded sets, 1.26 where people stand with
+hanging arms alone, and from 1.34 with the spine of a Kinect v1 in reverse; in motion files 1.0 to
+2.1, because helper joints and roots on the floor are no part of a body.
+"""
 UNEVEN_SHARE, SOME_UNEVEN = 0.2, 0.1
-"""Share of bones that are longer on one side: none in the recorded sets and in motion files, 0.3 and more where joints
-are shuffled; a limb that is hidden from the one camera may make some."""
+"""Share of bones that are longer on one side: none in the recorded sets and in motion files, 0.3
+and more where joints are shuffled; a limb that is hidden from the one camera may make some.
+"""
 LOOSE_SHARE = 0.25
 """Share of bones that change their length from which a rig is no rig."""
 SMALLEST, LARGEST = 0.7, 2.6
 """Metres from head to foot along the bones of children who just walk, and of the tallest people."""
 OTHER_UNIT = 5.0
-"""Times the others' stature that only another unit explains; a child is 2.5 times as small as an adult."""
+"""Times the others' stature that only another unit explains; a child is 2.5 times as small as an
+adult.
+"""
 LONG_BONE = 0.8
 """Metres that no bone of a person reaches; thighs have 0.5."""
 MANY_JUMPS = 1e-4
@@ -87,11 +94,14 @@ def identity(found: Examination) -> Iterator[Finding]:
     if stored and computed and stored != computed:
         yield say(
             "error",
-            f"fingerprint: the store says {stored[:16]}, its frames have {computed[:16]}; the files were "
-            "changed, prepare it again",
+            f"fingerprint: the store says {stored[:16]}, its frames have {computed[:16]}; the files"
+            " were changed, prepare it again",
         )
     elif found.identity.differing:
-        yield say("error", f"{listed(found.identity.differing)}: not those of the frames; prepare the store again")
+        yield say(
+            "error",
+            f"{listed(found.identity.differing)}: not those of the frames; prepare the store again",
+        )
 
 
 # --- frames ---
@@ -102,30 +112,35 @@ def gaps(gaps: Gaps, found: Examination) -> Iterator[Finding]:
     if gaps.not_finite:
         yield say(
             "error",
-            f"NaN or infinite coordinates: {gaps.not_finite:,}, {within(gaps.not_finite_clips, found)}, first in "
-            f"{gaps.not_finite_example}; interpolate them, or write zeros for an absent body",
+            f"NaN or infinite coordinates: {gaps.not_finite:,},"
+            f" {within(gaps.not_finite_clips, found)}, first in {gaps.not_finite_example};"
+            " interpolate them, or write zeros for an absent body",
         )
     if gaps.empty_clips:
-        yield say("error", f"clips without a body in any frame: {gaps.empty_clips:,}; leave them out")
+        yield say(
+            "error", f"clips without a body in any frame: {gaps.empty_clips:,}; leave them out"
+        )
     if gaps.empty_frames:
         share = gaps.empty_frames / found.lengths.frames
         yield say(
             by_share(share),
-            f"frames without a body: {gaps.empty_frames:,} ({share:.2%}), {within(gaps.empty_frame_clips, found)}; "
-            "drop them, as the usual preparation of NTU RGB+D does",
+            f"frames without a body: {gaps.empty_frames:,} ({share:.2%}),"
+            f" {within(gaps.empty_frame_clips, found)}; drop them, as the usual preparation of NTU"
+            " RGB+D does",
         )
     if gaps.missing_frames:
         share = gaps.missing_frames / found.lengths.frames
         yield say(
             by_share(share),
-            f"frames in which a present body lacks joints (at the origin): {gaps.missing_frames:,} ({share:.2%}), "
-            f"{within(gaps.missing_clips, found)}: {named(gaps.missing_joints, '{:.0f}')}; interpolate them",
+            f"frames in which a present body lacks joints (at the origin): {gaps.missing_frames:,}"
+            f" ({share:.2%}), {within(gaps.missing_clips, found)}:"
+            f" {named(gaps.missing_joints, '{:.0f}')}; interpolate them",
         )
     if gaps.copied_bodies:
         yield say(
             "warning",
-            f"the same body twice, {within(gaps.copied_bodies, found)}; write zeros for the second, it costs time and "
-            "counts double",
+            f"the same body twice, {within(gaps.copied_bodies, found)}; write zeros for the second,"
+            " it costs time and counts double",
         )
 
 
@@ -145,17 +160,19 @@ def motion(found: Examination) -> Iterator[Finding]:
     if moved.frozen:
         yield say(
             by_share(moved.frozen_share),
-            f"frozen frames, equal to the one before: {moved.frozen:,} ({moved.frozen_share:.2%}), up to "
-            f"{moved.longest_frozen} in a row, most in {named(moved.frozen_clips, '{:.0f}')}; motion targets are zero "
-            "there, look at them with data show",
+            f"frozen frames, equal to the one before: {moved.frozen:,} ({moved.frozen_share:.2%}),"
+            f" up to {moved.longest_frozen} in a row, most in"
+            f" {named(moved.frozen_clips, '{:.0f}')}; motion targets are zero there, look at them"
+            " with data show",
         )
     if moved.jumps:
         shifts = f" (in {moved.shift_clips} the whole body)" if moved.shift_clips else ""
         yield say(
             "warning" if moved.jump_share > MANY_JUMPS or moved.shift_clips else "note",
-            f"joint steps faster than {JUMP_SPEED:.0f} m/s: {moved.jumps:,} ({moved.jump_share:.3%}), "
-            f"{within(moved.jump_clips, found)}{shifts}, the longest in {named(moved.worst_jumps)}; smooth them or "
-            "leave the clips out, squared errors are ruled by them",
+            f"joint steps faster than {JUMP_SPEED:.0f} m/s: {moved.jumps:,}"
+            f" ({moved.jump_share:.3%}), {within(moved.jump_clips, found)}{shifts}, the longest in"
+            f" {named(moved.worst_jumps)}; smooth them or leave the clips out, squared errors are"
+            " ruled by them",
         )
 
 
@@ -165,9 +182,10 @@ def bones(found: Examination) -> Iterator[Finding]:
     if variation is not None and variation > UNSTEADY:
         yield say(
             "warning" if variation > SHAKY else "note",
-            f"bone lengths vary by {variation:.1%} within a clip (median over bones), most in "
-            f"{named(found.bones.worst, '{:.0%}')} and in {named(found.bones.worst_clips, '{:.0%}')}; expect tracking "
-            "noise, look at the worst with data show",
+            f"bone lengths vary by {variation:.1%} within a clip (median over bones), most in"
+            f" {named(found.bones.worst, '{:.0%}')} and in"
+            f" {named(found.bones.worst_clips, '{:.0%}')}; expect tracking noise, look at the worst"
+            " with data show",
         )
 
 
@@ -188,14 +206,22 @@ def up(body: Body) -> Iterator[Finding]:
         return
     step = f"turn the data so that {body.up} becomes +y"
     if not body.up:
-        yield say("warning", f"up axis: expected +y, at most {body.up_share:.0%} agree; look at clips with data show")
+        yield say(
+            "warning",
+            f"up axis: expected +y, at most {body.up_share:.0%} agree; look at clips with data"
+            " show",
+        )
     elif body.up == "-y" or body.upright:
-        yield say("error", f"up axis: expected +y, {body.up} is up in {body.up_share:.0%} of frames; {step}")
+        yield say(
+            "error",
+            f"up axis: expected +y, {body.up} is up in {body.up_share:.0%} of frames; {step}",
+        )
     else:
         yield say(
             "warning",
-            f"up axis: expected +y, from feet to head is {body.up} in {body.up_share:.0%} of frames, and nobody walks, "
-            f"crouches or turns about it: if these people stand, {step}; if they lie, leave it",
+            f"up axis: expected +y, from feet to head is {body.up} in {body.up_share:.0%} of"
+            f" frames, and nobody walks, crouches or turns about it: if these people stand, {step};"
+            " if they lie, leave it",
         )
 
 
@@ -205,32 +231,45 @@ def sides(body: Body) -> Iterator[Finding]:
     if body.sides == "mirrored":
         yield say(
             "error",
-            f"left and right: mirrored, {body.sides_by} point along up x right in {share:.0%} of frames only; "
-            "negate one horizontal axis, or exchange the left and right joints",
+            f"left and right: mirrored, {body.sides_by} point along up x right in {share:.0%} of"
+            " frames only; negate one horizontal axis, or exchange the left and right joints",
         )
-    elif body.sides == "cannot tell" and body.sides_by == "toes" and share is not None and told >= ENOUGH:
+    elif (
+        body.sides == "cannot tell"
+        and body.sides_by == "toes"
+        and share is not None
+        and told >= ENOUGH
+    ):
         yield say(
             "warning",
-            f"left and right: only {share:.0%} of frames agree with not mirrored (92 % and more in recorded "
-            "sets); some clips may be mirrored, look with data show",
+            f"left and right: only {share:.0%} of frames agree with not mirrored (92 % and more in"
+            " recorded sets); some clips may be mirrored, look with data show",
         )
     elif body.sides == "cannot tell":
         reason = "no toes or knees known"
         if body.sides_by:
             reason = f"{body.sides_by} stand out in {told:.0%} of frames"
-            reason += f", of which {share:.0%} agree and {CERTAIN:.0%} are needed" if share is not None else ""
+            reason += (
+                f", of which {share:.0%} agree and {CERTAIN:.0%} are needed"
+                if share is not None
+                else ""
+            )
         yield say("note", f"left and right: cannot tell ({reason}); look with data show")
 
 
 def unit(body: Body) -> Iterator[Finding]:
     """Metres, or what else it looks like."""
     if body.stature is None:
-        yield say("note", "unit: cannot tell, no joint is called head and none foot; look with data show")
+        yield say(
+            "note", "unit: cannot tell, no joint is called head and none foot; look with data show"
+        )
         return
     found = f"unit: expected metres, found {body.stature:.3g} from head to foot along the bones"
     misread = misread_unit(body.stature)
     if body.unit and body.unit != "metres":
-        yield say("error", f"{found}, which looks like {body.unit}; multiply by {UNITS[body.unit]:g}")
+        yield say(
+            "error", f"{found}, which looks like {body.unit}; multiply by {UNITS[body.unit]:g}"
+        )
     elif body.unit:
         return
     elif SMALLEST <= body.stature <= LARGEST:
@@ -238,7 +277,9 @@ def unit(body: Body) -> Iterator[Finding]:
         other = f", or {misread} read as {READ_AS} ({mend(misread)})" if misread else ""
         yield say("warning", f"{found}: {who}{other}; look with data show")
     elif misread:
-        yield say("error", f"{found}, which looks like {misread} read as {READ_AS}; {mend(misread)}")
+        yield say(
+            "error", f"{found}, which looks like {misread} read as {READ_AS}; {mend(misread)}"
+        )
     else:
         yield say("error", f"{found}, which is no person in {listed(FILE_UNITS)}; scale the data")
 
@@ -246,7 +287,10 @@ def unit(body: Body) -> Iterator[Finding]:
 def mend(unit: str) -> str:
     """How to bring data in a unit that was taken for `READ_AS` to metres."""
     metres = FILE_UNITS[unit]
-    return f"multiply by {metres / FILE_UNITS[READ_AS]:.5g}, or give BVH files unit_metres {metres:.5g} in labels.csv"
+    return (
+        f"multiply by {metres / FILE_UNITS[READ_AS]:.5g}, or give BVH files unit_metres"
+        f" {metres:.5g} in labels.csv"
+    )
 
 
 def sizes_of_people(body: Body) -> Iterator[Finding]:
@@ -255,11 +299,14 @@ def sizes_of_people(body: Body) -> Iterator[Finding]:
         return
     oddest = max(body.odd_sizes[0].value, 1e-9) / body.stature
     clear = max(oddest, 1 / oddest) > OTHER_UNIT
-    step = "bring all clips to one unit" if clear else "children, or another unit: look with data show"
+    step = (
+        "bring all clips to one unit" if clear else "children, or another unit: look with data show"
+    )
     yield say(
         "error" if clear else "warning",
-        f"clips with people over twice as tall as the others, or under half: {body.odd_size_clips:,}, e.g. "
-        f"{named(body.odd_sizes)} where the median is {body.stature:.2f}; {step}",
+        "clips with people over twice as tall as the others, or under half:"
+        f" {body.odd_size_clips:,}, e.g. {named(body.odd_sizes)} where the median is"
+        f" {body.stature:.2f}; {step}",
     )
 
 
@@ -270,34 +317,46 @@ def order(body: Body, found: Examination) -> Iterator[Finding]:
     fit, uneven = body.order or 1.0, body.uneven_share or 0.0
     bones = f"its bones are {fit:.2f} times as long as the shortest tree through the joints"
     sided = (
-        f"{uneven:.0%} of the bones with a name on both sides are over 1.3 times as long on one: {named(body.uneven)}"
+        f"{uneven:.0%} of the bones with a name on both sides are over 1.3 times as long on one:"
+        f" {named(body.uneven)}"
     )
     step = "reorder the joints, or name them and their parents as they are"
     if fit > MISFIT and uneven >= UNEVEN_SHARE:
-        yield say("error", f"joint order does not fit the layout {found.layout}: {bones}, and {sided}; {step}")
+        yield say(
+            "error",
+            f"joint order does not fit the layout {found.layout}: {bones}, and {sided}; {step}",
+        )
     elif fit > MISFIT and found.layout in LAYOUTS:
         yield say(
             "error",
-            f"joint order does not fit the layout {found.layout}: {bones} (1.0 to 1.15 in recorded sets), longest "
-            f"{named(found.bones.longest)}; {step}",
+            f"joint order does not fit the layout {found.layout}: {bones} (1.0 to 1.15 in recorded"
+            f" sets), longest {named(found.bones.longest)}; {step}",
         )
     elif uneven >= SOME_UNEVEN:
-        yield say("warning", f"left and right differ: {sided}; joints exchanged, or a side hidden: look with data show")
+        yield say(
+            "warning",
+            f"left and right differ: {sided}; joints exchanged, or a side hidden: look with data"
+            " show",
+        )
     elif fit > MISFIT and (body.loose or 0.0) >= LOOSE_SHARE:
         yield say(
             "warning",
-            f"joint order may not fit the layout {found.layout}: {bones}, and {body.loose:.0%} of them change their "
-            "length; look with data show",
+            f"joint order may not fit the layout {found.layout}: {bones}, and {body.loose:.0%} of"
+            " them change their length; look with data show",
         )
     elif fit > MISFIT:
         yield say(
             "note",
-            f"joint order: {bones}; helper joints and roots on the floor do that, joints in another order too; look "
-            "with data show",
+            f"joint order: {bones}; helper joints and roots on the floor do that, joints in another"
+            " order too; look with data show",
         )
     elif long and body.unit:
-        severity: Severity = "warning" if found.layout in LAYOUTS else "note"  # a root at the world's origin, a sword
-        yield say(severity, f"bones longer than {LONG_BONE} m: {named(tuple(long))}; look with data show")
+        severity: Severity = (
+            "warning" if found.layout in LAYOUTS else "note"
+        )  # a root at the world's origin, a sword
+        yield say(
+            severity, f"bones longer than {LONG_BONE} m: {named(tuple(long))}; look with data show"
+        )
 
 
 # --- clips ---
@@ -308,18 +367,22 @@ def repeats(repeats: Repeats) -> Iterator[Finding]:
     if repeats.relabelled:
         yield say(
             "error",
-            f"identical clips with different labels, {repeats.relabelled} of {repeats.groups} groups: "
-            f"{listed(repeats.relabelled_examples)}; keep the right one",
+            f"identical clips with different labels, {repeats.relabelled} of {repeats.groups}"
+            f" groups: {listed(repeats.relabelled_examples)}; keep the right one",
         )
     if not repeats.groups:
         return
     columns = repeats.crossing.items()
-    crossing = [f"{count} across {column} {pair}" for column, pairs in columns for pair, count in pairs.items()]
+    crossing = [
+        f"{count} across {column} {pair}"
+        for column, pairs in columns
+        for pair, count in pairs.items()
+    ]
     where = f", {listed(crossing, 4)}: a split between these leaks" if crossing else ""
     yield say(
         "warning",
-        f"identical clips: {repeats.clips} (groups: {repeats.groups}){where}; e.g. {repeats.examples[0]}; "
-        "leave copies out, or count them once",
+        f"identical clips: {repeats.clips} (groups: {repeats.groups}){where}; e.g."
+        f" {repeats.examples[0]}; leave copies out, or count them once",
     )
 
 
@@ -327,13 +390,15 @@ def leaks(split: SplitReport) -> Iterator[Finding]:
     """Test clips that stand on the training side too."""
     if split.leaked_test:
         classes = listed(f"{name} {count}" for name, count in split.leaked_classes.items())
-        views = f", views {listed(f'{pair}: {count}' for pair, count in split.leaked_views.items())}"
+        views = (
+            f", views {listed(f'{pair}: {count}' for pair, count in split.leaked_views.items())}"
+        )
         yield say(
             "error",
-            f"split {split.name}: {split.leaked_test} of {split.test} test clips "
-            f"({split.leaked_test / split.test:.1%}) have exactly the joints of a training-side clip: {classes}"
-            f"{views if split.leaked_views else ''}, e.g. {split.examples[0]}; report it beside --set "
-            "data.drop_leaks=true",
+            f"split {split.name}: {split.leaked_test} of {split.test} test clips"
+            f" ({split.leaked_test / split.test:.1%}) have exactly the joints of a training-side"
+            f" clip: {classes}{views if split.leaked_views else ''}, e.g. {split.examples[0]};"
+            " report it beside --set data.drop_leaks=true",
         )
 
 
@@ -341,20 +406,29 @@ def counts(found: Examination) -> Iterator[Finding]:
     """Classes of few clips, unknown subjects, short clips."""
     if none := [name for name, count in found.classes.items() if not count]:
         shifted = (
-            "; do the labels count from 1? they index class_names from 0" if none == [next(iter(found.classes))] else ""
+            "; do the labels count from 1? they index class_names from 0"
+            if none == [next(iter(found.classes))]
+            else ""
         )
-        yield say("warning", f"{len(none)} of {len(found.classes)} classes have no clip: {listed(none, 4)}{shifted}")
+        yield say(
+            "warning",
+            f"{len(none)} of {len(found.classes)} classes have no clip: {listed(none, 4)}{shifted}",
+        )
     if few := [f"{name} {count}" for name, count in found.classes.items() if 0 < count < FEW_CLIPS]:
         yield say(
-            "note", f"{len(few)} of {len(found.classes)} classes have fewer than {FEW_CLIPS} clips: {listed(few, 4)}"
+            "note",
+            f"{len(few)} of {len(found.classes)} classes have fewer than {FEW_CLIPS} clips:"
+            f" {listed(few, 4)}",
         )
     if unknown := found.subjects.get(-1, 0):
-        yield say("note", f"clips of unknown subject (-1): {unknown:,}; no subject split can place them")
+        yield say(
+            "note", f"clips of unknown subject (-1): {unknown:,}; no subject split can place them"
+        )
     if found.lengths.short:
         yield say(
             "note",
-            f"clips under {SHORT} frames: {found.lengths.short:,}, of a single frame and so without motion: "
-            f"{found.lengths.single:,}; they are stretched to the encoder's length",
+            f"clips under {SHORT} frames: {found.lengths.short:,}, of a single frame and so without"
+            f" motion: {found.lengths.single:,}; they are stretched to the encoder's length",
         )
 
 

@@ -1,7 +1,8 @@
-"""The doctor's one pass over the frames: gaps, frozen frames, steps, bones, and votes for up and for left and right.
+"""The doctor's one pass over the frames: gaps, frozen frames, steps, bones, and votes for up and
+for left and right.
 
-Frames are gone through in blocks of whole clips, about `BLOCK_BYTES` at a time; what is kept is a few numbers per
-clip. Nothing here judges: `datasets.doctor.examination` does.
+Frames are gone through in blocks of whole clips, about `BLOCK_BYTES` at a time; what is kept is a
+few numbers per clip. Nothing here judges: `datasets.doctor.examination` does.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ MOST_POSES = 1000
 """Poses that are kept to look at the joints' distances, one from every so many clips."""
 EIGHTHS = 8
 _STEP_BITS = 16
-"""Steps are counted by the upper half of their float32 bits: bins that are 0.8 % wide, whatever the size."""
+"""Steps are counted by the upper half of their float32 bits: bins that are 0.8 % wide, whatever the
+size.
+"""
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -96,19 +99,30 @@ class Block:
         return ufunc.reduceat(values, self.starts[:-1], axis=0)
 
     def most_per_clip(self, values: NDArray) -> NDArray:
-        """``[n]`` largest of the values [f - 1] between the frames of each clip, 0 in a clip of one frame."""
-        return self.per_clip(np.maximum, np.append(np.where(self.follows, values, 0), values.dtype.type(0)))
+        """``[n]`` largest of the values [f - 1] between the frames of each clip, 0 in a clip of one
+        frame.
+        """
+        return self.per_clip(
+            np.maximum, np.append(np.where(self.follows, values, 0), values.dtype.type(0))
+        )
 
 
 def blocks(clips: ClipSet) -> Iterator[Block]:
-    """All clips in order, as many at a time as take about `BLOCK_BYTES` as float32; at least one."""
+    """All clips in order, as many at a time as take about `BLOCK_BYTES` as float32; at least
+    one.
+    """
     step = max(1, BLOCK_BYTES // max(1, 4 * int(np.prod(clips.joints.shape[1:]))))
     first = 0
     while first < len(clips):
         reach = int(np.searchsorted(clips.offsets, clips.offsets[first] + step, side="right")) - 1
         last = max(first + 1, reach)
         offsets = clips.offsets[first : last + 1]
-        yield Block(first, np.asarray(clips.joints[offsets[0] : offsets[-1]]), offsets - offsets[0], clips.layout)
+        yield Block(
+            first,
+            np.asarray(clips.joints[offsets[0] : offsets[-1]]),
+            offsets - offsets[0],
+            clips.layout,
+        )
         first = last
 
 
@@ -122,30 +136,43 @@ class FramePass:
         gaps: [N] frames in which a present body lacks a joint.
         frozen: [N] frames equal to the one before, in all coordinates.
         longest_frozen: [N] longest run of them.
-        steps: [2^15] joint steps from one frame to the next, counted by the upper bits of their length.
+        steps: [2^15] joint steps from one frame to the next, counted by the upper bits of their
+            length.
         largest_step: [N] longest step of a joint.
         largest_shift: [N] longest step of a body's mean position.
         present: [N, M] the body is there in some frame.
         copied: [N] a second body equals the first in every frame.
         poses: up to `MOST_POSES` times [V, 3], in the middle of their clips.
-        up_votes: [6] frames in which feet to head points along each of `datasets.doctor.body.DIRECTIONS`.
-        tallest: list of [rows, 6] largest extent from feet to head in those directions, per clip and body.
-        facing: [3, 8] frames in which left to right points into each eighth of a turn about each axis.
-        spans: list of [rows, 2, 3] how far the hips, and the feet, go along each axis, per clip and body.
-        side_votes: [2, 3] frames that agree and frames that disagree with no mirroring, were that axis up, of those
-            in which toes or knees stand out enough to tell; `side_total` with or without.
-        variations, lengths: lists of [rows, V - 1] coefficient of variation and mean of each bone of the layout.
+        up_votes: [6] frames in which feet to head points along each of
+            `datasets.doctor.body.DIRECTIONS`.
+        tallest: list of [rows, 6] largest extent from feet to head in those directions, per clip
+            and body.
+        facing: [3, 8] frames in which left to right points into each eighth of a turn about each
+            axis.
+        spans: list of [rows, 2, 3] how far the hips, and the feet, go along each axis, per clip and
+            body.
+        side_votes: [2, 3] frames that agree and frames that disagree with no mirroring, were that
+            axis up, of those in which toes or knees stand out enough to tell; `side_total` with or
+            without.
+        variations, lengths: lists of [rows, V - 1] coefficient of variation and mean of each bone
+            of the layout.
         rows: list of [rows] the clip of each row.
     """
 
     def __init__(self, clips: ClipSet) -> None:
         count, (_, bodies, joints, _) = len(clips), clips.joints.shape
-        self.not_finite, self.empty, self.gaps, self.frozen, self.longest_frozen = np.zeros((5, count), np.int64)
+        self.not_finite, self.empty, self.gaps, self.frozen, self.longest_frozen = np.zeros(
+            (5, count), np.int64
+        )
         self.largest_step, self.largest_shift = np.zeros((2, count), np.float32)
         self.present, self.copied = np.zeros((count, bodies), bool), np.zeros(count, bool)
         self.missing = np.zeros(joints, np.int64)
         self.steps = np.zeros(1 << 15, np.int64)
-        self.up_votes, self.side_votes, self.side_total = np.zeros(6, np.int64), np.zeros((2, 3), np.int64), 0
+        self.up_votes, self.side_votes, self.side_total = (
+            np.zeros(6, np.int64),
+            np.zeros((2, 3), np.int64),
+            0,
+        )
         self.facing = np.zeros((3, EIGHTHS), np.int64)
         self.poses: list[Floats] = []
         self.tallest: list[Floats] = []
@@ -168,23 +195,35 @@ class FramePass:
 
     def _gaps(self, block: Block) -> None:
         if not block.finite.all():
-            self.not_finite[block.clips] = block.per_clip(np.add, (~block.finite).sum(axis=(1, 2, 3)))
+            self.not_finite[block.clips] = block.per_clip(
+                np.add, (~block.finite).sum(axis=(1, 2, 3))
+            )
         self.empty[block.clips] = block.per_clip(np.add, (~block.body.any(axis=1)).astype(np.int64))
-        self.gaps[block.clips] = block.per_clip(np.add, block.missing.any(axis=(1, 2)).astype(np.int64))
+        self.gaps[block.clips] = block.per_clip(
+            np.add, block.missing.any(axis=(1, 2)).astype(np.int64)
+        )
         self.missing += block.missing.sum(axis=(0, 1))
         self.present[block.clips] = block.per_clip(np.logical_or, block.body)
         first, *others = np.moveaxis(flat(block.joints), 1, 0)
-        same = np.array([(other == first).all(axis=1) for other in others] or [np.zeros(len(first), bool)]).any(axis=0)
+        same = np.array(
+            [(other == first).all(axis=1) for other in others] or [np.zeros(len(first), bool)]
+        ).any(axis=0)
         self.copied[block.clips] = block.per_clip(np.logical_and, same)
 
     def _motion(self, block: Block) -> None:
         delta = block.joints[1:] - block.joints[:-1]
         both = block.seen[1:] & block.seen[:-1] & block.follows[:, None, None]
         size = norms(delta)
-        self.steps += np.bincount(size[both].view(np.uint32) >> _STEP_BITS, minlength=len(self.steps))
-        self.largest_step[block.clips] = block.most_per_clip(np.where(both, size, 0).max(axis=(1, 2)))
+        self.steps += np.bincount(
+            size[both].view(np.uint32) >> _STEP_BITS, minlength=len(self.steps)
+        )
+        self.largest_step[block.clips] = block.most_per_clip(
+            np.where(both, size, 0).max(axis=(1, 2))
+        )
         shift = norms(delta.mean(axis=2))
-        self.largest_shift[block.clips] = block.most_per_clip(np.where(both.all(axis=2), shift, 0).max(axis=1))
+        self.largest_shift[block.clips] = block.most_per_clip(
+            np.where(both.all(axis=2), shift, 0).max(axis=1)
+        )
         frozen = block.follows & ~size.any(axis=(1, 2)) & block.body[1:].any(axis=1)
         self.frozen[block.clips] = block.per_clip(np.add, np.append(frozen, False).astype(np.int64))
         self.longest_frozen[block.clips] = block.most_per_clip(run_lengths(frozen))
@@ -207,7 +246,9 @@ class FramePass:
 
     def _directions(self, block: Block) -> None:
         vectors = np.moveaxis(self.vectors @ block.joints, 2, 0)
-        known = np.stack([block.seen[..., weights != 0].all(axis=-1) & weights.any() for weights in self.vectors])
+        known = np.stack(
+            [block.seen[..., weights != 0].all(axis=-1) & weights.any() for weights in self.vectors]
+        )
         tall = vectors[TALL]
         axis = np.abs(tall).argmax(axis=-1)
         down = np.take_along_axis(tall, axis[..., None], axis=-1)[..., 0] < 0
@@ -235,9 +276,14 @@ class FramePass:
         hips = np.eye(block.layout.joint_count, dtype=np.float32)[self.hips or 0]
         spans = []
         for weights in (hips, feet):
-            seen, place = block.seen[..., weights != 0].all(axis=-1, keepdims=True), weights @ block.joints
+            seen, place = (
+                block.seen[..., weights != 0].all(axis=-1, keepdims=True),
+                weights @ block.joints,
+            )
             top = block.per_clip(np.maximum, np.where(seen, place, -np.inf))
-            spans.append(np.maximum(top - block.per_clip(np.minimum, np.where(seen, place, np.inf)), 0))
+            spans.append(
+                np.maximum(top - block.per_clip(np.minimum, np.where(seen, place, np.inf)), 0)
+            )
         self.spans.append(np.stack(spans, axis=2)[self.present[block.clips]])
 
     def _poses(self, block: Block) -> None:
@@ -246,7 +292,9 @@ class FramePass:
             whole = np.argwhere(block.seen[start:end].all(axis=2))
             if len(whole):
                 frame, body = whole[len(whole) // 2]
-                self.poses.append(block.joints[start + frame, body].copy())  # a view would keep the block
+                self.poses.append(
+                    block.joints[start + frame, body].copy()
+                )  # a view would keep the block
 
 
 def flat(joints: Floats) -> Floats:
@@ -266,7 +314,9 @@ def run_lengths(flags: Bools) -> NDArray[np.int64]:
 
 
 def step_percentile(steps: NDArray[np.int64], percent: float) -> float:
-    """The step below which ``percent`` of the counted ones lie, to within 0.8 %; 0 when there are none."""
+    """The step below which ``percent`` of the counted ones lie, to within 0.8 %; 0 when there are
+    none.
+    """
     if not steps.sum():
         return 0.0
     place = int(np.searchsorted(np.cumsum(steps), percent / 100 * steps.sum()))
@@ -304,15 +354,26 @@ class Identity:
     def stored(self, clips: ClipSet, present: Bools) -> Stored:
         """What a store of these clips would remember."""
         label, subject = clips.columns["label"], clips.columns["subject"]
-        fingerprint = self.made.index(clips.offsets, label, subject, clips.layout.parents, clips.class_names)
-        return Stored(fingerprint, np.array(self.hashes, np.uint64), present, np.array(self.origins, np.float32))
+        fingerprint = self.made.index(
+            clips.offsets, label, subject, clips.layout.parents, clips.class_names
+        )
+        return Stored(
+            fingerprint,
+            np.array(self.hashes, np.uint64),
+            present,
+            np.array(self.origins, np.float32),
+        )
 
 
 def look(clips: ClipSet, *, identify: bool) -> tuple[FramePass, Stored | None]:
-    """Go through all frames once; with ``identify`` also compute what a store of these clips would remember."""
+    """Go through all frames once; with ``identify`` also compute what a store of these clips would
+    remember.
+    """
     seen, identity = FramePass(clips), Identity(clips.joints.shape)
     for block in blocks(clips):
-        with np.errstate(over="ignore", invalid="ignore"):  # absurd coordinates are judged, not warned of
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # absurd coordinates are judged, not warned of
             seen.add(block)
         if identify:
             identity.add(block)

@@ -14,7 +14,9 @@ SHORT = 8
 CLEAR = 0.6
 """Share of frames that must agree before an axis is called known."""
 CERTAIN = 0.85
-"""Share of frames that must agree before a side is called known; 92 % and more do in the recorded sets."""
+"""Share of frames that must agree before a side is called known; 92 % and more do in the recorded
+sets.
+"""
 ENOUGH = 0.05
 """Share of frames, or of clips, that must tell something before it is believed."""
 
@@ -29,14 +31,18 @@ class Part(BaseModel):
 
 
 class Finding(Part):
-    """Something to know or to do: ``error`` makes results wrong, ``warning`` may, ``note`` is good to know."""
+    """Something to know or to do: ``error`` makes results wrong, ``warning`` may, ``note`` is good
+    to know.
+    """
 
     severity: Severity
     text: str
 
 
 class Lengths(Part):
-    """Frames of the clips; ``short`` have fewer than `SHORT`, ``single`` one, of which they are part."""
+    """Frames of the clips; ``short`` have fewer than `SHORT`, ``single`` one, of which they are
+    part.
+    """
 
     frames: int
     shortest: int
@@ -58,8 +64,10 @@ class Gaps(Part):
 
     Attributes:
         not_finite: coordinates that are NaN or infinite, in ``not_finite_clips``.
-        empty_frames: frames without a body, in ``empty_frame_clips``; ``empty_clips`` have nothing else.
-        missing_frames: frames in which a present body lacks a joint (it is at the origin), in ``missing_clips``.
+        empty_frames: frames without a body, in ``empty_frame_clips``; ``empty_clips`` have nothing
+            else.
+        missing_frames: frames in which a present body lacks a joint (it is at the origin), in
+            ``missing_clips``.
         missing_joints: the joints that are missing most often, and how often.
         copied_bodies: clips whose second body equals the first.
     """
@@ -80,10 +88,13 @@ class Motion(Part):
     """From one frame to the next; distances in the data's own unit.
 
     Attributes:
-        frozen: frames that equal the one before, and ``frozen_share`` of those that have one before.
-        longest_frozen: longest run of them, in the first of ``frozen_clips``, the worst (frames in a row).
+        frozen: frames that equal the one before, and ``frozen_share`` of those that have one
+            before.
+        longest_frozen: longest run of them, in the first of ``frozen_clips``, the worst (frames in
+            a row).
         step_999: the 99.9th percentile of the joints' steps; ``largest_step`` of all.
-        jumps: joint steps faster than `JUMP_SPEED`, in ``jump_clips``; ``worst_jumps`` the clips with the longest.
+        jumps: joint steps faster than `JUMP_SPEED`, in ``jump_clips``; ``worst_jumps`` the clips
+            with the longest.
         shift_clips: clips in which a whole body moves so fast.
     """
 
@@ -102,10 +113,12 @@ class Motion(Part):
 
 
 class Bones(Part):
-    """How steady the bones are: the coefficient of variation of their length within a clip and body.
+    """How steady the bones are: the coefficient of variation of their length within a clip and
+    body.
 
     Attributes:
-        variation: median over bones of the median over clips; None when every clip is too short to tell.
+        variation: median over bones of the median over clips; None when every clip is too short to
+            tell.
         worst: bones by their median over clips; ``worst_clips`` by their median over bones.
         longest: bones by their median length.
     """
@@ -120,18 +133,24 @@ class Body(Part):
     """What the poses tell.
 
     Attributes:
-        stature: from head to foot along the bones, in the data's own unit; None when names do not tell.
+        stature: from head to foot along the bones, in the data's own unit; None when names do not
+            tell.
         height: largest extent from feet to head along the up axis, median over clips.
         unit: of length, empty when none fits.
         up: the direction from feet to head in ``up_share`` of the frames; empty when none is clear.
-        upright: people do what nobody does who lies in that direction: walk, crouch, or face all ways.
-        sides: left and right; ``sides_share`` of the frames agree with "not mirrored", of those in which toes (or
-            knees, where there are no toes) stand out enough to tell; ``sides_told`` is the share of these.
-        order: the bones' length over that of the shortest tree through the joints; near 1 in a fitting layout.
-        uneven: bones that are longer on one side than on the other, with the factor; ``uneven_share`` of all that
-            have a name on both sides, None where too few have.
-        loose: share of the bones that change their length by over a twentieth within a clip, None when not known.
-        odd_sizes: clips whose stature is over twice the others', or under half, with it; ``odd_size_clips`` of them.
+        upright: people do what nobody does who lies in that direction: walk, crouch, or face all
+            ways.
+        sides: left and right; ``sides_share`` of the frames agree with "not mirrored", of those in
+            which toes (or knees, where there are no toes) stand out enough to tell; ``sides_told``
+            is the share of these.
+        order: the bones' length over that of the shortest tree through the joints; near 1 in a
+            fitting layout.
+        uneven: bones that are longer on one side than on the other, with the factor;
+            ``uneven_share`` of all that have a name on both sides, None where too few have.
+        loose: share of the bones that change their length by over a twentieth within a clip, None
+            when not known.
+        odd_sizes: clips whose stature is over twice the others', or under half, with it;
+            ``odd_size_clips`` of them.
     """
 
     stature: float | None
@@ -158,7 +177,8 @@ class Repeats(Part):
     Attributes:
         groups: of two clips or more; ``clips`` in all of them.
         relabelled: groups whose clips do not all have one label; ``relabelled_examples`` of them.
-        crossing: column -> two of its values -> groups that stand in both, for columns of few values.
+        crossing: column -> two of its values -> groups that stand in both, for columns of few
+            values.
         examples: of groups.
     """
 
@@ -175,9 +195,11 @@ class SplitReport(Part):
 
     Attributes:
         leaked_test: test clips that have a twin on the training side; ``leaked_train`` those twins.
-        leaked_classes: leaked test clips by class; ``leaked_views`` by ``view`` of both, "training -> test".
+        leaked_classes: leaked test clips by class; ``leaked_views`` by ``view`` of both, "training
+            -> test".
         examples: leaked pairs, "training clip = test clip".
-        repeated_train: training-side clips with a twin on the same side; ``repeated_test`` likewise.
+        repeated_train: training-side clips with a twin on the same side; ``repeated_test``
+            likewise.
     """
 
     name: str
@@ -196,10 +218,12 @@ class SplitReport(Part):
 
 
 class Identity(Part):
-    """The fingerprint: what the store says, and what was computed from the frames; empty when not looked at.
+    """The fingerprint: what the store says, and what was computed from the frames; empty when not
+    looked at.
 
     Attributes:
-        differing: ``hashes``, ``present`` or ``origins`` where the store remembers other ones than its frames have.
+        differing: ``hashes``, ``present`` or ``origins`` where the store remembers other ones than
+            its frames have.
     """
 
     stored: str
@@ -217,7 +241,8 @@ class Examination(Part):
 
     Attributes:
         bodies: present bodies -> clips.
-        classes: class name -> clips; likewise `subjects`, and `columns` for the other columns of few values.
+        classes: class name -> clips; likewise `subjects`, and `columns` for the other columns of
+            few values.
         findings: errors first.
     """
 

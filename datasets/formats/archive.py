@@ -1,7 +1,8 @@
 """The arrays of a ``.npz`` file, read without trusting it.
 
-Nothing is unpickled, sizes are checked against the headers before anything is read, what no honest array of its packed
-size holds is refused before it is unpacked, and an array that is too big for the memory is mapped from disk.
+Nothing is unpickled, sizes are checked against the headers before anything is read, what no honest
+array of its packed size holds is refused before it is unpacked, and an array that is too big for
+the memory is mapped from disk.
 """
 
 from __future__ import annotations
@@ -32,13 +33,17 @@ MOST_ARRAYS = 1_000
 MOST_COLUMN_BYTES = 256 * 2**20
 """Bytes of an array other than of frames; the names of NTU RGB+D 120's clips take 9 MB."""
 MOST_RATIO, FREE_BYTES = 100, 64 * 2**20
-"""Times its packed size that an array may have, from so many bytes on; a bomb has a thousand times and more."""
+"""Times its packed size that an array may have, from so many bytes on; a bomb has a thousand times
+and more.
+"""
 _LAST_LETTER, _SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 
 
 @dataclass(frozen=True)
 class Member:
-    """One array of an archive, as its header describes it; ``start`` is the header's length in bytes."""
+    """One array of an archive, as its header describes it; ``start`` is the header's length in
+    bytes.
+    """
 
     info: zipfile.ZipInfo
     shape: tuple[int, ...]
@@ -61,26 +66,34 @@ class Archive:
     members: dict[str, Member]
 
     def read(self, name: str, most: int = MOST_COLUMN_BYTES) -> NDArray:
-        """The whole array, in C order, of at most so many bytes. Raises `DataError` when its bytes are damaged."""
+        """The whole array, in C order, of at most so many bytes. Raises `DataError` when its bytes
+        are damaged.
+        """
         member = self.members[name]
         if member.nbytes > most:
             raise DataError(
-                f"{self.path}: {name}: expected at most {most:,} bytes, found {member.nbytes:,}, {member.dtype} of "
-                f"shape {list(member.shape)}; shorten the texts or leave the array out"
+                f"{self.path}: {name}: expected at most {most:,} bytes, found {member.nbytes:,},"
+                f" {member.dtype} of shape {list(member.shape)}; shorten the texts or leave the"
+                " array out"
             )
         with _explained(self.path, name), self.zip.open(member.info) as source:
-            values = np.ascontiguousarray(npy.read_array(source, allow_pickle=False)).reshape(member.shape)
+            values = np.ascontiguousarray(npy.read_array(source, allow_pickle=False)).reshape(
+                member.shape
+            )
         _check_letters(self.path, name, values)
         return values
 
     def map(self, name: str) -> NDArray:
         """The floating-point array as a read-only memory map; float64 becomes float32.
 
-        Mapped in place when it is stored uncompressed, otherwise from a copy that is made once, in pieces,
-        in the cache folder. Raises `DataError` when it is damaged or the copy cannot be written.
+        Mapped in place when it is stored uncompressed, otherwise from a copy that is made once, in
+        pieces, in the cache folder. Raises `DataError` when it is damaged or the copy cannot be
+        written.
         """
         member = self.members[name]
-        in_place = member.info.compress_type == zipfile.ZIP_STORED and member.dtype == _mapped(member.dtype)
+        in_place = member.info.compress_type == zipfile.ZIP_STORED and member.dtype == _mapped(
+            member.dtype
+        )
         with _explained(self.path, name):
             if in_place:
                 order = "F" if member.fortran_order else "C"
@@ -99,8 +112,9 @@ class Archive:
                     _stream(source, member, out)
         except OSError as error:
             raise DataError(
-                f"{self.path}: {name}: expected room for a copy of {member.nbytes:,} bytes in the cache, "
-                f"found {one_line(error)}; set {CACHE_VARIABLE} to a folder on a larger disk"
+                f"{self.path}: {name}: expected room for a copy of {member.nbytes:,} bytes in the"
+                f" cache, found {one_line(error)}; set {CACHE_VARIABLE} to a folder on a larger"
+                " disk"
             ) from error
         return target
 
@@ -116,12 +130,23 @@ def open_archive(path: Path) -> Iterator[Archive]:
     with _explained(path):
         opened = zipfile.ZipFile(path)
     with opened:
-        infos = {i.filename.removesuffix(".npy"): i for i in opened.infolist() if i.filename.endswith(".npy")}
+        infos = {
+            i.filename.removesuffix(".npy"): i
+            for i in opened.infolist()
+            if i.filename.endswith(".npy")
+        }
         if not infos:
-            raise DataError(f"{path}: expected a .npz file (a zip of arrays), {found_instead(path)}")
+            raise DataError(
+                f"{path}: expected a .npz file (a zip of arrays), {found_instead(path)}"
+            )
         if len(infos) > MOST_ARRAYS:
-            raise DataError(f"{path}: expected at most {MOST_ARRAYS:,} arrays, found {len(infos):,}; leave some out")
-        yield Archive(path, opened, {name: _header(path, opened, name, info) for name, info in infos.items()})
+            raise DataError(
+                f"{path}: expected at most {MOST_ARRAYS:,} arrays, found {len(infos):,}; leave"
+                " some out"
+            )
+        yield Archive(
+            path, opened, {name: _header(path, opened, name, info) for name, info in infos.items()}
+        )
 
 
 def _check_is_zip(path: Path) -> None:
@@ -133,21 +158,28 @@ def _check_is_zip(path: Path) -> None:
         start = file.read(4)
     if start not in _ZIP_STARTS:
         step = "write it with datasets.formats.npz.write_npz or numpy.savez"
-        raise DataError(f"{path}: expected a .npz file (a zip of arrays), {found_instead(path, step)}")
+        raise DataError(
+            f"{path}: expected a .npz file (a zip of arrays), {found_instead(path, step)}"
+        )
     if not zipfile.is_zipfile(path):
         raise DataError(
-            f"{path}: expected a whole .npz file, found one that is cut short (no zip directory at its end); "
-            "copy or download it again"
+            f"{path}: expected a whole .npz file, found one that is cut short (no zip directory at"
+            " its end); copy or download it again"
         )
 
 
 def _missing(path: Path) -> str:
     if path.is_dir():
-        return f"{path}: expected a .npz file, found a folder; name one of its files: {_npz_names(path)}"
+        return (
+            f"{path}: expected a .npz file, found a folder; name one of its files:"
+            f" {_npz_names(path)}"
+        )
     if not path.parent.is_dir():
         return f"{path}: expected a .npz file, found no folder {str(path.parent)!r}; check the path"
     names = [entry.name for entry in path.parent.iterdir()]
-    hint = nearest(path.name, names) or f"that folder has these .npz files: {_npz_names(path.parent)}"
+    hint = (
+        nearest(path.name, names) or f"that folder has these .npz files: {_npz_names(path.parent)}"
+    )
     return f"{path}: expected a .npz file, found no such file; {hint}".strip()
 
 
@@ -163,12 +195,15 @@ def _explained(path: Path, name: str = "") -> Iterator[None]:
     except DataError:
         raise
     except MemoryError:
-        raise DataError(f"{path}: {name or 'file'}: not enough memory to read it; leave it out or cut it up") from None
+        raise DataError(
+            f"{path}: {name or 'file'}: not enough memory to read it; leave it out or cut it up"
+        ) from None
     except Exception as error:  # zip and array readers let out nearly anything on a hostile file
         what = f"{path}: {name}" if name else str(path)
         found = one_line(error) or type(error).__name__
         raise DataError(
-            f"{what}: expected a readable array, found damage ({found}); copy it again or write it anew"
+            f"{what}: expected a readable array, found damage ({found}); copy it again or write it"
+            " anew"
         ) from error
 
 
@@ -180,26 +215,34 @@ def _header(path: Path, opened: zipfile.ZipFile, name: str, info: zipfile.ZipInf
         member = Member(info, shape, fortran_order, dtype, source.tell())
     if dtype.hasobject:
         raise DataError(
-            f"{path}: {name}: expected numbers or strings, found pickled Python objects, which are never "
-            "unpickled; save it with a plain dtype such as int64, float32 or str"
+            f"{path}: {name}: expected numbers or strings, found pickled Python objects, which are"
+            " never unpickled; save it with a plain dtype such as int64, float32 or str"
         )
     if min(shape, default=0) < 0 or member.start + member.nbytes != info.file_size:
         raise DataError(
             f"{path}: {name}: expected {member.nbytes:,} bytes for shape {list(shape)}, "
             f"found {info.file_size - member.start:,}; write the file anew"
         )
-    if prod(shape) > max(member.nbytes, FREE_BYTES // 64):  # of values that take no bytes there may be any number
-        raise DataError(f"{path}: {name}: expected values, found {prod(shape):,} empty ones; write the file anew")
+    if prod(shape) > max(
+        member.nbytes, FREE_BYTES // 64
+    ):  # of values that take no bytes there may be any number
+        raise DataError(
+            f"{path}: {name}: expected values, found {prod(shape):,} empty ones; write the file"
+            " anew"
+        )
     if member.nbytes > max(FREE_BYTES, MOST_RATIO * info.compress_size):
         raise DataError(
-            f"{path}: {name}: expected at most {MOST_RATIO} times its packed size, found {member.nbytes:,} bytes in "
-            f"{info.compress_size:,} (a decompression bomb?); if it is honest, store it uncompressed (numpy.savez)"
+            f"{path}: {name}: expected at most {MOST_RATIO} times its packed size, found"
+            f" {member.nbytes:,} bytes in {info.compress_size:,} (a decompression bomb?); if it is"
+            " honest, store it uncompressed (numpy.savez)"
         )
     return member
 
 
 def _check_letters(path: Path, name: str, values: NDArray) -> None:
-    """Refuse text with numbers that stand for no letter; Python stops at them whenever the text is looked at."""
+    """Refuse text with numbers that stand for no letter; Python stops at them whenever the text is
+    looked at.
+    """
     if values.dtype.kind != "U" or not values.size or not values.dtype.itemsize:
         return
     letters = np.ascontiguousarray(values).reshape(-1).view(values.dtype.str[0] + "u4")
@@ -208,8 +251,8 @@ def _check_letters(path: Path, name: str, values: NDArray) -> None:
     if wrong.any():
         found = int(letters[wrong.argmax()])
         raise DataError(
-            f"{path}: {name}: expected text, found the number {found:#x}, which is no letter; the file is damaged, "
-            "copy it again or write it anew"
+            f"{path}: {name}: expected text, found the number {found:#x}, which is no letter; the"
+            " file is damaged, copy it again or write it anew"
         )
 
 
@@ -219,7 +262,9 @@ def _mapped(dtype: np.dtype) -> np.dtype:
 
 
 def _data_start(path: Path, member: Member) -> int:
-    """Where a stored array's first value stands in the file, in bytes (zip's local header is 30 + n + m)."""
+    """Where a stored array's first value stands in the file, in bytes (zip's local header is 30 + n
+    + m).
+    """
     with path.open("rb") as file:
         file.seek(member.info.header_offset)
         name_length, extra_length = struct.unpack("<26x2H", file.read(30))

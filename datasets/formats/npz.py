@@ -1,9 +1,11 @@
 """The exchange format: one ``.npz`` file per data set, so that anyone can bring their own data.
 
-==================  ==================  =============================================================
+==================  ==================
+=============================================================
 array               shape               meaning
-==================  ==================  =============================================================
-``joints``          [F, M, V, 3] float  packed frames, metres, y up; a body that is absent is all zeros
+==================  ==================
+=============================================================
+``joints``          [F, M, V, 3] float  packed frames, metres, y up; an absent body is all zeros
 ``offsets``         [N + 1] integer     clip i is ``joints[offsets[i]:offsets[i + 1]]``
 ``label``           [N] integer         index into ``class_names``; or strings, each one of them
 ``subject``         [N] integer         the person's number, -1 where it is not known
@@ -12,14 +14,15 @@ array               shape               meaning
 ``parents``         [V] integer         kinematic tree, -1 at its root
 ``fps``             number              frames per second
 ``default_split``   string, optional    the split used when none is asked for
-``origin``          [N, 3], optional    what to add to a clip's joints for the source's coordinates: not read
+``origin``          [N, 3], optional    what to add for the source's coordinates: not read
 ``*_names``         optional            names that a column's numbers stand for: not read
-any other           [N]                 a column: numbers or strings, e.g. ``view``, ``correct``, ``names``
-==================  ==================  =============================================================
+any other           [N]                 a column: numbers or strings, e.g. ``view``, ``correct``
+==================  ==================
+=============================================================
 
-Extra scalars and extra arrays of two or more dimensions are left out (`not_kept` names them). An extra
-one-dimensional array of another length is an error: a column that is lost without a word would be missed only
-much later.
+Extra scalars and extra arrays of two or more dimensions are left out (`not_kept` names them). An
+extra one-dimensional array of another length is an error: a column that is lost without a word
+would be missed only much later.
 """
 
 from __future__ import annotations
@@ -52,15 +55,18 @@ def read_npz(path: Path, *, memory_limit: int = 2 * 2**30, check_frames: bool = 
 
     Args:
         path: the ``.npz`` file.
-        memory_limit: bytes; joints that take more are memory-mapped instead of read: in place when the file
-            is not compressed, otherwise from a copy in `datasets.files.cache_dir`.
-        check_frames: False lets coordinates pass that are no finite numbers, for the doctor to count.
+        memory_limit: bytes; joints that take more are memory-mapped instead of read: in place when
+            the file is not compressed, otherwise from a copy in `datasets.files.cache_dir`.
+        check_frames: False lets coordinates pass that are no finite numbers, for the doctor to
+            count.
 
     Returns:
-        The clips, named after the file. Joints are float32 or float16 as stored; float64 becomes float32.
+        The clips, named after the file. Joints are float32 or float16 as stored; float64 becomes
+        float32.
 
     Raises:
-        DataError: the file or an array in it is not as described above; one line with the next step.
+        DataError: the file or an array in it is not as described above; one line with the next
+            step.
     """
     path = Path(path)
     with open_archive(path) as archive:
@@ -73,7 +79,8 @@ def read_npz(path: Path, *, memory_limit: int = 2 * 2**30, check_frames: bool = 
 
 
 def write_npz(path: Path, clips: ClipSet) -> None:
-    """Write checked clips in the exchange format, uncompressed, so that the frames can be mapped in place.
+    """Write checked clips in the exchange format, uncompressed, so that the frames can be mapped in
+    place.
 
     The file appears whole or not at all; what stood there before stays until then.
 
@@ -89,21 +96,31 @@ def write_npz(path: Path, clips: ClipSet) -> None:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     npy.write_array(member, np.asanyarray(values), allow_pickle=False)
     except OSError as error:
-        refuse(str(path), "file", "a place to write", one_line(error), "check the folder and the room in it")
+        refuse(
+            str(path),
+            "file",
+            "a place to write",
+            one_line(error),
+            "check the folder and the room in it",
+        )
 
 
 def not_kept(path: Path) -> list[str]:
     """Names of the arrays of a file that `read_npz` leaves out and the format does not know."""
     with open_archive(path) as archive:
-        return [name for name in archive.members if name not in ("joints", _NOT_READ) and not _kept(archive, name)]
+        return [
+            name
+            for name in archive.members
+            if name not in ("joints", _NOT_READ) and not _kept(archive, name)
+        ]
 
 
 def _check_present(archive: Archive) -> None:
     if {"x_train", "y_train"} <= archive.members.keys() and "joints" not in archive.members:
         edition = "ntu120" if archive.members["y_train"].shape[-1:] == (120,) else "ntu60"
         raise DataError(
-            f"{archive.path}: expected the exchange format, found NTU RGB+D in CTR-GCN's form; next: python -m harness "
-            f"data prepare {edition} --raw {archive.path}"
+            f"{archive.path}: expected the exchange format, found NTU RGB+D in CTR-GCN's form;"
+            f" next: python -m harness data prepare {edition} --raw {archive.path}"
         )
     for name in REQUIRED:
         if name not in archive.members:
@@ -148,15 +165,21 @@ def _assemble(path: Path, joints: NDArray[np.floating], arrays: dict[str, NDArra
         class_names=class_names,
         layout=_layout(where, arrays, joints.shape[2]),
         fps=float(_scalar(where, "fps", arrays["fps"], "iuf")),
-        default_split=str(_scalar(where, "default_split", arrays.get("default_split", _DEFAULT_SPLIT), "U")),
+        default_split=str(
+            _scalar(where, "default_split", arrays.get("default_split", _DEFAULT_SPLIT), "U")
+        ),
     )
 
 
 def _column(values: NDArray) -> NDArray:
-    """Integers as int64 and byte strings as text; anything else as it is, for the checks to judge."""
+    """Integers as int64 and byte strings as text; anything else as it is, for the checks to
+    judge.
+    """
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
-    return np.char.decode(values, "utf-8", "backslashreplace") if values.dtype.kind == "S" else values
+    return (
+        np.char.decode(values, "utf-8", "backslashreplace") if values.dtype.kind == "S" else values
+    )
 
 
 def _indices(where: str, labels: NDArray, class_names: tuple[str, ...]) -> NDArray:
@@ -176,21 +199,39 @@ def _strings(where: str, name: str, arrays: dict[str, NDArray]) -> tuple[str, ..
         values = values.astype(str)  # classes and joints that are called 0, 1, 2
     if values.ndim != 1 or values.dtype.kind != "U":
         found = f"{values.dtype} of shape {list(values.shape)}"
-        refuse(where, name, "a one-dimensional array of strings", found, "write numpy.array(list_of_names)")
+        refuse(
+            where,
+            name,
+            "a one-dimensional array of strings",
+            found,
+            "write numpy.array(list_of_names)",
+        )
     return tuple(values.tolist())
 
 
 def _scalar(where: str, name: str, values: NDArray, kinds: str) -> Any:
     if values.ndim != 0 or values.dtype.kind not in kinds:
         found = f"{values.dtype} of shape {list(values.shape)}"
-        refuse(where, name, "one string" if kinds == "U" else "one number", found, "write it as a scalar")
+        refuse(
+            where,
+            name,
+            "one string" if kinds == "U" else "one number",
+            found,
+            "write it as a scalar",
+        )
     return values.item()
 
 
 def _layout(where: str, arrays: dict[str, NDArray], joint_count: int) -> SkeletonLayout:
     names = _strings(where, "joint_names", arrays)
     if len(names) != joint_count:
-        refuse(where, "joint_names", f"shape [{joint_count}], one per joint", [len(names)], "name every joint")
+        refuse(
+            where,
+            "joint_names",
+            f"shape [{joint_count}], one per joint",
+            [len(names)],
+            "name every joint",
+        )
     check_integers(where, "parents", arrays["parents"], joint_count)
     try:
         return layout_from_parents(names, arrays["parents"].tolist())
@@ -201,7 +242,13 @@ def _layout(where: str, arrays: dict[str, NDArray], joint_count: int) -> Skeleto
 def _arrays(path: Path, clips: ClipSet) -> dict[str, NDArray]:
     taken = sorted((set(_SPECIAL) - {"label", "subject"}) & set(clips.columns))
     if taken:
-        refuse(str(path), taken[0], "another name for a column", "a name that the format uses", "rename it")
+        refuse(
+            str(path),
+            taken[0],
+            "another name for a column",
+            "a name that the format uses",
+            "rename it",
+        )
     arrays = {
         "joints": clips.joints,
         "offsets": clips.offsets,

@@ -1,18 +1,22 @@
 """The store: a prepared data set as one folder, opened without reading a frame.
 
-==============  ==================================================================================================
-``joints.npy``  [F, M, V, 3] packed frames of all clips, memory-mapped; float32, or float16 where asked for
+==============
+==================================================================================================
+``joints.npy``  [F, M, V, 3] packed frames of all clips, memory-mapped; float32, or float16 where
+asked for
 ``index.npz``   ``offsets``, what `datasets.clips.Stored` holds, and one array per column
-``store.json``  everything else: layout, classes, splits, counts by stage, fingerprint, sizes and sums of the others
-==============  ==================================================================================================
+``store.json``  everything else: layout, classes, splits, counts by stage, fingerprint, sizes and
+sums of the others ==============
+==================================================================================================
 
-A store is written (`datasets.formats.store_writing`) beside its place and renamed at the end, so it is there whole or
-not at all. The same raw files in the same place give the same store, bit for bit; elsewhere the same frames and index.
-Its fingerprint is that of `datasets.clips.fingerprint`; two laboratories can compare theirs without sharing the data.
+A store is written (`datasets.formats.store_writing`) beside its place and renamed at the end, so it
+is there whole or not at all. The same raw files in the same place give the same store, bit for bit;
+elsewhere the same frames and index. Its fingerprint is that of `datasets.clips.fingerprint`; two
+laboratories can compare theirs without sharing the data.
 
-Whatever was changed since is found when a store is opened: the header carries its own hash and those of all arrays,
-and each version of a file is hashed once (`datasets.formats.store_check`). Format 1 had no hashes; such stores open as
-well.
+Whatever was changed since is found when a store is opened: the header carries its own hash and
+those of all arrays, and each version of a file is hashed once (`datasets.formats.store_check`).
+Format 1 had no hashes; such stores open as well.
 """
 
 from __future__ import annotations
@@ -86,8 +90,8 @@ class Header(BaseModel):
 def stores_dir() -> Path:
     """Where prepared data sets lie.
 
-    ``$MASKED_SKELETON_DATA``, else where the system keeps a user's data: on Linux ``$XDG_DATA_HOME/masked-skeleton`` or
-    ``~/.local/share/masked-skeleton``.
+    ``$MASKED_SKELETON_DATA``, else where the system keeps a user's data: on Linux
+    ``$XDG_DATA_HOME/masked-skeleton`` or ``~/.local/share/masked-skeleton``.
     """
     chosen = os.environ.get(STORES_VARIABLE)
     return Path(chosen).expanduser() if chosen else user_data_path(APPLICATION, appauthor=False)
@@ -98,22 +102,30 @@ def is_store(folder: Path) -> bool:
     return any(os.path.exists(folder / name) for name in (HEADER, JOINTS, INDEX))
 
 
-def open_store(folder: Path, *, afresh: bool = False, advance: Advance = lambda done, total: None) -> ClipSet:
+def open_store(
+    folder: Path, *, afresh: bool = False, advance: Advance = lambda done, total: None
+) -> ClipSet:
     """The clips of a store, frames memory-mapped.
 
-    The first time that a version of its files is opened here, all of it is hashed; after that, nothing is.
+    The first time that a version of its files is opened here, all of it is hashed; after that,
+    nothing is.
 
     Args:
         afresh: hash it again.
         advance: told of bytes done and bytes in all while that is done.
 
     Raises:
-        DataError: there is no store, it is half-written, damaged or changed, or it was made by a later version.
+        DataError: there is no store, it is half-written, damaged or changed, or it was made by a
+            later version.
     """
     header, text = _read_header(folder)
-    versions = {name: file_version(folder / name, "prepare the store again") for name in (JOINTS, INDEX)}
+    versions = {
+        name: file_version(folder / name, "prepare the store again") for name in (JOINTS, INDEX)
+    }
     with open_archive(folder / INDEX) as archive:
-        arrays = {name: archive.read(name, member.nbytes) for name, member in archive.members.items()}
+        arrays = {
+            name: archive.read(name, member.nbytes) for name, member in archive.members.items()
+        }
     joints = _map_joints(folder, header)
     _check_shapes(folder, joints, arrays)
     _check_size(folder, header, INDEX)
@@ -122,13 +134,22 @@ def open_store(folder: Path, *, afresh: bool = False, advance: Advance = lambda 
     except DataError as error:
         raise DataError(f"{folder}: {error}") from None
     clips = ClipSet(
-        name=header.name, joints=joints, offsets=arrays["offsets"],
+        name=header.name,
+        joints=joints,
+        offsets=arrays["offsets"],
         stored=Stored(header.fingerprint, *(arrays[name] for name in REMEMBERED)),
-        columns={name: values for name, values in arrays.items() if name not in ("offsets", *REMEMBERED)},
-        class_names=header.class_names, layout=layout, fps=header.fps, default_split=header.default_split,
+        columns={
+            name: values for name, values in arrays.items() if name not in ("offsets", *REMEMBERED)
+        },
+        class_names=header.class_names,
+        layout=layout,
+        fps=header.fps,
+        default_split=header.default_split,
         splits=header.splits,
-    )  # fmt: skip
-    check_content(folder, text, header.sums, versions, arrays, clips, afresh=afresh, advance=advance)
+    )
+    check_content(
+        folder, text, header.sums, versions, arrays, clips, afresh=afresh, advance=advance
+    )
     return clips
 
 
@@ -148,7 +169,9 @@ def _map_joints(folder: Path, header: Header) -> NDArray[np.floating]:
     return joints
 
 
-def _check_shapes(folder: Path, joints: NDArray[np.floating], arrays: Mapping[str, NDArray]) -> None:
+def _check_shapes(
+    folder: Path, joints: NDArray[np.floating], arrays: Mapping[str, NDArray]
+) -> None:
     """The arrays of the index that are no columns, which `validate` knows."""
     where = f"{folder}: {INDEX}"
     for name in ("offsets", *REMEMBERED):
@@ -156,7 +179,11 @@ def _check_shapes(folder: Path, joints: NDArray[np.floating], arrays: Mapping[st
             refuse(where, name, "an array of this name", "none", REPAIR)
     check_integers(where, "offsets", arrays["offsets"])
     count, bodies = len(arrays["offsets"]) - 1, joints.shape[1]
-    expected = {"hashes": ("uint64", [count]), "present": ("bool", [count, bodies]), "origins": ("float32", [count, 3])}
+    expected = {
+        "hashes": ("uint64", [count]),
+        "present": ("bool", [count, bodies]),
+        "origins": ("float32", [count, 3]),
+    }
     for name, (dtype, shape) in expected.items():
         found = arrays[name]
         if found.dtype != np.dtype(dtype) or list(found.shape) != shape:
@@ -164,7 +191,9 @@ def _check_shapes(folder: Path, joints: NDArray[np.floating], arrays: Mapping[st
 
 
 def read_header(folder: Path) -> Header:
-    """What a store says of itself; a `DataError` when it is not a whole store of this format or an earlier one."""
+    """What a store says of itself; a `DataError` when it is not a whole store of this format or an
+    earlier one.
+    """
     return _read_header(folder)[0]
 
 
@@ -172,17 +201,23 @@ def _read_header(folder: Path) -> tuple[Header, bytes]:
     path = folder / HEADER
     if not os.path.exists(path):
         found = "a half-written one" if is_store(folder) else "none"
-        raise DataError(f"{folder}: expected a prepared store ({HEADER}), found {found}; prepare it again")
+        raise DataError(
+            f"{folder}: expected a prepared store ({HEADER}), found {found}; prepare it again"
+        )
     file_version(path, "prepare the store again")
     try:
         text = path.read_bytes()
         content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: expected a store's header, found damage ({one_line(error)}); {REPAIR}") from None
+        raise DataError(
+            f"{path}: expected a store's header, found damage ({one_line(error)}); {REPAIR}"
+        ) from None
     version = content.get("version") if isinstance(content, dict) else None
     if version not in range(FIRST_FORMAT, FORMAT + 1):
         step = "open it with the version of the suite that made it, or prepare it again"
-        raise DataError(f"{path}: expected format {FIRST_FORMAT} to {FORMAT}, found {version!r}; {step}")
+        raise DataError(
+            f"{path}: expected format {FIRST_FORMAT} to {FORMAT}, found {version!r}; {step}"
+        )
     try:
         header = Header.model_validate_json(text)
     except ValidationError as error:
@@ -200,7 +235,9 @@ def seal_of(content: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
 
 
-def open_prepared(name: str, *, afresh: bool = False, advance: Advance = lambda done, total: None) -> ClipSet:
+def open_prepared(
+    name: str, *, afresh: bool = False, advance: Advance = lambda done, total: None
+) -> ClipSet:
     """The store of a data set that was prepared under its own name; as `open_store`."""
     folder = stores_dir() / name
     if not is_store(folder):

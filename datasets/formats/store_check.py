@@ -1,8 +1,10 @@
-"""Whether a store's files still hold what was written: hashed once per version of a file, remembered in the cache.
+"""Whether a store's files still hold what was written: hashed once per version of a file,
+remembered in the cache.
 
-A store of format 2 carries the SHA-256 of every array of its index and of its frames in blocks (`Sums`). One of
-format 1 carries a fingerprint only: what follows from its frames is computed again when it is first opened here, and
-its sums are remembered from then on. `datasets.files.file_version` says what a version of a file is.
+A store of format 2 carries the SHA-256 of every array of its index and of its frames in blocks
+(`Sums`). One of format 1 carries a fingerprint only: what follows from its frames is computed again
+when it is first opened here, and its sums are remembered from then on.
+`datasets.files.file_version` says what a version of a file is.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ BLOCK_BYTES = 32 * 2**20
 """Of `JOINTS`, hashed on their own; part of format 2."""
 REPAIR = "copy the store again, or prepare it again"
 RECENT = 2.0
-"""Seconds. A file that was written to so shortly before may be written to again within one tick of the file system's
-clock, and look the same: what was found in it is not remembered."""
+"""Seconds. A file that was written to so shortly before may be written to again within one tick of
+the file system's clock, and look the same: what was found in it is not remembered.
+"""
 
 _PIECE_BYTES = 2**20
 _THREADS = 4
@@ -75,10 +78,18 @@ class Checked(BaseModel):
 
 
 def check_content(
-    folder: Path, header: bytes, sums: Sums | None, versions: Mapping[str, FileVersion],
-    arrays: Mapping[str, NDArray], clips: ClipSet, *, afresh: bool, advance: Advance,
-) -> None:  # fmt: skip
-    """What must hold for the clips, and the hashes of a store's content, unless its files were hashed before.
+    folder: Path,
+    header: bytes,
+    sums: Sums | None,
+    versions: Mapping[str, FileVersion],
+    arrays: Mapping[str, NDArray],
+    clips: ClipSet,
+    *,
+    afresh: bool,
+    advance: Advance,
+) -> None:
+    """What must hold for the clips, and the hashes of a store's content, unless its files were
+    hashed before.
 
     Args:
         header: the bytes of `HEADER`.
@@ -93,7 +104,10 @@ def check_content(
         DataError: naming the array, and of the frames which clips.
     """
     now, digest, known = time.time(), hashlib.sha256(header).hexdigest(), _recall(folder)
-    same_header, same_files = bool(known and known.header == digest), bool(known and known.versions == versions)
+    same_header, same_files = (
+        bool(known and known.header == digest),
+        bool(known and known.versions == versions),
+    )
     if sums is None and known and same_header:
         sums = known.sums
     checked = same_header and same_files and not afresh
@@ -105,16 +119,29 @@ def check_content(
     if sums:
         _compare_blocks(folder, sums, clips, advance)
     elif known and same_files:
-        refuse(str(folder), HEADER, f"the text that it had on {known.day}", "another beside the same frames", REPAIR)
+        refuse(
+            str(folder),
+            HEADER,
+            f"the text that it had on {known.day}",
+            "another beside the same frames",
+            REPAIR,
+        )
     else:
         _compare_stored(folder, clips, advance)
         found = {name: array_sum(values) for name, values in arrays.items()}
         blocks = tuple(_block_sums(folder / JOINTS, advance))
         sums = Sums(arrays=found, index=file_sum(folder / INDEX), blocks=blocks)
-    written = max(time_ns for _, changed, entered, _ in versions.values() for time_ns in (changed, entered))
+    written = max(
+        time_ns for _, changed, entered, _ in versions.values() for time_ns in (changed, entered)
+    )
     if now - written / 1e9 >= RECENT:
         place = str(folder.resolve())
-        _remember(folder, Checked(store=place, day=date.today(), header=digest, versions=dict(versions), sums=sums))
+        _remember(
+            folder,
+            Checked(
+                store=place, day=date.today(), header=digest, versions=dict(versions), sums=sums
+            ),
+        )
 
 
 # --- hashes ---
@@ -170,7 +197,9 @@ def _block_sums(path: Path, advance: Advance) -> Iterator[str]:
 
 
 def _block_sum(path: Path, start: int) -> str:
-    """Read, not mapped: a file that is cut short meanwhile ends early instead of killing the process."""
+    """Read, not mapped: a file that is cut short meanwhile ends early instead of killing the
+    process.
+    """
     digest, piece = hashlib.sha256(), bytearray(_PIECE_BYTES)
     with path.open("rb", buffering=0) as file:
         file.seek(start)
@@ -199,7 +228,9 @@ def _compare_blocks(folder: Path, sums: Sums, clips: ClipSet, advance: Advance) 
     for number, block in enumerate(_block_sums(folder / JOINTS, advance)):
         found.append(block)
         if sums.blocks[number : number + 1] != (block,):
-            refuse(str(folder), JOINTS, "the frames that were written", _changed(clips, number), REPAIR)
+            refuse(
+                str(folder), JOINTS, "the frames that were written", _changed(clips, number), REPAIR
+            )
     if len(found) != len(sums.blocks):
         refuse(str(folder), JOINTS, f"{len(sums.blocks)} blocks of frames", len(found), REPAIR)
 
@@ -211,24 +242,42 @@ def _changed(clips: ClipSet, number: int) -> str:
     end = min(len(clips.joints), -(-((number + 1) * BLOCK_BYTES - start) // frame_bytes))
     if problem := not_finite(clips, first, end):
         return problem
-    one, other = (int(np.searchsorted(clips.offsets, frame, side="right")) - 1 for frame in (first, end - 1))
+    one, other = (
+        int(np.searchsorted(clips.offsets, frame, side="right")) - 1 for frame in (first, end - 1)
+    )
     return f"others in {clips.describe(one)} to {clips.describe(other)}"
 
 
 def _compare_stored(folder: Path, clips: ClipSet, advance: Advance) -> None:
-    """Compute again what a store remembers of its frames; the one check that a store of format 1 allows."""
+    """Compute again what a store remembers of its frames; the one check that a store of format 1
+    allows.
+    """
     stored, computed = clips.stored, _computed(clips, advance)
     assert stored is not None
     other = np.flatnonzero(stored.hashes != computed.hashes)
     if stored.fingerprint != computed.fingerprint:
         if len(other):
-            found = not_finite(clips) or f"others in {clips.describe(int(other[0]))} ({len(other)} clips differ)"
+            found = (
+                not_finite(clips)
+                or f"others in {clips.describe(int(other[0]))} ({len(other)} clips differ)"
+            )
             refuse(str(folder), JOINTS, "the frames that were written", found, REPAIR)
-        expected = f"offsets, labels, subjects, parents and classes of fingerprint {stored.fingerprint[:16]}"
-        refuse(str(folder), f"{INDEX} and {HEADER}", expected, f"those of {computed.fingerprint[:16]}", REPAIR)
+        expected = (
+            "offsets, labels, subjects, parents and classes of fingerprint"
+            f" {stored.fingerprint[:16]}"
+        )
+        refuse(
+            str(folder),
+            f"{INDEX} and {HEADER}",
+            expected,
+            f"those of {computed.fingerprint[:16]}",
+            REPAIR,
+        )
     for name in ("hashes", "present", "origins"):
         if not np.array_equal(getattr(stored, name), getattr(computed, name)):
-            refuse(f"{folder}: {INDEX}", name, "what follows from the frames", "something else", REPAIR)
+            refuse(
+                f"{folder}: {INDEX}", name, "what follows from the frames", "something else", REPAIR
+            )
 
 
 def _computed(clips: ClipSet, advance: Advance) -> Stored:
@@ -251,13 +300,18 @@ def _computed(clips: ClipSet, advance: Advance) -> Stored:
 
 
 def _place(folder: Path) -> Path:
-    return cache_dir() / "stores" / f"{hashlib.sha256(bytes(folder.resolve())).hexdigest()[:16]}.json"
+    return (
+        cache_dir() / "stores" / f"{hashlib.sha256(bytes(folder.resolve())).hexdigest()[:16]}.json"
+    )
 
 
 def _recall(folder: Path) -> Checked | None:
     try:
         return Checked.model_validate_json(_place(folder).read_bytes())
-    except (OSError, ValidationError):  # nothing there, or nothing that can be relied on: the files are hashed again
+    except (
+        OSError,
+        ValidationError,
+    ):  # nothing there, or nothing that can be relied on: the files are hashed again
         return None
 
 

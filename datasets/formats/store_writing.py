@@ -43,7 +43,8 @@ class Part:
 def write_store(
     folder: Path, parts: Iterable[Part], shape: tuple[int, ...], dtype: str = "<f4", **header: Any
 ) -> Header:
-    """Write all files of a store into an empty folder and flush them to disk; the caller renames it.
+    """Write all files of a store into an empty folder and flush them to disk; the caller renames
+    it.
 
     Args:
         parts: all clips, in order; one part is held in memory at a time.
@@ -67,12 +68,23 @@ def write_store(
         npy.write_array_header_1_0(start, {"descr": dtype, "fortran_order": False, "shape": shape})
         put(start.getvalue())
         for part in parts:
-            joints = np.ascontiguousarray(part.joints, dtype)  # what is remembered is that of the frames as stored
+            joints = np.ascontiguousarray(
+                part.joints, dtype
+            )  # what is remembered is that of the frames as stored
             if not np.isfinite(joints).all():
-                raise DataError(f"{folder}: {JOINTS}: expected finite coordinates in metres, found NaN or infinity")
+                raise DataError(
+                    f"{folder}: {JOINTS}: expected finite coordinates in metres, found NaN or"
+                    " infinity"
+                )
             put(joints.reshape(-1).view(np.uint8).data)
             made.frames(joints)
-            found.append({**remembered(joints, part.lengths, center), "lengths": part.lengths, **part.columns})
+            found.append(
+                {
+                    **remembered(joints, part.lengths, center),
+                    "lengths": part.lengths,
+                    **part.columns,
+                }
+            )
     index = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     index["offsets"] = np.concatenate([[0], np.cumsum(index.pop("lengths"))]).astype(np.int64)
     with flushed(folder / INDEX) as file, zipfile.ZipFile(file, "w") as archive:
@@ -91,7 +103,9 @@ def write_store(
     return written
 
 
-def remembered(joints: NDArray[np.floating], lengths: NDArray[np.int64], center: int) -> dict[str, NDArray]:
+def remembered(
+    joints: NDArray[np.floating], lengths: NDArray[np.int64], center: int
+) -> dict[str, NDArray]:
     """The arrays of `datasets.formats.store.REMEMBERED` for some clips [f, M, V, 3]."""
     clips = [np.asarray(clip, np.float32) for clip in np.split(joints, np.cumsum(lengths)[:-1])]
     return {

@@ -1,7 +1,8 @@
 """Downloads of raw data, where the licence allows it (`datasets.origins`).
 
-pooch downloads and checks the SHA-256. Where nobody publishes a checksum, the one found first is noted beside the file
-and checked from then on (trust on first use). A download that breaks off leaves nothing and begins anew.
+pooch downloads and checks the SHA-256. Where nobody publishes a checksum, the one found first is
+noted beside the file and checked from then on (trust on first use). A download that breaks off
+leaves nothing and begins anew.
 """
 
 from __future__ import annotations
@@ -30,13 +31,18 @@ _PIECE = 2**18
 
 
 def fetch(
-    name: str, folder: Path, *, advance: Advance = lambda done, total: None, say: Say = lambda line: None
-) -> Path:  # fmt: skip
+    name: str,
+    folder: Path,
+    *,
+    advance: Advance = lambda done, total: None,
+    say: Say = lambda line: None,
+) -> Path:
     """Download a data set's raw files and unpack them; what is there already is left alone.
 
     Args:
         name: of the data set.
-        folder: for the archive, its checksum and the folder `RAW` with what was in it; made when needed.
+        folder: for the archive, its checksum and the folder `RAW` with what was in it; made when
+            needed.
         advance: told of bytes so far and bytes in all, the latter 0 where the server does not tell.
         say: told of what was decided, one line each.
 
@@ -50,18 +56,26 @@ def fetch(
     if source.download is None:
         able = listed(key for key, other in ORIGINS.items() if other.download is not None)
         raise DataError(
-            f"{name} is given out by its authors alone ({source.licence}); ask at {source.address}; "
-            f"to be had by download: {able}"
+            f"{name} is given out by its authors alone ({source.licence}); ask at {source.address};"
+            f" to be had by download: {able}"
         )
     raw = Path(folder) / RAW
     if not raw.is_dir():
-        unpack(download(source.download, Path(folder), advance=advance, say=say), raw, keep=source.download.keep)
+        unpack(
+            download(source.download, Path(folder), advance=advance, say=say),
+            raw,
+            keep=source.download.keep,
+        )
     return raw / source.download.inside
 
 
 def download(
-    file: RemoteFile, folder: Path, *, advance: Advance = lambda done, total: None, say: Say = lambda line: None
-) -> Path:  # fmt: skip
+    file: RemoteFile,
+    folder: Path,
+    *,
+    advance: Advance = lambda done, total: None,
+    say: Say = lambda line: None,
+) -> Path:
     """Download one file; one that is there with the right checksum is not downloaded again.
 
     Args:
@@ -73,11 +87,13 @@ def download(
         The file's path.
 
     Raises:
-        DataError: no way to the server, an answer that is not the file, another checksum, or a full disk. Nothing of
-            the download is left.
+        DataError: no way to the server, an answer that is not the file, another checksum, or a full
+            disk. Nothing of the download is left.
     """
     target, record = folder / file.name, folder / f"{file.name}.sha256"
-    pooch.get_logger().setLevel("WARNING")  # it tells of every download; what is to be told is told by `say`
+    pooch.get_logger().setLevel(
+        "WARNING"
+    )  # it tells of every download; what is to be told is told by `say`
     try:
         noted = record.read_text(encoding="utf-8").partition(" ")[0] if record.exists() else None
         expected = file.sha256 or noted
@@ -88,22 +104,36 @@ def download(
     except DataError:
         raise
     except OSError as error:  # requests' errors too
-        step = "make room" if error.errno in FULL_DISK else "check the network, the address and the folder"
-        raise DataError(f"{file.url}: expected to save it as {target}, found {one_line(error)}; {step}") from error
+        step = (
+            "make room"
+            if error.errno in FULL_DISK
+            else "check the network, the address and the folder"
+        )
+        raise DataError(
+            f"{file.url}: expected to save it as {target}, found {one_line(error)}; {step}"
+        ) from error
     except ValueError as error:  # another checksum
-        step = "" if file.sha256 else f"; delete {record}, where the first one was noted, if the change was announced"
+        step = (
+            ""
+            if file.sha256
+            else f"; delete {record}, where the first one was noted, if the change was announced"
+        )
         raise DataError(f"{file.url}: {one_line(error)}{step}") from error
     return target
 
 
 class _Getter(pooch.HTTPDownloader):
-    """pooch's downloader, which here takes no web page for a file, and nothing that https sends on to http."""
+    """pooch's downloader, which here takes no web page for a file, and nothing that https sends on
+    to http.
+    """
 
     def __init__(self, url: str, advance: Advance) -> None:
         super().__init__(
-            progressbar=_Progress(advance), chunk_size=_PIECE, headers={"Accept-Encoding": "identity"},
+            progressbar=_Progress(advance),
+            chunk_size=_PIECE,
+            headers={"Accept-Encoding": "identity"},
             hooks={"response": self._judge},
-        )  # fmt: skip
+        )
         self.url = url
 
     def __call__(self, url: str, output_file: Any, pooch: object, check_only: bool = False) -> Any:
@@ -117,7 +147,10 @@ class _Getter(pooch.HTTPDownloader):
     def _judge(self, response: Any, **_: object) -> None:
         onward = response.headers.get("Location", "")
         if urlsplit(self.url).scheme == "https" and urlsplit(onward).scheme == "http":
-            raise DataError(f"{self.url}: expected the file over https, found it sent on to {onward}; not followed")
+            raise DataError(
+                f"{self.url}: expected the file over https, found it sent on to {onward}; not"
+                " followed"
+            )
 
 
 class _Progress:
@@ -127,7 +160,9 @@ class _Progress:
         self.advance, self.total, self.done = advance, 0, 0
 
     def update(self, count: int) -> None:
-        """So many bytes more; of the last piece, and of all once more at the end, at most so many."""
+        """So many bytes more; of the last piece, and of all once more at the end, at most so
+        many.
+        """
         self.done += count
         self.advance(min(self.done, self.total or self.done), self.total)
 
@@ -138,11 +173,13 @@ class _Progress:
 
 
 def _trust(target: Path, record: Path, say: Say) -> None:
-    """Note the checksum of a file for which none is published, in the form that ``sha256sum --check`` reads."""
+    """Note the checksum of a file for which none is published, in the form that ``sha256sum
+    --check`` reads.
+    """
     found = pooch.file_hash(str(target), alg="sha256")
     with atomic_file(record) as file:
         file.write(f"{found}  {target.name}\n".encode())
     say(
-        f"{target.name}: no checksum is published, so this first download is trusted: SHA-256 {found}, noted in "
-        f"{record} and checked from now on"
+        f"{target.name}: no checksum is published, so this first download is trusted: SHA-256"
+        f" {found}, noted in {record} and checked from now on"
     )

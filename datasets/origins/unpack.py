@@ -1,9 +1,10 @@
 """Archives of raw data (.tar.gz) unpacked without trusting them.
 
-`tarfile` unpacks, and its data filter judges what is written. Before it, an archive is refused whole when a member
-would land outside the folder, is a link or a device, takes another's place, or when more comes out than an honest
-archive of its size holds. Unpacking happens in a hidden folder beside the target, which takes the target's name at the
-end: what stands there is whole, and of a refused archive nothing remains.
+`tarfile` unpacks, and its data filter judges what is written. Before it, an archive is refused
+whole when a member would land outside the folder, is a link or a device, takes another's place, or
+when more comes out than an honest archive of its size holds. Unpacking happens in a hidden folder
+beside the target, which takes the target's name at the end: what stands there is whole, and of a
+refused archive nothing remains.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from datasets.wording import one_line
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a disk, or a person's share of it, that is full."""
 RATIO, FREE = 100, 64 * 2**20
-"""Bytes that may come out: times the archive's own, and in any case. Text packs 3- to 20-fold, a bomb 1,000-fold."""
+"""Bytes that may come out: times the archive's own, and in any case. Text packs 3- to 20-fold, a
+bomb 1,000-fold.
+"""
 MOST_MEMBERS = 250_000
 _PIECE = 2**20  # tarfile reads contents in smaller pieces, and an honest header is smaller
 
@@ -33,22 +36,28 @@ def unpack(archive: Path, folder: Path, *, keep: str = "*") -> Path:
     Args:
         archive: a .tar.gz file.
         folder: made by this call, whole or not at all; an empty one is taken over.
-        keep: which files to write, a pattern over their whole path in which ``*`` stands for ``/`` too.
+        keep: which files to write, a pattern over their whole path in which ``*`` stands for ``/``
+            too.
 
     Returns:
         The folder.
 
     Raises:
-        DataError: the archive is none, damaged or refused (the member is named), nothing in it matches ``keep``, the
-            folder holds something, or the disk is full. The folder is then as it was before.
+        DataError: the archive is none, damaged or refused (the member is named), nothing in it
+            matches ``keep``, the folder holds something, or the disk is full. The folder is then as
+            it was before.
     """
     work = folder.with_name(f".{folder.name}.unpacking")
     if not hasattr(tarfile, "data_filter"):
         raise DataError(
-            f"{archive}: expected Python 3.11.4 or newer to unpack it safely, found an older one; update it"
+            f"{archive}: expected Python 3.11.4 or newer to unpack it safely, found an older one;"
+            " update it"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: expected nothing there or an empty folder to unpack into; move what is there")
+        raise DataError(
+            f"{folder}: expected nothing there or an empty folder to unpack into; move what is"
+            " there"
+        )
     try:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
@@ -58,7 +67,9 @@ def unpack(archive: Path, folder: Path, *, keep: str = "*") -> Path:
                 if piece.strip(b"\0"):  # tarfile takes a damaged header for the end
                     raise tarfile.ReadError("a member that is none")
         if not any(work.iterdir()):
-            raise DataError(f"{archive}: expected files that match {keep!r}, found none; it is another archive")
+            raise DataError(
+                f"{archive}: expected files that match {keep!r}, found none; it is another archive"
+            )
         if folder.exists():
             folder.rmdir()
         work.rename(folder)
@@ -70,13 +81,17 @@ def unpack(archive: Path, folder: Path, *, keep: str = "*") -> Path:
                 f"{archive}: expected room to unpack in {work.parent}, found a full disk; make room"
             ) from None
         found = one_line(error) or type(error).__name__
-        raise DataError(f"{archive}: expected a whole .tar.gz, found damage ({found}); download it again") from error
+        raise DataError(
+            f"{archive}: expected a whole .tar.gz, found damage ({found}); download it again"
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
 
 
-def _judged(tar: tarfile.TarFile, archive: Path, keep: str, allowed: int) -> Iterator[tarfile.TarInfo]:
+def _judged(
+    tar: tarfile.TarFile, archive: Path, keep: str, allowed: int
+) -> Iterator[tarfile.TarInfo]:
     """The files to write; every member is judged before anything behind its header is read."""
     places = set[str]()
     for number, member in enumerate(tar, start=1):
@@ -86,9 +101,15 @@ def _judged(tar: tarfile.TarFile, archive: Path, keep: str, allowed: int) -> Ite
         if number > MOST_MEMBERS:
             problem = f"expected at most {MOST_MEMBERS:,} members, found more"
         elif path.is_absolute() or ".." in path.parts or odd or not member.name.isprintable():
-            problem = "expected a plain path inside the archive, found one that leaves it or cannot be read"
+            problem = (
+                "expected a plain path inside the archive, found one that leaves it or cannot be"
+                " read"
+            )
         elif not 0 <= member.size <= allowed - member.offset_data:
-            problem = f"expected at most {allowed:,} bytes out of an archive of this size, found more (a bomb?)"
+            problem = (
+                f"expected at most {allowed:,} bytes out of an archive of this size, found more (a"
+                " bomb?)"
+            )
         elif wanted and (not member.isreg() or member.issparse()):
             problem = "expected files and folders alone, found a link, a device or a sparse file"
         elif wanted and place in places:
@@ -102,7 +123,9 @@ def _judged(tar: tarfile.TarFile, archive: Path, keep: str, allowed: int) -> Ite
 
 
 class _Stream(gzip.GzipFile):
-    """What a .gz holds: no more than is allowed, and nothing in one piece that would fill the memory."""
+    """What a .gz holds: no more than is allowed, and nothing in one piece that would fill the
+    memory.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

@@ -1,4 +1,6 @@
-"""Readers of raw downloads, one file per data set (`datasets.raw.base.Source`), and the preparation that runs them."""
+"""Readers of raw downloads, one file per data set (`datasets.raw.base.Source`), and the preparation
+that runs them.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +23,47 @@ SOURCES: Mapping[str, str] = {
     "bvh": "bvh:Bvh",
     "npz": "npz:ExchangeFile",
 }
-"""Data sets that can be prepared: module and what opens the raw folder there. Imported when asked for."""
+"""Data sets that can be prepared: module and what opens the raw folder there. Imported when asked
+for.
+"""
 
-_HANDS = "hand tips and thumbs (joints 22 to 25) have the hand as parent; in CTR-GCN's list a tip has the thumb"
+_HANDS = (
+    "hand tips and thumbs (joints 22 to 25) have the hand as parent; in CTR-GCN's list a tip has"
+    " the thumb"
+)
 _PKU = (
     _HANDS,
-    "clips are centred on the first body's spine, unless data.center=false; MAMP's stay in the camera's metres",
+    (
+        "clips are centred on the first body's spine, unless data.center=false; MAMP's stay in the"
+        " camera's metres"
+    ),
     "clips keep all their frames; MAMP's end after 300",
 )
 DEVIATIONS: Mapping[str, tuple[str, ...]] = {
     "ntu60": (_HANDS,),
-    "ntu120": (_HANDS, "where a clip has one body, the second place is empty; CTR-GCN and MAMP copy the body there"),
+    "ntu120": (
+        _HANDS,
+        (
+            "where a clip has one body, the second place is empty; CTR-GCN and MAMP copy the body"
+            " there"
+        ),
+    ),
     "pkummd1": _PKU,
     "pkummd2": _PKU,
 }
-"""Where a data set, as prepared and batched here, differs from the released code that others use, one sentence each."""
+"""Where a data set, as prepared and batched here, differs from the released code that others use,
+one sentence each.
+"""
 
 
 def open_source(name: str, raw: Path) -> Source:
-    """The source of a data set; a `DataError` for an unknown name or a folder that is none of it."""
+    """The source of a data set; a `DataError` for an unknown name or a folder that is none of
+    it.
+    """
     if name not in SOURCES:
         raise DataError(
-            f"unknown data set {name!r}; {nearest(name, SOURCES)}these can be prepared: {listed(SOURCES, len(SOURCES))}"
+            f"unknown data set {name!r}; {nearest(name, SOURCES)}these can be prepared:"
+            f" {listed(SOURCES, len(SOURCES))}"
         )
     module, _, opener = SOURCES[name].partition(":")
     opened: Callable[[Path], Source] = getattr(import_module(f"datasets.raw.{module}"), opener)

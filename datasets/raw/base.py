@@ -1,7 +1,8 @@
-"""What the reader of a raw format is: it finds units and turns one into clips; `datasets.raw.prepare` does the rest.
+"""What the reader of a raw format is: it finds units and turns one into clips;
+`datasets.raw.prepare` does the rest.
 
-Units are read in worker processes, so a source, its units and what it reads can be pickled. Reading the same unit
-again gives the same clips, bit for bit.
+Units are read in worker processes, so a source, its units and what it reads can be pickled. Reading
+the same unit again gives the same clips, bit for bit.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Value = int | float | str
 
 
 class BrokenFile(Exception):
-    """A raw file that cannot be read; it is named with line and reason, counted, and skipped (fatal with strict).
+    """A raw file that cannot be read; it is named with line and reason, counted, and skipped (fatal
+    with strict).
 
     Args:
         path: the file.
@@ -61,9 +63,10 @@ class RawClip:
     """A clip as it will stand in the store.
 
     Attributes:
-        joints: [T, M, V, 3] float32, metres, y up, finite; an absent body is all zeros. M at most `Source.bodies`.
-        columns: ``label`` (from 0), ``subject`` (-1 unknown), ``names`` (the clip's own name) and others; every clip
-            of a source has the same ones.
+        joints: [T, M, V, 3] float32, metres, y up, finite; an absent body is all zeros. M at most
+            `Source.bodies`.
+        columns: ``label`` (from 0), ``subject`` (-1 unknown), ``names`` (the clip's own name) and
+            others; every clip of a source has the same ones.
     """
 
     joints: NDArray[np.float32]
@@ -99,7 +102,8 @@ class Found:
 
 
 def files_below(folder: Path, suffix: str = "") -> Iterator[Path]:
-    """The files under a folder, all or those of a suffix in either case; linked folders included, each once.
+    """The files under a folder, all or those of a suffix in either case; linked folders included,
+    each once.
 
     In the order of their names, folder by folder, whatever order the file system lists them in.
     """
@@ -118,7 +122,8 @@ def files_below(folder: Path, suffix: str = "") -> Iterator[Path]:
 class Source(ABC):
     """A raw data set.
 
-    Subclasses set what follows as class attributes, or in ``__init__`` where the raw folder decides.
+    Subclasses set what follows as class attributes, or in ``__init__`` where the raw folder
+    decides.
 
     Attributes:
         title: name and publication.
@@ -127,14 +132,17 @@ class Source(ABC):
         bodies: M, most bodies in a clip.
         class_names: names by label.
         default_split: the split used when none is asked for.
-        splits: official split names to split texts (`datasets.splits`), e.g. ``{"xview": "view:2,3->1"}``.
+        splits: official split names to split texts (`datasets.splits`), e.g. ``{"xview":
+            "view:2,3->1"}``.
         expected: official split names to the published numbers of training and test clips.
         expects: what the raw folder must hold, for messages.
-        version: of the reader, with all that it is built on in `datasets.raw`. Raised when the same raw files would
-            give other clips, counts or problems than before; a test holds it against the syntax of the code.
+        version: of the reader, with all that it is built on in `datasets.raw`. Raised when the same
+            raw files would give other clips, counts or problems than before; a test holds it
+            against the syntax of the code.
         chunk: units that are read together; their frames are in memory at once, a few MB of them.
         is_file: the raw path is a file, not a folder.
-        assumed: what the files do not tell and was assumed, in words; printed by ``harness data prepare``.
+        assumed: what the files do not tell and was assumed, in words; printed by ``harness data
+            prepare``.
     """
 
     title: str
@@ -156,14 +164,18 @@ class Source(ABC):
         if not raw.exists():
             raise DataError(f"{expected}, found nothing there; check the path")
         if self.is_file and raw.is_dir():
-            raise DataError(f"{expected}, found a folder; name the file in it (there are {names_of(raw)})")
+            raise DataError(
+                f"{expected}, found a folder; name the file in it (there are {names_of(raw)})"
+            )
         if not self.is_file and not raw.is_dir():
             raise DataError(f"{expected}, {expected_folder(raw)}")
         self.raw = raw
 
     def twice(self, what: str, one: Path, other: Path) -> DataError:
         """The error for two files where one is expected."""
-        return DataError(f"{self.raw}: expected one {what}, found {one} and {other}; keep one of them")
+        return DataError(
+            f"{self.raw}: expected one {what}, found {one} and {other}; keep one of them"
+        )
 
     @abstractmethod
     def find(self) -> Found:

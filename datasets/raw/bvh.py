@@ -1,12 +1,14 @@
 """Any folder of BVH files with a ``labels.csv``: motion capture of one's own.
 
-``labels.csv`` has the columns ``file`` (a path below the folder) and ``label`` (a name), optionally ``subject`` (a
-whole number) and ``unit_metres`` (metres in a unit of that file; 0.01 when not given, because BVH is usually in
-centimetres). Any other column becomes one of the clips: of whole numbers if all its entries are, otherwise of strings.
-y is taken to be up. Classes are the distinct labels in alphabetical order, or in that of numbers where all are numbers.
+``labels.csv`` has the columns ``file`` (a path below the folder) and ``label`` (a name), optionally
+``subject`` (a whole number) and ``unit_metres`` (metres in a unit of that file; 0.01 when not
+given, because BVH is usually in centimetres). Any other column becomes one of the clips: of whole
+numbers if all its entries are, otherwise of strings. y is taken to be up. Classes are the distinct
+labels in alphabetical order, or in that of numbers where all are numbers.
 
-Tables as spreadsheet programs write them are read: separated by commas, semicolons or tabs, in UTF-8 or UTF-16 with a
-byte-order mark, with backslashes in paths, with empty rows and columns at the end.
+Tables as spreadsheet programs write them are read: separated by commas, semicolons or tabs, in
+UTF-8 or UTF-16 with a byte-order mark, with backslashes in paths, with empty rows and columns at
+the end.
 """
 
 from __future__ import annotations
@@ -83,10 +85,14 @@ class Bvh(Source):
         self.missing = [row.file for row in rows if _clip_name(row) not in self.rows]
         first = self._first_motion()
         self.class_names = _in_order({row.label for row in self.rows.values()})
-        self.whole = [name for name in rows[0].other if all(_is_whole(row.other[name]) for row in rows)]
+        self.whole = [
+            name for name in rows[0].other if all(_is_whole(row.other[name]) for row in rows)
+        ]
         self.layout = layout_from_parents(first.names, first.parents)
         self.frame_time = first.frame_time
-        self.fps = round(1 / first.frame_time, 3)  # frame times are written rounded: 0.0333333 is 30
+        self.fps = round(
+            1 / first.frame_time, 3
+        )  # frame times are written rounded: 0.0333333 is 30
         self.assumed = tuple(self._assumptions())
 
     def find(self) -> Found:
@@ -96,18 +102,22 @@ class Bvh(Source):
         there = {path.relative_to(self.raw).as_posix() for path in files_below(self.raw, ".bvh")}
         counts = {
             f"files in {LABELS}": len(self.rows) + len(self.missing),
-            f".bvh files that are not in {LABELS}, not read": len(there - {row.file for row in self.rows.values()}),
+            f".bvh files that are not in {LABELS}, not read": len(
+                there - {row.file for row in self.rows.values()}
+            ),
         }
         if self.missing:
-            counts[f"files in {LABELS} that are not there ({listed(self.missing)})"] = len(self.missing)
+            counts[f"files in {LABELS} that are not there ({listed(self.missing)})"] = len(
+                self.missing
+            )
         return Found(units, counts)
 
     def _assumptions(self) -> Iterator[str]:
         yield "y is up"
         if silent := sum(row.unit_metres is None for row in self.rows.values()):
             yield (
-                f"unit_metres {UNIT_METRES:g}, centimetres, of {silent} files; other units go into {LABELS}, column "
-                "unit_metres"
+                f"unit_metres {UNIT_METRES:g}, centimetres, of {silent} files; other units go into"
+                f" {LABELS}, column unit_metres"
             )
         folded: dict[str, list[str]] = {}
         for name in self.class_names:
@@ -137,15 +147,26 @@ class Bvh(Source):
             except (BrokenFile, OSError) as error:
                 problems.append(one_line(error))
         problem = problems[0] if problems else f"not there are {listed(self.missing)}"
-        raise DataError(f"{self.raw}: expected a BVH file that can be read, found none ({problem}); check {LABELS}")
+        raise DataError(
+            f"{self.raw}: expected a BVH file that can be read, found none ({problem}); check"
+            f" {LABELS}"
+        )
 
     def _check_same(self, motion: Motion) -> None:
         names, joints = motion.names, self.layout.joints
         if set(names) != set(joints):
-            found = f"without {listed(set(joints) - set(names))} and with {listed(set(names) - set(joints))}"
-            raise BrokenFile(motion.path, f"expected the joints of the first file, found a skeleton {found}")
+            found = (
+                f"without {listed(set(joints) - set(names))} and with"
+                f" {listed(set(names) - set(joints))}"
+            )
+            raise BrokenFile(
+                motion.path, f"expected the joints of the first file, found a skeleton {found}"
+            )
         if (names, motion.parents) != (joints, self.layout.parents):
-            raise BrokenFile(motion.path, "expected the joints of the first file, found another order or other parents")
+            raise BrokenFile(
+                motion.path,
+                "expected the joints of the first file, found another order or other parents",
+            )
         if abs(motion.frame_time / self.frame_time - 1) > 1e-3:
             expected = f"expected the frame time of the first file, {self.frame_time:g} seconds"
             raise BrokenFile(motion.path, f"{expected}, found {motion.frame_time:g}")
@@ -153,7 +174,9 @@ class Bvh(Source):
 
 def _labels_in(folder: Path) -> Path:
     """``labels.csv``, in upper or lower case."""
-    return next((path for path in sorted(folder.glob("*")) if path.name.lower() == LABELS), folder / LABELS)
+    return next(
+        (path for path in sorted(folder.glob("*")) if path.name.lower() == LABELS), folder / LABELS
+    )
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -161,11 +184,17 @@ def read_rows(path: Path) -> list[Row]:
     table = _table(path)
     _, head = next((row for row in table if any(row[1])), (1, []))
     columns = _columns(path, head)
-    rows = [_row(path, line, columns, fields) for line, fields in islice(table, MOST_ROWS) if any(fields)]
+    rows = [
+        _row(path, line, columns, fields)
+        for line, fields in islice(table, MOST_ROWS)
+        if any(fields)
+    ]
     if next(table, None):
         raise DataError(f"{path}: expected at most {MOST_ROWS:,} lines, found more; cut the set up")
     if not rows:
-        raise DataError(f"{path}: expected a line for every file, found none; name file and label of every clip")
+        raise DataError(
+            f"{path}: expected a line for every file, found none; name file and label of every clip"
+        )
     seen: set[str] = set()
     for row in rows:
         if _clip_name(row) in seen:
@@ -177,7 +206,9 @@ def read_rows(path: Path) -> list[Row]:
 def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and stripped fields of a table."""
     text = _text(path)
-    if named := re.match(r"sep=([,;\t])\r?\n", text):  # Excel's own first line, which says what separates
+    if named := re.match(
+        r"sep=([,;\t])\r?\n", text
+    ):  # Excel's own first line, which says what separates
         text = "\n".join(["", text[named.end() :]])
     first = text.lstrip("\n").partition("\n")[0]
     separator = max(_SEPARATORS, key=first.count)
@@ -186,20 +217,31 @@ def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
         for fields in reader:
             yield reader.line_num, [field.strip() for field in fields]
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: expected a table, found: {one_line(error)}") from None
+        raise DataError(
+            f"{path}, line {reader.line_num}: expected a table, found: {one_line(error)}"
+        ) from None
 
 
 def _text(path: Path) -> str:
     """The text of a table; a file that is no text, or in another encoding, is a `DataError`."""
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise DataError(f"{path}: expected at most {MOST_BYTES:,} bytes, found {path.stat().st_size:,}; cut it up")
+            raise DataError(
+                f"{path}: expected at most {MOST_BYTES:,} bytes, found {path.stat().st_size:,}; cut"
+                " it up"
+            )
         data = path.read_bytes()
         kind = kind_of(path) if data else None
     except OSError as error:
-        others = [entry.name for entry in path.parent.glob("*") if entry.suffix.lower() in (".csv", ".xlsx", ".xls")]
+        others = [
+            entry.name
+            for entry in path.parent.glob("*")
+            if entry.suffix.lower() in (".csv", ".xlsx", ".xls")
+        ]
         found = f"; there is {listed(others, 3)}: save or name it {LABELS}" if others else ""
-        raise DataError(f"{path}: expected {Bvh.expects}, found: {one_line(error)}{found}") from None
+        raise DataError(
+            f"{path}: expected {Bvh.expects}, found: {one_line(error)}{found}"
+        ) from None
     if kind is not None:
         raise DataError(f"{path}: expected a table as text, {kind}")
     try:
@@ -207,7 +249,8 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise DataError(
-            f"{path}, line {line}: expected UTF-8, found another encoding; save the table as UTF-8 (Excel: CSV UTF-8)"
+            f"{path}, line {line}: expected UTF-8, found another encoding; save the table as UTF-8"
+            " (Excel: CSV UTF-8)"
         ) from None
 
 
@@ -219,32 +262,55 @@ def _columns(path: Path, head: Sequence[str]) -> list[str]:
     for name in ("file", "label"):
         if name not in columns:
             hint = nearest(name, columns)
-            raise DataError(f"{path}, line 1: expected a column {name}, found {listed(columns)}; {hint}name it so")
+            raise DataError(
+                f"{path}, line 1: expected a column {name}, found {listed(columns)}; {hint}name"
+                " it so"
+            )
     if len(columns) > MOST_COLUMNS:
         raise DataError(
-            f"{path}, line 1: expected at most {MOST_COLUMNS} columns, found {len(columns):,}; leave some out"
+            f"{path}, line 1: expected at most {MOST_COLUMNS} columns, found {len(columns):,};"
+            " leave some out"
         )
     for name in columns:
         if name in _TAKEN or not re.fullmatch(r"[A-Za-z_]\w*", name) or columns.count(name) > 1:
             expected = f"columns of letters and digits, each once and none of {listed(_TAKEN)}"
-            raise DataError(f"{path}, line 1: expected {expected}, found {name!r}; name it otherwise")
+            raise DataError(
+                f"{path}, line 1: expected {expected}, found {name!r}; name it otherwise"
+            )
     return columns
 
 
 def _row(path: Path, line: int, columns: Sequence[str], fields: Sequence[str]) -> Row:
     if len(fields) < len(columns) or any(fields[len(columns) :]):
-        raise _wrong(path, line, "as many fields as in line 1", "fewer" if len(fields) < len(columns) else "more")
+        raise _wrong(
+            path,
+            line,
+            "as many fields as in line 1",
+            "fewer" if len(fields) < len(columns) else "more",
+        )
     texts = dict(zip(columns, fields, strict=False))
-    subject, unit = _whole(texts.get("subject") or "-1"), texts.get("unit_metres", "").replace(",", ".")
+    subject, unit = (
+        _whole(texts.get("subject") or "-1"),
+        texts.get("unit_metres", "").replace(",", "."),
+    )
     if not texts["label"]:
         raise _wrong(path, line, "a label", "none")
     if not _is_whole(subject) or int(subject) < -1:
-        raise _wrong(path, line, "a subject's number, -1 or nothing when it is not known", repr(subject))
+        raise _wrong(
+            path, line, "a subject's number, -1 or nothing when it is not known", repr(subject)
+        )
     if unit and not 0 < number_of(unit) <= 1000:
         raise _wrong(path, line, "unit_metres above 0 and at most 1000", repr(unit))
     other = {name: _whole(text) for name, text in texts.items() if name not in _KNOWN}
     label = unicodedata.normalize("NFC", texts["label"])
-    return Row(line, _place(path, line, texts["file"]), label, int(subject), number_of(unit) if unit else None, other)
+    return Row(
+        line,
+        _place(path, line, texts["file"]),
+        label,
+        int(subject),
+        number_of(unit) if unit else None,
+        other,
+    )
 
 
 def _place(path: Path, line: int, file: str) -> str:

@@ -1,7 +1,9 @@
-"""One BVH file: a tree of joints, each with an offset from its parent and channels of motion, then a line a frame.
+"""One BVH file: a tree of joints, each with an offset from its parent and channels of motion, then
+a line a frame.
 
-Rotations are in degrees and are multiplied in the order of the channels. A position channel stands in place of the
-offset's coordinate, as animation programs take it. End Sites are no joints and are left out.
+Rotations are in degrees and are multiplied in the order of the channels. A position channel stands
+in place of the offset's coordinate, as animation programs take it. End Sites are no joints and are
+left out.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from datasets.raw.number_text import number_of, numbers_of, read_lines
 
 MOST_JOINTS = 500
 MOST_POSITIONS = 2_000_000
-"""Of one file; they take some 300 bytes each on the way. Ten minutes of 60 joints at 50 frames a second."""
+"""Of one file; they take some 300 bytes each on the way. Ten minutes of 60 joints at 50 frames a
+second.
+"""
 POSITIONS = ("xposition", "yposition", "zposition")
 ROTATIONS = ("xrotation", "yrotation", "zrotation")
 _END_SITE = -1
@@ -29,7 +33,9 @@ _END_SITE = -1
 
 @dataclass
 class Joint:
-    """A joint: index of its parent (-1 at the root), offset x y z in the file's unit, channels in lower case."""
+    """A joint: index of its parent (-1 at the root), offset x y z in the file's unit, channels in
+    lower case.
+    """
 
     name: str
     parent: int
@@ -66,19 +72,24 @@ class Motion:
         return tuple(joint.parent for joint in self.joints)
 
     def positions(self) -> NDArray[np.float64]:
-        """``[T, V, 3]`` in the file's unit. Raises `BrokenFile` naming the line where the numbers are broken."""
+        """``[T, V, 3]`` in the file's unit. Raises `BrokenFile` naming the line where the numbers
+        are broken.
+        """
         columns = sum(len(joint.channels) for joint in self.joints)
         if len(self.frames) * len(self.joints) > MOST_POSITIONS:
             found = f"{len(self.frames):,} frames of {len(self.joints):,} joints"
             raise BrokenFile(
-                self.path, f"expected at most {MOST_POSITIONS:,} joint positions, found {found}; cut it up"
+                self.path,
+                f"expected at most {MOST_POSITIONS:,} joint positions, found {found}; cut it up",
             )
         numbers = numbers_of(self.path, self.frames, columns, first=self.first)
         offsets = np.tile(np.array([joint.offset for joint in self.joints]), (len(numbers), 1, 1))
         rotations = np.tile(np.eye(3), (*offsets.shape[:2], 1, 1))
         start = 0
         for index, joint in enumerate(self.joints):
-            columns_of = {channel: numbers[:, start + place] for place, channel in enumerate(joint.channels)}
+            columns_of = {
+                channel: numbers[:, start + place] for place, channel in enumerate(joint.channels)
+            }
             start += len(joint.channels)
             for axis, channel in enumerate(POSITIONS):
                 if channel in columns_of:
@@ -86,7 +97,9 @@ class Motion:
             turns = [channel for channel in joint.channels if channel in ROTATIONS]
             if turns:
                 axes = "".join(channel[0].upper() for channel in turns)
-                rotations[:, index] = euler_matrices(axes, np.stack([columns_of[turn] for turn in turns], axis=-1))
+                rotations[:, index] = euler_matrices(
+                    axes, np.stack([columns_of[turn] for turn in turns], axis=-1)
+                )
         return joint_positions(offsets, rotations, self.parents)
 
 
@@ -98,18 +111,30 @@ def read_motion(path: Path) -> Motion:
         OSError: as `open` does.
     """
     lines = read_lines(path)
-    start = next((number for number, line in enumerate(lines, 1) if line.strip().upper() == "MOTION"), 0)
+    start = next(
+        (number for number, line in enumerate(lines, 1) if line.strip().upper() == "MOTION"), 0
+    )
     if not start:
         raise BrokenFile(path, f"expected a line MOTION, found none{_instead(path)}", len(lines))
     joints = _Hierarchy(path, lines[: start - 1]).read()
-    frames_at, count = _header(path, lines, start + 1, r"Frames\s*:\s*(\d{1,9})", "Frames: and their number")
-    time_at, time = _header(path, lines, frames_at + 1, r"Frame\s+Time\s*:\s*(\S+)", "Frame Time: and seconds")
+    frames_at, count = _header(
+        path, lines, start + 1, r"Frames\s*:\s*(\d{1,9})", "Frames: and their number"
+    )
+    time_at, time = _header(
+        path, lines, frames_at + 1, r"Frame\s+Time\s*:\s*(\S+)", "Frame Time: and seconds"
+    )
     frame_time, first = number_of(time), _next(lines, time_at + 1)
     frames = lines[first - 1 :]
     if not 1e-4 <= frame_time <= 10:
-        raise BrokenFile(path, f"expected a frame time from 0.0001 to 10 seconds, found {time[:20]!r}", time_at)
+        raise BrokenFile(
+            path, f"expected a frame time from 0.0001 to 10 seconds, found {time[:20]!r}", time_at
+        )
     if not 0 < int(count) == len(frames):
-        raise BrokenFile(path, f"expected {int(count)} lines of motion and at least 1, found {len(frames)}", len(lines))
+        raise BrokenFile(
+            path,
+            f"expected {int(count)} lines of motion and at least 1, found {len(frames)}",
+            len(lines),
+        )
     return Motion(path, joints, frame_time, frames, first)
 
 
@@ -118,8 +143,12 @@ def _instead(path: Path) -> str:
     return f", but {kind.name}; {kind.step}" if kind and not kind.name.endswith("BVH file") else ""
 
 
-def _header(path: Path, lines: Sequence[str], number: int, pattern: str, expected: str) -> tuple[int, str]:
-    """The number of the first line from ``number`` on that is not blank, and what ``pattern`` finds in it."""
+def _header(
+    path: Path, lines: Sequence[str], number: int, pattern: str, expected: str
+) -> tuple[int, str]:
+    """The number of the first line from ``number`` on that is not blank, and what ``pattern`` finds
+    in it.
+    """
     number = _next(lines, number)
     text = lines[number - 1].strip() if number <= len(lines) else ""
     form = re.fullmatch(pattern, text, re.IGNORECASE)
@@ -129,8 +158,13 @@ def _header(path: Path, lines: Sequence[str], number: int, pattern: str, expecte
 
 
 def _next(lines: Sequence[str], number: int) -> int:
-    """The number of the first line from ``number`` on that is not blank; one more than there are where all are."""
-    return next((place for place in range(number, len(lines) + 1) if lines[place - 1].strip()), len(lines) + 1)
+    """The number of the first line from ``number`` on that is not blank; one more than there are
+    where all are.
+    """
+    return next(
+        (place for place in range(number, len(lines) + 1) if lines[place - 1].strip()),
+        len(lines) + 1,
+    )
 
 
 class _Hierarchy:
@@ -149,7 +183,10 @@ class _Hierarchy:
         for word in self.words:
             self._element(word)
         if self.open or not self.joints:
-            raise self._broken(f"expected {'a closing }' if self.open else 'a ROOT'}, found the end of the hierarchy")
+            raise self._broken(
+                f"expected {'a closing }' if self.open else 'a ROOT'}, found the end of the"
+                " hierarchy"
+            )
         return self.joints
 
     def _element(self, word: str) -> None:
@@ -171,7 +208,10 @@ class _Hierarchy:
             case "}" if self.open:
                 self._close(here)
             case _:
-                raise self._broken(f"expected one ROOT with JOINT, End Site, OFFSET or CHANNELS, found {word[:20]!r}")
+                raise self._broken(
+                    "expected one ROOT with JOINT, End Site, OFFSET or CHANNELS, found"
+                    f" {word[:20]!r}"
+                )
 
     def _joint(self, parent: int) -> None:
         name = self._name()
@@ -194,7 +234,10 @@ class _Hierarchy:
         channels = [self._word("a channel").lower() for _ in range(int(count))]
         for place, channel in enumerate(channels):
             if channel not in (*POSITIONS, *ROTATIONS) or channel in channels[:place]:
-                raise self._broken(f"expected channels such as Xposition and Zrotation once, found {channel[:20]!r}")
+                raise self._broken(
+                    "expected channels such as Xposition and Zrotation once, found"
+                    f" {channel[:20]!r}"
+                )
         return channels
 
     def _number(self) -> float:

@@ -14,11 +14,13 @@ Floats = NDArray[np.float64]
 def euler_matrices(axes: str, degrees: Floats) -> Floats:
     """Rotation matrices ``[..., 3, 3]`` of angles ``[..., len(axes)]`` in degrees.
 
-    ``axes`` are one to three of X, Y and Z in the order in which the matrices stand in the product: ``"ZXY"`` is
-    Rz Rx Ry, which turns a point about y first.
+    ``axes`` are one to three of X, Y and Z in the order in which the matrices stand in the product:
+    ``"ZXY"`` is Rz Rx Ry, which turns a point about y first.
     """
     flat = degrees.reshape(-1, len(axes))
-    return Rotation.from_euler(axes, flat, degrees=True).as_matrix().reshape(*degrees.shape[:-1], 3, 3)
+    return (
+        Rotation.from_euler(axes, flat, degrees=True).as_matrix().reshape(*degrees.shape[:-1], 3, 3)
+    )
 
 
 def joint_positions(offsets: Floats, rotations: Floats, parents: Sequence[int]) -> Floats:
@@ -26,7 +28,8 @@ def joint_positions(offsets: Floats, rotations: Floats, parents: Sequence[int]) 
 
     Args:
         offsets: [T, V, 3] every joint in its parent's frame.
-        rotations: [T, V, 3, 3] every joint's frame in its parent's: it turns the joint's children, not the joint.
+        rotations: [T, V, 3, 3] every joint's frame in its parent's: it turns the joint's children,
+            not the joint.
         parents: V indices, -1 at the root; a parent stands before its children.
     """
     positions, frames = offsets.copy(), rotations.copy()
@@ -39,5 +42,7 @@ def joint_positions(offsets: Floats, rotations: Floats, parents: Sequence[int]) 
 
 
 def settled(positions: Floats) -> NDArray[np.float32]:
-    """Metres to the micrometre, so that processors that differ in a last bit still give the same fingerprint."""
+    """Metres to the micrometre, so that processors that differ in a last bit still give the same
+    fingerprint.
+    """
     return np.round(positions, 6).astype(np.float32)

@@ -15,7 +15,8 @@ BLOCK = 64
 
 
 class ExchangeFile(Source):
-    """An ``.npz`` in the exchange format (`datasets.formats.npz`), all columns kept; ``names`` counts where missing.
+    """An ``.npz`` in the exchange format (`datasets.formats.npz`), all columns kept; ``names``
+    counts where missing.
 
     What `datasets.formats.npz` leaves out is counted, an ``origin`` apart.
     """
@@ -31,7 +32,11 @@ class ExchangeFile(Source):
         clips = read_npz(raw)
         self.title = raw.stem
         self.layout, self.fps, self.class_names = clips.layout, clips.fps, clips.class_names
-        self.bodies, self.default_split, self.count = clips.joints.shape[1], clips.default_split, len(clips)
+        self.bodies, self.default_split, self.count = (
+            clips.joints.shape[1],
+            clips.default_split,
+            len(clips),
+        )
 
     def find(self) -> Found:
         """Blocks of clips."""
@@ -44,7 +49,9 @@ class ExchangeFile(Source):
     def read(self, unit: Unit) -> Reading:
         """The clips of a block."""
         clips, first = _opened(self.raw), int(unit.part)
-        return Reading([_clip(clips, number) for number in range(first, min(first + BLOCK, len(clips)))])
+        return Reading(
+            [_clip(clips, number) for number in range(first, min(first + BLOCK, len(clips)))]
+        )
 
 
 @lru_cache(maxsize=1)

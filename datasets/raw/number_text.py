@@ -1,4 +1,6 @@
-"""Text files of numbers, one record a line, read fast; only a file that is broken is gone through line by line."""
+"""Text files of numbers, one record a line, read fast; only a file that is broken is gone through
+line by line.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def read_lines(path: Path) -> list[str]:
         with _open(path) as file:
             data = file.read(MOST_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BrokenFile(path, f"expected a whole .gz file, found damage ({one_line(error)})") from None
+        raise BrokenFile(
+            path, f"expected a whole .gz file, found damage ({one_line(error)})"
+        ) from None
     if len(data) > MOST_BYTES:
         raise BrokenFile(path, f"expected at most {MOST_BYTES:,} bytes, found more")
     if data.count(b"\n") > MOST_LINES:
@@ -49,7 +53,8 @@ def read_lines(path: Path) -> list[str]:
 def text_of(data: bytes) -> str:
     """Bytes as text: UTF-8, or UTF-16 with a byte-order mark, as Windows programs save it.
 
-    Bytes that are no UTF-8, of names in an older encoding, are written as ``\\x83``: other bytes stay other text.
+    Bytes that are no UTF-8, of names in an older encoding, are written as ``\\x83``: other bytes
+    stay other text.
     """
     return plain_bytes(data).decode("utf-8", "backslashreplace")
 
@@ -70,7 +75,8 @@ def read_numbers(path: Path, columns: int, separator: str | None = None) -> NDAr
         separator: what stands between them; None: blanks.
 
     Raises:
-        BrokenFile: empty, another number of fields, a field that is no number or none that single precision can hold.
+        BrokenFile: empty, another number of fields, a field that is no number or none that single
+            precision can hold.
         OSError: as `open` does.
     """
     return numbers_of(path, read_lines(path), columns, separator)
@@ -79,14 +85,19 @@ def read_numbers(path: Path, columns: int, separator: str | None = None) -> NDAr
 def numbers_of(
     path: Path, lines: Sequence[str], columns: int, separator: str | None = None, first: int = 1
 ) -> NDArray[np.float64]:
-    """As `read_numbers`, of lines that were read; ``first`` is the number of the first of them in the file."""
+    """As `read_numbers`, of lines that were read; ``first`` is the number of the first of them in
+    the file.
+    """
     if not lines:
         raise BrokenFile(path, f"expected lines of {columns} numbers, found none", first)
     try:
         numbers = np.loadtxt(lines, delimiter=separator, comments=None, ndmin=2)
     except ValueError:
         raise _first_broken(path, lines, columns, separator, first) from None
-    whole = numbers.shape == (len(lines), columns)  # blank lines are passed over without a word, here they are frames
+    whole = numbers.shape == (
+        len(lines),
+        columns,
+    )  # blank lines are passed over without a word, here they are frames
     if not whole or not (np.abs(numbers) <= LARGEST).all():
         raise _first_broken(path, lines, columns, separator, first)
     return numbers
@@ -111,7 +122,9 @@ def number_of(field: str) -> float:
 
 
 def stamp(path: Path) -> str:
-    """Size and time of a file that is read beside a unit's own: in `Unit.part`, a change of it makes a new plan."""
+    """Size and time of a file that is read beside a unit's own: in `Unit.part`, a change of it
+    makes a new plan.
+    """
     stat = path.stat()
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
@@ -120,9 +133,14 @@ def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
-def _first_broken(path: Path, lines: Sequence[str], columns: int, separator: str | None, first: int) -> BrokenFile:
+def _first_broken(
+    path: Path, lines: Sequence[str], columns: int, separator: str | None, first: int
+) -> BrokenFile:
     starts = range(0, len(lines), _SOME)
-    start = next((start for start in starts if not _fine(lines[start : start + _SOME], columns, separator)), 0)
+    start = next(
+        (start for start in starts if not _fine(lines[start : start + _SOME], columns, separator)),
+        0,
+    )
     for number, line in enumerate(lines[start : start + _SOME], first + start):
         fields = line.split(separator) if line.strip() else []
         if len(fields) != columns:

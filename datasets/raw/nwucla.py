@@ -1,8 +1,9 @@
-"""NW-UCLA (Wang et al., CVPR 2014) in the preparation ``all_sqe`` that CTR-GCN and later papers read.
+"""NW-UCLA (Wang et al., CVPR 2014) in the preparation ``all_sqe`` that CTR-GCN and later papers
+read.
 
-A JSON file a clip, ``aAA_sSS_eEE_vVV.json`` (action, subject, repetition, view), with ``skeletons`` [T][20][3] in
-metres and ``label`` from 1. The published split has 95 clips of view 2 on its training side whose joints stand in view
-3, on its test side, too: ``twin-free`` leaves them out.
+A JSON file a clip, ``aAA_sSS_eEE_vVV.json`` (action, subject, repetition, view), with ``skeletons``
+[T][20][3] in metres and ``label`` from 1. The published split has 95 clips of view 2 on its
+training side whose joints stand in view 3, on its test side, too: ``twin-free`` leaves them out.
 """
 
 from __future__ import annotations
@@ -26,9 +27,17 @@ from datasets.wording import one_line
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 """Action numbers of the file names in the order of the labels."""
 CLASSES = (
-    "pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down", "stand up", "donning",
-    "doffing", "throw", "carry",
-)  # fmt: skip
+    "pick up with one hand",
+    "pick up with two hands",
+    "drop trash",
+    "walk around",
+    "sit down",
+    "stand up",
+    "donning",
+    "doffing",
+    "throw",
+    "carry",
+)
 MOST_BYTES = 16 * 2**20
 _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 
@@ -45,7 +54,10 @@ class NwUcla(Source):
     class_names = CLASSES
     assumed = ("13 frames a second, estimated from the gait: the rate is not documented",)
     default_split = "standard"
-    splits: Mapping[str, str] = {"standard": "view:1,2->3", "twin-free": "view:1,2->3 without repeats"}
+    splits: Mapping[str, str] = {
+        "standard": "view:1,2->3",
+        "twin-free": "view:1,2->3 without repeats",
+    }
     expected: Mapping[str, tuple[int, int]] = {"standard": (1020, 464), "twin-free": (925, 464)}
 
     def find(self) -> Found:
@@ -53,11 +65,16 @@ class NwUcla(Source):
         files = sorted(files_below(self.raw, ".json"), key=lambda path: path.stem)
         named = [path for path in files if _NAME.fullmatch(path.stem)]
         if not named:
-            raise DataError(f"{self.raw}: expected {self.expects}, found {len(files)} others; check the path")
+            raise DataError(
+                f"{self.raw}: expected {self.expects}, found {len(files)} others; check the path"
+            )
         for one, other in pairwise(named):
             if one.stem == other.stem:
                 raise self.twice(one.name, one, other)
-        counts = {"JSON files": len(named), "JSON files of other names, not read": len(files) - len(named)}
+        counts = {
+            "JSON files": len(named),
+            "JSON files of other names, not read": len(files) - len(named),
+        }
         return Found([Unit(path.stem, path) for path in named], counts)
 
     def read(self, unit: Unit) -> Reading:
@@ -69,8 +86,12 @@ class NwUcla(Source):
         label = _label(unit.path, action, content.get("label"))
         joints = _joints(unit.path, content.get("skeletons"))
         columns: dict[str, Value] = {
-            "label": label, "subject": subject, "view": view, "repetition": repetition, "names": unit.name,
-        }  # fmt: skip
+            "label": label,
+            "subject": subject,
+            "view": view,
+            "repetition": repetition,
+            "names": unit.name,
+        }
         reading = Reading([RawClip(joints, columns)])
         if content.get("file_name", unit.name) != unit.name:
             reading.counts["files that call themselves otherwise (file_name), kept"] += 1
@@ -79,25 +100,37 @@ class NwUcla(Source):
 
 def _content(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MOST_BYTES:
-        raise BrokenFile(path, f"expected at most {MOST_BYTES:,} bytes, found {path.stat().st_size:,}")
+        raise BrokenFile(
+            path, f"expected at most {MOST_BYTES:,} bytes, found {path.stat().st_size:,}"
+        )
     try:
         content = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
-        raise BrokenFile(path, f"expected JSON, found damage ({one_line(error.msg)})", error.lineno) from None
+        raise BrokenFile(
+            path, f"expected JSON, found damage ({one_line(error.msg)})", error.lineno
+        ) from None
     except (ValueError, RecursionError) as error:
         raise BrokenFile(path, f"expected JSON, found damage ({one_line(error)})") from None
     if not isinstance(content, dict):
-        raise BrokenFile(path, f"expected an object with skeletons and label, found {type(content).__name__}")
+        raise BrokenFile(
+            path, f"expected an object with skeletons and label, found {type(content).__name__}"
+        )
     return content
 
 
 def _label(path: Path, action: int, label: object) -> int:
     """The class from 0, the same by the file's name and by its content."""
     if action not in ACTIONS:
-        raise BrokenFile(path, f"expected an action of {', '.join(map(str, ACTIONS))} in the name, found {action}")
+        raise BrokenFile(
+            path,
+            f"expected an action of {', '.join(map(str, ACTIONS))} in the name, found {action}",
+        )
     expected = ACTIONS.index(action) + 1
     if type(label) is not int or label != expected:
-        raise BrokenFile(path, f"expected label {expected} for action {action} of the name, found {_shown(label)}")
+        raise BrokenFile(
+            path,
+            f"expected label {expected} for action {action} of the name, found {_shown(label)}",
+        )
     return expected - 1
 
 

@@ -1,11 +1,14 @@
-"""PKU-MMD (Liu et al., 2017, arXiv 1703.07475): long videos with labelled intervals, each of which becomes a clip.
+"""PKU-MMD (Liu et al., 2017, arXiv 1703.07475): long videos with labelled intervals, each of which
+becomes a clip.
 
-As published (MAMP's preparation): clips are ``frames[start:end]`` in the camera's metres, neither centred nor
-denoised, those without a body are left out. Formats: a skeleton file has 150 numbers a line, a frame of two bodies of
-25 joints; a label file has ``label,start,end,confidence`` lines; a split file has the names of the training videos in
-its second line and those of the validation videos in its fourth.
+As published (MAMP's preparation): clips are ``frames[start:end]`` in the camera's metres, neither
+centred nor denoised, those without a body are left out. Formats: a skeleton file has 150 numbers a
+line, a frame of two bodies of 25 joints; a label file has ``label,start,end,confidence`` lines; a
+split file has the names of the training videos in its second line and those of the validation
+videos in its fourth.
 
-Subjects are not in the files, so every ``subject`` is -1 and no validation part can be cut by subject.
+Subjects are not in the files, so every ``subject`` is -1 and no validation part can be cut by
+subject.
 """
 
 from __future__ import annotations
@@ -32,14 +35,17 @@ CLASSES = (
     "bow", "brushing hair", "brushing teeth", "check time (from watch)", "cheer up", "clapping",
     "cross hands in front (say stop)", "drink water", "drop", "eat meal/snack", "falling",
     "giving something to other person", "hand waving", "handshaking", "hopping (one foot jumping)",
-    "hugging other person", "jump up", "kicking other person", "kicking something", "make a phone call/answer phone",
-    "pat on back of other person", "pickup", "playing with phone/tablet", "point finger at the other person",
-    "pointing to something with finger", "punching/slapping other person", "pushing other person", "put on a hat/cap",
-    "put something inside pocket", "reading", "rub two hands together", "salute", "sitting down", "standing up",
-    "take off a hat/cap", "take off glasses", "take off jacket", "take out something from pocket", "taking a selfie",
-    "tear up paper", "throw", "touch back (backache)", "touch chest (stomachache/heart pain)",
+    "hugging other person", "jump up", "kicking other person", "kicking something",
+    "make a phone call/answer phone", "pat on back of other person", "pickup",
+    "playing with phone/tablet", "point finger at the other person",
+    "pointing to something with finger", "punching/slapping other person", "pushing other person",
+    "put on a hat/cap", "put something inside pocket", "reading", "rub two hands together",
+    "salute", "sitting down", "standing up", "take off a hat/cap", "take off glasses",
+    "take off jacket", "take out something from pocket", "taking a selfie", "tear up paper",
+    "throw", "touch back (backache)", "touch chest (stomachache/heart pain)",
     "touch head (headache)", "touch neck (neckache)", "typing on a keyboard",
-    "use a fan (with hand or paper)/feeling warm", "wear jacket", "wear on glasses", "wipe face", "writing",
+    "use a fan (with hand or paper)/feeling warm", "wear jacket", "wear on glasses", "wipe face",
+    "writing",
 )  # fmt: skip
 """The 51 actions of ``Split/Actions.xlsx``; label 1 is the first."""
 
@@ -54,7 +60,9 @@ _WHOLE = re.compile(r"\s*-?\d{1,9}\s*")
 
 @dataclass(frozen=True)
 class Instance:
-    """A line of a label file: frames ``start`` to before ``end`` show ``label`` (from 1); ``line`` counts from 1."""
+    """A line of a label file: frames ``start`` to before ``end`` show ``label`` (from 1); ``line``
+    counts from 1.
+    """
 
     line: int
     label: int
@@ -64,7 +72,8 @@ class Instance:
 
 
 class PkuMmd(Source):
-    """What both phases have in common: a unit is a video, its skeleton and label files found by their stem.
+    """What both phases have in common: a unit is a video, its skeleton and label files found by
+    their stem.
 
     Attributes:
         stems: what the stem of a video's files looks like, video first, view second.
@@ -87,10 +96,14 @@ class PkuMmd(Source):
 
     def __init__(self, raw: Path) -> None:
         super().__init__(raw)
-        files = sorted(path for path in files_below(raw) if path.suffix.lower() in _SUFFIXES and path.is_file())
+        files = sorted(
+            path for path in files_below(raw) if path.suffix.lower() in _SUFFIXES and path.is_file()
+        )
         videos = [path for path in files if self.stems.fullmatch(path.stem)]
         self.labels = self._by_stem("label", (path for path in videos if self._is_label(path)))
-        self.skeletons = self._by_stem("skeleton", (path for path in videos if not self._is_label(path)))
+        self.skeletons = self._by_stem(
+            "skeleton", (path for path in videos if not self._is_label(path))
+        )
         chosen = {name: self._split_file(files, word) for name, word in SPLITS.items()}
         self.lists = {name: path for name, path in chosen.items() if path}
         self.assumed = tuple(f"split {name} by {path.name}" for name, path in self.lists.items())
@@ -102,21 +115,33 @@ class PkuMmd(Source):
         """The videos that have both files, in the order of their stems."""
         both = sorted(self.skeletons.keys() & self.labels.keys())
         if not both:
-            found = f"{len(self.skeletons)} skeleton files and {len(self.labels)} label files, none with the same stem"
+            found = (
+                f"{len(self.skeletons)} skeleton files and {len(self.labels)} label files, none"
+                " with the same stem"
+            )
             raise DataError(f"{self.raw}: expected {self.expects}, found {found}; check the path")
         for stem in both:
             self._refuse_labels_from_0(self.labels[stem])
         # Label file and sides stand in the unit: a preparation begins anew when they have changed.
-        parts = {stem: f"{stamp(self.labels[stem])} {' '.join(self._sides(stem).values())}" for stem in both}
-        return Found([Unit(stem, self.skeletons[stem], parts[stem]) for stem in both], self._counts(both))
+        parts = {
+            stem: f"{stamp(self.labels[stem])} {' '.join(self._sides(stem).values())}"
+            for stem in both
+        }
+        return Found(
+            [Unit(stem, self.skeletons[stem], parts[stem]) for stem in both], self._counts(both)
+        )
 
     def read(self, unit: Unit) -> Reading:
         """The labelled intervals of a video."""
         path = self.labels[unit.name]
         frames = read_numbers(unit.path, _NUMBERS_A_FRAME).astype(np.float32).reshape(-1, 2, 25, 3)
         instances = read_labels(path)
-        if (labelled := sum(max(0, one.end - one.start) for one in instances)) > MOST_OVERLAP * max(len(frames), 1000):
-            raise BrokenFile(path, f"expected labels of {len(frames):,} frames, found {labelled:,} labelled ones")
+        if (labelled := sum(max(0, one.end - one.start) for one in instances)) > MOST_OVERLAP * max(
+            len(frames), 1000
+        ):
+            raise BrokenFile(
+                path, f"expected labels of {len(frames):,} frames, found {labelled:,} labelled ones"
+            )
         reading, kept = Reading(), list[Instance]()
         reading.counts["labels"] += len(instances)
         for number, instance in enumerate(instances, 1):
@@ -131,17 +156,23 @@ class PkuMmd(Source):
         return reading
 
     def _refuse_labels_from_0(self, path: Path) -> None:
-        """Labels that count from 0 are every one another class's; a file that cannot be read is named later."""
+        """Labels that count from 0 are every one another class's; a file that cannot be read is
+        named later.
+        """
         with suppress(BrokenFile, OSError):
             for instance in read_labels(path):
                 if instance.label == 0:
                     raise DataError(
-                        f"{path}, line {instance.line}: expected labels from 1 to {len(CLASSES)}, found 0; they "
-                        "count from 1: if all count from 0 add 1 to every one, otherwise leave the line out"
+                        f"{path}, line {instance.line}: expected labels from 1 to {len(CLASSES)},"
+                        " found 0; they count from 1: if all count from 0 add 1 to every one,"
+                        " otherwise leave the line out"
                     )
 
     def _is_label(self, path: Path) -> bool:
-        return path.suffix.lower() == ".label" or "label" in str(path.parent.relative_to(self.raw)).lower()
+        return (
+            path.suffix.lower() == ".label"
+            or "label" in str(path.parent.relative_to(self.raw)).lower()
+        )
 
     def _by_stem(self, kind: str, paths: Iterable[Path]) -> dict[str, Path]:
         home = self.raw / self.homes[kind] if kind in self.homes else self.raw
@@ -155,13 +186,17 @@ class PkuMmd(Source):
         return found
 
     def _split_file(self, files: Sequence[Path], word: str) -> Path | None:
-        """The list of a split: cross-subject.txt, or another name that holds this, as forks have it."""
+        """The list of a split: cross-subject.txt, or another name that holds this, as forks have
+        it.
+        """
         form = re.compile(rf"cross[-_ ]?{word}.*\.txt", re.IGNORECASE)
         found = self._of_phase([path for path in files if form.fullmatch(path.name)])
         found = found or self._of_phase([path for path in files if form.search(path.name)])
         if len(found) > 1:
             step = "keep one of them below this folder"
-            raise DataError(f"{self.raw}: expected one cross-{word} split file, found {listed(found)}; {step}")
+            raise DataError(
+                f"{self.raw}: expected one cross-{word} split file, found {listed(found)}; {step}"
+            )
         return found[0] if found else None
 
     @abstractmethod
@@ -224,11 +259,12 @@ class PkuMmd1(PkuMmd):
 
     title = "PKU-MMD phase 1 (Liu et al., 2017)"
     expects = (
-        "skeleton files such as 0002-L.txt (Data/PKU_Skeleton_Renew) and label files of the same names in a folder "
-        "with 'label' in its name (Label/Train_Label_PKU_final)"
+        "skeleton files such as 0002-L.txt (Data/PKU_Skeleton_Renew) and label files of the same"
+        " names in a folder with 'label' in its name (Label/Train_Label_PKU_final)"
     )
     stems = re.compile(r"(\d{4})-([LMR])")
-    # Counted in the published label files, as MAMP and others quote them; some intervals hold no body.
+    # Counted in the published label files, as MAMP and others quote them; some intervals hold no
+    # body.
     expected: Mapping[str, tuple[int, int]] = {"xsub": (18_841, 2_704), "xview": (14_357, 7_188)}
     homes: ClassVar[Mapping[str, str]] = {
         "skeleton": "Data/PKU_Skeleton_Renew",
@@ -244,12 +280,16 @@ class PkuMmd1(PkuMmd):
 
 
 class PkuMmd2(PkuMmd):
-    """Phase 2: 1,009 shorter videos named like A01N01. Labels keep phase 1's numbers, of which 41 occur."""
+    """Phase 2: 1,009 shorter videos named like A01N01. Labels keep phase 1's numbers, of which 41
+    occur.
+    """
 
-    # Commonly quoted are 5,339 / 1,613 and 5,332 / 1,613 clips cross-subject; neither was counted here.
+    # Commonly quoted are 5,339 / 1,613 and 5,332 / 1,613 clips cross-subject; neither was counted
+    # here.
     title = "PKU-MMD phase 2 (Liu et al., 2017)"
     expects = (
-        "skeleton files such as A01N01-L.txt and label files of the same names in a folder with 'label' in its name"
+        "skeleton files such as A01N01-L.txt and label files of the same names in a folder with"
+        " 'label' in its name"
     )
     stems = re.compile(r"(A\d+N\d+)-([LMR])")
 
@@ -258,14 +298,18 @@ class PkuMmd2(PkuMmd):
 
 
 def read_labels(path: Path) -> list[Instance]:
-    """The instances of a label file, in its order. Raises `BrokenFile` for a line that is not four whole numbers."""
+    """The instances of a label file, in its order. Raises `BrokenFile` for a line that is not four
+    whole numbers.
+    """
     instances = []
     for number, line in enumerate(read_lines(path), 1):
         fields = line.split(",")
         if not line.strip():
             continue
         if len(fields) != 4:
-            raise BrokenFile(path, f"expected label,start,end,confidence, found {len(fields)} fields", number)
+            raise BrokenFile(
+                path, f"expected label,start,end,confidence, found {len(fields)} fields", number
+            )
         wrong = [field for field in fields if not _WHOLE.fullmatch(field)]
         if wrong:
             raise BrokenFile(path, f"expected whole numbers, found {wrong[0][:20]!r}", number)
@@ -285,10 +329,16 @@ def read_split(path: Path, stems: re.Pattern[str]) -> dict[str, str]:
         names = [name for name in re.split(r"[,\s]+", text) if stems.fullmatch(name)]
         if not names:
             expected = f"the names of the {'training' if side == 'train' else 'validation'} videos"
-            raise DataError(f"{path}, line {number}: expected {expected}, found {text[:40]!r}; copy the file again")
+            raise DataError(
+                f"{path}, line {number}: expected {expected}, found {text[:40]!r}; copy the file"
+                " again"
+            )
         if twice := sorted(set(names) & sides.keys()):
             expected = "other names than in line 2"
-            raise DataError(f"{path}, line {number}: expected {expected}, found {listed(twice)}; copy the file again")
+            raise DataError(
+                f"{path}, line {number}: expected {expected}, found {listed(twice)}; copy the file"
+                " again"
+            )
         sides |= dict.fromkeys(names, side)
     return sides
 
@@ -301,7 +351,10 @@ def _problem(instance: Instance, clip: NDArray[np.float32], frames: int) -> str:
     if instance.start >= instance.end:
         return f"expected an interval of one frame or more, found {interval}"
     if not len(clip):
-        return f"expected an interval within the {frames} frames of the skeleton file, found {interval}"
+        return (
+            f"expected an interval within the {frames} frames of the skeleton file, found"
+            f" {interval}"
+        )
     return "" if clip.any() else f"expected a body, found none in {interval}"
 
 
@@ -309,4 +362,6 @@ def _overlapping(instances: Sequence[Instance]) -> int:
     """How many instances begin before an earlier one has ended."""
     ordered = sorted(instances, key=lambda instance: instance.start)
     ends = accumulate((instance.end for instance in ordered), max)
-    return sum(instance.start < reached for instance, reached in zip(ordered[1:], ends, strict=False))
+    return sum(
+        instance.start < reached for instance, reached in zip(ordered[1:], ends, strict=False)
+    )

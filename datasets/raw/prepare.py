@@ -1,8 +1,10 @@
-"""From a raw download to a store: units read in worker processes, part by part, so that a killed run goes on.
+"""From a raw download to a store: units read in worker processes, part by part, so that a killed
+run goes on.
 
-Parts lie in a hidden folder beside the store until all are there. Each is written whole or not at all, and the same
-units give the same part, so a preparation that was killed at any moment and started again ends in the very store that
-an undisturbed one makes. One part per worker is in memory at a time, whatever the size of the data set.
+Parts lie in a hidden folder beside the store until all are there. Each is written whole or not at
+all, and the same units give the same part, so a preparation that was killed at any moment and
+started again ends in the very store that an undisturbed one makes. One part per worker is in memory
+at a time, whatever the size of the data set.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
 from datasets.wording import listed, one_line
 
 VERSION = 1
-"""Of the preparation: raised when the same readings would give other clips, counts or problems than before."""
+"""Of the preparation: raised when the same readings would give other clips, counts or problems than
+before.
+"""
 PLAN = "plan.txt"
 MOST_WORKERS = 16
 """A worker takes some 80 MB: so many stay well under 2 GB."""
@@ -50,7 +54,9 @@ LISTED_PROBLEMS = 1_000
 """Problems that a store keeps in words; all are counted."""
 BROKEN, LEFT_OUT = "broken files, skipped", "left out, see the problems"
 UNREADABLE = frozenset({errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.ELOOP})
-"""What makes a file itself unreadable; other errors of the system end the preparation, which goes on later."""
+"""What makes a file itself unreadable; other errors of the system end the preparation, which goes
+on later.
+"""
 KEPT = "clips kept"
 
 Advance = Callable[[int, int], None]
@@ -72,9 +78,14 @@ class Prepared:
 
 
 def prepare(
-    source: Source, name: str, folder: Path, *, workers: int | None = None, strict: bool = False,
+    source: Source,
+    name: str,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    strict: bool = False,
     advance: Advance = lambda done, total: None,
-) -> Prepared:  # fmt: skip
+) -> Prepared:
     """Read all units of a source and leave a store.
 
     Args:
@@ -85,15 +96,18 @@ def prepare(
         advance: told of parts done and parts in all.
 
     Raises:
-        DataError: there is nothing to read, another store stands there, a file is broken (strict), nothing could be
-            kept, a worker was killed, or the disk is full. What was read is kept for the next call.
+        DataError: there is nothing to read, another store stands there, a file is broken (strict),
+            nothing could be kept, a worker was killed, or the disk is full. What was read is kept
+            for the next call.
     """
     folder = folder.resolve()
     with _alone(folder):
         return _prepare(source, name, folder, workers or default_workers(), strict, advance)
 
 
-def _prepare(source: Source, name: str, folder: Path, workers: int, strict: bool, advance: Advance) -> Prepared:
+def _prepare(
+    source: Source, name: str, folder: Path, workers: int, strict: bool, advance: Advance
+) -> Prepared:
     work = folder.parent / f".{folder.name}.partial"
     try:
         found = source.find()
@@ -107,18 +121,24 @@ def _prepare(source: Source, name: str, folder: Path, workers: int, strict: bool
         shutil.rmtree(work, ignore_errors=True)
         return Prepared(folder, header, fresh=False, note=note)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: expected a place for the store, found something else there; choose another --out")
+        raise DataError(
+            f"{folder}: expected a place for the store, found something else there; choose another"
+            " --out"
+        )
     try:
         _open_work(work, f"{plan}{' strict' * strict}")
-        chunks = [found.units[first : first + source.chunk] for first in range(0, len(found.units), source.chunk)]
+        chunks = [
+            found.units[first : first + source.chunk]
+            for first in range(0, len(found.units), source.chunk)
+        ]
         paths = [work / f"part-{plan}-{number:06}.npz" for number in range(len(chunks))]
         _read_missing(source, chunks, paths, workers, strict, advance)
         header = _assemble(source, name, plan, found, paths, work / "store")
         os.rename(work / "store", folder)
     except OSError as error:
         raise DataError(
-            f"{error.filename or folder}: {one_line(error.strerror or error)}; what was read is kept, the same command "
-            "goes on from there"
+            f"{error.filename or folder}: {one_line(error.strerror or error)}; what was read is"
+            " kept, the same command goes on from there"
         ) from error
     shutil.rmtree(work, ignore_errors=True)
     return Prepared(folder, header, fresh=True)
@@ -126,13 +146,17 @@ def _prepare(source: Source, name: str, folder: Path, workers: int, strict: bool
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second preparation of the same store out until the block ends; a killed one lets go by itself."""
+    """Keep a second preparation of the same store out until the block ends; a killed one lets go by
+    itself.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise DataError(f"{folder}: another preparation of this store is running; wait for it") from None
+        raise DataError(
+            f"{folder}: another preparation of this store is running; wait for it"
+        ) from None
     try:
         yield
     finally:
@@ -141,26 +165,44 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def default_workers() -> int:
     """One per processor that this process may use, within `MOST_WORKERS`."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return min(usable, MOST_WORKERS)
 
 
 def made_by(source: Source) -> dict[str, int]:
     """The versions of the code that makes the store."""
-    return {type(source).__qualname__: source.version, "preparation": VERSION, "store": store_writing.VERSION}
+    return {
+        type(source).__qualname__: source.version,
+        "preparation": VERSION,
+        "store": store_writing.VERSION,
+    }
 
 
 def plan_of(source: Source, name: str, found: Found) -> str:
-    """Hash of what the store follows from: units with size and time, facts of the data set, versions of the code."""
+    """Hash of what the store follows from: units with size and time, facts of the data set,
+    versions of the code.
+    """
     facts = {
-        "name": name, "made_by": made_by(source), "chunk": source.chunk, "bodies": source.bodies, "fps": source.fps,
-        "joints": source.layout.joints, "parents": source.layout.parents, "classes": list(source.class_names),
-        "splits": dict(source.splits), "default_split": source.default_split, "counts": list(found.counts.values()),
-    }  # fmt: skip
+        "name": name,
+        "made_by": made_by(source),
+        "chunk": source.chunk,
+        "bodies": source.bodies,
+        "fps": source.fps,
+        "joints": source.layout.joints,
+        "parents": source.layout.parents,
+        "classes": list(source.class_names),
+        "splits": dict(source.splits),
+        "default_split": source.default_split,
+        "counts": list(found.counts.values()),
+    }
     digest = hashlib.sha256(json.dumps(facts).encode())
     stamps = {path: _stamp(path) for path in {unit.path for unit in found.units}}
     for unit in found.units:
-        digest.update(f"\n{unit.name} {unit.part} {stamps[unit.path]}".encode("utf-8", "backslashreplace"))
+        digest.update(
+            f"\n{unit.name} {unit.part} {stamps[unit.path]}".encode("utf-8", "backslashreplace")
+        )
     return digest.hexdigest()[:16]
 
 
@@ -174,7 +216,7 @@ def _stamp(path: Path) -> str:
 
 def _same_store(
     folder: Path, source: Source, name: str, found: Found, plan: str, strict: bool
-) -> tuple[Header, str]:  # fmt: skip
+) -> tuple[Header, str]:
     """The header of a store that this preparation would make again, and what to know of it."""
     try:
         header = read_header(folder)
@@ -188,33 +230,43 @@ def _same_store(
         ours = listed(f"{part} {version}" for part, version in made_by(source).items())
         theirs = listed(f"{part} {version}" for part, version in header.made_by.items())
         raise DataError(
-            f"{folder} holds a store that other versions made: expected {ours}, found {theirs}; remove it or choose "
-            "another --out"
+            f"{folder} holds a store that other versions made: expected {ours}, found {theirs};"
+            " remove it or choose another --out"
         )
     elif header.plan != plan:
-        raise DataError(f"{folder} holds a store of other raw files; remove it or choose another --out")
+        raise DataError(
+            f"{folder} holds a store of other raw files; remove it or choose another --out"
+        )
     if strict and header.problems:
-        raise DataError(f"{header.problems[0]}; the store in {folder} was made without --strict; remove it")
+        raise DataError(
+            f"{header.problems[0]}; the store in {folder} was made without --strict; remove it"
+        )
     return header, note
 
 
 def _first_format(folder: Path, header: Header, source: Source, name: str, found: Found) -> str:
     """What to know of a store of format 1, whose plan was a hash of code that is no longer there.
 
-    What can be compared is: the data set, its joints and classes, and how many files were found, the first count.
+    What can be compared is: the data set, its joints and classes, and how many files were found,
+    the first count.
     """
     here = [name, source.layout.joints, tuple(source.class_names), *list(found.counts.values())[:1]]
     there = [header.name, header.joint_names, header.class_names, *list(header.counts.values())[:1]]
     if here != there:
-        raise DataError(f"{folder} holds a store of other raw files; remove it or choose another --out")
+        raise DataError(
+            f"{folder} holds a store of other raw files; remove it or choose another --out"
+        )
     return (
-        "made by an earlier version of this suite and kept: data set, joints, classes and number of files are the "
-        f"same, whether files changed since cannot be told; remove {folder} to prepare it again"
+        "made by an earlier version of this suite and kept: data set, joints, classes and number"
+        f" of files are the same, whether files changed since cannot be told; remove {folder} to"
+        " prepare it again"
     )
 
 
 def _open_work(work: Path, plan: str) -> None:
-    """The folder of parts: what a killed run left there is used when it had the same plan, otherwise cleared."""
+    """The folder of parts: what a killed run left there is used when it had the same plan,
+    otherwise cleared.
+    """
     noted = work / PLAN
     if work.exists() and not (noted.exists() and noted.read_text(encoding="utf-8") == plan):
         shutil.rmtree(work)
@@ -230,16 +282,22 @@ def _open_work(work: Path, plan: str) -> None:
 
 
 def _read_missing(
-    source: Source, chunks: Sequence[Sequence[Unit]], paths: Sequence[Path], workers: int, strict: bool,
+    source: Source,
+    chunks: Sequence[Sequence[Unit]],
+    paths: Sequence[Path],
+    workers: int,
+    strict: bool,
     advance: Advance,
-) -> None:  # fmt: skip
+) -> None:
     todo = [(chunk, path) for chunk, path in zip(chunks, paths, strict=True) if not path.exists()]
     done = len(paths) - len(todo)
     advance(done, len(paths))
     while todo:
         spawn = multiprocessing.get_context("spawn")
         with _stops_wait():
-            pool = ProcessPoolExecutor(min(workers, len(todo)), spawn, _start_worker, (os.getpid(), source))
+            pool = ProcessPoolExecutor(
+                min(workers, len(todo)), spawn, _start_worker, (os.getpid(), source)
+            )
         with _stops_wait():  # starting a process lets signals through again
             futures = [pool.submit(_read_in_worker, chunk, path, strict) for chunk, path in todo]
         try:
@@ -259,9 +317,11 @@ def _read_missing(
 
 @contextmanager
 def _stops_wait() -> Iterator[None]:
-    """Ctrl-C and a closed terminal, which come to all its processes, come after the block and never to those it starts.
+    """Ctrl-C and a closed terminal, which come to all its processes, come after the block and never
+    to those it starts.
 
-    These would complain, one of Python's own that keeps track of the others too; the parent waits for them.
+    These would complain, one of Python's own that keeps track of the others too; the parent waits
+    for them.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -284,13 +344,19 @@ def _read_in_worker(units: Sequence[Unit], path: Path, strict: bool) -> None:
 
 # --- a reading process that died ---
 
-_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT}) if os.name == "posix" else frozenset[int]()
+_FROM_OUTSIDE = (
+    frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT})
+    if os.name == "posix"
+    else frozenset[int]()
+)
 """Signals of a system that ran out of memory, or of a person; a file sets off others."""
 
 
 @contextmanager
 def _marked(path: Path) -> Iterator[Callable[[int], None]]:
-    """While a part is read, a file beside it says which unit the reader is at; it stays when the process dies."""
+    """While a part is read, a file beside it says which unit the reader is at; it stays when the
+    process dies.
+    """
     marker = _marker(path)
     with marker.open("wb", buffering=0) as file:
 
@@ -307,11 +373,17 @@ def _marker(path: Path) -> Path:
     return path.with_name(f".{path.name}.at.tmp")
 
 
-def _read_suspects(source: Source, todo: Sequence[tuple[Sequence[Unit], Path]], strict: bool) -> None:
-    """Read the parts that were being read when a process died, one by one, so that a file costs only itself."""
+def _read_suspects(
+    source: Source, todo: Sequence[tuple[Sequence[Unit], Path]], strict: bool
+) -> None:
+    """Read the parts that were being read when a process died, one by one, so that a file costs
+    only itself.
+    """
     suspects = [(units, path) for units, path in todo if _marker(path).exists()]
     if not suspects:
-        raise DataError("a reading process could not start, or was killed; the same command goes on from here")
+        raise DataError(
+            "a reading process could not start, or was killed; the same command goes on from here"
+        )
     for units, path in suspects:
         killers: dict[str, str] = {}
         while not path.exists():
@@ -319,8 +391,8 @@ def _read_suspects(source: Source, todo: Sequence[tuple[Sequence[Unit], Path]], 
                 unit = units[int.from_bytes(_marker(path).read_bytes(), "little")]
                 if -code in _FROM_OUTSIDE or unit.name in killers:
                     raise DataError(
-                        f"{unit.path}: a reading process was killed over it (out of memory?); the same command goes "
-                        "on, or leave the file out"
+                        f"{unit.path}: a reading process was killed over it (out of memory?); the"
+                        " same command goes on, or leave the file out"
                     )
                 killers[unit.name] = f"a reading process died of it, {_death(code)}"
         _marker(path).unlink(missing_ok=True)
@@ -328,8 +400,10 @@ def _read_suspects(source: Source, todo: Sequence[tuple[Sequence[Unit], Path]], 
 
 def _read_alone(
     source: Source, units: Sequence[Unit], path: Path, strict: bool, killers: Mapping[str, str]
-) -> int:  # fmt: skip
-    """Read a part in a process of its own; 0 when it is there, otherwise the exit code, negative for a signal."""
+) -> int:
+    """Read a part in a process of its own; 0 when it is there, otherwise the exit code, negative
+    for a signal.
+    """
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
     arguments = (os.getpid(), source, units, path, strict, killers, sender)
@@ -343,9 +417,14 @@ def _read_alone(
 
 
 def _read_and_tell(
-    parent: int, source: Source, units: Sequence[Unit], path: Path, strict: bool, killers: Mapping[str, str],
+    parent: int,
+    source: Source,
+    units: Sequence[Unit],
+    path: Path,
+    strict: bool,
+    killers: Mapping[str, str],
     sender: Connection,
-) -> None:  # fmt: skip
+) -> None:
     """In a process of its own: read a part; what it raises is sent."""
     _start_worker(parent, source)
     try:
@@ -376,10 +455,16 @@ def _start_worker(parent: int, source: Source) -> None:
 
 
 def read_part(
-    source: Source, units: Sequence[Unit], path: Path, strict: bool, *, at: Callable[[int], None] = lambda place: None,
+    source: Source,
+    units: Sequence[Unit],
+    path: Path,
+    strict: bool,
+    *,
+    at: Callable[[int], None] = lambda place: None,
     killers: Mapping[str, str] = MappingProxyType({}),
-) -> None:  # fmt: skip
-    """Read some units and write their clips as one part file. Raises `DataError` for a broken one when strict.
+) -> None:
+    """Read some units and write their clips as one part file. Raises `DataError` for a broken one
+    when strict.
 
     Args:
         at: told of the place of every unit before it is read.
@@ -392,18 +477,24 @@ def read_part(
             continue
         at(place)
         try:
-            with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers are judged below, not warned of
+            with np.errstate(
+                over="ignore", invalid="ignore"
+            ):  # absurd numbers are judged below, not warned of
                 found = source.read(unit)
         except BrokenFile as problem:
             _broken(reading, f"{problem}{_told(unit.path)}", strict)
             continue
         except OSError as problem:
-            if problem.errno not in UNREADABLE:  # a full table of files, a network that is gone: not the file's fault
+            if (
+                problem.errno not in UNREADABLE
+            ):  # a full table of files, a network that is gone: not the file's fault
                 raise
             _broken(reading, f"{unit.path}: cannot be read ({one_line(problem.strerror)})", strict)
             continue
         except MemoryError:
-            raise DataError(f"{unit.path}: not enough memory to read it; try --workers 1, or leave it out") from None
+            raise DataError(
+                f"{unit.path}: not enough memory to read it; try --workers 1, or leave it out"
+            ) from None
         except Exception as problem:  # noqa: BLE001 - whatever a hostile file sets off, the others are read
             what = f"{type(problem).__name__}: {one_line(problem)}"
             _broken(reading, f"{unit.path}: cannot be read ({what}){_told(unit.path)}", strict)
@@ -416,7 +507,9 @@ def read_part(
     try:
         write_part(path, source, reading)
     except MemoryError:
-        raise DataError(f"{units[0].path}: not enough memory for its clips and the next {len(units) - 1}") from None
+        raise DataError(
+            f"{units[0].path}: not enough memory for its clips and the next {len(units) - 1}"
+        ) from None
 
 
 def _told(path: Path) -> str:
@@ -470,7 +563,9 @@ def write_part(path: Path, source: Source, reading: Reading) -> None:
     clips = reading.clips
     arrays: dict[str, NDArray] = {
         "lengths": np.array([len(clip.joints) for clip in clips], np.int64),
-        "joints": np.zeros((sum(len(clip.joints) for clip in clips), *frame_shape(source)), np.float32),
+        "joints": np.zeros(
+            (sum(len(clip.joints) for clip in clips), *frame_shape(source)), np.float32
+        ),
     }
     first = 0
     for clip in clips:
@@ -495,7 +590,7 @@ def frame_shape(source: Source) -> tuple[int, int, int]:
 
 def _assemble(
     source: Source, name: str, plan: str, found: Found, paths: Sequence[Path], folder: Path
-) -> Header:  # fmt: skip
+) -> Header:
     counts, problems, frames = Counter[str](), list[str](), 0
     for path in paths:
         with _part(path) as archive:
@@ -504,18 +599,30 @@ def _assemble(
         counts.update(report["counts"])
         problems += report["problems"]
     if not counts[KEPT]:
-        raise DataError(f"{source.raw}: no clip could be kept; the first problem: {(problems or ['none'])[0]}")
+        raise DataError(
+            f"{source.raw}: no clip could be kept; the first problem: {(problems or ['none'])[0]}"
+        )
     kept = counts.pop(KEPT)
     found_counts = {printable(stage): count for stage, count in found.counts.items()}
     folder.mkdir()
     return write_store(
-        folder, _parts(paths), (frames, *frame_shape(source)), name=name, title=printable(source.title), plan=plan,
+        folder,
+        _parts(paths),
+        (frames, *frame_shape(source)),
+        name=name,
+        title=printable(source.title),
+        plan=plan,
         made_by=made_by(source),
-        joint_names=source.layout.joints, parents=source.layout.parents, class_names=tuple(source.class_names),
-        fps=source.fps, default_split=source.default_split, splits=dict(source.splits),
-        expected=dict(source.expected), counts={**found_counts, **dict(sorted(counts.items())), KEPT: kept},
+        joint_names=source.layout.joints,
+        parents=source.layout.parents,
+        class_names=tuple(source.class_names),
+        fps=source.fps,
+        default_split=source.default_split,
+        splits=dict(source.splits),
+        expected=dict(source.expected),
+        counts={**found_counts, **dict(sorted(counts.items())), KEPT: kept},
         problems=tuple(problems[:LISTED_PROBLEMS]),
-    )  # fmt: skip
+    )
 
 
 @contextmanager
@@ -536,6 +643,8 @@ def _parts(paths: Sequence[Path]) -> Iterator[Part]:
             if not len(lengths):
                 continue
             columns: Mapping[str, Any] = {
-                key.removeprefix("column "): archive.read(key) for key in archive.members if key.startswith("column ")
+                key.removeprefix("column "): archive.read(key)
+                for key in archive.members
+                if key.startswith("column ")
             }
             yield Part(archive.read("joints", archive.members["joints"].nbytes), lengths, columns)

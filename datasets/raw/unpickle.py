@@ -1,10 +1,13 @@
-"""Pickles of plain data, read without running anything in them and without holding their arrays in memory.
+"""Pickles of plain data, read without running anything in them and without holding their arrays in
+memory.
 
-Python's unpickler in Python reads; the names in a file stand for the makers in `_MAKERS` alone: numpy arrays and
-scalars of numbers, dicts, sets and bytes. (That in C can be made to reserve gigabytes by an index of its memo.)
+Python's unpickler in Python reads; the names in a file stand for the makers in `_MAKERS` alone:
+numpy arrays and scalars of numbers, dicts, sets and bytes. (That in C can be made to reserve
+gigabytes by an index of its memo.)
 
-Bytes, and long texts, in which protocol 2 keeps bytes, are passed over, and an array becomes a `StoredArray` that says
-where in the file they lie: a file of many arrays takes the memory of their places.
+Bytes, and long texts, in which protocol 2 keeps bytes, are passed over, and an array becomes a
+`StoredArray` that says where in the file they lie: a file of many arrays takes the memory of their
+places.
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ _NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Bytes left in the file; ``text``: they are UTF-8 of Latin-1 text that stands for the bytes."""
+    """Bytes left in the file; ``text``: they are UTF-8 of Latin-1 text that stands for the
+    bytes.
+    """
 
     offset: int
     length: int
@@ -62,7 +67,8 @@ class StoredArray:
         data: where its bytes are.
         dtype: e.g. ``"<f4"``.
         shape: of the array.
-        axes: the array is its bytes in C order with the axes put in this order; empty for C order itself.
+        axes: the array is its bytes in C order with the axes put in this order; empty for C order
+            itself.
     """
 
     data: Stretch = Stretch(0, 0)
@@ -71,7 +77,9 @@ class StoredArray:
     axes: tuple[int, ...] = ()
 
     def read(self, file: BinaryIO) -> NDArray:
-        """The array, from the open pickle. Raises `ValueError` when the bytes are not those of the array."""
+        """The array, from the open pickle. Raises `ValueError` when the bytes are not those of the
+        array.
+        """
         values = np.frombuffer(self.data.read(file), self.dtype)
         axes = self.axes or range(len(self.shape))
         stored = [self.shape[axis] for axis in np.argsort(axes)]
@@ -82,20 +90,23 @@ def load_plain(path: Path) -> Any:
     """The content of a pickle, arrays as `StoredArray`.
 
     Raises:
-        DataError: the file wants to import or do something else than plain data needs (nothing of it is run), or it is
-            cut short or damaged.
+        DataError: the file wants to import or do something else than plain data needs (nothing of
+            it is run), or it is cut short or damaged.
     """
     try:
         with _File(io.FileIO(path)) as file:
             return _PlainUnpickler(file).load()
     except _Refused as wish:
         raise DataError(
-            f"{path}: refused: the file wants to {one_line(wish)[:200]}; only plain containers, strings, numbers and "
-            "numpy arrays of numbers are read, and nothing in the file is run"
+            f"{path}: refused: the file wants to {one_line(wish)[:200]}; only plain containers,"
+            " strings, numbers and numpy arrays of numbers are read, and nothing in the file"
+            " is run"
         ) from None
     except Exception as error:  # a hostile file may set off anything, and none of it is of interest
         kind = kind_of(path) if path.is_file() else None
-        damage = f"found damage ({one_line(error) or type(error).__name__}); copy or download it again"
+        damage = (
+            f"found damage ({one_line(error) or type(error).__name__}); copy or download it again"
+        )
         found = kind if kind and kind.name != "a pickle" else damage
         raise DataError(f"{path}: expected a whole pickle of plain data, {found}") from error
 
@@ -105,7 +116,9 @@ class _Refused(Exception):
 
 
 class _File(io.BufferedReader):
-    """A file that never hands out much at once, for a length that lies takes memory, and not without end."""
+    """A file that never hands out much at once, for a length that lies takes memory, and not
+    without end.
+    """
 
     reads = 0
 
@@ -208,9 +221,16 @@ class _Text(str):
 
 
 def _fill(
-    array: StoredArray, data: Stretch, dtype: _Type, shape: Sequence[int], order: str, axes: Sequence[int] = ()
+    array: StoredArray,
+    data: Stretch,
+    dtype: _Type,
+    shape: Sequence[int],
+    order: str,
+    axes: Sequence[int] = (),
 ) -> StoredArray:
-    """Say where an array's bytes are; in order K, ``shape`` is that before the axes were put in their order."""
+    """Say where an array's bytes are; in order K, ``shape`` is that before the axes were put in
+    their order.
+    """
     if order not in ("C", "F", "K"):
         raise ValueError(f"an array in order {order!r}")
     if order == "F":
@@ -222,7 +242,9 @@ def _fill(
     if array.axes and sorted(array.axes) != list(range(len(shape))):
         raise ValueError(f"axes {list(array.axes)} of an array")
     if not data.text and prod(array.shape) * np.dtype(array.dtype).itemsize != data.length:
-        raise ValueError(f"{data.length:,} bytes for an array of {array.dtype}, shape {list(array.shape)}")
+        raise ValueError(
+            f"{data.length:,} bytes for an array of {array.dtype}, shape {list(array.shape)}"
+        )
     return array
 
 
@@ -252,7 +274,9 @@ def _set(kind: Callable[..., Any], members: Sequence[object] = ()) -> Any:
 _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): lambda *_: StoredArray(),  # an argument of the next one
     ("numpy._core.multiarray", "_reconstruct"): lambda *_: StoredArray(),
-    ("numpy._core.numeric", "_frombuffer"): lambda *arguments: _fill(StoredArray(), *arguments),  # protocol 5's
+    ("numpy._core.numeric", "_frombuffer"): lambda *arguments: _fill(
+        StoredArray(), *arguments
+    ),  # protocol 5's
     ("numpy", "dtype"): _dtype,
     ("_codecs", "encode"): _bytes_of_text,
     ("builtins", "bytes"): lambda: Stretch(0, 0),
@@ -265,7 +289,9 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
 # --- operations that are done otherwise ---
 
 
-def _after_a_look(operation: bytes, keys: Callable[[list[Any]], Iterable[object]]) -> Callable[[Any], None]:
+def _after_a_look(
+    operation: bytes, keys: Callable[[list[Any]], Iterable[object]]
+) -> Callable[[Any], None]:
     """Python's own operation, after a look at what it is going to hash."""
     plain: Callable[[Any], None] = pickle._Unpickler.dispatch[operation[0]]
 
@@ -277,7 +303,9 @@ def _after_a_look(operation: bytes, keys: Callable[[list[Any]], Iterable[object]
 
 
 _OTHERWISE: dict[bytes, Callable[[Any], None]] = {
-    pickle.FRAME: lambda unpickler: unpickler.read(8),  # read on from the file, so that places in it are known
+    pickle.FRAME: lambda unpickler: unpickler.read(
+        8
+    ),  # read on from the file, so that places in it are known
     pickle.BUILD: _PlainUnpickler._build,
     pickle.SETITEM: _after_a_look(pickle.SETITEM, lambda stack: stack[-2:-1]),
     pickle.SETITEMS: _after_a_look(pickle.SETITEMS, lambda stack: stack[::2]),
@@ -291,10 +319,27 @@ _OTHERWISE: dict[bytes, Callable[[Any], None]] = {
     pickle.BINUNICODE8: lambda unpickler: unpickler._text("<Q"),
 }
 _FREE = (
-    pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.POP, pickle.POP_MARK, pickle.GET, pickle.BINGET,
-    pickle.LONG_BINGET, pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE,
-    pickle.BININT1, pickle.APPEND, pickle.APPENDS, pickle.SETITEM, pickle.SETITEMS, pickle.ADDITEMS, pickle.BUILD,
-)  # fmt: skip
+    pickle.PROTO,
+    pickle.FRAME,
+    pickle.STOP,
+    pickle.POP,
+    pickle.POP_MARK,
+    pickle.GET,
+    pickle.BINGET,
+    pickle.LONG_BINGET,
+    pickle.GLOBAL,
+    pickle.STACK_GLOBAL,
+    pickle.NONE,
+    pickle.NEWTRUE,
+    pickle.NEWFALSE,
+    pickle.BININT1,
+    pickle.APPEND,
+    pickle.APPENDS,
+    pickle.SETITEM,
+    pickle.SETITEMS,
+    pickle.ADDITEMS,
+    pickle.BUILD,
+)
 """All others make an object, a stack or an entry in the memo."""
 
 
@@ -311,4 +356,4 @@ def _counted(operation: Callable[[Any], None]) -> Callable[[Any], None]:
 _DISPATCH = pickle._Unpickler.dispatch | {code[0]: load for code, load in _OTHERWISE.items()}
 _PlainUnpickler.dispatch = {
     code: load if bytes([code]) in _FREE else _counted(load) for code, load in _DISPATCH.items()
-}  # fmt: skip
+}

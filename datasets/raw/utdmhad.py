@@ -1,7 +1,8 @@
 """UTD-MHAD (Chen et al., ICIP 2015), skeletons: a ``.mat`` file a clip, ``aA_sS_tT_skeleton.mat``.
 
-The variable ``d_skel`` is [20, 3, T] in metres, y up. The joints stand in the order of an older Kinect tool; here they
-get the order of the other Kinect v1 sets, so that one model runs on all of them.
+The variable ``d_skel`` is [20, 3, T] in metres, y up. The joints stand in the order of an older
+Kinect tool; here they get the order of the other Kinect v1 sets, so that one model runs on all of
+them.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from datasets.raw.number_text import LARGEST
 from datasets.wording import listed, one_line
 
 CLASSES = (
-    "right arm swipe to the left", "right arm swipe to the right", "right hand wave", "two hand front clap",
-    "right arm throw", "cross arms in the chest", "basketball shoot", "right hand draw x",
-    "right hand draw circle (clockwise)", "right hand draw circle (counter clockwise)", "draw triangle",
-    "bowling (right hand)", "front boxing", "baseball swing from right", "tennis right hand forehand swing",
-    "arm curl (two arms)", "tennis serve", "two hand push", "right hand knock on door", "right hand catch an object",
-    "right hand pick up and throw", "jogging in place", "walking in place", "sit to stand", "stand to sit",
-    "forward lunge (left foot forward)", "squat (two arms stretch out)",
+    "right arm swipe to the left", "right arm swipe to the right", "right hand wave",
+    "two hand front clap", "right arm throw", "cross arms in the chest", "basketball shoot",
+    "right hand draw x", "right hand draw circle (clockwise)",
+    "right hand draw circle (counter clockwise)", "draw triangle", "bowling (right hand)",
+    "front boxing", "baseball swing from right", "tennis right hand forehand swing",
+    "arm curl (two arms)", "tennis serve", "two hand push", "right hand knock on door",
+    "right hand catch an object", "right hand pick up and throw", "jogging in place",
+    "walking in place", "sit to stand", "stand to sit", "forward lunge (left foot forward)",
+    "squat (two arms stretch out)",
 )  # fmt: skip
 SOURCE_JOINTS = (
     "head", "shoulder_center", "spine", "hip_center",
@@ -67,8 +70,9 @@ class UtdMhad(Source):
         if not files:
             raise DataError(f"{self.raw}: expected {self.expects}, found none; check the path")
         units = [
-            Unit(path.stem.removesuffix("_skeleton"), path) for path in sorted(files, key=lambda path: path.stem)
-        ]  # fmt: skip
+            Unit(path.stem.removesuffix("_skeleton"), path)
+            for path in sorted(files, key=lambda path: path.stem)
+        ]
         for one, other in pairwise(units):
             if one.name == other.name:
                 raise self.twice(f"file of {one.name}", one.path, other.path)
@@ -78,10 +82,16 @@ class UtdMhad(Source):
         """The clip of a file."""
         action, subject, repetition = _numbers(unit.path.stem)
         if not 1 <= action <= len(CLASSES):
-            raise BrokenFile(unit.path, f"expected an action from 1 to {len(CLASSES)} in the name, found {action}")
+            raise BrokenFile(
+                unit.path,
+                f"expected an action from 1 to {len(CLASSES)} in the name, found {action}",
+            )
         columns: dict[str, Value] = {
-            "label": action - 1, "subject": subject, "repetition": repetition, "names": unit.name,
-        }  # fmt: skip
+            "label": action - 1,
+            "subject": subject,
+            "repetition": repetition,
+            "names": unit.name,
+        }
         return Reading([RawClip(_joints(unit.path), columns)])
 
 
@@ -104,12 +114,19 @@ def _joints(path: Path) -> NDArray[np.float32]:
 
 
 def _variable(path: Path) -> NDArray[np.floating]:
-    """``[20, 3, T]`` floating-point; the header is looked at first, so nothing of another kind or size is read."""
+    """``[20, 3, T]`` floating-point; the header is looked at first, so nothing of another kind or
+    size is read.
+    """
     if (size := path.stat().st_size) > MOST_BYTES:
-        raise BrokenFile(path, f"expected at most {MOST_BYTES:,} bytes for one clip, found {size:,}")
+        raise BrokenFile(
+            path, f"expected at most {MOST_BYTES:,} bytes for one clip, found {size:,}"
+        )
     if (kind := kind_of(path)) and kind.name != "a MATLAB file":
         raise BrokenFile(path, f"expected a MATLAB file, {kind}")
-    with path.open("rb"), _explained(path):  # a file that cannot be opened is not explained as damage
+    with (
+        path.open("rb"),
+        _explained(path),
+    ):  # a file that cannot be opened is not explained as damage
         _check_kind(path, {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)})
         values = np.asarray(scipy.io.loadmat(path, variable_names=[VARIABLE])[VARIABLE])
     if values.dtype.kind != "f":
@@ -122,15 +139,23 @@ def _check_kind(path: Path, kinds: Mapping[str, tuple[tuple[int, ...], str]]) ->
         raise BrokenFile(path, f"expected a variable {VARIABLE}, found {listed(kinds)}")
     shape, kind = kinds[VARIABLE]
     if kind not in ("double", "single"):
-        raise BrokenFile(path, f"expected {VARIABLE} to be an array of floating-point numbers, found {kind}")
-    if len(shape) != 3 or tuple(shape[:2]) != (len(SOURCE_JOINTS), 3) or not 1 <= shape[2] <= MOST_FRAMES:
+        raise BrokenFile(
+            path, f"expected {VARIABLE} to be an array of floating-point numbers, found {kind}"
+        )
+    if (
+        len(shape) != 3
+        or tuple(shape[:2]) != (len(SOURCE_JOINTS), 3)
+        or not 1 <= shape[2] <= MOST_FRAMES
+    ):
         expected = f"{VARIABLE} of shape [{len(SOURCE_JOINTS)}, 3, frames]"
         raise BrokenFile(path, f"expected {expected}, found {list(map(int, shape))}")
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn whatever damaged content sets off into a `BrokenFile`; scipy lets out nearly anything."""
+    """Turn whatever damaged content sets off into a `BrokenFile`; scipy lets out nearly
+    anything.
+    """
     try:
         yield
     except BrokenFile:

@@ -1,8 +1,9 @@
-"""Bodies of the synthetic data set: proportions, habits, and forward kinematics in the NTU 25-joint layout.
+"""Bodies of the synthetic data set: proportions, habits, and forward kinematics in the NTU 25-joint
+layout.
 
-A pose is a row of D channels (`CHANNELS`), joint angles in degrees. The body's own frame is right-handed
-with y up, z forward and x to the body's left. Arms turn with the chest; legs are given against the
-vertical, so that leaning the trunk leaves the feet where they are.
+A pose is a row of D channels (`CHANNELS`), joint angles in degrees. The body's own frame is
+right-handed with y up, z forward and x to the body's left. Arms turn with the chest; legs are given
+against the vertical, so that leaning the trunk leaves the feet where they are.
 """
 
 from __future__ import annotations
@@ -17,19 +18,29 @@ from datasets.layouts import NTU25
 
 Floats = NDArray[np.float64]
 
-# Signs: `turn`, `lean` and `twist` are positive to the body's left, `pitch` forward (of a foot: toes up).
-# An arm hangs at `raise` 0, is level at 90; `plane` says where to: 0 forward, 90 outward, negative across the
-# chest. `inward` turns the upper arm about itself, so that the forearm bends across the belly.
+# Signs: `turn`, `lean` and `twist` are positive to the body's left, `pitch` forward (of a foot:
+# toes up). An arm hangs at `raise` 0, is level at 90; `plane` says where to: 0 forward, 90 outward,
+# negative across the chest. `inward` turns the upper arm about itself, so that the forearm bends
+# across the belly.
 MIDLINE = (
-    "turn", "pelvis_pitch", "pelvis_lean", "spine_pitch", "spine_lean", "spine_twist", "head_pitch",
+    "turn",
+    "pelvis_pitch",
+    "pelvis_lean",
+    "spine_pitch",
+    "spine_lean",
+    "spine_twist",
+    "head_pitch",
     "head_turn",
-)  # fmt: skip
+)
 ARM = ("raise", "plane", "inward", "elbow", "wrist")
 LEG = ("hip", "spread", "knee", "turnout", "foot_pitch")
-CHANNELS: tuple[str, ...] = MIDLINE + tuple(f"{side}_{name}" for side in ("left", "right") for name in ARM + LEG)
+CHANNELS: tuple[str, ...] = MIDLINE + tuple(
+    f"{side}_{name}" for side in ("left", "right") for name in ARM + LEG
+)
 CHANNEL: Mapping[str, int] = {name: column for column, name in enumerate(CHANNELS)}
 
-# How people stand idle, degrees: ranges over subjects. `knee` is beyond what keeps the shank upright.
+# How people stand idle, degrees: ranges over subjects. `knee` is beyond what keeps the shank
+# upright.
 HABITS: Mapping[str, tuple[float, float]] = {
     "lean": (-3.0, 6.0), "head_pitch": (-6.0, 8.0), "raise": (7.0, 18.0), "plane": (55.0, 90.0),
     "inward": (5.0, 45.0), "elbow": (8.0, 35.0), "wrist": (-5.0, 15.0), "hip": (2.0, 5.0),
@@ -42,8 +53,9 @@ _SWAP = {"left": "right", "right": "left"}
 _LIMITS = {"elbow": (0.0, 150.0), "knee": (0.0, 150.0)}
 _JOINT = {name: joint for joint, name in enumerate(NTU25.joints)}
 
-# Bones of a person of height 1, in the rest pose with hanging arms: (left, up, forward). The left side; the
-# right mirrors it. Proportions are those of usual anthropometric tables, at the joints that a Kinect reports.
+# Bones of a person of height 1, in the rest pose with hanging arms: (left, up, forward). The left
+# side; the right mirrors it. Proportions are those of usual anthropometric tables, at the joints
+# that a Kinect reports.
 _REST = {
     "spine_mid": (0.0, 0.170, 0.0),
     "spine_shoulder": (0.0, 0.130, 0.0),
@@ -63,9 +75,18 @@ _REST = {
 _HEAD_TOP = 0.060  # from the head joint to the crown
 _SOLE = 0.015  # from the foot joint to the floor
 _VARIED = (
-    ("spine_mid", "spine_shoulder"), ("neck",), ("head",), ("shoulder",), ("elbow",), ("wrist",),
-    ("hand", "hand_tip", "thumb"), ("hip",), ("knee",), ("ankle",), ("foot",),
-)  # fmt: skip
+    ("spine_mid", "spine_shoulder"),
+    ("neck",),
+    ("head",),
+    ("shoulder",),
+    ("elbow",),
+    ("wrist",),
+    ("hand", "hand_tip", "thumb"),
+    ("hip",),
+    ("knee",),
+    ("ankle",),
+    ("foot",),
+)
 
 
 @dataclass(frozen=True)
@@ -116,7 +137,9 @@ def make_body(rng: np.random.Generator, height: float, left_handed: bool) -> Bod
 
 
 def _bones(rng: np.random.Generator, height: float) -> tuple[Floats, float, float]:
-    """Offsets [25, 3], height of the crown and of the foot joint, for a person of height about 1."""
+    """Offsets [25, 3], height of the crown and of the foot joint, for a person of height about
+    1.
+    """
     factor = {name: float(np.exp(rng.normal(0.0, 0.04))) for group in _VARIED for name in group[:1]}
     small = (1.70 - height) / 0.25  # the small have larger heads and shorter legs for their height
     factor["head"] *= 1.0 + 0.08 * small
@@ -132,7 +155,9 @@ def _bones(rng: np.random.Generator, height: float) -> tuple[Floats, float, floa
                 offsets[_JOINT[f"left_{name}"]] = bone
                 offsets[_JOINT[f"right_{name}"]] = bone * (-1.0, 1.0, 1.0)
     leg = -sum(offsets[_JOINT[f"left_{name}"], 1] for name in ("hip", "knee", "ankle", "foot"))
-    trunk = sum(offsets[_JOINT[name], 1] for name in ("spine_mid", "spine_shoulder", "neck", "head"))
+    trunk = sum(
+        offsets[_JOINT[name], 1] for name in ("spine_mid", "spine_shoulder", "neck", "head")
+    )
     return offsets, float(leg + trunk + _SOLE + _HEAD_TOP * factor["head"]), _SOLE
 
 
@@ -140,7 +165,9 @@ def _stance(habit: Mapping[str, float]) -> Floats:
     """The [D] channels of one subject's idle stance; both sides alike."""
     stance = {"pelvis_pitch": 0.2 * habit["lean"], "spine_pitch": habit["lean"], **habit}
     stance["knee"] += habit["hip"]
-    return np.array([stance.get(name, stance.get(name.split("_", 1)[-1], 0.0)) for name in CHANNELS])
+    return np.array(
+        [stance.get(name, stance.get(name.split("_", 1)[-1], 0.0)) for name in CHANNELS]
+    )
 
 
 AVERAGE_STANCE = _stance({name: 0.5 * (low + high) for name, (low, high) in HABITS.items()})
@@ -149,7 +176,9 @@ AVERAGE_STANCE = _stance({name: 0.5 * (low + high) for name, (low, high) in HABI
 def _manner(rng: np.random.Generator) -> Floats:
     """[D] factors; both sides alike, and 1 for the legs, which would leave the floor otherwise."""
     factor = {name: float(np.exp(rng.uniform(-0.15, 0.15))) for name in MIDLINE + ARM}
-    return np.array([factor.get(name, factor.get(name.split("_", 1)[-1], 1.0)) for name in CHANNELS])
+    return np.array(
+        [factor.get(name, factor.get(name.split("_", 1)[-1], 1.0)) for name in CHANNELS]
+    )
 
 
 def mirror(pose: Floats) -> Floats:
@@ -174,14 +203,16 @@ def limited(pose: Floats) -> Floats:
 def forward_kinematics(pose: Floats, body: Body) -> Floats:
     """Joints [F, 25, 3] in metres for poses [F, D].
 
-    The lowest foot is on the floor (y = 0), and a planted foot does not slide. The first frame's pelvis
-    is above the origin.
+    The lowest foot is on the floor (y = 0), and a planted foot does not slide. The first frame's
+    pelvis is above the origin.
     """
     joints = np.zeros((len(pose), NTU25.joint_count, 3))
     turns = _segment_turns(limited(pose))
     for joint in _ORDER:
         parent = NTU25.parents[joint]
-        joints[:, joint] = joints[:, parent] + _bone(turns[NTU25.joints[joint]], body.offsets[joint])
+        joints[:, joint] = joints[:, parent] + _bone(
+            turns[NTU25.joints[joint]], body.offsets[joint]
+        )
     return joints + _planted(joints, body)[:, None]
 
 
@@ -251,7 +282,9 @@ _TOES = [_JOINT["left_foot"], _JOINT["right_foot"]]
 
 
 def _planted(joints: Floats, body: Body) -> Floats:
-    """The pelvis' way [F, 3] that puts the lowest foot on the floor and keeps it where it stands."""
+    """The pelvis' way [F, 3] that puts the lowest foot on the floor and keeps it where it
+    stands.
+    """
     rise = -body.offsets[_TOES[0], 1]  # of the ankle over the foot joint when the foot is flat
     height = np.minimum(joints[:, _TOES, 1], joints[:, _ANKLES, 1] - rise)
     carries = np.exp(-(height - height.min(axis=1, keepdims=True)) / 0.012)

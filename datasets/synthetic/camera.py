@@ -1,7 +1,7 @@
 """The depth camera of the synthetic data set: viewpoint, tracking noise and drop-outs.
 
-Camera space is the Kinect's: metres, right-handed, y up, z away from the sensor, x to the sensor's left.
-Someone who faces the sensor therefore faces along -z and has the right hand at positive x.
+Camera space is the Kinect's: metres, right-handed, y up, z away from the sensor, x to the sensor's
+left. Someone who faces the sensor therefore faces along -z and has the right hand at positive x.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ Floats = NDArray[np.float64]
 
 LIMBS = tuple(NTU25.parts[name] for name in ("left_arm", "right_arm", "left_leg", "right_leg"))
 
-# Relative tracking error of joints, by the last part of their name; a Kinect loses extremities first.
+# Relative tracking error of joints, by the last part of their name; a Kinect loses extremities
+# first.
 _UNSTEADY = {
-    "base": 0.6, "mid": 0.6, "spine_shoulder": 0.6, "neck": 0.7, "head": 0.8, "shoulder": 0.8, "elbow": 1.0,
-    "wrist": 1.3, "hand": 1.6, "tip": 2.1, "thumb": 2.2, "hip": 0.7, "knee": 1.0, "ankle": 1.3, "foot": 1.8,
+    "base": 0.6, "mid": 0.6, "spine_shoulder": 0.6, "neck": 0.7, "head": 0.8, "shoulder": 0.8,
+    "elbow": 1.0, "wrist": 1.3, "hand": 1.6, "tip": 2.1, "thumb": 2.2, "hip": 0.7, "knee": 1.0,
+    "ankle": 1.3, "foot": 1.8,
 }  # fmt: skip
-_WEIGHT = np.array([_UNSTEADY.get(name, _UNSTEADY.get(name.split("_")[-1], 1.0)) for name in NTU25.joints])
-_IN_LIMB = np.array([[float(joint in limb) for joint in range(NTU25.joint_count)] for limb in LIMBS])
+_WEIGHT = np.array(
+    [_UNSTEADY.get(name, _UNSTEADY.get(name.split("_")[-1], 1.0)) for name in NTU25.joints]
+)
+_IN_LIMB = np.array(
+    [[float(joint in limb) for joint in range(NTU25.joint_count)] for limb in LIMBS]
+)
 _LIMB_MEAN = _IN_LIMB / _IN_LIMB.sum(axis=1, keepdims=True)
 
 _MEMORY = 0.88  # per frame, of the error's slow part
@@ -52,14 +58,18 @@ class Camera:
     def seen(self, world: Floats) -> Floats:
         """World points [..., 3] (y = 0 is the floor) in this camera's space."""
         sine, cosine = np.sin(self.yaw), np.cos(self.yaw)
-        axes = np.array([[-cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, -cosine]])  # left, up, away
+        axes = np.array(
+            [[-cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, -cosine]]
+        )  # left, up, away
         sine, cosine = np.sin(self.tilt), np.cos(self.tilt)
         tilt = np.array([[1.0, 0.0, 0.0], [0.0, cosine, -sine], [0.0, sine, cosine]])
         stand = np.array([0.0, -self.height, self.distance])
         return (world.reshape(-1, 3) @ (tilt @ axes).T + tilt @ stand).reshape(world.shape)
 
 
-def tracked(rng: np.random.Generator, joints: Floats, noise: float, occlusion: float, dropouts: float) -> Floats:
+def tracked(
+    rng: np.random.Generator, joints: Floats, noise: float, occlusion: float, dropouts: float
+) -> Floats:
     """What a sensor reports of one body's joints [F, 25, 3] in camera space.
 
     Args:
@@ -70,7 +80,9 @@ def tracked(rng: np.random.Generator, joints: Floats, noise: float, occlusion: f
         dropouts: expected number of lost limbs per clip; hidden limbs are lost more often.
     """
     hidden = _hidden(joints)
-    reported = joints + noise * (_WEIGHT * (1.0 + occlusion * hidden))[:, None] * _errors(rng, joints.shape)
+    reported = joints + noise * (_WEIGHT * (1.0 + occlusion * hidden))[:, None] * _errors(
+        rng, joints.shape
+    )
     weight = np.array([0.3 + hidden[limb[0]] for limb in LIMBS])
     for _ in range(rng.poisson(dropouts)):
         limb = LIMBS[rng.choice(len(LIMBS), p=weight / weight.sum())]
@@ -89,7 +101,9 @@ def _errors(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floa
     """Errors of unit variance [F, V, 3], ARMA(1, 1) in time: a slow drift plus white jitter."""
     start = 30  # frames until it is stationary
     driven = rng.standard_normal((shape[0] + start, *shape[1:]), dtype=np.float32)
-    return lfilter(_ERROR_GAIN * np.array([1.0, _JITTER], np.float32), _ERROR_POLE, driven, axis=0)[start:]
+    return lfilter(_ERROR_GAIN * np.array([1.0, _JITTER], np.float32), _ERROR_POLE, driven, axis=0)[
+        start:
+    ]
 
 
 def _lose(rng: np.random.Generator, reported: Floats, limb: tuple[int, ...]) -> None:

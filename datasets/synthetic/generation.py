@@ -1,9 +1,9 @@
 """Synthetic skeleton clips: 24 articulated bodies, 16 actions, 3 cameras; no licence, no download.
 
-Made for runs that must work anywhere, and for probes with known factors (tempo, amplitude, height, facing).
-Classes are told apart by dynamics more than by mean pose (`datasets.synthetic.motion`); what makes that
-hard is in one place (`datasets.synthetic.performance.Difficulty`). As in NTU RGB+D, three cameras see
-every performance at once. It is a test bed, not a substitute for recorded data.
+Made for runs that must work anywhere, and for probes with known factors (tempo, amplitude, height,
+facing). Classes are told apart by dynamics more than by mean pose (`datasets.synthetic.motion`);
+what makes that hard is in one place (`datasets.synthetic.performance.Difficulty`). As in NTU RGB+D,
+three cameras see every performance at once. It is a test bed, not a substitute for recorded data.
 """
 
 from __future__ import annotations
@@ -56,9 +56,11 @@ def generate(
     actions: tuple[str, ...] = tuple(ACTIONS),
     difficulty: Difficulty = DIFFICULTY,
 ) -> ClipSet:
-    """Generate the data set: subjects x repetitions x actions performances, seen from three views each.
+    """Generate the data set: subjects x repetitions x actions performances, seen from three views
+    each.
 
-    Every performance draws from its own stream: another list of actions leaves the others' clips as they are.
+    Every performance draws from its own stream: another list of actions leaves the others' clips as
+    they are.
 
     Args:
         seed: the same seed and `VERSION` give the same arrays.
@@ -68,21 +70,25 @@ def generate(
         difficulty: how hard the classes are to tell apart.
 
     Returns:
-        Clips in metres, camera space (`datasets.synthetic.camera`). Body 2 is all zeros in single-person
-        actions. Columns beside label and subject, which is body 1 (body 2 is any other subject, maybe of
-        the other side of a split): ``view`` (1 to 3), ``repetition``
-        (from 1), ``performance`` (shared by its three views), ``left_handed`` (0 or 1), ``tempo`` and
-        ``amplitude`` (factors), ``height`` (metres), ``facing`` (radians at the start, against this
-        clip's camera: 0 faces it, positive is turned to the body's left).
+        Clips in metres, camera space (`datasets.synthetic.camera`). Body 2 is all zeros in
+        single-person actions. Columns beside label and subject, which is body 1 (body 2 is any
+        other subject, maybe of the other side of a split): ``view`` (1 to 3), ``repetition``
+        (from 1), ``performance`` (shared by its three views), ``left_handed`` (0 or 1), ``tempo``
+        and ``amplitude`` (factors), ``height`` (metres), ``facing`` (radians at the start, against
+        this clip's camera: 0 faces it, positive is turned to the body's left).
 
     Raises:
         DataError: a size below 1, or an unknown action.
     """
     if min(subjects, repetitions, len(actions)) < 1:
-        raise DataError(f"synthetic: expected at least one subject, repetition and action, found {subjects}, "
-                        f"{repetitions} and {len(actions)}")  # fmt: skip
+        raise DataError(
+            f"synthetic: expected at least one subject, repetition and action, found {subjects}, "
+            f"{repetitions} and {len(actions)}"
+        )
     if unknown := sorted(set(actions) - set(EVERY)):
-        raise DataError(f"synthetic: unknown action {', '.join(unknown)}; there are {', '.join(EVERY)}")
+        raise DataError(
+            f"synthetic: unknown action {', '.join(unknown)}; there are {', '.join(EVERY)}"
+        )
     clips, rows = zip(*_clips(seed, subjects, repetitions, actions, difficulty), strict=True)
     return ClipSet(
         name="synthetic",
@@ -99,8 +105,9 @@ def generate(
 def make_bodies(seed: int, count: int) -> list[Body]:
     """The subjects; the first ones are the same for any ``count``.
 
-    Heights are spread evenly (multiples of the root of 2) and a quarter is left-handed; both hold among the
-    subjects of odd and of even number too, so that no side of the cross-subject split is special.
+    Heights are spread evenly (multiples of the root of 2) and a quarter is left-handed; both hold
+    among the subjects of odd and of even number too, so that no side of the cross-subject split is
+    special.
     """
     rng = _stream(seed, 0)
     start, turn = rng.random(), int(rng.integers(4))
@@ -143,7 +150,10 @@ def _clips(
                 }
                 for view, camera in enumerate(cameras, start=1):
                     facing = (done.facing - camera.yaw + np.pi) % (2.0 * np.pi) - np.pi
-                    yield _recorded(rng, done, camera, difficulty), known | {"view": view, "facing": facing}
+                    yield (
+                        _recorded(rng, done, camera, difficulty),
+                        known | {"view": view, "facing": facing},
+                    )
                 performance += 1
 
 
@@ -168,7 +178,9 @@ def _recorded(
     seen = camera.seen(done.joints)
     clip = np.zeros((len(seen), 2, *seen.shape[2:]), dtype=np.float32)
     for body in range(seen.shape[1]):
-        clip[:, body] = tracked(rng, seen[:, body], difficulty.noise, difficulty.occlusion, difficulty.dropouts)
+        clip[:, body] = tracked(
+            rng, seen[:, body], difficulty.noise, difficulty.occlusion, difficulty.dropouts
+        )
     return clip
 
 
@@ -182,7 +194,8 @@ def load(
 ) -> ClipSet:
     """The data set from the cache, or generated and then cached.
 
-    A damaged file, or one of another version, is replaced; a cache that cannot be written is done without.
+    A damaged file, or one of another version, is replaced; a cache that cannot be written is done
+    without.
 
     Args:
         cache: folder; default `datasets.files.cache_dir`.
@@ -192,8 +205,12 @@ def load(
         actions: class names.
     """
     sizes = {"seed": seed, "subjects": subjects, "repetitions": repetitions}
-    made_as = json.dumps({"version": VERSION, **sizes, "actions": actions, "difficulty": asdict(DIFFICULTY)})
-    path = _cache_file(cache, f"synthetic-v{VERSION}-seed{seed}-{subjects}x{repetitions}x{len(actions)}.npz")
+    made_as = json.dumps(
+        {"version": VERSION, **sizes, "actions": actions, "difficulty": asdict(DIFFICULTY)}
+    )
+    path = _cache_file(
+        cache, f"synthetic-v{VERSION}-seed{seed}-{subjects}x{repetitions}x{len(actions)}.npz"
+    )
     clips = None if path is None else _read(path, made_as, actions)
     if clips is None:
         clips = generate(seed, subjects=subjects, repetitions=repetitions, actions=actions)
@@ -232,7 +249,15 @@ def _read(path: Path, made_as: str, actions: tuple[str, ...]) -> ClipSet | None:
 
 
 def _write(path: Path, made_as: str, clips: ClipSet) -> None:
-    """Cache the clips whole or not at all; without a word where the folder is read-only or the disk full."""
+    """Cache the clips whole or not at all; without a word where the folder is read-only or the disk
+    full.
+    """
     with suppress(OSError), atomic_file(path) as file:
-        np.savez(file, allow_pickle=False, made_as=np.array(made_as), joints=clips.joints, offsets=clips.offsets,
-                 **clips.columns)  # fmt: skip
+        np.savez(
+            file,
+            allow_pickle=False,
+            made_as=np.array(made_as),
+            joints=clips.joints,
+            offsets=clips.offsets,
+            **clips.columns,
+        )

@@ -1,9 +1,9 @@
 """The actions of the synthetic data sets: from normalised time to joint angles.
 
-A program tells what a right-handed body of average habits adds to its idle stance, channel by channel, in
-degrees. `TWINS` share their poses with one of the `ACTIONS` and differ in how those follow each other: performed
-backwards (pick up and put down), turned round (arm circles), or shifted in phase (arms swinging together or
-alternately).
+A program tells what a right-handed body of average habits adds to its idle stance, channel by
+channel, in degrees. `TWINS` share their poses with one of the `ACTIONS` and differ in how those
+follow each other: performed backwards (pick up and put down), turned round (arm circles), or
+shifted in phase (arms swinging together or alternately).
 """
 
 from __future__ import annotations
@@ -61,12 +61,18 @@ class Action:
     aimed: bool = True
 
 
-# Arm poses in degrees (see `synthetic_body.CHANNELS`), fitted to hand targets on a body of average build.
+# Arm poses in degrees (see `synthetic_body.CHANNELS`), fitted to hand targets on a body of average
+# build.
 _REST = {name: float(np.mean(HABITS[name])) for name in ("raise", "plane", "inward", "elbow")}
 _HOLD = {"raise": 3.0, "plane": 28.0, "inward": 0.0, "elbow": 90.0}  # something held at the waist
 _MOUTH = {"raise": 76.0, "plane": 6.0, "inward": 32.0, "elbow": 128.0}
 _HEAD = {"raise": 120.0, "plane": 20.0, "inward": 0.0, "elbow": 109.0}
-_BOX = {"raise": 11.0, "plane": 33.0, "inward": 12.0, "elbow": 77.0}  # one of two hands around a box
+_BOX = {
+    "raise": 11.0,
+    "plane": 33.0,
+    "inward": 12.0,
+    "elbow": 77.0,
+}  # one of two hands around a box
 _FLOOR = {"raise": 84.0, "plane": 0.0, "inward": 5.0, "elbow": 12.0}  # with the trunk bent
 _WRIST_SEEN = {"raise": 45.0, "plane": 10.0, "inward": 45.0, "elbow": 95.0}
 _PALMS_MET = {"raise": 32.0, "plane": 19.0, "inward": 37.0, "elbow": 88.0}
@@ -75,7 +81,12 @@ _GUARD = {"raise": 40.0, "plane": 80.0, "inward": 18.0, "elbow": 138.0}
 _PUNCH = {"raise": 80.0, "plane": 0.0, "inward": 22.0, "elbow": 18.0}
 _PUSH = {"raise": 78.0, "plane": 0.0, "inward": 5.0, "elbow": 14.0}
 _SHAKE = {"raise": 46.0, "plane": 0.0, "inward": 51.0, "elbow": 41.0}
-_ALOFT = {"raise": 118.0, "plane": 62.0, "inward": 0.0, "elbow": 50.0}  # a hand to wave with, beside the head
+_ALOFT = {
+    "raise": 118.0,
+    "plane": 62.0,
+    "inward": 0.0,
+    "elbow": 50.0,
+}  # a hand to wave with, beside the head
 _WOUND_UP = {"raise": 100.0, "plane": 95.0, "inward": 0.0, "elbow": 95.0}
 _THROWN = {"raise": 72.0, "plane": 4.0, "inward": 18.0, "elbow": 12.0}
 _HIGH = {"raise": 160.0, "plane": 20.0, "inward": 0.0, "elbow": 14.0}
@@ -85,13 +96,16 @@ _STARTLED = {"raise": 45.0, "plane": 45.0, "inward": 0.0, "elbow": 60.0}
 @cache
 def _curve(*keys: tuple[float, float]) -> PchipInterpolator:
     times, values = zip(*keys, strict=True)
-    return PchipInterpolator([times[0] - 1.0, *times, times[-1] + 1.0], [values[0], *values, values[-1]])
+    return PchipInterpolator(
+        [times[0] - 1.0, *times, times[-1] + 1.0], [values[0], *values, values[-1]]
+    )
 
 
 def keyframes(progress: Floats, *keys: tuple[float, float]) -> Floats:
     """Smooth curve [F] through (time, value) keys, without overshoot.
 
-    It rests before the first key and after the last. ``progress`` lies in [0, 1], as do the keys' times.
+    It rests before the first key and after the last. ``progress`` lies in [0, 1], as do the keys'
+    times.
     """
     return _curve(*keys)(progress)
 
@@ -117,7 +131,9 @@ def turned_round(program: Program) -> Program:
 def _arm(side: str, *weighted: tuple[Mapping[str, float], Floats]) -> Deltas:
     """One arm's way from rest to weighted poses."""
     return {
-        f"{side}_{name}": sum(((pose[name] - rest) * weight for pose, weight in weighted), np.zeros(()))
+        f"{side}_{name}": sum(
+            ((pose[name] - rest) * weight for pose, weight in weighted), np.zeros(())
+        )
         for name, rest in _REST.items()
     }
 
@@ -142,14 +158,22 @@ def pick_up(moment: Moment) -> Deltas:
     down = keyframes(moment.progress, (0.0, 0.0), (0.45, 1.0), (0.55, 1.0), (1.0, 0.0))
     laden = keyframes(moment.progress, (0.45, 0.0), (0.95, 1.0))
     trunk = {"pelvis_pitch": 42.0 * down, "spine_pitch": 42.0 * down, "head_pitch": -15.0 * down}
-    return trunk | _legs(38.0 * down, 66.0 * down) | _arms((_FLOOR, down), (_BOX, laden * (1.0 - down)))
+    return (
+        trunk
+        | _legs(38.0 * down, 66.0 * down)
+        | _arms((_FLOOR, down), (_BOX, laden * (1.0 - down)))
+    )
 
 
 def drink(moment: Moment) -> Deltas:
     """A cup from the waist to the mouth, head back, and down again."""
     raised = keyframes(moment.progress, (0.0, 0.0), (0.35, 1.0), (0.65, 1.0), (1.0, 0.0))
     tilted = keyframes(moment.progress, (0.3, 0.0), (0.5, 1.0), (0.7, 0.0))
-    head = {"head_pitch": -18.0 * tilted, "spine_pitch": -5.0 * tilted, "right_wrist": 20.0 * tilted}
+    head = {
+        "head_pitch": -18.0 * tilted,
+        "spine_pitch": -5.0 * tilted,
+        "right_wrist": 20.0 * tilted,
+    }
     return head | _arm("right", (_HOLD, moment.gate * (1.0 - raised)), (_MOUTH, raised))
 
 
@@ -192,7 +216,11 @@ def march(moment: Moment) -> Deltas:
     deltas: Deltas = {}
     for side, lifted in (("left", np.sin(moment.phase)), ("right", -np.sin(moment.phase))):
         lift = moment.gate * np.maximum(lifted, 0.0)
-        deltas |= {f"{side}_hip": 55.0 * lift, f"{side}_knee": 75.0 * lift, f"{side}_raise": -10.0 * lift}
+        deltas |= {
+            f"{side}_hip": 55.0 * lift,
+            f"{side}_knee": 75.0 * lift,
+            f"{side}_raise": -10.0 * lift,
+        }
     return deltas
 
 
@@ -344,7 +372,9 @@ TWINS: Mapping[str, Action] = {
     "clap": Action(clap, seconds=1.8, hertz=1.7),
     "side_kick": Action(side_kick, seconds=1.6, aimed=False),
 }
-"""Near-doubles of those: backwards, in another phase, or to another side. The mean over tokens that the probes read
-hardly sees order or phase, so they add noise to every row's accuracy alike; `synthetic-twins` has them."""
+"""Near-doubles of those: backwards, in another phase, or to another side. The mean over tokens that
+the probes read hardly sees order or phase, so they add noise to every row's accuracy alike;
+`synthetic-twins` has them.
+"""
 
 EVERY = {**ACTIONS, **TWINS}

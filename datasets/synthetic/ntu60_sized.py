@@ -1,4 +1,6 @@
-"""Made-up clips in the size of NTU RGB+D 60: for speed and memory at full scale, never for accuracy."""
+"""Made-up clips in the size of NTU RGB+D 60: for speed and memory at full scale, never for
+accuracy.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ BLOCK = 2_000
 
 
 def load() -> ClipSet:
-    """Poses of `synthetic` stretched to 56,578 clips (40,091 to train on) of NTU-like lengths; for speed only."""
+    """Poses of `synthetic` stretched to 56,578 clips (40,091 to train on) of NTU-like lengths; for
+    speed only.
+    """
     folder = cache_dir() / f"ntu60-sized-v{VERSION}"
     if not is_store(folder):
         try:
@@ -50,11 +54,23 @@ def keep(clips: ClipSet, folder: Path) -> None:
     temporary.mkdir(parents=True)
     try:
         write_store(
-            temporary, pieces(clips), clips.joints.shape, "<f2", name=clips.name, title="Made up, in the size of NTU",
-            plan=f"version {VERSION}", joint_names=clips.layout.joints, parents=clips.layout.parents,
-            class_names=clips.class_names, fps=clips.fps, default_split=clips.default_split, splits={}, expected={},
-            counts={}, problems=(),
-        )  # fmt: skip
+            temporary,
+            pieces(clips),
+            clips.joints.shape,
+            "<f2",
+            name=clips.name,
+            title="Made up, in the size of NTU",
+            plan=f"version {VERSION}",
+            joint_names=clips.layout.joints,
+            parents=clips.layout.parents,
+            class_names=clips.class_names,
+            fps=clips.fps,
+            default_split=clips.default_split,
+            splits={},
+            expected={},
+            counts={},
+            problems=(),
+        )
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -65,43 +81,63 @@ def pieces(clips: ClipSet) -> Iterator[Part]:
     for first in range(0, len(clips), BLOCK):
         last = min(len(clips), first + BLOCK)
         frames = clips.joints[clips.offsets[first] : clips.offsets[last]]
-        yield Part(frames, clips.lengths[first:last], {key: v[first:last] for key, v in clips.columns.items()})
+        yield Part(
+            frames,
+            clips.lengths[first:last],
+            {key: v[first:last] for key, v in clips.columns.items()},
+        )
 
 
 def generate(train: int, test: int, seed: int = 0) -> ClipSet:
     """Clips for odd subjects (``train`` of them) and even ones, in seconds and with float16 frames.
 
-    A clip is a synthetic clip of one or two bodies, resampled to another length and moved a little, so that no two
-    are alike. The same seed gives the same clips.
+    A clip is a synthetic clip of one or two bodies, resampled to another length and moved a little,
+    so that no two are alike. The same seed gives the same clips.
     """
     rng = np.random.default_rng(seed)
     count = train + test
     source = synthetic.load()
-    pairs = np.isin(source.columns["label"], [source.class_names.index(name) for name in ("handshake", "push")])
+    pairs = np.isin(
+        source.columns["label"], [source.class_names.index(name) for name in ("handshake", "push")]
+    )
     double = rng.random(count) < TWO_BODIES
-    base = np.where(double, rng.choice(np.nonzero(pairs)[0], count), rng.choice(np.nonzero(~pairs)[0], count))
-    lengths = np.exp(np.log(MEDIAN) + SPREAD * rng.standard_normal(count)).clip(SHORTEST, LONGEST).astype(np.int64)
+    base = np.where(
+        double, rng.choice(np.nonzero(pairs)[0], count), rng.choice(np.nonzero(~pairs)[0], count)
+    )
+    lengths = (
+        np.exp(np.log(MEDIAN) + SPREAD * rng.standard_normal(count))
+        .clip(SHORTEST, LONGEST)
+        .astype(np.int64)
+    )
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     joints = np.zeros((offsets[-1], *source.joints.shape[1:]), np.float16)
     shift = rng.uniform(-0.5, 0.5, (count, 3)).astype(np.float32)
     for first in range(0, count, BLOCK):
         chosen = np.arange(first, min(count, first + BLOCK))
         rows, clip = resampled(source, base[chosen], lengths[chosen])
-        frames = source.joints[rows] + shift[chosen[clip]][:, None, None] * (source.joints[rows] != 0)
+        frames = source.joints[rows] + shift[chosen[clip]][:, None, None] * (
+            source.joints[rows] != 0
+        )
         joints[offsets[first] : offsets[chosen[-1] + 1]] = frames
     side = np.arange(count) < train
     subject = 2 * rng.integers(0, SUBJECTS // 2, count) + np.where(side, 1, 2)
     return ClipSet(
-        name="ntu60-sized", joints=joints, offsets=offsets,
-        columns={"label": source.columns["label"][base], "subject": subject}, class_names=source.class_names,
-        layout=source.layout, fps=source.fps,
-    )  # fmt: skip
+        name="ntu60-sized",
+        joints=joints,
+        offsets=offsets,
+        columns={"label": source.columns["label"][base], "subject": subject},
+        class_names=source.class_names,
+        layout=source.layout,
+        fps=source.fps,
+    )
 
 
 def resampled(
     source: ClipSet, base: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Source frames of clips stretched to ``lengths`` frames, and which of the clips each frame belongs to."""
+    """Source frames of clips stretched to ``lengths`` frames, and which of the clips each frame
+    belongs to.
+    """
     clip = np.repeat(np.arange(len(base)), lengths)
     step = np.arange(len(clip)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     position = step * source.lengths[base][clip] // lengths[clip]

@@ -1,7 +1,8 @@
-"""One performance of an action by one or two synthetic bodies, before any camera; and all difficulty knobs.
+"""One performance of an action by one or two synthetic bodies, before any camera; and all
+difficulty knobs.
 
-A performance is the body's idle stance, idle movement and fidgets, with the action's joint angles on top,
-stretched in time and size as the subject and the repetition have it.
+A performance is the body's idle stance, idle movement and fidgets, with the action's joint angles
+on top, stretched in time and size as the subject and the repetition have it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.synthetic.body import ARM, AVERAGE_STANCE, CHANNEL, CHANNELS, Body, Floats, forward_kinematics, mirror
+from datasets.synthetic.body import (
+    ARM,
+    AVERAGE_STANCE,
+    CHANNEL,
+    CHANNELS,
+    Body,
+    Floats,
+    forward_kinematics,
+    mirror,
+)
 from datasets.synthetic.motion import Action, Deltas, Moment, Program
 
 FPS = 30.0
@@ -84,22 +94,31 @@ def _is_arm(channel: str) -> bool:
 
 
 def _limb(channel: str) -> int:
-    """Which of left arm, right arm, legs and trunk a channel belongs to; each moves with its own delay."""
+    """Which of left arm, right arm, legs and trunk a channel belongs to; each moves with its own
+    delay.
+    """
     if _is_arm(channel):
         return int(channel.startswith("right"))
     return 2 if channel.startswith(("left", "right")) else 3
 
 
-# How much idle movement there is in a channel, relative to the trunk; little in the legs: they carry the
-# body.
+# How much idle movement there is in a channel, relative to the trunk; little in the legs: they
+# carry the body.
 _SWAY_OF = {
-    "raise": 2.0, "plane": 3.0, "inward": 3.0, "elbow": 3.0, "wrist": 3.0, "head_turn": 4.0, "turn": 0.0,
-    "hip": 0.3, "spread": 0.3, "knee": 0.3, "turnout": 0.0, "foot_pitch": 0.0,
+    "raise": 2.0, "plane": 3.0, "inward": 3.0, "elbow": 3.0, "wrist": 3.0, "head_turn": 4.0,
+    "turn": 0.0, "hip": 0.3, "spread": 0.3, "knee": 0.3, "turnout": 0.0, "foot_pitch": 0.0,
 }  # fmt: skip
-_SWAY = np.array([_SWAY_OF.get(name, _SWAY_OF.get(name.split("_", 1)[-1], 1.0)) for name in CHANNELS])
+_SWAY = np.array(
+    [_SWAY_OF.get(name, _SWAY_OF.get(name.split("_", 1)[-1], 1.0)) for name in CHANNELS]
+)
 _IS_ARM = np.array([float(_is_arm(name)) for name in CHANNELS])
 _LIMB = tuple(_limb(name) for name in CHANNELS)
-_FIDGETS = {"raise": (-10.0, 60.0), "plane": (-70.0, 10.0), "inward": (-30.0, 40.0), "elbow": (0.0, 110.0)}
+_FIDGETS = {
+    "raise": (-10.0, 60.0),
+    "plane": (-70.0, 10.0),
+    "inward": (-30.0, 40.0),
+    "elbow": (0.0, 110.0),
+}
 
 
 def channels(deltas: Deltas) -> Floats:
@@ -117,7 +136,9 @@ def _wander(rng: np.random.Generator, seconds: Floats, count: int) -> Floats:
     return np.sin(2.0 * np.pi * hertz * seconds[:, None, None] + phase).sum(axis=1)
 
 
-def _moment(rng: np.random.Generator, action: Action, body: Body, tempo: float, difficulty: Difficulty) -> Moment:
+def _moment(
+    rng: np.random.Generator, action: Action, body: Body, tempo: float, difficulty: Difficulty
+) -> Moment:
     """When the action happens in a clip of random length."""
     duration = action.seconds / tempo
     before, after = rng.uniform(0.1, max(difficulty.idle, 0.1), size=2)
@@ -126,8 +147,12 @@ def _moment(rng: np.random.Generator, action: Action, body: Body, tempo: float, 
     frames = int(np.clip(round((before + duration + after) * FPS), *FRAMES))
     seconds = np.arange(frames) / FPS
     late = difficulty.hesitation * rng.standard_normal(2)
-    progress = np.clip((seconds - onset) / duration, 0.0, 1.0) ** np.exp(0.5 * late[0] + 0.25 * body.hesitance)
-    progress = progress + np.clip(late[1], -0.6, 0.6) * np.sin(2.0 * np.pi * progress) / (2.0 * np.pi)
+    progress = np.clip((seconds - onset) / duration, 0.0, 1.0) ** np.exp(
+        0.5 * late[0] + 0.25 * body.hesitance
+    )
+    progress = progress + np.clip(late[1], -0.6, 0.6) * np.sin(2.0 * np.pi * progress) / (
+        2.0 * np.pi
+    )
     irregular = 0.5 * difficulty.hesitation * _wander(rng, seconds, 1)[:, 0]
     phase = rng.uniform(0.0, 2.0 * np.pi) + 2.0 * np.pi * action.hertz * tempo * seconds + irregular
     ramp = np.clip(np.minimum(seconds - onset, onset + duration - seconds) / 0.3, 0.0, 1.0)
@@ -164,16 +189,24 @@ def _pose(rng: np.random.Generator, moved: Floats, body: Body, difficulty: Diffi
     """Channels [F, D] of one body: its stance and idle movement, and the action on top."""
     seconds = np.arange(len(moved)) / FPS
     habits = body.neutral - AVERAGE_STANCE + _idle(rng, seconds, body, difficulty)
-    free = 1.0 - 0.8 * np.clip(np.abs(moved) / 30.0, 0.0, 1.0)  # a hand with an aim forgets its habits
+    free = 1.0 - 0.8 * np.clip(
+        np.abs(moved) / 30.0, 0.0, 1.0
+    )  # a hand with an aim forgets its habits
     return AVERAGE_STANCE + free * habits + moved
 
 
 def perform(
-    rng: np.random.Generator, action: Action, body: Body, partner: Body, difficulty: Difficulty = DIFFICULTY
+    rng: np.random.Generator,
+    action: Action,
+    body: Body,
+    partner: Body,
+    difficulty: Difficulty = DIFFICULTY,
 ) -> Performance:
     """One performance of an action; ``partner`` stands opposite, in two-person actions only."""
     tempo = float(body.tempo * np.exp(difficulty.tempo * np.clip(rng.standard_normal(), -1.5, 1.5)))
-    amplitude = float(body.amplitude * np.clip(1.0 + difficulty.amplitude * rng.standard_normal(), 0.7, 1.3))
+    amplitude = float(
+        body.amplitude * np.clip(1.0 + difficulty.amplitude * rng.standard_normal(), 0.7, 1.3)
+    )
     moment = _moment(rng, action, body, tempo, difficulty)
     facing = float(np.deg2rad(rng.uniform(-difficulty.facing, difficulty.facing)))
     centre = rng.uniform(-difficulty.position, difficulty.position, size=3) * (1.0, 0.0, 1.0)
@@ -181,7 +214,9 @@ def perform(
 
     def performed(program: Program, actor: Body, size: float, turn: float, place: Floats) -> Floats:
         exact = 0.25 if action.aimed else 1.0
-        moved = (1.0 + exact * (size - 1.0)) * actor.manner * _lagging(rng, program(moment), difficulty)
+        moved = (
+            (1.0 + exact * (size - 1.0)) * actor.manner * _lagging(rng, program(moment), difficulty)
+        )
         moved = mirror(moved) if action.handed and actor.left_handed else moved
         pose = _pose(rng, moved, actor, difficulty)
         turning = difficulty.turning * _wander(rng, np.arange(len(pose)) / FPS, 1)[:, 0]

@@ -11,17 +11,38 @@ import typer
 from harness.cli.flags import AsJson
 from harness.cli.output import leave_text, refuse_targets
 from harness.errors import UsageError
-from harness.progress import command_line, make_console, print_table, print_texts, say, say_lines, warn
+from harness.progress import (
+    command_line,
+    make_console,
+    print_table,
+    print_texts,
+    say,
+    say_lines,
+    warn,
+)
 
 
 def diff_command(
-    a: Annotated[Path, typer.Argument(help="A folder of records, one run's folder in it, or a record's file.")],
+    a: Annotated[
+        Path,
+        typer.Argument(help="A folder of records, one run's folder in it, or a record's file."),
+    ],
     b: Annotated[Path, typer.Argument(help="What it is held against.")],
     as_json: AsJson = False,
 ) -> None:
-    """What tells two runs, folders or records apart: settings, code, data, machine, results with intervals."""
+    """What tells two runs, folders or records apart: settings, code, data, machine, results with
+    intervals.
+    """
     from harness.records.store import refusal_lines
-    from harness.report.diff import diff, diff_json, result_lines, result_rows, section_rows, side_line, side_of
+    from harness.report.diff import (
+        diff,
+        diff_json,
+        result_lines,
+        result_rows,
+        section_rows,
+        side_line,
+        side_of,
+    )
 
     found = diff(side_of(a), side_of(b))
     for path, side in ((a, found.a), (b, found.b)):
@@ -33,7 +54,11 @@ def diff_command(
     say(f"B: {side_line(found.b)}")
     for name, (alike, differ) in found.sections.items():
         say("")
-        say(f"{name}: {len(differ)} of {alike + len(differ)} differ" if differ else f"{name}: all {alike} alike")
+        say(
+            f"{name}: {len(differ)} of {alike + len(differ)} differ"
+            if differ
+            else f"{name}: all {alike} alike"
+        )
         if differ:
             print_texts(["", "A", "B"], section_rows(differ))
     say("")
@@ -46,26 +71,47 @@ def diff_command(
 
 
 def leaderboard_command(
-    folders: Annotated[list[str], typer.Argument(help="Folders of records, as FOLDER or NAME=FOLDER.")],
-    out: Annotated[Path | None, typer.Option(help="Leave it there too (.md), its numbers beside it (.csv).")] = None,
-    site: Annotated[Path | None, typer.Option(help="Leave it in this folder as web pages, with the reports.")] = None,
+    folders: Annotated[
+        list[str], typer.Argument(help="Folders of records, as FOLDER or NAME=FOLDER.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Leave it there too (.md), its numbers beside it (.csv).")
+    ] = None,
+    site: Annotated[
+        Path | None, typer.Option(help="Leave it in this folder as web pages, with the reports.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """One table over studies and laboratories: only what may be compared shares a column; else it says why not."""
+    """One table over studies and laboratories: only what may be compared shares a column; else it
+    says why not.
+    """
     from harness.records.store import refusal_lines
-    from harness.report.boards import board_lines, board_tables, leaderboard_frame, leaderboard_json, leaderboard_page
+    from harness.report.boards import (
+        board_lines,
+        board_tables,
+        leaderboard_frame,
+        leaderboard_json,
+        leaderboard_page,
+    )
     from harness.report.leaderboard import laboratories, leaderboard
 
     if out and out.suffix != ".md":
-        raise UsageError(f"--out {out}: expected a name that ends in .md, beside which its .csv is written")
+        raise UsageError(
+            f"--out {out}: expected a name that ends in .md, beside which its .csv is written"
+        )
     labs = laboratories(folders)
     if out:
-        refuse_targets([lab.folder for lab in labs], {"--out": out, "its numbers": out.with_suffix(".csv")})
+        refuse_targets(
+            [lab.folder for lab in labs], {"--out": out, "its numbers": out.with_suffix(".csv")}
+        )
     boards = leaderboard(labs)
     for lab in labs:
         warn(*refusal_lines(lab.folder, lab.refused))
     if not boards:
-        raise UsageError(f"{', '.join(folders)}: expected finished runs or measurements, found none that can be ranked")
+        raise UsageError(
+            f"{', '.join(folders)}: expected finished runs or measurements, found none that can be"
+            " ranked"
+        )
     if as_json:
         say_lines(json.dumps(leaderboard_json(boards, labs), indent=1))
     else:
@@ -83,4 +129,6 @@ def leaderboard_command(
         for path in write_site(labs, boards, site, command_line()):
             say(f"page in {path}", stderr=as_json)
     if out:
-        leave_text(leaderboard_page(boards, labs, command_line()), out, {"": leaderboard_frame(boards)})
+        leave_text(
+            leaderboard_page(boards, labs, command_line()), out, {"": leaderboard_frame(boards)}
+        )

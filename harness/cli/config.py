@@ -1,10 +1,10 @@
 """``--config FILE``: a study as a file, whose entries are the flags of a command written down.
 
-A file holds what is typed after ``--`` (``methods: gfp,amr``, ``seeds: 0-5``), sections of settings as
-`show-config` prints them (``train: {lr: 3e-4}``), and where a study has several parts, ``parts:`` with the same by
-name; what stands outside them goes for all. ``study:`` is its plan in words and numbers (question, thresholds, wanted
-half-width, core-hours): read by people, part of the file's hash, which every record then names. What is typed counts
-before what is written.
+A file holds what is typed after ``--`` (``methods: gfp,amr``, ``seeds: 0-5``), sections of settings
+as `show-config` prints them (``train: {lr: 3e-4}``), and where a study has several parts,
+``parts:`` with the same by name; what stands outside them goes for all. ``study:`` is its plan in
+words and numbers (question, thresholds, wanted half-width, core-hours): read by people, part of the
+file's hash, which every record then names. What is typed counts before what is written.
 """
 
 from __future__ import annotations
@@ -27,34 +27,45 @@ Kind = Literal["switch", "value", "repeatable"]
 """Of an option: without a value, with one, with one each time that it is typed."""
 
 
-def expanded(words: Sequence[str], options: Mapping[str, Mapping[str, Kind]], main: str = "run") -> list[list[str]]:
-    """The command lines that a typed one stands for: itself, or with ``--config`` one for each part of the file.
+def expanded(
+    words: Sequence[str], options: Mapping[str, Mapping[str, Kind]], main: str = "run"
+) -> list[list[str]]:
+    """The command lines that a typed one stands for: itself, or with ``--config`` one for each part
+    of the file.
 
     Args:
         words: what was typed after ``python -m harness``.
         options: of each command that takes a file, its long options without dashes.
         main: the command whose options a file may hold; another takes those of them that it has.
 
-    A `UsageError` for a file that cannot be read, an unknown key or part, and a value that no flag can hold.
+    A `UsageError` for a file that cannot be read, an unknown key or part, and a value that no flag
+    can hold.
     """
     command, *typed = words or [""]
     typed, file = _taken(typed, CONFIG)
     typed, part = _taken(typed, PART)
     if file is None or command not in options:
         if file is not None or part is not None:
-            raise UsageError(f"{CONFIG if file else PART}: expected with {', '.join(options)}"
-                             + ("" if file else f", beside {CONFIG} FILE"))  # fmt: skip
+            raise UsageError(
+                f"{CONFIG if file else PART}: expected with {', '.join(options)}"
+                + ("" if file else f", beside {CONFIG} FILE")
+            )
         return [list(words)]
     path = Path(file)
     plan, study = _read(path)
     parts = plan.pop("parts", None) or {}
     known = {**options[main], **options[command]}
     if part is not None and part not in parts:
-        raise UsageError(f"{path}: no part {part!r}{nearest(part, parts)} (parts: {', '.join(parts) or 'none'})")
+        raise UsageError(
+            f"{path}: no part {part!r}{nearest(part, parts)} (parts: {', '.join(parts) or 'none'})"
+        )
     chosen = [parts[part]] if part is not None else list(parts.values()) or [{}]
     common = list(_words(plan, known, options[command], path))
     named = [STUDY, study] if STUDY.lstrip("-") in options[command] else []
-    return [[command, *common, *_words(one, known, options[command], path), *named, *typed] for one in chosen]
+    return [
+        [command, *common, *_words(one, known, options[command], path), *named, *typed]
+        for one in chosen
+    ]
 
 
 def _taken(words: Sequence[str], option: str) -> tuple[list[str], str | None]:
@@ -72,7 +83,9 @@ def _taken(words: Sequence[str], option: str) -> tuple[list[str], str | None]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """A file's entries without its plan in words, and its name with the first 16 digits of its SHA-256."""
+    """A file's entries without its plan in words, and its name with the first 16 digits of its
+    SHA-256.
+    """
     try:
         raw = path.read_bytes()
         found = read_yaml(raw.decode("utf-8"))
@@ -81,7 +94,9 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: expected YAML; {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
-        raise UsageError(f"{path}: expected flags by name, as show-config prints, found {shortened(repr(found))}")
+        raise UsageError(
+            f"{path}: expected flags by name, as show-config prints, found {shortened(repr(found))}"
+        )
     parts = found.get("parts") or {}
     if not isinstance(parts, dict) or not all(isinstance(one, dict) for one in parts.values()):
         raise UsageError(f"{path}: parts: expected the flags of each part by its name")
@@ -89,8 +104,12 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     return found, f"{path.name} {hashlib.sha256(raw).hexdigest()[:16]}"
 
 
-def _words(entries: Mapping[Any, Any], known: Mapping[str, Kind], own: Mapping[str, Kind], path: Path) -> Iterator[str]:
-    """Entries of a file as words of a command line; what another command alone knows is left out."""
+def _words(
+    entries: Mapping[Any, Any], known: Mapping[str, Kind], own: Mapping[str, Kind], path: Path
+) -> Iterator[str]:
+    """Entries of a file as words of a command line; what another command alone knows is left
+    out.
+    """
     for key, value in entries.items():
         if isinstance(value, dict) and key in SECTIONS:
             for name, one in value.items():
@@ -104,7 +123,9 @@ def _words(entries: Mapping[Any, Any], known: Mapping[str, Kind], own: Mapping[s
             continue
         elif known[key] == "switch":
             if value is not True:
-                raise UsageError(f"{path}: {key}: expected true or false, found {shortened(repr(value))}")
+                raise UsageError(
+                    f"{path}: {key}: expected true or false, found {shortened(repr(value))}"
+                )
             yield f"--{key}"
         else:
             texts = [_flow(one) for one in (value if isinstance(value, list) else [value])]

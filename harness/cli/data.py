@@ -18,20 +18,35 @@ if TYPE_CHECKING:
 SHOWN_PROBLEMS = 10
 
 data_app = typer.Typer(
-    add_completion=False, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
     help="Raw downloads to stores, and a look at what is in them.",
-)  # fmt: skip
+)
 
 
 @data_app.command("prepare")
 def prepare_command(
-    name: Annotated[str, typer.Argument(help="A data set or format, e.g. ntu60; `ls datasets` lists them.")],
-    raw: Annotated[Path, typer.Option(help="The raw files: a folder, or one .npz or .pkl of NTU RGB+D.")],
-    out: Annotated[Path | None, typer.Option(help="The store's folder [NAME where --dataset NAME finds it].")] = None,
-    workers: Annotated[int | None, typer.Option(help="Reading processes [one per processor].", min=1, max=1024)] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="A broken file is an error, not skipped.")] = False,
+    name: Annotated[
+        str, typer.Argument(help="A data set or format, e.g. ntu60; `ls datasets` lists them.")
+    ],
+    raw: Annotated[
+        Path, typer.Option(help="The raw files: a folder, or one .npz or .pkl of NTU RGB+D.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The store's folder [NAME where --dataset NAME finds it].")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Reading processes [one per processor].", min=1, max=1024)
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A broken file is an error, not skipped.")
+    ] = False,
 ) -> None:
-    """Turn a raw download into a store that `--dataset` opens; a killed preparation goes on where it was."""
+    """Turn a raw download into a store that `--dataset` opens; a killed preparation goes on where
+    it was.
+    """
     with at_work() as report, usage_errors():
         from datasets.formats.store import stores_dir
         from datasets.raw import open_source
@@ -40,7 +55,12 @@ def prepare_command(
         source = open_source(name, raw)
         with report.task(f"reading {name}", "part") as advance:
             prepared = prepare(
-                source, name, out or stores_dir() / name, workers=workers, strict=strict, advance=advance
+                source,
+                name,
+                out or stores_dir() / name,
+                workers=workers,
+                strict=strict,
+                advance=advance,
             )
         for line in source.assumed:
             report.line(f"assumed: {line}")
@@ -49,13 +69,22 @@ def prepare_command(
 
 @data_app.command("doctor")
 def doctor_command(
-    name: Annotated[str, typer.Argument(help="A data set's name, a store's folder or an .npz file.")],
-    split: Annotated[list[str] | None, typer.Option(help="A split to look at besides its own; repeatable.")] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Hash a store and compute its fingerprint afresh.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Leave a picture of sample clips there (PNG).")] = None,
+    name: Annotated[
+        str, typer.Argument(help="A data set's name, a store's folder or an .npz file.")
+    ],
+    split: Annotated[
+        list[str] | None, typer.Option(help="A split to look at besides its own; repeatable.")
+    ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Hash a store and compute its fingerprint afresh.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Leave a picture of sample clips there (PNG).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Examine a data set: counts, broken frames, bones, units, axes, left and right, leaks, fingerprint.
+    """Examine a data set: counts, broken frames, bones, units, axes, left and right, leaks,
+    fingerprint.
 
     Exit code 1 when a finding is an error.
     """
@@ -75,21 +104,34 @@ def doctor_command(
 
 @data_app.command("show")
 def show_command(
-    name: Annotated[str, typer.Argument(help="A data set's name, a store's folder or an .npz file.")],
+    name: Annotated[
+        str, typer.Argument(help="A data set's name, a store's folder or an .npz file.")
+    ],
     out: Annotated[Path, typer.Option(help="The animation (GIF).")] = Path("clip.gif"),
     clip: Annotated[int, typer.Option(help="Number of the clip.", min=0)] = 0,
-    method: Annotated[str, typer.Option(help="Colour the tokens that this method sees, e.g. gfp.")] = "",
-    run: Annotated[Path | None, typer.Option(help="A finished run's folder: its method and weights.")] = None,
+    method: Annotated[
+        str, typer.Option(help="Colour the tokens that this method sees, e.g. gfp.")
+    ] = "",
+    run: Annotated[
+        Path | None, typer.Option(help="A finished run's folder: its method and weights.")
+    ] = None,
     train: Annotated[
-        int, typer.Option(help="Train so many steps first, to see a reconstruction.", min=0, max=1_000_000)
+        int,
+        typer.Option(
+            help="Train so many steps first, to see a reconstruction.", min=0, max=1_000_000
+        ),
     ] = 0,
     encoder: Annotated[str, typer.Option(help="Encoder size: tiny, small or base.")] = "tiny",
 ) -> None:
-    """An animated stick figure of a clip, visible and masked tokens coloured, the reconstruction beside it."""
+    """An animated stick figure of a clip, visible and masked tokens coloured, the reconstruction
+    beside it.
+    """
     with at_work(announced=False) as report:
         from harness.pictures.show import show
 
-        for line in show(name, out, clip=clip, method=method, run=run, train=train, encoder=encoder):
+        for line in show(
+            name, out, clip=clip, method=method, run=run, train=train, encoder=encoder
+        ):
             report.line(line)
 
 
@@ -98,7 +140,9 @@ def download_command(
     name: Annotated[str, typer.Argument(help="A data set; for most it says where to ask.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the download [raw/NAME].")] = None,
 ) -> None:
-    """Download raw data where the licence allows it, and check it; for the rest say how to get it."""
+    """Download raw data where the licence allows it, and check it; for the rest say how to get
+    it.
+    """
     with at_work() as report, usage_errors():
         from datasets.origins import how_to_get, origin
 
@@ -129,7 +173,8 @@ def tell(prepared: Prepared, dataset: str, report: Reporter) -> None:
         report.line(f"problem: {problem}")
     if len(header.problems) > SHOWN_PROBLEMS:
         report.line(
-            f"and {len(header.problems) - SHOWN_PROBLEMS} more problems, listed in {prepared.folder}/store.json"
+            f"and {len(header.problems) - SHOWN_PROBLEMS} more problems, listed in"
+            f" {prepared.folder}/store.json"
         )
     report.line(f"fingerprint {header.fingerprint[:16]}; store in {prepared.folder}")
     report.line(f"next: python -m harness data doctor {dataset}, then run --dataset {dataset}")

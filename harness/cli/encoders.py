@@ -15,20 +15,36 @@ from harness.spec.model import DataSpec, build
 
 
 def import_encoder_command(
-    file: Annotated[Path, typer.Argument(help="A MAMP-style .pth (code in it is never run) or encoder.safetensors.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A MAMP-style .pth (code in it is never run) or encoder.safetensors."),
+    ],
     out: Annotated[Path, typer.Option(help="Where the weights go.")] = Path("encoder.safetensors"),
-    encoder: Annotated[str | None, typer.Option(help="Size: tiny, small or base [as the file says, or base].")] = None,
-    joints: Annotated[int | None, typer.Option(help="Its joints [as the file says, or 25].", min=1, max=10_000)] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Of the size, e.g. encoder.heads=4.")] = None,
-    dataset: DataName = None, split: Split = None, label: Label = None, device: Device = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Size: tiny, small or base [as the file says, or base].")
+    ] = None,
+    joints: Annotated[
+        int | None, typer.Option(help="Its joints [as the file says, or 25].", min=1, max=10_000)
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Of the size, e.g. encoder.heads=4.")
+    ] = None,
+    dataset: DataName = None,
+    split: Split = None,
+    label: Label = None,
+    device: Device = None,
     threads: Threads = None,
-) -> None:  # fmt: skip
-    """Turn a released encoder into one of this suite; with --dataset also probe it, random-init beside it."""
+) -> None:
+    """Turn a released encoder into one of this suite; with --dataset also probe it, random-init
+    beside it.
+    """
     asked: dict[str, Any] = {"size": encoder} if encoder else {}
     for text in overrides or []:
         section, key, value = parse_override(text)
         if section != "encoder":
-            raise UsageError(f"--set {text!r}: expected a number of the encoder, e.g. encoder.heads=4")
+            raise UsageError(
+                f"--set {text!r}: expected a number of the encoder, e.g. encoder.heads=4"
+            )
         asked[key] = value
     chosen = {"name": dataset, "split": split, "label": label}
     data = {key: value for key, value in chosen.items() if value is not None}
@@ -40,12 +56,23 @@ def import_encoder_command(
         from harness.machine import select_device, use_threads
 
         use_threads(threads)
-        imported, accuracies = import_and_probe(file, out, asked, joints, spec, select_device(device or "auto"))
+        imported, accuracies = import_and_probe(
+            file, out, asked, joints, spec, select_device(device or "auto")
+        )
     for note in imported.notes:
         say(note)
-    say(f"wrote {out}: {imported.encoder.parameter_count:,} parameters, {imported.encoder.grid.tokens} tokens")
+    say(
+        f"wrote {out}: {imported.encoder.parameter_count:,} parameters,"
+        f" {imported.encoder.grid.tokens} tokens"
+    )
     if imported.ignored:
-        say(f"left out, not part of the encoder: {len(imported.ignored)} tensors ({imported.ignored[0]}, ...)")
-    rows = [(row, f"{found.linear_test:.1%}", f"{found.knn_test:.1%}") for row, found in accuracies.items()]
+        say(
+            f"left out, not part of the encoder: {len(imported.ignored)} tensors"
+            f" ({imported.ignored[0]}, ...)"
+        )
+    rows = [
+        (row, f"{found.linear_test:.1%}", f"{found.knn_test:.1%}")
+        for row, found in accuracies.items()
+    ]
     if rows:
         print_table(make_console(), ["encoder", "linear", "kNN"], rows, [])

@@ -1,4 +1,6 @@
-"""The command `evaluate`, and what `run --protocols` does after training: protocols on the encoders of a folder."""
+"""The command `evaluate`, and what `run --protocols` does after training: protocols on the encoders
+of a folder.
+"""
 
 from __future__ import annotations
 
@@ -30,32 +32,54 @@ class Weights(StrEnum):
 def evaluate_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of `run`.")],
     protocols: Annotated[
-        str, typer.Option(help="Protocols, e.g. linear,knn or semi:ratio=0.1,draw=1; `ls protocols` lists them.")
+        str,
+        typer.Option(
+            help="Protocols, e.g. linear,knn or semi:ratio=0.1,draw=1; `ls protocols` lists them."
+        ),
     ] = "linear,knn",
     weights: Annotated[
         Weights,
-        typer.Option(help="The encoder at the end of training, or the one selected on held-out subjects."),
+        typer.Option(
+            help="The encoder at the end of training, or the one selected on held-out subjects."
+        ),
     ] = Weights.LAST,
     seeds: Annotated[str, typer.Option(help="Of the runs, e.g. 0-2 [all].")] = "",
-    dataset: Annotated[str, typer.Option(help="Where the data is now, where it is not where the runs had it.")] = "",
-    device: Device = None, threads: Threads = None, rerun: Rerun = False, claim: Claim = False,
-    plugin: Plugins = None, wide: Wide = False,
-) -> None:  # fmt: skip
+    dataset: Annotated[
+        str, typer.Option(help="Where the data is now, where it is not where the runs had it.")
+    ] = "",
+    device: Device = None,
+    threads: Threads = None,
+    rerun: Rerun = False,
+    claim: Claim = False,
+    plugin: Plugins = None,
+    wide: Wide = False,
+) -> None:
     """Evaluate the encoders that runs left by protocols, one table; no encoder is trained again."""
     with at_work() as report:
         from harness.runs.evaluating import Asked
         from harness.runs.protocols import registry_with_protocols
 
         asked = Asked(
-            folder, protocols, which=weights.value, dataset=dataset, device=device or "", threads=threads, rerun=rerun,
-            claim=claim, seeds=tuple(parse_seeds(seeds)) if seeds else None,
-        )  # fmt: skip
+            folder,
+            protocols,
+            which=weights.value,
+            dataset=dataset,
+            device=device or "",
+            threads=threads,
+            rerun=rerun,
+            claim=claim,
+            seeds=tuple(parse_seeds(seeds)) if seeds else None,
+        )
         if not evaluate_folder(asked, registry_with_protocols(plugin), report, wide=wide):
             raise typer.Exit(1)
 
 
-def evaluate_folder(asked: Asked, registry: Registry, report: Reporter, *, wide: bool = False) -> bool:
-    """Do what is missing and leave the table of all the folder's evaluations; whether everything is there and well."""
+def evaluate_folder(
+    asked: Asked, registry: Registry, report: Reporter, *, wide: bool = False
+) -> bool:
+    """Do what is missing and leave the table of all the folder's evaluations; whether everything is
+    there and well.
+    """
     from harness.records.evaluations import Evaluations
     from harness.records.store import RecordStore, refusal_lines
     from harness.report.cells import blocks
@@ -69,5 +93,12 @@ def evaluate_folder(asked: Asked, registry: Registry, report: Reporter, *, wide:
         frame, lines = cells_frame(records), evaluation_notes(records)
         lines += refusal_lines(asked.folder, list(done.refused.values()))
         tables = blocks(evaluation_table(frame, wide=wide))
-        leave_table(tables[0], lines, asked.folder / TABLE_FILE, report, numbers={"": frame}, more=tables[1:])
+        leave_table(
+            tables[0],
+            lines,
+            asked.folder / TABLE_FILE,
+            report,
+            numbers={"": frame},
+            more=tables[1:],
+        )
     return result.whole

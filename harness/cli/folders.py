@@ -28,7 +28,10 @@ def table_command(
     tables = folder_tables(found)
     warn(*refusal_lines(folder, found.refused))
     if not tables:
-        raise UsageError(f"{folder}: expected records of `run` or `speed`, found none that can be used; check the path")
+        raise UsageError(
+            f"{folder}: expected records of `run` or `speed`, found none that can be used; check"
+            " the path"
+        )
     if as_json:
         say_lines(json.dumps(folder_json(tables, found.refused), indent=1))
         return
@@ -41,10 +44,17 @@ def table_command(
 
 
 def merge_command(
-    folders: Annotated[list[Path], typer.Argument(help="Output folders of `run`; they are only read.")],
-    out: Annotated[Path, typer.Option(help="Folder for all their records; what it holds already is joined too.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Output folders of `run`; they are only read.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for all their records; what it holds already is joined too."),
+    ],
 ) -> None:
-    """Join output folders: records, weights, speed; exit code 1 where two finished records of a run differ."""
+    """Join output folders: records, weights, speed; exit code 1 where two finished records of a run
+    differ.
+    """
     from harness.records.merge import plan_merge, write_merge
     from harness.records.store import TABLE_FILE, refusal_lines
     from harness.report.folder import folder_frame, folder_page, folder_tables
@@ -61,9 +71,11 @@ def merge_command(
         for line in [*merge.notes, *merge.conflicts]:
             report.line(line)
         report.line(
-            f"{counted(len(merge.runs), 'run')} and {counted(len(merge.speeds), 'speed measurement')} of "
-            f"{counted(len(merge.refused), 'folder')}; {merge.same} more said the same, {merge.overtaken} unfinished "
-            f"were finished elsewhere, {counted(len(merge.conflicts), 'conflict')}"
+            f"{counted(len(merge.runs), 'run')} and"
+            f" {counted(len(merge.speeds), 'speed measurement')} of"
+            f" {counted(len(merge.refused), 'folder')}; {merge.same} more said the same,"
+            f" {merge.overtaken} unfinished were finished elsewhere,"
+            f" {counted(len(merge.conflicts), 'conflict')}"
         )
         report.line(f"records in {out}, table in {out / 'table.md'}")
     if merge.conflicts:
@@ -71,11 +83,15 @@ def merge_command(
 
 
 def compare_command(
-    folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")],
+    folder: Annotated[
+        Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")
+    ],
     as_json: AsJson = False,
     wide: Wide = False,
 ) -> None:
-    """Which rows are better: intervals, all pairs of rows, who is above whom; written to compare.md."""
+    """Which rows are better: intervals, all pairs of rows, who is above whom; written to
+    compare.md.
+    """
     from harness.records.evaluations import Evaluations
     from harness.records.store import read_records, refusal_lines
     from harness.report.compare import compare_frames, compare_page, comparisons, left_out
@@ -88,7 +104,8 @@ def compare_command(
     warn(*refusal_lines(folder, refused))
     if not found:
         raise UsageError(
-            f"{folder}: expected two finished rows or more under one setting; see `ls runs --out {folder}`"
+            f"{folder}: expected two finished rows or more under one setting; see `ls runs --out"
+            f" {folder}`"
         )
     if as_json:
         say_lines(json.dumps([comparison.plain for comparison in found], indent=1))
@@ -98,19 +115,27 @@ def compare_command(
         console.print(comparison.heading)
         rows, found_pairs = comparison.row_table(wide=wide), comparison.pair_table(wide=wide)
         print_table(console, rows.columns, rows.itertuples(index=False), [])
-        print_table(console, found_pairs.columns, found_pairs.itertuples(index=False), comparison.lines)
+        print_table(
+            console, found_pairs.columns, found_pairs.itertuples(index=False), comparison.lines
+        )
         console.print()
     page = compare_page(found, command_line(), left_out(refused), wide=wide)
     leave_text(page, folder / "compare.md", compare_frames(found))
 
 
 def shelve_command(
-    folder: Annotated[Path, typer.Argument(help="An output folder of any command; it is only read.")],
+    folder: Annotated[
+        Path, typer.Argument(help="An output folder of any command; it is only read.")
+    ],
     to: Annotated[Path, typer.Option(help="Folder of the study; one that is there is made again.")],
-    why: Annotated[str, typer.Option(help="Why the study was made, in a line [as its page says already].")] = "",
+    why: Annotated[
+        str, typer.Option(help="Why the study was made, in a line [as its page says already].")
+    ] = "",
     name: Annotated[str, typer.Option(help="Title of its page [the folder's name].")] = "",
 ) -> None:
-    """Put a study on its shelf: all records in one file, the tables, a page that says why, with what, when."""
+    """Put a study on its shelf: all records in one file, the tables, a page that says why, with
+    what, when.
+    """
     from harness.records.shelving import contents, refuse_target, write_shelf
     from harness.records.store import refusal_lines
     from harness.report.shelf import counts, only_planned, shelf_files

@@ -1,4 +1,6 @@
-"""The command `ls`, and what it shows, as plain rows. A listing loads what it needs, and torch only where it must."""
+"""The command `ls`, and what it shows, as plain rows. A listing loads what it needs, and torch only
+where it must.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,16 @@ Rows = list[dict[str, Any]]
 
 
 def list_datasets(plugins: list[Path] | None, out: Path) -> Rows:
-    """Data sets by name, and how they differ from others' preparation; a store or exchange file is given by path."""
+    """Data sets by name, and how they differ from others' preparation; a store or exchange file is
+    given by path.
+    """
     from datasets.catalog import about
     from datasets.raw import DEVIATIONS
 
-    return [{"dataset": name, "about": text, "deviations": DEVIATIONS.get(name, ())} for name, text in about().items()]
+    return [
+        {"dataset": name, "about": text, "deviations": DEVIATIONS.get(name, ())}
+        for name, text in about().items()
+    ]
 
 
 def list_runs(plugins: list[Path] | None, out: Path) -> Rows:
@@ -79,11 +86,19 @@ def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
 
 
 def list_settings(plugins: list[Path] | None, out: Path) -> Rows:
-    """What `--set` takes: each setting with its default and what it may be, from the types of the spec."""
+    """What `--set` takes: each setting with its default and what it may be, from the types of the
+    spec.
+    """
     rows = []
     for section, model in SECTIONS.items():
         for name, schema in model.model_json_schema()["properties"].items():
-            rows.append({"setting": f"{section}.{name}", "default": schema.get("default"), "allowed": allowed(schema)})
+            rows.append(
+                {
+                    "setting": f"{section}.{name}",
+                    "default": schema.get("default"),
+                    "allowed": allowed(schema),
+                }
+            )
     return rows
 
 
@@ -95,7 +110,11 @@ def allowed(schema: dict[str, Any]) -> str:
         return " or ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
         each = schema.get("prefixItems") or [schema["items"]]
-        count = str(len(each)) if "prefixItems" in schema else f"{schema.get('minItems', 0)} to {schema['maxItems']}"
+        count = (
+            str(len(each))
+            if "prefixItems" in schema
+            else f"{schema.get('minItems', 0)} to {schema['maxItems']}"
+        )
         return f"{count} of {allowed(each[0])}"
     if "description" in schema:
         return str(schema["description"])
@@ -125,9 +144,14 @@ BRIEF = {
 
 
 def ls_command(
-    what: Annotated[str, typer.Argument(help="methods, protocols, datasets, encoders, runs, claims or settings.")],
-    as_json: AsJson = False, plugin: Plugins = None, out: Out = Path("runs"),
-) -> None:  # fmt: skip
+    what: Annotated[
+        str,
+        typer.Argument(help="methods, protocols, datasets, encoders, runs, claims or settings."),
+    ],
+    as_json: AsJson = False,
+    plugin: Plugins = None,
+    out: Out = Path("runs"),
+) -> None:
     """List what exists."""
     if what not in LISTINGS:
         names = ", ".join(LISTINGS)

@@ -21,9 +21,14 @@ NTU_JOINTS = 25
 
 
 def list_methods(plugins: list[Path] | None, out: Path) -> Rows:
-    """Methods with their paper, code, deviations, choices and default options, and the shared parts' deviations."""
+    """Methods with their paper, code, deviations, choices and default options, and the shared
+    parts' deviations.
+    """
     registry = Registry(plugins)
-    return [about_method(name, method, registry.guard(name)) for name, method in sorted(registry.methods.items())]
+    return [
+        about_method(name, method, registry.guard(name))
+        for name, method in sorted(registry.methods.items())
+    ]
 
 
 def about_method(name: str, method: type[Method], guard: Guard) -> dict[str, Any]:
@@ -34,10 +39,22 @@ def about_method(name: str, method: type[Method], guard: Guard) -> dict[str, Any
         with guard("options"):
             options = method.Options().model_dump(mode="json")
         shared = {"shared_deviations": shared_parts.DEVIATIONS}
-        return {"method": name, **asdict(method.about), **shared, "options": options, "versions": versions_of(method)}
+        return {
+            "method": name,
+            **asdict(method.about),
+            **shared,
+            "options": options,
+            "versions": versions_of(method),
+        }
     except Exception as problem:  # noqa: BLE001 - the others are listed
         unknown = About(title=name, paper=f"cannot be described: {mistake(problem, method)}")
-        return {"method": name, **asdict(unknown), "shared_deviations": (), "options": {}, "versions": {}}
+        return {
+            "method": name,
+            **asdict(unknown),
+            "shared_deviations": (),
+            "options": {},
+            "versions": {},
+        }
 
 
 def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
@@ -47,6 +64,11 @@ def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
         with torch.device("meta"):
             encoder = SkeletonEncoder(size, NTU_JOINTS)
         rows.append(
-            {"encoder": name, **asdict(size), "parameters": encoder.parameter_count, "tokens": encoder.grid.tokens}
+            {
+                "encoder": name,
+                **asdict(size),
+                "parameters": encoder.parameter_count,
+                "tokens": encoder.grid.tokens,
+            }
         )
     return rows

@@ -1,8 +1,9 @@
-"""The command line: which command is which function, and how every command ends (``--help`` lists them).
+"""The command line: which command is which function, and how every command ends (``--help`` lists
+them).
 
-Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory, a method failed a check, or a folder does
-not hold together or contradicts another; 2 the request cannot be done (one line says why); 130 stopped by the user,
-143 by SIGTERM, 129 by SIGHUP, 138 by SIGUSR1.
+Exit codes: 0 everything ran; 1 a run failed, diverged or ran out of memory, a method failed a
+check, or a folder does not hold together or contradicts another; 2 the request cannot be done (one
+line says why); 130 stopped by the user, 143 by SIGTERM, 129 by SIGHUP, 138 by SIGUSR1.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ from harness.progress import say, say_lines, warn
 INTERRUPTED = 130
 """What some versions of typer return for Ctrl-C, which they swallow."""
 
-# typer brings its own copy of click in some versions; its exception for a bad command line is found by name.
+# typer brings its own copy of click in some versions; its exception for a bad command line is found
+# by name.
 COMMAND_LINE_ERROR: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
@@ -83,22 +85,33 @@ COMMANDS: dict[str, Callable[..., None]] = {
 """In the order of ``--help``; ``data ...`` comes last."""
 
 app = typer.Typer(
-    add_completion=False, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Masked skeleton pre-training methods side by side: one encoder, one budget, one clock.",
-)  # fmt: skip
+)
 
 
 def print_version(asked: bool) -> None:
-    """``masked-skeleton-benchmark 0.1.0, torch 2.15.0, Python 3.11.7``, of the checkout and without loading torch."""
+    """``masked-skeleton-benchmark 0.1.0, torch 2.15.0, Python 3.11.7``, of the checkout and without
+    loading torch.
+    """
     if asked:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         torch = importlib.metadata.version("torch")
-        say(f"{project['name']} {project['version']}, torch {torch}, Python {platform.python_version()}")
+        say(
+            f"{project['name']} {project['version']}, torch {torch}, Python"
+            f" {platform.python_version()}"
+        )
         raise typer.Exit
 
 
-Version = Annotated[bool, typer.Option("--version", help="Print the versions.", callback=print_version, is_eager=True)]
+Version = Annotated[
+    bool,
+    typer.Option("--version", help="Print the versions.", callback=print_version, is_eager=True),
+]
 
 
 @app.callback()
@@ -128,7 +141,11 @@ def main() -> None:
         except (KeyboardInterrupt, typer.Abort):
             code = _stopped(stops.asked)
         except MemoryError:
-            code = _fail("not enough memory; choose smaller data or a smaller batch, or close other programs", 2)
+            code = _fail(
+                "not enough memory; choose smaller data or a smaller batch, or close other"
+                " programs",
+                2,
+            )
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
             then = "free space or choose another --out" if full else "look at what is there"
@@ -157,11 +174,12 @@ def file_options() -> dict[str, dict[str, Kind]]:
     found: dict[str, dict[str, Kind]] = {}
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         options: dict[str, Kind] = {
-            parameter.opts[0].removeprefix("--"):
+            parameter.opts[0].removeprefix("--"): (
                 "switch" if parameter.is_flag else "repeatable" if parameter.multiple else "value"
+            )
             for parameter in command.params
             if parameter.opts[0].startswith("--")
-        }  # fmt: skip
+        }
         if options.pop("config", None):
             options.pop("part")
             found[name] = options
@@ -169,7 +187,9 @@ def file_options() -> dict[str, dict[str, Kind]]:
 
 
 def prepare_streams() -> None:
-    """No table is lost to an encoding without the sign of a deviation; of several ranks the first speaks for all."""
+    """No table is lost to an encoding without the sign of a deviation; of several ranks the first
+    speaks for all.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -183,12 +203,15 @@ def refuse_ranks(command: str) -> None:
     """A `UsageError` where several ranks would do side by side what one process does."""
     if launched.world_size() > 1 and command not in ON_RANKS:
         raise UsageError(
-            f"torchrun: expected one of {', '.join(ON_RANKS)}, found {command}; start it with python -m harness"
+            f"torchrun: expected one of {', '.join(ON_RANKS)}, found {command}; start it with"
+            " python -m harness"
         )
 
 
 def leave(code: int) -> NoReturn:
-    """End the process; without waiting for threads of a method that go on, which may be for ever."""
+    """End the process; without waiting for threads of a method that go on, which may be for
+    ever.
+    """
     if stuck := [thread.name for thread in strays() if not thread.daemon]:
         warn(f"warning: not waited for what a method left running: {first_few(stuck)}")
         sys.stdout.flush()
@@ -221,7 +244,11 @@ def _lost(stop: RankLost) -> int:
     """The line of the one rank that says why all end."""
     if not stop.told:
         sys.stderr = sys.__stderr__
-        then = "; the same command continues with what is missing" if sys.argv[1:2] in CONTINUED else ""
+        then = (
+            "; the same command continues with what is missing"
+            if sys.argv[1:2] in CONTINUED
+            else ""
+        )
         return _fail(f"{stop.reason}{then}", stop.exit_code)
     return stop.exit_code
 

@@ -25,9 +25,12 @@ def new_method_command(
 
 
 def check_method_command(
-    name: Annotated[str, typer.Argument(help="A method, with options if wanted: mamp or mamp:decoder=cross.")],
-    plugin: Plugins = None, threads: Threads = None,
-) -> None:  # fmt: skip
+    name: Annotated[
+        str, typer.Argument(help="A method, with options if wanted: mamp or mamp:decoder=cross.")
+    ],
+    plugin: Plugins = None,
+    threads: Threads = None,
+) -> None:
     """Run the conformance suite on a method and print what passes and what fails."""
     with at_work(announced=False) as report:
         with report.task("loading torch and the methods"):
@@ -41,6 +44,8 @@ def check_method_command(
         with report.task(f"checking {name}", "check") as task:
             results = examine_all(specimen, task)
         rows = [(result.check, result.outcome, result.reason) for result in results]
-        print_table(report.console, ["check", "result", "reason"], rows, [f"{name}: {summary(results)}"])
+        print_table(
+            report.console, ["check", "result", "reason"], rows, [f"{name}: {summary(results)}"]
+        )
     if not all(result.passed for result in results):
         raise typer.Exit(1)

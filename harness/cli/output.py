@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OF_RECORDS = (".json", ".jsonl", ".safetensors", ".npz", ".pt", ".lock")
-"""Endings of the files that commands keep in an output folder; what they leave for a reader has others."""
+"""Endings of the files that commands keep in an output folder; what they leave for a reader has
+others.
+"""
 
 
 def leave_table(
@@ -34,8 +36,8 @@ def leave_table(
         numbers: as `leave_text` takes them.
         more: tables that stand between it and the notes.
         page: what is left, where that is more than what is printed.
-        same_measurement: the numbers are those of the table that stands there, whose first line, the command that
-            measured them, stays.
+        same_measurement: the numbers are those of the table that stands there, whose first line,
+            the command that measured them, stays.
     """
     from harness.report.table import to_markdown
 
@@ -52,7 +54,9 @@ def leave_table(
 
 @contextmanager
 def one_writes(folder: Path) -> Iterator[None]:
-    """Of the processes that share a folder and end at once, the last to write its table has read what all left."""
+    """Of the processes that share a folder and end at once, the last to write its table has read
+    what all left.
+    """
     from harness.records.claims import locked
     from harness.records.store import LOCK_FILE
 
@@ -64,11 +68,12 @@ def one_writes(folder: Path) -> Iterator[None]:
 
 
 def leave_text(text: str, path: Path, numbers: Mapping[str, pd.DataFrame]) -> bool:
-    """Leave a page beside the records, and the numbers of its tables beside it; whether the page could be written.
+    """Leave a page beside the records, and the numbers of its tables beside it; whether the page
+    could be written.
 
     Args:
-        numbers: frames of its tables by what tells them apart: that of ``""`` becomes ``table.csv`` beside
-            ``table.md``, that of ``"pairs"`` ``table-pairs.csv``.
+        numbers: frames of its tables by what tells them apart: that of ``""`` becomes ``table.csv``
+            beside ``table.md``, that of ``"pairs"`` ``table-pairs.csv``.
     """
     written = leave(text.encode(), path, "what it would hold is printed above")
     if written:
@@ -81,23 +86,32 @@ def leave_numbers(path: Path, numbers: Mapping[str, pd.DataFrame]) -> None:
     from harness.report.frame import as_csv
 
     for name, frame in numbers.items():
-        leave(as_csv(frame), path.with_name(f"{path.stem}{'-' * bool(name)}{name}.csv"), "the page has its numbers")
+        leave(
+            as_csv(frame),
+            path.with_name(f"{path.stem}{'-' * bool(name)}{name}.csv"),
+            "the page has its numbers",
+        )
 
 
 def leave(content: bytes, path: Path, instead: str) -> bool:
-    """Leave a file beside the records; where that cannot be, this says so, and where its content is ``instead``."""
+    """Leave a file beside the records; where that cannot be, this says so, and where its content is
+    ``instead``.
+    """
     from harness.records.store import write_atomically
 
     try:
         write_atomically(path, content)
     except (OSError, UsageError) as error:
-        warn(f"{path} could not be written ({getattr(error, 'strerror', None) or error}); {instead}")
+        warn(
+            f"{path} could not be written ({getattr(error, 'strerror', None) or error}); {instead}"
+        )
         return False
     return True
 
 
 def refuse_targets(folders: Iterable[Path], targets: Mapping[str, Path]) -> None:
-    """A `UsageError` where a file to leave would replace records, another of these files, or what is no file.
+    """A `UsageError` where a file to leave would replace records, another of these files, or what
+    is no file.
 
     Called before anything is written.
 
@@ -106,19 +120,39 @@ def refuse_targets(folders: Iterable[Path], targets: Mapping[str, Path]) -> None
         targets: files by the option that names them.
     """
     from harness.records.reading import RECORD_FILE, SHELF_FILE, SPEED_FILE
-    from harness.records.store import BESIDE_A_RECORD, LOCK_FILE, MATRIX_FILE, UNFINISHED_SPEED_FILE, file_to_write
+    from harness.records.store import (
+        BESIDE_A_RECORD,
+        LOCK_FILE,
+        MATRIX_FILE,
+        UNFINISHED_SPEED_FILE,
+        file_to_write,
+    )
 
-    names = {RECORD_FILE, SPEED_FILE, SHELF_FILE, UNFINISHED_SPEED_FILE, MATRIX_FILE, LOCK_FILE, *BESIDE_A_RECORD}
+    names = {
+        RECORD_FILE,
+        SPEED_FILE,
+        SHELF_FILE,
+        UNFINISHED_SPEED_FILE,
+        MATRIX_FILE,
+        LOCK_FILE,
+        *BESIDE_A_RECORD,
+    }
     inputs, seen = [folder.resolve() for folder in folders], dict[Path, str]()
     for option, path in targets.items():
         place = file_to_write(path).resolve()
-        read = place.exists() and place.suffix in OF_RECORDS and any(one in (place, *place.parents) for one in inputs)
+        read = (
+            place.exists()
+            and place.suffix in OF_RECORDS
+            and any(one in (place, *place.parents) for one in inputs)
+        )
         if read or {path.name.lower(), place.name.lower()} & names:
             raise UsageError(
-                f"{option} {path}: expected a file to leave, found the name of one with records; choose another name"
+                f"{option} {path}: expected a file to leave, found the name of one with records;"
+                " choose another name"
             )
         if place in seen:
             raise UsageError(
-                f"{option} {path}: expected a file of its own, found that of {seen[place]}; choose another"
+                f"{option} {path}: expected a file of its own, found that of {seen[place]}; choose"
+                " another"
             )
         seen[place] = option

@@ -13,26 +13,44 @@ from harness.progress import at_work, command_line
 
 
 def report_command(
-    folder: Annotated[list[Path], typer.Argument(help="Output folders of any command; they are only read.")],
+    folder: Annotated[
+        list[Path], typer.Argument(help="Output folders of any command; they are only read.")
+    ],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     figures: Annotated[
-        Path | None, typer.Option(help="Leave its charts in this folder too: PDF, SVG, and what is drawn as CSV.")
+        Path | None,
+        typer.Option(
+            help="Leave its charts in this folder too: PDF, SVG, and what is drawn as CSV."
+        ),
     ] = None,
-    latex: Annotated[Path | None, typer.Option(help="Leave its tables as LaTeX (booktabs) in this file too.")] = None,
+    latex: Annotated[
+        Path | None, typer.Option(help="Leave its tables as LaTeX (booktabs) in this file too.")
+    ] = None,
 ) -> None:
-    """One page that opens offline: who trains faster, who represents better, why, and whether to believe it."""
+    """One page that opens offline: who trains faster, who represents better, why, and whether to
+    believe it.
+    """
     from harness.report.html.page import beside_name, write_report
 
     if figures and figures.exists() and not figures.is_dir():
-        raise UsageError(f"--figures {figures}: expected a folder, found a file; choose another name")
+        raise UsageError(
+            f"--figures {figures}: expected a folder, found a file; choose another name"
+        )
     if latex and latex.is_dir():
-        raise UsageError(f"--latex {latex}: expected a file to write, found a folder; give {latex / 'table.tex'}")
+        raise UsageError(
+            f"--latex {latex}: expected a file to write, found a folder; give {latex / 'table.tex'}"
+        )
     if out.is_dir():
-        raise UsageError(f"{out}: expected a file to write, found a folder; give --out {out / 'report.html'}")
+        raise UsageError(
+            f"{out}: expected a file to write, found a folder; give --out {out / 'report.html'}"
+        )
     beside_out = {"the records beside --out": out.with_name(beside_name(out))}
     refuse_targets(folder, {"--out": out, **beside_out, **({"--latex": latex} if latex else {})})
     if figures and figures.resolve() in (out.resolve(), latex and latex.resolve()):
-        raise UsageError(f"--figures {figures}: expected a folder, found the name of a file to write; choose another")
+        raise UsageError(
+            f"--figures {figures}: expected a folder, found the name of a file to write; choose"
+            " another"
+        )
     with at_work(announced=False) as report:
         beside = write_report(folder, out)
         report.line(f"report in {out}" + (f", its records in {beside}" if beside else ""))
@@ -44,6 +62,9 @@ def report_command(
         studies = read_studies(folder)
         if latex:
             write_latex(studies, latex, command_line())
-            report.line(f"tables in {latex}; \\usepackage{{booktabs,graphicx}} and \\input{{{latex}}} show them")
+            report.line(
+                f"tables in {latex}; \\usepackage{{booktabs,graphicx}} and \\input{{{latex}}} show"
+                " them"
+            )
         for line in write_figures(studies, figures) if figures else []:
             report.line(line)

@@ -1,4 +1,6 @@
-"""The commands `run` and `speed`, and those that say what they would do: `plan` and `show-config`."""
+"""The commands `run` and `speed`, and those that say what they would do: `plan` and
+`show-config`.
+"""
 
 from __future__ import annotations
 
@@ -72,39 +74,90 @@ if TYPE_CHECKING:
     from harness.runs.plan import Plan
 
 
-SETTINGS = ("methods", "dataset", "split", "label", "encoder", "budget", "batch_size", "precision", "device")
+SETTINGS = (
+    "methods",
+    "dataset",
+    "split",
+    "label",
+    "encoder",
+    "budget",
+    "batch_size",
+    "precision",
+    "device",
+)
 """Flags that set something of the spec."""
 AS_TYPED = (
-    "out", "baseline", "rerun", "speed_seconds", "threads", "state_seconds", "claim", "tensorboard", "keep_decoder",
-    "protocols", "study",
-)  # fmt: skip
+    "out",
+    "baseline",
+    "rerun",
+    "speed_seconds",
+    "threads",
+    "state_seconds",
+    "claim",
+    "tensorboard",
+    "keep_decoder",
+    "protocols",
+    "study",
+)
 """Flags of `run` that are no settings, and need no parsing."""
 
 
 def settings_of(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a command's flags ask for; ``flags`` are its arguments by name, its `locals` at the start."""
+    """The settings that a command's flags ask for; ``flags`` are its arguments by name, its
+    `locals` at the start.
+    """
     asked = {name: flags[name] for name in SETTINGS if name in flags}
     return resolve_settings(flags["preset"], flags["overrides"], **asked)
 
 
 def asked_of_run(flags: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings that the flags of `run` ask for, and the flags that are no settings, by name."""
-    settings, parsed = settings_of(flags), {"seeds": parse_seeds(flags["seeds"]), "shard": parse_shard(flags["shard"])}
+    settings, parsed = (
+        settings_of(flags),
+        {"seeds": parse_seeds(flags["seeds"]), "shard": parse_shard(flags["shard"])},
+    )
     return settings, parsed | {name: flags[name] for name in AS_TYPED}
 
 
 def run_command(
-    methods: Methods = None, dataset: DataName = None, split: Split = None, label: Label = None,
-    encoder: Encoder = None, budget: BudgetText = None, seeds: Seeds = "0", batch_size: BatchSize = None,
-    precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
-    preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
-    speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
-    claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
-    protocols: Protocols = "", folds: Folds = 1, no_pictures: NoPictures = False, no_wait: NoWait = False,
-    measure_only: MeasureOnly = False, since: Since = None, dry_run: DryRun = False, tuning: Tuning = 0,
-    config: Config = None, part: Part = None, study: Study = "",
-) -> None:  # fmt: skip
-    """Pre-train the methods under one budget, measure their speed side by side, evaluate them, print one table."""
+    methods: Methods = None,
+    dataset: DataName = None,
+    split: Split = None,
+    label: Label = None,
+    encoder: Encoder = None,
+    budget: BudgetText = None,
+    seeds: Seeds = "0",
+    batch_size: BatchSize = None,
+    precision: Precision = None,
+    device: Device = None,
+    out: Out = Path("runs"),
+    plugin: Plugins = None,
+    preset: Preset = "quick",
+    overrides: Overrides = None,
+    baseline: Baseline = "",
+    rerun: Rerun = False,
+    speed_seconds: SpeedSeconds = 30.0,
+    threads: Threads = None,
+    state_seconds: StateSeconds = 300.0,
+    claim: Claim = False,
+    shard: Shard = "1/1",
+    tensorboard: TensorBoard = False,
+    keep_decoder: KeepDecoder = False,
+    protocols: Protocols = "",
+    folds: Folds = 1,
+    no_pictures: NoPictures = False,
+    no_wait: NoWait = False,
+    measure_only: MeasureOnly = False,
+    since: Since = None,
+    dry_run: DryRun = False,
+    tuning: Tuning = 0,
+    config: Config = None,
+    part: Part = None,
+    study: Study = "",
+) -> None:
+    """Pre-train the methods under one budget, measure their speed side by side, evaluate them,
+    print one table.
+    """
     settings, chosen = asked_of_run(locals())
     chosen |= {"no_wait": no_wait, "since": since}
     each = [one for fold in folds_of(settings, folds) for one in with_draws(fold, tuning)]
@@ -134,8 +187,12 @@ def folds_of(settings: dict[str, Any], folds: int) -> list[dict[str, Any]]:
     return [settings, other][:folds]
 
 
-def measure_fold(settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter) -> bool:
-    """The speed measurement of a run, for others who do the rest; whether every method could be timed."""
+def measure_fold(
+    settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter
+) -> bool:
+    """The speed measurement of a run, for others who do the rest; whether every method could be
+    timed.
+    """
     from harness.runs.experiment import speed_of
     from harness.runs.sharing import Share
 
@@ -155,7 +212,8 @@ def with_draws(settings: dict[str, Any], tuning: int) -> list[dict[str, Any]]:
 
     if not settings["data"].validation:
         raise UsageError(
-            "--tuning: expected held-out subjects, on which draws are chosen, found data.validation=0; leave it out"
+            "--tuning: expected held-out subjects, on which draws are chosen, found"
+            " data.validation=0; leave it out"
         )
     methods = parse_methods(settings["methods"])
     return [settings, *(draw.applied(settings, methods) for draw in draws(tuning))]
@@ -169,13 +227,22 @@ def leave_tuning(folder: Path, report: Reporter) -> None:
 
     found = tuned_methods(list(RecordStore.existing(folder).runs()))
     if not found:
-        raise UsageError(f"{folder}: expected runs of `run --tuning k` with those under published settings, found none")
+        raise UsageError(
+            f"{folder}: expected runs of `run --tuning k` with those under published settings,"
+            " found none"
+        )
     leave_table(
-        tuning_table(found), tuning_notes(found), folder / "tuning.md", report, numbers={"": tuning_frame(found)}
+        tuning_table(found),
+        tuning_notes(found),
+        folder / "tuning.md",
+        report,
+        numbers={"": tuning_frame(found)},
     )
 
 
-def run_fold(settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter) -> bool:
+def run_fold(
+    settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter
+) -> bool:
     """A run with its tables; whether everything is there and well."""
     from harness.records.store import read_records, refusal_lines
     from harness.report.folder import Typed, folder_frame, folder_page, folder_tables
@@ -197,58 +264,119 @@ def run_fold(settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[s
         page = folder_page(tables, found.refused, command_line(), typed)
         page += "".join(f"- {line}\n" for line in unfinished)
         leave_table(
-            build_table(records, speed), [*lines, *unfinished], out / "table.md", report, page=page,
+            build_table(records, speed),
+            [*lines, *unfinished],
+            out / "table.md",
+            report,
+            page=page,
             numbers={"": folder_frame(tables)},
-        )  # fmt: skip
-    warn(*refusal_lines(out, [one for one in found.refused if one.path not in experiment.store.refused]))
-    whole = not chosen["protocols"] or evaluate_runs(experiment, [record.address for record in records], report)
-    well = ("ok", "interrupted") if chosen["no_wait"] else ("ok",)  # others go on with what was interrupted
+        )
+    warn(
+        *refusal_lines(
+            out, [one for one in found.refused if one.path not in experiment.store.refused]
+        )
+    )
+    whole = not chosen["protocols"] or evaluate_runs(
+        experiment, [record.address for record in records], report
+    )
+    well = (
+        ("ok", "interrupted") if chosen["no_wait"] else ("ok",)
+    )  # others go on with what was interrupted
     return whole and all(record.status in well for record in records)
 
 
 def evaluate_runs(experiment: Experiment, addresses: list[str], report: Reporter) -> bool:
-    """The protocols that `run` was asked for, on the encoders of its rows; whether everything is there and well."""
+    """The protocols that `run` was asked for, on the encoders of its rows; whether everything is
+    there and well.
+    """
     from harness.runs.evaluating import Asked
 
     request = experiment.request
     asked = Asked(
-        request.out, request.protocols, device=request.device, rerun=request.rerun, claim=request.claim,
-        no_wait=request.no_wait, runs=tuple(addresses), loaded=experiment.data, study=request.study,
-    )  # fmt: skip
+        request.out,
+        request.protocols,
+        device=request.device,
+        rerun=request.rerun,
+        claim=request.claim,
+        no_wait=request.no_wait,
+        runs=tuple(addresses),
+        loaded=experiment.data,
+        study=request.study,
+    )
     return evaluate_folder(asked, experiment.registry, report)
 
 
 def plan_command(
-    methods: Methods = None, dataset: DataName = None, split: Split = None, label: Label = None,
-    encoder: Encoder = None, budget: BudgetText = None, seeds: Seeds = "0", batch_size: BatchSize = None,
-    precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
-    preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
-    speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
-    claim: Claim = False, shard: Shard = "1/1", tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False,
-    protocols: Protocols = "", folds: Folds = 1, no_pictures: NoPictures = False, no_measure: NoMeasure = False,
-    rate: RateText = "", device_rate: DeviceRate = "", price: Price = None, as_json: AsJson = False,
-    config: Config = None, part: Part = None, study: Study = "",
-) -> None:  # fmt: skip
-    """Print what `run` with the same flags would do and cost: steps, hours, memory, disk; nothing is written."""
+    methods: Methods = None,
+    dataset: DataName = None,
+    split: Split = None,
+    label: Label = None,
+    encoder: Encoder = None,
+    budget: BudgetText = None,
+    seeds: Seeds = "0",
+    batch_size: BatchSize = None,
+    precision: Precision = None,
+    device: Device = None,
+    out: Out = Path("runs"),
+    plugin: Plugins = None,
+    preset: Preset = "quick",
+    overrides: Overrides = None,
+    baseline: Baseline = "",
+    rerun: Rerun = False,
+    speed_seconds: SpeedSeconds = 30.0,
+    threads: Threads = None,
+    state_seconds: StateSeconds = 300.0,
+    claim: Claim = False,
+    shard: Shard = "1/1",
+    tensorboard: TensorBoard = False,
+    keep_decoder: KeepDecoder = False,
+    protocols: Protocols = "",
+    folds: Folds = 1,
+    no_pictures: NoPictures = False,
+    no_measure: NoMeasure = False,
+    rate: RateText = "",
+    device_rate: DeviceRate = "",
+    price: Price = None,
+    as_json: AsJson = False,
+    config: Config = None,
+    part: Part = None,
+    study: Study = "",
+) -> None:
+    """Print what `run` with the same flags would do and cost: steps, hours, memory, disk; nothing
+    is written.
+    """
     settings, chosen = asked_of_run(locals())
     if rate and device_rate:
         raise UsageError("--rate and --device-rate: expected one of them, found both")
     plans = [
         show_plan(
-            fold, plugin, chosen, measure=not no_measure, rate=rate, device_rate=device_rate, price=price,
+            fold,
+            plugin,
+            chosen,
+            measure=not no_measure,
+            rate=rate,
+            device_rate=device_rate,
+            price=price,
             as_json=as_json,
         )
         for fold in folds_of(settings, folds)
-    ]  # fmt: skip
+    ]
     if as_json:  # of two folds a list
         texts = [plan.model_dump_json(indent=1) for plan in plans]
         say_lines(f"[{', '.join(texts)}]" if folds > 1 else texts[0])
 
 
 def show_plan(
-    settings: dict[str, Any], plugins: list[Path] | None, chosen: dict[str, Any], *, measure: bool = True,
-    rate: str = "", device_rate: str = "", price: float | None = None, as_json: bool = False,
-) -> Plan:  # fmt: skip
+    settings: dict[str, Any],
+    plugins: list[Path] | None,
+    chosen: dict[str, Any],
+    *,
+    measure: bool = True,
+    rate: str = "",
+    device_rate: str = "",
+    price: float | None = None,
+    as_json: bool = False,
+) -> Plan:
     """Make a plan and print it.
 
     Args:
@@ -267,7 +395,9 @@ def show_plan(
         if not as_json:
             print_plan(report, plan)
             if chosen["protocols"]:
-                report.line(f"then evaluates by {chosen['protocols']}; that is not in this plan's time")
+                report.line(
+                    f"then evaluates by {chosen['protocols']}; that is not in this plan's time"
+                )
         warn(*experiment.store.passed_over())
     return plan
 
@@ -283,17 +413,38 @@ def print_plan(report: Reporter, plan: Plan) -> None:
 
 
 def speed_command(
-    methods: Methods = None, dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None,
-    precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
-    preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
-    speed_seconds: SpeedSeconds = 30.0, memory_cap: MemoryCap = None, threads: Threads = None,
-    processes: Processes = 1, first_slot: FirstSlot = 0, what: What = "training", encoders: Encoders = "",
-    wide: Wide = False, config: Config = None, part: Part = None, study: Study = "",
-) -> None:  # fmt: skip
-    """Only the interleaved speed measurement of `run`, without training or probes; or encoders' forward passes."""
+    methods: Methods = None,
+    dataset: DataName = None,
+    encoder: Encoder = None,
+    batch_size: BatchSize = None,
+    precision: Precision = None,
+    device: Device = None,
+    out: Out = Path("runs"),
+    plugin: Plugins = None,
+    preset: Preset = "quick",
+    overrides: Overrides = None,
+    baseline: Baseline = "",
+    rerun: Rerun = False,
+    speed_seconds: SpeedSeconds = 30.0,
+    memory_cap: MemoryCap = None,
+    threads: Threads = None,
+    processes: Processes = 1,
+    first_slot: FirstSlot = 0,
+    what: What = "training",
+    encoders: Encoders = "",
+    wide: Wide = False,
+    config: Config = None,
+    part: Part = None,
+    study: Study = "",
+) -> None:
+    """Only the interleaved speed measurement of `run`, without training or probes; or encoders'
+    forward passes.
+    """
     inference = asks_inference(what, encoders, methods, memory_cap)
     if inference and launched.world_size() > 1:
-        raise UsageError("--what inference: expected one process, found several ranks; start it without torchrun")
+        raise UsageError(
+            "--what inference: expected one process, found several ranks; start it without torchrun"
+        )
     settings = settings_of(locals())
     with at_work() as report:
         from harness.report.inference import inference_frame, inference_notes, inference_table
@@ -302,18 +453,39 @@ def speed_command(
         from harness.studies.inference import measure_inference
 
         experiment = prepare_experiment(
-            settings, plugin, report, seeds=[0], out=out, baseline="" if inference else baseline, rerun=rerun,
-            speed_seconds=speed_seconds, memory_cap=memory_cap and memory_cap * 1e9, threads=threads,
-            processes=processes, first_slot=first_slot, one_process=not inference, study=study,
-        )  # fmt: skip
+            settings,
+            plugin,
+            report,
+            seeds=[0],
+            out=out,
+            baseline="" if inference else baseline,
+            rerun=rerun,
+            speed_seconds=speed_seconds,
+            memory_cap=memory_cap and memory_cap * 1e9,
+            threads=threads,
+            processes=processes,
+            first_slot=first_slot,
+            one_process=not inference,
+            study=study,
+        )
         if inference:
-            measurement = measure_inference(experiment, encoders or "tiny,small,base", baseline, report)
+            measurement = measure_inference(
+                experiment, encoders or "tiny,small,base", baseline, report
+            )
             record = measurement.record
-            table, lines, numbers = inference_table(record, wide=wide), inference_notes(record), inference_frame(record)
+            table, lines, numbers = (
+                inference_table(record, wide=wide),
+                inference_notes(record),
+                inference_frame(record),
+            )
         else:
             measurement = speed_of(experiment, report)
             record = measurement.record
-            table, lines, numbers = speed_table(record, wide=wide), speed_notes(record), speed_frame(record)
+            table, lines, numbers = (
+                speed_table(record, wide=wide),
+                speed_notes(record),
+                speed_frame(record),
+            )
         page = out / ("inference.md" if inference else "speed.md")
         leave_table(table, lines, page, report, numbers={"": numbers})
     if measurement.failures:
@@ -321,24 +493,43 @@ def speed_command(
 
 
 def asks_inference(what: str, encoders: str, methods: str | None, memory_cap: float | None) -> bool:
-    """Whether `speed` is asked for forward passes; a `UsageError` for flags of the other measurement."""
+    """Whether `speed` is asked for forward passes; a `UsageError` for flags of the other
+    measurement.
+    """
     kinds = ("training", "inference")
     if what not in kinds:
-        raise UsageError(f"--what {what!r}: expected one of {', '.join(kinds)}{nearest(what, kinds)}")
+        raise UsageError(
+            f"--what {what!r}: expected one of {', '.join(kinds)}{nearest(what, kinds)}"
+        )
     inference = what == "inference"
     if encoders and not inference:
-        raise UsageError("--encoders: expected with --what inference; training takes one --encoder for all methods")
+        raise UsageError(
+            "--encoders: expected with --what inference; training takes one --encoder for all"
+            " methods"
+        )
     if inference and (methods or memory_cap):
-        raise UsageError("--what inference times encoders: expected --encoders, found --methods or --memory-cap")
+        raise UsageError(
+            "--what inference times encoders: expected --encoders, found --methods or --memory-cap"
+        )
     return inference
 
 
 def show_config_command(
-    methods: Methods = None, dataset: DataName = None, split: Split = None, label: Label = None,
-    encoder: Encoder = None, budget: BudgetText = None, batch_size: BatchSize = None, precision: Precision = None,
-    device: Device = None, preset: Preset = "quick", overrides: Overrides = None, as_json: AsJson = False,
-    config: Config = None, part: Part = None,
-) -> None:  # fmt: skip
+    methods: Methods = None,
+    dataset: DataName = None,
+    split: Split = None,
+    label: Label = None,
+    encoder: Encoder = None,
+    budget: BudgetText = None,
+    batch_size: BatchSize = None,
+    precision: Precision = None,
+    device: Device = None,
+    preset: Preset = "quick",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    config: Config = None,
+    part: Part = None,
+) -> None:
     """Print the complete configuration that `run` would use with the same flags."""
     settings = settings_of(locals())
     plain = {
@@ -346,4 +537,6 @@ def show_config_command(
         "device": settings["device"],
         **{name: settings[name].model_dump(mode="json") for name in SECTIONS},
     }
-    say_lines(json.dumps(plain, indent=1) if as_json else yaml.safe_dump(plain, sort_keys=False).rstrip())
+    say_lines(
+        json.dumps(plain, indent=1) if as_json else yaml.safe_dump(plain, sort_keys=False).rstrip()
+    )

@@ -21,13 +21,17 @@ EVERY = 5.0
 
 
 def status_command(
-    folder: Annotated[Path, typer.Argument(help="An output folder of `run`, on this machine or another.")],
+    folder: Annotated[
+        Path, typer.Argument(help="An output folder of `run`, on this machine or another.")
+    ],
     watch: Annotated[
         bool, typer.Option("--watch", help="Look again every few seconds, until all runs are done.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What every run of a folder is doing: step, loss, accuracy, clips/s, time left, host; evaluations by protocol."""
+    """What every run of a folder is doing: step, loss, accuracy, clips/s, time left, host;
+    evaluations by protocol.
+    """
     found = read_records(folder)
     rows = read_status(folder, found)
     warn(*refusal_lines(folder, found.refused))
@@ -48,7 +52,10 @@ def keep_watching(folder: Path, rows: list[Row]) -> None:
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
             for now in looks(folder, rows):
-                live.update(make_table(console, COLUMNS, [row.cells for row in now], summary(now)), refresh=True)
+                live.update(
+                    make_table(console, COLUMNS, [row.cells for row in now], summary(now)),
+                    refresh=True,
+                )
         return
     last = ""
     for now in looks(folder, rows):

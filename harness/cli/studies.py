@@ -1,4 +1,6 @@
-"""The commands that ask something of many stages (`explain`, `claim`) or of a folder's records (the others)."""
+"""The commands that ask something of many stages (`explain`, `claim`) or of a folder's records (the
+others).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,15 @@ from harness.cli.flags import (
 )
 from harness.cli.output import leave_table, leave_text
 from harness.errors import UsageError
-from harness.progress import Reporter, at_work, command_line, make_console, print_table, say_lines, warn
+from harness.progress import (
+    Reporter,
+    at_work,
+    command_line,
+    make_console,
+    print_table,
+    say_lines,
+    warn,
+)
 from harness.records.schema import EVERY_SWITCH, INFERENCE
 from harness.runs.request import prepare_experiment, resolve_settings
 
@@ -35,46 +45,88 @@ from harness.runs.request import prepare_experiment, resolve_settings
 def explain_command(
     one: Annotated[str, typer.Argument(help="The faster method, with options if wanted.")],
     other: Annotated[str, typer.Argument(help="The method it is compared with.")] = "mamp",
-    dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
-    out: Out = Path("runs"), plugin: Plugins = None, preset: Preset = "quick", overrides: Overrides = None,
-    rerun: Rerun = False, speed_seconds: SpeedSeconds = 120.0, threads: Threads = None,
-    processes: Processes = 1, first_slot: FirstSlot = 0, wide: Wide = False,
-) -> None:  # fmt: skip
-    """The waterfall from the published way of training to this suite's, one switch at a time, for two methods."""
+    dataset: DataName = None,
+    encoder: Encoder = None,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    out: Out = Path("runs"),
+    plugin: Plugins = None,
+    preset: Preset = "quick",
+    overrides: Overrides = None,
+    rerun: Rerun = False,
+    speed_seconds: SpeedSeconds = 120.0,
+    threads: Threads = None,
+    processes: Processes = 1,
+    first_slot: FirstSlot = 0,
+    wide: Wide = False,
+) -> None:
+    """The waterfall from the published way of training to this suite's, one switch at a time, for
+    two methods.
+    """
     with at_work() as report:
         from harness.report.explain import waterfall, waterfall_frame, waterfall_notes
         from harness.studies.explain import explain, refuse_switched, stages_on
 
         refuse_switched(overrides or [])
         settings = resolve_settings(
-            preset, overrides, methods=f"{one},{other}", dataset=dataset, encoder=encoder, batch_size=batch_size,
+            preset,
+            overrides,
+            methods=f"{one},{other}",
+            dataset=dataset,
+            encoder=encoder,
+            batch_size=batch_size,
             device=device,
-        )  # fmt: skip
+        )
         experiment = prepare_experiment(
-            settings, plugin, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds,
-            threads=threads, processes=processes, first_slot=first_slot,
-        )  # fmt: skip
+            settings,
+            plugin,
+            report,
+            seeds=[0],
+            out=out,
+            baseline="",
+            rerun=rerun,
+            speed_seconds=speed_seconds,
+            threads=threads,
+            processes=processes,
+            first_slot=first_slot,
+        )
         measurement = explain(experiment, report, stages_on(experiment.device_type))
         record = measurement.record
         leave_table(
-            waterfall(record, wide=wide), waterfall_notes(record), out / "explain.md", report,
+            waterfall(record, wide=wide),
+            waterfall_notes(record),
+            out / "explain.md",
+            report,
             numbers={"": waterfall_frame(record)},
-        )  # fmt: skip
+        )
     if measurement.failures:
         raise typer.Exit(1)
 
 
 def claim_command(
     names: Annotated[list[str], typer.Argument(help="Published claims; `ls claims` lists them.")],
-    dataset: DataName = None, encoder: Encoder = None, batch_size: BatchSize = None, device: Device = None,
-    out: Out = Path("runs"), preset: Preset = "quick", overrides: Overrides = None, rerun: Rerun = False,
-    speed_seconds: SpeedSeconds = 120.0, threads: Threads = None,
-    processes: Processes = 1, first_slot: FirstSlot = 0,
+    dataset: DataName = None,
+    encoder: Encoder = None,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    out: Out = Path("runs"),
+    preset: Preset = "quick",
+    overrides: Overrides = None,
+    rerun: Rerun = False,
+    speed_seconds: SpeedSeconds = 120.0,
+    threads: Threads = None,
+    processes: Processes = 1,
+    first_slot: FirstSlot = 0,
     measured: Annotated[
-        Path | None, typer.Option("--from", help="Judge the measurement in this folder again; nothing is measured.")
+        Path | None,
+        typer.Option(
+            "--from", help="Judge the measurement in this folder again; nothing is measured."
+        ),
     ] = None,
-) -> None:  # fmt: skip
-    """Claim cards: measure published speedups in one go, trained as published and with every switch on, or forward."""
+) -> None:
+    """Claim cards: measure published speedups in one go, trained as published and with every switch
+    on, or forward.
+    """
     with at_work(announced=not measured) as report:
         from harness.records.ratios import rules_version
         from harness.report.claims import card_frame, card_notes, card_table
@@ -84,20 +136,37 @@ def claim_command(
         kind, rows = kind_of(claims.values()), rows_of(claims.values())
         record, failed = None, False
         if kind and measured:
-            record, out = measured_claims(measured, INFERENCE if kind == "inference" else EVERY_SWITCH), measured
+            record, out = (
+                measured_claims(measured, INFERENCE if kind == "inference" else EVERY_SWITCH),
+                measured,
+            )
         elif kind:
             from harness.studies.explain import ends, explain, refuse_switched, stages_on
             from harness.studies.inference import measure_inference
 
             refuse_switched(overrides or [])
             settings = resolve_settings(
-                preset, overrides, methods=rows if kind == "training" else None, dataset=dataset, encoder=encoder,
-                batch_size=batch_size, device=device,
-            )  # fmt: skip
+                preset,
+                overrides,
+                methods=rows if kind == "training" else None,
+                dataset=dataset,
+                encoder=encoder,
+                batch_size=batch_size,
+                device=device,
+            )
             experiment = prepare_experiment(
-                settings, None, report, seeds=[0], out=out, baseline="", rerun=rerun, speed_seconds=speed_seconds,
-                threads=threads, processes=processes, first_slot=first_slot,
-            )  # fmt: skip
+                settings,
+                None,
+                report,
+                seeds=[0],
+                out=out,
+                baseline="",
+                rerun=rerun,
+                speed_seconds=speed_seconds,
+                threads=threads,
+                processes=processes,
+                first_slot=first_slot,
+            )
             if kind == "inference":
                 measurement = measure_inference(experiment, rows, "", report)
             else:
@@ -107,18 +176,26 @@ def claim_command(
             card = make_card(claim, record)
             lines = card_notes(card, rules_version())
             leave_table(
-                card_table(card), lines, out / f"claim-{name}.md", report, same_measurement=bool(measured),
+                card_table(card),
+                lines,
+                out / f"claim-{name}.md",
+                report,
+                same_measurement=bool(measured),
                 numbers={"": card_frame(card)},
-            )  # fmt: skip
+            )
     if failed:
         raise typer.Exit(1)
 
 
 def trends_command(
-    folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")],
+    folder: Annotated[
+        Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")
+    ],
     wide: Wide = False,
 ) -> None:
-    """Which published trends show in a folder's records: paired differences over seeds; written to trends.md."""
+    """Which published trends show in a folder's records: paired differences over seeds; written to
+    trends.md.
+    """
     from harness.records.store import RecordStore
     from harness.report.table import plain_markdown
     from harness.report.trends import trend_frame, trend_table
@@ -128,7 +205,8 @@ def trends_command(
     warn(*store.passed_over())
     if frame.empty:
         raise UsageError(
-            f"{folder}: no two finished runs that a published trend compares; see `ls runs --out {folder}`"
+            f"{folder}: no two finished runs that a published trend compares; see `ls runs --out"
+            f" {folder}`"
         )
     table = trend_table(frame, wide=wide)
     print_table(make_console(), table.columns, table.itertuples(index=False), [])
@@ -138,16 +216,23 @@ def trends_command(
 def tuning_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of `run --tuning k`.")],
 ) -> None:
-    """What tuning brings and costs: published settings, and the best of k draws; written to tuning.md."""
+    """What tuning brings and costs: published settings, and the best of k draws; written to
+    tuning.md.
+    """
     from harness.cli.run import leave_tuning
 
     leave_tuning(folder, Reporter(make_console()))
 
 
 def ranking_command(
-    folder: Annotated[Path, typer.Argument(help="An output folder of `run`, best with runs under several budgets.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="An output folder of `run`, best with runs under several budgets."),
+    ],
 ) -> None:
-    """How the ranking moves between equal clips, equal seconds and equal FLOPs; written to ranking.md."""
+    """How the ranking moves between equal clips, equal seconds and equal FLOPs; written to
+    ranking.md.
+    """
     from harness.records.store import RecordStore
     from harness.report.ranking import exchange_frame, exchange_table, seconds_lines, settings
     from harness.studies.target import step_times
@@ -159,31 +244,59 @@ def ranking_command(
     if not groups:
         raise UsageError(f"{folder}: no run of a method; see `ls runs --out {folder}`")
     if len(groups) > 1:
-        raise UsageError(f"{folder}: runs of {len(groups)} different settings; keep one data set and encoder a folder")
+        raise UsageError(
+            f"{folder}: runs of {len(groups)} different settings; keep one data set and encoder a"
+            " folder"
+        )
     lines = [
         "linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)",
         *seconds_lines(groups[0]),
     ]
     frame = exchange_frame(groups[0], times)
-    leave_table(exchange_table(frame), lines, folder / "ranking.md", Reporter(make_console()), numbers={"": frame})
+    leave_table(
+        exchange_table(frame),
+        lines,
+        folder / "ranking.md",
+        Reporter(make_console()),
+        numbers={"": frame},
+    )
 
 
 def target_command(
-    folder: Annotated[Path, typer.Argument(help="An output folder of `run` with `--set probe.every=...`.")],
+    folder: Annotated[
+        Path, typer.Argument(help="An output folder of `run` with `--set probe.every=...`.")
+    ],
     target: Annotated[
         Path | None, typer.Option(help="A frozen target; else --reference sets one for this look.")
     ] = None,
-    reference: Annotated[str, typer.Option(help="The row whose final accuracy is the target.")] = "mamp",
+    reference: Annotated[
+        str, typer.Option(help="The row whose final accuracy is the target.")
+    ] = "mamp",
     freeze_as: Annotated[
         Path | None, typer.Option("--freeze", help="Freeze the reference's target in this file.")
     ] = None,
     wide: Wide = False,
 ) -> None:
-    """Time to target: training seconds until each method first reaches a frozen accuracy; misses are misses."""
+    """Time to target: training seconds until each method first reaches a frozen accuracy; misses
+    are misses.
+    """
     from harness.records.store import RecordStore
     from harness.report.table import to_markdown
-    from harness.report.target import ladder_frame, ladder_table, target_frame, target_notes, target_table
-    from harness.studies.target import arm_times, comparable, freeze, read_target, timing, write_target
+    from harness.report.target import (
+        ladder_frame,
+        ladder_table,
+        target_frame,
+        target_notes,
+        target_table,
+    )
+    from harness.studies.target import (
+        arm_times,
+        comparable,
+        freeze,
+        read_target,
+        timing,
+        write_target,
+    )
 
     store, report = RecordStore.existing(folder), Reporter(make_console())
     records, speeds = list(store.runs()), list(store.speeds())
@@ -191,17 +304,23 @@ def target_command(
     goal = read_target(target) if target else freeze(records, reference)
     compared = comparable(records, goal)
     if not any(record.status == "ok" for record in compared):
-        raise UsageError(f"{folder}: no finished run was held equal to the target's {goal.reference} runs")
+        raise UsageError(
+            f"{folder}: no finished run was held equal to the target's {goal.reference} runs"
+        )
     measured = timing(speeds, [record for record in compared if record.status == "ok"])
     if not measured:
         raise UsageError(
-            f"{folder}: no speed measurement has all the rows; the same `run` command again makes one, or --rerun"
+            f"{folder}: no speed measurement has all the rows; the same `run` command again makes"
+            " one, or --rerun"
         )
     if freeze_as:
         write_target(freeze_as, goal)
     lines = target_notes(records, goal, frozen=bool(target or freeze_as))
     times = arm_times(measured)
-    numbers = {"": target_frame(compared, goal, times, measured), "ladder": ladder_frame(compared, goal, times)}
+    numbers = {
+        "": target_frame(compared, goal, times, measured),
+        "ladder": ladder_frame(compared, goal, times),
+    }
     table, curve = target_table(numbers[""], goal, wide=wide), ladder_table(numbers["ladder"])
     for shown in (table, curve):
         print_table(report.console, shown.columns, shown.itertuples(index=False), [""])
@@ -215,12 +334,16 @@ def verify_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of any command.")],
     as_json: AsJson = False,
 ) -> None:
-    """Compute again what follows from something else in a folder's records; exit code 1 at a difference."""
+    """Compute again what follows from something else in a folder's records; exit code 1 at a
+    difference.
+    """
     from harness.studies.verify import verify
 
     checks = verify(folder)
     if as_json:
-        say_lines(json.dumps([{**vars(check), "result": check.result} for check in checks], indent=1))
+        say_lines(
+            json.dumps([{**vars(check), "result": check.result} for check in checks], indent=1)
+        )
     else:
         lines = [f"{check.name}: {line}" for check in checks for line in check.differences]
         rows = [(check.name, check.of, check.result) for check in checks]

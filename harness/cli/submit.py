@@ -56,51 +56,118 @@ LOOK_AGAIN = 2.0
 """Seconds between two looks at jobs and folder."""
 
 Executor = Annotated[str, typer.Option(help="slurm, or local: jobs on this machine.")]
-Workers = Annotated[int | None, typer.Option(help="Jobs in the array [one per run that is left].", min=1, max=100_000)]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Jobs in the array [one per run that is left].", min=1, max=100_000),
+]
 Parallel = Annotated[
-    int | None, typer.Option(help="Of these, so many at once [all; --executor local: 1].", min=1, max=100_000)
+    int | None,
+    typer.Option(help="Of these, so many at once [all; --executor local: 1].", min=1, max=100_000),
 ]
 Partition = Annotated[str | None, typer.Option(help="Slurm's partition.")]
 Minutes = Annotated[
-    int, typer.Option("--time", help="Minutes until a job is stopped; it comes back and goes on.", min=1, max=10**6)
+    int,
+    typer.Option(
+        "--time",
+        help="Minutes until a job is stopped; it comes back and goes on.",
+        min=1,
+        max=10**6,
+    ),
 ]
 Memory = Annotated[
-    float | None, typer.Option(help="GB per job [the cluster's default].", min=0.1, max=1e5, callback=finite)
+    float | None,
+    typer.Option(help="GB per job [the cluster's default].", min=0.1, max=1e5, callback=finite),
 ]
-Cpus = Annotated[int, typer.Option(help="Cores per job, and threads unless --threads says otherwise.", min=1, max=4096)]
+Cpus = Annotated[
+    int,
+    typer.Option(
+        help="Cores per job, and threads unless --threads says otherwise.", min=1, max=4096
+    ),
+]
 Gpus = Annotated[int, typer.Option(help="GPUs per job; from 1 on --device is cuda.", min=0, max=64)]
 Sbatch = Annotated[
-    list[str] | None, typer.Option("--sbatch", help="Any option of sbatch, e.g. account=lab; repeatable.")
+    list[str] | None,
+    typer.Option("--sbatch", help="Any option of sbatch, e.g. account=lab; repeatable."),
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Until all jobs have ended; --executor local always does.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the scripts, or commands of local, and do nothing.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Until all jobs have ended; --executor local always does.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the scripts, or commands of local, and do nothing.")
+]
 OWN = (
-    "executor", "workers", "parallel", "partition", "minutes", "memory", "cpus", "gpus", "sbatch", "wait", "dry_run",
-)  # fmt: skip
+    "executor",
+    "workers",
+    "parallel",
+    "partition",
+    "minutes",
+    "memory",
+    "cpus",
+    "gpus",
+    "sbatch",
+    "wait",
+    "dry_run",
+)
 """Options of `submit` that `run` does not have."""
 
 
 def submit_command(
     ctx: typer.Context,
-    methods: Methods = None, dataset: DataName = None, split: Split = None, label: Label = None,
-    encoder: Encoder = None, budget: BudgetText = None, seeds: Seeds = "0", batch_size: BatchSize = None,
-    precision: Precision = None, device: Device = None, out: Out = Path("runs"), plugin: Plugins = None,
-    preset: Preset = "quick", overrides: Overrides = None, baseline: Baseline = "", rerun: Rerun = False,
-    speed_seconds: SpeedSeconds = 30.0, threads: Threads = None, state_seconds: StateSeconds = 300.0,
-    tensorboard: TensorBoard = False, keep_decoder: KeepDecoder = False, protocols: Protocols = "", folds: Folds = 1,
+    methods: Methods = None,
+    dataset: DataName = None,
+    split: Split = None,
+    label: Label = None,
+    encoder: Encoder = None,
+    budget: BudgetText = None,
+    seeds: Seeds = "0",
+    batch_size: BatchSize = None,
+    precision: Precision = None,
+    device: Device = None,
+    out: Out = Path("runs"),
+    plugin: Plugins = None,
+    preset: Preset = "quick",
+    overrides: Overrides = None,
+    baseline: Baseline = "",
+    rerun: Rerun = False,
+    speed_seconds: SpeedSeconds = 30.0,
+    threads: Threads = None,
+    state_seconds: StateSeconds = 300.0,
+    tensorboard: TensorBoard = False,
+    keep_decoder: KeepDecoder = False,
+    protocols: Protocols = "",
+    folds: Folds = 1,
     no_pictures: NoPictures = False,
-    executor: Executor = "slurm", workers: Workers = None, parallel: Parallel = None, partition: Partition = None,
-    minutes: Minutes = 240, memory: Memory = None, cpus: Cpus = 4, gpus: Gpus = 0, sbatch: Sbatch = None,
-    wait: Wait = False, dry_run: DryRun = False, config: Config = None, part: Part = None, study: Study = "",
-) -> None:  # fmt: skip
-    """Do what `run` does as jobs: one measures speed alone on a node, then workers share the folder."""
+    executor: Executor = "slurm",
+    workers: Workers = None,
+    parallel: Parallel = None,
+    partition: Partition = None,
+    minutes: Minutes = 240,
+    memory: Memory = None,
+    cpus: Cpus = 4,
+    gpus: Gpus = 0,
+    sbatch: Sbatch = None,
+    wait: Wait = False,
+    dry_run: DryRun = False,
+    config: Config = None,
+    part: Part = None,
+    study: Study = "",
+) -> None:
+    """Do what `run` does as jobs: one measures speed alone on a node, then workers share the
+    folder.
+    """
     asked = {**locals(), "claim": True, "shard": "1/1"}
     if executor not in EXECUTORS:
-        raise UsageError(f"--executor {executor!r}: expected {' or '.join(EXECUTORS)}{nearest(executor, EXECUTORS)}")
+        raise UsageError(
+            f"--executor {executor!r}: expected"
+            f" {' or '.join(EXECUTORS)}{nearest(executor, EXECUTORS)}"
+        )
     need_submitit()
     from harness.runs.submitting import Resources, Work, find_sbatch, scripts, submit_to_slurm
 
-    words, resources = words_of_run(ctx), Resources(cpus, gpus, minutes, memory, partition, parallel, pairs(sbatch))
+    words, resources = (
+        words_of_run(ctx),
+        Resources(cpus, gpus, minutes, memory, partition, parallel, pairs(sbatch)),
+    )
     if gpus and not device:
         asked["device"], words = "cuda", [*words, "--device", "cuda"]
     if threads is None:
@@ -115,7 +182,10 @@ def submit_command(
         work = Work(words, out, workers or max(1, left), datetime.now(UTC))
         if dry_run and executor == "local":
             at_once = min(work.workers, resources.parallel or 1)
-            report.line(f"executor: local, which runs no script: a measurement, then {counted(at_once, 'worker')}")
+            report.line(
+                "executor: local, which runs no script: a measurement, then"
+                f" {counted(at_once, 'worker')}"
+            )
             for command in [work.measuring, *[work.working] * at_once]:
                 say_lines(shlex.join(["python", "-m", "harness", *command]))
         elif dry_run:
@@ -131,7 +201,9 @@ def submit_command(
 def need_submitit() -> None:
     """A `UsageError` that names the extra where submitit is missing."""
     if find_spec("submitit") is None:
-        raise UsageError("submitit is not installed: expected the extra `cluster`; `pip install -e '.[cluster]'`")
+        raise UsageError(
+            "submitit is not installed: expected the extra `cluster`; `pip install -e '.[cluster]'`"
+        )
 
 
 def words_of_run(ctx: typer.Context) -> list[str]:
@@ -161,8 +233,11 @@ def pairs(options: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
-def left_to_do(asked: dict[str, Any], plugins: list[Path] | None, folds: int, report: Reporter) -> int:
-    """How many trainings are left; every mistake in what was asked for is a `UsageError` here, before any job.
+def left_to_do(
+    asked: dict[str, Any], plugins: list[Path] | None, folds: int, report: Reporter
+) -> int:
+    """How many trainings are left; every mistake in what was asked for is a `UsageError` here,
+    before any job.
 
     The device need not be here, and what another kind of device has done is not seen.
     """
@@ -179,8 +254,13 @@ def submitted(jobs: Sequence[str], work: Work, report: Reporter, *, wait: bool) 
     from harness.runs.submitting import in_queue
 
     measurement, workers = jobs
-    report.line(f"job {measurement} measures speed alone; then {counted(work.workers, 'worker')}: array {workers}")
-    report.line(f"logs in {work.folder}; `status {work.out} --watch`; `scancel {' '.join(jobs)}` ends them")
+    report.line(
+        f"job {measurement} measures speed alone; then {counted(work.workers, 'worker')}: array"
+        f" {workers}"
+    )
+    report.line(
+        f"logs in {work.folder}; `status {work.out} --watch`; `scancel {' '.join(jobs)}` ends them"
+    )
     if wait:
         watch(lambda: in_queue(jobs), "jobs in the queue", work, report)
         conclude(work, report)
@@ -192,7 +272,10 @@ def do_here(work: Work, resources: Resources, report: Reporter) -> None:
 
     here = Here(work, resources)
     at_once = min(work.workers, resources.parallel or 1)
-    report.line(f"executor: local, {counted(at_once, 'worker')} at once on this machine; logs in {work.folder}")
+    report.line(
+        f"executor: local, {counted(at_once, 'worker')} at once on this machine; logs in"
+        f" {work.folder}"
+    )
     try:
         here.measure()
         watch(lambda: not here.over, "measuring speed", work, report)
@@ -222,10 +305,14 @@ def watch(going_on: Callable[[], bool], name: str, work: Work, report: Reporter)
 def refuse_failed(here: Here) -> None:
     """A `UsageError` with the last line of a job that ended without a result."""
     for log in here.failed:
-        lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
+        lines = (
+            log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
+        )
         said = [line.strip() for line in lines if line.strip()]
         reason = (said[-1] if said else "nothing").removeprefix("error: ")
-        raise UsageError(f"a job failed, its last words: {reason}; see {log}, then the same command continues")
+        raise UsageError(
+            f"a job failed, its last words: {reason}; see {log}, then the same command continues"
+        )
 
 
 def conclude(work: Work, report: Reporter) -> None:

@@ -1,7 +1,7 @@
 """Conformance checks of what a method learns: its loss, its mask, its seed, its weights.
 
-A check is a function of a `Specimen` that raises `Unmet` with one line (expected, found, next step), or
-`NotApplicable` with the reason. `harness.conformance.suite` lists and runs them.
+A check is a function of a `Specimen` that raises `Unmet` with one line (expected, found, next
+step), or `NotApplicable` with the reason. `harness.conformance.suite` lists and runs them.
 """
 
 from __future__ import annotations
@@ -48,12 +48,15 @@ def loss_is_one_finite_number(specimen: Specimen) -> None:
     """A scalar with a gradient, and named parts: finite scalars without one."""
     method = specimen.build()
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Using a target size")  # of torch's losses: one side is spread over the other
+        warnings.filterwarnings(
+            "error", "Using a target size"
+        )  # of torch's losses: one side is spread over the other
         loss, parts = loss_and_parts(method, method.loss(views(method, batch())))
     place = return_of(type(method), "loss")
     must(
         bool(loss.isfinite()),
-        f"loss: expected one finite number, found {loss:g} ({place}); is something divided by zero?",
+        f"loss: expected one finite number, found {loss:g} ({place}); is something divided by"
+        " zero?",
     )
     for name, part in parts.items():
         must(bool(part.isfinite()), f"part {name!r}: expected one finite number, found {part}")
@@ -65,28 +68,35 @@ def loss_falls(specimen: Specimen) -> None:
     first, last = losses[0], sum(losses[-3:]) / 3
     must(
         last < first - 0.05 * abs(first),
-        f"expected the loss to fall by 5 % in {FALLING_STEPS} steps, found {first:.4g} then {last:.4g}; "
-        "does the target depend on what is learnt, or the sign point the wrong way?",
+        f"expected the loss to fall by 5 % in {FALLING_STEPS} steps, found {first:.4g} then"
+        f" {last:.4g}; does the target depend on what is learnt, or the sign point the wrong way?",
     )
 
 
 def mask_ratio_is_honoured(specimen: Specimen) -> None:
-    """The encoder, where it learns, sees at most the visible share of the tokens and at least half of that."""
+    """The encoder, where it learns, sees at most the visible share of the tokens and at least half
+    of that.
+    """
     method = specimen.build()
     ratio = getattr(method.options, "mask_ratio", None)
     if specimen.open_division or ratio is None:
-        raise NotApplicable("brings its own encoder" if specimen.open_division else "no option mask_ratio")
+        raise NotApplicable(
+            "brings its own encoder" if specimen.open_division else "no option mask_ratio"
+        )
     seen, limit = tokens_seen(method), int(method.encoder.grid.tokens * (1 - ratio) + 1e-6)
     must(bool(seen), "expected the shared encoder to run, found that its first block never did")
     must(
         all(limit / 2 <= count <= limit for count in seen),
-        f"mask_ratio={ratio:g}: expected {math.ceil(limit / 2)} to {limit} of {method.encoder.grid.tokens} tokens "
-        f"in the encoder, found {first_few([str(count) for count in seen])}; pass it mask.visible",
+        f"mask_ratio={ratio:g}: expected {math.ceil(limit / 2)} to {limit} of"
+        f" {method.encoder.grid.tokens} tokens in the encoder, found"
+        f" {first_few([str(count) for count in seen])}; pass it mask.visible",
     )
 
 
 def tokens_seen(method: Method) -> list[int]:
-    """Tokens in every pass through the shared encoder's first block that has gradients (a teacher's has none)."""
+    """Tokens in every pass through the shared encoder's first block that has gradients (a teacher's
+    has none).
+    """
     seen: list[int] = []
 
     def count(block: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -100,11 +110,14 @@ def tokens_seen(method: Method) -> list[int]:
 
 
 def labels_change_nothing(specimen: Specimen) -> None:
-    """Training on the same clips with permuted labels gives the same losses: pre-training is blind to them."""
+    """Training on the same clips with permuted labels gives the same losses: pre-training is blind
+    to them.
+    """
     known, other = trained_loss(specimen, clips()), trained_loss(specimen, relabelled(clips()))
     must(
         math.isclose(known, other, rel_tol=ROUNDING),
-        f"expected the same loss with permuted labels, found {known:.6g} and {other:.6g}; labels leak into training",
+        f"expected the same loss with permuted labels, found {known:.6g} and {other:.6g}; labels"
+        " leak into training",
     )
 
 
@@ -125,37 +138,51 @@ def trainer_of(specimen: Specimen, source: ClipSet, *, steps: int, seed: int = 0
 def same_seed_same_loss(specimen: Specimen) -> None:
     """All randomness comes from torch's seeded generator."""
     one, two = (loss_of(specimen.build(), batch()) for _ in range(2))
-    must(torch.equal(one, two), f"expected the same loss twice, found {one:.8g} and {two:.8g}; draw from torch only")
+    must(
+        torch.equal(one, two),
+        f"expected the same loss twice, found {one:.8g} and {two:.8g}; draw from torch only",
+    )
 
 
 def batch_is_left_as_it_was(specimen: Specimen) -> None:
     """The loss does not write into its input, which others still read."""
     x, method = batch(), specimen.build()
     method.loss(views(method, x))[0].backward()
-    must(torch.equal(x, batch()), "expected the batch unchanged, found it written to; work on a copy")
+    must(
+        torch.equal(x, batch()), "expected the batch unchanged, found it written to; work on a copy"
+    )
 
 
 def loss_reads_its_whole_batch(specimen: Specimen) -> None:
     """Every body sequence of a batch matters to its loss."""
     doubts = part_of_the_batch(specimen.trial())
-    must(not doubts, f"expected every body sequence to count, found that {''.join(doubt.text for doubt in doubts)}")
+    must(
+        not doubts,
+        "expected every body sequence to count, found that"
+        f" {''.join(doubt.text for doubt in doubts)}",
+    )
 
 
 # --- weights ---
 
 
 def encoder_is_as_the_seed_made_it(specimen: Specimen) -> None:
-    """Building a method changes no weight of the encoder it is given, and a closed method trains that very encoder."""
+    """Building a method changes no weight of the encoder it is given, and a closed method trains
+    that very encoder.
+    """
     given, untouched = (build_encoder(specimen.spec(), NTU25, CPU) for _ in range(2))
     method = specimen.method(given, specimen.typed_options())
     before, after = weights(untouched), weights(given)
     changed = [name for name, value in before.items() if not torch.equal(after[name], value)]
     must(
-        not changed, f"expected the encoder as it was given, found {first_few(changed)} changed by building the method"
+        not changed,
+        f"expected the encoder as it was given, found {first_few(changed)} changed by building the"
+        " method",
     )
     must(
         specimen.open_division or method.encoder is given,
-        "expected self.encoder to be the encoder that was given, found another; about.division='open' allows that",
+        "expected self.encoder to be the encoder that was given, found another;"
+        " about.division='open' allows that",
     )
 
 
@@ -167,10 +194,13 @@ def weights_travel_through_safetensors(specimen: Specimen) -> None:
     one, two = loss_of(method, batch()), loss_of(other, batch())
     must(
         close(one, two),
-        f"expected the same loss after loading, found {one:.6g} and {two:.6g}; some state is neither a parameter "
-        "nor a buffer; modules in a list belong into an nn.ModuleList, tensors into register_buffer",
+        f"expected the same loss after loading, found {one:.6g} and {two:.6g}; some state is"
+        " neither a parameter nor a buffer; modules in a list belong into an nn.ModuleList,"
+        " tensors into register_buffer",
     )
-    whole, stopped, later = (trainer_of(specimen, clips(), steps=4, seed=seed) for seed in (0, 0, 1))
+    whole, stopped, later = (
+        trainer_of(specimen, clips(), steps=4, seed=seed) for seed in (0, 0, 1)
+    )
     for trainer in (whole, stopped):
         torch.manual_seed(0)
         trainer.run_block(2, StepClock(CPU))
@@ -182,13 +212,15 @@ def weights_travel_through_safetensors(specimen: Specimen) -> None:
     other_end = [name for name, value in whole.state().items() if not torch.equal(value, end[name])]
     must(
         not other_end,
-        f"expected a stopped run to go on as if it had not stopped, found another {first_few(other_end)}; keep what a "
-        "step depends on in a parameter, a buffer, or get_extra_state and set_extra_state (a tensor)",
+        "expected a stopped run to go on as if it had not stopped, found another"
+        f" {first_few(other_end)}; keep what a step depends on in a parameter, a buffer, or"
+        " get_extra_state and set_extra_state (a tensor)",
     )
 
 
 def every_parameter_learns(specimen: Specimen) -> None:
-    """A finite gradient for each parameter with ``requires_grad``, and not all zeros for a weight matrix.
+    """A finite gradient for each parameter with ``requires_grad``, and not all zeros for a weight
+    matrix.
 
     Looked at in the third step: behind a layer that starts at zero the first gradient is zero.
     """
@@ -196,12 +228,16 @@ def every_parameter_learns(specimen: Specimen) -> None:
     specimen.train(method, steps=2)
     method.zero_grad()
     loss_of(method, batch()).backward()
-    trained = [(name, parameter) for name, parameter in method.named_parameters() if parameter.requires_grad]
+    trained = [
+        (name, parameter)
+        for name, parameter in method.named_parameters()
+        if parameter.requires_grad
+    ]
     idle = [name for name, parameter in trained if is_idle(parameter)]
     must(
         not idle,
-        f"expected a finite gradient for every trained parameter, found none for {first_few(idle)}; remove them or set "
-        "requires_grad_(False)",
+        f"expected a finite gradient for every trained parameter, found none for {first_few(idle)};"
+        " remove them or set requires_grad_(False)",
     )
 
 
@@ -216,7 +252,10 @@ def is_idle(parameter: torch.nn.Parameter) -> bool:
 def every_step_trains_the_encoder(specimen: Specimen) -> None:
     """Most steps give the encoder a gradient; `every_parameter_learns` looks at one step."""
     for doubt in unlike_counted(specimen.trial()):
-        must(doubt.kind != "steps skipped", f"expected a gradient in every step, found that {doubt.text}")
+        must(
+            doubt.kind != "steps skipped",
+            f"expected a gradient in every step, found that {doubt.text}",
+        )
 
 
 def looking_changes_nothing(specimen: Specimen) -> None:
@@ -228,11 +267,16 @@ def looking_changes_nothing(specimen: Specimen) -> None:
     x, before = views(method, batch()), state_of(method)
     method.evaluated_encoder()
     changed = before.changed(method)
-    must(not changed, f"evaluated_encoder: expected everything as it was, found {first_few(changed)} changed")
+    must(
+        not changed,
+        f"evaluated_encoder: expected everything as it was, found {first_few(changed)} changed",
+    )
     with torch.no_grad(), undisturbed(method, CPU):
         method.diagnose(x)
     changed = before.changed(method)
-    must(not changed, f"diagnose: expected everything as it was, found {first_few(changed)} changed")
+    must(
+        not changed, f"diagnose: expected everything as it was, found {first_few(changed)} changed"
+    )
 
 
 def evaluated_encoder_keeps_its_hash(specimen: Specimen) -> None:
@@ -245,7 +289,8 @@ def evaluated_encoder_keeps_its_hash(specimen: Specimen) -> None:
     shared = build_encoder(specimen.spec(), NTU25, "meta").architecture
     must(
         specimen.open_division or before == shared,
-        f"expected the shared encoder's hash {shared}, found {before}; about.division='open' allows another encoder",
+        f"expected the shared encoder's hash {shared}, found {before}; about.division='open' allows"
+        " another encoder",
     )
 
 
@@ -255,9 +300,11 @@ def training_changes_the_evaluated_encoder(specimen: Specimen) -> None:
     before = weights(method.evaluated_encoder())
     specimen.train(method, steps=2)
     after = weights(method.evaluated_encoder())
-    still = [name for name, value in before.items() if value.ndim > 1 and torch.equal(after[name], value)]
+    still = [
+        name for name, value in before.items() if value.ndim > 1 and torch.equal(after[name], value)
+    ]
     must(
         not still,
-        f"expected training to change the evaluated encoder, found {first_few(still)} as before; does the loss reach "
-        "it, or after_step(progress) update it?",
+        f"expected training to change the evaluated encoder, found {first_few(still)} as before;"
+        " does the loss reach it, or after_step(progress) update it?",
     )

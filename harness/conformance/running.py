@@ -1,4 +1,5 @@
-"""Conformance checks of where a method works: kernels, precision, compilation, skeletons, and what it says of itself.
+"""Conformance checks of where a method works: kernels, precision, compilation, skeletons, and what
+it says of itself.
 
 A check is a function of a `Specimen`, as in `harness.conformance.learning`.
 """
@@ -56,11 +57,18 @@ OWN_WORK = re.compile(r"none\W+\w.+")
 def flops_do_not_depend_on_the_kernel(specimen: Specimen) -> None:
     """Above 0, and the forward pass counts the same under fused and plain attention.
 
-    Only forward: a fused kernel's backward recomputes, which is why `step_flops` always counts the plain one.
+    Only forward: a fused kernel's backward recomputes, which is why `step_flops` always counts the
+    plain one.
     """
-    must(step_flops(specimen.method, specimen.spec(), NTU25) > 0, "expected FLOPs above 0, found none")
+    must(
+        step_flops(specimen.method, specimen.spec(), NTU25) > 0,
+        "expected FLOPs above 0, found none",
+    )
     fused, plain = (forward_flops(specimen, fused=fused) for fused in (True, False))
-    must(fused == plain, f"expected equal FLOPs with fused and plain attention, found {fused:,} and {plain:,}")
+    must(
+        fused == plain,
+        f"expected equal FLOPs with fused and plain attention, found {fused:,} and {plain:,}",
+    )
 
 
 def forward_flops(specimen: Specimen, *, fused: bool) -> int:
@@ -72,27 +80,36 @@ def forward_flops(specimen: Specimen, *, fused: bool) -> int:
 
 
 def flops_are_the_same_with_values(specimen: Specimen) -> None:
-    """Steps with values take the FLOPs that a step takes on the meta device, where they are counted."""
+    """Steps with values take the FLOPs that a step takes on the meta device, where they are
+    counted.
+    """
     for doubt in unlike_counted(specimen.trial()):
-        must(doubt.kind != "FLOPs differ", f"expected the FLOPs that are counted, found that {doubt.text}")
+        must(
+            doubt.kind != "FLOPs differ",
+            f"expected the FLOPs that are counted, found that {doubt.text}",
+        )
 
 
 def flops_are_not_below_the_bound(specimen: Specimen) -> None:
-    """A step does not take less than the shared encoder alone on as many tokens as ``mask_ratio`` leaves."""
+    """A step does not take less than the shared encoder alone on as many tokens as ``mask_ratio``
+    leaves.
+    """
     bound = bound_flops(Registry().method(BOUND), specimen.method, specimen.spec(), NTU25)
     if bound is None:
         raise NotApplicable("brings its own encoder")
     own = step_flops(specimen.method, specimen.spec(), NTU25)
     must(
         own >= (1 - FLOP_ROUNDING) * bound,
-        f"expected at least the {bound / 1e6:.4g} MFLOP of the encoder alone, found {own / 1e6:.4g}; give the share of "
-        "hidden tokens as an option mask_ratio",
+        f"expected at least the {bound / 1e6:.4g} MFLOP of the encoder alone, found"
+        f" {own / 1e6:.4g}; give the share of hidden tokens as an option mask_ratio",
     )
 
 
 def loss_does_not_depend_on_the_kernel(specimen: Specimen) -> None:
     """Fused and plain attention agree to rounding."""
-    fused, plain = (loss_of(specimen.build(fused_attention=fused), batch()) for fused in (True, False))
+    fused, plain = (
+        loss_of(specimen.build(fused_attention=fused), batch()) for fused in (True, False)
+    )
     must(
         close(fused, plain, 10 * ROUNDING),
         f"expected the same loss with fused and plain attention, found {fused:.6g} and {plain:.6g}",
@@ -100,10 +117,12 @@ def loss_does_not_depend_on_the_kernel(specimen: Specimen) -> None:
 
 
 def no_host_synchronisation(specimen: Specimen) -> None:
-    """Loss, backward and after_step run on the meta device, which has no values to wait for and copies none.
+    """Loss, backward and after_step run on the meta device, which has no values to wait for and
+    copies none.
 
-    ``.item()``, ``nonzero()``, a boolean index and a branch on a tensor are found there, and so are a list or a tensor
-    of the CPU as an index, and what is copied to the device in every step (`no_stalls`).
+    ``.item()``, ``nonzero()``, a boolean index and a branch on a tensor are found there, and so are
+    a list or a tensor of the CPU as an index, and what is copied to the device in every step
+    (`no_stalls`).
     """
     method = specimen.build(device="meta")
     x = views(method, blank(NTU25, 4))
@@ -115,24 +134,32 @@ def no_host_synchronisation(specimen: Specimen) -> None:
 def works_under_bf16_autocast(specimen: Specimen) -> None:
     """Nearly the same loss, in float32, and finite gradients.
 
-    With plain attention: whether torch's fused kernel knows bfloat16 depends on the processor, not on the method.
+    With plain attention: whether torch's fused kernel knows bfloat16 depends on the processor, not
+    on the method.
     """
     method = specimen.build(fused_attention=False)
     exact = loss_of(method, batch())
     with torch.autocast("cpu", torch.bfloat16):
         rounded = loss_of(method, batch())
-    must(rounded.dtype == torch.float32, f"expected a float32 loss, found {rounded.dtype}; .float() before the mean")
-    must(close(rounded, exact, BF16_ROUNDING), f"expected a loss near {exact:.4g}, found {rounded:.4g} under bf16")
+    must(
+        rounded.dtype == torch.float32,
+        f"expected a float32 loss, found {rounded.dtype}; .float() before the mean",
+    )
+    must(
+        close(rounded, exact, BF16_ROUNDING),
+        f"expected a loss near {exact:.4g}, found {rounded:.4g} under bf16",
+    )
     rounded.backward()
     must_have_finite_gradients(method)
 
 
 def works_under_compile(specimen: Specimen) -> None:
-    """``torch.compile(method.loss)`` gives the eager loss under the same random numbers; graph breaks are allowed.
+    """``torch.compile(method.loss)`` gives the eager loss under the same random numbers; graph
+    breaks are allowed.
 
-    Nor is it compiled anew in every step, which a run ends with an error. The backend is ``aot_eager``, which traces
-    forward and backward as the default one does but generates no code: inductor needs a C++ compiler, takes minutes,
-    and draws other random numbers.
+    Nor is it compiled anew in every step, which a run ends with an error. The backend is
+    ``aot_eager``, which traces forward and backward as the default one does but generates no code:
+    inductor needs a C++ compiler, takes minutes, and draws other random numbers.
     """
     method = specimen.build(depth=1)
     torch._dynamo.reset()
@@ -152,8 +179,9 @@ def works_under_compile(specimen: Specimen) -> None:
     )
     must(
         not all(counts),
-        f"expected the loss to stay compiled, found it compiled again in each of {len(counts)} later steps; a number "
-        "that after_step changes is a constant of compiled code: keep it in a tensor (register_buffer)",
+        f"expected the loss to stay compiled, found it compiled again in each of {len(counts)}"
+        " later steps; a number that after_step changes is a constant of compiled code: keep it in"
+        " a tensor (register_buffer)",
     )
 
 
@@ -179,7 +207,11 @@ def seeded(
 
 def must_have_finite_gradients(method: Method) -> None:
     """No gradient that exists is infinite or no number."""
-    bad = [name for name, p in method.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    bad = [
+        name
+        for name, p in method.named_parameters()
+        if p.grad is not None and not p.grad.isfinite().all()
+    ]
     must(not bad, f"expected finite gradients, found others at {first_few(bad)}")
 
 
@@ -192,7 +224,9 @@ def works_with_joints(specimen: Specimen, joints: int) -> None:
 
 
 def works_with_one_and_two_bodies(specimen: Specimen) -> None:
-    """One-person and two-person actions, and absent bodies (zeros), which ``data.include_empty_bodies`` batches."""
+    """One-person and two-person actions, and absent bodies (zeros), which
+    ``data.include_empty_bodies`` batches.
+    """
     for what, x in {
         "one-person actions": batch(actions=ALONE),
         "two-person actions": batch(actions=TOGETHER),
@@ -204,7 +238,10 @@ def works_with_one_and_two_bodies(specimen: Specimen) -> None:
 def must_work_on(method: Method, x: Tensor, what: str) -> None:
     """Finite loss and gradients."""
     loss = loss_of(method, x)
-    must(bool(loss.isfinite()), f"{what}: expected a finite loss, found {loss:.4g}; is something divided by zero?")
+    must(
+        bool(loss.isfinite()),
+        f"{what}: expected a finite loss, found {loss:.4g}; is something divided by zero?",
+    )
     loss.backward()
     must_have_finite_gradients(method)
 
@@ -215,12 +252,18 @@ def must_work_on(method: Method, x: Tensor, what: str) -> None:
 def unknown_options_are_refused(specimen: Specimen) -> None:
     """Options are typed; a misspelt one is an error, never silently the default."""
     options = specimen.method.Options
-    must(issubclass(options, MethodOptions), "Options: expected a subclass of methods.base.MethodOptions")
+    must(
+        issubclass(options, MethodOptions),
+        "Options: expected a subclass of methods.base.MethodOptions",
+    )
     try:
         options.model_validate({"no_such_option": 1})
     except ValidationError:
         return
-    raise Unmet("expected an unknown option to be refused, found it taken; keep MethodOptions' extra='forbid'")
+    raise Unmet(
+        "expected an unknown option to be refused, found it taken; keep MethodOptions'"
+        " extra='forbid'"
+    )
 
 
 def resolved_options_stay(specimen: Specimen) -> None:
@@ -234,21 +277,38 @@ def resolved_options_stay(specimen: Specimen) -> None:
 
 
 def metadata_is_complete(specimen: Specimen) -> None:
-    """Title, paper with its arXiv number (or ``none: why``; a control ``none``), code; whole sentences."""
+    """Title, paper with its arXiv number (or ``none: why``; a control ``none``), code; whole
+    sentences.
+    """
     about = getattr(specimen.method, "about", None)
-    must(isinstance(about, About), f"about: expected an About(title=..., paper=...), found {about!r}")
-    assert isinstance(about, About)  # for the type checker
-    must(bool(about.title and about.code), "about: expected a title and where the code is ('none' if nowhere)")
     must(
-        bool(PAPER.search(about.paper) or OWN_WORK.fullmatch(about.paper) or (about.control and about.paper == "none")),
-        f"about.paper: expected a citation with 'arXiv 2308.07092', or 'none: why', found {about.paper!r}",
+        isinstance(about, About), f"about: expected an About(title=..., paper=...), found {about!r}"
+    )
+    assert isinstance(about, About)  # for the type checker
+    must(
+        bool(about.title and about.code),
+        "about: expected a title and where the code is ('none' if nowhere)",
+    )
+    must(
+        bool(
+            PAPER.search(about.paper)
+            or OWN_WORK.fullmatch(about.paper)
+            or (about.control and about.paper == "none")
+        ),
+        "about.paper: expected a citation with 'arXiv 2308.07092', or 'none: why', found"
+        f" {about.paper!r}",
     )
     short = [text for text in (*about.deviations, *about.choices) if len(text) <= 10]
-    must(not short, f"about: expected deviations and choices as sentences, found {first_few([repr(t) for t in short])}")
+    must(
+        not short,
+        "about: expected deviations and choices as sentences, found"
+        f" {first_few([repr(t) for t in short])}",
+    )
 
 
 def shared_state_is_left_as_it_was(specimen: Specimen) -> None:
-    """What all methods of a process share (default dtype, threads, seed, working directory, ...) stays as it is.
+    """What all methods of a process share (default dtype, threads, seed, working directory, ...)
+    stays as it is.
 
     A run puts it back and says so in the method's row, which fails where others depend on it.
     """
@@ -260,7 +320,10 @@ def shared_state_is_left_as_it_was(specimen: Specimen) -> None:
         method.evaluated_encoder()
         with torch.no_grad():
             method.diagnose(views(method, batch()))
-    must(not guard.warnings, f"expected the process as it was, found that it {'; '.join(guard.warnings)}")
+    must(
+        not guard.warnings,
+        f"expected the process as it was, found that it {'; '.join(guard.warnings)}",
+    )
 
 
 def diagnosis_holds_finite_numbers(specimen: Specimen) -> None:

@@ -1,6 +1,7 @@
 """`harness new-method NAME`: a small method that works, to be changed into another, and its test.
 
-The two are real files, `templates/my_method.py` and `templates/test_my_method.py`; only their names are changed.
+The two are real files, `templates/my_method.py` and `templates/test_my_method.py`; only their names
+are changed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write_method(name: str, folder: Path) -> tuple[Path, Path]:
-    """Write ``<name>.py`` and ``test_<name>.py``, both or none; `UsageError` for a bad name or a file that exists."""
+    """Write ``<name>.py`` and ``test_<name>.py``, both or none; `UsageError` for a bad name or a
+    file that exists.
+    """
     module = module_name(name)
     check_name(module)
     texts = render(module)
@@ -60,12 +63,18 @@ def check_name(module: str) -> None:
     """`UsageError` unless a new plugin file can have that name."""
     if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", module) or keyword.iskeyword(module):
         raise UsageError(
-            f"new-method {module!r}: expected lower-case words joined by '-', starting with a letter, e.g. my-method"
+            f"new-method {module!r}: expected lower-case words joined by '-', starting with a"
+            " letter, e.g. my-method"
         )
     if method_name(module) in Registry().methods:
-        raise UsageError(f"new-method: a method called {method_name(module)!r} exists already; choose another name")
+        raise UsageError(
+            f"new-method: a method called {method_name(module)!r} exists already; choose another"
+            " name"
+        )
     if importlib.util.find_spec(module):
-        raise UsageError(f"new-method: a Python module called {module!r} exists already; choose another name")
+        raise UsageError(
+            f"new-method: a Python module called {module!r} exists already; choose another name"
+        )
 
 
 def next_commands(method: Path) -> tuple[str, str]:

@@ -1,4 +1,5 @@
-"""A method under examination in a small world: tiny encoders, four skeletons, a few synthetic clips.
+"""A method under examination in a small world: tiny encoders, four skeletons, a few synthetic
+clips.
 
 Small enough that a whole examination (`harness.conformance.suite`) takes seconds on a CPU.
 """
@@ -31,12 +32,25 @@ ROUNDING = 1e-5
 
 MADE_UP15 = layout_from_parents(
     (
-        "pelvis", "spine", "head", "left_shoulder", "left_elbow", "left_hand", "right_shoulder", "right_elbow",
-        "right_hand", "left_hip", "left_knee", "left_foot", "right_hip", "right_knee", "right_foot",
+        "pelvis",
+        "spine",
+        "head",
+        "left_shoulder",
+        "left_elbow",
+        "left_hand",
+        "right_shoulder",
+        "right_elbow",
+        "right_hand",
+        "left_hip",
+        "left_knee",
+        "left_foot",
+        "right_hip",
+        "right_knee",
+        "right_foot",
     ),
     (-1, 0, 1, 1, 3, 4, 1, 6, 7, 0, 9, 10, 0, 12, 13),
     name="made-up15",
-)  # fmt: skip
+)
 SKELETONS = {layout.joint_count: layout for layout in (MADE_UP15, KINECT20, UIPRMD22, NTU25)}
 
 ALONE = ("wave", "kick")
@@ -49,7 +63,9 @@ class NotApplicable(Exception):
 
 
 class Unmet(AssertionError):
-    """What a check found wrong, in one line: expected, found, next step; a method's own asserts are none."""
+    """What a check found wrong, in one line: expected, found, next step; a method's own asserts are
+    none.
+    """
 
 
 @dataclass(frozen=True)
@@ -72,10 +88,14 @@ class Specimen:
     def spec(self, *, depth: int = 2, seed: int = 0, **train: Any) -> RunSpec:
         """A run of the width-16 encoder; ``train`` goes into its `TrainSpec`."""
         return RunSpec(
-            method=MethodSpec(name="specimen", options=dict(self.options)), seed=seed,
-            encoder=EncoderSpec(size="tiny", depth=depth, width=16, heads=2, frames=FRAMES, patch=4),
-            data=DataSpec(min_crop=8), train=TrainSpec(**{"batch_size": 12, "lr": 3e-3, **train}),
-        )  # fmt: skip
+            method=MethodSpec(name="specimen", options=dict(self.options)),
+            seed=seed,
+            encoder=EncoderSpec(
+                size="tiny", depth=depth, width=16, heads=2, frames=FRAMES, patch=4
+            ),
+            data=DataSpec(min_crop=8),
+            train=TrainSpec(**{"batch_size": 12, "lr": 3e-3, **train}),
+        )
 
     def typed_options(self) -> MethodOptions:
         """The options as the method's own type."""
@@ -111,7 +131,9 @@ def loss_of(method: Method, x: Tensor, seed: int = 0) -> Tensor:
 
 
 def views(method: Method, x: Tensor) -> Batch:
-    """What a method is given for body sequences ``x`` ``[B, 24, V, 3]``: of several views the first frames of each."""
+    """What a method is given for body sequences ``x`` ``[B, 24, V, 3]``: of several views the first
+    frames of each.
+    """
     looks = tuple(x[:, : view.frames] for view in method.views)  # no number of frames: all
     return looks if len(looks) > 1 else looks[0]
 
@@ -134,7 +156,8 @@ def _sequences(actions: tuple[str, ...], empty: bool) -> Tensor:
 
 
 def batch(joints: int = 25, actions: tuple[str, ...] = BOTH, *, empty: bool = False) -> Tensor:
-    """All body sequences of `clips`, ``[B, 24, joints, 3]``; fewer joints are the first ones of the 25.
+    """All body sequences of `clips`, ``[B, 24, joints, 3]``; fewer joints are the first ones of the
+    25.
 
     ``empty`` adds the absent second bodies of one-person actions, all zeros.
     """
@@ -153,7 +176,9 @@ def relabelled(source: ClipSet) -> ClipSet:
 
 
 def must(condition: bool, message: str) -> None:
-    """Raise `Unmet` with ``message`` unless the condition holds; unlike ``assert`` also under ``-O``."""
+    """Raise `Unmet` with ``message`` unless the condition holds; unlike ``assert`` also under
+    ``-O``.
+    """
     if not condition:
         raise Unmet(message)
 

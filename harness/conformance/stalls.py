@@ -1,7 +1,8 @@
 """Finds what in a step would make a GPU and its host wait for each other, where there is no GPU.
 
-A step runs on a device without values: the meta device, or fake tensors that say they are on CUDA. There an operation
-is a line of a trace, and one that a GPU would wait for can be told by its name and its arguments.
+A step runs on a device without values: the meta device, or fake tensors that say they are on CUDA.
+There an operation is a line of a trace, and one that a GPU would wait for can be told by its name
+and its arguments.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from torch.utils._pytree import tree_leaves
 aten = torch.ops.aten
 
 COPIES = {aten._to_copy.default, aten.copy_.default}
-INDEXING = {aten.index.Tensor, aten._unsafe_index.Tensor, aten.index_put.default, aten.index_put_.default}
+INDEXING = {
+    aten.index.Tensor,
+    aten._unsafe_index.Tensor,
+    aten.index_put.default,
+    aten.index_put_.default,
+}
 ACCESS = {Tensor.__getitem__, Tensor.__setitem__}
 MAKERS = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor}
 COPY = "a copy between host and device"
@@ -35,10 +41,13 @@ class Stall(RuntimeError):
 def no_stalls(device: str) -> Iterator[None]:
     """Raises `Stall` at the line that would make a GPU and its host wait for each other.
 
-    - A value is asked for: ``.item()``, ``.nonzero()``, a boolean index, ``torch.multinomial`` without replacement.
-    - A copy goes from one to the other: ``.cpu()``, ``torch.as_tensor(numbers, device=x.device)``, a list as an index.
-    - A tensor with dimensions lies on the CPU beside others on the device: an index is copied in every step, anything
-      else a real GPU refuses. One without dimensions is a number, which costs nothing.
+    - A value is asked for: ``.item()``, ``.nonzero()``, a boolean index, ``torch.multinomial``
+      without replacement.
+    - A copy goes from one to the other: ``.cpu()``, ``torch.as_tensor(numbers, device=x.device)``,
+      a list as an index.
+    - A tensor with dimensions lies on the CPU beside others on the device: an index is copied in
+      every step, anything else a real GPU refuses. One without dimensions is a number, which costs
+      nothing.
 
     Args:
         device: type of the device that stands for the GPU: ``meta``, or ``cuda`` for fake tensors.
@@ -48,14 +57,20 @@ def no_stalls(device: str) -> Iterator[None]:
 
 
 class _Calls(TorchFunctionMode):
-    """Watches calls that copy what Python or NumPy holds: on the meta device no operation tells of them."""
+    """Watches calls that copy what Python or NumPy holds: on the meta device no operation tells of
+    them.
+    """
 
     def __init__(self, device: str) -> None:
         super().__init__()
         self.device = device
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if func in ACCESS and args[0].device.type == self.device and holds_numbers(args[1]):
             raise Stall(f"{COPY} of a list that is an index")
@@ -75,7 +90,11 @@ class _Operations(TorchDispatchMode):
         self.device = device
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         if problem := self.problem(func, args, kwargs):
@@ -102,21 +121,30 @@ class _Operations(TorchDispatchMode):
 
 def holds_numbers(index: Any) -> bool:
     """Whether a list or an array is part of an index."""
-    return any(isinstance(item, list | np.ndarray) for item in (index if isinstance(index, tuple) else (index,)))
+    return any(
+        isinstance(item, list | np.ndarray)
+        for item in (index if isinstance(index, tuple) else (index,))
+    )
 
 
 def asks(func: Any, args: Sequence[Any]) -> bool:
-    """Whether an operation needs a value of its arguments, if only for the size of what comes out."""
+    """Whether an operation needs a value of its arguments, if only for the size of what comes
+    out.
+    """
     if func in INDEXING:
         return asks_how_many(args[1], args[2:])
-    if func is aten.multinomial.default:  # its kernel looks at the weights where it draws without replacement
+    if (
+        func is aten.multinomial.default
+    ):  # its kernel looks at the weights where it draws without replacement
         return not any(args[2:])
     tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
     return func is aten._linalg_check_errors.default or not tags.isdisjoint(func.tags)
 
 
 def asks_how_many(indices: Sequence[Tensor | None], values: Sequence[Any]) -> bool:
-    """Whether an index is boolean, and not one mask under which a number is written: with that torch fills."""
+    """Whether an index is boolean, and not one mask under which a number is written: with that
+    torch fills.
+    """
     given = [index for index in indices if index is not None]
     filled = len(given) == 1 and bool(values) and values[0].dim() == 0
     return not filled and any(index.dtype in (torch.bool, torch.uint8) for index in given)

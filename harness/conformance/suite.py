@@ -1,4 +1,5 @@
-"""The conformance suite: what every method must do, whichever it is, as an ordered list of small checks.
+"""The conformance suite: what every method must do, whichever it is, as an ordered list of small
+checks.
 
 `harness check-method NAME` prints them as a table; a test parametrises (check x method)::
 
@@ -80,10 +81,12 @@ def examine(check: Check, specimen: Specimen) -> Result:
 def examine_all(
     specimen: Specimen, advance: Callable[[int, int, str], None] = lambda done, total, check: None
 ) -> list[Result]:
-    """Every check, in order, until what fails is one that the others follow from; ``advance`` hears how far it is.
+    """Every check, in order, until what fails is one that the others follow from; ``advance`` hears
+    how far it is.
 
-    The first checks build the method, ask it for a loss and take a step. Where it has none, or its code throws there,
-    nothing else that needs a step is tried. Later the same exception from the same line is told once.
+    The first checks build the method, ask it for a loss and take a step. Where it has none, or its
+    code throws there, nothing else that needs a step is tried. Later the same exception from the
+    same line is told once.
     """
     results = list[Result]()
     told: dict[tuple[str, str], str] = {}
@@ -101,19 +104,32 @@ def examine_all(
 
 
 def takes_no_step(results: list[Result]) -> bool:
-    """The checks so far have shown that the method gives no finite loss, or cannot be trained a step."""
-    return any(result.outcome == "fail" for result in results[:1]) or any(result.mistake for result in results[:FIRST])
+    """The checks so far have shown that the method gives no finite loss, or cannot be trained a
+    step.
+    """
+    return any(result.outcome == "fail" for result in results[:1]) or any(
+        result.mistake for result in results[:FIRST]
+    )
 
 
 def summary(results: list[Result]) -> str:
-    """``23 checks passed, 1 failed, 1 not applicable``; and how many the first failure left untried."""
+    """``23 checks passed, 1 failed, 1 not applicable``; and how many the first failure left
+    untried.
+    """
     found = Counter(result.outcome for result in results)
-    untried = f"; {found['not tried']} not tried, as they all need a step" if found["not tried"] else ""
-    return f"{found['pass']} checks passed, {found['fail']} failed, {found['not applicable']} not applicable{untried}"
+    untried = (
+        f"; {found['not tried']} not tried, as they all need a step" if found["not tried"] else ""
+    )
+    return (
+        f"{found['pass']} checks passed, {found['fail']} failed, {found['not applicable']} not"
+        f" applicable{untried}"
+    )
 
 
 def find_specimen(text: str, registry: Registry) -> Specimen:
-    """The method of a spec such as ``gfp`` or ``mamp:decoder=cross``; `UsageError` for unknown names and options."""
+    """The method of a spec such as ``gfp`` or ``mamp:decoder=cross``; `UsageError` for unknown
+    names and options.
+    """
     specs = parse_methods(text)
     if len(specs) != 1:
         raise UsageError(f"check-method {text!r}: expected one method, found {len(specs)}")
@@ -124,7 +140,9 @@ def find_specimen(text: str, registry: Registry) -> Specimen:
     except UsageError:  # the user's mistake
         raise
     except Exception as problem:
-        raise UsageError(f"method {specs[0].name}: its options fail: {mistake(problem, method)}") from problem
+        raise UsageError(
+            f"method {specs[0].name}: its options fail: {mistake(problem, method)}"
+        ) from problem
     return Specimen(method, specs[0].options)
 
 
@@ -144,7 +162,9 @@ CHECKS = (
     Check("every step trains the encoder", learning.every_step_trains_the_encoder),
     Check("looking changes nothing", learning.looking_changes_nothing),
     Check("evaluated encoder keeps its hash", learning.evaluated_encoder_keeps_its_hash),
-    Check("training changes the evaluated encoder", learning.training_changes_the_evaluated_encoder),
+    Check(
+        "training changes the evaluated encoder", learning.training_changes_the_evaluated_encoder
+    ),
     Check("FLOPs do not depend on the kernel", running.flops_do_not_depend_on_the_kernel),
     Check("FLOPs are the same with values", running.flops_are_the_same_with_values),
     Check("FLOPs not below the encoder alone", running.flops_are_not_below_the_bound),
@@ -152,7 +172,10 @@ CHECKS = (
     Check("no host synchronisation in the step", running.no_host_synchronisation),
     Check("works under bf16 autocast", running.works_under_bf16_autocast),
     Check("works under torch.compile", running.works_under_compile),
-    *(Check(f"works with {joints} joints", partial(running.works_with_joints, joints=joints)) for joints in SKELETONS),
+    *(
+        Check(f"works with {joints} joints", partial(running.works_with_joints, joints=joints))
+        for joints in SKELETONS
+    ),
     Check("works with one and two bodies", running.works_with_one_and_two_bodies),
     Check("unknown options are refused", running.unknown_options_are_refused, steps=False),
     Check("resolved options stay", running.resolved_options_stay, steps=False),

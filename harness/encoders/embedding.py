@@ -35,14 +35,17 @@ class PretrainedEncoder:
     encoder: SkeletonEncoder
     facts: EncoderFacts
 
-    def embed(self, clips: Sequence[NDArray[np.floating]], *, batch_size: int = 128) -> NDArray[np.float32]:
+    def embed(
+        self, clips: Sequence[NDArray[np.floating]], *, batch_size: int = 128
+    ) -> NDArray[np.float32]:
         """Features of clips of any length.
 
-        Each clip is centred as in the run, cropped as in evaluation (2.5 % dropped at each end) and resized in time;
-        its features are the mean over tokens and over present bodies.
+        Each clip is centred as in the run, cropped as in evaluation (2.5 % dropped at each end) and
+        resized in time; its features are the mean over tokens and over present bodies.
 
         Args:
-            clips: [T, M, V, 3] each, metres, y up; an absent body is zeros. A single body may come as [T, V, 3].
+            clips: [T, M, V, 3] each, metres, y up; an absent body is zeros. A single body may come
+                as [T, V, 3].
             batch_size: body sequences at a time.
 
         Returns:
@@ -60,7 +63,10 @@ class PretrainedEncoder:
                 name="clips",
                 joints=np.concatenate(packed),
                 offsets=np.cumsum([0, *map(len, packed)]),
-                columns={"label": np.zeros(len(packed), np.int64), "subject": np.full(len(packed), -1)},
+                columns={
+                    "label": np.zeros(len(packed), np.int64),
+                    "subject": np.full(len(packed), -1),
+                },
                 class_names=("unknown",),
                 layout=layout,
                 fps=FRAME_RATE,
@@ -71,7 +77,8 @@ class PretrainedEncoder:
 
 
 def load_encoder(path: Path | str, device: str = "cpu") -> PretrainedEncoder:
-    """The encoder in a file: ``encoder.safetensors`` of a run, or released weights that `import-encoder` can read.
+    """The encoder in a file: ``encoder.safetensors`` of a run, or released weights that
+    `import-encoder` can read.
 
     Raises:
         UsageError: the file is none of these, or holds an encoder of the open division.
@@ -86,16 +93,21 @@ def _packed(clips: list[NDArray[np.float32]], joints: int) -> list[NDArray[np.fl
     for number, clip in enumerate(four):
         if clip.ndim != 4 or clip.shape[2:] != (joints, 3) or not len(clip):
             raise UsageError(
-                f"clip {number}: expected [T, M, {joints}, 3] or [T, {joints}, 3], found {list(clips[number].shape)}"
+                f"clip {number}: expected [T, M, {joints}, 3] or [T, {joints}, 3], found"
+                f" {list(clips[number].shape)}"
             )
         if not np.isfinite(clip).all():
-            raise UsageError(f"clip {number}: expected finite coordinates, found others; leave such frames out")
+            raise UsageError(
+                f"clip {number}: expected finite coordinates, found others; leave such frames out"
+            )
     bodies = max(clip.shape[1] for clip in four)
     return [np.pad(clip, ((0, 0), (0, bodies - clip.shape[1]), (0, 0), (0, 0))) for clip in four]
 
 
 def _layout(facts: EncoderFacts) -> SkeletonLayout:
-    """The layout of the encoder's joints; one that is not known by name counts its first joint as the root."""
+    """The layout of the encoder's joints; one that is not known by name counts its first joint as
+    the root.
+    """
     known = LAYOUTS.get(facts.layout) or next(
         (one for one in LAYOUTS.values() if one.joint_count == facts.joints), None
     )

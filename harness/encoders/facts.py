@@ -1,4 +1,5 @@
-"""What an encoder's weights do not tell: heads, layout, crop, centring; written beside them and read again.
+"""What an encoder's weights do not tell: heads, layout, crop, centring; written beside them and
+read again.
 
 They stand in the metadata of every ``encoder.safetensors``, one JSON value a name.
 """
@@ -24,7 +25,8 @@ class EncoderFacts(BaseModel):
 
     Attributes:
         version: of this list.
-        encoder: name of the class; ``SkeletonEncoder`` is the shared one, others are of the open division.
+        encoder: name of the class; ``SkeletonEncoder`` is the shared one, others are of the open
+            division.
         size: depth, width, heads, frames and patch of a shared encoder.
         joints: V, of the token grid.
         layout: name of the skeleton; `joint_names` in order, empty when not known.
@@ -84,7 +86,9 @@ def to_metadata(facts: EncoderFacts) -> dict[str, str]:
 
 
 def from_metadata(metadata: Mapping[str, str] | None) -> EncoderFacts | None:
-    """The facts in a file's metadata; None where it has none of this format. `ValueError` when they are damaged."""
+    """The facts in a file's metadata; None where it has none of this format. `ValueError` when they
+    are damaged.
+    """
     values: dict[str, Any] = {}
     for name, text in (metadata or {}).items():
         try:

@@ -1,9 +1,11 @@
-"""`harness import-encoder FILE`: released MAMP-style weights as an encoder of this suite, to be probed by it.
+"""`harness import-encoder FILE`: released MAMP-style weights as an encoder of this suite, to be
+probed by it.
 
-MAMP's encoder (arXiv 2308.07092, released code) and `methods.parts.encoder.SkeletonEncoder` compute the same; its
-blocks carry the same names. Renamed are the patch embedding, a convolution over (frames, joints) there, and the
-positions. The suite's own ``encoder.safetensors`` is read too; its metadata tells what weights do not. How files of
-others are read without running anything is in `harness.encoders.checkpoint`.
+MAMP's encoder (arXiv 2308.07092, released code) and `methods.parts.encoder.SkeletonEncoder` compute
+the same; its blocks carry the same names. Renamed are the patch embedding, a convolution over
+(frames, joints) there, and the positions. The suite's own ``encoder.safetensors`` is read too; its
+metadata tells what weights do not. How files of others are read without running anything is in
+`harness.encoders.checkpoint`.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class Imported:
 
 def import_encoder(
     path: Path, asked: Mapping[str, str | int] | None = None, joints: int | None = None
-) -> Imported:  # fmt: skip
+) -> Imported:
     """The encoder in a file; every mismatch is a `UsageError` that names the tensor or the entry.
 
     Args:
@@ -63,18 +65,24 @@ def import_encoder(
     size, count = expected(path, checkpoint.facts, dict(asked or {}), joints)
     note = check_heads(path, checkpoint, size, dict(asked or {}))
     own = PATCH in checkpoint.state and "positions.time" in checkpoint.state
-    state, ignored = (checkpoint.state, ()) if own else converted(encoder_part(checkpoint.state, path), path)
+    state, ignored = (
+        (checkpoint.state, ()) if own else converted(encoder_part(checkpoint.state, path), path)
+    )
     with torch.device("meta"):
         encoder = SkeletonEncoder(size, count)
     encoder.load_state_dict(checked(state, encoder, path), assign=True)
-    facts = checkpoint.facts or shared_facts(encoder).model_copy(update={"method": f"imported from {path.name}"})
+    facts = checkpoint.facts or shared_facts(encoder).model_copy(
+        update={"method": f"imported from {path.name}"}
+    )
     return Imported(encoder, ignored, facts, (note,) if note else ())
 
 
 def expected(
     path: Path, facts: EncoderFacts | None, asked: dict[str, str | int], joints: int | None
 ) -> tuple[EncoderSize, int]:
-    """Size and joints: as asked, and as the file says of itself; a `UsageError` where the two differ."""
+    """Size and joints: as asked, and as the file says of itself; a `UsageError` where the two
+    differ.
+    """
     if facts is None:
         return encoder_size(build(EncoderSpec, {"size": "base", **asked}, "encoder")), joints or 25
     try:
@@ -84,27 +92,35 @@ def expected(
     told_so = {} if "size" in asked else asdict(size)
     wanted = encoder_size(build(EncoderSpec, {**told_so, **asked}, "encoder")) if asked else size
     if wanted != size or (joints or facts.joints) != facts.joints:
-        told = ", ".join(f"{name} {value}" for name, value in {**asdict(size), "joints": facts.joints}.items())
-        raise UsageError(f"{path}: expected what the file says of itself ({told}), found another; leave --encoder, "
-                         "--set and --joints out")  # fmt: skip
+        told = ", ".join(
+            f"{name} {value}" for name, value in {**asdict(size), "joints": facts.joints}.items()
+        )
+        raise UsageError(
+            f"{path}: expected what the file says of itself ({told}), found another; leave"
+            " --encoder, --set and --joints out"
+        )
     return size, facts.joints
 
 
-def check_heads(path: Path, checkpoint: Checkpoint, size: EncoderSize, asked: dict[str, str | int]) -> str:
-    """What was assumed of the heads, which no weight tells; a `UsageError` where the file says another number."""
+def check_heads(
+    path: Path, checkpoint: Checkpoint, size: EncoderSize, asked: dict[str, str | int]
+) -> str:
+    """What was assumed of the heads, which no weight tells; a `UsageError` where the file says
+    another number.
+    """
     if checkpoint.facts:
         return ""
     for place, heads in checkpoint.heads.items():
         if heads != size.heads:
             raise UsageError(
-                f"{path}: heads: expected {heads}, as the file's {place} says, found {size.heads} in the encoder asked "
-                f"for; --set encoder.heads={heads}"
+                f"{path}: heads: expected {heads}, as the file's {place} says, found {size.heads}"
+                f" in the encoder asked for; --set encoder.heads={heads}"
             )
     if checkpoint.heads or "heads" in asked:
         return ""
     return (
-        f"assumed: {size.heads} attention heads, as in --encoder {asked.get('size', 'base')}; weights do not tell, "
-        "--set encoder.heads=N takes another number"
+        f"assumed: {size.heads} attention heads, as in --encoder {asked.get('size', 'base')};"
+        " weights do not tell, --set encoder.heads=N takes another number"
     )
 
 
@@ -112,20 +128,38 @@ def check_heads(path: Path, checkpoint: Checkpoint, size: EncoderSize, asked: di
 
 
 def encoder_part(state: State, path: Path) -> State:
-    """The tensors beside the encoder's first block, without the prefix of wrappers such as ``module.``."""
-    prefixes = [name.removesuffix(FIRST_BLOCK) for name in state if re.search(rf"(^|\.){FIRST_BLOCK}$", name)]
+    """The tensors beside the encoder's first block, without the prefix of wrappers such as
+    ``module.``.
+    """
+    prefixes = [
+        name.removesuffix(FIRST_BLOCK)
+        for name in state
+        if re.search(rf"(^|\.){FIRST_BLOCK}$", name)
+    ]
     prefixes = [prefix for prefix in prefixes if "decoder" not in prefix]
     if len(prefixes) != 1:
         found = f"several: {', '.join(prefixes)}" if prefixes else f"{first_few(state, 4)}"
-        raise UsageError(f"{path}: expected one tensor {FIRST_BLOCK!r}, prefixed or not, found {found}")
-    return {name.removeprefix(prefixes[0]): value for name, value in state.items() if name.startswith(prefixes[0])}
+        raise UsageError(
+            f"{path}: expected one tensor {FIRST_BLOCK!r}, prefixed or not, found {found}"
+        )
+    return {
+        name.removeprefix(prefixes[0]): value
+        for name, value in state.items()
+        if name.startswith(prefixes[0])
+    }
 
 
 def converted(state: State, path: Path) -> tuple[State, tuple[str, ...]]:
-    """The encoder's own names and shapes, and the names that belong to no encoder (decoder, mask token, head)."""
+    """The encoder's own names and shapes, and the names that belong to no encoder (decoder, mask
+    token, head).
+    """
     stem = patch_stem(state, path)
     renamed = {f"{stem}.weight": PATCH, f"{stem}.bias": "patch_embed.bias", **POSITIONS}
-    kept = {renamed.get(name, name): value for name, value in state.items() if name in renamed or is_shared(name)}
+    kept = {
+        renamed.get(name, name): value
+        for name, value in state.items()
+        if name in renamed or is_shared(name)
+    }
     ignored = tuple(name for name in state if name not in renamed and not is_shared(name))
     kept[PATCH] = flat_patch(plain_tensor(path, f"{stem}.weight", kept[PATCH]))
     for name in POSITIONS.values():
@@ -142,17 +176,25 @@ def is_shared(name: str) -> bool:
 def patch_stem(state: State, path: Path) -> str:
     """``joints_embed.proj``: the one 4-D weight called ``proj`` outside blocks and decoder."""
     found = [
-        name.removesuffix(".weight") for name, value in state.items()
-        if name.endswith(".proj.weight") and value.ndim == 4 and not is_shared(name) and "decoder" not in name
-    ]  # fmt: skip
+        name.removesuffix(".weight")
+        for name, value in state.items()
+        if name.endswith(".proj.weight")
+        and value.ndim == 4
+        and not is_shared(name)
+        and "decoder" not in name
+    ]
     if len(found) != 1:
         told = ", ".join(found) or f"none among {first_few(state, 4)}"
-        raise UsageError(f"{path}: expected one 4-D tensor '*.proj.weight' (the patch embedding), found {told}")
+        raise UsageError(
+            f"{path}: expected one 4-D tensor '*.proj.weight' (the patch embedding), found {told}"
+        )
     return found[0]
 
 
 def flat_patch(weight: Tensor) -> Tensor:
-    """Convolution ``[D, 3, patch, 1]`` to linear ``[D, patch * 3]`` on patches that are flattened frame-major."""
+    """Convolution ``[D, 3, patch, 1]`` to linear ``[D, patch * 3]`` on patches that are flattened
+    frame-major.
+    """
     return weight.permute(0, 2, 3, 1).flatten(1)
 
 
@@ -160,23 +202,33 @@ def flat_patch(weight: Tensor) -> Tensor:
 
 
 def checked(state: State, encoder: SkeletonEncoder, path: Path) -> State:
-    """The tensors as float32: same names, same shapes, finite numbers; the first problem is a `UsageError`."""
+    """The tensors as float32: same names, same shapes, finite numbers; the first problem is a
+    `UsageError`.
+    """
     wanted = {name: list(value.shape) for name, value in encoder.state_dict().items()}
     flags = flags_that_fit(state, encoder)
     step = f"the file fits {flags}" if flags else "see --encoder, --set and --joints"
-    hint = f"for {encoder.size.depth} blocks of width {encoder.width}, {encoder.grid.frames} frames and " \
-           f"{encoder.grid.joints} joints; {step}"  # fmt: skip
+    hint = (
+        f"for {encoder.size.depth} blocks of width {encoder.width}, {encoder.grid.frames} frames"
+        f" and {encoder.grid.joints} joints; {step}"
+    )
     for name, shape in wanted.items():
         if name not in state:
-            raise UsageError(f"{path}: {name}: expected shape {shape}, found no such tensor ({hint})")
+            raise UsageError(
+                f"{path}: {name}: expected shape {shape}, found no such tensor ({hint})"
+            )
         if list(state[name].shape) != shape:
-            raise UsageError(f"{path}: {name}: expected shape {shape}, found {list(state[name].shape)} ({hint})")
+            raise UsageError(
+                f"{path}: {name}: expected shape {shape}, found {list(state[name].shape)} ({hint})"
+            )
     if more := [name for name in state if name not in wanted]:
         raise UsageError(f"{path}: {more[0]}: expected no such tensor {hint}")
     plain = {name: plain_tensor(path, name, value) for name, value in state.items()}
     for name, value in plain.items():
         if not value.isfinite().all():
-            raise UsageError(f"{path}: {name}: expected finite numbers, found others; the file is damaged")
+            raise UsageError(
+                f"{path}: {name}: expected finite numbers, found others; the file is damaged"
+            )
     return plain
 
 
@@ -194,9 +246,15 @@ def flags_that_fit(state: State, encoder: SkeletonEncoder) -> str:
         return ""
     with torch.device("meta"):
         other = SkeletonEncoder(EncoderSize(heads=encoder.size.heads, **size), joints)
-    if {name: value.shape for name, value in other.state_dict().items()} != {n: v.shape for n, v in state.items()}:
+    if {name: value.shape for name, value in other.state_dict().items()} != {
+        n: v.shape for n, v in state.items()
+    }:
         return ""
-    flags = [f"--set encoder.{name}={value}" for name, value in size.items() if getattr(encoder.size, name) != value]
+    flags = [
+        f"--set encoder.{name}={value}"
+        for name, value in size.items()
+        if getattr(encoder.size, name) != value
+    ]
     return " ".join(flags + ([f"--joints {joints}"] if joints != encoder.grid.joints else []))
 
 
@@ -212,19 +270,27 @@ def load_for(imported: Imported, data: DataSpec, device: torch.device) -> Loaded
     layout = loaded.clips.layout
     if layout.joint_count != grid.joints:
         raise UsageError(
-            f"--dataset {data.name}: expected {grid.joints} joints as the encoder, found {layout.joint_count}"
+            f"--dataset {data.name}: expected {grid.joints} joints as the encoder, found"
+            f" {layout.joint_count}"
         )
     if facts.joint_names and facts.joint_names != layout.joints:
-        differing = next(pair for pair in zip(facts.joint_names, layout.joints, strict=True) if pair[0] != pair[1])
+        differing = next(
+            pair
+            for pair in zip(facts.joint_names, layout.joints, strict=True)
+            if pair[0] != pair[1]
+        )
         raise UsageError(
-            f"--dataset {data.name}: expected the joints of {facts.layout}, which the encoder was trained on, found "
-            f"{differing[1]!r} where that has {differing[0]!r}; choose data of that skeleton"
+            f"--dataset {data.name}: expected the joints of {facts.layout}, which the encoder was"
+            f" trained on, found {differing[1]!r} where that has {differing[0]!r}; choose data of"
+            " that skeleton"
         )
     return loaded
 
 
 def probe_beside_random(imported: Imported, data: LoadedData) -> dict[str, Accuracy]:
-    """Accuracies of the imported encoder and of the same one untrained (seed 0), under the same probes."""
+    """Accuracies of the imported encoder and of the same one untrained (seed 0), under the same
+    probes.
+    """
     size = EncoderSpec(**asdict(imported.encoder.size))
     spec = RunSpec(method=MethodSpec(name=RANDOM_INIT), encoder=size, data=data.spec)
     device = data.source.device
@@ -236,9 +302,13 @@ def probe_beside_random(imported: Imported, data: LoadedData) -> dict[str, Accur
 
 
 def import_and_probe(
-    path: Path, out: Path, asked: Mapping[str, str | int], joints: int | None, data: DataSpec | None,
+    path: Path,
+    out: Path,
+    asked: Mapping[str, str | int],
+    joints: int | None,
+    data: DataSpec | None,
     device: torch.device,
-) -> tuple[Imported, dict[str, Accuracy]]:  # fmt: skip
+) -> tuple[Imported, dict[str, Accuracy]]:
     """Everything the command does; nothing is written unless the file and the data are good."""
     if path.resolve() == out.resolve():
         raise UsageError(f"--out {out}: expected another file than the one that is read")

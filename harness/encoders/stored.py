@@ -1,4 +1,6 @@
-"""The encoders that a run left, beside its record or in its folder's archive, and untrained ones like them."""
+"""The encoders that a run left, beside its record or in its folder's archive, and untrained ones
+like them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ from torch import nn
 from harness.errors import UsageError
 from harness.records.evaluations import WhichEncoder
 from harness.records.schema import RunRecord
-from harness.records.store import ENCODER_FILE, LAST_FILE, RecordStore, host_copies, in_order, write_atomically
+from harness.records.store import (
+    ENCODER_FILE,
+    LAST_FILE,
+    RecordStore,
+    host_copies,
+    in_order,
+    write_atomically,
+)
 from harness.training.build import build_encoder, build_method
 from harness.training.data import LoadedData
 from methods.base import Method
@@ -26,7 +35,9 @@ ARCHIVE = "encoders.zip"
 
 
 def weights_file(record: RunRecord, which: WhichEncoder, store: RecordStore) -> tuple[Path, str]:
-    """The file of a run's last or selected encoder, and its SHA-256; it may not be there (`not_there`)."""
+    """The file of a run's last or selected encoder, and its SHA-256; it may not be there
+    (`not_there`).
+    """
     name = ENCODER_FILE if which == "selected" or last_is_selected(record) else LAST_FILE
     path = store.folder(record.address) / name
     known = record.weights.get(name, "")
@@ -34,7 +45,8 @@ def weights_file(record: RunRecord, which: WhichEncoder, store: RecordStore) -> 
 
 
 def weights_bytes(path: Path) -> bytes | None:
-    """A weights file's content, from beside the record, else from the folder's archive; None where it is nowhere.
+    """A weights file's content, from beside the record, else from the folder's archive; None where
+    it is nowhere.
 
     What it must be, its SHA-256 says. A damaged archive is a `UsageError`.
     """
@@ -46,16 +58,29 @@ def weights_bytes(path: Path) -> bytes | None:
     try:
         with zipfile.ZipFile(archive) as found:
             return found.read(name) if name in found.namelist() else None
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
-        raise UsageError(f"{archive}: not an archive that can be read ({error}); make it again") from None
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        RuntimeError,
+        NotImplementedError,
+        EOFError,
+        zlib.error,
+    ) as error:
+        raise UsageError(
+            f"{archive}: not an archive that can be read ({error}); make it again"
+        ) from None
 
 
 def pack(folder: Path) -> Path:
-    """All encoders of a folder in one archive, to be kept with its records; the same files give the same bytes."""
+    """All encoders of a folder in one archive, to be kept with its records; the same files give the
+    same bytes.
+    """
     archive = folder / ARCHIVE
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as made:
-        for path in sorted(path for name in (ENCODER_FILE, LAST_FILE) for path in folder.glob(f"*/{name}")):
+        for path in sorted(
+            path for name in (ENCODER_FILE, LAST_FILE) for path in folder.glob(f"*/{name}")
+        ):
             made.writestr(zipfile.ZipInfo(f"{path.parent.name}/{path.name}"), path.read_bytes())
     write_atomically(archive, content.getvalue())
     return archive
@@ -73,16 +98,24 @@ def not_there(record: RunRecord, which: WhichEncoder, store: RecordStore) -> str
         return ""
     if path.name == LAST_FILE and path.name not in record.weights:
         return (
-            "an earlier evaluation was selected, and its last encoder was not kept, as earlier versions did not; "
-            "--weights selected evaluates that one, run --rerun trains again"
+            "an earlier evaluation was selected, and its last encoder was not kept, as earlier"
+            " versions did not; --weights selected evaluates that one, run --rerun trains again"
         )
-    return f"{path.name} is not beside its record, nor in {ARCHIVE}; put it there, or run again with --rerun"
+    return (
+        f"{path.name} is not beside its record, nor in {ARCHIVE}; put it there, or run again with"
+        " --rerun"
+    )
 
 
 def encoder_of(
-    record: RunRecord, which: WhichEncoder, data: LoadedData, method: type[Method] | None, store: RecordStore
-) -> Encoder:  # fmt: skip
-    """A run's encoder on the data's device, in evaluation mode: a stored one, or as it was before training.
+    record: RunRecord,
+    which: WhichEncoder,
+    data: LoadedData,
+    method: type[Method] | None,
+    store: RecordStore,
+) -> Encoder:
+    """A run's encoder on the data's device, in evaluation mode: a stored one, or as it was before
+    training.
 
     Args:
         method: builds an encoder of the open division; else None.
@@ -97,11 +130,15 @@ def encoder_of(
         path, expected = weights_file(record, which, store)
         content = weights_bytes(path) or b""
         if hashlib.sha256(content).hexdigest() != expected:
-            raise UsageError(f"{path}: not the file that its run wrote (SHA-256); put that one there")
+            raise UsageError(
+                f"{path}: not the file that its run wrote (SHA-256); put that one there"
+            )
         try:
             encoder.load_state_dict(load(content))
         except (SafetensorError, RuntimeError) as error:
-            raise UsageError(f"{path}: not the weights of its run's encoder ({str(error).splitlines()[0]})") from None
+            raise UsageError(
+                f"{path}: not the weights of its run's encoder ({str(error).splitlines()[0]})"
+            ) from None
     return encoder.to(torch.device(device)).eval()
 
 

@@ -1,4 +1,6 @@
-"""What one evaluation will take, from a batch of clips and a few iterations of the linear probe: for a plan."""
+"""What one evaluation will take, from a batch of clips and a few iterations of the linear probe:
+for a plan.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,14 @@ TIMED = 10
 
 
 def embedding_seconds(encoder: Encoder, data: LabelledClips) -> float:
-    """Seconds for the features of all clips: the encoder on every token of every body sequence, from one batch."""
+    """Seconds for the features of all clips: the encoder on every token of every body sequence,
+    from one batch.
+    """
     source, device = data.source, data.source.device
     with torch.inference_mode():
-        for number, (chosen, x) in enumerate(evaluation_batches(source, BATCH[device.type], encoder.grid.frames)):
+        for number, (chosen, x) in enumerate(
+            evaluation_batches(source, BATCH[device.type], encoder.grid.frames)
+        ):
             began = time.perf_counter()
             encoder(x).sum().item()
             seconds, count = time.perf_counter() - began, len(chosen)
@@ -41,7 +47,9 @@ def embedding_seconds(encoder: Encoder, data: LabelledClips) -> float:
 
 
 def iteration_seconds(width: int, data: LabelledClips) -> float:
-    """Seconds of one iteration of the linear probe on the training side's clips, from random features of a sample."""
+    """Seconds of one iteration of the linear probe on the training side's clips, from random
+    features of a sample.
+    """
     side = np.concatenate([data.split.train, data.split.validation])
     random = np.random.default_rng(0)
     sample = random.permutation(side)[:SAMPLE]
@@ -60,9 +68,13 @@ def iteration_seconds(width: int, data: LabelledClips) -> float:
 def fit_count(data: LabelledClips, probe: ProbeSpec) -> float:
     """Fits of the linear probe on the whole training side that one evaluation amounts to.
 
-    Every regularisation on every fold that it is chosen on, and the one that was chosen on the training side twice,
-    with validation subjects and without.
+    Every regularisation on every fold that it is chosen on, and the one that was chosen on the
+    training side twice, with validation subjects and without.
     """
     side = len(data.split.train) + len(data.split.validation)
     folds = selection_folds(data.labels, data.clips.columns["subject"], data.split)
-    return 1.0 + len(data.split.train) / side + len(probe.regularisation) * sum(len(fit) for fit, _ in folds) / side
+    return (
+        1.0
+        + len(data.split.train) / side
+        + len(probe.regularisation) * sum(len(fit) for fit, _ in folds) / side
+    )

@@ -1,7 +1,9 @@
-"""The contract of a protocol: it reads an encoder and labelled clips, and says the class of every test clip.
+"""The contract of a protocol: it reads an encoder and labelled clips, and says the class of every
+test clip.
 
-A new protocol is one file with one subclass of `Protocol`, a plugin as well. The harness owns the rest: which encoder,
-random numbers, the clock, the accuracy, the record. A protocol must choose nothing on the test clips.
+A new protocol is one file with one subclass of `Protocol`, a plugin as well. The harness owns the
+rest: which encoder, random numbers, the clock, the accuracy, the record. A protocol must choose
+nothing on the test clips.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ VERSION = 1
 class ProtocolOptions(BaseModel):
     """Typed options of a protocol; a spec string such as ``semi:ratio=0.1`` overrides the defaults.
 
-    A default that depends on the data or on the encoder is None until `Protocol.resolved` replaces it.
+    A default that depends on the data or on the encoder is None until `Protocol.resolved` replaces
+    it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -37,7 +40,8 @@ class AboutProtocol:
 
     Attributes:
         title: in a few words.
-        source: where its numbers come from: paper, or file and commit of released code; "none" for our own.
+        source: where its numbers come from: paper, or file and commit of released code; "none" for
+            our own.
         deviations: where it differs from that source, one sentence each.
         choices: what the source leaves open and what was chosen, one sentence each.
     """
@@ -53,7 +57,8 @@ class Subject:
     """What a protocol evaluates, and on what.
 
     Attributes:
-        encoder: in evaluation mode, on the data's device, for this protocol alone; None: raw coordinates.
+        encoder: in evaluation mode, on the data's device, for this protocol alone; None: raw
+            coordinates.
         data: clips, labels and split.
         fingerprint: of the data.
         classes: how many there are.
@@ -91,9 +96,11 @@ class Subject:
 
     @cached_property
     def features(self) -> Features:
-        """``[N, D]`` frozen features of every clip: mean final token over time, joints and present bodies.
+        """``[N, D]`` frozen features of every clip: mean final token over time, joints and present
+        bodies.
 
-        Of raw coordinates: standardised, the first principal components (`harness.evaluation.probes.reduced_raw`).
+        Of raw coordinates: standardised, the first principal components
+        (`harness.evaluation.probes.reduced_raw`).
         """
         began = time.perf_counter()
         found = self.frozen() if self.frozen else frozen_features(self.encoder, self.data)
@@ -103,7 +110,11 @@ class Subject:
 
 def frozen_features(encoder: Encoder | None, data: LabelledClips) -> Features:
     """`Subject.features`, computed afresh."""
-    return reduced_raw(data.clips, data.split) if encoder is None else clip_features(encoder, data.source)
+    return (
+        reduced_raw(data.clips, data.split)
+        if encoder is None
+        else clip_features(encoder, data.source)
+    )
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,8 @@ class Findings:
 
     Attributes:
         predictions: ``[len(subject.test)]`` class of every test clip.
-        curve: accuracy of the test clips while it trained, at its end that of `predictions`; it chose nothing.
+        curve: accuracy of the test clips while it trained, at its end that of `predictions`; it
+            chose nothing.
         figures: other accuracies that came along, by name.
         labelled: clips whose labels were used; None: all of the training side.
         notes: what must be said beside the number.
@@ -136,8 +148,8 @@ class Protocol(Generic[OptionsT]):
 
     Attributes:
         name: empty: the file's name.
-        trains_encoder: the encoder is trained too, so the control is *from scratch*: an untrained encoder under the
-            same recipe. Else it is the untrained encoder, frozen.
+        trains_encoder: the encoder is trained too, so the control is *from scratch*: an untrained
+            encoder under the same recipe. Else it is the untrained encoder, frozen.
         reads_raw: raw coordinates can stand in for an encoder's features.
     """
 
@@ -151,11 +163,15 @@ class Protocol(Generic[OptionsT]):
         self.options = options
 
     def unfit(self, encoder: Encoder | None) -> str:
-        """Why an encoder cannot be evaluated so, in a few words; empty where it can. Such rows are left out."""
+        """Why an encoder cannot be evaluated so, in a few words; empty where it can. Such rows are
+        left out.
+        """
         return "raw coordinates have no encoder" if encoder is None and not self.reads_raw else ""
 
     def resolved(self, subject: Subject) -> Self:
-        """The same protocol with every option at the value that it has for this encoder and these clips."""
+        """The same protocol with every option at the value that it has for this encoder and these
+        clips.
+        """
         return self
 
     def evaluate(self, subject: Subject) -> Findings:

@@ -1,6 +1,8 @@
-"""What a method hands over is what its contract says: looked at once, off the clock, before it is timed or trained.
+"""What a method hands over is what its contract says: looked at once, off the clock, before it is
+timed or trained.
 
-Python would go on for a while with most of what is wrong here, and then fail far from the method, or never.
+Python would go on for a while with most of what is wrong here, and then fail far from the method,
+or never.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from methods.base import Diagnosis, Method
 
 
 def loss_and_parts(method: Method, returned: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    """What ``method.loss`` returned, where it is a scalar with a gradient and named, detached scalars.
+    """What ``method.loss`` returned, where it is a scalar with a gradient and named, detached
+    scalars.
 
     Raises:
         MethodFault: it is something else.
@@ -28,29 +31,57 @@ def loss_and_parts(method: Method, returned: Any) -> tuple[Tensor, dict[str, Ten
         _refuse(method, "loss", "(loss, parts)", described(returned), "write return loss, {}")
     loss, parts = returned
     if not is_one_number(loss):
-        _refuse(method, "loss", "a loss that is one number in a tensor", described(loss), repair(loss))
+        _refuse(
+            method, "loss", "a loss that is one number in a tensor", described(loss), repair(loss)
+        )
     if torch.is_grad_enabled() and not loss.requires_grad:
         _refuse(
-            method, "loss", "a loss with a gradient", "none", "does it come from the encoder, without .detach(), "
-            ".item(), .data or torch.no_grad()?",
-        )  # fmt: skip
+            method,
+            "loss",
+            "a loss with a gradient",
+            "none",
+            "does it come from the encoder, without .detach(), .item(), .data or torch.no_grad()?",
+        )
     if not isinstance(parts, dict) or not all(isinstance(name, str) for name in parts):
-        _refuse(method, "loss", "parts as a dict of names and numbers", described(parts), "write return loss, {}")
+        _refuse(
+            method,
+            "loss",
+            "parts as a dict of names and numbers",
+            described(parts),
+            "write return loss, {}",
+        )
     for name, part in parts.items():
         if not is_one_number(part):
-            _refuse(method, "loss", f"part {name!r} to be one number in a tensor", described(part), repair(part))
+            _refuse(
+                method,
+                "loss",
+                f"part {name!r} to be one number in a tensor",
+                described(part),
+                repair(part),
+            )
         if part.requires_grad:
             _refuse(
-                method, "loss", f"part {name!r} without a gradient", "one", "write .detach(): what is only shown must "
-                "not hold a step's memory"
-            )  # fmt: skip
+                method,
+                "loss",
+                f"part {name!r} without a gradient",
+                "one",
+                "write .detach(): what is only shown must not hold a step's memory",
+            )
     return loss, parts
 
 
 def diagnosis(method: Method, returned: Any) -> Diagnosis:
-    """What ``method.diagnose`` returned, a `Diagnosis`; `MethodFault` where it is something else."""
+    """What ``method.diagnose`` returned, a `Diagnosis`; `MethodFault` where it is something
+    else.
+    """
     if not isinstance(returned, Diagnosis):
-        _refuse(method, "diagnose", "a Diagnosis", described(returned), "write return Diagnosis({name: number})")
+        _refuse(
+            method,
+            "diagnose",
+            "a Diagnosis",
+            described(returned),
+            "write return Diagnosis({name: number})",
+        )
     return returned
 
 
@@ -61,7 +92,11 @@ def is_one_number(found: Any) -> bool:
 
 def repair(found: Any) -> str:
     """How something becomes one number in a tensor."""
-    return "take its .mean()" if isinstance(found, Tensor) else "a tensor stays on the device: no float() or .item()"
+    return (
+        "take its .mean()"
+        if isinstance(found, Tensor)
+        else "a tensor stays on the device: no float() or .item()"
+    )
 
 
 def described(found: Any) -> str:
@@ -76,11 +111,15 @@ def described(found: Any) -> str:
 
 def _refuse(method: Method, function: str, expected: str, found: str, step: str) -> NoReturn:
     place = return_of(type(method), function)
-    raise MethodFault(f"{function}: expected {expected}, found {found}{f' ({place})' * bool(place)}; {step}")
+    raise MethodFault(
+        f"{function}: expected {expected}, found {found}{f' ({place})' * bool(place)}; {step}"
+    )
 
 
 def return_of(method: type[Method], name: str) -> str:
-    """Where a method's function ends: ``mine.py, line 14``, of its last ``return`` or of the ``def`` without any."""
+    """Where a method's function ends: ``mine.py, line 14``, of its last ``return`` or of the
+    ``def`` without any.
+    """
     function = inspect.unwrap(getattr(method, name))
     try:
         lines, first = inspect.getsourcelines(function)

@@ -1,12 +1,14 @@
-"""A guard around every call into a method, whose code is anybody's: what it does ends in its own row.
+"""A guard around every call into a method, whose code is anybody's: what it does ends in its own
+row.
 
     guard = Guard()
     with guard("training"):
         method.loss(x)
 
-Whatever is thrown inside comes out as an `Exception`, `SystemExit` too; only a stop by the user passes as it is. What
-was changed of the state that all of a process shares (`SETTINGS`) is put back. A change of what others compute, or how
-fast, or where they write, is a `MethodFault`; the rest is a warning in ``guard.warnings``.
+Whatever is thrown inside comes out as an `Exception`, `SystemExit` too; only a stop by the user
+passes as it is. What was changed of the state that all of a process shares (`SETTINGS`) is put
+back. A change of what others compute, or how fast, or where they write, is a `MethodFault`; the
+rest is a warning in ``guard.warnings``.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ def attribute(name: str, owner: object, key: str) -> Setting:
 
 
 def _put_default_device(device: torch.device) -> None:
-    torch.set_default_device(None if device.type == "cpu" else device)  # None costs nothing, a set "cpu" every call
+    torch.set_default_device(
+        None if device.type == "cpu" else device
+    )  # None costs nothing, a set "cpu" every call
 
 
 def _autocast_nesting() -> int:
@@ -82,7 +86,8 @@ def _autocast_nesting() -> int:
 def _put_autocast_nesting(before: int) -> None:
     while _autocast_nesting() > before:
         torch.autocast_decrement_nesting()
-    torch.clear_autocast_cache()  # it holds weights as they were; whoever enters autocast last clears it
+    # it holds weights as they were; whoever enters autocast last clears it
+    torch.clear_autocast_cache()
 
 
 def _put_inference_mode(before: bool) -> None:
@@ -110,7 +115,9 @@ def _put_working_directory(path: str) -> None:
 
 
 OF_LOADERS = {signal.Signals[name] for name in ("SIGCHLD",) if name in signal.Signals.__members__}
-"""torch sets its handler for good when a process first loads with workers, in whichever method's row that is."""
+"""torch sets its handler for good when a process first loads with workers, in whichever method's
+row that is.
+"""
 _SIGNALS = tuple(sorted(signal.valid_signals() & set(signal.Signals) - OF_LOADERS))
 """On Windows `signal.Signals` has two more, which are sent and never handled."""
 
@@ -164,7 +171,9 @@ def _put_paths(before: dict[str, None]) -> None:
 
 def _paths_of_its_own(before: dict[str, None], after: dict[str, None]) -> str:
     """Not those that a library adds for itself, as setuptools does when torch compiles."""
-    return difference(*({path: 0 for path in paths if "site-packages" not in path} for paths in (before, after)))
+    return difference(
+        *({path: 0 for path in paths if "site-packages" not in path} for paths in (before, after))
+    )
 
 
 def _put_filters(before: tuple[Any, ...]) -> None:
@@ -175,7 +184,11 @@ def _put_filters(before: tuple[Any, ...]) -> None:
 def _silenced(before: tuple[Any, ...], after: tuple[Any, ...]) -> str:
     """Only a filter for all warnings: libraries add some of their own when they are imported."""
     added = [filter_ for filter_ in after if filter_ not in before]
-    return "all of them silenced" if any(f[0] == "ignore" and f[1:] == (None, Warning, None, 0) for f in added) else ""
+    return (
+        "all of them silenced"
+        if any(f[0] == "ignore" and f[1:] == (None, Warning, None, 0) for f in added)
+        else ""
+    )
 
 
 def _put_streams(before: tuple[Any, Any]) -> None:
@@ -185,7 +198,11 @@ def _put_streams(before: tuple[Any, Any]) -> None:
 def _affinity() -> list[Setting]:
     if not hasattr(os, "sched_setaffinity"):
         return []
-    return [Setting("the processors", partial(os.sched_getaffinity, 0), partial(os.sched_setaffinity, 0))]
+    return [
+        Setting(
+            "the processors", partial(os.sched_getaffinity, 0), partial(os.sched_setaffinity, 0)
+        )
+    ]
 
 
 def _autocast(device: str) -> Setting:
@@ -193,7 +210,9 @@ def _autocast(device: str) -> Setting:
     return Setting(f"autocast ({device})", partial(get, device), partial(put, device))
 
 
-_cuda, _cudnn, _mkldnn = (cast(Any, getattr(torch.backends, name)) for name in ("cuda", "cudnn", "mkldnn"))
+_cuda, _cudnn, _mkldnn = (
+    cast(Any, getattr(torch.backends, name)) for name in ("cuda", "cudnn", "mkldnn")
+)
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
@@ -204,9 +223,17 @@ SETTINGS: tuple[Setting, ...] = (
     _autocast("cpu"),
     _autocast("cuda"),
     Setting("autocast's nesting", _autocast_nesting, _put_autocast_nesting),
-    Setting("torch's deterministic mode", torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+    Setting(
+        "torch's deterministic mode",
+        torch.get_deterministic_debug_mode,
+        torch.set_deterministic_debug_mode,
+    ),
     Setting("flushing of denormal numbers", _flushes_denormals, torch.set_flush_denormal),
-    Setting("torch's matmul precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    Setting(
+        "torch's matmul precision",
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
     attribute("precision of CUDA's matrix products", _cuda.matmul, "fp32_precision"),
     attribute("precision of the processor's matrix products", _mkldnn.matmul, "fp32_precision"),
     attribute("precision of cuDNN's convolutions", _cudnn.conv, "fp32_precision"),
@@ -214,7 +241,11 @@ SETTINGS: tuple[Setting, ...] = (
     attribute("cuDNN's benchmark mode", _cudnn, "benchmark"),
     attribute("cuDNN's deterministic mode", _cudnn, "deterministic"),
     Setting("flash attention", _cuda.flash_sdp_enabled, _cuda.enable_flash_sdp),
-    Setting("memory-efficient attention", _cuda.mem_efficient_sdp_enabled, _cuda.enable_mem_efficient_sdp),
+    Setting(
+        "memory-efficient attention",
+        _cuda.mem_efficient_sdp_enabled,
+        _cuda.enable_mem_efficient_sdp,
+    ),
     Setting("plain attention", _cuda.math_sdp_enabled, _cuda.enable_math_sdp),
     Setting("cuDNN's attention", _cuda.cudnn_sdp_enabled, _cuda.enable_cudnn_sdp),
     Setting("torch's threads", torch.get_num_threads, torch.set_num_threads),
@@ -227,15 +258,34 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("environment variables", _environment, _put_environment, harmless=True),
     Setting("Python's profiler", sys.getprofile, sys.setprofile),
     Setting("Python's tracer", sys.gettrace, sys.settrace, harmless=True),  # a debugger's, say
-    Setting("Python's path", lambda: dict.fromkeys(sys.path), _put_paths, harmless=True, tell=_paths_of_its_own),
-    Setting("filters of warnings", lambda: tuple(warnings.filters), _put_filters, harmless=True, tell=_silenced),
-    Setting("numpy's treatment of errors", np.geterr, lambda before: np.seterr(**before), harmless=True),
     Setting(
-        "standard output", lambda: (sys.stdout, sys.stderr), _put_streams, harmless=True,
+        "Python's path",
+        lambda: dict.fromkeys(sys.path),
+        _put_paths,
+        harmless=True,
+        tell=_paths_of_its_own,
+    ),
+    Setting(
+        "filters of warnings",
+        lambda: tuple(warnings.filters),
+        _put_filters,
+        harmless=True,
+        tell=_silenced,
+    ),
+    Setting(
+        "numpy's treatment of errors", np.geterr, lambda before: np.seterr(**before), harmless=True
+    ),
+    Setting(
+        "standard output",
+        lambda: (sys.stdout, sys.stderr),
+        _put_streams,
+        harmless=True,
         tell=lambda before, after: "replaced",
     ),
-    Setting("torch's seed", torch.initial_seed, lambda seed: None, harmless=True),  # `seeded` gives it back
-)  # fmt: skip
+    Setting(
+        "torch's seed", torch.initial_seed, lambda seed: None, harmless=True
+    ),  # `seeded` gives it back
+)
 
 
 @dataclass
@@ -253,7 +303,8 @@ class Guard:
         """A call into the method; ``doing`` stands in messages.
 
         Raises:
-            MethodFault: what was thrown inside is no `Exception`, or shared state was changed that others depend on.
+            MethodFault: what was thrown inside is no `Exception`, or shared state was changed that
+                others depend on.
             Stopped: the user asked to stop; also when the method swallowed that.
         """
         with overseen() as call:
@@ -273,7 +324,9 @@ class Guard:
             raise MethodFault(f"{'; '.join(faults)} ({doing}); leave the process as it was")
 
     def _put_right(self, call: Call, before: list[Any], doing: str) -> list[str]:
-        """End what a call started and set back what it changed; what of it may harm others. The rest is a warning."""
+        """End what a call started and set back what it changed; what of it may harm others. The
+        rest is a warning.
+        """
         faults = call.close()
         for text in call.thrown:
             self.warn(f"{text} ({doing})")
@@ -296,14 +349,21 @@ def _put_back(before: list[Any]) -> list[tuple[Setting, str]]:
     for setting, old in zip(SETTINGS, before, strict=True):
         if setting.get() != old:  # asked again: setting one back may have changed another
             setting.put(old)
-    changed = [(setting, setting.tell(old, new)) for setting, old, new in zip(SETTINGS, before, after, strict=True)
-               if new != old]  # fmt: skip
+    changed = [
+        (setting, setting.tell(old, new))
+        for setting, old, new in zip(SETTINGS, before, after, strict=True)
+        if new != old
+    ]
     return [(setting, f"changed {setting.name}: {text}") for setting, text in changed if text]
 
 
 def is_stop(error: BaseException) -> bool:
-    """The user, or the system, wants this process to end; a method that raises `KeyboardInterrupt` itself does not."""
-    return isinstance(error, Stopped) or (isinstance(error, KeyboardInterrupt) and not stops_are_told())
+    """The user, or the system, wants this process to end; a method that raises `KeyboardInterrupt`
+    itself does not.
+    """
+    return isinstance(error, Stopped) or (
+        isinstance(error, KeyboardInterrupt) and not stops_are_told()
+    )
 
 
 def contained(error: BaseException) -> MethodFault:
@@ -313,7 +373,9 @@ def contained(error: BaseException) -> MethodFault:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, the random numbers of Python, numpy and torch begin at the seed; outside they go on as they were."""
+    """Inside, the random numbers of Python, numpy and torch begin at the seed; outside they go on
+    as they were.
+    """
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - a method may use the global one
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices):
@@ -328,15 +390,19 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def random_state() -> dict[str, torch.Tensor]:
-    """Where the random numbers of Python, numpy and torch (host, and the device in use) stand, as tensors."""
+    """Where the random numbers of Python, numpy and torch (host, and the device in use) stand, as
+    tensors.
+    """
     _, python, gauss = random.getstate()
     _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     found = {
         "python": torch.tensor(python),
         "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
-        "numpy": torch.from_numpy(np.asarray(keys, np.int64)), "numpy_position": torch.tensor([position, has_gauss]),
-        "numpy_gauss": torch.tensor([cached], dtype=torch.float64), "torch": torch.random.get_rng_state(),
-    }  # fmt: skip
+        "numpy": torch.from_numpy(np.asarray(keys, np.int64)),
+        "numpy_position": torch.tensor([position, has_gauss]),
+        "numpy_gauss": torch.tensor([cached], dtype=torch.float64),
+        "torch": torch.random.get_rng_state(),
+    }
     return {**found, "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else found
 
 
@@ -362,7 +428,9 @@ class AnyOptions(MethodOptions):
 
 
 class StandIn(Method[AnyOptions]):
-    """In the place of a method that did not load or says nonsense of itself: a row that fails, with the reason."""
+    """In the place of a method that did not load or says nonsense of itself: a row that fails, with
+    the reason.
+    """
 
     reason: ClassVar[str] = ""
     Options = AnyOptions

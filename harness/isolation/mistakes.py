@@ -4,10 +4,11 @@
         method.loss(x)
     except Exception as error:
         print(mistake(error, type(method)))
-    # RuntimeError: mat1 and mat2 shapes cannot be multiplied (18x16 and 256x3) (mine.py, line 14); ...
+    # RuntimeError: mat1 and mat2 shapes cannot be multiplied (18x16 and 256x3) (mine.py, line 14);
+    ...
 
-The place is the innermost line of the method's own file, however deep in a library the exception came up. What many
-get wrong at first has a hint (`harness.isolation.hints`).
+The place is the innermost line of the method's own file, however deep in a library the exception
+came up. What many get wrong at first has a hint (`harness.isolation.hints`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from methods.base import Method
 LONGEST = 240
 """Characters of an exception's own words that are shown."""
 TAIL = re.compile(
-    r"from user code:|Set TORCHDYNAMO_VERBOSE|Developer debug context|Exception raised from|CUDA kernel errors might|"
+    r"from user code:|Set TORCHDYNAMO_VERBOSE|Developer debug context|Exception raised from|CUDA"
+    r" kernel errors might|"
     r"Compile with `TORCH_USE_CUDA_DSA`|For further information visit|Hints?: "
 )
 """Where a library's words for its own developers begin."""
@@ -67,7 +69,8 @@ def mistake(error: BaseException, method: type[Method] | Path | None) -> Mistake
     """The mistake behind an exception.
 
     Args:
-        method: whose code ran, or the file that was being imported; None where only the harness's own code did.
+        method: whose code ran, or the file that was being imported; None where only the harness's
+            own code did.
     """
     if isinstance(error, MethodFault) and error.__cause__ is not None:
         error = error.__cause__
@@ -82,7 +85,9 @@ def in_words(error: BaseException) -> str:
     """Type and message on one line, without what a library adds for its developers."""
     text = " ".join(TAIL.split(message(error), maxsplit=1)[0].split())
     kind, where = type(error).__name__, ""
-    if type(error).__module__.startswith("torch._dynamo"):  # the compiler wraps in its own what the method's code threw
+    if type(error).__module__.startswith(
+        "torch._dynamo"
+    ):  # the compiler wraps in its own what the method's code threw
         where = ", under torch.compile"
         if found := WRAPPED.search(text):
             kind, text = found["kind"], found["text"]
@@ -111,9 +116,9 @@ def hint_for(words: str) -> str:
 def forget_frames(error: BaseException) -> None:
     """Let go of all that the frames of a kept exception hold; it can be formatted as before.
 
-    A step that ran out of memory leaves its activations in the variables of its frames: kept with the exception they
-    would fill the device for as long as others are timed. To be called once those frames have ended: the variables of
-    one that still runs stay.
+    A step that ran out of memory leaves its activations in the variables of its frames: kept with
+    the exception they would fill the device for as long as others are timed. To be called once
+    those frames have ended: the variables of one that still runs stay.
     """
     chain: dict[int, BaseException] = {}
     waiting: list[BaseException | None] = [error]
@@ -131,8 +136,11 @@ def forget_frames(error: BaseException) -> None:
 # --- where ---
 
 
-def place_of(error: BaseException, words: str, method: type[Method] | Path | None, *, common: bool) -> str:
-    """``mine.py, line 14``: the innermost line of the method's own file; else of what it called wrongly.
+def place_of(
+    error: BaseException, words: str, method: type[Method] | Path | None, *, common: bool
+) -> str:
+    """``mine.py, line 14``: the innermost line of the method's own file; else of what it called
+    wrongly.
 
     Args:
         common: the mistake is known, and it is the method's.
@@ -157,10 +165,16 @@ def at(file: str, line: int) -> str:
 
 
 def own_files(method: type[Method] | Path | None) -> list[str]:
-    """The file of a method's class, then those of the classes it is derived from; none of the contract's."""
+    """The file of a method's class, then those of the classes it is derived from; none of the
+    contract's.
+    """
     if isinstance(method, Path):
         return [str(method.resolve())]
-    classes = [one for one in method.__mro__ if issubclass(one, Method) and one is not Method] if method else []
+    classes = (
+        [one for one in method.__mro__ if issubclass(one, Method) and one is not Method]
+        if method
+        else []
+    )
     return list(dict.fromkeys(file for one in classes if (file := source_of(one))))
 
 
@@ -185,7 +199,9 @@ def passed(error: BaseException) -> Iterator[tuple[str, int]]:
 
 def in_backward(error: BaseException) -> bool:
     """Whether the backward pass threw it, which runs without the method's frames."""
-    return any(frame.f_code.co_name == "backward" for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        frame.f_code.co_name == "backward" for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def site(method: type[Method], name: str = "") -> str:

@@ -1,11 +1,13 @@
-"""What a method's code may start that outlives the call: threads, timers, the end of the process, handlers at exit.
+"""What a method's code may start that outlives the call: threads, timers, the end of the process,
+handlers at exit.
 
     with overseen() as call:
         method.loss(x)
     call.close()        # what was started and goes on, in words; it is ended where Python can
 
-Only what the method's own files start counts: torch and other libraries keep threads, and clean up at exit. What is
-started past Python (a C library's threads, its ``exit``) or in other processes is not seen.
+Only what the method's own files start counts: torch and other libraries keep threads, and clean up
+at exit. What is started past Python (a C library's threads, its ``exit``) or in other processes is
+not seen.
 """
 
 from __future__ import annotations
@@ -32,14 +34,22 @@ from harness.errors import one_line
 
 GRACE, PATIENCE = 0.2, 1.0
 """Seconds for a thread to end by itself, and when it is asked to."""
-LIBRARIES = (*(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")),
-             *(ROOT / name for name in ("harness", "datasets", "methods")))  # fmt: skip
+LIBRARIES = (
+    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")),
+    *(ROOT / name for name in ("harness", "datasets", "methods")),
+)
 TIMERS = {
     getattr(signal, timer): (timer, getattr(signal, number))
-    for timer, number in (("ITIMER_REAL", "SIGALRM"), ("ITIMER_VIRTUAL", "SIGVTALRM"), ("ITIMER_PROF", "SIGPROF"))
+    for timer, number in (
+        ("ITIMER_REAL", "SIGALRM"),
+        ("ITIMER_VIRTUAL", "SIGVTALRM"),
+        ("ITIMER_PROF", "SIGPROF"),
+    )
     if hasattr(signal, timer)
 }
-"""Timer -> its name and the signal that it sends, which ends a process that handles it not; none on Windows."""
+"""Timer -> its name and the signal that it sends, which ends a process that handles it not; none on
+Windows.
+"""
 
 Tell = Callable[[str], None]
 
@@ -70,7 +80,8 @@ class Call:
     def close(self) -> list[str]:
         """The call is over: end what it started; in words what had not ended by itself.
 
-        A process that the call forked ends here, as one that goes on would do everybody's work a second time.
+        A process that the call forked ends here, as one that goes on would do everybody's work a
+        second time.
         """
         self.open = False
         if os.getpid() != self.process:
@@ -81,7 +92,8 @@ class Call:
         for thread in left:
             end(thread)
         return [
-            f"left a thread running ({thread.name})" + ", which does not end" * thread.is_alive() for thread in left
+            f"left a thread running ({thread.name})" + ", which does not end" * thread.is_alive()
+            for thread in left
         ]
 
 
@@ -89,7 +101,9 @@ class Call:
 def overseen() -> Iterator[Call]:
     """A call into a method, which cannot end the process, and whose threads are known."""
     call = Call()
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in _REPLACED] if not _calls else []
+    before = (
+        [(owner, name, getattr(owner, name)) for owner, name, _ in _REPLACED] if not _calls else []
+    )
     if not _calls:
         for owner, name, function in _REPLACED:
             setattr(owner, name, function)
@@ -106,7 +120,9 @@ def overseen() -> Iterator[Call]:
 
 @contextmanager
 def told(tell: Tell) -> Iterator[None]:
-    """Inside, what threads throw after their row, and what comes at exit, is told in a line each."""
+    """Inside, what threads throw after their row, and what comes at exit, is told in a line
+    each.
+    """
     _tell.append(tell)  # and stays, for what comes at exit
     with _hooked():
         yield
@@ -129,9 +145,13 @@ def strays() -> list[Thread]:
 
 
 def end(thread: Thread) -> None:
-    """Ask a thread to end: it gets `SystemExit` with its next line of Python, which one that waits may not reach."""
+    """Ask a thread to end: it gets `SystemExit` with its next line of Python, which one that waits
+    may not reach.
+    """
     assert thread.ident is not None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+    )
     thread.join(PATIENCE)
 
 
@@ -147,7 +167,11 @@ def is_own(frame: FrameType) -> bool:
 def _of_a_library(file: str) -> bool:
     path = Path(file)
     packages = {"site-packages", "dist-packages"} & {*path.parts}
-    return file.startswith("<frozen") or bool(packages) or any(path.is_relative_to(place) for place in LIBRARIES)
+    return (
+        file.startswith("<frozen")
+        or bool(packages)
+        or any(path.is_relative_to(place) for place in LIBRARIES)
+    )
 
 
 def _start(thread: Thread) -> None:
@@ -163,7 +187,10 @@ def _exit(status: int) -> NoReturn:
         _exit_of_the_system(status)
     if threading.current_thread() is threading.main_thread() and _calls[-1].open:
         raise SystemExit(f"os._exit({status})")
-    _say(f"error: a method's thread ended the process: os._exit({status}); the same command goes on with what is left")
+    _say(
+        f"error: a method's thread ended the process: os._exit({status}); the same command goes on"
+        " with what is left"
+    )
     _exit_of_the_system(status or 1)
 
 
@@ -188,7 +215,9 @@ class AtExit:
             _say(f"warning: a method's handler at exit ended in {one_line(error)}")
 
 
-def _thread_threw(thrown: threading.ExceptHookArgs, others: Callable[[threading.ExceptHookArgs], Any]) -> None:
+def _thread_threw(
+    thrown: threading.ExceptHookArgs, others: Callable[[threading.ExceptHookArgs], Any]
+) -> None:
     """What ended a thread belongs to its row, or, when that is over, into a line."""
     if thrown.thread not in _started or thrown.exc_value is None:
         others(thrown)
@@ -208,11 +237,17 @@ def _say(text: str) -> None:
         tell(text)
 
 
-_start_of_threading, _register_of_atexit, _exit_of_the_system = Thread.start, atexit.register, os._exit
+_start_of_threading, _register_of_atexit, _exit_of_the_system = (
+    Thread.start,
+    atexit.register,
+    os._exit,
+)
 _REPLACED: tuple[tuple[Any, str, Any], ...] = (
-    (Thread, "start", _start), (atexit, "register", _register), (os, "_exit", _exit),
+    (Thread, "start", _start),
+    (atexit, "register", _register),
+    (os, "_exit", _exit),
     *((module, "_exit", _exit) for name in ("posix", "nt") if (module := sys.modules.get(name))),
-)  # fmt: skip
+)
 
 
 # --- timers ---

@@ -1,4 +1,5 @@
-"""Signals that end a command: Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 become one exception in the main thread.
+"""Signals that end a command: Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 become one exception in the main
+thread.
 
     with stoppable() as stops:
         work()           # raises `Stopped` wherever it is when a signal comes
@@ -7,8 +8,9 @@
     with deferred():
         step()           # the same for the first signal; a second one is raised at once
 
-`Stopped` is a `KeyboardInterrupt`: whatever cleans up after Ctrl-C cleans up after the others too. Other code may
-swallow it (a bare ``except:``); `stop_if_asked` raises it again at the next place where stopping is safe.
+`Stopped` is a `KeyboardInterrupt`: whatever cleans up after Ctrl-C cleans up after the others too.
+Other code may swallow it (a bare ``except:``); `stop_if_asked` raises it again at the next place
+where stopping is safe.
 """
 
 from __future__ import annotations
@@ -22,7 +24,11 @@ from types import FrameType
 
 from harness.isolation import launched
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
+)
 
 
 class Stopped(KeyboardInterrupt):
@@ -35,7 +41,11 @@ class Stopped(KeyboardInterrupt):
     @property
     def reason(self) -> str:
         """``stopped by the user`` or ``stopped by SIGTERM``."""
-        return "stopped by the user" if self.signal == signal.SIGINT else f"stopped by {self.signal.name}"
+        return (
+            "stopped by the user"
+            if self.signal == signal.SIGINT
+            else f"stopped by {self.signal.name}"
+        )
 
     @property
     def exit_code(self) -> int:
@@ -91,7 +101,9 @@ class Stops:
 
 
 def several_ranks() -> bool:
-    """Torchrun sends on a signal that the ranks may have got already, and ends itself what hangs for half a minute."""
+    """Torchrun sends on a signal that the ranks may have got already, and ends itself what hangs
+    for half a minute.
+    """
     return launched.world_size() > 1
 
 
@@ -103,15 +115,19 @@ _active: list[Stops] = []
 def stoppable() -> Iterator[Stops]:
     """Inside, the signals raise `Stopped`; afterwards they do what they did before.
 
-    What is ignored stays ignored: ``nohup`` means that a hang-up is none of the command's business. Outside the main
-    thread, which alone may handle signals, nothing changes.
+    What is ignored stays ignored: ``nohup`` means that a hang-up is none of the command's business.
+    Outside the main thread, which alone may handle signals, nothing changes.
     """
     stops = Stops()
     if threading.current_thread() is not threading.main_thread():
         yield stops
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    handled = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    handled = {
+        number: handler
+        for number, handler in before.items()
+        if handler not in (signal.SIG_IGN, None)
+    }
     _active.append(stops)
     try:
         for number in handled:
@@ -124,13 +140,17 @@ def stoppable() -> Iterator[Stops]:
 
 
 def stops_are_told() -> bool:
-    """Whether a stop by the user is a `Stopped` here, so that any other `KeyboardInterrupt` is somebody's own."""
+    """Whether a stop by the user is a `Stopped` here, so that any other `KeyboardInterrupt` is
+    somebody's own.
+    """
     return bool(_active)
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """A signal that comes inside is raised at the end of the block: for writing what must not be lost."""
+    """A signal that comes inside is raised at the end of the block: for writing what must not be
+    lost.
+    """
     if not _active:
         yield
         return
@@ -148,7 +168,9 @@ def held() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """The first signal that comes inside is raised at the end of the block, a second one at once: for foreign code."""
+    """The first signal that comes inside is raised at the end of the block, a second one at once:
+    for foreign code.
+    """
     if not _active:
         yield
         return

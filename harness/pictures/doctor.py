@@ -1,4 +1,5 @@
-"""`harness data doctor NAME|FILE`: an examination as text for people or JSON for scripts, and its picture.
+"""`harness data doctor NAME|FILE`: an examination as text for people or JSON for scripts, and its
+picture.
 
 examination = doctor("path/to/file.npz", splits=("view:1,2->3",), plot=Path("clips.png"))
 print("\\n".join(doctor_lines(examination)))
@@ -28,9 +29,14 @@ FEW = 12
 
 
 def doctor(
-    name: str, *, splits: Sequence[str] = (), deep: bool = False, plot: Path | None = None,
-    registry: Registry | None = None, advance: Advance = lambda done, total: None,
-) -> Examination:  # fmt: skip
+    name: str,
+    *,
+    splits: Sequence[str] = (),
+    deep: bool = False,
+    plot: Path | None = None,
+    registry: Registry | None = None,
+    advance: Advance = lambda done, total: None,
+) -> Examination:
     """Examine a data set.
 
     Args:
@@ -41,8 +47,8 @@ def doctor(
         advance: told of bytes done and bytes in all while a store is hashed.
 
     Raises:
-        UsageError: there is no such data set, it cannot be read, a given split cannot be made, or the picture cannot
-            be written.
+        UsageError: there is no such data set, it cannot be read, a given split cannot be made, or
+            the picture cannot be written.
     """
     with usage_errors():
         clips = open_clips(name, check_frames=False, afresh=deep, advance=advance)
@@ -56,22 +62,34 @@ def doctor(
 
 
 def doctor_lines(found: Examination) -> list[str]:
-    """The examination in lines of at most `WIDTH` columns: a heading, the findings, then what was counted."""
+    """The examination in lines of at most `WIDTH` columns: a heading, the findings, then what was
+    counted.
+    """
     return [line for label, text in sections(found) for line in entry(label, text)]
 
 
 def entry(label: str, text: str) -> list[str]:
     """A label and its text, wrapped beside it."""
     room = " " * (LABEL + 2)
-    lines = wrap(text, WIDTH, initial_indent=room, subsequent_indent=room, break_on_hyphens=False) or [room]
-    return [f"  {label:{LABEL}}{lines[0][len(room) :]}".rstrip(), *lines[1:]] if label else wrap(text, WIDTH)
+    lines = wrap(
+        text, WIDTH, initial_indent=room, subsequent_indent=room, break_on_hyphens=False
+    ) or [room]
+    return (
+        [f"  {label:{LABEL}}{lines[0][len(room) :]}".rstrip(), *lines[1:]]
+        if label
+        else wrap(text, WIDTH)
+    )
 
 
 def sections(found: Examination) -> Iterator[tuple[str, str]]:
     """Labels and texts, findings first; what has no label is a heading."""
     yield "", heading(found)
     kinds = found.severities()
-    yield "", "findings: " + listed(f"{count} {kind}{'s' * (count > 1)}" for kind, count in kinds.items())
+    yield (
+        "",
+        "findings: "
+        + listed(f"{count} {kind}{'s' * (count > 1)}" for kind, count in kinds.items()),
+    )
     for finding in found.findings:
         yield finding.severity, finding.text
     yield "", "counts"
@@ -103,16 +121,27 @@ def count_sections(found: Examination) -> Iterator[tuple[str, str]]:
     yield "subjects", tally(found.subjects)
     for name, values in found.columns.items():
         yield name[: LABEL - 1], tally(values)
-    yield "bodies", ", ".join(f"{bodies} in {clips:,} clips" for bodies, clips in found.bodies.items())
+    yield (
+        "bodies",
+        ", ".join(f"{bodies} in {clips:,} clips" for bodies, clips in found.bodies.items()),
+    )
     seconds = f"{lengths.shortest / fps:.2g} to {lengths.longest / fps:.2g} s"
     short = f"{lengths.short:,} clips under {SHORT} frames, {lengths.single:,} of one"
-    yield "lengths", f"{lengths.shortest} to {lengths.longest} frames, median {lengths.median:g} ({seconds}); {short}"
+    yield (
+        "lengths",
+        (
+            f"{lengths.shortest} to {lengths.longest} frames, median {lengths.median:g}"
+            f" ({seconds}); {short}"
+        ),
+    )
 
 
 def tally(counts: Mapping[Any, int]) -> str:
     """``3: 1 516, 2 504, 3 464``; of many values the least and the most frequent."""
     if len(counts) <= FEW:
-        return f"{len(counts)}: " + ", ".join(f"{value} {count:,}" for value, count in counts.items())
+        return f"{len(counts)}: " + ", ".join(
+            f"{value} {count:,}" for value, count in counts.items()
+        )
     least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if counts[least] == counts[most]:
         return f"{len(counts)}, of {counts[most]:,} clips each"
@@ -122,32 +151,59 @@ def tally(counts: Mapping[Any, int]) -> str:
 def frame_sections(found: Examination) -> Iterator[tuple[str, str]]:
     """Gaps, motion and bones; distances in the data's own unit."""
     gaps, moved, variation = found.gaps, found.motion, found.bones.variation
-    absent = f"{gaps.empty_frames:,} frames without a body, {gaps.missing_frames:,} with joints missing"
+    absent = (
+        f"{gaps.empty_frames:,} frames without a body, {gaps.missing_frames:,} with joints missing"
+    )
     yield "gaps", f"{gaps.not_finite:,} NaN or infinite coordinates, {absent}"
     equal = f"{moved.frozen:,} of {found.lengths.frames:,} frames equal the one before"
     yield "frozen", f"{equal}, at most {moved.longest_frozen} in a row"
-    steps = f"median {moved.step_median:.3g}, 99.9 % under {moved.step_999:.3g}, largest {moved.largest_step:.3g}"
+    steps = (
+        f"median {moved.step_median:.3g}, 99.9 % under {moved.step_999:.3g}, largest"
+        f" {moved.largest_step:.3g}"
+    )
     yield "steps", f"{steps}; jumps: {moved.jumps:,}, clips with jumps: {moved.jump_clips:,}"
-    steady = f"lengths vary by {variation:.1%} (median)" if variation is not None else "clips too short to tell"
-    yield "bones", steady + "".join(f", longest {bone.name} {bone.value:.3g}" for bone in found.bones.longest[:1])
+    steady = (
+        f"lengths vary by {variation:.1%} (median)"
+        if variation is not None
+        else "clips too short to tell"
+    )
+    yield (
+        "bones",
+        steady
+        + "".join(f", longest {bone.name} {bone.value:.3g}" for bone in found.bones.longest[:1]),
+    )
 
 
 def body_sections(body: Body) -> Iterator[tuple[str, str]]:
     """Unit, axes, sides and joint order."""
-    along, upright = (f"{size:.3g}" if size is not None else "unknown" for size in (body.stature, body.height))
-    yield "unit", f"{body.unit or 'cannot tell'} (head to foot: {along} along the bones, {upright} upright)"
+    along, upright = (
+        f"{size:.3g}" if size is not None else "unknown" for size in (body.stature, body.height)
+    )
+    yield (
+        "unit",
+        f"{body.unit or 'cannot tell'} (head to foot: {along} along the bones, {upright} upright)",
+    )
     yield "up", f"{body.up or 'cannot tell'} ({body.up_share:.0%} of frames)"
     agree = f" ({body.sides_share:.0%} of frames agree)" if body.sides_share is not None else ""
     yield "sides", body.sides + agree
     if body.order is not None:
-        yield "order", f"bones {body.order:.2f} times as long as the shortest tree through the joints"
+        yield (
+            "order",
+            f"bones {body.order:.2f} times as long as the shortest tree through the joints",
+        )
 
 
 def split_text(split: SplitReport) -> str:
     """Sizes, and what is repeated in it."""
     if split.problem:
         return "cannot be made, see above"
-    text = f"{split.train:,} + {split.validation:,} / {split.test:,}, {split.leaked_test:,} test clips leaked"
+    text = (
+        f"{split.train:,} + {split.validation:,} / {split.test:,}, {split.leaked_test:,} test clips"
+        " leaked"
+    )
     if not (split.repeated_train or split.repeated_test):
         return text
-    return f"{text}, repeated within training {split.repeated_train:,}, within test {split.repeated_test:,}"
+    return (
+        f"{text}, repeated within training {split.repeated_train:,}, within test"
+        f" {split.repeated_test:,}"
+    )

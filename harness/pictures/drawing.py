@@ -1,7 +1,8 @@
-"""Pictures of clips without a display: strips of stick figures, and animations that colour visible and masked tokens.
+"""Pictures of clips without a display: strips of stick figures, and animations that colour visible
+and masked tokens.
 
-Figures are seen from the front, three quarters, in parallel projection, y up. Left limbs are blue, right ones orange,
-the middle grey; a second body is paler.
+Figures are seen from the front, three quarters, in parallel projection, y up. Left limbs are blue,
+right ones orange, the middle grey; a second body is paler.
 """
 
 from __future__ import annotations
@@ -95,13 +96,19 @@ class Sketch:
     @cached_property
     def size(self) -> float:
         """What a frame usually takes: median over frames of the larger of width and height."""
-        extents = [np.ptp(frame[there].reshape(-1, 2), axis=0).max() for frame, there in self.inhabited]
+        extents = [
+            np.ptp(frame[there].reshape(-1, 2), axis=0).max() for frame, there in self.inhabited
+        ]
         return float(np.median(extents)) if extents and np.median(extents) > 0 else 1.0
 
     @cached_property
     def inhabited(self) -> list[tuple[Floats, Bools]]:
         """Screen positions and presence of the frames with a body."""
-        return [(frame, there) for frame, there in zip(self.screen, self.present, strict=True) if there.any()]
+        return [
+            (frame, there)
+            for frame, there in zip(self.screen, self.present, strict=True)
+            if there.any()
+        ]
 
     def colours(self, body: int) -> list[str]:
         """Of each bone, by the side of the joint at its lower end."""
@@ -123,7 +130,8 @@ class Sketch:
 def viewpoint(poses: Floats, layout: SkeletonLayout) -> Floats:
     """``[2, 3]`` matrix that turns coordinates into what a viewer sees to the right and up.
 
-    Poses [P, V, 3] tell where the front is: up x right, turned round where the toes point the other way.
+    Poses [P, V, 3] tell where the front is: up x right, turned round where the toes point the other
+    way.
     """
     ahead = np.array([0.0, 0.0, 1.0])
     if len(poses):
@@ -145,16 +153,23 @@ def viewpoint(poses: Floats, layout: SkeletonLayout) -> Floats:
 
 
 def sample_clips(clips: ClipSet, count: int = 6) -> list[int]:
-    """Clips of different classes, spread evenly over classes and over the clips of each; always the same ones."""
+    """Clips of different classes, spread evenly over classes and over the clips of each; always the
+    same ones.
+    """
     labels = np.unique(clips.columns["label"])
     chosen = labels[np.unique(np.linspace(0, len(labels) - 1, count).round().astype(int))]
     members = [np.flatnonzero(clips.columns["label"] == label) for label in chosen]
-    return [int(some[(2 * place + 1) * len(some) // (2 * len(members))]) for place, some in enumerate(members)]
+    return [
+        int(some[(2 * place + 1) * len(some) // (2 * len(members))])
+        for place, some in enumerate(members)
+    ]
 
 
 @contextmanager
 def plain_text() -> Iterator[None]:
-    """Names are text, not formulas, and a letter that the font lacks is a box, not a warning of a library."""
+    """Names are text, not formulas, and a letter that the font lacks is a box, not a warning of a
+    library.
+    """
     import matplotlib
 
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
@@ -164,7 +179,8 @@ def plain_text() -> Iterator[None]:
 
 @plain_text()
 def strip(clips: ClipSet, indices: Sequence[int], path: Path) -> None:
-    """Leave a PNG: per clip a row of stick figures at even distances in time, and the histogram of clip lengths.
+    """Leave a PNG: per clip a row of stick figures at even distances in time, and the histogram of
+    clip lengths.
 
     Raises:
         DataError: the picture cannot be written.
@@ -208,16 +224,27 @@ def draw_row(ax: Axes, clips: ClipSet, index: int) -> None:
 
 
 def cell_of(sketch: Sketch, times: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Width of a figure's cell, and the lowest and highest point; single absurd joints do not widen it."""
-    shown = [sketch.screen[time, sketch.present[time]].reshape(-1, 2) for time in times if sketch.present[time].any()]
+    """Width of a figure's cell, and the lowest and highest point; single absurd joints do not widen
+    it.
+    """
+    shown = [
+        sketch.screen[time, sketch.present[time]].reshape(-1, 2)
+        for time in times
+        if sketch.present[time].any()
+    ]
     if not shown:
         return 1.0, 0.0, 1.0
     half = max(np.abs(points[:, 0] - points[:, 0].mean()).max() for points in shown)
-    floor, top = np.median([points[:, 1].min() for points in shown]), np.median([p[:, 1].max() for p in shown])
+    floor, top = (
+        np.median([points[:, 1].min() for points in shown]),
+        np.median([p[:, 1].max() for p in shown]),
+    )
     low = max(min(points[:, 1].min() for points in shown), floor - sketch.size / 2)
     high = min(max(points[:, 1].max() for points in shown), top + sketch.size / 2)
     margin = 0.08 * sketch.size
-    fill = (high - low + 2 * margin) * WIDTH / (ROW - 0.3) / FIGURES  # a row without its title, shared evenly
+    fill = (
+        (high - low + 2 * margin) * WIDTH / (ROW - 0.3) / FIGURES
+    )  # a row without its title, shared evenly
     return max(2 * (min(half, sketch.size) + margin), fill), low - margin, high + margin
 
 
@@ -226,21 +253,26 @@ def draw_figure(ax: Axes, sketch: Sketch, points: Floats, body: int) -> None:
     from matplotlib.collections import LineCollection
     from matplotlib.patches import Circle
 
-    ax.add_collection(LineCollection(list(points[sketch.bones]), colors=sketch.colours(body), linewidths=1.6))
+    ax.add_collection(
+        LineCollection(list(points[sketch.bones]), colors=sketch.colours(body), linewidths=1.6)
+    )
     if sketch.head:
         joints, radius = sketch.head
         x, y = points[joints].mean(axis=0)
         colour = SIDES[min(body, 1)][2]
-        ax.add_patch(Circle((x, y), radius, edgecolor=colour, facecolor="white", linewidth=1.2, zorder=3))
+        ax.add_patch(
+            Circle((x, y), radius, edgecolor=colour, facecolor="white", linewidth=1.2, zorder=3)
+        )
 
 
 def row_title(clips: ClipSet, index: int) -> str:
     """Class, length, subject and view of a clip."""
     length, columns = int(clips.lengths[index]), clips.columns
     parts = [
-        clips.class_names[columns["label"][index]], f"{length} frames, {length / clips.fps:.1f} s",
+        clips.class_names[columns["label"][index]],
+        f"{length} frames, {length / clips.fps:.1f} s",
         f"subject {columns['subject'][index]}",
-    ]  # fmt: skip
+    ]
     if "view" in columns:
         parts.append(f"view {columns['view'][index]}")
     return "   ".join([*parts, clips.describe(index)])
@@ -269,18 +301,25 @@ def draw_lengths(ax: Axes, clips: ClipSet) -> None:
 
 @plain_text()
 def animate(
-    frames: Floats, layout: SkeletonLayout, path: Path, fps: float, *, visible: Bools | None = None,
-    reconstruction: Floats | None = None, title: str = "",
-) -> None:  # fmt: skip
+    frames: Floats,
+    layout: SkeletonLayout,
+    path: Path,
+    fps: float,
+    *,
+    visible: Bools | None = None,
+    reconstruction: Floats | None = None,
+    title: str = "",
+) -> None:
     """Leave a GIF of a clip.
 
     Args:
         frames: [T, M, V, 3]; an absent body is all zeros.
         layout: the skeleton.
         path: of the GIF.
-        fps: frames per second of the clip; of more than `MOST_FRAMES` frames some are left out, at the same pace.
-        visible: [T', V], or [T', M, V] for each body, True for a visible token, T' dividing T; visible joints are
-            filled, masked ones hollow.
+        fps: frames per second of the clip; of more than `MOST_FRAMES` frames some are left out, at
+            the same pace.
+        visible: [T', V], or [T', M, V] for each body, True for a visible token, T' dividing T;
+            visible joints are filled, masked ones hollow.
         reconstruction: [T, M, V, 3] drawn beside the original, with the original in grey behind it.
         title: stands above.
 
@@ -295,7 +334,14 @@ def animate(
     canvas = FigureCanvasAgg(figure)
     sketch = Sketch.of(frames, layout)
     seen = None if visible is None else spread(visible, sketch.present.shape)
-    actors = [Actor(panel(figure, 0, panels, sketch, "original" if panels == 2 else ""), sketch, sketch, seen)]
+    actors = [
+        Actor(
+            panel(figure, 0, panels, sketch, "original" if panels == 2 else ""),
+            sketch,
+            sketch,
+            seen,
+        )
+    ]
     if reconstruction is not None:
         made = replace(sketch, frames=np.where(sketch.present[..., None, None], reconstruction, 0))
         actors.append(Actor(panel(figure, 1, panels, sketch, "reconstruction"), made, sketch, seen))
@@ -312,7 +358,13 @@ def animate(
     write(
         path,
         lambda file: images[0].save(
-            file, format="GIF", save_all=True, append_images=images[1:], duration=delays, loop=0, optimize=False
+            file,
+            format="GIF",
+            save_all=True,
+            append_images=images[1:],
+            duration=delays,
+            loop=0,
+            optimize=False,
         ),
     )
 
@@ -347,9 +399,15 @@ class Actor:
         self.sketch, self.original, self.seen = sketch, original, seen
         bodies = range(sketch.frames.shape[1])
         self.shadows = [limbs(ax, PALE) for _ in bodies if sketch is not original]
-        self.lines = [limbs(ax, sketch.colours(body), alpha=1 if seen is None else 0.55) for body in bodies]
-        self.dots = [ax.scatter([], [], s=8 if seen is None else 22, linewidths=1, zorder=3) for _ in bodies]
-        self.heads = [ax.scatter([], [], s=130, facecolors="none", linewidths=1.2, zorder=2) for _ in bodies]
+        self.lines = [
+            limbs(ax, sketch.colours(body), alpha=1 if seen is None else 0.55) for body in bodies
+        ]
+        self.dots = [
+            ax.scatter([], [], s=8 if seen is None else 22, linewidths=1, zorder=3) for _ in bodies
+        ]
+        self.heads = [
+            ax.scatter([], [], s=130, facecolors="none", linewidths=1.2, zorder=2) for _ in bodies
+        ]
 
     def move(self, time: int) -> None:
         """Show one frame."""
@@ -386,10 +444,16 @@ def limbs(ax: Axes, colours: Any, alpha: float = 1.0) -> LineCollection:
 def panel(figure: Figure, place: int, count: int, sketch: Sketch, name: str) -> Axes:
     """An empty panel that holds the whole clip in one scale."""
     ax = figure.add_axes((place / count, 0.05, 1 / count, 0.79))
-    points = np.concatenate([frame[there].reshape(-1, 2) for frame, there in sketch.inhabited] or [np.zeros((1, 2))])
+    points = np.concatenate(
+        [frame[there].reshape(-1, 2) for frame, there in sketch.inhabited] or [np.zeros((1, 2))]
+    )
     low, high = np.percentile(points, 0.1, axis=0), np.percentile(points, 99.9, axis=0)
     middle, reach = (low + high) / 2, 0.56 * max(*(high - low), sketch.size)
-    ax.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach), aspect="equal")
+    ax.set(
+        xlim=(middle[0] - reach, middle[0] + reach),
+        ylim=(middle[1] - reach, middle[1] + reach),
+        aspect="equal",
+    )
     ax.axis("off")
     ax.text(0.5, -0.03, name, fontsize=8, color=GREY, ha="center", transform=ax.transAxes)
     return ax
@@ -400,7 +464,9 @@ def snapshot(canvas: Any) -> Image:
     from PIL import Image
 
     canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(64, dither=Image.Dither.NONE)
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(
+        64, dither=Image.Dither.NONE
+    )
 
 
 def write(path: Path, save: Any) -> None:
@@ -410,4 +476,6 @@ def write(path: Path, save: Any) -> None:
             save(file)
     except OSError as error:
         reason = one_line(error.strerror or error)
-        raise DataError(f"{path}: expected a place to write the picture, found: {reason}; choose another") from None
+        raise DataError(
+            f"{path}: expected a place to write the picture, found: {reason}; choose another"
+        ) from None

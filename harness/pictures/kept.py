@@ -1,7 +1,9 @@
-"""Pictures that a run leaves when it ends: masked clips and their reconstructions, as numbers beside its record.
+"""Pictures that a run leaves when it ends: masked clips and their reconstructions, as numbers
+beside its record.
 
-They are made when the record is written already: neither a picture that fails nor a stop while it is made can harm the
-run, and nothing of it is on any clock. Weights, random numbers and results are what they were.
+They are made when the record is written already: neither a picture that fails nor a stop while it
+is made can harm the run, and nothing of it is on any clock. Weights, random numbers and results are
+what they were.
 """
 
 from __future__ import annotations
@@ -34,33 +36,45 @@ MADE_HERE = "synthetic: made by this suite"
 
 
 def run_pictures(method: Method, data: LoadedData, record: RunRecord) -> bytes | None:
-    """What a finished run leaves as ``pictures.json``; None where the method hides nothing, or no clip can be drawn.
+    """What a finished run leaves as ``pictures.json``; None where the method hides nothing, or no
+    clip can be drawn.
 
     Args:
-        method: as training left it, wherever it is. It draws its masks from the random numbers as they are.
+        method: as training left it, wherever it is. It draws its masks from the random numbers as
+            they are.
         data: of the run; clips of its test side are drawn, of several sets those of the first.
     """
     data = data.parts[0] if data.parts else data
     frames = method.evaluated_encoder().grid.frames
     with torch.compiler.set_stance("force_eager"):
-        clips = [one for clip in chosen(data) if (one := clip_picture(method, data.clips, clip, frames))]
+        clips = [
+            one for clip in chosen(data) if (one := clip_picture(method, data.clips, clip, frames))
+        ]
     if not clips:
         return None
     licence = licence_of(data.spec.name)
     sketch = Sketch.of(np.zeros((1, 1, data.clips.layout.joint_count, 3)), data.clips.layout)
     made = RunPictures(
-        run=record.address, label=record.label, seed=record.spec.seed,
-        step=record.training.steps if record.training else 0, data=record.data.name,
-        fingerprint=record.data.fingerprint, free=licence == MADE_HERE or PUBLIC_DOMAIN in licence, licence=licence,
-        bones=[(int(one), int(other)) for one, other in sketch.bones], sides=[int(side) for side in sketch.sides],
+        run=record.address,
+        label=record.label,
+        seed=record.spec.seed,
+        step=record.training.steps if record.training else 0,
+        data=record.data.name,
+        fingerprint=record.data.fingerprint,
+        free=licence == MADE_HERE or PUBLIC_DOMAIN in licence,
+        licence=licence,
+        bones=[(int(one), int(other)) for one, other in sketch.bones],
+        sides=[int(side) for side in sketch.sides],
         clips=clips,
-    )  # fmt: skip
+    )
     content = (made.model_dump_json() + "\n").encode()
     return content if len(content) <= LARGEST else None
 
 
 def licence_of(name: str) -> str:
-    """What is known of the licence of a data set by its name; empty of a file or a store of one's own."""
+    """What is known of the licence of a data set by its name; empty of a file or a store of one's
+    own.
+    """
     if name in MADE:
         return MADE_HERE
     try:
@@ -96,10 +110,12 @@ def clip_picture(method: Method, clips: ClipSet, clip: int, frames: int) -> Clip
     times = np.unique(np.linspace(0, frames - 1, MOMENTS).round().astype(int))
     visible = spread(seen.transpose(0, 1).cpu().numpy(), sketch.present.shape)
     return ClipPicture(
-        title=row_title(clips, clip), seconds=[round(float(time), 3) for time in times * seconds(clips, clip, frames)],
-        original=poses(sketch, times), visible=visible[times].tolist(),
+        title=row_title(clips, clip),
+        seconds=[round(float(time), 3) for time in times * seconds(clips, clip, frames)],
+        original=poses(sketch, times),
+        visible=visible[times].tolist(),
         reconstruction=None if made is None else poses(replace(sketch, frames=finite(made)), times),
-    )  # fmt: skip
+    )
 
 
 def seconds(clips: ClipSet, clip: int, frames: int) -> float:
@@ -117,5 +133,9 @@ def finite(made: Tensor) -> np.ndarray:
 def poses(sketch: Sketch, times: Sequence[int] | np.ndarray) -> list[Pose]:
     """Where joints are on the screen, to the millimetre."""
     return [
-        [[(round(float(x), 3), round(float(y), 3)) for x, y in body] for body in sketch.screen[time]] for time in times
+        [
+            [(round(float(x), 3), round(float(y), 3)) for x, y in body]
+            for body in sketch.screen[time]
+        ]
+        for time in times
     ]

@@ -1,11 +1,13 @@
-"""`harness data show NAME|FILE`: a clip as an animated stick figure, as a method sees it where one is named.
+"""`harness data show NAME|FILE`: a clip as an animated stick figure, as a method sees it where one
+is named.
 
     for line in show("nwucla.npz", Path("clip.gif"), clip=12, method="skeletonmae", train=150):
         print(line)
 
-The method gets the clip as its evaluation does (test crop, resized in time) and masks it as its own loss does. What
-a method reconstructs is drawn beside it; predictions of targets that were normalised are given the true mean and scale
-of their patch back, as in the pictures of masked autoencoders.
+The method gets the clip as its evaluation does (test crop, resized in time) and masks it as its own
+loss does. What a method reconstructs is drawn beside it; predictions of targets that were
+normalised are given the true mean and scale of their patch back, as in the pictures of masked
+autoencoders.
 """
 
 from __future__ import annotations
@@ -58,16 +60,25 @@ class Setup:
 
 
 def show(
-    name: str, out: Path, *, clip: int = 0, method: str = "", run: Path | None = None, train: int = 0,
-    encoder: str = "tiny", seed: int = 0, registry: Registry | None = None,
-) -> list[str]:  # fmt: skip
+    name: str,
+    out: Path,
+    *,
+    clip: int = 0,
+    method: str = "",
+    run: Path | None = None,
+    train: int = 0,
+    encoder: str = "tiny",
+    seed: int = 0,
+    registry: Registry | None = None,
+) -> list[str]:
     """Leave an animation of a clip.
 
     Args:
         name: a registered or prepared data set, a store's folder, or an ``.npz`` file.
         out: the GIF.
         clip: index of the clip.
-        method: a method with its options, e.g. ``gfp`` or ``skeletonmae:mask=frames``; none: the clip as it is.
+        method: a method with its options, e.g. ``gfp`` or ``skeletonmae:mask=frames``; none: the
+            clip as it is.
         run: a finished run's folder; its method, encoder size and weights are taken.
         train: steps to train the method on the data set's training part before it is shown.
         encoder: size, where no run says.
@@ -77,13 +88,16 @@ def show(
         Lines that say what is to be seen.
 
     Raises:
-        UsageError: there is no such data set, clip, method or run, or the picture cannot be written.
+        UsageError: there is no such data set, clip, method or run, or the picture cannot be
+            written.
     """
     registry = registry or Registry()
     with usage_errors():
         clips = open_clips(name)
         if not 0 <= clip < len(clips):
-            raise UsageError(f"--clip {clip}: expected 0 to {len(clips) - 1}, the clips of {clips.name}")
+            raise UsageError(
+                f"--clip {clip}: expected 0 to {len(clips) - 1}, the clips of {clips.name}"
+            )
         title = "\n".join(row_title(clips, clip).rsplit("   ", 1))
         if train and not (method or run):
             raise UsageError(f"--train {train}: trains a method; name one with --method")
@@ -94,11 +108,17 @@ def show(
         if train:
             setup = trained(setup, clips, train)
         torch.manual_seed(seed)
-        return [row_title(clips, clip), *through_method(setup, clips, clip, out, title), f"wrote {out}"]
+        return [
+            row_title(clips, clip),
+            *through_method(setup, clips, clip, out, title),
+            f"wrote {out}",
+        ]
 
 
 def through_method(setup: Setup, clips: ClipSet, clip: int, out: Path, title: str) -> list[str]:
-    """Animate a clip with its tokens coloured; one line on the tokens, one on the reconstruction."""
+    """Animate a clip with its tokens coloured; one line on the tokens, one on the
+    reconstruction.
+    """
     method, frames = setup.method, setup.method.evaluated_encoder().grid.frames
     x = body_sequences(clips, clip, frames)
     seen = visible_tokens(method, x)
@@ -106,10 +126,18 @@ def through_method(setup: Setup, clips: ClipSet, clip: int, out: Path, title: st
     seconds = int(test_crops(torch.as_tensor(clips.lengths[[clip]]))[1]) / clips.fps
     title = f"{title}\n{setup.label}, visible tokens green"
     animate(
-        people(x), clips.layout, out, frames / seconds, visible=seen.transpose(0, 1).numpy(),
-        reconstruction=people(made) if made is not None and setup.decodes else None, title=title,
-    )  # fmt: skip
-    share = f"{setup.label}: {int(seen.sum()):,} of {seen.numel():,} tokens visible ({seen.float().mean():.1%})"
+        people(x),
+        clips.layout,
+        out,
+        frames / seconds,
+        visible=seen.transpose(0, 1).numpy(),
+        reconstruction=people(made) if made is not None and setup.decodes else None,
+        title=title,
+    )
+    share = (
+        f"{setup.label}: {int(seen.sum()):,} of {seen.numel():,} tokens visible"
+        f" ({seen.float().mean():.1%})"
+    )
     return [share, reconstruction_note(setup, made is not None)]
 
 
@@ -121,10 +149,18 @@ def people(x: Tensor) -> np.ndarray:
 def reconstruction_note(setup: Setup, reconstructs: bool) -> str:
     """What to know of the reconstruction, or how to get one."""
     if not reconstructs:
-        return f"{setup.spec.method.name} predicts no coordinates: there is no reconstruction to draw"
+        return (
+            f"{setup.spec.method.name} predicts no coordinates: there is no reconstruction to draw"
+        )
     if setup.decodes:
-        return "reconstruction: masked tokens as predicted, with the true mean and scale of the target given back"
-    return "no reconstruction without a trained decoder: add --train 150, or --run with one of `run --keep-decoder`"
+        return (
+            "reconstruction: masked tokens as predicted, with the true mean and scale of the target"
+            " given back"
+        )
+    return (
+        "no reconstruction without a trained decoder: add --train 150, or --run with one of `run"
+        " --keep-decoder`"
+    )
 
 
 # --- data ---
@@ -135,7 +171,8 @@ def body_sequences(clips: ClipSet, clip: int, frames: int) -> Tensor:
     source = BodySequences(one_clip(clips, clip), CPU)
     if not len(source):
         raise UsageError(
-            f"{clips.describe(clip)}: expected a body in some frame, found only zeros; choose another clip"
+            f"{clips.describe(clip)}: expected a body in some frame, found only zeros; choose"
+            " another clip"
         )
     return next(evaluation_batches(source, len(source), frames))[1]
 
@@ -143,15 +180,20 @@ def body_sequences(clips: ClipSet, clip: int, frames: int) -> Tensor:
 def one_clip(clips: ClipSet, clip: int) -> ClipSet:
     """A clip set of one clip."""
     return replace(
-        clips, joints=clips.clip(clip), offsets=np.array([0, clips.lengths[clip]]), stored=None,
+        clips,
+        joints=clips.clip(clip),
+        offsets=np.array([0, clips.lengths[clip]]),
+        stored=None,
         columns={name: values[clip : clip + 1] for name, values in clips.columns.items()},
-    )  # fmt: skip
+    )
 
 
 # --- the method ---
 
 
-def set_up(registry: Registry, clips: ClipSet, method: str, run: Path | None, encoder: str, seed: int) -> Setup:
+def set_up(
+    registry: Registry, clips: ClipSet, method: str, run: Path | None, encoder: str, seed: int
+) -> Setup:
     """The method that was asked for, fresh or with the weights of a run."""
     if run:
         return of_run(registry, clips, method, run)
@@ -171,19 +213,22 @@ def of_run(registry: Registry, clips: ClipSet, method: str, run: Path) -> Setup:
     files = [run / name for name in (METHOD_FILE, ENCODER_FILE) if (run / name).is_file()]
     if record is None or not files:
         raise UsageError(
-            f"--run {run}: expected a finished run's folder with record.json and {ENCODER_FILE}, found none; see "
-            f"`ls runs --out {run.parent}`"
+            f"--run {run}: expected a finished run's folder with record.json and {ENCODER_FILE},"
+            f" found none; see `ls runs --out {run.parent}`"
         )
     if method and parse_methods(method)[0].name != record.spec.method.name:
-        raise UsageError(f"--method {method}: the run {run} is of {record.spec.method.name}; leave --method out")
+        raise UsageError(
+            f"--method {method}: the run {run} is of {record.spec.method.name}; leave --method out"
+        )
     found = built(registry, clips, record.spec)
     target = found if files[0].name == METHOD_FILE else found.evaluated_encoder()
     try:
         target.load_state_dict(weights_in(files[0]))
     except RuntimeError as error:
         raise UsageError(
-            f"{files[0]}: expected weights for the {clips.layout.joint_count} joints of {clips.name}, found others "
-            f"({one_line(error)[:100]}); show a data set of the run's skeleton"
+            f"{files[0]}: expected weights for the {clips.layout.joint_count} joints of"
+            f" {clips.name}, found others ({one_line(error)[:100]}); show a data set of the run's"
+            " skeleton"
         ) from None
     return Setup(found, record.label, record.spec, decodes=files[0].name == METHOD_FILE)
 
@@ -193,7 +238,9 @@ def weights_in(path: Path) -> Mapping[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path}: not a safetensors file that can be read ({error}); run it again") from None
+        raise UsageError(
+            f"{path}: not a safetensors file that can be read ({error}); run it again"
+        ) from None
 
 
 def built(registry: Registry, clips: ClipSet, spec: RunSpec) -> Method:
@@ -207,7 +254,9 @@ def built(registry: Registry, clips: ClipSet, spec: RunSpec) -> Method:
 
 
 def trained(setup: Setup, clips: ClipSet, steps: int) -> Setup:
-    """The method after some steps on the training part of the data set's default split, batches of 16."""
+    """The method after some steps on the training part of the data set's default split, batches of
+    16.
+    """
     data = DataSpec(name=clips.name)
     spec = setup.spec.model_copy(update={"train": TrainSpec(batch_size=16), "data": data})
     source = BodySequences(clips, CPU)
@@ -226,19 +275,24 @@ def trained(setup: Setup, clips: ClipSet, steps: int) -> Setup:
 
 @torch.no_grad()
 def visible_tokens(method: Method, x: Tensor) -> Tensor:
-    """``[B, T', V]`` True for the tokens of ``x`` ``[B, T, V, 3]`` that the method sees in a training step.
+    """``[B, T', V]`` True for the tokens of ``x`` ``[B, T, V, 3]`` that the method sees in a
+    training step.
 
     T' counts its time steps, or its frames where it masks those one by one.
     """
     seen = method.visible(torch.cat([x, x]))  # batch norm wants two
     if seen is None:
-        raise UsageError(f"{type(method).__name__} hides no tokens from the shared encoder; choose another method")
+        raise UsageError(
+            f"{type(method).__name__} hides no tokens from the shared encoder; choose another"
+            " method"
+        )
     return seen[: len(x)]
 
 
 @torch.no_grad()
 def reconstruction(method: Method, x: Tensor, seen: Tensor) -> Tensor | None:
-    """``x`` ``[B, T, V, 3]`` with its masked tokens as the method predicts them; None where it predicts other things.
+    """``x`` ``[B, T, V, 3]`` with its masked tokens as the method predicts them; None where it
+    predicts other things.
 
     Args:
         seen: ``[B, T', V]`` of `visible_tokens`.

@@ -1,15 +1,18 @@
-"""Who works on what: one process at a time on each run of a folder that many processes share, on one host or several.
+"""Who works on what: one process at a time on each run of a folder that many processes share, on
+one host or several.
 
     claims = Claims(folder)
-    with claims.hold("gfp-s0-v2-0123456789ab", look) as claim:    # `Held` where a living process has it
+    with claims.hold("gfp-s0-v2-0123456789ab", look) as claim:  # `Held` where a living process has
+    it
         work()
-        claim.check()                                             # `Lost` where another one had to take it over
+        claim.check()                                           # `Lost` where another took it over
 
-A claim is a file in the run's folder, made by its owner, who writes a sign of life into it every few seconds; it also
-says how far the work has come, which is all that `harness status` reads. It is gone when the work is done. An owner of
-this host is dead when its process is; one of another host when its file has not changed for minutes by the clock of the
-file system, or by this process's own watch, whatever the hosts' clocks say. Only the holder of the folder's lock takes
-a claim, so that two processes that find a dead owner do not both follow it.
+A claim is a file in the run's folder, made by its owner, who writes a sign of life into it every
+few seconds; it also says how far the work has come, which is all that `harness status` reads. It is
+gone when the work is done. An owner of this host is dead when its process is; one of another host
+when its file has not changed for minutes by the clock of the file system, or by this process's own
+watch, whatever the hosts' clocks say. Only the holder of the folder's lock takes a claim, so that
+two processes that find a dead owner do not both follow it.
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ from harness.records.store import (
     write_atomically,
 )
 
-with warnings.catch_warnings(action="ignore"):  # `locked` says what becomes of a system that has none
+with warnings.catch_warnings(
+    action="ignore"
+):  # `locked` says what becomes of a system that has none
     from filelock import FileLock, SoftFileLock
 
 BEAT = 10.0
@@ -52,12 +57,15 @@ SILENT = 120.0
 """Seconds without one after which an owner on another host counts as dead."""
 
 REUSED = 60.0
-"""Seconds by which two readings of a process's start may differ, as where a clock was set; its number cannot be another
-process's so soon."""
+"""Seconds by which two readings of a process's start may differ, as where a clock was set; its
+number cannot be another process's so soon.
+"""
 
 
 class Word(Part):
-    """What one process tells another, which may be of another version: fields that this one does not know are none."""
+    """What one process tells another, which may be of another version: fields that this one does
+    not know are none.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -84,7 +92,8 @@ class Claim(Word):
     """What stands in a claim's file.
 
     Attributes:
-        machine: the host as its processes see each other: the same number there is the same process.
+        machine: the host as its processes see each other: the same number there is the same
+            process.
         born: start of the process, in seconds by its host's clock: numbers are used again.
         token: of this claim alone.
         label: the row of the run that it is on.
@@ -115,7 +124,9 @@ class Held(Exception):
 
 
 class Lost(Exception):
-    """Another process took the claim over: this one was silent for too long, and must not write any more."""
+    """Another process took the claim over: this one was silent for too long, and must not write any
+    more.
+    """
 
 
 @dataclass
@@ -133,22 +144,31 @@ class Owned:
     lost: bool = False
 
     def check(self) -> None:
-        """`Lost` unless the claim is still this process's; a file that cannot be read for a while says nothing."""
+        """`Lost` unless the claim is still this process's; a file that cannot be read for a while
+        says nothing.
+        """
         try:
             found = read_claim(self.path)
         except OSError:
             return
         if found is None or found.token != self.claim.token:
             self.lost = True
-            raise Lost(f"{found or 'another process'} took this run over; this process was silent for too long")
+            raise Lost(
+                f"{found or 'another process'} took this run over; this process was silent for too"
+                " long"
+            )
 
     def beat(self) -> None:
         """A sign of life, with what is new."""
         self.check()
         progress = self.claim.progress
-        with contextlib.suppress(Exception):  # a process that cannot say how far it is lives all the same
+        with contextlib.suppress(
+            Exception
+        ):  # a process that cannot say how far it is lives all the same
             progress = self.look()
-        self.claim = self.claim.model_copy(update={"beat": self.claim.beat + 1, "progress": progress})
+        self.claim = self.claim.model_copy(
+            update={"beat": self.claim.beat + 1, "progress": progress}
+        )
         write_claim(self.path, self.claim)
 
 
@@ -172,7 +192,9 @@ class Claims:
     def alive(self, path: Path, claim: Claim) -> bool:
         """Whether the owner of a claim still works."""
         if claim.machine == this_machine():
-            if claim.process == os.getpid():  # a container that starts again counts its processes from 1 again
+            if (
+                claim.process == os.getpid()
+            ):  # a container that starts again counts its processes from 1 again
                 return claim.token in _own
             return lives(claim.process, claim.born)
         version, first = self.seen.setdefault(path, (claim.model_dump_json(), time.monotonic()))
@@ -183,7 +205,9 @@ class Claims:
 
     @contextmanager
     def hold(self, address: str, label: str, seed: int) -> Iterator[Owned]:
-        """Take a claim and keep it inside, with signs of life; `Held` where a living process has it."""
+        """Take a claim and keep it inside, with signs of life; `Held` where a living process has
+        it.
+        """
         owned = self._take(address, label, seed)
         stop = threading.Event()
         thread = threading.Thread(target=keep_alive, args=(owned, stop), name="claim", daemon=True)
@@ -206,10 +230,17 @@ class Claims:
             if found:
                 raise Held(found)
             claim = Claim(
-                host=socket.gethostname(), machine=this_machine(), process=os.getpid(), born=born(os.getpid()),
-                token=uuid.uuid4().hex, label=label, seed=seed, since=now(),
-            )  # fmt: skip
-            # One that is dead is written over: where the disk is full it stays, and its owner may yet wake up.
+                host=socket.gethostname(),
+                machine=this_machine(),
+                process=os.getpid(),
+                born=born(os.getpid()),
+                token=uuid.uuid4().hex,
+                label=label,
+                seed=seed,
+                since=now(),
+            )
+            # One that is dead is written over: where the disk is full it stays, and its owner may
+            # yet wake up.
             write_claim(path, claim, new=not path.exists())
             _own.add(claim.token)
         return Owned(path, claim)
@@ -217,8 +248,9 @@ class Claims:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time; where system or file system know no locks, a new claim's file must not be there
-    already. A lock of filelock's own making, a file, is none: one that a dead process left would stop all others.
+    """One process at a time; where system or file system know no locks, a new claim's file must not
+    be there already. A lock of filelock's own making, a file, is none: one that a dead process left
+    would stop all others.
     """
     if FileLock is SoftFileLock:
         yield
@@ -243,7 +275,9 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def keep_alive(owned: Owned, stop: threading.Event) -> None:
-    """Signs of life until ``stop``; a claim that was lost gets none, and its owner finds out when it looks."""
+    """Signs of life until ``stop``; a claim that was lost gets none, and its owner finds out when
+    it looks.
+    """
     while not stop.wait(BEAT):
         with contextlib.suppress(OSError):  # a disk that is full for a while
             try:
@@ -257,7 +291,9 @@ _own: set[str] = set()
 
 
 def read_claim(path: Path) -> Claim | None:
-    """The claim of a file; None where there is none, or it is damaged. `OSError` where that cannot be known."""
+    """The claim of a file; None where there is none, or it is damaged. `OSError` where that cannot
+    be known.
+    """
     try:
         return Claim.model_validate_json(read_file(path))
     except (FileNotFoundError, NotADirectoryError, Odd, ValidationError):
@@ -281,7 +317,9 @@ def write_claim(path: Path, claim: Claim, *, new: bool = False) -> None:
 
 @cache
 def this_machine() -> str:
-    """This host as its processes see each other: its name, this boot of it, and the processes' own numbering."""
+    """This host as its processes see each other: its name, this boot of it, and the processes' own
+    numbering.
+    """
     words = [socket.gethostname()]
     try:
         words.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
@@ -306,8 +344,8 @@ def lives(process: int, since: float) -> bool:
 
 
 def silence(path: Path) -> float:
-    """Seconds since a file changed, both ends by the clock of the file system that holds it; where that cannot be
-    written, which none who takes a claim finds, by this host's.
+    """Seconds since a file changed, both ends by the clock of the file system that holds it; where
+    that cannot be written, which none who takes a claim finds, by this host's.
     """
     probe = path.parent / temporary_name("clock")
     try:

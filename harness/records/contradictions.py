@@ -1,7 +1,8 @@
 """What no run writes: a record whose parts exclude each other, however it came about.
 
-Limits of a single number are in its type (`harness.records.schema`); numbers that follow from others are computed again
-by `harness.studies.verify`. Here is what every reader of a record counts on, so a record that breaks it is refused.
+Limits of a single number are in its type (`harness.records.schema`); numbers that follow from
+others are computed again by `harness.studies.verify`. Here is what every reader of a record counts
+on, so a record that breaks it is refused.
 """
 
 from __future__ import annotations
@@ -24,12 +25,18 @@ def contradictions(record: RunRecord | SpeedRecord) -> Iterator[str]:
 def _of_row(record: RunRecord) -> Iterator[str]:
     """The label is that of the method that ran, and a control trains nothing."""
     name, options = record.label.partition(":")[::2]
-    unknown = set(options.split(",")) - set(str(record.spec.method).partition(":")[2].split(",")) - {""}
+    unknown = (
+        set(options.split(",")) - set(str(record.spec.method).partition(":")[2].split(",")) - {""}
+    )
     if name != record.spec.method.name or unknown:
         yield f"the label {record.label} on a run of {record.spec.method}"
     if record.spec.method.name not in (RANDOM_INIT, RAW_FLOOR):
         return
-    trained = [part for part in ("training", "curve", "untrained", "weights", "doubts") if getattr(record, part)]
+    trained = [
+        part
+        for part in ("training", "curve", "untrained", "weights", "doubts")
+        if getattr(record, part)
+    ]
     if trained or not record.method.control:
         yield f"a control with {', '.join(trained) or 'a method'}"
 
@@ -42,14 +49,18 @@ def _of_status(record: RunRecord) -> Iterator[str]:
         return
     if record.error or record.traceback:
         yield "status ok with an error"
-    needed = {RAW_FLOOR: (), RANDOM_INIT: ("encoder",)}.get(record.spec.method.name, ("encoder", "training", "curve"))
+    needed = {RAW_FLOOR: (), RANDOM_INIT: ("encoder",)}.get(
+        record.spec.method.name, ("encoder", "training", "curve")
+    )
     if missing := [part for part in needed if not getattr(record, part)]:
         yield f"status ok without {', '.join(missing)}"
 
 
 def _of_measurement(record: SpeedRecord) -> Iterator[str]:
     """Every row was timed once, and no more blocks were disturbed than there are."""
-    twice = [label for label, times in Counter(arm.label for arm in record.arms).items() if times > 1]
+    twice = [
+        label for label, times in Counter(arm.label for arm in record.arms).items() if times > 1
+    ]
     if twice:
         yield f"two rows called {', '.join(twice)}"
     if record.health and record.health.disturbed > record.health.blocks:

@@ -1,7 +1,8 @@
-"""Statistics of accuracy: may one row be called better than another? (benchmarks/RULES.md, "Accuracy: two questions")
+"""Statistics of accuracy: may one row be called better than another? (benchmarks/RULES.md,
+"Accuracy: two questions")
 
-*These people*: other seeds, the same test clips. *New people*: other seeds and other people. Pure functions over
-arrays; accuracies and their differences are shares of 1.
+*These people*: other seeds, the same test clips. *New people*: other seeds and other people. Pure
+functions over arrays; accuracies and their differences are shares of 1.
 """
 
 from __future__ import annotations
@@ -28,13 +29,17 @@ MOST_FLIPPED = 16
 
 Floats = NDArray[np.float64]
 Right = NDArray[Any]
-"""[seeds, clips] whether the prediction for a test clip is right; of several predictions the share that is."""
+"""[seeds, clips] whether the prediction for a test clip is right; of several predictions the share
+that is.
+"""
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, or a difference of means, and its 95 % interval, which is infinite where nothing bounds it."""
+    """A mean, or a difference of means, and its 95 % interval, which is infinite where nothing
+    bounds it.
+    """
 
     mean: float
     low: float
@@ -46,9 +51,10 @@ class Difference:
     """One row's accuracy minus another's.
 
     Attributes:
-        p: of the t test that belongs to the interval, two-sided; None where the question is not testable.
-        flips: p of the exact sign-flip test, for *these people* up to `MOST_FLIPPED` seeds; `smallest`: the smallest
-            that it can be with so many seeds.
+        p: of the t test that belongs to the interval, two-sided; None where the question is not
+            testable.
+        flips: p of the exact sign-flip test, for *these people* up to `MOST_FLIPPED` seeds;
+            `smallest`: the smallest that it can be with so many seeds.
         why: why it is not testable, empty where it is.
     """
 
@@ -69,7 +75,8 @@ class Row:
         by_seed: accuracy by seed.
         control: it is a yardstick, and never the best.
         constant: it has no seed (raw coordinates), and goes with every seed of another row.
-        right: whether each test clip was classified rightly, by seed; empty where predictions were not kept.
+        right: whether each test clip was classified rightly, by seed; empty where predictions were
+            not kept.
     """
 
     label: str
@@ -86,7 +93,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows of a table, the one with the higher mean first, and Holm's p over all pairs of it."""
+    """Two rows of a table, the one with the higher mean first, and Holm's p over all pairs of
+    it.
+    """
 
     above: str
     below: str
@@ -132,24 +141,31 @@ def these_people(one: ArrayLike, other: ArrayLike) -> Difference:
     """Would other seeds say the same of these test clips?
 
     Args:
-        one: [seeds] accuracies of a row; `other` those of another, of the same seeds in the same order.
+        one: [seeds] accuracies of a row; `other` those of another, of the same seeds in the same
+            order.
     """
     differences = np.asarray(one, dtype=float) - np.asarray(other, dtype=float)
     seeds, interval = len(differences), seeds_interval(differences)
     if seeds < FEWEST_SEEDS:
         return Difference(interval, seeds, why=f"{seeds} of {FEWEST_SEEDS} seeds")
     p = _t_test(interval.mean, _error(differences), seeds - 1)
-    return Difference(interval, seeds, p=p, flips=sign_flips(differences), smallest=2.0 ** (1 - seeds))
+    return Difference(
+        interval, seeds, p=p, flips=sign_flips(differences), smallest=2.0 ** (1 - seeds)
+    )
 
 
 def sign_flips(differences: ArrayLike) -> float | None:
-    """Share of all 2^n sign assignments with a mean at least as far from 0; None above `MOST_FLIPPED` differences."""
+    """Share of all 2^n sign assignments with a mean at least as far from 0; None above
+    `MOST_FLIPPED` differences.
+    """
     differences = np.asarray(differences, dtype=float)
     if len(differences) > MOST_FLIPPED:
         return None
     bits = np.arange(2 ** len(differences))[:, None] >> np.arange(len(differences)) & 1
     sums = np.abs((1 - 2 * bits) @ differences)
-    return float(np.mean(sums >= abs(differences.sum()) - 1e-9))  # equal sums may differ in their last digits
+    return float(
+        np.mean(sums >= abs(differences.sum()) - 1e-9)
+    )  # equal sums may differ in their last digits
 
 
 def new_people(one: Right, other: Right, subjects: ArrayLike) -> Difference:
@@ -164,23 +180,33 @@ def new_people(one: Right, other: Right, subjects: ArrayLike) -> Difference:
     mean = float(cells.mean())
     unbounded = Interval(mean, -math.inf, math.inf)
     if people < FEWEST_SUBJECTS:
-        return Difference(unbounded, seeds, people, why=f"{people} of {FEWEST_SUBJECTS} test subjects")
+        return Difference(
+            unbounded, seeds, people, why=f"{people} of {FEWEST_SUBJECTS} test subjects"
+        )
     if seeds < 2:
         return Difference(unbounded, seeds, people, why="one seed")
     error, freedom = math.sqrt(two_way_variance(cells)), min(seeds, people) - 1
-    return Difference(_t_interval(mean, error, freedom), seeds, people, p=_t_test(mean, error, freedom))
+    return Difference(
+        _t_interval(mean, error, freedom), seeds, people, p=_t_test(mean, error, freedom)
+    )
 
 
 def people_interval(right: Right, subjects: ArrayLike) -> Interval | None:
-    """Mean over people of one row and its 95 % interval over seeds and people; None where it is not testable."""
+    """Mean over people of one row and its 95 % interval over seeds and people; None where it is not
+    testable.
+    """
     cells = person_shares(right, subjects)
     if len(cells) < 2 or cells.shape[1] < FEWEST_SUBJECTS:
         return None
-    return _t_interval(float(cells.mean()), math.sqrt(two_way_variance(cells)), min(cells.shape) - 1)
+    return _t_interval(
+        float(cells.mean()), math.sqrt(two_way_variance(cells)), min(cells.shape) - 1
+    )
 
 
 def person_shares(right: Right, subjects: ArrayLike) -> Floats:
-    """[seeds, subjects] share of right clips of each seed and person, people in ascending order of their numbers."""
+    """[seeds, subjects] share of right clips of each seed and person, people in ascending order of
+    their numbers.
+    """
     people, person = np.unique(np.asarray(subjects), return_inverse=True)
     members = np.eye(len(people))[person.ravel()]  # [clips, people]
     return np.asarray(right, dtype=float) @ members / members.sum(0)
@@ -189,14 +215,17 @@ def person_shares(right: Right, subjects: ArrayLike) -> Floats:
 def two_way_variance(cells: Floats) -> float:
     """Variance of the mean of [seeds, subjects] values when seeds and subjects are both drawn.
 
-    From the mean squares of the two-way table with one value a cell; a component below zero counts as zero.
+    From the mean squares of the two-way table with one value a cell; a component below zero counts
+    as zero.
     """
     seeds, people = cells.shape
     by_seed, by_person = cells.mean(1), cells.mean(0)
     rest = cells - by_seed[:, None] - by_person + cells.mean()
     of_rest = float((rest**2).sum()) / ((seeds - 1) * (people - 1))
     of_seeds, of_people = people * float(by_seed.var(ddof=1)), seeds * float(by_person.var(ddof=1))
-    return (max(of_seeds - of_rest, 0.0) + max(of_people - of_rest, 0.0) + of_rest) / (seeds * people)
+    return (max(of_seeds - of_rest, 0.0) + max(of_people - of_rest, 0.0) + of_rest) / (
+        seeds * people
+    )
 
 
 def _error(values: Floats) -> float:
@@ -223,23 +252,29 @@ def _t_test(mean: float, error: float, freedom: int) -> float:
 def holm(p: Sequence[float]) -> list[float]:
     """p adjusted by Holm's step-down for as many tests as there are."""
     order = np.argsort(p)
-    stepped = np.minimum(np.maximum.accumulate(np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)), 1)
+    stepped = np.minimum(
+        np.maximum.accumulate(np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)), 1
+    )
     adjusted = np.empty(len(p))
     adjusted[order] = stepped
     return adjusted.tolist()
 
 
 def pairs(rows: Sequence[Row], subjects: ArrayLike | None = None) -> list[Pair]:
-    """All pairs of rows: *these people*, or *new people* where the subject of every test clip is given.
+    """All pairs of rows: *these people*, or *new people* where the subject of every test clip is
+    given.
 
     Pairs that are not testable are not among Holm's tests.
     """
     found = [
-        Pair(one.label, other.label, _difference(one, other, subjects), None) for one, other in combinations(rows, 2)
+        Pair(one.label, other.label, _difference(one, other, subjects), None)
+        for one, other in combinations(rows, 2)
     ]
     found = [pair.turned if pair.difference.interval.mean < 0 else pair for pair in found]
     adjusted = iter(holm([pair.difference.p for pair in found if pair.difference.p is not None]))
-    return [pair if pair.difference.p is None else replace(pair, holm=next(adjusted)) for pair in found]
+    return [
+        pair if pair.difference.p is None else replace(pair, holm=next(adjusted)) for pair in found
+    ]
 
 
 def _difference(one: Row, other: Row, subjects: ArrayLike | None) -> Difference:
@@ -250,12 +285,18 @@ def _difference(one: Row, other: Row, subjects: ArrayLike | None) -> Difference:
     else:
         seeds = sorted(one.by_seed.keys() & other.by_seed.keys())
     if not seeds:
-        return Difference(Interval(one.mean - other.mean, -math.inf, math.inf), 0, why="no seed in common")
+        return Difference(
+            Interval(one.mean - other.mean, -math.inf, math.inf), 0, why="no seed in common"
+        )
     if subjects is None:
-        return these_people([_of(one.by_seed, seed) for seed in seeds], [_of(other.by_seed, seed) for seed in seeds])
+        return these_people(
+            [_of(one.by_seed, seed) for seed in seeds], [_of(other.by_seed, seed) for seed in seeds]
+        )
     if not (one.right and other.right):
         return Difference(
-            Interval(one.mean - other.mean, -math.inf, math.inf), len(seeds), why="no prediction for each test clip"
+            Interval(one.mean - other.mean, -math.inf, math.inf),
+            len(seeds),
+            why="no prediction for each test clip",
         )
     sides = [np.stack([_of(right, seed) for seed in seeds]) for right in (one.right, other.right)]
     return new_people(sides[0], sides[1], subjects)
@@ -276,4 +317,8 @@ def as_good_as(label: str, rows: Sequence[Row], found: Sequence[Pair]) -> list[s
     """Methods that are not told apart from a row."""
     told = {pair.above for pair in found if pair.apart and pair.below == label}
     told |= {pair.below for pair in found if pair.apart and pair.above == label}
-    return [row.label for row in rows if not row.control and row.label != label and row.label not in told]
+    return [
+        row.label
+        for row in rows
+        if not row.control and row.label != label and row.label not in told
+    ]

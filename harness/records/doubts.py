@@ -1,8 +1,10 @@
-"""What the numbers of records give away about a method that is not what it seems; its row is *in doubt* then.
+"""What the numbers of records give away about a method that is not what it seems; its row is *in
+doubt* then.
 
-Two kinds are judged here, from numbers alone (benchmarks/RULES.md, "In doubt"): `above_bound` and `unlike_timed`. The
-others are seen where the method's code runs, and arrive as data: `harness.speed.trial` takes a few steps of a method
-before it is timed, `harness.runs.cell` watches its weights and counts its steps.
+Two kinds are judged here, from numbers alone (benchmarks/RULES.md, "In doubt"): `above_bound` and
+`unlike_timed`. The others are seen where the method's code runs, and arrive as data:
+`harness.speed.trial` takes a few steps of a method before it is timed, `harness.runs.cell` watches
+its weights and counts its steps.
 """
 
 from __future__ import annotations
@@ -14,19 +16,32 @@ from harness.records.ratios import mostly_disturbed
 from harness.records.schema import BOUND, STAGE_MARK, ArmRecord, Doubt, RunRecord, SpeedRecord
 
 FARTHEST = 1.5
-"""Factor between a method's steps in training and its interleaved ones, alone and over the other methods' factor."""
+"""Factor between a method's steps in training and its interleaved ones, alone and over the other
+methods' factor.
+"""
 FLOP_ROUNDING = 0.01
-"""FLOPs are counted, not measured: equal ones differ by nothing, and this leaves room for odd shapes."""
+"""FLOPs are counted, not measured: equal ones differ by nothing, and this leaves room for odd
+shapes.
+"""
 
 
 def doubts_of(label: str, records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[Doubt]:
-    """All doubts about a row, each once: of its speed measurement, of its runs, and of the two beside each other.
+    """All doubts about a row, each once: of its speed measurement, of its runs, and of the two
+    beside each other.
 
     Without a measurement those of the one that planned the runs, which their records hold too.
     """
-    own, arm = [record for record in records if record.label == label], speed.arm(label) if speed else None
+    own, arm = (
+        [record for record in records if record.label == label],
+        speed.arm(label) if speed else None,
+    )
     seen = [*(arm.doubts if arm else ()), *(doubt for record in own for doubt in record.doubts)]
-    return list({(doubt.kind, doubt.text): doubt for doubt in [*seen, *unlike_timed(label, records, speed)]}.values())
+    return list(
+        {
+            (doubt.kind, doubt.text): doubt
+            for doubt in [*seen, *unlike_timed(label, records, speed)]
+        }.values()
+    )
 
 
 def kinds(doubts: Iterable[Doubt]) -> str:
@@ -40,16 +55,17 @@ def kinds(doubts: Iterable[Doubt]) -> str:
 def above_bound(arm: ArmRecord, speed: SpeedRecord) -> list[Doubt]:
     """A step that takes less than the encoder alone does on the same tokens, by FLOPs or measured.
 
-    The measured bound is the upper end of its interval, outside the noise floor; of a method that shows the encoder
-    fewer tokens than the bound row does it is raised by what that saves in FLOPs, which time never exceeds.
+    The measured bound is the upper end of its interval, outside the noise floor; of a method that
+    shows the encoder fewer tokens than the bound row does it is raised by what that saves in FLOPs,
+    which time never exceeds.
     """
     if arm.bound_flops is None:
         return []
     found = []
     if arm.step_flops < (1 - FLOP_ROUNDING) * arm.bound_flops:
         found.append(
-            f"a step takes {arm.step_flops / 1e9:.3g} GFLOP, the encoder alone {arm.bound_flops / 1e9:.3g} GFLOP on as "
-            "many tokens as its mask_ratio leaves"
+            f"a step takes {arm.step_flops / 1e9:.3g} GFLOP, the encoder alone"
+            f" {arm.bound_flops / 1e9:.3g} GFLOP on as many tokens as its mask_ratio leaves"
         )
     bound = speed.arm(bound_label(arm.label))
     if bound and bound.batch_size == arm.batch_size and not mostly_disturbed(speed):
@@ -61,14 +77,22 @@ def above_bound(arm: ArmRecord, speed: SpeedRecord) -> list[Doubt]:
 
 def in_doubt(record: SpeedRecord) -> SpeedRecord:
     """The record with what its numbers give away of each arm, and the verdicts that follow."""
-    doubted = [arm.model_copy(update={"doubts": (*arm.doubts, *above_bound(arm, record))}) for arm in record.arms]
+    doubted = [
+        arm.model_copy(update={"doubts": (*arm.doubts, *above_bound(arm, record))})
+        for arm in record.arms
+    ]
     baseline = any(arm.doubts for arm in doubted if arm.label == record.baseline)
-    arms = [arm.model_copy(update={"verdict": "in doubt"}) if baseline or arm.doubts else arm for arm in doubted]
+    arms = [
+        arm.model_copy(update={"verdict": "in doubt"}) if baseline or arm.doubts else arm
+        for arm in doubted
+    ]
     return record.model_copy(update={"arms": arms})
 
 
 def bound_label(label: str) -> str:
-    """Label of the decoder-free bound's arm beside this one: at the same stage, where there are stages."""
+    """Label of the decoder-free bound's arm beside this one: at the same stage, where there are
+    stages.
+    """
     _, mark, stage = label.partition(STAGE_MARK)
     return f"{BOUND}{mark}{stage}"
 
@@ -76,12 +100,16 @@ def bound_label(label: str) -> str:
 # --- not as timed ---
 
 
-def unlike_timed(label: str, records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[Doubt]:
-    """Runs of a row whose steps took the process far more, or far less, than the interleaved steps did.
+def unlike_timed(
+    label: str, records: Sequence[RunRecord], speed: SpeedRecord | None
+) -> list[Doubt]:
+    """Runs of a row whose steps took the process far more, or far less, than the interleaved steps
+    did.
 
-    Far is a factor of `FARTHEST`, by itself and over the median factor of the other rows: what befalls all of them
-    (another clock rate, a neighbour in the cache) is nobody's doing. Silent where no other row was trained, where the
-    measurement was mostly disturbed, and where blocks were disturbed or too short to say.
+    Far is a factor of `FARTHEST`, by itself and over the median factor of the other rows: what
+    befalls all of them (another clock rate, a neighbour in the cache) is nobody's doing. Silent
+    where no other row was trained, where the measurement was mostly disturbed, and where blocks
+    were disturbed or too short to say.
     """
     if speed and mostly_disturbed(speed):
         return []
@@ -96,18 +124,28 @@ def unlike_timed(label: str, records: Sequence[RunRecord], speed: SpeedRecord | 
     return [
         Doubt(
             kind="not as timed",
-            text=f"seed {record.spec.seed}: a step in training took {factor:.2f} times what it took while it was timed "
-            f"(the other methods' {usual:.2f} times)",
+            text=(
+                f"seed {record.spec.seed}: a step in training took {factor:.2f} times what it took"
+                f" while it was timed (the other methods' {usual:.2f} times)"
+            ),
         )
         for record in records
-        if record.label == label and (factor := step_factor(record)) is not None and is_far(factor, usual)
+        if record.label == label
+        and (factor := step_factor(record)) is not None
+        and is_far(factor, usual)
     ]
 
 
 def step_factor(record: RunRecord) -> float | None:
-    """What the process itself took per step in training, over the same while timed; None where either is not known."""
+    """What the process itself took per step in training, over the same while timed; None where
+    either is not known.
+    """
     training = record.training
-    if training is None or not training.own_step_seconds or not training.interleaved_own_step_seconds:
+    if (
+        training is None
+        or not training.own_step_seconds
+        or not training.interleaved_own_step_seconds
+    ):
         return None
     return training.own_step_seconds / training.interleaved_own_step_seconds
 

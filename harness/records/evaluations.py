@@ -1,10 +1,11 @@
 """What one protocol found out about one encoder, as a record, and the folder of such records.
 
     runs/<run>/evaluations/<address>.json       an EvaluationRecord
-    runs/test-clips-<fingerprint>.json          labels and people of the test clips that all of them predict
-    runs/records.jsonl                         instead: both of a study on its shelf (`harness.records.shelf`)
+    runs/test-clips-<fingerprint>.json          labels and people of the test clips that all predict
+    runs/records.jsonl                         instead: both, of a study on its shelf
 
-Like `harness.records.schema` this knows nobody but the spec: reading it loads no torch. What cannot be true is refused.
+Like `harness.records.schema` this knows nobody but the spec: reading it loads no torch. What cannot
+be true is refused.
 """
 
 from __future__ import annotations
@@ -55,21 +56,26 @@ class EvaluationRecord(Part):
     Attributes:
         run: address of the run whose encoder it is; its folder holds this record.
         label: the run's row; `seed` is its seed too, and that of everything the protocol draws.
-        spec: the protocol as asked for, with the options that differ from its defaults; one column of a table.
+        spec: the protocol as asked for, with the options that differ from its defaults; one column
+            of a table.
         options: every option with its value, as the protocol worked with it.
-        encoder: the *last* one of pre-training, as papers have it, or the one *selected* on held-out subjects; of
-            controls an *untrained* one, or *none*: raw coordinates.
-        weights: SHA-256 of the encoder's weights file; of an untrained one, of what such a file would be.
+        encoder: the *last* one of pre-training, as papers have it, or the one *selected* on
+            held-out subjects; of controls an *untrained* one, or *none*: raw coordinates.
+        weights: SHA-256 of the encoder's weights file; of an untrained one, of what such a file
+            would be.
         data: fingerprint of the data.
-        of_set: the one of the run's data sets that it is on, where they are several; `data` is then that set's.
+        of_set: the one of the run's data sets that it is on, where they are several; `data` is then
+            that set's.
         subset: hash of the labelled clips where not all of the training side are used, else empty.
         labelled: distinct clips whose label was used.
         control: empty, ``random-init``, ``raw-pca`` or ``scratch``.
-        accuracy: share of the test clips that are predicted right, at the end; nothing was selected on them.
+        accuracy: share of the test clips that are predicted right, at the end; nothing was selected
+            on them.
         figures: other accuracies that came along, by name.
-        predictions: class of every test clip, in the order of the data set's test part (`TestClips`).
-        seconds: that it took, frozen features apart: `features_seconds` stand with the first protocol that read them;
-            the others of an encoder have them for nothing.
+        predictions: class of every test clip, in the order of the data set's test part
+            (`TestClips`).
+        seconds: that it took, frozen features apart: `features_seconds` stand with the first
+            protocol that read them; the others of an encoder have them for nothing.
         versions: module -> version, of what evaluated.
         notes: what must be said beside the number.
     """
@@ -107,12 +113,15 @@ class EvaluationRecord(Part):
 
     @property
     def best(self) -> float | None:
-        """Accuracy at the epoch that is best on the test clips: the papers' habit, never used to select."""
+        """Accuracy at the epoch that is best on the test clips: the papers' habit, never used to
+        select.
+        """
         return max((point.accuracy for point in self.curve), default=None)
 
 
 class TestClips(Part):
-    """The test clips of a data set under a split, in its order: what tables and comparisons need of the data.
+    """The test clips of a data set under a split, in its order: what tables and comparisons need of
+    the data.
 
     Attributes:
         labels: class of each; likewise `subjects`, -1 unknown.
@@ -130,16 +139,29 @@ class TestClips(Part):
 
 
 def evaluation_address(
-    run: str, protocol: str, options: Mapping[str, Any], which: WhichEncoder, weights: str, control: str, data: str = ""
+    run: str,
+    protocol: str,
+    options: Mapping[str, Any],
+    which: WhichEncoder,
+    weights: str,
+    control: str,
+    data: str = "",
 ) -> str:
     """Stable name of an evaluation, unique in its run's folder.
 
     Args:
         options: as they count: without those that came later and stand at their default.
-        weights: SHA-256 of the encoder's file; empty for an untrained one, which the run's spec tells.
+        weights: SHA-256 of the encoder's file; empty for an untrained one, which the run's spec
+            tells.
         data: fingerprint of one of the run's data sets, where they are several.
     """
-    identity = {"run": run, "options": dict(options), "encoder": which, "weights": weights, "control": control}
+    identity = {
+        "run": run,
+        "options": dict(options),
+        "encoder": which,
+        "weights": weights,
+        "control": control,
+    }
     identity |= {"data": data} if data else {}
     return f"{protocol}-v{ADDRESS_RULE}-{digest({'protocol': protocol, **identity})}"
 
@@ -179,9 +201,16 @@ class Evaluations:
 
     def addresses(self) -> list[tuple[str, str]]:
         """Run and address of all that are there, refused or not, in order."""
-        paths = (path for path in self.root.glob(f"*/{EVALUATIONS}/*.json") if ".refused-" not in path.name)
+        paths = (
+            path
+            for path in self.root.glob(f"*/{EVALUATIONS}/*.json")
+            if ".refused-" not in path.name
+        )
         here = {(path.parents[1].name, path.stem) for path in paths}
-        return sorted((run, address) for run, address in [*here, *self.shelf.lines["evaluation"].keys() - here])
+        return sorted(
+            (run, address)
+            for run, address in [*here, *self.shelf.lines["evaluation"].keys() - here]
+        )
 
     def all(self) -> Iterator[EvaluationRecord]:
         """All records that are not refused, sorted by run and address."""
@@ -190,14 +219,21 @@ class Evaluations:
                 yield record
 
     def clips_sources(self) -> dict[str, Path | bytes]:
-        """All test clips that are there, by the name of their file: the file, or what it would hold."""
-        shelved = {self.test_clips_path(key[0]).name: line for key, line in self.shelf.lines["test-clips"].items()}
+        """All test clips that are there, by the name of their file: the file, or what it would
+        hold.
+        """
+        shelved = {
+            self.test_clips_path(key[0]).name: line
+            for key, line in self.shelf.lines["test-clips"].items()
+        }
         here = {path.name: path for path in self.root.glob(CLIPS_FILES)}
         found = {name: line.as_file() for name, line in shelved.items()} | here
         return dict(sorted(found.items()))
 
     def source(self, run: str, address: str) -> Path | bytes:
-        """The file of an evaluation that was read; of one on the shelf, what its file would hold."""
+        """The file of an evaluation that was read; of one on the shelf, what its file would
+        hold.
+        """
         path, line = self.path(run, address), self.shelf.lines["evaluation"].get((run, address))
         return line.text if line and not path.exists() else path
 
@@ -210,13 +246,21 @@ class Evaluations:
         return found
 
     def of(self, runs: Sequence[RunRecord]) -> list[EvaluationRecord]:
-        """Evaluations of these runs as they are now: none of weights that a run had before it was run again."""
+        """Evaluations of these runs as they are now: none of weights that a run had before it was
+        run again.
+        """
         known = {record.address: record for record in runs}
-        return [record for record in self.all() if (run := known.get(record.run)) and belongs(record, run)]
+        return [
+            record
+            for record in self.all()
+            if (run := known.get(record.run)) and belongs(record, run)
+        ]
 
     def write(self, record: EvaluationRecord) -> None:
         """Write a record atomically."""
-        content = (record.model_dump_json() + "\n").encode()  # one line: nobody reads a number a line
+        content = (
+            record.model_dump_json() + "\n"
+        ).encode()  # one line: nobody reads a number a line
         write_atomically(self.path(record.run, record.address), content)
 
     def write_test_clips(self, clips: TestClips) -> None:
@@ -225,8 +269,13 @@ class Evaluations:
             write_atomically(self.test_clips_path(clips.fingerprint), as_json(clips))
 
     def test_clips(self, fingerprint: str) -> TestClips | None:
-        """Those of a data set by its fingerprint; None where nobody left them, or they cannot be read."""
-        path, line = self.test_clips_path(fingerprint), self.shelf.lines["test-clips"].get((fingerprint,))
+        """Those of a data set by its fingerprint; None where nobody left them, or they cannot be
+        read.
+        """
+        path, line = (
+            self.test_clips_path(fingerprint),
+            self.shelf.lines["test-clips"].get((fingerprint,)),
+        )
         place = line.place if line and not path.exists() else path
         clips = None
         try:
@@ -244,7 +293,9 @@ class Evaluations:
 
 
 def belongs(record: EvaluationRecord, run: RunRecord) -> bool:
-    """An evaluation is of the run's encoder as it is now; records of before weights were kept name none."""
+    """An evaluation is of the run's encoder as it is now; records of before weights were kept name
+    none.
+    """
     own = set(run.weights.values())
     return bool(record.control) or not own or record.weights in own
 
@@ -253,7 +304,10 @@ def read_evaluation(path: Path) -> EvaluationRecord:
     """The evaluation of a file; `Refused` says why it is none, or not the one of its place."""
     record = parsed_record(path, EvaluationRecord)
     if record.address != path.stem or record.run != path.parent.parent.name:
-        raise Refused(f"is the record of {record.run}/{EVALUATIONS}/{record.address}; each belongs at its address")
+        raise Refused(
+            f"is the record of {record.run}/{EVALUATIONS}/{record.address}; each belongs at its"
+            " address"
+        )
     return consistent(record)
 
 
@@ -271,8 +325,8 @@ SELECTED = " (selected)"
 
 
 def column_of(record: EvaluationRecord) -> str:
-    """The protocol as asked for, all its draws together; which of several data sets; ``(selected)`` where it is not the
-    last encoder.
+    """The protocol as asked for, all its draws together; which of several data sets; ``(selected)``
+    where it is not the last encoder.
     """
     name, _, options = record.spec.partition(":")
     kept = [option for option in options.split(",") if option and not option.startswith("draw=")]
@@ -283,4 +337,8 @@ def column_of(record: EvaluationRecord) -> str:
 
 def row_of(record: EvaluationRecord) -> str:
     """The run's row; an untrained encoder of the open division is a row beside its method's."""
-    return f"{record.label} (untrained)" if record.control and record.label not in CONTROLS else record.label
+    return (
+        f"{record.label} (untrained)"
+        if record.control and record.label not in CONTROLS
+        else record.label
+    )

@@ -1,8 +1,10 @@
-"""Output folders joined into one: every run and every measurement once, conflicts named, nothing half-written.
+"""Output folders joined into one: every run and every measurement once, conflicts named, nothing
+half-written.
 
-Each record is read as any reader of its folder reads it; what is refused there is left out here. Of several records of
-one run a finished one counts before an unfinished one, then the first: that of the folder that is joined into, where it
-exists already, then those of the folders in their order. The folders are only read.
+Each record is read as any reader of its folder reads it; what is refused there is left out here. Of
+several records of one run a finished one counts before an unfinished one, then the first: that of
+the folder that is joined into, where it exists already, then those of the folders in their order.
+The folders are only read.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ LOGS = (METRICS_FILE, PICTURES_FILE, "events.out.tfevents.*")
 """What a run wrote down on its way, and of what it saw: it goes with the record."""
 OF_A_RUN = (RECORD_FILE, *WEIGHT_FILES)
 STATES = (START_FILE, "state-*.safetensors", "state-*.json")
-"""What a run that is not finished goes on from; a state's JSON makes its tensors count and comes last."""
+"""What a run that is not finished goes on from; a state's JSON makes its tensors count and comes
+last.
+"""
 
 
 class Source:
@@ -76,7 +80,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Found:
-    """A run in one of the folders: its record, or what a process left that was killed before it wrote one."""
+    """A run in one of the folders: its record, or what a process left that was killed before it
+    wrote one.
+    """
 
     source: Source
     address: str
@@ -99,7 +105,9 @@ class Found:
 
     @property
     def steps(self) -> int:
-        """How far its last state has come; 0 where it was only started, -1 where there is nothing to go on from."""
+        """How far its last state has come; 0 where it was only started, -1 where there is nothing
+        to go on from.
+        """
         names = [STATE_NAME.fullmatch(path.stem) for path in self.place.glob("state-*.json")]
         states = [int(name[1]) for name in names if name]
         return max([*states, *([0] if (self.place / START_FILE).exists() else [])], default=-1)
@@ -110,7 +118,8 @@ class Merge:
     """What the joined folder is going to hold.
 
     Attributes:
-        copies: files to copy, by where they go, or what comes there; of a run, the record comes last.
+        copies: files to copy, by where they go, or what comes there; of a run, the record comes
+            last.
         matrix: what was asked of any of them, for `harness status`.
         gone: files of the folder joined into that are superseded.
         refused: what was left out, by folder.
@@ -135,13 +144,17 @@ class Merge:
     @property
     def records(self) -> Records:
         """As a reader of the joined folder will find them."""
-        refused = [refusal for refusal in self.refused.get(self.out, []) if refusal.path not in self.copies]
+        refused = [
+            refusal for refusal in self.refused.get(self.out, []) if refusal.path not in self.copies
+        ]
         runs = sorted(self.runs, key=lambda record: record.address)
         return Records(runs, sorted(self.speeds, key=lambda record: record.address), refused)
 
 
 def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
-    """Read all folders and decide what comes into ``out``; nothing is written. A `UsageError` where that cannot be."""
+    """Read all folders and decide what comes into ``out``; nothing is written. A `UsageError` where
+    that cannot be.
+    """
     check_folders(folders, out)
     sources = [Source(folder) for folder in [*([out] if out.exists() else []), *folders]]
     merge = Merge(out)
@@ -153,7 +166,9 @@ def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
         store = source.store
         for record in list(store.runs()):
             if consistent(record, store):
-                runs.setdefault(record.spec.address, []).append(Found(source, record.address, record))
+                runs.setdefault(record.spec.address, []).append(
+                    Found(source, record.address, record)
+                )
         for measurement in list(store.speeds()):
             if consistent(measurement, store):
                 speeds.setdefault(measurement.address, []).append((store, measurement))
@@ -191,13 +206,18 @@ def check_folders(folders: Sequence[Path], out: Path) -> None:
         RecordStore.existing(folder)
         if folder.resolve() == out.resolve():
             raise UsageError(
-                f"--out {out} is one of the folders to join; leave it out of them: others join it as it is"
+                f"--out {out} is one of the folders to join; leave it out of them: others join it"
+                " as it is"
             )
         if folder.resolve() in out.resolve().parents:
-            raise UsageError(f"--out {out} lies in {folder}, which is only read; choose a folder beside it")
+            raise UsageError(
+                f"--out {out} lies in {folder}, which is only read; choose a folder beside it"
+            )
     for path in out.glob(f"*/{CLAIM_FILE}"):
         if holder := Claims(out).holder(path.parent.name):
-            raise UsageError(f"--out {out}: {holder} works in it; wait until it is done, or choose another")
+            raise UsageError(
+                f"--out {out}: {holder} works in it; wait until it is done, or choose another"
+            )
 
 
 def consistent(record: RunRecord | SpeedRecord, store: RecordStore) -> bool:
@@ -225,7 +245,9 @@ def begun(source: Source) -> Iterator[Found]:
 
 
 def take_run(found: Sequence[Found], merge: Merge) -> None:
-    """One run into the plan: the record that counts with its weights and, of an unfinished run, its furthest state."""
+    """One run into the plan: the record that counts with its weights and, of an unfinished run, its
+    furthest state.
+    """
     if closed := closed_to({one.address for one in found}, {one.folder for one in found}, merge):
         merge.conflicts += closed
         found = [one for one in found if one.folder == merge.out]
@@ -242,24 +264,36 @@ def take_run(found: Sequence[Found], merge: Merge) -> None:
     if finished:
         compare(finished, merge)
         merge.overtaken += len(found) - len(finished)
-        superseded = [path for one in own if one.address != kept.address for path in files_of(one.place, OF_A_RUN)]
+        superseded = [
+            path
+            for one in own
+            if one.address != kept.address
+            for path in files_of(one.place, OF_A_RUN)
+        ]
         superseded += [path for one in own for path in files_of(one.place, (*LOGS, *STATES))]
         merge.gone += [path for path in superseded if path not in merge.copies]
     elif furthest.steps >= 0 and furthest.folder != merge.out:
         target = merge.out / furthest.address
-        merge.copies |= {target / path.name: path for path in files_of(furthest.place, (*LOGS, *STATES))}
+        merge.copies |= {
+            target / path.name: path for path in files_of(furthest.place, (*LOGS, *STATES))
+        }
         merge.gone += [path for path in files_of(target, STATES) if path not in merge.copies]
 
 
 def closed_to(addresses: Iterable[str], folders: Iterable[Path], merge: Merge) -> list[str]:
-    """A line for each place of the joined folder that a run of these folders cannot come to: what lies beyond a link
-    is not the folder's own to change, and in the place of a folder nothing can be written.
+    """A line for each place of the joined folder that a run of these folders cannot come to: what
+    lies beyond a link is not the folder's own to change, and in the place of a folder nothing can
+    be written.
     """
     lines, others = [], ", ".join(sorted(str(folder) for folder in folders if folder != merge.out))
     for place in (merge.out / address for address in sorted(addresses)):
-        found = "expected a folder, found a link" if place.is_symlink() else odd(place, stat.S_IFDIR)
+        found = (
+            "expected a folder, found a link" if place.is_symlink() else odd(place, stat.S_IFDIR)
+        )
         if found and others:
-            lines.append(f"left out: {place}: {found}; move it away to join what {others} says of this run")
+            lines.append(
+                f"left out: {place}: {found}; move it away to join what {others} says of this run"
+            )
     return lines
 
 
@@ -269,13 +303,19 @@ def files_of(place: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def take_files(kept: Found, found: Sequence[Found], merge: Merge) -> None:
-    """A record into the plan, after the weights that it names, wherever they were kept, and its logs."""
+    """A record into the plan, after the weights that it names, wherever they were kept, and its
+    logs.
+    """
     assert kept.record is not None
     target = merge.out / kept.address
     for name, sha in (kept.record.weights or {ENCODER_FILE: ""}).items():
-        others = [one.place for one in found if one.record and sha and one.record.weights.get(name) == sha]
+        others = [
+            one.place for one in found if one.record and sha and one.record.weights.get(name) == sha
+        ]
         file = Path(name).name  # what stands in a record is not trusted to be a name
-        source = next((place / file for place in [kept.place, *others] if (place / file).is_file()), None)
+        source = next(
+            (place / file for place in [kept.place, *others] if (place / file).is_file()), None
+        )
         if source and source.parent != target:
             merge.copies[target / file] = source
     if kept.folder != merge.out:
@@ -286,10 +326,14 @@ def take_files(kept: Found, found: Sequence[Found], merge: Merge) -> None:
 
 
 def take_evaluations(kept: Found, run: RunRecord, found: Sequence[Found], merge: Merge) -> None:
-    """What protocols found out about the kept encoder, wherever that was; the first finished one of each."""
+    """What protocols found out about the kept encoder, wherever that was; the first finished one of
+    each.
+    """
     taken: dict[str, tuple[Found, EvaluationRecord]] = {}
     for one in found:
-        for address in one.source.evaluations.get(one.address, []) if one.address == kept.address else []:
+        for address in (
+            one.source.evaluations.get(one.address, []) if one.address == kept.address else []
+        ):
             record = one.source.done.one(one.address, address)
             if record is None or not belongs(record, run):
                 continue
@@ -298,8 +342,8 @@ def take_evaluations(kept: Found, run: RunRecord, found: Sequence[Found], merge:
                 taken[address] = one, record
             elif other.status == record.status and other.predictions != record.predictions:
                 merge.conflicts.append(
-                    f"conflict: {record.run}/{EVALUATIONS}/{record.address}: other predictions in {one.folder} than in "
-                    f"{first.folder}; kept as there"
+                    f"conflict: {record.run}/{EVALUATIONS}/{record.address}: other predictions in"
+                    f" {one.folder} than in {first.folder}; kept as there"
                 )
     for address, (one, _) in taken.items():
         if one.folder != merge.out:
@@ -318,15 +362,22 @@ def compare(finished: Sequence[Found], merge: Merge) -> None:
         if not apart:
             merge.same += 1
             continue
-        figures = "; ".join(f"{name} {said[name]} in {first.folder}, {says[name]} in {other.folder}" for name in apart)
+        figures = "; ".join(
+            f"{name} {said[name]} in {first.folder}, {says[name]} in {other.folder}"
+            for name in apart
+        )
         elsewhere = first.record.environment.fingerprint != other.record.environment.fingerprint
         machines = " (another machine or other versions)" if elsewhere else ""
-        merge.conflicts.append(f"conflict: {first.address}: {figures}{machines}; kept as in {first.folder}")
+        merge.conflicts.append(
+            f"conflict: {first.address}: {figures}{machines}; kept as in {first.folder}"
+        )
 
 
 def results(record: RunRecord) -> dict[str, str]:
     """What two records of one run must agree in, as it is shown."""
-    curve = ", ".join(f"{100 * point.accuracy.linear_test:.2f}% at step {point.step}" for point in record.curve)
+    curve = ", ".join(
+        f"{100 * point.accuracy.linear_test:.2f}% at step {point.step}" for point in record.curve
+    )
     return {
         "status": record.status,
         **accuracies(record.accuracy, ""),
@@ -338,7 +389,11 @@ def results(record: RunRecord) -> dict[str, str]:
 
 def accuracies(found: Accuracy | None, of: str) -> dict[str, str]:
     """Test accuracies in %."""
-    linear, knn = (f"{100 * found.linear_test:.2f}%", f"{100 * found.knn_test:.2f}%") if found else ("none", "none")
+    linear, knn = (
+        (f"{100 * found.linear_test:.2f}%", f"{100 * found.knn_test:.2f}%")
+        if found
+        else ("none", "none")
+    )
     return {f"{of}linear": linear, f"{of}kNN": knn}
 
 
@@ -370,20 +425,28 @@ def take_speed(found: Sequence[tuple[RecordStore, SpeedRecord]], merge: Merge) -
 def write_merge(merge: Merge, page: str, advance: Advance = lambda done, total: None) -> None:
     """Copy what was planned, and leave ``page`` as the folder's table.
 
-    Everything is copied into a folder of its own first, on the same disk, and moved from there: a disk that is full, or
-    a stop, leaves the joined folder as it was. A `UsageError` says what went wrong.
+    Everything is copied into a folder of its own first, on the same disk, and moved from there: a
+    disk that is full, or a stop, leaves the joined folder as it was. A `UsageError` says what went
+    wrong.
 
     Args:
         advance: told of files done and files in all.
     """
     merge.notes += remove_stages(merge.out)
     new = not merge.out.exists()
-    stage = merge.out.parent / temporary_name(f"{merge.out.name}.merge") if new else merge.out / temporary_name("merge")
+    stage = (
+        merge.out.parent / temporary_name(f"{merge.out.name}.merge")
+        if new
+        else merge.out / temporary_name("merge")
+    )
     try:
         for number, (target, source) in enumerate(merge.copies.items()):
             advance(number, len(merge.copies))
             copy(source, stage / target.relative_to(merge.out))
-        texts = {TABLE_FILE: page, **({MATRIX_FILE: json.dumps(merge.matrix, indent=1) + "\n"} if merge.matrix else {})}
+        texts = {
+            TABLE_FILE: page,
+            **({MATRIX_FILE: json.dumps(merge.matrix, indent=1) + "\n"} if merge.matrix else {}),
+        }
         for name, text in texts.items():
             write_atomically(stage / name, text.encode())
         with held():
@@ -392,15 +455,23 @@ def write_merge(merge: Merge, page: str, advance: Advance = lambda done, total: 
             else:
                 move(merge, stage, texts)
     except OSError as error:
-        gone = isinstance(error, FileNotFoundError)  # a process at work in one of the folders removes its states
-        step = "the same command again reads what is there now" if gone else "free space or choose another"
+        gone = isinstance(
+            error, FileNotFoundError
+        )  # a process at work in one of the folders removes its states
+        step = (
+            "the same command again reads what is there now"
+            if gone
+            else "free space or choose another"
+        )
         raise UsageError(f"--out {merge.out} is as it was: {reason(error)}; {step}") from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
 def remove_stages(out: Path) -> list[str]:
-    """Remove what merges left that were killed; a line for each of which this host cannot tell that it is over."""
+    """Remove what merges left that were killed; a line for each of which this host cannot tell that
+    it is over.
+    """
     paths = [*out.glob(".merge*"), *out.parent.glob(f".{escape(out.name)}.merge*")]
     left = remove_dead(path for path in paths if path.is_dir())
     return [f"{path} is of another merge; remove it when that is over" for path in left]
@@ -415,7 +486,10 @@ def reason(error: OSError) -> str:
 def copy(source: Path | bytes, target: Path) -> None:
     """Copy a file, or what it is to hold, onto the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as one, target.open("wb") as other:
+    with (
+        io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as one,
+        target.open("wb") as other,
+    ):
         shutil.copyfileobj(one, other)
         other.flush()
         os.fsync(other.fileno())
@@ -423,7 +497,11 @@ def copy(source: Path | bytes, target: Path) -> None:
 
 def move(merge: Merge, stage: Path, names: Iterable[str]) -> None:
     """From the stage into a folder that exists; what was refused there is kept aside."""
-    made = [path for path in dict.fromkeys(target.parent for target in merge.copies) if not path.exists()]
+    made = [
+        path
+        for path in dict.fromkeys(target.parent for target in merge.copies)
+        if not path.exists()
+    ]
     try:
         for path in made:
             path.mkdir()
@@ -448,4 +526,6 @@ def move(merge: Merge, stage: Path, names: Iterable[str]) -> None:
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
     except OSError as error:
-        raise UsageError(f"{reason(error)}; each record of {merge.out} is whole: the same command goes on") from None
+        raise UsageError(
+            f"{reason(error)}; each record of {merge.out} is whole: the same command goes on"
+        ) from None

@@ -1,4 +1,6 @@
-"""What all parts of a record have in common: what is written can be read, and impossible numbers are no record."""
+"""What all parts of a record have in common: what is written can be read, and impossible numbers
+are no record.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,10 @@ Some = Annotated[int, Field(ge=1)]
 class Part(BaseModel):
     """Base of all parts of a record.
 
-    JSON knows no NaN and no infinity. They are written as the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``,
-    and come back as the numbers that they were; pydantic's default, null, is no number to the reader. The setting is
-    not inherited by the parts of a part: each must be a `Part` itself.
+    JSON knows no NaN and no infinity. They are written as the strings ``"NaN"``, ``"Infinity"`` and
+    ``"-Infinity"``, and come back as the numbers that they were; pydantic's default, null, is no
+    number to the reader. The setting is not inherited by the parts of a part: each must be a `Part`
+    itself.
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")

@@ -1,9 +1,11 @@
-"""What a run lets be seen: a few clips, which tokens its method saw of them, and what it made of the others.
+"""What a run lets be seen: a few clips, which tokens its method saw of them, and what it made of
+the others.
 
     runs/<run>/pictures.json        on a shelf a line of it, where anybody may pass the clips on
 
-The file holds what is drawn as numbers: a page draws it in its own size and colours, and nobody unpacks an image.
-Whether somebody may pass it on is a matter of the data, so it says of what data it is.
+The file holds what is drawn as numbers: a page draws it in its own size and colours, and nobody
+unpacks an image. Whether somebody may pass it on is a matter of the data, so it says of what data
+it is.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ class ClipPicture(Part):
     Attributes:
         title: class, length and subject.
         seconds: of each moment, from the clip's beginning.
-        original: [moments][bodies][joints] where joints are; likewise `reconstruction`, in the same view, with the
-            joints that the method saw where they were. None where it predicts other things than coordinates.
+        original: [moments][bodies][joints] where joints are; likewise `reconstruction`, in the same
+            view, with the joints that the method saw where they were. None where it predicts other
+            things than coordinates.
         visible: [moments][bodies][joints] the method saw the token that the joint is part of.
     """
 
@@ -53,7 +56,8 @@ class RunPictures(Part):
     Attributes:
         run: address of the run, whose folder holds this file.
         step: of training, at whose end they were made.
-        free: anybody may pass the clips on: they were made here, or are in the public domain (`licence` in words).
+        free: anybody may pass the clips on: they were made here, or are in the public domain
+            (`licence` in words).
         bones: joints at the ends of each.
         sides: of each joint: 0 left, 1 right, 2 middle.
     """
@@ -96,7 +100,10 @@ def read_pictures(store: RecordStore, address: str) -> RunPictures | None:
 
 def pictures_source(store: RecordStore, address: str) -> Path | bytes | None:
     """The file of a run's pictures; of those on a shelf, what it would hold."""
-    path, line = store.folder(address) / PICTURES_FILE, store.shelf.lines["pictures"].get((address,))
+    path, line = (
+        store.folder(address) / PICTURES_FILE,
+        store.shelf.lines["pictures"].get((address,)),
+    )
     return path if path.exists() else line.text if line else None
 
 
@@ -104,20 +111,31 @@ def refuse_what_cannot_be_drawn(found: RunPictures) -> None:
     """`Refused` where poses, joints or bones do not fit each other."""
     joints = len(found.sides)
     for clip in found.clips:
-        poses: list[Pose | list[list[bool]]] = [*clip.original, *clip.visible, *(clip.reconstruction or [])]
+        poses: list[Pose | list[list[bool]]] = [
+            *clip.original,
+            *clip.visible,
+            *(clip.reconstruction or []),
+        ]
         if any(len(body) != joints for pose in poses for body in pose) or any(
             len(part) != len(clip.seconds)
             for part in (clip.original, clip.visible, clip.reconstruction or clip.visible)
         ):
-            raise Refused(f"{clip.title}: expected {joints} joints at {len(clip.seconds)} moments, found others")
+            raise Refused(
+                f"{clip.title}: expected {joints} joints at {len(clip.seconds)} moments, found"
+                " others"
+            )
     if any(joint >= joints for bone in found.bones for joint in bone):
         raise Refused(f"expected bones between {joints} joints, found others")
 
 
 def differences_of_pictures(store: RecordStore, runs: Sequence[RunRecord]) -> tuple[int, list[str]]:
-    """Of how many runs of a folder there are pictures, and a line for each that is not of the run beside it."""
+    """Of how many runs of a folder there are pictures, and a line for each that is not of the run
+    beside it.
+    """
     drawn = [run for run in runs if pictures_source(store, run.address) is not None]
-    return len(drawn), [f"{run.address}: {PICTURES_FILE}: {line}" for run in drawn for line in _unlike(run, store)]
+    return len(drawn), [
+        f"{run.address}: {PICTURES_FILE}: {line}" for run in drawn for line in _unlike(run, store)
+    ]
 
 
 def _unlike(run: RunRecord, store: RecordStore) -> Iterator[str]:
@@ -130,4 +148,8 @@ def _unlike(run: RunRecord, store: RecordStore) -> Iterator[str]:
     steps = run.training.steps if run.training else 0
     said = {"seed": made.seed, "step": made.step, "fingerprint of the data": made.fingerprint}
     held = {"seed": run.spec.seed, "step": steps, "fingerprint of the data": run.data.fingerprint}
-    yield from (f"{name} {said[name]}, its record says {held[name]}" for name in said if said[name] != held[name])
+    yield from (
+        f"{name} {said[name]}, its record says {held[name]}"
+        for name in said
+        if said[name] != held[name]
+    )

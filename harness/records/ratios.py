@@ -17,18 +17,23 @@ MOSTLY_DISTURBED = 0.5
 
 
 def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """``exp(mean(log(numerator / denominator)))`` over pairs, with a t interval on the logs; at least 2 pairs."""
+    """``exp(mean(log(numerator / denominator)))`` over pairs, with a t interval on the logs; at
+    least 2 pairs.
+    """
     logs = np.log(np.asarray(numerator) / np.asarray(denominator))
     pairs = len(logs)
     if pairs < 2:
         raise ValueError("a ratio needs at least 2 pairs")
     mean, error = float(logs.mean()), float(logs.std(ddof=1)) / math.sqrt(pairs)
     half = float(stdtrit(pairs - 1, 0.975)) * error
-    return Ratio(value=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half), pairs=pairs)
+    return Ratio(
+        value=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half), pairs=pairs
+    )
 
 
 def replicated(ratios: Sequence[Ratio]) -> Ratio:
-    """One ratio from those of several fresh processes: a t interval over the means of their log ratios.
+    """One ratio from those of several fresh processes: a t interval over the means of their log
+    ratios.
 
     Rounds of one process are not independent; of one process there are only they.
     """
@@ -37,7 +42,9 @@ def replicated(ratios: Sequence[Ratio]) -> Ratio:
     return paired_ratio([ratio.value for ratio in ratios], [1.0] * len(ratios))
 
 
-def block_ratio(numerator: Sequence[float], denominator: Sequence[float], rounds: Sequence[int] = ()) -> Ratio:
+def block_ratio(
+    numerator: Sequence[float], denominator: Sequence[float], rounds: Sequence[int] = ()
+) -> Ratio:
     """Ratio of blocks, paired by round; `rounds` of each process, where there were several."""
     if len(rounds) < 2:
         return paired_ratio(numerator, denominator)
@@ -55,19 +62,24 @@ def signed_ranks(numerator: Sequence[float], denominator: Sequence[float]) -> fl
 
 
 def noise_floor(same: Ratio) -> float:
-    """The factor inside which a ratio means nothing: the farther end of the same-against-same interval."""
+    """The factor inside which a ratio means nothing: the farther end of the same-against-same
+    interval.
+    """
     return max(same.high, 1 / same.low)
 
 
-def verdict(ratio: Ratio, floor: float, disturbed: float = 0.0, *, doubted: bool = False) -> Verdict:
+def verdict(
+    ratio: Ratio, floor: float, disturbed: float = 0.0, *, doubted: bool = False
+) -> Verdict:
     """Is "trains faster" supported?
 
-    In doubt, whatever was measured, where numbers of one of the two methods give something away (``doubted``).
+    In doubt, whatever was measured, where numbers of one of the two methods give something away
+    (``doubted``).
 
-    Supported: the whole interval lies above the noise floor. Otherwise not supported, unless the measurement itself
-    is too coarse to tell (a floor above `COARSE_FLOOR` or an interval wider than the factor `COARSE_INTERVAL`) and
-    the interval reaches above 1. Not measurable where other processes disturbed more than `MOSTLY_DISTURBED` of the
-    blocks (share `disturbed`).
+    Supported: the whole interval lies above the noise floor. Otherwise not supported, unless the
+    measurement itself is too coarse to tell (a floor above `COARSE_FLOOR` or an interval wider than
+    the factor `COARSE_INTERVAL`) and the interval reaches above 1. Not measurable where other
+    processes disturbed more than `MOSTLY_DISTURBED` of the blocks (share `disturbed`).
     """
     if doubted:
         return "in doubt"
@@ -84,13 +96,19 @@ def verdict(ratio: Ratio, floor: float, disturbed: float = 0.0, *, doubted: bool
 def claim_verdict(claimed: float, ratio: Ratio, floor: float, disturbed: float = 0.0) -> Verdict:
     """Is the claimed factor itself supported (RULES.md)?
 
-    A claim above 1 needs the interval's upper end to reach it and the interval to lie above the noise floor; a claim
-    below 1 (slower) needs the mirror image.
+    A claim above 1 needs the interval's upper end to reach it and the interval to lie above the
+    noise floor; a claim below 1 (slower) needs the mirror image.
     """
     if claimed < 1:
-        mirrored = Ratio(value=1 / ratio.value, low=1 / ratio.high, high=1 / ratio.low, pairs=ratio.pairs)
+        mirrored = Ratio(
+            value=1 / ratio.value, low=1 / ratio.high, high=1 / ratio.low, pairs=ratio.pairs
+        )
         return claim_verdict(1 / claimed, mirrored, floor, disturbed)
-    if disturbed > MOSTLY_DISTURBED or floor > COARSE_FLOOR or ratio.high / ratio.low > COARSE_INTERVAL:
+    if (
+        disturbed > MOSTLY_DISTURBED
+        or floor > COARSE_FLOOR
+        or ratio.high / ratio.low > COARSE_INTERVAL
+    ):
         return "not measurable here"
     return "supported" if ratio.high >= claimed and ratio.low > floor else "not supported"
 
@@ -101,7 +119,9 @@ def disturbed_share(record: SpeedRecord) -> float:
 
 
 def mostly_disturbed(record: SpeedRecord) -> bool:
-    """Other processes disturbed so many blocks that nothing was measurable, however narrow an interval is."""
+    """Other processes disturbed so many blocks that nothing was measurable, however narrow an
+    interval is.
+    """
     return disturbed_share(record) > MOSTLY_DISTURBED
 
 
@@ -111,16 +131,23 @@ def inside_floor(ratio: Ratio, floor: float) -> bool:
 
 
 def speedup(record: SpeedRecord, one: str, other: str) -> Ratio | None:
-    """Clips/s of one arm of a measurement over another's, paired by round; None where one was not measured.
+    """Clips/s of one arm of a measurement over another's, paired by round; None where one was not
+    measured.
 
     Nor is there one of records of before clips per step were kept.
     """
     arms = [arm for label in (one, other) if (arm := record.arm(label)) and arm.clips]
-    return block_ratio(arms[1].clip_seconds, arms[0].clip_seconds, record.rounds) if len(arms) == 2 else None
+    return (
+        block_ratio(arms[1].clip_seconds, arms[0].clip_seconds, record.rounds)
+        if len(arms) == 2
+        else None
+    )
 
 
 def rules_version() -> str:
-    """Version of the measurement rules, from the heading of benchmarks/RULES.md; ``unknown`` without that file."""
+    """Version of the measurement rules, from the heading of benchmarks/RULES.md; ``unknown``
+    without that file.
+    """
     rules = ROOT / "benchmarks" / "RULES.md"
     heading = rules.read_text(encoding="utf-8").partition("\n")[0] if rules.exists() else ""
     return heading.rpartition("version ")[2] or "unknown"

@@ -1,4 +1,6 @@
-"""What stands in a record's place, and why it is none: files read and refused alike, wherever a record may stand."""
+"""What stands in a record's place, and why it is none: files read and refused alike, wherever a
+record may stand.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from harness.records.schema import SCHEMA
 from harness.spec.model import validation_message
 
 MESSAGE = 200
-"""Characters of a validation error that are shown: it quotes the value, which may be a whole curve."""
+"""Characters of a validation error that are shown: it quotes the value, which may be a whole curve.
+"""
 RECORD_FILE, SPEED_FILE, SHELF_FILE = "record.json", "speed.json", "records.jsonl"
 NO_SCHEMA = 10**9
 """A larger number is not quoted: it may have thousands of digits."""
@@ -25,7 +28,12 @@ ADDRESS = re.compile(r"(?:.+-s\d+|speed)(?:-v\d+)?-[0-9a-f]{12}")
 """Name of the folder of a run, or of a measurement."""
 SHELF_LINE = re.compile(rf"{re.escape(SHELF_FILE)}(?::\d+)?")
 """Name by which a shelf, or a line of it, is refused."""
-KINDS = {stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFREG: "a file",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
 """In words; what else there is, is a device."""
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
@@ -98,8 +106,8 @@ def content_of(text: bytes) -> dict[str, Any]:
         raise Refused("cannot be read (expected a JSON object with its schema_version)")
     if version > SCHEMA:
         raise Refused(
-            f"written by a newer version of the suite (schema {min(version, NO_SCHEMA)}, this one reads up to "
-            f"{SCHEMA}); update",
+            f"written by a newer version of the suite (schema {min(version, NO_SCHEMA)}, this one"
+            f" reads up to {SCHEMA}); update",
             newer=True,
         )
     return content
@@ -122,14 +130,17 @@ def validated(content: dict[str, Any], model: type[Parsed]) -> Parsed:
         if all(problem["type"] == "extra_forbidden" for problem in error.errors()):
             names = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
             raise Refused(
-                f"written by a newer version of the suite (this one does not know {names[:MESSAGE]}); update",
+                "written by a newer version of the suite (this one does not know"
+                f" {names[:MESSAGE]}); update",
                 newer=True,
             ) from None
         raise Refused(f"cannot be read ({validation_message(error, model)[:MESSAGE]})") from None
 
 
 def read_file(path: Path) -> bytes:
-    """What a file holds; `Odd` where something else has its name: a pipe would keep its reader waiting for ever."""
+    """What a file holds; `Odd` where something else has its name: a pipe would keep its reader
+    waiting for ever.
+    """
     if problem := odd(path, stat.S_IFREG):
         raise Odd(errno.EINVAL, problem, str(path))
     return path.read_bytes()
@@ -140,7 +151,8 @@ class Odd(OSError):
 
 
 def odd(path: Path, expected: int) -> str:
-    """What is wrong with what lies at a path, in a few words; empty where nothing is, or nothing lies.
+    """What is wrong with what lies at a path, in a few words; empty where nothing is, or nothing
+    lies.
 
     Args:
         expected: ``stat.S_IFREG``, a file, or ``stat.S_IFDIR``, a folder.

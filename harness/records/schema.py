@@ -1,7 +1,8 @@
-"""What records hold: data that knows nobody but the spec, so that reading it loads neither torch nor scikit-learn.
+"""What records hold: data that knows nobody but the spec, so that reading it loads neither torch
+nor scikit-learn.
 
-One `RunRecord` per run and one `SpeedRecord` per measurement, each a JSON file (`harness.records.store`): the truth
-that every table derives from.
+One `RunRecord` per run and one `SpeedRecord` per measurement, each a JSON file
+(`harness.records.store`): the truth that every table derives from.
 """
 
 from __future__ import annotations
@@ -18,25 +19,38 @@ SCHEMA = 2
 RANDOM_INIT = "random-init"
 RAW_FLOOR = "raw-pca"
 BOUND = "encoder-only"
-"""Names of the control rows, shared by the run matrix that makes them and the tables that show them."""
+"""Names of the control rows, shared by the run matrix that makes them and the tables that show
+them.
+"""
 STAGE_MARK = " @ "
 EVERY_SWITCH = "every switch on"
 """Name of the last of the two stages that claims are measured at."""
 INFERENCE = "inference"
-"""The one stage of a measurement of encoders' forward passes: none of training, and no table of runs shows it."""
+"""The one stage of a measurement of encoders' forward passes: none of training, and no table of
+runs shows it.
+"""
 LAUNCH_BOUND = 0.1
-"""Share of a step that a GPU has left to do when its host is done with a block, below which the host is the slower."""
+"""Share of a step that a GPU has left to do when its host is done with a block, below which the
+host is the slower.
+"""
 BODIES_PER_CLIP = 2
-"""FLOPs per clip are quoted for two bodies: so counted, GFP's printed costs (arXiv 2509.03609) come out."""
+"""FLOPs per clip are quoted for two bodies: so counted, GFP's printed costs (arXiv 2509.03609) come
+out.
+"""
 Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged")
 
 
 Verdict = Literal["supported", "not supported", "not measurable here", "in doubt"]
 DoubtKind = Literal[
-    "above the bound", "not as timed", "steps skipped", "part of the batch", "FLOPs differ", "batch changed",
+    "above the bound",
+    "not as timed",
+    "steps skipped",
+    "part of the batch",
+    "FLOPs differ",
+    "batch changed",
     "trained off the clock",
-]  # fmt: skip
+]
 """What numbers give away (`harness.records.doubts`), as it stands in a row's verdict."""
 
 
@@ -50,27 +64,33 @@ class Ratio(Part):
 
 
 class Doubt(Part):
-    """Something that a method must not do, and what showed it; nothing that its row says is supported then."""
+    """Something that a method must not do, and what showed it; nothing that its row says is
+    supported then.
+    """
 
     kind: DoubtKind
     text: str
 
 
 class Accuracy(Part):
-    """Shares of correctly classified clips; validation figures are absent when there is no validation part.
+    """Shares of correctly classified clips; validation figures are absent when there is no
+    validation part.
 
-    Probes for the test side are fitted on training and validation clips together, with the `regularisation` that
-    `choose_regularisation` found.
+    Probes for the test side are fitted on training and validation clips together, with the
+    `regularisation` that `choose_regularisation` found.
 
     Attributes:
-        linear_validation: of the validation clips, whose subjects pre-training never saw, by a probe fitted on the
-            training clips alone; `knn_validation` likewise. Kept to be read: they choose nothing.
-        sets: of a run on several data sets, what each got by probes of its own. The figures beside it are then of all
-            test clips together, `selection` is the mean over sets, and `regularisation` that of the first.
-        selection: what chooses among regularisations, and among a run's evaluations where it has validation clips:
-            accuracy of the linear probe on subjects it was not fitted on. Those are the validation subjects where
-            there are enough, else folds of the whole training side, pre-training's subjects among them. None where no
-            subject is known to be another. Earlier records call it ``held_out``.
+        linear_validation: of the validation clips, whose subjects pre-training never saw, by a
+            probe fitted on the training clips alone; `knn_validation` likewise. Kept to be read:
+            they choose nothing.
+        sets: of a run on several data sets, what each got by probes of its own. The figures beside
+            it are then of all test clips together, `selection` is the mean over sets, and
+            `regularisation` that of the first.
+        selection: what chooses among regularisations, and among a run's evaluations where it has
+            validation clips: accuracy of the linear probe on subjects it was not fitted on. Those
+            are the validation subjects where there are enough, else folds of the whole training
+            side, pre-training's subjects among them. None where no subject is known to be another.
+            Earlier records call it ``held_out``.
     """
 
     linear_validation: Share | None
@@ -78,7 +98,9 @@ class Accuracy(Part):
     knn_validation: Share | None
     knn_test: Share
     regularisation: Positive
-    selection: Share | None = Field(default=None, validation_alias=AliasChoices("selection", "held_out"))
+    selection: Share | None = Field(
+        default=None, validation_alias=AliasChoices("selection", "held_out")
+    )
     test_clips: Count
     sets: tuple[Accuracy, ...] = ()
 
@@ -90,12 +112,15 @@ class Environment(Part):
     """Machine and software of a record.
 
     Attributes:
-        tf32: fp32 matrix products may round their inputs to TF32 on a GPU; None in records of before it was kept.
-            Steps of ``precision=tf32`` do so whatever stands here.
-        attention: kernels that torch may take for attention on a GPU, its first choice first; None on a CPU.
+        tf32: fp32 matrix products may round their inputs to TF32 on a GPU; None in records of
+            before it was kept. Steps of ``precision=tf32`` do so whatever stands here.
+        attention: kernels that torch may take for attention on a GPU, its first choice first; None
+            on a CPU.
         allocator: what the environment says of how torch holds a GPU's memory; None on a CPU.
-        ranks: processes that trained together, on as many devices (torchrun); threads are those of each.
-        study: the file that asked for it with ``--config``: its name and the first 16 digits of its SHA-256.
+        ranks: processes that trained together, on as many devices (torchrun); threads are those of
+            each.
+        study: the file that asked for it with ``--config``: its name and the first 16 digits of its
+            SHA-256.
     """
 
     device: str
@@ -119,13 +144,19 @@ class Environment(Part):
 
     @property
     def fingerprint(self) -> str:
-        """Records are comparable in speed only when this agrees: device, processor, cores, threads, versions, TF32.
+        """Records are comparable in speed only when this agrees: device, processor, cores, threads,
+        versions, TF32.
 
-        On a GPU attention's kernels and the allocator's settings too; where there are several ranks their number.
+        On a GPU attention's kernels and the allocator's settings too; where there are several ranks
+        their number.
         """
         switched = {name for name in ("tf32", "attention", "allocator") if getattr(self, name)}
         switched |= {"ranks"} if self.ranks > 1 else set()
-        return digest(self.model_dump(include={"device", "processor", "cores", "threads", "versions", *switched}))
+        return digest(
+            self.model_dump(
+                include={"device", "processor", "cores", "threads", "versions", *switched}
+            )
+        )
 
 
 class Health(Part):
@@ -161,7 +192,8 @@ class MethodInfo(Part):
     """What ran: the method's own words about itself, and the versions of the code it is built on.
 
     Attributes:
-        versions: module -> version (`harness.versions`); empty for controls and in records of schema 1.
+        versions: module -> version (`harness.versions`); empty for controls and in records of
+            schema 1.
         source: schema 1 only: a hash of the text of the files, which says nothing any more.
     """
 
@@ -189,8 +221,8 @@ class DataInfo(Part):
     """The data as used: counts after the split, and what is worth saying about it.
 
     Attributes:
-        split: of one of several sets; likewise the known people of its training side, validation included, and of its
-            test side.
+        split: of one of several sets; likewise the known people of its training side, validation
+            included, and of its test side.
         sets: the data sets, where the run is on several; the counts are then their sums.
     """
 
@@ -216,7 +248,9 @@ def _of_a_block(means: dict[str, float]) -> dict[str, float]:
 
 
 Losses = Annotated[dict[str, float], AfterValidator(_of_a_block)]
-"""What a block of training steps ended with: its last step, the mean loss and the means of its named parts."""
+"""What a block of training steps ended with: its last step, the mean loss and the means of its
+named parts.
+"""
 
 
 class Training(Part):
@@ -226,8 +260,9 @@ class Training(Part):
         seconds: time on the training clock.
         step_seconds: median step time of this run.
         interleaved_step_seconds: step time of the speed measurement that planned the run.
-        own_step_seconds: mean of what the process itself took per step (`harness.training.clock.StepClock.own_seconds`)
-            in blocks that nothing disturbed, without the first; None where that is too little to judge.
+        own_step_seconds: mean of what the process itself took per step
+            (`harness.training.clock.StepClock.own_seconds`) in blocks that nothing disturbed,
+            without the first; None where that is too little to judge.
         interleaved_own_step_seconds: the same of the speed measurement.
     """
 
@@ -257,7 +292,8 @@ class Continuation(Part):
 
     Attributes:
         step: where from.
-        same_machine: device, processor, threads and versions were those of the state: the end is the same bit for bit.
+        same_machine: device, processor, threads and versions were those of the state: the end is
+            the same bit for bit.
     """
 
     step: Count
@@ -269,8 +305,8 @@ class RunRecord(Part):
     """One run: a method, or a control, on one seed.
 
     Attributes:
-        weights: SHA-256 of the weight files beside the record, by name; empty where none were written, and in records
-            of before it was kept.
+        weights: SHA-256 of the weight files beside the record, by name; empty where none were
+            written, and in records of before it was kept.
         continued: where it was taken up after a stop.
         doubts: what its speed measurement gave away, and the run itself.
     """
@@ -307,13 +343,21 @@ class RunRecord(Part):
         def of(accuracy: Accuracy | None) -> Accuracy | None:
             return accuracy.sets[number] if accuracy else None
 
-        curve = [point.model_copy(update={"accuracy": point.accuracy.sets[number]}) for point in self.curve]
-        own = {"data": self.data.sets[number], "accuracy": of(self.accuracy), "untrained": of(self.untrained)}
+        curve = [
+            point.model_copy(update={"accuracy": point.accuracy.sets[number]})
+            for point in self.curve
+        ]
+        own = {
+            "data": self.data.sets[number],
+            "accuracy": of(self.accuracy),
+            "untrained": of(self.untrained),
+        }
         return self.model_copy(update={**own, "curve": curve})
 
 
 class Start(Part):
-    """What a run under a budget in seconds was first started with; it goes when the run's record is finished.
+    """What a run under a budget in seconds was first started with; it goes when the run's record is
+    finished.
 
     Attributes:
         step_seconds: interleaved step time, from which the number of steps follows.
@@ -329,16 +373,20 @@ class ArmRecord(Part):
         blocks: mean seconds per step of every block.
         clips: clips per step, by which all ratios are formed; 0 in records of before it was kept.
         ratio: clips/s over the baseline's, above 1 is faster.
-        flop_ratio: the same as the methods' FLOPs per clip predict; None where one of them has none that are counted.
+        flop_ratio: the same as the methods' FLOPs per clip predict; None where one of them has none
+            that are counted.
         warnings: what the method left behind while it was timed.
-        forward_shares: shares of a step's forward FLOPs by the method's modules (`harness.speed.flops.forward_shares`).
+        forward_shares: shares of a step's forward FLOPs by the method's modules
+            (`harness.speed.flops.forward_shares`).
         epochs: length of the method's published schedule.
         own_step_seconds: as in `Training`.
-        bound_flops: FLOPs of a step of the encoder alone on the same tokens; None where it was not timed beside it.
+        bound_flops: FLOPs of a step of the encoder alone on the same tokens; None where it was not
+            timed beside it.
         doubts: what the measurement, and the trial steps before it, gave away.
-        over_one_process: where several ranks trained, their clips/s over those of one process with the same batch.
-        host_step_seconds: on a GPU, time that the host takes to hand a step to it, the wait for it left out; median
-            over blocks. None on a CPU, and where each step is told to wait.
+        over_one_process: where several ranks trained, their clips/s over those of one process with
+            the same batch.
+        host_step_seconds: on a GPU, time that the host takes to hand a step to it, the wait for it
+            left out; median over blocks. None on a CPU, and where each step is told to wait.
         encoder: where rows are encoders and no methods (`harness.speed.forward`).
     """
 
@@ -370,10 +418,11 @@ class ArmRecord(Part):
 
     @property
     def launch_bound(self) -> bool:
-        """The GPU waits for its host: it has next to nothing left to do when the host has handed out a block.
+        """The GPU waits for its host: it has next to nothing left to do when the host has handed
+        out a block.
 
-        A GPU that is the slower one has up to a thousand kernels before it then; a queue that is full holds its host
-        up, so that the host's time per step alone says nothing.
+        A GPU that is the slower one has up to a thousand kernels before it then; a queue that is
+        full holds its host up, so that the host's time per step alone says nothing.
         """
         if self.host_step_seconds is None:
             return False
@@ -392,7 +441,9 @@ class ArmRecord(Part):
 
 
 class Measured(BaseModel):
-    """What readers count on in the spec of a measurement, which has more, and not the same in all versions."""
+    """What readers count on in the spec of a measurement, which has more, and not the same in all
+    versions.
+    """
 
     encoder: EncoderSpec
     data: DataSpec
@@ -404,7 +455,11 @@ class Measured(BaseModel):
     memory_cap: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
-SAID = {"encoder": {"size"}, "data": {"name", "split", "fingerprint"}, "train": {"batch_size", "lr", "precision"}}
+SAID = {
+    "encoder": {"size"},
+    "data": {"name", "split", "fingerprint"},
+    "train": {"batch_size", "lr", "precision"},
+}
 """Settings that every measurement names, whatever they are by default."""
 
 
@@ -414,7 +469,11 @@ def _clear(spec: dict[str, Any]) -> dict[str, Any]:
         Measured.model_validate(spec)
     except ValidationError as error:
         raise ValueError(validation_message(error, Measured)) from None
-    missing = [f"{part}.{name}" for part, names in SAID.items() for name in sorted(names - spec[part].keys())]
+    missing = [
+        f"{part}.{name}"
+        for part, names in SAID.items()
+        for name in sorted(names - spec[part].keys())
+    ]
     if missing:
         raise ValueError(f"expected the settings that were measured, without {', '.join(missing)}")
     return spec
@@ -424,14 +483,16 @@ class SpeedRecord(Part):
     """An interleaved speed measurement of several methods.
 
     Attributes:
-        same: the baseline against itself; `floor` is the factor inside which no ratio means anything.
+        same: the baseline against itself; `floor` is the factor inside which no ratio means
+            anything.
         health: what disturbed the blocks.
         matmul_flops: FLOP/s of a large matrix product on the same device in the same precision.
         rules: version of benchmarks/RULES.md that it follows.
-        rounds: of each process, where there were several: blocks are in their order, and intervals over processes.
+        rounds: of each process, where there were several: blocks are in their order, and intervals
+            over processes.
         failures: why methods could not be timed, by label.
-        planned_rounds: of a measurement that is not finished, or was stopped: the rounds it was to have; None in a
-            finished one.
+        planned_rounds: of a measurement that is not finished, or was stopped: the rounds it was to
+            have; None in a finished one.
     """
 
     schema_version: Some = SCHEMA
@@ -463,26 +524,37 @@ class SpeedRecord(Part):
 
     @property
     def stages(self) -> list[str]:
-        """Names of the stages that its rows went through (`harness.studies.explain`); empty for a plain measurement."""
+        """Names of the stages that its rows went through (`harness.studies.explain`); empty for a
+        plain measurement.
+        """
         return list(self.spec.get("stages", ()))
 
     @property
     def rows(self) -> list[str]:
-        """Methods that went through them; the first records of stages name them in their arms only."""
-        return list(self.spec.get("rows") or dict.fromkeys(arm.label.partition(STAGE_MARK)[0] for arm in self.arms))
+        """Methods that went through them; the first records of stages name them in their arms
+        only.
+        """
+        return list(
+            self.spec.get("rows")
+            or dict.fromkeys(arm.label.partition(STAGE_MARK)[0] for arm in self.arms)
+        )
 
     def arm(self, label: str) -> ArmRecord | None:
         """The arm with that label, if it was measured."""
         return next((arm for arm in self.arms if arm.label == label), None)
 
     def flop_speedup(self, one: str, other: str) -> float | None:
-        """Clips/s of one arm over another's as FLOPs per clip predict it; None where one was not measured."""
+        """Clips/s of one arm over another's as FLOPs per clip predict it; None where one was not
+        measured.
+        """
         arms = self.arm(one), self.arm(other)
         return flop_ratio(arms[0].clip_flops, arms[1].clip_flops) if arms[0] and arms[1] else None
 
 
 def flop_ratio(own: float, others: float) -> float | None:
-    """Speedup over another method that FLOPs predict; None where either has none that are counted."""
+    """Speedup over another method that FLOPs predict; None where either has none that are
+    counted.
+    """
     return others / own if own and others else None
 
 

@@ -1,9 +1,11 @@
-"""A study on its shelf: every record of a folder in one file, a record a line, instead of a folder for each.
+"""A study on its shelf: every record of a folder in one file, a record a line, instead of a folder
+for each.
 
-    study/records.jsonl     runs, speed measurements, evaluations, test clips, pictures, each as its file holds it
+    study/records.jsonl     runs, speed measurements, evaluations, test clips, pictures
 
-Whoever reads a folder reads its shelf as well (`harness.records.store`, `harness.records.evaluations`), and refuses on
-one what it refuses in the other. Nobody writes into a shelf: it is made whole, of a folder.
+Whoever reads a folder reads its shelf as well (`harness.records.store`,
+`harness.records.evaluations`), and refuses on one what it refuses in the other. Nobody writes into
+a shelf: it is made whole, of a folder.
 """
 
 from __future__ import annotations
@@ -23,13 +25,18 @@ from harness.records.reading import SHELF_FILE, Odd, Refusal, Refused, content_o
 LONGEST = 32 << 20
 """Bytes of the longest line that is read: several times the predictions of a million clips."""
 MOST_NAMED = 100
-"""Refused lines of a kind that are named one by one; a file that is no shelf at all may have millions."""
+"""Refused lines of a kind that are named one by one; a file that is no shelf at all may have
+millions.
+"""
 LONGEST_NAME = 255
 """Bytes of a file's name on common file systems."""
 KEYS = {
-    "run": ("address",), "speed": ("address",), "evaluation": ("run", "address"), "test-clips": ("fingerprint",),
+    "run": ("address",),
+    "speed": ("address",),
+    "evaluation": ("run", "address"),
+    "test-clips": ("fingerprint",),
     "pictures": ("run",),
-}  # fmt: skip
+}
 """What tells the records of each kind apart, on a shelf as by their place in a folder."""
 
 
@@ -56,7 +63,8 @@ class Line:
 
 
 class Shelf:
-    """The records on a folder's shelf, unchecked but for what tells them apart; none where there is no shelf.
+    """The records on a folder's shelf, unchecked but for what tells them apart; none where there is
+    no shelf.
 
     Attributes:
         lines: by kind, then by what tells records of this kind apart (`KEYS`).
@@ -72,9 +80,13 @@ class Shelf:
         try:
             self._read()
         except (FileNotFoundError, NotADirectoryError):
-            pass  # no shelf is there; a file in the place of its folder is named by whoever needs the folder
+            # no shelf is there; a file in the place of its folder is named by whoever needs the
+            # folder
+            pass
         except OSError as error:
-            self.refused[""].append(Refusal(self.path, f"cannot be read ({error.strerror or error})"))
+            self.refused[""].append(
+                Refusal(self.path, f"cannot be read ({error.strerror or error})")
+            )
 
     def _read(self) -> None:
         if problem := odd(self.path, stat.S_IFREG):
@@ -83,7 +95,9 @@ class Shelf:
             for number, text in enumerate(lines_of(stream), 1):
                 self._take(Path(f"{self.path}:{number}"), text)
         if self.unnamed:
-            self.refused[""].append(Refusal(self.path, f"{self.unnamed} more lines are no records that can be used"))
+            self.refused[""].append(
+                Refusal(self.path, f"{self.unnamed} more lines are no records that can be used")
+            )
 
     def _take(self, place: Path, text: bytes | None) -> None:
         if text is not None and not text.strip():
@@ -123,7 +137,9 @@ def kind_of(content: dict[str, Any]) -> str:
 
 
 def key_of(content: dict[str, Any], kind: str) -> tuple[str, ...]:
-    """What tells a record from the others of its kind; `Refused` where it could not name a file or folder."""
+    """What tells a record from the others of its kind; `Refused` where it could not name a file or
+    folder.
+    """
     found = tuple(content.get(name) for name in KEYS[kind])
     for name, value in zip(KEYS[kind], found, strict=True):
         if not isinstance(value, str) or (name != "fingerprint" and not names_a_file(value)):
@@ -132,6 +148,8 @@ def key_of(content: dict[str, Any], kind: str) -> tuple[str, ...]:
 
 
 def names_a_file(text: str) -> bool:
-    """Whether it could name a file in a folder: weights are looked for in the folder of their run's address."""
+    """Whether it could name a file in a folder: weights are looked for in the folder of their run's
+    address.
+    """
     apart = any(letter in text for letter in "/\\\0") or text in ("", ".", "..")
     return not apart and is_utf8(text) and len(text.encode()) <= LONGEST_NAME

@@ -1,4 +1,5 @@
-"""A folder of records put on its shelf (`harness.records.shelf`): nothing lost, nothing half-written, twice the same.
+"""A folder of records put on its shelf (`harness.records.shelf`): nothing lost, nothing
+half-written, twice the same.
 
 The folder is only read. What is refused in it stays there; so do weights, states and logs.
 """
@@ -20,7 +21,15 @@ from harness.isolation.stopping import held
 from harness.records.claims import Claims
 from harness.records.evaluations import EvaluationRecord, Evaluations, TestClips
 from harness.records.pictures import pictures_source, read_pictures
-from harness.records.reading import SHELF_FILE, Refusal, Refused, content_of, odd, read_file, validated
+from harness.records.reading import (
+    SHELF_FILE,
+    Refusal,
+    Refused,
+    content_of,
+    odd,
+    read_file,
+    validated,
+)
 from harness.records.schema import RunRecord
 from harness.records.shelf import LONGEST
 from harness.records.store import (
@@ -54,14 +63,18 @@ def contents(folder: Path) -> Contents:
     """Read a folder, or a shelf. A `UsageError` where there is nothing, or somebody works in it."""
     store, done = RecordStore.existing(folder), Evaluations(folder)
     for path in (
-        path for claims in (CLAIM_FILE, f"{EVALUATIONS}/*/{CLAIM_FILE}") for path in folder.glob(f"*/{claims}")
+        path
+        for claims in (CLAIM_FILE, f"{EVALUATIONS}/*/{CLAIM_FILE}")
+        for path in folder.glob(f"*/{claims}")
     ):
         if holder := Claims(folder).holder(str(path.parent.relative_to(folder))):
             raise UsageError(f"{folder}: {holder} works in it; wait until it is done")
     runs, speeds, evaluations = list(store.runs()), list(store.speeds()), list(done.all())
     if not (runs or speeds):
         raise UsageError(f"{folder}: expected records that can be used, found none; check the path")
-    sources = [store.source(record) for record in runs] + [store.source(record) for record in speeds]
+    sources = [store.source(record) for record in runs] + [
+        store.source(record) for record in speeds
+    ]
     sources += [done.source(record.run, record.address) for record in evaluations]
     lines = [one_line(source) for source in [*sources, *free_pictures(store, runs)]]
     for name, clips in done.clips_sources().items():
@@ -72,13 +85,18 @@ def contents(folder: Path) -> Contents:
         except Refused as problem:
             done.refused[folder / name] = problem.at(folder / name)
     if max(map(len, lines)) > LONGEST:
-        raise UsageError(f"{folder}: a record of more than {LONGEST >> 20} MiB, which no shelf holds; leave it out")
+        raise UsageError(
+            f"{folder}: a record of more than {LONGEST >> 20} MiB, which no shelf holds; leave"
+            " it out"
+        )
     refused = [*store.refused.values(), *done.refused.values()]
     return Contents(Records(runs, speeds, refused), evaluations, b"".join(lines), refused)
 
 
 def free_pictures(store: RecordStore, runs: Sequence[RunRecord]) -> Iterator[Path | bytes]:
-    """Pictures of clips that anybody may pass on: a shelf is what others get. What cannot be drawn is refused."""
+    """Pictures of clips that anybody may pass on: a shelf is what others get. What cannot be drawn
+    is refused.
+    """
     for run in runs:
         try:
             made = read_pictures(store, run.address)
@@ -99,42 +117,58 @@ def one_line(source: Path | bytes) -> bytes:
 def refuse_target(folder: Path, target: Path, text: bytes, *, planned: bool = False) -> None:
     """A `UsageError` where a shelf cannot come, or would take the place of something else.
 
-    A shelf may be made again, also when its study has grown: where all that it holds is in ``text`` too.
+    A shelf may be made again, also when its study has grown: where all that it holds is in ``text``
+    too.
 
     Args:
         planned: the place of a study that has no records yet.
     """
     inside = folder.resolve() in target.resolve().parents
     if inside or (folder.resolve() == target.resolve() and not (folder / SHELF_FILE).exists()):
-        raise UsageError(f"--to {target} is in {folder}, which is only read; choose a folder beside it")
-    problem = "expected a folder, found a link" if target.is_symlink() else odd(target, stat.S_IFDIR)
+        raise UsageError(
+            f"--to {target} is in {folder}, which is only read; choose a folder beside it"
+        )
+    problem = (
+        "expected a folder, found a link" if target.is_symlink() else odd(target, stat.S_IFDIR)
+    )
     if problem:
         raise UsageError(f"--to {target}: {problem}; choose another name")
-    if not target.exists() or not any(target.iterdir()) or (planned and not (target / SHELF_FILE).exists()):
+    if (
+        not target.exists()
+        or not any(target.iterdir())
+        or (planned and not (target / SHELF_FILE).exists())
+    ):
         return
     try:
         there = read_file(target / SHELF_FILE).splitlines(keepends=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(
-            f"--to {target}: expected a new folder or this study's shelf, found neither ({SHELF_FILE}: {reason}); "
-            "choose another name"
+            f"--to {target}: expected a new folder or this study's shelf, found neither"
+            f" ({SHELF_FILE}: {reason}); choose another name"
         ) from None
     if lost := set(there) - set(text.splitlines(keepends=True)):
         raise UsageError(
-            f"--to {target}: holds {len(lost)} of {len(there)} records that {folder} has not, so it is another "
-            "study's; choose another --to, or `merge` both first"
+            f"--to {target}: holds {len(lost)} of {len(there)} records that {folder} has not, so it"
+            " is another study's; choose another --to, or `merge` both first"
         )
 
 
 def write_shelf(target: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files of a shelf: all into a folder beside their places first, which are then taken at once.
+    """Write the files of a shelf: all into a folder beside their places first, which are then taken
+    at once.
 
     A disk that is full, or a stop, leaves what was there. A `UsageError` says what went wrong.
     """
     new = not target.exists()
-    stage = target.parent / temporary_name(f"{target.name}.shelf") if new else target / temporary_name("shelf")
-    remove_dead([*target.glob(".shelf.*.tmp"), *target.parent.glob(f".{escape(target.name)}.shelf.*.tmp")])
+    stage = (
+        target.parent / temporary_name(f"{target.name}.shelf")
+        if new
+        else target / temporary_name("shelf")
+    )
+    remove_dead(
+        [*target.glob(".shelf.*.tmp"), *target.parent.glob(f".{escape(target.name)}.shelf.*.tmp")]
+    )
     try:
         for name, content in files.items():
             write_atomically(stage / name, content)
@@ -146,6 +180,8 @@ def write_shelf(target: Path, files: Mapping[str, bytes]) -> None:
                     os.replace(stage / name, target / name)
     except OSError as error:
         reason = f"{error.strerror or error}: {error.filename or target}"
-        raise UsageError(f"--to {target} is as it was: {reason}; free space or choose another") from None
+        raise UsageError(
+            f"--to {target} is as it was: {reason}; free space or choose another"
+        ) from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)

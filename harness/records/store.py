@@ -1,23 +1,25 @@
-"""The output folder: records and weights, written atomically, read again, refused where they cannot be true.
+"""The output folder: records and weights, written atomically, read again, refused where they cannot
+be true.
 
 A file that exists is complete. Layout::
 
     runs/<address>/record.json              a RunRecord
     runs/<address>/start.json               what a run that is not finished was started with
     runs/<address>/encoder.safetensors      the evaluated encoder's weights
-    runs/<address>/last.safetensors         those at the end of training, where another evaluation was selected
-    runs/<address>/method.safetensors       all of the method's at the same evaluation, with `run --keep-decoder`
+    runs/<address>/last.safetensors         those at the end of training, where others were selected
+    runs/<address>/method.safetensors       all of the method's, with `run --keep-decoder`
     runs/<address>/speed.json               a SpeedRecord (its own address)
-    runs/<address>/speed.unfinished.json    one of a measurement that is not finished: its rounds so far
+    runs/<address>/speed.unfinished.json    a measurement that is not finished: its rounds so far
     runs/<address>/claim.json               who works on it (`harness.records.claims`)
-    runs/<address>/state-*                  what a run that is not finished goes on from (`harness.runs.resume`)
+    runs/<address>/state-*                  what an unfinished run goes on from
     runs/<address>/metrics.jsonl            its numbers as they came (`harness.runs.metrics`)
-    runs/<address>/pictures.json            clips as its method saw and made them (`harness.records.pictures`)
-    runs/<address>/evaluations/             what protocols found out about its encoder (`harness.records.evaluations`)
+    runs/<address>/pictures.json            clips as its method saw and made them
+    runs/<address>/evaluations/             what protocols found out about its encoder
     runs/matrix.json                        every run that was asked for, for `harness status`
-    runs/records.jsonl                     instead: a study on its shelf, which is only read (`harness.records.shelf`)
+    runs/records.jsonl                     instead: a study on its shelf, which is only read
 
-A file that is not a record of its folder, or cannot be true, is refused: whoever reads goes on without it and says so.
+A file that is not a record of its folder, or cannot be true, is refused: whoever reads goes on
+without it and says so.
 """
 
 from __future__ import annotations
@@ -67,11 +69,17 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STATE_NAME = re.compile(r"state-(\d+)(?:\.(\d+))?")
-"""Name of a state's two files without the ending (`harness.runs.resume`): its step, and which one there it is."""
+"""Name of a state's two files without the ending (`harness.runs.resume`): its step, and which one
+there it is.
+"""
 START_FILE = "start.json"
 UNFINISHED_SPEED_FILE = "speed.unfinished.json"
 CLAIM_FILE, METRICS_FILE, PICTURES_FILE = "claim.json", "metrics.jsonl", "pictures.json"
-ENCODER_FILE, LAST_FILE, METHOD_FILE = "encoder.safetensors", "last.safetensors", "method.safetensors"
+ENCODER_FILE, LAST_FILE, METHOD_FILE = (
+    "encoder.safetensors",
+    "last.safetensors",
+    "method.safetensors",
+)
 MATRIX_FILE, LOCK_FILE, TABLE_FILE = "matrix.json", "claims.lock", "table.md"
 WEIGHT_FILES = (ENCODER_FILE, LAST_FILE, METHOD_FILE)
 EVALUATIONS = "evaluations"
@@ -85,7 +93,10 @@ SETTLED = 5.0
 
 T = TypeVar("T")
 Record = TypeVar("Record", RunRecord, SpeedRecord)
-PLACES: dict[type[BaseModel], tuple[str, str]] = {RunRecord: (RECORD_FILE, "run"), SpeedRecord: (SPEED_FILE, "speed")}
+PLACES: dict[type[BaseModel], tuple[str, str]] = {
+    RunRecord: (RECORD_FILE, "run"),
+    SpeedRecord: (SPEED_FILE, "speed"),
+}
 """File of a record in its folder, and its kind on a shelf."""
 
 
@@ -113,21 +124,24 @@ class RecordStore:
         """The store of a folder to read from; a `UsageError` when there is no such folder."""
         if not root.is_dir():
             found = "a file" if root.exists() else "no such folder"
-            raise UsageError(f"{root}: expected an output folder of `run`, found {found}; check the path")
+            raise UsageError(
+                f"{root}: expected an output folder of `run`, found {found}; check the path"
+            )
         return cls(root)
 
     def prepare(self) -> None:
         """Prove that the folder can be written, and clear what killed processes left behind.
 
-        A folder that was not there is not there afterwards: the first record makes it. Processes that begin at once
-        make and remove it under each other's hands.
+        A folder that was not there is not there afterwards: the first record makes it. Processes
+        that begin at once make and remove it under each other's hands.
         """
         missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         try:
             while_it_goes(self._probe)
         except OSError as error:
             raise UsageError(
-                f"output folder {self.root} cannot be written ({error.strerror}); choose another with --out"
+                f"output folder {self.root} cannot be written ({error.strerror}); choose another"
+                " with --out"
             ) from None
         finally:
             for folder in missing:
@@ -139,8 +153,8 @@ class RecordStore:
         """A `UsageError` where the folder is a study on its shelf: nothing is written there."""
         if os.path.lexists(self.root / SHELF_FILE):
             raise UsageError(
-                f"{self.root} is a study on its shelf ({SHELF_FILE}), which is only read; choose another folder, or "
-                f"`merge {self.root} --out FOLDER` for one to go on in"
+                f"{self.root} is a study on its shelf ({SHELF_FILE}), which is only read; choose"
+                f" another folder, or `merge {self.root} --out FOLDER` for one to go on in"
             )
 
     def _probe(self) -> None:
@@ -167,7 +181,9 @@ class RecordStore:
         return self._read(address, SpeedRecord)
 
     def unfinished_speed(self, address: str) -> SpeedRecord | None:
-        """What a measurement that was stopped had measured until then; None without, or where it cannot be read."""
+        """What a measurement that was stopped had measured until then; None without, or where it
+        cannot be read.
+        """
         try:
             return read_record(self.folder(address) / UNFINISHED_SPEED_FILE, SpeedRecord)
         except Refused:
@@ -187,22 +203,30 @@ class RecordStore:
 
     @cached_property
     def shelf(self) -> Shelf:
-        """The records of the folder that lie in one file; lines that are none of any kind are refused here."""
+        """The records of the folder that lie in one file; lines that are none of any kind are
+        refused here.
+        """
         found = Shelf(self.root)
         for kind in ("", "run", "speed", "pictures"):
             self.refused |= {refusal.path: refusal for refusal in found.refused[kind]}
         return found
 
     def _addresses(self, kind: str) -> list[str]:
-        """Names of whatever may be the folder of a run, or stands in the place of one; addresses on the shelf."""
+        """Names of whatever may be the folder of a run, or stands in the place of one; addresses on
+        the shelf.
+        """
         found = self.root.iterdir() if self.root.is_dir() else ()
-        places = {path.name for path in found if path.is_dir() or ADDRESS.fullmatch(path.name)} - {SHELF_FILE}
+        places = {path.name for path in found if path.is_dir() or ADDRESS.fullmatch(path.name)} - {
+            SHELF_FILE
+        }
         return sorted(places | {address for (address,) in self.shelf.lines[kind]})
 
     def write_run(self, record: RunRecord) -> None:
-        """Write a run record atomically; one of the same run under an earlier address rule gives way to it.
+        """Write a run record atomically; one of the same run under an earlier address rule gives
+        way to it.
 
-        So do weights that are not this record's: those of an earlier try, when this one failed; and its pictures.
+        So do weights that are not this record's: those of an earlier try, when this one failed; and
+        its pictures.
         """
         for name in WEIGHT_FILES:
             if name not in record.weights:
@@ -222,7 +246,9 @@ class RecordStore:
         write_atomically(self.folder(address) / PICTURES_FILE, content)
 
     def start(self, address: str) -> Start | None:
-        """What a run that is not finished was first started with; None when it never was. Damage is a `UsageError`."""
+        """What a run that is not finished was first started with; None when it never was. Damage is
+        a `UsageError`.
+        """
         path = self.folder(address) / START_FILE
         if not path.exists():
             return None
@@ -230,16 +256,22 @@ class RecordStore:
             return Start.model_validate_json(read_file(path))
         except (ValidationError, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise UsageError(f"{path}: cannot be read ({reason}); remove it to fix the number of steps anew") from None
+            raise UsageError(
+                f"{path}: cannot be read ({reason}); remove it to fix the number of steps anew"
+            ) from None
 
     def write_start(self, address: str, start: Start) -> None:
         """Note what a run is started with, atomically."""
         write_atomically(self.folder(address) / START_FILE, as_json(start))
 
     def write_speed(self, record: SpeedRecord) -> None:
-        """Write a speed record atomically; a finished one removes one that was not, which has a file of its own."""
+        """Write a speed record atomically; a finished one removes one that was not, which has a
+        file of its own.
+        """
         folder, finished = self.folder(record.address), record.planned_rounds is None
-        write_atomically(folder / (SPEED_FILE if finished else UNFINISHED_SPEED_FILE), as_json(record))
+        write_atomically(
+            folder / (SPEED_FILE if finished else UNFINISHED_SPEED_FILE), as_json(record)
+        )
         if finished:
             (folder / UNFINISHED_SPEED_FILE).unlink(missing_ok=True)
 
@@ -250,7 +282,8 @@ class RecordStore:
         metadata: Mapping[str, str] | None = None,
         name: str = ENCODER_FILE,
     ) -> dict[str, str]:
-        """Write encoder weights as safetensors, atomically, with what they do not tell (`harness.encoders.facts`).
+        """Write encoder weights as safetensors, atomically, with what they do not tell
+        (`harness.encoders.facts`).
 
         Returns the file's name and its SHA-256, for the record.
         """
@@ -259,13 +292,17 @@ class RecordStore:
         return {path.name: file_hash(path)}
 
     def write_method(self, address: str, weights: Mapping[str, Tensor]) -> dict[str, str]:
-        """Write all weights of a method, with which `data show` draws what it reconstructs; as `write_encoder`."""
+        """Write all weights of a method, with which `data show` draws what it reconstructs; as
+        `write_encoder`.
+        """
         path = self.folder(address) / METHOD_FILE
         write_tensors(path, weights)
         return {path.name: file_hash(path)}
 
     def set_aside(self) -> list[str]:
-        """Rename what was refused, so that it can be made again; a line each. A newer record is a `UsageError`."""
+        """Rename what was refused, so that it can be made again; a line each. A newer record is a
+        `UsageError`.
+        """
         for refusal in self.refused.values():
             if refusal.newer:
                 raise UsageError(f"{refusal} or choose another folder with --out")
@@ -273,7 +310,9 @@ class RecordStore:
         for refusal in self.refused.values():
             files = [refusal.path, *([refusal.weights] if refusal.weights else [])]
             names = [set_aside(path).name for path in files]
-            lines.append(f"{refusal}; kept as {' and '.join(names)}{', and made again' * refusal.of_record}")
+            lines.append(
+                f"{refusal}; kept as {' and '.join(names)}{', and made again' * refusal.of_record}"
+            )
         self.refused.clear()
         return lines
 
@@ -282,14 +321,19 @@ class RecordStore:
         return refusal_lines(self.root, list(self.refused.values()))
 
     def written(self, record: RunRecord | SpeedRecord) -> dict[str, Any]:
-        """A record that was read, as it was written: without what later versions of the suite added."""
+        """A record that was read, as it was written: without what later versions of the suite
+        added.
+        """
         source = self.source(record)
         return content_of(source if isinstance(source, bytes) else read_file(source))
 
     def source(self, record: RunRecord | SpeedRecord) -> Path | bytes:
         """The file of a record that was read; of one on the shelf, what its file would hold."""
         name, kind = PLACES[type(record)]
-        path, line = self.folder(record.address) / name, self.shelf.lines[kind].get((record.address,))
+        path, line = (
+            self.folder(record.address) / name,
+            self.shelf.lines[kind].get((record.address,)),
+        )
         return line.as_file() if line and not path.exists() else path
 
     def _read(self, address: str, model: type[Record]) -> Record | None:
@@ -303,7 +347,9 @@ class RecordStore:
         try:
             if path.exists():
                 if line:
-                    self.refused[line.place] = Refusal(line.place, f"is the {kind} {address} again; {path} counts")
+                    self.refused[line.place] = Refusal(
+                        line.place, f"is the {kind} {address} again; {path} counts"
+                    )
                 return read_record(path, model)
             if line:
                 place = line.place
@@ -313,7 +359,9 @@ class RecordStore:
         return None
 
     def _look_at(self, place: Path) -> None:
-        """Refuse what is odd in the folder of a run and beside it; records are refused as they are read."""
+        """Refuse what is odd in the folder of a run and beside it; records are refused as they are
+        read.
+        """
         expected = {place / name: stat.S_IFREG for name in BESIDE_A_RECORD}
         expected |= {self.root / name: stat.S_IFREG for name in OF_A_FOLDER}
         expected |= {place: stat.S_IFDIR, place / EVALUATIONS: stat.S_IFDIR}
@@ -324,14 +372,20 @@ class RecordStore:
 
 
 def write_matrix(folder: Path, cells: Mapping[str, tuple[str, int]]) -> None:
-    """Note label and seed of the runs of a command by their addresses, beside those that are noted already."""
+    """Note label and seed of the runs of a command by their addresses, beside those that are noted
+    already.
+    """
     known = read_matrix(folder)
     if not cells.keys() <= known.keys():
-        write_atomically(folder / MATRIX_FILE, (json.dumps({**known, **cells}, indent=1) + "\n").encode())
+        write_atomically(
+            folder / MATRIX_FILE, (json.dumps({**known, **cells}, indent=1) + "\n").encode()
+        )
 
 
 def read_matrix(folder: Path) -> dict[str, tuple[str, int]]:
-    """Label and seed of every run that was asked of a folder, by its address; empty where none is noted."""
+    """Label and seed of every run that was asked of a folder, by its address; empty where none is
+    noted.
+    """
     try:
         found = json.loads(read_file(folder / MATRIX_FILE))
         return {str(address): (str(label), int(seed)) for address, (label, seed) in found.items()}
@@ -349,7 +403,9 @@ class Records:
 
 
 def refusal_lines(root: Path, refused: Sequence[Refusal]) -> list[str]:
-    """A line for every record of a folder that is refused, one for all of a newer suite, and one with their number."""
+    """A line for every record of a folder that is refused, one for all of a newer suite, and one
+    with their number.
+    """
     newer = [refusal for refusal in refused if refusal.newer]
     number = sum(refusal.of_record for refusal in refused)
     lines = [str(refusal) for refusal in refused if not refusal.newer]
@@ -372,7 +428,9 @@ def read_record(path: Path, model: type[Record]) -> Record:
     """The record of a file; `Refused` says why it is none, or not the one of its folder."""
     record = parsed_record(path, model)
     if record.address != path.parent.name:
-        raise Refused(f"is the record of {record.address}; each belongs in the folder of its address")
+        raise Refused(
+            f"is the record of {record.address}; each belongs in the folder of its address"
+        )
     refuse_untrue(record, path.parent, finished=path.name == SPEED_FILE)
     return record
 
@@ -385,10 +443,14 @@ def shelved_record(line: Line, model: type[Record], root: Path) -> Record:
 
 
 def records_below(folders: Iterable[Path], model: type[Record]) -> Iterator[tuple[Path, Record]]:
-    """Every record in and below some folders, on shelves or not, with its place; refused ones are left out."""
+    """Every record in and below some folders, on shelves or not, with its place; refused ones are
+    left out.
+    """
     name, kind = PLACES[model]
     for folder in folders:
-        for path in sorted(path for path in folder.rglob("*.json*") if path.name in (name, SHELF_FILE)):
+        for path in sorted(
+            path for path in folder.rglob("*.json*") if path.name in (name, SHELF_FILE)
+        ):
             shelved = path.name == SHELF_FILE
             lines = list(Shelf(path.parent).lines[kind].values()) if shelved else []
             for line in lines:
@@ -414,15 +476,21 @@ def refuse_untrue(record: RunRecord | SpeedRecord, folder: Path, *, finished: bo
 
 
 def refuse_other_weights(record: RunRecord, folder: Path) -> None:
-    """`Refused` where weights lie beside a record that are not those it was written with; none need to be there."""
+    """`Refused` where weights lie beside a record that are not those it was written with; none need
+    to be there.
+    """
     for name, expected in record.weights.items():
         path = folder / Path(name).name
         if path.is_file() and file_hash(path) != expected:
-            raise Refused(f"{name} beside it is not the one it was written with (SHA-256)", weights=path)
+            raise Refused(
+                f"{name} beside it is not the one it was written with (SHA-256)", weights=path
+            )
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as `sha256sum` prints it; one that has not changed for a while is read once by a process."""
+    """SHA-256 of a file, as `sha256sum` prints it; one that has not changed for a while is read
+    once by a process.
+    """
     found = path.stat()
     if time.time() - found.st_mtime < SETTLED:
         return _hash(path)
@@ -440,18 +508,24 @@ def _hash(path: Path) -> str:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file to ``record.refused-1.json``, say, with the first number that is free; its new path."""
+    """Rename a file to ``record.refused-1.json``, say, with the first number that is free; its new
+    path.
+    """
     names = (path.with_name(f"{path.stem}.refused-{number}{path.suffix}") for number in count(1))
     free = next(name for name in names if not name.exists())
     return path.rename(free)
 
 
 def write_weights(path: Path, module: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a module's weights as safetensors, atomically; the same weights and metadata give the same bytes."""
+    """Write a module's weights as safetensors, atomically; the same weights and metadata give the
+    same bytes.
+    """
     write_tensors(path, module.state_dict(), metadata)
 
 
-def write_tensors(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(
+    path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a state dict as safetensors, as `write_weights` does."""
     from safetensors.torch import save  # reading records needs no torch
 
@@ -459,14 +533,20 @@ def write_tensors(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str
 
 
 def host_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the host, each in memory of its own: safetensors refuses parts that share their weights."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    """Copies on the host, each in memory of its own: safetensors refuses parts that share their
+    weights.
+    """
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
+    }
 
 
 def in_order(content: bytes) -> bytes:
-    """A safetensors file with its metadata in alphabetical order, where the library leaves it to a hash map.
+    """A safetensors file with its metadata in alphabetical order, where the library leaves it to a
+    hash map.
 
-    The file is 8 bytes with the header's length, the header as JSON padded with spaces, and the tensors.
+    The file is 8 bytes with the header's length, the header as JSON padded with spaces, and the
+    tensors.
     """
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
@@ -480,7 +560,8 @@ def in_order(content: bytes) -> bytes:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is either complete or absent, even through a crash or a full disk.
 
-    Through a link to a file that file is written. A `UsageError` where something stands that is no file.
+    Through a link to a file that file is written. A `UsageError` where something stands that is no
+    file.
     """
     path = file_to_write(path)
     temporary = path.parent / temporary_name(path.name)
@@ -499,7 +580,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def file_to_write(path: Path) -> Path:
-    """Where a file is written: the path, or the file it links to. A `UsageError` where a folder, pipe, ... stands."""
+    """Where a file is written: the path, or the file it links to. A `UsageError` where a folder,
+    pipe, ... stands.
+    """
     try:
         mode = path.stat().st_mode
     except OSError:  # nothing stands there, or writing says why it cannot be
@@ -511,7 +594,9 @@ def file_to_write(path: Path) -> Path:
 
 
 def while_it_goes(write: Callable[[], T]) -> T:
-    """Make and write something again where its folder, still empty, was removed meanwhile (`RecordStore.prepare`)."""
+    """Make and write something again where its folder, still empty, was removed meanwhile
+    (`RecordStore.prepare`).
+    """
     for _ in range(AGAIN):
         with contextlib.suppress(FileNotFoundError):
             return write()
@@ -535,7 +620,9 @@ def remove_leftovers(root: Path) -> None:
 
 
 def remove_dead(paths: Iterable[Path]) -> list[Path]:
-    """Remove files and folders with the `temporary_name` of a process of this host that is gone; the others."""
+    """Remove files and folders with the `temporary_name` of a process of this host that is gone;
+    the others.
+    """
     left = []
     for path in paths:
         owner = re.fullmatch(rf"\..+\.{host()}\.(\d+)\.tmp", path.name)
@@ -569,7 +656,8 @@ def speed_address(spec: dict[str, Any]) -> str:
 
 
 def measured_settings(record: RunRecord | SpeedRecord) -> dict[str, Any]:
-    """What runs and the measurement of their speed share: the spec but for method, seed, budget and probe.
+    """What runs and the measurement of their speed share: the spec but for method, seed, budget and
+    probe.
 
     Fields that a record was written without have their default, as when it is read.
     """
@@ -577,16 +665,29 @@ def measured_settings(record: RunRecord | SpeedRecord) -> dict[str, Any]:
         plain = record.spec.model_dump(mode="json", exclude={"probe"})
     else:
         known = {name: model for name, model in SECTIONS.items() if name in record.spec}
-        plain = {name: model.model_validate(record.spec[name]).model_dump(mode="json") for name, model in known.items()}
+        plain = {
+            name: model.model_validate(record.spec[name]).model_dump(mode="json")
+            for name, model in known.items()
+        }
     found = settings_of(plain)
     found["train"].pop("budget")
-    return {**found, "device": str(record.spec.device if isinstance(record, RunRecord) else record.spec["device"])}
+    return {
+        **found,
+        "device": str(
+            record.spec.device if isinstance(record, RunRecord) else record.spec["device"]
+        ),
+    }
 
 
 def settings_of(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The sections of a plain spec as they count (address rule 2): equal for the same training, whenever written.
+    """The sections of a plain spec as they count (address rule 2): equal for the same training,
+    whenever written.
 
     That is without fields that came later and stand at their default, and without the data's name.
     """
-    known = {name: without_later(section, spec[name]) for name, section in SECTIONS.items() if name in spec}
+    known = {
+        name: without_later(section, spec[name])
+        for name, section in SECTIONS.items()
+        if name in spec
+    }
     return {**known, "data": without_place(known["data"])}

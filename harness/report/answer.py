@@ -1,6 +1,8 @@
-"""What a table says, in the words of one who has ten seconds: who trains faster, who represents better, how sure.
+"""What a table says, in the words of one who has ten seconds: who trains faster, who represents
+better, how sure.
 
-Every answer is made of numbers and judgements that the tables have too; where they say nothing, so does it.
+Every answer is made of numbers and judgements that the tables have too; where they say nothing, so
+does it.
 """
 
 from __future__ import annotations
@@ -64,15 +66,26 @@ def names(labels: Sequence[str]) -> str:
 
 
 def faster(summary: pd.DataFrame, speed: SpeedRecord | None) -> Answer:
-    """From the rows of a table (`harness.report.frame.summary_frame`) and the measurement beside them."""
+    """From the rows of a table (`harness.report.frame.summary_frame`) and the measurement beside
+    them.
+    """
     if speed is None:
         return Answer(FASTER, "Not measured under these settings.", "open")
-    sure = f"95 % intervals; {rounds_text(speed)}; noise floor {speed.floor:.3f}; {disturbances(speed)}"
+    sure = (
+        f"95 % intervals; {rounds_text(speed)}; noise floor {speed.floor:.3f};"
+        f" {disturbances(speed)}"
+    )
     rows = summary[(summary["kind"] == "method") & summary["speedup"].notna()]
-    rivals = rows[rows["label"] != speed.baseline].sort_values("speedup", ascending=False, kind="stable")
+    rivals = rows[rows["label"] != speed.baseline].sort_values(
+        "speedup", ascending=False, kind="stable"
+    )
     judged = dict(zip(rivals["label"], rivals["judgement"].fillna(""), strict=True))
     supported = [label for label, verdict in judged.items() if verdict == "supported"]
-    doubted = [f"{said(label)}: {verdict}" for label, verdict in judged.items() if verdict.startswith("in doubt")]
+    doubted = [
+        f"{said(label)}: {verdict}"
+        for label, verdict in judged.items()
+        if verdict.startswith("in doubt")
+    ]
     coarse = [label for label, verdict in judged.items() if verdict == "not measurable here"]
     slower = _slower(rivals, speed)
     more = (*slower, *doubted, *([f"not measurable here: {names(coarse)}"] if coarse else []))
@@ -80,14 +93,24 @@ def faster(summary: pd.DataFrame, speed: SpeedRecord | None) -> Answer:
         first = rivals[rivals["label"] == supported[0]].iloc[0]
         interval = f"[{first['speedup_low']:.2f}, {first['speedup_high']:.2f}]"
         headline = (
-            f"{said(first['label'])} trains {first['speedup']:.2f} times as fast as {said(speed.baseline)} {interval}."
+            f"{said(first['label'])} trains {first['speedup']:.2f} times as fast as"
+            f" {said(speed.baseline)} {interval}."
         )
-        return Answer(FASTER, headline, "clear", sure, (*_next(supported, rivals, speed), *more), tuple(supported))
+        return Answer(
+            FASTER,
+            headline,
+            "clear",
+            sure,
+            (*_next(supported, rivals, speed), *more),
+            tuple(supported),
+        )
     headline, tone = _nobody(rivals, speed, doubted=bool(doubted), coarse=bool(coarse))
     return Answer(FASTER, headline, tone, sure, more)
 
 
-def _nobody(rivals: pd.DataFrame, speed: SpeedRecord, *, doubted: bool, coarse: bool) -> tuple[str, Tone]:
+def _nobody(
+    rivals: pd.DataFrame, speed: SpeedRecord, *, doubted: bool, coarse: bool
+) -> tuple[str, Tone]:
     """What is said where no row is shown to train faster than the baseline."""
     baseline = said(speed.baseline)
     if mostly_disturbed(speed):
@@ -103,12 +126,18 @@ def _nobody(rivals: pd.DataFrame, speed: SpeedRecord, *, doubted: bool, coarse: 
 
 def _level(rivals: pd.DataFrame, speed: SpeedRecord) -> tuple[str, Tone]:
     """Whether every row is slower than the baseline, or some are not told apart from it."""
-    baseline, level = said(speed.baseline), list(rivals["label"][rivals["speedup_high"] >= 1 / speed.floor])
+    baseline, level = (
+        said(speed.baseline),
+        list(rivals["label"][rivals["speedup_high"] >= 1 / speed.floor]),
+    )
     if not level:
         return f"{baseline}: no other row trains faster.", "clear"
     if len(level) == len(rivals):
         return f"No row is told apart from {baseline}: {names(level)}.", "level"
-    return f"No row is shown to train faster than {baseline}; not told apart from it: {names(level)}.", "level"
+    return (
+        f"No row is shown to train faster than {baseline}; not told apart from it: {names(level)}.",
+        "level",
+    )
 
 
 def _nothing_beside(speed: SpeedRecord) -> str:
@@ -120,8 +149,14 @@ def _nothing_beside(speed: SpeedRecord) -> str:
     if not others:
         return f"Nothing to compare: {said(speed.baseline)} was measured alone."
     if baseline.division == "open":
-        return f"Nothing to compare: {said(speed.baseline)}, the baseline, brings an encoder of its own."
-    return f"Nothing to compare with {said(speed.baseline)}: with encoders of their own only {names(others)}."
+        return (
+            f"Nothing to compare: {said(speed.baseline)}, the baseline, brings an encoder of its"
+            " own."
+        )
+    return (
+        f"Nothing to compare with {said(speed.baseline)}: with encoders of their own only"
+        f" {names(others)}."
+    )
 
 
 def _next(supported: Sequence[str], rivals: pd.DataFrame, speed: SpeedRecord) -> list[str]:
@@ -136,13 +171,18 @@ def _next(supported: Sequence[str], rivals: pd.DataFrame, speed: SpeedRecord) ->
     apart = (
         "not told apart from it"
         if inside_floor(found, speed.floor)
-        else f"{said(first)} over {said(second)}: {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+        else (
+            f"{said(first)} over {said(second)}: {found.value:.2f} [{found.low:.2f},"
+            f" {found.high:.2f}]"
+        )
     )
     return [f"next: {said(second)}, {value:.2f} times ({apart})"]
 
 
 def _by_round(speed: SpeedRecord, one: str, other: str) -> Ratio | None:
-    """One row over another; None as well where they have not the same rounds, of which no pairs can be formed."""
+    """One row over another; None as well where they have not the same rounds, of which no pairs can
+    be formed.
+    """
     arms = speed.arm(one), speed.arm(other)
     if arms[0] and arms[1] and len(arms[0].blocks) != len(arms[1].blocks):
         return None
@@ -150,18 +190,27 @@ def _by_round(speed: SpeedRecord, one: str, other: str) -> Ratio | None:
 
 
 def _slower(rivals: pd.DataFrame, speed: SpeedRecord) -> list[str]:
-    """Rows that are slower than the baseline, outside the noise floor, where nothing speaks against the measurement."""
+    """Rows that are slower than the baseline, outside the noise floor, where nothing speaks against
+    the measurement.
+    """
     if mostly_disturbed(speed):
         return []
-    rows = rivals[(rivals["speedup_high"] < 1 / speed.floor) & (rivals["judgement"] == "not supported")]
-    texts = [f"{said(label)} ({value:.2f} times)" for label, value in zip(rows["label"], rows["speedup"], strict=True)]
+    rows = rivals[
+        (rivals["speedup_high"] < 1 / speed.floor) & (rivals["judgement"] == "not supported")
+    ]
+    texts = [
+        f"{said(label)} ({value:.2f} times)"
+        for label, value in zip(rows["label"], rows["speedup"], strict=True)
+    ]
     return [f"slower than {said(speed.baseline)}: {names(texts)}"] if texts else []
 
 
 # --- who represents better ---
 
 
-def better(name: str, rows: Sequence[Row], found: Sequence[Pair], doubts: Mapping[str, str] | None = None) -> Answer:
+def better(
+    name: str, rows: Sequence[Row], found: Sequence[Pair], doubts: Mapping[str, str] | None = None
+) -> Answer:
     """From the rows of a column and their pairs, judged.
 
     Args:
@@ -186,11 +235,15 @@ def _better(name: str, top: str, rows: Sequence[Row], found: Sequence[Pair]) -> 
     means = _means(methods)
     if len(methods) == 1:
         headline = f"{means[top]} ({name}): the only method with a finished run."
-        return Answer(BETTER, headline, "open", _judged_by(found), _over_untrained(top, found), (top,))
+        return Answer(
+            BETTER, headline, "open", _judged_by(found), _over_untrained(top, found), (top,)
+        )
     own = [pair for pair in found if {pair.above, pair.below} <= means.keys()]
     if not any(pair.holm is not None for pair in own):
         shown = names(list(means.values()))
-        return Answer(BETTER, f"Cannot be said yet: {reasons(own)}.", "open", f"{name}: {shown}", rows=(top,))
+        return Answer(
+            BETTER, f"Cannot be said yet: {reasons(own)}.", "open", f"{name}: {shown}", rows=(top,)
+        )
     return _ranked(name, top, methods, own, found)
 
 
@@ -198,20 +251,29 @@ def _means(rows: Sequence[Row]) -> dict[str, str]:
     return {row.label: f"{said(row.label)} {100 * row.mean:.1f} %" for row in rows}
 
 
-def _ranked(name: str, top: str, methods: Sequence[Row], own: Sequence[Pair], found: Sequence[Pair]) -> Answer:
+def _ranked(
+    name: str, top: str, methods: Sequence[Row], own: Sequence[Pair], found: Sequence[Pair]
+) -> Answer:
     """The answer where pairs of methods, the best first, could be judged.
 
-    That two rows are not told apart from a third says nothing of the two: every pair speaks for itself alone.
+    That two rows are not told apart from a third says nothing of the two: every pair speaks for
+    itself alone.
     """
     means, sure, more = _means(methods), f"{name}; {_judged_by(found)}", _over_untrained(top, found)
     if all(pair.holm is not None and not pair.apart for pair in own):
         ends = f"{100 * methods[-1].mean:.1f} to {100 * methods[0].mean:.1f} %"
         headline = f"Cannot be told apart: {names(list(means))} ({ends})."
         return Answer(BETTER, headline, "level", sure, more, tuple(means))
-    of_top = {pair.below if pair.above == top else pair.above: pair for pair in own if top in (pair.above, pair.below)}
+    of_top = {
+        pair.below if pair.above == top else pair.above: pair
+        for pair in own
+        if top in (pair.above, pair.below)
+    }
     beside = [row.label for row in methods if row.label in of_top]
     below = [label for label in beside if of_top[label].apart and of_top[label].above == top]
-    level = [label for label in beside if of_top[label].holm is not None and not of_top[label].apart]
+    level = [
+        label for label in beside if of_top[label].holm is not None and not of_top[label].apart
+    ]
     above = [label for label in beside if of_top[label].apart and of_top[label].below == top]
     if len(below) == len(beside):
         others = "all others" if len(below) > 1 else means[below[0]]
@@ -240,21 +302,31 @@ def _told_apart(top: str, own: Sequence[Pair]) -> list[str]:
 
 
 def _over_controls(answer: Answer, top: str, rows: Sequence[Row], found: Sequence[Pair]) -> Answer:
-    """The same with the controls that got more than the best method, which no ranking of methods tells."""
+    """The same with the controls that got more than the best method, which no ranking of methods
+    tells.
+    """
     highest = max(row.mean for row in rows if row.label == top)
     words = {RAW_FLOOR: f"raw coordinates ({RAW_FLOOR})", RANDOM_INIT: "the untrained encoder"}
     texts = []
     for row in sorted(rows, key=lambda row: -row.mean):
         if row.control and row.mean > highest:
-            pair = next((pair for pair in found if {pair.above, pair.below} == {top, row.label}), None)
+            pair = next(
+                (pair for pair in found if {pair.above, pair.below} == {top, row.label}), None
+            )
             tested = pair is not None and pair.holm is not None
             told = (
-                "" if tested and pair is not None and pair.apart else ", not told apart" if tested else ", not tested"
+                ""
+                if tested and pair is not None and pair.apart
+                else ", not told apart"
+                if tested
+                else ", not tested"
             )
             texts.append(f"{words.get(row.label, said(row.label))} ({100 * row.mean:.1f} %{told})")
     if not texts:
         return answer
-    headline = f"{answer.headline} Higher than the best method's {100 * highest:.1f} %: {listed(texts)}."
+    headline = (
+        f"{answer.headline} Higher than the best method's {100 * highest:.1f} %: {listed(texts)}."
+    )
     return replace(answer, headline=headline)
 
 
@@ -264,12 +336,19 @@ def _judged_by(found: Sequence[Pair]) -> str:
 
 
 def _over_untrained(top: str, found: Sequence[Pair]) -> tuple[str, ...]:
-    """Whether the best row is told from the untrained encoder, without which its rank means little."""
+    """Whether the best row is told from the untrained encoder, without which its rank means
+    little.
+    """
     pair = next((pair for pair in found if {pair.above, pair.below} == {top, RANDOM_INIT}), None)
     if pair is None or pair.holm is None:
         return ()
     if pair.apart and pair.above == top:
-        return (f"{said(top)} is {100 * pair.difference.interval.mean:.1f} points above the untrained encoder",)
+        return (
+            (
+                f"{said(top)} is {100 * pair.difference.interval.mean:.1f} points above the"
+                " untrained encoder"
+            ),
+        )
     if pair.apart:
         return (f"{said(top)} is below the untrained encoder: this budget ranks nothing",)
     return (f"{said(top)} is not told apart from the untrained encoder: this budget ranks little",)
@@ -280,11 +359,22 @@ def _over_untrained(top: str, found: Sequence[Pair]) -> tuple[str, ...]:
 
 def explained(record: SpeedRecord) -> Answer:
     """What a waterfall says of its two methods, or of the only one."""
-    question, sure = "What makes it fast?", f"95 % intervals; {rounds_text(record)}; {disturbances(record)}"
+    question, sure = (
+        "What makes it fast?",
+        f"95 % intervals; {rounds_text(record)}; {disturbances(record)}",
+    )
     if mostly_disturbed(record):
-        return Answer(question, "Cannot be said: other processes disturbed most blocks.", "doubt", sure)
+        return Answer(
+            question, "Cannot be said: other processes disturbed most blocks.", "doubt", sure
+        )
     if doubts := doubts_of_arms(record):
-        return Answer(question, "In doubt: what was measured is not what it seems.", "doubt", sure, tuple(doubts))
+        return Answer(
+            question,
+            "In doubt: what was measured is not what it seems.",
+            "doubt",
+            sure,
+            tuple(doubts),
+        )
     if len({len(arm.blocks) for arm in record.arms}) > 1:
         return Answer(question, "Cannot be said: rows have not the same rounds.", "open", sure)
     steps = waterfall_frame(record)
@@ -299,24 +389,35 @@ def explained(record: SpeedRecord) -> Answer:
         return Answer(question, _over(record, ends), tone, sure, (intervals, *story, *missing))
     so_far = figures(steps[steps["so_far"].notna()].drop_duplicates("method", keep="last"))
     texts = [
-        f"{row['method']} {row['so_far']:.2f} times{_until(record, row)}{' (noise)' * bool(row['so_far_noise'])}"
+        f"{row['method']} {row['so_far']:.2f}"
+        f" times{_until(record, row)}{' (noise)' * bool(row['so_far_noise'])}"
         for row in so_far
     ]
-    headline = f"Every switch together: {names(texts)}." if texts else "Nothing to compare: stages are missing."
+    headline = (
+        f"Every switch together: {names(texts)}."
+        if texts
+        else "Nothing to compare: stages are missing."
+    )
     shown = any(not row["so_far_noise"] for row in so_far)
-    return Answer(question, headline, "clear" if shown else "level" if texts else "open", sure, missing)
+    return Answer(
+        question, headline, "clear" if shown else "level" if texts else "open", sure, missing
+    )
 
 
 def _over(record: SpeedRecord, ends: Sequence[Figures]) -> str:
-    """How the first method stands to the second at the first and the last stage that both went through."""
+    """How the first method stands to the second at the first and the last stage that both went
+    through.
+    """
     first, second = record.rows
     places = [_place(record, row["stage"]) for row in ends]
     if all(row["over_noise"] for row in ends):
         return f"{first} and {second} are not told apart {listed(places)}."
     texts = [
-        f"is not told apart from {second} {place}"
-        if row["over_noise"]
-        else f"trains {row['over']:.2f} times as fast as {second} {place}"
+        (
+            f"is not told apart from {second} {place}"
+            if row["over_noise"]
+            else f"trains {row['over']:.2f} times as fast as {second} {place}"
+        )
         for row, place in zip(ends, places, strict=True)
     ]
     if len(texts) == 2 and not any(row["over_noise"] for row in ends):
@@ -339,7 +440,8 @@ def _until(record: SpeedRecord, row: Figures) -> str:
 def doubts_of_arms(speed: SpeedRecord) -> list[str]:
     """What puts methods of a measurement in doubt, each once whatever the number of its stages."""
     lines = [
-        f"{said(arm.label.partition(STAGE_MARK)[0])}: {kinds(arm.doubts) if arm.doubts else 'in doubt'}"
+        f"{said(arm.label.partition(STAGE_MARK)[0])}:"
+        f" {kinds(arm.doubts) if arm.doubts else 'in doubt'}"
         for arm in speed.arms
         if not arm.control and (arm.doubts or arm.verdict == "in doubt")
     ]
@@ -348,7 +450,12 @@ def doubts_of_arms(speed: SpeedRecord) -> list[str]:
 
 def held(cards: Sequence[tuple[str, Card]]) -> Answer:
     """Which published claims hold here, trained the fastest way."""
-    own = {name: row for name, card in cards for row in figures(card_frame(card)) if known(row["verdict"])}
+    own = {
+        name: row
+        for name, card in cards
+        for row in figures(card_frame(card))
+        if known(row["verdict"])
+    }
     verdicts = Counter(row["verdict"] for row in own.values())
     counts = ", ".join(f"{verdict} ({number})" for verdict, number in verdicts.items())
     lines = tuple(
@@ -357,7 +464,9 @@ def held(cards: Sequence[tuple[str, Card]]) -> Answer:
         if known(row["measured"])
     )
     tone: Tone = "clear" if verdicts.keys() & {"supported", "not supported"} else "open"
-    return Answer("Do published claims hold?", f"Of {counted(len(own), 'claim')}: {counts}.", tone, "", lines)
+    return Answer(
+        "Do published claims hold?", f"Of {counted(len(own), 'claim')}: {counts}.", tone, "", lines
+    )
 
 
 # --- how sure ---
@@ -389,9 +498,17 @@ def how_sure(
         *(f"under other settings: {line}" for line in others),
         *([f"{counted(waiting, 'run')} not done yet: this is how things stand"] if waiting else []),
         *(f"{counted(number, 'run')} {status}" for status, number in broken.items()),
-        *([f"under other settings: {counted(unwell, 'row')} with runs that did not end well"] if unwell else []),
+        *(
+            [f"under other settings: {counted(unwell, 'row')} with runs that did not end well"]
+            if unwell
+            else []
+        ),
         *([f"{counted(refused, 'record')} left out"] if refused else []),
-        *([f"too few seeds to tell accuracies apart ({min(seeds)} of {FEWEST_SEEDS})"] if _few(seeds) else []),
+        *(
+            [f"too few seeds to tell accuracies apart ({min(seeds)} of {FEWEST_SEEDS})"]
+            if _few(seeds)
+            else []
+        ),
         *([f"below the untrained encoder: {names(list(dict.fromkeys(below)))}"] if below else []),
         *_of_speeds(runs, speeds),
     ]
@@ -409,7 +526,10 @@ def how_sure(
     elif runs and not trained:
         headline = ("Only controls were run: nothing to be sure of.", "open")
     elif found:
-        headline = (f"Nothing is in doubt; {counted(len(found), 'reservation')}.", "open" if _few(seeds) else "clear")
+        headline = (
+            f"Nothing is in doubt; {counted(len(found), 'reservation')}.",
+            "open" if _few(seeds) else "clear",
+        )
     return Answer("How sure is it?", headline[0], headline[1], amount, tuple(found))
 
 
@@ -421,7 +541,12 @@ def _doubts(summaries: Sequence[pd.DataFrame], speeds: Sequence[SpeedRecord]) ->
         for row in rows[rows["kind"] == "method"].to_dict("records")
         if str(row["judgement"]).startswith("in doubt")
     }
-    of_arms = [line for speed in speeds for line in doubts_of_arms(speed) if line.rpartition(": ")[0] not in of_tables]
+    of_arms = [
+        line
+        for speed in speeds
+        for line in doubts_of_arms(speed)
+        if line.rpartition(": ")[0] not in of_tables
+    ]
     return list(dict.fromkeys([*of_tables.values(), *of_arms]))
 
 
@@ -429,14 +554,25 @@ def _of_speeds(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> list
     """What is to be kept in mind about the measurements."""
     disturbed = sum(speed.health.disturbed for speed in speeds if speed.health)
     failed = list(dict.fromkeys(label for speed in speeds for label in speed.failures))
-    without = [speed.baseline for speed in speeds if not speed.stages and speed.arm(speed.baseline) is None]
+    without = [
+        speed.baseline for speed in speeds if not speed.stages and speed.arm(speed.baseline) is None
+    ]
     machines = {(run.environment.device, run.environment.processor) for run in runs}
-    moved = [one for one in speeds if (one.environment.device, one.environment.processor) not in machines]
+    moved = [
+        one for one in speeds if (one.environment.device, one.environment.processor) not in machines
+    ]
     return [
         *([f"could not be timed: {names(failed)}"] if failed else []),
-        *(f"the baseline {said(label)} is not among the rows that were timed" for label in dict.fromkeys(without)),
+        *(
+            f"the baseline {said(label)} is not among the rows that were timed"
+            for label in dict.fromkeys(without)
+        ),
         *(["speed was measured on another machine than the runs"] if runs and moved else []),
-        *([f"{counted(disturbed, 'block')} of the measurement stayed disturbed"] if disturbed else []),
+        *(
+            [f"{counted(disturbed, 'block')} of the measurement stayed disturbed"]
+            if disturbed
+            else []
+        ),
         *(
             ["speed of one process: a few more would tell how far another start moves it"]
             if any(not speed.rounds for speed in speeds)

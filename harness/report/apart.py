@@ -35,8 +35,8 @@ def brackets(seeds: Iterable[int], marked: bool) -> list[str]:
     words = ["[95 %]: t interval over seeds"] if max(counts, default=0) > 1 else []
     if 1 in counts:
         words.append(
-            "[95 % clips]: one seed, the binomial interval over test clips, in which neither seeds nor people vary; "
-            "it compares nothing"
+            "[95 % clips]: one seed, the binomial interval over test clips, in which neither seeds"
+            " nor people vary; it compares nothing"
         )
     return ["; ".join([*words, *([MARKS] if marked else [])])] if words else []
 
@@ -47,7 +47,10 @@ def closing(name: str, found: Sequence[Pair], question: str = "these people") ->
         return []
     tested = [pair for pair in found if pair.holm is not None]
     if not tested:
-        return [f"{name}, {question}: not testable ({reasons(found)}); nobody is said to be above anybody"]
+        return [
+            f"{name}, {question}: not testable ({reasons(found)}); nobody is said to be above"
+            " anybody"
+        ]
     above: dict[str, list[str]] = {}
     for pair in tested:
         if pair.apart:
@@ -55,7 +58,9 @@ def closing(name: str, found: Sequence[Pair], question: str = "these people") ->
     said = [f"{label} is above {listed(others)}" for label, others in above.items()]
     left = sum(not pair.apart for pair in tested)
     if left:
-        said.append(f"no other of {len(tested)} pairs is told apart" if said else "nobody is above anybody")
+        said.append(
+            f"no other of {len(tested)} pairs is told apart" if said else "nobody is above anybody"
+        )
     return [f"{name}, {question}: {'; '.join(said)} ({how(tested)}){untested(found)}"]
 
 
@@ -65,7 +70,11 @@ def how(tested: Sequence[Pair]) -> str:
     counts = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     people = tested[0].difference.subjects
     units = f"{counts} seeds" + (f" x {people} people" if people is not None else "")
-    flips = [one.smallest for pair in tested if (one := pair.difference).flips is not None and one.smallest is not None]
+    flips = [
+        one.smallest
+        for pair in tested
+        if (one := pair.difference).flips is not None and one.smallest is not None
+    ]
     smallest = f"; the smallest p that sign flips can give: {p_text(max(flips))}" if flips else ""
     alone = " (> 0.05: it rests on normal differences)" if flips and max(flips) > LEVEL else ""
     return f"t test over {units}, Holm over {len(tested)} pairs at {LEVEL:g}{smallest}{alone}"

@@ -29,30 +29,45 @@ from harness.report.table import plain_markdown
 BESIDE = 2
 """Columns of accuracies that stand beside each other in 100 characters."""
 SPEED_TEXTS: Cells = {
-    "speedup [95 %]": speedup_text, "by FLOPs": flop_text, "clips/s": rate_text, TRAINS_FASTER: judgement_text,
-}  # fmt: skip
+    "speedup [95 %]": speedup_text,
+    "by FLOPs": flop_text,
+    "clips/s": rate_text,
+    TRAINS_FASTER: judgement_text,
+}
 RULE = (
-    "a board holds what was made under the same conditions; rows of two boards compare nothing. Accuracies: % of test "
-    "clips [95 % t interval over seeds; of one seed binomial over clips]"
+    "a board holds what was made under the same conditions; rows of two boards compare nothing."
+    " Accuracies: % of test clips [95 % t interval over seeds; of one seed binomial over clips]"
 )
 
 # --- as numbers ---
 
 
 def leaderboard_frame(boards: Sequence[Board]) -> pd.DataFrame:
-    """A row per number: its board and column, its place, whose it is, value and interval; what is missing is empty."""
+    """A row per number: its board and column, its place, whose it is, value and interval; what is
+    missing is empty.
+    """
     rows = [
         {
-            "board": f"{board.kind} {board.number}", "kind": board.kind, "data": board.data,
-            "data_fingerprint": board.conditions["data"], "conditions": board.heading.partition(": ")[2],
-            "column": name, "place": place, "method": entry.label, "from": entry.laboratory, "control": entry.control,
-            "open": entry.open, **_numbers(cell), "seeds": len(cell.row.by_seed) if cell.row else None,
-            "finished": entry.finished, "records": " ".join(entry.addresses),
+            "board": f"{board.kind} {board.number}",
+            "kind": board.kind,
+            "data": board.data,
+            "data_fingerprint": board.conditions["data"],
+            "conditions": board.heading.partition(": ")[2],
+            "column": name,
+            "place": place,
+            "method": entry.label,
+            "from": entry.laboratory,
+            "control": entry.control,
+            "open": entry.open,
+            **_numbers(cell),
+            "seeds": len(cell.row.by_seed) if cell.row else None,
+            "finished": entry.finished,
+            "records": " ".join(entry.addresses),
         }
         for board in boards
         for name in board.columns
         for place, (entry, cell) in enumerate(ranked(board, name), 1)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -71,37 +86,58 @@ def leaderboard_json(boards: Sequence[Board], labs: Sequence[Laboratory]) -> dic
     """As values for a program: the boards with all their conditions, and what was left out."""
     return {
         "boards": [_plain_board(board) for board in boards],
-        "left_out": {lab.name: [str(refusal) for refusal in lab.refused] for lab in labs if lab.refused},
+        "left_out": {
+            lab.name: [str(refusal) for refusal in lab.refused] for lab in labs if lab.refused
+        },
     }
 
 
 def _plain_board(board: Board) -> dict[str, Any]:
     return {
-        "name": f"{board.kind} {board.number}", "kind": board.kind, "heading": board.heading, "data": board.data,
-        "conditions": dict(board.conditions), "columns": {name: dict(facts) for name, facts in board.columns.items()},
-        "apart": board.apart and {
-            "from": f"{board.kind} {board.apart[0]}",
-            "differ": {name: {"here": here, "there": there} for name, (here, there) in board.apart[1].items()},
-        },
+        "name": f"{board.kind} {board.number}",
+        "kind": board.kind,
+        "heading": board.heading,
+        "data": board.data,
+        "conditions": dict(board.conditions),
+        "columns": {name: dict(facts) for name, facts in board.columns.items()},
+        "apart": (
+            board.apart
+            and {
+                "from": f"{board.kind} {board.apart[0]}",
+                "differ": {
+                    name: {"here": here, "there": there}
+                    for name, (here, there) in board.apart[1].items()
+                },
+            }
+        ),
         "rows": [_plain_entry(entry) for entry in board.entries],
         "notes": list(board.notes),
-    }  # fmt: skip
+    }
 
 
 def _plain_entry(entry: Entry) -> dict[str, Any]:
     return {
-        "method": entry.label, "from": entry.laboratory, "control": entry.control, "open": entry.open,
-        "records": list(entry.addresses), "finished": entry.finished.isoformat(),
+        "method": entry.label,
+        "from": entry.laboratory,
+        "control": entry.control,
+        "open": entry.open,
+        "records": list(entry.addresses),
+        "finished": entry.finished.isoformat(),
         "cells": {
-            name: {**_finite(_numbers(cell)), **({"by_seed": dict(cell.row.by_seed)} if cell.row else {})}
+            name: {
+                **_finite(_numbers(cell)),
+                **({"by_seed": dict(cell.row.by_seed)} if cell.row else {}),
+            }
             for name, cell in entry.cells.items()
         },
-    }  # fmt: skip
+    }
 
 
 def _finite(figures: Figures) -> Figures:
     """JSON knows no infinity: what nothing bounds has no bound there."""
-    return {name: None if value in (math.inf, -math.inf) else value for name, value in figures.items()}
+    return {
+        name: None if value in (math.inf, -math.inf) else value for name, value in figures.items()
+    }
 
 
 # --- in words ---
@@ -118,18 +154,26 @@ def board_figures(board: Board) -> tuple[list[str], list[list[Shown]]]:
         found = [[*_who(entry), *_speeds(cell)] for entry, cell in speeds]
         return ["method", "from", *SPEED_TEXTS], found
     names = list(board.columns)
-    rows = [[*_who(entry), *(_accuracy(entry.cells.get(name)) for name in names)] for entry in board.entries]
+    rows = [
+        [*_who(entry), *(_accuracy(entry.cells.get(name)) for name in names)]
+        for entry in board.entries
+    ]
     return ["method", "from", *names], rows
 
 
 def board_tables(board: Board) -> Iterator[tuple[list[str], list[list[str]]]]:
-    """Columns and rows of texts; so many columns of accuracies beside each other as a line holds."""
+    """Columns and rows of texts; so many columns of accuracies beside each other as a line
+    holds.
+    """
     columns, rows = board_figures(board)
     together = len(columns) if board.kind == "speed" else BESIDE
     for start in range(2, len(columns), together):
         places = [0, 1, *range(start, min(start + together, len(columns)))]
         shown = [[row[place][0] for place in places] for row in rows]
-        yield [columns[place] for place in places], [row for row in shown if set(row[2:]) != {EMPTY}]
+        yield (
+            [columns[place] for place in places],
+            [row for row in shown if set(row[2:]) != {EMPTY}],
+        )
 
 
 def board_lines(board: Board) -> list[str]:
@@ -157,18 +201,30 @@ def leaderboard_page(boards: Sequence[Board], labs: Sequence[Laboratory], comman
         lines = "".join(f"- {printable(line)}\n" for line in board_lines(board))
         pieces.append(f"## {printable(board.heading)}\n\n" + "\n".join([*tables, lines]))
     refused = sum(len(lab.refused) for lab in labs)
-    left_out = [f"left out: {counted(refused, 'record')} that cannot be used; `verify` names them"] if refused else []
+    left_out = (
+        [f"left out: {counted(refused, 'record')} that cannot be used; `verify` names them"]
+        if refused
+        else []
+    )
     return "\n".join([*pieces, *(f"- {line}" for line in [RULE, MARKS, *left_out]), ""])
 
 
 def _who(entry: Entry) -> list[Shown]:
-    return [(f"{entry.label} (open)" if entry.open else entry.label, None), (entry.laboratory, None)]
+    return [
+        (f"{entry.label} (open)" if entry.open else entry.label, None),
+        (entry.laboratory, None),
+    ]
 
 
 def _accuracy(cell: Cell | None) -> Shown:
-    return (accuracy_text(cell.figures, "value", spread=False), cell.value) if cell else (EMPTY, None)
+    return (
+        (accuracy_text(cell.figures, "value", spread=False), cell.value) if cell else (EMPTY, None)
+    )
 
 
 def _speeds(cell: Cell) -> list[Shown]:
     numbers = (cell.value, cell.figures["flop_ratio"], cell.figures["clips_per_second"], None)
-    return [(text(cell.figures), number) for text, number in zip(SPEED_TEXTS.values(), numbers, strict=True)]
+    return [
+        (text(cell.figures), number)
+        for text, number in zip(SPEED_TEXTS.values(), numbers, strict=True)
+    ]

@@ -1,4 +1,6 @@
-"""The last step: how numbers of a frame (`harness.report.frame`) become the text of a table's cells."""
+"""The last step: how numbers of a frame (`harness.report.frame`) become the text of a table's
+cells.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,8 @@ def accuracy_text(row: Figures, name: str, *, spread: bool = True) -> str:
     """``73.0 ± 3.6 [64.0, 82.0] best`` over seeds, in %; of one seed ``73.0 [70.1, 75.7 clips]``.
 
     Args:
-        name: of the frame's columns, as `harness.report.frame.accuracy_figures` makes them, and of the mark beside.
+        name: of the frame's columns, as `harness.report.frame.accuracy_figures` makes them, and of
+            the mark beside.
         spread: with the standard deviation.
     """
     value, sd, low, high = (row[f"{name}{part}"] for part in ("", "_sd", "_low", "_high"))
@@ -102,7 +105,9 @@ def speedup_text(row: Figures) -> str:
 
 
 def ratio_text(row: Figures) -> str:
-    """A measured ratio with its interval; marked where the interval promises more than the blocks hold."""
+    """A measured ratio with its interval; marked where the interval promises more than the blocks
+    hold.
+    """
     mark = " (disturbed)" if row["disturbed_share"] > MOSTLY_DISTURBED else ""
     return interval_text(row, "speedup") + mark
 
@@ -129,7 +134,9 @@ def p_text(p: Any) -> str:
 
 
 def blocks(table: pd.DataFrame, width: int = 100) -> list[pd.DataFrame]:
-    """A table of strings in parts that are no wider, where that can be; each begins with its first column."""
+    """A table of strings in parts that are no wider, where that can be; each begins with its first
+    column.
+    """
     first, *others = table.columns
     widths = {name: max(map(len, [name, *table[name]])) + 2 for name in table}
     parts: list[list[str]] = [[]]

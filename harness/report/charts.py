@@ -4,8 +4,9 @@
     chart.figure, chart.data          # what is drawn, and the numbers that are drawn
     as_svg(chart), as_pdf(chart)      # the same bytes whenever the numbers are the same
 
-A method has one colour in all charts, its variants have other markers and dashes; colours differ in lightness too, so
-that they are told apart by every eye and in grey. Names are text, never formulas, and are shortened.
+A method has one colour in all charts, its variants have other markers and dashes; colours differ in
+lightness too, so that they are told apart by every eye and in grey. Names are text, never formulas,
+and are shortened.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 WIDTH = 5.0
 """Inches across: one point is a pixel of a telephone."""
 PALETTE = ("#0072b2", "#d55e00", "#1b8a6b", "#a94a94", "#9c7a00", "#4d9bd1", "#7a1f45", "#6b6b2f")
-"""Colours of methods; `INK`, `MUTED`, `FAINT`: of text and axes, of secondary marks, of bands and grids."""
+"""Colours of methods; `INK`, `MUTED`, `FAINT`: of text and axes, of secondary marks, of bands and
+grids.
+"""
 INK, MUTED, FAINT = "#1d2329", "#68717a", "#e3e6ea"
 PHASES = ("#27496d", "#5b8db8", "#9dbfd9", "#c9a24b", "#8a6d3b", "#d9cdb4", "#5f5f5f", "#b5b5b5")
 MARKERS = "osD^vPX<>p"
@@ -101,18 +104,26 @@ class Chart:
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """A look for each row. A method of the suite always has the same colour; others take what is left, by name."""
+    """A look for each row. A method of the suite always has the same colour; others take what is
+    left, by name.
+    """
     ordered = sorted(dict.fromkeys(labels))
     methods = list(dict.fromkeys(label.partition(":")[0] for label in ordered))
     places = {name: place for place, name in enumerate(KNOWN)}
-    free = [place for place in range(len(PALETTE)) if place not in {places[name] for name in methods if name in places}]
+    free = [
+        place
+        for place in range(len(PALETTE))
+        if place not in {places[name] for name in methods if name in places}
+    ]
     free = free or list(range(len(PALETTE)))
     for number, name in enumerate(name for name in methods if name not in places):
         places[name] = free[number % len(free)] + len(PALETTE) * (number // len(free))
     found: dict[str, Look] = {}
     for name in methods:
         place = places[name]
-        for variant, label in enumerate(label for label in ordered if label.partition(":")[0] == name):
+        for variant, label in enumerate(
+            label for label in ordered if label.partition(":")[0] == name
+        ):
             marker = MARKERS[(place + variant) % len(MARKERS)]
             dashes = DASHES[(place // len(PALETTE) + variant) % len(DASHES)]
             found[label] = Look(PALETTE[place % len(PALETTE)], marker, dashes)
@@ -120,7 +131,9 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
 
 
 def short(label: object, longest: int = LONGEST) -> str:
-    """A name as a chart shows it: one line, nothing that turns the direction of writing, not too long."""
+    """A name as a chart shows it: one line, nothing that turns the direction of writing, not too
+    long.
+    """
     text = printable(str(label)[: 4 * longest])
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
@@ -132,16 +145,33 @@ def said(label: object) -> str:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """Names are text, not formulas; a letter that the font lacks is no warning; nothing depends on the user's files."""
+    """Names are text, not formulas; a letter that the font lacks is no warning; nothing depends on
+    the user's files.
+    """
     import matplotlib
 
     own: dict[Any, Any] = {
-        "text.parse_math": False, "font.family": ["DejaVu Sans"], "font.size": SMALL, "svg.fonttype": "none",
-        "svg.hashsalt": "report", "pdf.fonttype": 42, "axes.edgecolor": MUTED, "axes.labelcolor": INK,
-        "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "xtick.major.width": 0.7,
-        "ytick.major.width": 0.7, "axes.unicode_minus": False, "axes.axisbelow": True,
-    }  # fmt: skip
+        "text.parse_math": False,
+        "font.family": ["DejaVu Sans"],
+        "font.size": SMALL,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "report",
+        "pdf.fonttype": 42,
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": INK,
+        "text.color": INK,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.7,
+        "xtick.major.width": 0.7,
+        "ytick.major.width": 0.7,
+        "axes.unicode_minus": False,
+        "axes.axisbelow": True,
+    }
     with matplotlib.rc_context(rc=matplotlib.rcParamsDefault), warnings.catch_warnings():
         matplotlib.rcParams.update(own)
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -155,7 +185,9 @@ def as_svg(chart: Chart, *, text_as_paths: bool = False) -> bytes:
     stream = io.BytesIO()
     with _style():
         matplotlib.rcParams["svg.fonttype"] = "path" if text_as_paths else "none"
-        chart.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+        chart.figure.savefig(
+            stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True
+        )
     return stream.getvalue()
 
 
@@ -168,13 +200,20 @@ def as_pdf(chart: Chart) -> bytes:
     return stream.getvalue()
 
 
-def _figure(height: float, left: float, right: float, bottom: float, top: float, width: float) -> tuple[Figure, Axes]:
+def _figure(
+    height: float, left: float, right: float, bottom: float, top: float, width: float
+) -> tuple[Figure, Axes]:
     """A figure with one axes; all in inches, `left` to `top` its margins."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes(
-        (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
+        (
+            left / width,
+            bottom / height,
+            (width - left - right) / width,
+            (height - bottom - top) / height,
+        )
     )
     return figure, axes
 
@@ -195,7 +234,14 @@ def _rows(axes: Axes, labels: Sequence[str], longest: int = LONGEST) -> None:
 def _beside(axes: Axes, row: float, text: str, **more: Any) -> None:
     """Text in the column to the right of a row."""
     axes.text(
-        1.03, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=SMALLER, clip_on=False, **more
+        1.03,
+        row,
+        text,
+        transform=axes.get_yaxis_transform(),
+        va="center",
+        fontsize=SMALLER,
+        clip_on=False,
+        **more,
     )
 
 
@@ -203,9 +249,17 @@ def _key(axes: Axes, handles: Sequence[Any], below: float, columns: int = 2) -> 
     """A legend `below` so many inches under the axes."""
     height = axes.get_figure(root=True).get_figheight() * axes.get_position().height  # type: ignore[union-attr]
     axes.legend(
-        handles=list(handles), loc="upper left", bbox_to_anchor=(0, -below / height), ncols=columns, frameon=False,
-        fontsize=SMALLER, handlelength=1.8, columnspacing=1.2, borderaxespad=0, borderpad=0,
-    )  # fmt: skip
+        handles=list(handles),
+        loc="upper left",
+        bbox_to_anchor=(0, -below / height),
+        ncols=columns,
+        frameon=False,
+        fontsize=SMALLER,
+        handlelength=1.8,
+        columnspacing=1.2,
+        borderaxespad=0,
+        borderpad=0,
+    )
 
 
 def _factor(value: float) -> str:
@@ -216,8 +270,16 @@ def _steps(low: float, high: float) -> list[float]:
     """Round ticks of a log axis that leave room for their names."""
     dense = (1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.5, 3, 4, 5, 7)
     for steps in (dense, (1, 1.2, 1.5, 2, 3, 5, 7), (1, 1.5, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
-        ticks = [step * 10.0**power for power in range(-6, 7) for step in steps if low <= step * 10.0**power <= high]
-        if all(math.log(after / before) > 0.13 * math.log(high / low) for before, after in pairwise(ticks)):
+        ticks = [
+            step * 10.0**power
+            for power in range(-6, 7)
+            for step in steps
+            if low <= step * 10.0**power <= high
+        ]
+        if all(
+            math.log(after / before) > 0.13 * math.log(high / low)
+            for before, after in pairwise(ticks)
+        ):
             return ticks
     return ticks[:: -(-len(ticks) // 6)]
 
@@ -250,11 +312,15 @@ def _known(value: Any) -> bool:
 # --- who trains faster ---
 
 
-def speedup_chart(arms: pd.DataFrame, *, styles: Mapping[str, Look] | None = None, width: float = WIDTH) -> Chart:
-    """Intervals of the speedups of one measurement on a log axis, with the noise floor, what FLOPs predict, the bound.
+def speedup_chart(
+    arms: pd.DataFrame, *, styles: Mapping[str, Look] | None = None, width: float = WIDTH
+) -> Chart:
+    """Intervals of the speedups of one measurement on a log axis, with the noise floor, what FLOPs
+    predict, the bound.
 
     Args:
-        arms: of `harness.report.frame.arms_frame`, of one measurement; rows of the open division are left out.
+        arms: of `harness.report.frame.arms_frame`, of one measurement; rows of the open division
+            are left out.
     """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -267,13 +333,19 @@ def speedup_chart(arms: pd.DataFrame, *, styles: Mapping[str, Look] | None = Non
     styles = styles or looks(labels)
     floor, baseline = float(arms["floor"].iloc[0]), arms["baseline"].iloc[0]
     with _style():
-        figure, axes = _figure(0.95 + 0.3 * len(labels), _name_column(labels), 1.28, 0.72, 0.24, width)
-        chart = Chart("speedup", f"Speedup over {short(baseline)}", figure, shown.reset_index(drop=True))
+        figure, axes = _figure(
+            0.95 + 0.3 * len(labels), _name_column(labels), 1.28, 0.72, 0.24, width
+        )
+        chart = Chart(
+            "speedup", f"Speedup over {short(baseline)}", figure, shown.reset_index(drop=True)
+        )
         axes.axvspan(1 / floor, floor, color=FAINT, lw=0, zorder=0)
         axes.axvline(1, color=MUTED, lw=0.8, zorder=1)
         values = [floor, 1 / floor]
         for row, arm in enumerate(each(shown)):
-            values += _speedup_row(chart, axes, row, arm, styles[arm.label], first=arm.label == baseline)
+            values += _speedup_row(
+                chart, axes, row, arm, styles[arm.label], first=arm.label == baseline
+            )
         for bound in each(bounds):
             line = axes.axvline(bound.speedup, color=INK, lw=1, dashes=(2, 1.5), zorder=1)
             chart.tell(
@@ -285,25 +357,35 @@ def speedup_chart(arms: pd.DataFrame, *, styles: Mapping[str, Look] | None = Non
             values += [bound.speedup]
         _rows(axes, labels)
         _log_factors(axes, values)
-        axes.set_xlabel(f"clips/s over {short(baseline)}, log scale", fontsize=SMALLER, loc="left", labelpad=2)
+        axes.set_xlabel(
+            f"clips/s over {short(baseline)}, log scale", fontsize=SMALLER, loc="left", labelpad=2
+        )
         handles = [
             Line2D([], [], color=INK, marker="o", ms=4, lw=1.4, label="measured, 95 % interval"),
             Line2D([], [], color=INK, marker="|", ms=9, mew=2, lw=0, label="FLOPs predict"),
             Patch(color=FAINT, label=f"noise floor {floor:.3f}"),
         ]
         if len(bounds):
-            handles.append(Line2D([], [], color=INK, lw=1, dashes=(2, 1.5), label="encoder alone (bound)"))
+            handles.append(
+                Line2D([], [], color=INK, lw=1, dashes=(2, 1.5), label="encoder alone (bound)")
+            )
         _key(axes, handles, 0.42)
     return chart
 
 
-def _speedup_row(chart: Chart, axes: Axes, row: int, arm: Any, look: Look, *, first: bool) -> list[float]:
+def _speedup_row(
+    chart: Chart, axes: Axes, row: int, arm: Any, look: Look, *, first: bool
+) -> list[float]:
     """One method of the speedup chart; the values that its axis must hold."""
     doubted = bool(_known(arm.doubts) and arm.doubts)
     rate = f"{arm.clips_per_second:,.3g} clips/s"
     if _known(arm.flop_ratio) and not first:
-        tick = axes.plot([arm.flop_ratio] * 2, [row - 0.27, row + 0.27], color=INK, lw=1.8, zorder=3)
-        chart.tell(tick, f"{said(arm.label)}: FLOPs predict {_factor(arm.flop_ratio)}", arm.measurement)
+        tick = axes.plot(
+            [arm.flop_ratio] * 2, [row - 0.27, row + 0.27], color=INK, lw=1.8, zorder=3
+        )
+        chart.tell(
+            tick, f"{said(arm.label)}: FLOPs predict {_factor(arm.flop_ratio)}", arm.measurement
+        )
     if first:
         mark = axes.plot([1], [row], marker=look.marker, ms=5.5, color=look.colour, lw=0, zorder=4)
         chart.tell(mark, f"{said(arm.label)}: the baseline, {rate}", arm.measurement)
@@ -311,13 +393,33 @@ def _speedup_row(chart: Chart, axes: Axes, row: int, arm: Any, look: Look, *, fi
         return [1.0]
     disturbed = arm.disturbed_share > MOSTLY_DISTURBED
     faint = disturbed or (bool(arm.within_noise) if _known(arm.within_noise) else False)
-    low, high = max(arm.speedup_low, arm.speedup / FARTHEST), min(arm.speedup_high, arm.speedup * FARTHEST)
+    low, high = (
+        max(arm.speedup_low, arm.speedup / FARTHEST),
+        min(arm.speedup_high, arm.speedup * FARTHEST),
+    )
     line = axes.plot([low, high], [row, row], color=look.colour, lw=2.2, zorder=4)
     inside = "white" if faint else look.colour
-    mark = axes.plot([arm.speedup], [row], marker=look.marker, ms=5.5, color=look.colour, mfc=inside, lw=0, zorder=4)
+    mark = axes.plot(
+        [arm.speedup],
+        [row],
+        marker=look.marker,
+        ms=5.5,
+        color=look.colour,
+        mfc=inside,
+        lw=0,
+        zorder=4,
+    )
     interval = f"{_factor(arm.speedup)} [{arm.speedup_low:.2f}, {arm.speedup_high:.2f}]"
     told = f"{said(arm.label)}: {interval}, {rate}"
-    words = "in doubt" if doubted else "blocks disturbed" if disturbed else "within noise" if faint else ""
+    words = (
+        "in doubt"
+        if doubted
+        else "blocks disturbed"
+        if disturbed
+        else "within noise"
+        if faint
+        else ""
+    )
     chart.tell([*line, *mark], f"{told}; {words}" if words else told, arm.measurement)
     _beside(axes, row, words or interval)
     return [low, high, arm.flop_ratio if _known(arm.flop_ratio) else 1.0]
@@ -327,11 +429,14 @@ def _speedup_row(chart: Chart, axes: Axes, row: int, arm: Any, look: Look, *, fi
 
 
 def accuracy_chart(
-    comparison: Comparison, *, styles: Mapping[str, Look] | None = None, sources: Mapping[str, str] | None = None,
+    comparison: Comparison,
+    *,
+    styles: Mapping[str, Look] | None = None,
+    sources: Mapping[str, str] | None = None,
     width: float = WIDTH,
-) -> Chart:  # fmt: skip
-    """Accuracy of every row of a column with its interval and its seeds; controls as lines; rows that are not told
-    apart joined by a bar at the side.
+) -> Chart:
+    """Accuracy of every row of a column with its interval and its seeds; controls as lines; rows
+    that are not told apart joined by a bar at the side.
 
     Args:
         sources: address of a record that stands for a row.
@@ -345,7 +450,9 @@ def accuracy_chart(
     groups = joined(labels, found)
     with _style():
         right = 0.98 + 0.1 * len(groups)
-        figure, axes = _figure(0.8 + 0.3 * max(len(labels), 1), _name_column(labels), right, 0.46, 0.34, width)
+        figure, axes = _figure(
+            0.8 + 0.3 * max(len(labels), 1), _name_column(labels), right, 0.46, 0.34, width
+        )
         name = "-".join(re.findall("[A-Za-z0-9]+", column.name[: 4 * LONGEST])).lower()
         title = f"{short(column.name, 40)}, {column.clips} test clips"
         chart = Chart(f"accuracy-{name}", title, figure, rows)
@@ -355,8 +462,12 @@ def accuracy_chart(
             seeds = seeds_of[one.label]
             low, high = 100 * one.accuracy_low, 100 * one.accuracy_high
             line = axes.plot([low, high], [row, row], color=look.colour, lw=2.2, alpha=0.75)
-            dots = axes.plot(seeds, [row + 0.24] * len(seeds), marker="o", ms=2.2, color=look.colour, lw=0)
-            mark = axes.plot([100 * one.accuracy], [row], marker=look.marker, ms=5.5, color=look.colour, lw=0)
+            dots = axes.plot(
+                seeds, [row + 0.24] * len(seeds), marker="o", ms=2.2, color=look.colour, lw=0
+            )
+            mark = axes.plot(
+                [100 * one.accuracy], [row], marker=look.marker, ms=5.5, color=look.colour, lw=0
+            )
             over = (
                 f"mean of {len(seeds)} seeds"
                 if len(seeds) > 1
@@ -369,16 +480,28 @@ def accuracy_chart(
             values += [*filter(math.isfinite, (low, high)), *seeds]
         for number, one in enumerate(each(controls)):
             value = 100 * one.accuracy
-            upright = axes.axvline(value, color=MUTED, lw=1, dashes=DASHES[1 + number % 3], zorder=1)
-            chart.tell(upright, f"{said(one.label)} (control): {value:.1f} %", sources.get(one.label, ""))
+            upright = axes.axvline(
+                value, color=MUTED, lw=1, dashes=DASHES[1 + number % 3], zorder=1
+            )
+            chart.tell(
+                upright, f"{said(one.label)} (control): {value:.1f} %", sources.get(one.label, "")
+            )
             values.append(value)
         for place, (first, last) in enumerate(groups):
             across = 1.0 + (0.99 + 0.1 * place) / (axes.get_position().width * width)
             bar = axes.plot(
-                [across, across], [first - 0.22, last + 0.22], transform=axes.get_yaxis_transform(), color=INK, lw=1.6,
-                clip_on=False, solid_capstyle="butt",
-            )  # fmt: skip
-            chart.tell(bar, f"not told apart: {', '.join(short(label) for label in labels[first : last + 1])}")
+                [across, across],
+                [first - 0.22, last + 0.22],
+                transform=axes.get_yaxis_transform(),
+                color=INK,
+                lw=1.6,
+                clip_on=False,
+                solid_capstyle="butt",
+            )
+            chart.tell(
+                bar,
+                f"not told apart: {', '.join(short(label) for label in labels[first : last + 1])}",
+            )
         _rows(axes, labels)
         low, high = min(values, default=0), max(values, default=100)
         room = max(0.06 * (high - low), 0.5)
@@ -400,15 +523,23 @@ def _control_names(axes: Axes, controls: pd.DataFrame) -> None:
         at = min(max(value, places[-1] + spread if places else value), high)
         places.append(at)
         axes.annotate(
-            f"{short(one.label, 14)} {value:.1f}", (value, 1), xytext=(at, 1.05), xycoords=("data", "axes fraction"),
-            textcoords=("data", "axes fraction"), fontsize=7, color=MUTED, ha="center", va="bottom",
+            f"{short(one.label, 14)} {value:.1f}",
+            (value, 1),
+            xytext=(at, 1.05),
+            xycoords=("data", "axes fraction"),
+            textcoords=("data", "axes fraction"),
+            fontsize=7,
+            color=MUTED,
+            ha="center",
+            va="bottom",
             annotation_clip=False,
-        )  # fmt: skip
+        )
 
 
 def joined(labels: Sequence[str], found: Sequence[Pair]) -> list[tuple[int, int]]:
-    """First and last place of every longest run of neighbours none of which is told apart from another; of those that
-    are tested at all."""
+    """First and last place of every longest run of neighbours none of which is told apart from
+    another; of those that are tested at all.
+    """
     tested = {frozenset((pair.above, pair.below)): pair for pair in found if pair.holm is not None}
 
     def together(first: int, last: int) -> bool:
@@ -427,14 +558,22 @@ def joined(labels: Sequence[str], found: Sequence[Pair]) -> list[tuple[int, int]
 
 # --- what is the trade ---
 
-SPENT = {"clips_seen": "clips seen", "interleaved_seconds": "training seconds (interleaved step time)",
-         "seconds": "training seconds"}  # fmt: skip
+SPENT = {
+    "clips_seen": "clips seen",
+    "interleaved_seconds": "training seconds (interleaved step time)",
+    "seconds": "training seconds",
+}
 
 
 def trade_chart(
-    points: pd.DataFrame, x: str = "interleaved_seconds", *, controls: Mapping[str, float] | None = None,
-    y: str = "linear", styles: Mapping[str, Look] | None = None, width: float = WIDTH,
-) -> Chart:  # fmt: skip
+    points: pd.DataFrame,
+    x: str = "interleaved_seconds",
+    *,
+    controls: Mapping[str, float] | None = None,
+    y: str = "linear",
+    styles: Mapping[str, Look] | None = None,
+    width: float = WIDTH,
+) -> Chart:
     """Accuracy against what was spent: thin lines for seeds, a marked one for their mean.
 
     Args:
@@ -450,20 +589,36 @@ def trade_chart(
     lines = -(-len(labels) // 2)
     with _style():
         figure, axes = _figure(2.9 + 0.17 * lines, 0.42, 0.12, 0.62 + 0.17 * lines, 0.1, width)
-        chart = Chart(f"{y}-against-{x.replace('_', '-')}", f"Accuracy against {SPENT[x]}", figure, points)
+        chart = Chart(
+            f"{y}-against-{x.replace('_', '-')}", f"Accuracy against {SPENT[x]}", figure, points
+        )
         if runs.ngroups <= MOST_SEED_LINES:
             for address, run in runs:
                 look, first = styles[run["label"].iloc[0]], run.iloc[0]
-                line = axes.plot(run[x], 100 * run[y], color=look.colour, lw=0.7, alpha=0.45, zorder=2)
+                line = axes.plot(
+                    run[x], 100 * run[y], color=look.colour, lw=0.7, alpha=0.45, zorder=2
+                )
                 last = run.iloc[-1]
-                told = f"{said(first['label'])}, seed {first['seed']}: {100 * last[y]:.1f} % at the end"
+                told = (
+                    f"{said(first['label'])}, seed {first['seed']}: {100 * last[y]:.1f} % at"
+                    " the end"
+                )
                 chart.tell(line, told, str(address))
         for label in labels:
             look, mean = styles[label], means[means["label"] == label]
-            axes.plot(mean[x], 100 * mean[y], color=look.colour, lw=1.7, dashes=look.dashes or (None, None), zorder=3)
+            axes.plot(
+                mean[x],
+                100 * mean[y],
+                color=look.colour,
+                lw=1.7,
+                dashes=look.dashes or (None, None),
+                zorder=3,
+            )
             for one in each(mean):
                 at, value = getattr(one, x), 100 * getattr(one, y)
-                mark = axes.plot([at], [value], marker=look.marker, ms=4.5, color=look.colour, lw=0, zorder=4)
+                mark = axes.plot(
+                    [at], [value], marker=look.marker, ms=4.5, color=look.colour, lw=0, zorder=4
+                )
                 unit = "clips" if x == "clips_seen" else "s"
                 over = f" (mean of {one.seeds} seeds)" if one.seeds > 1 else ""
                 chart.tell(mark, f"{said(label)}: {value:.1f} % after {at:,.4g} {unit}{over}")
@@ -479,7 +634,13 @@ def trade_chart(
 
 
 def _thousands(value: float, _: Any = None) -> str:
-    return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:g}"
+    return (
+        f"{value / 1e6:g}M"
+        if abs(value) >= 1e6
+        else f"{value / 1e3:g}k"
+        if abs(value) >= 1e4
+        else f"{value:g}"
+    )
 
 
 def _handle(label: str, look: Look) -> Any:
@@ -487,8 +648,15 @@ def _handle(label: str, look: Look) -> Any:
 
     dashes = look.dashes or (None, None)
     return Line2D(
-        [], [], color=look.colour, marker=look.marker, ms=4.5, lw=1.7, dashes=dashes, label=short(label, 30)
-    )  # fmt: skip
+        [],
+        [],
+        color=look.colour,
+        marker=look.marker,
+        ms=4.5,
+        lw=1.7,
+        dashes=dashes,
+        label=short(label, 30),
+    )
 
 
 def _across(axes: Axes, controls: Mapping[str, float]) -> None:
@@ -496,22 +664,34 @@ def _across(axes: Axes, controls: Mapping[str, float]) -> None:
     for number, (label, value) in enumerate(controls.items()):
         axes.axhline(100 * value, color=MUTED, lw=0.9, dashes=DASHES[1 + number % 3], zorder=1)
         axes.text(
-            1, 100 * value, f"{short(label, 16)} {100 * value:.1f}", transform=axes.get_yaxis_transform(), fontsize=7,
-            color=MUTED, ha="right", va="bottom",
-        )  # fmt: skip
+            1,
+            100 * value,
+            f"{short(label, 16)} {100 * value:.1f}",
+            transform=axes.get_yaxis_transform(),
+            fontsize=7,
+            color=MUTED,
+            ha="right",
+            va="bottom",
+        )
 
 
 def mean_points(points: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     """Mean over seeds at every evaluation that all runs of a row have; `seeds` of each."""
     runs: pd.Series = points.groupby("label")["address"].nunique()
     grouped = points.groupby(["label", "step"], sort=False)
-    means = grouped.agg(**{x: (x, "mean"), y: (y, "mean"), "seeds": ("address", "nunique")}).reset_index()
+    means = grouped.agg(
+        **{x: (x, "mean"), y: (y, "mean"), "seeds": ("address", "nunique")}
+    ).reset_index()
     means = means[means["seeds"] == means["label"].map(runs)]
     return means.sort_values(["label", "step"], kind="stable")
 
 
 def ladder_chart(
-    rungs: pd.DataFrame, target: float | None = None, *, styles: Mapping[str, Look] | None = None, width: float = WIDTH
+    rungs: pd.DataFrame,
+    target: float | None = None,
+    *,
+    styles: Mapping[str, Look] | None = None,
+    width: float = WIDTH,
 ) -> Chart:
     """Seconds until each accuracy of a ladder is reached, where all seeds of a row got there.
 
@@ -528,13 +708,22 @@ def ladder_chart(
         for label in labels:
             look, own = styles[label], rungs[(rungs["label"] == label) & rungs["seconds"].notna()]
             axes.plot(
-                own["seconds"], 100 * own["accuracy"], color=look.colour, lw=1.7, dashes=look.dashes or (None, None),
+                own["seconds"],
+                100 * own["accuracy"],
+                color=look.colour,
+                lw=1.7,
+                dashes=look.dashes or (None, None),
                 zorder=3,
-            )  # fmt: skip
+            )
             for one in each(own):
                 at, value = [one.seconds], [100 * one.accuracy]
-                mark = axes.plot(at, value, marker=look.marker, ms=4.5, color=look.colour, lw=0, zorder=4)
-                told = f"{said(label)}: {100 * one.accuracy:.1f} % after {one.seconds:,.4g} s, all {one.runs} seeds"
+                mark = axes.plot(
+                    at, value, marker=look.marker, ms=4.5, color=look.colour, lw=0, zorder=4
+                )
+                told = (
+                    f"{said(label)}: {100 * one.accuracy:.1f} % after {one.seconds:,.4g} s, all"
+                    f" {one.runs} seeds"
+                )
                 chart.tell(mark, told)
         if target is not None:
             _across(axes, {"target": target})
@@ -542,7 +731,9 @@ def ladder_chart(
         axes.tick_params(labelsize=SMALLER)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(_thousands)
-        axes.set_xlabel("training seconds until reached by all seeds", fontsize=SMALLER, loc="left", labelpad=2)
+        axes.set_xlabel(
+            "training seconds until reached by all seeds", fontsize=SMALLER, loc="left", labelpad=2
+        )
         axes.set_ylabel("% of test clips", fontsize=SMALLER, labelpad=2)
         _key(axes, [_handle(label, styles[label]) for label in labels], 0.45)
     return chart
@@ -555,21 +746,35 @@ def phases_chart(arms: pd.DataFrame, *, width: float = WIDTH) -> Chart:
     """Milliseconds per clip of every arm of one measurement, by phase of a step.
 
     Args:
-        arms: of `harness.report.frame.arms_frame`; its columns ``phase_*`` are seconds over all blocks.
+        arms: of `harness.report.frame.arms_frame`; its columns ``phase_*`` are seconds over all
+            blocks.
     """
     from matplotlib.patches import Patch
 
-    names = [name for name in arms.columns if name.startswith("phase_") and arms[name].fillna(0).sum() > 0]
+    names = [
+        name
+        for name in arms.columns
+        if name.startswith("phase_") and arms[name].fillna(0).sum() > 0
+    ]
     labels = list(arms["label"])
     with _style():
         lines = -(-len(names) // 3)
         figure, axes = _figure(
-            0.62 + 0.28 * len(labels) + 0.17 * lines, _name_column(labels), 0.8, 0.5 + 0.17 * lines, 0.06, width
+            0.62 + 0.28 * len(labels) + 0.17 * lines,
+            _name_column(labels),
+            0.8,
+            0.5 + 0.17 * lines,
+            0.06,
+            width,
         )
         shares = arms[names].fillna(0)
         totals = shares.sum(axis=1)
-        milliseconds = shares.div(totals.where(totals > 0, 1), axis=0).mul(1000 / arms["clips_per_second"], axis=0)
-        data = pd.concat([arms[["measurement", "label"]], milliseconds], axis=1).reset_index(drop=True)
+        milliseconds = shares.div(totals.where(totals > 0, 1), axis=0).mul(
+            1000 / arms["clips_per_second"], axis=0
+        )
+        data = pd.concat([arms[["measurement", "label"]], milliseconds], axis=1).reset_index(
+            drop=True
+        )
         chart = Chart("phases", "Time per clip, by phase", figure, data)
         for row, arm in enumerate(data.to_dict("records")):
             start, total = 0.0, sum(arm[name] for name in names)
@@ -578,22 +783,33 @@ def phases_chart(arms: pd.DataFrame, *, width: float = WIDTH) -> Chart:
                     colour = PHASES[place % len(PHASES)]
                     bar = axes.barh(row, arm[name], left=start, height=0.62, color=colour, lw=0)
                     told = f"{arm[name]:.3g} ms per clip, {arm[name] / total:.0%} of a step"
-                    chart.tell(bar.patches, f"{said(arm['label'])}, {said(name[6:])}: {told}", arm["measurement"])
+                    chart.tell(
+                        bar.patches,
+                        f"{said(arm['label'])}, {said(name[6:])}: {told}",
+                        arm["measurement"],
+                    )
                 start += arm[name]
             _beside(axes, row, f"{total:.3g} ms")
         _rows(axes, labels)
         axes.tick_params(axis="x", labelsize=SMALLER)
         axes.set_xlabel("ms per clip", fontsize=SMALLER, loc="left", labelpad=2)
-        handles = [Patch(color=PHASES[place % len(PHASES)], label=short(name[6:])) for place, name in enumerate(names)]
+        handles = [
+            Patch(color=PHASES[place % len(PHASES)], label=short(name[6:]))
+            for place, name in enumerate(names)
+        ]
         _key(axes, handles, 0.4, columns=3)
     return chart
 
 
 def waterfall_chart(
-    arms: pd.DataFrame, ratios: Mapping[str, str] | None = None, *, styles: Mapping[str, Look] | None = None,
+    arms: pd.DataFrame,
+    ratios: Mapping[str, str] | None = None,
+    *,
+    styles: Mapping[str, Look] | None = None,
     width: float = WIDTH,
-) -> Chart:  # fmt: skip
-    """Milliseconds per clip of every method, from the published way of training down to every switch.
+) -> Chart:
+    """Milliseconds per clip of every method, from the published way of training down to every
+    switch.
 
     Args:
         arms: of `harness.report.frame.arms_frame`, of one measurement of stages.
@@ -607,7 +823,12 @@ def waterfall_chart(
     styles = styles or looks(methods)
     with _style():
         figure, axes = _figure(
-            0.85 + 0.24 * len(stages), _name_column(stages, 28), 1.2 if ratios else 0.15, 0.66, 0.06, width
+            0.85 + 0.24 * len(stages),
+            _name_column(stages, 28),
+            1.2 if ratios else 0.15,
+            0.66,
+            0.06,
+            width,
         )
         data = arms[["measurement", "method", "stage", "clips_per_second"]].assign(
             ms_per_clip=1000 / arms["clips_per_second"]
@@ -624,7 +845,12 @@ def waterfall_chart(
             )
             for one in each(own):
                 mark = axes.plot(
-                    [one.ms_per_clip], [rows[one.stage]], marker=look.marker, ms=5, color=look.colour, lw=0
+                    [one.ms_per_clip],
+                    [rows[one.stage]],
+                    marker=look.marker,
+                    ms=5,
+                    color=look.colour,
+                    lw=0,
                 )
                 told = f"{said(method)}, {said(one.stage)}: {one.ms_per_clip:.3g} ms per clip"
                 chart.tell(mark, told, one.measurement)
@@ -651,7 +877,7 @@ def waterfall_chart(
 
 def blocks_chart(
     blocks: pd.DataFrame, *, styles: Mapping[str, Look] | None = None, width: float = WIDTH
-) -> Chart:  # fmt: skip
+) -> Chart:
     """Every block of a measurement in the order of rounds, over the median of its method.
 
     Args:
@@ -669,28 +895,47 @@ def blocks_chart(
             own, look = blocks[blocks["label"] == label], styles.get(label, Look(MUTED, "o", ()))
             share = 100 * own["clips_per_second"] / own["clips_per_second"].median()
             line = axes.plot(
-                own["block"], share, color=look.colour, marker=look.marker, ms=2.6, lw=0.7, alpha=0.9,
-            )  # fmt: skip
-            told = f"{said(label)}: slowest block {share.min():.0f} %, fastest {share.max():.0f} % of its median"
+                own["block"],
+                share,
+                color=look.colour,
+                marker=look.marker,
+                ms=2.6,
+                lw=0.7,
+                alpha=0.9,
+            )
+            told = (
+                f"{said(label)}: slowest block {share.min():.0f} %, fastest {share.max():.0f} % of"
+                " its median"
+            )
             chart.tell(line, told, own["measurement"].iloc[0])
         axes.axhline(100, color=MUTED, lw=0.7)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.tick_params(labelsize=SMALLER)
         axes.set_xlabel("round", fontsize=SMALLER, loc="left", labelpad=2)
         axes.set_ylabel("% of median clips/s", fontsize=SMALLER, labelpad=2)
-        _key(axes, [_handle(label, styles.get(label, Look(MUTED, "o", ()))) for label in labels], 0.43)
+        _key(
+            axes,
+            [_handle(label, styles.get(label, Look(MUTED, "o", ()))) for label in labels],
+            0.43,
+        )
     return chart
 
 
 def curves_chart(
-    frame: pd.DataFrame, columns: Sequence[tuple[str, str, str]], *, name: str, title: str,
-    styles: Mapping[str, Look], width: float = WIDTH,
-) -> Chart:  # fmt: skip
+    frame: pd.DataFrame,
+    columns: Sequence[tuple[str, str, str]],
+    *,
+    name: str,
+    title: str,
+    styles: Mapping[str, Look],
+    width: float = WIDTH,
+) -> Chart:
     """Small panels of curves over steps: every run of a row in the row's colour.
 
     Args:
         frame: with label, seed, address, step and the columns that are drawn.
-        columns: of each panel: its heading, a column of the frame, and the label whose runs it holds, all where empty.
+        columns: of each panel: its heading, a column of the frame, and the label whose runs it
+            holds, all where empty.
     """
     from matplotlib.figure import Figure
 
@@ -703,7 +948,9 @@ def curves_chart(
         chart = Chart(name, title, figure, frame)
         for place, (heading, column, label) in enumerate(columns):
             left, low = (place % across) / across, 1 - (place // across + 1) * 1.12 / height
-            axes = figure.add_axes((left + 0.42 / width, low + 0.24 / height, 1 / across - 0.5 / width, 0.66 / height))
+            axes = figure.add_axes(
+                (left + 0.42 / width, low + 0.24 / height, 1 / across - 0.5 / width, 0.66 / height)
+            )
             own = frame[frame[column].notna()]
             own = own[own["label"] == label] if label else own
             for drawn, runs in own.groupby("label", sort=False):
@@ -721,7 +968,9 @@ def curves_chart(
 
 
 def one_line(runs: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
-    """The curves of several runs behind each other, with a gap between, thinned to `MOST_POINTS` each."""
+    """The curves of several runs behind each other, with a gap between, thinned to `MOST_POINTS`
+    each.
+    """
     steps, values = list[float](), list[float]()
     for _, run in list(runs.groupby("address", sort=False))[:MOST_SEED_LINES]:
         some = run.iloc[:: -(-len(run) // MOST_POINTS)]

@@ -18,14 +18,28 @@ MEANING = {
     "flops": "FLOPs of a forward pass",
 }
 CARD_COLUMNS: Columns = {
-    "statement": TEXT, "method": TEXT, "baseline": TEXT, "trained": TEXT, "definition": TEXT, "own_definition": TRUTH,
-    "claimed": NUMBER, "measured": NUMBER, "measured_low": NUMBER, "measured_high": NUMBER, "measured_noise": TRUTH,
-    "floor": NUMBER, "flop_ratio": NUMBER, "bound": NUMBER, "verdict": TEXT,
-}  # fmt: skip
+    "statement": TEXT,
+    "method": TEXT,
+    "baseline": TEXT,
+    "trained": TEXT,
+    "definition": TEXT,
+    "own_definition": TRUTH,
+    "claimed": NUMBER,
+    "measured": NUMBER,
+    "measured_low": NUMBER,
+    "measured_high": NUMBER,
+    "measured_noise": TRUTH,
+    "floor": NUMBER,
+    "flop_ratio": NUMBER,
+    "bound": NUMBER,
+    "verdict": TEXT,
+}
 
 
 def card_frame(card: Card) -> pd.DataFrame:
-    """A row per way of training and definition, as numbers; the claim's own definition first; `CARD_COLUMNS`."""
+    """A row per way of training and definition, as numbers; the claim's own definition first;
+    `CARD_COLUMNS`.
+    """
     claim, floor = card.claim, card.record.floor if card.record else None
     return typed(
         (
@@ -73,11 +87,16 @@ def card_table(card: Card) -> pd.DataFrame:
 
 
 def card_notes(card: Card, rules: str) -> list[str]:
-    """The claim in words, the arithmetic, and the conditions of claim and measurement; `rules`: version judged by."""
+    """The claim in words, the arithmetic, and the conditions of claim and measurement; `rules`:
+    version judged by.
+    """
     claim, record = card.claim, card.record
     said = [
         f"claim: {claim.statement}; {claim.source}",
-        f"claimed on: {claim.hardware}, encoder {claim.encoder}, batch {claim.batch}; {claim.schedule}",
+        (
+            f"claimed on: {claim.hardware}, encoder {claim.encoder}, batch {claim.batch};"
+            f" {claim.schedule}"
+        ),
     ]
     why = [f"not measurable here: {claim.unmeasured}"] if claim.unmeasured else []
     if record is None:
@@ -91,14 +110,22 @@ def card_notes(card: Card, rules: str) -> list[str]:
         f"measured: {claim.method} over {claim.baseline} on {record.environment.device}, batch "
         f"{record.batch_size} body sequences"
         + ("" if size == claim.encoder else f", with encoder {size} instead of {claim.encoder}"),
-        f"arithmetic: {card.flop_ratio:.2f}x by FLOPs per clip, at most {card.bound:.2f}x with this encoder and mask "
-        "(decoder-free bound, by FLOPs too)",
+        (
+            f"arithmetic: {card.flop_ratio:.2f}x by FLOPs per clip, at most {card.bound:.2f}x with"
+            " this encoder and mask (decoder-free bound, by FLOPs too)"
+        ),
         *why,
         *claim.remarks,
         *_other_hardware(claim, record),
         *disturbed(record),
-        f"judged by rules version {rules}: {claim.factor:g} as printed is reached from {claim.reached_from:g} on",
-        f"only a {claim.device} tests this claim; the time to an accuracy is another question: `harness target`",
+        (
+            f"judged by rules version {rules}: {claim.factor:g} as printed is reached from"
+            f" {claim.reached_from:g} on"
+        ),
+        (
+            f"only a {claim.device} tests this claim; the time to an accuracy is another question:"
+            " `harness target`"
+        ),
         *conditions(record),
     ]
 
@@ -109,6 +136,6 @@ def _other_hardware(claim: Claim, record: SpeedRecord) -> list[str]:
     if here == claim.device:
         return []
     return [
-        f"other hardware: claimed on a {claim.device}, measured on a {here}; FLOP ratio, bound and the ratio "
-        "measured here are evidence and no test"
+        f"other hardware: claimed on a {claim.device}, measured on a {here}; FLOP ratio, bound and"
+        " the ratio measured here are evidence and no test"
     ]

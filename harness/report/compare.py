@@ -1,4 +1,6 @@
-"""Which rows of a folder are better: every accuracy with its interval, every pair of rows, and who is above whom."""
+"""Which rows of a folder are better: every accuracy with its interval, every pair of rows, and who
+is above whom.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,27 @@ from datasets.wording import counted, printable
 from harness.records.differences import Interval, Pair, Row, pairs, people_interval
 from harness.records.evaluations import Evaluations
 from harness.report.apart import MARKS, closing, marks, points
-from harness.report.cells import EMPTY, Cells, Figures, accuracy_text, formatted, known, p_text, texts
+from harness.report.cells import (
+    EMPTY,
+    Cells,
+    Figures,
+    accuracy_text,
+    formatted,
+    known,
+    p_text,
+    texts,
+)
 from harness.report.folder import FolderTable
-from harness.report.frame import NUMBER, TEXT, TRUTH, WHOLE, Columns, accuracy_figures, standing, typed
+from harness.report.frame import (
+    NUMBER,
+    TEXT,
+    TRUTH,
+    WHOLE,
+    Columns,
+    accuracy_figures,
+    standing,
+    typed,
+)
 from harness.report.table import grid
 from harness.studies.compare import Column, are_folds, both_folds, probe_columns, protocol_columns
 
@@ -25,22 +45,48 @@ BEST = "best test point (the papers' habit)"
 QUESTIONS = {"these": THESE, "new": NEW}
 """Of a pair's columns, by the start of their names."""
 ROW_COLUMNS: Columns = {
-    "setting": TEXT, "column": TEXT, "label": TEXT, "control": TRUTH, "seeds": WHOLE, "test_clips": WHOLE,
-    "accuracy": NUMBER, "accuracy_sd": NUMBER, "accuracy_low": NUMBER, "accuracy_high": NUMBER, "accuracy_mark": TEXT,
-    "best": NUMBER, "best_sd": NUMBER, "best_low": NUMBER, "best_high": NUMBER, "people_accuracy": NUMBER,
-    "people_accuracy_low": NUMBER, "people_accuracy_high": NUMBER,
-}  # fmt: skip
+    "setting": TEXT,
+    "column": TEXT,
+    "label": TEXT,
+    "control": TRUTH,
+    "seeds": WHOLE,
+    "test_clips": WHOLE,
+    "accuracy": NUMBER,
+    "accuracy_sd": NUMBER,
+    "accuracy_low": NUMBER,
+    "accuracy_high": NUMBER,
+    "accuracy_mark": TEXT,
+    "best": NUMBER,
+    "best_sd": NUMBER,
+    "best_low": NUMBER,
+    "best_high": NUMBER,
+    "people_accuracy": NUMBER,
+    "people_accuracy_low": NUMBER,
+    "people_accuracy_high": NUMBER,
+}
 PAIR_COLUMNS: Columns = {
-    "setting": TEXT, "column": TEXT, "above": TEXT, "below": TEXT,
+    "setting": TEXT,
+    "column": TEXT,
+    "above": TEXT,
+    "below": TEXT,
     **{
         f"{question}_{name}": kind
         for question in QUESTIONS
         for name, kind in {
-            "difference": NUMBER, "low": NUMBER, "high": NUMBER, "p": NUMBER, "holm": NUMBER, "apart": TRUTH,
-            "seeds": WHOLE, "subjects": WHOLE, "sign_flips": NUMBER, "smallest": NUMBER, "why": TEXT,
+            "difference": NUMBER,
+            "low": NUMBER,
+            "high": NUMBER,
+            "p": NUMBER,
+            "holm": NUMBER,
+            "apart": TRUTH,
+            "seeds": WHOLE,
+            "subjects": WHOLE,
+            "sign_flips": NUMBER,
+            "smallest": NUMBER,
+            "why": TEXT,
         }.items()
     },
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +95,8 @@ class Comparison:
 
     Attributes:
         setting: what tells its table from the folder's others, empty where there is one.
-        these: all pairs of rows by *these people*; `new` by *new people*, empty where no prediction is there.
+        these: all pairs of rows by *these people*; `new` by *new people*, empty where no prediction
+            is there.
     """
 
     setting: str
@@ -103,7 +150,11 @@ class Comparison:
                     "above": pair.above,
                     "below": pair.below,
                     **_figures("these", pair),
-                    **(_figures("new", _turned(new[frozenset((pair.above, pair.below))], pair)) if new else {}),
+                    **(
+                        _figures("new", _turned(new[frozenset((pair.above, pair.below))], pair))
+                        if new
+                        else {}
+                    ),
                 }
                 for pair in self.these
             ),
@@ -168,7 +219,9 @@ class Comparison:
         return {
             "setting": self.setting,
             "column": self.column.name,
-            "rows": [{"label": row.label, "by_seed": dict(row.by_seed)} for row in self.column.rows],
+            "rows": [
+                {"label": row.label, "by_seed": dict(row.by_seed)} for row in self.column.rows
+            ],
             "these_people": [_plain(pair) for pair in self.these],
             "new_people": [_plain(pair) for pair in self.new],
             "notes": self.lines,
@@ -176,8 +229,13 @@ class Comparison:
 
 
 def comparisons(tables: Sequence[FolderTable], evaluations: Evaluations) -> list[Comparison]:
-    """Every column of every table of a folder that has two rows or more, then those of both folds of a split."""
-    named = [(table.heading if len(tables) > 1 else "", table.runs, columns_of(table, evaluations)) for table in tables]
+    """Every column of every table of a folder that has two rows or more, then those of both folds
+    of a split.
+    """
+    named = [
+        (table.heading if len(tables) > 1 else "", table.runs, columns_of(table, evaluations))
+        for table in tables
+    ]
     found = [(setting, column) for setting, _, columns in named for column in columns]
     for setting, runs, columns in named:
         for _, others, theirs in named:
@@ -190,7 +248,10 @@ def comparisons(tables: Sequence[FolderTable], evaluations: Evaluations) -> list
                 ]
     return [
         Comparison(
-            setting, column, pairs(column.rows), [] if column.subjects is None else pairs(column.rows, column.subjects)
+            setting,
+            column,
+            pairs(column.rows),
+            [] if column.subjects is None else pairs(column.rows, column.subjects),
         )
         for setting, column in found
         if len(column.rows) > 1
@@ -212,18 +273,23 @@ def compare_frames(found: Sequence[Comparison]) -> dict[str, pd.DataFrame]:
 
 def compare_page(
     found: Sequence[Comparison], command: str, left_out: Sequence[str] = (), *, wide: bool = False
-) -> str:  # fmt: skip
+) -> str:
     """All comparisons as Markdown; `wide`: every column."""
     pieces = [f"    {printable(command)}\n"]
     for comparison in found:
-        tables = (grid(table) for table in (comparison.row_table(wide=wide), comparison.pair_table(wide=wide)))
+        tables = (
+            grid(table)
+            for table in (comparison.row_table(wide=wide), comparison.pair_table(wide=wide))
+        )
         lines = "".join(f"- {printable(line)}\n" for line in comparison.lines)
         pieces.append(f"## {printable(comparison.heading)}\n\n" + "\n".join([*tables, lines]))
     return "\n".join([*pieces, *(f"- {printable(line)}" for line in left_out)])
 
 
 def _turned(pair: Pair, like: Pair) -> Pair:
-    """The pair in the order of another one of the same rows; two questions may put different rows above."""
+    """The pair in the order of another one of the same rows; two questions may put different rows
+    above.
+    """
     if pair.above == like.above:
         return pair
     return pair.turned
@@ -252,7 +318,9 @@ def _pair_cells(question: str) -> Cells:
     name = QUESTIONS[question]
     return {
         f"{name}: points": lambda row: _points(row, question),
-        "told apart" + " (new)" * (question == "new"): lambda row: _told(row[f"{question}_apart"], "yes", "no"),
+        "told apart" + " (new)" * (question == "new"): lambda row: _told(
+            row[f"{question}_apart"], "yes", "no"
+        ),
     }
 
 
@@ -288,13 +356,27 @@ def _flips(row: Figures) -> str:
 def _plain(pair: Pair) -> dict[str, Any]:
     difference = pair.difference
     return {
-        "above": pair.above, "below": pair.below, "difference": difference.interval.mean,
-        "interval": None if difference.p is None else [difference.interval.low, difference.interval.high],
-        "seeds": difference.seeds, "subjects": difference.subjects, "p": difference.p, "sign_flips": difference.flips,
-        "smallest": difference.smallest, "holm": pair.holm, "apart": pair.apart, "why": difference.why,
-    }  # fmt: skip
+        "above": pair.above,
+        "below": pair.below,
+        "difference": difference.interval.mean,
+        "interval": None
+        if difference.p is None
+        else [difference.interval.low, difference.interval.high],
+        "seeds": difference.seeds,
+        "subjects": difference.subjects,
+        "p": difference.p,
+        "sign_flips": difference.flips,
+        "smallest": difference.smallest,
+        "holm": pair.holm,
+        "apart": pair.apart,
+        "why": difference.why,
+    }
 
 
 def left_out(refused: Sequence[object]) -> list[str]:
     """What a page says of records that cannot be used."""
-    return [f"left out: {counted(len(refused), 'record')} that cannot be used; `verify` names them"] if refused else []
+    return (
+        [f"left out: {counted(len(refused), 'record')} that cannot be used; `verify` names them"]
+        if refused
+        else []
+    )

@@ -1,7 +1,8 @@
-"""What records were made under, by name, as plain values: settings, methods' options, code, data, machine.
+"""What records were made under, by name, as plain values: settings, methods' options, code, data,
+machine.
 
-Two records, two folders or two laboratories are held against each other by these, and what differs is said in their
-names (`harness.report.diff`, `harness.report.leaderboard`).
+Two records, two folders or two laboratories are held against each other by these, and what differs
+is said in their names (`harness.report.diff`, `harness.report.leaderboard`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ Facts = Mapping[str, Any]
 Values = Mapping[str, Sequence[Any]]
 """Every value that a name has in a group of records, each once."""
 DRAWN = "draw"
-"""The option of a protocol that says which labelled clips it draws: seeds of one column, not conditions."""
+"""The option of a protocol that says which labelled clips it draws: seeds of one column, not
+conditions.
+"""
 NOT_RECORDED = "not recorded"
 MACHINE = "machine."
 """Begins the names of what makes a machine, where it counts."""
@@ -56,7 +59,10 @@ def _measured(record: SpeedRecord) -> Facts:
 
 def method_options(record: RunRecord) -> Facts:
     """``gfp.tau`` and so on."""
-    return {f"{record.spec.method.name}.{key}": value for key, value in record.spec.method.options.items()}
+    return {
+        f"{record.spec.method.name}.{key}": value
+        for key, value in record.spec.method.options.items()
+    }
 
 
 def protocol_options(record: EvaluationRecord) -> Facts:
@@ -70,7 +76,10 @@ def code(record: RunRecord | SpeedRecord | EvaluationRecord) -> Facts:
     found: dict[str, Any] = {"commit": record.environment.commit, "schema": record.schema_version}
     if isinstance(record, SpeedRecord):
         return {**found, "rules": record.rules, **record.spec.get("versions", {})}
-    return {**found, **(record.method.versions if isinstance(record, RunRecord) else record.versions)}
+    return {
+        **found,
+        **(record.method.versions if isinstance(record, RunRecord) else record.versions),
+    }
 
 
 def data(record: RunRecord | SpeedRecord) -> Facts:
@@ -97,10 +106,14 @@ def gathered(facts: Iterable[Facts]) -> Values:
 
 
 def apart(one: Values, other: Values) -> dict[str, tuple[Sequence[Any], Sequence[Any]]]:
-    """Names whose values differ, in their order, with the values of both; of a name that one lacks, none."""
+    """Names whose values differ, in their order, with the values of both; of a name that one lacks,
+    none.
+    """
     names = dict.fromkeys([*one, *other])
     both = {name: (one.get(name, ()), other.get(name, ())) for name in names}
-    return {name: (own, others) for name, (own, others) in both.items() if list(own) != list(others)}
+    return {
+        name: (own, others) for name, (own, others) in both.items() if list(own) != list(others)
+    }
 
 
 def values_text(values: Sequence[Any]) -> str:
@@ -120,7 +133,9 @@ def value_text(value: Any) -> str:
 
 
 def differing(here: Facts, there: Facts) -> dict[str, tuple[Any, Any]]:
-    """Names whose values differ, with both; `NOT_RECORDED` where one has none, of a machine nothing: it may be any."""
+    """Names whose values differ, with both; `NOT_RECORDED` where one has none, of a machine
+    nothing: it may be any.
+    """
     names = [name for name in dict.fromkeys([*here, *there]) if _counts(name, here, there)]
     both = {name: (here.get(name, NOT_RECORDED), there.get(name, NOT_RECORDED)) for name in names}
     return {name: (one, other) for name, (one, other) in both.items() if one != other}
@@ -132,6 +147,9 @@ def _counts(name: str, here: Facts, there: Facts) -> bool:
 
 def differing_text(differ: Mapping[str, tuple[Any, Any]]) -> str:
     """``train.budget 30s here, 60s there``, and of many how many more there are."""
-    said = [f"{name} {value_text(here)} here, {value_text(there)} there" for name, (here, there) in differ.items()]
+    said = [
+        f"{name} {value_text(here)} here, {value_text(there)} there"
+        for name, (here, there) in differ.items()
+    ]
     more = f"; and {len(said) - MOST_REASONS} more" if len(said) > MOST_REASONS else ""
     return f"{'; '.join(said[:MOST_REASONS])}{more}"

@@ -1,4 +1,6 @@
-"""Where a run departs from the published training, in one line: its spec against the preset ``published``."""
+"""Where a run departs from the published training, in one line: its spec against the preset
+``published``.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,34 @@ SECTIONS: dict[str, type[Section]] = {"encoder": EncoderSpec, "data": DataSpec, 
 NOT_COMPARED = frozenset(
     {
         # which data, said in a line of its own
-        "data.name", "data.split", "data.label", "data.fingerprint",
+        "data.name",
+        "data.split",
+        "data.label",
+        "data.fingerprint",
         # compared as clips a batch and as epochs
-        "data.include_empty_bodies", "train.batch_size", "train.budget",
+        "data.include_empty_bodies",
+        "train.batch_size",
+        "train.budget",
         # how fast it is computed, not what
-        "data.loader", "data.workers", "train.fused_attention", "train.fused_optimizer", "train.compile",
-        "train.attention_precision", "train.compile_scope", "train.cuda_graphs", "train.sdpa", "train.scale_scores",
-        "train.gradient_norm", "train.gradient_scaler", "train.synchronise",
+        "data.loader",
+        "data.workers",
+        "train.fused_attention",
+        "train.fused_optimizer",
+        "train.compile",
+        "train.attention_precision",
+        "train.compile_scope",
+        "train.cuda_graphs",
+        "train.sdpa",
+        "train.scale_scores",
+        "train.gradient_norm",
+        "train.gradient_scaler",
+        "train.synchronise",
     }
-)  # fmt: skip
+)
 NEAR = 0.01
-"""Clips a batch and epochs this share apart are equal: whole sequences and whole steps do not come out exactly."""
+"""Clips a batch and epochs this share apart are equal: whole sequences and whole steps do not come
+out exactly.
+"""
 
 
 def departures(trained: Sequence[RunRecord]) -> list[str]:
@@ -49,7 +68,9 @@ def _settings(record: RunRecord) -> list[str]:
 
 
 def _batch(trained: Sequence[RunRecord]) -> list[str]:
-    clips = [record.training.clips_seen / record.training.steps for record in trained if record.training]
+    clips = [
+        record.training.clips_seen / record.training.steps for record in trained if record.training
+    ]
     if not clips or _near(clips[0], PUBLISHED_CLIPS):
         return []
     return [f"{clips[0]:.0f} clips a batch ({PUBLISHED_CLIPS})"]
@@ -61,7 +82,11 @@ def _epochs(trained: Sequence[RunRecord]) -> list[str]:
     for label in dict.fromkeys(record.label for record in trained):
         rows = [record for record in trained if record.label == label and record.training]
         published = next((record.method.epochs for record in rows), None)
-        seen = [record.training.clips_seen / record.data.train_clips for record in rows if record.training]
+        seen = [
+            record.training.clips_seen / record.data.train_clips
+            for record in rows
+            if record.training
+        ]
         if published and not all(_near(epochs, published) for epochs in seen):
             found.append(f"{label} {statistics.mean(seen):.3g} epochs ({published})")
     return found

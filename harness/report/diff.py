@@ -1,10 +1,12 @@
-"""Two runs, folders or records held against each other: what they were made under, and what came out.
+"""Two runs, folders or records held against each other: what they were made under, and what came
+out.
 
     difference = diff(side_of(Path("runs")), side_of(Path("benchmarks/results/synthetic-quick")))
 
-Rows go together by method and, where a side holds runs of several settings, by the settings in which that side's own
-runs differ. A difference of accuracies is formed over the seeds that both have, on the same test clips. Speedups hold
-inside one measurement: both are shown, and nothing is formed of them.
+Rows go together by method and, where a side holds runs of several settings, by the settings in
+which that side's own runs differ. A difference of accuracies is formed over the seeds that both
+have, on the same test clips. Speedups hold inside one measurement: both are shown, and nothing is
+formed of them.
 """
 
 from __future__ import annotations
@@ -19,7 +21,13 @@ from datasets.wording import counted, listed
 from harness.errors import UsageError
 from harness.records.differences import Difference, these_people
 from harness.records.doubts import doubts_of
-from harness.records.evaluations import EVALUATIONS, EvaluationRecord, Evaluations, column_of, read_evaluation
+from harness.records.evaluations import (
+    EVALUATIONS,
+    EvaluationRecord,
+    Evaluations,
+    column_of,
+    read_evaluation,
+)
 from harness.records.ratios import inside_floor, mostly_disturbed
 from harness.records.schema import RAW_FLOOR, ArmRecord, RunRecord, SpeedRecord
 from harness.records.store import (
@@ -50,7 +58,9 @@ from harness.report.frame import accuracy_figures, comparable, is_control, judge
 from harness.studies.compare import PROBES, newest, rows_of, rows_of_evaluations
 
 Key = tuple[str, str, str]
-"""A row of results: its label, the settings that tell it from others of its side, and what was measured."""
+"""A row of results: its label, the settings that tell it from others of its side, and what was
+measured.
+"""
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,8 @@ class Figure:
     """What came out of one row on one side.
 
     Attributes:
-        of: what the interval is over: ``seeds``, ``clips`` or ``rounds``; empty where there is none.
+        of: what the interval is over: ``seeds``, ``clips`` or ``rounds``; empty where there is
+            none.
         by_seed: the accuracies that it is the mean of.
         data: what they were tested on.
         noise: a ratio inside the noise floor, which is not printed as a speedup.
@@ -118,7 +129,8 @@ class Diff:
     """All that tells two sides apart.
 
     Attributes:
-        sections: of each, how many names both have alike, and the values of both by the names that differ.
+        sections: of each, how many names both have alike, and the values of both by the names that
+            differ.
     """
 
     a: Side
@@ -131,7 +143,8 @@ class Diff:
 
 
 def side_of(path: Path) -> Side:
-    """The records at a path: a folder of `run` or a shelf, one run's folder in it, or one record's file.
+    """The records at a path: a folder of `run` or a shelf, one run's folder in it, or one record's
+    file.
 
     Raises:
         UsageError: nothing there can be used.
@@ -143,7 +156,9 @@ def side_of(path: Path) -> Side:
         found = [record for record in (store.run(path.name), store.speed(path.name)) if record]
         runs = [record for record in found if isinstance(record, RunRecord)]
         speeds = [record for record in found if isinstance(record, SpeedRecord)]
-        side = _with_evaluations(path, path.parent, Records(runs, speeds, list(store.refused.values())))
+        side = _with_evaluations(
+            path, path.parent, Records(runs, speeds, list(store.refused.values()))
+        )
     elif not path.exists() and path.parent.is_dir():
         all_of_it = read_records(path.parent)
         runs = [record for record in all_of_it.runs if record.address == path.name]
@@ -154,9 +169,12 @@ def side_of(path: Path) -> Side:
         side = _with_evaluations(path, folder, read_records(folder))
     if not side.records and not side.evaluations:
         refused = refusal_lines(path, side.refused)
-        found_text = refused[0] if refused else "none" if path.exists() else "no such folder or record"
+        found_text = (
+            refused[0] if refused else "none" if path.exists() else "no such folder or record"
+        )
         raise UsageError(
-            f"{path}: expected a folder of records, or one of them, found {found_text}; see `ls runs --out FOLDER`"
+            f"{path}: expected a folder of records, or one of them, found {found_text}; see `ls"
+            " runs --out FOLDER`"
         )
     return side
 
@@ -175,7 +193,8 @@ def _of_file(path: Path) -> Side:
         return replace(side, name=str(path), runs=(), evaluations=())
     if path.parent.name != EVALUATIONS:
         raise UsageError(
-            f"{path}: expected {RECORD_FILE}, {SPEED_FILE} or a file of {EVALUATIONS}/, found another; name a record"
+            f"{path}: expected {RECORD_FILE}, {SPEED_FILE} or a file of {EVALUATIONS}/, found"
+            " another; name a record"
         )
     try:
         record = read_evaluation(path)
@@ -186,12 +205,20 @@ def _of_file(path: Path) -> Side:
 
 
 def _with_evaluations(path: Path, folder: Path, records: Records) -> Side:
-    """Records with what protocols found out, under the labels that the folder's tables give their runs."""
-    runs = list({run.address: run for table in folder_tables(records) for run in table.runs}.values())
+    """Records with what protocols found out, under the labels that the folder's tables give their
+    runs.
+    """
+    runs = list(
+        {run.address: run for table in folder_tables(records) for run in table.runs}.values()
+    )
     labels = {run.address: run.label for run in runs}
     evaluations = Evaluations(folder)
-    found = [one.model_copy(update={"label": labels[one.run]}) for one in newest(evaluations.of(runs))]
-    return Side(str(path), runs, records.speeds, found, [*records.refused, *evaluations.refused.values()])
+    found = [
+        one.model_copy(update={"label": labels[one.run]}) for one in newest(evaluations.of(runs))
+    ]
+    return Side(
+        str(path), runs, records.speeds, found, [*records.refused, *evaluations.refused.values()]
+    )
 
 
 # --- the difference ---
@@ -216,8 +243,14 @@ def diff(a: Side, b: Side) -> Diff:
 
 
 def _settings(side: Side) -> Iterator[Facts]:
-    """Of methods' runs and measurements; of controls, whose training is nobody's, where there is nothing else."""
-    trained = [record for record in side.records if not (isinstance(record, RunRecord) and is_control(record))]
+    """Of methods' runs and measurements; of controls, whose training is nobody's, where there is
+    nothing else.
+    """
+    trained = [
+        record
+        for record in side.records
+        if not (isinstance(record, RunRecord) and is_control(record))
+    ]
     yield from map(settings, trained or side.records)
     yield from map(protocol_options, side.evaluations)
 
@@ -273,13 +306,18 @@ def _figures(side: Side, names: Iterable[str]) -> Iterator[tuple[Key, Figure]]:
         setting = _setting(speed, names)
         for arm in speed.arms:
             if comparable(arm, speed) and arm.label != speed.baseline:
-                yield (arm.label, setting, f"speedup over {speed.baseline}"), _speedup(arm, speed, side.runs)
+                yield (
+                    (arm.label, setting, f"speedup over {speed.baseline}"),
+                    _speedup(arm, speed, side.runs),
+                )
         for arm in speed.arms:
             yield (arm.label, setting, "clips/s"), Figure(arm.clips_per_second)
 
 
 def _setting(record: RunRecord | SpeedRecord, names: Iterable[str]) -> str:
-    """``train.budget 30s``: the settings that count for a record, in words; a control has not those of training."""
+    """``train.budget 30s``: the settings that count for a record, in words; a control has not those
+    of training.
+    """
     told = _told_by(record)
     parts: tuple[str, ...] = ("",)
     if isinstance(record, RunRecord) and is_control(record):
@@ -295,14 +333,20 @@ def _accuracies(
     done = [run for run in runs if run.status == "ok" and run.accuracy]
     for measure, value in PROBES.items():
         for row in rows_of(done, value):
-            yield (row.label, measure), _accuracy(row.by_seed, done[0].data.test_clips, tested_on(done[0]))
+            yield (
+                (row.label, measure),
+                _accuracy(row.by_seed, done[0].data.test_clips, tested_on(done[0])),
+            )
     addresses = {run.address for run in runs}
     ours = [one for one in evaluations if one.run in addresses and one.status == "ok"]
     for column in dict.fromkeys(map(column_of, ours)):
         of_column = [one for one in ours if column_of(one) == column]
         for row in rows_of_evaluations(of_column):
             clips = len(of_column[0].predictions)
-            yield (row.label, f"protocol {column}"), _accuracy(row.by_seed, clips, tested_on(runs[0]))
+            yield (
+                (row.label, f"protocol {column}"),
+                _accuracy(row.by_seed, clips, tested_on(runs[0])),
+            )
 
 
 def tested_on(run: RunRecord) -> str:
@@ -347,14 +391,22 @@ def _result(key: Key, a: Figure | None, b: Figure | None) -> Result:
 def side_line(side: Side) -> str:
     """What a side holds, in a line."""
     rows = listed(dict.fromkeys(run.label for run in side.runs))
-    counts = [(len(side.runs), "run"), (len(side.speeds), "speed measurement"), (len(side.evaluations), "evaluation")]
+    counts = [
+        (len(side.runs), "run"),
+        (len(side.speeds), "speed measurement"),
+        (len(side.evaluations), "evaluation"),
+    ]
     times = sorted(record.finished for record in [*side.records, *side.evaluations])
-    when = f"{times[0]:%Y-%m-%d}" + (f" to {times[-1]:%Y-%m-%d}" if times[0].date() != times[-1].date() else "")
+    when = f"{times[0]:%Y-%m-%d}" + (
+        f" to {times[-1]:%Y-%m-%d}" if times[0].date() != times[-1].date() else ""
+    )
     words = ", ".join(counted(number, noun) for number, noun in counts if number)
     return f"{side.name}: {words}{f' ({rows})' if side.runs else ''}, {when}"
 
 
-def section_rows(found: Mapping[str, tuple[Sequence[Any], Sequence[Any]]]) -> list[tuple[str, str, str]]:
+def section_rows(
+    found: Mapping[str, tuple[Sequence[Any], Sequence[Any]]],
+) -> list[tuple[str, str, str]]:
     """Name, values of A, values of B."""
     return [(name, values_text(one), values_text(other)) for name, (one, other) in found.items()]
 
@@ -362,8 +414,9 @@ def section_rows(found: Mapping[str, tuple[Sequence[Any], Sequence[Any]]]) -> li
 def result_rows(found: Sequence[Result]) -> list[tuple[str, ...]]:
     """Row, measure, A, B, and the difference of accuracies in points."""
     return [
-        (one.row, one.measure, _cell(one, one.a), _cell(one, one.b), _difference_cell(one)) for one in found
-    ]  # fmt: skip
+        (one.row, one.measure, _cell(one, one.a), _cell(one, one.b), _difference_cell(one))
+        for one in found
+    ]
 
 
 def _cell(result: Result, figure: Figure | None) -> str:
@@ -395,8 +448,8 @@ def result_lines(found: Sequence[Result]) -> list[str]:
     lines = []
     if kinds & {"seeds", "clips"}:
         lines.append(
-            "accuracies in %: mean [95 % t interval over seeds], of one seed [binomial over clips]; B - A in points "
-            "over the seeds that both have"
+            "accuracies in %: mean [95 % t interval over seeds], of one seed [binomial over clips];"
+            " B - A in points over the seeds that both have"
         )
     if "rounds" in kinds:
         lines.append("speedups [95 %] each inside its own measurement: nothing is formed of two")
@@ -409,12 +462,13 @@ def diff_json(found: Diff) -> dict[str, Any]:
         **{side: _plain_side(one) for side, one in (("a", found.a), ("b", found.b))},
         **{
             name.replace("' ", "_"): {
-                "alike": alike, "differ": {key: {"a": list(a), "b": list(b)} for key, (a, b) in differs.items()}
+                "alike": alike,
+                "differ": {key: {"a": list(a), "b": list(b)} for key, (a, b) in differs.items()},
             }
             for name, (alike, differs) in found.sections.items()
         },
         "results": [_plain_result(one) for one in found.results],
-    }  # fmt: skip
+    }
 
 
 def _plain_side(side: Side) -> dict[str, Any]:
@@ -428,8 +482,16 @@ def _plain_side(side: Side) -> dict[str, Any]:
 
 
 def _plain_result(one: Result) -> dict[str, Any]:
-    figures = {name: figure and _plain_figure(figure) for name, figure in (("a", one.a), ("b", one.b))}
-    return {"row": one.row, "measure": one.measure, **figures, "difference": _plain_difference(one), "why": one.why}
+    figures = {
+        name: figure and _plain_figure(figure) for name, figure in (("a", one.a), ("b", one.b))
+    }
+    return {
+        "row": one.row,
+        "measure": one.measure,
+        **figures,
+        "difference": _plain_difference(one),
+        "why": one.why,
+    }
 
 
 def _plain_figure(figure: Figure) -> dict[str, Any]:
@@ -443,6 +505,9 @@ def _plain_difference(one: Result) -> dict[str, Any] | None:
     interval = one.difference.interval
     bounds = (interval.low, interval.high) if math.isfinite(interval.low) else (None, None)
     return {
-        "value": interval.mean, "low": bounds[0], "high": bounds[1], "seeds": one.difference.seeds,
+        "value": interval.mean,
+        "low": bounds[0],
+        "high": bounds[1],
+        "seeds": one.difference.seeds,
         "p": one.difference.p,
-    }  # fmt: skip
+    }

@@ -1,4 +1,6 @@
-"""The table of evaluations: accuracy of every row under every protocol, each with its control under the same recipe."""
+"""The table of evaluations: accuracy of every row under every protocol, each with its control under
+the same recipe.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,30 @@ from harness.studies.compare import by_seed, draw_of, rows_of_evaluations, same_
 BEST = " best epoch"
 """Ending of a column with the papers' habit."""
 CELL_COLUMNS: Columns = {
-    "row": TEXT, "column": TEXT, "control": TEXT, "seeds": WHOLE, "test_clips": WHOLE, "accuracy": NUMBER,
-    "accuracy_sd": NUMBER, "accuracy_low": NUMBER, "accuracy_high": NUMBER, "accuracy_mark": TEXT,
-    "best_epoch": NUMBER, "best_epoch_sd": NUMBER, "best_epoch_low": NUMBER, "best_epoch_high": NUMBER, "status": TEXT,
-}  # fmt: skip
+    "row": TEXT,
+    "column": TEXT,
+    "control": TEXT,
+    "seeds": WHOLE,
+    "test_clips": WHOLE,
+    "accuracy": NUMBER,
+    "accuracy_sd": NUMBER,
+    "accuracy_low": NUMBER,
+    "accuracy_high": NUMBER,
+    "accuracy_mark": TEXT,
+    "best_epoch": NUMBER,
+    "best_epoch_sd": NUMBER,
+    "best_epoch_low": NUMBER,
+    "best_epoch_high": NUMBER,
+    "status": TEXT,
+}
 
 
 def cells_frame(records: Sequence[EvaluationRecord]) -> pd.DataFrame:
     """A row per row and column of the table that evaluations make, as numbers; `CELL_COLUMNS`.
 
-    ``accuracy``, as `harness.report.frame.summary` has accuracies, and ``best_epoch``, the papers' habit, are means
-    over ``seeds``, draws of a seed by their mean; ``status`` names how evaluations ended that did not end well.
+    ``accuracy``, as `harness.report.frame.summary` has accuracies, and ``best_epoch``, the papers'
+    habit, are means over ``seeds``, draws of a seed by their mean; ``status`` names how evaluations
+    ended that did not end well.
     """
     marked = {column: standing(rows, found) for column, (rows, found) in compared(records).items()}
     columns = list(dict.fromkeys(map(column_of, records)))
@@ -37,7 +52,10 @@ def cells_frame(records: Sequence[EvaluationRecord]) -> pd.DataFrame:
 
 
 def _cell(
-    records: Sequence[EvaluationRecord], row: str, column: str, marked: Mapping[str, Mapping[str, str]]
+    records: Sequence[EvaluationRecord],
+    row: str,
+    column: str,
+    marked: Mapping[str, Mapping[str, str]],
 ) -> Figures:
     asked = [record for record in records if row_of(record) == row and column_of(record) == column]
     clips = max((len(record.predictions) for record in asked), default=0)
@@ -57,7 +75,8 @@ def _cell(
 
 
 def evaluation_table(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame:
-    """A row per method, then the controls; a column per protocol; every cell a string: percent and its interval.
+    """A row per method, then the controls; a column per protocol; every cell a string: percent and
+    its interval.
 
     Args:
         frame: `cells_frame`.
@@ -73,7 +92,11 @@ def evaluation_table(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame
             if cell["column"] in trained:
                 line[cell["column"] + BEST] = _text(cell, "best_epoch", wide=wide)
         lines.append(line)
-    shown = [name for column in columns for name in ([column, column + BEST] if column in trained else [column])]
+    shown = [
+        name
+        for column in columns
+        for name in ([column, column + BEST] if column in trained else [column])
+    ]
     return pd.DataFrame(lines, columns=["method", *shown])
 
 
@@ -86,18 +109,24 @@ def _text(cell: Figures, name: str, *, wide: bool) -> str:
 
 def rows_of(records: Sequence[EvaluationRecord]) -> list[str]:
     """Rows in their order: methods, what is untrained, raw coordinates."""
-    labels = {row_of(record): (record.label == RAW_FLOOR, bool(record.control)) for record in records}
+    labels = {
+        row_of(record): (record.label == RAW_FLOOR, bool(record.control)) for record in records
+    }
     return sorted(labels, key=lambda row: (*labels[row], row))
 
 
 def compared(records: Sequence[EvaluationRecord]) -> dict[str, tuple[list[Row], list[Pair]]]:
-    """Rows and their pairs by column, for *these people*; none where evaluations of several settings are shown."""
+    """Rows and their pairs by column, for *these people*; none where evaluations of several
+    settings are shown.
+    """
     cells = [(row_of(one), column_of(one), one.seed, draw_of(one), one.data) for one in records]
     if len(set(cells)) < len(cells) or len({one.data for one in records if not one.of_set}) > 1:
         return {}
     found = {}
     for column in dict.fromkeys(map(column_of, records)):
-        done = [record for record in records if column_of(record) == column and record.status == "ok"]
+        done = [
+            record for record in records if column_of(record) == column and record.status == "ok"
+        ]
         rows = rows_of_evaluations(same_draws(done)[0])
         found[column] = rows, pairs(rows)
     return found
@@ -111,13 +140,22 @@ def figure(record: EvaluationRecord, *, best: bool) -> float | None:
 
 
 def evaluation_notes(records: Sequence[EvaluationRecord]) -> list[str]:
-    """What stands below the table: what was evaluated on what, controls, how long it took, what failed."""
+    """What stands below the table: what was evaluated on what, controls, how long it took, what
+    failed.
+    """
     ok = [record for record in records if record.status == "ok"]
     counts = sorted({len(record.predictions) for record in ok})
-    hours = sum((one.seconds + one.features_seconds) * one.environment.threads for one in records) / 3600
+    hours = (
+        sum((one.seconds + one.features_seconds) * one.environment.threads for one in records)
+        / 3600
+    )
     return [
         f"% of {' or '.join(map(str, counts))} test clips, ± standard deviation over seeds"
-        + (", draws of a seed by their mean" if any("draw" in record.options for record in ok) else "")
+        + (
+            ", draws of a seed by their mean"
+            if any("draw" in record.options for record in ok)
+            else ""
+        )
         + f"; {encoders(records)}",
         *who_is_above(records),
         *controls(records),
@@ -130,7 +168,7 @@ def evaluation_notes(records: Sequence[EvaluationRecord]) -> list[str]:
             for record in records
             if record.status != "ok"
         ),
-    ]  # fmt: skip
+    ]
 
 
 def best_epoch(records: Sequence[EvaluationRecord]) -> list[str]:
@@ -149,7 +187,11 @@ def who_is_above(records: Sequence[EvaluationRecord]) -> list[str]:
     lines += [line for column, (_, judged) in found.items() for line in closing(column, judged)]
     if found:
         return [*lines, "`compare` has every pair, and the question of new people"]
-    return [*lines, "runs of several settings: `compare` says who is above whom under each"] if records else []
+    return (
+        [*lines, "runs of several settings: `compare` says who is above whom under each"]
+        if records
+        else []
+    )
 
 
 def cells_of(records: Sequence[EvaluationRecord]) -> list[list[EvaluationRecord]]:
@@ -164,8 +206,14 @@ def cells_of(records: Sequence[EvaluationRecord]) -> list[list[EvaluationRecord]
 def encoders(records: Sequence[EvaluationRecord]) -> str:
     """Which of a run's encoders were read."""
     kinds = {record.encoder for record in records}
-    words = {"last": "the last encoder of pre-training", "selected": "the encoder selected on held-out subjects"}
-    return " and ".join(words[kind] for kind in ("last", "selected") if kind in kinds) or "controls alone"
+    words = {
+        "last": "the last encoder of pre-training",
+        "selected": "the encoder selected on held-out subjects",
+    }
+    return (
+        " and ".join(words[kind] for kind in ("last", "selected") if kind in kinds)
+        or "controls alone"
+    )
 
 
 def controls(records: Sequence[EvaluationRecord]) -> list[str]:
@@ -179,7 +227,10 @@ def controls(records: Sequence[EvaluationRecord]) -> list[str]:
         SCRATCH: "from scratch: an untrained encoder, trained by the same recipe",
         RAW_FLOOR: "raw coordinates",
     }
-    return [f"control ({', '.join(columns)}): {words.get(kind, kind)}" for kind, columns in kinds.items()]
+    return [
+        f"control ({', '.join(columns)}): {words.get(kind, kind)}"
+        for kind, columns in kinds.items()
+    ]
 
 
 def labelled(records: Sequence[EvaluationRecord]) -> list[str]:
@@ -187,29 +238,40 @@ def labelled(records: Sequence[EvaluationRecord]) -> list[str]:
     lines = []
     for column in dict.fromkeys(column_of(record) for record in records if record.subset):
         some = [record for record in records if column_of(record) == column]
-        counts, subsets = sorted({record.labelled for record in some}), {record.subset for record in some}
+        counts, subsets = (
+            sorted({record.labelled for record in some}),
+            {record.subset for record in some},
+        )
         what = dict.fromkeys(note for record in some for note in record.notes)
         lines.append(
-            f"{column}: {' or '.join(map(str, counts))} labelled clips, {counted(len(subsets), 'subset')}"
-            + "".join(f"; {note}" for note in what)
+            f"{column}: {' or '.join(map(str, counts))} labelled clips,"
+            f" {counted(len(subsets), 'subset')}" + "".join(f"; {note}" for note in what)
         )
     return lines
 
 
 def below(records: Sequence[EvaluationRecord]) -> list[str]:
-    """Rows whose mean is below that of their control, of the same seeds and draws: their budget cannot rank them."""
+    """Rows whose mean is below that of their control, of the same seeds and draws: their budget
+    cannot rank them.
+    """
     lines = []
     for column, (rows, judged) in compared(records).items():
         labels = [row.label for row in rows if row.control]
-        controls = {row.label: own if (own := f"{row.label} (untrained)") in labels else RANDOM_INIT for row in rows}
+        controls = {
+            row.label: own if (own := f"{row.label} (untrained)") in labels else RANDOM_INIT
+            for row in rows
+        }
         under = {
             pair.below: pair.difference.interval.mean
             for pair in judged
-            if pair.difference.seeds and pair.below not in labels and controls[pair.below] == pair.above
+            if pair.difference.seeds
+            and pair.below not in labels
+            and controls[pair.below] == pair.above
         }
         if under:
             named = ", ".join(f"{label} ({-100 * gain:+.1f})" for label, gain in under.items())
             lines.append(
-                f"warning: {column}: below its control: {named}; a budget that leaves a row there ranks nothing"
+                f"warning: {column}: below its control: {named}; a budget that leaves a row there"
+                " ranks nothing"
             )
     return lines

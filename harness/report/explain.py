@@ -1,4 +1,6 @@
-"""The attribution waterfall: what each switch between the published training and this suite's brings, per method."""
+"""The attribution waterfall: what each switch between the published training and this suite's
+brings, per method.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from harness.records.ratios import disturbed_share, inside_floor, mostly_disturbed, paired_ratio, speedup
+from harness.records.ratios import (
+    disturbed_share,
+    inside_floor,
+    mostly_disturbed,
+    paired_ratio,
+    speedup,
+)
 from harness.records.schema import Ratio, SpeedRecord, at_stage
 from harness.report.cells import EMPTY, Figures, figures, interval_text, known, number
 from harness.report.frame import NUMBER, TEXT, TRUTH, Columns, typed
@@ -15,21 +23,24 @@ from harness.report.health import disturbances, rounds_text
 from harness.report.table import in_doubt
 
 WATERFALL_COLUMNS: Columns = {
-    "stage": TEXT, "method": TEXT, "milliseconds": NUMBER, "floor": NUMBER,
+    "stage": TEXT,
+    "method": TEXT,
+    "milliseconds": NUMBER,
+    "floor": NUMBER,
     **{
         f"{name}{part}": TRUTH if part == "_noise" else NUMBER
         for name in ("switch", "so_far", "over")
         for part in ("", "_low", "_high", "_noise")
     },
-}  # fmt: skip
+}
 
 
 def waterfall_frame(record: SpeedRecord) -> pd.DataFrame:
     """A row per stage and method, as numbers; `WATERFALL_COLUMNS`.
 
-    ``milliseconds`` per clip, and how many times faster the method is than at the stage before (``switch``), than at
-    the first one (``so_far``) and, the first of two methods, than the other at that stage (``over``); ``*_noise``: the
-    interval touches the noise ``floor``.
+    ``milliseconds`` per clip, and how many times faster the method is than at the stage before
+    (``switch``), than at the first one (``so_far``) and, the first of two methods, than the other
+    at that stage (``over``); ``*_noise``: the interval touches the noise ``floor``.
     """
     methods, stages = record.rows, record.stages
     rows = []
@@ -40,10 +51,16 @@ def waterfall_frame(record: SpeedRecord) -> pd.DataFrame:
             row: dict[str, Any] = {"stage": stage, "method": method, "floor": record.floor}
             row["milliseconds"] = 1000 / arm.clips_per_second if arm else None
             if previous:
-                row |= ratio_figures("switch", speedup(record, here, at_stage(method, previous)), record.floor)
-                row |= ratio_figures("so_far", speedup(record, here, at_stage(method, stages[0])), record.floor)
+                row |= ratio_figures(
+                    "switch", speedup(record, here, at_stage(method, previous)), record.floor
+                )
+                row |= ratio_figures(
+                    "so_far", speedup(record, here, at_stage(method, stages[0])), record.floor
+                )
             if len(methods) == 2 and method == methods[0]:
-                row |= ratio_figures("over", speedup(record, here, at_stage(methods[1], stage)), record.floor)
+                row |= ratio_figures(
+                    "over", speedup(record, here, at_stage(methods[1], stage)), record.floor
+                )
             rows.append(row)
     return typed(rows, WATERFALL_COLUMNS)
 
@@ -52,13 +69,19 @@ def ratio_figures(name: str, ratio: Ratio | None, floor: float) -> Figures:
     """A ratio, its interval, and whether it touches the noise floor."""
     if ratio is None:
         return {}
-    found = {"": ratio.value, "_low": ratio.low, "_high": ratio.high, "_noise": inside_floor(ratio, floor)}
+    found = {
+        "": ratio.value,
+        "_low": ratio.low,
+        "_high": ratio.high,
+        "_noise": inside_floor(ratio, floor),
+    }
     return {f"{name}{part}": value for part, value in found.items()}
 
 
 def waterfall(record: SpeedRecord, *, wide: bool = False) -> pd.DataFrame:
-    """One row per stage: with two methods how much faster the first is than the second at that stage, and for every
-    method the factor that the stage's switch brings and, `wide`, its time per clip. Every cell a string.
+    """One row per stage: with two methods how much faster the first is than the second at that
+    stage, and for every method the factor that the stage's switch brings and, `wide`, its time per
+    clip. Every cell a string.
 
     Args:
         wide: every column, not only those that matter first.
@@ -84,7 +107,9 @@ def _of_method(row: Figures, *, wide: bool) -> dict[str, str]:
 
 
 def factor_text(row: Figures, name: str) -> str:
-    """A ratio with its interval, marked where it touches the noise floor; what was counted has neither."""
+    """A ratio with its interval, marked where it touches the noise floor; what was counted has
+    neither.
+    """
     if not known(row[name]):
         return EMPTY
     if not known(row[f"{name}_low"]):
@@ -107,8 +132,8 @@ def disturbed(record: SpeedRecord) -> list[str]:
     if not mostly_disturbed(record):
         return []
     return [
-        f"not measurable here: {disturbed_share(record):.0%} of the blocks stayed disturbed, which the intervals above "
-        "do not tell; measure again on a quiet machine"
+        f"not measurable here: {disturbed_share(record):.0%} of the blocks stayed disturbed, which"
+        " the intervals above do not tell; measure again on a quiet machine"
     ]
 
 
@@ -117,15 +142,24 @@ def conditions(record: SpeedRecord) -> list[str]:
     environment, same = record.environment, record.same
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
     return [
-        f"{rounds_text(record)}; {record.baseline} against itself {same.value:.3f} [{same.low:.3f}, "
-        f"{same.high:.3f}], (noise) marks what touches the noise floor {record.floor:.3f}; {disturbances(record)}",
-        f"data: {record.data.name}, {record.data.bodies_per_clip:.2f} present bodies per clip, every body slot "
-        f"computed as published; encoder {record.spec['encoder']['size']}, batch {record.batch_size} body sequences; "
-        f"loader workers: {record.spec['data']['workers']}, alive only during their own blocks",
+        (
+            f"{rounds_text(record)}; {record.baseline} against itself {same.value:.3f}"
+            f" [{same.low:.3f}, {same.high:.3f}], (noise) marks what touches the noise floor"
+            f" {record.floor:.3f}; {disturbances(record)}"
+        ),
+        (
+            f"data: {record.data.name}, {record.data.bodies_per_clip:.2f} present bodies per clip,"
+            f" every body slot computed as published; encoder {record.spec['encoder']['size']},"
+            f" batch {record.batch_size} body sequences; loader workers:"
+            f" {record.spec['data']['workers']}, alive only during their own blocks"
+        ),
         *in_doubt([], record),
         *_before_rules_3(record),
-        f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, {environment.threads} "
-        f"threads; {versions}; commit {environment.commit}; rules {record.rules}; {record.finished:%Y-%m-%d %H:%M} UTC",
+        (
+            f"machine: {environment.device}, {environment.processor}, {environment.cores} cores,"
+            f" {environment.threads} threads; {versions}; commit {environment.commit}; rules"
+            f" {record.rules}; {record.finished:%Y-%m-%d %H:%M} UTC"
+        ),
     ]
 
 
@@ -134,8 +168,9 @@ def _before_rules_3(record: SpeedRecord) -> list[str]:
     if record.rules not in ("1", "2"):
         return []
     return [
-        "measured before rules 3: 'as published' lacks the feeder, the attention and the reads of every step of MAMP's "
-        "released code, and on a CPU a first step pays for memory shared with loader workers, most for large methods"
+        "measured before rules 3: 'as published' lacks the feeder, the attention and the reads of"
+        " every step of MAMP's released code, and on a CPU a first step pays for memory shared with"
+        " loader workers, most for large methods"
     ]
 
 
@@ -145,9 +180,15 @@ def ratio_story(record: SpeedRecord) -> list[str]:
     if len(methods) != 2:
         return []
     ratios = {
-        stage: found for stage in stages if (found := speedup(record, *(at_stage(method, stage) for method in methods)))
+        stage: found
+        for stage in stages
+        if (found := speedup(record, *(at_stage(method, stage) for method in methods)))
     }
-    moves = {later: found for earlier, later in pairwise(stages) if (found := move(record, earlier, later))}
+    moves = {
+        later: found
+        for earlier, later in pairwise(stages)
+        if (found := move(record, earlier, later))
+    }
     if not moves:
         return []
     largest = max(moves, key=lambda stage: max(moves[stage].value, 1 / moves[stage].value))
@@ -155,17 +196,24 @@ def ratio_story(record: SpeedRecord) -> list[str]:
     predicted = record.flop_speedup(*(at_stage(method, last) for method in methods))
     by_flops = f"by FLOPs {predicted:.2f}x; " if predicted else ""
     lines = [
-        f"{' over '.join(methods)}: {ratios[first].value:.2f}x at '{first}', {ratios[last].value:.2f}x at "
-        f"'{last}'; {by_flops}the switch that moves it most is '{largest}': {times(moves[largest])}"
+        f"{' over '.join(methods)}: {ratios[first].value:.2f}x at '{first}',"
+        f" {ratios[last].value:.2f}x at '{last}'; {by_flops}the switch that moves it most is"
+        f" '{largest}': {times(moves[largest])}"
     ]
     if "fused attention" in moves:
-        lines.append(f"the attention kernel alone: {times(moves['fused attention'])} on the methods' ratio")
+        lines.append(
+            f"the attention kernel alone: {times(moves['fused attention'])} on the methods' ratio"
+        )
     return lines
 
 
 def move(record: SpeedRecord, earlier: str, later: str) -> Ratio | None:
-    """What the switch between two stages does to the ratio of the two methods, by round; None where an arm failed."""
-    arms = [record.arm(at_stage(method, stage)) for stage in (earlier, later) for method in record.rows]
+    """What the switch between two stages does to the ratio of the two methods, by round; None where
+    an arm failed.
+    """
+    arms = [
+        record.arm(at_stage(method, stage)) for stage in (earlier, later) for method in record.rows
+    ]
     if not all(arms):
         return None
     one, other, one_later, other_later = (arm.clip_seconds for arm in arms if arm)

@@ -1,9 +1,10 @@
 """What records hold as tidy frames: numbers, before any of them becomes text.
 
-A row per run, evaluation, arm or block; names and types of columns are the same whatever the records hold. What is
-missing is NaN in columns of floats and ``pd.NA`` in others. Accuracies are shares of 1, times UTC, seconds those of the
-training clock unless a name says otherwise. Tables, figures, pages and ``.csv`` files are made from these frames; no
-reader of one takes a number out of a string. Nothing is computed here that another module computes: frames lay out.
+A row per run, evaluation, arm or block; names and types of columns are the same whatever the
+records hold. What is missing is NaN in columns of floats and ``pd.NA`` in others. Accuracies are
+shares of 1, times UTC, seconds those of the training clock unless a name says otherwise. Tables,
+figures, pages and ``.csv`` files are made from these frames; no reader of one takes a number out of
+a string. Nothing is computed here that another module computes: frames lay out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from harness.records.differences import Pair, Row, as_good_as, best, clips_interval, pairs, seeds_interval
+from harness.records.differences import (
+    Pair,
+    Row,
+    as_good_as,
+    best,
+    clips_interval,
+    pairs,
+    seeds_interval,
+)
 from harness.records.doubts import doubts_of, kinds
 from harness.records.evaluations import EvaluationRecord, Evaluations, column_of, row_of
 from harness.records.ratios import disturbed_share, inside_floor
@@ -50,54 +59,180 @@ Columns = Mapping[str, str]
 """Type of every column, by its name, in their order."""
 
 RUN_COLUMNS: Columns = {
-    "address": TEXT, "label": TEXT, "method": TEXT, "seed": WHOLE, "division": TEXT, "control": TRUTH,
-    "dataset": TEXT, "data_fingerprint": TEXT, "split": TEXT, "encoder": TEXT, "budget": TEXT, "batch_size": WHOLE,
-    "lr": NUMBER, "precision": TEXT, "held_equal": TEXT, "status": TEXT, "error": TEXT, "in_doubt": TEXT,
-    "device": TEXT, "machine": TEXT, "commit": TEXT, "started": TIME, "finished": TIME, "steps": WHOLE,
-    "clips_seen": NUMBER, "seconds": NUMBER, "interleaved_seconds": NUMBER, "wall_seconds": NUMBER, "flops": NUMBER,
-    "linear": NUMBER, "knn": NUMBER, "linear_validation": NUMBER, "knn_validation": NUMBER, "selection": NUMBER,
-    "regularisation": NUMBER, "best_linear": NUMBER, "best_knn": NUMBER, "untrained_linear": NUMBER,
-    "untrained_knn": NUMBER, "test_clips": WHOLE, "untracked": NUMBER,
-}  # fmt: skip
+    "address": TEXT,
+    "label": TEXT,
+    "method": TEXT,
+    "seed": WHOLE,
+    "division": TEXT,
+    "control": TRUTH,
+    "dataset": TEXT,
+    "data_fingerprint": TEXT,
+    "split": TEXT,
+    "encoder": TEXT,
+    "budget": TEXT,
+    "batch_size": WHOLE,
+    "lr": NUMBER,
+    "precision": TEXT,
+    "held_equal": TEXT,
+    "status": TEXT,
+    "error": TEXT,
+    "in_doubt": TEXT,
+    "device": TEXT,
+    "machine": TEXT,
+    "commit": TEXT,
+    "started": TIME,
+    "finished": TIME,
+    "steps": WHOLE,
+    "clips_seen": NUMBER,
+    "seconds": NUMBER,
+    "interleaved_seconds": NUMBER,
+    "wall_seconds": NUMBER,
+    "flops": NUMBER,
+    "linear": NUMBER,
+    "knn": NUMBER,
+    "linear_validation": NUMBER,
+    "knn_validation": NUMBER,
+    "selection": NUMBER,
+    "regularisation": NUMBER,
+    "best_linear": NUMBER,
+    "best_knn": NUMBER,
+    "untrained_linear": NUMBER,
+    "untrained_knn": NUMBER,
+    "test_clips": WHOLE,
+    "untracked": NUMBER,
+}
 POINT_COLUMNS: Columns = {
-    "address": TEXT, "label": TEXT, "seed": WHOLE, "step": WHOLE, "clips_seen": NUMBER, "seconds": NUMBER,
-    "interleaved_seconds": NUMBER, "linear": NUMBER, "knn": NUMBER, "selection": NUMBER,
-}  # fmt: skip
-LOSS_COLUMNS: Columns = {"address": TEXT, "label": TEXT, "seed": WHOLE, "step": WHOLE, "loss": NUMBER}
+    "address": TEXT,
+    "label": TEXT,
+    "seed": WHOLE,
+    "step": WHOLE,
+    "clips_seen": NUMBER,
+    "seconds": NUMBER,
+    "interleaved_seconds": NUMBER,
+    "linear": NUMBER,
+    "knn": NUMBER,
+    "selection": NUMBER,
+}
+LOSS_COLUMNS: Columns = {
+    "address": TEXT,
+    "label": TEXT,
+    "seed": WHOLE,
+    "step": WHOLE,
+    "loss": NUMBER,
+}
 EVALUATION_COLUMNS: Columns = {
-    "run": TEXT, "address": TEXT, "label": TEXT, "seed": WHOLE, "protocol": TEXT, "spec": TEXT, "column": TEXT,
-    "row": TEXT, "draw": WHOLE, "encoder": TEXT, "control": TEXT, "data_fingerprint": TEXT, "status": TEXT,
-    "error": TEXT, "accuracy": NUMBER, "best": NUMBER, "test_clips": WHOLE, "labelled": WHOLE, "subset": TEXT,
-    "seconds": NUMBER, "device": TEXT, "machine": TEXT, "commit": TEXT, "started": TIME, "finished": TIME,
-}  # fmt: skip
+    "run": TEXT,
+    "address": TEXT,
+    "label": TEXT,
+    "seed": WHOLE,
+    "protocol": TEXT,
+    "spec": TEXT,
+    "column": TEXT,
+    "row": TEXT,
+    "draw": WHOLE,
+    "encoder": TEXT,
+    "control": TEXT,
+    "data_fingerprint": TEXT,
+    "status": TEXT,
+    "error": TEXT,
+    "accuracy": NUMBER,
+    "best": NUMBER,
+    "test_clips": WHOLE,
+    "labelled": WHOLE,
+    "subset": TEXT,
+    "seconds": NUMBER,
+    "device": TEXT,
+    "machine": TEXT,
+    "commit": TEXT,
+    "started": TIME,
+    "finished": TIME,
+}
 ARM_COLUMNS: Columns = {
-    "measurement": TEXT, "label": TEXT, "method": TEXT, "stage": TEXT, "baseline": TEXT, "division": TEXT,
-    "open": TRUTH, "control": TRUTH, "bound": TRUTH, "batch_size": WHOLE, "step_seconds": NUMBER,
-    "clips_per_second": NUMBER, "speedup": NUMBER, "speedup_low": NUMBER, "speedup_high": NUMBER,
-    "within_noise": TRUTH, "flop_ratio": NUMBER,
-    "gflops_per_clip": NUMBER, "step_flops": NUMBER, "matmul_flops": NUMBER, "peak_bytes": WHOLE, "verdict": TEXT,
-    "doubts": TEXT, "same": NUMBER, "same_low": NUMBER, "same_high": NUMBER, "floor": NUMBER, "rounds": WHOLE,
-    "disturbed_share": NUMBER, "warmup_seconds": NUMBER, "host_step_seconds": NUMBER, "launch_bound": TRUTH,
-    "epochs": WHOLE, "dataset": TEXT, "data_fingerprint": TEXT, "split": TEXT, "encoder": TEXT, "precision": TEXT,
-    "device": TEXT, "machine": TEXT, "commit": TEXT, "rules": TEXT, "finished": TIME,
-}  # fmt: skip
-BLOCK_COLUMNS: Columns = {
-    "measurement": TEXT, "label": TEXT, "block": WHOLE, "process": WHOLE, "seconds_per_step": NUMBER,
+    "measurement": TEXT,
+    "label": TEXT,
+    "method": TEXT,
+    "stage": TEXT,
+    "baseline": TEXT,
+    "division": TEXT,
+    "open": TRUTH,
+    "control": TRUTH,
+    "bound": TRUTH,
+    "batch_size": WHOLE,
+    "step_seconds": NUMBER,
     "clips_per_second": NUMBER,
-}  # fmt: skip
+    "speedup": NUMBER,
+    "speedup_low": NUMBER,
+    "speedup_high": NUMBER,
+    "within_noise": TRUTH,
+    "flop_ratio": NUMBER,
+    "gflops_per_clip": NUMBER,
+    "step_flops": NUMBER,
+    "matmul_flops": NUMBER,
+    "peak_bytes": WHOLE,
+    "verdict": TEXT,
+    "doubts": TEXT,
+    "same": NUMBER,
+    "same_low": NUMBER,
+    "same_high": NUMBER,
+    "floor": NUMBER,
+    "rounds": WHOLE,
+    "disturbed_share": NUMBER,
+    "warmup_seconds": NUMBER,
+    "host_step_seconds": NUMBER,
+    "launch_bound": TRUTH,
+    "epochs": WHOLE,
+    "dataset": TEXT,
+    "data_fingerprint": TEXT,
+    "split": TEXT,
+    "encoder": TEXT,
+    "precision": TEXT,
+    "device": TEXT,
+    "machine": TEXT,
+    "commit": TEXT,
+    "rules": TEXT,
+    "finished": TIME,
+}
+BLOCK_COLUMNS: Columns = {
+    "measurement": TEXT,
+    "label": TEXT,
+    "block": WHOLE,
+    "process": WHOLE,
+    "seconds_per_step": NUMBER,
+    "clips_per_second": NUMBER,
+}
 SUMMARY_COLUMNS: Columns = {
-    "label": TEXT, "kind": TEXT, "open": TRUTH, "seeds": WHOLE, "test_clips": WHOLE,
+    "label": TEXT,
+    "kind": TEXT,
+    "open": TRUTH,
+    "seeds": WHOLE,
+    "test_clips": WHOLE,
     **{
         f"{name}{part}": TEXT if part == "_mark" else NUMBER
         for name in ("linear", "knn")
         for part in ("", "_sd", "_low", "_high", "_mark")
     },
-    "best_point": NUMBER, "best_point_sd": NUMBER, "best_point_low": NUMBER, "best_point_high": NUMBER,
-    "vs_random": NUMBER, "clips_seen": NUMBER, "interleaved_seconds": NUMBER, "wall_seconds": NUMBER,
-    "clips_per_second": NUMBER, "speedup": NUMBER, "speedup_low": NUMBER, "speedup_high": NUMBER,
-    "within_noise": TRUTH, "flop_ratio": NUMBER, "gflops_per_clip": NUMBER, "peak_mb": NUMBER, "judgement": TEXT,
-    "status": TEXT, "baseline": TEXT, "floor": NUMBER, "disturbed_share": NUMBER,
-}  # fmt: skip
+    "best_point": NUMBER,
+    "best_point_sd": NUMBER,
+    "best_point_low": NUMBER,
+    "best_point_high": NUMBER,
+    "vs_random": NUMBER,
+    "clips_seen": NUMBER,
+    "interleaved_seconds": NUMBER,
+    "wall_seconds": NUMBER,
+    "clips_per_second": NUMBER,
+    "speedup": NUMBER,
+    "speedup_low": NUMBER,
+    "speedup_high": NUMBER,
+    "within_noise": TRUTH,
+    "flop_ratio": NUMBER,
+    "gflops_per_clip": NUMBER,
+    "peak_mb": NUMBER,
+    "judgement": TEXT,
+    "status": TEXT,
+    "baseline": TEXT,
+    "floor": NUMBER,
+    "disturbed_share": NUMBER,
+}
 
 
 def typed(rows: Iterable[Figures], columns: Columns) -> pd.DataFrame:
@@ -105,7 +240,9 @@ def typed(rows: Iterable[Figures], columns: Columns) -> pd.DataFrame:
     rows = list(rows)
     more = dict.fromkeys(name for row in rows for name in row if name not in columns)
     kinds_of = {**columns, **dict.fromkeys(more, NUMBER)}
-    return pd.DataFrame({name: _column([row.get(name) for row in rows], kind) for name, kind in kinds_of.items()})
+    return pd.DataFrame(
+        {name: _column([row.get(name) for row in rows], kind) for name, kind in kinds_of.items()}
+    )
 
 
 def _column(values: Sequence[Any], kind: str) -> pd.Series:
@@ -124,8 +261,8 @@ def _column(values: Sequence[Any], kind: str) -> pd.Series:
 def runs_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
     """A row per run, controls among them; `RUN_COLUMNS`.
 
-    ``in_doubt`` has the kinds of doubt that the record itself holds; what runs give away beside each other stands in
-    `summary_frame`.
+    ``in_doubt`` has the kinds of doubt that the record itself holds; what runs give away beside
+    each other stands in `summary_frame`.
     """
     return typed(map(_run, runs), RUN_COLUMNS)
 
@@ -203,7 +340,8 @@ def _kinds(doubts: Iterable[Doubt]) -> str:
 
 
 def points_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
-    """A row per evaluation during training; `POINT_COLUMNS` and the diagnosis of features, ``diag_*``.
+    """A row per evaluation during training; `POINT_COLUMNS` and the diagnosis of features,
+    ``diag_*``.
 
     ``interleaved_seconds``: the steps until then at the interleaved step time.
     """
@@ -231,14 +369,20 @@ def _at_interleaved(record: RunRecord, step: int) -> float | None:
 
 
 def losses_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
-    """A row per block of training steps; `LOSS_COLUMNS` and the means of the loss's named parts, ``part_*``."""
+    """A row per block of training steps; `LOSS_COLUMNS` and the means of the loss's named parts,
+    ``part_*``.
+    """
     return typed(
         (
             {
                 **_of_run(record),
                 "step": int(means["step"]),
                 "loss": means["loss"],
-                **{f"part_{name}": value for name, value in means.items() if name not in ("step", "loss")},
+                **{
+                    f"part_{name}": value
+                    for name, value in means.items()
+                    if name not in ("step", "loss")
+                },
             }
             for record in runs
             if record.training
@@ -254,11 +398,15 @@ def losses_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
 def evaluations_frame(runs: Sequence[RunRecord], evaluations: Evaluations) -> pd.DataFrame:
     """A row per evaluation of these runs as they are now, under the labels that they have here."""
     labels = {record.address: record.label for record in runs}
-    return of_evaluations(record.model_copy(update={"label": labels[record.run]}) for record in evaluations.of(runs))
+    return of_evaluations(
+        record.model_copy(update={"label": labels[record.run]}) for record in evaluations.of(runs)
+    )
 
 
 def of_evaluations(records: Iterable[EvaluationRecord]) -> pd.DataFrame:
-    """A row per evaluation; `EVALUATION_COLUMNS` and further accuracies that came along, ``figure_*``."""
+    """A row per evaluation; `EVALUATION_COLUMNS` and further accuracies that came along,
+    ``figure_*``.
+    """
     return typed(map(_evaluation, records), EVALUATION_COLUMNS)
 
 
@@ -298,10 +446,12 @@ def _evaluation(record: EvaluationRecord) -> Figures:
 
 
 def arms_frame(speeds: Iterable[SpeedRecord]) -> pd.DataFrame:
-    """A row per arm of each measurement; `ARM_COLUMNS` and seconds of each phase of its steps, ``phase_*``.
+    """A row per arm of each measurement; `ARM_COLUMNS` and seconds of each phase of its steps,
+    ``phase_*``.
 
-    ``speedup`` and ``flop_ratio`` are missing where none may be formed (`comparable`), and ``verdict`` with them; the
-    baseline's own is 1. ``verdict`` is the one that the measurement kept; ``within_noise``: no speedup is printed.
+    ``speedup`` and ``flop_ratio`` are missing where none may be formed (`comparable`), and
+    ``verdict`` with them; the baseline's own is 1. ``verdict`` is the one that the measurement
+    kept; ``within_noise``: no speedup is printed.
     """
     return typed((_arm(arm, speed) for speed in speeds for arm in speed.arms), ARM_COLUMNS)
 
@@ -356,7 +506,9 @@ def speed_figures(arm: ArmRecord, speed: SpeedRecord) -> Figures:
         "speedup": arm.ratio.value if judged else None,
         "speedup_low": arm.ratio.low if judged else None,
         "speedup_high": arm.ratio.high if judged else None,
-        "within_noise": judged and arm.label != speed.baseline and inside_floor(arm.ratio, speed.floor),
+        "within_noise": judged
+        and arm.label != speed.baseline
+        and inside_floor(arm.ratio, speed.floor),
         "flop_ratio": arm.flop_ratio if judged else None,
         "gflops_per_clip": gflops_per_clip(arm, speed),
         "baseline": speed.baseline,
@@ -379,7 +531,8 @@ def gflops_per_clip(arm: ArmRecord, speed: SpeedRecord) -> float:
 def blocks_frame(speeds: Iterable[SpeedRecord]) -> pd.DataFrame:
     """A row per block of each arm, in the order of the rounds; `BLOCK_COLUMNS`.
 
-    ``block`` and ``process`` count from 1; ``clips_per_second`` is missing where clips per step were not kept.
+    ``block`` and ``process`` count from 1; ``clips_per_second`` is missing where clips per step
+    were not kept.
     """
     return typed(
         (
@@ -412,32 +565,46 @@ def summary_frame(table: FolderTable) -> pd.DataFrame:
 
 
 def summary(records: Sequence[RunRecord], speed: SpeedRecord | None) -> pd.DataFrame:
-    """A row per method, then the controls, then what was measured in speed alone, as the decoder-free bound.
+    """A row per method, then the controls, then what was measured in speed alone, as the
+    decoder-free bound.
 
-    ``kind`` is ``method``, ``control`` or ``bound``. Accuracies are means over the ``seeds`` that ended, with standard
-    deviation and 95 % interval: over seeds or, of one seed, over test clips. ``*_mark``: ``best``, ``~best`` (not told
-    apart from it) or empty. ``judgement`` is on "trains faster than the baseline"; ``status`` names how runs ended
-    that did not end well.
+    ``kind`` is ``method``, ``control`` or ``bound``. Accuracies are means over the ``seeds`` that
+    ended, with standard deviation and 95 % interval: over seeds or, of one seed, over test clips.
+    ``*_mark``: ``best``, ``~best`` (not told apart from it) or empty. ``judgement`` is on "trains
+    faster than the baseline"; ``status`` names how runs ended that did not end well.
     """
     random = mean(_values(_of(records, RANDOM_INIT), PROBES["linear"]))
     arms = speed.arms if speed else []
     trained = [record.label for record in records if not is_control(record)]
     labels = list(dict.fromkeys(trained or [arm.label for arm in arms if not arm.control]))
-    marked = {column.name: standing(column.rows, pairs(column.rows)) for column in probe_columns(records)}
+    marked = {
+        column.name: standing(column.rows, pairs(column.rows)) for column in probe_columns(records)
+    }
     controls = [label for label in (RANDOM_INIT, RAW_FLOOR) if _of(records, label)]
     alone = [arm.label for arm in arms if arm.label not in labels]
-    shown = [*((label, random) for label in labels), *((label, None) for label in [*controls, *alone])]
-    return typed((_summary(label, records, speed, floor, marked) for label, floor in shown), SUMMARY_COLUMNS)
+    shown = [
+        *((label, random) for label in labels),
+        *((label, None) for label in [*controls, *alone]),
+    ]
+    return typed(
+        (_summary(label, records, speed, floor, marked) for label, floor in shown), SUMMARY_COLUMNS
+    )
 
 
 def _summary(
-    label: str, everything: Sequence[RunRecord], speed: SpeedRecord | None, random: float | None,
+    label: str,
+    everything: Sequence[RunRecord],
+    speed: SpeedRecord | None,
+    random: float | None,
     marked: Mapping[str, Mapping[str, str]],
-) -> Figures:  # fmt: skip
+) -> Figures:
     records, arm = _of(everything, label), speed.arm(label) if speed else None
     ok = [record for record in records if record.status == "ok"]
     own_encoder = is_open(records, arm)
-    linear, untrained = mean(_values(ok, PROBES["linear"])), untrained_linear(ok) if own_encoder else random
+    linear, untrained = (
+        mean(_values(ok, PROBES["linear"])),
+        untrained_linear(ok) if own_encoder else random,
+    )
     clips = ok[0].data.test_clips if ok else 0
     trained = [record.training for record in ok if record.training]
     interleaved = [seconds for record in ok if (seconds := interleaved_seconds(record)) is not None]
@@ -453,7 +620,9 @@ def _summary(
         "linear_mark": marked.get("linear", {}).get(label, ""),
         **accuracy_figures("knn", _values(ok, PROBES["kNN-1"]), clips),
         "knn_mark": marked.get("kNN-1", {}).get(label, ""),
-        **accuracy_figures("best_point", best_points(ok, PROBES["linear"]).get(label, []), clips, chosen=True),
+        **accuracy_figures(
+            "best_point", best_points(ok, PROBES["linear"]).get(label, []), clips, chosen=True
+        ),
         "vs_random": None if linear is None or untrained is None else linear - untrained,
         "clips_seen": mean([training.clips_seen for training in trained]),
         "interleaved_seconds": mean(interleaved),
@@ -465,7 +634,9 @@ def _summary(
 
 
 def gains_of(records: Sequence[RunRecord], value: Callable[[Accuracy], float]) -> dict[str, float]:
-    """Mean of each method's row above that of its encoder before training; rows of which both are known."""
+    """Mean of each method's row above that of its encoder before training; rows of which both are
+    known.
+    """
     random = mean(_values(_of(records, RANDOM_INIT), value))
     gains = {}
     for label in dict.fromkeys(record.label for record in records if not is_control(record)):
@@ -477,11 +648,14 @@ def gains_of(records: Sequence[RunRecord], value: Callable[[Accuracy], float]) -
     return gains
 
 
-def accuracy_figures(name: str, values: Sequence[float], clips: int, *, chosen: bool = False) -> Figures:
+def accuracy_figures(
+    name: str, values: Sequence[float], clips: int, *, chosen: bool = False
+) -> Figures:
     """Mean, standard deviation and 95 % interval of accuracies, inside what an accuracy can be.
 
     Args:
-        values: shares of right test clips, one for each seed; of a single one the interval is over test clips.
+        values: shares of right test clips, one for each seed; of a single one the interval is over
+            test clips.
         clips: number of test clips; over none there is no interval.
         chosen: the best of several on the same clips, of which a single one has no interval.
     """
@@ -498,7 +672,9 @@ def accuracy_figures(name: str, values: Sequence[float], clips: int, *, chosen: 
 
 
 def standing(rows: Sequence[Row], found: Sequence[Pair]) -> dict[str, str]:
-    """``best`` or ``~best`` by row: the best method, and those not told apart from it; empty where none is testable."""
+    """``best`` or ``~best`` by row: the best method, and those not told apart from it; empty where
+    none is testable.
+    """
     top = best(rows)
     if top is None or not any(pair.holm is not None for pair in found):
         return {}
@@ -506,7 +682,9 @@ def standing(rows: Sequence[Row], found: Sequence[Pair]) -> dict[str, str]:
 
 
 def judgement(label: str, records: Sequence[RunRecord], speed: SpeedRecord | None) -> str | None:
-    """The verdict on "trains faster" of a row, or what puts it, or the baseline it is over, in doubt."""
+    """The verdict on "trains faster" of a row, or what puts it, or the baseline it is over, in
+    doubt.
+    """
     if doubts := doubts_of(label, records, speed):
         return kinds(doubts)
     arm = speed.arm(label) if speed else None
@@ -517,7 +695,9 @@ def judgement(label: str, records: Sequence[RunRecord], speed: SpeedRecord | Non
 
 def is_open(records: Sequence[RunRecord], arm: ArmRecord | None) -> bool:
     """The row's method brings its own encoder."""
-    return any(record.method.division == "open" for record in records) or (arm is not None and arm.division == "open")
+    return any(record.method.division == "open" for record in records) or (
+        arm is not None and arm.division == "open"
+    )
 
 
 def untrained_linear(records: Sequence[RunRecord]) -> float | None:
@@ -542,6 +722,8 @@ def _values(records: Iterable[RunRecord], value: Callable[[Accuracy], float]) ->
 
 
 def as_csv(frame: pd.DataFrame) -> bytes:
-    """A frame as the content of a ``.csv`` file: one header, numbers as they are, nothing where one is missing."""
+    """A frame as the content of a ``.csv`` file: one header, numbers as they are, nothing where one
+    is missing.
+    """
     text = frame.to_csv(index=False, lineterminator="\n", date_format="%Y-%m-%dT%H:%M:%SZ")
     return text.encode(errors="backslashreplace")

@@ -14,9 +14,15 @@ def disturbances(record: SpeedRecord) -> str:
         return "disturbances not watched"
     text = f"{health.disturbed} of {health.blocks} blocks disturbed, {health.repeated} timed again"
     reasons = f" ({'; '.join(health.reasons)})" if health.reasons else ""
-    clocks = f"; GPU clock {' to '.join(map(str, health.clock_mhz))} MHz" if health.clock_mhz else ""
+    clocks = (
+        f"; GPU clock {' to '.join(map(str, health.clock_mhz))} MHz" if health.clock_mhz else ""
+    )
     heat = f", at most {health.temperature_c} C" if health.temperature_c is not None else ""
-    blind = "; GPU not watched (nvidia-ml-py is missing or refused)" if health.gpu_watched is False else ""
+    blind = (
+        "; GPU not watched (nvidia-ml-py is missing or refused)"
+        if health.gpu_watched is False
+        else ""
+    )
     return f"{text}{reasons}{clocks}{heat}{blind}"
 
 
@@ -25,11 +31,16 @@ def rounds_text(record: SpeedRecord) -> str:
     if not record.rounds:
         return f"{record.same.pairs} interleaved rounds in one process"
     rounds = " + ".join(map(str, record.rounds))
-    return f"{rounds} interleaved rounds in {len(record.rounds)} fresh processes, intervals over processes"
+    return (
+        f"{rounds} interleaved rounds in {len(record.rounds)} fresh processes, intervals over"
+        " processes"
+    )
 
 
 def signed_ranks_of(arm: ArmRecord, record: SpeedRecord) -> float | None:
-    """p of the rounds' signed ranks against the baseline; None for the baseline and where clips were not kept."""
+    """p of the rounds' signed ranks against the baseline; None for the baseline and where clips
+    were not kept.
+    """
     baseline = record.arm(record.baseline)
     if baseline is None or arm is baseline or not (arm.clips and baseline.clips):
         return None
@@ -47,7 +58,10 @@ def second_opinions(record: SpeedRecord) -> list[str]:
         if p is not None and able and (p < LEVEL) != apart:
             found.append(f"{arm.label} (p {p:.2g}, interval {'without' if apart else 'with'} 1)")
     return (
-        [f"Wilcoxon's signed ranks of the rounds say otherwise than the t interval: {', '.join(found)}"]
+        [
+            "Wilcoxon's signed ranks of the rounds say otherwise than the t interval:"
+            f" {', '.join(found)}"
+        ]
         if found
         else []
     )

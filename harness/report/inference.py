@@ -1,11 +1,23 @@
-"""The table of `harness speed --what inference`: how fast encoders run on every token, nothing trained."""
+"""The table of `harness speed --what inference`: how fast encoders run on every token, nothing
+trained.
+"""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from harness.records.schema import INFERENCE, SpeedRecord, at_stage
-from harness.report.cells import EMPTY, Cells, flop_text, formatted, known, p_text, rate_text, speedup_text, texts
+from harness.report.cells import (
+    EMPTY,
+    Cells,
+    flop_text,
+    formatted,
+    known,
+    p_text,
+    rate_text,
+    speedup_text,
+    texts,
+)
 from harness.report.frame import TEXT, WHOLE
 from harness.report.health import disturbances, rounds_text, second_opinions
 from harness.report.speed import speed_frame
@@ -14,7 +26,9 @@ MARK = at_stage("", INFERENCE)
 
 
 def inference_frame(speed: SpeedRecord) -> pd.DataFrame:
-    """`harness.report.speed.speed_frame` with the ``parameters`` and ``tokens`` of each ``encoder``."""
+    """`harness.report.speed.speed_frame` with the ``parameters`` and ``tokens`` of each
+    ``encoder``.
+    """
     encoders = [arm.encoder for arm in speed.arms]
     return speed_frame(speed).assign(
         encoder=pd.Series([_name(arm.label) for arm in speed.arms], dtype=TEXT),
@@ -63,16 +77,35 @@ def inference_notes(speed: SpeedRecord) -> list[str]:
     same, environment, peak = speed.same, speed.environment, speed.matmul_flops
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
     return [
-        f"inference: the forward pass on every token, without gradients, in {speed.spec['train']['precision']}; the "
-        f"batch of {speed.batch_size} body sequences lies ready; weights are untrained, which changes no time",
-        f"speedup = clips/s over {_name(speed.baseline)}, {rounds_text(speed)}; same against same {same.value:.3f} "
-        f"[{same.low:.3f}, {same.high:.3f}], noise floor {speed.floor:.3f}; {disturbances(speed)}",
+        (
+            "inference: the forward pass on every token, without gradients, in"
+            f" {speed.spec['train']['precision']}; the batch of {speed.batch_size} body sequences"
+            " lies ready; weights are untrained, which changes no time"
+        ),
+        (
+            f"speedup = clips/s over {_name(speed.baseline)}, {rounds_text(speed)}; same against"
+            f" same {same.value:.3f} [{same.low:.3f}, {same.high:.3f}], noise floor"
+            f" {speed.floor:.3f}; {disturbances(speed)}"
+        ),
         *second_opinions(speed),
-        "GFLOP/clip: forward, two bodies; one GFLOP is a thousand million additions and multiplications",
-        *([f"matmul peak: {peak / 1e9:,.0f} GFLOP/s, measured on this device in this precision"] if peak else []),
-        f"data: {speed.data.name} ({speed.data.fingerprint}), {speed.data.bodies_per_clip:.2f} present bodies per clip",
-        f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, {environment.threads} "
-        f"threads; {versions}; commit {environment.commit}; rules {speed.rules}; {speed.finished:%Y-%m-%d %H:%M} UTC",
+        (
+            "GFLOP/clip: forward, two bodies; one GFLOP is a thousand million additions and"
+            " multiplications"
+        ),
+        *(
+            [f"matmul peak: {peak / 1e9:,.0f} GFLOP/s, measured on this device in this precision"]
+            if peak
+            else []
+        ),
+        (
+            f"data: {speed.data.name} ({speed.data.fingerprint}), {speed.data.bodies_per_clip:.2f}"
+            " present bodies per clip"
+        ),
+        (
+            f"machine: {environment.device}, {environment.processor}, {environment.cores} cores,"
+            f" {environment.threads} threads; {versions}; commit {environment.commit}; rules"
+            f" {speed.rules}; {speed.finished:%Y-%m-%d %H:%M} UTC"
+        ),
     ]
 
 

@@ -2,8 +2,9 @@
 
     latex_page([Paper("", table) for table in folder_tables(read_records(folder))], command)
 
-A document that uses one needs ``\\usepackage{booktabs,graphicx}``. What a name holds is escaped, so that a table
-compiles whatever was written into a record; a letter that TeX's own fonts lack stands there as its number.
+A document that uses one needs ``\\usepackage{booktabs,graphicx}``. What a name holds is escaped, so
+that a table compiles whatever was written into a record; a letter that TeX's own fonts lack stands
+there as its number.
 """
 
 from __future__ import annotations
@@ -23,32 +24,93 @@ from harness.records.ratios import mostly_disturbed
 from harness.report.cells import Figures, figures, known
 from harness.report.compare import Comparison
 from harness.report.folder import FolderTable
-from harness.report.frame import AS_GOOD, BEST, accuracy_figures, is_control, standing, summary_frame
+from harness.report.frame import (
+    AS_GOOD,
+    BEST,
+    accuracy_figures,
+    is_control,
+    standing,
+    summary_frame,
+)
 from harness.report.table import plain_spec
 
 LONGEST = 60
 """Characters of a name in a table."""
 SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': "''", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",
-    "±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\rightarrow$", "−": "$-$", "–": "--",
-    "—": "---", "…": r"\ldots{}", "µ": r"$\mu$", "μ": r"$\mu$", "°": r"$^\circ$", "‘": "`", "’": "'", "“": "``",
-    "”": "''", "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ø": r"\o{}", "Ø": r"\O{}",
-    "ł": r"\l{}", "Ł": r"\L{}", "ı": r"\i{}", "\u00a0": "~",
-}  # fmt: skip
-"""Characters that TeX obeys, turns into others or joins, and those that its fonts have under another name."""
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "`": r"\textasciigrave{}",
+    "'": r"\textquotesingle{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "→": r"$\rightarrow$",
+    "−": "$-$",
+    "–": "--",
+    "—": "---",
+    "…": r"\ldots{}",
+    "µ": r"$\mu$",
+    "μ": r"$\mu$",
+    "°": r"$^\circ$",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "ß": r"\ss{}",
+    "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "œ": r"\oe{}",
+    "Œ": r"\OE{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
+    "ı": r"\i{}",
+    "\u00a0": "~",
+}
+"""Characters that TeX obeys, turns into others or joins, and those that its fonts have under
+another name.
+"""
 ACCENTS = {
-    "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".",
-    "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c",
-}  # fmt: skip
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0327": "c",
+}
 """Combining accents, by the macro that sets them."""
 
 
 def tex(text: object) -> str:
     """Text as TeX prints it, in one line."""
-    letters = unicodedata.normalize("NFC", printable(str(text))).replace("--", "-\0-").replace("--", "-\0-")
-    return "".join("{}" if letter == "\0" else _letter(letter) for letter in letters)  # "--" would become a dash
+    letters = (
+        unicodedata.normalize("NFC", printable(str(text)))
+        .replace("--", "-\0-")
+        .replace("--", "-\0-")
+    )
+    return "".join(
+        "{}" if letter == "\0" else _letter(letter) for letter in letters
+    )  # "--" would become a dash
 
 
 def _letter(letter: str) -> str:
@@ -57,7 +119,12 @@ def _letter(letter: str) -> str:
     if letter.isascii():
         return letter
     base, *accents = list(unicodedata.normalize("NFD", letter))
-    if base.isascii() and base.isalpha() and accents and all(accent in ACCENTS for accent in accents):
+    if (
+        base.isascii()
+        and base.isalpha()
+        and accents
+        and all(accent in ACCENTS for accent in accents)
+    ):
         for accent in accents:
             base = f"\\{ACCENTS[accent]}{{{base}}}"
         return base
@@ -88,19 +155,35 @@ def latex_page(papers: Sequence[Paper], command: str) -> str:
         command: that writes it, for whoever wants it again.
     """
     head = (r"% needs \usepackage{booktabs,graphicx} in the preamble", f"% {printable(command)}")
-    return "\n".join([*head, "", *(latex_table(paper, number) for number, paper in enumerate(papers, 1))])
+    return "\n".join(
+        [*head, "", *(latex_table(paper, number) for number, paper in enumerate(papers, 1))]
+    )
 
 
 def latex_table(paper: Paper, number: int) -> str:
-    """One table: methods, then what they are held against; columns that nothing is in are left out."""
+    """One table: methods, then what they are held against; columns that nothing is in are left
+    out.
+    """
     frame = summary_frame(paper.table)
     rows = [dict(row) for row in figures(frame)]
-    columns = {**COLUMNS, **{name: (name, _accuracy(name)) for name in _with_protocols(rows, paper.protocols)}}
-    shown = {name: cell for name, (needs, cell) in columns.items() if any(known(row.get(needs)) for row in rows)}
+    columns = {
+        **COLUMNS,
+        **{name: (name, _accuracy(name)) for name in _with_protocols(rows, paper.protocols)},
+    }
+    shown = {
+        name: cell
+        for name, (needs, cell) in columns.items()
+        if any(known(row.get(needs)) for row in rows)
+    }
     methods = [row for row in rows if row["kind"] == "method"]
-    groups = [group for group in (methods, [row for row in rows if row["kind"] != "method"]) if group]
+    groups = [
+        group for group in (methods, [row for row in rows if row["kind"] != "method"]) if group
+    ]
     body = [
-        [r"\midrule", *(_line([_method(row), *(cell(row) for cell in shown.values())]) for row in group)]
+        [
+            r"\midrule",
+            *(_line([_method(row), *(cell(row) for cell in shown.values())]) for row in group),
+        ]
         for group in groups
     ]
     lines = [
@@ -163,7 +246,11 @@ def _speedup(row: Figures) -> str:
 
 def _mark(row: Figures) -> str:
     """What is judged of "trains faster"; of the bound nothing is."""
-    if row["kind"] != "method" or not known(row["judgement"]) or row["judgement"] == "not supported":
+    if (
+        row["kind"] != "method"
+        or not known(row["judgement"])
+        or row["judgement"] == "not supported"
+    ):
         return ""
     return SUPPORTED if row["judgement"] == "supported" else f" ({tex(row['judgement'])})"
 
@@ -177,7 +264,9 @@ def _accuracy(name: str) -> Callable[[Figures], str]:
         if not known(row.get(name)):
             return EMPTY
         mean = f"{100 * row[name]:.1f}"
-        marked = {BEST: rf"\textbf{{{mean}}}", AS_GOOD: rf"\underline{{{mean}}}"}.get(row[f"{name}_mark"], mean)
+        marked = {BEST: rf"\textbf{{{mean}}}", AS_GOOD: rf"\underline{{{mean}}}"}.get(
+            row[f"{name}_mark"], mean
+        )
         return f"{marked} [{100 * row[f'{name}_low']:.1f}, {100 * row[f'{name}_high']:.1f}]"
 
     return cell
@@ -201,33 +290,49 @@ COLUMNS: Mapping[str, tuple[str, Callable[[Figures], str]]] = {
     r"$k$NN-1 [95\,\%]": ("knn", _accuracy("knn")),
     "vs.\\ random": ("vs_random", _points),
 }
-"""By heading: the column of the frame without which there is nothing to show, and how a cell is written."""
+"""By heading: the column of the frame without which there is nothing to show, and how a cell is
+written.
+"""
 
 
 # --- captions ---
 
 
 def caption(paper: Paper, frame: pd.DataFrame, rows: Sequence[Figures]) -> list[str]:
-    """What a reader of the paper must know of the table, in sentences: data, budget, seeds, n, intervals, marks."""
+    """What a reader of the paper must know of the table, in sentences: data, budget, seeds, n,
+    intervals, marks.
+    """
     study = [f"{tex(shortened(paper.name, 3 * LONGEST))}."] if paper.name else []
-    return [*study, *_of_data(paper.table), *_of_accuracy(frame, rows), *_of_speed(paper.table, frame)]
+    return [
+        *study,
+        *_of_data(paper.table),
+        *_of_accuracy(frame, rows),
+        *_of_speed(paper.table, frame),
+    ]
 
 
 def _of_data(table: FolderTable) -> list[str]:
     trained = [run for run in table.runs if not is_control(run)]
-    shown = table.speed or max(trained or table.runs, key=lambda run: (run.encoder is not None, run.finished))
+    shown = table.speed or max(
+        trained or table.runs, key=lambda run: (run.encoder is not None, run.finished)
+    )
     data, spec = shown.data, plain_spec(shown)
     sentences = [
-        f"Data: {tex(shortened(data.name, LONGEST))}, split {tex(spec['data']['split'])}, {data.classes} classes; "
-        f"clips: {data.train_clips:,} training, {data.validation_clips:,} validation, {data.test_clips:,} test."
+        f"Data: {tex(shortened(data.name, LONGEST))}, split {tex(spec['data']['split'])},"
+        f" {data.classes} classes; clips: {data.train_clips:,} training, {data.validation_clips:,}"
+        f" validation, {data.test_clips:,} test."
     ]
     words = []
     if shown.encoder:
-        words.append(f"Encoder {tex(spec['encoder']['size'])}, {shown.encoder.parameters:,} parameters")
+        words.append(
+            f"Encoder {tex(spec['encoder']['size'])}, {shown.encoder.parameters:,} parameters"
+        )
     if trained:
         seeds = sorted({run.spec.seed for run in trained})
         words.append(f"budget {tex(trained[0].spec.train.budget)}")
-        words.append(f"{counted(len(seeds), 'seed')}" + (f" ({tex(seeds[0])})" if len(seeds) == 1 else ""))
+        words.append(
+            f"{counted(len(seeds), 'seed')}" + (f" ({tex(seeds[0])})" if len(seeds) == 1 else "")
+        )
     return [*sentences, *([f"{'; '.join(words)}."] if words else [])]
 
 
@@ -237,19 +342,34 @@ def _of_accuracy(frame: pd.DataFrame, rows: Sequence[Figures]) -> list[str]:
         return []
     several, one = bool((done["seeds"] > 1).any()), bool((done["seeds"] == 1).any())
     intervals = [r"95\,\% t interval over seeds"] * several + [
-        r"of one seed the 95\,\% binomial interval over test clips, in which neither seeds nor people vary"
+        r"of one seed the 95\,\% binomial interval over test clips, in which neither seeds nor"
+        r" people vary"
     ] * one
     clips = int(done["test_clips"].max())
     sentences = [
-        f"Accuracy in \\% of {clips:,} test clips, linear probe and nearest neighbour on frozen features, mean "
-        f"[{'; '.join(intervals)}]; vs.\\ random: points above the untrained encoder."
+        f"Accuracy in \\% of {clips:,} test clips, linear probe and nearest neighbour on frozen"
+        f" features, mean [{'; '.join(intervals)}]; vs.\\ random: points above the untrained"
+        " encoder."
     ]
-    marks = {value for row in rows for name, value in row.items() if str(name).endswith("_mark") and known(value)}
+    marks = {
+        value
+        for row in rows
+        for name, value in row.items()
+        if str(name).endswith("_mark") and known(value)
+    }
     if {BEST, AS_GOOD} & marks:
-        return [*sentences, "Bold: the method with the highest mean; underlined: not told apart from it (t test over "
-                f"the seeds of two rows, Holm over all pairs of rows, level {LEVEL:g})."]  # fmt: skip
+        return [
+            *sentences,
+            (
+                "Bold: the method with the highest mean; underlined: not told apart from it (t"
+                f" test over the seeds of two rows, Holm over all pairs of rows, level {LEVEL:g})."
+            ),
+        ]
     if (done["kind"] == "method").sum() > 1:
-        return [*sentences, f"Nothing is marked: fewer than {FEWEST_SEEDS} seeds tell no two rows apart."]
+        return [
+            *sentences,
+            f"Nothing is marked: fewer than {FEWEST_SEEDS} seeds tell no two rows apart.",
+        ]
     return sentences
 
 
@@ -269,7 +389,9 @@ def _of_speed(table: FolderTable, frame: pd.DataFrame) -> list[str]:
         else ""
     )
     return [
-        f"Speedup: clips per second over {tex(shortened(speed.baseline, LONGEST))}, {speed.done_rounds} interleaved "
-        rf"rounds{processes}, 95\,\% interval; noise floor {speed.floor:.3f}; on {tex(machine)}. By FLOPs: what the "
+        f"Speedup: clips per second over {tex(shortened(speed.baseline, LONGEST))},"
+        f" {speed.done_rounds} interleaved "
+        rf"rounds{processes}, 95\,\% interval; noise floor {speed.floor:.3f}; on {tex(machine)}. By"
+        r" FLOPs: what the "
         f"arithmetic predicts.{starred}{disturbed}"
     ]

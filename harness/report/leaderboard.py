@@ -2,12 +2,13 @@
 
     boards = leaderboard(laboratories(["runs", "theirs=benchmarks/results/synthetic-quick"]))
 
-A board holds rows that were made under the same conditions. Accuracy: the data by what they hold, split, encoder,
-training with its budget, probes, the code that trains and evaluates; under a budget in seconds the machine too, which
-turns them into steps. Each protocol is a column, by its options and its code. Speed: data, encoder, training, machine
-with the versions of its packages, rules, baseline, the code that times. The two never share a board. A row is a method
-of a laboratory; where two have other versions of a method's own code, its label says which. Each board says what keeps
-it from the one that is most like it.
+A board holds rows that were made under the same conditions. Accuracy: the data by what they hold,
+split, encoder, training with its budget, probes, the code that trains and evaluates; under a budget
+in seconds the machine too, which turns them into steps. Each protocol is a column, by its options
+and its code. Speed: data, encoder, training, machine with the versions of its packages, rules,
+baseline, the code that times. The two never share a board. A row is a method of a laboratory; where
+two have other versions of a method's own code, its label says which. Each board says what keeps it
+from the one that is most like it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def laboratories(arguments: Sequence[str]) -> list[Laboratory]:
     named = [_named(argument) for argument in dict.fromkeys(arguments)]
     folders = [folder for _, folder in named]
     found = [
-        Laboratory(name or _short(folder, folders), folder, read_records(folder), Evaluations(folder))
+        Laboratory(
+            name or _short(folder, folders), folder, read_records(folder), Evaluations(folder)
+        )
         for name, folder in named
     ]
     names = [one.name for one in found]
@@ -97,13 +100,24 @@ def laboratories(arguments: Sequence[str]) -> list[Laboratory]:
 
 def _named(argument: str) -> tuple[str, Path]:
     name, _, folder = argument.rpartition("=")
-    return (name, Path(folder)) if name and folder and not Path(argument).exists() else ("", Path(argument))
+    return (
+        (name, Path(folder))
+        if name and folder and not Path(argument).exists()
+        else ("", Path(argument))
+    )
 
 
 def _short(folder: Path, folders: Sequence[Path]) -> str:
     """The shortest end of its path that no other folder's has."""
-    parts, others = folder.resolve().parts, [other.resolve().parts for other in folders if other is not folder]
-    lengths = (length for length in range(1, len(parts)) if all(one[-length:] != parts[-length:] for one in others))
+    parts, others = (
+        folder.resolve().parts,
+        [other.resolve().parts for other in folders if other is not folder],
+    )
+    lengths = (
+        length
+        for length in range(1, len(parts))
+        if all(one[-length:] != parts[-length:] for one in others)
+    )
     return "/".join(parts[-next(lengths, len(parts)) :])
 
 
@@ -115,8 +129,9 @@ class Cell:
     """One number of one row.
 
     Attributes:
-        figures: ``value``, ``value_low``, ``value_high``: an accuracy as `harness.report.frame.accuracy_figures` has
-            it with its ``value_mark``, or a speedup beside the other `speed_figures` and its ``judgement``.
+        figures: ``value``, ``value_low``, ``value_high``: an accuracy as
+            `harness.report.frame.accuracy_figures` has it with its ``value_mark``, or a speedup
+            beside the other `speed_figures` and its ``judgement``.
         row: the accuracies; None of a speedup.
     """
 
@@ -159,7 +174,8 @@ class Board:
         data: name of the data.
         conditions: what all rows were made under.
         columns: of each column, what its numbers were made under beside that.
-        apart: the number of the board that is most like it, and both values of what keeps them apart.
+        apart: the number of the board that is most like it, and both values of what keeps them
+            apart.
         notes: who is above whom.
     """
 
@@ -176,11 +192,19 @@ class Board:
     def heading(self) -> str:
         """What it is, in a line."""
         told = self.conditions
-        words = [f"{self.data} ({told['data']})", f"split {told['data.split']}", f"encoder {told['encoder.size']}"]
+        words = [
+            f"{self.data} ({told['data']})",
+            f"split {told['data.split']}",
+            f"encoder {told['encoder.size']}",
+        ]
         if self.kind == "accuracy":
             words.append(f"budget {told['train.budget']}")
         else:
-            words += [f"over {told['speed.baseline']}", f"batch {told['train.batch_size']}", told["machine.processor"]]
+            words += [
+                f"over {told['speed.baseline']}",
+                f"batch {told['train.batch_size']}",
+                told["machine.processor"],
+            ]
         return f"{self.kind} {self.number}: {', '.join(words)}"
 
     @property
@@ -218,11 +242,18 @@ def leaderboard(labs: Sequence[Laboratory]) -> list[Board]:
             groups.setdefault((piece.kind, key_of(piece.conditions)), []).append(piece)
     ranked = [board for pieces in groups.values() if (board := board_of(pieces)).entries]
     ranked.sort(
-        key=lambda board: (-len({entry.laboratory for entry in board.entries}), -len(board.entries), board.heading)
+        key=lambda board: (
+            -len({entry.laboratory for entry in board.entries}),
+            -len(board.entries),
+            board.heading,
+        )
     )
     found: list[Board] = []
     for kind in ("accuracy", "speed"):
-        own = [replace(board, number=number) for number, board in enumerate((b for b in ranked if b.kind == kind), 1)]
+        own = [
+            replace(board, number=number)
+            for number, board in enumerate((b for b in ranked if b.kind == kind), 1)
+        ]
         found += [replace(board, apart=nearest(board, own)) for board in own]
     return found
 
@@ -237,12 +268,20 @@ def board_of(pieces: Sequence[Piece]) -> Board:
     names = _column_names(pieces)
     entries: dict[str, Entry] = {}
     for piece in pieces:
-        identity = key_of({"label": piece.entry.label, "from": piece.entry.laboratory, "code": dict(piece.entry.code),
-                           "device": piece.entry.device})  # fmt: skip
+        identity = key_of(
+            {
+                "label": piece.entry.label,
+                "from": piece.entry.laboratory,
+                "code": dict(piece.entry.code),
+                "device": piece.entry.device,
+            }
+        )
         before = entries.get(identity, piece.entry)
         name = names[piece.column, key_of(piece.of_column)]
         addresses = tuple(dict.fromkeys([*before.addresses, *piece.entry.addresses]))
-        entries[identity] = replace(before, addresses=addresses, cells={**before.cells, name: piece.cell})
+        entries[identity] = replace(
+            before, addresses=addresses, cells={**before.cells, name: piece.cell}
+        )
     columns = {names[piece.column, key_of(piece.of_column)]: piece.of_column for piece in pieces}
     rows = _in_order(_told_apart(_once(entries.values())), columns)
     if all(entry.control for entry in rows):
@@ -269,7 +308,11 @@ def _once(entries: Iterable[Entry]) -> list[Entry]:
         values = {name: cell.value for name, cell in entry.cells.items()}
         key = key_of({"addresses": sorted(entry.addresses), "values": values, "label": entry.label})
         before = found.get(key)
-        found[key] = replace(before, laboratory=f"{before.laboratory}, {entry.laboratory}") if before else entry
+        found[key] = (
+            replace(before, laboratory=f"{before.laboratory}, {entry.laboratory}")
+            if before
+            else entry
+        )
     return list(found.values())
 
 
@@ -282,15 +325,23 @@ def _told_apart(entries: Sequence[Entry]) -> list[Entry]:
     found = []
     for entry in entries:
         names = dict.fromkeys(name for code in codes[entry.label] for name in code)
-        differ = [name for name in names if len({key_of({"": code.get(name)}) for code in codes[entry.label]}) > 1]
+        differ = [
+            name
+            for name in names
+            if len({key_of({"": code.get(name)}) for code in codes[entry.label]}) > 1
+        ]
         words = [f"{name} {values_text(entry.code.get(name, ()))}" for name in differ]
         words += [entry.device] if len(devices) > 1 and not entry.control else []
-        found.append(replace(entry, label=f"{entry.label} [{', '.join(words)}]") if words else entry)
+        found.append(
+            replace(entry, label=f"{entry.label} [{', '.join(words)}]") if words else entry
+        )
     return found
 
 
 def _in_order(entries: Sequence[Entry], columns: Iterable[str]) -> list[Entry]:
-    """Best first, by the first column that a row has; controls among them; rows of the same value by name."""
+    """Best first, by the first column that a row has; controls among them; rows of the same value
+    by name.
+    """
     places = list(columns)
 
     def key(entry: Entry) -> tuple[int, float, str, str]:
@@ -306,21 +357,35 @@ def _marked(board: Board) -> Board:
     alone = len({entry.laboratory for entry in entries}) == 1
     names = [entry.label if alone else f"{entry.label} ({entry.laboratory})" for entry in entries]
     for column in board.columns:
-        cells = {name: entry.cells[column] for name, entry in zip(names, entries, strict=True) if column in entry.cells}
+        cells = {
+            name: entry.cells[column]
+            for name, entry in zip(names, entries, strict=True)
+            if column in entry.cells
+        }
         rows = [replace(cell.row, label=name) for name, cell in cells.items() if cell.row]
         found = pairs(rows)
         marked = standing(rows, found)
         notes += closing(column, found)
         for number, (name, entry) in enumerate(zip(names, entries, strict=True)):
             if name in marked:
-                cell = replace(cells[name], figures={**cells[name].figures, "value_mark": marked[name]})
+                cell = replace(
+                    cells[name], figures={**cells[name].figures, "value_mark": marked[name]}
+                )
                 entries[number] = replace(entry, cells={**entry.cells, column: cell})
     return replace(board, entries=entries, notes=notes)
 
 
-def nearest(board: Board, boards: Sequence[Board]) -> tuple[int, Mapping[str, tuple[Any, Any]]] | None:
-    """The board with the fewest other conditions, and what they are here and there; the first of several."""
-    others = [(other.number, differing(board.conditions, other.conditions)) for other in boards if other is not board]
+def nearest(
+    board: Board, boards: Sequence[Board]
+) -> tuple[int, Mapping[str, tuple[Any, Any]]] | None:
+    """The board with the fewest other conditions, and what they are here and there; the first of
+    several.
+    """
+    others = [
+        (other.number, differing(board.conditions, other.conditions))
+        for other in boards
+        if other is not board
+    ]
     return min(others, key=lambda found: len(found[1]), default=None)
 
 
@@ -337,12 +402,16 @@ def accuracies(lab: Laboratory) -> Iterator[Piece]:
             evaluated = newest(lab.evaluations.of(runs))
             for column in protocol_columns(runs, lab.evaluations):
                 name = column.name.removeprefix("protocol ")
-                of_column = conditions_of_protocol([one for one in evaluated if column_of(one) == name])
+                of_column = conditions_of_protocol(
+                    [one for one in evaluated if column_of(one) == name]
+                )
                 yield from _pieces(lab, runs, conditions, column, of_column, name)
 
 
 def of_one_code(table: FolderTable) -> list[list[RunRecord]]:
-    """The runs of a table by what may not differ in a board and is no setting, each with all controls."""
+    """The runs of a table by what may not differ in a board and is no setting, each with all
+    controls.
+    """
     controls = [run for run in table.runs if is_control(run)]
     trained = [run for run in table.runs if not is_control(run)]
     known: dict[str, str] = {}
@@ -355,9 +424,15 @@ def of_one_code(table: FolderTable) -> list[list[RunRecord]]:
 
 
 def common_code(run: RunRecord, known: Mapping[str, str]) -> Facts:
-    """Versions of what all methods share; an own encoder stands on what the others `known` stand on."""
+    """Versions of what all methods share; an own encoder stands on what the others `known` stand
+    on.
+    """
     versions = run.method.versions
-    return {f"code.{name}": versions.get(name, known.get(name)) for name in LOOP_CODE if versions and name in known}
+    return {
+        f"code.{name}": versions.get(name, known.get(name))
+        for name in LOOP_CODE
+        if versions and name in known
+    }
 
 
 def steps_by(run: RunRecord) -> Facts:
@@ -368,13 +443,21 @@ def steps_by(run: RunRecord) -> Facts:
 def machine_facts(record: RunRecord | SpeedRecord) -> Facts:
     """What makes two machines the same."""
     found = machine(record.environment)
-    return {f"{MACHINE}{name}": value for name, value in found.items() if value and name not in NO_PART_OF_A_MACHINE}
+    return {
+        f"{MACHINE}{name}": value
+        for name, value in found.items()
+        if value and name not in NO_PART_OF_A_MACHINE
+    }
 
 
 def conditions_of_runs(runs: Sequence[RunRecord]) -> Facts:
-    """What accuracies of runs that were held equal depend on, the method, its seed and their own code left out."""
+    """What accuracies of runs that were held equal depend on, the method, its seed and their own
+    code left out.
+    """
     first = runs[0]
-    known = {name: version for run in reversed(runs) for name, version in run.method.versions.items()}
+    known = {
+        name: version for run in reversed(runs) for name, version in run.method.versions.items()
+    }
     asked = {name: value for name, value in settings(first).items() if name != "device"}
     return {"data": first.data.fingerprint, **asked, **common_code(first, known), **steps_by(first)}
 
@@ -390,21 +473,38 @@ def conditions_of_protocol(records: Sequence[EvaluationRecord]) -> Facts:
 
 
 def _pieces(
-    lab: Laboratory, runs: Sequence[RunRecord], conditions: Facts, column: Column, of_column: Facts, name: str
+    lab: Laboratory,
+    runs: Sequence[RunRecord],
+    conditions: Facts,
+    column: Column,
+    of_column: Facts,
+    name: str,
 ) -> Iterator[Piece]:
     for row in column.rows:
-        trained, label = not row.control, row.label.removesuffix(" (untrained)")  # of an encoder of the open division
+        trained, label = (
+            not row.control,
+            row.label.removesuffix(" (untrained)"),
+        )  # of an encoder of the open division
         own = [run for run in runs if run.label == label]
         code = gathered(own_versions(run) for run in own) if trained else {}
         yield Piece(
-            "accuracy", runs[0].data.name, conditions, name, of_column,
+            "accuracy",
+            runs[0].data.name,
+            conditions,
+            name,
+            of_column,
             Entry(
-                row.label, lab.name, code, own[0].environment.device_class if trained else "", row.control,
+                row.label,
+                lab.name,
+                code,
+                own[0].environment.device_class if trained else "",
+                row.control,
                 trained and own[0].method.division == "open",
-                tuple(run.address for run in own if run.spec.seed in row.by_seed), max(run.finished for run in own),
+                tuple(run.address for run in own if run.spec.seed in row.by_seed),
+                max(run.finished for run in own),
             ),
             Cell(accuracy_figures("value", list(row.by_seed.values()), column.clips), row),
-        )  # fmt: skip
+        )
 
 
 def own_versions(run: RunRecord) -> Facts:
@@ -416,8 +516,12 @@ def own_versions(run: RunRecord) -> Facts:
 
 
 def speeds(lab: Laboratory) -> Iterator[Piece]:
-    """Every speedup of a folder; of a row that was measured twice under the same conditions the last."""
-    beside = {table.speed.address: table.runs for table in folder_tables(lab.records) if table.speed}
+    """Every speedup of a folder; of a row that was measured twice under the same conditions the
+    last.
+    """
+    beside = {
+        table.speed.address: table.runs for table in folder_tables(lab.records) if table.speed
+    }
     for record in sorted(lab.records.speeds, key=lambda one: (one.finished, one.address)):
         if record.stages:
             continue
@@ -426,13 +530,22 @@ def speeds(lab: Laboratory) -> Iterator[Piece]:
             if not comparable(arm, record):
                 continue
             figures = {
-                **speed_figures(arm, record), "judgement": judgement(arm.label, runs, record),
-                "value": arm.ratio.value, "value_low": arm.ratio.low, "value_high": arm.ratio.high,
-            }  # fmt: skip
+                **speed_figures(arm, record),
+                "judgement": judgement(arm.label, runs, record),
+                "value": arm.ratio.value,
+                "value_low": arm.ratio.low,
+                "value_high": arm.ratio.high,
+            }
             entry = Entry(
-                arm.label, lab.name, own_code(arm.label, record), "", arm.control, False, (record.address,),
+                arm.label,
+                lab.name,
+                own_code(arm.label, record),
+                "",
+                arm.control,
+                False,
+                (record.address,),
                 record.finished,
-            )  # fmt: skip
+            )
             yield Piece("speed", record.data.name, conditions, SPEEDUP, {}, entry, Cell(figures))
 
 

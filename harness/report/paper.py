@@ -49,7 +49,9 @@ class PaperFigure:
 
 
 def paper_figures(studies: Sequence[Study]) -> Iterator[PaperFigure]:
-    """Every chart of a report of these studies, in its order; of several of a kind the later ones are numbered."""
+    """Every chart of a report of these studies, in its order; of several of a kind the later ones
+    are numbered.
+    """
     collector = Collector({}, looks_of(studies))
     counts: dict[str, int] = {}
     for section in sections(studies, {}, collector):
@@ -64,7 +66,8 @@ def paper_figures(studies: Sequence[Study]) -> Iterator[PaperFigure]:
 
 
 def write_figures(studies: Sequence[Study], folder: Path) -> list[str]:
-    """Leave ``NAME.pdf``, ``NAME.svg`` and the numbers that are drawn, ``NAME.csv``, of every chart; a line for each.
+    """Leave ``NAME.pdf``, ``NAME.svg`` and the numbers that are drawn, ``NAME.csv``, of every
+    chart; a line for each.
 
     The same records give the same bytes. A `UsageError` where nothing can be drawn.
     """
@@ -84,10 +87,14 @@ def write_figures(studies: Sequence[Study], folder: Path) -> list[str]:
 
 
 def write_latex(studies: Sequence[Study], path: Path, command: str) -> None:
-    """Leave every table of the studies in a file for ``\\input``. A `UsageError` where there is none to leave."""
+    """Leave every table of the studies in a file for ``\\input``. A `UsageError` where there is
+    none to leave.
+    """
     settings = [setting for study in studies for setting in study.settings]
     if not settings:
-        raise UsageError(f"--latex {path}: no finished run or measurement of these folders makes a table")
+        raise UsageError(
+            f"--latex {path}: no finished run or measurement of these folders makes a table"
+        )
     papers = [
         Paper(
             setting.heading if len(settings) > 1 else "",

@@ -16,18 +16,22 @@ from harness.runs.plan import CellPlan, Plan
 def plan_heading(plan: Plan) -> str:
     """The first line."""
     return (
-        f"plan: {len(plan.to_do)} of {len(plan.cells)} runs to do, budget {plan.budget} each, speedups over "
-        f"{plan.baseline}"
+        f"plan: {len(plan.to_do)} of {len(plan.cells)} runs to do, budget {plan.budget} each,"
+        f" speedups over {plan.baseline}"
     )
 
 
 def plan_table(plan: Plan) -> pd.DataFrame:
     """One row per row of the table to come, controls included; every cell a string."""
-    return pd.DataFrame([_row(plan, label) for label in dict.fromkeys(cell.label for cell in plan.cells)])
+    return pd.DataFrame(
+        [_row(plan, label) for label in dict.fromkeys(cell.label for cell in plan.cells)]
+    )
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """Runs that are no fresh start, sources of the times, memory, disk and the sum; nothing where nothing is to do."""
+    """Runs that are no fresh start, sources of the times, memory, disk and the sum; nothing where
+    nothing is to do.
+    """
     if plan.done:
         return []
     about = "about " if math.isfinite(plan.high) else ""
@@ -35,16 +39,28 @@ def plan_lines(plan: Plan) -> list[str]:
         *set_lines(plan.sets),
         *plan.warnings,
         *(line for cell in plan.to_do for line in _not_fresh(cell)),
-        *(f"step time: {line}" for line in _grouped((step.source, label) for label, step in plan.steps.items())),
-        *([f"evaluations: {_range(plan.evaluation.seconds, plan.evaluation.low, plan.evaluation.high)} each: "
-           f"{plan.evaluation.source}"] if plan.evaluation else []),
+        *(
+            f"step time: {line}"
+            for line in _grouped((step.source, label) for label, step in plan.steps.items())
+        ),
+        *(
+            [
+                "evaluations:"
+                f" {_range(plan.evaluation.seconds, plan.evaluation.low, plan.evaluation.high)}"
+                f" each: {plan.evaluation.source}"
+            ]
+            if plan.evaluation
+            else []
+        ),
         _measurement(plan),
         *_memory(plan),
         f"disk: {size(plan.disk_bytes)} to come for weights and records{_states(plan)}",
         *([f"price: {plan.cost:,.2f} at {plan.price:g} an hour"] if plan.cost is not None else []),
-        f"{about}{_range(plan.seconds, plan.low, plan.high)} in all by these sources, on {plan.device}, one run after "
-        "the other",
-    ]  # fmt: skip
+        (
+            f"{about}{_range(plan.seconds, plan.low, plan.high)} in all by these sources, on"
+            f" {plan.device}, one run after the other"
+        ),
+    ]
 
 
 def size(count: float) -> str:
@@ -67,9 +83,13 @@ def _row(plan: Plan, label: str) -> dict[str, str]:
         "clips": f"{first.clips:,.0f}" if first.clips else EMPTY,
         "ms/step": _milliseconds(step.seconds) if step and timed else EMPTY,
         "training": minutes(first.training) if timed else EMPTY,
-        "evaluations": f"{first.evaluations} = {minutes(first.evaluating)}" if first.evaluations else EMPTY,
+        "evaluations": (
+            f"{first.evaluations} = {minutes(first.evaluating)}" if first.evaluations else EMPTY
+        ),
         "a run": minutes(first.seconds) if to_do and not first.problem else EMPTY,
-        "all": minutes(sum(cell.seconds for cell in to_do)) if to_do and not first.problem else EMPTY,
+        "all": (
+            minutes(sum(cell.seconds for cell in to_do)) if to_do and not first.problem else EMPTY
+        ),
         "peak": size(step.peak_bytes) if step and step.peak_bytes else EMPTY,
         "weights": size(first.weights_bytes) if first.weights_bytes else EMPTY,
     }
@@ -86,8 +106,8 @@ def _not_fresh(cell: CellPlan) -> list[str]:
     if cell.steps_done or cell.holder:
         doing = f"{cell.holder} is at" if cell.holder else "goes on at"
         return [
-            f"{name}: {doing} step {cell.steps_done:,} of {cell.steps:,}: {minutes(cell.training)} of training and "
-            f"{counted(cell.evaluations, 'evaluation')} left"
+            f"{name}: {doing} step {cell.steps_done:,} of {cell.steps:,}: {minutes(cell.training)}"
+            f" of training and {counted(cell.evaluations, 'evaluation')} left"
         ]
     return [f"{name}: {cell.before} before, starts anew"] if cell.before else []
 
@@ -122,10 +142,16 @@ def _memory(plan: Plan) -> list[str]:
     if plan.peak_bytes is None:
         return ["memory: not known, as no step was run"] if plan.steps else []
     there = f" of {size(plan.memory_bytes)} there" if plan.memory_bytes else ""
-    short = ", too much: lower --batch-size" if plan.memory_bytes and plan.peak_bytes > plan.memory_bytes else ""
+    short = (
+        ", too much: lower --batch-size"
+        if plan.memory_bytes and plan.peak_bytes > plan.memory_bytes
+        else ""
+    )
     known = ((step.memory_source, label) for label, step in plan.steps.items() if step.peak_bytes)
     sources = "; ".join(_grouped(known))
-    return [f"memory: {size(plan.peak_bytes)}{there} at the peak of the largest step{short}: {sources}"]
+    return [
+        f"memory: {size(plan.peak_bytes)}{there} at the peak of the largest step{short}: {sources}"
+    ]
 
 
 def _states(plan: Plan) -> str:

@@ -1,9 +1,9 @@
 """The exchange table: how the ranking moves between equal clips, equal seconds and equal FLOPs.
 
-A folder may hold runs under several budgets; each gives a column with its own, refitted schedule. For units that no
-run was given a budget in, a column is read off the curves of the runs that are there: at the largest amount that every
-row reached, in the middle of schedules that were made for another budget: the runs with the most evaluations. Its
-heading says so.
+A folder may hold runs under several budgets; each gives a column with its own, refitted schedule.
+For units that no run was given a budget in, a column is read off the curves of the runs that are
+there: at the largest amount that every row reached, in the middle of schedules that were made for
+another budget: the runs with the most evaluations. Its heading says so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ UNIT = {"ep": "clips", "steps": "clips"}
 
 
 def spent(times: Mapping[str, float]) -> dict[str, Spent]:
-    """What a run had spent at an evaluation, by unit; `times` as in `harness.studies.target.step_seconds`."""
+    """What a run had spent at an evaluation, by unit; `times` as in
+    `harness.studies.target.step_seconds`.
+    """
     return {
         "clips": lambda record, point: point.clips_seen,
         "s": lambda record, point: point.step * step_seconds(record, times),
@@ -37,14 +39,23 @@ def spent(times: Mapping[str, float]) -> dict[str, Spent]:
 
 
 EXCHANGE_COLUMNS: Columns = {
-    "label": TEXT, "open": TRUTH, "held_equal": TEXT, "unit": TEXT, "read_off": TEXT, "linear": NUMBER, "rank": WHOLE,
-}  # fmt: skip
+    "label": TEXT,
+    "open": TRUTH,
+    "held_equal": TEXT,
+    "unit": TEXT,
+    "read_off": TEXT,
+    "linear": NUMBER,
+    "rank": WHOLE,
+}
 
 
-def exchange_frame(records: Sequence[RunRecord], times: Mapping[str, float] = NO_TIMES) -> pd.DataFrame:
+def exchange_frame(
+    records: Sequence[RunRecord], times: Mapping[str, float] = NO_TIMES
+) -> pd.DataFrame:
     """A row per method and budget, as numbers; `EXCHANGE_COLUMNS`.
 
-    ``held_equal``: what was, in words; ``read_off``: the budget whose curves it was read off, empty where runs had it.
+    ``held_equal``: what was, in words; ``read_off``: the budget whose curves it was read off, empty
+    where runs had it.
     """
     units = spent(times)
     trained = [record for record in records if record.training and record.status == "ok"]
@@ -53,7 +64,9 @@ def exchange_frame(records: Sequence[RunRecord], times: Mapping[str, float] = NO
     rows: list[Figures] = []
 
     def column(held_equal: str, unit: str, values: dict[str, float], read_off: str = "") -> None:
-        ranks = {label: 1 + sum(other > values[label] for other in values.values()) for label in values}
+        ranks = {
+            label: 1 + sum(other > values[label] for other in values.values()) for label in values
+        }
         rows.extend(
             {
                 "label": label,
@@ -72,7 +85,9 @@ def exchange_frame(records: Sequence[RunRecord], times: Mapping[str, float] = NO
         own = [record for record in trained if record.spec.train.budget == budget]
         column(f"equal {budget}", unit_of(budget), by_label(own, lambda record: record.curve[-1]))
     given = {unit_of(record.spec.train.budget) for record in trained}
-    longest = max(budgets, key=lambda budget: (most_evaluations(trained, budget), most_clips(trained, budget)))
+    longest = max(
+        budgets, key=lambda budget: (most_evaluations(trained, budget), most_clips(trained, budget))
+    )
     source = [record for record in trained if record.spec.train.budget == longest]
     for unit in [unit for unit in units if unit not in given]:
         amount = min(units[unit](record, record.curve[-1]) for record in source)
@@ -83,11 +98,15 @@ def exchange_frame(records: Sequence[RunRecord], times: Mapping[str, float] = NO
 
 
 def exchange_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per method, one column per budget: mean linear accuracy over seeds and its rank; every cell a string."""
+    """One row per method, one column per budget: mean linear accuracy over seeds and its rank;
+    every cell a string.
+    """
     lines = []
     for _, cells in frame.groupby("label", sort=False):
         found = figures(cells)
-        lines.append({"method": method_text(found[0]), **{cell["held_equal"]: _cell(cell) for cell in found}})
+        lines.append(
+            {"method": method_text(found[0]), **{cell["held_equal"]: _cell(cell) for cell in found}}
+        )
     return pd.DataFrame(lines)
 
 
@@ -97,7 +116,9 @@ def _cell(cell: Figures) -> str:
 
 
 def seconds_lines(records: Sequence[RunRecord]) -> list[str]:
-    """What rows took under budgets in seconds: at the interleaved step time, which is held equal, and on the wall."""
+    """What rows took under budgets in seconds: at the interleaved step time, which is held equal,
+    and on the wall.
+    """
     lines = []
     for budget in dict.fromkeys(record.spec.train.budget for record in records):
         if parse_budget(budget).unit != "s":
@@ -107,10 +128,16 @@ def seconds_lines(records: Sequence[RunRecord]) -> list[str]:
             if record.spec.train.budget == budget and record.training:
                 interleaved = interleaved_seconds(record)
                 wall = record.training.seconds
-                rows.setdefault(record.label, []).append((math.nan if interleaved is None else interleaved, wall))
-        means = {label: [statistics.mean(column) for column in zip(*row, strict=True)] for label, row in rows.items()}
+                rows.setdefault(record.label, []).append(
+                    (math.nan if interleaved is None else interleaved, wall)
+                )
+        means = {
+            label: [statistics.mean(column) for column in zip(*row, strict=True)]
+            for label, row in rows.items()
+        }
         found = ", ".join(
-            f"{label} {seconds_text(one)} / {seconds_text(other)}" for label, (one, other) in means.items()
+            f"{label} {seconds_text(one)} / {seconds_text(other)}"
+            for label, (one, other) in means.items()
         )
         lines.append(f"equal {budget}: seconds at the interleaved step time / on the wall: {found}")
     return lines
@@ -126,14 +153,20 @@ def settings(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
         if record.training and record.status == "ok":
-            same = {part: record.spec.identity[part] for part in ("encoder", "data", "train", "device")}
+            same = {
+                part: record.spec.identity[part] for part in ("encoder", "data", "train", "device")
+            }
             same["train"].pop("budget")
             groups.setdefault(digest(same), []).append(record)
     return list(groups.values())
 
 
-def by_label(records: Sequence[RunRecord], point: Callable[[RunRecord], Point | None]) -> dict[str, float]:
-    """Mean accuracy over seeds at an evaluation of each run; rows one of whose runs has none are absent."""
+def by_label(
+    records: Sequence[RunRecord], point: Callable[[RunRecord], Point | None]
+) -> dict[str, float]:
+    """Mean accuracy over seeds at an evaluation of each run; rows one of whose runs has none are
+    absent.
+    """
     found: dict[str, list[float | None]] = {}
     for record in records:
         chosen = point(record)
@@ -164,7 +197,9 @@ def most_evaluations(records: Sequence[RunRecord], budget: str) -> int:
 
 def most_clips(records: Sequence[RunRecord], budget: str) -> float:
     """Most clips that a run of a budget saw."""
-    return max(r.training.clips_seen for r in records if r.training and r.spec.train.budget == budget)
+    return max(
+        r.training.clips_seen for r in records if r.training and r.spec.train.budget == budget
+    )
 
 
 def flops_per_step(record: RunRecord) -> float:

@@ -1,4 +1,5 @@
-"""The command that repeats a run under a budget in seconds: with its number of steps instead of seconds.
+"""The command that repeats a run under a budget in seconds: with its number of steps instead of
+seconds.
 
 It is the command that was typed, where that is at hand, or else one that follows from the record.
 """
@@ -18,31 +19,56 @@ REPLACED = frozenset({"--methods", "--seeds", "--budget", "--baseline"})
 NOT_ASKED = frozenset({"train.budget", "data.fingerprint"})
 """Settings that the command says otherwise, or not at all."""
 FLAGS = {
-    "data.name": "--dataset", "data.split": "--split", "data.label": "--label", "encoder.size": "--encoder",
-    "train.batch_size": "--batch-size", "train.precision": "--precision",
-}  # fmt: skip
+    "data.name": "--dataset",
+    "data.split": "--split",
+    "data.label": "--label",
+    "encoder.size": "--encoder",
+    "train.batch_size": "--batch-size",
+    "train.precision": "--precision",
+}
 NO_WORDS: tuple[str, ...] = ()
 UNKNOWN: Mapping[str, str] = {}
 
 
 def repeat_lines(
-    records: Sequence[RunRecord], asked: Mapping[str, str] = UNKNOWN, words: Sequence[str] = NO_WORDS
+    records: Sequence[RunRecord],
+    asked: Mapping[str, str] = UNKNOWN,
+    words: Sequence[str] = NO_WORDS,
 ) -> list[str]:
-    """One line per method and number of steps; nothing where no number of steps follows from seconds.
+    """One line per method and number of steps; nothing where no number of steps follows from
+    seconds.
 
     Args:
         asked: how each row was asked for, by its label.
-        words: those of the command that asked for these rows, as typed; others follow from their records.
+        words: those of the command that asked for these rows, as typed; others follow from their
+            records.
     """
     seeds: dict[tuple[tuple[str, ...], str, tuple[str, ...]], list[int]] = {}
     for record in records:
         if record.status == "ok" and record.training and counts_seconds(record.spec):
             typed = kept(words) if record.label in asked else words_of(record.spec)
-            row = tuple(typed), asked.get(record.label, record.label), tuple(counted_in_steps(record))
+            row = (
+                tuple(typed),
+                asked.get(record.label, record.label),
+                tuple(counted_in_steps(record)),
+            )
             seeds.setdefault(row, []).append(record.spec.seed)
     return [
-        f"the same steps again{', bit for bit' * exact(records)} (same machine, versions and threads): "
-        + shlex.join(["python", "-m", "harness", *typed, "--methods", method, "--seeds", numbers(found), *steps])
+        f"the same steps again{', bit for bit' * exact(records)} (same machine, versions and"
+        " threads): "
+        + shlex.join(
+            [
+                "python",
+                "-m",
+                "harness",
+                *typed,
+                "--methods",
+                method,
+                "--seeds",
+                numbers(found),
+                *steps,
+            ]
+        )
         for (typed, method, steps), found in seeds.items()
     ]
 
@@ -59,7 +85,11 @@ def words_of(spec: RunSpec) -> list[str]:
             name = f"{section}.{key}"
             if value == usual[key] or name in NOT_ASKED:
                 continue
-            found += [FLAGS[name], str(value)] if name in FLAGS else ["--set", f"{name}={json.dumps(value)}"]
+            found += (
+                [FLAGS[name], str(value)]
+                if name in FLAGS
+                else ["--set", f"{name}={json.dumps(value)}"]
+            )
     return [*found, *(["--device", spec.device] if spec.device != preset["device"] else [])]
 
 

@@ -1,7 +1,8 @@
-"""What a study on its shelf says of itself: its page, once for all its records, and the list of all studies.
+"""What a study on its shelf says of itself: its page, once for all its records, and the list of all
+studies.
 
-The page is `README.md` beside the records. Its title, its first line of text (why the study was made) and its facts,
-``- machine: ...``, are read again for the list.
+The page is `README.md` beside the records. Its title, its first line of text (why the study was
+made) and its facts, ``- machine: ...``, are read again for the list.
 """
 
 from __future__ import annotations
@@ -84,9 +85,10 @@ def study_of(name: str, why: str, commands: list[str], found: Contents) -> Study
 def counts(found: Contents) -> str:
     """``58 runs, 1 speed measurement``."""
     number = {
-        "run": len(found.records.runs), "speed measurement": len(found.records.speeds),
+        "run": len(found.records.runs),
+        "speed measurement": len(found.records.speeds),
         "evaluation": len(found.evaluations),
-    }  # fmt: skip
+    }
     return ", ".join(counted(many, kind) for kind, many in number.items() if many)
 
 
@@ -101,7 +103,10 @@ def each_once(texts: Iterable[str]) -> str:
 def machine(environment: Environment) -> str:
     """``cpu, Abacus 3000, 2 cores, 1 thread``."""
     threads = counted(environment.threads, "thread")
-    return f"{environment.device}, {environment.processor}, {counted(environment.cores, 'core')}, {threads}"
+    return (
+        f"{environment.device}, {environment.processor}, {counted(environment.cores, 'core')},"
+        f" {threads}"
+    )
 
 
 def versions(environment: Environment) -> str:
@@ -116,7 +121,9 @@ def days(records: Iterable[RunRecord | SpeedRecord | EvaluationRecord]) -> str:
 
 
 def method_lines(runs: Iterable[RunRecord]) -> Iterator[str]:
-    """What the methods of the rows say of themselves: the paper, where a method departs from it, what was chosen."""
+    """What the methods of the rows say of themselves: the paper, where a method departs from it,
+    what was chosen.
+    """
     labels: dict[tuple[str, ...], list[str]] = {}
     for label, method in sorted({record.label: record.method for record in runs}.items()):
         if not method.control:
@@ -129,27 +136,37 @@ def method_lines(runs: Iterable[RunRecord]) -> Iterator[str]:
 
 
 def commands_of(folder: Path) -> list[str]:
-    """What left the pages of a folder: each begins with its command. That of the table, or of speed, comes first."""
+    """What left the pages of a folder: each begins with its command. That of the table, or of
+    speed, comes first.
+    """
     found = dict.fromkeys(
         line.strip()
-        for path in sorted(folder.glob("*.md"), key=lambda path: (path.name not in FIRST_PAGES, path.name))
+        for path in sorted(
+            folder.glob("*.md"), key=lambda path: (path.name not in FIRST_PAGES, path.name)
+        )
         if path.name != PAGE
         and (line := read_file(path).decode(errors="replace").partition("\n")[0]).startswith("    ")
     )
     return list(found)
 
 
-def shelf_files(folder: Path, target: Path, found: Contents, *, why: str = "", name: str = "") -> dict[str, bytes]:
+def shelf_files(
+    folder: Path, target: Path, found: Contents, *, why: str = "", name: str = ""
+) -> dict[str, bytes]:
     """The files of a study's shelf, by name.
 
     Args:
-        why: as the page that is there says, where this is empty; so is the name, which else is the folder's.
+        why: as the page that is there says, where this is empty; so is the name, which else is the
+            folder's.
     """
-    known = next((read_study(path) for path in (target / PAGE, folder / PAGE) if path.is_file()), None)
+    known = next(
+        (read_study(path) for path in (target / PAGE, folder / PAGE) if path.is_file()), None
+    )
     why = " ".join((why or (known.why if known else "")).split()).lstrip("#- ")
     if not why:
         raise UsageError(
-            f"--why: expected a line that says why {folder} was made, found none; it stands on the study's page"
+            f"--why: expected a line that says why {folder} was made, found none; it stands on the"
+            " study's page"
         )
     title = name or (known.name if known else "") or target.resolve().name
     files = {SHELF_FILE: found.text}
@@ -183,8 +200,15 @@ def read_study(path: Path) -> Study:
     lines = [line for line in rest.splitlines() if line]
     why = lines[0] if lines else ""
     if not title.startswith("# ") or not why or why.startswith(("#", "- ", "    ")):
-        raise UsageError(f"{path}: expected a title, and below it a line that says why the study was made; write one")
-    facts = dict(line.removeprefix("- ").split(": ", 1) for line in lines if line.startswith("- ") and ": " in line)
+        raise UsageError(
+            f"{path}: expected a title, and below it a line that says why the study was made;"
+            " write one"
+        )
+    facts = dict(
+        line.removeprefix("- ").split(": ", 1)
+        for line in lines
+        if line.startswith("- ") and ": " in line
+    )
     return Study(title.removeprefix("# "), why, facts=facts)
 
 

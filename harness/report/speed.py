@@ -1,4 +1,6 @@
-"""The table of `harness speed`: where each method's step time goes, and how much of the device it uses."""
+"""The table of `harness speed`: where each method's step time goes, and how much of the device it
+uses.
+"""
 
 from __future__ import annotations
 
@@ -31,15 +33,23 @@ NTU60_CLIPS = 40_091
 
 Counted from the lists in MAMP's released code, data/ntu/statistics.
 """
-PHASES = {"data": "data", "forward": "forward", "backward": "backward", "optimiser": "optimizer", "after": "after_step"}
+PHASES = {
+    "data": "data",
+    "forward": "forward",
+    "backward": "backward",
+    "optimiser": "optimizer",
+    "after": "after_step",
+}
 """Column headings of the phases on the training clock."""
 
 
 def speed_frame(speed: SpeedRecord) -> pd.DataFrame:
-    """The arms of a measurement as numbers (`harness.report.frame.arms_frame`) with what `harness speed` says of them.
+    """The arms of a measurement as numbers (`harness.report.frame.arms_frame`) with what `harness
+    speed` says of them.
 
-    ``signed_ranks``: p; ``of_peak``: achieved FLOP/s over the matmul peak; ``schedule_hours``: hours of the published
-    epochs; ``over_one_process``: clips/s of several ranks over those of one; ``judgement`` on "trains faster".
+    ``signed_ranks``: p; ``of_peak``: achieved FLOP/s over the matmul peak; ``schedule_hours``:
+    hours of the published epochs; ``over_one_process``: clips/s of several ranks over those of one;
+    ``judgement`` on "trains faster".
     """
     frame = arms_frame([speed])
     ranks = [signed_ranks_of(arm, speed) if comparable(arm, speed) else None for arm in speed.arms]
@@ -49,7 +59,10 @@ def speed_frame(speed: SpeedRecord) -> pd.DataFrame:
         signed_ranks=pd.Series(ranks, dtype=NUMBER),
         gflops_per_second=achieved / 1e9,
         of_peak=achieved / (frame["matmul_flops"] * speed.environment.ranks),
-        **{name: pd.Series(values, dtype=NUMBER) for name, values in over_one_process(speed).items()},
+        **{
+            name: pd.Series(values, dtype=NUMBER)
+            for name, values in over_one_process(speed).items()
+        },
         schedule_hours=hours,
         peak_mb=frame["peak_bytes"].astype("float64") / 1e6,
         judgement=pd.Series([judgement(arm.label, [], speed) for arm in speed.arms], dtype=TEXT),
@@ -63,7 +76,9 @@ def over_one_process(speed: SpeedRecord) -> dict[str, list[float | None]]:
         "over_one_process": [ratio.value if ratio else None for ratio in ratios],
         "over_one_process_low": [ratio.low if ratio else None for ratio in ratios],
         "over_one_process_high": [ratio.high if ratio else None for ratio in ratios],
-        "efficiency": [ratio.value / speed.environment.ranks if ratio else None for ratio in ratios],
+        "efficiency": [
+            ratio.value / speed.environment.ranks if ratio else None for ratio in ratios
+        ],
     }
 
 
@@ -74,7 +89,9 @@ def _over_one_process(row: Figures) -> str:
 
 def _share(phase: str) -> Callable[[Figures], str]:
     def write(row: Figures) -> str:
-        total = sum(value for name, value in row.items() if name.startswith("phase_") and known(value))
+        total = sum(
+            value for name, value in row.items() if name.startswith("phase_") and known(value)
+        )
         value = row.get(f"phase_{phase}")
         return number(value / total, ".1%") if total and known(value) else EMPTY
 
@@ -111,7 +128,10 @@ WIDE: Cells = {
 }
 
 
-RANKS: Cells = {"over 1 rank [95 %]": _over_one_process, "efficiency": formatted("efficiency", ".0%")}
+RANKS: Cells = {
+    "over 1 rank [95 %]": _over_one_process,
+    "efficiency": formatted("efficiency", ".0%"),
+}
 """On several ranks."""
 
 
@@ -131,15 +151,24 @@ def speed_notes(speed: SpeedRecord) -> list[str]:
     return [
         *_unfinished(speed),
         *notes([], speed),
-        *([f"matmul peak: {peak / 1e9:,.0f} GFLOP/s, measured on this device in this precision"] if peak else []),
-        "of peak: model FLOPs of a step over its time, as a share of the matmul peak (MFU); data, forward, backward, "
-        "optimiser, after: shares of the step time",
+        *(
+            [f"matmul peak: {peak / 1e9:,.0f} GFLOP/s, measured on this device in this precision"]
+            if peak
+            else []
+        ),
+        (
+            "of peak: model FLOPs of a step over its time, as a share of the matmul peak (MFU);"
+            " data, forward, backward, optimiser, after: shares of the step time"
+        ),
         *_ranks(speed.environment.ranks),
         "signed ranks p: exact Wilcoxon test of the rounds' log ratios; it decides nothing",
         *([f"memory-fair: each method at its largest batch under {cap / 1e9:g} GB"] if cap else []),
         *_host(speed),
         *_shares(speed),
-        f"schedule h: hours of the method's published epochs over {NTU60_CLIPS:,} clips at this speed, training alone",
+        (
+            f"schedule h: hours of the method's published epochs over {NTU60_CLIPS:,} clips at this"
+            " speed, training alone"
+        ),
         f"measurement rules version {speed.rules or 'unknown'}",
     ]
 
@@ -151,10 +180,15 @@ def _unfinished(speed: SpeedRecord) -> list[str]:
 
 
 def _ranks(ranks: int) -> list[str]:
-    return [
-        f"over 1 rank: clips/s of all {ranks} ranks over those of rank 0 alone with the same batch, interleaved; a "
-        f"step takes as long as on the slowest rank; efficiency: that over {ranks}; matmul peak, peak MB: of one rank"
-    ] if ranks > 1 else []  # fmt: skip
+    return (
+        [
+            f"over 1 rank: clips/s of all {ranks} ranks over those of rank 0 alone with the same"
+            " batch, interleaved; a step takes as long as on the slowest rank; efficiency: that"
+            f" over {ranks}; matmul peak, peak MB: of one rank"
+        ]
+        if ranks > 1
+        else []
+    )
 
 
 def _host(speed: SpeedRecord) -> list[str]:
@@ -164,15 +198,20 @@ def _host(speed: SpeedRecord) -> list[str]:
         if arm.host_step_seconds is not None
     ]
     meaning = (
-        "launch-bound: the GPU waits for the host, and its idle time lies in the phases whose kernels came late; a "
-        "full queue holds the host up, whose time is then near the step's"
+        "launch-bound: the GPU waits for the host, and its idle time lies in the phases whose"
+        " kernels came late; a full queue holds the host up, whose time is then near the step's"
     )
-    return [f"host time per step, until the GPU is waited for: {', '.join(times)}; {meaning}"] if times else []
+    return (
+        [f"host time per step, until the GPU is waited for: {', '.join(times)}; {meaning}"]
+        if times
+        else []
+    )
 
 
 def _shares(speed: SpeedRecord) -> list[str]:
     shares = [
-        f"{arm.label} " + ", ".join(f"{part} {share:.1%}" for part, share in arm.forward_shares.items())
+        f"{arm.label} "
+        + ", ".join(f"{part} {share:.1%}" for part, share in arm.forward_shares.items())
         for arm in speed.arms
         if arm.forward_shares
     ]

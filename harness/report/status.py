@@ -1,8 +1,9 @@
-"""How far every run of a folder has come: from its records, claims and states, on whatever machine looks.
+"""How far every run of a folder has come: from its records, claims and states, on whatever machine
+looks.
 
-A run is *done*, *diverged*, *failed*, *out of memory*, or has a claim: *running* while its owner gives signs of life,
-else *stopped* like one that was stopped by a signal; the same `run` command goes on with it. What waits for its turn is
-in no file but the matrix that `run` leaves.
+A run is *done*, *diverged*, *failed*, *out of memory*, or has a claim: *running* while its owner
+gives signs of life, else *stopped* like one that was stopped by a signal; the same `run` command
+goes on with it. What waits for its turn is in no file but the matrix that `run` leaves.
 """
 
 from __future__ import annotations
@@ -60,29 +61,50 @@ class Row:
         """For a table, in the order of `COLUMNS`."""
         share = f" ({self.step / self.steps:.0%})" if self.steps else ""
         return [
-            self.label, str(self.seed), self.state,
-            f"{self.step:,} of {self.steps:,}{share}" if self.steps else f"{self.step:,}" if self.step else "",
+            self.label,
+            str(self.seed),
+            self.state,
+            (
+                f"{self.step:,} of {self.steps:,}{share}"
+                if self.steps
+                else f"{self.step:,}"
+                if self.step
+                else ""
+            ),
             "" if self.loss is None else f"{self.loss:.4g}",
             "" if self.accuracy is None else f"{self.accuracy:.1%}",
             "" if self.clips_per_second is None else f"{self.clips_per_second:,.0f}",
             "" if self.left is None else minutes(self.left),
             self.host,
             "" if self.silent is None else f"{minutes(max(0.0, self.silent))} ago",
-        ]  # fmt: skip
+        ]
 
 
 def read_status(folder: Path, found: Records | None = None) -> list[Row]:
-    """A row for every run of a folder: those of the matrix in its order, then the others. Loads no torch.
+    """A row for every run of a folder: those of the matrix in its order, then the others. Loads no
+    torch.
 
     Args:
         found: the folder's records, where they were just read.
     """
     claims, matrix, store = Claims(folder), read_matrix(folder), RecordStore.existing(folder)
     records = {record.address: record for record in (found.runs if found else store.runs())}
-    refused = {refusal.address for refusal in (found.refused if found else store.refused.values()) if refusal.of_record}
-    held = {path.parent.name: claim for path in sorted(folder.glob(f"*/{CLAIM_FILE}")) if (claim := look_at(path))}
-    elsewhere = {other for record in records.values() for other in record.spec.addresses} - records.keys()
-    asked = [address for address in matrix if address not in elsewhere]  # else done under an earlier rule's address
+    refused = {
+        refusal.address
+        for refusal in (found.refused if found else store.refused.values())
+        if refusal.of_record
+    }
+    held = {
+        path.parent.name: claim
+        for path in sorted(folder.glob(f"*/{CLAIM_FILE}"))
+        if (claim := look_at(path))
+    }
+    elsewhere = {
+        other for record in records.values() for other in record.spec.addresses
+    } - records.keys()
+    asked = [
+        address for address in matrix if address not in elsewhere
+    ]  # else done under an earlier rule's address
     rows = []
     for address in dict.fromkeys([*asked, *records, *held]):
         record, claim = records.get(address), held.get(address)
@@ -95,7 +117,13 @@ def read_status(folder: Path, found: Records | None = None) -> list[Row]:
             rows.append(Row(*matrix[address], "refused"))
         else:
             label, seed = matrix[address]
-            rows.append(Row(label, seed, "stopped" if list((folder / address).glob("state-*.json")) else "waiting"))
+            rows.append(
+                Row(
+                    label,
+                    seed,
+                    "stopped" if list((folder / address).glob("state-*.json")) else "waiting",
+                )
+            )
     return rows
 
 
@@ -112,7 +140,11 @@ def left_behind(record: RunRecord, claim: Claim, path: Path, claims: Claims) -> 
 
     One that was at a rerun has an older record beside its claim.
     """
-    return record.status != "interrupted" and record.finished >= claim.since and not claims.alive(path, claim)
+    return (
+        record.status != "interrupted"
+        and record.finished >= claim.since
+        and not claims.alive(path, claim)
+    )
 
 
 def of_claim(path: Path, claim: Claim, claims: Claims) -> Row:
@@ -121,25 +153,43 @@ def of_claim(path: Path, claim: Claim, claims: Claims) -> Row:
     rate = at.clips / at.seconds if at.seconds else None
     left = at.seconds / at.step * (at.steps - at.step) if at.step and at.steps else None
     return Row(
-        claim.label, claim.seed, (at.doing or "running") if alive else "stopped", at.step, at.steps, at.loss,
-        at.accuracy, rate, left if alive else None, claim.host, silence(path),
-    )  # fmt: skip
+        claim.label,
+        claim.seed,
+        (at.doing or "running") if alive else "stopped",
+        at.step,
+        at.steps,
+        at.loss,
+        at.accuracy,
+        rate,
+        left if alive else None,
+        claim.host,
+        silence(path),
+    )
 
 
 def of_record(record: RunRecord) -> Row:
     """A run that left a record."""
-    training, accuracy = record.training, record.accuracy or (record.curve[-1].accuracy if record.curve else None)
+    training, accuracy = (
+        record.training,
+        record.accuracy or (record.curve[-1].accuracy if record.curve else None),
+    )
     rate = training.clips_seen / training.seconds if training and training.seconds else None
     losses = training.losses if training else []
     return Row(
-        record.label, record.spec.seed, WORDS.get(record.status, record.status), training.steps if training else 0,
-        loss=losses[-1]["loss"] if losses else None, accuracy=accuracy.linear_test if accuracy else None,
+        record.label,
+        record.spec.seed,
+        WORDS.get(record.status, record.status),
+        training.steps if training else 0,
+        loss=losses[-1]["loss"] if losses else None,
+        accuracy=accuracy.linear_test if accuracy else None,
         clips_per_second=rate,
-    )  # fmt: skip
+    )
 
 
 def not_done(folder: Path, found: Records) -> list[str]:
-    """A line where runs of a folder are not done, below its table, which has no rows of those without a record."""
+    """A line where runs of a folder are not done, below its table, which has no rows of those
+    without a record.
+    """
     rows = [row for row in read_status(folder, found) if row.state not in ENDED]
     return [f"runs of this folder not done: {summary(rows)}; `status {folder}`"] if rows else []
 
@@ -149,11 +199,16 @@ def summary(rows: list[Row]) -> str:
     states = Counter("at work" if row.at_work else row.state for row in rows)
     left = [row.left for row in rows if row.left is not None]
     tail = f"; about {minutes(max(left))} left of the longest at work" if left else ""
-    return f"{counted(len(rows), 'run')}: {', '.join(f'{number} {state}' for state, number in states.items())}{tail}"
+    return (
+        f"{counted(len(rows), 'run')}:"
+        f" {', '.join(f'{number} {state}' for state, number in states.items())}{tail}"
+    )
 
 
 def evaluation_lines(folder: Path, runs: Sequence[RunRecord]) -> list[str]:
-    """A line for each protocol of the folder's evaluations: how they ended, and how many trained runs have none."""
+    """A line for each protocol of the folder's evaluations: how they ended, and how many trained
+    runs have none.
+    """
     states: dict[str, Counter[str]] = {}
     evaluated: dict[str, set[str]] = {}
     for record in Evaluations(folder).of(runs):
@@ -170,5 +225,7 @@ def evaluation_lines(folder: Path, runs: Sequence[RunRecord]) -> list[str]:
     claims, at_work = Claims(folder), []
     for path in sorted(folder.glob(f"*/{EVALUATIONS}/*/{CLAIM_FILE}")):
         if (claim := look_at(path)) and claims.alive(path, claim):
-            at_work.append(f"{claim.label}, seed {claim.seed}: {path.parent.name.partition('-v')[0]}")
+            at_work.append(
+                f"{claim.label}, seed {claim.seed}: {path.parent.name.partition('-v')[0]}"
+            )
     return [*lines, *([f"evaluations at work: {'; '.join(at_work)}"] if at_work else [])]

@@ -1,4 +1,6 @@
-"""The one table of a run: accuracy of methods and controls beside their speed, with what it takes to believe it."""
+"""The one table of a run: accuracy of methods and controls beside their speed, with what it takes
+to believe it.
+"""
 
 from __future__ import annotations
 
@@ -60,19 +62,25 @@ WIDE: Cells = {
 }
 COLUMNS, WIDE_COLUMNS = tuple(CELLS), tuple(WIDE)
 UNEXPLAINED = 1.25
-"""A measured ratio this factor away from the FLOP ratio asks for an explanation (benchmarks/RULES.md)."""
+"""A measured ratio this factor away from the FLOP ratio asks for an explanation
+(benchmarks/RULES.md).
+"""
 PROXY = (
-    "linear is a proxy for the papers' probe: on UI-PRMD (tiny encoder, three seeds) MAMP's recipe gave the untrained "
-    "encoder 10.8 ± 4.5 points less than this one, and trained encoders about half the gain over it"
+    "linear is a proxy for the papers' probe: on UI-PRMD (tiny encoder, three seeds) MAMP's recipe"
+    " gave the untrained encoder 10.8 ± 4.5 points less than this one, and trained encoders about"
+    " half the gain over it"
 )
 """To go when a protocol trains the published probe itself."""
 FEW_TEST_CLIPS = 30
 """With fewer a single clip moves an accuracy by more than three points."""
 CLEAR_GAIN = 0.05
-"""A method that is less above the untrained encoder has not clearly learnt what the probe asks for."""
+"""A method that is less above the untrained encoder has not clearly learnt what the probe asks for.
+"""
 
 
-def build_table(records: Sequence[RunRecord], speed: SpeedRecord | None, *, wide: bool = False) -> pd.DataFrame:
+def build_table(
+    records: Sequence[RunRecord], speed: SpeedRecord | None, *, wide: bool = False
+) -> pd.DataFrame:
     """One row per method, then the controls, then the decoder-free bound; every cell a string.
 
     Args:
@@ -89,17 +97,22 @@ def table_text(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame:
 def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
     """What stands below the table: data, conditions, definitions, warnings.
 
-    Without a speed measurement the conditions are those of the newest of the records, of a trained one if there is any.
+    Without a speed measurement the conditions are those of the newest of the records, of a trained
+    one if there is any.
     """
     trained = [record for record in records if not is_control(record)]
-    shown = speed or max(trained or records, key=lambda record: (record.encoder is not None, record.finished))
+    shown = speed or max(
+        trained or records, key=lambda record: (record.encoder is not None, record.finished)
+    )
     data, environment = shown.data, shown.environment
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
     spec = plain_spec(shown)
     return [
-        f"data: {data.name} ({data.fingerprint}), split {data.split or spec['data']['split']}, {data.classes} classes, "
-        f"clips {data.train_clips} train + {data.validation_clips} validation / {data.test_clips} test (n of every "
-        "accuracy)",
+        (
+            f"data: {data.name} ({data.fingerprint}), split {data.split or spec['data']['split']},"
+            f" {data.classes} classes, clips {data.train_clips} train + {data.validation_clips}"
+            f" validation / {data.test_clips} test (n of every accuracy)"
+        ),
         *_on_sets(data, spec["data"], records),
         *(f"data: {note}" for note in data.notes),
         *_conditions(shown, trained),
@@ -107,45 +120,64 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
         *in_doubt(records, speed),
         *_not_timed(trained, speed),
         *_open_division(records, speed),
-        *([] if data.split else departures(trained)),  # of one of several sets: its table's own lines say it
+        *(
+            [] if data.split else departures(trained)
+        ),  # of one of several sets: its table's own lines say it
         *_accuracy_notes(records),
         *_seconds_notes(records),
         *_no_clear_gain(records),
         *below_untrained(records),
         *_elsewhere(records, environment),
-        "`--wide` shows every column, the .csv beside a page every number; peak MB: memory of one training step with "
-        "weights and optimiser state; GFLOP/clip: forward and backward, two bodies",
+        (
+            "`--wide` shows every column, the .csv beside a page every number; peak MB: memory of"
+            " one training step with weights and optimiser state; GFLOP/clip: forward and backward,"
+            " two bodies"
+        ),
         *_warnings(records),
         *_left_behind(records, speed),
-        f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, "
-        f"{environment.threads} threads{_ranks(environment)}{_tf32(environment)}; {versions}; "
-        f"commit {environment.commit}; {shown.finished:%Y-%m-%d %H:%M} UTC",
+        (
+            f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, "
+            f"{environment.threads} threads{_ranks(environment)}{_tf32(environment)}; {versions}; "
+            f"commit {environment.commit}; {shown.finished:%Y-%m-%d %H:%M} UTC"
+        ),
     ]
 
 
 def set_lines(sets: Sequence[DataInfo]) -> list[str]:
     """Each of several data sets: what it is, how it is divided, and between how many people."""
     return [
-        f"set {one.name} ({one.fingerprint}): split {one.split}, {one.classes} classes, clips "
-        f"{one.train_clips} train + {one.validation_clips} validation / {one.test_clips} test, people "
-        f"{one.training_people} / {one.test_people}"
+        f"set {one.name} ({one.fingerprint}): split {one.split}, {one.classes} classes, clips"
+        f" {one.train_clips} train + {one.validation_clips} validation / {one.test_clips} test,"
+        f" people {one.training_people} / {one.test_people}"
         for one in sets
     ]
 
 
 def _on_sets(data: DataInfo, spec: Mapping[str, Any], records: Sequence[RunRecord]) -> list[str]:
-    """The sets of a run on several, and what each row got on each; the table's figures are of all together."""
+    """The sets of a run on several, and what each row got on each; the table's figures are of all
+    together.
+    """
     if not data.sets:
         return []
-    drawn = {"size": "each clip as often as any", "even": "each set as often as any"}[spec.get("sampling", "size")]
+    drawn = {"size": "each clip as often as any", "even": "each set as often as any"}[
+        spec.get("sampling", "size")
+    ]
     labels = dict.fromkeys(record.label for record in records)
-    lines = [*set_lines(data.sets), f"pre-training: the training sides of {len(data.sets)} sets together, {drawn}"]
+    lines = [
+        *set_lines(data.sets),
+        f"pre-training: the training sides of {len(data.sets)} sets together, {drawn}",
+    ]
     for number, one in enumerate(data.sets):
-        own = [record.on(number) for record in records if record.status == "ok" and record.data.sets]
+        own = [
+            record.on(number) for record in records if record.status == "ok" and record.data.sets
+        ]
         found = {
-            label: [one.accuracy.linear_test for one in own if one.label == label and one.accuracy] for label in labels
+            label: [one.accuracy.linear_test for one in own if one.label == label and one.accuracy]
+            for label in labels
         }
-        if shown := [f"{label} {100 * statistics.mean(each):.1f}" for label, each in found.items() if each]:
+        if shown := [
+            f"{label} {100 * statistics.mean(each):.1f}" for label, each in found.items() if each
+        ]:
             lines.append(f"linear on {one.name}, probed apart: {', '.join(shown)}")
     return lines
 
@@ -153,12 +185,16 @@ def _on_sets(data: DataInfo, spec: Mapping[str, Any], records: Sequence[RunRecor
 def _speed_notes(speed: SpeedRecord | None) -> list[str]:
     """How speed was measured, and what there is to say about the ratios."""
     if speed is None:
-        return ["speed: not measured under these settings; the `run` command of these rows measures it"]
+        return [
+            "speed: not measured under these settings; the `run` command of these rows measures it"
+        ]
     same = speed.same
     return [
-        f"speed: batch {speed.batch_size} body sequences, {rounds_text(speed)}, speedup = clips/s "
-        f"over {speed.baseline}; same against same {same.value:.3f} [{same.low:.3f}, {same.high:.3f}], "
-        f"noise floor {speed.floor:.3f}; {disturbances(speed)}",
+        (
+            f"speed: batch {speed.batch_size} body sequences, {rounds_text(speed)}, speedup ="
+            f" clips/s over {speed.baseline}; same against same {same.value:.3f} [{same.low:.3f},"
+            f" {same.high:.3f}], noise floor {speed.floor:.3f}; {disturbances(speed)}"
+        ),
         *_not_measurable(speed),
         *_bound(speed),
         *_off_flops(speed),
@@ -172,7 +208,10 @@ def _not_timed(trained: Sequence[RunRecord], speed: SpeedRecord | None) -> list[
     missing = [label for label in done if speed and not speed.arm(label)]
     if not missing:
         return []
-    return [f"not in this speed measurement: {', '.join(missing)}; one `run` command with all rows measures them all"]
+    return [
+        f"not in this speed measurement: {', '.join(missing)}; one `run` command with all rows"
+        " measures them all"
+    ]
 
 
 def _ranks(environment: Environment) -> str:
@@ -187,7 +226,9 @@ def _tf32(environment: Environment) -> str:
     return f", TF32 {'on' if environment.tf32 else 'off'}"
 
 
-def to_markdown(table: pd.DataFrame, lines: Iterable[str], command: str, *more: pd.DataFrame) -> str:
+def to_markdown(
+    table: pd.DataFrame, lines: Iterable[str], command: str, *more: pd.DataFrame
+) -> str:
     """The table, ``more`` that follow it, its notes and the command that made it, as Markdown."""
     tables = [plain_markdown(table, command), *(grid(one) for one in more)]
     return "\n".join([*tables, *(f"- {printable(line)}" for line in lines), ""])
@@ -233,7 +274,10 @@ def _not_measurable(speed: SpeedRecord) -> list[str]:
     if speed.floor > COARSE_FLOOR:
         reasons.append(f"the noise floor is above {COARSE_FLOOR}")
     why = " and ".join(reasons) or f"the interval is wider than a factor of {COARSE_INTERVAL}"
-    return [f"not measurable here ({', '.join(labels)}): {why}; measure again on a quiet machine or for longer"]
+    return [
+        f"not measurable here ({', '.join(labels)}): {why}; measure again on a quiet machine or for"
+        " longer"
+    ]
 
 
 def _bound(speed: SpeedRecord) -> list[str]:
@@ -242,25 +286,33 @@ def _bound(speed: SpeedRecord) -> list[str]:
         return []
     row = speed_figures(arm, speed)
     return [
-        f"decoder-free bound: encoder alone {flop_text(row)} by FLOPs, {ratio_text(row)} measured; no method with "
-        "this encoder and mask can beat it"
+        f"decoder-free bound: encoder alone {flop_text(row)} by FLOPs, {ratio_text(row)} measured;"
+        " no method with this encoder and mask can beat it"
     ]
 
 
 def _off_flops(speed: SpeedRecord) -> list[str]:
-    """What asks for an explanation; nothing of a ratio that was not measurable, whose distance may be anything's."""
+    """What asks for an explanation; nothing of a ratio that was not measurable, whose distance may
+    be anything's.
+    """
     if mostly_disturbed(speed):
         return []
     compared = [
-        arm for arm in speed.arms
+        arm
+        for arm in speed.arms
         if comparable(arm, speed) and not arm.control and arm.verdict != "not measurable here"
-    ]  # fmt: skip
-    above = [arm for arm in compared if arm.flop_ratio and arm.ratio.low > UNEXPLAINED * arm.flop_ratio]
-    below = [arm for arm in compared if arm.flop_ratio and arm.ratio.high * UNEXPLAINED < arm.flop_ratio]
+    ]
+    above = [
+        arm for arm in compared if arm.flop_ratio and arm.ratio.low > UNEXPLAINED * arm.flop_ratio
+    ]
+    below = [
+        arm for arm in compared if arm.flop_ratio and arm.ratio.high * UNEXPLAINED < arm.flop_ratio
+    ]
     baseline = speed.arm(speed.baseline)
     return [
-        f"explain: {arm.label} measures {arm.ratio.value:.2f}x where FLOPs predict {arm.flop_ratio:.2f}x; its steps: "
-        f"{_phases(arm)}" + (f"; {baseline.label}: {_phases(baseline)}" if baseline else "")
+        f"explain: {arm.label} measures {arm.ratio.value:.2f}x where FLOPs predict"
+        f" {arm.flop_ratio:.2f}x; its steps: {_phases(arm)}"
+        + (f"; {baseline.label}: {_phases(baseline)}" if baseline else "")
         for arm in [*above, *below]
     ]
 
@@ -268,7 +320,11 @@ def _off_flops(speed: SpeedRecord) -> list[str]:
 def _phases(arm: ArmRecord) -> str:
     """Share of each phase in the measured time."""
     total = sum(arm.phases.values())
-    return ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in arm.phases.items() if seconds > 0.005 * total)
+    return ", ".join(
+        f"{name} {seconds / total:.0%}"
+        for name, seconds in arm.phases.items()
+        if seconds > 0.005 * total
+    )
 
 
 def _open_division(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
@@ -278,8 +334,8 @@ def _open_division(records: Sequence[RunRecord], speed: SpeedRecord | None) -> l
         return []
     names = ", ".join(dict.fromkeys(labels))
     return [
-        f"open division: {names} bring their own encoder; no speedup is formed against them, and their 'vs random' is "
-        "against that encoder before training"
+        f"open division: {names} bring their own encoder; no speedup is formed against them, and"
+        " their 'vs random' is against that encoder before training"
     ]
 
 
@@ -288,8 +344,11 @@ def _accuracy_notes(records: Sequence[RunRecord]) -> list[str]:
         return []
     return [
         *_few_test_clips(records[0].data.test_clips),
-        f"linear, kNN-1: % of test clips on frozen features; {_chosen(records)}; best point: "
-        "best test figure over evaluations (the papers' habit, never used to select); ±: standard deviation over seeds",
+        (
+            f"linear, kNN-1: % of test clips on frozen features; {_chosen(records)}; best point:"
+            " best test figure over evaluations (the papers' habit, never used to select); ±:"
+            " standard deviation over seeds"
+        ),
         *_interval_notes(records),
         PROXY,
     ]
@@ -300,29 +359,48 @@ def _interval_notes(records: Sequence[RunRecord]) -> list[str]:
     found = {column.name: (column.rows, pairs(column.rows)) for column in probe_columns(records)}
     seeds = [len(row.by_seed) for rows, _ in found.values() for row in rows]
     lines = brackets(seeds, any(marks(rows, judged) for rows, judged in found.values()))
-    return [*lines, *(line for name, (_, judged) in found.items() for line in closing(name, judged))]
+    return [
+        *lines,
+        *(line for name, (_, judged) in found.items() for line in closing(name, judged)),
+    ]
 
 
 def _few_test_clips(clips: int) -> list[str]:
     if not 0 < clips < FEW_TEST_CLIPS:
         return []
-    return [f"warning: {counted(clips, 'test clip')}, {100 / clips:.1f} points each: too few to tell rows apart"]
+    return [
+        f"warning: {counted(clips, 'test clip')}, {100 / clips:.1f} points each: too few to tell"
+        " rows apart"
+    ]
 
 
 def _chosen(records: Sequence[RunRecord]) -> str:
     """Which of a run's evaluations counts, and what chose it and the probe's regularisation."""
-    validated, strengths = records[0].data.validation_clips > 0, records[0].spec.probe.regularisation
-    subjects = (
-        "held-out training-side subjects" if validated else "training-side subjects that the probe was not fitted on"
+    validated, strengths = (
+        records[0].data.validation_clips > 0,
+        records[0].spec.probe.regularisation,
     )
-    known = validated or not any(record.accuracy and record.accuracy.selection is None for record in records)
+    subjects = (
+        "held-out training-side subjects"
+        if validated
+        else "training-side subjects that the probe was not fitted on"
+    )
+    known = validated or not any(
+        record.accuracy and record.accuracy.selection is None for record in records
+    )
     several = any(len(record.curve) > 1 for record in records)
-    chosen = ["evaluation"] * (validated and several) + ["regularisation"] * (known and len(strengths) > 1)
+    chosen = ["evaluation"] * (validated and several) + ["regularisation"] * (
+        known and len(strengths) > 1
+    )
     words = [] if validated else ["no validation subjects: the last evaluation counts"]
     if chosen:
         words.append(f"{' and '.join(chosen)} chosen on {subjects}")
     if "regularisation" not in chosen:
-        words.append(f"regularisation {strengths[0]:g}, as set" if known else "regularisation 1: no subjects are known")
+        words.append(
+            f"regularisation {strengths[0]:g}, as set"
+            if known
+            else "regularisation 1: no subjects are known"
+        )
     return ", ".join(words)
 
 
@@ -330,49 +408,76 @@ def _seconds_notes(records: Sequence[RunRecord]) -> list[str]:
     if not any(record.training for record in records):
         return []
     return [
-        "interleaved s: a run's steps at the interleaved step time, which a budget in seconds holds equal; wall s: "
-        "what they took in this run, neighbours and all, evaluation left out"
+        "interleaved s: a run's steps at the interleaved step time, which a budget in seconds holds"
+        " equal; wall s: what they took in this run, neighbours and all, evaluation left out"
     ]
 
 
 def _no_clear_gain(records: Sequence[RunRecord]) -> list[str]:
-    """Rows whose mean linear accuracy is not `CLEAR_GAIN` above the same encoder's before training."""
+    """Rows whose mean linear accuracy is not `CLEAR_GAIN` above the same encoder's before
+    training.
+    """
     gains = gains_of(records, PROBES["linear"])
     weak = [f"{label} ({100 * gain:+.1f})" for label, gain in gains.items() if gain < CLEAR_GAIN]
     points = f"{100 * CLEAR_GAIN:.0f} points"
-    return [f"under this budget not {points} above the untrained encoder: {', '.join(weak)}"] if weak else []
+    return (
+        [f"under this budget not {points} above the untrained encoder: {', '.join(weak)}"]
+        if weak
+        else []
+    )
 
 
 def below_untrained(records: Sequence[RunRecord]) -> list[str]:
-    """Rows whose mean is below that of the encoder that they started from: their budget cannot rank them."""
+    """Rows whose mean is below that of the encoder that they started from: their budget cannot rank
+    them.
+    """
     lines = []
     for name, value in PROBES.items():
         gains = {label: gain for label, gain in gains_of(records, value).items() if gain < 0}
         if gains:
             rows = ", ".join(f"{label} ({100 * gain:+.1f})" for label, gain in gains.items())
             lines.append(
-                f"warning: {name}: below the untrained encoder on this data: {rows}; a budget that leaves them there "
-                "ranks nothing"
+                f"warning: {name}: below the untrained encoder on this data: {rows}; a budget that"
+                " leaves them there ranks nothing"
             )
     return lines
 
 
 def _elsewhere(records: Sequence[RunRecord], environment: Environment) -> list[str]:
     """Runs of another machine or other versions than the last line describes."""
-    labels = [f"{r.label}, seed {r.spec.seed}" for r in records if r.environment.fingerprint != environment.fingerprint]
-    return [f"trained on another machine or with other versions: {'; '.join(labels)}"] if labels else []
+    labels = [
+        f"{r.label}, seed {r.spec.seed}"
+        for r in records
+        if r.environment.fingerprint != environment.fingerprint
+    ]
+    return (
+        [f"trained on another machine or with other versions: {'; '.join(labels)}"]
+        if labels
+        else []
+    )
 
 
 def _warnings(records: Sequence[RunRecord]) -> list[str]:
-    """What methods were warned of, and why runs did not end: once for all seeds that say the same."""
-    said = [(f"warning: {record.label}", text, record) for record in records for text in record.warnings]
-    said += [(f"{record.status}: {record.label}", record.error, record) for record in records if record.status != "ok"]
+    """What methods were warned of, and why runs did not end: once for all seeds that say the
+    same.
+    """
+    said = [
+        (f"warning: {record.label}", text, record) for record in records for text in record.warnings
+    ]
+    said += [
+        (f"{record.status}: {record.label}", record.error, record)
+        for record in records
+        if record.status != "ok"
+    ]
     seeds: dict[tuple[str, str], list[int]] = {}
     for what, text, record in said:
         seeds.setdefault((what, text), []).append(record.spec.seed)
     lines = [f"{what}, {_seeds(found)}: {text}" for (what, text), found in seeds.items()]
     untracked = [record.untracked for record in records if record.training]
-    return [*lines, *([f"untracked wall time: at most {max(untracked):.1%} of a run"] if untracked else [])]
+    return [
+        *lines,
+        *([f"untracked wall time: at most {max(untracked):.1%} of a run"] if untracked else []),
+    ]
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -399,7 +504,11 @@ def _conditions(shown: RunRecord | SpeedRecord, trained: Sequence[RunRecord]) ->
     if encoder is None:
         return []
     size = f"{spec['encoder']['size']}, {encoder.parameters:,} parameters, {encoder.tokens} tokens"
-    training = _training(trained, spec["train"]) if trained or isinstance(shown, SpeedRecord) else "not trained"
+    training = (
+        _training(trained, spec["train"])
+        if trained or isinstance(shown, SpeedRecord)
+        else "not trained"
+    )
     return [f"encoder: {size} ({encoder.architecture}); {training}"]
 
 

@@ -1,4 +1,6 @@
-"""Time to target as tables: one accuracy in detail, and the whole ladder of accuracies. Misses stay misses."""
+"""Time to target as tables: one accuracy in detail, and the whole ladder of accuracies. Misses stay
+misses.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,18 @@ import pandas as pd
 
 from harness.records.differences import holm
 from harness.records.schema import RunRecord, SpeedRecord
-from harness.report.cells import EMPTY, Cells, Figures, figures, formatted, interval_text, known, number, p_text, texts
+from harness.report.cells import (
+    EMPTY,
+    Cells,
+    Figures,
+    figures,
+    formatted,
+    interval_text,
+    known,
+    number,
+    p_text,
+    texts,
+)
 from harness.report.frame import NUMBER, TEXT, TRUTH, WHOLE, Columns, typed
 from harness.report.table import in_doubt
 from harness.studies.target import (
@@ -31,32 +44,62 @@ from harness.studies.target import (
 
 NEVER = "not reached"
 TARGET_COLUMNS: Columns = {
-    "label": TEXT, "reference": TEXT, "accuracy": NUMBER, "linear_at_end": NUMBER, "runs": WHOLE, "reached": WHOLE,
-    "clips": NUMBER, "median_seconds": NUMBER, "seconds": NUMBER, "seconds_low": NUMBER, "seconds_high": NUMBER,
-    "speedup": NUMBER, "speedup_low": NUMBER, "speedup_high": NUMBER, "speedup_at_most": NUMBER, "p": NUMBER,
-    "smallest_p": NUMBER, "holm": NUMBER,
-}  # fmt: skip
-LADDER_COLUMNS: Columns = {
-    "accuracy": NUMBER, "target": TRUTH, "label": TEXT, "runs": WHOLE, "reached": WHOLE, "seconds": NUMBER,
+    "label": TEXT,
+    "reference": TEXT,
+    "accuracy": NUMBER,
+    "linear_at_end": NUMBER,
+    "runs": WHOLE,
+    "reached": WHOLE,
+    "clips": NUMBER,
+    "median_seconds": NUMBER,
+    "seconds": NUMBER,
+    "seconds_low": NUMBER,
+    "seconds_high": NUMBER,
     "speedup": NUMBER,
-}  # fmt: skip
+    "speedup_low": NUMBER,
+    "speedup_high": NUMBER,
+    "speedup_at_most": NUMBER,
+    "p": NUMBER,
+    "smallest_p": NUMBER,
+    "holm": NUMBER,
+}
+LADDER_COLUMNS: Columns = {
+    "accuracy": NUMBER,
+    "target": TRUTH,
+    "label": TEXT,
+    "runs": WHOLE,
+    "reached": WHOLE,
+    "seconds": NUMBER,
+    "speedup": NUMBER,
+}
 
 
 def target_frame(
-    records: Sequence[RunRecord], target: Target, times: Mapping[str, float] = NO_TIMES,
+    records: Sequence[RunRecord],
+    target: Target,
+    times: Mapping[str, float] = NO_TIMES,
     speed: SpeedRecord | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """A row per method at the frozen accuracy, as numbers; `TARGET_COLUMNS`.
 
-    ``clips`` (median) and ``seconds`` (geometric mean with its interval) are there when all ``runs`` got there;
-    ``speedup`` over the ``reference``, or ``speedup_at_most`` where the row missed; p of the test against it.
+    ``clips`` (median) and ``seconds`` (geometric mean with its interval) are there when all
+    ``runs`` got there; ``speedup`` over the ``reference``, or ``speedup_at_most`` where the row
+    missed; p of the test against it.
 
     Args:
-        times: `harness.studies.target.step_times`, of `speed`, without which a confirmed target has no speedup.
+        times: `harness.studies.target.step_times`, of `speed`, without which a confirmed target has
+            no speedup.
     """
-    reached = {label: reach_of(records, label, target, times) for label in (*labels(records), target.reference)}
+    reached = {
+        label: reach_of(records, label, target, times)
+        for label in (*labels(records), target.reference)
+    }
     reference = reached[target.reference]
-    tests = {label: permutation_test(found, reference) for label, found in reached.items() if found is not reference}
+    tests = {
+        label: permutation_test(found, reference)
+        for label, found in reached.items()
+        if found is not reference
+    }
     tested = [label for label, test in tests.items() if test]
     adjusted = dict(zip(tested, holm([test.p for test in tests.values() if test]), strict=True))
     rows = []
@@ -102,7 +145,11 @@ def _over(found: Reach, reference: Reach, target: Target, speed: SpeedRecord | N
     else:
         per_step = steps_ratio(speed, found.label, reference.label) if speed else None
         ratio = combined_speedup(found, reference, per_step) if per_step else None
-    return {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high} if ratio else {}
+    return (
+        {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high}
+        if ratio
+        else {}
+    )
 
 
 def target_table(frame: pd.DataFrame, target: Target, *, wide: bool = False) -> pd.DataFrame:
@@ -121,7 +168,9 @@ def target_table(frame: pd.DataFrame, target: Target, *, wide: bool = False) -> 
         "median seconds": lambda row: number(row["median_seconds"], ".1f", missing=NEVER),
         "seconds to target [95 %]": _seconds,
         over: _speedup,
-        "p (smallest)": lambda row: f"{p_text(row['p'])} ({p_text(row['smallest_p'])})" if known(row["p"]) else EMPTY,
+        "p (smallest)": lambda row: (
+            f"{p_text(row['p'])} ({p_text(row['smallest_p'])})" if known(row["p"]) else EMPTY
+        ),
         "Holm": lambda row: p_text(row["holm"]),
     }
     if not target.confirmed:
@@ -133,7 +182,9 @@ def target_table(frame: pd.DataFrame, target: Target, *, wide: bool = False) -> 
 def _seconds(row: Figures) -> str:
     """Geometric mean of the seconds with its interval, when all seeds got there."""
     low, high = row["seconds_low"], row["seconds_high"]
-    return number(row["seconds"], ".1f", missing=NEVER) + (f" [{low:.0f}, {high:.0f}]" if known(low) else "")
+    return number(row["seconds"], ".1f", missing=NEVER) + (
+        f" [{low:.0f}, {high:.0f}]" if known(low) else ""
+    )
 
 
 def _speedup(row: Figures) -> str:
@@ -144,14 +195,19 @@ def _speedup(row: Figures) -> str:
     return interval_text(row, "speedup") if known(row["speedup"]) else EMPTY
 
 
-def ladder_frame(records: Sequence[RunRecord], target: Target, times: Mapping[str, float] = NO_TIMES) -> pd.DataFrame:
+def ladder_frame(
+    records: Sequence[RunRecord], target: Target, times: Mapping[str, float] = NO_TIMES
+) -> pd.DataFrame:
     """A row per accuracy and method, as numbers; `LADDER_COLUMNS`.
 
-    ``seconds``: geometric mean when all ``runs`` of the row got there; ``speedup`` where the reference's did too.
+    ``seconds``: geometric mean when all ``runs`` of the row got there; ``speedup`` where the
+    reference's did too.
     """
     rows = []
     for accuracy in ladder(records, target):
-        reference = reach(records, target.reference, accuracy, times, confirmed=target.confirmed).mean_seconds
+        reference = reach(
+            records, target.reference, accuracy, times, confirmed=target.confirmed
+        ).mean_seconds
         for label in labels(records):
             found = reach(records, label, accuracy, times, confirmed=target.confirmed)
             own = found.mean_seconds
@@ -170,7 +226,8 @@ def ladder_frame(records: Sequence[RunRecord], target: Target, times: Mapping[st
 
 
 def ladder_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The speedup over the reference as a curve: one row per accuracy, one column per method; every cell a string.
+    """The speedup over the reference as a curve: one row per accuracy, one column per method; every
+    cell a string.
 
     A cell holds the speedup where all seeds of both rows got there, else how many did.
     """
@@ -193,12 +250,28 @@ def target_notes(records: Sequence[RunRecord], target: Target, *, frozen: bool =
     """Where the target comes from and how to read the tables."""
     chance = untrained(records, target)
     return [
-        f"target: {100 * target.accuracy:.1f} % linear, the median over seeds {', '.join(map(str, target.seeds))} of "
-        + (f"the lower one of the last two evaluations of {target.reference}" if target.confirmed else target.reference)
+        f"target: {100 * target.accuracy:.1f} % linear, the median over seeds"
+        f" {', '.join(map(str, target.seeds))} of "
+        + (
+            f"the lower one of the last two evaluations of {target.reference}"
+            if target.confirmed
+            else target.reference
+        )
         + f" at its full budget {target.budget}; "
-        + (f"frozen {target.frozen}, version {target.version}" if frozen else "not frozen: for this look alone"),
-        f"data: {target.data} ({target.fingerprint}), split {target.split}, encoder {target.encoder}",
-        *([f"the untrained encoder stands at {100 * chance:.1f} % (mean over seeds)"] if chance is not None else []),
+        + (
+            f"frozen {target.frozen}, version {target.version}"
+            if frozen
+            else "not frozen: for this look alone"
+        ),
+        (
+            f"data: {target.data} ({target.fingerprint}), split {target.split}, encoder"
+            f" {target.encoder}"
+        ),
+        *(
+            [f"the untrained encoder stands at {100 * chance:.1f} % (mean over seeds)"]
+            if chance is not None
+            else []
+        ),
         *(
             ["the target is no higher than that: reaching it means nothing"]
             if chance and chance >= target.accuracy
@@ -206,21 +279,34 @@ def target_notes(records: Sequence[RunRecord], target: Target, *, frozen: bool =
         ),
         "a run's time: steps until its first evaluation at or above the accuracy"
         + (" that the next one confirms" if target.confirmed else "")
-        + ", at the interleaved step time; evaluation is off the clock; no run is stopped or selected by it",
-        "reached by k of n seeds: a row some of whose seeds missed has no mean time and no speedup; in the median a "
-        "miss counts as never; crossings are seen at evaluations only: intervals hold the time since the one before",
+        + ", at the interleaved step time; evaluation is off the clock; no run is stopped or"
+        " selected by it",
+        (
+            "reached by k of n seeds: a row some of whose seeds missed has no mean time and no"
+            " speedup; in the median a miss counts as never; crossings are seen at evaluations"
+            " only: intervals hold the time since the one before"
+        ),
         *(
             [
-                "speedup: log steps over seeds + log seconds per step of the measurement, variances added "
-                "(Welch-Satterthwaite); < for a row with misses: with each of them at the end of its run",
-                "p: log-rank statistic, misses censored, over all divisions of both rows' runs (the smallest that so "
-                "many runs can give); Holm over all rows against the reference",
+                (
+                    "speedup: log steps over seeds + log seconds per step of the measurement,"
+                    " variances added (Welch-Satterthwaite); < for a row with misses: with each of"
+                    " them at the end of its run"
+                ),
+                (
+                    "p: log-rank statistic, misses censored, over all divisions of both rows' runs"
+                    " (the smallest that so many runs can give); Holm over all rows against the"
+                    " reference"
+                ),
             ]
             if target.confirmed
             else []
         ),
         *in_doubt(records, None),
-        "no speedup with a single seed; ladder: seconds of the reference over the row's, geometric mean over seeds",
+        (
+            "no speedup with a single seed; ladder: seconds of the reference over the row's,"
+            " geometric mean over seeds"
+        ),
     ]
 
 
@@ -229,6 +315,8 @@ def labels(records: Sequence[RunRecord]) -> list[str]:
     return list(dict.fromkeys(record.label for record in records))
 
 
-def reach_of(records: Sequence[RunRecord], label: str, target: Target, times: Mapping[str, float]) -> Reach:
+def reach_of(
+    records: Sequence[RunRecord], label: str, target: Target, times: Mapping[str, float]
+) -> Reach:
     """How a row fared against a target, by the target's rule."""
     return reach(records, label, target.accuracy, times, confirmed=target.confirmed)

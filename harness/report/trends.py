@@ -1,7 +1,7 @@
 """Which published trends show in recorded runs: paired differences over seeds, with intervals.
 
-A trend is a pair of rows of which the papers' ablations put one above the other; its name says which paper. Two
-rows are compared seed by seed: same seed, same initial encoder, same batches.
+A trend is a pair of rows of which the papers' ablations put one above the other; its name says
+which paper. Two rows are compared seed by seed: same seed, same initial encoder, same batches.
 """
 
 from __future__ import annotations
@@ -19,9 +19,20 @@ from harness.report.cells import Cells, Figures, figures, formatted, known, numb
 from harness.report.frame import NUMBER, TEXT, WHOLE, Columns, typed
 
 TREND_COLUMNS: Columns = {
-    "data": TEXT, "split": TEXT, "encoder": TEXT, "budget": TEXT, "trend": TEXT, "above": TEXT, "below": TEXT,
-    "points": NUMBER, "points_low": NUMBER, "points_high": NUMBER, "points_half": NUMBER, "seeds": WHOLE, "shows": TEXT,
-}  # fmt: skip
+    "data": TEXT,
+    "split": TEXT,
+    "encoder": TEXT,
+    "budget": TEXT,
+    "trend": TEXT,
+    "above": TEXT,
+    "below": TEXT,
+    "points": NUMBER,
+    "points_low": NUMBER,
+    "points_high": NUMBER,
+    "points_half": NUMBER,
+    "seeds": WHOLE,
+    "shows": TEXT,
+}
 SETTINGS: Cells = {
     "data": lambda row: f"{row['data']} {row['split']}",
     "encoder": lambda row: row["encoder"],
@@ -40,12 +51,18 @@ class Trend:
 
 PUBLISHED = (
     Trend("motion rather than coordinates (MAMP)", "mamp", "skeletonmae"),
-    Trend("clip- rather than patch-normalised coordinates (NAT)", "skeletonmae:normalise=clip", "skeletonmae"),
+    Trend(
+        "clip- rather than patch-normalised coordinates (NAT)",
+        "skeletonmae:normalise=clip",
+        "skeletonmae",
+    ),
     Trend("coordinates normalised over the clip rather than the patch (NAT)", "nat", "skeletonmae"),
     Trend("coordinates normalised over the clip rather than motion (NAT)", "nat", "mamp"),
     Trend("cosines of neighbouring joints rather than coordinates (MCSP)", "mcsp", "skeletonmae"),
     Trend("motion-aware rather than random mask (MAMP)", "mamp", "mamp:tau=0"),
-    Trend("teacher's features rather than coordinates (Skeleton2vec)", "skeleton2vec", "skeletonmae"),
+    Trend(
+        "teacher's features rather than coordinates (Skeleton2vec)", "skeleton2vec", "skeletonmae"
+    ),
     Trend("learned features rather than motion (GFP)", "gfp", "mamp"),
     Trend("target network reads motion rather than joints (GFP)", "gfp", "gfp:target_input=joints"),
     Trend(
@@ -62,7 +79,9 @@ PUBLISHED = (
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean difference over seeds and the half width of its 95 % t interval; infinite with a single seed."""
+    """Mean difference over seeds and the half width of its 95 % t interval; infinite with a single
+    seed.
+    """
 
     mean: float
     half: float
@@ -99,14 +118,18 @@ def compare(records: Sequence[RunRecord], trend: Trend) -> Difference | None:
     """The trend's difference over the seeds that both rows have; None where they share no seed."""
     above, below = accuracies(records, trend.above), accuracies(records, trend.below)
     seeds = sorted(above.keys() & below.keys())
-    return paired_difference([above[seed] for seed in seeds], [below[seed] for seed in seeds]) if seeds else None
+    return (
+        paired_difference([above[seed] for seed in seeds], [below[seed] for seed in seeds])
+        if seeds
+        else None
+    )
 
 
 def trend_frame(records: Sequence[RunRecord], trends: Sequence[Trend] = PUBLISHED) -> pd.DataFrame:
     """One row per setting and trend that the records can speak to, as numbers; `TREND_COLUMNS`.
 
-    Only runs that were held equal in everything but method and seed are compared. ``points``: the mean difference in
-    percentage points with its 95 % interval, and half its width.
+    Only runs that were held equal in everything but method and seed are compared. ``points``: the
+    mean difference in percentage points with its 95 % interval, and half its width.
     """
     settings: dict[str, list[RunRecord]] = {}
     for record in records:
@@ -120,7 +143,13 @@ def trend_frame(records: Sequence[RunRecord], trends: Sequence[Trend] = PUBLISHE
         for trend in trends:
             if found := compare(equal, trend):
                 rows.append(
-                    {**where, "trend": trend.name, "above": trend.above, "below": trend.below, **_figures(found)}
+                    {
+                        **where,
+                        "trend": trend.name,
+                        "above": trend.above,
+                        "below": trend.below,
+                        **_figures(found),
+                    }
                 )
     return typed(rows, TREND_COLUMNS)
 
@@ -143,7 +172,9 @@ def trend_table(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame:
     Args:
         wide: every column, not only those that matter first and the settings in which rows differ.
     """
-    apart = [name for name, write in SETTINGS.items() if len({write(row) for row in figures(frame)}) > 1]
+    apart = [
+        name for name, write in SETTINGS.items() if len({write(row) for row in figures(frame)}) > 1
+    ]
     cells: Cells = {
         **SETTINGS,
         "trend": lambda row: row["trend"],
@@ -158,4 +189,6 @@ def trend_table(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame:
 
 
 def _points(row: Figures) -> str:
-    return number(row["points"], "+.1f") + (f" ± {row['points_half']:.1f}" if known(row["points_half"]) else "")
+    return number(row["points"], "+.1f") + (
+        f" ± {row['points_half']:.1f}" if known(row["points_half"]) else ""
+    )

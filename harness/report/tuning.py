@@ -1,4 +1,6 @@
-"""The price of tuning as a table: published settings, best of k draws, what it cost, and whether the order moves."""
+"""The price of tuning as a table: published settings, best of k draws, what it cost, and whether
+the order moves.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,24 @@ from harness.spec.tuning import draws, read_space
 from harness.studies.tuning import Tuned
 
 COLUMNS: Columns = {
-    "data": TEXT, "budget": TEXT, "label": TEXT, "seeds": WHOLE, "draws": WHOLE,
+    "data": TEXT,
+    "budget": TEXT,
+    "label": TEXT,
+    "seeds": WHOLE,
+    "draws": WHOLE,
     **{
         f"{name}{part}": NUMBER
         for name in ("published", "first", "best")
         for part in ("", "_sd", "_low", "_high")
     },
-    "gain": NUMBER, "gain_text": TEXT, "lowest": NUMBER, "highest": NUMBER, "chosen": TEXT,
-    "published_seconds": NUMBER, "tuning_seconds": NUMBER,
-}  # fmt: skip
+    "gain": NUMBER,
+    "gain_text": TEXT,
+    "lowest": NUMBER,
+    "highest": NUMBER,
+    "chosen": TEXT,
+    "published_seconds": NUMBER,
+    "tuning_seconds": NUMBER,
+}
 
 
 def tuning_frame(found: Sequence[Sequence[Tuned]]) -> pd.DataFrame:
@@ -35,23 +46,41 @@ def _row(one: Tuned) -> Figures:
     run = next(iter(one.published.values()))
     published, first, best = one.as_published, one.best_of(1), one.best_of(one.count)
     both = [seed for seed in best.by_seed if seed in published.by_seed]
-    gain = these_people([best.by_seed[seed] for seed in both], [published.by_seed[seed] for seed in both]).interval
-    chosen = [(one.drawn[seed].index(record) + 1) if record else 0 for seed in one.drawn
-              for record in [one.chosen(seed, one.count)]]  # fmt: skip
+    gain = these_people(
+        [best.by_seed[seed] for seed in both], [published.by_seed[seed] for seed in both]
+    ).interval
+    chosen = [
+        (one.drawn[seed].index(record) + 1) if record else 0
+        for seed in one.drawn
+        for record in [one.chosen(seed, one.count)]
+    ]
     accuracies: dict[str, object] = {}
     for name, row in (("published", published), ("first", first), ("best", best)):
         accuracies |= accuracy_figures(name, list(row.by_seed.values()), run.data.test_clips)
     spread = one.spread
     return {
-        "data": run.data.name, "budget": run.spec.train.budget, "label": one.label, "seeds": len(one.published),
-        "draws": one.count, **accuracies, "gain": 100 * gain.mean, "gain_text": points(gain),
-        "lowest": spread and spread[0], "highest": spread and spread[1], "chosen": "/".join(map(str, chosen)),
-        "published_seconds": one.seconds(tuned=False), "tuning_seconds": one.seconds(tuned=True),
-    }  # fmt: skip
+        "data": run.data.name,
+        "budget": run.spec.train.budget,
+        "label": one.label,
+        "seeds": len(one.published),
+        "draws": one.count,
+        **accuracies,
+        "gain": 100 * gain.mean,
+        "gain_text": points(gain),
+        "lowest": spread and spread[0],
+        "highest": spread and spread[1],
+        "chosen": "/".join(map(str, chosen)),
+        "published_seconds": one.seconds(tuned=False),
+        "tuning_seconds": one.seconds(tuned=True),
+    }
 
 
 def _range(row: Figures) -> str:
-    return f"{100 * row['lowest']:.1f} to {100 * row['highest']:.1f}" if known(row["lowest"]) else EMPTY
+    return (
+        f"{100 * row['lowest']:.1f} to {100 * row['highest']:.1f}"
+        if known(row["lowest"])
+        else EMPTY
+    )
 
 
 CELLS: Cells = {
@@ -80,9 +109,12 @@ def tuning_notes(found: Sequence[Sequence[Tuned]]) -> list[str]:
     most = max(one.count for methods in found for one in methods)
     named = sorted({one.label.partition(":")[0] for methods in found for one in methods})
     lines = [
-        "% of test clips by the linear probe; best of k: of each seed the draw that is best on held-out training-side "
-        "subjects, no test clip looked at; all draws: lowest and highest mean over seeds; chosen: number of the draw, "
-        "by seed; took: wall time of these runs, evaluation included, the speed measurements not",
+        (
+            "% of test clips by the linear probe; best of k: of each seed the draw that is best on"
+            " held-out training-side subjects, no test clip looked at; all draws: lowest and"
+            " highest mean over seeds; chosen: number of the draw, by seed; took: wall time of"
+            " these runs, evaluation included, the speed measurements not"
+        ),
         f"space version {space.version} (benchmarks/tuning.yaml), the same draws for all methods",
     ]
     for draw in draws(most, space):
@@ -103,7 +135,10 @@ def order(methods: Sequence[Tuned]) -> list[str]:
     if len(methods) < 2:
         return []
     count, run = min(one.count for one in methods), next(iter(methods[0].published.values()))
-    published, tuned = [one.as_published for one in methods], [one.best_of(count) for one in methods]
+    published, tuned = (
+        [one.as_published for one in methods],
+        [one.best_of(count) for one in methods],
+    )
     lines = [
         f"{run.data.name}, {run.spec.train.budget}: {_said(published, tuned, count)}",
         *brackets([len(row.by_seed) for row in published], False),
@@ -115,7 +150,11 @@ def order(methods: Sequence[Tuned]) -> list[str]:
 
 def _said(published: Sequence[Row], tuned: Sequence[Row], count: int) -> str:
     before, after = (
-        [row.label for row in sorted(rows, key=lambda row: -row.mean)] if all(row.by_seed for row in rows) else []
+        (
+            [row.label for row in sorted(rows, key=lambda row: -row.mean)]
+            if all(row.by_seed for row in rows)
+            else []
+        )
         for rows in (published, tuned)
     )
     if not before or not after:

@@ -1,4 +1,5 @@
-"""One cell of the run matrix: pre-train a method (or evaluate a control), probe it, and write its record.
+"""One cell of the run matrix: pre-train a method (or evaluate a control), probe it, and write its
+record.
 
 Whatever happens in a cell ends in a record with a status; other cells are unharmed.
 """
@@ -47,7 +48,14 @@ from harness.records.schema import (
     Status,
     Training,
 )
-from harness.records.store import ENCODER_FILE, LAST_FILE, METHOD_FILE, RecordStore, host_copies, now
+from harness.records.store import (
+    ENCODER_FILE,
+    LAST_FILE,
+    METHOD_FILE,
+    RecordStore,
+    host_copies,
+    now,
+)
 from harness.records.versions import LOOP
 from harness.registry import versions_of, versions_of_modules
 from harness.runs.metrics import Metrics, of_block, of_evaluation
@@ -71,7 +79,9 @@ BLOCKS_PER_POINT = 5
 STATE_SECONDS = 300.0
 """Between two states of a run, unless the user says otherwise."""
 LONGEST_BLOCK = 200
-"""Steps. Losses are looked at after each block, so that a run of days which diverges on its first ends there."""
+"""Steps. Losses are looked at after each block, so that a run of days which diverges on its first
+ends there.
+"""
 
 
 @dataclass(frozen=True)
@@ -92,17 +102,20 @@ class Place:
 
 @dataclass
 class Attempt:
-    """One try at a cell: its clock, and everything found out so far, which becomes the record whatever happens.
+    """One try at a cell: its clock, and everything found out so far, which becomes the record
+    whatever happens.
 
     Attributes:
         cost: what a step consumes; controls have none.
-        accuracy: at the evaluation that is best for selection; at the last without a validation part.
+        accuracy: at the evaluation that is best for selection; at the last without a validation
+            part.
         selected: the encoder of that evaluation.
         whole: all of the method's weights then, where they are to be kept.
         weights: SHA-256 of the weight files that were written, by name.
         untrained: accuracy of an open-division method's own encoder before training.
         doubts: what the method gave away, in its speed measurement and here.
-        effort: what this process itself took for the undisturbed blocks of training, the first left out.
+        effort: what this process itself took for the undisturbed blocks of training, the first left
+            out.
         task: shows progress.
         saved: the state that an earlier process left, from which this one goes on.
         interval: when the next state is due.
@@ -156,10 +169,17 @@ class Attempt:
     def take_up(self, state: RunState) -> None:
         """Everything that an earlier process found out, but for what is trained."""
         same = state.environment.fingerprint == self.place.environment.fingerprint
-        self.continued = (*state.continued, Continuation(step=state.step, at=now(), same_machine=same))
+        self.continued = (
+            *state.continued,
+            Continuation(step=state.step, at=now(), same_machine=same),
+        )
         self.started, self.ledger = state.started, Ledger(state.phases, state.wall_seconds)
         self.training, self.curve = state.training, list(state.curve)
-        self.accuracy, self.untrained, self.warnings = state.accuracy, state.untrained, state.warnings
+        self.accuracy, self.untrained, self.warnings = (
+            state.accuracy,
+            state.untrained,
+            state.warnings,
+        )
         self.doubts = list(state.doubts)
         self.earlier = state.guarded
         self.clock.phases.update(state.clock)
@@ -187,11 +207,16 @@ class Attempt:
             self.accuracy = probe_encoder(encoder, data, spec.probe)
 
     def pretrain(self, method_class: type[Method]) -> None:
-        """Pre-train under the budget, probing on the way and at the end; keep the evaluated encoder's weights."""
+        """Pre-train under the budget, probing on the way and at the end; keep the evaluated
+        encoder's weights.
+        """
         spec, cost = self.cell.spec, required(self.cost)
         total = parse_budget(spec.train.budget).steps(cost)
         with self.ledger.phase("log"):
-            folder, done = self.place.store.folder(spec.address), self.saved.state.step if self.saved else 0
+            folder, done = (
+                self.place.store.folder(spec.address),
+                self.saved.state.step if self.saved else 0,
+            )
             self.metrics = Metrics(folder, done, len(self.curve), tensorboard=self.tensorboard)
         self.task(0, total, "building")
         with self.phase("build"):
@@ -205,13 +230,16 @@ class Attempt:
             self.go_on_from(self.saved, trainer, goals)
         elif method_class.about.division == "open":  # its own encoder is its own control
             with self.phase("evaluate"):
-                self.untrained = probe_encoder(method.evaluated_encoder(), self.place.data, spec.probe)
+                self.untrained = probe_encoder(
+                    method.evaluated_encoder(), self.place.data, spec.probe
+                )
         for before, goal in list(pairwise(goals))[len(self.curve) :]:
             longest = min(LONGEST_BLOCK, math.ceil((goal - before) / BLOCKS_PER_POINT))
             self.task.follow(partial(self.seen, trainer))
             while trainer.done < goal:
                 block = min(longest, goal - (trainer.done - trainer.begun))
-                # A signal that asks to stop is raised after the step that it came in, and after its state was written.
+                # A signal that asks to stop is raised after the step that it came in, and after its
+                # state was written.
                 with deferred():
                     with self.watched(), self.ledger.block(self.clock), self.cell.guard("training"):
                         leave = self.to_leave if trainer.batches.divisible else stop_is_asked
@@ -234,7 +262,9 @@ class Attempt:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """A training block; what the process itself took for its steps is booked unless something disturbed it."""
+        """A training block; what the process itself took for its steps is booked unless something
+        disturbed it.
+        """
         with self.ledger.phase("log"):
             moment, steps, began = self.watch.begin(), len(self.clock.steps), self.clock.own_seconds
         yield
@@ -243,7 +273,9 @@ class Attempt:
                 self.effort.add(len(self.clock.steps) - steps, self.clock.own_seconds - began)
 
     def end_block(self, trainer: Trainer, means: dict[str, float] | None) -> None:
-        """Book a block, whose losses have these means, None where it was left early; leave a state when it is due."""
+        """Book a block, whose losses have these means, None where it was left early; leave a state
+        when it is due.
+        """
         if means is not None:
             with self.ledger.phase("log"):
                 self.log(trainer.done, self.clock, required(self.cost), means)
@@ -255,20 +287,37 @@ class Attempt:
         return self.interval.due or stop_is_asked()
 
     def leave_state(self, trainer: Trainer, numbers: Mapping[str, Tensor] | None = None) -> None:
-        """Write all that a later process needs to go on from here; ``numbers`` are the random state, else as it is."""
+        """Write all that a later process needs to go on from here; ``numbers`` are the random
+        state, else as it is.
+        """
         began, spec, method = time.perf_counter(), self.cell.spec, required(self.cell.method)
         self.still_owned()
         with self.phase("state"), held():
             state = RunState(
-                address=spec.address, step=trainer.done, steps=trainer.steps, versions=code_versions(method),
-                environment=self.place.environment, clock=dict(self.clock.phases), phases=dict(self.ledger.phases),
-                wall_seconds=self.ledger.wall, training=self.training, curve=self.curve, accuracy=self.accuracy,
-                untrained=self.untrained, warnings=self.warnings, guarded=self.guarded,
-                unlike=self.unlike, doubts=tuple(self.doubts), continued=self.continued, started=self.started,
+                address=spec.address,
+                step=trainer.done,
+                steps=trainer.steps,
+                versions=code_versions(method),
+                environment=self.place.environment,
+                clock=dict(self.clock.phases),
+                phases=dict(self.ledger.phases),
+                wall_seconds=self.ledger.wall,
+                training=self.training,
+                curve=self.curve,
+                accuracy=self.accuracy,
+                untrained=self.untrained,
+                warnings=self.warnings,
+                guarded=self.guarded,
+                unlike=self.unlike,
+                doubts=tuple(self.doubts),
+                continued=self.continued,
+                started=self.started,
                 written=now(),
-            )  # fmt: skip
+            )
             try:
-                write_state(self.place.store.folder(spec.address), state, self.tensors(trainer, numbers))
+                write_state(
+                    self.place.store.folder(spec.address), state, self.tensors(trainer, numbers)
+                )
             except OSError as problem:  # a full disk costs the state, not the run
                 self.not_left(problem.strerror or str(problem))
             except TypeError as problem:
@@ -293,7 +342,9 @@ class Attempt:
 
     @property
     def guarded(self) -> tuple[str, ...]:
-        """What the method changed that harms nobody, each once, in this process and those before."""
+        """What the method changed that harms nobody, each once, in this process and those
+        before.
+        """
         return tuple(dict.fromkeys([*self.earlier, *self.cell.guard.warnings]))
 
     def go_on_from(self, saved: Saved, trainer: Trainer, goals: list[int]) -> None:
@@ -312,11 +363,15 @@ class Attempt:
                 raise ValueError("an evaluation is missing")
             before, ranks = saved.state.environment.ranks, trainer.ranks.size
             if before != ranks and (saved.state.unlike or self.unlike):
-                raise ValueError(f"of {before} ranks, which are {ranks} now, and it is not identical on others")
+                raise ValueError(
+                    f"of {before} ranks, which are {ranks} now, and it is not identical on others"
+                )
         except (MemoryError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as problem:
-            raise Unusable(f"cannot be restored ({mistake(problem, self.cell.method)})") from problem
+            raise Unusable(
+                f"cannot be restored ({mistake(problem, self.cell.method)})"
+            ) from problem
 
     def restore(self, trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
         """What is trained, and the random numbers, as an earlier process left them."""
@@ -336,7 +391,12 @@ class Attempt:
         trainer = build_trainer(method_class, spec, data, steps)
         self.encoder = encoder_info(trainer.method.evaluated_encoder())
         if trainer.not_identical:
-            self.unlike = (f"not identical to one process on {trainer.ranks.size} ranks: {trainer.not_identical}",)
+            self.unlike = (
+                (
+                    f"not identical to one process on {trainer.ranks.size} ranks:"
+                    f" {trainer.not_identical}"
+                ),
+            )
         return trainer
 
     def log(self, done: int, clock: StepClock, cost: StepCost, means: dict[str, float]) -> None:
@@ -344,11 +404,16 @@ class Attempt:
         losses = self.training.losses if self.training else []
         losses.append({"step": done, **means})
         self.training = Training(
-            steps=done, clips_seen=done * cost.clips, seconds=clock.seconds,
-            step_seconds=statistics.median(clock.steps), interleaved_step_seconds=cost.seconds,
-            own_step_seconds=self.effort.step_seconds, interleaved_own_step_seconds=cost.own_seconds,
-            flops=done * cost.flops, losses=losses,
-        )  # fmt: skip
+            steps=done,
+            clips_seen=done * cost.clips,
+            seconds=clock.seconds,
+            step_seconds=statistics.median(clock.steps),
+            interleaved_step_seconds=cost.seconds,
+            own_step_seconds=self.effort.step_seconds,
+            interleaved_own_step_seconds=cost.own_seconds,
+            flops=done * cost.flops,
+            losses=losses,
+        )
         required(self.metrics)(of_block(self.training))
         self.still_owned()
 
@@ -363,14 +428,19 @@ class Attempt:
         training, last = self.training, self.curve[-1] if self.curve else None
         loss = training.losses[-1]["loss"] if training else None
         return Progress(
-            doing="training" if doing.startswith("loss") else doing, step=done, steps=steps,
-            clips=done * self.cost.clips if self.cost else 0.0, seconds=self.clock.seconds,
+            doing="training" if doing.startswith("loss") else doing,
+            step=done,
+            steps=steps,
+            clips=done * self.cost.clips if self.cost else 0.0,
+            seconds=self.clock.seconds,
             loss=loss if loss is not None and math.isfinite(loss) else None,
             accuracy=last.accuracy.linear_test if last else None,
-        )  # fmt: skip
+        )
 
     def save(self, method: Method) -> None:
-        """Leave the selected encoder and the last one, once it is sure that they are the shared one."""
+        """Leave the selected encoder and the last one, once it is sure that they are the shared
+        one.
+        """
         spec, layout = self.cell.spec, self.place.data.clips.layout
         check_encoder(method, required(self.encoder), build_encoder(spec, layout, "meta"))
         encoders = {ENCODER_FILE: required(self.selected)}
@@ -387,19 +457,24 @@ class Attempt:
             self.warnings = (*self.warnings, not_written(lost, spec.address, error))
 
     def seen(self, trainer: Trainer) -> State:
-        """How far training has come. A GPU's latest loss is that of the last block: asking for it would be to wait."""
+        """How far training has come. A GPU's latest loss is that of the last block: asking for it
+        would be to wait.
+        """
         latest = trainer.latest if trainer.device.type == "cpu" else None
         losses = self.training.losses if self.training else []
         loss = float(latest) if latest is not None else losses[-1]["loss"] if losses else None
         return trainer.done, trainer.steps, "" if loss is None else f"loss {loss:.4g}"
 
     def evaluate_point(self, method: Method, sample: Batch) -> None:
-        """Probe the evaluated encoder, keep it if it is the best so far, and ask the method for its health."""
+        """Probe the evaluated encoder, keep it if it is the best so far, and ask the method for its
+        health.
+        """
         before, training = state_of(method), required(self.training)
         encoder = method.evaluated_encoder()
         self.doubt_changes("evaluated_encoder", before.changed(method))
         accuracy = probe_encoder(encoder, self.place.data, self.cell.spec.probe)
-        # Without validation subjects pre-training has seen every subject of the training side: the last one counts.
+        # Without validation subjects pre-training has seen every subject of the training side: the
+        # last one counts.
         selecting = len(self.place.data.split.validation) > 0
         if self.accuracy is None or not (selecting and better(self.accuracy, accuracy)):
             self.accuracy, self.selected = accuracy, copy.deepcopy(encoder)
@@ -411,36 +486,64 @@ class Attempt:
         self.warnings = tuple(map(str, diagnosis.warnings))
         self.curve.append(
             Point(
-                step=training.steps, clips_seen=training.clips_seen, seconds=training.seconds,
-                accuracy=accuracy, diagnosis=diagnosis.values,
+                step=training.steps,
+                clips_seen=training.clips_seen,
+                seconds=training.seconds,
+                accuracy=accuracy,
+                diagnosis=diagnosis.values,
             )
-        )  # fmt: skip
+        )
         required(self.metrics)(of_evaluation(self.curve[-1]))
         self.still_owned()
 
     def doubt_changes(self, call: str, changed: list[str]) -> None:
-        """A doubt, once, where a call that should only look has left other parameters or buffers behind."""
+        """A doubt, once, where a call that should only look has left other parameters or buffers
+        behind.
+        """
         if changed and not any(doubt.text.startswith(f"{call} ") for doubt in self.doubts):
-            self.doubts.append(Doubt(kind="trained off the clock", text=f"{call} changed {first_few(changed)}"))
+            self.doubts.append(
+                Doubt(kind="trained off the clock", text=f"{call} changed {first_few(changed)}")
+            )
 
     def record(self, status: Status, error: str = "", trace: str = "") -> RunRecord:
         """The record of this attempt as it stands."""
         self.ledger.close()
         return RunRecord(
-            address=self.cell.spec.address, label=self.cell.label, status=status, error=error, traceback=trace,
-            spec=self.cell.spec, method=method_info(self.cell), encoder=self.encoder, data=self.place.data.info,
-            environment=self.place.environment, training=self.training, phases=dict(self.ledger.phases),
-            wall_seconds=self.ledger.wall, untracked=self.ledger.untracked, curve=self.curve,
-            accuracy=self.accuracy if status == "ok" else None, untrained=self.untrained,
+            address=self.cell.spec.address,
+            label=self.cell.label,
+            status=status,
+            error=error,
+            traceback=trace,
+            spec=self.cell.spec,
+            method=method_info(self.cell),
+            encoder=self.encoder,
+            data=self.place.data.info,
+            environment=self.place.environment,
+            training=self.training,
+            phases=dict(self.ledger.phases),
+            wall_seconds=self.ledger.wall,
+            untracked=self.ledger.untracked,
+            curve=self.curve,
+            accuracy=self.accuracy if status == "ok" else None,
+            untrained=self.untrained,
             warnings=(
-                *self.guarded, *self.unlike, *self.unwritten, *self.warnings, *not_finite(self.training, self.curve),
+                *self.guarded,
+                *self.unlike,
+                *self.unwritten,
+                *self.warnings,
+                *not_finite(self.training, self.curve),
             ),
-            weights=self.weights, doubts=tuple(self.doubts), continued=self.continued, started=self.started,
+            weights=self.weights,
+            doubts=tuple(self.doubts),
+            continued=self.continued,
+            started=self.started,
             finished=now(),
-        )  # fmt: skip
+        )
 
     def leave_pictures(self, record: RunRecord) -> None:
-        """Draw what the finished run saw, beside its record; what goes wrong with that is said and harms nothing."""
+        """Draw what the finished run saw, beside its record; what goes wrong with that is said and
+        harms nothing.
+        """
         if self.place.draw is None or self.trained is None:
             return
         try:
@@ -449,7 +552,10 @@ class Attempt:
             if made:
                 self.place.store.write_pictures(record.address, made)
         except Exception as problem:  # noqa: BLE001 - the method's own code is asked for it, and the disk may be full
-            warn(f"{record.label}, seed {record.spec.seed}: no pictures ({mistake(problem, self.cell.method)})")
+            warn(
+                f"{record.label}, seed {record.spec.seed}: no pictures"
+                f" ({mistake(problem, self.cell.method)})"
+            )
         self.trained = None
 
 
@@ -495,17 +601,26 @@ def status_of(ended: BaseException | None, method: type[Method] | None) -> tuple
     if ended is None:
         return "ok", "", ""
     if isinstance(ended, KeyboardInterrupt):
-        return "interrupted", ended.reason if isinstance(ended, Stopped) else "stopped by the user", ""
+        return (
+            "interrupted",
+            ended.reason if isinstance(ended, Stopped) else "stopped by the user",
+            "",
+        )
     return failure(ended, method)
 
 
 def failure(problem: BaseException, method: type[Method] | None) -> tuple[Status, str, str]:
-    """Status, one-line reason and traceback of an exception that came while a method, or a control, ran."""
+    """Status, one-line reason and traceback of an exception that came while a method, or a control,
+    ran.
+    """
     trace = "".join(traceback.format_exception(problem))
     reason = str(mistake(problem, method))
     if isinstance(problem, Diverged):
         return "diverged", reason, trace
-    if isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in reason:
+    if (
+        isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError)
+        or "can't allocate memory" in reason
+    ):
         return "oom", f"{reason}; lower --batch-size", trace
     return "failed", reason, trace
 
@@ -516,30 +631,48 @@ def not_finite(training: Training | None, curve: list[Point]) -> list[str]:
     Such numbers are kept as they are, and mean that something in the method is broken.
     """
     blocks = training.losses if training else []
-    losses = [(f"loss part {name}", means["step"], value) for means in blocks for name, value in means.items()]
-    figures = [(f"diagnosis {name}", point.step, value) for point in curve for name, value in point.diagnosis.items()]
+    losses = [
+        (f"loss part {name}", means["step"], value)
+        for means in blocks
+        for name, value in means.items()
+    ]
+    figures = [
+        (f"diagnosis {name}", point.step, value)
+        for point in curve
+        for name, value in point.diagnosis.items()
+    ]
     first: dict[str, float] = {}
     for name, step, value in [*losses, *figures]:
         if not math.isfinite(value):
             first.setdefault(name, step)
-    return [f"{name} is no finite number, first seen at step {step:g}" for name, step in first.items()]
+    return [
+        f"{name} is no finite number, first seen at step {step:g}" for name, step in first.items()
+    ]
 
 
 def better(one: Accuracy, other: Accuracy) -> bool:
     """The first is strictly better on subjects that choose; without those the later one counts."""
-    return one.selection is not None and other.selection is not None and one.selection > other.selection
+    return (
+        one.selection is not None
+        and other.selection is not None
+        and one.selection > other.selection
+    )
 
 
 def evaluation_steps(total: int, probe: ProbeSpec, cost: StepCost) -> list[int]:
-    """Steps after which the probes run, the last at the end: evenly spaced, or at every so many clips, say."""
+    """Steps after which the probes run, the last at the end: evenly spaced, or at every so many
+    clips, say.
+    """
     if not probe.every:
-        return sorted({max(1, round(total * (index + 1) / probe.points)) for index in range(probe.points)})
+        return sorted(
+            {max(1, round(total * (index + 1) / probe.points)) for index in range(probe.points)}
+        )
     every = parse_budget(probe.every)
     apart = max(1.0, every.amount / every.share(cost)) if every.share(cost) else float(total)
     if total / apart > MOST_EVALUATIONS:
         raise UsageError(
-            f"probe.every={every}: expected at most {MOST_EVALUATIONS:,} evaluations of a run, found "
-            f"{total / apart:,.0f} in its {total:,} steps; evaluate less often"
+            f"probe.every={every}: expected at most {MOST_EVALUATIONS:,} evaluations of a run,"
+            f" found {total / apart:,.0f} in its {total:,} steps; evaluate less often"
         )
     marks = (round(apart * index) for index in count(1))
     return sorted({max(1, step) for step in takewhile(lambda step: step < total, marks)} | {total})
@@ -555,25 +688,39 @@ def diagnose(method: Method, x: Batch) -> Diagnosis:
 def not_written(name: str, address: str, error: OSError) -> str:
     """What a row says whose weights could not be written."""
     return (
-        f"{name} could not be written ({error.strerror or error}), so this row is without it; free space, remove the "
-        f"folder {address}, and the same command trains it again"
+        f"{name} could not be written ({error.strerror or error}), so this row is without it; free"
+        f" space, remove the folder {address}, and the same command trains it again"
     )
 
 
 def steps_skipped(trainer: Trainer) -> list[Doubt]:
-    """A doubt where no parameter of the encoder that learns was in the optimiser's hands in most of the steps."""
-    states = [trainer.optimizer.state.get(parameter, {}) for parameter in trainer.method.encoder.parameters()]
+    """A doubt where no parameter of the encoder that learns was in the optimiser's hands in most of
+    the steps.
+    """
+    states = [
+        trainer.optimizer.state.get(parameter, {})
+        for parameter in trainer.method.encoder.parameters()
+    ]
     taken = max((int(state["step"]) for state in states if "step" in state), default=0)
     if taken >= trainer.done / 2:
         return []
-    return [Doubt(kind="steps skipped", text=f"the encoder had a gradient in {taken} of {trainer.done} steps")]
+    return [
+        Doubt(
+            kind="steps skipped",
+            text=f"the encoder had a gradient in {taken} of {trainer.done} steps",
+        )
+    ]
 
 
 def check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -> None:
-    """Training has not changed the encoder's architecture, which in the closed division is the shared one."""
+    """Training has not changed the encoder's architecture, which in the closed division is the
+    shared one.
+    """
     expected = built.architecture if method.about.division == "open" else shared.architecture
     if method.evaluated_encoder().architecture != expected:
-        raise RuntimeError("the evaluated encoder is not the shared one (its architecture hash differs)")
+        raise RuntimeError(
+            "the evaluated encoder is not the shared one (its architecture hash differs)"
+        )
 
 
 def method_info(cell: Cell) -> MethodInfo:
@@ -584,9 +731,15 @@ def method_info(cell: Cell) -> MethodInfo:
             RAW_FLOOR: "Raw coordinates: 32 frames, PCA, same probe",
         }
         return MethodInfo(
-            title=titles[cell.spec.method.name], paper="none", code="none", deviations=(), choices=(),
-            division="closed", control=True, versions=versions_of_modules(LOOP),
-        )  # fmt: skip
+            title=titles[cell.spec.method.name],
+            paper="none",
+            code="none",
+            deviations=(),
+            choices=(),
+            division="closed",
+            control=True,
+            versions=versions_of_modules(LOOP),
+        )
     about = cell.method.about
     return MethodInfo(**vars(about), versions=code_versions(cell.method))
 

@@ -1,8 +1,9 @@
-"""Evaluation as a stage of its own: protocols read the encoders that runs left, and no encoder is trained again.
+"""Evaluation as a stage of its own: protocols read the encoders that runs left, and no encoder is
+trained again.
 
-For every run and every protocol one record beside the run's own; only what is missing is done. Whatever happens in an
-evaluation ends in its record with a status; the others are unharmed. A process that is killed costs the evaluation
-that it was at.
+For every run and every protocol one record beside the run's own; only what is missing is done.
+Whatever happens in an evaluation ends in its record with a status; the others are unharmed. A
+process that is killed costs the evaluation that it was at.
 """
 
 from __future__ import annotations
@@ -45,7 +46,15 @@ from harness.records.evaluations import (
     WhichEncoder,
     evaluation_address,
 )
-from harness.records.schema import FINISHED, RANDOM_INIT, RAW_FLOOR, DataInfo, Environment, RunRecord, Status
+from harness.records.schema import (
+    FINISHED,
+    RANDOM_INIT,
+    RAW_FLOOR,
+    DataInfo,
+    Environment,
+    RunRecord,
+    Status,
+)
 from harness.records.store import RecordStore, now, set_aside
 from harness.registry import Registry, versions_of_modules
 from harness.runs.protocols import Protocols
@@ -120,9 +129,13 @@ class Piece:
     @property
     def address(self) -> str:
         """Of its record."""
-        options = without_later(type(self.protocol.options), self.protocol.options.model_dump(mode="json"))
+        options = without_later(
+            type(self.protocol.options), self.protocol.options.model_dump(mode="json")
+        )
         own = "" if self.of_set is None else self.data.fingerprint
-        return evaluation_address(self.run.address, self.name, options, self.which, self.weights, self.control, own)
+        return evaluation_address(
+            self.run.address, self.name, options, self.which, self.weights, self.control, own
+        )
 
     @property
     def title(self) -> str:
@@ -138,7 +151,8 @@ class Evaluated:
 
     Attributes:
         records: of everything asked for, in order.
-        skipped: what could not be evaluated, a line each; `missing` of them because a file is not there.
+        skipped: what could not be evaluated, a line each; `missing` of them because a file is not
+            there.
     """
 
     records: list[EvaluationRecord] = field(default_factory=list)
@@ -167,8 +181,14 @@ def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
     pieces = all_pieces(runs, chosen, protocols, asked.which, store, result)
     if not pieces:
         why = "; ".join(result.skipped[:3]) or f"see `ls runs --out {asked.folder}`"
-        raise UsageError(f"{asked.folder}: expected finished runs with their encoders, found none; {why}")
-    todo = [piece for piece in pieces if asked.rerun or not finished(done.one(piece.run.address, piece.address))]
+        raise UsageError(
+            f"{asked.folder}: expected finished runs with their encoders, found none; {why}"
+        )
+    todo = [
+        piece
+        for piece in pieces
+        if asked.rerun or not finished(done.one(piece.run.address, piece.address))
+    ]
     if not asked.rerun:
         for line in stale(done, pieces):
             report.line(line)
@@ -185,14 +205,21 @@ def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
 
 
 def all_pieces(
-    runs: Sequence[RunRecord], chosen: Mapping[str, Protocol[Any]], protocols: Protocols, which: WhichEncoder,
-    store: RecordStore, result: Evaluated,
-) -> list[Piece]:  # fmt: skip
+    runs: Sequence[RunRecord],
+    chosen: Mapping[str, Protocol[Any]],
+    protocols: Protocols,
+    which: WhichEncoder,
+    store: RecordStore,
+    result: Evaluated,
+) -> list[Piece]:
     """What there is to do for these runs, each with its controls; why not, where that is so."""
     pieces = list[Piece]()
     for record in runs:
         if record.status != "ok":
-            result.skipped.append(f"{record.label}, seed {record.spec.seed}: its run is {record.status}, not evaluated")
+            result.skipped.append(
+                f"{record.label}, seed {record.spec.seed}: its run is {record.status}, not"
+                " evaluated"
+            )
             continue
         encoders = list[tuple[WhichEncoder, str]]()
         if record.label == RAW_FLOOR:
@@ -212,7 +239,9 @@ def all_pieces(
                 if encoder == "none" and not protocol.reads_raw:
                     continue
                 if unfit := plainly_unfit(record, encoder, protocol):
-                    result.skipped += [f"{record.label}, seed {record.spec.seed}: {spec} left out: {unfit}"]
+                    result.skipped += [
+                        f"{record.label}, seed {record.spec.seed}: {spec} left out: {unfit}"
+                    ]
                     continue
                 name = protocols.name_of(type(protocol))
                 control = control_of(encoder, protocol)
@@ -224,10 +253,15 @@ def all_pieces(
 
 
 def plainly_unfit(record: RunRecord, which: WhichEncoder, protocol: Protocol[Any]) -> str:
-    """Why a protocol cannot evaluate a shared encoder; what a method brings is seen when it is built."""
+    """Why a protocol cannot evaluate a shared encoder; what a method brings is seen when it is
+    built.
+    """
     if which == "none" or record.method.division == "open":
         return ""
-    with torch.device("meta"), contextlib.suppress(Exception):  # a plugin's mistake is told when its turn comes
+    with (
+        torch.device("meta"),
+        contextlib.suppress(Exception),
+    ):  # a plugin's mistake is told when its turn comes
         return protocol.unfit(SkeletonEncoder(encoder_size(record.spec.encoder), joints=1))
     return ""
 
@@ -253,13 +287,21 @@ def stale(done: Evaluations, pieces: Sequence[Piece]) -> list[str]:
         record = done.one(piece.run.address, piece.address)
         here = code_versions(type(piece.protocol))
         before = record.versions if finished(record) and record else here
-        changed = [f"{name} {was} -> {here[name]}" for name, was in before.items() if here.get(name, was) != was]
-        lines += [f"note: {piece.title}: {', '.join(changed)} since; see --rerun"] if changed else []
+        changed = [
+            f"{name} {was} -> {here[name]}"
+            for name, was in before.items()
+            if here.get(name, was) != was
+        ]
+        lines += (
+            [f"note: {piece.title}: {', '.join(changed)} since; see --rerun"] if changed else []
+        )
     return lines
 
 
 def replace_refused(done: Evaluations) -> None:
-    """Set evaluations aside that were looked up and are refused: they are made again. A newer one is a `UsageError`."""
+    """Set evaluations aside that were looked up and are refused: they are made again. A newer one
+    is a `UsageError`.
+    """
     for refusal in done.refused.values():
         if refusal.newer:
             raise UsageError(str(refusal))
@@ -269,9 +311,14 @@ def replace_refused(done: Evaluations) -> None:
 
 
 def work(
-    asked: Asked, todo: Sequence[Piece], registry: Registry, store: RecordStore, done: Evaluations, report: Reporter,
+    asked: Asked,
+    todo: Sequence[Piece],
+    registry: Registry,
+    store: RecordStore,
+    done: Evaluations,
+    report: Reporter,
     result: Evaluated,
-) -> None:  # fmt: skip
+) -> None:
     """Do every piece that nobody else does, the pieces of one encoder one after the other."""
     watch, share = Stopwatch(), Share(store, report, shared=asked.claim, leaves=asked.no_wait)
     before = {piece.address: done.one(piece.run.address, piece.address) for piece in todo}
@@ -283,7 +330,7 @@ def work(
 
     turns = share.turns_at(
         todo, lambda piece: (place_of(piece), piece.run.label, piece.run.spec.seed), meanwhile
-    )  # fmt: skip
+    )
     numbers = {piece.address: number for number, piece in enumerate(todo, 1)}
     with closing(turns):
         for piece, claim in turns:
@@ -337,7 +384,11 @@ class Bench:
 
     def subject(self, piece: Piece) -> Subject:
         """A piece's encoder and data."""
-        data, run, key = self.data(piece), piece.run, (piece.run.address, piece.which, piece.data.fingerprint)
+        data, run, key = (
+            self.data(piece),
+            piece.run,
+            (piece.run.address, piece.which, piece.data.fingerprint),
+        )
         if self.encoder is None or self.encoder[0] != key:
             self.encoder, self.features, found = None, None, None
             if piece.which != "none":
@@ -355,12 +406,19 @@ class Bench:
             return self.features
 
         return Subject(
-            copy.deepcopy(encoder), data, piece.data.fingerprint, piece.data.classes, seed=run.spec.seed,
-            untrained=piece.which == "untrained", frozen=frozen,
-        )  # fmt: skip
+            copy.deepcopy(encoder),
+            data,
+            piece.data.fingerprint,
+            piece.data.classes,
+            seed=run.spec.seed,
+            untrained=piece.which == "untrained",
+            frozen=frozen,
+        )
 
     def data(self, piece: Piece) -> LoadedData:
-        """The run's data, or the one of its sets that the piece is on; a `UsageError` where other data is there now."""
+        """The run's data, or the one of its sets that the piece is on; a `UsageError` where other
+        data is there now.
+        """
         spec = piece.run.spec.data
         key = spec.model_dump_json()
         if self.asked.loaded and self.asked.loaded.spec == spec:
@@ -383,13 +441,15 @@ class Bench:
 def read(spec: DataSpec, run: RunRecord, asked: Asked, report: Reporter) -> LoadedData:
     """The data of a run, from where it was or is now; a `UsageError` where it is another."""
     device = select_device(asked.device or run.spec.device)
-    named = spec.model_copy(update={"name": asked.dataset or spec.name, "fingerprint": "", "loader": "device"})
+    named = spec.model_copy(
+        update={"name": asked.dataset or spec.name, "fingerprint": "", "loader": "device"}
+    )
     with report.long_task(CHECKING) as advance:
         data = load_data(named, device, encoder_size(run.spec.encoder).patch, advance=advance)
     if data.spec.fingerprint != run.data.fingerprint:
         raise UsageError(
-            f"data {named.name}: expected fingerprint {run.data.fingerprint}, that of {run.address}, found "
-            f"{data.spec.fingerprint}; --dataset names the place of the data"
+            f"data {named.name}: expected fingerprint {run.data.fingerprint}, that of"
+            f" {run.address}, found {data.spec.fingerprint}; --dataset names the place of the data"
         )
     return data
 
@@ -398,9 +458,11 @@ def test_clips(data: LoadedData) -> TestClips:
     """Labels and people of the test clips."""
     test = data.split.test
     return TestClips(
-        fingerprint=data.spec.fingerprint, labels=data.labels[test].tolist(),
-        subjects=data.clips.columns["subject"][test].tolist(), class_names=list(data.class_names),
-    )  # fmt: skip
+        fingerprint=data.spec.fingerprint,
+        labels=data.labels[test].tolist(),
+        subjects=data.clips.columns["subject"][test].tolist(),
+        class_names=list(data.class_names),
+    )
 
 
 def one(piece: Piece, subject: Subject, environment: Environment) -> EvaluationRecord:
@@ -416,8 +478,15 @@ def one(piece: Piece, subject: Subject, environment: Environment) -> EvaluationR
         with seeded(run.spec.seed), guard("evaluation"):
             protocol = protocol.resolved(subject)
             found = checked(protocol.evaluate(subject), subject)
-        if encoder and before and not protocol.trains_encoder and (changed := before.changed(encoder)):
-            raise MethodFault(f"evaluate changed {first_few(changed)} of the encoder: write trains_encoder = True")
+        if (
+            encoder
+            and before
+            and not protocol.trains_encoder
+            and (changed := before.changed(encoder))
+        ):
+            raise MethodFault(
+                f"evaluate changed {first_few(changed)} of the encoder: write trains_encoder = True"
+            )
         findings = found
     except KeyboardInterrupt:
         raise
@@ -426,17 +495,35 @@ def one(piece: Piece, subject: Subject, environment: Environment) -> EvaluationR
     truth = subject.labels[subject.test]
     labelled = subject.training_side if findings.labelled is None else np.unique(findings.labelled)
     return EvaluationRecord(
-        address=piece.address, run=run.address, label=run.label, seed=run.spec.seed, protocol=piece.name,
-        spec=piece.spec, options=protocol.options.model_dump(mode="json"), encoder=piece.which, weights=weights,
-        data=piece.data.fingerprint, of_set="" if piece.of_set is None else piece.data.name,
+        address=piece.address,
+        run=run.address,
+        label=run.label,
+        seed=run.spec.seed,
+        protocol=piece.name,
+        spec=piece.spec,
+        options=protocol.options.model_dump(mode="json"),
+        encoder=piece.which,
+        weights=weights,
+        data=piece.data.fingerprint,
+        of_set="" if piece.of_set is None else piece.data.name,
         subset="" if findings.labelled is None else subset_hash(labelled),
-        labelled=len(labelled) if status == "ok" else 0, control=piece.control, status=status, error=error,
-        traceback=trace, accuracy=float(np.mean(findings.predictions == truth)) if status == "ok" else None,
-        figures=findings.figures, curve=list(findings.curve), predictions=findings.predictions.tolist(),
+        labelled=len(labelled) if status == "ok" else 0,
+        control=piece.control,
+        status=status,
+        error=error,
+        traceback=trace,
+        accuracy=float(np.mean(findings.predictions == truth)) if status == "ok" else None,
+        figures=findings.figures,
+        curve=list(findings.curve),
+        predictions=findings.predictions.tolist(),
         seconds=max(0.0, time.perf_counter() - began - subject.features_seconds),
-        features_seconds=subject.features_seconds, versions=code_versions(type(protocol)),
-        notes=(*findings.notes, *guard.warnings), environment=environment, started=started, finished=now(),
-    )  # fmt: skip
+        features_seconds=subject.features_seconds,
+        versions=code_versions(type(protocol)),
+        notes=(*findings.notes, *guard.warnings),
+        environment=environment,
+        started=started,
+        finished=now(),
+    )
 
 
 def checked(findings: Any, subject: Subject) -> Findings:
@@ -450,21 +537,28 @@ def checked(findings: Any, subject: Subject) -> Findings:
             f"{predictions.dtype} {list(predictions.shape)}"
         )
     if len(predictions) and not 0 <= predictions.min() <= predictions.max() < subject.classes:
-        raise MethodFault(f"evaluate: expected classes below {subject.classes}, found {predictions.max()}")
+        raise MethodFault(
+            f"evaluate: expected classes below {subject.classes}, found {predictions.max()}"
+        )
     if not all(isinstance(point, EpochPoint) for point in findings.curve):
         raise MethodFault("evaluate: expected a curve of EpochPoints")
     share = float(np.mean(predictions == subject.labels[subject.test]))
     if findings.curve and not math.isclose(findings.curve[-1].accuracy, share, abs_tol=1e-9):
         raise MethodFault(
-            f"evaluate: the curve ends at {findings.curve[-1].accuracy:.4f}, its predictions give {share:.4f}"
+            f"evaluate: the curve ends at {findings.curve[-1].accuracy:.4f}, its predictions give"
+            f" {share:.4f}"
         )
     if findings.labelled is not None and not set(np.asarray(findings.labelled).tolist()) <= set(
         subject.training_side.tolist()
     ):
         raise MethodFault("evaluate: labels of clips were used that are not of the training side")
     return Findings(
-        predictions.astype(np.int64), findings.curve, dict(findings.figures), findings.labelled, findings.notes
-    )  # fmt: skip
+        predictions.astype(np.int64),
+        findings.curve,
+        dict(findings.figures),
+        findings.labelled,
+        findings.notes,
+    )
 
 
 def subset_hash(clips: Iterable[int] | np.ndarray) -> str:
@@ -479,16 +573,29 @@ def failure(problem: Exception, protocol: type[Protocol[Any]]) -> tuple[Status, 
     reason = str(mistake(problem, Path(inspect.getfile(protocol))))
     if isinstance(problem, FloatingPointError):
         return "diverged", reason, trace
-    if isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in reason:
+    if (
+        isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError)
+        or "can't allocate memory" in reason
+    ):
         return "oom", f"{reason}; lower the protocol's batch size", trace
     return "failed", reason, trace
 
 
 def code_versions(protocol: type[Protocol[Any]]) -> dict[str, str]:
-    """Module -> version, of a protocol, of what its file names, and of what every evaluation is built on."""
-    own = [one.__module__ for one in protocol.__mro__ if issubclass(one, Protocol) and one is not Protocol]
-    named = {getattr(item, "__module__", "") for name in own for item in vars(sys.modules[name]).values()}
-    built = sorted(name for name in named if isinstance(name, str) and name.startswith(WHERE_IT_COUNTS))
+    """Module -> version, of a protocol, of what its file names, and of what every evaluation is
+    built on.
+    """
+    own = [
+        one.__module__
+        for one in protocol.__mro__
+        if issubclass(one, Protocol) and one is not Protocol
+    ]
+    named = {
+        getattr(item, "__module__", "") for name in own for item in vars(sys.modules[name]).values()
+    }
+    built = sorted(
+        name for name in named if isinstance(name, str) and name.startswith(WHERE_IT_COUNTS)
+    )
     return versions_of_modules((*dict.fromkeys([*own, *built, *BUILT_ON]),))
 
 

@@ -1,4 +1,6 @@
-"""The run matrix: resolve what was asked, plan it, measure speed, run what is missing, hand over the records."""
+"""The run matrix: resolve what was asked, plan it, measure speed, run what is missing, hand over
+the records.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,13 @@ from harness.errors import MethodFault, UsageError, nearest
 from harness.isolation import launched
 from harness.isolation.guard import Guard, StandIn, problem_of_about, seeded, stand_in
 from harness.isolation.mistakes import mistake
-from harness.machine import describe_environment, device_type, processors, select_device, use_threads
+from harness.machine import (
+    describe_environment,
+    device_type,
+    processors,
+    select_device,
+    use_threads,
+)
 from harness.progress import Advance, Reporter, Stopwatch, warn
 from harness.records.claims import Lost, Owned
 from harness.records.doubts import kinds
@@ -51,10 +59,27 @@ from harness.runs.plan import Plan
 from harness.runs.planning import make_plan
 from harness.runs.processes import measure_in_processes
 from harness.runs.protocols import Protocols
-from harness.runs.resume import Interval, Saved, Unusable, find_state, refuse_state, remove_states, usable_state
+from harness.runs.resume import (
+    Interval,
+    Saved,
+    Unusable,
+    find_state,
+    refuse_state,
+    remove_states,
+    usable_state,
+)
 from harness.runs.sharing import Share
 from harness.spec.budget import StepCost, counts_seconds, parse_budget
-from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec, check_seeds, is_later
+from harness.spec.model import (
+    DataSpec,
+    EncoderSpec,
+    MethodSpec,
+    ProbeSpec,
+    RunSpec,
+    TrainSpec,
+    check_seeds,
+    is_later,
+)
 from harness.speed.disturbance import Moment, busy_lines
 from harness.speed.measurement import Measurement, Timing
 from harness.training.build import Cell, encoder_size, skeleton_of
@@ -73,11 +98,14 @@ class Request:
     Attributes:
         protocols: of evaluation, after training, as `harness.runs.evaluating.Asked` has them.
         elsewhere: only a plan is wanted, for another machine: its device need not be here.
-        no_wait: end where others work on all that is left, and take the speed that was measured as it is.
-        since: a run that failed later is not tried again: else each of many workers that start one after the other
-            would.
-        one_process: of several ranks, rank 0 times every method alone too, which says what the others are worth.
-        processes: fresh ones that measure speed; `first_slot`: where one of them starts (benchmarks/RULES.md).
+        no_wait: end where others work on all that is left, and take the speed that was measured as
+            it is.
+        since: a run that failed later is not tried again: else each of many workers that start one
+            after the other would.
+        one_process: of several ranks, rank 0 times every method alone too, which says what the
+            others are worth.
+        processes: fresh ones that measure speed; `first_slot`: where one of them starts
+            (benchmarks/RULES.md).
         draw: makes pictures of each finished run.
         study: of which study's file, as `harness.records.schema.Environment` has it.
     """
@@ -113,7 +141,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method as a row: its label, its class, its completely resolved spec, and what guards its row."""
+    """A method as a row: its label, its class, its completely resolved spec, and what guards its
+    row.
+    """
 
     label: str
     method: type[Method]
@@ -165,34 +195,59 @@ class Experiment:
         """The run spec of a method and a seed."""
         request = self.request
         return RunSpec(
-            method=method, encoder=request.encoder, data=self.data.spec, train=request.train, probe=request.probe,
-            seed=seed, device=self.device_type,
-        )  # fmt: skip
+            method=method,
+            encoder=request.encoder,
+            data=self.data.spec,
+            train=request.train,
+            probe=request.probe,
+            seed=seed,
+            device=self.device_type,
+        )
 
     @property
     def device_type(self) -> str:
-        """``cpu`` or ``cuda``: where the runs happen; here, unless they are planned for another machine."""
+        """``cpu`` or ``cuda``: where the runs happen; here, unless they are planned for another
+        machine.
+        """
         here = self.data.source.device.type
         return device_type(self.request.device) or here if self.request.elsewhere else here
 
     def cost(self, seconds: float, flops: float) -> StepCost:
-        """A step's cost from its time and FLOPs; clips and epochs follow from the batch and the data."""
+        """A step's cost from its time and FLOPs; clips and epochs follow from the batch and the
+        data.
+        """
         batch, data = self.request.train.batch_size, self.data
         return StepCost(
-            epochs=batch / len(data.sequences), clips=batch / data.bodies_per_clip, seconds=seconds, flops=flops
+            epochs=batch / len(data.sequences),
+            clips=batch / data.bodies_per_clip,
+            seconds=seconds,
+            flops=flops,
         )
 
     def cells(self) -> list[Cell]:
-        """Controls (under settings that do not depend on the budget), then every method and seed."""
+        """Controls (under settings that do not depend on the budget), then every method and
+        seed.
+        """
         request, data = self.request, self.data
         timeless = request.probe.model_copy(update={"points": 1, "every": ""})
-        cells = [Cell(RAW_FLOOR, RunSpec(method=MethodSpec(name=RAW_FLOOR), data=data.spec, probe=timeless))]
+        cells = [
+            Cell(
+                RAW_FLOOR,
+                RunSpec(method=MethodSpec(name=RAW_FLOOR), data=data.spec, probe=timeless),
+            )
+        ]
         for seed in request.seeds:
             control = self.run_spec(MethodSpec(name=RANDOM_INIT), seed)
-            cells.append(Cell(RANDOM_INIT, control.model_copy(update={"train": TrainSpec(), "probe": timeless})))
+            cells.append(
+                Cell(
+                    RANDOM_INIT,
+                    control.model_copy(update={"train": TrainSpec(), "probe": timeless}),
+                )
+            )
         for entry in self.entries:
             cells += [
-                Cell(entry.label, self.run_spec(entry.spec, seed), entry.method, entry.guard) for seed in request.seeds
+                Cell(entry.label, self.run_spec(entry.spec, seed), entry.method, entry.guard)
+                for seed in request.seeds
             ]
         return cells
 
@@ -206,7 +261,9 @@ class Experiment:
         return {cell.spec.address: self.store.run_of(cell.spec) for cell in self.cells()}
 
     def missing(self, found: Mapping[str, RunRecord | None]) -> list[Cell]:
-        """Cells of this process's shard without a finished record among those found; all of them with ``--rerun``."""
+        """Cells of this process's shard without a finished record among those found; all of them
+        with ``--rerun``.
+        """
         first, of = self.request.shard
         finished = {address for address, record in found.items() if record and self.done(record)}
         cells = self.cells()[first - 1 :: of]
@@ -214,18 +271,24 @@ class Experiment:
 
     def done(self, record: RunRecord) -> bool:
         """A run that this experiment does not try again, unless ``--rerun`` asks for it."""
-        lately = self.request.since and record.status != "interrupted" and record.finished >= self.request.since
+        lately = (
+            self.request.since
+            and record.status != "interrupted"
+            and record.finished >= self.request.since
+        )
         return record.status in FINISHED or bool(lately)
 
     def begins_anew(self, cell: Cell) -> bool:
-        """With ``--rerun``, unless that was asked for before and cut off: a state then has a later start than the
-        finished record beside it, which stays until the run has ended again.
+        """With ``--rerun``, unless that was asked for before and cut off: a state then has a later
+        start than the finished record beside it, which stays until the run has ended again.
         """
         if not self.request.rerun or cell.method is None:
             return self.request.rerun
         record, address = self.store.run_of(cell.spec), cell.spec.address
         state = usable_state(self.store.folder(address), address, code_versions(cell.method))
-        return not (record and state and record.status in FINISHED and state.started > record.started)
+        return not (
+            record and state and record.status in FINISHED and state.started > record.started
+        )
 
     @property
     def versions(self) -> dict[str, dict[str, str]]:
@@ -244,7 +307,11 @@ class Experiment:
             for record in kept
             if record.status == "ok" and record.training and METHOD_FILE not in record.weights
         ]
-        return [f"note: finished without --keep-decoder: {'; '.join(names)}; see --rerun"] if names else []
+        return (
+            [f"note: finished without --keep-decoder: {'; '.join(names)}; see --rerun"]
+            if names
+            else []
+        )
 
     def records(self) -> list[RunRecord]:
         """Records of all cells that have one, in cell order."""
@@ -252,39 +319,57 @@ class Experiment:
 
     def timing(self) -> Timing:
         """The speed measurement of this experiment's methods and the bound."""
-        rows = [*self.entries, *(() if any(entry.spec == self.bound.spec for entry in self.entries) else (self.bound,))]
+        rows = [
+            *self.entries,
+            *(
+                ()
+                if any(entry.spec == self.bound.spec for entry in self.entries)
+                else (self.bound,)
+            ),
+        ]
         seed = self.request.seeds[0]
         return Timing(
-            cells=[Cell(entry.label, self.run_spec(entry.spec, seed), entry.method, entry.guard) for entry in rows],
-            baseline=self.baseline.label, data=self.data, environment=self.environment,
-            seconds=self.request.speed_seconds, memory_cap=self.request.memory_cap,
-            processes=self.request.processes, first_slot=self.request.first_slot,
+            cells=[
+                Cell(entry.label, self.run_spec(entry.spec, seed), entry.method, entry.guard)
+                for entry in rows
+            ],
+            baseline=self.baseline.label,
+            data=self.data,
+            environment=self.environment,
+            seconds=self.request.speed_seconds,
+            memory_cap=self.request.memory_cap,
+            processes=self.request.processes,
+            first_slot=self.request.first_slot,
             one_process=self.request.one_process and self.environment.ranks > 1,
-        )  # fmt: skip
+        )
 
 
 def prepare(
     request: Request, registry: Registry, *, advance: Advance = lambda done, total: None
-) -> Experiment:  # fmt: skip
+) -> Experiment:
     """Resolve a request completely; every mistake in it is a `UsageError` here, before any work.
 
-    ``advance`` is told of bytes done and bytes in all while a store is hashed. Of several ranks only rank 0 comes back
-    from here: the others follow it until it ends, and end too.
+    ``advance`` is told of bytes done and bytes in all while a store is hashed. Of several ranks
+    only rank 0 comes back from here: the others follow it until it ends, and end too.
     """
     began = Moment.now()
     RecordStore(request.out).refuse_shelf()
     check_seeds(request.seeds)
     if request.claim and request.rerun:
         raise UsageError(
-            "--claim and --rerun: expected one of them, found both: what one process has run again, the next would "
-            "too; choose another --out to share the work of a new start"
+            "--claim and --rerun: expected one of them, found both: what one process has run again,"
+            " the next would too; choose another --out to share the work of a new start"
         )
     if request.protocols:
         Protocols(registry.plugins).parse(request.protocols)
     use_threads(request.threads)
     if request.elsewhere:
         device_type(request.device)
-    device = torch.device("cpu") if request.elsewhere else select_device(request.device, launched.local_rank())
+    device = (
+        torch.device("cpu")
+        if request.elsewhere
+        else select_device(request.device, launched.local_rank())
+    )
     refuse_on_ranks(request)
     ranks = join(device)
     refuse_kernels_of_a_gpu(request.train, device_type(request.device) or device.type)
@@ -293,7 +378,9 @@ def prepare(
     with settled(ranks):
         data = load_data(request.data, device, size.patch, ranks=ranks, advance=advance)
     with torch.device("meta"):
-        encoder = SkeletonEncoder(size, data.clips.layout.joint_count, skeleton_of(data.clips.layout))
+        encoder = SkeletonEncoder(
+            size, data.clips.layout.joint_count, skeleton_of(data.clips.layout)
+        )
     asked = {
         str(spec): make_entry(method, spec, encoder, registry.guard(spec.name))
         for spec, method in zip(request.methods, methods, strict=True)
@@ -303,9 +390,17 @@ def prepare(
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
     baseline = choose_baseline(request.baseline, entries)
     experiment = Experiment(
-        request, RecordStore(request.out), describe_environment(device, ranks.size, request.study), data, entries,
-        bound, baseline, labels, began, registry,
-    )  # fmt: skip
+        request,
+        RecordStore(request.out),
+        describe_environment(device, ranks.size, request.study),
+        data,
+        entries,
+        bound,
+        baseline,
+        labels,
+        began,
+        registry,
+    )
     refuse_crowded_probes(experiment)
     if ranks.rank:
         follow(data, registry.method)
@@ -317,28 +412,39 @@ def refuse_on_ranks(request: Request) -> None:
     """A `UsageError` for what one process alone can do."""
     train, ranks = request.train, launched.world_size()
     alone = {
-        "--processes": request.processes > 1, "--memory-cap": bool(request.memory_cap),
-        "data.loader": request.data.loader != "device", "train.cuda_graphs": train.cuda_graphs,
+        "--processes": request.processes > 1,
+        "--memory-cap": bool(request.memory_cap),
+        "data.loader": request.data.loader != "device",
+        "train.cuda_graphs": train.cuda_graphs,
         "--rate and --device-rate": request.elsewhere,
-    }  # fmt: skip
+    }
     if ranks > 1 and (names := [name for name, asked in alone.items() if asked]):
-        raise UsageError(f"{', '.join(names)}: expected one process, found {ranks} ranks; leave it out, or torchrun")
+        raise UsageError(
+            f"{', '.join(names)}: expected one process, found {ranks} ranks; leave it out, or"
+            " torchrun"
+        )
     Ranks(size=ranks).part_of(train.batch_size)
 
 
 def refuse_kernels_of_a_gpu(train: TrainSpec, device: str) -> None:
-    """A `UsageError` where a CPU is to have what only a GPU has: tensor cores, several fused attention kernels."""
+    """A `UsageError` where a CPU is to have what only a GPU has: tensor cores, several fused
+    attention kernels.
+    """
     if device == "cpu" and train.precision == "tf32":
-        raise UsageError("train.precision=tf32: expected a GPU, whose tensor cores it is for, found a CPU; use fp32")
+        raise UsageError(
+            "train.precision=tf32: expected a GPU, whose tensor cores it is for, found a CPU; use"
+            " fp32"
+        )
     if device == "cpu" and train.sdpa != TORCHS_OWN:
         raise UsageError(
-            f"train.sdpa={train.sdpa}: expected a GPU, which has several attention kernels, found --device cpu, which "
-            "has one; leave train.sdpa out"
+            f"train.sdpa={train.sdpa}: expected a GPU, which has several attention kernels, found"
+            " --device cpu, which has one; leave train.sdpa out"
         )
 
 
 def refuse_crowded_probes(experiment: Experiment) -> None:
-    """A `UsageError` where the probes are to run more often than steps are made, or than a run can hold.
+    """A `UsageError` where the probes are to run more often than steps are made, or than a run can
+    hold.
 
     Of units that a step must be timed for, `evaluation_steps` says so when the plan is made.
     """
@@ -348,14 +454,17 @@ def refuse_crowded_probes(experiment: Experiment) -> None:
     every, cost = parse_budget(probe.every), experiment.cost(seconds=math.nan, flops=math.nan)
     if every.share(cost) > every.amount:  # not of NaN
         raise UsageError(
-            f"probe.every={every}: expected a step or more, which is {every.share(cost):g}{every.unit} here"
+            f"probe.every={every}: expected a step or more, which is"
+            f" {every.share(cost):g}{every.unit} here"
         )
     if not math.isnan(every.share(cost) + budget.share(cost)):
         evaluation_steps(budget.steps(cost), probe, cost)
 
 
 def described(registry: Registry, spec: MethodSpec) -> type[Method]:
-    """The class of a method, its options checked; a stand-in where its own code cannot even say what it is."""
+    """The class of a method, its options checked; a stand-in where its own code cannot even say
+    what it is.
+    """
     method = registry.method(spec.name)
     if problem := problem_of_about(method):
         return stand_in(spec.name, problem)
@@ -371,7 +480,7 @@ def described(registry: Registry, spec: MethodSpec) -> type[Method]:
 
 def make_entry(
     method: type[Method], spec: MethodSpec, encoder: SkeletonEncoder, guard: Guard | None = None
-) -> Entry:  # fmt: skip
+) -> Entry:
     """Resolve options for the encoder; the label shows those that differ from the defaults.
 
     A method that cannot do that is a row that fails.
@@ -390,14 +499,20 @@ def make_entry(
     except UsageError:
         raise
     except Exception as problem:  # noqa: BLE001 - the method's own code may fail in any way
-        return Entry(str(spec), stand_in(spec.name, f"options: {mistake(problem, method)}"), spec, guard)
+        return Entry(
+            str(spec), stand_in(spec.name, f"options: {mistake(problem, method)}"), spec, guard
+        )
     came_later = (key for key, field_ in method.Options.model_fields.items() if is_later(field_))
     implied = tuple(key for key in came_later if key not in changed)
-    return Entry(label, method, MethodSpec(name=spec.name, options=resolved, implied=implied), guard)
+    return Entry(
+        label, method, MethodSpec(name=spec.name, options=resolved, implied=implied), guard
+    )
 
 
 def defaults_of(method: type[Method], encoder: SkeletonEncoder) -> dict[str, Any]:
-    """A method's default options, as far as they can be resolved for an encoder that they may not suit."""
+    """A method's default options, as far as they can be resolved for an encoder that they may not
+    suit.
+    """
     options = method.Options()
     with contextlib.suppress(OptionError):
         options = options.resolved(encoder)
@@ -405,7 +520,9 @@ def defaults_of(method: type[Method], encoder: SkeletonEncoder) -> dict[str, Any
 
 
 def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
-    """The method that speedups are measured against: the one asked for, else skeletonmae, else the first."""
+    """The method that speedups are measured against: the one asked for, else skeletonmae, else the
+    first.
+    """
     wanted = asked or "skeletonmae"
     for entry in sorted(entries, key=lambda entry: entry.label != wanted):
         if wanted in (entry.label, entry.spec.name):
@@ -413,14 +530,20 @@ def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
     if asked:
         names = ", ".join(entry.label for entry in entries)
         close = nearest(asked, (entry.label for entry in entries))
-        raise UsageError(f"--baseline {asked!r} is not among the methods of this run ({names}){close}")
+        raise UsageError(
+            f"--baseline {asked!r} is not among the methods of this run ({names}){close}"
+        )
     return entries[0]
 
 
-@seeded(0)  # cells have seeds of their own; what is drawn between them leaves the caller's random numbers alone
+@seeded(
+    0
+    # cells have seeds of their own; what is drawn between them leaves the caller's random numbers
+    # alone
+)
 def run(
     experiment: Experiment, report: Reporter, show: Callable[[Plan], None] = lambda plan: None
-) -> tuple[list[RunRecord], SpeedRecord]:  # fmt: skip
+) -> tuple[list[RunRecord], SpeedRecord]:
     """Measure speed, run what is missing; the records of all cells and the speed record.
 
     ``show`` gets the plan before the long work.
@@ -439,17 +562,29 @@ def run(
         report.line(line)
     measurement = speed_of(experiment, report, share, show)
     watch = Stopwatch()
-    place = Place(experiment.data, experiment.store, experiment.environment, request.keep_decoder, request.draw)
+    place = Place(
+        experiment.data,
+        experiment.store,
+        experiment.environment,
+        request.keep_decoder,
+        request.draw,
+    )
     turns = share.turns(todo)
     with closing(turns):  # the claim of a cell that is broken off goes at once
         for cell, claim in turns:
             title = f"[{todo.index(cell) + 1}/{len(todo)}] {cell.label}, seed {cell.spec.seed}"
             try:
-                if cell.label in measurement.failures:  # it failed before timing: its record without another try
-                    record = Attempt(cell, place).record(*failure(measurement.failures[cell.label], cell.method))
+                if (
+                    cell.label in measurement.failures
+                ):  # it failed before timing: its record without another try
+                    record = Attempt(cell, place).record(
+                        *failure(measurement.failures[cell.label], cell.method)
+                    )
                     experiment.store.write_run(record)
                 else:
-                    record = do_cell(experiment, cell, claim, measurement.record, place, report, title)
+                    record = do_cell(
+                        experiment, cell, claim, measurement.record, place, report, title
+                    )
             except Lost as problem:
                 report.line(f"{title}: {problem}")
             else:
@@ -462,8 +597,14 @@ def run(
 
 
 def do_cell(
-    experiment: Experiment, cell: Cell, claim: Owned, speed: SpeedRecord, place: Place, report: Reporter, title: str
-) -> RunRecord:  # fmt: skip
+    experiment: Experiment,
+    cell: Cell,
+    claim: Owned,
+    speed: SpeedRecord,
+    place: Place,
+    report: Reporter,
+    title: str,
+) -> RunRecord:
     """Work on a cell, from the newest of its states that can be restored."""
     while True:
         attempt = attempt_at(experiment, cell, claim, speed, place, report, title)
@@ -475,8 +616,14 @@ def do_cell(
 
 
 def attempt_at(
-    experiment: Experiment, cell: Cell, claim: Owned, speed: SpeedRecord, place: Place, report: Reporter, title: str
-) -> Attempt:  # fmt: skip
+    experiment: Experiment,
+    cell: Cell,
+    claim: Owned,
+    speed: SpeedRecord,
+    place: Place,
+    report: Reporter,
+    title: str,
+) -> Attempt:
     """A try at a cell, from where it was left."""
     request, arm = experiment.request, speed.arm(cell.label)
     cost = as_first_started(experiment, cell, speed) if cell.method else None
@@ -484,26 +631,41 @@ def attempt_at(
     with contextlib.suppress(MethodFault):  # a budget that it cannot be held to: its run says so
         steps = parse_budget(cell.spec.train.budget).steps(cost) if cost else 0
     return Attempt(
-        cell, place, cost, saved=state_of(experiment, cell, steps, report, title) if cost else None, claim=claim,
-        interval=Interval(request.state_seconds), tensorboard=request.tensorboard,
+        cell,
+        place,
+        cost,
+        saved=state_of(experiment, cell, steps, report, title) if cost else None,
+        claim=claim,
+        interval=Interval(request.state_seconds),
+        tensorboard=request.tensorboard,
         doubts=list(arm.doubts) if arm else [],
-    )  # fmt: skip
+    )
 
 
-def state_of(experiment: Experiment, cell: Cell, steps: int, report: Reporter, title: str) -> Saved | None:
-    """The state that a run of ``steps`` goes on from, which is said; a start before a ``--rerun`` leaves none."""
+def state_of(
+    experiment: Experiment, cell: Cell, steps: int, report: Reporter, title: str
+) -> Saved | None:
+    """The state that a run of ``steps`` goes on from, which is said; a start before a ``--rerun``
+    leaves none.
+    """
     folder = experiment.store.folder(cell.spec.address)
     if experiment.begins_anew(cell):
         remove_states(folder)
-    saved, lines = find_state(folder, cell.spec.address, code_versions(required(cell.method)), steps)
+    saved, lines = find_state(
+        folder, cell.spec.address, code_versions(required(cell.method)), steps
+    )
     for line in lines:
         warn(line)
     if saved:
         state = saved.state
-        other = "" if state.environment.fingerprint == experiment.environment.fingerprint else ", of another machine"
+        other = (
+            ""
+            if state.environment.fingerprint == experiment.environment.fingerprint
+            else ", of another machine"
+        )
         report.line(
-            f"{title}: continues at step {state.step:,} of {state.steps:,} (state of {state.written:%Y-%m-%d %H:%M} UTC"
-            f"{other})"
+            f"{title}: continues at step {state.step:,} of {state.steps:,} (state of"
+            f" {state.written:%Y-%m-%d %H:%M} UTC{other})"
         )
     return saved
 
@@ -519,11 +681,16 @@ def replace_refused(store: RecordStore) -> None:
 
 @seeded(0)
 def speed_of(
-    experiment: Experiment, report: Reporter, share: Share | None = None, show: Callable[[Plan], None] | None = None
-) -> Measurement:  # fmt: skip
-    """The speed measurement of this experiment, stored or fresh; ``show`` gets the plan before that work.
+    experiment: Experiment,
+    report: Reporter,
+    share: Share | None = None,
+    show: Callable[[Plan], None] | None = None,
+) -> Measurement:
+    """The speed measurement of this experiment, stored or fresh; ``show`` gets the plan before that
+    work.
 
-    Of the processes that share a folder at a time, one measures and the others wait; what failed there fails for all.
+    Of the processes that share a folder at a time, one measures and the others wait; what failed
+    there fails for all.
     """
     timing, store, rerun = experiment.timing(), experiment.store, experiment.request.rerun
     stored = timing.stored(store)
@@ -532,12 +699,18 @@ def speed_of(
         store.prepare()
         share = share or Share(store, report)
         address = speed_address(timing.spec)
-        others = not rerun and share.at_work([address, *(cell.spec.address for cell in experiment.cells())])
+        others = not rerun and share.at_work(
+            [address, *(cell.spec.address for cell in experiment.cells())]
+        )
         before = None if others or experiment.request.no_wait else store.speed(address)
 
         def made() -> Measurement | None:
             found = timing.stored(store, failed=True)
-            return found if found and (found.record != before or not (found.failures or rerun)) else None
+            return (
+                found
+                if found and (found.record != before or not (found.failures or rerun))
+                else None
+            )
 
         with share.alone(address, "the speed measurement", lambda: made() is not None) as mine:
             if mine:
@@ -555,7 +728,7 @@ def speed_of(
 
 def measure_speed(
     experiment: Experiment, timing: Timing, report: Reporter, show: Callable[[Plan], None] | None
-) -> Measurement:  # fmt: skip
+) -> Measurement:
     """A fresh speed measurement, written into the folder."""
     timing.tell_of_stopped(experiment.store, report)
     if timing.processes > 1:
@@ -564,13 +737,17 @@ def measure_speed(
     timing.warm_up(report)
     if show:
         problems = dict.fromkeys(timing.failures, "see above")
-        show(make_plan(experiment, from_warm_up(timing.arms, timing.flops), problems, measured=False))
+        show(
+            make_plan(experiment, from_warm_up(timing.arms, timing.flops), problems, measured=False)
+        )
     tell_if_busy(experiment, report)
     return timing.measure(report, experiment.store)
 
 
 def tell_if_busy(experiment: Experiment, report: Reporter, *, judged: bool = True) -> None:
-    """Say in a line what other processes do to the time, and to the verdicts where a measurement is about to start."""
+    """Say in a line what other processes do to the time, and to the verdicts where a measurement is
+    about to start.
+    """
     share = experiment.began.foreign_share()
     for line in busy_lines(
         share,
@@ -582,11 +759,17 @@ def tell_if_busy(experiment: Experiment, report: Reporter, *, judged: bool = Tru
 
 
 def as_first_started(experiment: Experiment, cell: Cell, speed: SpeedRecord) -> StepCost:
-    """What a step costs; where steps are counted in seconds, with the step time of the run's first start.
+    """What a step costs; where steps are counted in seconds, with the step time of the run's first
+    start.
 
-    A run that was killed is so started again with the same number of steps, whatever was measured since.
+    A run that was killed is so started again with the same number of steps, whatever was measured
+    since.
     """
-    cost, store, address = step_cost(experiment, speed, cell.label), experiment.store, cell.spec.address
+    cost, store, address = (
+        step_cost(experiment, speed, cell.label),
+        experiment.store,
+        cell.spec.address,
+    )
     if not counts_seconds(cell.spec):
         return cost
     start = None if experiment.begins_anew(cell) else store.start(address)
@@ -601,13 +784,22 @@ def step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCos
     arm = speed.arm(label)
     if arm is None:
         raise UsageError(f"the stored speed record has no {label}; measure again with --rerun")
-    return replace(experiment.cost(arm.step_seconds, arm.step_flops), own_seconds=arm.own_step_seconds)
+    return replace(
+        experiment.cost(arm.step_seconds, arm.step_flops), own_seconds=arm.own_step_seconds
+    )
 
 
 def outcome(record: RunRecord) -> str:
     """One line about a finished cell."""
     if record.status != "ok" or record.accuracy is None:
         return f"{record.status}: {record.error}"
-    trained = f", {record.training.steps} steps in {minutes(record.training.seconds)}" if record.training else ""
+    trained = (
+        f", {record.training.steps} steps in {minutes(record.training.seconds)}"
+        if record.training
+        else ""
+    )
     doubted = f"; {kinds(record.doubts)}" if record.doubts else ""
-    return f"linear {record.accuracy.linear_test:.1%}, kNN {record.accuracy.knn_test:.1%}{trained}{doubted}"
+    return (
+        f"linear {record.accuracy.linear_test:.1%}, kNN"
+        f" {record.accuracy.knn_test:.1%}{trained}{doubted}"
+    )

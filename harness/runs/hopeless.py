@@ -13,7 +13,9 @@ from harness.spec.model import RunSpec
 
 
 def runs_below(folders: Iterable[Path]) -> Iterator[RunRecord]:
-    """Every run record below some folders, each address once; those that are refused are left out."""
+    """Every run record below some folders, each address once; those that are refused are left
+    out.
+    """
     seen = set[str]()
     for _, record in records_below(folders, RunRecord):
         if record.address not in seen:
@@ -21,8 +23,11 @@ def runs_below(folders: Iterable[Path]) -> Iterator[RunRecord]:
             yield record
 
 
-def below_untrained(planned: Mapping[str, tuple[RunSpec, float]], records: Sequence[RunRecord]) -> list[str]:
-    """A line for each method whose runs, at no smaller a budget, ended below the untrained encoder on this data.
+def below_untrained(
+    planned: Mapping[str, tuple[RunSpec, float]], records: Sequence[RunRecord]
+) -> list[str]:
+    """A line for each method whose runs, at no smaller a budget, ended below the untrained encoder
+    on this data.
 
     Args:
         planned: by label, what is to run and the clips that it will see.
@@ -32,22 +37,26 @@ def below_untrained(planned: Mapping[str, tuple[RunSpec, float]], records: Seque
         alike = [
             record
             for record in records
-            if record.status == "ok" and record.accuracy
+            if record.status == "ok"
+            and record.accuracy
             and record.spec.data.fingerprint == spec.data.fingerprint != ""
             and record.spec.identity["encoder"] == spec.identity["encoder"]
-        ]  # fmt: skip
+        ]
         own = [
             record
             for record in alike
-            if record.training and record.method.division == "closed" and record.training.clips_seen >= clips
+            if record.training
+            and record.method.division == "closed"
+            and record.training.clips_seen >= clips
             and record.spec.method.identity == spec.method.identity
-        ]  # fmt: skip
+        ]
         controls = [record for record in alike if record.label == RANDOM_INIT]
         gain = mean_linear(own) - mean_linear(controls) if own and controls else 0.0
         if gain < 0:
             lines.append(
-                f"warning: {label}: {counted(len(own), 'run')} of at least as many clips on this data ended "
-                f"{-100 * gain:.1f} points below the untrained encoder (linear): this budget ranks nothing"
+                f"warning: {label}: {counted(len(own), 'run')} of at least as many clips on this"
+                f" data ended {-100 * gain:.1f} points below the untrained encoder (linear): this"
+                " budget ranks nothing"
             )
     return lines
 

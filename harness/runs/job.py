@@ -1,9 +1,11 @@
-"""What a job does: a command of the suite in a child process, which is stopped before the scheduler takes the job away.
+"""What a job does: a command of the suite in a child process, which is stopped before the scheduler
+takes the job away.
 
-submitit calls a `Job` on the node. A signal that announces the end of the job (submitit's own, USR2 unless
-``SUBMITIT_PREEMPT_SIGNAL`` says otherwise, or SIGTERM where a cluster sends no other) becomes one SIGUSR1 to the child,
-which writes its state and ends. Then the job goes back into the queue, unless it was cancelled or somebody else does
-that, and continues from the state when it starts again.
+submitit calls a `Job` on the node. A signal that announces the end of the job (submitit's own, USR2
+unless ``SUBMITIT_PREEMPT_SIGNAL`` says otherwise, or SIGTERM where a cluster sends no other)
+becomes one SIGUSR1 to the child, which writes its state and ends. Then the job goes back into the
+queue, unless it was cancelled or somebody else does that, and continues from the state when it
+starts again.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ trap '' TERM USR2
 setpriv --pdeathsig USR1 true 2> /dev/null && exec setpriv --pdeathsig USR1 "$@"
 exec "$@"
 """
-"""The shell's words before a command: it ignores what the scheduler may send to all processes of a job, and hears this
-process alone, for a second signal would break off what it does after the first.
+"""The shell's words before a command: it ignores what the scheduler may send to all processes of a
+job, and hears this process alone, for a second signal would break off what it does after the first.
 
-Where this process is killed, Linux tells the child in its place: it would else go on beside whoever gets the node next.
+Where this process is killed, Linux tells the child in its place: it would else go on beside whoever
+gets the node next.
 """
 LOOK = 0.2
 """Seconds between two looks at the child."""
@@ -57,7 +60,9 @@ class Job:
         return [sys.executable, "-m", "harness", *self.words]
 
     def __call__(self) -> int:
-        """Run the command to its end: 0 or 1, as ``run`` ends. Any other end is this process's too."""
+        """Run the command to its end: 0 or 1, as ``run`` ends. Any other end is this process's
+        too.
+        """
         with listening() as (asked, requeue):
             for start in range(STARTS):
                 code = run_child(self.command, asked)
@@ -72,7 +77,9 @@ class Job:
         return code
 
     def checkpoint(self) -> Any:
-        """What submitit is to start after a requeue: the same; the folder says how far it has come."""
+        """What submitit is to start after a requeue: the same; the folder says how far it has
+        come.
+        """
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -80,7 +87,9 @@ class Job:
 
 @contextmanager
 def listening() -> Iterator[tuple[list[int], Any]]:
-    """The signals that came to this process inside, and what submitit would have done on its own."""
+    """The signals that came to this process inside, and what submitit would have done on its
+    own.
+    """
     asked: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, preemption_signal())}
     for number in before:
@@ -93,7 +102,9 @@ def listening() -> Iterator[tuple[list[int], Any]]:
 
 
 def run_child(command: Sequence[str], asked: Sequence[int]) -> int:
-    """The exit code of a command, which is told once, by SIGUSR1, that something was asked of this process."""
+    """The exit code of a command, which is told once, by SIGUSR1, that something was asked of this
+    process.
+    """
     told = False
     with subprocess.Popen(["sh", "-c", DEAF, "sh", *command]) as child:
         while child.poll() is None:
@@ -105,16 +116,23 @@ def run_child(command: Sequence[str], asked: Sequence[int]) -> int:
 
 
 def give_way(asked: Sequence[int], requeue: Any) -> NoReturn:
-    """End the process without a result, so that nobody takes the job for done, and requeue it where that is its task.
+    """End the process without a result, so that nobody takes the job for done, and requeue it where
+    that is its task.
 
     Args:
         requeue: submitit's handler: writes the job anew, puts it back into the queue, and exits.
     """
     stopped = f"stopped by {signal.Signals(asked[0]).name}"
     if not callable(requeue) or not (preemption_signal() in asked or is_preempted()):
-        say(f"{stopped}; the job does not requeue itself: the scheduler, or `submit` again, continues")
+        say(
+            f"{stopped}; the job does not requeue itself: the scheduler, or `submit` again,"
+            " continues"
+        )
     elif on_slurm() and not shutil.which("scontrol"):
-        say(f"{stopped}; there is no scontrol on this node to requeue the job: `submit` again continues")
+        say(
+            f"{stopped}; there is no scontrol on this node to requeue the job: `submit` again"
+            " continues"
+        )
     else:
         try:
             requeue(preemption_signal(), None)
@@ -134,10 +152,11 @@ def on_slurm() -> bool:
 
 
 def is_preempted() -> bool:
-    """Whether Slurm sent SIGTERM because it wants the node for others: then nobody but the job may requeue it.
+    """Whether Slurm sent SIGTERM because it wants the node for others: then nobody but the job may
+    requeue it.
 
-    The job's state is then still RUNNING, in its time of grace, or PREEMPTED. One that its user cancelled is CANCELLED,
-    and one that was requeued by hand is on its way to PENDING.
+    The job's state is then still RUNNING, in its time of grace, or PREEMPTED. One that its user
+    cancelled is CANCELLED, and one that was requeued by hand is on its way to PENDING.
     """
     if not on_slurm():
         return False
@@ -155,6 +174,8 @@ def is_preempted() -> bool:
 
 
 def own_id() -> str:
-    """This job's; one of an array is ``12_3``, for by its own number some commands mean the whole array."""
+    """This job's; one of an array is ``12_3``, for by its own number some commands mean the whole
+    array.
+    """
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")

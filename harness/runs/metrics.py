@@ -1,4 +1,5 @@
-"""`metrics.jsonl`: a line for every block of training and every evaluation of a run, while it goes on.
+"""`metrics.jsonl`: a line for every block of training and every evaluation of a run, while it goes
+on.
 
     {"step": 200, "clips": 9143.0, "seconds": 31.2, "loss": 0.41, "coordinates": 0.41}
     {"step": 1000, "clips": 45714.0, "seconds": 156.1, "linear": 0.71, "knn": 0.58}
@@ -25,11 +26,14 @@ class Metrics:
 
     Args:
         folder: of the run.
-        done, evaluations: how far it has come. What an earlier process wrote beyond is done again, and goes.
+        done, evaluations: how far it has come. What an earlier process wrote beyond is done again,
+            and goes.
         tensorboard: write event files too.
     """
 
-    def __init__(self, folder: Path, done: int = 0, evaluations: int = 0, *, tensorboard: bool = False) -> None:
+    def __init__(
+        self, folder: Path, done: int = 0, evaluations: int = 0, *, tensorboard: bool = False
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS_FILE
         kept = list(lines_until(self.path, done, evaluations))
@@ -49,7 +53,9 @@ class Metrics:
 
 
 def lines_until(path: Path, done: int, evaluations: int) -> Iterator[dict[str, float]]:
-    """The lines of a file up to a step and a number of evaluations; what is cut off or damaged ends it."""
+    """The lines of a file up to a step and a number of evaluations; what is cut off or damaged ends
+    it.
+    """
     if not path.exists():
         return
     for text in read_file(path).decode("utf-8", errors="replace").splitlines():
@@ -65,13 +71,23 @@ def lines_until(path: Path, done: int, evaluations: int) -> Iterator[dict[str, f
 
 def line(values: Mapping[str, float]) -> str:
     """A line of JSON; numbers that are not finite, which JSON does not know, as strings."""
-    return json.dumps({name: value if math.isfinite(value) else str(value) for name, value in values.items()}) + "\n"
+    return (
+        json.dumps(
+            {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
+        )
+        + "\n"
+    )
 
 
 def of_block(training: Training) -> dict[str, float]:
     """What a training block adds."""
     means = training.losses[-1]
-    return {**means, "step": training.steps, "clips": training.clips_seen, "seconds": training.seconds}
+    return {
+        **means,
+        "step": training.steps,
+        "clips": training.clips_seen,
+        "seconds": training.seconds,
+    }
 
 
 def of_evaluation(point: Point) -> dict[str, float]:
@@ -79,9 +95,14 @@ def of_evaluation(point: Point) -> dict[str, float]:
     found = point.accuracy
     selection = {} if found.selection is None else {"selection": found.selection}
     return {
-        "step": point.step, "clips": point.clips_seen, "seconds": point.seconds, "linear": found.linear_test,
-        "knn": found.knn_test, **selection, **point.diagnosis,
-    }  # fmt: skip
+        "step": point.step,
+        "clips": point.clips_seen,
+        "seconds": point.seconds,
+        "linear": found.linear_test,
+        "knn": found.knn_test,
+        **selection,
+        **point.diagnosis,
+    }
 
 
 def event_writer(folder: Path) -> Any:
@@ -89,5 +110,7 @@ def event_writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UsageError("--tensorboard: the package tensorboard is not installed; pip install tensorboard") from None
+        raise UsageError(
+            "--tensorboard: the package tensorboard is not installed; pip install tensorboard"
+        ) from None
     return SummaryWriter(str(folder))

@@ -1,4 +1,5 @@
-"""What a request will cost before anything is trained: data, from which text (`harness.report.plan`) and JSON derive.
+"""What a request will cost before anything is trained: data, from which text
+(`harness.report.plan`) and JSON derive.
 
 `harness.runs.planning` fills it in. Nothing here loads torch.
 """
@@ -20,18 +21,21 @@ KEPT_STATES = 2
 
 
 class CellPlan(Part):
-    """A run of the matrix. A finished one costs nothing more, nor does one of another shard, of which nothing is said.
+    """A run of the matrix. A finished one costs nothing more, nor does one of another shard, of
+    which nothing is said.
 
     Attributes:
         before: status of an earlier attempt that did not finish; empty without one.
         holder: the process that works on it now.
         steps: optimiser steps of the whole run; 0 for a control.
-        steps_done: those of them that a state on disk holds, or that the running process says it has done.
+        steps_done: those of them that a state on disk holds, or that the running process says it
+            has done.
         clips: that the whole run sees.
         evaluations: still to come.
         training: seconds still to come on the training clock.
         evaluating: seconds still to come in evaluations.
-        low: seconds of both at the fast end; `high` at the slow end, infinite where nothing bounds it.
+        low: seconds of both at the fast end; `high` at the slow end, infinite where nothing bounds
+            it.
         weights_bytes: of the weights that the run leaves.
         record_bytes: of its record, about.
         state_bytes: of one state while it lasts; a machine holds two of the run that is under way.
@@ -74,7 +78,8 @@ class MeasurementPlan(Part):
 
     Attributes:
         stored: it lies in the folder and is not made again.
-        seconds: that it will take, warming up included; `high` where every block is disturbed and timed again.
+        seconds: that it will take, warming up included; `high` where every block is disturbed and
+            timed again.
     """
 
     stored: bool
@@ -152,7 +157,9 @@ class Plan(Part):
     @property
     def disk_bytes(self) -> int:
         """Weights and records that are going to be written and stay."""
-        return self.measurement.record_bytes + sum(cell.weights_bytes + cell.record_bytes for cell in self.cells)
+        return self.measurement.record_bytes + sum(
+            cell.weights_bytes + cell.record_bytes for cell in self.cells
+        )
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -1,4 +1,5 @@
-"""Plans a request: what is finished, what is left of the rest, and what that costs; nothing is trained or written.
+"""Plans a request: what is finished, what is left of the rest, and what that costs; nothing is
+trained or written.
 
 Where step times come from: `harness.runs.estimates`.
 """
@@ -35,9 +36,13 @@ if TYPE_CHECKING:
     from harness.runs.experiment import Experiment
 
 WARM_UP_STEPS = 4
-"""Of a method before it is timed, at the least: the first, two that agree, and one whose memory is watched."""
+"""Of a method before it is timed, at the least: the first, two that agree, and one whose memory is
+watched.
+"""
 RECORD_BYTES, LOSS_BYTES, POINT_BYTES, ARM_BYTES = 3000, 350, 750, 3000
-"""Of a record and `metrics.jsonl`, about: the rest, each block of losses, each evaluation; of a speed record's arm."""
+"""Of a record and `metrics.jsonl`, about: the rest, each block of losses, each evaluation; of a
+speed record's arm.
+"""
 HEADER_BYTES = 8000
 """Of a safetensors file, about: names, shapes and metadata."""
 
@@ -70,13 +75,19 @@ def rate_there(settings: Mapping[str, Any], out: Path, rate: str, device_rate: s
         return None
     way = Way.of(settings["encoder"], settings["train"])
     device = device_type(settings["device"]) or select_device("auto").type
-    return rate_of_device(device_rate, all_reached([RESULTS, out]), way, "gpu" if device == "cuda" else "cpu")
+    return rate_of_device(
+        device_rate, all_reached([RESULTS, out]), way, "gpu" if device == "cuda" else "cpu"
+    )
 
 
 def plan_ahead(
-    experiment: Experiment, report: Reporter, *, measure: bool = True, rate: Rate | None = None,
+    experiment: Experiment,
+    report: Reporter,
+    *,
+    measure: bool = True,
+    rate: Rate | None = None,
     price: float | None = None,
-) -> Plan:  # fmt: skip
+) -> Plan:
     """The plan of the command `plan`.
 
     Args:
@@ -93,25 +104,41 @@ def plan_ahead(
         steps = from_measurement(stored)
     elif not (measure or rate):
         raise UsageError(
-            f"--no-measure: expected a speed measurement of these methods on this machine in {experiment.store.root}, "
-            "found none; leave the flag out, or give --rate or --device-rate"
+            "--no-measure: expected a speed measurement of these methods on this machine in"
+            f" {experiment.store.root}, found none; leave the flag out, or give --rate or"
+            " --device-rate"
         )
     else:
         steps, problems = fresh_steps(experiment, report, measure=measure, rate=rate)
     plan = make_plan(
-        experiment, steps, problems, measured=stored is not None and not experiment.request.rerun, measure=measure,
-        rate=rate, price=price,
-    )  # fmt: skip
+        experiment,
+        steps,
+        problems,
+        measured=stored is not None and not experiment.request.rerun,
+        measure=measure,
+        rate=rate,
+        price=price,
+    )
     specs = {cell.label: cell.spec for cell in experiment.cells() if cell.method}
-    planned = {cell.label: (specs[cell.label], cell.clips) for cell in plan.to_do if cell.clips and cell.label in specs}
+    planned = {
+        cell.label: (specs[cell.label], cell.clips)
+        for cell in plan.to_do
+        if cell.clips and cell.label in specs
+    }
     known = list(runs_below([experiment.store.root, RESULTS])) if planned else []
     return plan.model_copy(update={"warnings": tuple(below_untrained(planned, known))})
 
 
 def make_plan(
-    experiment: Experiment, steps: Mapping[str, StepEstimate], problems: Mapping[str, str], *, measured: bool,
-    measure: bool = True, rate: Rate | None = None, price: float | None = None,
-) -> Plan:  # fmt: skip
+    experiment: Experiment,
+    steps: Mapping[str, StepEstimate],
+    problems: Mapping[str, str],
+    *,
+    measured: bool,
+    measure: bool = True,
+    rate: Rate | None = None,
+    price: float | None = None,
+) -> Plan:
     """The plan, once step times are known.
 
     Args:
@@ -121,24 +148,35 @@ def make_plan(
     request = experiment.request
     found = experiment.found()
     to_do = {cell.spec.address for cell in experiment.missing(found)}
-    evaluation, fitting = evaluation_of(experiment, measure=measure, rate=rate) if to_do else (None, None)
+    evaluation, fitting = (
+        evaluation_of(experiment, measure=measure, rate=rate) if to_do else (None, None)
+    )
     costs = Costs(steps, problems, evaluation, fitting) if evaluation and fitting else None
     cells = [
-        plan_cell(experiment, cell, found[cell.spec.address], costs)
-        if costs and cell.spec.address in to_do
-        else closed_cell(cell, found[cell.spec.address])
+        (
+            plan_cell(experiment, cell, found[cell.spec.address], costs)
+            if costs and cell.spec.address in to_do
+            else closed_cell(cell, found[cell.spec.address])
+        )
         for cell in experiment.cells()
     ]
     device, here = experiment.data.source.device, experiment.environment
-    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    memory = (
+        torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    )
     return Plan(
-        budget=str(parse_budget(request.train.budget)), baseline=experiment.baseline.label,
+        budget=str(parse_budget(request.train.budget)),
+        baseline=experiment.baseline.label,
         batch_size=request.train.batch_size,
-        device=rate.device if rate else named(here), cells=cells, steps=dict(steps), evaluation=evaluation,
+        device=rate.device if rate else named(here),
+        cells=cells,
+        steps=dict(steps),
+        evaluation=evaluation,
         measurement=measurement_plan(experiment, steps, measured=measured),
-        memory_bytes=None if rate else memory or round(here.memory_gib * 2**30), price=price,
+        memory_bytes=None if rate else memory or round(here.memory_gib * 2**30),
+        price=price,
         sets=experiment.data.info.sets,
-    )  # fmt: skip
+    )
 
 
 def named(machine: Environment) -> str:
@@ -151,8 +189,10 @@ def named(machine: Environment) -> str:
 
 def measurement_plan(
     experiment: Experiment, steps: Mapping[str, StepEstimate], *, measured: bool
-) -> MeasurementPlan:  # fmt: skip
-    """The interleaved measurement: as long as it was asked to be, or its fewest rounds; and the warm-up before it."""
+) -> MeasurementPlan:
+    """The interleaved measurement: as long as it was asked to be, or its fewest rounds; and the
+    warm-up before it.
+    """
     if measured:
         return MeasurementPlan(stored=True)
     seconds = [step.seconds for step in steps.values()]
@@ -161,9 +201,11 @@ def measurement_plan(
     fewest, warm_up = MINIMUM_ROUNDS * round_seconds, WARM_UP_STEPS * sum(seconds)
     asked = experiment.request.speed_seconds
     return MeasurementPlan(
-        stored=False, seconds=max(asked, fewest) + warm_up, high=max(asked, (1 + RETRIES) * fewest) + warm_up,
+        stored=False,
+        seconds=max(asked, fewest) + warm_up,
+        high=max(asked, (1 + RETRIES) * fewest) + warm_up,
         record_bytes=ARM_BYTES * len(seconds),
-    )  # fmt: skip
+    )
 
 
 # --- a run of the matrix ---
@@ -174,36 +216,53 @@ def closed_cell(cell: Cell, record: RunRecord | None) -> CellPlan:
     finished = record is not None and record.status in FINISHED
     training = record.training if record and finished else None
     return CellPlan(
-        label=cell.label, seed=cell.spec.seed, address=cell.spec.address,
+        label=cell.label,
+        seed=cell.spec.seed,
+        address=cell.spec.address,
         state="finished" if finished else "of another shard",
-        steps=training.steps if training else 0, steps_done=training.steps if training else 0,
+        steps=training.steps if training else 0,
+        steps_done=training.steps if training else 0,
         clips=training.clips_seen if training else 0.0,
-    )  # fmt: skip
+    )
 
 
-def plan_cell(experiment: Experiment, cell: Cell, record: RunRecord | None, costs: Costs) -> CellPlan:
+def plan_cell(
+    experiment: Experiment, cell: Cell, record: RunRecord | None, costs: Costs
+) -> CellPlan:
     """A run that is to do, or to be gone on with; ``record`` is that of an earlier try."""
     holder = Claims(experiment.store.root).holder(cell.spec.address)
     blank = CellPlan(
-        label=cell.label, seed=cell.spec.seed, address=cell.spec.address, state="running" if holder else "to do",
-        before=record.status if record and record.status not in FINISHED else "", record_bytes=RECORD_BYTES,
+        label=cell.label,
+        seed=cell.spec.seed,
+        address=cell.spec.address,
+        state="running" if holder else "to do",
+        before=record.status if record and record.status not in FINISHED else "",
+        record_bytes=RECORD_BYTES,
         holder=str(holder or ""),
-    )  # fmt: skip
+    )
     if cell.method is None:
         one = costs.fitting if cell.label == RAW_FLOOR else costs.evaluation
-        return blank.model_copy(update={"evaluations": 1, "evaluating": one.seconds, "low": one.low, "high": one.high})
+        return blank.model_copy(
+            update={"evaluations": 1, "evaluating": one.seconds, "low": one.low, "high": one.high}
+        )
     step = costs.steps.get(cell.label)
     if step is None:
         return blank.model_copy(update={"problem": costs.problems.get(cell.label, "no step time")})
     try:
-        return blank.model_copy(update=training_of(experiment, cell, step, costs.evaluation, holder))
+        return blank.model_copy(
+            update=training_of(experiment, cell, step, costs.evaluation, holder)
+        )
     except MethodFault as problem:  # the budget cannot be turned into steps
         return blank.model_copy(update={"problem": one_line(problem)})
 
 
 def training_of(
-    experiment: Experiment, cell: Cell, step: StepEstimate, evaluation: Estimate, holder: Claim | None
-) -> dict[str, object]:  # fmt: skip
+    experiment: Experiment,
+    cell: Cell,
+    step: StepEstimate,
+    evaluation: Estimate,
+    holder: Claim | None,
+) -> dict[str, object]:
     """What a plan says of a method's run beside its name."""
     assert cell.method is not None
     steps, cost = whole_steps(experiment, cell, step, step.seconds)
@@ -215,21 +274,35 @@ def training_of(
     if begun:
         left, evaluations = steps - begun.step, len(goals) - 1 - begun.evaluations
     ends = {}
-    for end, seconds, each in (("low", step.low, evaluation.low), ("high", step.high, evaluation.high)):
-        if counts_seconds(cell.spec) and math.isfinite(seconds) and not begun:  # faster steps are then more steps
+    for end, seconds, each in (
+        ("low", step.low, evaluation.low),
+        ("high", step.high, evaluation.high),
+    ):
+        if (
+            counts_seconds(cell.spec) and math.isfinite(seconds) and not begun
+        ):  # faster steps are then more steps
             left_then = whole_steps(experiment, cell, step, seconds)[0]
         else:
             left_then = left
         ends[end] = left_then * seconds + evaluations * each
-    blocks = sum(math.ceil(gap / min(LONGEST_BLOCK, math.ceil(gap / BLOCKS_PER_POINT))) for gap in gaps(goals))
+    blocks = sum(
+        math.ceil(gap / min(LONGEST_BLOCK, math.ceil(gap / BLOCKS_PER_POINT)))
+        for gap in gaps(goals)
+    )
     weights, state = sizes(experiment, cell, several=len(goals) > 2)
     return {
-        **({"state": "begun"} if begun and not holder else {}), "steps_done": steps - left,
-        "steps": steps, "clips": steps * cost.clips, "evaluations": evaluations, "training": left * step.seconds,
-        "evaluating": evaluations * evaluation.seconds, **ends,
-        "weights_bytes": weights, "state_bytes": state + 8 * steps,
+        **({"state": "begun"} if begun and not holder else {}),
+        "steps_done": steps - left,
+        "steps": steps,
+        "clips": steps * cost.clips,
+        "evaluations": evaluations,
+        "training": left * step.seconds,
+        "evaluating": evaluations * evaluation.seconds,
+        **ends,
+        "weights_bytes": weights,
+        "state_bytes": state + 8 * steps,
         "record_bytes": RECORD_BYTES + LOSS_BYTES * blocks + POINT_BYTES * (len(goals) - 1),
-    }  # fmt: skip
+    }
 
 
 @dataclass(frozen=True)
@@ -242,7 +315,9 @@ class Begun:
 
 
 def begun_at(experiment: Experiment, cell: Cell, holder: Claim | None) -> Begun | None:
-    """Where a run would go on, or where the process is that works on it; None where it starts anew."""
+    """Where a run would go on, or where the process is that works on it; None where it starts
+    anew.
+    """
     if experiment.begins_anew(cell):
         return None
     assert cell.method is not None
@@ -260,7 +335,9 @@ def gaps(goals: Sequence[int]) -> list[int]:
     return [after - before for before, after in pairwise(goals)]
 
 
-def whole_steps(experiment: Experiment, cell: Cell, step: StepEstimate, seconds: float) -> tuple[int, StepCost]:
+def whole_steps(
+    experiment: Experiment, cell: Cell, step: StepEstimate, seconds: float
+) -> tuple[int, StepCost]:
     """Steps of the whole run, and what each consumes, at a step time.
 
     A budget in seconds keeps the step time that the run was first started with.
@@ -275,10 +352,12 @@ def whole_steps(experiment: Experiment, cell: Cell, step: StepEstimate, seconds:
 
 
 def sizes(experiment: Experiment, cell: Cell, *, several: bool) -> tuple[int, int]:
-    """Bytes of the weights that a run leaves, and of a state: method, AdamW's two moments, best encoder, queue.
+    """Bytes of the weights that a run leaves, and of a state: method, AdamW's two moments, best
+    encoder, queue.
 
     Args:
-        several: of several evaluations, where one is chosen, the last encoder may be left beside the selected one.
+        several: of several evaluations, where one is chosen, the last encoder may be left beside
+            the selected one.
     """
     assert cell.method is not None
     built = build_method(cell.method, cell.spec, experiment.data.clips.layout, "meta")
@@ -294,4 +373,8 @@ def sizes(experiment: Experiment, cell: Cell, *, several: bool) -> tuple[int, in
 
 def bytes_of(tensors: Sequence[torch.Tensor]) -> int:
     """Of all of them; what a module keeps beside tensors (`get_extra_state`) has none."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, torch.Tensor))
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for tensor in tensors
+        if isinstance(tensor, torch.Tensor)
+    )

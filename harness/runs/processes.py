@@ -1,4 +1,6 @@
-"""The interleaved measurement in several fresh processes, one after the other (benchmarks/RULES.md, "Replication")."""
+"""The interleaved measurement in several fresh processes, one after the other (benchmarks/RULES.md,
+"Replication").
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,11 @@ from harness.records.store import RecordStore, speed_address
 from harness.speed.measurement import Measurement, Timing
 
 
-def measure_in_processes(timing: Timing, store: RecordStore, processes: int, report: Reporter) -> Measurement:
-    """This process' own command in fresh ones, each from another slot on; the joined measurement lies in the folder.
+def measure_in_processes(
+    timing: Timing, store: RecordStore, processes: int, report: Reporter
+) -> Measurement:
+    """This process' own command in fresh ones, each from another slot on; the joined measurement
+    lies in the folder.
 
     A method that fails in one of them is left out, and remembered.
     """
@@ -35,7 +40,9 @@ def measure_in_processes(timing: Timing, store: RecordStore, processes: int, rep
                 leave(found, timing, store)
     record = joined(found)
     failures: dict[str, Exception] = {
-        cell.label: UsageError("failed in one of the processes") for cell in timing.cells if not record.arm(cell.label)
+        cell.label: UsageError("failed in one of the processes")
+        for cell in timing.cells
+        if not record.arm(cell.label)
     }
     store.write_speed(record)
     return Measurement(record, failures)
@@ -45,17 +52,33 @@ def leave(found: Sequence[SpeedRecord], timing: Timing, store: RecordStore) -> N
     """Write what the processes so far have measured as a record that is not finished."""
     record = joined(found) if len(found) > 1 else found[0]
     planned = round(record.done_rounds * timing.processes / len(found))
-    changes = {"address": speed_address(timing.spec), "spec": timing.spec, "planned_rounds": planned}
+    changes = {
+        "address": speed_address(timing.spec),
+        "spec": timing.spec,
+        "planned_rounds": planned,
+    }
     with contextlib.suppress(OSError):  # a full disk: the finished record is what must not be lost
         store.write_speed(record.model_copy(update=changes))
 
 
 def in_process(arguments: Sequence[str], number: int, out: Path) -> SpeedRecord:
-    """The measurement that a command leaves in a process of its own, whose first round starts at slot ``number``."""
-    own = ["--processes", "1", "--first-slot", str(number), "--out", str(out)]  # of two, the later one counts
+    """The measurement that a command leaves in a process of its own, whose first round starts at
+    slot ``number``.
+    """
+    own = [
+        "--processes",
+        "1",
+        "--first-slot",
+        str(number),
+        "--out",
+        str(out),
+    ]  # of two, the later one counts
     ended = run(
-        [sys.executable, "-m", "harness", *arguments, *own], check=False, capture_output=True, text=True
-    )  # fmt: skip
+        [sys.executable, "-m", "harness", *arguments, *own],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     speeds = list(RecordStore(out).speeds()) if out.is_dir() else []
     if len(speeds) != 1:
         said = (ended.stderr or ended.stdout).strip().splitlines()

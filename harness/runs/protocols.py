@@ -1,7 +1,8 @@
-"""Finds protocols: built-in files, entry points of installed packages, and ``--plugin file.py``, as methods are found.
+"""Finds protocols: built-in files, entry points of installed packages, and ``--plugin file.py``, as
+methods are found.
 
-Names come from file names (``linear_mamp.py`` is ``linear-mamp``), from entry-point names, or from a class's own
-``name``.
+Names come from file names (``linear_mamp.py`` is ``linear-mamp``), from entry-point names, or from
+a class's own ``name``.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Protocols:
             try:
                 loaded = point.load()
                 if not (inspect.isclass(loaded) and issubclass(loaded, Protocol)):
-                    raise TypeError(f"{point.value} is not a subclass of {Protocol.__module__}.Protocol")
+                    raise TypeError(
+                        f"{point.value} is not a subclass of {Protocol.__module__}.Protocol"
+                    )
                 self._add(point.name, loaded)
             except Exception as error:  # noqa: BLE001 - a foreign package may fail in any way; the reason is kept
                 self.failures[f"entry point {point.name!r}"] = one_line(error)
@@ -55,18 +58,25 @@ class Protocols:
             self._add_all(module)
 
     def protocol(self, spec: MethodSpec) -> Protocol[Any]:
-        """The protocol that a spec asks for; a `UsageError` lists what exists, or names the misspelt option."""
+        """The protocol that a spec asks for; a `UsageError` lists what exists, or names the
+        misspelt option.
+        """
         if spec.name not in self.protocols:
-            reasons = "".join(f"; {what} did not load: {why}" for what, why in self.failures.items())
+            reasons = "".join(
+                f"; {what} did not load: {why}" for what, why in self.failures.items()
+            )
             known = ", ".join(sorted(self.protocols))
             raise UsageError(
-                f"unknown protocol {spec.name!r}{nearest(spec.name, self.protocols)} (known: {known}){reasons}"
+                f"unknown protocol {spec.name!r}{nearest(spec.name, self.protocols)} (known:"
+                f" {known}){reasons}"
             )
         found = self.protocols[spec.name]
         return found(build(found.Options, spec.options, f"protocol {spec.name}"))
 
     def parse(self, text: str) -> dict[str, Protocol[Any]]:
-        """``linear,semi:ratio=0.1`` as protocols by their spec, in order, each once however it was written."""
+        """``linear,semi:ratio=0.1`` as protocols by their spec, in order, each once however it was
+        written.
+        """
         asked = [self.protocol(spec) for spec in parse_specs(text, "--protocols", "linear,knn")]
         return {self.spec_of(protocol): protocol for protocol in asked}
 
@@ -89,15 +99,20 @@ class Protocols:
     def _add(self, name: str, protocol: type[Protocol[Any]]) -> None:
         where = f"{protocol.__module__}.{protocol.__qualname__}"
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise UsageError(f"protocol {where}: expected a name of small letters, digits and hyphens, found {name!r}")
+            raise UsageError(
+                f"protocol {where}: expected a name of small letters, digits and hyphens, found"
+                f" {name!r}"
+            )
         if name in self.protocols:
             other = self.protocols[name]
             raise UsageError(
-                f"two protocols are called {name!r}: {other.__module__}.{other.__qualname__} and {where}; give one of "
-                "them another `name`"
+                f"two protocols are called {name!r}: {other.__module__}.{other.__qualname__} and"
+                f" {where}; give one of them another `name`"
             )
         if not issubclass(protocol.Options, ProtocolOptions):
-            raise UsageError(f"protocol {where}: expected Options on ProtocolOptions, found {protocol.Options!r}")
+            raise UsageError(
+                f"protocol {where}: expected Options on ProtocolOptions, found {protocol.Options!r}"
+            )
         self.protocols[name] = protocol
 
 
@@ -108,4 +123,9 @@ def registry_with_protocols(plugins: list[Path] | None, *, rows: Collection[str]
 
 def is_protocol(item: object) -> bool:
     """A class that says what it is, on `Protocol`."""
-    return inspect.isclass(item) and issubclass(item, Protocol) and item is not Protocol and hasattr(item, "about")
+    return (
+        inspect.isclass(item)
+        and issubclass(item, Protocol)
+        and item is not Protocol
+        and hasattr(item, "about")
+    )

@@ -19,26 +19,38 @@ if TYPE_CHECKING:
 
 
 def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> dict[str, Any]:
-    """Preset, then ``--set``, then flags, validated section by section; `UsageError` for anything unknown."""
+    """Preset, then ``--set``, then flags, validated section by section; `UsageError` for anything
+    unknown.
+    """
     if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset!r}{nearest(preset, PRESETS)} (known: {', '.join(PRESETS)})")
+        raise UsageError(
+            f"unknown preset {preset!r}{nearest(preset, PRESETS)} (known: {', '.join(PRESETS)})"
+        )
     chosen = PRESETS[preset]
     values: dict[str, dict[str, Any]] = {name: dict(chosen.get(name, {})) for name in SECTIONS}
     for text in overrides or []:
         section, key, value = parse_override(text)
         values[section][key] = value
     places = {
-        "dataset": ("data", "name"), "split": ("data", "split"), "label": ("data", "label"),
-        "encoder": ("encoder", "size"), "budget": ("train", "budget"), "batch_size": ("train", "batch_size"),
+        "dataset": ("data", "name"),
+        "split": ("data", "split"),
+        "label": ("data", "label"),
+        "encoder": ("encoder", "size"),
+        "budget": ("train", "budget"),
+        "batch_size": ("train", "batch_size"),
         "precision": ("train", "precision"),
-    }  # fmt: skip
+    }
     for flag in flags:
         if flag not in (*places, "methods", "device"):
-            raise UsageError(f"unknown setting {flag!r}{nearest(flag, places)} (known: {', '.join(places)})")
+            raise UsageError(
+                f"unknown setting {flag!r}{nearest(flag, places)} (known: {', '.join(places)})"
+            )
     for flag, (section, key) in places.items():
         if flags.get(flag) is not None:
             values[section][key] = flags[flag]
-    settings: dict[str, Any] = {name: build(model, values[name], name) for name, model in SECTIONS.items()}
+    settings: dict[str, Any] = {
+        name: build(model, values[name], name) for name, model in SECTIONS.items()
+    }
     settings["methods"] = flags.get("methods") or chosen["methods"]
     settings["device"] = flags.get("device") or chosen["device"]
     return settings
@@ -46,7 +58,7 @@ def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> 
 
 def prepare_experiment(
     settings: dict[str, Any], plugins: list[Path] | None, report: Reporter, **others: Any
-) -> Experiment:  # fmt: skip
+) -> Experiment:
     """A resolved experiment from settings and the flags that are no settings."""
     sections = {name: settings[name] for name in SECTIONS}
     methods = parse_methods(settings["methods"])
@@ -61,8 +73,12 @@ def prepare_experiment(
 
 
 def meant(name: str) -> str:
-    """The setting that a name without its section is nearest to: ``train.lr`` of ``lr``, or of ``train.lr``."""
-    known = {f"{section}.{key}": key for section, model in SECTIONS.items() for key in model.model_fields}
+    """The setting that a name without its section is nearest to: ``train.lr`` of ``lr``, or of
+    ``train.lr``.
+    """
+    known = {
+        f"{section}.{key}": key for section, model in SECTIONS.items() for key in model.model_fields
+    }
     close = [name] if name in known.values() else get_close_matches(name, known.values(), n=1)
     found = [full for full, key in known.items() if name == full or key in close]
     return found[0] if found else "train.lr"
@@ -74,10 +90,14 @@ def parse_override(text: str) -> tuple[str, str, Any]:
     section, dot, key = path.strip().partition(".")
     if not equals or not dot:
         example = f"{meant(path.strip())}={value or '...'}"
-        raise UsageError(f"--set {shortened(repr(text))}: expected section.key=value, e.g. {shortened(example)}")
+        raise UsageError(
+            f"--set {shortened(repr(text))}: expected section.key=value, e.g. {shortened(example)}"
+        )
     if section not in SECTIONS:
-        raise UsageError(f"--set {shortened(repr(text))}: unknown section {section!r}{nearest(section, SECTIONS)} "
-                         f"(known: {', '.join(SECTIONS)})")  # fmt: skip
+        raise UsageError(
+            f"--set {shortened(repr(text))}: unknown section"
+            f" {section!r}{nearest(section, SECTIONS)} (known: {', '.join(SECTIONS)})"
+        )
     try:
         parsed = read_yaml(value)
     except yaml.YAMLError:

@@ -1,12 +1,15 @@
-"""The state of a run that is under way: written while it trains, found again by the command that continues it.
+"""The state of a run that is under way: written while it trains, found again by the command that
+continues it.
 
-Beside the record that the run will have, two files a state, of which the second makes the first one count::
+Beside the record that the run will have, two files a state, of which the second makes the first one
+count::
 
-    runs/<address>/state-000001200.safetensors     weights, optimiser, batches, random numbers, losses begun
-    runs/<address>/state-000001200.json            a RunState: clock, curve, accuracies, and the first file's SHA-256
+    runs/<address>/state-000001200.safetensors     weights, optimiser, batches, random numbers
+    runs/<address>/state-000001200.json            a RunState: clock, curve, the other's SHA-256
 
-The last two are kept, so that one which was cut off costs an interval and not the run. A run that continues ends bit
-for bit as if it had never stopped, on the same machine with the same versions and threads.
+The last two are kept, so that one which was cut off costs an interval and not the run. A run that
+continues ends bit for bit as if it had never stopped, on the same machine with the same versions
+and threads.
 """
 
 from __future__ import annotations
@@ -98,21 +101,31 @@ def write_state(folder: Path, state: RunState, tensors: Mapping[str, Tensor]) ->
     files = state_files(folder)
     for old in files[:-KEPT]:
         remove(old)
-    for tensors_alone in set(tensor_files(folder)) - {file.with_suffix(".safetensors") for file in files}:
+    for tensors_alone in set(tensor_files(folder)) - {
+        file.with_suffix(".safetensors") for file in files
+    }:
         tensors_alone.unlink(missing_ok=True)  # of a process that was killed between the two files
 
 
 def free_name(folder: Path, step: int) -> Path:
-    """The tensors' file of the next state at a step. None is written over: a kill between the two files damages it."""
-    numbers = [int(found[2] or 0) for found in map(parts_of_name, state_files(folder)) if int(found[1]) == step]
+    """The tensors' file of the next state at a step. None is written over: a kill between the two
+    files damages it.
+    """
+    numbers = [
+        int(found[2] or 0)
+        for found in map(parts_of_name, state_files(folder))
+        if int(found[1]) == step
+    ]
     again = f".{max(numbers) + 1}" if numbers else ""
     return folder / f"state-{step:09d}{again}.safetensors"
 
 
 def find_state(
     folder: Path, address: str, versions: Mapping[str, str], steps: int
-) -> tuple[Saved | None, list[str]]:  # fmt: skip
-    """The newest state of a run that can be continued, and a line for each that cannot, which is set aside."""
+) -> tuple[Saved | None, list[str]]:
+    """The newest state of a run that can be continued, and a line for each that cannot, which is
+    set aside.
+    """
     lines: list[str] = []
     for path in reversed(state_files(folder)):
         try:
@@ -124,7 +137,9 @@ def find_state(
 
 def refuse_state(path: Path, problem: Unusable) -> str:
     """Set a state aside; a line that says so."""
-    kept = [set_aside(file).name for file in (path, path.with_suffix(".safetensors")) if file.exists()]
+    kept = [
+        set_aside(file).name for file in (path, path.with_suffix(".safetensors")) if file.exists()
+    ]
     return f"state {path}: {problem}; kept as {' and '.join(kept)}, not continued"
 
 
@@ -140,8 +155,11 @@ class Unusable(Exception):
     """A state that no run can be continued from, and why."""
 
 
-def read_state(path: Path, address: str, versions: Mapping[str, str], steps: int | None = None) -> Saved:
-    """What stands in a state's files; `Unusable` where they are damaged, of another run or other code.
+def read_state(
+    path: Path, address: str, versions: Mapping[str, str], steps: int | None = None
+) -> Saved:
+    """What stands in a state's files; `Unusable` where they are damaged, of another run or other
+    code.
 
     Args:
         steps: of the schedule that is to go on, where that is known.
@@ -161,7 +179,11 @@ def read_state(path: Path, address: str, versions: Mapping[str, str], steps: int
     if state.address != address:
         raise Unusable(f"is one of {state.address}")
     if state.versions != dict(versions):
-        names = [name for name in {**state.versions, **versions} if state.versions.get(name) != versions.get(name)]
+        names = [
+            name
+            for name in {**state.versions, **versions}
+            if state.versions.get(name) != versions.get(name)
+        ]
         raise Unusable(f"{', '.join(sorted(names))} changed since")
     if steps not in (None, state.steps):
         raise Unusable(f"is one of {state.steps:,} steps, which are {steps:,} now")
@@ -176,7 +198,9 @@ def read_state(path: Path, address: str, versions: Mapping[str, str], steps: int
 def state_files(folder: Path) -> list[Path]:
     """The JSON files of all states of a run, the oldest first."""
     found = [path for path in folder.glob("state-*.json") if STATE_NAME.fullmatch(path.stem)]
-    return sorted(found, key=lambda path: (int(parts_of_name(path)[1]), int(parts_of_name(path)[2] or 0)))
+    return sorted(
+        found, key=lambda path: (int(parts_of_name(path)[1]), int(parts_of_name(path)[2] or 0))
+    )
 
 
 def tensor_files(folder: Path) -> list[Path]:
@@ -211,8 +235,8 @@ class Interval:
         seconds: between two.
 
     Attributes:
-        cost: seconds that the last one took. Where states are slow the interval stretches, so that they never cost more
-            than a hundredth of the time.
+        cost: seconds that the last one took. Where states are slow the interval stretches, so that
+            they never cost more than a hundredth of the time.
     """
 
     seconds: float

@@ -1,7 +1,8 @@
 """Which process does which cell of a folder: each cell once, whoever else works there.
 
-A process takes a claim on a cell before it works on it, so that no two do the same work. With ``--claim`` it passes
-over what others have and comes back to it, to take it over where its owner died; without, such a cell is an error.
+A process takes a claim on a cell before it works on it, so that no two do the same work. With
+``--claim`` it passes over what others have and comes back to it, to take it over where its owner
+died; without, such a cell is an error.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Share:
 
     Attributes:
         shared: others may work here too; what they have is waited for.
-        leaves: it is not: this process ends where others have all that is left, and gives its place back.
+        leaves: it is not: this process ends where others have all that is left, and gives its place
+            back.
         before: the record of each cell by its address, when this process began.
     """
 
@@ -51,7 +53,9 @@ class Share:
         self.claims = Claims(self.store.root)
 
     def refuse_taken(self, cells: Sequence[Cell]) -> None:
-        """`UsageError` where another process works on one of the cells and nobody said that the work is shared."""
+        """`UsageError` where another process works on one of the cells and nobody said that the
+        work is shared.
+        """
         if not self.shared:
             for cell in cells:
                 if holder := self.claims.holder(cell.spec.address):
@@ -64,19 +68,28 @@ class Share:
     def note(self, cells: Sequence[Cell]) -> None:
         """Leave word of what is to be done here, for `harness status`."""
         with locked(self.store.root / LOCK_FILE):
-            write_matrix(self.store.root, {cell.spec.address: (cell.label, cell.spec.seed) for cell in cells})
+            write_matrix(
+                self.store.root, {cell.spec.address: (cell.label, cell.spec.seed) for cell in cells}
+            )
 
     def turns(self, cells: Sequence[Cell]) -> Generator[tuple[Cell, Owned], None, None]:
-        """Every cell that this process has to do, claimed while it is at it; ends when all are done by somebody."""
+        """Every cell that this process has to do, claimed while it is at it; ends when all are done
+        by somebody.
+        """
         return self.turns_at(
             cells,
             lambda cell: (cell.spec.address, cell.label, cell.spec.seed),
-            lambda cell: done_meanwhile(self.before.get(cell.spec.address), self.store.run_of(cell.spec)),
+            lambda cell: done_meanwhile(
+                self.before.get(cell.spec.address), self.store.run_of(cell.spec)
+            ),
         )
 
     def turns_at(
-        self, pieces: Sequence[Piece], named: Callable[[Piece], Named], done: Callable[[Piece], bool]
-    ) -> Generator[tuple[Piece, Owned], None, None]:  # fmt: skip
+        self,
+        pieces: Sequence[Piece],
+        named: Callable[[Piece], Named],
+        done: Callable[[Piece], bool],
+    ) -> Generator[tuple[Piece, Owned], None, None]:
         """The same of any pieces of work.
 
         Args:
@@ -114,7 +127,9 @@ class Share:
 
     @contextmanager
     def alone(self, address: str, what: str, there: Callable[[], bool]) -> Iterator[bool]:
-        """Inside, this process alone works on something; False where another one had done it before."""
+        """Inside, this process alone works on something; False where another one had done it
+        before.
+        """
         while True:
             try:
                 with self.claims.hold(address, what, 0):
@@ -143,9 +158,14 @@ class Share:
 
 def taken(what: str, holder: str) -> str:
     """The line for who starts the same work twice."""
-    return f"{holder} works on {what} in this folder; add --claim to share the work, or choose another --out"
+    return (
+        f"{holder} works on {what} in this folder; add --claim to share the work, or choose another"
+        " --out"
+    )
 
 
 def done_meanwhile(before: RunRecord | None, after: RunRecord | None) -> bool:
-    """Another process ended this cell since we began, well or not; one that was stopped is still to do."""
+    """Another process ended this cell since we began, well or not; one that was stopped is still to
+    do.
+    """
     return after is not None and after != before and after.status != "interrupted"

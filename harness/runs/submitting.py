@@ -1,8 +1,10 @@
-"""A study as jobs of a scheduler: one that measures speed alone on a node, then workers that share its folder.
+"""A study as jobs of a scheduler: one that measures speed alone on a node, then workers that share
+its folder.
 
-The jobs are `harness.runs.job.Job`; submitit hands them to Slurm, or starts them here. Every worker is the same command
-(``run --claim --no-wait``): which of them does what follows from the claims in the folder, so that their number says
-only how many places are asked for, and one that is lost costs nothing that others cannot do.
+The jobs are `harness.runs.job.Job`; submitit hands them to Slurm, or starts them here. Every worker
+is the same command (``run --claim --no-wait``): which of them does what follows from the claims in
+the folder, so that their number says only how many places are asked for, and one that is lost costs
+nothing that others cannot do.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from harness.runs.job import Job
 JOBS = "jobs"
 """Folder of the jobs' files and logs, beside the records."""
 REQUEUES = 100
-"""How often a job that its time limit stops may come back; submitit counts by the clock, every preemption that comes
-late in a job or in a short one too, so that its own 3 would end long runs."""
+"""How often a job that its time limit stops may come back; submitit counts by the clock, every
+preemption that comes late in a job or in a short one too, so that its own 3 would end long runs.
+"""
 NOTICE = 120
 """Seconds before its time limit that a job is told."""
 NO_LIMIT = 365 * 24 * 60
@@ -59,19 +62,29 @@ class Resources:
     sbatch: Mapping[str, str] = field(default_factory=dict)
 
     def for_slurm(self, words: Sequence[str], **more: Any) -> dict[str, Any]:
-        """Parameters of submitit's Slurm executor for a job of ``words``; ``more`` are those of this job alone.
+        """Parameters of submitit's Slurm executor for a job of ``words``; ``more`` are those of
+        this job alone.
 
-        ``srun`` does not take the number of cores from ``sbatch`` in every version, and gets it too. In a job that has
-        a node to itself it would start one task per core.
+        ``srun`` does not take the number of cores from ``sbatch`` in every version, and gets it
+        too. In a job that has a node to itself it would start one task per core.
         """
         further = {"requeue": True, **more.pop("additional_parameters", {}), **self.sbatch}
         return {
-            "job_name": "harness", "time": self.minutes, "signal_delay_s": min(NOTICE, 15 * self.minutes),
-            "cpus_per_task": self.cpus, "ntasks_per_node": 1, "srun_args": [f"--cpus-per-task={self.cpus}"],
-            "gpus_per_node": self.gpus or None, "mem": self.memory and f"{round(self.memory * 1024)}MB",
-            "partition": self.partition, "wckey": None, "stderr_to_stdout": True, "additional_parameters": further,
-            "setup": [f"# the job: python -m harness {shlex.join(words)}"], **more,
-        }  # fmt: skip
+            "job_name": "harness",
+            "time": self.minutes,
+            "signal_delay_s": min(NOTICE, 15 * self.minutes),
+            "cpus_per_task": self.cpus,
+            "ntasks_per_node": 1,
+            "srun_args": [f"--cpus-per-task={self.cpus}"],
+            "gpus_per_node": self.gpus or None,
+            "mem": self.memory and f"{round(self.memory * 1024)}MB",
+            "partition": self.partition,
+            "wckey": None,
+            "stderr_to_stdout": True,
+            "additional_parameters": further,
+            "setup": [f"# the job: python -m harness {shlex.join(words)}"],
+            **more,
+        }
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,14 @@ class Work:
     @property
     def working(self) -> list[str]:
         """The command of a worker."""
-        return ["run", *self.words, "--claim", "--no-wait", "--since", f"{self.asked:%Y-%m-%dT%H:%M:%S}"]
+        return [
+            "run",
+            *self.words,
+            "--claim",
+            "--no-wait",
+            "--since",
+            f"{self.asked:%Y-%m-%dT%H:%M:%S}",
+        ]
 
     @property
     def folder(self) -> Path:
@@ -127,11 +147,15 @@ def measuring_job(work: Work, resources: Resources) -> dict[str, Any]:
 
 
 def worker_jobs(work: Work, resources: Resources, measurement: str) -> dict[str, Any]:
-    """Workers begin when the job ``measurement`` has ended well; else Slurm takes them out of its queue."""
+    """Workers begin when the job ``measurement`` has ended well; else Slurm takes them out of its
+    queue.
+    """
     return resources.for_slurm(
-        work.working, dependency=f"afterok:{measurement}", array_parallelism=resources.parallel or work.workers,
+        work.working,
+        dependency=f"afterok:{measurement}",
+        array_parallelism=resources.parallel or work.workers,
         additional_parameters={"kill-on-invalid-dep": "yes"},
-    )  # fmt: skip
+    )
 
 
 def scripts(work: Work, resources: Resources) -> list[str]:
@@ -143,16 +167,21 @@ def scripts(work: Work, resources: Resources) -> list[str]:
 
 
 def find_sbatch() -> str:
-    """Where ``sbatch`` is; a `UsageError` without: nothing is run on this machine unless that is what was asked for."""
+    """Where ``sbatch`` is; a `UsageError` without: nothing is run on this machine unless that is
+    what was asked for.
+    """
     if found := shutil.which("sbatch"):
         return found
     raise UsageError(
-        "no sbatch here: expected a machine that submits to Slurm; add --executor local to run the jobs on this one"
+        "no sbatch here: expected a machine that submits to Slurm; add --executor local to run the"
+        " jobs on this one"
     )
 
 
 def submit_to_slurm(work: Work, resources: Resources) -> list[str]:
-    """Submit both; the ids of the measurement's job and of the array. `UsageError` where Slurm refuses one."""
+    """Submit both; the ids of the measurement's job and of the array. `UsageError` where Slurm
+    refuses one.
+    """
     first: Submitted[int] | None = None
     missing = [folder for folder in (work.folder, work.out) if not folder.exists()]
     try:
@@ -177,7 +206,9 @@ def in_queue(jobs: Sequence[str]) -> bool:
     """Whether one of the jobs waits or runs; Slurm's own queue knows it without accounting, too."""
     command = ["squeue", "--noheader", "--format=%i", "--jobs=" + ",".join(jobs)]
     shown = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    if shown.returncode and "Invalid job id" not in shown.stderr:  # the controller is away for a moment
+    if (
+        shown.returncode and "Invalid job id" not in shown.stderr
+    ):  # the controller is away for a moment
         return True
     return bool(shown.stdout.strip())
 
@@ -199,7 +230,9 @@ class Here:
         self._start(self.work.measuring, 0)
 
     def start_workers(self) -> None:
-        """Start as many workers as may be at once; each goes on until nothing is left, so that more are no use."""
+        """Start as many workers as may be at once; each goes on until nothing is left, so that more
+        are no use.
+        """
         for number in range(min(self.work.workers, self.resources.parallel or 1)):
             self._start(self.work.working, number)
 
@@ -207,9 +240,12 @@ class Here:
         gpus = self.resources.gpus
         executor = LocalExecutor(self.work.folder, max_num_timeout=REQUEUES)
         executor.update_parameters(
-            timeout_min=NO_LIMIT, signal_delay_s=NOTICE, stderr_to_stdout=True, gpus_per_node=gpus,
+            timeout_min=NO_LIMIT,
+            signal_delay_s=NOTICE,
+            stderr_to_stdout=True,
+            gpus_per_node=gpus,
             visible_gpus=list(range(place * gpus, (place + 1) * gpus)),
-        )  # fmt: skip
+        )
         self.running.append(executor.submit(Job(words)))
 
     @property
@@ -220,10 +256,16 @@ class Here:
     @property
     def failed(self) -> list[Path]:
         """Logs of those that ended without doing what they were for."""
-        return [job.paths.stdout for job in self.running if job.done() and not job.paths.result_pickle.exists()]
+        return [
+            job.paths.stdout
+            for job in self.running
+            if job.done() and not job.paths.result_pickle.exists()
+        ]
 
     def stop(self) -> None:
-        """Tell those that run to write their states and end; submitit's process of a job passes SIGTERM on."""
+        """Tell those that run to write their states and end; submitit's process of a job passes
+        SIGTERM on.
+        """
         for job in self.running:
             if not job.done():
                 with suppress(psutil.NoSuchProcess):

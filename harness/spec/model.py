@@ -1,8 +1,9 @@
-"""`RunSpec`: everything that defines a run, typed and complete before any work starts; its hash is the address.
+"""`RunSpec`: everything that defines a run, typed and complete before any work starts; its hash is
+the address.
 
-An address must outlive the suite's growth. A field that is added to a section or to a method's options after the first
-release is marked ``json_schema_extra={"later": True}``; at its default it is left out of the address (rule 2), so what
-was finished before it existed stays finished.
+An address must outlive the suite's growth. A field that is added to a section or to a method's
+options after the first release is marked ``json_schema_extra={"later": True}``; at its default it
+is left out of the address (rule 2), so what was finished before it existed stays finished.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 from harness.errors import UsageError, is_utf8, nearest, shortened
@@ -26,12 +35,16 @@ IN_UTF8 = "rename the file, or set PYTHONUTF8=1 where only the locale is another
 MOST_SEEDS, MOST_EVALUATIONS = 1000, 10_000
 """Of one command, and of one run."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-BudgetText = Annotated[str, AfterValidator(check_budget), Field(description=f"a number and {' or '.join(UNITS)}")]
+BudgetText = Annotated[
+    str, AfterValidator(check_budget), Field(description=f"a number and {' or '.join(UNITS)}")
+]
 Words = Annotated[str, Field(max_length=4096)]
 """A name, a path or an expression."""
 
 ADDRESS_RULE = 2
-"""How addresses are made; it stands in each. Rule 1 (no number) hashed every field, the data's name among them."""
+"""How addresses are made; it stands in each. Rule 1 (no number) hashed every field, the data's name
+among them.
+"""
 
 
 class Section(BaseModel):
@@ -76,13 +89,15 @@ class EncoderSpec(Section):
 class DataSpec(Section):
     """Which clips, labels and split, and how clips become batches.
 
-    `name` is a registered data set or a path, or several of one skeleton, ``a+b+c``: pre-training sees their training
-    sides together, by `sampling` each clip as often as any (``size``) or each set as often as any (``even``), and
-    probes look at each apart; `split` and `label` are then for all, or one each with a + between.
+    `name` is a registered data set or a path, or several of one skeleton, ``a+b+c``: pre-training
+    sees their training sides together, by `sampling` each clip as often as any (``size``) or each
+    set as often as any (``even``), and probes look at each apart; `split` and `label` are then for
+    all, or one each with a + between.
 
-    `fingerprint` is filled in when the data is read: that of the clips, and eight digits for classes and split
-    (`harness.training.data.parts_hash`). `loader` is there to measure the published feeder's cost: ``workers`` makes
-    batches sample by sample in that many processes, ``published`` does so with the operations of MAMP's released feeder
+    `fingerprint` is filled in when the data is read: that of the clips, and eight digits for
+    classes and split (`harness.training.data.parts_hash`). `loader` is there to measure the
+    published feeder's cost: ``workers`` makes batches sample by sample in that many processes,
+    ``published`` does so with the operations of MAMP's released feeder
     (`datasets.published_feeder`).
     """
 
@@ -105,7 +120,9 @@ class DataSpec(Section):
     @classmethod
     def _whole_clips(cls, loader: str, info: ValidationInfo) -> str:
         if loader != "device" and not info.data.get("include_empty_bodies"):
-            raise ValueError("worker processes batch every body slot: set data.include_empty_bodies=true as well")
+            raise ValueError(
+                "worker processes batch every body slot: set data.include_empty_bodies=true as well"
+            )
         return loader
 
     @field_validator("crop")
@@ -119,19 +136,22 @@ class DataSpec(Section):
 class TrainSpec(Section):
     """Budget, optimiser, schedule and precision, held equal for every method of a run.
 
-    The optimiser is AdamW; the schedule a linear warm-up over `warmup` of the budget, then a half cosine from `lr`
-    to `lr * final_lr`, as in MAMP's released code (main_pretrain.py, config/). `precision`: ``tf32`` is fp32 whose
-    matrix products round their inputs to TF32 on a GPU's tensor cores; ``bf16`` is autocast.
+    The optimiser is AdamW; the schedule a linear warm-up over `warmup` of the budget, then a half
+    cosine from `lr` to `lr * final_lr`, as in MAMP's released code (main_pretrain.py, config/).
+    `precision`: ``tf32`` is fp32 whose matrix products round their inputs to TF32 on a GPU's tensor
+    cores; ``bf16`` is autocast.
 
-    `sdpa` is the order in which torch's fused attention kernels are asked on a GPU (`methods.parts.kernels`); its own
-    differs between its versions. `attention_precision` ``fp32`` leaves fused attention in float32 in a run in bf16: a
-    CPU is faster so, a GPU slower. `compile` is for the batches' crop, resize and turn and for the loss; with
-    `compile_scope` ``blocks`` of a loss only the transformer blocks, which all share one compilation of each shape.
+    `sdpa` is the order in which torch's fused attention kernels are asked on a GPU
+    (`methods.parts.kernels`); its own differs between its versions. `attention_precision` ``fp32``
+    leaves fused attention in float32 in a run in bf16: a CPU is faster so, a GPU slower. `compile`
+    is for the batches' crop, resize and turn and for the loss; with `compile_scope` ``blocks`` of a
+    loss only the transformer blocks, which all share one compilation of each shape.
 
-    Off by default, and there to measure what MAMP's released step costs (engine_pretrain.py, util/misc.py):
-    `scale_scores` multiplies attention's N x N scores by its scale, not the queries; `gradient_norm` computes and logs
-    the norm of all gradients, parameter by parameter; `gradient_scaler` scales the loss and unscales the gradients on
-    a GPU; `synchronise` reads the loss and waits for the device in every step.
+    Off by default, and there to measure what MAMP's released step costs (engine_pretrain.py,
+    util/misc.py): `scale_scores` multiplies attention's N x N scores by its scale, not the queries;
+    `gradient_norm` computes and logs the norm of all gradients, parameter by parameter;
+    `gradient_scaler` scales the loss and unscales the gradients on a GPU; `synchronise` reads the
+    loss and waits for the device in every step.
     """
 
     budget: BudgetText = "60s"
@@ -140,7 +160,10 @@ class TrainSpec(Section):
     final_lr: float = Field(default=0.5, ge=0, le=1)
     warmup: float = Field(default=0.05, ge=0, lt=1)
     weight_decay: float = Field(default=0.05, ge=0, le=1000)
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.95,
+    )
     clip_gradient: float | None = Field(default=None, gt=0, le=1e6)
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     fused_attention: bool = True
@@ -154,21 +177,33 @@ class TrainSpec(Section):
     sdpa: Literal["default", "cudnn-first", "flash-first", "efficient-first"] = Field(
         default="default", json_schema_extra={"later": True}
     )
-    attention_precision: Literal["run", "fp32"] = Field(default="run", json_schema_extra={"later": True})
-    compile_scope: Literal["loss", "blocks"] = Field(default="loss", json_schema_extra={"later": True})
+    attention_precision: Literal["run", "fp32"] = Field(
+        default="run", json_schema_extra={"later": True}
+    )
+    compile_scope: Literal["loss", "blocks"] = Field(
+        default="loss", json_schema_extra={"later": True}
+    )
 
     @field_validator("sdpa")
     @classmethod
     def _fused_attention(cls, order: str, info: ValidationInfo) -> str:
         if order != "default" and not info.data.get("fused_attention"):
-            raise ValueError("plain attention has no kernels to choose from: set train.fused_attention=true as well")
+            raise ValueError(
+                "plain attention has no kernels to choose from: set train.fused_attention=true as"
+                " well"
+            )
         return order
 
     @field_validator("attention_precision")
     @classmethod
     def _other_precision(cls, precision: str, info: ValidationInfo) -> str:
-        if precision == "fp32" and not (info.data.get("fused_attention") and info.data.get("precision") == "bf16"):
-            raise ValueError("for the fused kernel of a run in bf16, the only one that computes in another precision")
+        if precision == "fp32" and not (
+            info.data.get("fused_attention") and info.data.get("precision") == "bf16"
+        ):
+            raise ValueError(
+                "for the fused kernel of a run in bf16, the only one that computes in another"
+                " precision"
+            )
         return precision
 
     @field_validator("compile_scope")
@@ -184,7 +219,9 @@ class TrainSpec(Section):
     @classmethod
     def _plain_attention(cls, scale: bool, info: ValidationInfo) -> bool:
         if scale and info.data.get("fused_attention"):
-            raise ValueError("the fused kernel has no scores to scale: set train.fused_attention=false as well")
+            raise ValueError(
+                "the fused kernel has no scores to scale: set train.fused_attention=false as well"
+            )
         return scale
 
     @field_validator("cuda_graphs")
@@ -198,8 +235,9 @@ class TrainSpec(Section):
 class ProbeSpec(Section):
     """Frozen-feature probes: when during training, and how.
 
-    Evaluations stand `points` times evenly over the budget, or, given `every` (such as ``2000clips``), at its
-    multiples and at the end: at the same clips seen for every method, which time-to-target needs.
+    Evaluations stand `points` times evenly over the budget, or, given `every` (such as
+    ``2000clips``), at its multiples and at the end: at the same clips seen for every method, which
+    time-to-target needs.
     """
 
     points: int = Field(default=3, ge=1, le=MOST_EVALUATIONS)
@@ -232,17 +270,26 @@ class RunSpec(Section):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Plain values of everything that makes this run another run than its neighbours (address rule 2)."""
+        """Plain values of everything that makes this run another run than its neighbours (address
+        rule 2).
+        """
         return {**self.by_rule_1, "data": without_place(self.by_rule_1["data"])}
 
     @property
     def by_rule_1(self) -> dict[str, Any]:
-        """The same by address rule 1: with the data's name, and only the fields that existed then where it can."""
-        return {**without_later(RunSpec, self.model_dump(mode="json")), "method": self.method.identity}
+        """The same by address rule 1: with the data's name, and only the fields that existed then
+        where it can.
+        """
+        return {
+            **without_later(RunSpec, self.model_dump(mode="json")),
+            "method": self.method.identity,
+        }
 
     @property
     def address(self) -> str:
-        """Stable name of the run: method name, seed, the address rule and a hash of the `identity`."""
+        """Stable name of the run: method name, seed, the address rule and a hash of the
+        `identity`.
+        """
         return f"{self._row}-v{ADDRESS_RULE}-{digest(self.identity)}"
 
     @property
@@ -290,7 +337,9 @@ def is_later(field: FieldInfo) -> bool:
 
 
 def without_later(model: type[BaseModel], plain: dict[str, Any]) -> dict[str, Any]:
-    """Plain JSON values of a model without the fields that came later and stand at their default."""
+    """Plain JSON values of a model without the fields that came later and stand at their
+    default.
+    """
     kept = dict(plain)
     for name, field in model.model_fields.items():
         if is_later(field) and kept.get(name, field.default) == _as_json(field.default):
@@ -301,7 +350,9 @@ def without_later(model: type[BaseModel], plain: dict[str, Any]) -> dict[str, An
 
 
 def without_place(data: dict[str, Any]) -> dict[str, Any]:
-    """A plain data section without its name or path: once read, data is what it holds, not where it lies."""
+    """A plain data section without its name or path: once read, data is what it holds, not where it
+    lies.
+    """
     return {key: value for key, value in data.items() if key != "name" or not data["fingerprint"]}
 
 
@@ -330,15 +381,23 @@ def parse_specs(text: str, flag: str, example: str) -> list[MethodSpec]:
     for piece in filter(None, (part.strip() for part in text.split(","))):
         name, _, option = piece.partition(":")
         if re.search(r"[\s;|]", name.strip()):
-            raise UsageError(f"{flag} {shortened(repr(text))}: expected commas between {what}s, found {name!r}")
+            raise UsageError(
+                f"{flag} {shortened(repr(text))}: expected commas between {what}s, found {name!r}"
+            )
         if not option and "=" in name:
             if not specs:
-                raise UsageError(f"{flag} {text!r}: an option stands before any {what}; write name:option=value")
+                raise UsageError(
+                    f"{flag} {text!r}: an option stands before any {what}; write name:option=value"
+                )
             name, option = specs[-1].name, piece
             options = specs.pop().options
         else:
             options = {}
-        specs.append(MethodSpec(name=name.strip(), options={**options, **_parse_option(option, f"{flag} {text!r}")}))
+        specs.append(
+            MethodSpec(
+                name=name.strip(), options={**options, **_parse_option(option, f"{flag} {text!r}")}
+            )
+        )
     if not specs:
         raise UsageError(f"{flag}: expected at least one {what}, e.g. {flag} {example}")
     return list({str(spec): spec for spec in specs}.values())
@@ -367,16 +426,21 @@ def parse_seeds(text: str) -> list[int]:
             raise UsageError(f"{where}: expected numbers and ranges such as 0 or 0-2,7") from None
         if high < low:
             raise UsageError(
-                f"{where}: expected the lower end of a range first, found {low}-{high}; write {high}-{low}"
+                f"{where}: expected the lower end of a range first, found {low}-{high}; write"
+                f" {high}-{low}"
             )
         if high - low >= MOST_SEEDS:
-            raise UsageError(f"{where}: expected at most {MOST_SEEDS:,} seeds, found {high - low + 1:,}")
+            raise UsageError(
+                f"{where}: expected at most {MOST_SEEDS:,} seeds, found {high - low + 1:,}"
+            )
         seeds.extend(range(low, high + 1))
     return check_seeds(seeds, where)
 
 
 def check_seeds(seeds: list[int], where: str = "seeds") -> list[int]:
-    """The seeds of a command, each once; a `UsageError` for none, for too many, or for one that no generator takes."""
+    """The seeds of a command, each once; a `UsageError` for none, for too many, or for one that no
+    generator takes.
+    """
     return list(dict.fromkeys(build(SeedList, {"seeds": seeds}, where).seeds))
 
 
@@ -389,7 +453,9 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def build(model: type[Model], values: dict[str, Any], where: str) -> Model:
-    """Validate ``values`` as ``model``; every problem becomes a one-line `UsageError` with the nearest name."""
+    """Validate ``values`` as ``model``; every problem becomes a one-line `UsageError` with the
+    nearest name.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -402,7 +468,10 @@ def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         names = _fields_at(model, path[:-1])
-        return f"unknown option {'.'.join(path)!r}{nearest(path[-1], names)} (options: {', '.join(names)})"
+        return (
+            f"unknown option {'.'.join(path)!r}{nearest(path[-1], names)} (options:"
+            f" {', '.join(names)})"
+        )
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "string_unicode":  # a path as the command line gave it
         message = f"expected text in UTF-8; {IN_UTF8}"

@@ -8,8 +8,9 @@ PUBLISHED_CLIPS = 128
 """Clips of MAMP's batch: 32 on each of 4 GPUs."""
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Minutes on two CPU cores, no data needed: the published learning rate, decayed to almost nothing. Half a minute
-    # each: 480 synthetic training clips are learnt from after some 6,000 seen, and more begins to hurt.
+    # Minutes on two CPU cores, no data needed: the published learning rate, decayed to almost
+    # nothing. Half a minute each: 480 synthetic training clips are learnt from after some 6,000
+    # seen, and more begins to hurt.
     "quick": {
         "methods": "gfp,skeletonmae",
         "encoder": {"size": "tiny"},
@@ -18,9 +19,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "probe": {"points": 2},
         "device": "cpu",
     },
-    # MAMP's training (its released code, config/ and main_pretrain.py), which GFP (arXiv 2509.03609) follows: for a GPU
-    # and NTU-sized data. Its 128 clips have 256 body slots, of which 151 hold a body on average (NTU RGB+D 60: 41 % are
-    # empty): so many present bodies make a batch here, always the same number. No training subject is held out.
+    # MAMP's training (its released code, config/ and main_pretrain.py), which GFP (arXiv
+    # 2509.03609) follows: for a GPU and NTU-sized data. Its 128 clips have 256 body slots, of which
+    # 151 hold a body on average (NTU RGB+D 60: 41 % are empty): so many present bodies make a batch
+    # here, always the same number. No training subject is held out.
     "published": {
         "methods": "gfp,skeletonmae",
         "encoder": {"size": "base"},

@@ -1,4 +1,6 @@
-"""The price of tuning: a published space of settings, and random draws from it that are the same for every method."""
+"""The price of tuning: a published space of settings, and random draws from it that are the same
+for every method.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ Few = Annotated[int, Field(ge=1, le=100)]
 
 
 class Range(Section):
-    """Where a setting is drawn from: uniformly on a logarithmic or a linear scale, or from a list."""
+    """Where a setting is drawn from: uniformly on a logarithmic or a linear scale, or from a
+    list.
+    """
 
     log: tuple[Number, Number] | None = None
     linear: tuple[Number, Number] | None = None
@@ -76,15 +80,22 @@ class Draw:
                 f"{', '.join(self.space.methods)}); add them there, or leave {method} out"
             )
         ranges = self.space.methods[method]
-        return {name: _whole(one.at(share)) for (name, one), share in zip(ranges.items(), self.shares, strict=False)}
+        return {
+            name: _whole(one.at(share))
+            for (name, one), share in zip(ranges.items(), self.shares, strict=False)
+        }
 
     def applied(self, settings: Mapping[str, Any], methods: Sequence[MethodSpec]) -> dict[str, Any]:
-        """Settings of a run with this draw's values; options that were asked for and are drawn are a `UsageError`."""
+        """Settings of a run with this draw's values; options that were asked for and are drawn are
+        a `UsageError`.
+        """
         drawn = []
         for method in methods:
             own = self.own(method.name)
             if fixed := sorted(own.keys() & method.options.keys()):
-                raise UsageError(f"--tuning draws {fixed[0]} of {method.name}: leave it out of --methods")
+                raise UsageError(
+                    f"--tuning draws {fixed[0]} of {method.name}: leave it out of --methods"
+                )
             drawn.append(str(MethodSpec(name=method.name, options={**method.options, **own})))
         train = build(TrainSpec, {**settings["train"].model_dump(), **self.train}, "tuning")
         return {**settings, "methods": ",".join(drawn), "train": train}
@@ -109,8 +120,13 @@ def draws(count: int, space: Space | None = None) -> list[Draw]:
     random = np.random.RandomState(SEED).random_sample((count, len(space.train) + own))
     return [
         Draw(
-            number, {name: one.at(share) for (name, one), share in zip(space.train.items(), row, strict=False)},
-            row[len(space.train) :].tolist(), space,
+            number,
+            {
+                name: one.at(share)
+                for (name, one), share in zip(space.train.items(), row, strict=False)
+            },
+            row[len(space.train) :].tolist(),
+            space,
         )
         for number, row in enumerate(random, 1)
-    ]  # fmt: skip
+    ]

@@ -1,7 +1,7 @@
 """YAML as people write it by hand: plain values, no aliases, no more than a page or two.
 
-An alias stands for all that its anchor holds, so a few lines with aliases of aliases can stand for more than any memory
-holds. No claim, target or setting needs one.
+An alias stands for all that its anchor holds, so a few lines with aliases of aliases can stand for
+more than any memory holds. No claim, target or setting needs one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ MOST_CHARACTERS = 100_000
 def read_yaml(text: str) -> Any:
     """The value of a text; `yaml.YAMLError`, whose message says in its first line what is wrong."""
     if len(text) > MOST_CHARACTERS:
-        raise yaml.YAMLError(f"expected at most {MOST_CHARACTERS:,} characters, found {len(text):,}")
+        raise yaml.YAMLError(
+            f"expected at most {MOST_CHARACTERS:,} characters, found {len(text):,}"
+        )
     try:
         return yaml.load(text, Loader=_PlainLoader)
     except RecursionError:

@@ -1,7 +1,8 @@
-"""Was a timed block disturbed? Other processes on the processor; clocks, heat and other users of a GPU.
+"""Was a timed block disturbed? Other processes on the processor; clocks, heat and other users of a
+GPU.
 
-A block that something else took time from says nothing about a method. It is timed again at most twice, and what stays
-disturbed is counted in the record (RULES.md, "Disturbed blocks").
+A block that something else took time from says nothing about a method. It is timed again at most
+twice, and what stays disturbed is counted in the record (RULES.md, "Disturbed blocks").
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class Watch:
     def since(self, moment: Moment) -> str:
         """Why what ran since then was disturbed, or an empty string."""
         share = moment.foreign_share()
-        # A GPU's step does not wait for a busy processor elsewhere on its host: there the share is only kept.
+        # A GPU's step does not wait for a busy processor elsewhere on its host: there the share is
+        # only kept.
         busy = f"other processes took more than {100 * FOREIGN_SHARE:.0f} % of the processor"
         reason = busy if share > FOREIGN_SHARE and self.device.type == "cpu" else ""
         if allocation_retries(self.device) > moment.retries:
@@ -86,7 +88,8 @@ class Watch:
 
 @dataclass
 class Effort:
-    """What the process itself took for steps of blocks that nothing disturbed, to compare steps at two times.
+    """What the process itself took for steps of blocks that nothing disturbed, to compare steps at
+    two times.
 
     Attributes:
         leave_out: blocks at the beginning, which hold what only first steps do.
@@ -113,7 +116,8 @@ class Effort:
 
 @dataclass(frozen=True)
 class ProcessorTime:
-    """Busy processor seconds so far: of the whole machine, and of this process and its ended children.
+    """Busy processor seconds so far: of the whole machine, and of this process and its ended
+    children.
 
     Ranks that train together are one process here.
     """
@@ -130,7 +134,9 @@ class ProcessorTime:
         return cls(machine, own.user + own.system + own.children_user + own.children_system + ranks)
 
     def foreign_share(self, before: ProcessorTime, wall: float) -> float:
-        """Share of all processors' time between two moments that others took; 0 when too short to tell."""
+        """Share of all processors' time between two moments that others took; 0 when too short to
+        tell.
+        """
         capacity = wall * processors()
         if capacity < SHORTEST:
             return 0.0
@@ -152,7 +158,9 @@ class Moment:
     @classmethod
     def now(cls, device: torch.device | None = None) -> Moment:
         """This moment; of a device too where one is given."""
-        return cls(time.perf_counter(), ProcessorTime.now(), allocation_retries(device) if device else 0)
+        return cls(
+            time.perf_counter(), ProcessorTime.now(), allocation_retries(device) if device else 0
+        )
 
     def foreign_share(self) -> float:
         """Share of all processors' time since then that others took; 0 when too short to tell."""
@@ -160,15 +168,21 @@ class Moment:
 
 
 def allocation_retries(device: torch.device) -> int:
-    """How often so far a GPU had no memory left, so that torch emptied its cache and asked again; 0 for a CPU.
+    """How often so far a GPU had no memory left, so that torch emptied its cache and asked again; 0
+    for a CPU.
 
     That waits for the device and takes milliseconds, whatever the method does.
     """
-    return int(torch.cuda.memory_stats(device).get("num_alloc_retries", 0)) if device.type == "cuda" else 0
+    return (
+        int(torch.cuda.memory_stats(device).get("num_alloc_retries", 0))
+        if device.type == "cuda"
+        else 0
+    )
 
 
 def busy_lines(share: float, count: int, *, judged: bool, threads: int | None = None) -> list[str]:
-    """What it means that other processes take a share of so many processors; nothing where it means nothing.
+    """What it means that other processes take a share of so many processors; nothing where it means
+    nothing.
 
     Args:
         judged: a measurement follows whose blocks such a share disturbs.
@@ -180,8 +194,8 @@ def busy_lines(share: float, count: int, *, judged: bool, threads: int | None = 
     free = max(1, round(count * (1 - share)))
     fewer = f", or leave them room with --threads {free}" if free < (threads or count) else ""
     return [
-        f"busy: other processes take {count * share:.1f} of {count} processors: {verdicts}everything takes longer; "
-        f"wait for them{fewer}"
+        f"busy: other processes take {count * share:.1f} of {count} processors:"
+        f" {verdicts}everything takes longer; wait for them{fewer}"
     ]
 
 
@@ -204,7 +218,9 @@ def seconds_of(process: int) -> float:
 def busy_seconds(times: Any) -> float:
     """Seconds that a processor was busy; guests are counted in user and nice already."""
     idle = times.idle + getattr(times, "iowait", 0.0)
-    return float(sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0))
+    return float(
+        sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    )
 
 
 class Gpu:
@@ -227,13 +243,17 @@ class Gpu:
             pynvml.nvmlInit()
             identity = str(torch.cuda.get_device_properties(device).uuid)
             gpu = cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}".encode()))
-            gpu.look(Health())  # whatever this GPU does not support shows here, not in the middle of a measurement
+            gpu.look(
+                Health()
+            )  # whatever this GPU does not support shows here, not in the middle of a measurement
             return gpu
         except Exception:  # noqa: BLE001 - whatever NVML lacks here, the measurement goes on without it
             return None
 
     def look(self, health: Health) -> str:
-        """Note clock and temperature; why the GPU's last block was disturbed, or an empty string."""
+        """Note clock and temperature; why the GPU's last block was disturbed, or an empty
+        string.
+        """
         nvml, handle = self.nvml, self.handle
         clock = int(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
         seen = (*health.clock_mhz, clock)
@@ -243,4 +263,6 @@ class Gpu:
         if len(nvml.nvmlDeviceGetComputeRunningProcesses(handle)) > 1:
             return "another process on the GPU"
         active = int(nvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
-        return ", ".join(name for bit, name in THROTTLES.items() if active & int(getattr(nvml, bit, 0)))
+        return ", ".join(
+            name for bit, name in THROTTLES.items() if active & int(getattr(nvml, bit, 0))
+        )

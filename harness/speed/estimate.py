@@ -1,4 +1,6 @@
-"""How long a step, or an evaluation, will take before it was timed properly: data, and the arithmetic of its range."""
+"""How long a step, or an evaluation, will take before it was timed properly: data, and the
+arithmetic of its range.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ class StepEstimate(Estimate):
 
     Attributes:
         flops: model FLOPs, forward and backward.
-        peak_bytes: memory at its peak, with weights and optimiser state; None where no step was run.
+        peak_bytes: memory at its peak, with weights and optimiser state; None where no step was
+            run.
         memory_source: where that number comes from.
     """
 
@@ -39,15 +42,25 @@ class StepEstimate(Estimate):
 def as_measured(arm: ArmRecord, record: SpeedRecord) -> StepEstimate:
     """From the interleaved measurement; the range is that of its blocks."""
     return StepEstimate(
-        seconds=arm.step_seconds, low=min(arm.blocks), high=max(arm.blocks), flops=arm.step_flops,
-        source=f"the folder's interleaved measurement of {record.finished:%Y-%m-%d %H:%M} UTC on this machine",
-        peak_bytes=arm.peak_bytes, memory_source="the same measurement",
-    )  # fmt: skip
+        seconds=arm.step_seconds,
+        low=min(arm.blocks),
+        high=max(arm.blocks),
+        flops=arm.step_flops,
+        source=(
+            f"the folder's interleaved measurement of {record.finished:%Y-%m-%d %H:%M} UTC on this"
+            " machine"
+        ),
+        peak_bytes=arm.peak_bytes,
+        memory_source="the same measurement",
+    )
 
 
 def at_rate(flops: float, rate: Rate) -> StepEstimate:
     """FLOPs over FLOP/s."""
     return StepEstimate(
-        seconds=flops / rate.value, low=flops / rate.high, high=flops / rate.low if rate.low else float("inf"),
-        flops=flops, source=rate.source,
-    )  # fmt: skip
+        seconds=flops / rate.value,
+        low=flops / rate.high,
+        high=flops / rate.low if rate.low else float("inf"),
+        flops=flops,
+        source=rate.source,
+    )

@@ -1,8 +1,10 @@
-"""A method's step time and memory from a few steps, within seconds: for a plan, never for a comparison.
+"""A method's step time and memory from a few steps, within seconds: for a plan, never for a
+comparison.
 
-A step of the run's own batch may take a minute on a small machine. It is then guessed from two smaller ones. Memory
-lies on the straight line through them (`harness.speed.memory`). So does time, where a part of a step does not grow with
-the batch; it is in proportion to the batch at most. The estimate is the middle.
+A step of the run's own batch may take a minute on a small machine. It is then guessed from two
+smaller ones. Memory lies on the straight line through them (`harness.speed.memory`). So does time,
+where a part of a step does not grow with the batch; it is in proportion to the batch at most. The
+estimate is the middle.
 """
 
 from __future__ import annotations
@@ -42,14 +44,18 @@ class TimedBatch:
 def few_steps(cell: Cell, data: LoadedData, *, seconds: float) -> StepEstimate:
     """Run about ``seconds`` of a method's steps, more only where the smallest batch takes longer.
 
-    Compiled methods run uncompiled: compiling takes minutes, and a compiled step takes less time and memory. Whatever
-    the method throws is passed on.
+    Compiled methods run uncompiled: compiling takes minutes, and a compiled step takes less time
+    and memory. Whatever the method throws is passed on.
     """
     assert cell.method is not None
     wanted, train = cell.spec.train.batch_size, cell.spec.train
-    uncompiled = Cell(cell.label, cell.spec.with_train(compile=False, cuda_graphs=False), cell.method, cell.guard)
+    uncompiled = Cell(
+        cell.label, cell.spec.with_train(compile=False, cuda_graphs=False), cell.method, cell.guard
+    )
     flops = step_flops(cell.method, cell.spec, data.clips.layout)
-    divisible = cell.spec.data.loader == "device"  # worker processes start for every trainer: once is enough
+    divisible = (
+        cell.spec.data.loader == "device"
+    )  # worker processes start for every trainer: once is enough
     small = trial(uncompiled, data, min(FIRST_BATCH, wanted) if divisible else wanted, steps=2)
     large = small
     if small.batch < wanted:
@@ -64,10 +70,14 @@ def few_steps(cell: Cell, data: LoadedData, *, seconds: float) -> StepEstimate:
     line = ", on a line through two smaller batches" if large.batch != wanted else ""
     plain = ", not compiled as in the run" if train.compile else ""
     return StepEstimate(
-        seconds=seconds, low=low, high=high, flops=flops,
+        seconds=seconds,
+        low=low,
+        high=high,
+        flops=flops,
         source=f"{steps}{smaller}, just timed on this machine{plain}",
-        peak_bytes=at_batch(wanted, small, large), memory_source=f"as allocated on this machine{line}",
-    )  # fmt: skip
+        peak_bytes=at_batch(wanted, small, large),
+        memory_source=f"as allocated on this machine{line}",
+    )
 
 
 def trial(cell: Cell, data: LoadedData, batch: int, *, steps: int) -> TimedBatch:
@@ -90,11 +100,17 @@ def times_at_batch(wanted: int, small: TimedBatch, large: TimedBatch) -> tuple[f
     on_line = min(large.steps) + max(0.0, slope) * (wanted - large.batch)
     in_proportion = wanted / large.batch
     low = min(on_line, in_proportion * min(large.steps))
-    return (low + in_proportion * statistics.median(large.steps)) / 2, low, in_proportion * max(large.steps)
+    return (
+        (low + in_proportion * statistics.median(large.steps)) / 2,
+        low,
+        in_proportion * max(large.steps),
+    )
 
 
 def at_batch(wanted: int, small: TimedBatch, large: TimedBatch) -> int | None:
-    """Peak memory at a batch size, on the line through two others; None where memory was not watched."""
+    """Peak memory at a batch size, on the line through two others; None where memory was not
+    watched.
+    """
     if large.peak_bytes is None or small.peak_bytes is None:
         return None
     if large.batch in (small.batch, wanted):

@@ -1,9 +1,9 @@
 """Model FLOPs of a training step, counted once on the meta device with plain attention.
 
-Convention: 2 FLOPs per multiply-add; matrix products and convolutions only, no normalisation, softmax or
-activation. *Per clip* means two bodies: an encoder's forward cost then agrees with the one that GFP prints
-(arXiv 2509.03609) within 1 %. Counting with plain attention makes the number independent of the kernel that runs: a
-fused kernel's recomputation is not model work.
+Convention: 2 FLOPs per multiply-add; matrix products and convolutions only, no normalisation,
+softmax or activation. *Per clip* means two bodies: an encoder's forward cost then agrees with the
+one that GFP prints (arXiv 2509.03609) within 1 %. Counting with plain attention makes the number
+independent of the kernel that runs: a fused kernel's recomputation is not model work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from methods.parts.encoder import Encoder, set_attention_kernel
 
 
 def step_flops(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> float:
-    """FLOPs of one training step of ``spec.train.batch_size`` body sequences, forward and backward."""
+    """FLOPs of one training step of ``spec.train.batch_size`` body sequences, forward and
+    backward.
+    """
     built, x = _on_meta(method, spec, layout)
     with FlopCounterMode(display=False) as counter:
         loss, _ = loss_and_parts(built, built.loss(x))
@@ -31,11 +33,13 @@ def step_flops(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> f
     return float(counter.get_total_flops())
 
 
-def bound_flops(bound: type[Method], method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> float | None:
+def bound_flops(
+    bound: type[Method], method: type[Method], spec: RunSpec, layout: SkeletonLayout
+) -> float | None:
     """FLOPs of a step of the decoder-free bound on what a method's encoder sees at least.
 
-    At the method's own ``mask_ratio``, else at the bound's, on the shortest of its views. None in the open division,
-    and where the ratio leaves none of so short a view visible.
+    At the method's own ``mask_ratio``, else at the bound's, on the shortest of its views. None in
+    the open division, and where the ratio leaves none of so short a view visible.
     """
     built, x = _on_meta(method, spec, layout)
     if built.about.division == "open":
@@ -57,23 +61,29 @@ def blank_batch(method: Method, size: int, layout: SkeletonLayout) -> Batch:
     """A batch of the method's views on the meta device: shapes without values."""
     whole = method.evaluated_encoder().grid.frames
     looks = tuple(
-        torch.empty(size, view.frames or whole, layout.joint_count, 3, device="meta") for view in method.views
+        torch.empty(size, view.frames or whole, layout.joint_count, 3, device="meta")
+        for view in method.views
     )
     return looks if len(looks) > 1 else looks[0]
 
 
 def forward_shares(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> dict[str, float]:
-    """Shares of a step's forward FLOPs that the method's own modules take, ``rest`` for what none of them does.
+    """Shares of a step's forward FLOPs that the method's own modules take, ``rest`` for what none
+    of them does.
 
-    Forward alone, because the counter cannot tell where the backward pass of a module ends whose input needs no
-    gradient. A module counts from the outermost call inside it: a teacher's encoder counts for the teacher.
+    Forward alone, because the counter cannot tell where the backward pass of a module ends whose
+    input needs no gradient. A module counts from the outermost call inside it: a teacher's encoder
+    counts for the teacher.
     """
     built, x = _on_meta(method, spec, layout)
     with FlopCounterMode(display=False) as counter:
         _Loss(built)(x)
     flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     total = counter.get_total_flops()
-    parts = {name: _outermost(flops, f"{_Loss.__name__}.method.{name}") for name, _ in built.named_children()}
+    parts = {
+        name: _outermost(flops, f"{_Loss.__name__}.method.{name}")
+        for name, _ in built.named_children()
+    }
     parts["rest"] = total - sum(parts.values())
     return {name: count / total for name, count in parts.items() if count}
 
@@ -90,11 +100,15 @@ class _Loss(nn.Module):
 
 
 def _outermost(flops: dict[str, int], name: str) -> int:
-    """FLOPs of the module of that name, or, where it is never called itself, of the outermost modules in it."""
+    """FLOPs of the module of that name, or, where it is never called itself, of the outermost
+    modules in it.
+    """
     if name in flops:
         return flops[name]
     inside = [other for other in flops if other.startswith(f"{name}.")]
-    return sum(flops[one] for one in inside if not any(one.startswith(f"{other}.") for other in inside))
+    return sum(
+        flops[one] for one in inside if not any(one.startswith(f"{other}.") for other in inside)
+    )
 
 
 def _on_meta(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> tuple[Method, Batch]:
@@ -105,12 +119,16 @@ def _on_meta(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> tup
 
 
 def encoder_flops(spec: RunSpec, layout: SkeletonLayout) -> float:
-    """FLOPs of the shared encoder on every token of one body sequence, forward: what an evaluation pays for it."""
+    """FLOPs of the shared encoder on every token of one body sequence, forward: what an evaluation
+    pays for it.
+    """
     return forward_flops(build_encoder(spec, layout, "meta"), layout)
 
 
 def forward_flops(encoder: Encoder, layout: SkeletonLayout) -> float:
-    """FLOPs of an encoder's forward pass on every token of one body sequence; it stands on the meta device."""
+    """FLOPs of an encoder's forward pass on every token of one body sequence; it stands on the meta
+    device.
+    """
     set_attention_kernel(encoder, fused=False)
     x = torch.empty(1, encoder.grid.frames, layout.joint_count, 3, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():

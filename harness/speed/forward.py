@@ -1,6 +1,8 @@
-"""Inference speed by the rules of training speed: encoders' forward passes as arms of one interleaved measurement.
+"""Inference speed by the rules of training speed: encoders' forward passes as arms of one
+interleaved measurement.
 
-On the clock: the forward pass on every token, without gradients. Off it: the batch, which lies ready.
+On the clock: the forward pass on every token, without gradients. Off it: the batch, which lies
+ready.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ class ForwardPass:
     def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
         """A block of passes on the clock."""
         encoder = self.method.evaluated_encoder()
-        cast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16")
+        cast = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"
+        )
         with torch.inference_mode(), matrix_products(self.train.precision), cast:
             clock.start()
             for _ in range(steps):
@@ -71,7 +75,9 @@ class ForwardPass:
 
 @dataclass
 class ForwardTiming(Timing):
-    """A measurement whose cells are encoders: their ``spec.encoder``, or a method that brings its own."""
+    """A measurement whose cells are encoders: their ``spec.encoder``, or a method that brings its
+    own.
+    """
 
     def _versions(self) -> Iterator[tuple[str, str]]:
         yield from super()._versions()

@@ -1,9 +1,11 @@
-"""Training speed measured side by side: short alternating blocks, a same-against-same floor, paired ratios.
+"""Training speed measured side by side: short alternating blocks, a same-against-same floor, paired
+ratios.
 
-All methods live in one process on one device. A round runs one block of every method and, half a round away, a second
-block of the baseline; the next round starts one slot further (A B A' C | B A' C A | ...), so that every arm takes every
-slot in turn and machine drift hits both sides of every pair. A block that other processes disturbed is timed again, at
-most `RETRIES` times (`harness.speed.disturbance`).
+All methods live in one process on one device. A round runs one block of every method and, half a
+round away, a second block of the baseline; the next round starts one slot further (A B A' C | B A'
+C A | ...), so that every arm takes every slot in turn and machine drift hits both sides of every
+pair. A block that other processes disturbed is timed again, at most `RETRIES` times
+(`harness.speed.disturbance`).
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class Arm:
         probe_seconds: step time at the end of the warm-up, good enough for a plan.
         blocks: mean step seconds of each counted block, in round order.
         phases: seconds per phase over all counted blocks.
-        host: mean host seconds per step of each counted block (`StepClock.host_seconds`); empty on a CPU.
+        host: mean host seconds per step of each counted block (`StepClock.host_seconds`); empty on
+            a CPU.
         warmup_seconds: wall time before the first counted block.
         peak_bytes: peak memory of a step.
         guard: of the method's row.
@@ -85,8 +88,9 @@ class Arm:
     def settle(self) -> None:
         """An untimed step on a GPU, after another arm's block.
 
-        Where memory is scarce it makes the allocator give back the other arm's cached blocks and take its own, which
-        waits for the device. Worker processes that make batches bring untimed steps of their own.
+        Where memory is scarce it makes the allocator give back the other arm's cached blocks and
+        take its own, which waits for the device. Worker processes that make batches bring untimed
+        steps of their own.
         """
         if self.trainer.device.type == "cuda" and not self.trainer.lead:
             self.trainer.run_block(1, StepClock(self.trainer.device))
@@ -101,10 +105,12 @@ class Arm:
 
 
 def warm_up(arm: Arm, block_seconds: float) -> None:
-    """Step until two steps agree within 5 % (bounded), size the block, note step time and peak memory.
+    """Step until two steps agree within 5 % (bounded), size the block, note step time and peak
+    memory.
 
-    The first steps, which compile and capture, never count. A block is sized by several steps in a row: a single one
-    is launched into an empty queue, and takes longer than one of many where launching is what takes the time.
+    The first steps, which compile and capture, never count. A block is sized by several steps in a
+    row: a single one is launched into an empty queue, and takes longer than one of many where
+    launching is what takes the time.
     """
     began = time.perf_counter()
     for _ in range(arm.trainer.first_steps):
@@ -143,14 +149,14 @@ def measure(
 ) -> list[float]:
     """Interleave blocks of all (warm) arms for about ``seconds``; fills in ``arm.blocks``.
 
-    An arm that throws is left out from then on and noted in ``failures``; the baseline's exceptions are passed on.
-    Returns the second baseline block of every round, in seconds per clip: the same-against-same partner of
-    ``baseline.clip_seconds``.
+    An arm that throws is left out from then on and noted in ``failures``; the baseline's exceptions
+    are passed on. Returns the second baseline block of every round, in seconds per clip: the
+    same-against-same partner of ``baseline.clip_seconds``.
 
     Args:
         first: slot that the first round starts at.
-        leave: called with what was measured so far, as it will be returned, and the number of rounds in all; after
-            every round but the first, which makes no ratio, and the last.
+        leave: called with what was measured so far, as it will be returned, and the number of
+            rounds in all; after every round but the first, which makes no ratio, and the last.
     """
     watch = watch or Watch(baseline.trainer.device)
     again = replace(baseline, blocks=[], phases={}, host=[], effort=Effort())
@@ -178,7 +184,9 @@ def _guarded(arm: Arm, order: list[Arm], failures: dict[str, Exception], watch: 
         with arm.guard("being timed"):
             _timed(arm, watch)
     except Exception as problem:
-        if arm.trainer is order[0].trainer:  # the baseline, or its second block: nothing can be compared without
+        if (
+            arm.trainer is order[0].trainer
+        ):  # the baseline, or its second block: nothing can be compared without
             raise
         failures[arm.label] = problem
         order.remove(arm)

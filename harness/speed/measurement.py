@@ -48,9 +48,13 @@ from harness.training.trainer import Trainer
 from methods.base import Method
 
 SCHEDULE_STEPS = 100_000
-"""Schedule length of trainers that are only timed: their learning rate stays near the start of the warm-up."""
+"""Schedule length of trainers that are only timed: their learning rate stays near the start of the
+warm-up.
+"""
 BLOCKS = 60
-"""A measurement is cut into about so many blocks: short enough to alternate often, long enough to time."""
+"""A measurement is cut into about so many blocks: short enough to alternate often, long enough to
+time.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class Timing:
     Attributes:
         cells: one per method, the decoder-free bound included.
         baseline: label of the method that ratios are formed against.
-        stages: names of the stages that the cells run through (`harness.studies.explain`), empty otherwise.
+        stages: names of the stages that the cells run through (`harness.studies.explain`), empty
+            otherwise.
         rows: labels of the methods that run through them.
         memory_cap: bytes; each method then runs at the largest batch that fits, not at the spec's.
         processes: fresh ones that measure; this one then does not.
@@ -109,7 +114,11 @@ class Timing:
         return {
             "address_rule": ADDRESS_RULE,
             **spec,
-            **({"stages": list(self.stages), "rows": list(self.rows), "ways": self._ways()} if self.stages else {}),
+            **(
+                {"stages": list(self.stages), "rows": list(self.rows), "ways": self._ways()}
+                if self.stages
+                else {}
+            ),
             **({"memory_cap": self.memory_cap} if self.memory_cap else {}),
             **({"processes": self.processes} if self.processes > 1 else {}),
             **({"one_process": True} if self.one_process else {}),
@@ -123,7 +132,9 @@ class Timing:
 
     def _ways(self) -> list[dict[str, Any]]:
         """How each cell trains, where cells differ in that."""
-        return [{part: cell.spec.identity[part] for part in ("data", "train")} for cell in self.cells]
+        return [
+            {part: cell.spec.identity[part] for part in ("data", "train")} for cell in self.cells
+        ]
 
     def _versions(self) -> Iterator[tuple[str, str]]:
         """Of everything that is timed."""
@@ -133,7 +144,8 @@ class Timing:
                 yield from versions_of(cell.method).items()
 
     def stored(self, store: RecordStore, *, failed: bool = False) -> Measurement | None:
-        """The finished measurement of the same methods on this machine, if there is one and it has all of them.
+        """The finished measurement of the same methods on this machine, if there is one and it has
+        all of them.
 
         Args:
             failed: one of which some could not be timed will do.
@@ -142,13 +154,15 @@ class Timing:
         missing = [cell.label for cell in self.cells if record and not record.arm(cell.label)]
         if record is None or (missing and not (failed and record.failures.keys() >= set(missing))):
             return None
-        return Measurement(record, {label: MethodFault(record.failures[label]) for label in missing})
+        return Measurement(
+            record, {label: MethodFault(record.failures[label]) for label in missing}
+        )
 
     def tell_of_stopped(self, store: RecordStore, report: Reporter) -> None:
         """Say so where this measurement was stopped before: it begins again.
 
-        Its rounds are not gone on with: they are of another process, warm in another way, and most of the time goes
-        into building and compiling, which is to be done again anyway.
+        Its rounds are not gone on with: they are of another process, warm in another way, and most
+        of the time goes into building and compiling, which is to be done again anyway.
         """
         if stopped := store.unfinished_speed(speed_address(self.spec)):
             report.line(
@@ -157,7 +171,9 @@ class Timing:
             )
 
     def warm_up(self, report: Reporter) -> None:
-        """Build every method and step it until it is warm; a method that throws is left out and remembered."""
+        """Build every method and step it until it is warm; a method that throws is left out and
+        remembered.
+        """
         with report.task("warming up", "method") as task, seeded(self.cells[0].spec.seed):
             for number, cell in enumerate(self.cells):
                 self._warm_up(cell, report, partial(self._at, task, number, cell.label))
@@ -181,7 +197,8 @@ class Timing:
             self.arms.append(arm)
             if self.stages:  # compiling takes its time: show that something happens
                 report.line(
-                    f"warm after {arm.warmup_seconds:.0f} s: {arm.label}, {1000 * arm.probe_seconds:.0f} ms a step"
+                    f"warm after {arm.warmup_seconds:.0f} s: {arm.label},"
+                    f" {1000 * arm.probe_seconds:.0f} ms a step"
                 )
         except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others
             self.failures[asked.label] = problem
@@ -201,7 +218,9 @@ class Timing:
         return arm
 
     def _warm_up_alone(self, cell: Cell, together: Arm) -> None:
-        """The method in one process, with the whole batch; without it, where that is too large for one."""
+        """The method in one process, with the whole batch; without it, where that is too large for
+        one.
+        """
         arm = self._arm(cell, type(together.trainer.method), replace(self.data, ranks=ALONE))
         arm.label = f"{cell.label}, one process"
         with contextlib.suppress(torch.OutOfMemoryError):
@@ -210,7 +229,9 @@ class Timing:
 
     def _bound(self, cell: Cell, method: type[Method]) -> float | None:
         """FLOPs of the bound on what the method's encoder sees, where the bound is timed too."""
-        bound = next((other.method for other in self.cells if other.spec.method.name == BOUND), None)
+        bound = next(
+            (other.method for other in self.cells if other.spec.method.name == BOUND), None
+        )
         return bound_flops(bound, method, cell.spec, self.data.clips.layout) if bound else None
 
     def _tried(self, cell: Cell, method: type[Method], arm: Arm) -> list[Doubt]:
@@ -219,7 +240,9 @@ class Timing:
             if other.spec.method == cell.spec.method and other.label in self.doubts:
                 return self.doubts[other.label]
         try:
-            return Trial(method, cell.spec, self.data.clips.layout, arm.trainer.batches.sample()).doubts()
+            return Trial(
+                method, cell.spec, self.data.clips.layout, arm.trainer.batches.sample()
+            ).doubts()
         except Exception as problem:  # noqa: BLE001 - a few body sequences may be too few for what is timed with many
             cell.guard.warn(f"trial steps fail, and say nothing: {mistake(problem, method)}")
             return []
@@ -227,7 +250,8 @@ class Timing:
     def measure(self, report: Reporter, store: RecordStore) -> Measurement:
         """Interleave all warm arms, compare each with the baseline, and write the record.
 
-        What was measured until then is written after every round as well, as a record that is not finished.
+        What was measured until then is written after every round as well, as a record that is not
+        finished.
         """
         started, baseline = now(), self._baseline_arm()
         device, precision = baseline.trainer.device, baseline.trainer.train.precision
@@ -235,29 +259,59 @@ class Timing:
         with self._baseline_called("evaluate"):
             encoder = encoder_info(baseline.trainer.method.evaluated_encoder())
 
-        def so_far(again: list[float], peaks: Sequence[float | None], planned: int | None = None) -> SpeedRecord:
+        def so_far(
+            again: list[float], peaks: Sequence[float | None], planned: int | None = None
+        ) -> SpeedRecord:
             same = paired_ratio(again, baseline.clip_seconds)
-            floor, arms = noise_floor(same), [arm for arm in self.arms if arm.label not in self.failures]
-            return in_doubt(SpeedRecord(
-                address=speed_address(self.spec), spec=self.spec, baseline=self.baseline,
-                batch_size=baseline.trainer.train.batch_size, bodies_per_clip=self.data.bodies_per_clip,
-                arms=[self._record(arm, baseline, floor, watch.health) for arm in arms], same=same, floor=floor,
-                health=watch.health, rules=rules_version(),
-                matmul_flops=max((peak for peak in peaks if peak), default=None),
-                encoder=encoder, data=self.data.info, environment=self.environment,
-                failures=self._reasons(), started=started, finished=now(), planned_rounds=planned,
-            ))  # fmt: skip
+            floor, arms = (
+                noise_floor(same),
+                [arm for arm in self.arms if arm.label not in self.failures],
+            )
+            return in_doubt(
+                SpeedRecord(
+                    address=speed_address(self.spec),
+                    spec=self.spec,
+                    baseline=self.baseline,
+                    batch_size=baseline.trainer.train.batch_size,
+                    bodies_per_clip=self.data.bodies_per_clip,
+                    arms=[self._record(arm, baseline, floor, watch.health) for arm in arms],
+                    same=same,
+                    floor=floor,
+                    health=watch.health,
+                    rules=rules_version(),
+                    matmul_flops=max((peak for peak in peaks if peak), default=None),
+                    encoder=encoder,
+                    data=self.data.info,
+                    environment=self.environment,
+                    failures=self._reasons(),
+                    started=started,
+                    finished=now(),
+                    planned_rounds=planned,
+                )
+            )
 
         def leave(again: list[float], planned: int) -> None:
-            with contextlib.suppress(OSError):  # a full disk: the finished record is what must not be lost
+            with contextlib.suppress(
+                OSError
+            ):  # a full disk: the finished record is what must not be lost
                 store.write_speed(so_far(again, [peak], planned))
 
         title = "measuring speed, methods interleaved"
-        with report.task(title, "round") as task, seeded(self.cells[0].spec.seed), self._baseline_called("being timed"):
+        with (
+            report.task(title, "round") as task,
+            seeded(self.cells[0].spec.seed),
+            self._baseline_called("being timed"),
+        ):
             again = measure(
-                [*self.arms, *self.alone.values()], baseline, seconds=self.seconds, failures=self.failures, watch=watch,
-                first=self.first_slot, progress=task, leave=leave,
-            )  # fmt: skip
+                [*self.arms, *self.alone.values()],
+                baseline,
+                seconds=self.seconds,
+                failures=self.failures,
+                watch=watch,
+                first=self.first_slot,
+                progress=task,
+                leave=leave,
+            )
         for arm in self.alone.values():
             self.failures.pop(arm.label, None)
         record = so_far(again, [peak, matmul_flops(device, precision)])
@@ -267,7 +321,9 @@ class Timing:
     def _reasons(self) -> dict[str, str]:
         """Why methods were not timed, by label."""
         methods = {cell.label: cell.method for cell in self.cells}
-        return {label: str(mistake(problem, methods[label])) for label, problem in self.failures.items()}
+        return {
+            label: str(mistake(problem, methods[label])) for label, problem in self.failures.items()
+        }
 
     @contextmanager
     def _baseline_called(self, doing: str) -> Iterator[None]:
@@ -281,7 +337,9 @@ class Timing:
     def _without_baseline(self, problem: Exception) -> UsageError:
         method = next(cell.method for cell in self.cells if cell.label == self.baseline)
         reason = mistake(problem, method)
-        return UsageError(f"the baseline {self.baseline} fails: {reason}; nothing can be compared without it")
+        return UsageError(
+            f"the baseline {self.baseline} fails: {reason}; nothing can be compared without it"
+        )
 
     def _baseline_arm(self) -> Arm:
         return next(arm for arm in self.arms if arm.label == self.baseline)
@@ -289,19 +347,24 @@ class Timing:
     def _arm(self, cell: Cell, method: type[Method], data: LoadedData | None = None) -> Arm:
         data = (data or self.data).as_in(cell.spec.data)
         trainer = timed_trainer(method, cell.spec, data)
-        return Arm(cell.label, trainer, clips=trainer.batches.size / data.bodies_per_clip, guard=cell.guard)
+        return Arm(
+            cell.label, trainer, clips=trainer.batches.size / data.bodies_per_clip, guard=cell.guard
+        )
 
     def _fitted(self, cell: Cell, cap: float) -> Cell:
         """The cell at the largest batch whose training step stays under the cap.
 
-        The search trains uncompiled: compiling for every size would take minutes, and compiled steps need less.
+        The search trains uncompiled: compiling for every size would take minutes, and compiled
+        steps need less.
         """
 
         def peak(batch_size: int) -> int:
             assert cell.method is not None
             spec = cell.spec.with_train(batch_size=batch_size, compile=False, cuda_graphs=False)
             trainer = timed_trainer(cell.method, spec, self.data)
-            trainer.run_block(1, StepClock(trainer.device))  # the optimiser's state is there from the second step on
+            trainer.run_block(
+                1, StepClock(trainer.device)
+            )  # the optimiser's state is there from the second step on
             found = peak_step_bytes(trainer)
             assert found is not None
             return found
@@ -311,20 +374,37 @@ class Timing:
     def _record(self, arm: Arm, baseline: Arm, floor: float, health: Health) -> ArmRecord:
         ratio = paired_ratio(baseline.clip_seconds, arm.clip_seconds)
         about, size = arm.trainer.method.about, arm.trainer.batches.size
-        per_clip, per_baseline = self.flops[arm.label] / arm.clips, self.flops[baseline.label] / baseline.clips
+        per_clip, per_baseline = (
+            self.flops[arm.label] / arm.clips,
+            self.flops[baseline.label] / baseline.clips,
+        )
         return ArmRecord(
-            label=arm.label, step_seconds=arm.step_seconds, clips=arm.clips, batch_size=size,
+            label=arm.label,
+            step_seconds=arm.step_seconds,
+            clips=arm.clips,
+            batch_size=size,
             clips_per_second=arm.clips / arm.step_seconds,
-            blocks=arm.blocks, steps_per_block=arm.block, phases=arm.phases, warmup_seconds=arm.warmup_seconds,
-            step_flops=self.flops[arm.label], flop_ratio=flop_ratio(per_clip, per_baseline),
+            blocks=arm.blocks,
+            steps_per_block=arm.block,
+            phases=arm.phases,
+            warmup_seconds=arm.warmup_seconds,
+            step_flops=self.flops[arm.label],
+            flop_ratio=flop_ratio(per_clip, per_baseline),
             forward_shares=self.shares[arm.label],
-            peak_bytes=arm.peak_bytes, epochs=about.epochs, division=about.division, control=about.control, ratio=ratio,
-            verdict=verdict(ratio, floor, health.disturbed_share), warnings=tuple(arm.guard.warnings),
-            own_step_seconds=arm.effort.step_seconds, bound_flops=self.bounds[arm.label],
+            peak_bytes=arm.peak_bytes,
+            epochs=about.epochs,
+            division=about.division,
+            control=about.control,
+            ratio=ratio,
+            verdict=verdict(ratio, floor, health.disturbed_share),
+            warnings=tuple(arm.guard.warnings),
+            own_step_seconds=arm.effort.step_seconds,
+            bound_flops=self.bounds[arm.label],
             doubts=tuple(self.doubts[arm.label]),
-            host_step_seconds=host_step_seconds(arm), encoder=self._encoder(arm),
+            host_step_seconds=host_step_seconds(arm),
+            encoder=self._encoder(arm),
             over_one_process=self._over_one_process(arm),
-        )  # fmt: skip
+        )
 
     def _encoder(self, arm: Arm) -> EncoderInfo | None:
         """What a row keeps of its encoder, where rows differ in it."""
@@ -338,9 +418,15 @@ class Timing:
 
 
 def host_step_seconds(arm: Arm) -> float | None:
-    """Median over blocks; None where there is none, or where the host waits for the device in every step."""
+    """Median over blocks; None where there is none, or where the host waits for the device in every
+    step.
+    """
     train = arm.trainer.train
-    return None if not arm.host or train.synchronise or train.gradient_scaler else statistics.median(arm.host)
+    return (
+        None
+        if not arm.host or train.synchronise or train.gradient_scaler
+        else statistics.median(arm.host)
+    )
 
 
 def timed_trainer(method: type[Method], spec: RunSpec, data: LoadedData) -> Trainer:

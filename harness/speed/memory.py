@@ -1,4 +1,6 @@
-"""Peak memory of a training step: the CUDA allocator's counter, or the CPU allocations that torch's profiler saw."""
+"""Peak memory of a training step: the CUDA allocator's counter, or the CPU allocations that torch's
+profiler saw.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ FIRST_BATCH, MULTIPLE, LARGEST_BATCH = 8, 8, 4096
 
 
 def peak_step_bytes(trainer: Timed) -> int | None:
-    """Bytes at the peak of one step: what lives before it (weights, optimiser state) plus what the step adds.
+    """Bytes at the peak of one step: what lives before it (weights, optimiser state) plus what the
+    step adds.
 
     None under CUDA graphs: their memory was taken when they were recorded, and a step takes none.
     """
@@ -24,7 +27,9 @@ def peak_step_bytes(trainer: Timed) -> int | None:
         return None
     if trainer.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(trainer.device)
-        others = torch.cuda.memory_allocated(trainer.device) - resident_bytes(trainer)  # the data, other methods
+        others = torch.cuda.memory_allocated(trainer.device) - resident_bytes(
+            trainer
+        )  # the data, other methods
         trainer.run_block(1, StepClock(trainer.device))
         return torch.cuda.max_memory_allocated(trainer.device) - others
     return resident_bytes(trainer) + _peak_of_allocations(trainer)
@@ -33,9 +38,9 @@ def peak_step_bytes(trainer: Timed) -> int | None:
 def largest_batch(peak: Callable[[int], int], cap: float) -> int:
     """The largest batch, in multiples of 8, whose step stays under ``cap`` bytes.
 
-    Memory grows in nearly a straight line with the batch: two small batches predict the answer, which is tried and
-    lowered until it holds; the line through that one then says whether a larger one is worth a last try. Raises
-    `MemoryError` when not even the smallest batch fits.
+    Memory grows in nearly a straight line with the batch: two small batches predict the answer,
+    which is tried and lowered until it holds; the line through that one then says whether a larger
+    one is worth a last try. Raises `MemoryError` when not even the smallest batch fits.
 
     Args:
         peak: peak bytes of a step at a batch size; running out of memory counts as over the cap.
@@ -53,7 +58,9 @@ def largest_batch(peak: Callable[[int], int], cap: float) -> int:
 
     low, high = needed(FIRST_BATCH), needed(2 * FIRST_BATCH)
     if low > cap:
-        raise MemoryError(f"a step of {FIRST_BATCH} body sequences takes {low / 1e9:.2f} GB, over the cap")
+        raise MemoryError(
+            f"a step of {FIRST_BATCH} body sequences takes {low / 1e9:.2f} GB, over the cap"
+        )
     size = predicted(low, 2 * FIRST_BATCH, high)
     while size > FIRST_BATCH and (high := needed(size)) > cap:
         size = min(size - MULTIPLE, int(0.95 * size)) // MULTIPLE * MULTIPLE
@@ -71,7 +78,9 @@ def resident_bytes(trainer: Timed) -> int:
 def _peak_of_allocations(trainer: Timed) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         trainer.run_block(1, StepClock(trainer.device))
-    memory = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    memory = [
+        event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
     level = peak = 0
     for event in sorted(memory, key=lambda event: event.start_ns()):
         level += event.nbytes()

@@ -1,4 +1,6 @@
-"""What a device can do: FLOP/s of a large matrix product, measured, in the precision of the training."""
+"""What a device can do: FLOP/s of a large matrix product, measured, in the precision of the
+training.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ REPEATS = 10
 
 
 def matmul_flops(device: torch.device, precision: str, size: int | None = None) -> float | None:
-    """FLOP/s (2 per multiply-add) of a square matrix product: the fastest of a few; None without memory for it.
+    """FLOP/s (2 per multiply-add) of a square matrix product: the fastest of a few; None without
+    memory for it.
 
     Args:
         precision: of the training: ``fp32``, ``tf32`` or ``bf16``.

@@ -1,7 +1,9 @@
-"""FLOP/s that training reaches on a device that is not here: as given, or as speed records of such devices show.
+"""FLOP/s that training reaches on a device that is not here: as given, or as speed records of such
+devices show.
 
-A device is known by the FLOP/s of a large matrix product (`harness.speed.peak`). Training reaches a share of it that
-depends on encoder size and precision; the records hold both numbers, so the share is measured and its range is known.
+A device is known by the FLOP/s of a large matrix product (`harness.speed.peak`). Training reaches a
+share of it that depends on encoder size and precision; the records hold both numbers, so the share
+is measured and its range is known.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class Reached:
 
     Attributes:
         flops: model FLOPs of the step over its time.
-        matmul: FLOP/s of a large matrix product on the same device in the same precision; None where not measured.
+        matmul: FLOP/s of a large matrix product on the same device in the same precision; None
+            where not measured.
     """
 
     device: str
@@ -93,7 +96,8 @@ def given_rate(text: str) -> Rate:
 
 @dataclass(frozen=True)
 class Way:
-    """How the planned runs train: records count in their precision, and of their encoder size if there are any.
+    """How the planned runs train: records count in their precision, and of their encoder size if
+    there are any.
 
     Attributes:
         encoder: name of the size.
@@ -109,7 +113,9 @@ class Way:
         return cls(encoder.size, train.precision, train.compile)
 
 
-def rate_of_device(text: str, reached: Sequence[Reached], way: Way, device_class: DeviceClass) -> Rate:
+def rate_of_device(
+    text: str, reached: Sequence[Reached], way: Way, device_class: DeviceClass
+) -> Rate:
     """``--device-rate NAME=FLOPS``, a matmul rate, or ``NAME``, a device of the records.
 
     Args:
@@ -118,9 +124,13 @@ def rate_of_device(text: str, reached: Sequence[Reached], way: Way, device_class
     """
     name, equals, flops = (part.strip() for part in text.partition("="))
     if not name:
-        raise UsageError(f"--device-rate {text!r}: expected NAME=FLOPS, or the NAME of a device in the records")
+        raise UsageError(
+            f"--device-rate {text!r}: expected NAME=FLOPS, or the NAME of a device in the records"
+        )
     if equals:
-        return rate_of_unknown(name, parse_rate(flops, f"--device-rate {name}="), reached, way, device_class)
+        return rate_of_unknown(
+            name, parse_rate(flops, f"--device-rate {name}="), reached, way, device_class
+        )
     return rate_of_known(name, reached, way)
 
 
@@ -130,7 +140,11 @@ def rate_of_known(name: str, reached: Sequence[Reached], way: Way) -> Rate:
     exact = [device for device in known if device.casefold() == name.casefold()]
     found = exact or [device for device in known if name.casefold() in device.casefold()]
     if len(found) != 1:
-        problem = f"{len(found)} devices of that name" if found else f"none of that name{nearest(name, known)}"
+        problem = (
+            f"{len(found)} devices of that name"
+            if found
+            else f"none of that name{nearest(name, known)}"
+        )
         devices = first_few(known, 5) or "there is none"
         raise UsageError(
             f"--device-rate {name!r}: expected a device of the records ({devices}), found "
@@ -141,8 +155,8 @@ def rate_of_known(name: str, reached: Sequence[Reached], way: Way) -> Rate:
     if not alike:
         precisions = ", ".join(sorted({one.precision for one in own}))
         raise UsageError(
-            f"--device-rate {name!r}: expected a record in {way.precision}, found {precisions} only; give its "
-            "matmul rate: NAME=FLOPS"
+            f"--device-rate {name!r}: expected a record in {way.precision}, found {precisions}"
+            " only; give its matmul rate: NAME=FLOPS"
         )
     rates = [one.flops for one in alike]
     shares = [one.share for one in alike if one.share]
@@ -150,13 +164,18 @@ def rate_of_known(name: str, reached: Sequence[Reached], way: Way) -> Rate:
     threads = "/".join(map(str, sorted({one.threads for one in alike})))
     value = statistics.median(rates)
     return Rate(
-        found[0], value, min(rates), max(rates),
-        f"FLOPs of the step at {value:.3g} FLOP/s, the median of what methods reached on {found[0]} with {threads} "
-        f"threads ({min(rates):.3g} to {max(rates):.3g}{of_matmul}; {what(alike)})",
-    )  # fmt: skip
+        found[0],
+        value,
+        min(rates),
+        max(rates),
+        f"FLOPs of the step at {value:.3g} FLOP/s, the median of what methods reached on {found[0]}"
+        f" with {threads} threads ({min(rates):.3g} to {max(rates):.3g}{of_matmul}; {what(alike)})",
+    )
 
 
-def rate_of_unknown(name: str, matmul: float, reached: Sequence[Reached], way: Way, device_class: DeviceClass) -> Rate:
+def rate_of_unknown(
+    name: str, matmul: float, reached: Sequence[Reached], way: Way, device_class: DeviceClass
+) -> Rate:
     """A share of a matmul rate, as methods reach it on devices of that class."""
     shared = [one for one in reached if one.share and one.precision == way.precision]
     alike = closest([one for one in shared if one.device_class == device_class], way)
@@ -165,17 +184,25 @@ def rate_of_unknown(name: str, matmul: float, reached: Sequence[Reached], way: W
         others = [one.share for one in shared if one.share]
         elsewhere = f"; other devices reach {span(others)} of theirs" if others else ""
         return Rate(
-            name, matmul, 0.0, matmul,
-            f"at least: FLOPs of the step at the whole matmul rate of {name}, {matmul:.3g} FLOP/s, which no training "
-            f"reaches; no record says what share one does on a {kind} in {way.precision}{elsewhere}",
-        )  # fmt: skip
+            name,
+            matmul,
+            0.0,
+            matmul,
+            f"at least: FLOPs of the step at the whole matmul rate of {name}, {matmul:.3g} FLOP/s,"
+            f" which no training reaches; no record says what share one does on a {kind} in"
+            f" {way.precision}{elsewhere}",
+        )
     shares = [one.share for one in alike if one.share]
     middle = statistics.median(shares)
     return Rate(
-        name, matmul * middle, matmul * min(shares), matmul * max(shares),
-        f"FLOPs of the step at {matmul * middle:.3g} FLOP/s, {middle:.2f} of the matmul rate of {name} ({matmul:.3g} "
-        f"FLOP/s): the median of what methods reach on a {kind}, {span(shares)} ({what(alike)})",
-    )  # fmt: skip
+        name,
+        matmul * middle,
+        matmul * min(shares),
+        matmul * max(shares),
+        f"FLOPs of the step at {matmul * middle:.3g} FLOP/s, {middle:.2f} of the matmul rate of"
+        f" {name} ({matmul:.3g} FLOP/s): the median of what methods reach on a {kind},"
+        f" {span(shares)} ({what(alike)})",
+    )
 
 
 def closest(found: Sequence[Reached], way: Way) -> list[Reached]:
@@ -191,14 +218,25 @@ def span(values: Sequence[float]) -> str:
 
 def what(alike: Sequence[Reached]) -> str:
     """How many steps of which kind a figure rests on."""
-    sizes, precisions = ("/".join(sorted({getattr(one, key) for one in alike})) for key in ("encoder", "precision"))
-    steps, records = counted(len(alike), "step time"), counted(len({one.record for one in alike}), "record")
+    sizes, precisions = (
+        "/".join(sorted({getattr(one, key) for one in alike})) for key in ("encoder", "precision")
+    )
+    steps, records = (
+        counted(len(alike), "step time"),
+        counted(len({one.record for one in alike}), "record"),
+    )
     return f"{steps} in {records}, {sizes} encoder, {precisions}"
 
 
 def all_reached(folders: Iterable[Path]) -> list[Reached]:
-    """What methods reached, from every plain speed record below some folders; records that are refused are left out."""
-    return [one for place, record in records_below(folders, SpeedRecord) for one in _reached_in(record, place)]
+    """What methods reached, from every plain speed record below some folders; records that are
+    refused are left out.
+    """
+    return [
+        one
+        for place, record in records_below(folders, SpeedRecord)
+        for one in _reached_in(record, place)
+    ]
 
 
 def _reached_in(record: SpeedRecord, place: Path) -> Iterator[Reached]:
@@ -210,8 +248,17 @@ def _reached_in(record: SpeedRecord, place: Path) -> Iterator[Reached]:
     for arm in record.arms:
         if arm.step_flops and not arm.control and arm.division == "closed":
             yield Reached(
-                device=environment.processor if environment.device_class == "cpu" else environment.device,
-                device_class=environment.device_class, threads=environment.threads, precision=train["precision"],
-                encoder=record.spec["encoder"]["size"], compiled=bool(train.get("compile")),
-                flops=arm.step_flops / arm.step_seconds, matmul=record.matmul_flops, record=str(place),
-            )  # fmt: skip
+                device=(
+                    environment.processor
+                    if environment.device_class == "cpu"
+                    else environment.device
+                ),
+                device_class=environment.device_class,
+                threads=environment.threads,
+                precision=train["precision"],
+                encoder=record.spec["encoder"]["size"],
+                compiled=bool(train.get("compile")),
+                flops=arm.step_flops / arm.step_seconds,
+                matmul=record.matmul_flops,
+                record=str(place),
+            )

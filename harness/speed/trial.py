@@ -1,7 +1,9 @@
-"""Trial steps: a few steps of a fresh build of a method, before it is timed, that show what no clock can.
+"""Trial steps: a few steps of a fresh build of a method, before it is timed, that show what no
+clock can.
 
-Does the loss read its whole batch, and leave it as it was? Is every step a step, with the FLOPs that are counted on the
-meta device? Nothing of it is left: the builds are thrown away, and random numbers go on as they were.
+Does the loss read its whole batch, and leave it as it was? Is every step a step, with the FLOPs
+that are counted on the meta device? Nothing of it is left: the builds are thrown away, and random
+numbers go on as they were.
 """
 
 from __future__ import annotations
@@ -28,13 +30,17 @@ from methods.base import Method
 from methods.parts.encoder import set_attention_kernel
 
 STEPS, UNJUDGED = 8, 2
-"""Steps, and how many at their beginning are not judged: behind a layer that starts at zero there is no gradient."""
+"""Steps, and how many at their beginning are not judged: behind a layer that starts at zero there
+is no gradient.
+"""
 COUNTED = (UNJUDGED + 1, STEPS)
 """Steps whose FLOPs are counted: counting takes longer than a step of so few body sequences."""
 SEQUENCES = 2
 """Body sequences of a trial step."""
 UNREAD = 1e-6
-"""Relative to the largest gradient of a body sequence, or to the loss: below it there is none, or no change."""
+"""Relative to the largest gradient of a body sequence, or to the loss: below it there is none, or
+no change.
+"""
 
 
 @dataclass(frozen=True)
@@ -91,11 +97,14 @@ def part_of_the_batch(trial: Trial) -> list[Doubt]:
 def unread_rows(trial: Trial) -> list[int]:
     """Rows whose body sequences do not matter.
 
-    Those without a gradient are suspected. It may have been cut off on purpose, or a hinge be shut: only a loss that
-    stays the same with others in their place convicts them. Without any gradient groups of rows are tried.
+    Those without a gradient are suspected. It may have been cut off on purpose, or a hinge be shut:
+    only a loss that stays the same with others in their place convicts them. Without any gradient
+    groups of rows are tried.
     """
     given = [view.detach().clone().requires_grad_() for view in trial.views]
-    loss = trial.loss([view.clone() for view in given])  # a copy may be written into, what asks for gradients not
+    loss = trial.loss(
+        [view.clone() for view in given]
+    )  # a copy may be written into, what asks for gradients not
     found = torch.autograd.grad(loss, given, allow_unused=True)
     gradients = [gradient for gradient in found if gradient is not None]
     if gradients:
@@ -120,7 +129,9 @@ def groups(size: int) -> Iterator[list[int]]:
 
 
 def same_loss(trial: Trial, rows: Sequence[int], loss: Tensor) -> bool:
-    """The loss does not change when these rows are backwards, three times as large and a metre away."""
+    """The loss does not change when these rows are backwards, three times as large and a metre
+    away.
+    """
     others = []
     for view in trial.views:
         changed = view.detach().clone()
@@ -153,7 +164,9 @@ def unlike_counted(trial: Trial) -> list[Doubt]:
     judged = steps[UNJUDGED:]
     found = []
     if any(step.changed for step in steps):
-        found.append(Doubt(kind="batch changed", text="a step writes into the batch that it is given"))
+        found.append(
+            Doubt(kind="batch changed", text="a step writes into the batch that it is given")
+        )
     idle = sum(not step.trained for step in judged)
     if idle > len(judged) / 2:
         text = f"the encoder had no gradient in {idle} of {len(judged)} trial steps"
@@ -162,13 +175,18 @@ def unlike_counted(trial: Trial) -> list[Doubt]:
     counted = step_flops(trial.method, trial.spec.with_train(batch_size=size), trial.layout)
     mean = statistics.fmean(step.flops for step in judged if step.flops is not None)
     if abs(mean - counted) > FLOP_ROUNDING * max(mean, counted):
-        text = f"a trial step takes {mean / 1e6:.4g} MFLOP with values and {counted / 1e6:.4g} on the meta device"
+        text = (
+            f"a trial step takes {mean / 1e6:.4g} MFLOP with values and {counted / 1e6:.4g} on the"
+            " meta device"
+        )
         found.append(Doubt(kind="FLOPs differ", text=text))
     return found
 
 
 def trial_steps(trial: Trial) -> Iterator[Step]:
-    """Steps of one build, from the start to the end of a training as far as `after_step` can tell."""
+    """Steps of one build, from the start to the end of a training as far as `after_step` can
+    tell.
+    """
     method = trial.build()
     set_attention_kernel(method, fused=False)  # as FLOPs are counted
     optimizer = build_optimizer(method, trial.spec.train)
@@ -196,4 +214,7 @@ def small(views: Sequence[Tensor]) -> list[Tensor]:
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
     """Equal, also where a number is none."""
-    return bool(torch.equal(one.nan_to_num(), other.nan_to_num()) and torch.equal(one.isnan(), other.isnan()))
+    return bool(
+        torch.equal(one.nan_to_num(), other.nan_to_num())
+        and torch.equal(one.isnan(), other.isnan())
+    )

@@ -1,4 +1,6 @@
-"""Published speed claims as data, and what a measurement says about one; `harness.studies.explain` measures."""
+"""Published speed claims as data, and what a measurement says about one; `harness.studies.explain`
+measures.
+"""
 
 from __future__ import annotations
 
@@ -50,16 +52,18 @@ class Claim(Section):
 
     Attributes:
         factor: the claimed speedup, below 1 for "slower".
-        what: the work that it is about; of ``inference``, method and baseline are encoders as `speed` takes them.
-        definition: what it is a ratio of: ``hours`` of whole schedules, or ``clips`` per second; of ``inference``,
-            clips per second forward, or ``flops`` forward.
+        what: the work that it is about; of ``inference``, method and baseline are encoders as
+            `speed` takes them.
+        definition: what it is a ratio of: ``hours`` of whole schedules, or ``clips`` per second; of
+            ``inference``, clips per second forward, or ``flops`` forward.
         method: the row that is measured; empty where none stands for it.
         baseline: what it is claimed against.
         epochs: of both schedules; training has them.
         schedule: what was printed beside the factor, such as the schedules' length.
-        device: the class of hardware that it is about; only a measurement on that class tests it. None where it is
-            counted, or where none is known.
-        unmeasured: why nothing that is measured here can judge it; numbers are then evidence and no test.
+        device: the class of hardware that it is about; only a measurement on that class tests it.
+            None where it is counted, or where none is known.
+        unmeasured: why nothing that is measured here can judge it; numbers are then evidence and no
+            test.
         remarks: lines for its card.
     """
 
@@ -82,7 +86,9 @@ class Claim(Section):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.definition not in DEFINITIONS[self.what]:
-            raise ValueError(f"definition: expected {' or '.join(DEFINITIONS[self.what])} of {self.what}")
+            raise ValueError(
+                f"definition: expected {' or '.join(DEFINITIONS[self.what])} of {self.what}"
+            )
         if self.what == "training" and not self.epochs:
             raise ValueError("epochs: expected those of both schedules")
         if not (self.method and self.baseline) and not self.unmeasured:
@@ -91,7 +97,9 @@ class Claim(Section):
 
     @property
     def reached_from(self) -> float:
-        """The least speedup (the greatest, for "slower") that is printed as `factor`: half a unit of its last digit."""
+        """The least speedup (the greatest, for "slower") that is printed as `factor`: half a unit
+        of its last digit.
+        """
         digits = len(str(self.factor).partition(".")[2].rstrip("0"))
         half = 0.5 * 10.0**-digits
         return self.factor - half if self.factor > 1 else self.factor + half
@@ -104,7 +112,9 @@ def read_claims(folder: Path = CLAIMS) -> dict[str, Claim]:
         try:
             content = read_yaml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
+            raise UsageError(
+                f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})"
+            ) from None
         if not isinstance(content, dict):
             raise UsageError(f"{path}: expected a mapping of {', '.join(Claim.model_fields)}")
         claims[path.stem] = build(Claim, content, str(path))
@@ -122,7 +132,9 @@ def find_claim(name: str, folder: Path = CLAIMS) -> Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """A measured ratio under one definition and one way of training; judged under the claim's own definition."""
+    """A measured ratio under one definition and one way of training; judged under the claim's own
+    definition.
+    """
 
     definition: str
     way: str
@@ -132,7 +144,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Card:
-    """A claim, what was measured of it, and what arithmetic says; without a record nothing stands for it here."""
+    """A claim, what was measured of it, and what arithmetic says; without a record nothing stands
+    for it here.
+    """
 
     claim: Claim
     findings: Sequence[Finding]
@@ -142,19 +156,27 @@ class Card:
 
 
 def kind_of(claims: Iterable[Claim]) -> str:
-    """What these claims are measured by, ``training`` or ``inference``; empty where nothing stands for any of them."""
+    """What these claims are measured by, ``training`` or ``inference``; empty where nothing stands
+    for any of them.
+    """
     kinds = list(dict.fromkeys(claim.what for claim in claims if claim.method))
     if len(kinds) > 1:
-        raise UsageError("expected claims about training or about inference, found both; give each a command")
+        raise UsageError(
+            "expected claims about training or about inference, found both; give each a command"
+        )
     return kinds[0] if kinds else ""
 
 
 def rows_of(claims: Iterable[Claim]) -> str:
-    """What to measure for these claims: their methods, the bound, and what they are claimed against; or encoders."""
+    """What to measure for these claims: their methods, the bound, and what they are claimed
+    against; or encoders.
+    """
     claims = [claim for claim in claims if claim.method]
     methods, baselines = [claim.method for claim in claims], [claim.baseline for claim in claims]
     inference = kind_of(claims) == "inference"
-    return ",".join(dict.fromkeys([*baselines, *methods] if inference else [*methods, BOUND, *baselines]))
+    return ",".join(
+        dict.fromkeys([*baselines, *methods] if inference else [*methods, BOUND, *baselines])
+    )
 
 
 def measured_claims(folder: Path, stage: str = EVERY_SWITCH) -> SpeedRecord:
@@ -163,34 +185,50 @@ def measured_claims(folder: Path, stage: str = EVERY_SWITCH) -> SpeedRecord:
     found = [record for record in store.speeds() if stage in record.stages]
     warn(*store.passed_over())
     if not found:
-        raise UsageError(f"{folder}: expected a measurement of `claim`, found none; leave --from out to measure")
+        raise UsageError(
+            f"{folder}: expected a measurement of `claim`, found none; leave --from out to measure"
+        )
     return max(found, key=lambda record: record.finished)
 
 
 def row_of(record: SpeedRecord, asked: str) -> str:
-    """Label of the row of a claim's method: ``mamp:decoder_depth=5`` may stand there as ``mamp``, its default."""
+    """Label of the row of a claim's method: ``mamp:decoder_depth=5`` may stand there as ``mamp``,
+    its default.
+    """
     if asked in (rows := record.rows):
         return asked
     name, _, options = asked.partition(":")
-    resolved = record.spec.get("methods", ())[:: len(record.stages)]  # the first records of stages have none
-    for label, (known, _, values) in zip(rows, (text.partition(":") for text in resolved), strict=bool(resolved)):
+    resolved = record.spec.get("methods", ())[
+        :: len(record.stages)
+    ]  # the first records of stages have none
+    for label, (known, _, values) in zip(
+        rows, (text.partition(":") for text in resolved), strict=bool(resolved)
+    ):
         if known == name and options and set(options.split(",")) <= set(values.split(",")):
             return label
     raise UsageError(
-        f"{asked} was not measured (rows: {', '.join(rows)}); a claim needs both its methods and the bound"
+        f"{asked} was not measured (rows: {', '.join(rows)}); a claim needs both its methods and"
+        " the bound"
     )
 
 
 def make_card(claim: Claim, record: SpeedRecord | None) -> Card:
-    """The card of a claim from a record with both ways of training. A `UsageError` names a row that is not in it."""
+    """The card of a claim from a record with both ways of training. A `UsageError` names a row that
+    is not in it.
+    """
     if not claim.method or record is None:
         return Card(claim, [Finding(claim.definition, "-", None, "not measurable here")])
     if claim.what == "inference":
         return _of_inference(claim, record)
-    ways, rows = record.stages, [row_of(record, name) for name in (claim.method, claim.baseline, BOUND)]
+    ways, rows = (
+        record.stages,
+        [row_of(record, name) for name in (claim.method, claim.baseline, BOUND)],
+    )
     for label, way in product(rows, ways):
         if record.arm(at_stage(label, way)) is None:
-            raise UsageError(f"{label} could not be measured {way}; a claim needs both its methods and the bound")
+            raise UsageError(
+                f"{label} could not be measured {way}; a claim needs both its methods and the bound"
+            )
     method, baseline, bound = (partial(at_stage, label) for label in rows)
     findings = []
     for way, definition in product(ways, definitions(claim)):
@@ -198,9 +236,15 @@ def make_card(claim: Claim, record: SpeedRecord | None) -> Card:
         assert measured is not None
         ratio = scaled(measured, schedule_factor(claim, definition))
         doubted = any(arm.doubts for row in (method, baseline) if (arm := record.arm(row(way))))
-        findings.append(Finding(definition, way, ratio, judged(claim, ratio, record, definition, doubted=doubted)))
+        findings.append(
+            Finding(
+                definition, way, ratio, judged(claim, ratio, record, definition, doubted=doubted)
+            )
+        )
     fastest = ways[-1]
-    predicted, limit = (record.flop_speedup(row(fastest), baseline(fastest)) for row in (method, bound))
+    predicted, limit = (
+        record.flop_speedup(row(fastest), baseline(fastest)) for row in (method, bound)
+    )
     assert predicted is not None
     assert limit is not None
     return Card(claim, findings, predicted, limit, record)
@@ -208,13 +252,22 @@ def make_card(claim: Claim, record: SpeedRecord | None) -> Card:
 
 def _of_inference(claim: Claim, record: SpeedRecord) -> Card:
     """The card of a claim about encoders: their forward passes, timed and counted."""
-    method, baseline = (at_stage(row_of(record, name), INFERENCE) for name in (claim.method, claim.baseline))
+    method, baseline = (
+        at_stage(row_of(record, name), INFERENCE) for name in (claim.method, claim.baseline)
+    )
     measured, counted = speedup(record, method, baseline), record.flop_speedup(method, baseline)
     if measured is None or counted is None:
-        raise UsageError(f"{claim.method} or {claim.baseline} could not be measured; a claim needs both its encoders")
-    ratios = {"inference": measured, "flops": Ratio(value=counted, low=counted, high=counted, pairs=0)}
+        raise UsageError(
+            f"{claim.method} or {claim.baseline} could not be measured; a claim needs both its"
+            " encoders"
+        )
+    ratios = {
+        "inference": measured,
+        "flops": Ratio(value=counted, low=counted, high=counted, pairs=0),
+    }
     findings = [
-        Finding(name, INFERENCE, ratios[name], judged(claim, ratios[name], record, name)) for name in definitions(claim)
+        Finding(name, INFERENCE, ratios[name], judged(claim, ratios[name], record, name))
+        for name in definitions(claim)
     ]
     return Card(claim, findings, counted, record=record)
 
@@ -246,10 +299,21 @@ def definitions(claim: Claim) -> list[str]:
 
 
 def schedule_factor(claim: Claim, definition: str) -> float:
-    """What a ratio of clips/s is multiplied with: whole schedules may have different numbers of epochs."""
-    return claim.epochs.baseline / claim.epochs.method if claim.epochs and definition == "hours" else 1.0
+    """What a ratio of clips/s is multiplied with: whole schedules may have different numbers of
+    epochs.
+    """
+    return (
+        claim.epochs.baseline / claim.epochs.method
+        if claim.epochs and definition == "hours"
+        else 1.0
+    )
 
 
 def scaled(ratio: Ratio, factor: float) -> Ratio:
     """A ratio and its interval times a factor."""
-    return Ratio(value=ratio.value * factor, low=ratio.low * factor, high=ratio.high * factor, pairs=ratio.pairs)
+    return Ratio(
+        value=ratio.value * factor,
+        low=ratio.low * factor,
+        high=ratio.high * factor,
+        pairs=ratio.pairs,
+    )

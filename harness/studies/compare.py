@@ -1,4 +1,6 @@
-"""What rows of a table got on the test clips, column by column: what `harness.records.differences` tells apart."""
+"""What rows of a table got on the test clips, column by column: what `harness.records.differences`
+tells apart.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,14 @@ from numpy.typing import NDArray
 
 from datasets.splits import swapped
 from harness.records.differences import Row
-from harness.records.evaluations import SELECTED, EvaluationRecord, Evaluations, TestClips, column_of, row_of
+from harness.records.evaluations import (
+    SELECTED,
+    EvaluationRecord,
+    Evaluations,
+    TestClips,
+    column_of,
+    row_of,
+)
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, Accuracy, RunRecord
 
 
@@ -22,7 +31,8 @@ class Column:
     Attributes:
         clips: number of test clips.
         subjects: [clips] who is in each of them; None where it is not known.
-        best: accuracy of each seed at its best test epoch, by row: the papers' habit, by which nothing is judged.
+        best: accuracy of each seed at its best test epoch, by row: the papers' habit, by which
+            nothing is judged.
         uncounted: seeds of rows that have no accuracy here or none to pair, each with the reason.
     """
 
@@ -42,7 +52,9 @@ PROBES: dict[str, Callable[[Accuracy], float]] = {
 
 
 def probe_columns(records: Sequence[RunRecord]) -> list[Column]:
-    """A column for each probe of runs that were held equal, controls among them; rows in the order of the records."""
+    """A column for each probe of runs that were held equal, controls among them; rows in the order
+    of the records.
+    """
     done = [record for record in records if record.status == "ok" and record.accuracy]
     if not done:
         return []
@@ -55,7 +67,11 @@ def probe_columns(records: Sequence[RunRecord]) -> list[Column]:
 
 def unfinished(runs: Sequence[RunRecord]) -> list[str]:
     """Seeds that a row lost: what is left of it may be no fair sample of it."""
-    return [f"{run.label}, seed {run.spec.seed}: its run is {run.status}" for run in runs if run.status != "ok"]
+    return [
+        f"{run.label}, seed {run.spec.seed}: its run is {run.status}"
+        for run in runs
+        if run.status != "ok"
+    ]
 
 
 def rows_of(records: Sequence[RunRecord], value: Callable[[Accuracy], float]) -> list[Row]:
@@ -70,12 +86,16 @@ def rows_of(records: Sequence[RunRecord], value: Callable[[Accuracy], float]) ->
     ]
 
 
-def best_points(records: Sequence[RunRecord], value: Callable[[Accuracy], float]) -> dict[str, list[float]]:
+def best_points(
+    records: Sequence[RunRecord], value: Callable[[Accuracy], float]
+) -> dict[str, list[float]]:
     """The best test figure over the evaluations of each run, by row."""
     found: dict[str, list[float]] = {}
     for record in records:
         if record.curve:
-            found.setdefault(record.label, []).append(max(value(point.accuracy) for point in record.curve))
+            found.setdefault(record.label, []).append(
+                max(value(point.accuracy) for point in record.curve)
+            )
     return found
 
 
@@ -83,27 +103,41 @@ def best_points(records: Sequence[RunRecord], value: Callable[[Accuracy], float]
 
 
 def protocol_columns(runs: Sequence[RunRecord], evaluations: Evaluations) -> list[Column]:
-    """A column for each protocol on runs that were held equal, with its controls; rows in the order of the runs.
+    """A column for each protocol on runs that were held equal, with its controls; rows in the order
+    of the runs.
 
-    Of runs on several data sets there is none: each set's are those of the runs as they did on it (`RunRecord.on`).
+    Of runs on several data sets there is none: each set's are those of the runs as they did on it
+    (`RunRecord.on`).
     """
     on = {run.address: run.data for run in runs}
-    records = [one for one in evaluations.of(runs) if not on[one.run].sets and one.data == on[one.run].fingerprint]
+    records = [
+        one
+        for one in evaluations.of(runs)
+        if not on[one.run].sets and one.data == on[one.run].fingerprint
+    ]
     labels, lost = {run.address: run.label for run in runs}, unfinished(runs)
     found = [one.model_copy(update={"label": labels[one.run]}) for one in newest(records)]
     found.sort(key=lambda one: (bool(one.control), list(labels).index(one.run)))
-    asked = dict.fromkeys(column_of(record) for record in found if record.status == "ok" and not record.control)
+    asked = dict.fromkeys(
+        column_of(record) for record in found if record.status == "ok" and not record.control
+    )
     return [
-        protocol_column(name, [record for record in found if goes_into(record, name)], evaluations, lost)
+        protocol_column(
+            name, [record for record in found if goes_into(record, name)], evaluations, lost
+        )
         for name in asked
     ]
 
 
 def are_folds(one: RunRecord, other: RunRecord) -> bool:
-    """The other run's table is that of the swapped split, all else equal; not the other way round."""
+    """The other run's table is that of the swapped split, all else equal; not the other way
+    round.
+    """
     specs = [record.spec.identity for record in (one, other)]
-    data = [{**spec["data"], "split": "", "fingerprint": record.data.fingerprint.partition("-")[0]}
-            for spec, record in zip(specs, (one, other), strict=True)]  # fmt: skip
+    data = [
+        {**spec["data"], "split": "", "fingerprint": record.data.fingerprint.partition("-")[0]}
+        for spec, record in zip(specs, (one, other), strict=True)
+    ]
     rest = [{key: spec[key] for key in ("encoder", "train", "probe")} for spec in specs]
     split, turned = one.spec.data.split, other.spec.data.split
     is_swap = swapped(split) == turned and len(split) < len(turned)
@@ -111,24 +145,44 @@ def are_folds(one: RunRecord, other: RunRecord) -> bool:
 
 
 def both_folds(one: Column, other: Column) -> Column:
-    """The clips and people of both sides of a split as one column: rows and seeds that both have."""
+    """The clips and people of both sides of a split as one column: rows and seeds that both
+    have.
+    """
     partners, share = {row.label: row for row in other.rows}, one.clips / (one.clips + other.clips)
-    people = None if one.subjects is None or other.subjects is None else np.append(one.subjects, other.subjects)
+    people = (
+        None
+        if one.subjects is None or other.subjects is None
+        else np.append(one.subjects, other.subjects)
+    )
     rows = [_both(row, partners[row.label], share) for row in one.rows if row.label in partners]
     lost = dict.fromkeys([*one.uncounted, *other.uncounted])
-    return Column(one.name, [row for row in rows if row.by_seed], one.clips + other.clips, people, uncounted=list(lost))
+    return Column(
+        one.name,
+        [row for row in rows if row.by_seed],
+        one.clips + other.clips,
+        people,
+        uncounted=list(lost),
+    )
 
 
 def _both(one: Row, other: Row, share: float) -> Row:
     seeds = [seed for seed in one.by_seed if seed in other.by_seed]
-    by_seed = {seed: share * one.by_seed[seed] + (1 - share) * other.by_seed[seed] for seed in seeds}
+    by_seed = {
+        seed: share * one.by_seed[seed] + (1 - share) * other.by_seed[seed] for seed in seeds
+    }
     first, second = one.right or {}, other.right or {}
-    right = {seed: np.append(first[seed], second[seed]) for seed in seeds if seed in first and seed in second}
+    right = {
+        seed: np.append(first[seed], second[seed])
+        for seed in seeds
+        if seed in first and seed in second
+    }
     return replace(one, by_seed=by_seed, right=right if len(right) == len(seeds) else None)
 
 
 def newest(records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
-    """Each evaluation once: where a default has changed since, one spec stands for several options."""
+    """Each evaluation once: where a default has changed since, one spec stands for several
+    options.
+    """
     kept: dict[tuple[object, ...], EvaluationRecord] = {}
     for record in sorted(records, key=lambda record: record.finished):
         kept[record.run, record.control, column_of(record), draw_of(record)] = record
@@ -142,7 +196,10 @@ def goes_into(record: EvaluationRecord, column: str) -> bool:
 
 
 def protocol_column(
-    name: str, records: Sequence[EvaluationRecord], evaluations: Evaluations, lost: Sequence[str] = ()
+    name: str,
+    records: Sequence[EvaluationRecord],
+    evaluations: Evaluations,
+    lost: Sequence[str] = (),
 ) -> Column:
     """One protocol's column; ``lost``: what runs without an encoder took from it."""
     done = [record for record in records if record.status == "ok"]
@@ -154,9 +211,18 @@ def protocol_column(
         for label, own in grouped(paired).items()
         if all(record.curve for record in own)
     }
-    failed = [f"{row_of(one)}, seed {one.seed}: {one.status}" for one in records if one.status != "ok"]
+    failed = [
+        f"{row_of(one)}, seed {one.seed}: {one.status}" for one in records if one.status != "ok"
+    ]
     rows = rows_of_evaluations(paired, clips)
-    return Column(f"protocol {name}", rows, len(done[0].predictions), people, best, [*lost, *failed, *unpaired])
+    return Column(
+        f"protocol {name}",
+        rows,
+        len(done[0].predictions),
+        people,
+        best,
+        [*lost, *failed, *unpaired],
+    )
 
 
 def draw_of(record: EvaluationRecord) -> object:
@@ -165,10 +231,11 @@ def draw_of(record: EvaluationRecord) -> object:
 
 
 def same_draws(records: Sequence[EvaluationRecord]) -> tuple[list[EvaluationRecord], list[str]]:
-    """Finished evaluations whose draw of labels every row with their seed has, and a line for each of the others.
+    """Finished evaluations whose draw of labels every row with their seed has, and a line for each
+    of the others.
 
-    Rows are paired by seed: were one's mean over other draws than the other's, their difference would hold that of
-    the draws.
+    Rows are paired by seed: were one's mean over other draws than the other's, their difference
+    would hold that of the draws.
     """
     drawn: dict[int, dict[str, set[object]]] = {}
     for record in records:
@@ -181,15 +248,20 @@ def same_draws(records: Sequence[EvaluationRecord]) -> tuple[list[EvaluationReco
     ]
 
 
-def rows_of_evaluations(records: Sequence[EvaluationRecord], clips: TestClips | None = None) -> list[Row]:
+def rows_of_evaluations(
+    records: Sequence[EvaluationRecord], clips: TestClips | None = None
+) -> list[Row]:
     """A row for each label; several draws of one seed count as their mean."""
     return [
         Row(
-            label, by_seed(own, lambda record: record.accuracy), control=bool(own[0].control),
-            constant=own[0].label == RAW_FLOOR, right=right_by_seed(own, clips) if clips else None,
+            label,
+            by_seed(own, lambda record: record.accuracy),
+            control=bool(own[0].control),
+            constant=own[0].label == RAW_FLOOR,
+            right=right_by_seed(own, clips) if clips else None,
         )
         for label, own in grouped(records).items()
-    ]  # fmt: skip
+    ]
 
 
 def grouped(records: Iterable[EvaluationRecord]) -> dict[str, list[EvaluationRecord]]:
@@ -203,7 +275,7 @@ def grouped(records: Iterable[EvaluationRecord]) -> dict[str, list[EvaluationRec
 
 def by_seed(
     records: Iterable[EvaluationRecord], value: Callable[[EvaluationRecord], float | None]
-) -> dict[int, float]:  # fmt: skip
+) -> dict[int, float]:
     """Mean over the draws of each seed."""
     found: dict[int, list[float]] = {}
     for record in records:
@@ -213,7 +285,9 @@ def by_seed(
 
 
 def right_by_seed(records: Iterable[EvaluationRecord], clips: TestClips) -> dict[int, NDArray]:
-    """[clips] share of the draws of each seed that classified each test clip rightly; empty where it cannot be said."""
+    """[clips] share of the draws of each seed that classified each test clip rightly; empty where
+    it cannot be said.
+    """
     labels, found = np.array(clips.labels), dict[int, list[NDArray]]()
     for record in records:
         if len(record.predictions) != len(labels):

@@ -1,7 +1,8 @@
-"""Why is it faster? One switch at a time from the published way of training to the fastest here, for two methods.
+"""Why is it faster? One switch at a time from the published way of training to the fastest here,
+for two methods.
 
-Every stage of both methods is an arm of one interleaved measurement, so each bar of the waterfall, and what each switch
-does to the methods' ratio, is a paired ratio with an interval.
+Every stage of both methods is an arm of one interleaved measurement, so each bar of the waterfall,
+and what each switch does to the methods' ratio, is a paired ratio with an interval.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Stage:
     train: dict[str, Any] = field(default_factory=dict)
 
     def applied(self, spec: RunSpec) -> RunSpec:
-        """The spec with this switch set; checked again, so that an impossible combination is an error."""
+        """The spec with this switch set; checked again, so that an impossible combination is an
+        error.
+        """
         plain = spec.model_dump()
         plain["data"] |= self.data
         plain["train"] |= self.train
@@ -43,8 +46,9 @@ class Stage:
 
 
 STAGES = (
-    # MAMP's released training (maoyunyao/MAMP: main_pretrain.py, engine_pretrain.py, util/, feeder/, model_mamp/),
-    # timed beside this stage by benchmarks/as_published.py. CUDA graphs stay off at every stage.
+    # MAMP's released training (maoyunyao/MAMP: main_pretrain.py, engine_pretrain.py, util/,
+    # feeder/, model_mamp/), timed beside this stage by benchmarks/as_published.py. CUDA graphs stay
+    # off at every stage.
     Stage(
         "as published",
         {"include_empty_bodies": True, "loader": "published"},
@@ -76,7 +80,9 @@ LAST_STAGES = {
     "cpu": (Stage("attention in fp32", train={"attention_precision": "fp32"}),),
     "cuda": (Stage("cuDNN attention first", train={"sdpa": "cudnn-first"}),),
 }
-"""After `STAGES`, what is faster on that kind of device alone, and mostly for methods that attend to many tokens."""
+"""After `STAGES`, what is faster on that kind of device alone, and mostly for methods that attend
+to many tokens.
+"""
 
 
 def stages_on(device_type: str) -> tuple[Stage, ...]:
@@ -109,14 +115,17 @@ def staged_cells(experiment: Experiment, entry: Entry, stages: Sequence[Stage]) 
     workers = loader_workers(base.data, experiment.environment)
     base = base.model_copy(update={"data": base.data.model_copy(update={"workers": workers})})
     return [
-        Cell(at_stage(entry.label, stage.name), spec, entry.method, entry.guard) for stage, spec in staged(base, stages)
+        Cell(at_stage(entry.label, stage.name), spec, entry.method, entry.guard)
+        for stage, spec in staged(base, stages)
     ]
 
 
 def loader_workers(data: DataSpec, environment: Environment) -> int:
-    """Processes of the published feeder: as asked for; else 2, and with a GPU up to 8 where there are processors.
+    """Processes of the published feeder: as asked for; else 2, and with a GPU up to 8 where there
+    are processors.
 
-    A GPU's step is short, and would wait for two of them on a slow host; on a CPU the step itself needs the processors.
+    A GPU's step is short, and would wait for two of them on a slow host; on a CPU the step itself
+    needs the processors.
     """
     if "workers" in data.model_fields_set or environment.device_class == "cpu":
         return data.workers
@@ -126,42 +135,69 @@ def loader_workers(data: DataSpec, environment: Environment) -> int:
 def refuse_switched(overrides: Sequence[str]) -> None:
     """A `UsageError` for an override of what the stages set themselves."""
     every = (*STAGES, *(stage for stages in LAST_STAGES.values() for stage in stages))
-    switched = {f"{part}.{key}" for stage in every for part in ("data", "train") for key in getattr(stage, part)}
+    switched = {
+        f"{part}.{key}"
+        for stage in every
+        for part in ("data", "train")
+        for key in getattr(stage, part)
+    }
     for text in overrides:
         if (key := text.partition("=")[0].strip()) in switched:
-            raise UsageError(f"--set {text}: {key} is one of the switches that are set stage by stage; leave it out")
+            raise UsageError(
+                f"--set {text}: {key} is one of the switches that are set stage by stage; leave"
+                " it out"
+            )
 
 
-def explain(experiment: Experiment, report: Reporter, stages: Sequence[Stage] = STAGES) -> Measurement:
-    """Time every stage of the experiment's methods side by side; the record lies with the others."""
+def explain(
+    experiment: Experiment, report: Reporter, stages: Sequence[Stage] = STAGES
+) -> Measurement:
+    """Time every stage of the experiment's methods side by side; the record lies with the
+    others.
+    """
     for entry in experiment.entries:
         if entry.method.about.division == "open":
-            raise UsageError(f"{entry.label} brings its own encoder (open division): no speedup is formed with it")
+            raise UsageError(
+                f"{entry.label} brings its own encoder (open division): no speedup is formed"
+                " with it"
+            )
     bodies, batch = experiment.data.clips.joints.shape[1], experiment.request.train.batch_size
     if batch % bodies:
         raise UsageError(
-            f"batch size {batch}: the published feeder batches whole clips, {bodies} body slots each; "
-            f"give --batch-size {bodies * PUBLISHED_CLIPS}, say"
+            f"batch size {batch}: the published feeder batches whole clips, {bodies} body slots"
+            f" each; give --batch-size {bodies * PUBLISHED_CLIPS}, say"
         )
-    cells = [cell for entry in experiment.entries for cell in staged_cells(experiment, entry, stages)]
+    cells = [
+        cell for entry in experiment.entries for cell in staged_cells(experiment, entry, stages)
+    ]
     timing = Timing(
-        cells=cells, baseline=at_stage(experiment.entries[-1].label, stages[0].name), data=experiment.data,
-        environment=experiment.environment, seconds=experiment.request.speed_seconds,
-        stages=[stage.name for stage in stages], rows=[entry.label for entry in experiment.entries],
-        processes=experiment.request.processes, first_slot=experiment.request.first_slot,
-    )  # fmt: skip
+        cells=cells,
+        baseline=at_stage(experiment.entries[-1].label, stages[0].name),
+        data=experiment.data,
+        environment=experiment.environment,
+        seconds=experiment.request.speed_seconds,
+        stages=[stage.name for stage in stages],
+        rows=[entry.label for entry in experiment.entries],
+        processes=experiment.request.processes,
+        first_slot=experiment.request.first_slot,
+    )
     arms = f"{len(cells)} arms ({len(stages)} stages of {len(experiment.entries)} methods)"
     return measure_stages(experiment, timing, report, f"{arms} to build, warm up and compile")
 
 
-def measure_stages(experiment: Experiment, timing: Timing, report: Reporter, arms: str) -> Measurement:
+def measure_stages(
+    experiment: Experiment, timing: Timing, report: Reporter, arms: str
+) -> Measurement:
     """The stored measurement, or a fresh one, which is announced: ``arms`` says of what."""
     stored = timing.stored(experiment.store)
     replace_refused(experiment.store)
     if stored and not experiment.request.rerun:
         return stored
     experiment.store.prepare()
-    report.line(f"{arms}, then about {minutes(timing.seconds)} of measurement, at least {MINIMUM_ROUNDS} rounds")
+    report.line(
+        f"{arms}, then about {minutes(timing.seconds)} of measurement, at least {MINIMUM_ROUNDS}"
+        " rounds"
+    )
     timing.tell_of_stopped(experiment.store, report)
     if timing.processes > 1:
         return measure_in_processes(timing, experiment.store, timing.processes, report)

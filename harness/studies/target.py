@@ -1,4 +1,6 @@
-"""Time to target: training seconds until the probes first reach an accuracy that was frozen beforehand (RULES.md)."""
+"""Time to target: training seconds until the probes first reach an accuracy that was frozen
+beforehand (RULES.md).
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,10 @@ from harness.spec.model import Section, build
 from harness.spec.yaml_text import read_yaml
 
 VERSION = 3
-"""2: what runs share no longer holds the data's name, only what the data is. 3: rules 5 (benchmarks/RULES.md), by which
-the next evaluation confirms a crossing; targets of before are judged by the rules that they were frozen under."""
+"""2: what runs share no longer holds the data's name, only what the data is. 3: rules 5
+(benchmarks/RULES.md), by which the next evaluation confirms a crossing; targets of before are
+judged by the rules that they were frozen under.
+"""
 CONFIRMED = 3
 """First version that asks for it."""
 MOST_DIVISIONS = 9_999
@@ -37,8 +41,8 @@ class Target(Section):
     """A frozen accuracy to reach.
 
     Attributes:
-        accuracy: linear test accuracy, a share: the median over the reference's seeds at the end of its budget; since
-            version 3 of the lower one of each seed's last two evaluations.
+        accuracy: linear test accuracy, a share: the median over the reference's seeds at the end of
+            its budget; since version 3 of the lower one of each seed's last two evaluations.
         held_equal: hash of everything that runs must share with the reference's to be judged by it.
     """
 
@@ -64,11 +68,14 @@ class Reach(BaseModel):
     """How a row fared against an accuracy.
 
     Attributes:
-        clips: clips seen at the first evaluation that reached it, by seed; seeds that missed are absent.
+        clips: clips seen at the first evaluation that reached it, by seed; seeds that missed are
+            absent.
         seconds: the same on the training clock, at the interleaved step time.
-        before: seconds at the evaluation before that one, 0 where it was the first: the accuracy was reached after it.
+        before: seconds at the evaluation before that one, 0 where it was the first: the accuracy
+            was reached after it.
         runs: number of runs, failed and diverged ones among them.
-        end: seconds at the last evaluation of a finished run, up to which a miss is known to be one; 0 without any.
+        end: seconds at the last evaluation of a finished run, up to which a miss is known to be
+            one; 0 without any.
     """
 
     label: str
@@ -97,31 +104,52 @@ class Reach(BaseModel):
 
 
 def freeze(records: Sequence[RunRecord], reference: str) -> Target:
-    """The target that a reference row sets: the median over its seeds of the accuracy at its last evaluation."""
+    """The target that a reference row sets: the median over its seeds of the accuracy at its last
+    evaluation.
+    """
     rows = finished(records, reference)
     if not rows:
-        labels = ", ".join(sorted({r.label for r in records if r.status == "ok" and r.curve})) or "none"
-        raise UsageError(f"no finished run of {reference!r} to set a target (there are: {labels}); see --reference")
+        labels = (
+            ", ".join(sorted({r.label for r in records if r.status == "ok" and r.curve})) or "none"
+        )
+        raise UsageError(
+            f"no finished run of {reference!r} to set a target (there are: {labels}); see"
+            " --reference"
+        )
     if rows[0].method.division == "open":
-        raise UsageError(f"{reference!r} brings its own encoder (open division): it sets no target for the others")
+        raise UsageError(
+            f"{reference!r} brings its own encoder (open division): it sets no target for the"
+            " others"
+        )
     rows = [record for record in rows if at_fixed_clips(record)]
     if not rows:
         raise UsageError(
-            f"runs of {reference!r} were not evaluated at fixed clips seen; run with --set probe.every=1000clips, say"
+            f"runs of {reference!r} were not evaluated at fixed clips seen; run with --set"
+            " probe.every=1000clips, say"
         )
     if len({record.spec.held_equal for record in rows}) > 1:
-        raise UsageError(f"runs of {reference!r} differ in more than the seed; keep one setting per folder")
+        raise UsageError(
+            f"runs of {reference!r} differ in more than the seed; keep one setting per folder"
+        )
     spec = rows[0].spec
     if short := [record for record in rows if len(record.curve) < 2]:
         raise UsageError(
-            f"{short[0].address} has one evaluation: nothing confirms what it reaches; run with a smaller probe.every"
+            f"{short[0].address} has one evaluation: nothing confirms what it reaches; run with a"
+            " smaller probe.every"
         )
     return Target(
-        version=VERSION, reference=reference, accuracy=statistics.median(held(record) for record in rows),
-        seeds=tuple(sorted(record.spec.seed for record in rows)), budget=spec.train.budget, data=spec.data.name,
-        fingerprint=spec.data.fingerprint, split=spec.data.split, encoder=spec.encoder.size,
-        held_equal=spec.held_equal, frozen=now().isoformat(),
-    )  # fmt: skip
+        version=VERSION,
+        reference=reference,
+        accuracy=statistics.median(held(record) for record in rows),
+        seeds=tuple(sorted(record.spec.seed for record in rows)),
+        budget=spec.train.budget,
+        data=spec.data.name,
+        fingerprint=spec.data.fingerprint,
+        split=spec.data.split,
+        encoder=spec.encoder.size,
+        held_equal=spec.held_equal,
+        frozen=now().isoformat(),
+    )
 
 
 def held(record: RunRecord) -> float:
@@ -130,15 +158,21 @@ def held(record: RunRecord) -> float:
 
 
 def at_fixed_clips(record: RunRecord) -> bool:
-    """The run was evaluated at the same numbers of clips seen as every other run with these settings."""
+    """The run was evaluated at the same numbers of clips seen as every other run with these
+    settings.
+    """
     every = record.spec.probe.every
     return bool(every) and parse_budget(every).unit == "clips"
 
 
 def write_target(path: Path, target: Target) -> None:
-    """Freeze a target in a file that is not there yet; a `UsageError` keeps anyone from moving a target."""
+    """Freeze a target in a file that is not there yet; a `UsageError` keeps anyone from moving a
+    target.
+    """
     if path.exists():
-        raise UsageError(f"{path} exists: a frozen target is not moved; choose another name or remove the file")
+        raise UsageError(
+            f"{path} exists: a frozen target is not moved; choose another name or remove the file"
+        )
     text = yaml.safe_dump(target.model_dump(mode="json"), sort_keys=False)
     write_atomically(path, text.encode())
 
@@ -153,24 +187,35 @@ def read_target(path: Path) -> Target:
     try:
         content: Any = read_yaml(read_file(path).decode())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"target {path} cannot be read ({reason(error)}); `target --freeze` writes one") from None
+        raise UsageError(
+            f"target {path} cannot be read ({reason(error)}); `target --freeze` writes one"
+        ) from None
     if not isinstance(content, dict):
-        raise UsageError(f"target {path}: expected a mapping as `harness target --freeze` writes it")
+        raise UsageError(
+            f"target {path}: expected a mapping as `harness target --freeze` writes it"
+        )
     target = build(Target, content, f"target {path}")
     if not 1 <= target.version <= VERSION:
-        raise UsageError(f"target {path} has version {target.version}, expected 1 to {VERSION}; freeze it again")
+        raise UsageError(
+            f"target {path} has version {target.version}, expected 1 to {VERSION}; freeze it again"
+        )
     return target
 
 
 def held_equal(record: RunRecord, target: Target) -> bool:
-    """The run shares everything with the target's runs but method and seed, by the rule of the target's version."""
+    """The run shares everything with the target's runs but method and seed, by the rule of the
+    target's version.
+    """
     spec = record.spec
-    return target.held_equal == (spec.held_equal_by_rule_1 if target.version == 1 else spec.held_equal)
+    return target.held_equal == (
+        spec.held_equal_by_rule_1 if target.version == 1 else spec.held_equal
+    )
 
 
 def comparable(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
-    """Runs of closed-division methods that share everything with the reference's runs but method and seed;
-    interrupted ones do not count, failed and diverged ones do: as misses."""
+    """Runs of closed-division methods that share everything with the reference's runs but method
+    and seed; interrupted ones do not count, failed and diverged ones do: as misses.
+    """
     return [
         record
         for record in records
@@ -182,9 +227,13 @@ def comparable(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
 
 
 def reach(
-    records: Sequence[RunRecord], label: str, accuracy: float, times: Mapping[str, float] = NO_TIMES, *,
+    records: Sequence[RunRecord],
+    label: str,
+    accuracy: float,
+    times: Mapping[str, float] = NO_TIMES,
+    *,
     confirmed: bool = False,
-) -> Reach:  # fmt: skip
+) -> Reach:
     """When the seeds of a row first reached an accuracy.
 
     Args:
@@ -196,7 +245,11 @@ def reach(
     for record in finished(rows, label):
         seed, step = record.spec.seed, step_seconds(record, times)
         end = max(end, record.curve[-1].step * step)
-        if (first := crossing([point.accuracy.linear_test for point in record.curve], accuracy, confirmed)) is not None:
+        if (
+            first := crossing(
+                [point.accuracy.linear_test for point in record.curve], accuracy, confirmed
+            )
+        ) is not None:
             point = record.curve[first]
             clips[seed], seconds[seed] = point.clips_seen, point.step * step
             before[seed] = record.curve[first - 1].step * step if first else 0.0
@@ -204,17 +257,20 @@ def reach(
 
 
 def crossing(curve: Sequence[float], accuracy: float, confirmed: bool) -> int | None:
-    """Index of the first evaluation at or above an accuracy, and where asked for the next one too; None without one."""
+    """Index of the first evaluation at or above an accuracy, and where asked for the next one too;
+    None without one.
+    """
     above = [value >= accuracy for value in curve]
     counts = [now and then for now, then in pairwise(above)] if confirmed else above
     return counts.index(True) if True in counts else None
 
 
 def speedup(one: Reach, reference: Reach) -> Ratio | None:
-    """Seconds of the reference over seconds of the row, paired by seed; None unless all of both got there.
+    """Seconds of the reference over seconds of the row, paired by seed; None unless all of both got
+    there.
 
-    The interval covers the seeds and the time between evaluations: at its lower end the reference had reached the
-    accuracy right after the evaluation before, at its upper end the row had.
+    The interval covers the seeds and the time between evaluations: at its lower end the reference
+    had reached the accuracy right after the evaluation before, at its upper end the row had.
     """
     seeds = sorted(one.seconds.keys() & reference.seconds.keys())
     if not (one.all_reached and reference.all_reached and len(seeds) >= 2):
@@ -228,17 +284,22 @@ def speedup(one: Reach, reference: Reach) -> Ratio | None:
 
 
 def combined_speedup(one: Reach, reference: Reach, per_step: Ratio) -> Ratio | None:
-    """Seconds of the reference over seconds of the row: of steps, over seeds, and of seconds per step, measured.
+    """Seconds of the reference over seconds of the row: of steps, over seeds, and of seconds per
+    step, measured.
 
-    The variances of the logs are added, with Welch-Satterthwaite degrees of freedom; the interval holds the time
-    between evaluations as `speedup` does. None unless all of both got there, two seeds of each at least.
+    The variances of the logs are added, with Welch-Satterthwaite degrees of freedom; the interval
+    holds the time between evaluations as `speedup` does. None unless all of both got there, two
+    seeds of each at least.
 
     Args:
-        per_step: seconds per step of the reference over those of the row, from the interleaved measurement.
+        per_step: seconds per step of the reference over those of the row, from the interleaved
+            measurement.
     """
     if not (one.all_reached and reference.all_reached) or min(one.runs, reference.runs) < 2:
         return None
-    own, other = (np.log(list(row.clips.values())) for row in (one, reference))  # as many a step on either side
+    own, other = (
+        np.log(list(row.clips.values())) for row in (one, reference)
+    )  # as many a step on either side
     value = math.exp(float(other.mean() - own.mean())) * per_step.value
     parts = [(float(logs.var(ddof=1)) / len(logs), len(logs) - 1) for logs in (own, other)]
     parts.append((log_error(per_step) ** 2, per_step.pairs - 1))
@@ -248,8 +309,11 @@ def combined_speedup(one: Reach, reference: Reach, per_step: Ratio) -> Ratio | N
     late = geometric(reference.before) / geometric(reference.seconds)
     early = geometric(one.before) / geometric(one.seconds)
     return Ratio(
-        value=value, low=value * late / wide, high=value * wide / early if early else math.inf, pairs=one.runs
-    )  # fmt: skip
+        value=value,
+        low=value * late / wide,
+        high=value * wide / early if early else math.inf,
+        pairs=one.runs,
+    )
 
 
 def log_error(ratio: Ratio) -> float:
@@ -279,7 +343,8 @@ class Test:
     """Do two rows differ in when they get there?
 
     Attributes:
-        p: two-sided, over divisions of their runs into two groups; `smallest`: the smallest that there can be.
+        p: two-sided, over divisions of their runs into two groups; `smallest`: the smallest that
+            there can be.
     """
 
     __test__ = False  # nothing for pytest
@@ -289,16 +354,20 @@ class Test:
 
 
 def permutation_test(one: Reach, other: Reach) -> Test | None:
-    """Log-rank statistic of two rows' times, misses right-censored at their end; None with fewer than two runs each.
+    """Log-rank statistic of two rows' times, misses right-censored at their end; None with fewer
+    than two runs each.
 
-    Over all divisions of the runs into groups of these sizes, or `MOST_DIVISIONS` drawn ones where there are more.
+    Over all divisions of the runs into groups of these sizes, or `MOST_DIVISIONS` drawn ones where
+    there are more.
     """
     if min(one.runs, other.runs) < 2 or not (one.end and other.end):
         return None
     scores = np.array(log_rank_scores(one, other))
     divisions = math.comb(len(scores), one.runs)
     if divisions <= MOST_DIVISIONS:
-        groups = np.array(list(combinations(range(len(scores)), one.runs)))  # that of the rows themselves first
+        groups = np.array(
+            list(combinations(range(len(scores)), one.runs))
+        )  # that of the rows themselves first
     else:
         generator = np.random.default_rng(0)
         drawn = [generator.permutation(len(scores))[: one.runs] for _ in range(MOST_DIVISIONS)]
@@ -311,7 +380,8 @@ def permutation_test(one: Reach, other: Reach) -> Test | None:
 def log_rank_scores(*rows: Reach) -> list[float]:
     """Of every run, row by row: 1 if it got there, less what was to be expected until its time.
 
-    Their sum over a group is the log-rank statistic's numerator: who got there less who was expected to.
+    Their sum over a group is the log-rank statistic's numerator: who got there less who was
+    expected to.
     """
     times, there = list[float](), list[bool]()
     for row in rows:
@@ -319,8 +389,10 @@ def log_rank_scores(*rows: Reach) -> list[float]:
         times += [*row.seconds.values(), *[row.end] * misses]
         there += [*[True] * len(row.seconds), *[False] * misses]
     rates = {
-        now: sum(got and time == now for time, got in zip(times, there, strict=True))
-        / sum(time >= now for time in times)
+        now: (
+            sum(got and time == now for time, got in zip(times, there, strict=True))
+            / sum(time >= now for time in times)
+        )
         for now in set(times)
     }
     return [
@@ -330,7 +402,9 @@ def log_rank_scores(*rows: Reach) -> list[float]:
 
 
 def interval(found: Reach) -> tuple[float, float]:
-    """95 % t interval of the geometric mean of the seconds, with the time between evaluations in it."""
+    """95 % t interval of the geometric mean of the seconds, with the time between evaluations in
+    it.
+    """
     ones = [1.0] * len(found.seconds)
     if len(ones) < 2:
         return 0.0, math.inf
@@ -340,7 +414,12 @@ def interval(found: Reach) -> tuple[float, float]:
 
 def ladder(records: Sequence[RunRecord], target: Target, rungs: int = 8) -> list[float]:
     """Accuracies from just above the lowest evaluation to the best one, the target among them."""
-    points = [point.accuracy.linear_test for record in records if record.status == "ok" for point in record.curve]
+    points = [
+        point.accuracy.linear_test
+        for record in records
+        if record.status == "ok"
+        for point in record.curve
+    ]
     low, high = min(points), max(points)
     steps = [low + (high - low) * (index + 1) / rungs for index in range(rungs - 1)]
     apart = [step for step in (*steps, high) if not math.isclose(step, target.accuracy)]
@@ -349,7 +428,11 @@ def ladder(records: Sequence[RunRecord], target: Target, rungs: int = 8) -> list
 
 def finished(records: Iterable[RunRecord], label: str) -> list[RunRecord]:
     """Finished runs of a row that were evaluated."""
-    return [record for record in records if record.label == label and record.status == "ok" and record.curve]
+    return [
+        record
+        for record in records
+        if record.label == label and record.status == "ok" and record.curve
+    ]
 
 
 def final(record: RunRecord) -> float:
@@ -358,15 +441,18 @@ def final(record: RunRecord) -> float:
 
 
 def step_seconds(record: RunRecord, times: Mapping[str, float] = NO_TIMES) -> float:
-    """Step time of a run's row: from the interleaved measurement in ``times`` (`step_times`), or the one that the run
-    was planned with."""
+    """Step time of a run's row: from the interleaved measurement in ``times`` (`step_times`), or
+    the one that the run was planned with.
+    """
     assert record.training is not None
     planned = record.training.interleaved_step_seconds or record.training.step_seconds
     return times.get(record.label, planned)
 
 
 def timing(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> SpeedRecord | None:
-    """The newest measurement that has every row of these runs, made with their settings on their machine."""
+    """The newest measurement that has every row of these runs, made with their settings on their
+    machine.
+    """
     first = records[0]
     settings = measured_settings(first)
     fitting = [
@@ -382,7 +468,9 @@ def timing(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> Speed
 
 
 def step_times(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> dict[str, float]:
-    """Interleaved step time by row, of the measurement that is `timing`; empty where there is none."""
+    """Interleaved step time by row, of the measurement that is `timing`; empty where there is
+    none.
+    """
     newest = timing(speeds, records)
     return arm_times(newest) if newest else {}
 
@@ -393,7 +481,9 @@ def arm_times(speed: SpeedRecord) -> dict[str, float]:
 
 
 def steps_ratio(speed: SpeedRecord, one: str, reference: str) -> Ratio | None:
-    """Seconds per step of the reference's arm over those of another one; None where one was not, or only once."""
+    """Seconds per step of the reference's arm over those of another one; None where one was not, or
+    only once.
+    """
     arms = speed.arm(one), speed.arm(reference)
     if not (arms[0] and arms[1]) or len(arms[0].blocks) < 2:
         return None
@@ -405,7 +495,9 @@ def untrained(records: Iterable[RunRecord], target: Target) -> float | None:
     found = [
         record.accuracy.linear_test
         for record in records
-        if record.label == RANDOM_INIT and record.accuracy
-        and record.spec.data.fingerprint == target.fingerprint and record.spec.encoder.size == target.encoder
-    ]  # fmt: skip
+        if record.label == RANDOM_INIT
+        and record.accuracy
+        and record.spec.data.fingerprint == target.fingerprint
+        and record.spec.encoder.size == target.encoder
+    ]
     return statistics.mean(found) if found else None

@@ -1,6 +1,8 @@
-"""What tuning brings and costs: every method as published, and its best of k draws, chosen on held-out subjects.
+"""What tuning brings and costs: every method as published, and its best of k draws, chosen on
+held-out subjects.
 
-The draws are runs like others (`run --tuning k`); here they are found in a folder again by their settings.
+The draws are runs like others (`run --tuning k`); here they are found in a folder again by their
+settings.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class Tuned:
         return min(map(len, self.drawn.values()))
 
     def chosen(self, seed: int, count: int) -> RunRecord | None:
-        """The best of the first so many draws on held-out subjects; None where none of them ended well."""
+        """The best of the first so many draws on held-out subjects; None where none of them ended
+        well.
+        """
         ended = [record for record in self.drawn[seed][:count] if _selection(record) is not None]
         return max(ended, key=lambda record: _selection(record) or 0.0, default=None)
 
@@ -49,7 +53,10 @@ class Tuned:
     @property
     def as_published(self) -> Row:
         """Test accuracy of each seed."""
-        return Row(self.label, {seed: _test(record) for seed, record in self.published.items() if record.accuracy})
+        return Row(
+            self.label,
+            {seed: _test(record) for seed, record in self.published.items() if record.accuracy},
+        )
 
     @property
     def spread(self) -> tuple[float, float] | None:
@@ -63,9 +70,11 @@ class Tuned:
 
     def seconds(self, *, tuned: bool) -> float:
         """Wall time of all these runs, evaluation included."""
-        records = [one for each in self.drawn.values() for one in each[: self.count]] if tuned else [
-            *self.published.values()
-        ]  # fmt: skip
+        records = (
+            [one for each in self.drawn.values() for one in each[: self.count]]
+            if tuned
+            else [*self.published.values()]
+        )
         return sum(record.wall_seconds for record in records)
 
 
@@ -79,7 +88,9 @@ def _test(record: RunRecord) -> float:
 
 
 def tuned_methods(records: Sequence[RunRecord], space: Space | None = None) -> list[list[Tuned]]:
-    """The methods of each setting of a folder of which draws are there, in the order of the records."""
+    """The methods of each setting of a folder of which draws are there, in the order of the
+    records.
+    """
     space = space or read_space()
     every = draws(MOST_DRAWS, space)
     groups: dict[tuple[str, str], list[RunRecord]] = {}
@@ -93,7 +104,9 @@ def tuned_methods(records: Sequence[RunRecord], space: Space | None = None) -> l
 
 
 def _tuned(group: Sequence[RunRecord], every: Sequence[Draw], space: Space) -> list[Tuned]:
-    """A method's runs told apart: draws by their settings, and what has no draw's settings as published."""
+    """A method's runs told apart: draws by their settings, and what has no draw's settings as
+    published.
+    """
     drawn: dict[int, dict[int, RunRecord]] = {}
     published: dict[str, dict[int, RunRecord]] = {}
     own = space.methods[group[0].spec.method.name].keys()
@@ -101,7 +114,9 @@ def _tuned(group: Sequence[RunRecord], every: Sequence[Draw], space: Space) -> l
         draw = next((draw for draw in every if _is_of(record, draw)), None)
         if draw:
             drawn.setdefault(record.spec.seed, {})[draw.number] = record
-        elif not any(option.partition("=")[0] in own for option in record.label.partition(":")[2].split(",")):
+        elif not any(
+            option.partition("=")[0] in own for option in record.label.partition(":")[2].split(",")
+        ):
             train = digest({name: getattr(record.spec.train, name) for name in space.train})
             published.setdefault(train, {})[record.spec.seed] = record
     found = []
@@ -131,12 +146,18 @@ def _setting(record: RunRecord, space: Space) -> str:
     """Everything that runs hold equal but for what is drawn."""
     identity = record.spec.identity
     train = {name: value for name, value in identity["train"].items() if name not in space.train}
-    rest = {name: value for name, value in identity.items() if name not in ("method", "seed", "train")}
+    rest = {
+        name: value for name, value in identity.items() if name not in ("method", "seed", "train")
+    }
     return digest({**rest, "train": train})
 
 
 def _base(record: RunRecord, space: Space) -> str:
     """A method with the options that are not drawn."""
     method = record.spec.method
-    kept = {name: value for name, value in method.options.items() if name not in space.methods[method.name]}
+    kept = {
+        name: value
+        for name, value in method.options.items()
+        if name not in space.methods[method.name]
+    }
     return str(MethodSpec(name=method.name, options=kept))

@@ -1,7 +1,9 @@
-"""Is what a folder of records says consistent? Every number that follows from others is computed again.
+"""Is what a folder of records says consistent? Every number that follows from others is computed
+again.
 
-A record that its reader refuses (damaged, impossible, in another run's folder, beside another run's weights) is a
-difference. What older records do not hold, and weights that were not kept, are counted and are none.
+A record that its reader refuses (damaged, impossible, in another run's folder, beside another run's
+weights) is a difference. What older records do not hold, and weights that were not kept, are
+counted and are none.
 """
 
 from __future__ import annotations
@@ -21,7 +23,16 @@ from harness.errors import UsageError
 from harness.records.doubts import above_bound
 from harness.records.pictures import differences_of_pictures
 from harness.records.ratios import block_ratio, noise_floor, verdict
-from harness.records.schema import BOUND, STAGE_MARK, ArmRecord, DataInfo, Point, RunRecord, SpeedRecord, flop_ratio
+from harness.records.schema import (
+    BOUND,
+    STAGE_MARK,
+    ArmRecord,
+    DataInfo,
+    Point,
+    RunRecord,
+    SpeedRecord,
+    flop_ratio,
+)
 from harness.records.store import (
     ENCODER_FILE,
     WEIGHT_FILES,
@@ -41,8 +52,19 @@ UNCHOSEN = 1.0
 """Regularisation of a probe where no subject is known to be another."""
 NUMBERED = re.compile(r"-v\d+-[0-9a-f]+$")
 """The end of an address that names its rule."""
-HOW_READ = ("fingerprint", "loader", "workers", "include_empty_bodies", "crop", "min_crop", "rotation", "center")
-"""Settings of the data section that change neither which clips there are nor on which side they stand."""
+HOW_READ = (
+    "fingerprint",
+    "loader",
+    "workers",
+    "include_empty_bodies",
+    "crop",
+    "min_crop",
+    "rotation",
+    "center",
+)
+"""Settings of the data section that change neither which clips there are nor on which side they
+stand.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +94,9 @@ def verify(folder: Path) -> list[Check]:
     store = RecordStore.existing(folder)
     runs, speeds = list(store.runs()), list(store.speeds())
     if not (runs or speeds or store.refused):
-        raise UsageError(f"{folder}: expected an output folder with records, found none; check the path")
+        raise UsageError(
+            f"{folder}: expected an output folder with records, found none; check the path"
+        )
     trained = [record for record in runs if record.training]
     return [
         readable(store, len(runs) + len(speeds)),
@@ -81,7 +105,11 @@ def verify(folder: Path) -> list[Check]:
         data(runs, speeds),
         versions(runs, speeds),
         _each("accuracies", runs, accuracies),
-        _each("steps, clips, curves", trained, lambda record: [*training(record), *timed_flops(record, speeds)]),
+        _each(
+            "steps, clips, curves",
+            trained,
+            lambda record: [*training(record), *timed_flops(record, speeds)],
+        ),
         _each("times", runs, times),
         _each("ratios, floors, verdicts", speeds, speed),
         *evaluations(store.root, runs),
@@ -101,9 +129,13 @@ def pictures(store: RecordStore, runs: Sequence[RunRecord]) -> list[Check]:
     return [Check("pictures", counted(count, "run"), lines)] if count else []
 
 
-def _each(name: str, records: Sequence[RunRecord | SpeedRecord], check: Callable[..., Iterable[str]]) -> Check:
+def _each(
+    name: str, records: Sequence[RunRecord | SpeedRecord], check: Callable[..., Iterable[str]]
+) -> Check:
     """A check of every record by itself."""
-    found = [f"{record.address}: {line}" for record in records for line in lines_from(check, record)]
+    found = [
+        f"{record.address}: {line}" for record in records for line in lines_from(check, record)
+    ]
     return Check(name, counted(len(records), "record"), found)
 
 
@@ -139,7 +171,11 @@ def where(refusal: Refusal) -> str:
 
 def addressed(record: RunRecord | SpeedRecord, store: RecordStore) -> Iterator[str]:
     """The address is the hash of the spec, by the rule that the record's own address follows."""
-    expected = speed_address(record.spec) if isinstance(record, SpeedRecord) else run_address(record, store)
+    expected = (
+        speed_address(record.spec)
+        if isinstance(record, SpeedRecord)
+        else run_address(record, store)
+    )
     if expected != record.address:
         yield f"its spec has the address {expected}"
 
@@ -147,7 +183,8 @@ def addressed(record: RunRecord | SpeedRecord, store: RecordStore) -> Iterator[s
 def run_address(record: RunRecord, store: RecordStore) -> str:
     """The address of a run's spec, by the rule in the record's own address.
 
-    Rule 1, which put no number there, hashed the spec as it was written, without the fields that came later.
+    Rule 1, which put no number there, hashed the spec as it was written, without the fields that
+    came later.
     """
     if NUMBERED.search(record.address):
         return record.spec.address
@@ -155,33 +192,51 @@ def run_address(record: RunRecord, store: RecordStore) -> str:
 
 
 def weights(runs: Sequence[RunRecord], store: RecordStore) -> Check:
-    """Weights that are there are those of their record; those that are not, and records of before, are counted."""
+    """Weights that are there are those of their record; those that are not, and records of before,
+    are counted.
+    """
     others = [refusal for refusal in store.refused.values() if refusal.weights]
     trained = [record for record in runs if record.training and record.status == "ok"]
     differences = [f"{record.address}: {line}" for record in runs for line in named_weights(record)]
     named = [
-        store.folder(record.address) / name for record in trained for name in record.weights if name in WEIGHT_FILES
+        store.folder(record.address) / name
+        for record in trained
+        for name in record.weights
+        if name in WEIGHT_FILES
     ]
-    missing, silent = sum(not path.is_file() for path in named), sum(not record.weights for record in trained)
-    notes = [f"{missing} not kept here"] * bool(missing) + [f"SHA-256 of {silent} not recorded"] * bool(silent)
+    missing, silent = (
+        sum(not path.is_file() for path in named),
+        sum(not record.weights for record in trained),
+    )
+    notes = [f"{missing} not kept here"] * bool(missing) + [
+        f"SHA-256 of {silent} not recorded"
+    ] * bool(silent)
     of = counted(len(named) - missing + len(others), "file")
     return Check("weights", of, [*lines_of(others), *differences], ", ".join(notes))
 
 
 def named_weights(record: RunRecord) -> Iterator[str]:
-    """A run that went well names its encoder's weights, or says that they could not be written; not so records of
-    before they were named, which lack the field.
+    """A run that went well names its encoder's weights, or says that they could not be written; not
+    so records of before they were named, which lack the field.
     """
-    if unknown := [name for name, sha in record.weights.items() if name not in WEIGHT_FILES or not SHA.fullmatch(sha)]:
+    if unknown := [
+        name
+        for name, sha in record.weights.items()
+        if name not in WEIGHT_FILES or not SHA.fullmatch(sha)
+    ]:
         yield f"weights called {', '.join(unknown)[:80]}, or without a SHA-256"
-    names_them = "weights" in record.model_fields_set and record.status == "ok" and record.training is not None
+    names_them = (
+        "weights" in record.model_fields_set
+        and record.status == "ok"
+        and record.training is not None
+    )
     if names_them and not any(ENCODER_FILE in text for text in (*record.weights, *record.warnings)):
         yield f"neither {ENCODER_FILE} nor a word on why it is missing"
 
 
 def data(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
-    """What was asked for under one name, split and label is the same data in every record, and counted alike; and so is
-    the shared encoder that was built for it.
+    """What was asked for under one name, split and label is the same data in every record, and
+    counted alike; and so is the shared encoder that was built for it.
     """
     differences: list[str] = []
     seen: dict[str, tuple[str, str]] = {}
@@ -196,12 +251,21 @@ def data(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
         spec, found = plain(record), record.data
         asked, bodies = dict(spec["data"]), spec["data"].get("include_empty_bodies")
         if asked["fingerprint"] != found.fingerprint:
-            differences.append(f"{record.address}: data {found.fingerprint}, its spec says {asked['fingerprint']}")
+            differences.append(
+                f"{record.address}: data {found.fingerprint}, its spec says {asked['fingerprint']}"
+            )
         named = {key: value for key, value in asked.items() if key not in HOW_READ}
         same(record, named, f"data {_counted(found)}")
-        same(record, [named, bodies], f"{found.train_sequences} body sequences, {found.bodies_per_clip:.6g} a clip")
+        same(
+            record,
+            [named, bodies],
+            f"{found.train_sequences} body sequences, {found.bodies_per_clip:.6g} a clip",
+        )
         if (encoder := record.encoder) and shared(record):
-            said = f"encoder {encoder.architecture}, {encoder.parameters:,} parameters, {encoder.tokens} tokens"
+            said = (
+                f"encoder {encoder.architecture}, {encoder.parameters:,} parameters,"
+                f" {encoder.tokens} tokens"
+            )
             same(record, [without_later(EncoderSpec, spec["encoder"]), found.fingerprint], said)
     return Check("data", counted(len(records), "record"), differences)
 
@@ -223,17 +287,31 @@ def _counted(data: DataInfo) -> str:
 
 
 def versions(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
-    """Every record names the software it was made with, and since schema 2 the versions of the code."""
+    """Every record names the software it was made with, and since schema 2 the versions of the
+    code.
+    """
     records: list[RunRecord | SpeedRecord] = [*runs, *speeds]
     differences = []
     for record in records:
-        missing = [name for name in ("python", "torch", "numpy") if not record.environment.versions.get(name)]
-        if isinstance(record, RunRecord) and record.schema_version >= VERSIONED and not record.method.versions:
+        missing = [
+            name
+            for name in ("python", "torch", "numpy")
+            if not record.environment.versions.get(name)
+        ]
+        if (
+            isinstance(record, RunRecord)
+            and record.schema_version >= VERSIONED
+            and not record.method.versions
+        ):
             missing.append("the method's code")
         if missing:
             differences.append(f"{record.address}: no version of {', '.join(missing)}")
     old = sum(record.schema_version < VERSIONED for record in records)
-    note = f"{counted(old, 'record')} of schema 1, from before versions of the code were recorded" if old else ""
+    note = (
+        f"{counted(old, 'record')} of schema 1, from before versions of the code were recorded"
+        if old
+        else ""
+    )
     return Check("versions", counted(len(records), "record"), differences, note)
 
 
@@ -241,12 +319,18 @@ def versions(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
 
 
 def accuracies(record: RunRecord) -> Iterator[str]:
-    """Every accuracy is a number of clips out of those that there are, and the one that counts is in the curve."""
+    """Every accuracy is a number of clips out of those that there are, and the one that counts is
+    in the curve.
+    """
     yield from shares(record)
     for number, one in enumerate(record.data.sets):
         yield from (f"{one.name}: {line}" for line in shares(record.on(number)))
     if record.accuracy and record.curve and record.accuracy != selected(record).accuracy:
-        best = "best for selection" if record.data.validation_clips else "the last, as there are no validation clips"
+        best = (
+            "best for selection"
+            if record.data.validation_clips
+            else "the last, as there are no validation clips"
+        )
         yield f"the accuracy is not the one of the evaluation that is {best}"
 
 
@@ -259,18 +343,26 @@ def shares(record: RunRecord) -> Iterator[str]:
         if accuracy is None:
             continue
         if accuracy.test_clips != record.data.test_clips:
-            yield f"{where}: {accuracy.test_clips} test clips, the data has {record.data.test_clips}"
+            yield (
+                f"{where}: {accuracy.test_clips} test clips, the data has {record.data.test_clips}"
+            )
         if accuracy.regularisation not in (*record.spec.probe.regularisation, UNCHOSEN):
-            yield f"{where}: regularisation {accuracy.regularisation:g}, which was not to choose from"
+            yield (
+                f"{where}: regularisation {accuracy.regularisation:g}, which was not to choose from"
+            )
         for side, clips in sides.items():
             for probe in ("linear", "knn"):
                 share = getattr(accuracy, f"{probe}_{side}")
                 if share is not None and not whole(share * clips):
-                    yield f"{where}: {probe} {side} accuracy {share:g} is no number of {clips} clips"
+                    yield (
+                        f"{where}: {probe} {side} accuracy {share:g} is no number of {clips} clips"
+                    )
 
 
 def selected(record: RunRecord) -> Point:
-    """The evaluation that counts: the best for selection, of equals or without validation clips the last."""
+    """The evaluation that counts: the best for selection, of equals or without validation clips the
+    last.
+    """
 
     def better(one: Point, other: Point) -> Point:
         first, second = one.accuracy.selection, other.accuracy.selection
@@ -280,11 +372,17 @@ def selected(record: RunRecord) -> Point:
 
 
 def training(record: RunRecord) -> Iterator[str]:
-    """Steps, clips and time rise together along the curve and the losses, and end where the training did."""
+    """Steps, clips and time rise together along the curve and the losses, and end where the
+    training did.
+    """
     done = record.training
     assert done is not None
     spent = [(point.step, point.clips_seen, point.seconds) for point in record.curve]
-    if any(a >= b for earlier, later in pairwise([(0, 0.0, 0.0), *spent]) for a, b in zip(earlier, later, strict=True)):
+    if any(
+        a >= b
+        for earlier, later in pairwise([(0, 0.0, 0.0), *spent])
+        for a, b in zip(earlier, later, strict=True)
+    ):
         yield "the evaluations of the curve are not in order"
     blocks = [means["step"] for means in done.losses]
     if not all(math.isfinite(means["loss"]) for means in done.losses):
@@ -296,7 +394,10 @@ def training(record: RunRecord) -> Iterator[str]:
     if spent and spent[-1] != (done.steps, done.clips_seen, done.seconds):
         yield f"the curve ends after {spent[-1][0]} steps, the training after {done.steps}"
     if not blocks or blocks[-1] != done.steps:
-        yield f"the losses end after {blocks[-1] if blocks else 0:g} steps, the training after {done.steps}"
+        yield (
+            f"the losses end after {blocks[-1] if blocks else 0:g} steps, the training after"
+            f" {done.steps}"
+        )
     per_step = record.spec.train.batch_size / record.data.bodies_per_clip
     seen = [(done.steps, done.clips_seen), *((step, clips) for step, clips, _ in spent)]
     if not all(_close(clips, step * per_step) for step, clips in seen):
@@ -306,20 +407,30 @@ def training(record: RunRecord) -> Iterator[str]:
 
 
 def budgeted(record: RunRecord) -> int | None:
-    """Steps that the budget gives; None for one in seconds where the step time that it was divided by was not kept."""
-    done, budget, batch = record.training, parse_budget(record.spec.train.budget), record.spec.train.batch_size
+    """Steps that the budget gives; None for one in seconds where the step time that it was divided
+    by was not kept.
+    """
+    done, budget, batch = (
+        record.training,
+        parse_budget(record.spec.train.budget),
+        record.spec.train.batch_size,
+    )
     if done is None or (budget.unit == "s" and not done.interleaved_step_seconds):
         return None
     return budget.steps(
         StepCost(
-            epochs=batch / record.data.train_sequences, clips=batch / record.data.bodies_per_clip,
-            seconds=done.interleaved_step_seconds or math.nan, flops=done.flops / done.steps,
+            epochs=batch / record.data.train_sequences,
+            clips=batch / record.data.bodies_per_clip,
+            seconds=done.interleaved_step_seconds or math.nan,
+            flops=done.flops / done.steps,
         )
-    )  # fmt: skip
+    )
 
 
 def timed_flops(record: RunRecord, speeds: Sequence[SpeedRecord]) -> Iterator[str]:
-    """A step has the FLOPs that a measurement of this row counted, where there is one of its settings and code."""
+    """A step has the FLOPs that a measurement of this row counted, where there is one of its
+    settings and code.
+    """
     done, settings, code = record.training, measured_settings(record), record.method.versions
     assert done is not None
     counts = [
@@ -328,10 +439,15 @@ def timed_flops(record: RunRecord, speeds: Sequence[SpeedRecord]) -> Iterator[st
         if (arm := speed.arm(record.label))
         and not (speed.stages or speed.spec.get("memory_cap"))
         and measured_settings(speed) == settings
-        and all(code.get(module, version) == version for module, version in speed.spec.get("versions", {}).items())
+        and all(
+            code.get(module, version) == version
+            for module, version in speed.spec.get("versions", {}).items()
+        )
     ]
     if counts and not any(_close(done.flops, done.steps * flops) for flops in counts):
-        yield f"{done.flops / done.steps:.6g} FLOPs a step, counted when it was timed {counts[0]:.6g}"
+        yield (
+            f"{done.flops / done.steps:.6g} FLOPs a step, counted when it was timed {counts[0]:.6g}"
+        )
 
 
 def times(record: RunRecord) -> Iterator[str]:
@@ -352,7 +468,9 @@ def times(record: RunRecord) -> Iterator[str]:
 
 
 def speed(record: SpeedRecord) -> Iterator[str]:
-    """Ratios follow from the blocks, the floor from the same-against-same ratio, verdicts from both."""
+    """Ratios follow from the blocks, the floor from the same-against-same ratio, verdicts from
+    both.
+    """
     if record.finished < record.started:
         yield "finished before it started"
     baseline = record.arm(record.baseline)
@@ -360,20 +478,36 @@ def speed(record: SpeedRecord) -> Iterator[str]:
         yield f"the baseline {record.baseline} was not measured"
         return
     if not _close(record.floor, max(1.0, noise_floor(record.same))):
-        yield f"noise floor {record.floor:.3f}, same against same gives {noise_floor(record.same):.3f}"
+        yield (
+            f"noise floor {record.floor:.3f}, same against same gives"
+            f" {noise_floor(record.same):.3f}"
+        )
     if not _close(record.same.value**2, record.same.low * record.same.high):
         yield f"same against same {record.same.value:.3f} is not the middle of its interval"
-    if record.batch_size != record.spec["train"]["batch_size"] and not record.spec.get("memory_cap"):
+    if record.batch_size != record.spec["train"]["batch_size"] and not record.spec.get(
+        "memory_cap"
+    ):
         yield f"batch {record.batch_size}, its spec says {record.spec['train']['batch_size']}"
     if record.bodies_per_clip != record.data.bodies_per_clip:
-        yield f"{record.bodies_per_clip:.3f} bodies per clip, the data has {record.data.bodies_per_clip:.3f}"
+        yield (
+            f"{record.bodies_per_clip:.3f} bodies per clip, the data has"
+            f" {record.data.bodies_per_clip:.3f}"
+        )
     timed, all_there = blocks_of(record), len(record.arms) == len(record.spec.get("methods", ()))
-    if record.health and (record.health.blocks < timed or (all_there and record.health.blocks > timed)):
+    if record.health and (
+        record.health.blocks < timed or (all_there and record.health.blocks > timed)
+    ):
         yield f"{record.health.blocks} blocks were watched, {timed} are there"
     if record.same.pairs != (len(record.rounds) or len(baseline.blocks)):
-        yield f"{record.same.pairs} rounds of the baseline against itself, {len(baseline.blocks)} of its blocks"
+        yield (
+            f"{record.same.pairs} rounds of the baseline against itself, {len(baseline.blocks)} of"
+            " its blocks"
+        )
     if record.rounds and sum(record.rounds) != len(baseline.blocks):
-        yield f"{sum(record.rounds)} rounds in all processes, {len(baseline.blocks)} blocks of the baseline"
+        yield (
+            f"{sum(record.rounds)} rounds in all processes, {len(baseline.blocks)} blocks of the"
+            " baseline"
+        )
         return
     for arm in record.arms:
         yield from (f"{arm.label}: {line}" for line in _arm(arm, baseline, record))
@@ -395,8 +529,15 @@ def _row(arm: ArmRecord, record: SpeedRecord) -> Iterator[str]:
         yield "the decoder-free bound as a method"
     if "clips" in arm.model_fields_set and not (arm.clips and arm.batch_size):
         yield f"{arm.clips:g} clips a step of {arm.batch_size} body sequences"
-    elif arm.clips and not record.stages and not _close(arm.clips * record.bodies_per_clip, arm.batch_size):
-        yield f"{arm.clips:g} clips a step, not {arm.batch_size / record.bodies_per_clip:g} of as many body sequences"
+    elif (
+        arm.clips
+        and not record.stages
+        and not _close(arm.clips * record.bodies_per_clip, arm.batch_size)
+    ):
+        yield (
+            f"{arm.clips:g} clips a step, not {arm.batch_size / record.bodies_per_clip:g} of as"
+            " many body sequences"
+        )
     if arm.forward_shares and not arm.step_flops:
         yield "no FLOPs, but shares of them"
 
@@ -407,8 +548,12 @@ def _arm(arm: ArmRecord, baseline: ArmRecord, record: SpeedRecord) -> Iterator[s
         yield f"{len(arm.blocks)} blocks, the baseline has {len(baseline.blocks)}"
         return
     # Records of before clips were kept hold one batch for all arms.
-    clips, others = (one.clips or record.batch_size / record.bodies_per_clip for one in (arm, baseline))
-    expected = block_ratio([s / others for s in baseline.blocks], [s / clips for s in arm.blocks], record.rounds)
+    clips, others = (
+        one.clips or record.batch_size / record.bodies_per_clip for one in (arm, baseline)
+    )
+    expected = block_ratio(
+        [s / others for s in baseline.blocks], [s / clips for s in arm.blocks], record.rounds
+    )
     for name in ("value", "low", "high", "pairs"):
         found, computed = getattr(arm.ratio, name), getattr(expected, name)
         if not _close(found, computed):
@@ -419,12 +564,17 @@ def _arm(arm: ArmRecord, baseline: ArmRecord, record: SpeedRecord) -> Iterator[s
     if not _close(arm.clips_per_second, clips / middle):
         yield f"{arm.clips_per_second:.4g} clips/s, its blocks give {clips / middle:.4g}"
     predicted = flop_ratio(arm.step_flops / clips, baseline.step_flops / others)
-    if (arm.flop_ratio is None) != (predicted is None) or not _close(arm.flop_ratio or 0, predicted or 0):
+    if (arm.flop_ratio is None) != (predicted is None) or not _close(
+        arm.flop_ratio or 0, predicted or 0
+    ):
         yield f"FLOP ratio {arm.flop_ratio}, its FLOPs give {predicted}"
     for doubt in above_bound(arm, record):
         if doubt not in arm.doubts:
             yield f"no doubt ({doubt.kind}), its numbers give one: {doubt.text}"
-    disturbed, doubted = record.health.disturbed_share if record.health else 0.0, bool(arm.doubts or baseline.doubts)
+    disturbed, doubted = (
+        record.health.disturbed_share if record.health else 0.0,
+        bool(arm.doubts or baseline.doubts),
+    )
     judged = verdict(arm.ratio, record.floor, disturbed, doubted=doubted)
     if arm.verdict != judged:
         yield f"verdict {arm.verdict}, its ratio and the floor give {judged}"

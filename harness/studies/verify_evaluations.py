@@ -12,11 +12,15 @@ from harness.records.reading import Refusal
 from harness.records.schema import RunRecord
 
 TOLERANCE = 1e-6
-"""Relative; numbers are recorded in full, but libraries may round the last digits of a logarithm differently."""
+"""Relative; numbers are recorded in full, but libraries may round the last digits of a logarithm
+differently.
+"""
 
 
 def differences_of_evaluations(folder: Path, runs: Sequence[RunRecord]) -> tuple[int, list[str]]:
-    """How many evaluations a folder has, and a line for each difference, beginning with the record's place."""
+    """How many evaluations a folder has, and a line for each difference, beginning with the
+    record's place.
+    """
     done, of = Evaluations(folder), {run.address: run for run in runs}
     records = list(done.all())
     lines = [f"{place_of(refusal)}: {refusal.reason}" for refusal in done.refused.values()]
@@ -29,7 +33,9 @@ def differences_of_evaluations(folder: Path, runs: Sequence[RunRecord]) -> tuple
         if record.status == "ok":
             found += [*(predicted(record, clips) if clips else ()), *looked(record)]
             if record.subset != (other := subsets.setdefault(trained_on(record), record.subset)):
-                found.append(f"labelled subset {record.subset or 'none'}, another row has {other or 'none'}")
+                found.append(
+                    f"labelled subset {record.subset or 'none'}, another row has {other or 'none'}"
+                )
         lines += [f"{record.run}/{record.address}: {line}" for line in found]
     return len(records) + len(done.refused), lines
 
@@ -44,13 +50,16 @@ def of_its_run(record: EvaluationRecord, run: RunRecord) -> Iterator[str]:
     """What an evaluation says otherwise than the run whose encoder it read."""
     data = next((one for one in run.data.sets if one.name == record.of_set), run.data)
     for what, own, expected in (
-        ("row", record.label, run.label), ("seed", record.seed, run.spec.seed),
+        ("row", record.label, run.label),
+        ("seed", record.seed, run.spec.seed),
         ("data", record.data, data.fingerprint),
-    ):  # fmt: skip
+    ):
         if own != expected:
             yield f"{what} {own}, its run has {expected}"
     side = data.train_clips + data.validation_clips
-    if record.status == "ok" and not (record.labelled <= side if record.subset else record.labelled == side):
+    if record.status == "ok" and not (
+        record.labelled <= side if record.subset else record.labelled == side
+    ):
         yield f"{record.labelled} labelled clips, the training side has {side}"
 
 
@@ -67,11 +76,16 @@ def predicted(record: EvaluationRecord, clips: TestClips) -> Iterator[str]:
 
 
 def looked(record: EvaluationRecord) -> Iterator[str]:
-    """What is wrong with the curve: each accuracy is a number of clips, the last one that which counts."""
+    """What is wrong with the curve: each accuracy is a number of clips, the last one that which
+    counts.
+    """
     clips, epochs = len(record.predictions), [point.epoch for point in record.curve]
     for point in record.curve:
         if not whole(point.accuracy * clips):
-            yield f"epoch {point.epoch}: accuracy {point.accuracy:g} is no number of {clips} test clips"
+            yield (
+                f"epoch {point.epoch}: accuracy {point.accuracy:g} is no number of {clips} test"
+                " clips"
+            )
     if not record.curve:
         return
     if record.accuracy is None or abs(record.curve[-1].accuracy - record.accuracy) > TOLERANCE:
@@ -82,7 +96,8 @@ def looked(record: EvaluationRecord) -> Iterator[str]:
 
 
 def trained_on(record: EvaluationRecord) -> object:
-    """Rows that are alike in this have the same labelled clips: a draw that is an option is everybody's, else a seed's.
+    """Rows that are alike in this have the same labelled clips: a draw that is an option is
+    everybody's, else a seed's.
 
     A control of its own has its own options, and the spec that was asked for is one.
     """

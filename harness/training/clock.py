@@ -1,4 +1,6 @@
-"""Clocks: the timed region of training, and the ledger that accounts for a whole run's wall time."""
+"""Clocks: the timed region of training, and the ledger that accounts for a whole run's wall
+time.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,17 @@ VERSION = 1
 class StepClock:
     """Times the phases of training steps in blocks: one synchronisation per block, none per step.
 
-    On a GPU the stamps are CUDA events, read when the block ends; on a CPU they are ``time.perf_counter``.
+    On a GPU the stamps are CUDA events, read when the block ends; on a CPU they are
+    ``time.perf_counter``.
 
     Attributes:
         phases: seconds per phase, all blocks added.
         steps: seconds of every step.
         block: how many of them were before the last start.
-        processor_seconds: processor time of all threads of this process between the starts and stops.
-        host_seconds: time from each start until everything was handed to the device, the wait for it at the end left
-            out; 0 on a CPU, which does the work itself.
+        processor_seconds: processor time of all threads of this process between the starts and
+            stops.
+        host_seconds: time from each start until everything was handed to the device, the wait for
+            it at the end left out; 0 on a CPU, which does the work itself.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -71,7 +75,8 @@ class StepClock:
 
     @property
     def own_seconds(self) -> float:
-        """What this process itself took: processor time, which waiting for others is not; on a GPU the clock's time.
+        """What this process itself took: processor time, which waiting for others is not; on a GPU
+        the clock's time.
 
         A GPU's host only hands out work, and its processor time says nothing of the steps.
         """
@@ -122,7 +127,9 @@ class Ledger:
 
     @contextmanager
     def block(self, clock: StepClock) -> Iterator[None]:
-        """A training block: its phases are those that the training clock adds; a broken-off block is one phase."""
+        """A training block: its phases are those that the training clock adds; a broken-off block
+        is one phase.
+        """
         before, began = dict(clock.phases), time.perf_counter()
         try:
             yield

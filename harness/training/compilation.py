@@ -1,4 +1,6 @@
-"""What ``train.compile`` does: torch's compiler for a whole loss, for its transformer blocks, and for the batches."""
+"""What ``train.compile`` does: torch's compiler for a whole loss, for its transformer blocks, and
+for the batches.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,16 @@ Output = TypeVar("Output")
 Loss = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 
 SHARED_LIMIT = 256
-"""Compilations of code that all methods of a process share, each with its shapes; torch's own limit is 8."""
+"""Compilations of code that all methods of a process share, each with its shapes; torch's own limit
+is 8.
+"""
 
 
 def compiled(method: Method, train: TrainSpec) -> Loss:
     """The method's loss, compiled for fixed shapes, or with its transformer blocks compiled.
 
-    Too many compilations of one function are an error: torch would go on uncompiled without a word, and that is what
-    would be timed.
+    Too many compilations of one function are an error: torch would go on uncompiled without a word,
+    and that is what would be timed.
 
     Raises:
         MethodFault: blocks are to be compiled, and there is none.
@@ -38,18 +42,23 @@ def compiled(method: Method, train: TrainSpec) -> Loss:
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     if train.compile_scope == "blocks":
         return with_compiled_blocks(method)
-    return torch.compile(method.loss, mode="reduce-overhead" if train.cuda_graphs else None, dynamic=False)
+    return torch.compile(
+        method.loss, mode="reduce-overhead" if train.cuda_graphs else None, dynamic=False
+    )
 
 
 def with_compiled_blocks(method: Method) -> Loss:
     """The method's loss, in which each of its transformer blocks runs compiled.
 
-    Blocks of one shape share one compilation: minutes less than for a whole loss, at most of its gain. Outside the
-    loss (probes, diagnoses) they run uncompiled: there every shape is another.
+    Blocks of one shape share one compilation: minutes less than for a whole loss, at most of its
+    gain. Outside the loss (probes, diagnoses) they run uncompiled: there every shape is another.
     """
     blocks = repeated_blocks(method)
     if not blocks:
-        raise MethodFault("train.compile_scope=blocks: expected transformer blocks in an nn.ModuleList, found none")
+        raise MethodFault(
+            "train.compile_scope=blocks: expected transformer blocks in an nn.ModuleList, found"
+            " none"
+        )
     forwards = [torch.compile(block.forward, dynamic=False) for block in blocks]
 
     def loss(x: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -78,7 +87,9 @@ def compiled_apart(function: Callable[Inputs, Output]) -> Callable[Inputs, Outpu
 
 
 def at_first_unlimited(function: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
-    """The same, without torch's limit in the first call: what later ones compile again still meets it."""
+    """The same, without torch's limit in the first call: what later ones compile again still meets
+    it.
+    """
     called = False
 
     def limited(*inputs: Inputs.args, **named: Inputs.kwargs) -> Output:
@@ -94,6 +105,8 @@ def at_first_unlimited(function: Callable[Inputs, Output]) -> Callable[Inputs, O
 
 
 def quiet_compiler() -> None:
-    """Keep the compiler's log to itself: what it cannot compile comes as an exception. ``TORCH_LOGS`` turns it on."""
+    """Keep the compiler's log to itself: what it cannot compile comes as an exception.
+    ``TORCH_LOGS`` turns it on.
+    """
     if "TORCH_LOGS" not in os.environ:
         torch._logging.set_logs(all=logging.CRITICAL)

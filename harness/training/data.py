@@ -1,4 +1,6 @@
-"""Loads a data set as a `DataSpec` asks: clips, labels, split, and the body sequences on the device."""
+"""Loads a data set as a `DataSpec` asks: clips, labels, split, and the body sequences on the
+device.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,10 @@ class LoadedData:
 
     Attributes:
         spec: the spec with its fingerprint and split filled in.
-        clips: of several data sets what can be said of all: skeleton, labels and people; frames stay with the sets.
-        sequences: numbers of the body sequences that pre-training sees (training part, without validation).
+        clips: of several data sets what can be said of all: skeleton, labels and people; frames
+            stay with the sets.
+        sequences: numbers of the body sequences that pre-training sees (training part, without
+            validation).
         bodies_per_clip: mean present bodies of those clips.
         ranks: that train on it together; this process's batches are its part of whole ones.
         parts: the data sets, where they are several.
@@ -92,23 +96,37 @@ class LoadedData:
         return list(torch.tensor_split(self.sequences, ends.tolist()))
 
     def batches(self, spec: RunSpec, frames: int, views: Sequence[View] = (View(),)) -> Batches:
-        """The training batches of a spec, as `harness.training.trainer.build_batches` makes them."""
+        """The training batches of a spec, as `harness.training.trainer.build_batches` makes
+        them.
+        """
         if spec.data.loader == "device":
             part = self.ranks.part_of(spec.train.batch_size)
             groups = self.groups if self.parts and spec.data.sampling == "even" else ()
-            return build_batches(self.source, self.sequences, spec, frames, views, part=part, groups=groups)
+            return build_batches(
+                self.source, self.sequences, spec, frames, views, part=part, groups=groups
+            )
         self._refuse_several("worker processes")
         if tuple(views) != (View(),):
-            raise UsageError("worker processes make one view as the run has it; this method wants others")
+            raise UsageError(
+                "worker processes make one view as the run has it; this method wants others"
+            )
         clips = PublishedClips if spec.data.loader == "published" else PaddedClips
         dataset = clips(self.padded, frames=frames, augmentation=augmentation(spec.data))
         return FeederBatches(
-            dataset, size=spec.train.batch_size, workers=spec.data.workers, device=self.source.device, seed=spec.seed
+            dataset,
+            size=spec.train.batch_size,
+            workers=spec.data.workers,
+            device=self.source.device,
+            seed=spec.seed,
         )
 
     def as_in(self, spec: DataSpec) -> LoadedData:
         """The same clips with or without empty bodies, as ``spec`` has it."""
-        return self if spec.include_empty_bodies == self.spec.include_empty_bodies else self.counterpart
+        return (
+            self
+            if spec.include_empty_bodies == self.spec.include_empty_bodies
+            else self.counterpart
+        )
 
     @cached_property
     def counterpart(self) -> LoadedData:
@@ -122,7 +140,9 @@ class LoadedData:
 
     def _refuse_several(self, what: str) -> None:
         if self.parts:
-            raise UsageError(f"--dataset {self.spec.name}: {what} take one data set, found {len(self.parts)}")
+            raise UsageError(
+                f"--dataset {self.spec.name}: {what} take one data set, found {len(self.parts)}"
+            )
 
     @cached_property
     def padded(self) -> NDArray[np.float32]:
@@ -135,8 +155,12 @@ def fingerprint_of(clips: ClipSet) -> str:
     return clips.stored.fingerprint if clips.stored else fingerprint(clips)
 
 
-def parts_hash(clips: ClipSet, labels: NDArray[np.int64], class_names: Sequence[str], split: Split) -> str:
-    """Eight digits for what a fingerprint leaves open: classes, who is on which side, and the joints' names."""
+def parts_hash(
+    clips: ClipSet, labels: NDArray[np.int64], class_names: Sequence[str], split: Split
+) -> str:
+    """Eight digits for what a fingerprint leaves open: classes, who is on which side, and the
+    joints' names.
+    """
     digest = hashlib.sha256(repr((tuple(class_names), clips.layout.joints)).encode())
     for values in (labels, split.train, split.validation, split.test):
         digest.update(f"\n{len(values)}\n".encode() + np.ascontiguousarray(values, "<i8").tobytes())
@@ -144,10 +168,15 @@ def parts_hash(clips: ClipSet, labels: NDArray[np.int64], class_names: Sequence[
 
 
 def load_data(
-    spec: DataSpec, device: torch.device, patch: int, *, ranks: Ranks = ALONE,
+    spec: DataSpec,
+    device: torch.device,
+    patch: int,
+    *,
+    ranks: Ranks = ALONE,
     advance: Advance = lambda done, total: None,
-) -> LoadedData:  # fmt: skip
-    """Read, label, split and move to the device; every problem with the data is a one-line `UsageError`.
+) -> LoadedData:
+    """Read, label, split and move to the device; every problem with the data is a one-line
+    `UsageError`.
 
     ``advance`` is told of bytes done and bytes in all while a store is hashed.
     """
@@ -170,30 +199,46 @@ def load_data(
         )
         if len(np.unique(labels[split.train])) < 2:
             raise UsageError(
-                f"{clips.name}: expected training clips of two or more classes, found {len(split.train)} of one; "
-                "choose another split or label"
+                f"{clips.name}: expected training clips of two or more classes, found"
+                f" {len(split.train)} of one; choose another split or label"
             )
         parts = parts_hash(clips, labels, class_names, split)
-        spec = spec.model_copy(update={"fingerprint": f"{fingerprint_of(clips)[:16]}-{parts}", "split": split.name})
+        spec = spec.model_copy(
+            update={"fingerprint": f"{fingerprint_of(clips)[:16]}-{parts}", "split": split.name}
+        )
     notes = (*split.notes, *length_notes(clips, patch))
     return replace(assemble(spec, clips, (labels, class_names), split, device, notes), ranks=ranks)
 
 
 def assemble(
-    spec: DataSpec, clips: ClipSet, labels: tuple[NDArray[np.int64], tuple[str, ...]], split: Split,
-    device: torch.device, notes: tuple[str, ...],
-) -> LoadedData:  # fmt: skip
+    spec: DataSpec,
+    clips: ClipSet,
+    labels: tuple[NDArray[np.int64], tuple[str, ...]],
+    split: Split,
+    device: torch.device,
+    notes: tuple[str, ...],
+) -> LoadedData:
     """Body sequences on the device, empty bodies among them or not."""
-    source = BodySequences(clips, device, center=spec.center, include_empty=spec.include_empty_bodies)
+    source = BodySequences(
+        clips, device, center=spec.center, include_empty=spec.include_empty_bodies
+    )
     sequences = source.of_clips(split.train)
-    return LoadedData(spec, clips, *labels, split, source, sequences, len(sequences) / len(split.train), notes)
+    return LoadedData(
+        spec, clips, *labels, split, source, sequences, len(sequences) / len(split.train), notes
+    )
 
 
 def build_batches(
-    source: BodySequences, sequences: Tensor, spec: RunSpec, frames: int, views: Sequence[View] = (View(),),
-    part: slice = slice(None), groups: Sequence[Tensor] = (),
-) -> TrainingBatches:  # fmt: skip
-    """The training batches of a spec; every method of one seed that takes the run's one view sees the same ones.
+    source: BodySequences,
+    sequences: Tensor,
+    spec: RunSpec,
+    frames: int,
+    views: Sequence[View] = (View(),),
+    part: slice = slice(None),
+    groups: Sequence[Tensor] = (),
+) -> TrainingBatches:
+    """The training batches of a spec; every method of one seed that takes the run's one view sees
+    the same ones.
 
     Args:
         frames: T of a view that does not say otherwise.
@@ -201,9 +246,17 @@ def build_batches(
         part: see `TrainingBatches`.
         groups: sequences of which none is to come up more often than another, whatever their size.
     """
-    looks = [look_at(view, spec.data, frames, patch=encoder_size(spec.encoder).patch) for view in views]
+    looks = [
+        look_at(view, spec.data, frames, patch=encoder_size(spec.encoder).patch) for view in views
+    ]
     batches = TrainingBatches(
-        source, sequences, size=spec.train.batch_size, looks=looks, seed=spec.seed, part=part, groups=groups
+        source,
+        sequences,
+        size=spec.train.batch_size,
+        looks=looks,
+        seed=spec.seed,
+        part=part,
+        groups=groups,
     )
     if spec.train.compile:
         batches.augment = compiled_apart(batches.augment)
@@ -214,8 +267,14 @@ def look_at(view: View, data: DataSpec, frames: int, patch: int) -> Look:
     """A method's view with the run's settings where it leaves them open."""
     kept = view.frames or frames
     if kept > frames or kept % patch:
-        raise UsageError(f"a view of {kept} frames: expected a multiple of {patch}, at most {frames}")
-    changes = {name: value for name in ("crop", "min_crop", "rotation") if (value := getattr(view, name)) is not None}
+        raise UsageError(
+            f"a view of {kept} frames: expected a multiple of {patch}, at most {frames}"
+        )
+    changes = {
+        name: value
+        for name in ("crop", "min_crop", "rotation")
+        if (value := getattr(view, name)) is not None
+    }
     return Look(kept, replace(augmentation(data), **changes))
 
 

@@ -1,10 +1,11 @@
-"""Several processes train one method: each has a part of every batch, and all have the same weights (torchrun, DDP).
+"""Several processes train one method: each has a part of every batch, and all have the same weights
+(torchrun, DDP).
 
-The batch stays the whole one: the sequences, crops and masks that one process draws, split over the ranks in order
-(`datasets.batches`, `methods.parts.ranks`). Gradients are averaged by torch's DistributedDataParallel; batch norm is
-over the rows of all ranks, which torch's own does on GPUs only. So a method that draws by `methods.parts.masks` trains
-to the weights of one process, to rounding. One that draws random numbers of its own gets a stream of its own on every
-rank.
+The batch stays the whole one: the sequences, crops and masks that one process draws, split over the
+ranks in order (`datasets.batches`, `methods.parts.ranks`). Gradients are averaged by torch's
+DistributedDataParallel; batch norm is over the rows of all ranks, which torch's own does on GPUs
+only. So a method that draws by `methods.parts.masks` trains to the weights of one process, to
+rounding. One that draws random numbers of its own gets a stream of its own on every rank.
 
 What rank 0 does and the others follow: `harness.training.leading`.
 """
@@ -46,7 +47,9 @@ LIKE_MEAN = 1e-4
 ENDED = "ended"
 """Counter of rank 0's orderly ends."""
 PATIENCE = timedelta(days=7)
-"""Longest that ranks wait for rank 0, which evaluates and writes alone. A rank that is gone is noticed at once."""
+"""Longest that ranks wait for rank 0, which evaluates and writes alone. A rank that is gone is
+noticed at once.
+"""
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ class Ranks:
         if size % self.size:
             fits = max(1, round(size / self.size)) * self.size
             raise UsageError(
-                f"a batch of {size} body sequences on {self.size} ranks: expected a multiple of {self.size}; choose "
-                f"--batch-size {fits}"
+                f"a batch of {size} body sequences on {self.size} ranks: expected a multiple of"
+                f" {self.size}; choose --batch-size {fits}"
             )
         own = size // self.size
         return slice(self.rank * own, (self.rank + 1) * own)
@@ -90,10 +93,14 @@ class Ranks:
     def mean(self, means: dict[str, float]) -> dict[str, float]:
         """Mean over ranks of means over a block; no number where one of them is none."""
         everyones = self.everyones(means)
-        return {name: sum(one.get(name, math.nan) for one in everyones) / self.size for name in means}
+        return {
+            name: sum(one.get(name, math.nan) for one in everyones) / self.size for name in means
+        }
 
     def finite(self, loss: Tensor) -> float:
-        """The loss of one step, the mean over ranks: if it is no number on one of them, it is none on any."""
+        """The loss of one step, the mean over ranks: if it is no number on one of them, it is none
+        on any.
+        """
         return self.mean({"loss": loss.item()})["loss"]
 
     def slowest(self, clock: StepClock) -> None:
@@ -155,20 +162,31 @@ def join(device: torch.device) -> Ranks:
     if launched.world_size() == 1 or _joined:
         return joined()
     store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
-    # Objects and flags go through gloo on the CPU also where tensors go through nccl: no GPU is waited for.
+    # Objects and flags go through gloo on the CPU also where tensors go through nccl: no GPU is
+    # waited for.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(
-        backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=PATIENCE
+        backend,
+        store=dist.PrefixStore("group", store),
+        rank=rank,
+        world_size=size,
+        timeout=PATIENCE,
     )
     places = Ranks(rank, size).everyones((socket.gethostname(), os.getpid()))
-    others = (process for host, process in places if host == socket.gethostname() and process != os.getpid())
+    others = (
+        process
+        for host, process in places
+        if host == socket.gethostname() and process != os.getpid()
+    )
     _joined.append(Ranks(rank, size, tuple(others), dist.PrefixStore("ranks", store)))
     atexit.register(part)
     return joined()
 
 
 def part() -> None:
-    """The end of this process. Rank 0 tells the others, who wait for its next word unless they are at work."""
+    """The end of this process. Rank 0 tells the others, who wait for its next word unless they are
+    at work.
+    """
     with contextlib.suppress(Exception):
         if joined().rank == 0:
             joined().count(ENDED, 1)
@@ -200,9 +218,10 @@ def split_loss(method: Method, loss: Loss, ranks: Ranks, *, own_draws: bool) -> 
     """
     device = next(method.parameters()).device
     wrapped = DistributedDataParallel(
-        Differentiated(method, loss), device_ids=[device] if device.type == "cuda" else None,
+        Differentiated(method, loss),
+        device_ids=[device] if device.type == "cuda" else None,
         find_unused_parameters=True,
-    )  # fmt: skip
+    )
 
     def of_part(x: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         with part_of_batch(method, ranks.split):
@@ -218,14 +237,25 @@ def split_loss(method: Method, loss: Loss, ranks: Ranks, *, own_draws: bool) -> 
 
 @contextmanager
 def part_of_batch(method: Method, part: Split) -> Iterator[None]:
-    """Inside, what the method draws and averages, its batch norm too, belongs to the whole batch."""
-    layers = [layer for layer in method.modules() if isinstance(layer, _BatchNorm)] if part.size > 1 else []
-    with split_batch(part), replaced([*layers], [partial(batch_norm_over_ranks, layer) for layer in layers]):
+    """Inside, what the method draws and averages, its batch norm too, belongs to the whole
+    batch.
+    """
+    layers = (
+        [layer for layer in method.modules() if isinstance(layer, _BatchNorm)]
+        if part.size > 1
+        else []
+    )
+    with (
+        split_batch(part),
+        replaced([*layers], [partial(batch_norm_over_ranks, layer) for layer in layers]),
+    ):
         yield
 
 
 def batch_norm_over_ranks(layer: _BatchNorm, x: Tensor) -> Tensor:
-    """What a layer of batch norm makes of ``x`` ``[n, C, ...]``, by the mean and variance of all ranks' rows."""
+    """What a layer of batch norm makes of ``x`` ``[n, C, ...]``, by the mean and variance of all
+    ranks' rows.
+    """
     if not (layer.training or layer.running_mean is None):
         return type(layer).forward(layer, x)
     rows = x.float().movedim(1, -1).flatten(0, -2)  # [n, C]
@@ -240,7 +270,9 @@ def batch_norm_over_ranks(layer: _BatchNorm, x: Tensor) -> Tensor:
             layer.num_batches_tracked += 1
             share = 1 / layer.num_batches_tracked if layer.momentum is None else layer.momentum
             layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), share)
-            layer.running_var.lerp_((variance * count / (count - 1)).to(layer.running_var.dtype), share)
+            layer.running_var.lerp_(
+                (variance * count / (count - 1)).to(layer.running_var.dtype), share
+            )
     normal = (rows - mean) * torch.rsqrt(variance + layer.eps)
     if layer.affine:
         normal = normal * layer.weight + layer.bias
@@ -253,14 +285,19 @@ UNLIKE_MEAN = "the loss of a whole batch is not the mean of its parts' losses"
 
 
 def not_identical(method: Method, x: Batch, ranks: Ranks) -> str:
-    """Why a method cannot train to the weights of one process; nothing where a trial says that it does.
+    """Why a method cannot train to the weights of one process; nothing where a trial says that it
+    does.
 
-    A few rows of every rank's batch ``x``, whole and split, have the same loss, and no random number is drawn otherwise
-    than by `methods.parts.ranks`, which draws from another generator here.
+    A few rows of every rank's batch ``x``, whole and split, have the same loss, and no random
+    number is drawn otherwise than by `methods.parts.ranks`, which draws from another generator
+    here.
     """
     device = next(method.parameters()).device
     views = [view[:TRIED] for view in (x if isinstance(x, tuple) else (x,))]
-    wholes = [torch.cat(parts).to(device) for parts in zip(*ranks.everyones([v.cpu() for v in views]), strict=True)]
+    wholes = [
+        torch.cat(parts).to(device)
+        for parts in zip(*ranks.everyones([v.cpu() for v in views]), strict=True)
+    ]
     losses, before = [], random_state()
     for rows, part in ((wholes, WHOLE), (views, ranks.split)):
         drawn = replace(part, generator=torch.Generator(device).manual_seed(0))
@@ -281,7 +318,8 @@ DUE = 1
 
 @dataclass
 class Agreement:
-    """After every step: does any rank want to leave the block? All hear of it after the same step, one step later.
+    """After every step: does any rank want to leave the block? All hear of it after the same step,
+    one step later.
 
     Attributes:
         due: this rank wants to, for a reason of its own.

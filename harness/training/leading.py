@@ -1,8 +1,10 @@
-"""Rank 0 trains, the others follow: whatever it does to a trainer, they do to theirs at the same time.
+"""Rank 0 trains, the others follow: whatever it does to a trainer, they do to theirs at the same
+time.
 
-Rank 0 alone evaluates, writes and prints, by the code that one process runs (`harness.runs`). Its trainers are told to
-the others call by call, with the random numbers that they begin at. A call that fails on all ranks fails as in one
-process, and all go on; where it fails on some, or a rank is gone, all end (`RankLost`).
+Rank 0 alone evaluates, writes and prints, by the code that one process runs (`harness.runs`). Its
+trainers are told to the others call by call, with the random numbers that they begin at. A call
+that fails on all ranks fails as in one process, and all go on; where it fails on some, or a rank is
+gone, all end (`RankLost`).
 """
 
 from __future__ import annotations
@@ -31,7 +33,12 @@ from harness.training.trainer import Trainer, never, undisturbed
 from methods.base import Method
 
 Kind = TypeVar("Kind", bound=Trainer)
-BROKEN = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL communicator was aborted")
+BROKEN = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL communicator was aborted",
+)
 """What gloo and nccl say where another process ended."""
 GRACE = 20.0
 """Seconds that a rank on which a call failed waits for the others to fail as well."""
@@ -69,17 +76,23 @@ class LeadingTrainer(Trainer):
 
     def go_on(
         self, steps: int, clock: StepClock, leave: Callable[[], bool] = never
-    ) -> dict[str, float] | None:  # fmt: skip
+    ) -> dict[str, float] | None:
         """As in one process, on all ranks; all leave where one wants to."""
         ranks, may = self.ranks, leave is not never
-        with together(ranks, "go_on", self.number, steps, may, not self.begun), agreed(ranks, leave) as asked:
+        with (
+            together(ranks, "go_on", self.number, steps, may, not self.begun),
+            agreed(ranks, leave) as asked,
+        ):
             means = super().go_on(steps, clock, asked if may else never)
             self.everyones_totals = totals_of_all(self)
             return means
 
     def state(self) -> dict[str, Tensor]:
         """As in one process; of a block that is not full, the sums of losses of every rank."""
-        return {**super().state(), **{f"totals/{name}": total for name, total in self.everyones_totals.items()}}
+        return {
+            **super().state(),
+            **{f"totals/{name}": total for name, total in self.everyones_totals.items()},
+        }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """As in one process, on all ranks."""
@@ -91,8 +104,11 @@ _trainers: weakref.WeakValueDictionary[int, LeadingTrainer] = weakref.WeakValueD
 _numbers = itertools.count()
 
 
-def build_trainer(method_class: type[Method], spec: RunSpec, data: LoadedData, steps: int) -> Trainer:
-    """A method on its encoder, ready to train ``steps`` steps on the run's batches; on all ranks, if there are more.
+def build_trainer(
+    method_class: type[Method], spec: RunSpec, data: LoadedData, steps: int
+) -> Trainer:
+    """A method on its encoder, ready to train ``steps`` steps on the run's batches; on all ranks,
+    if there are more.
 
     Raises:
         RankLost: another rank cannot do so.
@@ -109,7 +125,7 @@ def build_trainer(method_class: type[Method], spec: RunSpec, data: LoadedData, s
 
 def built(
     kind: type[Kind], method_class: type[Method], spec: RunSpec, data: LoadedData, steps: int
-) -> Kind:  # fmt: skip
+) -> Kind:
     """The same on this rank."""
     method = build_method(method_class, spec, data.clips.layout, data.source.device)
     batches = data.batches(spec, method.evaluated_encoder().grid.frames, method.views)
@@ -117,7 +133,10 @@ def built(
         return kind(method, batches, spec.train, steps)
     method.train()
     unlike = ""
-    with undisturbed(method, batches.device), contextlib.suppress(Exception):  # one that fails will say so itself
+    with (
+        undisturbed(method, batches.device),
+        contextlib.suppress(Exception),
+    ):  # one that fails will say so itself
         unlike = not_identical(method, batches.sample(), data.ranks)
     return kind(method, batches, spec.train, steps, data.ranks, not_identical=unlike)
 
@@ -132,7 +151,9 @@ def together(ranks: Ranks, name: str, number: int, *arguments: Any) -> Iterator[
 
 @contextmanager
 def settled(ranks: Ranks) -> Iterator[None]:
-    """What all ranks do at once. An `Exception` is passed on where it came on all of them, and else all ranks end."""
+    """What all ranks do at once. An `Exception` is passed on where it came on all of them, and else
+    all ranks end.
+    """
     if ranks.size == 1:
         yield
         return
@@ -166,7 +187,11 @@ def reason_of(problem: Exception) -> str:
 def lost(ranks: Ranks, problem: str) -> RankLost:
     """The end of this rank, which cannot go on with the others; the first one says why."""
     told = ranks.count(ENDED) > 0 or ranks.count("told", 1) > 1
-    return stop_for(RankLost(f"rank {ranks.rank} of {ranks.size} cannot go on: {problem}; all ranks end", told=told))
+    return stop_for(
+        RankLost(
+            f"rank {ranks.rank} of {ranks.size} cannot go on: {problem}; all ranks end", told=told
+        )
+    )
 
 
 def follow(data: LoadedData, method_named: Callable[[str], type[Method]]) -> None:
@@ -185,12 +210,17 @@ def follow(data: LoadedData, method_named: Callable[[str], type[Method]]) -> Non
         while call := heard(ranks):
             for number in trainers.keys() - set(call.kept):
                 del trainers[number]
-            with contextlib.suppress(Exception), settled(ranks):  # what fails everywhere is told by rank 0
+            with (
+                contextlib.suppress(Exception),
+                settled(ranks),
+            ):  # what fails everywhere is told by rank 0
                 set_random_state(dict(call.random))
                 if call.name == "build":
                     spec, steps = call.arguments
                     data = of_spec(data, spec)
-                    trainers[call.number] = built(Trainer, method_named(spec.method.name), spec, data, steps)
+                    trainers[call.number] = built(
+                        Trainer, method_named(spec.method.name), spec, data, steps
+                    )
                 elif call.name == "go_on":
                     steps, may, anew = call.arguments
                     follow_steps(trainers[call.number], steps, may=may, anew=anew)
@@ -228,13 +258,17 @@ def follow_steps(trainer: Trainer, steps: int, *, may: bool, anew: bool) -> None
 
 def totals_of_all(trainer: Trainer) -> dict[str, Tensor]:
     """The sums of losses of a block that is not full, ``[ranks]`` each."""
-    everyones = trainer.ranks.everyones({name: torch.as_tensor(total).cpu() for name, total in trainer.totals.items()})
+    everyones = trainer.ranks.everyones(
+        {name: torch.as_tensor(total).cpu() for name, total in trainer.totals.items()}
+    )
     return {name: torch.stack([one[name] for one in everyones]) for name in everyones[0]}
 
 
 def own_part(state: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
     """A state with this rank's sums of losses, where as many ranks left it."""
     return {
-        name: value[ranks.rank] if name.startswith("totals/") and value.shape == (ranks.size,) else value
+        name: value[ranks.rank]
+        if name.startswith("totals/") and value.shape == (ranks.size,)
+        else value
         for name, value in state.items()
     }

@@ -1,7 +1,7 @@
 """The training loop: AdamW, warm-up and cosine, and one small timed region.
 
-On the clock: data, forward (mask, encode, predict, target, loss), backward, optimiser, what follows a step.
-Off the clock: everything else.
+On the clock: data, forward (mask, encode, predict, target, loss), backward, optimiser, what follows
+a step. Off the clock: everything else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ VERSION = 1
 
 LAST_PHASE = "after_step"
 GRAPH_STEPS = 3
-"""Untimed steps where CUDA graphs are on: the first compiles, the second captures the graphs, the third replays."""
+"""Untimed steps where CUDA graphs are on: the first compiles, the second captures the graphs, the
+third replays.
+"""
 
 
 class Diverged(MethodFault):
@@ -38,7 +40,9 @@ class Diverged(MethodFault):
 
 @contextmanager
 def undisturbed(method: Method, device: torch.device) -> Iterator[None]:
-    """Whatever runs inside leaves torch's random state and the method's buffers (running means) as they were."""
+    """Whatever runs inside leaves torch's random state and the method's buffers (running means) as
+    they were.
+    """
     buffers = [(buffer, buffer.clone()) for buffer in method.buffers()]
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -51,7 +55,8 @@ def undisturbed(method: Method, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def matrix_products(precision: str) -> Iterator[None]:
-    """Inside, fp32 matrix products round their inputs to TF32 where the precision setting is ``tf32``.
+    """Inside, fp32 matrix products round their inputs to TF32 where the precision setting is
+    ``tf32``.
 
     By the one switch of torch that its compiler asks for too.
     """
@@ -67,14 +72,22 @@ def matrix_products(precision: str) -> Iterator[None]:
 
 
 def whole(method: Method) -> dict[str, Tensor]:
-    """Every parameter and buffer of a method by name, those too that its `state_dict` leaves out."""
+    """Every parameter and buffer of a method by name, those too that its `state_dict` leaves
+    out.
+    """
     return {**dict(method.named_parameters()), **dict(method.named_buffers())}
 
 
 def remembering(method: Method) -> dict[str, nn.Module]:
-    """The modules of a method that keep more than parameters and buffers, by name (torch's `get_extra_state`)."""
+    """The modules of a method that keep more than parameters and buffers, by name (torch's
+    `get_extra_state`).
+    """
     own = nn.Module.get_extra_state
-    return {name: module for name, module in method.named_modules() if type(module).get_extra_state is not own}
+    return {
+        name: module
+        for name, module in method.named_modules()
+        if type(module).get_extra_state is not own
+    }
 
 
 def by_first_name(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -88,9 +101,13 @@ def by_first_name(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Norm of all gradients, from one norm per parameter (as in MAMP's util/misc.py): many small kernels."""
+    """Norm of all gradients, from one norm per parameter (as in MAMP's util/misc.py): many small
+    kernels.
+    """
     gradients = [parameter.grad.detach() for parameter in parameters if parameter.grad is not None]
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+    return torch.linalg.vector_norm(
+        torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
+    )
 
 
 def never() -> bool:
@@ -116,10 +133,22 @@ class Trainer:
     """
 
     def __init__(
-        self, method: Method, batches: Batches, train: TrainSpec, steps: int, ranks: Ranks = ALONE, *,
+        self,
+        method: Method,
+        batches: Batches,
+        train: TrainSpec,
+        steps: int,
+        ranks: Ranks = ALONE,
+        *,
         not_identical: str = "",
-    ) -> None:  # fmt: skip
-        self.method, self.batches, self.train, self.steps, self.ranks = method, batches, train, steps, ranks
+    ) -> None:
+        self.method, self.batches, self.train, self.steps, self.ranks = (
+            method,
+            batches,
+            train,
+            steps,
+            ranks,
+        )
         self.device = batches.device
         self.optimizer = build_optimizer(method, train)
         self.schedule = build_schedule(self.optimizer, train, steps)
@@ -129,25 +158,34 @@ class Trainer:
         self.not_identical = not_identical
         if ranks.size > 1:
             self.loss = split_loss(method, self.loss, ranks, own_draws=not_identical == DRAWS)
-        # Only CUDA has one: MAMP's on a CPU switches itself off. In fp32 it changes no number but by rounding.
-        self.scaler = torch.amp.GradScaler(enabled=train.gradient_scaler and self.device.type == "cuda")
+        # Only CUDA has one: MAMP's on a CPU switches itself off. In fp32 it changes no number but
+        # by rounding.
+        self.scaler = torch.amp.GradScaler(
+            enabled=train.gradient_scaler and self.device.type == "cuda"
+        )
         self.done = self.begun = 0
         self.totals: dict[str, Tensor | float] = {}
         self.latest: Tensor | None = None
         method.train()
 
     def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
-        """Train a block of ``steps`` steps on the clock; mean loss and named parts of it. Raises as `go_on` does."""
+        """Train a block of ``steps`` steps on the clock; mean loss and named parts of it. Raises as
+        `go_on` does.
+        """
         self.begun, self.totals = 0, {}
         means = self.go_on(steps, clock)
         assert means is not None
         return means
 
-    def go_on(self, steps: int, clock: StepClock, leave: Callable[[], bool] = never) -> dict[str, float] | None:
-        """Train on the clock until the block of ``steps`` steps that was begun is full; its mean loss and named parts.
+    def go_on(
+        self, steps: int, clock: StepClock, leave: Callable[[], bool] = never
+    ) -> dict[str, float] | None:
+        """Train on the clock until the block of ``steps`` steps that was begun is full; its mean
+        loss and named parts.
 
-        None where ``leave``, asked after every step, said so before the end: the next call goes on with the block. The
-        timed region is what stands between ``clock.start()`` and ``clock.stop()``.
+        None where ``leave``, asked after every step, said so before the end: the next call goes on
+        with the block. The timed region is what stands between ``clock.start()`` and
+        ``clock.stop()``.
 
         Raises:
             Diverged: the loss is no finite number.
@@ -175,7 +213,9 @@ class Trainer:
                     clock.synchronise()
                 self.latest = loss.detach()
                 for name, part in {"loss": self.latest, **parts}.items():
-                    self.totals[name] = self.totals.get(name, 0.0) + part  # on the device: no synchronisation
+                    self.totals[name] = (
+                        self.totals.get(name, 0.0) + part
+                    )  # on the device: no synchronisation
                 self.begun += 1
                 clock.mark(LAST_PHASE)
                 if leave():
@@ -193,38 +233,50 @@ class Trainer:
 
     def autocast(self) -> torch.autocast:
         """bf16 for what the precision setting says; nothing in fp32 and TF32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16")
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"
+        )
 
     def _require_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
-            raise Diverged(f"loss is {loss} after {self.done} steps; lower --set train.lr={self.train.lr}")
+            raise Diverged(
+                f"loss is {loss} after {self.done} steps; lower --set train.lr={self.train.lr}"
+            )
 
     def _lead(self) -> None:
-        """Steps before the clock starts, without the optimiser's, until the source of batches runs steadily."""
+        """Steps before the clock starts, without the optimiser's, until the source of batches runs
+        steadily.
+        """
         for _ in range(self.lead):
             with self.autocast():
                 loss, _ = self.loss(self.batches.next())
             loss.backward()
             self.optimizer.zero_grad(set_to_none=True)
-        # Workers were just forked: the first write to a page of weights or optimiser state copies it, which a long
-        # training pays once and a timed block would pay every time.
+        # Workers were just forked: the first write to a page of weights or optimiser state copies
+        # it, which a long training pays once and a timed block would pay every time.
         with torch.no_grad():
             for tensor in self.resident():
                 if tensor.is_floating_point():
                     tensor.mul_(1)
 
     def state(self) -> dict[str, Tensor]:
-        """All that the steps to come depend on but the random numbers that a process shares; copied to the host.
+        """All that the steps to come depend on but the random numbers that a process shares; copied
+        to the host.
 
         The learning rate is not in it: it follows from the steps taken.
 
         Raises:
             TypeError: a module keeps something beside tensors.
         """
-        extra = {name: module.get_extra_state() for name, module in remembering(self.method).items()}
+        extra = {
+            name: module.get_extra_state() for name, module in remembering(self.method).items()
+        }
         for name, value in extra.items():
             if not isinstance(value, Tensor):
-                raise TypeError(f"get_extra_state of {name or 'the method'}: expected a tensor, found {value!r:.50}")
+                raise TypeError(
+                    f"get_extra_state of {name or 'the method'}: expected a tensor, found"
+                    f" {value!r:.50}"
+                )
         optimizer = self.optimizer.state_dict()["state"]
         found = {
             "counts": torch.tensor([self.done, self.begun, self.steps]),
@@ -232,7 +284,10 @@ class Trainer:
             **{f"extra/{name}": value for name, value in extra.items()},
             **{f"batches/{name}": value for name, value in self.batches.state().items()},
             **{f"totals/{name}": torch.as_tensor(total) for name, total in self.totals.items()},
-            **{f"scaler/{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()},
+            **{
+                f"scaler/{name}": torch.tensor(value)
+                for name, value in self.scaler.state_dict().items()
+            },
             **{
                 f"optimizer/{number}/{name}": torch.as_tensor(value)
                 for number, values in optimizer.items()
@@ -252,7 +307,9 @@ class Trainer:
         if steps != self.steps:
             raise ValueError(f"a schedule of {steps} steps, this one has {self.steps}")
         own = whole(self.method)
-        if {name: value.shape for name, value in own.items()} != {n: v.shape for n, v in parts["method"].items()}:
+        if {name: value.shape for name, value in own.items()} != {
+            n: v.shape for n, v in parts["method"].items()
+        }:
             raise ValueError("other weights and buffers")
         with torch.no_grad():
             for name, value in own.items():
@@ -261,13 +318,20 @@ class Trainer:
             module.set_extra_state(parts["extra"][name])
         self.batches.restore(parts["batches"])
         # several where ranks left a block that others go on with
-        self.totals = {name: total.to(self.device).mean() for name, total in parts.get("totals", {}).items()}
+        self.totals = {
+            name: total.to(self.device).mean() for name, total in parts.get("totals", {}).items()
+        }
         if self.scaler.is_enabled():
-            self.scaler.load_state_dict({name: value.item() for name, value in parts["scaler"].items()})
+            self.scaler.load_state_dict(
+                {name: value.item() for name, value in parts["scaler"].items()}
+            )
         moments = by_first_name(parts.get("optimizer", {}))
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict(
-            {"state": {int(number): dict(values) for number, values in moments.items()}, "param_groups": groups}
+            {
+                "state": {int(number): dict(values) for number, values in moments.items()},
+                "param_groups": groups,
+            }
         )
         if self.done:
             self.schedule.step_update(self.done)
@@ -280,16 +344,22 @@ class Trainer:
 
     @property
     def lead(self) -> int:
-        """Untimed steps that stand before each block anyway, until batches from worker processes come steadily."""
+        """Untimed steps that stand before each block anyway, until batches from worker processes
+        come steadily.
+        """
         return self.batches.lead
 
     @property
     def first_steps(self) -> int:
-        """Steps until one runs as all that follow: before, it is compiled, and captured where CUDA graphs are on."""
+        """Steps until one runs as all that follow: before, it is compiled, and captured where CUDA
+        graphs are on.
+        """
         return GRAPH_STEPS if self.train.cuda_graphs else 1
 
     def warm_up(self) -> None:
-        """Run the first steps' forward and backward off the clock (compilation, allocation) and forget all about it."""
+        """Run the first steps' forward and backward off the clock (compilation, allocation) and
+        forget all about it.
+        """
         x = self.batches.sample()
         with undisturbed(self.method, self.device), matrix_products(self.train.precision):
             for _ in range(self.first_steps):

@@ -1,4 +1,6 @@
-"""The attention of every transformer block; `methods.parts.encoder` loads it late, and its VERSION counts for it."""
+"""The attention of every transformer block; `methods.parts.encoder` loads it late, and its VERSION
+counts for it.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,15 @@ from methods.parts.kernels import TORCHS_OWN, attention_in_float32, kernel_order
 
 
 class SelfAttention(Attention):
-    """timm's attention; plain, it can also scale the N x N scores instead of the queries, and fused, stay in float32.
+    """timm's attention; plain, it can also scale the N x N scores instead of the queries, and
+    fused, stay in float32.
 
-    The same numbers to rounding, at another cost: MAMP's released code (model_mamp/transformer.py) scales scores, and
-    so writes and reads every one once more, forward and backward.
+    The same numbers to rounding, at another cost: MAMP's released code (model_mamp/transformer.py)
+    scales scores, and so writes and reads every one once more, forward and backward.
 
     Attributes:
-        fused_attn: the fused kernel; see `methods.parts.encoder.set_attention_kernel` for all of them.
+        fused_attn: the fused kernel; see `methods.parts.encoder.set_attention_kernel` for all of
+            them.
         scale_scores: plain matrix products, the scores scaled.
         kernel_order: which fused kernel is asked first.
         full_precision: the fused kernel in float32.

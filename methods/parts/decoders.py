@@ -6,7 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from methods.parts.encoder import SeparablePositions, SkeletonEncoder, initialise, transformer_blocks
+from methods.parts.encoder import (
+    SeparablePositions,
+    SkeletonEncoder,
+    initialise,
+    transformer_blocks,
+)
 from methods.parts.kernels import TORCHS_OWN, attention_in_float32, kernel_order
 from methods.parts.masks import Mask
 from methods.parts.tokens import TokenGrid
@@ -15,14 +20,18 @@ VERSION = 1
 
 
 def scaled_depth(published: int, encoder: SkeletonEncoder) -> int:
-    """A decoder depth published for the 8-block encoder, in the same proportion to this one, rounded half up."""
+    """A decoder depth published for the 8-block encoder, in the same proportion to this one,
+    rounded half up.
+    """
     return max(1, (published * encoder.size.depth + 4) // 8)
 
 
 class TokenFiller(nn.Module):
-    """Puts encoded visible tokens back on the whole grid, mask tokens elsewhere, and adds the decoder's positions.
+    """Puts encoded visible tokens back on the whole grid, mask tokens elsewhere, and adds the
+    decoder's positions.
 
-    A method of its own width or order can be built on this; see `TokenDecoder` (MAE) and GFP's pyramid.
+    A method of its own width or order can be built on this; see `TokenDecoder` (MAE) and GFP's
+    pyramid.
     """
 
     def __init__(self, encoder: SkeletonEncoder) -> None:
@@ -37,20 +46,31 @@ class TokenFiller(nn.Module):
         """``[B, k, D]`` visible latents to ``[B, L, D]`` in token order."""
         batch, _, width = latent.shape
         empty = self.mask_token.to(latent.dtype).expand(batch, self.grid.tokens, width)
-        return empty.scatter(1, mask.visible.unsqueeze(-1).expand(-1, -1, width), latent) + self.positions()
+        return (
+            empty.scatter(1, mask.visible.unsqueeze(-1).expand(-1, -1, width), latent)
+            + self.positions()
+        )
 
     def pooled(self, latent: Tensor, mask: Mask, windows: int) -> Tensor:
-        """The same averaged over each of ``windows`` stretches of time, ``[B, windows * V, D]``, to rounding.
+        """The same averaged over each of ``windows`` stretches of time, ``[B, windows * V, D]``, to
+        rounding.
 
-        A mask token everywhere, and what the visible tokens of a window differ from it by: the grid is never built.
+        A mask token everywhere, and what the visible tokens of a window differ from it by: the grid
+        is never built.
         """
         (batch, _, width), grid = latent.shape, self.grid
         steps = grid.times // windows
         # the window and the joint of each visible token, as one index
-        cell = torch.add(mask.visible % grid.joints, mask.visible // (steps * grid.joints), alpha=grid.joints)
-        positions = self.positions().unflatten(0, (windows, steps, grid.joints)).mean(1).flatten(0, 1)
+        cell = torch.add(
+            mask.visible % grid.joints, mask.visible // (steps * grid.joints), alpha=grid.joints
+        )
+        positions = (
+            self.positions().unflatten(0, (windows, steps, grid.joints)).mean(1).flatten(0, 1)
+        )
         hidden = (self.mask_token + positions).expand(batch, -1, -1)
-        return hidden.scatter_add(1, cell.unsqueeze(-1).expand(-1, -1, width), (latent - self.mask_token) / steps)
+        return hidden.scatter_add(
+            1, cell.unsqueeze(-1).expand(-1, -1, width), (latent - self.mask_token) / steps
+        )
 
 
 class TokenDecoder(nn.Module):
@@ -83,10 +103,12 @@ class TokenDecoder(nn.Module):
 
 
 class CrossAttentionBlock(nn.Module):
-    """Queries read the encoded tokens: pre-norm cross-attention, (self-attention,) MLP ratio 4 (AMR).
+    """Queries read the encoded tokens: pre-norm cross-attention, (self-attention,) MLP ratio 4
+    (AMR).
 
     Attributes:
-        fused_attn, kernel_order, full_precision: the kernel, see `methods.parts.encoder.set_attention_kernel`.
+        fused_attn, kernel_order, full_precision: the kernel, see
+            `methods.parts.encoder.set_attention_kernel`.
     """
 
     def __init__(self, width: int, heads: int, *, self_attention: bool) -> None:
@@ -95,7 +117,9 @@ class CrossAttentionBlock(nn.Module):
         self.cross = nn.MultiheadAttention(width, heads, batch_first=True)
         self.among = transformer_blocks(1, width, heads) if self_attention else nn.ModuleList()
         self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
         self.fused_attn = True
         self.kernel_order = TORCHS_OWN
         self.full_precision = False
@@ -115,14 +139,21 @@ class CrossAttentionBlock(nn.Module):
             # without its weights the layer takes the fused kernel, with them plain matrix products
             return self.cross(queries, keys, keys, need_weights=not self.fused_attn)[0]
         layer, width, heads = self.cross, queries.shape[-1], self.cross.num_heads
-        query = linear(queries, layer.in_proj_weight[:width], layer.in_proj_bias[:width]).unflatten(-1, (heads, -1))
-        both = linear(keys, layer.in_proj_weight[width:], layer.in_proj_bias[width:]).unflatten(-1, (2, heads, -1))
+        query = linear(queries, layer.in_proj_weight[:width], layer.in_proj_bias[:width]).unflatten(
+            -1, (heads, -1)
+        )
+        both = linear(keys, layer.in_proj_weight[width:], layer.in_proj_bias[width:]).unflatten(
+            -1, (2, heads, -1)
+        )
         key, value = both.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, k, D / heads]
-        return layer.out_proj(attention_in_float32(query.transpose(1, 2), key, value).transpose(1, 2).flatten(2))
+        return layer.out_proj(
+            attention_in_float32(query.transpose(1, 2), key, value).transpose(1, 2).flatten(2)
+        )
 
 
 class QueryDecoder(nn.Module):
-    """AMR's decoupled decoder (arXiv 2606.11450): learnable queries on their own grid, no mask tokens.
+    """AMR's decoupled decoder (arXiv 2606.11450): learnable queries on their own grid, no mask
+    tokens.
 
     Args:
         encoder: the shared encoder; the decoder takes its width, heads and joints.
@@ -133,7 +164,13 @@ class QueryDecoder(nn.Module):
     """
 
     def __init__(
-        self, encoder: SkeletonEncoder, depth: int, windows: int, outputs: int, *, self_attention: bool = False
+        self,
+        encoder: SkeletonEncoder,
+        depth: int,
+        windows: int,
+        outputs: int,
+        *,
+        self_attention: bool = False,
     ) -> None:
         super().__init__()
         width, heads = encoder.width, encoder.size.heads
@@ -149,7 +186,9 @@ class QueryDecoder(nn.Module):
         initialise(self)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """``[B, k, D]`` visible latents to predictions ``[B, windows * V, outputs]``, time-major."""
+        """``[B, k, D]`` visible latents to predictions ``[B, windows * V, outputs]``,
+        time-major.
+        """
         memory = self.project(latent)
         queries = (self.query + self.positions()).expand(len(latent), -1, -1)
         for block in self.blocks:

@@ -1,7 +1,7 @@
 """The shared encoder: MAMP's joint-wise transformer (arXiv 2308.07092) built from timm blocks.
 
-As in MAMP's released code, model_mamp/transformer.py. The harness builds it, hands the same one to every method, and
-checks `SkeletonEncoder.architecture` afterwards.
+As in MAMP's released code, model_mamp/transformer.py. The harness builds it, hands the same one to
+every method, and checks `SkeletonEncoder.architecture` afterwards.
 """
 
 from __future__ import annotations
@@ -48,19 +48,24 @@ SIZES = {
 
 
 def transformer_blocks(depth: int, width: int, heads: int) -> nn.ModuleList:
-    """Pre-norm blocks with qkv bias, MLP ratio 4, GELU and no dropout: the one block of the whole suite."""
+    """Pre-norm blocks with qkv bias, MLP ratio 4, GELU and no dropout: the one block of the whole
+    suite.
+    """
     # Here, as timm loads torchvision: two seconds that nobody waits for who builds nothing.
     from timm.models.vision_transformer import Block
 
     from methods.parts.attention import SelfAttention
 
     return nn.ModuleList(
-        Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm, attn_layer=SelfAttention) for _ in range(depth)
+        Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm, attn_layer=SelfAttention)
+        for _ in range(depth)
     )
 
 
 def initialise(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero bias for every linear layer below ``module``, as in MAMP's released code."""
+    """Xavier-uniform weights and zero bias for every linear layer below ``module``, as in MAMP's
+    released code.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
@@ -69,7 +74,9 @@ def initialise(module: nn.Module) -> None:
 
 
 class SeparablePositions(nn.Module):
-    """Learnable position of a token: a joint vector plus a time vector, both truncated normal with sigma 0.02."""
+    """Learnable position of a token: a joint vector plus a time vector, both truncated normal with
+    sigma 0.02.
+    """
 
     def __init__(self, times: int, joints: int, width: int) -> None:
         super().__init__()
@@ -85,7 +92,8 @@ class SeparablePositions(nn.Module):
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What a method may know of the joints: how they hang together and which body part each belongs to.
+    """What a method may know of the joints: how they hang together and which body part each belongs
+    to.
 
     Attributes:
         parents: V parent indices, -1 at the root.
@@ -97,7 +105,8 @@ class Skeleton:
 
 
 class Encoder(nn.Module):
-    """What the probes and the records need of an encoder: the shared one, or one of the open division.
+    """What the probes and the records need of an encoder: the shared one, or one of the open
+    division.
 
     Attributes:
         grid: the token grid that it reads.
@@ -122,11 +131,15 @@ class Encoder(nn.Module):
 
     @property
     def architecture(self) -> str:
-        """Hash of the module class, size, grid and every parameter's name and shape; equal means comparable."""
+        """Hash of the module class, size, grid and every parameter's name and shape; equal means
+        comparable.
+        """
         description = {
             "class": type(self).__qualname__,
             **self.describe(),
-            "parameters": [(name, list(parameter.shape)) for name, parameter in self.named_parameters()],
+            "parameters": [
+                (name, list(parameter.shape)) for name, parameter in self.named_parameters()
+            ],
         }
         return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -139,7 +152,8 @@ class SkeletonEncoder(Encoder):
     Args:
         size: depth, width, heads and token grid.
         joints: V.
-        skeleton: bones and body parts, for methods that use them; it changes nothing in the encoder.
+        skeleton: bones and body parts, for methods that use them; it changes nothing in the
+            encoder.
     """
 
     def __init__(self, size: EncoderSize, joints: int, skeleton: Skeleton | None = None) -> None:
@@ -155,11 +169,17 @@ class SkeletonEncoder(Encoder):
         initialise(self.blocks)  # the patch embedding keeps the framework's default, as in MAMP
 
     def embed(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Patch embedding plus position: ``[B, T, V, 3]`` to ``[B, L, D]``, or ``[B, k, D]`` if visible."""
+        """Patch embedding plus position: ``[B, T, V, 3]`` to ``[B, L, D]``, or ``[B, k, D]`` if
+        visible.
+        """
         patches, positions = patchify(x, self.grid.patch), self.positions()
         if visible is None:
-            return self.patch_embed(patches) + positions[: patches.shape[1]]  # a shorter view: the first time steps
-        return self.patch_embed(take(patches, visible)) + nn.functional.embedding(visible, positions)
+            return (
+                self.patch_embed(patches) + positions[: patches.shape[1]]
+            )  # a shorter view: the first time steps
+        return self.patch_embed(take(patches, visible)) + nn.functional.embedding(
+            visible, positions
+        )
 
     def layers(self, x: Tensor, visible: Tensor | None = None) -> list[Tensor]:
         """Output of every block, before the final norm (Skeleton2vec averages these)."""
@@ -174,7 +194,9 @@ class SkeletonEncoder(Encoder):
         return outputs
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Encode ``x`` ``[B, T, V, 3]``, or only its tokens ``visible`` ``[B, k]``; returns ``[B, L or k, D]``."""
+        """Encode ``x`` ``[B, T, V, 3]``, or only its tokens ``visible`` ``[B, k]``; returns ``[B, L
+        or k, D]``.
+        """
         return self.norm(self.layers(x, visible)[-1])
 
     def describe(self) -> dict[str, object]:
@@ -183,14 +205,20 @@ class SkeletonEncoder(Encoder):
 
 
 def set_attention_kernel(
-    module: nn.Module, *, fused: bool, scale_scores: bool = False, order: str = TORCHS_OWN, full_precision: bool = False
+    module: nn.Module,
+    *,
+    fused: bool,
+    scale_scores: bool = False,
+    order: str = TORCHS_OWN,
+    full_precision: bool = False,
 ) -> None:
-    """Switch every attention layer below ``module`` between the fused kernel and plain matrix products.
+    """Switch every attention layer below ``module`` between the fused kernel and plain matrix
+    products.
 
     A layer takes part by having an attribute ``fused_attn``, as timm's do; only
-    `methods.parts.attention.SelfAttention`, which has ``scale_scores``, can scale its scores. Which fused kernel is
-    asked first (`methods.parts.kernels.ORDERS`) and whether it computes in float32, layers with ``kernel_order`` and
-    ``full_precision`` can be told.
+    `methods.parts.attention.SelfAttention`, which has ``scale_scores``, can scale its scores. Which
+    fused kernel is asked first (`methods.parts.kernels.ORDERS`) and whether it computes in float32,
+    layers with ``kernel_order`` and ``full_precision`` can be told.
 
     Raises:
         ValueError: a layer cannot be told.
@@ -205,11 +233,16 @@ def set_attention_kernel(
             if hasattr(layer, name):
                 setattr(layer, name, value)
             elif hasattr(layer, "fused_attn") and value != usual:
-                raise ValueError(f"{name}={value}: expected attention that can be told, found {type(layer).__name__}")
+                raise ValueError(
+                    f"{name}={value}: expected attention that can be told, found"
+                    f" {type(layer).__name__}"
+                )
 
 
 def repeated_blocks(module: nn.Module) -> list[nn.Module]:
-    """The transformer blocks below ``module``: what stands in a list and attends, without the blocks inside a block."""
+    """The transformer blocks below ``module``: what stands in a list and attends, without the
+    blocks inside a block.
+    """
     found = [
         block
         for blocks in module.modules()

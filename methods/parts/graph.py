@@ -1,8 +1,10 @@
-"""Parts of graph-based methods: GIN layers on the joint graph, the graph encoder, region masks, the cosine error.
+"""Parts of graph-based methods: GIN layers on the joint graph, the graph encoder, region masks, the
+cosine error.
 
-Yan et al., "SkeletonMAE: Graph-based Masked Autoencoder for Skeleton Sequence Pre-training", ICCV 2023,
-arXiv 2307.08476. Every frame is a graph of its own: time is folded into the batch. Shared by
-`methods.skeletonmae_graph`, `methods.skeletonmae_region` and `methods.strl`; there is no method in this file.
+Yan et al., "SkeletonMAE: Graph-based Masked Autoencoder for Skeleton Sequence Pre-training", ICCV
+2023, arXiv 2307.08476. Every frame is a graph of its own: time is folded into the batch. Shared by
+`methods.skeletonmae_graph`, `methods.skeletonmae_region` and `methods.strl`; there is no method in
+this file.
 """
 
 from __future__ import annotations
@@ -18,31 +20,38 @@ from methods.parts.tokens import CHANNELS, TokenGrid
 VERSION = 1
 
 COSINE_EPSILON = 1e-4
-"""Vectors shorter than this count as this long: a zero vector has cosine 0 and a bounded gradient."""
+"""Vectors shorter than this count as this long: a zero vector has cosine 0 and a bounded gradient.
+"""
 
 
 def adjacency(parents: tuple[int, ...]) -> Tensor:
-    """Symmetric adjacency ``[V, V]`` of the joint graph: 1 where two joints share a bone, no self loops."""
+    """Symmetric adjacency ``[V, V]`` of the joint graph: 1 where two joints share a bone, no self
+    loops.
+    """
     bones = {(joint, parent) for joint, parent in enumerate(parents) if parent >= 0}
     joints = range(len(parents))
-    return torch.tensor([[float((u, v) in bones or (v, u) in bones) for v in joints] for u in joints])
+    return torch.tensor(
+        [[float((u, v) in bones or (v, u) in bones) for v in joints] for u in joints]
+    )
 
 
 # --- region masks ---
 
 
 def check_regions(regions: int, skeleton: Skeleton | None) -> Skeleton:
-    """The skeleton, if ``regions`` of its body parts can be masked with one left to see; `OptionError` otherwise."""
+    """The skeleton, if ``regions`` of its body parts can be masked with one left to see;
+    `OptionError` otherwise.
+    """
     if skeleton is None or not skeleton.parts:
         raise OptionError(
-            "region masking needs body parts and the joint layout of this data tells none; name the joints so that "
-            "each belongs to the head, the torso, an arm or a leg"
+            "region masking needs body parts and the joint layout of this data tells none; name the"
+            " joints so that each belongs to the head, the torso, an arm or a leg"
         )
     names = ", ".join(skeleton.parts)
     if not 1 <= regions < len(skeleton.parts):
         raise OptionError(
-            f"regions={regions}: the layout has {len(skeleton.parts)} body parts ({names}) and one must stay visible; "
-            f"allowed are 1 to {len(skeleton.parts) - 1}"
+            f"regions={regions}: the layout has {len(skeleton.parts)} body parts ({names}) and one"
+            f" must stay visible; allowed are 1 to {len(skeleton.parts) - 1}"
         )
     return skeleton
 
@@ -54,7 +63,8 @@ def part_membership(skeleton: Skeleton) -> Tensor:
 
 
 def region_mask(batch: tuple[int, ...], parts: Tensor, regions: int) -> Tensor:
-    """Mask all joints of ``regions`` different body parts, drawn for every element of ``batch``: bool ``[*batch, V]``.
+    """Mask all joints of ``regions`` different body parts, drawn for every element of ``batch``:
+    bool ``[*batch, V]``.
 
     ``parts`` is `part_membership`, on the device that the mask is wanted on.
     """
@@ -66,10 +76,11 @@ def region_mask(batch: tuple[int, ...], parts: Tensor, regions: int) -> Tensor:
 
 
 class GINLayer(nn.Module):
-    """Graph isomorphism layer: ``h_v <- MLP((1 + eps) h_v + sum_{u in N(v)} h_u)``, eps learnable from 0.
+    """Graph isomorphism layer: ``h_v <- MLP((1 + eps) h_v + sum_{u in N(v)} h_u)``, eps learnable
+    from 0.
 
-    The MLP is linear, batch norm, ReLU, linear; batch norm and ReLU follow it. Batch norm counts every joint of every
-    graph as a row, with running statistics in eval mode.
+    The MLP is linear, batch norm, ReLU, linear; batch norm and ReLU follow it. Batch norm counts
+    every joint of every graph as a row, with running statistics in eval mode.
 
     Args:
         neighbours: adjacency ``[V, V]`` without self loops.
@@ -83,9 +94,13 @@ class GINLayer(nn.Module):
         self.register_buffer("neighbours", neighbours, persistent=False)
         self.eps = nn.Parameter(torch.zeros(()))
         self.mlp = nn.Sequential(
-            nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(),
-            nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(),
-        )  # fmt: skip
+            nn.Linear(width, width, bias=False),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Linear(width, width, bias=False),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+        )
 
     def aggregate(self, joints: Tensor) -> Tensor:
         """``(1 + eps)`` self plus the sum over neighbours; ``[..., V, D]`` keeps its shape."""
@@ -120,7 +135,9 @@ class GraphNetwork(nn.Module):
         nn.init.trunc_normal_(self.joint, std=0.02)
 
     def forward(self, joints: Tensor) -> Tensor:
-        """``[..., V, D]`` keeps its shape; the joint embedding is added here, so a masked joint keeps its name."""
+        """``[..., V, D]`` keeps its shape; the joint embedding is added here, so a masked joint
+        keeps its name.
+        """
         return self.head(self.layers(joints + self.joint))
 
 
@@ -134,8 +151,10 @@ class GraphEncoder(Encoder):
         depth: GIN layers, 3 in the paper.
 
     Attributes:
-        grid: ``T * V`` tokens of one frame each, so the mean over tokens is the mean over frames and joints.
-        project: a joint's coordinates to D numbers; what a method masks, and predicts, is its output.
+        grid: ``T * V`` tokens of one frame each, so the mean over tokens is the mean over frames
+            and joints.
+        project: a joint's coordinates to D numbers; what a method masks, and predicts, is its
+            output.
         network: what follows, `GraphNetwork`.
     """
 
@@ -174,21 +193,33 @@ class GraphDecoder(nn.Module):
 def cosine_error(prediction: Tensor, target: Tensor, mask: Tensor, beta: float) -> Tensor:
     """Re-weighted cosine error ``mean (1 - cos(P, Z))^beta`` over the joints where ``mask``.
 
-    The paper's sum over |V| masked joints divides by |V|^beta; that constant power is left out. ``beta`` must be at
-    least 1. ``[..., V, D]``, ``[..., V, D]`` and bool ``[..., V]`` give a float32 scalar.
+    The paper's sum over |V| masked joints divides by |V|^beta; that constant power is left out.
+    ``beta`` must be at least 1. ``[..., V, D]``, ``[..., V, D]`` and bool ``[..., V]`` give a
+    float32 scalar.
     """
-    cosine = nn.functional.cosine_similarity(prediction.float(), target.float(), dim=-1, eps=COSINE_EPSILON)
+    cosine = nn.functional.cosine_similarity(
+        prediction.float(), target.float(), dim=-1, eps=COSINE_EPSILON
+    )
     error = (1 - cosine).clamp(min=0) ** beta  # rounding may put a cosine above 1
-    return (error * mask).sum() / average(mask.sum())  # a rank's part of the mean over all ranks' joints
+    return (error * mask).sum() / average(
+        mask.sum()
+    )  # a rank's part of the mean over all ranks' joints
 
 
-def cosine_health(prediction: Tensor, target: Tensor, mask: Tensor, beta: float) -> dict[str, float]:
-    """The cosine error, and that of always predicting a joint's mean target direction, for `Method.diagnose`.
+def cosine_health(
+    prediction: Tensor, target: Tensor, mask: Tensor, beta: float
+) -> dict[str, float]:
+    """The cosine error, and that of always predicting a joint's mean target direction, for
+    `Method.diagnose`.
 
-    Targets are ``[B, T, V, D]``. The first below the second: more than the mean pose was learnt. The second near 0:
-    the targets have collapsed.
+    Targets are ``[B, T, V, D]``. The first below the second: more than the mean pose was learnt.
+    The second near 0: the targets have collapsed.
     """
-    mean = nn.functional.normalize(target.float(), dim=-1).mean(dim=(0, 1), keepdim=True).expand_as(target)
+    mean = (
+        nn.functional.normalize(target.float(), dim=-1)
+        .mean(dim=(0, 1), keepdim=True)
+        .expand_as(target)
+    )
     return {
         "error/prediction": cosine_error(prediction, target, mask, beta).item(),
         "error/mean-target": cosine_error(mean, target, mask, beta).item(),

@@ -14,23 +14,35 @@ VERSION = 1
 TORCHS_OWN = "default"
 ORDERS = {
     "cudnn-first": [
-        SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH,
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.MATH,
     ],
     "flash-first": [
-        SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.MATH,
     ],
     "efficient-first": [
-        SDPBackend.EFFICIENT_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.MATH,
     ],
-}  # fmt: skip
-"""By the name that the setting ``train.sdpa`` gives them. What one refuses, by shape or type, the next one gets."""
+}
+"""By the name that the setting ``train.sdpa`` gives them. What one refuses, by shape or type, the
+next one gets.
+"""
 
 
 def kernel_order(name: str) -> AbstractContextManager[Any]:
-    """Inside, `torch.nn.functional.scaled_dot_product_attention` asks in that order; in torch's own for `TORCHS_OWN`.
+    """Inside, `torch.nn.functional.scaled_dot_product_attention` asks in that order; in torch's own
+    for `TORCHS_OWN`.
 
-    It stands in the layer, not around the loss: a compiled layer is compiled anew for another order only if it reads
-    the order itself.
+    It stands in the layer, not around the loss: a compiled layer is compiled anew for another order
+    only if it reads the order itself.
     """
     return nullcontext() if name == TORCHS_OWN else sdpa_kernel(ORDERS[name], set_priority=True)
 
@@ -41,9 +53,13 @@ def full_precision(x: Tensor) -> torch.autocast:
 
 
 def attention_in_float32(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Fused attention of ``[B, heads, N, D / heads]`` in float32 whatever the run's precision; its result is float32.
+    """Fused attention of ``[B, heads, N, D / heads]`` in float32 whatever the run's precision; its
+    result is float32.
 
-    On a CPU the kernel's backward pass takes twice as long in bfloat16 as in float32 (torch 2.14, with AMX).
+    On a CPU the kernel's backward pass takes twice as long in bfloat16 as in float32 (torch 2.14,
+    with AMX).
     """
     with full_precision(query):
-        return torch.nn.functional.scaled_dot_product_attention(query.float(), key.float(), value.float())
+        return torch.nn.functional.scaled_dot_product_attention(
+            query.float(), key.float(), value.float()
+        )

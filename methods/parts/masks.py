@@ -1,6 +1,8 @@
-"""Which tokens stay visible: uniform random, motion-aware (MAMP), tubes (Skeleton2vec) and whole time steps.
+"""Which tokens stay visible: uniform random, motion-aware (MAMP), tubes (Skeleton2vec) and whole
+time steps.
 
-All draws are by `methods.parts.ranks.uniform`, so that a batch split over ranks has the masks of the whole one.
+All draws are by `methods.parts.ranks.uniform`, so that a batch split over ranks has the masks of
+the whole one.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class Mask(NamedTuple):
 
 
 def visible_count(tokens: int, mask_ratio: float) -> int:
-    """Tokens kept at a mask ratio: truncated as in MAMP's code, so 750 tokens at 0.9 keep 74, not 75."""
+    """Tokens kept at a mask ratio: truncated as in MAMP's code, so 750 tokens at 0.9 keep 74, not
+    75.
+    """
     return int(tokens * (1 - mask_ratio))
 
 
@@ -46,7 +50,8 @@ def random_mask(x: Tensor, grid: TokenGrid, mask_ratio: float) -> Mask:
 
 
 def token_motion(x: Tensor, grid: TokenGrid) -> Tensor:
-    """Mean displacement of each token since the previous time step, ``[B, L]``, in the unit of ``x``.
+    """Mean displacement of each token since the previous time step, ``[B, L]``, in the unit of
+    ``x``.
 
     Patch minus patch, i.e. over ``patch`` frames; the first time step copies the second, as in
     MAMP's released code (model_mamp/transformer.py).
@@ -57,11 +62,13 @@ def token_motion(x: Tensor, grid: TokenGrid) -> Tensor:
 
 
 def motion_log_odds(x: Tensor, grid: TokenGrid, tau: float) -> Tensor:
-    """Log-probability of each token to be drawn first for masking, ``[B, L]``: softmax(I / (max(I) * tau)).
+    """Log-probability of each token to be drawn first for masking, ``[B, L]``: softmax(I / (max(I)
+    * tau)).
 
-    The odds of that first draw are at most exp(1 / tau) between two tokens, 3.5 at tau = 0.8. After all draws, without
-    replacement, the preference is far stronger: where a still token stays visible with probability p, the one of
-    largest motion does with about p to that power (0.1 and 0.0003).
+    The odds of that first draw are at most exp(1 / tau) between two tokens, 3.5 at tau = 0.8. After
+    all draws, without replacement, the preference is far stronger: where a still token stays
+    visible with probability p, the one of largest motion does with about p to that power (0.1 and
+    0.0003).
     """
     motion = token_motion(x, grid)
     scaled = motion / (motion.amax(dim=1, keepdim=True) * tau + 1e-10)
@@ -71,21 +78,24 @@ def motion_log_odds(x: Tensor, grid: TokenGrid, tau: float) -> Tensor:
 def motion_aware_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tau: float) -> Mask:
     """Moving tokens are more likely masked: Gumbel top-k without replacement.
 
-    From MAMP (arXiv 2308.07092) and its released code, model_mamp/transformer.py. ``tau <= 0`` is uniform random
-    masking, as in MAMP's ablation. A sequence without motion is uniform too.
+    From MAMP (arXiv 2308.07092) and its released code, model_mamp/transformer.py. ``tau <= 0`` is
+    uniform random masking, as in MAMP's ablation. A sequence without motion is uniform too.
     """
     if tau <= 0:
         return random_mask(x, grid, mask_ratio)
     drawn = uniform(len(x), grid.tokens, device=x.device)
     gumbel = -torch.log(-torch.log(drawn + 1e-10) + 1e-10)
-    return lowest_visible(motion_log_odds(x, grid, tau) + gumbel, visible_count(grid.tokens, mask_ratio))
+    return lowest_visible(
+        motion_log_odds(x, grid, tau) + gumbel, visible_count(grid.tokens, mask_ratio)
+    )
 
 
 def frame_and_joint_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, frames: float) -> Mask:
-    """A share ``frames`` of the time steps is masked whole; in the others single tokens, ``mask_ratio`` in all.
+    """A share ``frames`` of the time steps is masked whole; in the others single tokens,
+    ``mask_ratio`` in all.
 
-    After the joint-level and frame-level masking of Wu et al. (arXiv 2209.02399), whose ratios we could not
-    read. Time steps are kept in excess if they could not hold the visible tokens.
+    After the joint-level and frame-level masking of Wu et al. (arXiv 2209.02399), whose ratios we
+    could not read. Time steps are kept in excess if they could not hold the visible tokens.
     """
     keep = visible_count(grid.tokens, mask_ratio)
     steps = max(round(grid.times * (1 - frames)), -(-keep // grid.joints))
@@ -95,7 +105,8 @@ def frame_and_joint_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, frames: 
 
 
 def tube_motion(x: Tensor, grid: TokenGrid, tube: int) -> Tensor:
-    """Relative motion of each joint in each tube of ``tube`` time steps, 0 to 1, ``[B, times / tube, V]``.
+    """Relative motion of each joint in each tube of ``tube`` time steps, 0 to 1, ``[B, times /
+    tube, V]``.
 
     Mean absolute frame-to-frame displacement, divided by the largest of the tube's joints, as in
     Skeleton2vec's released code (models/transformer.py).
@@ -106,23 +117,31 @@ def tube_motion(x: Tensor, grid: TokenGrid, tube: int) -> Tensor:
 
 
 def visible_joints(joints: int, mask_ratio: float) -> int:
-    """Joints kept in a tube: 2 of 25 at 0.9, truncated; 2 of 20 too, whatever 20 * (1 - 0.9) rounds to."""
+    """Joints kept in a tube: 2 of 25 at 0.9, truncated; 2 of 20 too, whatever 20 * (1 - 0.9) rounds
+    to.
+    """
     return int(joints * (1 - mask_ratio) + 1e-9)
 
 
 def tube_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tube: int, beta: float) -> Mask:
-    """The same joints are masked throughout a tube, moving ones rather (Skeleton2vec, arXiv 2401.00921).
+    """The same joints are masked throughout a tube, moving ones rather (Skeleton2vec, arXiv
+    2401.00921).
 
-    Score ``U(0, 1) + beta * motion`` per tube and joint; the joints with the lowest scores stay visible.
+    Score ``U(0, 1) + beta * motion`` per tube and joint; the joints with the lowest scores stay
+    visible.
     """
     motion = tube_motion(x, grid, tube)
     drawn = uniform(*motion.shape, device=motion.device, dtype=motion.dtype)
     order = torch.argsort(drawn + beta * motion, dim=2)
     keep = visible_joints(grid.joints, mask_ratio)
-    return Mask(_tube_tokens(order[..., :keep], grid, tube), _tube_tokens(order[..., keep:], grid, tube))
+    return Mask(
+        _tube_tokens(order[..., :keep], grid, tube), _tube_tokens(order[..., keep:], grid, tube)
+    )
 
 
 def _tube_tokens(joints: Tensor, grid: TokenGrid, tube: int) -> Tensor:
-    """Token indices of joints ``[B, tubes, n]`` in every time step of their tube, ``[B, tubes * tube * n]``."""
+    """Token indices of joints ``[B, tubes, n]`` in every time step of their tube, ``[B, tubes *
+    tube * n]``.
+    """
     times = torch.arange(grid.times, device=joints.device).reshape(1, -1, tube, 1)
     return (times * grid.joints + joints.unsqueeze(2)).flatten(1)

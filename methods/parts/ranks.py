@@ -1,11 +1,13 @@
-"""A batch whose rows are split over ranks: what a loss draws and averages belongs to the whole batch, not to its part.
+"""A batch whose rows are split over ranks: what a loss draws and averages belongs to the whole
+batch, not to its part.
 
-Processes that train together (`harness.training.distributed`) each have as many rows of every batch, in order. Inside
-`split_batch` a draw is that of the whole batch, of which a rank keeps its rows, and a statistic is that of all rows,
-with gradients through all of them. Outside, and in one process, everything here is what it would be without ranks.
+Processes that train together (`harness.training.distributed`) each have as many rows of every
+batch, in order. Inside `split_batch` a draw is that of the whole batch, of which a rank keeps its
+rows, and a statistic is that of all rows, with gradients through all of them. Outside, and in one
+process, everything here is what it would be without ranks.
 
-A rank minimises a loss of its own, and gradients are averaged over ranks. So a mean over rows is taken over a rank's
-rows; what is one number for the whole batch counts on every rank.
+A rank minimises a loss of its own, and gradients are averaged over ranks. So a mean over rows is
+taken over a rank's rows; what is one number for the whole batch counts on every rank.
 """
 
 from __future__ import annotations
@@ -58,12 +60,16 @@ def ranks() -> int:
 
 def uniform(
     rows: int, *columns: int, device: torch.device | None = None, dtype: torch.dtype | None = None
-) -> Tensor:  # fmt: skip
-    """Uniform random numbers for this part's ``rows``, ``[rows, *columns]``, as the whole batch has them there."""
+) -> Tensor:
+    """Uniform random numbers for this part's ``rows``, ``[rows, *columns]``, as the whole batch has
+    them there.
+    """
     split = _splits[-1]
     if split.size == 1:
         return torch.rand(rows, *columns, generator=split.generator, device=device, dtype=dtype)
-    whole = torch.rand(split.size * rows, *columns, generator=split.generator, device=device, dtype=dtype)
+    whole = torch.rand(
+        split.size * rows, *columns, generator=split.generator, device=device, dtype=dtype
+    )
     return whole[split.rank * rows :][:rows]
 
 

@@ -1,8 +1,9 @@
 """Teachers: a copy of the encoder that follows it as an exponential moving average (EMA).
 
-Papers give the decay per step for schedules of some 200,000 steps; over some hundred steps the same decay would leave
-the teacher at its random start. What is kept from the paper is therefore the number of time constants that the teacher
-follows the student for, whatever the number of steps (`published_follows`).
+Papers give the decay per step for schedules of some 200,000 steps; over some hundred steps the same
+decay would leave the teacher at its random start. What is kept from the paper is therefore the
+number of time constants that the teacher follows the student for, whatever the number of steps
+(`published_follows`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ Shape = Literal["linear", "cosine"]
 
 
 def published_follows(decay: float, steps: int) -> float:
-    """Time constants of an EMA whose decay rises from ``decay`` to 1 over ``steps``: its mean rate times the steps.
+    """Time constants of an EMA whose decay rises from ``decay`` to 1 over ``steps``: its mean rate
+    times the steps.
 
     Linear and half-cosine rises have the same mean, half the first rate.
     """
@@ -33,9 +35,9 @@ def published_follows(decay: float, steps: int) -> float:
 class Teacher(torch.nn.Module):
     """A frozen copy of the encoder, updated by `follow` after every optimiser step.
 
-    At progress ``p`` of the budget a step of length ``dp`` keeps ``exp(-2 * follows * fall(p) * dp)`` of the teacher,
-    with ``fall = 1 - p`` (linear) or ``(1 + cos(pi p)) / 2`` (cosine). With the published number of steps that is the
-    published decay: 0.9999 at first, 1 at the end.
+    At progress ``p`` of the budget a step of length ``dp`` keeps ``exp(-2 * follows * fall(p) *
+    dp)`` of the teacher, with ``fall = 1 - p`` (linear) or ``(1 + cos(pi p)) / 2`` (cosine). With
+    the published number of steps that is the published decay: 0.9999 at first, 1 at the end.
 
     Args:
         encoder: the student's encoder; the copy starts with its weights.
@@ -65,7 +67,9 @@ class Teacher(torch.nn.Module):
         self.progress = state.item()
 
     def decay(self, progress: float, step: float) -> float:
-        """Share of the teacher's weights that a step of length ``step`` ending at ``progress`` keeps."""
+        """Share of the teacher's weights that a step of length ``step`` ending at ``progress``
+        keeps.
+        """
         fall = 1 - progress if self.shape == "linear" else (1 + math.cos(math.pi * progress)) / 2
         return math.exp(-2 * self.follows * fall * step)
 

@@ -28,17 +28,21 @@ def frames(count: int, bodies: int = 1, seed: int = 0) -> NDArray[np.float32]:
 
 
 def resize_rounding(length: int, step: float = 10.0) -> float:
-    """How far two float32 resizes of ``length`` frames may be apart, where neighbouring frames are within ``step``.
+    """How far two float32 resizes of ``length`` frames may be apart, where neighbouring frames are
+    within ``step``.
 
-    A position ``(i + 1/2) length / count - 1/2`` is rounded three times at up to ``length``, by half a unit in the last
-    place each, in either resize: 3 eps ``length`` frames. The weighted sum adds 2 eps of a coordinate, which is smaller
-    than ``step`` (normally distributed frames stay below 5, their steps below 10).
+    A position ``(i + 1/2) length / count - 1/2`` is rounded three times at up to ``length``, by
+    half a unit in the last place each, in either resize: 3 eps ``length`` frames. The weighted sum
+    adds 2 eps of a coordinate, which is smaller than ``step`` (normally distributed frames stay
+    below 5, their steps below 10).
     """
     return float(np.finfo(np.float32).eps) * (3 * length + 2) * step
 
 
 def exchange_arrays(**changes: Any) -> dict[str, NDArray]:
-    """The arrays of a valid file of 6 clips and 15 frames; ``changes`` replaces some, None removes one."""
+    """The arrays of a valid file of 6 clips and 15 frames; ``changes`` replaces some, None removes
+    one.
+    """
     arrays: dict[str, Any] = {
         "joints": frames(sum(LENGTHS)),
         "offsets": np.cumsum((0, *LENGTHS)),
@@ -51,7 +55,11 @@ def exchange_arrays(**changes: Any) -> dict[str, NDArray]:
         "names": np.array([f"take_{index}" for index in range(len(LENGTHS))]),
     }
     arrays |= {name: np.asarray(value) for name, value in changes.items() if value is not None}
-    return {name: value for name, value in arrays.items() if name not in changes or changes[name] is not None}
+    return {
+        name: value
+        for name, value in arrays.items()
+        if name not in changes or changes[name] is not None
+    }
 
 
 def exchange_file(folder: Path, **changes: Any) -> Path:
@@ -62,7 +70,9 @@ def exchange_file(folder: Path, **changes: Any) -> Path:
 
 
 def clip_set(lengths: tuple[int, ...] = LENGTHS, **columns: Any) -> ClipSet:
-    """A valid clip set; ``columns`` replaces or adds columns. Labels alternate, subjects count from 1."""
+    """A valid clip set; ``columns`` replaces or adds columns. Labels alternate, subjects count from
+    1.
+    """
     count = len(lengths)
     standard = {"label": np.arange(count) % 2, "subject": np.arange(count) + 1}
     return ClipSet(

@@ -1,4 +1,6 @@
-"""A person in the Kinect v1 layout whose every length is known, so that a test can spoil exactly one thing in it."""
+"""A person in the Kinect v1 layout whose every length is known, so that a test can spoil exactly
+one thing in it.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,19 @@ from datasets.layouts import KINECT20
 # Metres, y up, facing +z, so the left side is at positive x. Head to foot along the bones:
 # 0.2 + 0.3 + 0.2 + 0.1 + 0.45 + 0.45 + 0.15 = 1.85; upright 1.7 - 0.1 = 1.6.
 STANDING = {
-    "hip_center": (0, 1.0, 0), "spine": (0, 1.2, 0), "shoulder_center": (0, 1.5, 0), "head": (0, 1.7, 0),
-    "shoulder": (0.2, 1.45, 0.0), "elbow": (0.25, 1.15, 0.0), "wrist": (0.25, 0.9, 0.05), "hand": (0.25, 0.8, 0.05),
-    "hip": (0.1, 1.0, 0.0), "knee": (0.1, 0.55, 0.0), "ankle": (0.1, 0.1, 0.0), "foot": (0.1, 0.1, 0.15),
-}  # fmt: skip
+    "hip_center": (0, 1.0, 0),
+    "spine": (0, 1.2, 0),
+    "shoulder_center": (0, 1.5, 0),
+    "head": (0, 1.7, 0),
+    "shoulder": (0.2, 1.45, 0.0),
+    "elbow": (0.25, 1.15, 0.0),
+    "wrist": (0.25, 0.9, 0.05),
+    "hand": (0.25, 0.8, 0.05),
+    "hip": (0.1, 1.0, 0.0),
+    "knee": (0.1, 0.55, 0.0),
+    "ankle": (0.1, 0.1, 0.0),
+    "foot": (0.1, 0.1, 0.15),
+}
 STATURE, HEIGHT = 1.85, 1.6
 
 

@@ -1,6 +1,8 @@
-"""A raw format of one number a frame, to try preparations with; run as a module it prepares a folder, to be killed.
+"""A raw format of one number a frame, to try preparations with; run as a module it prepares a
+folder, to be killed.
 
-A file holds ``label subject`` in its first line and one number per further line: the x of all joints of that frame.
+A file holds ``label subject`` in its first line and one number per further line: the x of all
+joints of that frame.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class NumberSource(Source):
             except ValueError:
                 raise BrokenFile(unit.path, f"expected a number, found {number!r}", line) from None
         reading.counts["frames"] += len(joints)
-        reading.clips.append(RawClip(joints, {"label": label, "subject": subject, "names": unit.name}))
+        reading.clips.append(
+            RawClip(joints, {"label": label, "subject": subject, "names": unit.name})
+        )
         return reading
 
 
@@ -72,9 +76,13 @@ class FatalSource(NumberSource):
 
 
 def write_numbers(folder: Path, **files: str) -> Path:
-    """Files of that content; by default seven clips of two classes, the fourth a twin of the first."""
+    """Files of that content; by default seven clips of two classes, the fourth a twin of the
+    first.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    content = files or {f"c{number}": f"{number % 2} {1 + number % 2}\n1\n{2 + number % 3}\n" for number in range(7)}
+    content = files or {
+        f"c{number}": f"{number % 2} {1 + number % 2}\n1\n{2 + number % 3}\n" for number in range(7)
+    }
     for name, text in content.items():
         (folder / f"{name}.txt").write_text(text)
     return folder

@@ -1,4 +1,6 @@
-"""Batches: time resize, centring, absent bodies, crops, rotations, order, and the ways frames are stored."""
+"""Batches: time resize, centring, absent bodies, crops, rotations, order, and the ways frames are
+stored.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from datasets import batches  # not its functions: pytest would collect `test_crops`
-from datasets.batches import Augmentation, BodySequences, Look, TrainingBatches, evaluation_batches, rotations
+from datasets.batches import (
+    Augmentation,
+    BodySequences,
+    Look,
+    TrainingBatches,
+    evaluation_batches,
+    rotations,
+)
 from datasets.clips import ClipSet, present_bodies
 from tests.datasets.made_up import LENGTHS, clip_set, frames, resize_rounding
 
@@ -24,7 +33,9 @@ CENTER = 1  # the joint called spine
 PLAIN = Augmentation(crop=(1.0, 1.0), min_crop=1, rotation=0.0)
 
 
-def made_up(lengths: tuple[int, ...] = LENGTHS, bodies: int = 1, empty: tuple[tuple[int, int], ...] = ()) -> ClipSet:
+def made_up(
+    lengths: tuple[int, ...] = LENGTHS, bodies: int = 1, empty: tuple[tuple[int, int], ...] = ()
+) -> ClipSet:
     """Random clips; ``empty`` lists (clip, body) pairs that are absent."""
     clips = replace(clip_set(lengths), joints=frames(sum(lengths), bodies))
     for clip, body in empty:
@@ -66,7 +77,11 @@ def test_window_equals_interpolate(length: int, count: int) -> None:
 def test_each_window_of_a_batch_equals_interpolate_of_its_own_frames() -> None:
     clips = made_up((40, 90, 7))
     source = BodySequences(clips, CPU, center=False)
-    numbers, first, length = torch.tensor([2, 0, 1, 1]), torch.tensor([1, 5, 0, 30]), torch.tensor([6, 20, 90, 33])
+    numbers, first, length = (
+        torch.tensor([2, 0, 1, 1]),
+        torch.tensor([1, 5, 0, 30]),
+        torch.tensor([6, 20, 90, 33]),
+    )
     found = source.window(numbers, first, length, 24)
     for row, number in enumerate(numbers.tolist()):
         start = int(clips.offsets[number] + first[row])
@@ -129,7 +144,9 @@ def test_origin_is_of_the_second_body_when_the_first_is_absent() -> None:
     source = BodySequences(clips, CPU)
     number = source.of_clips(np.array([2]))
     assert number.tolist() == [4]
-    assert np.array_equal(whole(source, 4).numpy(), clips.clip(2)[:, 1] - clips.clip(2)[0, 1, CENTER])
+    assert np.array_equal(
+        whole(source, 4).numpy(), clips.clip(2)[:, 1] - clips.clip(2)[0, 1, CENTER]
+    )
 
 
 def test_origin_is_of_the_first_frame_that_the_body_is_in() -> None:
@@ -187,7 +204,9 @@ def test_absent_bodies_are_batched_as_zeros_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("include_empty", "absent"), [(False, []), (True, [1, 5, 6])])
-def test_batched_bodies_tell_whether_they_are_present(include_empty: bool, absent: list[int]) -> None:
+def test_batched_bodies_tell_whether_they_are_present(
+    include_empty: bool, absent: list[int]
+) -> None:
     source = BodySequences(made_up(bodies=2, empty=EMPTY), CPU, include_empty=include_empty)
     assert len(source.present) == len(source)
     assert (~source.present).nonzero().squeeze(1).tolist() == absent
@@ -200,7 +219,14 @@ def test_body_sequences_of_clips() -> None:
 
 def test_present_bodies_by_hand() -> None:
     found = present_bodies(made_up(bodies=2, empty=EMPTY))
-    assert found.tolist() == [[True, False], [True, True], [True, False], [False, True], [True, True], [True, True]]
+    assert found.tolist() == [
+        [True, False],
+        [True, True],
+        [True, False],
+        [False, True],
+        [True, True],
+        [True, True],
+    ]
 
 
 # --- crops ---
@@ -241,7 +267,9 @@ def test_random_crops_keep_a_uniform_share() -> None:
 
 
 def test_the_kept_length_is_rounded_down() -> None:
-    _, kept = batches.random_crops(torch.tensor([10]), Augmentation(crop=(0.59, 0.59), min_crop=1), generator())
+    _, kept = batches.random_crops(
+        torch.tensor([10]), Augmentation(crop=(0.59, 0.59), min_crop=1), generator()
+    )
     assert kept.tolist() == [5]
 
 
@@ -255,7 +283,8 @@ def test_a_crop_starts_anywhere_with_the_same_probability() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "first", "kept"), [(100, 2, 96), (10, 0, 10), (1, 0, 1), (39, 0, 39), (40, 1, 38), (300, 7, 286)]
+    ("length", "first", "kept"),
+    [(100, 2, 96), (10, 0, 10), (1, 0, 1), (39, 0, 39), (40, 1, 38), (300, 7, 286)],
 )
 def test_test_crop_by_hand(length: int, first: int, kept: int) -> None:
     found = batches.test_crops(torch.tensor([length]))
@@ -273,7 +302,9 @@ def test_test_crop_drops_what_the_published_feeder_drops() -> None:
 
 def test_rotations_are_orthonormal_and_proper() -> None:
     found = rotations(3 * torch.randn(50, 3, generator=generator(), dtype=torch.float64))
-    torch.testing.assert_close(found @ found.mT, torch.eye(3, dtype=torch.float64).expand(50, -1, -1))
+    torch.testing.assert_close(
+        found @ found.mT, torch.eye(3, dtype=torch.float64).expand(50, -1, -1)
+    )
     torch.testing.assert_close(torch.linalg.det(found), torch.ones(50, dtype=torch.float64))
 
 
@@ -293,7 +324,9 @@ def test_a_quarter_turn_by_hand(axis: int, matrix: list[list[int]]) -> None:
 
 def test_rotations_turn_about_x_then_y_then_z() -> None:
     angles = torch.randn(20, 3, generator=generator(), dtype=torch.float64)
-    expected = Rotation.from_euler("xyz", angles.numpy()).as_matrix()  # lower case: fixed axes, R_z R_y R_x
+    expected = Rotation.from_euler(
+        "xyz", angles.numpy()
+    ).as_matrix()  # lower case: fixed axes, R_z R_y R_x
     np.testing.assert_allclose(rotations(angles).numpy(), expected, atol=1e-12)
 
 
@@ -301,14 +334,20 @@ def test_rotations_turn_about_x_then_y_then_z() -> None:
 
 
 def training(
-    source: BodySequences, size: int, augmentation: Augmentation = PLAIN, seed: int = 0, numbers: Tensor | None = None
+    source: BodySequences,
+    size: int,
+    augmentation: Augmentation = PLAIN,
+    seed: int = 0,
+    numbers: Tensor | None = None,
 ) -> TrainingBatches:
     chosen = torch.arange(len(source)) if numbers is None else numbers
     return TrainingBatches(source, chosen, size=size, looks=[Look(8, augmentation)], seed=seed)
 
 
 def numbered(count: int) -> BodySequences:
-    """Sequences whose every coordinate is their number plus one, so that a batch tells what is in it."""
+    """Sequences whose every coordinate is their number plus one, so that a batch tells what is in
+    it.
+    """
     lengths = tuple(range(1, count + 1))
     clips = made_up(lengths)
     clips.joints[:] = np.repeat(np.arange(count) + 1, lengths)[:, None, None, None]
@@ -370,7 +409,9 @@ def test_global_random_state_does_not_matter_and_is_left_alone() -> None:
 )
 def test_another_seed_other_batches(augmentation: Augmentation) -> None:
     source = BodySequences(made_up((90,) * 10), CPU)
-    one, two = (training(source, size=10, augmentation=augmentation, seed=seed).next() for seed in (0, 1))
+    one, two = (
+        training(source, size=10, augmentation=augmentation, seed=seed).next() for seed in (0, 1)
+    )
     assert not torch.equal(one, two)
 
 
@@ -444,7 +485,10 @@ def all_batches(clips: ClipSet) -> list[Tensor]:
     """Augmented training batches and all evaluation batches."""
     source = BodySequences(clips, CPU)
     stream = training(source, size=4, augmentation=Augmentation(min_crop=2))
-    return [*(stream.next() for _ in range(4)), *(batch for _, batch in evaluation_batches(source, 3, 8))]
+    return [
+        *(stream.next() for _ in range(4)),
+        *(batch for _, batch in evaluation_batches(source, 3, 8)),
+    ]
 
 
 def mapped(folder: Path, clips: ClipSet, order: Literal["C", "F"] = "C") -> ClipSet:
@@ -464,7 +508,9 @@ def test_half_precision_frames_give_the_batches_of_their_values() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-@pytest.mark.parametrize(("bodies", "empty"), [(1, ()), (2, ()), (2, EMPTY)], ids=["one", "two", "some-absent"])
+@pytest.mark.parametrize(
+    ("bodies", "empty"), [(1, ()), (2, ()), (2, EMPTY)], ids=["one", "two", "some-absent"]
+)
 def test_mapped_frames_give_the_same_batches(
     tmp_path: Path, bodies: int, empty: tuple[tuple[int, int], ...], dtype: DTypeLike
 ) -> None:

@@ -1,4 +1,6 @@
-"""Folders of the cache and of prepared data, systems without Unix's modules, files that appear whole or not at all."""
+"""Folders of the cache and of prepared data, systems without Unix's modules, files that appear
+whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,12 @@ UNIX_ONLY = {"crypt", "fcntl", "grp", "posix", "pty", "pwd", "resource", "termio
     ],
 )
 def test_folders_follow_the_environment(
-    folder: Callable[[], Path], own: str, base: str, below_home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Callable[[], Path],
+    own: str,
+    base: str,
+    below_home: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv(base, str(tmp_path / "xdg"))
@@ -51,15 +58,34 @@ def test_no_module_imports_what_only_unix_has() -> None:
 
 
 def test_data_are_prepared_where_fcntl_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['fcntl'] = None  # as on Windows\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['fcntl'] = None  # as on Windows\n"
+    )
     raw = ROOT / "tests" / "datasets" / "store_format_1" / "raw"
-    command = [sys.executable, "-m", "harness", "data", "prepare", "bvh", "--workers", "1", "--raw", str(raw)]
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "data",
+        "prepare",
+        "bvh",
+        "--workers",
+        "1",
+        "--raw",
+        str(raw),
+    ]
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     found = subprocess.run(
-        [*command, "--out", str(tmp_path / "store")], env=os.environ | {"PYTHONPATH": path}, cwd=ROOT,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (found.returncode, "clips kept" in found.stderr + found.stdout) == (0, True), found.stderr
+        [*command, "--out", str(tmp_path / "store")],
+        env=os.environ | {"PYTHONPATH": path},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (found.returncode, "clips kept" in found.stderr + found.stdout) == (0, True), (
+        found.stderr
+    )
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

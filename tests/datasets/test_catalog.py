@@ -35,7 +35,9 @@ def test_a_file_is_opened_by_its_path(tmp_path: Path) -> None:
     assert len(open_clips(str(tmp_path / "clips.npz"))) == len(clip_set())
 
 
-def test_a_data_set_of_an_installed_package_is_opened_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_of_an_installed_package_is_opened_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clips = clip_set()
     packages(monkeypatch, from_outside=lambda: lambda: clips)
     assert open_clips("from-outside") is clips
@@ -47,9 +49,13 @@ def test_a_package_cannot_take_the_name_of_a_data_set(monkeypatch: pytest.Monkey
     assert "package" not in about()["synthetic"]
 
 
-def test_a_package_that_fails_is_one_line_and_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_fails_is_one_line_and_harms_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     packages(monkeypatch, great=broken)
-    with pytest.raises(DataError, match=r"^data set 'great' \(outside\.great:load\) did not load: libgreat"):
+    with pytest.raises(
+        DataError, match=r"^data set 'great' \(outside\.great:load\) did not load: libgreat"
+    ):
         open_clips("great")
     assert "great" in about()
 
@@ -61,10 +67,14 @@ def test_a_package_that_offers_no_function_is_one_line(monkeypatch: pytest.Monke
 
 
 def test_an_unknown_name_lists_the_nearest_and_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.catalog.MADE", MADE | {f"made-{number}": "" for number in range(20)})
+    monkeypatch.setattr(
+        "datasets.catalog.MADE", MADE | {f"made-{number}": "" for number in range(20)}
+    )
     with pytest.raises(DataError) as error:
         open_clips("synthetics")
-    assert str(error.value).startswith("unknown data set 'synthetics'; did you mean 'synthetic'? known: ")
+    assert str(error.value).startswith(
+        "unknown data set 'synthetics'; did you mean 'synthetic'? known: "
+    )
     assert all(name in str(error.value) for name in (*MADE, *SOURCES, "made-19"))
 
 

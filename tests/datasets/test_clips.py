@@ -29,14 +29,18 @@ def test_a_clip_set_needs_a_subject_column() -> None:
 
 def test_layout_must_fit_the_joints() -> None:
     whole = clip_set()
-    with pytest.raises(DataError, match=r"joint_names: expected shape \[4\], one per joint, found \[5\]"):
+    with pytest.raises(
+        DataError, match=r"joint_names: expected shape \[4\], one per joint, found \[5\]"
+    ):
         validate(replace(whole, joints=whole.joints[:, :, :4]))
 
 
 # --- fingerprints and repeated clips ---
 
 
-def test_fingerprint_is_of_the_values_not_of_their_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_is_of_the_values_not_of_their_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     half = frames(15).astype(np.float16)
     stored = replace(clip_set(), joints=half)
     expected = fingerprint(replace(stored, joints=half.astype(np.float32)))
@@ -123,6 +127,8 @@ def test_recorded_files_are_read_as_their_readme_says(
 @needs_recordings
 def test_nwucla_repeats_exactly_its_95_twins() -> None:
     read = recorded("nwucla")
-    expected = {(clip, twin) for clip, twin in enumerate(read.columns["twin"].tolist()) if clip < twin}
+    expected = {
+        (clip, twin) for clip, twin in enumerate(read.columns["twin"].tolist()) if clip < twin
+    }
     assert {tuple(group.tolist()) for group in repeated_clips(read)} == expected
     assert len(expected) == 95

@@ -1,4 +1,6 @@
-"""The hash of what code computes: equal for what only its readers see, different for what changes a result."""
+"""The hash of what code computes: equal for what only its readers see, different for what changes a
+result.
+"""
 
 from __future__ import annotations
 
@@ -122,21 +124,37 @@ def test_what_means_the_same_is_the_same(one: str, other: str) -> None:
 
 
 def test_every_python_gives_the_same_hash() -> None:
-    """Fixed values, made with 3.11, 3.12 and 3.13 alike: a version that parses otherwise fails here."""
+    """Fixed values, made with 3.11, 3.12 and 3.13 alike: a version that parses otherwise fails
+    here.
+    """
     assert syntax_hash(PLAIN) == "c231149fa3803e17"
-    assert syntax_hash("a = 'é\\u200b\\U0001fae8', f'{b!r:>{c}} {{ {d=} }}' 'e' f'{g:}'") == "6b300a41f546e946"
+    assert (
+        syntax_hash("a = 'é\\u200b\\U0001fae8', f'{b!r:>{c}} {{ {d=} }}' 'e' f'{g:}'")
+        == "6b300a41f546e946"
+    )
     assert syntax_hash("match a:\n    case [1, *_] | B(c=2) if d: e(**f)") == "26014d73b94c896c"
 
 
-def test_code_is_its_module_and_what_it_imports_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_is_its_module_and_what_it_imports_in_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = write_package(
-        tmp_path, "made_up_before", {"reader": "from {p}.parts import f\na = f(1)", "other": "a = 1"}
+        tmp_path,
+        "made_up_before",
+        {"reader": "from {p}.parts import f\na = f(1)", "other": "a = 1"},
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert built_on("made_up_before.reader", "made_up_before") == ["made_up_before.parts", "made_up_before.reader"]
+    assert built_on("made_up_before.reader", "made_up_before") == [
+        "made_up_before.parts",
+        "made_up_before.reader",
+    ]
     before = code_hash("made_up_before.reader", "made_up_before")
 
-    write_package(tmp_path, "made_up_moved", {"rooms": "'Moved.'\nimport {p}.parts\nfrom {p}.parts import f\na = f(1)"})
+    write_package(
+        tmp_path,
+        "made_up_moved",
+        {"rooms": "'Moved.'\nimport {p}.parts\nfrom {p}.parts import f\na = f(1)"},
+    )
     assert code_hash("made_up_moved.rooms", "made_up_moved") == before
 
     (package / "parts.py").write_text("def f(x): return x + 3")
@@ -147,7 +165,11 @@ def write_package(folder: Path, name: str, modules: dict[str, str]) -> Path:
     """A package with a module ``parts`` and others, in whose texts ``{p}`` is its name."""
     package = folder / name
     package.mkdir()
-    for module, text in {"__init__": "", "parts": "import os\ndef f(x): return x + 2", **modules}.items():
+    for module, text in {
+        "__init__": "",
+        "parts": "import os\ndef f(x): return x + 2",
+        **modules,
+    }.items():
         (package / f"{module}.py").write_text(text.replace("{p}", name))
     assert name not in sys.modules
     return package

@@ -30,7 +30,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refusal(path: Path) -> str:
-    """The one-line message with which a file is refused, without the path that it must start with."""
+    """The one-line message with which a file is refused, without the path that it must start
+    with.
+    """
     with pytest.raises(DataError) as caught:
         read_npz(path)
     message = str(caught.value)
@@ -66,7 +68,9 @@ def test_integers_of_any_width_become_int64(tmp_path: Path) -> None:
     arrays = exchange_arrays()
     narrow = {name: arrays[name].astype(np.int16) for name in ("label", "subject", "offsets")}
     read = read_npz(exchange_file(tmp_path, **narrow))
-    assert {read.offsets.dtype, read.columns["label"].dtype, read.columns["subject"].dtype} == {np.dtype("int64")}
+    assert {read.offsets.dtype, read.columns["label"].dtype, read.columns["subject"].dtype} == {
+        np.dtype("int64")
+    }
 
 
 def test_default_split_is_read(tmp_path: Path) -> None:
@@ -111,7 +115,9 @@ def test_column_major_joints_are_mapped_in_place(tmp_path: Path) -> None:
     assert read_npz(path).joints.flags.c_contiguous
 
 
-def test_compressed_joints_are_mapped_from_one_copy_in_the_cache(tmp_path: Path, cache: Path) -> None:
+def test_compressed_joints_are_mapped_from_one_copy_in_the_cache(
+    tmp_path: Path, cache: Path
+) -> None:
     path = tmp_path / "packed.npz"
     np.savez_compressed(path, **exchange_arrays())  # type: ignore[arg-type]
     copies = set()
@@ -139,7 +145,9 @@ def test_mapped_float64_becomes_float32(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.joints, joints)
 
 
-def test_mapped_joints_are_never_whole_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mapped_joints_are_never_whole_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(archive, "COPY_BYTES", 2**16)
     monkeypatch.setattr(clips, "BLOCK_BYTES", 2**16)
     joints = np.ones((40_000, 1, 5, 3), dtype=np.float32)
@@ -155,7 +163,9 @@ def test_mapped_joints_are_never_whole_in_memory(tmp_path: Path, monkeypatch: py
     assert peak < joints.nbytes / 3
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("MASKED_SKELETON_CACHE", str(tmp_path / "file" / "cache"))
     path = tmp_path / "packed.npz"
@@ -244,7 +254,9 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", REQUIRED)
 def test_missing_array_is_named(tmp_path: Path, name: str) -> None:
-    assert refusal(exchange_file(tmp_path, **{name: None})).startswith(f"{name}: expected an array of this name")
+    assert refusal(exchange_file(tmp_path, **{name: None})).startswith(
+        f"{name}: expected an array of this name"
+    )
 
 
 def test_missing_array_suggests_a_near_name(tmp_path: Path) -> None:
@@ -256,22 +268,43 @@ CHANGED: list[tuple[dict[str, Any], str]] = [
     ({"joints": frames(15)[:, 0]}, "joints: expected shape [F, M, V, 3], found [15, 5, 3]"),
     ({"joints": frames(15)[..., :2]}, "joints: expected shape [F, M, V, 3], found [15, 1, 5, 2]"),
     ({"joints": np.ones((15, 1, 5, 3), int)}, "joints: expected float32 or float16, found int64"),
-    ({"joints": np.ones((15, 0, 5, 3), np.float32)}, "joints: expected at least one frame, body and joint"),
-    ({"joints": np.zeros((15, 1, 5, 3), np.float32)}, "joints: expected a body in every clip, found clip 0"),
+    (
+        {"joints": np.ones((15, 0, 5, 3), np.float32)},
+        "joints: expected at least one frame, body and joint",
+    ),
+    (
+        {"joints": np.zeros((15, 1, 5, 3), np.float32)},
+        "joints: expected a body in every clip, found clip 0",
+    ),
     ({"offsets": [1, 3, 5, 9, 10, 13, 15]}, "offsets: expected 0 at the start, found 1"),
     ({"offsets": [0, 3, 5, 9, 10, 13, 14]}, "offsets: expected 15 at the end, found 14"),
-    ({"offsets": [0, 3, 5, 4, 10, 13, 15]}, "offsets: expected offsets that increase, found clip 2 (take_2)"),
+    (
+        {"offsets": [0, 3, 5, 4, 10, 13, 15]},
+        "offsets: expected offsets that increase, found clip 2 (take_2)",
+    ),
     ({"offsets": [0, 3, -5, 9, 10, 13, 15]}, "offsets: expected 0 or more, found -5 at index 2"),
-    ({"offsets": [0, 3, 3, 9, 10, 13, 15]}, "offsets: expected at least one frame in every clip, found an"),
-    ({"offsets": [0.0, 3, 5, 9, 10, 13, 15]}, "offsets: expected one-dimensional integers, found float64"),
+    (
+        {"offsets": [0, 3, 3, 9, 10, 13, 15]},
+        "offsets: expected at least one frame in every clip, found an",
+    ),
+    (
+        {"offsets": [0.0, 3, 5, 9, 10, 13, 15]},
+        "offsets: expected one-dimensional integers, found float64",
+    ),
     ({"offsets": [0]}, "offsets: expected shape [N + 1] with N at least 1, found [1]"),
     ({"label": [0, 1, 0, 1, 0]}, "label: expected integers of shape [6], found shape [5]"),
     ({"label": [0, 1, 0, 2, 0, 1]}, "label: expected 0 to 1, found 2 at clip 3 (take_3)"),
     ({"label": [0, 1, 0, -1, 0, 1]}, "label: expected 0 to 1, found -1 at clip 3 (take_3)"),
     ({"label": [0.0, 1, 0, 1, 0, 1]}, "label: expected integers of shape [6], found float64"),
     ({"subject": [1, 1]}, "subject: expected integers of shape [6], found shape [2]"),
-    ({"subject": [1, 1, -2, 2, 3, 3]}, "subject: expected -1 (not known) or more, found -2 at clip 2"),
-    ({"class_names": [1.5, 2]}, "class_names: expected a one-dimensional array of strings, found float64"),
+    (
+        {"subject": [1, 1, -2, 2, 3, 3]},
+        "subject: expected -1 (not known) or more, found -2 at clip 2",
+    ),
+    (
+        {"class_names": [1.5, 2]},
+        "class_names: expected a one-dimensional array of strings, found float64",
+    ),
     ({"class_names": np.array([], "U4")}, "class_names: expected at least one name"),
     ({"parents": [-1, 0, 1]}, "parents: expected integers of shape [5], found shape [3]"),
     ({"parents": [-1, 0, 1, 4, 3]}, "parents: joint 3 is its own ancestor"),
@@ -282,7 +315,7 @@ CHANGED: list[tuple[dict[str, Any], str]] = [
     ({"default_split": 3}, "default_split: expected one string, found int64"),
     ({"view": [1, 2, 3]}, "view: expected shape [6], one value per clip, found [3]"),
     ({"when": np.zeros(6, "M8[s]")}, "when: expected numbers or strings, found datetime64[s]"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("changes", "message"), CHANGED, ids=[message for _, message in CHANGED])
@@ -303,13 +336,18 @@ def test_a_coordinate_that_is_not_finite_is_found(
     joints[7, 0, 3, 1] = value
     with pytest.raises(DataError) as caught:
         read_npz(exchange_file(tmp_path, joints=joints), memory_limit=memory_limit)
-    assert f"found {value} at clip 2 (take_2), frame 2 of the clip, body 0, joint 'left_hand'" in str(caught.value)
+    assert (
+        f"found {value} at clip 2 (take_2), frame 2 of the clip, body 0, joint 'left_hand'"
+        in str(caught.value)
+    )
 
 
 def test_a_float64_too_large_for_float32_is_not_finite(tmp_path: Path) -> None:
     joints = frames(15).astype(np.float64)
     joints[0, 0, 0, 0] = 1e300
-    assert "found inf at clip 0 (take_0), frame 0" in refusal(exchange_file(tmp_path, joints=joints))
+    assert "found inf at clip 0 (take_0), frame 0" in refusal(
+        exchange_file(tmp_path, joints=joints)
+    )
 
 
 def test_one_clip_without_a_body_is_found(tmp_path: Path) -> None:
@@ -340,7 +378,11 @@ def test_written_clips_read_back(tmp_path: Path) -> None:
     write_npz(tmp_path / "out.npz", whole)
     read = read_npz(tmp_path / "out.npz")
     assert fingerprint(read) == fingerprint(whole)
-    assert (read.default_split, read.layout, read.fps) == (whole.default_split, whole.layout, whole.fps)
+    assert (read.default_split, read.layout, read.fps) == (
+        whole.default_split,
+        whole.layout,
+        whole.fps,
+    )
     for name, values in whole.columns.items():
         np.testing.assert_array_equal(read.columns[name], values)
 
@@ -377,7 +419,9 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_a_pipe_is_named_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "clips.npz")
-    with pytest.raises(DataError, match=r"clips\.npz: expected a file, found a pipe; name an \.npz file"):
+    with pytest.raises(
+        DataError, match=r"clips\.npz: expected a file, found a pipe; name an \.npz file"
+    ):
         read_npz(tmp_path / "clips.npz")
 
 
@@ -386,13 +430,17 @@ def test_a_pipe_is_named_and_never_waited_for(tmp_path: Path) -> None:
 
 def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
     path = exchange_file(tmp_path, class_names=np.array(["wave", "wave"]))
-    assert refusal(path) == (
-        "class_names: expected a name of its own for every class, found 'wave' twice; rename one of them"
+    assert (
+        refusal(path)
+        == "class_names: expected a name of its own for every class, found 'wave' twice; rename one"
+        " of them"
     )
 
 
 def test_labels_may_be_names_and_names_may_be_numbers(tmp_path: Path) -> None:
-    named = read_npz(exchange_file(tmp_path, label=np.array(["bow", "wave", "bow", "bow", "wave", "bow"])))
+    named = read_npz(
+        exchange_file(tmp_path, label=np.array(["bow", "wave", "bow", "bow", "wave", "bow"]))
+    )
     assert named.columns["label"].tolist() == [1, 0, 1, 1, 0, 1]
     numbered = read_npz(exchange_file(tmp_path, class_names=np.array([7, 9])))
     assert numbered.class_names == ("7", "9")
@@ -410,16 +458,22 @@ def test_names_in_another_encoding_stay_different_names(tmp_path: Path) -> None:
 def test_ctr_gcn_s_form_is_named_with_the_command(tmp_path: Path) -> None:
     path = tmp_path / "NTU120_CSub.npz"
     np.savez(path, x_train=np.zeros((1, 2, 150), np.float32), y_train=np.eye(120)[:1])
-    assert refusal(path) == (
-        "expected the exchange format, found NTU RGB+D in CTR-GCN's form; next: python -m harness data prepare ntu120 "
-        f"--raw {path}"
+    assert (
+        refusal(path)
+        == "expected the exchange format, found NTU RGB+D in CTR-GCN's form; next: python -m"
+        f" harness data prepare ntu120 --raw {path}"
     )
 
 
 def test_what_is_not_kept_is_named(tmp_path: Path) -> None:
-    path = exchange_file(tmp_path, licence=np.array("mine"), table=np.zeros((2, 2)), view=[1, 2, 1, 2, 1, 2])
+    path = exchange_file(
+        tmp_path, licence=np.array("mine"), table=np.zeros((2, 2)), view=[1, 2, 1, 2, 1, 2]
+    )
     assert not_kept(path) == ["licence", "table"]
-    assert list(ExchangeFile(path).find().counts) == ["found", "arrays that are no columns, left out: licence, table"]
+    assert list(ExchangeFile(path).find().counts) == [
+        "found",
+        "arrays that are no columns, left out: licence, table",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -429,11 +483,17 @@ def test_what_is_not_kept_is_named(tmp_path: Path) -> None:
             b"<!DOCTYPE html><html><body>Quota exceeded</body></html>",
             "found a web page, as a download leaves that asks",
         ),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "found a Git LFS pointer, a note of where"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
+            "found a Git LFS pointer, a note of where",
+        ),
         (b"", "found an empty file; download it again"),
         (b"\x93NUMPY\x01\x00", "found a NumPy array (.npy); name a file of the expected form"),
         (b"\x80\x04N.", "found a pickle; of these data prepare reads pyskl's"),
-        (b"\x00" * 100, "found a file of zeros, as a download leaves that broke off; download the file itself"),
+        (
+            b"\x00" * 100,
+            "found a file of zeros, as a download leaves that broke off; download the file itself",
+        ),
         (b"7z\xbc\xaf\x27\x1c", "found a 7-Zip archive; unpack it"),
     ],
 )

@@ -1,4 +1,6 @@
-"""The published feeder re-made: what a sample is, what a batch holds, and where its worker processes go."""
+"""The published feeder re-made: what a sample is, what a batch holds, and where its worker
+processes go.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,11 @@ from datasets.published_feeder import (
 )
 from tests.datasets.made_up import clip_set, frames, resize_rounding
 
-# From Python 3.12 on a fork after torch has started threads is a warning; the workers touch none of them.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+# From Python 3.12 on a fork after torch has started threads is a warning; the workers touch none of
+# them.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 CPU = torch.device("cpu")
 PLAIN = Augmentation(crop=(1.0, 1.0), min_crop=1, rotation=0.0)
@@ -49,16 +54,22 @@ def numbered(count: int) -> ClipSet:
     return clips
 
 
-def dataset(clips: ClipSet, augmentation: Augmentation = PLAIN, *chosen: int, center: bool = True) -> PaddedClips:
+def dataset(
+    clips: ClipSet, augmentation: Augmentation = PLAIN, *chosen: int, center: bool = True
+) -> PaddedClips:
     rows = np.array(chosen or range(len(clips)))
-    return PaddedClips(pad_clips(clips, rows, center=center), frames=FRAMES, augmentation=augmentation)
+    return PaddedClips(
+        pad_clips(clips, rows, center=center), frames=FRAMES, augmentation=augmentation
+    )
 
 
 def on_device(clips: ClipSet, clip: int, first: int, length: int, *, center: bool = True) -> Tensor:
     """The same frames of both bodies from the suite's own batches, ``[2, T, V, 3]``."""
     source = BodySequences(clips, CPU, center=center, include_empty=True)
     numbers = source.of_clips(np.array([clip]))
-    return source.window(numbers, torch.full_like(numbers, first), torch.full_like(numbers, length), FRAMES)
+    return source.window(
+        numbers, torch.full_like(numbers, first), torch.full_like(numbers, length), FRAMES
+    )
 
 
 def close(one: Tensor, two: Tensor) -> None:
@@ -117,7 +128,8 @@ def test_frames_after_the_300th_are_cut_off() -> None:
 
 
 def test_a_crop_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    # 100 frames, a share half-way between 0.5 and 1: 75 are kept; the last of the 26 starts is frame 25.
+    # 100 frames, a share half-way between 0.5 and 1: 75 are kept; the last of the 26 starts is
+    # frame 25.
     monkeypatch.setattr(np.random, "rand", lambda: 0.5)
     monkeypatch.setattr(np.random, "randint", lambda low, high: high - 1)
     clips = two_bodies((100,))
@@ -126,7 +138,9 @@ def test_a_crop_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("length", "kept"), [(100, 64), (40, 40)])
-def test_a_crop_is_not_shorter_than_the_shortest(length: int, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crop_is_not_shorter_than_the_shortest(
+    length: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(np.random, "randint", lambda low, high: high - 1)
     clips = two_bodies((length,))
     found = dataset(clips, Augmentation(crop=(0.5, 0.5), min_crop=64, rotation=0.0))[0]
@@ -147,7 +161,8 @@ def test_crops_start_anywhere_and_keep_any_share() -> None:
 
 
 def test_both_bodies_turn_together_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    # draws of 1/2 are no turn, 3/4 half the largest one: a quarter turn about z takes (x, y, z) to (-y, x, z)
+    # draws of 1/2 are no turn, 3/4 half the largest one: a quarter turn about z takes (x, y, z) to
+    # (-y, x, z)
     monkeypatch.setattr(torch, "rand", lambda *size: torch.tensor([[0.5, 0.5, 0.75]]))
     clips = two_bodies((30,))
     x, y, z = on_device(clips, 0, 0, 30).unbind(-1)
@@ -159,7 +174,9 @@ def test_both_bodies_turn_together_by_hand(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def published(clips: ClipSet, augmentation: Augmentation = PLAIN) -> PublishedClips:
-    return PublishedClips(pad_clips(clips, np.arange(len(clips))), frames=FRAMES, augmentation=augmentation)
+    return PublishedClips(
+        pad_clips(clips, np.arange(len(clips))), frames=FRAMES, augmentation=augmentation
+    )
 
 
 def drawn(clips: PaddedClips, row: int) -> Tensor:
@@ -180,7 +197,12 @@ def test_a_released_sample_has_coordinates_first_and_lies_in_one_piece() -> None
     sample = published(two_bodies((30,)))[0]
     assert sample.shape == (3, FRAMES, 5, 2)
     assert sample.is_contiguous()
-    assert published(two_bodies((30,))).sequences(torch.stack([sample] * 4)).shape == (8, FRAMES, 5, 3)
+    assert published(two_bodies((30,))).sequences(torch.stack([sample] * 4)).shape == (
+        8,
+        FRAMES,
+        5,
+        3,
+    )
 
 
 def test_a_released_sample_of_no_frame_is_zeros() -> None:
@@ -195,7 +217,9 @@ def test_a_product_of_three_matrices_is_the_rotation() -> None:
 
 
 def test_released_batches_hold_both_bodies_of_a_clip_side_by_side() -> None:
-    made = PublishedClips(pad_clips(numbered(4), np.arange(4), center=False), frames=FRAMES, augmentation=PLAIN)
+    made = PublishedClips(
+        pad_clips(numbered(4), np.arange(4), center=False), frames=FRAMES, augmentation=PLAIN
+    )
     stream = FeederBatches(made, size=8, workers=1, device=CPU, seed=0)
     seen = stream.sample()
     assert seen.shape == (8, FRAMES, 5, 3)
@@ -206,7 +230,9 @@ def test_released_batches_hold_both_bodies_of_a_clip_side_by_side() -> None:
 # --- batches ---
 
 
-def feeder(clips: ClipSet, size: int, *, seed: int = 0, augmentation: Augmentation = PLAIN) -> FeederBatches:
+def feeder(
+    clips: ClipSet, size: int, *, seed: int = 0, augmentation: Augmentation = PLAIN
+) -> FeederBatches:
     made = dataset(clips, augmentation, center=False)
     return FeederBatches(made, size=size, workers=1, device=CPU, seed=seed)
 
@@ -290,7 +316,9 @@ def test_the_seed_decides_order_crop_and_rotation_whatever_the_global_state() ->
     assert not torch.equal(found[0][0], found[0][1])
 
 
-@pytest.mark.parametrize("augmentation", [replace(PLAIN, crop=(0.5, 1.0)), replace(PLAIN, rotation=0.3)])
+@pytest.mark.parametrize(
+    "augmentation", [replace(PLAIN, crop=(0.5, 1.0)), replace(PLAIN, rotation=0.3)]
+)
 def test_a_clip_looks_different_in_the_next_epoch(augmentation: Augmentation) -> None:
     stream = feeder(two_bodies((90,)), size=2, augmentation=augmentation)
     with stream.flowing():

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from datasets.errors import DataError
-from datasets.layouts import KINECT20, LAYOUTS, NTU25, UIPRMD22, SkeletonLayout, check_tree, layout_from_parents
+from datasets.layouts import (
+    KINECT20,
+    LAYOUTS,
+    NTU25,
+    UIPRMD22,
+    SkeletonLayout,
+    check_tree,
+    layout_from_parents,
+)
 from tests.datasets.made_up import needs_recordings, recorded
 
 named = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
@@ -20,7 +28,9 @@ def test_parents_are_one_tree(layout: SkeletonLayout) -> None:
 @named
 def test_parts_cover_every_joint_once(layout: SkeletonLayout) -> None:
     assert list(layout.parts) == ["head", "torso", "left_arm", "right_arm", "left_leg", "right_leg"]
-    assert sorted(joint for part in layout.parts.values() for joint in part) == list(range(layout.joint_count))
+    assert sorted(joint for part in layout.parts.values() for joint in part) == list(
+        range(layout.joint_count)
+    )
 
 
 @named
@@ -61,7 +71,12 @@ def test_other_parents_are_not_the_named_layout() -> None:
 
 @pytest.mark.parametrize(
     ("left", "right"),
-    [("left_hand", "right_hand"), ("HandLeft", "HandRight"), ("l_hand", "r_hand"), ("hand.L", "hand.R")],
+    [
+        ("left_hand", "right_hand"),
+        ("HandLeft", "HandRight"),
+        ("l_hand", "r_hand"),
+        ("hand.L", "hand.R"),
+    ],
 )
 def test_pairs_from_names(left: str, right: str) -> None:
     built = layout_from_parents(("spine", right, left), (-1, 0, 0))
@@ -112,9 +127,13 @@ def test_a_name_may_stand_once() -> None:
 
 
 def test_ntu_bones_are_those_of_the_usual_graph() -> None:
-    one_based = """(1,2) (2,21) (3,21) (4,3) (5,21) (6,5) (7,6) (8,7) (9,21) (10,9) (11,10) (12,11) (13,1)
-        (14,13) (15,14) (16,15) (17,1) (18,17) (19,18) (20,19) (22,23) (23,8) (24,25) (25,12)"""
-    graph = {frozenset(int(joint) - 1 for joint in bone.strip("()").split(",")) for bone in one_based.split()}
+    one_based = """(1,2) (2,21) (3,21) (4,3) (5,21) (6,5) (7,6) (8,7) (9,21) (10,9) (11,10) (12,11)
+        (13,1) (14,13) (15,14) (16,15) (17,1) (18,17) (19,18) (20,19) (22,23) (23,8)
+        (24,25) (25,12)"""
+    graph = {
+        frozenset(int(joint) - 1 for joint in bone.strip("()").split(","))
+        for bone in one_based.split()
+    }
     ours = {frozenset(bone) for bone in NTU25.bones}
     # The graph hangs each hand tip on its thumb; the tree hangs both on the hand.
     assert ours - graph == {frozenset((21, 7)), frozenset((23, 11))}

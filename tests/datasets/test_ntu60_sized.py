@@ -56,5 +56,7 @@ def test_a_cache_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("MASKED_SKELETON_CACHE", str(tmp_path))
     monkeypatch.setattr(ntu60_sized, "generate", lambda train, test: None)
     monkeypatch.setattr(ntu60_sized, "keep", full)
-    with pytest.raises(DataError, match=r"No space left on device; set MASKED_SKELETON_CACHE to a folder with 2 GB"):
+    with pytest.raises(
+        DataError, match=r"No space left on device; set MASKED_SKELETON_CACHE to a folder with 2 GB"
+    ):
         ntu60_sized.load()

@@ -20,7 +20,12 @@ PLACES = ("hall", "yard") * 6
 
 def twelve(**columns: Any) -> ClipSet:
     """12 clips of 2 frames: two of each of 6 subjects, 3 views, labels alternating."""
-    standard = {"subject": SUBJECTS, "view": VIEWS, "place": PLACES, "height": np.linspace(1, 2, 12)}
+    standard = {
+        "subject": SUBJECTS,
+        "view": VIEWS,
+        "place": PLACES,
+        "height": np.linspace(1, 2, 12),
+    }
     return clip_set((2,) * 12, **(standard | columns))
 
 
@@ -53,14 +58,25 @@ def test_cross_subject_trains_on_odd_and_tests_on_even_subjects() -> None:
     assert split.name == "xsub"
     assert training_side(split) == [0, 1, 4, 5, 8, 9]
     assert split.test.tolist() == [2, 3, 6, 7, 10, 11]
-    assert {part.dtype for part in (split.train, split.validation, split.test)} == {np.dtype("int64")}
+    assert {part.dtype for part in (split.train, split.validation, split.test)} == {
+        np.dtype("int64")
+    }
 
 
 def test_a_star_takes_what_the_other_side_leaves() -> None:
     split = make_split(twelve(), "subject:2,5->*")
     assert training_side(split) == [2, 3, 8, 9]
     assert split.test.tolist() == [0, 1, 4, 5, 6, 7, 10, 11]
-    assert make_split(twelve(), "view:*->3", validation=0).train.tolist() == [0, 1, 3, 4, 6, 7, 9, 10]
+    assert make_split(twelve(), "view:*->3", validation=0).train.tolist() == [
+        0,
+        1,
+        3,
+        4,
+        6,
+        7,
+        9,
+        10,
+    ]
     assert refusal(twelve(), "view:1-3->*").startswith("expected values of 'view' for both sides")
 
 
@@ -75,7 +91,9 @@ def test_a_data_sets_own_splits_go_by_name() -> None:
     assert split.name == "xsub"
     assert split.train.tolist() == [0, 1, 2, 3]  # subject 77 is not in this part of the data set
     assert make_split(clips, "yards", validation=0).test.tolist() == [1, 3, 5, 7, 9, 11]
-    assert "77" in refusal(clips, "subject:77->1")  # asked for in words, a missing value is a mistake
+    assert "77" in refusal(
+        clips, "subject:77->1"
+    )  # asked for in words, a missing value is a mistake
 
 
 def test_a_split_without_repeats_drops_leaks() -> None:
@@ -89,7 +107,10 @@ def test_a_swapped_split_has_its_sides_exchanged(spec: str) -> None:
     clips = replace(twelve(), default_split="xsub")
     plain, other = make_split(clips, spec), make_split(clips, swapped(spec))
     assert other.name == f"{plain.name} swapped"
-    assert (training_side(other), other.test.tolist()) == (plain.test.tolist(), training_side(plain))
+    assert (training_side(other), other.test.tolist()) == (
+        plain.test.tolist(),
+        training_side(plain),
+    )
     assert swapped(swapped(spec)) == spec
     assert make_split(clips, swapped(other.name)).test.tolist() == plain.test.tolist()
 
@@ -130,11 +151,16 @@ def test_clips_on_neither_side_are_noted() -> None:
 
 def test_unknown_column_is_named_with_the_nearest() -> None:
     said = refusal(twelve(), "viev:1->2")
-    assert "found 'viev'; did you mean 'view'? the columns are label, subject, view, place, height" in said
+    assert (
+        "found 'viev'; did you mean 'view'? the columns are label, subject, view, place, height"
+        in said
+    )
 
 
 def test_values_that_do_not_occur_are_named_with_those_that_do() -> None:
-    assert "values that occur in 'view', found '4'; these occur: 1, 2, 3" in refusal(twelve(), "view:1,4->2")
+    assert "values that occur in 'view', found '4'; these occur: 1, 2, 3" in refusal(
+        twelve(), "view:1,4->2"
+    )
 
 
 def test_strings_that_do_not_occur_are_named_with_those_that_do() -> None:
@@ -155,7 +181,9 @@ def test_cross_view_without_a_third_view_is_refused() -> None:
 
 
 def test_a_value_on_both_sides_is_refused() -> None:
-    assert "found 2, 3 on both; give every value to one side" in refusal(twelve(), "subject:1-3->2-4")
+    assert "found 2, 3 on both; give every value to one side" in refusal(
+        twelve(), "subject:1-3->2-4"
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +192,10 @@ def test_a_value_on_both_sides_is_refused() -> None:
 )
 def test_an_empty_side_is_refused(subjects: list[int], side: str) -> None:
     said = refusal(twelve(subject=subjects), "xsub")
-    assert f"expected clips on the {side}, found none; the known subjects are {subjects[0]}, {subjects[1]}" in said
+    assert (
+        f"expected clips on the {side}, found none; the known subjects are {subjects[0]},"
+        f" {subjects[1]}" in said
+    )
 
 
 @pytest.mark.parametrize("spec", ["view", "view:1", "view:1->", "->2", "1->2", ":1->2", "view:1>2"])
@@ -185,7 +216,9 @@ def test_values_of_a_number_column_are_numbers(item: str) -> None:
 
 
 def test_a_column_of_measurements_cannot_split() -> None:
-    assert "expected distinct values in 'height', found float64 numbers" in refusal(twelve(), "height:1->2")
+    assert "expected distinct values in 'height', found float64 numbers" in refusal(
+        twelve(), "height:1->2"
+    )
 
 
 # --- the validation part ---
@@ -205,7 +238,9 @@ def test_validation_shares_no_subject_with_train_and_parts_are_disjoint(spec: st
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.05, 1), (0.2, 1), (0.34, 2), (0.5, 3), (0.99, 5)])
-def test_share_is_of_the_training_subjects_at_least_one_and_never_all(share: float, count: int) -> None:
+def test_share_is_of_the_training_subjects_at_least_one_and_never_all(
+    share: float, count: int
+) -> None:
     clips = twelve()
     split = make_split(clips, "view:1,2->3", validation=share)
     assert len(np.unique(clips.columns["subject"][split.validation])) == count
@@ -215,7 +250,9 @@ def test_held_out_subjects_are_fixed_and_noted() -> None:
     first, second = (make_split(twelve(), "view:1,2->3", validation=0.34) for _ in range(2))
     np.testing.assert_array_equal(first.validation, second.validation)
     held_out = sorted(set(np.array(SUBJECTS)[first.validation].tolist()))
-    noted = f"validation holds out 2 of 8 training-side clips, subjects: {held_out[0]}, {held_out[1]}"
+    noted = (
+        f"validation holds out 2 of 8 training-side clips, subjects: {held_out[0]}, {held_out[1]}"
+    )
     assert noted in first.notes
 
 
@@ -228,7 +265,9 @@ def test_held_out_subjects_follow_the_documented_permutation() -> None:
 def test_held_out_subjects_do_not_depend_on_the_order_of_clips() -> None:
     backwards = make_split(twelve(subject=SUBJECTS[::-1]), "xsub")
     forwards = make_split(twelve(), "xsub")
-    assert set(np.array(SUBJECTS[::-1])[backwards.validation]) == set(np.array(SUBJECTS)[forwards.validation])
+    assert set(np.array(SUBJECTS[::-1])[backwards.validation]) == set(
+        np.array(SUBJECTS)[forwards.validation]
+    )
 
 
 def test_no_validation_part_is_noted() -> None:
@@ -280,7 +319,10 @@ def test_only_unknown_subjects_have_no_validation_part() -> None:
 def test_repeated_clips_on_both_sides_are_paired_and_noted() -> None:
     split = make_split(twins(twelve(), (0, 2), (0, 5), (1, 3)), "view:1,2->3")
     assert split.leaked.tolist() == [[0, 2], [0, 5]]
-    noted = "2 of 4 test clips have exactly the joints of a clip on the training side; drop_leaks takes those out"
+    noted = (
+        "2 of 4 test clips have exactly the joints of a clip on the training side; drop_leaks takes"
+        " those out"
+    )
     assert noted in split.notes
 
 
@@ -292,7 +334,8 @@ def test_dropped_leaks_leave_the_training_side_only() -> None:
     np.testing.assert_array_equal(clean.test, whole.test)
     assert clean.leaked.shape == (0, 2)
     assert any(
-        note.startswith("3 of 4 test clips") and note.endswith("the 2 on the training side are dropped")
+        note.startswith("3 of 4 test clips")
+        and note.endswith("the 2 on the training side are dropped")
         for note in clean.notes
     )
 
@@ -357,12 +400,16 @@ def test_combinations_that_do_not_occur_are_no_classes() -> None:
 
 
 def test_unknown_label_column_is_named_with_the_nearest() -> None:
-    with pytest.raises(DataError, match=r"made_up: labels 'label,correkt': .*did you mean 'correct'\?"):
+    with pytest.raises(
+        DataError, match=r"made_up: labels 'label,correkt': .*did you mean 'correct'\?"
+    ):
         make_labels(twelve(correct=[0, 1] * 6), "label,correkt")
 
 
 def test_measurements_are_no_classes() -> None:
-    with pytest.raises(DataError, match="expected distinct values in 'height', found float64 numbers"):
+    with pytest.raises(
+        DataError, match="expected distinct values in 'height', found float64 numbers"
+    ):
         make_labels(twelve(), "height")
 
 
@@ -393,7 +440,9 @@ def test_short_and_single_frame_clips_are_counted() -> None:
         ("utdmhad", "xsub", False, 431, 430),
     ],
 )
-def test_recorded_splits_count_as_the_readme_says(name: str, spec: str, drop: bool, trained: int, tested: int) -> None:
+def test_recorded_splits_count_as_the_readme_says(
+    name: str, spec: str, drop: bool, trained: int, tested: int
+) -> None:
     split = make_split(recorded(name), spec, drop_leaks=drop)
     assert (len(training_side(split)), len(split.test)) == (trained, tested)
 

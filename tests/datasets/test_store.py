@@ -1,4 +1,6 @@
-"""The store: opened without reading frames, refused when it is not whole or not what was written."""
+"""The store: opened without reading frames, refused when it is not whole or not what was
+written.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets.clips import ClipSet, clip_hash, clip_origins, fingerprint, present_bodies, repeated_clips
+from datasets.clips import (
+    ClipSet,
+    clip_hash,
+    clip_origins,
+    fingerprint,
+    present_bodies,
+    repeated_clips,
+)
 from datasets.errors import DataError
 from datasets.files import CACHE_VARIABLE
 from datasets.formats import store_check
-from datasets.formats.store import HEADER, INDEX, JOINTS, Header, is_store, open_prepared, open_store, seal_of
+from datasets.formats.store import (
+    HEADER,
+    INDEX,
+    JOINTS,
+    Header,
+    is_store,
+    open_prepared,
+    open_store,
+    seal_of,
+)
 from datasets.formats.store_writing import Part, write_store
 from tests.datasets.made_up import clip_set
 
@@ -32,12 +50,27 @@ def written(folder: Path, clips: ClipSet, parts: int = 2, dtype: str = "<f4") ->
     pieces = []
     for numbers in np.array_split(np.arange(len(clips)), parts):
         frames = np.concatenate([clips.clip(number) for number in numbers])
-        pieces.append(Part(frames, clips.lengths[numbers], {k: v[numbers] for k, v in clips.columns.items()}))
+        pieces.append(
+            Part(frames, clips.lengths[numbers], {k: v[numbers] for k, v in clips.columns.items()})
+        )
     return write_store(
-        folder, pieces, clips.joints.shape, dtype, name=clips.name, title="Made up", plan="p",
-        joint_names=clips.layout.joints, parents=clips.layout.parents, class_names=clips.class_names, fps=clips.fps,
-        default_split=clips.default_split, splits={"xview": "view:2->1"}, expected={}, counts={}, problems=(),
-    )  # fmt: skip
+        folder,
+        pieces,
+        clips.joints.shape,
+        dtype,
+        name=clips.name,
+        title="Made up",
+        plan="p",
+        joint_names=clips.layout.joints,
+        parents=clips.layout.parents,
+        class_names=clips.class_names,
+        fps=clips.fps,
+        default_split=clips.default_split,
+        splits={"xview": "view:2->1"},
+        expected={},
+        counts={},
+        problems=(),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +82,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def clips() -> ClipSet:
-    return clip_set(names=np.array(["a", "bb", "ccc", "d", "e", "f"]), view=np.array([1, 2, 1, 2, 1, 2]))
+    return clip_set(
+        names=np.array(["a", "bb", "ccc", "d", "e", "f"]), view=np.array([1, 2, 1, 2, 1, 2])
+    )
 
 
 @pytest.fixture
@@ -84,23 +119,33 @@ def test_a_store_holds_the_clips_to_the_last_bit(folder: Path, clips: ClipSet) -
     assert found.columns.keys() == clips.columns.keys()
     for name, values in clips.columns.items():
         assert np.array_equal(found.columns[name], values)
-    assert (found.layout, found.class_names, found.fps) == (clips.layout, clips.class_names, clips.fps)
+    assert (found.layout, found.class_names, found.fps) == (
+        clips.layout,
+        clips.class_names,
+        clips.fps,
+    )
     assert found.splits == {"xview": "view:2->1"}
     assert found.stored is not None
     assert found.stored.fingerprint == fingerprint(clips)
     present = present_bodies(clips)
     assert np.array_equal(found.stored.present, present)
     assert np.array_equal(found.stored.origins, clip_origins(clips, present))
-    assert found.stored.hashes.tolist() == [clip_hash(clips.clip(index)) for index in range(len(clips))]
+    assert found.stored.hashes.tolist() == [
+        clip_hash(clips.clip(index)) for index in range(len(clips))
+    ]
 
 
-def test_what_is_remembered_of_half_precision_is_that_of_the_stored_frames(clips: ClipSet, tmp_path: Path) -> None:
+def test_what_is_remembered_of_half_precision_is_that_of_the_stored_frames(
+    clips: ClipSet, tmp_path: Path
+) -> None:
     written(tmp_path / "half", clips, dtype="<f2")
     found = open_store(tmp_path / "half")
     assert found.joints.dtype == np.float16
     assert found.stored is not None
     assert found.stored.fingerprint == fingerprint(found)
-    assert found.stored.hashes.tolist() == [clip_hash(found.clip(index)) for index in range(len(found))]
+    assert found.stored.hashes.tolist() == [
+        clip_hash(found.clip(index)) for index in range(len(found))
+    ]
 
 
 def test_the_number_of_parts_does_not_matter(folder: Path, clips: ClipSet, tmp_path: Path) -> None:
@@ -110,9 +155,13 @@ def test_the_number_of_parts_does_not_matter(folder: Path, clips: ClipSet, tmp_p
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
-def test_no_store_is_written_of_what_is_no_number(value: float, clips: ClipSet, tmp_path: Path) -> None:
+def test_no_store_is_written_of_what_is_no_number(
+    value: float, clips: ClipSet, tmp_path: Path
+) -> None:
     clips.joints[3, 0, 2, 1] = value
-    with pytest.raises(DataError, match="expected finite coordinates in metres, found NaN or infinity"):
+    with pytest.raises(
+        DataError, match="expected finite coordinates in metres, found NaN or infinity"
+    ):
         written(tmp_path / "store", clips)
 
 
@@ -129,7 +178,8 @@ def test_a_prepared_data_set_is_found_by_its_name(
     monkeypatch.setenv("MASKED_SKELETON_DATA", str(tmp_path))
     assert len(open_prepared("store")) == len(clips)
     with pytest.raises(
-        DataError, match=r"ntu60 is not prepared here .*python -m harness data prepare ntu60 --raw FOLDER"
+        DataError,
+        match=r"ntu60 is not prepared here .*python -m harness data prepare ntu60 --raw FOLDER",
     ):
         open_prepared("ntu60")
 
@@ -146,7 +196,9 @@ def test_a_store_is_hashed_when_it_is_opened_first_and_never_again(either: Path)
         assert isinstance(open_store(either).joints, np.memmap)
 
 
-def test_a_store_is_hashed_again_when_asked_or_when_the_cache_is_gone(either: Path, tmp_path: Path) -> None:
+def test_a_store_is_hashed_again_when_asked_or_when_the_cache_is_gone(
+    either: Path, tmp_path: Path
+) -> None:
     open_store(either)
     with nothing_is_hashed(), pytest.raises(NameError):
         open_store(either, afresh=True)
@@ -155,7 +207,9 @@ def test_a_store_is_hashed_again_when_asked_or_when_the_cache_is_gone(either: Pa
         open_store(either)
 
 
-def test_what_was_just_written_is_not_remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_just_written_is_not_remembered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store_check, "RECENT", 3600)
     open_store(folder)
     with nothing_is_hashed(), pytest.raises(NameError):
@@ -163,7 +217,9 @@ def test_what_was_just_written_is_not_remembered(folder: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[" * 9999, '{"store": 1}'])
-def test_a_damaged_note_in_the_cache_costs_time_only(text: str, either: Path, tmp_path: Path) -> None:
+def test_a_damaged_note_in_the_cache_costs_time_only(
+    text: str, either: Path, tmp_path: Path
+) -> None:
     open_store(either)
     (note,) = (tmp_path / "cache" / "stores").iterdir()
     note.write_text(text)
@@ -194,7 +250,10 @@ def test_blocks_are_hashed_alike_when_written_and_when_read(
     at_fault = clips.describe(int(np.searchsorted(clips.offsets, first, side="right")) - 1)
     with pytest.raises(DataError) as caught:
         open_store(tmp_path / "store")
-    assert f"{JOINTS}: expected the frames that were written, found others in {at_fault} to clip" in str(caught.value)
+    assert (
+        f"{JOINTS}: expected the frames that were written, found others in {at_fault} to clip"
+        in str(caught.value)
+    )
 
 
 # --- what is not whole ---
@@ -212,7 +271,9 @@ def test_a_store_without_one_of_its_files_is_refused(name: str, either: Path) ->
 def test_a_store_with_a_short_file_is_refused(name: str, either: Path) -> None:
     data = (either / name).read_bytes()
     (either / name).write_bytes(data[:-1])
-    with pytest.raises(DataError, match=rf"{name}: expected ({len(data):,} bytes, found {len(data) - 1:,}|a whole)"):
+    with pytest.raises(
+        DataError, match=rf"{name}: expected ({len(data):,} bytes, found {len(data) - 1:,}|a whole)"
+    ):
         open_store(either)
 
 
@@ -232,7 +293,9 @@ def test_what_is_no_file_is_named_and_never_waited_for(
         (either / name).mkdir()
     else:
         (either / name).symlink_to("/dev/zero")
-    with pytest.raises(DataError, match=rf"{name}: expected a file, found a {kind}; prepare the store again"):
+    with pytest.raises(
+        DataError, match=rf"{name}: expected a file, found a {kind}; prepare the store again"
+    ):
         open_store(either)
 
 
@@ -258,8 +321,13 @@ def change_index(folder: Path, **arrays: Any) -> None:
     """Write an index with other arrays, and in the header what the index then is as a file."""
     with np.load(folder / INDEX) as archive:
         content = dict(archive) | arrays
-    np.savez(folder / INDEX, **{name: values for name, values in content.items() if values is not None})
-    change_header(folder, sizes={JOINTS: (folder / JOINTS).stat().st_size, INDEX: (folder / INDEX).stat().st_size})
+    np.savez(
+        folder / INDEX, **{name: values for name, values in content.items() if values is not None}
+    )
+    change_header(
+        folder,
+        sizes={JOINTS: (folder / JOINTS).stat().st_size, INDEX: (folder / INDEX).stat().st_size},
+    )
 
 
 def change_header(folder: Path, **fields: Any) -> None:
@@ -289,7 +357,10 @@ def both_times(folder: Path, change: Callable[[Path], None], match: str) -> None
 
 @pytest.mark.parametrize("place", [128, 300, 700, -1])
 def test_a_flipped_byte_of_the_frames_is_found(place: int, either: Path) -> None:
-    match = rf"{JOINTS}: expected the frames that were written, found others in clip \d .*; copy the store again"
+    match = (
+        rf"{JOINTS}: expected the frames that were written, found others in clip \d .*; copy the"
+        r" store again"
+    )
     both_times(either, lambda folder: flip(folder / JOINTS, place), match)
 
 
@@ -308,7 +379,9 @@ def test_arrays_of_another_length_are_named(name: str, either: Path) -> None:
         with np.load(folder / INDEX) as archive:
             change_index(folder, **{name: archive[name][:-1]})
 
-    both_times(either, shorten, rf"{INDEX}: ({'hashes' if name == 'offsets' else name}): expected \w+ \[\d")
+    both_times(
+        either, shorten, rf"{INDEX}: ({'hashes' if name == 'offsets' else name}): expected \w+ \[\d"
+    )
 
 
 @pytest.mark.parametrize("name", ["label", "subject", "names"])
@@ -321,7 +394,8 @@ def test_columns_of_another_length_are_named(name: str, either: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [("hashes", "int64"), ("present", "uint8"), ("origins", "float64"), ("offsets", "float64")]
+    ("name", "dtype"),
+    [("hashes", "int64"), ("present", "uint8"), ("origins", "float64"), ("offsets", "float64")],
 )
 def test_arrays_of_another_type_are_named(name: str, dtype: str, either: Path) -> None:
     def retype(folder: Path) -> None:
@@ -339,7 +413,11 @@ def test_arrays_of_other_values_are_named(name: str, either: Path) -> None:
         values[0] = not values[0].any() if name == "present" else values[0] + 1
         change_index(folder, **{name: values})
 
-    both_times(either, roll, rf"{INDEX}(: {name}: expected| and {HEADER}: expected .*subjects)|label: expected 0 to")
+    both_times(
+        either,
+        roll,
+        rf"{INDEX}(: {name}: expected| and {HEADER}: expected .*subjects)|label: expected 0 to",
+    )
 
 
 @pytest.mark.parametrize(
@@ -351,7 +429,9 @@ def test_arrays_of_other_values_are_named(name: str, either: Path) -> None:
     ],
     ids=["rolled", "other axes", "one coordinate"],
 )
-def test_other_frames_are_refused(change: Callable[[np.ndarray], np.ndarray | None], either: Path) -> None:
+def test_other_frames_are_refused(
+    change: Callable[[np.ndarray], np.ndarray | None], either: Path
+) -> None:
     match = rf"{JOINTS}: expected the frames that were written, found others"
     both_times(either, lambda folder: change_frames(folder, change), match)
 
@@ -361,7 +441,10 @@ def test_what_is_no_number_is_named_with_its_place(value: float, name: str, eith
     def spoil(joints: np.ndarray) -> None:
         joints[5, 0, 1, 2] = value
 
-    match = rf"{JOINTS}: expected the frames that were written, found {name} at clip \d .*frame \d of the clip, body 0"
+    match = (
+        rf"{JOINTS}: expected the frames that were written, found {name} at clip \d .*frame \d of"
+        r" the clip, body 0"
+    )
     both_times(either, lambda folder: change_frames(folder, spoil), match)
 
 
@@ -369,9 +452,18 @@ def test_what_is_no_number_is_named_with_its_place(value: float, name: str, eith
     ("change", "match"),
     [
         (lambda joints: joints[:, :, :-1], f"{JOINTS}: expected [0-9,]* bytes"),
-        (lambda joints: joints.astype(np.int32), f"{JOINTS}: joints: expected float32 or float16, found int32"),
-        (lambda joints: joints.reshape(-1, *joints.shape[2:]), r"joints: expected shape \[F, M, V, 3\]"),
-        (lambda joints: joints.transpose(0, 2, 1, 3).copy(), "present: expected bool|joint_names: expected"),
+        (
+            lambda joints: joints.astype(np.int32),
+            f"{JOINTS}: joints: expected float32 or float16, found int32",
+        ),
+        (
+            lambda joints: joints.reshape(-1, *joints.shape[2:]),
+            r"joints: expected shape \[F, M, V, 3\]",
+        ),
+        (
+            lambda joints: joints.transpose(0, 2, 1, 3).copy(),
+            "present: expected bool|joint_names: expected",
+        ),
     ],
 )
 def test_frames_of_another_form_are_refused(
@@ -386,14 +478,24 @@ def test_frames_that_are_no_array_are_refused(either: Path) -> None:
     for data in (b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00\xff\xff"):
         size = (either / JOINTS).stat().st_size
         (either / JOINTS).write_bytes(data.ljust(size, b"\0"))
-        with pytest.raises(DataError, match=rf"{JOINTS}: expected an array that can be mapped, found"):
+        with pytest.raises(
+            DataError, match=rf"{JOINTS}: expected an array that can be mapped, found"
+        ):
             open_store(either)
 
 
 @pytest.mark.parametrize(
-    "fields", [{"fps": 25.0}, {"splits": {"xview": "view:1->2"}}, {"class_names": ["kick", "bow"]}, {"title": "Other"}]
+    "fields",
+    [
+        {"fps": 25.0},
+        {"splits": {"xview": "view:1->2"}},
+        {"class_names": ["kick", "bow"]},
+        {"title": "Other"},
+    ],
 )
-def test_another_header_is_refused_although_it_could_be_read(fields: dict[str, Any], folder: Path) -> None:
+def test_another_header_is_refused_although_it_could_be_read(
+    fields: dict[str, Any], folder: Path
+) -> None:
     text = json.loads((folder / HEADER).read_text())
     both_times(
         folder,
@@ -406,7 +508,9 @@ def test_a_header_of_format_1_is_held_against_what_was_there_before(tmp_path: Pa
     folder = Path(shutil.copytree(FORMAT_1 / "store", tmp_path / "store"))
     open_store(folder)
     change_header(folder, fps=25.0)
-    with pytest.raises(DataError, match=rf"{HEADER}: expected the text that it had on 20\S+, found another"):
+    with pytest.raises(
+        DataError, match=rf"{HEADER}: expected the text that it had on 20\S+, found another"
+    ):
         open_store(folder)
 
 
@@ -415,7 +519,9 @@ def test_classes_and_fingerprint_of_format_1_are_held_against_the_frames(tmp_pat
     for fields in ({"class_names": ["kick", "bow"]}, {"fingerprint": "0" * 64}):
         shutil.copy(FORMAT_1 / "store" / HEADER, folder)
         change_header(folder, **fields)
-        with pytest.raises(DataError, match=rf"{INDEX} and {HEADER}: expected offsets, labels, .* of fingerprint"):
+        with pytest.raises(
+            DataError, match=rf"{INDEX} and {HEADER}: expected offsets, labels, .* of fingerprint"
+        ):
             open_store(folder)
 
 
@@ -428,7 +534,10 @@ def test_a_header_laid_out_otherwise_is_the_same(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ('{"version": 99}', "expected format 1 to 2, found 99; open it with the version of the suite that made it"),
+        (
+            '{"version": 99}',
+            "expected format 1 to 2, found 99; open it with the version of the suite that made it",
+        ),
         ("[]", "expected format 1 to 2, found None"),
         ("not JSON", "expected a store's header, found damage"),
         ("[" * 99_999, "expected a store's header, found damage"),
@@ -456,7 +565,10 @@ def test_a_store_of_format_1_opens(tmp_path: Path) -> None:
     found = open_store(FORMAT_1 / "store")
     assert found.stored is not None
     assert found.stored.fingerprint == fingerprint(found)
-    assert found.stored.fingerprint == "947cca137a007a9e11d688aeabd5376258e90c8df8c3ebd7f9183c69fc9f68ac"
+    assert (
+        found.stored.fingerprint
+        == "947cca137a007a9e11d688aeabd5376258e90c8df8c3ebd7f9183c69fc9f68ac"
+    )
     assert found.columns["names"].tolist() == ["bow_1", "bow_2", "kick_1", "kick_2"]
     assert found.columns["session"].tolist() == ["pm", "am", "pm", "am"]
     assert found.lengths.tolist() == [3, 4, 2, 5]
@@ -469,5 +581,7 @@ def test_a_column_of_format_1_is_held_against_what_was_there_before(tmp_path: Pa
         session = archive["session"]
     change_index(folder, session=session[::-1])
     (folder / HEADER).write_bytes((FORMAT_1 / "store" / HEADER).read_bytes())
-    with pytest.raises(DataError, match=rf"{INDEX}: session: expected the values that were written, found others"):
+    with pytest.raises(
+        DataError, match=rf"{INDEX}: session: expected the values that were written, found others"
+    ):
         open_store(folder)

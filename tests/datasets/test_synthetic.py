@@ -15,7 +15,14 @@ from datasets.synthetic.body import CHANNEL, CHANNELS, forward_kinematics, mirro
 from datasets.synthetic.camera import Camera, tracked
 from datasets.synthetic.generation import generate, load, make_bodies
 from datasets.synthetic.motion import ACTIONS, EVERY, TWINS, Moment, keyframes
-from datasets.synthetic.performance import DIFFICULTY, FRAMES, PARTNER_DISTANCE, Difficulty, channels, perform
+from datasets.synthetic.performance import (
+    DIFFICULTY,
+    FRAMES,
+    PARTNER_DISTANCE,
+    Difficulty,
+    channels,
+    perform,
+)
 
 JOINT = {name: joint for joint, name in enumerate(NTU25.joints)}
 CLEAN = replace(DIFFICULTY, noise=0.0, dropouts=0.0, camera_tilt=0.0, fidget=0.0)
@@ -31,7 +38,9 @@ def clips() -> ClipSet:
 @pytest.fixture(scope="module")
 def clean() -> ClipSet:
     """Eight subjects (two of them left-handed), without tracking errors and fidgets."""
-    return generate(seed=3, subjects=8, repetitions=1, actions=("pick_up", "drink", "push"), difficulty=CLEAN)
+    return generate(
+        seed=3, subjects=8, repetitions=1, actions=("pick_up", "drink", "push"), difficulty=CLEAN
+    )
 
 
 def clips_of(clips: ClipSet, name: str) -> list[int]:
@@ -56,7 +65,8 @@ def even_moment(frames: int = 60, turns: float = 2.0) -> Moment:
     return Moment(progress=progress, phase=2.0 * np.pi * turns * progress, gate=np.ones(frames))
 
 
-# --- the set as a whole ---------------------------------------------------------------------------------
+# --- the set as a whole
+# ---------------------------------------------------------------------------------
 
 
 def test_one_seed_gives_one_data_set_and_another_seed_another():
@@ -128,7 +138,8 @@ def test_second_body_is_present_in_two_person_actions_only(clips: ClipSet):
         assert present[:, 1].all() if name in TWO_PERSON else not present[:, 1].any()
 
 
-# --- bodies ---------------------------------------------------------------------------------------------
+# --- bodies
+# ---------------------------------------------------------------------------------------------
 
 
 def test_bones_keep_their_length_without_tracking_errors(clean: ClipSet):
@@ -185,10 +196,13 @@ def test_standing_bodies_are_as_tall_as_they_say():
 def test_height_column_is_what_clips_show(clean: ClipSet):
     for index in clips_of(clean, "drink"):
         first = clean.clip(index)[0, 0]
-        assert (first[:, 1].max() - first[:, 1].min()) / clean.columns["height"][index] == pytest.approx(0.92, abs=0.03)
+        assert (first[:, 1].max() - first[:, 1].min()) / clean.columns["height"][
+            index
+        ] == pytest.approx(0.92, abs=0.03)
 
 
-# --- kinematics -----------------------------------------------------------------------------------------
+# --- kinematics
+# -----------------------------------------------------------------------------------------
 
 
 def posed(**angles: float) -> np.ndarray:
@@ -249,7 +263,9 @@ def test_toes_point_along_up_cross_right(clips: ClipSet):
 def test_lowest_foot_is_on_the_floor(name: str):
     bodies = make_bodies(0, 4)
     for seed, body in enumerate(bodies):
-        joints = perform(np.random.default_rng(seed), EVERY[name], body, bodies[seed - 1], CLEAN).joints
+        joints = perform(
+            np.random.default_rng(seed), EVERY[name], body, bodies[seed - 1], CLEAN
+        ).joints
         lowest = joints[:, :, [JOINT["left_foot"], JOINT["right_foot"]], 1].min(axis=2)
         assert (np.abs(lowest) < 0.05).all()
         assert joints[..., 1].min() > -0.05
@@ -257,7 +273,9 @@ def test_lowest_foot_is_on_the_floor(name: str):
 
 def test_standing_feet_do_not_slide():
     bodies = make_bodies(0, 2)
-    joints = perform(np.random.default_rng(0), ACTIONS["pick_up"], *bodies, replace(CLEAN, turning=0.0)).joints
+    joints = perform(
+        np.random.default_rng(0), ACTIONS["pick_up"], *bodies, replace(CLEAN, turning=0.0)
+    ).joints
     path = joints[:, 0, [JOINT["left_ankle"], JOINT["right_ankle"]]][..., [0, 2]]
     assert np.abs(path - path[0]).max() < 0.08  # the stance narrows by some cm as the knees bend
     assert np.ptp(joints[:, 0, 0, 1]) > 0.15
@@ -266,7 +284,9 @@ def test_standing_feet_do_not_slide():
 def test_partners_face_each_other_at_arms_length():
     bodies = make_bodies(0, 4)
     for name in TWO_PERSON:
-        joints = perform(np.random.default_rng(1), ACTIONS[name], bodies[0], bodies[3], CLEAN).joints[0]
+        joints = perform(
+            np.random.default_rng(1), ACTIONS[name], bodies[0], bodies[3], CLEAN
+        ).joints[0]
         between = joints[1, 0] - joints[0, 0]
         assert np.linalg.norm(between[[0, 2]]) == pytest.approx(PARTNER_DISTANCE, abs=1e-6)
         forward = forward_of(joints)
@@ -274,12 +294,12 @@ def test_partners_face_each_other_at_arms_length():
         assert forward[1] @ between < -0.8 * PARTNER_DISTANCE
 
 
-# --- actions --------------------------------------------------------------------------------------------
+# --- actions
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("there", "back"),
-    [("put_on_hat", "take_off_hat"), ("pick_up", "put_down")],
+    ("there", "back"), [("put_on_hat", "take_off_hat"), ("pick_up", "put_down")]
 )
 def test_reversed_pairs_are_time_reversals(there: str, back: str):
     forwards = channels(ACTIONS[there].program(even_moment()))
@@ -349,7 +369,8 @@ def test_keyframes_pass_their_keys_and_rest_outside():
     np.testing.assert_allclose(curve, [1.0, 1.0, 3.0, 2.0, 2.0], atol=1e-12)
 
 
-# --- cameras --------------------------------------------------------------------------------------------
+# --- cameras
+# --------------------------------------------------------------------------------------------
 
 
 def test_camera_space_is_the_kinects():
@@ -371,7 +392,10 @@ def test_three_views_see_the_same_performance(clean: ClipSet):
     for first in range(0, len(clean), 3):
         assert clean.columns["view"][first : first + 3].tolist() == [1, 2, 3]
         assert len(set(clean.columns["performance"][first : first + 3].tolist())) == 1
-        hands = [clean.clip(first + view)[:, 0, [7, 11]] - clean.clip(first + view)[:, 0, [0]] for view in range(3)]
+        hands = [
+            clean.clip(first + view)[:, 0, [7, 11]] - clean.clip(first + view)[:, 0, [0]]
+            for view in range(3)
+        ]
         spread = [np.linalg.norm(hand, axis=-1) for hand in hands]
         np.testing.assert_allclose(spread[0], spread[1], atol=1e-5)
         np.testing.assert_allclose(spread[0], spread[2], atol=1e-5)
@@ -397,16 +421,26 @@ def test_tracking_error_is_as_large_as_asked_and_larger_at_extremities():
     error = tracked(np.random.default_rng(0), truth, noise=0.01, occlusion=0.0, dropouts=0.0)
     spread = error.std(axis=(0, 2))
     assert spread[JOINT["left_elbow"]] == pytest.approx(0.01, rel=0.1)
-    assert spread[JOINT["left_hand_tip"]] > 1.5 * spread[JOINT["left_elbow"]] > 1.5 * spread[JOINT["spine_mid"]]
+    assert (
+        spread[JOINT["left_hand_tip"]]
+        > 1.5 * spread[JOINT["left_elbow"]]
+        > 1.5 * spread[JOINT["spine_mid"]]
+    )
     steps = np.diff(error[:, JOINT["left_elbow"]], axis=0).std()
-    assert 0.5 < steps / spread[JOINT["left_elbow"]] < 1.2  # white would be 1.41, a slow drift about 0
+    assert (
+        0.5 < steps / spread[JOINT["left_elbow"]] < 1.2
+    )  # white would be 1.41, a slow drift about 0
 
 
 def test_hidden_limbs_are_tracked_worse():
     truth = np.zeros((2000, 25, 3))
     truth[:, list(NTU25.parts["left_arm"]), 2] = 0.3
-    error = tracked(np.random.default_rng(0), truth, noise=0.01, occlusion=1.0, dropouts=0.0) - truth
-    assert error[:, JOINT["left_elbow"]].std() == pytest.approx(2.0 * error[:, JOINT["right_elbow"]].std(), rel=0.15)
+    error = (
+        tracked(np.random.default_rng(0), truth, noise=0.01, occlusion=1.0, dropouts=0.0) - truth
+    )
+    assert error[:, JOINT["left_elbow"]].std() == pytest.approx(
+        2.0 * error[:, JOINT["right_elbow"]].std(), rel=0.15
+    )
 
 
 def test_dropouts_lose_single_limbs_for_some_frames():
@@ -422,12 +456,16 @@ def test_dropouts_lose_single_limbs_for_some_frames():
 
 def test_difficulty_is_what_makes_clips_noisy():
     size = {"subjects": 1, "repetitions": 1, "actions": ("kick",)}
-    noisy, still = generate(**size), generate(**size, difficulty=Difficulty(noise=0.0, dropouts=0.0))
+    noisy, still = (
+        generate(**size),
+        generate(**size, difficulty=Difficulty(noise=0.0, dropouts=0.0)),
+    )
     assert bone_lengths(noisy.clip(0)[:, 0]).std(axis=0).min() > 0.002
     assert bone_lengths(still.clip(0)[:, 0]).std(axis=0).max() < 1e-5
 
 
-# --- cache ----------------------------------------------------------------------------------------------
+# --- cache
+# ----------------------------------------------------------------------------------------------
 
 
 SMALL = {"subjects": 1, "repetitions": 1}
@@ -440,7 +478,11 @@ def assert_same(clips: ClipSet, others: ClipSet) -> None:
     for name, column in clips.columns.items():
         np.testing.assert_array_equal(column, others.columns[name])
         assert column.dtype == others.columns[name].dtype
-    assert (clips.name, clips.class_names, clips.fps) == (others.name, others.class_names, others.fps)
+    assert (clips.name, clips.class_names, clips.fps) == (
+        others.name,
+        others.class_names,
+        others.fps,
+    )
 
 
 def only_file(folder: Path) -> Path:
@@ -484,7 +526,9 @@ def test_damaged_cache_is_made_again(tmp_path: Path, cached: tuple[ClipSet, Path
 
 
 def test_cache_made_in_another_way_is_made_again(tmp_path: Path, cached: tuple[ClipSet, Path]):
-    """A file whose name fits but whose contents were made with another seed, say by an older version."""
+    """A file whose name fits but whose contents were made with another seed, say by an older
+    version.
+    """
     made, file = cached
     load(tmp_path, seed=1, **SMALL)
     only_file(tmp_path).rename(tmp_path / file.name)
@@ -498,7 +542,9 @@ def test_unwritable_cache_is_done_without(tmp_path: Path):
 
 
 def test_read_only_cache_is_done_without(tmp_path: Path, cached: tuple[ClipSet, Path]):
-    """A folder stands where the file should be, so that nothing can be renamed to it, even by root."""
+    """A folder stands where the file should be, so that nothing can be renamed to it, even by
+    root.
+    """
     made, file = cached
     (tmp_path / file.name / "full").mkdir(parents=True)
     assert_same(load(tmp_path, **SMALL), made)

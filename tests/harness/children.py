@@ -1,6 +1,8 @@
-"""Commands in processes of their own, which come from a server that has imported everything: they begin at once.
+"""Commands in processes of their own, which come from a server that has imported everything: they
+begin at once.
 
-The server is a clean process: one that was forked from a test's would have what other tests left in that, threads too.
+The server is a clean process: one that was forked from a test's would have what other tests left in
+that, threads too.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are fo
 def begin(words: list[str], log: Path) -> BaseProcess:
     """``python -m harness WORDS``, begun; its output goes into ``log`` when it ends by itself."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.harness.children", "harness.runs.experiment", "harness.report.table"])
+    context.set_forkserver_preload(
+        ["tests.harness.children", "harness.runs.experiment", "harness.report.table"]
+    )
     process = context.Process(target=work, args=(words, log))
     process.start()
     return process

@@ -1,4 +1,6 @@
-"""A real browser without a display, driven over its DevTools pipe: where Debian's package `chromium` is installed."""
+"""A real browser without a display, driven over its DevTools pipe: where Debian's package
+`chromium` is installed.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Tab:
         self.requests: list[str] = []
         self.problems: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for part in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{part}.enable")
 
@@ -60,15 +64,23 @@ class Tab:
         values = event.get("params", {})
         if event.get("method") == "Network.requestWillBeSent":
             self.requests.append(values["request"]["url"])
-        elif event.get("method") == "Log.entryAdded" and values["entry"]["level"] in ("error", "warning"):
+        elif event.get("method") == "Log.entryAdded" and values["entry"]["level"] in (
+            "error",
+            "warning",
+        ):
             self.problems.append(values["entry"]["text"])
         elif event.get("method") == "Runtime.exceptionThrown":
             self.problems.append(str(values["exceptionDetails"]))
 
     def look(self, width: int, *, dark: bool = False, height: int = 900) -> None:
         """How wide the window is, and whether its user likes it dark."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
-                  mobile=width < 600)  # fmt: skip
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
@@ -77,11 +89,16 @@ class Tab:
         self.requests.clear()
         self.problems.clear()
         self.call("Page.navigate", url=path.resolve().as_uri())
-        self.run("new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))")
+        self.run(
+            "new Promise(done => document.readyState === 'complete' ? done() :"
+            " addEventListener('load', done))"
+        )
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page, of a promise when it is kept."""
-        found = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        found = self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
         if "exceptionDetails" in found:
             raise RuntimeError(f"{script}: {found['exceptionDetails']}")
         return found["result"].get("value")
@@ -97,7 +114,9 @@ class Tab:
 
     def picture(self, *, whole: bool = False) -> bytes:
         """A PNG of the window, or of the whole page."""
-        return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"])
+        return base64.b64decode(
+            self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
+        )
 
     def paper(self) -> bytes:
         """The page as PDF."""
@@ -112,11 +131,23 @@ def browser() -> Iterator[Tab]:
     os.close(inside[0])
     os.close(outside[1])
     with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe",
-                 "--no-first-run", "--disable-dev-shm-usage", f"--user-data-dir={profile}", "about:blank"]  # fmt: skip
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--remote-debugging-pipe",
+            "--no-first-run",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
         start = f'exec "$0" "$@" 3<&{ours[0]} 4>&{ours[1]}'
         process = subprocess.Popen(
-            ["bash", "-c", start, BINARY, *flags], pass_fds=ours, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["bash", "-c", start, BINARY, *flags],
+            pass_fds=ours,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         for end in ours:
             os.close(end)

@@ -1,4 +1,6 @@
-"""The smallest real run: a made-up data set, an encoder of width 8, and the command line called in this process."""
+"""The smallest real run: a made-up data set, an encoder of width 8, and the command line called in
+this process.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +41,27 @@ SUBJECTS = 6
 FRAMES = 24
 ENCODER = EncoderSpec(size="tiny", depth=1, width=8, heads=2, frames=FRAMES)
 SMALL = (
-    "--set", "encoder.depth=1", "--set", "encoder.width=8", "--set", "encoder.heads=2", "--set", "encoder.frames=24",
-    "--set", "probe.points=2", "--set", "probe.regularisation=[0.1]", "--batch-size", "4", "--budget", "6steps",
-    "--speed-seconds", "1",
-)  # fmt: skip
+    "--set",
+    "encoder.depth=1",
+    "--set",
+    "encoder.width=8",
+    "--set",
+    "encoder.heads=2",
+    "--set",
+    "encoder.frames=24",
+    "--set",
+    "probe.points=2",
+    "--set",
+    "probe.regularisation=[0.1]",
+    "--batch-size",
+    "4",
+    "--budget",
+    "6steps",
+    "--speed-seconds",
+    "1",
+)
 
-PLUGIN = '''"""Predict the mean position of a body sequence; the option `fault` breaks it on purpose."""
+PLUGIN = '''"""Predict the mean position of a body sequence; option `fault` breaks it."""
 
 import os
 import signal
@@ -75,10 +92,12 @@ class Plain(Method):
 
     def loss(self, x):
         # Trial steps go to the end of a training too, with two body sequences.
-        fault, half_way, self.calls = self.options.fault, self.progress > 0.4 and len(x) > 2, self.calls + 1
-        profiled = torch.autograd._profiler_enabled()  # for its memory, in the last step before it is timed
+        fault, half_way = self.options.fault, self.progress > 0.4 and len(x) > 2
+        self.calls += 1
+        profiled = torch.autograd._profiler_enabled()  # in the last step before it is timed
         timed, self.warm = self.warm and not profiled, self.warm or profiled
-        if fault == "raise" or (fault == "raise-late" and half_way) or (fault == "raise-timed" and timed):
+        late, in_time = fault == "raise-late" and half_way, fault == "raise-timed" and timed
+        if fault == "raise" or late or in_time:
             raise RuntimeError("broken\\non purpose")
         if fault == "interrupt" and half_way:
             signal.raise_signal(signal.SIGINT)
@@ -89,11 +108,12 @@ class Plain(Method):
         return loss, {"position": part}
 
     def diagnose(self, x):
-        """Called while a run is half-way: says so in a file and waits to be killed, when asked to."""
+        """Called while a run is half-way: says so in a file and waits to be killed."""
         if "PLAIN_WAITS" in os.environ:
             Path(os.environ["PLAIN_WAITS"]).touch()
             time.sleep(60)
-        return Diagnosis({"calls": float("inf") if self.options.fault == "inf-diagnosis" else float(self.calls)})
+        broken = self.options.fault == "inf-diagnosis"
+        return Diagnosis({"calls": float("inf") if broken else float(self.calls)})
 '''
 
 
@@ -108,14 +128,22 @@ class Outcome:
     @property
     def lines(self) -> list[str]:
         """What was printed after the line that says what was started."""
-        return [line for line in self.out.splitlines() if not line.startswith("started: python -m harness ")]
+        return [
+            line
+            for line in self.out.splitlines()
+            if not line.startswith("started: python -m harness ")
+        ]
 
 
 def harness(*arguments: str | Path) -> Outcome:
     """``python -m harness ARGUMENTS`` in this process."""
     words = [str(argument) for argument in arguments]
     out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         patch.setattr(sys, "argv", ["harness", *words])
         try:
             with pytest.raises(SystemExit) as stop:
@@ -129,7 +157,9 @@ def harness(*arguments: str | Path) -> Outcome:
 
 
 def small_clips(bodies: int = 1) -> ClipSet:
-    """Six subjects, three classes of different tempo, one clip each; every other subject has no second body."""
+    """Six subjects, three classes of different tempo, one clip each; every other subject has no
+    second body.
+    """
     random = np.random.default_rng(0)
     clips, labels, subjects = [], [], []
     for subject in range(1, SUBJECTS + 1):
@@ -166,10 +196,15 @@ def small_arrays(**changes: Any) -> dict[str, Any]:
     """The arrays of that file; ``changes`` replaces some."""
     clips = small_clips()
     arrays = {
-        "joints": clips.joints, "offsets": clips.offsets, "label": clips.columns["label"], "fps": np.float32(30),
-        "subject": clips.columns["subject"], "class_names": np.array(CLASSES), "joint_names": np.array(JOINTS),
+        "joints": clips.joints,
+        "offsets": clips.offsets,
+        "label": clips.columns["label"],
+        "fps": np.float32(30),
+        "subject": clips.columns["subject"],
+        "class_names": np.array(CLASSES),
+        "joint_names": np.array(JOINTS),
         "parents": np.array(PARENTS),
-    }  # fmt: skip
+    }
     return arrays | changes
 
 
@@ -192,12 +227,18 @@ def small_data(folder: Path, **data: Any) -> LoadedData:
     return load_data(spec, CPU, patch=4)
 
 
-def small_spec(data: LoadedData, method: str = "skeletonmae", seed: int = 0, **train: Any) -> RunSpec:
+def small_spec(
+    data: LoadedData, method: str = "skeletonmae", seed: int = 0, **train: Any
+) -> RunSpec:
     """A run of the width-8 encoder, batch 4."""
     return RunSpec(
-        method=MethodSpec(name=method), encoder=ENCODER, data=data.spec, probe=ProbeSpec(points=2), seed=seed,
+        method=MethodSpec(name=method),
+        encoder=ENCODER,
+        data=data.spec,
+        probe=ProbeSpec(points=2),
+        seed=seed,
         train=TrainSpec(**{"budget": "6steps", "batch_size": 4, **train}),
-    )  # fmt: skip
+    )
 
 
 def small_cell(data: LoadedData, method: str | type[Method] = "skeletonmae", **train: Any) -> Cell:
@@ -207,14 +248,20 @@ def small_cell(data: LoadedData, method: str | type[Method] = "skeletonmae", **t
     return Cell(name, small_spec(data, name, **train), found)
 
 
-def run_small_cell(cell: Cell, data: LoadedData, out: Path, *, keep_decoder: bool = False) -> RunRecord:
+def run_small_cell(
+    cell: Cell, data: LoadedData, out: Path, *, keep_decoder: bool = False
+) -> RunRecord:
     """Run one cell; a step costs 4 clips, half an epoch, 10 ms and 1 MFLOP."""
     place = Place(data, RecordStore(out), describe_environment(CPU), keep_decoder)
     return run_cell(Attempt(cell, place, StepCost(epochs=0.5, clips=4.0, seconds=0.01, flops=1e6)))
 
 
 def small_trainer(
-    data: LoadedData, method: str | type[Method] = "skeletonmae", seed: int = 0, steps: int = 10, **train: Any
+    data: LoadedData,
+    method: str | type[Method] = "skeletonmae",
+    seed: int = 0,
+    steps: int = 10,
+    **train: Any,
 ) -> Trainer:
     """A method, ready to step."""
     cell = small_cell(data, method, seed=seed, **train)

@@ -29,7 +29,9 @@ MODULES = {module_name(path): path for package in PACKAGES for path in files(pac
 
 
 def nodes(tree: ast.AST, *, deferred: bool) -> Iterator[ast.AST]:
-    """All nodes; unless ``deferred`` without those in functions and those for type checkers only."""
+    """All nodes; unless ``deferred`` without those in functions and those for type checkers
+    only.
+    """
     for child in ast.iter_child_nodes(tree):
         if deferred or not waits(child):
             yield child
@@ -44,7 +46,9 @@ def waits(node: ast.AST) -> bool:
 
 @cache
 def imports(path: Path, *, deferred: bool = True) -> frozenset[str]:
-    """Modules that a file imports; ``from a import b`` gives ``a.b`` where that is one of our modules."""
+    """Modules that a file imports; ``from a import b`` gives ``a.b`` where that is one of our
+    modules.
+    """
     found = set()
     for node in nodes(ast.parse(path.read_text()), deferred=deferred):
         if isinstance(node, ast.Import):
@@ -79,7 +83,9 @@ def inside(name: str, package: str) -> bool:
 
 def method_files() -> list[Path]:
     """Files of ``methods`` that define a method, and so belong to nobody else."""
-    return [path for path in files("methods") if any(map(is_method, ast.parse(path.read_text()).body))]
+    return [
+        path for path in files("methods") if any(map(is_method, ast.parse(path.read_text()).body))
+    ]
 
 
 def is_method(node: ast.stmt) -> bool:
@@ -95,12 +101,16 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", files("datasets"), ids=name_of)
 def test_datasets_import_nothing_of_methods_or_harness(path: Path) -> None:
-    assert not [name for name in imports(path) if inside(name, "methods") or inside(name, "harness")]
+    assert not [
+        name for name in imports(path) if inside(name, "methods") or inside(name, "harness")
+    ]
 
 
 @pytest.mark.parametrize("path", files("methods"), ids=name_of)
 def test_methods_import_nothing_of_harness_or_datasets(path: Path) -> None:
-    assert not [name for name in imports(path) if inside(name, "harness") or inside(name, "datasets")]
+    assert not [
+        name for name in imports(path) if inside(name, "harness") or inside(name, "datasets")
+    ]
 
 
 @pytest.mark.parametrize("path", files("methods"), ids=name_of)
@@ -108,9 +118,13 @@ def test_nothing_in_methods_imports_a_method_file(path: Path) -> None:
     assert not imports(path) & {module_name(other) for other in method_files() if other != path}
 
 
-@pytest.mark.parametrize("path", [path for package in PACKAGES for path in files(package)], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for package in PACKAGES for path in files(package)], ids=name_of
+)
 def test_no_package_imports_tests_or_benchmarks(path: Path) -> None:
-    assert not [name for name in imports(path) if inside(name, "tests") or inside(name, "benchmarks")]
+    assert not [
+        name for name in imports(path) if inside(name, "tests") or inside(name, "benchmarks")
+    ]
 
 
 @pytest.mark.parametrize("path", files("harness/report"), ids=name_of)
@@ -138,7 +152,9 @@ FLOORS = (
     ("report",),
     ("cli",),
 )
-"""A room may import rooms of lower floors, and `encoders`, which `runs` saves with, stands below it."""
+"""A room may import rooms of lower floors, and `encoders`, which `runs` saves with, stands below
+it.
+"""
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
 
@@ -157,7 +173,9 @@ def test_rooms_import_only_rooms_below_them(path: Path) -> None:
 
 
 def test_the_harness_can_be_drawn() -> None:
-    """A new arrow takes the place of another: say, what a room needs of `progress` for its messages is wording."""
+    """A new arrow takes the place of another: say, what a room needs of `progress` for its messages
+    is wording.
+    """
     arrows = rooms(ROOT, "harness")
     assert len(list((ROOT / "harness").glob("*.py"))) <= 12
     assert floors(arrows) <= 10
@@ -174,14 +192,19 @@ def test_nothing_outside_methods_imports_a_method(path: Path) -> None:
 
 def test_the_methods_are_found() -> None:
     assert {"skeletonmae.py", "gfp.py", "encoder_only.py"} <= {path.name for path in method_files()}
-    assert not {"base.py", "encoder.py", "masks.py", "decoders.py", "tokens.py"} & {p.name for p in method_files()}
+    assert not {"base.py", "encoder.py", "masks.py", "decoders.py", "tokens.py"} & {
+        p.name for p in method_files()
+    }
 
 
 def test_the_loop_is_found_where_it_is_loaded() -> None:
     assert "harness.training.trainer" in reachable("harness.runs.experiment")
-    assert {"harness", "harness.report", "harness.records.schema", "harness.records.ratios"} <= reachable(
-        "harness.report.table"
-    )
+    assert {
+        "harness",
+        "harness.report",
+        "harness.records.schema",
+        "harness.records.ratios",
+    } <= reachable("harness.report.table")
 
 
 def test_deferred_imports_are_told_from_others() -> None:

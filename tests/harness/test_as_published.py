@@ -1,6 +1,8 @@
-"""The comparison with MAMP's released step: without the released code it says so; with it, models and feeders agree.
+"""The comparison with MAMP's released step: without the released code it says so; with it, models
+and feeders agree.
 
-The latter need a copy of maoyunyao/MAMP, named by the environment variable MASKED_SKELETON_MAMP. Nothing is timed here.
+The latter need a copy of maoyunyao/MAMP, named by the environment variable MASKED_SKELETON_MAMP.
+Nothing is timed here.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from methods.parts.encoder import SIZES, SkeletonEncoder
 
 SCRIPT = ROOT / "benchmarks" / "as_published.py"
 FOLDER = os.environ.get("MASKED_SKELETON_MAMP", "")
-with_released_code = pytest.mark.skipif(not FOLDER, reason="MASKED_SKELETON_MAMP names no copy of maoyunyao/MAMP")
+with_released_code = pytest.mark.skipif(
+    not FOLDER, reason="MASKED_SKELETON_MAMP names no copy of maoyunyao/MAMP"
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +55,16 @@ def test_without_the_released_code_one_line_says_what_is_needed(
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
     assert script.main() == 2
     out, err = capsys.readouterr()
-    assert out.startswith("as_published: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found no ")
+    assert out.startswith(
+        "as_published: expected --mamp FOLDER with a copy of maoyunyao/MAMP, found no "
+    )
     assert out.endswith("; nothing was timed\n")
     assert (out.count("\n"), err) == (1, "")
 
 
-def test_a_stream_times_the_steps_after_the_lead(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_times_the_steps_after_the_lead(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock, now = StepClock(torch.device("cpu")), 0.0
     monkeypatch.setattr(clock, "_now", lambda: now)
     stream = script.Stream(loader=iter(range(9)), lead=2, steps=3, clock=clock)
@@ -107,11 +115,16 @@ def released(script: ModuleType) -> Any:
 
 @with_released_code
 @pytest.mark.parametrize("depth", [3, 5])
-def test_the_released_model_and_ours_have_the_same_loss(script: ModuleType, released: Any, depth: int) -> None:
+def test_the_released_model_and_ours_have_the_same_loss(
+    script: ModuleType, released: Any, depth: int
+) -> None:
     config = released.config(depth)
     with script.quietly():
         model = released.model(**config.model_args)
-    ours = MAMP(SkeletonEncoder(SIZES["base"], 25), MAMPOptions(decoder_depth=depth, tau=config.motion_aware_tau))
+    ours = MAMP(
+        SkeletonEncoder(SIZES["base"], 25),
+        MAMPOptions(decoder_depth=depth, tau=config.motion_aware_tau),
+    )
     samples = torch.randn(2, 3, 120, 25, 2, generator=torch.Generator().manual_seed(0))
     samples[0, ..., 1] = 0  # an empty body
     one, two = script.losses(model, ours, samples, config)
@@ -127,7 +140,9 @@ def test_the_released_feeder_and_ours_make_the_same_samples_but_for_the_rotation
         padded[row, :length] = np.random.default_rng(row).normal(size=(length, 2, 25, 3))
     np.savez(tmp_path / "clips.npz", x_train=padded.reshape(3, 300, 150), y_train=np.eye(3))
     feeder = released.feeder(str(tmp_path / "clips.npz"), p_interval=[0.5, 1], window_size=120)
-    clips = PublishedClips(padded.transpose(0, 4, 1, 3, 2), frames=120, augmentation=Augmentation(rotation=0.0))
+    clips = PublishedClips(
+        padded.transpose(0, 4, 1, 3, 2), frames=120, augmentation=Augmentation(rotation=0.0)
+    )
     for row in range(3):
         np.random.seed(row)  # noqa: NPY002
         theirs = torch.as_tensor(feeder[row][0])

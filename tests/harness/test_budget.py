@@ -32,13 +32,21 @@ def test_a_budget_is_a_number_and_a_unit(text: str, amount: float, unit: str) ->
 
 @pytest.mark.parametrize(
     ("text", "steps"),
-    [("30ep", 1200), ("2000steps", 2000), ("50000clips", 2000), ("300s", 3000), ("2e13flops", 5000)],
+    [
+        ("30ep", 1200),
+        ("2000steps", 2000),
+        ("50000clips", 2000),
+        ("300s", 3000),
+        ("2e13flops", 5000),
+    ],
 )
 def test_every_unit_divides_by_its_own_cost(text: str, steps: int) -> None:
     assert parse_budget(text).steps(COST) == steps
 
 
-@pytest.mark.parametrize(("text", "steps"), [("1.24s", 12), ("1.26s", 13), ("260clips", 10), ("265clips", 11)])
+@pytest.mark.parametrize(
+    ("text", "steps"), [("1.24s", 12), ("1.26s", 13), ("260clips", 10), ("265clips", 11)]
+)
 def test_steps_are_rounded_to_the_nearest(text: str, steps: int) -> None:
     assert parse_budget(text).steps(COST) == steps
 
@@ -49,7 +57,23 @@ def test_the_smallest_budget_buys_one_step(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["10x", "", "   ", "-3s", "nan s", "nans", "inf s", "s", "10", "1.2.3s", "1,5s", "10 s 5 s", "0x10s", "."]
+    "text",
+    [
+        "10x",
+        "",
+        "   ",
+        "-3s",
+        "nan s",
+        "nans",
+        "inf s",
+        "s",
+        "10",
+        "1.2.3s",
+        "1,5s",
+        "10 s 5 s",
+        "0x10s",
+        ".",
+    ],
 )
 def test_a_malformed_budget_is_one_line_that_lists_the_units(text: str) -> None:
     with pytest.raises(UsageError) as error:
@@ -78,10 +102,17 @@ def test_a_budget_prints_as_it_is_typed(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
-        ("20step", "20steps"), ("2000", "2000steps"), ("30epochs", "30ep"), ("5 min", "300s"), ("1.5h", "5400s"),
-        ("90sec", "90s"), ("2e15flop", "2e+15flops"), ("64clip", "64clips"), ("10x", "30ep, 2000steps or 300s"),
+        ("20step", "20steps"),
+        ("2000", "2000steps"),
+        ("30epochs", "30ep"),
+        ("5 min", "300s"),
+        ("1.5h", "5400s"),
+        ("90sec", "90s"),
+        ("2e15flop", "2e+15flops"),
+        ("64clip", "64clips"),
+        ("10x", "30ep, 2000steps or 300s"),
     ],
-)  # fmt: skip
+)
 def test_a_unit_in_other_words_is_told_in_ours(text: str, meant: str) -> None:
     with pytest.raises(UsageError, match=f", e.g. {re.escape(meant)}$"):
         parse_budget(text)

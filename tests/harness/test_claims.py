@@ -37,10 +37,19 @@ from tests.harness.small_run import SMALL, harness, small_file
 from tests.methods.made_up import meta_encoder
 
 VALUES: dict[str, Any] = {
-    "statement": "GFP trains 5x faster", "factor": 5.0, "definition": "hours", "method": "gfp", "baseline": "mamp",
-    "epochs": {"method": 200, "baseline": 400}, "schedule": "1 h against 5 h", "hardware": "one abacus",
-    "device": "cpu", "encoder": "base", "batch": "128 clips", "source": "a paper",
-}  # fmt: skip
+    "statement": "GFP trains 5x faster",
+    "factor": 5.0,
+    "definition": "hours",
+    "method": "gfp",
+    "baseline": "mamp",
+    "epochs": {"method": 200, "baseline": 400},
+    "schedule": "1 h against 5 h",
+    "hardware": "one abacus",
+    "device": "cpu",
+    "encoder": "base",
+    "batch": "128 clips",
+    "source": "a paper",
+}
 CLAIM = Claim(**VALUES)
 WAYS = ("as published", "every switch on")
 
@@ -76,13 +85,20 @@ def test_every_claim_compares_rows_that_can_be_run_at_its_encoder() -> None:
         labels = []
         for text in (claim.method, claim.baseline):
             (spec,) = parse_methods(text)
-            labels.append(make_entry(Registry().method(spec.name), spec, meta_encoder(SIZES[claim.encoder])).label)
+            labels.append(
+                make_entry(
+                    Registry().method(spec.name), spec, meta_encoder(SIZES[claim.encoder])
+                ).label
+            )
         assert labels == [claim.method, "mamp"]  # a decoder of 5 layers is mamp's own at that size
 
 
 def bomb(depth: int) -> str:
     """Aliases of aliases: a page that stands for 2^depth strings."""
-    lines = ["a0: &a0 [x, x]", *(f"a{level}: &a{level} [*a{level - 1}, *a{level - 1}]" for level in range(1, depth))]
+    lines = [
+        "a0: &a0 [x, x]",
+        *(f"a{level}: &a{level} [*a{level - 1}, *a{level - 1}]" for level in range(1, depth)),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -95,17 +111,34 @@ def bomb(depth: int) -> str:
         (yaml.safe_dump(VALUES | {"factr": 2}), "unknown option 'factr', did you mean 'factor'?"),
         (yaml.safe_dump(VALUES | {"definition": "days"}), "definition: "),
         (yaml.safe_dump(VALUES | {"factor": float("nan")}), "factor: Input should be "),
-        (yaml.safe_dump(VALUES | {"factor": float("inf")}), "factor: Input should be a finite number, found inf"),
-        (yaml.safe_dump(VALUES | {"factor": -6.2}), "factor: Input should be greater than 0, found -6.2"),
-        (yaml.safe_dump(VALUES | {"epochs": {"method": 0, "baseline": 1}}), "epochs.method: Input should be greater"),
+        (
+            yaml.safe_dump(VALUES | {"factor": float("inf")}),
+            "factor: Input should be a finite number, found inf",
+        ),
+        (
+            yaml.safe_dump(VALUES | {"factor": -6.2}),
+            "factor: Input should be greater than 0, found -6.2",
+        ),
+        (
+            yaml.safe_dump(VALUES | {"epochs": {"method": 0, "baseline": 1}}),
+            "epochs.method: Input should be greater",
+        ),
         (bomb(30), "cannot be read as YAML (found an alias; write out what it stands for)"),
-        ("a: " + 5000 * "[" + 5000 * "]", "cannot be read as YAML (found brackets nested too deeply)"),
+        (
+            "a: " + 5000 * "[" + 5000 * "]",
+            "cannot be read as YAML (found brackets nested too deeply)",
+        ),
         ("a: 2024-99-99", "cannot be read as YAML (month must be in 1..12"),
-        ("a: " + 200_000 * "1", "cannot be read as YAML (expected at most 100,000 characters, found 200,003)"),
+        (
+            "a: " + 200_000 * "1",
+            "cannot be read as YAML (expected at most 100,000 characters, found 200,003)",
+        ),
         (yaml.safe_dump(VALUES | {"epochs": {"method": 1}}), "epochs.baseline: Field required"),
     ],
 )
-def test_a_file_that_is_no_claim_is_one_line_with_its_name(text: str, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_claim_is_one_line_with_its_name(
+    text: str, message: str, tmp_path: Path
+) -> None:
     (tmp_path / "good.yaml").write_text(yaml.safe_dump(VALUES))
     (tmp_path / "spoilt.yaml").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UsageError) as error:
@@ -118,7 +151,9 @@ def test_a_file_that_is_no_claim_is_one_line_with_its_name(text: str, message: s
 def test_a_claim_is_found_by_the_name_of_its_file(tmp_path: Path) -> None:
     (tmp_path / "gfp-5x.yaml").write_text(yaml.safe_dump(VALUES))
     assert find_claim("gfp-5x", tmp_path) == CLAIM
-    with pytest.raises(UsageError, match=r"unknown claim 'gfp-6x', did you mean 'gfp-5x'\? \(known: gfp-5x\)"):
+    with pytest.raises(
+        UsageError, match=r"unknown claim 'gfp-6x', did you mean 'gfp-5x'\? \(known: gfp-5x\)"
+    ):
         find_claim("gfp-6x", tmp_path)
     with pytest.raises(UsageError, match=r"unknown claim 'gfp-5x' \(known: none in"):
         find_claim("gfp-5x", tmp_path / "nowhere")
@@ -127,7 +162,9 @@ def test_a_claim_is_found_by_the_name_of_its_file(tmp_path: Path) -> None:
 # --- what a measurement says ---
 
 
-@pytest.mark.parametrize(("own", "order"), [("hours", ["hours", "clips"]), ("clips", ["clips", "hours"])])
+@pytest.mark.parametrize(
+    ("own", "order"), [("hours", ["hours", "clips"]), ("clips", ["clips", "hours"])]
+)
 def test_the_claims_own_definition_comes_first(own: str, order: list[str]) -> None:
     assert definitions(Claim(**VALUES | {"definition": own})) == order
 
@@ -144,10 +181,18 @@ def test_hours_count_the_epochs_of_both_schedules() -> None:
 
 def test_findings_by_hand() -> None:
     card = make_card(CLAIM, record())
-    found = [(finding.way, finding.definition, finding.ratio.value, finding.verdict) for finding in card.findings]
+    found = [
+        (finding.way, finding.definition, finding.ratio.value, finding.verdict)
+        for finding in card.findings
+    ]
     assert found == [
         ("as published", "hours", pytest.approx(4.0), "not supported"),
-        ("as published", "clips", pytest.approx(2.0), None),  # another definition than the claim's is not judged
+        (
+            "as published",
+            "clips",
+            pytest.approx(2.0),
+            None,
+        ),  # another definition than the claim's is not judged
         ("every switch on", "hours", pytest.approx(6.0), "supported"),
         ("every switch on", "clips", pytest.approx(3.0), None),
     ]
@@ -161,63 +206,101 @@ def test_the_card_as_numbers() -> None:
     assert found["verdict"].isna().tolist() == [False, True, False, True]
 
 
-@pytest.mark.parametrize(("factor", "expected"), [(6.2, 6.15), (0.2, 0.25), (5.0, 4.5), (12.25, 12.245)])
+@pytest.mark.parametrize(
+    ("factor", "expected"), [(6.2, 6.15), (0.2, 0.25), (5.0, 4.5), (12.25, 12.245)]
+)
 def test_a_factor_is_reached_at_its_printed_precision(factor: float, expected: float) -> None:
     assert Claim(**VALUES | {"factor": factor}).reached_from == pytest.approx(expected)
 
 
 def test_the_interval_is_scaled_with_the_ratio() -> None:
-    # Clips/s ratios 1, 2 and 4: 2 with an interval of a factor 5.594985 either side; hours double all of it.
+    # Clips/s ratios 1, 2 and 4: 2 with an interval of a factor 5.594985 either side; hours double
+    # all of it.
     arms = [stage_arm(f"{label} @ a", 0.1, 0.1, 0.1) for label in ("gfp", "encoder-only")]
-    found = make_card(CLAIM, stage_record(*arms, stage_arm("mamp @ a", 0.1, 0.2, 0.4), stages=["a"]))
+    found = make_card(
+        CLAIM, stage_record(*arms, stage_arm("mamp @ a", 0.1, 0.2, 0.4), stages=["a"])
+    )
     hours, clips = (finding.ratio for finding in found.findings)
-    assert (clips.low, clips.value, clips.high) == pytest.approx((2 / 5.594985, 2.0, 2 * 5.594985), rel=1e-5)
-    assert (hours.low, hours.value, hours.high) == pytest.approx((4 / 5.594985, 4.0, 4 * 5.594985), rel=1e-5)
+    assert (clips.low, clips.value, clips.high) == pytest.approx(
+        (2 / 5.594985, 2.0, 2 * 5.594985), rel=1e-5
+    )
+    assert (hours.low, hours.value, hours.high) == pytest.approx(
+        (4 / 5.594985, 4.0, 4 * 5.594985), rel=1e-5
+    )
     assert [finding.verdict for finding in found.findings] == ["not measurable here", None]
 
 
 def test_a_slower_method_is_judged_by_its_whole_schedule() -> None:
-    # In clips/s gfp is 3x faster with every switch on, but six times the epochs make half the speed in hours.
+    # In clips/s gfp is 3x faster with every switch on, but six times the epochs make half the speed
+    # in hours.
     slower = Claim(**VALUES | {"factor": 0.6, "epochs": {"method": 2400, "baseline": 400}})
     found = [finding for finding in make_card(slower, record()).findings if finding.way == WAYS[1]]
-    assert [(finding.definition, finding.verdict) for finding in found] == [("hours", "supported"), ("clips", None)]
+    assert [(finding.definition, finding.verdict) for finding in found] == [
+        ("hours", "supported"),
+        ("clips", None),
+    ]
 
 
 def test_a_claim_in_clips_is_judged_by_clips_alone() -> None:
     own = Claim(**VALUES | {"factor": 2.5, "definition": "clips"})
     found = [(finding.definition, finding.verdict) for finding in make_card(own, record()).findings]
-    assert found == [("clips", "not supported"), ("hours", None), ("clips", "supported"), ("hours", None)]  # 2x and 3x
+    assert found == [
+        ("clips", "not supported"),
+        ("hours", None),
+        ("clips", "supported"),
+        ("hours", None),
+    ]  # 2x and 3x
 
 
 def test_another_class_of_hardware_tests_nothing_and_shows_its_numbers() -> None:
     card = make_card(Claim(**VALUES | {"device": "gpu"}), record())
-    assert [finding.verdict for finding in card.findings] == ["other hardware: not tested", None] * 2
+    assert [finding.verdict for finding in card.findings] == [
+        "other hardware: not tested",
+        None,
+    ] * 2
     assert [finding.ratio for finding in card.findings] == [
         finding.ratio for finding in make_card(CLAIM, record()).findings
     ]
     assert (card.flop_ratio, card.bound) == pytest.approx((8.0, 16.0))
     assert [line for line in card_notes(card, "3") if "other hardware" in line] == [
-        "other hardware: claimed on a gpu, measured on a cpu; FLOP ratio, bound and the ratio measured here are "
-        "evidence and no test"
+        "other hardware: claimed on a gpu, measured on a cpu; FLOP ratio, bound and the ratio"
+        " measured here are evidence and no test"
     ]
 
 
 def test_a_gpu_tests_the_claims_about_gpus() -> None:
     gpu = record().environment.model_copy(update={"device": "NVIDIA L20"})
     card = make_card(Claim(**VALUES | {"device": "gpu"}), record(environment=gpu))
-    assert [finding.verdict for finding in card.findings] == ["not supported", None, "supported", None]
+    assert [finding.verdict for finding in card.findings] == [
+        "not supported",
+        None,
+        "supported",
+        None,
+    ]
     assert not [line for line in card_notes(card, "3") if "other hardware" in line]
-    assert make_card(CLAIM, record(environment=gpu)).findings[0].verdict == "other hardware: not tested"
+    assert (
+        make_card(CLAIM, record(environment=gpu)).findings[0].verdict
+        == "other hardware: not tested"
+    )
 
 
 def test_a_row_is_found_by_the_options_that_its_label_leaves_out() -> None:
     measured = record()
-    resolved = ["gfp:a=1", "gfp:a=1", "encoder-only:", "encoder-only:", "mamp:tau=0.8,decoder_depth=5", "mamp:tau=0.8"]
+    resolved = [
+        "gfp:a=1",
+        "gfp:a=1",
+        "encoder-only:",
+        "encoder-only:",
+        "mamp:tau=0.8,decoder_depth=5",
+        "mamp:tau=0.8",
+    ]
     measured.spec["methods"] = resolved
     assert row_of(measured, "mamp:decoder_depth=5") == "mamp"
     assert row_of(measured, "gfp") == "gfp"
     for asked in ("mamp:decoder_depth=3", "amr", "amr:tau=0.8"):
-        with pytest.raises(UsageError, match=f"{asked} was not measured \\(rows: gfp, encoder-only, mamp\\)"):
+        with pytest.raises(
+            UsageError, match=f"{asked} was not measured \\(rows: gfp, encoder-only, mamp\\)"
+        ):
             row_of(measured, asked)
 
 
@@ -249,9 +332,16 @@ def test_a_method_that_failed_leaves_no_card(label: str) -> None:
 # --- claims about encoders, and claims that nothing here stands for ---
 
 FORWARD: dict[str, Any] = {
-    **{key: VALUES[key] for key in ("statement", "schedule", "hardware", "encoder", "batch", "source")},
-    "factor": 4.0, "what": "inference", "definition": "flops", "method": "base:frames=64,patch=8", "baseline": "base",
-}  # fmt: skip
+    **{
+        key: VALUES[key]
+        for key in ("statement", "schedule", "hardware", "encoder", "batch", "source")
+    },
+    "factor": 4.0,
+    "what": "inference",
+    "definition": "flops",
+    "method": "base:frames=64,patch=8",
+    "baseline": "base",
+}
 
 
 def forward_record() -> SpeedRecord:
@@ -263,7 +353,7 @@ def forward_record() -> SpeedRecord:
     found = stage_record(*arms, stages=["inference"])
     return found.model_copy(
         update={"spec": {**found.spec, "rows": ["base:frames=64,patch=8", "base"], "methods": []}}
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -277,10 +367,14 @@ def forward_record() -> SpeedRecord:
         ({"unmeasured": "another encoder"}, ["not measurable here", None]),
     ],
 )
-def test_a_claim_about_encoders_is_judged_by_count_or_by_time(changes: dict[str, Any], verdicts: list[str]) -> None:
+def test_a_claim_about_encoders_is_judged_by_count_or_by_time(
+    changes: dict[str, Any], verdicts: list[str]
+) -> None:
     card = make_card(Claim(**FORWARD | changes), forward_record())
     assert [finding.verdict for finding in card.findings] == verdicts
-    cells = dict(zip(card_table(card)["definition"], card_table(card)["measured [95 %]"], strict=True))
+    cells = dict(
+        zip(card_table(card)["definition"], card_table(card)["measured [95 %]"], strict=True)
+    )
     assert sorted(cells.values()) == ["2.00x [2.00, 2.00]", "4.00x"]
 
 
@@ -288,12 +382,16 @@ def test_a_claim_without_a_row_says_why_and_measures_nothing(tmp_path: Path) -> 
     outcome = harness("claim", "asma-3x", "--out", tmp_path / "out")
     assert outcome.code == 0
     written = (tmp_path / "out" / "claim-asma-3x.md").read_text()
-    assert "| - | clips/s of forward passes (the claim's) | 3x | - | not measurable here |" in written
+    assert (
+        "| - | clips/s of forward passes (the claim's) | 3x | - | not measurable here |" in written
+    )
     assert "- not measurable here: teacher and student are ST-GCNs" in written
 
 
 def test_what_a_row_leaves_out_keeps_it_from_judging_the_claim() -> None:
-    card = make_card(CLAIM.model_copy(update={"unmeasured": "half of the method is not built"}), record())
+    card = make_card(
+        CLAIM.model_copy(update={"unmeasured": "half of the method is not built"}), record()
+    )
     assert {finding.verdict for finding in card.findings} == {"not measurable here", None}
     assert "not measurable here: half of the method is not built" in card_notes(card, "2")
 
@@ -323,7 +421,13 @@ def test_claims_of_training_and_inference_are_measured_apart(tmp_path: Path) -> 
 
 def test_the_card_as_printed() -> None:
     found = card_table(make_card(CLAIM, record()))
-    assert list(found.columns) == ["trained", "definition", "claimed", "measured [95 %]", "verdict on the factor"]
+    assert list(found.columns) == [
+        "trained",
+        "definition",
+        "claimed",
+        "measured [95 %]",
+        "verdict on the factor",
+    ]
     own, other = "hours of whole schedules (the claim's)", "clips/s"
     assert found.to_numpy().tolist() == [
         ["as published", own, "5x", "4.00x [4.00, 4.00]", "not supported"],
@@ -337,8 +441,14 @@ def test_notes_hold_the_claim_the_arithmetic_and_both_machines() -> None:
     lines = card_notes(make_card(CLAIM, record()), "2")
     assert lines[0] == "claim: GFP trains 5x faster; a paper"
     assert lines[1] == "claimed on: one abacus, encoder base, batch 128 clips; 1 h against 5 h"
-    assert lines[2] == "measured: gfp over mamp on cpu, batch 64 body sequences, with encoder tiny instead of base"
-    assert "arithmetic: 8.00x by FLOPs per clip, at most 16.00x with this encoder and mask" in lines[3]
+    assert (
+        lines[2]
+        == "measured: gfp over mamp on cpu, batch 64 body sequences, with encoder tiny instead of"
+        " base"
+    )
+    assert (
+        "arithmetic: 8.00x by FLOPs per clip, at most 16.00x with this encoder and mask" in lines[3]
+    )
     assert lines[4] == "judged by rules version 2: 5 as printed is reached from 4.5 on"
     assert lines[-1].startswith("machine: cpu, Abacus 3000")
 
@@ -368,7 +478,9 @@ def test_an_unknown_claim_is_one_line_and_measures_nothing(tmp_path: Path) -> No
 def test_the_command_measures_method_bound_and_baseline_at_both_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measured(experiment: Experiment, report: Reporter, stages: tuple[explain.Stage, ...]) -> Measurement:
+    def measured(
+        experiment: Experiment, report: Reporter, stages: tuple[explain.Stage, ...]
+    ) -> Measurement:
         names, seconds = [stage.name for stage in stages], (0.1, 0.02, 0.7)
         arms = [
             stage_arm(f"{entry.label} @ {name}", time, time)
@@ -378,16 +490,28 @@ def test_the_command_measures_method_bound_and_baseline_at_both_ends(
         return Measurement(stage_record(*arms, stages=names), {})
 
     monkeypatch.setattr(explain, "explain", measured)
-    encoder = [word for pair in zip(SMALL[::2], SMALL[1::2], strict=True) if "encoder." in pair[1] for word in pair]
+    encoder = [
+        word
+        for pair in zip(SMALL[::2], SMALL[1::2], strict=True)
+        if "encoder." in pair[1]
+        for word in pair
+    ]
     out = tmp_path / "out"
-    outcome = harness("claim", "gfp-6.2x", "gfp-6.1x", *encoder, "--dataset", small_file(tmp_path), "--out", out)
+    outcome = harness(
+        "claim", "gfp-6.2x", "gfp-6.1x", *encoder, "--dataset", small_file(tmp_path), "--out", out
+    )
     assert (outcome.code, outcome.err) == (0, "")
     assert (out / "claim-gfp-6.1x.md").exists()
     written = (out / "claim-gfp-6.2x.md").read_text()
     verdict = "other hardware: not tested"
     for way in WAYS:
-        assert f"| {way} | hours of whole schedules (the claim's) | 6.2x | 7.00x [7.00, 7.00] | {verdict} |" in written
-        assert f"| {way} | clips/s | - | 7.00x [7.00, 7.00] | - |" in written  # both schedules have 400 epochs
+        assert (
+            f"| {way} | hours of whole schedules (the claim's) | 6.2x | 7.00x [7.00, 7.00] |"
+            f" {verdict} |" in written
+        )
+        assert (
+            f"| {way} | clips/s | - | 7.00x [7.00, 7.00] | - |" in written
+        )  # both schedules have 400 epochs
     assert "- measured: gfp over mamp:decoder_depth=5 on cpu" in written
     assert "RTX 4090" in outcome.out
 
@@ -402,7 +526,9 @@ def test_a_stored_measurement_is_judged_again_under_its_own_command(tmp_path: Pa
         patch.setattr("harness.studies.claims.find_claim", lambda name: claim)
         assert harness("claim", "gfp-6.2x", "--from", tmp_path).code == 0
     expected = to_markdown(
-        card_table(make_card(claim, record())), lines, "python -m harness claim gfp-6.2x --encoder base"
+        card_table(make_card(claim, record())),
+        lines,
+        "python -m harness claim gfp-6.2x --encoder base",
     )
     assert card.read_text() == expected
 
@@ -411,4 +537,6 @@ def test_a_folder_without_a_measurement_of_claims_is_one_line(tmp_path: Path) ->
     RecordStore(tmp_path).write_speed(stage_record(stage_arm("gfp @ a", 0.1, 0.1), stages=["a"]))
     outcome = harness("claim", "gfp-6.2x", "--from", tmp_path)
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.startswith(f"error: {tmp_path}: expected a measurement of `claim`, found none")
+    assert outcome.err.startswith(
+        f"error: {tmp_path}: expected a measurement of `claim`, found none"
+    )

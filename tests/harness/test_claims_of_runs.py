@@ -1,4 +1,6 @@
-"""Processes that share a folder: one at a time on each run, the dead followed, nobody's work done twice."""
+"""Processes that share a folder: one at a time on each run, the dead followed, nobody's work done
+twice.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,15 @@ from harness.runs.sharing import Share
 from harness.training.build import Cell
 from tests.harness.children import begin, killed, needs_fork
 from tests.harness.made_up_records import run_record
-from tests.harness.small_run import SMALL, harness, plugin_file, run_small_cell, small_cell, small_data, small_file
+from tests.harness.small_run import (
+    SMALL,
+    harness,
+    plugin_file,
+    run_small_cell,
+    small_cell,
+    small_data,
+    small_file,
+)
 from tests.harness.test_resume import same_end
 
 RUN = "gfp-s0-v2-0123456789ab"
@@ -88,8 +98,12 @@ def test_a_process_of_another_host_lives_while_its_file_changes(
 
 
 @pytest.mark.parametrize("ahead", [-1e6, 1e6])
-def test_a_clock_that_is_wrong_kills_nobody(ahead: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file's age is told by the file system's clock; where that jumped, by how long it was watched."""
+def test_a_clock_that_is_wrong_kills_nobody(
+    ahead: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file's age is told by the file system's clock; where that jumped, by how long it was
+    watched.
+    """
     path = foreign(tmp_path, machine="elsewhere")
     looks = Claims(tmp_path)
     monkeypatch.setattr(time, "time", lambda: ahead)
@@ -112,10 +126,14 @@ def test_who_was_silent_for_too_long_finds_out(tmp_path: Path) -> None:
     assert claim_of(owned.path) == taken
 
 
-def test_signs_of_life_say_how_far_the_work_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signs_of_life_say_how_far_the_work_has_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(claims, "BEAT", 0.01)
     with Claims(tmp_path).hold(RUN, "gfp", 0) as owned:
-        owned.look = lambda: claims.Progress(doing="training", step=5, steps=10, clips=50, seconds=2.0, loss=0.5)
+        owned.look = lambda: claims.Progress(
+            doing="training", step=5, steps=10, clips=50, seconds=2.0, loss=0.5
+        )
         end = time.monotonic() + 10
         while claim_of(owned.path).progress.step != 5 and time.monotonic() < end:
             time.sleep(0.01)
@@ -158,13 +176,19 @@ def test_a_damaged_claim_is_none(content: bytes, tmp_path: Path) -> None:
 def test_a_claim_of_another_version_counts(tmp_path: Path) -> None:
     path = foreign(tmp_path, machine="elsewhere")
     facts = json.loads(path.read_bytes())
-    path.write_text(json.dumps({**facts, "later": 1, "progress": {**facts["progress"], "later": 1}}))
+    path.write_text(
+        json.dumps({**facts, "later": 1, "progress": {**facts["progress"], "later": 1}})
+    )
     with pytest.raises(Held), Claims(tmp_path).hold(RUN, "gfp", 0):
         pass
 
 
-def test_a_process_knows_its_own_claims_from_those_of_one_that_had_its_number(tmp_path: Path) -> None:
-    """A container that starts again within the minute: the same names, the same number, nearly the same start."""
+def test_a_process_knows_its_own_claims_from_those_of_one_that_had_its_number(
+    tmp_path: Path,
+) -> None:
+    """A container that starts again within the minute: the same names, the same number, nearly the
+    same start.
+    """
     foreign(tmp_path)
     assert Claims(tmp_path).holder(RUN) is None
 
@@ -222,13 +246,17 @@ def test_a_folder_that_can_only_be_read_tells_who_is_silent(
 
 
 @pytest.mark.parametrize(("after", "state"), [(0, "done"), (5, "done"), (-5, "stopped")])
-def test_who_died_after_its_record_left_a_finished_run(after: int, state: str, tmp_path: Path) -> None:
+def test_who_died_after_its_record_left_a_finished_run(
+    after: int, state: str, tmp_path: Path
+) -> None:
     record = run_record()
     path = tmp_path / record.address / claims.CLAIM_FILE
     with Claims(tmp_path).hold(record.address, "gfp", 0):
         mine = claim_of(path)
         RecordStore(tmp_path).write_run(record)
-    since = record.finished - timedelta(seconds=after)  # a claim that is younger than the record is one of a rerun
+    since = record.finished - timedelta(
+        seconds=after
+    )  # a claim that is younger than the record is one of a rerun
     write_claim(path, mine.model_copy(update={"token": "of another", "since": since}))
     (row,) = read_status(tmp_path)
     assert row.state == state
@@ -270,7 +298,9 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Share:
     return Share(store, Reporter(console), shared=True)
 
 
-def test_a_cell_that_another_process_does_meanwhile_is_not_done_again(share: Share, tmp_path: Path) -> None:
+def test_a_cell_that_another_process_does_meanwhile_is_not_done_again(
+    share: Share, tmp_path: Path
+) -> None:
     data = small_data(tmp_path)
     cells = [small_cell(data, seed=seed) for seed in (0, 1)]
     done = []
@@ -283,7 +313,9 @@ def test_a_cell_that_another_process_does_meanwhile_is_not_done_again(share: Sha
     assert done == [0]
 
 
-def test_what_was_done_while_this_process_waited_is_not_done_again(share: Share, tmp_path: Path) -> None:
+def test_what_was_done_while_this_process_waited_is_not_done_again(
+    share: Share, tmp_path: Path
+) -> None:
     """For the speed measurement, say, of which the quicker process has all it needs."""
     data = small_data(tmp_path)
     cells = [small_cell(data, seed=seed) for seed in (0, 1)]
@@ -292,7 +324,9 @@ def test_what_was_done_while_this_process_waited_is_not_done_again(share: Share,
     assert [cell.spec.seed for cell, _ in share.turns(cells)] == [1]
 
 
-def test_a_cell_that_was_lost_is_waited_for(share: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_that_was_lost_is_waited_for(
+    share: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = small_data(tmp_path)
     cell, waits = small_cell(data), []
 
@@ -305,7 +339,9 @@ def test_a_cell_that_was_lost_is_waited_for(share: Share, tmp_path: Path, monkey
     turns = 0
     for _, claim in share.turns([cell]):
         turns += 1
-        write_claim(claim.path, claim.claim.model_copy(update={"token": "another", "machine": "elsewhere"}))
+        write_claim(
+            claim.path, claim.claim.model_copy(update={"token": "another", "machine": "elsewhere"})
+        )
         with pytest.raises(Lost):
             claim.check()
     assert turns == 1
@@ -313,7 +349,9 @@ def test_a_cell_that_was_lost_is_waited_for(share: Share, tmp_path: Path, monkey
     assert share.store.run_of(cell.spec) is not None
 
 
-@pytest.mark.parametrize(("words", "shared"), [((), False), (("--claim",), True), (("--shard", "1/2"), True)])
+@pytest.mark.parametrize(
+    ("words", "shared"), [((), False), (("--claim",), True), (("--shard", "1/2"), True)]
+)
 def test_shards_wait_for_each_other_as_claims_do(
     words: tuple[str, ...], shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,7 +365,17 @@ def test_shards_wait_for_each_other_as_claims_do(
 
     monkeypatch.setattr(Share, "refuse_taken", look)
     with pytest.raises(Seen, match=str(shared)):
-        harness("run", *SMALL, "--dataset", small_file(tmp_path), "--methods", "gfp", "--out", tmp_path / "o", *words)
+        harness(
+            "run",
+            *SMALL,
+            "--dataset",
+            small_file(tmp_path),
+            "--methods",
+            "gfp",
+            "--out",
+            tmp_path / "o",
+            *words,
+        )
 
 
 def test_others_are_at_work_while_they_hold_something_of_it(share: Share) -> None:
@@ -343,7 +391,15 @@ def test_others_are_at_work_while_they_hold_something_of_it(share: Share) -> Non
 def test_what_failed_while_it_was_timed_is_not_timed_by_every_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path), "--claim"]
+    words = [
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--plugin",
+        plugin_file(tmp_path),
+        "--claim",
+    ]
     words += ["--methods", "encoder-only,plain:fault=raise", "--out", tmp_path / "out"]
     assert harness(*words).code == 1
     (path,) = (tmp_path / "out").glob("*/speed.json")
@@ -353,14 +409,25 @@ def test_what_failed_while_it_was_timed_is_not_timed_by_every_process(
         found = harness(*words)
     assert found.code == 1
     assert path.read_text() == first
-    assert "plain:fault=raise failed before timing: RuntimeError: broken on purpose" in " ".join(found.out.split())
+    assert "plain:fault=raise failed before timing: RuntimeError: broken on purpose" in " ".join(
+        found.out.split()
+    )
     assert harness("verify", tmp_path / "out").code == 0
     assert harness(*words).code == 1  # a new start, when nobody is at work, tries again
     assert path.read_text() != first
 
 
 def test_to_share_a_rerun_is_refused(tmp_path: Path) -> None:
-    found = harness("run", *SMALL, "--dataset", small_file(tmp_path), "--claim", "--rerun", "--out", tmp_path / "out")
+    found = harness(
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--claim",
+        "--rerun",
+        "--out",
+        tmp_path / "out",
+    )
     assert found.code == 2
     assert "--claim and --rerun: expected one of them, found both" in found.err
     assert not (tmp_path / "out").exists()
@@ -370,7 +437,9 @@ def test_without_a_word_a_cell_at_work_is_an_error(share: Share, tmp_path: Path)
     cell = small_cell(small_data(tmp_path))
     share.shared = False
     with Claims(share.store.root).hold(cell.spec.address, cell.label, 0):
-        with pytest.raises(Exception, match=r"works on skeletonmae, seed 0 in this folder; add --claim"):
+        with pytest.raises(
+            Exception, match=r"works on skeletonmae, seed 0 in this folder; add --claim"
+        ):
             share.refuse_taken([cell])
         with pytest.raises(Exception, match="add --claim"):
             next(share.turns([cell]))
@@ -378,7 +447,18 @@ def test_without_a_word_a_cell_at_work_is_an_error(share: Share, tmp_path: Path)
 
 def test_shards_are_parts_of_the_matrix(tmp_path: Path) -> None:
     data, out = small_file(tmp_path), tmp_path / "out"
-    words = ("run", *SMALL, "--dataset", data, "--out", out, "--methods", "encoder-only", "--seeds", "0-1")
+    words = (
+        "run",
+        *SMALL,
+        "--dataset",
+        data,
+        "--out",
+        out,
+        "--methods",
+        "encoder-only",
+        "--seeds",
+        "0-1",
+    )
     first = harness(*words, "--shard", "1/2")
     assert first.code == 0
     line = f"runs of this folder not done: 2 runs: 2 waiting; `status {out}`"
@@ -411,7 +491,16 @@ def test_a_shard_that_is_none_is_refused(text: str) -> None:
 @pytest.mark.long
 def test_of_four_processes_two_are_killed_and_every_run_is_done_once(tmp_path: Path) -> None:
     words = ["run", *SMALL, "--dataset", small_file(tmp_path), "--threads", "1"]
-    words += ["--methods", "gfp,skeletonmae,mamp", "--seeds", "0-1", "--budget", "40steps", "--state-seconds", "0.05"]
+    words += [
+        "--methods",
+        "gfp,skeletonmae,mamp",
+        "--seeds",
+        "0-1",
+        "--budget",
+        "40steps",
+        "--state-seconds",
+        "0.05",
+    ]
     alone = begin([*map(str, words), "--out", str(tmp_path / "alone")], tmp_path / "alone.log")
     alone.join()
     assert alone.exitcode == 0

@@ -26,10 +26,28 @@ TREES: dict[str, Callable[[Path], object]] = {
     "bvh": made_up_raw.write_bvh,
 }
 RUN = (
-    "run", "--methods", "skeletonmae", "--budget", "1steps", "--speed-seconds", "1", "--batch-size", "2",
-    "--set", "encoder.depth=1", "--set", "encoder.width=8", "--set", "encoder.heads=1", "--set", "encoder.frames=16",
-    "--set", "probe.points=1", "--set", "data.validation=0",
-)  # fmt: skip
+    "run",
+    "--methods",
+    "skeletonmae",
+    "--budget",
+    "1steps",
+    "--speed-seconds",
+    "1",
+    "--batch-size",
+    "2",
+    "--set",
+    "encoder.depth=1",
+    "--set",
+    "encoder.width=8",
+    "--set",
+    "encoder.heads=1",
+    "--set",
+    "encoder.frames=16",
+    "--set",
+    "probe.points=1",
+    "--set",
+    "data.validation=0",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +64,9 @@ QUICK = ("bvh", "ntu60", "pkummd2")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in TREES]
 )
-def test_a_raw_download_is_prepared_examined_and_run(name: str, tmp_path: Path, stores: Path) -> None:
+def test_a_raw_download_is_prepared_examined_and_run(
+    name: str, tmp_path: Path, stores: Path
+) -> None:
     raw = tmp_path / "raw"
     TREES[name](raw)
     prepared = harness("data", "prepare", name, "--raw", raw, "--workers", "1")
@@ -55,7 +75,9 @@ def test_a_raw_download_is_prepared_examined_and_run(name: str, tmp_path: Path, 
     assert f"store in {stores / name}" in prepared.out
     clips = open_store(stores / name)
     assert np.isfinite(clips.joints).all()
-    assert harness("data", "doctor", name).code == (name == "nwucla")  # its twins leak, and that is an error
+    assert harness("data", "doctor", name).code == (
+        name == "nwucla"
+    )  # its twins leak, and that is an error
     ran = harness(*RUN, "--dataset", name, "--out", tmp_path / "out")
     assert (ran.code, ran.err) == (0, "")
     assert len(records_in(tmp_path / "out")) == 3
@@ -65,7 +87,10 @@ def test_a_store_of_format_1_is_prepared_examined_and_kept(stores: Path) -> None
     shutil.copytree(FORMAT_1 / "store", stores / "bvh")
     found = harness("data", "prepare", "bvh", "--raw", FORMAT_1 / "raw")
     assert (found.code, found.err) == (0, "")
-    assert "BVH files with labels: was prepared already\nnote: made by an earlier version of this suite" in found.out
+    assert (
+        "BVH files with labels: was prepared already\nnote: made by an earlier version of this"
+        " suite" in found.out
+    )
     examined = harness("data", "doctor", "bvh", "--deep", "--json")
     identity = json.loads(examined.out)["identity"]
     assert identity["stored"] == identity["computed"]
@@ -79,7 +104,9 @@ def test_a_store_that_changed_is_one_line(command: tuple[str, ...], tmp_path: Pa
     np.save(folder / "joints.npy", np.roll(joints, 1, axis=0))
     found = harness(*command, folder, *(["--out", tmp_path / "out"] if command[0] == "run" else []))
     assert found.code == 2
-    assert f"{folder}: joints.npy: expected the frames that were written, found others in" in found.err
+    assert (
+        f"{folder}: joints.npy: expected the frames that were written, found others in" in found.err
+    )
     assert found.err.count("\n") == 1
 
 
@@ -111,7 +138,11 @@ def test_counts_splits_and_published_numbers_stand_in_the_report(tmp_path: Path)
     outcome = harness("data", "prepare", "ntu60", "--raw", raw, "--workers", "1")
     lines = outcome.lines
     assert lines[0].endswith(": prepared")
-    counts = {line.rpartition("  ")[0].strip(): line.split()[-1] for line in lines if line.startswith("  ")}
+    counts = {
+        line.rpartition("  ")[0].strip(): line.split()[-1]
+        for line in lines
+        if line.startswith("  ")
+    }
     assert counts["found"] == "24"
     assert counts["broken files, skipped"] == "1"
     assert any(line.startswith("xsub") and line.endswith("40,091 / 16,487") for line in lines)

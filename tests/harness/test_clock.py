@@ -27,7 +27,11 @@ TRAINING_PHASES = ("data", "forward", "backward", "optimizer", "after_step")
 def times(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The stamps that the clock will read, in order."""
     stamps: list[float] = []
-    monkeypatch.setattr(clock_module, "time", SimpleNamespace(perf_counter=lambda: stamps.pop(0), process_time=float))
+    monkeypatch.setattr(
+        clock_module,
+        "time",
+        SimpleNamespace(perf_counter=lambda: stamps.pop(0), process_time=float),
+    )
     return stamps
 
 
@@ -45,7 +49,9 @@ def test_every_interval_belongs_to_the_phase_that_ends_it(times: list[float]) ->
     assert clock.seconds == 15.0
 
 
-def test_a_gpus_host_is_timed_until_it_waits_for_the_gpu(times: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpus_host_is_timed_until_it_waits_for_the_gpu(
+    times: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     stamps, waited = [1.0, 2.0, 5.0, 10.0, 11.0, 12.0], []
 
     class Event:
@@ -99,7 +105,11 @@ def test_a_training_block_has_one_time_per_step_and_phases_that_sum_to_them(tmp_
     assert len(clock.steps) == 7
     assert min(clock.steps) > 0
     assert tuple(clock.phases) == TRAINING_PHASES
-    assert sum(clock.steps) == pytest.approx(clock.seconds) == pytest.approx(sum(clock.phases.values()))
+    assert (
+        sum(clock.steps)
+        == pytest.approx(clock.seconds)
+        == pytest.approx(sum(clock.phases.values()))
+    )
 
 
 def test_a_ledger_books_phases_and_leaves_the_rest_untracked() -> None:
@@ -151,10 +161,14 @@ def test_a_phase_that_throws_is_booked() -> None:
 
 @contextmanager
 def processor_time() -> Iterator[None]:
-    """The clock reads this process's own processor time, so that no share depends on what else the machine does."""
+    """The clock reads this process's own processor time, so that no share depends on what else the
+    machine does.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            clock_module, "time", SimpleNamespace(perf_counter=time.process_time, process_time=time.process_time)
+            clock_module,
+            "time",
+            SimpleNamespace(perf_counter=time.process_time, process_time=time.process_time),
         )
         yield
 
@@ -176,14 +190,20 @@ def test_a_run_of_a_hundred_steps_and_more_leaves_little_untracked(run: RunRecor
 
 
 def test_phases_and_what_is_untracked_add_up_to_the_wall_time(run: RunRecord) -> None:
-    assert sum(run.phases.values()) + run.untracked * run.wall_seconds == pytest.approx(run.wall_seconds)
-    assert {*TRAINING_PHASES, "build", "warm-up", "evaluate", "log", "state", "save"} == set(run.phases)
+    assert sum(run.phases.values()) + run.untracked * run.wall_seconds == pytest.approx(
+        run.wall_seconds
+    )
+    assert {*TRAINING_PHASES, "build", "warm-up", "evaluate", "log", "state", "save"} == set(
+        run.phases
+    )
 
 
 def test_training_seconds_are_the_training_phases(run: RunRecord) -> None:
     assert run.training is not None
     assert sum(run.phases[name] for name in TRAINING_PHASES) == pytest.approx(run.training.seconds)
-    assert run.training.step_seconds * STEPS == pytest.approx(run.training.seconds, rel=0.5)  # the median step
+    assert run.training.step_seconds * STEPS == pytest.approx(
+        run.training.seconds, rel=0.5
+    )  # the median step
 
 
 class SlowAndBroken(Method):
@@ -213,8 +233,12 @@ class SlowAndThrowing(SlowAndBroken):
     throws = True
 
 
-@pytest.mark.parametrize(("method", "status"), [(SlowAndBroken, "diverged"), (SlowAndThrowing, "failed")])
-def test_a_run_that_breaks_off_accounts_for_its_time_too(tmp_path: Path, method: type[Method], status: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "status"), [(SlowAndBroken, "diverged"), (SlowAndThrowing, "failed")]
+)
+def test_a_run_that_breaks_off_accounts_for_its_time_too(
+    tmp_path: Path, method: type[Method], status: str
+) -> None:
     data = small_data(tmp_path)
     with processor_time():
         record = run_small_cell(small_cell(data, method), data, tmp_path / "out")

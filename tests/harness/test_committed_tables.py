@@ -1,4 +1,5 @@
-"""Every table under benchmarks/results is rendered again from the records beside it, without a changed number.
+"""Every table under benchmarks/results is rendered again from the records beside it, without a
+changed number.
 
 Words, notes and columns may be added or reworded; what was measured may not move.
 """
@@ -28,20 +29,34 @@ from harness.report.frame import as_csv
 from harness.report.ranking import exchange_frame, exchange_table, settings
 from harness.report.speed import speed_frame, speed_notes, speed_table
 from harness.report.table import build_table, notes
-from harness.report.target import ladder_frame, ladder_table, target_frame, target_notes, target_table
+from harness.report.target import (
+    ladder_frame,
+    ladder_table,
+    target_frame,
+    target_notes,
+    target_table,
+)
 from harness.report.trends import trend_frame, trend_table
 from harness.studies.claims import find_claim, make_card
 from harness.studies.target import comparable, read_target, step_times
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 OTHERS = ("README.md", "plan.md", "evaluations.md", "compare.md")
-"""Words, and tables of evaluations, which no test makes again: `verify` holds their records to the predictions."""
+"""Words, and tables of evaluations, which no test makes again: `verify` holds their records to the
+predictions.
+"""
 TABLES = sorted(
-    path for path in RESULTS.rglob("*.md") if path.name not in OTHERS and (path.parent / "records.jsonl").exists()
+    path
+    for path in RESULTS.rglob("*.md")
+    if path.name not in OTHERS and (path.parent / "records.jsonl").exists()
 )
-"""Those of commands that leave records; others, as of benchmarks/*.py, hold what they printed and nothing more."""
+"""Those of commands that leave records; others, as of benchmarks/*.py, hold what they printed and
+nothing more.
+"""
 KEYS = {"trends.md": ("data", "encoder", "budget", "trend"), "claim": ("trained", "definition")}
-"""Columns that tell a table's rows apart, where the first alone does not, as far as a page shows them."""
+"""Columns that tell a table's rows apart, where the first alone does not, as far as a page shows
+them.
+"""
 RENAMED: dict[str, str] = {"train s": "wall s", "verdict": TRAINS_FASTER}
 """Columns of committed tables by today's name, where the same number has got another heading."""
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?|\binf\b|\bnan\b")
@@ -55,7 +70,9 @@ Rows = dict[tuple[str, ...], dict[str, str]]
 
 @dataclass(frozen=True)
 class Page:
-    """A Markdown file of tables: each by row and column, the notes below them, the frames of the `.csv` beside it."""
+    """A Markdown file of tables: each by row and column, the notes below them, the frames of the
+    `.csv` beside it.
+    """
 
     tables: list[Rows]
     notes: list[str]
@@ -78,7 +95,9 @@ def read_page(path: Path) -> Page:
     columns: list[str] = []
     text = path.read_text().splitlines()
     for line in text:
-        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        cells = (
+            [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        )
         if not cells:
             columns = []
         elif not columns:
@@ -91,13 +110,19 @@ def read_page(path: Path) -> Page:
 
 
 def page_of(
-    path: Path, *tables: pd.DataFrame, lines: Sequence[str], numbers: Mapping[str, pd.DataFrame] | None = None
+    path: Path,
+    *tables: pd.DataFrame,
+    lines: Sequence[str],
+    numbers: Mapping[str, pd.DataFrame] | None = None,
 ) -> Page:
     """The same of tables that were just made."""
     rows = [
-        [{str(name): str(cell) for name, cell in row.items()} for row in table.to_dict("records")] for table in tables
+        [{str(name): str(cell) for name, cell in row.items()} for row in table.to_dict("records")]
+        for table in tables
     ]
-    return Page([{key_of(path, row): row for row in found} for found in rows], list(lines), numbers or {})
+    return Page(
+        [{key_of(path, row): row for row in found} for found in rows], list(lines), numbers or {}
+    )
 
 
 def every_column(wide: pd.DataFrame, narrow: pd.DataFrame) -> pd.DataFrame:
@@ -122,8 +147,12 @@ def only_speed(folder: Path) -> SpeedRecord:
 
 
 def render_table(path: Path, committed: Page) -> Page:
-    """The runs of the budget that the table's own notes name, in its order of rows, and the controls."""
-    budgets = {found[1] for line in committed.notes if (found := re.search(r"; budget (\S+),", line))}
+    """The runs of the budget that the table's own notes name, in its order of rows, and the
+    controls.
+    """
+    budgets = {
+        found[1] for line in committed.notes if (found := re.search(r"; budget (\S+),", line))
+    }
     order = [key[0].removesuffix(" (open)") for key in committed.tables[0]]
     records = [
         record
@@ -151,7 +180,12 @@ def render_explain(path: Path, committed: Page) -> Page:
 
 def render_claim(path: Path, committed: Page) -> Page:
     card = make_card(find_claim(path.stem.removeprefix("claim-")), only_speed(path.parent))
-    return page_of(path, card_table(card), lines=card_notes(card, rules_version()), numbers={"": card_frame(card)})
+    return page_of(
+        path,
+        card_table(card),
+        lines=card_notes(card, rules_version()),
+        numbers={"": card_frame(card)},
+    )
 
 
 def render_trends(path: Path, committed: Page) -> Page:
@@ -174,13 +208,20 @@ def render_target(path: Path, committed: Page) -> Page:
     times = step_times(speeds, [record for record in compared if record.status == "ok"])
     frame, curve = target_frame(compared, goal, times), ladder_frame(compared, goal, times)
     tables = target_table(frame, goal, wide=True), ladder_table(curve)
-    return page_of(path, *tables, lines=target_notes(records, goal), numbers={"": frame, "ladder": curve})
+    return page_of(
+        path, *tables, lines=target_notes(records, goal), numbers={"": frame, "ladder": curve}
+    )
 
 
 RENDERERS: dict[str, Callable[[Path, Page], Page]] = {
-    "table.md": render_table, "speed.md": render_speed, "explain.md": render_explain, "claim": render_claim,
-    "trends.md": render_trends, "exchange.md": render_exchange, "target.md": render_target,
-}  # fmt: skip
+    "table.md": render_table,
+    "speed.md": render_speed,
+    "explain.md": render_explain,
+    "claim": render_claim,
+    "trends.md": render_trends,
+    "exchange.md": render_exchange,
+    "target.md": render_target,
+}
 
 
 def name_of(path: Path) -> str:
@@ -236,7 +277,9 @@ def test_the_numbers_beside_a_committed_table_are_those_of_its_records(path: Pat
     for name, frame in both(path)[1].numbers.items():
         committed = pd.read_csv(numbers_file(path, name))
         today = pd.read_csv(io.BytesIO(as_csv(frame)))
-        pd.testing.assert_frame_equal(committed, today[list(committed.columns)], check_dtype=False, rtol=1e-9)
+        pd.testing.assert_frame_equal(
+            committed, today[list(committed.columns)], check_dtype=False, rtol=1e-9
+        )
 
 
 def numbers_file(path: Path, name: str) -> Path:
@@ -245,7 +288,9 @@ def numbers_file(path: Path, name: str) -> Path:
 
 
 def test_every_kind_of_table_is_committed() -> None:
-    assert {start for start in RENDERERS if any(path.name.startswith(start) for path in TABLES)} == RENDERERS.keys()
+    assert {
+        start for start in RENDERERS if any(path.name.startswith(start) for path in TABLES)
+    } == RENDERERS.keys()
 
 
 @pytest.mark.parametrize(

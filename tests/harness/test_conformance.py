@@ -1,4 +1,6 @@
-"""The conformance suite finds what is wrong: one made-up fault at a time, and no other check complains."""
+"""The conformance suite finds what is wrong: one made-up fault at a time, and no other check
+complains.
+"""
 
 from __future__ import annotations
 
@@ -320,34 +322,79 @@ class Reseeding(Good):
 
 
 FAULTS: dict[type[Good], tuple[str, str]] = {
-    InfinitePart: ("loss is one finite number", "part 'share': expected one finite number, found inf"),
+    InfinitePart: (
+        "loss is one finite number",
+        "part 'share': expected one finite number, found inf",
+    ),
     Ascending: ("loss falls on synthetic data", "expected the loss to fall by 5 % in 15 steps"),
     Unmasked: ("mask ratio honoured", "expected 15 to 30 of 150 tokens in the encoder, found 150"),
-    TooFewVisible: ("mask ratio honoured", "expected 15 to 30 of 150 tokens in the encoder, found 7"),
+    TooFewVisible: (
+        "mask ratio honoured",
+        "expected 15 to 30 of 150 tokens in the encoder, found 7",
+    ),
     Peeking: ("permuting the labels changes nothing", "labels leak into training"),
     Unseeded: ("same seed, same loss", "expected the same loss twice"),
     Writing: ("batch left as it was", "expected the batch unchanged"),
-    HalfRead: ("loss reads its whole batch", "the loss of 18 body sequences stays the same when 9 of them are others"),
-    Skipping: ("every step trains the encoder", "the encoder had no gradient in 4 of 6 trial steps"),
-    LearningAtRest: ("looking changes nothing", "diagnose: expected everything as it was, found head.bias changed"),
+    HalfRead: (
+        "loss reads its whole batch",
+        "the loss of 18 body sequences stays the same when 9 of them are others",
+    ),
+    Skipping: (
+        "every step trains the encoder",
+        "the encoder had no gradient in 4 of 6 trial steps",
+    ),
+    LearningAtRest: (
+        "looking changes nothing",
+        "diagnose: expected everything as it was, found head.bias changed",
+    ),
     HiddenOnMeta: ("FLOPs are the same with values", "on the meta device"),
     BelowTheBound: ("FLOPs not below the encoder alone", "MFLOP of the encoder alone, found"),
-    Reinitialising: ("encoder as the seed made it", "found patch_embed.weight changed by building the method"),
-    Swapping: ("encoder as the seed made it", "expected self.encoder to be the encoder that was given"),
-    Forgetful: ("weights travel through safetensors", "some state is neither a parameter nor a buffer"),
-    Counting: ("weights travel through safetensors", "go on as if it had not stopped, found another method/counted"),
-    Unused: ("every trained parameter gets a gradient", "found none for forgotten.weight, forgotten.bias"),
+    Reinitialising: (
+        "encoder as the seed made it",
+        "found patch_embed.weight changed by building the method",
+    ),
+    Swapping: (
+        "encoder as the seed made it",
+        "expected self.encoder to be the encoder that was given",
+    ),
+    Forgetful: (
+        "weights travel through safetensors",
+        "some state is neither a parameter nor a buffer",
+    ),
+    Counting: (
+        "weights travel through safetensors",
+        "go on as if it had not stopped, found another method/counted",
+    ),
+    Unused: (
+        "every trained parameter gets a gradient",
+        "found none for forgotten.weight, forgotten.bias",
+    ),
     Cut: ("every trained parameter gets a gradient", "found none for gate.weight"),
     Reshaping: ("evaluated encoder keeps its hash", "after training, found"),
-    StillTeacher: ("training changes the evaluated encoder", "found patch_embed.weight, positions.time, "),
-    CostlierWhenFused: ("FLOPs do not depend on the kernel", "expected equal FLOPs with fused and plain attention"),
-    OtherWhenFused: ("loss does not depend on the kernel", "expected the same loss with fused and plain attention"),
+    StillTeacher: (
+        "training changes the evaluated encoder",
+        "found patch_embed.weight, positions.time, ",
+    ),
+    CostlierWhenFused: (
+        "FLOPs do not depend on the kernel",
+        "expected equal FLOPs with fused and plain attention",
+    ),
+    OtherWhenFused: (
+        "loss does not depend on the kernel",
+        "expected the same loss with fused and plain attention",
+    ),
     Waiting: (STALLS, "a step must not ask for a tensor's value"),
     HalfLoss: ("works under bf16 autocast", "expected a float32 loss, found torch.bfloat16"),
     Overflowing: ("works under bf16 autocast", "expected a loss near"),
     OtherWhenCompiled: (COMPILE, "expected the eager loss"),
-    Particular: ("works with 15 joints", "ValueError: no hand tips to weigh (test_conformance.py, line "),
-    Dividing: ("works with one and two bodies", "empty second bodies: expected a finite loss, found nan"),
+    Particular: (
+        "works with 15 joints",
+        "ValueError: no hand tips to weigh (test_conformance.py, line ",
+    ),
+    Dividing: (
+        "works with one and two bodies",
+        "empty second bodies: expected a finite loss, found nan",
+    ),
     LenientOptions: ("unknown options are refused", "expected an unknown option to be refused"),
     GrowingOptions: ("resolved options stay", "expected resolved options to stay"),
     Nameless: ("metadata is complete", "about.paper: expected a citation"),
@@ -355,15 +402,21 @@ FAULTS: dict[type[Good], tuple[str, str]] = {
     Reseeding: ("shared state is left as it was", "changed torch's seed: 0 to 7"),
     NoDiagnosis: ("diagnosis holds finite numbers", "found std=nan"),
 }
-# One function with the check of 15 joints, and some that take long: these only look at faults meant for them.
+# One function with the check of 15 joints, and some that take long: these only look at faults meant
+# for them.
 SAME = {f"works with {joints} joints" for joints in (20, 22, 25)}
 SLOW = {
-    COMPILE, "FLOPs do not depend on the kernel", "FLOPs are the same with values", "every step trains the encoder",
+    COMPILE,
+    "FLOPs do not depend on the kernel",
+    "FLOPs are the same with values",
+    "every step trains the encoder",
     "FLOPs not below the encoder alone",
-}  # fmt: skip
+}
 LESS_SLOW = {
-    "loss falls on synthetic data", "weights travel through safetensors", "permuting the labels changes nothing",
-}  # fmt: skip
+    "loss falls on synthetic data",
+    "weights travel through safetensors",
+    "permuting the labels changes nothing",
+}
 
 
 @cache
@@ -383,11 +436,16 @@ def test_a_good_method_passes_every_check() -> None:
     ],
 )
 @pytest.mark.parametrize("method", FAULTS)
-def test_a_fault_fails_the_check_that_is_meant_for_it_and_no_other(method: type[Good], left_out: set[str]) -> None:
+def test_a_fault_fails_the_check_that_is_meant_for_it_and_no_other(
+    method: type[Good], left_out: set[str]
+) -> None:
     name, reason = FAULTS[method]
     checks = [check for check in CHECKS if check.name == name or check.name not in left_out]
-    failures = {result.check: result.reason for result in (examine(check, Specimen(method)) for check in checks)
-                if not result.passed}  # fmt: skip
+    failures = {
+        result.check: result.reason
+        for result in (examine(check, Specimen(method)) for check in checks)
+        if not result.passed
+    }
     assert failures.keys() == {name}
     assert reason in failures[name]
     assert "\n" not in failures[name]
@@ -417,7 +475,8 @@ def test_a_tensor_of_the_cpu_as_an_index_is_found_with_its_line() -> None:
     result = examine(check_named(STALLS), Specimen(Indexing))
     assert result.outcome == "fail"
     expected = (
-        "Stall: a tensor [2] on the CPU beside others on the device (aten.index.Tensor) (test_conformance.py, line "
+        "Stall: a tensor [2] on the CPU beside others on the device (aten.index.Tensor)"
+        " (test_conformance.py, line "
     )
     assert result.reason.startswith(expected)
     assert "self.register_buffer(name, torch.as_tensor(numbers))" in result.reason
@@ -434,7 +493,10 @@ def test_a_loss_that_is_compiled_in_every_step_is_found() -> None:
             return super().target(x) * self.weight
 
     result = examine(check_named(COMPILE), Specimen(CompiledAnew))
-    assert "expected the loss to stay compiled, found it compiled again in each of 3 later steps" in result.reason
+    assert (
+        "expected the loss to stay compiled, found it compiled again in each of 3 later steps"
+        in result.reason
+    )
 
 
 def test_a_constant_that_every_step_copies_is_found() -> None:
@@ -469,7 +531,11 @@ def test_a_method_without_a_mask_ratio_is_not_judged_by_it() -> None:
         Options = MethodOptions
 
     result = examine(check_named("mask ratio honoured"), Specimen(Whole))
-    assert (result.outcome, result.reason, result.passed) == ("not applicable", "no option mask_ratio", True)
+    assert (result.outcome, result.reason, result.passed) == (
+        "not applicable",
+        "no option mask_ratio",
+        True,
+    )
 
 
 def test_an_open_method_may_bring_another_encoder() -> None:
@@ -477,7 +543,9 @@ def test_an_open_method_may_bring_another_encoder() -> None:
         about = replace(ABOUT, division="open")
 
     assert examine(check_named("encoder as the seed made it"), Specimen(Open)).outcome == "pass"
-    assert examine(check_named("evaluated encoder keeps its hash"), Specimen(Open)).outcome == "pass"
+    assert (
+        examine(check_named("evaluated encoder keeps its hash"), Specimen(Open)).outcome == "pass"
+    )
     assert examine(check_named("mask ratio honoured"), Specimen(Open)).outcome == "not applicable"
 
 
@@ -495,7 +563,10 @@ def test_a_summary_counts_all_three_outcomes() -> None:
 
 def test_options_are_given_as_in_a_spec() -> None:
     assert Specimen(Good, {"mask_ratio": "0.5"}).build().options.mask_ratio == 0.5
-    assert examine(check_named("mask ratio honoured"), Specimen(Good, {"mask_ratio": "0.5"})).outcome == "pass"
+    assert (
+        examine(check_named("mask ratio honoured"), Specimen(Good, {"mask_ratio": "0.5"})).outcome
+        == "pass"
+    )
 
 
 # --- the command ---
@@ -518,9 +589,14 @@ class Untrained(Method):
 
 
 def test_the_command_prints_a_table_and_fails_with_a_failed_check(tmp_path: Path) -> None:
-    found = harness("check-method", "untrained", "--plugin", plugin_file(tmp_path, "untrained", UNTRAINED))
+    found = harness(
+        "check-method", "untrained", "--plugin", plugin_file(tmp_path, "untrained", UNTRAINED)
+    )
     assert (found.code, found.err) == (1, "")
-    rows = {check: rest for check, *rest in (re.split(" {2,}", line.strip()) for line in found.out.splitlines())}
+    rows = {
+        check: rest
+        for check, *rest in (re.split(" {2,}", line.strip()) for line in found.out.splitlines())
+    }
     assert list(rows)[:-1] == ["check", *(check.name for check in CHECKS)]
     result, reason = rows["every trained parameter gets a gradient"]
     assert result == "fail"

@@ -1,4 +1,6 @@
-"""What a method may ask of the harness: views, an encoder of its own, and pictures of what it sees and makes."""
+"""What a method may ask of the harness: views, an encoder of its own, and pictures of what it sees
+and makes.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ def test_a_view_takes_from_the_run_what_it_leaves_open() -> None:
 
 @pytest.mark.parametrize("frames", [7, 76])
 def test_a_view_that_does_not_fit_the_encoder_is_one_line(frames: int) -> None:
-    with pytest.raises(UsageError, match=f"a view of {frames} frames: expected a multiple of 4, at most 72"):
+    with pytest.raises(
+        UsageError, match=f"a view of {frames} frames: expected a multiple of 4, at most 72"
+    ):
         look_at(View(frames=frames), DataSpec(), frames=72, patch=4)
 
 
@@ -104,13 +108,18 @@ def test_a_two_view_method_passes_every_check(tmp_path: Path) -> None:
 
 def test_a_two_view_method_runs_and_its_flops_count_both_views(tmp_path: Path) -> None:
     path = plugin_file(tmp_path, "agree", TWO_VIEWS)
-    out, words = tmp_path / "out", ("--methods", "agree,encoder-only:mask_ratio=0.01", "--plugin", path)
+    out, words = (
+        tmp_path / "out",
+        ("--methods", "agree,encoder-only:mask_ratio=0.01", "--plugin", path),
+    )
     outcome = harness("run", *SMALL, *words, "--dataset", small_file(tmp_path), "--out", out)
     assert (outcome.code, outcome.err) == (0, "")
     assert "agree-s0" in records_in(out)
     specimen = Specimen(Registry([path]).method("agree"))
     whole = Specimen(registry().method("encoder-only"), {"mask_ratio": 0.001})
-    ratio = step_flops(specimen.method, specimen.spec(), NTU25) / step_flops(whole.method, whole.spec(), NTU25)
+    ratio = step_flops(specimen.method, specimen.spec(), NTU25) / step_flops(
+        whole.method, whole.spec(), NTU25
+    )
     assert 1.2 < ratio < 1.4  # a third of the frames more, cheaper in attention
 
 

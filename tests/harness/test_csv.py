@@ -1,4 +1,6 @@
-"""Beside each page that a command writes lie its numbers: typed, unrounded, under the names of the frames."""
+"""Beside each page that a command writes lie its numbers: typed, unrounded, under the names of the
+frames.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.write_run(curve_record("mamp", 0.4, 0.5 + 0.01 * seed, 0.5, seed=seed))
         store.write_run(curve_record("gfp", 0.5, 0.6, THIRD + 0.01 * seed, seed=seed))
     arms = [stage_arm(label, 0.5, 0.5, 0.5, step_seconds=0.5) for label in ("gfp", "mamp")]
-    spec = curve_record("gfp", 0.5).spec.model_dump(mode="json", exclude={"method", "probe", "seed"})
+    spec = curve_record("gfp", 0.5).spec.model_dump(
+        mode="json", exclude={"method", "probe", "seed"}
+    )
     spec["train"].pop("budget")
-    store.write_speed(stage_record(*arms, stages=[]).model_copy(update={"spec": spec, "baseline": "mamp"}))
+    store.write_speed(
+        stage_record(*arms, stages=[]).model_copy(update={"spec": spec, "baseline": "mamp"})
+    )
     return store.root
 
 
@@ -91,4 +97,10 @@ def test_what_is_missing_is_empty_and_texts_stay_cells() -> None:
 
 
 def test_claim_cards_have_names_that_say_what_is_a_ratio() -> None:
-    assert {"claimed", "measured", "measured_low", "measured_high", "verdict"} <= CARD_COLUMNS.keys()
+    assert {
+        "claimed",
+        "measured",
+        "measured_low",
+        "measured_high",
+        "verdict",
+    } <= CARD_COLUMNS.keys()

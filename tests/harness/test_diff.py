@@ -12,7 +12,14 @@ from harness.errors import UsageError
 from harness.records.schema import Doubt, Health, RunRecord
 from harness.report.diff import Diff, diff, result_rows, section_rows, side_line, side_of
 from harness.spec.model import MethodSpec
-from tests.harness.made_up_records import ENVIRONMENT, arm, folder_of, ratio, run_record, speed_record
+from tests.harness.made_up_records import (
+    ENVIRONMENT,
+    arm,
+    folder_of,
+    ratio,
+    run_record,
+    speed_record,
+)
 from tests.harness.small_run import harness
 
 
@@ -41,14 +48,21 @@ def test_settings_code_data_and_machine_are_named_where_they_differ(tmp_path: Pa
     )
     method = here.method.model_copy(update={"versions": {"gfp": "2"}})
     data = here.data.model_copy(update={"train_clips": 700})
-    elsewhere = elsewhere.model_copy(update={"environment": machine, "method": method, "data": data})
+    elsewhere = elsewhere.model_copy(
+        update={"environment": machine, "method": method, "data": data}
+    )
     found = compared(tmp_path, [here], [elsewhere])
-    assert section(found, "settings") == {"train.budget": ("60s", "30s"), "train.precision": ("fp32", "bf16")}
+    assert section(found, "settings") == {
+        "train.budget": ("60s", "30s"),
+        "train.precision": ("fp32", "bf16"),
+    }
     assert section(found, "code") == {"commit": ("0123456789ab", "f" * 12), "gfp": ("-", "2")}
     assert section(found, "data") == {"train_clips": ("800", "700")}
     assert section(found, "machine") == {
-        "processor": ("Abacus 3000", "Slide rule"), "python": ("3.11.7", "3.12.1"), "torch": ("2.11.0", "-"),
-    }  # fmt: skip
+        "processor": ("Abacus 3000", "Slide rule"),
+        "python": ("3.11.7", "3.12.1"),
+        "torch": ("2.11.0", "-"),
+    }
 
 
 def test_options_are_told_apart_of_methods_that_both_have(tmp_path: Path) -> None:
@@ -57,7 +71,9 @@ def test_options_are_told_apart_of_methods_that_both_have(tmp_path: Path) -> Non
     other = other.model_copy(update={"spec": changed, "address": changed.address})
     mamp = run_record("mamp")
     own = mamp.spec.model_copy(update={"method": MethodSpec(name="mamp", options={"tau": 0.8})})
-    found = compared(tmp_path, [one, mamp.model_copy(update={"spec": own, "address": own.address})], [other])
+    found = compared(
+        tmp_path, [one, mamp.model_copy(update={"spec": own, "address": own.address})], [other]
+    )
     assert section(found, "methods' options") == {"gfp.tau": ("-", "0.5")}
 
 
@@ -80,15 +96,25 @@ def test_a_difference_is_formed_over_the_seeds_that_both_have(tmp_path: Path) ->
     assert result_rows([linear])[0][-1] == "+2.7 [+1.2, +4.1]"
 
 
-def test_of_one_seed_there_is_an_interval_over_clips_and_none_of_the_difference(tmp_path: Path) -> None:
+def test_of_one_seed_there_is_an_interval_over_clips_and_none_of_the_difference(
+    tmp_path: Path,
+) -> None:
     found = compared(tmp_path, [run_record(linear=0.5)], [run_record(linear=0.6)])
     row = result_rows(found.results)[0]
-    assert row == ("gfp", "linear", "50.0 [45.1, 54.9 clips]", "60.0 [55.1, 64.7 clips]", "+10.0 (1 of 3 seeds)")
+    assert row == (
+        "gfp",
+        "linear",
+        "50.0 [45.1, 54.9 clips]",
+        "60.0 [55.1, 64.7 clips]",
+        "+10.0 (1 of 3 seeds)",
+    )
 
 
 def test_nothing_is_formed_of_other_test_clips_or_of_what_one_side_lacks(tmp_path: Path) -> None:
     other = run_record()
-    other = other.model_copy(update={"data": other.data.model_copy(update={"fingerprint": "e" * 16})})
+    other = other.model_copy(
+        update={"data": other.data.model_copy(update={"fingerprint": "e" * 16})}
+    )
     found = compared(tmp_path, [run_record(), run_record("mamp")], [other])
     reasons = {(one.row, one.measure): (one.why, one.difference) for one in found.results}
     assert reasons["gfp", "linear"] == ("another data fingerprint", None)
@@ -131,7 +157,10 @@ def test_what_is_no_record_is_said_in_a_line(tmp_path: Path, name: str) -> None:
 
 
 def test_the_command_prints_text_and_json(tmp_path: Path) -> None:
-    a, b = folder_of(tmp_path / "a", *seeds("gfp", 0.5, 0.6)), folder_of(tmp_path / "b", *seeds("gfp", 0.6, 0.6))
+    a, b = (
+        folder_of(tmp_path / "a", *seeds("gfp", 0.5, 0.6)),
+        folder_of(tmp_path / "b", *seeds("gfp", 0.6, 0.6)),
+    )
     result = harness("diff", str(a), str(b))
     assert result.code == 0
     assert "settings: all" in result.out
@@ -147,7 +176,9 @@ def test_a_speedup_of_a_doubted_row_or_a_disturbed_measurement_says_so(tmp_path:
     doubt = Doubt(kind="FLOPs differ", text="more than counted")
     gfp, base = arm("gfp", ratio(2.0, 2.2, 2.4)), arm("skeletonmae", ratio(1.0, 1.0, 1.0))
     doubted = speed_record(base, gfp.model_copy(update={"doubts": (doubt,)}))
-    disturbed = speed_record(base, gfp).model_copy(update={"health": Health(blocks=10, disturbed=9)})
+    disturbed = speed_record(base, gfp).model_copy(
+        update={"health": Health(blocks=10, disturbed=9)}
+    )
     found = compared(tmp_path, [doubted], [disturbed])
     (row,) = (row for row in result_rows(found.results) if row[1].startswith("speedup"))
     assert row[2].startswith("2.20x [2.00, 2.40] (")

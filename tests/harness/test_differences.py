@@ -33,17 +33,24 @@ def bounds(interval: Interval) -> tuple[float, float, float]:
 
 
 def test_these_people_is_a_paired_t_test_with_exact_sign_flips_beside_it() -> None:
-    # Differences .1, .2, .2: mean 1/6, standard deviation .057735, error .033333, t = 5 with 2 degrees of freedom.
-    # Two-sided p of t with 2 degrees of freedom: 1 - t / sqrt(t^2 + 2) = 1 - 5 / sqrt(27) = .037750.
-    # t(0.975, 2) = 4.302653, half width .143422. Of 8 sign assignments only two lie as far from 0: p = .25.
+    # Differences .1, .2, .2: mean 1/6, standard deviation .057735, error .033333, t = 5 with 2
+    # degrees of freedom. Two-sided p of t with 2 degrees of freedom: 1 - t / sqrt(t^2 + 2) = 1 - 5
+    # / sqrt(27) = .037750. t(0.975, 2) = 4.302653, half width .143422. Of 8 sign assignments only
+    # two lie as far from 0: p = .25.
     found = these_people([0.6, 0.7, 0.8], [0.5, 0.5, 0.6])
-    assert bounds(found.interval) == pytest.approx((1 / 6, 1 / 6 - 0.143422, 1 / 6 + 0.143422), abs=1e-6)
+    assert bounds(found.interval) == pytest.approx(
+        (1 / 6, 1 / 6 - 0.143422, 1 / 6 + 0.143422), abs=1e-6
+    )
     assert found.p == pytest.approx(0.037750, abs=1e-6)
     assert (found.flips, found.smallest, found.seeds) == (0.25, 0.25, 3)
 
 
-@pytest.mark.parametrize(("seeds", "smallest"), [(3, 0.25), (4, 0.125), (5, 0.0625), (6, 0.03125), (7, 0.015625)])
-def test_the_smallest_p_of_sign_flips_follows_from_the_number_of_seeds(seeds: int, smallest: float) -> None:
+@pytest.mark.parametrize(
+    ("seeds", "smallest"), [(3, 0.25), (4, 0.125), (5, 0.0625), (6, 0.03125), (7, 0.015625)]
+)
+def test_the_smallest_p_of_sign_flips_follows_from_the_number_of_seeds(
+    seeds: int, smallest: float
+) -> None:
     found = these_people(np.linspace(0.6, 0.7, seeds), np.full(seeds, 0.5))
     assert found.flips == found.smallest == smallest
 
@@ -81,37 +88,46 @@ def test_differences_without_spread_have_the_smallest_p_of_the_sign_flips() -> N
 
 
 def test_the_variance_of_a_two_way_mean_by_hand() -> None:
-    # Means of rows 1.5, 4.5, of columns 2, 4, of all 3. Mean squares: seeds 2 * 4.5 = 9, people 2 * 2 = 4, rest
-    # (.25 + .25 + .25 + .25) / 1 = 1. Variance of the mean: (9 + 4 - 1) / 4.
+    # Means of rows 1.5, 4.5, of columns 2, 4, of all 3. Mean squares: seeds 2 * 4.5 = 9, people 2 *
+    # 2 = 4, rest (.25 + .25 + .25 + .25) / 1 = 1. Variance of the mean: (9 + 4 - 1) / 4.
     assert two_way_variance(np.array([[1.0, 2.0], [3.0, 6.0]])) == pytest.approx(3.0)
 
 
 def test_a_component_below_zero_counts_as_zero() -> None:
-    assert two_way_variance(np.array([[0.0, 1.0], [1.0, 0.0]])) == pytest.approx(0.25)  # the rest's 1, over 4 cells
+    assert two_way_variance(np.array([[0.0, 1.0], [1.0, 0.0]])) == pytest.approx(
+        0.25
+    )  # the rest's 1, over 4 cells
 
 
 def test_every_person_counts_alike_however_many_clips() -> None:
     right = np.array([[True, True, False, True], [False, False, False, True]])
-    assert person_shares(right, [7, 7, 7, 2]).tolist() == [[1.0, 2 / 3], [1.0, 0.0]]  # in order of the numbers
+    assert person_shares(right, [7, 7, 7, 2]).tolist() == [
+        [1.0, 2 / 3],
+        [1.0, 0.0],
+    ]  # in order of the numbers
 
 
 def test_new_people_by_hand() -> None:
-    # Six people with two clips each. The one row is right everywhere. The other has one right of two; with seed 1 the
-    # last three people's are both right. Cells .5 everywhere, 0 for those: mean .375; mean squares: seeds .1875, people
-    # .0375, rest .0375; variance (.15 + 0 + .0375) / 12 = .125^2; t = 3 with 1 degree of freedom:
-    # p = 1 - 2 / pi * atan(3) = .204833; t(0.975, 1) = 12.7062.
+    # Six people with two clips each. The one row is right everywhere. The other has one right of
+    # two; with seed 1 the last three people's are both right. Cells .5 everywhere, 0 for those:
+    # mean .375; mean squares: seeds .1875, people .0375, rest .0375; variance (.15 + 0 + .0375) /
+    # 12 = .125^2; t = 3 with 1 degree of freedom: p = 1 - 2 / pi * atan(3) = .204833; t(0.975, 1) =
+    # 12.7062.
     subjects = np.repeat(np.arange(6), 2)
     one = np.ones((2, 12), bool)
     other = np.tile([True, False], 6) * one
     other[1, 6:] = True
     found = new_people(one, other, subjects)
-    assert bounds(found.interval) == pytest.approx((0.375, 0.375 - 1.588275, 0.375 + 1.588275), abs=1e-5)
+    assert bounds(found.interval) == pytest.approx(
+        (0.375, 0.375 - 1.588275, 0.375 + 1.588275), abs=1e-5
+    )
     assert found.p == pytest.approx(0.204833, abs=1e-6)
     assert (found.seeds, found.subjects, found.flips) == (2, 6, None)
 
 
 @pytest.mark.parametrize(
-    ("seeds", "people", "why"), [(3, 5, "5 of 6 test subjects"), (1, 6, "one seed"), (1, 5, "5 of 6 test subjects")]
+    ("seeds", "people", "why"),
+    [(3, 5, "5 of 6 test subjects"), (1, 6, "one seed"), (1, 5, "5 of 6 test subjects")],
 )
 def test_too_few_people_or_seeds_are_not_testable(seeds: int, people: int, why: str) -> None:
     one, other = np.ones((seeds, people), bool), np.zeros((seeds, people), bool)
@@ -136,9 +152,12 @@ def test_a_difference_that_one_person_makes_is_none_between_new_people() -> None
 
 def test_an_interval_over_seeds_and_one_over_clips_by_hand() -> None:
     # Values .6, .7, .8: error .1 / sqrt(3), half width 4.302653 * .0577350.
-    assert bounds(seeds_interval([0.6, 0.7, 0.8])) == pytest.approx((0.7, 0.451586, 0.948414), abs=1e-5)
+    assert bounds(seeds_interval([0.6, 0.7, 0.8])) == pytest.approx(
+        (0.7, 0.451586, 0.948414), abs=1e-5
+    )
     assert bounds(seeds_interval([0.7])) == (0.7, -math.inf, math.inf)
-    # Wilson, 8 of 10, z = 1.959964: centre (.8 + z^2 / 20) / (1 + z^2 / 10) = .716740, half width .226578.
+    # Wilson, 8 of 10, z = 1.959964: centre (.8 + z^2 / 20) / (1 + z^2 / 10) = .716740, half width
+    # .226578.
     assert bounds(clips_interval(0.8, 10)) == pytest.approx((0.8, 0.490162, 0.943318), abs=1e-5)
 
 
@@ -146,14 +165,21 @@ def test_an_interval_over_seeds_and_one_over_clips_by_hand() -> None:
 
 
 def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 x .01; 2 x .03; 1 x .04, not below .06
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx(
+        [0.03, 0.06, 0.06]
+    )  # 3 x .01; 2 x .03; 1 x .04, not below .06
     assert holm([0.6, 0.5]) == [1.0, 1.0]
     assert holm([]) == []
 
 
 def rows(**values: tuple[float, ...]) -> list[Row]:
     return [
-        Row(name.replace("_", "-"), dict(enumerate(found)), control=name.startswith("raw"), constant=name == "raw_pca")
+        Row(
+            name.replace("_", "-"),
+            dict(enumerate(found)),
+            control=name.startswith("raw"),
+            constant=name == "raw_pca",
+        )
         for name, found in values.items()
     ]
 
@@ -181,7 +207,12 @@ def test_only_seeds_that_both_rows_have_are_paired() -> None:
 def test_raw_coordinates_have_no_seed_and_are_never_the_best() -> None:
     table = rows(gfp=(0.5, 0.51, 0.52), raw_pca=(0.77,))
     (pair,) = pairs(table)
-    assert (pair.above, pair.below, pair.apart, pair.difference.seeds) == ("raw-pca", "gfp", True, 3)
+    assert (pair.above, pair.below, pair.apart, pair.difference.seeds) == (
+        "raw-pca",
+        "gfp",
+        True,
+        3,
+    )
     assert best(table) == "gfp"
 
 
@@ -191,7 +222,10 @@ def test_a_pair_without_enough_seeds_is_no_test_of_the_family() -> None:
     assert found["short", "one"].holm is None
     assert found["one", "other"].holm == found["one", "other"].difference.p
     assert pairs(rows(one=(0.5,), other=(0.6,)))[0].difference.why == "1 of 3 seeds"
-    assert pairs([Row("one", {0: 0.5}), Row("other", {1: 0.4})])[0].difference.why == "no seed in common"
+    assert (
+        pairs([Row("one", {0: 0.5}), Row("other", {1: 0.4})])[0].difference.why
+        == "no seed in common"
+    )
 
 
 def test_new_people_need_predictions() -> None:

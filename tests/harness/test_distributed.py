@@ -1,4 +1,6 @@
-"""Two ranks train what one process trains: the same batches and masks, losses and weights to rounding (torchrun)."""
+"""Two ranks train what one process trains: the same batches and masks, losses and weights to
+rounding (torchrun).
+"""
 
 from __future__ import annotations
 
@@ -21,23 +23,45 @@ ROOT = Path(__file__).parents[2]
 METHODS = [*sorted(set(registry().methods) - {"skeleton2vec"}), "skeleton2vec:mask_ratio=0.6"]
 FAST = ["gfp"]
 """The one with batch norm and covariances over a batch; the long tests train all."""
-VARIANTS = ["skeletonmae:mask=frames", "skeletonmae:mask=motion", "mamp:decoder=cross", "gfp:covariance=bf16"]
+VARIANTS = [
+    "skeletonmae:mask=frames",
+    "skeletonmae:mask=motion",
+    "mamp:decoder=cross",
+    "gfp:covariance=bf16",
+]
 TOKENS = {"skeletonmae-graph": 0.1, "encoder-only": 0.01}
 """How far apart encoders may end where 20 steps carry rounding further than elsewhere."""
 LONG = pytest.mark.long
-pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch is built without gloo")
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_gloo_available(), reason="torch is built without gloo"
+)
 
 
-def torchrun(*arguments: str | Path | int, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def torchrun(
+    *arguments: str | Path | int, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
     """Two ranks of ``python -m ARGUMENTS``, a thread each."""
     return subprocess.run(
-        command(*arguments), cwd=ROOT, env=environment(), capture_output=True, encoding="utf-8", timeout=timeout,
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=timeout,
         check=False,
-    )  # fmt: skip
+    )
 
 
 def command(*arguments: str | Path | int) -> list[str]:
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    words = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+    ]
     return [*words, *map(str, arguments)]
 
 
@@ -83,7 +107,9 @@ def as_one_process(label: str, found: dict[str, Any]) -> None:
 
 def test_a_method_that_is_not_identical_says_why(results: dict[str, Any]) -> None:
     assert results["draws"] == "it draws random numbers of its own"
-    assert results["contrastive"] == "the loss of a whole batch is not the mean of its parts' losses"
+    assert (
+        results["contrastive"] == "the loss of a whole batch is not the mean of its parts' losses"
+    )
 
 
 def test_no_number_on_one_rank_ends_the_training_on_all(results: dict[str, Any]) -> None:
@@ -127,9 +153,22 @@ class Folder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.flags = [
-            "--methods", "mortal", "--dataset", small_file(folder), "--plugin", plugin_file(folder, "mortal", MORTAL),
-            "--device", "cpu", "--threads", "1", "--state-seconds", "0", *SMALL, "--budget", "24steps",
-        ]  # fmt: skip
+            "--methods",
+            "mortal",
+            "--dataset",
+            small_file(folder),
+            "--plugin",
+            plugin_file(folder, "mortal", MORTAL),
+            "--device",
+            "cpu",
+            "--threads",
+            "1",
+            "--state-seconds",
+            "0",
+            *SMALL,
+            "--budget",
+            "24steps",
+        ]
 
     def run(self, name: str, strike: str = ":") -> subprocess.CompletedProcess[str]:
         """``run`` on two ranks, one of which strikes half-way: ``1:9`` is a kill of rank 1."""
@@ -149,19 +188,24 @@ class Folder:
 
 @LONG
 def test_two_ranks_killed_and_continued_end_as_if_undisturbed(tmp_path: Path) -> None:
-    """Half-way one rank is killed, then torchrun is asked to stop; each time the same command goes on."""
+    """Half-way one rank is killed, then torchrun is asked to stop; each time the same command goes
+    on.
+    """
     folder = Folder(tmp_path)
     assert folder.run("undisturbed").returncode == 0
     killed = folder.run("killed", strike="1:9")
     assert killed.returncode != 0
     assert [line for line in killed.stderr.splitlines() if line.startswith("error: ")] == [
-        "error: rank 0 of 2 cannot go on: another rank is gone; all ranks end; the same command continues with what is "
-        "missing"
+        "error: rank 0 of 2 cannot go on: another rank is gone; all ranks end; the same command"
+        " continues with what is missing"
     ]
     assert folder.record("killed").status == "interrupted"
     stopped = folder.run("killed", strike="0:15")
     assert stopped.returncode != 0
-    assert "error: stopped by SIGTERM; the same command continues with what is missing" in stopped.stderr
+    assert (
+        "error: stopped by SIGTERM; the same command continues with what is missing"
+        in stopped.stderr
+    )
     shutil.copytree(tmp_path / "killed", tmp_path / "elsewhere")
     continued = folder.run("killed")
     assert continued.returncode == 0
@@ -186,7 +230,15 @@ def test_two_ranks_killed_and_continued_end_as_if_undisturbed(tmp_path: Path) ->
 
 @LONG
 def test_speed_on_two_ranks_says_what_the_second_is_worth(tmp_path: Path) -> None:
-    flags = ["--methods", "skeletonmae", "--dataset", small_file(tmp_path), "--device", "cpu", *SMALL]
+    flags = [
+        "--methods",
+        "skeletonmae",
+        "--dataset",
+        small_file(tmp_path),
+        "--device",
+        "cpu",
+        *SMALL,
+    ]
     ended = torchrun("harness", "speed", *flags, "--out", tmp_path / "out")
     assert ended.returncode == 0, ended.stderr
     header = next(line for line in ended.stdout.splitlines() if line.startswith("method "))
@@ -199,11 +251,19 @@ def test_speed_on_two_ranks_says_what_the_second_is_worth(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["ls", "methods"], "torchrun: expected one of run, plan, speed, found ls; start it with python -m harness"),
-        (["run", "--batch-size", "5"], "a batch of 5 body sequences on 2 ranks: expected a multiple of 2"),
+        (
+            ["ls", "methods"],
+            "torchrun: expected one of run, plan, speed, found ls; start it with python -m harness",
+        ),
+        (
+            ["run", "--batch-size", "5"],
+            "a batch of 5 body sequences on 2 ranks: expected a multiple of 2",
+        ),
     ],
 )
-def test_what_ranks_cannot_do_is_refused_in_a_line(arguments: list[str], error: str, tmp_path: Path) -> None:
+def test_what_ranks_cannot_do_is_refused_in_a_line(
+    arguments: list[str], error: str, tmp_path: Path
+) -> None:
     ended = torchrun("harness", *arguments)
     assert ended.returncode != 0
     lines = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]

@@ -25,7 +25,10 @@ def spoilt() -> ClipSet:
     jumping = walk(40, 0.03)
     jumping[20, 0, 7] += 2
     jumping[10, 0, 6] = 0
-    names = [f"a_recording_with_a_very_long_name_that_does_not_fit_into_one_line_{index}" for index in range(4)]
+    names = [
+        f"a_recording_with_a_very_long_name_that_does_not_fit_into_one_line_{index}"
+        for index in range(4)
+    ]
     clips = people(one, other, one, jumping, view=[1, 1, 2, 2], names=names, label=[0, 1, 1, 1])
     return replace(clips, class_names=("walk", "stroll at ease along the river", "run"))
 
@@ -38,14 +41,23 @@ def file(tmp_path: Path) -> Path:
 
 def test_findings_stand_first_errors_before_notes(file: Path) -> None:
     lines = doctor_lines(doctor(str(file), registry=registry()))
-    assert lines[0].startswith("people: 4 clips, 66 frames at 30 fps, 20 joints (kinect20), fingerprint ")
+    assert lines[0].startswith(
+        "people: 4 clips, 66 frames at 30 fps, 20 joints (kinect20), fingerprint "
+    )
     assert lines[1].startswith("findings: 3 errors, ")
-    severities = [word for line in lines if (word := line.strip().partition(" ")[0]) in ("error", "warning", "note")]
+    severities = [
+        word
+        for line in lines
+        if (word := line.strip().partition(" ")[0]) in ("error", "warning", "note")
+    ]
     assert severities == sorted(severities, key=("error", "warning", "note").index)
     assert severities.count("error") == 3  # two views as test side, and two labels for equal clips
     assert [line for line in lines if line and not line.startswith(" ")][2:] == [
-        "counts", "frames", "body", "splits: train + validation / test"
-    ]  # fmt: skip
+        "counts",
+        "frames",
+        "body",
+        "splits: train + validation / test",
+    ]
 
 
 def test_the_text_fits_its_width_and_says_all_there_is(file: Path) -> None:
@@ -92,7 +104,10 @@ def test_a_set_without_split_or_body_names_is_told_in_words() -> None:
 def test_many_values_are_summed_up() -> None:
     assert tally({1: 5, 2: 3}) == "2: 1 5, 2 3"
     assert tally(dict.fromkeys(range(20), 1000)) == "20, of 1,000 clips each"
-    assert tally({number: 1000 + number for number in range(20)}) == "20, of 1,000 (0) to 1,019 (19) clips"
+    assert (
+        tally({number: 1000 + number for number in range(20)})
+        == "20, of 1,000 (0) to 1,019 (19) clips"
+    )
 
 
 def test_the_plot_is_a_picture(file: Path, tmp_path: Path) -> None:

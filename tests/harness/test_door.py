@@ -16,25 +16,41 @@ from tests.harness.small_run import plugin_file, small_clips, small_file
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
-    "encoder.depth": 1, "encoder.width": 16, "encoder.heads": 2, "encoder.frames": 16, "data.min_crop": 8,
+    "encoder.depth": 1,
+    "encoder.width": 16,
+    "encoder.heads": 2,
+    "encoder.frames": 16,
+    "data.min_crop": 8,
     "probe.points": 1,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, Path]:
     folder = tmp_path_factory.mktemp("door")
     found = harness.run(
-        ["plain", "skeletonmae"], dataset=str(small_file(folder)), budget="2steps", batch_size=4, device="cpu",
-        out=folder / "out", overrides=SMALL, plugins=[plugin_file(folder)], speed_seconds=1.0,
-    )  # fmt: skip
+        ["plain", "skeletonmae"],
+        dataset=str(small_file(folder)),
+        budget="2steps",
+        batch_size=4,
+        device="cpu",
+        out=folder / "out",
+        overrides=SMALL,
+        plugins=[plugin_file(folder)],
+        speed_seconds=1.0,
+    )
     sys.modules.pop("plain")  # other tests load another file of that name
     return found, folder / "out"
 
 
 def test_a_run_returns_its_records_and_its_table(result: tuple[RunResult, Path]) -> None:
     found, _ = result
-    assert {record.label for record in found.records} == {"plain", "skeletonmae", "random-init", "raw-pca"}
+    assert {record.label for record in found.records} == {
+        "plain",
+        "skeletonmae",
+        "random-init",
+        "raw-pca",
+    }
     assert {record.status for record in found.records} == {"ok"}
     assert list(found.table["method"])[:2] == ["plain", "skeletonmae"]
 
@@ -55,9 +71,14 @@ def test_a_runs_encoder_embeds_clips(result: tuple[RunResult, Path]) -> None:
 
 def test_speed_alone_is_measured_once(result: tuple[RunResult, Path], tmp_path: Path) -> None:
     speed = harness.measure_speed(
-        "encoder-only", dataset=str(small_file(tmp_path)), batch_size=4, device="cpu", out=tmp_path / "out",
-        overrides=SMALL, speed_seconds=1.0,
-    )  # fmt: skip
+        "encoder-only",
+        dataset=str(small_file(tmp_path)),
+        batch_size=4,
+        device="cpu",
+        out=tmp_path / "out",
+        overrides=SMALL,
+        speed_seconds=1.0,
+    )
     assert [arm.label for arm in speed.arms] == ["encoder-only"]
 
 
@@ -67,7 +88,9 @@ def test_a_misspelt_keyword_names_the_nearest() -> None:
 
 
 def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="expected an output folder of `run`, found no such folder"):
+    with pytest.raises(
+        UsageError, match="expected an output folder of `run`, found no such folder"
+    ):
         harness.read_records(tmp_path / "nowhere")
 
 
@@ -75,8 +98,14 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     "code",
     [
         f"harness.read_records('{ROOT / 'benchmarks/results/uiprmd-trends'}')",
-        "import harness.report.table, harness.report.trends, harness.report.ranking, harness.report.claims",
-        "import harness.studies.target, harness.studies.claims, harness.studies.verify, harness.cli.main",
+        (
+            "import harness.report.table, harness.report.trends, harness.report.ranking,"
+            " harness.report.claims"
+        ),
+        (
+            "import harness.studies.target, harness.studies.claims, harness.studies.verify,"
+            " harness.cli.main"
+        ),
     ],
 )
 def test_records_and_reports_load_neither_torch_nor_scikit_learn(code: str) -> None:
@@ -84,7 +113,9 @@ def test_records_and_reports_load_neither_torch_nor_scikit_learn(code: str) -> N
 
 
 def test_a_list_of_the_methods_loads_torch_and_builds_nothing() -> None:
-    code = "import pathlib, harness.cli.listing as listing; listing.list_methods(None, pathlib.Path())"
+    code = (
+        "import pathlib, harness.cli.listing as listing; listing.list_methods(None, pathlib.Path())"
+    )
     assert (
         loaded_by(code, "torch", "torchvision", "timm", "sklearn", "pandas", "methods.gfp")
         == "['methods.gfp', 'torch']"
@@ -94,5 +125,7 @@ def test_a_list_of_the_methods_loads_torch_and_builds_nothing() -> None:
 def loaded_by(code: str, *names: str) -> str:
     """Those of the modules that a fresh Python has loaded after ``code``."""
     check = f"import sys, harness; {code}; print(sorted({set(names)} & sys.modules.keys()))"
-    found = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return found.stdout.strip()

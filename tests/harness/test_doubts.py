@@ -1,4 +1,6 @@
-"""What records give away: the rules on numbers written by hand, and where they stand in tables, cards and checks."""
+"""What records give away: the rules on numbers written by hand, and where they stand in tables,
+cards and checks.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.isolation.state import State, state_of
-from harness.records.doubts import FARTHEST, above_bound, doubts_of, kinds, step_factor, unlike_timed
+from harness.records.doubts import (
+    FARTHEST,
+    above_bound,
+    doubts_of,
+    kinds,
+    step_factor,
+    unlike_timed,
+)
 from harness.records.ratios import verdict
 from harness.records.schema import ArmRecord, Doubt, Health, RunRecord, SpeedRecord
 from harness.records.store import RecordStore
@@ -31,7 +40,15 @@ from harness.training import clock
 from harness.training.clock import StepClock
 from methods.base import About, Diagnosis, Method
 from methods.parts.encoder import Encoder, SkeletonEncoder
-from tests.harness.made_up_records import arm, curve_record, ratio, run_record, speed_record, stage_arm, stage_record
+from tests.harness.made_up_records import (
+    arm,
+    curve_record,
+    ratio,
+    run_record,
+    speed_record,
+    stage_arm,
+    stage_record,
+)
 from tests.harness.small_run import (
     SMALL,
     harness,
@@ -70,7 +87,8 @@ def found(label: str, *records: RunRecord, disturbed: int = 0) -> list[str]:
 def test_steps_that_took_the_process_far_more_than_while_timed_are_named() -> None:
     records = [trained("gfp", 0.48, seed=3), trained("mamp", 0.2), trained("skeletonmae", 0.21)]
     assert found("gfp", *records) == [
-        "seed 3: a step in training took 2.40 times what it took while it was timed (the other methods' 1.02 times)"
+        "seed 3: a step in training took 2.40 times what it took while it was timed (the other"
+        " methods' 1.02 times)"
     ]
     assert found("mamp", *records) == []
     assert found("skeletonmae", *records) == []
@@ -117,7 +135,14 @@ def test_the_rules_factor_is_where_it_begins(factor: float, far: bool) -> None:
         [trained("gfp", 0.48), trained("skeletonmae", None)],
         [run_record("gfp"), run_record("skeletonmae")],
     ],
-    ids=["alone", "controls only", "training disturbed", "timing disturbed", "others disturbed", "older records"],
+    ids=[
+        "alone",
+        "controls only",
+        "training disturbed",
+        "timing disturbed",
+        "others disturbed",
+        "older records",
+    ],
 )
 def test_it_is_silent_where_it_cannot_know(records: list[RunRecord]) -> None:
     assert found("gfp", *records) == []
@@ -132,8 +157,12 @@ def test_it_is_silent_when_the_measurement_was_mostly_disturbed() -> None:
 # --- above the bound ---
 
 
-def bounded(label: str, speedup: float, gflops: float, bound: float | None, **changes: Any) -> ArmRecord:
-    """An arm with a narrow interval whose step takes so many FLOPs, and the encoder alone on its tokens so many."""
+def bounded(
+    label: str, speedup: float, gflops: float, bound: float | None, **changes: Any
+) -> ArmRecord:
+    """An arm with a narrow interval whose step takes so many FLOPs, and the encoder alone on its
+    tokens so many.
+    """
     interval = ratio(0.98 * speedup, speedup, 1.02 * speedup)
     flops = {"step_flops": gflops * 1e9, "bound_flops": None if bound is None else bound * 1e9}
     return arm(label, interval, **{"batch_size": 64, **flops, **changes})
@@ -146,12 +175,21 @@ BOUND = bounded("encoder-only", 10.0, 1.0, 1.0, control=True)
     ("method", "texts"),
     [
         (bounded("gfp", 5.0, 2.0, 1.0), []),
-        (bounded("gfp", 5.0, 0.5, 1.0), ["a step takes 0.5 GFLOP, the encoder alone 1 GFLOP on as many tokens"]),
+        (
+            bounded("gfp", 5.0, 0.5, 1.0),
+            ["a step takes 0.5 GFLOP, the encoder alone 1 GFLOP on as many tokens"],
+        ),
         (bounded("gfp", 15.0, 2.0, 1.0), ["measured 15.00x, the encoder alone at most 10.20x"]),
         (bounded("gfp", 10.5, 2.0, 1.0), []),  # inside the noise floor of 1.05
         (bounded("gfp:mask_ratio=0.95", 15.0, 0.6, 0.5), []),  # half the tokens
-        (bounded("gfp:mask_ratio=0.95", 25.0, 0.6, 0.5), ["measured 25.00x, the encoder alone at most 20.40x"]),
-        (bounded("gfp:mask_ratio=0.5", 9.0, 6.0, 5.0), []),  # more tokens need not take that much more time
+        (
+            bounded("gfp:mask_ratio=0.95", 25.0, 0.6, 0.5),
+            ["measured 25.00x, the encoder alone at most 20.40x"],
+        ),
+        (
+            bounded("gfp:mask_ratio=0.5", 9.0, 6.0, 5.0),
+            [],
+        ),  # more tokens need not take that much more time
         (bounded("strl", 15.0, 0.5, None), []),  # open division, or no bound timed beside it
         (bounded("gfp", 15.0, 2.0, 1.0, batch_size=128), []),
         (BOUND, []),
@@ -169,9 +207,14 @@ def test_a_measurement_that_was_mostly_disturbed_is_not_held_against_the_bound()
 
 
 def test_stages_have_their_own_bound() -> None:
-    method, bound = bounded("gfp @ compiled", 15.0, 2.0, 1.0), BOUND.model_copy(update={"label": "encoder-only @ bf16"})
+    method, bound = (
+        bounded("gfp @ compiled", 15.0, 2.0, 1.0),
+        BOUND.model_copy(update={"label": "encoder-only @ bf16"}),
+    )
     assert above_bound(method, measured(method, bound)) == []
-    assert above_bound(method, measured(method, bound.model_copy(update={"label": "encoder-only @ compiled"})))
+    assert above_bound(
+        method, measured(method, bound.model_copy(update={"label": "encoder-only @ compiled"}))
+    )
 
 
 # --- in the row ---
@@ -189,7 +232,10 @@ def verdicts(records: list[RunRecord], speed: SpeedRecord) -> dict[str, str]:
 def test_a_row_names_all_its_doubts_and_the_notes_their_reasons() -> None:
     weights = Doubt(kind="trained off the clock", text="diagnose changed head.bias")
     run = trained("gfp", 0.48).model_copy(update={"doubts": (weights,)})
-    records, speed = [run, trained("skeletonmae", 0.2)], measured(doubted(), arm("skeletonmae", ONE))
+    records, speed = (
+        [run, trained("skeletonmae", 0.2)],
+        measured(doubted(), arm("skeletonmae", ONE)),
+    )
     assert verdicts(records, speed) == {
         "gfp": "in doubt (steps skipped, trained off the clock, not as timed)",
         "skeletonmae": "-",
@@ -199,7 +245,9 @@ def test_a_row_names_all_its_doubts_and_the_notes_their_reasons() -> None:
         "in doubt (steps skipped): gfp: made up for a test",
         "in doubt (trained off the clock): gfp: diagnose changed head.bias",
     ]
-    assert lines[2].startswith("in doubt (not as timed): gfp: seed 0: a step in training took 2.40 times")
+    assert lines[2].startswith(
+        "in doubt (not as timed): gfp: seed 0: a step in training took 2.40 times"
+    )
 
 
 def test_a_doubt_that_both_know_of_is_said_once() -> None:
@@ -210,7 +258,10 @@ def test_a_doubt_that_both_know_of_is_said_once() -> None:
 
 def test_nothing_is_supported_over_a_baseline_in_doubt() -> None:
     speed = measured(arm("gfp", ratio(2.9, 3.0, 3.1)), doubted("skeletonmae"))
-    assert verdicts([], speed) == {"gfp": "in doubt (the baseline)", "skeletonmae": "in doubt (steps skipped)"}
+    assert verdicts([], speed) == {
+        "gfp": "in doubt (the baseline)",
+        "skeletonmae": "in doubt (steps skipped)",
+    }
 
 
 def test_without_doubts_everything_reads_as_before() -> None:
@@ -239,7 +290,9 @@ def test_times_to_target_say_it_from_the_runs_alone() -> None:
 
 def test_a_waterfall_names_the_doubts_of_its_stages() -> None:
     stages = [stage_arm(f"{name} @ a", 0.1, 0.1) for name in ("gfp", "mamp")]
-    record = stage_record(stages[0].model_copy(update={"doubts": (SKIPPED,)}), stages[1], stages=["a"])
+    record = stage_record(
+        stages[0].model_copy(update={"doubts": (SKIPPED,)}), stages[1], stages=["a"]
+    )
     assert "in doubt (steps skipped): gfp @ a: made up for a test" in waterfall_notes(record)
 
 
@@ -338,21 +391,33 @@ class MostlyIdle(Plain):
     [
         (Plain, []),
         (LookingOnly, []),
-        (TrainingInDiagnose, [("trained off the clock", "diagnose changed encoder.patch_embed.weight, ")]),
+        (
+            TrainingInDiagnose,
+            [("trained off the clock", "diagnose changed encoder.patch_embed.weight, ")],
+        ),
         (SwappingABuffer, [("trained off the clock", "diagnose changed seen")]),
-        (ImprovingWhenAsked, [("trained off the clock", "evaluated_encoder changed encoder.norm.bias")]),
+        (
+            ImprovingWhenAsked,
+            [("trained off the clock", "evaluated_encoder changed encoder.norm.bias")],
+        ),
         (MostlyIdle, [("steps skipped", "the encoder had a gradient in 2 of 6 steps")]),
     ],
 )
-def test_a_run_says_what_its_method_did(method: type[Method], doubts: list[tuple[str, str]], tmp_path: Path) -> None:
+def test_a_run_says_what_its_method_did(
+    method: type[Method], doubts: list[tuple[str, str]], tmp_path: Path
+) -> None:
     data = small_data(tmp_path)
     record = run_small_cell(small_cell(data, method), data, tmp_path)
     assert record.status == "ok", record.error
     assert [doubt.kind for doubt in record.doubts] == [kind for kind, _ in doubts]
-    assert all(doubt.text.startswith(text) for doubt, (_, text) in zip(record.doubts, doubts, strict=True))
+    assert all(
+        doubt.text.startswith(text) for doubt, (_, text) in zip(record.doubts, doubts, strict=True)
+    )
 
 
-def test_a_diagnosis_changes_no_random_number_and_no_weight_of_an_honest_method(tmp_path: Path) -> None:
+def test_a_diagnosis_changes_no_random_number_and_no_weight_of_an_honest_method(
+    tmp_path: Path,
+) -> None:
     trainer = small_trainer(small_data(tmp_path), LookingOnly)
     before, random = state_of(trainer.method), torch.get_rng_state()
     diagnose(trainer.method, trainer.batches.sample())
@@ -365,7 +430,14 @@ def test_what_steps_took_the_process_is_kept_of_training_and_timing_alike(
 ) -> None:
     monkeypatch.setattr(disturbance, "SHORTEST_EFFORT", 1e-9)
     monkeypatch.setattr(disturbance.Watch, "since", lambda watch, moment: "")
-    arguments = ("--dataset", small_file(tmp_path), "--methods", "encoder-only,gfp", "--out", tmp_path / "out")
+    arguments = (
+        "--dataset",
+        small_file(tmp_path),
+        "--methods",
+        "encoder-only,gfp",
+        "--out",
+        tmp_path / "out",
+    )
     assert harness("run", *SMALL, *arguments).code == 0
     (speed,) = RecordStore(tmp_path / "out").speeds()
     timed = {arm.label: arm.own_step_seconds for arm in speed.arms}
@@ -378,11 +450,15 @@ def test_what_steps_took_the_process_is_kept_of_training_and_timing_alike(
         assert step_factor(record) is not None
 
 
-def test_a_disturbed_block_says_nothing_of_what_steps_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disturbed_block_says_nothing_of_what_steps_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told, booked = iter(["", "noise"]), list[tuple[int, float]]()
     monkeypatch.setattr(disturbance.Watch, "since", lambda watch, moment: next(told, ""))
     monkeypatch.setattr(StepClock, "own_seconds", property(lambda clock: 10.0 * len(clock.steps)))
-    monkeypatch.setattr(disturbance.Effort, "add", lambda effort, steps, seconds: booked.append((steps, seconds)))
+    monkeypatch.setattr(
+        disturbance.Effort, "add", lambda effort, steps, seconds: booked.append((steps, seconds))
+    )
     data = small_data(tmp_path)
     assert run_small_cell(small_cell(data), data, tmp_path).status == "ok"
     assert booked == [(1, 10.0)] * 5  # of six blocks of a step each
@@ -426,11 +502,24 @@ class Cheats(Method):
 
 
 def test_run_names_the_kind_in_the_verdict_and_verify_agrees(tmp_path: Path) -> None:
-    methods = ",".join(f"cheats:fault={fault}" for fault in ("part", "writing", "meta")) + ",cheats,encoder-only"
+    methods = (
+        ",".join(f"cheats:fault={fault}" for fault in ("part", "writing", "meta"))
+        + ",cheats,encoder-only"
+    )
     ran = harness(
-        "run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path, "cheats", CHEATS),
-        "--methods", methods, "--baseline", "encoder-only", "--out", tmp_path / "out",
-    )  # fmt: skip
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--plugin",
+        plugin_file(tmp_path, "cheats", CHEATS),
+        "--methods",
+        methods,
+        "--baseline",
+        "encoder-only",
+        "--out",
+        tmp_path / "out",
+    )
     assert (ran.code, ran.err) == (0, "")
     (speed,) = RecordStore(tmp_path / "out").speeds()
     kinds_of = {arm.label: {doubt.kind for doubt in arm.doubts} for arm in speed.arms}
@@ -441,16 +530,24 @@ def test_run_names_the_kind_in_the_verdict_and_verify_agrees(tmp_path: Path) -> 
     assert {arm.label for arm in speed.arms if arm.verdict == "in doubt"} == {
         f"cheats:fault={fault}" for fault in ("part", "writing", "meta")
     }
-    runs = {record.label: {doubt.kind for doubt in record.doubts} for record in RecordStore(tmp_path / "out").runs()}
+    runs = {
+        record.label: {doubt.kind for doubt in record.doubts}
+        for record in RecordStore(tmp_path / "out").runs()
+    }
     assert {label: runs[label] for label in kinds_of} == kinds_of
     assert "in doubt (batch changed)" in ran.out
-    assert "in doubt (batch changed): cheats:fault=writing: a step writes into the batch that it is given" in ran.out
+    assert (
+        "in doubt (batch changed): cheats:fault=writing: a step writes into the batch that it is"
+        " given" in ran.out
+    )
     checked = harness("verify", tmp_path / "out")
     assert (checked.code, checked.err) == (0, ""), checked.out
 
 
 @pytest.mark.long
-def test_looking_for_doubts_changes_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_for_doubts_changes_no_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = (*SMALL, "--dataset", small_file(tmp_path), "--methods", "gfp,sjepa,skeletonmae")
     assert harness("run", *arguments, "--out", tmp_path / "looked").code == 0
     monkeypatch.setattr(Trial, "doubts", lambda trial: [])
@@ -458,7 +555,10 @@ def test_looking_for_doubts_changes_no_weights(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(State, "changed", lambda state, method: [])
     assert harness("run", *arguments, "--out", tmp_path / "not").code == 0
     looked, blind = (
-        {record.label: (record.weights, record.accuracy) for record in RecordStore(tmp_path / name).runs()}
+        {
+            record.label: (record.weights, record.accuracy)
+            for record in RecordStore(tmp_path / name).runs()
+        }
         for name in ("looked", "not")
     )
     assert looked == blind
@@ -495,17 +595,34 @@ class WhenTimed(Method):
 '''
 
 
-def test_run_names_a_method_that_does_more_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = SimpleNamespace(perf_counter=time.perf_counter, process_time=lambda: sys.modules["when_timed"].DONE[0])
+def test_run_names_a_method_that_does_more_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = SimpleNamespace(
+        perf_counter=time.perf_counter, process_time=lambda: sys.modules["when_timed"].DONE[0]
+    )
     monkeypatch.setattr(clock, "time", counted)  # what a step does, in the place of processor time
     monkeypatch.setattr(disturbance.Watch, "since", lambda watch, moment: "")
     ran = harness(
-        "run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path, "when_timed", WHEN_TIMED),
-        "--methods", "when-timed:work=3,when-timed", "--baseline", "when-timed", "--out", tmp_path / "out",
-    )  # fmt: skip
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--plugin",
+        plugin_file(tmp_path, "when_timed", WHEN_TIMED),
+        "--methods",
+        "when-timed:work=3,when-timed",
+        "--baseline",
+        "when-timed",
+        "--out",
+        tmp_path / "out",
+    )
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.count("in doubt (not as timed)") == 2  # the row, and its reason
-    text = "seed 0: a step in training took 3.00 times what it took while it was timed (the other methods' 1.00 times)"
+    text = (
+        "seed 0: a step in training took 3.00 times what it took while it was timed (the other"
+        " methods' 1.00 times)"
+    )
     assert f"in doubt (not as timed): when-timed:work=3: {text}" in ran.out
 
 

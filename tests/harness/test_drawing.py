@@ -31,7 +31,9 @@ LEFT_HAND, RIGHT_HAND, LEFT_FOOT, LEFT_ANKLE = 7, 11, 15, 14
 def turned(degrees: float) -> np.ndarray:
     """The person turned about the vertical."""
     sine, cosine = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
-    return (pose() @ np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]]).T).astype(np.float32)
+    return (pose() @ np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]]).T).astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize("degrees", [0, 45, 90, 180, 300])
@@ -80,7 +82,9 @@ def test_heads_are_where_the_layout_has_them() -> None:
 def test_samples_are_of_different_classes_spread_evenly() -> None:
     label = np.repeat(np.arange(10), 7)
     clips = replace(four(), joints=np.ones((70, 1, 20, 3), np.float32), offsets=np.arange(71))
-    clips = replace(clips, columns={"label": label, "subject": label}, class_names=tuple("abcdefghij"))
+    clips = replace(
+        clips, columns={"label": label, "subject": label}, class_names=tuple("abcdefghij")
+    )
     chosen = sample_clips(clips, 4)
     assert label[chosen].tolist() == [0, 3, 6, 9]
     assert [index % 7 for index in chosen] == [0, 2, 4, 6]
@@ -92,7 +96,9 @@ def of_two_bodies() -> ClipSet:
     """Clips of one and of two bodies, with an empty frame."""
     alone = np.concatenate([walk(9), np.zeros((9, 1, 20, 3), np.float32)], axis=1)
     alone[4] = 0
-    return people(alone, np.concatenate([walk(12), walk(12) + np.float32([1, 0, 0])], axis=1), view=[1, 2])
+    return people(
+        alone, np.concatenate([walk(12), walk(12) + np.float32([1, 0, 0])], axis=1), view=[1, 2]
+    )
 
 
 def test_a_strip_has_a_row_per_clip_and_is_always_the_same(tmp_path: Path) -> None:
@@ -110,7 +116,12 @@ def test_a_strip_has_a_row_per_clip_and_is_always_the_same(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "spoil",
-    [lambda joints: joints * np.nan, lambda joints: 0 * joints, lambda joints: joints[:1], lambda joints: joints * 1e9],
+    [
+        lambda joints: joints * np.nan,
+        lambda joints: 0 * joints,
+        lambda joints: joints[:1],
+        lambda joints: joints * 1e9,
+    ],
 )
 def test_strange_clips_are_drawn_all_the_same(spoil, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     frames = spoil(walk(4))
@@ -167,7 +178,12 @@ def test_visible_tokens_are_green_when_they_are(tmp_path: Path) -> None:
 def test_tokens_are_spread_over_frames_and_bodies() -> None:
     tokens = np.array([[True, False], [False, True]])
     assert spread(tokens, (4, 3)).shape == (4, 3, 2)
-    assert spread(tokens, (4, 1))[:, 0].tolist() == [[True, False], [True, False], [False, True], [False, True]]
+    assert spread(tokens, (4, 1))[:, 0].tolist() == [
+        [True, False],
+        [True, False],
+        [False, True],
+        [False, True],
+    ]
     each = np.stack([tokens, ~tokens], axis=1)
     assert spread(each, (2, 2))[0].tolist() == [[True, False], [False, True]]
 
@@ -185,7 +201,10 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         lambda path: strip(four(), [0], path),
         lambda path: animate(walk(2), KINECT20, path, 30),
     ):
-        with pytest.raises(DataError, match="expected a place to write the picture, found: No such file or directory"):
+        with pytest.raises(
+            DataError,
+            match="expected a place to write the picture, found: No such file or directory",
+        ):
             draw(tmp_path / "missing" / "clip.gif")
     assert list(tmp_path.iterdir()) == []
 

@@ -58,12 +58,17 @@ def test_clips_may_have_any_length_and_one_body_without_its_axis(tmp_path: Path)
 @pytest.mark.parametrize(
     ("clip", "message"),
     [
-        (np.ones((4, 1, 3, 3)), r"clip 1: expected \[T, M, \d+, 3\] or \[T, \d+, 3\], found \[4, 1, 3, 3\]"),
+        (
+            np.ones((4, 1, 3, 3)),
+            r"clip 1: expected \[T, M, \d+, 3\] or \[T, \d+, 3\], found \[4, 1, 3, 3\]",
+        ),
         (np.ones((0, 20, 3)), "clip 1: expected"),
         (np.full((4, 20, 3), np.nan), "clip 1: expected finite coordinates"),
     ],
 )
-def test_what_cannot_be_embedded_is_one_line(tmp_path: Path, clip: np.ndarray, message: str) -> None:
+def test_what_cannot_be_embedded_is_one_line(
+    tmp_path: Path, clip: np.ndarray, message: str
+) -> None:
     good = small_clips().clip(0)
     if np.isnan(clip).any():
         clip = np.full_like(good, np.nan)
@@ -73,5 +78,7 @@ def test_what_cannot_be_embedded_is_one_line(tmp_path: Path, clip: np.ndarray, m
 
 def test_a_layout_that_nobody_knows_is_centred_on_its_first_joint(tmp_path: Path) -> None:
     found = loaded(tmp_path)
-    unnamed = PretrainedEncoder(found.encoder, found.facts.model_copy(update={"layout": "", "joint_names": ()}))
+    unnamed = PretrainedEncoder(
+        found.encoder, found.facts.model_copy(update={"layout": "", "joint_names": ()})
+    )
     assert unnamed.embed([small_clips().clip(0)]).shape == (1, 16)

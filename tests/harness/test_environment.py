@@ -16,7 +16,9 @@ from tests.harness.small_run import SMALL, harness, small_file
 
 @pytest.fixture(params=["every backend", "cuda"])
 def rounding(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Matrix products in TF32, as some containers have it by default, or asked for by torch's newer switch."""
+    """Matrix products in TF32, as some containers have it by default, or asked for by torch's newer
+    switch.
+    """
     before = torch.get_float32_matmul_precision()
     if request.param == "cuda":
         torch.backends.cuda.matmul.fp32_precision = "tf32"
@@ -36,11 +38,15 @@ def test_fp32_means_fp32_once_a_device_is_chosen() -> None:
 
 def test_records_with_tf32_are_not_comparable_to_others() -> None:
     known, rounded = (ENVIRONMENT.model_copy(update={"tf32": tf32}) for tf32 in (False, True))
-    assert known.fingerprint == ENVIRONMENT.fingerprint  # records of before say nothing of it: torch's default was off
+    assert (
+        known.fingerprint == ENVIRONMENT.fingerprint
+    )  # records of before say nothing of it: torch's default was off
     assert rounded.fingerprint != known.fingerprint
 
 
-def test_a_gpus_record_says_how_attention_and_memory_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpus_record_says_how_attention_and_memory_are_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GPU")
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
@@ -64,8 +70,21 @@ def test_a_cpus_record_says_nothing_of_a_gpus_settings() -> None:
 
 def test_tf32_is_asked_of_a_gpu_only(tmp_path: Path) -> None:
     found = harness(
-        "plan", *SMALL, "--dataset", small_file(tmp_path), "--out", tmp_path / "out", "--device", "cpu",
-        "--methods", "encoder-only", "--precision", "tf32",
-    )  # fmt: skip
+        "plan",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--out",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+        "--methods",
+        "encoder-only",
+        "--precision",
+        "tf32",
+    )
     assert found.code == 2
-    assert "train.precision=tf32: expected a GPU, whose tensor cores it is for, found a CPU; use fp32" in found.err
+    assert (
+        "train.precision=tf32: expected a GPU, whose tensor cores it is for, found a CPU; use fp32"
+        in found.err
+    )

@@ -1,4 +1,6 @@
-"""Evaluation as a stage of its own: records beside runs, only what is missing, failures that harm nobody."""
+"""Evaluation as a stage of its own: records beside runs, only what is missing, failures that harm
+nobody.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +48,16 @@ class NearestMean(Protocol[MeanOptions]):
         if self.options.fault == "short":
             return Findings(np.zeros(1, np.int64))
         if self.options.fault == "curve":
-            return Findings(np.zeros(len(subject.test), np.int64), [EpochPoint(epoch=1, accuracy=0.99)])
+            guesses = np.zeros(len(subject.test), np.int64)
+            return Findings(guesses, [EpochPoint(epoch=1, accuracy=0.99)])
         if self.options.fault == "train" and subject.encoder is not None:
             next(subject.encoder.parameters()).data.zero_()
         side, labels = subject.training_side, subject.labels
         means = np.stack(
-            [subject.features[side[labels[side] == label]].mean(axis=0) for label in range(subject.classes)]
+            [
+                subject.features[side[labels[side] == label]].mean(axis=0)
+                for label in range(subject.classes)
+            ]
         )
         apart = np.linalg.norm(subject.features[subject.test][:, None] - means, axis=2)
         return Findings(apart.argmin(axis=1))
@@ -63,7 +69,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two methods with its controls."""
     place = tmp_path_factory.mktemp("runs")
     data = small_file(place)
-    outcome = harness("run", "--dataset", data, "--methods", "skeletonmae,mamp", "--out", place / "runs", *SMALL)
+    outcome = harness(
+        "run", "--dataset", data, "--methods", "skeletonmae,mamp", "--out", place / "runs", *SMALL
+    )
     assert outcome.code == 0, outcome.err
     return place / "runs"
 
@@ -96,7 +104,9 @@ def records(folder: Path) -> list[EvaluationRecord]:
 
 
 def weights(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): file_hash(path) for path in folder.rglob("*.safetensors")}
+    return {
+        str(path.relative_to(folder)): file_hash(path) for path in folder.rglob("*.safetensors")
+    }
 
 
 def test_every_encoder_and_control_is_evaluated_and_no_encoder_is_trained(copy: Path) -> None:
@@ -106,14 +116,18 @@ def test_every_encoder_and_control_is_evaluated_and_no_encoder_is_trained(copy: 
     assert outcome.code == 0, outcome.err
     assert weights(copy) == before
     found = records(copy)
-    assert {(record.label, record.protocol, record.control, record.encoder) for record in found} == {
+    assert {
+        (record.label, record.protocol, record.control, record.encoder) for record in found
+    } == {
         (label, protocol, control, encoder)
         for protocol in ("linear", "knn")
         for label, control, encoder in (
-            ("skeletonmae", "", "last"), ("mamp", "", "last"), ("random-init", "random-init", "untrained"),
+            ("skeletonmae", "", "last"),
+            ("mamp", "", "last"),
+            ("random-init", "random-init", "untrained"),
             ("raw-pca", "raw-pca", "none"),
         )
-    }  # fmt: skip
+    }
     for record in found:
         run = runs[record.run]
         accuracy = run.curve[-1].accuracy if run.curve else run.accuracy
@@ -130,7 +144,9 @@ def test_predictions_give_the_accuracy_without_the_data(copy: Path) -> None:
         clips = Evaluations(copy).test_clips(record.data)
         assert clips is not None
         assert len(clips.labels) == len(clips.subjects) == len(record.predictions)
-        assert record.accuracy == pytest.approx(np.mean(np.array(clips.labels) == record.predictions))
+        assert record.accuracy == pytest.approx(
+            np.mean(np.array(clips.labels) == record.predictions)
+        )
         assert record.figures["k=1"] == record.accuracy
 
 
@@ -150,7 +166,9 @@ def test_only_what_is_missing_is_done_and_a_second_time_gives_the_same(copy: Pat
             assert again[address] == record
 
 
-def test_a_protocol_of_a_plugin_stands_in_the_same_table_and_its_failure_harms_nobody(copy: Path) -> None:
+def test_a_protocol_of_a_plugin_stands_in_the_same_table_and_its_failure_harms_nobody(
+    copy: Path,
+) -> None:
     plugin = copy / "nearest_mean.py"
     plugin.write_text(PROTOCOL)
     outcome = evaluate(copy, "nearest-mean:fault=raise,knn,nearest-mean", "--plugin", plugin)
@@ -160,7 +178,10 @@ def test_a_protocol_of_a_plugin_stands_in_the_same_table_and_its_failure_harms_n
     assert {status for (spec, _), status in statuses.items() if "fault" in spec} == {"failed"}
     assert {status for (spec, _), status in statuses.items() if "fault" not in spec} == {"ok"}
     table = (copy / "evaluations.md").read_text()
-    assert "| method | nearest-mean:fault=raise | knn | nearest-mean |" in table or "nearest-mean |" in table
+    assert (
+        "| method | nearest-mean:fault=raise | knn | nearest-mean |" in table
+        or "nearest-mean |" in table
+    )
     assert "| mamp |" in table
     assert "| raw-pca |" in table
 
@@ -169,7 +190,8 @@ def test_a_protocol_that_cannot_say_what_it_fits_harms_nobody(copy: Path) -> Non
     plugin = copy / "nearest_mean.py"
     plugin.write_text(
         PROTOCOL.replace(
-            "    def evaluate(", "    def unfit(self, encoder):\n        return 1 / 0\n\n    def evaluate("
+            "    def evaluate(",
+            "    def unfit(self, encoder):\n        return 1 / 0\n\n    def evaluate(",
         )
     )
     outcome = evaluate(copy, "nearest-mean,knn", "--plugin", plugin)
@@ -186,7 +208,9 @@ def test_a_protocol_that_cannot_say_what_it_fits_harms_nobody(copy: Path) -> Non
         ("curve", "the curve ends at 0.9900, its predictions give 0."),
     ],
 )
-def test_findings_that_break_the_contract_are_a_failed_row(copy: Path, fault: str, words: str) -> None:
+def test_findings_that_break_the_contract_are_a_failed_row(
+    copy: Path, fault: str, words: str
+) -> None:
     plugin = copy / "nearest_mean.py"
     plugin.write_text(PROTOCOL)
     outcome = evaluate(copy, f"nearest-mean:fault={fault}", "--plugin", plugin)
@@ -198,7 +222,9 @@ def test_the_last_encoder_is_read_unless_the_selected_one_is_asked_for(copy: Pat
     """A run whose selected encoder is an earlier one keeps both."""
     path = next(copy.glob("mamp-*/record.json"))
     record = json.loads(path.read_text())
-    record["curve"][-1]["accuracy"]["linear_test"] = 0.0 if record["accuracy"]["linear_test"] else 1.0
+    record["curve"][-1]["accuracy"]["linear_test"] = (
+        0.0 if record["accuracy"]["linear_test"] else 1.0
+    )
     path.write_text(json.dumps(record))
     outcome = evaluate(copy, "knn")
     assert outcome.code == 1
@@ -240,26 +266,52 @@ def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
     assert "expected finished runs with their encoders, found none" in evaluate(tmp_path, "knn").err
 
 
-def test_run_evaluates_after_training_and_keeps_the_last_encoder_beside_the_selected_one(tmp_path: Path) -> None:
-    """By the graph encoder of the open division, which is its own control, trained by its own downstream model."""
+def test_run_evaluates_after_training_and_keeps_the_last_encoder_beside_the_selected_one(
+    tmp_path: Path,
+) -> None:
+    """By the graph encoder of the open division, which is its own control, trained by its own
+    downstream model.
+    """
     out, data = tmp_path / "runs", small_file(tmp_path)
     strl = "finetune:head=strl,epochs=2,looks=1"
-    flags = ["--dataset", data, "--methods", "skeletonmae-graph", "--out", out, *SMALL, "--set", "probe.points=3"]
+    flags = [
+        "--dataset",
+        data,
+        "--methods",
+        "skeletonmae-graph",
+        "--out",
+        out,
+        *SMALL,
+        "--set",
+        "probe.points=3",
+    ]
     outcome = harness("run", *flags, "--protocols", f"knn,{strl}")
     assert outcome.code == 0, outcome.err
     found = {(one.label, one.protocol, one.control): one for one in records(out)}
     assert {key for key in found if key[0] == "skeletonmae-graph"} == {
-        ("skeletonmae-graph", "knn", ""), ("skeletonmae-graph", "knn", "random-init"),
-        ("skeletonmae-graph", "finetune", ""), ("skeletonmae-graph", "finetune", "scratch"),
-    }  # fmt: skip
-    assert ("random-init", "finetune", "scratch") not in found  # the shared encoder has no joints of one frame
-    assert f"random-init, seed 0: {strl} left out: head=strl is for the graph encoder" in outcome.out
+        ("skeletonmae-graph", "knn", ""),
+        ("skeletonmae-graph", "knn", "random-init"),
+        ("skeletonmae-graph", "finetune", ""),
+        ("skeletonmae-graph", "finetune", "scratch"),
+    }
+    assert (
+        "random-init",
+        "finetune",
+        "scratch",
+    ) not in found  # the shared encoder has no joints of one frame
+    assert (
+        f"random-init, seed 0: {strl} left out: head=strl is for the graph encoder" in outcome.out
+    )
     run = next(record for record in RecordStore(out).runs() if record.training)
     last = "encoder.safetensors" if run.accuracy == run.curve[-1].accuracy else "last.safetensors"
     assert found["skeletonmae-graph", "knn", ""].weights == run.weights[last]
-    assert found["skeletonmae-graph", "knn", ""].accuracy == pytest.approx(run.curve[-1].accuracy.knn_test)
+    assert found["skeletonmae-graph", "knn", ""].accuracy == pytest.approx(
+        run.curve[-1].accuracy.knn_test
+    )
     assert run.untrained is not None
-    assert found["skeletonmae-graph", "knn", "random-init"].accuracy == pytest.approx(run.untrained.knn_test)
+    assert found["skeletonmae-graph", "knn", "random-init"].accuracy == pytest.approx(
+        run.untrained.knn_test
+    )
     assert "| skeletonmae-graph (untrained) |" in (out / "evaluations.md").read_text()
     before = records(out)
     assert harness("run", *flags, "--protocols", f"knn,{strl}").code == 0
@@ -273,9 +325,18 @@ def test_a_process_that_is_killed_costs_the_evaluation_that_it_was_at(copy: Path
     killing = "import os, signal\n        os.kill(os.getpid(), signal.SIGKILL)"
     plugin.write_text(PROTOCOL.replace('raise RuntimeError("broken\\non purpose")', killing))
     command = [
-        sys.executable, "-m", "harness", "evaluate", str(copy), "--protocols", "knn,nearest-mean:fault=raise",
-        "--plugin", str(plugin), "--threads", "1",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "harness",
+        "evaluate",
+        str(copy),
+        "--protocols",
+        "knn,nearest-mean:fault=raise",
+        "--plugin",
+        str(plugin),
+        "--threads",
+        "1",
+    ]
     killed = subprocess.run(command, check=False, capture_output=True, cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
     assert len(records(copy)) == 1
@@ -304,7 +365,10 @@ def test_an_evaluation_of_other_code_is_named_and_kept(copy: Path) -> None:
     assert content["versions"].keys() == {"knn", "batches", "probes", "protocol"}
     path.write_text(json.dumps(content | {"versions": content["versions"] | {"knn": "0"}}))
     outcome = evaluate(copy, "knn")
-    assert f"note: mamp, seed 0: knn: knn 0 -> {content['versions']['knn']} since; see --rerun" in outcome.out
+    assert (
+        f"note: mamp, seed 0: knn: knn 0 -> {content['versions']['knn']} since; see --rerun"
+        in outcome.out
+    )
     assert "[1/" not in outcome.out
     assert "since" not in evaluate(copy, "knn", "--rerun").out
 
@@ -344,7 +408,11 @@ def test_damaged_evaluations_are_refused_and_made_again(copy: Path) -> None:
     assert evaluate(copy, "knn").code == 0
     path = next(copy.glob("mamp-*/evaluations/knn-*.json"))
     content = json.loads(path.read_text())
-    for text in ("{", json.dumps(content | {"accuracy": 7}), json.dumps(content | {"run": "another"})):
+    for text in (
+        "{",
+        json.dumps(content | {"accuracy": 7}),
+        json.dumps(content | {"run": "another"}),
+    ):
         path.write_text(text)
         done = Evaluations(copy)
         assert len(list(done.all())) == 3
@@ -369,12 +437,18 @@ HARMS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "row gfp, its run has skeletonmae": lambda one: {"label": "gfp"},
     "seed 5, its run has 0": lambda one: {"seed": 5},
     "3 labelled clips, the training side has ": lambda one: {"labelled": 3},
-    "labelled subset 0123456789abcdef, another row has none": lambda one: {"subset": "0123456789abcdef"},
+    "labelled subset 0123456789abcdef, another row has none": lambda one: {
+        "subset": "0123456789abcdef"
+    },
     "1 predictions of ": lambda one: {"predictions": [0]},
     "class 7 is predicted, of 3 classes": lambda one: {"predictions": [7, *one["predictions"][1:]]},
     "its predictions give ": lambda one: {"accuracy": 1 - one["accuracy"] / 2},
-    "epoch 1: accuracy 0.123 is no number of ": lambda one: {"curve": [{"epoch": 1, "accuracy": 0.123}]},
-    ", its curve ends at ": lambda one: {"curve": [{"epoch": 1, "accuracy": 1 - one["accuracy"] / 2}]},
+    "epoch 1: accuracy 0.123 is no number of ": lambda one: {
+        "curve": [{"epoch": 1, "accuracy": 0.123}]
+    },
+    ", its curve ends at ": lambda one: {
+        "curve": [{"epoch": 1, "accuracy": 1 - one["accuracy"] / 2}]
+    },
     "a curve over epochs 2, expected them to rise to 9": lambda one: {
         "options": {"epochs": 9},
         "curve": [{"epoch": 2, "accuracy": one["accuracy"]}],
@@ -393,7 +467,9 @@ def test_verify_names_what_does_not_follow(evaluated: Path, tmp_path: Path, word
     path.write_text(json.dumps(content | HARMS[words](content)))
     count, lines = differences_of_evaluations(folder, runs)
     assert count == 4
-    assert any(line.startswith(f"{path.parents[1].name}/{path.stem}: ") and words in line for line in lines), lines
+    assert any(
+        line.startswith(f"{path.parents[1].name}/{path.stem}: ") and words in line for line in lines
+    ), lines
 
 
 def test_status_counts_evaluations_by_protocol(evaluated: Path, tmp_path: Path) -> None:
@@ -406,12 +482,18 @@ def test_status_counts_evaluations_by_protocol(evaluated: Path, tmp_path: Path) 
     assert "knn: 3 done, 1 run without" in said
     assert "evaluations at work: mamp, seed 0: knn" in said
     path = next(folder.glob("random-init-*/evaluations/knn-*.json"))
-    content = json.loads(path.read_text()) | {"status": "failed", "accuracy": None, "predictions": []}
+    content = json.loads(path.read_text()) | {
+        "status": "failed",
+        "accuracy": None,
+        "predictions": [],
+    }
     path.write_text(json.dumps(content))
     assert "knn: 2 done, 1 failed, 1 run without" in harness("status", folder).out
 
 
-def test_merge_takes_evaluations_along(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_merge_takes_evaluations_along(
+    copy: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     assert evaluate(copy, "knn").code == 0
     out = tmp_path_factory.mktemp("merged") / "all"
     assert harness("merge", copy, "--out", out).code == 0

@@ -1,4 +1,6 @@
-"""The exchange table: accuracy and rank at equal clips, seconds and FLOPs, given as budgets or read off curves."""
+"""The exchange table: accuracy and rank at equal clips, seconds and FLOPs, given as budgets or read
+off curves.
+"""
 
 from __future__ import annotations
 
@@ -39,19 +41,41 @@ def test_units_without_a_budget_are_read_off_where_the_first_row_ends() -> None:
         "about 3 s (read off 300clips)",
         "about 3e+10 flops (read off 300clips)",
     ]
-    assert found.loc["gfp"].tolist() == ["70.0 (2)", "70.0 (1)", "50.0 (2)"]  # 10 steps are 20 GFLOPs, 20 are 40
-    assert found.loc["mamp"].tolist() == ["80.0 (1)", "55.0 (2)", "80.0 (1)"]  # 10 steps are 2 s, 20 are 4 s
+    assert found.loc["gfp"].tolist() == [
+        "70.0 (2)",
+        "70.0 (1)",
+        "50.0 (2)",
+    ]  # 10 steps are 20 GFLOPs, 20 are 40
+    assert found.loc["mamp"].tolist() == [
+        "80.0 (1)",
+        "55.0 (2)",
+        "80.0 (1)",
+    ]  # 10 steps are 2 s, 20 are 4 s
 
 
 def test_a_budget_gives_its_own_column_and_its_unit_is_not_read_off() -> None:
-    found = table(GFP, MAMP, curve_record("gfp", 0.3, 0.4, budget="2s"), curve_record("mamp", 0.35, budget="2s"))
-    assert list(found.columns) == ["equal 300clips", "equal 2s", "about 3e+10 flops (read off 300clips)"]
+    found = table(
+        GFP,
+        MAMP,
+        curve_record("gfp", 0.3, 0.4, budget="2s"),
+        curve_record("mamp", 0.35, budget="2s"),
+    )
+    assert list(found.columns) == [
+        "equal 300clips",
+        "equal 2s",
+        "about 3e+10 flops (read off 300clips)",
+    ]
     assert found["equal 2s"].tolist() == ["40.0 (1)", "35.0 (2)"]
 
 
 @pytest.mark.parametrize(
     ("budget", "units"),
-    [("3ep", ["s", "flops"]), ("30steps", ["s", "flops"]), ("9s", ["clips", "flops"]), ("9e9flops", ["clips", "s"])],
+    [
+        ("3ep", ["s", "flops"]),
+        ("30steps", ["s", "flops"]),
+        ("9s", ["clips", "flops"]),
+        ("9e9flops", ["clips", "s"]),
+    ],
 )
 def test_epochs_and_steps_hold_clips_equal(budget: str, units: list[str]) -> None:
     _, *read_off = table(curve_record("gfp", 0.5, budget=budget)).columns
@@ -64,7 +88,10 @@ def test_clips_are_read_off_at_the_fewest_that_a_row_saw() -> None:
 
 
 def test_the_budget_with_the_most_clips_is_read_off() -> None:
-    found = table(curve_record("gfp", 0.5, budget="100clips"), curve_record("gfp", 0.4, 0.6, budget="200clips"))
+    found = table(
+        curve_record("gfp", 0.5, budget="100clips"),
+        curve_record("gfp", 0.4, 0.6, budget="200clips"),
+    )
     assert "about 10 s (read off 200clips)" in found.columns
 
 
@@ -91,7 +118,8 @@ def test_a_row_that_was_not_evaluated_early_enough_is_a_dash() -> None:
 def test_runs_that_did_not_end_are_left_out() -> None:
     failed = curve_record("amr", 0.9, budget="300clips", status="failed", accuracy=None)
     pd.testing.assert_frame_equal(
-        exchange_table(exchange_frame([GFP, failed, MAMP])), exchange_table(exchange_frame([GFP, MAMP]))
+        exchange_table(exchange_frame([GFP, failed, MAMP])),
+        exchange_table(exchange_frame([GFP, MAMP])),
     )
 
 
@@ -117,9 +145,16 @@ def test_methods_seeds_budgets_and_probes_share_a_setting() -> None:
 
 @pytest.mark.parametrize(
     ("section", "values"),
-    [("train", {"lr": 0.5}), ("train", {"batch_size": 8}), ("data", {"name": "x.npz"}), ("encoder", {"size": "base"})],
+    [
+        ("train", {"lr": 0.5}),
+        ("train", {"batch_size": 8}),
+        ("data", {"name": "x.npz"}),
+        ("encoder", {"size": "base"}),
+    ],
 )
-def test_other_training_data_or_encoder_is_another_setting(section: str, values: dict[str, Any]) -> None:
+def test_other_training_data_or_encoder_is_another_setting(
+    section: str, values: dict[str, Any]
+) -> None:
     other = changed(GFP, section, **values)
     assert settings([GFP, other, MAMP]) == [[GFP, MAMP], [other]]
 
@@ -144,11 +179,16 @@ def test_the_command_prints_the_table_and_leaves_it_beside_the_records(tmp_path:
     assert "equal 300clips" in outcome.out
     written = (out / "ranking.md").read_text()
     assert "| gfp | 70.0 (2) | 70.0 (1) | 50.0 (2) |" in written
-    assert "- linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)" in written
+    assert (
+        "- linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)"
+        in written
+    )
 
 
 @pytest.mark.parametrize("records", [(), (run_record("random-init"),)], ids=["nothing", "controls"])
-def test_a_folder_without_runs_of_a_method_is_one_line(records: tuple[RunRecord, ...], tmp_path: Path) -> None:
+def test_a_folder_without_runs_of_a_method_is_one_line(
+    records: tuple[RunRecord, ...], tmp_path: Path
+) -> None:
     outcome = harness("ranking", stored(tmp_path, *records))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == f"error: {tmp_path}: no run of a method; see `ls runs --out {tmp_path}`\n"
@@ -163,9 +203,15 @@ def test_a_folder_where_no_run_ended_is_one_line(tmp_path: Path) -> None:
 
 def test_a_folder_of_two_settings_is_one_line(tmp_path: Path) -> None:
     other = changed(GFP, "train", lr=0.5)
-    outcome = harness("ranking", stored(tmp_path, GFP, other.model_copy(update={"address": other.spec.address})))
+    outcome = harness(
+        "ranking", stored(tmp_path, GFP, other.model_copy(update={"address": other.spec.address}))
+    )
     assert outcome.code == 2
-    assert outcome.err == f"error: {tmp_path}: runs of 2 different settings; keep one data set and encoder a folder\n"
+    assert (
+        outcome.err
+        == f"error: {tmp_path}: runs of 2 different settings; keep one data set and encoder a"
+        " folder\n"
+    )
     assert not (tmp_path / "ranking.md").exists()
 
 

@@ -1,4 +1,6 @@
-"""The waterfall: what each switch changes, where a stage's batches come from, and a whole small measurement."""
+"""The waterfall: what each switch changes, where a stage's batches come from, and a whole small
+measurement.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +24,35 @@ from harness.runs.experiment import Experiment, Request, prepare
 from harness.spec.model import DataSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.speed import measurement
 from harness.speed.measurement import Measurement, Timing, timed_trainer
-from harness.studies.explain import STAGES, Stage, ends, explain, loader_workers, staged, staged_cells, stages_on
+from harness.studies.explain import (
+    STAGES,
+    Stage,
+    ends,
+    explain,
+    loader_workers,
+    staged,
+    staged_cells,
+    stages_on,
+)
 from harness.training.data import LoadedData, load_data
 from harness.training.trainer import Trainer
 from tests.harness.made_up_records import ENVIRONMENT
 from tests.harness.small_run import CPU, ENCODER, FRAMES, registry, small_clips, small_spec
 
-# From Python 3.12 on a fork after torch has started threads is a warning; the workers touch none of them.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+# From Python 3.12 on a fork after torch has started threads is a warning; the workers touch none of
+# them.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 PLAIN = RunSpec(method=MethodSpec(name="gfp"))
 
 
 def flat(spec: RunSpec) -> dict[str, Any]:
     plain = spec.model_dump()
-    return {f"{part}.{key}": value for part in ("data", "train") for key, value in plain[part].items()}
+    return {
+        f"{part}.{key}": value for part in ("data", "train") for key, value in plain[part].items()
+    }
 
 
 def changes(before: RunSpec, after: RunSpec) -> dict[str, Any]:
@@ -52,12 +68,19 @@ def changes(before: RunSpec, after: RunSpec) -> dict[str, Any]:
 
 def test_every_stage_changes_exactly_what_it_says() -> None:
     specs = [PLAIN, *(spec for _, spec in staged(PLAIN))]
-    found = {stage.name: changes(*pair) for stage, pair in zip(STAGES, pairwise(specs), strict=True)}
+    found = {
+        stage.name: changes(*pair) for stage, pair in zip(STAGES, pairwise(specs), strict=True)
+    }
     assert found == {
         "as published": {
-            "data.include_empty_bodies": True, "data.loader": "published", "train.fused_attention": False,
-            "train.fused_optimizer": False, "train.scale_scores": True, "train.gradient_norm": True,
-            "train.gradient_scaler": True, "train.synchronise": True,
+            "data.include_empty_bodies": True,
+            "data.loader": "published",
+            "train.fused_attention": False,
+            "train.fused_optimizer": False,
+            "train.scale_scores": True,
+            "train.gradient_norm": True,
+            "train.gradient_scaler": True,
+            "train.synchronise": True,
         },
         "feeder without detours": {"data.loader": "workers"},
         "batches made on the device": {"data.loader": "device"},
@@ -70,11 +93,12 @@ def test_every_stage_changes_exactly_what_it_says() -> None:
         "bf16": {"train.precision": "bf16"},
         "fused AdamW": {"train.fused_optimizer": True},
         "compiled": {"train.compile": True},
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
-    ("device", "change"), [("cpu", {"train.attention_precision": "fp32"}), ("cuda", {"train.sdpa": "cudnn-first"})]
+    ("device", "change"),
+    [("cpu", {"train.attention_precision": "fp32"}), ("cuda", {"train.sdpa": "cudnn-first"})],
 )
 def test_the_last_stage_is_the_devices_own(device: str, change: dict[str, str]) -> None:
     stages = stages_on(device)
@@ -95,7 +119,9 @@ def test_what_no_stage_names_is_left_as_it_was() -> None:
     assert changes(spec, last) == {"train.precision": "bf16", "train.compile": True}
 
 
-@pytest.mark.parametrize("stages", [STAGES[:2], STAGES[:4], STAGES[:8], stages_on("cpu"), stages_on("cuda")])
+@pytest.mark.parametrize(
+    "stages", [STAGES[:2], STAGES[:4], STAGES[:8], stages_on("cpu"), stages_on("cuda")]
+)
 def test_the_two_ends_equal_all_stages_one_after_the_other(stages: Sequence[Stage]) -> None:
     every, two = staged(PLAIN, stages), staged(PLAIN, ends(stages))
     assert [stage.name for stage, _ in two] == ["as published", "every switch on"]
@@ -135,7 +161,9 @@ def test_the_counterpart_has_the_empty_bodies_too(data: LoadedData) -> None:
 
 
 def test_data_turns_into_its_counterpart_only_where_asked(data: LoadedData) -> None:
-    same, other = (data.spec.model_copy(update={"include_empty_bodies": empty}) for empty in (False, True))
+    same, other = (
+        data.spec.model_copy(update={"include_empty_bodies": empty}) for empty in (False, True)
+    )
     assert data.as_in(same) is data
     assert data.as_in(other) is data.as_in(other) is data.counterpart
     assert data.counterpart.as_in(other) is data.counterpart
@@ -154,7 +182,10 @@ def test_the_loader_decides_where_batches_come_from(data: LoadedData) -> None:
     for batches, clips in zip(fed, (PublishedClips, PaddedClips), strict=True):
         assert isinstance(batches, FeederBatches)
         assert type(batches.dataset) is clips
-        assert (batches.loader.num_workers, batches.loader.batch_size) == (1, 2)  # 4 body sequences are 2 clips
+        assert (batches.loader.num_workers, batches.loader.batch_size) == (
+            1,
+            2,
+        )  # 4 body sequences are 2 clips
     assert isinstance(last, TrainingBatches)
     for batches in (*fed, last):
         assert batches.size == 4
@@ -181,10 +212,17 @@ METHODS = ("encoder-only", "skeletonmae")
 
 def experiment(path: Path, out: Path, **changes: Any) -> Experiment:
     request = Request(
-        methods=[MethodSpec(name=name) for name in METHODS], seeds=[0], encoder=ENCODER,
-        data=DataSpec(name=str(path), min_crop=8, workers=1), train=TrainSpec(batch_size=4), probe=ProbeSpec(),
-        device="cpu", out=out, speed_seconds=0.05, **changes,
-    )  # fmt: skip
+        methods=[MethodSpec(name=name) for name in METHODS],
+        seeds=[0],
+        encoder=ENCODER,
+        data=DataSpec(name=str(path), min_crop=8, workers=1),
+        train=TrainSpec(batch_size=4),
+        probe=ProbeSpec(),
+        device="cpu",
+        out=out,
+        speed_seconds=0.05,
+        **changes,
+    )
     return prepare(request, registry())
 
 
@@ -213,14 +251,23 @@ def test_cells_carry_method_and_stage(path: Path, tmp_path: Path) -> None:
     made = experiment(path, tmp_path)
     cells = staged_cells(made, made.entries[1], QUICK)
     assert [cell.label for cell in cells] == [f"skeletonmae @ {stage.name}" for stage in QUICK]
-    assert [cell.spec for cell in cells] == [spec for _, spec in staged(made.run_spec(made.entries[1].spec, 0), QUICK)]
+    assert [cell.spec for cell in cells] == [
+        spec for _, spec in staged(made.run_spec(made.entries[1].spec, 0), QUICK)
+    ]
 
 
 @pytest.mark.parametrize(
     ("device", "cores", "asked", "workers"),
-    [("cpu", 16, {}, 2), ("GPU", 16, {}, 8), ("GPU", 64, {}, 8), ("GPU", 6, {}, 3), ("GPU", 2, {}, 2),
-     ("GPU", 16, {"workers": 2}, 2), ("GPU", 16, {"workers": 12}, 12)],
-)  # fmt: skip
+    [
+        ("cpu", 16, {}, 2),
+        ("GPU", 16, {}, 8),
+        ("GPU", 64, {}, 8),
+        ("GPU", 6, {}, 3),
+        ("GPU", 2, {}, 2),
+        ("GPU", 16, {"workers": 2}, 2),
+        ("GPU", 16, {"workers": 12}, 12),
+    ],
+)
 def test_a_gpus_loader_has_more_workers_where_there_are_processors(
     device: str, cores: int, asked: dict[str, int], workers: int
 ) -> None:
@@ -245,10 +292,17 @@ def test_a_method_with_its_own_encoder_is_refused_before_any_work(
     monkeypatch.delattr(Timing, "warm_up")
     made = experiment(path, tmp_path)
     entry = made.entries[0]
-    opened = type("Opened", (entry.method,), {"about": replace(entry.method.about, division="open")})
-    for entries in ([replace(entry, method=opened), made.entries[1]], [made.entries[1], replace(entry, method=opened)]):
+    opened = type(
+        "Opened", (entry.method,), {"about": replace(entry.method.about, division="open")}
+    )
+    for entries in (
+        [replace(entry, method=opened), made.entries[1]],
+        [made.entries[1], replace(entry, method=opened)],
+    ):
         made.entries[:] = entries
-        with pytest.raises(UsageError, match=r"encoder-only brings its own encoder \(open division\): no speedup"):
+        with pytest.raises(
+            UsageError, match=r"encoder-only brings its own encoder \(open division\): no speedup"
+        ):
             explain(made, Reporter(make_console()), QUICK)
 
 
@@ -258,21 +312,26 @@ def test_a_batch_of_half_clips_is_one_line_before_any_work(
     monkeypatch.delattr(Timing, "warm_up")
     made = experiment(path, tmp_path)
     odd = made.request.train.model_copy(update={"batch_size": 151})
-    with pytest.raises(UsageError, match=r"batch size 151: .* 2 body slots each; give --batch-size 256, say$"):
-        explain(replace(made, request=replace(made.request, train=odd)), Reporter(make_console()), QUICK)
+    with pytest.raises(
+        UsageError, match=r"batch size 151: .* 2 body slots each; give --batch-size 256, say$"
+    ):
+        explain(
+            replace(made, request=replace(made.request, train=odd)), Reporter(make_console()), QUICK
+        )
 
 
 def test_an_arm_counts_the_clips_of_its_own_batches(measured: Measurement) -> None:
-    # 4 body sequences: 2 clips while empty bodies are batched, 4 of the one body that is there afterwards
+    # 4 body sequences: 2 clips while empty bodies are batched, 4 of the one body that is there
+    # afterwards
     assert [arm.clips for arm in measured.record.arms] == [2, 2, 2, 4, 4, 4] * 2
     for arm in measured.record.arms:
         assert arm.clips_per_second == pytest.approx(arm.clips / arm.step_seconds)
 
 
 def test_an_arm_trains_as_its_stage_says(measured: Measurement, trainers: list[Trainer]) -> None:
-    assert [isinstance(trainer.batches, FeederBatches) for trainer in trainers] == [True] * 2 + [False] * 4 + [
-        True
-    ] * 2 + [False] * 4
+    assert [isinstance(trainer.batches, FeederBatches) for trainer in trainers] == [True] * 2 + [
+        False
+    ] * 4 + [True] * 2 + [False] * 4
     assert [trainer.train.scale_scores for trainer in trainers] == [*[True] * 4, False, False] * 2
     assert [trainer.train.fused_attention for trainer in trainers] == [*[False] * 5, True] * 2
     assert {trainer.train.fused_optimizer for trainer in trainers} == {False}

@@ -44,13 +44,28 @@ def missing(found: dict[str, Any], *names: str) -> bool:
     return all(pd.isna(found[name]) for name in names)
 
 
-def evaluation(run: str, *, seed: int = 0, spec: str = "finetune", **changes: Any) -> EvaluationRecord:
+def evaluation(
+    run: str, *, seed: int = 0, spec: str = "finetune", **changes: Any
+) -> EvaluationRecord:
     values: dict[str, Any] = {
-        "address": f"finetune-{seed}", "run": run, "label": "gfp", "seed": seed, "protocol": "finetune", "spec": spec,
-        "options": {}, "encoder": "last", "data": "f" * 16, "status": "ok", "accuracy": 0.5,
-        "predictions": [0, 1, 1, 0], "labelled": 8,
-        "seconds": 3.0, "environment": ENVIRONMENT, "started": TIME, "finished": TIME,
-    }  # fmt: skip
+        "address": f"finetune-{seed}",
+        "run": run,
+        "label": "gfp",
+        "seed": seed,
+        "protocol": "finetune",
+        "spec": spec,
+        "options": {},
+        "encoder": "last",
+        "data": "f" * 16,
+        "status": "ok",
+        "accuracy": 0.5,
+        "predictions": [0, 1, 1, 0],
+        "labelled": 8,
+        "seconds": 3.0,
+        "environment": ENVIRONMENT,
+        "started": TIME,
+        "finished": TIME,
+    }
     return EvaluationRecord(**values | changes)
 
 
@@ -71,7 +86,10 @@ SPEED = speed_record(
     arm("encoder-only", ratio(4.0, 4.5, 5.0), flop_ratio=9.0, control=True, peak_bytes=None),
 )
 FILLED_FRAMES = [
-    (frame.runs_frame([run_record(), run_record("raw-pca", accuracy=None, encoder=None)]), frame.RUN_COLUMNS),
+    (
+        frame.runs_frame([run_record(), run_record("raw-pca", accuracy=None, encoder=None)]),
+        frame.RUN_COLUMNS,
+    ),
     (frame.points_frame([run_record()]), frame.POINT_COLUMNS),
     (frame.of_evaluations([evaluation("gfp-s0")]), frame.EVALUATION_COLUMNS),
     (frame.arms_frame([SPEED]), frame.ARM_COLUMNS),
@@ -81,14 +99,18 @@ FILLED_FRAMES = [
 
 
 @pytest.mark.parametrize(("found", "columns"), [*EMPTY_FRAMES, *FILLED_FRAMES])
-def test_columns_and_their_types_are_the_same_whatever_there_is(found: pd.DataFrame, columns: frame.Columns) -> None:
+def test_columns_and_their_types_are_the_same_whatever_there_is(
+    found: pd.DataFrame, columns: frame.Columns
+) -> None:
     assert list(found.columns)[: len(columns)] == list(columns)
     assert {name: str(found[name].dtype) for name in columns} == dict(columns)
 
 
 def test_none_of_the_numbers_is_text() -> None:
     for found, columns in FILLED_FRAMES:
-        assert all(str(found[name].dtype) == "float64" for name in found.columns if name not in columns)
+        assert all(
+            str(found[name].dtype) == "float64" for name in found.columns if name not in columns
+        )
 
 
 # --- runs ---
@@ -96,9 +118,19 @@ def test_none_of_the_numbers_is_text() -> None:
 
 def test_a_run_is_a_row() -> None:
     found = only(frame.runs_frame([run_record("gfp", 0.8, seed=3, knn=0.7)]))
-    assert (found["label"], found["method"], found["seed"], found["encoder"]) == ("gfp", "gfp", 3, "tiny")
+    assert (found["label"], found["method"], found["seed"], found["encoder"]) == (
+        "gfp",
+        "gfp",
+        3,
+        "tiny",
+    )
     assert (found["linear"], found["knn"], found["best_linear"]) == (0.8, 0.7, pytest.approx(0.85))
-    assert (found["steps"], found["clips_seen"], found["seconds"], found["wall_seconds"]) == (100, 6400, 59.7, 70)
+    assert (found["steps"], found["clips_seen"], found["seconds"], found["wall_seconds"]) == (
+        100,
+        6400,
+        59.7,
+        70,
+    )
     assert (found["split"], found["budget"], found["test_clips"]) == ("xsub", "60s", 400)
     assert found["finished"] == pd.Timestamp(TIME)
     assert missing(found, "selection", "untrained_linear", "interleaved_seconds")
@@ -113,7 +145,10 @@ def test_a_run_that_failed_has_no_accuracy() -> None:
 
 def test_doubts_of_a_run_are_their_kinds() -> None:
     doubts = (Doubt(kind="steps skipped", text="a"), Doubt(kind="part of the batch", text="b"))
-    assert only(frame.runs_frame([run_record(doubts=doubts)]))["in_doubt"] == "steps skipped, part of the batch"
+    assert (
+        only(frame.runs_frame([run_record(doubts=doubts)]))["in_doubt"]
+        == "steps skipped, part of the batch"
+    )
     assert only(frame.runs_frame([run_record()]))["in_doubt"] == ""
 
 
@@ -136,10 +171,18 @@ def test_points_are_rows_with_their_diagnosis() -> None:
 
 
 def test_losses_are_rows_with_their_parts() -> None:
-    losses = [{"step": 10.0, "loss": 2.0, "joints": 1.5}, {"step": 20.0, "loss": 1.0, "joints": 0.5}]
-    training = Training(steps=20, clips_seen=40, seconds=2, step_seconds=0.1, flops=1, losses=losses)
+    losses = [
+        {"step": 10.0, "loss": 2.0, "joints": 1.5},
+        {"step": 20.0, "loss": 1.0, "joints": 0.5},
+    ]
+    training = Training(
+        steps=20, clips_seen=40, seconds=2, step_seconds=0.1, flops=1, losses=losses
+    )
     found = frame.losses_frame([run_record(training=training), run_record("raw-pca")])
-    assert found[["step", "loss", "part_joints"]].to_numpy().tolist() == [[10, 2.0, 1.5], [20, 1.0, 0.5]]
+    assert found[["step", "loss", "part_joints"]].to_numpy().tolist() == [
+        [10, 2.0, 1.5],
+        [20, 1.0, 0.5],
+    ]
 
 
 # --- evaluations ---
@@ -149,13 +192,23 @@ def test_evaluations_are_rows_under_the_labels_of_their_runs(tmp_path: Path) -> 
     run = run_record("gfp", label="gfp:tau=1")
     store = Evaluations(tmp_path)
     looks = [EpochPoint(epoch=1, accuracy=0.75), EpochPoint(epoch=2, accuracy=0.5)]
-    store.write(evaluation(run.address, curve=looks, spec="finetune:share=0.1,draw=2", options={"draw": 2}))
+    store.write(
+        evaluation(run.address, curve=looks, spec="finetune:share=0.1,draw=2", options={"draw": 2})
+    )
     store.write(evaluation("somebody-else"))
     found = only(frame.evaluations_frame([run], store))
     assert (found["label"], found["row"], found["column"], found["draw"]) == (
-        "gfp:tau=1", "gfp:tau=1", "finetune:share=0.1", 2,
-    )  # fmt: skip
-    assert (found["accuracy"], found["best"], found["test_clips"], found["labelled"]) == (0.5, 0.75, 4, 8)
+        "gfp:tau=1",
+        "gfp:tau=1",
+        "finetune:share=0.1",
+        2,
+    )
+    assert (found["accuracy"], found["best"], found["test_clips"], found["labelled"]) == (
+        0.5,
+        0.75,
+        4,
+        8,
+    )
 
 
 @pytest.mark.parametrize(("control", "which"), [("random-init", "untrained"), ("", "last")])
@@ -171,9 +224,18 @@ def test_a_control_is_another_row(control: str, which: WhichEncoder) -> None:
 def test_an_arm_is_a_row() -> None:
     found = row(frame.arms_frame([SPEED]), "gfp")
     assert (found["speedup"], found["speedup_low"], found["speedup_high"]) == (2.2, 2.0, 2.4)
-    assert (found["flop_ratio"], found["verdict"], found["baseline"]) == (3.0, "supported", "skeletonmae")
+    assert (found["flop_ratio"], found["verdict"], found["baseline"]) == (
+        3.0,
+        "supported",
+        "skeletonmae",
+    )
     assert found["gflops_per_clip"] == pytest.approx(0.1)
-    assert (found["floor"], found["same"], found["same_low"], found["peak_bytes"]) == (1.05, 1.01, 0.97, 456_000_000)
+    assert (found["floor"], found["same"], found["same_low"], found["peak_bytes"]) == (
+        1.05,
+        1.01,
+        0.97,
+        456_000_000,
+    )
     assert (found["phase_forward"], found["disturbed_share"], found["bound"]) == (1.0, 0.0, False)
 
 
@@ -186,7 +248,9 @@ def test_the_bound_is_marked_and_the_baseline_has_no_verdict() -> None:
 
 def test_no_speedup_is_formed_with_an_encoder_of_its_own() -> None:
     speed = speed_record(*SPEED.arms, arm("graph", ratio(8, 9, 10), division="open"))
-    assert missing(row(frame.arms_frame([speed]), "graph"), "speedup", "speedup_low", "flop_ratio", "verdict")
+    assert missing(
+        row(frame.arms_frame([speed]), "graph"), "speedup", "speedup_low", "flop_ratio", "verdict"
+    )
 
 
 @pytest.mark.parametrize(("low", "inside"), [(1.04, True), (1.06, False)])
@@ -202,7 +266,12 @@ def test_a_stage_is_told_from_its_method() -> None:
 
 
 def test_an_interval_that_nothing_bounds_is_infinite() -> None:
-    assert row(frame.arms_frame([speed_record(arm("gfp", ratio(0.1, 1, math.inf)))]), "gfp")["speedup_high"] == math.inf
+    assert (
+        row(frame.arms_frame([speed_record(arm("gfp", ratio(0.1, 1, math.inf)))]), "gfp")[
+            "speedup_high"
+        ]
+        == math.inf
+    )
 
 
 def test_blocks_are_rows_with_their_process() -> None:
@@ -229,16 +298,20 @@ def summary(*records: Any, speed: SpeedRecord | None = SPEED) -> pd.DataFrame:
 def test_rows_are_methods_then_controls_then_the_bound() -> None:
     found = summary(run_record("raw-pca"), run_record("random-init"), run_record("gfp"))
     assert found[["label", "kind"]].to_numpy().tolist() == [
-        ["gfp", "method"], ["random-init", "control"], ["raw-pca", "control"], ["skeletonmae", "method"],
+        ["gfp", "method"],
+        ["random-init", "control"],
+        ["raw-pca", "control"],
+        ["skeletonmae", "method"],
         ["encoder-only", "bound"],
-    ]  # fmt: skip
+    ]
 
 
 def test_a_row_has_accuracy_over_seeds_beside_its_speed() -> None:
     seeds = [run_record("gfp", linear, seed=seed) for seed, linear in enumerate((0.70, 0.72, 0.77))]
     found = row(summary(run_record("random-init", 0.6), run_record("raw-pca", 0.5), *seeds), "gfp")
     assert (found["seeds"], found["test_clips"]) == (3, 400)
-    # Deviations -3, -1, 4: sqrt(26 / 2) = 3.61; the interval is 4.3027 * 3.61 / sqrt(3) = 8.96 to each side.
+    # Deviations -3, -1, 4: sqrt(26 / 2) = 3.61; the interval is 4.3027 * 3.61 / sqrt(3) = 8.96 to
+    # each side.
     assert [found[f"linear{part}"] for part in ("", "_sd", "_low", "_high")] == pytest.approx(
         [0.73, 0.03606, 0.6404, 0.8196], abs=1e-4
     )
@@ -263,7 +336,9 @@ def test_intervals_stay_inside_what_an_accuracy_can_be() -> None:
 
 def test_judgement_says_what_puts_a_row_in_doubt() -> None:
     doubt = Doubt(kind="steps skipped", text="why")
-    assert row(summary(run_record(doubts=(doubt,))), "gfp")["judgement"] == "in doubt (steps skipped)"
+    assert (
+        row(summary(run_record(doubts=(doubt,))), "gfp")["judgement"] == "in doubt (steps skipped)"
+    )
     assert missing(row(summary(run_record("skeletonmae")), "skeletonmae"), "judgement")
 
 

@@ -1,4 +1,6 @@
-"""Clock and peak memory on CUDA, on a driver that is made up: the order of what is asked of it, and the arithmetic."""
+"""Clock and peak memory on CUDA, on a driver that is made up: the order of what is asked of it, and
+the arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def passes(driver: Driver, milliseconds: float) -> None:
     driver.milliseconds += milliseconds
 
 
-def test_a_block_waits_for_the_device_at_its_ends_and_reads_its_events_after_that(driver: Driver) -> None:
+def test_a_block_waits_for_the_device_at_its_ends_and_reads_its_events_after_that(
+    driver: Driver,
+) -> None:
     clock = StepClock(CUDA)
     clock.start()
     for step in (1, 2):
@@ -31,7 +35,9 @@ def test_a_block_waits_for_the_device_at_its_ends_and_reads_its_events_after_tha
         clock.mark("forward")
     clock.stop("forward")
     assert driver.calls == ["synchronize", *["record"] * 5, "synchronize", *["elapsed_time"] * 4]
-    assert clock.phases == pytest.approx({"data": 0.003, "forward": 0.012})  # seconds of milliseconds
+    assert clock.phases == pytest.approx(
+        {"data": 0.003, "forward": 0.012}
+    )  # seconds of milliseconds
     assert clock.steps == pytest.approx([0.005, 0.010])
     assert clock.seconds == pytest.approx(0.015)
 
@@ -63,11 +69,15 @@ def test_a_trainers_block_records_events_and_waits_twice(driver: Driver, tmp_pat
     trainer.run_block(3, StepClock(CUDA))
     phases = 5  # data, forward, backward, optimizer, after_step
     assert [call for call in driver.calls if call != "elapsed_time"] == [
-        "synchronize", *["record"] * (1 + 3 * phases), "synchronize"
-    ]  # fmt: skip
+        "synchronize",
+        *["record"] * (1 + 3 * phases),
+        "synchronize",
+    ]
 
 
-def test_peak_memory_is_that_of_one_step_without_what_others_hold(driver: Driver, tmp_path: Path) -> None:
+def test_peak_memory_is_that_of_one_step_without_what_others_hold(
+    driver: Driver, tmp_path: Path
+) -> None:
     trainer = small_trainer(small_data(tmp_path))
     trainer.run_block(1, StepClock(CPU))  # the optimiser's state
     resident, others, activations = resident_bytes(trainer), 1_000, 777
@@ -84,4 +94,8 @@ def test_peak_memory_is_that_of_one_step_without_what_others_hold(driver: Driver
     assert peak_step_bytes(trainer) == resident + activations
     asked = [call for call in driver.calls if "memory" in call]
     assert asked == ["reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"]
-    assert driver.calls.index("memory_allocated") < driver.calls.index("record") < driver.calls.index(asked[-1])
+    assert (
+        driver.calls.index("memory_allocated")
+        < driver.calls.index("record")
+        < driver.calls.index(asked[-1])
+    )

@@ -1,4 +1,6 @@
-"""The watch over timed blocks: whose processor time it was, what the GPU says, and how blocks are booked."""
+"""The watch over timed blocks: whose processor time it was, what the GPU says, and how blocks are
+booked.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ Mac = namedtuple("Mac", "user nice system idle")
 
 @pytest.fixture(autouse=True)
 def _four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process may use processors 1, 2, 4 and 5, and others disturb a block as they do outside the tests."""
+    """This process may use processors 1, 2, 4 and 5, and others disturb a block as they do outside
+    the tests.
+    """
     monkeypatch.setattr(health, "FOREIGN_SHARE", 0.1)
     monkeypatch.setattr(health.os, "sched_getaffinity", lambda process: {1, 2, 4, 5}, raising=False)
 
@@ -34,7 +38,9 @@ def _four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def share(machine: float, own: float, wall: float) -> float:
-    """Share of others when the machine was busy for ``machine`` seconds and this process for ``own``."""
+    """Share of others when the machine was busy for ``machine`` seconds and this process for
+    ``own``.
+    """
     return ProcessorTime(100 + machine, 20 + own).foreign_share(ProcessorTime(100, 20), wall)
 
 
@@ -59,7 +65,8 @@ def test_blocks_too_short_for_the_kernels_ticks_are_not_judged() -> None:
 @pytest.mark.parametrize(
     ("times", "busy"),
     [
-        # guests stand in user and nice as well; waiting for a disk is idling; steal is somebody's work
+        # guests stand in user and nice as well; waiting for a disk is idling; steal is somebody's
+        # work
         (Linux(10, 1, 3, 100, 7, 0.5, 0.25, 4, 2, 1), 10 + 1 + 3 + 0.5 + 0.25 + 4),
         (Mac(10, 1, 3, 100), 14),
     ],
@@ -79,7 +86,9 @@ def counters(monkeypatch: pytest.MonkeyPatch, *busy: float) -> ProcessorTime:
     return ProcessorTime.now()
 
 
-def test_only_the_processors_that_this_process_may_use_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_processors_that_this_process_may_use_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found = counters(monkeypatch, 1, 20, 300, 4000, 50000, 600000, 7000000)
     assert found == ProcessorTime(machine=20 + 300 + 50000 + 600000, own=73)
     assert processors() == 4
@@ -89,7 +98,9 @@ def test_a_processor_without_counters_is_left_out(monkeypatch: pytest.MonkeyPatc
     assert counters(monkeypatch, 1, 20, 300) == ProcessorTime(machine=320, own=73)
 
 
-def test_a_system_that_knows_no_affinity_counts_all_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_knows_no_affinity_counts_all_processors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delattr(health.os, "sched_getaffinity")
     monkeypatch.setattr(health.os, "cpu_count", lambda: 3)
     assert counters(monkeypatch, 1, 20, 300) == ProcessorTime(machine=321, own=73)
@@ -101,7 +112,9 @@ def test_a_system_that_knows_no_affinity_counts_all_processors(monkeypatch: pyte
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, watch: Watch, foreign: float) -> str:
-    """What the watch says of a block of 2.5 seconds, 10 processor seconds, of which others took ``foreign``."""
+    """What the watch says of a block of 2.5 seconds, 10 processor seconds, of which others took
+    ``foreign``.
+    """
     ran: list[bool] = []
     monkeypatch.setattr(ProcessorTime, "now", lambda: ProcessorTime(50 + foreign * bool(ran), 0))
     monkeypatch.setattr(health, "time", SimpleNamespace(perf_counter=lambda: 7 + 2.5 * bool(ran)))
@@ -110,7 +123,9 @@ def watched(monkeypatch: pytest.MonkeyPatch, watch: Watch, foreign: float) -> st
     return reason
 
 
-def test_more_than_a_tenth_of_all_processors_is_a_disturbance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_a_tenth_of_all_processors_is_a_disturbance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     watch = Watch(CPU)
     assert watched(monkeypatch, watch, 1.0) == ""
     assert watched(monkeypatch, watch, 1.25).startswith("other processes took")
@@ -123,7 +138,9 @@ def test_the_largest_share_of_a_counted_block_is_kept(monkeypatch: pytest.Monkey
     assert watch.health.foreign_share == 0.075
 
 
-def test_on_a_gpu_the_share_of_others_is_kept_but_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_the_share_of_others_is_kept_but_disturbs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     nvml = FakeNvml()
     watch = Watch(torch.device("cuda"), gpu=Gpu(nvml, "handle"))
     watch.note(watched(monkeypatch, watch, 5.0), counted=True)
@@ -134,7 +151,9 @@ def test_on_a_gpu_the_share_of_others_is_kept_but_disturbs_nothing(monkeypatch: 
     assert watched(monkeypatch, watch, 5.0) == "another process on the GPU"
 
 
-def test_a_gpu_without_nvml_is_not_disturbed_by_others_either(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_nvml_is_not_disturbed_by_others_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     watch = Watch(torch.device("cuda"))
     assert watched(monkeypatch, watch, 10.0) == ""
@@ -144,7 +163,9 @@ def test_a_gpu_without_nvml_is_not_disturbed_by_others_either(monkeypatch: pytes
     assert disturbances(record).endswith("; GPU not watched (nvidia-ml-py is missing or refused)")
 
 
-@pytest.mark.parametrize(("before", "after", "reason"), [(3, 3, ""), (3, 4, "GPU memory ran short")])
+@pytest.mark.parametrize(
+    ("before", "after", "reason"), [(3, 3, ""), (3, 4, "GPU memory ran short")]
+)
 def test_a_block_in_which_the_allocator_emptied_its_cache_is_disturbed(
     before: int, after: int, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +192,14 @@ def test_a_block_that_throws_is_no_disturbance_but_an_error() -> None:
 
 def test_blocks_are_booked_as_counted_disturbed_or_repeated() -> None:
     watch = Watch(CPU)
-    for reason, counted in (("", True), ("noise", False), ("heat", False), ("noise", True), ("", True), ("", True)):
+    for reason, counted in (
+        ("", True),
+        ("noise", False),
+        ("heat", False),
+        ("noise", True),
+        ("", True),
+        ("", True),
+    ):
         watch.note(reason, counted=counted)
     assert watch.health == Health(blocks=4, repeated=2, disturbed=1, reasons=("noise", "heat"))
     assert watch.health.disturbed_share == 1 / 4
@@ -194,7 +222,9 @@ class FakeNvml:
     nvmlClocksEventReasonHwThermalSlowdown = 0x40
     nvmlClocksEventReasonHwPowerBrakeSlowdown = 0x80
 
-    def __init__(self, clock: int = 1500, heat: int = 60, processes: int = 1, active: int = 0) -> None:
+    def __init__(
+        self, clock: int = 1500, heat: int = 60, processes: int = 1, active: int = 0
+    ) -> None:
         self.clock, self.heat, self.processes, self.active = clock, heat, processes, active
 
     def nvmlInit(self) -> None:
@@ -236,7 +266,9 @@ def test_a_gpu_that_throttles_says_why(active: int, reason: str) -> None:
     assert look(active=active) == reason
 
 
-@pytest.mark.parametrize(("processes", "reason"), [(0, ""), (1, ""), (2, "another process on the GPU")])
+@pytest.mark.parametrize(
+    ("processes", "reason"), [(0, ""), (1, ""), (2, "another process on the GPU")]
+)
 def test_a_second_process_on_the_gpu_is_a_disturbance(processes: int, reason: str) -> None:
     assert look(processes=processes) == reason
 
@@ -261,7 +293,9 @@ def test_a_watch_looks_at_the_gpu_after_every_block(monkeypatch: pytest.MonkeyPa
 
 def test_the_gpu_is_found_by_its_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="12-34"))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="12-34")
+    )
     gpu = Watch(torch.device("cuda")).gpu
     assert gpu is not None
     assert gpu.handle == ("handle of", b"GPU-12-34")

@@ -23,31 +23,49 @@ def on(fingerprint: str, name: str, linear: float, **changes: Any) -> RunRecord:
 
 
 RECORDS = [
-    on("f00", "gfp", 0.45), on("f00", "gfp", 0.47, seed=1), on("f00", "mamp", 0.6), on("f00", "random-init", 0.5),
+    on("f00", "gfp", 0.45),
+    on("f00", "gfp", 0.47, seed=1),
+    on("f00", "mamp", 0.6),
+    on("f00", "random-init", 0.5),
     on("f00", "random-init", 0.5, seed=1),
-]  # fmt: skip
+]
 
 
-def said(name: str = "gfp", clips: float = 4000.0, records: list[RunRecord] = RECORDS, data: str = "f00") -> list[str]:
+def said(
+    name: str = "gfp", clips: float = 4000.0, records: list[RunRecord] = RECORDS, data: str = "f00"
+) -> list[str]:
     spec: RunSpec = on(data, name, 0.5, seed=7).spec
     return below_untrained({name: (spec, clips)}, records)
 
 
 def test_a_budget_that_ended_below_the_untrained_encoder_is_warned_of() -> None:
     assert said() == [
-        "warning: gfp: 2 runs of at least as many clips on this data ended 4.0 points below the untrained encoder "
-        "(linear): this budget ranks nothing"
+        "warning: gfp: 2 runs of at least as many clips on this data ended 4.0 points below the"
+        " untrained encoder (linear): this budget ranks nothing"
     ]
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"name": "mamp"}, {"name": "amr"}, {"clips": 7000.0}, {"data": "f01"}, {"data": ""}, {"records": RECORDS[:3]},
+        {"name": "mamp"},
+        {"name": "amr"},
+        {"clips": 7000.0},
+        {"data": "f01"},
+        {"data": ""},
+        {"records": RECORDS[:3]},
         {"records": RECORDS[3:]},
     ],
-    ids=["above it", "no run", "more clips than any", "other data", "data not read", "no control", "controls alone"],
-)  # fmt: skip
+    ids=[
+        "above it",
+        "no run",
+        "more clips than any",
+        "other data",
+        "data not read",
+        "no control",
+        "controls alone",
+    ],
+)
 def test_otherwise_nothing_is_said(changes: dict[str, Any]) -> None:
     assert said(**changes) == []
 

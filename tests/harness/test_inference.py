@@ -33,7 +33,16 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inference(folder: Path, *words: Any) -> Any:
-    data = ("--dataset", small_file(folder), "--out", folder / "out", "--speed-seconds", "1", "--batch-size", "4")
+    data = (
+        "--dataset",
+        small_file(folder),
+        "--out",
+        folder / "out",
+        "--speed-seconds",
+        "1",
+        "--batch-size",
+        "4",
+    )
     return harness("speed", "--what", "inference", *data, *words)
 
 
@@ -58,7 +67,9 @@ def test_every_row_says_which_encoder_it_is(out: Path) -> None:
     assert graph
     assert deep.tokens == shallow.tokens
     assert len({deep.architecture, shallow.architecture, graph.architecture}) == 3
-    assert deep.parameters - shallow.parameters == 3 * (12 * 64**2 + 13 * 64)  # three blocks of width 64
+    assert deep.parameters - shallow.parameters == 3 * (
+        12 * 64**2 + 13 * 64
+    )  # three blocks of width 64
 
 
 def test_the_table_has_a_row_each_and_no_training_columns(out: Path) -> None:
@@ -81,10 +92,15 @@ def test_asked_again_nothing_is_measured(out: Path) -> None:
 
 
 def test_forward_flops_are_the_closed_form() -> None:
-    # 8 blocks on 200 tokens of width 256, and their patches of 8 frames: 12 N d^2 + 2 N^2 d multiply-adds a block
+    # 8 blocks on 200 tokens of width 256, and their patches of 8 frames: 12 N d^2 + 2 N^2 d
+    # multiply-adds a block
     macs = 8 * (12 * 200 * 256**2 + 2 * 200**2 * 256) + 200 * 8 * 3 * 256
-    spec = RunSpec(method=MethodSpec(name="base"), encoder=EncoderSpec(size="base", frames=64, patch=8))
-    assert forward_flops(encoder_of(Cell("base", spec), NTU25, "meta"), NTU25) == pytest.approx(2 * macs, rel=1e-6)
+    spec = RunSpec(
+        method=MethodSpec(name="base"), encoder=EncoderSpec(size="base", frames=64, patch=8)
+    )
+    assert forward_flops(encoder_of(Cell("base", spec), NTU25, "meta"), NTU25) == pytest.approx(
+        2 * macs, rel=1e-6
+    )
 
 
 def test_a_pass_sees_every_token_in_evaluation_mode_without_gradients(tmp_path: Path) -> None:
@@ -107,13 +123,31 @@ def test_a_pass_sees_every_token_in_evaluation_mode_without_gradients(tmp_path: 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--encoders", "tinny"), "unknown encoder 'tinny', did you mean 'tiny'? (sizes: base, small, tiny;"),
-        (("--encoders", "tiny:dept=1"), "--encoders tiny:dept=1: unknown option 'dept', did you mean 'depth'?"),
-        (("--encoders", "tiny:patch=7"), "encoder: 72 frames are not a multiple of the patch of 7 frames"),
+        (
+            ("--encoders", "tinny"),
+            "unknown encoder 'tinny', did you mean 'tiny'? (sizes: base, small, tiny;",
+        ),
+        (
+            ("--encoders", "tiny:dept=1"),
+            "--encoders tiny:dept=1: unknown option 'dept', did you mean 'depth'?",
+        ),
+        (
+            ("--encoders", "tiny:patch=7"),
+            "encoder: 72 frames are not a multiple of the patch of 7 frames",
+        ),
         (("--encoders", "gfp"), "unknown encoder 'gfp'"),
-        (("--encoders", "tiny", "--baseline", "base"), "--baseline 'base': expected one of the encoders (tiny)"),
-        (("--methods", "gfp"), "--what inference times encoders: expected --encoders, found --methods"),
-        (("--what", "infernce"), "--what 'infernce': expected one of training, inference, did you mean 'inference'?"),
+        (
+            ("--encoders", "tiny", "--baseline", "base"),
+            "--baseline 'base': expected one of the encoders (tiny)",
+        ),
+        (
+            ("--methods", "gfp"),
+            "--what inference times encoders: expected --encoders, found --methods",
+        ),
+        (
+            ("--what", "infernce"),
+            "--what 'infernce': expected one of training, inference, did you mean 'inference'?",
+        ),
         (("--set", "train.compile=true"), "forward passes are timed uncompiled"),
     ],
 )

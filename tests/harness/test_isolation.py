@@ -1,4 +1,6 @@
-"""One method never harms another, nor the exit code: what it throws or leaves behind ends in its own row."""
+"""One method never harms another, nor the exit code: what it throws or leaves behind ends in its
+own row.
+"""
 
 from __future__ import annotations
 
@@ -162,14 +164,34 @@ WARNED = {
     "thread-throws": "a thread ended in ValueError: unseen (rude.py, line ",
 }
 FAILING = [
-    ("init", "exit"), ("late", "exit"), ("diagnose", "exit"), ("loss", "base"), ("late", "keyboard"), ("late", "dtype"),
-    ("after", "grad"), ("late", "threads"), ("after", "deterministic"), ("encoder", "folder"), ("late", "handler"),
-    ("late", "os-exit"), ("late", "thread"), ("late", "timer"), ("late", "alarm"), ("diagnose", "mask"),
-]  # fmt: skip
+    ("init", "exit"),
+    ("late", "exit"),
+    ("diagnose", "exit"),
+    ("loss", "base"),
+    ("late", "keyboard"),
+    ("late", "dtype"),
+    ("after", "grad"),
+    ("late", "threads"),
+    ("after", "deterministic"),
+    ("encoder", "folder"),
+    ("late", "handler"),
+    ("late", "os-exit"),
+    ("late", "thread"),
+    ("late", "timer"),
+    ("late", "alarm"),
+    ("diagnose", "mask"),
+]
 RARER = [
-    ("loss", "exit"), ("after", "exit"), ("encoder", "exit"), ("diagnose", "keyboard"), ("diagnose", "dtype"),
-    ("loss", "threads"), ("late", "folder"), ("loss", "os-exit"), ("late", "posix-exit"),
-]  # fmt: skip
+    ("loss", "exit"),
+    ("after", "exit"),
+    ("encoder", "exit"),
+    ("diagnose", "keyboard"),
+    ("diagnose", "dtype"),
+    ("loss", "threads"),
+    ("late", "folder"),
+    ("loss", "os-exit"),
+    ("late", "posix-exit"),
+]
 WARNING = [
     ("init", "environment"),
     ("late", "warnings"),
@@ -193,10 +215,20 @@ class Finished:
 
 
 def finished(folder: Path, methods: str, *more: str | Path) -> Finished:
-    arguments = ("--dataset", small_file(folder), "--plugin", plugin_file(folder, "rude", RUDE), "--methods", methods)
+    arguments = (
+        "--dataset",
+        small_file(folder),
+        "--plugin",
+        plugin_file(folder, "rude", RUDE),
+        "--methods",
+        methods,
+    )
     outcome = harness("run", *SMALL, *arguments, "--out", folder / "out", *more)
     records = {record.label: record for record in RecordStore(folder / "out").runs()}
-    paths = {name: folder / "out" / record.address / "encoder.safetensors" for name, record in records.items()}
+    paths = {
+        name: folder / "out" / record.address / "encoder.safetensors"
+        for name, record in records.items()
+    }
     weights = {name: hash_of(path) for name, path in paths.items() if path.exists()}
     return Finished(outcome, records, weights)
 
@@ -227,7 +259,9 @@ def all_in_one(folder: Path, deeds: list[tuple[str, str]]) -> Finished:
     select_device("cpu")  # sets the precision of products once and for all
     torch.manual_seed(12345)  # no command's own
     before = state()
-    found = finished(folder, ",".join(["rude", *(label(where, what) for where, what in deeds), "encoder-only"]))
+    found = finished(
+        folder, ",".join(["rude", *(label(where, what) for where, what in deeds), "encoder-only"])
+    )
     assert state() == before
     return found
 
@@ -257,7 +291,9 @@ def test_a_fault_ends_in_its_own_row(rude: Finished, where: str, what: str) -> N
 
 @pytest.mark.long
 @pytest.mark.parametrize(("where", "what"), RARER)
-def test_a_fault_at_another_place_ends_in_its_own_row(rarer: Finished, where: str, what: str) -> None:
+def test_a_fault_at_another_place_ends_in_its_own_row(
+    rarer: Finished, where: str, what: str
+) -> None:
     ends_in_its_own_row(rarer, where, what)
 
 
@@ -267,7 +303,10 @@ def ends_in_its_own_row(rude: Finished, where: str, what: str) -> None:
     if what in THROWN:
         assert re.fullmatch(THROWN[what], record.error)
     else:
-        said = [record.error, *record.warnings]  # it may have thrown something because of what it changed
+        said = [
+            record.error,
+            *record.warnings,
+        ]  # it may have thrown something because of what it changed
         assert any(text.startswith(LEFT_BEHIND[what]) for text in said)
     assert f"failed: {record.label}, seed 0: {record.error}" in rude.outcome.out
 
@@ -291,13 +330,22 @@ BROKEN_IMPORTS = {
     "exit": ("raise SystemExit(0)\n", r"SystemExit: 0 \(bad\.py, line 1\)"),
     "keyboard": ("raise KeyboardInterrupt\n", r"KeyboardInterrupt \(bad\.py, line 1\)"),
     "syntax": ("def broken(:\n", "SyntaxError"),
-    "dtype": ("import torch\ntorch.set_default_dtype(torch.float64)\n", "changed torch's default dtype"),
+    "dtype": (
+        "import torch\ntorch.set_default_dtype(torch.float64)\n",
+        "changed torch's default dtype",
+    ),
     "about": (
-        "from methods.base import About, Method\n\nclass Bad(Method):\n    about = About('Bad', paper=5)\n",
+        (
+            "from methods.base import About, Method\n\nclass Bad(Method):\n    about = About('Bad',"
+            " paper=5)\n"
+        ),
         r"about\.paper: Input should be a valid string, found 5",
     ),
     "division": (
-        "from methods.base import About, Method\n\nclass B(Method):\n    about = About('B', 'none', division='odd')\n",
+        (
+            "from methods.base import About, Method\n\nclass B(Method):\n    about = About('B',"
+            " 'none', division='odd')\n"
+        ),
         r"about\.division: Input should be 'closed' or 'open', found 'odd'",
     ),
     "no about": (
@@ -305,26 +353,42 @@ BROKEN_IMPORTS = {
         r"about: expected an About\(title=\.\.\., paper=\.\.\.\), found 'nothing'",
     ),
     "options": (
-        "import sys\nfrom methods.base import About, Method, MethodOptions\n\n"
-        "class Options(MethodOptions):\n    def resolved(self, encoder):\n        sys.exit(0)\n\n"
-        "class Bad(Method):\n    about = About('Bad', 'none')\n    Options = Options\n",
+        (
+            "import sys\nfrom methods.base import About, Method, MethodOptions\n\nclass"
+            " Options(MethodOptions):\n    def resolved(self, encoder):\n       "
+            " sys.exit(0)\n\nclass Bad(Method):\n    about = About('Bad', 'none')\n    Options ="
+            " Options\n"
+        ),
         r"options: SystemExit: 0 \(bad\.py, line 6\)",
     ),
     "required option": (
-        "from methods.base import About, Method, MethodOptions\n\nclass Options(MethodOptions):\n    size: int\n\n"
-        "class Bad(Method):\n    about = About('Bad', 'none')\n    Options = Options\n",
+        (
+            "from methods.base import About, Method, MethodOptions\n\nclass"
+            " Options(MethodOptions):\n    size: int\n\nclass Bad(Method):\n    about ="
+            " About('Bad', 'none')\n    Options = Options\n"
+        ),
         "options: ",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", [name for name in BROKEN_IMPORTS if name != "required option"])
 def test_a_plugin_that_cannot_be_used_is_a_row_that_failed(name: str, tmp_path: Path) -> None:
     text, reason = BROKEN_IMPORTS[name]
     found = harness(
-        "run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path, "bad", text),
-        "--methods", "bad,encoder-only", "--baseline", "encoder-only", "--out", tmp_path / "out",
-    )  # fmt: skip
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--plugin",
+        plugin_file(tmp_path, "bad", text),
+        "--methods",
+        "bad,encoder-only",
+        "--baseline",
+        "encoder-only",
+        "--out",
+        tmp_path / "out",
+    )
     assert (found.code, found.err) == (1, "")
     records = {record.label: record for record in RecordStore(tmp_path / "out").runs()}
     assert records["encoder-only"].status == "ok"
@@ -333,9 +397,13 @@ def test_a_plugin_that_cannot_be_used_is_a_row_that_failed(name: str, tmp_path: 
     assert torch.get_default_dtype() == torch.float32
 
 
-@pytest.mark.parametrize("command", [("check-method", "bad"), ("ls", "methods"), ("run", "--methods", "gfp")])
+@pytest.mark.parametrize(
+    "command", [("check-method", "bad"), ("ls", "methods"), ("run", "--methods", "gfp")]
+)
 @pytest.mark.parametrize("name", ["exit", "keyboard", "dtype"])
-def test_elsewhere_a_plugin_that_does_not_load_is_one_line(name: str, command: tuple[str, ...], tmp_path: Path) -> None:
+def test_elsewhere_a_plugin_that_does_not_load_is_one_line(
+    name: str, command: tuple[str, ...], tmp_path: Path
+) -> None:
     found = harness(*command, "--plugin", plugin_file(tmp_path, "bad", BROKEN_IMPORTS[name][0]))
     assert (found.code, found.err.count("\n")) == (2, 1)
     assert f"plugin {tmp_path / 'bad.py'} did not load: " in found.err
@@ -365,8 +433,12 @@ class Bad(Method):
 """
 
 
-def test_a_method_whose_options_end_the_process_is_one_line_when_it_is_checked(tmp_path: Path) -> None:
-    found = harness("check-method", "bad", "--plugin", plugin_file(tmp_path, "bad", EXITS_IN_OPTIONS))
+def test_a_method_whose_options_end_the_process_is_one_line_when_it_is_checked(
+    tmp_path: Path,
+) -> None:
+    found = harness(
+        "check-method", "bad", "--plugin", plugin_file(tmp_path, "bad", EXITS_IN_OPTIONS)
+    )
     assert (found.code, found.out) == (2, "")
     assert found.err == "error: method bad: its options fail: SystemExit: 0 (bad.py, line 7)\n"
 
@@ -400,14 +472,25 @@ class Odd(Method):
 def test_a_loss_without_a_matrix_product_stands_without_a_flop_ratio(tmp_path: Path) -> None:
     methods = "odd,odd:constant=true,encoder-only"
     found = harness(
-        "run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path, "odd", ODD),
-        "--methods", methods, "--baseline", "encoder-only", "--out", tmp_path / "out",
-    )  # fmt: skip
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--plugin",
+        plugin_file(tmp_path, "odd", ODD),
+        "--methods",
+        methods,
+        "--baseline",
+        "encoder-only",
+        "--out",
+        tmp_path / "out",
+    )
     assert (found.code, found.err) == (1, "")
     records = {record.label: record for record in RecordStore(tmp_path / "out").runs()}
     assert {name: record.status for name, record in records.items() if "odd" in name} == {
-        "odd": "ok", "odd:constant=true": "failed",
-    }  # fmt: skip
+        "odd": "ok",
+        "odd:constant=true": "failed",
+    }
     assert "the loss reaches no parameter" in records["odd:constant=true"].error
     (speed,) = RecordStore(tmp_path / "out").speeds()
     arm, bound = speed.arm("odd"), speed.arm("encoder-only")
@@ -416,14 +499,24 @@ def test_a_loss_without_a_matrix_product_stands_without_a_flop_ratio(tmp_path: P
     assert (arm.step_flops, arm.flop_ratio, bound.flop_ratio) == (0, None, 1)
 
 
-def test_a_baseline_without_a_matrix_product_leaves_every_ratio_of_flops_out(tmp_path: Path) -> None:
+def test_a_baseline_without_a_matrix_product_leaves_every_ratio_of_flops_out(
+    tmp_path: Path,
+) -> None:
     arguments = (
-        "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path, "odd", ODD), "--methods",
-        "odd,encoder-only", "--out", tmp_path / "out",
-    )  # fmt: skip
+        "--dataset",
+        small_file(tmp_path),
+        "--plugin",
+        plugin_file(tmp_path, "odd", ODD),
+        "--methods",
+        "odd,encoder-only",
+        "--out",
+        tmp_path / "out",
+    )
     found = harness("run", *SMALL, *arguments, "--budget", "1e6flops")
     assert (found.code, found.err) == (1, "")
-    assert "failed: odd, seed 0: budget 1e+06flops: a step of this method takes no FLOPs" in found.out
+    assert (
+        "failed: odd, seed 0: budget 1e+06flops: a step of this method takes no FLOPs" in found.out
+    )
     (speed,) = RecordStore(tmp_path / "out").speeds()
     assert [arm.flop_ratio for arm in speed.arms] == [None, None]
 
@@ -451,7 +544,9 @@ def test_a_guard_puts_back_what_was_changed_before_an_exception() -> None:
     with pytest.raises(ValueError, match="mine"), guard("training"):
         fail()
     assert torch.get_default_dtype() == torch.float32
-    assert guard.warnings == ["changed torch's default dtype: torch.float32 to torch.float64 (training)"]
+    assert guard.warnings == [
+        "changed torch's default dtype: torch.float32 to torch.float64 (training)"
+    ]
 
 
 def test_without_a_handler_of_signals_a_keyboard_interrupt_is_the_users() -> None:
@@ -462,7 +557,12 @@ def test_without_a_handler_of_signals_a_keyboard_interrupt_is_the_users() -> Non
 
 
 def test_a_stop_that_a_method_swallows_is_raised_after_its_call() -> None:
-    with stoppable(), pytest.raises(Stopped), Guard()("training"), contextlib.suppress(BaseException):
+    with (
+        stoppable(),
+        pytest.raises(Stopped),
+        Guard()("training"),
+        contextlib.suppress(BaseException),
+    ):
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -482,7 +582,9 @@ def test_a_library_may_add_filters_for_its_own_warnings() -> None:
     assert list(warnings.filters) == before
 
 
-def test_variables_that_torch_sets_by_itself_are_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_torch_sets_by_itself_are_nobodys_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     guard = Guard()
     names = ("TORCHINDUCTOR_CACHE_DIR", "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR")
     for name in names:
@@ -610,7 +712,9 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
 def test_a_first_loader_with_workers_is_no_fault_of_the_method(tmp_path: Path) -> None:
-    """torch then sets a handler of its own, once in a process: a fresh one, as other tests have had loaders."""
+    """torch then sets a handler of its own, once in a process: a fresh one, as other tests have had
+    loaders.
+    """
     (tmp_path / "loaded.py").write_text(LOADED)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, str(tmp_path / "loaded.py")], check=True, env=environment)

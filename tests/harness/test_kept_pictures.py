@@ -21,13 +21,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a method that reconstructs coordinates and of one that does not."""
     path = tmp_path_factory.mktemp("pictured")
     data = small_file(path)
-    result = harness("run", "--methods", "skeletonmae,gfp", "--dataset", data, "--out", path / "runs", *SMALL)
+    result = harness(
+        "run", "--methods", "skeletonmae,gfp", "--dataset", data, "--out", path / "runs", *SMALL
+    )
     assert result.code == 0, result.err
     return path / "runs"
 
 
 def pictures_of(folder: Path) -> dict[str, RunPictures]:
-    found = {run.label: read_pictures(RecordStore(folder), run.address) for run in read_records(folder).runs}
+    found = {
+        run.label: read_pictures(RecordStore(folder), run.address)
+        for run in read_records(folder).runs
+    }
     return {label.partition(":")[0]: made for label, made in found.items() if made}
 
 
@@ -43,7 +48,9 @@ def test_every_trained_run_leaves_clips_as_its_method_saw_them(folder: Path) -> 
     assert found["gfp"].clips[0].reconstruction is None
 
 
-def test_joints_that_were_seen_are_where_they_were_and_the_others_are_as_predicted(folder: Path) -> None:
+def test_joints_that_were_seen_are_where_they_were_and_the_others_are_as_predicted(
+    folder: Path,
+) -> None:
     clip = pictures_of(folder)["skeletonmae"].clips[0]
     assert clip.reconstruction is not None
     moved = 0
@@ -62,7 +69,9 @@ def test_the_file_says_whose_data_it_shows_and_is_small(folder: Path) -> None:
     assert all(path.stat().st_size < LARGEST for path in folder.glob(f"*/{PICTURES_FILE}"))
 
 
-@pytest.mark.parametrize(("name", "free"), [("synthetic", True), ("uiprmd", True), ("ntu60", False), ("x.npz", False)])
+@pytest.mark.parametrize(
+    ("name", "free"), [("synthetic", True), ("uiprmd", True), ("ntu60", False), ("x.npz", False)]
+)
 def test_only_what_is_made_here_or_public_domain_may_be_passed_on(name: str, free: bool) -> None:
     licence = kept.licence_of(name)
     assert (licence == kept.MADE_HERE or kept.PUBLIC_DOMAIN in licence) == free
@@ -88,7 +97,15 @@ def test_a_picture_that_fails_is_said_and_harms_nothing(
         raise ValueError("out of ink")
 
     monkeypatch.setattr(kept, "run_pictures", broken)
-    arguments = ("--methods", "gfp", "--dataset", folder.parent / "small.npz", "--out", tmp_path / "runs", *SMALL)
+    arguments = (
+        "--methods",
+        "gfp",
+        "--dataset",
+        folder.parent / "small.npz",
+        "--out",
+        tmp_path / "runs",
+        *SMALL,
+    )
     result = harness("run", *arguments)
     assert result.code == 0
     assert "gfp, seed 0: no pictures (ValueError: out of ink" in result.err
@@ -107,7 +124,9 @@ def test_verify_knows_the_file_and_merge_takes_it_along(folder: Path, tmp_path: 
     assert check.differences == [f"{path.parent.name}: {PICTURES_FILE}: seed 7, its record says 0"]
 
 
-def test_only_pictures_that_may_be_passed_on_come_onto_a_shelf(folder: Path, tmp_path: Path) -> None:
+def test_only_pictures_that_may_be_passed_on_come_onto_a_shelf(
+    folder: Path, tmp_path: Path
+) -> None:
     runs, shelf = tmp_path / "runs", tmp_path / "shelf"
     shutil.copytree(folder, runs)
     edit(next(runs.glob(f"gfp-*/{PICTURES_FILE}")), lambda content: content.update(free=True))

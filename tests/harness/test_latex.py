@@ -1,4 +1,6 @@
-"""Tables for a paper: escaping, captions, marks; a document that holds them compiles where TeX is installed."""
+"""Tables for a paper: escaping, captions, marks; a document that holds them compiles where TeX is
+installed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from harness.report.folder import folder_tables
 from harness.report.latex import Paper, latex_page, tex
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
 
-HOSTILE = "\\input{/etc/passwd} $x^2_1$ & 50 % #1 ~ {} < > | \" ' ` -- é Ł 中 \u202e\x1b \n\\end{table}"
+HOSTILE = (
+    "\\input{/etc/passwd} $x^2_1$ & 50 % #1 ~ {} < > | \" ' ` -- é Ł 中 \u202e\x1b \n\\end{table}"
+)
 
 
 def records(*values: tuple[str, float, int]) -> list[RunRecord]:
@@ -18,11 +22,13 @@ def records(*values: tuple[str, float, int]) -> list[RunRecord]:
 SEEDS = [
     run_record(name, value, seed=seed, knn=value)
     for name, values in {
-        "gfp": (0.80, 0.81, 0.82), "mamp": (0.795, 0.815, 0.82), "skeletonmae": (0.5, 0.51, 0.52),
+        "gfp": (0.80, 0.81, 0.82),
+        "mamp": (0.795, 0.815, 0.82),
+        "skeletonmae": (0.5, 0.51, 0.52),
         "random-init": (0.4, 0.41, 0.42),
     }.items()
     for seed, value in enumerate(values)
-]  # fmt: skip
+]
 SPEED = speed_record(
     arm("gfp", ratio(1.9, 2.0, 2.1)),
     arm("mamp", ratio(1.0, 1.02, 1.04)),
@@ -63,14 +69,25 @@ def test_the_best_is_bold_and_who_is_not_told_apart_from_it_is_underlined() -> N
 def test_the_caption_says_data_budget_seeds_n_and_what_intervals_and_marks_are() -> None:
     (caption,) = [line for line in page(SEEDS, SPEED).splitlines() if line.startswith(r"\caption")]
     said = (
-        "synthetic, split xsub, 12 classes", "400 test", "budget 60s", "3 seeds", "t interval over seeds",
-        "Bold: the method with the highest mean", "noise floor 1.050", "Abacus 3000", "over skeletonmae",
-    )  # fmt: skip
+        "synthetic, split xsub, 12 classes",
+        "400 test",
+        "budget 60s",
+        "3 seeds",
+        "t interval over seeds",
+        "Bold: the method with the highest mean",
+        "noise floor 1.050",
+        "Abacus 3000",
+        "over skeletonmae",
+    )
     assert [words for words in said if words not in caption] == []
 
 
 def test_of_one_seed_the_caption_says_that_nothing_is_told_apart() -> None:
-    (caption,) = [line for line in page([run_record("gfp"), run_record("mamp")]).splitlines() if r"\caption" in line]
+    (caption,) = [
+        line
+        for line in page([run_record("gfp"), run_record("mamp")]).splitlines()
+        if r"\caption" in line
+    ]
     assert "of one seed the" in caption
     assert "Nothing is marked: fewer than 3 seeds" in caption
     assert "Speedup" not in caption

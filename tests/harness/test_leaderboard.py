@@ -1,4 +1,6 @@
-"""One leaderboard over laboratories: what shares a board, what does not and why, and whose a row is."""
+"""One leaderboard over laboratories: what shares a board, what does not and why, and whose a row
+is.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,23 @@ from harness.records.evaluations import EvaluationRecord, Evaluations
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.report.boards import board_tables, leaderboard_frame
 from harness.report.leaderboard import Board, laboratories, leaderboard
-from tests.harness.made_up_records import ENVIRONMENT, TIME, arm, folder_of, ratio, run_record, speed_record
+from tests.harness.made_up_records import (
+    ENVIRONMENT,
+    TIME,
+    arm,
+    folder_of,
+    ratio,
+    run_record,
+    speed_record,
+)
 from tests.harness.small_run import harness
 
 LOOP = {"trainer": "1", "probes": "1", "encoder": "1"}
 
 
-def in_steps(name: str, linear: float, *, seed: int = 0, budget: str = "100steps", **changes: Any) -> RunRecord:
+def in_steps(
+    name: str, linear: float, *, seed: int = 0, budget: str = "100steps", **changes: Any
+) -> RunRecord:
     """A run whose budget means the same on every machine."""
     record = run_record(name, linear, seed=seed, **changes)
     spec = record.spec if record.method.control else record.spec.with_train(budget=budget)
@@ -50,9 +62,16 @@ def test_rows_of_two_laboratories_share_a_board_and_say_whose_they_are(tmp_path:
     theirs = folder_of(tmp_path / "theirs", in_steps("mamp", 0.9, environment=SLIDE_RULE))
     (board,) = boards_of(ours, theirs)
     assert [(entry.label, entry.laboratory) for entry in board.entries] == [
-        ("mamp", "theirs"), ("gfp", "ours"), ("random-init", "ours"),
-    ]  # fmt: skip
-    assert rows(board)[0] == ["mamp", "theirs", "90.0 [86.7, 92.6 clips]", "50.0 [45.1, 54.9 clips]"]
+        ("mamp", "theirs"),
+        ("gfp", "ours"),
+        ("random-init", "ours"),
+    ]
+    assert rows(board)[0] == [
+        "mamp",
+        "theirs",
+        "90.0 [86.7, 92.6 clips]",
+        "50.0 [45.1, 54.9 clips]",
+    ]
     assert board.reason == ""
 
 
@@ -98,26 +117,45 @@ def test_the_same_records_in_two_folders_are_one_row(tmp_path: Path) -> None:
     assert [(entry.label, entry.laboratory) for entry in board.entries] == [("gfp", "a, b")]
 
 
-def test_the_best_of_all_laboratories_is_marked_and_who_is_not_told_apart_from_it(tmp_path: Path) -> None:
+def test_the_best_of_all_laboratories_is_marked_and_who_is_not_told_apart_from_it(
+    tmp_path: Path,
+) -> None:
     values = {"gfp": (0.80, 0.81, 0.82), "mamp": (0.795, 0.815, 0.82), "amr": (0.5, 0.515, 0.52)}
     folders = [
-        folder_of(tmp_path / name, *(in_steps(name, value, seed=seed) for seed, value in enumerate(found)))
+        folder_of(
+            tmp_path / name, *(in_steps(name, value, seed=seed) for seed, value in enumerate(found))
+        )
         for name, found in values.items()
-    ]  # fmt: skip
+    ]
     (board,) = boards_of(*folders)
-    assert [(entry.label, entry.cells["linear"].figures.get("value_mark")) for entry in board.entries] == [
-        ("gfp", "best"), ("mamp", "~best"), ("amr", None),
-    ]  # fmt: skip
-    assert any(note.startswith("linear, these people: gfp (gfp) is above amr (amr)") for note in board.notes)
+    assert [
+        (entry.label, entry.cells["linear"].figures.get("value_mark")) for entry in board.entries
+    ] == [("gfp", "best"), ("mamp", "~best"), ("amr", None)]
+    assert any(
+        note.startswith("linear, these people: gfp (gfp) is above amr (amr)")
+        for note in board.notes
+    )
 
 
 def evaluation(run: RunRecord, right: int, **changes: Any) -> EvaluationRecord:
     values: dict[str, Any] = {
-        "address": f"finetune-{right}", "run": run.address, "label": run.label, "seed": run.spec.seed,
-        "protocol": "finetune", "spec": "finetune", "options": {"epochs": 20}, "encoder": "last", "data": "f" * 16,
-        "status": "ok", "accuracy": right / 240, "predictions": [0] * right + [1] * (240 - right),
-        "versions": {"finetune": "1"}, "environment": run.environment, "started": TIME, "finished": TIME,
-    }  # fmt: skip
+        "address": f"finetune-{right}",
+        "run": run.address,
+        "label": run.label,
+        "seed": run.spec.seed,
+        "protocol": "finetune",
+        "spec": "finetune",
+        "options": {"epochs": 20},
+        "encoder": "last",
+        "data": "f" * 16,
+        "status": "ok",
+        "accuracy": right / 240,
+        "predictions": [0] * right + [1] * (240 - right),
+        "versions": {"finetune": "1"},
+        "environment": run.environment,
+        "started": TIME,
+        "finished": TIME,
+    }
     return EvaluationRecord(**values | changes)
 
 
@@ -135,7 +173,8 @@ def test_a_protocol_with_other_options_is_another_column(tmp_path: Path) -> None
 
 def measured(speedup: float, **changes: Any) -> SpeedRecord:
     record = speed_record(
-        arm("gfp", ratio(speedup - 0.1, speedup, speedup + 0.1)), arm("skeletonmae", ratio(1.0, 1.0, 1.0))
+        arm("gfp", ratio(speedup - 0.1, speedup, speedup + 0.1)),
+        arm("skeletonmae", ratio(1.0, 1.0, 1.0)),
     )
     return record.model_copy(update={"rules": "5", **changes})
 
@@ -152,22 +191,37 @@ def test_speed_has_boards_of_its_own_by_machine_and_rules(tmp_path: Path) -> Non
         ["gfp", "ours", "2.00x [1.90, 2.10]", "3.00x", "123", "supported"],
     ]
     assert {board.reason for board in alone} == {
-        "not in speed 1: machine.processor Slide rule here, Abacus 3000 there", "not in speed 1: rules 4 here, 5 there",
-    }  # fmt: skip
+        "not in speed 1: machine.processor Slide rule here, Abacus 3000 there",
+        "not in speed 1: rules 4 here, 5 there",
+    }
 
 
 def test_of_two_measurements_of_a_row_the_later_counts(tmp_path: Path) -> None:
     later = measured(3.0, address="speed-1", finished=TIME + timedelta(days=1))
     (board,) = boards_of(folder_of(tmp_path / "a", later, measured(2.0)))
-    assert [entry.cells["speedup"].value for entry in board.entries if entry.label == "gfp"] == [3.0]
+    assert [entry.cells["speedup"].value for entry in board.entries if entry.label == "gfp"] == [
+        3.0
+    ]
 
 
 def test_the_frame_has_numbers_and_whose_they_are(tmp_path: Path) -> None:
-    frame = leaderboard_frame(boards_of(folder_of(tmp_path / "a", in_steps("gfp", 0.8), measured(2.0))))
+    frame = leaderboard_frame(
+        boards_of(folder_of(tmp_path / "a", in_steps("gfp", 0.8), measured(2.0)))
+    )
     linear = frame[frame.column == "linear"].iloc[0]
-    assert (linear["method"], linear["from"], linear["value"], linear["seeds"]) == ("gfp", "a", 0.8, 1)
+    assert (linear["method"], linear["from"], linear["value"], linear["seeds"]) == (
+        "gfp",
+        "a",
+        0.8,
+        1,
+    )
     speed = frame[(frame.kind == "speed") & (frame.method == "gfp")].iloc[0]
-    assert (speed["value"], speed["value_low"], speed["flop_ratio"], speed["judgement"]) == (2.0, 1.9, 3.0, "supported")
+    assert (speed["value"], speed["value_low"], speed["flop_ratio"], speed["judgement"]) == (
+        2.0,
+        1.9,
+        3.0,
+        "supported",
+    )
 
 
 def test_the_command_prints_writes_and_ends_alike_every_time(tmp_path: Path) -> None:
@@ -188,12 +242,20 @@ def test_the_command_prints_writes_and_ends_alike_every_time(tmp_path: Path) -> 
     assert found["boards"][0]["rows"][0]["from"] == "we"
 
 
-def test_a_site_has_the_leaderboard_and_a_report_of_every_folder_and_asks_nobody_for_anything(tmp_path: Path) -> None:
-    folders = [folder_of(tmp_path / name, in_steps("gfp", 0.8), measured(2.0)) for name in ("x", "index")]
+def test_a_site_has_the_leaderboard_and_a_report_of_every_folder_and_asks_nobody_for_anything(
+    tmp_path: Path,
+) -> None:
+    folders = [
+        folder_of(tmp_path / name, in_steps("gfp", 0.8), measured(2.0)) for name in ("x", "index")
+    ]
     site = tmp_path / "site"
     result = harness("leaderboard", f"<b>lab=={folders[0]}", folders[1], "--site", site)
     assert result.code == 0, result.err
-    assert sorted(path.name for path in site.iterdir()) == ["b-lab.html", "index-2.html", "index.html"]
+    assert sorted(path.name for path in site.iterdir()) == [
+        "b-lab.html",
+        "index-2.html",
+        "index.html",
+    ]
     page = (site / "index.html").read_text()
     assert 'href="b-lab.html">&lt;b&gt;lab=</a>' in page
     assert "default-src" in page
@@ -204,7 +266,9 @@ def test_a_site_has_the_leaderboard_and_a_report_of_every_folder_and_asks_nobody
     assert {path.name: path.read_bytes() for path in site.iterdir()} == before
 
 
-def test_names_that_cannot_be_told_apart_and_folders_without_records_are_one_line(tmp_path: Path) -> None:
+def test_names_that_cannot_be_told_apart_and_folders_without_records_are_one_line(
+    tmp_path: Path,
+) -> None:
     folder, empty = folder_of(tmp_path / "a", in_steps("gfp", 0.8)), tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(UsageError, match="two folders are called 'we'"):

@@ -45,14 +45,22 @@ def test_under_cuda_graphs_a_step_says_nothing_about_memory(data: LoadedData) ->
 
 @pytest.mark.parametrize(
     ("cap", "expected"),
-    [(100 + 10 * 200, 200), (100 + 10 * 207, 200), (100 + 10 * 8, 8), (100 + 10 * 15, 8), (1e9, 4096)],
+    [
+        (100 + 10 * 200, 200),
+        (100 + 10 * 207, 200),
+        (100 + 10 * 8, 8),
+        (100 + 10 * 15, 8),
+        (1e9, 4096),
+    ],
 )
 def test_on_a_straight_line_the_largest_batch_is_found(cap: float, expected: int) -> None:
     assert largest_batch(lambda size: 100 + 10 * size, cap) == expected
 
 
 def test_memory_that_grows_faster_lowers_the_batch_until_it_fits() -> None:
-    found = largest_batch(lambda size: size * size, 10_000.0)  # 96 is the last multiple of 8 below 100
+    found = largest_batch(
+        lambda size: size * size, 10_000.0
+    )  # 96 is the last multiple of 8 below 100
     assert found % 8 == 0
     assert 88 <= found <= 96
 
@@ -79,5 +87,7 @@ def test_running_out_of_memory_counts_as_over_the_cap() -> None:
 
 
 def test_a_cap_below_the_smallest_batch_is_an_error() -> None:
-    with pytest.raises(MemoryError, match=r"a step of 8 body sequences takes 2\.00 GB, over the cap"):
+    with pytest.raises(
+        MemoryError, match=r"a step of 8 body sequences takes 2\.00 GB, over the cap"
+    ):
         largest_batch(lambda size: 2_000_000_000, 1e9)

@@ -1,4 +1,6 @@
-"""Output folders joined: every run once, the better one kept, conflicts named, nothing half-written."""
+"""Output folders joined: every run once, the better one kept, conflicts named, nothing
+half-written.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,22 @@ from harness.errors import UsageError
 from harness.records import merge as merge_module
 from harness.records.claims import Claims
 from harness.records.schema import RunRecord, SpeedRecord
-from harness.records.store import RecordStore, read_matrix, read_records, write_atomically, write_matrix
-from tests.harness.made_up_records import ENVIRONMENT, TIME, accuracy, arm, ratio, run_record, speed_record
+from harness.records.store import (
+    RecordStore,
+    read_matrix,
+    read_records,
+    write_atomically,
+    write_matrix,
+)
+from tests.harness.made_up_records import (
+    ENVIRONMENT,
+    TIME,
+    accuracy,
+    arm,
+    ratio,
+    run_record,
+    speed_record,
+)
 from tests.harness.small_run import Outcome, harness
 
 
@@ -50,7 +66,11 @@ def state(folder: Path, step: int, address: str = run_record().address, text: st
 
 def content(folder: Path) -> dict[str, bytes]:
     """Every file of a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 class Folders:
@@ -80,7 +100,9 @@ def at(tmp_path: Path) -> Folders:
 # --- what is joined ---
 
 
-def test_runs_weights_and_speed_of_both_folders_are_in_the_third_with_their_table(at: Folders) -> None:
+def test_runs_weights_and_speed_of_both_folders_are_in_the_third_with_their_table(
+    at: Folders,
+) -> None:
     leave(at.a, run_record("gfp"), weights=b"gfp's")
     leave(at.a, run_record("random-init"), speed_record(arm("gfp", ratio(1, 1, 1)), baseline="gfp"))
     leave(at.b, run_record("mamp"), weights=b"mamp's")
@@ -90,7 +112,9 @@ def test_runs_weights_and_speed_of_both_folders_are_in_the_third_with_their_tabl
     assert {**content(at.a), **content(at.b)}.items() <= joined.items()
     assert joined.keys() - content(at.a).keys() - content(at.b).keys() == {"table.md", "table.csv"}
     assert "| mamp | - | - | - | 80.0 [" in joined["table.md"].decode()
-    assert outcome.lines[0].startswith("3 runs and 1 speed measurement of 2 folders; 0 more said the same")
+    assert outcome.lines[0].startswith(
+        "3 runs and 1 speed measurement of 2 folders; 0 more said the same"
+    )
 
 
 def test_the_table_is_the_one_that_the_folder_gives(at: Folders) -> None:
@@ -100,7 +124,9 @@ def test_the_table_is_the_one_that_the_folder_gives(at: Folders) -> None:
     first, _, rest = (at.c / "table.md").read_text().partition("\n")
     assert first.startswith("    python -m harness merge ")
     printed = harness("table", at.c).out.splitlines()
-    assert [line.removeprefix("- ") for line in rest.splitlines() if line.startswith("- ")] == printed[3:]
+    assert [
+        line.removeprefix("- ") for line in rest.splitlines() if line.startswith("- ")
+    ] == printed[3:]
 
 
 def test_a_run_that_is_in_both_is_there_once(at: Folders) -> None:
@@ -186,12 +212,19 @@ def test_a_finished_record_beats_an_unfinished_one(status: str, at: Folders) -> 
     assert "1 unfinished were finished elsewhere" in outcome.out
 
 
-def test_a_finished_record_takes_the_place_of_an_unfinished_one_and_of_its_state(at: Folders) -> None:
+def test_a_finished_record_takes_the_place_of_an_unfinished_one_and_of_its_state(
+    at: Folders,
+) -> None:
     state(leave(at.c, unfinished()), 50)
     leave(at.a, run_record(), weights=b"finished")
     assert at.merge().code == 0
     place = run_record().address
-    assert content(at.c).keys() == {f"{place}/record.json", f"{place}/encoder.safetensors", "table.md", "table.csv"}
+    assert content(at.c).keys() == {
+        f"{place}/record.json",
+        f"{place}/encoder.safetensors",
+        "table.md",
+        "table.csv",
+    }
     assert at.joined()[place].status == "ok"
 
 
@@ -256,13 +289,17 @@ def test_what_was_asked_of_any_folder_is_asked_of_the_joined_one(at: Folders) ->
 # --- conflicts ---
 
 
-def test_two_finished_records_with_other_accuracies_are_a_conflict_and_the_first_is_kept(at: Folders) -> None:
+def test_two_finished_records_with_other_accuracies_are_a_conflict_and_the_first_is_kept(
+    at: Folders,
+) -> None:
     leave(at.a, run_record("gfp", 0.8, knn=0.5), run_record("mamp"))
     leave(at.b, run_record("gfp", 0.7, knn=0.5), run_record("mamp"))
     outcome = at.merge()
     assert outcome.code == 1
     (line,) = (line for line in outcome.lines if line.startswith("conflict: "))
-    assert line.startswith(f"conflict: {run_record('gfp').address}: linear 80.00% in {at.a}, 70.00% in {at.b}; ")
+    assert line.startswith(
+        f"conflict: {run_record('gfp').address}: linear 80.00% in {at.a}, 70.00% in {at.b}; "
+    )
     assert "kNN" not in line
     assert line.endswith(f"kept as in {at.a}")
     kept = at.joined()[run_record("gfp").address].accuracy
@@ -284,12 +321,20 @@ def test_a_run_that_diverged_in_one_folder_and_not_in_the_other_is_a_conflict(at
     leave(at.b, unfinished("gfp", status="diverged"))
     outcome = at.merge()
     assert outcome.code == 1
-    assert f"status ok in {at.a}, diverged in {at.b}; linear 80.00% in {at.a}, none in {at.b}" in outcome.out
+    assert (
+        f"status ok in {at.a}, diverged in {at.b}; linear 80.00% in {at.a}, none in {at.b}"
+        in outcome.out
+    )
 
 
 def test_a_conflict_says_when_the_machines_differ(at: Folders) -> None:
     leave(at.a, run_record("gfp", 0.8))
-    leave(at.b, run_record("gfp", 0.7, environment=ENVIRONMENT.model_copy(update={"processor": "Abacus 4000"})))
+    leave(
+        at.b,
+        run_record(
+            "gfp", 0.7, environment=ENVIRONMENT.model_copy(update={"processor": "Abacus 4000"})
+        ),
+    )
     assert "(another machine or other versions); kept as in" in at.merge().out
 
 
@@ -313,17 +358,31 @@ def record_file(folder: Path, name: str) -> Path:
 
 
 SPOILT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "impossible": (lambda found: found["accuracy"].update(linear_test=7.5), "cannot be read (accuracy.linear_test: "),
-    "newer": (lambda found: found.update(schema_version=99), "written by a newer version of the suite (schema 99"),
-    "other weights": (lambda found: found.update(weights={"encoder.safetensors": "0" * 64}), "is not the one it was"),
-    "other spec": (lambda found: found["spec"].update(seed=7), "its spec has the address gfp-s7-v2-"),
-}  # fmt: skip
+    "impossible": (
+        lambda found: found["accuracy"].update(linear_test=7.5),
+        "cannot be read (accuracy.linear_test: ",
+    ),
+    "newer": (
+        lambda found: found.update(schema_version=99),
+        "written by a newer version of the suite (schema 99",
+    ),
+    "other weights": (
+        lambda found: found.update(weights={"encoder.safetensors": "0" * 64}),
+        "is not the one it was",
+    ),
+    "other spec": (
+        lambda found: found["spec"].update(seed=7),
+        "its spec has the address gfp-s7-v2-",
+    ),
+}
 
 
 @pytest.mark.parametrize("spoilt", SPOILT)
 def test_a_record_that_its_reader_refuses_is_named_and_left_out(spoilt: str, at: Folders) -> None:
     change, reason = SPOILT[spoilt]
-    edit(record_file(leave(at.a, run_record("gfp"), run_record("mamp"), weights=b"w"), "gfp"), change)
+    edit(
+        record_file(leave(at.a, run_record("gfp"), run_record("mamp"), weights=b"w"), "gfp"), change
+    )
     leave(at.b, run_record("gfp", 0.6))
     outcome = at.merge()
     assert outcome.code == 0
@@ -356,10 +415,9 @@ def test_what_a_record_calls_its_weights_is_no_path(at: Folders, tmp_path: Path)
     leave(at.b, run_record("mamp"))
     (at.b / "stolen").write_text("not weights")
     at.merge()
-    assert content(at.c).keys() == {f"{run_record(name).address}/record.json" for name in ("gfp", "mamp")} | {
-        "table.md",
-        "table.csv",
-    }
+    assert content(at.c).keys() == {
+        f"{run_record(name).address}/record.json" for name in ("gfp", "mamp")
+    } | {"table.md", "table.csv"}
 
 
 # --- what cannot be done ---
@@ -374,7 +432,9 @@ def test_a_folder_that_would_be_changed_is_an_error(at: Folders) -> None:
     leave(at.a, run_record("gfp"))
     assert "is one of the folders to join" in refusal(harness("merge", at.a, "--out", at.a))
     assert "which is only read" in refusal(harness("merge", at.a, "--out", at.a / "inside"))
-    assert "expected an output folder of `run`" in refusal(harness("merge", at.a, at.b, "--out", at.c))
+    assert "expected an output folder of `run`" in refusal(
+        harness("merge", at.a, at.b, "--out", at.c)
+    )
     at.c.write_text("a file")
     assert "expected a folder, found a file" in refusal(harness("merge", at.a, "--out", at.c))
 
@@ -384,7 +444,9 @@ def test_a_folder_that_somebody_works_in_is_not_joined_into(at: Folders) -> None
     leave(at.c, run_record("mamp"))
     before = content(at.c)
     with Claims(at.c).hold(run_record("mamp").address, "mamp", 0):
-        assert "works in it; wait until it is done" in refusal(harness("merge", at.a, "--out", at.c))
+        assert "works in it; wait until it is done" in refusal(
+            harness("merge", at.a, "--out", at.c)
+        )
     assert before.items() <= content(at.c).items()
     assert at.merge().code == 0
 

@@ -1,4 +1,6 @@
-"""A plugin's mistake leads into the plugin: the line to change and what to change, in `check-method` and in `run`."""
+"""A plugin's mistake leads into the plugin: the line to change and what to change, in
+`check-method` and in `run`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ COMPILE = "works under torch.compile"
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every mistake as a plugin file of its own."""
     folder = tmp_path_factory.mktemp("mistakes")
-    return {name: plugin_file(folder, re.sub(r"\W", "_", name), case.text) for name, case in MISTAKES.items()}
+    return {
+        name: plugin_file(folder, re.sub(r"\W", "_", name), case.text)
+        for name, case in MISTAKES.items()
+    }
 
 
 @contextmanager
@@ -51,7 +56,9 @@ def examined(file: Path, name: str) -> Result:
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_told_with_its_line_and_what_to_change(name: str, files: dict[str, Path]) -> None:
+def test_a_mistake_is_told_with_its_line_and_what_to_change(
+    name: str, files: dict[str, Path]
+) -> None:
     case = MISTAKES[name]
     result = examined(files[name], case.check)
     assert result.outcome == "fail"
@@ -65,23 +72,40 @@ def test_a_mistake_is_told_with_its_line_and_what_to_change(name: str, files: di
 
 
 @pytest.fixture(scope="module")
-def run(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, dict[str, list[RunRecord]]]:
-    """All mistakes that a run can meet, as rows of one run beside a method that is right; two seeds."""
+def run(
+    files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Outcome, dict[str, list[RunRecord]]]:
+    """All mistakes that a run can meet, as rows of one run beside a method that is right; two
+    seeds.
+    """
     folder = tmp_path_factory.mktemp("run")
     found = {name: file for name, file in files.items() if MISTAKES[name].runs}
     plugins = [word for file in found.values() for word in ("--plugin", file)]
     methods = ",".join(file.stem.replace("_", "-") for file in found.values())
     outcome = harness(
-        "run", *SMALL, "--dataset", small_file(folder), *plugins, "--methods", f"encoder-only,{methods}",
-        "--baseline", "encoder-only", "--seeds", "0-1", "--out", folder / "out",
-    )  # fmt: skip
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(folder),
+        *plugins,
+        "--methods",
+        f"encoder-only,{methods}",
+        "--baseline",
+        "encoder-only",
+        "--seeds",
+        "0-1",
+        "--out",
+        folder / "out",
+    )
     records: dict[str, list[RunRecord]] = {}
     for record in RecordStore(folder / "out").runs():
         records.setdefault(record.label, []).append(record)
     return outcome, records
 
 
-def test_a_run_with_mistakes_ends_with_all_its_rows(run: tuple[Outcome, dict[str, list[RunRecord]]]) -> None:
+def test_a_run_with_mistakes_ends_with_all_its_rows(
+    run: tuple[Outcome, dict[str, list[RunRecord]]],
+) -> None:
     outcome, records = run
     assert (outcome.code, outcome.err) == (1, "")
     assert [record.status for record in records["encoder-only"]] == ["ok", "ok"]
@@ -107,23 +131,33 @@ def test_a_run_says_the_same_once_for_all_seeds(
 def test_nothing_that_needs_a_step_is_tried_where_none_can_be_taken(files: dict[str, Path]) -> None:
     found = harness("check-method", "a-fixed-width", "--plugin", files["a fixed width"])
     assert (found.code, found.err) == (1, "")
-    rows = {check: rest for check, *rest in (re.split(" {2,}", line.strip()) for line in found.out.splitlines())}
+    rows = {
+        check: rest
+        for check, *rest in (re.split(" {2,}", line.strip()) for line in found.out.splitlines())
+    }
     outcomes = [rows[check.name][0] for check in CHECKS]
     assert outcomes.count("fail") == 1
     assert outcomes.count("pass") == 3  # what needs no step: options and words
     assert outcomes.count("not tried") == len(CHECKS) - 4
     assert found.out.endswith(
-        f"a-fixed-width: 3 checks passed, 1 failed, 0 not applicable; {len(CHECKS) - 4} not tried, as they all need a "
-        "step\n"
+        f"a-fixed-width: 3 checks passed, 1 failed, 0 not applicable; {len(CHECKS) - 4} not tried,"
+        " as they all need a step\n"
     )
 
 
-def test_a_loss_that_is_no_number_is_told_with_its_line_and_ends_the_examination(tmp_path: Path) -> None:
-    text = plugin(loss=loss("made = self.head(self.encoder(x).mean(1))", "return made.mean() / 0, {}  # here"))
+def test_a_loss_that_is_no_number_is_told_with_its_line_and_ends_the_examination(
+    tmp_path: Path,
+) -> None:
+    text = plugin(
+        loss=loss("made = self.head(self.encoder(x).mean(1))", "return made.mean() / 0, {}  # here")
+    )
     line = 1 + text[: text.index("# here")].count("\n")
     with loaded(plugin_file(tmp_path, "nothing", text)) as specimen:
         results = examine_all(specimen)
-    assert f"found {'-' * ('-inf' in results[0].reason)}inf (nothing.py, line {line})" in results[0].reason
+    assert (
+        f"found {'-' * ('-inf' in results[0].reason)}inf (nothing.py, line {line})"
+        in results[0].reason
+    )
     assert sum(result.outcome == "not tried" for result in results) == len(CHECKS) - 4
 
 
@@ -135,7 +169,10 @@ def test_the_same_exception_from_the_same_line_is_told_once(files: dict[str, Pat
     for joints in (20, 22):
         again = results[f"works with {joints} joints"]
         assert (again.outcome, again.reason) == ("fail", "as in 'works with 15 joints'")
-    assert summary(list(results.values())) == f"{len(CHECKS) - 4} checks passed, 3 failed, 1 not applicable"
+    assert (
+        summary(list(results.values()))
+        == f"{len(CHECKS) - 4} checks passed, 3 failed, 1 not applicable"
+    )
 
 
 # --- the compiler ---
@@ -157,8 +194,9 @@ def test_what_fails_when_compiled_is_told_without_the_compilers_log(
     line = 1 + ONLY_COMPILED[: ONLY_COMPILED.index("# here")].count("\n")
     result = examined(plugin_file(tmp_path, "only", ONLY_COMPILED), COMPILE)
     assert result.outcome == "fail"
-    assert f"under torch.compile (only.py, line {line}); the layer was built for 256 numbers and is given 16" in (
-        result.reason
+    assert (
+        f"under torch.compile (only.py, line {line}); the layer was built for 256 numbers and is"
+        " given 16" in (result.reason)
     )
     assert "Explanation" not in result.reason
     assert capfd.readouterr().err == ""
@@ -203,12 +241,17 @@ def test_a_long_message_is_cut_and_a_librarys_words_for_its_developers_are_left_
     text = "first " * 100 + "\nfrom user code:\n lines"
     found = caught(thrown(ValueError(text)), Derived)
     assert len(found.words) < 300
-    short = caught(thrown(ValueError("first\nException raised from here (most recent call first)")), Derived)
+    short = caught(
+        thrown(ValueError("first\nException raised from here (most recent call first)")), Derived
+    )
     assert short.words == "ValueError: first"
 
 
 def test_mistakes_are_the_same_whatever_the_numbers_in_their_words() -> None:
-    one, other = Mistake("RuntimeError: 3 x 5", "a.py, line 3"), Mistake("RuntimeError: 4 x 5", "a.py, line 3")
+    one, other = (
+        Mistake("RuntimeError: 3 x 5", "a.py, line 3"),
+        Mistake("RuntimeError: 4 x 5", "a.py, line 3"),
+    )
     assert one.same == other.same
     assert Mistake("RuntimeError: 3 x 5").same != Mistake("RuntimeError: 4 x 5").same
 

@@ -47,7 +47,17 @@ def test_the_commands_that_it_prints_work(tmp_path: Path) -> None:
 def test_the_test_that_it_writes_passes_and_can_fail(tmp_path: Path) -> None:
     method, test = write_method("tried-out", tmp_path)
     some = "loss or seed"  # of the checks; the others pass when the printed command runs them
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test), "-k", some]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(test),
+        "-k",
+        some,
+    ]
     method.write_text(method.read_text().replace("loss.detach()", "loss"))
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert found.returncode == 1
@@ -58,14 +68,24 @@ def test_the_test_that_it_writes_passes_and_can_fail(tmp_path: Path) -> None:
 def test_both_files_keep_the_repositorys_rules(tmp_path: Path) -> None:
     paths = [str(path) for path in write_method("my-method", tmp_path)]
     for command in (["check"], ["format", "--check"]):
-        ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "--config", str(ROOT / "pyproject.toml")]
+        ruff = [
+            sys.executable,
+            "-m",
+            "ruff",
+            *command,
+            "--no-cache",
+            "--config",
+            str(ROOT / "pyproject.toml"),
+        ]
         found = subprocess.run([*ruff, *paths], capture_output=True, text=True, check=False)
         assert found.returncode == 0, found.stdout
 
 
 def test_the_templates_are_what_it_writes_under_their_own_name(tmp_path: Path) -> None:
     for path in write_method("my-method", tmp_path):
-        assert path.read_text(encoding="utf-8") == (TEMPLATES / path.name).read_text(encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == (TEMPLATES / path.name).read_text(
+            encoding="utf-8"
+        )
 
 
 @pytest.mark.parametrize("module", ["walk", "not_my_method", "my_method_2"])
@@ -101,7 +121,9 @@ def test_the_method_is_a_page() -> None:
         ("json", "a Python module called 'json' exists already"),
     ],
 )
-def test_a_bad_name_is_one_line_and_writes_nothing(name: str, expected: str, tmp_path: Path) -> None:
+def test_a_bad_name_is_one_line_and_writes_nothing(
+    name: str, expected: str, tmp_path: Path
+) -> None:
     found = new_method(name, tmp_path / "out")
     assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
     assert expected in found.err
@@ -109,16 +131,23 @@ def test_a_bad_name_is_one_line_and_writes_nothing(name: str, expected: str, tmp
 
 
 @pytest.mark.parametrize("name", ["my_method.py", "test_my_method.py"])
-def test_a_file_that_exists_is_kept_and_nothing_is_written_beside_it(name: str, tmp_path: Path) -> None:
+def test_a_file_that_exists_is_kept_and_nothing_is_written_beside_it(
+    name: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_text("mine")
     found = new_method("my-method", tmp_path)
     assert (found.code, found.out) == (2, "")
-    assert found.err == f"error: new-method: {tmp_path / name} exists already; choose another name or --out\n"
+    assert (
+        found.err
+        == f"error: new-method: {tmp_path / name} exists already; choose another name or --out\n"
+    )
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "mine"
 
 
-def test_a_disk_that_fills_up_half_way_leaves_neither_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_half_way_leaves_neither_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written: list[Path] = []
 
     def write(path: Path, content: bytes) -> None:

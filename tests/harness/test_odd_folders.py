@@ -1,4 +1,6 @@
-"""Something else in the place of a file or a folder of a run: it is named and passed over, and harms nothing else."""
+"""Something else in the place of a file or a folder of a run: it is named and passed over, and
+harms nothing else.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +12,45 @@ from pathlib import Path
 import pytest
 
 from harness.records.claims import Claims
-from harness.records.store import RecordStore, read_records, refusal_lines, temporary_name, write_matrix
+from harness.records.store import (
+    RecordStore,
+    read_records,
+    refusal_lines,
+    temporary_name,
+    write_matrix,
+)
 from tests.harness.made_up_records import curve_record, edit, run_record, stage_arm, stage_record
 from tests.harness.small_run import SMALL, Outcome, harness, small_file
 
 READERS = {
-    "table": ("table", "FOLDER"), "status": ("status", "FOLDER"), "ls": ("ls", "runs", "--out", "FOLDER"),
-    "verify": ("verify", "FOLDER"), "trends": ("trends", "FOLDER"), "ranking": ("ranking", "FOLDER"),
-    "target": ("target", "FOLDER"), "exchange": ("exchange", "FOLDER"), "merge": ("merge", "FOLDER", "--out", "OTHER"),
-}  # fmt: skip
+    "table": ("table", "FOLDER"),
+    "status": ("status", "FOLDER"),
+    "ls": ("ls", "runs", "--out", "FOLDER"),
+    "verify": ("verify", "FOLDER"),
+    "trends": ("trends", "FOLDER"),
+    "ranking": ("ranking", "FOLDER"),
+    "target": ("target", "FOLDER"),
+    "exchange": ("exchange", "FOLDER"),
+    "merge": ("merge", "FOLDER", "--out", "OTHER"),
+}
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have names")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two methods on two seeds with their speed, and one more run, of seed 9, for a test to spoil."""
+    """Two methods on two seeds with their speed, and one more run, of seed 9, for a test to
+    spoil.
+    """
     store = RecordStore(tmp_path / "out")
-    records = [curve_record(label, 0.4, 0.6, seed=seed) for label in ("gfp", "mamp") for seed in (0, 1)]
+    records = [
+        curve_record(label, 0.4, 0.6, seed=seed) for label in ("gfp", "mamp") for seed in (0, 1)
+    ]
     for record in [*records, curve_record("gfp", 0.9, 0.9, seed=9)]:
         store.write_run(record)
         write_matrix(store.root, {record.address: (record.label, record.spec.seed)})
-    store.write_speed(stage_record(*(stage_arm(label, 0.1) for label in ("gfp", "mamp")), stages=[]))
+    store.write_speed(
+        stage_record(*(stage_arm(label, 0.1) for label in ("gfp", "mamp")), stages=[])
+    )
     return store.root
 
 
@@ -59,7 +79,7 @@ RUNS: dict[str, Callable[[dict], object]] = {
     "a control's label": lambda c: c.update(label="random-init"),
     "another option": lambda c: c.update(label="gfp:mask_ratio=0.1"),
     "less than one thread": lambda c: c["environment"].update(threads=-1),
-}  # fmt: skip
+}
 SPEEDS: dict[str, Callable[[dict], object]] = {
     "no data": lambda c: c["spec"].update(data={}),
     "no training": lambda c: c["spec"].update(train={}),
@@ -68,13 +88,13 @@ SPEEDS: dict[str, Callable[[dict], object]] = {
     "two rows of one name": lambda c: c["arms"].append(c["arms"][0]),
     "more disturbed blocks than blocks": lambda c: c.update(health={"blocks": 1, "disturbed": 2}),
     "no time zone": lambda c: c.update(started="2026-01-02T03:04:05"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_that_no_command_wrote_is_refused(folder: Path, name: str) -> None:
     edit(of_seed_9(folder) / "record.json", RUNS[name])
-    (line, _) = refusal_lines(folder, read_records(folder).refused)
+    line, _ = refusal_lines(folder, read_records(folder).refused)
     assert line.startswith(f"record {of_seed_9(folder) / 'record.json'}: cannot be ")
 
 
@@ -92,7 +112,7 @@ def odd_speed(folder: Path, change: Callable[[dict], object]) -> Path:
 @pytest.mark.parametrize("name", SPEEDS)
 def test_a_measurement_that_no_command_wrote_is_refused(folder: Path, name: str) -> None:
     path = odd_speed(folder, SPEEDS[name])
-    (line, _) = refusal_lines(folder, read_records(folder).refused)
+    line, _ = refusal_lines(folder, read_records(folder).refused)
     assert line.startswith(f"record {path}: cannot be ")
     assert "\n" not in line
 
@@ -105,7 +125,9 @@ def test_every_command_names_and_counts_it(folder: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", [name for name in READERS if name not in ("ls", "trends")])
-def test_every_command_that_reads_measurements_names_and_counts_one(folder: Path, command: str) -> None:
+def test_every_command_that_reads_measurements_names_and_counts_one(
+    folder: Path, command: str
+) -> None:
     path = odd_speed(folder, SPEEDS["no data"])
     named_and_counted(ask(command, folder), command, folder, path)
 
@@ -154,8 +176,13 @@ def pipe_for(name: str) -> Callable[[Path], Path]:
     return change
 
 
-ODD = [file_for_a_folder, *map(folder_for, ("record.json", "claim.json", "encoder.safetensors", "start.json"))]
-PIPES = [pipe_for(name) for name in ("matrix.json", "record.json", "claim.json", "encoder.safetensors")]
+ODD = [
+    file_for_a_folder,
+    *map(folder_for, ("record.json", "claim.json", "encoder.safetensors", "start.json")),
+]
+PIPES = [
+    pipe_for(name) for name in ("matrix.json", "record.json", "claim.json", "encoder.safetensors")
+]
 
 
 @pytest.mark.parametrize("command", ["table", "status", "verify", "merge"])
@@ -169,7 +196,9 @@ def test_what_is_no_file_is_named_and_the_others_are_read(
 @needs_pipes
 @pytest.mark.parametrize("command", ["table", "status", "merge"])
 @pytest.mark.parametrize("change", PIPES, ids=lambda change: change.__name__)
-def test_nobody_waits_for_a_pipe(folder: Path, command: str, change: Callable[[Path], Path]) -> None:
+def test_nobody_waits_for_a_pipe(
+    folder: Path, command: str, change: Callable[[Path], Path]
+) -> None:
     one_is_named(folder, command, change)
 
 
@@ -195,12 +224,23 @@ def one_is_named(folder: Path, command: str, change: Callable[[Path], Path]) -> 
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...]]:
     """A folder with one run of a method, of seed 9, and the command that made it."""
     folder = tmp_path_factory.mktemp("finished")
-    words = ("run", *SMALL, "--dataset", str(small_file(folder)), "--methods", "gfp", "--seeds", "9")
+    words = (
+        "run",
+        *SMALL,
+        "--dataset",
+        str(small_file(folder)),
+        "--methods",
+        "gfp",
+        "--seeds",
+        "9",
+    )
     assert harness(*words, "--out", folder / "out").code == 0
     return folder / "out", words
 
 
-@pytest.mark.parametrize("change", [*ODD, folder_for("metrics.jsonl")], ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    "change", [*ODD, folder_for("metrics.jsonl")], ids=lambda change: change.__name__
+)
 def test_a_run_sets_it_aside_and_ends_well(
     finished: tuple[Path, tuple[str, ...]], change: Callable[[Path], Path], tmp_path: Path
 ) -> None:
@@ -228,7 +268,10 @@ def test_merge_writes_nothing_through_a_link(folder: Path, tmp_path: Path) -> No
     place.symlink_to(elsewhere)
     found = ask("merge", folder)
     assert found.code == 1
-    assert f"left out: {place}: expected a folder, found a link; move it away to join what {folder} says" in found.out
+    assert (
+        f"left out: {place}: expected a folder, found a link; move it away to join what {folder}"
+        " says" in found.out
+    )
     assert list(elsewhere.iterdir()) == []
     assert len(list(RecordStore(joined).runs())) == 4
     assert place.is_symlink()
@@ -262,21 +305,28 @@ def test_merge_leaves_a_file_in_the_place_of_a_run_alone(folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize("new", [True, False])
-def test_merge_clears_what_one_that_was_killed_left(folder: Path, tmp_path: Path, new: bool) -> None:
+def test_merge_clears_what_one_that_was_killed_left(
+    folder: Path, tmp_path: Path, new: bool
+) -> None:
     joined = tmp_path / "joined"
     name = temporary_name("joined.merge" if new else "merge")
-    mine, theirs = (name.replace(f".{os.getpid()}.", f".{number}.") for number in (2**31 - 2, os.getppid()))
+    mine, theirs = (
+        name.replace(f".{os.getpid()}.", f".{number}.") for number in (2**31 - 2, os.getppid())
+    )
     if not new:
         joined.mkdir()
-    left = [(tmp_path if new else joined) / one for one in (mine, theirs, ".joined.merge-1" if new else ".merge-1")]
+    left = [
+        (tmp_path if new else joined) / one
+        for one in (mine, theirs, ".joined.merge-1" if new else ".merge-1")
+    ]
     for path in left:
         (path / "gfp-s0").mkdir(parents=True)
     found = ask("merge", folder)
     assert found.code == 0, found.err
     assert [path.exists() for path in left] == [False, True, True]
-    assert [f"{path} is of another merge; remove it when that is over" in found.out for path in left] == [
-        False, True, True,
-    ]  # fmt: skip
+    assert [
+        f"{path} is of another merge; remove it when that is over" in found.out for path in left
+    ] == [False, True, True]
 
 
 def test_a_claim_that_is_a_folder_keeps_nobody_out(folder: Path) -> None:

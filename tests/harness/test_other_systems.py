@@ -1,4 +1,6 @@
-"""Windows and macOS, as far as they can be made up on Linux: what is missing there is not needed."""
+"""Windows and macOS, as far as they can be made up on Linux: what is missing there is not
+needed.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +25,56 @@ ROOT = Path(__file__).parents[2]
 
 NOT_ON_WINDOWS = {
     "os": {
-        "sysconf", "sched_getaffinity", "sched_setaffinity", "fork", "forkpty", "killpg", "getpgid", "setsid", "mkfifo",
-        "mknod", "getuid", "geteuid", "getgid", "uname", "statvfs", "getloadavg", "nice", "pread", "pwrite", "chown",
+        "sysconf",
+        "sched_getaffinity",
+        "sched_setaffinity",
+        "fork",
+        "forkpty",
+        "killpg",
+        "getpgid",
+        "setsid",
+        "mkfifo",
+        "mknod",
+        "getuid",
+        "geteuid",
+        "getgid",
+        "uname",
+        "statvfs",
+        "getloadavg",
+        "nice",
+        "pread",
+        "pwrite",
+        "chown",
     },
     "signal": {
-        "SIGHUP", "SIGKILL", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGPIPE", "alarm", "setitimer", "pause",
-        "pthread_sigmask", "pthread_kill", "sigwait", "siginterrupt",
+        "SIGHUP",
+        "SIGKILL",
+        "SIGALRM",
+        "SIGUSR1",
+        "SIGUSR2",
+        "SIGCHLD",
+        "SIGPIPE",
+        "alarm",
+        "setitimer",
+        "pause",
+        "pthread_sigmask",
+        "pthread_kill",
+        "sigwait",
+        "siginterrupt",
     },
     "time": {"tzset"},
-}  # fmt: skip
+}
 DIFFERENT_ON_WINDOWS = {"os": {"kill"}}
 """It ends the process, whatever the signal."""
 
-HANDLED = {signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGINT, signal.SIGSEGV, signal.SIGTERM}
+HANDLED = {
+    signal.SIGABRT,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGINT,
+    signal.SIGSEGV,
+    signal.SIGTERM,
+}
 
 # Libraries know their system: they are loaded before what only Unix has is taken away.
 RUN = """
@@ -44,7 +83,8 @@ import pandas, psutil, pytest, sklearn.linear_model, timm, torch.profiler
 from tests.harness.test_other_systems import take_away
 
 take_away(pytest.MonkeyPatch())
-for name in [name for name in sys.modules if name.partition(".")[0] in ("harness", "datasets", "methods")]:
+ours = ("harness", "datasets", "methods")
+for name in [name for name in sys.modules if name.partition(".")[0] in ours]:
     del sys.modules[name]
 from harness.__main__ import main
 main()
@@ -63,15 +103,23 @@ def take_away(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(signal, "getsignal", getsignal)
     patch.setattr(signal, "valid_signals", lambda: set(HANDLED))
     patch.setitem(sys.modules, "fcntl", None)
-    for owner, name in ((os, "sysconf"), (os, "sched_getaffinity"), (os, "sched_setaffinity"), (signal, "SIGHUP"),
-                        (signal, "SIGUSR1"), (signal, "pthread_sigmask")):  # fmt: skip
+    for owner, name in (
+        (os, "sysconf"),
+        (os, "sched_getaffinity"),
+        (os, "sched_setaffinity"),
+        (signal, "SIGHUP"),
+        (signal, "SIGUSR1"),
+        (signal, "pthread_sigmask"),
+    ):
         patch.delattr(owner, name, raising=False)
 
 
 @pytest.mark.parametrize("name", ["guard", "stopping"])
 def test_signals_are_those_of_the_system(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     take_away(monkeypatch)
-    monkeypatch.setattr(isolation, name, getattr(isolation, name))  # so that the one which others have comes back
+    monkeypatch.setattr(
+        isolation, name, getattr(isolation, name)
+    )  # so that the one which others have comes back
     monkeypatch.delitem(sys.modules, f"harness.isolation.{name}")
     module = importlib.import_module(f"harness.isolation.{name}")  # as on that system
     guarded = module.Guard()("step") if hasattr(module, "Guard") else module.stoppable()
@@ -84,8 +132,11 @@ def test_a_run_needs_nothing_that_only_unix_has(tmp_path: Path) -> None:
     words = [*SMALL, "--dataset", str(small_file(tmp_path)), "--out", str(tmp_path / "out")]
     found = subprocess.run(
         [sys.executable, "-c", RUN, "run", "--methods", "encoder-only", *words],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert found.returncode == 0, found.stderr
     assert (tmp_path / "out" / "table.md").exists()
 
@@ -102,10 +153,16 @@ with locked(Path(sys.argv[1])):
 
 
 def test_a_system_without_locks_of_files_warns_nobody_and_leaves_no_lock(tmp_path: Path) -> None:
-    """A file that filelock would leave in their place stops every process when its own is killed."""
+    """A file that filelock would leave in their place stops every process when its own is
+    killed.
+    """
     command = [sys.executable, "-W", "error::UserWarning", "-c", LOCKED, str(tmp_path / "lock")]
     found = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+        command,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (found.stdout, found.stderr) == ("inside\n", "")
     assert os.name == "nt" or not (tmp_path / "lock").exists()
@@ -113,7 +170,11 @@ def test_a_system_without_locks_of_files_warns_nobody_and_leaves_no_lock(tmp_pat
 
 @pytest.mark.parametrize("package", ["harness", "datasets", "methods"])
 def test_what_only_unix_has_is_asked_for_first(package: str) -> None:
-    found = [f"{path.relative_to(ROOT)}: {name}" for path in (ROOT / package).rglob("*.py") for name in unasked(path)]
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (ROOT / package).rglob("*.py")
+        for name in unasked(path)
+    ]
     assert not found
 
 

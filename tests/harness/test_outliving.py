@@ -1,4 +1,6 @@
-"""What a method's code would leave running beyond its call: threads, timers, forks, handlers at exit, its own exit."""
+"""What a method's code would leave running beyond its call: threads, timers, forks, handlers at
+exit, its own exit.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def go_on() -> None:
 
 def test_a_thread_that_goes_on_is_ended_and_its_methods_fault() -> None:
     threads = list[threading.Thread]()
-    with pytest.raises(MethodFault, match=r"^left a thread running \(mine\) \(training\); leave the process"):
+    with pytest.raises(
+        MethodFault, match=r"^left a thread running \(mine\) \(training\); leave the process"
+    ):
         guarded(lambda: threads.append(started(go_on)))
     assert not threads[0].is_alive()
     assert strays() == []
@@ -65,7 +69,9 @@ def test_a_thread_that_ends_with_its_call_is_nobodys_fault() -> None:
 def test_a_thread_that_waits_cannot_be_ended_and_disturbs_whatever_is_timed_then() -> None:
     release, watch = threading.Event(), Watch(torch.device("cpu"))
     try:
-        with pytest.raises(MethodFault, match=r"left a thread running \(mine\), which does not end"):
+        with pytest.raises(
+            MethodFault, match=r"left a thread running \(mine\), which does not end"
+        ):
             guarded(lambda: started(release.wait))
         (thread,) = strays()
         assert watch.since(Moment.now()) == "a thread that a method left running"
@@ -131,7 +137,9 @@ def test_a_command_does_not_wait_for_a_thread_that_does_not_end(
         monkeypatch.setattr(os, "_exit", end)
         with pytest.raises(Ended, match="1"):
             main.leave(1)
-        assert capsys.readouterr().err == "warning: not waited for what a method left running: mine\n"
+        assert (
+            capsys.readouterr().err == "warning: not waited for what a method left running: mine\n"
+        )
     finally:
         release.set()
         thread.join()
@@ -145,14 +153,17 @@ def test_a_method_cannot_end_the_process_without_a_word() -> None:
         os._exit(0)
 
 
-def test_a_thread_ends_the_process_with_an_exit_code_that_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_ends_the_process_with_an_exit_code_that_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     codes, lines = list[int](), list[str]()
     monkeypatch.setattr(outliving, "_exit_of_the_system", codes.append)
     with told(lines.append), overseen():
         started(lambda: os._exit(0)).join()
     assert codes == [1]
     assert lines == [
-        "error: a method's thread ended the process: os._exit(0); the same command goes on with what is left"
+        "error: a method's thread ended the process: os._exit(0); the same command goes on with"
+        " what is left"
     ]
 
 
@@ -175,7 +186,9 @@ def test_what_a_method_does_at_exit_changes_no_exit_code(monkeypatch: pytest.Mon
         assert isinstance(handler, AtExit)
         handler()
     assert len(lines) == 1
-    assert lines[0].startswith("warning: a method's handler at exit ended in SystemExit: os._exit(0) ")
+    assert lines[0].startswith(
+        "warning: a method's handler at exit ended in SystemExit: os._exit(0) "
+    )
 
 
 def test_python_has_its_own_functions_again_after_a_call() -> None:
@@ -194,7 +207,9 @@ def test_a_timer_that_rings_in_its_call_ends_it_and_one_that_is_set_is_stopped()
         signal.setitimer(signal.ITIMER_REAL, 0.01)
         time.sleep(5)
 
-    with pytest.raises(MethodFault, match=r"^SystemExit: SIGALRM, of a timer that the method has set "):
+    with pytest.raises(
+        MethodFault, match=r"^SystemExit: SIGALRM, of a timer that the method has set "
+    ):
         guarded(ring)
     with pytest.raises(MethodFault, match=r"^changed timers: ITIMER_REAL "):
         guarded(lambda: signal.alarm(100))
@@ -236,22 +251,36 @@ class Gone(Method):
 
 @pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="asks the C library of this process")
-def test_where_c_code_ends_the_process_records_stay_whole_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_where_c_code_ends_the_process_records_stay_whole_and_the_next_run_goes_on(
+    tmp_path: Path,
+) -> None:
     words = [
-        "run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path, "gone", GONE),
-        "--methods", "gone,encoder-only", "--baseline", "encoder-only", "--out", tmp_path / "out",
-    ]  # fmt: skip
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--plugin",
+        plugin_file(tmp_path, "gone", GONE),
+        "--methods",
+        "gone,encoder-only",
+        "--baseline",
+        "encoder-only",
+        "--out",
+        tmp_path / "out",
+    ]
     command = [sys.executable, "-m", "harness", *map(str, words)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (tmp_path / "ended").exists(), ended.stderr
-    assert "speedup [95 %]" not in ended.stdout  # no table that looks complete, whatever the exit code says
+    assert (
+        "speedup [95 %]" not in ended.stdout
+    )  # no table that looks complete, whatever the exit code says
     assert not (tmp_path / "out" / "table.md").exists()
     store = RecordStore(tmp_path / "out")
     assert sorted(record.label for record in store.runs()) == ["random-init", "raw-pca"]
     assert not store.refused
-    assert {row.state for row in read_status(tmp_path / "out") if row.label in ("gone", "encoder-only")} <= {
-        "stopped", "waiting",
-    }  # fmt: skip
+    assert {
+        row.state for row in read_status(tmp_path / "out") if row.label in ("gone", "encoder-only")
+    } <= {"stopped", "waiting"}
     again = harness(*words)
     assert (again.code, again.err) == (0, "")
     assert {record.status for record in RecordStore(tmp_path / "out").runs()} == {"ok"}

@@ -1,4 +1,6 @@
-"""What leaves for a paper: figures and tables, the same bytes every time; a document of them compiles."""
+"""What leaves for a paper: figures and tables, the same bytes every time; a document of them
+compiles.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,25 @@ def folder_of(path: Path, *more: RunRecord) -> Path:
 
 
 def leave(folder: Path, out: Path) -> list[str]:
-    arguments = ("--out", out / "report.html", "--figures", out / "figures", "--latex", out / "table.tex")
+    arguments = (
+        "--out",
+        out / "report.html",
+        "--figures",
+        out / "figures",
+        "--latex",
+        out / "table.tex",
+    )
     result = harness("report", folder, *arguments)
     assert result.code == 0, result.err
     return result.lines
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_figures_and_tables_are_left_and_are_the_same_bytes_every_time(tmp_path: Path) -> None:
@@ -49,11 +62,17 @@ def test_figures_and_tables_are_left_and_are_the_same_bytes_every_time(tmp_path:
     first = contents(tmp_path / "out")
     for name in ("speedup", "accuracy-linear", "phases"):
         assert {f"figures/{name}.{ending}" for ending in ("pdf", "svg", "csv")} <= set(first)
-        assert any(line.startswith(f"{tmp_path / 'out' / 'figures' / name}.pdf: ") for line in lines)
+        assert any(
+            line.startswith(f"{tmp_path / 'out' / 'figures' / name}.pdf: ") for line in lines
+        )
     shutil.rmtree(tmp_path / "out")
     leave(folder, tmp_path / "out")
     assert contents(tmp_path / "out") == first
-    assert not [name for name, content in first.items() if b"CreationDate" in content or b"<dc:date>" in content]
+    assert not [
+        name
+        for name, content in first.items()
+        if b"CreationDate" in content or b"<dc:date>" in content
+    ]
 
 
 def test_the_numbers_that_are_drawn_lie_beside_each_figure(tmp_path: Path) -> None:
@@ -109,10 +128,14 @@ def test_over_no_test_clips_there_is_no_interval_and_everything_is_shown(tmp_pat
 @pytest.mark.long
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX here")
 def test_a_document_with_a_table_and_a_figure_compiles_whatever_names_hold(tmp_path: Path) -> None:
-    hostile = run_record("gfp", label=HOSTILE, data=run_record().data.model_copy(update={"name": HOSTILE}), seed=9)
+    hostile = run_record(
+        "gfp", label=HOSTILE, data=run_record().data.model_copy(update={"name": HOSTILE}), seed=9
+    )
     leave(folder_of(tmp_path / "study", hostile), tmp_path)
     (tmp_path / "paper.tex").write_text(DOCUMENT)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout

@@ -1,4 +1,6 @@
-"""Plans: step times from made-up rates by hand, what a matrix costs, and that planning leaves no trace."""
+"""Plans: step times from made-up rates by hand, what a matrix costs, and that planning leaves no
+trace.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,16 @@ from harness.runs.planning import make_plan
 from harness.speed.estimate import Estimate, StepEstimate, at_rate
 from harness.speed.few_steps import TimedBatch, at_batch, times_at_batch
 from harness.speed.flops import encoder_flops
-from harness.speed.rates import RESULTS, Rate, Reached, Way, all_reached, given_rate, parse_rate, rate_of_device
+from harness.speed.rates import (
+    RESULTS,
+    Rate,
+    Reached,
+    Way,
+    all_reached,
+    given_rate,
+    parse_rate,
+    rate_of_device,
+)
 from tests.harness.made_up_records import arm, ratio, speed_record, stage_arm, stage_record
 from tests.harness.small_run import SMALL, harness, plugin_file, records_in, small_file
 
@@ -32,9 +43,14 @@ RATE = Rate("Far", 1e9, 5e8, 2e9, "made up")
 
 def reached(flops: float, matmul: float | None = 1e11, **changes: Any) -> Reached:
     values: dict[str, Any] = {
-        "device": "Abacus 3000", "device_class": "cpu", "threads": 2, "precision": "fp32", "encoder": "tiny",
-        "compiled": False, "record": "a",
-    }  # fmt: skip
+        "device": "Abacus 3000",
+        "device_class": "cpu",
+        "threads": 2,
+        "precision": "fp32",
+        "encoder": "tiny",
+        "compiled": False,
+        "record": "a",
+    }
     return Reached(**{**values, **changes}, flops=flops, matmul=matmul)
 
 
@@ -52,7 +68,9 @@ def test_a_rate_is_flops_a_second(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "fast", "0", "-1e9", "1e999", "2e13steps", "1.2.3"])
 def test_what_is_no_rate_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--rate .*: expected FLOP/s, positive and finite, e\.g\. 2e13flops$"):
+    with pytest.raises(
+        UsageError, match=r"--rate .*: expected FLOP/s, positive and finite, e\.g\. 2e13flops$"
+    ):
         parse_rate(text, "--rate")
 
 
@@ -66,7 +84,10 @@ def test_a_device_of_the_records_has_the_median_of_what_methods_reached_there() 
     assert (rate.device, rate.value, rate.low, rate.high) == ("Abacus 3000", 2e10, 1e10, 4e10)
     step = at_rate(4e10, rate)
     assert (step.seconds, step.low, step.high) == (2.0, 1.0, 4.0)
-    assert "0.10 to 0.40 of its matmul rate; 3 step times in 2 records, tiny encoder, fp32" in step.source
+    assert (
+        "0.10 to 0.40 of its matmul rate; 3 step times in 2 records, tiny encoder, fp32"
+        in step.source
+    )
 
 
 def test_a_matmul_rate_counts_as_far_as_methods_reach_it_elsewhere() -> None:
@@ -87,11 +108,15 @@ def test_without_a_record_of_such_a_device_the_time_is_a_lower_bound() -> None:
 def test_steps_of_the_same_encoder_size_count_alone_where_there_are_any() -> None:
     both = [*THREE, reached(9e10, encoder="base")]
     assert rate_of_device("abacus", both, Way("base", "fp32", compiled=False), "cpu").value == 9e10
-    assert rate_of_device("abacus", both, Way("small", "fp32", compiled=False), "cpu").value == pytest.approx(3e10)
+    assert rate_of_device(
+        "abacus", both, Way("small", "fp32", compiled=False), "cpu"
+    ).value == pytest.approx(3e10)
 
 
 def test_steps_of_another_precision_never_count() -> None:
-    with pytest.raises(UsageError, match="expected a record in bf16, found fp32 only; give its matmul rate"):
+    with pytest.raises(
+        UsageError, match="expected a record in bf16, found fp32 only; give its matmul rate"
+    ):
         rate_of_device("abacus", THREE, Way("tiny", "bf16", compiled=False), "cpu")
 
 
@@ -109,13 +134,20 @@ def test_what_methods_reached_is_read_from_plain_measurements(tmp_path: Path) ->
         arm("encoder-only", ratio(1, 1, 1), control=True),
         arm("counts-nothing", ratio(1, 1, 1), step_flops=0.0),
     ]
-    write(tmp_path / "plain", speed_record(closed, *others).model_copy(update={"matmul_flops": 1e10}))
+    write(
+        tmp_path / "plain", speed_record(closed, *others).model_copy(update={"matmul_flops": 1e10})
+    )
     write(tmp_path / "stages", stage_record(stage_arm("gfp @ one", 1.0, 1.0), stages=["one"]))
     damaged = tmp_path / "damaged" / "speed-0" / "speed.json"
     damaged.parent.mkdir(parents=True)
     damaged.write_text("{")
     (found,) = all_reached([tmp_path, tmp_path / "missing"])
-    assert (found.device, found.threads, found.encoder, found.precision) == ("Abacus 3000", 1, "tiny", "fp32")
+    assert (found.device, found.threads, found.encoder, found.precision) == (
+        "Abacus 3000",
+        1,
+        "tiny",
+        "fp32",
+    )
     assert (found.flops, found.share) == pytest.approx((2e9, 0.2))
 
 
@@ -161,13 +193,20 @@ def asked(
     """The request of `SMALL`: batches of 4."""
     encoder = {"encoder.depth": 1, "encoder.width": 8, "encoder.heads": 2, "encoder.frames": 24}
     return prepared(
-        methods, seeds=list(seeds), dataset=str(clips), out=out, batch_size=4,
-        overrides={**encoder, "probe.points": 2, **more.pop("overrides", {})}, **more,
-    )  # fmt: skip
+        methods,
+        seeds=list(seeds),
+        dataset=str(clips),
+        out=out,
+        batch_size=4,
+        overrides={**encoder, "probe.points": 2, **more.pop("overrides", {})},
+        **more,
+    )
 
 
 def made_up(seconds: float = 0.5, low: float = 0.4, high: float = 0.75) -> StepEstimate:
-    return StepEstimate(seconds=seconds, low=low, high=high, flops=2e6, source="made up", peak_bytes=3_000_000)
+    return StepEstimate(
+        seconds=seconds, low=low, high=high, flops=2e6, source="made up", peak_bytes=3_000_000
+    )
 
 
 def plan_of(experiment: Experiment, **steps: StepEstimate) -> Plan:
@@ -204,41 +243,72 @@ def test_every_budget_becomes_steps_clips_and_seconds(
     assert (cell.low, cell.high) == pytest.approx((low + 2 * one.low, high + 2 * one.high))
 
 
-def test_an_evaluation_elsewhere_is_the_encoders_flops_over_the_rate(clips: Path, tmp_path: Path) -> None:
+def test_an_evaluation_elsewhere_is_the_encoders_flops_over_the_rate(
+    clips: Path, tmp_path: Path
+) -> None:
     experiment = asked(clips, tmp_path / "out")
     plan = plan_of(experiment, skeletonmae=made_up())
     flops = encoder_flops(experiment.cells()[1].spec, experiment.data.clips.layout)
     assert plan.evaluation is not None
     assert flops > 0
     assert plan.evaluation.seconds == pytest.approx(18 * flops / 1e9)
-    assert (plan.evaluation.low, plan.evaluation.high) == pytest.approx((9 * flops / 1e9, 36 * flops / 1e9))
+    assert (plan.evaluation.low, plan.evaluation.high) == pytest.approx(
+        (9 * flops / 1e9, 36 * flops / 1e9)
+    )
 
 
 def test_the_sum_is_of_all_runs_and_the_measurement(clips: Path, tmp_path: Path) -> None:
-    experiment = asked(clips, tmp_path / "out", "skeletonmae,gfp", (0, 1), budget="10steps", speed_seconds=3.0)
+    experiment = asked(
+        clips, tmp_path / "out", "skeletonmae,gfp", (0, 1), budget="10steps", speed_seconds=3.0
+    )
     steps = {"skeletonmae": made_up(), "gfp": made_up(0.25, 0.25, 0.25)}
     plan = make_plan(experiment, steps, {}, measured=False, measure=False, rate=RATE)
-    assert [len(plan.row(label)) for label in ("raw-pca", "random-init", "gfp", "skeletonmae")] == [1, 2, 2, 2]
+    assert [len(plan.row(label)) for label in ("raw-pca", "random-init", "gfp", "skeletonmae")] == [
+        1,
+        2,
+        2,
+        2,
+    ]
     assert plan.evaluation is not None
-    # Five rounds of 0.5 + 0.25 and the baseline's 0.5 again, which is more than three seconds; four steps each before.
+    # Five rounds of 0.5 + 0.25 and the baseline's 0.5 again, which is more than three seconds; four
+    # steps each before.
     assert plan.measurement.seconds == pytest.approx(5 * 1.25 + 4 * 0.75)
-    assert plan.measurement.high == pytest.approx(15 * 1.25 + 4 * 0.75)  # each block timed three times
-    assert plan.seconds == pytest.approx(9.25 + 2 * (5.0 + 2.5) + (2 + 4 * 2) * plan.evaluation.seconds)
+    assert plan.measurement.high == pytest.approx(
+        15 * 1.25 + 4 * 0.75
+    )  # each block timed three times
+    assert plan.seconds == pytest.approx(
+        9.25 + 2 * (5.0 + 2.5) + (2 + 4 * 2) * plan.evaluation.seconds
+    )
     assert plan.peak_bytes == 3_000_000
 
 
-def test_disk_holds_weights_and_records_and_two_states_for_a_while(clips: Path, tmp_path: Path) -> None:
+def test_disk_holds_weights_and_records_and_two_states_for_a_while(
+    clips: Path, tmp_path: Path
+) -> None:
     plan = plan_of(asked(clips, tmp_path / "out", seeds=(0, 1)), skeletonmae=made_up())
     cells = plan.row("skeletonmae")
-    assert all(cell.weights_bytes > 4 * 500 for cell in cells)  # an encoder of width 8 has more than 500 parameters
-    assert all(cell.state_bytes > 1.5 * (cell.weights_bytes - 16_000) for cell in cells)  # it may leave two encoders
+    assert all(
+        cell.weights_bytes > 4 * 500 for cell in cells
+    )  # an encoder of width 8 has more than 500 parameters
+    assert all(
+        cell.state_bytes > 1.5 * (cell.weights_bytes - 16_000) for cell in cells
+    )  # it may leave two encoders
     assert plan.disk_bytes == sum(cell.weights_bytes + cell.record_bytes for cell in plan.cells)
     assert plan.states_bytes == 2 * cells[0].state_bytes
 
 
-def test_what_cannot_be_said_of_one_method_is_said_of_the_others(clips: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_said_of_one_method_is_said_of_the_others(
+    clips: Path, tmp_path: Path
+) -> None:
     experiment = asked(clips, tmp_path / "out", "skeletonmae,gfp")
-    plan = make_plan(experiment, {"gfp": made_up()}, {"skeletonmae": "broken"}, measured=True, measure=False, rate=RATE)
+    plan = make_plan(
+        experiment,
+        {"gfp": made_up()},
+        {"skeletonmae": "broken"},
+        measured=True,
+        measure=False,
+        rate=RATE,
+    )
     assert only(plan, "skeletonmae").problem == "broken"
     assert only(plan, "skeletonmae").seconds == 0
     assert only(plan, "gfp").seconds > 0
@@ -248,15 +318,31 @@ def test_what_cannot_be_said_of_one_method_is_said_of_the_others(clips: Path, tm
 def hand_made(**changes: Any) -> Plan:
     """A plan of one run of two hours."""
     cell = CellPlan(
-        label="gfp", seed=0, address="gfp-s0", state="to do", steps=7200, clips=28_800.0, evaluations=2,
-        training=7000.0, evaluating=200.0, low=3600.0, high=10_800.0, weights_bytes=25_000_000, record_bytes=0,
+        label="gfp",
+        seed=0,
+        address="gfp-s0",
+        state="to do",
+        steps=7200,
+        clips=28_800.0,
+        evaluations=2,
+        training=7000.0,
+        evaluating=200.0,
+        low=3600.0,
+        high=10_800.0,
+        weights_bytes=25_000_000,
+        record_bytes=0,
         state_bytes=100_000_000,
-    )  # fmt: skip
+    )
     values: dict[str, Any] = {
-        "budget": "7200steps", "baseline": "gfp", "batch_size": 4, "device": "Loom", "cells": [cell],
-        "steps": {"gfp": made_up()}, "measurement": MeasurementPlan(stored=True),
+        "budget": "7200steps",
+        "baseline": "gfp",
+        "batch_size": 4,
+        "device": "Loom",
+        "cells": [cell],
+        "steps": {"gfp": made_up()},
+        "measurement": MeasurementPlan(stored=True),
         "evaluation": Estimate(seconds=100.0, low=50.0, high=math.inf, source="made up"),
-    }  # fmt: skip
+    }
     return Plan(**values | changes)
 
 
@@ -266,15 +352,24 @@ def test_the_text_of_a_plan() -> None:
         "step time: made up",
         "evaluations: at least 50 s each: made up",
         "speed measurement: in the folder, not made again",
-        "memory: 3.0 MB of 2.0 MB there at the peak of the largest step, too much: lower --batch-size: ",
-        "disk: 25.0 MB to come for weights and records, and 200.0 MB for two states of a run while it lasts",
+        (
+            "memory: 3.0 MB of 2.0 MB there at the peak of the largest step, too much: lower"
+            " --batch-size: "
+        ),
+        (
+            "disk: 25.0 MB to come for weights and records, and 200.0 MB for two states of a run"
+            " while it lasts"
+        ),
         "price: 5.00 at 2.5 an hour",
         "about 2.0 h (60.0 min to 3.0 h) in all by these sources, on Loom, one run after the other",
     ]
 
 
 def test_a_plan_says_first_what_records_say_against_its_budget() -> None:
-    assert plan_lines(hand_made(warnings=("warning: gfp: too little",)))[0] == "warning: gfp: too little"
+    assert (
+        plan_lines(hand_made(warnings=("warning: gfp: too little",)))[0]
+        == "warning: gfp: too little"
+    )
 
 
 def test_json_that_is_read_again_is_the_same_plan() -> None:
@@ -282,8 +377,13 @@ def test_json_that_is_read_again_is_the_same_plan() -> None:
     content = json.loads(plan.model_dump_json())
     assert content["seconds"] == 7200
     derived = {"seconds", "low", "high", "peak_bytes", "disk_bytes", "states_bytes", "cost"}
-    content["cells"] = [{key: value for key, value in cell.items() if key != "seconds"} for cell in content["cells"]]
-    assert Plan.model_validate({key: value for key, value in content.items() if key not in derived}) == plan
+    content["cells"] = [
+        {key: value for key, value in cell.items() if key != "seconds"} for cell in content["cells"]
+    ]
+    assert (
+        Plan.model_validate({key: value for key, value in content.items() if key not in derived})
+        == plan
+    )
 
 
 # --- the command ---
@@ -314,20 +414,29 @@ def test_planning_measures_a_few_steps_and_writes_nothing(folder: Path, how: lis
     before = files(folder)
     outcome = harness(*command(folder, how[0], "none"), *how[1:], "--methods", "plain,skeletonmae")
     assert (outcome.code, outcome.err) == (0, ""), outcome
-    assert outcome.lines[0] == "plan: 4 of 4 runs to do, budget 6steps each, speedups over skeletonmae"
-    assert any(line.startswith("step time: ") and "just timed on this machine" in line for line in outcome.lines)
+    assert (
+        outcome.lines[0] == "plan: 4 of 4 runs to do, budget 6steps each, speedups over skeletonmae"
+    )
+    assert any(
+        line.startswith("step time: ") and "just timed on this machine" in line
+        for line in outcome.lines
+    )
     assert files(folder) == before
 
 
 def test_a_finished_run_costs_nothing(folder: Path) -> None:
     outcome = harness(*command(folder), "--methods", "plain", "--json")
     plan = json.loads(outcome.out)
-    assert {(cell["state"], cell["seconds"], cell["weights_bytes"]) for cell in plan["cells"]} == {("finished", 0, 0)}
+    assert {(cell["state"], cell["seconds"], cell["weights_bytes"]) for cell in plan["cells"]} == {
+        ("finished", 0, 0)
+    }
     assert (plan["seconds"], plan["disk_bytes"], plan["states_bytes"]) == (0, 0, 0)
     assert [cell["steps"] for cell in plan["cells"]] == [0, 0, 6]
 
 
-def test_the_folders_measurement_and_evaluations_are_used_where_there_are_some(folder: Path) -> None:
+def test_the_folders_measurement_and_evaluations_are_used_where_there_are_some(
+    folder: Path,
+) -> None:
     outcome = harness(*command(folder), "--methods", "plain", "--seeds", "0-1", "--no-measure")
     assert outcome.lines[0] == "plan: 2 of 5 runs to do, budget 6steps each, speedups over plain"
     text = "\n".join(outcome.lines)
@@ -358,11 +467,15 @@ def test_rerun_plans_everything_again(folder: Path) -> None:
 def test_without_a_measurement_and_without_leave_to_measure_there_is_no_plan(folder: Path) -> None:
     outcome = harness(*command(folder, out="none"), "--methods", "plain", "--no-measure")
     assert outcome.code == 2
-    assert outcome.err.startswith("error: --no-measure: expected a speed measurement of these methods on this machine")
+    assert outcome.err.startswith(
+        "error: --no-measure: expected a speed measurement of these methods on this machine"
+    )
 
 
 @pytest.mark.parametrize("flags", [["--rate", "1e9"], ["--device-rate", "Loom=1e9"]])
-def test_a_machine_that_is_not_here_is_planned_for_without_a_step(folder: Path, flags: list[str]) -> None:
+def test_a_machine_that_is_not_here_is_planned_for_without_a_step(
+    folder: Path, flags: list[str]
+) -> None:
     arguments = [*command(folder, out="none"), "--methods", "plain", "--device", "cuda", *flags]
     outcome = harness(*arguments, "--no-measure")
     assert outcome.code == 0, outcome
@@ -386,27 +499,41 @@ def test_text_and_json_have_the_same_numbers(folder: Path) -> None:
     for label, step in plan["steps"].items():
         first, second = (cell for cell in plan["cells"] if cell["label"] == label)
         expected = [
-            "2 of 2", str(first["steps"]), f"{first['clips']:.0f}", f"{1000 * step['seconds']:,.0f}",
-            minutes(first["training"]), f"2 = {minutes(first['evaluating'])}", minutes(first["seconds"]),
-            minutes(first["seconds"] + second["seconds"]), "-", size(first["weights_bytes"]),
-        ]  # fmt: skip
+            "2 of 2",
+            str(first["steps"]),
+            f"{first['clips']:.0f}",
+            f"{1000 * step['seconds']:,.0f}",
+            minutes(first["training"]),
+            f"2 = {minutes(first['evaluating'])}",
+            minutes(first["seconds"]),
+            minutes(first["seconds"] + second["seconds"]),
+            "-",
+            size(first["weights_bytes"]),
+        ]
         assert rows[label].split() == [label, *" ".join(expected).split()]
     low, high = minutes(plan["low"]), minutes(plan["high"])
     assert lines[-1].startswith(f"about {minutes(plan['seconds'])} ({low} to {high}) in all")
-    disk = f"disk: {size(plan['disk_bytes'])} to come for weights and records, and {size(plan['states_bytes'])} for two"
+    disk = (
+        f"disk: {size(plan['disk_bytes'])} to come for weights and records, and"
+        f" {size(plan['states_bytes'])} for two"
+    )
     assert any(line.startswith(disk) for line in lines)
 
 
 def test_two_rates_are_one_too_many(folder: Path) -> None:
     outcome = harness(*command(folder), "--rate", "1e9", "--device-rate", "Loom=1e9")
-    assert (outcome.code, outcome.err) == (2, "error: --rate and --device-rate: expected one of them, found both\n")
+    assert (outcome.code, outcome.err) == (
+        2,
+        "error: --rate and --device-rate: expected one of them, found both\n",
+    )
 
 
 def test_a_method_that_fails_has_a_line_that_says_so(folder: Path) -> None:
     outcome = harness(*command(folder, out="none"), "--methods", "plain:fault=raise,encoder-only")
     assert outcome.code == 0, outcome
     assert any(
-        line.startswith("plain:fault=raise, seed 0: will fail: RuntimeError: broken on") for line in outcome.lines
+        line.startswith("plain:fault=raise, seed 0: will fail: RuntimeError: broken on")
+        for line in outcome.lines
     )
 
 
@@ -461,7 +588,11 @@ def test_a_run_that_a_process_works_on_says_where_it_is(folder: Path, tmp_path: 
         claim.look = lambda: Progress(step=5, steps=6)
         claim.beat()
         lines = harness(*arguments).lines
-        (cell,) = (one for one in json.loads(harness(*arguments, "--json").out)["cells"] if one["address"] == address)
+        (cell,) = (
+            one
+            for one in json.loads(harness(*arguments, "--json").out)["cells"]
+            if one["address"] == address
+        )
     assert (cell["state"], cell["steps_done"]) == ("running", 5)
     assert any(f"seed 0: {claim.claim} is at step 5 of 6: " in line for line in lines)
 
@@ -469,7 +600,8 @@ def test_a_run_that_a_process_works_on_says_where_it_is(folder: Path, tmp_path: 
 def test_a_shard_plans_its_own_runs(folder: Path) -> None:
     flags = ["--methods", "plain,gfp", "--rate", "1e6", "--no-measure"]
     plans = [
-        json.loads(harness(*command(folder, out="none"), *flags, "--shard", f"{i}/2", "--json").out) for i in (1, 2)
+        json.loads(harness(*command(folder, out="none"), *flags, "--shard", f"{i}/2", "--json").out)
+        for i in (1, 2)
     ]
     whole = json.loads(harness(*command(folder, out="none"), *flags, "--json").out)
     for plan in plans:

@@ -33,9 +33,13 @@ def other_clips() -> ClipSet:
     kept = np.flatnonzero(clips.columns["label"] < 2)
     frames = [clips.clip(index) * np.float32(1.1) for index in kept]
     return replace(
-        clips, name="other", joints=np.concatenate(frames), offsets=np.cumsum([0, *map(len, frames)]),
-        columns={name: values[kept] for name, values in clips.columns.items()}, class_names=clips.class_names[:2],
-    )  # fmt: skip
+        clips,
+        name="other",
+        joints=np.concatenate(frames),
+        offsets=np.cumsum([0, *map(len, frames)]),
+        columns={name: values[kept] for name, values in clips.columns.items()},
+        class_names=clips.class_names[:2],
+    )
 
 
 def files(folder: Path) -> tuple[Path, Path]:
@@ -56,7 +60,9 @@ def loaded(name: str | Path, **data: Any) -> LoadedData:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two methods on both sets at once, evaluated by a protocol, and one set by itself beside them."""
+    """Two methods on both sets at once, evaluated by a protocol, and one set by itself beside
+    them.
+    """
     folder = tmp_path_factory.mktemp("pool")
     ran = run(folder, both(folder), "--protocols", "knn", out="both")
     assert ran.code == 0, ran.err
@@ -66,8 +72,16 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, name: str, *words: str, out: str) -> Any:
     return harness(
-        "run", "--methods", "gfp,skeletonmae", "--dataset", name, *SMALL, *words, "--out", folder / out
-    )  # fmt: skip
+        "run",
+        "--methods",
+        "gfp,skeletonmae",
+        "--dataset",
+        name,
+        *SMALL,
+        *words,
+        "--out",
+        folder / out,
+    )
 
 
 def record(out: Path, label: str) -> RunRecord:
@@ -84,8 +98,9 @@ def test_training_sides_come_together_and_each_set_keeps_its_own(tmp_path: Path)
     assert pool.spec.fingerprint == "+".join(one.spec.fingerprint for one in alone)
     assert len(pool.sequences) == sum(len(one.sequences) for one in alone)
     assert pool.split.test.tolist() == [
-        *alone[0].split.test.tolist(), *(alone[1].split.test + len(alone[0].clips)).tolist()
-    ]  # fmt: skip
+        *alone[0].split.test.tolist(),
+        *(alone[1].split.test + len(alone[0].clips)).tolist(),
+    ]
     assert set(pool.labels[: len(alone[0].clips)]) == {0, 1, 2}
     assert set(pool.labels[len(alone[0].clips) :]) == {3, 4}
     assert pool.class_names[3] == "other: wave"
@@ -112,7 +127,9 @@ def test_a_sequence_has_the_frames_of_its_set(tmp_path: Path, mapped: bool) -> N
 
 def drawn(pool: LoadedData, groups: Any) -> torch.Tensor:
     """How often an epoch draws each training sequence."""
-    batches = TrainingBatches(pool.source, pool.sequences, size=4, looks=[Look(8)], seed=0, groups=groups)
+    batches = TrainingBatches(
+        pool.source, pool.sequences, size=4, looks=[Look(8)], seed=0, groups=groups
+    )
     return torch.bincount(batches.epoch(), minlength=len(pool.source))
 
 
@@ -133,7 +150,9 @@ def test_a_clip_that_one_set_trains_on_and_another_tests_on_is_found(tmp_path: P
     for path, one in zip((tmp_path / "a.npz", tmp_path / "b.npz"), (clips, swapped), strict=True):
         write_npz(path, one)
     name = f"{tmp_path / 'a.npz'}+{tmp_path / 'b.npz'}"
-    side = len(loaded(tmp_path / "a.npz").split.train) + len(loaded(tmp_path / "a.npz").split.validation)
+    side = len(loaded(tmp_path / "a.npz").split.train) + len(
+        loaded(tmp_path / "a.npz").split.validation
+    )
     expected = f"{side} training-side clips of a have exactly the joints of test clips of b"
     assert any(expected in note for note in loaded(name).notes)
 
@@ -141,7 +160,9 @@ def test_a_clip_that_one_set_trains_on_and_another_tests_on_is_found(tmp_path: P
 def test_drop_leaks_takes_them_out(tmp_path: Path) -> None:
     clips = small_clips()
     odd = clips.columns["subject"] % 2 == 1
-    subject = np.where(odd & (clips.columns["label"] == 0), 2, clips.columns["subject"])  # tested on there
+    subject = np.where(
+        odd & (clips.columns["label"] == 0), 2, clips.columns["subject"]
+    )  # tested on there
     for path, one in (
         (tmp_path / "a.npz", clips),
         (tmp_path / "b.npz", replace(clips, columns={**clips.columns, "subject": subject})),
@@ -156,11 +177,19 @@ def test_drop_leaks_takes_them_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"split": "xsub+xsub+xsub"}, "--split xsub+xsub+xsub: expected one for all data sets or one for each of"),
-        ({"label": "label+label+label"}, "--label label+label+label: expected one for all data sets"),
+        (
+            {"split": "xsub+xsub+xsub"},
+            "--split xsub+xsub+xsub: expected one for all data sets or one for each of",
+        ),
+        (
+            {"label": "label+label+label"},
+            "--label label+label+label: expected one for all data sets",
+        ),
     ],
 )
-def test_what_cannot_be_pooled_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_pooled_is_one_line(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UsageError, match=re.escape(message)) as error:
         loaded(both(tmp_path), **change)
     assert "\n" not in str(error.value)
@@ -169,15 +198,23 @@ def test_what_cannot_be_pooled_is_one_line(tmp_path: Path, change: dict[str, Any
 def test_another_skeleton_is_one_line(tmp_path: Path) -> None:
     first, _ = files(tmp_path)
     clips = small_clips()
-    fewer = replace(clips, joints=clips.joints[:, :, :4], layout=layout_from_parents(JOINTS[:4], PARENTS[:4]))
+    fewer = replace(
+        clips, joints=clips.joints[:, :, :4], layout=layout_from_parents(JOINTS[:4], PARENTS[:4])
+    )
     write_npz(tmp_path / "four.npz", fewer)
-    with pytest.raises(UsageError, match=r"expected one skeleton, found 5 joints \(custom\) in small and 4 \(custom\)"):
+    with pytest.raises(
+        UsageError,
+        match=r"expected one skeleton, found 5 joints \(custom\) in small and 4 \(custom\)",
+    ):
         loaded(f"{first}+{tmp_path / 'four.npz'}")
 
 
 def test_mistakes_in_the_names_are_one_line(tmp_path: Path) -> None:
     first, _ = files(tmp_path)
-    for name, message in ((f"{first}+", "on both sides of every"), (f"{first}+{first}", "more than once")):
+    for name, message in (
+        (f"{first}+", "on both sides of every"),
+        (f"{first}+{first}", "more than once"),
+    ):
         with pytest.raises(UsageError, match=message):
             loaded(name)
 
@@ -189,7 +226,9 @@ def test_a_file_with_a_plus_in_its_name_is_one_set(tmp_path: Path) -> None:
 
 
 def test_a_swapped_split_swaps_every_set(tmp_path: Path) -> None:
-    plain, turned = (loaded(both(tmp_path), split=split, validation=0) for split in ("xsub", "xsub swapped"))
+    plain, turned = (
+        loaded(both(tmp_path), split=split, validation=0) for split in ("xsub", "xsub swapped")
+    )
     assert turned.spec.split == "xsub+xsub swapped"
     for one, other in zip(plain.parts, turned.parts, strict=True):
         assert one.split.test.tolist() == other.split.train.tolist()
@@ -204,7 +243,9 @@ def test_figures_of_all_sets_count_every_clip_alike(tmp_path: Path) -> None:
     pool = loaded(both(tmp_path))
     tests = [len(part.split.test) for part in pool.parts]
     found = [
-        accuracy(share).model_copy(update={"selection": share, "test_clips": clips, "linear_validation": share})
+        accuracy(share).model_copy(
+            update={"selection": share, "test_clips": clips, "linear_validation": share}
+        )
         for share, clips in zip((0.5, 1.0), tests, strict=True)
     ]
     together = over_sets(found, pool)
@@ -219,7 +260,10 @@ def test_figures_of_all_sets_count_every_clip_alike(tmp_path: Path) -> None:
 def test_a_control_on_one_of_the_sets_is_that_of_the_set_alone(out: Path, label: str) -> None:
     together, alone = record(out / "both", label).on(1), record(out / "alone", label)
     assert together.accuracy == alone.accuracy
-    assert (together.data.fingerprint, together.data.test_clips) == (alone.data.fingerprint, alone.data.test_clips)
+    assert (together.data.fingerprint, together.data.test_clips) == (
+        alone.data.fingerprint,
+        alone.data.test_clips,
+    )
     assert (together.data.training_people, together.data.test_people) == (3, 3)
 
 
@@ -227,7 +271,9 @@ def test_every_evaluation_of_a_run_is_of_each_set(out: Path) -> None:
     found = record(out / "both", "gfp")
     assert [len(point.accuracy.sets) for point in found.curve] == [2, 2]
     assert found.accuracy
-    assert [one.test_clips for one in found.accuracy.sets] == [one.test_clips for one in found.data.sets]
+    assert [one.test_clips for one in found.accuracy.sets] == [
+        one.test_clips for one in found.data.sets
+    ]
 
 
 def test_a_folder_has_a_table_of_all_and_one_of_each_set(out: Path) -> None:
@@ -267,7 +313,16 @@ def test_records_of_several_sets_are_verified(out: Path) -> None:
 
 def test_the_plan_shows_the_sets(tmp_path: Path) -> None:
     outcome = harness(
-        "plan", "--methods", "gfp", "--dataset", both(tmp_path), *SMALL, "--rate", "1e9", "--out", tmp_path / "new"
+        "plan",
+        "--methods",
+        "gfp",
+        "--dataset",
+        both(tmp_path),
+        *SMALL,
+        "--rate",
+        "1e9",
+        "--out",
+        tmp_path / "new",
     )
     assert outcome.code == 0, outcome.err
     assert sum(line.startswith(f"set {tmp_path}") for line in outcome.lines) == 2

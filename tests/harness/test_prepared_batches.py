@@ -1,4 +1,6 @@
-"""From the source to the batch: nothing is lost on the way through a store, and both routes of NTU RGB+D agree."""
+"""From the source to the batch: nothing is lost on the way through a store, and both routes of NTU
+RGB+D agree.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def test_an_exchange_file_comes_out_of_a_store_as_it_went_in(tmp_path: Path, dty
 
 
 def ctr_gcn_file(clips: ClipSet, path: Path) -> None:
-    """The clips as CTR-GCN's preparation writes them: sides in the order of the names, padded to 300 frames."""
+    """The clips as CTR-GCN's preparation writes them: sides in the order of the names, padded to
+    300 frames.
+    """
     split = make_split(clips, "xsub", validation=0)
     arrays = {}
     for side, numbers in (("train", split.train), ("test", split.test)):
@@ -75,7 +79,9 @@ def test_the_raw_and_the_npz_route_of_ntu_end_in_equal_batches(tmp_path: Path) -
 def test_who_is_on_which_side_is_part_of_a_runs_address(tmp_path: Path) -> None:
     path = small_file(tmp_path)
     found = [
-        load_data(DataSpec(name=str(path), split=split, validation=share), CPU, patch=4).spec.fingerprint
+        load_data(
+            DataSpec(name=str(path), split=split, validation=share), CPU, patch=4
+        ).spec.fingerprint
         for split, share in (("xsub", 0.2), ("subject:1,3->*", 0.2), ("xsub", 0.5), ("xsub", 0.2))
     ]
     assert len({text.partition("-")[0] for text in found}) == 1

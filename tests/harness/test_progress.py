@@ -1,4 +1,6 @@
-"""Progress in a log: the first line at once, then one at least every half minute, whatever the work is busy with."""
+"""Progress in a log: the first line at once, then one at least every half minute, whatever the work
+is busy with.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ def log() -> Log:
 @pytest.mark.parametrize(
     ("said", "line"),
     [
-        ((50, 200, "loss 0.31"), "gfp: step 50 of 200 (25%), loss 0.31, 30 s so far, about 1.5 min left"),
+        (
+            (50, 200, "loss 0.31"),
+            "gfp: step 50 of 200 (25%), loss 0.31, 30 s so far, about 1.5 min left",
+        ),
         ((200, 200, "probing"), "gfp: step 200 of 200 (100%), probing, 30 s so far"),
         ((0, 200, "warming up"), "gfp: step 0 of 200 (0%), warming up, 30 s so far"),
         ((1234567, 0, ""), "gfp: step 1,234,567, 30 s so far"),
@@ -85,8 +90,10 @@ def test_half_a_minute_after_the_last_line_there_is_another(log: Log) -> None:
         for log.now in range(0, 101, 10):
             task(int(log.now), 100)
     assert [line.split(",")[0] for line in log.lines] == [
-        "training: step 30 of 100 (30%)", "training: step 60 of 100 (60%)", "training: step 90 of 100 (90%)",
-    ]  # fmt: skip
+        "training: step 30 of 100 (30%)",
+        "training: step 60 of 100 (60%)",
+        "training: step 90 of 100 (90%)",
+    ]
 
 
 def test_any_line_counts(log: Log) -> None:
@@ -173,7 +180,9 @@ def test_the_first_line_comes_before_torch_is_loaded(tmp_path: Path) -> None:
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     command = [sys.executable, "-m", "harness", "run", "--methods", "gfp"]
     environment = {**os.environ, "PYTHONPATH": path}
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert ended.stdout == "started: python -m harness run --methods gfp\n"
     assert "torch was loaded" in ended.stderr
 
@@ -184,7 +193,7 @@ from torch import nn
 from methods.base import About, Diagnosis, Method
 
 class Slow(Method):
-    """When it is built, late in training, and when it is asked for its health, it waits until a line was printed."""
+    """Waits for a line: when it is built, late in training, and when asked for its health."""
     about = About("Slow", "none")
 
     def __init__(self, encoder, options):
@@ -207,12 +216,22 @@ class Slow(Method):
 '''
 
 
-def test_a_run_in_a_log_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_a_log_tells_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("harness.progress.QUIET_SECONDS", 0.05)
     found = harness(
-        "run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path, "slow", SLOW),
-        "--methods", "slow", "--out", tmp_path / "out",
-    )  # fmt: skip
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--plugin",
+        plugin_file(tmp_path, "slow", SLOW),
+        "--methods",
+        "slow",
+        "--out",
+        tmp_path / "out",
+    )
     assert (found.code, found.err) == (0, "")
     lines = found.out.splitlines()
     assert lines[0].startswith("started: python -m harness run ")

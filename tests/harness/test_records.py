@@ -24,7 +24,16 @@ from torch import nn
 
 from harness.errors import UsageError
 from harness.records import store as records
-from harness.records.schema import FINISHED, Accuracy, Environment, Health, Point, Ratio, RunRecord, SpeedRecord
+from harness.records.schema import (
+    FINISHED,
+    Accuracy,
+    Environment,
+    Health,
+    Point,
+    Ratio,
+    RunRecord,
+    SpeedRecord,
+)
 from harness.records.store import (
     RecordStore,
     file_hash,
@@ -74,7 +83,9 @@ def test_a_run_record_is_read_as_it_was_written(store: RecordStore) -> None:
 
 
 def test_a_speed_record_is_read_as_it_was_written(store: RecordStore) -> None:
-    written = speed_record(arm("gfp", ratio(2.0, 2.2, 2.4)), arm("skeletonmae", ratio(1.0, 1.0, 1.0)))
+    written = speed_record(
+        arm("gfp", ratio(2.0, 2.2, 2.4)), arm("skeletonmae", ratio(1.0, 1.0, 1.0))
+    )
     store.write_speed(written)
     assert store.speed(written.address) == written
 
@@ -85,7 +96,11 @@ def test_a_record_lies_in_the_folder_of_its_address_as_readable_json(store: Reco
     text = (store.root / written.address / "record.json").read_text()
     assert text.endswith("}\n")
     content = json.loads(text)
-    assert (content["kind"], content["address"], content["spec"]["train"]["budget"]) == ("run", written.address, "60s")
+    assert (content["kind"], content["address"], content["spec"]["train"]["budget"]) == (
+        "run",
+        written.address,
+        "60s",
+    )
 
 
 def test_encoder_weights_are_read_as_they_were_written(store: RecordStore) -> None:
@@ -96,17 +111,25 @@ def test_encoder_weights_are_read_as_they_were_written(store: RecordStore) -> No
     assert all(torch.equal(found[name], tensor) for name, tensor in encoder.state_dict().items())
 
 
-def test_the_same_weights_give_the_same_file_with_the_metadata_they_were_given(tmp_path: Path) -> None:
+def test_the_same_weights_give_the_same_file_with_the_metadata_they_were_given(
+    tmp_path: Path,
+) -> None:
     """safetensors writes metadata in the order of a hash map, another one each time."""
     encoder = SkeletonEncoder(encoder_size(ENCODER), len(JOINTS))
-    metadata = {name: f'"{name} ± 1"' for name in ("z", "a", "size", "layout", "joints", "crop", "method", "data")}
+    metadata = {
+        name: f'"{name} ± 1"'
+        for name in ("z", "a", "size", "layout", "joints", "crop", "method", "data")
+    }
     write_weights(tmp_path / "once", encoder, metadata)
     for _ in range(5):
         write_weights(tmp_path / "again", encoder, dict(reversed(metadata.items())))
         assert (tmp_path / "again").read_bytes() == (tmp_path / "once").read_bytes()
     with safe_open(tmp_path / "once", "pt") as found:
         assert found.metadata() == metadata
-        assert all(torch.equal(found.get_tensor(name), tensor) for name, tensor in encoder.state_dict().items())
+        assert all(
+            torch.equal(found.get_tensor(name), tensor)
+            for name, tensor in encoder.state_dict().items()
+        )
 
 
 def test_what_is_not_there_is_none(store: RecordStore) -> None:
@@ -120,7 +143,9 @@ def test_runs_are_listed_by_address_and_speed_is_no_run(store: RecordStore) -> N
     for record in written:
         store.write_run(record)
     store.write_speed(speed_record())
-    assert [record.address for record in store.runs()] == sorted(record.address for record in written)
+    assert [record.address for record in store.runs()] == sorted(
+        record.address for record in written
+    )
 
 
 def test_a_record_written_again_replaces_the_first(store: RecordStore) -> None:
@@ -135,7 +160,9 @@ def test_a_record_written_again_replaces_the_first(store: RecordStore) -> None:
 def test_weights_of_an_earlier_try_do_not_outlive_its_record(store: RecordStore) -> None:
     first = run_record()
     weights = store.folder(first.address) / "encoder.safetensors"
-    store.write_run(first.model_copy(update={"weights": store.write_encoder(first.address, nn.Linear(2, 2))}))
+    store.write_run(
+        first.model_copy(update={"weights": store.write_encoder(first.address, nn.Linear(2, 2))})
+    )
     assert weights.exists()
     store.write_run(run_record(status="failed", accuracy=None))
     assert not weights.exists()
@@ -155,7 +182,9 @@ def test_the_address_of_a_speed_measurement_follows_its_spec() -> None:
 # --- numbers that JSON does not know ---
 
 
-def parts_of(model: type[BaseModel], seen: set[type[BaseModel]] | None = None) -> set[type[BaseModel]]:
+def parts_of(
+    model: type[BaseModel], seen: set[type[BaseModel]] | None = None
+) -> set[type[BaseModel]]:
     """A model and all models in its fields, however deep."""
     seen = set() if seen is None else seen
     if model not in seen:
@@ -176,7 +205,9 @@ def test_every_part_of_a_record_writes_what_can_be_read() -> None:
     assert {Point, Accuracy, Ratio, Health, Environment, TrainSpec} <= found
     for model in found:
         if issubclass(model, Section):
-            assert model.model_config.get("allow_inf_nan") is False, model  # there are none to write
+            assert model.model_config.get("allow_inf_nan") is False, (
+                model
+            )  # there are none to write
         else:
             assert model.model_config.get("ser_json_inf_nan") == "strings", model
 
@@ -185,13 +216,19 @@ def test_every_part_of_a_record_writes_what_can_be_read() -> None:
 def test_a_number_that_is_not_finite_comes_back_as_it_was(store: RecordStore, value: float) -> None:
     first = run_record()
     assert first.training is not None
-    training = first.training.model_copy(update={"losses": [{"step": 5, "loss": 1.0, "part": value}]})
+    training = first.training.model_copy(
+        update={"losses": [{"step": 5, "loss": 1.0, "part": value}]}
+    )
     curve = [first.curve[0].model_copy(update={"diagnosis": {"spread": value}}), first.curve[1]]
     store.write_run(run_record(training=training, curve=curve, phases={"forward": value}))
     found = store.run(first.address)
     assert found is not None
     assert found.training is not None
-    kept = [found.training.losses[0]["part"], found.curve[0].diagnosis["spread"], found.phases["forward"]]
+    kept = [
+        found.training.losses[0]["part"],
+        found.curve[0].diagnosis["spread"],
+        found.phases["forward"],
+    ]
     assert kept == pytest.approx([value] * 3, nan_ok=True)
     assert [record.address for record in store.runs()] == [first.address]
 
@@ -203,7 +240,10 @@ def test_a_number_that_is_not_finite_is_still_json(store: RecordStore) -> None:
     written = run_record(phases={"forward": math.nan, "backward": math.inf})
     store.write_run(written)
     text = (store.root / written.address / "record.json").read_text()
-    assert json.loads(text, parse_constant=refuse)["phases"] == {"forward": "NaN", "backward": "Infinity"}
+    assert json.loads(text, parse_constant=refuse)["phases"] == {
+        "forward": "NaN",
+        "backward": "Infinity",
+    }
 
 
 # --- records that are refused ---
@@ -262,18 +302,26 @@ def test_a_folder_in_the_place_of_a_record_is_refused(store: RecordStore) -> Non
             "cannot be read (accuracy.linear_test: Input should be less than or equal to 1",
         ),
         ({"accuracy__linear_test": "NaN"}, "cannot be read (accuracy.linear_test"),
-        ({"accuracy__knn_test": -0.1}, "cannot be read (accuracy.knn_test: Input should be greater than or equal to 0"),
+        (
+            {"accuracy__knn_test": -0.1},
+            "cannot be read (accuracy.knn_test: Input should be greater than or equal to 0",
+        ),
         ({"curve__0__accuracy__linear_test": 1.01}, "cannot be read (curve.0.accuracy.linear_test"),
         ({"training__steps": -1}, "cannot be read (training.steps"),
         ({"training__seconds": "Infinity"}, "cannot be read (training.seconds"),
         ({"data__test_clips": -1}, "cannot be read (data.test_clips"),
         ({"curve": [{}] * 100}, "cannot be read (curve.0."),
-        ({"schema_version": None}, "cannot be read (expected a JSON object with its schema_version"),
+        (
+            {"schema_version": None},
+            "cannot be read (expected a JSON object with its schema_version",
+        ),
         ({"address": "gfp-s9-0"}, "is the record of gfp-s9-0; "),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_true_is_refused(store: RecordStore, changes: dict[str, Any], expected: str) -> None:
+def test_what_cannot_be_true_is_refused(
+    store: RecordStore, changes: dict[str, Any], expected: str
+) -> None:
     assert reason(store, changed(store, run_record(), **changes)).startswith(expected)
 
 
@@ -287,8 +335,10 @@ def test_a_newer_record_is_told_from_a_damaged_one(store: RecordStore) -> None:
 
 def test_a_record_with_a_field_that_came_later_is_a_newer_one(store: RecordStore) -> None:
     path = changed(store, run_record(), training__watts=7, surprise=1)
-    assert reason(store, path) == (
-        "written by a newer version of the suite (this one does not know training.watts, surprise); update"
+    assert (
+        reason(store, path)
+        == "written by a newer version of the suite (this one does not know training.watts,"
+        " surprise); update"
     )
     with pytest.raises(UsageError, match=r"update or choose another folder"):
         store.set_aside()
@@ -308,7 +358,9 @@ def with_weights(store: RecordStore, seed: int) -> tuple[RunRecord, Path]:
     """A record with its encoder beside it."""
     torch.manual_seed(seed)
     record = run_record(seed=seed)
-    weights = store.write_encoder(record.address, SkeletonEncoder(encoder_size(ENCODER), len(JOINTS)))
+    weights = store.write_encoder(
+        record.address, SkeletonEncoder(encoder_size(ENCODER), len(JOINTS))
+    )
     record = run_record(seed=seed, weights=weights)
     store.write_run(record)
     return record, store.root / record.address / "encoder.safetensors"
@@ -336,7 +388,9 @@ def test_a_record_without_its_weights_is_a_record(store: RecordStore) -> None:
     assert store.refused == {}
 
 
-def test_a_file_that_has_settled_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_has_settled_is_hashed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read, path = [], tmp_path / "weights"
 
     def counted(path: Path) -> str:
@@ -361,7 +415,8 @@ def test_what_is_refused_is_set_aside_under_the_next_free_name(store: RecordStor
         assert store.run(record.address) is None
         (line,) = store.set_aside()
         assert line.endswith(
-            f"; kept as record.refused-{number}.json and encoder.refused-{number}.safetensors, and made again"
+            f"; kept as record.refused-{number}.json and encoder.refused-{number}.safetensors, and"
+            " made again"
         )
         assert store.refused == {}
         assert store.run(record.address) is None
@@ -369,7 +424,9 @@ def test_what_is_refused_is_set_aside_under_the_next_free_name(store: RecordStor
     assert len(everything_in(store.root / record.address)) == 4
 
 
-def test_what_was_set_aside_stays_when_a_record_of_a_later_address_rule_replaces_it(store: RecordStore) -> None:
+def test_what_was_set_aside_stays_when_a_record_of_a_later_address_rule_replaces_it(
+    store: RecordStore,
+) -> None:
     earlier = store.root / run_record().spec.addresses[1]
     earlier.mkdir()
     (earlier / "record.json").write_text("{")
@@ -406,7 +463,9 @@ def fail(*arguments: Any, **options: Any) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_a_file_that_cannot_be_put_in_place_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_put_in_place_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space left"):
         write_atomically(tmp_path / "new" / "record.json", b"content")
@@ -414,7 +473,9 @@ def test_a_file_that_cannot_be_put_in_place_leaves_nothing(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("broken", ["replace", "fsync"])
-def test_a_failure_leaves_the_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+def test_a_failure_leaves_the_file_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
     path = tmp_path / "record.json"
     write_atomically(path, b"first")
     monkeypatch.setattr(os, broken, fail)
@@ -424,7 +485,9 @@ def test_a_failure_leaves_the_file_that_was_there(tmp_path: Path, monkeypatch: p
     assert path.read_bytes() == b"first"
 
 
-def test_a_disk_that_fills_up_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_while_writing_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Full:
         """A stream that takes half of what it is given."""
 
@@ -442,13 +505,17 @@ def test_a_disk_that_fills_up_while_writing_leaves_nothing(tmp_path: Path, monke
             fail()
 
     original = builtins.open
-    monkeypatch.setattr(records, "open", lambda *arguments: Full(original(*arguments)), raising=False)
+    monkeypatch.setattr(
+        records, "open", lambda *arguments: Full(original(*arguments)), raising=False
+    )
     with pytest.raises(OSError, match="No space left"):
         write_atomically(tmp_path / "new" / "record.json", b"content")
     assert everything_in(tmp_path) == []
 
 
-def test_a_stop_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_while_writing_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
@@ -458,7 +525,9 @@ def test_a_stop_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert everything_in(tmp_path) == []
 
 
-def test_a_failure_keeps_what_else_is_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_keeps_what_else_is_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "encoder.safetensors").write_bytes(b"weights")
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space left"):
@@ -474,7 +543,9 @@ def test_a_temporary_file_says_who_writes_it() -> None:
     assert re.fullmatch("[A-Za-z0-9-]+", host())
 
 
-def test_files_of_other_hosts_are_kept_whoever_has_their_number_here(tmp_path: Path, dead: int) -> None:
+def test_files_of_other_hosts_are_kept_whoever_has_their_number_here(
+    tmp_path: Path, dead: int
+) -> None:
     for name in (f".record.json.other-{host()}.{dead}.tmp", f".record.json.elsewhere.{dead}.tmp"):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
@@ -496,7 +567,9 @@ def test_files_of_living_processes_are_kept(tmp_path: Path) -> None:
     assert len(everything_in(tmp_path)) == 3
 
 
-def test_whether_a_process_lives_is_not_asked_with_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whether_a_process_lives_is_not_asked_with_a_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On Windows ``os.kill`` ends the process, whatever the signal."""
     monkeypatch.setattr(psutil, "pid_exists", {7: True, 8: False}.__getitem__)
     monkeypatch.setattr(os, "kill", fail)
@@ -514,9 +587,16 @@ def test_a_number_that_no_process_has_is_a_dead_one(tmp_path: Path) -> None:
 
 def test_files_of_others_are_not_touched(tmp_path: Path, dead: int) -> None:
     names = {
-        left_by(dead)[1:], ".hidden.tmp", ".notes.old.tmp", left_by(dead)[:-4], f"{left_by(dead)}~",
-        "record.json", "table.md", f".{dead}.tmp", f".{host()}.{dead}.tmp",
-    }  # fmt: skip
+        left_by(dead)[1:],
+        ".hidden.tmp",
+        ".notes.old.tmp",
+        left_by(dead)[:-4],
+        f"{left_by(dead)}~",
+        "record.json",
+        "table.md",
+        f".{dead}.tmp",
+        f".{host()}.{dead}.tmp",
+    }
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / "a" / "b").mkdir(parents=True)
@@ -557,7 +637,9 @@ def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "runs"
     path.write_text("mine")
     for root in (path, path / "deeper"):
-        with pytest.raises(UsageError, match=rf"^output folder {root} cannot be written \(.+\); choose another"):
+        with pytest.raises(
+            UsageError, match=rf"^output folder {root} cannot be written \(.+\); choose another"
+        ):
             RecordStore(root).prepare()
     assert path.read_text() == "mine"
 
@@ -566,8 +648,12 @@ def test_a_read_only_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     def read_only(path: Path, content: bytes) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(Path, "write_bytes", read_only)  # permissions do not stop the tests when root runs them
-    with pytest.raises(UsageError, match=r"cannot be written \(Read-only file system\); choose another with --out"):
+    monkeypatch.setattr(
+        Path, "write_bytes", read_only
+    )  # permissions do not stop the tests when root runs them
+    with pytest.raises(
+        UsageError, match=r"cannot be written \(Read-only file system\); choose another with --out"
+    ):
         RecordStore(tmp_path / "runs").prepare()
 
 
@@ -577,7 +663,11 @@ def test_what_is_no_file_is_never_replaced_and_a_link_is_written_through(tmp_pat
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"old")
     (tmp_path / "link").symlink_to("file")
-    for place, found in ((tmp_path / "pipe", "a pipe"), (tmp_path / "folder", "a folder"), (Path(os.devnull), "a dev")):
+    for place, found in (
+        (tmp_path / "pipe", "a pipe"),
+        (tmp_path / "folder", "a folder"),
+        (Path(os.devnull), "a dev"),
+    ):
         with pytest.raises(UsageError, match=f"{place}: expected a file to write, found {found}"):
             write_atomically(place, b"new")
     write_atomically(tmp_path / "link", b"new")

@@ -1,4 +1,6 @@
-"""A record that is refused is named, passed over and counted by every command that reads a folder."""
+"""A record that is refused is named, passed over and counted by every command that reads a
+folder.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ COMMANDS = ("trends", "ranking", "target")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two methods on two seeds with their speed, and one more run, of seed 9, for a test to spoil."""
+    """Two methods on two seeds with their speed, and one more run, of seed 9, for a test to
+    spoil.
+    """
     store = RecordStore(tmp_path / "out")
     for label in LABELS:
         for seed in (0, 1):
@@ -64,10 +68,12 @@ def misplaced(folder: Path) -> Path:
 
 
 SPOILT = {
-    cut: "cannot be read (", nulled: "cannot be read (curve.0.diagnosis.spread: ",
-    impossible: "cannot be read (accuracy.linear_test: ", newer: "written by a newer version of the suite (schema 99",
+    cut: "cannot be read (",
+    nulled: "cannot be read (curve.0.diagnosis.spread: ",
+    impossible: "cannot be read (accuracy.linear_test: ",
+    newer: "written by a newer version of the suite (schema 99",
     misplaced: "is the record of mamp-s0-",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
@@ -87,7 +93,9 @@ def test_a_table_goes_on_without_it_and_says_so(
 
 
 @pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
-def test_the_list_of_runs_goes_on_without_it_and_says_so(folder: Path, spoil: Callable[[Path], Path]) -> None:
+def test_the_list_of_runs_goes_on_without_it_and_says_so(
+    folder: Path, spoil: Callable[[Path], Path]
+) -> None:
     path = spoil(folder)
     found = harness("ls", "runs", "--out", folder, "--json")
     assert found.code == 0

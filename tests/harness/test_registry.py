@@ -47,7 +47,8 @@ def refusal(act: Callable[[], Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "file"), [("skeletonmae", "skeletonmae.py"), ("gfp", "gfp.py"), ("encoder-only", "encoder_only.py")]
+    ("name", "file"),
+    [("skeletonmae", "skeletonmae.py"), ("gfp", "gfp.py"), ("encoder-only", "encoder_only.py")],
 )
 def test_a_file_of_methods_is_a_method_of_that_name(name: str, file: str) -> None:
     method = registry().method(name)
@@ -55,7 +56,9 @@ def test_a_file_of_methods_is_a_method_of_that_name(name: str, file: str) -> Non
 
 
 def test_shared_parts_are_no_methods() -> None:
-    assert not {"base", "encoder", "masks", "tokens", "decoders", "method"} & registry().methods.keys()
+    assert (
+        not {"base", "encoder", "masks", "tokens", "decoders", "method"} & registry().methods.keys()
+    )
 
 
 def test_an_unknown_method_names_the_nearest_and_all() -> None:
@@ -88,7 +91,9 @@ def test_an_imported_method_is_not_the_plugins(tmp_path: Path) -> None:
 
 
 def test_a_variant_of_a_method_can_be_a_plugin(tmp_path: Path) -> None:
-    found = plugin(tmp_path, "variant", "from methods.gfp import GFP\n\nclass Variant(GFP):\n    pass\n")
+    found = plugin(
+        tmp_path, "variant", "from methods.gfp import GFP\n\nclass Variant(GFP):\n    pass\n"
+    )
     assert issubclass(found.method("variant"), registry().method("gfp"))
 
 
@@ -96,13 +101,19 @@ def test_a_variant_of_a_method_can_be_a_plugin(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("def broken(:\n", "SyntaxError"),
-        ("import no_such_package\n", "ModuleNotFoundError: No module named 'no_such_package' (bad.py, line 1)"),
+        (
+            "import no_such_package\n",
+            "ModuleNotFoundError: No module named 'no_such_package' (bad.py, line 1)",
+        ),
         ("x = 1\n\nprint(1 / 0)\n", "ZeroDivisionError: division by zero (bad.py, line 3)"),
         ("raise ValueError('two\\nlines')\n", "ValueError: two lines (bad.py, line 1)"),
         ("x = 1\n", "no method found"),
         (
             "from methods.base import Method\nclass Bare(Method):\n    pass\n",
-            'no method found; class Bare: write about = About(title="...", paper="none: why") into it',
+            (
+                'no method found; class Bare: write about = About(title="...", paper="none: why")'
+                " into it"
+            ),
         ),
         (
             "class Loose:\n    def loss(self, x):\n        pass\n",
@@ -110,7 +121,9 @@ def test_a_variant_of_a_method_can_be_a_plugin(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_broken_plugin_is_one_line_with_file_and_reason(tmp_path: Path, text: str, reason: str) -> None:
+def test_a_broken_plugin_is_one_line_with_file_and_reason(
+    tmp_path: Path, text: str, reason: str
+) -> None:
     message = refusal(lambda: plugin(tmp_path, "bad", text))
     assert message.startswith(f"plugin {tmp_path / 'bad.py'}")
     assert reason in message
@@ -124,13 +137,19 @@ def test_a_broken_plugin_leaves_no_half_loaded_module(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "found"), [("missing.py", "no such file"), (".", "a folder")])
 def test_a_plugin_that_is_no_file_is_one_line(tmp_path: Path, name: str, found: str) -> None:
     path = tmp_path / name
-    assert refusal(lambda: Registry([path])) == f"plugin {path}: {found}; give the Python file of a method"
+    assert (
+        refusal(lambda: Registry([path]))
+        == f"plugin {path}: {found}; give the Python file of a method"
+    )
 
 
 def test_a_plugin_that_is_not_python_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "plugin.txt"
     path.write_text("x = 1\n")
-    assert refusal(lambda: Registry([path])) == f"plugin {path}: not a Python file; its name must end in .py"
+    assert (
+        refusal(lambda: Registry([path]))
+        == f"plugin {path}: not a Python file; its name must end in .py"
+    )
 
 
 def test_a_plugin_cannot_take_the_name_of_a_loaded_module(tmp_path: Path) -> None:
@@ -140,7 +159,11 @@ def test_a_plugin_cannot_take_the_name_of_a_loaded_module(tmp_path: Path) -> Non
 
 def test_a_plugin_cannot_take_the_name_of_a_method(tmp_path: Path) -> None:
     message = refusal(lambda: plugin(tmp_path, "gfp", MINIMAL.format(cls="Mine")))
-    assert message == ("two methods are called 'gfp': methods.gfp.GFP and gfp.Mine; give one of them another `name`")
+    assert (
+        message
+        == "two methods are called 'gfp': methods.gfp.GFP and gfp.Mine; give one of them another"
+        " `name`"
+    )
 
 
 def test_two_methods_in_a_file_need_names(tmp_path: Path) -> None:
@@ -164,10 +187,14 @@ def test_an_exception_is_one_line_with_the_innermost_place() -> None:
 def entry_points(monkeypatch: pytest.MonkeyPatch, group: str, **points: Callable[[], Any]) -> None:
     """Pretend that installed packages offer these."""
     offered = [
-        SimpleNamespace(name=name.replace("_", "-"), group=group, value=f"outside:{name}", load=load)
+        SimpleNamespace(
+            name=name.replace("_", "-"), group=group, value=f"outside:{name}", load=load
+        )
         for name, load in points.items()
     ]
-    monkeypatch.setattr(registry_module, "entry_points", lambda group: offered if group == wanted else [])
+    monkeypatch.setattr(
+        registry_module, "entry_points", lambda group: offered if group == wanted else []
+    )
     wanted = group
 
 
@@ -189,7 +216,9 @@ def test_an_entry_point_that_fails_harms_nothing_else(monkeypatch: pytest.Monkey
     assert found.methods.keys() == registry().methods.keys()
 
 
-def test_an_unknown_name_tells_which_entry_point_failed_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_tells_which_entry_point_failed_and_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     entry_points(monkeypatch, METHOD_GROUP, great=broken)
     message = refusal(lambda: Registry().method("great"))
     assert "unknown method 'great'" in message

@@ -1,4 +1,6 @@
-"""The report in a real browser: asks nobody for anything, sorts, filters, tells values, holds its layout, prints."""
+"""The report in a real browser: asks nobody for anything, sorts, filters, tells values, holds its
+layout, prints.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,14 @@ import pytest
 
 from harness.report.html.page import write_report
 from tests.harness.chromium import BINARY, Tab, browser
-from tests.harness.test_report_page import HOSTILE, claim_record, folder, hostile_folder, measurement, runs
+from tests.harness.test_report_page import (
+    HOSTILE,
+    claim_record,
+    folder,
+    hostile_folder,
+    measurement,
+    runs,
+)
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(not BINARY, reason="no chromium here")]
 WIDTHS = (1280, 390)
@@ -58,14 +67,22 @@ def test_nothing_is_asked_of_anybody_nothing_runs_and_the_layout_holds(
     assert tab.problems == []
     assert tab.run("typeof hacked") == "undefined"
     assert tab.run("document.documentElement.scrollWidth") <= width
-    assert tab.run("document.images.length + document.querySelectorAll('iframe, object, embed').length") == 0
+    assert (
+        tab.run(
+            "document.images.length + document.querySelectorAll('iframe, object, embed').length"
+        )
+        == 0
+    )
 
 
 def test_a_page_that_tries_cannot_run_a_script_or_ask_for_a_picture(
     tab: Tab, pages: dict[str, Path], tmp_path: Path
 ) -> None:
     """The policy itself holds, were a text ever not escaped."""
-    evil = '<script>window.hacked = 1</script><img src="http://localhost:1/x"><p style="color:red" onclick="hacked=1">'
+    evil = (
+        '<script>window.hacked = 1</script><img src="http://localhost:1/x"><p style="color:red"'
+        ' onclick="hacked=1">'
+    )
     page = pages["plain"].read_text(encoding="utf-8").replace("<main>", f"<main>{evil}")
     (tmp_path / "evil.html").write_text(page, encoding="utf-8")
     tab.open(tmp_path / "evil.html")
@@ -97,7 +114,9 @@ def test_what_is_typed_filters_rows(tab: Tab, pages: dict[str, Path]) -> None:
 def test_a_mark_tells_its_value_and_leads_to_its_record(tab: Tab, pages: dict[str, Path]) -> None:
     tab.open(pages["plain"])
     tab.point(*tab.run(PLACE % "#better .chart .tip use"))
-    told = tab.run("document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent")
+    told = tab.run(
+        "document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent"
+    )
     assert "%" in told
     tab.click(*tab.run(PLACE % "#faster .chart a use"))
     tab.run("new Promise(done => setTimeout(done, 50))")
@@ -108,13 +127,17 @@ def test_a_whole_record_opens(tab: Tab, pages: dict[str, Path]) -> None:
     tab.open(pages["plain"])
     tab.click(*tab.run(PLACE % "#r0 button"))
     tab.run("new Promise(done => setTimeout(done, 300))")
-    found = tab.run("document.querySelector('dialog').open && document.querySelector('dialog pre').textContent")
+    found = tab.run(
+        "document.querySelector('dialog').open && document.querySelector('dialog pre').textContent"
+    )
     assert '"label": "gfp"' in found
     assert '"curve": [' in found
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_light_and_dark_differ_and_both_are_pictures(tab: Tab, pages: dict[str, Path], width: int) -> None:
+def test_light_and_dark_differ_and_both_are_pictures(
+    tab: Tab, pages: dict[str, Path], width: int
+) -> None:
     pictures, colours = [], []
     for dark in (False, True):
         tab.look(width, dark=dark)

@@ -1,4 +1,6 @@
-"""The report as a file: the same bytes twice, everything escaped and inside, allowed by hashes, small enough."""
+"""The report as a file: the same bytes twice, everything escaped and inside, allowed by hashes,
+small enough.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,22 @@ from harness.records.schema import BOUND, Doubt, RunRecord, SpeedRecord
 from harness.records.store import PICTURES_FILE, as_json, write_atomically
 from harness.report.html.page import LONGEST, brief, write_report
 from harness.spec.model import MethodSpec
-from tests.harness.made_up_records import ENVIRONMENT, TIME, arm, curve_record, ratio, run_record, speed_record
+from tests.harness.made_up_records import (
+    ENVIRONMENT,
+    TIME,
+    arm,
+    curve_record,
+    ratio,
+    run_record,
+    speed_record,
+)
 from tests.harness.made_up_records import folder_of as folder
 from tests.harness.test_claims import record as claim_record
 
-HOSTILE = '</script></style></title>"\'><img src=x onerror="hacked=1"><script>hacked=1</script>\u202egnp.\u2028$\\frac{'
+HOSTILE = (
+    "</script></style></title>\"'><img src=x"
+    ' onerror="hacked=1"><script>hacked=1</script>\u202egnp.\u2028$\\frac{'
+)
 METHODS = ("gfp", "mamp", "skeletonmae")
 
 
@@ -37,7 +50,9 @@ def runs(seeds: int = 3) -> list[RunRecord]:
         for place, (name, end) in enumerate(ends.items())
         for seed in range(seeds)
     ]
-    found += [run_record("random-init", 0.3 + 0.01 * (seed % 3), seed=seed) for seed in range(seeds)]
+    found += [
+        run_record("random-init", 0.3 + 0.01 * (seed % 3), seed=seed) for seed in range(seeds)
+    ]
     return [*found, run_record("raw-pca", 0.35)]
 
 
@@ -88,7 +103,9 @@ class Page(HTMLParser):
         self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
 
     def attributes(self, name: str) -> list[str]:
-        return [value or "" for _, found in self.tags for key, value in found.items() if key == name]
+        return [
+            value or "" for _, found in self.tags for key, value in found.items() if key == name
+        ]
 
 
 def text_of(page: str) -> str:
@@ -98,7 +115,9 @@ def text_of(page: str) -> str:
 
 def records_of(page: str) -> list[dict[str, Any]]:
     (packed,) = re.findall(r'id="packed">"([^"]*)"', page)
-    return [json.loads(line) for line in gzip.decompress(base64.b64decode(packed)).decode().split("\n")]
+    return [
+        json.loads(line) for line in gzip.decompress(base64.b64decode(packed)).decode().split("\n")
+    ]
 
 
 # --- the answer ---
@@ -119,18 +138,26 @@ def test_sections_stand_in_the_order_of_the_questions(made: tuple[Path, str]) ->
 
 def test_every_number_leads_to_its_record(made: tuple[Path, str]) -> None:
     page = Page(made[1])
-    ids, links = page.attributes("id"), [link for link in page.attributes("href") if link.startswith("#r")]
+    ids, links = (
+        page.attributes("id"),
+        [link for link in page.attributes("href") if link.startswith("#r")],
+    )
     assert len(ids) == len(set(ids))
     assert {link[1:] for link in page.attributes("href") if link.startswith("#")} <= set(ids)
     assert len(links) > 30
     found = records_of(made[1])
     assert {record["address"] for record in found} == {
-        path.parent.name for path in made[0].glob("*/*.json") if path.name in ("record.json", "speed.json")
+        path.parent.name
+        for path in made[0].glob("*/*.json")
+        if path.name in ("record.json", "speed.json")
     }
 
 
 def test_a_folder_with_runs_to_go_says_so(tmp_path: Path) -> None:
-    one, stopped = run_record("gfp", 0.8), run_record("mamp", 0.7, status="interrupted", accuracy=None)
+    one, stopped = (
+        run_record("gfp", 0.8),
+        run_record("mamp", 0.7, status="interrupted", accuracy=None),
+    )
     page = page_of(tmp_path, folder(tmp_path / "runs", one, stopped))
     assert "Still running: 1 of its runs are not done." in text_of(page)
     assert "Not finished yet." in text_of(page)
@@ -138,8 +165,15 @@ def test_a_folder_with_runs_to_go_says_so(tmp_path: Path) -> None:
 
 def test_a_doubt_is_told_at_the_top(tmp_path: Path) -> None:
     doubt = Doubt(kind="steps skipped", text="half of them")
-    arms = [one.model_copy(update={"doubts": (doubt,)} if one.label == "gfp" else {}) for one in measurement().arms]
-    top = text_of(page_of(tmp_path, folder(tmp_path / "runs", *runs(), measurement(arms=arms))).partition("<nav")[0])
+    arms = [
+        one.model_copy(update={"doubts": (doubt,)} if one.label == "gfp" else {})
+        for one in measurement().arms
+    ]
+    top = text_of(
+        page_of(tmp_path, folder(tmp_path / "runs", *runs(), measurement(arms=arms))).partition(
+            "<nav"
+        )[0]
+    )
     assert "In doubt: what was measured is not what it seems." in top
     assert "gfp: in doubt (steps skipped)" in top
 
@@ -169,31 +203,48 @@ def test_a_folder_without_records_is_one_line(tmp_path: Path) -> None:
 
 
 def pictures(run: RunRecord, *, free: bool, title: str = "wave") -> RunPictures:
-    """One clip of two joints and a bone at two moments, a body that is there and one that is not."""
+    """One clip of two joints and a bone at two moments, a body that is there and one that is
+    not.
+    """
     there, absent = [(0.0, 0.0), (0.5, 1.0)], [(0.0, 0.0), (0.0, 0.0)]
     clip = ClipPicture(
-        title=title, seconds=[0.0, 1.0], original=[[there, absent]] * 2,
-        visible=[[[True, False], [False, False]]] * 2, reconstruction=[[there, absent]] * 2,
-    )  # fmt: skip
+        title=title,
+        seconds=[0.0, 1.0],
+        original=[[there, absent]] * 2,
+        visible=[[[True, False], [False, False]]] * 2,
+        reconstruction=[[there, absent]] * 2,
+    )
     return RunPictures(
-        run=run.address, label=run.label, seed=run.spec.seed, step=100, data="synthetic" if free else "private",
-        fingerprint="f" * 16, free=free, licence="made here" if free else "", bones=[(0, 1)], sides=[0, 1],
+        run=run.address,
+        label=run.label,
+        seed=run.spec.seed,
+        step=100,
+        data="synthetic" if free else "private",
+        fingerprint="f" * 16,
+        free=free,
+        licence="made here" if free else "",
+        bones=[(0, 1)],
+        sides=[0, 1],
         clips=[clip],
-    )  # fmt: skip
+    )
 
 
 def test_pictures_are_drawn_of_data_that_may_be_passed_on_alone(tmp_path: Path) -> None:
     one, other = run_record("gfp", 0.8), run_record("mamp", 0.7)
     source = folder(tmp_path / "runs", one, other)
     for run, free in ((one, True), (other, False)):
-        write_atomically(source / run.address / PICTURES_FILE, as_json(pictures(run, free=free, title=HOSTILE)))
+        write_atomically(
+            source / run.address / PICTURES_FILE, as_json(pictures(run, free=free, title=HOSTILE))
+        )
     page = page_of(tmp_path, source)
     assert page.count('aria-label="tokens that the method saw') == 1
     assert "gfp, seed 0: </script></style>" in text_of(page)
     assert "clips of synthetic (made here)" in text_of(page)
     assert "pictures of private stay beside their records" in text_of(page)
     drawing = page[page.index('aria-label="tokens that') :]
-    assert drawing.count('stroke="var(--c2)"') == 2  # a seen token at either moment, of the body that is there
+    assert (
+        drawing.count('stroke="var(--c2)"') == 2
+    )  # a seen token at either moment, of the body that is there
 
 
 # --- the file ---
@@ -203,15 +254,21 @@ def test_the_same_records_are_the_same_bytes(made: tuple[Path, str], tmp_path: P
     assert page_of(tmp_path, made[0]) == made[1]
 
 
-def test_the_policy_allows_this_style_and_this_script_and_nothing_else(made: tuple[Path, str]) -> None:
+def test_the_policy_allows_this_style_and_this_script_and_nothing_else(
+    made: tuple[Path, str],
+) -> None:
     page = made[1]
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    assert policy == (
-        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+    hashes = [
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (style, script)
+    ]
+    assert (
+        policy
+        == f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}';"
+        " img-src data:; base-uri 'none'; form-action 'none'"
     )
     assert page.index("Content-Security-Policy") < page.index("<style>")
     assert not Page(page).attributes("style")
@@ -221,7 +278,14 @@ def test_the_policy_allows_this_style_and_this_script_and_nothing_else(made: tup
 def test_nothing_is_asked_of_anybody(made: tuple[Path, str]) -> None:
     page = made[1]
     assert not re.findall(r"url\((?!#)|@import|fetch\(|XMLHttpRequest|import\(|http:|https:", page)
-    assert {tag for tag, _ in Page(page).tags} & {"link", "iframe", "object", "embed", "base", "img"} == set()
+    assert {tag for tag, _ in Page(page).tags} & {
+        "link",
+        "iframe",
+        "object",
+        "embed",
+        "base",
+        "img",
+    } == set()
     assert all(link.startswith("#") for link in Page(page).attributes("href"))
     assert not Page(page).attributes("src")
 
@@ -241,7 +305,9 @@ def of_seed(record: RunRecord, seed: int) -> RunRecord:
 
 
 def test_of_more_runs_the_records_lie_beside_the_page(tmp_path: Path) -> None:
-    source = folder(tmp_path / "runs", *(of_seed(record, seed) for seed in range(68) for record in runs(1)[:3]))
+    source = folder(
+        tmp_path / "runs", *(of_seed(record, seed) for seed in range(68) for record in runs(1)[:3])
+    )
     page = page_of(tmp_path, source)
     lines = (tmp_path / "report.records.jsonl").read_text().splitlines()
     assert len(lines) == 204
@@ -258,31 +324,64 @@ def hostile(value: Any, text: str) -> Any:
     """A record with this text in every field that holds free text."""
     if isinstance(value, BaseModel):
         changed = {name: hostile(getattr(value, name), text) for name in type(value).model_fields}
-        return value.model_copy(update={name: one for name, one in changed.items() if name not in KEPT})
+        return value.model_copy(
+            update={name: one for name, one in changed.items() if name not in KEPT}
+        )
     if isinstance(value, str):
         return text
     if isinstance(value, tuple | list):
         return type(value)(hostile(one, text) for one in value)
     if isinstance(value, dict):
-        return {f"{key}{text}" if isinstance(one, str) else key: hostile(one, text) for key, one in value.items()}
+        return {
+            f"{key}{text}" if isinstance(one, str) else key: hostile(one, text)
+            for key, one in value.items()
+        }
     return value
 
 
-KEPT = frozenset({
-    "address", "spec", "status", "kind", "schema_version", "division", "verdict", "baseline", "started", "finished",
-    "losses", "weights", "run", "encoder", "data", "error", "traceback",
-})  # fmt: skip
-"""What decides where a record lies and which of them are shown together; texts in some of them are set below."""
+KEPT = frozenset(
+    {
+        "address",
+        "spec",
+        "status",
+        "kind",
+        "schema_version",
+        "division",
+        "verdict",
+        "baseline",
+        "started",
+        "finished",
+        "losses",
+        "weights",
+        "run",
+        "encoder",
+        "data",
+        "error",
+        "traceback",
+    }
+)
+"""What decides where a record lies and which of them are shown together; texts in some of them are
+set below.
+"""
 
 
 def hostile_run(record: RunRecord, text: str) -> RunRecord:
-    """Every text of a run, its row's name too; the data's name, and the error of one that failed."""
+    """Every text of a run, its row's name too; the data's name, and the error of one that
+    failed.
+    """
     name = f"{record.label}{text}"
     spec = record.spec.model_copy(update={"method": MethodSpec(name=name)})
     data = record.data.model_copy(update={"name": text, "notes": (text,)})
     doubts = () if record.method.control else (Doubt(kind="steps skipped", text=text),)
     error = {} if record.status == "ok" else {"error": text, "traceback": text}
-    changed = {"label": name, "spec": spec, "data": data, "doubts": doubts, "warnings": (text,), **error}
+    changed = {
+        "label": name,
+        "spec": spec,
+        "data": data,
+        "doubts": doubts,
+        "warnings": (text,),
+        **error,
+    }
     return hostile(record, text).model_copy(update=changed)
 
 
@@ -291,12 +390,23 @@ def hostile_folder(where: Path, text: str) -> Path:
     found = [hostile_run(one, text) for one in (*runs(), failed) if not one.method.control]
     found += [one for one in runs() if one.method.control]
     arms = [
-        one.model_copy(update={"label": f"{one.label}{text}", "warnings": (text,), "phases": {text: 1.0, "data": 1.0},
-                               "forward_shares": {text: 0.5}})
+        one.model_copy(
+            update={
+                "label": f"{one.label}{text}",
+                "warnings": (text,),
+                "phases": {text: 1.0, "data": 1.0},
+                "forward_shares": {text: 0.5},
+            }
+        )
         for one in measurement().arms
-    ]  # fmt: skip
+    ]
     speed = hostile(measurement(), text).model_copy(
-        update={"arms": arms, "baseline": f"skeletonmae{text}", "rules": text, "failures": {text: text}}
+        update={
+            "arms": arms,
+            "baseline": f"skeletonmae{text}",
+            "rules": text,
+            "failures": {text: text},
+        }
     )
     for one in (*found, speed):  # not by the store, whose names of files come from methods
         name = "record.json" if isinstance(one, RunRecord) else "speed.json"
@@ -312,11 +422,24 @@ def hostile_folder(where: Path, text: str) -> Path:
 
 def evaluation(run: RunRecord, text: str = "") -> EvaluationRecord:
     return EvaluationRecord(
-        address="linear-v1-0123456789ab", run=run.address, label=run.label, seed=run.spec.seed,
-        protocol=f"linear{text}", spec=f"linear:x={text}", options={"x": text}, encoder="last", data="f" * 16,
-        status="ok", accuracy=0.5, predictions=[0, 0, 1, 1], curve=[EpochPoint(epoch=1, accuracy=0.5)], notes=(text,),
-        environment=ENVIRONMENT, started=TIME, finished=TIME,
-    )  # fmt: skip
+        address="linear-v1-0123456789ab",
+        run=run.address,
+        label=run.label,
+        seed=run.spec.seed,
+        protocol=f"linear{text}",
+        spec=f"linear:x={text}",
+        options={"x": text},
+        encoder="last",
+        data="f" * 16,
+        status="ok",
+        accuracy=0.5,
+        predictions=[0, 0, 1, 1],
+        curve=[EpochPoint(epoch=1, accuracy=0.5)],
+        notes=(text,),
+        environment=ENVIRONMENT,
+        started=TIME,
+        finished=TIME,
+    )
 
 
 def test_hostile_text_in_every_field_is_only_text(tmp_path: Path) -> None:
@@ -331,13 +454,24 @@ def test_hostile_text_in_every_field_is_only_text(tmp_path: Path) -> None:
     assert "hacked=1" in text_of(page)  # shown, as text
     assert not re.search("[\u202a-\u202e\u2066-\u2069\u2028]", page)  # turns nothing around
     whole = {record["label"] for record in records_of(page) if record["kind"] == "run"}
-    assert {f"gfp{HOSTILE}", f"mamp{HOSTILE}", f"skeletonmae{HOSTILE}", "random-init", "raw-pca"} == whole
+    assert {
+        f"gfp{HOSTILE}",
+        f"mamp{HOSTILE}",
+        f"skeletonmae{HOSTILE}",
+        "random-init",
+        "raw-pca",
+    } == whole
 
 
 def test_long_texts_are_shortened(tmp_path: Path) -> None:
     page = page_of(tmp_path, hostile_folder(tmp_path / "runs", "long " * 20_000))
     assert len(page) < 1_000_000
-    shown = [text for name, texts in Page(page).texts.items() if name not in ("style", "script") for text in texts]
+    shown = [
+        text
+        for name, texts in Page(page).texts.items()
+        if name not in ("style", "script")
+        for text in texts
+    ]
     assert max(map(len, shown)) < 2 * LONGEST
 
 

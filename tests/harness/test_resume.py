@@ -1,4 +1,6 @@
-"""A run that is stopped continues where it stood, and ends as if it had never stopped: the same to the last bit."""
+"""A run that is stopped continues where it stood, and ends as if it had never stopped: the same to
+the last bit.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ from tests.harness.small_run import (
 )
 
 METHODS = sorted(set(registry().methods) - {"encoder-only", "skeleton2vec"})
-"""Skeleton2vec's masks leave none of five joints visible at its own ratio: it is among the whole runs."""
+"""Skeleton2vec's masks leave none of five joints visible at its own ratio: it is among the whole
+runs.
+"""
 SKELETON2VEC = "skeleton2vec:mask_ratio=0.6"
 STEPS = 9
 LONG = pytest.mark.long
@@ -59,7 +63,10 @@ def test_a_trainer_goes_on_from_its_state(method: str, tmp_path: Path) -> None:
     other.restore(state)
     torch.random.set_rng_state(numbers)
     assert [first, other.go_on(4, clock)] == expected
-    assert all(torch.equal(one, two) for one, two in zip(whole.state().values(), other.state().values(), strict=True))
+    assert all(
+        torch.equal(one, two)
+        for one, two in zip(whole.state().values(), other.state().values(), strict=True)
+    )
     assert whole.state().keys() == other.state().keys()
 
 
@@ -67,8 +74,12 @@ def test_a_trainer_goes_on_from_its_state(method: str, tmp_path: Path) -> None:
 def test_a_state_of_another_trainer_is_refused(changed: str, tmp_path: Path) -> None:
     data = small_data(tmp_path)
     state = small_trainer(data, "gfp").state()
-    other = small_trainer(data, "mamp" if changed == "method" else "gfp", steps=11 if changed == "steps" else 10)
-    with pytest.raises(ValueError, match="a schedule of 10 steps" if changed == "steps" else "other weights"):
+    other = small_trainer(
+        data, "mamp" if changed == "method" else "gfp", steps=11 if changed == "steps" else 10
+    )
+    with pytest.raises(
+        ValueError, match="a schedule of 10 steps" if changed == "steps" else "other weights"
+    ):
         other.restore(state)
 
 
@@ -84,7 +95,16 @@ class Machine:
 
     def run(self, out: str, *more: str) -> Outcome:
         """The command, on one folder."""
-        words = ("run", "--methods", self.method, *SMALL, "--budget", f"{STEPS}steps", "--dataset", self.data)
+        words = (
+            "run",
+            "--methods",
+            self.method,
+            *SMALL,
+            "--budget",
+            f"{STEPS}steps",
+            "--dataset",
+            self.data,
+        )
         return harness(*words, "--out", self.folder / out, *more)
 
     def stop_at(self, step: int, number: int = signal.SIGTERM) -> None:
@@ -146,9 +166,14 @@ def same_end(one: RunRecord, other: RunRecord) -> bool:
         assert training
         curve = [point.model_dump(exclude={"seconds"}) for point in record.curve]
         return {
-            "weights": record.weights, "losses": training.losses, "curve": curve, "accuracy": record.accuracy,
-            "steps": training.steps, "status": record.status, "untrained": record.untrained,
-        }  # fmt: skip
+            "weights": record.weights,
+            "losses": training.losses,
+            "curve": curve,
+            "accuracy": record.accuracy,
+            "steps": training.steps,
+            "status": record.status,
+            "untrained": record.untrained,
+        }
 
     return found(one) == found(other)
 
@@ -167,7 +192,9 @@ def test_a_stopped_run_keeps_the_decoder_of_the_evaluation_that_counts(machine: 
 
 @pytest.mark.parametrize("method", ["gfp", SKELETON2VEC])
 @pytest.mark.parametrize("step", [pytest.param(2, marks=LONG), 5, pytest.param(9, marks=LONG)])
-def test_a_stopped_run_ends_as_if_it_had_never_stopped(machine: Machine, whole: Whole, method: str, step: int) -> None:
+def test_a_stopped_run_ends_as_if_it_had_never_stopped(
+    machine: Machine, whole: Whole, method: str, step: int
+) -> None:
     machine.method = method
     machine.stop_at(step)
     assert machine.run("stopped").code == 143
@@ -204,7 +231,9 @@ def test_a_run_may_stop_as_often_as_it_likes(machine: Machine, whole: Whole) -> 
 def test_what_a_process_did_after_its_last_state_is_done_again(
     machine: Machine, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a power cut: the record says running, or is not there, and the state is older than the run was."""
+    """As after a power cut: the record says running, or is not there, and the state is older than
+    the run was.
+    """
     machine.stop_at(4)
     machine.run("stopped")
     machine.go_on()
@@ -229,13 +258,17 @@ def test_two_states_are_kept_and_a_damaged_one_gives_way_to_the_one_before(
     assert machine.run("stopped").code == 143
     machine.go_on()
     names = [path.name for path in machine.states("stopped")]
-    assert names == [f"state-{step:09d}.{ending}" for step in (4, 7) for ending in ("json", "safetensors")]
+    assert names == [
+        f"state-{step:09d}.{ending}" for step in (4, 7) for ending in ("json", "safetensors")
+    ]
     machine.states("stopped")[-1].write_bytes(b"")
     assert "continues at step 4 of 9" in machine.run("stopped").out
     assert same_end(machine.record("stopped"), whole(machine.method))
 
 
-def test_states_are_written_when_they_are_due(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_are_written_when_they_are_due(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(resume, "DEAREST", float("inf"))
     seen = []
     monkeypatch.setattr(cell, "write_state", lambda folder, state, tensors: seen.append(state.step))
@@ -258,11 +291,21 @@ def test_states_cost_no_more_than_a_hundredth() -> None:
         "another run",
         *(
             pytest.param(harm, marks=LONG)
-            for harm in ("a digit", "cut", "flipped", "no tensors", "not JSON", "another version", "another schedule")
+            for harm in (
+                "a digit",
+                "cut",
+                "flipped",
+                "no tensors",
+                "not JSON",
+                "another version",
+                "another schedule",
+            )
         ),
     ],
 )
-def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, whole: Whole, harm: str) -> None:
+def test_a_state_that_cannot_be_used_is_said_and_set_aside(
+    machine: Machine, whole: Whole, harm: str
+) -> None:
     machine.stop_at(5)
     machine.run("stopped")
     machine.go_on()
@@ -282,19 +325,25 @@ def test_a_state_that_cannot_be_used_is_said_and_set_aside(machine: Machine, who
     else:
         other = {
             "another version": {"versions": {**facts["versions"], "gfp": "0"}},
-            "another run": {"address": "gfp-s1-v2-0"}, "another schedule": {"steps": 11},
+            "another run": {"address": "gfp-s1-v2-0"},
+            "another schedule": {"steps": 11},
             "a digit": {"wall_seconds": facts["wall_seconds"] + 1},
-        }[harm]  # fmt: skip
+        }[harm]
         changed = resume.RunState.model_validate({**facts, **other})
         text.write_text((changed if harm == "a digit" else changed.sealed).model_dump_json())
     found = machine.run("stopped")
     assert found.code == 0
     (line,) = [line for line in found.err.splitlines() if line.startswith("state ")]
     reasons = {
-        "cut": "damaged (SHA-256)", "flipped": "damaged (SHA-256)", "no tensors": "cannot be read", "not JSON":
-        "damaged", "another version": "gfp changed since", "another run": "is one of gfp-s1-v2-0",
-        "another schedule": "is one of 11 steps, which are 9 now", "a digit": "damaged (its digest)",
-    }  # fmt: skip
+        "cut": "damaged (SHA-256)",
+        "flipped": "damaged (SHA-256)",
+        "no tensors": "cannot be read",
+        "not JSON": "damaged",
+        "another version": "gfp changed since",
+        "another run": "is one of gfp-s1-v2-0",
+        "another schedule": "is one of 11 steps, which are 9 now",
+        "a digit": "damaged (its digest)",
+    }
     assert reasons[harm] in line
     assert "not continued" in line
     assert same_end(machine.record("stopped"), whole(machine.method))
@@ -307,7 +356,11 @@ def damaged_as_if_written_so(text: Path, harm: str) -> None:
     if harm == "a tensor less":
         del tensors["clock/steps"]
     elif harm == "another shape":
-        name = next(name for name, tensor in tensors.items() if name.startswith("trainer/method/") and tensor.dim())
+        name = next(
+            name
+            for name, tensor in tensors.items()
+            if name.startswith("trainer/method/") and tensor.dim()
+        )
         tensors[name] = tensors[name][:0]
     elif harm == "another step":
         tensors["trainer/counts"][0] -= 1
@@ -323,7 +376,10 @@ def damaged_as_if_written_so(text: Path, harm: str) -> None:
     "harm",
     [
         "a tensor less",
-        *(pytest.param(harm, marks=LONG) for harm in ("another shape", "another step", "an evaluation less")),
+        *(
+            pytest.param(harm, marks=LONG)
+            for harm in ("another shape", "another step", "an evaluation less")
+        ),
     ],
 )
 def test_a_state_that_cannot_be_restored_gives_way_to_the_one_before(
@@ -340,7 +396,9 @@ def test_a_state_that_cannot_be_restored_gives_way_to_the_one_before(
     assert found.code == 0
     (line,) = [line for line in found.err.splitlines() if line.startswith("state ")]
     assert f"{text}: cannot be restored (" in line
-    assert "kept as state-000000007.refused-1.json and state-000000007.refused-1.safetensors" in line
+    assert (
+        "kept as state-000000007.refused-1.json and state-000000007.refused-1.safetensors" in line
+    )
     assert "continues at step 4 of 9" in found.out
     assert same_end(machine.record("stopped"), whole(machine.method))
 
@@ -358,7 +416,9 @@ def test_a_failed_run_may_go_on_when_its_fault_is_gone(machine: Machine, whole: 
     assert same_end(machine.record("stopped"), whole(machine.method))
 
 
-def test_a_full_disk_costs_the_state_and_not_the_run(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_costs_the_state_and_not_the_run(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
@@ -370,7 +430,9 @@ def test_a_full_disk_costs_the_state_and_not_the_run(machine: Machine, monkeypat
 
 
 @pytest.mark.long
-def test_metrics_are_a_line_a_block_and_a_line_an_evaluation_however_often_it_stops(machine: Machine) -> None:
+def test_metrics_are_a_line_a_block_and_a_line_an_evaluation_however_often_it_stops(
+    machine: Machine,
+) -> None:
     assert machine.run("whole").code == 0
     for step in (3, 4):
         machine.stop_at(step)
@@ -381,7 +443,9 @@ def test_metrics_are_a_line_a_block_and_a_line_an_evaluation_however_often_it_st
     def lines(out: str) -> list[dict[str, float]]:
         (path,) = (machine.folder / out).glob(f"gfp*/{METRICS_FILE}")
         found = [json.loads(line) for line in path.read_text().splitlines()]
-        return [{name: value for name, value in values.items() if name != "seconds"} for values in found]
+        return [
+            {name: value for name, value in values.items() if name != "seconds"} for values in found
+        ]
 
     assert lines("stopped") == lines("whole")
     assert [line["step"] for line in lines("whole") if "linear" in line] == [4, 9]
@@ -404,7 +468,9 @@ def test_a_rerun_that_was_cut_off_goes_on(machine: Machine) -> None:
     assert machine.run("out").code == 0
     (path,) = (machine.folder / "out").glob("gfp*/record.json")
     whole = machine.record("out")
-    finished = whole.model_copy(update={"started": whole.started - timedelta(hours=1)}).model_dump_json()
+    finished = whole.model_copy(
+        update={"started": whole.started - timedelta(hours=1)}
+    ).model_dump_json()
     machine.stop_at(5)
     machine.run("out", "--rerun")
     machine.go_on()
@@ -437,7 +503,9 @@ def test_a_state_that_was_set_aside_is_never_taken_up_and_never_removed(machine:
     machine.go_on()
     text = machine.states("stopped")[-2]
     facts = json.loads(text.read_bytes())
-    changed = resume.RunState.model_validate({**facts, "versions": {**facts["versions"], "gfp": "another"}})
+    changed = resume.RunState.model_validate(
+        {**facts, "versions": {**facts["versions"], "gfp": "another"}}
+    )
     text.write_text(changed.sealed.model_dump_json())
     machine.stop_at(2)
     assert "gfp changed since" in machine.run("stopped", *once).err
@@ -453,12 +521,22 @@ def test_a_state_that_was_set_aside_is_never_taken_up_and_never_removed(machine:
 def test_a_second_state_at_a_step_is_not_written_over_the_first(tmp_path: Path) -> None:
     """Killed between its two files it would leave none."""
     assert resume.free_name(tmp_path, 4).name == "state-000000004.safetensors"
-    for name in ("state-000000004", "state-000000004.1", "state-000000003", "state-000000004.10", "state-000000012"):
+    for name in (
+        "state-000000004",
+        "state-000000004.1",
+        "state-000000003",
+        "state-000000004.10",
+        "state-000000012",
+    ):
         (tmp_path / f"{name}.json").touch()
     assert resume.free_name(tmp_path, 4).name == "state-000000004.11.safetensors"
     assert [path.stem.removeprefix("state-0000000") for path in resume.state_files(tmp_path)] == [
-        "03", "04", "04.1", "04.10", "12",
-    ]  # fmt: skip
+        "03",
+        "04",
+        "04.1",
+        "04.10",
+        "12",
+    ]
 
 
 def test_tensors_that_no_state_counts_go_with_the_next_one(machine: Machine) -> None:
@@ -521,14 +599,17 @@ def test_warnings_of_earlier_processes_stay_each_once(machine: Machine) -> None:
 def test_a_method_that_keeps_more_than_tensors_runs_without_states(machine: Machine) -> None:
     text = changed(
         "    def after_step",
-        "    def get_extra_state(self):\n        return {'n': 3}\n\n    def set_extra_state(self, state):\n"
-        "        pass\n\n    def after_step",
+        "    def get_extra_state(self):\n        return {'n': 3}\n\n    def set_extra_state(self,"
+        " state):\n        pass\n\n    def after_step",
     )
     machine.method = "keeps"
     words = ("--plugin", str(plugin_file(machine.folder, "keeps", text)), "--state-seconds", "0")
     assert machine.run("out", *words).code == 0
     (warning,) = machine.record("out").warnings
-    assert "a state could not be written (get_extra_state of the method: expected a tensor, found {'n': 3})" in warning
+    assert (
+        "a state could not be written (get_extra_state of the method: expected a tensor, found"
+        " {'n': 3})" in warning
+    )
 
 
 def test_weights_that_parts_share_can_be_written(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Whole runs from the command line on made-up data: the table, the records, and what is done a second time."""
+"""Whole runs from the command line on made-up data: the table, the records, and what is done a
+second time.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,15 @@ class Finished:
 
 
 def finished(folder: Path, *more: str) -> Finished:
-    arguments = ("run", *SMALL, "--dataset", small_file(folder), "--plugin", plugin_file(folder), *more)
+    arguments = (
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(folder),
+        "--plugin",
+        plugin_file(folder),
+        *more,
+    )
     return Finished(arguments, folder / "out", harness(*arguments, "--out", folder / "out"))
 
 
@@ -118,11 +128,15 @@ def test_the_table_on_screen_is_not_cut(good: Finished) -> None:
 
 
 def test_the_plan_comes_before_the_work_and_one_line_per_run_follows(good: Finished) -> None:
-    lines = [line for line in good.outcome.lines if not line.startswith("warming up: ")]  # on a busy machine
+    lines = [
+        line for line in good.outcome.lines if not line.startswith("warming up: ")
+    ]  # on a busy machine
     assert lines[0] == "plan: 5 of 5 runs to do, budget 6steps each, speedups over skeletonmae"
     done = [line for line in lines if re.match(r"\[\d/5\] ", line)]
     assert [line[:5] for line in done] == [f"[{number}/5]" for number in range(1, 6)]
-    assert lines.index(done[0]) > next(index for index, line in enumerate(lines) if "in all" in line)
+    assert lines.index(done[0]) > next(
+        index for index, line in enumerate(lines) if "in all" in line
+    )
 
 
 def test_the_folder_holds_records_weights_and_table_and_nothing_else(good: Finished) -> None:
@@ -152,15 +166,20 @@ def test_the_table_on_disk_has_its_command_and_the_notes_on_screen(good: Finishe
     assert all(line in good.outcome.out for line in notes)
 
 
-def test_the_table_on_disk_holds_the_whole_folder_and_the_screen_what_was_asked(good: Finished, copied: Path) -> None:
+def test_the_table_on_disk_holds_the_whole_folder_and_the_screen_what_was_asked(
+    good: Finished, copied: Path
+) -> None:
     record = good.records()["plain-s0"]
-    spec = record.spec.model_copy(update={"train": record.spec.train.model_copy(update={"budget": "5steps"})})
+    spec = record.spec.model_copy(
+        update={"train": record.spec.train.model_copy(update={"budget": "5steps"})}
+    )
     RecordStore(copied).write_run(record.model_copy(update={"spec": spec, "address": spec.address}))
     outcome = good.again(copied)
     text = (copied / "table.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        "## train.budget 5steps", "## train.budget 6steps",
-    ]  # fmt: skip
+        "## train.budget 5steps",
+        "## train.budget 6steps",
+    ]
     assert "train.budget" not in outcome.out
     assert outcome.out.count("\ngfp ") == 1
     assert text.endswith((good.out / "table.md").read_text().partition("\n\n")[2])
@@ -182,7 +201,9 @@ def test_a_training_record_tells_what_was_done(good: Finished, name: str) -> Non
     record = good.records()[name]
     assert record.training is not None
     assert record.training.steps == 6
-    assert record.training.clips_seen == pytest.approx(24)  # 6 steps of 4 body sequences, one body per clip
+    assert record.training.clips_seen == pytest.approx(
+        24
+    )  # 6 steps of 4 body sequences, one body per clip
     assert record.training.losses[-1]["step"] == 6
     assert [point.step for point in record.curve] == [3, 6]
     assert record.curve[-1].accuracy == record.accuracy
@@ -196,7 +217,10 @@ def test_all_runs_share_encoder_data_and_machine(good: Finished) -> None:
     assert len(encoders) == 1
     assert len({record.data.fingerprint for record in records.values()}) == 1
     assert len({record.environment.fingerprint for record in records.values()}) == 1
-    assert len({records[name].spec.held_equal for name in ("gfp-s0", "skeletonmae-s0", "plain-s0")}) == 1
+    assert (
+        len({records[name].spec.held_equal for name in ("gfp-s0", "skeletonmae-s0", "plain-s0")})
+        == 1
+    )
 
 
 def test_options_are_resolved_in_the_record(good: Finished) -> None:
@@ -330,20 +354,28 @@ def test_a_record_that_cannot_be_true_is_kept_aside_and_made_again(
     assert rows(copied)["gfp"][0] == rows(good.out)["gfp"][0]
     after = times(copied)
     assert {name for name in after if after[name] != before.get(name)} == {
-        str(path.relative_to(copied)), str(path.with_name("record.refused-1.json").relative_to(copied)),
-    }  # fmt: skip
+        str(path.relative_to(copied)),
+        str(path.with_name("record.refused-1.json").relative_to(copied)),
+    }
     assert good.again(copied).err == ""
 
 
-def test_another_runs_weights_are_kept_aside_and_the_run_made_again(good: Finished, copied: Path) -> None:
-    weights, others = (records_in(copied)[name].with_name("encoder.safetensors") for name in ("gfp-s0", "plain-s0"))
+def test_another_runs_weights_are_kept_aside_and_the_run_made_again(
+    good: Finished, copied: Path
+) -> None:
+    weights, others = (
+        records_in(copied)[name].with_name("encoder.safetensors") for name in ("gfp-s0", "plain-s0")
+    )
     shutil.copy(others, weights)
     outcome = good.again(copied)
     assert outcome.code == 0
     assert "plan: 1 of 5 runs to do" in outcome.out
     assert "encoder.safetensors beside it is not the one it was written with" in outcome.err
     assert weights.with_name("encoder.refused-1.safetensors").read_bytes() == others.read_bytes()
-    assert weights.read_bytes() == records_in(good.out)["gfp-s0"].with_name("encoder.safetensors").read_bytes()
+    assert (
+        weights.read_bytes()
+        == records_in(good.out)["gfp-s0"].with_name("encoder.safetensors").read_bytes()
+    )
 
 
 def test_weights_that_were_not_kept_are_not_missed(good: Finished, copied: Path) -> None:
@@ -354,7 +386,9 @@ def test_weights_that_were_not_kept_are_not_missed(good: Finished, copied: Path)
     assert "plan: 0 of 5 runs to do" in outcome.out
 
 
-def test_a_record_of_a_newer_version_stops_the_run_before_any_work(good: Finished, copied: Path) -> None:
+def test_a_record_of_a_newer_version_stops_the_run_before_any_work(
+    good: Finished, copied: Path
+) -> None:
     path = records_in(copied)["gfp-s0"]
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
     before = times(copied)
@@ -365,7 +399,9 @@ def test_a_record_of_a_newer_version_stops_the_run_before_any_work(good: Finishe
         assert times(copied) == before
 
 
-def test_a_damaged_speed_record_is_kept_aside_and_measured_again(good: Finished, copied: Path) -> None:
+def test_a_damaged_speed_record_is_kept_aside_and_measured_again(
+    good: Finished, copied: Path
+) -> None:
     (path,) = copied.glob("*/speed.json")
     path.write_text("{")
     outcome = good.again(copied)
@@ -381,15 +417,22 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(content))
 
 
-def test_the_table_ends_with_the_rows_that_another_version_of_the_code_made(good: Finished, copied: Path) -> None:
-    rewritten(records_in(copied)["gfp-s0"], lambda content: content["method"]["versions"].update(gfp="0", masks="0"))
+def test_the_table_ends_with_the_rows_that_another_version_of_the_code_made(
+    good: Finished, copied: Path
+) -> None:
+    rewritten(
+        records_in(copied)["gfp-s0"],
+        lambda content: content["method"]["versions"].update(gfp="0", masks="0"),
+    )
     assert "note:" not in (copied / "table.md").read_text()
     assert good.again(copied).code == 0
     last = (copied / "table.md").read_text().splitlines()[-1]
     assert last == "- note: gfp, seed 0: gfp 0 -> 1, masks 0 -> 1 since; see --rerun"
 
 
-def test_a_folder_of_schema_1_is_continued_under_its_own_addresses(good: Finished, copied: Path) -> None:
+def test_a_folder_of_schema_1_is_continued_under_its_own_addresses(
+    good: Finished, copied: Path
+) -> None:
     def as_schema_1(content: dict[str, Any]) -> None:
         content["schema_version"] = 1
         content["method"].pop("versions")
@@ -407,7 +450,10 @@ def test_a_folder_of_schema_1_is_continued_under_its_own_addresses(good: Finishe
     assert good.again(copied).code == 0
     assert times(copied) == before
     last = (copied / "table.md").read_text().splitlines()[-1]
-    assert last == "- note: 5 records of schema 1 (before versions of the code were recorded), kept as they are"
+    assert (
+        last == "- note: 5 records of schema 1 (before versions of the code were recorded), kept as"
+        " they are"
+    )
 
 
 # --- rows ---
@@ -415,15 +461,26 @@ def test_a_folder_of_schema_1_is_continued_under_its_own_addresses(good: Finishe
 
 def test_one_method_written_twice_is_one_row(tmp_path: Path) -> None:
     words = ("--methods", "skeletonmae:mask_ratio=0.9,skeletonmae,skeletonmae:mask_ratio=0.90")
-    outcome = harness("run", *SMALL, *words, "--dataset", small_file(tmp_path), "--out", tmp_path / "out")
+    outcome = harness(
+        "run", *SMALL, *words, "--dataset", small_file(tmp_path), "--out", tmp_path / "out"
+    )
     assert outcome.code == 0
-    assert "skeletonmae:mask_ratio=0.9 and skeletonmae and skeletonmae:mask_ratio=0.90 are the same" in outcome.out
-    assert [name for name in records_in(tmp_path / "out") if name.startswith("skeletonmae")] == ["skeletonmae-s0"]
+    assert (
+        "skeletonmae:mask_ratio=0.9 and skeletonmae and skeletonmae:mask_ratio=0.90 are the same"
+        in outcome.out
+    )
+    assert [name for name in records_in(tmp_path / "out") if name.startswith("skeletonmae")] == [
+        "skeletonmae-s0"
+    ]
     assert "±" not in rows(tmp_path / "out")["skeletonmae"][1]
 
 
-def test_the_same_file_elsewhere_is_the_same_data(good: Finished, copied: Path, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere.npz").write_bytes(Path(good.arguments[good.arguments.index("--dataset") + 1]).read_bytes())
+def test_the_same_file_elsewhere_is_the_same_data(
+    good: Finished, copied: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere.npz").write_bytes(
+        Path(good.arguments[good.arguments.index("--dataset") + 1]).read_bytes()
+    )
     before = times(copied)
     assert good.again(copied, "--dataset", tmp_path / "elsewhere.npz").code == 0
     assert times(copied) == before
@@ -464,7 +521,9 @@ def test_without_validation_subjects_the_last_evaluation_counts(
     falling = iter([0.9, 0.6])
     monkeypatch.setattr(
         "harness.runs.cell.probe_encoder",
-        lambda *_: accuracy(0.5).model_copy(update={"selection": (value := next(falling)), "linear_test": value}),
+        lambda *_: accuracy(0.5).model_copy(
+            update={"selection": (value := next(falling)), "linear_test": value}
+        ),
     )
     data = small_data(tmp_path, validation=validation)
     record = run_small_cell(small_cell(data), data, tmp_path / "out")
@@ -498,7 +557,9 @@ def test_the_others_are_unharmed(faulty: Finished, label: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["raise", "raise-late"])
-def test_a_method_that_throws_has_failed_with_reason_and_traceback(faulty: Finished, fault: str) -> None:
+def test_a_method_that_throws_has_failed_with_reason_and_traceback(
+    faulty: Finished, fault: str
+) -> None:
     record = labelled(faulty)[f"plain:fault={fault}"]
     assert record.status == "failed"
     assert re.fullmatch(r"RuntimeError: broken on purpose \(plain\.py, line \d+\)", record.error)
@@ -518,14 +579,26 @@ def test_the_table_shows_what_failed(faulty: Finished) -> None:
     found = rows(faulty.out)
     place = found["method"].index("trains faster")
     verdicts = {label: cells[place] for label, cells in found.items()}
-    assert (verdicts["plain:fault=raise"], verdicts["plain:fault=raise-late"]) == ("failed", "failed")
-    assert (verdicts["plain:fault=nan"], verdicts["plain:fault=nan-late"]) == ("diverged", "diverged")
-    assert "failed: plain:fault=raise, seed 0: RuntimeError: broken on purpose" in faulty.outcome.out
+    assert (verdicts["plain:fault=raise"], verdicts["plain:fault=raise-late"]) == (
+        "failed",
+        "failed",
+    )
+    assert (verdicts["plain:fault=nan"], verdicts["plain:fault=nan-late"]) == (
+        "diverged",
+        "diverged",
+    )
+    assert (
+        "failed: plain:fault=raise, seed 0: RuntimeError: broken on purpose" in faulty.outcome.out
+    )
 
 
 def test_a_failed_run_leaves_a_record_and_no_weights(faulty: Finished) -> None:
     for label, record in labelled(faulty).items():
-        names = {path.name for path in (faulty.out / record.address).iterdir() if not path.stem.startswith("state-")}
+        names = {
+            path.name
+            for path in (faulty.out / record.address).iterdir()
+            if not path.stem.startswith("state-")
+        }
         weights = {"encoder.safetensors"} if label == "plain" else set()
         assert names - {"metrics.jsonl"} == {"record.json"} | weights
 
@@ -536,7 +609,9 @@ def test_only_a_run_that_may_go_on_leaves_a_state(faulty: Finished) -> None:
     assert left == {"plain:fault=raise-late"}  # half-way, and not diverged
 
 
-def test_a_disk_too_full_for_weights_costs_the_weights_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_too_full_for_weights_costs_the_weights_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, module: nn.Module, metadata: object = None) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
@@ -546,10 +621,17 @@ def test_a_disk_too_full_for_weights_costs_the_weights_alone(tmp_path: Path, mon
     record = run.records()["plain-s0"]
     assert (record.status, record.weights) == ("ok", {})
     assert record.accuracy is not None
-    line = next(line for line in run.outcome.out.splitlines() if line.startswith("warning: plain, seed 0: "))
+    line = next(
+        line for line in run.outcome.out.splitlines() if line.startswith("warning: plain, seed 0: ")
+    )
     assert "encoder.safetensors could not be written (No space left on device)" in line
-    assert line.endswith(f"free space, remove the folder {record.address}, and the same command trains it again")
-    assert {path.name for path in (run.out / record.address).iterdir()} == {"record.json", "metrics.jsonl"}
+    assert line.endswith(
+        f"free space, remove the folder {record.address}, and the same command trains it again"
+    )
+    assert {path.name for path in (run.out / record.address).iterdir()} == {
+        "record.json",
+        "metrics.jsonl",
+    }
 
 
 def test_a_finished_folder_that_can_only_be_read_is_shown(
@@ -558,12 +640,16 @@ def test_a_finished_folder_that_can_only_be_read_is_shown(
     def read_only(path: Path, content: bytes) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr(Path, "write_bytes", read_only)  # permissions do not stop the tests when root runs them
+    monkeypatch.setattr(
+        Path, "write_bytes", read_only
+    )  # permissions do not stop the tests when root runs them
     monkeypatch.setattr(records, "write_atomically", read_only)
     again = good.again(copied)
     assert again.code == 0
-    assert again.err == (
-        f"{copied / 'table.md'} could not be written (Read-only file system); what it would hold is printed above\n"
+    assert (
+        again.err
+        == f"{copied / 'table.md'} could not be written (Read-only file system); what it would hold"
+        " is printed above\n"
     )
     assert again.lines[-1] == f"records in {copied}"
     shown = rows(good.out)
@@ -575,7 +661,11 @@ def test_failed_runs_are_tried_again_and_the_rest_is_kept(faulty: Finished, tmp_
     before = times(out)
     outcome = faulty.again(out)
     assert outcome.code == 1
-    changed = {name.partition("-s0")[0] for name, written in times(out).items() if before.get(name) != written}
+    changed = {
+        name.partition("-s0")[0]
+        for name, written in times(out).items()
+        if before.get(name) != written
+    }
     assert "plain" in changed
     assert not {"random-init", "raw-pca"} & changed
 
@@ -637,12 +727,18 @@ def test_a_stopped_run_ends_with_code_130(stopped: Finished) -> None:
 
 
 def test_a_stopped_run_says_in_one_line_how_to_go_on(stopped: Finished) -> None:
-    assert stopped.outcome.err == "error: stopped; the same command continues with what is missing\n"
+    assert (
+        stopped.outcome.err == "error: stopped; the same command continues with what is missing\n"
+    )
 
 
 def test_a_stopped_run_leaves_an_interrupted_record(stopped: Finished) -> None:
     record = labelled(stopped)["plain:fault=interrupt"]
-    assert (record.status, record.error, record.accuracy) == ("interrupted", "stopped by the user", None)
+    assert (record.status, record.error, record.accuracy) == (
+        "interrupted",
+        "stopped by the user",
+        None,
+    )
     assert record.training is not None
     assert 0 < record.training.steps < 6
 
@@ -650,14 +746,24 @@ def test_a_stopped_run_leaves_an_interrupted_record(stopped: Finished) -> None:
 def test_a_stopped_run_keeps_what_was_done_and_begins_nothing_more(stopped: Finished) -> None:
     statuses = {label: record.status for label, record in labelled(stopped).items()}
     assert statuses == {
-        "raw-pca": "ok", "random-init": "ok", "plain": "ok", "plain:fault=interrupt": "interrupted",
-    }  # fmt: skip
+        "raw-pca": "ok",
+        "random-init": "ok",
+        "plain": "ok",
+        "plain:fault=interrupt": "interrupted",
+    }
 
 
 def test_a_stopped_run_leaves_a_clean_folder(stopped: Finished) -> None:
     names = {path.name for path in stopped.out.rglob("*") if path.is_file()}
     states = {f"state-{step:09d}.{ending}" for step in (3, 4) for ending in ("json", "safetensors")}
-    expected = {"record.json", "speed.json", "encoder.safetensors", "metrics.jsonl", "matrix.json", *states}
+    expected = {
+        "record.json",
+        "speed.json",
+        "encoder.safetensors",
+        "metrics.jsonl",
+        "matrix.json",
+        *states,
+    }
     assert names - {LOCK} == expected
 
 
@@ -668,7 +774,9 @@ def test_an_interrupted_run_is_not_finished(stopped: Finished, tmp_path: Path) -
 
 @pytest.mark.long
 def test_a_killed_run_is_completed_by_the_same_command(tmp_path: Path) -> None:
-    """``kill -9`` while the second cell that trains is being evaluated; only what is missing is run afterwards."""
+    """``kill -9`` while the second cell that trains is being evaluated; only what is missing is run
+    afterwards.
+    """
     waiting, out = tmp_path / "waiting", tmp_path / "out"
     data, plugin = str(small_file(tmp_path)), str(plugin_file(tmp_path))
     command = [
@@ -686,7 +794,11 @@ def test_a_killed_run_is_completed_by_the_same_command(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PLAIN_WAITS": str(waiting)}
     with open(tmp_path / "log", "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness", *command], cwd=ROOT, env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", "harness", *command],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
         )
         try:
             end = time.monotonic() + 120
@@ -698,7 +810,9 @@ def test_a_killed_run_is_completed_by_the_same_command(tmp_path: Path) -> None:
     assert waiting.exists(), (tmp_path / "log").read_text()
     assert process.returncode == -signal.SIGKILL
     assert set(records_in(out)) == {"raw-pca-s0", "random-init-s0", "encoder-only-s0"}
-    leftover = out / next(out.glob("encoder-only*")) / f".record.json.{records.host()}.{process.pid}.tmp"
+    leftover = (
+        out / next(out.glob("encoder-only*")) / f".record.json.{records.host()}.{process.pid}.tmp"
+    )
     leftover.write_text('{"half": ')
     before = times(out)
 

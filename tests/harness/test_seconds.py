@@ -1,4 +1,6 @@
-"""Budgets in seconds: steps fixed at the first start, a command that repeats them, what seconds mean, busy machines."""
+"""Budgets in seconds: steps fixed at the first start, a command that repeats them, what seconds
+mean, busy machines.
+"""
 
 from __future__ import annotations
 
@@ -50,9 +52,19 @@ class Run:
 
 def run(folder: Path, methods: str, *more: str | Path) -> Run:
     arguments = (
-        "run", *SMALL, *IN_SECONDS, "--dataset", small_file(folder), "--plugin", plugin_file(folder), "--methods",
-        methods, "--out", folder / "out", *more,
-    )  # fmt: skip
+        "run",
+        *SMALL,
+        *IN_SECONDS,
+        "--dataset",
+        small_file(folder),
+        "--plugin",
+        plugin_file(folder),
+        "--methods",
+        methods,
+        "--out",
+        folder / "out",
+        *more,
+    )
     return Run(arguments, folder / "out", harness(*arguments))
 
 
@@ -75,7 +87,9 @@ def weights(out: Path, record: RunRecord) -> str:
 def test_the_printed_command_gives_the_same_weights(every: tuple[str, ...], tmp_path: Path) -> None:
     first = run(tmp_path, "plain", *every)
     assert first.outcome.code == 0, first.outcome
-    (line,) = (line for line in first.outcome.lines if line.startswith("the same steps again, bit for bit"))
+    (line,) = (
+        line for line in first.outcome.lines if line.startswith("the same steps again, bit for bit")
+    )
     assert f"- {line}" in (first.out / "table.md").read_text().splitlines()
     python, dash, module, *words = shlex.split(line.partition("): ")[2])
     assert (python, dash, module) == ("python", "-m", "harness")
@@ -92,18 +106,33 @@ def test_the_printed_command_gives_the_same_weights(every: tuple[str, ...], tmp_
     assert weights(again, record) == weights(first.out, first.record)
 
 
-def in_seconds(name: str, steps: int, seed: int = 0, budget: str = "30s", every: str = "") -> RunRecord:
+def in_seconds(
+    name: str, steps: int, seed: int = 0, budget: str = "30s", every: str = ""
+) -> RunRecord:
     record = run_record(name, seed=seed)
     assert record.training is not None
-    spec = record.spec.model_copy(update={"train": TrainSpec(budget=budget), "probe": ProbeSpec(every=every)})
+    spec = record.spec.model_copy(
+        update={"train": TrainSpec(budget=budget), "probe": ProbeSpec(every=every)}
+    )
     training = record.training.model_copy(update={"steps": steps, "interleaved_step_seconds": 0.25})
     return record.model_copy(update={"spec": spec, "training": training})
 
 
 TYPED = (
-    "run", "--methods", "gfp,mamp", "--budget=30s", "--seeds", "0-1", "--encoder", "tiny", "--baseline", "mamp",
-    "--rerun", "--set", "train.lr=0.01",
-)  # fmt: skip
+    "run",
+    "--methods",
+    "gfp,mamp",
+    "--budget=30s",
+    "--seeds",
+    "0-1",
+    "--encoder",
+    "tiny",
+    "--baseline",
+    "mamp",
+    "--rerun",
+    "--set",
+    "train.lr=0.01",
+)
 
 
 def test_every_row_has_its_own_number_of_steps() -> None:
@@ -117,13 +146,22 @@ def test_every_row_has_its_own_number_of_steps() -> None:
 
 
 def test_seeds_that_were_started_with_other_steps_have_a_command_of_their_own() -> None:
-    lines = repeat_lines([in_seconds("gfp", 120, 0), in_seconds("gfp", 119, 1)], {"gfp": "gfp"}, TYPED)
-    assert [line.rpartition("--seeds ")[2] for line in lines] == ["0 --budget 120steps", "1 --budget 119steps"]
+    lines = repeat_lines(
+        [in_seconds("gfp", 120, 0), in_seconds("gfp", 119, 1)], {"gfp": "gfp"}, TYPED
+    )
+    assert [line.rpartition("--seeds ")[2] for line in lines] == [
+        "0 --budget 120steps",
+        "1 --budget 119steps",
+    ]
 
 
 def test_evaluations_in_seconds_are_repeated_in_steps() -> None:
-    (line,) = repeat_lines([in_seconds("gfp", 120, budget="120steps", every="10s")], {"gfp": "gfp"}, ["run"])
-    assert line.endswith("python -m harness run --methods gfp --seeds 0 --set probe.every=40.0steps")
+    (line,) = repeat_lines(
+        [in_seconds("gfp", 120, budget="120steps", every="10s")], {"gfp": "gfp"}, ["run"]
+    )
+    assert line.endswith(
+        "python -m harness run --methods gfp --seeds 0 --set probe.every=40.0steps"
+    )
 
 
 def test_a_budget_in_steps_needs_no_other_command() -> None:
@@ -149,17 +187,30 @@ def test_only_what_is_replaced_is_left_out(typed: list[str], left: list[str]) ->
 
 # --- the first start ---
 
-STOPPED = PLUGIN.replace('"interrupt" and half_way', '"interrupt" and half_way and not Path("{}").exists()')
+STOPPED = PLUGIN.replace(
+    '"interrupt" and half_way', '"interrupt" and half_way and not Path("{}").exists()'
+)
 
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Run:
-    """A run that Ctrl-C ended half-way; it does not happen again once the file ``go on`` is there."""
+    """A run that Ctrl-C ended half-way; it does not happen again once the file ``go on`` is
+    there.
+    """
     plugin = plugin_file(tmp_path, "stopped", STOPPED.replace("{}", str(tmp_path / "go on")))
     arguments = (
-        "run", *SMALL, *IN_SECONDS, "--dataset", small_file(tmp_path), "--plugin", plugin, "--methods",
-        "stopped:fault=interrupt", "--out", tmp_path / "out",
-    )  # fmt: skip
+        "run",
+        *SMALL,
+        *IN_SECONDS,
+        "--dataset",
+        small_file(tmp_path),
+        "--plugin",
+        plugin,
+        "--methods",
+        "stopped:fault=interrupt",
+        "--out",
+        tmp_path / "out",
+    )
     found = Run(arguments, tmp_path / "out", harness(*arguments))
     assert found.outcome.code == 130
     return found
@@ -180,7 +231,9 @@ def starts(out: Path) -> list[Path]:
     return list(out.glob("*/start.json"))
 
 
-def test_a_run_that_was_stopped_goes_on_with_the_steps_of_its_first_start(stopped: Run, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_goes_on_with_the_steps_of_its_first_start(
+    stopped: Run, tmp_path: Path
+) -> None:
     (start,) = starts(stopped.out)
     seconds = json.loads(start.read_text())["step_seconds"]
     slower(stopped.out, 2.0)
@@ -229,12 +282,14 @@ def test_interleaved_and_wall_seconds_stand_apart() -> None:
 
 def test_equal_seconds_are_told_apart_in_the_ranking_too() -> None:
     records = [
-        curve_record("gfp", 0.5, budget="30s", step_seconds=3.0), curve_record("mamp", 0.5, budget="30s"),
+        curve_record("gfp", 0.5, budget="30s", step_seconds=3.0),
+        curve_record("mamp", 0.5, budget="30s"),
         run_record("amr").model_copy(update={"spec": curve_record("amr", 0.5, budget="30s").spec}),
         curve_record("gfp", 0.5, budget="300clips"),
-    ]  # fmt: skip
+    ]
     assert seconds_lines(records) == [
-        "equal 30s: seconds at the interleaved step time / on the wall: gfp 30 / 9, mamp 5 / 9, amr - / 60"
+        "equal 30s: seconds at the interleaved step time / on the wall: gfp 30 / 9, mamp 5 / 9, amr"
+        " - / 60"
     ]
 
 
@@ -261,7 +316,9 @@ JUDGED = f"speed verdicts are likely to read 'not measurable here' and {LONGER}"
         (0.2, 1, True, f"0.2 of 1 processors: {JUDGED}"),
     ],
 )
-def test_a_busy_machine_is_named_with_what_it_does(share: float, count: int, judged: bool, line: str | None) -> None:
+def test_a_busy_machine_is_named_with_what_it_does(
+    share: float, count: int, judged: bool, line: str | None
+) -> None:
     found = busy_lines(share, count, judged=judged)
     assert found == ([] if line is None else [f"busy: other processes take {line}"])
     if line:
@@ -277,12 +334,22 @@ def test_what_others_took_is_counted_from_a_moment_on(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("_others_count")
-def test_a_run_on_a_busy_machine_says_so_before_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_on_a_busy_machine_says_so_before_it_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Moment, "foreign_share", lambda self: 0.5)
     monkeypatch.setattr(experiment_module, "processors", lambda: 2)
     found = run(tmp_path, "encoder-only", "--budget", "3steps")
-    said = [number for number, line in enumerate(found.outcome.out.splitlines()) if line.startswith("busy: other")]
-    first = next(number for number, line in enumerate(found.outcome.out.splitlines()) if line.startswith("[1/"))
+    said = [
+        number
+        for number, line in enumerate(found.outcome.out.splitlines())
+        if line.startswith("busy: other")
+    ]
+    first = next(
+        number
+        for number, line in enumerate(found.outcome.out.splitlines())
+        if line.startswith("[1/")
+    )
     assert len(said) == 1
     assert said[0] < first
     again = found.again("--seeds", "0-1")  # stored: nothing is judged, and it still takes longer
@@ -309,7 +376,9 @@ def test_threads_are_those_that_were_asked_for() -> None:
 
 
 def test_more_threads_than_processors_are_refused() -> None:
-    with pytest.raises(UsageError, match=rf"--threads 4096: expected 1 to {processors()}, the processors"):
+    with pytest.raises(
+        UsageError, match=rf"--threads 4096: expected 1 to {processors()}, the processors"
+    ):
         use_threads(4096)
 
 

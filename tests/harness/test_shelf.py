@@ -1,4 +1,6 @@
-"""A study on its shelf is read as the folder that it was made of; what is refused in one is refused in the other."""
+"""A study on its shelf is read as the folder that it was made of; what is refused in one is refused
+in the other.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ from harness.records import shelf as shelf_module
 from harness.records.evaluations import EvaluationRecord, Evaluations, TestClips
 from harness.records.schema import RunRecord
 from harness.records.shelving import contents
-from harness.records.store import RecordStore, read_records, records_below, refusal_lines, write_atomically
+from harness.records.store import (
+    RecordStore,
+    read_records,
+    records_below,
+    refusal_lines,
+    write_atomically,
+)
 from harness.runs.hopeless import runs_below
 from harness.speed.rates import all_reached
 from harness.studies.verify import verify
@@ -24,26 +32,52 @@ from tests.harness.made_up_records import curve_record, run_record, stage_arm, s
 from tests.harness.small_run import Outcome, harness
 
 READERS = {
-    "table": ("table", "FOLDER"), "table --json": ("table", "FOLDER", "--json"), "status": ("status", "FOLDER"),
-    "ls": ("ls", "runs", "--out", "FOLDER"), "verify": ("verify", "FOLDER"), "trends": ("trends", "FOLDER"),
-    "ranking": ("ranking", "FOLDER"), "target": ("target", "FOLDER"), "compare": ("compare", "FOLDER"),
-    "leaderboard": ("leaderboard", "FOLDER"), "diff": ("diff", "FOLDER", "FOLDER"),
-}  # fmt: skip
-PEOPLE = TestClips(fingerprint="f" * 16, labels=[0, 1] * 200, subjects=[1, 2, 3, 4] * 100, class_names=["a", "b"])
+    "table": ("table", "FOLDER"),
+    "table --json": ("table", "FOLDER", "--json"),
+    "status": ("status", "FOLDER"),
+    "ls": ("ls", "runs", "--out", "FOLDER"),
+    "verify": ("verify", "FOLDER"),
+    "trends": ("trends", "FOLDER"),
+    "ranking": ("ranking", "FOLDER"),
+    "target": ("target", "FOLDER"),
+    "compare": ("compare", "FOLDER"),
+    "leaderboard": ("leaderboard", "FOLDER"),
+    "diff": ("diff", "FOLDER", "FOLDER"),
+}
+PEOPLE = TestClips(
+    fingerprint="f" * 16, labels=[0, 1] * 200, subjects=[1, 2, 3, 4] * 100, class_names=["a", "b"]
+)
 
 
 def evaluation(run: RunRecord, right: int) -> EvaluationRecord:
     """An evaluation with the first ``right`` of 400 test clips classified rightly."""
-    predictions = [label if number < right else 1 - label for number, label in enumerate(PEOPLE.labels)]
+    predictions = [
+        label if number < right else 1 - label for number, label in enumerate(PEOPLE.labels)
+    ]
     return EvaluationRecord(
-        address=f"linear-v1-{right:012x}", run=run.address, label=run.label, seed=run.spec.seed, protocol="linear",
-        spec="linear", options={}, encoder="last", data=PEOPLE.fingerprint, status="ok", accuracy=right / 400,
-        labelled=1000, predictions=predictions, environment=run.environment, started=run.started, finished=run.finished,
-    )  # fmt: skip
+        address=f"linear-v1-{right:012x}",
+        run=run.address,
+        label=run.label,
+        seed=run.spec.seed,
+        protocol="linear",
+        spec="linear",
+        options={},
+        encoder="last",
+        data=PEOPLE.fingerprint,
+        status="ok",
+        accuracy=right / 400,
+        labelled=1000,
+        predictions=predictions,
+        environment=run.environment,
+        started=run.started,
+        finished=run.finished,
+    )
 
 
 def study(root: Path) -> Path:
-    """Two methods on three seeds, one run that failed, their speed, and an evaluation of each finished run."""
+    """Two methods on three seeds, one run that failed, their speed, and an evaluation of each
+    finished run.
+    """
     store = RecordStore(root)
     done = Evaluations(store.root)
     for number, label in enumerate(("gfp", "mamp")):
@@ -52,7 +86,9 @@ def study(root: Path) -> Path:
             store.write_run(run)
             done.write(evaluation(run, 200 + 10 * number + seed))
     store.write_run(run_record("gfp", seed=7, status="failed", error="no", accuracy=None, curve=[]))
-    store.write_speed(stage_record(*(stage_arm(label, 0.1, 0.1) for label in ("gfp", "mamp")), stages=[]))
+    store.write_speed(
+        stage_record(*(stage_arm(label, 0.1, 0.1) for label in ("gfp", "mamp")), stages=[])
+    )
     done.write_test_clips(PEOPLE)
     return root
 
@@ -64,7 +100,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shelf(folder: Path, tmp_path: Path) -> Path:
-    """The same as a shelf, of the same name: its lines are runs, the speed, evaluations, test clips."""
+    """The same as a shelf, of the same name: its lines are runs, the speed, evaluations, test
+    clips.
+    """
     root = tmp_path / "shelves" / folder.name
     write_atomically(root / "records.jsonl", contents(folder).text)
     return root
@@ -84,7 +122,9 @@ def edited(line: bytes, **changes: object) -> bytes:
 
 def ask(command: str, folder: Path) -> Outcome:
     outcome = harness(*(str(folder) if word == "FOLDER" else word for word in READERS[command]))
-    return Outcome(outcome.code, outcome.out.replace(str(folder), "F"), outcome.err.replace(str(folder), "F"))
+    return Outcome(
+        outcome.code, outcome.out.replace(str(folder), "F"), outcome.err.replace(str(folder), "F")
+    )
 
 
 # --- the same as the folder ---
@@ -109,7 +149,9 @@ def test_every_record_is_read_as_from_the_folder(folder: Path, shelf: Path) -> N
 def test_every_command_says_the_same(folder: Path, shelf: Path, command: str) -> None:
     assert ask(command, shelf) == ask(command, folder)
     for page in folder.glob("*.md"):
-        assert page.read_text().replace(str(folder), "F") == (shelf / page.name).read_text().replace(str(shelf), "F")
+        assert page.read_text().replace(str(folder), "F") == (
+            shelf / page.name
+        ).read_text().replace(str(shelf), "F")
 
 
 def test_what_is_searched_for_below_folders_is_found_on_shelves(folder: Path, shelf: Path) -> None:
@@ -125,10 +167,16 @@ def test_what_is_searched_for_below_folders_is_found_on_shelves(folder: Path, sh
 
 def test_a_shelf_is_joined_as_its_folder_is(folder: Path, shelf: Path, tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
-    outcomes = [harness("merge", source, "--out", out) for source, out in ((folder, one), (shelf, other))]
+    outcomes = [
+        harness("merge", source, "--out", out) for source, out in ((folder, one), (shelf, other))
+    ]
     assert [outcome.code for outcome in outcomes] == [0, 0]
     assert read_records(one) == read_records(other) == read_records(folder)
-    assert list(Evaluations(one).all()) == list(Evaluations(other).all()) == list(Evaluations(folder).all())
+    assert (
+        list(Evaluations(one).all())
+        == list(Evaluations(other).all())
+        == list(Evaluations(folder).all())
+    )
     assert Evaluations(other).test_clips(PEOPLE.fingerprint) == PEOPLE
     names = {str(path.relative_to(root)) for root in (one, other) for path in root.rglob("*")}
     assert names == {str(path.relative_to(one)) for path in one.rglob("*")}
@@ -144,7 +192,9 @@ def test_numbers_are_written_as_in_the_file(folder: Path) -> None:
     assert content in map(json.loads, contents(folder).text.splitlines())
 
 
-def test_records_beside_a_shelf_are_read_too_and_a_folder_counts_first(folder: Path, shelf: Path) -> None:
+def test_records_beside_a_shelf_are_read_too_and_a_folder_counts_first(
+    folder: Path, shelf: Path
+) -> None:
     again, new = curve_record("gfp", 0.4, 0.9), curve_record("mamp", 0.4, 0.7, seed=9)
     for record in (again, new):
         RecordStore(shelf).write_run(record)
@@ -156,8 +206,10 @@ def test_records_beside_a_shelf_are_read_too_and_a_folder_counts_first(folder: P
     assert other in list(done.all())
     number = 1 + [again.address.encode() in line for line in lines(shelf)].index(True)
     place = f"{shelf / again.address / 'record.json'}"
-    assert refusal_lines(shelf, found.refused)[0] == (
-        f"record {shelf}/records.jsonl:{number}: is the run {again.address} again; {place} counts"
+    assert (
+        refusal_lines(shelf, found.refused)[0]
+        == f"record {shelf}/records.jsonl:{number}: is the run {again.address} again; {place}"
+        " counts"
     )
     (refusal,) = done.refused.values()
     assert "is the evaluation" in refusal.reason
@@ -173,21 +225,32 @@ def test_weights_in_the_folder_of_a_run_must_be_those_of_its_record(shelf: Path)
     assert read_records(shelf).refused == []
     write_atomically(shelf / address / "encoder.safetensors", b"others")
     (refusal,) = read_records(shelf).refused
-    assert str(refusal).startswith(f"record {shelf}/records.jsonl:1: encoder.safetensors beside it is not the one")
+    assert str(refusal).startswith(
+        f"record {shelf}/records.jsonl:1: encoder.safetensors beside it is not the one"
+    )
 
 
 def test_records_of_an_earlier_address_rule_keep_theirs(folder: Path, tmp_path: Path) -> None:
     """Their address is a hash of the spec as it was written then, without what came later."""
     record = curve_record("gfp", 0.4, 0.6)
-    written = {key: value for key, value in record.spec.model_dump(mode="json").items() if key != "device"}
+    written = {
+        key: value for key, value in record.spec.model_dump(mode="json").items() if key != "device"
+    }
     digest = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:12]
-    content = {**record.model_dump(mode="json"), "spec": written, "address": f"gfp-s0-{digest}", "schema_version": 1}
+    content = {
+        **record.model_dump(mode="json"),
+        "spec": written,
+        "address": f"gfp-s0-{digest}",
+        "schema_version": 1,
+    }
     folder, shelf = tmp_path / "old", tmp_path / "old shelf"
     write_atomically(folder / content["address"] / "record.json", json.dumps(content).encode())
     write_atomically(shelf / "records.jsonl", contents(folder).text)
     (run,) = read_records(shelf).runs
     assert RecordStore(shelf).written(run)["spec"] == written
-    assert [check.differences for check in verify(shelf)] == [check.differences for check in verify(folder)]
+    assert [check.differences for check in verify(shelf)] == [
+        check.differences for check in verify(folder)
+    ]
 
 
 # --- what is refused ---
@@ -204,22 +267,43 @@ def cut(line: bytes) -> bytes:
         (lambda line: line[:-1] + b"x\n", "cannot be read ("),
         (lambda line: line.replace(b"gfp", b"g\xfcp"), "cannot be read (not UTF-8)"),
         (lambda line: b"[1]\n", "cannot be read (expected a JSON object with its schema_version)"),
-        (lambda line: edited(line, kind="walk"), "cannot be read (expected kind run, speed, evaluation, test-clips"),
-        (lambda line: edited(line, kind=["run"]), "cannot be read (expected kind run, speed, evaluation, test-clips"),
-        (lambda line: edited(line, schema_version=99), "written by a newer version of the suite (schema 99"),
+        (
+            lambda line: edited(line, kind="walk"),
+            "cannot be read (expected kind run, speed, evaluation, test-clips",
+        ),
+        (
+            lambda line: edited(line, kind=["run"]),
+            "cannot be read (expected kind run, speed, evaluation, test-clips",
+        ),
+        (
+            lambda line: edited(line, schema_version=99),
+            "written by a newer version of the suite (schema 99",
+        ),
         (
             lambda line: line.replace(b'"schema_version":2', b'"schema_version":' + b"9" * 4000),
             "written by a newer version of the suite (schema 1000000000, ",
         ),
-        (lambda line: edited(line, surprise=1), "written by a newer version of the suite (this one does not know surp"),
-        (lambda line: edited(line, address="../../elsewhere"), "cannot be read (expected a name as address, found"),
-        (lambda line: edited(line, address="a" * 999), "cannot be read (expected a name as address, found"),
-        (lambda line: edited(line, address=None), "cannot be read (expected a name as address, found"),
+        (
+            lambda line: edited(line, surprise=1),
+            "written by a newer version of the suite (this one does not know surp",
+        ),
+        (
+            lambda line: edited(line, address="../../elsewhere"),
+            "cannot be read (expected a name as address, found",
+        ),
+        (
+            lambda line: edited(line, address="a" * 999),
+            "cannot be read (expected a name as address, found",
+        ),
+        (
+            lambda line: edited(line, address=None),
+            "cannot be read (expected a name as address, found",
+        ),
         (lambda line: edited(line, status="fine"), "cannot be read (status: "),
         (lambda line: edited(line, accuracy=None), "cannot be true ("),
         (lambda line: edited(line, wall_seconds=-1), "cannot be read (wall_seconds: "),
     ],
-)  # fmt: skip
+)
 def test_a_line_that_is_no_record_is_named_and_the_rest_is_read(
     shelf: Path, spoil: Callable[[bytes], bytes], expected: str
 ) -> None:
@@ -253,7 +337,8 @@ def test_of_two_records_of_one_address_the_first_counts(shelf: Path) -> None:
     (run,), (other,) = now.refused, done.refused.values()
     address = json.loads(found[0])["address"]
     assert (
-        str(run) == f"record {shelf}/records.jsonl:{len(found) + 1}: is the run {address} again; records.jsonl:1 counts"
+        str(run) == f"record {shelf}/records.jsonl:{len(found) + 1}: is the run {address} again;"
+        " records.jsonl:1 counts"
     )
     assert f"records.jsonl:{len(found) + 2}: is the evaluation " in str(other)
 
@@ -278,7 +363,10 @@ def test_a_file_of_something_else_is_not_quoted_line_by_line(shelf: Path) -> Non
     assert (now.runs, now.speeds) == (before.runs, before.speeds)
     assert len(now.refused) == shelf_module.MOST_NAMED + 1
     more = 2000 - shelf_module.MOST_NAMED
-    assert str(now.refused[-1]) == f"record {shelf}/records.jsonl: {more} more lines are no records that can be used"
+    assert (
+        str(now.refused[-1])
+        == f"record {shelf}/records.jsonl: {more} more lines are no records that can be used"
+    )
 
 
 def test_empty_lines_are_nothing(shelf: Path) -> None:
@@ -300,7 +388,7 @@ def test_empty_lines_are_nothing(shelf: Path) -> None:
         (lambda path: path.mkdir(), "expected a file, found a folder"),
         (getattr(os, "mkfifo", None), "expected a file, found a pipe"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have names")
 def test_what_is_no_file_is_named_and_folders_beside_it_are_read(
     folder: Path, make: Callable[[Path], None], expected: str
@@ -314,9 +402,12 @@ def test_what_is_no_file_is_named_and_folders_beside_it_are_read(
 
 
 @pytest.mark.parametrize(
-    "command", [name for name in READERS if name not in ("verify", "table --json", "leaderboard", "diff")]
+    "command",
+    [name for name in READERS if name not in ("verify", "table --json", "leaderboard", "diff")],
 )
-def test_a_command_goes_on_without_a_line_and_says_so(folder: Path, shelf: Path, command: str) -> None:
+def test_a_command_goes_on_without_a_line_and_says_so(
+    folder: Path, shelf: Path, command: str
+) -> None:
     found = lines(shelf)
     expected = ask(command, shelf)
     write(shelf, *found, b'{"schema_version": 2, "kind": "run"\n')
@@ -332,7 +423,10 @@ def test_verify_names_the_line(shelf: Path) -> None:
     write(shelf, *found, b"{}\n")
     outcome = harness("verify", shelf)
     assert outcome.code == 1
-    assert f"records: records.jsonl:{len(found) + 1}: cannot be read (expected a JSON object" in outcome.out
+    assert (
+        f"records: records.jsonl:{len(found) + 1}: cannot be read (expected a JSON object"
+        in outcome.out
+    )
 
 
 # --- nothing is written there ---
@@ -341,19 +435,24 @@ def test_verify_names_the_line(shelf: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ("run", "--methods", "gfp", "--out"), ("run", "--methods", "gfp", "--dry-run", "--out"),
-        ("plan", "--methods", "gfp", "--out"), ("speed", "--methods", "gfp", "--out"), ("explain", "gfp", "--out"),
-        ("claim", "gfp-6.2x", "--out"), ("evaluate",),
+        ("run", "--methods", "gfp", "--out"),
+        ("run", "--methods", "gfp", "--dry-run", "--out"),
+        ("plan", "--methods", "gfp", "--out"),
+        ("speed", "--methods", "gfp", "--out"),
+        ("explain", "gfp", "--out"),
+        ("claim", "gfp-6.2x", "--out"),
+        ("evaluate",),
     ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_what_would_write_records_refuses(shelf: Path, command: tuple[str, ...]) -> None:
     before = (shelf / "records.jsonl").read_bytes()
     outcome = harness(*command, shelf)
     assert outcome.code == 2
-    assert outcome.err == (
-        f"error: {shelf} is a study on its shelf (records.jsonl), which is only read; choose another folder, or `merge "
-        f"{shelf} --out FOLDER` for one to go on in\n"
+    assert (
+        outcome.err
+        == f"error: {shelf} is a study on its shelf (records.jsonl), which is only read; choose"
+        f" another folder, or `merge {shelf} --out FOLDER` for one to go on in\n"
     )
     assert [path.name for path in shelf.iterdir()] == ["records.jsonl"]
     assert (shelf / "records.jsonl").read_bytes() == before

@@ -1,4 +1,6 @@
-"""`data show`: the tokens that are coloured are those that the method sees, and the reconstruction is its own."""
+"""`data show`: the tokens that are coloured are those that the method sees, and the reconstruction
+is its own.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def test_the_mask_is_the_one_that_the_loss_draws() -> None:
     x = torch.cat([batch()[:2]] * 2)
     torch.manual_seed(0)
     mask = motion_aware_mask(x, method.encoder.grid, 0.9, 0.8)
-    expected = torch.zeros(4, method.encoder.grid.tokens, dtype=torch.bool).scatter(1, mask.visible, True)
+    expected = torch.zeros(4, method.encoder.grid.tokens, dtype=torch.bool).scatter(
+        1, mask.visible, True
+    )
     assert torch.equal(seen_by(method).flatten(1), expected[:2])
 
 
@@ -126,8 +130,12 @@ def test_visible_tokens_stay_as_they_are_and_masked_ones_do_not() -> None:
     assert (made[~visible] != x[~visible]).any(dim=-1).float().mean() > 0.99
 
 
-@pytest.mark.parametrize(("name", "options"), [("mamp", {}), ("gfp", {}), ("amr", {"target": "motion"})])
-def test_methods_that_predict_other_things_reconstruct_nothing(name: str, options: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"), [("mamp", {}), ("gfp", {}), ("amr", {"target": "motion"})]
+)
+def test_methods_that_predict_other_things_reconstruct_nothing(
+    name: str, options: dict[str, str]
+) -> None:
     method = Specimen(registry().method(name), options).build()
     assert reconstruction(method, batch()[:2], seen_by(method)) is None
 
@@ -168,7 +176,9 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("brief")
-def test_masks_are_shown_without_a_reconstruction_unless_trained(data: Path, tmp_path: Path) -> None:
+def test_masks_are_shown_without_a_reconstruction_unless_trained(
+    data: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "clip.gif"
     lines = show(str(data), out, method="skeletonmae:mask_ratio=0.75", registry=registry())
     assert "skeletonmae:mask_ratio=0.75: 22 of 90 tokens visible (24.4%)" in lines
@@ -195,7 +205,9 @@ def test_a_run_is_shown_with_what_it_kept(tmp_path: Path) -> None:
     assert size_of(tmp_path / "clip.gif") == (6, 680)
     with pytest.raises(UsageError, match=r"--method gfp: the run .* is of skeletonmae"):
         show(file, tmp_path / "clip.gif", method="gfp", run=folder, registry=registry())
-    with pytest.raises(UsageError, match=r"expected weights for the 25 joints of synthetic, found others"):
+    with pytest.raises(
+        UsageError, match=r"expected weights for the 25 joints of synthetic, found others"
+    ):
         show("synthetic", tmp_path / "clip.gif", run=folder, registry=registry())
 
 
@@ -218,7 +230,9 @@ def test_another_decoder_than_the_runs_is_refused(tmp_path: Path) -> None:
     record = run_small_cell(small_cell(loaded), loaded, tmp_path / "runs", keep_decoder=True)
     path = tmp_path / "runs" / record.address / METHOD_FILE
     path.write_bytes(path.read_bytes()[:-1] + b"!")
-    with pytest.raises(UsageError, match=r"method\.safetensors beside it is not the one it was written with"):
+    with pytest.raises(
+        UsageError, match=r"method\.safetensors beside it is not the one it was written with"
+    ):
         show(loaded.spec.name, tmp_path / "clip.gif", run=path.parent, registry=registry())
     (checked,) = (check for check in verify(tmp_path / "runs") if check.name == "weights")
     assert METHOD_FILE in checked.differences[0]
@@ -234,7 +248,16 @@ def test_a_decoder_that_is_not_kept_any_more_goes(tmp_path: Path) -> None:
 
 
 def test_a_run_keeps_its_decoder_where_it_is_asked_to(tmp_path: Path) -> None:
-    command = ("run", *SMALL, "--dataset", small_file(tmp_path), "--methods", "skeletonmae", "--out", tmp_path / "out")
+    command = (
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--methods",
+        "skeletonmae",
+        "--out",
+        tmp_path / "out",
+    )
     assert "--keep-decoder" not in harness(*command).out
     again = harness(*command, "--keep-decoder")
     assert again.code == 0
@@ -253,10 +276,15 @@ def test_a_run_keeps_its_decoder_where_it_is_asked_to(tmp_path: Path) -> None:
         ({"method": "gfp:lambda=5"}, r"method gfp: unknown option 'lambda'"),
         ({"method": "gfp:windows=7"}, r"method gfp: windows=7: each count must"),
         ({"method": "gfp", "encoder": "huge"}, r"unknown encoder 'huge'"),
-        ({"run": Path("nowhere")}, r"--run nowhere: expected a finished run's folder with record.json"),
+        (
+            {"run": Path("nowhere")},
+            r"--run nowhere: expected a finished run's folder with record.json",
+        ),
     ],
 )
-def test_wishes_that_cannot_be_met_are_one_line(wish: dict[str, object], said: str, data: Path, tmp_path: Path) -> None:
+def test_wishes_that_cannot_be_met_are_one_line(
+    wish: dict[str, object], said: str, data: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match=said):
         show(str(data), tmp_path / "clip.gif", registry=registry(), **wish)  # type: ignore[arg-type]
     assert not (tmp_path / "clip.gif").exists()
@@ -268,7 +296,9 @@ def test_damaged_weights_are_one_line(tmp_path: Path) -> None:
     record = run_small_cell(small_cell(loaded), loaded, tmp_path / "runs")
     folder = tmp_path / "runs" / record.address
     (folder / METHOD_FILE).write_bytes(b"not weights")
-    with pytest.raises(UsageError, match=r"method.safetensors: not a safetensors file that can be read"):
+    with pytest.raises(
+        UsageError, match=r"method.safetensors: not a safetensors file that can be read"
+    ):
         show(loaded.spec.name, tmp_path / "clip.gif", run=folder, registry=registry())
 
 

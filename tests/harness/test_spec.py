@@ -37,14 +37,20 @@ ROOT = Path(__file__).parents[2]
 
 
 def spec(**changes: Any) -> RunSpec:
-    return RunSpec(**{"method": MethodSpec(name="gfp", options={"tau": 0.8, "cov_weight": 1.0}), **changes})
+    return RunSpec(
+        **{"method": MethodSpec(name="gfp", options={"tau": 0.8, "cov_weight": 1.0}), **changes}
+    )
 
 
 # --- methods ---
 
 
 def test_methods_are_separated_by_commas_and_keep_their_order() -> None:
-    assert [method.name for method in parse_methods("gfp, skeletonmae,mamp")] == ["gfp", "skeletonmae", "mamp"]
+    assert [method.name for method in parse_methods("gfp, skeletonmae,mamp")] == [
+        "gfp",
+        "skeletonmae",
+        "mamp",
+    ]
 
 
 def test_options_follow_a_colon_and_go_on_after_commas() -> None:
@@ -60,11 +66,17 @@ def test_an_option_belongs_to_the_method_before_it() -> None:
 
 
 def test_a_value_may_hold_slashes_and_equal_signs() -> None:
-    assert parse_methods("gfp:windows=6/3/1,note=a=b")[0].options == {"windows": "6/3/1", "note": "a=b"}
+    assert parse_methods("gfp:windows=6/3/1,note=a=b")[0].options == {
+        "windows": "6/3/1",
+        "note": "a=b",
+    }
 
 
 def test_the_same_method_twice_is_one_row_and_with_other_options_two() -> None:
-    assert [str(method) for method in parse_methods("gfp,gfp:tau=1,gfp,gfp:tau=1")] == ["gfp", "gfp:tau=1"]
+    assert [str(method) for method in parse_methods("gfp,gfp:tau=1,gfp,gfp:tau=1")] == [
+        "gfp",
+        "gfp:tau=1",
+    ]
 
 
 def test_the_later_of_two_values_of_an_option_counts() -> None:
@@ -99,7 +111,13 @@ def test_a_method_prints_as_it_is_typed() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seeds"),
-    [("0", [0]), ("0-2", [0, 1, 2]), ("0-2,7", [0, 1, 2, 7]), (" 3 , 1 ", [3, 1]), ("1,0-2", [1, 0, 2])],
+    [
+        ("0", [0]),
+        ("0-2", [0, 1, 2]),
+        ("0-2,7", [0, 1, 2, 7]),
+        (" 3 , 1 ", [3, 1]),
+        ("1,0-2", [1, 0, 2]),
+    ],
 )
 def test_seeds_are_numbers_and_ranges_each_once(text: str, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds
@@ -149,11 +167,20 @@ CHECKED_OTHERWISE = ("data.crop", "amr.windows", "gfp.windows")
 def test_every_number_has_limits() -> None:
     models: dict[str, type[BaseModel]] = {**SECTIONS}
     models |= {name: method.Options for name, method in Registry().methods.items()}
-    models |= {f"protocol {name}": protocol.Options for name, protocol in Protocols().protocols.items()}
-    found = [place for name, model in models.items() for place in numbers(model.model_json_schema(), name)]
+    models |= {
+        f"protocol {name}": protocol.Options for name, protocol in Protocols().protocols.items()
+    }
+    found = [
+        place
+        for name, model in models.items()
+        for place in numbers(model.model_json_schema(), name)
+    ]
     assert len(found) > 40
     for path, schema in found:
-        limited = {"minimum", "exclusiveMinimum"} & schema.keys() and {"maximum", "exclusiveMaximum"} & schema.keys()
+        limited = {"minimum", "exclusiveMinimum"} & schema.keys() and {
+            "maximum",
+            "exclusiveMaximum",
+        } & schema.keys()
         assert limited or path in CHECKED_OTHERWISE, path
 
 
@@ -169,7 +196,9 @@ def test_every_number_has_limits() -> None:
         (ProbeSpec, "neighbors", "neighbours"),
     ],
 )
-def test_an_unknown_key_names_the_nearest_and_all(model: type[Section], key: str, close: str) -> None:
+def test_an_unknown_key_names_the_nearest_and_all(
+    model: type[Section], key: str, close: str
+) -> None:
     with pytest.raises(UsageError) as error:
         build(model, {key: 1}, "here")
     message = str(error.value)
@@ -179,7 +208,9 @@ def test_an_unknown_key_names_the_nearest_and_all(model: type[Section], key: str
 
 
 def test_an_unknown_key_of_a_part_of_a_spec_is_named_with_its_path() -> None:
-    with pytest.raises(UsageError, match=r"unknown option 'train\.warmpu', did you mean 'warmup'\?") as error:
+    with pytest.raises(
+        UsageError, match=r"unknown option 'train\.warmpu', did you mean 'warmup'\?"
+    ) as error:
         build(RunSpec, {"method": {"name": "gfp"}, "train": {"warmpu": 1}}, "spec")
     assert "weight_decay" in str(error.value)
 
@@ -212,17 +243,25 @@ def test_an_impossible_value_is_one_line_with_the_key_and_what_was_found(
 
 
 SECTIONS_AND_OPTIONS = [
-    EncoderSpec, DataSpec, TrainSpec, ProbeSpec, *(method.Options for method in Registry().methods.values())
-]  # fmt: skip
+    EncoderSpec,
+    DataSpec,
+    TrainSpec,
+    ProbeSpec,
+    *(method.Options for method in Registry().methods.values()),
+]
 
 
 @pytest.mark.parametrize("value", ["nan", "1e400", "-inf", math.nan, math.inf])
 @pytest.mark.parametrize("model", SECTIONS_AND_OPTIONS, ids=lambda model: model.__name__)
-def test_a_number_that_is_not_finite_is_refused_everywhere(model: type[BaseModel], value: object) -> None:
+def test_a_number_that_is_not_finite_is_refused_everywhere(
+    model: type[BaseModel], value: object
+) -> None:
     for name, field in model.model_fields.items():
         kind = str(field.annotation)
         if "float" in kind and "Literal" not in kind:
-            with pytest.raises(UsageError, match=f"^here: {name}.*(finite number|greater than|less than)"):
+            with pytest.raises(
+                UsageError, match=f"^here: {name}.*(finite number|greater than|less than)"
+            ):
                 build(model, {name: [value, value] if "tuple" in kind else value}, "here")
 
 
@@ -230,12 +269,24 @@ def test_a_number_that_is_not_finite_is_refused_everywhere(model: type[BaseModel
     ("model", "values", "message"),
     [
         (DataSpec, {"loader": "workers"}, "loader: .*set data.include_empty_bodies=true as well"),
-        (DataSpec, {"loader": "workers", "include_empty_bodies": False}, "loader: .*include_empty_bodies=true"),
+        (
+            DataSpec,
+            {"loader": "workers", "include_empty_bodies": False},
+            "loader: .*include_empty_bodies=true",
+        ),
         (TrainSpec, {"cuda_graphs": True}, "cuda_graphs: .*come with train.compile=true"),
         (TrainSpec, {"cuda_graphs": True, "compile": False}, "cuda_graphs: .*train.compile=true"),
-        (TrainSpec, {"sdpa": "cudnn-first", "fused_attention": False}, "sdpa: .*train.fused_attention=true"),
+        (
+            TrainSpec,
+            {"sdpa": "cudnn-first", "fused_attention": False},
+            "sdpa: .*train.fused_attention=true",
+        ),
         (TrainSpec, {"sdpa": "cudnn"}, "sdpa: .*'cudnn-first'"),
-        (TrainSpec, {"attention_precision": "fp32"}, "attention_precision: for the fused kernel of a run in bf16"),
+        (
+            TrainSpec,
+            {"attention_precision": "fp32"},
+            "attention_precision: for the fused kernel of a run in bf16",
+        ),
         (TrainSpec, {"compile_scope": "blocks"}, "compile_scope: .*train.compile=true"),
         (
             TrainSpec,
@@ -244,7 +295,9 @@ def test_a_number_that_is_not_finite_is_refused_everywhere(model: type[BaseModel
         ),
     ],
 )
-def test_a_switch_that_needs_another_says_so(model: type[Section], values: dict[str, Any], message: str) -> None:
+def test_a_switch_that_needs_another_says_so(
+    model: type[Section], values: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         build(model, values, "here")
 
@@ -273,11 +326,13 @@ def test_the_address_does_not_depend_on_the_order_of_options() -> None:
 
 def test_the_address_is_the_same_in_another_process() -> None:
     code = (
-        "from harness.spec.model import *;"
-        "print(RunSpec(method=MethodSpec(name='gfp', options={'cov_weight': 1.0, 'tau': 0.8})).address)"
+        "from harness.spec.model import *;print(RunSpec(method=MethodSpec(name='gfp',"
+        " options={'cov_weight': 1.0, 'tau': 0.8})).address)"
     )
     command = [sys.executable, "-c", code]
-    run = subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": "1"}, check=True, capture_output=True, text=True)
+    run = subprocess.run(
+        command, cwd=ROOT, env={"PYTHONHASHSEED": "1"}, check=True, capture_output=True, text=True
+    )
     assert run.stdout.strip() == spec().address
 
 
@@ -286,23 +341,50 @@ CHANGES: dict[str, dict[str, Any]] = {
     "method": {"name": "mamp", "options": {"tau": 0.9}},
     "encoder": {"size": "base", "depth": 3, "width": 16, "heads": 2, "frames": 60, "patch": 3},
     "data": {
-        "name": "other", "split": "xview", "label": "label,correct", "validation": 0.3, "drop_leaks": True,
-        "center": False, "crop": (0.6, 1.0), "min_crop": 32, "rotation": 0.2, "include_empty_bodies": True,
+        "name": "other",
+        "split": "xview",
+        "label": "label,correct",
+        "validation": 0.3,
+        "drop_leaks": True,
+        "center": False,
+        "crop": (0.6, 1.0),
+        "min_crop": 32,
+        "rotation": 0.2,
+        "include_empty_bodies": True,
         "sampling": "even",
-        "loader": "workers", "workers": 3, "fingerprint": "f00",
+        "loader": "workers",
+        "workers": 3,
+        "fingerprint": "f00",
     },
     "train": {
-        "budget": "61s", "batch_size": 65, "lr": 0.002, "final_lr": 0.4, "warmup": 0.06, "weight_decay": 0.06,
-        "betas": (0.9, 0.96), "clip_gradient": 1.0, "precision": "bf16", "fused_attention": False,
-        "fused_optimizer": False, "compile": True, "cuda_graphs": True, "scale_scores": True,
-        "gradient_norm": True, "gradient_scaler": True, "synchronise": True, "sdpa": "cudnn-first",
-        "attention_precision": "fp32", "compile_scope": "blocks",
+        "budget": "61s",
+        "batch_size": 65,
+        "lr": 0.002,
+        "final_lr": 0.4,
+        "warmup": 0.06,
+        "weight_decay": 0.06,
+        "betas": (0.9, 0.96),
+        "clip_gradient": 1.0,
+        "precision": "bf16",
+        "fused_attention": False,
+        "fused_optimizer": False,
+        "compile": True,
+        "cuda_graphs": True,
+        "scale_scores": True,
+        "gradient_norm": True,
+        "gradient_scaler": True,
+        "synchronise": True,
+        "sdpa": "cudnn-first",
+        "attention_precision": "fp32",
+        "compile_scope": "blocks",
     },
     "probe": {"points": 4, "every": "5clips", "regularisation": (1.0,), "neighbours": 5},
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize(("part", "field"), [(part, field) for part, fields in CHANGES.items() for field in fields])
+@pytest.mark.parametrize(
+    ("part", "field"), [(part, field) for part, fields in CHANGES.items() for field in fields]
+)
 def test_the_address_changes_with_every_field(part: str, field: str) -> None:
     section = getattr(spec(), part)
     changed = section.model_copy(update={field: CHANGES[part][field]})
@@ -316,7 +398,10 @@ def test_the_address_changes_with_seed_and_device() -> None:
 
 def test_no_field_is_missing_from_the_list_of_changes() -> None:
     parts = {name: set(type(getattr(spec(), name)).model_fields) for name in CHANGES}
-    assert {name: set(fields) for name, fields in CHANGES.items()} == {**parts, "method": {"name", "options"}}
+    assert {name: set(fields) for name, fields in CHANGES.items()} == {
+        **parts,
+        "method": {"name", "options"},
+    }
     assert set(CHANGES) | {"seed", "device"} == set(RunSpec.model_fields)
 
 
@@ -335,7 +420,9 @@ def test_data_is_what_it_holds_not_where_it_lies() -> None:
 
 
 def test_addresses_of_the_first_release_stay_what_they_are() -> None:
-    """The two addresses were made by the release that began rule 2 and, the second, by the one before it."""
+    """The two addresses were made by the release that began rule 2 and, the second, by the one
+    before it.
+    """
     address, by_rule_1 = read("here.npz").addresses
     assert (address, by_rule_1) == ("gfp-s0-v2-32f6961344fd", "gfp-s0-5cdd76744884")
 
@@ -350,7 +437,9 @@ class Grown(TrainSpec):
 def test_a_setting_that_came_later_is_left_out_at_its_default() -> None:
     grown = Grown().model_dump(mode="json")
     assert grown["halves"] == [1, 2]
-    assert without_later(Grown, grown) == without_later(TrainSpec, TrainSpec().model_dump(mode="json"))
+    assert without_later(Grown, grown) == without_later(
+        TrainSpec, TrainSpec().model_dump(mode="json")
+    )
     assert without_later(Grown, grown | {"averaging": 0.5})["averaging"] == 0.5
 
 
@@ -358,11 +447,15 @@ def test_an_option_that_came_later_is_left_out_where_it_is_implied() -> None:
     before = MethodSpec(name="gfp", options={"tau": 0.8})
     after = MethodSpec(name="gfp", options={"tau": 0.8, "new": "default"}, implied=("new",))
     assert spec(method=after).addresses == spec(method=before).addresses
-    assert spec(method=after.model_copy(update={"implied": ()})).address != spec(method=before).address
+    assert (
+        spec(method=after.model_copy(update={"implied": ()})).address != spec(method=before).address
+    )
 
 
 def test_the_address_is_safe_as_a_file_name() -> None:
-    address = spec(method=MethodSpec(name="gfp", options={"windows": "6/3/1", "note": "ü ../.. * \n"})).address
+    address = spec(
+        method=MethodSpec(name="gfp", options={"windows": "6/3/1", "note": "ü ../.. * \n"})
+    ).address
     assert re.fullmatch(r"[A-Za-z0-9._-]+", address)
     assert address.startswith("gfp-s0-")
 

@@ -32,7 +32,9 @@ from tests.harness.small_run import CPU, small_cell, small_data, small_trainer
 
 
 class ScriptedTrainer:
-    """Stands in for a trainer: notes who stepped when, and takes scripted seconds per step on a clock of its own."""
+    """Stands in for a trainer: notes who stepped when, and takes scripted seconds per step on a
+    clock of its own.
+    """
 
     def __init__(self, label: str, journal: list[str], now: list[float], *seconds: float) -> None:
         self.label, self.journal, self.now, self.script = label, journal, now, list(seconds)
@@ -58,7 +60,9 @@ def arm(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Arm]:
     monkeypatch.setattr(speed, "peak_step_bytes", lambda trainer: 123)
 
     def make(label: str, *seconds: float, block: int = 1) -> Arm:
-        return Arm(label, cast(Trainer, ScriptedTrainer(label, journal, now, *seconds)), block=block)
+        return Arm(
+            label, cast(Trainer, ScriptedTrainer(label, journal, now, *seconds)), block=block
+        )
 
     return make
 
@@ -94,7 +98,9 @@ def test_every_round_gives_one_block_per_arm_and_one_partner(arm: Callable[..., 
     assert len(a.blocks) == len(b.blocks) == len(again) == MINIMUM_ROUNDS
 
 
-def test_the_partner_is_the_second_baseline_block_of_the_same_round(arm: Callable[..., Arm]) -> None:
+def test_the_partner_is_the_second_baseline_block_of_the_same_round(
+    arm: Callable[..., Arm],
+) -> None:
     # Rounds in the order they run, P the partner: A P B, P B A, B A P, and again.
     a = arm("A", 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)
     again = measure([a, arm("B", 1.0)], a, seconds=0, failures={})
@@ -146,8 +152,12 @@ def test_phases_add_up_over_counted_blocks(arm: Callable[..., Arm]) -> None:
     assert a.phases == {"forward": 16.0}
 
 
-@pytest.mark.parametrize(("step", "block"), [(0.01, 50), (0.03, 17), (0.5, 1), (2.0, 1), (0.0001, 100)])
-def test_a_block_lasts_about_as_long_as_asked(arm: Callable[..., Arm], step: float, block: int) -> None:
+@pytest.mark.parametrize(
+    ("step", "block"), [(0.01, 50), (0.03, 17), (0.5, 1), (2.0, 1), (0.0001, 100)]
+)
+def test_a_block_lasts_about_as_long_as_asked(
+    arm: Callable[..., Arm], step: float, block: int
+) -> None:
     a = arm("A", step)
     warm_up(a, 0.5)
     assert a.block == block
@@ -170,11 +180,15 @@ def test_warming_up_is_bounded_in_steps(arm: Callable[..., Arm]) -> None:
 
 def test_warming_up_is_bounded_in_time(arm: Callable[..., Arm]) -> None:
     a = arm("A", 8.0, 4.0, 2.0, 1.0)
-    warm_up(a, 0.5)  # ten blocks of half a second after the first step, which compiles: over with 4 + 2 seconds
+    warm_up(
+        a, 0.5
+    )  # ten blocks of half a second after the first step, which compiles: over with 4 + 2 seconds
     assert len(scripted(a).journal) == 3
 
 
-def test_steps_that_compile_and_capture_end_no_warming_up_and_size_no_block(arm: Callable[..., Arm]) -> None:
+def test_steps_that_compile_and_capture_end_no_warming_up_and_size_no_block(
+    arm: Callable[..., Arm],
+) -> None:
     a = arm("A", 30.0, 40.0, 1.0)
     scripted(a).first_steps = 3
     warm_up(a, 0.5)  # the capture alone took longer than ten blocks
@@ -209,8 +223,17 @@ def test_warming_up_counts_no_block(arm: Callable[..., Arm]) -> None:
 def test_what_was_measured_is_left_after_every_round_that_makes_a_ratio_and_is_not_the_last(
     arm: Callable[..., Arm],
 ) -> None:
-    a, left = arm("A", 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0), list[tuple[list[float], list[float], int]]()
-    measure([a], a, seconds=0, failures={}, leave=lambda again, total: left.append(([*a.blocks], list(again), total)))
+    a, left = (
+        arm("A", 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0),
+        list[tuple[list[float], list[float], int]](),
+    )
+    measure(
+        [a],
+        a,
+        seconds=0,
+        failures={},
+        leave=lambda again, total: left.append(([*a.blocks], list(again), total)),
+    )
     assert left == [
         ([1, 4], [2, 3], MINIMUM_ROUNDS),
         ([1, 4, 5], [2, 3, 6], MINIMUM_ROUNDS),
@@ -228,7 +251,9 @@ def on_gpu(arm: Arm) -> Arm:
 
 def test_on_a_gpu_an_untimed_step_stands_before_each_block(arm: Callable[..., Arm]) -> None:
     a, b = on_gpu(arm("A", 1.0, block=4)), on_gpu(arm("B", 1.0, block=2))
-    measure([a, b], a, seconds=0, failures={}, watch=ScriptedWatch("noise"))  # the first block is timed again
+    measure(
+        [a, b], a, seconds=0, failures={}, watch=ScriptedWatch("noise")
+    )  # the first block is timed again
     assert scripted(a).sizes[:7] == [1, 4, 4, 1, 4, 1, 4]
     assert scripted(b).sizes == [1, 2] * MINIMUM_ROUNDS
     assert len(a.blocks) == MINIMUM_ROUNDS
@@ -253,22 +278,35 @@ def test_a_block_keeps_what_its_host_took_for_a_step(arm: Callable[..., Arm]) ->
 @pytest.mark.parametrize(
     ("host", "block", "bound"),
     [
-        (0.00995, 10, True),  # half a millisecond is left to do when the host has handed out ten steps
+        (
+            0.00995,
+            10,
+            True,
+        ),  # half a millisecond is left to do when the host has handed out ten steps
         (0.0090, 10, False),  # a whole step is: the queue was full, and held the host up
         (0.0020, 1, False),
         (0.0095, 1, True),
         (0.0101, 10, True),
     ],
 )
-def test_a_gpu_that_has_nothing_left_to_do_waits_for_its_host(host: float, block: int, bound: bool) -> None:
-    measured = made_up_arm("gfp", ratio(1, 1, 1), step_seconds=0.010, host_step_seconds=host, steps_per_block=block)
+def test_a_gpu_that_has_nothing_left_to_do_waits_for_its_host(
+    host: float, block: int, bound: bool
+) -> None:
+    measured = made_up_arm(
+        "gfp", ratio(1, 1, 1), step_seconds=0.010, host_step_seconds=host, steps_per_block=block
+    )
     assert measured.launch_bound is bound
-    (line,) = [line for line in speed_notes(speed_record(measured)) if line.startswith("host time per step")]
+    (line,) = [
+        line
+        for line in speed_notes(speed_record(measured))
+        if line.startswith("host time per step")
+    ]
     assert (f"gfp {1000 * host:.3g} ms (launch-bound)" in line) is bound
 
 
 @pytest.mark.parametrize(
-    ("train", "seconds"), [({}, 0.5), ({"synchronise": True}, None), ({"gradient_scaler": True}, None)]
+    ("train", "seconds"),
+    [({}, 0.5), ({"synchronise": True}, None), ({"gradient_scaler": True}, None)],
 )
 def test_a_host_that_waits_in_every_step_says_nothing(
     arm: Callable[..., Arm], train: dict[str, bool], seconds: float | None
@@ -292,7 +330,13 @@ class Activations:
 
 
 def test_what_a_failed_step_held_is_gone_before_the_next_block(arm: Callable[..., Arm]) -> None:
-    a, b, failures, kept, alive = arm("A", 1.0), arm("B", 1.0), dict[str, Exception](), [], list[bool]()
+    a, b, failures, kept, alive = (
+        arm("A", 1.0),
+        arm("B", 1.0),
+        dict[str, Exception](),
+        [],
+        list[bool](),
+    )
 
     def out_of_memory(steps: int, clock: StepClock) -> None:
         activations = Activations()
@@ -336,7 +380,10 @@ def test_a_disturbed_block_is_timed_again(arm: Callable[..., Arm]) -> None:
 
 
 def test_a_block_disturbed_three_times_counts_and_is_counted(arm: Callable[..., Arm]) -> None:
-    a, watch = arm("A", *(float(number) for number in range(1, 13))), ScriptedWatch("noise", "heat", "noise")
+    a, watch = (
+        arm("A", *(float(number) for number in range(1, 13))),
+        ScriptedWatch("noise", "heat", "noise"),
+    )
     again = measure([a], a, seconds=0, failures={}, watch=watch)
     assert a.blocks == [3, 6, 7, 10, 11]
     assert again == [4, 5, 8, 9, 12]
@@ -351,7 +398,10 @@ def test_where_everything_is_disturbed_every_block_has_three_tries(arm: Callable
 
 
 def test_phases_leave_out_the_blocks_that_were_thrown_away(arm: Callable[..., Arm]) -> None:
-    a, watch = arm("A", *(float(number) for number in range(1, 13))), ScriptedWatch("noise", "noise")
+    a, watch = (
+        arm("A", *(float(number) for number in range(1, 13))),
+        ScriptedWatch("noise", "noise"),
+    )
     measure([a], a, seconds=0, failures={}, watch=watch)
     assert a.phases == {"forward": 3 + 6 + 7 + 10 + 11}
 
@@ -359,7 +409,9 @@ def test_phases_leave_out_the_blocks_that_were_thrown_away(arm: Callable[..., Ar
 # --- what the device can do ---
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
 def test_the_devices_speed_is_that_of_its_fastest_matrix_product(
     precision: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,7 +421,11 @@ def test_the_devices_speed_is_that_of_its_fastest_matrix_product(
         steps = (9.0, 0.5, 0.25, 0.5)
 
         def __init__(self, device: torch.device) -> None:
-            self.start, self.mark, self.stop = (lambda: None), (lambda phase: None), (lambda phase: None)
+            self.start, self.mark, self.stop = (
+                (lambda: None),
+                (lambda phase: None),
+                (lambda phase: None),
+            )
 
     monkeypatch.setattr(peak, "StepClock", Clock)
     monkeypatch.setattr(torch, "mm", lambda a, b: factors.extend((a, b)))
@@ -378,7 +434,9 @@ def test_the_devices_speed_is_that_of_its_fastest_matrix_product(
     assert {(factor.shape, factor.dtype) for factor in factors} == {((10, 10), dtype)}
 
 
-def test_a_device_without_memory_for_the_product_has_no_measured_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_without_memory_for_the_product_has_no_measured_peak(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def full(*shape: int, **kind: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError
 
@@ -408,9 +466,17 @@ class OutOfMemory(Method):
         return activations.square().mean(), {}
 
 
-def test_a_method_that_fails_while_warming_up_leaves_neither_activations_nor_weights(data: LoadedData) -> None:
+def test_a_method_that_fails_while_warming_up_leaves_neither_activations_nor_weights(
+    data: LoadedData,
+) -> None:
     cells = [small_cell(data, "encoder-only"), small_cell(data, OutOfMemory)]
-    timing = Timing(cells, baseline="encoder-only", data=data, environment=describe_environment(CPU), seconds=0.1)
+    timing = Timing(
+        cells,
+        baseline="encoder-only",
+        data=data,
+        environment=describe_environment(CPU),
+        seconds=0.1,
+    )
     timing.warm_up(Reporter(make_console()))
     assert list(timing.failures) == ["made-up"]
     assert OutOfMemory.kept

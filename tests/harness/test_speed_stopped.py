@@ -1,4 +1,6 @@
-"""A speed measurement that is stopped leaves what it measured, which never passes for a finished one."""
+"""A speed measurement that is stopped leaves what it measured, which never passes for a finished
+one.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,15 @@ WORDS = (*SMALL[: SMALL.index("--budget")], "--methods", "encoder-only,skeletonm
 def measured(folder: Path) -> Outcome:
     """The command, in this process."""
     return harness(
-        "speed", *WORDS, "--speed-seconds", "1", "--dataset", small_file(folder), "--out", folder / "out"
-    )  # fmt: skip
+        "speed",
+        *WORDS,
+        "--speed-seconds",
+        "1",
+        "--dataset",
+        small_file(folder),
+        "--out",
+        folder / "out",
+    )
 
 
 @pytest.fixture
@@ -39,10 +48,14 @@ def stopped(tmp_path: Path) -> RecordStore:
 @needs_fork
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_what_was_measured_is_there_when_the_process_is_killed(number: signal.Signals, tmp_path: Path) -> None:
+def test_what_was_measured_is_there_when_the_process_is_killed(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     words = ["speed", *WORDS, "--speed-seconds", "60", "--threads", "1"]
-    process = begin([*words, "--dataset", str(small_file(tmp_path)), "--out", str(out)], tmp_path / "log")
+    process = begin(
+        [*words, "--dataset", str(small_file(tmp_path)), "--out", str(out)], tmp_path / "log"
+    )
     while not (found := list(out.glob(f"*/{UNFINISHED_SPEED_FILE}"))):
         assert process.is_alive()
         time.sleep(0.01)
@@ -58,7 +71,9 @@ def test_what_was_measured_is_there_when_the_process_is_killed(number: signal.Si
     assert {len(arm.blocks) for arm in record.arms} == {record.done_rounds}
 
 
-def test_the_same_command_begins_again_says_so_and_leaves_nothing_of_it(stopped: RecordStore, tmp_path: Path) -> None:
+def test_the_same_command_begins_again_says_so_and_leaves_nothing_of_it(
+    stopped: RecordStore, tmp_path: Path
+) -> None:
     found = measured(tmp_path)
     assert found.code == 0
     assert f"was stopped after {MINIMUM_ROUNDS} of 9 rounds: it begins again" in found.out
@@ -73,7 +88,9 @@ def test_under_the_name_of_a_finished_record_it_is_refused(stopped: RecordStore)
     (path,) = stopped.root.glob(f"*/{UNFINISHED_SPEED_FILE}")
     path.rename(path.with_name(SPEED_FILE))
     assert list(stopped.speeds()) == []
-    assert [refusal.reason for refusal in stopped.refused.values()] == ["is of a measurement that was not finished"]
+    assert [refusal.reason for refusal in stopped.refused.values()] == [
+        "is of a measurement that was not finished"
+    ]
 
 
 def test_its_table_says_that_it_is_not_finished(stopped: RecordStore) -> None:
@@ -85,7 +102,9 @@ def test_its_table_says_that_it_is_not_finished(stopped: RecordStore) -> None:
     assert not [line for line in speed_notes(finished) if "UNFINISHED" in line]
 
 
-def test_what_cannot_be_read_does_not_keep_it_from_beginning_again(stopped: RecordStore, tmp_path: Path) -> None:
+def test_what_cannot_be_read_does_not_keep_it_from_beginning_again(
+    stopped: RecordStore, tmp_path: Path
+) -> None:
     (path,) = stopped.root.glob(f"*/{UNFINISHED_SPEED_FILE}")
     path.write_text("{")
     found = measured(tmp_path)

@@ -1,4 +1,6 @@
-"""What makes a GPU and its host wait for each other is found without a GPU, and no method's step has any of it."""
+"""What makes a GPU and its host wait for each other is found without a GPU, and no method's step
+has any of it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ STALLS: dict[str, tuple[Callable[[Tensor], object], str]] = {
     "branch": (lambda x: 1 if x.sum() > 0 else 0, "a value is asked for"),
     "nonzero": (lambda x: x.nonzero(), "a value is asked for"),
     "boolean index": (lambda x: x[x > 0], "a value is asked for"),
-    "written under a mask": (lambda x: x.index_put_((x > 0,), x.new_ones(1).expand(3)), "a value is asked for"),
+    "written under a mask": (
+        lambda x: x.index_put_((x > 0,), x.new_ones(1).expand(3)),
+        "a value is asked for",
+    ),
     "equal": (lambda x: torch.equal(x, x), "a value is asked for"),
     "unique": (lambda x: x.unique(), "a value is asked for"),
     "repeats": (lambda x: x.repeat_interleave(x.long(), dim=0), "a value is asked for"),
@@ -39,16 +44,24 @@ STALLS: dict[str, tuple[Callable[[Tensor], object], str]] = {
     "list as an index": (lambda x: x[[0, 2]], "a copy between host and device"),
     "array as an index": (lambda x: x[np.array([0, 2])], "a copy between host and device"),
     "mask of the host": (lambda x: torch.where(MASK, x, 0), "a tensor [4] on the CPU"),
-    "list": (lambda x: x * torch.as_tensor([1.0, 2.0, 3.0, 4.0], device=x.device), "a copy between host and device"),
+    "list": (
+        lambda x: x * torch.as_tensor([1.0, 2.0, 3.0, 4.0], device=x.device),
+        "a copy between host and device",
+    ),
     "number": (lambda x: x * torch.tensor(2.0, device=x.device), "a copy between host and device"),
-    "like another": (lambda x: x * x.new_tensor([1.0, 2.0, 3.0, 4.0]), "a copy between host and device"),
+    "like another": (
+        lambda x: x * x.new_tensor([1.0, 2.0, 3.0, 4.0]),
+        "a copy between host and device",
+    ),
     "moved": (lambda x: x[HOST.to(x.device)], "a copy between host and device"),
     "written": (lambda x: x.clone().copy_(torch.ones(4)), "a copy between host and device"),
     "to the host": (lambda x: x.cpu(), "a copy between host and device"),
-}  # fmt: skip
+}
 HARMLESS: dict[str, Callable[[Tensor], object]] = {
     "number": lambda x: x * 2.0 + torch.tensor(1.0),
-    "made there": lambda x: x + torch.arange(4, device=x.device) + torch.full((4,), 0.5, device=x.device),
+    "made there": lambda x: (
+        x + torch.arange(4, device=x.device) + torch.full((4,), 0.5, device=x.device)
+    ),
     "random": lambda x: x + torch.rand(4, device=x.device) + torch.randn_like(x),
     "filled under a mask": lambda x: x.masked_fill(x > 0, 0.0),
     "chosen": lambda x: torch.where(x > 0, x, 0.0).clamp(min=0.1),
@@ -58,7 +71,7 @@ HARMLESS: dict[str, Callable[[Tensor], object]] = {
     "on the host": lambda x: (x, HOST + 1, torch.ones(2).sum()),
     "repeated": lambda x: x.repeat_interleave(2),
     "slices": lambda x: x[1:].flip(0)[..., None] @ x[None, :3],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", STALLS)
@@ -126,14 +139,20 @@ def fake_trainer(name: str) -> Trainer:
     spec = specimen.spec(depth=1, precision="bf16")
     source = BodySequences(clips(), CUDA)
     method = build_method(METHODS[name], spec, NTU25, CUDA)
-    batches = build_batches(source, torch.arange(len(source), device=CUDA), spec, FRAMES, method.views)
+    batches = build_batches(
+        source, torch.arange(len(source), device=CUDA), spec, FRAMES, method.views
+    )
     return Trainer(method, batches, spec.train, steps=10)
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    """No GPU: its random generator is none, and its backward pass, which needs a real device, gives gradients."""
-    monkeypatch.setattr(torch, "Generator", lambda device: SimpleNamespace(manual_seed=lambda seed: None))
+    """No GPU: its random generator is none, and its backward pass, which needs a real device, gives
+    gradients.
+    """
+    monkeypatch.setattr(
+        torch, "Generator", lambda device: SimpleNamespace(manual_seed=lambda seed: None)
+    )
     return Driver(monkeypatch)
 
 
@@ -143,7 +162,9 @@ def test_a_timed_step_asks_for_nothing_and_copies_nothing(
 ) -> None:
     with fake_tensors():
         trainer = fake_trainer(name)
-        trained = [parameter for parameter in trainer.method.parameters() if parameter.requires_grad]
+        trained = [
+            parameter for parameter in trainer.method.parameters() if parameter.requires_grad
+        ]
 
         def backward(loss: Tensor) -> None:
             assert loss.dtype == torch.float32

@@ -25,9 +25,9 @@ def ratio(low: float, high: float) -> Ratio:
 
 
 def test_paired_ratio_is_the_exponential_of_the_mean_log_ratio_with_a_t_interval() -> None:
-    # Ratios 2, 4, 8: logs are 1, 2, 3 times ln 2; mean 2 ln 2, standard deviation ln 2, error ln 2 / sqrt(3).
-    # t(0.975, 2 degrees of freedom) = 4.302653, so the logs' half width is 4.302653 * 0.693147 / 1.732051 = 1.721871.
-    # exp(1.721871) = 5.594985.
+    # Ratios 2, 4, 8: logs are 1, 2, 3 times ln 2; mean 2 ln 2, standard deviation ln 2, error ln 2
+    # / sqrt(3). t(0.975, 2 degrees of freedom) = 4.302653, so the logs' half width is 4.302653 *
+    # 0.693147 / 1.732051 = 1.721871. exp(1.721871) = 5.594985.
     found = paired_ratio([2.0, 8.0, 24.0], [1.0, 2.0, 3.0])
     assert found.value == pytest.approx(4.0)
     assert found.low == pytest.approx(4.0 / 5.594985, rel=1e-5)
@@ -43,7 +43,9 @@ def test_equal_ratios_have_an_interval_without_width() -> None:
 def test_exchanging_the_sides_inverts_ratio_and_interval() -> None:
     one, two = [1.0, 1.3, 0.9, 1.1], [0.5, 0.4, 0.6, 0.45]
     there, back = paired_ratio(one, two), paired_ratio(two, one)
-    assert (back.value, back.low, back.high) == pytest.approx((1 / there.value, 1 / there.high, 1 / there.low))
+    assert (back.value, back.low, back.high) == pytest.approx(
+        (1 / there.value, 1 / there.high, 1 / there.low)
+    )
 
 
 def test_drift_that_both_sides_share_cancels() -> None:
@@ -73,8 +75,12 @@ def test_five_pairs_cover_the_true_ratio_95_times_in_100() -> None:
     assert inside / trials == pytest.approx(0.95, abs=0.015)  # three standard errors of 2000 trials
 
 
-@pytest.mark.parametrize(("low", "high", "floor"), [(0.98, 1.03, 1.03), (0.8, 1.1, 1.25), (1.01, 1.04, 1.04)])
-def test_the_noise_floor_is_the_farther_end_of_same_against_same(low: float, high: float, floor: float) -> None:
+@pytest.mark.parametrize(
+    ("low", "high", "floor"), [(0.98, 1.03, 1.03), (0.8, 1.1, 1.25), (1.01, 1.04, 1.04)]
+)
+def test_the_noise_floor_is_the_farther_end_of_same_against_same(
+    low: float, high: float, floor: float
+) -> None:
     assert noise_floor(ratio(low, high)) == pytest.approx(floor)
 
 
@@ -151,7 +157,9 @@ def test_mostly_disturbed_blocks_support_no_claim(claimed: float, low: float, hi
         (0.6, 0.9, False),  # slower
     ],
 )
-def test_an_interval_that_touches_the_band_of_the_floor_is_noise(low: float, high: float, inside: bool) -> None:
+def test_an_interval_that_touches_the_band_of_the_floor_is_noise(
+    low: float, high: float, inside: bool
+) -> None:
     assert inside_floor(ratio(low, high), 1.1) is inside
 
 
@@ -159,4 +167,6 @@ def test_what_is_supported_is_never_noise() -> None:
     for low in np.linspace(0.5, 2.5, 41):
         for floor in np.linspace(1.0, 1.6, 13):
             found = ratio(float(low), float(low) * 1.2)
-            assert verdict(found, float(floor)) != "supported" or not inside_floor(found, float(floor))
+            assert verdict(found, float(floor)) != "supported" or not inside_floor(
+                found, float(floor)
+            )

@@ -1,4 +1,6 @@
-"""The profile of MAMP's step: which runs stand beside the released loop, and how operators are grouped."""
+"""The profile of MAMP's step: which runs stand beside the released loop, and how operators are
+grouped.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ BENCHMARKS = ROOT / "benchmarks"
 def script() -> ModuleType:
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        spec = importlib.util.spec_from_file_location("step_profile", BENCHMARKS / "step_profile.py")
+        spec = importlib.util.spec_from_file_location(
+            "step_profile", BENCHMARKS / "step_profile.py"
+        )
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)

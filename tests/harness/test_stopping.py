@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGHUP: an exception in the main thread, a record, a line, the exit code of the signal."""
+"""Ctrl-C, SIGTERM and SIGHUP: an exception in the main thread, a record, a line, the exit code of
+the signal.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,15 @@ from pathlib import Path
 import pytest
 
 from datasets.formats.store import open_store
-from harness.isolation.stopping import SIGNALS, Stopped, deferred, held, stop_if_asked, stop_is_asked, stoppable
+from harness.isolation.stopping import (
+    SIGNALS,
+    Stopped,
+    deferred,
+    held,
+    stop_if_asked,
+    stop_is_asked,
+    stoppable,
+)
 from harness.records.store import RecordStore
 from tests.datasets.made_up_source import write_numbers
 from tests.harness.small_run import SMALL, harness, plugin_file, small_file
@@ -167,7 +177,11 @@ def test_outside_the_main_thread_nothing_is_installed() -> None:
 @pytest.mark.parametrize(
     ("number", "swallow"),
     [
-        pytest.param(number, swallow, marks=pytest.mark.long if swallow == "true" and number != signal.SIGTERM else ())
+        pytest.param(
+            number,
+            swallow,
+            marks=pytest.mark.long if swallow == "true" and number != signal.SIGTERM else (),
+        )
         for number in SIGNALS
         for swallow in ("false", "true")
     ],
@@ -177,9 +191,17 @@ def test_a_run_that_is_stopped_leaves_the_record_of_the_running_cell(
 ) -> None:
     out, before = tmp_path / "out", signal.getsignal(number)
     found = harness(
-        "run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin_file(tmp_path, "hit", HIT), "--out", out,
-        "--methods", f"hit:signal={int(number)},swallow={swallow},encoder-only",
-    )  # fmt: skip
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--plugin",
+        plugin_file(tmp_path, "hit", HIT),
+        "--out",
+        out,
+        "--methods",
+        f"hit:signal={int(number)},swallow={swallow},encoder-only",
+    )
     assert (found.code, found.err) == (CODES[number], LINES[number])
     records = {record.spec.method.name: record for record in RecordStore(out).runs()}
     assert set(records) == {"raw-pca", "random-init", "hit"}
@@ -188,7 +210,9 @@ def test_a_run_that_is_stopped_leaves_the_record_of_the_running_cell(
     assert signal.getsignal(number) is before
 
 
-def test_a_signal_while_a_record_is_written_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_while_a_record_is_written_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write, out = RecordStore.write_run, tmp_path / "out"
 
     def write_slowly(store: RecordStore, record: object) -> None:
@@ -196,9 +220,13 @@ def test_a_signal_while_a_record_is_written_waits_for_it(tmp_path: Path, monkeyp
         write(store, record)  # type: ignore[arg-type]
 
     monkeypatch.setattr(RecordStore, "write_run", write_slowly)
-    found = harness("run", *SMALL, "--dataset", small_file(tmp_path), "--out", out, "--methods", "encoder-only")
+    found = harness(
+        "run", *SMALL, "--dataset", small_file(tmp_path), "--out", out, "--methods", "encoder-only"
+    )
     assert found.code == 143
-    assert [(record.label, record.status) for record in RecordStore(out).runs()] == [("raw-pca", "ok")]
+    assert [(record.label, record.status) for record in RecordStore(out).runs()] == [
+        ("raw-pca", "ok")
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -214,9 +242,12 @@ def test_a_process_that_is_signalled_before_torch_is_loaded_ends_with_the_line(
         "cli.main()\n"
     )
     process = subprocess.Popen(
-        [sys.executable, str(script), "run"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, str(script), "run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
@@ -235,15 +266,40 @@ if __name__ == "__main__":  # reading processes import this file too
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.long)])
-def test_a_preparation_that_is_stopped_goes_on_where_it_was(number: signal.Signals, tmp_path: Path) -> None:
-    """The signal goes to the whole group, reading processes too, as a terminal and a scheduler send it."""
-    numbers = {f"n{number:03}": f"{number % 2} {number % 5}\n{number}\n{number + 1}\n" for number in range(60)}
-    raw, store, script = write_numbers(tmp_path / "raw", **numbers), tmp_path / "store", tmp_path / "prepare.py"
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.long)]
+)
+def test_a_preparation_that_is_stopped_goes_on_where_it_was(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """The signal goes to the whole group, reading processes too, as a terminal and a scheduler send
+    it.
+    """
+    numbers = {
+        f"n{number:03}": f"{number % 2} {number % 5}\n{number}\n{number + 1}\n"
+        for number in range(60)
+    }
+    raw, store, script = (
+        write_numbers(tmp_path / "raw", **numbers),
+        tmp_path / "store",
+        tmp_path / "prepare.py",
+    )
     script.write_text(PREPARE)
-    command = [sys.executable, str(script), "data", "prepare", "numbers", "--raw", str(raw), "--out", str(store)]
+    command = [
+        sys.executable,
+        str(script),
+        "data",
+        "prepare",
+        "numbers",
+        "--raw",
+        str(raw),
+        "--out",
+        str(store),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
     while len(list(tmp_path.glob(".store.partial/part-*.npz"))) < 2:
         assert process.poll() is None
         time.sleep(0.005)

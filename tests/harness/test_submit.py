@@ -1,4 +1,6 @@
-"""`submit`: what Slurm would get, what a job does with the signals it gets, and a study as jobs on this machine."""
+"""`submit`: what Slurm would get, what a job does with the signals it gets, and a study as jobs on
+this machine.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +34,15 @@ from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, small_
 from tests.harness.test_claims_of_runs import write_claim
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="Slurm and its signals are of Unix")
+pytestmark = pytest.mark.skipif(
+    not hasattr(signal, "SIGUSR2"), reason="Slurm and its signals are of Unix"
+)
 
 
 def stand_in(folder: Path, name: str, script: str) -> Path:
-    """A program of Slurm's name that writes down its arguments, and then does what the script says."""
+    """A program of Slurm's name that writes down its arguments, and then does what the script
+    says.
+    """
     folder.mkdir(exist_ok=True)
     path = folder / name
     path.write_text(f'#!/bin/sh\necho "$@" >> "{folder}/{name}.log"\n{script}\n')
@@ -52,11 +58,15 @@ def asked_of(folder: Path, name: str) -> list[str]:
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of stand-ins for Slurm's programs, first on the path; `sbatch` numbers its jobs from 71 on."""
+    """A folder of stand-ins for Slurm's programs, first on the path; `sbatch` numbers its jobs from
+    71 on.
+    """
     folder = tmp_path / "slurm"
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     stand_in(folder, "srun", "")
-    stand_in(folder, "sbatch", f'echo "Submitted batch job $((70 + $(wc -l < "{folder}/sbatch.log")))"')
+    stand_in(
+        folder, "sbatch", f'echo "Submitted batch job $((70 + $(wc -l < "{folder}/sbatch.log")))"'
+    )
     return folder
 
 
@@ -68,7 +78,11 @@ def submit(folder: Path, *words: str | Path, methods: str = "gfp,skeletonmae") -
 
 def options(script: str) -> dict[str, str]:
     """What a script asks ``sbatch`` for."""
-    lines = [line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")]
+    lines = [
+        line.removeprefix("#SBATCH --")
+        for line in script.splitlines()
+        if line.startswith("#SBATCH")
+    ]
     return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
@@ -76,8 +90,12 @@ def options(script: str) -> dict[str, str]:
 
 
 def test_a_local_dry_run_prints_the_commands_that_it_would_start(tmp_path: Path) -> None:
-    found = submit(tmp_path, "--dry-run", "--executor", "local", "--parallel", "2", "--seeds", "0-1")
-    commands = [line for line in found.out.splitlines() if line.startswith("python -m harness run ")]
+    found = submit(
+        tmp_path, "--dry-run", "--executor", "local", "--parallel", "2", "--seeds", "0-1"
+    )
+    commands = [
+        line for line in found.out.splitlines() if line.startswith("python -m harness run ")
+    ]
     assert ["--measure-only" in line for line in commands] == [True, False, False]
     assert "SBATCH" not in found.out
     assert "executor: local, which runs no script" in found.err
@@ -85,28 +103,56 @@ def test_a_local_dry_run_prints_the_commands_that_it_would_start(tmp_path: Path)
 
 def test_a_dry_run_prints_the_two_scripts(tmp_path: Path) -> None:
     found = submit(
-        tmp_path, "--dry-run", "--seeds", "0-1", "--parallel", "2", "--cpus", "3", "--gpus", "1", "--memory", "7.5",
-        "--time", "90", "--partition", "long", "--sbatch", "account=lab",
-    )  # fmt: skip
+        tmp_path,
+        "--dry-run",
+        "--seeds",
+        "0-1",
+        "--parallel",
+        "2",
+        "--cpus",
+        "3",
+        "--gpus",
+        "1",
+        "--memory",
+        "7.5",
+        "--time",
+        "90",
+        "--partition",
+        "long",
+        "--sbatch",
+        "account=lab",
+    )
     assert found.code == 0
     assert "executor: slurm" in found.err
     measurement, workers = (f"#!/bin/bash{script}" for script in found.out.split("#!/bin/bash")[1:])
     same = {
-        "account": "lab", "partition": "long", "time": "90", "mem": "7680MB", "cpus-per-task": "3",
-        "gpus-per-node": "1", "nodes": "1", "ntasks-per-node": "1", "requeue": "", "signal": "USR2@120",
-    }  # fmt: skip
+        "account": "lab",
+        "partition": "long",
+        "time": "90",
+        "mem": "7680MB",
+        "cpus-per-task": "3",
+        "gpus-per-node": "1",
+        "nodes": "1",
+        "ntasks-per-node": "1",
+        "requeue": "",
+        "signal": "USR2@120",
+    }
     alone, array = options(measurement), options(workers)
     assert {name: alone[name] for name in same} == {name: array[name] for name in same} == same
     assert "exclusive" in alone
     assert "exclusive" not in array
     assert "array" not in alone
     assert (array["array"], array["dependency"]) == ("0-3%2", "afterok:MEASUREMENT")
-    assert array["kill-on-invalid-dep"] == "yes"  # else workers wait for ever for a measurement that failed
+    assert (
+        array["kill-on-invalid-dep"] == "yes"
+    )  # else workers wait for ever for a measurement that failed
     (measuring,) = (line for line in measurement.splitlines() if line.startswith("# the job: "))
     (working,) = (line for line in workers.splitlines() if line.startswith("# the job: "))
     assert measuring.endswith("--device cuda --threads 3 --claim --measure-only")
     assert "--device cuda --threads 3 --claim --no-wait --since 20" in working
-    assert all("srun " in script and "--cpus-per-task=3" in script for script in (measurement, workers))
+    assert all(
+        "srun " in script and "--cpus-per-task=3" in script for script in (measurement, workers)
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -116,8 +162,12 @@ def test_a_job_is_told_before_the_end_of_a_short_time(tmp_path: Path) -> None:
 
 
 def test_submit_has_every_option_of_run() -> None:
-    """But those with which it starts `run` itself, and ``--tuning``, whose draws come one after the other."""
-    of_run, of_submit = (inspect.signature(command).parameters for command in (run_command, submit_command))
+    """But those with which it starts `run` itself, and ``--tuning``, whose draws come one after the
+    other.
+    """
+    of_run, of_submit = (
+        inspect.signature(command).parameters for command in (run_command, submit_command)
+    )
     set_by_it = {"claim", "shard", "no_wait", "measure_only", "since", "tuning"}
     assert of_submit.keys() - {"ctx"} - set(OWN) == of_run.keys() - set_by_it - {"dry_run"}
 
@@ -126,10 +176,26 @@ def test_what_was_typed_reaches_the_jobs(tmp_path: Path) -> None:
     plugin = tmp_path / "my method.py"
     plugin.write_text((ROOT / "harness/conformance/templates/mean_motion.py").read_text())
     plugin = plugin.rename(tmp_path / "mean_motion.py")
-    typed = ["--plugin", str(plugin), "--keep-decoder", "--seeds", "3-4", "--threads", "1", "--state-seconds", "7.5"]
+    typed = [
+        "--plugin",
+        str(plugin),
+        "--keep-decoder",
+        "--seeds",
+        "3-4",
+        "--threads",
+        "1",
+        "--state-seconds",
+        "7.5",
+    ]
     found = submit(tmp_path, "--dry-run", *typed, methods="mean-motion")
     line = next(line for line in found.out.splitlines() if line.startswith("# the job: "))
-    for words in (f"--plugin {plugin} ", "--keep-decoder ", "--seeds 3-4 ", "--threads 1 ", "--state-seconds 7.5 "):
+    for words in (
+        f"--plugin {plugin} ",
+        "--keep-decoder ",
+        "--seeds 3-4 ",
+        "--threads 1 ",
+        "--state-seconds 7.5 ",
+    ):
         assert words in line
     assert line.count("--threads") == 1
     for value in SMALL[1::2]:
@@ -144,8 +210,13 @@ def test_jobs_go_to_sbatch_and_the_line_says_so(slurm: Path, tmp_path: Path) -> 
     assert "job 71 measures speed alone; then 3 workers: array 72" in out
     folder = tmp_path / "out" / "jobs"
     assert options((folder / "72_submission.sh").read_text())["dependency"] == "afterok:71"
-    submitted = {path.name: pickle.loads(path.read_bytes()) for path in folder.glob("*_submitted.pkl")}
-    assert submitted.keys() == {"71_submitted.pkl", *(f"72_{number}_submitted.pkl" for number in range(3))}
+    submitted = {
+        path.name: pickle.loads(path.read_bytes()) for path in folder.glob("*_submitted.pkl")
+    }
+    assert submitted.keys() == {
+        "71_submitted.pkl",
+        *(f"72_{number}_submitted.pkl" for number in range(3)),
+    }
     assert submitted["71_submitted.pkl"].function.words[-1] == "--measure-only"
     assert all(one._timeout_countdown == REQUEUES > 50 for one in submitted.values())
 
@@ -154,8 +225,10 @@ def test_a_refusal_of_sbatch_is_one_line_and_leaves_nothing(slurm: Path, tmp_pat
     stand_in(slurm, "sbatch", 'echo "sbatch: error: invalid partition specified: x" >&2; exit 1')
     found = submit(tmp_path, "--partition", "x", methods="encoder-only")
     assert found.code == 2
-    assert found.err == (
-        "error: sbatch refused a job (sbatch: error: invalid partition specified: x); --dry-run prints its script\n"
+    assert (
+        found.err
+        == "error: sbatch refused a job (sbatch: error: invalid partition specified: x); --dry-run"
+        " prints its script\n"
     )
     assert not (tmp_path / "out").exists()
 
@@ -168,33 +241,46 @@ def test_a_measurement_whose_workers_are_refused_is_cancelled(slurm: Path, tmp_p
     assert asked_of(slurm, "scancel") == ["71"]
 
 
-def test_without_slurm_nothing_is_run_here_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_slurm_nothing_is_run_here_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = submit(tmp_path)
     assert found.code == 2
-    assert found.err == (
-        "error: no sbatch here: expected a machine that submits to Slurm; add --executor local to run the jobs on this "
-        "one\n"
+    assert (
+        found.err
+        == "error: no sbatch here: expected a machine that submits to Slurm; add --executor local"
+        " to run the jobs on this one\n"
     )
 
 
-def test_without_submitit_the_line_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_submitit_the_line_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("harness.cli.submit.find_spec", lambda name: None)
     found = submit(tmp_path)
     assert found.code == 2
-    assert "submitit is not installed: expected the extra `cluster`; `pip install -e '.[cluster]'`" in found.err
+    assert (
+        "submitit is not installed: expected the extra `cluster`; `pip install -e '.[cluster]'`"
+        in found.err
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--executor", "slrum"), "--executor 'slrum': expected slurm or local, did you mean 'slurm'?"),
+        (
+            ("--executor", "slrum"),
+            "--executor 'slrum': expected slurm or local, did you mean 'slurm'?",
+        ),
         (("--sbatch", "account"), "--sbatch 'account': expected name=value, e.g. account=lab"),
         (("--rerun",), "--claim and --rerun: expected one of them, found both"),
         (("--set", "train.lr=-1"), "train: lr: Input should be greater than 0"),
     ],
 )
-def test_a_mistake_is_a_line_before_any_job(words: tuple[str, ...], line: str, slurm: Path, tmp_path: Path) -> None:
+def test_a_mistake_is_a_line_before_any_job(
+    words: tuple[str, ...], line: str, slurm: Path, tmp_path: Path
+) -> None:
     found = submit(tmp_path, *words)
     assert found.code == 2
     assert line in found.err
@@ -203,9 +289,15 @@ def test_a_mistake_is_a_line_before_any_job(words: tuple[str, ...], line: str, s
 
 @pytest.mark.parametrize(
     ("said", "code", "there"),
-    [("72_1", 0, True), ("", 0, False), ("slurm_load_jobs error: Invalid job id specified", 1, False)],
+    [
+        ("72_1", 0, True),
+        ("", 0, False),
+        ("slurm_load_jobs error: Invalid job id specified", 1, False),
+    ],
 )
-def test_the_queue_is_asked_as_slurm_without_accounting_can_be(said: str, code: int, there: bool, slurm: Path) -> None:
+def test_the_queue_is_asked_as_slurm_without_accounting_can_be(
+    said: str, code: int, there: bool, slurm: Path
+) -> None:
     stand_in(slurm, "squeue", f'echo "{said}" >&{1 + code}; exit {code}')
     assert submitting.in_queue(["71", "72"]) is there
     stand_in(slurm, "squeue", 'echo "Unable to contact slurm controller" >&2; exit 1')
@@ -263,8 +355,8 @@ def test_a_child_that_is_killed_is_started_again(
     kills: int, code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     script = (
-        "import os, pathlib, sys; log = pathlib.Path(sys.argv[1])\n"
-        f"with log.open('a') as stream: stream.write('x')\nif log.stat().st_size <= {kills}: os.kill(os.getpid(), 9)"
+        "import os, pathlib, sys; log = pathlib.Path(sys.argv[1])\nwith log.open('a') as stream:"
+        f" stream.write('x')\nif log.stat().st_size <= {kills}: os.kill(os.getpid(), 9)"
     )
     log, job = tmp_path / "log", Made([script, str(tmp_path / "log")])
     if code:
@@ -277,8 +369,12 @@ def test_a_child_that_is_killed_is_started_again(
     assert "SIGKILL ended `harness " in capfd.readouterr().out
 
 
-def test_a_preempted_job_stops_its_child_and_then_requeues(tmp_path: Path, handler: list[int]) -> None:
-    """The child is told once, however many signals come, and has ended before the job gives its place away."""
+def test_a_preempted_job_stops_its_child_and_then_requeues(
+    tmp_path: Path, handler: list[int]
+) -> None:
+    """The child is told once, however many signals come, and has ended before the job gives its
+    place away.
+    """
     when_ready(tmp_path, signal.SIGUSR2, signal.SIGTERM, signal.SIGUSR2)
     with pytest.raises(Requeued):
         Made([CHILD, str(tmp_path)])()
@@ -287,14 +383,21 @@ def test_a_preempted_job_stops_its_child_and_then_requeues(tmp_path: Path, handl
 
 
 def test_a_child_does_not_hear_what_is_sent_to_all_processes(tmp_path: Path) -> None:
-    script = "import os, signal; [os.kill(os.getpid(), number) for number in (signal.SIGTERM, signal.SIGUSR2)]"
+    script = (
+        "import os, signal; [os.kill(os.getpid(), number) for number in (signal.SIGTERM,"
+        " signal.SIGUSR2)]"
+    )
     assert Made([script])() == 0
 
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="nothing tells the child")
 def test_the_child_of_a_job_that_is_killed_stops(tmp_path: Path) -> None:
-    script = f"from tests.harness.made_up_job import CHILD, Made; Made([CHILD, {str(tmp_path)!r}])()"
-    job = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    script = (
+        f"from tests.harness.made_up_job import CHILD, Made; Made([CHILD, {str(tmp_path)!r}])()"
+    )
+    job = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     while job.poll() is None and not (tmp_path / "ready").exists():
         time.sleep(0.01)
     job.kill()
@@ -306,14 +409,26 @@ def test_the_child_of_a_job_that_is_killed_stops(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "requeues"), [("RUNNING", True), ("PREEMPTED", True), ("CANCELLED", False), ("PENDING", False)]
+    ("state", "requeues"),
+    [("RUNNING", True), ("PREEMPTED", True), ("CANCELLED", False), ("PENDING", False)],
 )
 def test_where_only_sigterm_comes_the_job_asks_why(
-    state: str, requeues: bool, slurm: Path, tmp_path: Path, handler: list[int], monkeypatch: pytest.MonkeyPatch
+    state: str,
+    requeues: bool,
+    slurm: Path,
+    tmp_path: Path,
+    handler: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Clusters without ``preempt_send_user_signal``; what its user cancelled, or somebody requeued, stays as it is."""
+    """Clusters without ``preempt_send_user_signal``; what its user cancelled, or somebody requeued,
+    stays as it is.
+    """
     stand_in(slurm, "scontrol", f'echo "JobId=9 ArrayJobId=12 JobState={state} Reason=None"')
-    for name, value in {"SUBMITIT_EXECUTOR": "slurm", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"}.items():
+    for name, value in {
+        "SUBMITIT_EXECUTOR": "slurm",
+        "SLURM_ARRAY_JOB_ID": "12",
+        "SLURM_ARRAY_TASK_ID": "3",
+    }.items():
         monkeypatch.setenv(name, value)
     when_ready(tmp_path, signal.SIGTERM)
     with pytest.raises(Requeued if requeues else SystemExit):
@@ -324,7 +439,10 @@ def test_where_only_sigterm_comes_the_job_asks_why(
 
 
 def test_a_node_without_scontrol_says_what_to_do(
-    tmp_path: Path, handler: list[int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    handler: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     monkeypatch.setattr(jobs.shutil, "which", lambda name: None)
@@ -333,11 +451,16 @@ def test_a_node_without_scontrol_says_what_to_do(
         Made([CHILD, str(tmp_path)])()
     assert end.value.code == 128 + signal.SIGUSR2
     assert not handler
-    assert "there is no scontrol on this node to requeue the job: `submit` again continues" in capfd.readouterr().out
+    assert (
+        "there is no scontrol on this node to requeue the job: `submit` again continues"
+        in capfd.readouterr().out
+    )
 
 
 def test_submitit_requeues_this_job_and_starts_it_again(slurm: Path, tmp_path: Path) -> None:
-    """Of an array by the array's number and its own: ``scontrol requeue`` with the job's would mean all of them."""
+    """Of an array by the array's number and its own: ``scontrol requeue`` with the job's would mean
+    all of them.
+    """
     stand_in(slurm, "scontrol", "")
     folder, place = tmp_path / "jobs", tmp_path
     folder.mkdir()
@@ -365,15 +488,29 @@ def test_submitit_requeues_this_job_and_starts_it_again(slurm: Path, tmp_path: P
 
 def test_a_worker_leaves_what_others_have(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = ("run", *SMALL, "--dataset", small_file(tmp_path), "--methods", "encoder-only", "--out", out, "--claim")
+    words = (
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--methods",
+        "encoder-only",
+        "--out",
+        out,
+        "--claim",
+    )
     assert harness(*words, "--measure-only").code == 0
     assert not list(out.glob("*/record.json"))
     (speed,) = out.glob("*/speed.json")
     measured = speed.read_bytes()
     assert harness(*words, "--shard", "1/3").code == 0  # leaves the matrix
-    address = next(address for address, (label, _) in read_matrix(out).items() if label == "encoder-only")
+    address = next(
+        address for address, (label, _) in read_matrix(out).items() if label == "encoder-only"
+    )
     with Claims(out).hold(address, "encoder-only", 0) as owned:
-        write_claim(owned.path, owned.claim.model_copy(update={"machine": "elsewhere", "host": "node7"}))
+        write_claim(
+            owned.path, owned.claim.model_copy(update={"machine": "elsewhere", "host": "node7"})
+        )
         found = harness(*words, "--no-wait")
         assert found.code == 0
         assert f"left to others: 1 run (process {os.getpid()} on node7)" in found.out
@@ -386,14 +523,27 @@ def test_a_worker_leaves_what_others_have(tmp_path: Path) -> None:
 
 def test_what_failed_is_tried_once_by_the_workers_of_a_study(tmp_path: Path) -> None:
     out, plugin = tmp_path / "out", plugin_file(tmp_path)
-    words = ("run", *SMALL, "--dataset", small_file(tmp_path), "--plugin", plugin, "--out", out, "--claim", "--no-wait")
+    words = (
+        "run",
+        *SMALL,
+        "--dataset",
+        small_file(tmp_path),
+        "--plugin",
+        plugin,
+        "--out",
+        out,
+        "--claim",
+        "--no-wait",
+    )
     words += ("--methods", "encoder-only,plain:fault=raise-late", "--since")
     asked = now()
 
     def worker(since: datetime) -> int:
         """When the failed run's record was written, in nanoseconds."""
         assert harness(*words, f"{since:%Y-%m-%dT%H:%M:%S}").code == 1
-        (failed,) = (record.address for record in RecordStore(out).runs() if record.status == "failed")
+        (failed,) = (
+            record.address for record in RecordStore(out).runs() if record.status == "failed"
+        )
         return (out / failed / "record.json").stat().st_mtime_ns
 
     first = worker(asked)
@@ -413,7 +563,10 @@ class HereAtOnce:
     def submit(self, job: Job) -> HereAtOnce:
         self.outcome = harness(*job.words)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.result_pickle, self.stdout = self.folder / "1_0_result.pkl", self.folder / "1_0_log.out"
+        self.result_pickle, self.stdout = (
+            self.folder / "1_0_result.pkl",
+            self.folder / "1_0_log.out",
+        )
         self.stdout.write_text(self.outcome.out + self.outcome.err)
         if self.outcome.code in (0, 1):
             self.result_pickle.touch()
@@ -443,7 +596,9 @@ def test_a_study_as_jobs_on_this_machine(tmp_path: Path, monkeypatch: pytest.Mon
     assert f"nothing to submit: all runs are done; `table {out}`" in again.out
 
 
-def test_the_last_words_of_a_job_that_failed_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_words_of_a_job_that_failed_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Fails(HereAtOnce):
         def submit(self, job: Job) -> HereAtOnce:
             return super().submit(Job(["run", "--methods", "no-such-method"]))
@@ -451,5 +606,7 @@ def test_the_last_words_of_a_job_that_failed_are_told(tmp_path: Path, monkeypatc
     monkeypatch.setattr(submitting, "LocalExecutor", Fails)
     found = submit(tmp_path, "--executor", "local", methods="encoder-only")
     assert found.code == 2
-    assert found.err.startswith("error: a job failed, its last words: unknown method 'no-such-method'")
+    assert found.err.startswith(
+        "error: a job failed, its last words: unknown method 'no-such-method'"
+    )
     assert found.err.endswith("then the same command continues\n")

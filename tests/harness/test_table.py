@@ -27,7 +27,13 @@ RECORDS = [
 ]
 SPEED = speed_record(
     arm("gfp", ratio(2.0, 2.2, 2.4)),
-    arm("skeletonmae", ratio(1.0, 1.0, 1.0), flop_ratio=1.0, clips_per_second=9.876, verdict="not supported"),
+    arm(
+        "skeletonmae",
+        ratio(1.0, 1.0, 1.0),
+        flop_ratio=1.0,
+        clips_per_second=9.876,
+        verdict="not supported",
+    ),
     arm("encoder-only", ratio(4.0, 4.5, 5.0), flop_ratio=9.0, control=True, peak_bytes=None),
 )
 
@@ -36,7 +42,9 @@ def table(records: list[RunRecord] = RECORDS, speed: SpeedRecord = SPEED) -> pd.
     return build_table(records, speed, wide=True).set_index("method")
 
 
-def cell(row: str, column: str, records: list[RunRecord] = RECORDS, speed: SpeedRecord = SPEED) -> str:
+def cell(
+    row: str, column: str, records: list[RunRecord] = RECORDS, speed: SpeedRecord = SPEED
+) -> str:
     found = table(records, speed).loc[row, column]
     assert isinstance(found, str)
     return found
@@ -47,7 +55,9 @@ def speedup(speedup_arm: ArmRecord, floor: float = 1.05) -> str:
 
 
 OPEN_RECORD = run_record("graph", 0.7)
-OPEN_RECORD = OPEN_RECORD.model_copy(update={"method": OPEN_RECORD.method.model_copy(update={"division": "open"})})
+OPEN_RECORD = OPEN_RECORD.model_copy(
+    update={"method": OPEN_RECORD.method.model_copy(update={"division": "open"})}
+)
 OPEN_ARM = arm("graph", ratio(8.0, 9.0, 10.0), division="open", flop_ratio=2.0)
 WITH_OPEN = [*RECORDS, OPEN_RECORD]
 OPEN_SPEED = speed_record(*SPEED.arms, OPEN_ARM)
@@ -90,14 +100,17 @@ def test_columns_are_the_documented_ones_and_cells_are_text() -> None:
         ("encoder-only", "vs random", "-"),
     ],
 )
-def test_accuracy_is_in_percent_and_compared_with_the_random_encoder(row: str, column: str, expected: str) -> None:
+def test_accuracy_is_in_percent_and_compared_with_the_random_encoder(
+    row: str, column: str, expected: str
+) -> None:
     assert cell(row, column) == expected
 
 
 def test_seeds_give_mean_and_standard_deviation() -> None:
     seeds = [run_record("gfp", linear, seed=seed) for seed, linear in enumerate((0.70, 0.72, 0.77))]
     records = [*RECORDS[:2], *seeds, RECORDS[3]]
-    # Deviations -3, -1, 4: sqrt(26 / 2) = 3.61; the interval is 4.3027 * 3.61 / sqrt(3) = 8.96 to each side.
+    # Deviations -3, -1, 4: sqrt(26 / 2) = 3.61; the interval is 4.3027 * 3.61 / sqrt(3) = 8.96 to
+    # each side.
     assert cell("gfp", "linear", records) == "73.0 ± 3.6 [64.0, 82.0] best"
     assert cell("gfp", "vs random", records) == "+13.0"
     assert cell("gfp", "best point", records) == "78.0 ± 3.6 [69.0, 87.0]"
@@ -111,7 +124,11 @@ def test_two_option_sets_of_a_method_are_two_rows() -> None:
 
 @pytest.mark.parametrize("status", ["failed", "diverged", "oom", "interrupted"])
 def test_a_run_that_did_not_end_shows_its_status_and_no_accuracy(status: str) -> None:
-    records = [*RECORDS[:2], run_record("gfp", status=status, error="why it was", accuracy=None), RECORDS[3]]
+    records = [
+        *RECORDS[:2],
+        run_record("gfp", status=status, error="why it was", accuracy=None),
+        RECORDS[3],
+    ]
     assert cell("gfp", "trains faster", records) == status
     assert cell("gfp", "linear", records) == "-"
     assert cell("gfp", "vs random", records) == "-"
@@ -153,7 +170,9 @@ def test_speed_stands_beside_accuracy(row: str, column: str, expected: str) -> N
 
 
 @pytest.mark.parametrize("interval", [(0.99, 1.2, 1.4), (1.05, 1.2, 1.4), (0.9, 0.93, 0.96)])
-def test_a_ratio_inside_the_noise_floor_is_not_printed(interval: tuple[float, float, float]) -> None:
+def test_a_ratio_inside_the_noise_floor_is_not_printed(
+    interval: tuple[float, float, float],
+) -> None:
     assert speedup(arm("gfp", ratio(*interval)), floor=1.05) == "within noise"
 
 
@@ -196,7 +215,9 @@ def test_a_method_with_its_own_encoder_stands_once_among_the_methods_and_is_mark
     assert list(table(WITH_OPEN, OPEN_SPEED).index) == expected
 
 
-@pytest.mark.parametrize(("records", "speed"), [(WITH_OPEN, SPEED), ([], OPEN_SPEED)], ids=["record", "arm"])
+@pytest.mark.parametrize(
+    ("records", "speed"), [(WITH_OPEN, SPEED), ([], OPEN_SPEED)], ids=["record", "arm"]
+)
 def test_either_record_tells_the_division(records: list[RunRecord], speed: SpeedRecord) -> None:
     assert "graph (open)" in table(records, speed).index
 
@@ -264,11 +285,18 @@ def vague(*labels: str) -> list[ArmRecord]:
         (1.3, 7, "70% of the blocks stayed disturbed and the noise floor is above 1.25"),
     ],
 )
-def test_rows_that_are_not_measurable_are_named_with_the_reason(floor: float, disturbed: int | None, why: str) -> None:
-    speed = speed_record(*vague("gfp", "skeletonmae", "amr"), arm("mamp", ratio(2.0, 2.2, 2.4)), floor=floor)
+def test_rows_that_are_not_measurable_are_named_with_the_reason(
+    floor: float, disturbed: int | None, why: str
+) -> None:
+    speed = speed_record(
+        *vague("gfp", "skeletonmae", "amr"), arm("mamp", ratio(2.0, 2.2, 2.4)), floor=floor
+    )
     health = None if disturbed is None else Health(blocks=10, disturbed=disturbed)
     found = note("not measurable", speed=speed.model_copy(update={"health": health}))
-    assert found == f"not measurable here (gfp, amr): {why}; measure again on a quiet machine or for longer"
+    assert (
+        found
+        == f"not measurable here (gfp, amr): {why}; measure again on a quiet machine or for longer"
+    )
 
 
 def test_where_all_is_measurable_there_is_no_such_note() -> None:
@@ -286,23 +314,33 @@ def test_without_a_measured_bound_there_is_no_such_note() -> None:
 
 
 def test_notes_give_the_largest_untracked_share_of_a_training_run() -> None:
-    records = [run_record("raw-pca", untracked=0.5), run_record("gfp", untracked=0.0123), run_record("skeletonmae")]
+    records = [
+        run_record("raw-pca", untracked=0.5),
+        run_record("gfp", untracked=0.0123),
+        run_record("skeletonmae"),
+    ]
     assert "1.2%" in note("untracked wall time: ", records)
 
 
 def test_notes_say_what_the_accuracies_are() -> None:
     assert "% of test clips on frozen features" in note("linear, kNN-1: ")
-    assert "MAMP's recipe gave the untrained encoder 10.8 ± 4.5 points less" in note("linear is a proxy")
+    assert "MAMP's recipe gave the untrained encoder 10.8 ± 4.5 points less" in note(
+        "linear is a proxy"
+    )
 
 
 def test_without_validation_subjects_notes_say_that_the_last_evaluation_counts() -> None:
     alone = RECORDS[0].data.model_copy(update={"validation_clips": 0})
-    found = note("linear, kNN-1: ", [record.model_copy(update={"data": alone}) for record in RECORDS])
+    found = note(
+        "linear, kNN-1: ", [record.model_copy(update={"data": alone}) for record in RECORDS]
+    )
     assert "no validation subjects: the last evaluation counts" in found
     assert "the last evaluation" not in note("linear, kNN-1: ")
 
 
-def probed(*, validation: int, points: int, strengths: tuple[float, ...], selection: float | None) -> list[RunRecord]:
+def probed(
+    *, validation: int, points: int, strengths: tuple[float, ...], selection: float | None
+) -> list[RunRecord]:
     """Records of runs whose evaluation was so set up."""
     found = []
     for record in RECORDS:
@@ -311,7 +349,9 @@ def probed(*, validation: int, points: int, strengths: tuple[float, ...], select
             record.model_copy(
                 update={
                     "data": record.data.model_copy(update={"validation_clips": validation}),
-                    "spec": record.spec.model_copy(update={"probe": ProbeSpec(regularisation=strengths)}),
+                    "spec": record.spec.model_copy(
+                        update={"probe": ProbeSpec(regularisation=strengths)}
+                    ),
                     "curve": record.curve[:points],
                     "accuracy": record.accuracy.model_copy(update={"selection": selection}),
                 }
@@ -330,13 +370,24 @@ HELD_OUT = "held-out training-side subjects"
         (200, 1, (0.1, 1.0), 0.5, f"frozen features; regularisation chosen on {HELD_OUT}"),
         (200, 2, (0.1,), 0.5, f"evaluation chosen on {HELD_OUT}, regularisation 0.1, as set"),
         (
-            0, 2, (0.1, 1.0), 0.5,
-            "the last evaluation counts, regularisation chosen on training-side subjects that the probe was not "
-            "fitted on",
+            0,
+            2,
+            (0.1, 1.0),
+            0.5,
+            (
+                "the last evaluation counts, regularisation chosen on training-side subjects that"
+                " the probe was not fitted on"
+            ),
         ),
-        (0, 2, (0.1, 1.0), None, "the last evaluation counts, regularisation 1: no subjects are known"),
+        (
+            0,
+            2,
+            (0.1, 1.0),
+            None,
+            "the last evaluation counts, regularisation 1: no subjects are known",
+        ),
     ],
-)  # fmt: skip
+)
 def test_notes_say_what_was_chosen_and_on_what(
     validation: int, points: int, strengths: tuple[float, ...], selection: float | None, said: str
 ) -> None:
@@ -350,7 +401,11 @@ def test_a_handful_of_test_clips_is_warned_of(clips: int, warned: bool) -> None:
     few = RECORDS[0].data.model_copy(update={"test_clips": clips})
     found = notes([record.model_copy(update={"data": few}) for record in RECORDS], SPEED)
     assert (
-        any(line.startswith(f"warning: {clips} test clips, {100 / clips:.1f} points each") for line in found) == warned
+        any(
+            line.startswith(f"warning: {clips} test clips, {100 / clips:.1f} points each")
+            for line in found
+        )
+        == warned
     )
 
 
@@ -363,39 +418,55 @@ def trained_as(
     """A run of the published preset but for what `sections` change."""
     made = run_record(name)
     spec = made.spec.model_dump() | {
-        section: model.model_validate({**PRESETS["published"].get(section, {}), **sections.get(section, {})})
+        section: model.model_validate(
+            {**PRESETS["published"].get(section, {}), **sections.get(section, {})}
+        )
         for section, model in SECTIONS.items()
     }
     steps = round(epochs * made.data.train_clips / clips)
     assert made.training is not None
     training = made.training.model_copy(update={"steps": steps, "clips_seen": steps * clips})
     method = made.method.model_copy(update={"epochs": 400})
-    return made.model_copy(update={"spec": RunSpec.model_validate(spec), "training": training, "method": method})
+    return made.model_copy(
+        update={"spec": RunSpec.model_validate(spec), "training": training, "method": method}
+    )
 
 
 def test_the_published_training_departs_in_nothing() -> None:
     assert departures([trained_as(), trained_as("skeletonmae")]) == []
     assert departures([trained_as(clips=151 / 1.18)]) == []  # whole sequences: 127.97 clips
     faster = {"fused_attention": False, "compile": True, "batch_size": 256}
-    assert departures([trained_as(train=faster, data={"include_empty_bodies": True, "name": "ntu60"})]) == []
+    assert (
+        departures([trained_as(train=faster, data={"include_empty_bodies": True, "name": "ntu60"})])
+        == []
+    )
 
 
 def test_every_departure_stands_in_one_line_with_the_published_value() -> None:
     runs = [
-        trained_as(name, epochs=epochs, clips=57.0, encoder={"size": "tiny"}, data={"validation": 0.2},
-                   train={"final_lr": 0.01, "clip_gradient": 1.0})
+        trained_as(
+            name,
+            epochs=epochs,
+            clips=57.0,
+            encoder={"size": "tiny"},
+            data={"validation": 0.2},
+            train={"final_lr": 0.01, "clip_gradient": 1.0},
+        )
         for name, epochs in (("gfp", 40), ("gfp", 42), ("skeletonmae", 400))
-    ]  # fmt: skip
+    ]
     assert departures(runs) == [
-        "departs from --preset published: encoder.size tiny (base), data.validation 0.2 (0), "
-        "train.final_lr 0.01 (0.5), train.clip_gradient 1 (unset), 57 clips a batch (128), gfp 41 epochs (400)"
+        "departs from --preset published: encoder.size tiny (base), data.validation 0.2 (0),"
+        " train.final_lr 0.01 (0.5), train.clip_gradient 1 (unset), 57 clips a batch (128), gfp 41"
+        " epochs (400)"
     ]
 
 
 def test_epochs_are_compared_with_those_of_each_methods_paper() -> None:
     longer = trained_as("sjepa")
     longer = longer.model_copy(update={"method": longer.method.model_copy(update={"epochs": 1200})})
-    assert departures([trained_as(), longer]) == ["departs from --preset published: sjepa 400 epochs (1200)"]
+    assert departures([trained_as(), longer]) == [
+        "departs from --preset published: sjepa 400 epochs (1200)"
+    ]
 
 
 def test_the_line_stands_below_the_table_of_a_run_and_not_below_speed_alone() -> None:
@@ -407,7 +478,14 @@ def test_the_line_stands_below_the_table_of_a_run_and_not_below_speed_alone() ->
 
 def test_notes_give_machine_versions_commit_and_date() -> None:
     line = note("machine: ")
-    for part in ("Abacus 3000", "2 cores", "1 threads", "torch 2.11.0", "commit 0123456789ab", "2026-01-02 03:04 UTC"):
+    for part in (
+        "Abacus 3000",
+        "2 cores",
+        "1 threads",
+        "torch 2.11.0",
+        "commit 0123456789ab",
+        "2026-01-02 03:04 UTC",
+    ):
         assert part in line
 
 
@@ -421,7 +499,11 @@ def test_notes_give_data_split_and_the_number_of_clips() -> None:
 def test_notes_give_encoder_seeds_and_training() -> None:
     records = [*RECORDS, run_record("gfp", seed=2)]
     line = note("encoder: ", records)
-    for part in ("tiny, 1,234,567 parameters, 450 tokens", "seeds 0, 2", "budget 60s, lr 0.002, fp32"):
+    for part in (
+        "tiny, 1,234,567 parameters, 450 tokens",
+        "seeds 0, 2",
+        "budget 60s, lr 0.002, fp32",
+    ):
         assert part in line
 
 
@@ -438,7 +520,9 @@ def test_a_ratio_far_above_the_flop_ratio_asks_for_an_explanation() -> None:
 
 
 @pytest.mark.parametrize(("low", "control"), [(1.8, False), (2.0, True)])
-def test_near_the_flop_ratio_and_for_controls_nothing_is_to_explain(low: float, control: bool) -> None:
+def test_near_the_flop_ratio_and_for_controls_nothing_is_to_explain(
+    low: float, control: bool
+) -> None:
     speed = speed_record(arm("gfp", ratio(low, 2.2, 2.4), flop_ratio=1.5, control=control))
     assert not [line for line in notes(RECORDS, speed) if line.startswith("explain")]
 
@@ -451,9 +535,11 @@ def test_a_ratio_far_below_the_flop_ratio_asks_for_an_explanation() -> None:
 
 def test_methods_without_a_clear_gain_are_named() -> None:
     made = [
-        run_record("random-init", 0.50), run_record("gfp", 0.56), run_record("skeletonmae", 0.53, seed=0),
+        run_record("random-init", 0.50),
+        run_record("gfp", 0.56),
+        run_record("skeletonmae", 0.53, seed=0),
         run_record("skeletonmae", 0.55, seed=1),
-    ]  # fmt: skip
+    ]
     (line,) = [line for line in notes(made, SPEED) if "above the untrained encoder" in line]
     assert line == "under this budget not 5 points above the untrained encoder: skeletonmae (+4.0)"
 
@@ -461,22 +547,29 @@ def test_methods_without_a_clear_gain_are_named() -> None:
 def test_runs_from_elsewhere_are_named() -> None:
     other = RECORDS[2].environment.model_copy(update={"processor": "Abacus 4000"})
     made = [*RECORDS[:2], RECORDS[2].model_copy(update={"environment": other})]
-    assert note("trained on another machine", made) == (
-        "trained on another machine or with other versions: gfp, seed 0"
+    assert (
+        note("trained on another machine", made)
+        == "trained on another machine or with other versions: gfp, seed 0"
     )
     assert not [line for line in notes(RECORDS, SPEED) if line.startswith("trained on another")]
 
 
 def test_rows_below_the_untrained_encoder_are_warned_of() -> None:
     made = [
-        run_record("random-init", 0.50, knn=0.4), run_record("gfp", 0.49, knn=0.4), run_record("mamp", 0.6, knn=0.3),
-    ]  # fmt: skip
+        run_record("random-init", 0.50, knn=0.4),
+        run_record("gfp", 0.49, knn=0.4),
+        run_record("mamp", 0.6, knn=0.3),
+    ]
     found = [line for line in notes(made, SPEED) if "below the untrained encoder" in line]
     assert found == [
-        "warning: linear: below the untrained encoder on this data: gfp (-1.0); a budget that leaves them there ranks "
-        "nothing",
-        "warning: kNN-1: below the untrained encoder on this data: mamp (-10.0); a budget that leaves them there ranks "
-        "nothing",
+        (
+            "warning: linear: below the untrained encoder on this data: gfp (-1.0); a budget that"
+            " leaves them there ranks nothing"
+        ),
+        (
+            "warning: kNN-1: below the untrained encoder on this data: mamp (-10.0); a budget that"
+            " leaves them there ranks nothing"
+        ),
     ]
 
 
@@ -489,7 +582,10 @@ def test_an_open_row_is_compared_with_its_own_encoder_before_training() -> None:
 
 
 def test_without_a_control_or_with_gains_throughout_there_is_no_such_note() -> None:
-    for made in ([run_record("gfp", 0.56)], [run_record("gfp", 0.56), run_record("random-init", 0.50)]):
+    for made in (
+        [run_record("gfp", 0.56)],
+        [run_record("gfp", 0.56), run_record("random-init", 0.50)],
+    ):
         assert not [line for line in notes(made, SPEED) if "above the untrained encoder" in line]
 
 
@@ -499,7 +595,9 @@ def test_an_open_row_has_nothing_to_explain() -> None:
 
 def test_notes_name_the_open_division_once() -> None:
     line = note("open division: ", WITH_OPEN, OPEN_SPEED)
-    assert line.startswith("open division: graph bring their own encoder; no speedup is formed against them")
+    assert line.startswith(
+        "open division: graph bring their own encoder; no speedup is formed against them"
+    )
 
 
 def test_without_open_rows_there_is_no_such_note() -> None:
@@ -512,17 +610,26 @@ def test_warnings_of_methods_are_repeated() -> None:
 
 
 def test_markdown_holds_command_table_and_notes() -> None:
-    text = to_markdown(build_table(RECORDS, SPEED), ["first note", "second note"], "python -m harness run --seeds 0")
+    text = to_markdown(
+        build_table(RECORDS, SPEED),
+        ["first note", "second note"],
+        "python -m harness run --seeds 0",
+    )
     lines = text.splitlines()
     assert lines[0] == "    python -m harness run --seeds 0"
     assert lines[2] == "| " + " | ".join(COLUMNS) + " |"
     assert lines[3].count("---") == len(COLUMNS)
-    assert lines[4] == "| gfp | 2.20x [2.00, 2.40] | supported | 3.00x | 80.0 [75.8, 83.6 clips] | 70.0 |"
+    assert (
+        lines[4]
+        == "| gfp | 2.20x [2.00, 2.40] | supported | 3.00x | 80.0 [75.8, 83.6 clips] | 70.0 |"
+    )
     assert lines[-2:] == ["- first note", "- second note"]
     assert {line.count("|") for line in lines[2:9]} == {len(COLUMNS) + 1}
 
 
-@pytest.mark.parametrize(("tf32", "told"), [(True, ", TF32 on; "), (False, ", TF32 off; "), (None, " threads; ")])
+@pytest.mark.parametrize(
+    ("tf32", "told"), [(True, ", TF32 on; "), (False, ", TF32 off; "), (None, " threads; ")]
+)
 def test_a_gpus_matrix_products_are_told_where_they_are_known(tf32: bool | None, told: str) -> None:
     environment = SPEED.environment.model_copy(update={"device": "NVIDIA H100", "tf32": tf32})
     assert told in notes([], SPEED.model_copy(update={"environment": environment}))[-1]
@@ -533,7 +640,9 @@ def test_a_gpus_matrix_products_are_told_where_they_are_known(tf32: bool | None,
 
 def test_forward_flops_are_told_by_part() -> None:
     parts = {"encoder": 0.4445, "decoder": 0.4957, "regulariser": 0.0598}
-    told = speed_notes(speed_record(arm("gfp", ratio(2.0, 2.2, 2.4), forward_shares=parts), *SPEED.arms[1:]))
+    told = speed_notes(
+        speed_record(arm("gfp", ratio(2.0, 2.2, 2.4), forward_shares=parts), *SPEED.arms[1:])
+    )
     assert "forward FLOPs by part: gfp encoder 44.5%, decoder 49.6%, regulariser 6.0%" in told
     assert not any("by part" in note for note in speed_notes(SPEED))  # a record of before
 
@@ -551,15 +660,21 @@ def test_where_most_blocks_were_disturbed_numbers_say_so_and_nothing_is_explaine
 
 def test_a_ratio_that_was_not_measurable_asks_for_no_explanation() -> None:
     coarse = arm("gfp", ratio(0.9, 1.2, 1.6), flop_ratio=4.0, verdict="not measurable here")
-    assert not [line for line in notes(RECORDS, speed_record(coarse, *SPEED.arms[1:])) if line.startswith("explain")]
+    assert not [
+        line
+        for line in notes(RECORDS, speed_record(coarse, *SPEED.arms[1:]))
+        if line.startswith("explain")
+    ]
 
 
 @pytest.mark.parametrize(
-    ("clips", "said"), [(29, ["warning: 29 test clips, 3.4 points each: too few to tell rows apart"]), (30, [])]
+    ("clips", "said"),
+    [(29, ["warning: 29 test clips, 3.4 points each: too few to tell rows apart"]), (30, [])],
 )
 def test_few_test_clips_are_warned_of(clips: int, said: list[str]) -> None:
     records = [
-        record.model_copy(update={"data": record.data.model_copy(update={"test_clips": clips})}) for record in RECORDS
+        record.model_copy(update={"data": record.data.model_copy(update={"test_clips": clips})})
+        for record in RECORDS
     ]
     assert [line for line in notes(records, SPEED) if "too few to tell" in line] == said
 
@@ -580,7 +695,11 @@ def on_screen(shown: pd.DataFrame, width: int = 100) -> list[str]:
 
 
 def test_what_matters_first_fits_100_columns_and_each_row_a_line() -> None:
-    records = [*seeds("skeletonmae", 0.70, 0.72, 0.77), *seeds("gfp", 0.70, 0.72, 0.76), *RECORDS[:2]]
+    records = [
+        *seeds("skeletonmae", 0.70, 0.72, 0.77),
+        *seeds("gfp", 0.70, 0.72, 0.76),
+        *RECORDS[:2],
+    ]
     shown = build_table(records, SPEED)
     assert shown["linear [95 %]"].tolist()[1] == "72.7 [65.1, 80.3] ~best"
     lines = on_screen(shown)
@@ -598,9 +717,21 @@ def test_a_long_label_is_folded_and_nothing_of_it_lost() -> None:
 
 def test_wide_shows_every_column() -> None:
     assert list(build_table(RECORDS, SPEED, wide=True)) == [
-        "method", "linear", "vs random", "kNN-1", "best point", "clips seen", "interleaved s", "wall s", "clips/s",
-        "speedup [95 %]", "by FLOPs", "GFLOP/clip", "peak MB", "trains faster",
-    ]  # fmt: skip
+        "method",
+        "linear",
+        "vs random",
+        "kNN-1",
+        "best point",
+        "clips seen",
+        "interleaved s",
+        "wall s",
+        "clips/s",
+        "speedup [95 %]",
+        "by FLOPs",
+        "GFLOP/clip",
+        "peak MB",
+        "trains faster",
+    ]
 
 
 def test_a_terminal_that_is_too_narrow_folds_the_label_and_nothing_else() -> None:
@@ -608,14 +739,24 @@ def test_a_terminal_that_is_too_narrow_folds_the_label_and_nothing_else() -> Non
     arms = [arm(label, ratio(2.0, 2.2, 2.4)), *SPEED.arms[1:]]
     lines = on_screen(build_table([run_record("gfp", label=label)], speed_record(*arms)), width=92)
     assert max(map(len, lines)) <= 92
-    assert [line for line in lines if "2.20x [2.00, 2.40]" in line and "supported" in line and "80.0 [" in line]
+    assert [
+        line
+        for line in lines
+        if "2.20x [2.00, 2.40]" in line and "supported" in line and "80.0 [" in line
+    ]
 
 
 def test_a_table_is_cut_into_parts_that_fit_each_with_its_rows() -> None:
-    cells = pd.DataFrame({"method": ["gfp", "mamp"], **{f"protocol {number}": ["1" * 40] * 2 for number in range(5)}})
+    cells = pd.DataFrame(
+        {"method": ["gfp", "mamp"], **{f"protocol {number}": ["1" * 40] * 2 for number in range(5)}}
+    )
     parts = blocks(cells)
     assert [list(part) for part in parts] == [
-        ["method", "protocol 0", "protocol 1"], ["method", "protocol 2", "protocol 3"], ["method", "protocol 4"],
-    ]  # fmt: skip
-    assert [list(part) for part in blocks(cells, 20)] == [["method", f"protocol {number}"] for number in range(5)]
+        ["method", "protocol 0", "protocol 1"],
+        ["method", "protocol 2", "protocol 3"],
+        ["method", "protocol 4"],
+    ]
+    assert [list(part) for part in blocks(cells, 20)] == [
+        ["method", f"protocol {number}"] for number in range(5)
+    ]
     assert list(blocks(cells[["method"]])[0]) == ["method"]

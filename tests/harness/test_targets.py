@@ -18,7 +18,13 @@ from scipy import stats
 from harness.errors import UsageError
 from harness.records.schema import Ratio, RunRecord, SpeedRecord
 from harness.records.store import RecordStore
-from harness.report.target import ladder_frame, ladder_table, target_frame, target_notes, target_table
+from harness.report.target import (
+    ladder_frame,
+    ladder_table,
+    target_frame,
+    target_notes,
+    target_table,
+)
 from harness.runs.cell import evaluation_steps
 from harness.spec.budget import StepCost
 from harness.spec.model import ProbeSpec, TrainSpec, is_later
@@ -43,17 +49,32 @@ from harness.studies.target import (
     write_target,
 )
 from tests.harness.made_up_records import TIME, curve_record, run_record, stage_arm, stage_record
-from tests.harness.small_run import SMALL, Outcome, harness, run_small_cell, small_cell, small_data, small_file
+from tests.harness.small_run import (
+    SMALL,
+    Outcome,
+    harness,
+    run_small_cell,
+    small_cell,
+    small_data,
+    small_file,
+)
 
 COST = StepCost(epochs=0.5, clips=4.0, seconds=0.1, flops=1e6)
-MAMP = [curve_record("mamp", 0.4, 0.7), curve_record("mamp", 0.9, 0.5, seed=1), curve_record("mamp", 0.3, 0.6, seed=2)]
+MAMP = [
+    curve_record("mamp", 0.4, 0.7),
+    curve_record("mamp", 0.9, 0.5, seed=1),
+    curve_record("mamp", 0.3, 0.6, seed=2),
+]
 SPREAD = 5.594985
-"""exp(4.302653 ln 2 / sqrt(3)): half the interval, as a factor, of three ratios x, 2x and 4x (t of two degrees)."""
+"""exp(4.302653 ln 2 / sqrt(3)): half the interval, as a factor, of three ratios x, 2x and 4x (t of
+two degrees).
+"""
 
 
 def got(label: str, *seconds: float, runs: int = 0, before: float = 1.0) -> Reach:
-    """A row whose seeds 0, 1, ... took so many seconds; the other runs missed. `before`: the evaluation before stood at
-    that share of the time."""
+    """A row whose seeds 0, 1, ... took so many seconds; the other runs missed. `before`: the
+    evaluation before stood at that share of the time.
+    """
     times = dict(enumerate(seconds))
     earlier = {seed: before * time for seed, time in times.items()}
     return Reach(label=label, clips=times, seconds=times, before=earlier, runs=runs or len(times))
@@ -69,7 +90,11 @@ def got(label: str, *seconds: float, runs: int = 0, before: float = 1.0) -> Reac
         (2, ProbeSpec(points=5), [1, 2]),
         (10, ProbeSpec(points=2, every="12clips"), [3, 6, 9, 10]),  # a step is 4 clips
         (12, ProbeSpec(every="12clips"), [3, 6, 9, 12]),
-        (6, ProbeSpec(every="6clips"), [2, 3, 4, 6]),  # 1.5 steps: 1.5, 3, 4.5 (both halves to even), then the end
+        (
+            6,
+            ProbeSpec(every="6clips"),
+            [2, 3, 4, 6],
+        ),  # 1.5 steps: 1.5, 3, 4.5 (both halves to even), then the end
         (6, ProbeSpec(every="100clips"), [6]),
         (6, ProbeSpec(every="1ep"), [2, 4, 6]),
         (5, ProbeSpec(every="2steps"), [2, 4, 5]),
@@ -77,14 +102,21 @@ def got(label: str, *seconds: float, runs: int = 0, before: float = 1.0) -> Reac
         (3, ProbeSpec(every="1clips"), [1, 2, 3]),  # more often than there are steps
     ],
 )
-def test_probes_run_evenly_or_at_every_so_much_and_at_the_end(total: int, probe: ProbeSpec, steps: list[int]) -> None:
+def test_probes_run_evenly_or_at_every_so_much_and_at_the_end(
+    total: int, probe: ProbeSpec, steps: list[int]
+) -> None:
     assert evaluation_steps(total, probe, COST) == steps
 
 
 def test_a_run_is_evaluated_at_the_same_clips_whatever_its_length(tmp_path: Path) -> None:
     data = small_data(tmp_path)
     cell = small_cell(data, budget="5steps")
-    cell = replace(cell, spec=cell.spec.model_copy(update={"probe": ProbeSpec(every="8clips", regularisation=(0.1,))}))
+    cell = replace(
+        cell,
+        spec=cell.spec.model_copy(
+            update={"probe": ProbeSpec(every="8clips", regularisation=(0.1,))}
+        ),
+    )
     record = run_small_cell(cell, data, tmp_path / "out")  # 4 clips and 10 ms a step
     assert [point.clips_seen for point in record.curve] == [8, 16, 20]
     assert reach([record], "skeletonmae", 0.0).seconds == {0: pytest.approx(0.02)}
@@ -94,9 +126,11 @@ def test_an_impossible_interval_between_probes_is_one_line_before_any_work(tmp_p
     out = tmp_path / "out"
     found = harness(
         "run", *SMALL, "--dataset", small_file(tmp_path), "--out", out, "--set", "probe.every=often"
-    )  # fmt: skip
+    )
     assert found.code == 2
-    assert found.err.startswith("error: probe: every: expected a number and one of ep, steps, clips, s, flops")
+    assert found.err.startswith(
+        "error: probe: every: expected a number and one of ep, steps, clips, s, flops"
+    )
     assert not out.exists()
 
 
@@ -107,15 +141,27 @@ def test_the_target_is_the_median_over_seeds_of_what_they_hold_at_their_end() ->
     failed = curve_record("mamp", 0.1, seed=3, status="failed", accuracy=None)
     target = freeze([curve_record("gfp", 0.99), *MAMP, failed], "mamp")
     assert target.accuracy == 0.4  # of 0.4, 0.5 and 0.3, the lower ones of the last two evaluations
-    assert (target.reference, target.seeds, target.budget, target.version) == ("mamp", (0, 1, 2), "60s", 3)
+    assert (target.reference, target.seeds, target.budget, target.version) == (
+        "mamp",
+        (0, 1, 2),
+        "60s",
+        3,
+    )
     assert (target.data, target.split, target.encoder) == ("synthetic", "xsub", "tiny")
     assert target.held_equal == MAMP[0].spec.held_equal
 
 
 def test_a_reference_without_finished_runs_sets_no_target() -> None:
     failed = curve_record("mamp", 0.1, status="failed", accuracy=None)
-    records = [failed, curve_record("gfp", 0.5), curve_record("amr", 0.5), run_record("random-init")]
-    with pytest.raises(UsageError, match=r"no finished run of 'mamp' to set a target \(there are: amr, gfp"):
+    records = [
+        failed,
+        curve_record("gfp", 0.5),
+        curve_record("amr", 0.5),
+        run_record("random-init"),
+    ]
+    with pytest.raises(
+        UsageError, match=r"no finished run of 'mamp' to set a target \(there are: amr, gfp"
+    ):
         freeze(records, "mamp")
     with pytest.raises(UsageError, match=r"there are: none"):
         freeze([], "mamp")
@@ -129,7 +175,10 @@ def test_a_reference_under_two_budgets_sets_no_target() -> None:
 @pytest.mark.parametrize("every", ["", "1ep", "100steps", "5s"])
 def test_a_reference_that_was_not_evaluated_every_so_many_clips_sets_no_target(every: str) -> None:
     spec = MAMP[0].spec.model_copy(update={"probe": ProbeSpec(every=every)})
-    with pytest.raises(UsageError, match="runs of 'mamp' were not evaluated at fixed clips seen; run with --set probe"):
+    with pytest.raises(
+        UsageError,
+        match="runs of 'mamp' were not evaluated at fixed clips seen; run with --set probe",
+    ):
         freeze([MAMP[0].model_copy(update={"spec": spec})], "mamp")
 
 
@@ -144,9 +193,13 @@ def test_a_frozen_target_reads_back_and_is_not_moved(tmp_path: Path) -> None:
 
 def test_a_target_of_version_1_judges_by_the_rule_that_it_was_frozen_under() -> None:
     data = MAMP[0].spec.data.model_copy(update={"fingerprint": "f00"})
-    records = [r.model_copy(update={"spec": r.spec.model_copy(update={"data": data})}) for r in MAMP]
+    records = [
+        r.model_copy(update={"spec": r.spec.model_copy(update={"data": data})}) for r in MAMP
+    ]
     target = freeze(records, "mamp")
-    old = target.model_copy(update={"version": 1, "held_equal": records[0].spec.held_equal_by_rule_1})
+    old = target.model_copy(
+        update={"version": 1, "held_equal": records[0].spec.held_equal_by_rule_1}
+    )
     assert old.held_equal != target.held_equal
     assert comparable(records, old) == comparable(records, target) == records
 
@@ -169,7 +222,8 @@ def spoilt(**changes: Any) -> str:
         (spoilt(acuracy=0.5), "unknown option 'acuracy', did you mean 'accuracy'?"),
         (spoilt(version=4), "has version 4, expected 1 to 3; freeze it again"),
     ],
-    # A frozen target holds the time: as a name it would be another test in every process that collects it.
+    # A frozen target holds the time: as a name it would be another test in every process that
+    # collects it.
     ids=["flow", "bytes", "list", "empty", "missing", "text", "unknown", "version"],
 )
 def test_an_unreadable_target_is_one_line(text: str, message: str, tmp_path: Path) -> None:
@@ -187,20 +241,27 @@ def test_an_unreadable_target_is_one_line(text: str, message: str, tmp_path: Pat
 
 def test_only_runs_held_equal_to_the_references_are_judged() -> None:
     inside = [
-        curve_record("gfp", 0.5, seed=7), curve_record("amr", 0.4, status="diverged", accuracy=None),
+        curve_record("gfp", 0.5, seed=7),
+        curve_record("amr", 0.4, status="diverged", accuracy=None),
         curve_record("amr", 0.4, seed=1, status="failed", accuracy=None, curve=[], training=None),
-    ]  # fmt: skip
+    ]
     outside = [
-        curve_record("gfp", 0.5, budget="90s"), curve_record("gfp", 0.5, seed=8, status="interrupted", accuracy=None),
-        curve_record("random-init", 0.5), run_record("gfp", seed=9),
-    ]  # fmt: skip
+        curve_record("gfp", 0.5, budget="90s"),
+        curve_record("gfp", 0.5, seed=8, status="interrupted", accuracy=None),
+        curve_record("random-init", 0.5),
+        run_record("gfp", seed=9),
+    ]
     assert comparable([*inside, *outside], freeze(MAMP, "mamp")) == inside
 
 
 @pytest.mark.parametrize(
     ("accuracy", "clips", "seconds"),
     [
-        (0.6, {0: 200, 1: 100}, {0: 10.0, 1: 2.0}),  # at 0.6 itself; what the run loses again does not count
+        (
+            0.6,
+            {0: 200, 1: 100},
+            {0: 10.0, 1: 2.0},
+        ),  # at 0.6 itself; what the run loses again does not count
         (0.61, {0: 400, 1: 100}, {0: 20.0, 1: 2.0}),
         (0.7, {0: 400}, {0: 20.0}),
         (0.71, {}, {}),
@@ -216,7 +277,11 @@ def test_a_run_gets_there_with_its_first_evaluation_at_or_above(
         curve_record("mamp", 0.99, seed=3),
     ]
     found = reach(records, "gfp", accuracy)
-    assert (found.clips, found.seconds, found.runs) == (clips, pytest.approx(seconds), 3)  # the failed one is a miss
+    assert (found.clips, found.seconds, found.runs) == (
+        clips,
+        pytest.approx(seconds),
+        3,
+    )  # the failed one is a miss
     assert not found.all_reached
     without = reach([record for record in records if record.status == "ok"], "gfp", accuracy)
     assert (without.clips, without.runs, without.all_reached) == (clips, 2, len(clips) == 2)
@@ -247,7 +312,9 @@ def test_a_seed_that_broke_off_is_a_miss_even_above_the_accuracy(status: str) ->
         ((), 0, None),
     ],
 )
-def test_in_the_median_a_miss_counts_as_never(seconds: tuple[float, ...], runs: int, expected: float | None) -> None:
+def test_in_the_median_a_miss_counts_as_never(
+    seconds: tuple[float, ...], runs: int, expected: float | None
+) -> None:
     assert got("gfp", *seconds, runs=runs).median_seconds == expected
 
 
@@ -255,12 +322,16 @@ def test_a_run_without_an_interleaved_step_time_is_timed_by_its_own() -> None:
     record = curve_record("gfp", 0.4, 0.6)
     assert record.training is not None
     alone = record.training.model_copy(update={"interleaved_step_seconds": None})
-    assert reach([record.model_copy(update={"training": alone})], "gfp", 0.6).seconds == {0: pytest.approx(18.0)}
+    assert reach([record.model_copy(update={"training": alone})], "gfp", 0.6).seconds == {
+        0: pytest.approx(18.0)
+    }
 
 
 def measured(hours: int = 0, **step_seconds: float) -> SpeedRecord:
     """A speed measurement of rows with these step times, finished so many hours later."""
-    arms = [stage_arm(label, 0.1, 0.1, step_seconds=seconds) for label, seconds in step_seconds.items()]
+    arms = [
+        stage_arm(label, 0.1, 0.1, step_seconds=seconds) for label, seconds in step_seconds.items()
+    ]
     return stage_record(*arms, stages=[], finished=TIME + timedelta(hours=hours))
 
 
@@ -270,20 +341,32 @@ def test_all_rows_are_timed_by_the_newest_measurement_of_such_runs() -> None:
         other.model_copy(update={"spec": other.spec | {"encoder": {"size": "base"}}}),
         other.model_copy(update={"spec": other.spec | {"memory_cap": 1e9}}),
         other.model_copy(update={"spec": other.spec | {"stages": ["as published"]}}),
-        other.model_copy(update={"environment": other.environment.model_copy(update={"threads": 9})}),
+        other.model_copy(
+            update={"environment": other.environment.model_copy(update={"threads": 9})}
+        ),
     ]
     speeds = [measured(gfp=0.1), measured(2, gfp=0.3, mamp=0.7), measured(1, gfp=0.2), *unlike]
     assert step_times(speeds, [run]) == {"gfp": 0.3, "mamp": 0.7}
     assert step_times(unlike, [run]) == {}
 
 
-def test_a_measurement_from_before_a_setting_existed_or_of_moved_data_still_times_its_runs() -> None:
+def test_a_measurement_from_before_a_setting_existed_or_of_moved_data_still_times_its_runs() -> (
+    None
+):
     run, speed = curve_record("gfp", 0.4), measured(gfp=0.3)
     data = run.spec.data.model_copy(update={"fingerprint": "f00"})
     run = run.model_copy(update={"spec": run.spec.model_copy(update={"data": data})})
-    train = {name: value for name, value in speed.spec["train"].items() if not is_later(TrainSpec.model_fields[name])}
+    train = {
+        name: value
+        for name, value in speed.spec["train"].items()
+        if not is_later(TrainSpec.model_fields[name])
+    }
     assert train.keys() < speed.spec["train"].keys()
-    before = {**speed.spec, "train": train, "data": {**data.model_dump(mode="json"), "name": "elsewhere.npz"}}
+    before = {
+        **speed.spec,
+        "train": train,
+        "data": {**data.model_dump(mode="json"), "name": "elsewhere.npz"},
+    }
     assert step_times([speed.model_copy(update={"spec": before})], [run]) == {"gfp": 0.3}
     other = {**before, "train": {**train, "lr": 0.5}}
     assert step_times([speed.model_copy(update={"spec": other})], [run]) == {}
@@ -291,14 +374,19 @@ def test_a_measurement_from_before_a_setting_existed_or_of_moved_data_still_time
 
 def test_step_times_never_mix_two_measurements() -> None:
     runs = [curve_record("gfp", 0.4), curve_record("mamp", 0.4)]
-    assert step_times([measured(gfp=0.1, mamp=0.2), measured(1, gfp=0.3)], runs) == {"gfp": 0.1, "mamp": 0.2}
+    assert step_times([measured(gfp=0.1, mamp=0.2), measured(1, gfp=0.3)], runs) == {
+        "gfp": 0.1,
+        "mamp": 0.2,
+    }
 
 
 def test_a_measured_step_time_stands_above_the_planned_one() -> None:
     records = [curve_record("gfp", 0.4, 0.6), curve_record("mamp", 0.6)]
     times = {"gfp": 0.25}
     assert reach(records, "gfp", 0.6, times).seconds == {0: pytest.approx(5.0)}
-    assert reach(records, "mamp", 0.6, times).seconds == {0: pytest.approx(5.0)}  # 10 planned steps of 0.5 s
+    assert reach(records, "mamp", 0.6, times).seconds == {
+        0: pytest.approx(5.0)
+    }  # 10 planned steps of 0.5 s
 
 
 def test_the_mean_time_is_geometric_and_needs_every_seed() -> None:
@@ -338,7 +426,9 @@ def test_the_interval_of_a_time_is_a_t_interval_on_logs() -> None:
 
 
 def test_intervals_hold_the_time_between_evaluations() -> None:
-    """Both rows got there somewhere between half their time and all of it: from 2 down to 4 / 2, up to 4 * 2."""
+    """Both rows got there somewhere between half their time and all of it: from 2 down to 4 / 2, up
+    to 4 * 2.
+    """
     one, other = got("gfp", 2.0, 2.0, before=0.5), got("mamp", 8.0, 8.0, before=0.5)
     assert interval(one) == pytest.approx((1.0, 2.0))
     found = speedup(one, other)
@@ -349,7 +439,10 @@ def test_intervals_hold_the_time_between_evaluations() -> None:
 def test_an_accuracy_that_the_first_evaluation_finds_bounds_the_time_on_one_side_alone() -> None:
     at_once, later = got("gfp", 2.0, 2.0, before=0.0), got("mamp", 8.0, 8.0, before=0.5)
     assert interval(at_once) == pytest.approx((0.0, 2.0))
-    for one, other, expected in ((at_once, later, (2.0, 4.0, math.inf)), (later, at_once, (0.0, 0.25, 0.5))):
+    for one, other, expected in (
+        (at_once, later, (2.0, 4.0, math.inf)),
+        (later, at_once, (0.0, 0.25, 0.5)),
+    ):
         found = speedup(one, other)
         assert found is not None
         assert (found.low, found.value, found.high) == pytest.approx(expected)
@@ -357,8 +450,14 @@ def test_an_accuracy_that_the_first_evaluation_finds_bounds_the_time_on_one_side
 
 def test_the_evaluation_before_is_the_one_of_the_curve() -> None:
     record = curve_record("gfp", 0.3, 0.4, 0.6, 0.7)  # after 5, 10, 15 and 20 s
-    assert (reach([record], "gfp", 0.6).seconds, reach([record], "gfp", 0.6).before) == ({0: 15.0}, {0: 10.0})
-    assert (reach([record], "gfp", 0.3).seconds, reach([record], "gfp", 0.3).before) == ({0: 5.0}, {0: 0.0})
+    assert (reach([record], "gfp", 0.6).seconds, reach([record], "gfp", 0.6).before) == (
+        {0: 15.0},
+        {0: 10.0},
+    )
+    assert (reach([record], "gfp", 0.3).seconds, reach([record], "gfp", 0.3).before) == (
+        {0: 5.0},
+        {0: 0.0},
+    )
 
 
 # --- since rules 5 ---
@@ -393,12 +492,15 @@ def test_a_row_knows_until_when_its_misses_are_known_to_be_some() -> None:
 
 
 def test_the_speedup_adds_what_seeds_and_the_measurement_leave_open() -> None:
-    # All seeds of a row agree: the interval is the measurement's, error .1 with 4 degrees of freedom.
+    # All seeds of a row agree: the interval is the measurement's, error .1 with 4 degrees of
+    # freedom.
     wide = math.exp(2.776445 * 0.1)
     per_step = Ratio(value=2.0, low=2.0 / wide, high=2.0 * wide, pairs=5)
     found = combined_speedup(got("gfp", 100.0, 100.0), got("mamp", 400.0, 400.0, 400.0), per_step)
     assert found is not None
-    assert (found.low, found.value, found.high) == pytest.approx((8 / wide, 8.0, 8 * wide), rel=1e-5)
+    assert (found.low, found.value, found.high) == pytest.approx(
+        (8 / wide, 8.0, 8 * wide), rel=1e-5
+    )
     # Evaluations before stood at half the time.
     halves = got("gfp", 100.0, 100.0, before=0.5), got("mamp", 400.0, 400.0, before=0.5)
     found = combined_speedup(*halves, per_step)
@@ -416,7 +518,9 @@ def test_with_an_exact_measurement_the_speedup_is_welchs_test_on_log_steps() -> 
 
 
 def test_a_row_with_misses_has_a_bound_and_no_speedup() -> None:
-    row = got("gfp", 2.0, runs=2).model_copy(update={"end": 8.0})  # at least 4 s, the geometric mean of 2 and 8
+    row = got("gfp", 2.0, runs=2).model_copy(
+        update={"end": 8.0}
+    )  # at least 4 s, the geometric mean of 2 and 8
     reference = got("mamp", 20.0, 20.0)
     assert combined_speedup(row, reference, Ratio(value=1, low=1, high=1, pairs=5)) is None
     assert at_most(row, reference) == pytest.approx(5.0)
@@ -430,7 +534,9 @@ def ended(label: str, *seconds: float, runs: int, end: float) -> Reach:
 
 def test_log_rank_scores_by_hand() -> None:
     # Four runs: there after 1, 2 and 3 s, one had not been after 4. Rates 1/4, 1/3 and 1/2.
-    found = log_rank_scores(ended("gfp", 1.0, 2.0, runs=2, end=4.0), ended("mamp", 3.0, runs=2, end=4.0))
+    found = log_rank_scores(
+        ended("gfp", 1.0, 2.0, runs=2, end=4.0), ended("mamp", 3.0, runs=2, end=4.0)
+    )
     assert found == pytest.approx([3 / 4, 5 / 12, -1 / 12, -13 / 12])
 
 
@@ -439,13 +545,20 @@ def test_log_rank_scores_by_hand() -> None:
     [
         (ended("a", 1, 2, 3, runs=3, end=9), ended("b", 4, 5, 6, runs=3, end=9), 0.1, 0.1),
         (ended("a", 1, 2, 3, runs=3, end=9), ended("b", runs=3, end=9), 0.1, 0.1),
-        (ended("a", 1, 2, 3, 4, 5, 6, runs=6, end=9), ended("b", 7, runs=6, end=9), 2 / 924, 2 / 924),
+        (
+            ended("a", 1, 2, 3, 4, 5, 6, runs=6, end=9),
+            ended("b", 7, runs=6, end=9),
+            2 / 924,
+            2 / 924,
+        ),
         (ended("a", runs=3, end=9), ended("b", runs=3, end=9), 1.0, 0.1),
         (ended("a", 2, 2, 2, runs=3, end=9), ended("b", 2, 2, 2, runs=3, end=9), 1.0, 0.1),
     ],
     ids=["apart", "one misses", "six seeds", "nobody got there", "the same"],
 )
-def test_the_permutation_test_goes_through_all_divisions(one: Reach, other: Reach, p: float, smallest: float) -> None:
+def test_the_permutation_test_goes_through_all_divisions(
+    one: Reach, other: Reach, p: float, smallest: float
+) -> None:
     found = permutation_test(one, other)
     assert found is not None
     assert (found.p, found.smallest) == pytest.approx((p, smallest))
@@ -457,7 +570,10 @@ def test_a_single_run_or_none_that_finished_cannot_be_tested() -> None:
 
 
 def test_more_divisions_than_can_be_gone_through_are_drawn() -> None:
-    early, late = (ended(name, *range(first, first + 12), runs=12, end=99) for name, first in (("a", 1), ("b", 20)))
+    early, late = (
+        ended(name, *range(first, first + 12), runs=12, end=99)
+        for name, first in (("a", 1), ("b", 20))
+    )
     found = permutation_test(early, late)
     assert found is not None
     assert found.p == pytest.approx(1 / 10_000)
@@ -470,27 +586,52 @@ def test_rows_at_a_target_of_rules_5() -> None:
         "amr": [(0.1, 0.2, 0.7), (0.1, 0.5, 0.5), (0.1, 0.7, 0.7)],
     }
     records = [
-        curve_record(label, *curve, seed=seed) for label, curves in races.items() for seed, curve in enumerate(curves)
+        curve_record(label, *curve, seed=seed)
+        for label, curves in races.items()
+        for seed, curve in enumerate(curves)
     ]
     goal = freeze(records, "mamp")
     assert goal.accuracy == 0.6
     arms = [stage_arm(label, 0.5, 0.5, 0.5, step_seconds=0.5) for label in races]
     speed = stage_record(*arms, stages=[])
     found = at_target(records, goal, {}, speed).set_index("method")
-    assert found.loc["mamp"].tolist()[1:] == ["3 of 3 seeds", "200", "10.0", "10.0 [5, 10]", "1 (reference)", "-", "-"]
-    # Twice as fast at the evaluations; it may have been there at once, and mamp right after its first evaluation.
+    assert found.loc["mamp"].tolist()[1:] == [
+        "3 of 3 seeds",
+        "200",
+        "10.0",
+        "10.0 [5, 10]",
+        "1 (reference)",
+        "-",
+        "-",
+    ]
+    # Twice as fast at the evaluations; it may have been there at once, and mamp right after its
+    # first evaluation.
     assert found.loc["gfp"].tolist()[1:] == [
-        "3 of 3 seeds", "100", "5.0", "5.0 [0, 5]", "2.00x [1.00, inf]", "0.1 (0.1)", "0.2",
-    ]  # fmt: skip
+        "3 of 3 seeds",
+        "100",
+        "5.0",
+        "5.0 [0, 5]",
+        "2.00x [1.00, inf]",
+        "0.1 (0.1)",
+        "0.2",
+    ]
     # One of three after 10 s, two not after 15: at least 13.1 s, where mamp takes 10.
     assert found.loc["amr"].tolist()[1:] == [
-        "1 of 3 seeds", "not reached", "not reached", "not reached", "< 0.76x", "0.4 (0.1)", "0.4",
-    ]  # fmt: skip
+        "1 of 3 seeds",
+        "not reached",
+        "not reached",
+        "not reached",
+        "< 0.76x",
+        "0.4 (0.1)",
+        "0.4",
+    ]
     lines = target_notes(records, goal)
     assert any("Welch-Satterthwaite" in line for line in lines)
 
 
-def test_the_ladder_rises_from_above_the_lowest_evaluation_to_the_best_with_the_target_on_it() -> None:
+def test_the_ladder_rises_from_above_the_lowest_evaluation_to_the_best_with_the_target_on_it() -> (
+    None
+):
     target = freeze([curve_record("mamp", 0.5, 0.5)], "mamp")
     records = [curve_record("gfp", 0.2, 0.9), curve_record("mamp", 1.0, 0.5)]
     assert ladder(records, target, rungs=4) == pytest.approx([0.4, 0.5, 0.6, 0.8, 1.0])
@@ -513,7 +654,10 @@ def test_the_untrained_encoder_is_the_mean_over_seeds() -> None:
 
 
 def at_target(
-    records: list[RunRecord], goal: Target, times: Mapping[str, float] = NO_TIMES, speed: SpeedRecord | None = None
+    records: list[RunRecord],
+    goal: Target,
+    times: Mapping[str, float] = NO_TIMES,
+    speed: SpeedRecord | None = None,
 ) -> pd.DataFrame:
     return target_table(target_frame(records, goal, times, speed), goal, wide=True)
 
@@ -532,12 +676,29 @@ GOAL = freeze(RACE, "mamp").model_copy(update={"accuracy": 0.5, "version": 2})
 
 
 def test_rows_at_the_target() -> None:
-    # The logs of 4 and 9 are ln 6 -+ 0.405465; t(0.975, 1) = 12.706205, so the half width is 5.151921: a factor 172.8.
-    # gfp is four times faster on either seed, and got there at its first evaluations: they bound nothing from below.
-    # mamp did after 2 and 6 s at the earliest: ratios 2 and 2.667, 2.309 / exp(12.706205 * 0.143841) = 0.37.
+    # The logs of 4 and 9 are ln 6 -+ 0.405465; t(0.975, 1) = 12.706205, so the half width is
+    # 5.151921: a factor 172.8. gfp is four times faster on either seed, and got there at its first
+    # evaluations: they bound nothing from below. mamp did after 2 and 6 s at the earliest: ratios 2
+    # and 2.667, 2.309 / exp(12.706205 * 0.143841) = 0.37.
     assert at_target(RACE, GOAL).to_numpy().tolist() == [
-        ["mamp", "60.0", "2 of 2 seeds", "250", "6.5", "6.0 [0, 1037]", "1 (reference)"],  # between 4 and 9 s
-        ["gfp", "65.0", "2 of 2 seeds", "100", "1.6", "1.5 [0, 259]", "4.00x [0.37, inf]"],  # 1 and 2.25: 1.625
+        [
+            "mamp",
+            "60.0",
+            "2 of 2 seeds",
+            "250",
+            "6.5",
+            "6.0 [0, 1037]",
+            "1 (reference)",
+        ],  # between 4 and 9 s
+        [
+            "gfp",
+            "65.0",
+            "2 of 2 seeds",
+            "100",
+            "1.6",
+            "1.5 [0, 259]",
+            "4.00x [0.37, inf]",
+        ],  # 1 and 2.25: 1.625
         ["amr", "40.0", "1 of 2 seeds", "not reached", "not reached", "not reached", "-"],
         ["sjepa", "-", "0 of 1 seeds", "not reached", "not reached", "not reached", "-"],
     ]
@@ -546,9 +707,11 @@ def test_rows_at_the_target() -> None:
 def test_a_row_with_a_miss_among_three_has_a_median_and_nothing_else() -> None:
     # 10 steps of 0.5 s; seed 2 diverged, though above the target
     records = [
-        *RACE[:2], curve_record("gfp", 0.5), curve_record("gfp", 0.5, seed=1),
+        *RACE[:2],
+        curve_record("gfp", 0.5),
+        curve_record("gfp", 0.5, seed=1),
         curve_record("gfp", 0.9, seed=2, status="diverged", accuracy=None),
-    ]  # fmt: skip
+    ]
     found = at_target(records, GOAL).to_numpy().tolist()[1]
     assert found == ["gfp", "50.0", "2 of 3 seeds", "not reached", "5.0", "not reached", "-"]
 
@@ -560,7 +723,9 @@ def test_a_reference_that_missed_is_no_unit() -> None:
 
 def test_the_open_division_is_not_compared_and_sets_no_target() -> None:
     graph = curve_record("graph", 0.6)
-    opened = graph.model_copy(update={"method": graph.method.model_copy(update={"division": "open"})})
+    opened = graph.model_copy(
+        update={"method": graph.method.model_copy(update={"division": "open"})}
+    )
     goal = freeze(MAMP, "mamp")
     assert comparable([*MAMP, opened], goal) == MAMP
     with pytest.raises(UsageError, match=r"^'graph' brings its own encoder"):
@@ -579,8 +744,19 @@ def test_a_single_seed_has_a_time_without_an_interval_and_no_speedup() -> None:
 
 def test_the_ladder_shows_ratios_and_says_who_is_missing() -> None:
     found = ladder_table(ladder_frame(RACE, GOAL)).set_index("linear")
-    # From 22 to 70 in eight rungs; at 28 mamp's second evaluations decide, after 4 and 6 s, and all others' first.
-    assert list(found.index) == ["28.0", "34.0", "40.0", "46.0", "50.0 (target)", "52.0", "58.0", "64.0", "70.0"]
+    # From 22 to 70 in eight rungs; at 28 mamp's second evaluations decide, after 4 and 6 s, and all
+    # others' first.
+    assert list(found.index) == [
+        "28.0",
+        "34.0",
+        "40.0",
+        "46.0",
+        "50.0 (target)",
+        "52.0",
+        "58.0",
+        "64.0",
+        "70.0",
+    ]
     assert list(found.columns) == ["mamp", "gfp", "amr", "sjepa"]
     assert found.loc["28.0"].tolist() == ["1.00x", f"{math.sqrt(24) / 1.5:.2f}x", "0.98x", "0 of 1"]
     assert found.loc["50.0 (target)"].tolist() == ["1.00x", "4.00x", "1 of 2", "0 of 1"]
@@ -589,7 +765,9 @@ def test_the_ladder_shows_ratios_and_says_who_is_missing() -> None:
 
 def test_a_rung_that_only_the_reference_misses_shows_seconds() -> None:
     records = [curve_record("mamp", 0.3, 0.4), curve_record("gfp", 0.5, 0.8)]
-    found = ladder_table(ladder_frame(records, freeze(records, "mamp").model_copy(update={"version": 2})))
+    found = ladder_table(
+        ladder_frame(records, freeze(records, "mamp").model_copy(update={"version": 2}))
+    )
     assert found.iloc[-1].tolist() == ["80.0", "0 of 1", "10 s"]
 
 
@@ -604,12 +782,16 @@ def test_notes_say_where_the_target_comes_from() -> None:
 
 
 def test_notes_say_when_a_target_is_not_frozen() -> None:
-    assert target_notes(RACE, GOAL, frozen=False)[0].endswith("at its full budget 60s; not frozen: for this look alone")
+    assert target_notes(RACE, GOAL, frozen=False)[0].endswith(
+        "at its full budget 60s; not frozen: for this look alone"
+    )
     assert "not frozen" not in target_notes(RACE, GOAL)[0]
 
 
 @pytest.mark.parametrize(("untrained", "remark"), [(0.49, False), (0.5, True), (0.51, True)])
-def test_notes_say_when_the_untrained_encoder_stands_at_the_target(untrained: float, remark: bool) -> None:
+def test_notes_say_when_the_untrained_encoder_stands_at_the_target(
+    untrained: float, remark: bool
+) -> None:
     lines = target_notes([*RACE, run_record("random-init", untrained)], GOAL)
     assert ("the target is no higher than that: reaching it means nothing" in lines) is remark
 
@@ -634,12 +816,17 @@ def refused(outcome: Outcome, message: str) -> None:
     assert outcome.out == ""
 
 
-def test_the_command_freezes_prints_and_leaves_the_tables_beside_the_records(folder: Path, tmp_path: Path) -> None:
+def test_the_command_freezes_prints_and_leaves_the_tables_beside_the_records(
+    folder: Path, tmp_path: Path
+) -> None:
     frozen = tmp_path / "mamp.yaml"
     outcome = harness("target", folder, "--freeze", frozen)
     assert (outcome.code, outcome.err) == (0, "")
     assert read_target(frozen).accuracy == 0.4
-    assert "target: 40.0 % linear, the median over seeds 0, 1, 2 of the lower one of the last two" in outcome.out
+    assert (
+        "target: 40.0 % linear, the median over seeds 0, 1, 2 of the lower one of the last two"
+        in outcome.out
+    )
     written = (folder / "target.md").read_text()
     assert "| gfp | - | - | 5.0 | 1 of 1 seeds | 80.0 |" in written
     # Of mamp's seeds the last one gets there at its last evaluation, which nothing confirms.
@@ -670,38 +857,58 @@ def test_without_a_measurement_of_all_rows_there_is_no_table(tmp_path: Path) -> 
     for record in (*MAMP, curve_record("gfp", 0.6)):
         store.write_run(record)
     store.write_speed(measured(mamp=0.5))
-    refused(harness("target", tmp_path), f"{tmp_path}: no speed measurement has all the rows; the same `run` command")
+    refused(
+        harness("target", tmp_path),
+        f"{tmp_path}: no speed measurement has all the rows; the same `run` command",
+    )
     assert not (tmp_path / "target.md").exists()
 
 
 def test_a_look_without_a_file_is_not_frozen(folder: Path) -> None:
     assert harness("target", folder).code == 0
-    assert "at its full budget 60s; not frozen: for this look alone" in (folder / "target.md").read_text()
+    assert (
+        "at its full budget 60s; not frozen: for this look alone"
+        in (folder / "target.md").read_text()
+    )
 
 
 def test_another_row_can_be_the_reference(folder: Path) -> None:
     shown = harness("target", folder, "--reference", "gfp").out
-    assert "target: 60.0 % linear, the median over seeds 0 of the lower one of the last two evaluations of gfp" in shown
+    assert (
+        "target: 60.0 % linear, the median over seeds 0 of the lower one of the last two"
+        " evaluations of gfp" in shown
+    )
 
 
 def test_a_target_that_exists_is_refused(folder: Path, tmp_path: Path) -> None:
     frozen = tmp_path / "mamp.yaml"
     frozen.write_text("mine")
-    refused(harness("target", folder, "--freeze", frozen), f"{frozen} exists: a frozen target is not moved")
+    refused(
+        harness("target", folder, "--freeze", frozen),
+        f"{frozen} exists: a frozen target is not moved",
+    )
     assert frozen.read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["nowhere.yaml", "out"], ids=["missing", "a folder"])
 def test_a_target_that_cannot_be_read_is_refused(name: str, folder: Path, tmp_path: Path) -> None:
-    refused(harness("target", folder, "--target", tmp_path / name), f"target {tmp_path / name} cannot be read (")
+    refused(
+        harness("target", folder, "--target", tmp_path / name),
+        f"target {tmp_path / name} cannot be read (",
+    )
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    refused(harness("target", tmp_path), "no finished run of 'mamp' to set a target (there are: none)")
+    refused(
+        harness("target", tmp_path), "no finished run of 'mamp' to set a target (there are: none)"
+    )
 
 
 def test_a_folder_without_comparable_runs_is_refused(folder: Path, tmp_path: Path) -> None:
     frozen, records = tmp_path / "mamp.yaml", [curve_record("mamp", 0.5, 0.5, budget="90s")]
     write_target(frozen, freeze(records, "mamp"))
-    refused(harness("target", folder, "--target", frozen), "no finished run was held equal to the target's mamp runs")
+    refused(
+        harness("target", folder, "--target", frozen),
+        "no finished run was held equal to the target's mamp runs",
+    )
     assert not (folder / "target.md").exists()

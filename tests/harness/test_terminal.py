@@ -1,4 +1,6 @@
-"""What reaches a terminal is text: names in files, paths, records may hold markup, escape sequences, stray bytes."""
+"""What reaches a terminal is text: names in files, paths, records may hold markup, escape
+sequences, stray bytes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ from tests.harness.small_run import harness, small_arrays, small_file
 
 ROOT = Path(__file__).parents[2]
 ODD = "[bold]b[/] :smile: \x1b[31mred\x9b5m\r\nnew\tline \u202egnp.exe\u2069 \udcff \u97a0\u8eac"
-SHOWN = "[bold]b[/] :smile: \\u001b[31mred\\u009b5m\\r\\nnew\\tline \\u202egnp.exe\\u2069 \\udcff \u97a0\u8eac"
+SHOWN = (
+    "[bold]b[/] :smile: \\u001b[31mred\\u009b5m\\r\\nnew\\tline \\u202egnp.exe\\u2069 \\udcff"
+    " \u97a0\u8eac"
+)
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -31,7 +36,9 @@ def test_what_a_terminal_would_obey_is_shown_as_json_writes_it() -> None:
     assert printable("\x00\x7f\u061c\u200e\u2028") == r"\u0000\u007f\u061c\u200e\u2028"
 
 
-@pytest.mark.parametrize("text", ["gfp:tau=0.5", "± 0.3 % → é", "鞠躬", "\u05e9\u05dc\u05d5\u05dd", "\U0001f483"])
+@pytest.mark.parametrize(
+    "text", ["gfp:tau=0.5", "± 0.3 % → é", "鞠躬", "\u05e9\u05dc\u05d5\u05dd", "\U0001f483"]
+)
 def test_text_of_any_language_stays(text: str) -> None:
     assert printable(text) == text
 
@@ -65,19 +72,28 @@ def test_on_a_terminal_only_its_own_signs_are_obeyed() -> None:
 
 
 def test_there_is_no_other_way_out() -> None:
-    direct = re.compile(r"(?<![\w.])print\(|typer\.echo|(?<!Plain)Console\(|sys\.std(out|err)\.write")
+    direct = re.compile(
+        r"(?<![\w.])print\(|typer\.echo|(?<!Plain)Console\(|sys\.std(out|err)\.write"
+    )
     for path in (ROOT / "harness").rglob("*.py"):
-        if path.name not in ("progress.py", "__main__.py"):  # the latter speaks before the suite's own code is found
+        if path.name not in (
+            "progress.py",
+            "__main__.py",
+        ):  # the latter speaks before the suite's own code is found
             code = re.sub(r'""".*?"""', "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
             assert not direct.search(code), path
 
 
-def test_a_table_on_disk_is_text_whatever_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_on_disk_is_text_whatever_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "argv", ["harness", "run", "--out", ODD])
     table = pd.DataFrame({"method": [f"a|{ODD}"], "linear": ["1"]})
     report = Reporter(PlainConsole(file=io.StringIO()))
     leave_table(table, [ODD], tmp_path / "table.md", report, numbers={"": table})
-    command, _, header, _, row, _, note = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    command, _, header, _, row, _, note = (
+        (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    )
     assert command == f"    python -m harness run --out '{SHOWN}'"
     assert header == "| method | linear |"
     assert row == f"| a\\|{SHOWN} | 1 |"
@@ -97,14 +113,20 @@ def test_class_names_of_a_file_are_shown_as_text(tmp_path: Path) -> None:
     assert not OBEYED.search(found.out)
 
 
-@pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
+@pytest.mark.parametrize(
+    "variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
+)
 @pytest.mark.skipif(sys.platform == "win32", reason="paths are bytes on Unix")
-def test_a_terminal_of_another_encoding_and_a_path_of_none(tmp_path: Path, variables: dict[str, str]) -> None:
+def test_a_terminal_of_another_encoding_and_a_path_of_none(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
     folder = os.fsencode(tmp_path) + b"/o\xff[/red]"
     record = run_record(data=run_record().data.model_copy(update={"name": "鞠躬\x1b[31m.npz"}))
     RecordStore(Path(os.fsdecode(folder))).write_run(record)
     command = [sys.executable, "-m", "harness", "ls", "runs", "--out", folder]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUTF8"} | variables
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONUTF8"
+    } | variables
     found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
     assert (found.returncode, found.stderr) == (0, b"")
     assert b"??\\u001b[31m.npz" in found.stdout
@@ -112,7 +134,10 @@ def test_a_terminal_of_another_encoding_and_a_path_of_none(tmp_path: Path, varia
     found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
     assert found.returncode == 2
     assert found.stderr.startswith(b"error: ")
-    assert b"o\\udcff[/red]-none: expected an output folder of `run`, found no such folder" in found.stderr
+    assert (
+        b"o\\udcff[/red]-none: expected an output folder of `run`, found no such folder"
+        in found.stderr
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="paths are bytes on Unix")
@@ -125,8 +150,12 @@ def test_a_terminal_of_another_encoding_and_a_path_of_none(tmp_path: Path, varia
         ("--device", "device '\\udcff.npz': expected auto, cpu, cuda or cuda:N"),
     ],
 )
-def test_bytes_that_no_record_can_hold_are_one_line(tmp_path: Path, flag: str, expected: str) -> None:
-    found = harness("run", "--out", tmp_path / "out", "--dataset", small_file(tmp_path), flag, "\udcff.npz")
+def test_bytes_that_no_record_can_hold_are_one_line(
+    tmp_path: Path, flag: str, expected: str
+) -> None:
+    found = harness(
+        "run", "--out", tmp_path / "out", "--dataset", small_file(tmp_path), flag, "\udcff.npz"
+    )
     assert (found.code, found.err.count("\n")) == (2, 1)
     assert expected in found.err
     assert not (tmp_path / "out").exists()

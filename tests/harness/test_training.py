@@ -34,7 +34,9 @@ from tests.methods.made_up import averaged, encoder, motion, sorted_back
 
 METHODS = ("skeletonmae", "gfp", "encoder-only")
 ROUNDING = 5e-4
-"""How far each loss of 50 steps may drift, as a share, when only the kernels differ; no weight decay is over 1e-3."""
+"""How far each loss of 50 steps may drift, as a share, when only the kernels differ; no weight
+decay is over 1e-3.
+"""
 BF16 = 0.04
 """How far the mean loss of each 10 of 50 steps may drift, as a share, in bfloat16 (8 bits)."""
 
@@ -112,7 +114,9 @@ def test_the_schedule_is_refitted_to_the_budget(steps: int) -> None:
     assert found[0] == 0
     assert found[warmup // 2] == pytest.approx(0.002)  # half-way up
     assert found[warmup] == pytest.approx(0.004)  # the top
-    assert found[(warmup + steps) // 2] == pytest.approx(0.0025)  # half-way down from 0.004 to 0.001
+    assert found[(warmup + steps) // 2] == pytest.approx(
+        0.0025
+    )  # half-way down from 0.004 to 0.001
     assert found[steps] == pytest.approx(0.001)  # lr * final_lr
 
 
@@ -165,17 +169,25 @@ def test_biases_and_norms_are_not_decayed(data: LoadedData) -> None:
 def test_matrices_and_positions_are_decayed(data: LoadedData) -> None:
     found, trainer = decays(data), small_trainer(data, "gfp")
     large = {name for name, parameter in trainer.method.named_parameters() if parameter.ndim > 1}
-    assert {"encoder.positions.time", "encoder.positions.joint", "encoder.patch_embed.weight"} <= large
+    assert {
+        "encoder.positions.time",
+        "encoder.positions.joint",
+        "encoder.patch_embed.weight",
+    } <= large
     assert {found[name] for name in large} == {0.05}
 
 
 def test_every_parameter_is_in_the_optimiser_once(data: LoadedData) -> None:
     trainer = small_trainer(data, "gfp")
-    held = [id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]]
+    held = [
+        id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]
+    ]
     assert sorted(held) == sorted(id(parameter) for parameter in trainer.method.parameters())
 
 
-def test_a_clipped_gradient_is_no_longer_than_the_limit(data: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clipped_gradient_is_no_longer_than_the_limit(
+    data: LoadedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer, norms = small_trainer(data, clip_gradient=1e-3), []
     step = trainer.optimizer.step
 
@@ -205,8 +217,12 @@ def test_another_seed_is_another_encoder(data: LoadedData) -> None:
 def test_methods_of_one_seed_see_the_same_batches(data: LoadedData) -> None:
     first, *others = (small_trainer(data, name, seed=3) for name in METHODS)
     for trainer in (first, *others):
-        trainer.run_block(2, StepClock(CPU))  # a method's own random numbers must not shift the batches
-    batches = [torch.stack([trainer.batches.next() for _ in range(5)]) for trainer in (first, *others)]
+        trainer.run_block(
+            2, StepClock(CPU)
+        )  # a method's own random numbers must not shift the batches
+    batches = [
+        torch.stack([trainer.batches.next() for _ in range(5)]) for trainer in (first, *others)
+    ]
     assert all(torch.equal(batches[0], other) for other in batches[1:])
 
 
@@ -216,7 +232,9 @@ def test_another_seed_sees_other_batches(data: LoadedData) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_two_trainings_from_one_seed_end_in_identical_weights(data: LoadedData, method: str) -> None:
+def test_two_trainings_from_one_seed_end_in_identical_weights(
+    data: LoadedData, method: str
+) -> None:
     ends = []
     for _ in range(2):
         trainer = small_trainer(data, method, seed=1, steps=4)
@@ -244,7 +262,9 @@ def test_blocks_do_not_change_the_result(data: LoadedData) -> None:
 def test_a_block_returns_the_mean_loss_and_the_named_parts(data: LoadedData) -> None:
     means = small_trainer(data, "gfp", warmup=0.5).run_block(3, StepClock(CPU))
     assert means.keys() == {"loss", "prediction", "variance", "covariance"}
-    assert means["loss"] == pytest.approx(5 * means["prediction"] + 5 * means["variance"] + means["covariance"])
+    assert means["loss"] == pytest.approx(
+        5 * means["prediction"] + 5 * means["variance"] + means["covariance"]
+    )
 
 
 def test_a_part_is_averaged_over_the_block(data: LoadedData) -> None:
@@ -273,7 +293,9 @@ def test_one_bad_step_in_a_block_is_seen(data: LoadedData) -> None:
 # --- warm-up off the clock ---
 
 
-@pytest.mark.parametrize("method", [*METHODS, "sjepa", "skeletonmae-graph"])  # the last two keep running means
+@pytest.mark.parametrize(
+    "method", [*METHODS, "sjepa", "skeletonmae-graph"]
+)  # the last two keep running means
 def test_warming_up_leaves_no_trace(data: LoadedData, method: str) -> None:
     cold, warm = (small_trainer(data, method, steps=4) for _ in range(2))
     state = torch.get_rng_state()
@@ -309,10 +331,14 @@ def test_a_warm_trainer_trains_as_a_cold_one(data: LoadedData) -> None:
 def test_warming_up_goes_on_until_cuda_graphs_are_replayed(
     data: LoadedData, graphs: bool, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first call compiles, the second captures, which takes as long, and only the third runs as all others."""
+    """The first call compiles, the second captures, which takes as long, and only the third runs as
+    all others.
+    """
     calls, backwards = list[str | None](), list[Tensor]()
 
-    def compile(function: Callable[[Tensor], object], dynamic: bool, mode: str | None = "batches") -> object:
+    def compile(
+        function: Callable[[Tensor], object], dynamic: bool, mode: str | None = "batches"
+    ) -> object:
         return function if mode == "batches" else lambda x: (calls.append(mode), function(x))[1]
 
     monkeypatch.setattr(torch, "compile", compile)
@@ -326,8 +352,12 @@ def test_warming_up_goes_on_until_cuda_graphs_are_replayed(
 # --- precision and compilation ---
 
 
-@pytest.mark.parametrize(("precision", "products"), [("fp32", "highest"), ("bf16", "highest"), ("tf32", "high")])
-def test_only_training_in_tf32_rounds_fp32_products_to_it(data: LoadedData, precision: str, products: str) -> None:
+@pytest.mark.parametrize(
+    ("precision", "products"), [("fp32", "highest"), ("bf16", "highest"), ("tf32", "high")]
+)
+def test_only_training_in_tf32_rounds_fp32_products_to_it(
+    data: LoadedData, precision: str, products: str
+) -> None:
     seen: list[str] = []
     trainer = small_trainer(data, precision=precision)
     weight = trainer.method.encoder.patch_embed.weight
@@ -342,10 +372,14 @@ def test_only_training_in_tf32_rounds_fp32_products_to_it(data: LoadedData, prec
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(data: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(
+    data: LoadedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[torch.dtype] = []
     trainer = small_trainer(data, precision="bf16")
-    trainer.method.encoder.patch_embed.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    trainer.method.encoder.patch_embed.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.dtype)
+    )
     means = trainer.run_block(2, StepClock(CPU))
     assert seen == [torch.bfloat16, torch.bfloat16]
     assert math.isfinite(means["loss"])
@@ -353,7 +387,10 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(data: LoadedData, monke
 
 
 def test_bf16_stays_near_fp32(data: LoadedData) -> None:
-    full, half = (small_trainer(data, precision=name).run_block(1, StepClock(CPU)) for name in ("fp32", "bf16"))
+    full, half = (
+        small_trainer(data, precision=name).run_block(1, StepClock(CPU))
+        for name in ("fp32", "bf16")
+    )
     assert half["loss"] != full["loss"]
     assert half["loss"] == pytest.approx(full["loss"], rel=0.05)
 
@@ -366,7 +403,9 @@ def test_without_compile_the_methods_own_loss_runs(data: LoadedData) -> None:
 @pytest.mark.parametrize("fused", [True, False])
 def test_the_attention_kernel_is_the_one_asked_for(data: LoadedData, fused: bool) -> None:
     trainer = small_trainer(data, "gfp", fused_attention=fused)
-    kernels = [layer.fused_attn for layer in trainer.method.modules() if hasattr(layer, "fused_attn")]
+    kernels = [
+        layer.fused_attn for layer in trainer.method.modules() if hasattr(layer, "fused_attn")
+    ]
     assert len(kernels) == 1 + 4  # the encoder's block, and one per level of the decoder
     assert set(kernels) == {fused}
 
@@ -377,16 +416,24 @@ def test_scaled_scores_are_a_choice_of_plain_attention(data: LoadedData) -> None
     assert layers
     assert all(layer.scale_scores for layer in layers)
     assert not any(
-        layer.scale_scores for layer in small_trainer(data).method.modules() if isinstance(layer, SelfAttention)
+        layer.scale_scores
+        for layer in small_trainer(data).method.modules()
+        if isinstance(layer, SelfAttention)
     )
     with pytest.raises(ValidationError, match=r"set train\.fused_attention=false"):
         TrainSpec(scale_scores=True)
 
 
 @pytest.mark.parametrize("method", ["mamp", "amr"])
-@pytest.mark.parametrize(("precision", "types"), [("run", {torch.bfloat16}), ("fp32", {torch.float32})])
+@pytest.mark.parametrize(
+    ("precision", "types"), [("run", {torch.bfloat16}), ("fp32", {torch.float32})]
+)
 def test_all_attention_of_a_run_in_bf16_computes_as_asked(
-    data: LoadedData, method: str, precision: str, types: set[torch.dtype], monkeypatch: pytest.MonkeyPatch
+    data: LoadedData,
+    method: str,
+    precision: str,
+    types: set[torch.dtype],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found: list[torch.dtype] = []
     kernel = nn.functional.scaled_dot_product_attention
@@ -419,7 +466,10 @@ def test_attention_that_cannot_be_told_is_not_passed_over(setting: dict[str, Any
 
 
 def test_both_attention_kernels_compute_the_same_loss(data: LoadedData) -> None:
-    one, two = (small_trainer(data, fused_attention=fused).run_block(1, StepClock(CPU)) for fused in (True, False))
+    one, two = (
+        small_trainer(data, fused_attention=fused).run_block(1, StepClock(CPU))
+        for fused in (True, False)
+    )
     assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
 
 
@@ -428,7 +478,10 @@ def test_both_attention_kernels_compute_the_same_loss(data: LoadedData) -> None:
     [
         ({}, []),
         ({"compile": True}, [("augmented", None), ("loss", None)]),
-        ({"compile": True, "cuda_graphs": True}, [("augmented", None), ("loss", "reduce-overhead")]),
+        (
+            {"compile": True, "cuda_graphs": True},
+            [("augmented", None), ("loss", "reduce-overhead")],
+        ),
     ],
 )
 def test_batches_and_loss_are_compiled_as_asked(
@@ -455,7 +508,9 @@ def test_the_optimiser_is_the_one_asked_for(data: LoadedData, fused: bool) -> No
     assert {bool(group["fused"]) for group in optimizer.param_groups} == {fused}
 
 
-def losses(data: LoadedData, method: str | type[Method], steps: int = 50, **train: object) -> list[float]:
+def losses(
+    data: LoadedData, method: str | type[Method], steps: int = 50, **train: object
+) -> list[float]:
     """The loss of every step of a training at a rate high enough to learn something."""
     return losses_of(small_trainer(data, method, steps=steps, lr=0.01, **train))
 
@@ -476,11 +531,15 @@ def test_the_fast_kernels_train_as_the_plain_ones(data: LoadedData, method: str)
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """`torch.compile` as far as the tracer goes, which needs no C++ compiler; names of what it was asked to compile."""
+    """`torch.compile` as far as the tracer goes, which needs no C++ compiler; names of what it was
+    asked to compile.
+    """
     asked: list[str] = []
     compile = torch.compile
 
-    def trace(function: Callable[..., object], mode: str | None = None, dynamic: bool | None = None) -> object:
+    def trace(
+        function: Callable[..., object], mode: str | None = None, dynamic: bool | None = None
+    ) -> object:
         asked.append(function.__name__)
         return compile(function, backend="aot_eager", dynamic=dynamic)
 
@@ -491,7 +550,11 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     torch._dynamo.reset()
 
 
-LOSS, BLOCKS, ORDER = {"compile": True}, {"compile": True, "compile_scope": "blocks"}, {"sdpa": "cudnn-first"}
+LOSS, BLOCKS, ORDER = (
+    {"compile": True},
+    {"compile": True, "compile_scope": "blocks"},
+    {"sdpa": "cudnn-first"},
+)
 
 
 @pytest.mark.parametrize(
@@ -543,14 +606,20 @@ def test_a_rounded_covariance_begins_as_float32_and_ends_near_it(data: LoadedDat
     full, rounded = losses(data, GFP), losses(data, RoundedGFP)
     assert rounded != full
     assert rounded[0] == pytest.approx(full[0], rel=1e-3)
-    assert sum(rounded[-10:]) == pytest.approx(sum(full[-10:]), rel=0.05)  # rounding grows from step to step
+    assert sum(rounded[-10:]) == pytest.approx(
+        sum(full[-10:]), rel=0.05
+    )  # rounding grows from step to step
 
 
-def test_blocks_are_compiled_in_the_loss_and_nowhere_else(data: LoadedData, traced: list[str]) -> None:
+def test_blocks_are_compiled_in_the_loss_and_nowhere_else(
+    data: LoadedData, traced: list[str]
+) -> None:
     trainer = small_trainer(data, "mamp", compile=True, compile_scope="blocks")
     trainer.run_block(1, StepClock(CPU))
     assert traced.count("forward") == 1 + 1  # one of the encoder, one of the decoder
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1 + 2  # of the batches, and of both shapes
+    assert (
+        torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1 + 2
+    )  # of the batches, and of both shapes
     assert not any("forward" in vars(module) for module in trainer.method.modules())
 
 
@@ -560,13 +629,19 @@ def test_blocks_of_one_shape_share_a_compilation(data: LoadedData, traced: list[
     for _ in range(3):
         loss(motion(4))[0].backward()
     assert traced == ["forward"] * (2 + 3)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # visible tokens, and the whole grid
+    assert (
+        torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    )  # visible tokens, and the whole grid
 
 
-def test_another_order_of_kernels_is_another_compilation(data: LoadedData, traced: list[str]) -> None:
+def test_another_order_of_kernels_is_another_compilation(
+    data: LoadedData, traced: list[str]
+) -> None:
     for order, graphs in (("default", 1), ("cudnn-first", 2), ("default", 2)):
         small_trainer(data, "encoder-only", compile=True, sdpa=order).run_block(1, StepClock(CPU))
-        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1 + graphs  # of the batches, and of losses
+        assert (
+            torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1 + graphs
+        )  # of the batches, and of losses
 
 
 def test_without_a_block_there_is_none_to_compile(data: LoadedData) -> None:
@@ -576,10 +651,14 @@ def test_without_a_block_there_is_none_to_compile(data: LoadedData) -> None:
 
 @pytest.mark.parametrize("attention", ["run", "fp32"])
 @pytest.mark.parametrize("method", ["skeletonmae", "gfp", "sjepa"])
-def test_bf16_trains_within_a_few_percent_of_fp32(data: LoadedData, method: str, attention: str) -> None:
+def test_bf16_trains_within_a_few_percent_of_fp32(
+    data: LoadedData, method: str, attention: str
+) -> None:
     full = torch.tensor(losses(data, method))
     half = torch.tensor(losses(data, method, precision="bf16", attention_precision=attention))
-    assert half.reshape(5, 10).mean(1).tolist() == pytest.approx(full.reshape(5, 10).mean(1).tolist(), rel=BF16)
+    assert half.reshape(5, 10).mean(1).tolist() == pytest.approx(
+        full.reshape(5, 10).mean(1).tolist(), rel=BF16
+    )
     assert half.tolist() != pytest.approx(full.tolist(), rel=ROUNDING)
 
 
@@ -590,7 +669,12 @@ class Journal:
     """Batches that note when they start to flow, when they are taken, and when they stop."""
 
     def __init__(self, batches: Batches, lead: int = 0) -> None:
-        self.batches, self.size, self.device, self.lead = batches, batches.size, batches.device, lead
+        self.batches, self.size, self.device, self.lead = (
+            batches,
+            batches.size,
+            batches.device,
+            lead,
+        )
         self.entries: list[str] = []
 
     def next(self) -> Tensor:
@@ -611,7 +695,9 @@ class Journal:
 
 
 @pytest.mark.parametrize("lead", [0, 3])
-def test_batches_flow_only_during_a_block_and_the_lead_is_off_its_clock(data: LoadedData, lead: int) -> None:
+def test_batches_flow_only_during_a_block_and_the_lead_is_off_its_clock(
+    data: LoadedData, lead: int
+) -> None:
     trainer, clock = small_trainer(data), StepClock(CPU)
     trainer.batches = journal = Journal(trainer.batches, lead)
     start, stop = clock.start, clock.stop
@@ -619,7 +705,16 @@ def test_batches_flow_only_during_a_block_and_the_lead_is_off_its_clock(data: Lo
     clock.stop = lambda phase: (journal.entries.append("stop"), stop(phase))[1]  # type: ignore[method-assign]
     trainer.warm_up()
     trainer.run_block(2, clock)
-    assert journal.entries == ["sample", "on", *["next"] * lead, "start", "next", "next", "stop", "off"]
+    assert journal.entries == [
+        "sample",
+        "on",
+        *["next"] * lead,
+        "start",
+        "next",
+        "next",
+        "stop",
+        "off",
+    ]
     assert len(clock.steps) == 2
     assert trainer.done == 2
 
@@ -639,18 +734,28 @@ def test_the_lead_trains_nothing(data: LoadedData) -> None:
             super().start()
 
     def note() -> None:
-        gradients = [parameter.grad for parameter in trainer.method.parameters() if parameter.grad is not None]
+        gradients = [
+            parameter.grad
+            for parameter in trainer.method.parameters()
+            if parameter.grad is not None
+        ]
         optimizer = trainer.optimizer
-        seen.append((trainer.done, optimizer.param_groups[0]["lr"], len(optimizer.state), len(gradients)))
+        seen.append(
+            (trainer.done, optimizer.param_groups[0]["lr"], len(optimizer.state), len(gradients))
+        )
         assert equal(weights(trainer.method), before)
 
     trainer.run_block(1, Noting(CPU))
-    assert seen == [(0, rate, 0, 0)]  # no step, no rate, no moments, no gradient left when the clock starts
+    assert seen == [
+        (0, rate, 0, 0)
+    ]  # no step, no rate, no moments, no gradient left when the clock starts
     assert trainer.done == 1
 
 
 def test_the_lead_writes_every_weight_and_moment_once_and_changes_none(data: LoadedData) -> None:
-    """Right after a fork of workers the first write copies a page: a timed step must not be the one that pays."""
+    """Right after a fork of workers the first write copies a page: a timed step must not be the one
+    that pays.
+    """
     trainer = small_trainer(data, "gfp")
     trainer.run_block(1, StepClock(CPU))  # from here on the optimiser has its moments
     trainer.batches = Journal(trainer.batches, lead=1)
@@ -713,7 +818,9 @@ def test_the_order_of_a_published_step(data: LoadedData, monkeypatch: pytest.Mon
     assert not trainer.scaler.is_enabled()  # on a CPU, as MAMP's
     trainer.scaler = Scaler(entries)  # type: ignore[assignment]
     norm = training.gradient_norm
-    monkeypatch.setattr(training, "gradient_norm", lambda parameters: (entries.append("norm"), norm(parameters))[1])
+    monkeypatch.setattr(
+        training, "gradient_norm", lambda parameters: (entries.append("norm"), norm(parameters))[1]
+    )
     clock = StepClock(CPU)
     monkeypatch.setattr(clock, "synchronise", lambda: entries.append("wait"))
     trainer.run_block(1, clock)
@@ -761,7 +868,9 @@ def test_the_lead_of_every_block_leaves_done_to_the_timed_steps(data: LoadedData
     assert journal.entries.count("next") == 2 * (2 + 3)
 
 
-def test_batches_stop_flowing_when_a_step_throws(data: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_stop_flowing_when_a_step_throws(
+    data: LoadedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer = small_trainer(data)
     trainer.batches = journal = Journal(trainer.batches)
     monkeypatch.setattr(trainer, "loss", lambda x: 1 / 0)
@@ -781,7 +890,10 @@ def test_each_number_of_an_encoder_can_be_overridden() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (EncoderSpec(size="bse"), r"unknown encoder 'bse', did you mean 'base'\? \(known: base, small, tiny\)"),
+        (
+            EncoderSpec(size="bse"),
+            r"unknown encoder 'bse', did you mean 'base'\? \(known: base, small, tiny\)",
+        ),
         (EncoderSpec(frames=70), "70 frames are not a multiple of the patch of 4 frames"),
         (EncoderSpec(heads=5), "width 64 is not a multiple of 5 heads"),
     ],

@@ -1,4 +1,6 @@
-"""Published trends: paired differences by hand, what counts as shown, and which runs are compared."""
+"""Published trends: paired differences by hand, what counts as shown, and which runs are
+compared.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,18 @@ def records(budget: str = "60s", **accuracies: tuple[float, ...]) -> list[RunRec
         for seed, linear in enumerate(values):
             record = run_record(name, linear, seed=seed)
             train = record.spec.train.model_copy(update={"budget": budget})
-            made.append(record.model_copy(update={"spec": record.spec.model_copy(update={"train": train})}))
+            made.append(
+                record.model_copy(update={"spec": record.spec.model_copy(update={"train": train})})
+            )
     return made
 
 
 def test_paired_difference_by_hand() -> None:
     found = paired_difference([5.0, 7.0, 9.0], [4.0, 5.0, 6.0])
     assert found.mean == 2.0
-    assert found.half == pytest.approx(4.302653 * 1.0 / math.sqrt(3), rel=1e-6)  # t of two degrees of freedom
+    assert found.half == pytest.approx(
+        4.302653 * 1.0 / math.sqrt(3), rel=1e-6
+    )  # t of two degrees of freedom
     assert found.seeds == 3
 
 
@@ -59,7 +65,9 @@ def test_a_trend_shows_when_its_interval_leaves_zero_out(
 
 
 def test_points_and_interval_as_printed() -> None:
-    table = trend_table(trend_frame(records(gfp=(0.55, 0.57, 0.59), mamp=(0.54, 0.55, 0.56)), [HIGHER]), wide=True)
+    table = trend_table(
+        trend_frame(records(gfp=(0.55, 0.57, 0.59), mamp=(0.54, 0.55, 0.56)), [HIGHER]), wide=True
+    )
     assert table.iloc[0].tolist() == [
         "synthetic xsub",
         "tiny",
@@ -74,12 +82,17 @@ def test_points_and_interval_as_printed() -> None:
 
 
 def test_only_seeds_that_both_have_are_compared() -> None:
-    table = trend_table(trend_frame(records(gfp=(0.5, 0.6, 0.9), mamp=(0.4, 0.5)), [HIGHER]), wide=True)
+    table = trend_table(
+        trend_frame(records(gfp=(0.5, 0.6, 0.9), mamp=(0.4, 0.5)), [HIGHER]), wide=True
+    )
     assert table["points [95 %]"].tolist() == ["+10.0 ± 0.0"]
 
 
 def test_budgets_are_never_mixed() -> None:
-    both = [*records("60s", gfp=(0.5, 0.6), mamp=(0.4, 0.4)), *records("9clips", gfp=(0.3, 0.3), mamp=(0.4, 0.5))]
+    both = [
+        *records("60s", gfp=(0.5, 0.6), mamp=(0.4, 0.4)),
+        *records("9clips", gfp=(0.3, 0.3), mamp=(0.4, 0.5)),
+    ]
     table = trend_table(trend_frame(both, [HIGHER]), wide=True)
     assert table[["budget", "points [95 %]"]].to_numpy().tolist() == [
         ["60s", "+15.0 ± 63.5"],
@@ -94,7 +107,9 @@ def test_runs_on_other_data_are_never_mixed_in() -> None:
         record.model_copy(update={"spec": record.spec.model_copy(update={"data": elsewhere})})
         for record in records(gfp=(0.1, 0.1))
     ]
-    assert trend_table(trend_frame([*moved, *made], [HIGHER]), wide=True)["points [95 %]"].tolist() == ["+15.0 ± 63.5"]
+    assert trend_table(trend_frame([*moved, *made], [HIGHER]), wide=True)[
+        "points [95 %]"
+    ].tolist() == ["+15.0 ± 63.5"]
 
 
 def test_failed_runs_and_trends_without_runs_are_left_out() -> None:
@@ -106,7 +121,10 @@ def test_failed_runs_and_trends_without_runs_are_left_out() -> None:
 def test_every_published_trend_names_rows_that_can_be_run() -> None:
     for label in {label for trend in PUBLISHED for label in (trend.above, trend.below)}:
         (spec,) = parse_methods(label)
-        assert make_entry(Registry().method(spec.name), spec, meta_encoder(SIZES["tiny"])).label == label
+        assert (
+            make_entry(Registry().method(spec.name), spec, meta_encoder(SIZES["tiny"])).label
+            == label
+        )
 
 
 def test_the_command_prints_the_table_and_leaves_it_beside_the_records(tmp_path: Path) -> None:
@@ -119,12 +137,16 @@ def test_the_command_prints_the_table_and_leaves_it_beside_the_records(tmp_path:
     assert "+15.0 ± 63.5" in (tmp_path / "out" / "trends.md").read_text()
 
 
-def test_a_terminal_that_lacks_a_sign_shows_a_question_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_that_lacks_a_sign_shows_a_question_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = RecordStore(tmp_path / "out")
     for record in records(gfp=(0.5, 0.6), mamp=(0.4, 0.4)):
         store.write_run(record)
     shown = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii", write_through=True))
+    monkeypatch.setattr(
+        sys, "stdout", io.TextIOWrapper(shown, encoding="ascii", write_through=True)
+    )
     monkeypatch.setattr(sys, "argv", ["harness", "trends", str(tmp_path / "out")])
     with pytest.raises(SystemExit, match="0"):
         cli.main()

@@ -162,7 +162,11 @@ def test_rows_that_do_not_matter_are_counted() -> None:
     assert unread_rows(trial(One)) == list(range(1, size))
     assert unread_rows(trial(Half)) == list(range(size // 2, size))
     (doubt,) = (doubt for doubt in trial(Half).doubts())
-    assert doubt.text == f"the loss of {size} body sequences stays the same when {size - size // 2} of them are others"
+    assert (
+        doubt.text
+        == f"the loss of {size} body sequences stays the same when {size - size // 2} of them are"
+        " others"
+    )
 
 
 def test_groups_hold_every_row_at_least_once_and_never_all() -> None:

@@ -41,7 +41,9 @@ SPACE = Space(
         ({"log": (3e-4, 3e-3)}, 0.123456, 0.000399),  # three digits: what is printed is what is run
     ],
 )
-def test_a_uniform_number_becomes_a_value(values: dict[str, Any], share: float, expected: float) -> None:
+def test_a_uniform_number_becomes_a_value(
+    values: dict[str, Any], share: float, expected: float
+) -> None:
     assert Range(**values).at(share) == pytest.approx(expected, rel=1e-9)
 
 
@@ -68,11 +70,13 @@ def test_all_methods_get_the_same_draws() -> None:
 
 def test_the_published_space_fits_every_method_and_holds_published_values() -> None:
     space, methods = read_space(), Registry().methods
-    assert space.methods.keys() == {name for name, method in methods.items() if not method.about.control}
+    assert space.methods.keys() == {
+        name for name, method in methods.items() if not method.about.control
+    }
     published = TrainSpec().model_dump()
-    assert {name: one.at(0) <= published[name] <= one.at(1) for name, one in space.train.items()} == dict.fromkeys(
-        space.train, True
-    )
+    assert {
+        name: one.at(0) <= published[name] <= one.at(1) for name, one in space.train.items()
+    } == dict.fromkeys(space.train, True)
     for draw in draws(20, space):
         build(TrainSpec, dict(draw.train), "draw")
         for name in space.methods:
@@ -86,11 +90,17 @@ def test_draws_go_into_the_settings_of_a_run() -> None:
     settings = {"methods": "gfp:tau2=1,amr", "train": TrainSpec(budget="7steps"), "data": "kept"}
     asked = [MethodSpec(name="gfp", options={"cov_weight": "5"}), MethodSpec(name="amr")]
     found = draw.applied(settings, asked)
-    assert (found["train"].budget, found["train"].lr, found["data"]) == ("7steps", draw.train["lr"], "kept")
+    assert (found["train"].budget, found["train"].lr, found["data"]) == (
+        "7steps",
+        draw.train["lr"],
+        "kept",
+    )
     assert found["methods"].startswith("gfp:cov_weight=5,tau=")
     with pytest.raises(UsageError, match="--tuning draws tau of gfp: leave it out of --methods"):
         draw.applied(settings, [MethodSpec(name="gfp", options={"tau": "1"})])
-    with pytest.raises(UsageError, match=r"expected two options of sjepa in tuning\.yaml, found none"):
+    with pytest.raises(
+        UsageError, match=r"expected two options of sjepa in tuning\.yaml, found none"
+    ):
         draw.own("sjepa")
 
 
@@ -99,14 +109,29 @@ def test_draws_go_into_the_settings_of_a_run() -> None:
 
 def accuracy(test: float, selection: float | None) -> Accuracy:
     return Accuracy(
-        linear_validation=None, linear_test=test, knn_validation=None, knn_test=0.5, regularisation=1.0,
-        selection=selection, test_clips=400,
-    )  # fmt: skip
+        linear_validation=None,
+        linear_test=test,
+        knn_validation=None,
+        knn_test=0.5,
+        regularisation=1.0,
+        selection=selection,
+        test_clips=400,
+    )
 
 
-def record(name: str, seed: int, test: float | None, selection: float = 0.5, draw: int = 0, wall: float = 10.0) -> Any:
+def record(
+    name: str,
+    seed: int,
+    test: float | None,
+    selection: float = 0.5,
+    draw: int = 0,
+    wall: float = 10.0,
+) -> Any:
     """A run under published settings, or under a draw; one without an accuracy failed."""
-    options: dict[str, Any] = {"gfp": {"tau": 0.8, "lambda_pred": 5}, "amr": {"k": 0.01, "mask_ratio": 0.9}}[name]
+    options: dict[str, Any] = {
+        "gfp": {"tau": 0.8, "lambda_pred": 5},
+        "amr": {"k": 0.01, "mask_ratio": 0.9},
+    }[name]
     found: RunRecord = run_record(name, seed=seed)
     spec = found.spec
     if draw:
@@ -115,20 +140,29 @@ def record(name: str, seed: int, test: float | None, selection: float = 0.5, dra
     spec = spec.model_copy(update={"method": MethodSpec(name=name, options=options)})
     return found.model_copy(
         update={
-            "spec": spec, "address": spec.address, "wall_seconds": wall,
+            "spec": spec,
+            "address": spec.address,
+            "wall_seconds": wall,
             "status": "failed" if test is None else "ok",
             "accuracy": None if test is None else accuracy(test, selection),
         }
-    )  # fmt: skip
+    )
 
 
 def of_gfp() -> list[RunRecord]:
-    """Two seeds, three draws: held-out subjects choose the second draw of seed 0 and the third of seed 1."""
+    """Two seeds, three draws: held-out subjects choose the second draw of seed 0 and the third of
+    seed 1.
+    """
     return [
-        record("gfp", 0, 0.60), record("gfp", 1, 0.62),
-        record("gfp", 0, 0.50, 0.3, draw=1), record("gfp", 0, 0.64, 0.7, draw=2), record("gfp", 0, 0.70, 0.6, draw=3),
-        record("gfp", 1, 0.58, 0.4, draw=1), record("gfp", 1, None, draw=2), record("gfp", 1, 0.66, 0.6, draw=3),
-    ]  # fmt: skip
+        record("gfp", 0, 0.60),
+        record("gfp", 1, 0.62),
+        record("gfp", 0, 0.50, 0.3, draw=1),
+        record("gfp", 0, 0.64, 0.7, draw=2),
+        record("gfp", 0, 0.70, 0.6, draw=3),
+        record("gfp", 1, 0.58, 0.4, draw=1),
+        record("gfp", 1, None, draw=2),
+        record("gfp", 1, 0.66, 0.6, draw=3),
+    ]
 
 
 def tuned(records: list[RunRecord]) -> list[Tuned]:
@@ -159,11 +193,14 @@ def test_only_draws_that_every_seed_has_count() -> None:
 
 def test_whether_the_order_moves_is_said() -> None:
     amr = [
-        record("amr", 0, 0.61), record("amr", 1, 0.63),
+        record("amr", 0, 0.61),
+        record("amr", 1, 0.63),
         *(record("amr", seed, 0.55, 0.5, draw=number) for seed in (0, 1) for number in (1, 2, 3)),
-    ]  # fmt: skip
+    ]
     lines = order(tuned([*of_gfp(), *amr]))
-    assert lines[0].endswith("order of the means amr > gfp as published, gfp > amr by the best of 3")
+    assert lines[0].endswith(
+        "order of the means amr > gfp as published, gfp > amr by the best of 3"
+    )
     same = [
         *of_gfp(),
         *(one for one in amr[:2]),
@@ -187,7 +224,18 @@ def test_the_table_shows_published_settings_and_the_best_of_k() -> None:
 @pytest.mark.long
 def test_runs_under_draws_are_runs_like_others(tmp_path: Path) -> None:
     out, data = tmp_path / "out", small_file(tmp_path)
-    arguments = ("run", "--methods", "gfp,amr", "--dataset", data, *SMALL, "--tuning", "2", "--out", out)
+    arguments = (
+        "run",
+        "--methods",
+        "gfp,amr",
+        "--dataset",
+        data,
+        *SMALL,
+        "--tuning",
+        "2",
+        "--out",
+        out,
+    )
     outcome = harness(*arguments)
     assert outcome.code == 0, outcome.err
     trained = [record for record in RecordStore(out).runs() if record.training]
@@ -208,8 +256,14 @@ def test_runs_under_draws_are_runs_like_others(tmp_path: Path) -> None:
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
     data = small_file(tmp_path)
     for words, message in (
-        (("--methods", "encoder-only", "--tuning", "1"), "expected two options of encoder-only in tuning.yaml"),
-        (("--methods", "gfp", "--tuning", "1", "--set", "data.validation=0"), "expected held-out subjects"),
+        (
+            ("--methods", "encoder-only", "--tuning", "1"),
+            "expected two options of encoder-only in tuning.yaml",
+        ),
+        (
+            ("--methods", "gfp", "--tuning", "1", "--set", "data.validation=0"),
+            "expected held-out subjects",
+        ),
     ):
         outcome = harness("run", *words, "--dataset", data, *SMALL, "--out", tmp_path / "out")
         assert (outcome.code, outcome.err.count("\n")) == (2, 1)

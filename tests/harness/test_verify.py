@@ -1,4 +1,6 @@
-"""`harness verify`: a folder as it was left holds together; whatever is changed in it by hand is found and named."""
+"""`harness verify`: a folder as it was left holds together; whatever is changed in it by hand is
+found and named.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,16 @@ from tests.harness.test_committed_tables import RESULTS
 
 COMMITTED = sorted(path.parent for path in RESULTS.rglob("records.jsonl"))
 CHECKS = (
-    "records", "addresses", "weights", "data", "versions", "accuracies", "steps, clips, curves", "times",
+    "records",
+    "addresses",
+    "weights",
+    "data",
+    "versions",
+    "accuracies",
+    "steps, clips, curves",
+    "times",
     "ratios, floors, verdicts",
-)  # fmt: skip
+)
 OF_RUNS = (*CHECKS, "pictures")
 
 
@@ -60,7 +69,8 @@ def test_a_folder_as_it_was_left_holds_together(finished: Path) -> None:
     lines = outcome.out.splitlines()
     assert len(lines) == 1 + len(OF_RUNS)
     assert all(
-        line.startswith(name) and line.endswith("as recorded") for name, line in zip(OF_RUNS, lines[1:], strict=True)
+        line.startswith(name) and line.endswith("as recorded")
+        for name, line in zip(OF_RUNS, lines[1:], strict=True)
     )
     assert "2 files" in lines[1 + CHECKS.index("weights")]
     assert "5 records" in lines[1]
@@ -69,7 +79,9 @@ def test_a_folder_as_it_was_left_holds_together(finished: Path) -> None:
 def test_without_validation_clips_the_last_evaluation_counts() -> None:
     record = run_record("gfp")
     first, last = (
-        point.model_copy(update={"accuracy": point.accuracy.model_copy(update={"selection": selection})})
+        point.model_copy(
+            update={"accuracy": point.accuracy.model_copy(update={"selection": selection})}
+        )
         for point, selection in zip(record.curve, (0.9, 0.1), strict=True)
     )
     data = {clips: record.data.model_copy(update={"validation_clips": clips}) for clips in (0, 200)}
@@ -93,7 +105,9 @@ def edited(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def arm(content: dict[str, Any]) -> dict[str, Any]:
     """The arm that is not the baseline."""
-    found: dict[str, Any] = next(arm for arm in content["arms"] if arm["label"] != content["baseline"])
+    found: dict[str, Any] = next(
+        arm for arm in content["arms"] if arm["label"] != content["baseline"]
+    )
     return found
 
 
@@ -107,19 +121,31 @@ RUN_CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "a newer schema": ("records", lambda c: c.update(schema_version=99)),
     "another learning rate": ("addresses", lambda c: c["spec"]["train"].update(lr=0.5)),
     "another seed": ("addresses", lambda c: c["spec"].update(seed=7)),
-    "another option": ("addresses", lambda c: c["spec"]["method"]["options"].update(mask_ratio=0.5)),
+    "another option": (
+        "addresses",
+        lambda c: c["spec"]["method"]["options"].update(mask_ratio=0.5),
+    ),
     "other data": ("data", lambda c: c["data"].update(fingerprint="f00")),
     "other clips": ("data", lambda c: c["data"].update(train_clips=1)),
     "no software": ("versions", lambda c: c["environment"].update(versions={})),
     "no versions of the code": ("versions", lambda c: c["method"].update(versions={})),
-    "no number of clips": ("accuracies", lambda c: c["curve"][0]["accuracy"].update(knn_test=0.123)),
+    "no number of clips": (
+        "accuracies",
+        lambda c: c["curve"][0]["accuracy"].update(knn_test=0.123),
+    ),
     "other test clips": ("accuracies", lambda c: c["accuracy"].update(test_clips=10)),
-    "an accuracy that no evaluation had": ("accuracies", lambda c: c["accuracy"].update(linear_test=1.0, knn_test=0.0)),
+    "an accuracy that no evaluation had": (
+        "accuracies",
+        lambda c: c["accuracy"].update(linear_test=1.0, knn_test=0.0),
+    ),
     "the best evaluation without a validation part": (
         "accuracies",
         lambda c: (
             c["data"].update(validation_clips=0),
-            [point["accuracy"].update(linear_validation=None, knn_validation=None) for point in c["curve"]],
+            [
+                point["accuracy"].update(linear_validation=None, knn_validation=None)
+                for point in c["curve"]
+            ],
             c["curve"][0]["accuracy"].update(selection=1.0),
             c["curve"][1]["accuracy"].update(selection=0.0),
             c.update(accuracy=c["curve"][0]["accuracy"]),
@@ -128,26 +154,47 @@ RUN_CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "failed with an accuracy": ("records", lambda c: c.update(status="failed")),
     "a control's label": ("records", lambda c: c.update(label="random-init")),
     "another method's label": ("records", lambda c: c.update(label="gfp")),
-    "another option in its label": ("records", lambda c: c.update(label="skeletonmae:mask_ratio=0.123")),
+    "another option in its label": (
+        "records",
+        lambda c: c.update(label="skeletonmae:mask_ratio=0.123"),
+    ),
     "ok without evaluations": ("records", lambda c: c.update(curve=[])),
     "ok with an error": ("records", lambda c: c.update(error="why")),
     "less than one thread": ("records", lambda c: c["environment"].update(threads=-1)),
     "ok without losses": ("steps, clips, curves", lambda c: c["training"].update(losses=[])),
-    "a loss that is no number": ("steps, clips, curves", lambda c: c["training"]["losses"][0].update(loss="NaN")),
+    "a loss that is no number": (
+        "steps, clips, curves",
+        lambda c: c["training"]["losses"][0].update(loss="NaN"),
+    ),
     "no FLOPs": ("steps, clips, curves", lambda c: c["training"].update(flops=0)),
-    "other FLOPs": ("steps, clips, curves", lambda c: c["training"].update(flops=2 * c["training"]["flops"])),
-    "losses from before the start": ("steps, clips, curves", lambda c: c["training"]["losses"][0].update(step=0)),
-    "a first evaluation that took no time": ("steps, clips, curves", lambda c: c["curve"][0].update(seconds=0)),
+    "other FLOPs": (
+        "steps, clips, curves",
+        lambda c: c["training"].update(flops=2 * c["training"]["flops"]),
+    ),
+    "losses from before the start": (
+        "steps, clips, curves",
+        lambda c: c["training"]["losses"][0].update(step=0),
+    ),
+    "a first evaluation that took no time": (
+        "steps, clips, curves",
+        lambda c: c["curve"][0].update(seconds=0),
+    ),
     "half a step": ("records", lambda c: c["training"]["losses"][0].update(step=1.5)),
     "a regularisation that was not asked for": (
         "accuracies",
         lambda c: c["curve"][0]["accuracy"].update(regularisation=77.0),
     ),
     "another encoder": ("data", lambda c: c["encoder"].update(parameters=0)),
-    "other body sequences": ("data", lambda c: c["data"].update(train_sequences=c["data"]["train_sequences"] + 1)),
+    "other body sequences": (
+        "data",
+        lambda c: c["data"].update(train_sequences=c["data"]["train_sequences"] + 1),
+    ),
     "no weights": ("weights", lambda c: c.update(weights={})),
     "weights of another name": ("weights", lambda c: c["weights"].update(odd="0" * 64)),
-    "weights without a SHA-256": ("weights", lambda c: c["weights"].update({"method.safetensors": "0"})),
+    "weights without a SHA-256": (
+        "weights",
+        lambda c: c["weights"].update({"method.safetensors": "0"}),
+    ),
     "more training than time": ("times", lambda c: c["training"].update(seconds=1e6)),
     "a curve in disorder": ("steps, clips, curves", swap_curve),
     "a curve cut short": ("steps, clips, curves", lambda c: c["curve"].pop()),
@@ -163,36 +210,67 @@ SPEED_CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
         "ratios, floors, verdicts",
         lambda c: arm(c)["ratio"].update(value=arm(c)["ratio"]["value"] * 1.1),
     ),
-    "a wider interval": ("ratios, floors, verdicts", lambda c: arm(c)["ratio"].update(low=arm(c)["ratio"]["low"] / 2)),
+    "a wider interval": (
+        "ratios, floors, verdicts",
+        lambda c: arm(c)["ratio"].update(low=arm(c)["ratio"]["low"] / 2),
+    ),
     "a faster block": ("ratios, floors, verdicts", lambda c: arm(c)["blocks"].__setitem__(0, 1e-6)),
     "a block less": ("ratios, floors, verdicts", lambda c: arm(c)["blocks"].pop()),
     "another step time": ("ratios, floors, verdicts", lambda c: arm(c).update(step_seconds=1e-6)),
     "other clips/s": ("ratios, floors, verdicts", lambda c: arm(c).update(clips_per_second=1e6)),
     "another FLOP ratio": ("ratios, floors, verdicts", lambda c: arm(c).update(flop_ratio=99.0)),
-    "other FLOPs": ("ratios, floors, verdicts", lambda c: arm(c).update(step_flops=arm(c)["step_flops"] * 2)),
+    "other FLOPs": (
+        "ratios, floors, verdicts",
+        lambda c: arm(c).update(step_flops=arm(c)["step_flops"] * 2),
+    ),
     "a lower floor": ("ratios, floors, verdicts", lambda c: c.update(floor=c["floor"] + 1)),
     "another verdict": (
         "ratios, floors, verdicts",
-        lambda c: arm(c).update(verdict="not supported" if arm(c)["verdict"] == "supported" else "supported"),
+        lambda c: arm(c).update(
+            verdict="not supported" if arm(c)["verdict"] == "supported" else "supported"
+        ),
     ),
     "no baseline": ("ratios, floors, verdicts", lambda c: c.update(baseline="gfp")),
     "two rows of one name": ("records", lambda c: arm(c).update(label=c["baseline"])),
     "no clips": ("ratios, floors, verdicts", lambda c: arm(c).update(clips=0)),
     "no batch": ("ratios, floors, verdicts", lambda c: arm(c).update(batch_size=0)),
-    "a row that was not asked for": ("ratios, floors, verdicts", lambda c: arm(c).update(label="mamp")),
+    "a row that was not asked for": (
+        "ratios, floors, verdicts",
+        lambda c: arm(c).update(label="mamp"),
+    ),
     "a bound that is no control": (
         "ratios, floors, verdicts",
-        lambda c: [one.update(control=False) for one in c["arms"] if one["label"] == "encoder-only"],
+        lambda c: [
+            one.update(control=False) for one in c["arms"] if one["label"] == "encoder-only"
+        ],
     ),
-    "no FLOPs": ("ratios, floors, verdicts", lambda c: arm(c).update(step_flops=0, flop_ratio=None)),
-    "another batch": ("ratios, floors, verdicts", lambda c: c.update(batch_size=c["batch_size"] + 1)),
-    "other clips a step": ("ratios, floors, verdicts", lambda c: arm(c).update(batch_size=arm(c)["batch_size"] + 1)),
+    "no FLOPs": (
+        "ratios, floors, verdicts",
+        lambda c: arm(c).update(step_flops=0, flop_ratio=None),
+    ),
+    "another batch": (
+        "ratios, floors, verdicts",
+        lambda c: c.update(batch_size=c["batch_size"] + 1),
+    ),
+    "other clips a step": (
+        "ratios, floors, verdicts",
+        lambda c: arm(c).update(batch_size=arm(c)["batch_size"] + 1),
+    ),
     "other bodies per clip": ("ratios, floors, verdicts", lambda c: c.update(bodies_per_clip=7.0)),
-    "another ratio of the same": ("ratios, floors, verdicts", lambda c: c["same"].update(value=1.5)),
+    "another ratio of the same": (
+        "ratios, floors, verdicts",
+        lambda c: c["same"].update(value=1.5),
+    ),
     "other pairs": ("ratios, floors, verdicts", lambda c: arm(c)["ratio"].update(pairs=99)),
-    "blocks that nobody watched": ("ratios, floors, verdicts", lambda c: c["health"].update(blocks=1)),
+    "blocks that nobody watched": (
+        "ratios, floors, verdicts",
+        lambda c: c["health"].update(blocks=1),
+    ),
     "no data": ("records", lambda c: c["spec"].update(data={})),
-    "measured before it began": ("ratios, floors, verdicts", lambda c: c.update(finished="2001-01-01T00:00:00Z")),
+    "measured before it began": (
+        "ratios, floors, verdicts",
+        lambda c: c.update(finished="2001-01-01T00:00:00Z"),
+    ),
 }
 
 
@@ -228,7 +306,9 @@ def test_the_label_of_a_method_on_a_control_is_found(folder: Path) -> None:
 def test_steps_under_a_budget_in_seconds_follow_from_the_step_time(tmp_path: Path) -> None:
     record = run_record("gfp")
     assert record.training
-    steps = record.training.model_copy(update={"interleaved_step_seconds": 60 / record.training.steps})
+    steps = record.training.model_copy(
+        update={"interleaved_step_seconds": 60 / record.training.steps}
+    )
     assert budgeted(record.model_copy(update={"training": steps})) == record.training.steps
     assert budgeted(record) is None  # of before it was kept
 
@@ -267,16 +347,24 @@ def test_the_checks_as_json(folder: Path) -> None:
 def test_a_folder_without_records_is_one_line(tmp_path: Path) -> None:
     outcome = harness("verify", tmp_path)
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err == f"error: {tmp_path}: expected an output folder with records, found none; check the path\n"
+    assert (
+        outcome.err
+        == f"error: {tmp_path}: expected an output folder with records, found none; check the"
+        " path\n"
+    )
 
 
 def test_the_same_data_under_one_name_must_be_the_same(tmp_path: Path) -> None:
     store = RecordStore(tmp_path)
     for name, fingerprint in (("random-init", "a"), ("raw-pca", "b")):
         record = run_record(name)
-        spec = record.spec.model_copy(update={"data": record.spec.data.model_copy(update={"fingerprint": fingerprint})})
+        spec = record.spec.model_copy(
+            update={"data": record.spec.data.model_copy(update={"fingerprint": fingerprint})}
+        )
         data = record.data.model_copy(update={"fingerprint": fingerprint})
-        store.write_run(record.model_copy(update={"spec": spec, "address": spec.address, "data": data}))
+        store.write_run(
+            record.model_copy(update={"spec": spec, "address": spec.address, "data": data})
+        )
     (check,) = (check for check in verify(tmp_path) if check.name == "data")
     (line,) = check.differences
     assert line.startswith("raw-pca-s0-")

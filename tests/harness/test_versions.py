@@ -37,19 +37,37 @@ def version_of_plugin(folder: Path, name: str, text: str) -> str:
 
 def test_a_method_is_built_on_its_file_and_all_shared_parts_under_it() -> None:
     found = versions_of(registry().method("mamp"))
-    assert found.keys() == {"mamp", "base", "decoders", "encoder", "kernels", "masks", "options", "tokens"}
+    assert found.keys() == {
+        "mamp",
+        "base",
+        "decoders",
+        "encoder",
+        "kernels",
+        "masks",
+        "options",
+        "tokens",
+    }
 
 
-def test_what_a_compiler_leaves_in_a_module_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_compiler_leaves_in_a_module_is_no_part_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     before = versions_of(registry().method("mamp"))
-    monkeypatch.setattr(encoder, "__import_methods_dot_parts_dot_attention", attention, raising=False)
+    monkeypatch.setattr(
+        encoder, "__import_methods_dot_parts_dot_attention", attention, raising=False
+    )
     assert versions_of(registry().method("mamp")) == before
 
 
 def test_every_built_in_module_declares_its_version() -> None:
     found = [versions_of(method) for method in registry().methods.values()]
     found += [versions_of_modules(LOOP), versions_of_modules(TIMING)]
-    assert {name: version for versions in found for name, version in versions.items() if not version.isdecimal()} == {}
+    assert {
+        name: version
+        for versions in found
+        for name, version in versions.items()
+        if not version.isdecimal()
+    } == {}
 
 
 def test_a_plugin_is_known_by_its_syntax_unless_it_declares_a_version(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""What every rank of `test_distributed` runs, started by torchrun: built-in methods, and some made up for a test.
+"""What every rank of `test_distributed` runs, started by torchrun: built-in methods, and some made
+up for a test.
 
     torchrun --nproc-per-node 2 -m tests.harness.two_ranks FOLDER METHODS STEPS_IN_A_BLOCK
 
-Rank 0 trains each method alone on whole batches and again with the others, and leaves what it saw in FOLDER.
+Rank 0 trains each method alone on whole batches and again with the others, and leaves what it saw
+in FOLDER.
 """
 
 from __future__ import annotations
@@ -146,7 +148,9 @@ def both(spec: RunSpec, data: LoadedData, block: int) -> dict[str, Any]:
     }
     return {
         "unlike": trainer.not_identical,
-        "losses": max(abs(a / b - 1) for a, b in zip(alone["losses"], together["losses"], strict=True)),
+        "losses": max(
+            abs(a / b - 1) for a, b in zip(alone["losses"], together["losses"], strict=True)
+        ),
         "tokens": float((alone["tokens"] - together["tokens"]).abs().max()),
         "weights": max(apart.values()),
         "furthest": max(apart, key=apart.__getitem__),
@@ -165,7 +169,9 @@ def broken(spec: RunSpec, data: LoadedData) -> str:
 
 
 def same_rows(alone: Seen, ranks: tuple[Seen, ...]) -> dict[str, bool]:
-    """Whether the parts of all ranks, one below the other, are the whole batches and masks, bit for bit."""
+    """Whether the parts of all ranks, one below the other, are the whole batches and masks, bit for
+    bit.
+    """
     return {
         name: len(wholes) > 0
         and all(
@@ -197,7 +203,9 @@ def main(folder: Path, methods: str, block: int) -> None:
         follow(data, method_named)
     else:
         for method in parse_methods(methods):
-            results[str(method)] = both(small_spec(data).model_copy(update={"method": method}), data, block)
+            results[str(method)] = both(
+                small_spec(data).model_copy(update={"method": method}), data, block
+            )
         for kind in MADE_UP:
             method = MethodSpec(name="made-up", options={"kind": kind})
             results[kind] = broken(small_spec(data).model_copy(update={"method": method}), data)

@@ -23,7 +23,10 @@ def encoder(size: EncoderSize = SMALL, joints: int = JOINTS, seed: int = 0) -> S
 def skeleton(joints: int) -> Skeleton:
     """A chain of joints whose upper half, and lower half, is a body part."""
     half = joints // 2
-    return Skeleton(tuple(range(-1, joints - 1)), {"upper": tuple(range(half)), "lower": tuple(range(half, joints))})
+    return Skeleton(
+        tuple(range(-1, joints - 1)),
+        {"upper": tuple(range(half)), "lower": tuple(range(half, joints))},
+    )
 
 
 def meta_encoder(size: EncoderSize, joints: int = 25) -> SkeletonEncoder:
@@ -33,14 +36,18 @@ def meta_encoder(size: EncoderSize, joints: int = 25) -> SkeletonEncoder:
 
 
 def motion(batch: int, joints: int = JOINTS, frames: int = SMALL.frames, seed: int = 0) -> Tensor:
-    """Body sequences ``[batch, frames, joints, 3]``: every joint walks at random from its own place."""
+    """Body sequences ``[batch, frames, joints, 3]``: every joint walks at random from its own
+    place.
+    """
     random = torch.Generator().manual_seed(seed)
     place = 0.3 * torch.randn(batch, 1, joints, 3, generator=random)
     return place + 0.05 * torch.randn(batch, frames, joints, 3, generator=random).cumsum(1)
 
 
 def sorted_back(fill: TokenFiller, latent: Tensor, mask: Mask) -> Tensor:
-    """What `TokenFiller.forward` is, written out: visible tokens, then mask tokens, in the grid's order."""
+    """What `TokenFiller.forward` is, written out: visible tokens, then mask tokens, in the grid's
+    order.
+    """
     hidden = fill.mask_token.expand(*mask.masked.shape, -1)
     order = torch.cat([mask.visible, mask.masked], dim=1).argsort(dim=1)
     return take(torch.cat([latent, hidden], dim=1), order) + fill.positions()
@@ -49,4 +56,8 @@ def sorted_back(fill: TokenFiller, latent: Tensor, mask: Mask) -> Tensor:
 def averaged(fill: TokenFiller, latent: Tensor, mask: Mask, windows: int) -> Tensor:
     """What `TokenFiller.pooled` is, written out: the whole grid, and the mean of each window."""
     grid = sorted_back(fill, latent, mask)
-    return grid.unflatten(1, (windows, fill.grid.times // windows, fill.grid.joints)).mean(2).flatten(1, 2)
+    return (
+        grid.unflatten(1, (windows, fill.grid.times // windows, fill.grid.joints))
+        .mean(2)
+        .flatten(1, 2)
+    )

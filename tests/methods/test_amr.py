@@ -39,9 +39,15 @@ def test_base_has_125_queries_of_72_numbers() -> None:
     assert (built.options.r, built.options.decoder_depth) == (6, 5)
 
 
-@pytest.mark.parametrize(("r", "queries"), [(1, 750), (2, 375), (3, 250), (5, 150), (10, 75), (15, 50), (30, 25)])
+@pytest.mark.parametrize(
+    ("r", "queries"), [(1, 750), (2, 375), (3, 250), (5, 150), (10, 75), (15, 50), (30, 25)]
+)
 def test_queries_by_r(r: int, queries: int) -> None:
-    assert base_method(r=r).decoder(torch.empty(1, 74, 256, device="meta")).shape == (1, queries, 12 * r)
+    assert base_method(r=r).decoder(torch.empty(1, 74, 256, device="meta")).shape == (
+        1,
+        queries,
+        12 * r,
+    )
 
 
 def test_coarse_patches_put_back_in_place_are_the_clip() -> None:
@@ -79,14 +85,17 @@ def test_window_energy_by_hand() -> None:
 
 def test_energy_weight_by_hand() -> None:
     x = torch.zeros(1, 4, 2, 3)
-    x[0, :, 0, 0] = torch.tensor([0.0, 2, 0, 2])  # energy 1 in both windows, joint 1 has none: the average is 0.5
+    x[0, :, 0, 0] = torch.tensor(
+        [0.0, 2, 0, 2]
+    )  # energy 1 in both windows, joint 1 has none: the average is 0.5
     weight = energy_weight(x, (2,), k=0.1)
     assert weight[0, :, 0].tolist() == pytest.approx([1 / 1.05] * 4, abs=1e-5)
     assert weight[0, :, 1].tolist() == pytest.approx([1 / (1 + 0.05 / 1e-6)] * 4, rel=1e-3)
 
 
 def test_published_weights_at_the_average_and_far_below() -> None:
-    # e_s = a hundredth of the average is weighted one half, at k = 0.01: by hand from the formula of arXiv 2606.11450
+    # e_s = a hundredth of the average is weighted one half, at k = 0.01: by hand from the formula
+    # of arXiv 2606.11450
     x = torch.zeros(1, 2, 2, 3)
     x[0, 1, 0, 0], x[0, 1, 1, 0] = 20.0, 20.0 * (1 / 199) ** 0.5
     weight = energy_weight(x, (1,), k=0.01)
@@ -101,8 +110,13 @@ def test_scales_are_averaged_and_each_holds_for_its_own_frames() -> None:
 
 
 def test_turning_the_body_changes_no_weight() -> None:
-    x, turn = motion(2), torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0]
-    torch.testing.assert_close(energy_weight(x @ turn, (2, 4), 0.01), energy_weight(x, (2, 4), 0.01))
+    x, turn = (
+        motion(2),
+        torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0],
+    )
+    torch.testing.assert_close(
+        energy_weight(x @ turn, (2, 4), 0.01), energy_weight(x, (2, 4), 0.01)
+    )
 
 
 # --- loss ---
@@ -119,7 +133,9 @@ def test_weights_scale_each_squared_error() -> None:
     torch.nn.init.zeros_(built.decoder.predict.weight)
     weight = built.weights(x)
     assert weight is not None
-    assert loss_of(built, x).item() == pytest.approx((weight * built.targets(x).square()).mean().item(), rel=1e-5)
+    assert loss_of(built, x).item() == pytest.approx(
+        (weight * built.targets(x).square()).mean().item(), rel=1e-5
+    )
 
 
 def test_all_patches_count_visible_or_not() -> None:
@@ -155,8 +171,12 @@ def test_r_is_a_fifth_of_the_time_steps_as_near_as_it_divides(size: str, r: int)
     assert AMROptions().resolved(meta_encoder(SIZES[size])).r == r
 
 
-@pytest.mark.parametrize(("frames", "windows"), [(120, (4, 8, 12)), (72, (4, 8, 12)), (80, (4, 8, 10)), (20, (4, 10))])
-def test_default_windows_are_as_near_to_the_published_ones_as_divides(frames: int, windows: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("frames", "windows"), [(120, (4, 8, 12)), (72, (4, 8, 12)), (80, (4, 8, 10)), (20, (4, 10))]
+)
+def test_default_windows_are_as_near_to_the_published_ones_as_divides(
+    frames: int, windows: tuple[int, ...]
+) -> None:
     size = EncoderSize(depth=2, width=16, heads=2, frames=frames, patch=4)
     assert AMROptions().resolved(meta_encoder(size)).windows == windows
 
@@ -165,7 +185,10 @@ def test_default_windows_are_as_near_to_the_published_ones_as_divides(frames: in
     ("options", "message"),
     [
         ({"r": 4}, "r=4 must divide the 6 time steps: 1, 2, 3, 6"),
-        ({"windows": (4, 5)}, "windows=4/5: 5 does not divide the 24 frames: 1, 2, 3, 4, 6, 8, 12, 24"),
+        (
+            {"windows": (4, 5)},
+            "windows=4/5: 5 does not divide the 24 frames: 1, 2, 3, 4, 6, 8, 12, 24",
+        ),
     ],
 )
 def test_impossible_options_name_the_allowed_values(options: dict[str, Any], message: str) -> None:

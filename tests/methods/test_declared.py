@@ -1,4 +1,6 @@
-"""What differs from released code, or was chosen where papers say nothing, stands in the words that a user can list."""
+"""What differs from released code, or was chosen where papers say nothing, stands in the words that
+a user can list.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,38 @@ from harness.training import deviations
 METHODS = Registry().methods
 OF_METHODS = {
     ("skeleton2vec", "deviations"): (
-        "decoder=repaired", "decoder=as-released", "67af323", "no LayerScale", "the teacher's first targets",
-        "(truncated) normal distribution with sigma 0.02", "positions are weight-decayed", "train.warmup=0.025",
+        "decoder=repaired",
+        "decoder=as-released",
+        "67af323",
+        "no LayerScale",
+        "the teacher's first targets",
+        "(truncated) normal distribution with sigma 0.02",
+        "positions are weight-decayed",
+        "train.warmup=0.025",
     ),
     ("gfp", "choices"): (
-        "no linear layer between encoder and decoder", "decoder_projection=true", "float32 whatever the run",
-        "covariance=autocast", "6 % of a step's FLOPs", "those of the batch", "empty bodies",
+        "no linear layer between encoder and decoder",
+        "decoder_projection=true",
+        "float32 whatever the run",
+        "covariance=autocast",
+        "6 % of a step's FLOPs",
+        "those of the batch",
+        "empty bodies",
         "data.include_empty_bodies=true",
     ),
-    ("sjepa", "choices"): ("final layer norm", "the centre starts at zero", "the centre moves after the step"),
+    ("sjepa", "choices"): (
+        "final layer norm",
+        "the centre starts at zero",
+        "the centre moves after the step",
+    ),
     ("sjepa", "deviations"): ("test crop of the middle 95 %", "crop and rotation instead of"),
-}  # fmt: skip
-OF_ALL = ("one crop and one rotation per body sequence", "mean over its present bodies", "TF32", "absent bodies")
+}
+OF_ALL = (
+    "one crop and one rotation per body sequence",
+    "mean over its present bodies",
+    "TF32",
+    "absent bodies",
+)
 OF_DATA = {
     "ntu60": ("hand tips and thumbs (joints 22 to 25)", "CTR-GCN"),
     "ntu120": ("hand tips and thumbs (joints 22 to 25)", "copy the body"),

@@ -14,7 +14,9 @@ from methods.parts import masks
 @pytest.mark.parametrize("name", methods.MOVED)
 def test_a_part_is_found_under_its_earlier_name_with_a_warning(name: str) -> None:
     sys.modules.pop(f"methods.{name}", None)
-    with pytest.warns(DeprecationWarning, match=rf"^methods\.{name} is now methods\.parts\.{name}$"):
+    with pytest.warns(
+        DeprecationWarning, match=rf"^methods\.{name} is now methods\.parts\.{name}$"
+    ):
         found = importlib.import_module(f"methods.{name}")
     assert found is importlib.import_module(f"methods.parts.{name}")
     assert found.__name__ == found.__spec__.name == f"methods.parts.{name}"  # type: ignore[union-attr]

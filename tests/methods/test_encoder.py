@@ -1,4 +1,6 @@
-"""The shared encoder: size, MAMP's names and values, what it reads, its hash, its attention kernels."""
+"""The shared encoder: size, MAMP's names and values, what it reads, its hash, its attention
+kernels.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ def test_base_has_the_published_number_of_parameters_and_tokens() -> None:
 
 def test_base_has_the_published_parameters_in_each_part() -> None:
     base = meta_encoder(BASE)
-    counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in base.named_children()}
+    counts = {
+        name: sum(parameter.numel() for parameter in part.parameters())
+        for name, part in base.named_children()
+    }
     assert counts == {
         "patch_embed": 12 * 256 + 256,
         "positions": 30 * 256 + 25 * 256,
@@ -47,20 +52,42 @@ def test_named_sizes_can_be_built(name: str) -> None:
 # --- MAMP's published weights ---
 
 BLOCK_NAMES = (
-    "norm1.weight", "norm1.bias", "attn.qkv.weight", "attn.qkv.bias", "attn.proj.weight", "attn.proj.bias",
-    "norm2.weight", "norm2.bias", "mlp.fc1.weight", "mlp.fc1.bias", "mlp.fc2.weight", "mlp.fc2.bias",
-)  # fmt: skip
-SHARED_NAMES = [f"blocks.{i}.{name}" for i in range(8) for name in BLOCK_NAMES] + ["norm.weight", "norm.bias"]
+    "norm1.weight",
+    "norm1.bias",
+    "attn.qkv.weight",
+    "attn.qkv.bias",
+    "attn.proj.weight",
+    "attn.proj.bias",
+    "norm2.weight",
+    "norm2.bias",
+    "mlp.fc1.weight",
+    "mlp.fc1.bias",
+    "mlp.fc2.weight",
+    "mlp.fc2.bias",
+)
+SHARED_NAMES = [f"blocks.{i}.{name}" for i in range(8) for name in BLOCK_NAMES] + [
+    "norm.weight",
+    "norm.bias",
+]
 OWN_NAMES = ["patch_embed.weight", "patch_embed.bias", "positions.time", "positions.joint"]
 
 
 def published_state() -> dict[str, Tensor]:
     """Made-up weights under the names and shapes of MAMP's released encoder."""
     block = {
-        "norm1.weight": [256], "norm1.bias": [256], "attn.qkv.weight": [768, 256], "attn.qkv.bias": [768],
-        "attn.proj.weight": [256, 256], "attn.proj.bias": [256], "norm2.weight": [256], "norm2.bias": [256],
-        "mlp.fc1.weight": [1024, 256], "mlp.fc1.bias": [1024], "mlp.fc2.weight": [256, 1024], "mlp.fc2.bias": [256],
-    }  # fmt: skip
+        "norm1.weight": [256],
+        "norm1.bias": [256],
+        "attn.qkv.weight": [768, 256],
+        "attn.qkv.bias": [768],
+        "attn.proj.weight": [256, 256],
+        "attn.proj.bias": [256],
+        "norm2.weight": [256],
+        "norm2.bias": [256],
+        "mlp.fc1.weight": [1024, 256],
+        "mlp.fc1.bias": [1024],
+        "mlp.fc2.weight": [256, 1024],
+        "mlp.fc2.bias": [256],
+    }
     shapes = {
         "joints_embed.proj.weight": [256, 3, 4, 1],
         "joints_embed.proj.bias": [256],
@@ -75,7 +102,9 @@ def published_state() -> dict[str, Tensor]:
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """MAMP's patch embedding and positions under our names; the convolution's weight becomes frame-major."""
+    """MAMP's patch embedding and positions under our names; the convolution's weight becomes
+    frame-major.
+    """
     state = dict(state)
     kernel = state.pop("joints_embed.proj.weight")
     return {
@@ -107,7 +136,9 @@ def test_published_weights_load_after_renaming_patch_embedding_and_positions() -
 def test_embedding_equals_the_published_convolution_plus_positions() -> None:
     state, x = published_state(), motion(2, joints=25, frames=120)
     kernel, bias = state["joints_embed.proj.weight"], state["joints_embed.proj.bias"]
-    convolved = nn.functional.conv2d(x.permute(0, 3, 1, 2), kernel, bias, stride=(4, 1))  # [B, D, 30, 25]
+    convolved = nn.functional.conv2d(
+        x.permute(0, 3, 1, 2), kernel, bias, stride=(4, 1)
+    )  # [B, D, 30, 25]
     grid = convolved.permute(0, 2, 3, 1) + state["pos_embed"] + state["temp_embed"]
     with torch.no_grad():
         torch.testing.assert_close(with_published_state().embed(x), grid.reshape(2, 750, 256))
@@ -123,7 +154,9 @@ def test_same_seed_same_weights() -> None:
 
 def test_another_seed_has_other_weights() -> None:
     first, second = encoder(seed=5).state_dict(), encoder(seed=6).state_dict()
-    weights = [name for name, value in first.items() if name.endswith("weight") and "norm" not in name]
+    weights = [
+        name for name, value in first.items() if name.endswith("weight") and "norm" not in name
+    ]
     assert [name for name in weights if torch.equal(first[name], second[name])] == []
 
 
@@ -160,7 +193,9 @@ def test_positions_are_the_sum_of_time_and_joint_in_token_order() -> None:
     with torch.no_grad():
         table = positions()
     assert table.shape == (6 * JOINTS, 16)
-    assert torch.equal(table[2 * JOINTS + 3], (positions.time[2, 0] + positions.joint[0, 3]).detach())
+    assert torch.equal(
+        table[2 * JOINTS + 3], (positions.time[2, 0] + positions.joint[0, 3]).detach()
+    )
 
 
 # --- what it computes ---
@@ -185,7 +220,9 @@ def test_content_of_masked_tokens_does_not_reach_the_encoding() -> None:
     model, x = encoder(), motion(2)
     visible = torch.tensor([[3, 29, 0, 11], [7, 8, 9, 10]])
     tokens = patchify(x, SMALL.patch)
-    changed = torch.full_like(tokens, 100.0).scatter(1, visible[..., None].expand(-1, -1, 12), take(tokens, visible))
+    changed = torch.full_like(tokens, 100.0).scatter(
+        1, visible[..., None].expand(-1, -1, 12), take(tokens, visible)
+    )
     other = unpatchify(changed, SMALL.patch, JOINTS)
     assert not torch.equal(other, x)
     with torch.no_grad():
@@ -234,7 +271,9 @@ def test_hash_has_16_hex_digits() -> None:
     assert len(bytes.fromhex(encoder().architecture)) == 8
 
 
-@pytest.mark.parametrize("change", [{"depth": 3}, {"width": 32}, {"heads": 4}, {"frames": 48}, {"patch": 8}])
+@pytest.mark.parametrize(
+    "change", [{"depth": 3}, {"width": 32}, {"heads": 4}, {"frames": 48}, {"patch": 8}]
+)
 def test_hash_tells_sizes_apart(change: dict[str, Any]) -> None:
     assert encoder(replace(SMALL, **change)).architecture != encoder().architecture
 
@@ -272,12 +311,17 @@ class Operators(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(("fused", "fused_calls", "softmax_calls"), [(True, 2, 0), (False, 0, 2)])
-def test_kernel_switch_reaches_every_attention_layer(fused: bool, fused_calls: int, softmax_calls: int) -> None:
+def test_kernel_switch_reaches_every_attention_layer(
+    fused: bool, fused_calls: int, softmax_calls: int
+) -> None:
     model = encoder()
     set_attention_kernel(model, fused=fused)
     with torch.no_grad(), Operators() as operators:
         model(motion(1))
-    assert (operators.count("scaled_dot_product"), operators.count("softmax")) == (fused_calls, softmax_calls)
+    assert (operators.count("scaled_dot_product"), operators.count("softmax")) == (
+        fused_calls,
+        softmax_calls,
+    )
 
 
 def test_every_kernel_gives_the_same_encoding() -> None:
@@ -298,6 +342,8 @@ def test_plain_attention_scales_the_scores_or_the_queries(scale_scores: bool) ->
     x, heads, tokens = motion(3), SMALL.heads, model.grid.tokens
     with torch.no_grad(), Operators() as operators:
         model(x)
-    scaled = (3, heads, tokens, tokens) if scale_scores else (3, heads, tokens, SMALL.width // heads)
+    scaled = (
+        (3, heads, tokens, tokens) if scale_scores else (3, heads, tokens, SMALL.width // heads)
+    )
     assert operators.multiplied.count(scaled) == SMALL.depth
     assert len(operators.multiplied) == SMALL.depth

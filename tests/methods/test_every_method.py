@@ -26,14 +26,20 @@ def test_the_three_first_methods_are_registered() -> None:
 @pytest.mark.parametrize(
     ("check", "name"),
     [
-        pytest.param(check, name, marks=pytest.mark.long if str(check) == COMPILE and name not in COMPILED else ())
+        pytest.param(
+            check,
+            name,
+            marks=pytest.mark.long if str(check) == COMPILE and name not in COMPILED else (),
+        )
         for check in CHECKS
         for name in METHODS
     ],
     ids=str,
 )
 def test_conforms(name: str, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, fullgraph=True))  # a plugin may break its graph
+    monkeypatch.setattr(
+        torch, "compile", partial(torch.compile, fullgraph=True)
+    )  # a plugin may break its graph
     result = examine(check, Specimen(METHODS[name]))
     assert result.passed, result.reason
 

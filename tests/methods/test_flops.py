@@ -1,7 +1,7 @@
 """Counted FLOPs of a training step at ``base`` against the published model and its closed form.
 
-The figures of whole steps are our derivation; the forward costs of GFP's parts are those that it prints
-(arXiv 2509.03609).
+The figures of whole steps are our derivation; the forward costs of GFP's parts are those that it
+prints (arXiv 2509.03609).
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def encoder_macs(size: EncoderSize, tokens: int) -> int:
 
 
 def training_gflops(macs: float) -> float:
-    """GFLOPs per clip of a training step (forward and twice that backward, two bodies) from forward MACs."""
+    """GFLOPs per clip of a training step (forward and twice that backward, two bodies) from forward
+    MACs.
+    """
     return macs * 2 * 3 * 2 / 1e9
 
 
@@ -87,7 +89,9 @@ def test_the_switch_of_the_attention_kernel_does_not_change_the_count(name: str)
 
 
 def first_layer_gflops(macs: int) -> float:
-    """The gradient with respect to a network's input, which no step computes: one product of the layer's size."""
+    """The gradient with respect to a network's input, which no step computes: one product of the
+    layer's size.
+    """
     return macs * 2 * 2 / 1e9
 
 
@@ -108,7 +112,9 @@ def gfp_model_gflops() -> float:
 
 
 def covariance_gflops() -> float:
-    """``Z^T Z`` of each local level, ``Z Z^T`` of the global one (128 rows of 2048), and twice that backward."""
+    """``Z^T Z`` of each local level, ``Z Z^T`` of the global one (128 rows of 2048), and twice that
+    backward.
+    """
     local = sum(BATCH * tokens * LOCAL**2 for tokens in LEVELS)
     return 3 * 2 * (local + BATCH**2 * WHOLE) / (BATCH / 2) / 1e9
 
@@ -141,7 +147,9 @@ def test_the_covariance_costs_a_few_percent_of_gfp() -> None:
 def test_a_linear_layer_before_gfps_decoder_brings_it_to_the_published_cost() -> None:
     projection = VISIBLE * WIDTH**2
     assert training_gflops(gfp_decoder_macs()) / 3 == pytest.approx(1.539, abs=5e-4)
-    assert training_gflops(gfp_decoder_macs() + projection) / 3 == pytest.approx(1.559, abs=5e-4)  # published: 1.57
+    assert training_gflops(gfp_decoder_macs() + projection) / 3 == pytest.approx(
+        1.559, abs=5e-4
+    )  # published: 1.57
     added = counted("gfp", "base", {"decoder_projection": True}) - gflops_per_clip("gfp", None)
     assert added == pytest.approx(training_gflops(projection), rel=1e-3)
 
@@ -161,11 +169,20 @@ def test_gfps_count_is_the_published_cost_plus_covariance_minus_input_gradients(
 
 @pytest.mark.parametrize(
     ("name", "outputs", "depth"),
-    [("skeletonmae", 12, 3), ("skeletonmae", 12, 5), ("nat", 12, 3), ("nat", 12, 5), ("mcsp", 4, 3), ("mcsp", 4, 5)],
+    [
+        ("skeletonmae", 12, 3),
+        ("skeletonmae", 12, 5),
+        ("nat", 12, 3),
+        ("nat", 12, 5),
+        ("mcsp", 4, 3),
+        ("mcsp", 4, 5),
+    ],
 )
 def test_a_token_decoders_count_is_its_closed_form(name: str, outputs: int, depth: int) -> None:
     decoder = VISIBLE * WIDTH**2 + depth * block_macs(750, WIDTH) + 750 * WIDTH * outputs
-    expected = training_gflops(encoder_macs(BASE, VISIBLE) + decoder) - first_layer_gflops(VISIBLE * 12 * WIDTH)
+    expected = training_gflops(encoder_macs(BASE, VISIBLE) + decoder) - first_layer_gflops(
+        VISIBLE * 12 * WIDTH
+    )
     assert gflops_per_clip(name, depth) == pytest.approx(expected, rel=1e-4)
 
 
@@ -175,7 +192,9 @@ def test_four_cosines_a_token_save_what_the_last_layer_is_narrower_by() -> None:
 
 
 def test_encoder_onlys_count_is_its_closed_form() -> None:
-    expected = training_gflops(encoder_macs(BASE, VISIBLE)) - first_layer_gflops(VISIBLE * 12 * WIDTH)
+    expected = training_gflops(encoder_macs(BASE, VISIBLE)) - first_layer_gflops(
+        VISIBLE * 12 * WIDTH
+    )
     assert gflops_per_clip("encoder-only", None) == pytest.approx(expected, rel=0.002)
 
 
@@ -197,7 +216,9 @@ def test_gfps_forward_flops_by_part() -> None:
         "encoder": encoder_macs(BASE, VISIBLE),
         "decoder": gfp_decoder_macs(),
         "target_network": gfp_target_macs(),
-        "regulariser": covariance_gflops() * 1e9 / 12,  # of 12 FLOPs a multiply-add, as in `training_gflops`
+        "regulariser": covariance_gflops()
+        * 1e9
+        / 12,  # of 12 FLOPs a multiply-add, as in `training_gflops`
     }
     assert macs["regulariser"] / sum(macs.values()) == pytest.approx(0.060, abs=0.0005)
     expected = {part: count / sum(macs.values()) for part, count in macs.items()}
@@ -259,7 +280,9 @@ def test_training_gflops_by_hand() -> None:
         ("amr", {}, 11.75),
     ],
 )
-def test_training_gflops_per_clip_are_the_published_ones(name: str, options: dict[str, int], published: float) -> None:
+def test_training_gflops_per_clip_are_the_published_ones(
+    name: str, options: dict[str, int], published: float
+) -> None:
     assert counted(name, "base", options) == pytest.approx(published, rel=0.005)
 
 
@@ -280,19 +303,26 @@ def forward_gflops(tokens: int) -> float:
 
 
 def test_slims_encoder_on_205_tokens_is_not_the_printed_cost() -> None:
-    # a class token, four registers, 8 x 25 patches; its gated MLP is as wide as makes 12 N d^2 again
+    # a class token, four registers, 8 x 25 patches; its gated MLP is as wide as makes 12 N d^2
+    # again
     assert forward_gflops(205) == pytest.approx(2.92, abs=0.005)
     assert 28.32 / (2 * forward_gflops(205)) == pytest.approx(4.8, abs=0.05)
     assert 28.32 / forward_gflops(205) == pytest.approx(9.7, abs=0.05)
 
 
 def test_slims_schedule_costs_ten_of_mamps() -> None:
-    local = forward_gflops(105) + 2 * forward_gflops(55) + forward_gflops(30)  # of 32, 16, 16 and 8 frames
+    local = (
+        forward_gflops(105) + 2 * forward_gflops(55) + forward_gflops(30)
+    )  # of 32, 16, 16 and 8 frames
     student, teacher = 2 * (forward_gflops(205) + local), 2 * forward_gflops(205)
-    head = 2 * (256 * 2048 + 2048**2 + 2048 * 256 + 256 * 65_536) / 1e9  # one vector to all prototypes
+    head = (
+        2 * (256 * 2048 + 2048**2 + 2048 * 256 + 256 * 65_536) / 1e9
+    )  # one vector to all prototypes
     masked = 2 * 0.5 * 0.7 * 200  # tokens of a sample: half of the global views, at 0.5 to 0.9
     encoders = 3 * student + teacher
-    heads = head * (3 * (10 + masked) + 2 + masked)  # class tokens of 2 + 8 views, and masked tokens
+    heads = head * (
+        3 * (10 + masked) + 2 + masked
+    )  # class tokens of 2 + 8 views, and masked tokens
     assert encoders == pytest.approx(42.8, abs=0.1)
     assert heads == pytest.approx(26.1, abs=0.1)
     schedule = (encoders + heads) * 150 * 1250 * 768 / 1e9  # EFLOP

@@ -62,7 +62,9 @@ def test_base_has_the_expected_parameters_in_each_part() -> None:
         built = GFP(meta_encoder(SIZES["base"]), GFPOptions())
     local_head = 256 * 512 + 512 + 2 * (512 * 512 + 512)
     whole_head = 256 * 2048 + 2048 + 2 * (2048 * 2048 + 2048)
-    local_target = 12 * 512 + 512 + 2 * (512 * 512 + 512) + 2 * 2 * 512  # batch norm: scale and shift, twice
+    local_target = (
+        12 * 512 + 512 + 2 * (512 * 512 + 512) + 2 * 2 * 512
+    )  # batch norm: scale and shift, twice
     whole_target = 9000 * 2048 + 2048 + 2 * (2048 * 2048 + 2048) + 2 * 2 * 2048
     counts = {
         "project": 0,
@@ -73,7 +75,8 @@ def test_base_has_the_expected_parameters_in_each_part() -> None:
         "fill": 256 + (30 + 25) * 256,
     }
     decoder = {
-        name: sum(parameter.numel() for parameter in part.parameters()) for name, part in built.decoder.named_children()
+        name: sum(parameter.numel() for parameter in part.parameters())
+        for name, part in built.decoder.named_children()
     }
     assert decoder == counts
     target = sum(parameter.numel() for parameter in built.target_network.parameters())
@@ -98,7 +101,9 @@ def targets_of(network: TargetNetwork, x: Tensor) -> list[Tensor]:
 
 
 def test_patch_motion_by_hand() -> None:
-    tokens = torch.tensor([[[0.0] * 6, [7.0] * 6, [1.0] * 6, [7.0] * 6, [5.0] * 6, [4.0, 4, 4, 8, 8, 8]]])
+    tokens = torch.tensor(
+        [[[0.0] * 6, [7.0] * 6, [1.0] * 6, [7.0] * 6, [5.0] * 6, [4.0, 4, 4, 8, 8, 8]]]
+    )
     found = patch_motion(unpatchify(tokens, patch=2, joints=2), TokenGrid(3, 2, patch=2))
     zero = [0.0] * 6
     assert found.tolist() == [[zero, zero, [1.0] * 6, zero, [4.0] * 6, [-3.0, -3, -3, 1, 1, 1]]]
@@ -115,13 +120,16 @@ def test_targets_do_not_know_where_the_body_stands() -> None:
 
 
 def test_local_targets_know_the_net_displacement_of_the_window_and_nothing_else() -> None:
-    # One window over all three steps: the same start and end by another way gives the same local target.
+    # One window over all three steps: the same start and end by another way gives the same local
+    # target.
     tokens = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(0))
     detour = tokens.clone()
     detour[:, 2:4] = torch.randn(4, 2, 6, generator=torch.Generator().manual_seed(1))
     network = small_target_network()
     with torch.no_grad():
-        straight, around = (targets_of(network, unpatchify(way, patch=2, joints=2)) for way in (tokens, detour))
+        straight, around = (
+            targets_of(network, unpatchify(way, patch=2, joints=2)) for way in (tokens, detour)
+        )
     torch.testing.assert_close(straight[0], around[0])
     assert not torch.allclose(straight[1], around[1])
 
@@ -137,7 +145,9 @@ def test_target_statistics_are_always_those_of_the_batch() -> None:
 def test_local_targets_follow_their_joints() -> None:
     x, network = motion(4, joints=2, frames=6), small_target_network()
     with torch.no_grad():
-        torch.testing.assert_close(targets_of(network, x.flip(2))[0], targets_of(network, x)[0].flip(1))
+        torch.testing.assert_close(
+            targets_of(network, x.flip(2))[0], targets_of(network, x)[0].flip(1)
+        )
 
 
 def test_targets_learn_too() -> None:
@@ -158,7 +168,9 @@ def test_predictions_do_not_see_masked_tokens() -> None:
         hook.remove()
         visible = latents[0]
         keep = torch.zeros(4, 30, dtype=torch.bool).scatter(1, visible, value=True)
-        noise = torch.randn(4, 30, 12, generator=torch.Generator().manual_seed(0)) * ~keep[..., None]
+        noise = (
+            torch.randn(4, 30, 12, generator=torch.Generator().manual_seed(0)) * ~keep[..., None]
+        )
         torch.manual_seed(1)
         after, _ = built.predictions_and_targets(x + unpatchify(noise, 4, JOINTS))
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
@@ -170,7 +182,9 @@ def test_predictions_do_not_see_masked_tokens() -> None:
 def test_variance_loss_by_hand() -> None:
     # column 0: values 0 and 1, variance 1/2; column 1: values 0 and 4, variance 8, above the floor
     expected = (1 - (0.5 + 1e-4) ** 0.5 + 0) / 2
-    assert variance_loss(torch.tensor([[0.0, 0], [1, 4]])).item() == pytest.approx(expected, rel=1e-6)
+    assert variance_loss(torch.tensor([[0.0, 0], [1, 4]])).item() == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 def test_variance_loss_of_constant_columns_is_nearly_1() -> None:
@@ -183,13 +197,15 @@ def test_variance_loss_moves_the_floor() -> None:
 
 
 def test_covariance_loss_by_hand_with_more_rows_than_columns() -> None:
-    # centred (-1, -1), (0, 1), (1, 0): covariance (1 + 0 + 0) / 2 = 1/2; twice its square, over 2 columns
+    # centred (-1, -1), (0, 1), (1, 0): covariance (1 + 0 + 0) / 2 = 1/2; twice its square, over 2
+    # columns
     rows = torch.tensor([[0.0, 0], [1, 2], [2, 1]])
     assert covariance_loss(rows).item() == pytest.approx(2 * 0.25 / 2)
 
 
 def test_covariance_loss_by_hand_with_fewer_rows_than_columns() -> None:
-    # centred -+(1, 2, -1): covariances 2 * (2, -1, -2) = 4, -2, -4; 2 * (16 + 4 + 16) over 3 columns
+    # centred -+(1, 2, -1): covariances 2 * (2, -1, -2) = 4, -2, -4; 2 * (16 + 4 + 16) over 3
+    # columns
     rows = torch.tensor([[0.0, 0, 0], [2, 4, -2]])
     assert covariance_loss(rows).item() == pytest.approx(24)
 
@@ -205,10 +221,14 @@ def test_covariance_loss_equals_the_formula(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
 def test_covariance_gradient_equals_that_of_the_formula(shape: tuple[int, int]) -> None:
-    rows = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    rows = torch.randn(
+        shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).requires_grad_()
     covariance = torch.cov(rows.T)
     expected = (covariance - torch.diag(covariance.diagonal())).square().sum() / shape[1]
-    torch.testing.assert_close(torch.autograd.grad(covariance_loss(rows), rows), torch.autograd.grad(expected, rows))
+    torch.testing.assert_close(
+        torch.autograd.grad(covariance_loss(rows), rows), torch.autograd.grad(expected, rows)
+    )
 
 
 @pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
@@ -220,7 +240,9 @@ def test_covariance_forms_the_smaller_of_the_two_products(shape: tuple[int, int]
 
 @pytest.mark.parametrize("shape", [(200, 40), (40, 200)])
 @pytest.mark.parametrize("correlated", [0.0, 1.0])
-def test_the_rounded_covariance_is_within_a_thousandth_of_float32(shape: tuple[int, int], correlated: float) -> None:
+def test_the_rounded_covariance_is_within_a_thousandth_of_float32(
+    shape: tuple[int, int], correlated: float
+) -> None:
     random = torch.Generator().manual_seed(0)
     common = torch.randn(shape[0], 1, generator=random)
     rows = (torch.randn(shape, generator=random) + correlated * common + 3).requires_grad_()
@@ -296,8 +318,12 @@ def test_parts_are_sums_over_levels_of_the_target_and_prediction_statistics() ->
     rows = [target.reshape(-1, target.shape[-1]) for target in targets]
     assert [len(level) for level in rows] == [8 * 6 * JOINTS, 8 * 3 * JOINTS, 8 * JOINTS, 8]
     assert parts["prediction"] == pytest.approx(prediction, rel=1e-5)
-    assert parts["variance"] == pytest.approx(sum(variance_loss(level).item() for level in rows), rel=1e-5)
-    assert parts["covariance"] == pytest.approx(sum(covariance_loss(level).item() for level in rows), rel=1e-5)
+    assert parts["variance"] == pytest.approx(
+        sum(variance_loss(level).item() for level in rows), rel=1e-5
+    )
+    assert parts["covariance"] == pytest.approx(
+        sum(covariance_loss(level).item() for level in rows), rel=1e-5
+    )
 
 
 def test_reported_parts_carry_no_gradient() -> None:
@@ -314,8 +340,12 @@ def test_regulariser_is_computed_in_full_precision_under_autocast() -> None:
         _, targets = built.predictions_and_targets(x)
     rows = [target.flatten(0, 1).double() for target in targets]
     assert targets[0].dtype == torch.bfloat16
-    assert parts["variance"] == pytest.approx(sum(variance_loss(level).item() for level in rows), rel=1e-5)
-    assert parts["covariance"] == pytest.approx(sum(covariance_loss(level).item() for level in rows), rel=1e-5)
+    assert parts["variance"] == pytest.approx(
+        sum(variance_loss(level).item() for level in rows), rel=1e-5
+    )
+    assert parts["covariance"] == pytest.approx(
+        sum(covariance_loss(level).item() for level in rows), rel=1e-5
+    )
 
 
 def test_the_covariance_is_rounded_to_the_runs_precision_when_asked_to() -> None:
@@ -323,7 +353,9 @@ def test_the_covariance_is_rounded_to_the_runs_precision_when_asked_to() -> None
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         full, rounded = parts_of(method(), x), parts_of(method(covariance="autocast"), x)
     assert rounded["covariance"] != full["covariance"]
-    assert rounded["covariance"] == pytest.approx(full["covariance"], rel=0.03)  # products of 8 significant bits
+    assert rounded["covariance"] == pytest.approx(
+        full["covariance"], rel=0.03
+    )  # products of 8 significant bits
     assert (rounded["variance"], rounded["prediction"]) == (full["variance"], full["prediction"])
 
 
@@ -346,7 +378,9 @@ NARROW = EncoderSize(depth=1, width=16, heads=2, frames=24, patch=4)
 
 
 @cache
-def trained(lambda_pred: float, var_weight: float, cov_weight: float) -> tuple[Diagnosis, Diagnosis]:
+def trained(
+    lambda_pred: float, var_weight: float, cov_weight: float
+) -> tuple[Diagnosis, Diagnosis]:
     """Health before and after 40 steps on random walks, whose masked motion nobody can predict."""
     torch.manual_seed(0)
     weights = {"lambda_pred": lambda_pred, "var_weight": var_weight, "cov_weight": cov_weight}
@@ -389,7 +423,8 @@ def test_the_regulariser_alone_brings_the_deviation_to_1() -> None:
 
 
 def test_the_default_weights_settle_unpredictable_targets_at_a_deviation_of_one_half() -> None:
-    # With P at the mean of Z, lambda * s^2 + var_weight * (1 - s) is least at s = var_weight / (2 * lambda).
+    # With P at the mean of Z, lambda * s^2 + var_weight * (1 - s) is least at s = var_weight / (2 *
+    # lambda).
     _, after = trained(lambda_pred=5, var_weight=5, cov_weight=1)
     assert stds(after) == pytest.approx([0.5, 0.5], abs=0.08)
     assert after.warnings == ()
@@ -402,7 +437,10 @@ def test_a_sequences_targets_depend_on_the_others_of_its_batch() -> None:
     network, x = method().target_network, motion(8)
     with torch.no_grad():
         alone, among = targets_of(network, x[:4]), targets_of(network, x)
-    assert all(not torch.allclose(one, other[:4], rtol=1e-2) for one, other in zip(alone, among, strict=True))
+    assert all(
+        not torch.allclose(one, other[:4], rtol=1e-2)
+        for one, other in zip(alone, among, strict=True)
+    )
 
 
 def test_empty_bodies_are_in_the_statistics_of_a_batch_that_has_them() -> None:
@@ -428,7 +466,9 @@ def test_empty_bodies_in_the_statistics_are_warned_of() -> None:
 
 def test_diagnosis_names_three_numbers_of_every_level() -> None:
     names = {
-        f"{number}/{level}" for number in ("std", "correlation", "cosine") for level in ("6x", "3x", "1x", "global")
+        f"{number}/{level}"
+        for number in ("std", "correlation", "cosine")
+        for level in ("6x", "3x", "1x", "global")
     }
     assert diagnosed(method(), motion(8)).values.keys() == names
 
@@ -442,7 +482,8 @@ def test_diagnosed_deviation_is_the_mean_over_channels_of_the_targets() -> None:
 
 
 def test_mean_correlation_by_hand() -> None:
-    # columns 0 and 2 are opposite (|r| = 1), column 1 is uncorrelated with both: 2 of 6 ordered pairs
+    # columns 0 and 2 are opposite (|r| = 1), column 1 is uncorrelated with both: 2 of 6 ordered
+    # pairs
     rows = torch.tensor([[1.0, 1, -1], [-1, 1, 1], [1, -1, -1], [-1, -1, 1]])
     assert mean_correlation(rows) == pytest.approx(1 / 3)
 
@@ -460,9 +501,12 @@ def test_default_windows_are_the_published_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "windows"), [(6, (6, 3, 1)), (8, (8, 4, 1)), (20, (5, 1)), (25, (5, 1)), (7, (7, 1)), (1, (1,))]
+    ("times", "windows"),
+    [(6, (6, 3, 1)), (8, (8, 4, 1)), (20, (5, 1)), (25, (5, 1)), (7, (7, 1)), (1, (1,))],
 )
-def test_on_other_grids_the_default_windows_are_as_near_as_divides(times: int, windows: tuple[int, ...]) -> None:
+def test_on_other_grids_the_default_windows_are_as_near_as_divides(
+    times: int, windows: tuple[int, ...]
+) -> None:
     assert default_windows(times) == windows
 
 
@@ -494,12 +538,18 @@ def test_a_count_that_does_not_divide_the_steps_names_the_allowed_ones() -> None
 
 @pytest.mark.parametrize("windows", [(1, 3, 6), (3, 2), (6, 0), (6, -1), (6, 6)])
 def test_windows_in_a_wrong_order_are_refused(windows: tuple[int, ...]) -> None:
-    assert not all(0 < coarser < finer and finer % coarser == 0 for finer, coarser in pairwise(windows))
-    with pytest.raises(OptionError, match="each count must be smaller than the one before it and divide it"):
+    assert not all(
+        0 < coarser < finer and finer % coarser == 0 for finer, coarser in pairwise(windows)
+    )
+    with pytest.raises(
+        OptionError, match="each count must be smaller than the one before it and divide it"
+    ):
         method(windows=windows)
 
 
-@pytest.mark.parametrize("options", [{"lambda": 5}, {"windows": "6/x"}, {"tau": "warm"}, {"var_weight": -1}])
+@pytest.mark.parametrize(
+    "options", [{"lambda": 5}, {"windows": "6/x"}, {"tau": "warm"}, {"var_weight": -1}]
+)
 def test_unknown_options_and_impossible_values_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(options))):
         GFPOptions.model_validate(options)

@@ -1,4 +1,6 @@
-"""Graph parts: adjacency, region masks, GIN aggregation and cosine error by hand, batch norm, the graph encoder."""
+"""Graph parts: adjacency, region masks, GIN aggregation and cosine error by hand, batch norm, the
+graph encoder.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ def test_every_part_is_masked_about_equally_often() -> None:
     torch.manual_seed(0)
     mask = region_mask((100, 60), part_membership(NTU), 1)
     shares = torch.stack([mask[..., part[0]].float().mean() for part in NTU.parts.values()])
-    torch.testing.assert_close(shares, torch.full((6,), 1 / 6), atol=0.02, rtol=0)  # deviation 0.005
+    torch.testing.assert_close(
+        shares, torch.full((6,), 1 / 6), atol=0.02, rtol=0
+    )  # deviation 0.005
 
 
 def test_elements_of_a_batch_draw_for_themselves() -> None:
@@ -89,7 +93,9 @@ def test_a_skeleton_with_enough_parts_is_handed_back() -> None:
 
 @pytest.mark.parametrize("regions", [0, 6, 7])
 def test_impossible_regions_name_the_parts_and_what_is_allowed(regions: int) -> None:
-    with pytest.raises(OptionError, match=rf"regions={regions}: .*6 body parts \(head, torso.*allowed are 1 to 5"):
+    with pytest.raises(
+        OptionError, match=rf"regions={regions}: .*6 body parts \(head, torso.*allowed are 1 to 5"
+    ):
         check_regions(regions, NTU)
 
 
@@ -140,7 +146,9 @@ def test_a_joint_hears_from_as_many_bones_away_as_there_are_layers() -> None:
 
 def test_the_joint_embedding_tells_equal_joints_apart() -> None:
     torch.manual_seed(0)
-    network = GraphNetwork(skeleton(4), width=8, depth=1).eval()  # the ends of a chain, alike but for their names
+    network = GraphNetwork(
+        skeleton(4), width=8, depth=1
+    ).eval()  # the ends of a chain, alike but for their names
     found = network(torch.zeros(1, 4, 8))
     assert not torch.allclose(found[:, 0], found[:, 3])
 
@@ -185,7 +193,12 @@ def test_running_statistics_travel_through_safetensors() -> None:
 
 def test_the_encoder_gives_one_token_per_frame_and_joint() -> None:
     built = graph_encoder()
-    assert (built.grid.times, built.grid.joints, built.grid.patch, built.grid.frames) == (24, JOINTS, 1, 24)
+    assert (built.grid.times, built.grid.joints, built.grid.patch, built.grid.frames) == (
+        24,
+        JOINTS,
+        1,
+        24,
+    )
     assert built(motion(3)).shape == (3, built.grid.tokens, built.width)
 
 
@@ -220,7 +233,13 @@ def error(prediction: list[float], target: list[float], beta: float = 2) -> floa
 
 @pytest.mark.parametrize(
     ("prediction", "expected"),
-    [([6.0, 8], 0), ([-3.0, -4], 4), ([-4.0, 3], 1), ([1.0, 0], (1 - 0.6) ** 2), ([0.0, 0.1], (1 - 0.8) ** 2)],
+    [
+        ([6.0, 8], 0),
+        ([-3.0, -4], 4),
+        ([-4.0, 3], 1),
+        ([1.0, 0], (1 - 0.6) ** 2),
+        ([0.0, 0.1], (1 - 0.8) ** 2),
+    ],
 )
 def test_error_of_one_joint_by_hand(prediction: list[float], expected: float) -> None:
     assert error(prediction, [3.0, 4.0]) == pytest.approx(expected, abs=1e-6)
@@ -235,11 +254,17 @@ def test_error_is_the_mean_over_masked_joints_only() -> None:
     target = torch.tensor([[[1.0, 0], [1, 0], [1, 0]], [[1, 0], [1, 0], [1, 0]]])
     prediction = torch.tensor([[[0.0, 1], [-1, 0], [3, 0]], [[-1, 0], [-1, 0], [0, -1]]])
     mask = torch.tensor([[True, True, True], [False, False, True]])
-    assert cosine_error(prediction, target, mask, beta=2).item() == pytest.approx((1 + 4 + 0 + 1) / 4)
+    assert cosine_error(prediction, target, mask, beta=2).item() == pytest.approx(
+        (1 + 4 + 0 + 1) / 4
+    )
 
 
-@pytest.mark.parametrize(("prediction", "target"), [([0.0, 0], [3.0, 4]), ([3.0, 4], [0.0, 0]), ([0.0, 0], [0.0, 0])])
-def test_zero_vectors_have_error_1_and_a_bounded_gradient(prediction: list[float], target: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("prediction", "target"), [([0.0, 0], [3.0, 4]), ([3.0, 4], [0.0, 0]), ([0.0, 0], [0.0, 0])]
+)
+def test_zero_vectors_have_error_1_and_a_bounded_gradient(
+    prediction: list[float], target: list[float]
+) -> None:
     found = torch.tensor([prediction], requires_grad=True)
     value = cosine_error(found, torch.tensor([target]), EVERYWHERE, beta=2)
     value.backward()
@@ -260,12 +285,16 @@ def test_rounding_above_cosine_1_gives_no_nan(beta: float) -> None:
 
 
 def test_error_is_computed_in_full_precision_under_autocast() -> None:
-    prediction, target = torch.randn(2, 50, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    prediction, target = torch.randn(
+        2, 50, 8, generator=torch.Generator().manual_seed(0)
+    ).bfloat16()
     mask = torch.ones(50, dtype=torch.bool)
     with torch.autocast("cpu", torch.bfloat16):
         found = cosine_error(prediction, target, mask, beta=2)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), cosine_error(prediction.double(), target.double(), mask, 2).double())
+    torch.testing.assert_close(
+        found.double(), cosine_error(prediction.double(), target.double(), mask, 2).double()
+    )
 
 
 def test_health_compares_with_the_mean_target_of_each_joint() -> None:

@@ -43,14 +43,19 @@ def test_visible_tokens_take_no_part_in_the_loss() -> None:
     built, x = method(mask_ratio=0.7), motion(4)
     torch.manual_seed(1)
     visible = motion_aware_mask(x, built.encoder.grid, 0.7, 0.8).visible
-    wrong = standardise(patchify(frame_motion(x), 4)).scatter(1, visible.unsqueeze(-1).expand(-1, -1, 12), 9.0)
+    wrong = standardise(patchify(frame_motion(x), 4)).scatter(
+        1, visible.unsqueeze(-1).expand(-1, -1, 12), 9.0
+    )
     built.decoder.forward = lambda latent, mask: wrong  # type: ignore[method-assign, assignment]
     assert loss_of(built, x).item() == 0.0
     assert (take(wrong, visible) == 9).all()
 
 
 def test_where_the_body_stands_changes_nothing_in_the_target() -> None:
-    built, x = method(), torch.randint(-8, 8, (4, 24, 5, 3), generator=torch.Generator().manual_seed(0)) / 8
+    built, x = (
+        method(),
+        torch.randint(-8, 8, (4, 24, 5, 3), generator=torch.Generator().manual_seed(0)) / 8,
+    )
     torch.nn.init.zeros_(built.decoder.predict.weight)
     assert torch.equal(loss_of(built, x), loss_of(built, x + 2.0))
 

@@ -65,7 +65,9 @@ def test_visible_and_masked_together_hold_every_token_once(
 
 
 @every_mask
-def test_sequences_of_a_batch_have_different_masks(make: Callable[[Tensor, TokenGrid, float], Mask]) -> None:
+def test_sequences_of_a_batch_have_different_masks(
+    make: Callable[[Tensor, TokenGrid, float], Mask],
+) -> None:
     torch.manual_seed(0)
     mask = make(motion(1).expand(8, -1, -1, -1), GRID, 0.7)
     assert len({tuple(sorted(row)) for row in mask.visible.tolist()}) == 8
@@ -91,7 +93,8 @@ def test_lowest_scores_are_visible() -> None:
 
 
 def test_token_motion_by_hand() -> None:
-    # Two joints, three steps of two frames; numbers of a token: x y z of its first frame, then of its second.
+    # Two joints, three steps of two frames; numbers of a token: x y z of its first frame, then of
+    # its second.
     still = [[1.0, 2, 3, 1, 2, 3]] * 3
     moving = [[0.0, 0, 0, 0, 0, 0], [3, 0, 0, 3, 0, 0], [3, -1, 2, 6, 0, 0]]
     tokens = torch.tensor([[still[0], moving[0], still[1], moving[1], still[2], moving[2]]])
@@ -107,7 +110,9 @@ def test_first_step_copies_the_motion_of_the_second() -> None:
 
 
 def test_token_motion_ignores_where_the_body_stands() -> None:
-    x = torch.randint(-8, 8, (2, GRID.frames, GRID.joints, 3), generator=torch.Generator().manual_seed(0))
+    x = torch.randint(
+        -8, 8, (2, GRID.frames, GRID.joints, 3), generator=torch.Generator().manual_seed(0)
+    )
     assert torch.equal(token_motion(x + 100.0, GRID), token_motion(x + 0.0, GRID))
 
 
@@ -139,16 +144,21 @@ def test_log_odds_span_exactly_1_over_tau_when_some_joint_is_still() -> None:
     assert math.exp(1.25) < 3.5
 
 
-def test_after_all_draws_a_moving_token_stays_visible_with_a_power_of_a_still_ones_probability() -> None:
-    # A score below a threshold has probability exp(-e^-threshold)^e^logit: u for a still token, u^3.49 for logit 1.25.
+def test_a_moving_token_stays_visible_with_a_power_of_a_still_ones_probability() -> None:
+    # A score below a threshold has probability exp(-e^-threshold)^e^logit: u for a still token,
+    # u^3.49 for logit 1.25.
     x = torch.ones(256, 120, 25, 3)
-    x[:, :, 13:] += torch.arange(120.0)[:, None, None]  # joints 13 to 24 move at one speed, the others stand still
+    x[:, :, 13:] += torch.arange(120.0)[
+        :, None, None
+    ]  # joints 13 to 24 move at one speed, the others stand still
     torch.manual_seed(0)
     visible = motion_aware_mask(x, TokenGrid(30, 25, 4), mask_ratio=0.9, tau=0.8).visible
     moving = (visible % 25 >= 13).float().sum(1).mean().item() / 360
     still = (visible % 25 < 13).float().sum(1).mean().item() / 390
     assert still == pytest.approx(0.187, abs=0.003)  # of 390 u + 360 u^3.49 = 74
-    assert moving == pytest.approx(still ** math.exp(1.25), rel=0.4)  # some 270 tokens: 6 % of chance either way
+    assert moving == pytest.approx(
+        still ** math.exp(1.25), rel=0.4
+    )  # some 270 tokens: 6 % of chance either way
     assert still / (1 - still) > 40 * moving / (1 - moving)  # odds far above the first draw's 3.5
 
 
@@ -175,7 +185,9 @@ def test_tau_of_zero_or_less_is_the_random_mask(tau: float) -> None:
 # --- frequencies: with one token masked, how often each one is it ---
 
 
-def frequency_of_being_masked(make: Callable[[Tensor, TokenGrid, float], Mask], draws: int) -> Tensor:
+def frequency_of_being_masked(
+    make: Callable[[Tensor, TokenGrid, float], Mask], draws: int
+) -> Tensor:
     """Six tokens, the joints moving by 0, 1 and 2; one token of six is masked."""
     tokens = torch.zeros(1, 6, 6)
     tokens[0, 4], tokens[0, 5] = 1, 2
@@ -223,7 +235,9 @@ def test_half_of_the_time_steps_are_masked_whole() -> None:
     mask = frame_and_joint_mask(motion(16, joints=25, frames=120), PUBLISHED, 0.9, 0.5)
     steps = [set((row // 25).tolist()) for row in mask.visible]
     assert all(len(seen) <= 15 for seen in steps)
-    assert max(len(seen) for seen in steps) >= 13  # 74 tokens on 15 time steps leave hardly one of them out
+    assert (
+        max(len(seen) for seen in steps) >= 13
+    )  # 74 tokens on 15 time steps leave hardly one of them out
 
 
 def test_time_steps_are_kept_in_excess_where_the_share_could_not_hold_the_visible_tokens() -> None:
@@ -244,15 +258,17 @@ def test_tubes_at_the_published_setting_leave_60_of_750_tokens_visible() -> None
 
 def test_the_same_joints_are_visible_throughout_a_tube_and_tubes_differ() -> None:
     mask = tube_mask(motion(8, joints=25, frames=120), PUBLISHED, 0.9, 5, 0.1)
-    shown = torch.zeros(8, 750, dtype=torch.bool).scatter(1, mask.visible, True).reshape(8, 6, 5, 25)
+    shown = (
+        torch.zeros(8, 750, dtype=torch.bool).scatter(1, mask.visible, True).reshape(8, 6, 5, 25)
+    )
     assert torch.equal(shown, shown[:, :, :1].expand(-1, -1, 5, -1))
     assert (shown[:, :, 0].sum(-1) == 2).all()
     assert not torch.equal(shown[:, 0], shown[:, 1])
 
 
 def test_tube_motion_by_hand() -> None:
-    # Two joints, patches of two frames, tubes of one step: joint 0 moves by 1 then 1 (the next patch's start), then
-    # stands; joint 1 moves by 2 and back in the second tube only.
+    # Two joints, patches of two frames, tubes of one step: joint 0 moves by 1 then 1 (the next
+    # patch's start), then stands; joint 1 moves by 2 and back in the second tube only.
     x = torch.zeros(1, 4, 2, 3)
     x[0, :, 0] = torch.tensor([0.0, 1, 2, 2]).unsqueeze(-1)
     x[0, :, 1] = torch.tensor([0.0, 0, 0, 4]).unsqueeze(-1)

@@ -33,17 +33,26 @@ def answering(answer: Tensor, **options: Any) -> MCSP:
 
 def test_cosines_of_neighbouring_joints_by_hand() -> None:
     # 60 degrees between joints 0 and 1; 1 and 2 opposite; 3 in the origin; 4 the last
-    joints = [[2.0, 0.0, 0.0], [0.5, 0.75**0.5, 0.0], [-1.0, -(3**0.5), 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 9.0]]
+    joints = [
+        [2.0, 0.0, 0.0],
+        [0.5, 0.75**0.5, 0.0],
+        [-1.0, -(3**0.5), 0.0],
+        [0.0, 0.0, 0.0],
+        [0.0, 0.0, 9.0],
+    ]
     found = neighbour_cosine(torch.tensor(joints).expand(2, 3, 5, 3))
     assert found.shape == (2, 3, 5, 1)
     torch.testing.assert_close(found[1, 2, :, 0], torch.tensor([0.5, -1.0, 0.0, 0.0, 0.0]))
 
 
 def test_a_token_holds_one_standardised_cosine_a_frame() -> None:
-    # joint 0 points along x; joint 1 at cosines 0, 0.6, 0.6, 1.0: mean 0.55, variance of n - 1 = 0.17
+    # joint 0 points along x; joint 1 at cosines 0, 0.6, 0.6, 1.0: mean 0.55, variance of n - 1 =
+    # 0.17
     x = motion(1)
     x[0, 4:8, 0] = torch.tensor([3.0, 0.0, 0.0])
-    x[0, 4:8, 1] = torch.tensor([[0.0, 1.0, 0.0], [0.6, 0.8, 0.0], [3.0, 0.0, 4.0], [2.0, 0.0, 0.0]])
+    x[0, 4:8, 1] = torch.tensor(
+        [[0.0, 1.0, 0.0], [0.6, 0.8, 0.0], [3.0, 0.0, 4.0], [2.0, 0.0, 0.0]]
+    )
     expected = torch.tensor([-0.55, 0.05, 0.05, 0.45]) / 0.17**0.5
     torch.testing.assert_close(method().targets(x)[0, 5], expected, atol=1e-4, rtol=0)
 
@@ -62,8 +71,11 @@ def test_the_last_joints_targets_are_zero() -> None:
 
 
 def test_loss_of_a_zero_prediction_is_3_of_4_but_for_the_last_joint() -> None:
-    # four numbers of variance 1 (n - 1) have the mean square 3/4; one joint of five has targets of 0
-    assert loss_of(answering(torch.zeros(64, 30, 4)), motion(64)) == pytest.approx(0.75 * 0.8, abs=0.02)
+    # four numbers of variance 1 (n - 1) have the mean square 3/4; one joint of five has targets of
+    # 0
+    assert loss_of(answering(torch.zeros(64, 30, 4)), motion(64)) == pytest.approx(
+        0.75 * 0.8, abs=0.02
+    )
 
 
 def test_only_masked_tokens_are_compared_under_a_random_mask() -> None:

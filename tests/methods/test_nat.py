@@ -41,14 +41,18 @@ def test_how_much_a_patch_moves_survives_and_is_lost_by_skeletonmae() -> None:
     x[0, :, 0, 0] = torch.tensor([0.0, 1.0]).repeat(12)
     x[0, 12:, 0, 0] *= 5  # the second half swings five times as far
     ours = method().targets(x).reshape(6, 5, 12)[:, 0].std(dim=-1)
-    theirs = SkeletonMAE(encoder(), SkeletonMAEOptions()).targets(x).reshape(6, 5, 12)[:, 0].std(dim=-1)
+    theirs = (
+        SkeletonMAE(encoder(), SkeletonMAEOptions()).targets(x).reshape(6, 5, 12)[:, 0].std(dim=-1)
+    )
     assert (ours[4] / ours[1]).item() > 2
     torch.testing.assert_close(theirs[4], theirs[1])
 
 
 def test_the_row_is_skeletonmae_with_that_target_alone() -> None:
     x = motion(3)
-    assert loss_of(method(), x) == loss_of(SkeletonMAE(encoder(), SkeletonMAEOptions(normalise="clip")), x)
+    assert loss_of(method(), x) == loss_of(
+        SkeletonMAE(encoder(), SkeletonMAEOptions(normalise="clip")), x
+    )
 
 
 def test_only_masked_tokens_are_compared_under_a_random_mask() -> None:

@@ -1,8 +1,10 @@
-"""A compiled loss is one graph, compiled once: no break, nothing compiled again in later steps or for other seeds.
+"""A compiled loss is one graph, compiled once: no break, nothing compiled again in later steps or
+for other seeds.
 
-A break puts the host between two parts of a step; what is compiled again in a later step stands on a run's clock.
-Graphs are counted where the compiler hands them over, so that no code is generated. That no method's loss has a break
-in fp32, `test_every_method` shows too, where it has them compiled anyway.
+A break puts the host between two parts of a step; what is compiled again in a later step stands on
+a run's clock. Graphs are counted where the compiler hands them over, so that no code is generated.
+That no method's loss has a break in fp32, `test_every_method` shows too, where it has them compiled
+anyway.
 """
 
 from __future__ import annotations
@@ -47,13 +49,18 @@ def train(name: str, precision: str, seed: int) -> None:
     """A few steps as a run takes them."""
     specimen = Specimen(METHODS[name])
     spec = specimen.spec(depth=1, seed=seed, compile=True, precision=precision)
-    source, method = BodySequences(clips(), CPU), specimen.build(depth=1, seed=seed, fused_attention=False)
+    source, method = (
+        BodySequences(clips(), CPU),
+        specimen.build(depth=1, seed=seed, fused_attention=False),
+    )
     batches = build_batches(source, torch.arange(len(source)), spec, FRAMES, method.views)
     Trainer(method, batches, spec.train, STEPS).run_block(STEPS, StepClock(CPU))
 
 
 CASES = [
-    pytest.param(name, precision, marks=() if name in CLAIMED and precision == "bf16" else pytest.mark.long)
+    pytest.param(
+        name, precision, marks=() if name in CLAIMED and precision == "bf16" else pytest.mark.long
+    )
     for name in METHODS
     for precision in ("bf16", "fp32")
 ]

@@ -54,7 +54,9 @@ def test_loss_is_at_least_the_entropy_of_the_targets() -> None:
 def test_an_uninformative_prediction_costs_the_log_of_the_width() -> None:
     built = method()
     torch.nn.init.zeros_(built.decoder.predict.weight)
-    assert loss_of(built, motion(4))[0].item() == pytest.approx(torch.log(torch.tensor(16.0)).item(), rel=1e-5)
+    assert loss_of(built, motion(4))[0].item() == pytest.approx(
+        torch.log(torch.tensor(16.0)).item(), rel=1e-5
+    )
 
 
 def test_the_centre_moves_after_the_step_by_a_tenth_of_the_way() -> None:
@@ -69,7 +71,9 @@ def test_the_centre_moves_after_the_step_by_a_tenth_of_the_way() -> None:
 
 def test_the_target_encoder_sees_everything_follows_and_is_evaluated() -> None:
     built, seen = method(), []
-    built.teacher.encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    built.teacher.encoder.blocks[0].register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].shape[1])
+    )
     loss_of(built, motion(2))
     assert seen == [30]
     before = built.evaluated_encoder().patch_embed.weight.clone()

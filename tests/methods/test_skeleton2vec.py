@@ -34,7 +34,9 @@ def test_targets_average_the_normalised_outputs_of_all_blocks() -> None:
 
 def test_targets_of_one_layer_are_the_last_blocks() -> None:
     built, x = method(layers=1), motion(2, joints=10)
-    expected = torch.nn.functional.layer_norm(instance_norm(built.teacher.encoder.layers(x)[-1]), (16,))
+    expected = torch.nn.functional.layer_norm(
+        instance_norm(built.teacher.encoder.layers(x)[-1]), (16,)
+    )
     torch.testing.assert_close(built.targets(x), expected)
 
 
@@ -45,8 +47,12 @@ def test_layer_normalised_targets_are_another_arm() -> None:
 
 def test_the_teacher_sees_the_unmasked_input() -> None:
     built, x, seen = method(), motion(2, joints=10), []
-    built.teacher.encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
-    built.encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    built.teacher.encoder.blocks[0].register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].shape[1])
+    )
+    built.encoder.blocks[0].register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].shape[1])
+    )
     built.loss(x)
     assert seen == [6 * 1, 60]  # one of ten joints in each of six tubes; then all tokens
 
@@ -69,10 +75,12 @@ def test_the_teacher_is_evaluated_and_follows() -> None:
 
 
 def test_the_released_decoder_puts_the_latents_of_all_steps_into_the_first_steps_by_hand() -> None:
-    # 4 steps of 3 joints; joint 2 is visible in steps 0 and 1, joint 0 in steps 2 and 3: tokens 2, 5, 6, 9.
+    # 4 steps of 3 joints; joint 2 is visible in steps 0 and 1, joint 0 in steps 2 and 3: tokens 2,
+    # 5, 6, 9.
     mask = Mask(torch.tensor([[2, 5, 6, 9]]), torch.tensor([[0, 1, 3, 4, 8, 7, 11, 10]]))
     places = released_places(mask, TokenGrid(times=4, joints=3, patch=1))
-    # Step 0 receives the first three latents, in its own order of joints 2, 0, 1; step 1 the fourth, at its joint 2.
+    # Step 0 receives the first three latents, in its own order of joints 2, 0, 1; step 1 the
+    # fourth, at its joint 2.
     assert places.visible.tolist() == [[2, 0, 1, 5]]
     assert places.masked.tolist() == [[3, 4, 6, 8, 7, 9, 11, 10]]
 
@@ -87,14 +95,18 @@ def test_at_30_by_25_tokens_the_released_decoder_keeps_2_of_60_latents_at_their_
     assert torch.equal(torch.cat(places, dim=1).sort(dim=1).values, torch.arange(750).expand(3, -1))
 
 
-def test_as_released_the_decoder_gets_the_released_places_and_the_loss_stays_on_masked_tokens() -> None:
+def test_as_released_the_decoder_gets_the_released_places_and_the_loss_stays_on_masked_tokens() -> (
+    None
+):
     built, x = method(decoder="as-released"), motion(2, joints=10)
     with torch.no_grad():
         torch.manual_seed(1)
         found = built.loss(x)[0]
         torch.manual_seed(1)
         mask = tube_mask(x, built.encoder.grid, 0.9, 1, 0.1)
-        prediction = built.decoder(built.encoder(x, mask.visible), released_places(mask, built.encoder.grid))
+        prediction = built.decoder(
+            built.encoder(x, mask.visible), released_places(mask, built.encoder.grid)
+        )
         expected = take((prediction - built.targets(x)).square(), mask.masked).mean()
     torch.testing.assert_close(found, expected)
 
@@ -121,7 +133,10 @@ def test_base_resolves_to_the_published_setting() -> None:
     [
         ({"tube": 4}, "tube=4 must divide the 6 time steps: 1, 2, 3, 6"),
         ({"layers": 3}, "the encoder has 2; allowed are 1 to 2"),
-        ({"mask_ratio": 0.95}, "leaves none of 10 joints visible in a tube; allowed is up to 0.900"),
+        (
+            {"mask_ratio": 0.95},
+            "leaves none of 10 joints visible in a tube; allowed is up to 0.900",
+        ),
     ],
 )
 def test_impossible_options_name_the_allowed_values(options: dict[str, Any], message: str) -> None:

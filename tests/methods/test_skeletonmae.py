@@ -44,7 +44,9 @@ def test_predicting_zero_costs_11_twelfths() -> None:
 
 def test_predicting_a_constant_adds_its_square() -> None:
     # targets of a token have mean 0, so mean (c - y)^2 = c^2 + mean y^2
-    assert loss_of(predicting(torch.full((12,), 2.0)), motion(4)) == pytest.approx(4 + 11 / 12, rel=2e-3)
+    assert loss_of(predicting(torch.full((12,), 2.0)), motion(4)) == pytest.approx(
+        4 + 11 / 12, rel=2e-3
+    )
 
 
 def test_tokens_of_one_value_have_targets_of_zero() -> None:
@@ -71,7 +73,9 @@ def test_loss_is_the_mean_over_masked_tokens_of_coordinates_standardised_per_tok
 
 
 def masked_output_and_gradient(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Masked tokens ``[B, k]``, the decoder's output ``[B, L, 12]`` and the loss's gradient with respect to it."""
+    """Masked tokens ``[B, k]``, the decoder's output ``[B, L, 12]`` and the loss's gradient with
+    respect to it.
+    """
     built = method(mask_ratio=0.7)
     torch.manual_seed(4)
     masked = random_mask(x, built.encoder.grid, 0.7).masked
@@ -113,8 +117,15 @@ def test_reported_part_is_the_loss() -> None:
 def test_gradient_reaches_encoder_and_decoder() -> None:
     built = method()
     built.loss(motion(4))[0].backward()
-    for part in (built.encoder.patch_embed, built.encoder.blocks, built.decoder.project, built.decoder.predict):
-        assert all(parameter.grad is not None and parameter.grad.any() for parameter in part.parameters())
+    for part in (
+        built.encoder.patch_embed,
+        built.encoder.blocks,
+        built.decoder.project,
+        built.decoder.predict,
+    ):
+        assert all(
+            parameter.grad is not None and parameter.grad.any() for parameter in part.parameters()
+        )
     assert built.decoder.fill.mask_token.grad is not None
     assert built.decoder.fill.mask_token.grad.any()
 
@@ -137,7 +148,9 @@ def test_resolved_options_hold_the_depth_that_is_used() -> None:
     assert method().options == SkeletonMAEOptions(decoder_depth=1)
 
 
-@pytest.mark.parametrize("options", [{"depth": 3}, {"mask_ratio": 1}, {"mask_ratio": 0}, {"decoder_depth": -1}])
+@pytest.mark.parametrize(
+    "options", [{"depth": 3}, {"mask_ratio": 1}, {"mask_ratio": 0}, {"decoder_depth": -1}]
+)
 def test_unknown_options_and_impossible_values_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(options))):
         SkeletonMAEOptions(**options)
@@ -168,10 +181,14 @@ def test_clip_normalised_targets_are_patches_of_the_standardised_clip() -> None:
 
 @pytest.mark.parametrize("mask", ["random", "motion", "frames"])
 def test_every_mask_leaves_the_same_number_of_tokens_visible(mask: str) -> None:
-    built = SkeletonMAE(encoder(), SkeletonMAEOptions.model_validate({"mask": mask, "mask_ratio": 0.7}))
+    built = SkeletonMAE(
+        encoder(), SkeletonMAEOptions.model_validate({"mask": mask, "mask_ratio": 0.7})
+    )
     assert built.mask(motion(3)).visible.shape == (3, 9)
 
 
 def test_a_mask_ratio_that_leaves_nothing_visible_is_refused() -> None:
-    with pytest.raises(OptionError, match=r"mask_ratio=0.99 leaves none of 30 tokens visible; allowed is to 0.967"):
+    with pytest.raises(
+        OptionError, match=r"mask_ratio=0.99 leaves none of 30 tokens visible; allowed is to 0.967"
+    ):
         SkeletonMAE(encoder(), SkeletonMAEOptions(mask_ratio=0.99))

@@ -1,4 +1,6 @@
-"""SkeletonMAE (graph): what is masked, predicted and compared; nothing leaks; its encoder is its own."""
+"""SkeletonMAE (graph): what is masked, predicted and compared; nothing leaks; its encoder is its
+own.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def test_every_frame_masks_one_whole_part() -> None:
     mask = predicted(built, motion(8))[2]
     upper = torch.tensor([True, True, False, False, False])
     assert mask.shape == (8, SMALL.frames, JOINTS)
-    assert all(torch.equal(frame, upper) or torch.equal(frame, ~upper) for frame in mask.flatten(0, 1))
+    assert all(
+        torch.equal(frame, upper) or torch.equal(frame, ~upper) for frame in mask.flatten(0, 1)
+    )
     assert len(mask[0].unique(dim=0)) == 2
 
 
@@ -70,7 +74,9 @@ def test_loss_is_the_cosine_error_on_masked_joints() -> None:
 def test_loss_reads_no_target_of_a_visible_joint() -> None:
     prediction, target, mask = predicted(method(), motion(4))
     elsewhere = torch.where(mask.unsqueeze(-1), target, torch.randn_like(target))
-    assert torch.equal(cosine_error(prediction, elsewhere, mask, 2), cosine_error(prediction, target, mask, 2))
+    assert torch.equal(
+        cosine_error(prediction, elsewhere, mask, 2), cosine_error(prediction, target, mask, 2)
+    )
 
 
 def test_predictions_do_not_see_the_masked_joints() -> None:
@@ -106,7 +112,9 @@ def test_works_for_every_layout(name: str) -> None:
     layout = LAYOUTS[name]
     torch.manual_seed(0)
     shared = SkeletonEncoder(SMALL, layout.joint_count, Skeleton(layout.parents, layout.parts))
-    loss, _ = SkeletonMAEGraph(shared, SkeletonMAEGraphOptions(regions=2)).loss(motion(2, layout.joint_count))
+    loss, _ = SkeletonMAEGraph(shared, SkeletonMAEGraphOptions(regions=2)).loss(
+        motion(2, layout.joint_count)
+    )
     loss.backward()
     assert loss.isfinite()
 

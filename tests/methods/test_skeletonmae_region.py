@@ -1,4 +1,6 @@
-"""The graph SkeletonMAE's pretext on the shared encoder: mask, target, loss; positions stay, nothing else leaks."""
+"""The graph SkeletonMAE's pretext on the shared encoder: mask, target, loss; positions stay,
+nothing else leaks.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def predicted(built: SkeletonMAERegion, x: Tensor, seed: int = 0) -> tuple[Tenso
 def seen_by_blocks(built: SkeletonMAERegion, x: Tensor) -> Tensor:
     """What enters the encoder's first block."""
     entered: list[Tensor] = []
-    hook = built.encoder.blocks[0].register_forward_pre_hook(lambda _block, inputs: entered.append(inputs[0]))
+    hook = built.encoder.blocks[0].register_forward_pre_hook(
+        lambda _block, inputs: entered.append(inputs[0])
+    )
     predicted(built, x)
     hook.remove()
     return entered[0]
@@ -50,7 +54,9 @@ def test_a_sequence_masks_one_whole_part_in_all_its_time_steps() -> None:
 
 def test_target_is_the_patch_embedding_without_positions() -> None:
     built, x = method(), motion(4)
-    expected = built.encoder.patch_embed(patchify(x, SMALL.patch)).detach().unflatten(1, (TIMES, JOINTS))
+    expected = (
+        built.encoder.patch_embed(patchify(x, SMALL.patch)).detach().unflatten(1, (TIMES, JOINTS))
+    )
     torch.testing.assert_close(predicted(built, x)[1], expected)
 
 
@@ -78,7 +84,9 @@ def test_loss_is_the_cosine_error_on_masked_tokens() -> None:
 def test_loss_reads_no_target_of_a_visible_token() -> None:
     prediction, target, mask = predicted(method(), motion(4))
     elsewhere = torch.where(mask.unsqueeze(-1), target, torch.randn_like(target))
-    assert torch.equal(cosine_error(prediction, elsewhere, mask, 2), cosine_error(prediction, target, mask, 2))
+    assert torch.equal(
+        cosine_error(prediction, elsewhere, mask, 2), cosine_error(prediction, target, mask, 2)
+    )
 
 
 def test_predictions_do_not_see_the_masked_joints() -> None:
@@ -114,7 +122,9 @@ def test_works_for_every_layout(name: str) -> None:
     layout = LAYOUTS[name]
     torch.manual_seed(0)
     shared = SkeletonEncoder(SMALL, layout.joint_count, Skeleton(layout.parents, layout.parts))
-    loss, _ = SkeletonMAERegion(shared, SkeletonMAERegionOptions(regions=2)).loss(motion(2, layout.joint_count))
+    loss, _ = SkeletonMAERegion(shared, SkeletonMAERegionOptions(regions=2)).loss(
+        motion(2, layout.joint_count)
+    )
     loss.backward()
     assert loss.isfinite()
 

@@ -1,4 +1,6 @@
-"""STRL: shapes, fusion by hand, shared weights, body order, absent bodies, and gradients to the pre-trained parts."""
+"""STRL: shapes, fusion by hand, shared weights, body order, absent bodies, and gradients to the
+pre-trained parts.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def clips(count: int = 4, bodies: int = 2, seed: int = 0) -> Tensor:
 
 
 def test_bodies_are_pooled_by_the_sum_of_their_joint_means() -> None:
-    joints = torch.tensor([[[[1.0], [3]]], [[[10.0], [30]]], [[[100.0], [300]]]])  # 3 bodies, 1 frame, 2 joints
+    joints = torch.tensor(
+        [[[[1.0], [3]]], [[[10.0], [30]]], [[[100.0], [300]]]]
+    )  # 3 bodies, 1 frame, 2 joints
     found = pool_bodies(joints, torch.tensor([0, 0, 2]), clips=3)
     assert found.tolist() == [[[22]], [[0]], [[200]]]
 
@@ -67,7 +71,9 @@ def test_there_are_three_layers_that_all_start_pre_trained() -> None:
     assert len(built.layers) == 3
     for layer in built.layers:
         assert isinstance(layer, STRLLayer)
-        assert all(torch.equal(value, expected[key]) for key, value in layer.network.state_dict().items())
+        assert all(
+            torch.equal(value, expected[key]) for key, value in layer.network.state_dict().items()
+        )
     assert torch.equal(built.project.weight, encoder.project.weight)
 
 
@@ -155,9 +161,21 @@ def test_a_gradient_reaches_every_pre_trained_part() -> None:
     built = model()
     built(clips())[:, 0].sum().backward()
     gradients = {name: parameter.grad for name, parameter in built.named_parameters()}
-    assert [name for name, gradient in gradients.items() if gradient is None or not gradient.isfinite().all()] == []
-    weights = {name: gradient for name, gradient in gradients.items() if gradient is not None and gradient.ndim > 1}
-    assert [name for name, gradient in weights.items() if not gradient.any() and not name.startswith("class")] == []
+    assert [
+        name
+        for name, gradient in gradients.items()
+        if gradient is None or not gradient.isfinite().all()
+    ] == []
+    weights = {
+        name: gradient
+        for name, gradient in gradients.items()
+        if gradient is not None and gradient.ndim > 1
+    }
+    assert [
+        name
+        for name, gradient in weights.items()
+        if not gradient.any() and not name.startswith("class")
+    ] == []
 
 
 def test_it_learns_to_tell_clips_apart() -> None:

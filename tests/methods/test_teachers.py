@@ -45,7 +45,9 @@ def test_at_the_published_length_the_decay_is_the_published_one(shape: Shape) ->
 
 @pytest.mark.parametrize("shape", ["linear", "cosine"])
 @pytest.mark.parametrize("steps", [10, 1000])
-def test_whatever_the_number_of_steps_the_teacher_follows_for_as_many_time_constants(shape: Shape, steps: int) -> None:
+def test_whatever_the_number_of_steps_the_teacher_follows_for_as_many_time_constants(
+    shape: Shape, steps: int
+) -> None:
     teacher = Teacher(encoder(), follows=2.0, shape=shape)
     kept = math.prod(teacher.decay(step / steps, 1 / steps) for step in range(1, steps + 1))
     assert -math.log(kept) == pytest.approx(2.0, rel=1.1 / steps)

@@ -22,8 +22,12 @@ BATCH, TIMES, PATCH, JOINTS = 2, 3, 4, 5
 
 
 def indexed() -> torch.Tensor:
-    """``[B, T, V, 3]`` whose value is 10000 b + 100 t + 10 v + c: every number tells where it stands."""
-    b, t, v, c = torch.meshgrid(*map(torch.arange, (BATCH, TIMES * PATCH, JOINTS, 3)), indexing="ij")
+    """``[B, T, V, 3]`` whose value is 10000 b + 100 t + 10 v + c: every number tells where it
+    stands.
+    """
+    b, t, v, c = torch.meshgrid(
+        *map(torch.arange, (BATCH, TIMES * PATCH, JOINTS, 3)), indexing="ij"
+    )
     return 10000 * b + 100 * t + 10 * v + c
 
 
@@ -52,7 +56,9 @@ def test_unpatchify_is_the_inverse_of_patchify() -> None:
 
 
 def test_patchify_is_the_inverse_of_unpatchify() -> None:
-    tokens = torch.arange(BATCH * TIMES * JOINTS * PATCH * 3).reshape(BATCH, TIMES * JOINTS, PATCH * 3)
+    tokens = torch.arange(BATCH * TIMES * JOINTS * PATCH * 3).reshape(
+        BATCH, TIMES * JOINTS, PATCH * 3
+    )
     assert torch.equal(patchify(unpatchify(tokens, PATCH, JOINTS), PATCH), tokens)
 
 
@@ -99,7 +105,9 @@ def test_standardise_adds_epsilon_to_the_variance() -> None:
 
 def test_a_prediction_of_zero_costs_11_twelfths_on_standardised_tokens_of_12_numbers() -> None:
     tokens = torch.randn(4, 50, 12, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(standardise(tokens).square().mean(), torch.tensor(11 / 12), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        standardise(tokens).square().mean(), torch.tensor(11 / 12), rtol=1e-4, atol=0
+    )
 
 
 def test_take_by_hand() -> None:
@@ -117,7 +125,8 @@ def test_standardising_the_clip_keeps_what_a_patch_moves_beside_the_others() -> 
 
 
 @pytest.mark.parametrize(
-    ("number", "wanted", "nearest"), [(30, 6.0, 6), (18, 3.6, 3), (7, 1.4, 1), (6, 1.2, 1), (20, 3.4, 4)]
+    ("number", "wanted", "nearest"),
+    [(30, 6.0, 6), (18, 3.6, 3), (7, 1.4, 1), (6, 1.2, 1), (20, 3.4, 4)],
 )
 def test_nearest_divisor_by_ratio(number: int, wanted: float, nearest: int) -> None:
     assert nearest_divisor(number, wanted) == nearest

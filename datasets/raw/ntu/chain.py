@@ -1,17 +1,22 @@
-"""The standard chain from NTU RGB+D's tracked bodies to two actors, after CTR-GCN's released data/ntu.
+"""The standard chain from NTU RGB+D's tracked bodies to two actors, after CTR-GCN's released
+data/ntu.
 
-1. Frames without a body are skipped. The records of one body ID are one body, which begins where the ID is first seen.
-2. Of several bodies, those seen in 11 frames or fewer are dropped, then those that are wider than high in most frames
-   (furniture, reflections), except the last one left. The others are ordered by motion: the variance of x, y and z over
-   all frames and joints together, summed; over the frames that are not too wide if that is less.
-3. The body with the most motion begins actor 1. Each further one, in order, goes to the first actor whose span it does
-   not overlap (the span reaches from the actor's first frame to the last; a single shared frame is no overlap) and is
-   dropped if there is none. Frames in which neither actor is left are removed.
+1. Frames without a body are skipped. The records of one body ID are one body, which begins where
+   the ID is first seen.
+2. Of several bodies, those seen in 11 frames or fewer are dropped, then those that are wider than
+   high in most frames (furniture, reflections), except the last one left. The others are ordered by
+   motion: the variance of x, y and z over all frames and joints together, summed; over the frames
+   that are not too wide if that is less.
+3. The body with the most motion begins actor 1. Each further one, in order, goes to the first actor
+   whose span it does not overlap (the span reaches from the actor's first frame to the last; a
+   single shared frame is no overlap) and is dropped if there is none. Frames in which neither actor
+   is left are removed.
 4. The middle of actor 1's spine in the first frame that it is in becomes the origin.
 
-What the published code does without saying so is done here as well, because the standard data sets are its outcome: an
-ID that is lost and found again counts as uninterrupted, and the span of actor 2 begins at frame 0. Two things differ:
-variances are taken in double precision, and bodies of equal motion are ordered by ID.
+What the published code does without saying so is done here as well, because the standard data sets
+are its outcome: an ID that is lost and found again counts as uninterrupted, and the span of actor 2
+begins at frame 0. Two things differ: variances are taken in double precision, and bodies of equal
+motion are ordered by ID.
 """
 
 from __future__ import annotations
@@ -71,17 +76,19 @@ def standard_chain(text: SkeletonText) -> tuple[Joints, Counter[str]]:
     """The actors of a file, and what was left out on the way.
 
     Returns:
-        [T, 2, 25, 3] float32, metres about the origin, an absent actor all zeros; T is 0 when nobody is left. And
-        stages in words to counts.
+        [T, 2, 25, 3] float32, metres about the origin, an absent actor all zeros; T is 0 when
+        nobody is left. And stages in words to counts.
 
     Raises:
-        BrokenFile: a body ID stands twice in a frame, or a coordinate of a body that was not dropped in step 2 is no
-            finite number; with the line.
+        BrokenFile: a body ID stands twice in a frame, or a coordinate of a body that was not
+            dropped in step 2 is no finite number; with the line.
     """
     counts: Counter[str] = Counter()
     seen = text.bodies > 0
     counts[SKIPPED] = int((~seen).sum())
-    with np.errstate(over="ignore", invalid="ignore"):  # numbers that are not finite are named below
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # numbers that are not finite are named below
         bodies = _bodies(text, text.bodies[seen], counts)
         if len(bodies) > 1:
             bodies = _denoised(bodies, counts)
@@ -93,12 +100,16 @@ def standard_chain(text: SkeletonText) -> tuple[Joints, Counter[str]]:
 
 
 def translated(joints: Joints) -> Joints:
-    """Step 4: [T, M, 25, 3] about the middle of body 1's spine in its first real frame; absent bodies stay zeros."""
+    """Step 4: [T, M, 25, 3] about the middle of body 1's spine in its first real frame; absent
+    bodies stay zeros.
+    """
     present = np.asarray(joints.any(axis=(2, 3)))
     if not present[:, 0].any():
         return joints
     first = int(np.argmax(present[:, 0]))
-    return np.where(present[:, :, None, None], joints - joints[first, 0, NTU25.center], np.float32(0))
+    return np.where(
+        present[:, :, None, None], joints - joints[first, 0, NTU25.center], np.float32(0)
+    )
 
 
 def _bodies(text: SkeletonText, bodies: NDArray[np.int64], counts: Counter[str]) -> list[Body]:
@@ -131,7 +142,9 @@ def _denoised(bodies: Sequence[Body], counts: Counter[str]) -> list[Body]:
 
 
 def _motions_of_people(bodies: Sequence[Body]) -> dict[int, float]:
-    """Motion by ID of the bodies that are not too wide, in square metres; the last one left is not looked at."""
+    """Motion by ID of the bodies that are not too wide, in square metres; the last one left is not
+    looked at.
+    """
     motions: dict[int, float] = {}
     for place, body in enumerate(bodies):
         if not motions and place == len(bodies) - 1:
@@ -161,7 +174,9 @@ def _check_finite(text: SkeletonText, bodies: Sequence[Body]) -> None:
             place, joint, axis = np.argwhere(~np.isfinite(body.joints))[0].tolist()
             found = f"{body.joints[place, joint, axis]} as {'xyz'[axis]} of joint {joint + 1}"
             line = text.line(int(body.records[place]), joint)
-            raise BrokenFile(text.path, f"expected finite coordinates in metres, found {found}", line)
+            raise BrokenFile(
+                text.path, f"expected finite coordinates in metres, found {found}", line
+            )
 
 
 # --- step 3 ---

@@ -26,17 +26,19 @@ TWICE = "names found again, left out"
 class NtuPyskl(NtuSource, ABC):
     """A pickle of a dict whose ``annotations`` are a list of dicts, one per clip.
 
-    Each has ``frame_dir`` (the clip's name), ``label`` (from 0), ``total_frames`` T and ``keypoint`` [M, T, 25, 3],
-    metres in the camera's frame. Bodies are chosen already; the translation of the standard chain is left to do.
+    Each has ``frame_dir`` (the clip's name), ``label`` (from 0), ``total_frames`` T and
+    ``keypoint`` [M, T, 25, 3], metres in the camera's frame. Bodies are chosen already; the
+    translation of the standard chain is left to do.
 
-    Columns: ``label``, ``names``, and ``subject``, ``view``, ``setup`` and ``replication`` as names of NTU's form tell
-    them, -1 elsewhere. The official splits follow from them as with the ``.skeleton`` files, and the file's own lists
-    (``split``: ``xsub_train``, ``xsub_val``, ...) must agree with them; lists of other splits, and all lists where
-    names are not NTU's, become splits by a column such as ``xsub_side``. The file's own class names (``class_names``)
-    are used. Clips stand in the order of their names.
+    Columns: ``label``, ``names``, and ``subject``, ``view``, ``setup`` and ``replication`` as names
+    of NTU's form tell them, -1 elsewhere. The official splits follow from them as with the
+    ``.skeleton`` files, and the file's own lists (``split``: ``xsub_train``, ``xsub_val``, ...)
+    must agree with them; lists of other splits, and all lists where names are not NTU's, become
+    splits by a column such as ``xsub_side``. The file's own class names (``class_names``) are used.
+    Clips stand in the order of their names.
 
-    The file is never unpickled (`datasets.raw.unpickle`): only the places of its arrays are gathered, and a clip's
-    numbers are read when it is its turn.
+    The file is never unpickled (`datasets.raw.unpickle`): only the places of its arrays are
+    gathered, and a clip's numbers are read when it is its turn.
     """
 
     version = 2
@@ -44,7 +46,9 @@ class NtuPyskl(NtuSource, ABC):
     is_file = True
 
     def find(self) -> Found:
-        """The annotations, by name. Raises `DataError` when the file holds something else or wants to run code."""
+        """The annotations, by name. Raises `DataError` when the file holds something else or wants
+        to run code.
+        """
         content = load_plain(self.raw)
         annotations = self._annotations(content)
         others = content if isinstance(content, dict) else {}
@@ -57,7 +61,10 @@ class NtuPyskl(NtuSource, ABC):
             twice += unit.name in units
             units.setdefault(unit.name, unit)
         counts = {"found": len(annotations)} | ({TWICE: twice} if twice else {})
-        if unread := sorted({key for key in others if isinstance(key, str)} - {"annotations", "split", "class_names"}):
+        if unread := sorted(
+            {key for key in others if isinstance(key, str)}
+            - {"annotations", "split", "class_names"}
+        ):
             counts[f"entries not read: {one_line(listed(unread, 4))[:200]}"] = len(unread)
         return Found([units[name] for name in sorted(units)], counts)
 
@@ -68,8 +75,16 @@ class NtuPyskl(NtuSource, ABC):
             return Reading(problems=[f"{self.raw}: {unit.name}: {note['problem']}"])
         joints = translated(self._joints(unit, note))
         if not joints.any():
-            return Reading(counts=Counter({NOBODY: 1}), problems=[f"{self.raw}: {unit.name}: no body in any frame"])
-        columns = {"label": note["label"], **_UNKNOWN, **(name_columns(unit.name) or {}), "names": unit.name}
+            return Reading(
+                counts=Counter({NOBODY: 1}),
+                problems=[f"{self.raw}: {unit.name}: no body in any frame"],
+            )
+        columns = {
+            "label": note["label"],
+            **_UNKNOWN,
+            **(name_columns(unit.name) or {}),
+            "names": unit.name,
+        }
         return Reading([RawClip(joints, {**columns, **note["sides"]})])
 
     def _annotations(self, content: Any) -> list[Any]:
@@ -80,7 +95,10 @@ class NtuPyskl(NtuSource, ABC):
             found = type(content).__name__
             if isinstance(content, dict):
                 found = f"a dict of {listed((key for key in content if isinstance(key, str)), 5)}"
-            raise DataError(f"{self.raw}: expected {self.expects}, found {one_line(found)[:200]}; download it again")
+            raise DataError(
+                f"{self.raw}: expected {self.expects}, found {one_line(found)[:200]}; download it"
+                " again"
+            )
         return annotations
 
     def _take_class_names(self, names: Any) -> None:
@@ -91,36 +109,44 @@ class NtuPyskl(NtuSource, ABC):
         if not plain or len(names) != len(self.class_names):
             found = f"{len(names)} entries" if isinstance(names, list) else type(names).__name__
             raise DataError(
-                f"{self.raw}: class_names: expected {len(self.class_names)} strings, found {found}; prepare it as the "
-                "edition of NTU RGB+D that has so many classes"
+                f"{self.raw}: class_names: expected {len(self.class_names)} strings, found {found};"
+                " prepare it as the edition of NTU RGB+D that has so many classes"
             )
         self.class_names = tuple(one_line(name) for name in names)
 
     def _check_labels(self, annotations: list[Any]) -> None:
         """Labels that count from 1 would shift every class, where no name of NTU's form tells."""
-        labels = [one.get("label") for one in annotations if isinstance(one, dict) and not _ntu_name(one)]
+        labels = [
+            one.get("label") for one in annotations if isinstance(one, dict) and not _ntu_name(one)
+        ]
         whole = {label for label in labels if _small(label)}
         if len(self.class_names) in whole and 0 not in whole:
             raise DataError(
-                f"{self.raw}: labels: expected 0 to {len(self.class_names) - 1}, found {len(self.class_names)} and "
-                "no 0; they count from 1: subtract 1 from every one"
+                f"{self.raw}: labels: expected 0 to {len(self.class_names) - 1}, found"
+                f" {len(self.class_names)} and no 0; they count from 1: subtract 1 from every one"
             )
 
     def _take_splits(self, split: Any, annotations: list[Any]) -> dict[str, dict[str, str]]:
-        """The file's own lists that become columns, by the name of the split; those of official splits are compared."""
+        """The file's own lists that become columns, by the name of the split; those of official
+        splits are compared.
+        """
         own = self._own_splits(split)
         ours = all(_ntu_name(one) for one in annotations if isinstance(one, dict))
         if ours:
             for name in own.keys() & type(self).splits.keys():
                 self._compare(name, own.pop(name))
-        own = {name: sides for name, sides in own.items() if {"train", "test"} <= set(sides.values())}
+        own = {
+            name: sides for name, sides in own.items() if {"train", "test"} <= set(sides.values())
+        }
         official = type(self).splits if ours or not own else {}
         self.splits = {**official, **{name: f"{name}_side:train->test" for name in own}}
         self.default_split = next(iter(self.splits))
         return own
 
     def _own_splits(self, split: Any) -> dict[str, dict[str, str]]:
-        """Split name -> clip name -> ``train`` or ``test``, of lists such as ``xsub_train`` and ``xsub_val``."""
+        """Split name -> clip name -> ``train`` or ``test``, of lists such as ``xsub_train`` and
+        ``xsub_val``.
+        """
         found: dict[str, dict[str, str]] = {}
         for key, clips in split.items() if isinstance(split, dict) else ():
             form = _LIST_NAME.fullmatch(key) if isinstance(key, str) else None
@@ -131,8 +157,8 @@ class NtuPyskl(NtuSource, ABC):
             for clip in filter(lambda clip: isinstance(clip, str), clips):
                 if sides.setdefault(clip, side) != side:
                     raise DataError(
-                        f"{self.raw}: split {name}: expected every clip on one side, found {one_line(clip)[:80]} on "
-                        "both; correct the lists"
+                        f"{self.raw}: split {name}: expected every clip on one side, found"
+                        f" {one_line(clip)[:80]} on both; correct the lists"
                     )
         return found
 
@@ -145,23 +171,34 @@ class NtuPyskl(NtuSource, ABC):
             known = name_columns(clip)
             if known and (known[column] in train) != (side == "train"):
                 raise DataError(
-                    f"{self.raw}: split {name}: expected the official one ({column} {values[:40]}), found "
-                    f"{one_line(clip)} on the file's {side} side; download it again, or name the file's lists otherwise"
+                    f"{self.raw}: split {name}: expected the official one ({column} {values[:40]}),"
+                    f" found {one_line(clip)} on the file's {side} side; download it again, or name"
+                    " the file's lists otherwise"
                 )
 
     def _unit(self, number: int, annotation: Any, splits: Mapping[str, Mapping[str, str]]) -> Unit:
-        """An annotation as a unit, whose part says where its numbers are or what is wrong with it."""
+        """An annotation as a unit, whose part says where its numbers are or what is wrong with
+        it.
+        """
         name = annotation.get("frame_dir") if isinstance(annotation, dict) else None
         if not isinstance(name, str):
-            return Unit(f"annotation {number}", self.raw, _part(problem="expected a dict with a name, 'frame_dir'"))
+            return Unit(
+                f"annotation {number}",
+                self.raw,
+                _part(problem="expected a dict with a name, 'frame_dir'"),
+            )
         name = one_line(name)
         if problem := self._problem(annotation):
             return Unit(name, self.raw, _part(problem=problem))
         array: StoredArray = annotation["keypoint"]
         data = [array.data.offset, array.data.length, array.data.text]
         place = {"data": data, "dtype": array.dtype, "shape": array.shape, "axes": array.axes}
-        sides = {f"{split}_side": of.get(annotation["frame_dir"], "none") for split, of in splits.items()}
-        return Unit(name, self.raw, _part(label=int(annotation["label"]), keypoint=place, sides=sides))
+        sides = {
+            f"{split}_side": of.get(annotation["frame_dir"], "none") for split, of in splits.items()
+        }
+        return Unit(
+            name, self.raw, _part(label=int(annotation["label"]), keypoint=place, sides=sides)
+        )
 
     def _problem(self, annotation: Mapping[str, Any]) -> str:
         """What is wrong with an annotation, or nothing."""
@@ -175,12 +212,16 @@ class NtuPyskl(NtuSource, ABC):
     def _joints(self, unit: Unit, note: Mapping[str, Any]) -> Joints:
         """[T, 2, 25, 3] as they stand in the file."""
         place = note["keypoint"]
-        array = StoredArray(Stretch(*place["data"]), place["dtype"], tuple(place["shape"]), tuple(place["axes"]))
+        array = StoredArray(
+            Stretch(*place["data"]), place["dtype"], tuple(place["shape"]), tuple(place["axes"])
+        )
         with self.raw.open("rb") as file, np.errstate(over="ignore"):
             try:
                 keypoint = array.read(file).astype(np.float32)
             except ValueError as error:
-                raise BrokenFile(self.raw, f"{unit.name}: the array cannot be read ({one_line(error)})") from None
+                raise BrokenFile(
+                    self.raw, f"{unit.name}: the array cannot be read ({one_line(error)})"
+                ) from None
         joints = np.zeros((keypoint.shape[1], ACTORS, *keypoint.shape[2:]), np.float32)
         joints[:, : len(keypoint)] = keypoint.transpose(1, 0, 2, 3)
         return joints
@@ -207,7 +248,11 @@ def _array_problem(array: Any, frames: Any) -> str:
         return f"expected {wanted}, found {_shown(array)}"
     if not array.dtype[1:].startswith("f"):
         return f"expected {wanted} of floating-point numbers, found {array.dtype}"
-    if len(array.shape) != 4 or array.shape[0] not in range(1, ACTORS + 1) or array.shape[2:] != (25, 3):
+    if (
+        len(array.shape) != 4
+        or array.shape[0] not in range(1, ACTORS + 1)
+        or array.shape[2:] != (25, 3)
+    ):
         return f"expected {wanted}, found shape {list(array.shape)}"
     if frames is not None and frames != array.shape[1]:
         return f"expected {wanted}, found {array.shape[1]} frames"

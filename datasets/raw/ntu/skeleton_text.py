@@ -1,14 +1,15 @@
 """NTU RGB+D's ``.skeleton`` text: a file becomes arrays fast, a broken one is named with its line.
 
-The format is that of the authors' reader (github.com/shahroudy/NTURGB-D, Matlab/read_skeleton_file.m).
+The format is that of the authors' reader (github.com/shahroudy/NTURGB-D,
+Matlab/read_skeleton_file.m).
 
-A file of F frames and R body records in all has 1 + F + 27 R lines: the number of frames; for every frame the number
-of bodies; for every body a line of 10 fields, the number of joints (25), and 25 lines of 12 fields that begin with
-x y z. Only numbers of bodies, body IDs and x y z are kept.
+A file of F frames and R body records in all has 1 + F + 27 R lines: the number of frames; for every
+frame the number of bodies; for every body a line of 10 fields, the number of joints (25), and 25
+lines of 12 fields that begin with x y z. Only numbers of bodies, body IDs and x y z are kept.
 
-There are two readers. `_at_once` takes a file apart with a few array operations over all of its bytes, and declines
-whatever it does not understand completely. `_by_line` then reads that file line by line and says where it is broken.
-Both turn a number into what `float` makes of it, bit for bit.
+There are two readers. `_at_once` takes a file apart with a few array operations over all of its
+bytes, and declines whatever it does not understand completely. `_by_line` then reads that file line
+by line and says where it is broken. Both turn a number into what `float` makes of it, bit for bit.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ _BODY_FIELDS, _JOINT_FIELDS = 10, 12
 _RECORD_LINES = 2 + JOINTS
 _RECORD_TOKENS = _BODY_FIELDS + 1 + JOINTS * _JOINT_FIELDS
 # Places of tokens within a body record: x y z of every joint, and the last token of every line.
-_COORDINATES = (_BODY_FIELDS + 1 + _JOINT_FIELDS * np.arange(JOINTS)[:, None] + np.arange(3)).ravel()
+_COORDINATES = (
+    _BODY_FIELDS + 1 + _JOINT_FIELDS * np.arange(JOINTS)[:, None] + np.arange(3)
+).ravel()
 _LINE_ENDS = np.array([_BODY_FIELDS - 1, *range(_BODY_FIELDS, _RECORD_TOKENS, _JOINT_FIELDS)])
 
 
@@ -47,7 +50,8 @@ class SkeletonText:
         path: the file.
         bodies: [F] int64, bodies in every frame.
         ids: [R] int64, the body ID of every record, frame after frame.
-        joints: [R, 25, 3] float32, metres in the camera's frame, y up; may hold numbers that are not finite.
+        joints: [R, 25, 3] float32, metres in the camera's frame, y up; may hold numbers that are
+            not finite.
     """
 
     path: Path
@@ -56,23 +60,29 @@ class SkeletonText:
     joints: NDArray[np.float32]
 
     def line(self, record: int, joint: int) -> int:
-        """The line of a joint, counted from 1; two lines above joint 0 is the record's body line."""
+        """The line of a joint, counted from 1; two lines above joint 0 is the record's body
+        line.
+        """
         frame = int(np.searchsorted(np.cumsum(self.bodies), record, side="right"))
         return 1 + (frame + 1) + _RECORD_LINES * record + 2 + (joint + 1)
 
 
 def read_skeleton(path: Path) -> SkeletonText:
-    """Read a file; line ends may be ``\\n`` or ``\\r\\n``, and a byte-order mark may stand before it.
+    """Read a file; line ends may be ``\\n`` or ``\\r\\n``, and a byte-order mark may stand before
+    it.
 
     Raises:
-        BrokenFile: the file is empty, cut short or goes on after its last frame; a count is no whole number; there
-            are not 25 joints; a line has not its 10 or 12 fields; x, y or z is no number. With the line.
+        BrokenFile: the file is empty, cut short or goes on after its last frame; a count is no
+            whole number; there are not 25 joints; a line has not its 10 or 12 fields; x, y or z is
+            no number. With the line.
         OSError: it cannot be opened.
     """
     _keep_freed_memory()
     size = path.stat().st_size
     if size > MOST_BYTES:
-        raise BrokenFile(path, f"expected at most {MOST_BYTES:,} bytes for one clip, found {size:,}")
+        raise BrokenFile(
+            path, f"expected at most {MOST_BYTES:,} bytes for one clip, found {size:,}"
+        )
     data = plain_bytes(path.read_bytes())
     return _at_once(path, data) or _by_line(path, data)
 
@@ -81,8 +91,9 @@ def read_skeleton(path: Path) -> SkeletonText:
 def _keep_freed_memory() -> None:
     """Have glibc keep what arrays leave for the next ones; elsewhere nothing happens.
 
-    A file takes some MB of short-lived arrays. Asking the system for them again and again took a third of the time.
-    What glibc keeps follows from the largest piece it was ever given back, up to 32 MB; the piece is never touched.
+    A file takes some MB of short-lived arrays. Asking the system for them again and again took a
+    third of the time. What glibc keeps follows from the largest piece it was ever given back, up to
+    32 MB; the piece is never touched.
     """
     np.empty(31 * 2**20, np.uint8)
 
@@ -104,7 +115,9 @@ def _at_once(path: Path, data: bytes) -> SkeletonText | None:
         joints = _numbers(tokens, (heads[:, None] + _COORDINATES).ravel())
     except (ValueError, OverflowError):
         return None
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is named if its body is kept
+    with np.errstate(
+        over="ignore"
+    ):  # what overflows becomes infinite, and is named if its body is kept
         return SkeletonText(path, bodies, ids, joints.astype(np.float32).reshape(-1, JOINTS, 3))
 
 
@@ -117,14 +130,17 @@ class _Tokens:
     A carriage return belongs to the token before it, the last of a line.
 
     Attributes:
-        data: the file's bytes behind `_WIDTH` blanks, so that the 16 bytes before any token's end exist.
+        data: the file's bytes behind `_WIDTH` blanks, so that the 16 bytes before any token's end
+            exist.
         blanks: [N + 1] places in `data`: token i stands between blank i and blank i + 1.
     """
 
     def __init__(self, data: bytes) -> None:
         self.data = b" " * _WIDTH + data.rstrip() + b"\n"
         self.bytes = np.frombuffer(self.data, np.uint8)
-        self.blanks = np.flatnonzero((self.bytes == ord(" ")) | (self.bytes == ord("\n")))[_WIDTH - 1 :]
+        self.blanks = np.flatnonzero((self.bytes == ord(" ")) | (self.bytes == ord("\n")))[
+            _WIDTH - 1 :
+        ]
 
     def __len__(self) -> int:
         return len(self.blanks) - 1
@@ -139,7 +155,9 @@ class _Tokens:
         return [self.data[start + 1 : end] for start, end in zip(before, after, strict=True)]
 
     def last_bytes(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """[n, 16]: the 16 bytes up to the end of each token, whatever stands before the token included."""
+        """[n, 16]: the 16 bytes up to the end of each token, whatever stands before the token
+        included.
+        """
         shape = len(self.data) - _WIDTH + 1
         windows: NDArray[np.void] = np.ndarray(shape, f"V{_WIDTH}", self.data, strides=(1,))
         return windows[self.blanks[places + 1] - _WIDTH].view(np.uint8).reshape(-1, _WIDTH)
@@ -160,7 +178,9 @@ def _body_counts(tokens: _Tokens) -> NDArray[np.int64] | None:
 
 
 def _places(bodies: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[F] the token with each frame's number of bodies, and [R] the first token of every body record."""
+    """[F] the token with each frame's number of bodies, and [R] the first token of every body
+    record.
+    """
     records_before = np.cumsum(bodies) - bodies
     counts = 1 + np.arange(len(bodies)) + records_before * _RECORD_TOKENS
     frames = np.repeat(np.arange(len(bodies)), bodies)
@@ -178,7 +198,9 @@ def _lines_agree(tokens: _Tokens, counts: NDArray[np.int64], heads: NDArray[np.i
 
 _POWERS = 10 ** np.arange(_WIDTH + 1, dtype=np.int64)
 _POINT = ord(".") - ord("0") & 0xFF
-_OWN = np.where(np.arange(_WIDTH) >= _WIDTH - np.arange(_WIDTH + 1)[:, None], 0xFF, 0).astype(np.uint8)
+_OWN = np.where(np.arange(_WIDTH) >= _WIDTH - np.arange(_WIDTH + 1)[:, None], 0xFF, 0).astype(
+    np.uint8
+)
 """[17, 16]: the last n of 16 bytes, for n from 0 to 16."""
 _EXACT = 2**53
 
@@ -186,13 +208,16 @@ _EXACT = 2**53
 def _numbers(tokens: _Tokens, places: NDArray[np.int64]) -> NDArray[np.float64]:
     """[n] the tokens as numbers; a `ValueError` when one is none.
 
-    A token such as ``-0.2181153`` is a whole number over a power of ten. Below 2**53 and 10**22 both are exact in
-    double precision, so one division rounds once, as `float` does. The others go through `float` one by one.
+    A token such as ``-0.2181153`` is a whole number over a power of ten. Below 2**53 and 10**22
+    both are exact in double precision, so one division rounds once, as `float` does. The others go
+    through `float` one by one.
     """
     before = tokens.blanks[places]
     negative = tokens.bytes[before + 1] == ord("-")
     length = tokens.blanks[places + 1] - before - 1 - negative
-    digits = (tokens.last_bytes(places) - np.uint8(ord("0"))) & _OWN.take(np.minimum(length, _WIDTH), axis=0)
+    digits = (tokens.last_bytes(places) - np.uint8(ord("0"))) & _OWN.take(
+        np.minimum(length, _WIDTH), axis=0
+    )
     points = digits == _POINT
     row, column = np.divmod(np.flatnonzero(points), _WIDTH)
     tail = np.zeros(len(places), np.int64)  # bytes from the point on
@@ -215,7 +240,11 @@ def _numbers(tokens: _Tokens, places: NDArray[np.int64]) -> NDArray[np.float64]:
 def _joined(digits: NDArray[np.uint8]) -> NDArray[np.int64]:
     """[n] the numbers with these 16 digits [n, 16]."""
     words = digits.view("<u8")  # eight digits each, the first one lowest
-    for bits, base in ((8, 10), (16, 100), (32, 10_000)):  # neighbours to pairs, pairs to fours, fours to eights
+    for bits, base in (
+        (8, 10),
+        (16, 100),
+        (32, 10_000),
+    ):  # neighbours to pairs, pairs to fours, fours to eights
         left = np.uint64(sum(2**place for place in range(64) if place % (2 * bits) < bits))
         words = (words & left) * np.uint64(base) + (words >> np.uint64(bits) & left)
     return (words[:, 0] * np.uint64(10**8) + words[:, 1]).view(np.int64)
@@ -287,12 +316,18 @@ class _Lines:
     def _fields(self, count: int, what: str) -> list[bytes]:
         fields = self._next(f"the line of {what}").split()
         if len(fields) != count:
-            raise BrokenFile(self.path, f"expected {count} fields for {what}, found {len(fields)}", self.number)
+            raise BrokenFile(
+                self.path, f"expected {count} fields for {what}, found {len(fields)}", self.number
+            )
         return fields
 
     def _next(self, what: str) -> bytes:
         if self.number == len(self.lines):
-            raise BrokenFile(self.path, f"expected {what}, found the end of the file; it is cut short", self.number)
+            raise BrokenFile(
+                self.path,
+                f"expected {what}, found the end of the file; it is cut short",
+                self.number,
+            )
         self.number += 1
         return self.lines[self.number - 1]
 

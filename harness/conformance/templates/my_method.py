@@ -15,14 +15,18 @@ from methods.parts.tokens import patchify, take
 
 
 class MyMethodOptions(MethodOptions):
-    """Options; ``decoder_depth=0`` is 2 at ``base`` and in proportion to the encoder's depth elsewhere."""
+    """Options; ``decoder_depth=0`` is 2 at ``base`` and in proportion to the encoder's depth
+    elsewhere.
+    """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
     decoder_depth: int = Field(default=0, ge=0)
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
         """Fill in what depends on the encoder."""
-        return self.model_copy(update={"decoder_depth": self.decoder_depth or scaled_depth(2, encoder)})
+        return self.model_copy(
+            update={"decoder_depth": self.decoder_depth or scaled_depth(2, encoder)}
+        )
 
 
 class MyMethod(Method[MyMethodOptions]):
@@ -30,17 +34,22 @@ class MyMethod(Method[MyMethodOptions]):
 
     about = About(
         title="My method",
-        paper="none: not published",  # a citation with its number: "Doe et al., ICCV 2025, arXiv 2501.01234"
+        # a citation with its number: "Doe et al., ICCV 2025, arXiv 2501.01234"
+        paper="none: not published",
         choices=("one sentence for each thing that the paper leaves open and what was chosen",),
     )
     Options = MyMethodOptions
 
     def __init__(self, encoder: SkeletonEncoder, options: MyMethodOptions) -> None:
         super().__init__(encoder, options)
-        self.decoder = TokenDecoder(encoder, self.options.decoder_depth, outputs=encoder.grid.patch_width)
+        self.decoder = TokenDecoder(
+            encoder, self.options.decoder_depth, outputs=encoder.grid.patch_width
+        )
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens of body sequences ``x`` ``[B, T, V, 3]`` in metres."""
+        """Mean squared error over masked tokens of body sequences ``x`` ``[B, T, V, 3]`` in
+        metres.
+        """
         mask = random_mask(x, self.encoder.grid, self.options.mask_ratio)
         latent = self.encoder(x, mask.visible)  # [B, visible tokens, width]
         prediction = take(self.decoder(latent, mask), mask.masked)  # [B, masked tokens, patch * 3]

@@ -1,1 +1,3 @@
-"""Protocols of evaluation, one file each: every class on `harness.evaluation.protocol.Protocol` here is one."""
+"""Protocols of evaluation, one file each: every class on `harness.evaluation.protocol.Protocol`
+here is one.
+"""

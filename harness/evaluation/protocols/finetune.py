@@ -1,7 +1,9 @@
-"""Fine-tuning as published: the whole encoder under a head of its own, MAMP's or, for the graph encoder, STRL.
+"""Fine-tuning as published: the whole encoder under a head of its own, MAMP's or, for the graph
+encoder, STRL.
 
-maoyunyao/MAMP 09e6252: main_finetune.py, util/lr_decay.py, model/transformer.py, script_finetune.sh and, from scratch,
-script_finetune_scratch.sh. STRL: Yan et al., ICCV 2023, arXiv 2307.08476 (`methods.strl` is its network).
+maoyunyao/MAMP 09e6252: main_finetune.py, util/lr_decay.py, model/transformer.py, script_finetune.sh
+and, from scratch, script_finetune_scratch.sh. STRL: Yan et al., ICCV 2023, arXiv 2307.08476
+(`methods.strl` is its network).
 """
 
 from __future__ import annotations
@@ -25,18 +27,36 @@ VERSION = 1
 
 EVALUATION_BATCH = 64
 LEAST_STEPS, LEAST_CLIPS = 8, 8
-"""Where there are few clips, a batch is so small that an epoch has so many steps, but not below so many clips."""
+"""Where there are few clips, a batch is so small that an epoch has so many steps, but not below so
+many clips.
+"""
 PUBLISHED = {
-    "mamp": {"epochs": 100, "batch_size": 48, "lr": 3e-4, "min_lr": 1e-5, "warmup": 5.0, "weight_decay": 0.05},
-    "strl": {"epochs": 110, "batch_size": 128, "lr": 0.1, "min_lr": 0.0, "warmup": 5.0, "weight_decay": 0.0},
+    "mamp": {
+        "epochs": 100,
+        "batch_size": 48,
+        "lr": 3e-4,
+        "min_lr": 1e-5,
+        "warmup": 5.0,
+        "weight_decay": 0.05,
+    },
+    "strl": {
+        "epochs": 110,
+        "batch_size": 128,
+        "lr": 0.1,
+        "min_lr": 0.0,
+        "warmup": 5.0,
+        "weight_decay": 0.0,
+    },
 }
 """By head, what a number is that was not given."""
 
 
 class FinetuneOptions(ProtocolOptions):
-    """Options; what is not given is as published for the head, the batch as far as there are clips for it.
+    """Options; what is not given is as published for the head, the batch as far as there are clips
+    for it.
 
-    ``layer_decay`` is the factor from a block's rate to that of the block below, ``drop_path`` the last block's rate.
+    ``layer_decay`` is the factor from a block's rate to that of the block below, ``drop_path`` the
+    last block's rate.
     """
 
     head: Literal["mamp", "strl"] = "mamp"
@@ -59,17 +79,24 @@ FinetuneT = TypeVar("FinetuneT", bound=FinetuneOptions)
 
 
 class FinetuneHead(nn.Module):
-    """Dropout, mean over time, joints side by side, mean over bodies, one hidden layer with batch norm.
+    """Dropout, mean over time, joints side by side, mean over bodies, one hidden layer with batch
+    norm.
 
-    With MAMP's 25 joints, width 256, 2,048 hidden units and 60 classes it has 13,236,284 parameters.
+    With MAMP's 25 joints, width 256, 2,048 hidden units and 60 classes it has 13,236,284
+    parameters.
     """
 
-    def __init__(self, joints: int, width: int, classes: int, *, hidden: int, dropout: float) -> None:
+    def __init__(
+        self, joints: int, width: int, classes: int, *, hidden: int, dropout: float
+    ) -> None:
         super().__init__()
         self.joints = joints
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.Sequential(
-            nn.Linear(joints * width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, classes)
+            nn.Linear(joints * width, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, classes),
         )
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
@@ -113,10 +140,14 @@ class GraphClassifier(nn.Module):
 
 
 def drop_paths(encoder: SkeletonEncoder, last: float) -> None:
-    """Stochastic depth in every block, its rate rising linearly from 0 in the first to ``last`` in the last."""
+    """Stochastic depth in every block, its rate rising linearly from 0 in the first to ``last`` in
+    the last.
+    """
     from timm.layers import DropPath
 
-    for block, rate in zip(encoder.blocks, torch.linspace(0, last, len(encoder.blocks)).tolist(), strict=True):
+    for block, rate in zip(
+        encoder.blocks, torch.linspace(0, last, len(encoder.blocks)).tolist(), strict=True
+    ):
         for name in ("drop_path1", "drop_path2"):
             setattr(block, name, DropPath(rate) if rate else nn.Identity())
 
@@ -124,15 +155,26 @@ def drop_paths(encoder: SkeletonEncoder, last: float) -> None:
 def layer_scale(name: str, depth: int, decay: float) -> float:
     """What a parameter's rate is multiplied with: ``decay ** (depth + 1 - id)``.
 
-    The id is 0 for patch embedding and positions, i + 1 for block i, depth + 1 for the rest: last norm and head.
+    The id is 0 for patch embedding and positions, i + 1 for block i, depth + 1 for the rest: last
+    norm and head.
     """
     _, part, *rest = name.split(".")
-    layer = 0 if part in ("patch_embed", "positions") else int(rest[0]) + 1 if part == "blocks" else depth + 1
+    layer = (
+        0
+        if part in ("patch_embed", "positions")
+        else int(rest[0]) + 1
+        if part == "blocks"
+        else depth + 1
+    )
     return decay ** ((depth + 1 - layer) if name.startswith("encoder.") else 0)
 
 
-def parameter_groups(model: Classifier, depth: int, *, decay: float, weight_decay: float) -> list[dict[str, Any]]:
-    """The optimiser's groups by ``lr_scale`` and decay; parameters of one dimension are not decayed."""
+def parameter_groups(
+    model: Classifier, depth: int, *, decay: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """The optimiser's groups by ``lr_scale`` and decay; parameters of one dimension are not
+    decayed.
+    """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         key = layer_scale(name, depth, decay), 0.0 if parameter.ndim == 1 else weight_decay
@@ -146,16 +188,24 @@ class Finetune(Protocol[FinetuneT]):
 
     about = AboutProtocol(
         title="Fine-tuning as in MAMP",
-        source="MAMP, ICCV 2023, main_finetune.py and script_finetune.sh (maoyunyao/MAMP 09e6252): AdamW 3e-4 to 1e-5, "
-        "decay 0.05, 5 of 100 epochs warm-up, batch 48, layer decay 0.8, drop path to 0.3, dropout 0.3, smoothing "
-        "0.1, head of 2,048; from scratch: layer decay 1. head=strl: Yan et al., ICCV 2023, arXiv 2307.08476: SGD 0.1, "
-        "momentum 0.9, batch 128, 110 epochs, label smoothing 0.1",
+        source=(
+            "MAMP, ICCV 2023, main_finetune.py and script_finetune.sh (maoyunyao/MAMP 09e6252):"
+            " AdamW 3e-4 to 1e-5, decay 0.05, 5 of 100 epochs warm-up, batch 48, layer decay 0.8,"
+            " drop path to 0.3, dropout 0.3, smoothing 0.1, head of 2,048; from scratch: layer"
+            " decay 1. head=strl: Yan et al., ICCV 2023, arXiv 2307.08476: SGD 0.1, momentum 0.9,"
+            " batch 128, 110 epochs, label smoothing 0.1"
+        ),
         deviations=DEVIATIONS,
         choices=(
-            "fewer than 384 training clips (1,024 with head=strl): an eighth of them is a batch, at least 8 clips",
+            (
+                "fewer than 384 training clips (1,024 with head=strl): an eighth of them is a"
+                " batch, at least 8 clips"
+            ),
             "training and validation clips are trained on",
-            "head=strl: warm-up of 5 epochs and a cosine to 0, no weight decay, the rate in proportion to the batch, "
-            "crops and rotations as for head=mamp",
+            (
+                "head=strl: warm-up of 5 epochs and a cosine to 0, no weight decay, the rate in"
+                " proportion to the batch, crops and rotations as for head=mamp"
+            ),
         ),
     )
     Options: ClassVar[type[FinetuneOptions]] = FinetuneOptions
@@ -165,7 +215,11 @@ class Finetune(Protocol[FinetuneT]):
         """Each head is made for one kind of encoder."""
         if self.options.head == "strl":
             return "" if isinstance(encoder, GraphEncoder) else "head=strl is for the graph encoder"
-        return "" if isinstance(encoder, SkeletonEncoder) else "head=mamp is for the shared encoder; see head=strl"
+        return (
+            ""
+            if isinstance(encoder, SkeletonEncoder)
+            else "head=mamp is for the shared encoder; see head=strl"
+        )
 
     def labelled(self, subject: Subject) -> tuple[Labels, tuple[str, ...]]:
         """Clips to train on, and what must be said of them: all of the training side."""
@@ -182,7 +236,11 @@ class Finetune(Protocol[FinetuneT]):
             values["lr"] = published["lr"] * values["batch_size"] / size
         if "warmup" not in given:
             values["warmup"] = min(values["warmup"], values["epochs"] / 2)
-        decay = 1.0 if subject.untrained else options.layer_decay or (1.0 if options.head == "strl" else 0.8)
+        decay = (
+            1.0
+            if subject.untrained
+            else options.layer_decay or (1.0 if options.head == "strl" else 0.8)
+        )
         return self.with_options(**values, layer_decay=decay)
 
     def evaluate(self, subject: Subject) -> Findings:
@@ -204,8 +262,15 @@ class Finetune(Protocol[FinetuneT]):
 
         epochs, lr = known(options.epochs), known(options.lr)
         schedule = Schedule(lr, epochs, known(options.warmup), known(options.min_lr))
-        predictions, curve = train(subject, batches, loss_of, self.optimizer(model), schedule, predict, options.looks)
-        return Findings(predictions, curve, labelled=None if clips is subject.training_side else clips, notes=notes)
+        predictions, curve = train(
+            subject, batches, loss_of, self.optimizer(model), schedule, predict, options.looks
+        )
+        return Findings(
+            predictions,
+            curve,
+            labelled=None if clips is subject.training_side else clips,
+            notes=notes,
+        )
 
     def model(self, encoder: Encoder, classes: int, slots: int) -> nn.Module:
         """The encoder under its head."""
@@ -215,12 +280,18 @@ class Finetune(Protocol[FinetuneT]):
         assert isinstance(encoder, SkeletonEncoder)
         drop_paths(encoder, options.drop_path)
         joints = encoder.grid.joints
-        head = FinetuneHead(joints, encoder.width, classes, hidden=options.hidden, dropout=options.dropout)
+        head = FinetuneHead(
+            joints, encoder.width, classes, hidden=options.hidden, dropout=options.dropout
+        )
         return Classifier(encoder, head)
 
-    def batches(self, subject: Subject, encoder: Encoder, clips: Labels, slots: int | None) -> Batches:
+    def batches(
+        self, subject: Subject, encoder: Encoder, clips: Labels, slots: int | None
+    ) -> Batches:
         """Augmented batches of the labelled clips."""
-        return training_batches(subject, encoder, clips, known(self.options.batch_size), slots=slots)
+        return training_batches(
+            subject, encoder, clips, known(self.options.batch_size), slots=slots
+        )
 
     def loss(self, logits: Tensor, classes: Tensor) -> Tensor:
         """Cross entropy of ``[B, classes]`` and ``[B]`` with smoothed labels."""
@@ -240,9 +311,13 @@ class Finetune(Protocol[FinetuneT]):
         options = self.options
         lr, weight_decay = known(options.lr), known(options.weight_decay)
         if not isinstance(model, Classifier):
-            return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
+            return torch.optim.SGD(
+                model.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay
+            )
         depth = len(model.encoder.blocks)  # type: ignore[arg-type]
-        groups = parameter_groups(model, depth, decay=known(options.layer_decay), weight_decay=weight_decay)
+        groups = parameter_groups(
+            model, depth, decay=known(options.layer_decay), weight_decay=weight_decay
+        )
         return torch.optim.AdamW(groups, lr=lr)
 
 
@@ -250,5 +325,10 @@ def batches_to_predict(subject: Subject, frames: int, slots: int | None) -> Iter
     """The test clips, in order."""
     data = subject.data
     return evaluation_view(
-        data.source, data.clips.lengths, subject.test, size=EVALUATION_BATCH, frames=frames, slots=slots
-    )  # fmt: skip
+        data.source,
+        data.clips.lengths,
+        subject.test,
+        size=EVALUATION_BATCH,
+        frames=frames,
+        slots=slots,
+    )

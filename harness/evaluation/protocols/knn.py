@@ -1,4 +1,6 @@
-"""Nearest neighbours of frozen features: the gallery is the training side, cosine similarity, no augmentation."""
+"""Nearest neighbours of frozen features: the gallery is the training side, cosine similarity, no
+augmentation.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ class Neighbours(Protocol[NeighbourOptions]):
     name = "knn"
     about = AboutProtocol(
         title="k nearest neighbours",
-        source="STARS, knn_eval.py (TaatiTeam/STARS, arXiv 2407.10935): k 1, 2, 5 and 10, cosine, unweighted",
+        source=(
+            "STARS, knn_eval.py (TaatiTeam/STARS, arXiv 2407.10935): k 1, 2, 5 and 10, cosine,"
+            " unweighted"
+        ),
         choices=("a tie goes to the class that comes first, as in scikit-learn",),
     )
     Options = NeighbourOptions

@@ -1,4 +1,6 @@
-"""The cached linear probe: logistic regression on frozen features of the test view. Cheap, and a proxy."""
+"""The cached linear probe: logistic regression on frozen features of the test view. Cheap, and a
+proxy.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ Strength = Annotated[float, Field(gt=0, le=1e9)]
 class LinearOptions(ProtocolOptions):
     """Options; ``regularisation`` are the inverse strengths C to choose from, ``0.1/1/10``."""
 
-    regularisation: Annotated[tuple[Strength, ...], SlashList, Field(min_length=1, max_length=100)] = ProbeSpec(
-    ).regularisation  # fmt: skip
+    regularisation: Annotated[
+        tuple[Strength, ...], SlashList, Field(min_length=1, max_length=100)
+    ] = ProbeSpec().regularisation
 
 
 class Linear(Protocol[LinearOptions]):
@@ -30,11 +33,15 @@ class Linear(Protocol[LinearOptions]):
         title="Linear probe on cached features",
         source="adapted from MAMP, main_linprobe.py (maoyunyao/MAMP 09e6252)",
         deviations=(
-            "logistic regression on features of the test view, computed once, instead of 100 epochs of SGD on "
-            "augmented views",
+            (
+                "logistic regression on features of the test view, computed once, instead of 100"
+                " epochs of SGD on augmented views"
+            ),
             "nothing is selected on the test clips",
         ),
-        choices=("inverse regularisation C: the best on subjects that the probe was not fitted on",),
+        choices=(
+            "inverse regularisation C: the best on subjects that the probe was not fitted on",
+        ),
     )
     Options = LinearOptions
     reads_raw = True
@@ -45,6 +52,8 @@ class Linear(Protocol[LinearOptions]):
         probe = ProbeSpec(regularisation=self.options.regularisation)
         strength, _ = choose_regularisation(
             features, subject.labels, data.clips.columns["subject"], data.split, probe
-        )  # fmt: skip
-        predictions = predicted_linearly(strength, features, subject.labels, subject.training_side, subject.test)
+        )
+        predictions = predicted_linearly(
+            strength, features, subject.labels, subject.training_side, subject.test
+        )
         return Findings(predictions, notes=(f"C {strength:g}",))

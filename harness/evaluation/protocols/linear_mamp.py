@@ -1,6 +1,8 @@
-"""MAMP's linear evaluation as published: batch norm and one linear layer, trained by SGD on augmented views.
+"""MAMP's linear evaluation as published: batch norm and one linear layer, trained by SGD on
+augmented views.
 
-maoyunyao/MAMP 09e6252: main_linprobe.py, engine_linprobe.py, model/transformer.py, config/*/linprobe_t120_layer8.yaml.
+maoyunyao/MAMP 09e6252: main_linprobe.py, engine_linprobe.py, model/transformer.py,
+config/*/linprobe_t120_layer8.yaml.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from datasets.clip_batches import ClipBatch, evaluation_view
-from harness.evaluation.epochs import DEVIATIONS, FEW_CLIPS, Batches, Schedule, train, training_batches
+from harness.evaluation.epochs import (
+    DEVIATIONS,
+    FEW_CLIPS,
+    Batches,
+    Schedule,
+    train,
+    training_batches,
+)
 from harness.evaluation.probes import RAW_FRAMES, Labels
 from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions, Subject
 from methods.parts.encoder import Encoder
@@ -23,12 +32,16 @@ VERSION = 2
 """2: a look at the test clips after every epoch; raw coordinates as a control."""
 
 RECIPES = ((30_000, 256, 0.1), (FEW_CLIPS, 128, 0.1), (0, 32, 0.01))
-"""From so many training clips on: clips per batch and rate, as published for NTU, PKU-MMD I and PKU-MMD II."""
+"""From so many training clips on: clips per batch and rate, as published for NTU, PKU-MMD I and
+PKU-MMD II.
+"""
 EVALUATION_BATCH = 128
 
 
 class LinearMampOptions(ProtocolOptions):
-    """Options; not given, batch size and rate go by the number of training clips, and looks are as many as epochs."""
+    """Options; not given, batch size and rate go by the number of training clips, and looks are as
+    many as epochs.
+    """
 
     epochs: int = Field(default=100, ge=1, le=100_000)
     batch_size: int | None = Field(default=None, ge=2, le=1_000_000)
@@ -38,7 +51,9 @@ class LinearMampOptions(ProtocolOptions):
 
 
 class Coordinates(Encoder):
-    """Raw coordinates in an encoder's place: the frames of a body sequence side by side are its one token."""
+    """Raw coordinates in an encoder's place: the frames of a body sequence side by side are its one
+    token.
+    """
 
     def __init__(self, joints: int) -> None:
         super().__init__()
@@ -51,7 +66,9 @@ class Coordinates(Encoder):
 
 
 class LightHead(nn.Sequential):
-    """Batch norm without affine, then a linear layer of small weights: ``[B, D]`` to ``[B, classes]``."""
+    """Batch norm without affine, then a linear layer of small weights: ``[B, D]`` to ``[B,
+    classes]``.
+    """
 
     def __init__(self, width: int, classes: int) -> None:
         linear = nn.Linear(width, classes)
@@ -65,28 +82,38 @@ class LinearMamp(Protocol[LinearMampOptions]):
 
     about = AboutProtocol(
         title="Linear evaluation as in MAMP",
-        source="MAMP, ICCV 2023, main_linprobe.py (maoyunyao/MAMP 09e6252): batch norm without affine and a linear "
-        "layer on the mean of all tokens and bodies; SGD, momentum 0.9, no decay; 100 epochs, cosine to 0; crops of "
-        "half a clip or more, rotations to 0.3 rad",
+        source=(
+            "MAMP, ICCV 2023, main_linprobe.py (maoyunyao/MAMP 09e6252): batch norm without affine"
+            " and a linear layer on the mean of all tokens and bodies; SGD, momentum 0.9, no decay;"
+            " 100 epochs, cosine to 0; crops of half a clip or more, rotations to 0.3 rad"
+        ),
         deviations=DEVIATIONS,
         choices=(
-            "batch and rate by the number of training clips, as published for NTU (256, 0.1), PKU-MMD I (128, 0.1) and "
-            "PKU-MMD II (32, 0.01)",
+            (
+                "batch and rate by the number of training clips, as published for NTU (256, 0.1),"
+                " PKU-MMD I (128, 0.1) and PKU-MMD II (32, 0.01)"
+            ),
             "training and validation clips are trained on",
-            "raw coordinates, the control: 32 frames of a view side by side in place of the mean token; trained once, "
-            "so that their figure has no spread over seeds",
+            (
+                "raw coordinates, the control: 32 frames of a view side by side in place of the"
+                " mean token; trained once, so that their figure has no spread over seeds"
+            ),
         ),
     )
     Options = LinearMampOptions
     reads_raw = True
 
     def resolved(self, subject: Subject) -> Self:
-        """Batch size and rate by the number of training clips; a look at the test clips after every epoch."""
+        """Batch size and rate by the number of training clips; a look at the test clips after every
+        epoch.
+        """
         _, size, lr = next(recipe for recipe in RECIPES if len(subject.training_side) >= recipe[0])
         options = self.options
         return self.with_options(
-            batch_size=options.batch_size or size, lr=options.lr or lr, looks=options.looks or options.epochs
-        )  # fmt: skip
+            batch_size=options.batch_size or size,
+            lr=options.lr or lr,
+            looks=options.looks or options.epochs,
+        )
 
     def evaluate(self, subject: Subject) -> Findings:
         """Train the head; the encoder reads every view anew, of the test clips once."""
@@ -110,9 +137,13 @@ class LinearMamp(Protocol[LinearMampOptions]):
             head.train()
             return found
 
-        optimizer = torch.optim.SGD(head.parameters(), lr=known(options.lr), momentum=0.9, weight_decay=0.0)
+        optimizer = torch.optim.SGD(
+            head.parameters(), lr=known(options.lr), momentum=0.9, weight_decay=0.0
+        )
         schedule = Schedule(known(options.lr), options.epochs)
-        return Findings(*train(subject, batches, loss_of, optimizer, schedule, predict, known(options.looks)))
+        return Findings(
+            *train(subject, batches, loss_of, optimizer, schedule, predict, known(options.looks))
+        )
 
     def head(self, width: int, classes: int) -> nn.Module:
         """What is trained: features ``[B, D]`` to logits ``[B, classes]``."""
@@ -120,7 +151,9 @@ class LinearMamp(Protocol[LinearMampOptions]):
 
     def batches(self, subject: Subject, encoder: Encoder, slots: int | None) -> Batches:
         """Augmented batches of all labelled clips."""
-        return training_batches(subject, encoder, subject.training_side, known(self.options.batch_size), slots=slots)
+        return training_batches(
+            subject, encoder, subject.training_side, known(self.options.batch_size), slots=slots
+        )
 
     def loss(self, logits: Tensor, classes: Tensor) -> Tensor:
         """Cross entropy of ``[B, classes]`` and ``[B]``."""
@@ -133,8 +166,13 @@ class LinearMamp(Protocol[LinearMampOptions]):
             return torch.tensor(subject.features[subject.test], device=subject.data.source.device)
         source, lengths = subject.data.source, subject.data.clips.lengths
         view = evaluation_view(
-            source, lengths, subject.test, size=EVALUATION_BATCH, frames=encoder.grid.frames, slots=slots
-        )  # fmt: skip
+            source,
+            lengths,
+            subject.test,
+            size=EVALUATION_BATCH,
+            frames=encoder.grid.frames,
+            slots=slots,
+        )
         return torch.cat([features(encoder, batch) for batch in view])
 
 

@@ -1,4 +1,6 @@
-"""Fine-tuning with few labels: a share of the training clips of every class, the same for all methods and processes."""
+"""Fine-tuning with few labels: a share of the training clips of every class, the same for all
+methods and processes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ PROCESSES = 2
 class SemiOptions(FinetuneOptions):
     """Options; ``ratio`` of the training clips are labelled, ``draw`` numbers the subsets.
 
-    ``published=mamp-2gpu`` draws as MAMP's released code does: two subsets, one a process, classes unbalanced.
+    ``published=mamp-2gpu`` draws as MAMP's released code does: two subsets, one a process, classes
+    unbalanced.
     """
 
     ratio: float = Field(default=0.1, gt=0, le=1)
@@ -34,15 +37,26 @@ class Semi(Finetune[SemiOptions]):
 
     about = AboutProtocol(
         title="Fine-tuning with few labels",
-        source="trained as `finetune`; class-balanced subsets as in AimCLR (Levigty/AimCLR 6cd7376, ntu_feeder.py)"
-        "; published=mamp-2gpu: MAMP, feeder/feeder_ntu_semi.py and script_semi.sh (maoyunyao/MAMP 09e6252)",
-        deviations=(*Finetune.about.deviations, "one subset per draw, written down as a hash; AimCLR's is unseeded"),
+        source=(
+            "trained as `finetune`; class-balanced subsets as in AimCLR (Levigty/AimCLR 6cd7376,"
+            " ntu_feeder.py); published=mamp-2gpu: MAMP, feeder/feeder_ntu_semi.py and"
+            " script_semi.sh (maoyunyao/MAMP 09e6252)"
+        ),
+        deviations=(
+            *Finetune.about.deviations,
+            "one subset per draw, written down as a hash; AimCLR's is unseeded",
+        ),
         choices=(
             *Finetune.about.choices,
-            "max(1, round(ratio * clips)) of every class, from a permutation that follows from the data's fingerprint, "
-            "the ratio and the draw",
-            "published=mamp-2gpu: each of two processes draws int(ratio * clips) of all, so that up to twice the ratio "
-            "is labelled; both are trained on every epoch, clips in both twice",
+            (
+                "max(1, round(ratio * clips)) of every class, from a permutation that follows from"
+                " the data's fingerprint, the ratio and the draw"
+            ),
+            (
+                "published=mamp-2gpu: each of two processes draws int(ratio * clips) of all, so"
+                " that up to twice the ratio is labelled; both are trained on every epoch, clips in"
+                " both twice"
+            ),
             "published=mamp-2gpu: neighbouring draws share one of their two subsets",
         ),
     )
@@ -55,15 +69,22 @@ class Semi(Finetune[SemiOptions]):
             clips = drawn_by_processes(side, options.ratio, options.draw)
             distinct = len(np.unique(clips))
             return clips, (
-                f"union of {PROCESSES} unbalanced draws of {len(clips) // PROCESSES}: {distinct} distinct clips, "
-                f"{distinct / len(side):.2%} of the training side",
+                (
+                    f"union of {PROCESSES} unbalanced draws of {len(clips) // PROCESSES}:"
+                    f" {distinct} distinct clips, {distinct / len(side):.2%} of the training side"
+                ),
             )
-        clips = balanced_subset(subject.labels, side, options.ratio, subject.fingerprint, options.draw)
+        clips = balanced_subset(
+            subject.labels, side, options.ratio, subject.fingerprint, options.draw
+        )
         return clips, (f"{len(clips) / len(side):.2%} of the training side, balanced by class",)
 
 
-def balanced_subset(labels: Labels, side: Labels, ratio: float, fingerprint: str, draw: int) -> Labels:
-    """``max(1, round(ratio * n_c))`` clips of every class c with n_c clips on the training side, ascending.
+def balanced_subset(
+    labels: Labels, side: Labels, ratio: float, fingerprint: str, draw: int
+) -> Labels:
+    """``max(1, round(ratio * n_c))`` clips of every class c with n_c clips on the training side,
+    ascending.
 
     Drawn once for a data set: by whom and where makes no difference.
     """
@@ -77,7 +98,8 @@ def balanced_subset(labels: Labels, side: Labels, ratio: float, fingerprint: str
 
 
 def drawn_by_processes(side: Labels, ratio: float, draw: int) -> Labels:
-    """What MAMP's two processes train on in an epoch: a subset each, shuffled under seeds ``draw`` and ``draw + 1``.
+    """What MAMP's two processes train on in an epoch: a subset each, shuffled under seeds ``draw``
+    and ``draw + 1``.
 
     Clips of both subsets stand there twice.
     """

@@ -1,4 +1,6 @@
-"""Tables of a page: what stands in a cell, what it is sorted by, and the record that it comes from."""
+"""Tables of a page: what stands in a cell, what it is sorted by, and the record that it comes
+from.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ class Grid:
     Attributes:
         anchors: of each row, where there are any.
         numbers: places of the columns that hold numbers.
-        texts: how many columns, from the first, hold words where all others hold numbers; 0 where `numbers` says it.
+        texts: how many columns, from the first, hold words where all others hold numbers; 0 where
+            `numbers` says it.
     """
 
     columns: Sequence[str]
@@ -67,7 +70,10 @@ def of_strings(table: pd.DataFrame, links: Mapping[str, str] | None = None, text
     links = links or {}
     rows = [
         [
-            Cell(str(text), link=links.get(str(row[0]), "") if place >= texts and text != EMPTY else "")
+            Cell(
+                str(text),
+                link=links.get(str(row[0]), "") if place >= texts and text != EMPTY else "",
+            )
             for place, text in enumerate(row)
         ]
         for row in table.itertuples(index=False, name=None)
@@ -75,7 +81,9 @@ def of_strings(table: pd.DataFrame, links: Mapping[str, str] | None = None, text
     return Grid([str(column) for column in table.columns], rows, texts=texts)
 
 
-def grid(columns: Mapping[str, bool], rows: Iterable[Sequence[Cell]], anchors: Sequence[str] = ()) -> Grid:
+def grid(
+    columns: Mapping[str, bool], rows: Iterable[Sequence[Cell]], anchors: Sequence[str] = ()
+) -> Grid:
     """A table; `columns` by name, whether they hold numbers."""
     numbers = frozenset(place for place, holds in enumerate(columns.values()) if holds)
     return Grid(list(columns), list(rows), anchors, numbers)

@@ -32,13 +32,17 @@ class Entry:
 
 
 def identity(record: AnyRecord) -> tuple[object, ...]:
-    """What tells a record from all others: folders may hold other measurements under the same address."""
+    """What tells a record from all others: folders may hold other measurements under the same
+    address.
+    """
     run = record.run if isinstance(record, EvaluationRecord) else ""
     return type(record), run, record.address, record.started, record.finished
 
 
 def as_line(record: AnyRecord) -> str:
-    """The record as JSON on one line; of an evaluation without its predictions, a number for each test clip."""
+    """The record as JSON on one line; of an evaluation without its predictions, a number for each
+    test clip.
+    """
     if not isinstance(record, EvaluationRecord):
         return record.model_dump_json()
     plain = record.model_dump(mode="json")

@@ -1,8 +1,8 @@
 """The page itself: studies in, HTML out, the same bytes whenever the records are the same.
 
-It opens offline and asks nobody for anything: style and script are inside, allowed by their hashes and nothing else is
-(a content security policy of ``default-src 'none'``). Every text of a record is escaped, and shortened where it would
-break the layout.
+It opens offline and asks nobody for anything: style and script are inside, allowed by their hashes
+and nothing else is (a content security policy of ``default-src 'none'``). Every text of a record is
+escaped, and shortened where it would break the layout.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from harness.report.html.study import Setting, Study, read_studies
 
 TEMPLATES = Path(__file__).parent / "templates"
 POLICY = (
-    "default-src 'none'; style-src {style}; script-src {script}; img-src data:; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; style-src {style}; script-src {script}; img-src data:; base-uri 'none';"
+    " form-action 'none'"
 )
 MOST_RUNS, MOST_BYTES = 200, 1_000_000
 """Of more runs, or of a page that would be larger with them, the records lie beside it."""
@@ -79,29 +80,45 @@ def make_report(studies: Sequence[Study], out: Path) -> Report:
         return template.render(
             title=" + ".join(study.name for study in studies),
             policy=Markup(POLICY.format(style=_hash(style), script=_hash(script))),
-            style=Markup(style), script=Markup(script),
-            answers=_answers(studies), main=_main(studies), others=_others(studies), conditions=_conditions(studies),
+            style=Markup(style),
+            script=Markup(script),
+            answers=_answers(studies),
+            main=_main(studies),
+            others=_others(studies),
+            conditions=_conditions(studies),
             sections=[section for section in found if section.blocks],
             absent=[section.empty for section in found if not section.blocks],
             waiting=[(study.name, row) for study in studies for row in study.waiting],
             refused=[line for study in studies for line in study.refused],
-            records=_record_grids(studies, entries), beside=beside, packed=Markup(inside),
-        )  # fmt: skip
+            records=_record_grids(studies, entries),
+            beside=beside,
+            packed=Markup(inside),
+        )
 
     if sum(isinstance(entry.record, RunRecord) for entry in entries) <= MOST_RUNS:
         whole = page("", text)
         if len(whole.encode()) <= MOST_BYTES:
             return Report(whole)
-    return Report(page(beside_name(out), ""), "".join(as_line(entry.record) + "\n" for entry in entries))
+    return Report(
+        page(beside_name(out), ""), "".join(as_line(entry.record) + "\n" for entry in entries)
+    )
 
 
 def rendered(template: str, **content: Any) -> str:
-    """A page of the suite: a template with the style, the script and the policy that all pages have."""
+    """A page of the suite: a template with the style, the script and the policy that all pages
+    have.
+    """
     style, script = (_text(name) for name in ("style.css", "script.js"))
-    return _environment().get_template(template).render(
-        policy=Markup(POLICY.format(style=_hash(style), script=_hash(script))), style=Markup(style),
-        script=Markup(script), **content,
-    )  # fmt: skip
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=Markup(POLICY.format(style=_hash(style), script=_hash(script))),
+            style=Markup(style),
+            script=Markup(script),
+            **content,
+        )
+    )
 
 
 def _text(name: str) -> str:
@@ -115,9 +132,13 @@ def _hash(text: str) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=_shown,
-    )  # fmt: skip
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
     environment.filters["cell"] = lambda text: brief(text, LONGEST_CELL)
     return environment
 
@@ -130,7 +151,9 @@ def _shown(value: Any) -> Any:
 
 
 def brief(text: str, longest: int) -> str:
-    """A text that breaks no layout: one line, nothing that turns the direction of writing, not too long."""
+    """A text that breaks no layout: one line, nothing that turns the direction of writing, not too
+    long.
+    """
     if len(text) <= longest:
         return printable(text)
     return f"{printable(text[:longest])}… ({len(text):,} characters)"
@@ -144,7 +167,9 @@ def _settings(studies: Sequence[Study]) -> list[Setting]:
 
 
 def _main(studies: Sequence[Study]) -> Setting | None:
-    """The setting that the report begins with: the one with the most runs, and a measurement beside them."""
+    """The setting that the report begins with: the one with the most runs, and a measurement beside
+    them.
+    """
     return max(_settings(studies), key=lambda setting: setting.weight, default=None)
 
 
@@ -165,7 +190,9 @@ def _answers(studies: Sequence[Study]) -> list[tuple[str, Answer]]:
 
 
 def _trust(studies: Sequence[Study]) -> Answer:
-    """How sure one may be of the answers beside it, which are of the main setting and of the first waterfall."""
+    """How sure one may be of the answers beside it, which are of the main setting and of the first
+    waterfall.
+    """
     main, staged = _main(studies), [record for study in studies for record in study.staged]
     speeds = [*([main.table.speed] if main and main.table.speed else []), *staged]
     return how_sure(
@@ -184,24 +211,37 @@ def _conditions(studies: Sequence[Study]) -> list[str]:
     shown = shown or [speed for study in studies for speed in study.records.speeds]
     data = dict.fromkeys(record.data.name for record in shown)
     sizes = dict.fromkeys(
-        one.spec.encoder.size if isinstance(one, RunRecord) else one.spec["encoder"]["size"] for one in shown
+        one.spec.encoder.size if isinstance(one, RunRecord) else one.spec["encoder"]["size"]
+        for one in shown
     )
     machines = dict.fromkeys(
-        f"{one.environment.device}, {one.environment.processor}, {one.environment.threads} threads" for one in shown
+        f"{one.environment.device}, {one.environment.processor}, {one.environment.threads} threads"
+        for one in shown
     )
-    return [f"data: {', '.join(data)}", f"encoder: {', '.join(sizes)}", f"machine: {'; '.join(machines)}"]
+    return [
+        f"data: {', '.join(data)}",
+        f"encoder: {', '.join(sizes)}",
+        f"machine: {'; '.join(machines)}",
+    ]
 
 
 # --- records ---
 
 
 def _entries(studies: Sequence[Study]) -> tuple[list[Entry], dict[int, dict[str, str]]]:
-    """Every record once, in the order of the tables that it stands in, and where those of each study stand."""
+    """Every record once, in the order of the tables that it stands in, and where those of each
+    study stand.
+    """
     found: dict[tuple[object, ...], Entry] = {}
     links: dict[int, dict[str, str]] = {}
     for study in studies:
         shown = [run for setting in study.settings for run in setting.table.runs]
-        every: list[AnyRecord] = [*shown, *study.records.runs, *study.records.speeds, *study.evaluations]
+        every: list[AnyRecord] = [
+            *shown,
+            *study.records.runs,
+            *study.records.speeds,
+            *study.evaluations,
+        ]
         for record in every:
             entry = found.setdefault(identity(record), Entry(len(found), record))
             links.setdefault(study.place, {}).setdefault(record.address, entry.anchor)
@@ -219,18 +259,50 @@ def _record_grids(studies: Sequence[Study], entries: Sequence[Entry]) -> list[tu
         EvaluationRecord: ("Evaluations", EVALUATION_COLUMNS, _evaluation_cells),
     }
     return [
-        (title, grid(columns, [cells(entry.record) for entry in kinds[kind]], [entry.anchor for entry in kinds[kind]]))
+        (
+            title,
+            grid(
+                columns,
+                [cells(entry.record) for entry in kinds[kind]],
+                [entry.anchor for entry in kinds[kind]],
+            ),
+        )
         for kind, (title, columns, cells) in made.items()
         if kind in kinds
     ]
 
 
-RUN_COLUMNS = {"run": False, "seed": True, "budget": False, "status": False, "linear": True, "kNN-1": True,
-               "clips seen": True, "seconds": True, "finished (UTC)": False, "commit": False}  # fmt: skip
-SPEED_COLUMNS = {"measurement": False, "baseline": False, "rows": True, "rounds": True, "noise floor": True,
-                 "finished (UTC)": False, "commit": False}  # fmt: skip
-EVALUATION_COLUMNS = {"row": False, "seed": True, "protocol": False, "encoder": False, "status": False,
-                      "accuracy": True, "seconds": True, "finished (UTC)": False}  # fmt: skip
+RUN_COLUMNS = {
+    "run": False,
+    "seed": True,
+    "budget": False,
+    "status": False,
+    "linear": True,
+    "kNN-1": True,
+    "clips seen": True,
+    "seconds": True,
+    "finished (UTC)": False,
+    "commit": False,
+}
+SPEED_COLUMNS = {
+    "measurement": False,
+    "baseline": False,
+    "rows": True,
+    "rounds": True,
+    "noise floor": True,
+    "finished (UTC)": False,
+    "commit": False,
+}
+EVALUATION_COLUMNS = {
+    "row": False,
+    "seed": True,
+    "protocol": False,
+    "encoder": False,
+    "status": False,
+    "accuracy": True,
+    "seconds": True,
+    "finished (UTC)": False,
+}
 
 
 def _run_cells(record: RunRecord) -> list[Cell]:

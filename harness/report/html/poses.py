@@ -1,4 +1,6 @@
-"""Stick figures of a run's pictures: what its method saw of a clip, and what it made of the rest."""
+"""Stick figures of a run's pictures: what its method saw of a clip, and what it made of the
+rest.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,14 @@ Point = tuple[float, float]
 
 
 def drawn(pictures: RunPictures, clip: ClipPicture) -> Markup:
-    """The clip at its moments: seen tokens filled, masked ones hollow; below, the reconstruction over the original."""
+    """The clip at its moments: seen tokens filled, masked ones hollow; below, the reconstruction
+    over the original.
+    """
     rows = 1 if clip.reconstruction is None else 2
     width, height = ACROSS * max(len(clip.seconds), 1), rows * (DOWN + ROOM)
-    root = ET.Element("svg", {"viewBox": f"0 0 {width:g} {height:g}", "class": "chart", "role": "img"})
+    root = ET.Element(
+        "svg", {"viewBox": f"0 0 {width:g} {height:g}", "class": "chart", "role": "img"}
+    )
     root.set("aria-label", "tokens that the method saw, and its reconstruction")
     scale = _scale(clip)
     _words(root, 0, "what it saw (filled)")
@@ -27,16 +33,28 @@ def drawn(pictures: RunPictures, clip: ClipPicture) -> Markup:
     for moment, original in enumerate(clip.original):
         places = scale.placed(original, moment, 0)
         _bones(root, places, pictures.bones, "var(--muted)", 1.2)
-        seen = [tokens for body, tokens in zip(original, clip.visible[moment], strict=True) if there(body)]
+        seen = [
+            tokens
+            for body, tokens in zip(original, clip.visible[moment], strict=True)
+            if there(body)
+        ]
         _tokens(root, places, seen)
         if clip.reconstruction is not None:
             _bones(root, scale.placed(original, moment, 1), pictures.bones, "var(--line)", 1.6)
-            _bones(root, scale.placed(clip.reconstruction[moment], moment, 1), pictures.bones, "var(--c0)", 1.2)
+            _bones(
+                root,
+                scale.placed(clip.reconstruction[moment], moment, 1),
+                pictures.bones,
+                "var(--c0)",
+                1.2,
+            )
     return Markup(ET.tostring(root, encoding="unicode"))  # numbers, and words of this module
 
 
 def whole(pictures: RunPictures, clip: ClipPicture) -> bool:
-    """A clip has at every moment the same bodies, joints and tokens in all its parts, and every bone its joints."""
+    """A clip has at every moment the same bodies, joints and tokens in all its parts, and every
+    bone its joints.
+    """
     parts: list[Sequence[Sequence[Sequence[object]]]] = [clip.original, clip.visible]
     if clip.reconstruction is not None:
         parts.append(clip.reconstruction)
@@ -75,22 +93,32 @@ def there(body: Sequence[Point]) -> bool:
 
 
 def _scale(clip: ClipPicture) -> Scale:
-    return Scale([point for pose in clip.original for body in pose if there(body) for point in body])
+    return Scale(
+        [point for pose in clip.original for body in pose if there(body) for point in body]
+    )
 
 
 def _words(root: ET.Element, above: float, text: str) -> None:
-    words = ET.SubElement(root, "text", {"x": "2", "y": f"{above + 9:g}", "font-size": "8", "fill": "var(--muted)"})
+    words = ET.SubElement(
+        root, "text", {"x": "2", "y": f"{above + 9:g}", "font-size": "8", "fill": "var(--muted)"}
+    )
     words.text = text
 
 
 def _bones(
-    root: ET.Element, bodies: Iterable[Sequence[Point]], bones: Sequence[tuple[int, int]], colour: str, width: float
+    root: ET.Element,
+    bodies: Iterable[Sequence[Point]],
+    bones: Sequence[tuple[int, int]],
+    colour: str,
+    width: float,
 ) -> None:
     lines = [f"M{_at(body[one])}L{_at(body[other])}" for body in bodies for one, other in bones]
     _path(root, lines, colour, width)
 
 
-def _tokens(root: ET.Element, bodies: Sequence[Sequence[Point]], visible: Sequence[Sequence[bool]]) -> None:
+def _tokens(
+    root: ET.Element, bodies: Sequence[Sequence[Point]], visible: Sequence[Sequence[bool]]
+) -> None:
     """Dots are lines of no length with round ends: filled ones, and grey ones with a hole."""
     dots: dict[bool, list[str]] = {True: [], False: []}
     for body, seen in zip(bodies, visible, strict=True):
@@ -103,7 +131,12 @@ def _tokens(root: ET.Element, bodies: Sequence[Sequence[Point]], visible: Sequen
 
 def _path(root: ET.Element, lines: Sequence[str], colour: str, width: float) -> None:
     if lines:
-        values = {"d": "".join(lines), "stroke": colour, "stroke-width": f"{width:g}", "stroke-linecap": "round"}
+        values = {
+            "d": "".join(lines),
+            "stroke": colour,
+            "stroke-width": f"{width:g}",
+            "stroke-linecap": "round",
+        }
         ET.SubElement(root, "path", {**values, "fill": "none"})
 
 

@@ -1,4 +1,6 @@
-"""The sections of a report, one for each question, as blocks of charts, tables and lines that a template lays out."""
+"""The sections of a report, one for each question, as blocks of charts, tables and lines that a
+template lays out.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ from markupsafe import Markup
 from harness.records.ratios import rules_version
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.report import charts
-from harness.report.cells import TRAINS_FASTER, figures, flop_text, judgement_text, method_text, rate_text, speedup_text
+from harness.report.cells import (
+    TRAINS_FASTER,
+    figures,
+    flop_text,
+    judgement_text,
+    method_text,
+    rate_text,
+    speedup_text,
+)
 from harness.report.claims import card_notes, card_table
 from harness.report.compare import Comparison
 from harness.report.explain import factor_text, waterfall, waterfall_frame, waterfall_notes
@@ -22,7 +32,13 @@ from harness.report.html.packing import identity
 from harness.report.html.poses import drawn, whole
 from harness.report.html.study import Setting, Study
 from harness.report.html.vector import inline
-from harness.report.target import ladder_frame, ladder_table, target_frame, target_notes, target_table
+from harness.report.target import (
+    ladder_frame,
+    ladder_table,
+    target_frame,
+    target_notes,
+    target_table,
+)
 from harness.studies.target import arm_times
 
 Links = Mapping[str, str]
@@ -109,7 +125,9 @@ def looks_of(studies: Sequence[Study]) -> Mapping[str, charts.Look]:
     return charts.looks(labels)
 
 
-def sections(studies: Sequence[Study], links: Mapping[int, Links], drawer: Drawer | None = None) -> list[Section]:
+def sections(
+    studies: Sequence[Study], links: Mapping[int, Links], drawer: Drawer | None = None
+) -> list[Section]:
     """All sections, in their order.
 
     Args:
@@ -121,48 +139,69 @@ def sections(studies: Sequence[Study], links: Mapping[int, Links], drawer: Drawe
     draw.every = links
     return [
         Section(
-            "faster", "Who trains faster?",
-            "Clips per second over the baseline's, from one interleaved measurement; inside the noise floor nothing is "
-            "told apart.",
-            [_faster(setting, speed, draw) for setting, speed in _measurements(settings, draw)], "speed beside runs",
+            "faster",
+            "Who trains faster?",
+            "Clips per second over the baseline's, from one interleaved measurement; inside the"
+            " noise floor nothing is told apart.",
+            [_faster(setting, speed, draw) for setting, speed in _measurements(settings, draw)],
+            "speed beside runs",
         ),
         Section(
-            "better", "Who represents better?",
-            "Accuracy on test clips with its 95 % interval; small dots are seeds, dashed lines controls. A bar at the "
-            "side joins rows that are not told apart.",
-            [_better(setting, draw) for setting in settings if setting.columns], "finished runs",
+            "better",
+            "Who represents better?",
+            "Accuracy on test clips with its 95 % interval; small dots are seeds, dashed lines"
+            " controls. A bar at the side joins rows that are not told apart.",
+            [_better(setting, draw) for setting in settings if setting.columns],
+            "finished runs",
         ),
         Section(
-            "trade", "What is the trade?", "Accuracy against what it cost: thin lines are seeds, thick ones means.",
+            "trade",
+            "What is the trade?",
+            "Accuracy against what it cost: thin lines are seeds, thick ones means.",
             [block for setting in settings if (block := _trade(setting, draw))],
             "evaluations while training",
         ),
         Section(
-            "why", "Why?", "Where the time goes: what each switch brings, the phases of a step, FLOPs.",
-            [*_waterfalls(studies, draw), *_phases(settings, draw)], "where the time goes",
+            "why",
+            "Why?",
+            "Where the time goes: what each switch brings, the phases of a step, FLOPs.",
+            [*_waterfalls(studies, draw), *_phases(settings, draw)],
+            "where the time goes",
         ),
         Section(
-            "believe", "Can I believe it?",
-            "What disturbed the measurement, how losses and features behaved, what departs from the papers, on what "
-            "machine, by which commands.",
-            [*_believe(settings, draw)], "tables to believe or not",
+            "believe",
+            "Can I believe it?",
+            "What disturbed the measurement, how losses and features behaved, what departs from the"
+            " papers, on what machine, by which commands.",
+            [*_believe(settings, draw)],
+            "tables to believe or not",
         ),
         Section(
-            "claims", "Published claims", "A claim, what was measured of it, and what arithmetic says.",
-            [*_cards(studies)], "published claims (`harness claim`)",
+            "claims",
+            "Published claims",
+            "A claim, what was measured of it, and what arithmetic says.",
+            [*_cards(studies)],
+            "published claims (`harness claim`)",
         ),
         Section(
-            "pictures", "What do they see?", "Masks, and what methods make of what they hide, on test clips.",
-            [*_pictures(studies)], "pictures of clips that anybody may pass on",
+            "pictures",
+            "What do they see?",
+            "Masks, and what methods make of what they hide, on test clips.",
+            [*_pictures(studies)],
+            "pictures of clips that anybody may pass on",
         ),
-    ]  # fmt: skip
+    ]
 
 
 # --- who trains faster ---
 
 
-def _measurements(settings: Sequence[Setting], draw: Drawer) -> Iterator[tuple[Setting, SpeedRecord]]:
-    """Each measurement once, where ``draw`` then stands; several settings may lie beside the same one."""
+def _measurements(
+    settings: Sequence[Setting], draw: Drawer
+) -> Iterator[tuple[Setting, SpeedRecord]]:
+    """Each measurement once, where ``draw`` then stands; several settings may lie beside the same
+    one.
+    """
     seen = set()
     for setting in settings:
         speed = setting.table.speed
@@ -177,13 +216,23 @@ def _faster(setting: Setting, speed: SpeedRecord, draw: Drawer) -> Block:
     link = draw.links.get(speed.address, "")
     rows = figures(setting.summary[setting.summary["clips_per_second"].notna()])
     columns = {
-        "method": False, "speedup [95 %]": True, "by FLOPs": True, "clips/s": True, "GFLOP/clip": True, "peak MB": True,
+        "method": False,
+        "speedup [95 %]": True,
+        "by FLOPs": True,
+        "clips/s": True,
+        "GFLOP/clip": True,
+        "peak MB": True,
         TRAINS_FASTER: False,
-    }  # fmt: skip
+    }
     cells = [
         [
             Cell(method_text(row)),
-            Cell(speedup_text(row), sort_key(row["speedup"]), link, "faint" if row["within_noise"] else ""),
+            Cell(
+                speedup_text(row),
+                sort_key(row["speedup"]),
+                link,
+                "faint" if row["within_noise"] else "",
+            ),
             Cell(flop_text(row), sort_key(row["flop_ratio"]), link),
             Cell(rate_text(row), sort_key(row["clips_per_second"]), link),
             number(row["gflops_per_clip"], ".3g", link=link),
@@ -196,9 +245,12 @@ def _faster(setting: Setting, speed: SpeedRecord, draw: Drawer) -> Block:
     judged = arms[(arms["division"] == "closed") & arms["speedup"].notna()]
     drawings = [draw(lambda: charts.speedup_chart(arms, styles=draw.styles))] if len(judged) else []
     return Block(
-        setting.heading, answer.headline, drawings,
-        [Part(grid=grid(columns, cells))], [*answer.more, answer.sure],
-    )  # fmt: skip
+        setting.heading,
+        answer.headline,
+        drawings,
+        [Part(grid=grid(columns, cells))],
+        [*answer.more, answer.sure],
+    )
 
 
 TONES = {"supported": "good", "not supported": "faint", "not measurable here": "faint", EMPTY: ""}
@@ -248,12 +300,18 @@ SPREAD = 1.05
 
 
 def _trade(setting: Setting, draw: Drawer) -> Block | None:
-    trained = [run for run in setting.table.runs if run.training and run.curve and run.label in setting.labels]
+    trained = [
+        run
+        for run in setting.table.runs
+        if run.training and run.curve and run.label in setting.labels
+    ]
     if not trained:
         return None
     draw.at(setting.place)
     points = points_frame(trained)
-    known = setting.summary[(setting.summary["kind"] == "control") & setting.summary["linear"].notna()]
+    known = setting.summary[
+        (setting.summary["kind"] == "control") & setting.summary["linear"].notna()
+    ]
     controls = {row["label"]: row["linear"] for row in figures(known)}
     drawings = [
         draw(lambda: charts.trade_chart(points, x, controls=controls, styles=draw.styles))  # noqa: B023
@@ -267,17 +325,23 @@ def _trade(setting: Setting, draw: Drawer) -> Block | None:
         return Block(setting.heading, "", drawings)
     times = arm_times(race.speed)
     rungs = ladder_frame(race.runs, race.target, times)
-    drawings.append(draw(lambda: charts.ladder_chart(rungs, race.target.accuracy, styles=draw.styles)))
+    drawings.append(
+        draw(lambda: charts.ladder_chart(rungs, race.target.accuracy, styles=draw.styles))
+    )
     numbers = target_frame(race.runs, race.target, times, race.speed)
     sources = {run.label: draw.links.get(run.address, "") for run in reversed(race.runs)}
     return Block(
-        setting.heading, "", drawings,
+        setting.heading,
+        "",
+        drawings,
         [
-            Part("Time to target", of_strings(target_table(numbers, race.target, wide=True), sources)),
+            Part(
+                "Time to target", of_strings(target_table(numbers, race.target, wide=True), sources)
+            ),
             Part("Every accuracy", of_strings(ladder_table(rungs)), folded=True),
             Part(lines=target_notes(setting.table.runs, race.target, frozen=race.frozen)),
         ],
-    )  # fmt: skip
+    )
 
 
 # --- why ---
@@ -286,14 +350,27 @@ def _trade(setting: Setting, draw: Drawer) -> Block | None:
 def _waterfalls(studies: Sequence[Study], draw: Drawer) -> Iterator[Block]:
     for study in studies:
         for record in study.staged:
-            if len(record.stages) > 2 and len({len(arm.blocks) for arm in record.arms}) <= 1:  # else nothing pairs
+            if (
+                len(record.stages) > 2 and len({len(arm.blocks) for arm in record.arms}) <= 1
+            ):  # else nothing pairs
                 steps = waterfall_frame(record)
-                ratios = {row["stage"]: factor_text(row, "over") for row in figures(steps[steps["over"].notna()])}
+                ratios = {
+                    row["stage"]: factor_text(row, "over")
+                    for row in figures(steps[steps["over"].notna()])
+                }
                 arms = arms_frame([record])
                 draw.at(study.place)
                 drawing = draw(lambda: charts.waterfall_chart(arms, ratios, styles=draw.styles))  # noqa: B023
-                parts = [Part(grid=of_strings(waterfall(record, wide=True))), Part(lines=waterfall_notes(record))]
-                yield Block(f"{study.name}: from the published way of training to every switch", "", [drawing], parts)
+                parts = [
+                    Part(grid=of_strings(waterfall(record, wide=True))),
+                    Part(lines=waterfall_notes(record)),
+                ]
+                yield Block(
+                    f"{study.name}: from the published way of training to every switch",
+                    "",
+                    [drawing],
+                    parts,
+                )
 
 
 def _phases(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
@@ -306,20 +383,37 @@ def _phases(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
 def _flops(speed: SpeedRecord, arms: pd.DataFrame, links: Links) -> list[Part]:
     """What arithmetic says beside what was measured, and where a forward pass has its FLOPs."""
     link = links.get(speed.address, "")
-    columns = {"method": False, "GFLOP/clip": True, "FLOPs predict": True, "measured": True,
-               "measured / predicted": True, "ms/clip": True,
-               "share of a large product's FLOP/s": True, "forward FLOPs by module": False}  # fmt: skip
+    columns = {
+        "method": False,
+        "GFLOP/clip": True,
+        "FLOPs predict": True,
+        "measured": True,
+        "measured / predicted": True,
+        "ms/clip": True,
+        "share of a large product's FLOP/s": True,
+        "forward FLOPs by module": False,
+    }
     rows = []
     for arm, row in zip(speed.arms, charts.each(arms), strict=True):
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in arm.forward_shares.items() if share >= 0.005)
-        reached = row.step_flops / row.step_seconds / row.matmul_flops if row.matmul_flops else float("nan")
+        shares = ", ".join(
+            f"{name} {share:.0%}" for name, share in arm.forward_shares.items() if share >= 0.005
+        )
+        reached = (
+            row.step_flops / row.step_seconds / row.matmul_flops
+            if row.matmul_flops
+            else float("nan")
+        )
         rows.append(
             [
                 Cell(arm.label),
                 number(row.gflops_per_clip, ".3g", link=link),
                 number(row.flop_ratio, ".2f", unit="x", link=link),
                 number(row.speedup, ".2f", unit="x", link=link),
-                number(row.speedup / row.flop_ratio if row.flop_ratio else float("nan"), ".2f", link=link),
+                number(
+                    row.speedup / row.flop_ratio if row.flop_ratio else float("nan"),
+                    ".2f",
+                    link=link,
+                ),
                 number(1000 / row.clips_per_second, ".3g", link=link),
                 number(reached, ".0%", link=link),
                 Cell(shares or EMPTY),
@@ -353,16 +447,29 @@ def _believe(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
             about.setdefault(_of_method(run), run.label)
         records: list[RunRecord | SpeedRecord] = [*table.runs, *filter(None, [table.speed])]
         yield Block(
-            setting.heading, "", drawings,
+            setting.heading,
+            "",
+            drawings,
             [
                 Part("Machine and versions", _machines(records, draw.links)),
-                Part("Conditions, warnings, commands: what stands below the table", lines=table.lines(), folded=True),
+                Part(
+                    "Conditions, warnings, commands: what stands below the table",
+                    lines=table.lines(),
+                    folded=True,
+                ),
             ],
-        )  # fmt: skip
+        )
     if about:
         parts = [Part(label, lines=lines, folded=True) for lines, label in about.items()]
         if len(settings) > MOST_DRAWN:
-            parts.append(Part(lines=[f"losses and features are drawn of the {MOST_DRAWN} settings with the most runs"]))
+            parts.append(
+                Part(
+                    lines=[
+                        f"losses and features are drawn of the {MOST_DRAWN} settings with the most"
+                        " runs"
+                    ]
+                )
+            )
         yield Block("Methods: what departs from their papers, and what was chosen", "", (), parts)
 
 
@@ -387,26 +494,50 @@ def _losses(trained: Sequence[RunRecord], draw: Drawer) -> list[Drawing]:
     panels = [(label, "loss", label) for label in dict.fromkeys(losses["label"])]
     if not panels:
         return []
-    return [draw(lambda: charts.curves_chart(losses, panels, name="loss", title="Losses", styles=draw.styles))]
+    return [
+        draw(
+            lambda: charts.curves_chart(
+                losses, panels, name="loss", title="Losses", styles=draw.styles
+            )
+        )
+    ]
 
 
 def _diagnosis(trained: Sequence[RunRecord], draw: Drawer) -> list[Drawing]:
     points = points_frame(trained)
-    found = [name for name in points.columns if name.startswith("diag_") and points[name].notna().any()]
+    found = [
+        name for name in points.columns if name.startswith("diag_") and points[name].notna().any()
+    ]
     panels = [(name[5:].replace("_", " "), name, "") for name in found]
     if not panels:
         return []
     title = "Features while they train: a collapse shows here"
-    return [draw(lambda: charts.curves_chart(points, panels, name="diagnosis", title=title, styles=draw.styles))]
+    return [
+        draw(
+            lambda: charts.curves_chart(
+                points, panels, name="diagnosis", title=title, styles=draw.styles
+            )
+        )
+    ]
 
 
 def _machines(records: Sequence[RunRecord | SpeedRecord], links: Links) -> Grid:
     """Where and with what records were made, each once."""
     found: dict[tuple[str, str], list[RunRecord | SpeedRecord]] = {}
     for record in records:
-        found.setdefault((record.environment.fingerprint, record.environment.commit), []).append(record)
-    columns = {"records": True, "device": False, "processor": False, "cores": True, "threads": True, "versions": False,
-               "commit": False, "rules": False}  # fmt: skip
+        found.setdefault((record.environment.fingerprint, record.environment.commit), []).append(
+            record
+        )
+    columns = {
+        "records": True,
+        "device": False,
+        "processor": False,
+        "cores": True,
+        "threads": True,
+        "versions": False,
+        "commit": False,
+        "rules": False,
+    }
     rows = []
     for same in found.values():
         one = same[0].environment
@@ -435,17 +566,22 @@ MOST_PICTURES = 12
 def _pictures(studies: Sequence[Study]) -> Iterator[Block]:
     """One clip of each method; of data that anybody may pass on, for a page is passed on."""
     for study in studies:
-        free = [one for one in study.pictures if one.free and one.clips and whole(one, one.clips[0])]
+        free = [
+            one for one in study.pictures if one.free and one.clips and whole(one, one.clips[0])
+        ]
         kept = [one for one in study.pictures if not one.free]
         drawings = [
             Drawing(f"{one.label}, seed {one.seed}: {one.clips[0].title}", drawn(one, one.clips[0]))
             for one in free[:MOST_PICTURES]
         ]
-        lines = list(dict.fromkeys(f"clips of {one.data} ({one.licence})" for one in free[:MOST_PICTURES]))
+        lines = list(
+            dict.fromkeys(f"clips of {one.data} ({one.licence})" for one in free[:MOST_PICTURES])
+        )
         if kept:
             data = ", ".join(dict.fromkeys(one.data for one in kept))
             lines.append(
-                f"pictures of {data} stay beside their records: nothing says that anybody may pass its clips on"
+                f"pictures of {data} stay beside their records: nothing says that anybody may pass"
+                " its clips on"
             )
         if lines:
             yield Block(study.name, "", drawings, [Part(lines=lines)])

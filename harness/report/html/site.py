@@ -1,4 +1,6 @@
-"""Static pages of several folders: their leaderboard, and the report of each; any web server hands them out."""
+"""Static pages of several folders: their leaderboard, and the report of each; any web server hands
+them out.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,11 @@ from harness.report.leaderboard import Board, Laboratory
 INDEX = "index.html"
 
 
-def write_site(labs: Sequence[Laboratory], boards: Sequence[Board], out: Path, command: str) -> list[Path]:
-    """Leave ``index.html`` with the leaderboard and a report of every folder that has a table; the files written.
+def write_site(
+    labs: Sequence[Laboratory], boards: Sequence[Board], out: Path, command: str
+) -> list[Path]:
+    """Leave ``index.html`` with the leaderboard and a report of every folder that has a table; the
+    files written.
 
     The same records give the same bytes. A `UsageError` where the place is no folder.
     """
@@ -52,5 +57,8 @@ def page_names(labs: Sequence[Laboratory]) -> list[str]:
 def board_grid(board: Board) -> Grid:
     """A board as a table that is sorted by its numbers."""
     columns, rows = board_figures(board)
-    cells = [[Cell(text, None if number is None else float(number)) for text, number in row] for row in rows]
+    cells = [
+        [Cell(text, None if number is None else float(number)) for text, number in row]
+        for row in rows
+    ]
     return Grid(columns, cells, numbers=frozenset(range(2, len(columns))))

@@ -1,4 +1,6 @@
-"""What a report knows of its folders: tables, columns of accuracy with their pairs, stages, targets, who still runs."""
+"""What a report knows of its folders: tables, columns of accuracy with their pairs, stages,
+targets, who still runs.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ from harness.studies.target import Target, comparable, freeze, read_target, timi
 
 @dataclass(frozen=True)
 class Race:
-    """Time to target under one setting: the target, the runs that it judges and the measurement of their steps."""
+    """Time to target under one setting: the target, the runs that it judges and the measurement of
+    their steps.
+    """
 
     target: Target
     frozen: bool
@@ -67,13 +71,18 @@ class Setting:
 
     @cached_property
     def better(self) -> list[tuple[str, Answer]]:
-        """Who represents better, by column: the papers' linear protocol first, where it was evaluated."""
+        """Who represents better, by column: the papers' linear protocol first, where it was
+        evaluated.
+        """
         doubts = {
             label: kinds(own)
             for label in dict.fromkeys(run.label for run in self.table.runs)
             if (own := doubts_of(label, self.table.runs, self.table.speed))
         }
-        found = [(one.column.name, better(one.column.name, one.column.rows, one.these, doubts)) for one in self.columns]
+        found = [
+            (one.column.name, better(one.column.name, one.column.rows, one.these, doubts))
+            for one in self.columns
+        ]
         return sorted(found, key=lambda pair: not pair[0].startswith("protocol linear"))
 
     @property
@@ -83,7 +92,9 @@ class Setting:
 
     @property
     def weight(self) -> tuple[bool, bool, int, int]:
-        """What makes a setting the one that a report begins with: runs that ended well, and speed beside them."""
+        """What makes a setting the one that a report begins with: runs that ended well, and speed
+        beside them.
+        """
         done = sum(run.status == "ok" for run in self.table.runs)
         return bool(done and self.table.speed), bool(done), done, len(self.table.runs)
 
@@ -106,15 +117,23 @@ class Setting:
         runs, speed = self.table.runs, self.table.speed
         if not runs or speed is None:
             return None
-        own = [target for target in self.targets if any(run.status == "ok" for run in comparable(runs, target))]
+        own = [
+            target
+            for target in self.targets
+            if any(run.status == "ok" for run in comparable(runs, target))
+        ]
         try:
-            target = own[0] if own else freeze(runs, "mamp" if "mamp" in self.labels else speed.baseline)
+            target = (
+                own[0] if own else freeze(runs, "mamp" if "mamp" in self.labels else speed.baseline)
+            )
         except UsageError:
             return None
         compared = comparable(runs, target)
         done = [run for run in compared if run.status == "ok"]
         measured = timing([speed, *self.table.others], done) if done else None
-        if measured is None or len({len(arm.blocks) for arm in measured.arms}) > 1:  # whose steps make no pairs
+        if (
+            measured is None or len({len(arm.blocks) for arm in measured.arms}) > 1
+        ):  # whose steps make no pairs
             return None
         return Race(target, bool(own), compared, measured)
 
@@ -151,7 +170,9 @@ class Study:
 
 def read_studies(folders: Sequence[Path]) -> list[Study]:
     """Everything of several folders. A `UsageError` where one of them holds no record."""
-    return [read_study(folder, place, alone=len(folders) == 1) for place, folder in enumerate(folders)]
+    return [
+        read_study(folder, place, alone=len(folders) == 1) for place, folder in enumerate(folders)
+    ]
 
 
 def read_study(folder: Path, place: int, *, alone: bool) -> Study:
@@ -165,19 +186,33 @@ def read_study(folder: Path, place: int, *, alone: bool) -> Study:
     tables, found = folder_tables(records), list(store.of(records.runs))
     staged = [speed for speed in records.speeds if speed.stages and INFERENCE not in speed.stages]
     if not tables and not staged:
-        raise UsageError(f"{folder}: expected records of `run` or `speed`, found none that can be used; check the path")
+        raise UsageError(
+            f"{folder}: expected records of `run` or `speed`, found none that can be used; check"
+            " the path"
+        )
     settings, targets = [], _targets(folder)
     for number, table in enumerate(tables):
-        heading = ", ".join(filter(None, ["" if alone else folder.name, table.heading if len(tables) > 1 else ""]))
+        heading = ", ".join(
+            filter(None, ["" if alone else folder.name, table.heading if len(tables) > 1 else ""])
+        )
         columns = columns_of(table, store)
         mine = {run.address: run.label for run in table.runs}
         own = [one.model_copy(update={"label": mine[one.run]}) for one in found if one.run in mine]
         compared, heading = [_compared(one) for one in columns], heading or folder.name
-        settings.append(Setting(place, heading, f"s{place}-{number}", table, compared, own, targets))
+        settings.append(
+            Setting(place, heading, f"s{place}-{number}", table, compared, own, targets)
+        )
     return Study(
-        place, folder.name, records, found, settings, staged, _waiting(folder, records),
-        refusal_lines(folder, [*records.refused, *store.refused.values()]), _pictures(folder, settings),
-    )  # fmt: skip
+        place,
+        folder.name,
+        records,
+        found,
+        settings,
+        staged,
+        _waiting(folder, records),
+        refusal_lines(folder, [*records.refused, *store.refused.values()]),
+        _pictures(folder, settings),
+    )
 
 
 def _compared(column: Column) -> Comparison:

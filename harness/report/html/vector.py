@@ -1,7 +1,9 @@
-"""A chart as part of a page: SVG that needs no style of its own, follows light and dark, and leads to records.
+"""A chart as part of a page: SVG that needs no style of its own, follows light and dark, and leads
+to records.
 
-The page's content security policy forbids style attributes, so that what matplotlib writes there becomes attributes of
-its own; colours become variables of the page's style, and marks get titles and links.
+The page's content security policy forbids style attributes, so that what matplotlib writes there
+becomes attributes of its own; colours become variables of the page's style, and marks get titles
+and links.
 """
 
 from __future__ import annotations
@@ -25,10 +27,27 @@ COLOURS = {
 """By what a chart is drawn in."""
 KEPT = frozenset(
     {
-        "fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "fill-opacity", "opacity",
-        "text-anchor", "font-size", "d", "x", "y", "transform", "href", "points", "viewBox", "id", "width", "height",
+        "fill",
+        "stroke",
+        "stroke-width",
+        "stroke-dasharray",
+        "stroke-opacity",
+        "fill-opacity",
+        "opacity",
+        "text-anchor",
+        "font-size",
+        "d",
+        "x",
+        "y",
+        "transform",
+        "href",
+        "points",
+        "viewBox",
+        "id",
+        "width",
+        "height",
     }
-)  # fmt: skip
+)
 """Attributes that a page needs of a drawing."""
 ROUNDED = frozenset({"d", "x", "y", "transform", "points", "stroke-width", "width", "height"})
 NUMBER = re.compile(r"-?\d+\.\d+")
@@ -53,7 +72,12 @@ def inline(chart: Chart, scope: str, links: Mapping[str, str]) -> Markup:
         _plain(element, names, chart.tips)
     _tell(root, chart.tips, links)
     _unwrap(root)
-    root.attrib = {"viewBox": root.attrib["viewBox"], "class": "chart", "role": "img", "aria-label": chart.title}
+    root.attrib = {
+        "viewBox": root.attrib["viewBox"],
+        "class": "chart",
+        "role": "img",
+        "aria-label": chart.title,
+    }
     return Markup(ET.tostring(root, encoding="unicode"))  # ElementTree escaped every text in it
 
 
@@ -76,7 +100,9 @@ def _plain(element: ET.Element, names: Mapping[str, str], tips: Mapping[str, Tip
             found[name] = value
     if (name := found.get("id", "")) not in tips:
         found["id"] = names.get(name, "")
-    if element.tag == "use" and found.get("stroke") == MUTED:  # a tick, whose own shape has its colour
+    if (
+        element.tag == "use" and found.get("stroke") == MUTED
+    ):  # a tick, whose own shape has its colour
         found = {name: found[name] for name in ("x", "y", "href") if name in found}
     if element.tag == "text" and found.get("fill") == INK:
         del found["fill"]  # the page's own
@@ -100,7 +126,9 @@ def _value(name: str, value: str, names: Mapping[str, str]) -> str:
 
 
 def _tell(root: ET.Element, tips: Mapping[str, Tip], links: Mapping[str, str]) -> None:
-    """Titles for marks, and links to the records that they come from; neighbours that say the same share one."""
+    """Titles for marks, and links to the records that they come from; neighbours that say the same
+    share one.
+    """
     for parent in list(root.iter()):
         told, group = None, parent
         for element in list(parent):
@@ -123,7 +151,9 @@ def _tell(root: ET.Element, tips: Mapping[str, Tip], links: Mapping[str, str]) -
 
 
 def _unwrap(root: ET.Element) -> None:
-    """Groups that say nothing give their children to their parents, and what paints nothing goes."""
+    """Groups that say nothing give their children to their parents, and what paints nothing
+    goes.
+    """
     for parent in reversed(list(root.iter())):  # children before their parents
         for place in reversed(range(len(parent))):
             child = parent[place]
@@ -131,5 +161,7 @@ def _unwrap(root: ET.Element) -> None:
                 parent.remove(child)
                 for offset, grandchild in enumerate(list(child)):
                     parent.insert(place + offset, grandchild)
-            elif child.tag == "path" and child.get("fill") == "none" and "stroke" not in child.attrib:
+            elif (
+                child.tag == "path" and child.get("fill") == "none" and "stroke" not in child.attrib
+            ):
                 parent.remove(child)

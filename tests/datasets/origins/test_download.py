@@ -1,4 +1,6 @@
-"""Downloads from a server on loopback: whole, broken off, changed, refused, first seen; and where data comes from."""
+"""Downloads from a server on loopback: whole, broken off, changed, refused, first seen; and where
+data comes from.
+"""
 
 from __future__ import annotations
 
@@ -169,10 +171,14 @@ def test_a_server_that_does_not_tell_the_length(shelf: Shelf, tmp_path: Path) ->
 # --- what does not work ---
 
 
-def test_a_file_that_breaks_off_leaves_nothing_and_begins_anew(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_file_that_breaks_off_leaves_nothing_and_begins_anew(
+    shelf: Shelf, tmp_path: Path
+) -> None:
     shelf.cut = HALF
     message = refusal(remote(shelf, None), tmp_path)
-    assert message.startswith(f"{shelf.address}: expected to save it as {tmp_path / 'data.bin'}, found ")
+    assert message.startswith(
+        f"{shelf.address}: expected to save it as {tmp_path / 'data.bin'}, found "
+    )
     assert message.endswith("; check the network, the address and the folder")
     assert names(tmp_path) == set()
     shelf.cut = None
@@ -202,11 +208,17 @@ def test_no_network(tmp_path: Path) -> None:
     assert "check the network" in message
 
 
-@pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>quota exceeded", b"\n<html><body>log in", b""])
-def test_a_web_page_instead_of_the_file_is_neither_kept_nor_trusted(shelf: Shelf, tmp_path: Path, page: bytes) -> None:
+@pytest.mark.parametrize(
+    "page", [b"<!DOCTYPE html><html>quota exceeded", b"\n<html><body>log in", b""]
+)
+def test_a_web_page_instead_of_the_file_is_neither_kept_nor_trusted(
+    shelf: Shelf, tmp_path: Path, page: bytes
+) -> None:
     shelf.contents = page
     found = "a web page" if page else "an empty file"
-    assert f"{shelf.address}: expected the file, found {found}" in refusal(remote(shelf, None), tmp_path)
+    assert f"{shelf.address}: expected the file, found {found}" in refusal(
+        remote(shelf, None), tmp_path
+    )
     assert names(tmp_path) == set()
 
 
@@ -217,10 +229,14 @@ def test_https_that_is_sent_on_to_http_is_not_followed() -> None:
         _Getter("https://here/data.bin", lambda done, total: None)._judge(answer)
 
 
-def test_every_answer_on_the_way_is_judged(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_answer_on_the_way_is_judged(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shelf.status, shelf.onward = 302, shelf.address
     judged: list[str] = []
-    monkeypatch.setattr(_Getter, "_judge", lambda self, answer, **_: judged.append(answer.headers["Location"]))
+    monkeypatch.setattr(
+        _Getter, "_judge", lambda self, answer, **_: judged.append(answer.headers["Location"])
+    )
     refusal(remote(shelf), tmp_path)
     assert set(judged) == {shelf.address}
     assert len(judged) == len(shelf.asked)
@@ -230,7 +246,9 @@ def test_a_full_disk_leaves_nothing(shelf: Shelf, tmp_path: Path) -> None:
     def fill(done: int, _: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    assert refusal(remote(shelf), tmp_path, advance=fill).endswith("No space left on device; make room")
+    assert refusal(remote(shelf), tmp_path, advance=fill).endswith(
+        "No space left on device; make room"
+    )
     assert names(tmp_path) == set()
 
 
@@ -242,12 +260,14 @@ def test_a_folder_that_cannot_be_made(shelf: Shelf, tmp_path: Path) -> None:
 # --- trust on first use ---
 
 
-def test_a_file_without_a_checksum_is_trusted_once_and_checked_from_then_on(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_file_without_a_checksum_is_trusted_once_and_checked_from_then_on(
+    shelf: Shelf, tmp_path: Path
+) -> None:
     said: list[str] = []
     assert get(remote(shelf, None), tmp_path, say=said.append) == OLD
     assert said == [
-        f"data.bin: no checksum is published, so this first download is trusted: SHA-256 {sha256(OLD)}, noted in "
-        f"{tmp_path / 'data.bin.sha256'} and checked from now on"
+        "data.bin: no checksum is published, so this first download is trusted: SHA-256"
+        f" {sha256(OLD)}, noted in {tmp_path / 'data.bin.sha256'} and checked from now on"
     ]
     assert (tmp_path / "data.bin.sha256").read_text() == f"{sha256(OLD)}  data.bin\n"
 
@@ -260,7 +280,10 @@ def test_a_file_without_a_checksum_is_trusted_once_and_checked_from_then_on(shel
     message = refusal(remote(shelf, None), tmp_path)
     assert sha256(OLD) in message
     assert sha256(NEW) in message
-    assert f"delete {tmp_path / 'data.bin.sha256'}, where the first one was noted, if the change was " in message
+    assert (
+        f"delete {tmp_path / 'data.bin.sha256'}, where the first one was noted, if the change was "
+        in message
+    )
     assert names(tmp_path) == {"data.bin.sha256"}
 
     (tmp_path / "data.bin.sha256").unlink()
@@ -288,10 +311,11 @@ def copy(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> str:
         fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT, pax_headers={"comment": commit}
     ) as archive:
         for name in (
-            "README.md", "data/Segmented Movements/Kinect/Positions/m01_s01_e01_positions.txt.gz",
+            "README.md",
+            "data/Segmented Movements/Kinect/Positions/m01_s01_e01_positions.txt.gz",
             "data/Segmented Movements/Vicon/Positions/m01_s01_e01_positions.txt.gz",
             "data/Incorrect Segmented Movements/Kinect/Angles/m01_s01_e01_angles_inc.txt.gz",
-        ):  # fmt: skip
+        ):
             info = tarfile.TarInfo(f"{top}/{name}")
             info.size = 6
             archive.addfile(info, io.BytesIO(b"1 2 3\n"))
@@ -301,7 +325,9 @@ def copy(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> str:
     return top
 
 
-def test_a_data_set_is_downloaded_and_unpacked_once(shelf: Shelf, tmp_path: Path, copy: str) -> None:
+def test_a_data_set_is_downloaded_and_unpacked_once(
+    shelf: Shelf, tmp_path: Path, copy: str
+) -> None:
     said: list[str] = []
     raw = fetch("uiprmd", tmp_path, say=said.append)
     assert raw == tmp_path / RAW / copy / "data"
@@ -317,7 +343,8 @@ def test_a_data_set_is_downloaded_and_unpacked_once(shelf: Shelf, tmp_path: Path
 
 def test_what_only_its_authors_give_out_is_not_downloaded(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"ntu60 is given out by its authors alone .* ask at https://rose1\.ntu\.edu\.sg"
+        DataError,
+        match=r"ntu60 is given out by its authors alone .* ask at https://rose1\.ntu\.edu\.sg",
     ):
         fetch("ntu60", tmp_path)
     with pytest.raises(DataError, match="unknown data set 'ntu61'; did you mean 'ntu60'"):
@@ -335,7 +362,9 @@ def test_every_data_set_that_can_be_prepared_has_an_origin() -> None:
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_a_format_is_nothing_to_download(name: str) -> None:
-    with pytest.raises(DataError, match=rf"^{name} is a format of files of your own, nothing to download; next: "):
+    with pytest.raises(
+        DataError, match=rf"^{name} is a format of files of your own, nothing to download; next: "
+    ):
         how_to_get(name)
 
 

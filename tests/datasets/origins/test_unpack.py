@@ -1,4 +1,6 @@
-"""Archives: what is unpacked and how, every way out of the folder that is refused, and that nothing remains."""
+"""Archives: what is unpacked and how, every way out of the folder that is refused, and that nothing
+remains.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from datasets.origins.unpack import unpack
 FILES = {"data/one.txt": b"1 2 3\n" * 50, "data/deep/two.txt": b"4 5 6\n", "readme.txt": b""}
 
 
-def entry(name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", size: int = 0) -> tarfile.TarInfo:
+def entry(
+    name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", size: int = 0
+) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.size = kind, link, size
     return info
@@ -42,11 +46,17 @@ def packed(path: Path, tar: bytes) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def refusal(archive: Path, *, keep: str = "*") -> str:
-    """The one line with which an archive is refused; neither the folder nor anything else may be there afterwards."""
+    """The one line with which an archive is refused; neither the folder nor anything else may be
+    there afterwards.
+    """
     around = set(archive.parent.rglob("*"))
     with pytest.raises(DataError) as caught:
         unpack(archive, archive.parent / "out", keep=keep)
@@ -80,7 +90,9 @@ def test_only_files_that_match_are_kept(tmp_path: Path) -> None:
 
 def test_folders_and_dots_in_names(tmp_path: Path) -> None:
     folders = entry("./", tarfile.DIRTYPE), entry("empty", tarfile.DIRTYPE)
-    out = unpack(archive_of(tmp_path / "a.tar.gz", {"./data//one.txt": b"1"}, *folders), tmp_path / "out")
+    out = unpack(
+        archive_of(tmp_path / "a.tar.gz", {"./data//one.txt": b"1"}, *folders), tmp_path / "out"
+    )
     assert contents(out) == {"data/one.txt": b"1"}
 
 
@@ -114,9 +126,18 @@ def test_what_a_killed_call_left_does_not_stand_in_the_way(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil.txt", "data/../../evil.txt", "data/..", "..\\evil.txt", "/tmp/evil.txt", "\\\\server\\evil.txt",
-     "C:\\evil.txt", "c:evil.txt", "evil\x1b[2J.txt"],
-)  # fmt: skip
+    [
+        "../evil.txt",
+        "data/../../evil.txt",
+        "data/..",
+        "..\\evil.txt",
+        "/tmp/evil.txt",
+        "\\\\server\\evil.txt",
+        "C:\\evil.txt",
+        "c:evil.txt",
+        "evil\x1b[2J.txt",
+    ],
+)
 def test_names_that_leave_the_folder(tmp_path: Path, name: str) -> None:
     """Also when the member would not have been kept."""
     archive = archive_of(tmp_path / "a.tar.gz", {"data/one.txt": b"1", name: b"evil"})
@@ -141,7 +162,9 @@ def test_names_that_leave_the_folder(tmp_path: Path, name: str) -> None:
 )
 def test_links_and_devices(tmp_path: Path, info: tarfile.TarInfo) -> None:
     message = refusal(archive_of(tmp_path / "a.tar.gz", {"one.txt": b"1"}, info))
-    assert message.startswith(f"{info.name!r}: expected files and folders alone, found a link, a device or ")
+    assert message.startswith(
+        f"{info.name!r}: expected files and folders alone, found a link, a device or "
+    )
 
 
 def test_a_link_that_is_not_kept_is_passed_over(tmp_path: Path) -> None:
@@ -161,7 +184,9 @@ def test_a_file_where_a_folder_is(tmp_path: Path, first: str, second: str) -> No
     assert "found damage" in refusal(archive_of(tmp_path / "a.tar.gz", {first: b"1", second: b"2"}))
 
 
-def test_a_python_that_cannot_judge_members_does_not_unpack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_that_cannot_judge_members_does_not_unpack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archive = archive_of(tmp_path / "a.tar.gz", FILES)
     monkeypatch.delattr(tarfile, "data_filter")
     assert refusal(archive).startswith("expected Python 3.11.4 or newer")
@@ -172,9 +197,13 @@ def test_a_python_that_cannot_judge_members_does_not_unpack(tmp_path: Path, monk
 
 @pytest.mark.parametrize("keep", ["*", "fine"])
 @pytest.mark.usefixtures("small")
-def test_a_bomb_is_refused_before_it_is_read(tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_refused_before_it_is_read(
+    tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archive = archive_of(tmp_path / "a.tar.gz", {"fine": b"1", "zeros": bytes(2_000_000)})
-    assert refusal(archive, keep=keep).startswith("'zeros': expected at most 100,000 bytes out of an archive of")
+    assert refusal(archive, keep=keep).startswith(
+        "'zeros': expected at most 100,000 bytes out of an archive of"
+    )
     monkeypatch.undo()
     assert len(contents(unpack(archive, tmp_path / "out"))["zeros"]) == 2_000_000
 
@@ -193,7 +222,9 @@ def test_a_bomb_behind_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_an_honest_archive_may_be_large(tmp_path: Path) -> None:
-    archive = archive_of(tmp_path / "a.tar.gz", {"a.bin": noise(60_000, 1), "zeros": bytes(200_000)})
+    archive = archive_of(
+        tmp_path / "a.tar.gz", {"a.bin": noise(60_000, 1), "zeros": bytes(200_000)}
+    )
     assert len(contents(unpack(archive, tmp_path / "out"))["zeros"]) == 200_000
 
 
@@ -220,14 +251,20 @@ def test_a_member_of_less_than_no_bytes(tmp_path: Path) -> None:
     """Its end stands before its start: a reader that goes there never comes to an end."""
     header = bytearray(entry("loop").tobuf(tarfile.GNU_FORMAT))
     header[124:136] = b"\xff" * 10 + struct.pack(">h", -1024)
-    assert refusal(packed(tmp_path / "a.tar.gz", checked(header) + bytes(10_240))).startswith("'loop': expected")
+    assert refusal(packed(tmp_path / "a.tar.gz", checked(header) + bytes(10_240))).startswith(
+        "'loop': expected"
+    )
 
 
-@pytest.mark.parametrize("size", [b"00000000010\0", b"77777777777\0"])  # what it would unfold to: 8 bytes, 8 GiB
+@pytest.mark.parametrize(
+    "size", [b"00000000010\0", b"77777777777\0"]
+)  # what it would unfold to: 8 bytes, 8 GiB
 def test_sparse_files_are_refused(tmp_path: Path, size: bytes) -> None:
     header = bytearray(entry("holes", tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
     header[483:495] = size
-    assert refusal(packed(tmp_path / "a.tar.gz", checked(header) + bytes(10_240))).startswith("'holes': expected ")
+    assert refusal(packed(tmp_path / "a.tar.gz", checked(header) + bytes(10_240))).startswith(
+        "'holes': expected "
+    )
 
 
 def test_sparse_files_of_another_form_are_refused(tmp_path: Path) -> None:
@@ -249,7 +286,9 @@ def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8, 0.999])
 def test_cut_short(tmp_path: Path, share: float) -> None:
-    archive = archive_of(tmp_path / "a.tar.gz", {f"{number}.bin": noise(3000, number) for number in range(5)})
+    archive = archive_of(
+        tmp_path / "a.tar.gz", {f"{number}.bin": noise(3000, number) for number in range(5)}
+    )
     whole = archive.read_bytes()
     archive.write_bytes(whole[: int(share * len(whole))])
     assert "found damage" in refusal(archive)
@@ -279,7 +318,14 @@ def test_a_damaged_header_inside_is_not_taken_for_the_end(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "start", [b"7z\xbc\xaf\x27\x1c rest", b"<html>", b"", gzip.compress(b"", mtime=0), gzip.compress(b"x", mtime=0)]
+    "start",
+    [
+        b"7z\xbc\xaf\x27\x1c rest",
+        b"<html>",
+        b"",
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b"x", mtime=0),
+    ],
 )
 def test_files_that_are_no_archive(tmp_path: Path, start: bytes) -> None:
     (tmp_path / "a.tar.gz").write_bytes(start)

@@ -1,4 +1,6 @@
-"""Made-up NTU RGB+D ``.skeleton`` files: people who move, and what else a depth camera takes for people."""
+"""Made-up NTU RGB+D ``.skeleton`` files: people who move, and what else a depth camera takes for
+people.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,28 @@ def _left(points: list[tuple[float, float, float]]) -> list[tuple[float, float, 
 
 
 STANDING = np.array(
-    [*_MIDDLE, *_left(_RIGHT_ARM), *_RIGHT_ARM, *_left(_RIGHT_LEG), *_RIGHT_LEG, (0, 0.52, 0),
-     *_left(_RIGHT_FINGERS), *_RIGHT_FINGERS]
-)  # fmt: skip
-"""[25, 3] metres about the base of the spine; faces the camera, so the right side is at +x and the toes point to -z."""
+    [
+        *_MIDDLE,
+        *_left(_RIGHT_ARM),
+        *_RIGHT_ARM,
+        *_left(_RIGHT_LEG),
+        *_RIGHT_LEG,
+        (0, 0.52, 0),
+        *_left(_RIGHT_FINGERS),
+        *_RIGHT_FINGERS,
+    ]
+)
+"""[25, 3] metres about the base of the spine; faces the camera, so the right side is at +x and the
+toes point to -z.
+"""
 _LIMBS = ((4, (5, 6, 7, 21, 22)), (8, (9, 10, 11, 23, 24)), (12, (13, 14, 15)), (16, (17, 18, 19)))
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A body as the camera tracks it: under one ID, from frame ``first`` of the file on; joints [n, 25, 3]."""
+    """A body as the camera tracks it: under one ID, from frame ``first`` of the file on; joints [n,
+    25, 3].
+    """
 
     id: int
     first: int
@@ -45,9 +59,15 @@ class Recorded:
 
 
 def person(
-    frames: int, seed: int = 0, *, action: int = 0, place: tuple[float, float, float] = (0.0, 0.0, 3.0)
+    frames: int,
+    seed: int = 0,
+    *,
+    action: int = 0,
+    place: tuple[float, float, float] = (0.0, 0.0, 3.0),
 ) -> NDArray[np.float64]:
-    """[frames, 25, 3] metres in the camera's frame: someone who sways and swings the limbs that the action has."""
+    """[frames, 25, 3] metres in the camera's frame: someone who sways and swings the limbs that the
+    action has.
+    """
     random = np.random.default_rng(seed)
     time = np.arange(frames) / 30
     size = random.uniform(0.9, 1.1)
@@ -64,23 +84,29 @@ def person(
 def furniture(frames: int, seed: int = 0) -> NDArray[np.float64]:
     """[frames, 25, 3]: something that is wider than high in every frame and hardly moves."""
     random = np.random.default_rng(seed)
-    return STANDING * (4, 0.3, 1) + (-1, -0.5, 3.5) + random.normal(scale=0.002, size=(frames, 25, 3))
+    return (
+        STANDING * (4, 0.3, 1) + (-1, -0.5, 3.5) + random.normal(scale=0.002, size=(frames, 25, 3))
+    )
 
 
 def _turned(points: NDArray[np.float64], angle: NDArray[np.float64]) -> NDArray[np.float64]:
     """[frames, n, 3]: points [n, 3] turned about the x axis."""
     (x, y, z), (cos, sin) = points.T, (np.cos(angle)[:, None], np.sin(angle)[:, None])
-    return np.stack([np.broadcast_to(x, (len(angle), len(x))), cos * y - sin * z, sin * y + cos * z], axis=-1)
+    return np.stack(
+        [np.broadcast_to(x, (len(angle), len(x))), cos * y - sin * z, sin * y + cos * z], axis=-1
+    )
 
 
 # --- writing ---
 
 
 def skeleton_lines(*bodies: Recorded, frames: int | None = None, seed: int = 0) -> list[str]:
-    """The lines of a file of ``frames`` frames (by default as many as the bodies need), without line ends.
+    """The lines of a file of ``frames`` frames (by default as many as the bodies need), without
+    line ends.
 
-    Bodies of a frame stand in the order given. Pixel and orientation fields are made up, some of them nan, inf or
-    with exponents. Line 0 is the number of frames; the first body of a file begins at line 2, its first joint at 4.
+    Bodies of a frame stand in the order given. Pixel and orientation fields are made up, some of
+    them nan, inf or with exponents. Line 0 is the number of frames; the first body of a file begins
+    at line 2, its first joint at 4.
     """
     count = max((body.last + 1 for body in bodies), default=0) if frames is None else frames
     random = np.random.default_rng(seed)
@@ -124,32 +150,49 @@ def _joint_lines(joints: NDArray[np.float64], random: np.random.Generator) -> li
 
 
 def write_tree(
-    folder: Path, clips: int, seed: int = 0, *, subjects: int = 40, setups: int = 17, actions: int = 60,
-    shortest: int = 40, longest: int = 120,
-) -> list[Path]:  # fmt: skip
+    folder: Path,
+    clips: int,
+    seed: int = 0,
+    *,
+    subjects: int = 40,
+    setups: int = 17,
+    actions: int = 60,
+    shortest: int = 40,
+    longest: int = 120,
+) -> list[Path]:
     """Write ``clips`` files under names of their own, in a folder per setup; the paths.
 
-    Subjects and cameras change from file to file, so that few clips are enough for every split. Of eight clips three
-    have one person, the others a second person, a change of ID behind a frame without anybody, a short ghost beside the
-    person, furniture, or three bodies.
+    Subjects and cameras change from file to file, so that few clips are enough for every split. Of
+    eight clips three have one person, the others a second person, a change of ID behind a frame
+    without anybody, a short ghost beside the person, furniture, or three bodies.
     """
     paths = []
     for number in range(clips):
         random = np.random.default_rng([seed, number])
         name = clip_name(number, subjects, setups, actions)
-        bodies = _scene(number % 8, int(random.integers(shortest, longest + 1)), number, int(name[-3:]))
+        bodies = _scene(
+            number % 8, int(random.integers(shortest, longest + 1)), number, int(name[-3:])
+        )
         path = folder / "skeletons" / name[:4].lower() / f"{name}.skeleton"
-        paths.append(write_skeleton(path, *bodies, seed=number, newline="\r\n" if number % 5 == 4 else "\n"))
+        paths.append(
+            write_skeleton(path, *bodies, seed=number, newline="\r\n" if number % 5 == 4 else "\n")
+        )
     return paths
 
 
 def clip_name(number: int, subjects: int = 40, setups: int = 17, actions: int = 60) -> str:
-    """The name of the clip of that number, different for each below subjects x setups x actions x 6."""
+    """The name of the clip of that number, different for each below subjects x setups x actions x
+    6.
+    """
     rest, subject = divmod(number, subjects)
     rest, camera = divmod(rest, 3)
     rest, action = divmod(rest, actions)
     setup, replication = divmod(rest, 2)
-    camera, action, setup = (camera + subject) % 3, (action + subject) % actions, (setup + subject) % setups
+    camera, action, setup = (
+        (camera + subject) % 3,
+        (action + subject) % actions,
+        (setup + subject) % setups,
+    )
     return f"S{setup + 1:03}C{camera + 1:03}P{subject + 1:03}R{replication + 1:03}A{action + 1:03}"
 
 
@@ -174,9 +217,11 @@ def _scene(kind: int, frames: int, seed: int, action: int) -> list[Recorded]:
 
 
 def read_line_by_line(path: Path) -> list[list[dict[str, Any]]]:
-    """What a file says, read the way it is described: the bodies of every frame, every field of them as a number.
+    """What a file says, read the way it is described: the bodies of every frame, every field of
+    them as a number.
 
-    A body has ``id`` and ``joints`` [25, 3] float32. The yardstick for `datasets.raw.ntu.skeleton_text`.
+    A body has ``id`` and ``joints`` [25, 3] float32. The yardstick for
+    `datasets.raw.ntu.skeleton_text`.
     """
     frames = []
     with path.open() as file:

@@ -1,7 +1,9 @@
-"""Raw downloads of made-up people, one writer a format: small and valid, of several subjects, views and classes.
+"""Raw downloads of made-up people, one writer a format: small and valid, of several subjects, views
+and classes.
 
-Everybody stands upright and turns the right arm about the shoulder; later classes turn it more often. Clips differ by
-class, subject and take, bones keep their lengths, and right is where a right-handed world has it (x, facing -z).
+Everybody stands upright and turns the right arm about the shoulder; later classes turn it more
+often. Clips differ by class, subject and take, bones keep their lengths, and right is where a
+right-handed world has it (x, facing -z).
 """
 
 from __future__ import annotations
@@ -25,29 +27,71 @@ from datasets.raw.base import RawClip, Source
 
 SUBJECTS = (1, 2, 3, 4)
 PKU_LABELS = "1,5,25,2\n14,20,45,1\n33,45,90,2\n"
-"""Of every made-up video of 70 frames: the second interval overlaps the first, the third ends past the file."""
+"""Of every made-up video of 70 frames: the second interval overlaps the first, the third ends past
+the file.
+"""
 KINECT1_JOINTS_OF_UTD = (
-    "head", "shoulder_center", "spine", "hip_center", "shoulder_left", "elbow_left", "wrist_left", "hand_left",
-    "shoulder_right", "elbow_right", "wrist_right", "hand_right", "hip_left", "knee_left", "ankle_left", "foot_left",
-    "hip_right", "knee_right", "ankle_right", "foot_right",
-)  # fmt: skip
+    "head",
+    "shoulder_center",
+    "spine",
+    "hip_center",
+    "shoulder_left",
+    "elbow_left",
+    "wrist_left",
+    "hand_left",
+    "shoulder_right",
+    "elbow_right",
+    "wrist_right",
+    "hand_right",
+    "hip_left",
+    "knee_left",
+    "ankle_left",
+    "foot_left",
+    "hip_right",
+    "knee_right",
+    "ankle_right",
+    "foot_right",
+)
 
-# Offset from the parent in metres by a word of the joint's name, the first that fits; x is mirrored on the left.
+# Offset from the parent in metres by a word of the joint's name, the first that fits; x is mirrored
+# on the left.
 _BONES = (
-    ("thumb", (0.04, -0.03, -0.02)), ("head_tip", (0, 0.12, 0)), ("hand_tip", (0, -0.08, 0)),
-    ("hip_center", (0, 0, 0)), ("spine_base", (0, 0, 0)), ("waist", (0, 0, 0)),
-    ("shoulder_center", (0, 0.24, 0)), ("spine_shoulder", (0, 0.24, 0)),
-    ("shoulder", (0.18, -0.03, 0)), ("collar", (0.05, 0.18, 0)), ("upper_arm", (0.13, 0, 0)), ("elbow", (0, -0.28, 0)),
-    ("forearm", (0, -0.28, 0)), ("wrist", (0, -0.25, 0)), ("hand", (0, -0.1, 0)), ("hip", (0.09, -0.06, 0)),
-    ("upper_leg", (0.09, -0.06, 0)), ("knee", (0, -0.42, 0)), ("lower_leg", (0, -0.42, 0)), ("ankle", (0, -0.4, 0)),
-    ("toes", (0, -0.05, -0.12)), ("left_foot", (0, -0.4, 0)), ("right_foot", (0, -0.4, 0)), ("foot", (0, -0.04, -0.12)),
-    ("neck", (0, 0.08, 0)), ("head", (0, 0.15, 0)), ("chest", (0, 0.2, 0)), ("spine", (0, 0.24, 0)),
-)  # fmt: skip
+    ("thumb", (0.04, -0.03, -0.02)),
+    ("head_tip", (0, 0.12, 0)),
+    ("hand_tip", (0, -0.08, 0)),
+    ("hip_center", (0, 0, 0)),
+    ("spine_base", (0, 0, 0)),
+    ("waist", (0, 0, 0)),
+    ("shoulder_center", (0, 0.24, 0)),
+    ("spine_shoulder", (0, 0.24, 0)),
+    ("shoulder", (0.18, -0.03, 0)),
+    ("collar", (0.05, 0.18, 0)),
+    ("upper_arm", (0.13, 0, 0)),
+    ("elbow", (0, -0.28, 0)),
+    ("forearm", (0, -0.28, 0)),
+    ("wrist", (0, -0.25, 0)),
+    ("hand", (0, -0.1, 0)),
+    ("hip", (0.09, -0.06, 0)),
+    ("upper_leg", (0.09, -0.06, 0)),
+    ("knee", (0, -0.42, 0)),
+    ("lower_leg", (0, -0.42, 0)),
+    ("ankle", (0, -0.4, 0)),
+    ("toes", (0, -0.05, -0.12)),
+    ("left_foot", (0, -0.4, 0)),
+    ("right_foot", (0, -0.4, 0)),
+    ("foot", (0, -0.04, -0.12)),
+    ("neck", (0, 0.08, 0)),
+    ("head", (0, 0.15, 0)),
+    ("chest", (0, 0.2, 0)),
+    ("spine", (0, 0.24, 0)),
+)
 
 
 def bone_offsets(layout: SkeletonLayout, subject: int) -> NDArray[np.float64]:
     """[V, 3] metres from the parent; every subject is a little taller than the one before."""
-    offsets = np.array([next(offset for word, offset in _BONES if word in joint) for joint in layout.joints], float)
+    offsets = np.array(
+        [next(offset for word, offset in _BONES if word in joint) for joint in layout.joints], float
+    )
     if layout is NTU25:
         offsets[[15, 19]] = (0, -0.04, -0.12)  # its feet are below ankles, unlike UI-PRMD's
     offsets[["left" in joint for joint in layout.joints], 0] *= -1
@@ -62,8 +106,11 @@ def arm_angle(frames: int, label: int, subject: int, take: int = 0) -> NDArray[n
 
 def turned_joints(layout: SkeletonLayout) -> tuple[int, ...]:
     """What moves: the right arm below its `turning_joint`."""
-    first = next(joint for joint, name in enumerate(layout.joints) if "elbow_r" in name or "right_elbow" in name
-                 or "right_forearm" in name)  # fmt: skip
+    first = next(
+        joint
+        for joint, name in enumerate(layout.joints)
+        if "elbow_r" in name or "right_elbow" in name or "right_forearm" in name
+    )
     return tuple(joint for joint in layout.parts["right_arm"] if joint >= first)
 
 
@@ -73,7 +120,12 @@ def turning_joint(layout: SkeletonLayout) -> int:
 
 
 def person(
-    layout: SkeletonLayout, frames: int, label: int, subject: int, take: int = 0, place: Sequence[float] = (0, 0, 3)
+    layout: SkeletonLayout,
+    frames: int,
+    label: int,
+    subject: int,
+    take: int = 0,
+    place: Sequence[float] = (0, 0, 3),
 ) -> NDArray[np.float64]:
     """[T, V, 3] metres: a person who stands on the floor at ``place``."""
     offsets, angle = bone_offsets(layout, subject), arm_angle(frames, label, subject, take)
@@ -83,8 +135,13 @@ def person(
         offset = np.tile(offsets[joint], (frames, 1))
         if joint in turned_joints(layout):
             x, y = offsets[joint, :2]
-            offset[:, 0], offset[:, 1] = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
-        joints[:, joint] = offset + (joints[:, layout.parents[joint]] if layout.parents[joint] >= 0 else 0)
+            offset[:, 0], offset[:, 1] = (
+                x * np.cos(angle) - y * np.sin(angle),
+                x * np.sin(angle) + y * np.cos(angle),
+            )
+        joints[:, joint] = offset + (
+            joints[:, layout.parents[joint]] if layout.parents[joint] >= 0 else 0
+        )
     return joints + np.array(place) + [0, 1.0, 0]
 
 
@@ -95,7 +152,9 @@ def _depth(layout: SkeletonLayout, joint: int) -> int:
 def seen_from(joints: NDArray[np.float64], view: int) -> NDArray[np.float64]:
     """Joints turned about the vertical by 45 degrees a view."""
     turn = np.pi / 4 * (view - 2)
-    matrix = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
+    matrix = np.array(
+        [[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]
+    )
     return joints @ matrix.T
 
 
@@ -103,10 +162,16 @@ def seen_from(joints: NDArray[np.float64], view: int) -> NDArray[np.float64]:
 
 
 def write_pku(folder: Path) -> Path:
-    """PKU-MMD phase 1 in its official folders: 4 videos in 3 views, 3 instances of 3 classes each."""
+    """PKU-MMD phase 1 in its official folders: 4 videos in 3 views, 3 instances of 3 classes
+    each.
+    """
     videos = [f"{number:04}" for number in SUBJECTS]
     _write_videos(folder, videos, "Data/PKU_Skeleton_Renew", "Label/Train_Label_PKU_final")
-    write_split(folder / "Split" / "cross-subject.txt", *_stems(videos[:2], "LMR"), *_stems(videos[2:], "LMR"))
+    write_split(
+        folder / "Split" / "cross-subject.txt",
+        *_stems(videos[:2], "LMR"),
+        *_stems(videos[2:], "LMR"),
+    )
     write_split(folder / "Split" / "cross-view.txt", *_stems(videos, "MR"), *_stems(videos, "L"))
     return folder
 
@@ -115,13 +180,17 @@ def write_pku2(folder: Path) -> Path:
     """PKU-MMD phase 2: as phase 1, other names."""
     videos = [f"A{number:02}N01" for number in SUBJECTS]
     _write_videos(folder, videos, "skeleton", "label")
-    write_split(folder / "cross_subject_v2.txt", *_stems(videos[:2], "LMR"), *_stems(videos[2:], "LMR"))
+    write_split(
+        folder / "cross_subject_v2.txt", *_stems(videos[:2], "LMR"), *_stems(videos[2:], "LMR")
+    )
     write_split(folder / "cross_view_v2.txt", *_stems(videos, "MR"), *_stems(videos, "L"))
     return folder
 
 
 def write_split(path: Path, train: Iterable[str], test: Iterable[str]) -> Path:
-    """A split file: headings in lines 1 and 3, names in lines 2 and 4, a separator left over at the end."""
+    """A split file: headings in lines 1 and 3, names in lines 2 and 4, a separator left over at the
+    end.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lists = (", ".join([*names, ""]) for names in (train, test))
     path.write_text("Training videos:\n{}\nValidation videos:\n{}\n".format(*lists))
@@ -136,13 +205,17 @@ def write_frames(path: Path, joints: NDArray) -> Path:
 
 
 def write_nwucla(folder: Path) -> Path:
-    """NW-UCLA: 3 actions of 4 subjects in 3 views; those of action 2 have the same joints in views 2 and 3."""
+    """NW-UCLA: 3 actions of 4 subjects in 3 views; those of action 2 have the same joints in views
+    2 and 3.
+    """
     place = folder / "all_sqe"
     place.mkdir(parents=True, exist_ok=True)
     for label, action in ((0, 1), (1, 2), (9, 12)):
         for subject, view in product(SUBJECTS, (1, 2, 3)):
             stem = f"a{action:02}_s{subject:02}_e00_v{view:02}"
-            joints = seen_from(person(KINECT20, 12, label, subject), min(view, 2) if action == 2 else view)
+            joints = seen_from(
+                person(KINECT20, 12, label, subject), min(view, 2) if action == 2 else view
+            )
             content = {"file_name": stem, "skeletons": joints.round(6).tolist(), "label": label + 1}
             (place / f"{stem}.json").write_text(json.dumps(content))
     return folder
@@ -163,13 +236,19 @@ def write_utdmhad(folder: Path) -> Path:
 def write_uiprmd(folder: Path) -> Path:
     """UI-PRMD: 2 exercises of 4 subjects, once done well (.txt) and once wrongly (.txt.gz)."""
     for exercise, subject, wrong in product((1, 2), SUBJECTS, (False, True)):
-        home = folder / ("Incorrect Segmented Movements" if wrong else "Segmented Movements") / "Kinect"
+        home = (
+            folder
+            / ("Incorrect Segmented Movements" if wrong else "Segmented Movements")
+            / "Kinect"
+        )
         name, end = f"m{exercise:02}_s{subject:02}_e01", "_inc.txt.gz" if wrong else ".txt"
         frames = 14
         positions = np.tile(100 * bone_offsets(UIPRMD22, subject), (frames, 1, 1))
         positions[:, 0] = 0, 100, -250
         angles = np.zeros_like(positions)
-        angles[:, turning_joint(UIPRMD22), 2] = np.degrees(arm_angle(frames, exercise - 1, subject, int(wrong)))
+        angles[:, turning_joint(UIPRMD22), 2] = np.degrees(
+            arm_angle(frames, exercise - 1, subject, int(wrong))
+        )
         write_table(home / "Positions" / f"{name}_positions{end}", positions)
         write_table(home / "Angles" / f"{name}_angles{end}", angles)
     return folder
@@ -196,17 +275,25 @@ def write_bvh(folder: Path) -> Path:
     return folder
 
 
-def bvh_text(layout: SkeletonLayout, angle: NDArray[np.float64], subject: int, frame_time: float = 0.0333333) -> str:
-    """A BVH file of a person who stands 3 m from the origin; the joints stand depth first in ``layout``."""
+def bvh_text(
+    layout: SkeletonLayout, angle: NDArray[np.float64], subject: int, frame_time: float = 0.0333333
+) -> str:
+    """A BVH file of a person who stands 3 m from the origin; the joints stand depth first in
+    ``layout``.
+    """
     offsets = 100 * bone_offsets(layout, subject)
 
     def joint(index: int, indent: str) -> str:
         children = [child for child, parent in enumerate(layout.parents) if parent == index]
         inner = "".join(joint(child, indent + "\t") for child in children)
-        inner = inner or f"{indent}\tEnd Site\n{indent}\t{{\n{indent}\t\tOFFSET 0 5 0\n{indent}\t}}\n"
-        channels = "3 Zrotation Xrotation Yrotation" if index else (
-            "6 Xposition Yposition Zposition Zrotation Xrotation Yrotation"
-        )  # fmt: skip
+        inner = (
+            inner or f"{indent}\tEnd Site\n{indent}\t{{\n{indent}\t\tOFFSET 0 5 0\n{indent}\t}}\n"
+        )
+        channels = (
+            "3 Zrotation Xrotation Yrotation"
+            if index
+            else ("6 Xposition Yposition Zposition Zrotation Xrotation Yrotation")
+        )
         head = f"{indent}{'JOINT' if index else 'ROOT'} {layout.joints[index]}\n{indent}{{\n"
         place = " ".join(f"{number:.6f}" for number in offsets[index])
         return f"{head}{indent}\tOFFSET {place}\n{indent}\tCHANNELS {channels}\n{inner}{indent}}}\n"
@@ -215,7 +302,9 @@ def bvh_text(layout: SkeletonLayout, angle: NDArray[np.float64], subject: int, f
     values[:, 1:3] = 100, 300
     values[:, 3 + 3 * turning_joint(layout)] = np.degrees(angle)
     lines = "".join(" ".join(f"{number:.6f}" for number in frame) + "\n" for frame in values)
-    return f"HIERARCHY\n{joint(0, '')}MOTION\nFrames: {len(angle)}\nFrame Time: {frame_time}\n{lines}"
+    return (
+        f"HIERARCHY\n{joint(0, '')}MOTION\nFrames: {len(angle)}\nFrame Time: {frame_time}\n{lines}"
+    )
 
 
 def _write_videos(folder: Path, videos: Sequence[str], skeletons: str, labels: str) -> None:
@@ -249,7 +338,9 @@ def clips_of(source: Source) -> list[RawClip]:
 def stored(source: Source, folder: Path, name: str = "made_up") -> ClipSet:
     """The store of a source, prepared in this process."""
 
-    def here(source: Source, chunks: list, paths: list[Path], workers: int, strict: bool, advance: object) -> None:
+    def here(
+        source: Source, chunks: list, paths: list[Path], workers: int, strict: bool, advance: object
+    ) -> None:
         for chunk, path in zip(chunks, paths, strict=True):
             module.read_part(source, chunk, path, strict)
 

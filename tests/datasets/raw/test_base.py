@@ -19,7 +19,10 @@ def test_linked_folders_are_looked_into_once(tmp_path: Path) -> None:
     (elsewhere / "b.txt").touch()
     (raw / "two").symlink_to(elsewhere)
     (elsewhere / "back").symlink_to(raw)
-    assert sorted(path.relative_to(raw).as_posix() for path in files_below(raw)) == ["one/a.txt", "two/b.txt"]
+    assert sorted(path.relative_to(raw).as_posix() for path in files_below(raw)) == [
+        "one/a.txt",
+        "two/b.txt",
+    ]
 
 
 def test_files_come_in_the_order_of_their_names_whatever_the_file_systems(

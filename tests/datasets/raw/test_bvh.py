@@ -1,4 +1,6 @@
-"""BVH: the tree, the order of rotations and units by hand; one skeleton for all files; labels.csv line by line."""
+"""BVH: the tree, the order of rotations and units by hand; one skeleton for all files; labels.csv
+line by line.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +64,12 @@ def positions(folder: Path, *frames: str, tree: str = TREE) -> list[list[list[fl
 # --- one file ---
 
 
-def test_positions_stand_in_place_of_the_root_s_offset_and_end_sites_are_no_joints(tmp_path: Path) -> None:
-    assert positions(tmp_path, "100 200 300 0 0 0 0 0 0") == [[[1, 2, 3], [1, 2.1, 3], [1.2, 2.1, 3]]]
+def test_positions_stand_in_place_of_the_root_s_offset_and_end_sites_are_no_joints(
+    tmp_path: Path,
+) -> None:
+    assert positions(tmp_path, "100 200 300 0 0 0 0 0 0") == [
+        [[1, 2, 3], [1, 2.1, 3], [1.2, 2.1, 3]]
+    ]
     assert Bvh(tmp_path).layout.joints == ("Hips", "Spine", "Left Hand")
     assert Bvh(tmp_path).layout.parents == (-1, 0, 1)
 
@@ -93,43 +99,81 @@ def test_turns_of_the_root_turn_everything(tmp_path: Path) -> None:
 
 
 def test_frames_and_their_rate(tmp_path: Path) -> None:
-    assert positions(tmp_path, "1 0 0 0 0 0 0 0 0", "2 0 0 0 0 0 0 0 0", "3 0 0 0 0 0 0 0 0")[2][0] == [0.03, 0, 0]
+    assert positions(tmp_path, "1 0 0 0 0 0 0 0 0", "2 0 0 0 0 0 0 0 0", "3 0 0 0 0 0 0 0 0")[2][
+        0
+    ] == [0.03, 0, 0]
     assert Bvh(tmp_path).fps == 25.0
     assert Bvh(folder_of(tmp_path, a=TREE + motion("0 " * 9, time="0.0333333"))).fps == 30.0
 
 
 def test_words_of_the_hierarchy_may_stand_on_any_lines(tmp_path: Path) -> None:
     tree = " ".join(TREE.split()).replace("{ ", "{").replace(" }", "}") + "\n"
-    assert positions(tmp_path, "100 200 300 0 0 0 0 0 0", tree=tree) == [[[1, 2, 3], [1, 2.1, 3], [1.2, 2.1, 3]]]
+    assert positions(tmp_path, "100 200 300 0 0 0 0 0 0", tree=tree) == [
+        [[1, 2, 3], [1, 2.1, 3], [1.2, 2.1, 3]]
+    ]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
         ("HIERARCHY", "hello", "line 1: expected HIERARCHY, found 'hello'"),
-        ("ROOT Hips", "JOINT Hips", "line 2: expected one ROOT with JOINT, End Site, OFFSET or .* found 'JOINT'"),
+        (
+            "ROOT Hips",
+            "JOINT Hips",
+            "line 2: expected one ROOT with JOINT, End Site, OFFSET or .* found 'JOINT'",
+        ),
         ("JOINT Spine", "ROOT Spine", "line 6: expected one ROOT with JOINT, .*, found 'ROOT'"),
-        ("JOINT Spine", "JOINT Hips", "line 7: expected a name of its own for every joint, found 'Hips'"),
+        (
+            "JOINT Spine",
+            "JOINT Hips",
+            "line 7: expected a name of its own for every joint, found 'Hips'",
+        ),
         ("OFFSET 0 10 0", "OFFSET 0 ten 0", "line 8: expected a finite number, found 'ten'"),
         ("OFFSET 0 10 0", "OFFSET 0 nan 0", "line 8: expected a finite number, found 'nan'"),
         ("    OFFSET 0 10 0\n", "", "line 18: expected an OFFSET for joint 'Spine', found none"),
         ("CHANNELS 3", "CHANNELS 7", "line 9: expected 0 to 6 channels, found '7'"),
         ("CHANNELS 3", "CHANNELS -1", "line 9: expected 0 to 6 channels, found '-1'"),
-        ("CHANNELS 3", "CHANNELS 4", "line 10: expected channels such as Xposition and Zrotation once, found 'joint'"),
-        ("3 Yrotation Xrotation", "3 Yrotation Yrotation", "line 9: expected channels .* once, found 'yrotation'"),
+        (
+            "CHANNELS 3",
+            "CHANNELS 4",
+            "line 10: expected channels such as Xposition and Zrotation once, found 'joint'",
+        ),
+        (
+            "3 Yrotation Xrotation",
+            "3 Yrotation Yrotation",
+            "line 9: expected channels .* once, found 'yrotation'",
+        ),
         ("}\n}\n", "}\n", "line 19: expected a closing }, found the end of the hierarchy"),
         ("Frames: 1", "Frames: 2", "line 24: expected 2 lines of motion and at least 1, found 1"),
-        ("Frames: 1", "Frames one", "line 22: expected Frames: and their number, found 'Frames one'"),
-        ("Frame Time: 0.04", "Frame Time: 0", "line 23: expected a frame time from 0.0001 to 10 seconds, found '0'"),
-        ("Frame Time: 0.04", "Frame Time: inf", "line 23: expected a frame time from .*, found 'inf'"),
+        (
+            "Frames: 1",
+            "Frames one",
+            "line 22: expected Frames: and their number, found 'Frames one'",
+        ),
+        (
+            "Frame Time: 0.04",
+            "Frame Time: 0",
+            "line 23: expected a frame time from 0.0001 to 10 seconds, found '0'",
+        ),
+        (
+            "Frame Time: 0.04",
+            "Frame Time: inf",
+            "line 23: expected a frame time from .*, found 'inf'",
+        ),
         ("Frame Time: 0.04", "0 0 0", "line 23: expected Frame Time: and seconds, found '0 0 0'"),
         ("MOTION", "MOTIONS", "line 24: expected a line MOTION, found none"),
         ("0 0 0 0 0 0 0 0 0", "0 0 0 0 0 0 0 0", "line 24: expected 9 numbers, found 8"),
         ("0 0 0 0 0 0 0 0 0", "0 0 0 0 x 0 0 0 0", "line 24: expected a finite number, found 'x'"),
-        ("0 0 0 0 0 0 0 0 0", "0 0 0 0 inf 0 0 0 0", "line 24: expected a finite number, found 'inf'"),
+        (
+            "0 0 0 0 0 0 0 0 0",
+            "0 0 0 0 inf 0 0 0 0",
+            "line 24: expected a finite number, found 'inf'",
+        ),
     ],
-)  # fmt: skip
-def test_a_broken_file_is_named_with_its_line(old: str, new: str, problem: str, tmp_path: Path) -> None:
+)
+def test_a_broken_file_is_named_with_its_line(
+    old: str, new: str, problem: str, tmp_path: Path
+) -> None:
     text = TREE + motion("0 0 0 0 0 0 0 0 0")
     assert old in text
     path = tmp_path / "a.bvh"
@@ -139,7 +183,9 @@ def test_a_broken_file_is_named_with_its_line(old: str, new: str, problem: str, 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "HIERARCHY\nMOTION\n", "ROOT\nMOTION", "\x00\x01", "HIERARCHY ROOT\nMOTION\n"])
+@pytest.mark.parametrize(
+    "text", ["", "HIERARCHY\nMOTION\n", "ROOT\nMOTION", "\x00\x01", "HIERARCHY ROOT\nMOTION\n"]
+)
 def test_junk_is_a_broken_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.bvh").write_text(text)
     with pytest.raises(BrokenFile, match=r"a\.bvh"):
@@ -170,7 +216,9 @@ def test_the_tree_ends_in_a_store_of_the_known_layout(tmp_path: Path) -> None:
 
 
 def test_classes_subjects_units_and_further_columns_come_from_the_csv(tmp_path: Path) -> None:
-    labels = 'file,label,subject,unit_metres,take,note\nb.bvh,wave,7,1,3,"x, y"\n\na.bvh, bow ,,,4,\n'
+    labels = (
+        'file,label,subject,unit_metres,take,note\nb.bvh,wave,7,1,3,"x, y"\n\na.bvh, bow ,,,4,\n'
+    )
     text = TREE + motion("100 0 0 0 0 0 0 0 0")
     source = Bvh(folder_of(tmp_path, labels, a=text, b=text))
     assert source.class_names == ["bow", "wave"]
@@ -185,15 +233,22 @@ def test_offsets_may_differ_between_files_but_not_the_skeleton(tmp_path: Path) -
     end = motion("0 " * 9)
     source = Bvh(
         folder_of(
-            tmp_path, labels, a=TREE + end, b=TREE.replace("OFFSET 0 10 0", "OFFSET 0 12 0") + end,
-            c=TREE.replace("Spine", "Chest") + end, d=TREE + motion("0 " * 9, time="0.05"),
+            tmp_path,
+            labels,
+            a=TREE + end,
+            b=TREE.replace("OFFSET 0 10 0", "OFFSET 0 12 0") + end,
+            c=TREE.replace("Spine", "Chest") + end,
+            d=TREE + motion("0 " * 9, time="0.05"),
             e=TREE.replace("    JOINT Left", "  } JOINT Left").replace("  }\n}\n", "}\n") + end,
         )
-    )  # fmt: skip
+    )
     units = source.find().units
     assert source.read(units[1]).clips[0].joints[0, 0, 1, 1] == np.float32(0.12)
     for unit, problem in (
-        (units[2], "expected the joints of the first file, found a skeleton without Spine and with Chest"),
+        (
+            units[2],
+            "expected the joints of the first file, found a skeleton without Spine and with Chest",
+        ),
         (units[3], "expected the frame time of the first file, 0.04 seconds, found 0.05"),
         (units[4], "expected the joints of the first file, found another order or other parents"),
     ):
@@ -208,7 +263,9 @@ def test_the_first_file_that_can_be_read_decides(tmp_path: Path) -> None:
     assert source.layout.joints == ("Hips", "Spine", "Left Hand")
     with pytest.raises(BrokenFile, match=r"a\.bvh, line 1: expected a line MOTION"):
         source.read(source.find().units[0])
-    with pytest.raises(DataError, match=r"expected a BVH file that can be read, found none \(.*a.bvh, line 1: exp"):
+    with pytest.raises(
+        DataError, match=r"expected a BVH file that can be read, found none \(.*a.bvh, line 1: exp"
+    ):
         Bvh(folder_of(tmp_path, labels, a="junk", b="junk"))
 
 
@@ -237,28 +294,81 @@ def test_a_preparation_begins_anew_when_a_label_has_changed(tmp_path: Path) -> N
     ("labels", "problem"),
     [
         ("", "line 1: expected a column file, found none; name it so"),
-        ("files,label\na.bvh,wave\n", "line 1: expected a column file, found files, label; did you mean 'files'"),
-        ("file,label,names\na.bvh,wave,x\n", "line 1: expected columns of .*, found 'names'; name it otherwise"),
-        ("file,label,hashes\na.bvh,wave,x\n", "line 1: expected columns of .*, found 'hashes'; name it otherwise"),
-        ("file,label,a/b\na.bvh,wave,x\n", "line 1: expected columns of .*, found 'a/b'; name it otherwise"),
-        ("file,label,x,x\na.bvh,wave,1,2\n", "line 1: expected columns of .*each once.*, found 'x'; name it otherwise"),
+        (
+            "files,label\na.bvh,wave\n",
+            "line 1: expected a column file, found files, label; did you mean 'files'",
+        ),
+        (
+            "file,label,names\na.bvh,wave,x\n",
+            "line 1: expected columns of .*, found 'names'; name it otherwise",
+        ),
+        (
+            "file,label,hashes\na.bvh,wave,x\n",
+            "line 1: expected columns of .*, found 'hashes'; name it otherwise",
+        ),
+        (
+            "file,label,a/b\na.bvh,wave,x\n",
+            "line 1: expected columns of .*, found 'a/b'; name it otherwise",
+        ),
+        (
+            "file,label,x,x\na.bvh,wave,1,2\n",
+            "line 1: expected columns of .*each once.*, found 'x'; name it otherwise",
+        ),
         ("file,label\n", ": expected a line for every file, found none"),
-        ("file,label\na.bvh\n", "line 2: expected as many fields as in line 1, found fewer; correct the line"),
-        ("file,label\na.bvh,wave,bow\n", "line 2: expected as many fields as in line 1, found more"),
+        (
+            "file,label\na.bvh\n",
+            "line 2: expected as many fields as in line 1, found fewer; correct the line",
+        ),
+        (
+            "file,label\na.bvh,wave,bow\n",
+            "line 2: expected as many fields as in line 1, found more",
+        ),
         ("file,label\na.bvh,\n", "line 2: expected a label, found none"),
-        ("file,label\na.bvh,wave\na.bvh,bow\n", "line 3: expected every file once, found a.bvh again"),
-        ("file,label\n/etc/a.bvh,wave\n", "line 2: expected the path of a .bvh file below the folder, found '/e.*'"),
-        ("file,label\n../a.bvh,wave\n", r"line 2: expected the path of a .bvh file below the folder, found '\.\..*'"),
-        (f"file,label\n{'a' * 300}.bvh,wave\n", "line 2: expected the path of a .bvh file below the folder, found 'aa"),
-        ("file,label\na.txt,wave\n", "line 2: expected the path of a .bvh file below the folder, found 'a.txt'"),
-        ("file,label,subject\na.bvh,wave,S1\n", "line 2: expected a subject's number, .*, found 'S1'"),
-        ("file,label,subject\na.bvh,wave,-2\n", "line 2: expected a subject's number, .*, found '-2'"),
-        ("file,label,unit_metres\na.bvh,wave,0\n", "line 2: expected unit_metres above 0 and at most 1000, found '0'"),
-        ("file,label,unit_metres\na.bvh,wave,nan\n", "line 2: expected unit_metres above 0 .*, found 'nan'"),
-        ("file,label\ngone.bvh,wave\n", r"expected a BVH file that can be read, found none \(not there are gone.bvh\)"),
+        (
+            "file,label\na.bvh,wave\na.bvh,bow\n",
+            "line 3: expected every file once, found a.bvh again",
+        ),
+        (
+            "file,label\n/etc/a.bvh,wave\n",
+            "line 2: expected the path of a .bvh file below the folder, found '/e.*'",
+        ),
+        (
+            "file,label\n../a.bvh,wave\n",
+            r"line 2: expected the path of a .bvh file below the folder, found '\.\..*'",
+        ),
+        (
+            f"file,label\n{'a' * 300}.bvh,wave\n",
+            "line 2: expected the path of a .bvh file below the folder, found 'aa",
+        ),
+        (
+            "file,label\na.txt,wave\n",
+            "line 2: expected the path of a .bvh file below the folder, found 'a.txt'",
+        ),
+        (
+            "file,label,subject\na.bvh,wave,S1\n",
+            "line 2: expected a subject's number, .*, found 'S1'",
+        ),
+        (
+            "file,label,subject\na.bvh,wave,-2\n",
+            "line 2: expected a subject's number, .*, found '-2'",
+        ),
+        (
+            "file,label,unit_metres\na.bvh,wave,0\n",
+            "line 2: expected unit_metres above 0 and at most 1000, found '0'",
+        ),
+        (
+            "file,label,unit_metres\na.bvh,wave,nan\n",
+            "line 2: expected unit_metres above 0 .*, found 'nan'",
+        ),
+        (
+            "file,label\ngone.bvh,wave\n",
+            r"expected a BVH file that can be read, found none \(not there are gone.bvh\)",
+        ),
     ],
-)  # fmt: skip
-def test_a_wrong_labels_file_is_named_with_its_line(labels: str, problem: str, tmp_path: Path) -> None:
+)
+def test_a_wrong_labels_file_is_named_with_its_line(
+    labels: str, problem: str, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match=problem) as caught:
         Bvh(folder_of(tmp_path, labels))
     assert "\n" not in str(caught.value)
@@ -279,13 +389,21 @@ STILL = "0 0 0 0 0 0 0 0 0"
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_tables_of_spreadsheet_programs_are_read(labels: str, encoding: str, tmp_path: Path) -> None:
+def test_tables_of_spreadsheet_programs_are_read(
+    labels: str, encoding: str, tmp_path: Path
+) -> None:
     (tmp_path / "sub").mkdir()
     folder_of(tmp_path, **{"sub/a": TREE + motion(STILL)})
     (tmp_path / "labels.csv").rename(tmp_path / "Labels.CSV")
     (tmp_path / "Labels.CSV").write_text(labels, encoding=encoding, newline="\r\n")
     (row,) = Bvh(tmp_path).rows.values()
-    assert (row.file, row.label, row.subject, row.unit_metres, dict(row.other)) == ("sub/a.bvh", "wave", 3, None, {})
+    assert (row.file, row.label, row.subject, row.unit_metres, dict(row.other)) == (
+        "sub/a.bvh",
+        "wave",
+        3,
+        None,
+        {},
+    )
 
 
 def test_a_unit_with_a_decimal_comma_is_that_unit(tmp_path: Path) -> None:
@@ -299,11 +417,14 @@ def test_a_workbook_or_another_table_is_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "labels.xlsx", "w") as book:
         book.writestr("xl/workbook.xml", "")
     with pytest.raises(
-        DataError, match=r"No such file or directory.*; there is labels.xlsx: save or name it labels.csv"
+        DataError,
+        match=r"No such file or directory.*; there is labels.xlsx: save or name it labels.csv",
     ):
         Bvh(tmp_path)
     (tmp_path / "labels.xlsx").rename(tmp_path / "labels.csv")
-    with pytest.raises(DataError, match="expected a table as text, found an Excel workbook; save it as CSV UTF-8"):
+    with pytest.raises(
+        DataError, match="expected a table as text, found an Excel workbook; save it as CSV UTF-8"
+    ):
         Bvh(tmp_path)
 
 
@@ -312,7 +433,10 @@ def test_what_is_assumed_is_said(tmp_path: Path) -> None:
     still = TREE + motion(STILL)
     assert Bvh(folder_of(tmp_path, labels, a=still, b=still)).assumed == (
         "y is up",
-        "unit_metres 0.01, centimetres, of 1 files; other units go into labels.csv, column unit_metres",
+        (
+            "unit_metres 0.01, centimetres, of 1 files; other units go into labels.csv, column"
+            " unit_metres"
+        ),
         "'Wave', 'wave' are different classes",
     )
 
@@ -336,7 +460,9 @@ def test_blank_lines_between_the_parts_are_passed_over(text: str, tmp_path: Path
     assert len(read_motion(path).positions()) == 1
     path.write_text((TREE + text).replace(STILL, "0 0 nan 0 0 0 0 0 0"))
     line = (TREE + text).rstrip().count("\n") + 1
-    with pytest.raises(BrokenFile, match=rf"a.bvh, line {line}: expected a finite number, found 'nan'"):
+    with pytest.raises(
+        BrokenFile, match=rf"a.bvh, line {line}: expected a finite number, found 'nan'"
+    ):
         read_motion(path).positions()
 
 
@@ -349,18 +475,30 @@ def test_joint_names_in_another_encoding_stay_different_names(tmp_path: Path) ->
 
 
 def test_a_folder_without_labels_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"labels.csv: expected a folder of .bvh files and a labels.csv with the"):
+    with pytest.raises(
+        DataError, match=r"labels.csv: expected a folder of .bvh files and a labels.csv with the"
+    ):
         Bvh(tmp_path)
     (tmp_path / "labels.csv").write_bytes(b"file,label\n\xff\xfe.bvh,wave\n")
-    with pytest.raises(DataError, match=r"labels.csv, line 2: expected UTF-8, found another encoding; save"):
+    with pytest.raises(
+        DataError, match=r"labels.csv, line 2: expected UTF-8, found another encoding; save"
+    ):
         Bvh(tmp_path)
 
 
 def test_tables_of_more_columns_or_lines_than_anybody_has_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(DataError, match=r"line 1: expected at most 100 columns, found 152; leave some out"):
+    with pytest.raises(
+        DataError, match=r"line 1: expected at most 100 columns, found 152; leave some out"
+    ):
         Bvh(folder_of(tmp_path, f"file,label,{','.join(f'c{number}' for number in range(150))}\n"))
     monkeypatch.setattr("datasets.raw.bvh.MOST_ROWS", 3)
-    with pytest.raises(DataError, match=r"labels.csv: expected at most 3 lines, found more; cut the set up"):
-        Bvh(folder_of(tmp_path, "file,label\n" + "".join(f"a{number}.bvh,wave\n" for number in range(4))))
+    with pytest.raises(
+        DataError, match=r"labels.csv: expected at most 3 lines, found more; cut the set up"
+    ):
+        Bvh(
+            folder_of(
+                tmp_path, "file,label\n" + "".join(f"a{number}.bvh,wave\n" for number in range(4))
+            )
+        )

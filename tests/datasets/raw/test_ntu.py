@@ -1,4 +1,6 @@
-"""NTU RGB+D from ``.skeleton`` files: what is found and set aside, what a clip becomes, and the three routes."""
+"""NTU RGB+D from ``.skeleton`` files: what is found and set aside, what a clip becomes, and the
+three routes.
+"""
 
 from __future__ import annotations
 
@@ -46,22 +48,44 @@ def test_classes_splits_and_counts() -> None:
     assert (len(ACTIONS_60), len(set(ACTIONS_60))) == (60, 60)
     assert (len(ACTIONS_120), len(set(ACTIONS_120))) == (120, 120)
     assert [ACTIONS_120[action - 1] for action in (1, 13, 43, 50, 60, 61, 99, 106, 112, 120)] == [
-        "drink water", "tear up paper", "falling", "punching/slapping other person", "walking apart from each other",
-        "put on headphone", "running on the spot", "hit other person with something", "high-five",
+        "drink water",
+        "tear up paper",
+        "falling",
+        "punching/slapping other person",
+        "walking apart from each other",
+        "put on headphone",
+        "running on the spot",
+        "hit other person with something",
+        "high-five",
         "finger-guessing game (playing rock-paper-scissors)",
-    ]  # fmt: skip
+    ]
     for edition, total in ((Ntu60, 56_578), (Ntu120, 113_945)):
         assert set(edition.splits) == set(edition.expected)
         assert {sum(counts) for counts in edition.expected.values()} == {total}
-    training = [edition.splits["xsub"].removeprefix("subject:").removesuffix("->*") for edition in (Ntu60, Ntu120)]
+    training = [
+        edition.splits["xsub"].removeprefix("subject:").removesuffix("->*")
+        for edition in (Ntu60, Ntu120)
+    ]
     assert [len(text.split(",")) for text in training] == [20, 53]
     assert training[1].startswith(training[0])
     assert Ntu120.splits["xset"] == "setup:2,4,6,8,10,12,14,16,18,20,22,24,26,28,30,32->*"
 
 
 def test_columns_of_a_name() -> None:
-    assert name_columns(STEM) == {"label": 12, "subject": 3, "view": 2, "setup": 1, "replication": 2}
-    for wrong in ("S001C002P003R002A000", "S001C002P003R002A13", STEM + "x", "._" + STEM, STEM.lower()):
+    assert name_columns(STEM) == {
+        "label": 12,
+        "subject": 3,
+        "view": 2,
+        "setup": 1,
+        "replication": 2,
+    }
+    for wrong in (
+        "S001C002P003R002A000",
+        "S001C002P003R002A13",
+        STEM + "x",
+        "._" + STEM,
+        STEM.lower(),
+    ):
         assert name_columns(wrong) is None
 
 
@@ -77,7 +101,9 @@ def test_files_at_any_depth_by_stem(tmp_path: Path) -> None:
     one(tmp_path / "a" / "b" / "S002C001P001R001A001.skeleton")
     one(tmp_path / "S001C001P001R001A002.skeleton")
     found = Ntu60(tmp_path).find()
-    assert [unit.name for unit in found.units] == [f"S00{s}C001P001R001A00{a}" for s, a in ((1, 1), (1, 2), (2, 1))]
+    assert [unit.name for unit in found.units] == [
+        f"S00{s}C001P001R001A00{a}" for s, a in ((1, 1), (1, 2), (2, 1))
+    ]
     assert dict(found.counts) == {"found": 3, "on the missing list (none is there)": 0}
 
 
@@ -88,13 +114,15 @@ def test_clips_on_a_missing_list_are_left_out(tmp_path: Path, beside: bool) -> N
         one(raw / "deep" / f"S001C001P001R001A00{action}.skeleton")
     place = tmp_path if beside else raw
     (place / "NTU_RGBD_samples_with_missing_skeletons.txt").write_text(
-        "302 samples, see A004 etc.\nS001C001P001R001A002\r\nS001C001P001R001A003.skeleton\nS009C009P009R009A009\n"
+        "302 samples, see A004"
+        " etc.\nS001C001P001R001A002\r\nS001C001P001R001A003.skeleton\nS009C009P009R009A009\n"
     )
     found = Ntu60(raw).find()
     assert [unit.name for unit in found.units] == ["S001C001P001R001A001"]
     assert dict(found.counts) == {
-        "found": 3, "on the missing list (NTU_RGBD_samples_with_missing_skeletons.txt)": 2
-    }  # fmt: skip
+        "found": 3,
+        "on the missing list (NTU_RGBD_samples_with_missing_skeletons.txt)": 2,
+    }
 
 
 @pytest.mark.parametrize("name", ["ntu_rgb120_missings.txt", "statistics/Missing skeletons.TXT"])
@@ -121,7 +149,9 @@ def test_suffixes_of_any_case_and_byte_order_marks_are_read(tmp_path: Path) -> N
     path = one(tmp_path / f"{STEM}.SKELETON")
     (plain,) = clips_of(Ntu60(tmp_path))
     for encoding in ("utf-8-sig", "utf-16"):
-        path.write_text(path.read_text("utf-8-sig" if encoding == "utf-16" else "utf-8"), encoding=encoding)
+        path.write_text(
+            path.read_text("utf-8-sig" if encoding == "utf-16" else "utf-8"), encoding=encoding
+        )
         (clip,) = clips_of(Ntu60(tmp_path))
         np.testing.assert_array_equal(clip.joints, plain.joints)
 
@@ -130,9 +160,13 @@ def test_the_data_of_the_st_gcn_family_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "train_data_joint.npy", np.zeros((1, 3, 4, 25, 2), np.float32))
     (tmp_path / "train_label.pkl").write_bytes(pickle.dumps((["S001C001P001R001A001"], [0])))
     (tmp_path / "labels.pkl").write_bytes(pickle.dumps((["S001C001P001R001A001"], [0])))
-    for raw in (tmp_path, *(tmp_path / name for name in ("train_data_joint.npy", "train_label.pkl", "labels.pkl"))):
+    for raw in (
+        tmp_path,
+        *(tmp_path / name for name in ("train_data_joint.npy", "train_label.pkl", "labels.pkl")),
+    ):
         with pytest.raises(
-            DataError, match=r"found the form of ST-GCN, 2s-AGCN .*, which is not read: name a folder of"
+            DataError,
+            match=r"found the form of ST-GCN, 2s-AGCN .*, which is not read: name a folder of",
         ):
             open_ntu60(raw).find()
 
@@ -147,7 +181,9 @@ def test_a_file_where_a_folder_is_expected_and_the_reverse(tmp_path: Path) -> No
         open_ntu60(tmp_path / "nturgbd.zip")
     (tmp_path / "NTU60_CS.npz").mkdir()
     np.savez(tmp_path / "NTU60_CS.npz" / "inside.npz", x=np.zeros(1))
-    with pytest.raises(DataError, match=r"found a folder; name the file in it \(there are inside.npz\)"):
+    with pytest.raises(
+        DataError, match=r"found a folder; name the file in it \(there are inside.npz\)"
+    ):
         open_ntu60(tmp_path / "NTU60_CS.npz")
 
 
@@ -171,18 +207,34 @@ def test_files_of_the_other_edition_are_left_out(tmp_path: Path) -> None:
         one(tmp_path / f"{stem}.skeleton")
     assert [unit.name for unit in Ntu60(tmp_path).find().units] == [STEM]
     found = Ntu120(tmp_path).find()
-    assert [unit.name for unit in found.units] == ["S001C001P001R001A061", STEM, "S018C001P001R001A001"]
-    assert found.counts["of a setup or action that this edition has not: S033C001P001R001A001.skeleton"] == 1
+    assert [unit.name for unit in found.units] == [
+        "S001C001P001R001A061",
+        STEM,
+        "S018C001P001R001A001",
+    ]
+    assert (
+        found.counts[
+            "of a setup or action that this edition has not: S033C001P001R001A001.skeleton"
+        ]
+        == 1
+    )
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected a folder with files SsssCcccPpppRrrrAaaa.skeleton .* no .skeleton"):
+    with pytest.raises(
+        DataError,
+        match=r"expected a folder with files SsssCcccPpppRrrrAaaa.skeleton .* no .skeleton",
+    ):
         Ntu60(tmp_path).find()
     (tmp_path / "NTU60_CS.npz").write_bytes(b"")
-    with pytest.raises(DataError, match=r"no \.skeleton file, but NTU60_CS\.npz: unpack or name it"):
+    with pytest.raises(
+        DataError, match=r"no \.skeleton file, but NTU60_CS\.npz: unpack or name it"
+    ):
         Ntu60(tmp_path).find()
     one(tmp_path / "odd.skeleton")
-    with pytest.raises(DataError, match=r"found 1 \.skeleton files, none to use \(found; .*: odd\.skeleton\)"):
+    with pytest.raises(
+        DataError, match=r"found 1 \.skeleton files, none to use \(found; .*: odd\.skeleton\)"
+    ):
         Ntu60(tmp_path).find()
     with pytest.raises(DataError, match="found nothing there; check the path"):
         Ntu60(tmp_path / "missing")
@@ -196,7 +248,14 @@ def test_a_clip(tmp_path: Path) -> None:
     source = Ntu60(tmp_path)
     [unit] = source.find().units
     [clip] = source.read(unit).clips
-    assert dict(clip.columns) == {"label": 12, "subject": 3, "view": 2, "setup": 1, "replication": 2, "names": STEM}
+    assert dict(clip.columns) == {
+        "label": 12,
+        "subject": 3,
+        "view": 2,
+        "setup": 1,
+        "replication": 2,
+        "names": STEM,
+    }
     stored = np.array([frame[0]["joints"] for frame in read_line_by_line(path)])
     np.testing.assert_array_equal(clip.joints[:, 0], stored - stored[0, 1])
     assert clip.joints.shape == (7, 2, 25, 3)
@@ -243,7 +302,9 @@ def test_made_up_scenes_take_every_stage(tmp_path: Path) -> None:
 def test_the_same_tree_gives_the_same_clips_wherever_it_lies(tmp_path: Path) -> None:
     write_tree(tmp_path / "a", 8)
     shutil.copytree(tmp_path / "a", tmp_path / "b" / "c")
-    for first, second in zip(clips_of(Ntu60(tmp_path / "a")), clips_of(Ntu60(tmp_path / "b")), strict=True):
+    for first, second in zip(
+        clips_of(Ntu60(tmp_path / "a")), clips_of(Ntu60(tmp_path / "b")), strict=True
+    ):
         assert first.columns == second.columns
         np.testing.assert_array_equal(first.joints, second.joints)
 

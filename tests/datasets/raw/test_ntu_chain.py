@@ -18,16 +18,26 @@ from tests.datasets.raw.made_up_ntu import STANDING, Recorded, person
 def recorded(*bodies: Recorded, frames: int | None = None) -> SkeletonText:
     """What a file with these bodies says."""
     count = frames if frames is not None else max(body.last + 1 for body in bodies)
-    present = [(frame, body) for frame in range(count) for body in bodies if body.first <= frame <= body.last]
+    present = [
+        (frame, body)
+        for frame in range(count)
+        for body in bodies
+        if body.first <= frame <= body.last
+    ]
     counts = np.bincount([frame for frame, _ in present], minlength=count)
     joints = [body.joints[frame - body.first] for frame, body in present]
     ids = [body.id for _, body in present]
     stacked = np.array(joints, np.float32).reshape(-1, 25, 3)
-    return SkeletonText(Path("made_up.skeleton"), counts.astype(np.int64), np.array(ids, np.int64), stacked)
+    return SkeletonText(
+        Path("made_up.skeleton"), counts.astype(np.int64), np.array(ids, np.int64), stacked
+    )
 
 
-def figure(frames: int, *, at: float = 0.0, step: float = 0.0, wide: int = 0) -> NDArray[np.float64]:
-    """[frames, 25, 3]: `STANDING` (1.6 m high, 0.55 m wide), with x from ``at`` on, ``step`` more in every frame.
+def figure(
+    frames: int, *, at: float = 0.0, step: float = 0.0, wide: int = 0
+) -> NDArray[np.float64]:
+    """[frames, 25, 3]: `STANDING` (1.6 m high, 0.55 m wide), with x from ``at`` on, ``step`` more
+    in every frame.
 
     The first ``wide`` frames are stretched in x to more than 0.8 of the height.
     """
@@ -74,7 +84,9 @@ def test_no_bodies_at_all() -> None:
 
 def test_bodies_of_11_frames_are_dropped_and_of_12_kept() -> None:
     main = Recorded(1, 0, figure(30, step=0.1))
-    joints, counts = standard_chain(recorded(main, Recorded(2, 5, figure(11, at=2)), Recorded(3, 5, figure(12, at=3))))
+    joints, counts = standard_chain(
+        recorded(main, Recorded(2, 5, figure(11, at=2)), Recorded(3, 5, figure(12, at=3)))
+    )
     assert spine_x(joints, 1) == [None] * 5 + [3.0] * 12 + [None] * 13
     assert counts == {ntu_chain.SHORT: 1}
 
@@ -88,7 +100,9 @@ def test_nobody_is_left_of_short_bodies() -> None:
 def test_69_754_percent_of_wide_frames() -> None:
     main = Recorded(1, 0, figure(100, step=0.1))
     for wide, dropped in ((69, 0), (70, 1)):
-        joints, counts = standard_chain(recorded(main, Recorded(2, 0, figure(100, at=2, wide=wide))))
+        joints, counts = standard_chain(
+            recorded(main, Recorded(2, 0, figure(100, at=2, wide=wide)))
+        )
         assert counts[ntu_chain.WIDE] == dropped
         assert joints[:, 1].any() != dropped
 
@@ -109,8 +123,12 @@ def test_most_motion_first() -> None:
 
 
 def test_wide_frames_do_not_count_as_motion() -> None:
-    # Half of the flickering body's frames are stretched: its variance is largest with them, smallest without.
-    flickering, lively = Recorded(1, 0, figure(20, wide=10)), Recorded(2, 0, figure(20, at=5, step=0.01))
+    # Half of the flickering body's frames are stretched: its variance is largest with them,
+    # smallest without.
+    flickering, lively = (
+        Recorded(1, 0, figure(20, wide=10)),
+        Recorded(2, 0, figure(20, at=5, step=0.01)),
+    )
     joints, _ = standard_chain(recorded(flickering, lively))
     assert spine_x(joints, 1)[:3] == [-5, -5, -5]
 
@@ -164,7 +182,9 @@ def test_actor_2_spans_from_the_first_frame_as_published() -> None:
 
 def test_an_id_that_comes_back_counts_as_uninterrupted_as_published() -> None:
     main = Recorded(1, 0, figure(40, step=0.1))
-    joints, counts = standard_chain(recorded(main, Recorded(2, 0, figure(8, at=2)), Recorded(2, 20, figure(8, at=3))))
+    joints, counts = standard_chain(
+        recorded(main, Recorded(2, 0, figure(8, at=2)), Recorded(2, 20, figure(8, at=3)))
+    )
     assert counts == {ntu_chain.UNINTERRUPTED: 1}
     assert spine_x(joints, 1) == [2] * 8 + [3] * 8 + [None] * 24
 

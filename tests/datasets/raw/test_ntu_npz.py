@@ -1,4 +1,6 @@
-"""CTR-GCN-style archives: equal to the raw route on the same clips, and exact about what is wrong."""
+"""CTR-GCN-style archives: equal to the raw route on the same clips, and exact about what is
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,10 @@ def clips_of(source: Source) -> list[RawClip]:
 
 def padded(clips: list[RawClip], classes: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """[N, T, 150] frames and [N, classes] one-hot classes, as CTR-GCN's preparation stores them."""
-    frames, labels = np.zeros((len(clips), LONGEST, 150), np.float32), np.zeros((len(clips), classes))
+    frames, labels = (
+        np.zeros((len(clips), LONGEST, 150), np.float32),
+        np.zeros((len(clips), classes)),
+    )
     for row, clip in enumerate(clips):
         frames[row, : len(clip.joints)] = clip.joints.reshape(-1, 150)
         labels[row, clip.columns["label"]] = 1
@@ -63,17 +68,24 @@ def npz(folder: Path, name: str = "NTU60_CS.npz", **stored: NDArray) -> Path:
 def test_equals_the_raw_route_on_the_same_clips(tmp_path: Path) -> None:
     write_tree(tmp_path / "raw", 16, longest=LONGEST)
     raw = clips_of(Ntu60(tmp_path / "raw"))
-    sides = [[clip for clip in raw if (clip.columns["subject"] in TRAINING) == training] for training in (True, False)]
+    sides = [
+        [clip for clip in raw if (clip.columns["subject"] in TRAINING) == training]
+        for training in (True, False)
+    ]
     assert all(sides)
     (x_train, y_train), (x_test, y_test) = (padded(side, 60) for side in sides)
-    np.savez(tmp_path / "NTU60_CS.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    np.savez(
+        tmp_path / "NTU60_CS.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test
+    )
     stored = clips_of(Ntu60Npz(tmp_path / "NTU60_CS.npz"))
     assert len(stored) == 16
     for clip, original in zip(stored, sides[0] + sides[1], strict=True):
         np.testing.assert_array_equal(clip.joints, original.joints)
         assert clip.joints.dtype == original.joints.dtype == np.float32
         assert clip.columns["label"] == original.columns["label"]
-    assert [clip.columns["side"] for clip in stored] == ["train"] * len(sides[0]) + ["test"] * len(sides[1])
+    assert [clip.columns["side"] for clip in stored] == ["train"] * len(sides[0]) + ["test"] * len(
+        sides[1]
+    )
 
 
 def test_ntu120s_copied_bodies_are_emptied(tmp_path: Path) -> None:
@@ -84,7 +96,14 @@ def test_ntu120s_copied_bodies_are_emptied(tmp_path: Path) -> None:
     single = ~bodies[:, :, 1].any(axis=(1, 2))
     assert 0 < single.sum() < len(raw)
     bodies[single, :, 1] = bodies[single, :, 0]
-    path = npz(tmp_path, "NTU120_CSub.npz", x_train=frames, y_train=labels, x_test=frames[:1], y_test=labels[:1])
+    path = npz(
+        tmp_path,
+        "NTU120_CSub.npz",
+        x_train=frames,
+        y_train=labels,
+        x_test=frames[:1],
+        y_test=labels[:1],
+    )
     train, test = readings(Ntu120Npz(path))
     assert train.counts == {COPIES: single.sum()}
     for clip, original in zip(train.clips, raw, strict=True):
@@ -99,7 +118,12 @@ def test_columns_units_and_split(tmp_path: Path) -> None:
     assert [unit.name for unit in found.units] == names
     assert found.counts == {"found": MOST_ROWS + 4}
     clip = source.read(found.units[1]).clips[1]
-    assert dict(clip.columns) == {"label": 5, "subject": -1, "side": "train", "names": "train-00065"}
+    assert dict(clip.columns) == {
+        "label": 5,
+        "subject": -1,
+        "side": "train",
+        "names": "train-00065",
+    }
     assert (source.default_split, dict(source.splits)) == ("xsub", {"xsub": "side:train->test"})
     assert source.chunk == 1
 
@@ -155,7 +179,9 @@ def test_rows_that_are_no_clips_are_problems(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", ">f4"])
 def test_any_way_of_storing(tmp_path: Path, cache: Path, compressed: bool, dtype: str) -> None:
     stored = arrays(y_train=np.eye(60, dtype=np.int64)[:3])
-    stored = {name: values.astype(dtype) if name[0] == "x" else values for name, values in stored.items()}
+    stored = {
+        name: values.astype(dtype) if name[0] == "x" else values for name, values in stored.items()
+    }
     path = tmp_path / "NTU60_CS.npz"
     (np.savez_compressed if compressed else np.savez)(path, **stored)  # type: ignore[arg-type]
     clips = clips_of(Ntu60Npz(path))
@@ -175,9 +201,18 @@ def test_sources_can_be_pickled_and_read_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x_test": None}, "x_test: expected an array of this name, found x_train, y_train, y_test; name a .npz"),
-        ({"x_train": np.zeros((3, 10, 75), "f4")}, "x_train: expected floating-point .* found float32 of shape"),
-        ({"x_train": np.zeros((3, 10, 150), "i4")}, "x_train: expected floating-point .* found int32"),
+        (
+            {"x_test": None},
+            "x_test: expected an array of this name, found x_train, y_train, y_test; name a .npz",
+        ),
+        (
+            {"x_train": np.zeros((3, 10, 75), "f4")},
+            "x_train: expected floating-point .* found float32 of shape",
+        ),
+        (
+            {"x_train": np.zeros((3, 10, 150), "i4")},
+            "x_train: expected floating-point .* found int32",
+        ),
         ({"x_train": np.zeros((3, 1500), "f4")}, r"found float32 of shape \[3, 1500\]"),
         (
             {"y_train": np.arange(3)},
@@ -207,10 +242,17 @@ def test_a_file_cut_short(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "split"),
-    [("NTU60_XSub.npz", "xsub"), ("ntu60_cv (1).npz", "xview"), ("NTU60_XView.npz", "xview"), ("mine.npz", "as stored"),
-     ("NTU60_XSet.npz", "as stored")],
-)  # fmt: skip
-def test_the_name_tells_the_split_in_the_words_of_ctr_gcn_and_mamp(name: str, split: str, tmp_path: Path) -> None:
+    [
+        ("NTU60_XSub.npz", "xsub"),
+        ("ntu60_cv (1).npz", "xview"),
+        ("NTU60_XView.npz", "xview"),
+        ("mine.npz", "as stored"),
+        ("NTU60_XSet.npz", "as stored"),
+    ],
+)
+def test_the_name_tells_the_split_in_the_words_of_ctr_gcn_and_mamp(
+    name: str, split: str, tmp_path: Path
+) -> None:
     source = Ntu60Npz(npz(tmp_path, name))
     assert (source.default_split, set(source.splits)) == (split, {split})
     assert set(source.expected) == {split} - {"as stored"}
@@ -218,5 +260,7 @@ def test_the_name_tells_the_split_in_the_words_of_ctr_gcn_and_mamp(name: str, sp
 
 
 def test_arrays_that_are_not_read_are_named(tmp_path: Path) -> None:
-    found = Ntu60Npz(npz(tmp_path, **arrays(), class_names=np.array(["a"]), fps=np.array(30))).find()
+    found = Ntu60Npz(
+        npz(tmp_path, **arrays(), class_names=np.array(["a"]), fps=np.array(30))
+    ).find()
     assert found.counts == {"found": 5, "arrays not read: class_names, fps": 2}

@@ -35,40 +35,74 @@ def test_a_file_is_a_clip(tmp_path: Path) -> None:
     assert found.joints.shape == (2, 1, 20, 3)
     assert found.joints.dtype == np.float32
     assert np.array_equal(found.joints[:, 0], frames.astype(np.float32))
-    assert found.columns == {"label": 6, "subject": 3, "view": 2, "repetition": 4, "names": "a08_s03_e04_v02"}
+    assert found.columns == {
+        "label": 6,
+        "subject": 3,
+        "view": 2,
+        "repetition": 4,
+        "names": "a08_s03_e04_v02",
+    }
 
 
 def test_labels_follow_the_action_numbers_which_have_gaps() -> None:
     assert {action: CLASSES[label] for label, action in enumerate(ACTIONS)} == {
-        1: "pick up with one hand", 2: "pick up with two hands", 3: "drop trash", 4: "walk around", 5: "sit down",
-        6: "stand up", 8: "donning", 9: "doffing", 11: "throw", 12: "carry",
-    }  # fmt: skip
+        1: "pick up with one hand",
+        2: "pick up with two hands",
+        3: "drop trash",
+        4: "walk around",
+        5: "sit down",
+        6: "stand up",
+        8: "donning",
+        9: "doffing",
+        11: "throw",
+        12: "carry",
+    }
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ('{"label": 7,\n "skeletons": [[', ", line 2: expected JSON, found damage (Expecting value)"),
+        (
+            '{"label": 7,\n "skeletons": [[',
+            ", line 2: expected JSON, found damage (Expecting value)",
+        ),
         ("", ", line 1: expected JSON, found damage (Expecting value)"),
         ("[" * 100_000, ": expected JSON, found damage"),
         ("[1]", ": expected an object with skeletons and label, found list"),
-        ({"skeletons": [FRAME], "label": 8}, ": expected label 7 for action 8 of the name, found 8"),
-        ({"skeletons": [FRAME], "label": True}, ": expected label 7 for action 8 of the name, found True"),
-        ({"skeletons": [FRAME], "label": "7"}, ": expected label 7 for action 8 of the name, found str"),
+        (
+            {"skeletons": [FRAME], "label": 8},
+            ": expected label 7 for action 8 of the name, found 8",
+        ),
+        (
+            {"skeletons": [FRAME], "label": True},
+            ": expected label 7 for action 8 of the name, found True",
+        ),
+        (
+            {"skeletons": [FRAME], "label": "7"},
+            ": expected label 7 for action 8 of the name, found str",
+        ),
         ({"skeletons": [FRAME]}, ": expected label 7 for action 8 of the name, found None"),
         ({"label": 7}, ": expected skeletons, a list of frames, found None"),
         ({"skeletons": [], "label": 7}, ": expected skeletons, a list of frames, found list"),
         ({"skeletons": [FRAME, FRAME[:19]], "label": 7}, ", found shape [19, 3] in frame 1"),
         ({"skeletons": [FRAME, [[0, 1]] * 20], "label": 7}, ", found shape [20, 2] in frame 1"),
         ({"skeletons": [FRAME, [[0, 1, None]] * 20], "label": 7}, ", found nan in frame 1"),
-        ({"skeletons": [FRAME, [[0, 1, "x"]] * 20], "label": 7}, ", found something else in frame 1"),
+        (
+            {"skeletons": [FRAME, [[0, 1, "x"]] * 20], "label": 7},
+            ", found something else in frame 1",
+        ),
         ({"skeletons": [FRAME, [[0, 1, 1e39]] * 20], "label": 7}, ", found 1e+39 in frame 1"),
         ({"skeletons": [FRAME, [[0, 1, float("nan")]] * 20], "label": 7}, ", found nan in frame 1"),
-        ({"skeletons": [FRAME, [[0, 1, 10**400]] * 20], "label": 7}, ", found something else in frame 1"),
+        (
+            {"skeletons": [FRAME, [[0, 1, 10**400]] * 20], "label": 7},
+            ", found something else in frame 1",
+        ),
         ({"skeletons": [FRAME, 3], "label": 7}, ", found shape [] in frame 1"),
     ],
 )
-def test_a_broken_file_is_named_with_the_reason(content: object, problem: str, tmp_path: Path) -> None:
+def test_a_broken_file_is_named_with_the_reason(
+    content: object, problem: str, tmp_path: Path
+) -> None:
     with pytest.raises(BrokenFile) as caught:
         clip(write(tmp_path, content))
     assert str(caught.value).startswith(f"{tmp_path}/a08_s03_e04_v02.json")
@@ -77,12 +111,17 @@ def test_a_broken_file_is_named_with_the_reason(content: object, problem: str, t
 
 
 def test_an_action_number_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BrokenFile, match="expected an action of 1, 2, 3, 4, 5, 6, 8, 9, 11, 12 in the name, found 7"):
+    with pytest.raises(
+        BrokenFile,
+        match="expected an action of 1, 2, 3, 4, 5, 6, 8, 9, 11, 12 in the name, found 7",
+    ):
         clip(write(tmp_path, {"skeletons": [FRAME], "label": 7}, "a07_s01_e00_v01"))
 
 
 def test_a_file_that_calls_itself_otherwise_is_counted(tmp_path: Path) -> None:
-    source = NwUcla(write(tmp_path, {"file_name": "a08_s03_e04_v01", "skeletons": [FRAME], "label": 7}))
+    source = NwUcla(
+        write(tmp_path, {"file_name": "a08_s03_e04_v01", "skeletons": [FRAME], "label": 7})
+    )
     found = source.read(source.find().units[0])
     assert found.counts == {"files that call themselves otherwise (file_name), kept": 1}
 
@@ -106,10 +145,16 @@ def test_other_json_files_are_counted_and_not_read(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_clips_or_with_two_of_a_name_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected JSON files such as a01_s01_e00_v01.json .*, found 1 others; check"):
+    with pytest.raises(
+        DataError,
+        match=r"expected JSON files such as a01_s01_e00_v01.json .*, found 1 others; check",
+    ):
         NwUcla(write(tmp_path, "{}", "notes")).find()
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder, "{}")
-    with pytest.raises(DataError, match=r"expected one a08_s03_e04_v02.json, found .*one.* and .*two.*; keep one of"):
+    with pytest.raises(
+        DataError,
+        match=r"expected one a08_s03_e04_v02.json, found .*one.* and .*two.*; keep one of",
+    ):
         NwUcla(tmp_path).find()

@@ -1,4 +1,6 @@
-"""pyskl's pickles: equal to the raw route on the same clips; what is wrong with an annotation is named."""
+"""pyskl's pickles: equal to the raw route on the same clips; what is wrong with an annotation is
+named.
+"""
 
 from __future__ import annotations
 
@@ -60,11 +62,13 @@ def test_equals_the_raw_route_on_the_same_clips(tmp_path: Path, protocol: int) -
     raw = clips_of(Ntu60(tmp_path / "raw"))
     annotations = [
         annotation(
-            clip.columns["names"], label=clip.columns["label"], total_frames=len(clip.joints),
+            clip.columns["names"],
+            label=clip.columns["label"],
+            total_frames=len(clip.joints),
             keypoint=clip.joints.transpose(1, 0, 2, 3)[: 1 + int(clip.joints[:, 1].any())],
         )
         for clip in reversed(raw)
-    ]  # fmt: skip
+    ]
     stored = clips_of(Ntu60Pyskl(pkl(tmp_path, *annotations, protocol=protocol)))
     assert len(stored) == 8
     for clip, original in zip(stored, raw, strict=True):
@@ -88,7 +92,14 @@ def test_clips_are_moved_to_their_first_spine_middle(tmp_path: Path) -> None:
 def test_columns(tmp_path: Path) -> None:
     first, second = clips_of(Ntu60Pyskl(pkl(tmp_path, annotation("take 7"), annotation())))
     known = {"label": 12, "subject": 3, "view": 2, "setup": 1, "replication": 2, "names": STEM}
-    unknown = {"label": 12, "subject": -1, "view": -1, "setup": -1, "replication": -1, "names": "take 7"}
+    unknown = {
+        "label": 12,
+        "subject": -1,
+        "view": -1,
+        "setup": -1,
+        "replication": -1,
+        "names": "take 7",
+    }
     assert (dict(first.columns), dict(second.columns)) == (known, unknown)
     assert list(first.columns) == list(second.columns)
     assert Ntu60Pyskl.splits == Ntu60.splits
@@ -102,7 +113,10 @@ def test_lists_of_official_splits_must_agree_with_them(tmp_path: Path) -> None:
     assert source.splits == Ntu60.splits
     content = {"split": {"xsub_train": [STEM], "xsub_val": []}, "annotations": [annotation()]}
     path.write_bytes(pickle.dumps(content, 4))
-    with pytest.raises(DataError, match=rf"split xsub: expected the official one .*, found {STEM} on the file's train"):
+    with pytest.raises(
+        DataError,
+        match=rf"split xsub: expected the official one .*, found {STEM} on the file's train",
+    ):
         Ntu60Pyskl(path).find()
 
 
@@ -121,13 +135,17 @@ def test_a_file_s_own_lists_become_splits(tmp_path: Path) -> None:
     assert [column["own_side"] for column in columns] == ["test", "none", "train", "none"]
     path.write_bytes(pickle.dumps({"split": split | {"xsub_val": ["a"]}, "annotations": taken}, 4))
     with pytest.raises(
-        DataError, match="split xsub: expected every clip on one side, found a on both; correct the list"
+        DataError,
+        match="split xsub: expected every clip on one side, found a on both; correct the list",
     ):
         Ntu60Pyskl(path).find()
 
 
 def test_labels_that_count_from_1_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="labels: expected 0 to 59, found 60 and no 0; they count from 1: subtract 1"):
+    with pytest.raises(
+        DataError,
+        match="labels: expected 0 to 59, found 60 and no 0; they count from 1: subtract 1",
+    ):
         Ntu60Pyskl(pkl(tmp_path, annotation("a", label=60), annotation("b", label=1))).find()
 
 
@@ -138,7 +156,8 @@ def test_a_file_s_own_class_names_are_used_or_refused(tmp_path: Path) -> None:
     source.find()
     assert source.class_names == tuple(names)
     with pytest.raises(
-        DataError, match="class_names: expected 120 strings, found 60 entries; prepare it as the edition"
+        DataError,
+        match="class_names: expected 120 strings, found 60 entries; prepare it as the edition",
     ):
         Ntu120Pyskl(path).find()
 
@@ -152,14 +171,21 @@ def test_half_precision_and_numpy_labels(tmp_path: Path) -> None:
 
 def test_a_list_alone_and_names_found_twice(tmp_path: Path) -> None:
     path = tmp_path / "ntu60_3danno.pkl"
-    path.write_bytes(pickle.dumps([annotation(), annotation(keypoint=keypoint(seed=9)), annotation("b")]))
+    path.write_bytes(
+        pickle.dumps([annotation(), annotation(keypoint=keypoint(seed=9)), annotation("b")])
+    )
     source = Ntu60Pyskl(path)
     assert source.find().counts == {"found": 3, TWICE: 1}
-    np.testing.assert_array_equal(clips_of(source)[0].joints[:, 0], keypoint()[0] - keypoint()[0, 0, 1])
+    np.testing.assert_array_equal(
+        clips_of(source)[0].joints[:, 0], keypoint()[0] - keypoint()[0, 0, 1]
+    )
 
 
 def test_memory_is_flat(tmp_path: Path) -> None:
-    path = pkl(tmp_path, *(annotation(f"clip {n}", keypoint=keypoint(500), total_frames=500) for n in range(60)))
+    path = pkl(
+        tmp_path,
+        *(annotation(f"clip {n}", keypoint=keypoint(500), total_frames=500) for n in range(60)),
+    )
     assert path.stat().st_size > 9e6
     source = Ntu60Pyskl(path)
     tracemalloc.start()
@@ -185,15 +211,23 @@ def test_sources_and_units_can_be_pickled(tmp_path: Path) -> None:
         ({"label": "12"}, "expected a label from 0 to 59, found str"),
         ({"label": 11}, "expected label 12, as the name has it, found 11"),
         ({"keypoint": [[1.0]]}, "expected a keypoint array [1 or 2, 5, 25, 3], found list"),
-        ({"keypoint": keypoint().astype(int)}, "[1 or 2, 5, 25, 3] of floating-point numbers, found <i8"),
-        ({"keypoint": keypoint(bodies=3)}, "expected a keypoint array [1 or 2, 5, 25, 3], found shape [3, 5, 25, 3]"),
+        (
+            {"keypoint": keypoint().astype(int)},
+            "[1 or 2, 5, 25, 3] of floating-point numbers, found <i8",
+        ),
+        (
+            {"keypoint": keypoint(bodies=3)},
+            "expected a keypoint array [1 or 2, 5, 25, 3], found shape [3, 5, 25, 3]",
+        ),
         ({"keypoint": keypoint()[:, :, :17]}, "found shape [1, 5, 17, 3]"),
         ({"keypoint": keypoint()[0]}, "found shape [5, 25, 3]"),
         ({"total_frames": 6}, "expected a keypoint array [1 or 2, 6, 25, 3], found 5 frames"),
         ({"keypoint": keypoint() * 0}, "no body in any frame"),
     ],
 )
-def test_annotations_that_are_no_clips(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_annotations_that_are_no_clips(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     found = problem(tmp_path, annotation(**changes))
     assert found.startswith(f"{STEM}: ")
     assert found.endswith(message)
@@ -217,11 +251,16 @@ def test_the_other_edition_has_more_classes(tmp_path: Path) -> None:
     assert clips_of(Ntu60Pyskl(path)) == []
 
 
-@pytest.mark.parametrize("content", [{}, {"annotations": []}, {"annotations": {}}, {10**5000: 1}, 5, "text", None, []])
+@pytest.mark.parametrize(
+    "content", [{}, {"annotations": []}, {"annotations": {}}, {10**5000: 1}, 5, "text", None, []]
+)
 def test_files_of_another_form(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "ntu60_3danno.pkl"
     path.write_bytes(pickle.dumps(content))
-    with pytest.raises(DataError, match=r"expected a \.pkl file of pyskl's form, a dict with a list 'annotations', "):
+    with pytest.raises(
+        DataError,
+        match=r"expected a \.pkl file of pyskl's form, a dict with a list 'annotations', ",
+    ):
         Ntu60Pyskl(path).find()
 
 
@@ -235,7 +274,9 @@ class Attack:
 
 def test_a_file_that_wants_to_run_code_is_refused(tmp_path: Path) -> None:
     path = pkl(tmp_path, annotation(keypoint=Attack(tmp_path / "ran")))
-    with pytest.raises(DataError, match=r"refused: the file wants to import posix\.system; only plain containers"):
+    with pytest.raises(
+        DataError, match=r"refused: the file wants to import posix\.system; only plain containers"
+    ):
         Ntu60Pyskl(path).find()
     assert not (tmp_path / "ran").exists()
 

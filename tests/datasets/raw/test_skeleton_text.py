@@ -1,4 +1,6 @@
-"""The reader of ``.skeleton`` text: equal to a plain line-by-line reader, and exact about what is broken where."""
+"""The reader of ``.skeleton`` text: equal to a plain line-by-line reader, and exact about what is
+broken where.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def assert_equal(text: SkeletonText, path: Path) -> None:
     bodies = [body for frame in frames for body in frame]
     np.testing.assert_array_equal(text.bodies, [len(frame) for frame in frames])
     assert text.ids.tolist() == [body["id"] for body in bodies]
-    np.testing.assert_array_equal(text.joints, np.array([body["joints"] for body in bodies]).reshape(-1, 25, 3))
+    np.testing.assert_array_equal(
+        text.joints, np.array([body["joints"] for body in bodies]).reshape(-1, 25, 3)
+    )
 
 
 # --- reading what is right ---
@@ -55,8 +59,12 @@ def test_equals_the_plain_reader(tmp_path: Path) -> None:
         assert text.joints.dtype == np.float32
 
 
-def test_regular_files_never_go_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(skeleton_text, "_by_line", lambda path, data: pytest.fail(f"{path} went line by line"))
+def test_regular_files_never_go_line_by_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        skeleton_text, "_by_line", lambda path, data: pytest.fail(f"{path} went line by line")
+    )
     for path in write_tree(tmp_path, 16, longest=50):
         read_skeleton(path)
 
@@ -77,9 +85,26 @@ def test_body_ids_keep_all_their_digits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "token",
-    ["0.1", "-0.1", "0", "-0", "3.", ".5", "1e-5", "-9.313226E-05", "+2.5", "0.2181153", "123456789012345", "1e300",
-     "9007199254740993", "0.30000000000000004", "-1234567.12345678", "0.000000000000001", "12345678901234567.5"],
-)  # fmt: skip
+    [
+        "0.1",
+        "-0.1",
+        "0",
+        "-0",
+        "3.",
+        ".5",
+        "1e-5",
+        "-9.313226E-05",
+        "+2.5",
+        "0.2181153",
+        "123456789012345",
+        "1e300",
+        "9007199254740993",
+        "0.30000000000000004",
+        "-1234567.12345678",
+        "0.000000000000001",
+        "12345678901234567.5",
+    ],
+)
 def test_a_number_is_what_float_makes_of_it(tmp_path: Path, token: str) -> None:
     lines = two_frames()
     lines[4] = " ".join([token, "1", token, *lines[4].split()[3:]])
@@ -92,12 +117,19 @@ def test_a_number_is_what_float_makes_of_it(tmp_path: Path, token: str) -> None:
 
 def test_random_decimals_are_exact(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    numbers = [f"{value:.{digits}g}" for value, digits in zip(random.normal(size=75), [7, 15, 17] * 25, strict=True)]
+    numbers = [
+        f"{value:.{digits}g}"
+        for value, digits in zip(random.normal(size=75), [7, 15, 17] * 25, strict=True)
+    ]
     lines = skeleton_lines(Recorded(BODY_ID, 0, person(1)))
     for joint in range(25):
-        lines[4 + joint] = " ".join([*numbers[3 * joint : 3 * joint + 3], *lines[4 + joint].split()[3:]])
+        lines[4 + joint] = " ".join(
+            [*numbers[3 * joint : 3 * joint + 3], *lines[4 + joint].split()[3:]]
+        )
     found = read_skeleton(write_lines(tmp_path / "a.skeleton", lines)).joints
-    np.testing.assert_array_equal(found.ravel(), np.array([float(number) for number in numbers]).astype(np.float32))
+    np.testing.assert_array_equal(
+        found.ravel(), np.array([float(number) for number in numbers]).astype(np.float32)
+    )
 
 
 @pytest.mark.parametrize("newline", ["\r\n", " \n", "\n"])
@@ -109,7 +141,9 @@ def test_line_ends_do_not_matter(tmp_path: Path, newline: str) -> None:
 
 def test_the_last_line_may_lack_its_end_or_be_followed_by_blank_ones(tmp_path: Path) -> None:
     plain = write_lines(tmp_path / "plain.skeleton", two_frames())
-    for number, changed in enumerate((plain.read_bytes().rstrip(), plain.read_bytes() + b"\r\n \n")):
+    for number, changed in enumerate(
+        (plain.read_bytes().rstrip(), plain.read_bytes() + b"\r\n \n")
+    ):
         other = tmp_path / f"{number}.skeleton"
         other.write_bytes(changed)
         assert_equal(read_skeleton(other), plain)
@@ -119,7 +153,11 @@ def test_frames_without_bodies(tmp_path: Path) -> None:
     path = write_skeleton(tmp_path / "a.skeleton", Recorded(BODY_ID, 2, person(1)), frames=4)
     assert read_skeleton(path).bodies.tolist() == [0, 0, 1, 0]
     empty = read_skeleton(write_skeleton(tmp_path / "b.skeleton", frames=3))
-    assert (empty.bodies.tolist(), empty.ids.shape, empty.joints.shape) == ([0, 0, 0], (0,), (0, 25, 3))
+    assert (empty.bodies.tolist(), empty.ids.shape, empty.joints.shape) == (
+        [0, 0, 0],
+        (0,),
+        (0, 25, 3),
+    )
     assert len(read_skeleton(write_lines(tmp_path / "c.skeleton", ["0"])).bodies) == 0
 
 
@@ -131,7 +169,9 @@ def test_coordinates_that_are_not_finite_are_read_and_their_line_is_known(tmp_pa
     np.testing.assert_array_equal(text.joints[2, 24], [np.nan, -np.inf, np.inf])
     assert text.line(2, 24) == 84
     assert text.line(0, 0) == 5
-    assert text.line(1, 0) == 33  # 1 + frame 1 (1 + 27 lines) + its count, body line, joint count, and the first joint
+    assert (
+        text.line(1, 0) == 33
+    )  # 1 + frame 1 (1 + 27 lines) + its count, body line, joint count, and the first joint
 
 
 # --- what is broken ---
@@ -151,7 +191,10 @@ def test_the_frame_count_is_a_whole_number(tmp_path: Path, count: str) -> None:
 def test_the_body_count_is_a_whole_number(tmp_path: Path) -> None:
     lines = two_frames()
     lines[29] = "nan"
-    assert refusal(tmp_path, lines) == (30, "expected the number of bodies in frame 2 of 2, found 'nan'")
+    assert refusal(tmp_path, lines) == (
+        30,
+        "expected the number of bodies in frame 2 of 2, found 'nan'",
+    )
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3, 10, 29, 30, 83])
@@ -206,7 +249,10 @@ def test_a_body_line_of_other_fields(tmp_path: Path) -> None:
 def test_a_body_id_is_a_whole_number_of_64_bits(tmp_path: Path, body_id: str) -> None:
     lines = two_frames()
     lines[2] = " ".join([body_id, *lines[2].split()[1:]])
-    assert refusal(tmp_path, lines) == (3, f"expected a whole number of 64 bits as body ID, found {body_id!r}")
+    assert refusal(tmp_path, lines) == (
+        3,
+        f"expected a whole number of 64 bits as body ID, found {body_id!r}",
+    )
 
 
 @pytest.mark.parametrize("token", ["x", "1.2.3", "-", ".", "--1", "1-", "0x10", "1,5"])
@@ -252,5 +298,7 @@ def test_a_file_too_large_for_a_clip(tmp_path: Path) -> None:
     path = tmp_path / "a.skeleton"
     with path.open("wb") as file:
         file.truncate(skeleton_text.MOST_BYTES + 1)
-    with pytest.raises(BrokenFile, match="expected at most 12,582,912 bytes for one clip, found 12,582,913"):
+    with pytest.raises(
+        BrokenFile, match="expected at most 12,582,912 bytes for one clip, found 12,582,913"
+    ):
         read_skeleton(path)

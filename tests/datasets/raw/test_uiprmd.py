@@ -22,7 +22,9 @@ JOINT = {name: place for place, name in enumerate(UIPRMD22.joints)}
 
 
 def straight() -> NDArray[np.float64]:
-    """[1, 22, 3] centimetres: every joint 10 cm above its parent, the waist 100 cm high at (30, -200)."""
+    """[1, 22, 3] centimetres: every joint 10 cm above its parent, the waist 100 cm high at (30,
+    -200).
+    """
     positions = np.zeros((1, 22, 3))
     positions[:, :, 1] = 10
     positions[:, 0] = 30, 100, -200
@@ -37,7 +39,9 @@ def angles(**degrees: tuple[float, float, float]) -> NDArray[np.float64]:
     return values
 
 
-def pair(folder: Path, positions: NDArray, turned: NDArray, name: str = "m03_s02_e10", end: str = ".txt") -> Path:
+def pair(
+    folder: Path, positions: NDArray, turned: NDArray, name: str = "m03_s02_e10", end: str = ".txt"
+) -> Path:
     write_table(folder / f"{name}_positions{end}", positions)
     write_table(folder / f"{name}_angles{end}", turned)
     return folder
@@ -59,28 +63,42 @@ def test_a_straight_chain_stands_over_the_waist(tmp_path: Path) -> None:
     pair(tmp_path, straight(), angles())
     assert clip(tmp_path).joints.shape == (1, 1, 22, 3)
     assert places(tmp_path, "waist", "spine", "chest", "left_hand") == [
-        [0, 1, 0], [0, 1.1, 0], [0, 1.2, 0], [0, 1.6, 0],
-    ]  # fmt: skip
+        [0, 1, 0],
+        [0, 1.1, 0],
+        [0, 1.2, 0],
+        [0, 1.6, 0],
+    ]
 
 
 def test_a_joint_turns_what_hangs_on_it_and_not_itself(tmp_path: Path) -> None:
     # A quarter turn about z takes up (y) to -x.
     pair(tmp_path, straight(), angles(chest=(0, 0, 90)))
     assert places(tmp_path, "chest", "neck", "head", "right_collar", "right_hand", "left_toes") == [
-        [0, 1.2, 0], [-0.1, 1.2, 0], [-0.2, 1.2, 0], [-0.1, 1.2, 0], [-0.4, 1.2, 0], [0, 1.4, 0],
-    ]  # fmt: skip
+        [0, 1.2, 0],
+        [-0.1, 1.2, 0],
+        [-0.2, 1.2, 0],
+        [-0.1, 1.2, 0],
+        [-0.4, 1.2, 0],
+        [0, 1.4, 0],
+    ]
 
 
 def test_turns_add_up_along_the_chain(tmp_path: Path) -> None:
     pair(tmp_path, straight(), angles(waist=(90, 0, 0), neck=(0, 90, 0)))
-    # About x, up goes to z for all; then, in the turned frame, about the bone itself: nothing more to see.
+    # About x, up goes to z for all; then, in the turned frame, about the bone itself: nothing more
+    # to see.
     assert places(tmp_path, "spine", "neck", "head_tip") == [[0, 1, 0.1], [0, 1, 0.3], [0, 1, 0.5]]
     pair(tmp_path, straight(), angles(waist=(90, 0, 0), neck=(0, 0, 90)))
-    assert places(tmp_path, "neck", "head", "head_tip") == [[0, 1, 0.3], [-0.1, 1, 0.3], [-0.2, 1, 0.3]]
+    assert places(tmp_path, "neck", "head", "head_tip") == [
+        [0, 1, 0.3],
+        [-0.1, 1, 0.3],
+        [-0.2, 1, 0.3],
+    ]
 
 
 def test_the_rotation_is_z_times_x_times_y(tmp_path: Path) -> None:
-    # y first: (1, 0, 0) -> (0, 0, -1); then x: -> (0, 1, 0); then z: -> (-1, 0, 0). No other order gives this.
+    # y first: (1, 0, 0) -> (0, 0, -1); then x: -> (0, 1, 0); then z: -> (-1, 0, 0). No other order
+    # gives this.
     positions = straight()
     positions[0, JOINT["spine"]] = 10, 0, 0
     pair(tmp_path, positions, angles(waist=(90, 90, 90)))
@@ -91,8 +109,11 @@ def test_the_rotation_is_z_times_x_times_y(tmp_path: Path) -> None:
 def test_positions_of_a_chain_by_hand() -> None:
     offsets = np.array([[[1.0, 0, 0], [0, 2, 0], [0, 3, 0]]])
     turns = euler_matrices("Z", np.array([[[0.0], [-90], [45]]]))
-    # root at x = 1; the next two above it; the last turned by -90 degrees to the right of the second
-    assert np.allclose(joint_positions(offsets, turns, (-1, 0, 1)), [[[1, 0, 0], [1, 2, 0], [4, 2, 0]]])
+    # root at x = 1; the next two above it; the last turned by -90 degrees to the right of the
+    # second
+    assert np.allclose(
+        joint_positions(offsets, turns, (-1, 0, 1)), [[[1, 0, 0], [1, 2, 0], [4, 2, 0]]]
+    )
 
 
 def test_the_waist_has_its_mean_over_the_origin_and_keeps_its_height(tmp_path: Path) -> None:
@@ -117,8 +138,11 @@ def test_the_tree_ends_in_a_store(tmp_path: Path) -> None:
     assert clips.columns["correct"].tolist() == [1] * 8 + [0] * 8
     assert clips.columns["label"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1] * 2
     assert clips.layout is UIPRMD22
-    # the 14th: exercise 2, subject 2, done wrongly; angles and lengths were written with six decimals
-    assert np.allclose(clips.clip(13)[:, 0], person(UIPRMD22, 14, 1, 2, 1, place=(0, 0, 0)), atol=2e-6)
+    # the 14th: exercise 2, subject 2, done wrongly; angles and lengths were written with six
+    # decimals
+    assert np.allclose(
+        clips.clip(13)[:, 0], person(UIPRMD22, 14, 1, 2, 1, place=(0, 0, 0)), atol=2e-6
+    )
     split = make_split(clips, "xsub", validation=0)
     assert set(clips.columns["subject"][split.train]) == {1, 3}
 
@@ -126,8 +150,12 @@ def test_the_tree_ends_in_a_store(tmp_path: Path) -> None:
 def test_columns_come_from_the_name(tmp_path: Path) -> None:
     pair(tmp_path, straight(), angles(), end="_inc.txt.gz")
     assert clip(tmp_path).columns == {
-        "label": 2, "subject": 2, "correct": 0, "repetition": 10, "names": "m03_s02_e10_inc",
-    }  # fmt: skip
+        "label": 2,
+        "subject": 2,
+        "correct": 0,
+        "repetition": 10,
+        "names": "m03_s02_e10_inc",
+    }
 
 
 def test_vicon_files_of_the_same_names_are_not_read(tmp_path: Path) -> None:
@@ -147,7 +175,8 @@ def test_half_a_pair_is_counted_and_named(tmp_path: Path) -> None:
     source = UiPrmd(tmp_path)
     first, second, third = (source.read(unit) for unit in source.find().units)
     assert first.problems == [
-        f"{tmp_path}/m03_s02_e01_positions.txt: expected an angles file of m03_s02_e01 beside it, found none; left out"
+        f"{tmp_path}/m03_s02_e01_positions.txt: expected an angles file of m03_s02_e01 beside it,"
+        " found none; left out"
     ]
     assert (first.counts, first.clips) == ({"files without an angles file, left out": 1}, [])
     assert len(second.clips) == 1
@@ -165,14 +194,28 @@ def test_a_preparation_begins_anew_when_an_angles_file_has_changed(tmp_path: Pat
     ("file", "text", "problem"),
     [
         ("angles", "1,2,3\n", "angles.txt, line 1: expected 66 numbers, found 3"),
-        ("positions", "1," * 65 + "x\n", "positions.txt, line 1: expected a finite number, found 'x'"),
+        (
+            "positions",
+            "1," * 65 + "x\n",
+            "positions.txt, line 1: expected a finite number, found 'x'",
+        ),
         ("positions", "1," * 66 + "\n", "positions.txt, line 1: expected 66 numbers, found 67"),
-        ("positions", "1," * 65 + "\n", "positions.txt, line 1: expected a finite number, found ''"),
-        ("angles", ("0," * 65 + "0\n") * 2, "angles.txt: expected 1 lines as in m03_s02_e10_positions.txt, found 2"),
+        (
+            "positions",
+            "1," * 65 + "\n",
+            "positions.txt, line 1: expected a finite number, found ''",
+        ),
+        (
+            "angles",
+            ("0," * 65 + "0\n") * 2,
+            "angles.txt: expected 1 lines as in m03_s02_e10_positions.txt, found 2",
+        ),
         ("angles", "", "angles.txt, line 1: expected lines of 66 numbers, found none"),
     ],
 )
-def test_a_broken_file_is_named_with_its_line(file: str, text: str, problem: str, tmp_path: Path) -> None:
+def test_a_broken_file_is_named_with_its_line(
+    file: str, text: str, problem: str, tmp_path: Path
+) -> None:
     (pair(tmp_path, straight(), angles()) / f"m03_s02_e10_{file}.txt").write_text(text)
     with pytest.raises(BrokenFile) as caught:
         clip(tmp_path)
@@ -183,11 +226,15 @@ def test_a_damaged_packed_file_is_named(tmp_path: Path) -> None:
     path = pair(tmp_path, straight(), angles(), end=".txt.gz") / "m03_s02_e10_angles.txt.gz"
     for damage in (path.read_bytes()[:-12], b"no gzip at all", b""):
         path.write_bytes(damage)
-        with pytest.raises(BrokenFile, match=r"angles.txt.gz(: expected a whole .gz|, line 1: expected lines)"):
+        with pytest.raises(
+            BrokenFile, match=r"angles.txt.gz(: expected a whole .gz|, line 1: expected lines)"
+        ):
             clip(tmp_path)
 
 
-def test_a_packed_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packed_file_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = pair(tmp_path, straight(), angles(), end=".txt.gz") / "m03_s02_e10_positions.txt.gz"
     monkeypatch.setattr("datasets.raw.number_text.MOST_BYTES", 10_000)
     path.write_bytes(gzip.compress(b"0" * 10_001))
@@ -196,11 +243,16 @@ def test_a_packed_file_that_would_fill_the_memory_is_refused(tmp_path: Path, mon
 
 
 def test_names_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="found 0 positions files and 0 angles files, no pair; check the path"):
+    with pytest.raises(
+        DataError, match="found 0 positions files and 0 angles files, no pair; check the path"
+    ):
         UiPrmd(tmp_path).find()
     with pytest.raises(BrokenFile, match="expected an exercise from 1 to 10 in the name, found 11"):
         clip(pair(tmp_path / "a", straight(), angles(), "m11_s01_e01"))
     pair(tmp_path / "b", straight(), angles())
     pair(tmp_path / "b", straight(), angles(), end=".txt.gz")
-    with pytest.raises(DataError, match=r"expected one angles file of m03_s02_e10, found .*txt and .*gz; keep one of"):
+    with pytest.raises(
+        DataError,
+        match=r"expected one angles file of m03_s02_e10, found .*txt and .*gz; keep one of",
+    ):
         UiPrmd(tmp_path / "b")

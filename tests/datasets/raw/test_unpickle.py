@@ -1,4 +1,6 @@
-"""The restricted unpickler: plain data comes through, arrays stay in the file, and nothing is ever run."""
+"""The restricted unpickler: plain data comes through, arrays stay in the file, and nothing is ever
+run.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +55,17 @@ def read(path: Path, array: StoredArray) -> np.ndarray:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_plain_data(tmp_path: Path, protocol: int) -> None:
     content = {
-        "none": None, "yes": True, "numbers": [0, -1, 255, 70_000, 2**40, -(2**100), 0.5], "text": "Ä" * 300,
-        "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)), "sets": {1, 2}, "frozen": frozenset({3}),
-        "ordered": OrderedDict(a=1), "many": list(range(3000)), "again": ["x" * 10] * 3,
-    }  # fmt: skip
+        "none": None,
+        "yes": True,
+        "numbers": [0, -1, 255, 70_000, 2**40, -(2**100), 0.5],
+        "text": "Ä" * 300,
+        "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+        "sets": {1, 2},
+        "frozen": frozenset({3}),
+        "ordered": OrderedDict(a=1),
+        "many": list(range(3000)),
+        "again": ["x" * 10] * 3,
+    }
     assert load_plain(pickled(tmp_path, content, protocol)) == content
 
 
@@ -76,9 +85,16 @@ def test_arrays(tmp_path: Path, protocol: int, dtype: str) -> None:
 def test_arrays_in_other_orders(tmp_path: Path, protocol: int) -> None:
     array = np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5)
     variants = [
-        array, np.asfortranarray(array), array.transpose(1, 0, 2), array[:, ::2], array[:0], array[0, 0, 0:1],
-        np.full((), 3.0), np.broadcast_to(array[:1], (4, 3, 5)), np.repeat(array, 5000, axis=0),
-    ]  # fmt: skip
+        array,
+        np.asfortranarray(array),
+        array.transpose(1, 0, 2),
+        array[:, ::2],
+        array[:0],
+        array[0, 0, 0:1],
+        np.full((), 3.0),
+        np.broadcast_to(array[:1], (4, 3, 5)),
+        np.repeat(array, 5000, axis=0),
+    ]
     path = pickled(tmp_path, variants, protocol)
     for stored, variant in zip(load_plain(path), variants, strict=True):
         np.testing.assert_array_equal(read(path, stored), variant)
@@ -109,7 +125,10 @@ def test_numpy_scalars_become_numbers(tmp_path: Path, protocol: int) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_arrays_take_no_memory(tmp_path: Path, protocol: int) -> None:
-    content = [{"name": f"clip {number}", "keypoint": np.full((1, 500, 25, 3), number, "f4")} for number in range(100)]
+    content = [
+        {"name": f"clip {number}", "keypoint": np.full((1, 500, 25, 3), number, "f4")}
+        for number in range(100)
+    ]
     path = pickled(tmp_path, content, protocol)
     assert path.stat().st_size > 15e6
     del content
@@ -118,17 +137,23 @@ def test_arrays_take_no_memory(tmp_path: Path, protocol: int) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1e6
-    np.testing.assert_array_equal(read(path, loaded[99]["keypoint"]), np.full((1, 500, 25, 3), 99, "f4"))
+    np.testing.assert_array_equal(
+        read(path, loaded[99]["keypoint"]), np.full((1, 500, 25, 3), 99, "f4")
+    )
 
 
 # --- what is refused ---
 
 
-@pytest.mark.parametrize("content", [{(1, 2): 3}, {frozenset([(1,)])}, frozenset([(1,)]), [{"a": 1, (2,): 3}]])
+@pytest.mark.parametrize(
+    "content", [{(1, 2): 3}, {frozenset([(1,)])}, frozenset([(1,)]), [{"a": 1, (2,): 3}]]
+)
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_only_strings_and_numbers_are_hashed(tmp_path: Path, content: Any, protocol: int) -> None:
     message = refusal(pickled(tmp_path, content, protocol))
-    assert message.startswith("refused: the file wants to hash something else than a string or a number; only ")
+    assert message.startswith(
+        "refused: the file wants to hash something else than a string or a number; only "
+    )
 
 
 class Runs:
@@ -160,9 +185,13 @@ class Plain:
         (np.zeros, "numpy.zeros"),
     ],
 )
-def test_calls_of_anything_else(tmp_path: Path, function: Callable[..., Any], name: str, protocol: int) -> None:
+def test_calls_of_anything_else(
+    tmp_path: Path, function: Callable[..., Any], name: str, protocol: int
+) -> None:
     canary = tmp_path / "ran"
-    data = pickle.dumps({"annotations": Runs(function, f"touch {canary}")}, protocol, fix_imports=False)
+    data = pickle.dumps(
+        {"annotations": Runs(function, f"touch {canary}")}, protocol, fix_imports=False
+    )
     message = refusal(written(tmp_path, data))
     module, _, function_name = name.partition(".")
     assert message.startswith("refused: the file wants to import ")
@@ -204,8 +233,14 @@ def test_arrays_of_objects_and_of_text(tmp_path: Path, protocol: int) -> None:
         (b"\x80\x02]}b.", "set the inside of a list"),
         (b"\x80\x02cnumpy\nndarray\n}b.", "set the inside of a function"),
         (b"\x80\x02c__builtin__\nset\n)}\x86b.", "set the inside of a partial"),
-        (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.", "encode text as 'rot13'"),
-        (b"\x80\x02cnumpy\ndtype\nX\x0b\x00\x00\x00os.system()\x85R.", "make arrays of type 'os.system()'"),
+        (
+            b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.",
+            "encode text as 'rot13'",
+        ),
+        (
+            b"\x80\x02cnumpy\ndtype\nX\x0b\x00\x00\x00os.system()\x85R.",
+            "make arrays of type 'os.system()'",
+        ),
         (b"\x80\x02cnumpy.core.multiarray\nfromfile\n.", "import numpy._core.multiarray.fromfile"),
         (b"\x80\x04\x8c\x05numpy\x8c\x10ndarray.__init__\x93.", "import numpy.ndarray.__init__"),
     ],
@@ -235,7 +270,9 @@ def test_what_nothing_can_be_made_of(tmp_path: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_cuts_are_noticed(tmp_path: Path, protocol: int) -> None:
-    data = pickle.dumps({"split": {"a": ["b"]}, "annotations": [{"k": np.ones((1, 2, 3), "f4"), "n": 5}]}, protocol)
+    data = pickle.dumps(
+        {"split": {"a": ["b"]}, "annotations": [{"k": np.ones((1, 2, 3), "f4"), "n": 5}]}, protocol
+    )
     for kept in range(0, len(data), 2):
         message = refusal(written(tmp_path, data[:kept]))
         assert message.startswith(("expected a whole pickle of plain data, found ", "refused: "))
@@ -243,7 +280,9 @@ def test_cuts_are_noticed(tmp_path: Path, protocol: int) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_changed_bytes_give_plain_data_or_one_line(tmp_path: Path, protocol: int) -> None:
-    data = pickle.dumps([{"k": np.ones((1, 2, 3), "f4"), "n": np.int64(5), "t": ("x", 2.5)}], protocol)
+    data = pickle.dumps(
+        [{"k": np.ones((1, 2, 3), "f4"), "n": np.int64(5), "t": ("x", 2.5)}], protocol
+    )
     random = np.random.default_rng(0)
     for place in range(0, len(data), 2):
         changed = bytearray(data)
@@ -296,7 +335,8 @@ def test_an_array_whose_bytes_do_not_fit_its_shape(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "found"), [("MOST_OBJECTS", "more than 50 objects"), ("MOST_OPERATIONS", "more than 50 operations")]
+    ("limit", "found"),
+    [("MOST_OBJECTS", "more than 50 objects"), ("MOST_OPERATIONS", "more than 50 operations")],
 )
 def test_a_pickle_that_makes_more_than_any_data_set_needs_is_refused(
     limit: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -324,4 +364,6 @@ def test_the_order_of_an_array_means_what_numpy_takes_it_for(tmp_path: Path) -> 
         changed = data.replace(b"\x8c\x01K", b"\x8c\x01" + order)
         path = written(tmp_path, changed)
         np.testing.assert_array_equal(read(path, load_plain(path)), pickle.loads(changed))
-    assert "an array in order 'Q'" in refusal(written(tmp_path, data.replace(b"\x8c\x01K", b"\x8c\x01Q")))
+    assert "an array in order 'Q'" in refusal(
+        written(tmp_path, data.replace(b"\x8c\x01K", b"\x8c\x01Q"))
+    )

@@ -35,21 +35,43 @@ def test_joints_get_the_order_of_the_other_kinect_v1_sets(tmp_path: Path) -> Non
     assert found.joints.shape == (4, 1, 20, 3)
     assert found.joints.dtype == np.float32
     assert found.joints[2, 0, :, 1].tolist() == [2.0] * 20
-    # In the source: head 0, shoulder centre 1, spine 2, hip centre 3, left arm 4-7, right arm 8-11, legs 12-19.
+    # In the source: head 0, shoulder centre 1, spine 2, hip centre 3, left arm 4-7, right arm 8-11,
+    # legs 12-19.
     place = dict(zip(KINECT20.joints, found.joints[0, 0, :, 0].tolist(), strict=True))
-    assert [place[joint] for joint in ("head", "shoulder_center", "spine", "hip_center")] == [0, 1, 2, 3]
-    assert [place[joint] for joint in ("shoulder_left", "elbow_left", "wrist_left", "hand_left")] == [4, 5, 6, 7]
-    assert [place[joint] for joint in ("shoulder_right", "elbow_right", "wrist_right", "hand_right")] == [8, 9, 10, 11]
-    assert [place[joint] for joint in ("hip_left", "knee_left", "ankle_left", "foot_left")] == [12, 13, 14, 15]
-    assert [place[joint] for joint in ("hip_right", "knee_right", "ankle_right", "foot_right")] == [16, 17, 18, 19]
+    assert [place[joint] for joint in ("head", "shoulder_center", "spine", "hip_center")] == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert [
+        place[joint] for joint in ("shoulder_left", "elbow_left", "wrist_left", "hand_left")
+    ] == [4, 5, 6, 7]
+    assert [
+        place[joint] for joint in ("shoulder_right", "elbow_right", "wrist_right", "hand_right")
+    ] == [8, 9, 10, 11]
+    assert [place[joint] for joint in ("hip_left", "knee_left", "ankle_left", "foot_left")] == [
+        12,
+        13,
+        14,
+        15,
+    ]
+    assert [place[joint] for joint in ("hip_right", "knee_right", "ankle_right", "foot_right")] == [
+        16,
+        17,
+        18,
+        19,
+    ]
 
 
 def test_columns_come_from_the_name(tmp_path: Path) -> None:
     found = clip(write(tmp_path, d_skel=np.ones((20, 3, 2))))
     assert found.columns == {"label": 26, "subject": 8, "repetition": 4, "names": "a27_s8_t4"}
     assert (len(CLASSES), CLASSES[0], CLASSES[26]) == (
-        27, "right arm swipe to the left", "squat (two arms stretch out)",
-    )  # fmt: skip
+        27,
+        "right arm swipe to the left",
+        "squat (two arms stretch out)",
+    )
 
 
 def test_the_tree_ends_in_a_store_with_its_split(tmp_path: Path) -> None:
@@ -67,14 +89,38 @@ def test_the_tree_ends_in_a_store_with_its_split(tmp_path: Path) -> None:
     ("variables", "problem"),
     [
         ({"other": np.ones((20, 3, 2))}, "expected a variable d_skel, found other"),
-        ({"d_skel": np.ones((19, 3, 2))}, r"expected d_skel of shape \[20, 3, frames\], found \[19, 3, 2\]"),
-        ({"d_skel": np.ones((20, 3))}, r"expected d_skel of shape \[20, 3, frames\], found \[20, 3\]"),
-        ({"d_skel": np.ones((20, 3, 0))}, r"expected d_skel of shape \[20, 3, frames\], found \[20, 3, 0\]"),
-        ({"d_skel": np.ones((20, 3, 2), int)}, "expected d_skel to be an array of floating-point numbers, found int64"),
-        ({"d_skel": np.ones((20, 3, 2), complex)}, "expected d_skel to be real numbers, found complex128"),
-        ({"d_skel": np.full((20, 3, 2), {"a": 1}, object)}, "expected d_skel to be an array of .*, found cell"),
-        ({"d_skel": {"a": 1}}, "expected d_skel to be an array of floating-point numbers, found struct"),
-        ({"d_skel": "text"}, "expected d_skel to be an array of floating-point numbers, found char"),
+        (
+            {"d_skel": np.ones((19, 3, 2))},
+            r"expected d_skel of shape \[20, 3, frames\], found \[19, 3, 2\]",
+        ),
+        (
+            {"d_skel": np.ones((20, 3))},
+            r"expected d_skel of shape \[20, 3, frames\], found \[20, 3\]",
+        ),
+        (
+            {"d_skel": np.ones((20, 3, 0))},
+            r"expected d_skel of shape \[20, 3, frames\], found \[20, 3, 0\]",
+        ),
+        (
+            {"d_skel": np.ones((20, 3, 2), int)},
+            "expected d_skel to be an array of floating-point numbers, found int64",
+        ),
+        (
+            {"d_skel": np.ones((20, 3, 2), complex)},
+            "expected d_skel to be real numbers, found complex128",
+        ),
+        (
+            {"d_skel": np.full((20, 3, 2), {"a": 1}, object)},
+            "expected d_skel to be an array of .*, found cell",
+        ),
+        (
+            {"d_skel": {"a": 1}},
+            "expected d_skel to be an array of floating-point numbers, found struct",
+        ),
+        (
+            {"d_skel": "text"},
+            "expected d_skel to be an array of floating-point numbers, found char",
+        ),
     ],
 )
 def test_another_variable_is_named(variables: dict[str, Any], problem: str, tmp_path: Path) -> None:
@@ -85,7 +131,9 @@ def test_another_variable_is_named(variables: dict[str, Any], problem: str, tmp_
 def test_coordinates_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     numbers = np.ones((20, 3, 5))
     numbers[0, 1, 3] = np.nan  # the source's joint 0 is the head
-    with pytest.raises(BrokenFile, match="expected finite coordinates, found others in frame 3, joint head"):
+    with pytest.raises(
+        BrokenFile, match="expected finite coordinates, found others in frame 3, joint head"
+    ):
         clip(write(tmp_path, d_skel=numbers))
 
 
@@ -95,9 +143,16 @@ def test_junk_is_a_broken_file(tmp_path: Path) -> None:
     whole = path.read_bytes()
     random = np.random.default_rng(0)
     for junk in (
-        b"", b"junk", whole[:100], whole[:200], whole[:-4000], whole[:128] + random.bytes(5000), random.bytes(3000),
-        whole[:140] + random.bytes(20) + whole[160:], b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(600),
-    ):  # fmt: skip
+        b"",
+        b"junk",
+        whole[:100],
+        whole[:200],
+        whole[:-4000],
+        whole[:128] + random.bytes(5000),
+        random.bytes(3000),
+        whole[:140] + random.bytes(20) + whole[160:],
+        b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(600),
+    ):
         path.write_bytes(junk)
         with pytest.raises(BrokenFile) as caught:
             clip(tmp_path)
@@ -111,12 +166,17 @@ def test_an_action_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_clips_or_with_two_of_a_name_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected files such as a1_s1_t1_skeleton.mat .*, found none; check the path"):
+    with pytest.raises(
+        DataError,
+        match=r"expected files such as a1_s1_t1_skeleton.mat .*, found none; check the path",
+    ):
         UtdMhad(write(tmp_path, "a1_s1_t1_inertial", d_iner=np.ones(3))).find()
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder, d_skel=np.ones((20, 3, 2)))
-    with pytest.raises(DataError, match=r"expected one file of a27_s8_t4, found .*one.* and .*two.*; keep one of"):
+    with pytest.raises(
+        DataError, match=r"expected one file of a27_s8_t4, found .*one.* and .*two.*; keep one of"
+    ):
         UtdMhad(tmp_path).find()
 
 
@@ -136,10 +196,14 @@ def test_a_file_that_scipy_may_die_of_costs_itself_alone(tmp_path: Path) -> None
 def test_a_matlab_7_3_file_and_a_web_page_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a1_s1_t1_skeleton.MAT"
     for content, found in (
-        (b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n", "a MATLAB 7.3 file, which is not "
-         "read; save it with -v7"),
+        (
+            b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n",
+            "a MATLAB 7.3 file, which is not read; save it with -v7",
+        ),
         (b"<!DOCTYPE html><html>quota</html>", "a web page, .*; download the file itself"),
-    ):  # fmt: skip
+    ):
         path.write_bytes(content)
-        with pytest.raises(BrokenFile, match=rf"skeleton.MAT: expected a MATLAB file, found {found}"):
+        with pytest.raises(
+            BrokenFile, match=rf"skeleton.MAT: expected a MATLAB file, found {found}"
+        ):
             clip(tmp_path)
