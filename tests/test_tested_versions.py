@@ -26,15 +26,15 @@ def rows() -> dict[str, dict[str, str]]:
     return {cells[0]: dict(zip(head, cells, strict=True)) for cells in found}
 
 
-def tested_range() -> str:
+def range_sentence() -> str:
     """The sentence for the README."""
     found = {name: sorted({Version(row[name]) for row in rows().values()}) for name in NAMED}
     versions = ", ".join(f"{name} {some[0]} to {some[-1]}" for name, some in found.items())
     return f"Tested with Python {', '.join(PYTHONS)}; {versions}"
 
 
-def test_the_readme_names_the_tested_range() -> None:
-    assert tested_range() in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_the_readme_names_the_range_sentence() -> None:
+    assert range_sentence() in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
 def test_no_session_failed() -> None:

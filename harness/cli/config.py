@@ -10,7 +10,7 @@ file's hash, which every record then names. What is typed counts before what is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,17 +25,19 @@ OURS = ("study", "parts")
 """Keys of a file that are no flags."""
 Kind = Literal["switch", "value", "repeatable"]
 """Of an option: without a value, with one, with one each time that it is typed."""
+Options = Mapping[str, Mapping[str, Kind]]
+"""Of each command its options by name."""
 
 
 def expanded(
-    words: Sequence[str], options: Mapping[str, Mapping[str, Kind]], main: str = "run"
+    words: Sequence[str], options_of: Callable[[], Options], main: str = "run"
 ) -> list[list[str]]:
     """The command lines that a typed one stands for: itself, or with ``--config`` one for each part
     of the file.
 
     Args:
         words: what was typed after ``python -m harness``.
-        options: of each command that takes a file, its long options without dashes.
+        options_of: gives, for each command that takes a file, its long options without dashes.
         main: the command whose options a file may hold; another takes those of them that it has.
 
     A `UsageError` for a file that cannot be read, an unknown key or part, and a value that no flag
@@ -44,13 +46,12 @@ def expanded(
     command, *typed = words or [""]
     typed, file = _taken(typed, CONFIG)
     typed, part = _taken(typed, PART)
-    if file is None or command not in options:
-        if file is not None or part is not None:
-            raise UsageError(
-                f"{CONFIG if file else PART}: expected with {', '.join(options)}"
-                + ("" if file else f", beside {CONFIG} FILE")
-            )
+    if file is None and part is None:
         return [list(words)]
+    options = options_of()
+    if file is None or command not in options:
+        beside = "" if file else f", beside {CONFIG} FILE"
+        raise UsageError(f"{CONFIG if file else PART}: expected with {', '.join(options)}{beside}")
     path = Path(file)
     plan, study = _read(path)
     parts = plan.pop("parts", None) or {}
@@ -128,13 +129,12 @@ def _words(
                 )
             yield f"--{key}"
         else:
-            texts = [_flow(one) for one in (value if isinstance(value, list) else [value])]
+            values = value if isinstance(value, list) else [value]
+            texts = [one if isinstance(one, str) else _flow(one) for one in values]
             for text in texts if known[key] == "repeatable" else [",".join(texts)]:
                 yield from (f"--{key}", text)
 
 
 def _flow(value: Any) -> str:
-    """A YAML value on one line; a text as it is."""
-    if isinstance(value, str):
-        return value
+    """A value as YAML on one line."""
     return yaml.safe_dump(value, default_flow_style=True, width=10**9).removesuffix("...\n").strip()

@@ -133,7 +133,7 @@ def main() -> None:
     with stoppable() as stops, told(warn):
         try:
             refuse_ranks(sys.argv[1])
-            code = max([command_of(words) or 0 for words in expanded(sys.argv[1:], file_options())])
+            code = max([command_of(words) for words in expanded(sys.argv[1:], file_options)])
         except UsageError as error:
             code = _fail(str(error), 2)
         except COMMAND_LINE_ERROR as error:

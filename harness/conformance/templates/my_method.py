@@ -15,9 +15,7 @@ from methods.parts.tokens import patchify, take
 
 
 class MyMethodOptions(MethodOptions):
-    """Options; ``decoder_depth=0`` is 2 at ``base`` and in proportion to the encoder's depth
-    elsewhere.
-    """
+    """Options; ``decoder_depth=0`` is 2 at ``base``, elsewhere in proportion to the encoder's."""
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
     decoder_depth: int = Field(default=0, ge=0)
@@ -47,9 +45,7 @@ class MyMethod(Method[MyMethodOptions]):
         )
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens of body sequences ``x`` ``[B, T, V, 3]`` in
-        metres.
-        """
+        """Mean squared error over masked tokens; ``x``: body sequences ``[B, T, V, 3]``, metres."""
         mask = random_mask(x, self.encoder.grid, self.options.mask_ratio)
         latent = self.encoder(x, mask.visible)  # [B, visible tokens, width]
         prediction = take(self.decoder(latent, mask), mask.masked)  # [B, masked tokens, patch * 3]
