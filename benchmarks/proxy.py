@@ -1,8 +1,7 @@
 """How far a cheap protocol may be trusted for a dear one: both on the same encoders.
 
-    python benchmarks/proxy.py FOLDER... --pair linear/linear-mamp --pair
-    linear-mamp:epochs=30/linear-mamp \\
-        --out benchmarks/results/proxy
+    python benchmarks/proxy.py FOLDER... --pair linear/linear-mamp \\
+        --pair linear-mamp:epochs=30/linear-mamp --out benchmarks/results/proxy
 
 Of every trained and untrained encoder that both columns of a pair evaluated: rank correlation,
 offset, and which pairs of encoders change their order, for each data set alone (between data sets
