@@ -1,5 +1,5 @@
-"""The suite on other versions, Pythons and processor kernels, and its long tests: ``make
-test-long``.
+"""The suite on other versions, Pythons and processor kernels, and its long tests:
+``make test-long``.
 
 Every session makes an environment of its own and leaves its result as a row of ``tests/LONG.md``.
 What follows ``--`` replaces how pytest's processes stand side by side: ``nox -s oldest -- -n 0``.

@@ -60,8 +60,8 @@ from methods.mamp import MAMP
 CLOSE = 0.05
 """How far the stage's cost may be from the released step's."""
 ROUNDING = 1e-4
-"""How far two fp32 losses of about 1 may be apart, relatively: sums in another order, far below any
-real difference.
+"""How far two fp32 losses of about 1 may be apart, relatively: sums in another order,
+far below any real difference.
 """
 STEPS = 100_000
 FEEDER_ROUNDS, FEEDER_SAMPLES = 60, 64
@@ -116,8 +116,8 @@ def quietly() -> Iterator[None]:
 
 
 class ScalarFloor:
-    """NumPy as the released feeder finds it: the floor of an array of one element can be turned
-    into an int.
+    """NumPy as the released feeder finds it:
+    the floor of an array of one element can be turned into an int.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -130,8 +130,8 @@ class ScalarFloor:
 
 @dataclass
 class Stream:
-    """A loader's batches, the first `lead` of them before the clock starts; a step ends where the
-    next is asked for.
+    """A loader's batches, the first `lead` of them before the clock starts;
+    a step ends where the next is asked for.
     """
 
     loader: DataLoader[Any]
@@ -254,8 +254,8 @@ def ours_from_released(state: dict[str, Tensor], method: MAMP) -> None:
 def losses(
     released: nn.Module, method: MAMP, samples: Tensor, config: argparse.Namespace
 ) -> tuple[float, float]:
-    """Loss of the released model and of ours, same weights, batch ``[N, 3, T, V, M]`` and random
-    numbers.
+    """Loss of the released model and of ours, same weights,
+    batch ``[N, 3, T, V, M]`` and random numbers.
     """
     ours_from_released(released.state_dict(), method)
     with torch.no_grad():
@@ -269,8 +269,8 @@ def losses(
 
 
 def feeder_milliseconds(datasets: dict[str, Dataset[Any]]) -> dict[str, list[float]]:
-    """Processor milliseconds per sample of every data set, in turns, on one thread as in a
-    worker.
+    """Processor milliseconds per sample of every data set, in turns,
+    on one thread as in a worker.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -303,8 +303,8 @@ class TimedArm(Arm):
 
 @dataclass
 class Comparison:
-    """Released over ours: the table's rows, the record's numbers, and what is not as it should
-    be.
+    """Released over ours: the table's rows, the record's numbers,
+    and what is not as it should be.
     """
 
     rows: list[dict[str, str]] = field(default_factory=list)
@@ -335,8 +335,8 @@ class Comparison:
 
 
 def closeness(ratio: Ratio) -> str:
-    """Whether all of the interval is within 5 % of 1, or none; a wide one across the limit tells
-    nothing.
+    """Whether all of the interval is within 5 % of 1, or none;
+    a wide one across the limit tells nothing.
     """
     low, high = 1 / (1 + CLOSE), 1 + CLOSE
     if low <= ratio.low and ratio.high <= high:
@@ -352,8 +352,8 @@ def interval(ratio: Ratio) -> str:
 def compare(
     released: Released, arguments: argparse.Namespace, device: torch.device
 ) -> Iterator[tuple[Comparison, list[str]]]:
-    """Feeders, then losses and steps at every depth; after each of them what there is so far, and
-    what to note.
+    """Feeders, then losses and steps at every depth; after each of them what there is so far,
+    and what to note.
     """
     clips, workers = arguments.batch_size // 2, arguments.workers
     first = stage_spec(arguments.depths[0], clips, workers, device)

@@ -97,8 +97,8 @@ def rounds(file: Path) -> list[dict[str, Any]]:
 
 
 def one_round(methods: Sequence[str], seed: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """One run; what each row gave away, and what its steps took in training over the interleaved
-    ones.
+    """One run; what each row gave away, and what its steps took
+    in training over the interleaved ones.
     """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data.npz"

@@ -40,8 +40,8 @@ ACTIONS = ("pick_up", "wave", "march", "kick", "clap", "throw")
 MOST_CLIPS = 300
 """Clips of a file that get faults."""
 BODY = ("unit", "up axis", "left and right", "joint order", "bones longer", "clips with people")
-"""How the doctor's findings about bodies begin; others (classes of few clips, ...) are no matter
-here.
+"""How the doctor's findings about bodies begin; others (classes of few clips, ...)
+are no matter here.
 """
 
 
@@ -213,8 +213,8 @@ def twists(clips: ClipSet) -> ClipSet:
 
 
 def targets(clips: ClipSet) -> ClipSet:
-    """Inverse-kinematics targets of hands and feet under the root, as game engines have them, and
-    the root's floor.
+    """Inverse-kinematics targets of hands and feet under the root, as game engines have them,
+    and the root's floor.
     """
     one = rig(clips)
     floor = one.places["Hips"].copy()
@@ -235,8 +235,8 @@ def targets(clips: ClipSet) -> ClipSet:
 
 
 def poles(clips: ClipSet) -> ClipSet:
-    """Helper joints half a metre before knees and behind elbows, as animators place them, all under
-    the hips.
+    """Helper joints half a metre before knees and behind elbows, as animators place them,
+    all under the hips.
     """
     one = rig(clips)
     left, _, front = frame_of(one)
@@ -287,8 +287,8 @@ def fingers(clips: ClipSet) -> ClipSet:
 
 
 def doubled(clips: ClipSet) -> ClipSet:
-    """Helper joints of no length between hips and legs, and between chest and arms, as the CMU
-    files have them.
+    """Helper joints of no length between hips and legs, and between chest and arms,
+    as the CMU files have them.
     """
     one = rig(clips)
     for side in ("Left", "Right"):
@@ -342,8 +342,8 @@ def cut(clips: ClipSet, take: Sequence[int]) -> ClipSet:
 
 
 def posed(seed: int, *, knee_back: float = 0.0, lying: bool = False, **channels: float) -> ClipSet:
-    """Six people who hold a pose and move their arms; ``knee_back``: metres of the knee behind hip
-    and ankle.
+    """Six people who hold a pose and move their arms; ``knee_back``:
+    metres of the knee behind hip and ankle.
     """
     random, made = np.random.default_rng(seed), []
     for _ in range(6):

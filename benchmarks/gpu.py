@@ -347,8 +347,8 @@ def write(path: Path, content: bytes) -> None:
 
 
 def leave(number: int, frame: object) -> None:
-    """The handler of the first signal that ends this call: what follows only leaves results, and is
-    not broken off.
+    """The handler of the first signal that ends this call: what follows only leaves results,
+    and is not broken off.
     """
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)

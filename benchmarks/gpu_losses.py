@@ -48,8 +48,8 @@ BATCH = 16
 
 
 class DrawnOnTheHost(TorchDispatchMode):
-    """Random numbers come from the CPU's generator on every device: the same seed gives the same
-    ones.
+    """Random numbers come from the CPU's generator on every device:
+    the same seed gives the same ones.
     """
 
     def __torch_dispatch__(
@@ -70,8 +70,8 @@ class DrawnOnTheHost(TorchDispatchMode):
 def loss_and_gradient(
     method: Method, views: tuple[Tensor, ...], precision: str
 ) -> tuple[float, float]:
-    """Loss of a batch ``[B, T, V, 3]``, several where the method wants several views, and norm of
-    all gradients.
+    """Loss of a batch ``[B, T, V, 3]``, several where the method wants several views,
+    and norm of all gradients.
     """
     device = next(method.parameters()).device
     there = [view.to(device) for view in views]

@@ -24,8 +24,8 @@ NOT_NEEDED = {"pooch": "no data set can be downloaded", "matplotlib": "no pictur
 
 
 def missing(names: Iterable[str]) -> list[str]:
-    """Which of these packages are not installed, and which of those that the installed ones
-    need.
+    """Which of these packages are not installed,
+    and which of those that the installed ones need.
     """
     waiting, seen, absent = list(names), set(NOT_NEEDED), []
     while waiting:
@@ -58,8 +58,8 @@ def unpack(wheels: Path, into: Path) -> None:
 
 
 def say_missing(wheels: Path) -> list[str]:
-    """Say what is missing and how to bring it along; the packages that nothing can be done
-    without.
+    """Say what is missing and how to bring it along;
+    the packages that nothing can be done without.
     """
     for name, without in NOT_NEEDED.items():
         if not find_spec(name):

@@ -116,8 +116,8 @@ def expected_table(records: Mapping[str, SpeedRecord]) -> pd.DataFrame:
 
 
 def beside(what: str, expected: Sequence[float], found: float | None) -> dict[str, str]:
-    """A row: a number or both ends of a range, what was found, and how many times the middle that
-    is.
+    """A row: a number or both ends of a range, what was found,
+    and how many times the middle that is.
     """
     row = {
         "what": what,
@@ -139,8 +139,8 @@ def number(value: float) -> str:
 
 
 def claims_table(record: SpeedRecord | None) -> pd.DataFrame:
-    """The verdict on every claim card about training, under the claim's own definition, for both
-    ways of training.
+    """The verdict on every claim card about training, under the claim's own definition,
+    for both ways of training.
     """
     rows = []
     for name, claim in training_claims().items():
@@ -164,8 +164,8 @@ def claims_table(record: SpeedRecord | None) -> pd.DataFrame:
 
 
 def training_claims() -> dict[str, Claim]:
-    """Claims about training whose methods are rows of the suite, by name: what the part "claims"
-    measures.
+    """Claims about training whose methods are rows of the suite, by name:
+    what the part "claims" measures.
     """
     return {
         name: one

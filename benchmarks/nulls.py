@@ -66,8 +66,8 @@ class Spread:
 
 
 def measured(one: NDArray[np.bool_], other: NDArray[np.bool_], subjects: NDArray) -> Spread:
-    """From whether the clips of two rows were classified rightly: [seeds, clips] each; components
-    as in RULES.md.
+    """From whether the clips of two rows were classified rightly: [seeds, clips] each;
+    components as in RULES.md.
     """
     of_one, of_both = (
         components(person_shares(one, subjects)),
@@ -81,8 +81,8 @@ def measured(one: NDArray[np.bool_], other: NDArray[np.bool_], subjects: NDArray
 
 
 def components(cells: Floats) -> tuple[float, float, float]:
-    """Variances of [seeds, people] values: between seeds, between people, and what is left; none
-    below zero.
+    """Variances of [seeds, people] values: between seeds, between people, and what is left;
+    none below zero.
     """
     seeds, people = cells.shape
     rest = cells - cells.mean(1, keepdims=True) - cells.mean(0) + cells.mean()
@@ -206,8 +206,8 @@ def rate(value: float, low: float, high: float) -> str:
 
 
 def spread_of(columns: Sequence[Column]) -> tuple[Spread, int, str]:
-    """Measured on the first column that has the predictions of two rows with two seeds or more;
-    clips of a person.
+    """Measured on the first column that has the predictions of two rows with two seeds
+    or more; clips of a person.
     """
     for column in columns:
         rows = [row for row in column.rows if row.right and len(row.right) > 1 and not row.constant]
@@ -229,8 +229,8 @@ def spread_of(columns: Sequence[Column]) -> tuple[Spread, int, str]:
 
 
 def all_columns(folder: Path) -> list[Column]:
-    """Every column of every table of a folder: the probes of its runs, and the protocols that
-    evaluated them.
+    """Every column of every table of a folder: the probes of its runs,
+    and the protocols that evaluated them.
     """
     evaluations = Evaluations(folder)
     return [

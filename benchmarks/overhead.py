@@ -48,8 +48,8 @@ class BareTrainer(Trainer):
 
 
 class WallArm(Arm):
-    """An arm on the wall clock: everything between asking for a block and its end counts, for both
-    loops alike.
+    """An arm on the wall clock: everything between asking for a block and its end counts,
+    for both loops alike.
     """
 
     def run(self) -> StepClock:

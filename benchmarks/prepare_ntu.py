@@ -62,8 +62,8 @@ def main() -> int:
 
 
 def parsers(paths: list[Path]) -> float:
-    """Parser against plain reader in one process, in alternating rounds; files/s of the plain
-    reader.
+    """Parser against plain reader in one process, in alternating rounds;
+    files/s of the plain reader.
     """
     from harness.records.ratios import paired_ratio  # scipy; not for the worker processes
 
@@ -108,8 +108,8 @@ def preparations(raw: Path, paths: list[Path], place: Path, plain: float) -> Non
 
 @contextmanager
 def watched_memory() -> Iterator[list[float]]:
-    """Megabytes of this process and its children, sampled while the block runs; shared pages count
-    once each.
+    """Megabytes of this process and its children, sampled while the block runs;
+    shared pages count once each.
     """
     found, over = [0.0], threading.Event()
 

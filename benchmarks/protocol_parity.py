@@ -59,8 +59,8 @@ SIZE = EncoderSize(depth=8, width=64, heads=2, frames=24, patch=4)
 DROPOUT = 0.3
 """Of tokens before the head, and the last block's drop path, as published."""
 LENGTHS = (20, 63, 64, 65, 100, 127, 200, 299, 300)
-"""Frames of the clips that both feeders read: shorter than the shortest crop, up to all that a file
-holds.
+"""Frames of the clips that both feeders read: shorter than the shortest crop,
+up to all that a file holds.
 """
 PADDED, WINDOW = 300, 120
 """Frames of a clip in the released files, and what its feeder resizes to."""
@@ -160,8 +160,8 @@ class MadeUp:
             self.given += 1
 
     def released(self, epoch: int) -> list[tuple[Tensor, Tensor, int]]:
-        """An epoch's as the released loop takes them: samples ``[N, 3, T, V, M]``, labels,
-        numbers.
+        """An epoch's as the released loop takes them: samples ``[N, 3, T, V, M]``,
+        labels, numbers.
         """
         some = self.made[epoch * STEPS : (epoch + 1) * STEPS]
         return [
@@ -171,8 +171,8 @@ class MadeUp:
 
 
 class SameMasks:
-    """Makes dropout and drop path of a model draw by the place in the forward pass, whoever's model
-    it is.
+    """Makes dropout and drop path of a model draw by the place in the forward pass,
+    whoever's model it is.
     """
 
     def __init__(self, model: nn.Module, drop_path: type[nn.Module]) -> None:
@@ -411,8 +411,8 @@ def compare(code: Released) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def made_up_clips() -> list[NDArray[np.float32]]:
-    """``[T, M, V, 3]`` each, nothing of them zero but where they are centred: the first body's
-    first frame.
+    """``[T, M, V, 3]`` each, nothing of them zero but where they are centred:
+    the first body's first frame.
     """
     random = np.random.default_rng(0)
     clips = [random.standard_normal((frames, BODIES, JOINTS, 3), np.float32) for frames in LENGTHS]
@@ -424,8 +424,8 @@ def made_up_clips() -> list[NDArray[np.float32]]:
 def released_views(
     code: Released, clips: list[NDArray[np.float32]], split: str
 ) -> NDArray[np.float32]:
-    """``[N, T, M, V, 3]`` as the released feeder cuts and turns the clips, number i under the seeds
-    i.
+    """``[N, T, M, V, 3]`` as the released feeder cuts and turns the clips,
+    number i under the seeds i.
     """
     padded = np.zeros((len(clips), PADDED, BODIES * JOINTS * 3), np.float32)
     for row, clip in zip(padded, clips, strict=True):
@@ -473,8 +473,8 @@ def our_views(clips: list[NDArray[np.float32]], split: str) -> NDArray[np.float3
 
 
 def draws(number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What the released feeder draws for a clip, each from 0 to 1: share kept, place of the crop,
-    angles.
+    """What the released feeder draws for a clip, each from 0 to 1: share kept,
+    place of the crop, angles.
     """
     np.random.seed(number)  # noqa: NPY002
     torch.manual_seed(number)

@@ -63,8 +63,8 @@ def accuracies(records: Sequence[EvaluationRecord]) -> dict[str, dict[str, float
 
 
 def swapped_pairs(cheap: Sequence[float], dear: Sequence[float]) -> list[tuple[float, float]]:
-    """Distances in both columns of the pairs of encoders whose order they disagree on; a tie agrees
-    with any order.
+    """Distances in both columns of the pairs of encoders whose order they disagree on;
+    a tie agrees with any order.
     """
     distances = [
         (cheap[i] - cheap[j], dear[i] - dear[j]) for i, j in combinations(range(len(cheap)), 2)
@@ -75,8 +75,8 @@ def swapped_pairs(cheap: Sequence[float], dear: Sequence[float]) -> list[tuple[f
 def compared(
     name: str, pair: tuple[str, str], found: Accuracies
 ) -> tuple[dict[str, str], float] | None:
-    """A row of the table, and the largest distance in the cheap column at which the order changed,
-    in points.
+    """A row of the table, and the largest distance in the cheap column at
+    which the order changed, in points.
     """
     cheap, dear = (found.get(column, {}) for column in pair)
     encoders = [encoder for encoder in cheap if encoder in dear]
@@ -101,8 +101,8 @@ def compared(
 
 
 def _correlation(one: Sequence[float], other: Sequence[float]) -> str:
-    """Spearman's, with the interval of Bonett and Wright (Psychometrika 65, 2000, eq. 4) on
-    Fisher's scale.
+    """Spearman's, with the interval of Bonett and Wright (Psychometrika 65, 2000, eq. 4)
+    on Fisher's scale.
     """
     value = float(spearmanr(one, other).statistic)
     if abs(value) == 1:  # Fisher's scale has no such point

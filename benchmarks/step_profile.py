@@ -76,8 +76,8 @@ def group_of(operator: str) -> str:
 
 
 def shown(spec: RunSpec) -> dict[str, RunSpec]:
-    """The runs beside the released loop, by name: three stages, and what bf16 and attention bring
-    uncompiled.
+    """The runs beside the released loop, by name: three stages,
+    and what bf16 and attention bring uncompiled.
     """
     stages = {stage.name: found for stage, found in staged(spec, stages_on("cpu"))}
     bf16 = stages["fused AdamW"]
@@ -92,8 +92,8 @@ def shown(spec: RunSpec) -> dict[str, RunSpec]:
 
 
 def arms_of(released: Released, data: LoadedData, folder: Path, batch_size: int) -> list[TimedArm]:
-    """The released loop, then this suite's trainers: as many body sequences in a batch, so other
-    numbers of clips.
+    """The released loop, then this suite's trainers: as many body sequences in a batch,
+    so other numbers of clips.
     """
     device, clips = data.source.device, batch_size // data.clips.joints.shape[1]
     write_released(data, folder / "clips.npz")
@@ -125,8 +125,8 @@ def operator_seconds(arm: TimedArm) -> dict[str, float]:
 
 
 def speed_table(arms: Sequence[TimedArm]) -> pd.DataFrame:
-    """Seconds per clip, and how many times as fast as the released step: by the clock, and in
-    processor time.
+    """Seconds per clip, and how many times as fast as the released step: by the clock,
+    and in processor time.
     """
     rows, released = [], arms[0]
     for arm in arms:

@@ -56,8 +56,8 @@ GIVEN_BACK = {
         ("harness/machine.py", "_memory_bytes"),
     ],
 }
-"""Work that a library does -> where our part of it is: a module, or a function of one; earlier and
-present places.
+"""Work that a library does -> where our part of it is: a module, or a function of one;
+earlier and present places.
 """
 KEPT = {
     "pickles (on pickle._Unpickler)": [("datasets/raw/unpickle.py", "")],
@@ -175,8 +175,8 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def way_to_a_loss(root: Path) -> str:
-    """Names of our functions from the command ``run`` to a method's ``loss`` in training, which
-    comes last.
+    """Names of our functions from the command ``run`` to a method's ``loss`` in training,
+    which comes last.
     """
     with tempfile.TemporaryDirectory() as folder:
         plugin = Path(folder) / "spy.py"

@@ -55,8 +55,8 @@ class Look:
 
 
 Batch = Tensor | tuple[Tensor, ...]
-"""``[B, T, V, 3]``; where a method wants several views, one of each: row b is the same body
-sequence in all.
+"""``[B, T, V, 3]``; where a method wants several views, one of each:
+row b is the same body sequence in all.
 """
 
 
@@ -136,8 +136,8 @@ class BodySequences:
         return torch.nonzero(wanted[self.clip]).squeeze(1)
 
     def window(self, sequences: Tensor, first: Tensor, length: Tensor, frames: int) -> Tensor:
-        """Frames ``first .. first + length`` of each sequence, resized to ``frames``: ``[B, frames,
-        V, 3]``.
+        """Frames ``first .. first + length`` of each sequence, resized to ``frames``:
+        ``[B, frames, V, 3]``.
 
         Linear in time with half-pixel centres: ``torch.nn.functional.interpolate(mode="linear")``
         to rounding.
@@ -182,8 +182,8 @@ def pooled(sources: Sequence[BodySequences]) -> BodySequences:
 
 
 def _packed(source: BodySequences) -> tuple[Tensor, Tensor]:
-    """Frames of a source one after the other, ``[R, V, 3]`` float32, and the first of each body
-    sequence.
+    """Frames of a source one after the other, ``[R, V, 3]`` float32,
+    and the first of each body sequence.
     """
     if source.stride == 1:
         return source.rows.to(source.device, torch.float32), source.start
@@ -199,8 +199,8 @@ def _packed(source: BodySequences) -> tuple[Tensor, Tensor]:
 def _rows(
     clips: ClipSet, clip: np.ndarray, body: np.ndarray, device: torch.device
 ) -> tuple[Tensor, np.ndarray, int]:
-    """Packed frame rows ``[R, V, 3]``, first row of each sequence, and the row step between
-    frames.
+    """Packed frame rows ``[R, V, 3]``, first row of each sequence,
+    and the row step between frames.
     """
     _, bodies, joints, _ = clips.joints.shape
     if (
@@ -231,15 +231,15 @@ def _mapped(rows: np.ndarray) -> Tensor:
 def random_crops(
     length: Tensor, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """First frame and length of one random crop per sequence of ``length`` frames, as in MAMP's
-    feeder.
+    """First frame and length of one random crop per sequence of ``length`` frames,
+    as in MAMP's feeder.
     """
     return crops(length, augmentation, uniform(length, generator), uniform(length, generator))
 
 
 def uniform(length: Tensor, generator: torch.Generator, *columns: int) -> Tensor:
-    """Uniform random numbers ``[B, *columns]`` for sequences of ``length`` ``[B]``, on their
-    device.
+    """Uniform random numbers ``[B, *columns]`` for sequences of ``length`` ``[B]``,
+    on their device.
     """
     return torch.rand(len(length), *columns, generator=generator, device=length.device)
 
@@ -247,8 +247,8 @@ def uniform(length: Tensor, generator: torch.Generator, *columns: int) -> Tensor
 def crops(
     length: Tensor, augmentation: Augmentation, share: Tensor, place: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """First frame and length of the crop at ``share`` and ``place``, 0 to 1 ``[B]``, of what may be
-    drawn.
+    """First frame and length of the crop at ``share`` and ``place``, 0 to 1 ``[B]``,
+    of what may be drawn.
     """
     low, high = augmentation.crop
     kept = (
@@ -268,8 +268,8 @@ def test_crops(length: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rotations(angles: Tensor) -> Tensor:
-    """Rotation matrices ``R_z R_y R_x`` ``[B, 3, 3]`` from angles about x, y, z in radians ``[B,
-    3]``.
+    """Rotation matrices ``R_z R_y R_x`` ``[B, 3, 3]`` from angles about x, y,
+    z in radians ``[B, 3]``.
     """
     (sx, sy, sz), (cx, cy, cz) = angles.sin().unbind(1), angles.cos().unbind(1)
     rows = [
@@ -287,8 +287,8 @@ def rotations(angles: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, turn: Tensor, largest: float) -> Tensor:
-    """One rotation per body sequence: at ``turn``, 0 to 1 ``[B, 3]``, of up to ``largest`` radians
-    about each axis.
+    """One rotation per body sequence: at ``turn``, 0 to 1 ``[B, 3]``,
+    of up to ``largest`` radians about each axis.
     """
     angles = (2 * turn - 1) * largest
     return torch.einsum("bij,btvj->btvi", rotations(angles), x)
@@ -297,8 +297,8 @@ def rotate(x: Tensor, turn: Tensor, largest: float) -> Tensor:
 def augmented(
     source: BodySequences, chosen: Tensor, look: Look, share: Tensor, place: Tensor, turn: Tensor
 ) -> Tensor:
-    """Sequences ``chosen`` ``[B]`` cropped, resized and turned by uniform draws: ``[B, look.frames,
-    V, 3]``.
+    """Sequences ``chosen`` ``[B]`` cropped, resized and turned by uniform draws:
+    ``[B, look.frames, V, 3]``.
 
     Draws come from outside, so that this can be compiled.
     """
@@ -363,8 +363,8 @@ class TrainingBatches:
         return views if len(views) > 1 else views[0]
 
     def epoch(self) -> Tensor:
-        """Sequences in a fresh random order: each once; of groups as many of each as the largest
-        has.
+        """Sequences in a fresh random order: each once;
+        of groups as many of each as the largest has.
         """
         if not self.groups:
             return self.sequences[self._order(len(self.sequences))]
@@ -381,8 +381,8 @@ class TrainingBatches:
         return torch.randperm(count, generator=self.generator, device=self.source.device)
 
     def view(self, chosen: Tensor, look: Look) -> Tensor:
-        """One view of the chosen sequences ``[B]``: cropped, resized and turned, ``[B, look.frames,
-        V, 3]``.
+        """One view of the chosen sequences ``[B]``: cropped, resized and turned,
+        ``[B, look.frames, V, 3]``.
         """
         draws = [uniform(chosen, self.generator, *columns) for columns in ((), (), (3,))]
         return self.augment(
@@ -414,8 +414,8 @@ class TrainingBatches:
 def evaluation_batches(
     source: BodySequences, size: int, frames: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every body sequence once, in order, test-cropped: ``(numbers [b], batch [b, T, V, 3])``;
-    nothing dropped.
+    """Every body sequence once, in order, test-cropped:
+    ``(numbers [b], batch [b, T, V, 3])``; nothing dropped.
     """
     for numbers in torch.arange(len(source), device=source.device).split(size):
         first, kept = test_crops(source.length[numbers])

@@ -41,8 +41,8 @@ class ClipBatch:
         return len(self.clips)
 
     def mean(self, bodies: Tensor) -> Tensor:
-        """Mean over a clip's bodies: ``[S, ...]`` to ``[B, ...]``; zeros for a clip without a
-        body.
+        """Mean over a clip's bodies: ``[S, ...]`` to ``[B, ...]``;
+        zeros for a clip without a body.
         """
         count = torch.bincount(self.row, minlength=len(self)).clamp(min=1).to(bodies.dtype)
         total = bodies.new_zeros(len(self), *bodies.shape[1:]).index_add(0, self.row, bodies)

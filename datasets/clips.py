@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from datasets.layouts import SkeletonLayout
 
 BLOCK_BYTES = 32 * 2**20
-"""Frames are gone through in blocks of about this many bytes, so that mapped data never fills the
-memory.
+"""Frames are gone through in blocks of about this many bytes,
+so that mapped data never fills the memory.
 """
 
 
@@ -85,16 +85,16 @@ class ClipSet:
         return np.diff(self.offsets)
 
     def describe(self, index: int) -> str:
-        """How messages call a clip: its index, and its entry in the column ``names`` where there is
-        one.
+        """How messages call a clip: its index,
+        and its entry in the column ``names`` where there is one.
         """
         names = self.columns.get("names", ())
         return f"clip {index} ({names[index]})" if index < len(names) else f"clip {index}"
 
 
 def frame_blocks(joints: NDArray[np.floating]) -> Iterator[tuple[int, NDArray[np.floating]]]:
-    """(first frame, [f, M, V, 3] frames) over all of ``joints`` in order, about `BLOCK_BYTES` at a
-    time.
+    """(first frame, [f, M, V, 3] frames) over all of ``joints`` in order,
+    about `BLOCK_BYTES` at a time.
     """
     step = max(1, BLOCK_BYTES // max(1, joints[:1].nbytes))
     for first in range(0, len(joints), step):
@@ -113,8 +113,8 @@ def present_bodies(clips: ClipSet) -> NDArray[np.bool_]:
 
 
 def clip_origins(clips: ClipSet, present: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """``[N, 3]`` center joint of each clip's first present body in that body's first non-zero
-    frame.
+    """``[N, 3]`` center joint of each clip's first present body
+    in that body's first non-zero frame.
     """
     if clips.stored:
         return clips.stored.origins
@@ -126,8 +126,8 @@ def clip_origins(clips: ClipSet, present: NDArray[np.bool_]) -> NDArray[np.float
 
 
 def clip_origin(frames: NDArray[np.floating], center: int) -> NDArray[np.floating]:
-    """``[3]`` center joint of the first present body of a clip [T, M, V, 3], in that body's first
-    non-zero frame.
+    """``[3]`` center joint of the first present body of a clip [T, M, V, 3],
+    in that body's first non-zero frame.
     """
     body = frames[:, int(frames.any(axis=(0, 2, 3)).argmax())]
     return body[int(body.any(axis=(1, 2)).argmax()), center]

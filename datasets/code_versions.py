@@ -56,8 +56,8 @@ def _text(node: ast.AST) -> str:
 
 
 def _joined_text(node: ast.JoinedStr) -> str:
-    """An f-string; its constant parts are joined, because versions of Python split them
-    differently.
+    """An f-string; its constant parts are joined,
+    because versions of Python split them differently.
     """
     parts = [""]
     for value in node.values:
@@ -69,8 +69,8 @@ def _joined_text(node: ast.JoinedStr) -> str:
 
 
 def _value_text(value: object, *, in_class: bool) -> str:
-    """A field's value; empty for what need not be written: none, an empty list, a block that does
-    nothing.
+    """A field's value; empty for what need not be written: none, an empty list,
+    a block that does nothing.
     """
     if isinstance(value, ast.AST):
         return _text(value)

@@ -2,6 +2,6 @@
 
 
 class DataError(ValueError):
-    """Something is wrong with a data set; the message is one line that names what, where and the
-    next step.
+    """Something is wrong with a data set; the message is one line that names what,
+    where and the next step.
     """

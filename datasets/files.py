@@ -1,5 +1,5 @@
-"""Where derived files live, which version of a file is there, and how files are written: whole or
-not at all.
+"""Where derived files live, which version of a file is there, and how files are written:
+whole or not at all.
 """
 
 from __future__ import annotations

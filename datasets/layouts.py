@@ -49,8 +49,8 @@ class SkeletonLayout:
 
 
 def check_tree(parents: Sequence[int]) -> None:
-    """Raise `DataError` unless ``parents`` is one tree: a single root (-1), no cycle, indices in
-    range.
+    """Raise `DataError` unless ``parents`` is one tree: a single root (-1), no cycle,
+    indices in range.
     """
     roots = [joint for joint, parent in enumerate(parents) if parent == -1]
     if len(roots) != 1:

@@ -29,8 +29,8 @@ VERSION = 2
 PADDED_FRAMES = 300
 """NTU RGB+D's longest clip: what the published files pad every clip to."""
 ENDLESS = 2**40
-"""Samples of one pass of the loader: it never ends, so that no epoch restarts the workers on the
-clock.
+"""Samples of one pass of the loader: it never ends,
+so that no epoch restarts the workers on the clock.
 """
 PREFETCH = 2
 """Batches that each worker prepares ahead, torch's default."""
@@ -109,8 +109,8 @@ class PaddedClips(Dataset[Tensor]):
 
 
 class PublishedClips(PaddedClips):
-    """The same samples by the operations of MAMP's released feeder, in its order; a sample is ``[3,
-    T, V, M]``.
+    """The same samples by the operations of MAMP's released feeder, in its order; a sample is
+    ``[3, T, V, M]``.
 
     Three copies, a rotation matrix for every frame, and bodies that are folded into the batch on
     the device (there by the model, model_mamp/transformer.py) are what that costs more.
@@ -138,15 +138,15 @@ class PublishedClips(PaddedClips):
 
     @staticmethod
     def sequences(batch: Tensor) -> Tensor:
-        """The body sequences ``[B, T, V, 3]`` of a batch of samples ``[N, 3, T, V, M]``, on the
-        device.
+        """The body sequences ``[B, T, V, 3]`` of a batch of samples ``[N, 3, T, V, M]``,
+        on the device.
         """
         return batch.permute(0, 4, 2, 3, 1).contiguous().flatten(0, 1)
 
 
 def rotation_products(angles: Tensor) -> Tensor:
-    """What `rotations` makes of angles ``[T, 3]``, as the product of three matrices each: ``[T, 3,
-    3]``.
+    """What `rotations` makes of angles ``[T, 3]``,
+    as the product of three matrices each: ``[T, 3, 3]``.
     """
     cos, sin = angles.cos(), angles.sin()
     zero, one = torch.zeros(len(angles)), torch.ones(len(angles))
@@ -224,8 +224,8 @@ class FeederBatches:
 
     @contextmanager
     def flowing(self) -> Iterator[None]:
-        """Workers run inside. The first `lead` batches, what they prepare ahead, belong to untimed
-        steps.
+        """Workers run inside. The first `lead` batches, what they prepare ahead,
+        belong to untimed steps.
         """
         self.stream = iter(self.loader)
         try:

@@ -152,8 +152,8 @@ def make_labels(clips: ClipSet, spec: str = "label") -> Labels:
 
 
 def length_notes(clips: ClipSet, patch: int) -> tuple[str, ...]:
-    """One line on clips shorter than a temporal patch of ``patch`` frames, and one on single-frame
-    clips.
+    """One line on clips shorter than a temporal patch of ``patch`` frames,
+    and one on single-frame clips.
     """
     short, single = int((clips.lengths < patch).sum()), int((clips.lengths == 1).sum())
     notes = []
@@ -266,8 +266,8 @@ def _rest(clips: ClipSet, column: str, other: set[int | str], what: str) -> set[
 
 
 def _chosen(clips: ClipSet, column: str, side: str, what: str, lenient: bool) -> set[int | str]:
-    """The values of a column that one side of a split names; `lenient`: of those that occur, if any
-    does.
+    """The values of a column that one side of a split names; `lenient`: of those that occur,
+    if any does.
     """
     values, occurring = _values(clips, column, what), _occurring(clips, column, what)
     chosen: set[int | str] = set()
@@ -292,8 +292,8 @@ def _chosen(clips: ClipSet, column: str, side: str, what: str, lenient: bool) ->
 
 
 def _matching(occurring: list[Any], item: str) -> set[int | str] | None:
-    """The occurring integers in ``item``, a number or an inclusive range; None when it is
-    neither.
+    """The occurring integers in ``item``, a number or an inclusive range;
+    None when it is neither.
     """
     form = re.fullmatch(r"(-?\d+)(?:\s*-\s*(-?\d+))?", item)
     if form is None:

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 
 
 def listed(items: Iterable[object], limit: int = 12) -> str:
-    """``items`` joined by commas, at most ``limit`` of them; ``"none"`` when there is nothing to
-    list.
+    """``items`` joined by commas, at most ``limit`` of them;
+    ``"none"`` when there is nothing to list.
     """
     texts = [str(item) for item in items]
     hidden = len(texts) - limit
@@ -18,8 +18,8 @@ def listed(items: Iterable[object], limit: int = 12) -> str:
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
-    """``"did you mean 'x'? "`` for the option spelt most like ``name``, or nothing when none is
-    close.
+    """``"did you mean 'x'? "`` for the option spelt most like ``name``,
+    or nothing when none is close.
     """
     close = get_close_matches(name, list(options), n=1)
     return f"did you mean {close[0]!r}? " if close else ""
@@ -45,13 +45,13 @@ def minutes(seconds: float) -> str:
 _OBEYED = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""Control characters, line ends, marks that turn the direction of writing, and bytes of a path that
-are no UTF-8.
+"""Control characters, line ends, marks that turn the direction of writing,
+and bytes of a path that are no UTF-8.
 """
 
 
 def printable(text: str) -> str:
-    """One line: what a terminal would obey, a name in a file say, is shown as JSON writes it
-    (``\\u001b``).
+    """One line: what a terminal would obey, a name in a file say,
+    is shown as JSON writes it (``\\u001b``).
     """
     return _OBEYED.sub(lambda found: json.dumps(found[0])[1:-1], text)

@@ -11,8 +11,8 @@ from datasets.errors import DataError
 
 
 class UsageError(Exception):
-    """What the user asked for cannot be done; the message is one line: expected, found, next
-    step.
+    """What the user asked for cannot be done; the message is one line: expected, found,
+    next step.
     """
 
 

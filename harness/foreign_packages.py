@@ -15,8 +15,8 @@ NAMES = ("datasets", "methods")
 
 
 def check_packages() -> None:
-    """`ImportError` with one line unless ``import`` gives the suite's own packages, those beside
-    this one.
+    """`ImportError` with one line unless ``import`` gives the suite's own packages,
+    those beside this one.
     """
     root = Path(__file__).parents[1]
     for name in NAMES:
@@ -31,8 +31,8 @@ def check_packages() -> None:
 
 
 def where(name: str) -> Path | None:
-    """What ``import name`` gives, not imported for that: a file, the folder of a namespace package,
-    None without.
+    """What ``import name`` gives, not imported for that: a file,
+    the folder of a namespace package, None without.
     """
     if name in sys.modules:
         file = getattr(sys.modules[name], "__file__", None)

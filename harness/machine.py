@@ -1,5 +1,5 @@
-"""Where a run happened: device, processor, software versions, commit. Nothing that names a person
-or a host.
+"""Where a run happened: device, processor, software versions, commit.
+Nothing that names a person or a host.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def describe_environment(device: torch.device, ranks: int = 1, study: str = "") 
 
 
 def gpu_settings() -> dict[str, Any]:
-    """What torch is set to on a GPU: the kernels it may take for attention, and how it holds
-    memory.
+    """What torch is set to on a GPU: the kernels it may take for attention,
+    and how it holds memory.
     """
     kernels = _cur_sdpa_kernel_backends(with_priority=True)
     return {
@@ -137,8 +137,8 @@ def processor_name() -> str:
 
 
 def commit() -> str:
-    """Commit of this checkout, ``+dirty`` when tracked files differ, ``unknown`` outside a
-    checkout.
+    """Commit of this checkout, ``+dirty`` when tracked files differ,
+    ``unknown`` outside a checkout.
     """
     try:
         head = _git("rev-parse", "--short=12", "HEAD")

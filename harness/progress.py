@@ -136,8 +136,8 @@ class Task:
 
 
 class Bars(Progress):
-    """On a terminal: a bar for every running task, which asks it how far it has come whenever it is
-    drawn.
+    """On a terminal: a bar for every running task,
+    which asks it how far it has come whenever it is drawn.
     """
 
     def __init__(self, console: Console) -> None:
@@ -305,8 +305,8 @@ def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> 
 
 
 def print_texts(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table of texts, wrapped to the terminal's width, `WIDTH` where there is none; the first
-    column stays whole.
+    """A table of texts, wrapped to the terminal's width, `WIDTH` where there is none;
+    the first column stays whole.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):

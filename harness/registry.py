@@ -193,8 +193,8 @@ def method_name(file: str) -> str:
 
 
 def load_plugin(path: Path, guard: Guard) -> ModuleType:
-    """Import a plugin file; whatever goes wrong is a one-line `UsageError` with the file and
-    line.
+    """Import a plugin file; whatever goes wrong is a one-line `UsageError`
+    with the file and line.
     """
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
@@ -242,8 +242,8 @@ def versions_of_modules(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def version_of(module: ModuleType) -> str:
-    """A module's declared ``VERSION``; without one, the hash of its syntax; empty where there is no
-    source.
+    """A module's declared ``VERSION``; without one, the hash of its syntax;
+    empty where there is no source.
     """
     declared = getattr(module, "VERSION", None)
     if declared is not None:
@@ -260,8 +260,8 @@ def _short(module: ModuleType) -> str:
 
 
 def _built_on(name: str, found: dict[str, ModuleType]) -> list[ModuleType]:
-    """A module and, through what it imports, every module of `methods` that it is built on; by
-    name.
+    """A module and, through what it imports, every module of `methods` that it is built on;
+    by name.
     """
     if name in found or name not in sys.modules:
         return []

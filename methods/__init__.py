@@ -2,8 +2,9 @@
 `methods.base`.
 
 Nothing here imports `harness` or `datasets`. The harness finds every file of this folder that holds
-a `Method`. Plugins of the first release import the shared parts from here (``from methods.masks
-import random_mask``): one finder keeps those names for a release, with a deprecation warning.
+a `Method`. Plugins of the first release import the shared parts from here
+(``from methods.masks import random_mask``): one finder keeps those names for a release, with a
+deprecation warning.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ MOVED = ("tokens", "masks", "encoder", "decoders", "teachers", "graph")
 
 
 class EarlierNames(MetaPathFinder, Loader):
-    """Finds ``methods.masks`` where `methods.parts.masks` is: the same module under its earlier
-    name.
+    """Finds ``methods.masks`` where `methods.parts.masks` is:
+    the same module under its earlier name.
     """
 
     def find_spec(
@@ -41,8 +42,8 @@ class EarlierNames(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing to run; the import system has just put the earlier name into the module, its own
-        goes back.
+        """Nothing to run; the import system has just put the earlier name into the module,
+        its own goes back.
         """
         module.__spec__ = self.own_spec
 

@@ -80,8 +80,8 @@ def _listed(numbers: list[int]) -> str:
 
 
 def window_energy(x: Tensor, count: int) -> Tensor:
-    """Motion energy e_s of each joint in each of ``count`` windows, ``[B, T, V, 3]`` to ``[B,
-    count, V]``.
+    """Motion energy e_s of each joint in each of ``count`` windows, ``[B, T, V, 3]`` to
+    ``[B, count, V]``.
 
     Mean squared distance from the window's mean position: ``e_s = mean_t |s_t - mean(s)|^2``.
     """
@@ -91,8 +91,8 @@ def window_energy(x: Tensor, count: int) -> Tensor:
 
 
 def energy_weight(x: Tensor, windows: tuple[int, ...], k: float, epsilon: float = 1e-6) -> Tensor:
-    """Weight of each frame and joint, ``[B, T, V]``: the mean over scales of ``1 / (1 + k e_avg /
-    (e_s + eps))``.
+    """Weight of each frame and joint, ``[B, T, V]``: the mean over scales of
+    ``1 / (1 + k e_avg / (e_s + eps))``.
 
     ``e_avg`` is the mean over all windows and joints of the body sequence: what hardly moves beside
     the rest of the body is switched off (0.99 at the average, 0.5 at a hundredth of it, for k =
@@ -173,8 +173,8 @@ class AMR(Method[AMROptions]):
         return loss, {"reconstruction": error.mean().detach()}
 
     def targets(self, x: Tensor) -> Tensor:
-        """X_t: standardised coarse patches ``[B, N_t, kept frames * 3]`` of ``x`` ``[B, T, V,
-        3]``.
+        """X_t: standardised coarse patches ``[B, N_t, kept frames * 3]``
+        of ``x`` ``[B, T, V, 3]``.
         """
         source = x if self.options.target == "coordinates" else frame_motion(x)
         return standardise(self.coarse_patches(source))
@@ -187,8 +187,8 @@ class AMR(Method[AMROptions]):
         return self.coarse_patches(weight.unsqueeze(-1).expand(-1, -1, -1, CHANNELS))
 
     def coarse_patches(self, x: Tensor) -> Tensor:
-        """``[B, T, V, 3]`` to patches of r tokens, of the kept frames only, ``[B, N_t, kept frames
-        * 3]``.
+        """``[B, T, V, 3]`` to patches of r tokens, of the kept frames only,
+        ``[B, N_t, kept frames * 3]``.
         """
         patches = patchify(x, self.coarse.patch)
         if not self.options.down_sampled:
@@ -196,8 +196,8 @@ class AMR(Method[AMROptions]):
         return patches.unflatten(-1, (self.coarse.patch, CHANNELS))[:, :, :: self.r].flatten(-2)
 
     def reconstruct(self, x: Tensor, mask: Mask) -> Tensor | None:
-        """Coordinates of all tokens, ``[B, T, V, 3]``, with the mean and scale of the true coarse
-        patch.
+        """Coordinates of all tokens, ``[B, T, V, 3]``,
+        with the mean and scale of the true coarse patch.
         """
         if self.options.target != "coordinates" or self.options.down_sampled:
             return None

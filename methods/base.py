@@ -45,8 +45,8 @@ class MethodOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def resolved(self, encoder: SkeletonEncoder) -> Self:
-        """The same options with every encoder-relative default replaced by its value; raises
-        `OptionError`.
+        """The same options with every encoder-relative default replaced by its value;
+        raises `OptionError`.
         """
         return self
 
@@ -82,8 +82,8 @@ class About:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a method says about its own health: numbers to log and warnings to print in the table's
-    notes.
+    """What a method says about its own health:
+    numbers to log and warnings to print in the table's notes.
     """
 
     values: dict[str, float]
@@ -112,8 +112,8 @@ class View:
 
 
 def resolve(options: OptionsT, encoder: SkeletonEncoder) -> OptionsT:
-    """Options complete for an encoder; `OptionError` also when ``mask_ratio`` would leave no token
-    visible.
+    """Options complete for an encoder; `OptionError` also
+    when ``mask_ratio`` would leave no token visible.
     """
     ratio, tokens = getattr(options, "mask_ratio", None), encoder.grid.tokens
     if ratio is not None and not visible_count(tokens, ratio):
@@ -125,8 +125,8 @@ def resolve(options: OptionsT, encoder: SkeletonEncoder) -> OptionsT:
 
 
 def in_frames(x: Tensor, frames: int) -> Tensor:
-    """``[B, T, V, 3]`` resized linearly to ``[B, frames, V, 3]``, first and last frame as they
-    are.
+    """``[B, T, V, 3]`` resized linearly to ``[B, frames, V, 3]``,
+    first and last frame as they are.
     """
     if x.shape[1] == frames:
         return x
@@ -179,8 +179,8 @@ class Method(nn.Module, Generic[OptionsT]):
         raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
-        """Called after each optimiser step with the share of the budget done, 0 to 1 (EMA
-        teachers).
+        """Called after each optimiser step with the share of the budget done,
+        0 to 1 (EMA teachers).
         """
 
     def evaluated_encoder(self) -> Encoder:
@@ -188,14 +188,14 @@ class Method(nn.Module, Generic[OptionsT]):
         return self.encoder
 
     def diagnose(self, x: Any) -> Diagnosis:
-        """Health of the method on one batch as `loss` gets it; called off the clock, without
-        gradients.
+        """Health of the method on one batch as `loss` gets it; called off the clock,
+        without gradients.
         """
         return Diagnosis({})
 
     def visible(self, x: Tensor) -> Tensor | None:
-        """Which tokens of ``x`` ``[B, T, V, 3]`` a training step shows the encoder: bool ``[B, T_e,
-        V]``, for pictures.
+        """Which tokens of ``x`` ``[B, T, V, 3]`` a training step shows the encoder: bool
+        ``[B, T_e, V]``, for pictures.
 
         By default those that `loss` hands to the shared encoder as ``visible``; None when that
         always gets all of them. A method that hides tokens in another way says here where.
@@ -224,8 +224,8 @@ class Method(nn.Module, Generic[OptionsT]):
         return flags.unflatten(1, (grid.times, grid.joints))
 
     def reconstruct(self, x: Tensor, mask: Mask) -> Tensor | None:
-        """What the method makes of the coordinates when it sees ``mask.visible``: frames ``[B, T,
-        V, 3]`` in metres.
+        """What the method makes of the coordinates when it sees ``mask.visible``: frames
+        ``[B, T, V, 3]`` in metres.
 
         For pictures; None where it predicts something else. A prediction of standardised patches
         gets the true mean and scale of each patch back.

@@ -91,8 +91,8 @@ def _check_windows(windows: tuple[int, ...], times: int) -> None:
 
 
 def mlp(inputs: int, width: int, *, batch_norm: bool) -> nn.Sequential:
-    """Three linear layers ``inputs -> width -> width -> width`` with (batch norm and) ReLU between
-    them.
+    """Three linear layers ``inputs -> width -> width -> width`` with (batch norm and)
+    ReLU between them.
     """
     layers: list[nn.Module] = []
     for _ in range(2):
@@ -131,8 +131,8 @@ class TargetNetwork(nn.Module):
         self.whole = mlp(grid.tokens * grid.patch_width, global_width, batch_norm=True)
 
     def forward(self, patches: Tensor) -> list[Tensor]:
-        """Targets Z_l of ``[B, L, 12]`` patches: ``[B, windows * V, local]`` per level, then ``[B,
-        1, global]``.
+        """Targets Z_l of ``[B, L, 12]`` patches: ``[B, windows * V, local]`` per level,
+        then ``[B, 1, global]``.
         """
         targets = []
         for count, network in zip(self.windows, self.local, strict=True):
@@ -142,8 +142,8 @@ class TargetNetwork(nn.Module):
 
 
 def patch_motion(x: Tensor, grid: TokenGrid) -> Tensor:
-    """Difference of consecutive patches ``X_e[t] - X_e[t - 1]``, zero in the first step, ``[B, L,
-    12]``.
+    """Difference of consecutive patches ``X_e[t] - X_e[t - 1]``,
+    zero in the first step, ``[B, L, 12]``.
     """
     patches = patchify(x, grid.patch)
     step = patches[:, grid.joints :] - patches[:, : -grid.joints]
@@ -151,8 +151,8 @@ def patch_motion(x: Tensor, grid: TokenGrid) -> Tensor:
 
 
 class PyramidDecoder(nn.Module):
-    """Pools the grid along time before each block: 750 -> 150 -> 75 -> 25 -> 1 tokens at
-    ``base``.
+    """Pools the grid along time before each block:
+    750 -> 150 -> 75 -> 25 -> 1 tokens at ``base``.
     """
 
     def __init__(
@@ -178,8 +178,8 @@ class PyramidDecoder(nn.Module):
         initialise(self)
 
     def forward(self, latent: Tensor, mask: Mask) -> list[Tensor]:
-        """Predictions P_l from visible latents ``[B, k, D]``, one tensor per level as in
-        `TargetNetwork`.
+        """Predictions P_l from visible latents ``[B, k, D]``,
+        one tensor per level as in `TargetNetwork`.
         """
         pooled = self.fill.pooled(self.project(latent), mask, self.windows[0])
         predictions = []
@@ -258,8 +258,8 @@ class Regulariser(nn.Module):
         self.rounded = rounded
 
     def forward(self, targets: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Variance and covariance term of targets ``[B, n, C]`` per level, over all rows of the
-        batch.
+        """Variance and covariance term of targets ``[B, n, C]`` per level,
+        over all rows of the batch.
         """
         rows = [target.flatten(0, 1).float() for target in targets]
         variance = torch.stack([variance_loss(z) for z in rows]).sum()
@@ -371,8 +371,8 @@ class GFP(Method[GFPOptions]):
         return loss, {name: part.detach() for name, part in parts.items()}
 
     def diagnose(self, x: Tensor) -> Diagnosis:
-        """Per level: channel std of Z, mean absolute off-diagonal correlation of Z, cosine of P and
-        Z.
+        """Per level: channel std of Z, mean absolute off-diagonal correlation of Z,
+        cosine of P and Z.
         """
         predictions, targets = self.predictions_and_targets(x)
         values: dict[str, float] = {}

@@ -73,8 +73,8 @@ class MAMP(Method[MAMPOptions]):
             )
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens, ``mean (P -
-        standardise(patchify(motion(x))))^2``.
+        """Mean squared error over masked tokens,
+        ``mean (P - standardise(patchify(motion(x))))^2``.
         """
         mask = motion_aware_mask(x, self.encoder.grid, self.options.mask_ratio, self.options.tau)
         latent = self.encoder(x, mask.visible)

@@ -46,8 +46,8 @@ class MCSPOptions(MethodOptions):
 
 
 def neighbour_cosine(vectors: Tensor) -> Tensor:
-    """``c[t, v] = cos(x[t, v], x[t, v + 1])``, 0 at the last joint: ``[B, T, V, 3]`` to ``[B, T, V,
-    1]``.
+    """``c[t, v] = cos(x[t, v], x[t, v + 1])``, 0 at the last joint: ``[B, T, V, 3]`` to
+    ``[B, T, V, 1]``.
 
     A vector of length 0 has the cosine 0.
     """

@@ -81,8 +81,8 @@ class NAT(Method[NATOptions]):
         )
 
     def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens, ``mean (P - patchify((x - mean_T x) / sd_T
-        x))^2``.
+        """Mean squared error over masked tokens,
+        ``mean (P - patchify((x - mean_T x) / sd_T x))^2``.
         """
         mask = motion_aware_mask(x, self.encoder.grid, self.options.mask_ratio, self.options.tau)
         latent = self.encoder(x, mask.visible)  # [B, k, D]
@@ -92,8 +92,8 @@ class NAT(Method[NATOptions]):
         return loss, {"reconstruction": loss.detach()}
 
     def targets(self, x: Tensor) -> Tensor:
-        """Coordinates of every token, each joint's each axis standardised over the clip, ``[B, L,
-        patch * 3]``.
+        """Coordinates of every token, each joint's each axis standardised over the clip,
+        ``[B, L, patch * 3]``.
         """
         return patchify(standardise_clip(x), self.encoder.grid.patch)
 

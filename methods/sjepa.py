@@ -28,8 +28,8 @@ PUBLISHED_STEPS = 187_200  # NTU-60 x-sub: 1200 epochs of 156 steps at batch 256
 
 
 class SJEPAOptions(MethodOptions):
-    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion to the encoder's depth
-    elsewhere.
+    """Options; ``decoder_depth`` is 5 at ``base`` and in proportion
+    to the encoder's depth elsewhere.
     """
 
     mask_ratio: float = Field(default=0.9, gt=0, lt=1)
@@ -129,8 +129,8 @@ class SJEPA(Method[SJEPAOptions]):
         return self.teacher.encoder
 
     def diagnose(self, x: Tensor) -> Diagnosis:
-        """Spread of the target features over tokens, and the entropy of their distributions, in
-        nats.
+        """Spread of the target features over tokens, and the entropy of their distributions,
+        in nats.
         """
         features = self.features(x)
         wanted = torch.softmax((features - self.center) / self.options.target_temperature, dim=-1)

@@ -175,8 +175,8 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
         return loss, {"features": loss.detach()}
 
     def targets(self, x: Tensor) -> Tensor:
-        """Averaged, normalised outputs of the teacher's last blocks for the unmasked input, ``[B,
-        L, D]``.
+        """Averaged, normalised outputs of the teacher's last blocks
+        for the unmasked input, ``[B, L, D]``.
         """
         norm = instance_norm if self.options.instance_norm else _layer_norm
         normal = [norm(tokens) for tokens in self.last_outputs(x)]
@@ -195,8 +195,8 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
         return self.teacher.encoder
 
     def diagnose(self, x: Tensor) -> Diagnosis:
-        """Std of the averaged features over the batch's tokens; near 0 the teacher says the same of
-        everything.
+        """Std of the averaged features over the batch's tokens;
+        near 0 the teacher says the same of everything.
         """
         outputs = torch.stack(self.last_outputs(x)).mean(0)
         spread = outputs.flatten(0, 1).std(dim=0).mean().item()

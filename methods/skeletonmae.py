@@ -121,8 +121,8 @@ class SkeletonMAE(Method[SkeletonMAEOptions]):
         return standardise(patchify(x, patch))
 
     def reconstruct(self, x: Tensor, mask: Mask) -> Tensor:
-        """Coordinates of all tokens, ``[B, T, V, 3]``, with the mean and scale of the true patch,
-        or of the clip.
+        """Coordinates of all tokens, ``[B, T, V, 3]``,
+        with the mean and scale of the true patch, or of the clip.
         """
         predicted, patch = (
             self.decoder(self.encoder(x, mask.visible), mask),

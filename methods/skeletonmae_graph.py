@@ -33,8 +33,8 @@ VERSION = 1
 
 
 class SkeletonMAEGraphOptions(MethodOptions):
-    """Options; ``regions`` counts the masked body parts of a frame, ``beta`` is the exponent of the
-    cosine error.
+    """Options; ``regions`` counts the masked body parts of a frame,
+    ``beta`` is the exponent of the cosine error.
     """
 
     regions: int = Field(default=1, ge=1, le=10_000)
@@ -49,8 +49,8 @@ class SkeletonMAEGraphOptions(MethodOptions):
 
 
 class SkeletonMAEGraph(Method[SkeletonMAEGraphOptions]):
-    """Reconstruct the projected joints of masked body regions, frame by frame, with a graph
-    network.
+    """Reconstruct the projected joints of masked body regions, frame by frame,
+    with a graph network.
     """
 
     name = "skeletonmae-graph"
@@ -125,8 +125,8 @@ class SkeletonMAEGraph(Method[SkeletonMAEGraphOptions]):
         return GraphEncoder(shared.grid.frames, skeleton, self.options.width, self.options.depth)
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predictions and targets of every joint ``[B, T, V, D]``, and where it is masked ``[B, T,
-        V]``.
+        """Predictions and targets of every joint ``[B, T, V, D]``,
+        and where it is masked ``[B, T, V]``.
         """
         mask = region_mask(x.shape[:2], self.parts, self.options.regions)
         projected = self.encoder.project(x)

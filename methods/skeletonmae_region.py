@@ -30,8 +30,8 @@ VERSION = 1
 
 
 class SkeletonMAERegionOptions(MethodOptions):
-    """Options; ``regions`` counts the masked body parts of a sequence, ``beta`` is the exponent of
-    the cosine error.
+    """Options; ``regions`` counts the masked body parts of a sequence,
+    ``beta`` is the exponent of the cosine error.
     """
 
     regions: int = Field(default=1, ge=1, le=10_000)
@@ -44,8 +44,8 @@ class SkeletonMAERegionOptions(MethodOptions):
 
 
 class SkeletonMAERegion(Method[SkeletonMAERegionOptions]):
-    """Reconstruct the patch embeddings of masked body regions with the shared encoder and a graph
-    decoder.
+    """Reconstruct the patch embeddings of masked body regions with the shared encoder
+    and a graph decoder.
     """
 
     name = "skeletonmae-region"
@@ -103,8 +103,8 @@ class SkeletonMAERegion(Method[SkeletonMAERegionOptions]):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predictions and targets of every token ``[B, T_e, V, D]``, and where it is masked ``[B,
-        T_e, V]``.
+        """Predictions and targets of every token ``[B, T_e, V, D]``,
+        and where it is masked ``[B, T_e, V]``.
         """
         encoder, grid = self.encoder, self.encoder.grid
         mask = region_mask((len(x),), self.parts, self.options.regions).repeat(

@@ -30,8 +30,8 @@ class STRLLayer(nn.Module):
         self.network = copy.deepcopy(network)
 
     def forward(self, bodies: Tensor, clip: Tensor, clips: int) -> Tensor:
-        """``[n, T, V, D]`` keeps its shape; ``clip`` ``[n]`` says which of the ``clips`` a body
-        belongs to.
+        """``[n, T, V, D]`` keeps its shape;
+        ``clip`` ``[n]`` says which of the ``clips`` a body belongs to.
         """
         joints = self.network(bodies)
         together = pool_bodies(joints, clip, clips)  # [B, T, D]
@@ -45,8 +45,8 @@ def pool_bodies(joints: Tensor, clip: Tensor, clips: int) -> Tensor:
 
 
 def pool_time_scales(steps: Tensor, scales: tuple[int, ...]) -> Tensor:
-    """Means over 1, 2, ... equal windows of time, joined: ``[B, T, D]`` to ``[B, sum(scales) *
-    D]``.
+    """Means over 1, 2, ... equal windows of time, joined: ``[B, T, D]`` to
+    ``[B, sum(scales) * D]``.
     """
     windows = [nn.functional.adaptive_avg_pool1d(steps.transpose(1, 2), count) for count in scales]
     return torch.cat(windows, dim=2).transpose(1, 2).flatten(1)
@@ -105,8 +105,8 @@ class STRL(nn.Module):
         nn.init.trunc_normal_(self.time, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[B, classes]`` of clips ``x`` ``[B, T, M, V, 3]``; any number of bodies M, in
-        any order.
+        """Logits ``[B, classes]`` of clips ``x`` ``[B, T, M, V, 3]``; any number of bodies M,
+        in any order.
         """
         slots = x.transpose(1, 2)  # [B, M, T, V, 3]
         present = (slots != 0).flatten(2).any(dim=2)

@@ -1,5 +1,5 @@
-"""What every test can rely on: one thread, Ctrl-C, no disturbance by neighbours, nothing of the
-user's own data.
+"""What every test can rely on: one thread, Ctrl-C, no disturbance by neighbours,
+nothing of the user's own data.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from harness.speed import measurement, peak
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Number bytes and long texts: one that holds the time would be another test in every process
-    that collects it.
+    """Number bytes and long texts: one that holds the time would be another test
+    in every process that collects it.
     """
     return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 60) else None
 
@@ -35,8 +35,8 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _signals_arrive() -> Iterator[None]:
-    """A shell starts what runs in its background with SIGINT ignored, ``nohup`` with SIGHUP, and so
-    are children.
+    """A shell starts what runs in its background with SIGINT ignored, ``nohup`` with SIGHUP,
+    and so are children.
     """
     before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
     if hasattr(signal, "SIGHUP"):
@@ -58,8 +58,8 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _quick_and_undisturbed_speed() -> Iterator[None]:
-    """The fewest rounds, a small matrix product; no block is timed again because of tests that run
-    beside.
+    """The fewest rounds, a small matrix product;
+    no block is timed again because of tests that run beside.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(health, "FOREIGN_SHARE", 2.0)
@@ -70,8 +70,8 @@ def _quick_and_undisturbed_speed() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_methods_are_counted_once() -> Iterator[None]:
-    """What a step of the suite's methods costs and gives away is the same in every run: most of a
-    small run's time.
+    """What a step of the suite's methods costs and gives away is the same in every run:
+    most of a small run's time.
     """
 
     class Trial(measurement.Trial):
@@ -91,8 +91,8 @@ def _own_methods_are_counted_once() -> Iterator[None]:
 def once(
     function: Callable[..., Any], told_by: Callable[..., tuple[Any, ...]]
 ) -> Callable[..., Any]:
-    """The function, called once for each method, spec (whatever its data and budget) and layout of
-    `told_by`.
+    """The function, called once for each method, spec (whatever its data and budget)
+    and layout of `told_by`.
     """
     known: dict[tuple[object, ...], Any] = {}
 

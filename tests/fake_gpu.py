@@ -30,16 +30,16 @@ CUDA = torch.device("cuda")
 
 
 def leave(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
-    """An initialisation that looks at no value, which torch's truncated normal does to reject
-    some.
+    """An initialisation that looks at no value,
+    which torch's truncated normal does to reject some.
     """
     return tensor
 
 
 @contextmanager
 def fake_tensors() -> Iterator[None]:
-    """Every tensor that is made inside, on whatever device, has a shape, a type and a device, and
-    no values.
+    """Every tensor that is made inside, on whatever device, has a shape, a type and a device,
+    and no values.
     """
     with (
         warnings.catch_warnings(),

@@ -53,8 +53,8 @@ _ODD_NUMBERS = (
 )
 
 Read = Callable[[Path], str | None]
-"""Reads a folder; what it says of problems that it went on after, empty or None when there were
-none.
+"""Reads a folder; what it says of problems that it went on after,
+empty or None when there were none.
 """
 
 
@@ -62,8 +62,8 @@ none.
 
 
 def mutants(data: bytes, count: int, seed: int) -> Iterator[bytes]:
-    """``count`` changed versions of a file, half of them changed inside what is packed in it, if
-    anything is.
+    """``count`` changed versions of a file, half of them changed inside what is packed in it,
+    if anything is.
     """
     rng = random.Random(seed)
     for number in range(count):
@@ -104,8 +104,8 @@ def changed(data: bytes, rng: random.Random) -> bytes:
 
 
 def inside(data: bytes, rng: random.Random) -> bytes:
-    """Changed inside: a member of a zip, a packed part of a ``.mat``, a stream of gzip; outside
-    where nothing is.
+    """Changed inside: a member of a zip, a packed part of a ``.mat``, a stream of gzip;
+    outside where nothing is.
     """
     if data.startswith(b"PK\x03\x04"):
         return _inside_zip(data, rng)

@@ -1,5 +1,5 @@
-"""The readers that mutants are tried on: how a valid input is made in a folder, and how it is
-read.
+"""The readers that mutants are tried on: how a valid input is made in a folder,
+and how it is read.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ SIZE = EncoderSize(depth=1, width=8, heads=2, frames=8, patch=4)
 
 
 def read_raw(name: str, raw: Path, scratch: Path) -> str:
-    """As a worker of a preparation reads: whatever goes wrong with a file is a problem in words,
-    which are returned.
+    """As a worker of a preparation reads: whatever goes wrong with a file is a problem
+    in words, which are returned.
     """
     source = open_source(name, raw)
     units = source.find().units

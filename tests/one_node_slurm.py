@@ -94,8 +94,8 @@ def one_node_slurm(folder: Path, cpus: int) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def daemon(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """A process that works inside, its words in a log; at the end it gets SIGTERM, and SIGKILL
-    where it stays.
+    """A process that works inside, its words in a log; at the end it gets SIGTERM,
+    and SIGKILL where it stays.
     """
     with (folder / f"{command[0]}.log").open("wb") as log:
         program = shutil.which(command[0], path=PATH)

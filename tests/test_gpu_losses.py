@@ -47,8 +47,8 @@ def test_what_is_further_apart_than_rounding_is_named() -> None:
 
 
 class Two:
-    """Two methods in the place of the suite's: one that is right, and one that is not under
-    bf16.
+    """Two methods in the place of the suite's: one that is right,
+    and one that is not under bf16.
     """
 
     def __init__(self) -> None:

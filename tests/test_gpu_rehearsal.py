@@ -38,8 +38,8 @@ Found = dict[str, tuple[bool, int]]
 
 
 def counted(name: str, content: bytes) -> tuple[str, tuple[bool, int]] | None:
-    """What a file holds of a part: rounds of a measurement, methods whose losses were compared, a
-    run.
+    """What a file holds of a part: rounds of a measurement, methods whose losses were compared,
+    a run.
     """
     part, file = name.partition("/")[0].partition(".")[0], Path(name).name
     record: dict[str, Any] = json.loads(content)

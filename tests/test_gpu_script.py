@@ -1,5 +1,5 @@
-"""`benchmarks/gpu.py`: whatever stops it, what was measured stays, and the same call goes on with
-the rest.
+"""`benchmarks/gpu.py`: whatever stops it, what was measured stays,
+and the same call goes on with the rest.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The names that the suite brings into an environment, and other packages that have the same
-ones.
+"""The names that the suite brings into an environment,
+and other packages that have the same ones.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def editable_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def installed(tmp_path: Path, editable_wheel: Path) -> tuple[Path, Path]:
-    """Python of an environment with the suite installed, and the environment's folder of
-    packages.
+    """Python of an environment with the suite installed,
+    and the environment's folder of packages.
     """
     home = tmp_path / "environment"
     venv.create(home, symlinks=os.name != "nt")
@@ -130,8 +130,8 @@ def test_a_package_loaded_before_is_one_line(tmp_path: Path) -> None:
 
 
 def test_folders_of_these_names_are_in_nobody_s_way(tmp_path: Path) -> None:
-    """Data lies in a folder ``datasets`` often; without ``__init__.py`` it gives way to a
-    package.
+    """Data lies in a folder ``datasets`` often;
+    without ``__init__.py`` it gives way to a package.
     """
     for name in ("datasets", "methods", "benchmarks"):
         write_module(tmp_path / name / "errors.py")

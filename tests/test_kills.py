@@ -1,5 +1,5 @@
-"""Runs that are killed at random moments, in training, probing and saving, and continued: they end
-the same.
+"""Runs that are killed at random moments, in training, probing and saving, and continued:
+they end the same.
 """
 
 from __future__ import annotations

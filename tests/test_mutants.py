@@ -1,5 +1,5 @@
-"""Every reader on hundreds of mutants of its files: no traceback, crash, hang or gigabyte; counts
-are printed.
+"""Every reader on hundreds of mutants of its files: no traceback, crash, hang or gigabyte;
+counts are printed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from tests.mutants import Outcomes, changed, inside, mutants, watch, write_row
 
 MUTANTS = 300
 CRASHING = "utd-mhad .mat"
-"""What scipy's reader dies of costs a reading process and one file (`datasets.raw.prepare`), and no
-more.
+"""What scipy's reader dies of costs a reading process and one file (`datasets.raw.prepare`),
+and no more.
 """
 
 

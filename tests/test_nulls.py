@@ -1,5 +1,5 @@
-"""The script that tries the rules on equal rows: its arithmetic by hand, and that what it draws is
-equal.
+"""The script that tries the rules on equal rows: its arithmetic by hand,
+and that what it draws is equal.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The README's example of a method is run as a reader would run it, and what a page names is
-there.
+"""The README's example of a method is run as a reader would run it,
+and what a page names is there.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The scripts in `benchmarks` start by their file names, from anywhere, as their own first lines
-say.
+"""The scripts in `benchmarks` start by their file names, from anywhere,
+as their own first lines say.
 """
 
 from __future__ import annotations

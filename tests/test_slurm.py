@@ -1,5 +1,5 @@
-"""A study on a real Slurm of one node: a job requeued in the middle, another one's process killed,
-and what is left.
+"""A study on a real Slurm of one node: a job requeued in the middle,
+another one's process killed, and what is left.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def records(out: Path) -> dict[str, RunRecord]:
 def test_a_study_in_which_one_job_is_requeued_and_one_killed_ends_as_a_local_run(
     slurm: dict[str, str], tmp_path: Path
 ) -> None:
-    """A killed child is started again by its job; a killed job fails, and what it was at is done by
-    another one.
+    """A killed child is started again by its job; a killed job fails,
+    and what it was at is done by another one.
     """
     local, out = tmp_path / "local", tmp_path / "out"
     python(["run", *study(tmp_path, local)], slurm)

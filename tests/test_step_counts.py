@@ -1,5 +1,5 @@
-"""A step of no method launches, moves or keeps more than `step_counts.json` says; the counting
-itself, by hand.
+"""A step of no method launches, moves or keeps more than `step_counts.json` says;
+the counting itself, by hand.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from methods.base import About, Method
 from tests.step_counts import RENEW, TABLE, Counts, Launches, kept_for_backward, step_counts
 
 COUNTED = (2, 15)
-"""The table is the same under torch 2.11.0, 2.14.1 and 2.15.0; a later one may cut its work
-otherwise.
+"""The table is the same under torch 2.11.0, 2.14.1 and 2.15.0;
+a later one may cut its work otherwise.
 """
 METHODS = Registry().methods
 KEPT = json.loads(TABLE.read_text(encoding="utf-8"))["methods"]

@@ -1,5 +1,5 @@
-"""The studies in `benchmarks/results`: each says why it was made, and its page says what its
-records and tables say.
+"""The studies in `benchmarks/results`: each says why it was made,
+and its page says what its records and tables say.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A study as jobs of this machine, in processes of their own: stopped in the middle, submitted
-again, the same end.
+"""A study as jobs of this machine, in processes of their own: stopped in the middle,
+submitted again, the same end.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Declared versions and the code that they stand for: moving and documenting change nothing, a
-formula does.
+"""Declared versions and the code that they stand for: moving and documenting change nothing,
+a formula does.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def test_the_lock_is_not_renewed_over_forgotten_versions(
 
 
 class Reworded(ast.NodeTransformer):
-    """Other docstrings and no annotations of parameters; `ast.unparse` then drops comments and
-    format.
+    """Other docstrings and no annotations of parameters;
+    `ast.unparse` then drops comments and format.
     """
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr:

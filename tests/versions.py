@@ -33,8 +33,8 @@ LOCK = Path(__file__).with_suffix(".json")
 RENEW = "python -m tests.versions"
 
 LOADED_LATE = {"methods.encoder": ("methods.parts.attention",)}
-"""A module -> others that its VERSION stands for, as no import at its top, and so no record, names
-them.
+"""A module -> others that its VERSION stands for, as no import at its top, and so no record,
+names them.
 """
 
 Locked = Mapping[str, tuple[str, str]]
@@ -83,8 +83,8 @@ def code_hash(module: str, within: str) -> str:
 
 
 def built_on(module: str, within: str) -> list[str]:
-    """Dotted names of a module and of every module of the package ``within`` that it imports,
-    directly or not.
+    """Dotted names of a module and of every module of the package ``within``
+    that it imports, directly or not.
     """
     found, todo = set[str](), [module]
     while todo:
@@ -126,8 +126,8 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def declared_version(text: str) -> str:
-    """The value of ``VERSION = ...`` at a module's top level, as text; empty where there is
-    none.
+    """The value of ``VERSION = ...`` at a module's top level, as text;
+    empty where there is none.
     """
     for item in ast.parse(text).body:
         targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
@@ -182,8 +182,8 @@ def outdated(lock: Locked, now: Locked) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the lock anew; 1 when code changed under its old version and nothing says that results
-    are the same.
+    """Write the lock anew; 1 when code changed under its old version and nothing says
+    that results are the same.
     """
     now = declared()
     wrong = forgotten(locked(), now) if LOCK.exists() and arguments != ["--same-results"] else []

@@ -24,8 +24,8 @@ UNITS: Mapping[str, float] = {
 }
 """Units that a skeleton may be in, in metres each."""
 STANDING = (1.0, 2.3)
-"""Metres from head to foot along the bones: children to tall adults; the bend at hip and foot adds
-0.1 to 0.2.
+"""Metres from head to foot along the bones: children to tall adults;
+the bend at hip and foot adds 0.1 to 0.2.
 """
 USUAL = 1.75
 """Metres from head to foot along the bones of an adult."""
@@ -35,8 +35,8 @@ FILE_UNITS: Mapping[str, float] = {
     "decimetres": 0.1,
     "feet": 0.3048,
 }
-"""Units that motion files are in, in metres each; the CMU motion capture database counts 1 / 0.45
-inch.
+"""Units that motion files are in, in metres each;
+the CMU motion capture database counts 1 / 0.45 inch.
 """
 READ_AS = "centimetres"
 """What BVH files are taken for where nothing says otherwise."""
@@ -111,8 +111,8 @@ def foot_joints(layout: SkeletonLayout) -> list[int]:
 
 
 def hip_joint(layout: SkeletonLayout) -> int | None:
-    """Where the way from the head to the root meets that from the first foot; None when names do
-    not tell.
+    """Where the way from the head to the root meets that from the first foot;
+    None when names do not tell.
     """
     head, feet = head_joint(layout), foot_joints(layout)
     if head is None or not feet:
@@ -130,8 +130,8 @@ def path_to_root(layout: SkeletonLayout, joint: int) -> list[int]:
 
 
 def body_chain(layout: SkeletonLayout, weights: NDArray[np.float32]) -> tuple[int, ...]:
-    """Joints whose bones to their parents lead from the head to the first foot; empty when there is
-    none.
+    """Joints whose bones to their parents lead from the head to the first foot;
+    empty when there is none.
     """
     head, feet = np.flatnonzero(weights[TALL] > 0), np.flatnonzero(weights[TALL] < 0)
     if not len(head):
@@ -141,8 +141,8 @@ def body_chain(layout: SkeletonLayout, weights: NDArray[np.float32]) -> tuple[in
 
 
 def unit_of(length: float) -> str:
-    """The unit in which a person is ``length`` long from head to foot; empty when none of `UNITS`
-    fits.
+    """The unit in which a person is ``length`` long from head to foot;
+    empty when none of `UNITS` fits.
     """
     fitting = (
         unit for unit, metres in UNITS.items() if STANDING[0] <= length * metres <= STANDING[1]
@@ -151,8 +151,8 @@ def unit_of(length: float) -> str:
 
 
 def misread_unit(length: float) -> str:
-    """The unit of `FILE_UNITS` that, read as `READ_AS`, makes a person ``length`` metres long;
-    empty when none does.
+    """The unit of `FILE_UNITS` that, read as `READ_AS`,
+    makes a person ``length`` metres long; empty when none does.
     """
     true = {
         unit: length * metres / FILE_UNITS[READ_AS]

@@ -62,20 +62,20 @@ NAMED = 3
 ODD_SIZE = 2.0
 """Times the others' stature from which a clip is named."""
 WALKED, CROUCHED, STOOD = 0.6, 0.15, 0.05
-"""Parts of a body's height: the way of hips and feet across it, of hips along it, of feet along it
-meanwhile.
+"""Parts of a body's height: the way of hips and feet across it, of hips along it,
+of feet along it meanwhile.
 """
 SOME_FACING, ALL_WAYS = 0.02, 6
-"""Share of frames from which an eighth of a turn counts as faced, and how many of the eighths are
-all ways.
+"""Share of frames from which an eighth of a turn counts as faced,
+and how many of the eighths are all ways.
 """
 LOOSE = 0.05
 """Variation of a bone's length within a clip from which it is no bone of a rig."""
 
 
 def usual_splits(clips: ClipSet) -> tuple[str, ...]:
-    """The clip set's default split and its official ones; without official ones every view as the
-    test side.
+    """The clip set's default split and its official ones;
+    without official ones every view as the test side.
     """
     views = np.unique(few_valued(clips).get("view", np.empty(0))).tolist()
     tried = (
@@ -163,8 +163,8 @@ def column_counts(clips: ClipSet) -> dict[str, dict[str, int]]:
 
 
 def few_valued(clips: ClipSet) -> dict[str, NDArray]:
-    """Columns of at most `MOST_VALUES` distinct integers or strings, and fewer than there are
-    clips.
+    """Columns of at most `MOST_VALUES` distinct integers or strings,
+    and fewer than there are clips.
     """
     columns = {
         name: values for name, values in clips.columns.items() if values.dtype.kind in "biuU"
@@ -214,8 +214,8 @@ def gaps_of(clips: ClipSet, seen: FramePass) -> Gaps:
 
 
 def motion_of(clips: ClipSet, seen: FramePass, unit: str) -> Motion:
-    """Frozen frames and steps; jumps are those faster than `JUMP_SPEED`, in ``unit`` (metres when
-    not known).
+    """Frozen frames and steps; jumps are those faster than `JUMP_SPEED`,
+    in ``unit`` (metres when not known).
     """
     jump = JUMP_SPEED / clips.fps / UNITS[unit or "metres"]
     jumps, steps = steps_above(seen.steps, jump), int(seen.steps.sum())
@@ -313,8 +313,8 @@ def body_of(clips: ClipSet, seen: FramePass) -> Body:
 
 
 def order_of(clips: ClipSet, seen: FramePass, usual: NDArray) -> dict[str, Any]:
-    """What tells of joints in another order: the fields ``order``, ``uneven``, ``uneven_share`` and
-    ``loose``.
+    """What tells of joints in another order: the fields ``order``, ``uneven``,
+    ``uneven_share`` and ``loose``.
     """
     poses = np.array(seen.poses).reshape(-1, clips.layout.joint_count, 3)
     uneven, variation = (
@@ -374,8 +374,8 @@ def clearest(votes: NDArray[np.int64]) -> tuple[str, float]:
 
 
 def sides_of(seen: FramePass) -> tuple[Sides, float | None, float]:
-    """Left and right, the share of frames that agree with "not mirrored", and the share of frames
-    that tell.
+    """Left and right, the share of frames that agree with "not mirrored",
+    and the share of frames that tell.
     """
     if not (seen.side_total and seen.up_votes.any()):
         return "cannot tell", None, 0.0

@@ -33,8 +33,8 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 SOME = 0.01
 """Share of frames from which gaps and frozen frames are a warning; a note below."""
 UNSTEADY, SHAKY = 0.05, 0.10
-"""Median variation of the bones from which there is a note, and a warning; 3 to 12 % in the
-recorded sets.
+"""Median variation of the bones from which there is a note, and a warning;
+3 to 12 % in the recorded sets.
 """
 MISFIT = 1.3
 """Bones over the shortest tree: 1.00 to 1.11 in the recorded sets, 1.26 where people stand with
@@ -50,8 +50,8 @@ LOOSE_SHARE = 0.25
 SMALLEST, LARGEST = 0.7, 2.6
 """Metres from head to foot along the bones of children who just walk, and of the tallest people."""
 OTHER_UNIT = 5.0
-"""Times the others' stature that only another unit explains; a child is 2.5 times as small as an
-adult.
+"""Times the others' stature that only another unit explains;
+a child is 2.5 times as small as an adult.
 """
 LONG_BONE = 0.8
 """Metres that no bone of a person reaches; thighs have 0.5."""

@@ -26,8 +26,8 @@ MOST_POSES = 1000
 """Poses that are kept to look at the joints' distances, one from every so many clips."""
 EIGHTHS = 8
 _STEP_BITS = 16
-"""Steps are counted by the upper half of their float32 bits: bins that are 0.8 % wide, whatever the
-size.
+"""Steps are counted by the upper half of their float32 bits: bins that are 0.8 % wide,
+whatever the size.
 """
 
 Bools = NDArray[np.bool_]
@@ -99,8 +99,8 @@ class Block:
         return ufunc.reduceat(values, self.starts[:-1], axis=0)
 
     def most_per_clip(self, values: NDArray) -> NDArray:
-        """``[n]`` largest of the values [f - 1] between the frames of each clip, 0 in a clip of one
-        frame.
+        """``[n]`` largest of the values [f - 1] between the frames of each clip,
+        0 in a clip of one frame.
         """
         return self.per_clip(
             np.maximum, np.append(np.where(self.follows, values, 0), values.dtype.type(0))
@@ -108,8 +108,8 @@ class Block:
 
 
 def blocks(clips: ClipSet) -> Iterator[Block]:
-    """All clips in order, as many at a time as take about `BLOCK_BYTES` as float32; at least
-    one.
+    """All clips in order, as many at a time as take about `BLOCK_BYTES` as float32;
+    at least one.
     """
     step = max(1, BLOCK_BYTES // max(1, 4 * int(np.prod(clips.joints.shape[1:]))))
     first = 0
@@ -314,8 +314,8 @@ def run_lengths(flags: Bools) -> NDArray[np.int64]:
 
 
 def step_percentile(steps: NDArray[np.int64], percent: float) -> float:
-    """The step below which ``percent`` of the counted ones lie, to within 0.8 %; 0 when there are
-    none.
+    """The step below which ``percent`` of the counted ones lie, to within 0.8 %;
+    0 when there are none.
     """
     if not steps.sum():
         return 0.0
@@ -366,8 +366,8 @@ class Identity:
 
 
 def look(clips: ClipSet, *, identify: bool) -> tuple[FramePass, Stored | None]:
-    """Go through all frames once; with ``identify`` also compute what a store of these clips would
-    remember.
+    """Go through all frames once; with ``identify`` also compute what a store
+    of these clips would remember.
     """
     seen, identity = FramePass(clips), Identity(clips.joints.shape)
     for block in blocks(clips):

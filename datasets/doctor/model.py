@@ -14,8 +14,8 @@ SHORT = 8
 CLEAR = 0.6
 """Share of frames that must agree before an axis is called known."""
 CERTAIN = 0.85
-"""Share of frames that must agree before a side is called known; 92 % and more do in the recorded
-sets.
+"""Share of frames that must agree before a side is called known;
+92 % and more do in the recorded sets.
 """
 ENOUGH = 0.05
 """Share of frames, or of clips, that must tell something before it is believed."""
@@ -31,8 +31,8 @@ class Part(BaseModel):
 
 
 class Finding(Part):
-    """Something to know or to do: ``error`` makes results wrong, ``warning`` may, ``note`` is good
-    to know.
+    """Something to know or to do: ``error`` makes results wrong, ``warning`` may,
+    ``note`` is good to know.
     """
 
     severity: Severity
@@ -40,8 +40,8 @@ class Finding(Part):
 
 
 class Lengths(Part):
-    """Frames of the clips; ``short`` have fewer than `SHORT`, ``single`` one, of which they are
-    part.
+    """Frames of the clips; ``short`` have fewer than `SHORT`, ``single`` one,
+    of which they are part.
     """
 
     frames: int

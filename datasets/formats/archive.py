@@ -33,16 +33,16 @@ MOST_ARRAYS = 1_000
 MOST_COLUMN_BYTES = 256 * 2**20
 """Bytes of an array other than of frames; the names of NTU RGB+D 120's clips take 9 MB."""
 MOST_RATIO, FREE_BYTES = 100, 64 * 2**20
-"""Times its packed size that an array may have, from so many bytes on; a bomb has a thousand times
-and more.
+"""Times its packed size that an array may have, from so many bytes on;
+a bomb has a thousand times and more.
 """
 _LAST_LETTER, _SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 
 
 @dataclass(frozen=True)
 class Member:
-    """One array of an archive, as its header describes it; ``start`` is the header's length in
-    bytes.
+    """One array of an archive, as its header describes it;
+    ``start`` is the header's length in bytes.
     """
 
     info: zipfile.ZipInfo
@@ -66,8 +66,8 @@ class Archive:
     members: dict[str, Member]
 
     def read(self, name: str, most: int = MOST_COLUMN_BYTES) -> NDArray:
-        """The whole array, in C order, of at most so many bytes. Raises `DataError` when its bytes
-        are damaged.
+        """The whole array, in C order, of at most so many bytes.
+        Raises `DataError` when its bytes are damaged.
         """
         member = self.members[name]
         if member.nbytes > most:
@@ -240,8 +240,8 @@ def _header(path: Path, opened: zipfile.ZipFile, name: str, info: zipfile.ZipInf
 
 
 def _check_letters(path: Path, name: str, values: NDArray) -> None:
-    """Refuse text with numbers that stand for no letter; Python stops at them whenever the text is
-    looked at.
+    """Refuse text with numbers that stand for no letter;
+    Python stops at them whenever the text is looked at.
     """
     if values.dtype.kind != "U" or not values.size or not values.dtype.itemsize:
         return
@@ -262,8 +262,8 @@ def _mapped(dtype: np.dtype) -> np.dtype:
 
 
 def _data_start(path: Path, member: Member) -> int:
-    """Where a stored array's first value stands in the file, in bytes (zip's local header is 30 + n
-    + m).
+    """Where a stored array's first value stands in the file,
+    in bytes (zip's local header is 30 + n + m).
     """
     with path.open("rb") as file:
         file.seek(member.info.header_offset)

@@ -24,8 +24,8 @@ _ITSELF = "download the file itself"
 
 @dataclass(frozen=True)
 class FileKind:
-    """What a file is, in words, and what to do about it; ``no_data``: it stands in the place of the
-    file.
+    """What a file is, in words, and what to do about it; ``no_data``:
+    it stands in the place of the file.
     """
 
     name: str
@@ -119,8 +119,8 @@ _ZIP = FileKind("a zip archive", _UNPACK)
 
 
 def kind_of(path: Path) -> FileKind | None:
-    """What a file is by its first bytes; None for what nobody knows. Raises `OSError` as `open`
-    does.
+    """What a file is by its first bytes; None for what nobody knows.
+    Raises `OSError` as `open` does.
     """
     with path.open("rb") as file:
         start = file.read(_START)
@@ -130,8 +130,8 @@ def kind_of(path: Path) -> FileKind | None:
 
 
 def found_instead(path: Path, step: str = "download it again") -> str:
-    """``found a web page, ...; download the file itself``; ``step`` for a file that nobody
-    knows.
+    """``found a web page, ...; download the file itself``;
+    ``step`` for a file that nobody knows.
     """
     try:
         kind = kind_of(path)

@@ -172,8 +172,8 @@ def _assemble(path: Path, joints: NDArray[np.floating], arrays: dict[str, NDArra
 
 
 def _column(values: NDArray) -> NDArray:
-    """Integers as int64 and byte strings as text; anything else as it is, for the checks to
-    judge.
+    """Integers as int64 and byte strings as text; anything else as it is,
+    for the checks to judge.
     """
     if values.dtype.kind in "iu":
         return values.astype(np.int64)

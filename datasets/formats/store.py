@@ -191,8 +191,8 @@ def _check_shapes(
 
 
 def read_header(folder: Path) -> Header:
-    """What a store says of itself; a `DataError` when it is not a whole store of this format or an
-    earlier one.
+    """What a store says of itself; a `DataError` when it is not a whole store of this format
+    or an earlier one.
     """
     return _read_header(folder)[0]
 

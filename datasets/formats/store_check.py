@@ -197,8 +197,8 @@ def _block_sums(path: Path, advance: Advance) -> Iterator[str]:
 
 
 def _block_sum(path: Path, start: int) -> str:
-    """Read, not mapped: a file that is cut short meanwhile ends early instead of killing the
-    process.
+    """Read, not mapped: a file that is cut short meanwhile ends early instead
+    of killing the process.
     """
     digest, piece = hashlib.sha256(), bytearray(_PIECE_BYTES)
     with path.open("rb", buffering=0) as file:
@@ -249,8 +249,8 @@ def _changed(clips: ClipSet, number: int) -> str:
 
 
 def _compare_stored(folder: Path, clips: ClipSet, advance: Advance) -> None:
-    """Compute again what a store remembers of its frames; the one check that a store of format 1
-    allows.
+    """Compute again what a store remembers of its frames;
+    the one check that a store of format 1 allows.
     """
     stored, computed = clips.stored, _computed(clips, advance)
     assert stored is not None

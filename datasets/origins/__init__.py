@@ -1,5 +1,5 @@
-"""How to get the raw data: what may be downloaded, and for the rest the exact steps and the address
-to ask at.
+"""How to get the raw data: what may be downloaded,
+and for the rest the exact steps and the address to ask at.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Origin:
         title: name and publication.
         licence: in words.
         address: the official one, where to ask.
-        steps: what to do by hand, in order, up to a folder for ``harness data prepare NAME --raw
-            FOLDER``.
+        steps: what to do by hand, in order, up to a folder for
+            ``harness data prepare NAME --raw FOLDER``.
         download: what `datasets.origins.download.fetch` gets, where the licence lets a program do
             it.
     """
@@ -177,8 +177,8 @@ ORIGINS: Mapping[str, Origin] = {
 
 
 def origin(name: str) -> Origin:
-    """Where a data set comes from; a `DataError` for an unknown name, or for a format of files of
-    one's own.
+    """Where a data set comes from; a `DataError` for an unknown name,
+    or for a format of files of one's own.
     """
     from datasets.raw import SOURCES
 
@@ -195,8 +195,8 @@ def origin(name: str) -> Origin:
 
 
 def how_to_get(name: str) -> str:
-    """The way to a data set's raw files in several lines: licence, address, steps; a `DataError`
-    for unknown names.
+    """The way to a data set's raw files in several lines: licence, address, steps;
+    a `DataError` for unknown names.
     """
     source = origin(name)
     steps = [*source.steps, f"python -m harness data prepare {name} --raw FOLDER"]

@@ -123,8 +123,8 @@ def download(
 
 
 class _Getter(pooch.HTTPDownloader):
-    """pooch's downloader, which here takes no web page for a file, and nothing that https sends on
-    to http.
+    """pooch's downloader, which here takes no web page for a file,
+    and nothing that https sends on to http.
     """
 
     def __init__(self, url: str, advance: Advance) -> None:
@@ -160,8 +160,8 @@ class _Progress:
         self.advance, self.total, self.done = advance, 0, 0
 
     def update(self, count: int) -> None:
-        """So many bytes more; of the last piece, and of all once more at the end, at most so
-        many.
+        """So many bytes more; of the last piece, and of all once more at the end,
+        at most so many.
         """
         self.done += count
         self.advance(min(self.done, self.total or self.done), self.total)
@@ -173,8 +173,8 @@ class _Progress:
 
 
 def _trust(target: Path, record: Path, say: Say) -> None:
-    """Note the checksum of a file for which none is published, in the form that ``sha256sum
-    --check`` reads.
+    """Note the checksum of a file for which none is published, in the form that
+    ``sha256sum --check`` reads.
     """
     found = pooch.file_hash(str(target), alg="sha256")
     with atomic_file(record) as file:

@@ -23,8 +23,8 @@ from datasets.wording import one_line
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a disk, or a person's share of it, that is full."""
 RATIO, FREE = 100, 64 * 2**20
-"""Bytes that may come out: times the archive's own, and in any case. Text packs 3- to 20-fold, a
-bomb 1,000-fold.
+"""Bytes that may come out: times the archive's own, and in any case. Text packs 3- to 20-fold,
+a bomb 1,000-fold.
 """
 MOST_MEMBERS = 250_000
 _PIECE = 2**20  # tarfile reads contents in smaller pieces, and an honest header is smaller
@@ -123,8 +123,8 @@ def _judged(
 
 
 class _Stream(gzip.GzipFile):
-    """What a .gz holds: no more than is allowed, and nothing in one piece that would fill the
-    memory.
+    """What a .gz holds: no more than is allowed,
+    and nothing in one piece that would fill the memory.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,5 +1,5 @@
-"""Readers of raw downloads, one file per data set (`datasets.raw.base.Source`), and the preparation
-that runs them.
+"""Readers of raw downloads, one file per data set (`datasets.raw.base.Source`),
+and the preparation that runs them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SOURCES: Mapping[str, str] = {
     "bvh": "bvh:Bvh",
     "npz": "npz:ExchangeFile",
 }
-"""Data sets that can be prepared: module and what opens the raw folder there. Imported when asked
-for.
+"""Data sets that can be prepared: module and what opens the raw folder there.
+Imported when asked for.
 """
 
 _HANDS = (
@@ -51,14 +51,14 @@ DEVIATIONS: Mapping[str, tuple[str, ...]] = {
     "pkummd1": _PKU,
     "pkummd2": _PKU,
 }
-"""Where a data set, as prepared and batched here, differs from the released code that others use,
-one sentence each.
+"""Where a data set, as prepared and batched here,
+differs from the released code that others use, one sentence each.
 """
 
 
 def open_source(name: str, raw: Path) -> Source:
-    """The source of a data set; a `DataError` for an unknown name or a folder that is none of
-    it.
+    """The source of a data set; a `DataError` for an unknown name or a folder
+    that is none of it.
     """
     if name not in SOURCES:
         raise DataError(

@@ -132,8 +132,8 @@ class Source(ABC):
         bodies: M, most bodies in a clip.
         class_names: names by label.
         default_split: the split used when none is asked for.
-        splits: official split names to split texts (`datasets.splits`), e.g. ``{"xview":
-            "view:2,3->1"}``.
+        splits: official split names to split texts (`datasets.splits`), e.g.
+            ``{"xview": "view:2,3->1"}``.
         expected: official split names to the published numbers of training and test clips.
         expects: what the raw folder must hold, for messages.
         version: of the reader, with all that it is built on in `datasets.raw`. Raised when the same
@@ -141,8 +141,8 @@ class Source(ABC):
             against the syntax of the code.
         chunk: units that are read together; their frames are in memory at once, a few MB of them.
         is_file: the raw path is a file, not a folder.
-        assumed: what the files do not tell and was assumed, in words; printed by ``harness data
-            prepare``.
+        assumed: what the files do not tell and was assumed, in words; printed by
+            ``harness data prepare``.
     """
 
     title: str

@@ -23,8 +23,8 @@ from datasets.raw.number_text import number_of, numbers_of, read_lines
 
 MOST_JOINTS = 500
 MOST_POSITIONS = 2_000_000
-"""Of one file; they take some 300 bytes each on the way. Ten minutes of 60 joints at 50 frames a
-second.
+"""Of one file; they take some 300 bytes each on the way.
+Ten minutes of 60 joints at 50 frames a second.
 """
 POSITIONS = ("xposition", "yposition", "zposition")
 ROTATIONS = ("xrotation", "yrotation", "zrotation")
@@ -33,8 +33,8 @@ _END_SITE = -1
 
 @dataclass
 class Joint:
-    """A joint: index of its parent (-1 at the root), offset x y z in the file's unit, channels in
-    lower case.
+    """A joint: index of its parent (-1 at the root), offset x y z in the file's unit,
+    channels in lower case.
     """
 
     name: str
@@ -72,8 +72,8 @@ class Motion:
         return tuple(joint.parent for joint in self.joints)
 
     def positions(self) -> NDArray[np.float64]:
-        """``[T, V, 3]`` in the file's unit. Raises `BrokenFile` naming the line where the numbers
-        are broken.
+        """``[T, V, 3]`` in the file's unit.
+        Raises `BrokenFile` naming the line where the numbers are broken.
         """
         columns = sum(len(joint.channels) for joint in self.joints)
         if len(self.frames) * len(self.joints) > MOST_POSITIONS:
@@ -146,8 +146,8 @@ def _instead(path: Path) -> str:
 def _header(
     path: Path, lines: Sequence[str], number: int, pattern: str, expected: str
 ) -> tuple[int, str]:
-    """The number of the first line from ``number`` on that is not blank, and what ``pattern`` finds
-    in it.
+    """The number of the first line from ``number`` on that is not blank,
+    and what ``pattern`` finds in it.
     """
     number = _next(lines, number)
     text = lines[number - 1].strip() if number <= len(lines) else ""
@@ -158,8 +158,8 @@ def _header(
 
 
 def _next(lines: Sequence[str], number: int) -> int:
-    """The number of the first line from ``number`` on that is not blank; one more than there are
-    where all are.
+    """The number of the first line from ``number`` on that is not blank;
+    one more than there are where all are.
     """
     return next(
         (place for place in range(number, len(lines) + 1) if lines[place - 1].strip()),

@@ -42,7 +42,7 @@ def joint_positions(offsets: Floats, rotations: Floats, parents: Sequence[int]) 
 
 
 def settled(positions: Floats) -> NDArray[np.float32]:
-    """Metres to the micrometre, so that processors that differ in a last bit still give the same
-    fingerprint.
+    """Metres to the micrometre, so that processors that differ
+    in a last bit still give the same fingerprint.
     """
     return np.round(positions, 6).astype(np.float32)

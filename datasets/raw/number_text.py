@@ -1,5 +1,5 @@
-"""Text files of numbers, one record a line, read fast; only a file that is broken is gone through
-line by line.
+"""Text files of numbers, one record a line, read fast;
+only a file that is broken is gone through line by line.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def read_numbers(path: Path, columns: int, separator: str | None = None) -> NDAr
 def numbers_of(
     path: Path, lines: Sequence[str], columns: int, separator: str | None = None, first: int = 1
 ) -> NDArray[np.float64]:
-    """As `read_numbers`, of lines that were read; ``first`` is the number of the first of them in
-    the file.
+    """As `read_numbers`, of lines that were read;
+    ``first`` is the number of the first of them in the file.
     """
     if not lines:
         raise BrokenFile(path, f"expected lines of {columns} numbers, found none", first)
@@ -122,8 +122,8 @@ def number_of(field: str) -> float:
 
 
 def stamp(path: Path) -> str:
-    """Size and time of a file that is read beside a unit's own: in `Unit.part`, a change of it
-    makes a new plan.
+    """Size and time of a file that is read beside a unit's own: in `Unit.part`,
+    a change of it makes a new plan.
     """
     stat = path.stat()
     return f"{stat.st_size} {stat.st_mtime_ns}"

@@ -60,8 +60,8 @@ _WHOLE = re.compile(r"\s*-?\d{1,9}\s*")
 
 @dataclass(frozen=True)
 class Instance:
-    """A line of a label file: frames ``start`` to before ``end`` show ``label`` (from 1); ``line``
-    counts from 1.
+    """A line of a label file: frames ``start`` to before ``end`` show ``label`` (from 1);
+    ``line`` counts from 1.
     """
 
     line: int
@@ -156,8 +156,8 @@ class PkuMmd(Source):
         return reading
 
     def _refuse_labels_from_0(self, path: Path) -> None:
-        """Labels that count from 0 are every one another class's; a file that cannot be read is
-        named later.
+        """Labels that count from 0 are every one another class's;
+        a file that cannot be read is named later.
         """
         with suppress(BrokenFile, OSError):
             for instance in read_labels(path):
@@ -186,8 +186,8 @@ class PkuMmd(Source):
         return found
 
     def _split_file(self, files: Sequence[Path], word: str) -> Path | None:
-        """The list of a split: cross-subject.txt, or another name that holds this, as forks have
-        it.
+        """The list of a split: cross-subject.txt, or another name that holds this,
+        as forks have it.
         """
         form = re.compile(rf"cross[-_ ]?{word}.*\.txt", re.IGNORECASE)
         found = self._of_phase([path for path in files if form.fullmatch(path.name)])
@@ -280,8 +280,8 @@ class PkuMmd1(PkuMmd):
 
 
 class PkuMmd2(PkuMmd):
-    """Phase 2: 1,009 shorter videos named like A01N01. Labels keep phase 1's numbers, of which 41
-    occur.
+    """Phase 2: 1,009 shorter videos named like A01N01. Labels keep phase 1's numbers,
+    of which 41 occur.
     """
 
     # Commonly quoted are 5,339 / 1,613 and 5,332 / 1,613 clips cross-subject; neither was counted
@@ -298,8 +298,8 @@ class PkuMmd2(PkuMmd):
 
 
 def read_labels(path: Path) -> list[Instance]:
-    """The instances of a label file, in its order. Raises `BrokenFile` for a line that is not four
-    whole numbers.
+    """The instances of a label file, in its order.
+    Raises `BrokenFile` for a line that is not four whole numbers.
     """
     instances = []
     for number, line in enumerate(read_lines(path), 1):

@@ -44,8 +44,8 @@ from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
 from datasets.wording import listed, one_line
 
 VERSION = 1
-"""Of the preparation: raised when the same readings would give other clips, counts or problems than
-before.
+"""Of the preparation: raised when the same readings would give other clips,
+counts or problems than before.
 """
 PLAN = "plan.txt"
 MOST_WORKERS = 16
@@ -54,8 +54,8 @@ LISTED_PROBLEMS = 1_000
 """Problems that a store keeps in words; all are counted."""
 BROKEN, LEFT_OUT = "broken files, skipped", "left out, see the problems"
 UNREADABLE = frozenset({errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.ELOOP})
-"""What makes a file itself unreadable; other errors of the system end the preparation, which goes
-on later.
+"""What makes a file itself unreadable; other errors of the system end the preparation,
+which goes on later.
 """
 KEPT = "clips kept"
 
@@ -146,8 +146,8 @@ def _prepare(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second preparation of the same store out until the block ends; a killed one lets go by
-    itself.
+    """Keep a second preparation of the same store out until the block ends;
+    a killed one lets go by itself.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
@@ -181,8 +181,8 @@ def made_by(source: Source) -> dict[str, int]:
 
 
 def plan_of(source: Source, name: str, found: Found) -> str:
-    """Hash of what the store follows from: units with size and time, facts of the data set,
-    versions of the code.
+    """Hash of what the store follows from: units with size and time,
+    facts of the data set, versions of the code.
     """
     facts = {
         "name": name,
@@ -264,8 +264,8 @@ def _first_format(folder: Path, header: Header, source: Source, name: str, found
 
 
 def _open_work(work: Path, plan: str) -> None:
-    """The folder of parts: what a killed run left there is used when it had the same plan,
-    otherwise cleared.
+    """The folder of parts: what a killed run left there is used
+    when it had the same plan, otherwise cleared.
     """
     noted = work / PLAN
     if work.exists() and not (noted.exists() and noted.read_text(encoding="utf-8") == plan):
@@ -354,8 +354,8 @@ _FROM_OUTSIDE = (
 
 @contextmanager
 def _marked(path: Path) -> Iterator[Callable[[int], None]]:
-    """While a part is read, a file beside it says which unit the reader is at; it stays when the
-    process dies.
+    """While a part is read, a file beside it says which unit the reader is at;
+    it stays when the process dies.
     """
     marker = _marker(path)
     with marker.open("wb", buffering=0) as file:
@@ -376,8 +376,8 @@ def _marker(path: Path) -> Path:
 def _read_suspects(
     source: Source, todo: Sequence[tuple[Sequence[Unit], Path]], strict: bool
 ) -> None:
-    """Read the parts that were being read when a process died, one by one, so that a file costs
-    only itself.
+    """Read the parts that were being read when a process died, one by one,
+    so that a file costs only itself.
     """
     suspects = [(units, path) for units, path in todo if _marker(path).exists()]
     if not suspects:
@@ -401,8 +401,8 @@ def _read_suspects(
 def _read_alone(
     source: Source, units: Sequence[Unit], path: Path, strict: bool, killers: Mapping[str, str]
 ) -> int:
-    """Read a part in a process of its own; 0 when it is there, otherwise the exit code, negative
-    for a signal.
+    """Read a part in a process of its own; 0 when it is there, otherwise the exit code,
+    negative for a signal.
     """
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)

@@ -87,8 +87,8 @@ class UiPrmd(Source):
         files[name] = path
 
     def find(self) -> Found:
-        """A unit a pair, by exercise, subject and repetition, those done wrongly last. Half a pair
-        is one, too.
+        """A unit a pair, by exercise, subject and repetition, those done wrongly last.
+        Half a pair is one, too.
         """
         names = sorted(
             self.positions.keys() | self.angles.keys(),

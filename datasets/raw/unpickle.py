@@ -44,8 +44,8 @@ _NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Bytes left in the file; ``text``: they are UTF-8 of Latin-1 text that stands for the
-    bytes.
+    """Bytes left in the file; ``text``: they are UTF-8 of Latin-1 text that stands
+    for the bytes.
     """
 
     offset: int
@@ -77,8 +77,8 @@ class StoredArray:
     axes: tuple[int, ...] = ()
 
     def read(self, file: BinaryIO) -> NDArray:
-        """The array, from the open pickle. Raises `ValueError` when the bytes are not those of the
-        array.
+        """The array, from the open pickle. Raises `ValueError` when the bytes are not those
+        of the array.
         """
         values = np.frombuffer(self.data.read(file), self.dtype)
         axes = self.axes or range(len(self.shape))
@@ -116,8 +116,8 @@ class _Refused(Exception):
 
 
 class _File(io.BufferedReader):
-    """A file that never hands out much at once, for a length that lies takes memory, and not
-    without end.
+    """A file that never hands out much at once, for a length that lies takes memory,
+    and not without end.
     """
 
     reads = 0
@@ -228,8 +228,8 @@ def _fill(
     order: str,
     axes: Sequence[int] = (),
 ) -> StoredArray:
-    """Say where an array's bytes are; in order K, ``shape`` is that before the axes were put in
-    their order.
+    """Say where an array's bytes are; in order K,
+    ``shape`` is that before the axes were put in their order.
     """
     if order not in ("C", "F", "K"):
         raise ValueError(f"an array in order {order!r}")

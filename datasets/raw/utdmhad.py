@@ -114,8 +114,8 @@ def _joints(path: Path) -> NDArray[np.float32]:
 
 
 def _variable(path: Path) -> NDArray[np.floating]:
-    """``[20, 3, T]`` floating-point; the header is looked at first, so nothing of another kind or
-    size is read.
+    """``[20, 3, T]`` floating-point; the header is looked at first,
+    so nothing of another kind or size is read.
     """
     if (size := path.stat().st_size) > MOST_BYTES:
         raise BrokenFile(
@@ -153,8 +153,8 @@ def _check_kind(path: Path, kinds: Mapping[str, tuple[tuple[int, ...], str]]) ->
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn whatever damaged content sets off into a `BrokenFile`; scipy lets out nearly
-    anything.
+    """Turn whatever damaged content sets off into a `BrokenFile`;
+    scipy lets out nearly anything.
     """
     try:
         yield

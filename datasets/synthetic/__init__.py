@@ -1,3 +1,3 @@
-"""Data that is made here: actions of made-up bodies, near-doubles of them, and an NTU-sized set for
-speed.
+"""Data that is made here: actions of made-up bodies, near-doubles of them,
+and an NTU-sized set for speed.
 """

@@ -137,8 +137,8 @@ def make_body(rng: np.random.Generator, height: float, left_handed: bool) -> Bod
 
 
 def _bones(rng: np.random.Generator, height: float) -> tuple[Floats, float, float]:
-    """Offsets [25, 3], height of the crown and of the foot joint, for a person of height about
-    1.
+    """Offsets [25, 3], height of the crown and of the foot joint,
+    for a person of height about 1.
     """
     factor = {name: float(np.exp(rng.normal(0.0, 0.04))) for group in _VARIED for name in group[:1]}
     small = (1.70 - height) / 0.25  # the small have larger heads and shorter legs for their height
@@ -282,8 +282,8 @@ _TOES = [_JOINT["left_foot"], _JOINT["right_foot"]]
 
 
 def _planted(joints: Floats, body: Body) -> Floats:
-    """The pelvis' way [F, 3] that puts the lowest foot on the floor and keeps it where it
-    stands.
+    """The pelvis' way [F, 3] that puts the lowest foot on the floor and keeps it
+    where it stands.
     """
     rise = -body.offsets[_TOES[0], 1]  # of the ankle over the foot joint when the foot is flat
     height = np.minimum(joints[:, _TOES, 1], joints[:, _ANKLES, 1] - rise)

@@ -249,8 +249,8 @@ def _read(path: Path, made_as: str, actions: tuple[str, ...]) -> ClipSet | None:
 
 
 def _write(path: Path, made_as: str, clips: ClipSet) -> None:
-    """Cache the clips whole or not at all; without a word where the folder is read-only or the disk
-    full.
+    """Cache the clips whole or not at all; without a word where the folder is read-only
+    or the disk full.
     """
     with suppress(OSError), atomic_file(path) as file:
         np.savez(

@@ -1,5 +1,5 @@
-"""Made-up clips in the size of NTU RGB+D 60: for speed and memory at full scale, never for
-accuracy.
+"""Made-up clips in the size of NTU RGB+D 60: for speed and memory at full scale,
+never for accuracy.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ BLOCK = 2_000
 
 
 def load() -> ClipSet:
-    """Poses of `synthetic` stretched to 56,578 clips (40,091 to train on) of NTU-like lengths; for
-    speed only.
+    """Poses of `synthetic` stretched to 56,578 clips (40,091 to train on) of NTU-like lengths;
+    for speed only.
     """
     folder = cache_dir() / f"ntu60-sized-v{VERSION}"
     if not is_store(folder):
@@ -135,8 +135,8 @@ def generate(train: int, test: int, seed: int = 0) -> ClipSet:
 def resampled(
     source: ClipSet, base: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Source frames of clips stretched to ``lengths`` frames, and which of the clips each frame
-    belongs to.
+    """Source frames of clips stretched to ``lengths`` frames,
+    and which of the clips each frame belongs to.
     """
     clip = np.repeat(np.arange(len(base)), lengths)
     step = np.arange(len(clip)) - np.repeat(np.cumsum(lengths) - lengths, lengths)

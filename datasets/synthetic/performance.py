@@ -94,8 +94,8 @@ def _is_arm(channel: str) -> bool:
 
 
 def _limb(channel: str) -> int:
-    """Which of left arm, right arm, legs and trunk a channel belongs to; each moves with its own
-    delay.
+    """Which of left arm, right arm, legs and trunk a channel belongs to;
+    each moves with its own delay.
     """
     if _is_arm(channel):
         return int(channel.startswith("right"))

@@ -1,3 +1,3 @@
-"""The command line, a thin layer over the functions of `harness`: `main` lists the commands, a
-module each subject.
+"""The command line, a thin layer over the functions of `harness`: `main` lists the commands,
+a module each subject.
 """

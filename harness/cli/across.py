@@ -30,8 +30,8 @@ def diff_command(
     b: Annotated[Path, typer.Argument(help="What it is held against.")],
     as_json: AsJson = False,
 ) -> None:
-    """What tells two runs, folders or records apart: settings, code, data, machine, results with
-    intervals.
+    """What tells two runs, folders or records apart: settings, code, data, machine,
+    results with intervals.
     """
     from harness.records.store import refusal_lines
     from harness.report.diff import (
@@ -82,8 +82,8 @@ def leaderboard_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """One table over studies and laboratories: only what may be compared shares a column; else it
-    says why not.
+    """One table over studies and laboratories: only what may be compared shares a column;
+    else it says why not.
     """
     from harness.records.store import refusal_lines
     from harness.report.boards import (

@@ -84,8 +84,8 @@ def _taken(words: Sequence[str], option: str) -> tuple[list[str], str | None]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """A file's entries without its plan in words, and its name with the first 16 digits of its
-    SHA-256.
+    """A file's entries without its plan in words,
+    and its name with the first 16 digits of its SHA-256.
     """
     try:
         raw = path.read_bytes()
@@ -108,8 +108,8 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
 def _words(
     entries: Mapping[Any, Any], known: Mapping[str, Kind], own: Mapping[str, Kind], path: Path
 ) -> Iterator[str]:
-    """Entries of a file as words of a command line; what another command alone knows is left
-    out.
+    """Entries of a file as words of a command line;
+    what another command alone knows is left out.
     """
     for key, value in entries.items():
         if isinstance(value, dict) and key in SECTIONS:

@@ -44,8 +44,8 @@ def prepare_command(
         bool, typer.Option("--strict", help="A broken file is an error, not skipped.")
     ] = False,
 ) -> None:
-    """Turn a raw download into a store that `--dataset` opens; a killed preparation goes on where
-    it was.
+    """Turn a raw download into a store that `--dataset` opens;
+    a killed preparation goes on where it was.
     """
     with at_work() as report, usage_errors():
         from datasets.formats.store import stores_dir
@@ -123,8 +123,8 @@ def show_command(
     ] = 0,
     encoder: Annotated[str, typer.Option(help="Encoder size: tiny, small or base.")] = "tiny",
 ) -> None:
-    """An animated stick figure of a clip, visible and masked tokens coloured, the reconstruction
-    beside it.
+    """An animated stick figure of a clip, visible and masked tokens coloured,
+    the reconstruction beside it.
     """
     with at_work(announced=False) as report:
         from harness.pictures.show import show
@@ -140,8 +140,8 @@ def download_command(
     name: Annotated[str, typer.Argument(help="A data set; for most it says where to ask.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the download [raw/NAME].")] = None,
 ) -> None:
-    """Download raw data where the licence allows it, and check it; for the rest say how to get
-    it.
+    """Download raw data where the licence allows it, and check it;
+    for the rest say how to get it.
     """
     with at_work() as report, usage_errors():
         from datasets.origins import how_to_get, origin

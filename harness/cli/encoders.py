@@ -35,8 +35,8 @@ def import_encoder_command(
     device: Device = None,
     threads: Threads = None,
 ) -> None:
-    """Turn a released encoder into one of this suite; with --dataset also probe it, random-init
-    beside it.
+    """Turn a released encoder into one of this suite; with --dataset also probe it,
+    random-init beside it.
     """
     asked: dict[str, Any] = {"size": encoder} if encoder else {}
     for text in overrides or []:

@@ -1,5 +1,5 @@
-"""The command `evaluate`, and what `run --protocols` does after training: protocols on the encoders
-of a folder.
+"""The command `evaluate`, and what `run --protocols` does after training:
+protocols on the encoders of a folder.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def evaluate_command(
 def evaluate_folder(
     asked: Asked, registry: Registry, report: Reporter, *, wide: bool = False
 ) -> bool:
-    """Do what is missing and leave the table of all the folder's evaluations; whether everything is
-    there and well.
+    """Do what is missing and leave the table of all the folder's evaluations;
+    whether everything is there and well.
     """
     from harness.records.evaluations import Evaluations
     from harness.records.store import RecordStore, refusal_lines

@@ -52,8 +52,8 @@ def merge_command(
         typer.Option(help="Folder for all their records; what it holds already is joined too."),
     ],
 ) -> None:
-    """Join output folders: records, weights, speed; exit code 1 where two finished records of a run
-    differ.
+    """Join output folders: records, weights, speed;
+    exit code 1 where two finished records of a run differ.
     """
     from harness.records.merge import plan_merge, write_merge
     from harness.records.store import TABLE_FILE, refusal_lines
@@ -89,8 +89,8 @@ def compare_command(
     as_json: AsJson = False,
     wide: Wide = False,
 ) -> None:
-    """Which rows are better: intervals, all pairs of rows, who is above whom; written to
-    compare.md.
+    """Which rows are better: intervals, all pairs of rows, who is above whom;
+    written to compare.md.
     """
     from harness.records.evaluations import Evaluations
     from harness.records.store import read_records, refusal_lines
@@ -133,8 +133,8 @@ def shelve_command(
     ] = "",
     name: Annotated[str, typer.Option(help="Title of its page [the folder's name].")] = "",
 ) -> None:
-    """Put a study on its shelf: all records in one file, the tables, a page that says why, with
-    what, when.
+    """Put a study on its shelf: all records in one file, the tables, a page that says why,
+    with what, when.
     """
     from harness.records.shelving import contents, refuse_target, write_shelf
     from harness.records.store import refusal_lines

@@ -1,5 +1,5 @@
-"""The command `ls`, and what it shows, as plain rows. A listing loads what it needs, and torch only
-where it must.
+"""The command `ls`, and what it shows, as plain rows. A listing loads what it needs,
+and torch only where it must.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Rows = list[dict[str, Any]]
 
 
 def list_datasets(plugins: list[Path] | None, out: Path) -> Rows:
-    """Data sets by name, and how they differ from others' preparation; a store or exchange file is
-    given by path.
+    """Data sets by name, and how they differ from others' preparation;
+    a store or exchange file is given by path.
     """
     from datasets.catalog import about
     from datasets.raw import DEVIATIONS
@@ -86,8 +86,8 @@ def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
 
 
 def list_settings(plugins: list[Path] | None, out: Path) -> Rows:
-    """What `--set` takes: each setting with its default and what it may be, from the types of the
-    spec.
+    """What `--set` takes: each setting with its default and what it may be,
+    from the types of the spec.
     """
     rows = []
     for section, model in SECTIONS.items():

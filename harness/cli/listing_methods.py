@@ -21,8 +21,8 @@ NTU_JOINTS = 25
 
 
 def list_methods(plugins: list[Path] | None, out: Path) -> Rows:
-    """Methods with their paper, code, deviations, choices and default options, and the shared
-    parts' deviations.
+    """Methods with their paper, code, deviations, choices and default options,
+    and the shared parts' deviations.
     """
     registry = Registry(plugins)
     return [

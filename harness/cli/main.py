@@ -95,8 +95,8 @@ app = typer.Typer(
 
 
 def print_version(asked: bool) -> None:
-    """``masked-skeleton-benchmark 0.1.0, torch 2.15.0, Python 3.11.7``, of the checkout and without
-    loading torch.
+    """``masked-skeleton-benchmark 0.1.0, torch 2.15.0, Python 3.11.7``,
+    of the checkout and without loading torch.
     """
     if asked:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -187,8 +187,8 @@ def file_options() -> dict[str, dict[str, Kind]]:
 
 
 def prepare_streams() -> None:
-    """No table is lost to an encoding without the sign of a deviation; of several ranks the first
-    speaks for all.
+    """No table is lost to an encoding without the sign of a deviation;
+    of several ranks the first speaks for all.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -209,8 +209,8 @@ def refuse_ranks(command: str) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process; without waiting for threads of a method that go on, which may be for
-    ever.
+    """End the process; without waiting for threads of a method that go on,
+    which may be for ever.
     """
     if stuck := [thread.name for thread in strays() if not thread.daemon]:
         warn(f"warning: not waited for what a method left running: {first_few(stuck)}")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OF_RECORDS = (".json", ".jsonl", ".safetensors", ".npz", ".pt", ".lock")
-"""Endings of the files that commands keep in an output folder; what they leave for a reader has
-others.
+"""Endings of the files that commands keep in an output folder;
+what they leave for a reader has others.
 """
 
 
@@ -54,8 +54,8 @@ def leave_table(
 
 @contextmanager
 def one_writes(folder: Path) -> Iterator[None]:
-    """Of the processes that share a folder and end at once, the last to write its table has read
-    what all left.
+    """Of the processes that share a folder and end at once,
+    the last to write its table has read what all left.
     """
     from harness.records.claims import locked
     from harness.records.store import LOCK_FILE
@@ -94,8 +94,8 @@ def leave_numbers(path: Path, numbers: Mapping[str, pd.DataFrame]) -> None:
 
 
 def leave(content: bytes, path: Path, instead: str) -> bool:
-    """Leave a file beside the records; where that cannot be, this says so, and where its content is
-    ``instead``.
+    """Leave a file beside the records; where that cannot be, this says so,
+    and where its content is ``instead``.
     """
     from harness.records.store import write_atomically
 

@@ -27,8 +27,8 @@ def report_command(
         Path | None, typer.Option(help="Leave its tables as LaTeX (booktabs) in this file too.")
     ] = None,
 ) -> None:
-    """One page that opens offline: who trains faster, who represents better, why, and whether to
-    believe it.
+    """One page that opens offline: who trains faster, who represents better, why,
+    and whether to believe it.
     """
     from harness.report.html.page import beside_name, write_report
 

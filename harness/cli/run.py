@@ -1,5 +1,5 @@
-"""The commands `run` and `speed`, and those that say what they would do: `plan` and
-`show-config`.
+"""The commands `run` and `speed`, and those that say what they would do:
+`plan` and `show-config`.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ AS_TYPED = (
 
 
 def settings_of(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a command's flags ask for; ``flags`` are its arguments by name, its
-    `locals` at the start.
+    """The settings that a command's flags ask for; ``flags`` are its arguments by name,
+    its `locals` at the start.
     """
     asked = {name: flags[name] for name in SETTINGS if name in flags}
     return resolve_settings(flags["preset"], flags["overrides"], **asked)
@@ -155,8 +155,8 @@ def run_command(
     part: Part = None,
     study: Study = "",
 ) -> None:
-    """Pre-train the methods under one budget, measure their speed side by side, evaluate them,
-    print one table.
+    """Pre-train the methods under one budget, measure their speed side by side,
+    evaluate them, print one table.
     """
     settings, chosen = asked_of_run(locals())
     chosen |= {"no_wait": no_wait, "since": since}
@@ -190,8 +190,8 @@ def folds_of(settings: dict[str, Any], folds: int) -> list[dict[str, Any]]:
 def measure_fold(
     settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter
 ) -> bool:
-    """The speed measurement of a run, for others who do the rest; whether every method could be
-    timed.
+    """The speed measurement of a run, for others who do the rest;
+    whether every method could be timed.
     """
     from harness.runs.experiment import speed_of
     from harness.runs.sharing import Share
@@ -286,8 +286,8 @@ def run_fold(
 
 
 def evaluate_runs(experiment: Experiment, addresses: list[str], report: Reporter) -> bool:
-    """The protocols that `run` was asked for, on the encoders of its rows; whether everything is
-    there and well.
+    """The protocols that `run` was asked for, on the encoders of its rows;
+    whether everything is there and well.
     """
     from harness.runs.evaluating import Asked
 
@@ -342,8 +342,8 @@ def plan_command(
     part: Part = None,
     study: Study = "",
 ) -> None:
-    """Print what `run` with the same flags would do and cost: steps, hours, memory, disk; nothing
-    is written.
+    """Print what `run` with the same flags would do and cost: steps, hours, memory, disk;
+    nothing is written.
     """
     settings, chosen = asked_of_run(locals())
     if rate and device_rate:
@@ -437,8 +437,8 @@ def speed_command(
     part: Part = None,
     study: Study = "",
 ) -> None:
-    """Only the interleaved speed measurement of `run`, without training or probes; or encoders'
-    forward passes.
+    """Only the interleaved speed measurement of `run`, without training or probes;
+    or encoders' forward passes.
     """
     inference = asks_inference(what, encoders, methods, memory_cap)
     if inference and launched.world_size() > 1:
@@ -493,8 +493,8 @@ def speed_command(
 
 
 def asks_inference(what: str, encoders: str, methods: str | None, memory_cap: float | None) -> bool:
-    """Whether `speed` is asked for forward passes; a `UsageError` for flags of the other
-    measurement.
+    """Whether `speed` is asked for forward passes;
+    a `UsageError` for flags of the other measurement.
     """
     kinds = ("training", "inference")
     if what not in kinds:

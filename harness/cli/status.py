@@ -29,8 +29,8 @@ def status_command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What every run of a folder is doing: step, loss, accuracy, clips/s, time left, host;
-    evaluations by protocol.
+    """What every run of a folder is doing: step, loss, accuracy, clips/s, time left,
+    host; evaluations by protocol.
     """
     found = read_records(folder)
     rows = read_status(folder, found)

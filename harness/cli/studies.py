@@ -1,5 +1,5 @@
-"""The commands that ask something of many stages (`explain`, `claim`) or of a folder's records (the
-others).
+"""The commands that ask something of many stages (`explain`, `claim`)
+or of a folder's records (the others).
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def explain_command(
     first_slot: FirstSlot = 0,
     wide: Wide = False,
 ) -> None:
-    """The waterfall from the published way of training to this suite's, one switch at a time, for
-    two methods.
+    """The waterfall from the published way of training to this suite's, one switch at a time,
+    for two methods.
     """
     with at_work() as report:
         from harness.report.explain import waterfall, waterfall_frame, waterfall_notes
@@ -124,8 +124,8 @@ def claim_command(
         ),
     ] = None,
 ) -> None:
-    """Claim cards: measure published speedups in one go, trained as published and with every switch
-    on, or forward.
+    """Claim cards: measure published speedups in one go,
+    trained as published and with every switch on, or forward.
     """
     with at_work(announced=not measured) as report:
         from harness.records.ratios import rules_version
@@ -193,8 +193,8 @@ def trends_command(
     ],
     wide: Wide = False,
 ) -> None:
-    """Which published trends show in a folder's records: paired differences over seeds; written to
-    trends.md.
+    """Which published trends show in a folder's records: paired differences over seeds;
+    written to trends.md.
     """
     from harness.records.store import RecordStore
     from harness.report.table import plain_markdown
@@ -216,8 +216,8 @@ def trends_command(
 def tuning_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of `run --tuning k`.")],
 ) -> None:
-    """What tuning brings and costs: published settings, and the best of k draws; written to
-    tuning.md.
+    """What tuning brings and costs: published settings, and the best of k draws;
+    written to tuning.md.
     """
     from harness.cli.run import leave_tuning
 
@@ -230,8 +230,8 @@ def ranking_command(
         typer.Argument(help="An output folder of `run`, best with runs under several budgets."),
     ],
 ) -> None:
-    """How the ranking moves between equal clips, equal seconds and equal FLOPs; written to
-    ranking.md.
+    """How the ranking moves between equal clips, equal seconds and equal FLOPs;
+    written to ranking.md.
     """
     from harness.records.store import RecordStore
     from harness.report.ranking import exchange_frame, exchange_table, seconds_lines, settings
@@ -277,8 +277,8 @@ def target_command(
     ] = None,
     wide: Wide = False,
 ) -> None:
-    """Time to target: training seconds until each method first reaches a frozen accuracy; misses
-    are misses.
+    """Time to target: training seconds until each method first reaches a frozen accuracy;
+    misses are misses.
     """
     from harness.records.store import RecordStore
     from harness.report.table import to_markdown
@@ -334,8 +334,8 @@ def verify_command(
     folder: Annotated[Path, typer.Argument(help="An output folder of any command.")],
     as_json: AsJson = False,
 ) -> None:
-    """Compute again what follows from something else in a folder's records; exit code 1 at a
-    difference.
+    """Compute again what follows from something else in a folder's records;
+    exit code 1 at a difference.
     """
     from harness.studies.verify import verify
 

@@ -152,8 +152,8 @@ def submit_command(
     part: Part = None,
     study: Study = "",
 ) -> None:
-    """Do what `run` does as jobs: one measures speed alone on a node, then workers share the
-    folder.
+    """Do what `run` does as jobs: one measures speed alone on a node,
+    then workers share the folder.
     """
     asked = {**locals(), "claim": True, "shard": "1/1"}
     if executor not in EXECUTORS:

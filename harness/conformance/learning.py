@@ -74,8 +74,8 @@ def loss_falls(specimen: Specimen) -> None:
 
 
 def mask_ratio_is_honoured(specimen: Specimen) -> None:
-    """The encoder, where it learns, sees at most the visible share of the tokens and at least half
-    of that.
+    """The encoder, where it learns, sees at most the visible share of the tokens
+    and at least half of that.
     """
     method = specimen.build()
     ratio = getattr(method.options, "mask_ratio", None)
@@ -94,8 +94,8 @@ def mask_ratio_is_honoured(specimen: Specimen) -> None:
 
 
 def tokens_seen(method: Method) -> list[int]:
-    """Tokens in every pass through the shared encoder's first block that has gradients (a teacher's
-    has none).
+    """Tokens in every pass through the shared encoder's first block
+    that has gradients (a teacher's has none).
     """
     seen: list[int] = []
 
@@ -110,8 +110,8 @@ def tokens_seen(method: Method) -> list[int]:
 
 
 def labels_change_nothing(specimen: Specimen) -> None:
-    """Training on the same clips with permuted labels gives the same losses: pre-training is blind
-    to them.
+    """Training on the same clips with permuted labels gives the same losses:
+    pre-training is blind to them.
     """
     known, other = trained_loss(specimen, clips()), trained_loss(specimen, relabelled(clips()))
     must(
@@ -167,8 +167,8 @@ def loss_reads_its_whole_batch(specimen: Specimen) -> None:
 
 
 def encoder_is_as_the_seed_made_it(specimen: Specimen) -> None:
-    """Building a method changes no weight of the encoder it is given, and a closed method trains
-    that very encoder.
+    """Building a method changes no weight of the encoder it is given,
+    and a closed method trains that very encoder.
     """
     given, untouched = (build_encoder(specimen.spec(), NTU25, CPU) for _ in range(2))
     method = specimen.method(given, specimen.typed_options())

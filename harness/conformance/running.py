@@ -80,8 +80,8 @@ def forward_flops(specimen: Specimen, *, fused: bool) -> int:
 
 
 def flops_are_the_same_with_values(specimen: Specimen) -> None:
-    """Steps with values take the FLOPs that a step takes on the meta device, where they are
-    counted.
+    """Steps with values take the FLOPs that a step takes on the meta device,
+    where they are counted.
     """
     for doubt in unlike_counted(specimen.trial()):
         must(
@@ -91,8 +91,8 @@ def flops_are_the_same_with_values(specimen: Specimen) -> None:
 
 
 def flops_are_not_below_the_bound(specimen: Specimen) -> None:
-    """A step does not take less than the shared encoder alone on as many tokens as ``mask_ratio``
-    leaves.
+    """A step does not take less than the shared encoder alone on as many tokens
+    as ``mask_ratio`` leaves.
     """
     bound = bound_flops(Registry().method(BOUND), specimen.method, specimen.spec(), NTU25)
     if bound is None:
@@ -277,8 +277,8 @@ def resolved_options_stay(specimen: Specimen) -> None:
 
 
 def metadata_is_complete(specimen: Specimen) -> None:
-    """Title, paper with its arXiv number (or ``none: why``; a control ``none``), code; whole
-    sentences.
+    """Title, paper with its arXiv number (or ``none: why``; a control ``none``), code;
+    whole sentences.
     """
     about = getattr(specimen.method, "about", None)
     must(

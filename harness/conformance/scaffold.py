@@ -20,8 +20,8 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write_method(name: str, folder: Path) -> tuple[Path, Path]:
-    """Write ``<name>.py`` and ``test_<name>.py``, both or none; `UsageError` for a bad name or a
-    file that exists.
+    """Write ``<name>.py`` and ``test_<name>.py``, both or none;
+    `UsageError` for a bad name or a file that exists.
     """
     module = module_name(name)
     check_name(module)

@@ -63,8 +63,8 @@ class NotApplicable(Exception):
 
 
 class Unmet(AssertionError):
-    """What a check found wrong, in one line: expected, found, next step; a method's own asserts are
-    none.
+    """What a check found wrong, in one line: expected, found, next step;
+    a method's own asserts are none.
     """
 
 
@@ -131,8 +131,8 @@ def loss_of(method: Method, x: Tensor, seed: int = 0) -> Tensor:
 
 
 def views(method: Method, x: Tensor) -> Batch:
-    """What a method is given for body sequences ``x`` ``[B, 24, V, 3]``: of several views the first
-    frames of each.
+    """What a method is given for body sequences ``x`` ``[B, 24, V, 3]``:
+    of several views the first frames of each.
     """
     looks = tuple(x[:, : view.frames] for view in method.views)  # no number of frames: all
     return looks if len(looks) > 1 else looks[0]
@@ -176,8 +176,8 @@ def relabelled(source: ClipSet) -> ClipSet:
 
 
 def must(condition: bool, message: str) -> None:
-    """Raise `Unmet` with ``message`` unless the condition holds; unlike ``assert`` also under
-    ``-O``.
+    """Raise `Unmet` with ``message`` unless the condition holds;
+    unlike ``assert`` also under ``-O``.
     """
     if not condition:
         raise Unmet(message)

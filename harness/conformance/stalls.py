@@ -57,8 +57,8 @@ def no_stalls(device: str) -> Iterator[None]:
 
 
 class _Calls(TorchFunctionMode):
-    """Watches calls that copy what Python or NumPy holds: on the meta device no operation tells of
-    them.
+    """Watches calls that copy what Python or NumPy holds:
+    on the meta device no operation tells of them.
     """
 
     def __init__(self, device: str) -> None:
@@ -128,8 +128,8 @@ def holds_numbers(index: Any) -> bool:
 
 
 def asks(func: Any, args: Sequence[Any]) -> bool:
-    """Whether an operation needs a value of its arguments, if only for the size of what comes
-    out.
+    """Whether an operation needs a value of its arguments,
+    if only for the size of what comes out.
     """
     if func in INDEXING:
         return asks_how_many(args[1], args[2:])
@@ -142,8 +142,8 @@ def asks(func: Any, args: Sequence[Any]) -> bool:
 
 
 def asks_how_many(indices: Sequence[Tensor | None], values: Sequence[Any]) -> bool:
-    """Whether an index is boolean, and not one mask under which a number is written: with that
-    torch fills.
+    """Whether an index is boolean, and not one mask under which a number is written:
+    with that torch fills.
     """
     given = [index for index in indices if index is not None]
     filled = len(given) == 1 and bool(values) and values[0].dim() == 0

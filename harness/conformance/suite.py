@@ -104,8 +104,8 @@ def examine_all(
 
 
 def takes_no_step(results: list[Result]) -> bool:
-    """The checks so far have shown that the method gives no finite loss, or cannot be trained a
-    step.
+    """The checks so far have shown that the method gives no finite loss,
+    or cannot be trained a step.
     """
     return any(result.outcome == "fail" for result in results[:1]) or any(
         result.mistake for result in results[:FIRST]
@@ -113,8 +113,8 @@ def takes_no_step(results: list[Result]) -> bool:
 
 
 def summary(results: list[Result]) -> str:
-    """``23 checks passed, 1 failed, 1 not applicable``; and how many the first failure left
-    untried.
+    """``23 checks passed, 1 failed, 1 not applicable``;
+    and how many the first failure left untried.
     """
     found = Counter(result.outcome for result in results)
     untried = (
@@ -127,8 +127,8 @@ def summary(results: list[Result]) -> str:
 
 
 def find_specimen(text: str, registry: Registry) -> Specimen:
-    """The method of a spec such as ``gfp`` or ``mamp:decoder=cross``; `UsageError` for unknown
-    names and options.
+    """The method of a spec such as ``gfp`` or ``mamp:decoder=cross``;
+    `UsageError` for unknown names and options.
     """
     specs = parse_methods(text)
     if len(specs) != 1:

@@ -1,3 +1,3 @@
-"""Encoder weights in files: what they are, others' read and turned into ours, clips embedded with
-them.
+"""Encoder weights in files: what they are, others' read and turned into ours,
+clips embedded with them.
 """

@@ -100,8 +100,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def plain_tensor(path: Path, name: str, value: Tensor) -> Tensor:
-    """A tensor of plain numbers in memory; a `UsageError` for any other kind, which would be read
-    as something else.
+    """A tensor of plain numbers in memory; a `UsageError` for any other kind,
+    which would be read as something else.
     """
     kinds = {
         "a sparse one": value.layout != torch.strided,
@@ -155,8 +155,8 @@ def _unpickled(path: Path, kind: FileKind | None) -> Any:
 
 
 def _refusal(message: str) -> str:
-    """Why a pickle was not read, from torch's long message: it names something to call, or is no
-    such pickle.
+    """Why a pickle was not read, from torch's long message: it names something to call,
+    or is no such pickle.
     """
     if wanted := re.search(r"GLOBAL ([\w.]+)", message):
         return f"refused: reading it would run code ({wanted[1]}), and only tensors are read"
@@ -173,8 +173,8 @@ def first_line(error: Exception) -> str:
 
 
 class _PassedOver:
-    """Stands for a NumPy dtype or array that is not needed: takes whatever belongs to one, keeps
-    nothing.
+    """Stands for a NumPy dtype or array that is not needed: takes whatever belongs to one,
+    keeps nothing.
     """
 
     def __init__(self, *given: object) -> None:

@@ -105,8 +105,8 @@ def _packed(clips: list[NDArray[np.float32]], joints: int) -> list[NDArray[np.fl
 
 
 def _layout(facts: EncoderFacts) -> SkeletonLayout:
-    """The layout of the encoder's joints; one that is not known by name counts its first joint as
-    the root.
+    """The layout of the encoder's joints; one that is not known
+    by name counts its first joint as the root.
     """
     known = LAYOUTS.get(facts.layout) or next(
         (one for one in LAYOUTS.values() if one.joint_count == facts.joints), None

@@ -86,8 +86,8 @@ def to_metadata(facts: EncoderFacts) -> dict[str, str]:
 
 
 def from_metadata(metadata: Mapping[str, str] | None) -> EncoderFacts | None:
-    """The facts in a file's metadata; None where it has none of this format. `ValueError` when they
-    are damaged.
+    """The facts in a file's metadata; None where it has none of this format.
+    `ValueError` when they are damaged.
     """
     values: dict[str, Any] = {}
     for name, text in (metadata or {}).items():

@@ -80,8 +80,8 @@ def import_encoder(
 def expected(
     path: Path, facts: EncoderFacts | None, asked: dict[str, str | int], joints: int | None
 ) -> tuple[EncoderSize, int]:
-    """Size and joints: as asked, and as the file says of itself; a `UsageError` where the two
-    differ.
+    """Size and joints: as asked, and as the file says of itself;
+    a `UsageError` where the two differ.
     """
     if facts is None:
         return encoder_size(build(EncoderSpec, {"size": "base", **asked}, "encoder")), joints or 25
@@ -105,8 +105,8 @@ def expected(
 def check_heads(
     path: Path, checkpoint: Checkpoint, size: EncoderSize, asked: dict[str, str | int]
 ) -> str:
-    """What was assumed of the heads, which no weight tells; a `UsageError` where the file says
-    another number.
+    """What was assumed of the heads, which no weight tells;
+    a `UsageError` where the file says another number.
     """
     if checkpoint.facts:
         return ""
@@ -128,8 +128,8 @@ def check_heads(
 
 
 def encoder_part(state: State, path: Path) -> State:
-    """The tensors beside the encoder's first block, without the prefix of wrappers such as
-    ``module.``.
+    """The tensors beside the encoder's first block,
+    without the prefix of wrappers such as ``module.``.
     """
     prefixes = [
         name.removesuffix(FIRST_BLOCK)
@@ -150,8 +150,8 @@ def encoder_part(state: State, path: Path) -> State:
 
 
 def converted(state: State, path: Path) -> tuple[State, tuple[str, ...]]:
-    """The encoder's own names and shapes, and the names that belong to no encoder (decoder, mask
-    token, head).
+    """The encoder's own names and shapes, and the names that belong to no encoder (decoder,
+    mask token, head).
     """
     stem = patch_stem(state, path)
     renamed = {f"{stem}.weight": PATCH, f"{stem}.bias": "patch_embed.bias", **POSITIONS}
@@ -192,8 +192,8 @@ def patch_stem(state: State, path: Path) -> str:
 
 
 def flat_patch(weight: Tensor) -> Tensor:
-    """Convolution ``[D, 3, patch, 1]`` to linear ``[D, patch * 3]`` on patches that are flattened
-    frame-major.
+    """Convolution ``[D, 3, patch, 1]`` to linear ``[D, patch * 3]`` on patches
+    that are flattened frame-major.
     """
     return weight.permute(0, 2, 3, 1).flatten(1)
 
@@ -202,8 +202,8 @@ def flat_patch(weight: Tensor) -> Tensor:
 
 
 def checked(state: State, encoder: SkeletonEncoder, path: Path) -> State:
-    """The tensors as float32: same names, same shapes, finite numbers; the first problem is a
-    `UsageError`.
+    """The tensors as float32: same names, same shapes, finite numbers;
+    the first problem is a `UsageError`.
     """
     wanted = {name: list(value.shape) for name, value in encoder.state_dict().items()}
     flags = flags_that_fit(state, encoder)
@@ -288,8 +288,8 @@ def load_for(imported: Imported, data: DataSpec, device: torch.device) -> Loaded
 
 
 def probe_beside_random(imported: Imported, data: LoadedData) -> dict[str, Accuracy]:
-    """Accuracies of the imported encoder and of the same one untrained (seed 0), under the same
-    probes.
+    """Accuracies of the imported encoder and of the same one untrained (seed 0),
+    under the same probes.
     """
     size = EncoderSpec(**asdict(imported.encoder.size))
     spec = RunSpec(method=MethodSpec(name=RANDOM_INIT), encoder=size, data=data.spec)

@@ -1,5 +1,5 @@
-"""The encoders that a run left, beside its record or in its folder's archive, and untrained ones
-like them.
+"""The encoders that a run left, beside its record or in its folder's archive,
+and untrained ones like them.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ ARCHIVE = "encoders.zip"
 
 
 def weights_file(record: RunRecord, which: WhichEncoder, store: RecordStore) -> tuple[Path, str]:
-    """The file of a run's last or selected encoder, and its SHA-256; it may not be there
-    (`not_there`).
+    """The file of a run's last or selected encoder, and its SHA-256;
+    it may not be there (`not_there`).
     """
     name = ENCODER_FILE if which == "selected" or last_is_selected(record) else LAST_FILE
     path = store.folder(record.address) / name
@@ -72,8 +72,8 @@ def weights_bytes(path: Path) -> bytes | None:
 
 
 def pack(folder: Path) -> Path:
-    """All encoders of a folder in one archive, to be kept with its records; the same files give the
-    same bytes.
+    """All encoders of a folder in one archive, to be kept with its records;
+    the same files give the same bytes.
     """
     archive = folder / ARCHIVE
     content = io.BytesIO()

@@ -1,5 +1,5 @@
-"""What one evaluation will take, from a batch of clips and a few iterations of the linear probe:
-for a plan.
+"""What one evaluation will take, from a batch of clips and a few iterations
+of the linear probe: for a plan.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ TIMED = 10
 
 
 def embedding_seconds(encoder: Encoder, data: LabelledClips) -> float:
-    """Seconds for the features of all clips: the encoder on every token of every body sequence,
-    from one batch.
+    """Seconds for the features of all clips:
+    the encoder on every token of every body sequence, from one batch.
     """
     source, device = data.source, data.source.device
     with torch.inference_mode():
@@ -47,8 +47,8 @@ def embedding_seconds(encoder: Encoder, data: LabelledClips) -> float:
 
 
 def iteration_seconds(width: int, data: LabelledClips) -> float:
-    """Seconds of one iteration of the linear probe on the training side's clips, from random
-    features of a sample.
+    """Seconds of one iteration of the linear probe on the training side's clips,
+    from random features of a sample.
     """
     side = np.concatenate([data.split.train, data.split.validation])
     random = np.random.default_rng(0)

@@ -1,5 +1,5 @@
-"""Training a classifier of clips epoch by epoch, as protocols do that train anything: rate per
-iteration, few looks.
+"""Training a classifier of clips epoch by epoch, as protocols do that train anything:
+rate per iteration, few looks.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ VERSION = 1
 FEW_CLIPS = 6000
 """Below, the rest of an epoch that fills no batch is kept: too much would be lost."""
 SHORTEST_CROP = 64 / 120
-"""MAMP's crops have at least 64 frames and are resized to 120 (feeder/tools.py); here a share of
-the encoder's.
+"""MAMP's crops have at least 64 frames and are resized to 120 (feeder/tools.py);
+here a share of the encoder's.
 """
 DEVIATIONS = (
     "accuracy at the last epoch; published is the best of 100 epochs on the test clips",
@@ -86,8 +86,8 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def published_augmentation(encoder: Encoder) -> Augmentation:
-    """MAMP's crops of half a clip or more and rotations to 0.3 rad; the shortest crop as a share of
-    the frames.
+    """MAMP's crops of half a clip or more and rotations to 0.3 rad;
+    the shortest crop as a share of the frames.
     """
     return Augmentation(
         crop=(0.5, 1.0), min_crop=round(SHORTEST_CROP * encoder.grid.frames), rotation=0.3

@@ -67,14 +67,14 @@ class LabelledClips(Protocol):
 
     @property
     def parts(self) -> Sequence[LabelledClips]:
-        """The data sets, in the order of the clips, where they are several; each is probed
-        apart.
+        """The data sets, in the order of the clips, where they are several;
+        each is probed apart.
         """
 
 
 def clip_features(encoder: Encoder, source: BodySequences, batch_size: int = 128) -> Features:
-    """Mean final token of every clip's present bodies, ``[N, D]``; the encoder is frozen and sees
-    every token.
+    """Mean final token of every clip's present bodies, ``[N, D]``;
+    the encoder is frozen and sees every token.
     """
     was_training = encoder.training
     encoder.eval()
@@ -91,8 +91,8 @@ def clip_features(encoder: Encoder, source: BodySequences, batch_size: int = 128
 
 
 def raw_features(clips: ClipSet, frames: int = RAW_FRAMES) -> Features:
-    """Root-centred joints of every body and the first body's root path, ``[N, frames * (M * V + 1)
-    * 3]``.
+    """Root-centred joints of every body and the first body's root path,
+    ``[N, frames * (M * V + 1) * 3]``.
 
     The floor of the data's own README: no learning, linear time resize to 32 frames.
     """
@@ -119,8 +119,8 @@ def _raw_clip(clip: NDArray[np.float32], frames: int) -> Features:
 def evaluate(
     features: Features, labels: Labels, subjects: Labels, split: Split, probe: ProbeSpec
 ) -> Accuracy:
-    """Linear and nearest-neighbour accuracy of cached features; `subjects` keeps selection
-    subject-disjoint.
+    """Linear and nearest-neighbour accuracy of cached features;
+    `subjects` keeps selection subject-disjoint.
     """
     train, validation, test = split.train, split.validation, split.test
     both = np.sort(np.concatenate([train, validation]))
@@ -172,8 +172,8 @@ def choose_regularisation(
 def _regularisation_path(
     features: Features, labels: Labels, fit: Labels, held_out: Labels, strengths: Sequence[float]
 ) -> dict[float, float]:
-    """Accuracy on `held_out` for each C, weakest first, every fit starting from the one before:
-    much cheaper.
+    """Accuracy on `held_out` for each C, weakest first,
+    every fit starting from the one before: much cheaper.
     """
     scaler = StandardScaler().fit(features[fit])
     seen, unseen = scaler.transform(features[fit]), scaler.transform(features[held_out])
@@ -213,8 +213,8 @@ def evaluate_raw(clips: ClipSet, labels: Labels, split: Split, probe: ProbeSpec)
 
 
 def reduced_raw(clips: ClipSet, split: Split) -> Features:
-    """Raw coordinates, standardised, their first principal components ``[N, <= 128]``; fitted to
-    the training side.
+    """Raw coordinates, standardised, their first principal components ``[N, <= 128]``;
+    fitted to the training side.
     """
     both = np.concatenate([split.train, split.validation])
     raw = raw_features(clips)
@@ -227,8 +227,8 @@ def reduced_raw(clips: ClipSet, split: Split) -> Features:
 def predicted_linearly(
     strength: float, features: Features, labels: Labels, fit: Labels, unseen: Labels
 ) -> Labels:
-    """Classes of the clips `unseen` by the linear probe fitted on the clips `fit`, as in
-    `evaluate`.
+    """Classes of the clips `unseen` by the linear probe fitted on the clips `fit`,
+    as in `evaluate`.
     """
     with threadpool_limits(1):
         probe = _fitted(_linear_probe(strength), features, labels, fit)
@@ -283,8 +283,8 @@ def probe_raw(data: LabelledClips, probe: ProbeSpec) -> Accuracy:
 
 
 def over_sets(found: Sequence[Accuracy], data: LabelledClips) -> Accuracy:
-    """The accuracy of all test clips together, with those of each data set in it; of one set its
-    own.
+    """The accuracy of all test clips together, with those of each data set in it;
+    of one set its own.
     """
     if not data.parts:
         return found[0]

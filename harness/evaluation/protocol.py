@@ -163,14 +163,14 @@ class Protocol(Generic[OptionsT]):
         self.options = options
 
     def unfit(self, encoder: Encoder | None) -> str:
-        """Why an encoder cannot be evaluated so, in a few words; empty where it can. Such rows are
-        left out.
+        """Why an encoder cannot be evaluated so, in a few words; empty where it can.
+        Such rows are left out.
         """
         return "raw coordinates have no encoder" if encoder is None and not self.reads_raw else ""
 
     def resolved(self, subject: Subject) -> Self:
-        """The same protocol with every option at the value that it has for this encoder and these
-        clips.
+        """The same protocol with every option at the value that it has for this encoder
+        and these clips.
         """
         return self
 

@@ -71,8 +71,8 @@ def loss_and_parts(method: Method, returned: Any) -> tuple[Tensor, dict[str, Ten
 
 
 def diagnosis(method: Method, returned: Any) -> Diagnosis:
-    """What ``method.diagnose`` returned, a `Diagnosis`; `MethodFault` where it is something
-    else.
+    """What ``method.diagnose`` returned, a `Diagnosis`;
+    `MethodFault` where it is something else.
     """
     if not isinstance(returned, Diagnosis):
         _refuse(
@@ -117,8 +117,8 @@ def _refuse(method: Method, function: str, expected: str, found: str, step: str)
 
 
 def return_of(method: type[Method], name: str) -> str:
-    """Where a method's function ends: ``mine.py, line 14``, of its last ``return`` or of the
-    ``def`` without any.
+    """Where a method's function ends: ``mine.py, line 14``,
+    of its last ``return`` or of the ``def`` without any.
     """
     function = inspect.unwrap(getattr(method, name))
     try:

@@ -115,8 +115,8 @@ def _put_working_directory(path: str) -> None:
 
 
 OF_LOADERS = {signal.Signals[name] for name in ("SIGCHLD",) if name in signal.Signals.__members__}
-"""torch sets its handler for good when a process first loads with workers, in whichever method's
-row that is.
+"""torch sets its handler for good when a process first loads with workers,
+in whichever method's row that is.
 """
 _SIGNALS = tuple(sorted(signal.valid_signals() & set(signal.Signals) - OF_LOADERS))
 """On Windows `signal.Signals` has two more, which are sent and never handled."""
@@ -324,8 +324,8 @@ class Guard:
             raise MethodFault(f"{'; '.join(faults)} ({doing}); leave the process as it was")
 
     def _put_right(self, call: Call, before: list[Any], doing: str) -> list[str]:
-        """End what a call started and set back what it changed; what of it may harm others. The
-        rest is a warning.
+        """End what a call started and set back what it changed; what of it may harm others.
+        The rest is a warning.
         """
         faults = call.close()
         for text in call.thrown:
@@ -358,8 +358,8 @@ def _put_back(before: list[Any]) -> list[tuple[Setting, str]]:
 
 
 def is_stop(error: BaseException) -> bool:
-    """The user, or the system, wants this process to end; a method that raises `KeyboardInterrupt`
-    itself does not.
+    """The user, or the system, wants this process to end;
+    a method that raises `KeyboardInterrupt` itself does not.
     """
     return isinstance(error, Stopped) or (
         isinstance(error, KeyboardInterrupt) and not stops_are_told()
@@ -373,8 +373,8 @@ def contained(error: BaseException) -> MethodFault:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, the random numbers of Python, numpy and torch begin at the seed; outside they go on
-    as they were.
+    """Inside, the random numbers of Python, numpy and torch begin at the seed;
+    outside they go on as they were.
     """
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - a method may use the global one
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
@@ -390,8 +390,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def random_state() -> dict[str, torch.Tensor]:
-    """Where the random numbers of Python, numpy and torch (host, and the device in use) stand, as
-    tensors.
+    """Where the random numbers of Python, numpy and torch (host, and the device in use) stand,
+    as tensors.
     """
     _, python, gauss = random.getstate()
     _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
@@ -428,8 +428,8 @@ class AnyOptions(MethodOptions):
 
 
 class StandIn(Method[AnyOptions]):
-    """In the place of a method that did not load or says nonsense of itself: a row that fails, with
-    the reason.
+    """In the place of a method that did not load or says nonsense of itself: a row that fails,
+    with the reason.
     """
 
     reason: ClassVar[str] = ""

@@ -1,5 +1,5 @@
-"""How this process was launched: alone, or by torchrun as one of several ranks. Nothing here loads
-torch.
+"""How this process was launched: alone, or by torchrun as one of several ranks.
+Nothing here loads torch.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ def rank() -> int:
 
 
 def local_rank() -> int | None:
-    """The same among the ranks of this host, and so the number of its GPU; None where there is one
-    rank.
+    """The same among the ranks of this host, and so the number of its GPU;
+    None where there is one rank.
     """
     return int(os.environ["LOCAL_RANK"]) if world_size() > 1 else None
 
 
 def by_torchrun() -> bool:
-    """Torchrun started this process; other launchers set variables of the same names, which mean
-    nothing here.
+    """Torchrun started this process; other launchers set variables of the same names,
+    which mean nothing here.
     """
     return "TORCHELASTIC_RUN_ID" in os.environ

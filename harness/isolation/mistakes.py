@@ -165,8 +165,8 @@ def at(file: str, line: int) -> str:
 
 
 def own_files(method: type[Method] | Path | None) -> list[str]:
-    """The file of a method's class, then those of the classes it is derived from; none of the
-    contract's.
+    """The file of a method's class, then those of the classes it is derived from;
+    none of the contract's.
     """
     if isinstance(method, Path):
         return [str(method.resolve())]

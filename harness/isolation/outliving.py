@@ -47,8 +47,8 @@ TIMERS = {
     )
     if hasattr(signal, timer)
 }
-"""Timer -> its name and the signal that it sends, which ends a process that handles it not; none on
-Windows.
+"""Timer -> its name and the signal that it sends, which ends a process that handles it not;
+none on Windows.
 """
 
 Tell = Callable[[str], None]
@@ -120,8 +120,8 @@ def overseen() -> Iterator[Call]:
 
 @contextmanager
 def told(tell: Tell) -> Iterator[None]:
-    """Inside, what threads throw after their row, and what comes at exit, is told in a line
-    each.
+    """Inside, what threads throw after their row, and what comes at exit,
+    is told in a line each.
     """
     _tell.append(tell)  # and stays, for what comes at exit
     with _hooked():
@@ -145,8 +145,8 @@ def strays() -> list[Thread]:
 
 
 def end(thread: Thread) -> None:
-    """Ask a thread to end: it gets `SystemExit` with its next line of Python, which one that waits
-    may not reach.
+    """Ask a thread to end: it gets `SystemExit` with its next line of Python,
+    which one that waits may not reach.
     """
     assert thread.ident is not None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(

@@ -101,8 +101,8 @@ class Stops:
 
 
 def several_ranks() -> bool:
-    """Torchrun sends on a signal that the ranks may have got already, and ends itself what hangs
-    for half a minute.
+    """Torchrun sends on a signal that the ranks may have got already,
+    and ends itself what hangs for half a minute.
     """
     return launched.world_size() > 1
 
@@ -140,16 +140,16 @@ def stoppable() -> Iterator[Stops]:
 
 
 def stops_are_told() -> bool:
-    """Whether a stop by the user is a `Stopped` here, so that any other `KeyboardInterrupt` is
-    somebody's own.
+    """Whether a stop by the user is a `Stopped` here,
+    so that any other `KeyboardInterrupt` is somebody's own.
     """
     return bool(_active)
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """A signal that comes inside is raised at the end of the block: for writing what must not be
-    lost.
+    """A signal that comes inside is raised at the end of the block:
+    for writing what must not be lost.
     """
     if not _active:
         yield
@@ -168,8 +168,8 @@ def held() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """The first signal that comes inside is raised at the end of the block, a second one at once:
-    for foreign code.
+    """The first signal that comes inside is raised at the end of the block,
+    a second one at once: for foreign code.
     """
     if not _active:
         yield

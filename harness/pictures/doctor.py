@@ -62,8 +62,8 @@ def doctor(
 
 
 def doctor_lines(found: Examination) -> list[str]:
-    """The examination in lines of at most `WIDTH` columns: a heading, the findings, then what was
-    counted.
+    """The examination in lines of at most `WIDTH` columns: a heading, the findings,
+    then what was counted.
     """
     return [line for label, text in sections(found) for line in entry(label, text)]
 

@@ -153,8 +153,8 @@ def viewpoint(poses: Floats, layout: SkeletonLayout) -> Floats:
 
 
 def sample_clips(clips: ClipSet, count: int = 6) -> list[int]:
-    """Clips of different classes, spread evenly over classes and over the clips of each; always the
-    same ones.
+    """Clips of different classes, spread evenly over classes and over the clips of each;
+    always the same ones.
     """
     labels = np.unique(clips.columns["label"])
     chosen = labels[np.unique(np.linspace(0, len(labels) - 1, count).round().astype(int))]
@@ -167,8 +167,8 @@ def sample_clips(clips: ClipSet, count: int = 6) -> list[int]:
 
 @contextmanager
 def plain_text() -> Iterator[None]:
-    """Names are text, not formulas, and a letter that the font lacks is a box, not a warning of a
-    library.
+    """Names are text, not formulas, and a letter that the font lacks is a box,
+    not a warning of a library.
     """
     import matplotlib
 
@@ -224,8 +224,8 @@ def draw_row(ax: Axes, clips: ClipSet, index: int) -> None:
 
 
 def cell_of(sketch: Sketch, times: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Width of a figure's cell, and the lowest and highest point; single absurd joints do not widen
-    it.
+    """Width of a figure's cell, and the lowest and highest point;
+    single absurd joints do not widen it.
     """
     shown = [
         sketch.screen[time, sketch.present[time]].reshape(-1, 2)

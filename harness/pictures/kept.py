@@ -72,8 +72,8 @@ def run_pictures(method: Method, data: LoadedData, record: RunRecord) -> bytes |
 
 
 def licence_of(name: str) -> str:
-    """What is known of the licence of a data set by its name; empty of a file or a store of one's
-    own.
+    """What is known of the licence of a data set by its name;
+    empty of a file or a store of one's own.
     """
     if name in MADE:
         return MADE_HERE

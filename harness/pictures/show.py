@@ -116,8 +116,8 @@ def show(
 
 
 def through_method(setup: Setup, clips: ClipSet, clip: int, out: Path, title: str) -> list[str]:
-    """Animate a clip with its tokens coloured; one line on the tokens, one on the
-    reconstruction.
+    """Animate a clip with its tokens coloured; one line on the tokens,
+    one on the reconstruction.
     """
     method, frames = setup.method, setup.method.evaluated_encoder().grid.frames
     x = body_sequences(clips, clip, frames)
@@ -254,8 +254,8 @@ def built(registry: Registry, clips: ClipSet, spec: RunSpec) -> Method:
 
 
 def trained(setup: Setup, clips: ClipSet, steps: int) -> Setup:
-    """The method after some steps on the training part of the data set's default split, batches of
-    16.
+    """The method after some steps on the training part of the data set's default split,
+    batches of 16.
     """
     data = DataSpec(name=clips.name)
     spec = setup.spec.model_copy(update={"train": TrainSpec(batch_size=16), "data": data})

@@ -63,8 +63,8 @@ number cannot be another process's so soon.
 
 
 class Word(Part):
-    """What one process tells another, which may be of another version: fields that this one does
-    not know are none.
+    """What one process tells another, which may be of another version:
+    fields that this one does not know are none.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -124,8 +124,8 @@ class Held(Exception):
 
 
 class Lost(Exception):
-    """Another process took the claim over: this one was silent for too long, and must not write any
-    more.
+    """Another process took the claim over: this one was silent for too long,
+    and must not write any more.
     """
 
 
@@ -144,8 +144,8 @@ class Owned:
     lost: bool = False
 
     def check(self) -> None:
-        """`Lost` unless the claim is still this process's; a file that cannot be read for a while
-        says nothing.
+        """`Lost` unless the claim is still this process's;
+        a file that cannot be read for a while says nothing.
         """
         try:
             found = read_claim(self.path)
@@ -205,8 +205,8 @@ class Claims:
 
     @contextmanager
     def hold(self, address: str, label: str, seed: int) -> Iterator[Owned]:
-        """Take a claim and keep it inside, with signs of life; `Held` where a living process has
-        it.
+        """Take a claim and keep it inside, with signs of life;
+        `Held` where a living process has it.
         """
         owned = self._take(address, label, seed)
         stop = threading.Event()
@@ -275,8 +275,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def keep_alive(owned: Owned, stop: threading.Event) -> None:
-    """Signs of life until ``stop``; a claim that was lost gets none, and its owner finds out when
-    it looks.
+    """Signs of life until ``stop``; a claim that was lost gets none,
+    and its owner finds out when it looks.
     """
     while not stop.wait(BEAT):
         with contextlib.suppress(OSError):  # a disk that is full for a while
@@ -291,8 +291,8 @@ _own: set[str] = set()
 
 
 def read_claim(path: Path) -> Claim | None:
-    """The claim of a file; None where there is none, or it is damaged. `OSError` where that cannot
-    be known.
+    """The claim of a file; None where there is none, or it is damaged.
+    `OSError` where that cannot be known.
     """
     try:
         return Claim.model_validate_json(read_file(path))
@@ -317,8 +317,8 @@ def write_claim(path: Path, claim: Claim, *, new: bool = False) -> None:
 
 @cache
 def this_machine() -> str:
-    """This host as its processes see each other: its name, this boot of it, and the processes' own
-    numbering.
+    """This host as its processes see each other: its name, this boot of it,
+    and the processes' own numbering.
     """
     words = [socket.gethostname()]
     try:

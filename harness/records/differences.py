@@ -29,16 +29,16 @@ MOST_FLIPPED = 16
 
 Floats = NDArray[np.float64]
 Right = NDArray[Any]
-"""[seeds, clips] whether the prediction for a test clip is right; of several predictions the share
-that is.
+"""[seeds, clips] whether the prediction for a test clip is right;
+of several predictions the share that is.
 """
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, or a difference of means, and its 95 % interval, which is infinite where nothing
-    bounds it.
+    """A mean, or a difference of means, and its 95 % interval,
+    which is infinite where nothing bounds it.
     """
 
     mean: float
@@ -93,8 +93,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows of a table, the one with the higher mean first, and Holm's p over all pairs of
-    it.
+    """Two rows of a table, the one with the higher mean first,
+    and Holm's p over all pairs of it.
     """
 
     above: str
@@ -192,8 +192,8 @@ def new_people(one: Right, other: Right, subjects: ArrayLike) -> Difference:
 
 
 def people_interval(right: Right, subjects: ArrayLike) -> Interval | None:
-    """Mean over people of one row and its 95 % interval over seeds and people; None where it is not
-    testable.
+    """Mean over people of one row and its 95 % interval over seeds and people;
+    None where it is not testable.
     """
     cells = person_shares(right, subjects)
     if len(cells) < 2 or cells.shape[1] < FEWEST_SUBJECTS:
@@ -204,8 +204,8 @@ def people_interval(right: Right, subjects: ArrayLike) -> Interval | None:
 
 
 def person_shares(right: Right, subjects: ArrayLike) -> Floats:
-    """[seeds, subjects] share of right clips of each seed and person, people in ascending order of
-    their numbers.
+    """[seeds, subjects] share of right clips of each seed and person,
+    people in ascending order of their numbers.
     """
     people, person = np.unique(np.asarray(subjects), return_inverse=True)
     members = np.eye(len(people))[person.ravel()]  # [clips, people]

@@ -16,12 +16,12 @@ from harness.records.ratios import mostly_disturbed
 from harness.records.schema import BOUND, STAGE_MARK, ArmRecord, Doubt, RunRecord, SpeedRecord
 
 FARTHEST = 1.5
-"""Factor between a method's steps in training and its interleaved ones, alone and over the other
-methods' factor.
+"""Factor between a method's steps in training and its interleaved ones,
+alone and over the other methods' factor.
 """
 FLOP_ROUNDING = 0.01
-"""FLOPs are counted, not measured: equal ones differ by nothing, and this leaves room for odd
-shapes.
+"""FLOPs are counted, not measured: equal ones differ by nothing,
+and this leaves room for odd shapes.
 """
 
 
@@ -90,8 +90,8 @@ def in_doubt(record: SpeedRecord) -> SpeedRecord:
 
 
 def bound_label(label: str) -> str:
-    """Label of the decoder-free bound's arm beside this one: at the same stage, where there are
-    stages.
+    """Label of the decoder-free bound's arm beside this one: at the same stage,
+    where there are stages.
     """
     _, mark, stage = label.partition(STAGE_MARK)
     return f"{BOUND}{mark}{stage}"
@@ -137,8 +137,8 @@ def unlike_timed(
 
 
 def step_factor(record: RunRecord) -> float | None:
-    """What the process itself took per step in training, over the same while timed; None where
-    either is not known.
+    """What the process itself took per step in training, over the same while timed;
+    None where either is not known.
     """
     training = record.training
     if (

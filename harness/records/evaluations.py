@@ -113,8 +113,8 @@ class EvaluationRecord(Part):
 
     @property
     def best(self) -> float | None:
-        """Accuracy at the epoch that is best on the test clips: the papers' habit, never used to
-        select.
+        """Accuracy at the epoch that is best on the test clips: the papers' habit,
+        never used to select.
         """
         return max((point.accuracy for point in self.curve), default=None)
 
@@ -219,8 +219,8 @@ class Evaluations:
                 yield record
 
     def clips_sources(self) -> dict[str, Path | bytes]:
-        """All test clips that are there, by the name of their file: the file, or what it would
-        hold.
+        """All test clips that are there, by the name of their file: the file,
+        or what it would hold.
         """
         shelved = {
             self.test_clips_path(key[0]).name: line
@@ -231,8 +231,8 @@ class Evaluations:
         return dict(sorted(found.items()))
 
     def source(self, run: str, address: str) -> Path | bytes:
-        """The file of an evaluation that was read; of one on the shelf, what its file would
-        hold.
+        """The file of an evaluation that was read; of one on the shelf,
+        what its file would hold.
         """
         path, line = self.path(run, address), self.shelf.lines["evaluation"].get((run, address))
         return line.text if line and not path.exists() else path
@@ -246,8 +246,8 @@ class Evaluations:
         return found
 
     def of(self, runs: Sequence[RunRecord]) -> list[EvaluationRecord]:
-        """Evaluations of these runs as they are now: none of weights that a run had before it was
-        run again.
+        """Evaluations of these runs as they are now:
+        none of weights that a run had before it was run again.
         """
         known = {record.address: record for record in runs}
         return [
@@ -269,8 +269,8 @@ class Evaluations:
             write_atomically(self.test_clips_path(clips.fingerprint), as_json(clips))
 
     def test_clips(self, fingerprint: str) -> TestClips | None:
-        """Those of a data set by its fingerprint; None where nobody left them, or they cannot be
-        read.
+        """Those of a data set by its fingerprint; None where nobody left them,
+        or they cannot be read.
         """
         path, line = (
             self.test_clips_path(fingerprint),
@@ -293,8 +293,8 @@ class Evaluations:
 
 
 def belongs(record: EvaluationRecord, run: RunRecord) -> bool:
-    """An evaluation is of the run's encoder as it is now; records of before weights were kept name
-    none.
+    """An evaluation is of the run's encoder as it is now;
+    records of before weights were kept name none.
     """
     own = set(run.weights.values())
     return bool(record.control) or not own or record.weights in own

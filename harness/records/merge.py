@@ -58,8 +58,8 @@ LOGS = (METRICS_FILE, PICTURES_FILE, "events.out.tfevents.*")
 """What a run wrote down on its way, and of what it saw: it goes with the record."""
 OF_A_RUN = (RECORD_FILE, *WEIGHT_FILES)
 STATES = (START_FILE, "state-*.safetensors", "state-*.json")
-"""What a run that is not finished goes on from; a state's JSON makes its tensors count and comes
-last.
+"""What a run that is not finished goes on from;
+a state's JSON makes its tensors count and comes last.
 """
 
 
@@ -80,8 +80,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Found:
-    """A run in one of the folders: its record, or what a process left that was killed before it
-    wrote one.
+    """A run in one of the folders: its record,
+    or what a process left that was killed before it wrote one.
     """
 
     source: Source
@@ -105,8 +105,8 @@ class Found:
 
     @property
     def steps(self) -> int:
-        """How far its last state has come; 0 where it was only started, -1 where there is nothing
-        to go on from.
+        """How far its last state has come; 0 where it was only started,
+        -1 where there is nothing to go on from.
         """
         names = [STATE_NAME.fullmatch(path.stem) for path in self.place.glob("state-*.json")]
         states = [int(name[1]) for name in names if name]
@@ -152,8 +152,8 @@ class Merge:
 
 
 def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
-    """Read all folders and decide what comes into ``out``; nothing is written. A `UsageError` where
-    that cannot be.
+    """Read all folders and decide what comes into ``out``; nothing is written.
+    A `UsageError` where that cannot be.
     """
     check_folders(folders, out)
     sources = [Source(folder) for folder in [*([out] if out.exists() else []), *folders]]
@@ -245,8 +245,8 @@ def begun(source: Source) -> Iterator[Found]:
 
 
 def take_run(found: Sequence[Found], merge: Merge) -> None:
-    """One run into the plan: the record that counts with its weights and, of an unfinished run, its
-    furthest state.
+    """One run into the plan: the record that counts with its weights and, of an unfinished run,
+    its furthest state.
     """
     if closed := closed_to({one.address for one in found}, {one.folder for one in found}, merge):
         merge.conflicts += closed
@@ -303,8 +303,8 @@ def files_of(place: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def take_files(kept: Found, found: Sequence[Found], merge: Merge) -> None:
-    """A record into the plan, after the weights that it names, wherever they were kept, and its
-    logs.
+    """A record into the plan, after the weights that it names, wherever they were kept,
+    and its logs.
     """
     assert kept.record is not None
     target = merge.out / kept.address
@@ -326,8 +326,8 @@ def take_files(kept: Found, found: Sequence[Found], merge: Merge) -> None:
 
 
 def take_evaluations(kept: Found, run: RunRecord, found: Sequence[Found], merge: Merge) -> None:
-    """What protocols found out about the kept encoder, wherever that was; the first finished one of
-    each.
+    """What protocols found out about the kept encoder, wherever that was;
+    the first finished one of each.
     """
     taken: dict[str, tuple[Found, EvaluationRecord]] = {}
     for one in found:
@@ -469,8 +469,8 @@ def write_merge(merge: Merge, page: str, advance: Advance = lambda done, total: 
 
 
 def remove_stages(out: Path) -> list[str]:
-    """Remove what merges left that were killed; a line for each of which this host cannot tell that
-    it is over.
+    """Remove what merges left that were killed;
+    a line for each of which this host cannot tell that it is over.
     """
     paths = [*out.glob(".merge*"), *out.parent.glob(f".{escape(out.name)}.merge*")]
     left = remove_dead(path for path in paths if path.is_dir())

@@ -1,5 +1,5 @@
-"""What all parts of a record have in common: what is written can be read, and impossible numbers
-are no record.
+"""What all parts of a record have in common: what is written can be read,
+and impossible numbers are no record.
 """
 
 from __future__ import annotations

@@ -129,8 +129,8 @@ def refuse_what_cannot_be_drawn(found: RunPictures) -> None:
 
 
 def differences_of_pictures(store: RecordStore, runs: Sequence[RunRecord]) -> tuple[int, list[str]]:
-    """Of how many runs of a folder there are pictures, and a line for each that is not of the run
-    beside it.
+    """Of how many runs of a folder there are pictures,
+    and a line for each that is not of the run beside it.
     """
     drawn = [run for run in runs if pictures_source(store, run.address) is not None]
     return len(drawn), [

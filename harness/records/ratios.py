@@ -17,8 +17,8 @@ MOSTLY_DISTURBED = 0.5
 
 
 def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """``exp(mean(log(numerator / denominator)))`` over pairs, with a t interval on the logs; at
-    least 2 pairs.
+    """``exp(mean(log(numerator / denominator)))`` over pairs, with a t interval on the logs;
+    at least 2 pairs.
     """
     logs = np.log(np.asarray(numerator) / np.asarray(denominator))
     pairs = len(logs)
@@ -62,8 +62,8 @@ def signed_ranks(numerator: Sequence[float], denominator: Sequence[float]) -> fl
 
 
 def noise_floor(same: Ratio) -> float:
-    """The factor inside which a ratio means nothing: the farther end of the same-against-same
-    interval.
+    """The factor inside which a ratio means nothing:
+    the farther end of the same-against-same interval.
     """
     return max(same.high, 1 / same.low)
 
@@ -119,8 +119,8 @@ def disturbed_share(record: SpeedRecord) -> float:
 
 
 def mostly_disturbed(record: SpeedRecord) -> bool:
-    """Other processes disturbed so many blocks that nothing was measurable, however narrow an
-    interval is.
+    """Other processes disturbed so many blocks that nothing was measurable,
+    however narrow an interval is.
     """
     return disturbed_share(record) > MOSTLY_DISTURBED
 
@@ -145,8 +145,8 @@ def speedup(record: SpeedRecord, one: str, other: str) -> Ratio | None:
 
 
 def rules_version() -> str:
-    """Version of the measurement rules, from the heading of benchmarks/RULES.md; ``unknown``
-    without that file.
+    """Version of the measurement rules, from the heading of benchmarks/RULES.md;
+    ``unknown`` without that file.
     """
     rules = ROOT / "benchmarks" / "RULES.md"
     heading = rules.read_text(encoding="utf-8").partition("\n")[0] if rules.exists() else ""

@@ -1,5 +1,5 @@
-"""What stands in a record's place, and why it is none: files read and refused alike, wherever a
-record may stand.
+"""What stands in a record's place, and why it is none: files read and refused alike,
+wherever a record may stand.
 """
 
 from __future__ import annotations
@@ -138,8 +138,8 @@ def validated(content: dict[str, Any], model: type[Parsed]) -> Parsed:
 
 
 def read_file(path: Path) -> bytes:
-    """What a file holds; `Odd` where something else has its name: a pipe would keep its reader
-    waiting for ever.
+    """What a file holds; `Odd` where something else has its name:
+    a pipe would keep its reader waiting for ever.
     """
     if problem := odd(path, stat.S_IFREG):
         raise Odd(errno.EINVAL, problem, str(path))

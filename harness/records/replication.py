@@ -76,8 +76,8 @@ def joined_arm(arms: Sequence[ArmRecord], floor: float, health: Health) -> ArmRe
 
 
 def _of_trial_steps(arms: Sequence[ArmRecord]) -> tuple[Doubt, ...]:
-    """What trial steps gave away, each kind once; what ratios give away follows from those of all
-    processes.
+    """What trial steps gave away, each kind once;
+    what ratios give away follows from those of all processes.
     """
     found: dict[str, Doubt] = {}
     for arm in arms:

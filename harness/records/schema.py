@@ -19,23 +19,23 @@ SCHEMA = 2
 RANDOM_INIT = "random-init"
 RAW_FLOOR = "raw-pca"
 BOUND = "encoder-only"
-"""Names of the control rows, shared by the run matrix that makes them and the tables that show
-them.
+"""Names of the control rows, shared by the run matrix that makes them and the tables
+that show them.
 """
 STAGE_MARK = " @ "
 EVERY_SWITCH = "every switch on"
 """Name of the last of the two stages that claims are measured at."""
 INFERENCE = "inference"
-"""The one stage of a measurement of encoders' forward passes: none of training, and no table of
-runs shows it.
+"""The one stage of a measurement of encoders' forward passes: none of training,
+and no table of runs shows it.
 """
 LAUNCH_BOUND = 0.1
-"""Share of a step that a GPU has left to do when its host is done with a block, below which the
-host is the slower.
+"""Share of a step that a GPU has left to do when its host is done with a block,
+below which the host is the slower.
 """
 BODIES_PER_CLIP = 2
-"""FLOPs per clip are quoted for two bodies: so counted, GFP's printed costs (arXiv 2509.03609) come
-out.
+"""FLOPs per clip are quoted for two bodies: so counted, GFP's printed costs (arXiv 2509.03609)
+come out.
 """
 Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged")
@@ -64,8 +64,8 @@ class Ratio(Part):
 
 
 class Doubt(Part):
-    """Something that a method must not do, and what showed it; nothing that its row says is
-    supported then.
+    """Something that a method must not do, and what showed it;
+    nothing that its row says is supported then.
     """
 
     kind: DoubtKind
@@ -248,8 +248,8 @@ def _of_a_block(means: dict[str, float]) -> dict[str, float]:
 
 
 Losses = Annotated[dict[str, float], AfterValidator(_of_a_block)]
-"""What a block of training steps ended with: its last step, the mean loss and the means of its
-named parts.
+"""What a block of training steps ended with: its last step,
+the mean loss and the means of its named parts.
 """
 
 
@@ -441,8 +441,8 @@ class ArmRecord(Part):
 
 
 class Measured(BaseModel):
-    """What readers count on in the spec of a measurement, which has more, and not the same in all
-    versions.
+    """What readers count on in the spec of a measurement, which has more,
+    and not the same in all versions.
     """
 
     encoder: EncoderSpec
@@ -524,15 +524,15 @@ class SpeedRecord(Part):
 
     @property
     def stages(self) -> list[str]:
-        """Names of the stages that its rows went through (`harness.studies.explain`); empty for a
-        plain measurement.
+        """Names of the stages that its rows went through (`harness.studies.explain`);
+        empty for a plain measurement.
         """
         return list(self.spec.get("stages", ()))
 
     @property
     def rows(self) -> list[str]:
-        """Methods that went through them; the first records of stages name them in their arms
-        only.
+        """Methods that went through them; the first records of stages name them
+        in their arms only.
         """
         return list(
             self.spec.get("rows")
@@ -544,16 +544,16 @@ class SpeedRecord(Part):
         return next((arm for arm in self.arms if arm.label == label), None)
 
     def flop_speedup(self, one: str, other: str) -> float | None:
-        """Clips/s of one arm over another's as FLOPs per clip predict it; None where one was not
-        measured.
+        """Clips/s of one arm over another's as FLOPs per clip predict it;
+        None where one was not measured.
         """
         arms = self.arm(one), self.arm(other)
         return flop_ratio(arms[0].clip_flops, arms[1].clip_flops) if arms[0] and arms[1] else None
 
 
 def flop_ratio(own: float, others: float) -> float | None:
-    """Speedup over another method that FLOPs predict; None where either has none that are
-    counted.
+    """Speedup over another method that FLOPs predict;
+    None where either has none that are counted.
     """
     return others / own if own and others else None
 

@@ -25,8 +25,8 @@ from harness.records.reading import SHELF_FILE, Odd, Refusal, Refused, content_o
 LONGEST = 32 << 20
 """Bytes of the longest line that is read: several times the predictions of a million clips."""
 MOST_NAMED = 100
-"""Refused lines of a kind that are named one by one; a file that is no shelf at all may have
-millions.
+"""Refused lines of a kind that are named one by one;
+a file that is no shelf at all may have millions.
 """
 LONGEST_NAME = 255
 """Bytes of a file's name on common file systems."""
@@ -137,8 +137,8 @@ def kind_of(content: dict[str, Any]) -> str:
 
 
 def key_of(content: dict[str, Any], kind: str) -> tuple[str, ...]:
-    """What tells a record from the others of its kind; `Refused` where it could not name a file or
-    folder.
+    """What tells a record from the others of its kind;
+    `Refused` where it could not name a file or folder.
     """
     found = tuple(content.get(name) for name in KEYS[kind])
     for name, value in zip(KEYS[kind], found, strict=True):
@@ -148,8 +148,8 @@ def key_of(content: dict[str, Any], kind: str) -> tuple[str, ...]:
 
 
 def names_a_file(text: str) -> bool:
-    """Whether it could name a file in a folder: weights are looked for in the folder of their run's
-    address.
+    """Whether it could name a file in a folder:
+    weights are looked for in the folder of their run's address.
     """
     apart = any(letter in text for letter in "/\\\0") or text in ("", ".", "..")
     return not apart and is_utf8(text) and len(text.encode()) <= LONGEST_NAME

@@ -94,8 +94,8 @@ def contents(folder: Path) -> Contents:
 
 
 def free_pictures(store: RecordStore, runs: Sequence[RunRecord]) -> Iterator[Path | bytes]:
-    """Pictures of clips that anybody may pass on: a shelf is what others get. What cannot be drawn
-    is refused.
+    """Pictures of clips that anybody may pass on: a shelf is what others get.
+    What cannot be drawn is refused.
     """
     for run in runs:
         try:

@@ -69,8 +69,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STATE_NAME = re.compile(r"state-(\d+)(?:\.(\d+))?")
-"""Name of a state's two files without the ending (`harness.runs.resume`): its step, and which one
-there it is.
+"""Name of a state's two files without the ending (`harness.runs.resume`): its step,
+and which one there it is.
 """
 START_FILE = "start.json"
 UNFINISHED_SPEED_FILE = "speed.unfinished.json"
@@ -181,8 +181,8 @@ class RecordStore:
         return self._read(address, SpeedRecord)
 
     def unfinished_speed(self, address: str) -> SpeedRecord | None:
-        """What a measurement that was stopped had measured until then; None without, or where it
-        cannot be read.
+        """What a measurement that was stopped had measured until then; None without,
+        or where it cannot be read.
         """
         try:
             return read_record(self.folder(address) / UNFINISHED_SPEED_FILE, SpeedRecord)
@@ -203,8 +203,8 @@ class RecordStore:
 
     @cached_property
     def shelf(self) -> Shelf:
-        """The records of the folder that lie in one file; lines that are none of any kind are
-        refused here.
+        """The records of the folder that lie in one file;
+        lines that are none of any kind are refused here.
         """
         found = Shelf(self.root)
         for kind in ("", "run", "speed", "pictures"):
@@ -212,8 +212,8 @@ class RecordStore:
         return found
 
     def _addresses(self, kind: str) -> list[str]:
-        """Names of whatever may be the folder of a run, or stands in the place of one; addresses on
-        the shelf.
+        """Names of whatever may be the folder of a run, or stands in the place of one;
+        addresses on the shelf.
         """
         found = self.root.iterdir() if self.root.is_dir() else ()
         places = {path.name for path in found if path.is_dir() or ADDRESS.fullmatch(path.name)} - {
@@ -246,8 +246,8 @@ class RecordStore:
         write_atomically(self.folder(address) / PICTURES_FILE, content)
 
     def start(self, address: str) -> Start | None:
-        """What a run that is not finished was first started with; None when it never was. Damage is
-        a `UsageError`.
+        """What a run that is not finished was first started with; None when it never was.
+        Damage is a `UsageError`.
         """
         path = self.folder(address) / START_FILE
         if not path.exists():
@@ -265,8 +265,8 @@ class RecordStore:
         write_atomically(self.folder(address) / START_FILE, as_json(start))
 
     def write_speed(self, record: SpeedRecord) -> None:
-        """Write a speed record atomically; a finished one removes one that was not, which has a
-        file of its own.
+        """Write a speed record atomically; a finished one removes one that was not,
+        which has a file of its own.
         """
         folder, finished = self.folder(record.address), record.planned_rounds is None
         write_atomically(
@@ -292,16 +292,16 @@ class RecordStore:
         return {path.name: file_hash(path)}
 
     def write_method(self, address: str, weights: Mapping[str, Tensor]) -> dict[str, str]:
-        """Write all weights of a method, with which `data show` draws what it reconstructs; as
-        `write_encoder`.
+        """Write all weights of a method, with which `data show` draws what it reconstructs;
+        as `write_encoder`.
         """
         path = self.folder(address) / METHOD_FILE
         write_tensors(path, weights)
         return {path.name: file_hash(path)}
 
     def set_aside(self) -> list[str]:
-        """Rename what was refused, so that it can be made again; a line each. A newer record is a
-        `UsageError`.
+        """Rename what was refused, so that it can be made again; a line each.
+        A newer record is a `UsageError`.
         """
         for refusal in self.refused.values():
             if refusal.newer:
@@ -321,8 +321,8 @@ class RecordStore:
         return refusal_lines(self.root, list(self.refused.values()))
 
     def written(self, record: RunRecord | SpeedRecord) -> dict[str, Any]:
-        """A record that was read, as it was written: without what later versions of the suite
-        added.
+        """A record that was read, as it was written:
+        without what later versions of the suite added.
         """
         source = self.source(record)
         return content_of(source if isinstance(source, bytes) else read_file(source))
@@ -359,8 +359,8 @@ class RecordStore:
         return None
 
     def _look_at(self, place: Path) -> None:
-        """Refuse what is odd in the folder of a run and beside it; records are refused as they are
-        read.
+        """Refuse what is odd in the folder of a run and beside it;
+        records are refused as they are read.
         """
         expected = {place / name: stat.S_IFREG for name in BESIDE_A_RECORD}
         expected |= {self.root / name: stat.S_IFREG for name in OF_A_FOLDER}
@@ -372,8 +372,8 @@ class RecordStore:
 
 
 def write_matrix(folder: Path, cells: Mapping[str, tuple[str, int]]) -> None:
-    """Note label and seed of the runs of a command by their addresses, beside those that are noted
-    already.
+    """Note label and seed of the runs of a command by their addresses,
+    beside those that are noted already.
     """
     known = read_matrix(folder)
     if not cells.keys() <= known.keys():
@@ -383,8 +383,8 @@ def write_matrix(folder: Path, cells: Mapping[str, tuple[str, int]]) -> None:
 
 
 def read_matrix(folder: Path) -> dict[str, tuple[str, int]]:
-    """Label and seed of every run that was asked of a folder, by its address; empty where none is
-    noted.
+    """Label and seed of every run that was asked of a folder, by its address;
+    empty where none is noted.
     """
     try:
         found = json.loads(read_file(folder / MATRIX_FILE))
@@ -403,8 +403,8 @@ class Records:
 
 
 def refusal_lines(root: Path, refused: Sequence[Refusal]) -> list[str]:
-    """A line for every record of a folder that is refused, one for all of a newer suite, and one
-    with their number.
+    """A line for every record of a folder that is refused, one for all of a newer suite,
+    and one with their number.
     """
     newer = [refusal for refusal in refused if refusal.newer]
     number = sum(refusal.of_record for refusal in refused)
@@ -443,8 +443,8 @@ def shelved_record(line: Line, model: type[Record], root: Path) -> Record:
 
 
 def records_below(folders: Iterable[Path], model: type[Record]) -> Iterator[tuple[Path, Record]]:
-    """Every record in and below some folders, on shelves or not, with its place; refused ones are
-    left out.
+    """Every record in and below some folders, on shelves or not, with its place;
+    refused ones are left out.
     """
     name, kind = PLACES[model]
     for folder in folders:
@@ -476,8 +476,8 @@ def refuse_untrue(record: RunRecord | SpeedRecord, folder: Path, *, finished: bo
 
 
 def refuse_other_weights(record: RunRecord, folder: Path) -> None:
-    """`Refused` where weights lie beside a record that are not those it was written with; none need
-    to be there.
+    """`Refused` where weights lie beside a record that are not those it was written with;
+    none need to be there.
     """
     for name, expected in record.weights.items():
         path = folder / Path(name).name
@@ -488,8 +488,8 @@ def refuse_other_weights(record: RunRecord, folder: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as `sha256sum` prints it; one that has not changed for a while is read
-    once by a process.
+    """SHA-256 of a file, as `sha256sum` prints it;
+    one that has not changed for a while is read once by a process.
     """
     found = path.stat()
     if time.time() - found.st_mtime < SETTLED:
@@ -508,8 +508,8 @@ def _hash(path: Path) -> str:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file to ``record.refused-1.json``, say, with the first number that is free; its new
-    path.
+    """Rename a file to ``record.refused-1.json``, say, with the first number that is free;
+    its new path.
     """
     names = (path.with_name(f"{path.stem}.refused-{number}{path.suffix}") for number in count(1))
     free = next(name for name in names if not name.exists())
@@ -517,8 +517,8 @@ def set_aside(path: Path) -> Path:
 
 
 def write_weights(path: Path, module: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a module's weights as safetensors, atomically; the same weights and metadata give the
-    same bytes.
+    """Write a module's weights as safetensors, atomically;
+    the same weights and metadata give the same bytes.
     """
     write_tensors(path, module.state_dict(), metadata)
 
@@ -533,8 +533,8 @@ def write_tensors(
 
 
 def host_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the host, each in memory of its own: safetensors refuses parts that share their
-    weights.
+    """Copies on the host, each in memory of its own:
+    safetensors refuses parts that share their weights.
     """
     return {
         name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
@@ -580,8 +580,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def file_to_write(path: Path) -> Path:
-    """Where a file is written: the path, or the file it links to. A `UsageError` where a folder,
-    pipe, ... stands.
+    """Where a file is written: the path, or the file it links to.
+    A `UsageError` where a folder, pipe, ... stands.
     """
     try:
         mode = path.stat().st_mode
@@ -594,8 +594,8 @@ def file_to_write(path: Path) -> Path:
 
 
 def while_it_goes(write: Callable[[], T]) -> T:
-    """Make and write something again where its folder, still empty, was removed meanwhile
-    (`RecordStore.prepare`).
+    """Make and write something again where its folder, still empty,
+    was removed meanwhile (`RecordStore.prepare`).
     """
     for _ in range(AGAIN):
         with contextlib.suppress(FileNotFoundError):
@@ -620,8 +620,8 @@ def remove_leftovers(root: Path) -> None:
 
 
 def remove_dead(paths: Iterable[Path]) -> list[Path]:
-    """Remove files and folders with the `temporary_name` of a process of this host that is gone;
-    the others.
+    """Remove files and folders with the `temporary_name` of a process of this host
+    that is gone; the others.
     """
     left = []
     for path in paths:

@@ -1,5 +1,5 @@
-"""Records that another version of the code made, found without importing what they were made
-with.
+"""Records that another version of the code made,
+found without importing what they were made with.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ LOOP = (
     "harness.training.data",
     "harness.training.trainer",
 )
-"""Modules, beside a method's own, whose versions a run's record keeps: what trains and evaluates
-every method.
+"""Modules, beside a method's own, whose versions a run's record keeps:
+what trains and evaluates every method.
 """
 TIMING = (*LOOP, "datasets.published_feeder", "harness.speed.interleave")
 """The same for a speed measurement: what times every method."""
@@ -68,8 +68,8 @@ def stale_lines(
 
 
 def changed_versions(record: RunRecord, current: Mapping[str, str]) -> list[str]:
-    """``gfp 1 -> 2`` for every module whose version is not the one that the record was made
-    with.
+    """``gfp 1 -> 2`` for every module whose version is not the one
+    that the record was made with.
     """
     return [
         f"{module} {before} -> {current[module]}"

@@ -66,8 +66,8 @@ def names(labels: Sequence[str]) -> str:
 
 
 def faster(summary: pd.DataFrame, speed: SpeedRecord | None) -> Answer:
-    """From the rows of a table (`harness.report.frame.summary_frame`) and the measurement beside
-    them.
+    """From the rows of a table (`harness.report.frame.summary_frame`)
+    and the measurement beside them.
     """
     if speed is None:
         return Answer(FASTER, "Not measured under these settings.", "open")
@@ -180,8 +180,8 @@ def _next(supported: Sequence[str], rivals: pd.DataFrame, speed: SpeedRecord) ->
 
 
 def _by_round(speed: SpeedRecord, one: str, other: str) -> Ratio | None:
-    """One row over another; None as well where they have not the same rounds, of which no pairs can
-    be formed.
+    """One row over another; None as well where they have not the same rounds,
+    of which no pairs can be formed.
     """
     arms = speed.arm(one), speed.arm(other)
     if arms[0] and arms[1] and len(arms[0].blocks) != len(arms[1].blocks):
@@ -190,8 +190,8 @@ def _by_round(speed: SpeedRecord, one: str, other: str) -> Ratio | None:
 
 
 def _slower(rivals: pd.DataFrame, speed: SpeedRecord) -> list[str]:
-    """Rows that are slower than the baseline, outside the noise floor, where nothing speaks against
-    the measurement.
+    """Rows that are slower than the baseline, outside the noise floor,
+    where nothing speaks against the measurement.
     """
     if mostly_disturbed(speed):
         return []
@@ -302,8 +302,8 @@ def _told_apart(top: str, own: Sequence[Pair]) -> list[str]:
 
 
 def _over_controls(answer: Answer, top: str, rows: Sequence[Row], found: Sequence[Pair]) -> Answer:
-    """The same with the controls that got more than the best method, which no ranking of methods
-    tells.
+    """The same with the controls that got more than the best method,
+    which no ranking of methods tells.
     """
     highest = max(row.mean for row in rows if row.label == top)
     words = {RAW_FLOOR: f"raw coordinates ({RAW_FLOOR})", RANDOM_INIT: "the untrained encoder"}
@@ -336,8 +336,8 @@ def _judged_by(found: Sequence[Pair]) -> str:
 
 
 def _over_untrained(top: str, found: Sequence[Pair]) -> tuple[str, ...]:
-    """Whether the best row is told from the untrained encoder, without which its rank means
-    little.
+    """Whether the best row is told from the untrained encoder,
+    without which its rank means little.
     """
     pair = next((pair for pair in found if {pair.above, pair.below} == {top, RANDOM_INIT}), None)
     if pair is None or pair.holm is None:
@@ -405,8 +405,8 @@ def explained(record: SpeedRecord) -> Answer:
 
 
 def _over(record: SpeedRecord, ends: Sequence[Figures]) -> str:
-    """How the first method stands to the second at the first and the last stage that both went
-    through.
+    """How the first method stands to the second at the first and the last stage
+    that both went through.
     """
     first, second = record.rows
     places = [_place(record, row["stage"]) for row in ends]

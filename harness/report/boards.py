@@ -43,8 +43,8 @@ RULE = (
 
 
 def leaderboard_frame(boards: Sequence[Board]) -> pd.DataFrame:
-    """A row per number: its board and column, its place, whose it is, value and interval; what is
-    missing is empty.
+    """A row per number: its board and column, its place, whose it is, value and interval;
+    what is missing is empty.
     """
     rows = [
         {
@@ -162,8 +162,8 @@ def board_figures(board: Board) -> tuple[list[str], list[list[Shown]]]:
 
 
 def board_tables(board: Board) -> Iterator[tuple[list[str], list[list[str]]]]:
-    """Columns and rows of texts; so many columns of accuracies beside each other as a line
-    holds.
+    """Columns and rows of texts; so many columns of accuracies beside each other
+    as a line holds.
     """
     columns, rows = board_figures(board)
     together = len(columns) if board.kind == "speed" else BESIDE

@@ -1,5 +1,5 @@
-"""The last step: how numbers of a frame (`harness.report.frame`) become the text of a table's
-cells.
+"""The last step: how numbers of a frame (`harness.report.frame`)
+become the text of a table's cells.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def speedup_text(row: Figures) -> str:
 
 
 def ratio_text(row: Figures) -> str:
-    """A measured ratio with its interval; marked where the interval promises more than the blocks
-    hold.
+    """A measured ratio with its interval; marked
+    where the interval promises more than the blocks hold.
     """
     mark = " (disturbed)" if row["disturbed_share"] > MOSTLY_DISTURBED else ""
     return interval_text(row, "speedup") + mark
@@ -134,8 +134,8 @@ def p_text(p: Any) -> str:
 
 
 def blocks(table: pd.DataFrame, width: int = 100) -> list[pd.DataFrame]:
-    """A table of strings in parts that are no wider, where that can be; each begins with its first
-    column.
+    """A table of strings in parts that are no wider, where that can be;
+    each begins with its first column.
     """
     first, *others = table.columns
     widths = {name: max(map(len, [name, *table[name]])) + 2 for name in table}

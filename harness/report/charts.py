@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 WIDTH = 5.0
 """Inches across: one point is a pixel of a telephone."""
 PALETTE = ("#0072b2", "#d55e00", "#1b8a6b", "#a94a94", "#9c7a00", "#4d9bd1", "#7a1f45", "#6b6b2f")
-"""Colours of methods; `INK`, `MUTED`, `FAINT`: of text and axes, of secondary marks, of bands and
-grids.
+"""Colours of methods; `INK`, `MUTED`, `FAINT`: of text and axes, of secondary marks,
+of bands and grids.
 """
 INK, MUTED, FAINT = "#1d2329", "#68717a", "#e3e6ea"
 PHASES = ("#27496d", "#5b8db8", "#9dbfd9", "#c9a24b", "#8a6d3b", "#d9cdb4", "#5f5f5f", "#b5b5b5")
@@ -104,8 +104,8 @@ class Chart:
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """A look for each row. A method of the suite always has the same colour; others take what is
-    left, by name.
+    """A look for each row. A method of the suite always has the same colour;
+    others take what is left, by name.
     """
     ordered = sorted(dict.fromkeys(labels))
     methods = list(dict.fromkeys(label.partition(":")[0] for label in ordered))
@@ -131,8 +131,8 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
 
 
 def short(label: object, longest: int = LONGEST) -> str:
-    """A name as a chart shows it: one line, nothing that turns the direction of writing, not too
-    long.
+    """A name as a chart shows it: one line, nothing that turns the direction of writing,
+    not too long.
     """
     text = printable(str(label)[: 4 * longest])
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
@@ -145,8 +145,8 @@ def said(label: object) -> str:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """Names are text, not formulas; a letter that the font lacks is no warning; nothing depends on
-    the user's files.
+    """Names are text, not formulas; a letter that the font lacks is no warning;
+    nothing depends on the user's files.
     """
     import matplotlib
 
@@ -968,8 +968,8 @@ def curves_chart(
 
 
 def one_line(runs: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
-    """The curves of several runs behind each other, with a gap between, thinned to `MOST_POINTS`
-    each.
+    """The curves of several runs behind each other, with a gap between,
+    thinned to `MOST_POINTS` each.
     """
     steps, values = list[float](), list[float]()
     for _, run in list(runs.groupby("address", sort=False))[:MOST_SEED_LINES]:

@@ -37,8 +37,8 @@ CARD_COLUMNS: Columns = {
 
 
 def card_frame(card: Card) -> pd.DataFrame:
-    """A row per way of training and definition, as numbers; the claim's own definition first;
-    `CARD_COLUMNS`.
+    """A row per way of training and definition, as numbers;
+    the claim's own definition first; `CARD_COLUMNS`.
     """
     claim, floor = card.claim, card.record.floor if card.record else None
     return typed(
@@ -87,8 +87,8 @@ def card_table(card: Card) -> pd.DataFrame:
 
 
 def card_notes(card: Card, rules: str) -> list[str]:
-    """The claim in words, the arithmetic, and the conditions of claim and measurement; `rules`:
-    version judged by.
+    """The claim in words, the arithmetic, and the conditions of claim and measurement;
+    `rules`: version judged by.
     """
     claim, record = card.claim, card.record
     said = [

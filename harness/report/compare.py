@@ -1,5 +1,5 @@
-"""Which rows of a folder are better: every accuracy with its interval, every pair of rows, and who
-is above whom.
+"""Which rows of a folder are better: every accuracy with its interval, every pair of rows,
+and who is above whom.
 """
 
 from __future__ import annotations
@@ -229,8 +229,8 @@ class Comparison:
 
 
 def comparisons(tables: Sequence[FolderTable], evaluations: Evaluations) -> list[Comparison]:
-    """Every column of every table of a folder that has two rows or more, then those of both folds
-    of a split.
+    """Every column of every table of a folder that has two rows or more,
+    then those of both folds of a split.
     """
     named = [
         (table.heading if len(tables) > 1 else "", table.runs, columns_of(table, evaluations))
@@ -287,8 +287,8 @@ def compare_page(
 
 
 def _turned(pair: Pair, like: Pair) -> Pair:
-    """The pair in the order of another one of the same rows; two questions may put different rows
-    above.
+    """The pair in the order of another one of the same rows;
+    two questions may put different rows above.
     """
     if pair.above == like.above:
         return pair

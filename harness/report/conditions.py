@@ -22,8 +22,8 @@ Facts = Mapping[str, Any]
 Values = Mapping[str, Sequence[Any]]
 """Every value that a name has in a group of records, each once."""
 DRAWN = "draw"
-"""The option of a protocol that says which labelled clips it draws: seeds of one column, not
-conditions.
+"""The option of a protocol that says which labelled clips it draws: seeds of one column,
+not conditions.
 """
 NOT_RECORDED = "not recorded"
 MACHINE = "machine."
@@ -106,8 +106,8 @@ def gathered(facts: Iterable[Facts]) -> Values:
 
 
 def apart(one: Values, other: Values) -> dict[str, tuple[Sequence[Any], Sequence[Any]]]:
-    """Names whose values differ, in their order, with the values of both; of a name that one lacks,
-    none.
+    """Names whose values differ, in their order, with the values of both;
+    of a name that one lacks, none.
     """
     names = dict.fromkeys([*one, *other])
     both = {name: (one.get(name, ()), other.get(name, ())) for name in names}
@@ -133,8 +133,8 @@ def value_text(value: Any) -> str:
 
 
 def differing(here: Facts, there: Facts) -> dict[str, tuple[Any, Any]]:
-    """Names whose values differ, with both; `NOT_RECORDED` where one has none, of a machine
-    nothing: it may be any.
+    """Names whose values differ, with both; `NOT_RECORDED` where one has none,
+    of a machine nothing: it may be any.
     """
     names = [name for name in dict.fromkeys([*here, *there]) if _counts(name, here, there)]
     both = {name: (here.get(name, NOT_RECORDED), there.get(name, NOT_RECORDED)) for name in names}

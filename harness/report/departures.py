@@ -1,5 +1,5 @@
-"""Where a run departs from the published training, in one line: its spec against the preset
-``published``.
+"""Where a run departs from the published training, in one line:
+its spec against the preset ``published``.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ NOT_COMPARED = frozenset(
     }
 )
 NEAR = 0.01
-"""Clips a batch and epochs this share apart are equal: whole sequences and whole steps do not come
-out exactly.
+"""Clips a batch and epochs this share apart are equal:
+whole sequences and whole steps do not come out exactly.
 """
 
 

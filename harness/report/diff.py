@@ -58,8 +58,8 @@ from harness.report.frame import accuracy_figures, comparable, is_control, judge
 from harness.studies.compare import PROBES, newest, rows_of, rows_of_evaluations
 
 Key = tuple[str, str, str]
-"""A row of results: its label, the settings that tell it from others of its side, and what was
-measured.
+"""A row of results: its label, the settings that tell it from others of its side,
+and what was measured.
 """
 
 
@@ -205,8 +205,8 @@ def _of_file(path: Path) -> Side:
 
 
 def _with_evaluations(path: Path, folder: Path, records: Records) -> Side:
-    """Records with what protocols found out, under the labels that the folder's tables give their
-    runs.
+    """Records with what protocols found out,
+    under the labels that the folder's tables give their runs.
     """
     runs = list(
         {run.address: run for table in folder_tables(records) for run in table.runs}.values()
@@ -243,8 +243,8 @@ def diff(a: Side, b: Side) -> Diff:
 
 
 def _settings(side: Side) -> Iterator[Facts]:
-    """Of methods' runs and measurements; of controls, whose training is nobody's, where there is
-    nothing else.
+    """Of methods' runs and measurements; of controls, whose training is nobody's,
+    where there is nothing else.
     """
     trained = [
         record
@@ -315,8 +315,8 @@ def _figures(side: Side, names: Iterable[str]) -> Iterator[tuple[Key, Figure]]:
 
 
 def _setting(record: RunRecord | SpeedRecord, names: Iterable[str]) -> str:
-    """``train.budget 30s``: the settings that count for a record, in words; a control has not those
-    of training.
+    """``train.budget 30s``: the settings that count for a record, in words;
+    a control has not those of training.
     """
     told = _told_by(record)
     parts: tuple[str, ...] = ("",)

@@ -1,5 +1,5 @@
-"""The table of evaluations: accuracy of every row under every protocol, each with its control under
-the same recipe.
+"""The table of evaluations: accuracy of every row under every protocol,
+each with its control under the same recipe.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ def rows_of(records: Sequence[EvaluationRecord]) -> list[str]:
 
 
 def compared(records: Sequence[EvaluationRecord]) -> dict[str, tuple[list[Row], list[Pair]]]:
-    """Rows and their pairs by column, for *these people*; none where evaluations of several
-    settings are shown.
+    """Rows and their pairs by column, for *these people*;
+    none where evaluations of several settings are shown.
     """
     cells = [(row_of(one), column_of(one), one.seed, draw_of(one), one.data) for one in records]
     if len(set(cells)) < len(cells) or len({one.data for one in records if not one.of_set}) > 1:
@@ -140,8 +140,8 @@ def figure(record: EvaluationRecord, *, best: bool) -> float | None:
 
 
 def evaluation_notes(records: Sequence[EvaluationRecord]) -> list[str]:
-    """What stands below the table: what was evaluated on what, controls, how long it took, what
-    failed.
+    """What stands below the table: what was evaluated on what, controls, how long it took,
+    what failed.
     """
     ok = [record for record in records if record.status == "ok"]
     counts = sorted({len(record.predictions) for record in ok})
@@ -251,8 +251,8 @@ def labelled(records: Sequence[EvaluationRecord]) -> list[str]:
 
 
 def below(records: Sequence[EvaluationRecord]) -> list[str]:
-    """Rows whose mean is below that of their control, of the same seeds and draws: their budget
-    cannot rank them.
+    """Rows whose mean is below that of their control, of the same seeds and draws:
+    their budget cannot rank them.
     """
     lines = []
     for column, (rows, judged) in compared(records).items():

@@ -1,5 +1,5 @@
-"""The attribution waterfall: what each switch between the published training and this suite's
-brings, per method.
+"""The attribution waterfall: what each switch between the published training
+and this suite's brings, per method.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def _of_method(row: Figures, *, wide: bool) -> dict[str, str]:
 
 
 def factor_text(row: Figures, name: str) -> str:
-    """A ratio with its interval, marked where it touches the noise floor; what was counted has
-    neither.
+    """A ratio with its interval, marked where it touches the noise floor;
+    what was counted has neither.
     """
     if not known(row[name]):
         return EMPTY
@@ -208,8 +208,8 @@ def ratio_story(record: SpeedRecord) -> list[str]:
 
 
 def move(record: SpeedRecord, earlier: str, later: str) -> Ratio | None:
-    """What the switch between two stages does to the ratio of the two methods, by round; None where
-    an arm failed.
+    """What the switch between two stages does to the ratio of the two methods, by round;
+    None where an arm failed.
     """
     arms = [
         record.arm(at_stage(method, stage)) for stage in (earlier, later) for method in record.rows

@@ -122,8 +122,8 @@ class FolderTable:
         ]
 
     def _apart(self) -> list[str]:
-        """What other measurements say of rows that the one beside them has not; ratios hold inside
-        one alone.
+        """What other measurements say of rows that the one beside them has not;
+        ratios hold inside one alone.
         """
         found = {}
         for record in self.runs:
@@ -143,8 +143,8 @@ class FolderTable:
 
 
 def folder_tables(records: Records) -> list[FolderTable]:
-    """All tables of a folder: of runs in the order of what tells them apart, then of controls and
-    speed alone.
+    """All tables of a folder: of runs in the order of what tells them apart,
+    then of controls and speed alone.
     """
     runs = _each_once(records.runs)
     speeds = [speed for speed in records.speeds if not speed.spec.get("stages")]
@@ -208,8 +208,8 @@ def _each_once(runs: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _held_equal(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Runs that share everything but method and seed, with the controls that fit; then controls
-    that fit none.
+    """Runs that share everything but method and seed, with the controls that fit;
+    then controls that fit none.
     """
     groups: dict[str, list[RunRecord]] = {}
     controls = []
@@ -238,8 +238,8 @@ def _held_equal(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
 
 
 def _goes_with(control: RunRecord, group: Sequence[RunRecord]) -> bool:
-    """The control is that of the runs: the same data and probe and, for an encoder, the same
-    encoder and device.
+    """The control is that of the runs: the same data and probe and, for an encoder,
+    the same encoder and device.
     """
     one, other = control.spec.identity, group[0].spec.identity
     parts = ("data",) if control.label == RAW_FLOOR else ("data", "encoder", "device")
@@ -250,8 +250,8 @@ def _goes_with(control: RunRecord, group: Sequence[RunRecord]) -> bool:
 def _of_its_seeds(
     controls: Sequence[RunRecord], group: Sequence[RunRecord], groups: Sequence[Sequence[RunRecord]]
 ) -> list[RunRecord]:
-    """Untrained encoders with the seeds of a group's runs, and with seeds that wait for a run in
-    any group.
+    """Untrained encoders with the seeds of a group's runs,
+    and with seeds that wait for a run in any group.
     """
     own = _seeds(group)
     taken = set().union(
@@ -296,8 +296,8 @@ def _labelled(record: RunRecord, keeper: RunRecord) -> RunRecord:
 
 
 def _in_asked_order(runs: Sequence[RunRecord], speed: SpeedRecord | None) -> list[RunRecord]:
-    """Rows as they were asked for, which a measurement remembers; others after them, by label;
-    controls last.
+    """Rows as they were asked for, which a measurement remembers; others after them,
+    by label; controls last.
     """
     places: dict[str, int] = {}
     for name in (
@@ -346,8 +346,8 @@ def _table_of(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Folde
 
 
 def _fits(speed: SpeedRecord, runs: Sequence[RunRecord]) -> bool:
-    """The measurement trained as the runs did; beside controls alone, the same encoder on the same
-    data will do.
+    """The measurement trained as the runs did; beside controls alone,
+    the same encoder on the same data will do.
     """
     if not runs or speed.spec.get("memory_cap"):
         return False
@@ -360,8 +360,8 @@ def _fits(speed: SpeedRecord, runs: Sequence[RunRecord]) -> bool:
 
 
 def _of_other_options(speed: SpeedRecord, trained: Sequence[RunRecord]) -> bool:
-    """An arm has the label of one of the runs and other options; where methods were not kept, the
-    label counts.
+    """An arm has the label of one of the runs and other options; where methods were not kept,
+    the label counts.
     """
     named = speed.spec.get("methods", ())
     return bool(named) and any(
@@ -440,8 +440,8 @@ def folder_frame(tables: Sequence[FolderTable]) -> pd.DataFrame:
 
 
 def folder_json(tables: Sequence[FolderTable], refused: Sequence[object]) -> dict[str, Any]:
-    """The tables of a folder as plain values: each row's cells, and the numbers that they are made
-    of.
+    """The tables of a folder as plain values: each row's cells,
+    and the numbers that they are made of.
     """
     return {
         "tables": [_plain_table(table) for table in tables],

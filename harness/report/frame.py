@@ -369,8 +369,8 @@ def _at_interleaved(record: RunRecord, step: int) -> float | None:
 
 
 def losses_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
-    """A row per block of training steps; `LOSS_COLUMNS` and the means of the loss's named parts,
-    ``part_*``.
+    """A row per block of training steps; `LOSS_COLUMNS` and the means
+    of the loss's named parts, ``part_*``.
     """
     return typed(
         (
@@ -404,8 +404,8 @@ def evaluations_frame(runs: Sequence[RunRecord], evaluations: Evaluations) -> pd
 
 
 def of_evaluations(records: Iterable[EvaluationRecord]) -> pd.DataFrame:
-    """A row per evaluation; `EVALUATION_COLUMNS` and further accuracies that came along,
-    ``figure_*``.
+    """A row per evaluation; `EVALUATION_COLUMNS` and further accuracies
+    that came along, ``figure_*``.
     """
     return typed(map(_evaluation, records), EVALUATION_COLUMNS)
 
@@ -634,8 +634,8 @@ def _summary(
 
 
 def gains_of(records: Sequence[RunRecord], value: Callable[[Accuracy], float]) -> dict[str, float]:
-    """Mean of each method's row above that of its encoder before training; rows of which both are
-    known.
+    """Mean of each method's row above that of its encoder before training;
+    rows of which both are known.
     """
     random = mean(_values(_of(records, RANDOM_INIT), value))
     gains = {}
@@ -672,8 +672,8 @@ def accuracy_figures(
 
 
 def standing(rows: Sequence[Row], found: Sequence[Pair]) -> dict[str, str]:
-    """``best`` or ``~best`` by row: the best method, and those not told apart from it; empty where
-    none is testable.
+    """``best`` or ``~best`` by row: the best method, and those not told apart from it;
+    empty where none is testable.
     """
     top = best(rows)
     if top is None or not any(pair.holm is not None for pair in found):
@@ -682,8 +682,8 @@ def standing(rows: Sequence[Row], found: Sequence[Pair]) -> dict[str, str]:
 
 
 def judgement(label: str, records: Sequence[RunRecord], speed: SpeedRecord | None) -> str | None:
-    """The verdict on "trains faster" of a row, or what puts it, or the baseline it is over, in
-    doubt.
+    """The verdict on "trains faster" of a row, or what puts it, or the baseline it is over,
+    in doubt.
     """
     if doubts := doubts_of(label, records, speed):
         return kinds(doubts)
@@ -722,8 +722,8 @@ def _values(records: Iterable[RunRecord], value: Callable[[Accuracy], float]) ->
 
 
 def as_csv(frame: pd.DataFrame) -> bytes:
-    """A frame as the content of a ``.csv`` file: one header, numbers as they are, nothing where one
-    is missing.
+    """A frame as the content of a ``.csv`` file: one header, numbers as they are,
+    nothing where one is missing.
     """
     text = frame.to_csv(index=False, lineterminator="\n", date_format="%Y-%m-%dT%H:%M:%SZ")
     return text.encode(errors="backslashreplace")

@@ -38,8 +38,8 @@ def rounds_text(record: SpeedRecord) -> str:
 
 
 def signed_ranks_of(arm: ArmRecord, record: SpeedRecord) -> float | None:
-    """p of the rounds' signed ranks against the baseline; None for the baseline and where clips
-    were not kept.
+    """p of the rounds' signed ranks against the baseline;
+    None for the baseline and where clips were not kept.
     """
     baseline = record.arm(record.baseline)
     if baseline is None or arm is baseline or not (arm.clips and baseline.clips):

@@ -1,5 +1,5 @@
-"""The table of `harness speed --what inference`: how fast encoders run on every token, nothing
-trained.
+"""The table of `harness speed --what inference`: how fast encoders run on every token,
+nothing trained.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ MARK = at_stage("", INFERENCE)
 
 
 def inference_frame(speed: SpeedRecord) -> pd.DataFrame:
-    """`harness.report.speed.speed_frame` with the ``parameters`` and ``tokens`` of each
-    ``encoder``.
+    """`harness.report.speed.speed_frame` with the ``parameters`` and ``tokens``
+    of each ``encoder``.
     """
     encoders = [arm.encoder for arm in speed.arms]
     return speed_frame(speed).assign(

@@ -81,8 +81,8 @@ SPECIAL = {
     "ı": r"\i{}",
     "\u00a0": "~",
 }
-"""Characters that TeX obeys, turns into others or joins, and those that its fonts have under
-another name.
+"""Characters that TeX obeys, turns into others or joins,
+and those that its fonts have under another name.
 """
 ACCENTS = {
     "\u0300": "`",
@@ -161,8 +161,8 @@ def latex_page(papers: Sequence[Paper], command: str) -> str:
 
 
 def latex_table(paper: Paper, number: int) -> str:
-    """One table: methods, then what they are held against; columns that nothing is in are left
-    out.
+    """One table: methods, then what they are held against;
+    columns that nothing is in are left out.
     """
     frame = summary_frame(paper.table)
     rows = [dict(row) for row in figures(frame)]
@@ -290,8 +290,8 @@ COLUMNS: Mapping[str, tuple[str, Callable[[Figures], str]]] = {
     r"$k$NN-1 [95\,\%]": ("knn", _accuracy("knn")),
     "vs.\\ random": ("vs_random", _points),
 }
-"""By heading: the column of the frame without which there is nothing to show, and how a cell is
-written.
+"""By heading: the column of the frame without which there is nothing to show,
+and how a cell is written.
 """
 
 
@@ -299,8 +299,8 @@ written.
 
 
 def caption(paper: Paper, frame: pd.DataFrame, rows: Sequence[Figures]) -> list[str]:
-    """What a reader of the paper must know of the table, in sentences: data, budget, seeds, n,
-    intervals, marks.
+    """What a reader of the paper must know of the table, in sentences: data, budget, seeds,
+    n, intervals, marks.
     """
     study = [f"{tex(shortened(paper.name, 3 * LONGEST))}."] if paper.name else []
     return [

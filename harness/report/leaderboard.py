@@ -339,8 +339,8 @@ def _told_apart(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _in_order(entries: Sequence[Entry], columns: Iterable[str]) -> list[Entry]:
-    """Best first, by the first column that a row has; controls among them; rows of the same value
-    by name.
+    """Best first, by the first column that a row has; controls among them;
+    rows of the same value by name.
     """
     places = list(columns)
 
@@ -378,8 +378,8 @@ def _marked(board: Board) -> Board:
 def nearest(
     board: Board, boards: Sequence[Board]
 ) -> tuple[int, Mapping[str, tuple[Any, Any]]] | None:
-    """The board with the fewest other conditions, and what they are here and there; the first of
-    several.
+    """The board with the fewest other conditions, and what they are here and there;
+    the first of several.
     """
     others = [
         (other.number, differing(board.conditions, other.conditions))
@@ -409,8 +409,8 @@ def accuracies(lab: Laboratory) -> Iterator[Piece]:
 
 
 def of_one_code(table: FolderTable) -> list[list[RunRecord]]:
-    """The runs of a table by what may not differ in a board and is no setting, each with all
-    controls.
+    """The runs of a table by what may not differ in a board and is no setting,
+    each with all controls.
     """
     controls = [run for run in table.runs if is_control(run)]
     trained = [run for run in table.runs if not is_control(run)]
@@ -451,8 +451,8 @@ def machine_facts(record: RunRecord | SpeedRecord) -> Facts:
 
 
 def conditions_of_runs(runs: Sequence[RunRecord]) -> Facts:
-    """What accuracies of runs that were held equal depend on, the method, its seed and their own
-    code left out.
+    """What accuracies of runs that were held equal depend on, the method,
+    its seed and their own code left out.
     """
     first = runs[0]
     known = {

@@ -49,8 +49,8 @@ class PaperFigure:
 
 
 def paper_figures(studies: Sequence[Study]) -> Iterator[PaperFigure]:
-    """Every chart of a report of these studies, in its order; of several of a kind the later ones
-    are numbered.
+    """Every chart of a report of these studies, in its order;
+    of several of a kind the later ones are numbered.
     """
     collector = Collector({}, looks_of(studies))
     counts: dict[str, int] = {}
@@ -87,8 +87,8 @@ def write_figures(studies: Sequence[Study], folder: Path) -> list[str]:
 
 
 def write_latex(studies: Sequence[Study], path: Path, command: str) -> None:
-    """Leave every table of the studies in a file for ``\\input``. A `UsageError` where there is
-    none to leave.
+    """Leave every table of the studies in a file for ``\\input``.
+    A `UsageError` where there is none to leave.
     """
     settings = [setting for study in studies for setting in study.settings]
     if not settings:

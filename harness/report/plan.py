@@ -29,8 +29,8 @@ def plan_table(plan: Plan) -> pd.DataFrame:
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """Runs that are no fresh start, sources of the times, memory, disk and the sum; nothing where
-    nothing is to do.
+    """Runs that are no fresh start, sources of the times, memory, disk and the sum;
+    nothing where nothing is to do.
     """
     if plan.done:
         return []

@@ -98,8 +98,8 @@ def exchange_frame(
 
 
 def exchange_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per method, one column per budget: mean linear accuracy over seeds and its rank;
-    every cell a string.
+    """One row per method, one column per budget:
+    mean linear accuracy over seeds and its rank; every cell a string.
     """
     lines = []
     for _, cells in frame.groupby("label", sort=False):
@@ -116,8 +116,8 @@ def _cell(cell: Figures) -> str:
 
 
 def seconds_lines(records: Sequence[RunRecord]) -> list[str]:
-    """What rows took under budgets in seconds: at the interleaved step time, which is held equal,
-    and on the wall.
+    """What rows took under budgets in seconds: at the interleaved step time,
+    which is held equal, and on the wall.
     """
     lines = []
     for budget in dict.fromkeys(record.spec.train.budget for record in records):
@@ -164,8 +164,8 @@ def settings(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 def by_label(
     records: Sequence[RunRecord], point: Callable[[RunRecord], Point | None]
 ) -> dict[str, float]:
-    """Mean accuracy over seeds at an evaluation of each run; rows one of whose runs has none are
-    absent.
+    """Mean accuracy over seeds at an evaluation of each run;
+    rows one of whose runs has none are absent.
     """
     found: dict[str, list[float | None]] = {}
     for record in records:

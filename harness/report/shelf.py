@@ -121,8 +121,8 @@ def days(records: Iterable[RunRecord | SpeedRecord | EvaluationRecord]) -> str:
 
 
 def method_lines(runs: Iterable[RunRecord]) -> Iterator[str]:
-    """What the methods of the rows say of themselves: the paper, where a method departs from it,
-    what was chosen.
+    """What the methods of the rows say of themselves: the paper,
+    where a method departs from it, what was chosen.
     """
     labels: dict[tuple[str, ...], list[str]] = {}
     for label, method in sorted({record.label: record.method for record in runs}.items()):
@@ -136,8 +136,8 @@ def method_lines(runs: Iterable[RunRecord]) -> Iterator[str]:
 
 
 def commands_of(folder: Path) -> list[str]:
-    """What left the pages of a folder: each begins with its command. That of the table, or of
-    speed, comes first.
+    """What left the pages of a folder: each begins with its command. That of the table,
+    or of speed, comes first.
     """
     found = dict.fromkeys(
         line.strip()

@@ -1,5 +1,5 @@
-"""The table of `harness speed`: where each method's step time goes, and how much of the device it
-uses.
+"""The table of `harness speed`: where each method's step time goes,
+and how much of the device it uses.
 """
 
 from __future__ import annotations

@@ -187,8 +187,8 @@ def of_record(record: RunRecord) -> Row:
 
 
 def not_done(folder: Path, found: Records) -> list[str]:
-    """A line where runs of a folder are not done, below its table, which has no rows of those
-    without a record.
+    """A line where runs of a folder are not done, below its table,
+    which has no rows of those without a record.
     """
     rows = [row for row in read_status(folder, found) if row.state not in ENDED]
     return [f"runs of this folder not done: {summary(rows)}; `status {folder}`"] if rows else []
@@ -206,8 +206,8 @@ def summary(rows: list[Row]) -> str:
 
 
 def evaluation_lines(folder: Path, runs: Sequence[RunRecord]) -> list[str]:
-    """A line for each protocol of the folder's evaluations: how they ended, and how many trained
-    runs have none.
+    """A line for each protocol of the folder's evaluations: how they ended,
+    and how many trained runs have none.
     """
     states: dict[str, Counter[str]] = {}
     evaluated: dict[str, set[str]] = {}

@@ -1,5 +1,5 @@
-"""The one table of a run: accuracy of methods and controls beside their speed, with what it takes
-to believe it.
+"""The one table of a run: accuracy of methods and controls beside their speed,
+with what it takes to believe it.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ WIDE: Cells = {
 }
 COLUMNS, WIDE_COLUMNS = tuple(CELLS), tuple(WIDE)
 UNEXPLAINED = 1.25
-"""A measured ratio this factor away from the FLOP ratio asks for an explanation
-(benchmarks/RULES.md).
+"""A measured ratio this factor away from the FLOP ratio asks
+for an explanation (benchmarks/RULES.md).
 """
 PROXY = (
     "linear is a proxy for the papers' probe: on UI-PRMD (tiny encoder, three seeds) MAMP's recipe"
@@ -154,8 +154,8 @@ def set_lines(sets: Sequence[DataInfo]) -> list[str]:
 
 
 def _on_sets(data: DataInfo, spec: Mapping[str, Any], records: Sequence[RunRecord]) -> list[str]:
-    """The sets of a run on several, and what each row got on each; the table's figures are of all
-    together.
+    """The sets of a run on several, and what each row got on each;
+    the table's figures are of all together.
     """
     if not data.sets:
         return []
@@ -292,8 +292,8 @@ def _bound(speed: SpeedRecord) -> list[str]:
 
 
 def _off_flops(speed: SpeedRecord) -> list[str]:
-    """What asks for an explanation; nothing of a ratio that was not measurable, whose distance may
-    be anything's.
+    """What asks for an explanation; nothing of a ratio that was not measurable,
+    whose distance may be anything's.
     """
     if mostly_disturbed(speed):
         return []
@@ -428,8 +428,8 @@ def _no_clear_gain(records: Sequence[RunRecord]) -> list[str]:
 
 
 def below_untrained(records: Sequence[RunRecord]) -> list[str]:
-    """Rows whose mean is below that of the encoder that they started from: their budget cannot rank
-    them.
+    """Rows whose mean is below that of the encoder that they started from:
+    their budget cannot rank them.
     """
     lines = []
     for name, value in PROBES.items():
@@ -458,8 +458,8 @@ def _elsewhere(records: Sequence[RunRecord], environment: Environment) -> list[s
 
 
 def _warnings(records: Sequence[RunRecord]) -> list[str]:
-    """What methods were warned of, and why runs did not end: once for all seeds that say the
-    same.
+    """What methods were warned of, and why runs did not end:
+    once for all seeds that say the same.
     """
     said = [
         (f"warning: {record.label}", text, record) for record in records for text in record.warnings

@@ -1,5 +1,5 @@
-"""Time to target as tables: one accuracy in detail, and the whole ladder of accuracies. Misses stay
-misses.
+"""Time to target as tables: one accuracy in detail, and the whole ladder of accuracies.
+Misses stay misses.
 """
 
 from __future__ import annotations

@@ -79,8 +79,8 @@ PUBLISHED = (
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean difference over seeds and the half width of its 95 % t interval; infinite with a single
-    seed.
+    """Mean difference over seeds and the half width of its 95 % t interval;
+    infinite with a single seed.
     """
 
     mean: float

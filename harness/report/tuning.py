@@ -1,5 +1,5 @@
-"""The price of tuning as a table: published settings, best of k draws, what it cost, and whether
-the order moves.
+"""The price of tuning as a table: published settings, best of k draws, what it cost,
+and whether the order moves.
 """
 
 from __future__ import annotations

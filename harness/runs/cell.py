@@ -79,8 +79,8 @@ BLOCKS_PER_POINT = 5
 STATE_SECONDS = 300.0
 """Between two states of a run, unless the user says otherwise."""
 LONGEST_BLOCK = 200
-"""Steps. Losses are looked at after each block, so that a run of days which diverges on its first
-ends there.
+"""Steps. Losses are looked at after each block,
+so that a run of days which diverges on its first ends there.
 """
 
 
@@ -207,8 +207,8 @@ class Attempt:
             self.accuracy = probe_encoder(encoder, data, spec.probe)
 
     def pretrain(self, method_class: type[Method]) -> None:
-        """Pre-train under the budget, probing on the way and at the end; keep the evaluated
-        encoder's weights.
+        """Pre-train under the budget, probing on the way and at the end;
+        keep the evaluated encoder's weights.
         """
         spec, cost = self.cell.spec, required(self.cost)
         total = parse_budget(spec.train.budget).steps(cost)
@@ -262,8 +262,8 @@ class Attempt:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """A training block; what the process itself took for its steps is booked unless something
-        disturbed it.
+        """A training block; what the process itself took for its steps is booked
+        unless something disturbed it.
         """
         with self.ledger.phase("log"):
             moment, steps, began = self.watch.begin(), len(self.clock.steps), self.clock.own_seconds
@@ -273,8 +273,8 @@ class Attempt:
                 self.effort.add(len(self.clock.steps) - steps, self.clock.own_seconds - began)
 
     def end_block(self, trainer: Trainer, means: dict[str, float] | None) -> None:
-        """Book a block, whose losses have these means, None where it was left early; leave a state
-        when it is due.
+        """Book a block, whose losses have these means, None where it was left early;
+        leave a state when it is due.
         """
         if means is not None:
             with self.ledger.phase("log"):
@@ -287,8 +287,8 @@ class Attempt:
         return self.interval.due or stop_is_asked()
 
     def leave_state(self, trainer: Trainer, numbers: Mapping[str, Tensor] | None = None) -> None:
-        """Write all that a later process needs to go on from here; ``numbers`` are the random
-        state, else as it is.
+        """Write all that a later process needs to go on from here;
+        ``numbers`` are the random state, else as it is.
         """
         began, spec, method = time.perf_counter(), self.cell.spec, required(self.cell.method)
         self.still_owned()
@@ -342,8 +342,8 @@ class Attempt:
 
     @property
     def guarded(self) -> tuple[str, ...]:
-        """What the method changed that harms nobody, each once, in this process and those
-        before.
+        """What the method changed that harms nobody, each once,
+        in this process and those before.
         """
         return tuple(dict.fromkeys([*self.earlier, *self.cell.guard.warnings]))
 
@@ -438,8 +438,8 @@ class Attempt:
         )
 
     def save(self, method: Method) -> None:
-        """Leave the selected encoder and the last one, once it is sure that they are the shared
-        one.
+        """Leave the selected encoder and the last one,
+        once it is sure that they are the shared one.
         """
         spec, layout = self.cell.spec, self.place.data.clips.layout
         check_encoder(method, required(self.encoder), build_encoder(spec, layout, "meta"))
@@ -457,8 +457,8 @@ class Attempt:
             self.warnings = (*self.warnings, not_written(lost, spec.address, error))
 
     def seen(self, trainer: Trainer) -> State:
-        """How far training has come. A GPU's latest loss is that of the last block: asking for it
-        would be to wait.
+        """How far training has come. A GPU's latest loss is that of the last block:
+        asking for it would be to wait.
         """
         latest = trainer.latest if trainer.device.type == "cpu" else None
         losses = self.training.losses if self.training else []
@@ -466,8 +466,8 @@ class Attempt:
         return trainer.done, trainer.steps, "" if loss is None else f"loss {loss:.4g}"
 
     def evaluate_point(self, method: Method, sample: Batch) -> None:
-        """Probe the evaluated encoder, keep it if it is the best so far, and ask the method for its
-        health.
+        """Probe the evaluated encoder, keep it if it is the best so far,
+        and ask the method for its health.
         """
         before, training = state_of(method), required(self.training)
         encoder = method.evaluated_encoder()
@@ -497,8 +497,8 @@ class Attempt:
         self.still_owned()
 
     def doubt_changes(self, call: str, changed: list[str]) -> None:
-        """A doubt, once, where a call that should only look has left other parameters or buffers
-        behind.
+        """A doubt, once, where a call that should only look has left other parameters
+        or buffers behind.
         """
         if changed and not any(doubt.text.startswith(f"{call} ") for doubt in self.doubts):
             self.doubts.append(
@@ -541,8 +541,8 @@ class Attempt:
         )
 
     def leave_pictures(self, record: RunRecord) -> None:
-        """Draw what the finished run saw, beside its record; what goes wrong with that is said and
-        harms nothing.
+        """Draw what the finished run saw, beside its record;
+        what goes wrong with that is said and harms nothing.
         """
         if self.place.draw is None or self.trained is None:
             return
@@ -610,8 +610,8 @@ def status_of(ended: BaseException | None, method: type[Method] | None) -> tuple
 
 
 def failure(problem: BaseException, method: type[Method] | None) -> tuple[Status, str, str]:
-    """Status, one-line reason and traceback of an exception that came while a method, or a control,
-    ran.
+    """Status, one-line reason and traceback of an exception that came while a method,
+    or a control, ran.
     """
     trace = "".join(traceback.format_exception(problem))
     reason = str(mistake(problem, method))
@@ -660,8 +660,8 @@ def better(one: Accuracy, other: Accuracy) -> bool:
 
 
 def evaluation_steps(total: int, probe: ProbeSpec, cost: StepCost) -> list[int]:
-    """Steps after which the probes run, the last at the end: evenly spaced, or at every so many
-    clips, say.
+    """Steps after which the probes run, the last at the end: evenly spaced,
+    or at every so many clips, say.
     """
     if not probe.every:
         return sorted(
@@ -694,8 +694,8 @@ def not_written(name: str, address: str, error: OSError) -> str:
 
 
 def steps_skipped(trainer: Trainer) -> list[Doubt]:
-    """A doubt where no parameter of the encoder that learns was in the optimiser's hands in most of
-    the steps.
+    """A doubt where no parameter of the encoder that learns was in the optimiser's hands
+    in most of the steps.
     """
     states = [
         trainer.optimizer.state.get(parameter, {})
@@ -713,8 +713,8 @@ def steps_skipped(trainer: Trainer) -> list[Doubt]:
 
 
 def check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -> None:
-    """Training has not changed the encoder's architecture, which in the closed division is the
-    shared one.
+    """Training has not changed the encoder's architecture,
+    which in the closed division is the shared one.
     """
     expected = built.architecture if method.about.division == "open" else shared.architecture
     if method.evaluated_encoder().architecture != expected:

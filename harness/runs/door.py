@@ -1,5 +1,5 @@
-"""The Python door to runs and speed measurements: keywords instead of flags, results instead of
-printed tables.
+"""The Python door to runs and speed measurements: keywords instead of flags,
+results instead of printed tables.
 """
 
 from __future__ import annotations

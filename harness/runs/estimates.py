@@ -44,8 +44,8 @@ MEASURING = 12.0
 def fresh_steps(
     experiment: Experiment, report: Reporter, *, measure: bool, rate: Rate | None
 ) -> tuple[dict[str, StepEstimate], dict[str, str]]:
-    """Step estimates of all methods, from a rate or a few steps, and the reason for each method
-    without one.
+    """Step estimates of all methods, from a rate or a few steps,
+    and the reason for each method without one.
     """
     steps: dict[str, StepEstimate] = {}
     problems: dict[str, str] = {}
@@ -67,8 +67,8 @@ def fresh_steps(
 def one_method(
     experiment: Experiment, cell: Cell, seconds: float, *, measure: bool, rate: Rate | None
 ) -> StepEstimate:
-    """A method's step: at the rate, its memory from steps here where there may be any; else from
-    steps here alone.
+    """A method's step: at the rate, its memory from steps here where there may be any;
+    else from steps here alone.
     """
     assert cell.method is not None
     measured = few_steps(cell, experiment.data, seconds=seconds) if measure else None
@@ -111,8 +111,8 @@ def from_measurement(measurement: Measurement) -> dict[str, StepEstimate]:
 def evaluation_of(
     experiment: Experiment, *, measure: bool, rate: Rate | None
 ) -> tuple[Estimate, Estimate]:
-    """One evaluation of an encoder, and the fits of the linear probe alone, which the raw
-    coordinates pay as well.
+    """One evaluation of an encoder, and the fits of the linear probe alone,
+    which the raw coordinates pay as well.
     """
     data, probe = experiment.data, experiment.request.probe
     iteration, fits = 0.0, fit_count(data, probe)
@@ -170,8 +170,8 @@ def evaluation_of(
 
 
 def evaluations_before(experiment: Experiment) -> list[float]:
-    """Seconds of an evaluation in each finished run of this folder with the same data, encoder,
-    probe and machine.
+    """Seconds of an evaluation in each finished run of this folder with the same data,
+    encoder, probe and machine.
     """
     request, found = experiment.request, []
     for record in RecordStore(

@@ -253,8 +253,8 @@ def all_pieces(
 
 
 def plainly_unfit(record: RunRecord, which: WhichEncoder, protocol: Protocol[Any]) -> str:
-    """Why a protocol cannot evaluate a shared encoder; what a method brings is seen when it is
-    built.
+    """Why a protocol cannot evaluate a shared encoder;
+    what a method brings is seen when it is built.
     """
     if which == "none" or record.method.division == "open":
         return ""
@@ -299,8 +299,8 @@ def stale(done: Evaluations, pieces: Sequence[Piece]) -> list[str]:
 
 
 def replace_refused(done: Evaluations) -> None:
-    """Set evaluations aside that were looked up and are refused: they are made again. A newer one
-    is a `UsageError`.
+    """Set evaluations aside that were looked up and are refused: they are made again.
+    A newer one is a `UsageError`.
     """
     for refusal in done.refused.values():
         if refusal.newer:
@@ -416,8 +416,8 @@ class Bench:
         )
 
     def data(self, piece: Piece) -> LoadedData:
-        """The run's data, or the one of its sets that the piece is on; a `UsageError` where other
-        data is there now.
+        """The run's data, or the one of its sets that the piece is on;
+        a `UsageError` where other data is there now.
         """
         spec = piece.run.spec.data
         key = spec.model_dump_json()
@@ -582,8 +582,8 @@ def failure(problem: Exception, protocol: type[Protocol[Any]]) -> tuple[Status, 
 
 
 def code_versions(protocol: type[Protocol[Any]]) -> dict[str, str]:
-    """Module -> version, of a protocol, of what its file names, and of what every evaluation is
-    built on.
+    """Module -> version, of a protocol, of what its file names,
+    and of what every evaluation is built on.
     """
     own = [
         one.__module__

@@ -1,5 +1,5 @@
-"""The run matrix: resolve what was asked, plan it, measure speed, run what is missing, hand over
-the records.
+"""The run matrix: resolve what was asked, plan it, measure speed, run what is missing,
+hand over the records.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method as a row: its label, its class, its completely resolved spec, and what guards its
-    row.
+    """A method as a row: its label, its class, its completely resolved spec,
+    and what guards its row.
     """
 
     label: str
@@ -206,15 +206,15 @@ class Experiment:
 
     @property
     def device_type(self) -> str:
-        """``cpu`` or ``cuda``: where the runs happen; here, unless they are planned for another
-        machine.
+        """``cpu`` or ``cuda``: where the runs happen; here,
+        unless they are planned for another machine.
         """
         here = self.data.source.device.type
         return device_type(self.request.device) or here if self.request.elsewhere else here
 
     def cost(self, seconds: float, flops: float) -> StepCost:
-        """A step's cost from its time and FLOPs; clips and epochs follow from the batch and the
-        data.
+        """A step's cost from its time and FLOPs;
+        clips and epochs follow from the batch and the data.
         """
         batch, data = self.request.train.batch_size, self.data
         return StepCost(
@@ -225,8 +225,8 @@ class Experiment:
         )
 
     def cells(self) -> list[Cell]:
-        """Controls (under settings that do not depend on the budget), then every method and
-        seed.
+        """Controls (under settings that do not depend on the budget),
+        then every method and seed.
         """
         request, data = self.request, self.data
         timeless = request.probe.model_copy(update={"points": 1, "every": ""})
@@ -261,8 +261,8 @@ class Experiment:
         return {cell.spec.address: self.store.run_of(cell.spec) for cell in self.cells()}
 
     def missing(self, found: Mapping[str, RunRecord | None]) -> list[Cell]:
-        """Cells of this process's shard without a finished record among those found; all of them
-        with ``--rerun``.
+        """Cells of this process's shard without a finished record among those found;
+        all of them with ``--rerun``.
         """
         first, of = self.request.shard
         finished = {address for address, record in found.items() if record and self.done(record)}
@@ -427,8 +427,8 @@ def refuse_on_ranks(request: Request) -> None:
 
 
 def refuse_kernels_of_a_gpu(train: TrainSpec, device: str) -> None:
-    """A `UsageError` where a CPU is to have what only a GPU has: tensor cores, several fused
-    attention kernels.
+    """A `UsageError` where a CPU is to have what only a GPU has: tensor cores,
+    several fused attention kernels.
     """
     if device == "cpu" and train.precision == "tf32":
         raise UsageError(
@@ -462,8 +462,8 @@ def refuse_crowded_probes(experiment: Experiment) -> None:
 
 
 def described(registry: Registry, spec: MethodSpec) -> type[Method]:
-    """The class of a method, its options checked; a stand-in where its own code cannot even say
-    what it is.
+    """The class of a method, its options checked;
+    a stand-in where its own code cannot even say what it is.
     """
     method = registry.method(spec.name)
     if problem := problem_of_about(method):
@@ -510,8 +510,8 @@ def make_entry(
 
 
 def defaults_of(method: type[Method], encoder: SkeletonEncoder) -> dict[str, Any]:
-    """A method's default options, as far as they can be resolved for an encoder that they may not
-    suit.
+    """A method's default options, as far as they can be resolved for an encoder
+    that they may not suit.
     """
     options = method.Options()
     with contextlib.suppress(OptionError):
@@ -520,8 +520,8 @@ def defaults_of(method: type[Method], encoder: SkeletonEncoder) -> dict[str, Any
 
 
 def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
-    """The method that speedups are measured against: the one asked for, else skeletonmae, else the
-    first.
+    """The method that speedups are measured against: the one asked for, else skeletonmae,
+    else the first.
     """
     wanted = asked or "skeletonmae"
     for entry in sorted(entries, key=lambda entry: entry.label != wanted):
@@ -645,8 +645,8 @@ def attempt_at(
 def state_of(
     experiment: Experiment, cell: Cell, steps: int, report: Reporter, title: str
 ) -> Saved | None:
-    """The state that a run of ``steps`` goes on from, which is said; a start before a ``--rerun``
-    leaves none.
+    """The state that a run of ``steps`` goes on from, which is said;
+    a start before a ``--rerun`` leaves none.
     """
     folder = experiment.store.folder(cell.spec.address)
     if experiment.begins_anew(cell):
@@ -745,8 +745,8 @@ def measure_speed(
 
 
 def tell_if_busy(experiment: Experiment, report: Reporter, *, judged: bool = True) -> None:
-    """Say in a line what other processes do to the time, and to the verdicts where a measurement is
-    about to start.
+    """Say in a line what other processes do to the time,
+    and to the verdicts where a measurement is about to start.
     """
     share = experiment.began.foreign_share()
     for line in busy_lines(

@@ -13,8 +13,8 @@ from harness.spec.model import RunSpec
 
 
 def runs_below(folders: Iterable[Path]) -> Iterator[RunRecord]:
-    """Every run record below some folders, each address once; those that are refused are left
-    out.
+    """Every run record below some folders, each address once;
+    those that are refused are left out.
     """
     seen = set[str]()
     for _, record in records_below(folders, RunRecord):

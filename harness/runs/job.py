@@ -60,8 +60,8 @@ class Job:
         return [sys.executable, "-m", "harness", *self.words]
 
     def __call__(self) -> int:
-        """Run the command to its end: 0 or 1, as ``run`` ends. Any other end is this process's
-        too.
+        """Run the command to its end: 0 or 1, as ``run`` ends.
+        Any other end is this process's too.
         """
         with listening() as (asked, requeue):
             for start in range(STARTS):
@@ -77,8 +77,8 @@ class Job:
         return code
 
     def checkpoint(self) -> Any:
-        """What submitit is to start after a requeue: the same; the folder says how far it has
-        come.
+        """What submitit is to start after a requeue: the same;
+        the folder says how far it has come.
         """
         from submitit.helpers import DelayedSubmission
 
@@ -87,8 +87,8 @@ class Job:
 
 @contextmanager
 def listening() -> Iterator[tuple[list[int], Any]]:
-    """The signals that came to this process inside, and what submitit would have done on its
-    own.
+    """The signals that came to this process inside,
+    and what submitit would have done on its own.
     """
     asked: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, preemption_signal())}
@@ -102,8 +102,8 @@ def listening() -> Iterator[tuple[list[int], Any]]:
 
 
 def run_child(command: Sequence[str], asked: Sequence[int]) -> int:
-    """The exit code of a command, which is told once, by SIGUSR1, that something was asked of this
-    process.
+    """The exit code of a command, which is told once, by SIGUSR1,
+    that something was asked of this process.
     """
     told = False
     with subprocess.Popen(["sh", "-c", DEAF, "sh", *command]) as child:
@@ -174,8 +174,8 @@ def is_preempted() -> bool:
 
 
 def own_id() -> str:
-    """This job's; one of an array is ``12_3``, for by its own number some commands mean the whole
-    array.
+    """This job's; one of an array is ``12_3``,
+    for by its own number some commands mean the whole array.
     """
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")

@@ -53,8 +53,8 @@ class Metrics:
 
 
 def lines_until(path: Path, done: int, evaluations: int) -> Iterator[dict[str, float]]:
-    """The lines of a file up to a step and a number of evaluations; what is cut off or damaged ends
-    it.
+    """The lines of a file up to a step and a number of evaluations;
+    what is cut off or damaged ends it.
     """
     if not path.exists():
         return

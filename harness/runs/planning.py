@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from harness.runs.experiment import Experiment
 
 WARM_UP_STEPS = 4
-"""Of a method before it is timed, at the least: the first, two that agree, and one whose memory is
-watched.
+"""Of a method before it is timed, at the least: the first, two that agree,
+and one whose memory is watched.
 """
 RECORD_BYTES, LOSS_BYTES, POINT_BYTES, ARM_BYTES = 3000, 350, 750, 3000
-"""Of a record and `metrics.jsonl`, about: the rest, each block of losses, each evaluation; of a
-speed record's arm.
+"""Of a record and `metrics.jsonl`, about: the rest, each block of losses, each evaluation;
+of a speed record's arm.
 """
 HEADER_BYTES = 8000
 """Of a safetensors file, about: names, shapes and metadata."""
@@ -190,8 +190,8 @@ def named(machine: Environment) -> str:
 def measurement_plan(
     experiment: Experiment, steps: Mapping[str, StepEstimate], *, measured: bool
 ) -> MeasurementPlan:
-    """The interleaved measurement: as long as it was asked to be, or its fewest rounds; and the
-    warm-up before it.
+    """The interleaved measurement: as long as it was asked to be, or its fewest rounds;
+    and the warm-up before it.
     """
     if measured:
         return MeasurementPlan(stored=True)
@@ -315,8 +315,8 @@ class Begun:
 
 
 def begun_at(experiment: Experiment, cell: Cell, holder: Claim | None) -> Begun | None:
-    """Where a run would go on, or where the process is that works on it; None where it starts
-    anew.
+    """Where a run would go on, or where the process is that works on it;
+    None where it starts anew.
     """
     if experiment.begins_anew(cell):
         return None

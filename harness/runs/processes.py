@@ -1,5 +1,5 @@
-"""The interleaved measurement in several fresh processes, one after the other (benchmarks/RULES.md,
-"Replication").
+"""The interleaved measurement in several fresh processes,
+one after the other (benchmarks/RULES.md, "Replication").
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def leave(found: Sequence[SpeedRecord], timing: Timing, store: RecordStore) -> N
 
 
 def in_process(arguments: Sequence[str], number: int, out: Path) -> SpeedRecord:
-    """The measurement that a command leaves in a process of its own, whose first round starts at
-    slot ``number``.
+    """The measurement that a command leaves in a process of its own,
+    whose first round starts at slot ``number``.
     """
     own = [
         "--processes",

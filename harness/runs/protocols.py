@@ -58,8 +58,8 @@ class Protocols:
             self._add_all(module)
 
     def protocol(self, spec: MethodSpec) -> Protocol[Any]:
-        """The protocol that a spec asks for; a `UsageError` lists what exists, or names the
-        misspelt option.
+        """The protocol that a spec asks for; a `UsageError` lists what exists,
+        or names the misspelt option.
         """
         if spec.name not in self.protocols:
             reasons = "".join(
@@ -74,8 +74,8 @@ class Protocols:
         return found(build(found.Options, spec.options, f"protocol {spec.name}"))
 
     def parse(self, text: str) -> dict[str, Protocol[Any]]:
-        """``linear,semi:ratio=0.1`` as protocols by their spec, in order, each once however it was
-        written.
+        """``linear,semi:ratio=0.1`` as protocols by their spec, in order,
+        each once however it was written.
         """
         asked = [self.protocol(spec) for spec in parse_specs(text, "--protocols", "linear,knn")]
         return {self.spec_of(protocol): protocol for protocol in asked}

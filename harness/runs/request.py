@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> dict[str, Any]:
-    """Preset, then ``--set``, then flags, validated section by section; `UsageError` for anything
-    unknown.
+    """Preset, then ``--set``, then flags, validated section by section;
+    `UsageError` for anything unknown.
     """
     if preset not in PRESETS:
         raise UsageError(
@@ -73,8 +73,8 @@ def prepare_experiment(
 
 
 def meant(name: str) -> str:
-    """The setting that a name without its section is nearest to: ``train.lr`` of ``lr``, or of
-    ``train.lr``.
+    """The setting that a name without its section is nearest to: ``train.lr`` of ``lr``,
+    or of ``train.lr``.
     """
     known = {
         f"{section}.{key}": key for section, model in SECTIONS.items() for key in model.model_fields

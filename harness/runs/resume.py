@@ -108,8 +108,8 @@ def write_state(folder: Path, state: RunState, tensors: Mapping[str, Tensor]) ->
 
 
 def free_name(folder: Path, step: int) -> Path:
-    """The tensors' file of the next state at a step. None is written over: a kill between the two
-    files damages it.
+    """The tensors' file of the next state at a step. None is written over:
+    a kill between the two files damages it.
     """
     numbers = [
         int(found[2] or 0)
@@ -123,8 +123,8 @@ def free_name(folder: Path, step: int) -> Path:
 def find_state(
     folder: Path, address: str, versions: Mapping[str, str], steps: int
 ) -> tuple[Saved | None, list[str]]:
-    """The newest state of a run that can be continued, and a line for each that cannot, which is
-    set aside.
+    """The newest state of a run that can be continued, and a line for each that cannot,
+    which is set aside.
     """
     lines: list[str] = []
     for path in reversed(state_files(folder)):

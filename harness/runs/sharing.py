@@ -53,8 +53,8 @@ class Share:
         self.claims = Claims(self.store.root)
 
     def refuse_taken(self, cells: Sequence[Cell]) -> None:
-        """`UsageError` where another process works on one of the cells and nobody said that the
-        work is shared.
+        """`UsageError` where another process works on one of the cells and nobody said
+        that the work is shared.
         """
         if not self.shared:
             for cell in cells:
@@ -73,8 +73,8 @@ class Share:
             )
 
     def turns(self, cells: Sequence[Cell]) -> Generator[tuple[Cell, Owned], None, None]:
-        """Every cell that this process has to do, claimed while it is at it; ends when all are done
-        by somebody.
+        """Every cell that this process has to do, claimed while it is at it;
+        ends when all are done by somebody.
         """
         return self.turns_at(
             cells,
@@ -127,8 +127,8 @@ class Share:
 
     @contextmanager
     def alone(self, address: str, what: str, there: Callable[[], bool]) -> Iterator[bool]:
-        """Inside, this process alone works on something; False where another one had done it
-        before.
+        """Inside, this process alone works on something;
+        False where another one had done it before.
         """
         while True:
             try:
@@ -165,7 +165,7 @@ def taken(what: str, holder: str) -> str:
 
 
 def done_meanwhile(before: RunRecord | None, after: RunRecord | None) -> bool:
-    """Another process ended this cell since we began, well or not; one that was stopped is still to
-    do.
+    """Another process ended this cell since we began, well or not;
+    one that was stopped is still to do.
     """
     return after is not None and after != before and after.status != "interrupted"

@@ -147,8 +147,8 @@ def measuring_job(work: Work, resources: Resources) -> dict[str, Any]:
 
 
 def worker_jobs(work: Work, resources: Resources, measurement: str) -> dict[str, Any]:
-    """Workers begin when the job ``measurement`` has ended well; else Slurm takes them out of its
-    queue.
+    """Workers begin when the job ``measurement`` has ended well;
+    else Slurm takes them out of its queue.
     """
     return resources.for_slurm(
         work.working,
@@ -167,8 +167,8 @@ def scripts(work: Work, resources: Resources) -> list[str]:
 
 
 def find_sbatch() -> str:
-    """Where ``sbatch`` is; a `UsageError` without: nothing is run on this machine unless that is
-    what was asked for.
+    """Where ``sbatch`` is; a `UsageError` without:
+    nothing is run on this machine unless that is what was asked for.
     """
     if found := shutil.which("sbatch"):
         return found
@@ -179,8 +179,8 @@ def find_sbatch() -> str:
 
 
 def submit_to_slurm(work: Work, resources: Resources) -> list[str]:
-    """Submit both; the ids of the measurement's job and of the array. `UsageError` where Slurm
-    refuses one.
+    """Submit both; the ids of the measurement's job and of the array.
+    `UsageError` where Slurm refuses one.
     """
     first: Submitted[int] | None = None
     missing = [folder for folder in (work.folder, work.out) if not folder.exists()]
@@ -230,8 +230,8 @@ class Here:
         self._start(self.work.measuring, 0)
 
     def start_workers(self) -> None:
-        """Start as many workers as may be at once; each goes on until nothing is left, so that more
-        are no use.
+        """Start as many workers as may be at once; each goes on until nothing is left,
+        so that more are no use.
         """
         for number in range(min(self.work.workers, self.resources.parallel or 1)):
             self._start(self.work.working, number)
@@ -263,8 +263,8 @@ class Here:
         ]
 
     def stop(self) -> None:
-        """Tell those that run to write their states and end; submitit's process of a job passes
-        SIGTERM on.
+        """Tell those that run to write their states and end;
+        submitit's process of a job passes SIGTERM on.
         """
         for job in self.running:
             if not job.done():

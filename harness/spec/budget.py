@@ -1,5 +1,5 @@
-"""Training budgets: ``30ep | 2000steps | 50000clips | 300s | 2e15flops``, all resolved to optimiser
-steps.
+"""Training budgets: ``30ep | 2000steps | 50000clips | 300s | 2e15flops``,
+all resolved to optimiser steps.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from harness.spec.model import RunSpec
 
 MOST = {"ep": 1e6, "steps": 1e9, "clips": 1e12, "s": 1e8, "flops": 1e26}
-"""Of each unit, the largest budget: more than anybody has (3 years of seconds, say), and safe to
-count with.
+"""Of each unit, the largest budget: more than anybody has (3 years of seconds, say),
+and safe to count with.
 """
 UNITS = tuple(MOST)
 EXAMPLES = "30ep, 2000steps or 300s"
@@ -87,16 +87,16 @@ class Budget:
 
 
 def counts_seconds(spec: RunSpec) -> bool:
-    """The run's number of steps, or of steps between evaluations, follows from a measured step
-    time.
+    """The run's number of steps, or of steps between evaluations,
+    follows from a measured step time.
     """
     texts = [spec.train.budget, *([spec.probe.every] if spec.probe.every else [])]
     return any(parse_budget(text).unit == "s" for text in texts)
 
 
 def parse_budget(text: str) -> Budget:
-    """Parse ``<number><unit>``; raises `UsageError` for anything else, and for amounts beyond
-    reason.
+    """Parse ``<number><unit>``; raises `UsageError` for anything else,
+    and for amounts beyond reason.
     """
     try:
         return _parse(text)
@@ -111,8 +111,8 @@ def check_budget(text: str) -> str:
 
 
 def meant(amount: float, word: str) -> str:
-    """``20steps`` of 20 and ``step``, ``300s`` of 5 and ``min``; nothing for a word that is like no
-    unit.
+    """``20steps`` of 20 and ``step``, ``300s`` of 5 and ``min``;
+    nothing for a word that is like no unit.
     """
     if word in SECONDS:
         return f"{amount * SECONDS[word]:g}s"

@@ -42,8 +42,8 @@ Words = Annotated[str, Field(max_length=4096)]
 """A name, a path or an expression."""
 
 ADDRESS_RULE = 2
-"""How addresses are made; it stands in each. Rule 1 (no number) hashed every field, the data's name
-among them.
+"""How addresses are made; it stands in each. Rule 1 (no number) hashed every field,
+the data's name among them.
 """
 
 
@@ -277,8 +277,8 @@ class RunSpec(Section):
 
     @property
     def by_rule_1(self) -> dict[str, Any]:
-        """The same by address rule 1: with the data's name, and only the fields that existed then
-        where it can.
+        """The same by address rule 1: with the data's name,
+        and only the fields that existed then where it can.
         """
         return {
             **without_later(RunSpec, self.model_dump(mode="json")),
@@ -287,8 +287,8 @@ class RunSpec(Section):
 
     @property
     def address(self) -> str:
-        """Stable name of the run: method name, seed, the address rule and a hash of the
-        `identity`.
+        """Stable name of the run: method name, seed,
+        the address rule and a hash of the `identity`.
         """
         return f"{self._row}-v{ADDRESS_RULE}-{digest(self.identity)}"
 
@@ -337,8 +337,8 @@ def is_later(field: FieldInfo) -> bool:
 
 
 def without_later(model: type[BaseModel], plain: dict[str, Any]) -> dict[str, Any]:
-    """Plain JSON values of a model without the fields that came later and stand at their
-    default.
+    """Plain JSON values of a model without the fields that came later
+    and stand at their default.
     """
     kept = dict(plain)
     for name, field in model.model_fields.items():
@@ -350,8 +350,8 @@ def without_later(model: type[BaseModel], plain: dict[str, Any]) -> dict[str, An
 
 
 def without_place(data: dict[str, Any]) -> dict[str, Any]:
-    """A plain data section without its name or path: once read, data is what it holds, not where it
-    lies.
+    """A plain data section without its name or path: once read, data is what it holds,
+    not where it lies.
     """
     return {key: value for key, value in data.items() if key != "name" or not data["fingerprint"]}
 
@@ -438,8 +438,8 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def check_seeds(seeds: list[int], where: str = "seeds") -> list[int]:
-    """The seeds of a command, each once; a `UsageError` for none, for too many, or for one that no
-    generator takes.
+    """The seeds of a command, each once; a `UsageError` for none, for too many,
+    or for one that no generator takes.
     """
     return list(dict.fromkeys(build(SeedList, {"seeds": seeds}, where).seeds))
 
@@ -453,8 +453,8 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def build(model: type[Model], values: dict[str, Any], where: str) -> Model:
-    """Validate ``values`` as ``model``; every problem becomes a one-line `UsageError` with the
-    nearest name.
+    """Validate ``values`` as ``model``; every problem becomes a one-line `UsageError`
+    with the nearest name.
     """
     try:
         return model.model_validate(values)

@@ -1,5 +1,5 @@
-"""The price of tuning: a published space of settings, and random draws from it that are the same
-for every method.
+"""The price of tuning: a published space of settings,
+and random draws from it that are the same for every method.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Few = Annotated[int, Field(ge=1, le=100)]
 
 
 class Range(Section):
-    """Where a setting is drawn from: uniformly on a logarithmic or a linear scale, or from a
-    list.
+    """Where a setting is drawn from: uniformly on a logarithmic or a linear scale,
+    or from a list.
     """
 
     log: tuple[Number, Number] | None = None
@@ -86,8 +86,8 @@ class Draw:
         }
 
     def applied(self, settings: Mapping[str, Any], methods: Sequence[MethodSpec]) -> dict[str, Any]:
-        """Settings of a run with this draw's values; options that were asked for and are drawn are
-        a `UsageError`.
+        """Settings of a run with this draw's values;
+        options that were asked for and are drawn are a `UsageError`.
         """
         drawn = []
         for method in methods:

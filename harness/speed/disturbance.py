@@ -134,8 +134,8 @@ class ProcessorTime:
         return cls(machine, own.user + own.system + own.children_user + own.children_system + ranks)
 
     def foreign_share(self, before: ProcessorTime, wall: float) -> float:
-        """Share of all processors' time between two moments that others took; 0 when too short to
-        tell.
+        """Share of all processors' time between two moments that others took;
+        0 when too short to tell.
         """
         capacity = wall * processors()
         if capacity < SHORTEST:
@@ -251,8 +251,8 @@ class Gpu:
             return None
 
     def look(self, health: Health) -> str:
-        """Note clock and temperature; why the GPU's last block was disturbed, or an empty
-        string.
+        """Note clock and temperature; why the GPU's last block was disturbed,
+        or an empty string.
         """
         nvml, handle = self.nvml, self.handle
         clock = int(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))

@@ -1,5 +1,5 @@
-"""How long a step, or an evaluation, will take before it was timed properly: data, and the
-arithmetic of its range.
+"""How long a step, or an evaluation, will take before it was timed properly: data,
+and the arithmetic of its range.
 """
 
 from __future__ import annotations

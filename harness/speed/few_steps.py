@@ -108,8 +108,8 @@ def times_at_batch(wanted: int, small: TimedBatch, large: TimedBatch) -> tuple[f
 
 
 def at_batch(wanted: int, small: TimedBatch, large: TimedBatch) -> int | None:
-    """Peak memory at a batch size, on the line through two others; None where memory was not
-    watched.
+    """Peak memory at a batch size, on the line through two others;
+    None where memory was not watched.
     """
     if large.peak_bytes is None or small.peak_bytes is None:
         return None

@@ -23,8 +23,8 @@ from methods.parts.encoder import Encoder, set_attention_kernel
 
 
 def step_flops(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> float:
-    """FLOPs of one training step of ``spec.train.batch_size`` body sequences, forward and
-    backward.
+    """FLOPs of one training step of ``spec.train.batch_size`` body sequences,
+    forward and backward.
     """
     built, x = _on_meta(method, spec, layout)
     with FlopCounterMode(display=False) as counter:
@@ -100,8 +100,8 @@ class _Loss(nn.Module):
 
 
 def _outermost(flops: dict[str, int], name: str) -> int:
-    """FLOPs of the module of that name, or, where it is never called itself, of the outermost
-    modules in it.
+    """FLOPs of the module of that name, or, where it is never called itself,
+    of the outermost modules in it.
     """
     if name in flops:
         return flops[name]
@@ -119,15 +119,15 @@ def _on_meta(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> tup
 
 
 def encoder_flops(spec: RunSpec, layout: SkeletonLayout) -> float:
-    """FLOPs of the shared encoder on every token of one body sequence, forward: what an evaluation
-    pays for it.
+    """FLOPs of the shared encoder on every token of one body sequence, forward:
+    what an evaluation pays for it.
     """
     return forward_flops(build_encoder(spec, layout, "meta"), layout)
 
 
 def forward_flops(encoder: Encoder, layout: SkeletonLayout) -> float:
-    """FLOPs of an encoder's forward pass on every token of one body sequence; it stands on the meta
-    device.
+    """FLOPs of an encoder's forward pass on every token of one body sequence;
+    it stands on the meta device.
     """
     set_attention_kernel(encoder, fused=False)
     x = torch.empty(1, encoder.grid.frames, layout.joint_count, 3, device="meta")

@@ -75,8 +75,8 @@ class ForwardPass:
 
 @dataclass
 class ForwardTiming(Timing):
-    """A measurement whose cells are encoders: their ``spec.encoder``, or a method that brings its
-    own.
+    """A measurement whose cells are encoders: their ``spec.encoder``,
+    or a method that brings its own.
     """
 
     def _versions(self) -> Iterator[tuple[str, str]]:

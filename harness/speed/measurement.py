@@ -48,12 +48,12 @@ from harness.training.trainer import Trainer
 from methods.base import Method
 
 SCHEDULE_STEPS = 100_000
-"""Schedule length of trainers that are only timed: their learning rate stays near the start of the
-warm-up.
+"""Schedule length of trainers that are only timed:
+their learning rate stays near the start of the warm-up.
 """
 BLOCKS = 60
-"""A measurement is cut into about so many blocks: short enough to alternate often, long enough to
-time.
+"""A measurement is cut into about so many blocks: short enough to alternate often,
+long enough to time.
 """
 
 
@@ -171,8 +171,8 @@ class Timing:
             )
 
     def warm_up(self, report: Reporter) -> None:
-        """Build every method and step it until it is warm; a method that throws is left out and
-        remembered.
+        """Build every method and step it until it is warm;
+        a method that throws is left out and remembered.
         """
         with report.task("warming up", "method") as task, seeded(self.cells[0].spec.seed):
             for number, cell in enumerate(self.cells):
@@ -218,8 +218,8 @@ class Timing:
         return arm
 
     def _warm_up_alone(self, cell: Cell, together: Arm) -> None:
-        """The method in one process, with the whole batch; without it, where that is too large for
-        one.
+        """The method in one process, with the whole batch; without it,
+        where that is too large for one.
         """
         arm = self._arm(cell, type(together.trainer.method), replace(self.data, ranks=ALONE))
         arm.label = f"{cell.label}, one process"
@@ -418,8 +418,8 @@ class Timing:
 
 
 def host_step_seconds(arm: Arm) -> float | None:
-    """Median over blocks; None where there is none, or where the host waits for the device in every
-    step.
+    """Median over blocks; None where there is none,
+    or where the host waits for the device in every step.
     """
     train = arm.trainer.train
     return (

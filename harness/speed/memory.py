@@ -1,5 +1,5 @@
-"""Peak memory of a training step: the CUDA allocator's counter, or the CPU allocations that torch's
-profiler saw.
+"""Peak memory of a training step: the CUDA allocator's counter,
+or the CPU allocations that torch's profiler saw.
 """
 
 from __future__ import annotations

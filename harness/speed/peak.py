@@ -1,5 +1,5 @@
-"""What a device can do: FLOP/s of a large matrix product, measured, in the precision of the
-training.
+"""What a device can do: FLOP/s of a large matrix product, measured,
+in the precision of the training.
 """
 
 from __future__ import annotations

@@ -229,8 +229,8 @@ def what(alike: Sequence[Reached]) -> str:
 
 
 def all_reached(folders: Iterable[Path]) -> list[Reached]:
-    """What methods reached, from every plain speed record below some folders; records that are
-    refused are left out.
+    """What methods reached, from every plain speed record below some folders;
+    records that are refused are left out.
     """
     return [
         one

@@ -14,8 +14,8 @@ from methods.base import Method
 
 
 class Timed(Protocol):
-    """Something that is stepped in blocks on a clock; `harness.training.trainer.Trainer` says what
-    each name is.
+    """Something that is stepped in blocks on a clock;
+    `harness.training.trainer.Trainer` says what each name is.
     """
 
     @property

@@ -30,16 +30,16 @@ from methods.base import Method
 from methods.parts.encoder import set_attention_kernel
 
 STEPS, UNJUDGED = 8, 2
-"""Steps, and how many at their beginning are not judged: behind a layer that starts at zero there
-is no gradient.
+"""Steps, and how many at their beginning are not judged:
+behind a layer that starts at zero there is no gradient.
 """
 COUNTED = (UNJUDGED + 1, STEPS)
 """Steps whose FLOPs are counted: counting takes longer than a step of so few body sequences."""
 SEQUENCES = 2
 """Body sequences of a trial step."""
 UNREAD = 1e-6
-"""Relative to the largest gradient of a body sequence, or to the loss: below it there is none, or
-no change.
+"""Relative to the largest gradient of a body sequence, or to the loss: below it there is none,
+or no change.
 """
 
 
@@ -129,8 +129,8 @@ def groups(size: int) -> Iterator[list[int]]:
 
 
 def same_loss(trial: Trial, rows: Sequence[int], loss: Tensor) -> bool:
-    """The loss does not change when these rows are backwards, three times as large and a metre
-    away.
+    """The loss does not change when these rows are backwards,
+    three times as large and a metre away.
     """
     others = []
     for view in trial.views:
@@ -184,8 +184,8 @@ def unlike_counted(trial: Trial) -> list[Doubt]:
 
 
 def trial_steps(trial: Trial) -> Iterator[Step]:
-    """Steps of one build, from the start to the end of a training as far as `after_step` can
-    tell.
+    """Steps of one build, from the start to the end of a training as far
+    as `after_step` can tell.
     """
     method = trial.build()
     set_attention_kernel(method, fused=False)  # as FLOPs are counted

@@ -1,5 +1,5 @@
-"""Published speed claims as data, and what a measurement says about one; `harness.studies.explain`
-measures.
+"""Published speed claims as data, and what a measurement says about one;
+`harness.studies.explain` measures.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Claim(Section):
 
     @property
     def reached_from(self) -> float:
-        """The least speedup (the greatest, for "slower") that is printed as `factor`: half a unit
-        of its last digit.
+        """The least speedup (the greatest, for "slower") that is printed as `factor`:
+        half a unit of its last digit.
         """
         digits = len(str(self.factor).partition(".")[2].rstrip("0"))
         half = 0.5 * 10.0**-digits
@@ -132,8 +132,8 @@ def find_claim(name: str, folder: Path = CLAIMS) -> Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """A measured ratio under one definition and one way of training; judged under the claim's own
-    definition.
+    """A measured ratio under one definition and one way of training;
+    judged under the claim's own definition.
     """
 
     definition: str
@@ -144,8 +144,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Card:
-    """A claim, what was measured of it, and what arithmetic says; without a record nothing stands
-    for it here.
+    """A claim, what was measured of it, and what arithmetic says;
+    without a record nothing stands for it here.
     """
 
     claim: Claim
@@ -156,8 +156,8 @@ class Card:
 
 
 def kind_of(claims: Iterable[Claim]) -> str:
-    """What these claims are measured by, ``training`` or ``inference``; empty where nothing stands
-    for any of them.
+    """What these claims are measured by, ``training`` or ``inference``;
+    empty where nothing stands for any of them.
     """
     kinds = list(dict.fromkeys(claim.what for claim in claims if claim.method))
     if len(kinds) > 1:
@@ -168,8 +168,8 @@ def kind_of(claims: Iterable[Claim]) -> str:
 
 
 def rows_of(claims: Iterable[Claim]) -> str:
-    """What to measure for these claims: their methods, the bound, and what they are claimed
-    against; or encoders.
+    """What to measure for these claims: their methods, the bound,
+    and what they are claimed against; or encoders.
     """
     claims = [claim for claim in claims if claim.method]
     methods, baselines = [claim.method for claim in claims], [claim.baseline for claim in claims]
@@ -192,8 +192,8 @@ def measured_claims(folder: Path, stage: str = EVERY_SWITCH) -> SpeedRecord:
 
 
 def row_of(record: SpeedRecord, asked: str) -> str:
-    """Label of the row of a claim's method: ``mamp:decoder_depth=5`` may stand there as ``mamp``,
-    its default.
+    """Label of the row of a claim's method:
+    ``mamp:decoder_depth=5`` may stand there as ``mamp``, its default.
     """
     if asked in (rows := record.rows):
         return asked
@@ -213,8 +213,8 @@ def row_of(record: SpeedRecord, asked: str) -> str:
 
 
 def make_card(claim: Claim, record: SpeedRecord | None) -> Card:
-    """The card of a claim from a record with both ways of training. A `UsageError` names a row that
-    is not in it.
+    """The card of a claim from a record with both ways of training.
+    A `UsageError` names a row that is not in it.
     """
     if not claim.method or record is None:
         return Card(claim, [Finding(claim.definition, "-", None, "not measurable here")])
@@ -299,8 +299,8 @@ def definitions(claim: Claim) -> list[str]:
 
 
 def schedule_factor(claim: Claim, definition: str) -> float:
-    """What a ratio of clips/s is multiplied with: whole schedules may have different numbers of
-    epochs.
+    """What a ratio of clips/s is multiplied with:
+    whole schedules may have different numbers of epochs.
     """
     return (
         claim.epochs.baseline / claim.epochs.method

@@ -1,5 +1,5 @@
-"""What rows of a table got on the test clips, column by column: what `harness.records.differences`
-tells apart.
+"""What rows of a table got on the test clips, column by column:
+what `harness.records.differences` tells apart.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ PROBES: dict[str, Callable[[Accuracy], float]] = {
 
 
 def probe_columns(records: Sequence[RunRecord]) -> list[Column]:
-    """A column for each probe of runs that were held equal, controls among them; rows in the order
-    of the records.
+    """A column for each probe of runs that were held equal, controls among them;
+    rows in the order of the records.
     """
     done = [record for record in records if record.status == "ok" and record.accuracy]
     if not done:
@@ -130,8 +130,8 @@ def protocol_columns(runs: Sequence[RunRecord], evaluations: Evaluations) -> lis
 
 
 def are_folds(one: RunRecord, other: RunRecord) -> bool:
-    """The other run's table is that of the swapped split, all else equal; not the other way
-    round.
+    """The other run's table is that of the swapped split, all else equal;
+    not the other way round.
     """
     specs = [record.spec.identity for record in (one, other)]
     data = [
@@ -145,8 +145,8 @@ def are_folds(one: RunRecord, other: RunRecord) -> bool:
 
 
 def both_folds(one: Column, other: Column) -> Column:
-    """The clips and people of both sides of a split as one column: rows and seeds that both
-    have.
+    """The clips and people of both sides of a split as one column:
+    rows and seeds that both have.
     """
     partners, share = {row.label: row for row in other.rows}, one.clips / (one.clips + other.clips)
     people = (
@@ -180,8 +180,8 @@ def _both(one: Row, other: Row, share: float) -> Row:
 
 
 def newest(records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
-    """Each evaluation once: where a default has changed since, one spec stands for several
-    options.
+    """Each evaluation once: where a default has changed since,
+    one spec stands for several options.
     """
     kept: dict[tuple[object, ...], EvaluationRecord] = {}
     for record in sorted(records, key=lambda record: record.finished):
@@ -285,8 +285,8 @@ def by_seed(
 
 
 def right_by_seed(records: Iterable[EvaluationRecord], clips: TestClips) -> dict[int, NDArray]:
-    """[clips] share of the draws of each seed that classified each test clip rightly; empty where
-    it cannot be said.
+    """[clips] share of the draws of each seed that classified each test clip rightly;
+    empty where it cannot be said.
     """
     labels, found = np.array(clips.labels), dict[int, list[NDArray]]()
     for record in records:

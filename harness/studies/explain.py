@@ -36,8 +36,8 @@ class Stage:
     train: dict[str, Any] = field(default_factory=dict)
 
     def applied(self, spec: RunSpec) -> RunSpec:
-        """The spec with this switch set; checked again, so that an impossible combination is an
-        error.
+        """The spec with this switch set; checked again,
+        so that an impossible combination is an error.
         """
         plain = spec.model_dump()
         plain["data"] |= self.data
@@ -80,8 +80,8 @@ LAST_STAGES = {
     "cpu": (Stage("attention in fp32", train={"attention_precision": "fp32"}),),
     "cuda": (Stage("cuDNN attention first", train={"sdpa": "cudnn-first"}),),
 }
-"""After `STAGES`, what is faster on that kind of device alone, and mostly for methods that attend
-to many tokens.
+"""After `STAGES`, what is faster on that kind of device alone,
+and mostly for methods that attend to many tokens.
 """
 
 
@@ -152,8 +152,8 @@ def refuse_switched(overrides: Sequence[str]) -> None:
 def explain(
     experiment: Experiment, report: Reporter, stages: Sequence[Stage] = STAGES
 ) -> Measurement:
-    """Time every stage of the experiment's methods side by side; the record lies with the
-    others.
+    """Time every stage of the experiment's methods side by side;
+    the record lies with the others.
     """
     for entry in experiment.entries:
         if entry.method.about.division == "open":

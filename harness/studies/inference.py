@@ -1,5 +1,5 @@
-"""How fast is an encoder once it is trained? Forward passes of several, timed by the rules of
-training speed.
+"""How fast is an encoder once it is trained? Forward passes of several,
+timed by the rules of training speed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from methods.parts.encoder import SIZES
 
 
 def encoder_cells(experiment: Experiment, text: str) -> list[Cell]:
-    """``base,base:frames=64,patch=8,skeletonmae-graph`` to one cell each: a size, or a method that
-    brings its own.
+    """``base,base:frames=64,patch=8,skeletonmae-graph`` to one cell each: a size,
+    or a method that brings its own.
     """
     return [
         _cell(experiment, spec)

@@ -1,5 +1,5 @@
-"""Time to target: training seconds until the probes first reach an accuracy that was frozen
-beforehand (RULES.md).
+"""Time to target: training seconds until the probes first reach an accuracy
+that was frozen beforehand (RULES.md).
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class Reach(BaseModel):
 
 
 def freeze(records: Sequence[RunRecord], reference: str) -> Target:
-    """The target that a reference row sets: the median over its seeds of the accuracy at its last
-    evaluation.
+    """The target that a reference row sets:
+    the median over its seeds of the accuracy at its last evaluation.
     """
     rows = finished(records, reference)
     if not rows:
@@ -158,16 +158,16 @@ def held(record: RunRecord) -> float:
 
 
 def at_fixed_clips(record: RunRecord) -> bool:
-    """The run was evaluated at the same numbers of clips seen as every other run with these
-    settings.
+    """The run was evaluated at the same numbers of clips seen as every other run
+    with these settings.
     """
     every = record.spec.probe.every
     return bool(every) and parse_budget(every).unit == "clips"
 
 
 def write_target(path: Path, target: Target) -> None:
-    """Freeze a target in a file that is not there yet; a `UsageError` keeps anyone from moving a
-    target.
+    """Freeze a target in a file that is not there yet;
+    a `UsageError` keeps anyone from moving a target.
     """
     if path.exists():
         raise UsageError(
@@ -203,8 +203,8 @@ def read_target(path: Path) -> Target:
 
 
 def held_equal(record: RunRecord, target: Target) -> bool:
-    """The run shares everything with the target's runs but method and seed, by the rule of the
-    target's version.
+    """The run shares everything with the target's runs but method and seed,
+    by the rule of the target's version.
     """
     spec = record.spec
     return target.held_equal == (
@@ -257,8 +257,8 @@ def reach(
 
 
 def crossing(curve: Sequence[float], accuracy: float, confirmed: bool) -> int | None:
-    """Index of the first evaluation at or above an accuracy, and where asked for the next one too;
-    None without one.
+    """Index of the first evaluation at or above an accuracy,
+    and where asked for the next one too; None without one.
     """
     above = [value >= accuracy for value in curve]
     counts = [now and then for now, then in pairwise(above)] if confirmed else above
@@ -402,8 +402,8 @@ def log_rank_scores(*rows: Reach) -> list[float]:
 
 
 def interval(found: Reach) -> tuple[float, float]:
-    """95 % t interval of the geometric mean of the seconds, with the time between evaluations in
-    it.
+    """95 % t interval of the geometric mean of the seconds,
+    with the time between evaluations in it.
     """
     ones = [1.0] * len(found.seconds)
     if len(ones) < 2:
@@ -450,8 +450,8 @@ def step_seconds(record: RunRecord, times: Mapping[str, float] = NO_TIMES) -> fl
 
 
 def timing(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> SpeedRecord | None:
-    """The newest measurement that has every row of these runs, made with their settings on their
-    machine.
+    """The newest measurement that has every row of these runs,
+    made with their settings on their machine.
     """
     first = records[0]
     settings = measured_settings(first)
@@ -468,8 +468,8 @@ def timing(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> Speed
 
 
 def step_times(speeds: Iterable[SpeedRecord], records: Sequence[RunRecord]) -> dict[str, float]:
-    """Interleaved step time by row, of the measurement that is `timing`; empty where there is
-    none.
+    """Interleaved step time by row, of the measurement that is `timing`;
+    empty where there is none.
     """
     newest = timing(speeds, records)
     return arm_times(newest) if newest else {}
@@ -481,8 +481,8 @@ def arm_times(speed: SpeedRecord) -> dict[str, float]:
 
 
 def steps_ratio(speed: SpeedRecord, one: str, reference: str) -> Ratio | None:
-    """Seconds per step of the reference's arm over those of another one; None where one was not, or
-    only once.
+    """Seconds per step of the reference's arm over those of another one; None where one was not,
+    or only once.
     """
     arms = speed.arm(one), speed.arm(reference)
     if not (arms[0] and arms[1]) or len(arms[0].blocks) < 2:

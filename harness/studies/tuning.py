@@ -39,8 +39,8 @@ class Tuned:
         return min(map(len, self.drawn.values()))
 
     def chosen(self, seed: int, count: int) -> RunRecord | None:
-        """The best of the first so many draws on held-out subjects; None where none of them ended
-        well.
+        """The best of the first so many draws on held-out subjects;
+        None where none of them ended well.
         """
         ended = [record for record in self.drawn[seed][:count] if _selection(record) is not None]
         return max(ended, key=lambda record: _selection(record) or 0.0, default=None)
@@ -88,8 +88,8 @@ def _test(record: RunRecord) -> float:
 
 
 def tuned_methods(records: Sequence[RunRecord], space: Space | None = None) -> list[list[Tuned]]:
-    """The methods of each setting of a folder of which draws are there, in the order of the
-    records.
+    """The methods of each setting of a folder of which draws are there,
+    in the order of the records.
     """
     space = space or read_space()
     every = draws(MOST_DRAWS, space)
@@ -104,8 +104,8 @@ def tuned_methods(records: Sequence[RunRecord], space: Space | None = None) -> l
 
 
 def _tuned(group: Sequence[RunRecord], every: Sequence[Draw], space: Space) -> list[Tuned]:
-    """A method's runs told apart: draws by their settings, and what has no draw's settings as
-    published.
+    """A method's runs told apart: draws by their settings,
+    and what has no draw's settings as published.
     """
     drawn: dict[int, dict[int, RunRecord]] = {}
     published: dict[str, dict[int, RunRecord]] = {}

@@ -62,8 +62,8 @@ HOW_READ = (
     "rotation",
     "center",
 )
-"""Settings of the data section that change neither which clips there are nor on which side they
-stand.
+"""Settings of the data section that change neither which clips there are nor on
+which side they stand.
 """
 
 
@@ -192,8 +192,8 @@ def run_address(record: RunRecord, store: RecordStore) -> str:
 
 
 def weights(runs: Sequence[RunRecord], store: RecordStore) -> Check:
-    """Weights that are there are those of their record; those that are not, and records of before,
-    are counted.
+    """Weights that are there are those of their record; those that are not,
+    and records of before, are counted.
     """
     others = [refusal for refusal in store.refused.values() if refusal.weights]
     trained = [record for record in runs if record.training and record.status == "ok"]
@@ -287,8 +287,8 @@ def _counted(data: DataInfo) -> str:
 
 
 def versions(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
-    """Every record names the software it was made with, and since schema 2 the versions of the
-    code.
+    """Every record names the software it was made with,
+    and since schema 2 the versions of the code.
     """
     records: list[RunRecord | SpeedRecord] = [*runs, *speeds]
     differences = []
@@ -319,8 +319,8 @@ def versions(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
 
 
 def accuracies(record: RunRecord) -> Iterator[str]:
-    """Every accuracy is a number of clips out of those that there are, and the one that counts is
-    in the curve.
+    """Every accuracy is a number of clips out of those that there are,
+    and the one that counts is in the curve.
     """
     yield from shares(record)
     for number, one in enumerate(record.data.sets):
@@ -360,8 +360,8 @@ def shares(record: RunRecord) -> Iterator[str]:
 
 
 def selected(record: RunRecord) -> Point:
-    """The evaluation that counts: the best for selection, of equals or without validation clips the
-    last.
+    """The evaluation that counts: the best for selection,
+    of equals or without validation clips the last.
     """
 
     def better(one: Point, other: Point) -> Point:
@@ -372,8 +372,8 @@ def selected(record: RunRecord) -> Point:
 
 
 def training(record: RunRecord) -> Iterator[str]:
-    """Steps, clips and time rise together along the curve and the losses, and end where the
-    training did.
+    """Steps, clips and time rise together along the curve and the losses,
+    and end where the training did.
     """
     done = record.training
     assert done is not None
@@ -407,8 +407,8 @@ def training(record: RunRecord) -> Iterator[str]:
 
 
 def budgeted(record: RunRecord) -> int | None:
-    """Steps that the budget gives; None for one in seconds where the step time that it was divided
-    by was not kept.
+    """Steps that the budget gives; None for one in seconds where the step time
+    that it was divided by was not kept.
     """
     done, budget, batch = (
         record.training,
@@ -428,8 +428,8 @@ def budgeted(record: RunRecord) -> int | None:
 
 
 def timed_flops(record: RunRecord, speeds: Sequence[SpeedRecord]) -> Iterator[str]:
-    """A step has the FLOPs that a measurement of this row counted, where there is one of its
-    settings and code.
+    """A step has the FLOPs that a measurement of this row counted,
+    where there is one of its settings and code.
     """
     done, settings, code = record.training, measured_settings(record), record.method.versions
     assert done is not None
@@ -468,8 +468,8 @@ def times(record: RunRecord) -> Iterator[str]:
 
 
 def speed(record: SpeedRecord) -> Iterator[str]:
-    """Ratios follow from the blocks, the floor from the same-against-same ratio, verdicts from
-    both.
+    """Ratios follow from the blocks, the floor from the same-against-same ratio,
+    verdicts from both.
     """
     if record.finished < record.started:
         yield "finished before it started"

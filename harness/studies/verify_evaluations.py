@@ -12,14 +12,14 @@ from harness.records.reading import Refusal
 from harness.records.schema import RunRecord
 
 TOLERANCE = 1e-6
-"""Relative; numbers are recorded in full, but libraries may round the last digits of a logarithm
-differently.
+"""Relative; numbers are recorded in full, but libraries may round the last digits
+of a logarithm differently.
 """
 
 
 def differences_of_evaluations(folder: Path, runs: Sequence[RunRecord]) -> tuple[int, list[str]]:
-    """How many evaluations a folder has, and a line for each difference, beginning with the
-    record's place.
+    """How many evaluations a folder has, and a line for each difference,
+    beginning with the record's place.
     """
     done, of = Evaluations(folder), {run.address: run for run in runs}
     records = list(done.all())
@@ -76,8 +76,8 @@ def predicted(record: EvaluationRecord, clips: TestClips) -> Iterator[str]:
 
 
 def looked(record: EvaluationRecord) -> Iterator[str]:
-    """What is wrong with the curve: each accuracy is a number of clips, the last one that which
-    counts.
+    """What is wrong with the curve: each accuracy is a number of clips,
+    the last one that which counts.
     """
     clips, epochs = len(record.predictions), [point.epoch for point in record.curve]
     for point in record.curve:

@@ -1,5 +1,5 @@
-"""Building what is trained: the shared encoder, the method on it, the optimiser and the
-schedule.
+"""Building what is trained: the shared encoder, the method on it,
+the optimiser and the schedule.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ MOST_PARAMETERS = 2_000_000_000
 
 
 def encoder_size(spec: EncoderSpec) -> EncoderSize:
-    """Named size with the spec's overrides; `UsageError` for unknown names and impossible
-    numbers.
+    """Named size with the spec's overrides;
+    `UsageError` for unknown names and impossible numbers.
     """
     if spec.size not in SIZES:
         raise UsageError(
@@ -60,8 +60,8 @@ def encoder_size(spec: EncoderSpec) -> EncoderSize:
 def build_encoder(
     spec: RunSpec, layout: SkeletonLayout, device: torch.device | str
 ) -> SkeletonEncoder:
-    """The shared encoder, initialised from the spec's seed: the same weights for every method of
-    that seed.
+    """The shared encoder, initialised from the spec's seed:
+    the same weights for every method of that seed.
     """
     torch.manual_seed(spec.seed)
     with torch.device(device):
@@ -76,8 +76,8 @@ def skeleton_of(layout: SkeletonLayout) -> Skeleton:
 def build_method(
     method: type[Method], spec: RunSpec, layout: SkeletonLayout, device: torch.device | str
 ) -> Method:
-    """A method on a fresh encoder; its own parts are initialised after the encoder, from the same
-    seed.
+    """A method on a fresh encoder; its own parts are initialised after the encoder,
+    from the same seed.
     """
     encoder = build_encoder(spec, layout, device)
     with torch.device(device):
@@ -128,8 +128,8 @@ def build_schedule(
 
 @dataclass(frozen=True)
 class Cell:
-    """A run to do: its row's label, its spec and, unless it is a control, the method class and the
-    row's guard.
+    """A run to do: its row's label, its spec and, unless it is a control,
+    the method class and the row's guard.
     """
 
     label: str

@@ -1,5 +1,5 @@
-"""Clocks: the timed region of training, and the ledger that accounts for a whole run's wall
-time.
+"""Clocks: the timed region of training, and the ledger that accounts
+for a whole run's wall time.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ class Ledger:
 
     @contextmanager
     def block(self, clock: StepClock) -> Iterator[None]:
-        """A training block: its phases are those that the training clock adds; a broken-off block
-        is one phase.
+        """A training block: its phases are those that the training clock adds;
+        a broken-off block is one phase.
         """
         before, began = dict(clock.phases), time.perf_counter()
         try:

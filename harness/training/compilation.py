@@ -1,5 +1,5 @@
-"""What ``train.compile`` does: torch's compiler for a whole loss, for its transformer blocks, and
-for the batches.
+"""What ``train.compile`` does: torch's compiler for a whole loss, for its transformer blocks,
+and for the batches.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Output = TypeVar("Output")
 Loss = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 
 SHARED_LIMIT = 256
-"""Compilations of code that all methods of a process share, each with its shapes; torch's own limit
-is 8.
+"""Compilations of code that all methods of a process share, each with its shapes;
+torch's own limit is 8.
 """
 
 
@@ -87,8 +87,8 @@ def compiled_apart(function: Callable[Inputs, Output]) -> Callable[Inputs, Outpu
 
 
 def at_first_unlimited(function: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
-    """The same, without torch's limit in the first call: what later ones compile again still meets
-    it.
+    """The same, without torch's limit in the first call:
+    what later ones compile again still meets it.
     """
     called = False
 

@@ -1,5 +1,5 @@
-"""Loads a data set as a `DataSpec` asks: clips, labels, split, and the body sequences on the
-device.
+"""Loads a data set as a `DataSpec` asks: clips, labels, split,
+and the body sequences on the device.
 """
 
 from __future__ import annotations
@@ -158,8 +158,8 @@ def fingerprint_of(clips: ClipSet) -> str:
 def parts_hash(
     clips: ClipSet, labels: NDArray[np.int64], class_names: Sequence[str], split: Split
 ) -> str:
-    """Eight digits for what a fingerprint leaves open: classes, who is on which side, and the
-    joints' names.
+    """Eight digits for what a fingerprint leaves open: classes, who is on which side,
+    and the joints' names.
     """
     digest = hashlib.sha256(repr((tuple(class_names), clips.layout.joints)).encode())
     for values in (labels, split.train, split.validation, split.test):

@@ -47,8 +47,8 @@ LIKE_MEAN = 1e-4
 ENDED = "ended"
 """Counter of rank 0's orderly ends."""
 PATIENCE = timedelta(days=7)
-"""Longest that ranks wait for rank 0, which evaluates and writes alone. A rank that is gone is
-noticed at once.
+"""Longest that ranks wait for rank 0, which evaluates and writes alone.
+A rank that is gone is noticed at once.
 """
 
 
@@ -98,8 +98,8 @@ class Ranks:
         }
 
     def finite(self, loss: Tensor) -> float:
-        """The loss of one step, the mean over ranks: if it is no number on one of them, it is none
-        on any.
+        """The loss of one step, the mean over ranks: if it is no number on one of them,
+        it is none on any.
         """
         return self.mean({"loss": loss.item()})["loss"]
 
@@ -184,8 +184,8 @@ def join(device: torch.device) -> Ranks:
 
 
 def part() -> None:
-    """The end of this process. Rank 0 tells the others, who wait for its next word unless they are
-    at work.
+    """The end of this process. Rank 0 tells the others,
+    who wait for its next word unless they are at work.
     """
     with contextlib.suppress(Exception):
         if joined().rank == 0:
@@ -237,8 +237,8 @@ def split_loss(method: Method, loss: Loss, ranks: Ranks, *, own_draws: bool) -> 
 
 @contextmanager
 def part_of_batch(method: Method, part: Split) -> Iterator[None]:
-    """Inside, what the method draws and averages, its batch norm too, belongs to the whole
-    batch.
+    """Inside, what the method draws and averages, its batch norm too,
+    belongs to the whole batch.
     """
     layers = (
         [layer for layer in method.modules() if isinstance(layer, _BatchNorm)]
@@ -253,8 +253,8 @@ def part_of_batch(method: Method, part: Split) -> Iterator[None]:
 
 
 def batch_norm_over_ranks(layer: _BatchNorm, x: Tensor) -> Tensor:
-    """What a layer of batch norm makes of ``x`` ``[n, C, ...]``, by the mean and variance of all
-    ranks' rows.
+    """What a layer of batch norm makes of ``x`` ``[n, C, ...]``,
+    by the mean and variance of all ranks' rows.
     """
     if not (layer.training or layer.running_mean is None):
         return type(layer).forward(layer, x)

@@ -151,8 +151,8 @@ def together(ranks: Ranks, name: str, number: int, *arguments: Any) -> Iterator[
 
 @contextmanager
 def settled(ranks: Ranks) -> Iterator[None]:
-    """What all ranks do at once. An `Exception` is passed on where it came on all of them, and else
-    all ranks end.
+    """What all ranks do at once. An `Exception` is passed on where it came on all of them,
+    and else all ranks end.
     """
     if ranks.size == 1:
         yield

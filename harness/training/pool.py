@@ -1,5 +1,5 @@
-"""Several data sets of one skeleton as one: their training sides together for pre-training, each
-probed apart.
+"""Several data sets of one skeleton as one: their training sides together for pre-training,
+each probed apart.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from harness.training.data import LoadedData, assemble, fingerprint_of, parts_ha
 
 
 def apart(spec: DataSpec, names: Sequence[str]) -> list[DataSpec]:
-    """The spec of each of several data sets: its own split and label, or those that are given for
-    all.
+    """The spec of each of several data sets: its own split and label,
+    or those that are given for all.
     """
     own, swap = unswapped(spec.split)
     splits, labels = _each(own, "split", names), _each(spec.label, "label", names)
@@ -131,8 +131,8 @@ def _joined(splits: Sequence[Split], firsts: Sequence[int]) -> Split:
 
 
 def leaks_between(parts: Sequence[LoadedData]) -> dict[tuple[int, int], NDArray[np.int64]]:
-    """Clips on the training side of one set that have exactly the joints of a test clip of another,
-    by both numbers.
+    """Clips on the training side of one set that have exactly the joints of a test clip
+    of another, by both numbers.
     """
     hashes = [np.array(clip_hashes(part.clips), np.uint64) for part in parts]
     found = {}

@@ -29,8 +29,8 @@ VERSION = 1
 
 LAST_PHASE = "after_step"
 GRAPH_STEPS = 3
-"""Untimed steps where CUDA graphs are on: the first compiles, the second captures the graphs, the
-third replays.
+"""Untimed steps where CUDA graphs are on: the first compiles, the second captures the graphs,
+the third replays.
 """
 
 
@@ -40,8 +40,8 @@ class Diverged(MethodFault):
 
 @contextmanager
 def undisturbed(method: Method, device: torch.device) -> Iterator[None]:
-    """Whatever runs inside leaves torch's random state and the method's buffers (running means) as
-    they were.
+    """Whatever runs inside leaves torch's random state and the method's buffers (running means)
+    as they were.
     """
     buffers = [(buffer, buffer.clone()) for buffer in method.buffers()]
     try:
@@ -72,15 +72,15 @@ def matrix_products(precision: str) -> Iterator[None]:
 
 
 def whole(method: Method) -> dict[str, Tensor]:
-    """Every parameter and buffer of a method by name, those too that its `state_dict` leaves
-    out.
+    """Every parameter and buffer of a method by name,
+    those too that its `state_dict` leaves out.
     """
     return {**dict(method.named_parameters()), **dict(method.named_buffers())}
 
 
 def remembering(method: Method) -> dict[str, nn.Module]:
-    """The modules of a method that keep more than parameters and buffers, by name (torch's
-    `get_extra_state`).
+    """The modules of a method that keep more than parameters and buffers,
+    by name (torch's `get_extra_state`).
     """
     own = nn.Module.get_extra_state
     return {
@@ -101,8 +101,8 @@ def by_first_name(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Norm of all gradients, from one norm per parameter (as in MAMP's util/misc.py): many small
-    kernels.
+    """Norm of all gradients, from one norm per parameter (as in MAMP's util/misc.py):
+    many small kernels.
     """
     gradients = [parameter.grad.detach() for parameter in parameters if parameter.grad is not None]
     return torch.linalg.vector_norm(
@@ -169,8 +169,8 @@ class Trainer:
         method.train()
 
     def run_block(self, steps: int, clock: StepClock) -> dict[str, float]:
-        """Train a block of ``steps`` steps on the clock; mean loss and named parts of it. Raises as
-        `go_on` does.
+        """Train a block of ``steps`` steps on the clock; mean loss and named parts of it.
+        Raises as `go_on` does.
         """
         self.begun, self.totals = 0, {}
         means = self.go_on(steps, clock)
@@ -244,8 +244,8 @@ class Trainer:
             )
 
     def _lead(self) -> None:
-        """Steps before the clock starts, without the optimiser's, until the source of batches runs
-        steadily.
+        """Steps before the clock starts, without the optimiser's,
+        until the source of batches runs steadily.
         """
         for _ in range(self.lead):
             with self.autocast():
@@ -344,21 +344,21 @@ class Trainer:
 
     @property
     def lead(self) -> int:
-        """Untimed steps that stand before each block anyway, until batches from worker processes
-        come steadily.
+        """Untimed steps that stand before each block anyway,
+        until batches from worker processes come steadily.
         """
         return self.batches.lead
 
     @property
     def first_steps(self) -> int:
-        """Steps until one runs as all that follow: before, it is compiled, and captured where CUDA
-        graphs are on.
+        """Steps until one runs as all that follow: before, it is compiled,
+        and captured where CUDA graphs are on.
         """
         return GRAPH_STEPS if self.train.cuda_graphs else 1
 
     def warm_up(self) -> None:
-        """Run the first steps' forward and backward off the clock (compilation, allocation) and
-        forget all about it.
+        """Run the first steps' forward and backward off the clock (compilation, allocation)
+        and forget all about it.
         """
         x = self.batches.sample()
         with undisturbed(self.method, self.device), matrix_products(self.train.precision):

@@ -1,3 +1,3 @@
-"""What methods are built from: tokens, masks, the shared encoder, decoders, teachers, the joint
-graph, options.
+"""What methods are built from: tokens, masks, the shared encoder, decoders, teachers,
+the joint graph, options.
 """

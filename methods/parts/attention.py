@@ -1,5 +1,5 @@
-"""The attention of every transformer block; `methods.parts.encoder` loads it late, and its VERSION
-counts for it.
+"""The attention of every transformer block; `methods.parts.encoder` loads it late,
+and its VERSION counts for it.
 """
 
 from __future__ import annotations

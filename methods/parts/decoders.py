@@ -20,8 +20,8 @@ VERSION = 1
 
 
 def scaled_depth(published: int, encoder: SkeletonEncoder) -> int:
-    """A decoder depth published for the 8-block encoder, in the same proportion to this one,
-    rounded half up.
+    """A decoder depth published for the 8-block encoder,
+    in the same proportion to this one, rounded half up.
     """
     return max(1, (published * encoder.size.depth + 4) // 8)
 

@@ -48,8 +48,8 @@ SIZES = {
 
 
 def transformer_blocks(depth: int, width: int, heads: int) -> nn.ModuleList:
-    """Pre-norm blocks with qkv bias, MLP ratio 4, GELU and no dropout: the one block of the whole
-    suite.
+    """Pre-norm blocks with qkv bias, MLP ratio 4, GELU and no dropout:
+    the one block of the whole suite.
     """
     # Here, as timm loads torchvision: two seconds that nobody waits for who builds nothing.
     from timm.models.vision_transformer import Block
@@ -63,8 +63,8 @@ def transformer_blocks(depth: int, width: int, heads: int) -> nn.ModuleList:
 
 
 def initialise(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero bias for every linear layer below ``module``, as in MAMP's
-    released code.
+    """Xavier-uniform weights and zero bias for every linear layer below ``module``,
+    as in MAMP's released code.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
@@ -74,8 +74,8 @@ def initialise(module: nn.Module) -> None:
 
 
 class SeparablePositions(nn.Module):
-    """Learnable position of a token: a joint vector plus a time vector, both truncated normal with
-    sigma 0.02.
+    """Learnable position of a token: a joint vector plus a time vector,
+    both truncated normal with sigma 0.02.
     """
 
     def __init__(self, times: int, joints: int, width: int) -> None:
@@ -131,8 +131,8 @@ class Encoder(nn.Module):
 
     @property
     def architecture(self) -> str:
-        """Hash of the module class, size, grid and every parameter's name and shape; equal means
-        comparable.
+        """Hash of the module class, size, grid and every parameter's name and shape;
+        equal means comparable.
         """
         description = {
             "class": type(self).__qualname__,
@@ -169,8 +169,8 @@ class SkeletonEncoder(Encoder):
         initialise(self.blocks)  # the patch embedding keeps the framework's default, as in MAMP
 
     def embed(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Patch embedding plus position: ``[B, T, V, 3]`` to ``[B, L, D]``, or ``[B, k, D]`` if
-        visible.
+        """Patch embedding plus position: ``[B, T, V, 3]`` to ``[B, L, D]``,
+        or ``[B, k, D]`` if visible.
         """
         patches, positions = patchify(x, self.grid.patch), self.positions()
         if visible is None:
@@ -194,8 +194,8 @@ class SkeletonEncoder(Encoder):
         return outputs
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Encode ``x`` ``[B, T, V, 3]``, or only its tokens ``visible`` ``[B, k]``; returns ``[B, L
-        or k, D]``.
+        """Encode ``x`` ``[B, T, V, 3]``, or only its tokens ``visible`` ``[B, k]``;
+        returns ``[B, L or k, D]``.
         """
         return self.norm(self.layers(x, visible)[-1])
 
@@ -240,8 +240,8 @@ def set_attention_kernel(
 
 
 def repeated_blocks(module: nn.Module) -> list[nn.Module]:
-    """The transformer blocks below ``module``: what stands in a list and attends, without the
-    blocks inside a block.
+    """The transformer blocks below ``module``: what stands in a list and attends,
+    without the blocks inside a block.
     """
     found = [
         block

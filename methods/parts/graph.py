@@ -25,8 +25,8 @@ COSINE_EPSILON = 1e-4
 
 
 def adjacency(parents: tuple[int, ...]) -> Tensor:
-    """Symmetric adjacency ``[V, V]`` of the joint graph: 1 where two joints share a bone, no self
-    loops.
+    """Symmetric adjacency ``[V, V]`` of the joint graph: 1 where two joints share a bone,
+    no self loops.
     """
     bones = {(joint, parent) for joint, parent in enumerate(parents) if parent >= 0}
     joints = range(len(parents))
@@ -39,8 +39,8 @@ def adjacency(parents: tuple[int, ...]) -> Tensor:
 
 
 def check_regions(regions: int, skeleton: Skeleton | None) -> Skeleton:
-    """The skeleton, if ``regions`` of its body parts can be masked with one left to see;
-    `OptionError` otherwise.
+    """The skeleton, if ``regions`` of its body parts can be masked with one left
+    to see; `OptionError` otherwise.
     """
     if skeleton is None or not skeleton.parts:
         raise OptionError(
@@ -135,8 +135,8 @@ class GraphNetwork(nn.Module):
         nn.init.trunc_normal_(self.joint, std=0.02)
 
     def forward(self, joints: Tensor) -> Tensor:
-        """``[..., V, D]`` keeps its shape; the joint embedding is added here, so a masked joint
-        keeps its name.
+        """``[..., V, D]`` keeps its shape; the joint embedding is added here,
+        so a masked joint keeps its name.
         """
         return self.head(self.layers(joints + self.joint))
 

@@ -32,8 +32,8 @@ ORDERS = {
         SDPBackend.MATH,
     ],
 }
-"""By the name that the setting ``train.sdpa`` gives them. What one refuses, by shape or type, the
-next one gets.
+"""By the name that the setting ``train.sdpa`` gives them. What one refuses, by shape or type,
+the next one gets.
 """
 
 

@@ -31,8 +31,8 @@ class Mask(NamedTuple):
 
 
 def visible_count(tokens: int, mask_ratio: float) -> int:
-    """Tokens kept at a mask ratio: truncated as in MAMP's code, so 750 tokens at 0.9 keep 74, not
-    75.
+    """Tokens kept at a mask ratio: truncated as in MAMP's code, so 750 tokens at 0.9 keep 74,
+    not 75.
     """
     return int(tokens * (1 - mask_ratio))
 
@@ -105,8 +105,8 @@ def frame_and_joint_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, frames: 
 
 
 def tube_motion(x: Tensor, grid: TokenGrid, tube: int) -> Tensor:
-    """Relative motion of each joint in each tube of ``tube`` time steps, 0 to 1, ``[B, times /
-    tube, V]``.
+    """Relative motion of each joint in each tube of ``tube`` time steps, 0 to 1,
+    ``[B, times / tube, V]``.
 
     Mean absolute frame-to-frame displacement, divided by the largest of the tube's joints, as in
     Skeleton2vec's released code (models/transformer.py).
@@ -117,8 +117,8 @@ def tube_motion(x: Tensor, grid: TokenGrid, tube: int) -> Tensor:
 
 
 def visible_joints(joints: int, mask_ratio: float) -> int:
-    """Joints kept in a tube: 2 of 25 at 0.9, truncated; 2 of 20 too, whatever 20 * (1 - 0.9) rounds
-    to.
+    """Joints kept in a tube: 2 of 25 at 0.9, truncated; 2 of 20 too, whatever 20 * (1 - 0.9)
+    rounds to.
     """
     return int(joints * (1 - mask_ratio) + 1e-9)
 
@@ -140,8 +140,8 @@ def tube_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tube: int, beta: fl
 
 
 def _tube_tokens(joints: Tensor, grid: TokenGrid, tube: int) -> Tensor:
-    """Token indices of joints ``[B, tubes, n]`` in every time step of their tube, ``[B, tubes *
-    tube * n]``.
+    """Token indices of joints ``[B, tubes, n]`` in every time step of their tube,
+    ``[B, tubes * tube * n]``.
     """
     times = torch.arange(grid.times, device=joints.device).reshape(1, -1, tube, 1)
     return (times * grid.joints + joints.unsqueeze(2)).flatten(1)

@@ -1,5 +1,5 @@
-"""What options of methods share: limits, values of several numbers, impossible values, values the
-encoder settles.
+"""What options of methods share: limits, values of several numbers, impossible values,
+values the encoder settles.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ VERSION = 1
 T = TypeVar("T")
 
 Depth = Annotated[int, Field(ge=1, le=256)]
-"""Blocks or layers. The upper limits here are far above what any paper has: they catch a slip
-before any work.
+"""Blocks or layers. The upper limits here are far above what any paper has:
+they catch a slip before any work.
 """
 Width = Annotated[int, Field(ge=1, le=16_384)]
 LossWeight = Annotated[float, Field(ge=0, le=1e6)]
 Sharpness = Annotated[float, Field(ge=-1000, le=1000)]
-"""MAMP's tau: the smaller, the rather moving tokens are masked; 0 and below: without regard to
-motion.
+"""MAMP's tau: the smaller, the rather moving tokens are masked; 0 and below:
+without regard to motion.
 """
 
 
@@ -39,6 +39,6 @@ def _split(value: object) -> object:
 
 
 SlashList = BeforeValidator(_split)
-"""Lets a tuple option be written ``6/3/1`` in a spec string: ``Annotated[tuple[int, ...],
-SlashList]``.
+"""Lets a tuple option be written ``6/3/1`` in a spec string:
+``Annotated[tuple[int, ...], SlashList]``.
 """

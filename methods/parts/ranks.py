@@ -61,8 +61,8 @@ def ranks() -> int:
 def uniform(
     rows: int, *columns: int, device: torch.device | None = None, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Uniform random numbers for this part's ``rows``, ``[rows, *columns]``, as the whole batch has
-    them there.
+    """Uniform random numbers for this part's ``rows``, ``[rows, *columns]``,
+    as the whole batch has them there.
     """
     split = _splits[-1]
     if split.size == 1:

@@ -67,8 +67,8 @@ class Teacher(torch.nn.Module):
         self.progress = state.item()
 
     def decay(self, progress: float, step: float) -> float:
-        """Share of the teacher's weights that a step of length ``step`` ending at ``progress``
-        keeps.
+        """Share of the teacher's weights that a step
+        of length ``step`` ending at ``progress`` keeps.
         """
         fall = 1 - progress if self.shape == "linear" else (1 + math.cos(math.pi * progress)) / 2
         return math.exp(-2 * self.follows * fall * step)

@@ -55,8 +55,8 @@ def divisors(number: int) -> list[int]:
 
 
 def nearest_divisor(number: int, wanted: float) -> int:
-    """The divisor of ``number`` nearest to ``wanted`` by ratio; carries published fractions to
-    another grid.
+    """The divisor of ``number`` nearest to ``wanted`` by ratio;
+    carries published fractions to another grid.
     """
     return min(divisors(number), key=lambda divisor: abs(math.log(divisor / wanted)))
 
@@ -76,8 +76,8 @@ def unpatchify(tokens: Tensor, patch: int, joints: int) -> Tensor:
 
 
 def frame_motion(x: Tensor) -> Tensor:
-    """Frame-level motion ``y[t] = x[t + 1] - x[t]``, zero in the last frame; shape kept (MAMP's
-    target).
+    """Frame-level motion ``y[t] = x[t + 1] - x[t]``, zero in the last frame;
+    shape kept (MAMP's target).
     """
     return torch.cat([x[:, 1:] - x[:, :-1], torch.zeros_like(x[:, :1])], dim=1)
 
@@ -94,16 +94,16 @@ def standardise(tokens: Tensor, epsilon: float = 1e-6) -> Tensor:
 
 
 def restore(predicted: Tensor, tokens: Tensor, epsilon: float = 1e-6) -> Tensor:
-    """Inverse of `standardise`: predictions with the mean and the scale of the true ``tokens``,
-    both ``[B, L, n]``.
+    """Inverse of `standardise`: predictions with the mean and the scale
+    of the true ``tokens``, both ``[B, L, n]``.
     """
     variance, mean = torch.var_mean(tokens, dim=-1, keepdim=True)
     return predicted * (variance + epsilon).sqrt() + mean
 
 
 def restore_clip(predicted: Tensor, x: Tensor, epsilon: float = 1e-6) -> Tensor:
-    """Inverse of `standardise_clip`, with the mean and the scale of the true frames, both ``[B, T,
-    V, 3]``.
+    """Inverse of `standardise_clip`, with the mean and the scale of the true frames,
+    both ``[B, T, V, 3]``.
     """
     variance, mean = torch.var_mean(x, dim=1, keepdim=True)
     return predicted * (variance + epsilon).sqrt() + mean

@@ -40,8 +40,8 @@ def resize_rounding(length: int, step: float = 10.0) -> float:
 
 
 def exchange_arrays(**changes: Any) -> dict[str, NDArray]:
-    """The arrays of a valid file of 6 clips and 15 frames; ``changes`` replaces some, None removes
-    one.
+    """The arrays of a valid file of 6 clips and 15 frames; ``changes`` replaces some,
+    None removes one.
     """
     arrays: dict[str, Any] = {
         "joints": frames(sum(LENGTHS)),
@@ -70,8 +70,8 @@ def exchange_file(folder: Path, **changes: Any) -> Path:
 
 
 def clip_set(lengths: tuple[int, ...] = LENGTHS, **columns: Any) -> ClipSet:
-    """A valid clip set; ``columns`` replaces or adds columns. Labels alternate, subjects count from
-    1.
+    """A valid clip set; ``columns`` replaces or adds columns. Labels alternate,
+    subjects count from 1.
     """
     count = len(lengths)
     standard = {"label": np.arange(count) % 2, "subject": np.arange(count) + 1}

@@ -1,5 +1,5 @@
-"""A person in the Kinect v1 layout whose every length is known, so that a test can spoil exactly
-one thing in it.
+"""A person in the Kinect v1 layout whose every length is known,
+so that a test can spoil exactly one thing in it.
 """
 
 from __future__ import annotations

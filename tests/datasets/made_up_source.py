@@ -76,8 +76,8 @@ class FatalSource(NumberSource):
 
 
 def write_numbers(folder: Path, **files: str) -> Path:
-    """Files of that content; by default seven clips of two classes, the fourth a twin of the
-    first.
+    """Files of that content; by default seven clips of two classes,
+    the fourth a twin of the first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     content = files or {

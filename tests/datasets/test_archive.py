@@ -1,5 +1,5 @@
-"""`.npz` files made to harm: headers that are cut or lie, text that is none, and bombs; each is one
-line, soon.
+"""`.npz` files made to harm: headers that are cut or lie, text that is none, and bombs;
+each is one line, soon.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def whole(values: NDArray) -> bytes:
 
 
 def npz(folder: Path, **members: bytes) -> Path:
-    """A valid file of the exchange format, some of its members replaced by these bytes, all
-    packed.
+    """A valid file of the exchange format, some of its members replaced by these bytes,
+    all packed.
     """
     path = folder / "own.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:

@@ -1,5 +1,5 @@
-"""Batches: time resize, centring, absent bodies, crops, rotations, order, and the ways frames are
-stored.
+"""Batches: time resize, centring, absent bodies, crops, rotations, order,
+and the ways frames are stored.
 """
 
 from __future__ import annotations
@@ -345,8 +345,8 @@ def training(
 
 
 def numbered(count: int) -> BodySequences:
-    """Sequences whose every coordinate is their number plus one, so that a batch tells what is in
-    it.
+    """Sequences whose every coordinate is their number plus one,
+    so that a batch tells what is in it.
     """
     lengths = tuple(range(1, count + 1))
     clips = made_up(lengths)

@@ -1,5 +1,5 @@
-"""Folders of the cache and of prepared data, systems without Unix's modules, files that appear
-whole or not at all.
+"""Folders of the cache and of prepared data, systems without Unix's modules,
+files that appear whole or not at all.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The hash of what code computes: equal for what only its readers see, different for what changes a
-result.
+"""The hash of what code computes: equal for what only its readers see,
+different for what changes a result.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def test_what_means_the_same_is_the_same(one: str, other: str) -> None:
 
 
 def test_every_python_gives_the_same_hash() -> None:
-    """Fixed values, made with 3.11, 3.12 and 3.13 alike: a version that parses otherwise fails
-    here.
+    """Fixed values, made with 3.11, 3.12 and 3.13 alike:
+    a version that parses otherwise fails here.
     """
     assert syntax_hash(PLAIN) == "c231149fa3803e17"
     assert (

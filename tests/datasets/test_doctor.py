@@ -1,5 +1,5 @@
-"""The doctor on a made-up person of known lengths, spoilt in one way at a time; and on the recorded
-sets.
+"""The doctor on a made-up person of known lengths, spoilt in one way at a time;
+and on the recorded sets.
 """
 
 from __future__ import annotations
@@ -188,8 +188,8 @@ def test_without_toes_knees_tell_the_front() -> None:
 
 
 def without_feet(knees: float) -> ClipSet:
-    """The four clips in a layout that ends in ankles; both knees stand ``knees`` metres before hip
-    and ankle.
+    """The four clips in a layout that ends in ankles;
+    both knees stand ``knees`` metres before hip and ankle.
     """
     kept = [joint for joint, name in enumerate(KINECT20.joints) if not name.startswith("foot")]
     parents = [
@@ -306,8 +306,8 @@ def test_joints_in_another_order_are_found(order: NDArray[np.int64], what: str) 
 
 
 def renamed(**parents: str) -> ClipSet:
-    """The four clips under names that are no layout of ours, with more joints about the head, under
-    ``parents``.
+    """The four clips under names that are no layout of ours, with more joints about the head,
+    under ``parents``.
     """
     names, clips = [f"my_{name}" for name in KINECT20.joints], four()
     tree = [*KINECT20.parents, *(names.index(parent) for parent in parents.values())]

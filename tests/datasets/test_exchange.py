@@ -30,8 +30,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refusal(path: Path) -> str:
-    """The one-line message with which a file is refused, without the path that it must start
-    with.
+    """The one-line message with which a file is refused,
+    without the path that it must start with.
     """
     with pytest.raises(DataError) as caught:
         read_npz(path)

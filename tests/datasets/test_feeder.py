@@ -1,5 +1,5 @@
-"""The published feeder re-made: what a sample is, what a batch holds, and where its worker
-processes go.
+"""The published feeder re-made: what a sample is, what a batch holds,
+and where its worker processes go.
 """
 
 from __future__ import annotations

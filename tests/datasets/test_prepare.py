@@ -1,5 +1,5 @@
-"""Preparation: what is kept, counted and skipped; going on after a kill; the same store every
-time.
+"""Preparation: what is kept, counted and skipped; going on after a kill;
+the same store every time.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The store: opened without reading frames, refused when it is not whole or not what was
-written.
+"""The store: opened without reading frames,
+refused when it is not whole or not what was written.
 """
 
 from __future__ import annotations

@@ -526,8 +526,8 @@ def test_damaged_cache_is_made_again(tmp_path: Path, cached: tuple[ClipSet, Path
 
 
 def test_cache_made_in_another_way_is_made_again(tmp_path: Path, cached: tuple[ClipSet, Path]):
-    """A file whose name fits but whose contents were made with another seed, say by an older
-    version.
+    """A file whose name fits but whose contents were made with another seed,
+    say by an older version.
     """
     made, file = cached
     load(tmp_path, seed=1, **SMALL)
@@ -542,8 +542,8 @@ def test_unwritable_cache_is_done_without(tmp_path: Path):
 
 
 def test_read_only_cache_is_done_without(tmp_path: Path, cached: tuple[ClipSet, Path]):
-    """A folder stands where the file should be, so that nothing can be renamed to it, even by
-    root.
+    """A folder stands where the file should be, so that nothing can be renamed to it,
+    even by root.
     """
     made, file = cached
     (tmp_path / file.name / "full").mkdir(parents=True)

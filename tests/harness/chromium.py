@@ -1,5 +1,5 @@
-"""A real browser without a display, driven over its DevTools pipe: where Debian's package
-`chromium` is installed.
+"""A real browser without a display, driven over its DevTools pipe:
+where Debian's package `chromium` is installed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A job whose child is a few lines of Python; a job's own process finds it under this module's
-name.
+"""A job whose child is a few lines of Python;
+a job's own process finds it under this module's name.
 """
 
 from __future__ import annotations

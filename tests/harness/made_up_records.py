@@ -64,8 +64,8 @@ def accuracy(linear: float, knn: float = 0.5) -> Accuracy:
 def run_record(
     name: str = "gfp", linear: float = 0.8, *, seed: int = 0, knn: float = 0.5, **changes: Any
 ) -> RunRecord:
-    """A record of an ok run that was evaluated twice, better by 5 points at the first
-    evaluation.
+    """A record of an ok run that was evaluated twice,
+    better by 5 points at the first evaluation.
     """
     spec = RunSpec(
         method=MethodSpec(name=name),
@@ -121,8 +121,8 @@ def curve_record(
     step_flops: float = 1e9,
     **changes: Any,
 ) -> RunRecord:
-    """A run with these accuracies after every 10 steps of 10 clips; `step_seconds` interleaved, a
-    noisy 0.9 alone.
+    """A run with these accuracies after every 10 steps of 10 clips; `step_seconds` interleaved,
+    a noisy 0.9 alone.
     """
     spec = run_record(name, seed=seed).spec
     train, probe = spec.train.model_copy(update={"budget": budget}), ProbeSpec(every="100clips")

@@ -1,5 +1,5 @@
-"""The smallest real run: a made-up data set, an encoder of width 8, and the command line called in
-this process.
+"""The smallest real run: a made-up data set, an encoder of width 8,
+and the command line called in this process.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ def harness(*arguments: str | Path) -> Outcome:
 
 
 def small_clips(bodies: int = 1) -> ClipSet:
-    """Six subjects, three classes of different tempo, one clip each; every other subject has no
-    second body.
+    """Six subjects, three classes of different tempo, one clip each;
+    every other subject has no second body.
     """
     random = np.random.default_rng(0)
     clips, labels, subjects = [], [], []

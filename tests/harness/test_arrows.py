@@ -29,8 +29,8 @@ MODULES = {module_name(path): path for package in PACKAGES for path in files(pac
 
 
 def nodes(tree: ast.AST, *, deferred: bool) -> Iterator[ast.AST]:
-    """All nodes; unless ``deferred`` without those in functions and those for type checkers
-    only.
+    """All nodes; unless ``deferred`` without those in functions and those
+    for type checkers only.
     """
     for child in ast.iter_child_nodes(tree):
         if deferred or not waits(child):
@@ -46,8 +46,8 @@ def waits(node: ast.AST) -> bool:
 
 @cache
 def imports(path: Path, *, deferred: bool = True) -> frozenset[str]:
-    """Modules that a file imports; ``from a import b`` gives ``a.b`` where that is one of our
-    modules.
+    """Modules that a file imports; ``from a import b`` gives ``a.b`` where that is one
+    of our modules.
     """
     found = set()
     for node in nodes(ast.parse(path.read_text()), deferred=deferred):
@@ -152,8 +152,8 @@ FLOORS = (
     ("report",),
     ("cli",),
 )
-"""A room may import rooms of lower floors, and `encoders`, which `runs` saves with, stands below
-it.
+"""A room may import rooms of lower floors, and `encoders`, which `runs` saves with,
+stands below it.
 """
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -173,8 +173,8 @@ def test_rooms_import_only_rooms_below_them(path: Path) -> None:
 
 
 def test_the_harness_can_be_drawn() -> None:
-    """A new arrow takes the place of another: say, what a room needs of `progress` for its messages
-    is wording.
+    """A new arrow takes the place of another: say,
+    what a room needs of `progress` for its messages is wording.
     """
     arrows = rooms(ROOT, "harness")
     assert len(list((ROOT / "harness").glob("*.py"))) <= 12

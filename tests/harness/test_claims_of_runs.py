@@ -1,5 +1,5 @@
-"""Processes that share a folder: one at a time on each run, the dead followed, nobody's work done
-twice.
+"""Processes that share a folder: one at a time on each run, the dead followed,
+nobody's work done twice.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def test_a_process_of_another_host_lives_while_its_file_changes(
 def test_a_clock_that_is_wrong_kills_nobody(
     ahead: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file's age is told by the file system's clock; where that jumped, by how long it was
-    watched.
+    """The file's age is told by the file system's clock; where that jumped,
+    by how long it was watched.
     """
     path = foreign(tmp_path, machine="elsewhere")
     looks = Claims(tmp_path)
@@ -186,8 +186,8 @@ def test_a_claim_of_another_version_counts(tmp_path: Path) -> None:
 def test_a_process_knows_its_own_claims_from_those_of_one_that_had_its_number(
     tmp_path: Path,
 ) -> None:
-    """A container that starts again within the minute: the same names, the same number, nearly the
-    same start.
+    """A container that starts again within the minute: the same names, the same number,
+    nearly the same start.
     """
     foreign(tmp_path)
     assert Claims(tmp_path).holder(RUN) is None

@@ -1,5 +1,5 @@
-"""The command line: what it lists and shows, and one clear line for everything that cannot be
-done.
+"""The command line: what it lists and shows,
+and one clear line for everything that cannot be done.
 """
 
 from __future__ import annotations

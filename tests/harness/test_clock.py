@@ -161,8 +161,8 @@ def test_a_phase_that_throws_is_booked() -> None:
 
 @contextmanager
 def processor_time() -> Iterator[None]:
-    """The clock reads this process's own processor time, so that no share depends on what else the
-    machine does.
+    """The clock reads this process's own processor time,
+    so that no share depends on what else the machine does.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

@@ -42,20 +42,20 @@ from harness.studies.target import comparable, read_target, step_times
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 OTHERS = ("README.md", "plan.md", "evaluations.md", "compare.md")
-"""Words, and tables of evaluations, which no test makes again: `verify` holds their records to the
-predictions.
+"""Words, and tables of evaluations, which no test makes again:
+`verify` holds their records to the predictions.
 """
 TABLES = sorted(
     path
     for path in RESULTS.rglob("*.md")
     if path.name not in OTHERS and (path.parent / "records.jsonl").exists()
 )
-"""Those of commands that leave records; others, as of benchmarks/*.py, hold what they printed and
-nothing more.
+"""Those of commands that leave records; others, as of benchmarks/*.py,
+hold what they printed and nothing more.
 """
 KEYS = {"trends.md": ("data", "encoder", "budget", "trend"), "claim": ("trained", "definition")}
-"""Columns that tell a table's rows apart, where the first alone does not, as far as a page shows
-them.
+"""Columns that tell a table's rows apart, where the first alone does not,
+as far as a page shows them.
 """
 RENAMED: dict[str, str] = {"train s": "wall s", "verdict": TRAINS_FASTER}
 """Columns of committed tables by today's name, where the same number has got another heading."""
@@ -70,8 +70,8 @@ Rows = dict[tuple[str, ...], dict[str, str]]
 
 @dataclass(frozen=True)
 class Page:
-    """A Markdown file of tables: each by row and column, the notes below them, the frames of the
-    `.csv` beside it.
+    """A Markdown file of tables: each by row and column, the notes below them,
+    the frames of the `.csv` beside it.
     """
 
     tables: list[Rows]
@@ -147,8 +147,8 @@ def only_speed(folder: Path) -> SpeedRecord:
 
 
 def render_table(path: Path, committed: Page) -> Page:
-    """The runs of the budget that the table's own notes name, in its order of rows, and the
-    controls.
+    """The runs of the budget that the table's own notes name, in its order of rows,
+    and the controls.
     """
     budgets = {
         found[1] for line in committed.notes if (found := re.search(r"; budget (\S+),", line))

@@ -1,5 +1,5 @@
-"""The conformance suite finds what is wrong: one made-up fault at a time, and no other check
-complains.
+"""The conformance suite finds what is wrong: one made-up fault at a time,
+and no other check complains.
 """
 
 from __future__ import annotations

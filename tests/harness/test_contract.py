@@ -1,5 +1,5 @@
-"""What a method may ask of the harness: views, an encoder of its own, and pictures of what it sees
-and makes.
+"""What a method may ask of the harness: views, an encoder of its own,
+and pictures of what it sees and makes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Beside each page that a command writes lie its numbers: typed, unrounded, under the names of the
-frames.
+"""Beside each page that a command writes lie its numbers: typed, unrounded,
+under the names of the frames.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Two ranks train what one process trains: the same batches and masks, losses and weights to
-rounding (torchrun).
+"""Two ranks train what one process trains: the same batches and masks,
+losses and weights to rounding (torchrun).
 """
 
 from __future__ import annotations
@@ -188,8 +188,8 @@ class Folder:
 
 @LONG
 def test_two_ranks_killed_and_continued_end_as_if_undisturbed(tmp_path: Path) -> None:
-    """Half-way one rank is killed, then torchrun is asked to stop; each time the same command goes
-    on.
+    """Half-way one rank is killed, then torchrun is asked to stop;
+    each time the same command goes on.
     """
     folder = Folder(tmp_path)
     assert folder.run("undisturbed").returncode == 0

@@ -1,5 +1,5 @@
-"""What records give away: the rules on numbers written by hand, and where they stand in tables,
-cards and checks.
+"""What records give away: the rules on numbers written by hand,
+and where they stand in tables, cards and checks.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ def test_it_is_silent_when_the_measurement_was_mostly_disturbed() -> None:
 def bounded(
     label: str, speedup: float, gflops: float, bound: float | None, **changes: Any
 ) -> ArmRecord:
-    """An arm with a narrow interval whose step takes so many FLOPs, and the encoder alone on its
-    tokens so many.
+    """An arm with a narrow interval whose step takes so many FLOPs,
+    and the encoder alone on its tokens so many.
     """
     interval = ratio(0.98 * speedup, speedup, 1.02 * speedup)
     flops = {"step_flops": gflops * 1e9, "bound_flops": None if bound is None else bound * 1e9}

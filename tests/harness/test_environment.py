@@ -16,8 +16,8 @@ from tests.harness.small_run import SMALL, harness, small_file
 
 @pytest.fixture(params=["every backend", "cuda"])
 def rounding(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Matrix products in TF32, as some containers have it by default, or asked for by torch's newer
-    switch.
+    """Matrix products in TF32, as some containers have it by default,
+    or asked for by torch's newer switch.
     """
     before = torch.get_float32_matmul_precision()
     if request.param == "cuda":

@@ -1,5 +1,5 @@
-"""Evaluation as a stage of its own: records beside runs, only what is missing, failures that harm
-nobody.
+"""Evaluation as a stage of its own: records beside runs, only what is missing,
+failures that harm nobody.
 """
 
 from __future__ import annotations
@@ -269,8 +269,8 @@ def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
 def test_run_evaluates_after_training_and_keeps_the_last_encoder_beside_the_selected_one(
     tmp_path: Path,
 ) -> None:
-    """By the graph encoder of the open division, which is its own control, trained by its own
-    downstream model.
+    """By the graph encoder of the open division, which is its own control,
+    trained by its own downstream model.
     """
     out, data = tmp_path / "runs", small_file(tmp_path)
     strl = "finetune:head=strl,epochs=2,looks=1"

@@ -1,5 +1,5 @@
-"""The exchange table: accuracy and rank at equal clips, seconds and FLOPs, given as budgets or read
-off curves.
+"""The exchange table: accuracy and rank at equal clips, seconds and FLOPs,
+given as budgets or read off curves.
 """
 
 from __future__ import annotations

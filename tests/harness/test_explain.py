@@ -1,5 +1,5 @@
-"""The waterfall: what each switch changes, where a stage's batches come from, and a whole small
-measurement.
+"""The waterfall: what each switch changes, where a stage's batches come from,
+and a whole small measurement.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The tables of a whole folder: what shares one, what stands beside it, and in which order, from
-records alone.
+"""The tables of a whole folder: what shares one, what stands beside it, and in which order,
+from records alone.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def trained(name: str, linear: float = 0.8, *, seed: int = 0, **train: Any) -> R
 
 
 def control(name: str, linear: float = 0.5, seed: int = 0, **changes: Any) -> RunRecord:
-    """As a run matrix makes them: under settings that do not depend on the budget, raw coordinates
-    on seed 0 alone.
+    """As a run matrix makes them: under settings that do not depend on the budget,
+    raw coordinates on seed 0 alone.
     """
     return under(
         run_record(name, linear, seed=seed), train=TrainSpec(), probe=ProbeSpec(points=1), **changes

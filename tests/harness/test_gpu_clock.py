@@ -1,5 +1,5 @@
-"""Clock and peak memory on CUDA, on a driver that is made up: the order of what is asked of it, and
-the arithmetic.
+"""Clock and peak memory on CUDA, on a driver that is made up: the order of what is asked of it,
+and the arithmetic.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The watch over timed blocks: whose processor time it was, what the GPU says, and how blocks are
-booked.
+"""The watch over timed blocks: whose processor time it was, what the GPU says,
+and how blocks are booked.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Mac = namedtuple("Mac", "user nice system idle")
 
 @pytest.fixture(autouse=True)
 def _four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process may use processors 1, 2, 4 and 5, and others disturb a block as they do outside
-    the tests.
+    """This process may use processors 1, 2, 4 and 5,
+    and others disturb a block as they do outside the tests.
     """
     monkeypatch.setattr(health, "FOREIGN_SHARE", 0.1)
     monkeypatch.setattr(health.os, "sched_getaffinity", lambda process: {1, 2, 4, 5}, raising=False)
@@ -38,8 +38,8 @@ def _four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def share(machine: float, own: float, wall: float) -> float:
-    """Share of others when the machine was busy for ``machine`` seconds and this process for
-    ``own``.
+    """Share of others when the machine was busy for ``machine`` seconds
+    and this process for ``own``.
     """
     return ProcessorTime(100 + machine, 20 + own).foreign_share(ProcessorTime(100, 20), wall)
 
@@ -112,8 +112,8 @@ def test_a_system_that_knows_no_affinity_counts_all_processors(
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, watch: Watch, foreign: float) -> str:
-    """What the watch says of a block of 2.5 seconds, 10 processor seconds, of which others took
-    ``foreign``.
+    """What the watch says of a block of 2.5 seconds, 10 processor seconds,
+    of which others took ``foreign``.
     """
     ran: list[bool] = []
     monkeypatch.setattr(ProcessorTime, "now", lambda: ProcessorTime(50 + foreign * bool(ran), 0))

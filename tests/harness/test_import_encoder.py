@@ -1,5 +1,5 @@
-"""`import-encoder`: the same outputs from the same weights, and one line for every file that is not
-what it says.
+"""`import-encoder`: the same outputs from the same weights,
+and one line for every file that is not what it says.
 """
 
 from __future__ import annotations
@@ -441,8 +441,8 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_none(
 
 
 def changed(**tensors: Tensor | None) -> Callable[[dict[str, Tensor]], object]:
-    """The state with these tensors in it, or without those that are None; ``__`` stands for a
-    dot.
+    """The state with these tensors in it, or without those that are None;
+    ``__`` stands for a dot.
     """
     named = {name.replace("__", "."): value for name, value in tensors.items()}
 

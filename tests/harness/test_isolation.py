@@ -1,5 +1,5 @@
-"""One method never harms another, nor the exit code: what it throws or leaves behind ends in its
-own row.
+"""One method never harms another, nor the exit code:
+what it throws or leaves behind ends in its own row.
 """
 
 from __future__ import annotations
@@ -712,8 +712,8 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
 def test_a_first_loader_with_workers_is_no_fault_of_the_method(tmp_path: Path) -> None:
-    """torch then sets a handler of its own, once in a process: a fresh one, as other tests have had
-    loaders.
+    """torch then sets a handler of its own, once in a process: a fresh one,
+    as other tests have had loaders.
     """
     (tmp_path / "loaded.py").write_text(LOADED)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

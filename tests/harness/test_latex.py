@@ -1,5 +1,5 @@
-"""Tables for a paper: escaping, captions, marks; a document that holds them compiles where TeX is
-installed.
+"""Tables for a paper: escaping, captions, marks;
+a document that holds them compiles where TeX is installed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""One leaderboard over laboratories: what shares a board, what does not and why, and whose a row
-is.
+"""One leaderboard over laboratories: what shares a board, what does not and why,
+and whose a row is.
 """
 
 from __future__ import annotations

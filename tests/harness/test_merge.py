@@ -1,5 +1,5 @@
-"""Output folders joined: every run once, the better one kept, conflicts named, nothing
-half-written.
+"""Output folders joined: every run once, the better one kept, conflicts named,
+nothing half-written.
 """
 
 from __future__ import annotations

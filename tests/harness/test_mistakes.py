@@ -75,8 +75,8 @@ def test_a_mistake_is_told_with_its_line_and_what_to_change(
 def run(
     files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Outcome, dict[str, list[RunRecord]]]:
-    """All mistakes that a run can meet, as rows of one run beside a method that is right; two
-    seeds.
+    """All mistakes that a run can meet, as rows of one run beside a method that is right;
+    two seeds.
     """
     folder = tmp_path_factory.mktemp("run")
     found = {name: file for name, file in files.items() if MISTAKES[name].runs}

@@ -1,5 +1,5 @@
-"""Something else in the place of a file or a folder of a run: it is named and passed over, and
-harms nothing else.
+"""Something else in the place of a file or a folder of a run: it is named and passed over,
+and harms nothing else.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have n
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two methods on two seeds with their speed, and one more run, of seed 9, for a test to
-    spoil.
+    """Two methods on two seeds with their speed, and one more run, of seed 9,
+    for a test to spoil.
     """
     store = RecordStore(tmp_path / "out")
     records = [

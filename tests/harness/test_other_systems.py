@@ -1,5 +1,5 @@
-"""Windows and macOS, as far as they can be made up on Linux: what is missing there is not
-needed.
+"""Windows and macOS, as far as they can be made up on Linux:
+what is missing there is not needed.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ with locked(Path(sys.argv[1])):
 
 
 def test_a_system_without_locks_of_files_warns_nobody_and_leaves_no_lock(tmp_path: Path) -> None:
-    """A file that filelock would leave in their place stops every process when its own is
-    killed.
+    """A file that filelock would leave in their place stops every process
+    when its own is killed.
     """
     command = [sys.executable, "-W", "error::UserWarning", "-c", LOCKED, str(tmp_path / "lock")]
     found = subprocess.run(

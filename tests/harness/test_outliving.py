@@ -1,5 +1,5 @@
-"""What a method's code would leave running beyond its call: threads, timers, forks, handlers at
-exit, its own exit.
+"""What a method's code would leave running beyond its call: threads, timers, forks,
+handlers at exit, its own exit.
 """
 
 from __future__ import annotations

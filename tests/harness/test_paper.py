@@ -1,5 +1,5 @@
-"""What leaves for a paper: figures and tables, the same bytes every time; a document of them
-compiles.
+"""What leaves for a paper: figures and tables, the same bytes every time;
+a document of them compiles.
 """
 
 from __future__ import annotations

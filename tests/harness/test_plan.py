@@ -1,5 +1,5 @@
-"""Plans: step times from made-up rates by hand, what a matrix costs, and that planning leaves no
-trace.
+"""Plans: step times from made-up rates by hand, what a matrix costs,
+and that planning leaves no trace.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def loaded(name: str | Path, **data: Any) -> LoadedData:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two methods on both sets at once, evaluated by a protocol, and one set by itself beside
-    them.
+    """Two methods on both sets at once, evaluated by a protocol,
+    and one set by itself beside them.
     """
     folder = tmp_path_factory.mktemp("pool")
     ran = run(folder, both(folder), "--protocols", "knn", out="both")

@@ -1,5 +1,5 @@
-"""From the source to the batch: nothing is lost on the way through a store, and both routes of NTU
-RGB+D agree.
+"""From the source to the batch: nothing is lost on the way through a store,
+and both routes of NTU RGB+D agree.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def test_an_exchange_file_comes_out_of_a_store_as_it_went_in(tmp_path: Path, dty
 
 
 def ctr_gcn_file(clips: ClipSet, path: Path) -> None:
-    """The clips as CTR-GCN's preparation writes them: sides in the order of the names, padded to
-    300 frames.
+    """The clips as CTR-GCN's preparation writes them: sides in the order of the names,
+    padded to 300 frames.
     """
     split = make_split(clips, "xsub", validation=0)
     arrays = {}

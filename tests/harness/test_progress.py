@@ -1,5 +1,5 @@
-"""Progress in a log: the first line at once, then one at least every half minute, whatever the work
-is busy with.
+"""Progress in a log: the first line at once, then one at least every half minute,
+whatever the work is busy with.
 """
 
 from __future__ import annotations

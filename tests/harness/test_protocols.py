@@ -1,5 +1,5 @@
-"""Protocols against hand computation: rates at named steps, layer scales, head parameters, subsets,
-batches.
+"""Protocols against hand computation: rates at named steps, layer scales, head parameters,
+subsets, batches.
 """
 
 from __future__ import annotations
@@ -323,8 +323,8 @@ def test_linear_evaluation_looks_at_the_test_clips_after_every_epoch(tmp_path: P
 
 
 def test_raw_coordinates_go_through_the_recipe_of_linear_evaluation(tmp_path: Path) -> None:
-    """Clips that stand off along an axis by class are told apart; two bodies of a clip count as
-    their mean.
+    """Clips that stand off along an axis by class are told apart;
+    two bodies of a clip count as their mean.
     """
     subject = subject_on(tmp_path)
     subject.encoder = None

@@ -1,5 +1,5 @@
-"""A record that is refused is named, passed over and counted by every command that reads a
-folder.
+"""A record that is refused is named, passed over and counted by every command
+that reads a folder.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ COMMANDS = ("trends", "ranking", "target")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two methods on two seeds with their speed, and one more run, of seed 9, for a test to
-    spoil.
+    """Two methods on two seeds with their speed, and one more run, of seed 9,
+    for a test to spoil.
     """
     store = RecordStore(tmp_path / "out")
     for label in LABELS:

@@ -19,8 +19,8 @@ from tests.harness.made_up_records import arm, ratio, speed_record
 from tests.harness.small_run import SMALL, harness, small_file
 
 SPREAD = 5.594985
-"""exp(4.302653 ln 2 / sqrt(3)): half the interval, as a factor, of three ratios x, 2x and 4x (t of
-two degrees).
+"""exp(4.302653 ln 2 / sqrt(3)): half the interval, as a factor, of three ratios x,
+2x and 4x (t of two degrees).
 """
 
 

@@ -1,5 +1,5 @@
-"""The report in a real browser: asks nobody for anything, sorts, filters, tells values, holds its
-layout, prints.
+"""The report in a real browser: asks nobody for anything, sorts, filters, tells values,
+holds its layout, prints.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The report as a file: the same bytes twice, everything escaped and inside, allowed by hashes,
-small enough.
+"""The report as a file: the same bytes twice, everything escaped and inside,
+allowed by hashes, small enough.
 """
 
 from __future__ import annotations
@@ -203,8 +203,8 @@ def test_a_folder_without_records_is_one_line(tmp_path: Path) -> None:
 
 
 def pictures(run: RunRecord, *, free: bool, title: str = "wave") -> RunPictures:
-    """One clip of two joints and a bone at two moments, a body that is there and one that is
-    not.
+    """One clip of two joints and a bone at two moments,
+    a body that is there and one that is not.
     """
     there, absent = [(0.0, 0.0), (0.5, 1.0)], [(0.0, 0.0), (0.0, 0.0)]
     clip = ClipPicture(
@@ -360,14 +360,14 @@ KEPT = frozenset(
         "traceback",
     }
 )
-"""What decides where a record lies and which of them are shown together; texts in some of them are
-set below.
+"""What decides where a record lies and which of them are shown together;
+texts in some of them are set below.
 """
 
 
 def hostile_run(record: RunRecord, text: str) -> RunRecord:
-    """Every text of a run, its row's name too; the data's name, and the error of one that
-    failed.
+    """Every text of a run, its row's name too; the data's name,
+    and the error of one that failed.
     """
     name = f"{record.label}{text}"
     spec = record.spec.model_copy(update={"method": MethodSpec(name=name)})

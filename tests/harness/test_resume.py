@@ -1,5 +1,5 @@
-"""A run that is stopped continues where it stood, and ends as if it had never stopped: the same to
-the last bit.
+"""A run that is stopped continues where it stood, and ends as if it had never stopped:
+the same to the last bit.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from tests.harness.small_run import (
 )
 
 METHODS = sorted(set(registry().methods) - {"encoder-only", "skeleton2vec"})
-"""Skeleton2vec's masks leave none of five joints visible at its own ratio: it is among the whole
-runs.
+"""Skeleton2vec's masks leave none of five joints visible at its own ratio:
+it is among the whole runs.
 """
 SKELETON2VEC = "skeleton2vec:mask_ratio=0.6"
 STEPS = 9
@@ -231,8 +231,8 @@ def test_a_run_may_stop_as_often_as_it_likes(machine: Machine, whole: Whole) -> 
 def test_what_a_process_did_after_its_last_state_is_done_again(
     machine: Machine, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a power cut: the record says running, or is not there, and the state is older than
-    the run was.
+    """As after a power cut: the record says running, or is not there,
+    and the state is older than the run was.
     """
     machine.stop_at(4)
     machine.run("stopped")

@@ -1,5 +1,5 @@
-"""Whole runs from the command line on made-up data: the table, the records, and what is done a
-second time.
+"""Whole runs from the command line on made-up data: the table, the records,
+and what is done a second time.
 """
 
 from __future__ import annotations
@@ -774,8 +774,8 @@ def test_an_interrupted_run_is_not_finished(stopped: Finished, tmp_path: Path) -
 
 @pytest.mark.long
 def test_a_killed_run_is_completed_by_the_same_command(tmp_path: Path) -> None:
-    """``kill -9`` while the second cell that trains is being evaluated; only what is missing is run
-    afterwards.
+    """``kill -9`` while the second cell that trains is being evaluated;
+    only what is missing is run afterwards.
     """
     waiting, out = tmp_path / "waiting", tmp_path / "out"
     data, plugin = str(small_file(tmp_path)), str(plugin_file(tmp_path))

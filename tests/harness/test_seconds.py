@@ -1,5 +1,5 @@
-"""Budgets in seconds: steps fixed at the first start, a command that repeats them, what seconds
-mean, busy machines.
+"""Budgets in seconds: steps fixed at the first start, a command that repeats them,
+what seconds mean, busy machines.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A study on its shelf is read as the folder that it was made of; what is refused in one is refused
-in the other.
+"""A study on its shelf is read as the folder that it was made of;
+what is refused in one is refused in the other.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def evaluation(run: RunRecord, right: int) -> EvaluationRecord:
 
 
 def study(root: Path) -> Path:
-    """Two methods on three seeds, one run that failed, their speed, and an evaluation of each
-    finished run.
+    """Two methods on three seeds, one run that failed, their speed,
+    and an evaluation of each finished run.
     """
     store = RecordStore(root)
     done = Evaluations(store.root)
@@ -100,8 +100,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shelf(folder: Path, tmp_path: Path) -> Path:
-    """The same as a shelf, of the same name: its lines are runs, the speed, evaluations, test
-    clips.
+    """The same as a shelf, of the same name: its lines are runs, the speed, evaluations,
+    test clips.
     """
     root = tmp_path / "shelves" / folder.name
     write_atomically(root / "records.jsonl", contents(folder).text)

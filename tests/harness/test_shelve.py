@@ -1,5 +1,5 @@
-"""`harness shelve`: a folder becomes a study on its shelf, whole or not at all, the same bytes when
-made twice.
+"""`harness shelve`: a folder becomes a study on its shelf, whole or not at all,
+the same bytes when made twice.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ WHY = "Whether motion is a better target."
 
 
 class Place:
-    """A folder, the place of its shelf, and `harness shelve FOLDER --to SHELF`, after which the
-    folder is as it was.
+    """A folder, the place of its shelf, and `harness shelve FOLDER --to SHELF`,
+    after which the folder is as it was.
     """
 
     def __init__(self, folder: Path) -> None:

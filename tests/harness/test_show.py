@@ -1,5 +1,5 @@
-"""`data show`: the tokens that are coloured are those that the method sees, and the reconstruction
-is its own.
+"""`data show`: the tokens that are coloured are those that the method sees,
+and the reconstruction is its own.
 """
 
 from __future__ import annotations

@@ -420,8 +420,8 @@ def test_data_is_what_it_holds_not_where_it_lies() -> None:
 
 
 def test_addresses_of_the_first_release_stay_what_they_are() -> None:
-    """The two addresses were made by the release that began rule 2 and, the second, by the one
-    before it.
+    """The two addresses were made by the release that began rule 2 and, the second,
+    by the one before it.
     """
     address, by_rule_1 = read("here.npz").addresses
     assert (address, by_rule_1) == ("gfp-s0-v2-32f6961344fd", "gfp-s0-5cdd76744884")

@@ -32,8 +32,8 @@ from tests.harness.small_run import CPU, small_cell, small_data, small_trainer
 
 
 class ScriptedTrainer:
-    """Stands in for a trainer: notes who stepped when, and takes scripted seconds per step on a
-    clock of its own.
+    """Stands in for a trainer: notes who stepped when,
+    and takes scripted seconds per step on a clock of its own.
     """
 
     def __init__(self, label: str, journal: list[str], now: list[float], *seconds: float) -> None:

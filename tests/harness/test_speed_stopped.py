@@ -1,5 +1,5 @@
-"""A speed measurement that is stopped leaves what it measured, which never passes for a finished
-one.
+"""A speed measurement that is stopped leaves what it measured,
+which never passes for a finished one.
 """
 
 from __future__ import annotations

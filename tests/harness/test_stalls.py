@@ -1,5 +1,5 @@
-"""What makes a GPU and its host wait for each other is found without a GPU, and no method's step
-has any of it.
+"""What makes a GPU and its host wait for each other is found without a GPU,
+and no method's step has any of it.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ def fake_trainer(name: str) -> Trainer:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    """No GPU: its random generator is none, and its backward pass, which needs a real device, gives
-    gradients.
+    """No GPU: its random generator is none, and its backward pass, which needs a real device,
+    gives gradients.
     """
     monkeypatch.setattr(
         torch, "Generator", lambda device: SimpleNamespace(manual_seed=lambda seed: None)

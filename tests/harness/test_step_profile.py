@@ -1,5 +1,5 @@
-"""The profile of MAMP's step: which runs stand beside the released loop, and how operators are
-grouped.
+"""The profile of MAMP's step: which runs stand beside the released loop,
+and how operators are grouped.
 """
 
 from __future__ import annotations

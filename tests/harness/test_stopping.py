@@ -1,5 +1,5 @@
-"""Ctrl-C, SIGTERM and SIGHUP: an exception in the main thread, a record, a line, the exit code of
-the signal.
+"""Ctrl-C, SIGTERM and SIGHUP: an exception in the main thread, a record, a line,
+the exit code of the signal.
 """
 
 from __future__ import annotations
@@ -272,8 +272,8 @@ if __name__ == "__main__":  # reading processes import this file too
 def test_a_preparation_that_is_stopped_goes_on_where_it_was(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    """The signal goes to the whole group, reading processes too, as a terminal and a scheduler send
-    it.
+    """The signal goes to the whole group, reading processes too,
+    as a terminal and a scheduler send it.
     """
     numbers = {
         f"n{number:03}": f"{number % 2} {number % 5}\n{number}\n{number + 1}\n"

@@ -1,5 +1,5 @@
-"""`submit`: what Slurm would get, what a job does with the signals it gets, and a study as jobs on
-this machine.
+"""`submit`: what Slurm would get, what a job does with the signals it gets,
+and a study as jobs on this machine.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ pytestmark = pytest.mark.skipif(
 
 
 def stand_in(folder: Path, name: str, script: str) -> Path:
-    """A program of Slurm's name that writes down its arguments, and then does what the script
-    says.
+    """A program of Slurm's name that writes down its arguments,
+    and then does what the script says.
     """
     folder.mkdir(exist_ok=True)
     path = folder / name
@@ -58,8 +58,8 @@ def asked_of(folder: Path, name: str) -> list[str]:
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of stand-ins for Slurm's programs, first on the path; `sbatch` numbers its jobs from
-    71 on.
+    """A folder of stand-ins for Slurm's programs, first on the path;
+    `sbatch` numbers its jobs from 71 on.
     """
     folder = tmp_path / "slurm"
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
@@ -162,8 +162,8 @@ def test_a_job_is_told_before_the_end_of_a_short_time(tmp_path: Path) -> None:
 
 
 def test_submit_has_every_option_of_run() -> None:
-    """But those with which it starts `run` itself, and ``--tuning``, whose draws come one after the
-    other.
+    """But those with which it starts `run` itself, and ``--tuning``,
+    whose draws come one after the other.
     """
     of_run, of_submit = (
         inspect.signature(command).parameters for command in (run_command, submit_command)
@@ -372,8 +372,8 @@ def test_a_child_that_is_killed_is_started_again(
 def test_a_preempted_job_stops_its_child_and_then_requeues(
     tmp_path: Path, handler: list[int]
 ) -> None:
-    """The child is told once, however many signals come, and has ended before the job gives its
-    place away.
+    """The child is told once, however many signals come,
+    and has ended before the job gives its place away.
     """
     when_ready(tmp_path, signal.SIGUSR2, signal.SIGTERM, signal.SIGUSR2)
     with pytest.raises(Requeued):
@@ -420,8 +420,8 @@ def test_where_only_sigterm_comes_the_job_asks_why(
     handler: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Clusters without ``preempt_send_user_signal``; what its user cancelled, or somebody requeued,
-    stays as it is.
+    """Clusters without ``preempt_send_user_signal``; what its user cancelled,
+    or somebody requeued, stays as it is.
     """
     stand_in(slurm, "scontrol", f'echo "JobId=9 ArrayJobId=12 JobState={state} Reason=None"')
     for name, value in {
@@ -458,8 +458,8 @@ def test_a_node_without_scontrol_says_what_to_do(
 
 
 def test_submitit_requeues_this_job_and_starts_it_again(slurm: Path, tmp_path: Path) -> None:
-    """Of an array by the array's number and its own: ``scontrol requeue`` with the job's would mean
-    all of them.
+    """Of an array by the array's number and its own:
+    ``scontrol requeue`` with the job's would mean all of them.
     """
     stand_in(slurm, "scontrol", "")
     folder, place = tmp_path / "jobs", tmp_path

@@ -66,8 +66,8 @@ MAMP = [
     curve_record("mamp", 0.3, 0.6, seed=2),
 ]
 SPREAD = 5.594985
-"""exp(4.302653 ln 2 / sqrt(3)): half the interval, as a factor, of three ratios x, 2x and 4x (t of
-two degrees).
+"""exp(4.302653 ln 2 / sqrt(3)): half the interval, as a factor, of three ratios x,
+2x and 4x (t of two degrees).
 """
 
 
@@ -426,8 +426,8 @@ def test_the_interval_of_a_time_is_a_t_interval_on_logs() -> None:
 
 
 def test_intervals_hold_the_time_between_evaluations() -> None:
-    """Both rows got there somewhere between half their time and all of it: from 2 down to 4 / 2, up
-    to 4 * 2.
+    """Both rows got there somewhere between half their time and all of it: from 2 down to 4 / 2,
+    up to 4 * 2.
     """
     one, other = got("gfp", 2.0, 2.0, before=0.5), got("mamp", 8.0, 8.0, before=0.5)
     assert interval(one) == pytest.approx((1.0, 2.0))

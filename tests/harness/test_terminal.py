@@ -1,5 +1,5 @@
-"""What reaches a terminal is text: names in files, paths, records may hold markup, escape
-sequences, stray bytes.
+"""What reaches a terminal is text: names in files, paths, records may hold markup,
+escape sequences, stray bytes.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ from tests.methods.made_up import averaged, encoder, motion, sorted_back
 
 METHODS = ("skeletonmae", "gfp", "encoder-only")
 ROUNDING = 5e-4
-"""How far each loss of 50 steps may drift, as a share, when only the kernels differ; no weight
-decay is over 1e-3.
+"""How far each loss of 50 steps may drift, as a share, when only the kernels differ;
+no weight decay is over 1e-3.
 """
 BF16 = 0.04
 """How far the mean loss of each 10 of 50 steps may drift, as a share, in bfloat16 (8 bits)."""
@@ -331,8 +331,8 @@ def test_a_warm_trainer_trains_as_a_cold_one(data: LoadedData) -> None:
 def test_warming_up_goes_on_until_cuda_graphs_are_replayed(
     data: LoadedData, graphs: bool, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first call compiles, the second captures, which takes as long, and only the third runs as
-    all others.
+    """The first call compiles, the second captures, which takes as long,
+    and only the third runs as all others.
     """
     calls, backwards = list[str | None](), list[Tensor]()
 
@@ -531,8 +531,8 @@ def test_the_fast_kernels_train_as_the_plain_ones(data: LoadedData, method: str)
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """`torch.compile` as far as the tracer goes, which needs no C++ compiler; names of what it was
-    asked to compile.
+    """`torch.compile` as far as the tracer goes, which needs no C++ compiler;
+    names of what it was asked to compile.
     """
     asked: list[str] = []
     compile = torch.compile
@@ -753,8 +753,8 @@ def test_the_lead_trains_nothing(data: LoadedData) -> None:
 
 
 def test_the_lead_writes_every_weight_and_moment_once_and_changes_none(data: LoadedData) -> None:
-    """Right after a fork of workers the first write copies a page: a timed step must not be the one
-    that pays.
+    """Right after a fork of workers the first write copies a page:
+    a timed step must not be the one that pays.
     """
     trainer = small_trainer(data, "gfp")
     trainer.run_block(1, StepClock(CPU))  # from here on the optimiser has its moments

@@ -1,5 +1,5 @@
-"""Published trends: paired differences by hand, what counts as shown, and which runs are
-compared.
+"""Published trends: paired differences by hand, what counts as shown,
+and which runs are compared.
 """
 
 from __future__ import annotations

@@ -150,8 +150,8 @@ def record(
 
 
 def of_gfp() -> list[RunRecord]:
-    """Two seeds, three draws: held-out subjects choose the second draw of seed 0 and the third of
-    seed 1.
+    """Two seeds, three draws: held-out subjects choose the second draw of seed 0
+    and the third of seed 1.
     """
     return [
         record("gfp", 0, 0.60),

@@ -1,5 +1,5 @@
-"""`harness verify`: a folder as it was left holds together; whatever is changed in it by hand is
-found and named.
+"""`harness verify`: a folder as it was left holds together;
+whatever is changed in it by hand is found and named.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The waterfall as printed: times, switches, ratios and the story below, from blocks written by
-hand.
+"""The waterfall as printed: times, switches, ratios and the story below,
+from blocks written by hand.
 """
 
 from __future__ import annotations
@@ -219,8 +219,8 @@ def test_a_method_that_failed_at_every_stage_is_named_too() -> None:
 
 
 def test_a_failed_stage_is_not_told_as_the_switch_after_it() -> None:
-    """Without 'b' the step from 'a' to 'fused attention' holds two switches, so it is not the
-    kernel alone.
+    """Without 'b' the step from 'a' to 'fused attention' holds two switches,
+    so it is not the kernel alone.
     """
     stages = ("a", "b", "fused attention")
     arms = [

@@ -169,8 +169,8 @@ def broken(spec: RunSpec, data: LoadedData) -> str:
 
 
 def same_rows(alone: Seen, ranks: tuple[Seen, ...]) -> dict[str, bool]:
-    """Whether the parts of all ranks, one below the other, are the whole batches and masks, bit for
-    bit.
+    """Whether the parts of all ranks, one below the other, are the whole batches and masks,
+    bit for bit.
     """
     return {
         name: len(wholes) > 0

@@ -36,8 +36,8 @@ def meta_encoder(size: EncoderSize, joints: int = 25) -> SkeletonEncoder:
 
 
 def motion(batch: int, joints: int = JOINTS, frames: int = SMALL.frames, seed: int = 0) -> Tensor:
-    """Body sequences ``[batch, frames, joints, 3]``: every joint walks at random from its own
-    place.
+    """Body sequences ``[batch, frames, joints, 3]``:
+    every joint walks at random from its own place.
     """
     random = torch.Generator().manual_seed(seed)
     place = 0.3 * torch.randn(batch, 1, joints, 3, generator=random)
@@ -45,8 +45,8 @@ def motion(batch: int, joints: int = JOINTS, frames: int = SMALL.frames, seed: i
 
 
 def sorted_back(fill: TokenFiller, latent: Tensor, mask: Mask) -> Tensor:
-    """What `TokenFiller.forward` is, written out: visible tokens, then mask tokens, in the grid's
-    order.
+    """What `TokenFiller.forward` is, written out: visible tokens, then mask tokens,
+    in the grid's order.
     """
     hidden = fill.mask_token.expand(*mask.masked.shape, -1)
     order = torch.cat([mask.visible, mask.masked], dim=1).argsort(dim=1)

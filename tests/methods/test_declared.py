@@ -1,5 +1,5 @@
-"""What differs from released code, or was chosen where papers say nothing, stands in the words that
-a user can list.
+"""What differs from released code, or was chosen where papers say nothing,
+stands in the words that a user can list.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The shared encoder: size, MAMP's names and values, what it reads, its hash, its attention
-kernels.
+"""The shared encoder: size, MAMP's names and values, what it reads, its hash,
+its attention kernels.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def published_state() -> dict[str, Tensor]:
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """MAMP's patch embedding and positions under our names; the convolution's weight becomes
-    frame-major.
+    """MAMP's patch embedding and positions under our names;
+    the convolution's weight becomes frame-major.
     """
     state = dict(state)
     kernel = state.pop("joints_embed.proj.weight")

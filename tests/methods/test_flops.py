@@ -56,8 +56,8 @@ def encoder_macs(size: EncoderSize, tokens: int) -> int:
 
 
 def training_gflops(macs: float) -> float:
-    """GFLOPs per clip of a training step (forward and twice that backward, two bodies) from forward
-    MACs.
+    """GFLOPs per clip of a training step (forward and twice that backward, two bodies)
+    from forward MACs.
     """
     return macs * 2 * 3 * 2 / 1e9
 
@@ -89,8 +89,8 @@ def test_the_switch_of_the_attention_kernel_does_not_change_the_count(name: str)
 
 
 def first_layer_gflops(macs: int) -> float:
-    """The gradient with respect to a network's input, which no step computes: one product of the
-    layer's size.
+    """The gradient with respect to a network's input, which no step computes:
+    one product of the layer's size.
     """
     return macs * 2 * 2 / 1e9
 
@@ -112,8 +112,8 @@ def gfp_model_gflops() -> float:
 
 
 def covariance_gflops() -> float:
-    """``Z^T Z`` of each local level, ``Z Z^T`` of the global one (128 rows of 2048), and twice that
-    backward.
+    """``Z^T Z`` of each local level, ``Z Z^T`` of the global one (128 rows of 2048),
+    and twice that backward.
     """
     local = sum(BATCH * tokens * LOCAL**2 for tokens in LEVELS)
     return 3 * 2 * (local + BATCH**2 * WHOLE) / (BATCH / 2) / 1e9

@@ -1,5 +1,5 @@
-"""Graph parts: adjacency, region masks, GIN aggregation and cosine error by hand, batch norm, the
-graph encoder.
+"""Graph parts: adjacency, region masks, GIN aggregation and cosine error by hand, batch norm,
+the graph encoder.
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ def test_loss_is_the_mean_over_masked_tokens_of_coordinates_standardised_per_tok
 
 
 def masked_output_and_gradient(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Masked tokens ``[B, k]``, the decoder's output ``[B, L, 12]`` and the loss's gradient with
-    respect to it.
+    """Masked tokens ``[B, k]``, the decoder's output ``[B, L, 12]``
+    and the loss's gradient with respect to it.
     """
     built = method(mask_ratio=0.7)
     torch.manual_seed(4)

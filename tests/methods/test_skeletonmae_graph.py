@@ -1,5 +1,5 @@
-"""SkeletonMAE (graph): what is masked, predicted and compared; nothing leaks; its encoder is its
-own.
+"""SkeletonMAE (graph): what is masked, predicted and compared; nothing leaks;
+its encoder is its own.
 """
 
 from __future__ import annotations

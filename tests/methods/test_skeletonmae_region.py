@@ -1,5 +1,5 @@
-"""The graph SkeletonMAE's pretext on the shared encoder: mask, target, loss; positions stay,
-nothing else leaks.
+"""The graph SkeletonMAE's pretext on the shared encoder: mask, target, loss;
+positions stay, nothing else leaks.
 """
 
 from __future__ import annotations

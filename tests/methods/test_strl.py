@@ -1,5 +1,5 @@
-"""STRL: shapes, fusion by hand, shared weights, body order, absent bodies, and gradients to the
-pre-trained parts.
+"""STRL: shapes, fusion by hand, shared weights, body order, absent bodies,
+and gradients to the pre-trained parts.
 """
 
 from __future__ import annotations

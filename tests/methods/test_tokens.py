@@ -22,8 +22,8 @@ BATCH, TIMES, PATCH, JOINTS = 2, 3, 4, 5
 
 
 def indexed() -> torch.Tensor:
-    """``[B, T, V, 3]`` whose value is 10000 b + 100 t + 10 v + c: every number tells where it
-    stands.
+    """``[B, T, V, 3]`` whose value is 10000 b + 100 t + 10 v + c:
+    every number tells where it stands.
     """
     b, t, v, c = torch.meshgrid(
         *map(torch.arange, (BATCH, TIMES * PATCH, JOINTS, 3)), indexing="ij"

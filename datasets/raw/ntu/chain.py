@@ -100,8 +100,8 @@ def standard_chain(text: SkeletonText) -> tuple[Joints, Counter[str]]:
 
 
 def translated(joints: Joints) -> Joints:
-    """Step 4: [T, M, 25, 3] about the middle of body 1's spine in its first real frame; absent
-    bodies stay zeros.
+    """Step 4: [T, M, 25, 3] about the middle of body 1's spine in its first real frame;
+    absent bodies stay zeros.
     """
     present = np.asarray(joints.any(axis=(2, 3)))
     if not present[:, 0].any():
@@ -142,8 +142,8 @@ def _denoised(bodies: Sequence[Body], counts: Counter[str]) -> list[Body]:
 
 
 def _motions_of_people(bodies: Sequence[Body]) -> dict[int, float]:
-    """Motion by ID of the bodies that are not too wide, in square metres; the last one left is not
-    looked at.
+    """Motion by ID of the bodies that are not too wide, in square metres;
+    the last one left is not looked at.
     """
     motions: dict[int, float] = {}
     for place, body in enumerate(bodies):

@@ -1,5 +1,5 @@
-"""NTU RGB+D as CTR-GCN's preparation writes it: ``NTU60_CS.npz``, ``NTU120_CSub.npz`` and the
-like.
+"""NTU RGB+D as CTR-GCN's preparation writes it: ``NTU60_CS.npz``,
+``NTU120_CSub.npz`` and the like.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class NtuNpz(NtuSource, ABC):
         self.expected = {self.default_split: official} if official else {}
 
     def find(self) -> Found:
-        """Blocks of rows of both sides. Raises `DataError` when an array is missing or of another
-        form.
+        """Blocks of rows of both sides. Raises `DataError` when an array is missing
+        or of another form.
         """
         units, rows = list[Unit](), dict[str, int]()
         with open_archive(self.raw) as archive:

@@ -74,8 +74,8 @@ ACTIONS_120 = (
 
 
 class NtuSource(Source, ABC):
-    """What both editions and every route share: Kinect v2's skeleton, 30 frames a second, two
-    bodies at most.
+    """What both editions and every route share: Kinect v2's skeleton, 30 frames a second,
+    two bodies at most.
     """
 
     layout = NTU25

@@ -46,8 +46,8 @@ class NtuPyskl(NtuSource, ABC):
     is_file = True
 
     def find(self) -> Found:
-        """The annotations, by name. Raises `DataError` when the file holds something else or wants
-        to run code.
+        """The annotations, by name. Raises `DataError` when the file holds something else
+        or wants to run code.
         """
         content = load_plain(self.raw)
         annotations = self._annotations(content)
@@ -127,8 +127,8 @@ class NtuPyskl(NtuSource, ABC):
             )
 
     def _take_splits(self, split: Any, annotations: list[Any]) -> dict[str, dict[str, str]]:
-        """The file's own lists that become columns, by the name of the split; those of official
-        splits are compared.
+        """The file's own lists that become columns, by the name of the split;
+        those of official splits are compared.
         """
         own = self._own_splits(split)
         ours = all(_ntu_name(one) for one in annotations if isinstance(one, dict))
@@ -144,8 +144,8 @@ class NtuPyskl(NtuSource, ABC):
         return own
 
     def _own_splits(self, split: Any) -> dict[str, dict[str, str]]:
-        """Split name -> clip name -> ``train`` or ``test``, of lists such as ``xsub_train`` and
-        ``xsub_val``.
+        """Split name -> clip name -> ``train`` or ``test``,
+        of lists such as ``xsub_train`` and ``xsub_val``.
         """
         found: dict[str, dict[str, str]] = {}
         for key, clips in split.items() if isinstance(split, dict) else ():
@@ -177,8 +177,8 @@ class NtuPyskl(NtuSource, ABC):
                 )
 
     def _unit(self, number: int, annotation: Any, splits: Mapping[str, Mapping[str, str]]) -> Unit:
-        """An annotation as a unit, whose part says where its numbers are or what is wrong with
-        it.
+        """An annotation as a unit, whose part says where its numbers are
+        or what is wrong with it.
         """
         name = annotation.get("frame_dir") if isinstance(annotation, dict) else None
         if not isinstance(name, str):

@@ -60,8 +60,8 @@ class SkeletonText:
     joints: NDArray[np.float32]
 
     def line(self, record: int, joint: int) -> int:
-        """The line of a joint, counted from 1; two lines above joint 0 is the record's body
-        line.
+        """The line of a joint, counted from 1;
+        two lines above joint 0 is the record's body line.
         """
         frame = int(np.searchsorted(np.cumsum(self.bodies), record, side="right"))
         return 1 + (frame + 1) + _RECORD_LINES * record + 2 + (joint + 1)
@@ -155,8 +155,8 @@ class _Tokens:
         return [self.data[start + 1 : end] for start, end in zip(before, after, strict=True)]
 
     def last_bytes(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """[n, 16]: the 16 bytes up to the end of each token, whatever stands before the token
-        included.
+        """[n, 16]: the 16 bytes up to the end of each token,
+        whatever stands before the token included.
         """
         shape = len(self.data) - _WIDTH + 1
         windows: NDArray[np.void] = np.ndarray(shape, f"V{_WIDTH}", self.data, strides=(1,))
@@ -178,8 +178,8 @@ def _body_counts(tokens: _Tokens) -> NDArray[np.int64] | None:
 
 
 def _places(bodies: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[F] the token with each frame's number of bodies, and [R] the first token of every body
-    record.
+    """[F] the token with each frame's number of bodies,
+    and [R] the first token of every body record.
     """
     records_before = np.cumsum(bodies) - bodies
     counts = 1 + np.arange(len(bodies)) + records_before * _RECORD_TOKENS

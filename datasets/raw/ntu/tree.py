@@ -27,8 +27,8 @@ from datasets.wording import listed
 
 _MOST_LIST_BYTES = 2**20  # the longest official list has 11 kB
 _MISSING = "missing"
-"""What the name of a list of missing skeletons holds: NTU_RGBD_samples_with_missing_skeletons.txt
-and forks of it.
+"""What the name of a list of missing skeletons holds:
+NTU_RGBD_samples_with_missing_skeletons.txt and forks of it.
 """
 
 
@@ -72,8 +72,8 @@ class NtuTree(NtuSource, ABC):
     )
 
     def find(self) -> Found:
-        """The files of this edition that are not on a missing list, by stem. Raises `DataError`
-        when there is none.
+        """The files of this edition that are not on a missing list, by stem.
+        Raises `DataError` when there is none.
         """
         paths = sorted(files_below(self.raw, ".skeleton"), key=lambda path: (path.stem, path))
         lists = self._missing_lists()
@@ -153,8 +153,8 @@ def _stems(path: Path) -> Iterator[str]:
 
 
 class Ntu60(NtuTree, OfNtu60):
-    """NTU RGB+D 60 from ``.skeleton`` files; files of NTU RGB+D 120 that lie among them are left
-    out.
+    """NTU RGB+D 60 from ``.skeleton`` files;
+    files of NTU RGB+D 120 that lie among them are left out.
     """
 
 
@@ -163,8 +163,8 @@ class Ntu120(NtuTree, OfNtu120):
 
 
 def _set_aside(reason: str, names: Iterable[str]) -> dict[str, int]:
-    """The count of files that are left out, with the first names in its wording; nothing when there
-    are none.
+    """The count of files that are left out, with the first names in its wording;
+    nothing when there are none.
     """
     names = list(names)
     return {f"{reason}: {listed(names, 3)}": len(names)} if names else {}

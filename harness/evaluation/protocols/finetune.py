@@ -27,8 +27,8 @@ VERSION = 1
 
 EVALUATION_BATCH = 64
 LEAST_STEPS, LEAST_CLIPS = 8, 8
-"""Where there are few clips, a batch is so small that an epoch has so many steps, but not below so
-many clips.
+"""Where there are few clips, a batch is so small that an epoch has so many steps,
+but not below so many clips.
 """
 PUBLISHED = {
     "mamp": {
@@ -140,8 +140,8 @@ class GraphClassifier(nn.Module):
 
 
 def drop_paths(encoder: SkeletonEncoder, last: float) -> None:
-    """Stochastic depth in every block, its rate rising linearly from 0 in the first to ``last`` in
-    the last.
+    """Stochastic depth in every block, its rate rising linearly from 0 in the first
+    to ``last`` in the last.
     """
     from timm.layers import DropPath
 
@@ -172,8 +172,8 @@ def layer_scale(name: str, depth: int, decay: float) -> float:
 def parameter_groups(
     model: Classifier, depth: int, *, decay: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """The optimiser's groups by ``lr_scale`` and decay; parameters of one dimension are not
-    decayed.
+    """The optimiser's groups by ``lr_scale`` and decay;
+    parameters of one dimension are not decayed.
     """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():

@@ -1,5 +1,5 @@
-"""Nearest neighbours of frozen features: the gallery is the training side, cosine similarity, no
-augmentation.
+"""Nearest neighbours of frozen features: the gallery is the training side, cosine similarity,
+no augmentation.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The cached linear probe: logistic regression on frozen features of the test view. Cheap, and a
-proxy.
+"""The cached linear probe: logistic regression on frozen features of the test view. Cheap,
+and a proxy.
 """
 
 from __future__ import annotations

@@ -32,15 +32,15 @@ VERSION = 2
 """2: a look at the test clips after every epoch; raw coordinates as a control."""
 
 RECIPES = ((30_000, 256, 0.1), (FEW_CLIPS, 128, 0.1), (0, 32, 0.01))
-"""From so many training clips on: clips per batch and rate, as published for NTU, PKU-MMD I and
-PKU-MMD II.
+"""From so many training clips on: clips per batch and rate, as published for NTU,
+PKU-MMD I and PKU-MMD II.
 """
 EVALUATION_BATCH = 128
 
 
 class LinearMampOptions(ProtocolOptions):
-    """Options; not given, batch size and rate go by the number of training clips, and looks are as
-    many as epochs.
+    """Options; not given, batch size and rate go by the number of training clips,
+    and looks are as many as epochs.
     """
 
     epochs: int = Field(default=100, ge=1, le=100_000)
@@ -51,8 +51,8 @@ class LinearMampOptions(ProtocolOptions):
 
 
 class Coordinates(Encoder):
-    """Raw coordinates in an encoder's place: the frames of a body sequence side by side are its one
-    token.
+    """Raw coordinates in an encoder's place:
+    the frames of a body sequence side by side are its one token.
     """
 
     def __init__(self, joints: int) -> None:
@@ -66,8 +66,8 @@ class Coordinates(Encoder):
 
 
 class LightHead(nn.Sequential):
-    """Batch norm without affine, then a linear layer of small weights: ``[B, D]`` to ``[B,
-    classes]``.
+    """Batch norm without affine, then a linear layer of small weights:
+    ``[B, D]`` to ``[B, classes]``.
     """
 
     def __init__(self, width: int, classes: int) -> None:
@@ -104,8 +104,8 @@ class LinearMamp(Protocol[LinearMampOptions]):
     reads_raw = True
 
     def resolved(self, subject: Subject) -> Self:
-        """Batch size and rate by the number of training clips; a look at the test clips after every
-        epoch.
+        """Batch size and rate by the number of training clips;
+        a look at the test clips after every epoch.
         """
         _, size, lr = next(recipe for recipe in RECIPES if len(subject.training_side) >= recipe[0])
         options = self.options

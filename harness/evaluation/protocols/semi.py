@@ -1,5 +1,5 @@
-"""Fine-tuning with few labels: a share of the training clips of every class, the same for all
-methods and processes.
+"""Fine-tuning with few labels: a share of the training clips of every class,
+the same for all methods and processes.
 """
 
 from __future__ import annotations

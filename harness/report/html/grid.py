@@ -1,5 +1,5 @@
-"""Tables of a page: what stands in a cell, what it is sorted by, and the record that it comes
-from.
+"""Tables of a page: what stands in a cell, what it is sorted by,
+and the record that it comes from.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ def identity(record: AnyRecord) -> tuple[object, ...]:
 
 
 def as_line(record: AnyRecord) -> str:
-    """The record as JSON on one line; of an evaluation without its predictions, a number for each
-    test clip.
+    """The record as JSON on one line; of an evaluation without its predictions,
+    a number for each test clip.
     """
     if not isinstance(record, EvaluationRecord):
         return record.model_dump_json()

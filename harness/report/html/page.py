@@ -105,8 +105,8 @@ def make_report(studies: Sequence[Study], out: Path) -> Report:
 
 
 def rendered(template: str, **content: Any) -> str:
-    """A page of the suite: a template with the style, the script and the policy that all pages
-    have.
+    """A page of the suite: a template with the style,
+    the script and the policy that all pages have.
     """
     style, script = (_text(name) for name in ("style.css", "script.js"))
     return (
@@ -151,8 +151,8 @@ def _shown(value: Any) -> Any:
 
 
 def brief(text: str, longest: int) -> str:
-    """A text that breaks no layout: one line, nothing that turns the direction of writing, not too
-    long.
+    """A text that breaks no layout: one line, nothing that turns the direction of writing,
+    not too long.
     """
     if len(text) <= longest:
         return printable(text)
@@ -167,8 +167,8 @@ def _settings(studies: Sequence[Study]) -> list[Setting]:
 
 
 def _main(studies: Sequence[Study]) -> Setting | None:
-    """The setting that the report begins with: the one with the most runs, and a measurement beside
-    them.
+    """The setting that the report begins with: the one with the most runs,
+    and a measurement beside them.
     """
     return max(_settings(studies), key=lambda setting: setting.weight, default=None)
 
@@ -190,8 +190,8 @@ def _answers(studies: Sequence[Study]) -> list[tuple[str, Answer]]:
 
 
 def _trust(studies: Sequence[Study]) -> Answer:
-    """How sure one may be of the answers beside it, which are of the main setting and of the first
-    waterfall.
+    """How sure one may be of the answers beside it,
+    which are of the main setting and of the first waterfall.
     """
     main, staged = _main(studies), [record for study in studies for record in study.staged]
     speeds = [*([main.table.speed] if main and main.table.speed else []), *staged]
@@ -229,8 +229,8 @@ def _conditions(studies: Sequence[Study]) -> list[str]:
 
 
 def _entries(studies: Sequence[Study]) -> tuple[list[Entry], dict[int, dict[str, str]]]:
-    """Every record once, in the order of the tables that it stands in, and where those of each
-    study stand.
+    """Every record once, in the order of the tables that it stands in,
+    and where those of each study stand.
     """
     found: dict[tuple[object, ...], Entry] = {}
     links: dict[int, dict[str, str]] = {}

@@ -1,5 +1,5 @@
-"""Stick figures of a run's pictures: what its method saw of a clip, and what it made of the
-rest.
+"""Stick figures of a run's pictures: what its method saw of a clip,
+and what it made of the rest.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Point = tuple[float, float]
 
 
 def drawn(pictures: RunPictures, clip: ClipPicture) -> Markup:
-    """The clip at its moments: seen tokens filled, masked ones hollow; below, the reconstruction
-    over the original.
+    """The clip at its moments: seen tokens filled, masked ones hollow; below,
+    the reconstruction over the original.
     """
     rows = 1 if clip.reconstruction is None else 2
     width, height = ACROSS * max(len(clip.seconds), 1), rows * (DOWN + ROOM)
@@ -52,8 +52,8 @@ def drawn(pictures: RunPictures, clip: ClipPicture) -> Markup:
 
 
 def whole(pictures: RunPictures, clip: ClipPicture) -> bool:
-    """A clip has at every moment the same bodies, joints and tokens in all its parts, and every
-    bone its joints.
+    """A clip has at every moment the same bodies, joints and tokens in all its parts,
+    and every bone its joints.
     """
     parts: list[Sequence[Sequence[Sequence[object]]]] = [clip.original, clip.visible]
     if clip.reconstruction is not None:

@@ -1,5 +1,5 @@
-"""The sections of a report, one for each question, as blocks of charts, tables and lines that a
-template lays out.
+"""The sections of a report, one for each question, as blocks of charts,
+tables and lines that a template lays out.
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ def sections(
 def _measurements(
     settings: Sequence[Setting], draw: Drawer
 ) -> Iterator[tuple[Setting, SpeedRecord]]:
-    """Each measurement once, where ``draw`` then stands; several settings may lie beside the same
-    one.
+    """Each measurement once, where ``draw`` then stands;
+    several settings may lie beside the same one.
     """
     seen = set()
     for setting in settings:

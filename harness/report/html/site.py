@@ -1,5 +1,5 @@
-"""Static pages of several folders: their leaderboard, and the report of each; any web server hands
-them out.
+"""Static pages of several folders: their leaderboard, and the report of each;
+any web server hands them out.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What a report knows of its folders: tables, columns of accuracy with their pairs, stages,
-targets, who still runs.
+"""What a report knows of its folders: tables, columns of accuracy with their pairs,
+stages, targets, who still runs.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from harness.studies.target import Target, comparable, freeze, read_target, timi
 
 @dataclass(frozen=True)
 class Race:
-    """Time to target under one setting: the target, the runs that it judges and the measurement of
-    their steps.
+    """Time to target under one setting: the target,
+    the runs that it judges and the measurement of their steps.
     """
 
     target: Target
@@ -71,8 +71,8 @@ class Setting:
 
     @cached_property
     def better(self) -> list[tuple[str, Answer]]:
-        """Who represents better, by column: the papers' linear protocol first, where it was
-        evaluated.
+        """Who represents better, by column: the papers' linear protocol first,
+        where it was evaluated.
         """
         doubts = {
             label: kinds(own)
@@ -92,8 +92,8 @@ class Setting:
 
     @property
     def weight(self) -> tuple[bool, bool, int, int]:
-        """What makes a setting the one that a report begins with: runs that ended well, and speed
-        beside them.
+        """What makes a setting the one that a report begins with: runs that ended well,
+        and speed beside them.
         """
         done = sum(run.status == "ok" for run in self.table.runs)
         return bool(done and self.table.speed), bool(done), done, len(self.table.runs)

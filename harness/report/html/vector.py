@@ -126,8 +126,8 @@ def _value(name: str, value: str, names: Mapping[str, str]) -> str:
 
 
 def _tell(root: ET.Element, tips: Mapping[str, Tip], links: Mapping[str, str]) -> None:
-    """Titles for marks, and links to the records that they come from; neighbours that say the same
-    share one.
+    """Titles for marks, and links to the records that they come from;
+    neighbours that say the same share one.
     """
     for parent in list(root.iter()):
         told, group = None, parent
@@ -151,8 +151,8 @@ def _tell(root: ET.Element, tips: Mapping[str, Tip], links: Mapping[str, str]) -
 
 
 def _unwrap(root: ET.Element) -> None:
-    """Groups that say nothing give their children to their parents, and what paints nothing
-    goes.
+    """Groups that say nothing give their children to their parents,
+    and what paints nothing goes.
     """
     for parent in reversed(list(root.iter())):  # children before their parents
         for place in reversed(range(len(parent))):

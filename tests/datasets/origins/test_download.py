@@ -1,5 +1,5 @@
-"""Downloads from a server on loopback: whole, broken off, changed, refused, first seen; and where
-data comes from.
+"""Downloads from a server on loopback: whole, broken off, changed, refused, first seen;
+and where data comes from.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Archives: what is unpacked and how, every way out of the folder that is refused, and that nothing
-remains.
+"""Archives: what is unpacked and how, every way out of the folder that is refused,
+and that nothing remains.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def refusal(archive: Path, *, keep: str = "*") -> str:
-    """The one line with which an archive is refused; neither the folder nor anything else may be
-    there afterwards.
+    """The one line with which an archive is refused;
+    neither the folder nor anything else may be there afterwards.
     """
     around = set(archive.parent.rglob("*"))
     with pytest.raises(DataError) as caught:

@@ -1,5 +1,5 @@
-"""Made-up NTU RGB+D ``.skeleton`` files: people who move, and what else a depth camera takes for
-people.
+"""Made-up NTU RGB+D ``.skeleton`` files: people who move,
+and what else a depth camera takes for people.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ STANDING = np.array(
         *_RIGHT_FINGERS,
     ]
 )
-"""[25, 3] metres about the base of the spine; faces the camera, so the right side is at +x and the
-toes point to -z.
+"""[25, 3] metres about the base of the spine; faces the camera,
+so the right side is at +x and the toes point to -z.
 """
 _LIMBS = ((4, (5, 6, 7, 21, 22)), (8, (9, 10, 11, 23, 24)), (12, (13, 14, 15)), (16, (17, 18, 19)))
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A body as the camera tracks it: under one ID, from frame ``first`` of the file on; joints [n,
-    25, 3].
+    """A body as the camera tracks it: under one ID, from frame ``first`` of the file on;
+    joints [n, 25, 3].
     """
 
     id: int
@@ -65,8 +65,8 @@ def person(
     action: int = 0,
     place: tuple[float, float, float] = (0.0, 0.0, 3.0),
 ) -> NDArray[np.float64]:
-    """[frames, 25, 3] metres in the camera's frame: someone who sways and swings the limbs that the
-    action has.
+    """[frames, 25, 3] metres in the camera's frame:
+    someone who sways and swings the limbs that the action has.
     """
     random = np.random.default_rng(seed)
     time = np.arange(frames) / 30
@@ -181,8 +181,8 @@ def write_tree(
 
 
 def clip_name(number: int, subjects: int = 40, setups: int = 17, actions: int = 60) -> str:
-    """The name of the clip of that number, different for each below subjects x setups x actions x
-    6.
+    """The name of the clip of that number, different
+    for each below subjects x setups x actions x 6.
     """
     rest, subject = divmod(number, subjects)
     rest, camera = divmod(rest, 3)

@@ -27,8 +27,8 @@ from datasets.raw.base import RawClip, Source
 
 SUBJECTS = (1, 2, 3, 4)
 PKU_LABELS = "1,5,25,2\n14,20,45,1\n33,45,90,2\n"
-"""Of every made-up video of 70 frames: the second interval overlaps the first, the third ends past
-the file.
+"""Of every made-up video of 70 frames: the second interval overlaps the first,
+the third ends past the file.
 """
 KINECT1_JOINTS_OF_UTD = (
     "head",
@@ -162,8 +162,8 @@ def seen_from(joints: NDArray[np.float64], view: int) -> NDArray[np.float64]:
 
 
 def write_pku(folder: Path) -> Path:
-    """PKU-MMD phase 1 in its official folders: 4 videos in 3 views, 3 instances of 3 classes
-    each.
+    """PKU-MMD phase 1 in its official folders: 4 videos in 3 views,
+    3 instances of 3 classes each.
     """
     videos = [f"{number:04}" for number in SUBJECTS]
     _write_videos(folder, videos, "Data/PKU_Skeleton_Renew", "Label/Train_Label_PKU_final")
@@ -188,8 +188,8 @@ def write_pku2(folder: Path) -> Path:
 
 
 def write_split(path: Path, train: Iterable[str], test: Iterable[str]) -> Path:
-    """A split file: headings in lines 1 and 3, names in lines 2 and 4, a separator left over at the
-    end.
+    """A split file: headings in lines 1 and 3, names in lines 2 and 4,
+    a separator left over at the end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lists = (", ".join([*names, ""]) for names in (train, test))
@@ -205,8 +205,8 @@ def write_frames(path: Path, joints: NDArray) -> Path:
 
 
 def write_nwucla(folder: Path) -> Path:
-    """NW-UCLA: 3 actions of 4 subjects in 3 views; those of action 2 have the same joints in views
-    2 and 3.
+    """NW-UCLA: 3 actions of 4 subjects in 3 views;
+    those of action 2 have the same joints in views 2 and 3.
     """
     place = folder / "all_sqe"
     place.mkdir(parents=True, exist_ok=True)
@@ -278,8 +278,8 @@ def write_bvh(folder: Path) -> Path:
 def bvh_text(
     layout: SkeletonLayout, angle: NDArray[np.float64], subject: int, frame_time: float = 0.0333333
 ) -> str:
-    """A BVH file of a person who stands 3 m from the origin; the joints stand depth first in
-    ``layout``.
+    """A BVH file of a person who stands 3 m from the origin;
+    the joints stand depth first in ``layout``.
     """
     offsets = 100 * bone_offsets(layout, subject)
 

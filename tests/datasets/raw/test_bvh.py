@@ -1,5 +1,5 @@
-"""BVH: the tree, the order of rotations and units by hand; one skeleton for all files; labels.csv
-line by line.
+"""BVH: the tree, the order of rotations and units by hand; one skeleton for all files;
+labels.csv line by line.
 """
 
 from __future__ import annotations

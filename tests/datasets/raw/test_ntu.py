@@ -1,5 +1,5 @@
-"""NTU RGB+D from ``.skeleton`` files: what is found and set aside, what a clip becomes, and the
-three routes.
+"""NTU RGB+D from ``.skeleton`` files: what is found and set aside, what a clip becomes,
+and the three routes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""CTR-GCN-style archives: equal to the raw route on the same clips, and exact about what is
-wrong.
+"""CTR-GCN-style archives: equal to the raw route on the same clips,
+and exact about what is wrong.
 """
 
 from __future__ import annotations

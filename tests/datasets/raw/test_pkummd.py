@@ -1,5 +1,5 @@
-"""PKU-MMD: intervals become clips; what is left out, cut or doubtful is named and counted; split
-files decide.
+"""PKU-MMD: intervals become clips; what is left out, cut or doubtful is named and counted;
+split files decide.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tests.datasets.raw.made_up_raw import (
 
 
 def video(folder: Path, labels: str, frames: int = 10, stem: str = "0002-L") -> Path:
-    """One video whose frame t has x = t + 1 in all joints of the first body; nothing of the
-    second.
+    """One video whose frame t has x = t + 1 in all joints of the first body;
+    nothing of the second.
     """
     joints = np.zeros((frames, 2, 25, 3))
     joints[:, 0, :, 0] = np.arange(1, frames + 1)[:, None]

@@ -1,5 +1,5 @@
-"""pyskl's pickles: equal to the raw route on the same clips; what is wrong with an annotation is
-named.
+"""pyskl's pickles: equal to the raw route on the same clips;
+what is wrong with an annotation is named.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The reader of ``.skeleton`` text: equal to a plain line-by-line reader, and exact about what is
-broken where.
+"""The reader of ``.skeleton`` text: equal to a plain line-by-line reader,
+and exact about what is broken where.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ JOINT = {name: place for place, name in enumerate(UIPRMD22.joints)}
 
 
 def straight() -> NDArray[np.float64]:
-    """[1, 22, 3] centimetres: every joint 10 cm above its parent, the waist 100 cm high at (30,
-    -200).
+    """[1, 22, 3] centimetres: every joint 10 cm above its parent,
+    the waist 100 cm high at (30, -200).
     """
     positions = np.zeros((1, 22, 3))
     positions[:, :, 1] = 10

@@ -1,5 +1,5 @@
-"""The restricted unpickler: plain data comes through, arrays stay in the file, and nothing is ever
-run.
+"""The restricted unpickler: plain data comes through, arrays stay in the file,
+and nothing is ever run.
 """
 
 from __future__ import annotations
