@@ -71,10 +71,17 @@ def leave_text(text: str, path: Path, numbers: Mapping[str, pd.DataFrame]) -> bo
     """Leave a page beside the records, and the numbers of its tables beside it; whether the page
     could be written.
 
+    Nothing is written on a study's shelf: `shelve` makes its pages, with its records.
+
     Args:
         numbers: frames of its tables by what tells them apart: that of ``""`` becomes ``table.csv``
             beside ``table.md``, that of ``"pairs"`` ``table-pairs.csv``.
     """
+    from harness.records.reading import is_shelf
+
+    if is_shelf(path.parent):
+        warn(f"{path} is not written: {path.parent} is a study on its shelf, which is only read")
+        return False
     written = leave(text.encode(), path, "what it would hold is printed above")
     if written:
         leave_numbers(path, numbers)
@@ -111,7 +118,7 @@ def leave(content: bytes, path: Path, instead: str) -> bool:
 
 def refuse_targets(folders: Iterable[Path], targets: Mapping[str, Path]) -> None:
     """A `UsageError` where a file to leave would replace records, another of these files, or what
-    is no file.
+    is no file, or would stand on a study's shelf.
 
     Called before anything is written.
 
@@ -119,7 +126,7 @@ def refuse_targets(folders: Iterable[Path], targets: Mapping[str, Path]) -> None
         folders: those that are read.
         targets: files by the option that names them.
     """
-    from harness.records.reading import RECORD_FILE, SHELF_FILE, SPEED_FILE
+    from harness.records.reading import RECORD_FILE, SHELF_FILE, SPEED_FILE, is_shelf
     from harness.records.store import (
         BESIDE_A_RECORD,
         LOCK_FILE,
@@ -149,6 +156,11 @@ def refuse_targets(folders: Iterable[Path], targets: Mapping[str, Path]) -> None
             raise UsageError(
                 f"{option} {path}: expected a file to leave, found the name of one with records;"
                 " choose another name"
+            )
+        if is_shelf(place.parent):
+            raise UsageError(
+                f"{option} {path}: expected a file to leave, found the place of a study on its"
+                " shelf, which is only read; choose another folder"
             )
         if place in seen:
             raise UsageError(

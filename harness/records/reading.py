@@ -39,6 +39,11 @@ KINDS = {
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
+def is_shelf(folder: Path) -> bool:
+    """The folder is a study on its shelf (`harness.records.shelf`), which is only read."""
+    return os.path.lexists(folder / SHELF_FILE)
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A record that is not used, or something that stands in the place of another file of a run.

@@ -56,6 +56,7 @@ from harness.records.reading import (
     Refusal,
     Refused,
     content_of,
+    is_shelf,
     odd,
     parsed_record,
     read_file,
@@ -151,7 +152,7 @@ class RecordStore:
 
     def refuse_shelf(self) -> None:
         """A `UsageError` where the folder is a study on its shelf: nothing is written there."""
-        if os.path.lexists(self.root / SHELF_FILE):
+        if is_shelf(self.root):
             raise UsageError(
                 f"{self.root} is a study on its shelf ({SHELF_FILE}), which is only read; choose"
                 f" another folder, or `merge {self.root} --out FOLDER` for one to go on in"
