@@ -57,7 +57,8 @@ Label = Annotated[
 ]
 Encoder = Annotated[str | None, typer.Option(help="Encoder size: tiny, small or base.")]
 BudgetText = Annotated[
-    str | None, typer.Option("--budget", help="30ep, 2000steps, 50000clips, 300s or 2e15flops.")
+    str | None,
+    typer.Option("--budget", help="30ep, 2000steps, 50000clips, 300s, 1h30min or 2e15flops."),
 ]
 Seeds = Annotated[str, typer.Option(help="Seeds, e.g. 0 or 0-2.")]
 BatchSize = Annotated[int | None, typer.Option(help="Body sequences per batch.")]

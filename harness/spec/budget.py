@@ -1,4 +1,4 @@
-"""Training budgets: ``30ep | 2000steps | 50000clips | 300s | 2e15flops``,
+"""Training budgets: ``30ep | 2000steps | 50000clips | 300s | 1h30min | 2e15flops``,
 all resolved to optimiser steps.
 """
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from harness.errors import MethodFault, UsageError, shortened
@@ -17,19 +18,19 @@ MOST = {"ep": 1e6, "steps": 1e9, "clips": 1e12, "s": 1e8, "flops": 1e26}
 """Of each unit, the largest budget: more than anybody has (3 years of seconds, say),
 and safe to count with.
 """
-UNITS = tuple(MOST)
-EXAMPLES = "30ep, 2000steps or 300s"
-SECONDS = {
-    "sec": 1,
-    "secs": 1,
-    "seconds": 1,
-    "min": 60,
-    "mins": 60,
-    "minutes": 60,
-    "m": 60,
-    "h": 3600,
-    "hours": 3600,
+SECONDS = {"h": 3600, "min": 60, "s": 1}
+"""Units of time, in the order in which a budget may have several: ``1h30min``."""
+UNITS = (*MOST, "min", "h")
+EXAMPLES = "30ep, 2000steps, 300s or 1h30min"
+OTHER_WORDS = {
+    "h": ("hr", "hrs", "hour", "hours"),
+    "min": ("m", "mins", "minute", "minutes"),
+    "s": ("sec", "secs", "second", "seconds"),
 }
+"""What the units of time are called elsewhere."""
+_NUMBER = r"([0-9.]+(?:e[+-]?[0-9]+)?)"
+_TIME = re.compile(r"\s*" + "".join(rf"(?:{_NUMBER}\s*{unit}\s*)?" for unit in SECONDS))
+_AMOUNT = re.compile(rf"\s*{_NUMBER}\s*([a-z]*)\s*")
 
 
 @dataclass(frozen=True)
@@ -105,31 +106,29 @@ def parse_budget(text: str) -> Budget:
 
 
 def check_budget(text: str) -> str:
-    """The text, if it is a budget; `ValueError` otherwise: for the types of a spec."""
-    _parse(text)
-    return text
+    """The text, if it is a budget, with hours and minutes as the seconds that they are,
+    so that runs of ``2h`` and of ``7200s`` are the same;
+    `ValueError` otherwise: for the types of a spec.
+    """
+    budget = _parse(text)
+    in_other_units = budget.unit == "s" and re.search("h|min", text.lower())
+    return f"{budget.amount:.15g}s" if in_other_units else text
 
 
 def meant(amount: float, word: str) -> str:
-    """``20steps`` of 20 and ``step``, ``300s`` of 5 and ``min``;
+    """``20steps`` of 20 and ``step``, ``5min`` of 5 and ``m``;
     nothing for a word that is like no unit.
     """
-    if word in SECONDS:
-        return f"{amount * SECONDS[word]:g}s"
     word = word or "steps"
-    alike = [
-        unit for unit in UNITS if unit != "s" and (word.startswith(unit) or unit.startswith(word))
+    alike = [unit for unit, words in OTHER_WORDS.items() if word in words] or [
+        unit for unit in MOST if unit != "s" and (word.startswith(unit) or unit.startswith(word))
     ]
     return f"{amount:g}{alike[-1]}" if alike else ""
 
 
 def _parse(text: str) -> Budget:
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*", text.lower())
-    try:
-        amount, unit = (float(match[1]), match[2]) if match else (0.0, "nothing")
-    except ValueError:
-        amount, unit = 0.0, "nothing"
-    if unit not in UNITS:
+    amount, unit = _amount_and_unit(text.lower())
+    if unit not in MOST:
         raise ValueError(
             f"expected a number and one of {', '.join(UNITS)}, e.g."
             f" {meant(amount, unit) or EXAMPLES}"
@@ -137,3 +136,17 @@ def _parse(text: str) -> Budget:
     if not 0 < amount <= MOST[unit]:
         raise ValueError(f"expected an amount above 0 and up to {MOST[unit]:g}{unit}")
     return Budget(amount, unit)
+
+
+def _amount_and_unit(text: str) -> tuple[float, str]:
+    """The number and the word behind it, times in seconds; no unit's name where there are none."""
+    try:
+        if (times := _TIME.fullmatch(text)) and any(times.groups()):
+            given = zip(times.groups(), SECONDS.values(), strict=True)
+            # in decimals: 1.1 h are 3960 s, not 3960.0000000000005
+            return float(sum(Decimal(number) * unit for number, unit in given if number)), "s"
+        if match := _AMOUNT.fullmatch(text):
+            return float(match[1]), match[2]
+    except (ValueError, ArithmeticError):  # 1.2.3
+        pass
+    return 0.0, "nothing"

@@ -639,7 +639,10 @@ def test_settings_are_listed_with_their_limits() -> None:
     assert rows["train.precision"]["allowed"] == "fp32 or tf32 or bf16"
     assert rows["train.betas"]["allowed"] == "2 of number >= 0, < 1"
     assert rows["probe.regularisation"]["allowed"] == "1 to 100 of number > 0, <= 1e+09"
-    assert rows["train.budget"]["allowed"] == "a number and ep or steps or clips or s or flops"
+    assert (
+        rows["train.budget"]["allowed"]
+        == "a number and ep or steps or clips or s or flops or min or h"
+    )
     assert {name.partition(".")[0] for name in rows} == {"encoder", "data", "train", "probe"}
 
 
