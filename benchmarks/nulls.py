@@ -34,7 +34,14 @@ from scipy.special import stdtr, stdtrit
 from scipy.stats import binomtest
 
 from harness.machine import describe_environment, select_device
-from harness.records.differences import LEVEL, SPREADLESS, Row, pairs, person_shares
+from harness.records.differences import (
+    LEVEL,
+    SPREADLESS,
+    Row,
+    pairs,
+    person_shares,
+    variance_components,
+)
 from harness.records.evaluations import Evaluations
 from harness.records.store import read_records
 from harness.report.compare import columns_of
@@ -70,27 +77,13 @@ def measured(one: NDArray[np.bool_], other: NDArray[np.bool_], subjects: NDArray
     components as in RULES.md.
     """
     of_one, of_both = (
-        components(person_shares(one, subjects)),
-        components(person_shares(one, subjects) - person_shares(other, subjects)),
+        variance_components(person_shares(one, subjects)),
+        variance_components(person_shares(one, subjects) - person_shares(other, subjects)),
     )
     clips = len(subjects) / len(np.unique(subjects))
     return Spread(
         float(one.mean()),
         *(math.sqrt(value) for value in (of_one[0], of_one[1], of_both[1] / 2, of_one[2] * clips)),
-    )
-
-
-def components(cells: Floats) -> tuple[float, float, float]:
-    """Variances of [seeds, people] values: between seeds, between people, and what is left;
-    none below zero.
-    """
-    seeds, people = cells.shape
-    rest = cells - cells.mean(1, keepdims=True) - cells.mean(0) + cells.mean()
-    left = float((rest**2).sum()) / ((seeds - 1) * (people - 1))
-    return (
-        max(float(cells.mean(1).var(ddof=1)) - left / people, 0.0),
-        max(float(cells.mean(0).var(ddof=1)) - left / seeds, 0.0),
-        left,
     )
 
 

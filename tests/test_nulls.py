@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.nulls import Spread, components, halves, measured, simulated, told_apart
-from harness.records.differences import Row, these_people
+from benchmarks.nulls import Spread, halves, measured, simulated, told_apart
+from harness.records.differences import Row, these_people, variance_components
 
 SPREAD = Spread(accuracy=0.6, seed=0.02, person=0.1, liking=0.05, clip=0.4)
 
@@ -16,8 +16,8 @@ SPREAD = Spread(accuracy=0.6, seed=0.02, person=0.1, liking=0.05, clip=0.4)
 def test_components_of_a_two_way_table_by_hand() -> None:
     # Mean squares 9, 4 and 1 (as in tests/harness/test_differences.py): (9 - 1) / 2 people, (4 - 1)
     # / 2 seeds, 1.
-    assert components(np.array([[1.0, 2.0], [3.0, 6.0]])) == pytest.approx((4.0, 1.5, 1.0))
-    assert components(np.array([[0.0, 1.0], [1.0, 0.0]]))[:2] == (0.0, 0.0)
+    assert variance_components(np.array([[1.0, 2.0], [3.0, 6.0]])) == pytest.approx((4.0, 1.5, 1.0))
+    assert variance_components(np.array([[0.0, 1.0], [1.0, 0.0]]))[:2] == (0.0, 0.0)
 
 
 def test_simulated_rows_are_equal_but_for_what_was_measured() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from datasets.wording import counted
-from harness.cli.flags import AsJson, Wide
+from harness.cli.flags import AsJson, Wide, finite
 from harness.cli.output import leave_numbers, leave_text
 from harness.errors import UsageError
 from harness.progress import at_work, command_line, make_console, print_table, say, say_lines, warn
@@ -86,6 +86,15 @@ def compare_command(
     folder: Annotated[
         Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")
     ],
+    half_width: Annotated[
+        float | None,
+        typer.Option(
+            help="Points: how many seeds and people it takes to know each difference so well.",
+            min=0.01,
+            max=100,
+            callback=finite,
+        ),
+    ] = None,
     as_json: AsJson = False,
     wide: Wide = False,
 ) -> None:
@@ -99,7 +108,8 @@ def compare_command(
 
     records = read_records(folder)
     evaluations = Evaluations(folder)
-    found = comparisons(folder_tables(records), evaluations)
+    wanted = None if half_width is None else half_width / 100
+    found = comparisons(folder_tables(records), evaluations, wanted)
     refused = [*records.refused, *evaluations.refused.values()]
     warn(*refusal_lines(folder, refused))
     if not found:
@@ -113,11 +123,8 @@ def compare_command(
     console = make_console()
     for comparison in found:
         console.print(comparison.heading)
-        rows, found_pairs = comparison.row_table(wide=wide), comparison.pair_table(wide=wide)
-        print_table(console, rows.columns, rows.itertuples(index=False), [])
-        print_table(
-            console, found_pairs.columns, found_pairs.itertuples(index=False), comparison.lines
-        )
+        for table, lines in comparison.tables(wide=wide):
+            print_table(console, table.columns, table.itertuples(index=False), lines)
         console.print()
     page = compare_page(found, command_line(), left_out(refused), wide=wide)
     leave_text(page, folder / "compare.md", compare_frames(found))

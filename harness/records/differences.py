@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,13 +26,14 @@ SPREADLESS = 1e-12
 """Standard errors below are rounding."""
 MOST_FLIPPED = 16
 """Of more seeds the 2^n sign assignments are not gone through."""
+NO_SEED, NO_PREDICTIONS = "no seed in common", "no prediction for each test clip"
+"""Why two rows cannot be compared."""
 
 Floats = NDArray[np.float64]
 Right = NDArray[Any]
 """[seeds, clips] whether the prediction for a test clip is right;
 of several predictions the share that is.
 """
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,11 @@ def new_people(one: Right, other: Right, subjects: ArrayLike) -> Difference:
         one: [seeds, clips] of a row; `other` of another, of the same seeds in the same order.
         subjects: [clips] who is in each test clip.
     """
-    cells = person_shares(one, subjects) - person_shares(other, subjects)
+    return difference_of_people(person_shares(one, subjects) - person_shares(other, subjects))
+
+
+def difference_of_people(cells: Floats) -> Difference:
+    """The same from the [seeds, subjects] differences of both rows' shares of right clips."""
     seeds, people = cells.shape
     mean = float(cells.mean())
     unbounded = Interval(mean, -math.inf, math.inf)
@@ -213,7 +218,14 @@ def person_shares(right: Right, subjects: ArrayLike) -> Floats:
 
 
 def two_way_variance(cells: Floats) -> float:
-    """Variance of the mean of [seeds, subjects] values when seeds and subjects are both drawn.
+    """Variance of the mean of [seeds, subjects] values when seeds and subjects are both drawn."""
+    seeds, people = cells.shape
+    of_seeds, of_people, rest = variance_components(cells)
+    return of_seeds / seeds + of_people / people + rest / (seeds * people)
+
+
+def variance_components(cells: Floats) -> tuple[float, float, float]:
+    """Variances of [seeds, subjects] values: between seeds, between subjects, and what is left.
 
     From the mean squares of the two-way table with one value a cell; a component below zero counts
     as zero.
@@ -221,10 +233,11 @@ def two_way_variance(cells: Floats) -> float:
     seeds, people = cells.shape
     by_seed, by_person = cells.mean(1), cells.mean(0)
     rest = cells - by_seed[:, None] - by_person + cells.mean()
-    of_rest = float((rest**2).sum()) / ((seeds - 1) * (people - 1))
-    of_seeds, of_people = people * float(by_seed.var(ddof=1)), seeds * float(by_person.var(ddof=1))
-    return (max(of_seeds - of_rest, 0.0) + max(of_people - of_rest, 0.0) + of_rest) / (
-        seeds * people
+    left = float((rest**2).sum()) / ((seeds - 1) * (people - 1))
+    return (
+        max(float(by_seed.var(ddof=1)) - left / people, 0.0),
+        max(float(by_person.var(ddof=1)) - left / seeds, 0.0),
+        left,
     )
 
 
@@ -278,33 +291,31 @@ def pairs(rows: Sequence[Row], subjects: ArrayLike | None = None) -> list[Pair]:
 
 
 def _difference(one: Row, other: Row, subjects: ArrayLike | None) -> Difference:
-    if one.constant and other.constant:
-        seeds: Sequence[int] = []
-    elif one.constant or other.constant:
-        seeds = sorted((other if one.constant else one).by_seed)
-    else:
-        seeds = sorted(one.by_seed.keys() & other.by_seed.keys())
+    seeds = shared_seeds(one, other)
+    unbounded = Interval(one.mean - other.mean, -math.inf, math.inf)
     if not seeds:
-        return Difference(
-            Interval(one.mean - other.mean, -math.inf, math.inf), 0, why="no seed in common"
-        )
+        return Difference(unbounded, 0, why=NO_SEED)
     if subjects is None:
-        return these_people(
-            [_of(one.by_seed, seed) for seed in seeds], [_of(other.by_seed, seed) for seed in seeds]
-        )
+        return these_people(of_seeds(one.by_seed, seeds), of_seeds(other.by_seed, seeds))
     if not (one.right and other.right):
-        return Difference(
-            Interval(one.mean - other.mean, -math.inf, math.inf),
-            len(seeds),
-            why="no prediction for each test clip",
-        )
-    sides = [np.stack([_of(right, seed) for seed in seeds]) for right in (one.right, other.right)]
-    return new_people(sides[0], sides[1], subjects)
+        return Difference(unbounded, len(seeds), why=NO_PREDICTIONS)
+    return new_people(of_seeds(one.right, seeds), of_seeds(other.right, seeds), subjects)
 
 
-def _of(by_seed: Mapping[int, Value], seed: int) -> Value:
-    """The value of a seed; that of a row without seeds."""
-    return by_seed[seed] if seed in by_seed else next(iter(by_seed.values()))
+def shared_seeds(one: Row, other: Row) -> list[int]:
+    """Seeds that both rows have; a row without seeds has every seed of another."""
+    if one.constant and other.constant:
+        return []
+    if one.constant or other.constant:
+        return sorted((other if one.constant else one).by_seed)
+    return sorted(one.by_seed.keys() & other.by_seed.keys())
+
+
+def of_seeds(by_seed: Mapping[int, Any], seeds: Sequence[int]) -> NDArray:
+    """[seeds, ...] the values of these seeds; that of a row without seeds for each."""
+    return np.stack(
+        [by_seed[seed] if seed in by_seed else next(iter(by_seed.values())) for seed in seeds]
+    )
 
 
 def best(rows: Sequence[Row]) -> str | None:

@@ -9,6 +9,9 @@ from harness.records.differences import LEVEL, Interval, Pair, Row
 from harness.report.cells import p_text
 from harness.report.frame import AS_GOOD, BEST, standing
 
+THESE, NEW = "these people", "new people"
+QUESTIONS = {"these": THESE, "new": NEW}
+"""Of a pair's columns, by the start of their names."""
 MARKS = f"{BEST}: the method with the highest mean; {AS_GOOD}: not told apart from it"
 
 
@@ -41,7 +44,7 @@ def brackets(seeds: Iterable[int], marked: bool) -> list[str]:
     return ["; ".join([*words, *([MARKS] if marked else [])])] if words else []
 
 
-def closing(name: str, found: Sequence[Pair], question: str = "these people") -> list[str]:
+def closing(name: str, found: Sequence[Pair], question: str = THESE) -> list[str]:
     """Who is above whom in a column, in a sentence; nothing for fewer than two rows."""
     if not found:
         return []

@@ -15,7 +15,7 @@ import pandas as pd
 from datasets.wording import counted, printable
 from harness.records.differences import Interval, Pair, Row, pairs, people_interval
 from harness.records.evaluations import Evaluations
-from harness.report.apart import MARKS, closing, marks, points
+from harness.report.apart import MARKS, NEW, QUESTIONS, THESE, closing, marks, points
 from harness.report.cells import (
     EMPTY,
     Cells,
@@ -37,13 +37,11 @@ from harness.report.frame import (
     standing,
     typed,
 )
+from harness.report.power import plain_power, power_frame, power_lines, power_table
 from harness.report.table import grid
 from harness.studies.compare import Column, are_folds, both_folds, probe_columns, protocol_columns
 
-THESE, NEW = "these people", "new people"
 BEST = "best test point (the papers' habit)"
-QUESTIONS = {"these": THESE, "new": NEW}
-"""Of a pair's columns, by the start of their names."""
 ROW_COLUMNS: Columns = {
     "setting": TEXT,
     "column": TEXT,
@@ -97,12 +95,14 @@ class Comparison:
         setting: what tells its table from the folder's others, empty where there is one.
         these: all pairs of rows by *these people*; `new` by *new people*, empty where no prediction
             is there.
+        wanted: half-width of a difference's 95 % interval, of which it says what it would take.
     """
 
     setting: str
     column: Column
     these: list[Pair]
     new: list[Pair]
+    wanted: float | None = None
 
     @property
     def heading(self) -> str:
@@ -214,6 +214,18 @@ class Comparison:
         return f"{self.column.name}, {NEW}: not testable ({why})"
 
     @property
+    def power(self) -> pd.DataFrame:
+        """What the wanted half-width would take, a line a pair (`harness.report.power`)."""
+        return power_frame(self.setting, self.column, self.these, self.wanted or 0.0)
+
+    def tables(self, *, wide: bool = False) -> list[tuple[pd.DataFrame, list[str]]]:
+        """Its tables as text, each with what stands below it."""
+        found = [(self.row_table(wide=wide), []), (self.pair_table(wide=wide), self.lines)]
+        if self.wanted is not None:
+            found.append((power_table(self.power), power_lines(self.power)))
+        return found
+
+    @property
     def plain(self) -> dict[str, Any]:
         """As values for a program."""
         return {
@@ -225,12 +237,19 @@ class Comparison:
             "these_people": [_plain(pair) for pair in self.these],
             "new_people": [_plain(pair) for pair in self.new],
             "notes": self.lines,
+            **({} if self.wanted is None else {"power": plain_power(self.power)}),
         }
 
 
-def comparisons(tables: Sequence[FolderTable], evaluations: Evaluations) -> list[Comparison]:
-    """Every column of every table of a folder that has two rows or more,
-    then those of both folds of a split.
+def comparisons(
+    tables: Sequence[FolderTable], evaluations: Evaluations, wanted: float | None = None
+) -> list[Comparison]:
+    """Every column of every table of a folder that has two rows or more, then those of both folds
+    of a split.
+
+    Args:
+        wanted: half-width of a difference's 95 % interval, a share of 1, of which each says what it
+            would take.
     """
     named = [
         (table.heading if len(tables) > 1 else "", table.runs, columns_of(table, evaluations))
@@ -252,6 +271,7 @@ def comparisons(tables: Sequence[FolderTable], evaluations: Evaluations) -> list
             column,
             pairs(column.rows),
             [] if column.subjects is None else pairs(column.rows, column.subjects),
+            wanted,
         )
         for setting, column in found
         if len(column.rows) > 1
@@ -264,11 +284,13 @@ def columns_of(table: FolderTable, evaluations: Evaluations) -> list[Column]:
 
 
 def compare_frames(found: Sequence[Comparison]) -> dict[str, pd.DataFrame]:
-    """The rows of all comparisons, and their ``pairs``, as numbers."""
-    return {
-        "": pd.concat([comparison.rows for comparison in found], ignore_index=True),
-        "pairs": pd.concat([comparison.pairs for comparison in found], ignore_index=True),
+    """Rows of all comparisons, their ``pairs``, and ``power`` where it is wanted, as numbers."""
+    frames = {
+        "": [comparison.rows for comparison in found],
+        "pairs": [comparison.pairs for comparison in found],
+        "power": [comparison.power for comparison in found if comparison.wanted is not None],
     }
+    return {name: pd.concat(one, ignore_index=True) for name, one in frames.items() if one}
 
 
 def compare_page(
@@ -277,12 +299,10 @@ def compare_page(
     """All comparisons as Markdown; `wide`: every column."""
     pieces = [f"    {printable(command)}\n"]
     for comparison in found:
-        tables = (
-            grid(table)
-            for table in (comparison.row_table(wide=wide), comparison.pair_table(wide=wide))
-        )
-        lines = "".join(f"- {printable(line)}\n" for line in comparison.lines)
-        pieces.append(f"## {printable(comparison.heading)}\n\n" + "\n".join([*tables, lines]))
+        pieces.append(f"## {printable(comparison.heading)}\n")
+        for table, lines in comparison.tables(wide=wide):
+            notes = "".join(f"- {printable(line)}\n" for line in lines)
+            pieces.append("\n".join([grid(table), *([notes] if notes else [])]))
     return "\n".join([*pieces, *(f"- {printable(line)}" for line in left_out)])
 
 
