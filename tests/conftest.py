@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness import progress
 from harness.speed import disturbance as health
 from harness.speed import interleave as speed
 from harness.speed import measurement, peak
@@ -54,6 +55,16 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("MASKED_SKELETON_DATA", str(folder / "data"))
         patch.setenv("MASKED_SKELETON_CACHE", str(folder / "cache"))
         yield folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_line_because_of_a_slow_machine() -> Iterator[None]:
+    """What a command prints does not depend on how long this machine takes;
+    tests of progress choose their own interval.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "QUIET_SECONDS", 1e9)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -21,6 +21,11 @@ from tests.harness.small_run import SMALL, harness, plugin_file, small_file
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def _lines_as_users_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.progress.QUIET_SECONDS", QUIET_SECONDS)
+
+
 class Log:
     """A reporter that writes into a string, on a clock that stands until it is set."""
 
