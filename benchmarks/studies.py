@@ -16,11 +16,56 @@ HERE = Path(__file__).resolve().parent
 INTRODUCTION = """\
 # What was measured
 
-One folder a study: its page says why it was made and with what, `records.jsonl` holds every number of it, a record a
-line, and every command that reads a folder reads it: `python -m harness table benchmarks/results/NAME`.
-`harness shelve` makes one; `RULES.md` says how it is measured. This list is made of their pages:
+One folder a study: its page says why it was made and with what, `records.jsonl` holds every
+number of it, a record a line, and every command that reads a folder reads it. `harness shelve`
+makes one, [RULES.md](RULES.md) says how it is measured.
 
-"""  # noqa: E501
+    python -m harness table benchmarks/results/small-speed
+
+All of it is of CPUs: absolute times there say little, ratios are interleaved. One seed and the
+`tiny` encoder unless the study says otherwise. At budgets of some dozens to hundreds of steps the
+linear probe of hardly any method beats raw coordinates on recorded data: such studies try the
+harness, and judge no method.
+
+## What came out
+
+- **Speed is what FLOPs predict.** At `small` every measured ratio lies within 5 % of the FLOP
+  ratio ([small-speed](results/small-speed)), at `base` GFP's too
+  ([base-speed](results/base-speed)). The same command three times gives the same ratios while
+  clips/s move by 20 % with the machine ([speed-repeated](results/speed-repeated)); with other
+  work on one of two cores every verdict is *not measurable here*, as it should be
+  ([speed-repeated/busy](results/speed-repeated/busy)).
+- **Plain attention makes the baseline look slow.** It is MAMP's five-layer decoder over 750
+  tokens that pays for it: the fused kernel lowers GFP's ratio by the factor 0.60 at `small` and
+  0.74 at `base`, from above the FLOP ratio to below it at `small`
+  ([small-explain](results/small-explain), [base-explain](results/base-explain)). So on a CPU a
+  part of a speedup above the FLOP ratio is the kernel; whether that holds for the published GPU
+  figures is open. Published feeding works the other way: on two cores it holds GFP back more than
+  MAMP.
+- **The published claims are not tested.** All are about GPUs, so the cards are evidence alone
+  ([base-claims](results/base-claims), from before attention in fp32 was one of the switches).
+- **The published way of training is the published one**: its step costs what MAMP's released step
+  does, within 2 % ([as-published](results/as-published)), and its protocols give the released
+  losses ([protocol-parity](results/protocol-parity)). Of a step on this suite's way attention is
+  the larger part; torch's CPU kernel for it is slower in bf16 than in fp32
+  ([step-profile](results/step-profile)).
+- **Who represents better**: with six seeds AMR above SkeletonMAE by two of three frozen
+  protocols, raw coordinates above all ([utdmhad-protocols](results/utdmhad-protocols)). With
+  three seeds at 4,000 clips or 10 s almost no published trend is resolved; of 32 intervals,
+  uncorrected, one leaves zero out, against its paper, and with Holm over all pairs no two rows
+  are told apart ([utdmhad-trends](results/utdmhad-trends),
+  [uiprmd-trends](results/uiprmd-trends)). On UTD-MHAD no row was 5 points above the untrained
+  encoder there, so the target in `target.md` means nothing on it; nor can rankings at equal clips
+  and equal seconds agree where nothing is resolved.
+- **Two readings of GFP's loss weights** are not told apart ([gfp-weights](results/gfp-weights)).
+- **The harness costs nothing** that its own interval shows ([overhead](results/overhead)), and no
+  step waits for data at NTU RGB+D 60's size ([ntu60-speed](results/ntu60-speed)).
+
+## Every study
+
+This list is made of their pages:
+
+"""
 
 
 def page() -> str:

@@ -2,8 +2,7 @@
 follows a step.
 
 The harness owns the rest: data, encoder, optimiser, schedule, precision, budget, clock and probes.
-A new method is one file with one subclass of `Method`; README, "Adding a method", walks through
-one.
+A new method is one file with one subclass of `Method`; `methods/README.md` walks through one.
 """
 
 from __future__ import annotations

@@ -1,23 +1,40 @@
-"""The README's example of a method is run as a reader would run it,
-and what a page names is there.
+"""The pages: what they name and link to is there, the method that they show is run as a reader
+would run it, and the picture is the one that the suite makes of its records.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 
+from harness.report.html.study import read_studies
+from harness.report.html.vector import alone
+from harness.report.paper import paper_figures
 from tests.harness.small_run import SMALL, harness, small_file
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
 EXAMPLE = ROOT / "harness" / "conformance" / "templates" / "mean_motion.py"
+PICTURE = ROOT / "benchmarks" / "figures" / "small-speed.svg"
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("*.md", "methods/*.md", "datasets/*.md", "benchmarks/*.md", "harness/*/*.md")
+    for path in ROOT.glob(pattern)
+)
+LONGEST = 160
+"""Lines of the first page: what one reads in three minutes."""
 
 
-def test_the_example_method_of_the_readme_runs_beside_the_others(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_example_method_of_a_page_runs_beside_the_others(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", text_of("methods/README.md"), flags=re.DOTALL)
     (code,) = (block for block in blocks if "(Method[" in block)
     assert code == EXAMPLE.read_text(encoding="utf-8")
     assert len(code.splitlines()) <= 40
@@ -38,26 +55,86 @@ def test_the_example_method_of_the_readme_runs_beside_the_others(tmp_path: Path)
     ]
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "benchmarks/RULES.md", "harness/runs/README.md"]
-)
+def test_the_first_page_is_short() -> None:
+    assert len(text_of("README.md").splitlines()) <= LONGEST
+
+
+def test_all_pages_are_found() -> None:
+    assert {"README.md", "methods/README.md", "harness/cli/README.md"} <= set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_a_file_or_folder_that_a_page_names_is_there(page: str) -> None:
     missing = [name for name in named(page) if not (ROOT / name).exists()]
     assert not missing
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_link_of_a_page_leads_somewhere(page: str) -> None:
+    folder = (ROOT / page).parent
+    links = re.findall(r"\]\(([^)\s]+)\)", text_of(page))
+    own = [link for link in links if not link.startswith(("http://", "https://"))]
+    assert not [link for link in own if not (folder / link).exists()]
+
+
 def test_the_names_of_a_page_are_found() -> None:
-    assert {"harness/report/table.py", "datasets/raw/__init__.py", "tests/LONG.md"} <= set(
-        named("CONTRIBUTING.md")
-    )
+    names = {"harness/report/table.py", "datasets/raw/__init__.py", "tests/LONG.md"}
+    assert names <= set(named("CONTRIBUTING.md"))
 
 
 def named(page: str) -> list[str]:
-    """Paths from the checkout's root and files of Python; no patterns (``<name>``, ``NAME``)."""
-    paths = re.findall(
-        r"(?<![\w/.<>-])(?:[\w.-]+/)+[\w.-]*(?![\w./<{*-])",
-        (ROOT / page).read_text(encoding="utf-8"),
-    )
+    """Paths from the checkout's root and files of Python; no links, no patterns (``<name>``)."""
+    text = re.sub(r"\]\([^)]*\)", "]", text_of(page))
+    paths = re.findall(r"(?<![\w/.<>$-])(?:[\w.-]+/)+[\w.-]*(?![\w./<{*-])", text)
     ours = ("harness", "methods", "datasets", "benchmarks", "tests")
     kept = [path.rstrip(".") for path in paths if path.startswith(ours) or path.endswith(".py")]
     return [path for path in kept if not Path(path).name.isupper()]
+
+
+# --- the picture ---
+
+
+def drawn(svg: bytes) -> dict[str, list[float]]:
+    """The coordinates of every mark that has a name, and of every text its letters."""
+    root = ElementTree.fromstring(svg)
+    found = {}
+    for element in root.iter():
+        if (name := element.get("id", "")).startswith("tip-"):
+            parts = [part.get(key, "") for part in element.iter() for key in ("d", "x", "y")]
+            found[name] = [float(text) for text in re.findall(r"-?\d+\.?\d*", " ".join(parts))]
+    return found
+
+
+def said(svg: bytes) -> list[str]:
+    """Texts, which stand as comments beside their outlines."""
+    return [text.strip() for text in re.findall(r"<!--(.*?)-->", svg.decode(), flags=re.DOTALL)]
+
+
+def test_the_picture_is_what_the_suite_draws_of_its_records() -> None:
+    """`harness report benchmarks/results/small-speed --figures FOLDER` leaves ``speedup.svg``."""
+    figures = paper_figures(read_studies([RESULTS / "small-speed"]))
+    (made,) = (alone(figure.chart) for figure in figures if figure.name == "speedup")
+    kept = PICTURE.read_bytes()
+    assert said(kept) == said(made)
+    assert drawn(kept).keys() == drawn(made).keys()
+    for name, numbers in drawn(made).items():  # points of a page; releases of matplotlib round
+        assert drawn(kept)[name] == pytest.approx(numbers, abs=0.5), name
+    assert len(drawn(made)) > 10
+
+
+# --- the answer ---
+
+
+def test_the_answer_of_the_first_page_says_what_the_records_say() -> None:
+    tables = [*RESULTS.rglob("speed.csv"), *RESULTS.rglob("table.csv")]
+    rows = pd.concat([pd.read_csv(path) for path in tables if path.parent.name != "busy"])
+    text = " ".join(text_of("README.md").split())
+    rows = rows[rows["baseline"] == "skeletonmae"]
+    rows = rows[rows["label"].isin(["amr", "gfp"])]
+    for label, known in rows.groupby("label"):
+        low, high = known["speedup"].min(), known["speedup"].max()
+        assert f"{str(label).upper()} trains {low:.1f} to {high:.1f} times" in text or (
+            f"{str(label).upper()} {low:.1f} to {high:.1f} times" in text
+        )
+    share = rows["speedup"] / rows["flop_ratio"]
+    assert f"{share.min():.2f} to {share.max():.2f} times what their FLOPs predict" in text

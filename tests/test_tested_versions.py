@@ -1,4 +1,4 @@
-"""README's range of tested versions is what the rows of `LONG.md` were made with."""
+"""CONTRIBUTING.md's range of tested versions is what the rows of `LONG.md` were made with."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ def rows() -> dict[str, dict[str, str]]:
 
 
 def range_sentence() -> str:
-    """The sentence for the README."""
+    """The sentence for CONTRIBUTING.md."""
     found = {name: sorted({Version(row[name]) for row in rows().values()}) for name in NAMED}
     versions = ", ".join(f"{name} {some[0]} to {some[-1]}" for name, some in found.items())
     return f"Tested with Python {', '.join(PYTHONS)}; {versions}"
 
 
-def test_the_readme_names_the_range_sentence() -> None:
-    assert range_sentence() in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_contributing_names_the_range_sentence() -> None:
+    assert range_sentence() in " ".join(
+        (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split()
+    )
 
 
 def test_no_session_failed() -> None:

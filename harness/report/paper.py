@@ -10,10 +10,11 @@ from markupsafe import Markup
 
 from harness.errors import UsageError
 from harness.records.store import write_atomically
-from harness.report.charts import Chart, as_pdf, as_svg
+from harness.report.charts import Chart, as_pdf
 from harness.report.frame import as_csv
 from harness.report.html.sections import Drawer, Drawing, looks_of, sections
 from harness.report.html.study import Study
+from harness.report.html.vector import alone
 from harness.report.latex import Paper, latex_page
 
 
@@ -75,7 +76,7 @@ def write_figures(studies: Sequence[Study], folder: Path) -> list[str]:
     for figure in paper_figures(studies):
         content = {
             "pdf": as_pdf(figure.chart),
-            "svg": as_svg(figure.chart, text_as_paths=True),
+            "svg": alone(figure.chart),
             "csv": as_csv(figure.chart.data),
         }
         for ending, found in content.items():

@@ -623,6 +623,6 @@ def test_what_cannot_be_checked_is_one_line(words: tuple[str, ...], expected: st
 
 
 def test_the_readmes_method_passes() -> None:
-    """`tests/test_readme.py` holds the README to this file."""
+    """`tests/test_readme.py` holds `methods/README.md` to this file."""
     found = harness("check-method", "mean-motion", "--plugin", TEMPLATES / "mean_motion.py")
     assert found.code == 0, found.out

@@ -4,15 +4,18 @@ a document of them compiles.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
+from harness.report.charts import FAINT, INK
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import harness
 from tests.harness.test_latex import HOSTILE, SEEDS, SPEED
@@ -139,3 +142,13 @@ def test_a_document_with_a_table_and_a_figure_compiles_whatever_names_hold(tmp_p
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
+
+
+def test_a_figure_as_svg_turns_dark_with_the_screen(tmp_path: Path) -> None:
+    leave(folder_of(tmp_path / "study"), tmp_path)
+    drawing = (tmp_path / "figures" / "speedup.svg").read_text()
+    ElementTree.fromstring(drawing)
+    drawn = set(re.findall(r"(fill: #\w+|stroke: #\w+)[;\"]", drawing))
+    (turned,) = re.findall(r"@media screen and \(prefers-color-scheme: dark\)\{(.*)\}<", drawing)
+    assert {f"fill: {INK}", f"stroke: {INK}", f"fill: {FAINT}"} <= drawn
+    assert set(re.findall(r'\[style\*="([^"]*)"\]', turned)) == drawn

@@ -1,5 +1,5 @@
 """A chart as part of a page: SVG that needs no style of its own, follows light and dark, and leads
-to records.
+to records; and as a file of its own that follows light and dark.
 
 The page's content security policy forbids style attributes, so that what matplotlib writes there
 becomes attributes of its own; colours become variables of the page's style, and marks get titles
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
@@ -53,6 +54,7 @@ ROUNDED = frozenset({"d", "x", "y", "transform", "points", "stroke-width", "widt
 NUMBER = re.compile(r"-?\d+\.\d+")
 AROUND_LETTER = re.compile(r" ?([A-Za-z]) ?")
 FONT_SIZE = re.compile(r"([\d.]+)px")
+STYLE = Path(__file__).parent / "templates" / "style.css"
 
 
 def inline(chart: Chart, scope: str, links: Mapping[str, str]) -> Markup:
@@ -79,6 +81,29 @@ def inline(chart: Chart, scope: str, links: Mapping[str, str]) -> Markup:
         "aria-label": chart.title,
     }
     return Markup(ET.tostring(root, encoding="unicode"))  # ElementTree escaped every text in it
+
+
+def alone(chart: Chart) -> bytes:
+    """The chart as a file, with text as paths; on a dark screen in the report's dark colours."""
+    drawing = as_svg(chart, text_as_paths=True)
+    rules = "".join(
+        f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
+        for light, dark in _dark_colours().items()
+        for what in ("fill", "stroke")
+        if f"{what}: {light}".encode() in drawing
+    )
+    style = f"<style>@media screen and (prefers-color-scheme: dark){{{rules}}}</style>\n </defs>"
+    return drawing.replace(b"</defs>", style.encode(), 1)
+
+
+def _dark_colours() -> dict[str, str]:
+    """What a chart is drawn in, and what the page's style makes of it on a dark screen."""
+    _, _, dark = STYLE.read_text(encoding="utf-8").partition("(prefers-color-scheme: dark)")
+    values = dict(re.findall(r"--(\w+): (#\w+);", dark.partition("}")[0]))
+    names = {light: use.removeprefix("var(--").removesuffix(")") for light, use in COLOURS.items()}
+    return {
+        light: values["ink" if name == "currentColor" else name] for light, name in names.items()
+    }
 
 
 def _drop(root: ET.Element, tags: Sequence[str]) -> None:
