@@ -57,6 +57,12 @@ harness, and judge no method.
   [uiprmd-trends](results/uiprmd-trends)). On UTD-MHAD no row was 5 points above the untrained
   encoder there, so the target in `target.md` means nothing on it; nor can rankings at equal clips
   and equal seconds agree where nothing is resolved.
+- **A second process on one CPU is worth** 92 % of itself to MAMP at `base`, 73 % to AMR and 42 % to
+  GFP, whose step it slows down: what is lost grows with the gradients that the processes
+  exchange, 41.5 MB a step with MAMP and AMR, 195.4 MB with GFP, whose global level has 36 of its
+  48.9 million parameters ([ranks-speed](results/ranks-speed)).
+- **A smaller encoder runs about as much faster as FLOPs say**: half of the frames in patches of 8
+  5.46x for 4.94x, `small` 3.60x for 4.01x ([inference](results/inference)).
 - **Two readings of GFP's loss weights** are not told apart ([gfp-weights](results/gfp-weights)).
 - **The harness costs nothing** that its own interval shows ([overhead](results/overhead)), and no
   step waits for data at NTU RGB+D 60's size ([ntu60-speed](results/ntu60-speed)).

@@ -11,6 +11,7 @@ its own says how far the task has come, whatever the work itself is busy with.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -87,7 +88,10 @@ def make_console(*, stderr: bool = False) -> Console:
 
 def command_line() -> str:
     """The command as typed, in one line."""
-    return printable("python -m harness " + shlex.join(sys.argv[1:]))
+    start = "python"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        start = f"torchrun --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']}"
+    return printable(f"{start} -m harness {shlex.join(sys.argv[1:])}")
 
 
 class Task:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,6 +29,8 @@ from harness.report.table import plain_markdown
 
 PAGE, NUMBERS_FILE = "README.md", "table.csv"
 WHY = "why"
+SHOWS = "shows"
+"""Fact that is written by hand, and stays where the page is made again."""
 LISTED = ("why", "finished", "machine", "rows", "records")
 """Columns of the list of studies, after their names."""
 PAGES = ("*.md", "*.csv", "*.yaml")
@@ -157,7 +159,7 @@ def shelf_files(
 
     Args:
         why: as the page that is there says, where this is empty; so is the name, which else is the
-            folder's.
+            folder's. What it says that the study shows stays, too.
     """
     known = next(
         (read_study(path) for path in (target / PAGE, folder / PAGE) if path.is_file()), None
@@ -177,7 +179,10 @@ def shelf_files(
     if tables := folder_tables(found.records):
         files[TABLE_FILE] = folder_page(tables, found.refused, commands[0]).encode()
         files[NUMBERS_FILE] = as_csv(folder_frame(tables))
-    files[PAGE] = study_of(title, why, commands, found).page.encode()
+    study = study_of(title, why, commands, found)
+    if known and SHOWS in known.facts:
+        study = replace(study, facts={SHOWS: known.facts[SHOWS], **study.facts})
+    files[PAGE] = study.page.encode()
     return files
 
 

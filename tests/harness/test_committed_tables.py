@@ -26,6 +26,7 @@ from harness.report.claims import card_frame, card_notes, card_table
 from harness.report.explain import waterfall, waterfall_frame, waterfall_notes
 from harness.report.folder import folder_frame, folder_tables
 from harness.report.frame import as_csv
+from harness.report.inference import inference_frame, inference_notes, inference_table
 from harness.report.ranking import exchange_frame, exchange_table, settings
 from harness.report.speed import speed_frame, speed_notes, speed_table
 from harness.report.table import build_table, notes
@@ -172,6 +173,12 @@ def render_speed(path: Path, committed: Page) -> Page:
     return page_of(path, table, lines=speed_notes(speed), numbers={"": speed_frame(speed)})
 
 
+def render_inference(path: Path, committed: Page) -> Page:
+    speed = only_speed(path.parent)
+    table = every_column(inference_table(speed, wide=True), inference_table(speed))
+    return page_of(path, table, lines=inference_notes(speed), numbers={"": inference_frame(speed)})
+
+
 def render_explain(path: Path, committed: Page) -> Page:
     speed = only_speed(path.parent)
     numbers = {"": waterfall_frame(speed)}
@@ -216,6 +223,7 @@ def render_target(path: Path, committed: Page) -> Page:
 RENDERERS: dict[str, Callable[[Path, Page], Page]] = {
     "table.md": render_table,
     "speed.md": render_speed,
+    "inference.md": render_inference,
     "explain.md": render_explain,
     "claim": render_claim,
     "trends.md": render_trends,

@@ -136,11 +136,14 @@ def test_a_study_that_has_grown_is_made_again_and_keeps_its_reason_and_other_pag
 ) -> None:
     at.shelve()
     (at.shelf / "notes.md").write_text("by hand")
+    page = at.shelf / "README.md"
+    page.write_text(page.read_text().replace("- records:", "- shows: that it is\n- records:"))
     at.grow()
     assert at.shelve(why="").code == 0
     assert read_records(at.shelf) == read_records(at.folder)
     assert (at.shelf / "notes.md").read_text() == "by hand"
-    assert read_study(at.shelf / "README.md").why == WHY
+    study = read_study(page)
+    assert (study.why, study.facts["shows"]) == (WHY, "that it is")
 
 
 def test_another_study_is_not_overwritten(at: Place, tmp_path: Path) -> None:
