@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness.records.store import RecordStore
@@ -60,3 +61,38 @@ def test_jobs_here_that_are_stopped_and_submitted_again_end_as_one_process_does(
         same_end(found[name], expected[name]) for name in found if not found[name].method.control
     )
     assert sum(len(record.continued) for record in found.values()) == len(stopped)
+
+
+def test_ranks_of_a_job_here_train_one_run_and_go_on_where_one_was_killed(tmp_path: Path) -> None:
+    """Its job starts both again, and they end as one process does, to rounding."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    whole, out, log = tmp_path / "whole", tmp_path / "out", tmp_path / "submit.log"
+    one = ["--methods", "skeletonmae", "--seeds", "0", "--budget", "400steps"]
+    python(["run", *study(tmp_path, whole), *one], environment)
+    words = [*study(tmp_path, out), *one, "--executor", "local", "--ranks", "2", "--cpus", "2"]
+    with log.open("w") as stream:
+        submit = subprocess.Popen(
+            [sys.executable, "-m", "harness", "submit", *words],
+            cwd=ROOT,
+            env=environment,
+            stdout=stream,
+            stderr=stream,
+        )
+    until(lambda: at_work(out), "the training")
+    (first,) = at_work(out).values()
+    siblings = psutil.Process(psutil.Process(first).ppid()).children()
+    (second,) = (process for process in siblings if process.environ().get("RANK") == "1")
+    second.kill()
+    assert submit.wait() == 0, log.read_text()
+    logs = "".join(path.read_text() for path in (out / "jobs").glob("*.out"))
+    assert "SIGKILL ended `harness run" in logs
+    (expected,), (found,) = (
+        [one for one in records(of).values() if one.training] for of in (whole, out)
+    )
+    assert found.environment.ranks == 2
+    assert len(found.continued) == 1
+    assert expected.training
+    assert found.training
+    assert [loss["loss"] for loss in found.training.losses] == pytest.approx(
+        [loss["loss"] for loss in expected.training.losses], rel=1e-3
+    )

@@ -65,7 +65,7 @@ from harness.cli.flags import (
 from harness.cli.output import leave_table, one_writes
 from harness.errors import UsageError, nearest
 from harness.isolation import launched
-from harness.progress import Reporter, at_work, command_line, print_table, say_lines, warn
+from harness.progress import Reporter, at_work, command_line, print_table, say, say_lines, warn
 from harness.runs.request import prepare_experiment, resolve_settings
 from harness.spec.model import SECTIONS, parse_seeds, parse_shard
 
@@ -160,10 +160,9 @@ def run_command(
     """
     settings, chosen = asked_of_run(locals())
     chosen |= {"no_wait": no_wait, "since": since}
-    each = [one for fold in folds_of(settings, folds) for one in with_draws(fold, tuning)]
+    each = every_setting(settings, folds, tuning)
     if dry_run:
-        for one in each:
-            show_plan(one, plugin, chosen)
+        show_plans(each, plugin, chosen)
         return
     with at_work() as report:
         if not no_pictures:
@@ -173,7 +172,7 @@ def run_command(
         do = measure_fold if measure_only else run_fold
         well = [do(one, plugin, chosen, report) for one in each]
         if tuning and not measure_only:
-            leave_tuning(out, report)
+            leave_tuning(out, report, begun=no_wait)
     if not all(well):
         raise typer.Exit(1)
 
@@ -185,6 +184,11 @@ def folds_of(settings: dict[str, Any], folds: int) -> list[dict[str, Any]]:
     data = settings["data"]
     other = {**settings, "data": data.model_copy(update={"split": swapped(data.split)})}
     return [settings, other][:folds]
+
+
+def every_setting(settings: dict[str, Any], folds: int, tuning: int) -> list[dict[str, Any]]:
+    """The settings of every fold, as asked for and under each draw."""
+    return [one for fold in folds_of(settings, folds) for one in with_draws(fold, tuning)]
 
 
 def measure_fold(
@@ -219,25 +223,31 @@ def with_draws(settings: dict[str, Any], tuning: int) -> list[dict[str, Any]]:
     return [settings, *(draw.applied(settings, methods) for draw in draws(tuning))]
 
 
-def leave_tuning(folder: Path, report: Reporter) -> None:
-    """The table of what tuning brought and cost; a `UsageError` where a folder has no draw."""
+def leave_tuning(folder: Path, report: Reporter, *, begun: bool = False) -> None:
+    """The table of what tuning brought and cost; a `UsageError` where a folder has no draw.
+
+    Args:
+        begun: others may be at work on the first one: then there is no table yet.
+    """
     from harness.records.store import RecordStore
     from harness.report.tuning import tuning_frame, tuning_notes, tuning_table
     from harness.studies.tuning import tuned_methods
 
-    found = tuned_methods(list(RecordStore.existing(folder).runs()))
-    if not found:
-        raise UsageError(
-            f"{folder}: expected runs of `run --tuning k` with those under published settings,"
-            " found none"
-        )
-    leave_table(
-        tuning_table(found),
-        tuning_notes(found),
-        folder / "tuning.md",
-        report,
-        numbers={"": tuning_frame(found)},
-    )
+    with one_writes(folder):
+        found = tuned_methods(list(RecordStore.existing(folder).runs()))
+        if found:
+            leave_table(
+                tuning_table(found),
+                tuning_notes(found),
+                folder / "tuning.md",
+                report,
+                numbers={"": tuning_frame(found)},
+            )
+        elif not begun:
+            raise UsageError(
+                f"{folder}: expected runs of `run --tuning k` with those under published"
+                " settings, found none"
+            )
 
 
 def run_fold(
@@ -333,6 +343,7 @@ def plan_command(
     protocols: Protocols = "",
     folds: Folds = 1,
     no_pictures: NoPictures = False,
+    tuning: Tuning = 0,
     no_measure: NoMeasure = False,
     rate: RateText = "",
     device_rate: DeviceRate = "",
@@ -348,22 +359,36 @@ def plan_command(
     settings, chosen = asked_of_run(locals())
     if rate and device_rate:
         raise UsageError("--rate and --device-rate: expected one of them, found both")
-    plans = [
-        show_plan(
-            fold,
-            plugin,
-            chosen,
-            measure=not no_measure,
-            rate=rate,
-            device_rate=device_rate,
-            price=price,
-            as_json=as_json,
-        )
-        for fold in folds_of(settings, folds)
-    ]
-    if as_json:  # of two folds a list
+    plans = show_plans(
+        every_setting(settings, folds, tuning),
+        plugin,
+        chosen,
+        measure=not no_measure,
+        rate=rate,
+        device_rate=device_rate,
+        price=price,
+        as_json=as_json,
+    )
+    if as_json:  # of several settings a list
         texts = [plan.model_dump_json(indent=1) for plan in plans]
-        say_lines(f"[{', '.join(texts)}]" if folds > 1 else texts[0])
+        say_lines(f"[{', '.join(texts)}]" if len(plans) > 1 else texts[0])
+
+
+def show_plans(
+    each: list[dict[str, Any]],
+    plugins: list[Path] | None,
+    chosen: dict[str, Any],
+    *,
+    as_json: bool = False,
+    **others: Any,
+) -> list[Plan]:
+    """Make and print the plan of every setting, as `show_plan` does, and what they come to."""
+    from harness.report.plan import together
+
+    plans = [show_plan(one, plugins, chosen, as_json=as_json, **others) for one in each]
+    if len(plans) > 1 and not as_json:
+        say(together(plans))
+    return plans
 
 
 def show_plan(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -41,9 +40,10 @@ from harness.cli.flags import (
     Study,
     TensorBoard,
     Threads,
+    Tuning,
     finite,
 )
-from harness.cli.run import asked_of_run, folds_of
+from harness.cli.run import asked_of_run, every_setting
 from harness.errors import UsageError, nearest
 from harness.progress import Reporter, at_work, say_lines
 from harness.runs.request import prepare_experiment
@@ -85,6 +85,16 @@ Cpus = Annotated[
     ),
 ]
 Gpus = Annotated[int, typer.Option(help="GPUs per job; from 1 on --device is cuda.", min=0, max=64)]
+JobRanks = Annotated[
+    int,
+    typer.Option(
+        "--ranks",
+        help="Processes that train each run together, by torchrun on the job's node; they share its"
+        " cores, and take a GPU each.",
+        min=1,
+        max=64,
+    ),
+]
 Sbatch = Annotated[
     list[str] | None,
     typer.Option("--sbatch", help="Any option of sbatch, e.g. account=lab; repeatable."),
@@ -104,11 +114,14 @@ OWN = (
     "memory",
     "cpus",
     "gpus",
+    "ranks",
     "sbatch",
     "wait",
     "dry_run",
 )
 """Options of `submit` that `run` does not have."""
+TASKS = ("nodes", "ntasks", "ntasks-per-node", "ntasks_per_node")
+"""Options of ``sbatch`` with which every task would do the same work."""
 
 
 def submit_command(
@@ -137,6 +150,7 @@ def submit_command(
     protocols: Protocols = "",
     folds: Folds = 1,
     no_pictures: NoPictures = False,
+    tuning: Tuning = 0,
     executor: Executor = "slurm",
     workers: Workers = None,
     parallel: Parallel = None,
@@ -145,6 +159,7 @@ def submit_command(
     memory: Memory = None,
     cpus: Cpus = 4,
     gpus: Gpus = 0,
+    ranks: JobRanks = 1,
     sbatch: Sbatch = None,
     wait: Wait = False,
     dry_run: DryRun = False,
@@ -162,20 +177,21 @@ def submit_command(
             f" {' or '.join(EXECUTORS)}{nearest(executor, EXECUTORS)}"
         )
     need_submitit()
+    refuse_shares(ranks, cpus, gpus)
     from harness.runs.submitting import Resources, Work, find_sbatch, scripts, submit_to_slurm
 
     words, resources = (
         words_of_run(ctx),
-        Resources(cpus, gpus, minutes, memory, partition, parallel, pairs(sbatch)),
+        Resources(cpus, gpus, minutes, memory, partition, parallel, pairs(sbatch), ranks),
     )
     if gpus and not device:
         asked["device"], words = "cuda", [*words, "--device", "cuda"]
     if threads is None:
-        words = [*words, "--threads", str(cpus)]
+        words = [*words, "--threads", str(cpus // ranks)]
     with at_work(stderr=dry_run) as report:
         if executor == "slurm" and not dry_run:
             report.line(f"executor: slurm ({find_sbatch()})")
-        left = left_to_do(asked, plugin, folds, report)
+        left = left_to_do(asked, plugin, report)
         if not (left or protocols):
             report.line(f"nothing to submit: all runs are done; `table {out}`")
             return
@@ -187,7 +203,7 @@ def submit_command(
                 f" {counted(at_once, 'worker')}"
             )
             for command in [work.measuring, *[work.working] * at_once]:
-                say_lines(shlex.join(["python", "-m", "harness", *command]))
+                say_lines(resources.job(command).typed)
         elif dry_run:
             report.line("executor: slurm, of which this is what sbatch would get")
             for script in scripts(work, resources):
@@ -204,6 +220,16 @@ def need_submitit() -> None:
         raise UsageError(
             "submitit is not installed: expected the extra `cluster`; `pip install -e '.[cluster]'`"
         )
+
+
+def refuse_shares(ranks: int, cpus: int, gpus: int) -> None:
+    """A `UsageError` where the ranks of a job cannot have a core, and a GPU, each."""
+    for flag, there in (("--cpus", cpus), ("--gpus", gpus or ranks)):
+        if there < ranks:
+            raise UsageError(
+                f"{flag} {there}: expected one for each of {ranks} ranks or more; choose"
+                f" {flag} {ranks}, or fewer --ranks"
+            )
 
 
 def words_of_run(ctx: typer.Context) -> list[str]:
@@ -229,13 +255,16 @@ def pairs(options: Sequence[str] | None) -> dict[str, str]:
         name, equals, value = option.lstrip("-").partition("=")
         if not (name and equals and value):
             raise UsageError(f"--sbatch {option!r}: expected name=value, e.g. account=lab")
+        if name in TASKS and value != "1":
+            raise UsageError(
+                f"--sbatch {option}: expected one task on one node, which starts what a job needs;"
+                " several processes for each run are --ranks"
+            )
         found[name] = value
     return found
 
 
-def left_to_do(
-    asked: dict[str, Any], plugins: list[Path] | None, folds: int, report: Reporter
-) -> int:
+def left_to_do(asked: dict[str, Any], plugins: list[Path] | None, report: Reporter) -> int:
     """How many trainings are left; every mistake in what was asked for is a `UsageError` here,
     before any job.
 
@@ -243,8 +272,10 @@ def left_to_do(
     """
     settings, chosen = asked_of_run(asked)
     left = 0
-    for fold in folds_of(settings, folds):
-        experiment = prepare_experiment(fold, plugins, report, **chosen, elsewhere=True)
+    for one in every_setting(settings, asked["folds"], asked["tuning"]):
+        experiment = prepare_experiment(
+            one, plugins, report, **chosen, elsewhere=True, ranks=asked["ranks"]
+        )
         left += sum(cell.method is not None for cell in experiment.missing(experiment.found()))
     return left
 

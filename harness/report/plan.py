@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -61,6 +61,23 @@ def plan_lines(plan: Plan) -> list[str]:
             f" {plan.device}, one run after the other"
         ),
     ]
+
+
+def together(plans: Sequence[Plan]) -> str:
+    """What several plans of one request come to, for folds and draws; a run that several of them
+    have, an untrained encoder's, is done once.
+    """
+    cells = [*{cell.address: cell for plan in plans for cell in plan.cells}.values()]
+    seconds, low, high = (
+        sum(getattr(plan.measurement, name) for plan in plans)
+        + sum(getattr(cell, end) for cell in cells)
+        for name, end in (("seconds", "seconds"), ("seconds", "low"), ("high", "high"))
+    )
+    about = "about " if math.isfinite(high) else ""
+    return (
+        f"{len(plans)} plans together: {sum(cell.open for cell in cells)} of {len(cells)} runs to"
+        f" do, {about}{_range(seconds, low, high)} in all"
+    )
 
 
 def size(count: float) -> str:

@@ -98,6 +98,7 @@ class Request:
     Attributes:
         protocols: of evaluation, after training, as `harness.runs.evaluating.Asked` has them.
         elsewhere: only a plan is wanted, for another machine: its device need not be here.
+        ranks: that jobs elsewhere will have.
         no_wait: end where others work on all that is left, and take the speed that was measured as
             it is.
         since: a run that failed later is not tried again: else each of many workers that start one
@@ -132,6 +133,7 @@ class Request:
     tensorboard: bool = False
     protocols: str = ""
     elsewhere: bool = False
+    ranks: int = 1
     processes: int = 1
     first_slot: int = 0
     draw: Draw | None = None
@@ -410,13 +412,14 @@ def prepare(
 
 def refuse_on_ranks(request: Request) -> None:
     """A `UsageError` for what one process alone can do."""
-    train, ranks = request.train, launched.world_size()
+    train, here = request.train, launched.world_size()
+    ranks = max(here, request.ranks)
     alone = {
         "--processes": request.processes > 1,
         "--memory-cap": bool(request.memory_cap),
         "data.loader": request.data.loader != "device",
         "train.cuda_graphs": train.cuda_graphs,
-        "--rate and --device-rate": request.elsewhere,
+        "--rate and --device-rate": request.elsewhere and here > 1,
     }
     if ranks > 1 and (names := [name for name, asked in alone.items() if asked]):
         raise UsageError(

@@ -50,14 +50,26 @@ class Job:
 
     Attributes:
         words: after ``python -m harness``.
+        ranks: processes that do it together, started by torchrun.
     """
 
     words: Sequence[str]
+    ranks: int = 1
 
     @property
     def command(self) -> list[str]:
-        """Of the child; several processes for one run would be started here, by ``torchrun``."""
+        """Of the child, which starts the ranks where there are several."""
+        if self.ranks > 1:
+            return [sys.executable, "-m", "harness.runs.ranks", str(self.ranks), *self.words]
         return [sys.executable, "-m", "harness", *self.words]
+
+    @property
+    def typed(self) -> str:
+        """The command as one would type it."""
+        start = ["python", "-m", "harness"]
+        if self.ranks > 1:
+            start = ["torchrun", "--standalone", "--nproc-per-node", str(self.ranks), *start[1:]]
+        return shlex.join([*start, *self.words])
 
     def __call__(self) -> int:
         """Run the command to its end: 0 or 1, as ``run`` ends.

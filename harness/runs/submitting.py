@@ -10,7 +10,6 @@ nothing that others cannot do.
 from __future__ import annotations
 
 import io
-import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -48,6 +47,7 @@ class Resources:
         minutes: until it is stopped, and comes back.
         cpus: cores, and threads to compute with.
         gpus: per job.
+        ranks: processes in a job, which share its cores and GPUs.
         memory: GB; None: the cluster's default.
         parallel: workers at once; None: all.
         sbatch: further options of ``sbatch``, by name.
@@ -60,6 +60,11 @@ class Resources:
     partition: str | None = None
     parallel: int | None = None
     sbatch: Mapping[str, str] = field(default_factory=dict)
+    ranks: int = 1
+
+    def job(self, words: Sequence[str]) -> Job:
+        """One that carries out ``words``."""
+        return Job(words, self.ranks)
 
     def for_slurm(self, words: Sequence[str], **more: Any) -> dict[str, Any]:
         """Parameters of submitit's Slurm executor for a job of ``words``; ``more`` are those of
@@ -82,7 +87,7 @@ class Resources:
             "wckey": None,
             "stderr_to_stdout": True,
             "additional_parameters": further,
-            "setup": [f"# the job: python -m harness {shlex.join(words)}"],
+            "setup": [f"# the job: {self.job(words).typed}"],
             **more,
         }
 
@@ -188,10 +193,10 @@ def submit_to_slurm(work: Work, resources: Resources) -> list[str]:
         with redirect_stderr(io.StringIO()):  # sbatch's own words are in the error
             executor = SlurmExecutor(work.folder, max_num_timeout=REQUEUES)
             executor.update_parameters(**measuring_job(work, resources))
-            first = executor.submit(Job(work.measuring))
+            first = executor.submit(resources.job(work.measuring))
             executor = SlurmExecutor(work.folder, max_num_timeout=REQUEUES)
             executor.update_parameters(**worker_jobs(work, resources, first.job_id))
-            workers = executor.submit_array([Job(work.working)] * work.workers)
+            workers = executor.submit_array([resources.job(work.working)] * work.workers)
     except (FailedJobError, OSError) as error:
         if first:
             first.cancel(check=False)
@@ -246,7 +251,7 @@ class Here:
             gpus_per_node=gpus,
             visible_gpus=list(range(place * gpus, (place + 1) * gpus)),
         )
-        self.running.append(executor.submit(Job(words)))
+        self.running.append(executor.submit(self.resources.job(words)))
 
     @property
     def over(self) -> bool:

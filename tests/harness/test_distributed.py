@@ -17,7 +17,7 @@ import torch
 
 from harness.records.schema import RunRecord
 from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, registry, small_file
-from tests.harness.two_ranks import MADE_UP
+from tests.harness.two_ranks import MADE_UP, POOL
 
 ROOT = Path(__file__).parents[2]
 METHODS = [*sorted(set(registry().methods) - {"skeleton2vec"}), "skeleton2vec:mask_ratio=0.6"]
@@ -89,6 +89,10 @@ def test_two_ranks_train_as_one_process(results: dict[str, Any], label: str) -> 
     as_one_process(label, results[label])
 
 
+def test_two_ranks_train_on_several_sets_as_one_process(results: dict[str, Any]) -> None:
+    as_one_process(POOL, results[POOL])
+
+
 @LONG
 def test_variants_and_every_single_step_too(tmp_path: Path) -> None:
     for label, found in trained(tmp_path, [*METHODS, *VARIANTS], block=1).items():
@@ -121,7 +125,7 @@ def test_what_fails_on_all_ranks_fails_as_in_one_process(results: dict[str, Any]
 
 
 def test_each_row_is_trained_once(results: dict[str, Any]) -> None:
-    assert results.keys() == {*FAST, *MADE_UP, "seconds"}
+    assert results.keys() == {*FAST, *MADE_UP, POOL, "seconds"}
 
 
 # --- whole runs ---

@@ -458,6 +458,15 @@ def test_both_folds_are_planned(folder: Path) -> None:
     assert {cell["state"] for cell in swapped["cells"]} == {"to do"}
 
 
+def test_draws_of_settings_are_planned_too(folder: Path) -> None:
+    words = ["--methods", "gfp", "--tuning", "1", "--rate", "1e9"]
+    outcome = harness(*command(folder, out="none"), *words)
+    headings = [line for line in outcome.lines if line.startswith("plan: ")]
+    assert [line[:30] for line in headings] == ["plan: 3 of 3 runs to do, budge"] * 2
+    # the untrained encoder and the raw coordinates are those of all draws
+    assert outcome.lines[-1].startswith("2 plans together: 4 of 4 runs to do, about ")
+
+
 def test_rerun_plans_everything_again(folder: Path) -> None:
     outcome = harness(*command(folder), "--methods", "plain", "--rerun")
     assert outcome.lines[0].startswith("plan: 3 of 3 runs to do")

@@ -23,8 +23,9 @@ from harness.records.store import RecordStore, read_records
 from harness.report.folder import folder_tables
 from harness.spec.model import DataSpec
 from harness.training.data import LoadedData, load_data
+from harness.training.distributed import Ranks
 from tests.harness.made_up_records import accuracy
-from tests.harness.small_run import CPU, JOINTS, PARENTS, SMALL, harness, small_clips
+from tests.harness.small_run import CPU, JOINTS, PARENTS, SMALL, harness, small_clips, small_spec
 
 
 def other_clips() -> ClipSet:
@@ -142,6 +143,17 @@ def test_by_size_each_clip_comes_as_often_as_any_and_evenly_each_set(tmp_path: P
     assert even[large].sum() == even[small].sum() == len(large)
     assert (even[large] == 1).all()
     assert even[small].max() - even[small].min() <= 1
+
+
+@pytest.mark.parametrize("sampling", ["size", "even"])
+def test_ranks_have_the_batches_of_one_process_in_parts(sampling: str, tmp_path: Path) -> None:
+    pool = loaded(both(tmp_path), sampling=sampling)
+    whole, *parts = (
+        replace(pool, ranks=Ranks(rank, size)).batches(small_spec(pool), 24)
+        for rank, size in ((0, 1), (0, 2), (1, 2))
+    )
+    for _ in range(2 * len(pool.sequences) // whole.size):  # into the next epochs
+        assert torch.equal(whole.next(), torch.cat([part.next() for part in parts]))
 
 
 def test_a_clip_that_one_set_trains_on_and_another_tests_on_is_found(tmp_path: Path) -> None:

@@ -20,19 +20,21 @@ from typing import Any
 
 import pytest
 from submitit.core.utils import DelayedSubmission
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from harness.cli.run import run_command
 from harness.cli.submit import OWN, submit_command
 from harness.records.claims import Claims
 from harness.records.store import RecordStore, now, read_matrix
 from harness.runs import job as jobs
-from harness.runs import submitting
+from harness.runs import ranks, submitting
 from harness.runs.job import Job
 from harness.runs.submitting import REQUEUES
 from tests.harness.made_up_job import CHILD, Made
 from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, small_file
 from tests.harness.test_claims_of_runs import write_claim
 
+EMPTY_BODIES = ("--set", "data.include_empty_bodies=true")
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGUSR2"), reason="Slurm and its signals are of Unix"
@@ -156,6 +158,26 @@ def test_a_dry_run_prints_the_two_scripts(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_shows_the_ranks_of_a_job(tmp_path: Path) -> None:
+    words = ("--dry-run", "--ranks", "2", "--gpus", "2", "--cpus", "5")
+    script = submit(tmp_path, *words, methods="encoder-only").out
+    begins = "# the job: torchrun --standalone --nproc-per-node 2 -m harness run "
+    jobs = [line for line in script.splitlines() if line.startswith(begins)]
+    assert len(jobs) == 2
+    assert all("--device cuda --threads 2 " in line for line in jobs)
+    assert all("--ranks" not in line for line in jobs)
+    wanted = {"cpus-per-task": "5", "gpus-per-node": "2", "ntasks-per-node": "1", "nodes": "1"}
+    assert {name: options(script)[name] for name in wanted} == wanted
+    here = submit(tmp_path, *words, "--executor", "local", methods="encoder-only").out
+    assert here.count("torchrun --standalone --nproc-per-node 2 -m harness run ") == 2
+
+
+def test_draws_of_settings_are_runs_to_submit(tmp_path: Path) -> None:
+    script = submit(tmp_path, "--dry-run", "--tuning", "2", "--seeds", "0-1").out
+    assert options(script.rpartition("#!/bin/bash")[2])["array"] == "0-11%12"  # 2 of 3 x 2 seeds
+    assert script.count(" --tuning 2 ") == 2
+
+
 def test_a_job_is_told_before_the_end_of_a_short_time(tmp_path: Path) -> None:
     found = submit(tmp_path, "--dry-run", "--time", "1", methods="encoder-only")
     assert found.out.count("#SBATCH --signal=USR2@15\n") == 2
@@ -168,7 +190,7 @@ def test_submit_has_every_option_of_run() -> None:
     of_run, of_submit = (
         inspect.signature(command).parameters for command in (run_command, submit_command)
     )
-    set_by_it = {"claim", "shard", "no_wait", "measure_only", "since", "tuning"}
+    set_by_it = {"claim", "shard", "no_wait", "measure_only", "since"}
     assert of_submit.keys() - {"ctx"} - set(OWN) == of_run.keys() - set_by_it - {"dry_run"}
 
 
@@ -276,6 +298,17 @@ def test_without_submitit_the_line_names_the_extra(
         (("--sbatch", "account"), "--sbatch 'account': expected name=value, e.g. account=lab"),
         (("--rerun",), "--claim and --rerun: expected one of them, found both"),
         (("--set", "train.lr=-1"), "train: lr: Input should be greater than 0"),
+        (("--ranks", "3", "--cpus", "2"), "--cpus 2: expected one for each of 3 ranks or more"),
+        (("--ranks", "2", "--gpus", "1"), "--gpus 1: expected one for each of 2 ranks or more"),
+        (
+            ("--ranks", "2", "--batch-size", "5"),
+            "a batch of 5 body sequences on 2 ranks: expected a multiple of 2",
+        ),
+        (
+            ("--ranks", "2", "--set", "data.loader=published", *EMPTY_BODIES),
+            "data.loader: expected one process",
+        ),
+        (("--sbatch", "nodes=2"), "--sbatch nodes=2: expected one task on one node"),
     ],
 )
 def test_a_mistake_is_a_line_before_any_job(
@@ -367,6 +400,29 @@ def test_a_child_that_is_killed_is_started_again(
         assert job() == 0
     assert log.stat().st_size == min(kills + 1, jobs.STARTS)
     assert "SIGKILL ended `harness " in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [((0, 0), 0), ((0, 1), 1), ((2, 2), 2), ((1, 2), 2), ((1, -signal.SIGUSR1), None)],
+)
+def test_ranks_end_as_the_worst_of_them(
+    ends: tuple[int, int], code: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a signal did to one of them is done to the process that started them."""
+
+    def torchrun(words: list[str]) -> None:
+        assert words[-3:] == ["harness", "run", "--claim"]
+        failed = {rank: ProcessFailure(rank, 1, end, "") for rank, end in enumerate(ends) if end}
+        if failed:
+            raise ChildFailedError("harness", failed)
+
+    killed: list[int] = []
+    monkeypatch.setattr(ranks, "torchrun", torchrun)
+    monkeypatch.setattr(ranks.os, "kill", lambda process, number: killed.append(number))
+    found = ranks.main("2", "run", "--claim")
+    assert found == code or killed == [signal.SIGUSR1]
+    assert not killed or code is None
 
 
 def test_a_preempted_job_stops_its_child_and_then_requeues(

@@ -26,10 +26,10 @@ from datasets.batches import TrainingBatches
 from harness.isolation import launched
 from harness.isolation.guard import seeded
 from harness.records.store import host_copies
-from harness.spec.model import MethodSpec, RunSpec, parse_methods
+from harness.spec.model import DataSpec, MethodSpec, RunSpec, parse_methods
 from harness.training import leading
 from harness.training.clock import StepClock
-from harness.training.data import LoadedData
+from harness.training.data import LoadedData, load_data
 from harness.training.distributed import ALONE, join, part
 from harness.training.leading import build_trainer, follow
 from harness.training.trainer import Trainer, whole
@@ -37,8 +37,10 @@ from methods import skeletonmae_graph, skeletonmae_region
 from methods.base import About, Method, MethodOptions
 from methods.parts import masks
 from tests.harness.small_run import CPU, FRAMES, JOINTS, registry, small_data, small_spec
+from tests.harness.test_pool import files
 
 STEPS = 20
+POOL = "gfp, two sets evenly"
 MADE_UP = ("draws", "contrastive", "nan", "raises")
 Seen = dict[str, list[Tensor]]
 
@@ -209,6 +211,9 @@ def main(folder: Path, methods: str, block: int) -> None:
         for kind in MADE_UP:
             method = MethodSpec(name="made-up", options={"kind": kind})
             results[kind] = broken(small_spec(data).model_copy(update={"method": method}), data)
+        sets = DataSpec(name="+".join(map(str, files(folder))), min_crop=8, sampling="even")
+        pool = load_data(sets, CPU, patch=4, ranks=ranks)
+        results[POOL] = both(small_spec(pool, "gfp"), pool, block)
         ranks.tell(None)
     of_ranks = ranks.everyones([(digest(trainer), seen) for trainer, seen in of_trainers])
     if not ranks.rank:
