@@ -11,7 +11,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-NAMES = ("datasets", "methods")
+_NAMES = ("datasets", "methods")
 
 
 def check_packages() -> None:
@@ -19,8 +19,8 @@ def check_packages() -> None:
     those beside this one.
     """
     root = Path(__file__).parents[1]
-    for name in NAMES:
-        own, found = root / name / "__init__.py", where(name)
+    for name in _NAMES:
+        own, found = root / name / "__init__.py", _where(name)
         if not own.exists():
             raise ImportError(f"the suite's folder {root} has no {name}/__init__.py; restore it")
         if not (found and found.exists() and found.samefile(own)):
@@ -30,7 +30,7 @@ def check_packages() -> None:
             )
 
 
-def where(name: str) -> Path | None:
+def _where(name: str) -> Path | None:
     """What ``import name`` gives, not imported for that: a file,
     the folder of a namespace package, None without.
     """

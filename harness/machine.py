@@ -20,10 +20,10 @@ from harness import ROOT
 from harness.errors import UsageError
 from harness.records.schema import Environment
 
-ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 """Environment variables that say how torch holds a GPU's memory: today's name and the one before.
 """
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn")
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn")
 
 
 def use_threads(threads: int | None) -> None:
@@ -46,23 +46,23 @@ def use_threads(threads: int | None) -> None:
 def describe_environment(device: torch.device, ranks: int = 1, study: str = "") -> Environment:
     """The environment of this process, one of so many ranks, which works for a study's file."""
     return Environment(
-        device=device_name(device),
-        processor=processor_name(),
+        device=_device_name(device),
+        processor=_processor_name(),
         cores=processors(),
         threads=torch.get_num_threads(),
         memory_gib=round(_memory_bytes() / 2**30, 1),
         system=f"{platform.system()} {platform.machine()}",
         versions={"python": platform.python_version()}
-        | {name: _version(name) for name in PACKAGES},
-        commit=commit(),
+        | {name: _version(name) for name in _PACKAGES},
+        commit=_commit(),
         tf32=torch.backends.cuda.matmul.fp32_precision == "tf32",
         ranks=ranks,
         study=study,
-        **(gpu_settings() if device.type == "cuda" else {}),
+        **(_gpu_settings() if device.type == "cuda" else {}),
     )
 
 
-def gpu_settings() -> dict[str, Any]:
+def _gpu_settings() -> dict[str, Any]:
     """What torch is set to on a GPU: the kernels it may take for attention,
     and how it holds memory.
     """
@@ -70,7 +70,7 @@ def gpu_settings() -> dict[str, Any]:
     return {
         "attention": tuple(kernel.name.lower() for kernel in kernels),
         "allocator": " ".join(
-            f"{name}={os.environ[name]}" for name in ALLOCATOR if os.environ.get(name)
+            f"{name}={os.environ[name]}" for name in _ALLOCATOR if os.environ.get(name)
         ),
     }
 
@@ -121,12 +121,12 @@ def device_type(name: str) -> str:
     return kind
 
 
-def device_name(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     """Marketing name of a GPU, or ``cpu``."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def processor_name() -> str:
+def _processor_name() -> str:
     """The processor's model name."""
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -136,7 +136,7 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def commit() -> str:
+def _commit() -> str:
     """Commit of this checkout, ``+dirty`` when tracked files differ,
     ``unknown`` outside a checkout.
     """

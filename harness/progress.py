@@ -38,9 +38,9 @@ from datasets.wording import minutes, printable
 
 CHECKING = "checking the store, once"
 
-WIDTH = 100
+_WIDTH = 100
 """Columns of a wrapped table where no terminal says how many."""
-GAP, NARROWEST = 2, 12
+_GAP, _NARROWEST = 2, 12
 """Signs between columns of a table, and those of its first column where it is folded."""
 QUIET_SECONDS = 30.0
 """A log gets a line at least so often."""
@@ -139,7 +139,7 @@ class Task:
         return f"{self.name}: {', '.join(words)}"
 
 
-class Bars(Progress):
+class _Bars(Progress):
     """On a terminal: a bar for every running task,
     which asks it how far it has come whenever it is drawn.
     """
@@ -193,7 +193,7 @@ class Reporter:
         )
         self._lock = threading.RLock()
         self._last, self._tasks = clock(), list[Task]()
-        self._bars: Bars | None = None
+        self._bars: _Bars | None = None
 
     def line(self, text: str) -> None:
         """Print one line, at once also into a file."""
@@ -235,7 +235,7 @@ class Reporter:
     def _bar(self, name: str) -> Iterator[Task]:
         with ExitStack() as shown:
             if self._bars is None:
-                self._bars = shown.enter_context(Bars(self.console))
+                self._bars = shown.enter_context(_Bars(self.console))
                 shown.callback(setattr, self, "_bars", None)
             with self._bars.bar(name) as task:
                 yield task
@@ -309,7 +309,7 @@ def print_table(console: Console, columns: Any, rows: Any, lines: list[str]) -> 
 
 
 def print_texts(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table of texts, wrapped to the terminal's width, `WIDTH` where there is none;
+    """A table of texts, wrapped to the terminal's width, `_WIDTH` where there is none;
     the first column stays whole.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -317,7 +317,7 @@ def print_texts(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(column, no_wrap=index == 0)
     for row in rows:
         table.add_row(*row)
-    PlainConsole(width=shutil.get_terminal_size((WIDTH, 0)).columns).print(table)
+    PlainConsole(width=shutil.get_terminal_size((_WIDTH, 0)).columns).print(table)
 
 
 def make_table(console: Console, columns: Any, rows: Any, caption: str | None = None) -> Table:
@@ -326,8 +326,8 @@ def make_table(console: Console, columns: Any, rows: Any, caption: str | None = 
     On a terminal that is too narrow the first column is folded; where that is not enough, all are.
     """
     rows = [[str(cell) for cell in row] for row in rows]
-    room = console.width - _width(columns[1:], [row[1:] for row in rows]) - GAP
-    folds = console.is_terminal and room >= NARROWEST
+    room = console.width - _width(columns[1:], [row[1:] for row in rows]) - _GAP
+    folds = console.is_terminal and room >= _NARROWEST
     whole = not console.is_terminal or folds
     table = Table(
         box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left"
@@ -351,4 +351,4 @@ def _width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
         max(cell_len(printable(cell)) for cell in column)
         for column in zip(columns, *rows, strict=True)
     ]
-    return sum(widths) + GAP * (len(widths) - 1)
+    return sum(widths) + _GAP * (len(widths) - 1)

@@ -145,7 +145,7 @@ class Registry:
         guard, row = Guard(), method_name(path.stem)
         try:
             module = load_plugin(path, guard)
-        except DidNotLoad as error:
+        except _DidNotLoad as error:
             if row not in self.rows or row in self.methods:
                 raise
             self._did_not_load(row, f"plugin {path}", error.reason)
@@ -154,13 +154,13 @@ class Registry:
         if not self._add_methods(module, guard) and not any(
             self._is_besides(item) for item in vars(module).values()
         ):
-            raise UsageError(f"plugin {path}: no method found; {what_is_missing(module)}")
+            raise UsageError(f"plugin {path}: no method found; {_what_is_missing(module)}")
 
     def _is_besides(self, item: object) -> bool:
         return inspect.isclass(item) and issubclass(item, self.besides) and item not in self.besides
 
 
-class DidNotLoad(UsageError):
+class _DidNotLoad(UsageError):
     """A plugin's code failed when it was imported."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -168,7 +168,7 @@ class DidNotLoad(UsageError):
         super().__init__(f"plugin {path} did not load: {reason}")
 
 
-def what_is_missing(module: ModuleType) -> str:
+def _what_is_missing(module: ModuleType) -> str:
     """What makes a method of a module without any, as far as its classes tell."""
     own = [
         item
@@ -215,7 +215,7 @@ def load_plugin(path: Path, guard: Guard) -> ModuleType:
     except BaseException as error:
         sys.modules.pop(name, None)
         if isinstance(error, Exception):
-            raise DidNotLoad(path, str(mistake(error, path))) from error
+            raise _DidNotLoad(path, str(mistake(error, path))) from error
         raise
     return module
 
@@ -232,16 +232,16 @@ def versions_of(method: type[Method]) -> dict[str, str]:
     Version 0 is that of a part that changes no number in one process, and came after records that
     do not name it.
     """
-    found = {_short(module): version_of(module) for module in _built_on(method.__module__, {})}
+    found = {_short(module): _version_of(module) for module in _built_on(method.__module__, {})}
     return {name: version for name, version in found.items() if version != "0"}
 
 
 def versions_of_modules(names: tuple[str, ...]) -> dict[str, str]:
     """Module -> version, of modules by their dotted names."""
-    return {_short(module): version_of(module) for module in map(importlib.import_module, names)}
+    return {_short(module): _version_of(module) for module in map(importlib.import_module, names)}
 
 
-def version_of(module: ModuleType) -> str:
+def _version_of(module: ModuleType) -> str:
     """A module's declared ``VERSION``; without one, the hash of its syntax;
     empty where there is no source.
     """

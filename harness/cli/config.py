@@ -20,8 +20,8 @@ from harness.errors import UsageError, nearest, shortened
 from harness.spec.model import SECTIONS
 from harness.spec.yaml_text import read_yaml
 
-CONFIG, PART, STUDY = "--config", "--part", "--study"
-OURS = ("study", "parts")
+_CONFIG, _PART, _STUDY = "--config", "--part", "--study"
+_OURS = ("study", "parts")
 """Keys of a file that are no flags."""
 Kind = Literal["switch", "value", "repeatable"]
 """Of an option: without a value, with one, with one each time that it is typed."""
@@ -44,14 +44,16 @@ def expanded(
     can hold.
     """
     command, *typed = words or [""]
-    typed, file = _taken(typed, CONFIG)
-    typed, part = _taken(typed, PART)
+    typed, file = _taken(typed, _CONFIG)
+    typed, part = _taken(typed, _PART)
     if file is None and part is None:
         return [list(words)]
     options = options_of()
     if file is None or command not in options:
-        beside = "" if file else f", beside {CONFIG} FILE"
-        raise UsageError(f"{CONFIG if file else PART}: expected with {', '.join(options)}{beside}")
+        beside = "" if file else f", beside {_CONFIG} FILE"
+        raise UsageError(
+            f"{_CONFIG if file else _PART}: expected with {', '.join(options)}{beside}"
+        )
     path = Path(file)
     plan, study = _read(path)
     parts = plan.pop("parts", None) or {}
@@ -62,7 +64,7 @@ def expanded(
         )
     chosen = [parts[part]] if part is not None else list(parts.values()) or [{}]
     common = list(_words(plan, known, options[command], path))
-    named = [STUDY, study] if STUDY.lstrip("-") in options[command] else []
+    named = [_STUDY, study] if _STUDY.lstrip("-") in options[command] else []
     return [
         [command, *common, *_words(one, known, options[command], path), *named, *typed]
         for one in chosen
@@ -91,7 +93,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         raw = path.read_bytes()
         found = read_yaml(raw.decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{CONFIG} {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise UsageError(f"{_CONFIG} {path}: {getattr(error, 'strerror', None) or error}") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: expected YAML; {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
@@ -116,7 +118,7 @@ def _words(
             for name, one in value.items():
                 if one is not None:
                     yield from ("--set", f"{key}.{name}={_flow(one)}")
-        elif key not in known or key == STUDY.lstrip("-"):
+        elif key not in known or key == _STUDY.lstrip("-"):
             raise UsageError(f"{path}: unknown key {key!r}{nearest(str(key), [*known, *SECTIONS])}")
         elif isinstance(value, dict):
             raise UsageError(f"{path}: {key}: expected a value, found a mapping")

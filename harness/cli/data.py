@@ -15,7 +15,7 @@ from harness.progress import CHECKING, Reporter, at_work, print_table, say_lines
 if TYPE_CHECKING:
     from datasets.raw.prepare import Prepared
 
-SHOWN_PROBLEMS = 10
+_SHOWN_PROBLEMS = 10
 
 data_app = typer.Typer(
     add_completion=False,
@@ -64,7 +64,7 @@ def prepare_command(
             )
         for line in source.assumed:
             report.line(f"assumed: {line}")
-        tell(prepared, name if out is None else str(out), report)
+        _tell(prepared, name if out is None else str(out), report)
 
 
 @data_app.command("doctor")
@@ -157,7 +157,7 @@ def download_command(
         report.line(f"raw files in {raw}; next: python -m harness data prepare {name} --raw {raw}")
 
 
-def tell(prepared: Prepared, dataset: str, report: Reporter) -> None:
+def _tell(prepared: Prepared, dataset: str, report: Reporter) -> None:
     """Counts by stage, found and published split sizes, problems, fingerprint, and how to go on."""
     header = prepared.header
     report.line(f"{header.title}: " + ("prepared" if prepared.fresh else "was prepared already"))
@@ -166,21 +166,21 @@ def tell(prepared: Prepared, dataset: str, report: Reporter) -> None:
     width = max(map(len, header.counts))
     for stage, count in header.counts.items():
         report.line(f"  {stage:{width}}  {count:>9,}")
-    rows = [[name, *map(str, found), published] for name, found, published in split_rows(prepared)]
+    rows = [[name, *map(str, found), published] for name, found, published in _split_rows(prepared)]
     if rows:
         print_table(report.console, ["split", "train", "test", "published"], rows, [])
-    for problem in header.problems[:SHOWN_PROBLEMS]:
+    for problem in header.problems[:_SHOWN_PROBLEMS]:
         report.line(f"problem: {problem}")
-    if len(header.problems) > SHOWN_PROBLEMS:
+    if len(header.problems) > _SHOWN_PROBLEMS:
         report.line(
-            f"and {len(header.problems) - SHOWN_PROBLEMS} more problems, listed in"
+            f"and {len(header.problems) - _SHOWN_PROBLEMS} more problems, listed in"
             f" {prepared.folder}/store.json"
         )
     report.line(f"fingerprint {header.fingerprint[:16]}; store in {prepared.folder}")
     report.line(f"next: python -m harness data doctor {dataset}, then run --dataset {dataset}")
 
 
-def split_rows(prepared: Prepared) -> Iterator[tuple[str, tuple[str, str], str]]:
+def _split_rows(prepared: Prepared) -> Iterator[tuple[str, tuple[str, str], str]]:
     """Clips on both sides of every official split, found and published."""
     from datasets.formats.store import open_store
     from datasets.splits import make_split

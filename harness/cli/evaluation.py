@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.registry import Registry
     from harness.runs.evaluating import Asked
 
-TABLE_FILE = "evaluations.md"
+_TABLE_FILE = "evaluations.md"
 
 
 class Weights(StrEnum):
@@ -96,7 +96,7 @@ def evaluate_folder(
         leave_table(
             tables[0],
             lines,
-            asked.folder / TABLE_FILE,
+            asked.folder / _TABLE_FILE,
             report,
             numbers={"": frame},
             more=tables[1:],

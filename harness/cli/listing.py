@@ -19,7 +19,7 @@ from harness.spec.model import SECTIONS
 Rows = list[dict[str, Any]]
 
 
-def list_datasets(plugins: list[Path] | None, out: Path) -> Rows:
+def _list_datasets(plugins: list[Path] | None, out: Path) -> Rows:
     """Data sets by name, and how they differ from others' preparation;
     a store or exchange file is given by path.
     """
@@ -32,7 +32,7 @@ def list_datasets(plugins: list[Path] | None, out: Path) -> Rows:
     ]
 
 
-def list_runs(plugins: list[Path] | None, out: Path) -> Rows:
+def _list_runs(plugins: list[Path] | None, out: Path) -> Rows:
     """Records of an output folder; those that are passed over are named on stderr."""
     from harness.records.store import RecordStore
 
@@ -54,7 +54,7 @@ def list_runs(plugins: list[Path] | None, out: Path) -> Rows:
     return rows
 
 
-def list_claims(plugins: list[Path] | None, out: Path) -> Rows:
+def _list_claims(plugins: list[Path] | None, out: Path) -> Rows:
     """Published speed claims, for `harness claim`."""
     from harness.studies.claims import read_claims
 
@@ -71,21 +71,21 @@ def list_methods(plugins: list[Path] | None, out: Path) -> Rows:
     return listing_methods.list_methods(plugins, out)
 
 
-def list_protocols(plugins: list[Path] | None, out: Path) -> Rows:
+def _list_protocols(plugins: list[Path] | None, out: Path) -> Rows:
     """Protocols of evaluation (`harness.cli.listing_protocols`)."""
     from harness.cli import listing_protocols
 
     return listing_protocols.list_protocols(plugins, out)
 
 
-def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
+def _list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
     """Encoder sizes (`harness.cli.listing_methods`)."""
     from harness.cli import listing_methods
 
     return listing_methods.list_encoders(plugins, out)
 
 
-def list_settings(plugins: list[Path] | None, out: Path) -> Rows:
+def _list_settings(plugins: list[Path] | None, out: Path) -> Rows:
     """What `--set` takes: each setting with its default and what it may be,
     from the types of the spec.
     """
@@ -96,16 +96,16 @@ def list_settings(plugins: list[Path] | None, out: Path) -> Rows:
                 {
                     "setting": f"{section}.{name}",
                     "default": schema.get("default"),
-                    "allowed": allowed(schema),
+                    "allowed": _allowed(schema),
                 }
             )
     return rows
 
 
-def allowed(schema: dict[str, Any]) -> str:
+def _allowed(schema: dict[str, Any]) -> str:
     """What a value may be, in words, from its JSON schema: ``number > 0, <= 100``."""
     if "anyOf" in schema:
-        return " or ".join(map(allowed, schema["anyOf"]))
+        return " or ".join(map(_allowed, schema["anyOf"]))
     if "enum" in schema:
         return " or ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
@@ -115,26 +115,26 @@ def allowed(schema: dict[str, Any]) -> str:
             if "prefixItems" in schema
             else f"{schema.get('minItems', 0)} to {schema['maxItems']}"
         )
-        return f"{count} of {allowed(each[0])}"
+        return f"{count} of {_allowed(each[0])}"
     if "description" in schema:
         return str(schema["description"])
-    limits = [f"{sign} {schema[key]:g}" for key, sign in LIMITS.items() if key in schema]
+    limits = [f"{sign} {schema[key]:g}" for key, sign in _LIMITS.items() if key in schema]
     return " ".join([str(schema.get("type", "")), ", ".join(limits)]).strip()
 
 
-LIMITS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+_LIMITS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 """What JSON schema calls the limits of a number."""
 LISTINGS: dict[str, Callable[[list[Path] | None, Path], Rows]] = {
     "methods": list_methods,
-    "protocols": list_protocols,
-    "datasets": list_datasets,
-    "encoders": list_encoders,
-    "runs": list_runs,
-    "claims": list_claims,
-    "settings": list_settings,
+    "protocols": _list_protocols,
+    "datasets": _list_datasets,
+    "encoders": _list_encoders,
+    "runs": _list_runs,
+    "claims": _list_claims,
+    "settings": _list_settings,
 }
 
-BRIEF = {
+_BRIEF = {
     "methods": ["method", "division", "epochs", "options", "paper"],
     "protocols": ["protocol", "title", "options", "source"],
     "datasets": ["dataset", "about"],
@@ -163,15 +163,15 @@ def ls_command(
     if not rows:
         say(f"no {what} in {out}" if what == "runs" else f"no {what}")
         return
-    columns = BRIEF.get(what) or list(rows[0])
-    cells = [[plain(row[column]) for column in columns] for row in rows]
-    if what in BRIEF:
+    columns = _BRIEF.get(what) or list(rows[0])
+    cells = [[_plain(row[column]) for column in columns] for row in rows]
+    if what in _BRIEF:
         print_texts(columns, cells)
     else:
         print_table(make_console(), columns, cells, [])
 
 
-def plain(value: object) -> str:
+def _plain(value: object) -> str:
     """A value in a table's cell."""
     if isinstance(value, dict):
         return ", ".join(f"{key}={item}" for key, item in value.items())

@@ -17,7 +17,7 @@ from harness.training import deviations as shared_parts
 from methods.base import About, Method
 from methods.parts.encoder import SIZES, SkeletonEncoder
 
-NTU_JOINTS = 25
+_NTU_JOINTS = 25
 
 
 def list_methods(plugins: list[Path] | None, out: Path) -> Rows:
@@ -26,12 +26,12 @@ def list_methods(plugins: list[Path] | None, out: Path) -> Rows:
     """
     registry = Registry(plugins)
     return [
-        about_method(name, method, registry.guard(name))
+        _about_method(name, method, registry.guard(name))
         for name, method in sorted(registry.methods.items())
     ]
 
 
-def about_method(name: str, method: type[Method], guard: Guard) -> dict[str, Any]:
+def _about_method(name: str, method: type[Method], guard: Guard) -> dict[str, Any]:
     """A method's words about itself; why they cannot be had, where its own code is at fault."""
     try:
         if problem := problem_of_about(method):
@@ -62,7 +62,7 @@ def list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
     rows = []
     for name, size in SIZES.items():
         with torch.device("meta"):
-            encoder = SkeletonEncoder(size, NTU_JOINTS)
+            encoder = SkeletonEncoder(size, _NTU_JOINTS)
         rows.append(
             {
                 "encoder": name,

@@ -42,18 +42,18 @@ from harness.isolation.outliving import strays, told
 from harness.isolation.stopping import RankLost, Stopped, stoppable
 from harness.progress import say, say_lines, warn
 
-INTERRUPTED = 130
+_INTERRUPTED = 130
 """What some versions of typer return for Ctrl-C, which they swallow."""
 
 # typer brings its own copy of click in some versions; its exception for a bad command line is found
 # by name.
-COMMAND_LINE_ERROR: type[Exception] = next(
+_COMMAND_LINE_ERROR: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
 
-ON_RANKS = ("run", "plan", "speed")
+_ON_RANKS = ("run", "plan", "speed")
 """Commands that several processes do together, started by torchrun."""
-CONTINUED = (["run"], ["submit"], ["evaluate"], ["data"])
+_CONTINUED = (["run"], ["submit"], ["evaluate"], ["data"])
 """Commands that keep what was done when they are stopped."""
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run_command,
@@ -127,16 +127,16 @@ app.add_typer(data.data_app, name="data")
 
 def main() -> None:
     """Entry point: every expected failure is one line on stderr and an exit code."""
-    prepare_streams()
+    _prepare_streams()
     if not sys.argv[1:]:
         sys.argv.append("--help")
     with stoppable() as stops, told(warn):
         try:
-            refuse_ranks(sys.argv[1])
-            code = max([command_of(words) for words in expanded(sys.argv[1:], file_options)])
+            _refuse_ranks(sys.argv[1])
+            code = max([_command_of(words) for words in expanded(sys.argv[1:], file_options)])
         except UsageError as error:
             code = _fail(str(error), 2)
-        except COMMAND_LINE_ERROR as error:
+        except _COMMAND_LINE_ERROR as error:
             code = _misread(error)
         except (KeyboardInterrupt, typer.Abort):
             code = _stopped(stops.asked)
@@ -157,14 +157,14 @@ def main() -> None:
     leave(code or 0)
 
 
-def command_of(words: list[str]) -> int:
+def _command_of(words: list[str]) -> int:
     """Carry out one command line; its exit code."""
     sys.argv[1:] = words
     try:
         code = app(standalone_mode=False)
     except typer.Exit as ended:  # of a callback
         code = ended.exit_code
-    if code == INTERRUPTED:
+    if code == _INTERRUPTED:
         raise KeyboardInterrupt
     return int(code or 0)
 
@@ -186,7 +186,7 @@ def file_options() -> dict[str, dict[str, Kind]]:
     return found
 
 
-def prepare_streams() -> None:
+def _prepare_streams() -> None:
     """No table is lost to an encoding without the sign of a deviation;
     of several ranks the first speaks for all.
     """
@@ -199,11 +199,11 @@ def prepare_streams() -> None:
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
 
 
-def refuse_ranks(command: str) -> None:
+def _refuse_ranks(command: str) -> None:
     """A `UsageError` where several ranks would do side by side what one process does."""
-    if launched.world_size() > 1 and command not in ON_RANKS:
+    if launched.world_size() > 1 and command not in _ON_RANKS:
         raise UsageError(
-            f"torchrun: expected one of {', '.join(ON_RANKS)}, found {command}; start it with"
+            f"torchrun: expected one of {', '.join(_ON_RANKS)}, found {command}; start it with"
             " python -m harness"
         )
 
@@ -235,9 +235,11 @@ def _misread(error: Any) -> int:
 def _stopped(asked: Stopped | None) -> int:
     if isinstance(asked, RankLost):
         return _lost(asked)
-    by = f" by {asked.signal.name}" if asked and asked.exit_code != INTERRUPTED else ""
-    then = "; the same command continues with what is missing" if sys.argv[1:2] in CONTINUED else ""
-    return _fail(f"stopped{by}{then}", asked.exit_code if asked else INTERRUPTED)
+    by = f" by {asked.signal.name}" if asked and asked.exit_code != _INTERRUPTED else ""
+    then = (
+        "; the same command continues with what is missing" if sys.argv[1:2] in _CONTINUED else ""
+    )
+    return _fail(f"stopped{by}{then}", asked.exit_code if asked else _INTERRUPTED)
 
 
 def _lost(stop: RankLost) -> int:
@@ -246,7 +248,7 @@ def _lost(stop: RankLost) -> int:
         sys.stderr = sys.__stderr__
         then = (
             "; the same command continues with what is missing"
-            if sys.argv[1:2] in CONTINUED
+            if sys.argv[1:2] in _CONTINUED
             else ""
         )
         return _fail(f"{stop.reason}{then}", stop.exit_code)

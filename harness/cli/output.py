@@ -13,7 +13,7 @@ from harness.progress import Reporter, command_line, print_table, warn
 if TYPE_CHECKING:
     import pandas as pd
 
-OF_RECORDS = (".json", ".jsonl", ".safetensors", ".npz", ".pt", ".lock")
+_OF_RECORDS = (".json", ".jsonl", ".safetensors", ".npz", ".pt", ".lock")
 """Endings of the files that commands keep in an output folder;
 what they leave for a reader has others.
 """
@@ -82,7 +82,7 @@ def leave_text(text: str, path: Path, numbers: Mapping[str, pd.DataFrame]) -> bo
     if is_shelf(path.parent):
         warn(f"{path} is not written: {path.parent} is a study on its shelf, which is only read")
         return False
-    written = leave(text.encode(), path, "what it would hold is printed above")
+    written = _leave(text.encode(), path, "what it would hold is printed above")
     if written:
         leave_numbers(path, numbers)
     return written
@@ -93,14 +93,14 @@ def leave_numbers(path: Path, numbers: Mapping[str, pd.DataFrame]) -> None:
     from harness.report.frame import as_csv
 
     for name, frame in numbers.items():
-        leave(
+        _leave(
             as_csv(frame),
             path.with_name(f"{path.stem}{'-' * bool(name)}{name}.csv"),
             "the page has its numbers",
         )
 
 
-def leave(content: bytes, path: Path, instead: str) -> bool:
+def _leave(content: bytes, path: Path, instead: str) -> bool:
     """Leave a file beside the records; where that cannot be, this says so,
     and where its content is ``instead``.
     """
@@ -149,7 +149,7 @@ def refuse_targets(folders: Iterable[Path], targets: Mapping[str, Path]) -> None
         place = file_to_write(path).resolve()
         read = (
             place.exists()
-            and place.suffix in OF_RECORDS
+            and place.suffix in _OF_RECORDS
             and any(one in (place, *place.parents) for one in inputs)
         )
         if read or {path.name.lower(), place.name.lower()} & names:

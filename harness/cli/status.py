@@ -16,7 +16,7 @@ from harness.progress import make_console, make_table, print_table, say, say_lin
 from harness.records.store import read_records, refusal_lines
 from harness.report.status import COLUMNS, Row, evaluation_lines, read_status, summary
 
-EVERY = 5.0
+_EVERY = 5.0
 """Seconds between two looks with ``--watch``."""
 
 
@@ -43,31 +43,31 @@ def status_command(
         lines = [summary(rows), *evaluation_lines(folder, found.runs)]
         print_table(make_console(), COLUMNS, [row.cells for row in rows], lines)
     else:
-        keep_watching(folder, rows)
+        _keep_watching(folder, rows)
 
 
-def keep_watching(folder: Path, rows: list[Row]) -> None:
+def _keep_watching(folder: Path, rows: list[Row]) -> None:
     """On a terminal one table that changes; elsewhere a line whenever something has."""
     console = make_console()
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
-            for now in looks(folder, rows):
+            for now in _looks(folder, rows):
                 live.update(
                     make_table(console, COLUMNS, [row.cells for row in now], summary(now)),
                     refresh=True,
                 )
         return
     last = ""
-    for now in looks(folder, rows):
+    for now in _looks(folder, rows):
         if (text := summary(now)) != last:
             say(text)
             last = text
 
 
-def looks(folder: Path, rows: list[Row]) -> Iterator[list[Row]]:
+def _looks(folder: Path, rows: list[Row]) -> Iterator[list[Row]]:
     """The rows, and what they have become every few seconds, as long as a process works on one."""
     yield rows
     while any(row.at_work for row in rows):
-        time.sleep(EVERY)
+        time.sleep(_EVERY)
         rows = read_status(folder)
         yield rows

@@ -41,7 +41,7 @@ from harness.training.data import build_batches
 from harness.training.trainer import Trainer, undisturbed
 from methods.base import Method
 
-FALLING_STEPS = 15
+_FALLING_STEPS = 15
 
 
 def loss_is_one_finite_number(specimen: Specimen) -> None:
@@ -64,11 +64,11 @@ def loss_is_one_finite_number(specimen: Specimen) -> None:
 
 def loss_falls(specimen: Specimen) -> None:
     """Within a few steps on one synthetic batch of one- and two-person actions."""
-    losses = specimen.train(specimen.build(), FALLING_STEPS)
+    losses = specimen.train(specimen.build(), _FALLING_STEPS)
     first, last = losses[0], sum(losses[-3:]) / 3
     must(
         last < first - 0.05 * abs(first),
-        f"expected the loss to fall by 5 % in {FALLING_STEPS} steps, found {first:.4g} then"
+        f"expected the loss to fall by 5 % in {_FALLING_STEPS} steps, found {first:.4g} then"
         f" {last:.4g}; does the target depend on what is learnt, or the sign point the wrong way?",
     )
 
@@ -83,7 +83,7 @@ def mask_ratio_is_honoured(specimen: Specimen) -> None:
         raise NotApplicable(
             "brings its own encoder" if specimen.open_division else "no option mask_ratio"
         )
-    seen, limit = tokens_seen(method), int(method.encoder.grid.tokens * (1 - ratio) + 1e-6)
+    seen, limit = _tokens_seen(method), int(method.encoder.grid.tokens * (1 - ratio) + 1e-6)
     must(bool(seen), "expected the shared encoder to run, found that its first block never did")
     must(
         all(limit / 2 <= count <= limit for count in seen),
@@ -93,7 +93,7 @@ def mask_ratio_is_honoured(specimen: Specimen) -> None:
     )
 
 
-def tokens_seen(method: Method) -> list[int]:
+def _tokens_seen(method: Method) -> list[int]:
     """Tokens in every pass through the shared encoder's first block
     that has gradients (a teacher's has none).
     """
@@ -113,7 +113,7 @@ def labels_change_nothing(specimen: Specimen) -> None:
     """Training on the same clips with permuted labels gives the same losses:
     pre-training is blind to them.
     """
-    known, other = trained_loss(specimen, clips()), trained_loss(specimen, relabelled(clips()))
+    known, other = _trained_loss(specimen, clips()), _trained_loss(specimen, relabelled(clips()))
     must(
         math.isclose(known, other, rel_tol=ROUNDING),
         f"expected the same loss with permuted labels, found {known:.6g} and {other:.6g}; labels"
@@ -121,12 +121,12 @@ def labels_change_nothing(specimen: Specimen) -> None:
     )
 
 
-def trained_loss(specimen: Specimen, source: ClipSet) -> float:
+def _trained_loss(specimen: Specimen, source: ClipSet) -> float:
     """Mean loss of the first two steps of a run on these clips."""
-    return trainer_of(specimen, source, steps=2).run_block(2, StepClock(CPU))["loss"]
+    return _trainer_of(specimen, source, steps=2).run_block(2, StepClock(CPU))["loss"]
 
 
-def trainer_of(specimen: Specimen, source: ClipSet, *, steps: int, seed: int = 0) -> Trainer:
+def _trainer_of(specimen: Specimen, source: ClipSet, *, steps: int, seed: int = 0) -> Trainer:
     """A run of the method on these clips, about to begin."""
     spec = specimen.spec()
     sequences = BodySequences(source, CPU)
@@ -199,7 +199,7 @@ def weights_travel_through_safetensors(specimen: Specimen) -> None:
         " tensors into register_buffer",
     )
     whole, stopped, later = (
-        trainer_of(specimen, clips(), steps=4, seed=seed) for seed in (0, 0, 1)
+        _trainer_of(specimen, clips(), steps=4, seed=seed) for seed in (0, 0, 1)
     )
     for trainer in (whole, stopped):
         torch.manual_seed(0)
@@ -233,7 +233,7 @@ def every_parameter_learns(specimen: Specimen) -> None:
         for name, parameter in method.named_parameters()
         if parameter.requires_grad
     ]
-    idle = [name for name, parameter in trained if is_idle(parameter)]
+    idle = [name for name, parameter in trained if _is_idle(parameter)]
     must(
         not idle,
         f"expected a finite gradient for every trained parameter, found none for {first_few(idle)};"
@@ -241,7 +241,7 @@ def every_parameter_learns(specimen: Specimen) -> None:
     )
 
 
-def is_idle(parameter: torch.nn.Parameter) -> bool:
+def _is_idle(parameter: torch.nn.Parameter) -> bool:
     """No finite gradient, or a weight's that is all zeros."""
     gradient = parameter.grad
     if gradient is None or not gradient.isfinite().all():

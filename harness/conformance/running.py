@@ -46,10 +46,10 @@ from harness.training.build import build_encoder
 from harness.training.compilation import quiet_compiler
 from methods.base import About, Method, MethodOptions
 
-BF16_ROUNDING = 0.05
-LATER_STEPS = 3
+_BF16_ROUNDING = 0.05
+_LATER_STEPS = 3
 PAPER = re.compile(r"arXiv \d{4}\.\d{4,5}|no arXiv number")
-OWN_WORK = re.compile(r"none\W+\w.+")
+_OWN_WORK = re.compile(r"none\W+\w.+")
 
 # --- numerics ---
 
@@ -64,14 +64,14 @@ def flops_do_not_depend_on_the_kernel(specimen: Specimen) -> None:
         step_flops(specimen.method, specimen.spec(), NTU25) > 0,
         "expected FLOPs above 0, found none",
     )
-    fused, plain = (forward_flops(specimen, fused=fused) for fused in (True, False))
+    fused, plain = (_forward_flops(specimen, fused=fused) for fused in (True, False))
     must(
         fused == plain,
         f"expected equal FLOPs with fused and plain attention, found {fused:,} and {plain:,}",
     )
 
 
-def forward_flops(specimen: Specimen, *, fused: bool) -> int:
+def _forward_flops(specimen: Specimen, *, fused: bool) -> int:
     """FLOPs of one forward pass under an attention kernel."""
     method = specimen.build(device="meta", fused_attention=fused)
     with FlopCounterMode(display=False) as counter:
@@ -146,11 +146,11 @@ def works_under_bf16_autocast(specimen: Specimen) -> None:
         f"expected a float32 loss, found {rounded.dtype}; .float() before the mean",
     )
     must(
-        close(rounded, exact, BF16_ROUNDING),
+        close(rounded, exact, _BF16_ROUNDING),
         f"expected a loss near {exact:.4g}, found {rounded:.4g} under bf16",
     )
     rounded.backward()
-    must_have_finite_gradients(method)
+    _must_have_finite_gradients(method)
 
 
 def works_under_compile(specimen: Specimen) -> None:
@@ -167,12 +167,12 @@ def works_under_compile(specimen: Specimen) -> None:
     loss = torch.compile(method.loss, backend="aot_eager", dynamic=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's own deprecations
-        compiled, _ = seeded(method, loss)
+        compiled, _ = _seeded(method, loss)
         compiled.backward()
-        eager, _ = seeded(method, method.loss)
-        counts = list(compilations(method, loss, LATER_STEPS))
+        eager, _ = _seeded(method, method.loss)
+        counts = list(_compilations(method, loss, _LATER_STEPS))
     torch._dynamo.reset()
-    must_have_finite_gradients(method)
+    _must_have_finite_gradients(method)
     must(
         close(compiled, eager, 10 * ROUNDING),
         f"expected the eager loss {eager:.6g} under torch.compile, found {compiled:.6g}",
@@ -185,7 +185,7 @@ def works_under_compile(specimen: Specimen) -> None:
     )
 
 
-def compilations(
+def _compilations(
     method: Method, loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]], steps: int
 ) -> Iterator[int]:
     """Graphs that the compiled loss is compiled to anew in each of a few later steps."""
@@ -193,11 +193,11 @@ def compilations(
     for step in range(1, steps + 1):
         before = stats["unique_graphs"]
         method.after_step(step / steps)
-        seeded(method, loss)
+        _seeded(method, loss)
         yield stats["unique_graphs"] - before
 
 
-def seeded(
+def _seeded(
     method: Method, loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """A method's loss function, compiled or not, on the batch under seed 0."""
@@ -205,7 +205,7 @@ def seeded(
     return loss_and_parts(method, loss(views(method, batch())))
 
 
-def must_have_finite_gradients(method: Method) -> None:
+def _must_have_finite_gradients(method: Method) -> None:
     """No gradient that exists is infinite or no number."""
     bad = [
         name
@@ -220,7 +220,7 @@ def must_have_finite_gradients(method: Method) -> None:
 
 def works_with_joints(specimen: Specimen, joints: int) -> None:
     """A finite loss and finite gradients on a skeleton of that many joints."""
-    must_work_on(specimen.build(SKELETONS[joints]), batch(joints), f"{joints} joints")
+    _must_work_on(specimen.build(SKELETONS[joints]), batch(joints), f"{joints} joints")
 
 
 def works_with_one_and_two_bodies(specimen: Specimen) -> None:
@@ -232,10 +232,10 @@ def works_with_one_and_two_bodies(specimen: Specimen) -> None:
         "two-person actions": batch(actions=TOGETHER),
         "empty second bodies": batch(actions=ALONE, empty=True),
     }.items():
-        must_work_on(specimen.build(), x, what)
+        _must_work_on(specimen.build(), x, what)
 
 
-def must_work_on(method: Method, x: Tensor, what: str) -> None:
+def _must_work_on(method: Method, x: Tensor, what: str) -> None:
     """Finite loss and gradients."""
     loss = loss_of(method, x)
     must(
@@ -243,7 +243,7 @@ def must_work_on(method: Method, x: Tensor, what: str) -> None:
         f"{what}: expected a finite loss, found {loss:.4g}; is something divided by zero?",
     )
     loss.backward()
-    must_have_finite_gradients(method)
+    _must_have_finite_gradients(method)
 
 
 # --- options and words ---
@@ -292,7 +292,7 @@ def metadata_is_complete(specimen: Specimen) -> None:
     must(
         bool(
             PAPER.search(about.paper)
-            or OWN_WORK.fullmatch(about.paper)
+            or _OWN_WORK.fullmatch(about.paper)
             or (about.control and about.paper == "none")
         ),
         "about.paper: expected a citation with 'arXiv 2308.07092', or 'none: why', found"
@@ -331,10 +331,10 @@ def diagnosis_holds_finite_numbers(specimen: Specimen) -> None:
     with torch.no_grad():
         method = specimen.build()
         values = diagnosis(method, method.diagnose(views(method, batch()))).values
-    bad = [f"{name}={value!r}" for name, value in values.items() if not is_number(value)]
+    bad = [f"{name}={value!r}" for name, value in values.items() if not _is_number(value)]
     must(not bad, f"diagnose: expected finite numbers, found {first_few(bad)}; use .item()")
 
 
-def is_number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     """A finite Python number."""
     return isinstance(value, int | float) and math.isfinite(value)

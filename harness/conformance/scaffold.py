@@ -23,8 +23,8 @@ def write_method(name: str, folder: Path) -> tuple[Path, Path]:
     """Write ``<name>.py`` and ``test_<name>.py``, both or none;
     `UsageError` for a bad name or a file that exists.
     """
-    module = module_name(name)
-    check_name(module)
+    module = _module_name(name)
+    _check_name(module)
     texts = render(module)
     for path in (paths := (folder / f"{module}.py", folder / f"test_{module}.py")):
         if path.exists():
@@ -54,12 +54,12 @@ def render(module: str) -> tuple[str, str]:
     return method, test
 
 
-def module_name(name: str) -> str:
+def _module_name(name: str) -> str:
     """``my-method`` to ``my_method``."""
     return name.replace("-", "_")
 
 
-def check_name(module: str) -> None:
+def _check_name(module: str) -> None:
     """`UsageError` unless a new plugin file can have that name."""
     if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", module) or keyword.iskeyword(module):
         raise UsageError(

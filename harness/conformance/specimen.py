@@ -55,7 +55,7 @@ SKELETONS = {layout.joint_count: layout for layout in (MADE_UP15, KINECT20, UIPR
 
 ALONE = ("wave", "kick")
 TOGETHER = ("handshake", "push")
-BOTH = ("wave", "handshake")
+_BOTH = ("wave", "handshake")
 
 
 class NotApplicable(Exception):
@@ -144,7 +144,7 @@ def weights(encoder: Encoder) -> dict[str, Tensor]:
 
 
 @cache
-def clips(actions: tuple[str, ...] = BOTH) -> ClipSet:
+def clips(actions: tuple[str, ...] = _BOTH) -> ClipSet:
     """Two subjects, three views of every action: 12 clips of two actions."""
     return generate(subjects=2, actions=actions)
 
@@ -155,7 +155,7 @@ def _sequences(actions: tuple[str, ...], empty: bool) -> Tensor:
     return source.window(torch.arange(len(source)), *test_crops(source.length), FRAMES)
 
 
-def batch(joints: int = 25, actions: tuple[str, ...] = BOTH, *, empty: bool = False) -> Tensor:
+def batch(joints: int = 25, actions: tuple[str, ...] = _BOTH, *, empty: bool = False) -> Tensor:
     """All body sequences of `clips`, ``[B, 24, joints, 3]``; fewer joints are the first ones of the
     25.
 

@@ -18,19 +18,19 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-aten = torch.ops.aten
+_aten = torch.ops.aten
 
-COPIES = {aten._to_copy.default, aten.copy_.default}
-INDEXING = {
-    aten.index.Tensor,
-    aten._unsafe_index.Tensor,
-    aten.index_put.default,
-    aten.index_put_.default,
+_COPIES = {_aten._to_copy.default, _aten.copy_.default}
+_INDEXING = {
+    _aten.index.Tensor,
+    _aten._unsafe_index.Tensor,
+    _aten.index_put.default,
+    _aten.index_put_.default,
 }
-ACCESS = {Tensor.__getitem__, Tensor.__setitem__}
-MAKERS = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor}
-COPY = "a copy between host and device"
-VALUE = "a value is asked for"
+_ACCESS = {Tensor.__getitem__, Tensor.__setitem__}
+_MAKERS = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor}
+_COPY = "a copy between host and device"
+_VALUE = "a value is asked for"
 
 
 class Stall(RuntimeError):
@@ -72,13 +72,13 @@ class _Calls(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func in ACCESS and args[0].device.type == self.device and holds_numbers(args[1]):
-            raise Stall(f"{COPY} of a list that is an index")
+        if func in _ACCESS and args[0].device.type == self.device and _holds_numbers(args[1]):
+            raise Stall(f"{_COPY} of a list that is an index")
         result = func(*args, **(kwargs or {}))
-        if func in MAKERS and result.device.type == self.device:
+        if func in _MAKERS and result.device.type == self.device:
             given = args[1:] if func is Tensor.new_tensor else args
             if not any(isinstance(item, Tensor) for item in (*given, *(kwargs or {}).values())):
-                raise Stall(f"{COPY} of numbers ({func.__name__})")
+                raise Stall(f"{_COPY} of numbers ({func.__name__})")
         return result
 
 
@@ -106,20 +106,20 @@ class _Operations(TorchDispatchMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         here = [tensor for tensor in tensors if tensor.device.type == self.device]
         host = [tensor for tensor in tensors if tensor.device.type == "cpu"]
-        if func in COPIES:
+        if func in _COPIES:
             target = torch.device(kwargs["device"]).type if kwargs.get("device") is not None else ""
             crossing = (host and (here or target == self.device)) or (here and target == "cpu")
-            return COPY if crossing else ""
+            return _COPY if crossing else ""
         if not here:
             return ""
-        if asks(func, args):
-            return VALUE
+        if _asks(func, args):
+            return _VALUE
         if large := [tensor for tensor in host if tensor.dim()]:
             return f"a tensor {list(large[0].shape)} on the CPU beside others on the device"
         return ""
 
 
-def holds_numbers(index: Any) -> bool:
+def _holds_numbers(index: Any) -> bool:
     """Whether a list or an array is part of an index."""
     return any(
         isinstance(item, list | np.ndarray)
@@ -127,21 +127,21 @@ def holds_numbers(index: Any) -> bool:
     )
 
 
-def asks(func: Any, args: Sequence[Any]) -> bool:
+def _asks(func: Any, args: Sequence[Any]) -> bool:
     """Whether an operation needs a value of its arguments,
     if only for the size of what comes out.
     """
-    if func in INDEXING:
-        return asks_how_many(args[1], args[2:])
+    if func in _INDEXING:
+        return _asks_how_many(args[1], args[2:])
     if (
-        func is aten.multinomial.default
+        func is _aten.multinomial.default
     ):  # its kernel looks at the weights where it draws without replacement
         return not any(args[2:])
     tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-    return func is aten._linalg_check_errors.default or not tags.isdisjoint(func.tags)
+    return func is _aten._linalg_check_errors.default or not tags.isdisjoint(func.tags)
 
 
-def asks_how_many(indices: Sequence[Tensor | None], values: Sequence[Any]) -> bool:
+def _asks_how_many(indices: Sequence[Tensor | None], values: Sequence[Any]) -> bool:
     """Whether an index is boolean, and not one mask under which a number is written:
     with that torch fills.
     """

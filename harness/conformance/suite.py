@@ -92,7 +92,7 @@ def examine_all(
     told: dict[tuple[str, str], str] = {}
     for check in CHECKS:
         advance(len(results), len(CHECKS), check.name)
-        if check.steps and takes_no_step(results):
+        if check.steps and _takes_no_step(results):
             results.append(Result(check.name, "not tried"))
             continue
         result = examine(check, specimen)
@@ -103,12 +103,12 @@ def examine_all(
     return results
 
 
-def takes_no_step(results: list[Result]) -> bool:
+def _takes_no_step(results: list[Result]) -> bool:
     """The checks so far have shown that the method gives no finite loss,
     or cannot be trained a step.
     """
     return any(result.outcome == "fail" for result in results[:1]) or any(
-        result.mistake for result in results[:FIRST]
+        result.mistake for result in results[:_FIRST]
     )
 
 
@@ -146,7 +146,7 @@ def find_specimen(text: str, registry: Registry) -> Specimen:
     return Specimen(method, specs[0].options)
 
 
-FIRST = 2
+_FIRST = 2
 """Checks without which no other that needs a step can pass."""
 CHECKS = (
     Check("loss is one finite number", learning.loss_is_one_finite_number),

@@ -27,7 +27,7 @@ from harness.errors import UsageError
 
 State = dict[str, Tensor]
 
-STORE = "torch.save(model.state_dict(), file)"
+_STORE = "torch.save(model.state_dict(), file)"
 _HEADS = frozenset({"heads", "num_heads", "n_heads", "nhead", "n_head", "num_attention_heads"})
 _DEEPEST = 8
 _UNREADABLE = (
@@ -131,7 +131,7 @@ def _safetensors(path: Path) -> Checkpoint:
             facts = from_metadata(file.metadata())
     except (SafetensorError, OSError, *_UNREADABLE) as error:
         raise UsageError(
-            f"{path}: not a safetensors file that can be read ({first_line(error)}); copy or"
+            f"{path}: not a safetensors file that can be read ({_first_line(error)}); copy or"
             " download it again"
         ) from None
     return Checkpoint(state, facts, {})
@@ -144,13 +144,13 @@ def _unpickled(path: Path, kind: FileKind | None) -> Any:
             warnings.simplefilter("ignore")  # about the age of the file's format
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UsageError(f"{path}: {_refusal(str(error))}; store it again with {STORE}") from None
+        raise UsageError(f"{path}: {_refusal(str(error))}; store it again with {_STORE}") from None
     except MemoryError:
         raise UsageError(f"{path}: not enough memory for what it says it holds") from None
     except (SafetensorError, *_UNREADABLE) as error:
         whole = "; copy or download it again" if kind else ""
         raise UsageError(
-            f"{path}: not a checkpoint that torch can read ({first_line(error)[:200]}){whole}"
+            f"{path}: not a checkpoint that torch can read ({_first_line(error)[:200]}){whole}"
         ) from None
 
 
@@ -164,7 +164,7 @@ def _refusal(message: str) -> str:
     return f"not a checkpoint of tensors only ({detail[1][:200] if detail else 'damaged'})"
 
 
-def first_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """An error's first line, or its type."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 

@@ -19,7 +19,7 @@ from harness.errors import UsageError, usage_errors
 from harness.evaluation.probes import clip_features
 from methods.parts.encoder import SkeletonEncoder
 
-FRAME_RATE = 30.0
+_FRAME_RATE = 30.0
 """Of clips that say none; features do not depend on it."""
 
 
@@ -69,7 +69,7 @@ class PretrainedEncoder:
                 },
                 class_names=("unknown",),
                 layout=layout,
-                fps=FRAME_RATE,
+                fps=_FRAME_RATE,
             )
             device = next(self.encoder.parameters()).device
             source = BodySequences(made, device, center=self.facts.center is not False)

@@ -17,7 +17,7 @@ from datasets.layouts import SkeletonLayout
 from harness.spec.model import RunSpec
 from methods.parts.encoder import Encoder, EncoderSize, SkeletonEncoder
 
-FORMAT = "masked-skeleton-encoder"
+_FORMAT = "masked-skeleton-encoder"
 
 
 class EncoderFacts(BaseModel):
@@ -95,7 +95,7 @@ def from_metadata(metadata: Mapping[str, str] | None) -> EncoderFacts | None:
             values[name] = json.loads(text)
         except (ValueError, RecursionError):
             values[name] = text  # of another program
-    if values.get("format") != FORMAT:
+    if values.get("format") != _FORMAT:
         return None
     try:
         return EncoderFacts.model_validate(values)

@@ -29,9 +29,9 @@ from harness.training.build import build_encoder, encoder_size
 from harness.training.data import LoadedData, load_data
 from methods.parts.encoder import EncoderSize, SkeletonEncoder
 
-FIRST_BLOCK = "blocks.0.norm1.weight"
-POSITIONS = {"pos_embed": "positions.joint", "temp_embed": "positions.time"}
-PATCH = "patch_embed.weight"
+_FIRST_BLOCK = "blocks.0.norm1.weight"
+_POSITIONS = {"pos_embed": "positions.joint", "temp_embed": "positions.time"}
+_PATCH = "patch_embed.weight"
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,22 @@ def import_encoder(
         joints: V; as the file says, or 25.
     """
     checkpoint = read_checkpoint(path)
-    size, count = expected(path, checkpoint.facts, dict(asked or {}), joints)
-    note = check_heads(path, checkpoint, size, dict(asked or {}))
-    own = PATCH in checkpoint.state and "positions.time" in checkpoint.state
+    size, count = _expected(path, checkpoint.facts, dict(asked or {}), joints)
+    note = _check_heads(path, checkpoint, size, dict(asked or {}))
+    own = _PATCH in checkpoint.state and "positions.time" in checkpoint.state
     state, ignored = (
-        (checkpoint.state, ()) if own else converted(encoder_part(checkpoint.state, path), path)
+        (checkpoint.state, ()) if own else converted(_encoder_part(checkpoint.state, path), path)
     )
     with torch.device("meta"):
         encoder = SkeletonEncoder(size, count)
-    encoder.load_state_dict(checked(state, encoder, path), assign=True)
+    encoder.load_state_dict(_checked(state, encoder, path), assign=True)
     facts = checkpoint.facts or shared_facts(encoder).model_copy(
         update={"method": f"imported from {path.name}"}
     )
     return Imported(encoder, ignored, facts, (note,) if note else ())
 
 
-def expected(
+def _expected(
     path: Path, facts: EncoderFacts | None, asked: dict[str, str | int], joints: int | None
 ) -> tuple[EncoderSize, int]:
     """Size and joints: as asked, and as the file says of itself;
@@ -102,7 +102,7 @@ def expected(
     return size, facts.joints
 
 
-def check_heads(
+def _check_heads(
     path: Path, checkpoint: Checkpoint, size: EncoderSize, asked: dict[str, str | int]
 ) -> str:
     """What was assumed of the heads, which no weight tells;
@@ -127,20 +127,20 @@ def check_heads(
 # --- names ---
 
 
-def encoder_part(state: State, path: Path) -> State:
+def _encoder_part(state: State, path: Path) -> State:
     """The tensors beside the encoder's first block,
     without the prefix of wrappers such as ``module.``.
     """
     prefixes = [
-        name.removesuffix(FIRST_BLOCK)
+        name.removesuffix(_FIRST_BLOCK)
         for name in state
-        if re.search(rf"(^|\.){FIRST_BLOCK}$", name)
+        if re.search(rf"(^|\.){_FIRST_BLOCK}$", name)
     ]
     prefixes = [prefix for prefix in prefixes if "decoder" not in prefix]
     if len(prefixes) != 1:
         found = f"several: {', '.join(prefixes)}" if prefixes else f"{first_few(state, 4)}"
         raise UsageError(
-            f"{path}: expected one tensor {FIRST_BLOCK!r}, prefixed or not, found {found}"
+            f"{path}: expected one tensor {_FIRST_BLOCK!r}, prefixed or not, found {found}"
         )
     return {
         name.removeprefix(prefixes[0]): value
@@ -153,34 +153,34 @@ def converted(state: State, path: Path) -> tuple[State, tuple[str, ...]]:
     """The encoder's own names and shapes, and the names that belong to no encoder (decoder,
     mask token, head).
     """
-    stem = patch_stem(state, path)
-    renamed = {f"{stem}.weight": PATCH, f"{stem}.bias": "patch_embed.bias", **POSITIONS}
+    stem = _patch_stem(state, path)
+    renamed = {f"{stem}.weight": _PATCH, f"{stem}.bias": "patch_embed.bias", **_POSITIONS}
     kept = {
         renamed.get(name, name): value
         for name, value in state.items()
-        if name in renamed or is_shared(name)
+        if name in renamed or _is_shared(name)
     }
-    ignored = tuple(name for name in state if name not in renamed and not is_shared(name))
-    kept[PATCH] = flat_patch(plain_tensor(path, f"{stem}.weight", kept[PATCH]))
-    for name in POSITIONS.values():
+    ignored = tuple(name for name in state if name not in renamed and not _is_shared(name))
+    kept[_PATCH] = flat_patch(plain_tensor(path, f"{stem}.weight", kept[_PATCH]))
+    for name in _POSITIONS.values():
         if name in kept and kept[name].ndim == 4:
             kept[name] = kept[name].squeeze(0)  # [1, 1, V, D] and [1, T, 1, D]
     return kept, ignored
 
 
-def is_shared(name: str) -> bool:
+def _is_shared(name: str) -> bool:
     """Blocks and the last norm have the same names in both."""
     return name.startswith(("blocks.", "norm."))
 
 
-def patch_stem(state: State, path: Path) -> str:
+def _patch_stem(state: State, path: Path) -> str:
     """``joints_embed.proj``: the one 4-D weight called ``proj`` outside blocks and decoder."""
     found = [
         name.removesuffix(".weight")
         for name, value in state.items()
         if name.endswith(".proj.weight")
         and value.ndim == 4
-        and not is_shared(name)
+        and not _is_shared(name)
         and "decoder" not in name
     ]
     if len(found) != 1:
@@ -201,12 +201,12 @@ def flat_patch(weight: Tensor) -> Tensor:
 # --- checking ---
 
 
-def checked(state: State, encoder: SkeletonEncoder, path: Path) -> State:
+def _checked(state: State, encoder: SkeletonEncoder, path: Path) -> State:
     """The tensors as float32: same names, same shapes, finite numbers;
     the first problem is a `UsageError`.
     """
     wanted = {name: list(value.shape) for name, value in encoder.state_dict().items()}
-    flags = flags_that_fit(state, encoder)
+    flags = _flags_that_fit(state, encoder)
     step = f"the file fits {flags}" if flags else "see --encoder, --set and --joints"
     hint = (
         f"for {encoder.size.depth} blocks of width {encoder.width}, {encoder.grid.frames} frames"
@@ -232,10 +232,10 @@ def checked(state: State, encoder: SkeletonEncoder, path: Path) -> State:
     return plain
 
 
-def flags_that_fit(state: State, encoder: SkeletonEncoder) -> str:
+def _flags_that_fit(state: State, encoder: SkeletonEncoder) -> str:
     """The flags with which a file's tensors would fit; empty where no flags make them."""
     try:
-        width, inputs = state[PATCH].shape
+        width, inputs = state[_PATCH].shape
         patch = inputs // 3
         times, joints = state["positions.time"].shape[0], state["positions.joint"].shape[1]
     except (KeyError, ValueError, IndexError):
@@ -261,7 +261,7 @@ def flags_that_fit(state: State, encoder: SkeletonEncoder) -> str:
 # --- probing ---
 
 
-def load_for(imported: Imported, data: DataSpec, device: torch.device) -> LoadedData:
+def _load_for(imported: Imported, data: DataSpec, device: torch.device) -> LoadedData:
     """The data set, centred as the encoder's was, if its skeleton fits the encoder."""
     grid, facts = imported.encoder.grid, imported.facts
     if facts.center is not None:
@@ -287,7 +287,7 @@ def load_for(imported: Imported, data: DataSpec, device: torch.device) -> Loaded
     return loaded
 
 
-def probe_beside_random(imported: Imported, data: LoadedData) -> dict[str, Accuracy]:
+def _probe_beside_random(imported: Imported, data: LoadedData) -> dict[str, Accuracy]:
     """Accuracies of the imported encoder and of the same one untrained (seed 0),
     under the same probes.
     """
@@ -313,6 +313,6 @@ def import_and_probe(
     if path.resolve() == out.resolve():
         raise UsageError(f"--out {out}: expected another file than the one that is read")
     imported = import_encoder(path, asked, joints)
-    loaded = load_for(imported, data, device) if data else None
+    loaded = _load_for(imported, data, device) if data else None
     write_weights(out, imported.encoder, to_metadata(imported.facts))
-    return imported, probe_beside_random(imported, loaded) if loaded else {}
+    return imported, _probe_beside_random(imported, loaded) if loaded else {}

@@ -31,20 +31,20 @@ from harness.training.data import LoadedData
 from methods.base import Method
 from methods.parts.encoder import Encoder
 
-ARCHIVE = "encoders.zip"
+_ARCHIVE = "encoders.zip"
 
 
 def weights_file(record: RunRecord, which: WhichEncoder, store: RecordStore) -> tuple[Path, str]:
     """The file of a run's last or selected encoder, and its SHA-256;
     it may not be there (`not_there`).
     """
-    name = ENCODER_FILE if which == "selected" or last_is_selected(record) else LAST_FILE
+    name = ENCODER_FILE if which == "selected" or _last_is_selected(record) else LAST_FILE
     path = store.folder(record.address) / name
     known = record.weights.get(name, "")
-    return path, known or hashlib.sha256(weights_bytes(path) or b"").hexdigest()
+    return path, known or hashlib.sha256(_weights_bytes(path) or b"").hexdigest()
 
 
-def weights_bytes(path: Path) -> bytes | None:
+def _weights_bytes(path: Path) -> bytes | None:
     """A weights file's content, from beside the record, else from the folder's archive; None where
     it is nowhere.
 
@@ -52,7 +52,7 @@ def weights_bytes(path: Path) -> bytes | None:
     """
     if path.is_file():
         return path.read_bytes()
-    archive, name = path.parents[1] / ARCHIVE, f"{path.parent.name}/{path.name}"
+    archive, name = path.parents[1] / _ARCHIVE, f"{path.parent.name}/{path.name}"
     if not archive.is_file():
         return None
     try:
@@ -75,7 +75,7 @@ def pack(folder: Path) -> Path:
     """All encoders of a folder in one archive, to be kept with its records;
     the same files give the same bytes.
     """
-    archive = folder / ARCHIVE
+    archive = folder / _ARCHIVE
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as made:
         for path in sorted(
@@ -86,7 +86,7 @@ def pack(folder: Path) -> Path:
     return archive
 
 
-def last_is_selected(record: RunRecord) -> bool:
+def _last_is_selected(record: RunRecord) -> bool:
     """The evaluation at the end of training is the one that was selected: both encoders are one."""
     return bool(record.curve) and record.curve[-1].accuracy == record.accuracy
 
@@ -94,7 +94,7 @@ def last_is_selected(record: RunRecord) -> bool:
 def not_there(record: RunRecord, which: WhichEncoder, store: RecordStore) -> str:
     """Why a run's encoder cannot be read; empty where it can."""
     path, _ = weights_file(record, which, store)
-    if weights_bytes(path) is not None:
+    if _weights_bytes(path) is not None:
         return ""
     if path.name == LAST_FILE and path.name not in record.weights:
         return (
@@ -102,7 +102,7 @@ def not_there(record: RunRecord, which: WhichEncoder, store: RecordStore) -> str
             " versions did not; --weights selected evaluates that one, run --rerun trains again"
         )
     return (
-        f"{path.name} is not beside its record, nor in {ARCHIVE}; put it there, or run again with"
+        f"{path.name} is not beside its record, nor in {_ARCHIVE}; put it there, or run again with"
         " --rerun"
     )
 
@@ -128,7 +128,7 @@ def encoder_of(
         encoder = build_encoder(spec, layout, device)
     if which != "untrained":
         path, expected = weights_file(record, which, store)
-        content = weights_bytes(path) or b""
+        content = _weights_bytes(path) or b""
         if hashlib.sha256(content).hexdigest() != expected:
             raise UsageError(
                 f"{path}: not the file that its run wrote (SHA-256); put that one there"

@@ -18,14 +18,14 @@ from harness.evaluation.probes import LabelledClips, selection_folds
 from harness.spec.model import ProbeSpec
 from methods.parts.encoder import Encoder
 
-BATCH = {"cpu": 8, "cuda": 128}
+_BATCH = {"cpu": 8, "cuda": 128}
 """Body sequences that the encoder is timed on."""
-SAMPLE = 1024
+_SAMPLE = 1024
 """Clips that the linear probe is timed on: its time grows with them."""
 ITERATIONS = 200
 """Of one fit: 163 on average for the untrained `tiny` encoder on `synthetic`, 300 at most."""
 FASTEST, SLOWEST = 50, 300
-TIMED = 10
+_TIMED = 10
 """Iterations that are timed."""
 
 
@@ -36,7 +36,7 @@ def embedding_seconds(encoder: Encoder, data: LabelledClips) -> float:
     source, device = data.source, data.source.device
     with torch.inference_mode():
         for number, (chosen, x) in enumerate(
-            evaluation_batches(source, BATCH[device.type], encoder.grid.frames)
+            evaluation_batches(source, _BATCH[device.type], encoder.grid.frames)
         ):
             began = time.perf_counter()
             encoder(x).sum().item()
@@ -52,11 +52,11 @@ def iteration_seconds(width: int, data: LabelledClips) -> float:
     """
     side = np.concatenate([data.split.train, data.split.validation])
     random = np.random.default_rng(0)
-    sample = random.permutation(side)[:SAMPLE]
+    sample = random.permutation(side)[:_SAMPLE]
     if len(np.unique(data.labels[sample])) < 2:
         return 0.0
     features = random.normal(size=(len(sample), width)).astype(np.float32)
-    classifier = LogisticRegression(max_iter=TIMED, tol=1e-12)
+    classifier = LogisticRegression(max_iter=_TIMED, tol=1e-12)
     with warnings.catch_warnings(), threadpool_limits(1):  # as the probe itself
         warnings.simplefilter("ignore", ConvergenceWarning)
         began = time.perf_counter()

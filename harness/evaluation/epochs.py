@@ -24,7 +24,7 @@ VERSION = 1
 
 FEW_CLIPS = 6000
 """Below, the rest of an epoch that fills no batch is kept: too much would be lost."""
-SHORTEST_CROP = 64 / 120
+_SHORTEST_CROP = 64 / 120
 """MAMP's crops have at least 64 frames and are resized to 120 (feeder/tools.py);
 here a share of the encoder's.
 """
@@ -79,7 +79,7 @@ class Schedule:
         return self.final + (self.lr - self.final) * 0.5 * (1 + math.cos(math.pi * through))
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """One rate for all parameter groups, each times its own ``lr_scale`` where it has one."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
@@ -90,7 +90,7 @@ def published_augmentation(encoder: Encoder) -> Augmentation:
     the shortest crop as a share of the frames.
     """
     return Augmentation(
-        crop=(0.5, 1.0), min_crop=round(SHORTEST_CROP * encoder.grid.frames), rotation=0.3
+        crop=(0.5, 1.0), min_crop=round(_SHORTEST_CROP * encoder.grid.frames), rotation=0.3
     )
 
 
@@ -135,7 +135,7 @@ def train(
     for epoch in range(schedule.epochs):
         total = torch.zeros((), device=subject.data.source.device)
         for step, batch in enumerate(batches.epoch()):
-            set_rate(optimizer, schedule.rate(epoch + step / batches.steps))
+            _set_rate(optimizer, schedule.rate(epoch + step / batches.steps))
             loss = loss_of(batch)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

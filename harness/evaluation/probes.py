@@ -42,8 +42,8 @@ Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 RAW_FRAMES = 32
-RAW_COMPONENTS = 128
-ENOUGH_SUBJECTS = 4
+_RAW_COMPONENTS = 128
+_ENOUGH_SUBJECTS = 4
 
 
 class LabelledClips(Protocol):
@@ -152,8 +152,8 @@ def choose_regularisation(
     """The inverse regularisation strength C with the best accuracy on subjects not fitted on, and
     that accuracy.
 
-    With at least `ENOUGH_SUBJECTS` validation subjects that is the validation part. With fewer, one
-    unusual person would decide (a left-hander among right-handers), so the mean over
+    With at least `_ENOUGH_SUBJECTS` validation subjects that is the validation part. With fewer,
+    one unusual person would decide (a left-hander among right-handers), so the mean over
     subject-disjoint folds of the whole training side decides. With a single known subject there is
     nothing to choose on: C = 1, and no accuracy.
     """
@@ -192,14 +192,14 @@ def selection_folds(labels: Labels, subjects: Labels, split: Split) -> list[tupl
 
     A fold whose fitting side has a single class is left out: nothing can be fitted there.
     """
-    if len(np.unique(subjects[split.validation])) >= ENOUGH_SUBJECTS:
+    if len(np.unique(subjects[split.validation])) >= _ENOUGH_SUBJECTS:
         return [(split.train, split.validation)]
     side = np.sort(np.concatenate([split.train, split.validation]))
     side = side[subjects[side] >= 0]
     count = len(np.unique(subjects[side]))
     if count < 2:
         return []
-    folds = GroupKFold(min(ENOUGH_SUBJECTS, count)).split(side, groups=subjects[side])
+    folds = GroupKFold(min(_ENOUGH_SUBJECTS, count)).split(side, groups=subjects[side])
     return [
         (side[fit], side[held_out])
         for fit, held_out in folds
@@ -218,7 +218,7 @@ def reduced_raw(clips: ClipSet, split: Split) -> Features:
     """
     both = np.concatenate([split.train, split.validation])
     raw = raw_features(clips)
-    components = min(RAW_COMPONENTS, len(both), raw.shape[1])
+    components = min(_RAW_COMPONENTS, len(both), raw.shape[1])
     reduce = make_pipeline(StandardScaler(), PCA(components, random_state=0)).fit(raw[both])
     reduced: Features = reduce.transform(raw).astype(np.float32)
     return reduced

@@ -28,11 +28,11 @@ def loss_and_parts(method: Method, returned: Any) -> tuple[Tensor, dict[str, Ten
         MethodFault: it is something else.
     """
     if not isinstance(returned, tuple | list) or len(returned) != 2:
-        _refuse(method, "loss", "(loss, parts)", described(returned), "write return loss, {}")
+        _refuse(method, "loss", "(loss, parts)", _described(returned), "write return loss, {}")
     loss, parts = returned
-    if not is_one_number(loss):
+    if not _is_one_number(loss):
         _refuse(
-            method, "loss", "a loss that is one number in a tensor", described(loss), repair(loss)
+            method, "loss", "a loss that is one number in a tensor", _described(loss), _repair(loss)
         )
     if torch.is_grad_enabled() and not loss.requires_grad:
         _refuse(
@@ -47,17 +47,17 @@ def loss_and_parts(method: Method, returned: Any) -> tuple[Tensor, dict[str, Ten
             method,
             "loss",
             "parts as a dict of names and numbers",
-            described(parts),
+            _described(parts),
             "write return loss, {}",
         )
     for name, part in parts.items():
-        if not is_one_number(part):
+        if not _is_one_number(part):
             _refuse(
                 method,
                 "loss",
                 f"part {name!r} to be one number in a tensor",
-                described(part),
-                repair(part),
+                _described(part),
+                _repair(part),
             )
         if part.requires_grad:
             _refuse(
@@ -79,18 +79,18 @@ def diagnosis(method: Method, returned: Any) -> Diagnosis:
             method,
             "diagnose",
             "a Diagnosis",
-            described(returned),
+            _described(returned),
             "write return Diagnosis({name: number})",
         )
     return returned
 
 
-def is_one_number(found: Any) -> bool:
+def _is_one_number(found: Any) -> bool:
     """A tensor without dimensions."""
     return isinstance(found, Tensor) and found.shape == ()
 
 
-def repair(found: Any) -> str:
+def _repair(found: Any) -> str:
     """How something becomes one number in a tensor."""
     return (
         "take its .mean()"
@@ -99,7 +99,7 @@ def repair(found: Any) -> str:
     )
 
 
-def described(found: Any) -> str:
+def _described(found: Any) -> str:
     """``a Tensor of shape [4, 3]``, ``a tuple of 3``, ``None``."""
     if found is None:
         return "None"

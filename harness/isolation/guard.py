@@ -38,7 +38,7 @@ from methods.base import About, Method, MethodOptions
 Difference = Callable[[Any, Any], str]
 
 
-def difference(before: Any, after: Any) -> str:
+def _difference(before: Any, after: Any) -> str:
     """``1 to 2``; of mappings the keys whose values differ."""
     if isinstance(before, dict) and isinstance(after, dict):
         changed = [key for key in (before | after) if before.get(key, ...) != after.get(key, ...)]
@@ -61,10 +61,10 @@ class Setting:
     get: Callable[[], Any]
     put: Callable[[Any], object]
     harmless: bool = False
-    tell: Difference = difference
+    tell: Difference = _difference
 
 
-def attribute(name: str, owner: object, key: str) -> Setting:
+def _attribute(name: str, owner: object, key: str) -> Setting:
     """A setting that is an attribute."""
     return Setting(name, partial(getattr, owner, key), partial(setattr, owner, key))
 
@@ -114,11 +114,11 @@ def _put_working_directory(path: str) -> None:
         os.chdir(path)
 
 
-OF_LOADERS = {signal.Signals[name] for name in ("SIGCHLD",) if name in signal.Signals.__members__}
+_OF_LOADERS = {signal.Signals[name] for name in ("SIGCHLD",) if name in signal.Signals.__members__}
 """torch sets its handler for good when a process first loads with workers,
 in whichever method's row that is.
 """
-_SIGNALS = tuple(sorted(signal.valid_signals() & set(signal.Signals) - OF_LOADERS))
+_SIGNALS = tuple(sorted(signal.valid_signals() & set(signal.Signals) - _OF_LOADERS))
 """On Windows `signal.Signals` has two more, which are sent and never handled."""
 
 
@@ -171,7 +171,7 @@ def _put_paths(before: dict[str, None]) -> None:
 
 def _paths_of_its_own(before: dict[str, None], after: dict[str, None]) -> str:
     """Not those that a library adds for itself, as setuptools does when torch compiles."""
-    return difference(
+    return _difference(
         *({path: 0 for path in paths if "site-packages" not in path} for paths in (before, after))
     )
 
@@ -234,12 +234,12 @@ SETTINGS: tuple[Setting, ...] = (
         torch.get_float32_matmul_precision,
         torch.set_float32_matmul_precision,
     ),
-    attribute("precision of CUDA's matrix products", _cuda.matmul, "fp32_precision"),
-    attribute("precision of the processor's matrix products", _mkldnn.matmul, "fp32_precision"),
-    attribute("precision of cuDNN's convolutions", _cudnn.conv, "fp32_precision"),
-    attribute("cuDNN", _cudnn, "enabled"),
-    attribute("cuDNN's benchmark mode", _cudnn, "benchmark"),
-    attribute("cuDNN's deterministic mode", _cudnn, "deterministic"),
+    _attribute("precision of CUDA's matrix products", _cuda.matmul, "fp32_precision"),
+    _attribute("precision of the processor's matrix products", _mkldnn.matmul, "fp32_precision"),
+    _attribute("precision of cuDNN's convolutions", _cudnn.conv, "fp32_precision"),
+    _attribute("cuDNN", _cudnn, "enabled"),
+    _attribute("cuDNN's benchmark mode", _cudnn, "benchmark"),
+    _attribute("cuDNN's deterministic mode", _cudnn, "deterministic"),
     Setting("flash attention", _cuda.flash_sdp_enabled, _cuda.enable_flash_sdp),
     Setting(
         "memory-efficient attention",
@@ -315,9 +315,9 @@ class Guard:
                 for text in self._put_right(call, before, doing):
                     self.warn(f"{text} ({doing})")
                 stop_if_asked()
-                if is_stop(error) or isinstance(error, Exception):
+                if _is_stop(error) or isinstance(error, Exception):
                     raise
-                raise contained(error) from error
+                raise _contained(error) from error
             faults = self._put_right(call, before, doing)
         stop_if_asked()
         if faults:
@@ -357,7 +357,7 @@ def _put_back(before: list[Any]) -> list[tuple[Setting, str]]:
     return [(setting, f"changed {setting.name}: {text}") for setting, text in changed if text]
 
 
-def is_stop(error: BaseException) -> bool:
+def _is_stop(error: BaseException) -> bool:
     """The user, or the system, wants this process to end;
     a method that raises `KeyboardInterrupt` itself does not.
     """
@@ -366,7 +366,7 @@ def is_stop(error: BaseException) -> bool:
     )
 
 
-def contained(error: BaseException) -> MethodFault:
+def _contained(error: BaseException) -> MethodFault:
     """What is no `Exception` as one, with the place it came from."""
     return MethodFault(one_line(error)).with_traceback(error.__traceback__)
 

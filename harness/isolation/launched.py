@@ -9,12 +9,12 @@ import os
 
 def world_size() -> int:
     """How many ranks there are; 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if by_torchrun() else 1
+    return int(os.environ.get("WORLD_SIZE", "1")) if _by_torchrun() else 1
 
 
 def rank() -> int:
     """Which of them this process is."""
-    return int(os.environ["RANK"]) if by_torchrun() else 0
+    return int(os.environ["RANK"]) if _by_torchrun() else 0
 
 
 def local_rank() -> int | None:
@@ -24,7 +24,7 @@ def local_rank() -> int | None:
     return int(os.environ["LOCAL_RANK"]) if world_size() > 1 else None
 
 
-def by_torchrun() -> bool:
+def _by_torchrun() -> bool:
     """Torchrun started this process; other launchers set variables of the same names,
     which mean nothing here.
     """

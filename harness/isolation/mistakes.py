@@ -28,17 +28,17 @@ from harness.errors import MethodFault, one_line
 from harness.isolation.hints import HINTS
 from methods.base import Method
 
-LONGEST = 240
+_LONGEST = 240
 """Characters of an exception's own words that are shown."""
-TAIL = re.compile(
+_TAIL = re.compile(
     r"from user code:|Set TORCHDYNAMO_VERBOSE|Developer debug context|Exception raised from|CUDA"
     r" kernel errors might|"
     r"Compile with `TORCH_USE_CUDA_DSA`|For further information visit|Hints?: "
 )
 """Where a library's words for its own developers begin."""
-FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
-WRAPPED = re.compile(r"(?:got |raised: )(?P<kind>\w+)(?:\((['\"])|: )(?P<text>.+?)(?:\2\)|$)")
-CALLED = re.compile(r"^TypeError: (?:\w+\.)*(?P<function>\w+)\(\) ")
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+_WRAPPED = re.compile(r"(?:got |raised: )(?P<kind>\w+)(?:\((['\"])|: )(?P<text>.+?)(?:\2\)|$)")
+_CALLED = re.compile(r"^TypeError: (?:\w+\.)*(?P<function>\w+)\(\) ")
 
 
 @dataclass(frozen=True)
@@ -76,28 +76,28 @@ def mistake(error: BaseException, method: type[Method] | Path | None) -> Mistake
         error = error.__cause__
     if isinstance(error, MethodFault):
         return Mistake(one_line(error))
-    words = in_words(error)
-    hint = hint_for(words)
-    return Mistake(words, place_of(error, words, method, common=bool(hint)), hint)
+    words = _in_words(error)
+    hint = _hint_for(words)
+    return Mistake(words, _place_of(error, words, method, common=bool(hint)), hint)
 
 
-def in_words(error: BaseException) -> str:
+def _in_words(error: BaseException) -> str:
     """Type and message on one line, without what a library adds for its developers."""
-    text = " ".join(TAIL.split(message(error), maxsplit=1)[0].split())
+    text = " ".join(_TAIL.split(_message(error), maxsplit=1)[0].split())
     kind, where = type(error).__name__, ""
     if type(error).__module__.startswith(
         "torch._dynamo"
     ):  # the compiler wraps in its own what the method's code threw
         where = ", under torch.compile"
-        if found := WRAPPED.search(text):
+        if found := _WRAPPED.search(text):
             kind, text = found["kind"], found["text"]
-    if len(text) > LONGEST:
-        text = f"{text[:LONGEST]}..."
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}..."
     text = text.removesuffix(".") if where else text
     return f"{kind}{f': {text}' if text else ''}{where}"
 
 
-def message(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     """An exception's own words."""
     try:
         return str(error)
@@ -105,7 +105,7 @@ def message(error: BaseException) -> str:
         return "a message that cannot be read"
 
 
-def hint_for(words: str) -> str:
+def _hint_for(words: str) -> str:
     """The first hint whose sign is there."""
     for hint in HINTS:
         if found := re.search(hint.sign, words):
@@ -136,7 +136,7 @@ def forget_frames(error: BaseException) -> None:
 # --- where ---
 
 
-def place_of(
+def _place_of(
     error: BaseException, words: str, method: type[Method] | Path | None, *, common: bool
 ) -> str:
     """``mine.py, line 14``: the innermost line of the method's own file; else of what it called
@@ -147,13 +147,13 @@ def place_of(
     """
     if isinstance(error, SyntaxError) and error.filename:
         return ""  # it says so itself
-    for file in own_files(method):
-        if lines := [line for name, line in passed(error) if name == file]:
+    for file in _own_files(method):
+        if lines := [line for name, line in _passed(error) if name == file]:
             return at(file, lines[-1])
     if inspect.isclass(method):
-        called = CALLED.search(words)
-        name = called["function"] if called else "loss" if in_backward(error) else ""
-        if place := site(method, name) or (site(method) if common else ""):
+        called = _CALLED.search(words)
+        name = called["function"] if called else "loss" if _in_backward(error) else ""
+        if place := _site(method, name) or (_site(method) if common else ""):
             return place
     frames = traceback.extract_tb(error.__traceback__)
     return at(frames[-1].filename, frames[-1].lineno or 0) if frames else ""
@@ -164,7 +164,7 @@ def at(file: str, line: int) -> str:
     return f"{Path(file).name}, line {line}"
 
 
-def own_files(method: type[Method] | Path | None) -> list[str]:
+def _own_files(method: type[Method] | Path | None) -> list[str]:
     """The file of a method's class, then those of the classes it is derived from;
     none of the contract's.
     """
@@ -186,29 +186,29 @@ def source_of(item: Any) -> str:
         return ""
 
 
-def passed(error: BaseException) -> Iterator[tuple[str, int]]:
+def _passed(error: BaseException) -> Iterator[tuple[str, int]]:
     """Files and lines that an exception came through, innermost last.
 
     What torch.compile traces has no frame of its own: it stands in the message.
     """
-    for found in FRAME.finditer(message(error)):
+    for found in _FRAME.finditer(_message(error)):
         yield found["file"], int(found["line"])
     for frame, line in traceback.walk_tb(error.__traceback__):
         yield frame.f_code.co_filename, line
 
 
-def in_backward(error: BaseException) -> bool:
+def _in_backward(error: BaseException) -> bool:
     """Whether the backward pass threw it, which runs without the method's frames."""
     return any(
         frame.f_code.co_name == "backward" for frame, _ in traceback.walk_tb(error.__traceback__)
     )
 
 
-def site(method: type[Method], name: str = "") -> str:
+def _site(method: type[Method], name: str = "") -> str:
     """Where a class, or its own function of that name, begins; empty where nobody knows."""
     function: Any = getattr(method, name, None) if name else method
     file = source_of(function) if function is not None else ""
-    if file not in own_files(method):
+    if file not in _own_files(method):
         return ""
     try:
         return at(file, inspect.getsourcelines(inspect.unwrap(function))[1])

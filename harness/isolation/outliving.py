@@ -32,13 +32,13 @@ from typing import Any, NoReturn
 from harness import ROOT
 from harness.errors import one_line
 
-GRACE, PATIENCE = 0.2, 1.0
+_GRACE, _PATIENCE = 0.2, 1.0
 """Seconds for a thread to end by itself, and when it is asked to."""
-LIBRARIES = (
+_LIBRARIES = (
     *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")),
     *(ROOT / name for name in ("harness", "datasets", "methods")),
 )
-TIMERS = {
+_TIMERS = {
     getattr(signal, timer): (timer, getattr(signal, number))
     for timer, number in (
         ("ITIMER_REAL", "SIGALRM"),
@@ -87,10 +87,10 @@ class Call:
         if os.getpid() != self.process:
             _exit_of_the_system(1)
         for thread in filter(Thread.is_alive, self.threads):
-            thread.join(GRACE)
+            thread.join(_GRACE)
         left = [thread for thread in self.threads if thread.is_alive()]
         for thread in left:
-            end(thread)
+            _end(thread)
         return [
             f"left a thread running ({thread.name})" + ", which does not end" * thread.is_alive()
             for thread in left
@@ -144,7 +144,7 @@ def strays() -> list[Thread]:
     return [thread for thread in list(_started) if thread.is_alive() and thread not in inside]
 
 
-def end(thread: Thread) -> None:
+def _end(thread: Thread) -> None:
     """Ask a thread to end: it gets `SystemExit` with its next line of Python,
     which one that waits may not reach.
     """
@@ -152,13 +152,13 @@ def end(thread: Thread) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
     )
-    thread.join(PATIENCE)
+    thread.join(_PATIENCE)
 
 
 # --- in the places of Python's own, while a call is open ---
 
 
-def is_own(frame: FrameType) -> bool:
+def _is_own(frame: FrameType) -> bool:
     """The code of a frame is a method's, not a library's."""
     return not _of_a_library(frame.f_code.co_filename)
 
@@ -170,12 +170,12 @@ def _of_a_library(file: str) -> bool:
     return (
         file.startswith("<frozen")
         or bool(packages)
-        or any(path.is_relative_to(place) for place in LIBRARIES)
+        or any(path.is_relative_to(place) for place in _LIBRARIES)
     )
 
 
 def _start(thread: Thread) -> None:
-    if _calls and is_own(sys._getframe(1)):
+    if _calls and _is_own(sys._getframe(1)):
         _calls[-1].threads.append(thread)
         _started.add(thread)
     _start_of_threading(thread)
@@ -195,7 +195,7 @@ def _exit(status: int) -> NoReturn:
 
 
 def _register(function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Callable[..., Any]:
-    kept = AtExit(function) if is_own(sys._getframe(1)) else function
+    kept = AtExit(function) if _is_own(sys._getframe(1)) else function
     _register_of_atexit(kept, *arguments, **named)
     return function
 
@@ -222,7 +222,7 @@ def _thread_threw(
     if thrown.thread not in _started or thrown.exc_value is None:
         others(thrown)
         return
-    if isinstance(thrown.exc_value, SystemExit):  # as `end` asked it to
+    if isinstance(thrown.exc_value, SystemExit):  # as `_end` asked it to
         return
     text = f"a thread ended in {one_line(thrown.exc_value)}"
     calls = [call for call in _calls if call.open and thrown.thread in call.threads]
@@ -255,13 +255,13 @@ _REPLACED: tuple[tuple[Any, str, Any], ...] = (
 
 def timers() -> tuple[str, ...]:
     """Names of the timers that are set."""
-    return tuple(name for timer, (name, _) in TIMERS.items() if any(signal.getitimer(timer)))
+    return tuple(name for timer, (name, _) in _TIMERS.items() if any(signal.getitimer(timer)))
 
 
 def stop_timers(kept: tuple[str, ...]) -> None:
     """Stop all timers but these."""
     if hasattr(signal, "setitimer"):
-        for timer, (name, _) in TIMERS.items():
+        for timer, (name, _) in _TIMERS.items():
             if name not in kept:
                 signal.setitimer(timer, 0)
 
@@ -272,7 +272,7 @@ def _timers_throw() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    there = {number for _, number in TIMERS.values()} & signal.valid_signals()
+    there = {number for _, number in _TIMERS.values()} & signal.valid_signals()
     numbers = [number for number in there if signal.getsignal(number) == signal.SIG_DFL]
     for number in numbers:
         signal.signal(number, _rang)

@@ -32,10 +32,10 @@ def state_of(module: nn.Module) -> State:
     # A gradient left behind is added to that of the next step.
     gradients = {f"{name}.grad": p.grad for name, p in parameters.items() if p.grad is not None}
     tensors = parameters | gradients | dict(module.named_buffers())
-    return State({name: tensor_hash(tensor) for name, tensor in tensors.items()})
+    return State({name: _tensor_hash(tensor) for name, tensor in tensors.items()})
 
 
-def tensor_hash(tensor: Tensor) -> bytes:
+def _tensor_hash(tensor: Tensor) -> bytes:
     """Hash of a tensor's shape, type and bits."""
     digest = hashlib.blake2b(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
     dense = tensor.detach() if tensor.layout is torch.strided else tensor.detach().to_dense()

@@ -96,11 +96,11 @@ class Stops:
         first, self.asked = self.asked is None, self.asked or Stopped(number)
         if self.holding:
             self.waiting = True
-        elif not (self.deferring and (first or several_ranks())):
+        elif not (self.deferring and (first or _several_ranks())):
             raise Stopped(number)
 
 
-def several_ranks() -> bool:
+def _several_ranks() -> bool:
     """Torchrun sends on a signal that the ranks may have got already,
     and ends itself what hangs for half a minute.
     """

@@ -23,8 +23,8 @@ from harness.pictures.drawing import sample_clips, strip
 from harness.registry import Registry
 
 WIDTH = 100
-LABEL = 12
-FEW = 12
+_LABEL = 12
+_FEW = 12
 """With up to so many values, counts are listed one by one."""
 
 
@@ -65,25 +65,25 @@ def doctor_lines(found: Examination) -> list[str]:
     """The examination in lines of at most `WIDTH` columns: a heading, the findings,
     then what was counted.
     """
-    return [line for label, text in sections(found) for line in entry(label, text)]
+    return [line for label, text in _sections(found) for line in _entry(label, text)]
 
 
-def entry(label: str, text: str) -> list[str]:
+def _entry(label: str, text: str) -> list[str]:
     """A label and its text, wrapped beside it."""
-    room = " " * (LABEL + 2)
+    room = " " * (_LABEL + 2)
     lines = wrap(
         text, WIDTH, initial_indent=room, subsequent_indent=room, break_on_hyphens=False
     ) or [room]
     return (
-        [f"  {label:{LABEL}}{lines[0][len(room) :]}".rstrip(), *lines[1:]]
+        [f"  {label:{_LABEL}}{lines[0][len(room) :]}".rstrip(), *lines[1:]]
         if label
         else wrap(text, WIDTH)
     )
 
 
-def sections(found: Examination) -> Iterator[tuple[str, str]]:
+def _sections(found: Examination) -> Iterator[tuple[str, str]]:
     """Labels and texts, findings first; what has no label is a heading."""
-    yield "", heading(found)
+    yield "", _heading(found)
     kinds = found.severities()
     yield (
         "",
@@ -93,17 +93,17 @@ def sections(found: Examination) -> Iterator[tuple[str, str]]:
     for finding in found.findings:
         yield finding.severity, finding.text
     yield "", "counts"
-    yield from count_sections(found)
+    yield from _count_sections(found)
     yield "", "frames"
-    yield from frame_sections(found)
+    yield from _frame_sections(found)
     yield "", "body"
-    yield from body_sections(found.body)
+    yield from _body_sections(found.body)
     yield "", "splits: train + validation / test"
     for split in found.splits:
-        yield "split", f"{split.name}: {split_text(split)}"
+        yield "split", f"{split.name}: {_split_text(split)}"
 
 
-def heading(found: Examination) -> str:
+def _heading(found: Examination) -> str:
     """What it is, how much, and its fingerprint."""
     size = f"{found.clips:,} clips, {found.lengths.frames:,} frames at {found.fps:g} fps"
     stored, computed = found.identity.stored, found.identity.computed
@@ -114,13 +114,13 @@ def heading(found: Examination) -> str:
     return f"{found.name}: {size}, {found.joints} joints ({found.layout}), {fingerprint}"
 
 
-def count_sections(found: Examination) -> Iterator[tuple[str, str]]:
+def _count_sections(found: Examination) -> Iterator[tuple[str, str]]:
     """Classes, subjects, other columns, bodies and lengths."""
     lengths, fps = found.lengths, found.fps
     yield "classes", tally(found.classes)
     yield "subjects", tally(found.subjects)
     for name, values in found.columns.items():
-        yield name[: LABEL - 1], tally(values)
+        yield name[: _LABEL - 1], tally(values)
     yield (
         "bodies",
         ", ".join(f"{bodies} in {clips:,} clips" for bodies, clips in found.bodies.items()),
@@ -138,7 +138,7 @@ def count_sections(found: Examination) -> Iterator[tuple[str, str]]:
 
 def tally(counts: Mapping[Any, int]) -> str:
     """``3: 1 516, 2 504, 3 464``; of many values the least and the most frequent."""
-    if len(counts) <= FEW:
+    if len(counts) <= _FEW:
         return f"{len(counts)}: " + ", ".join(
             f"{value} {count:,}" for value, count in counts.items()
         )
@@ -148,7 +148,7 @@ def tally(counts: Mapping[Any, int]) -> str:
     return f"{len(counts)}, of {counts[least]:,} ({least}) to {counts[most]:,} ({most}) clips"
 
 
-def frame_sections(found: Examination) -> Iterator[tuple[str, str]]:
+def _frame_sections(found: Examination) -> Iterator[tuple[str, str]]:
     """Gaps, motion and bones; distances in the data's own unit."""
     gaps, moved, variation = found.gaps, found.motion, found.bones.variation
     absent = (
@@ -174,7 +174,7 @@ def frame_sections(found: Examination) -> Iterator[tuple[str, str]]:
     )
 
 
-def body_sections(body: Body) -> Iterator[tuple[str, str]]:
+def _body_sections(body: Body) -> Iterator[tuple[str, str]]:
     """Unit, axes, sides and joint order."""
     along, upright = (
         f"{size:.3g}" if size is not None else "unknown" for size in (body.stature, body.height)
@@ -193,7 +193,7 @@ def body_sections(body: Body) -> Iterator[tuple[str, str]]:
         )
 
 
-def split_text(split: SplitReport) -> str:
+def _split_text(split: SplitReport) -> str:
     """Sizes, and what is repeated in it."""
     if split.problem:
         return "cannot be made, see above"

@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-FIGURES = 8
+_FIGURES = 8
 """Stick figures in a row."""
 MOST_FRAMES = 100
 """Frames of an animation; of longer clips every second or third one is drawn."""
-AZIMUTH, ELEVATION = math.radians(30), math.radians(8)
+_AZIMUTH, _ELEVATION = math.radians(30), math.radians(8)
 """Where the viewer stands: turned to the person's left from straight ahead, and raised."""
-SIDES = (("#0072b2", "#d55e00", "#555555"), ("#86bbd8", "#efb58a", "#b0b0b0"))
+_SIDES = (("#0072b2", "#d55e00", "#555555"), ("#86bbd8", "#efb58a", "#b0b0b0"))
 """Colours of left, right and middle, for the first body and for the others."""
-GREEN, MASKED, PALE = "#009e73", "#aaaaaa", "#c8c8c8"
-GREY = "#777777"
-DPI, WIDTH, ROW = 100, 11.0, 1.9
+GREEN, _MASKED, _PALE = "#009e73", "#aaaaaa", "#c8c8c8"
+_GREY = "#777777"
+_DPI, _WIDTH, _ROW = 100, 11.0, 1.9
 """Dots per inch; inches of a strip across, and of one row down."""
 
 Floats = NDArray[np.floating]
@@ -112,7 +112,7 @@ class Sketch:
 
     def colours(self, body: int) -> list[str]:
         """Of each bone, by the side of the joint at its lower end."""
-        return [SIDES[min(body, 1)][self.sides[joint]] for joint, _ in self.bones]
+        return [_SIDES[min(body, 1)][self.sides[joint]] for joint, _ in self.bones]
 
     @cached_property
     def head(self) -> tuple[list[int], float] | None:
@@ -143,8 +143,8 @@ def viewpoint(poses: Floats, layout: SkeletonLayout) -> Floats:
     length = np.linalg.norm(ahead)
     ahead = ahead / length if length > 0 else np.array([0.0, 0.0, 1.0])
     up = np.array([0.0, 1.0, 0.0])
-    viewer = math.cos(AZIMUTH) * ahead + math.sin(AZIMUTH) * np.cross(up, ahead)
-    raised = math.cos(ELEVATION) * viewer + math.sin(ELEVATION) * up
+    viewer = math.cos(_AZIMUTH) * ahead + math.sin(_AZIMUTH) * np.cross(up, ahead)
+    raised = math.cos(_ELEVATION) * viewer + math.sin(_ELEVATION) * up
     to_right = np.cross(up, viewer)
     return np.stack([to_right, np.cross(raised, to_right)])
 
@@ -166,7 +166,7 @@ def sample_clips(clips: ClipSet, count: int = 6) -> list[int]:
 
 
 @contextmanager
-def plain_text() -> Iterator[None]:
+def _plain_text() -> Iterator[None]:
     """Names are text, not formulas, and a letter that the font lacks is a box,
     not a warning of a library.
     """
@@ -177,7 +177,7 @@ def plain_text() -> Iterator[None]:
         yield
 
 
-@plain_text()
+@_plain_text()
 def strip(clips: ClipSet, indices: Sequence[int], path: Path) -> None:
     """Leave a PNG: per clip a row of stick figures at even distances in time, and the histogram of
     clip lengths.
@@ -187,27 +187,27 @@ def strip(clips: ClipSet, indices: Sequence[int], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    heights = [ROW] * len(indices) + [1.6]
-    figure = Figure(figsize=(WIDTH, sum(heights)), dpi=DPI, layout="constrained")
+    heights = [_ROW] * len(indices) + [1.6]
+    figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, layout="constrained")
     axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     for ax, index in zip(axes, indices, strict=False):
-        draw_row(ax, clips, index)
-    draw_lengths(axes[-1], clips)
-    write(path, lambda file: figure.savefig(file, format="png"))
+        _draw_row(ax, clips, index)
+    _draw_lengths(axes[-1], clips)
+    _write(path, lambda file: figure.savefig(file, format="png"))
 
 
-def draw_row(ax: Axes, clips: ClipSet, index: int) -> None:
+def _draw_row(ax: Axes, clips: ClipSet, index: int) -> None:
     """Stick figures of one clip, all in one scale, each in the middle of its cell."""
     frames = clips.clip(index)
-    times = np.unique(np.linspace(0, len(frames) - 1, FIGURES).round().astype(int))
+    times = np.unique(np.linspace(0, len(frames) - 1, _FIGURES).round().astype(int))
     sketch = Sketch.of(frames, clips.layout)
-    cell, low, high = cell_of(sketch, times)
+    cell, low, high = _cell_of(sketch, times)
     for place, time in enumerate(times):
         there = sketch.present[time]
         middle = sketch.screen[time, there].reshape(-1, 2)[:, 0].mean() if there.any() else 0.0
         shift = np.array([(place + 0.5) * cell - middle, 0.0])
         for body in reversed(np.flatnonzero(there)):
-            draw_figure(ax, sketch, sketch.screen[time, body] + shift, int(body))
+            _draw_figure(ax, sketch, sketch.screen[time, body] + shift, int(body))
         ax.text(
             (place + 0.5) * cell,
             low,
@@ -215,15 +215,15 @@ def draw_row(ax: Axes, clips: ClipSet, index: int) -> None:
             ha="center",
             va="top",
             fontsize=7,
-            color=GREY,
+            color=_GREY,
             parse_math=False,
         )
-    ax.set(xlim=(0, FIGURES * cell), ylim=(low, high), aspect="equal")
+    ax.set(xlim=(0, _FIGURES * cell), ylim=(low, high), aspect="equal")
     ax.axis("off")
     ax.set_title(row_title(clips, index), fontsize=9, loc="left", parse_math=False)
 
 
-def cell_of(sketch: Sketch, times: NDArray[np.int64]) -> tuple[float, float, float]:
+def _cell_of(sketch: Sketch, times: NDArray[np.int64]) -> tuple[float, float, float]:
     """Width of a figure's cell, and the lowest and highest point;
     single absurd joints do not widen it.
     """
@@ -243,12 +243,12 @@ def cell_of(sketch: Sketch, times: NDArray[np.int64]) -> tuple[float, float, flo
     high = min(max(points[:, 1].max() for points in shown), top + sketch.size / 2)
     margin = 0.08 * sketch.size
     fill = (
-        (high - low + 2 * margin) * WIDTH / (ROW - 0.3) / FIGURES
+        (high - low + 2 * margin) * _WIDTH / (_ROW - 0.3) / _FIGURES
     )  # a row without its title, shared evenly
     return max(2 * (min(half, sketch.size) + margin), fill), low - margin, high + margin
 
 
-def draw_figure(ax: Axes, sketch: Sketch, points: Floats, body: int) -> None:
+def _draw_figure(ax: Axes, sketch: Sketch, points: Floats, body: int) -> None:
     """One stick figure [V, 2]."""
     from matplotlib.collections import LineCollection
     from matplotlib.patches import Circle
@@ -259,7 +259,7 @@ def draw_figure(ax: Axes, sketch: Sketch, points: Floats, body: int) -> None:
     if sketch.head:
         joints, radius = sketch.head
         x, y = points[joints].mean(axis=0)
-        colour = SIDES[min(body, 1)][2]
+        colour = _SIDES[min(body, 1)][2]
         ax.add_patch(
             Circle((x, y), radius, edgecolor=colour, facecolor="white", linewidth=1.2, zorder=3)
         )
@@ -278,12 +278,12 @@ def row_title(clips: ClipSet, index: int) -> str:
     return "   ".join([*parts, clips.describe(index)])
 
 
-def draw_lengths(ax: Axes, clips: ClipSet) -> None:
+def _draw_lengths(ax: Axes, clips: ClipSet) -> None:
     """Histogram of clip lengths with the median."""
     lengths, median = clips.lengths, float(np.median(clips.lengths))
     bins = np.arange(lengths.min(), lengths.max() + 2, max(1, round(np.ptp(lengths) / 60))) - 0.5
-    ax.hist(lengths, bins=list(bins), color=SIDES[1][0])
-    ax.axvline(median, color=SIDES[0][1], linewidth=1)
+    ax.hist(lengths, bins=list(bins), color=_SIDES[1][0])
+    ax.axvline(median, color=_SIDES[0][1], linewidth=1)
     ax.set_title(
         f"{clips.name}: lengths of {len(clips):,} clips, median {median:g} frames",
         fontsize=9,
@@ -299,7 +299,7 @@ def draw_lengths(ax: Axes, clips: ClipSet) -> None:
 # --- animations ---
 
 
-@plain_text()
+@_plain_text()
 def animate(
     frames: Floats,
     layout: SkeletonLayout,
@@ -330,13 +330,13 @@ def animate(
     from matplotlib.figure import Figure
 
     panels = 1 if reconstruction is None else 2
-    figure = Figure(figsize=(3.4 * panels, 3.9), dpi=DPI)
+    figure = Figure(figsize=(3.4 * panels, 3.9), dpi=_DPI)
     canvas = FigureCanvasAgg(figure)
     sketch = Sketch.of(frames, layout)
     seen = None if visible is None else spread(visible, sketch.present.shape)
     actors = [
-        Actor(
-            panel(figure, 0, panels, sketch, "original" if panels == 2 else ""),
+        _Actor(
+            _panel(figure, 0, panels, sketch, "original" if panels == 2 else ""),
             sketch,
             sketch,
             seen,
@@ -344,18 +344,20 @@ def animate(
     ]
     if reconstruction is not None:
         made = replace(sketch, frames=np.where(sketch.present[..., None, None], reconstruction, 0))
-        actors.append(Actor(panel(figure, 1, panels, sketch, "reconstruction"), made, sketch, seen))
+        actors.append(
+            _Actor(_panel(figure, 1, panels, sketch, "reconstruction"), made, sketch, seen)
+        )
     figure.text(0.02, 0.975, title, fontsize=8, va="top", parse_math=False)
-    clock = figure.text(0.02, 0.02, "", fontsize=8, color=GREY)
+    clock = figure.text(0.02, 0.02, "", fontsize=8, color=_GREY)
     step = -(-len(frames) // MOST_FRAMES)
     images: list[Image] = []
     for time in range(0, len(frames), step):
         for actor in actors:
             actor.move(time)
         clock.set_text(f"{time / fps:.2f} s")
-        images.append(snapshot(canvas))
+        images.append(_snapshot(canvas))
     delays = gif_delays(len(images), step / fps)
-    write(
+    _write(
         path,
         lambda file: images[0].save(
             file,
@@ -385,7 +387,7 @@ def spread(visible: Bools, shape: tuple[int, ...]) -> Bools:
     return np.broadcast_to(frames, (*shape, visible.shape[-1]))
 
 
-class Actor:
+class _Actor:
     """The stick figures of one panel, moved from frame to frame.
 
     Args:
@@ -398,9 +400,9 @@ class Actor:
     def __init__(self, ax: Axes, sketch: Sketch, original: Sketch, seen: Bools | None) -> None:
         self.sketch, self.original, self.seen = sketch, original, seen
         bodies = range(sketch.frames.shape[1])
-        self.shadows = [limbs(ax, PALE) for _ in bodies if sketch is not original]
+        self.shadows = [_limbs(ax, _PALE) for _ in bodies if sketch is not original]
         self.lines = [
-            limbs(ax, sketch.colours(body), alpha=1 if seen is None else 0.55) for body in bodies
+            _limbs(ax, sketch.colours(body), alpha=1 if seen is None else 0.55) for body in bodies
         ]
         self.dots = [
             ax.scatter([], [], s=8 if seen is None else 22, linewidths=1, zorder=3) for _ in bodies
@@ -420,11 +422,11 @@ class Actor:
             self._dots(time, body, points if there else points[:0])
 
     def _dots(self, time: int, body: int, points: Floats) -> None:
-        dots, head, sides = self.dots[body], self.heads[body], SIDES[min(body, 1)]
+        dots, head, sides = self.dots[body], self.heads[body], _SIDES[min(body, 1)]
         dots.set_offsets(points)
         if self.seen is not None:
             dots.set_facecolor([GREEN if seen else "white" for seen in self.seen[time, body]])
-            dots.set_edgecolor([GREEN if seen else MASKED for seen in self.seen[time, body]])
+            dots.set_edgecolor([GREEN if seen else _MASKED for seen in self.seen[time, body]])
         else:
             dots.set_facecolor([sides[side] for side in self.sketch.sides])
         if self.sketch.head:
@@ -432,7 +434,7 @@ class Actor:
             head.set_edgecolor(sides[2])
 
 
-def limbs(ax: Axes, colours: Any, alpha: float = 1.0) -> LineCollection:
+def _limbs(ax: Axes, colours: Any, alpha: float = 1.0) -> LineCollection:
     """Lines for bones, none yet."""
     from matplotlib.collections import LineCollection
 
@@ -441,7 +443,7 @@ def limbs(ax: Axes, colours: Any, alpha: float = 1.0) -> LineCollection:
     return lines
 
 
-def panel(figure: Figure, place: int, count: int, sketch: Sketch, name: str) -> Axes:
+def _panel(figure: Figure, place: int, count: int, sketch: Sketch, name: str) -> Axes:
     """An empty panel that holds the whole clip in one scale."""
     ax = figure.add_axes((place / count, 0.05, 1 / count, 0.79))
     points = np.concatenate(
@@ -455,11 +457,11 @@ def panel(figure: Figure, place: int, count: int, sketch: Sketch, name: str) -> 
         aspect="equal",
     )
     ax.axis("off")
-    ax.text(0.5, -0.03, name, fontsize=8, color=GREY, ha="center", transform=ax.transAxes)
+    ax.text(0.5, -0.03, name, fontsize=8, color=_GREY, ha="center", transform=ax.transAxes)
     return ax
 
 
-def snapshot(canvas: Any) -> Image:
+def _snapshot(canvas: Any) -> Image:
     """What the canvas shows, in 64 colours."""
     from PIL import Image
 
@@ -469,7 +471,7 @@ def snapshot(canvas: Any) -> Image:
     )
 
 
-def write(path: Path, save: Any) -> None:
+def _write(path: Path, save: Any) -> None:
     """Write a picture whole or not at all."""
     try:
         with atomic_file(path) as file:

@@ -27,8 +27,8 @@ from harness.records.schema import RunRecord
 from harness.training.data import LoadedData
 from methods.base import Method
 
-CLIPS = 2
-MOMENTS = 6
+_CLIPS = 2
+_MOMENTS = 6
 """Of each clip, evenly over its time."""
 PUBLIC_DOMAIN = "Public Domain"
 """In the words of a licence that lets anybody pass clips on."""
@@ -48,7 +48,9 @@ def run_pictures(method: Method, data: LoadedData, record: RunRecord) -> bytes |
     frames = method.evaluated_encoder().grid.frames
     with torch.compiler.set_stance("force_eager"):
         clips = [
-            one for clip in chosen(data) if (one := clip_picture(method, data.clips, clip, frames))
+            one
+            for clip in _chosen(data)
+            if (one := _clip_picture(method, data.clips, clip, frames))
         ]
     if not clips:
         return None
@@ -83,17 +85,17 @@ def licence_of(name: str) -> str:
         return ""
 
 
-def chosen(data: LoadedData) -> list[int]:
+def _chosen(data: LoadedData) -> list[int]:
     """Test clips of different classes, always the same ones."""
     test = np.sort(data.split.test)
     labels = data.clips.columns["label"][test]
     classes = np.unique(labels)
-    picked = classes[np.unique(np.linspace(0, len(classes) - 1, CLIPS).round().astype(int))]
+    picked = classes[np.unique(np.linspace(0, len(classes) - 1, _CLIPS).round().astype(int))]
     members = [test[labels == label] for label in picked]
     return [int(some[len(some) // 2]) for some in members]
 
 
-def clip_picture(method: Method, clips: ClipSet, clip: int, frames: int) -> ClipPicture | None:
+def _clip_picture(method: Method, clips: ClipSet, clip: int, frames: int) -> ClipPicture | None:
     """A clip with its tokens and its reconstruction; None where nothing of it is hidden."""
     try:
         x = body_sequences(clips, clip, frames)
@@ -107,30 +109,32 @@ def clip_picture(method: Method, clips: ClipSet, clip: int, frames: int) -> Clip
         return None
     made = reconstruction(method, x, seen)
     sketch = Sketch.of(people(x.cpu()), clips.layout)
-    times = np.unique(np.linspace(0, frames - 1, MOMENTS).round().astype(int))
+    times = np.unique(np.linspace(0, frames - 1, _MOMENTS).round().astype(int))
     visible = spread(seen.transpose(0, 1).cpu().numpy(), sketch.present.shape)
     return ClipPicture(
         title=row_title(clips, clip),
-        seconds=[round(float(time), 3) for time in times * seconds(clips, clip, frames)],
-        original=poses(sketch, times),
+        seconds=[round(float(time), 3) for time in times * _seconds(clips, clip, frames)],
+        original=_poses(sketch, times),
         visible=visible[times].tolist(),
-        reconstruction=None if made is None else poses(replace(sketch, frames=finite(made)), times),
+        reconstruction=None
+        if made is None
+        else _poses(replace(sketch, frames=_finite(made)), times),
     )
 
 
-def seconds(clips: ClipSet, clip: int, frames: int) -> float:
+def _seconds(clips: ClipSet, clip: int, frames: int) -> float:
     """Between two frames of a clip as evaluation resizes it."""
     from datasets.batches import test_crops
 
     return int(test_crops(torch.as_tensor(clips.lengths[[clip]]))[1]) / clips.fps / frames
 
 
-def finite(made: Tensor) -> np.ndarray:
+def _finite(made: Tensor) -> np.ndarray:
     """What is drawn of a reconstruction: numbers, and none from another world."""
     return np.nan_to_num(people(made.cpu()), posinf=0, neginf=0).clip(-1e3, 1e3)
 
 
-def poses(sketch: Sketch, times: Sequence[int] | np.ndarray) -> list[Pose]:
+def _poses(sketch: Sketch, times: Sequence[int] | np.ndarray) -> list[Pose]:
     """Where joints are on the screen, to the millimetre."""
     return [
         [

@@ -39,11 +39,11 @@ from harness.training.trainer import Diverged, Trainer
 from methods.base import Method, OptionError
 from methods.parts.masks import Mask
 
-CPU = torch.device("cpu")
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Setup:
+class _Setup:
     """A method to look through.
 
     Attributes:
@@ -104,18 +104,18 @@ def show(
         if not (method or run):
             animate(clips.clip(clip), clips.layout, out, clips.fps, title=title)
             return [row_title(clips, clip), f"wrote {out}"]
-        setup = set_up(registry, clips, method, run, encoder, seed)
+        setup = _set_up(registry, clips, method, run, encoder, seed)
         if train:
-            setup = trained(setup, clips, train)
+            setup = _trained(setup, clips, train)
         torch.manual_seed(seed)
         return [
             row_title(clips, clip),
-            *through_method(setup, clips, clip, out, title),
+            *_through_method(setup, clips, clip, out, title),
             f"wrote {out}",
         ]
 
 
-def through_method(setup: Setup, clips: ClipSet, clip: int, out: Path, title: str) -> list[str]:
+def _through_method(setup: _Setup, clips: ClipSet, clip: int, out: Path, title: str) -> list[str]:
     """Animate a clip with its tokens coloured; one line on the tokens,
     one on the reconstruction.
     """
@@ -138,7 +138,7 @@ def through_method(setup: Setup, clips: ClipSet, clip: int, out: Path, title: st
         f"{setup.label}: {int(seen.sum()):,} of {seen.numel():,} tokens visible"
         f" ({seen.float().mean():.1%})"
     )
-    return [share, reconstruction_note(setup, made is not None)]
+    return [share, _reconstruction_note(setup, made is not None)]
 
 
 def people(x: Tensor) -> np.ndarray:
@@ -146,7 +146,7 @@ def people(x: Tensor) -> np.ndarray:
     return x.transpose(0, 1).numpy()
 
 
-def reconstruction_note(setup: Setup, reconstructs: bool) -> str:
+def _reconstruction_note(setup: _Setup, reconstructs: bool) -> str:
     """What to know of the reconstruction, or how to get one."""
     if not reconstructs:
         return (
@@ -168,7 +168,7 @@ def reconstruction_note(setup: Setup, reconstructs: bool) -> str:
 
 def body_sequences(clips: ClipSet, clip: int, frames: int) -> Tensor:
     """The present bodies of a clip as evaluation sees them, ``[B, frames, V, 3]``."""
-    source = BodySequences(one_clip(clips, clip), CPU)
+    source = BodySequences(_one_clip(clips, clip), _CPU)
     if not len(source):
         raise UsageError(
             f"{clips.describe(clip)}: expected a body in some frame, found only zeros; choose"
@@ -177,7 +177,7 @@ def body_sequences(clips: ClipSet, clip: int, frames: int) -> Tensor:
     return next(evaluation_batches(source, len(source), frames))[1]
 
 
-def one_clip(clips: ClipSet, clip: int) -> ClipSet:
+def _one_clip(clips: ClipSet, clip: int) -> ClipSet:
     """A clip set of one clip."""
     return replace(
         clips,
@@ -191,20 +191,20 @@ def one_clip(clips: ClipSet, clip: int) -> ClipSet:
 # --- the method ---
 
 
-def set_up(
+def _set_up(
     registry: Registry, clips: ClipSet, method: str, run: Path | None, encoder: str, seed: int
-) -> Setup:
+) -> _Setup:
     """The method that was asked for, fresh or with the weights of a run."""
     if run:
-        return of_run(registry, clips, method, run)
+        return _of_run(registry, clips, method, run)
     asked = parse_methods(method)
     if len(asked) != 1:
         raise UsageError(f"--method {method!r}: expected one method, found {len(asked)}")
     spec = RunSpec(method=asked[0], encoder=EncoderSpec(size=encoder), seed=seed)
-    return Setup(built(registry, clips, spec), str(spec.method), spec, decodes=False)
+    return _Setup(_built(registry, clips, spec), str(spec.method), spec, decodes=False)
 
 
-def of_run(registry: Registry, clips: ClipSet, method: str, run: Path) -> Setup:
+def _of_run(registry: Registry, clips: ClipSet, method: str, run: Path) -> _Setup:
     """The method of a finished run, with as much of its weights as the folder has."""
     store = RecordStore(run.parent)
     record = store.run(run.name)
@@ -220,20 +220,20 @@ def of_run(registry: Registry, clips: ClipSet, method: str, run: Path) -> Setup:
         raise UsageError(
             f"--method {method}: the run {run} is of {record.spec.method.name}; leave --method out"
         )
-    found = built(registry, clips, record.spec)
+    found = _built(registry, clips, record.spec)
     target = found if files[0].name == METHOD_FILE else found.evaluated_encoder()
     try:
-        target.load_state_dict(weights_in(files[0]))
+        target.load_state_dict(_weights_in(files[0]))
     except RuntimeError as error:
         raise UsageError(
             f"{files[0]}: expected weights for the {clips.layout.joint_count} joints of"
             f" {clips.name}, found others ({one_line(error)[:100]}); show a data set of the run's"
             " skeleton"
         ) from None
-    return Setup(found, record.label, record.spec, decodes=files[0].name == METHOD_FILE)
+    return _Setup(found, record.label, record.spec, decodes=files[0].name == METHOD_FILE)
 
 
-def weights_in(path: Path) -> Mapping[str, Tensor]:
+def _weights_in(path: Path) -> Mapping[str, Tensor]:
     """The tensors of a safetensors file."""
     try:
         return load_file(path)
@@ -243,28 +243,28 @@ def weights_in(path: Path) -> Mapping[str, Tensor]:
         ) from None
 
 
-def built(registry: Registry, clips: ClipSet, spec: RunSpec) -> Method:
+def _built(registry: Registry, clips: ClipSet, spec: RunSpec) -> Method:
     """The method on the CPU, in training mode; every mistake in its options is a `UsageError`."""
     method_class = registry.method(spec.method.name)
     method_options(method_class, spec.method)
     try:
-        return build_method(method_class, spec, clips.layout, CPU).train()
+        return build_method(method_class, spec, clips.layout, _CPU).train()
     except OptionError as error:
         raise UsageError(f"method {spec.method.name}: {error}") from None
 
 
-def trained(setup: Setup, clips: ClipSet, steps: int) -> Setup:
+def _trained(setup: _Setup, clips: ClipSet, steps: int) -> _Setup:
     """The method after some steps on the training part of the data set's default split,
     batches of 16.
     """
     data = DataSpec(name=clips.name)
     spec = setup.spec.model_copy(update={"train": TrainSpec(batch_size=16), "data": data})
-    source = BodySequences(clips, CPU)
+    source = BodySequences(clips, _CPU)
     split = make_split(clips, validation=0)
     frames = setup.method.evaluated_encoder().grid.frames
     batches = build_batches(source, source.of_clips(split.train), spec, frames, setup.method.views)
     try:
-        Trainer(setup.method, batches, spec.train, steps).run_block(steps, StepClock(CPU))
+        Trainer(setup.method, batches, spec.train, steps).run_block(steps, StepClock(_CPU))
     except Diverged as error:
         raise UsageError(f"--train {steps}: {error}") from None
     return replace(setup, decodes=True)

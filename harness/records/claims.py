@@ -56,13 +56,13 @@ BEAT = 10.0
 SILENT = 120.0
 """Seconds without one after which an owner on another host counts as dead."""
 
-REUSED = 60.0
+_REUSED = 60.0
 """Seconds by which two readings of a process's start may differ, as where a clock was set; its
 number cannot be another process's so soon.
 """
 
 
-class Word(Part):
+class _Word(Part):
     """What one process tells another, which may be of another version:
     fields that this one does not know are none.
     """
@@ -70,7 +70,7 @@ class Word(Part):
     model_config = ConfigDict(extra="ignore")
 
 
-class Progress(Word):
+class Progress(_Word):
     """How far a run has come.
 
     Attributes:
@@ -88,7 +88,7 @@ class Progress(Word):
     accuracy: float | None = None
 
 
-class Claim(Word):
+class Claim(_Word):
     """What stands in a claim's file.
 
     Attributes:
@@ -191,12 +191,12 @@ class Claims:
 
     def alive(self, path: Path, claim: Claim) -> bool:
         """Whether the owner of a claim still works."""
-        if claim.machine == this_machine():
+        if claim.machine == _this_machine():
             if (
                 claim.process == os.getpid()
             ):  # a container that starts again counts its processes from 1 again
                 return claim.token in _own
-            return lives(claim.process, claim.born)
+            return _lives(claim.process, claim.born)
         version, first = self.seen.setdefault(path, (claim.model_dump_json(), time.monotonic()))
         if version != claim.model_dump_json():
             self.seen[path] = claim.model_dump_json(), time.monotonic()
@@ -210,7 +210,7 @@ class Claims:
         """
         owned = self._take(address, label, seed)
         stop = threading.Event()
-        thread = threading.Thread(target=keep_alive, args=(owned, stop), name="claim", daemon=True)
+        thread = threading.Thread(target=_keep_alive, args=(owned, stop), name="claim", daemon=True)
         thread.start()
         try:
             yield owned
@@ -231,7 +231,7 @@ class Claims:
                 raise Held(found)
             claim = Claim(
                 host=socket.gethostname(),
-                machine=this_machine(),
+                machine=_this_machine(),
                 process=os.getpid(),
                 born=born(os.getpid()),
                 token=uuid.uuid4().hex,
@@ -274,7 +274,7 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def keep_alive(owned: Owned, stop: threading.Event) -> None:
+def _keep_alive(owned: Owned, stop: threading.Event) -> None:
     """Signs of life until ``stop``; a claim that was lost gets none,
     and its owner finds out when it looks.
     """
@@ -316,7 +316,7 @@ def write_claim(path: Path, claim: Claim, *, new: bool = False) -> None:
 
 
 @cache
-def this_machine() -> str:
+def _this_machine() -> str:
     """This host as its processes see each other: its name, this boot of it,
     and the processes' own numbering.
     """
@@ -334,11 +334,11 @@ def born(process: int) -> float:
     return float(psutil.Process(process).create_time())
 
 
-def lives(process: int, since: float) -> bool:
+def _lives(process: int, since: float) -> bool:
     """A process of this host is there, and is the one that began then."""
     try:
         found = psutil.Process(process)
-        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - since) < REUSED
+        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - since) < _REUSED
     except psutil.NoSuchProcess:
         return False
 

@@ -24,7 +24,7 @@ FEWEST_SEEDS = 3
 FEWEST_SUBJECTS = 6
 SPREADLESS = 1e-12
 """Standard errors below are rounding."""
-MOST_FLIPPED = 16
+_MOST_FLIPPED = 16
 """Of more seeds the 2^n sign assignments are not gone through."""
 NO_SEED, NO_PREDICTIONS = "no seed in common", "no prediction for each test clip"
 """Why two rows cannot be compared."""
@@ -54,7 +54,7 @@ class Difference:
     Attributes:
         p: of the t test that belongs to the interval, two-sided; None where the question is not
             testable.
-        flips: p of the exact sign-flip test, for *these people* up to `MOST_FLIPPED` seeds;
+        flips: p of the exact sign-flip test, for *these people* up to `_MOST_FLIPPED` seeds;
             `smallest`: the smallest that it can be with so many seeds.
         why: why it is not testable, empty where it is.
     """
@@ -157,10 +157,10 @@ def these_people(one: ArrayLike, other: ArrayLike) -> Difference:
 
 def sign_flips(differences: ArrayLike) -> float | None:
     """Share of all 2^n sign assignments with a mean at least as far from 0; None above
-    `MOST_FLIPPED` differences.
+    `_MOST_FLIPPED` differences.
     """
     differences = np.asarray(differences, dtype=float)
-    if len(differences) > MOST_FLIPPED:
+    if len(differences) > _MOST_FLIPPED:
         return None
     bits = np.arange(2 ** len(differences))[:, None] >> np.arange(len(differences)) & 1
     sums = np.abs((1 - 2 * bits) @ differences)

@@ -67,7 +67,7 @@ def above_bound(arm: ArmRecord, speed: SpeedRecord) -> list[Doubt]:
             f"a step takes {arm.step_flops / 1e9:.3g} GFLOP, the encoder alone"
             f" {arm.bound_flops / 1e9:.3g} GFLOP on as many tokens as its mask_ratio leaves"
         )
-    bound = speed.arm(bound_label(arm.label))
+    bound = speed.arm(_bound_label(arm.label))
     if bound and bound.batch_size == arm.batch_size and not mostly_disturbed(speed):
         limit = bound.ratio.high * max(1.0, bound.step_flops / arm.bound_flops)
         if arm.ratio.low > limit * speed.floor:
@@ -89,7 +89,7 @@ def in_doubt(record: SpeedRecord) -> SpeedRecord:
     return record.model_copy(update={"arms": arms})
 
 
-def bound_label(label: str) -> str:
+def _bound_label(label: str) -> str:
     """Label of the decoder-free bound's arm beside this one: at the same stage,
     where there are stages.
     """
@@ -132,7 +132,7 @@ def unlike_timed(
         for record in records
         if record.label == label
         and (factor := step_factor(record)) is not None
-        and is_far(factor, usual)
+        and _is_far(factor, usual)
     ]
 
 
@@ -150,7 +150,7 @@ def step_factor(record: RunRecord) -> float | None:
     return training.own_step_seconds / training.interleaved_own_step_seconds
 
 
-def is_far(factor: float, usual: float) -> bool:
+def _is_far(factor: float, usual: float) -> bool:
     """Above `FARTHEST`, or below its inverse, by itself and over what is usual."""
     both = (factor, factor / usual)
     return min(both) > FARTHEST or max(both) < 1 / FARTHEST

@@ -25,8 +25,8 @@ from harness.records.shelf import Shelf
 from harness.records.store import EVALUATIONS, as_json, write_atomically
 from harness.spec.model import digest
 
-CLIPS_FILES = "test-clips-*.json"
-ADDRESS_RULE = 1
+_CLIPS_FILES = "test-clips-*.json"
+_ADDRESS_RULE = 1
 """How addresses of evaluations are made; it stands in each."""
 SCRATCH = "scratch"
 """The control of a protocol that trains the encoder: the same recipe from an untrained one."""
@@ -163,7 +163,7 @@ def evaluation_address(
         "control": control,
     }
     identity |= {"data": data} if data else {}
-    return f"{protocol}-v{ADDRESS_RULE}-{digest({'protocol': protocol, **identity})}"
+    return f"{protocol}-v{_ADDRESS_RULE}-{digest({'protocol': protocol, **identity})}"
 
 
 class Evaluations:
@@ -194,7 +194,7 @@ class Evaluations:
                 return read_evaluation(path)
             if line:
                 place = line.place
-                return consistent(validated(line.content, EvaluationRecord))
+                return _consistent(validated(line.content, EvaluationRecord))
         except Refused as problem:
             self.refused[place] = problem.at(place)
         return None
@@ -226,7 +226,7 @@ class Evaluations:
             self.test_clips_path(key[0]).name: line
             for key, line in self.shelf.lines["test-clips"].items()
         }
-        here = {path.name: path for path in self.root.glob(CLIPS_FILES)}
+        here = {path.name: path for path in self.root.glob(_CLIPS_FILES)}
         found = {name: line.as_file() for name, line in shelved.items()} | here
         return dict(sorted(found.items()))
 
@@ -308,10 +308,10 @@ def read_evaluation(path: Path) -> EvaluationRecord:
             f"is the record of {record.run}/{EVALUATIONS}/{record.address}; each belongs at its"
             " address"
         )
-    return consistent(record)
+    return _consistent(record)
 
 
-def consistent(record: EvaluationRecord) -> EvaluationRecord:
+def _consistent(record: EvaluationRecord) -> EvaluationRecord:
     """The record; `Refused` where it contradicts itself."""
     if (record.status == "ok") != (record.accuracy is not None):
         raise Refused(f"cannot be read (status {record.status} with accuracy {record.accuracy})")
@@ -320,7 +320,7 @@ def consistent(record: EvaluationRecord) -> EvaluationRecord:
 
 # --- which cell of a table it belongs in ---
 
-CONTROLS = (RANDOM_INIT, RAW_FLOOR)
+_CONTROLS = (RANDOM_INIT, RAW_FLOOR)
 SELECTED = " (selected)"
 
 
@@ -339,6 +339,6 @@ def row_of(record: EvaluationRecord) -> str:
     """The run's row; an untrained encoder of the open division is a row beside its method's."""
     return (
         f"{record.label} (untrained)"
-        if record.control and record.label not in CONTROLS
+        if record.control and record.label not in _CONTROLS
         else record.label
     )

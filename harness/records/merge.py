@@ -54,16 +54,16 @@ from harness.records.store import (
 )
 from harness.spec.model import ADDRESS_RULE
 
-LOGS = (METRICS_FILE, PICTURES_FILE, "events.out.tfevents.*")
+_LOGS = (METRICS_FILE, PICTURES_FILE, "events.out.tfevents.*")
 """What a run wrote down on its way, and of what it saw: it goes with the record."""
-OF_A_RUN = (RECORD_FILE, *WEIGHT_FILES)
-STATES = (START_FILE, "state-*.safetensors", "state-*.json")
+_OF_A_RUN = (RECORD_FILE, *WEIGHT_FILES)
+_STATES = (START_FILE, "state-*.safetensors", "state-*.json")
 """What a run that is not finished goes on from;
 a state's JSON makes its tensors count and comes last.
 """
 
 
-class Source:
+class _Source:
     """A folder that is joined."""
 
     def __init__(self, folder: Path) -> None:
@@ -79,12 +79,12 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Found:
+class _Found:
     """A run in one of the folders: its record,
     or what a process left that was killed before it wrote one.
     """
 
-    source: Source
+    source: _Source
     address: str
     record: RunRecord | None
 
@@ -155,24 +155,24 @@ def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
     """Read all folders and decide what comes into ``out``; nothing is written.
     A `UsageError` where that cannot be.
     """
-    check_folders(folders, out)
-    sources = [Source(folder) for folder in [*([out] if out.exists() else []), *folders]]
+    _check_folders(folders, out)
+    sources = [_Source(folder) for folder in [*([out] if out.exists() else []), *folders]]
     merge = Merge(out)
     for source in reversed(sources):
         merge.matrix |= read_matrix(source.folder)
-    runs: dict[str, list[Found]] = {}
+    runs: dict[str, list[_Found]] = {}
     speeds: dict[str, list[tuple[RecordStore, SpeedRecord]]] = {}
     for source in sources:
         store = source.store
         for record in list(store.runs()):
-            if consistent(record, store):
+            if _consistent(record, store):
                 runs.setdefault(record.spec.address, []).append(
-                    Found(source, record.address, record)
+                    _Found(source, record.address, record)
                 )
         for measurement in list(store.speeds()):
-            if consistent(measurement, store):
+            if _consistent(measurement, store):
                 speeds.setdefault(measurement.address, []).append((store, measurement))
-        for found in begun(source):
+        for found in _begun(source):
             runs.setdefault(found.address, []).append(found)
         merge.refused[store.root] = list(store.refused.values())
     if not (runs or speeds):
@@ -181,15 +181,15 @@ def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
     newer = {refusal.path.parent.name for refusal in merge.refused.get(out, []) if refusal.newer}
     for address, one_run in sorted(runs.items()):
         if address not in newer:
-            take_run(one_run, merge)
+            _take_run(one_run, merge)
     for address, measurements in sorted(speeds.items()):
         if address not in newer:
-            take_speed(measurements, merge)
-    take_test_clips([source for source in sources if source.folder != out], merge)
+            _take_speed(measurements, merge)
+    _take_test_clips([source for source in sources if source.folder != out], merge)
     return merge
 
 
-def take_test_clips(sources: Sequence[Source], merge: Merge) -> None:
+def _take_test_clips(sources: Sequence[_Source], merge: Merge) -> None:
     """Labels and people of the test clips into the plan, once per data set."""
     for source in sources:
         for name, clips in source.done.clips_sources().items():
@@ -197,7 +197,7 @@ def take_test_clips(sources: Sequence[Source], merge: Merge) -> None:
                 merge.copies.setdefault(merge.out / name, clips)
 
 
-def check_folders(folders: Sequence[Path], out: Path) -> None:
+def _check_folders(folders: Sequence[Path], out: Path) -> None:
     """A `UsageError` where a folder is none, or would be changed."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: expected a folder, found a file; choose another name")
@@ -220,7 +220,7 @@ def check_folders(folders: Sequence[Path], out: Path) -> None:
             )
 
 
-def consistent(record: RunRecord | SpeedRecord, store: RecordStore) -> bool:
+def _consistent(record: RunRecord | SpeedRecord, store: RecordStore) -> bool:
     """The address is that of the record's spec; where it is not, the record is refused."""
     expected = record.spec.address if isinstance(record, RunRecord) else speed_address(record.spec)
     if f"-v{ADDRESS_RULE}-" not in record.address or record.address == expected:
@@ -231,24 +231,24 @@ def consistent(record: RunRecord | SpeedRecord, store: RecordStore) -> bool:
     return False
 
 
-def begun(source: Source) -> Iterator[Found]:
+def _begun(source: _Source) -> Iterator[_Found]:
     """Runs that somebody may go on with, and that have no record that can be read."""
     store = source.store
-    places = {path.parent for pattern in STATES for path in store.root.glob(f"*/{pattern}")}
+    places = {path.parent for pattern in _STATES for path in store.root.glob(f"*/{pattern}")}
     for place in sorted(places):
         refusal = store.refused.get(place / RECORD_FILE)
         if (refusal and not refusal.newer) or not (place / RECORD_FILE).exists():
-            yield Found(source, place.name, None)
+            yield _Found(source, place.name, None)
 
 
 # --- one run ---
 
 
-def take_run(found: Sequence[Found], merge: Merge) -> None:
+def _take_run(found: Sequence[_Found], merge: Merge) -> None:
     """One run into the plan: the record that counts with its weights and, of an unfinished run,
     its furthest state.
     """
-    if closed := closed_to({one.address for one in found}, {one.folder for one in found}, merge):
+    if closed := _closed_to({one.address for one in found}, {one.folder for one in found}, merge):
         merge.conflicts += closed
         found = [one for one in found if one.folder == merge.out]
         merge.runs += [one.record for one in found if one.record][:1]
@@ -258,29 +258,29 @@ def take_run(found: Sequence[Found], merge: Merge) -> None:
     kept = finished[0] if finished else next((one for one in found if one.record), furthest)
     if kept.record:
         merge.runs.append(kept.record)
-        take_files(kept, finished or found, merge)
-        take_evaluations(kept, kept.record, finished or found, merge)
+        _take_files(kept, finished or found, merge)
+        _take_evaluations(kept, kept.record, finished or found, merge)
     own = [one for one in found if one.folder == merge.out and one is not kept and not one.finished]
     if finished:
-        compare(finished, merge)
+        _compare(finished, merge)
         merge.overtaken += len(found) - len(finished)
         superseded = [
             path
             for one in own
             if one.address != kept.address
-            for path in files_of(one.place, OF_A_RUN)
+            for path in _files_of(one.place, _OF_A_RUN)
         ]
-        superseded += [path for one in own for path in files_of(one.place, (*LOGS, *STATES))]
+        superseded += [path for one in own for path in _files_of(one.place, (*_LOGS, *_STATES))]
         merge.gone += [path for path in superseded if path not in merge.copies]
     elif furthest.steps >= 0 and furthest.folder != merge.out:
         target = merge.out / furthest.address
         merge.copies |= {
-            target / path.name: path for path in files_of(furthest.place, (*LOGS, *STATES))
+            target / path.name: path for path in _files_of(furthest.place, (*_LOGS, *_STATES))
         }
-        merge.gone += [path for path in files_of(target, STATES) if path not in merge.copies]
+        merge.gone += [path for path in _files_of(target, _STATES) if path not in merge.copies]
 
 
-def closed_to(addresses: Iterable[str], folders: Iterable[Path], merge: Merge) -> list[str]:
+def _closed_to(addresses: Iterable[str], folders: Iterable[Path], merge: Merge) -> list[str]:
     """A line for each place of the joined folder that a run of these folders cannot come to: what
     lies beyond a link is not the folder's own to change, and in the place of a folder nothing can
     be written.
@@ -297,12 +297,12 @@ def closed_to(addresses: Iterable[str], folders: Iterable[Path], merge: Merge) -
     return lines
 
 
-def files_of(place: Path, patterns: Sequence[str]) -> list[Path]:
+def _files_of(place: Path, patterns: Sequence[str]) -> list[Path]:
     """Files by patterns, in their order."""
     return [path for pattern in patterns for path in sorted(place.glob(pattern)) if path.is_file()]
 
 
-def take_files(kept: Found, found: Sequence[Found], merge: Merge) -> None:
+def _take_files(kept: _Found, found: Sequence[_Found], merge: Merge) -> None:
     """A record into the plan, after the weights that it names, wherever they were kept,
     and its logs.
     """
@@ -319,17 +319,17 @@ def take_files(kept: Found, found: Sequence[Found], merge: Merge) -> None:
         if source and source.parent != target:
             merge.copies[target / file] = source
     if kept.folder != merge.out:
-        merge.copies |= {target / path.name: path for path in files_of(kept.place, LOGS)}
+        merge.copies |= {target / path.name: path for path in _files_of(kept.place, _LOGS)}
         if (drawn := pictures_source(kept.source.store, kept.address)) is not None:
             merge.copies[target / PICTURES_FILE] = drawn
         merge.copies[target / RECORD_FILE] = kept.source.store.source(kept.record)
 
 
-def take_evaluations(kept: Found, run: RunRecord, found: Sequence[Found], merge: Merge) -> None:
+def _take_evaluations(kept: _Found, run: RunRecord, found: Sequence[_Found], merge: Merge) -> None:
     """What protocols found out about the kept encoder, wherever that was;
     the first finished one of each.
     """
-    taken: dict[str, tuple[Found, EvaluationRecord]] = {}
+    taken: dict[str, tuple[_Found, EvaluationRecord]] = {}
     for one in found:
         for address in (
             one.source.evaluations.get(one.address, []) if one.address == kept.address else []
@@ -351,13 +351,13 @@ def take_evaluations(kept: Found, run: RunRecord, found: Sequence[Found], merge:
             merge.copies[target] = one.source.done.source(one.address, address)
 
 
-def compare(finished: Sequence[Found], merge: Merge) -> None:
+def _compare(finished: Sequence[_Found], merge: Merge) -> None:
     """Name every finished record that says something else than the first."""
     first = finished[0]
     for other in finished[1:]:
         assert first.record is not None
         assert other.record is not None
-        said, says = results(first.record), results(other.record)
+        said, says = _results(first.record), _results(other.record)
         apart = [name for name in said if name in says and said[name] != says[name]]
         if not apart:
             merge.same += 1
@@ -373,21 +373,21 @@ def compare(finished: Sequence[Found], merge: Merge) -> None:
         )
 
 
-def results(record: RunRecord) -> dict[str, str]:
+def _results(record: RunRecord) -> dict[str, str]:
     """What two records of one run must agree in, as it is shown."""
     curve = ", ".join(
         f"{100 * point.accuracy.linear_test:.2f}% at step {point.step}" for point in record.curve
     )
     return {
         "status": record.status,
-        **accuracies(record.accuracy, ""),
-        **accuracies(record.untrained, "untrained "),
+        **_accuracies(record.accuracy, ""),
+        **_accuracies(record.untrained, "untrained "),
         "evaluations": curve or "none",
         **{name: f"SHA-256 {sha[:16]}" for name, sha in record.weights.items()},
     }
 
 
-def accuracies(found: Accuracy | None, of: str) -> dict[str, str]:
+def _accuracies(found: Accuracy | None, of: str) -> dict[str, str]:
     """Test accuracies in %."""
     linear, knn = (
         (f"{100 * found.linear_test:.2f}%", f"{100 * found.knn_test:.2f}%")
@@ -400,11 +400,11 @@ def accuracies(found: Accuracy | None, of: str) -> dict[str, str]:
 # --- one measurement ---
 
 
-def take_speed(found: Sequence[tuple[RecordStore, SpeedRecord]], merge: Merge) -> None:
+def _take_speed(found: Sequence[tuple[RecordStore, SpeedRecord]], merge: Merge) -> None:
     """The first of the measurements under one address."""
     store, kept = found[0]
     folder = store.root
-    if closed := closed_to({kept.address}, {one.root for one, _ in found}, merge):
+    if closed := _closed_to({kept.address}, {one.root for one, _ in found}, merge):
         merge.conflicts += closed
         merge.speeds += [kept] if folder == merge.out else []
         return
@@ -432,7 +432,7 @@ def write_merge(merge: Merge, page: str, advance: Advance = lambda done, total: 
     Args:
         advance: told of files done and files in all.
     """
-    merge.notes += remove_stages(merge.out)
+    merge.notes += _remove_stages(merge.out)
     new = not merge.out.exists()
     stage = (
         merge.out.parent / temporary_name(f"{merge.out.name}.merge")
@@ -442,7 +442,7 @@ def write_merge(merge: Merge, page: str, advance: Advance = lambda done, total: 
     try:
         for number, (target, source) in enumerate(merge.copies.items()):
             advance(number, len(merge.copies))
-            copy(source, stage / target.relative_to(merge.out))
+            _copy(source, stage / target.relative_to(merge.out))
         texts = {
             TABLE_FILE: page,
             **({MATRIX_FILE: json.dumps(merge.matrix, indent=1) + "\n"} if merge.matrix else {}),
@@ -453,7 +453,7 @@ def write_merge(merge: Merge, page: str, advance: Advance = lambda done, total: 
             if new:
                 stage.rename(merge.out)
             else:
-                move(merge, stage, texts)
+                _move(merge, stage, texts)
     except OSError as error:
         gone = isinstance(
             error, FileNotFoundError
@@ -463,12 +463,12 @@ def write_merge(merge: Merge, page: str, advance: Advance = lambda done, total: 
             if gone
             else "free space or choose another"
         )
-        raise UsageError(f"--out {merge.out} is as it was: {reason(error)}; {step}") from None
+        raise UsageError(f"--out {merge.out} is as it was: {_reason(error)}; {step}") from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def remove_stages(out: Path) -> list[str]:
+def _remove_stages(out: Path) -> list[str]:
     """Remove what merges left that were killed;
     a line for each of which this host cannot tell that it is over.
     """
@@ -477,13 +477,13 @@ def remove_stages(out: Path) -> list[str]:
     return [f"{path} is of another merge; remove it when that is over" for path in left]
 
 
-def reason(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     """What went wrong, and with which file."""
     text = error.strerror or str(error)
     return f"{text}: {error.filename}" if error.filename else text
 
 
-def copy(source: Path | bytes, target: Path) -> None:
+def _copy(source: Path | bytes, target: Path) -> None:
     """Copy a file, or what it is to hold, onto the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -495,7 +495,7 @@ def copy(source: Path | bytes, target: Path) -> None:
         os.fsync(other.fileno())
 
 
-def move(merge: Merge, stage: Path, names: Iterable[str]) -> None:
+def _move(merge: Merge, stage: Path, names: Iterable[str]) -> None:
     """From the stage into a folder that exists; what was refused there is kept aside."""
     made = [
         path
@@ -527,5 +527,5 @@ def move(merge: Merge, stage: Path, names: Iterable[str]) -> None:
                 path.parent.rmdir()
     except OSError as error:
         raise UsageError(
-            f"{reason(error)}; each record of {merge.out} is whole: the same command goes on"
+            f"{_reason(error)}; each record of {merge.out} is whole: the same command goes on"
         ) from None

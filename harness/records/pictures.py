@@ -94,7 +94,7 @@ def read_pictures(store: RecordStore, address: str) -> RunPictures | None:
     found = validated(content_of(text), RunPictures)
     if found.run != address:
         raise Refused(f"is of {found.run}; each belongs beside its run's record")
-    refuse_what_cannot_be_drawn(found)
+    _refuse_what_cannot_be_drawn(found)
     return found
 
 
@@ -107,7 +107,7 @@ def pictures_source(store: RecordStore, address: str) -> Path | bytes | None:
     return path if path.exists() else line.text if line else None
 
 
-def refuse_what_cannot_be_drawn(found: RunPictures) -> None:
+def _refuse_what_cannot_be_drawn(found: RunPictures) -> None:
     """`Refused` where poses, joints or bones do not fit each other."""
     joints = len(found.sides)
     for clip in found.clips:

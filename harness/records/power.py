@@ -30,7 +30,7 @@ from harness.records.differences import (
     variance_components,
 )
 
-MOST = 1_000_000
+_MOST = 1_000_000
 """A number above counts as out of reach."""
 
 
@@ -91,7 +91,7 @@ def power_of_seeds(differences: ArrayLike, wanted: float) -> Power:
     if seeds < 2:
         return Power(None, why=found.why)
     variance = float(differences.var(ddof=1))
-    more = needed(lambda count, times: times * variance / count, seeds - 1, wanted, FEWEST_SEEDS)
+    more = _needed(lambda count, times: times * variance / count, seeds - 1, wanted, FEWEST_SEEDS)
     return Power(found.interval.high - found.interval.mean, more, why=found.why)
 
 
@@ -105,14 +105,14 @@ def power_of_people(cells: Floats, wanted: float) -> Power:
     if min(seeds, people) < 2:
         return Power(None, why=found.why)
     by_seed, by_person, rest = variance_components(cells)
-    more_people = needed(
+    more_people = _needed(
         lambda count, times: by_seed / seeds + times * (by_person + rest / seeds) / count,
         people - 1,
         wanted,
         FEWEST_SUBJECTS,
         others=seeds,
     )
-    both = needed(  # both variances are uncertain: the fewer degrees of freedom, as in the rules
+    both = _needed(  # both variances are uncertain: the fewer degrees of freedom, as in the rules
         lambda count, times: times * (by_seed + by_person + rest / count) / count,
         min(seeds, people) - 1,
         wanted,
@@ -120,7 +120,7 @@ def power_of_people(cells: Floats, wanted: float) -> Power:
     )
     if people < FEWEST_SUBJECTS:
         return Power(None, people=more_people, both=both, why=found.why)
-    more_seeds = needed(
+    more_seeds = _needed(
         lambda count, times: by_person / people + times * (by_seed + rest / people) / count,
         seeds - 1,
         wanted,
@@ -130,7 +130,7 @@ def power_of_people(cells: Floats, wanted: float) -> Power:
     return Power(found.interval.high - found.interval.mean, more_seeds, more_people, both)
 
 
-def needed(
+def _needed(
     variance: Callable[[int, float], float],
     freedom: int,
     wanted: float,
@@ -154,7 +154,7 @@ def needed(
         return quantile * math.sqrt(variance(count, times)) <= wanted
 
     def smallest(times: float) -> float:
-        counts = range(fewest, MOST + 1)
+        counts = range(fewest, _MOST + 1)
         found = bisect_left(counts, True, key=lambda count: enough(count, times))
         return counts[found] if found < len(counts) else math.inf
 

@@ -22,11 +22,11 @@ MESSAGE = 200
 """Characters of a validation error that are shown: it quotes the value, which may be a whole curve.
 """
 RECORD_FILE, SPEED_FILE, SHELF_FILE = "record.json", "speed.json", "records.jsonl"
-NO_SCHEMA = 10**9
+_NO_SCHEMA = 10**9
 """A larger number is not quoted: it may have thousands of digits."""
 ADDRESS = re.compile(r"(?:.+-s\d+|speed)(?:-v\d+)?-[0-9a-f]{12}")
 """Name of the folder of a run, or of a measurement."""
-SHELF_LINE = re.compile(rf"{re.escape(SHELF_FILE)}(?::\d+)?")
+_SHELF_LINE = re.compile(rf"{re.escape(SHELF_FILE)}(?::\d+)?")
 """Name by which a shelf, or a line of it, is refused."""
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -72,7 +72,7 @@ class Refusal:
 
     @property
     def _own_name(self) -> bool:
-        return bool(ADDRESS.fullmatch(self.path.name) or SHELF_LINE.fullmatch(self.path.name))
+        return bool(ADDRESS.fullmatch(self.path.name) or _SHELF_LINE.fullmatch(self.path.name))
 
     def __str__(self) -> str:
         return f"{'record ' * self.of_record}{self.path}: {self.reason}"
@@ -104,21 +104,21 @@ def content_of(text: bytes) -> dict[str, Any]:
     try:
         content = from_json(text)
     except ValueError as error:
-        reason = str(error).splitlines()[0] if is_text(text) else "not UTF-8"
+        reason = str(error).splitlines()[0] if _is_text(text) else "not UTF-8"
         raise Refused(f"cannot be read ({reason})") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(version, int):
         raise Refused("cannot be read (expected a JSON object with its schema_version)")
     if version > SCHEMA:
         raise Refused(
-            f"written by a newer version of the suite (schema {min(version, NO_SCHEMA)}, this one"
+            f"written by a newer version of the suite (schema {min(version, _NO_SCHEMA)}, this one"
             f" reads up to {SCHEMA}); update",
             newer=True,
         )
     return content
 
 
-def is_text(content: bytes) -> bool:
+def _is_text(content: bytes) -> bool:
     """Whether these bytes are text."""
     try:
         content.decode()

@@ -19,7 +19,7 @@ def joined(records: Sequence[SpeedRecord]) -> SpeedRecord:
         records: of the same request, one of each process; arms that one of them lacks are left out.
     """
     first, spec = records[0], {**records[0].spec, "processes": len(records)}
-    same, health = replicated([record.same for record in records]), all_health(records)
+    same, health = replicated([record.same for record in records]), _all_health(records)
     floor = max(1.0, noise_floor(same))
     sides = [
         [arm for record in records if (arm := record.arm(label))]
@@ -37,7 +37,7 @@ def joined(records: Sequence[SpeedRecord]) -> SpeedRecord:
                 (peak for record in records if (peak := record.matmul_flops)), default=None
             ),
             "arms": [
-                joined_arm(arms, floor, health) for arms in sides if len(arms) == len(records)
+                _joined_arm(arms, floor, health) for arms in sides if len(arms) == len(records)
             ],
             "started": min(record.started for record in records),
             "finished": max(record.finished for record in records),
@@ -49,7 +49,7 @@ def joined(records: Sequence[SpeedRecord]) -> SpeedRecord:
     return in_doubt(whole)
 
 
-def joined_arm(arms: Sequence[ArmRecord], floor: float, health: Health) -> ArmRecord:
+def _joined_arm(arms: Sequence[ArmRecord], floor: float, health: Health) -> ArmRecord:
     """One arm of all processes."""
     first, ratio = arms[0], replicated([arm.ratio for arm in arms])
     blocks = [seconds for arm in arms for seconds in arm.blocks]
@@ -87,7 +87,7 @@ def _of_trial_steps(arms: Sequence[ArmRecord]) -> tuple[Doubt, ...]:
     return tuple(found.values())
 
 
-def all_health(records: Sequence[SpeedRecord]) -> Health:
+def _all_health(records: Sequence[SpeedRecord]) -> Health:
     """What happened around the blocks of all processes."""
     found = [record.health for record in records if record.health]
     clocks = [clock for health in found for clock in health.clock_mhz]

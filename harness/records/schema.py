@@ -29,7 +29,7 @@ INFERENCE = "inference"
 """The one stage of a measurement of encoders' forward passes: none of training,
 and no table of runs shows it.
 """
-LAUNCH_BOUND = 0.1
+_LAUNCH_BOUND = 0.1
 """Share of a step that a GPU has left to do when its host is done with a block,
 below which the host is the slower.
 """
@@ -427,7 +427,7 @@ class ArmRecord(Part):
         if self.host_step_seconds is None:
             return False
         left = self.steps_per_block * (self.step_seconds - self.host_step_seconds)
-        return left < LAUNCH_BOUND * self.step_seconds
+        return left < _LAUNCH_BOUND * self.step_seconds
 
     @property
     def clip_seconds(self) -> list[float]:
@@ -440,7 +440,7 @@ class ArmRecord(Part):
         return self.step_flops / self.clips
 
 
-class Measured(BaseModel):
+class _Measured(BaseModel):
     """What readers count on in the spec of a measurement, which has more,
     and not the same in all versions.
     """
@@ -455,7 +455,7 @@ class Measured(BaseModel):
     memory_cap: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
-SAID = {
+_SAID = {
     "encoder": {"size"},
     "data": {"name", "split", "fingerprint"},
     "train": {"batch_size", "lr", "precision"},
@@ -466,12 +466,12 @@ SAID = {
 def _clear(spec: dict[str, Any]) -> dict[str, Any]:
     """The spec, if it says what was measured; `ValueError` otherwise."""
     try:
-        Measured.model_validate(spec)
+        _Measured.model_validate(spec)
     except ValidationError as error:
-        raise ValueError(validation_message(error, Measured)) from None
+        raise ValueError(validation_message(error, _Measured)) from None
     missing = [
         f"{part}.{name}"
-        for part, names in SAID.items()
+        for part, names in _SAID.items()
         for name in sorted(names - spec[part].keys())
     ]
     if missing:

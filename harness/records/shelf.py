@@ -28,9 +28,9 @@ MOST_NAMED = 100
 """Refused lines of a kind that are named one by one;
 a file that is no shelf at all may have millions.
 """
-LONGEST_NAME = 255
+_LONGEST_NAME = 255
 """Bytes of a file's name on common file systems."""
-KEYS = {
+_KEYS = {
     "run": ("address",),
     "speed": ("address",),
     "evaluation": ("run", "address"),
@@ -67,15 +67,15 @@ class Shelf:
     no shelf.
 
     Attributes:
-        lines: by kind, then by what tells records of this kind apart (`KEYS`).
+        lines: by kind, then by what tells records of this kind apart (`_KEYS`).
         refused: lines that are none of these, by kind; under an empty one where that is not known.
         unnamed: how many more there are.
     """
 
     def __init__(self, root: Path) -> None:
         self.path = root / SHELF_FILE
-        self.lines: dict[str, dict[tuple[str, ...], Line]] = {kind: {} for kind in KEYS}
-        self.refused: dict[str, list[Refusal]] = {kind: [] for kind in ("", *KEYS)}
+        self.lines: dict[str, dict[tuple[str, ...], Line]] = {kind: {} for kind in _KEYS}
+        self.refused: dict[str, list[Refusal]] = {kind: [] for kind in ("", *_KEYS)}
         self.unnamed = 0
         try:
             self._read()
@@ -92,7 +92,7 @@ class Shelf:
         if problem := odd(self.path, stat.S_IFREG):
             raise Odd(errno.EINVAL, problem, str(self.path))
         with self.path.open("rb") as stream:
-            for number, text in enumerate(lines_of(stream), 1):
+            for number, text in enumerate(_lines_of(stream), 1):
                 self._take(Path(f"{self.path}:{number}"), text)
         if self.unnamed:
             self.refused[""].append(
@@ -107,8 +107,8 @@ class Shelf:
             if text is None:
                 raise Refused(f"cannot be read (a line of more than {LONGEST >> 20} MiB)")
             content = content_of(text)
-            kind = kind_of(content)
-            key = key_of(content, kind)
+            kind = _kind_of(content)
+            key = _key_of(content, kind)
             if first := self.lines[kind].get(key):
                 raise Refused(f"is the {kind} {'/'.join(key)} again; {first.place.name} counts")
             self.lines[kind][key] = Line(place, text)
@@ -119,7 +119,7 @@ class Shelf:
                 self.unnamed += 1
 
 
-def lines_of(stream: BinaryIO) -> Iterator[bytes | None]:
+def _lines_of(stream: BinaryIO) -> Iterator[bytes | None]:
     """Lines of a file; None for one that is too long, which is never in memory as a whole."""
     while text := stream.readline(LONGEST):
         long = len(text) == LONGEST and not text.endswith(b"\n")
@@ -128,28 +128,30 @@ def lines_of(stream: BinaryIO) -> Iterator[bytes | None]:
         yield None if long else text
 
 
-def kind_of(content: dict[str, Any]) -> str:
+def _kind_of(content: dict[str, Any]) -> str:
     """The kind of a record; `Refused` where there is no such kind."""
     kind = content.get("kind")
-    if kind not in tuple(KEYS):
-        raise Refused(f"cannot be read (expected kind {', '.join(KEYS)}, found {str(kind)[:40]!r})")
+    if kind not in tuple(_KEYS):
+        raise Refused(
+            f"cannot be read (expected kind {', '.join(_KEYS)}, found {str(kind)[:40]!r})"
+        )
     return str(kind)
 
 
-def key_of(content: dict[str, Any], kind: str) -> tuple[str, ...]:
+def _key_of(content: dict[str, Any], kind: str) -> tuple[str, ...]:
     """What tells a record from the others of its kind;
     `Refused` where it could not name a file or folder.
     """
-    found = tuple(content.get(name) for name in KEYS[kind])
-    for name, value in zip(KEYS[kind], found, strict=True):
-        if not isinstance(value, str) or (name != "fingerprint" and not names_a_file(value)):
+    found = tuple(content.get(name) for name in _KEYS[kind])
+    for name, value in zip(_KEYS[kind], found, strict=True):
+        if not isinstance(value, str) or (name != "fingerprint" and not _names_a_file(value)):
             raise Refused(f"cannot be read (expected a name as {name}, found {str(value)[:40]!r})")
     return tuple(map(str, found))
 
 
-def names_a_file(text: str) -> bool:
+def _names_a_file(text: str) -> bool:
     """Whether it could name a file in a folder:
     weights are looked for in the folder of their run's address.
     """
     apart = any(letter in text for letter in "/\\\0") or text in ("", ".", "..")
-    return not apart and is_utf8(text) and len(text.encode()) <= LONGEST_NAME
+    return not apart and is_utf8(text) and len(text.encode()) <= _LONGEST_NAME

@@ -76,10 +76,10 @@ def contents(folder: Path) -> Contents:
         store.source(record) for record in speeds
     ]
     sources += [done.source(record.run, record.address) for record in evaluations]
-    lines = [one_line(source) for source in [*sources, *free_pictures(store, runs)]]
+    lines = [_one_line(source) for source in [*sources, *_free_pictures(store, runs)]]
     for name, clips in done.clips_sources().items():
         try:
-            line = one_line(clips)
+            line = _one_line(clips)
             validated(content_of(line), TestClips)
             lines.append(line)
         except Refused as problem:
@@ -93,7 +93,7 @@ def contents(folder: Path) -> Contents:
     return Contents(Records(runs, speeds, refused), evaluations, b"".join(lines), refused)
 
 
-def free_pictures(store: RecordStore, runs: Sequence[RunRecord]) -> Iterator[Path | bytes]:
+def _free_pictures(store: RecordStore, runs: Sequence[RunRecord]) -> Iterator[Path | bytes]:
     """Pictures of clips that anybody may pass on: a shelf is what others get.
     What cannot be drawn is refused.
     """
@@ -109,7 +109,7 @@ def free_pictures(store: RecordStore, runs: Sequence[RunRecord]) -> Iterator[Pat
             yield source
 
 
-def one_line(source: Path | bytes) -> bytes:
+def _one_line(source: Path | bytes) -> bytes:
     """A record as a line of a shelf: every value as in its file."""
     return to_json(content_of(read_file(source) if isinstance(source, Path) else source)) + b"\n"
 

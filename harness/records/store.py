@@ -85,16 +85,16 @@ MATRIX_FILE, LOCK_FILE, TABLE_FILE = "matrix.json", "claims.lock", "table.md"
 WEIGHT_FILES = (ENCODER_FILE, LAST_FILE, METHOD_FILE)
 EVALUATIONS = "evaluations"
 BESIDE_A_RECORD = (START_FILE, CLAIM_FILE, METRICS_FILE, PICTURES_FILE, *WEIGHT_FILES)
-OF_A_FOLDER = (MATRIX_FILE, LOCK_FILE, TABLE_FILE)
-AGAIN = 20
+_OF_A_FOLDER = (MATRIX_FILE, LOCK_FILE, TABLE_FILE)
+_AGAIN = 20
 """Times that something is tried again."""
-SETTLED = 5.0
+_SETTLED = 5.0
 """Seconds after which a file that changes shows it in its times, whatever their grain."""
 
 
 T = TypeVar("T")
 Record = TypeVar("Record", RunRecord, SpeedRecord)
-PLACES: dict[type[BaseModel], tuple[str, str]] = {
+_PLACES: dict[type[BaseModel], tuple[str, str]] = {
     RunRecord: (RECORD_FILE, "run"),
     SpeedRecord: (SPEED_FILE, "speed"),
 }
@@ -297,7 +297,7 @@ class RecordStore:
         as `write_encoder`.
         """
         path = self.folder(address) / METHOD_FILE
-        write_tensors(path, weights)
+        _write_tensors(path, weights)
         return {path.name: file_hash(path)}
 
     def set_aside(self) -> list[str]:
@@ -330,7 +330,7 @@ class RecordStore:
 
     def source(self, record: RunRecord | SpeedRecord) -> Path | bytes:
         """The file of a record that was read; of one on the shelf, what its file would hold."""
-        name, kind = PLACES[type(record)]
+        name, kind = _PLACES[type(record)]
         path, line = (
             self.folder(record.address) / name,
             self.shelf.lines[kind].get((record.address,)),
@@ -338,7 +338,7 @@ class RecordStore:
         return line.as_file() if line and not path.exists() else path
 
     def _read(self, address: str, model: type[Record]) -> Record | None:
-        name, kind = PLACES[model]
+        name, kind = _PLACES[model]
         path, line = self.folder(address) / name, self.shelf.lines[kind].get((address,))
         self.refused.pop(path, None)
         self._look_at(path.parent)
@@ -354,7 +354,7 @@ class RecordStore:
                 return read_record(path, model)
             if line:
                 place = line.place
-                return shelved_record(line, model, self.root)
+                return _shelved_record(line, model, self.root)
         except Refused as problem:
             self.refused[place] = problem.at(place)
         return None
@@ -364,7 +364,7 @@ class RecordStore:
         records are refused as they are read.
         """
         expected = {place / name: stat.S_IFREG for name in BESIDE_A_RECORD}
-        expected |= {self.root / name: stat.S_IFREG for name in OF_A_FOLDER}
+        expected |= {self.root / name: stat.S_IFREG for name in _OF_A_FOLDER}
         expected |= {place: stat.S_IFDIR, place / EVALUATIONS: stat.S_IFDIR}
         for path, kind in expected.items():
             self.refused.pop(path, None)
@@ -432,14 +432,14 @@ def read_record(path: Path, model: type[Record]) -> Record:
         raise Refused(
             f"is the record of {record.address}; each belongs in the folder of its address"
         )
-    refuse_untrue(record, path.parent, finished=path.name == SPEED_FILE)
+    _refuse_untrue(record, path.parent, finished=path.name == SPEED_FILE)
     return record
 
 
-def shelved_record(line: Line, model: type[Record], root: Path) -> Record:
+def _shelved_record(line: Line, model: type[Record], root: Path) -> Record:
     """The record of a line of the shelf of a folder; `Refused` says why it is none."""
     record = validated(line.content, model)
-    refuse_untrue(record, root / record.address, finished=True)
+    _refuse_untrue(record, root / record.address, finished=True)
     return record
 
 
@@ -447,7 +447,7 @@ def records_below(folders: Iterable[Path], model: type[Record]) -> Iterator[tupl
     """Every record in and below some folders, on shelves or not, with its place;
     refused ones are left out.
     """
-    name, kind = PLACES[model]
+    name, kind = _PLACES[model]
     for folder in folders:
         for path in sorted(
             path for path in folder.rglob("*.json*") if path.name in (name, SHELF_FILE)
@@ -456,13 +456,13 @@ def records_below(folders: Iterable[Path], model: type[Record]) -> Iterator[tupl
             lines = list(Shelf(path.parent).lines[kind].values()) if shelved else []
             for line in lines:
                 with contextlib.suppress(Refused):
-                    yield line.place, shelved_record(line, model, path.parent)
+                    yield line.place, _shelved_record(line, model, path.parent)
             if not shelved:
                 with contextlib.suppress(Refused):
                     yield path, read_record(path, model)
 
 
-def refuse_untrue(record: RunRecord | SpeedRecord, folder: Path, *, finished: bool) -> None:
+def _refuse_untrue(record: RunRecord | SpeedRecord, folder: Path, *, finished: bool) -> None:
     """`Refused` where a record contradicts itself, or the weights in its folder.
 
     Args:
@@ -471,12 +471,12 @@ def refuse_untrue(record: RunRecord | SpeedRecord, folder: Path, *, finished: bo
     for line in contradictions(record):
         raise Refused(f"cannot be true ({line[:MESSAGE]})")
     if isinstance(record, RunRecord):
-        refuse_other_weights(record, folder)
+        _refuse_other_weights(record, folder)
     elif finished and record.planned_rounds is not None:
         raise Refused("is of a measurement that was not finished")
 
 
-def refuse_other_weights(record: RunRecord, folder: Path) -> None:
+def _refuse_other_weights(record: RunRecord, folder: Path) -> None:
     """`Refused` where weights lie beside a record that are not those it was written with;
     none need to be there.
     """
@@ -493,7 +493,7 @@ def file_hash(path: Path) -> str:
     one that has not changed for a while is read once by a process.
     """
     found = path.stat()
-    if time.time() - found.st_mtime < SETTLED:
+    if time.time() - found.st_mtime < _SETTLED:
         return _hash(path)
     return _hash_of_settled(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
@@ -521,10 +521,10 @@ def write_weights(path: Path, module: nn.Module, metadata: Mapping[str, str] | N
     """Write a module's weights as safetensors, atomically;
     the same weights and metadata give the same bytes.
     """
-    write_tensors(path, module.state_dict(), metadata)
+    _write_tensors(path, module.state_dict(), metadata)
 
 
-def write_tensors(
+def _write_tensors(
     path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write a state dict as safetensors, as `write_weights` does."""
@@ -598,7 +598,7 @@ def while_it_goes(write: Callable[[], T]) -> T:
     """Make and write something again where its folder, still empty,
     was removed meanwhile (`RecordStore.prepare`).
     """
-    for _ in range(AGAIN):
+    for _ in range(_AGAIN):
         with contextlib.suppress(FileNotFoundError):
             return write()
     return write()
@@ -653,7 +653,7 @@ def speed_address(spec: dict[str, Any]) -> str:
     """Address of a speed measurement, by the rule that its spec names."""
     if "address_rule" not in spec:
         return f"speed-{digest(spec)}"
-    return f"speed-v{spec['address_rule']}-{digest({**spec, **settings_of(spec)})}"
+    return f"speed-v{spec['address_rule']}-{digest({**spec, **_settings_of(spec)})}"
 
 
 def measured_settings(record: RunRecord | SpeedRecord) -> dict[str, Any]:
@@ -670,7 +670,7 @@ def measured_settings(record: RunRecord | SpeedRecord) -> dict[str, Any]:
             name: model.model_validate(record.spec[name]).model_dump(mode="json")
             for name, model in known.items()
         }
-    found = settings_of(plain)
+    found = _settings_of(plain)
     found["train"].pop("budget")
     return {
         **found,
@@ -680,7 +680,7 @@ def measured_settings(record: RunRecord | SpeedRecord) -> dict[str, Any]:
     }
 
 
-def settings_of(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _settings_of(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The sections of a plain spec as they count (address rule 2): equal for the same training,
     whenever written.
 

@@ -24,7 +24,7 @@ what trains and evaluates every method.
 """
 TIMING = (*LOOP, "datasets.published_feeder", "harness.speed.interleave")
 """The same for a speed measurement: what times every method."""
-DECLARED = re.compile(r"^VERSION = [\"']?([^\"'\s]+)", re.MULTILINE)
+_DECLARED = re.compile(r"^VERSION = [\"']?([^\"'\s]+)", re.MULTILINE)
 
 
 def versions_here() -> dict[str, str]:
@@ -35,7 +35,7 @@ def versions_here() -> dict[str, str]:
 def _declared() -> Iterator[tuple[str, str]]:
     loop = [(harness.ROOT / name.replace(".", "/")).with_suffix(".py") for name in LOOP]
     for path in [*loop, *sorted((harness.ROOT / "methods").rglob("*.py"))]:
-        if path.is_file() and (found := DECLARED.search(path.read_text(encoding="utf-8"))):
+        if path.is_file() and (found := _DECLARED.search(path.read_text(encoding="utf-8"))):
             yield path.stem, found[1]
 
 
@@ -52,7 +52,7 @@ def stale_lines(
     here = versions_here()
     notes = []
     for record in records:
-        if changed := changed_versions(
+        if changed := _changed_versions(
             record, {**here, **(own or {}).get(record.spec.method.name, {})}
         ):
             notes.append(
@@ -67,7 +67,7 @@ def stale_lines(
     return notes
 
 
-def changed_versions(record: RunRecord, current: Mapping[str, str]) -> list[str]:
+def _changed_versions(record: RunRecord, current: Mapping[str, str]) -> list[str]:
     """``gfp 1 -> 2`` for every module whose version is not the one
     that the record was made with.
     """

@@ -29,7 +29,7 @@ from harness.studies.claims import Card
 
 Tone = Literal["clear", "level", "open", "doubt"]
 """Something was found; the rows are level; nothing can be said; something is wrong."""
-FEW = 4
+_FEW = 4
 """Names in a headline."""
 
 
@@ -51,15 +51,15 @@ class Answer:
     rows: tuple[str, ...] = ()
 
 
-FASTER, BETTER = "Who trains faster?", "Who represents better?"
+_FASTER, _BETTER = "Who trains faster?", "Who represents better?"
 
 
-def names(labels: Sequence[str]) -> str:
+def _names(labels: Sequence[str]) -> str:
     """``a, b and c``; of more than a few the first ones and how many there are besides."""
     shown = [short(label, 2 * LONGEST_SAID) for label in labels]
-    if len(shown) <= FEW:
+    if len(shown) <= _FEW:
         return listed(shown)
-    return f"{', '.join(shown[: FEW - 1])} and {len(shown) - FEW + 1} more"
+    return f"{', '.join(shown[: _FEW - 1])} and {len(shown) - _FEW + 1} more"
 
 
 # --- who trains faster ---
@@ -70,7 +70,7 @@ def faster(summary: pd.DataFrame, speed: SpeedRecord | None) -> Answer:
     and the measurement beside them.
     """
     if speed is None:
-        return Answer(FASTER, "Not measured under these settings.", "open")
+        return Answer(_FASTER, "Not measured under these settings.", "open")
     sure = (
         f"95 % intervals; {rounds_text(speed)}; noise floor {speed.floor:.3f};"
         f" {disturbances(speed)}"
@@ -88,7 +88,7 @@ def faster(summary: pd.DataFrame, speed: SpeedRecord | None) -> Answer:
     ]
     coarse = [label for label, verdict in judged.items() if verdict == "not measurable here"]
     slower = _slower(rivals, speed)
-    more = (*slower, *doubted, *([f"not measurable here: {names(coarse)}"] if coarse else []))
+    more = (*slower, *doubted, *([f"not measurable here: {_names(coarse)}"] if coarse else []))
     if supported and not mostly_disturbed(speed):
         first = rivals[rivals["label"] == supported[0]].iloc[0]
         interval = f"[{first['speedup_low']:.2f}, {first['speedup_high']:.2f}]"
@@ -97,7 +97,7 @@ def faster(summary: pd.DataFrame, speed: SpeedRecord | None) -> Answer:
             f" {said(speed.baseline)} {interval}."
         )
         return Answer(
-            FASTER,
+            _FASTER,
             headline,
             "clear",
             sure,
@@ -105,7 +105,7 @@ def faster(summary: pd.DataFrame, speed: SpeedRecord | None) -> Answer:
             tuple(supported),
         )
     headline, tone = _nobody(rivals, speed, doubted=bool(doubted), coarse=bool(coarse))
-    return Answer(FASTER, headline, tone, sure, more)
+    return Answer(_FASTER, headline, tone, sure, more)
 
 
 def _nobody(
@@ -133,9 +133,10 @@ def _level(rivals: pd.DataFrame, speed: SpeedRecord) -> tuple[str, Tone]:
     if not level:
         return f"{baseline}: no other row trains faster.", "clear"
     if len(level) == len(rivals):
-        return f"No row is told apart from {baseline}: {names(level)}.", "level"
+        return f"No row is told apart from {baseline}: {_names(level)}.", "level"
     return (
-        f"No row is shown to train faster than {baseline}; not told apart from it: {names(level)}.",
+        f"No row is shown to train faster than {baseline}; not told apart from it:"
+        f" {_names(level)}.",
         "level",
     )
 
@@ -155,7 +156,7 @@ def _nothing_beside(speed: SpeedRecord) -> str:
         )
     return (
         f"Nothing to compare with {said(speed.baseline)}: with encoders of their own only"
-        f" {names(others)}."
+        f" {_names(others)}."
     )
 
 
@@ -202,7 +203,7 @@ def _slower(rivals: pd.DataFrame, speed: SpeedRecord) -> list[str]:
         f"{said(label)} ({value:.2f} times)"
         for label, value in zip(rows["label"], rows["speedup"], strict=True)
     ]
-    return [f"slower than {said(speed.baseline)}: {names(texts)}"] if texts else []
+    return [f"slower than {said(speed.baseline)}: {_names(texts)}"] if texts else []
 
 
 # --- who represents better ---
@@ -219,7 +220,7 @@ def better(
     """
     top = best(rows)
     if top is None:
-        return Answer(BETTER, "No method has a finished run yet.", "open")
+        return Answer(_BETTER, "No method has a finished run yet.", "open")
     answer = _over_controls(_better(name, top, rows, found), top, rows, found)
     about = {row.label: doubts[row.label] for row in rows if doubts and row.label in doubts}
     lines = tuple(f"{said(label)}: {doubt}" for label, doubt in about.items())
@@ -236,13 +237,13 @@ def _better(name: str, top: str, rows: Sequence[Row], found: Sequence[Pair]) -> 
     if len(methods) == 1:
         headline = f"{means[top]} ({name}): the only method with a finished run."
         return Answer(
-            BETTER, headline, "open", _judged_by(found), _over_untrained(top, found), (top,)
+            _BETTER, headline, "open", _judged_by(found), _over_untrained(top, found), (top,)
         )
     own = [pair for pair in found if {pair.above, pair.below} <= means.keys()]
     if not any(pair.holm is not None for pair in own):
-        shown = names(list(means.values()))
+        shown = _names(list(means.values()))
         return Answer(
-            BETTER, f"Cannot be said yet: {reasons(own)}.", "open", f"{name}: {shown}", rows=(top,)
+            _BETTER, f"Cannot be said yet: {reasons(own)}.", "open", f"{name}: {shown}", rows=(top,)
         )
     return _ranked(name, top, methods, own, found)
 
@@ -262,8 +263,8 @@ def _ranked(
     means, sure, more = _means(methods), f"{name}; {_judged_by(found)}", _over_untrained(top, found)
     if all(pair.holm is not None and not pair.apart for pair in own):
         ends = f"{100 * methods[-1].mean:.1f} to {100 * methods[0].mean:.1f} %"
-        headline = f"Cannot be told apart: {names(list(means))} ({ends})."
-        return Answer(BETTER, headline, "level", sure, more, tuple(means))
+        headline = f"Cannot be told apart: {_names(list(means))} ({ends})."
+        return Answer(_BETTER, headline, "level", sure, more, tuple(means))
     of_top = {
         pair.below if pair.above == top else pair.above: pair
         for pair in own
@@ -277,19 +278,19 @@ def _ranked(
     above = [label for label in beside if of_top[label].apart and of_top[label].below == top]
     if len(below) == len(beside):
         others = "all others" if len(below) > 1 else means[below[0]]
-        return Answer(BETTER, f"{means[top]}, above {others}.", "clear", sure, more, (top,))
+        return Answer(_BETTER, f"{means[top]}, above {others}.", "clear", sure, more, (top,))
     without = [of_top[label] for label in beside if of_top[label].holm is None]
     untestable = [label for label in beside if of_top[label].holm is None]
     parts = [
-        *([f"above {names(below)}"] if below else []),
-        *([f"not told apart from {names(level)}"] if level else []),
-        *([f"on the seeds of both below {names(above)}"] if above else []),
-        *([f"over {names(untestable)} it cannot be said ({reasons(without)})"] if without else []),
+        *([f"above {_names(below)}"] if below else []),
+        *([f"not told apart from {_names(level)}"] if level else []),
+        *([f"on the seeds of both below {_names(above)}"] if above else []),
+        *([f"over {_names(untestable)} it cannot be said ({reasons(without)})"] if without else []),
     ]
     tone: Tone = "open" if without or above else "clear" if below else "level"
-    lines = (names(list(means.values())), *_told_apart(top, own), *more)
+    lines = (_names(list(means.values())), *_told_apart(top, own), *more)
     headline = f"{means[top]}, the highest mean: {'; '.join(parts)}."
-    return Answer(BETTER, headline, tone, sure + untested(own), lines, (top, *level))
+    return Answer(_BETTER, headline, tone, sure + untested(own), lines, (top, *level))
 
 
 def _told_apart(top: str, own: Sequence[Pair]) -> list[str]:
@@ -298,7 +299,7 @@ def _told_apart(top: str, own: Sequence[Pair]) -> list[str]:
     for pair in own:
         if pair.apart and top not in (pair.above, pair.below):
             above.setdefault(pair.above, []).append(pair.below)
-    return [f"{said(label)} is above {names(others)}" for label, others in above.items()]
+    return [f"{said(label)} is above {_names(others)}" for label, others in above.items()]
 
 
 def _over_controls(answer: Answer, top: str, rows: Sequence[Row], found: Sequence[Pair]) -> Answer:
@@ -367,7 +368,7 @@ def explained(record: SpeedRecord) -> Answer:
         return Answer(
             question, "Cannot be said: other processes disturbed most blocks.", "doubt", sure
         )
-    if doubts := doubts_of_arms(record):
+    if doubts := _doubts_of_arms(record):
         return Answer(
             question,
             "In doubt: what was measured is not what it seems.",
@@ -394,7 +395,7 @@ def explained(record: SpeedRecord) -> Answer:
         for row in so_far
     ]
     headline = (
-        f"Every switch together: {names(texts)}."
+        f"Every switch together: {_names(texts)}."
         if texts
         else "Nothing to compare: stages are missing."
     )
@@ -437,7 +438,7 @@ def _until(record: SpeedRecord, row: Figures) -> str:
     return "" if row["stage"] == record.stages[-1] else f" (only until '{row['stage']}')"
 
 
-def doubts_of_arms(speed: SpeedRecord) -> list[str]:
+def _doubts_of_arms(speed: SpeedRecord) -> list[str]:
     """What puts methods of a measurement in doubt, each once whatever the number of its stages."""
     lines = [
         f"{said(arm.label.partition(STAGE_MARK)[0])}:"
@@ -509,7 +510,7 @@ def how_sure(
             if _few(seeds)
             else []
         ),
-        *([f"below the untrained encoder: {names(list(dict.fromkeys(below)))}"] if below else []),
+        *([f"below the untrained encoder: {_names(list(dict.fromkeys(below)))}"] if below else []),
         *_of_speeds(runs, speeds),
     ]
     amount = f"{counted(len(runs), 'run')}, {counted(len(speeds), 'speed measurement')}"
@@ -544,7 +545,7 @@ def _doubts(summaries: Sequence[pd.DataFrame], speeds: Sequence[SpeedRecord]) ->
     of_arms = [
         line
         for speed in speeds
-        for line in doubts_of_arms(speed)
+        for line in _doubts_of_arms(speed)
         if line.rpartition(": ")[0] not in of_tables
     ]
     return list(dict.fromkeys([*of_tables.values(), *of_arms]))
@@ -562,7 +563,7 @@ def _of_speeds(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> list
         one for one in speeds if (one.environment.device, one.environment.processor) not in machines
     ]
     return [
-        *([f"could not be timed: {names(failed)}"] if failed else []),
+        *([f"could not be timed: {_names(failed)}"] if failed else []),
         *(
             f"the baseline {said(label)} is not among the rows that were timed"
             for label in dict.fromkeys(without)

@@ -26,9 +26,9 @@ from harness.report.conditions import differing, differing_text
 from harness.report.leaderboard import SPEEDUP, Board, Cell, Entry, Laboratory
 from harness.report.table import plain_markdown
 
-BESIDE = 2
+_BESIDE = 2
 """Columns of accuracies that stand beside each other in 100 characters."""
-SPEED_TEXTS: Cells = {
+_SPEED_TEXTS: Cells = {
     "speedup [95 %]": speedup_text,
     "by FLOPs": flop_text,
     "clips/s": rate_text,
@@ -66,7 +66,7 @@ def leaderboard_frame(boards: Sequence[Board]) -> pd.DataFrame:
         }
         for board in boards
         for name in board.columns
-        for place, (entry, cell) in enumerate(ranked(board, name), 1)
+        for place, (entry, cell) in enumerate(_ranked(board, name), 1)
     ]
     return pd.DataFrame(rows)
 
@@ -76,7 +76,7 @@ def _numbers(cell: Cell) -> Figures:
     return {name: value for name, value in cell.figures.items() if name not in ("label", "open")}
 
 
-def ranked(board: Board, column: str) -> list[tuple[Entry, Cell]]:
+def _ranked(board: Board, column: str) -> list[tuple[Entry, Cell]]:
     """Rows that have a number in a column, the highest first."""
     found = [(entry, entry.cells[column]) for entry in board.entries if column in entry.cells]
     return sorted(found, key=lambda pair: -pair[1].value)
@@ -152,7 +152,7 @@ def board_figures(board: Board) -> tuple[list[str], list[list[Shown]]]:
     if board.kind == "speed":
         speeds = [(entry, entry.cells[SPEEDUP]) for entry in board.entries]
         found = [[*_who(entry), *_speeds(cell)] for entry, cell in speeds]
-        return ["method", "from", *SPEED_TEXTS], found
+        return ["method", "from", *_SPEED_TEXTS], found
     names = list(board.columns)
     rows = [
         [*_who(entry), *(_accuracy(entry.cells.get(name)) for name in names)]
@@ -166,7 +166,7 @@ def board_tables(board: Board) -> Iterator[tuple[list[str], list[list[str]]]]:
     as a line holds.
     """
     columns, rows = board_figures(board)
-    together = len(columns) if board.kind == "speed" else BESIDE
+    together = len(columns) if board.kind == "speed" else _BESIDE
     for start in range(2, len(columns), together):
         places = [0, 1, *range(start, min(start + together, len(columns)))]
         shown = [[row[place][0] for place in places] for row in rows]
@@ -226,5 +226,5 @@ def _speeds(cell: Cell) -> list[Shown]:
     numbers = (cell.value, cell.figures["flop_ratio"], cell.figures["clips_per_second"], None)
     return [
         (text(cell.figures), number)
-        for text, number in zip(SPEED_TEXTS.values(), numbers, strict=True)
+        for text, number in zip(_SPEED_TEXTS.values(), numbers, strict=True)
     ]

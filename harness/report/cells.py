@@ -76,16 +76,18 @@ def accuracy_text(row: Figures, name: str, *, spread: bool = True) -> str:
         text += f" ± {100 * sd:.1f}"
     if known(low):
         text += f" [{100 * low:.1f}, {100 * high:.1f}{'' if known(sd) else ' clips'}]"
-    return text + mark_text(row.get(f"{name}_mark"))
+    return text + _mark_text(row.get(f"{name}_mark"))
 
 
 def mean_text(row: Figures, name: str) -> str:
     """``73.0 best``: the mean alone, and its mark."""
     value = row[name]
-    return number(value, ".1f", 100) + mark_text(row.get(f"{name}_mark")) if known(value) else EMPTY
+    return (
+        number(value, ".1f", 100) + _mark_text(row.get(f"{name}_mark")) if known(value) else EMPTY
+    )
 
 
-def mark_text(mark: Any) -> str:
+def _mark_text(mark: Any) -> str:
     """`` best``, behind a number; empty where there is none."""
     return f" {mark}" if known(mark) and mark else ""
 

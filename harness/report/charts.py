@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.records.differences import Pair
     from harness.report.compare import Comparison
 
-WIDTH = 5.0
+_WIDTH = 5.0
 """Inches across: one point is a pixel of a telephone."""
 PALETTE = ("#0072b2", "#d55e00", "#1b8a6b", "#a94a94", "#9c7a00", "#4d9bd1", "#7a1f45", "#6b6b2f")
 """Colours of methods; `INK`, `MUTED`, `FAINT`: of text and axes, of secondary marks,
@@ -42,20 +42,20 @@ of bands and grids.
 """
 INK, MUTED, FAINT = "#1d2329", "#68717a", "#e3e6ea"
 PHASES = ("#27496d", "#5b8db8", "#9dbfd9", "#c9a24b", "#8a6d3b", "#d9cdb4", "#5f5f5f", "#b5b5b5")
-MARKERS = "osD^vPX<>p"
-DASHES = ((), (4, 1.5), (1.2, 1.2), (5, 1.5, 1.2, 1.5))
-KNOWN = ("gfp", "mamp", "skeletonmae", "sjepa", "skeleton2vec", "amr", "skeletonmae-graph")
+_MARKERS = "osD^vPX<>p"
+_DASHES = ((), (4, 1.5), (1.2, 1.2), (5, 1.5, 1.2, 1.5))
+_KNOWN = ("gfp", "mamp", "skeletonmae", "sjepa", "skeleton2vec", "amr", "skeletonmae-graph")
 """Methods whose colours are the same in every report, whoever else is in it."""
-LONGEST, LONGEST_SAID = 22, 60
+_LONGEST, LONGEST_SAID = 22, 60
 """Characters of a name in a chart, and in what a mark says."""
-MOST_SEED_LINES = 60
+_MOST_SEED_LINES = 60
 """Lines of single seeds in one chart; of more only means are drawn."""
-MOST_POINTS = 40
+_MOST_POINTS = 40
 """Points of a drawn line of losses."""
-MOST_PANELS = 12
-FARTHEST = 100.0
+_MOST_PANELS = 12
+_FARTHEST = 100.0
 """A factor: so far from its middle an interval that nothing bounds is drawn."""
-SMALL, SMALLER = 8.5, 7.5
+_SMALL, _SMALLER = 8.5, 7.5
 """Points of text."""
 
 
@@ -109,7 +109,7 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
     """
     ordered = sorted(dict.fromkeys(labels))
     methods = list(dict.fromkeys(label.partition(":")[0] for label in ordered))
-    places = {name: place for place, name in enumerate(KNOWN)}
+    places = {name: place for place, name in enumerate(_KNOWN)}
     free = [
         place
         for place in range(len(PALETTE))
@@ -124,13 +124,13 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
         for variant, label in enumerate(
             label for label in ordered if label.partition(":")[0] == name
         ):
-            marker = MARKERS[(place + variant) % len(MARKERS)]
-            dashes = DASHES[(place // len(PALETTE) + variant) % len(DASHES)]
+            marker = _MARKERS[(place + variant) % len(_MARKERS)]
+            dashes = _DASHES[(place // len(PALETTE) + variant) % len(_DASHES)]
             found[label] = Look(PALETTE[place % len(PALETTE)], marker, dashes)
     return found
 
 
-def short(label: object, longest: int = LONGEST) -> str:
+def short(label: object, longest: int = _LONGEST) -> str:
     """A name as a chart shows it: one line, nothing that turns the direction of writing,
     not too long.
     """
@@ -153,7 +153,7 @@ def _style() -> Iterator[None]:
     own: dict[Any, Any] = {
         "text.parse_math": False,
         "font.family": ["DejaVu Sans"],
-        "font.size": SMALL,
+        "font.size": _SMALL,
         "svg.fonttype": "none",
         "svg.hashsalt": "report",
         "pdf.fonttype": 42,
@@ -218,12 +218,12 @@ def _figure(
     return figure, axes
 
 
-def _name_column(labels: Sequence[str], longest: int = LONGEST) -> float:
+def _name_column(labels: Sequence[str], longest: int = _LONGEST) -> float:
     """Inches that names take on the left."""
     return 0.14 + 0.073 * max((len(short(label, longest)) for label in labels), default=0)
 
 
-def _rows(axes: Axes, labels: Sequence[str], longest: int = LONGEST) -> None:
+def _rows(axes: Axes, labels: Sequence[str], longest: int = _LONGEST) -> None:
     """One row a label, the first on top, without an axis line."""
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_yticks(range(len(labels)), [short(label, longest) for label in labels])
@@ -239,7 +239,7 @@ def _beside(axes: Axes, row: float, text: str, **more: Any) -> None:
         text,
         transform=axes.get_yaxis_transform(),
         va="center",
-        fontsize=SMALLER,
+        fontsize=_SMALLER,
         clip_on=False,
         **more,
     )
@@ -254,7 +254,7 @@ def _key(axes: Axes, handles: Sequence[Any], below: float, columns: int = 2) -> 
         bbox_to_anchor=(0, -below / height),
         ncols=columns,
         frameon=False,
-        fontsize=SMALLER,
+        fontsize=_SMALLER,
         handlelength=1.8,
         columnspacing=1.2,
         borderaxespad=0,
@@ -297,7 +297,7 @@ def _log_factors(axes: Axes, values: Iterable[float]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}x" for tick in ticks]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.tick_params(axis="x", labelsize=SMALLER)
+    axes.tick_params(axis="x", labelsize=_SMALLER)
 
 
 def each(frame: pd.DataFrame) -> Iterable[Any]:
@@ -313,7 +313,7 @@ def _known(value: Any) -> bool:
 
 
 def speedup_chart(
-    arms: pd.DataFrame, *, styles: Mapping[str, Look] | None = None, width: float = WIDTH
+    arms: pd.DataFrame, *, styles: Mapping[str, Look] | None = None, width: float = _WIDTH
 ) -> Chart:
     """Intervals of the speedups of one measurement on a log axis, with the noise floor, what FLOPs
     predict, the bound.
@@ -358,7 +358,7 @@ def speedup_chart(
         _rows(axes, labels)
         _log_factors(axes, values)
         axes.set_xlabel(
-            f"clips/s over {short(baseline)}, log scale", fontsize=SMALLER, loc="left", labelpad=2
+            f"clips/s over {short(baseline)}, log scale", fontsize=_SMALLER, loc="left", labelpad=2
         )
         handles = [
             Line2D([], [], color=INK, marker="o", ms=4, lw=1.4, label="measured, 95 % interval"),
@@ -394,8 +394,8 @@ def _speedup_row(
     disturbed = arm.disturbed_share > MOSTLY_DISTURBED
     faint = disturbed or (bool(arm.within_noise) if _known(arm.within_noise) else False)
     low, high = (
-        max(arm.speedup_low, arm.speedup / FARTHEST),
-        min(arm.speedup_high, arm.speedup * FARTHEST),
+        max(arm.speedup_low, arm.speedup / _FARTHEST),
+        min(arm.speedup_high, arm.speedup * _FARTHEST),
     )
     line = axes.plot([low, high], [row, row], color=look.colour, lw=2.2, zorder=4)
     inside = "white" if faint else look.colour
@@ -433,7 +433,7 @@ def accuracy_chart(
     *,
     styles: Mapping[str, Look] | None = None,
     sources: Mapping[str, str] | None = None,
-    width: float = WIDTH,
+    width: float = _WIDTH,
 ) -> Chart:
     """Accuracy of every row of a column with its interval and its seeds; controls as lines; rows
     that are not told apart joined by a bar at the side.
@@ -447,13 +447,13 @@ def accuracy_chart(
     controls, labels = rows[control], list(methods["label"])
     seeds_of = {row.label: [100 * value for value in row.by_seed.values()] for row in column.rows}
     styles, sources = styles or looks(labels), sources or {}
-    groups = joined(labels, found)
+    groups = _joined(labels, found)
     with _style():
         right = 0.98 + 0.1 * len(groups)
         figure, axes = _figure(
             0.8 + 0.3 * max(len(labels), 1), _name_column(labels), right, 0.46, 0.34, width
         )
-        name = "-".join(re.findall("[A-Za-z0-9]+", column.name[: 4 * LONGEST])).lower()
+        name = "-".join(re.findall("[A-Za-z0-9]+", column.name[: 4 * _LONGEST])).lower()
         title = f"{short(column.name, 40)}, {column.clips} test clips"
         chart = Chart(f"accuracy-{name}", title, figure, rows)
         values: list[float] = []
@@ -481,7 +481,7 @@ def accuracy_chart(
         for number, one in enumerate(each(controls)):
             value = 100 * one.accuracy
             upright = axes.axvline(
-                value, color=MUTED, lw=1, dashes=DASHES[1 + number % 3], zorder=1
+                value, color=MUTED, lw=1, dashes=_DASHES[1 + number % 3], zorder=1
             )
             chart.tell(
                 upright, f"{said(one.label)} (control): {value:.1f} %", sources.get(one.label, "")
@@ -507,10 +507,10 @@ def accuracy_chart(
         room = max(0.06 * (high - low), 0.5)
         axes.set_xlim(max(low - room, -1), min(high + room, 101))
         _control_names(axes, controls)
-        axes.tick_params(axis="x", labelsize=SMALLER)
+        axes.tick_params(axis="x", labelsize=_SMALLER)
         axes.locator_params(axis="x", nbins=6)
         axes.grid(axis="x", color=FAINT, lw=0.6)
-        axes.set_xlabel("% of test clips", fontsize=SMALLER, loc="left", labelpad=2)
+        axes.set_xlabel("% of test clips", fontsize=_SMALLER, loc="left", labelpad=2)
     return chart
 
 
@@ -536,7 +536,7 @@ def _control_names(axes: Axes, controls: pd.DataFrame) -> None:
         )
 
 
-def joined(labels: Sequence[str], found: Sequence[Pair]) -> list[tuple[int, int]]:
+def _joined(labels: Sequence[str], found: Sequence[Pair]) -> list[tuple[int, int]]:
     """First and last place of every longest run of neighbours none of which is told apart from
     another; of those that are tested at all.
     """
@@ -558,7 +558,7 @@ def joined(labels: Sequence[str], found: Sequence[Pair]) -> list[tuple[int, int]
 
 # --- what is the trade ---
 
-SPENT = {
+_SPENT = {
     "clips_seen": "clips seen",
     "interleaved_seconds": "training seconds (interleaved step time)",
     "seconds": "training seconds",
@@ -572,27 +572,27 @@ def trade_chart(
     controls: Mapping[str, float] | None = None,
     y: str = "linear",
     styles: Mapping[str, Look] | None = None,
-    width: float = WIDTH,
+    width: float = _WIDTH,
 ) -> Chart:
     """Accuracy against what was spent: thin lines for seeds, a marked one for their mean.
 
     Args:
         points: of `harness.report.frame.points_frame`.
-        x: a column of `SPENT`.
+        x: a column of `_SPENT`.
         controls: mean accuracy of each control.
     """
     points = points[points[x].notna() & points[y].notna()]
     labels = list(dict.fromkeys(points["label"]))
     styles = styles or looks(labels)
     runs: Any = points.groupby("address", sort=False)
-    means = mean_points(points, x, y)
+    means = _mean_points(points, x, y)
     lines = -(-len(labels) // 2)
     with _style():
         figure, axes = _figure(2.9 + 0.17 * lines, 0.42, 0.12, 0.62 + 0.17 * lines, 0.1, width)
         chart = Chart(
-            f"{y}-against-{x.replace('_', '-')}", f"Accuracy against {SPENT[x]}", figure, points
+            f"{y}-against-{x.replace('_', '-')}", f"Accuracy against {_SPENT[x]}", figure, points
         )
-        if runs.ngroups <= MOST_SEED_LINES:
+        if runs.ngroups <= _MOST_SEED_LINES:
             for address, run in runs:
                 look, first = styles[run["label"].iloc[0]], run.iloc[0]
                 line = axes.plot(
@@ -625,10 +625,10 @@ def trade_chart(
         _across(axes, controls or {})
         axes.margins(x=0.02)
         axes.grid(color=FAINT, lw=0.6)
-        axes.tick_params(labelsize=SMALLER)
+        axes.tick_params(labelsize=_SMALLER)
         axes.xaxis.set_major_formatter(_thousands)
-        axes.set_xlabel(SPENT[x], fontsize=SMALLER, loc="left", labelpad=2)
-        axes.set_ylabel("% of test clips", fontsize=SMALLER, labelpad=2)
+        axes.set_xlabel(_SPENT[x], fontsize=_SMALLER, loc="left", labelpad=2)
+        axes.set_ylabel("% of test clips", fontsize=_SMALLER, labelpad=2)
         _key(axes, [_handle(label, styles[label]) for label in labels], 0.45)
     return chart
 
@@ -662,7 +662,7 @@ def _handle(label: str, look: Look) -> Any:
 def _across(axes: Axes, controls: Mapping[str, float]) -> None:
     """Controls as lines across, named at their end."""
     for number, (label, value) in enumerate(controls.items()):
-        axes.axhline(100 * value, color=MUTED, lw=0.9, dashes=DASHES[1 + number % 3], zorder=1)
+        axes.axhline(100 * value, color=MUTED, lw=0.9, dashes=_DASHES[1 + number % 3], zorder=1)
         axes.text(
             1,
             100 * value,
@@ -675,7 +675,7 @@ def _across(axes: Axes, controls: Mapping[str, float]) -> None:
         )
 
 
-def mean_points(points: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+def _mean_points(points: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     """Mean over seeds at every evaluation that all runs of a row have; `seeds` of each."""
     runs: pd.Series = points.groupby("label")["address"].nunique()
     grouped = points.groupby(["label", "step"], sort=False)
@@ -691,7 +691,7 @@ def ladder_chart(
     target: float | None = None,
     *,
     styles: Mapping[str, Look] | None = None,
-    width: float = WIDTH,
+    width: float = _WIDTH,
 ) -> Chart:
     """Seconds until each accuracy of a ladder is reached, where all seeds of a row got there.
 
@@ -728,13 +728,13 @@ def ladder_chart(
         if target is not None:
             _across(axes, {"target": target})
         axes.grid(color=FAINT, lw=0.6)
-        axes.tick_params(labelsize=SMALLER)
+        axes.tick_params(labelsize=_SMALLER)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(_thousands)
         axes.set_xlabel(
-            "training seconds until reached by all seeds", fontsize=SMALLER, loc="left", labelpad=2
+            "training seconds until reached by all seeds", fontsize=_SMALLER, loc="left", labelpad=2
         )
-        axes.set_ylabel("% of test clips", fontsize=SMALLER, labelpad=2)
+        axes.set_ylabel("% of test clips", fontsize=_SMALLER, labelpad=2)
         _key(axes, [_handle(label, styles[label]) for label in labels], 0.45)
     return chart
 
@@ -742,7 +742,7 @@ def ladder_chart(
 # --- why ---
 
 
-def phases_chart(arms: pd.DataFrame, *, width: float = WIDTH) -> Chart:
+def phases_chart(arms: pd.DataFrame, *, width: float = _WIDTH) -> Chart:
     """Milliseconds per clip of every arm of one measurement, by phase of a step.
 
     Args:
@@ -791,8 +791,8 @@ def phases_chart(arms: pd.DataFrame, *, width: float = WIDTH) -> Chart:
                 start += arm[name]
             _beside(axes, row, f"{total:.3g} ms")
         _rows(axes, labels)
-        axes.tick_params(axis="x", labelsize=SMALLER)
-        axes.set_xlabel("ms per clip", fontsize=SMALLER, loc="left", labelpad=2)
+        axes.tick_params(axis="x", labelsize=_SMALLER)
+        axes.set_xlabel("ms per clip", fontsize=_SMALLER, loc="left", labelpad=2)
         handles = [
             Patch(color=PHASES[place % len(PHASES)], label=short(name[6:]))
             for place, name in enumerate(names)
@@ -806,7 +806,7 @@ def waterfall_chart(
     ratios: Mapping[str, str] | None = None,
     *,
     styles: Mapping[str, Look] | None = None,
-    width: float = WIDTH,
+    width: float = _WIDTH,
 ) -> Chart:
     """Milliseconds per clip of every method, from the published way of training down to every
     switch.
@@ -866,8 +866,8 @@ def waterfall_chart(
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="x", color=FAINT, lw=0.6)
-        axes.tick_params(axis="x", labelsize=SMALLER)
-        axes.set_xlabel("ms per clip, log scale", fontsize=SMALLER, loc="left", labelpad=2)
+        axes.tick_params(axis="x", labelsize=_SMALLER)
+        axes.set_xlabel("ms per clip, log scale", fontsize=_SMALLER, loc="left", labelpad=2)
         _key(axes, [_handle(method, styles[method]) for method in methods], 0.42)
     return chart
 
@@ -876,7 +876,7 @@ def waterfall_chart(
 
 
 def blocks_chart(
-    blocks: pd.DataFrame, *, styles: Mapping[str, Look] | None = None, width: float = WIDTH
+    blocks: pd.DataFrame, *, styles: Mapping[str, Look] | None = None, width: float = _WIDTH
 ) -> Chart:
     """Every block of a measurement in the order of rounds, over the median of its method.
 
@@ -910,9 +910,9 @@ def blocks_chart(
             chart.tell(line, told, own["measurement"].iloc[0])
         axes.axhline(100, color=MUTED, lw=0.7)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.tick_params(labelsize=SMALLER)
-        axes.set_xlabel("round", fontsize=SMALLER, loc="left", labelpad=2)
-        axes.set_ylabel("% of median clips/s", fontsize=SMALLER, labelpad=2)
+        axes.tick_params(labelsize=_SMALLER)
+        axes.set_xlabel("round", fontsize=_SMALLER, loc="left", labelpad=2)
+        axes.set_ylabel("% of median clips/s", fontsize=_SMALLER, labelpad=2)
         _key(
             axes,
             [_handle(label, styles.get(label, Look(MUTED, "o", ()))) for label in labels],
@@ -928,7 +928,7 @@ def curves_chart(
     name: str,
     title: str,
     styles: Mapping[str, Look],
-    width: float = WIDTH,
+    width: float = _WIDTH,
 ) -> Chart:
     """Small panels of curves over steps: every run of a row in the row's colour.
 
@@ -939,7 +939,7 @@ def curves_chart(
     """
     from matplotlib.figure import Figure
 
-    columns = columns[:MOST_PANELS]
+    columns = columns[:_MOST_PANELS]
     across = 3
     down = -(-len(columns) // across)
     with _style():
@@ -955,10 +955,10 @@ def curves_chart(
             own = own[own["label"] == label] if label else own
             for drawn, runs in own.groupby("label", sort=False):
                 look = styles.get(str(drawn), Look(MUTED, "o", ()))
-                steps, values = one_line(runs, column)
+                steps, values = _one_line(runs, column)
                 dot = "o" if len(runs) == runs["address"].nunique() else ""
                 line = axes.plot(steps, values, color=look.colour, lw=0.8, marker=dot, ms=2)
-                chart.tell(line, f"{said(drawn)}: {said(heading)} {ends_of(runs, column)}")
+                chart.tell(line, f"{said(drawn)}: {said(heading)} {_ends_of(runs, column)}")
             axes.set_title(short(heading, 20), fontsize=7.5, loc="left", pad=2)
             axes.tick_params(labelsize=6, length=2, pad=1.5)
             axes.locator_params(nbins=3)
@@ -967,19 +967,19 @@ def curves_chart(
     return chart
 
 
-def one_line(runs: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
+def _one_line(runs: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
     """The curves of several runs behind each other, with a gap between,
-    thinned to `MOST_POINTS` each.
+    thinned to `_MOST_POINTS` each.
     """
     steps, values = list[float](), list[float]()
-    for _, run in list(runs.groupby("address", sort=False))[:MOST_SEED_LINES]:
-        some = run.iloc[:: -(-len(run) // MOST_POINTS)]
+    for _, run in list(runs.groupby("address", sort=False))[:_MOST_SEED_LINES]:
+        some = run.iloc[:: -(-len(run) // _MOST_POINTS)]
         steps += [*some["step"].astype(float), math.nan]
         values += [*some[column].astype(float), math.nan]
     return steps, values
 
 
-def ends_of(runs: pd.DataFrame, column: str) -> str:
+def _ends_of(runs: pd.DataFrame, column: str) -> str:
     """``0.42 to 0.51 at the end of 3 runs``."""
     ends = runs.groupby("address", sort=False)[column].last()
     low, high = f"{ends.min():.4g}", f"{ends.max():.4g}"

@@ -11,7 +11,7 @@ from harness.report.frame import NUMBER, TEXT, TRUTH, Columns, typed
 from harness.report.inference import inference_notes
 from harness.studies.claims import Card, Claim, Finding
 
-MEANING = {
+_MEANING = {
     "hours": "hours of whole schedules",
     "clips": "clips/s",
     "inference": "clips/s of forward passes",
@@ -72,9 +72,11 @@ def _measured(finding: Finding, record: SpeedRecord | None) -> Figures:
     return ratio_figures("measured", finding.ratio, record.floor)
 
 
-CELLS: Cells = {
+_CELLS: Cells = {
     "trained": lambda row: row["trained"],
-    "definition": lambda row: MEANING[row["definition"]] + " (the claim's)" * row["own_definition"],
+    "definition": lambda row: (
+        _MEANING[row["definition"]] + " (the claim's)" * row["own_definition"]
+    ),
     "claimed": lambda row: f"{row['claimed']:g}x" if known(row["verdict"]) else EMPTY,
     "measured [95 %]": lambda row: factor_text(row, "measured"),
     "verdict on the factor": lambda row: row["verdict"] if known(row["verdict"]) else EMPTY,
@@ -83,7 +85,7 @@ CELLS: Cells = {
 
 def card_table(card: Card) -> pd.DataFrame:
     """`card_frame` as text."""
-    return texts(card_frame(card), CELLS)
+    return texts(card_frame(card), _CELLS)
 
 
 def card_notes(card: Card, rules: str) -> list[str]:

@@ -41,7 +41,7 @@ from harness.report.power import plain_power, power_frame, power_lines, power_ta
 from harness.report.table import grid
 from harness.studies.compare import Column, are_folds, both_folds, probe_columns, protocol_columns
 
-BEST = "best test point (the papers' habit)"
+_BEST = "best test point (the papers' habit)"
 ROW_COLUMNS: Columns = {
     "setting": TEXT,
     "column": TEXT,
@@ -171,7 +171,9 @@ class Comparison:
             "row": lambda row: row["label"],
             "seeds": formatted("seeds", "d"),
             "accuracy [95 %]": lambda row: accuracy_text(row, "accuracy", spread=wide),
-            **({BEST: lambda row: accuracy_text(row, "best")} if self.column.best and wide else {}),
+            **(
+                {_BEST: lambda row: accuracy_text(row, "best")} if self.column.best and wide else {}
+            ),
             **({f"{NEW} [95 %]": _people_text} if self.new else {}),
         }
         return texts(self.rows, cells)

@@ -21,14 +21,14 @@ Facts = Mapping[str, Any]
 """Plain JSON values by name."""
 Values = Mapping[str, Sequence[Any]]
 """Every value that a name has in a group of records, each once."""
-DRAWN = "draw"
+_DRAWN = "draw"
 """The option of a protocol that says which labelled clips it draws: seeds of one column,
 not conditions.
 """
-NOT_RECORDED = "not recorded"
+_NOT_RECORDED = "not recorded"
 MACHINE = "machine."
 """Begins the names of what makes a machine, where it counts."""
-MOST_REASONS = 4
+_MOST_REASONS = 4
 """Of more conditions that differ the others are counted."""
 
 
@@ -67,7 +67,7 @@ def method_options(record: RunRecord) -> Facts:
 
 def protocol_options(record: EvaluationRecord) -> Facts:
     """``finetune.epochs`` and so on, as the protocol worked with them."""
-    options = {key: value for key, value in record.options.items() if key != DRAWN}
+    options = {key: value for key, value in record.options.items() if key != _DRAWN}
     return {f"{column_of(record)}.{key}": value for key, value in options.items()}
 
 
@@ -118,13 +118,13 @@ def apart(one: Values, other: Values) -> dict[str, tuple[Sequence[Any], Sequence
 
 def values_text(values: Sequence[Any]) -> str:
     """``30s, 60s``."""
-    return listed(map(value_text, values)) if values else "-"
+    return listed(map(_value_text, values)) if values else "-"
 
 
-def value_text(value: Any) -> str:
+def _value_text(value: Any) -> str:
     """A value as a setting is written: ``0.5/1``, ``unset``."""
     if isinstance(value, list | tuple):
-        return "/".join(map(value_text, value))
+        return "/".join(map(_value_text, value))
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -133,11 +133,11 @@ def value_text(value: Any) -> str:
 
 
 def differing(here: Facts, there: Facts) -> dict[str, tuple[Any, Any]]:
-    """Names whose values differ, with both; `NOT_RECORDED` where one has none,
+    """Names whose values differ, with both; `_NOT_RECORDED` where one has none,
     of a machine nothing: it may be any.
     """
     names = [name for name in dict.fromkeys([*here, *there]) if _counts(name, here, there)]
-    both = {name: (here.get(name, NOT_RECORDED), there.get(name, NOT_RECORDED)) for name in names}
+    both = {name: (here.get(name, _NOT_RECORDED), there.get(name, _NOT_RECORDED)) for name in names}
     return {name: (one, other) for name, (one, other) in both.items() if one != other}
 
 
@@ -148,8 +148,8 @@ def _counts(name: str, here: Facts, there: Facts) -> bool:
 def differing_text(differ: Mapping[str, tuple[Any, Any]]) -> str:
     """``train.budget 30s here, 60s there``, and of many how many more there are."""
     said = [
-        f"{name} {value_text(here)} here, {value_text(there)} there"
+        f"{name} {_value_text(here)} here, {_value_text(there)} there"
         for name, (here, there) in differ.items()
     ]
-    more = f"; and {len(said) - MOST_REASONS} more" if len(said) > MOST_REASONS else ""
-    return f"{'; '.join(said[:MOST_REASONS])}{more}"
+    more = f"; and {len(said) - _MOST_REASONS} more" if len(said) > _MOST_REASONS else ""
+    return f"{'; '.join(said[:_MOST_REASONS])}{more}"

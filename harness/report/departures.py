@@ -12,7 +12,7 @@ from harness.spec.model import DataSpec, EncoderSpec, Section, TrainSpec
 from harness.spec.presets import PRESETS, PUBLISHED_CLIPS
 
 SECTIONS: dict[str, type[Section]] = {"encoder": EncoderSpec, "data": DataSpec, "train": TrainSpec}
-NOT_COMPARED = frozenset(
+_NOT_COMPARED = frozenset(
     {
         # which data, said in a line of its own
         "data.name",
@@ -39,7 +39,7 @@ NOT_COMPARED = frozenset(
         "train.synchronise",
     }
 )
-NEAR = 0.01
+_NEAR = 0.01
 """Clips a batch and epochs this share apart are equal:
 whole sequences and whole steps do not come out exactly.
 """
@@ -62,7 +62,7 @@ def _settings(record: RunRecord) -> list[str]:
     for section, model in SECTIONS.items():
         published = model.model_validate(PRESETS["published"].get(section, {})).model_dump()
         for key, here in getattr(record.spec, section).model_dump().items():
-            if f"{section}.{key}" not in NOT_COMPARED and here != published[key]:
+            if f"{section}.{key}" not in _NOT_COMPARED and here != published[key]:
                 found.append(f"{section}.{key} {_plain(here)} ({_plain(published[key])})")
     return found
 
@@ -93,7 +93,7 @@ def _epochs(trained: Sequence[RunRecord]) -> list[str]:
 
 
 def _near(one: float, other: float) -> bool:
-    return abs(one - other) <= NEAR * other
+    return abs(one - other) <= _NEAR * other
 
 
 def _plain(value: object) -> str:

@@ -57,7 +57,7 @@ from harness.report.folder import folder_tables
 from harness.report.frame import accuracy_figures, comparable, is_control, judgement
 from harness.studies.compare import PROBES, newest, rows_of, rows_of_evaluations
 
-Key = tuple[str, str, str]
+_Key = tuple[str, str, str]
 """A row of results: its label, the settings that tell it from others of its side,
 and what was measured.
 """
@@ -239,7 +239,7 @@ def diff(a: Side, b: Side) -> Diff:
         one, other = gathered(facts(a)), gathered(facts(b))
         differs = apart(one, other)
         sections[name] = len({*one, *other}) - len(differs), differs
-    return Diff(a, b, sections, results(a, b))
+    return Diff(a, b, sections, _results(a, b))
 
 
 def _settings(side: Side) -> Iterator[Facts]:
@@ -275,7 +275,7 @@ def _machines(side: Side) -> Iterator[Facts]:
 # --- results ---
 
 
-def results(a: Side, b: Side) -> list[Result]:
+def _results(a: Side, b: Side) -> list[Result]:
     """Accuracies, then speed, of every row of either side; rows in the order of the first side."""
     names = {*_varying(a), *_varying(b)}
     one, other = dict(_figures(a, names)), dict(_figures(b, names))
@@ -294,7 +294,7 @@ def _told_by(record: RunRecord | SpeedRecord) -> Facts:
     return {"data": record.data.fingerprint, **settings(record)}
 
 
-def _figures(side: Side, names: Iterable[str]) -> Iterator[tuple[Key, Figure]]:
+def _figures(side: Side, names: Iterable[str]) -> Iterator[tuple[_Key, Figure]]:
     """Of every row, by what it is and what was measured."""
     groups: dict[str, list[RunRecord]] = {}
     for run in side.runs:
@@ -335,7 +335,7 @@ def _accuracies(
         for row in rows_of(done, value):
             yield (
                 (row.label, measure),
-                _accuracy(row.by_seed, done[0].data.test_clips, tested_on(done[0])),
+                _accuracy(row.by_seed, done[0].data.test_clips, _tested_on(done[0])),
             )
     addresses = {run.address for run in runs}
     ours = [one for one in evaluations if one.run in addresses and one.status == "ok"]
@@ -345,11 +345,11 @@ def _accuracies(
             clips = len(of_column[0].predictions)
             yield (
                 (row.label, f"protocol {column}"),
-                _accuracy(row.by_seed, clips, tested_on(runs[0])),
+                _accuracy(row.by_seed, clips, _tested_on(runs[0])),
             )
 
 
-def tested_on(run: RunRecord) -> str:
+def _tested_on(run: RunRecord) -> str:
     """Which test clips: earlier fingerprints are of the data alone."""
     return f"{run.data.fingerprint} {run.spec.data.split}"
 
@@ -369,7 +369,7 @@ def _speedup(arm: ArmRecord, speed: SpeedRecord, runs: Sequence[RunRecord]) -> F
     return Figure(ratio.value, ratio.low, ratio.high, "rounds", noise=noise, mark=mark)
 
 
-def _result(key: Key, a: Figure | None, b: Figure | None) -> Result:
+def _result(key: _Key, a: Figure | None, b: Figure | None) -> Result:
     label, setting, measure = key
     row = f"{label} ({setting})" if setting else label
     if a is None or b is None:

@@ -17,9 +17,9 @@ from harness.report.cells import EMPTY, Figures, accuracy_text, figures
 from harness.report.frame import NUMBER, TEXT, WHOLE, Columns, accuracy_figures, standing, typed
 from harness.studies.compare import by_seed, draw_of, rows_of_evaluations, same_draws
 
-BEST = " best epoch"
+_BEST = " best epoch"
 """Ending of a column with the papers' habit."""
-CELL_COLUMNS: Columns = {
+_CELL_COLUMNS: Columns = {
     "row": TEXT,
     "column": TEXT,
     "control": TEXT,
@@ -39,16 +39,16 @@ CELL_COLUMNS: Columns = {
 
 
 def cells_frame(records: Sequence[EvaluationRecord]) -> pd.DataFrame:
-    """A row per row and column of the table that evaluations make, as numbers; `CELL_COLUMNS`.
+    """A row per row and column of the table that evaluations make, as numbers; `_CELL_COLUMNS`.
 
     ``accuracy``, as `harness.report.frame.summary` has accuracies, and ``best_epoch``, the papers'
     habit, are means over ``seeds``, draws of a seed by their mean; ``status`` names how evaluations
     ended that did not end well.
     """
-    marked = {column: standing(rows, found) for column, (rows, found) in compared(records).items()}
+    marked = {column: standing(rows, found) for column, (rows, found) in _compared(records).items()}
     columns = list(dict.fromkeys(map(column_of, records)))
-    cells = [(row, column) for row in rows_of(records) for column in columns]
-    return typed((_cell(records, row, column, marked) for row, column in cells), CELL_COLUMNS)
+    cells = [(row, column) for row in _rows_of(records) for column in columns]
+    return typed((_cell(records, row, column, marked) for row, column in cells), _CELL_COLUMNS)
 
 
 def _cell(
@@ -59,8 +59,8 @@ def _cell(
 ) -> Figures:
     asked = [record for record in records if row_of(record) == row and column_of(record) == column]
     clips = max((len(record.predictions) for record in asked), default=0)
-    ends = list(by_seed(asked, lambda record: figure(record, best=False)).values())
-    looks = list(by_seed(asked, lambda record: figure(record, best=True)).values())
+    ends = list(by_seed(asked, lambda record: _figure(record, best=False)).values())
+    looks = list(by_seed(asked, lambda record: _figure(record, best=True)).values())
     return {
         "row": row,
         "column": column,
@@ -90,12 +90,12 @@ def evaluation_table(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame
         for cell in figures(cells):
             line[cell["column"]] = _text(cell, "accuracy", wide=wide)
             if cell["column"] in trained:
-                line[cell["column"] + BEST] = _text(cell, "best_epoch", wide=wide)
+                line[cell["column"] + _BEST] = _text(cell, "best_epoch", wide=wide)
         lines.append(line)
     shown = [
         name
         for column in columns
-        for name in ([column, column + BEST] if column in trained else [column])
+        for name in ([column, column + _BEST] if column in trained else [column])
     ]
     return pd.DataFrame(lines, columns=["method", *shown])
 
@@ -107,7 +107,7 @@ def _text(cell: Figures, name: str, *, wide: bool) -> str:
     return cell["status"] if value == EMPTY else f"{value}, {cell['status']}"
 
 
-def rows_of(records: Sequence[EvaluationRecord]) -> list[str]:
+def _rows_of(records: Sequence[EvaluationRecord]) -> list[str]:
     """Rows in their order: methods, what is untrained, raw coordinates."""
     labels = {
         row_of(record): (record.label == RAW_FLOOR, bool(record.control)) for record in records
@@ -115,7 +115,7 @@ def rows_of(records: Sequence[EvaluationRecord]) -> list[str]:
     return sorted(labels, key=lambda row: (*labels[row], row))
 
 
-def compared(records: Sequence[EvaluationRecord]) -> dict[str, tuple[list[Row], list[Pair]]]:
+def _compared(records: Sequence[EvaluationRecord]) -> dict[str, tuple[list[Row], list[Pair]]]:
     """Rows and their pairs by column, for *these people*;
     none where evaluations of several settings are shown.
     """
@@ -132,7 +132,7 @@ def compared(records: Sequence[EvaluationRecord]) -> dict[str, tuple[list[Row], 
     return found
 
 
-def figure(record: EvaluationRecord, *, best: bool) -> float | None:
+def _figure(record: EvaluationRecord, *, best: bool) -> float | None:
     """Accuracy at the end, or at the epoch that is best on the test clips."""
     if record.status != "ok":
         return None
@@ -156,12 +156,12 @@ def evaluation_notes(records: Sequence[EvaluationRecord]) -> list[str]:
             if any("draw" in record.options for record in ok)
             else ""
         )
-        + f"; {encoders(records)}",
-        *who_is_above(records),
-        *controls(records),
-        *best_epoch(ok),
-        *labelled(ok),
-        *below(ok),
+        + f"; {_encoders(records)}",
+        *_who_is_above(records),
+        *_controls(records),
+        *_best_epoch(ok),
+        *_labelled(ok),
+        *_below(ok),
         f"evaluation took {hours:.2f} core-hours",
         *dict.fromkeys(
             f"{record.status}: {record.label}, seed {record.seed}, {record.spec}: {record.error}"
@@ -171,18 +171,18 @@ def evaluation_notes(records: Sequence[EvaluationRecord]) -> list[str]:
     ]
 
 
-def best_epoch(records: Sequence[EvaluationRecord]) -> list[str]:
+def _best_epoch(records: Sequence[EvaluationRecord]) -> list[str]:
     """Of how many looks the best is: more looks, higher figures."""
     looks = sorted({len(record.curve) for record in records if record.curve})
     counts = " or ".join(map(str, looks))
     habit = "the papers' habit, who look after every epoch; never used to select"
-    return [f"{BEST.strip()}: best test figure of {counts} looks ({habit})"] if looks else []
+    return [f"{_BEST.strip()}: best test figure of {counts} looks ({habit})"] if looks else []
 
 
-def who_is_above(records: Sequence[EvaluationRecord]) -> list[str]:
+def _who_is_above(records: Sequence[EvaluationRecord]) -> list[str]:
     """What the brackets are, and a closing sentence for each column."""
-    found = compared(records)
-    seeds = [len(by_seed(own, lambda record: record.accuracy)) for own in cells_of(records)]
+    found = _compared(records)
+    seeds = [len(by_seed(own, lambda record: record.accuracy)) for own in _cells_of(records)]
     lines = brackets(seeds, any(marks(rows, judged) for rows, judged in found.values()))
     lines += [line for column, (_, judged) in found.items() for line in closing(column, judged)]
     if found:
@@ -194,7 +194,7 @@ def who_is_above(records: Sequence[EvaluationRecord]) -> list[str]:
     )
 
 
-def cells_of(records: Sequence[EvaluationRecord]) -> list[list[EvaluationRecord]]:
+def _cells_of(records: Sequence[EvaluationRecord]) -> list[list[EvaluationRecord]]:
     """Finished evaluations by row and column."""
     found: dict[tuple[str, str], list[EvaluationRecord]] = {}
     for record in records:
@@ -203,7 +203,7 @@ def cells_of(records: Sequence[EvaluationRecord]) -> list[list[EvaluationRecord]
     return list(found.values())
 
 
-def encoders(records: Sequence[EvaluationRecord]) -> str:
+def _encoders(records: Sequence[EvaluationRecord]) -> str:
     """Which of a run's encoders were read."""
     kinds = {record.encoder for record in records}
     words = {
@@ -216,7 +216,7 @@ def encoders(records: Sequence[EvaluationRecord]) -> str:
     )
 
 
-def controls(records: Sequence[EvaluationRecord]) -> list[str]:
+def _controls(records: Sequence[EvaluationRecord]) -> list[str]:
     """What the control rows are, by column."""
     kinds: dict[str, list[str]] = {}
     for record in records:
@@ -233,7 +233,7 @@ def controls(records: Sequence[EvaluationRecord]) -> list[str]:
     ]
 
 
-def labelled(records: Sequence[EvaluationRecord]) -> list[str]:
+def _labelled(records: Sequence[EvaluationRecord]) -> list[str]:
     """How many labels were used where not all were."""
     lines = []
     for column in dict.fromkeys(column_of(record) for record in records if record.subset):
@@ -250,12 +250,12 @@ def labelled(records: Sequence[EvaluationRecord]) -> list[str]:
     return lines
 
 
-def below(records: Sequence[EvaluationRecord]) -> list[str]:
+def _below(records: Sequence[EvaluationRecord]) -> list[str]:
     """Rows whose mean is below that of their control, of the same seeds and draws:
     their budget cannot rank them.
     """
     lines = []
-    for column, (rows, judged) in compared(records).items():
+    for column, (rows, judged) in _compared(records).items():
         labels = [row.label for row in rows if row.control]
         controls = {
             row.label: own if (own := f"{row.label} (untrained)") in labels else RANDOM_INIT

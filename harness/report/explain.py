@@ -22,7 +22,7 @@ from harness.report.frame import NUMBER, TEXT, TRUTH, Columns, typed
 from harness.report.health import disturbances, rounds_text
 from harness.report.table import in_doubt
 
-WATERFALL_COLUMNS: Columns = {
+_WATERFALL_COLUMNS: Columns = {
     "stage": TEXT,
     "method": TEXT,
     "milliseconds": NUMBER,
@@ -36,7 +36,7 @@ WATERFALL_COLUMNS: Columns = {
 
 
 def waterfall_frame(record: SpeedRecord) -> pd.DataFrame:
-    """A row per stage and method, as numbers; `WATERFALL_COLUMNS`.
+    """A row per stage and method, as numbers; `_WATERFALL_COLUMNS`.
 
     ``milliseconds`` per clip, and how many times faster the method is than at the stage before
     (``switch``), than at the first one (``so_far``) and, the first of two methods, than the other
@@ -62,7 +62,7 @@ def waterfall_frame(record: SpeedRecord) -> pd.DataFrame:
                     "over", speedup(record, here, at_stage(methods[1], stage)), record.floor
                 )
             rows.append(row)
-    return typed(rows, WATERFALL_COLUMNS)
+    return typed(rows, _WATERFALL_COLUMNS)
 
 
 def ratio_figures(name: str, ratio: Ratio | None, floor: float) -> Figures:

@@ -52,14 +52,14 @@ class Typed:
     own: Own = field(default_factory=dict)
 
 
-NOBODY = Typed()
-SHARED = {
+_NOBODY = Typed()
+_SHARED = {
     "runs": ("encoder", "data", "train", "probe"),
     "controls alone": ("encoder", "data", "probe"),
     "speed alone": ("encoder", "data", "train"),
 }
 """Sections of the spec that a table's rows share, by its kind."""
-UNSAID = ("data.name", "data.fingerprint")
+_UNSAID = ("data.name", "data.fingerprint")
 """Said together, as `data`."""
 
 
@@ -107,7 +107,7 @@ class FolderTable:
         """Every column."""
         return table_text(self.frame, wide=True)
 
-    def lines(self, typed: Typed = NOBODY) -> list[str]:
+    def lines(self, typed: Typed = _NOBODY) -> list[str]:
         """What stands below it."""
         trained = [record for record in self.runs if not is_control(record)]
         own_rows = bool(trained) and trained[0].spec.held_equal == typed.held_equal
@@ -169,7 +169,7 @@ def _on_each_set(table: FolderTable) -> list[FolderTable]:
 
 
 def folder_page(
-    tables: Sequence[FolderTable], refused: Sequence[object], command: str, typed: Typed = NOBODY
+    tables: Sequence[FolderTable], refused: Sequence[object], command: str, typed: Typed = _NOBODY
 ) -> str:
     """The tables of a folder as one page; a heading over each where there are several.
 
@@ -392,9 +392,9 @@ def _settings(table: FolderTable, data_names: dict[str, str]) -> Iterator[tuple[
     assert shown is not None
     spec, fingerprint = plain_spec(shown), shown.data.fingerprint
     yield "data", f"{data_names.setdefault(fingerprint, shown.data.name)} ({fingerprint})"
-    for section in SHARED[table.kind]:
+    for section in _SHARED[table.kind]:
         for key, value in spec[section].items():
-            if f"{section}.{key}" not in UNSAID and (
+            if f"{section}.{key}" not in _UNSAID and (
                 table.kind == "runs" or key not in ("points", "every")
             ):
                 yield f"{section}.{key}", value
@@ -411,7 +411,7 @@ def _in_order(tables: Sequence[FolderTable]) -> list[FolderTable]:
     def key(table: FolderTable) -> tuple[int, list[tuple[float, str]]]:
         pieces = re.findall(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?|\D+", table.heading)
         numbers = [(float(piece), "") if piece[0].isdigit() else (-1.0, piece) for piece in pieces]
-        return list(SHARED).index(table.kind), numbers
+        return list(_SHARED).index(table.kind), numbers
 
     return sorted(tables, key=key)
 

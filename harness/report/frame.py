@@ -47,10 +47,10 @@ from harness.studies.compare import PROBES, best_points, draw_of, probe_columns
 if TYPE_CHECKING:
     from harness.report.folder import FolderTable
 
-TEXT, WHOLE, NUMBER, TRUTH, TIME = "string", "Int64", "float64", "boolean", "datetime64[us, UTC]"
+TEXT, WHOLE, NUMBER, TRUTH, _TIME = "string", "Int64", "float64", "boolean", "datetime64[us, UTC]"
 """Types of columns."""
 
-LARGEST = 2**63 - 1
+_LARGEST = 2**63 - 1
 """No whole number of a frame is larger; a record may claim one that is."""
 BEST, AS_GOOD = "best", "~best"
 """Marks of the method with the highest mean, and of those that are not told apart from it."""
@@ -80,8 +80,8 @@ RUN_COLUMNS: Columns = {
     "device": TEXT,
     "machine": TEXT,
     "commit": TEXT,
-    "started": TIME,
-    "finished": TIME,
+    "started": _TIME,
+    "finished": _TIME,
     "steps": WHOLE,
     "clips_seen": NUMBER,
     "seconds": NUMBER,
@@ -144,8 +144,8 @@ EVALUATION_COLUMNS: Columns = {
     "device": TEXT,
     "machine": TEXT,
     "commit": TEXT,
-    "started": TIME,
-    "finished": TIME,
+    "started": _TIME,
+    "finished": _TIME,
 }
 ARM_COLUMNS: Columns = {
     "measurement": TEXT,
@@ -190,7 +190,7 @@ ARM_COLUMNS: Columns = {
     "machine": TEXT,
     "commit": TEXT,
     "rules": TEXT,
-    "finished": TIME,
+    "finished": _TIME,
 }
 BLOCK_COLUMNS: Columns = {
     "measurement": TEXT,
@@ -246,12 +246,12 @@ def typed(rows: Iterable[Figures], columns: Columns) -> pd.DataFrame:
 
 
 def _column(values: Sequence[Any], kind: str) -> pd.Series:
-    if kind == TIME:
+    if kind == _TIME:
         return pd.Series([value and value.astimezone(UTC) for value in values], dtype=kind)
     if kind == NUMBER:
         return pd.Series([np.nan if value is None else value for value in values], dtype=kind)
     if kind == WHOLE:
-        values = [None if value is None else min(int(value), LARGEST) for value in values]
+        values = [None if value is None else min(int(value), _LARGEST) for value in values]
     return pd.Series(list(values), dtype=kind)
 
 
@@ -510,7 +510,7 @@ def speed_figures(arm: ArmRecord, speed: SpeedRecord) -> Figures:
         and arm.label != speed.baseline
         and inside_floor(arm.ratio, speed.floor),
         "flop_ratio": arm.flop_ratio if judged else None,
-        "gflops_per_clip": gflops_per_clip(arm, speed),
+        "gflops_per_clip": _gflops_per_clip(arm, speed),
         "baseline": speed.baseline,
         "floor": speed.floor,
         "disturbed_share": disturbed_share(speed),
@@ -523,7 +523,7 @@ def comparable(arm: ArmRecord, speed: SpeedRecord) -> bool:
     return arm.division == "closed" and (baseline is None or baseline.division == "closed")
 
 
-def gflops_per_clip(arm: ArmRecord, speed: SpeedRecord) -> float:
+def _gflops_per_clip(arm: ArmRecord, speed: SpeedRecord) -> float:
     """Model GFLOPs of a training step per clip of two bodies."""
     return arm.step_flops / (arm.batch_size or speed.batch_size) * BODIES_PER_CLIP / 1e9
 
@@ -573,7 +573,7 @@ def summary(records: Sequence[RunRecord], speed: SpeedRecord | None) -> pd.DataF
     ``*_mark``: ``best``, ``~best`` (not told apart from it) or empty. ``judgement`` is on "trains
     faster than the baseline"; ``status`` names how runs ended that did not end well.
     """
-    random = mean(_values(_of(records, RANDOM_INIT), PROBES["linear"]))
+    random = _mean(_values(_of(records, RANDOM_INIT), PROBES["linear"]))
     arms = speed.arms if speed else []
     trained = [record.label for record in records if not is_control(record)]
     labels = list(dict.fromkeys(trained or [arm.label for arm in arms if not arm.control]))
@@ -600,10 +600,10 @@ def _summary(
 ) -> Figures:
     records, arm = _of(everything, label), speed.arm(label) if speed else None
     ok = [record for record in records if record.status == "ok"]
-    own_encoder = is_open(records, arm)
+    own_encoder = _is_open(records, arm)
     linear, untrained = (
-        mean(_values(ok, PROBES["linear"])),
-        untrained_linear(ok) if own_encoder else random,
+        _mean(_values(ok, PROBES["linear"])),
+        _untrained_linear(ok) if own_encoder else random,
     )
     clips = ok[0].data.test_clips if ok else 0
     trained = [record.training for record in ok if record.training]
@@ -624,9 +624,9 @@ def _summary(
             "best_point", best_points(ok, PROBES["linear"]).get(label, []), clips, chosen=True
         ),
         "vs_random": None if linear is None or untrained is None else linear - untrained,
-        "clips_seen": mean([training.clips_seen for training in trained]),
-        "interleaved_seconds": mean(interleaved),
-        "wall_seconds": mean([training.seconds for training in trained]),
+        "clips_seen": _mean([training.clips_seen for training in trained]),
+        "interleaved_seconds": _mean(interleaved),
+        "wall_seconds": _mean([training.seconds for training in trained]),
         "peak_mb": arm.peak_bytes / 1e6 if arm and arm.peak_bytes is not None else None,
         "judgement": judgement(label, everything, speed),
         "status": ", ".join(sorted({record.status for record in records if record.status != "ok"})),
@@ -637,12 +637,12 @@ def gains_of(records: Sequence[RunRecord], value: Callable[[Accuracy], float]) -
     """Mean of each method's row above that of its encoder before training;
     rows of which both are known.
     """
-    random = mean(_values(_of(records, RANDOM_INIT), value))
+    random = _mean(_values(_of(records, RANDOM_INIT), value))
     gains = {}
     for label in dict.fromkeys(record.label for record in records if not is_control(record)):
         rows = [record for record in _of(records, label) if record.status == "ok"]
-        own = mean([value(record.untrained) for record in rows if record.untrained])
-        trained, untrained = mean(_values(rows, value)), own if is_open(rows, None) else random
+        own = _mean([value(record.untrained) for record in rows if record.untrained])
+        trained, untrained = _mean(_values(rows, value)), own if _is_open(rows, None) else random
         if trained is not None and untrained is not None:
             gains[label] = trained - untrained
     return gains
@@ -664,7 +664,7 @@ def accuracy_figures(
     if len(values) == 1 and not chosen and clips:
         interval = clips_interval(values[0], clips)
     return {
-        name: mean(values),
+        name: _mean(values),
         f"{name}_sd": statistics.stdev(values) if several else None,
         f"{name}_low": interval and max(interval.low, 0.0),
         f"{name}_high": interval and min(interval.high, 1.0),
@@ -693,19 +693,19 @@ def judgement(label: str, records: Sequence[RunRecord], speed: SpeedRecord | Non
     return "in doubt (the baseline)" if doubts_of(speed.baseline, records, speed) else arm.verdict
 
 
-def is_open(records: Sequence[RunRecord], arm: ArmRecord | None) -> bool:
+def _is_open(records: Sequence[RunRecord], arm: ArmRecord | None) -> bool:
     """The row's method brings its own encoder."""
     return any(record.method.division == "open" for record in records) or (
         arm is not None and arm.division == "open"
     )
 
 
-def untrained_linear(records: Sequence[RunRecord]) -> float | None:
+def _untrained_linear(records: Sequence[RunRecord]) -> float | None:
     """Mean linear accuracy of open-division encoders before training."""
-    return mean([record.untrained.linear_test for record in records if record.untrained])
+    return _mean([record.untrained.linear_test for record in records if record.untrained])
 
 
-def mean(values: Sequence[float]) -> float | None:
+def _mean(values: Sequence[float]) -> float | None:
     """None of nothing."""
     return statistics.mean(values) if values else None
 

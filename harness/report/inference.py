@@ -22,7 +22,7 @@ from harness.report.frame import TEXT, WHOLE
 from harness.report.health import disturbances, rounds_text, second_opinions
 from harness.report.speed import speed_frame
 
-MARK = at_stage("", INFERENCE)
+_MARK = at_stage("", INFERENCE)
 
 
 def inference_frame(speed: SpeedRecord) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def inference_frame(speed: SpeedRecord) -> pd.DataFrame:
     )
 
 
-CELLS: Cells = {
+_CELLS: Cells = {
     "encoder": lambda row: row["encoder"],
     "speedup [95 %]": speedup_text,
     "runs faster": lambda row: row["verdict"] if known(row["verdict"]) else EMPTY,
@@ -47,8 +47,8 @@ CELLS: Cells = {
     "peak MB": formatted("peak_mb", ",.0f"),
 }
 """What matters first, within 100 columns."""
-WIDE: Cells = {
-    "encoder": CELLS["encoder"],
+_WIDE: Cells = {
+    "encoder": _CELLS["encoder"],
     "parameters": formatted("parameters", ",d"),
     "tokens": formatted("tokens", ",d"),
     "ms/batch": formatted("step_seconds", ".3g", 1000),
@@ -57,9 +57,9 @@ WIDE: Cells = {
     "signed ranks p": lambda row: p_text(row["signed_ranks"]),
     "by FLOPs": flop_text,
     "GFLOP/clip": formatted("gflops_per_clip", ".3g"),
-    "of peak": CELLS["of peak"],
-    "peak MB": CELLS["peak MB"],
-    "runs faster": CELLS["runs faster"],
+    "of peak": _CELLS["of peak"],
+    "peak MB": _CELLS["peak MB"],
+    "runs faster": _CELLS["runs faster"],
 }
 
 
@@ -69,7 +69,7 @@ def inference_table(speed: SpeedRecord, *, wide: bool = False) -> pd.DataFrame:
     Args:
         wide: every column, not only those that matter first.
     """
-    return texts(inference_frame(speed), WIDE if wide else CELLS)
+    return texts(inference_frame(speed), _WIDE if wide else _CELLS)
 
 
 def inference_notes(speed: SpeedRecord) -> list[str]:
@@ -110,4 +110,4 @@ def inference_notes(speed: SpeedRecord) -> list[str]:
 
 
 def _name(label: str) -> str:
-    return label.removesuffix(MARK)
+    return label.removesuffix(_MARK)

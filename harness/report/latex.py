@@ -34,9 +34,9 @@ from harness.report.frame import (
 )
 from harness.report.table import plain_spec
 
-LONGEST = 60
+_LONGEST = 60
 """Characters of a name in a table."""
-SPECIAL = {
+_SPECIAL = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
     "}": r"\}",
@@ -84,7 +84,7 @@ SPECIAL = {
 """Characters that TeX obeys, turns into others or joins,
 and those that its fonts have under another name.
 """
-ACCENTS = {
+_ACCENTS = {
     "\u0300": "`",
     "\u0301": "'",
     "\u0302": "^",
@@ -114,8 +114,8 @@ def tex(text: object) -> str:
 
 
 def _letter(letter: str) -> str:
-    if letter in SPECIAL:
-        return SPECIAL[letter]
+    if letter in _SPECIAL:
+        return _SPECIAL[letter]
     if letter.isascii():
         return letter
     base, *accents = list(unicodedata.normalize("NFD", letter))
@@ -123,10 +123,10 @@ def _letter(letter: str) -> str:
         base.isascii()
         and base.isalpha()
         and accents
-        and all(accent in ACCENTS for accent in accents)
+        and all(accent in _ACCENTS for accent in accents)
     ):
         for accent in accents:
-            base = f"\\{ACCENTS[accent]}{{{base}}}"
+            base = f"\\{_ACCENTS[accent]}{{{base}}}"
         return base
     return rf"\texttt{{U+{ord(letter):04X}}}"
 
@@ -156,18 +156,18 @@ def latex_page(papers: Sequence[Paper], command: str) -> str:
     """
     head = (r"% needs \usepackage{booktabs,graphicx} in the preamble", f"% {printable(command)}")
     return "\n".join(
-        [*head, "", *(latex_table(paper, number) for number, paper in enumerate(papers, 1))]
+        [*head, "", *(_latex_table(paper, number) for number, paper in enumerate(papers, 1))]
     )
 
 
-def latex_table(paper: Paper, number: int) -> str:
+def _latex_table(paper: Paper, number: int) -> str:
     """One table: methods, then what they are held against;
     columns that nothing is in are left out.
     """
     frame = summary_frame(paper.table)
     rows = [dict(row) for row in figures(frame)]
     columns = {
-        **COLUMNS,
+        **_COLUMNS,
         **{name: (name, _accuracy(name)) for name in _with_protocols(rows, paper.protocols)},
     }
     shown = {
@@ -190,11 +190,11 @@ def latex_table(paper: Paper, number: int) -> str:
         r"\begin{table}[t]",
         r"\centering",
         r"\setlength{\belowcaptionskip}{6pt}",
-        rf"\caption{{{' '.join(caption(paper, frame, rows))}}}",
+        rf"\caption{{{' '.join(_caption(paper, frame, rows))}}}",
         rf"\label{{tab:runs-{number}}}",
         r"\footnotesize",
         r"\setlength{\tabcolsep}{4pt}",
-        FIT,
+        _FIT,
         rf"\begin{{tabular}}{{@{{}}l{'r' * len(shown)}@{{}}}}",
         r"\toprule",
         _line(["Method", *shown]),
@@ -220,7 +220,7 @@ def _with_protocols(rows: Sequence[dict[str, Any]], protocols: Sequence[Comparis
 
 
 def _heading(column: str) -> str:
-    return rf"{tex(shortened(column.removeprefix('protocol '), LONGEST))} [95\,\%]"
+    return rf"{tex(shortened(column.removeprefix('protocol '), _LONGEST))} [95\,\%]"
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -230,12 +230,12 @@ def _line(cells: Sequence[str]) -> str:
 def _method(row: Figures) -> str:
     own_encoder = " (open)" if known(row["open"]) and row["open"] else ""
     ended = f" ({tex(row['status'])})" if row["status"] else ""
-    return f"{tex(shortened(row['label'], LONGEST))}{own_encoder}{ended}"
+    return f"{tex(shortened(row['label'], _LONGEST))}{own_encoder}{ended}"
 
 
 def _speedup(row: Figures) -> str:
     if not known(row["speedup"]):
-        return EMPTY
+        return _EMPTY
     if row["label"] == row["baseline"]:
         return "1 (baseline)"
     if row["within_noise"]:
@@ -252,7 +252,7 @@ def _mark(row: Figures) -> str:
         or row["judgement"] == "not supported"
     ):
         return ""
-    return SUPPORTED if row["judgement"] == "supported" else f" ({tex(row['judgement'])})"
+    return _SUPPORTED if row["judgement"] == "supported" else f" ({tex(row['judgement'])})"
 
 
 def _high(value: float) -> str:
@@ -262,7 +262,7 @@ def _high(value: float) -> str:
 def _accuracy(name: str) -> Callable[[Figures], str]:
     def cell(row: Figures) -> str:
         if not known(row.get(name)):
-            return EMPTY
+            return _EMPTY
         mean = f"{100 * row[name]:.1f}"
         marked = {BEST: rf"\textbf{{{mean}}}", AS_GOOD: rf"\underline{{{mean}}}"}.get(
             row[f"{name}_mark"], mean
@@ -273,17 +273,17 @@ def _accuracy(name: str) -> Callable[[Figures], str]:
 
 
 def _points(row: Figures) -> str:
-    return f"${100 * row['vs_random']:+.1f}$" if known(row["vs_random"]) else EMPTY
+    return f"${100 * row['vs_random']:+.1f}$" if known(row["vs_random"]) else _EMPTY
 
 
 def _flops(row: Figures) -> str:
-    return rf"${row['flop_ratio']:.2f}\times$" if known(row["flop_ratio"]) else EMPTY
+    return rf"${row['flop_ratio']:.2f}\times$" if known(row["flop_ratio"]) else _EMPTY
 
 
-EMPTY, SUPPORTED = "--", "$^{*}$"
-FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+_EMPTY, _SUPPORTED = "--", "$^{*}$"
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """A table that is wider than its column is made as wide as that."""
-COLUMNS: Mapping[str, tuple[str, Callable[[Figures], str]]] = {
+_COLUMNS: Mapping[str, tuple[str, Callable[[Figures], str]]] = {
     r"Speedup [95\,\%]": ("speedup", _speedup),
     "by FLOPs": ("flop_ratio", _flops),
     r"Linear [95\,\%]": ("linear", _accuracy("linear")),
@@ -298,11 +298,11 @@ and how a cell is written.
 # --- captions ---
 
 
-def caption(paper: Paper, frame: pd.DataFrame, rows: Sequence[Figures]) -> list[str]:
+def _caption(paper: Paper, frame: pd.DataFrame, rows: Sequence[Figures]) -> list[str]:
     """What a reader of the paper must know of the table, in sentences: data, budget, seeds,
     n, intervals, marks.
     """
-    study = [f"{tex(shortened(paper.name, 3 * LONGEST))}."] if paper.name else []
+    study = [f"{tex(shortened(paper.name, 3 * _LONGEST))}."] if paper.name else []
     return [
         *study,
         *_of_data(paper.table),
@@ -318,7 +318,7 @@ def _of_data(table: FolderTable) -> list[str]:
     )
     data, spec = shown.data, plain_spec(shown)
     sentences = [
-        f"Data: {tex(shortened(data.name, LONGEST))}, split {tex(spec['data']['split'])},"
+        f"Data: {tex(shortened(data.name, _LONGEST))}, split {tex(spec['data']['split'])},"
         f" {data.classes} classes; clips: {data.train_clips:,} training, {data.validation_clips:,}"
         f" validation, {data.test_clips:,} test."
     ]
@@ -384,12 +384,12 @@ def _of_speed(table: FolderTable, frame: pd.DataFrame) -> list[str]:
     disturbed = " Most blocks of the measurement were disturbed." if mostly_disturbed(speed) else ""
     supported = (frame["judgement"] == "supported") & (frame["kind"] == "method")
     starred = (
-        f" {SUPPORTED}: ``trains faster'' is supported, the whole interval lies above the floor."
+        f" {_SUPPORTED}: ``trains faster'' is supported, the whole interval lies above the floor."
         if supported.any()
         else ""
     )
     return [
-        f"Speedup: clips per second over {tex(shortened(speed.baseline, LONGEST))},"
+        f"Speedup: clips per second over {tex(shortened(speed.baseline, _LONGEST))},"
         f" {speed.done_rounds} interleaved "
         rf"rounds{processes}, 95\,\% interval; noise floor {speed.floor:.3f}; on {tex(machine)}. By"
         r" FLOPs: what the "

@@ -54,12 +54,12 @@ from harness.studies.compare import Column, newest, probe_columns, protocol_colu
 
 Kind = Literal["accuracy", "speed"]
 SPEEDUP = "speedup"
-ENCODER_CODE = ("attention", "base", "encoder", "kernels", "tokens")
+_ENCODER_CODE = ("attention", "base", "encoder", "kernels", "tokens")
 """Modules that the shared encoder is built on."""
-LOOP_CODE = (*(name.rpartition(".")[2] for name in LOOP), *ENCODER_CODE)
-TIMING_CODE = (*(name.rpartition(".")[2] for name in TIMING), *ENCODER_CODE)
+_LOOP_CODE = (*(name.rpartition(".")[2] for name in LOOP), *_ENCODER_CODE)
+_TIMING_CODE = (*(name.rpartition(".")[2] for name in TIMING), *_ENCODER_CODE)
 """Modules whose version must be the same in a board; a method's other ones are its own."""
-NO_PART_OF_A_MACHINE = ("memory_gib", "system")
+_NO_PART_OF_A_MACHINE = ("memory_gib", "system")
 """As in `Environment.fingerprint`."""
 
 
@@ -217,7 +217,7 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Piece:
+class _Piece:
     """One number of one row of one laboratory, with all that decides where it stands.
 
     Attributes:
@@ -236,11 +236,11 @@ class Piece:
 
 def leaderboard(labs: Sequence[Laboratory]) -> list[Board]:
     """Boards of accuracy, then of speed; those with most laboratories and rows first."""
-    groups: dict[tuple[Kind, str], list[Piece]] = {}
+    groups: dict[tuple[Kind, str], list[_Piece]] = {}
     for lab in labs:
-        for piece in [*accuracies(lab), *speeds(lab)]:
-            groups.setdefault((piece.kind, key_of(piece.conditions)), []).append(piece)
-    ranked = [board for pieces in groups.values() if (board := board_of(pieces)).entries]
+        for piece in [*_accuracies(lab), *_speeds(lab)]:
+            groups.setdefault((piece.kind, _key_of(piece.conditions)), []).append(piece)
+    ranked = [board for pieces in groups.values() if (board := _board_of(pieces)).entries]
     ranked.sort(
         key=lambda board: (
             -len({entry.laboratory for entry in board.entries}),
@@ -254,21 +254,21 @@ def leaderboard(labs: Sequence[Laboratory]) -> list[Board]:
             replace(board, number=number)
             for number, board in enumerate((b for b in ranked if b.kind == kind), 1)
         ]
-        found += [replace(board, apart=nearest(board, own)) for board in own]
+        found += [replace(board, apart=_nearest(board, own)) for board in own]
     return found
 
 
-def key_of(facts: Facts) -> str:
+def _key_of(facts: Facts) -> str:
     """The same for the same values."""
     return json.dumps(dict(facts), sort_keys=True)
 
 
-def board_of(pieces: Sequence[Piece]) -> Board:
+def _board_of(pieces: Sequence[_Piece]) -> Board:
     """The pieces that share their conditions as one board, its rows best first."""
     names = _column_names(pieces)
     entries: dict[str, Entry] = {}
     for piece in pieces:
-        identity = key_of(
+        identity = _key_of(
             {
                 "label": piece.entry.label,
                 "from": piece.entry.laboratory,
@@ -277,12 +277,12 @@ def board_of(pieces: Sequence[Piece]) -> Board:
             }
         )
         before = entries.get(identity, piece.entry)
-        name = names[piece.column, key_of(piece.of_column)]
+        name = names[piece.column, _key_of(piece.of_column)]
         addresses = tuple(dict.fromkeys([*before.addresses, *piece.entry.addresses]))
         entries[identity] = replace(
             before, addresses=addresses, cells={**before.cells, name: piece.cell}
         )
-    columns = {names[piece.column, key_of(piece.of_column)]: piece.of_column for piece in pieces}
+    columns = {names[piece.column, _key_of(piece.of_column)]: piece.of_column for piece in pieces}
     rows = _in_order(_told_apart(_once(entries.values())), columns)
     if all(entry.control for entry in rows):
         rows = []  # yardsticks alone rank nothing
@@ -291,12 +291,12 @@ def board_of(pieces: Sequence[Piece]) -> Board:
     return _marked(board) if first.kind == "accuracy" else board
 
 
-def _column_names(pieces: Sequence[Piece]) -> dict[tuple[str, str], str]:
+def _column_names(pieces: Sequence[_Piece]) -> dict[tuple[str, str], str]:
     """A name for each column; one that was made in several ways is several columns."""
     ways: dict[str, dict[str, str]] = {}
     for piece in pieces:
         own = ways.setdefault(piece.column, {})
-        key = key_of(piece.of_column)
+        key = _key_of(piece.of_column)
         own.setdefault(key, f"{piece.column} ({len(own) + 1})" if own else piece.column)
     return {(column, key): name for column, own in ways.items() for key, name in own.items()}
 
@@ -306,7 +306,9 @@ def _once(entries: Iterable[Entry]) -> list[Entry]:
     found: dict[str, Entry] = {}
     for entry in entries:
         values = {name: cell.value for name, cell in entry.cells.items()}
-        key = key_of({"addresses": sorted(entry.addresses), "values": values, "label": entry.label})
+        key = _key_of(
+            {"addresses": sorted(entry.addresses), "values": values, "label": entry.label}
+        )
         before = found.get(key)
         found[key] = (
             replace(before, laboratory=f"{before.laboratory}, {entry.laboratory}")
@@ -328,7 +330,7 @@ def _told_apart(entries: Sequence[Entry]) -> list[Entry]:
         differ = [
             name
             for name in names
-            if len({key_of({"": code.get(name)}) for code in codes[entry.label]}) > 1
+            if len({_key_of({"": code.get(name)}) for code in codes[entry.label]}) > 1
         ]
         words = [f"{name} {values_text(entry.code.get(name, ()))}" for name in differ]
         words += [entry.device] if len(devices) > 1 and not entry.control else []
@@ -375,7 +377,7 @@ def _marked(board: Board) -> Board:
     return replace(board, entries=entries, notes=notes)
 
 
-def nearest(
+def _nearest(
     board: Board, boards: Sequence[Board]
 ) -> tuple[int, Mapping[str, tuple[Any, Any]]] | None:
     """The board with the fewest other conditions, and what they are here and there;
@@ -392,23 +394,23 @@ def nearest(
 # --- accuracy ---
 
 
-def accuracies(lab: Laboratory) -> Iterator[Piece]:
+def _accuracies(lab: Laboratory) -> Iterator[_Piece]:
     """Every accuracy of a folder: runs' own probes, then protocols."""
     for table in folder_tables(lab.records):
-        for runs in of_one_code(table):
-            conditions = conditions_of_runs(runs)
+        for runs in _of_one_code(table):
+            conditions = _conditions_of_runs(runs)
             for column in probe_columns(runs):
                 yield from _pieces(lab, runs, conditions, column, {}, column.name)
             evaluated = newest(lab.evaluations.of(runs))
             for column in protocol_columns(runs, lab.evaluations):
                 name = column.name.removeprefix("protocol ")
-                of_column = conditions_of_protocol(
+                of_column = _conditions_of_protocol(
                     [one for one in evaluated if column_of(one) == name]
                 )
                 yield from _pieces(lab, runs, conditions, column, of_column, name)
 
 
-def of_one_code(table: FolderTable) -> list[list[RunRecord]]:
+def _of_one_code(table: FolderTable) -> list[list[RunRecord]]:
     """The runs of a table by what may not differ in a board and is no setting,
     each with all controls.
     """
@@ -419,38 +421,38 @@ def of_one_code(table: FolderTable) -> list[list[RunRecord]]:
         known = {**run.method.versions, **known}
     groups: dict[str, list[RunRecord]] = {}
     for run in trained:
-        groups.setdefault(key_of({**common_code(run, known), **steps_by(run)}), []).append(run)
+        groups.setdefault(_key_of({**_common_code(run, known), **_steps_by(run)}), []).append(run)
     return [[*runs, *controls] for runs in groups.values()]
 
 
-def common_code(run: RunRecord, known: Mapping[str, str]) -> Facts:
+def _common_code(run: RunRecord, known: Mapping[str, str]) -> Facts:
     """Versions of what all methods share; an own encoder stands on what the others `known` stand
     on.
     """
     versions = run.method.versions
     return {
         f"code.{name}": versions.get(name, known.get(name))
-        for name in LOOP_CODE
+        for name in _LOOP_CODE
         if versions and name in known
     }
 
 
-def steps_by(run: RunRecord) -> Facts:
+def _steps_by(run: RunRecord) -> Facts:
     """The machine, where it is what turns the budget into steps."""
-    return machine_facts(run) if parse_budget(run.spec.train.budget).unit == "s" else {}
+    return _machine_facts(run) if parse_budget(run.spec.train.budget).unit == "s" else {}
 
 
-def machine_facts(record: RunRecord | SpeedRecord) -> Facts:
+def _machine_facts(record: RunRecord | SpeedRecord) -> Facts:
     """What makes two machines the same."""
     found = machine(record.environment)
     return {
         f"{MACHINE}{name}": value
         for name, value in found.items()
-        if value and name not in NO_PART_OF_A_MACHINE
+        if value and name not in _NO_PART_OF_A_MACHINE
     }
 
 
-def conditions_of_runs(runs: Sequence[RunRecord]) -> Facts:
+def _conditions_of_runs(runs: Sequence[RunRecord]) -> Facts:
     """What accuracies of runs that were held equal depend on, the method,
     its seed and their own code left out.
     """
@@ -459,10 +461,15 @@ def conditions_of_runs(runs: Sequence[RunRecord]) -> Facts:
         name: version for run in reversed(runs) for name, version in run.method.versions.items()
     }
     asked = {name: value for name, value in settings(first).items() if name != "device"}
-    return {"data": first.data.fingerprint, **asked, **common_code(first, known), **steps_by(first)}
+    return {
+        "data": first.data.fingerprint,
+        **asked,
+        **_common_code(first, known),
+        **_steps_by(first),
+    }
 
 
-def conditions_of_protocol(records: Sequence[EvaluationRecord]) -> Facts:
+def _conditions_of_protocol(records: Sequence[EvaluationRecord]) -> Facts:
     """Options and code of a column; of one that was made in several ways all of them."""
     found = gathered(
         {**protocol_options(one), **{f"code.{key}": value for key, value in one.versions.items()}}
@@ -479,15 +486,15 @@ def _pieces(
     column: Column,
     of_column: Facts,
     name: str,
-) -> Iterator[Piece]:
+) -> Iterator[_Piece]:
     for row in column.rows:
         trained, label = (
             not row.control,
             row.label.removesuffix(" (untrained)"),
         )  # of an encoder of the open division
         own = [run for run in runs if run.label == label]
-        code = gathered(own_versions(run) for run in own) if trained else {}
-        yield Piece(
+        code = gathered(_own_versions(run) for run in own) if trained else {}
+        yield _Piece(
             "accuracy",
             runs[0].data.name,
             conditions,
@@ -507,15 +514,17 @@ def _pieces(
         )
 
 
-def own_versions(run: RunRecord) -> Facts:
+def _own_versions(run: RunRecord) -> Facts:
     """Versions of a method's own code."""
-    return {name: version for name, version in run.method.versions.items() if name not in LOOP_CODE}
+    return {
+        name: version for name, version in run.method.versions.items() if name not in _LOOP_CODE
+    }
 
 
 # --- speed ---
 
 
-def speeds(lab: Laboratory) -> Iterator[Piece]:
+def _speeds(lab: Laboratory) -> Iterator[_Piece]:
     """Every speedup of a folder; of a row that was measured twice under the same conditions the
     last.
     """
@@ -525,7 +534,7 @@ def speeds(lab: Laboratory) -> Iterator[Piece]:
     for record in sorted(lab.records.speeds, key=lambda one: (one.finished, one.address)):
         if record.stages:
             continue
-        conditions, runs = conditions_of_speed(record), beside.get(record.address, [])
+        conditions, runs = _conditions_of_speed(record), beside.get(record.address, [])
         for arm in record.arms:
             if not comparable(arm, record):
                 continue
@@ -539,24 +548,24 @@ def speeds(lab: Laboratory) -> Iterator[Piece]:
             entry = Entry(
                 arm.label,
                 lab.name,
-                own_code(arm.label, record),
+                _own_code(arm.label, record),
                 "",
                 arm.control,
                 False,
                 (record.address,),
                 record.finished,
             )
-            yield Piece("speed", record.data.name, conditions, SPEEDUP, {}, entry, Cell(figures))
+            yield _Piece("speed", record.data.name, conditions, SPEEDUP, {}, entry, Cell(figures))
 
 
-def own_code(label: str, record: SpeedRecord) -> Values:
+def _own_code(label: str, record: SpeedRecord) -> Values:
     """Version of the method's own module, where the measurement kept it."""
     module = label.partition(":")[0].replace("-", "_")
     versions = record.spec.get("versions", {})
     return {module: [versions[module]]} if module in versions else {}
 
 
-def conditions_of_speed(record: SpeedRecord) -> Facts:
+def _conditions_of_speed(record: SpeedRecord) -> Facts:
     """What speedups depend on beside the method."""
     asked = settings(record)
     left_out = ("train.budget", "speed.seconds", "speed.processes")
@@ -565,6 +574,6 @@ def conditions_of_speed(record: SpeedRecord) -> Facts:
         "data": record.data.fingerprint,
         **{name: value for name, value in asked.items() if name not in left_out},
         "rules": record.rules or None,
-        **{f"code.{name}": versions[name] for name in TIMING_CODE if name in versions},
-        **machine_facts(record),
+        **{f"code.{name}": versions[name] for name in _TIMING_CODE if name in versions},
+        **_machine_facts(record),
     }

@@ -19,7 +19,7 @@ from harness.report.latex import Paper, latex_page
 
 
 @dataclass
-class Collector(Drawer):
+class _Collector(Drawer):
     """Keeps the charts of a report instead of making them part of a page.
 
     Attributes:
@@ -53,7 +53,7 @@ def paper_figures(studies: Sequence[Study]) -> Iterator[PaperFigure]:
     """Every chart of a report of these studies, in its order;
     of several of a kind the later ones are numbered.
     """
-    collector = Collector({}, looks_of(studies))
+    collector = _Collector({}, looks_of(studies))
     counts: dict[str, int] = {}
     for section in sections(studies, {}, collector):
         for block in section.blocks:

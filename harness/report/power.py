@@ -15,11 +15,11 @@ from harness.report.cells import EMPTY, Cells, Figures, figures, known, number, 
 from harness.report.frame import NUMBER, TEXT, Columns, typed
 from harness.studies.compare import Column
 
-UNITS = {"these": ("seeds",), "new": ("seeds", "people", "both")}
+_UNITS = {"these": ("seeds",), "new": ("seeds", "people", "both")}
 """What may be increased, by the question."""
-ENDS = {"": "count", "_low": "low", "_high": "high"}
+_ENDS = {"": "count", "_low": "low", "_high": "high"}
 """Of a `Needed`, by the ending of its columns."""
-POWER_COLUMNS: Columns = {
+_POWER_COLUMNS: Columns = {
     "setting": TEXT,
     "column": TEXT,
     "above": TEXT,
@@ -27,16 +27,16 @@ POWER_COLUMNS: Columns = {
     "wanted": NUMBER,
     **{
         f"{question}_{name}": TEXT if name == "why" else NUMBER
-        for question, units in UNITS.items()
-        for name in ("half_width", *(f"{unit}{end}" for unit in units for end in ENDS), "why")
+        for question, units in _UNITS.items()
+        for name in ("half_width", *(f"{unit}{end}" for unit in units for end in _ENDS), "why")
     },
 }
-NONE = "none"
+_NONE = "none"
 """No number is enough."""
 
 
 def power_frame(setting: str, column: Column, found: Sequence[Pair], wanted: float) -> pd.DataFrame:
-    """A line a pair of a column's rows, as numbers; `POWER_COLUMNS`. Half-widths are shares of 1.
+    """A line a pair of a column's rows, as numbers; `_POWER_COLUMNS`. Half-widths are shares of 1.
 
     A number of seeds or people is missing where it cannot be said, infinite where none is enough.
 
@@ -59,17 +59,17 @@ def power_frame(setting: str, column: Column, found: Sequence[Pair], wanted: flo
         if column.subjects is not None:
             line |= _figures("new", power(one, other, wanted, column.subjects))
         lines.append(line)
-    return typed(lines, POWER_COLUMNS)
+    return typed(lines, _POWER_COLUMNS)
 
 
 def _figures(question: str, found: Power) -> Figures:
-    needed: dict[str, Needed | None] = {unit: getattr(found, unit) for unit in UNITS[question]}
+    needed: dict[str, Needed | None] = {unit: getattr(found, unit) for unit in _UNITS[question]}
     return {
         f"{question}_half_width": found.half_width,
         **{
             f"{question}_{unit}{end}": one and getattr(one, name)
             for unit, one in needed.items()
-            for end, name in ENDS.items()
+            for end, name in _ENDS.items()
         },
         f"{question}_why": found.why,
     }
@@ -78,23 +78,25 @@ def _figures(question: str, found: Power) -> Figures:
 def power_table(frame: pd.DataFrame) -> pd.DataFrame:
     """`power_frame` as text: the columns in which something is known."""
     cells: Cells = {"above": lambda row: row["above"], "below": lambda row: row["below"]}
-    for question, units in UNITS.items():
+    for question, units in _UNITS.items():
         half, mark = f"{question}_half_width", " (new)" * (question == "new")
         cells = {
             **cells,
             **(
-                {f"{QUESTIONS[question]}: half-width": _half(half)} if known_in(frame, half) else {}
+                {f"{QUESTIONS[question]}: half-width": _half(half)}
+                if _known_in(frame, half)
+                else {}
             ),
             **{
                 f"{unit}{mark} [95 %]": _needed(f"{question}_{unit}")
                 for unit in units
-                if known_in(frame, f"{question}_{unit}")
+                if _known_in(frame, f"{question}_{unit}")
             },
         }
     return texts(frame, cells)
 
 
-def known_in(frame: pd.DataFrame, column: str) -> bool:
+def _known_in(frame: pd.DataFrame, column: str) -> bool:
     """Some line has a value there."""
     return bool(frame[column].notna().any())
 
@@ -107,14 +109,14 @@ def _needed(name: str) -> Callable[[Figures], str]:
     """``46 [15, 1,688]``."""
 
     def write(row: Figures) -> str:
-        count, low, high = (row[f"{name}{end}"] for end in ENDS)
+        count, low, high = (row[f"{name}{end}"] for end in _ENDS)
         return f"{_count(count)} [{_count(low)}, {_count(high)}]" if known(count) else EMPTY
 
     return write
 
 
 def _count(value: float) -> str:
-    return f"{value:,.0f}" if math.isfinite(value) else NONE
+    return f"{value:,.0f}" if math.isfinite(value) else _NONE
 
 
 def power_lines(frame: pd.DataFrame) -> list[str]:
@@ -125,7 +127,7 @@ def power_lines(frame: pd.DataFrame) -> list[str]:
         f"half-width: of a difference's 95 % interval, in points, before Holm; how many {wanted} "
         "take by the variances measured here [by the ends of their 95 % χ² intervals]: seeds, with "
         "these people; people, with these seeds; both, as many seeds as people; "
-        f"{NONE}: no number is enough, for what the others vary by stays",
+        f"{_NONE}: no number is enough, for what the others vary by stays",
         *(f"{name}, {text}: {_said(frame, one, wanted)}" for one, text in QUESTIONS.items()),
     ]
 
@@ -151,7 +153,7 @@ def _said(frame: pd.DataFrame, question: str, wanted: str) -> str:
     reasons = (row[f"{question}_why"] for row in rows)
     if why := ", ".join(dict.fromkeys(one for one in reasons if known(one) and one)):
         said.append(f"not testable ({why})")
-    for unit in UNITS[question]:
+    for unit in _UNITS[question]:
         name = f"{question}_{unit}"
         if possible := [row for row in rows if known(row[name])]:
             most = max(possible, key=lambda row: row[name])

@@ -22,19 +22,19 @@ from harness.spec.budget import parse_budget
 from harness.spec.model import digest
 from harness.studies.target import NO_TIMES, step_seconds
 
-Spent = Callable[[RunRecord, Point], float]
-UNIT = {"ep": "clips", "steps": "clips"}
+_Spent = Callable[[RunRecord, Point], float]
+_UNIT = {"ep": "clips", "steps": "clips"}
 """Budgets in epochs or steps hold clips equal too."""
 
 
-def spent(times: Mapping[str, float]) -> dict[str, Spent]:
+def _spent(times: Mapping[str, float]) -> dict[str, _Spent]:
     """What a run had spent at an evaluation, by unit; `times` as in
     `harness.studies.target.step_seconds`.
     """
     return {
         "clips": lambda record, point: point.clips_seen,
         "s": lambda record, point: point.step * step_seconds(record, times),
-        "flops": lambda record, point: point.step * flops_per_step(record),
+        "flops": lambda record, point: point.step * _flops_per_step(record),
     }
 
 
@@ -57,7 +57,7 @@ def exchange_frame(
     ``held_equal``: what was, in words; ``read_off``: the budget whose curves it was read off, empty
     where runs had it.
     """
-    units = spent(times)
+    units = _spent(times)
     trained = [record for record in records if record.training and record.status == "ok"]
     labels = list(dict.fromkeys(record.label for record in trained))
     open_rows = {record.label for record in trained if record.method.division == "open"}
@@ -83,17 +83,18 @@ def exchange_frame(
     budgets = dict.fromkeys(record.spec.train.budget for record in trained)
     for budget in budgets:
         own = [record for record in trained if record.spec.train.budget == budget]
-        column(f"equal {budget}", unit_of(budget), by_label(own, lambda record: record.curve[-1]))
-    given = {unit_of(record.spec.train.budget) for record in trained}
+        column(f"equal {budget}", _unit_of(budget), _by_label(own, lambda record: record.curve[-1]))
+    given = {_unit_of(record.spec.train.budget) for record in trained}
     longest = max(
-        budgets, key=lambda budget: (most_evaluations(trained, budget), most_clips(trained, budget))
+        budgets,
+        key=lambda budget: (_most_evaluations(trained, budget), _most_clips(trained, budget)),
     )
     source = [record for record in trained if record.spec.train.budget == longest]
     for unit in [unit for unit in units if unit not in given]:
         amount = min(units[unit](record, record.curve[-1]) for record in source)
         heading = f"about {amount:.3g} {unit} (read off {longest})"
-        within = partial(last_within, spending=units[unit], amount=amount)
-        column(heading, unit, by_label(source, within), longest)
+        within = partial(_last_within, spending=units[unit], amount=amount)
+        column(heading, unit, _by_label(source, within), longest)
     return typed(rows, EXCHANGE_COLUMNS)
 
 
@@ -136,14 +137,14 @@ def seconds_lines(records: Sequence[RunRecord]) -> list[str]:
             for label, row in rows.items()
         }
         found = ", ".join(
-            f"{label} {seconds_text(one)} / {seconds_text(other)}"
+            f"{label} {_seconds_text(one)} / {_seconds_text(other)}"
             for label, (one, other) in means.items()
         )
         lines.append(f"equal {budget}: seconds at the interleaved step time / on the wall: {found}")
     return lines
 
 
-def seconds_text(seconds: float) -> str:
+def _seconds_text(seconds: float) -> str:
     """``30``, or a dash where it was not kept."""
     return f"{seconds:.0f}" if math.isfinite(seconds) else "-"
 
@@ -161,7 +162,7 @@ def settings(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     return list(groups.values())
 
 
-def by_label(
+def _by_label(
     records: Sequence[RunRecord], point: Callable[[RunRecord], Point | None]
 ) -> dict[str, float]:
     """Mean accuracy over seeds at an evaluation of each run;
@@ -178,31 +179,31 @@ def by_label(
     }
 
 
-def last_within(record: RunRecord, spending: Spent, amount: float) -> Point | None:
+def _last_within(record: RunRecord, spending: _Spent, amount: float) -> Point | None:
     """The last evaluation that had spent no more than the amount."""
     within = [point for point in record.curve if spending(record, point) <= amount * (1 + 1e-9)]
     return within[-1] if within else None
 
 
-def unit_of(budget: str) -> str:
+def _unit_of(budget: str) -> str:
     """The unit that a budget holds equal."""
     unit = parse_budget(budget).unit
-    return UNIT.get(unit, unit)
+    return _UNIT.get(unit, unit)
 
 
-def most_evaluations(records: Sequence[RunRecord], budget: str) -> int:
+def _most_evaluations(records: Sequence[RunRecord], budget: str) -> int:
     """Most evaluations of a run of a budget."""
     return max(len(record.curve) for record in records if record.spec.train.budget == budget)
 
 
-def most_clips(records: Sequence[RunRecord], budget: str) -> float:
+def _most_clips(records: Sequence[RunRecord], budget: str) -> float:
     """Most clips that a run of a budget saw."""
     return max(
         r.training.clips_seen for r in records if r.training and r.spec.train.budget == budget
     )
 
 
-def flops_per_step(record: RunRecord) -> float:
+def _flops_per_step(record: RunRecord) -> float:
     """Model FLOPs of a step."""
     assert record.training is not None
     return record.training.flops / record.training.steps

@@ -15,10 +15,10 @@ from harness.spec.budget import counts_seconds, parse_budget
 from harness.spec.model import SECTIONS, RunSpec
 from harness.spec.presets import PRESETS
 
-REPLACED = frozenset({"--methods", "--seeds", "--budget", "--baseline"})
-NOT_ASKED = frozenset({"train.budget", "data.fingerprint"})
+_REPLACED = frozenset({"--methods", "--seeds", "--budget", "--baseline"})
+_NOT_ASKED = frozenset({"train.budget", "data.fingerprint"})
 """Settings that the command says otherwise, or not at all."""
-FLAGS = {
+_FLAGS = {
     "data.name": "--dataset",
     "data.split": "--split",
     "data.label": "--label",
@@ -26,14 +26,14 @@ FLAGS = {
     "train.batch_size": "--batch-size",
     "train.precision": "--precision",
 }
-NO_WORDS: tuple[str, ...] = ()
-UNKNOWN: Mapping[str, str] = {}
+_NO_WORDS: tuple[str, ...] = ()
+_UNKNOWN: Mapping[str, str] = {}
 
 
 def repeat_lines(
     records: Sequence[RunRecord],
-    asked: Mapping[str, str] = UNKNOWN,
-    words: Sequence[str] = NO_WORDS,
+    asked: Mapping[str, str] = _UNKNOWN,
+    words: Sequence[str] = _NO_WORDS,
 ) -> list[str]:
     """One line per method and number of steps; nothing where no number of steps follows from
     seconds.
@@ -50,11 +50,11 @@ def repeat_lines(
             row = (
                 tuple(typed),
                 asked.get(record.label, record.label),
-                tuple(counted_in_steps(record)),
+                tuple(_counted_in_steps(record)),
             )
             seeds.setdefault(row, []).append(record.spec.seed)
     return [
-        f"the same steps again{', bit for bit' * exact(records)} (same machine, versions and"
+        f"the same steps again{', bit for bit' * _exact(records)} (same machine, versions and"
         " threads): "
         + shlex.join(
             [
@@ -65,7 +65,7 @@ def repeat_lines(
                 "--methods",
                 method,
                 "--seeds",
-                numbers(found),
+                _numbers(found),
                 *steps,
             ]
         )
@@ -83,22 +83,22 @@ def words_of(spec: RunSpec) -> list[str]:
         usual = model.model_validate(preset.get(section, {})).model_dump(mode="json")
         for key, value in getattr(spec, section).model_dump(mode="json").items():
             name = f"{section}.{key}"
-            if value == usual[key] or name in NOT_ASKED:
+            if value == usual[key] or name in _NOT_ASKED:
                 continue
             found += (
-                [FLAGS[name], str(value)]
-                if name in FLAGS
+                [_FLAGS[name], str(value)]
+                if name in _FLAGS
                 else ["--set", f"{name}={json.dumps(value)}"]
             )
     return [*found, *(["--device", spec.device] if spec.device != preset["device"] else [])]
 
 
-def exact(records: Sequence[RunRecord]) -> bool:
+def _exact(records: Sequence[RunRecord]) -> bool:
     """On a CPU training is deterministic."""
     return all(record.spec.device == "cpu" for record in records)
 
 
-def counted_in_steps(record: RunRecord) -> list[str]:
+def _counted_in_steps(record: RunRecord) -> list[str]:
     """The options that say in steps what was said in seconds."""
     assert record.training is not None
     words, train, probe = [], record.spec.train, record.spec.probe
@@ -115,12 +115,12 @@ def kept(words: Sequence[str]) -> list[str]:
     found, skip = [], False
     for word in words:
         name, equals, _ = word.partition("=")
-        if not skip and name not in REPLACED and word != "--rerun":
+        if not skip and name not in _REPLACED and word != "--rerun":
             found.append(word)
-        skip = not skip and name in REPLACED and not equals
+        skip = not skip and name in _REPLACED and not equals
     return found
 
 
-def numbers(seeds: Sequence[int]) -> str:
+def _numbers(seeds: Sequence[int]) -> str:
     """``0,1,2`` as ``--seeds`` takes them."""
     return ",".join(map(str, sorted(seeds)))

@@ -33,7 +33,7 @@ NTU60_CLIPS = 40_091
 
 Counted from the lists in MAMP's released code, data/ntu/statistics.
 """
-PHASES = {
+_PHASES = {
     "data": "data",
     "forward": "forward",
     "backward": "backward",
@@ -98,7 +98,7 @@ def _share(phase: str) -> Callable[[Figures], str]:
     return write
 
 
-CELLS: Cells = {
+_CELLS: Cells = {
     "method": method_text,
     "speedup [95 %]": speedup_text,
     TRAINS_FASTER: lambda row: row["judgement"] if known(row["judgement"]) else EMPTY,
@@ -109,26 +109,26 @@ CELLS: Cells = {
     "peak MB": formatted("peak_mb", ",.0f"),
 }
 """What matters first, within 100 columns."""
-WIDE: Cells = {
+_WIDE: Cells = {
     "method": method_text,
     "batch": formatted("batch_size", "d"),
-    "ms/step": CELLS["ms/step"],
+    "ms/step": _CELLS["ms/step"],
     "clips/s": rate_text,
     "speedup [95 %]": speedup_text,
     "signed ranks p": lambda row: p_text(row["signed_ranks"]),
     "by FLOPs": flop_text,
     "GFLOP/clip": formatted("gflops_per_clip", ".3g"),
-    **{name: _share(phase) for name, phase in PHASES.items()},
+    **{name: _share(phase) for name, phase in _PHASES.items()},
     "GFLOP/s": formatted("gflops_per_second", ",.0f"),
-    "of peak": CELLS["of peak"],
-    "peak MB": CELLS["peak MB"],
+    "of peak": _CELLS["of peak"],
+    "peak MB": _CELLS["peak MB"],
     "warm-up s": formatted("warmup_seconds", ".1f"),
     "schedule h": formatted("schedule_hours", ",.1f"),
-    TRAINS_FASTER: CELLS[TRAINS_FASTER],
+    TRAINS_FASTER: _CELLS[TRAINS_FASTER],
 }
 
 
-RANKS: Cells = {
+_RANKS: Cells = {
     "over 1 rank [95 %]": _over_one_process,
     "efficiency": formatted("efficiency", ".0%"),
 }
@@ -141,8 +141,8 @@ def speed_table(speed: SpeedRecord, *, wide: bool = False) -> pd.DataFrame:
     Args:
         wide: every column, not only those that matter first.
     """
-    ranks = RANKS if speed.environment.ranks > 1 else {}
-    return texts(speed_frame(speed), {**(WIDE if wide else CELLS), **ranks})
+    ranks = _RANKS if speed.environment.ranks > 1 else {}
+    return texts(speed_frame(speed), {**(_WIDE if wide else _CELLS), **ranks})
 
 
 def speed_notes(speed: SpeedRecord) -> list[str]:

@@ -22,7 +22,7 @@ from harness.records.store import CLAIM_FILE, EVALUATIONS, Records, RecordStore,
 
 COLUMNS = ("run", "seed", "is", "step", "loss", "linear", "clips/s", "left", "host", "sign of life")
 ENDED = ("done", "diverged", "failed", "out of memory")
-WORDS = {"ok": "done", "oom": "out of memory", "interrupted": "stopped"}
+_WORDS = {"ok": "done", "oom": "out of memory", "interrupted": "stopped"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def read_status(folder: Path, found: Records | None = None) -> list[Row]:
     held = {
         path.parent.name: claim
         for path in sorted(folder.glob(f"*/{CLAIM_FILE}"))
-        if (claim := look_at(path))
+        if (claim := _look_at(path))
     }
     elsewhere = {
         other for record in records.values() for other in record.spec.addresses
@@ -109,10 +109,10 @@ def read_status(folder: Path, found: Records | None = None) -> list[Row]:
     for address in dict.fromkeys([*asked, *records, *held]):
         record, claim = records.get(address), held.get(address)
         path = folder / address / CLAIM_FILE
-        if claim and not (record and left_behind(record, claim, path, claims)):
-            rows.append(of_claim(path, claim, claims))
+        if claim and not (record and _left_behind(record, claim, path, claims)):
+            rows.append(_of_claim(path, claim, claims))
         elif record:
-            rows.append(of_record(record))
+            rows.append(_of_record(record))
         elif address in refused:
             rows.append(Row(*matrix[address], "refused"))
         else:
@@ -127,7 +127,7 @@ def read_status(folder: Path, found: Records | None = None) -> list[Row]:
     return rows
 
 
-def look_at(path: Path) -> Claim | None:
+def _look_at(path: Path) -> Claim | None:
     """A claim; None where it cannot be read."""
     try:
         return read_claim(path)
@@ -135,7 +135,7 @@ def look_at(path: Path) -> Claim | None:
         return None
 
 
-def left_behind(record: RunRecord, claim: Claim, path: Path, claims: Claims) -> bool:
+def _left_behind(record: RunRecord, claim: Claim, path: Path, claims: Claims) -> bool:
     """Whether the owner of a claim finished its run and died before it took the claim away.
 
     One that was at a rerun has an older record beside its claim.
@@ -147,7 +147,7 @@ def left_behind(record: RunRecord, claim: Claim, path: Path, claims: Claims) -> 
     )
 
 
-def of_claim(path: Path, claim: Claim, claims: Claims) -> Row:
+def _of_claim(path: Path, claim: Claim, claims: Claims) -> Row:
     """A run that a process has, or had when it died."""
     alive, at = claims.alive(path, claim), claim.progress
     rate = at.clips / at.seconds if at.seconds else None
@@ -167,7 +167,7 @@ def of_claim(path: Path, claim: Claim, claims: Claims) -> Row:
     )
 
 
-def of_record(record: RunRecord) -> Row:
+def _of_record(record: RunRecord) -> Row:
     """A run that left a record."""
     training, accuracy = (
         record.training,
@@ -178,7 +178,7 @@ def of_record(record: RunRecord) -> Row:
     return Row(
         record.label,
         record.spec.seed,
-        WORDS.get(record.status, record.status),
+        _WORDS.get(record.status, record.status),
         training.steps if training else 0,
         loss=losses[-1]["loss"] if losses else None,
         accuracy=accuracy.linear_test if accuracy else None,
@@ -213,7 +213,7 @@ def evaluation_lines(folder: Path, runs: Sequence[RunRecord]) -> list[str]:
     evaluated: dict[str, set[str]] = {}
     for record in Evaluations(folder).of(runs):
         name = f"{record.spec}{SELECTED if record.encoder == 'selected' else ''}"
-        states.setdefault(name, Counter())[WORDS.get(record.status, record.status)] += 1
+        states.setdefault(name, Counter())[_WORDS.get(record.status, record.status)] += 1
         evaluated.setdefault(name, set()).update([record.run] * (not record.control))
     trained = {run.address for run in runs if run.status == "ok" and run.training}
     lines = []
@@ -224,7 +224,7 @@ def evaluation_lines(folder: Path, runs: Sequence[RunRecord]) -> list[str]:
         lines.append(f"{name}: {', '.join(said)}")
     claims, at_work = Claims(folder), []
     for path in sorted(folder.glob(f"*/{EVALUATIONS}/*/{CLAIM_FILE}")):
-        if (claim := look_at(path)) and claims.alive(path, claim):
+        if (claim := _look_at(path)) and claims.alive(path, claim):
             at_work.append(
                 f"{claim.label}, seed {claim.seed}: {path.parent.name.partition('-v')[0]}"
             )

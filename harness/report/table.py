@@ -61,19 +61,19 @@ WIDE: Cells = {
     TRAINS_FASTER: judgement_text,
 }
 COLUMNS, WIDE_COLUMNS = tuple(CELLS), tuple(WIDE)
-UNEXPLAINED = 1.25
+_UNEXPLAINED = 1.25
 """A measured ratio this factor away from the FLOP ratio asks
 for an explanation (benchmarks/RULES.md).
 """
-PROXY = (
+_PROXY = (
     "linear is a proxy for the papers' probe: on UI-PRMD (tiny encoder, three seeds) MAMP's recipe"
     " gave the untrained encoder 10.8 ± 4.5 points less than this one, and trained encoders about"
     " half the gain over it"
 )
 """To go when a protocol trains the published probe itself."""
-FEW_TEST_CLIPS = 30
+_FEW_TEST_CLIPS = 30
 """With fewer a single clip moves an accuracy by more than three points."""
-CLEAR_GAIN = 0.05
+_CLEAR_GAIN = 0.05
 """A method that is less above the untrained encoder has not clearly learnt what the probe asks for.
 """
 
@@ -126,7 +126,7 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
         *_accuracy_notes(records),
         *_seconds_notes(records),
         *_no_clear_gain(records),
-        *below_untrained(records),
+        *_below_untrained(records),
         *_elsewhere(records, environment),
         (
             "`--wide` shows every column, the .csv beside a page every number; peak MB: memory of"
@@ -303,10 +303,10 @@ def _off_flops(speed: SpeedRecord) -> list[str]:
         if comparable(arm, speed) and not arm.control and arm.verdict != "not measurable here"
     ]
     above = [
-        arm for arm in compared if arm.flop_ratio and arm.ratio.low > UNEXPLAINED * arm.flop_ratio
+        arm for arm in compared if arm.flop_ratio and arm.ratio.low > _UNEXPLAINED * arm.flop_ratio
     ]
     below = [
-        arm for arm in compared if arm.flop_ratio and arm.ratio.high * UNEXPLAINED < arm.flop_ratio
+        arm for arm in compared if arm.flop_ratio and arm.ratio.high * _UNEXPLAINED < arm.flop_ratio
     ]
     baseline = speed.arm(speed.baseline)
     return [
@@ -350,7 +350,7 @@ def _accuracy_notes(records: Sequence[RunRecord]) -> list[str]:
             " standard deviation over seeds"
         ),
         *_interval_notes(records),
-        PROXY,
+        _PROXY,
     ]
 
 
@@ -366,7 +366,7 @@ def _interval_notes(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _few_test_clips(clips: int) -> list[str]:
-    if not 0 < clips < FEW_TEST_CLIPS:
+    if not 0 < clips < _FEW_TEST_CLIPS:
         return []
     return [
         f"warning: {counted(clips, 'test clip')}, {100 / clips:.1f} points each: too few to tell"
@@ -414,12 +414,12 @@ def _seconds_notes(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _no_clear_gain(records: Sequence[RunRecord]) -> list[str]:
-    """Rows whose mean linear accuracy is not `CLEAR_GAIN` above the same encoder's before
+    """Rows whose mean linear accuracy is not `_CLEAR_GAIN` above the same encoder's before
     training.
     """
     gains = gains_of(records, PROBES["linear"])
-    weak = [f"{label} ({100 * gain:+.1f})" for label, gain in gains.items() if gain < CLEAR_GAIN]
-    points = f"{100 * CLEAR_GAIN:.0f} points"
+    weak = [f"{label} ({100 * gain:+.1f})" for label, gain in gains.items() if gain < _CLEAR_GAIN]
+    points = f"{100 * _CLEAR_GAIN:.0f} points"
     return (
         [f"under this budget not {points} above the untrained encoder: {', '.join(weak)}"]
         if weak
@@ -427,7 +427,7 @@ def _no_clear_gain(records: Sequence[RunRecord]) -> list[str]:
     )
 
 
-def below_untrained(records: Sequence[RunRecord]) -> list[str]:
+def _below_untrained(records: Sequence[RunRecord]) -> list[str]:
     """Rows whose mean is below that of the encoder that they started from:
     their budget cannot rank them.
     """

@@ -42,7 +42,7 @@ from harness.studies.target import (
     untrained,
 )
 
-NEVER = "not reached"
+_NEVER = "not reached"
 TARGET_COLUMNS: Columns = {
     "label": TEXT,
     "reference": TEXT,
@@ -91,8 +91,8 @@ def target_frame(
             no speedup.
     """
     reached = {
-        label: reach_of(records, label, target, times)
-        for label in (*labels(records), target.reference)
+        label: _reach_of(records, label, target, times)
+        for label in (*_labels(records), target.reference)
     }
     reference = reached[target.reference]
     tests = {
@@ -103,7 +103,7 @@ def target_frame(
     tested = [label for label, test in tests.items() if test]
     adjusted = dict(zip(tested, holm([test.p for test in tests.values() if test]), strict=True))
     rows = []
-    for label in labels(records):
+    for label in _labels(records):
         ends, test = [final(record) for record in finished(records, label)], tests.get(label)
         rows.append(
             {
@@ -164,8 +164,8 @@ def target_table(frame: pd.DataFrame, target: Target, *, wide: bool = False) -> 
         "method": lambda row: row["label"],
         "linear at the end": formatted("linear_at_end", ".1f", 100),
         "reached by": lambda row: f"{row['reached']} of {row['runs']} seeds",
-        "clips to target": lambda row: number(row["clips"], ",.0f", missing=NEVER),
-        "median seconds": lambda row: number(row["median_seconds"], ".1f", missing=NEVER),
+        "clips to target": lambda row: number(row["clips"], ",.0f", missing=_NEVER),
+        "median seconds": lambda row: number(row["median_seconds"], ".1f", missing=_NEVER),
         "seconds to target [95 %]": _seconds,
         over: _speedup,
         "p (smallest)": lambda row: (
@@ -182,7 +182,7 @@ def target_table(frame: pd.DataFrame, target: Target, *, wide: bool = False) -> 
 def _seconds(row: Figures) -> str:
     """Geometric mean of the seconds with its interval, when all seeds got there."""
     low, high = row["seconds_low"], row["seconds_high"]
-    return number(row["seconds"], ".1f", missing=NEVER) + (
+    return number(row["seconds"], ".1f", missing=_NEVER) + (
         f" [{low:.0f}, {high:.0f}]" if known(low) else ""
     )
 
@@ -208,7 +208,7 @@ def ladder_frame(
         reference = reach(
             records, target.reference, accuracy, times, confirmed=target.confirmed
         ).mean_seconds
-        for label in labels(records):
+        for label in _labels(records):
             found = reach(records, label, accuracy, times, confirmed=target.confirmed)
             own = found.mean_seconds
             rows.append(
@@ -310,12 +310,12 @@ def target_notes(records: Sequence[RunRecord], target: Target, *, frozen: bool =
     ]
 
 
-def labels(records: Sequence[RunRecord]) -> list[str]:
+def _labels(records: Sequence[RunRecord]) -> list[str]:
     """Rows in the order of their first record."""
     return list(dict.fromkeys(record.label for record in records))
 
 
-def reach_of(
+def _reach_of(
     records: Sequence[RunRecord], label: str, target: Target, times: Mapping[str, float]
 ) -> Reach:
     """How a row fared against a target, by the target's rule."""

@@ -33,7 +33,7 @@ TREND_COLUMNS: Columns = {
     "seeds": WHOLE,
     "shows": TEXT,
 }
-SETTINGS: Cells = {
+_SETTINGS: Cells = {
     "data": lambda row: f"{row['data']} {row['split']}",
     "encoder": lambda row: row["encoder"],
     "budget": lambda row: row["budget"],
@@ -105,7 +105,7 @@ def paired_difference(above: Sequence[float], below: Sequence[float]) -> Differe
     return Difference(mean, float(stdtrit(count - 1, 0.975)) * error, count)
 
 
-def accuracies(records: Iterable[RunRecord], label: str) -> dict[int, float]:
+def _accuracies(records: Iterable[RunRecord], label: str) -> dict[int, float]:
     """Linear test accuracy in per cent by seed, of the finished runs with that label."""
     return {
         record.spec.seed: 100 * record.accuracy.linear_test
@@ -114,9 +114,9 @@ def accuracies(records: Iterable[RunRecord], label: str) -> dict[int, float]:
     }
 
 
-def compare(records: Sequence[RunRecord], trend: Trend) -> Difference | None:
+def _compare(records: Sequence[RunRecord], trend: Trend) -> Difference | None:
     """The trend's difference over the seeds that both rows have; None where they share no seed."""
-    above, below = accuracies(records, trend.above), accuracies(records, trend.below)
+    above, below = _accuracies(records, trend.above), _accuracies(records, trend.below)
     seeds = sorted(above.keys() & below.keys())
     return (
         paired_difference([above[seed] for seed in seeds], [below[seed] for seed in seeds])
@@ -141,7 +141,7 @@ def trend_frame(records: Sequence[RunRecord], trends: Sequence[Trend] = PUBLISHE
         where = {"data": spec.data.name, "split": spec.data.split, "encoder": spec.encoder.size}
         where |= {"budget": spec.train.budget}
         for trend in trends:
-            if found := compare(equal, trend):
+            if found := _compare(equal, trend):
                 rows.append(
                     {
                         **where,
@@ -173,10 +173,10 @@ def trend_table(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame:
         wide: every column, not only those that matter first and the settings in which rows differ.
     """
     apart = [
-        name for name, write in SETTINGS.items() if len({write(row) for row in figures(frame)}) > 1
+        name for name, write in _SETTINGS.items() if len({write(row) for row in figures(frame)}) > 1
     ]
     cells: Cells = {
-        **SETTINGS,
+        **_SETTINGS,
         "trend": lambda row: row["trend"],
         "above": lambda row: row["above"],
         "below": lambda row: row["below"],

@@ -16,7 +16,7 @@ from harness.report.frame import NUMBER, TEXT, WHOLE, Columns, accuracy_figures,
 from harness.spec.tuning import draws, read_space
 from harness.studies.tuning import Tuned
 
-COLUMNS: Columns = {
+_COLUMNS: Columns = {
     "data": TEXT,
     "budget": TEXT,
     "label": TEXT,
@@ -39,7 +39,7 @@ COLUMNS: Columns = {
 
 def tuning_frame(found: Sequence[Sequence[Tuned]]) -> pd.DataFrame:
     """One row per setting and method, as numbers; accuracies are shares, ``gain`` in points."""
-    return typed([_row(one) for methods in found for one in methods], COLUMNS)
+    return typed([_row(one) for methods in found for one in methods], _COLUMNS)
 
 
 def _row(one: Tuned) -> Figures:
@@ -83,7 +83,7 @@ def _range(row: Figures) -> str:
     )
 
 
-CELLS: Cells = {
+_CELLS: Cells = {
     "method": lambda row: row["label"],
     "seeds": formatted("seeds", "d"),
     "published": lambda row: accuracy_text(row, "published"),
@@ -100,7 +100,7 @@ CELLS: Cells = {
 
 def tuning_table(found: Sequence[Sequence[Tuned]]) -> pd.DataFrame:
     """One row per setting and method; every cell a string."""
-    return texts(tuning_frame(found), CELLS)
+    return texts(tuning_frame(found), _CELLS)
 
 
 def tuning_notes(found: Sequence[Sequence[Tuned]]) -> list[str]:

@@ -256,7 +256,7 @@ class Attempt:
             if self.interval.may:
                 self.leave_state(trainer)
         with self.phase("save"):
-            self.doubts += steps_skipped(trainer)
+            self.doubts += _steps_skipped(trainer)
             self.save(method)
         self.trained = method if self.place.draw else None
 
@@ -442,7 +442,7 @@ class Attempt:
         once it is sure that they are the shared one.
         """
         spec, layout = self.cell.spec, self.place.data.clips.layout
-        check_encoder(method, required(self.encoder), build_encoder(spec, layout, "meta"))
+        _check_encoder(method, required(self.encoder), build_encoder(spec, layout, "meta"))
         encoders = {ENCODER_FILE: required(self.selected)}
         if self.accuracy != self.curve[-1].accuracy:  # else the last evaluation is the selected one
             encoders[LAST_FILE] = method.evaluated_encoder()
@@ -454,7 +454,7 @@ class Attempt:
                 self.weights |= self.place.store.write_method(spec.address, self.whole)
         except OSError as error:  # a full disk: what training found out is kept all the same
             lost = next(name for name in (*encoders, METHOD_FILE) if name not in self.weights)
-            self.warnings = (*self.warnings, not_written(lost, spec.address, error))
+            self.warnings = (*self.warnings, _not_written(lost, spec.address, error))
 
     def seen(self, trainer: Trainer) -> State:
         """How far training has come. A GPU's latest loss is that of the last block:
@@ -515,7 +515,7 @@ class Attempt:
             error=error,
             traceback=trace,
             spec=self.cell.spec,
-            method=method_info(self.cell),
+            method=_method_info(self.cell),
             encoder=self.encoder,
             data=self.place.data.info,
             environment=self.place.environment,
@@ -531,7 +531,7 @@ class Attempt:
                 *self.unlike,
                 *self.unwritten,
                 *self.warnings,
-                *not_finite(self.training, self.curve),
+                *_not_finite(self.training, self.curve),
             ),
             weights=self.weights,
             doubts=tuple(self.doubts),
@@ -583,7 +583,7 @@ def run_cell(attempt: Attempt) -> RunRecord:
         ended = problem
     with held():  # a stop that comes now waits until the record is there
         attempt.still_owned()
-        record = attempt.record(*status_of(ended, cell.method))
+        record = attempt.record(*_status_of(ended, cell.method))
         attempt.place.store.write_run(record)
         if record.status in FINISHED:
             remove_states(attempt.place.store.folder(record.address))
@@ -596,7 +596,7 @@ def run_cell(attempt: Attempt) -> RunRecord:
     return record
 
 
-def status_of(ended: BaseException | None, method: type[Method] | None) -> tuple[Status, str, str]:
+def _status_of(ended: BaseException | None, method: type[Method] | None) -> tuple[Status, str, str]:
     """Status, one-line reason and traceback of a cell that ended this way."""
     if ended is None:
         return "ok", "", ""
@@ -625,7 +625,7 @@ def failure(problem: BaseException, method: type[Method] | None) -> tuple[Status
     return "failed", reason, trace
 
 
-def not_finite(training: Training | None, curve: list[Point]) -> list[str]:
+def _not_finite(training: Training | None, curve: list[Point]) -> list[str]:
     """A warning for each loss part and each figure of a diagnosis that was NaN or infinite.
 
     Such numbers are kept as they are, and mean that something in the method is broken.
@@ -685,7 +685,7 @@ def diagnose(method: Method, x: Batch) -> Diagnosis:
         return diagnosis(method, method.diagnose(x))
 
 
-def not_written(name: str, address: str, error: OSError) -> str:
+def _not_written(name: str, address: str, error: OSError) -> str:
     """What a row says whose weights could not be written."""
     return (
         f"{name} could not be written ({error.strerror or error}), so this row is without it; free"
@@ -693,7 +693,7 @@ def not_written(name: str, address: str, error: OSError) -> str:
     )
 
 
-def steps_skipped(trainer: Trainer) -> list[Doubt]:
+def _steps_skipped(trainer: Trainer) -> list[Doubt]:
     """A doubt where no parameter of the encoder that learns was in the optimiser's hands
     in most of the steps.
     """
@@ -712,7 +712,7 @@ def steps_skipped(trainer: Trainer) -> list[Doubt]:
     ]
 
 
-def check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -> None:
+def _check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -> None:
     """Training has not changed the encoder's architecture,
     which in the closed division is the shared one.
     """
@@ -723,7 +723,7 @@ def check_encoder(method: Method, built: EncoderInfo, shared: SkeletonEncoder) -
         )
 
 
-def method_info(cell: Cell) -> MethodInfo:
+def _method_info(cell: Cell) -> MethodInfo:
     """The method's metadata, or the control's."""
     if cell.method is None:
         titles = {

@@ -37,12 +37,12 @@ def run(
         UsageError: the request cannot be done. A method that fails has a record that says so.
     """
     experiment = prepared(methods, seeds=list(islice(seeds, MOST_SEEDS + 1)), **settings)
-    return run_experiment(experiment, quiet())
+    return run_experiment(experiment, _quiet())
 
 
 def measure_speed(methods: Iterable[str] | str, **settings: Any) -> SpeedRecord:
     """Only the interleaved speed measurement; arguments and errors as in `run`."""
-    return speed_of(prepared(methods, seeds=[0], **settings), quiet()).record
+    return speed_of(prepared(methods, seeds=[0], **settings), _quiet()).record
 
 
 def evaluate(
@@ -76,7 +76,7 @@ def evaluate(
         rerun=rerun,
     )
     return evaluate_folder(
-        asked, registry_with_protocols([Path(plugin) for plugin in plugins]), quiet()
+        asked, registry_with_protocols([Path(plugin) for plugin in plugins]), _quiet()
     ).records
 
 
@@ -115,7 +115,7 @@ def prepared(
     return prepare_experiment(
         resolved,
         [Path(plugin) for plugin in plugins],
-        quiet(),
+        _quiet(),
         seeds=seeds,
         out=Path(out),
         baseline=baseline,
@@ -129,7 +129,7 @@ def prepared(
     )
 
 
-def quiet() -> Reporter:
+def _quiet() -> Reporter:
     """A reporter that prints nothing."""
     console = make_console()
     console.quiet = True

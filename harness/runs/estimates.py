@@ -37,7 +37,7 @@ from harness.training.build import Cell, build_encoder, encoder_size
 if TYPE_CHECKING:
     from harness.runs.experiment import Experiment
 
-MEASURING = 12.0
+_MEASURING = 12.0
 """Seconds that all methods together may take to be timed for a plan."""
 
 
@@ -56,15 +56,15 @@ def fresh_steps(
             task(number, len(cells), cell.label)
             try:
                 with seeded(cell.spec.seed):
-                    steps[cell.label] = one_method(
-                        experiment, cell, MEASURING / len(cells), measure=measure, rate=rate
+                    steps[cell.label] = _one_method(
+                        experiment, cell, _MEASURING / len(cells), measure=measure, rate=rate
                     )
             except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others' plan
                 problems[cell.label] = str(mistake(problem, cell.method))
     return steps, problems
 
 
-def one_method(
+def _one_method(
     experiment: Experiment, cell: Cell, seconds: float, *, measure: bool, rate: Rate | None
 ) -> StepEstimate:
     """A method's step: at the rate, its memory from steps here where there may be any;
@@ -120,7 +120,7 @@ def evaluation_of(
         iteration = iteration_seconds(encoder_size(experiment.request.encoder).width, data)
     low, middle, high = (iteration * fits * count for count in (FASTEST, ITERATIONS, SLOWEST))
     fitting = Estimate(seconds=middle, low=low, high=high, source="")
-    before = [] if rate else evaluations_before(experiment)
+    before = [] if rate else _evaluations_before(experiment)
     if before:
         return (
             Estimate(
@@ -169,7 +169,7 @@ def evaluation_of(
     )
 
 
-def evaluations_before(experiment: Experiment) -> list[float]:
+def _evaluations_before(experiment: Experiment) -> list[float]:
     """Seconds of an evaluation in each finished run of this folder with the same data,
     encoder, probe and machine.
     """

@@ -64,9 +64,9 @@ from harness.training.build import encoder_size
 from harness.training.data import LoadedData, load_data
 from methods.parts.encoder import Encoder, SkeletonEncoder
 
-BUILT_ON = ("datasets.batches", "harness.evaluation.probes", "harness.evaluation.protocol")
+_BUILT_ON = ("datasets.batches", "harness.evaluation.probes", "harness.evaluation.protocol")
 """Modules, beside a protocol's own, whose versions an evaluation keeps."""
-WHERE_IT_COUNTS = ("datasets.", "harness.evaluation.", "methods.")
+_WHERE_IT_COUNTS = ("datasets.", "harness.evaluation.", "methods.")
 """Packages of modules that change what a protocol finds."""
 
 
@@ -105,7 +105,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Piece:
+class _Piece:
     """One evaluation to do: a protocol on an encoder.
 
     Attributes:
@@ -178,7 +178,7 @@ def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
     runs = [record for record in store.runs() if asked.wants(record)]
     warn(*store.passed_over())
     done, result = Evaluations(asked.folder), Evaluated()
-    pieces = all_pieces(runs, chosen, protocols, asked.which, store, result)
+    pieces = _all_pieces(runs, chosen, protocols, asked.which, store, result)
     if not pieces:
         why = "; ".join(result.skipped[:3]) or f"see `ls runs --out {asked.folder}`"
         raise UsageError(
@@ -187,16 +187,16 @@ def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
     todo = [
         piece
         for piece in pieces
-        if asked.rerun or not finished(done.one(piece.run.address, piece.address))
+        if asked.rerun or not _finished(done.one(piece.run.address, piece.address))
     ]
     if not asked.rerun:
-        for line in stale(done, pieces):
+        for line in _stale(done, pieces):
             report.line(line)
     if todo:
         use_threads(asked.threads)
         store.prepare()
-        replace_refused(done)
-        work(asked, todo, registry, store, done, report, result)
+        _replace_refused(done)
+        _work(asked, todo, registry, store, done, report, result)
     for line in result.skipped:
         report.line(line)
     found = (done.one(piece.run.address, piece.address) for piece in pieces)
@@ -204,16 +204,16 @@ def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
     return result
 
 
-def all_pieces(
+def _all_pieces(
     runs: Sequence[RunRecord],
     chosen: Mapping[str, Protocol[Any]],
     protocols: Protocols,
     which: WhichEncoder,
     store: RecordStore,
     result: Evaluated,
-) -> list[Piece]:
+) -> list[_Piece]:
     """What there is to do for these runs, each with its controls; why not, where that is so."""
-    pieces = list[Piece]()
+    pieces = list[_Piece]()
     for record in runs:
         if record.status != "ok":
             result.skipped.append(
@@ -238,21 +238,21 @@ def all_pieces(
             for spec, protocol in chosen.items():
                 if encoder == "none" and not protocol.reads_raw:
                     continue
-                if unfit := plainly_unfit(record, encoder, protocol):
+                if unfit := _plainly_unfit(record, encoder, protocol):
                     result.skipped += [
                         f"{record.label}, seed {record.spec.seed}: {spec} left out: {unfit}"
                     ]
                     continue
                 name = protocols.name_of(type(protocol))
-                control = control_of(encoder, protocol)
+                control = _control_of(encoder, protocol)
                 pieces += [
-                    Piece(record, spec, protocol, name, encoder, weights, control, number)
+                    _Piece(record, spec, protocol, name, encoder, weights, control, number)
                     for number in (range(len(record.data.sets)) if record.data.sets else [None])
                 ]
     return pieces
 
 
-def plainly_unfit(record: RunRecord, which: WhichEncoder, protocol: Protocol[Any]) -> str:
+def _plainly_unfit(record: RunRecord, which: WhichEncoder, protocol: Protocol[Any]) -> str:
     """Why a protocol cannot evaluate a shared encoder;
     what a method brings is seen when it is built.
     """
@@ -266,7 +266,7 @@ def plainly_unfit(record: RunRecord, which: WhichEncoder, protocol: Protocol[Any
     return ""
 
 
-def control_of(encoder: WhichEncoder, protocol: Protocol[Any]) -> str:
+def _control_of(encoder: WhichEncoder, protocol: Protocol[Any]) -> str:
     """What an evaluation is a control of, where it is one."""
     if encoder == "none":
         return RAW_FLOOR
@@ -275,18 +275,18 @@ def control_of(encoder: WhichEncoder, protocol: Protocol[Any]) -> str:
     return ""
 
 
-def finished(record: EvaluationRecord | None) -> bool:
+def _finished(record: EvaluationRecord | None) -> bool:
     """There is nothing left to do."""
     return record is not None and record.status in FINISHED
 
 
-def stale(done: Evaluations, pieces: Sequence[Piece]) -> list[str]:
+def _stale(done: Evaluations, pieces: Sequence[_Piece]) -> list[str]:
     """A line for every finished evaluation that other versions of the code made."""
     lines = []
     for piece in pieces:
         record = done.one(piece.run.address, piece.address)
-        here = code_versions(type(piece.protocol))
-        before = record.versions if finished(record) and record else here
+        here = _code_versions(type(piece.protocol))
+        before = record.versions if _finished(record) and record else here
         changed = [
             f"{name} {was} -> {here[name]}"
             for name, was in before.items()
@@ -298,7 +298,7 @@ def stale(done: Evaluations, pieces: Sequence[Piece]) -> list[str]:
     return lines
 
 
-def replace_refused(done: Evaluations) -> None:
+def _replace_refused(done: Evaluations) -> None:
     """Set evaluations aside that were looked up and are refused: they are made again.
     A newer one is a `UsageError`.
     """
@@ -310,9 +310,9 @@ def replace_refused(done: Evaluations) -> None:
     done.refused.clear()
 
 
-def work(
+def _work(
     asked: Asked,
-    todo: Sequence[Piece],
+    todo: Sequence[_Piece],
     registry: Registry,
     store: RecordStore,
     done: Evaluations,
@@ -322,14 +322,14 @@ def work(
     """Do every piece that nobody else does, the pieces of one encoder one after the other."""
     watch, share = Stopwatch(), Share(store, report, shared=asked.claim, leaves=asked.no_wait)
     before = {piece.address: done.one(piece.run.address, piece.address) for piece in todo}
-    bench = Bench(asked, registry, store, report)
+    bench = _Bench(asked, registry, store, report)
 
-    def meanwhile(piece: Piece) -> bool:
+    def meanwhile(piece: _Piece) -> bool:
         after = done.one(piece.run.address, piece.address)
         return after is not None and after != before[piece.address]
 
     turns = share.turns_at(
-        todo, lambda piece: (place_of(piece), piece.run.label, piece.run.spec.seed), meanwhile
+        todo, lambda piece: (_place_of(piece), piece.run.label, piece.run.spec.seed), meanwhile
     )
     numbers = {piece.address: number for number, piece in enumerate(todo, 1)}
     with closing(turns):
@@ -348,24 +348,24 @@ def work(
                 continue
             try:
                 with report.task(title, "epoch") as subject.tell:
-                    record = one(piece, subject, bench.environment(data))
+                    record = _one(piece, subject, bench.environment(data))
                 with held():  # a stop that comes now waits until the record is there
                     claim.check()
-                    done.write_test_clips(test_clips(data))
+                    done.write_test_clips(_test_clips(data))
                     done.write(record)
             except Lost as problem:
                 report.line(f"{title}: {problem}")
             else:
-                report.line(f"{title}: {outcome(record)} ({minutes(watch.seconds)} so far)")
+                report.line(f"{title}: {_outcome(record)} ({minutes(watch.seconds)} so far)")
 
 
-def place_of(piece: Piece) -> str:
+def _place_of(piece: _Piece) -> str:
     """Where a piece's claim lies in the folder."""
     return f"{piece.run.address}/evaluations/{piece.address}"
 
 
 @dataclass
-class Bench:
+class _Bench:
     """What evaluations read: data by its spec, and encoders; the last of each is kept.
 
     Attributes:
@@ -382,7 +382,7 @@ class Bench:
     features: Features | None = None
     machine: dict[torch.device, Environment] = field(default_factory=dict)
 
-    def subject(self, piece: Piece) -> Subject:
+    def subject(self, piece: _Piece) -> Subject:
         """A piece's encoder and data."""
         data, run, key = (
             self.data(piece),
@@ -415,7 +415,7 @@ class Bench:
             frozen=frozen,
         )
 
-    def data(self, piece: Piece) -> LoadedData:
+    def data(self, piece: _Piece) -> LoadedData:
         """The run's data, or the one of its sets that the piece is on;
         a `UsageError` where other data is there now.
         """
@@ -426,7 +426,7 @@ class Bench:
         else:
             if key not in self.loaded:
                 self.loaded.clear()
-                self.loaded[key] = read(spec, piece.run, self.asked, self.report)
+                self.loaded[key] = _read(spec, piece.run, self.asked, self.report)
             found = self.loaded[key]
         return found if piece.of_set is None else found.parts[piece.of_set]
 
@@ -438,7 +438,7 @@ class Bench:
         return self.machine[device]
 
 
-def read(spec: DataSpec, run: RunRecord, asked: Asked, report: Reporter) -> LoadedData:
+def _read(spec: DataSpec, run: RunRecord, asked: Asked, report: Reporter) -> LoadedData:
     """The data of a run, from where it was or is now; a `UsageError` where it is another."""
     device = select_device(asked.device or run.spec.device)
     named = spec.model_copy(
@@ -454,7 +454,7 @@ def read(spec: DataSpec, run: RunRecord, asked: Asked, report: Reporter) -> Load
     return data
 
 
-def test_clips(data: LoadedData) -> TestClips:
+def _test_clips(data: LoadedData) -> TestClips:
     """Labels and people of the test clips."""
     test = data.split.test
     return TestClips(
@@ -465,7 +465,7 @@ def test_clips(data: LoadedData) -> TestClips:
     )
 
 
-def one(piece: Piece, subject: Subject, environment: Environment) -> EvaluationRecord:
+def _one(piece: _Piece, subject: Subject, environment: Environment) -> EvaluationRecord:
     """The record of an evaluation, whatever happened in it; only a stop passes."""
     started, began, run = now(), time.perf_counter(), piece.run
     guard, protocol, findings = Guard(), piece.protocol, Findings(np.zeros(0, np.int64))
@@ -477,7 +477,7 @@ def one(piece: Piece, subject: Subject, environment: Environment) -> EvaluationR
     try:
         with seeded(run.spec.seed), guard("evaluation"):
             protocol = protocol.resolved(subject)
-            found = checked(protocol.evaluate(subject), subject)
+            found = _checked(protocol.evaluate(subject), subject)
         if (
             encoder
             and before
@@ -491,7 +491,7 @@ def one(piece: Piece, subject: Subject, environment: Environment) -> EvaluationR
     except KeyboardInterrupt:
         raise
     except Exception as problem:  # noqa: BLE001 - a protocol may throw anything; the others go on
-        status, error, trace = failure(problem, type(protocol))
+        status, error, trace = _failure(problem, type(protocol))
     truth = subject.labels[subject.test]
     labelled = subject.training_side if findings.labelled is None else np.unique(findings.labelled)
     return EvaluationRecord(
@@ -506,7 +506,7 @@ def one(piece: Piece, subject: Subject, environment: Environment) -> EvaluationR
         weights=weights,
         data=piece.data.fingerprint,
         of_set="" if piece.of_set is None else piece.data.name,
-        subset="" if findings.labelled is None else subset_hash(labelled),
+        subset="" if findings.labelled is None else _subset_hash(labelled),
         labelled=len(labelled) if status == "ok" else 0,
         control=piece.control,
         status=status,
@@ -518,7 +518,7 @@ def one(piece: Piece, subject: Subject, environment: Environment) -> EvaluationR
         predictions=findings.predictions.tolist(),
         seconds=max(0.0, time.perf_counter() - began - subject.features_seconds),
         features_seconds=subject.features_seconds,
-        versions=code_versions(type(protocol)),
+        versions=_code_versions(type(protocol)),
         notes=(*findings.notes, *guard.warnings),
         environment=environment,
         started=started,
@@ -526,7 +526,7 @@ def one(piece: Piece, subject: Subject, environment: Environment) -> EvaluationR
     )
 
 
-def checked(findings: Any, subject: Subject) -> Findings:
+def _checked(findings: Any, subject: Subject) -> Findings:
     """What a protocol found out, where it is what the contract says; a `MethodFault` otherwise."""
     if not isinstance(findings, Findings):
         raise MethodFault(f"evaluate: expected Findings, found {type(findings).__name__}")
@@ -561,13 +561,13 @@ def checked(findings: Any, subject: Subject) -> Findings:
     )
 
 
-def subset_hash(clips: Iterable[int] | np.ndarray) -> str:
+def _subset_hash(clips: Iterable[int] | np.ndarray) -> str:
     """Hash (16 hex digits) of clips by their numbers, in ascending order."""
     numbers = np.unique(np.asarray(clips, np.int64))
     return hashlib.sha256(np.ascontiguousarray(numbers, "<i8").tobytes()).hexdigest()[:16]
 
 
-def failure(problem: Exception, protocol: type[Protocol[Any]]) -> tuple[Status, str, str]:
+def _failure(problem: Exception, protocol: type[Protocol[Any]]) -> tuple[Status, str, str]:
     """Status, one-line reason and traceback."""
     trace = "".join(traceback.format_exception(problem))
     reason = str(mistake(problem, Path(inspect.getfile(protocol))))
@@ -581,7 +581,7 @@ def failure(problem: Exception, protocol: type[Protocol[Any]]) -> tuple[Status, 
     return "failed", reason, trace
 
 
-def code_versions(protocol: type[Protocol[Any]]) -> dict[str, str]:
+def _code_versions(protocol: type[Protocol[Any]]) -> dict[str, str]:
     """Module -> version, of a protocol, of what its file names,
     and of what every evaluation is built on.
     """
@@ -594,12 +594,12 @@ def code_versions(protocol: type[Protocol[Any]]) -> dict[str, str]:
         getattr(item, "__module__", "") for name in own for item in vars(sys.modules[name]).values()
     }
     built = sorted(
-        name for name in named if isinstance(name, str) and name.startswith(WHERE_IT_COUNTS)
+        name for name in named if isinstance(name, str) and name.startswith(_WHERE_IT_COUNTS)
     )
-    return versions_of_modules((*dict.fromkeys([*own, *built, *BUILT_ON]),))
+    return versions_of_modules((*dict.fromkeys([*own, *built, *_BUILT_ON]),))
 
 
-def outcome(record: EvaluationRecord) -> str:
+def _outcome(record: EvaluationRecord) -> str:
     """One line about an evaluation."""
     if record.accuracy is None:
         return f"{record.status}: {record.error}"

@@ -372,11 +372,11 @@ def prepare(
         if request.elsewhere
         else select_device(request.device, launched.local_rank())
     )
-    refuse_on_ranks(request)
+    _refuse_on_ranks(request)
     ranks = join(device)
-    refuse_kernels_of_a_gpu(request.train, device_type(request.device) or device.type)
+    _refuse_kernels_of_a_gpu(request.train, device_type(request.device) or device.type)
     size = encoder_size(request.encoder)
-    methods = [described(registry, spec) for spec in request.methods]
+    methods = [_described(registry, spec) for spec in request.methods]
     with settled(ranks):
         data = load_data(request.data, device, size.patch, ranks=ranks, advance=advance)
     with torch.device("meta"):
@@ -403,14 +403,14 @@ def prepare(
         began,
         registry,
     )
-    refuse_crowded_probes(experiment)
+    _refuse_crowded_probes(experiment)
     if ranks.rank:
         follow(data, registry.method)
         raise SystemExit
     return experiment
 
 
-def refuse_on_ranks(request: Request) -> None:
+def _refuse_on_ranks(request: Request) -> None:
     """A `UsageError` for what one process alone can do."""
     train, here = request.train, launched.world_size()
     ranks = max(here, request.ranks)
@@ -429,7 +429,7 @@ def refuse_on_ranks(request: Request) -> None:
     Ranks(size=ranks).part_of(train.batch_size)
 
 
-def refuse_kernels_of_a_gpu(train: TrainSpec, device: str) -> None:
+def _refuse_kernels_of_a_gpu(train: TrainSpec, device: str) -> None:
     """A `UsageError` where a CPU is to have what only a GPU has: tensor cores,
     several fused attention kernels.
     """
@@ -445,7 +445,7 @@ def refuse_kernels_of_a_gpu(train: TrainSpec, device: str) -> None:
         )
 
 
-def refuse_crowded_probes(experiment: Experiment) -> None:
+def _refuse_crowded_probes(experiment: Experiment) -> None:
     """A `UsageError` where the probes are to run more often than steps are made, or than a run can
     hold.
 
@@ -464,7 +464,7 @@ def refuse_crowded_probes(experiment: Experiment) -> None:
         evaluation_steps(budget.steps(cost), probe, cost)
 
 
-def described(registry: Registry, spec: MethodSpec) -> type[Method]:
+def _described(registry: Registry, spec: MethodSpec) -> type[Method]:
     """The class of a method, its options checked;
     a stand-in where its own code cannot even say what it is.
     """
@@ -494,7 +494,7 @@ def make_entry(
     try:
         with guard("options"):
             resolved = resolve(method_options(method, spec), encoder).model_dump(mode="json")
-            default = defaults_of(method, encoder)
+            default = _defaults_of(method, encoder)
             changed = {key: value for key, value in resolved.items() if value != default[key]}
             label = str(MethodSpec(name=spec.name, options=changed))
     except OptionError as error:
@@ -512,7 +512,7 @@ def make_entry(
     )
 
 
-def defaults_of(method: type[Method], encoder: SkeletonEncoder) -> dict[str, Any]:
+def _defaults_of(method: type[Method], encoder: SkeletonEncoder) -> dict[str, Any]:
     """A method's default options, as far as they can be resolved for an encoder
     that they may not suit.
     """
@@ -585,21 +585,23 @@ def run(
                     )
                     experiment.store.write_run(record)
                 else:
-                    record = do_cell(
+                    record = _do_cell(
                         experiment, cell, claim, measurement.record, place, report, title
                     )
             except Lost as problem:
                 report.line(f"{title}: {problem}")
             else:
                 early = cell.label in measurement.failures
-                said = f"{record.status} before timing, as said above" if early else outcome(record)
+                said = (
+                    f"{record.status} before timing, as said above" if early else _outcome(record)
+                )
                 report.line(f"{title}: {said} ({minutes(watch.seconds)} so far)")
     records = experiment.records()
     warn(*experiment.store.passed_over())
     return records, measurement.record
 
 
-def do_cell(
+def _do_cell(
     experiment: Experiment,
     cell: Cell,
     claim: Owned,
@@ -610,7 +612,7 @@ def do_cell(
 ) -> RunRecord:
     """Work on a cell, from the newest of its states that can be restored."""
     while True:
-        attempt = attempt_at(experiment, cell, claim, speed, place, report, title)
+        attempt = _attempt_at(experiment, cell, claim, speed, place, report, title)
         try:
             with report.task(title, "step") as attempt.task:
                 return run_cell(attempt)
@@ -618,7 +620,7 @@ def do_cell(
             warn(refuse_state(required(attempt.saved).path, problem))
 
 
-def attempt_at(
+def _attempt_at(
     experiment: Experiment,
     cell: Cell,
     claim: Owned,
@@ -629,7 +631,7 @@ def attempt_at(
 ) -> Attempt:
     """A try at a cell, from where it was left."""
     request, arm = experiment.request, speed.arm(cell.label)
-    cost = as_first_started(experiment, cell, speed) if cell.method else None
+    cost = _as_first_started(experiment, cell, speed) if cell.method else None
     steps = 0
     with contextlib.suppress(MethodFault):  # a budget that it cannot be held to: its run says so
         steps = parse_budget(cell.spec.train.budget).steps(cost) if cost else 0
@@ -637,7 +639,7 @@ def attempt_at(
         cell,
         place,
         cost,
-        saved=state_of(experiment, cell, steps, report, title) if cost else None,
+        saved=_state_of(experiment, cell, steps, report, title) if cost else None,
         claim=claim,
         interval=Interval(request.state_seconds),
         tensorboard=request.tensorboard,
@@ -645,7 +647,7 @@ def attempt_at(
     )
 
 
-def state_of(
+def _state_of(
     experiment: Experiment, cell: Cell, steps: int, report: Reporter, title: str
 ) -> Saved | None:
     """The state that a run of ``steps`` goes on from, which is said;
@@ -717,7 +719,7 @@ def speed_of(
 
         with share.alone(address, "the speed measurement", lambda: made() is not None) as mine:
             if mine:
-                return measure_speed(experiment, timing, report, show)
+                return _measure_speed(experiment, timing, report, show)
         stored = made()
         assert stored is not None
         for label, problem in stored.failures.items():
@@ -729,7 +731,7 @@ def speed_of(
     return stored
 
 
-def measure_speed(
+def _measure_speed(
     experiment: Experiment, timing: Timing, report: Reporter, show: Callable[[Plan], None] | None
 ) -> Measurement:
     """A fresh speed measurement, written into the folder."""
@@ -761,7 +763,7 @@ def tell_if_busy(experiment: Experiment, report: Reporter, *, judged: bool = Tru
         report.line(line)
 
 
-def as_first_started(experiment: Experiment, cell: Cell, speed: SpeedRecord) -> StepCost:
+def _as_first_started(experiment: Experiment, cell: Cell, speed: SpeedRecord) -> StepCost:
     """What a step costs; where steps are counted in seconds, with the step time of the run's first
     start.
 
@@ -769,7 +771,7 @@ def as_first_started(experiment: Experiment, cell: Cell, speed: SpeedRecord) -> 
     since.
     """
     cost, store, address = (
-        step_cost(experiment, speed, cell.label),
+        _step_cost(experiment, speed, cell.label),
         experiment.store,
         cell.spec.address,
     )
@@ -782,7 +784,7 @@ def as_first_started(experiment: Experiment, cell: Cell, speed: SpeedRecord) -> 
     return replace(cost, seconds=start.step_seconds)
 
 
-def step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCost:
+def _step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCost:
     """What a step of a method consumes, seconds from the interleaved measurement."""
     arm = speed.arm(label)
     if arm is None:
@@ -792,7 +794,7 @@ def step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCos
     )
 
 
-def outcome(record: RunRecord) -> str:
+def _outcome(record: RunRecord) -> str:
     """One line about a finished cell."""
     if record.status != "ok" or record.accuracy is None:
         return f"{record.status}: {record.error}"

@@ -51,7 +51,7 @@ def below_untrained(
             and record.spec.method.identity == spec.method.identity
         ]
         controls = [record for record in alike if record.label == RANDOM_INIT]
-        gain = mean_linear(own) - mean_linear(controls) if own and controls else 0.0
+        gain = _mean_linear(own) - _mean_linear(controls) if own and controls else 0.0
         if gain < 0:
             lines.append(
                 f"warning: {label}: {counted(len(own), 'run')} of at least as many clips on this"
@@ -61,6 +61,6 @@ def below_untrained(
     return lines
 
 
-def mean_linear(records: Sequence[RunRecord]) -> float:
+def _mean_linear(records: Sequence[RunRecord]) -> float:
     """Mean linear test accuracy."""
     return statistics.mean(record.accuracy.linear_test for record in records if record.accuracy)

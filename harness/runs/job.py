@@ -25,9 +25,9 @@ from typing import Any, NoReturn
 
 from harness.progress import say
 
-ASK = getattr(signal, "SIGUSR1", signal.SIGTERM)
+_ASK = getattr(signal, "SIGUSR1", signal.SIGTERM)
 """What a child hears of it; a system without the one has the other."""
-DEAF = """
+_DEAF = """
 trap '' TERM USR2
 setpriv --pdeathsig USR1 true 2> /dev/null && exec setpriv --pdeathsig USR1 "$@"
 exec "$@"
@@ -38,7 +38,7 @@ job, and hears this process alone, for a second signal would break off what it d
 Where this process is killed, Linux tells the child in its place: it would else go on beside whoever
 gets the node next.
 """
-LOOK = 0.2
+_LOOK = 0.2
 """Seconds between two looks at the child."""
 STARTS = 3
 """Of a child that something kills, memory that runs out for instance."""
@@ -75,11 +75,11 @@ class Job:
         """Run the command to its end: 0 or 1, as ``run`` ends.
         Any other end is this process's too.
         """
-        with listening() as (asked, requeue):
+        with _listening() as (asked, requeue):
             for start in range(STARTS):
-                code = run_child(self.command, asked)
+                code = _run_child(self.command, asked)
                 if asked:
-                    give_way(asked, requeue)
+                    _give_way(asked, requeue)
                 if code >= 0:
                     break
                 name, command = signal.Signals(-code).name, shlex.join(self.words)
@@ -98,36 +98,36 @@ class Job:
 
 
 @contextmanager
-def listening() -> Iterator[tuple[list[int], Any]]:
+def _listening() -> Iterator[tuple[list[int], Any]]:
     """The signals that came to this process inside,
     and what submitit would have done on its own.
     """
     asked: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, preemption_signal())}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, _preemption_signal())}
     for number in before:
         signal.signal(number, lambda number, frame: asked.append(number))
     try:
-        yield asked, before[preemption_signal()]
+        yield asked, before[_preemption_signal()]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def run_child(command: Sequence[str], asked: Sequence[int]) -> int:
+def _run_child(command: Sequence[str], asked: Sequence[int]) -> int:
     """The exit code of a command, which is told once, by SIGUSR1,
     that something was asked of this process.
     """
     told = False
-    with subprocess.Popen(["sh", "-c", DEAF, "sh", *command]) as child:
+    with subprocess.Popen(["sh", "-c", _DEAF, "sh", *command]) as child:
         while child.poll() is None:
             if asked and not told:
-                child.send_signal(ASK)
+                child.send_signal(_ASK)
                 told = True
-            time.sleep(LOOK)
+            time.sleep(_LOOK)
     return child.returncode
 
 
-def give_way(asked: Sequence[int], requeue: Any) -> NoReturn:
+def _give_way(asked: Sequence[int], requeue: Any) -> NoReturn:
     """End the process without a result, so that nobody takes the job for done, and requeue it where
     that is its task.
 
@@ -135,46 +135,46 @@ def give_way(asked: Sequence[int], requeue: Any) -> NoReturn:
         requeue: submitit's handler: writes the job anew, puts it back into the queue, and exits.
     """
     stopped = f"stopped by {signal.Signals(asked[0]).name}"
-    if not callable(requeue) or not (preemption_signal() in asked or is_preempted()):
+    if not callable(requeue) or not (_preemption_signal() in asked or _is_preempted()):
         say(
             f"{stopped}; the job does not requeue itself: the scheduler, or `submit` again,"
             " continues"
         )
-    elif on_slurm() and not shutil.which("scontrol"):
+    elif _on_slurm() and not shutil.which("scontrol"):
         say(
             f"{stopped}; there is no scontrol on this node to requeue the job: `submit` again"
             " continues"
         )
     else:
         try:
-            requeue(preemption_signal(), None)
+            requeue(_preemption_signal(), None)
         except subprocess.SubprocessError as error:
             say(f"{stopped}; the job could not be requeued ({error}): `submit` again continues")
     sys.exit(128 + asked[0])
 
 
-def preemption_signal() -> signal.Signals:
+def _preemption_signal() -> signal.Signals:
     """The signal that submitit asks the scheduler for."""
     return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
 
 
-def on_slurm() -> bool:
+def _on_slurm() -> bool:
     """Whether Slurm started this job."""
     return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
 
 
-def is_preempted() -> bool:
+def _is_preempted() -> bool:
     """Whether Slurm sent SIGTERM because it wants the node for others: then nobody but the job may
     requeue it.
 
     The job's state is then still RUNNING, in its time of grace, or PREEMPTED. One that its user
     cancelled is CANCELLED, and one that was requeued by hand is on its way to PENDING.
     """
-    if not on_slurm():
+    if not _on_slurm():
         return False
     try:
         shown = subprocess.run(
-            ["scontrol", "--oneliner", "show", "job", own_id()],
+            ["scontrol", "--oneliner", "show", "job", _own_id()],
             capture_output=True,
             encoding="utf-8",
             timeout=60,
@@ -185,7 +185,7 @@ def is_preempted() -> bool:
     return bool(re.search(r"\bJobState=(RUNNING|PREEMPTED)\b", shown))
 
 
-def own_id() -> str:
+def _own_id() -> str:
     """This job's; one of an array is ``12_3``,
     for by its own number some commands mean the whole array.
     """

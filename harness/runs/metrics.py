@@ -36,15 +36,15 @@ class Metrics:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS_FILE
-        kept = list(lines_until(self.path, done, evaluations))
+        kept = list(_lines_until(self.path, done, evaluations))
         with contextlib.suppress(OSError):
-            self.path.write_text("".join(map(line, kept)), encoding="utf-8")
-        self.events = event_writer(folder) if tensorboard else None
+            self.path.write_text("".join(map(_line, kept)), encoding="utf-8")
+        self.events = _event_writer(folder) if tensorboard else None
 
     def __call__(self, values: Mapping[str, float]) -> None:
         """Add a line; a disk that is full costs the line, whose numbers the record has as well."""
         with contextlib.suppress(OSError), self.path.open("a", encoding="utf-8") as stream:
-            stream.write(line(values))
+            stream.write(_line(values))
         if self.events:
             for name, value in values.items():
                 if name not in ("step", "clips"):
@@ -52,7 +52,7 @@ class Metrics:
             self.events.flush()
 
 
-def lines_until(path: Path, done: int, evaluations: int) -> Iterator[dict[str, float]]:
+def _lines_until(path: Path, done: int, evaluations: int) -> Iterator[dict[str, float]]:
     """The lines of a file up to a step and a number of evaluations;
     what is cut off or damaged ends it.
     """
@@ -69,7 +69,7 @@ def lines_until(path: Path, done: int, evaluations: int) -> Iterator[dict[str, f
         yield {**values, "step": int(values["step"])}
 
 
-def line(values: Mapping[str, float]) -> str:
+def _line(values: Mapping[str, float]) -> str:
     """A line of JSON; numbers that are not finite, which JSON does not know, as strings."""
     return (
         json.dumps(
@@ -105,7 +105,7 @@ def of_evaluation(point: Point) -> dict[str, float]:
     }
 
 
-def event_writer(folder: Path) -> Any:
+def _event_writer(folder: Path) -> Any:
     """Torch's writer of event files; a `UsageError` without the package that it needs."""
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -16,7 +16,7 @@ from harness.records.schema import DataInfo
 from harness.speed.estimate import Estimate, StepEstimate
 
 CellState = Literal["finished", "running", "begun", "to do", "of another shard"]
-KEPT_STATES = 2
+_KEPT_STATES = 2
 """States of a run that lie beside it while it lasts (`harness.runs.resume`)."""
 
 
@@ -151,7 +151,7 @@ class Plan(Part):
     @property
     def peak_bytes(self) -> int | None:
         """Memory at the peak of the largest step; None where it is not known for every method."""
-        return largest([step.peak_bytes for step in self.steps.values()])
+        return _largest([step.peak_bytes for step in self.steps.values()])
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -165,7 +165,7 @@ class Plan(Part):
     @property
     def states_bytes(self) -> int:
         """States beside the run under way, of the largest one; they go when it is done."""
-        return KEPT_STATES * max((cell.state_bytes for cell in self.cells), default=0)
+        return _KEPT_STATES * max((cell.state_bytes for cell in self.cells), default=0)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -174,7 +174,7 @@ class Plan(Part):
         return None if self.price is None else self.price * self.seconds / 3600
 
 
-def largest(values: Sequence[int | None]) -> int | None:
+def _largest(values: Sequence[int | None]) -> int | None:
     """The largest of some numbers; None for none at all, or where one is not known."""
     known = [value for value in values if value is not None]
     return max(known) if known and len(known) == len(values) else None

@@ -35,20 +35,20 @@ from harness.training.build import Cell, build_method
 if TYPE_CHECKING:
     from harness.runs.experiment import Experiment
 
-WARM_UP_STEPS = 4
+_WARM_UP_STEPS = 4
 """Of a method before it is timed, at the least: the first, two that agree,
 and one whose memory is watched.
 """
-RECORD_BYTES, LOSS_BYTES, POINT_BYTES, ARM_BYTES = 3000, 350, 750, 3000
+_RECORD_BYTES, _LOSS_BYTES, _POINT_BYTES, _ARM_BYTES = 3000, 350, 750, 3000
 """Of a record and `metrics.jsonl`, about: the rest, each block of losses, each evaluation;
 of a speed record's arm.
 """
-HEADER_BYTES = 8000
+_HEADER_BYTES = 8000
 """Of a safetensors file, about: names, shapes and metadata."""
 
 
 @dataclass(frozen=True)
-class Costs:
+class _Costs:
     """What is known of the costs before any run.
 
     Attributes:
@@ -151,12 +151,12 @@ def make_plan(
     evaluation, fitting = (
         evaluation_of(experiment, measure=measure, rate=rate) if to_do else (None, None)
     )
-    costs = Costs(steps, problems, evaluation, fitting) if evaluation and fitting else None
+    costs = _Costs(steps, problems, evaluation, fitting) if evaluation and fitting else None
     cells = [
         (
-            plan_cell(experiment, cell, found[cell.spec.address], costs)
+            _plan_cell(experiment, cell, found[cell.spec.address], costs)
             if costs and cell.spec.address in to_do
-            else closed_cell(cell, found[cell.spec.address])
+            else _closed_cell(cell, found[cell.spec.address])
         )
         for cell in experiment.cells()
     ]
@@ -168,18 +168,18 @@ def make_plan(
         budget=str(parse_budget(request.train.budget)),
         baseline=experiment.baseline.label,
         batch_size=request.train.batch_size,
-        device=rate.device if rate else named(here),
+        device=rate.device if rate else _named(here),
         cells=cells,
         steps=dict(steps),
         evaluation=evaluation,
-        measurement=measurement_plan(experiment, steps, measured=measured),
+        measurement=_measurement_plan(experiment, steps, measured=measured),
         memory_bytes=None if rate else memory or round(here.memory_gib * 2**30),
         price=price,
         sets=experiment.data.info.sets,
     )
 
 
-def named(machine: Environment) -> str:
+def _named(machine: Environment) -> str:
     """A machine by its GPU, or by its processor and threads."""
     ranks = f", {machine.ranks} ranks" if machine.ranks > 1 else ""
     if machine.device_class == "gpu":
@@ -187,7 +187,7 @@ def named(machine: Environment) -> str:
     return f"{machine.processor}, {counted(machine.threads, 'thread')}{ranks}"
 
 
-def measurement_plan(
+def _measurement_plan(
     experiment: Experiment, steps: Mapping[str, StepEstimate], *, measured: bool
 ) -> MeasurementPlan:
     """The interleaved measurement: as long as it was asked to be, or its fewest rounds;
@@ -198,20 +198,20 @@ def measurement_plan(
     seconds = [step.seconds for step in steps.values()]
     baseline = steps.get(experiment.baseline.label)
     round_seconds = sum(seconds) + (baseline.seconds if baseline else 0.0)
-    fewest, warm_up = MINIMUM_ROUNDS * round_seconds, WARM_UP_STEPS * sum(seconds)
+    fewest, warm_up = MINIMUM_ROUNDS * round_seconds, _WARM_UP_STEPS * sum(seconds)
     asked = experiment.request.speed_seconds
     return MeasurementPlan(
         stored=False,
         seconds=max(asked, fewest) + warm_up,
         high=max(asked, (1 + RETRIES) * fewest) + warm_up,
-        record_bytes=ARM_BYTES * len(seconds),
+        record_bytes=_ARM_BYTES * len(seconds),
     )
 
 
 # --- a run of the matrix ---
 
 
-def closed_cell(cell: Cell, record: RunRecord | None) -> CellPlan:
+def _closed_cell(cell: Cell, record: RunRecord | None) -> CellPlan:
     """A run that has its record, or that another shard has: for nothing."""
     finished = record is not None and record.status in FINISHED
     training = record.training if record and finished else None
@@ -226,8 +226,8 @@ def closed_cell(cell: Cell, record: RunRecord | None) -> CellPlan:
     )
 
 
-def plan_cell(
-    experiment: Experiment, cell: Cell, record: RunRecord | None, costs: Costs
+def _plan_cell(
+    experiment: Experiment, cell: Cell, record: RunRecord | None, costs: _Costs
 ) -> CellPlan:
     """A run that is to do, or to be gone on with; ``record`` is that of an earlier try."""
     holder = Claims(experiment.store.root).holder(cell.spec.address)
@@ -237,7 +237,7 @@ def plan_cell(
         address=cell.spec.address,
         state="running" if holder else "to do",
         before=record.status if record and record.status not in FINISHED else "",
-        record_bytes=RECORD_BYTES,
+        record_bytes=_RECORD_BYTES,
         holder=str(holder or ""),
     )
     if cell.method is None:
@@ -250,13 +250,13 @@ def plan_cell(
         return blank.model_copy(update={"problem": costs.problems.get(cell.label, "no step time")})
     try:
         return blank.model_copy(
-            update=training_of(experiment, cell, step, costs.evaluation, holder)
+            update=_training_of(experiment, cell, step, costs.evaluation, holder)
         )
     except MethodFault as problem:  # the budget cannot be turned into steps
         return blank.model_copy(update={"problem": one_line(problem)})
 
 
-def training_of(
+def _training_of(
     experiment: Experiment,
     cell: Cell,
     step: StepEstimate,
@@ -265,8 +265,8 @@ def training_of(
 ) -> dict[str, object]:
     """What a plan says of a method's run beside its name."""
     assert cell.method is not None
-    steps, cost = whole_steps(experiment, cell, step, step.seconds)
-    begun = begun_at(experiment, cell, holder)
+    steps, cost = _whole_steps(experiment, cell, step, step.seconds)
+    begun = _begun_at(experiment, cell, holder)
     if begun:
         steps = begun.steps
     goals = [0, *evaluation_steps(steps, cell.spec.probe, cost)]
@@ -281,15 +281,15 @@ def training_of(
         if (
             counts_seconds(cell.spec) and math.isfinite(seconds) and not begun
         ):  # faster steps are then more steps
-            left_then = whole_steps(experiment, cell, step, seconds)[0]
+            left_then = _whole_steps(experiment, cell, step, seconds)[0]
         else:
             left_then = left
         ends[end] = left_then * seconds + evaluations * each
     blocks = sum(
         math.ceil(gap / min(LONGEST_BLOCK, math.ceil(gap / BLOCKS_PER_POINT)))
-        for gap in gaps(goals)
+        for gap in _gaps(goals)
     )
-    weights, state = sizes(experiment, cell, several=len(goals) > 2)
+    weights, state = _sizes(experiment, cell, several=len(goals) > 2)
     return {
         **({"state": "begun"} if begun and not holder else {}),
         "steps_done": steps - left,
@@ -301,12 +301,12 @@ def training_of(
         **ends,
         "weights_bytes": weights,
         "state_bytes": state + 8 * steps,
-        "record_bytes": RECORD_BYTES + LOSS_BYTES * blocks + POINT_BYTES * (len(goals) - 1),
+        "record_bytes": _RECORD_BYTES + _LOSS_BYTES * blocks + _POINT_BYTES * (len(goals) - 1),
     }
 
 
 @dataclass(frozen=True)
-class Begun:
+class _Begun:
     """How far a run has come that is not finished."""
 
     step: int
@@ -314,7 +314,7 @@ class Begun:
     evaluations: int
 
 
-def begun_at(experiment: Experiment, cell: Cell, holder: Claim | None) -> Begun | None:
+def _begun_at(experiment: Experiment, cell: Cell, holder: Claim | None) -> _Begun | None:
     """Where a run would go on, or where the process is that works on it;
     None where it starts anew.
     """
@@ -323,19 +323,19 @@ def begun_at(experiment: Experiment, cell: Cell, holder: Claim | None) -> Begun 
     assert cell.method is not None
     folder, versions = experiment.store.folder(cell.spec.address), code_versions(cell.method)
     state = usable_state(folder, cell.spec.address, versions)
-    begun = Begun(state.step, state.steps, len(state.curve)) if state else None
+    begun = _Begun(state.step, state.steps, len(state.curve)) if state else None
     there = holder.progress if holder else None
     if there and there.steps and (begun is None or there.step > begun.step):
-        return Begun(there.step, there.steps, begun.evaluations if begun else 0)
+        return _Begun(there.step, there.steps, begun.evaluations if begun else 0)
     return begun
 
 
-def gaps(goals: Sequence[int]) -> list[int]:
+def _gaps(goals: Sequence[int]) -> list[int]:
     """Steps between one evaluation and the next."""
     return [after - before for before, after in pairwise(goals)]
 
 
-def whole_steps(
+def _whole_steps(
     experiment: Experiment, cell: Cell, step: StepEstimate, seconds: float
 ) -> tuple[int, StepCost]:
     """Steps of the whole run, and what each consumes, at a step time.
@@ -351,7 +351,7 @@ def whole_steps(
     return parse_budget(cell.spec.train.budget).steps(cost), cost
 
 
-def sizes(experiment: Experiment, cell: Cell, *, several: bool) -> tuple[int, int]:
+def _sizes(experiment: Experiment, cell: Cell, *, several: bool) -> tuple[int, int]:
     """Bytes of the weights that a run leaves, and of a state: method, AdamW's two moments, best
     encoder, queue.
 
@@ -361,17 +361,17 @@ def sizes(experiment: Experiment, cell: Cell, *, several: bool) -> tuple[int, in
     """
     assert cell.method is not None
     built = build_method(cell.method, cell.spec, experiment.data.clips.layout, "meta")
-    encoder = bytes_of(list(built.evaluated_encoder().state_dict().values()))
-    method = bytes_of(list(built.state_dict().values()))
-    trained = bytes_of([parameter for parameter in built.parameters() if parameter.requires_grad])
+    encoder = _bytes_of(list(built.evaluated_encoder().state_dict().values()))
+    method = _bytes_of(list(built.state_dict().values()))
+    trained = _bytes_of([parameter for parameter in built.parameters() if parameter.requires_grad])
     queue = 8 * len(experiment.data.sequences)
     state = method + 2 * trained + encoder + queue
     whole = method if experiment.request.keep_decoder else 0
     left = 2 if several and len(experiment.data.split.validation) else 1
-    return left * (encoder + HEADER_BYTES) + whole, state + whole + 3 * HEADER_BYTES
+    return left * (encoder + _HEADER_BYTES) + whole, state + whole + 3 * _HEADER_BYTES
 
 
-def bytes_of(tensors: Sequence[torch.Tensor]) -> int:
+def _bytes_of(tensors: Sequence[torch.Tensor]) -> int:
     """Of all of them; what a module keeps beside tensors (`get_extra_state`) has none."""
     return sum(
         tensor.numel() * tensor.element_size()

@@ -35,9 +35,9 @@ def measure_in_processes(
     ):
         for number in range(processes):
             task(number, processes, "")
-            found.append(in_process(sys.argv[1:], number, Path(scratch) / str(number)))
+            found.append(_in_process(sys.argv[1:], number, Path(scratch) / str(number)))
             if len(found) < processes:
-                leave(found, timing, store)
+                _leave(found, timing, store)
     record = joined(found)
     failures: dict[str, Exception] = {
         cell.label: UsageError("failed in one of the processes")
@@ -48,7 +48,7 @@ def measure_in_processes(
     return Measurement(record, failures)
 
 
-def leave(found: Sequence[SpeedRecord], timing: Timing, store: RecordStore) -> None:
+def _leave(found: Sequence[SpeedRecord], timing: Timing, store: RecordStore) -> None:
     """Write what the processes so far have measured as a record that is not finished."""
     record = joined(found) if len(found) > 1 else found[0]
     planned = round(record.done_rounds * timing.processes / len(found))
@@ -61,7 +61,7 @@ def leave(found: Sequence[SpeedRecord], timing: Timing, store: RecordStore) -> N
         store.write_speed(record.model_copy(update=changes))
 
 
-def in_process(arguments: Sequence[str], number: int, out: Path) -> SpeedRecord:
+def _in_process(arguments: Sequence[str], number: int, out: Path) -> SpeedRecord:
     """The measurement that a command leaves in a process of its own,
     whose first round starts at slot ``number``.
     """

@@ -23,8 +23,8 @@ from harness.evaluation.protocol import Protocol, ProtocolOptions
 from harness.registry import Registry
 from harness.spec.model import MethodSpec, build, parse_specs
 
-GROUP = "masked_skeleton.protocols"
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
+_GROUP = "masked_skeleton.protocols"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
 """What a protocol may be called: its records are files of that name."""
 
 
@@ -44,7 +44,7 @@ class Protocols:
         self.failures: dict[str, str] = {}
         for file in sorted(info.name for info in pkgutil.iter_modules(protocols.__path__)):
             self._add_all(importlib.import_module(f"{protocols.__name__}.{file}"))
-        for point in entry_points(group=GROUP):
+        for point in entry_points(group=_GROUP):
             try:
                 loaded = point.load()
                 if not (inspect.isclass(loaded) and issubclass(loaded, Protocol)):
@@ -93,12 +93,12 @@ class Protocols:
 
     def _add_all(self, module: ModuleType) -> None:
         for item in vars(module).values():
-            if is_protocol(item) and item.__module__ == module.__name__:
+            if _is_protocol(item) and item.__module__ == module.__name__:
                 self._add(item.name or module.__name__.rpartition(".")[2].replace("_", "-"), item)
 
     def _add(self, name: str, protocol: type[Protocol[Any]]) -> None:
         where = f"{protocol.__module__}.{protocol.__qualname__}"
-        if not isinstance(name, str) or not NAME.fullmatch(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise UsageError(
                 f"protocol {where}: expected a name of small letters, digits and hyphens, found"
                 f" {name!r}"
@@ -121,7 +121,7 @@ def registry_with_protocols(plugins: list[Path] | None, *, rows: Collection[str]
     return Registry(plugins, rows=rows, besides=(Protocol,))
 
 
-def is_protocol(item: object) -> bool:
+def _is_protocol(item: object) -> bool:
     """A class that says what it is, on `Protocol`."""
     return (
         inspect.isclass(item)

@@ -72,7 +72,7 @@ def prepare_experiment(
         return prepare(request, registry, advance=advance)
 
 
-def meant(name: str) -> str:
+def _meant(name: str) -> str:
     """The setting that a name without its section is nearest to: ``train.lr`` of ``lr``,
     or of ``train.lr``.
     """
@@ -89,7 +89,7 @@ def parse_override(text: str) -> tuple[str, str, Any]:
     path, equals, value = text.partition("=")
     section, dot, key = path.strip().partition(".")
     if not equals or not dot:
-        example = f"{meant(path.strip())}={value or '...'}"
+        example = f"{_meant(path.strip())}={value or '...'}"
         raise UsageError(
             f"--set {shortened(repr(text))}: expected section.key=value, e.g. {shortened(example)}"
         )

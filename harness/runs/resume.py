@@ -33,7 +33,7 @@ from harness.spec.model import digest
 if TYPE_CHECKING:
     from torch import Tensor
 
-KEPT = 2
+_KEPT = 2
 DEAREST = 0.01
 """Share of a run's time that its states may cost."""
 
@@ -99,9 +99,9 @@ def write_state(folder: Path, state: RunState, tensors: Mapping[str, Tensor]) ->
     whole = state.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()}).sealed
     write_atomically(path.with_suffix(".json"), (whole.model_dump_json() + "\n").encode())
     files = state_files(folder)
-    for old in files[:-KEPT]:
-        remove(old)
-    for tensors_alone in set(tensor_files(folder)) - {
+    for old in files[:-_KEPT]:
+        _remove(old)
+    for tensors_alone in set(_tensor_files(folder)) - {
         file.with_suffix(".safetensors") for file in files
     }:
         tensors_alone.unlink(missing_ok=True)  # of a process that was killed between the two files
@@ -113,7 +113,7 @@ def free_name(folder: Path, step: int) -> Path:
     """
     numbers = [
         int(found[2] or 0)
-        for found in map(parts_of_name, state_files(folder))
+        for found in map(_parts_of_name, state_files(folder))
         if int(found[1]) == step
     ]
     again = f".{max(numbers) + 1}" if numbers else ""
@@ -129,7 +129,7 @@ def find_state(
     lines: list[str] = []
     for path in reversed(state_files(folder)):
         try:
-            return read_state(path, address, versions, steps), lines
+            return _read_state(path, address, versions, steps), lines
         except Unusable as problem:
             lines.append(refuse_state(path, problem))
     return None, lines
@@ -147,7 +147,7 @@ def usable_state(folder: Path, address: str, versions: Mapping[str, str]) -> Run
     """The state that `find_state` would find; nothing is set aside."""
     for path in reversed(state_files(folder)):
         with suppress(Unusable):
-            return read_state(path, address, versions).state
+            return _read_state(path, address, versions).state
     return None
 
 
@@ -155,7 +155,7 @@ class Unusable(Exception):
     """A state that no run can be continued from, and why."""
 
 
-def read_state(
+def _read_state(
     path: Path, address: str, versions: Mapping[str, str], steps: int | None = None
 ) -> Saved:
     """What stands in a state's files; `Unusable` where they are damaged, of another run or other
@@ -199,16 +199,16 @@ def state_files(folder: Path) -> list[Path]:
     """The JSON files of all states of a run, the oldest first."""
     found = [path for path in folder.glob("state-*.json") if STATE_NAME.fullmatch(path.stem)]
     return sorted(
-        found, key=lambda path: (int(parts_of_name(path)[1]), int(parts_of_name(path)[2] or 0))
+        found, key=lambda path: (int(_parts_of_name(path)[1]), int(_parts_of_name(path)[2] or 0))
     )
 
 
-def tensor_files(folder: Path) -> list[Path]:
+def _tensor_files(folder: Path) -> list[Path]:
     """The tensors' files of all states of a run; what was set aside is none of them."""
     return [path for path in folder.glob("state-*.safetensors") if STATE_NAME.fullmatch(path.stem)]
 
 
-def parts_of_name(path: Path) -> re.Match[str]:
+def _parts_of_name(path: Path) -> re.Match[str]:
     """A state's step, and how many there were before at that step."""
     found = STATE_NAME.fullmatch(path.stem)
     assert found
@@ -217,11 +217,11 @@ def parts_of_name(path: Path) -> re.Match[str]:
 
 def remove_states(folder: Path) -> None:
     """Remove every state of a run: it is done, or begins anew."""
-    for path in [*state_files(folder), *tensor_files(folder)]:
-        remove(path)
+    for path in [*state_files(folder), *_tensor_files(folder)]:
+        _remove(path)
 
 
-def remove(path: Path) -> None:
+def _remove(path: Path) -> None:
     """Remove a state's two files, first the one that makes it count."""
     path.with_suffix(".json").unlink(missing_ok=True)
     path.with_suffix(".safetensors").unlink(missing_ok=True)

@@ -59,7 +59,7 @@ class Share:
         if not self.shared:
             for cell in cells:
                 if holder := self.claims.holder(cell.spec.address):
-                    raise UsageError(taken(f"{cell.label}, seed {cell.spec.seed}", str(holder)))
+                    raise UsageError(_taken(f"{cell.label}, seed {cell.spec.seed}", str(holder)))
 
     def at_work(self, addresses: Iterable[str]) -> bool:
         """Others share this work, and one of them works on something of it now."""
@@ -79,7 +79,7 @@ class Share:
         return self.turns_at(
             cells,
             lambda cell: (cell.spec.address, cell.label, cell.spec.seed),
-            lambda cell: done_meanwhile(
+            lambda cell: _done_meanwhile(
                 self.before.get(cell.spec.address), self.store.run_of(cell.spec)
             ),
         )
@@ -111,7 +111,7 @@ class Share:
                             yield piece, claim
                 except Held as held:
                     if not self.shared and (holder := self.claims.holder(address)):
-                        raise UsageError(taken(f"{label}, seed {seed}", str(holder))) from None
+                        raise UsageError(_taken(f"{label}, seed {seed}", str(holder))) from None
                     holders.append(str(held.claim))
                 else:
                     if not claim.lost:  # else another process has it, which is waited for
@@ -138,7 +138,7 @@ class Share:
                 return
             except Held as held:
                 if not self.shared:
-                    raise UsageError(taken(what, str(held.claim))) from None
+                    raise UsageError(_taken(what, str(held.claim))) from None
                 holder = str(held.claim)
             self.wait("waiting for others", f"{what} ({holder})")
 
@@ -156,7 +156,7 @@ class Share:
         self.task = None
 
 
-def taken(what: str, holder: str) -> str:
+def _taken(what: str, holder: str) -> str:
     """The line for who starts the same work twice."""
     return (
         f"{holder} works on {what} in this folder; add --claim to share the work, or choose another"
@@ -164,7 +164,7 @@ def taken(what: str, holder: str) -> str:
     )
 
 
-def done_meanwhile(before: RunRecord | None, after: RunRecord | None) -> bool:
+def _done_meanwhile(before: RunRecord | None, after: RunRecord | None) -> bool:
     """Another process ended this cell since we began, well or not;
     one that was stopped is still to do.
     """

@@ -18,18 +18,18 @@ MOST = {"ep": 1e6, "steps": 1e9, "clips": 1e12, "s": 1e8, "flops": 1e26}
 """Of each unit, the largest budget: more than anybody has (3 years of seconds, say),
 and safe to count with.
 """
-SECONDS = {"h": 3600, "min": 60, "s": 1}
+_SECONDS = {"h": 3600, "min": 60, "s": 1}
 """Units of time, in the order in which a budget may have several: ``1h30min``."""
 UNITS = (*MOST, "min", "h")
-EXAMPLES = "30ep, 2000steps, 300s or 1h30min"
-OTHER_WORDS = {
+_EXAMPLES = "30ep, 2000steps, 300s or 1h30min"
+_OTHER_WORDS = {
     "h": ("hr", "hrs", "hour", "hours"),
     "min": ("m", "mins", "minute", "minutes"),
     "s": ("sec", "secs", "second", "seconds"),
 }
 """What the units of time are called elsewhere."""
 _NUMBER = r"([0-9.]+(?:e[+-]?[0-9]+)?)"
-_TIME = re.compile(r"\s*" + "".join(rf"(?:{_NUMBER}\s*{unit}\s*)?" for unit in SECONDS))
+_TIME = re.compile(r"\s*" + "".join(rf"(?:{_NUMBER}\s*{unit}\s*)?" for unit in _SECONDS))
 _AMOUNT = re.compile(rf"\s*{_NUMBER}\s*([a-z]*)\s*")
 
 
@@ -115,12 +115,12 @@ def check_budget(text: str) -> str:
     return f"{budget.amount:.15g}s" if in_other_units else text
 
 
-def meant(amount: float, word: str) -> str:
+def _meant(amount: float, word: str) -> str:
     """``20steps`` of 20 and ``step``, ``5min`` of 5 and ``m``;
     nothing for a word that is like no unit.
     """
     word = word or "steps"
-    alike = [unit for unit, words in OTHER_WORDS.items() if word in words] or [
+    alike = [unit for unit, words in _OTHER_WORDS.items() if word in words] or [
         unit for unit in MOST if unit != "s" and (word.startswith(unit) or unit.startswith(word))
     ]
     return f"{amount:g}{alike[-1]}" if alike else ""
@@ -131,7 +131,7 @@ def _parse(text: str) -> Budget:
     if unit not in MOST:
         raise ValueError(
             f"expected a number and one of {', '.join(UNITS)}, e.g."
-            f" {meant(amount, unit) or EXAMPLES}"
+            f" {_meant(amount, unit) or _EXAMPLES}"
         )
     if not 0 < amount <= MOST[unit]:
         raise ValueError(f"expected an amount above 0 and up to {MOST[unit]:g}{unit}")
@@ -142,7 +142,7 @@ def _amount_and_unit(text: str) -> tuple[float, str]:
     """The number and the word behind it, times in seconds; no unit's name where there are none."""
     try:
         if (times := _TIME.fullmatch(text)) and any(times.groups()):
-            given = zip(times.groups(), SECONDS.values(), strict=True)
+            given = zip(times.groups(), _SECONDS.values(), strict=True)
             # in decimals: 1.1 h are 3960 s, not 3960.0000000000005
             return float(sum(Decimal(number) * unit for number, unit in given if number)), "s"
         if match := _AMOUNT.fullmatch(text):

@@ -31,7 +31,7 @@ from harness.spec.budget import UNITS, check_budget
 
 Model = TypeVar("Model", bound=BaseModel)
 
-IN_UTF8 = "rename the file, or set PYTHONUTF8=1 where only the locale is another"
+_IN_UTF8 = "rename the file, or set PYTHONUTF8=1 where only the locale is another"
 MOST_SEEDS, MOST_EVALUATIONS = 1000, 10_000
 """Of one command, and of one run."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -312,7 +312,7 @@ class RunSpec(Section):
         return _held_equal(self.by_rule_1)
 
 
-class SeedList(Section):
+class _SeedList(Section):
     """The seeds of a command."""
 
     seeds: list[Seed] = Field(min_length=1, max_length=MOST_SEEDS)
@@ -441,7 +441,7 @@ def check_seeds(seeds: list[int], where: str = "seeds") -> list[int]:
     """The seeds of a command, each once; a `UsageError` for none, for too many,
     or for one that no generator takes.
     """
-    return list(dict.fromkeys(build(SeedList, {"seeds": seeds}, where).seeds))
+    return list(dict.fromkeys(build(_SeedList, {"seeds": seeds}, where).seeds))
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -474,7 +474,7 @@ def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
         )
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "string_unicode":  # a path as the command line gave it
-        message = f"expected text in UTF-8; {IN_UTF8}"
+        message = f"expected text in UTF-8; {_IN_UTF8}"
     return f"{'.'.join(path)}: {message}, found {shortened(repr(first['input']))}"
 
 

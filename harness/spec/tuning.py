@@ -16,9 +16,9 @@ from harness.errors import UsageError
 from harness.spec.model import MethodSpec, Section, TrainSpec, build
 from harness.spec.yaml_text import read_yaml
 
-SPACE = ROOT / "benchmarks" / "tuning.yaml"
-SEED = 0
-DIGITS = 3
+_SPACE = ROOT / "benchmarks" / "tuning.yaml"
+_SEED = 0
+_DIGITS = 3
 """Of a value that is drawn: what is printed is what is run."""
 Number = Annotated[float, Field(gt=-1e9, lt=1e9)]
 Few = Annotated[int, Field(ge=1, le=100)]
@@ -45,9 +45,9 @@ class Range(Section):
             return self.choice[min(int(share * len(self.choice)), len(self.choice) - 1)]
         if self.log:
             low, high = self.log
-            return float(f"{low * (high / low) ** share:.{DIGITS}g}")
+            return float(f"{low * (high / low) ** share:.{_DIGITS}g}")
         low, high = self.linear or (0.0, 0.0)
-        return float(f"{low + (high - low) * share:.{DIGITS}g}")
+        return float(f"{low + (high - low) * share:.{_DIGITS}g}")
 
 
 class Space(Section):
@@ -76,7 +76,7 @@ class Draw:
         """A method's own options; a `UsageError` where the space has none for it."""
         if method not in self.space.methods:
             raise UsageError(
-                f"--tuning: expected two options of {method} in {SPACE.name}, found none (it has "
+                f"--tuning: expected two options of {method} in {_SPACE.name}, found none (it has "
                 f"{', '.join(self.space.methods)}); add them there, or leave {method} out"
             )
         ranges = self.space.methods[method]
@@ -105,7 +105,7 @@ def _whole(value: float) -> float:
     return int(value) if value == int(value) and not isinstance(value, bool) else value
 
 
-def read_space(path: Path = SPACE) -> Space:
+def read_space(path: Path = _SPACE) -> Space:
     """The published space."""
     return build(Space, read_yaml(path.read_text(encoding="utf-8")), str(path))
 
@@ -117,7 +117,7 @@ def draws(count: int, space: Space | None = None) -> list[Draw]:
     space = space or read_space()
     own = max(map(len, space.methods.values()))
     # RandomState's stream is frozen for good, a Generator's may change between releases of numpy.
-    random = np.random.RandomState(SEED).random_sample((count, len(space.train) + own))
+    random = np.random.RandomState(_SEED).random_sample((count, len(space.train) + own))
     return [
         Draw(
             number,

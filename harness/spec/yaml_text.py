@@ -10,14 +10,14 @@ from typing import Any
 
 import yaml
 
-MOST_CHARACTERS = 100_000
+_MOST_CHARACTERS = 100_000
 
 
 def read_yaml(text: str) -> Any:
     """The value of a text; `yaml.YAMLError`, whose message says in its first line what is wrong."""
-    if len(text) > MOST_CHARACTERS:
+    if len(text) > _MOST_CHARACTERS:
         raise yaml.YAMLError(
-            f"expected at most {MOST_CHARACTERS:,} characters, found {len(text):,}"
+            f"expected at most {_MOST_CHARACTERS:,} characters, found {len(text):,}"
         )
     try:
         return yaml.load(text, Loader=_PlainLoader)

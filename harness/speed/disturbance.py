@@ -23,11 +23,11 @@ from harness.training.distributed import joined
 
 FOREIGN_SHARE = 0.1
 """Above this share of all processor time taken by others, a block counts as disturbed."""
-SHORTEST = 0.2
+_SHORTEST = 0.2
 """Seconds of processor time below which the kernel's ticks are too coarse to judge."""
 SHORTEST_EFFORT = 0.5
 """Seconds below which an `Effort` is too short to judge."""
-THROTTLES = {
+_THROTTLES = {
     "nvmlClocksEventReasonHwSlowdown": "hardware slowdown",
     "nvmlClocksEventReasonSwThermalSlowdown": "thermal slowdown",
     "nvmlClocksEventReasonHwThermalSlowdown": "hardware thermal slowdown",
@@ -66,7 +66,7 @@ class Watch:
         # only kept.
         busy = f"other processes took more than {100 * FOREIGN_SHARE:.0f} % of the processor"
         reason = busy if share > FOREIGN_SHARE and self.device.type == "cpu" else ""
-        if allocation_retries(self.device) > moment.retries:
+        if _allocation_retries(self.device) > moment.retries:
             reason = "GPU memory ran short, and its cache was emptied"
         if self.gpu:
             reason = self.gpu.look(self.health) or reason
@@ -130,7 +130,7 @@ class ProcessorTime:
         """The counters at this moment."""
         machine = sum(busy_seconds(core) for core in own_cores(psutil.cpu_times(percpu=True)))
         own = os.times()
-        ranks = sum(seconds_of(process) for process in joined().processes)
+        ranks = sum(_seconds_of(process) for process in joined().processes)
         return cls(machine, own.user + own.system + own.children_user + own.children_system + ranks)
 
     def foreign_share(self, before: ProcessorTime, wall: float) -> float:
@@ -138,7 +138,7 @@ class ProcessorTime:
         0 when too short to tell.
         """
         capacity = wall * processors()
-        if capacity < SHORTEST:
+        if capacity < _SHORTEST:
             return 0.0
         return max(0.0, (self.machine - before.machine) - (self.own - before.own)) / capacity
 
@@ -148,7 +148,7 @@ class Moment:
     """A moment, to ask later what other processes took since then.
 
     Attributes:
-        retries: `allocation_retries` until then.
+        retries: `_allocation_retries` until then.
     """
 
     clock: float
@@ -159,7 +159,7 @@ class Moment:
     def now(cls, device: torch.device | None = None) -> Moment:
         """This moment; of a device too where one is given."""
         return cls(
-            time.perf_counter(), ProcessorTime.now(), allocation_retries(device) if device else 0
+            time.perf_counter(), ProcessorTime.now(), _allocation_retries(device) if device else 0
         )
 
     def foreign_share(self) -> float:
@@ -167,7 +167,7 @@ class Moment:
         return ProcessorTime.now().foreign_share(self.processor, time.perf_counter() - self.clock)
 
 
-def allocation_retries(device: torch.device) -> int:
+def _allocation_retries(device: torch.device) -> int:
     """How often so far a GPU had no memory left, so that torch emptied its cache and asked again; 0
     for a CPU.
 
@@ -206,7 +206,7 @@ def own_cores(cores: list[Any]) -> list[Any]:
     return [cores[index] for index in sorted(os.sched_getaffinity(0)) if index < len(cores)]
 
 
-def seconds_of(process: int) -> float:
+def _seconds_of(process: int) -> float:
     """Processor seconds of another process so far; 0 where it is gone."""
     try:
         times = psutil.Process(process).cpu_times()
@@ -264,5 +264,5 @@ class Gpu:
             return "another process on the GPU"
         active = int(nvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
         return ", ".join(
-            name for bit, name in THROTTLES.items() if active & int(getattr(nvml, bit, 0))
+            name for bit, name in _THROTTLES.items() if active & int(getattr(nvml, bit, 0))
         )

@@ -21,10 +21,10 @@ from harness.training.build import Cell
 from harness.training.clock import StepClock
 from harness.training.data import LoadedData
 
-FIRST_BATCH = 4
+_FIRST_BATCH = 4
 """Body sequences of the first steps, which say how many can be afforded."""
-STEPS = 3
-UNTIMED = 2
+_STEPS = 3
+_UNTIMED = 2
 """Steps beside the timed ones: the first of all, and the one whose memory is watched."""
 
 
@@ -56,14 +56,14 @@ def few_steps(cell: Cell, data: LoadedData, *, seconds: float) -> StepEstimate:
     divisible = (
         cell.spec.data.loader == "device"
     )  # worker processes start for every trainer: once is enough
-    small = trial(uncompiled, data, min(FIRST_BATCH, wanted) if divisible else wanted, steps=2)
+    small = _trial(uncompiled, data, min(_FIRST_BATCH, wanted) if divisible else wanted, steps=2)
     large = small
     if small.batch < wanted:
-        affordable = int(small.batch * seconds / ((STEPS + UNTIMED) * min(small.steps)))
+        affordable = int(small.batch * seconds / ((_STEPS + _UNTIMED) * min(small.steps)))
         if affordable > small.batch:
-            large = trial(uncompiled, data, min(wanted, affordable), steps=STEPS)
+            large = _trial(uncompiled, data, min(wanted, affordable), steps=_STEPS)
         else:
-            small = trial(uncompiled, data, FIRST_BATCH // 2, steps=2)
+            small = _trial(uncompiled, data, _FIRST_BATCH // 2, steps=2)
     seconds, low, high = times_at_batch(wanted, small, large)
     steps = counted(len(large.steps), "step")
     smaller = f" of {large.batch} body sequences, for {wanted}" if large.batch != wanted else ""
@@ -80,7 +80,7 @@ def few_steps(cell: Cell, data: LoadedData, *, seconds: float) -> StepEstimate:
     )
 
 
-def trial(cell: Cell, data: LoadedData, batch: int, *, steps: int) -> TimedBatch:
+def _trial(cell: Cell, data: LoadedData, batch: int, *, steps: int) -> TimedBatch:
     """Time some steps of a batch size, after a first one, and watch the memory of one."""
     assert cell.method is not None
     with cell.guard("warming up"):

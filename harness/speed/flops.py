@@ -57,7 +57,7 @@ def bound_flops(
         return None
 
 
-def blank_batch(method: Method, size: int, layout: SkeletonLayout) -> Batch:
+def _blank_batch(method: Method, size: int, layout: SkeletonLayout) -> Batch:
     """A batch of the method's views on the meta device: shapes without values."""
     whole = method.evaluated_encoder().grid.frames
     looks = tuple(
@@ -115,7 +115,7 @@ def _on_meta(method: type[Method], spec: RunSpec, layout: SkeletonLayout) -> tup
     """The method with plain attention and a batch for it, both without storage."""
     built = build_method(method, spec, layout, "meta")
     set_attention_kernel(built, fused=False)
-    return built, blank_batch(built, spec.train.batch_size, layout)
+    return built, _blank_batch(built, spec.train.batch_size, layout)
 
 
 def encoder_flops(spec: RunSpec, layout: SkeletonLayout) -> float:

@@ -29,7 +29,7 @@ from methods.parts.encoder import Encoder
 
 VERSION = 1
 
-PHASE = "forward"
+_PHASE = "forward"
 
 
 class Alone(Method[MethodOptions]):
@@ -64,8 +64,8 @@ class ForwardPass:
             clock.start()
             for _ in range(steps):
                 encoder(self.x)
-                clock.mark(PHASE)
-            clock.stop(PHASE)
+                clock.mark(_PHASE)
+            clock.stop(_PHASE)
         return {}
 
     def resident(self) -> list[Tensor]:

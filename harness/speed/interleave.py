@@ -28,7 +28,7 @@ VERSION = 2
 WARMUP_BLOCKS = 6
 PROBE_STEPS = 5
 """Steps in a row that size a block, where so many fit into it."""
-LONGEST_BLOCK = 100
+_LONGEST_BLOCK = 100
 """Steps."""
 MINIMUM_ROUNDS = 5
 MAXIMUM_ROUNDS = 40
@@ -122,18 +122,18 @@ def warm_up(arm: Arm, block_seconds: float) -> None:
         last = current
         if settled or time.perf_counter() - compiled > 10 * block_seconds:
             break
-    arm.block = min(PROBE_STEPS, steps_in(block_seconds, last))
+    arm.block = min(PROBE_STEPS, _steps_in(block_seconds, last))
     if arm.block > 1:
         last = statistics.fmean(arm.run().steps)
-    arm.block = steps_in(block_seconds, last)
+    arm.block = _steps_in(block_seconds, last)
     arm.peak_bytes = peak_step_bytes(arm.trainer)
     arm.probe_seconds = last
     arm.warmup_seconds = time.perf_counter() - began
 
 
-def steps_in(block_seconds: float, step_seconds: float) -> int:
-    """Steps of a block: 1 to `LONGEST_BLOCK`."""
-    return max(1, min(LONGEST_BLOCK, round(block_seconds / step_seconds)))
+def _steps_in(block_seconds: float, step_seconds: float) -> int:
+    """Steps of a block: 1 to `_LONGEST_BLOCK`."""
+    return max(1, min(_LONGEST_BLOCK, round(block_seconds / step_seconds)))
 
 
 def measure(

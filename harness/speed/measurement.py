@@ -47,11 +47,11 @@ from harness.training.leading import build_trainer
 from harness.training.trainer import Trainer
 from methods.base import Method
 
-SCHEDULE_STEPS = 100_000
+_SCHEDULE_STEPS = 100_000
 """Schedule length of trainers that are only timed:
 their learning rate stays near the start of the warm-up.
 """
-BLOCKS = 60
+_BLOCKS = 60
 """A measurement is cut into about so many blocks: short enough to alternate often,
 long enough to time.
 """
@@ -191,7 +191,7 @@ class Timing:
             with asked.guard("warming up"):
                 arm = self._built(asked, doing)
                 doing("first steps")
-                warm_up(arm, self.seconds / BLOCKS)
+                warm_up(arm, self.seconds / _BLOCKS)
                 if self.one_process:
                     self._warm_up_alone(asked, arm)
             self.arms.append(arm)
@@ -224,7 +224,7 @@ class Timing:
         arm = self._arm(cell, type(together.trainer.method), replace(self.data, ranks=ALONE))
         arm.label = f"{cell.label}, one process"
         with contextlib.suppress(torch.OutOfMemoryError):
-            warm_up(arm, self.seconds / BLOCKS)
+            warm_up(arm, self.seconds / _BLOCKS)
             self.alone[cell.label] = arm
 
     def _bound(self, cell: Cell, method: type[Method]) -> float | None:
@@ -431,4 +431,4 @@ def host_step_seconds(arm: Arm) -> float | None:
 
 def timed_trainer(method: type[Method], spec: RunSpec, data: LoadedData) -> Trainer:
     """A method on the run's batches, to be timed and not to be trained to an end."""
-    return build_trainer(method, spec, data.as_in(spec.data), SCHEDULE_STEPS)
+    return build_trainer(method, spec, data.as_in(spec.data), _SCHEDULE_STEPS)

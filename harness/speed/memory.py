@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from harness.speed.timed import Timed
 from harness.training.clock import StepClock
 
-FIRST_BATCH, MULTIPLE, LARGEST_BATCH = 8, 8, 4096
+_FIRST_BATCH, _MULTIPLE, _LARGEST_BATCH = 8, 8, 4096
 """Body sequences: the smallest batch tried, the step between batches, and where the search ends."""
 
 
@@ -53,19 +53,19 @@ def largest_batch(peak: Callable[[int], int], cap: float) -> int:
             return math.inf
 
     def predicted(low: float, size: int, high: float) -> int:
-        slope = max(1.0, (high - low) / (size - FIRST_BATCH))
-        return min(LARGEST_BATCH, FIRST_BATCH + int((cap - low) / slope)) // MULTIPLE * MULTIPLE
+        slope = max(1.0, (high - low) / (size - _FIRST_BATCH))
+        return min(_LARGEST_BATCH, _FIRST_BATCH + int((cap - low) / slope)) // _MULTIPLE * _MULTIPLE
 
-    low, high = needed(FIRST_BATCH), needed(2 * FIRST_BATCH)
+    low, high = needed(_FIRST_BATCH), needed(2 * _FIRST_BATCH)
     if low > cap:
         raise MemoryError(
-            f"a step of {FIRST_BATCH} body sequences takes {low / 1e9:.2f} GB, over the cap"
+            f"a step of {_FIRST_BATCH} body sequences takes {low / 1e9:.2f} GB, over the cap"
         )
-    size = predicted(low, 2 * FIRST_BATCH, high)
-    while size > FIRST_BATCH and (high := needed(size)) > cap:
-        size = min(size - MULTIPLE, int(0.95 * size)) // MULTIPLE * MULTIPLE
-    if size <= FIRST_BATCH:
-        return FIRST_BATCH
+    size = predicted(low, 2 * _FIRST_BATCH, high)
+    while size > _FIRST_BATCH and (high := needed(size)) > cap:
+        size = min(size - _MULTIPLE, int(0.95 * size)) // _MULTIPLE * _MULTIPLE
+    if size <= _FIRST_BATCH:
+        return _FIRST_BATCH
     larger = predicted(low, size, high)
     return larger if larger > size and needed(larger) <= cap else size
 

@@ -128,13 +128,13 @@ def rate_of_device(
             f"--device-rate {text!r}: expected NAME=FLOPS, or the NAME of a device in the records"
         )
     if equals:
-        return rate_of_unknown(
+        return _rate_of_unknown(
             name, parse_rate(flops, f"--device-rate {name}="), reached, way, device_class
         )
-    return rate_of_known(name, reached, way)
+    return _rate_of_known(name, reached, way)
 
 
-def rate_of_known(name: str, reached: Sequence[Reached], way: Way) -> Rate:
+def _rate_of_known(name: str, reached: Sequence[Reached], way: Way) -> Rate:
     """What methods reached on a device of the records; `UsageError` where none is called so."""
     known = list(dict.fromkeys(one.device for one in reached))
     exact = [device for device in known if device.casefold() == name.casefold()]
@@ -151,7 +151,7 @@ def rate_of_known(name: str, reached: Sequence[Reached], way: Way) -> Rate:
             f"{problem}; or give the FLOP/s of a matrix product on it: NAME=FLOPS"
         )
     own = [one for one in reached if one.device == found[0]]
-    alike = closest([one for one in own if one.precision == way.precision], way)
+    alike = _closest([one for one in own if one.precision == way.precision], way)
     if not alike:
         precisions = ", ".join(sorted({one.precision for one in own}))
         raise UsageError(
@@ -160,7 +160,7 @@ def rate_of_known(name: str, reached: Sequence[Reached], way: Way) -> Rate:
         )
     rates = [one.flops for one in alike]
     shares = [one.share for one in alike if one.share]
-    of_matmul = f", {span(shares)} of its matmul rate" if shares else ""
+    of_matmul = f", {_span(shares)} of its matmul rate" if shares else ""
     threads = "/".join(map(str, sorted({one.threads for one in alike})))
     value = statistics.median(rates)
     return Rate(
@@ -169,20 +169,21 @@ def rate_of_known(name: str, reached: Sequence[Reached], way: Way) -> Rate:
         min(rates),
         max(rates),
         f"FLOPs of the step at {value:.3g} FLOP/s, the median of what methods reached on {found[0]}"
-        f" with {threads} threads ({min(rates):.3g} to {max(rates):.3g}{of_matmul}; {what(alike)})",
+        f" with {threads} threads ({min(rates):.3g} to {max(rates):.3g}{of_matmul};"
+        f" {_what(alike)})",
     )
 
 
-def rate_of_unknown(
+def _rate_of_unknown(
     name: str, matmul: float, reached: Sequence[Reached], way: Way, device_class: DeviceClass
 ) -> Rate:
     """A share of a matmul rate, as methods reach it on devices of that class."""
     shared = [one for one in reached if one.share and one.precision == way.precision]
-    alike = closest([one for one in shared if one.device_class == device_class], way)
+    alike = _closest([one for one in shared if one.device_class == device_class], way)
     kind = {"gpu": "GPU", "cpu": "CPU"}[device_class]
     if not alike:
         others = [one.share for one in shared if one.share]
-        elsewhere = f"; other devices reach {span(others)} of theirs" if others else ""
+        elsewhere = f"; other devices reach {_span(others)} of theirs" if others else ""
         return Rate(
             name,
             matmul,
@@ -201,22 +202,22 @@ def rate_of_unknown(
         matmul * max(shares),
         f"FLOPs of the step at {matmul * middle:.3g} FLOP/s, {middle:.2f} of the matmul rate of"
         f" {name} ({matmul:.3g} FLOP/s): the median of what methods reach on a {kind},"
-        f" {span(shares)} ({what(alike)})",
+        f" {_span(shares)} ({_what(alike)})",
     )
 
 
-def closest(found: Sequence[Reached], way: Way) -> list[Reached]:
+def _closest(found: Sequence[Reached], way: Way) -> list[Reached]:
     """Those of the same encoder size, and compiled or not as the run is, where there are any."""
     same_size = [one for one in found if one.encoder == way.encoder] or list(found)
     return [one for one in same_size if one.compiled == way.compiled] or same_size
 
 
-def span(values: Sequence[float]) -> str:
+def _span(values: Sequence[float]) -> str:
     """``0.41 to 0.56``."""
     return f"{min(values):.2f} to {max(values):.2f}"
 
 
-def what(alike: Sequence[Reached]) -> str:
+def _what(alike: Sequence[Reached]) -> str:
     """How many steps of which kind a figure rests on."""
     sizes, precisions = (
         "/".join(sorted({getattr(one, key) for one in alike})) for key in ("encoder", "precision")

@@ -29,15 +29,15 @@ from harness.training.build import build_method, build_optimizer
 from methods.base import Method
 from methods.parts.encoder import set_attention_kernel
 
-STEPS, UNJUDGED = 8, 2
+STEPS, _UNJUDGED = 8, 2
 """Steps, and how many at their beginning are not judged:
 behind a layer that starts at zero there is no gradient.
 """
-COUNTED = (UNJUDGED + 1, STEPS)
+_COUNTED = (_UNJUDGED + 1, STEPS)
 """Steps whose FLOPs are counted: counting takes longer than a step of so few body sequences."""
-SEQUENCES = 2
+_SEQUENCES = 2
 """Body sequences of a trial step."""
-UNREAD = 1e-6
+_UNREAD = 1e-6
 """Relative to the largest gradient of a body sequence, or to the loss: below it there is none,
 or no change.
 """
@@ -74,10 +74,10 @@ class Trial:
         """The loss of a fresh build on these views."""
         built = self.build()
         torch.manual_seed(self.spec.seed)
-        return built.loss(packed(views))[0]
+        return built.loss(_packed(views))[0]
 
 
-def packed(views: Sequence[Tensor]) -> Batch:
+def _packed(views: Sequence[Tensor]) -> Batch:
     """Views as `Method.loss` gets them."""
     return tuple(views) if len(views) > 1 else views[0]
 
@@ -109,14 +109,14 @@ def unread_rows(trial: Trial) -> list[int]:
     gradients = [gradient for gradient in found if gradient is not None]
     if gradients:
         largest = torch.stack([gradient.abs().flatten(1).amax(1) for gradient in gradients]).amax(0)
-        suspects: Iterator[list[int]] = iter([rows_of(largest <= UNREAD * largest.max())])
+        suspects: Iterator[list[int]] = iter([_rows_of(largest <= _UNREAD * largest.max())])
     else:
         suspects = groups(len(given[0]))
-    guilty = {row for rows in suspects if rows and same_loss(trial, rows, loss) for row in rows}
+    guilty = {row for rows in suspects if rows and _same_loss(trial, rows, loss) for row in rows}
     return sorted(guilty)
 
 
-def rows_of(flags: Tensor) -> list[int]:
+def _rows_of(flags: Tensor) -> list[int]:
     """Numbers of the rows that are marked."""
     return [row for row, marked in enumerate(flags.tolist()) if marked]
 
@@ -128,7 +128,7 @@ def groups(size: int) -> Iterator[list[int]]:
     yield from (rows[start::2] for start in range(2) if size > 1)
 
 
-def same_loss(trial: Trial, rows: Sequence[int], loss: Tensor) -> bool:
+def _same_loss(trial: Trial, rows: Sequence[int], loss: Tensor) -> bool:
     """The loss does not change when these rows are backwards,
     three times as large and a metre away.
     """
@@ -137,7 +137,7 @@ def same_loss(trial: Trial, rows: Sequence[int], loss: Tensor) -> bool:
         changed = view.detach().clone()
         changed[rows] = 3 * changed[rows].flip(1) + 1
         others.append(changed)
-    return math.isclose(trial.loss(others).item(), loss.item(), rel_tol=UNREAD)
+    return math.isclose(trial.loss(others).item(), loss.item(), rel_tol=_UNREAD)
 
 
 # --- steps ---
@@ -161,7 +161,7 @@ class Step:
 def unlike_counted(trial: Trial) -> list[Doubt]:
     """Doubts about steps that are none, cost what is not counted, or write into their batch."""
     steps = list(trial_steps(trial))
-    judged = steps[UNJUDGED:]
+    judged = steps[_UNJUDGED:]
     found = []
     if any(step.changed for step in steps):
         found.append(
@@ -171,7 +171,7 @@ def unlike_counted(trial: Trial) -> list[Doubt]:
     if idle > len(judged) / 2:
         text = f"the encoder had no gradient in {idle} of {len(judged)} trial steps"
         found.append(Doubt(kind="steps skipped", text=text))
-    size = len(small(trial.views)[0])
+    size = len(_small(trial.views)[0])
     counted = step_flops(trial.method, trial.spec.with_train(batch_size=size), trial.layout)
     mean = statistics.fmean(step.flops for step in judged if step.flops is not None)
     if abs(mean - counted) > FLOP_ROUNDING * max(mean, counted):
@@ -191,28 +191,28 @@ def trial_steps(trial: Trial) -> Iterator[Step]:
     set_attention_kernel(method, fused=False)  # as FLOPs are counted
     optimizer = build_optimizer(method, trial.spec.train)
     torch.manual_seed(trial.spec.seed)
-    views = small(trial.views)
+    views = _small(trial.views)
     for number in range(1, STEPS + 1):
         given = [view.clone() for view in views]
-        counter = FlopCounterMode(display=False) if number in COUNTED else None
+        counter = FlopCounterMode(display=False) if number in _COUNTED else None
         with counter or nullcontext():
-            loss, _ = method.loss(packed(given))
+            loss, _ = method.loss(_packed(given))
             loss.backward()
         gradients = [p.grad for p in method.encoder.parameters() if p.grad is not None]
         trained = any(bool(gradient.any()) for gradient in gradients)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         method.after_step(number / STEPS)
-        changed = any(not same_bits(one, other) for one, other in zip(given, views, strict=True))
+        changed = any(not _same_bits(one, other) for one, other in zip(given, views, strict=True))
         yield Step(float(counter.get_total_flops()) if counter else None, trained, changed)
 
 
-def small(views: Sequence[Tensor]) -> list[Tensor]:
+def _small(views: Sequence[Tensor]) -> list[Tensor]:
     """The first few body sequences."""
-    return [view[:SEQUENCES].detach().clone() for view in views]
+    return [view[:_SEQUENCES].detach().clone() for view in views]
 
 
-def same_bits(one: Tensor, other: Tensor) -> bool:
+def _same_bits(one: Tensor, other: Tensor) -> bool:
     """Equal, also where a number is none."""
     return bool(
         torch.equal(one.nan_to_num(), other.nan_to_num())

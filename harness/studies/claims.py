@@ -36,7 +36,7 @@ CLAIMS = ROOT / "benchmarks" / "claims"
 ClaimVerdict = Verdict | Literal["other hardware: not tested"]
 
 
-DEFINITIONS = {"training": ("hours", "clips"), "inference": ("inference", "flops")}
+_DEFINITIONS = {"training": ("hours", "clips"), "inference": ("inference", "flops")}
 """What a claim may be a ratio of, by the work that it is about."""
 
 
@@ -85,9 +85,9 @@ class Claim(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.definition not in DEFINITIONS[self.what]:
+        if self.definition not in _DEFINITIONS[self.what]:
             raise ValueError(
-                f"definition: expected {' or '.join(DEFINITIONS[self.what])} of {self.what}"
+                f"definition: expected {' or '.join(_DEFINITIONS[self.what])} of {self.what}"
             )
         if self.what == "training" and not self.epochs:
             raise ValueError("epochs: expected those of both schedules")
@@ -234,7 +234,7 @@ def make_card(claim: Claim, record: SpeedRecord | None) -> Card:
     for way, definition in product(ways, definitions(claim)):
         measured = speedup(record, method(way), baseline(way))
         assert measured is not None
-        ratio = scaled(measured, schedule_factor(claim, definition))
+        ratio = _scaled(measured, schedule_factor(claim, definition))
         doubted = any(arm.doubts for row in (method, baseline) if (arm := record.arm(row(way))))
         findings.append(
             Finding(
@@ -295,7 +295,7 @@ def judged(
 
 def definitions(claim: Claim) -> list[str]:
     """The claim's own definition first."""
-    return sorted(DEFINITIONS[claim.what], key=lambda name: name != claim.definition)
+    return sorted(_DEFINITIONS[claim.what], key=lambda name: name != claim.definition)
 
 
 def schedule_factor(claim: Claim, definition: str) -> float:
@@ -309,7 +309,7 @@ def schedule_factor(claim: Claim, definition: str) -> float:
     )
 
 
-def scaled(ratio: Ratio, factor: float) -> Ratio:
+def _scaled(ratio: Ratio, factor: float) -> Ratio:
     """A ratio and its interval times a factor."""
     return Ratio(
         value=ratio.value * factor,

@@ -58,14 +58,14 @@ def probe_columns(records: Sequence[RunRecord]) -> list[Column]:
     done = [record for record in records if record.status == "ok" and record.accuracy]
     if not done:
         return []
-    clips, lost = done[0].data.test_clips, unfinished(records)
+    clips, lost = done[0].data.test_clips, _unfinished(records)
     return [
         Column(name, rows_of(done, value), clips, best=best_points(done, value), uncounted=lost)
         for name, value in PROBES.items()
     ]
 
 
-def unfinished(runs: Sequence[RunRecord]) -> list[str]:
+def _unfinished(runs: Sequence[RunRecord]) -> list[str]:
     """Seeds that a row lost: what is left of it may be no fair sample of it."""
     return [
         f"{run.label}, seed {run.spec.seed}: its run is {run.status}"
@@ -115,15 +115,15 @@ def protocol_columns(runs: Sequence[RunRecord], evaluations: Evaluations) -> lis
         for one in evaluations.of(runs)
         if not on[one.run].sets and one.data == on[one.run].fingerprint
     ]
-    labels, lost = {run.address: run.label for run in runs}, unfinished(runs)
+    labels, lost = {run.address: run.label for run in runs}, _unfinished(runs)
     found = [one.model_copy(update={"label": labels[one.run]}) for one in newest(records)]
     found.sort(key=lambda one: (bool(one.control), list(labels).index(one.run)))
     asked = dict.fromkeys(
         column_of(record) for record in found if record.status == "ok" and not record.control
     )
     return [
-        protocol_column(
-            name, [record for record in found if goes_into(record, name)], evaluations, lost
+        _protocol_column(
+            name, [record for record in found if _goes_into(record, name)], evaluations, lost
         )
         for name in asked
     ]
@@ -189,13 +189,13 @@ def newest(records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
     return list(kept.values())
 
 
-def goes_into(record: EvaluationRecord, column: str) -> bool:
+def _goes_into(record: EvaluationRecord, column: str) -> bool:
     """The column's own, or a control of its protocol; a control has no selected encoder."""
     own = column_of(record)
     return own == column or (bool(record.control) and own == column.removesuffix(SELECTED))
 
 
-def protocol_column(
+def _protocol_column(
     name: str,
     records: Sequence[EvaluationRecord],
     evaluations: Evaluations,
@@ -208,7 +208,7 @@ def protocol_column(
     people = np.array(clips.subjects) if clips and min(clips.subjects, default=-1) >= 0 else None
     best = {
         label: list(by_seed(own, lambda record: record.best).values())
-        for label, own in grouped(paired).items()
+        for label, own in _grouped(paired).items()
         if all(record.curve for record in own)
     }
     failed = [
@@ -258,13 +258,13 @@ def rows_of_evaluations(
             by_seed(own, lambda record: record.accuracy),
             control=bool(own[0].control),
             constant=own[0].label == RAW_FLOOR,
-            right=right_by_seed(own, clips) if clips else None,
+            right=_right_by_seed(own, clips) if clips else None,
         )
-        for label, own in grouped(records).items()
+        for label, own in _grouped(records).items()
     ]
 
 
-def grouped(records: Iterable[EvaluationRecord]) -> dict[str, list[EvaluationRecord]]:
+def _grouped(records: Iterable[EvaluationRecord]) -> dict[str, list[EvaluationRecord]]:
     """Finished evaluations by row."""
     found: dict[str, list[EvaluationRecord]] = {}
     for record in records:
@@ -284,7 +284,7 @@ def by_seed(
     return {seed: statistics.fmean(values) for seed, values in sorted(found.items())}
 
 
-def right_by_seed(records: Iterable[EvaluationRecord], clips: TestClips) -> dict[int, NDArray]:
+def _right_by_seed(records: Iterable[EvaluationRecord], clips: TestClips) -> dict[int, NDArray]:
     """[clips] share of the draws of each seed that classified each test clip rightly;
     empty where it cannot be said.
     """

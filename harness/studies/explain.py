@@ -23,7 +23,7 @@ from harness.speed.interleave import MINIMUM_ROUNDS
 from harness.speed.measurement import Measurement, Timing
 from harness.training.build import Cell
 
-MOST_WORKERS = 8
+_MOST_WORKERS = 8
 """Of the loader, unless more are asked for."""
 
 
@@ -76,7 +76,7 @@ STAGES = (
     Stage("fused AdamW", train={"fused_optimizer": True}),
     Stage("compiled", train={"compile": True}),
 )
-LAST_STAGES = {
+_LAST_STAGES = {
     "cpu": (Stage("attention in fp32", train={"attention_precision": "fp32"}),),
     "cuda": (Stage("cuDNN attention first", train={"sdpa": "cudnn-first"}),),
 }
@@ -87,7 +87,7 @@ and mostly for methods that attend to many tokens.
 
 def stages_on(device_type: str) -> tuple[Stage, ...]:
     """All stages on ``cpu`` or ``cuda``."""
-    return (*STAGES, *LAST_STAGES[device_type])
+    return (*STAGES, *_LAST_STAGES[device_type])
 
 
 def staged(spec: RunSpec, stages: Sequence[Stage] = STAGES) -> list[tuple[Stage, RunSpec]]:
@@ -129,12 +129,12 @@ def loader_workers(data: DataSpec, environment: Environment) -> int:
     """
     if "workers" in data.model_fields_set or environment.device_class == "cpu":
         return data.workers
-    return max(data.workers, min(MOST_WORKERS, environment.cores // 2))
+    return max(data.workers, min(_MOST_WORKERS, environment.cores // 2))
 
 
 def refuse_switched(overrides: Sequence[str]) -> None:
     """A `UsageError` for an override of what the stages set themselves."""
-    every = (*STAGES, *(stage for stages in LAST_STAGES.values() for stage in stages))
+    every = (*STAGES, *(stage for stages in _LAST_STAGES.values() for stage in stages))
     switched = {
         f"{part}.{key}"
         for stage in every

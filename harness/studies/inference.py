@@ -16,7 +16,7 @@ from harness.training.build import Cell, build_encoder, encoder_size
 from methods.parts.encoder import SIZES
 
 
-def encoder_cells(experiment: Experiment, text: str) -> list[Cell]:
+def _encoder_cells(experiment: Experiment, text: str) -> list[Cell]:
     """``base,base:frames=64,patch=8,skeletonmae-graph`` to one cell each: a size,
     or a method that brings its own.
     """
@@ -56,10 +56,10 @@ def measure_inference(
     """Time the forward passes of encoders side by side; the record lies with the others.
 
     Args:
-        encoders: as `encoder_cells` reads them.
+        encoders: as `_encoder_cells` reads them.
         baseline: one of them; else the first.
     """
-    request, cells = experiment.request, encoder_cells(experiment, encoders)
+    request, cells = experiment.request, _encoder_cells(experiment, encoders)
     if request.train.compile:
         raise UsageError(
             "--set train.compile=true: forward passes are timed uncompiled; leave it out"

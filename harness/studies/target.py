@@ -30,9 +30,9 @@ VERSION = 3
 (benchmarks/RULES.md), by which the next evaluation confirms a crossing; targets of before are
 judged by the rules that they were frozen under.
 """
-CONFIRMED = 3
+_CONFIRMED = 3
 """First version that asks for it."""
-MOST_DIVISIONS = 9_999
+_MOST_DIVISIONS = 9_999
 """Divisions of runs into two groups that a test goes through, or draws."""
 NO_TIMES: Mapping[str, float] = {}
 
@@ -61,7 +61,7 @@ class Target(Section):
     @property
     def confirmed(self) -> bool:
         """A crossing counts when the next evaluation confirms it."""
-        return self.version >= CONFIRMED
+        return self.version >= _CONFIRMED
 
 
 class Reach(BaseModel):
@@ -121,7 +121,7 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
             f"{reference!r} brings its own encoder (open division): it sets no target for the"
             " others"
         )
-    rows = [record for record in rows if at_fixed_clips(record)]
+    rows = [record for record in rows if _at_fixed_clips(record)]
     if not rows:
         raise UsageError(
             f"runs of {reference!r} were not evaluated at fixed clips seen; run with --set"
@@ -140,7 +140,7 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
     return Target(
         version=VERSION,
         reference=reference,
-        accuracy=statistics.median(held(record) for record in rows),
+        accuracy=statistics.median(_held(record) for record in rows),
         seeds=tuple(sorted(record.spec.seed for record in rows)),
         budget=spec.train.budget,
         data=spec.data.name,
@@ -152,12 +152,12 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
     )
 
 
-def held(record: RunRecord) -> float:
+def _held(record: RunRecord) -> float:
     """What a run holds at its end: the lower one of its last two evaluations."""
     return min(point.accuracy.linear_test for point in record.curve[-2:])
 
 
-def at_fixed_clips(record: RunRecord) -> bool:
+def _at_fixed_clips(record: RunRecord) -> bool:
     """The run was evaluated at the same numbers of clips seen as every other run
     with these settings.
     """
@@ -177,7 +177,7 @@ def write_target(path: Path, target: Target) -> None:
     write_atomically(path, text.encode())
 
 
-def reason(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """An exception's first line, without the path that the message names already."""
     return (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
 
@@ -188,7 +188,7 @@ def read_target(path: Path) -> Target:
         content: Any = read_yaml(read_file(path).decode())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(
-            f"target {path} cannot be read ({reason(error)}); `target --freeze` writes one"
+            f"target {path} cannot be read ({_reason(error)}); `target --freeze` writes one"
         ) from None
     if not isinstance(content, dict):
         raise UsageError(
@@ -202,7 +202,7 @@ def read_target(path: Path) -> Target:
     return target
 
 
-def held_equal(record: RunRecord, target: Target) -> bool:
+def _held_equal(record: RunRecord, target: Target) -> bool:
     """The run shares everything with the target's runs but method and seed,
     by the rule of the target's version.
     """
@@ -219,7 +219,7 @@ def comparable(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
     return [
         record
         for record in records
-        if held_equal(record, target)
+        if _held_equal(record, target)
         and record.status != "interrupted"
         and not record.method.control
         and record.method.division == "closed"
@@ -302,12 +302,12 @@ def combined_speedup(one: Reach, reference: Reach, per_step: Ratio) -> Ratio | N
     )  # as many a step on either side
     value = math.exp(float(other.mean() - own.mean())) * per_step.value
     parts = [(float(logs.var(ddof=1)) / len(logs), len(logs) - 1) for logs in (own, other)]
-    parts.append((log_error(per_step) ** 2, per_step.pairs - 1))
+    parts.append((_log_error(per_step) ** 2, per_step.pairs - 1))
     total = sum(variance for variance, _ in parts)
     freedom = total**2 / sum(variance**2 / count for variance, count in parts) if total else 1.0
     wide = math.exp(float(stdtrit(freedom, 0.975)) * math.sqrt(total))
-    late = geometric(reference.before) / geometric(reference.seconds)
-    early = geometric(one.before) / geometric(one.seconds)
+    late = _geometric(reference.before) / _geometric(reference.seconds)
+    early = _geometric(one.before) / _geometric(one.seconds)
     return Ratio(
         value=value,
         low=value * late / wide,
@@ -316,12 +316,12 @@ def combined_speedup(one: Reach, reference: Reach, per_step: Ratio) -> Ratio | N
     )
 
 
-def log_error(ratio: Ratio) -> float:
+def _log_error(ratio: Ratio) -> float:
     """Standard error of a ratio's logarithm, from its t interval."""
     return math.log(ratio.high / ratio.low) / (2 * float(stdtrit(ratio.pairs - 1, 0.975)))
 
 
-def geometric(seconds: Mapping[int, float]) -> float:
+def _geometric(seconds: Mapping[int, float]) -> float:
     """Geometric mean over seeds; 0 where one is 0."""
     return statistics.geometric_mean(seconds.values()) if all(seconds.values()) else 0.0
 
@@ -335,7 +335,7 @@ def at_most(one: Reach, reference: Reach) -> float | None:
         return None
     missed = [one.end] * (one.runs - len(one.seconds))
     mean = statistics.geometric_mean([*one.seconds.values(), *missed])
-    return geometric(reference.seconds) / mean
+    return _geometric(reference.seconds) / mean
 
 
 @dataclass(frozen=True)
@@ -357,20 +357,20 @@ def permutation_test(one: Reach, other: Reach) -> Test | None:
     """Log-rank statistic of two rows' times, misses right-censored at their end; None with fewer
     than two runs each.
 
-    Over all divisions of the runs into groups of these sizes, or `MOST_DIVISIONS` drawn ones where
+    Over all divisions of the runs into groups of these sizes, or `_MOST_DIVISIONS` drawn ones where
     there are more.
     """
     if min(one.runs, other.runs) < 2 or not (one.end and other.end):
         return None
     scores = np.array(log_rank_scores(one, other))
     divisions = math.comb(len(scores), one.runs)
-    if divisions <= MOST_DIVISIONS:
+    if divisions <= _MOST_DIVISIONS:
         groups = np.array(
             list(combinations(range(len(scores)), one.runs))
         )  # that of the rows themselves first
     else:
         generator = np.random.default_rng(0)
-        drawn = [generator.permutation(len(scores))[: one.runs] for _ in range(MOST_DIVISIONS)]
+        drawn = [generator.permutation(len(scores))[: one.runs] for _ in range(_MOST_DIVISIONS)]
         groups = np.array([range(one.runs), *drawn])
     found = np.abs(scores[groups].sum(1))
     smallest = (2 if 2 * one.runs == len(scores) else 1) / divisions

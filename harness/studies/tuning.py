@@ -16,7 +16,7 @@ from harness.records.schema import RunRecord
 from harness.spec.model import MethodSpec, digest
 from harness.spec.tuning import Draw, Space, draws, read_space
 
-MOST_DRAWS = 100
+_MOST_DRAWS = 100
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def tuned_methods(records: Sequence[RunRecord], space: Space | None = None) -> l
     in the order of the records.
     """
     space = space or read_space()
-    every = draws(MOST_DRAWS, space)
+    every = draws(_MOST_DRAWS, space)
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
         if record.spec.method.name in space.methods:

@@ -45,14 +45,14 @@ from harness.spec.budget import StepCost, parse_budget
 from harness.spec.model import EncoderSpec, digest, without_later
 from harness.studies.verify_evaluations import TOLERANCE, differences_of_evaluations, whole
 
-VERSIONED = 2
+_VERSIONED = 2
 """First schema whose records hold the versions of the code."""
-SHA = re.compile(r"[0-9a-f]{64}")
-UNCHOSEN = 1.0
+_SHA = re.compile(r"[0-9a-f]{64}")
+_UNCHOSEN = 1.0
 """Regularisation of a probe where no subject is known to be another."""
-NUMBERED = re.compile(r"-v\d+-[0-9a-f]+$")
+_NUMBERED = re.compile(r"-v\d+-[0-9a-f]+$")
 """The end of an address that names its rule."""
-HOW_READ = (
+_HOW_READ = (
     "fingerprint",
     "loader",
     "workers",
@@ -99,31 +99,31 @@ def verify(folder: Path) -> list[Check]:
         )
     trained = [record for record in runs if record.training]
     return [
-        readable(store, len(runs) + len(speeds)),
-        _each("addresses", [*runs, *speeds], lambda record: addressed(record, store)),
-        weights(runs, store),
-        data(runs, speeds),
-        versions(runs, speeds),
-        _each("accuracies", runs, accuracies),
+        _readable(store, len(runs) + len(speeds)),
+        _each("addresses", [*runs, *speeds], lambda record: _addressed(record, store)),
+        _weights(runs, store),
+        _data(runs, speeds),
+        _versions(runs, speeds),
+        _each("accuracies", runs, _accuracies),
         _each(
             "steps, clips, curves",
             trained,
-            lambda record: [*training(record), *timed_flops(record, speeds)],
+            lambda record: [*_training(record), *_timed_flops(record, speeds)],
         ),
-        _each("times", runs, times),
+        _each("times", runs, _times),
         _each("ratios, floors, verdicts", speeds, speed),
-        *evaluations(store.root, runs),
-        *pictures(store, runs),
+        *_evaluations(store.root, runs),
+        *_pictures(store, runs),
     ]
 
 
-def evaluations(folder: Path, runs: Sequence[RunRecord]) -> list[Check]:
+def _evaluations(folder: Path, runs: Sequence[RunRecord]) -> list[Check]:
     """Of the evaluations beside the runs; no check where there are none."""
     count, lines = differences_of_evaluations(folder, runs)
     return [Check("evaluations", counted(count, "evaluation"), lines)] if count else []
 
 
-def pictures(store: RecordStore, runs: Sequence[RunRecord]) -> list[Check]:
+def _pictures(store: RecordStore, runs: Sequence[RunRecord]) -> list[Check]:
     """Of the pictures beside the runs; no check where there are none."""
     count, lines = differences_of_pictures(store, runs)
     return [Check("pictures", counted(count, "run"), lines)] if count else []
@@ -134,12 +134,12 @@ def _each(
 ) -> Check:
     """A check of every record by itself."""
     found = [
-        f"{record.address}: {line}" for record in records for line in lines_from(check, record)
+        f"{record.address}: {line}" for record in records for line in _lines_from(check, record)
     ]
     return Check(name, counted(len(records), "record"), found)
 
 
-def lines_from(check: Callable[..., Iterable[str]], record: RunRecord | SpeedRecord) -> list[str]:
+def _lines_from(check: Callable[..., Iterable[str]], record: RunRecord | SpeedRecord) -> list[str]:
     """What a check finds; numbers that it cannot even compute with are a difference."""
     try:
         return list(check(record))
@@ -147,21 +147,21 @@ def lines_from(check: Callable[..., Iterable[str]], record: RunRecord | SpeedRec
         return [f"cannot be computed from what it holds ({type(problem).__name__}: {problem})"]
 
 
-def readable(store: RecordStore, good: int) -> Check:
+def _readable(store: RecordStore, good: int) -> Check:
     """Every file is a record of its folder. Files that a run set aside are counted."""
     refused = [refusal for refusal in store.refused.values() if not refusal.weights]
     aside = len(list(store.root.glob("*/*.refused-*.json")))
     note = f"{counted(aside, 'record')} set aside and made again" if aside else ""
     bad = sum(refusal.of_record for refusal in store.refused.values())
-    return Check("records", counted(good + bad, "record"), lines_of(refused), note)
+    return Check("records", counted(good + bad, "record"), _lines_of(refused), note)
 
 
-def lines_of(refused: Iterable[Refusal]) -> list[str]:
+def _lines_of(refused: Iterable[Refusal]) -> list[str]:
     """Address and reason of each."""
-    return [f"{where(refusal)}: {refusal.reason}" for refusal in refused]
+    return [f"{_where(refusal)}: {refusal.reason}" for refusal in refused]
 
 
-def where(refusal: Refusal) -> str:
+def _where(refusal: Refusal) -> str:
     """The address of a record; of what lies beside one, its name as well."""
     return refusal.address if refusal.of_record else f"{refusal.address}/{refusal.path.name}"
 
@@ -169,35 +169,37 @@ def where(refusal: Refusal) -> str:
 # --- identity ---
 
 
-def addressed(record: RunRecord | SpeedRecord, store: RecordStore) -> Iterator[str]:
+def _addressed(record: RunRecord | SpeedRecord, store: RecordStore) -> Iterator[str]:
     """The address is the hash of the spec, by the rule that the record's own address follows."""
     expected = (
         speed_address(record.spec)
         if isinstance(record, SpeedRecord)
-        else run_address(record, store)
+        else _run_address(record, store)
     )
     if expected != record.address:
         yield f"its spec has the address {expected}"
 
 
-def run_address(record: RunRecord, store: RecordStore) -> str:
+def _run_address(record: RunRecord, store: RecordStore) -> str:
     """The address of a run's spec, by the rule in the record's own address.
 
     Rule 1, which put no number there, hashed the spec as it was written, without the fields that
     came later.
     """
-    if NUMBERED.search(record.address):
+    if _NUMBERED.search(record.address):
         return record.spec.address
     return f"{record.spec.method.name}-s{record.spec.seed}-{digest(store.written(record)['spec'])}"
 
 
-def weights(runs: Sequence[RunRecord], store: RecordStore) -> Check:
+def _weights(runs: Sequence[RunRecord], store: RecordStore) -> Check:
     """Weights that are there are those of their record; those that are not,
     and records of before, are counted.
     """
     others = [refusal for refusal in store.refused.values() if refusal.weights]
     trained = [record for record in runs if record.training and record.status == "ok"]
-    differences = [f"{record.address}: {line}" for record in runs for line in named_weights(record)]
+    differences = [
+        f"{record.address}: {line}" for record in runs for line in _named_weights(record)
+    ]
     named = [
         store.folder(record.address) / name
         for record in trained
@@ -212,17 +214,17 @@ def weights(runs: Sequence[RunRecord], store: RecordStore) -> Check:
         f"SHA-256 of {silent} not recorded"
     ] * bool(silent)
     of = counted(len(named) - missing + len(others), "file")
-    return Check("weights", of, [*lines_of(others), *differences], ", ".join(notes))
+    return Check("weights", of, [*_lines_of(others), *differences], ", ".join(notes))
 
 
-def named_weights(record: RunRecord) -> Iterator[str]:
+def _named_weights(record: RunRecord) -> Iterator[str]:
     """A run that went well names its encoder's weights, or says that they could not be written; not
     so records of before they were named, which lack the field.
     """
     if unknown := [
         name
         for name, sha in record.weights.items()
-        if name not in WEIGHT_FILES or not SHA.fullmatch(sha)
+        if name not in WEIGHT_FILES or not _SHA.fullmatch(sha)
     ]:
         yield f"weights called {', '.join(unknown)[:80]}, or without a SHA-256"
     names_them = (
@@ -234,7 +236,7 @@ def named_weights(record: RunRecord) -> Iterator[str]:
         yield f"neither {ENCODER_FILE} nor a word on why it is missing"
 
 
-def data(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
+def _data(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
     """What was asked for under one name, split and label is the same data in every record, and
     counted alike; and so is the shared encoder that was built for it.
     """
@@ -248,20 +250,20 @@ def data(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
 
     records: list[RunRecord | SpeedRecord] = [*runs, *speeds]
     for record in records:
-        spec, found = plain(record), record.data
+        spec, found = _plain(record), record.data
         asked, bodies = dict(spec["data"]), spec["data"].get("include_empty_bodies")
         if asked["fingerprint"] != found.fingerprint:
             differences.append(
                 f"{record.address}: data {found.fingerprint}, its spec says {asked['fingerprint']}"
             )
-        named = {key: value for key, value in asked.items() if key not in HOW_READ}
+        named = {key: value for key, value in asked.items() if key not in _HOW_READ}
         same(record, named, f"data {_counted(found)}")
         same(
             record,
             [named, bodies],
             f"{found.train_sequences} body sequences, {found.bodies_per_clip:.6g} a clip",
         )
-        if (encoder := record.encoder) and shared(record):
+        if (encoder := record.encoder) and _shared(record):
             said = (
                 f"encoder {encoder.architecture}, {encoder.parameters:,} parameters,"
                 f" {encoder.tokens} tokens"
@@ -270,12 +272,12 @@ def data(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
     return Check("data", counted(len(records), "record"), differences)
 
 
-def plain(record: RunRecord | SpeedRecord) -> dict[str, Any]:
+def _plain(record: RunRecord | SpeedRecord) -> dict[str, Any]:
     """What was asked for, as plain values."""
     return record.spec if isinstance(record, SpeedRecord) else record.spec.model_dump(mode="json")
 
 
-def shared(record: RunRecord | SpeedRecord) -> bool:
+def _shared(record: RunRecord | SpeedRecord) -> bool:
     """Its encoder is the one that all methods of the closed division train."""
     arm = record.method if isinstance(record, RunRecord) else record.arm(record.baseline)
     return arm is not None and arm.division == "closed"
@@ -286,7 +288,7 @@ def _counted(data: DataInfo) -> str:
     return f"{data.fingerprint}, {data.classes} classes, {clips}"
 
 
-def versions(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
+def _versions(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
     """Every record names the software it was made with,
     and since schema 2 the versions of the code.
     """
@@ -300,13 +302,13 @@ def versions(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
         ]
         if (
             isinstance(record, RunRecord)
-            and record.schema_version >= VERSIONED
+            and record.schema_version >= _VERSIONED
             and not record.method.versions
         ):
             missing.append("the method's code")
         if missing:
             differences.append(f"{record.address}: no version of {', '.join(missing)}")
-    old = sum(record.schema_version < VERSIONED for record in records)
+    old = sum(record.schema_version < _VERSIONED for record in records)
     note = (
         f"{counted(old, 'record')} of schema 1, from before versions of the code were recorded"
         if old
@@ -318,13 +320,13 @@ def versions(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
 # --- runs ---
 
 
-def accuracies(record: RunRecord) -> Iterator[str]:
+def _accuracies(record: RunRecord) -> Iterator[str]:
     """Every accuracy is a number of clips out of those that there are,
     and the one that counts is in the curve.
     """
-    yield from shares(record)
+    yield from _shares(record)
     for number, one in enumerate(record.data.sets):
-        yield from (f"{one.name}: {line}" for line in shares(record.on(number)))
+        yield from (f"{one.name}: {line}" for line in _shares(record.on(number)))
     if record.accuracy and record.curve and record.accuracy != selected(record).accuracy:
         best = (
             "best for selection"
@@ -334,7 +336,7 @@ def accuracies(record: RunRecord) -> Iterator[str]:
         yield f"the accuracy is not the one of the evaluation that is {best}"
 
 
-def shares(record: RunRecord) -> Iterator[str]:
+def _shares(record: RunRecord) -> Iterator[str]:
     """Every accuracy is a number of clips out of those that there are."""
     sides = {"test": record.data.test_clips, "validation": record.data.validation_clips}
     named = {"accuracy": record.accuracy, "untrained": record.untrained}
@@ -346,7 +348,7 @@ def shares(record: RunRecord) -> Iterator[str]:
             yield (
                 f"{where}: {accuracy.test_clips} test clips, the data has {record.data.test_clips}"
             )
-        if accuracy.regularisation not in (*record.spec.probe.regularisation, UNCHOSEN):
+        if accuracy.regularisation not in (*record.spec.probe.regularisation, _UNCHOSEN):
             yield (
                 f"{where}: regularisation {accuracy.regularisation:g}, which was not to choose from"
             )
@@ -371,7 +373,7 @@ def selected(record: RunRecord) -> Point:
     return reduce(better, record.curve) if record.data.validation_clips else record.curve[-1]
 
 
-def training(record: RunRecord) -> Iterator[str]:
+def _training(record: RunRecord) -> Iterator[str]:
     """Steps, clips and time rise together along the curve and the losses,
     and end where the training did.
     """
@@ -427,7 +429,7 @@ def budgeted(record: RunRecord) -> int | None:
     )
 
 
-def timed_flops(record: RunRecord, speeds: Sequence[SpeedRecord]) -> Iterator[str]:
+def _timed_flops(record: RunRecord, speeds: Sequence[SpeedRecord]) -> Iterator[str]:
     """A step has the FLOPs that a measurement of this row counted,
     where there is one of its settings and code.
     """
@@ -450,7 +452,7 @@ def timed_flops(record: RunRecord, speeds: Sequence[SpeedRecord]) -> Iterator[st
         )
 
 
-def times(record: RunRecord) -> Iterator[str]:
+def _times(record: RunRecord) -> Iterator[str]:
     """The phases fit into the wall time, and what no phase claims is the rest."""
     if record.finished < record.started:
         yield "finished before it started"
@@ -493,7 +495,7 @@ def speed(record: SpeedRecord) -> Iterator[str]:
             f"{record.bodies_per_clip:.3f} bodies per clip, the data has"
             f" {record.data.bodies_per_clip:.3f}"
         )
-    timed, all_there = blocks_of(record), len(record.arms) == len(record.spec.get("methods", ()))
+    timed, all_there = _blocks_of(record), len(record.arms) == len(record.spec.get("methods", ()))
     if record.health and (
         record.health.blocks < timed or (all_there and record.health.blocks > timed)
     ):
@@ -513,7 +515,7 @@ def speed(record: SpeedRecord) -> Iterator[str]:
         yield from (f"{arm.label}: {line}" for line in _arm(arm, baseline, record))
 
 
-def blocks_of(record: SpeedRecord) -> int:
+def _blocks_of(record: SpeedRecord) -> int:
     """How many count: those of all rows, and of the baseline against itself."""
     again = sum(record.rounds) or record.same.pairs
     return sum(len(arm.blocks) for arm in record.arms) + again

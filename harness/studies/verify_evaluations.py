@@ -23,16 +23,16 @@ def differences_of_evaluations(folder: Path, runs: Sequence[RunRecord]) -> tuple
     """
     done, of = Evaluations(folder), {run.address: run for run in runs}
     records = list(done.all())
-    lines = [f"{place_of(refusal)}: {refusal.reason}" for refusal in done.refused.values()]
+    lines = [f"{_place_of(refusal)}: {refusal.reason}" for refusal in done.refused.values()]
     subsets: dict[object, str] = {}
     for record in records:
         found, clips, run = list[str](), done.test_clips(record.data), of.get(record.run)
-        found += ["the record of its run is not here"] if run is None else of_its_run(record, run)
+        found += ["the record of its run is not here"] if run is None else _of_its_run(record, run)
         if clips is None:
             found.append(f"the labels of its test clips ({record.data}) are not there")
         if record.status == "ok":
-            found += [*(predicted(record, clips) if clips else ()), *looked(record)]
-            if record.subset != (other := subsets.setdefault(trained_on(record), record.subset)):
+            found += [*(_predicted(record, clips) if clips else ()), *_looked(record)]
+            if record.subset != (other := subsets.setdefault(_trained_on(record), record.subset)):
                 found.append(
                     f"labelled subset {record.subset or 'none'}, another row has {other or 'none'}"
                 )
@@ -40,13 +40,13 @@ def differences_of_evaluations(folder: Path, runs: Sequence[RunRecord]) -> tuple
     return len(records) + len(done.refused), lines
 
 
-def place_of(refusal: Refusal) -> str:
+def _place_of(refusal: Refusal) -> str:
     """Run and address of an evaluation that is refused; of one on a shelf its line."""
     path = refusal.path
     return refusal.address if refusal.of_record else f"{path.parents[1].name}/{path.stem}"
 
 
-def of_its_run(record: EvaluationRecord, run: RunRecord) -> Iterator[str]:
+def _of_its_run(record: EvaluationRecord, run: RunRecord) -> Iterator[str]:
     """What an evaluation says otherwise than the run whose encoder it read."""
     data = next((one for one in run.data.sets if one.name == record.of_set), run.data)
     for what, own, expected in (
@@ -63,7 +63,7 @@ def of_its_run(record: EvaluationRecord, run: RunRecord) -> Iterator[str]:
         yield f"{record.labelled} labelled clips, the training side has {side}"
 
 
-def predicted(record: EvaluationRecord, clips: TestClips) -> Iterator[str]:
+def _predicted(record: EvaluationRecord, clips: TestClips) -> Iterator[str]:
     """What does not follow from the predictions."""
     if len(record.predictions) != len(clips.labels):
         yield f"{len(record.predictions)} predictions of {len(clips.labels)} test clips"
@@ -75,7 +75,7 @@ def predicted(record: EvaluationRecord, clips: TestClips) -> Iterator[str]:
         yield f"accuracy {record.accuracy}, its predictions give {right}"
 
 
-def looked(record: EvaluationRecord) -> Iterator[str]:
+def _looked(record: EvaluationRecord) -> Iterator[str]:
     """What is wrong with the curve: each accuracy is a number of clips,
     the last one that which counts.
     """
@@ -95,7 +95,7 @@ def looked(record: EvaluationRecord) -> Iterator[str]:
         yield f"a curve over epochs {', '.join(map(str, epochs))}, expected them to rise to {last}"
 
 
-def trained_on(record: EvaluationRecord) -> object:
+def _trained_on(record: EvaluationRecord) -> object:
     """Rows that are alike in this have the same labelled clips: a draw that is an option is
     everybody's, else a seed's.
 

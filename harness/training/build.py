@@ -26,7 +26,7 @@ from methods.parts.encoder import (
 )
 
 VERSION = 1
-MOST_PARAMETERS = 2_000_000_000
+_MOST_PARAMETERS = 2_000_000_000
 """Of an encoder; the published one has 6 million."""
 
 
@@ -47,12 +47,12 @@ def encoder_size(spec: EncoderSpec) -> EncoderSize:
     if size.width % size.heads:
         raise UsageError(f"encoder: width {size.width} is not a multiple of {size.heads} heads")
     if (
-        12 * size.depth * size.width**2 > MOST_PARAMETERS
+        12 * size.depth * size.width**2 > _MOST_PARAMETERS
     ):  # weights of a block: 4 of attention, 8 of its MLP
         raise UsageError(
             f"encoder: {size.depth} blocks of width {size.width} have"
             f" {12 * size.depth * size.width**2:,} parameters, expected at most"
-            f" {MOST_PARAMETERS:,}; lower encoder.depth or encoder.width"
+            f" {_MOST_PARAMETERS:,}; lower encoder.depth or encoder.width"
         )
     return size
 

@@ -23,7 +23,7 @@ Inputs = ParamSpec("Inputs")
 Output = TypeVar("Output")
 Loss = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 
-SHARED_LIMIT = 256
+_SHARED_LIMIT = 256
 """Compilations of code that all methods of a process share, each with its shapes;
 torch's own limit is 8.
 """
@@ -41,13 +41,13 @@ def compiled(method: Method, train: TrainSpec) -> Loss:
     quiet_compiler()
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     if train.compile_scope == "blocks":
-        return with_compiled_blocks(method)
+        return _with_compiled_blocks(method)
     return torch.compile(
         method.loss, mode="reduce-overhead" if train.cuda_graphs else None, dynamic=False
     )
 
 
-def with_compiled_blocks(method: Method) -> Loss:
+def _with_compiled_blocks(method: Method) -> Loss:
     """The method's loss, in which each of its transformer blocks runs compiled.
 
     Blocks of one shape share one compilation: minutes less than for a whole loss, at most of its
@@ -65,7 +65,7 @@ def with_compiled_blocks(method: Method) -> Loss:
         with replaced(blocks, forwards):
             return method.loss(x)
 
-    return at_first_unlimited(loss)
+    return _at_first_unlimited(loss)
 
 
 @contextmanager
@@ -83,10 +83,10 @@ def replaced(blocks: list[nn.Module], forwards: list[Callable[..., object]]) -> 
 def compiled_apart(function: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
     """A function that every trainer calls with its own shapes, compiled for each of them."""
     quiet_compiler()
-    return at_first_unlimited(torch.compile(function, dynamic=False))
+    return _at_first_unlimited(torch.compile(function, dynamic=False))
 
 
-def at_first_unlimited(function: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
+def _at_first_unlimited(function: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
     """The same, without torch's limit in the first call:
     what later ones compile again still meets it.
     """
@@ -96,7 +96,7 @@ def at_first_unlimited(function: Callable[Inputs, Output]) -> Callable[Inputs, O
         nonlocal called
         if called:
             return function(*inputs, **named)
-        with torch._dynamo.config.patch(recompile_limit=SHARED_LIMIT):
+        with torch._dynamo.config.patch(recompile_limit=_SHARED_LIMIT):
             found = function(*inputs, **named)
         called = True
         return found

@@ -40,13 +40,13 @@ from harness.training.compilation import Loss, replaced
 from methods.base import Method
 from methods.parts.ranks import WHOLE, Split, split_batch, total
 
-TRIED = 2
+_TRIED = 2
 """Body sequences of every rank that a method is tried on."""
-LIKE_MEAN = 1e-4
+_LIKE_MEAN = 1e-4
 """Relative difference of two losses that is rounding."""
 ENDED = "ended"
 """Counter of rank 0's orderly ends."""
-PATIENCE = timedelta(days=7)
+_PATIENCE = timedelta(days=7)
 """Longest that ranks wait for rank 0, which evaluates and writes alone.
 A rank that is gone is noticed at once.
 """
@@ -161,7 +161,7 @@ def join(device: torch.device) -> Ranks:
     """The ranks that torchrun started this process with; itself alone without."""
     if launched.world_size() == 1 or _joined:
         return joined()
-    store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+    store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
     # Objects and flags go through gloo on the CPU also where tensors go through nccl: no GPU is
     # waited for.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -170,7 +170,7 @@ def join(device: torch.device) -> Ranks:
         store=dist.PrefixStore("group", store),
         rank=rank,
         world_size=size,
-        timeout=PATIENCE,
+        timeout=_PATIENCE,
     )
     places = Ranks(rank, size).everyones((socket.gethostname(), os.getpid()))
     others = (
@@ -198,7 +198,7 @@ def part() -> None:
 # --- the loss ---
 
 
-class Differentiated(nn.Module):
+class _Differentiated(nn.Module):
     """A method's loss as the forward pass of a module: what DistributedDataParallel can wrap."""
 
     def __init__(self, method: Method, loss: Loss) -> None:
@@ -218,14 +218,14 @@ def split_loss(method: Method, loss: Loss, ranks: Ranks, *, own_draws: bool) -> 
     """
     device = next(method.parameters()).device
     wrapped = DistributedDataParallel(
-        Differentiated(method, loss),
+        _Differentiated(method, loss),
         device_ids=[device] if device.type == "cuda" else None,
         find_unused_parameters=True,
         gradient_as_bucket_view=True,  # saves a copy of all gradients a step, in time and memory
     )
 
     def of_part(x: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        with part_of_batch(method, ranks.split):
+        with _part_of_batch(method, ranks.split):
             return wrapped(x)
 
     def with_a_stream(x: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -237,7 +237,7 @@ def split_loss(method: Method, loss: Loss, ranks: Ranks, *, own_draws: bool) -> 
 
 
 @contextmanager
-def part_of_batch(method: Method, part: Split) -> Iterator[None]:
+def _part_of_batch(method: Method, part: Split) -> Iterator[None]:
     """Inside, what the method draws and averages, its batch norm too,
     belongs to the whole batch.
     """
@@ -248,12 +248,12 @@ def part_of_batch(method: Method, part: Split) -> Iterator[None]:
     )
     with (
         split_batch(part),
-        replaced([*layers], [partial(batch_norm_over_ranks, layer) for layer in layers]),
+        replaced([*layers], [partial(_batch_norm_over_ranks, layer) for layer in layers]),
     ):
         yield
 
 
-def batch_norm_over_ranks(layer: _BatchNorm, x: Tensor) -> Tensor:
+def _batch_norm_over_ranks(layer: _BatchNorm, x: Tensor) -> Tensor:
     """What a layer of batch norm makes of ``x`` ``[n, C, ...]``,
     by the mean and variance of all ranks' rows.
     """
@@ -282,7 +282,7 @@ def batch_norm_over_ranks(layer: _BatchNorm, x: Tensor) -> Tensor:
 
 
 DRAWS = "it draws random numbers of its own"
-UNLIKE_MEAN = "the loss of a whole batch is not the mean of its parts' losses"
+_UNLIKE_MEAN = "the loss of a whole batch is not the mean of its parts' losses"
 
 
 def not_identical(method: Method, x: Batch, ranks: Ranks) -> str:
@@ -294,7 +294,7 @@ def not_identical(method: Method, x: Batch, ranks: Ranks) -> str:
     here.
     """
     device = next(method.parameters()).device
-    views = [view[:TRIED] for view in (x if isinstance(x, tuple) else (x,))]
+    views = [view[:_TRIED] for view in (x if isinstance(x, tuple) else (x,))]
     wholes = [
         torch.cat(parts).to(device)
         for parts in zip(*ranks.everyones([v.cpu() for v in views]), strict=True)
@@ -302,23 +302,23 @@ def not_identical(method: Method, x: Batch, ranks: Ranks) -> str:
     losses, before = [], random_state()
     for rows, part in ((wholes, WHOLE), (views, ranks.split)):
         drawn = replace(part, generator=torch.Generator(device).manual_seed(0))
-        with torch.no_grad(), part_of_batch(method, drawn):
+        with torch.no_grad(), _part_of_batch(method, drawn):
             losses.append(method.loss(tuple(rows) if isinstance(x, tuple) else rows[0])[0])
     after = random_state()
     if any(not torch.equal(before[name], after[name]) for name in before):
         return DRAWS
     whole, mean = (ranks.finite(loss) for loss in losses)
-    return "" if math.isclose(whole, mean, rel_tol=LIKE_MEAN) else UNLIKE_MEAN
+    return "" if math.isclose(whole, mean, rel_tol=_LIKE_MEAN) else _UNLIKE_MEAN
 
 
 # --- leaving a block together ---
 
-DUE = 1
+_DUE = 1
 """What a rank sends that wants to leave; one that a signal came to sends its number besides."""
 
 
 @dataclass
-class Agreement:
+class _Agreement:
     """After every step: does any rank want to leave the block? All hear of it after the same step,
     one step later.
 
@@ -333,7 +333,7 @@ class Agreement:
     def __call__(self) -> bool:
         """Ask, without waiting; whether all leave now."""
         signal = asked_signal()
-        wanted = torch.tensor([signal + DUE if signal else DUE * self.due()])
+        wanted = torch.tensor([signal + _DUE if signal else _DUE * self.due()])
         work = dist.all_reduce(wanted, dist.ReduceOp.MAX, async_op=True)
         before, self.asked = self.asked, (work, wanted)
         return before is not None and self.read(*before)
@@ -342,8 +342,8 @@ class Agreement:
         """An answer; a signal that came to another rank has come to this one too."""
         work.wait()
         found = int(wanted)
-        if found > DUE:
-            ask_to_stop(found - DUE)
+        if found > _DUE:
+            ask_to_stop(found - _DUE)
         return found > 0
 
     def close(self) -> None:
@@ -359,6 +359,6 @@ def agreed(ranks: Ranks, due: Callable[[], bool]) -> Iterator[Callable[[], bool]
     if ranks.size == 1:
         yield due
         return
-    agreement = Agreement(due)
+    agreement = _Agreement(due)
     yield agreement
     agreement.close()

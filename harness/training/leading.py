@@ -33,19 +33,19 @@ from harness.training.trainer import Trainer, never, undisturbed
 from methods.base import Method
 
 Kind = TypeVar("Kind", bound=Trainer)
-BROKEN = (
+_BROKEN = (
     "Connection closed by peer",
     "Connection reset by peer",
     "Broken pipe",
     "NCCL communicator was aborted",
 )
 """What gloo and nccl say where another process ended."""
-GRACE = 20.0
+_GRACE = 20.0
 """Seconds that a rank on which a call failed waits for the others to fail as well."""
 
 
 @dataclass(frozen=True)
-class Call:
+class _Call:
     """What rank 0 does to one of its trainers.
 
     Attributes:
@@ -63,7 +63,7 @@ class Call:
     random: Mapping[str, Tensor]
 
 
-class LeadingTrainer(Trainer):
+class _LeadingTrainer(Trainer):
     """Rank 0's: its calls are those of all ranks. Errors are those of `Trainer`, and `RankLost`."""
 
     number: int
@@ -71,7 +71,7 @@ class LeadingTrainer(Trainer):
 
     def warm_up(self) -> None:
         """As in one process, on all ranks."""
-        with together(self.ranks, "warm_up", self.number):
+        with _together(self.ranks, "warm_up", self.number):
             super().warm_up()
 
     def go_on(
@@ -80,11 +80,11 @@ class LeadingTrainer(Trainer):
         """As in one process, on all ranks; all leave where one wants to."""
         ranks, may = self.ranks, leave is not never
         with (
-            together(ranks, "go_on", self.number, steps, may, not self.begun),
+            _together(ranks, "go_on", self.number, steps, may, not self.begun),
             agreed(ranks, leave) as asked,
         ):
             means = super().go_on(steps, clock, asked if may else never)
-            self.everyones_totals = totals_of_all(self)
+            self.everyones_totals = _totals_of_all(self)
             return means
 
     def state(self) -> dict[str, Tensor]:
@@ -96,11 +96,11 @@ class LeadingTrainer(Trainer):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """As in one process, on all ranks."""
-        with together(self.ranks, "restore", self.number, dict(state)):
-            super().restore(own_part(state, self.ranks))
+        with _together(self.ranks, "restore", self.number, dict(state)):
+            super().restore(_own_part(state, self.ranks))
 
 
-_trainers: weakref.WeakValueDictionary[int, LeadingTrainer] = weakref.WeakValueDictionary()
+_trainers: weakref.WeakValueDictionary[int, _LeadingTrainer] = weakref.WeakValueDictionary()
 _numbers = itertools.count()
 
 
@@ -116,8 +116,8 @@ def build_trainer(
     if data.ranks.size == 1:
         return built(Trainer, method_class, spec, data, steps)
     number = next(_numbers)
-    with together(data.ranks, "build", number, spec, steps):
-        trainer = built(LeadingTrainer, method_class, spec, data, steps)
+    with _together(data.ranks, "build", number, spec, steps):
+        trainer = built(_LeadingTrainer, method_class, spec, data, steps)
     trainer.number = number
     _trainers[number] = trainer
     return trainer
@@ -142,9 +142,9 @@ def built(
 
 
 @contextmanager
-def together(ranks: Ranks, name: str, number: int, *arguments: Any) -> Iterator[None]:
+def _together(ranks: Ranks, name: str, number: int, *arguments: Any) -> Iterator[None]:
     """A call of rank 0's, inside which the others make the same."""
-    ranks.tell(Call(name, number, arguments, tuple(_trainers), random_state()))
+    ranks.tell(_Call(name, number, arguments, tuple(_trainers), random_state()))
     with settled(ranks):
         yield
 
@@ -161,16 +161,16 @@ def settled(ranks: Ranks) -> Iterator[None]:
     try:
         yield
     except Exception as problem:
-        if not failed_everywhere(ranks, call):
-            raise lost(ranks, reason_of(problem)) from problem
+        if not _failed_everywhere(ranks, call):
+            raise _lost(ranks, _reason_of(problem)) from problem
         calls.end()
         raise
     calls.end()
 
 
-def failed_everywhere(ranks: Ranks, call: int) -> bool:
+def _failed_everywhere(ranks: Ranks, call: int) -> bool:
     """Whether this call, which failed here, fails on every rank; waits for them."""
-    until = time.monotonic() + GRACE
+    until = time.monotonic() + _GRACE
     count = ranks.count(f"failed/{call}", 1)
     while count < ranks.size and time.monotonic() < until and not stop_is_asked():
         time.sleep(0.05)
@@ -178,13 +178,13 @@ def failed_everywhere(ranks: Ranks, call: int) -> bool:
     return count == ranks.size
 
 
-def reason_of(problem: Exception) -> str:
+def _reason_of(problem: Exception) -> str:
     """What is wrong; of a broken connection no more than that."""
     text = one_line(problem)
-    return "another rank is gone" if any(word in text for word in BROKEN) else text
+    return "another rank is gone" if any(word in text for word in _BROKEN) else text
 
 
-def lost(ranks: Ranks, problem: str) -> RankLost:
+def _lost(ranks: Ranks, problem: str) -> RankLost:
     """The end of this rank, which cannot go on with the others; the first one says why."""
     told = ranks.count(ENDED) > 0 or ranks.count("told", 1) > 1
     return stop_for(
@@ -207,7 +207,7 @@ def follow(data: LoadedData, method_named: Callable[[str], type[Method]]) -> Non
     trainers: dict[int, Trainer] = {}
     ranks = joined()
     with deferred():
-        while call := heard(ranks):
+        while call := _heard(ranks):
             for number in trainers.keys() - set(call.kept):
                 del trainers[number]
             with (
@@ -217,29 +217,29 @@ def follow(data: LoadedData, method_named: Callable[[str], type[Method]]) -> Non
                 set_random_state(dict(call.random))
                 if call.name == "build":
                     spec, steps = call.arguments
-                    data = of_spec(data, spec)
+                    data = _of_spec(data, spec)
                     trainers[call.number] = built(
                         Trainer, method_named(spec.method.name), spec, data, steps
                     )
                 elif call.name == "go_on":
                     steps, may, anew = call.arguments
-                    follow_steps(trainers[call.number], steps, may=may, anew=anew)
+                    _follow_steps(trainers[call.number], steps, may=may, anew=anew)
                 elif call.name == "restore":
                     (state,) = call.arguments
-                    trainers[call.number].restore(own_part(state, ranks))
+                    trainers[call.number].restore(_own_part(state, ranks))
                 else:
                     trainers[call.number].warm_up()
 
 
-def heard(ranks: Ranks) -> Call | None:
+def _heard(ranks: Ranks) -> _Call | None:
     """The next call of rank 0; None at its end."""
     try:
         return ranks.listen()
     except Exception as problem:  # it ended without a word
-        raise lost(ranks, "rank 0 is gone") from problem
+        raise _lost(ranks, "rank 0 is gone") from problem
 
 
-def of_spec(data: LoadedData, spec: RunSpec) -> LoadedData:
+def _of_spec(data: LoadedData, spec: RunSpec) -> LoadedData:
     """The data of a spec."""
     if spec.data.split != data.spec.split:
         patch = spec.encoder.patch or 1
@@ -247,16 +247,16 @@ def of_spec(data: LoadedData, spec: RunSpec) -> LoadedData:
     return data.as_in(spec.data)
 
 
-def follow_steps(trainer: Trainer, steps: int, *, may: bool, anew: bool) -> None:
+def _follow_steps(trainer: Trainer, steps: int, *, may: bool, anew: bool) -> None:
     """A block, or the rest of one, as rank 0 trains it."""
     if anew:
         trainer.begun, trainer.totals = 0, {}
     with agreed(trainer.ranks, never) as asked:
         trainer.go_on(steps, StepClock(trainer.device), asked if may else never)
-        totals_of_all(trainer)
+        _totals_of_all(trainer)
 
 
-def totals_of_all(trainer: Trainer) -> dict[str, Tensor]:
+def _totals_of_all(trainer: Trainer) -> dict[str, Tensor]:
     """The sums of losses of a block that is not full, ``[ranks]`` each."""
     everyones = trainer.ranks.everyones(
         {name: torch.as_tensor(total).cpu() for name, total in trainer.totals.items()}
@@ -264,7 +264,7 @@ def totals_of_all(trainer: Trainer) -> dict[str, Tensor]:
     return {name: torch.stack([one[name] for one in everyones]) for name in everyones[0]}
 
 
-def own_part(state: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+def _own_part(state: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
     """A state with this rank's sums of losses, where as many ranks left it."""
     return {
         name: value[ranks.rank]

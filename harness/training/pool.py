@@ -64,7 +64,7 @@ def pool(spec: DataSpec, parts: Sequence[LoadedData]) -> LoadedData:
                 f" ({first.name}) in {parts[0].clips.name} and {layout.joint_count} ({layout.name})"
                 f" in {part.clips.name}; pool sets whose joints and bones are the same"
             )
-    parts = without_leaks(parts) if spec.drop_leaks else tuple(parts)
+    parts = _without_leaks(parts) if spec.drop_leaks else tuple(parts)
     source, firsts = (
         pooled([part.source for part in parts]),
         _firsts([len(part.labels) for part in parts]),
@@ -95,7 +95,7 @@ def pool(spec: DataSpec, parts: Sequence[LoadedData]) -> LoadedData:
     )
     notes = tuple(
         f"{part.clips.name}: {note}" for part in parts for note in part.notes
-    ) + leak_notes(parts)
+    ) + _leak_notes(parts)
     return LoadedData(
         spec,
         clips,
@@ -130,7 +130,7 @@ def _joined(splits: Sequence[Split], firsts: Sequence[int]) -> Split:
     )
 
 
-def leaks_between(parts: Sequence[LoadedData]) -> dict[tuple[int, int], NDArray[np.int64]]:
+def _leaks_between(parts: Sequence[LoadedData]) -> dict[tuple[int, int], NDArray[np.int64]]:
     """Clips on the training side of one set that have exactly the joints of a test clip
     of another, by both numbers.
     """
@@ -144,19 +144,19 @@ def leaks_between(parts: Sequence[LoadedData]) -> dict[tuple[int, int], NDArray[
     return found
 
 
-def leak_notes(parts: Sequence[LoadedData]) -> tuple[str, ...]:
+def _leak_notes(parts: Sequence[LoadedData]) -> tuple[str, ...]:
     """What is to be said of clips that one set trains on and another tests on."""
     return tuple(
         f"{len(twins)} training-side clips of {parts[one].clips.name} have exactly the joints of"
         f" test clips of {parts[other].clips.name}; drop_leaks takes those out"
-        for (one, other), twins in leaks_between(parts).items()
+        for (one, other), twins in _leaks_between(parts).items()
     )
 
 
-def without_leaks(parts: Sequence[LoadedData]) -> tuple[LoadedData, ...]:
+def _without_leaks(parts: Sequence[LoadedData]) -> tuple[LoadedData, ...]:
     """The sets without the training-side clips that another one tests on."""
     dropped: dict[int, list[NDArray[np.int64]]] = {}
-    for (one, _), twins in leaks_between(parts).items():
+    for (one, _), twins in _leaks_between(parts).items():
         dropped.setdefault(one, []).append(twins)
     return tuple(
         _without(part, np.concatenate(dropped[number])) if number in dropped else part

@@ -28,7 +28,7 @@ from methods.base import Method
 VERSION = 1
 
 LAST_PHASE = "after_step"
-GRAPH_STEPS = 3
+_GRAPH_STEPS = 3
 """Untimed steps where CUDA graphs are on: the first compiles, the second captures the graphs,
 the third replays.
 """
@@ -78,7 +78,7 @@ def whole(method: Method) -> dict[str, Tensor]:
     return {**dict(method.named_parameters()), **dict(method.named_buffers())}
 
 
-def remembering(method: Method) -> dict[str, nn.Module]:
+def _remembering(method: Method) -> dict[str, nn.Module]:
     """The modules of a method that keep more than parameters and buffers,
     by name (torch's `get_extra_state`).
     """
@@ -269,7 +269,7 @@ class Trainer:
             TypeError: a module keeps something beside tensors.
         """
         extra = {
-            name: module.get_extra_state() for name, module in remembering(self.method).items()
+            name: module.get_extra_state() for name, module in _remembering(self.method).items()
         }
         for name, value in extra.items():
             if not isinstance(value, Tensor):
@@ -314,7 +314,7 @@ class Trainer:
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(parts["method"][name])
-        for name, module in remembering(self.method).items():
+        for name, module in _remembering(self.method).items():
             module.set_extra_state(parts["extra"][name])
         self.batches.restore(parts["batches"])
         # several where ranks left a block that others go on with
@@ -354,7 +354,7 @@ class Trainer:
         """Steps until one runs as all that follow: before, it is compiled,
         and captured where CUDA graphs are on.
         """
-        return GRAPH_STEPS if self.train.cuda_graphs else 1
+        return _GRAPH_STEPS if self.train.cuda_graphs else 1
 
     def warm_up(self) -> None:
         """Run the first steps' forward and backward off the clock (compilation, allocation)

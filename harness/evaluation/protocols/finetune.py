@@ -25,12 +25,12 @@ from methods.parts.options import known
 
 VERSION = 1
 
-EVALUATION_BATCH = 64
-LEAST_STEPS, LEAST_CLIPS = 8, 8
+_EVALUATION_BATCH = 64
+_LEAST_STEPS, _LEAST_CLIPS = 8, 8
 """Where there are few clips, a batch is so small that an epoch has so many steps,
 but not below so many clips.
 """
-PUBLISHED = {
+_PUBLISHED = {
     "mamp": {
         "epochs": 100,
         "batch_size": 48,
@@ -75,7 +75,7 @@ class FinetuneOptions(ProtocolOptions):
     looks: int = Field(default=5, ge=1, le=10_000)
 
 
-FinetuneT = TypeVar("FinetuneT", bound=FinetuneOptions)
+_FinetuneT = TypeVar("_FinetuneT", bound=FinetuneOptions)
 
 
 class FinetuneHead(nn.Module):
@@ -124,7 +124,7 @@ class Classifier(nn.Module):
         return logits
 
 
-class GraphClassifier(nn.Module):
+class _GraphClassifier(nn.Module):
     """STRL as a classifier of batches of clips."""
 
     def __init__(self, encoder: GraphEncoder, classes: int, slots: int) -> None:
@@ -183,7 +183,7 @@ def parameter_groups(
     return list(groups.values())
 
 
-class Finetune(Protocol[FinetuneT]):
+class Finetune(Protocol[_FinetuneT]):
     """Train encoder and head together."""
 
     about = AboutProtocol(
@@ -227,10 +227,10 @@ class Finetune(Protocol[FinetuneT]):
 
     def resolved(self, subject: Subject) -> Self:
         """What was not given, as published for the head; from scratch without layer decay."""
-        options, published = self.options, PUBLISHED[self.options.head]
+        options, published = self.options, _PUBLISHED[self.options.head]
         given = {name: value for name in published if (value := getattr(options, name)) is not None}
         clips, size = len(self.labelled(subject)[0]), published["batch_size"]
-        fitting = int(min(size, max(LEAST_CLIPS, clips // LEAST_STEPS)))
+        fitting = int(min(size, max(_LEAST_CLIPS, clips // _LEAST_STEPS)))
         values: dict[str, Any] = {**published, "batch_size": fitting, **given}
         if options.head == "strl" and "lr" not in given:
             values["lr"] = published["lr"] * values["batch_size"] / size
@@ -276,7 +276,7 @@ class Finetune(Protocol[FinetuneT]):
         """The encoder under its head."""
         options = self.options
         if isinstance(encoder, GraphEncoder):
-            return GraphClassifier(encoder, classes, slots)
+            return _GraphClassifier(encoder, classes, slots)
         assert isinstance(encoder, SkeletonEncoder)
         drop_paths(encoder, options.drop_path)
         joints = encoder.grid.joints
@@ -301,7 +301,7 @@ class Finetune(Protocol[FinetuneT]):
         """Classes of the test clips; the model goes on training afterwards."""
         model.eval()
         with torch.no_grad():
-            logits = [model(batch) for batch in batches_to_predict(subject, frames, slots)]
+            logits = [model(batch) for batch in _batches_to_predict(subject, frames, slots)]
         model.train()
         found: Labels = torch.cat(logits).argmax(dim=1).cpu().numpy()
         return found
@@ -321,14 +321,14 @@ class Finetune(Protocol[FinetuneT]):
         return torch.optim.AdamW(groups, lr=lr)
 
 
-def batches_to_predict(subject: Subject, frames: int, slots: int | None) -> Iterator[ClipBatch]:
+def _batches_to_predict(subject: Subject, frames: int, slots: int | None) -> Iterator[ClipBatch]:
     """The test clips, in order."""
     data = subject.data
     return evaluation_view(
         data.source,
         data.clips.lengths,
         subject.test,
-        size=EVALUATION_BATCH,
+        size=_EVALUATION_BATCH,
         frames=frames,
         slots=slots,
     )

@@ -13,17 +13,17 @@ from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, Proto
 
 VERSION = 1
 
-ALWAYS = (1, 2, 5, 10)
+_ALWAYS = (1, 2, 5, 10)
 """Numbers of neighbours that STARS reports."""
 
 
-class NeighbourOptions(ProtocolOptions):
+class _NeighbourOptions(ProtocolOptions):
     """Options; ``k`` neighbours vote, each with one vote."""
 
     k: int = Field(default=1, ge=1, le=10_000)
 
 
-class Neighbours(Protocol[NeighbourOptions]):
+class Neighbours(Protocol[_NeighbourOptions]):
     """Most frequent class among the k nearest; the accuracies at k = 1, 2, 5 and 10 come along."""
 
     name = "knn"
@@ -35,7 +35,7 @@ class Neighbours(Protocol[NeighbourOptions]):
         ),
         choices=("a tie goes to the class that comes first, as in scikit-learn",),
     )
-    Options = NeighbourOptions
+    Options = _NeighbourOptions
     reads_raw = True
 
     def evaluate(self, subject: Subject) -> Findings:
@@ -43,7 +43,7 @@ class Neighbours(Protocol[NeighbourOptions]):
         side, labels = subject.training_side, subject.labels
         predictions = {}
         with threadpool_limits(1):
-            for k in sorted({self.options.k, *ALWAYS}):
+            for k in sorted({self.options.k, *_ALWAYS}):
                 classifier = KNeighborsClassifier(min(k, len(side)), metric="cosine")
                 classifier.fit(subject.features[side], labels[side])
                 predictions[k] = classifier.predict(subject.features[subject.test])

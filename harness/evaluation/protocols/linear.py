@@ -15,18 +15,18 @@ from methods.parts.options import SlashList
 
 VERSION = 1
 
-Strength = Annotated[float, Field(gt=0, le=1e9)]
+_Strength = Annotated[float, Field(gt=0, le=1e9)]
 
 
-class LinearOptions(ProtocolOptions):
+class _LinearOptions(ProtocolOptions):
     """Options; ``regularisation`` are the inverse strengths C to choose from, ``0.1/1/10``."""
 
     regularisation: Annotated[
-        tuple[Strength, ...], SlashList, Field(min_length=1, max_length=100)
+        tuple[_Strength, ...], SlashList, Field(min_length=1, max_length=100)
     ] = ProbeSpec().regularisation
 
 
-class Linear(Protocol[LinearOptions]):
+class Linear(Protocol[_LinearOptions]):
     """Standardise, then a multinomial logistic regression."""
 
     about = AboutProtocol(
@@ -43,7 +43,7 @@ class Linear(Protocol[LinearOptions]):
             "inverse regularisation C: the best on subjects that the probe was not fitted on",
         ),
     )
-    Options = LinearOptions
+    Options = _LinearOptions
     reads_raw = True
 
     def evaluate(self, subject: Subject) -> Findings:

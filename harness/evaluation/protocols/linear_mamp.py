@@ -31,11 +31,11 @@ from methods.parts.tokens import CHANNELS, TokenGrid
 VERSION = 2
 """2: a look at the test clips after every epoch; raw coordinates as a control."""
 
-RECIPES = ((30_000, 256, 0.1), (FEW_CLIPS, 128, 0.1), (0, 32, 0.01))
+_RECIPES = ((30_000, 256, 0.1), (FEW_CLIPS, 128, 0.1), (0, 32, 0.01))
 """From so many training clips on: clips per batch and rate, as published for NTU,
 PKU-MMD I and PKU-MMD II.
 """
-EVALUATION_BATCH = 128
+_EVALUATION_BATCH = 128
 
 
 class LinearMampOptions(ProtocolOptions):
@@ -107,7 +107,7 @@ class LinearMamp(Protocol[LinearMampOptions]):
         """Batch size and rate by the number of training clips;
         a look at the test clips after every epoch.
         """
-        _, size, lr = next(recipe for recipe in RECIPES if len(subject.training_side) >= recipe[0])
+        _, size, lr = next(recipe for recipe in _RECIPES if len(subject.training_side) >= recipe[0])
         options = self.options
         return self.with_options(
             batch_size=options.batch_size or size,
@@ -169,7 +169,7 @@ class LinearMamp(Protocol[LinearMampOptions]):
             source,
             lengths,
             subject.test,
-            size=EVALUATION_BATCH,
+            size=_EVALUATION_BATCH,
             frames=encoder.grid.frames,
             slots=slots,
         )

@@ -16,7 +16,7 @@ from harness.evaluation.protocols.finetune import Finetune, FinetuneOptions
 
 VERSION = 1
 
-PROCESSES = 2
+_PROCESSES = 2
 """That MAMP's script_semi.sh starts, each with a seed of its own."""
 
 
@@ -70,7 +70,7 @@ class Semi(Finetune[SemiOptions]):
             distinct = len(np.unique(clips))
             return clips, (
                 (
-                    f"union of {PROCESSES} unbalanced draws of {len(clips) // PROCESSES}:"
+                    f"union of {_PROCESSES} unbalanced draws of {len(clips) // _PROCESSES}:"
                     f" {distinct} distinct clips, {distinct / len(side):.2%} of the training side"
                 ),
             )
@@ -104,7 +104,7 @@ def drawn_by_processes(side: Labels, ratio: float, draw: int) -> Labels:
     Clips of both subsets stand there twice.
     """
     subsets = []
-    for process in range(PROCESSES):
+    for process in range(_PROCESSES):
         order = np.arange(len(side))
         np.random.RandomState(draw + process).shuffle(order)
         subsets.append(side[order[: max(1, int(len(side) * ratio))]])

@@ -27,20 +27,20 @@ from harness.report.html.packing import AnyRecord, Entry, as_line, identity, pac
 from harness.report.html.sections import sections
 from harness.report.html.study import Setting, Study, read_studies
 
-TEMPLATES = Path(__file__).parent / "templates"
-POLICY = (
+_TEMPLATES = Path(__file__).parent / "templates"
+_POLICY = (
     "default-src 'none'; style-src {style}; script-src {script}; img-src data:; base-uri 'none';"
     " form-action 'none'"
 )
-MOST_RUNS, MOST_BYTES = 200, 1_000_000
+_MOST_RUNS, _MOST_BYTES = 200, 1_000_000
 """Of more runs, or of a page that would be larger with them, the records lie beside it."""
 LONGEST = 400
 """Characters of a text that are shown; a record has it whole."""
-LONGEST_CELL = 240
+_LONGEST_CELL = 240
 
 
 @dataclass(frozen=True)
-class Report:
+class _Report:
     """A page, and the records beside it where they are too many to be inside."""
 
     page: str
@@ -57,7 +57,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path | None:
 
     Returns the file with the records where they are not inside the page.
     """
-    report = make_report(read_studies(folders), out)
+    report = _make_report(read_studies(folders), out)
     beside = out.with_name(beside_name(out)) if report.beside else None
     if beside:
         write_atomically(beside, report.beside.encode())
@@ -65,7 +65,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path | None:
     return beside
 
 
-def make_report(studies: Sequence[Study], out: Path) -> Report:
+def _make_report(studies: Sequence[Study], out: Path) -> _Report:
     """The report of studies.
 
     Args:
@@ -79,7 +79,7 @@ def make_report(studies: Sequence[Study], out: Path) -> Report:
     def page(beside: str, inside: str) -> str:
         return template.render(
             title=" + ".join(study.name for study in studies),
-            policy=Markup(POLICY.format(style=_hash(style), script=_hash(script))),
+            policy=Markup(_POLICY.format(style=_hash(style), script=_hash(script))),
             style=Markup(style),
             script=Markup(script),
             answers=_answers(studies),
@@ -95,11 +95,11 @@ def make_report(studies: Sequence[Study], out: Path) -> Report:
             packed=Markup(inside),
         )
 
-    if sum(isinstance(entry.record, RunRecord) for entry in entries) <= MOST_RUNS:
+    if sum(isinstance(entry.record, RunRecord) for entry in entries) <= _MOST_RUNS:
         whole = page("", text)
-        if len(whole.encode()) <= MOST_BYTES:
-            return Report(whole)
-    return Report(
+        if len(whole.encode()) <= _MOST_BYTES:
+            return _Report(whole)
+    return _Report(
         page(beside_name(out), ""), "".join(as_line(entry.record) + "\n" for entry in entries)
     )
 
@@ -113,7 +113,7 @@ def rendered(template: str, **content: Any) -> str:
         _environment()
         .get_template(template)
         .render(
-            policy=Markup(POLICY.format(style=_hash(style), script=_hash(script))),
+            policy=Markup(_POLICY.format(style=_hash(style), script=_hash(script))),
             style=Markup(style),
             script=Markup(script),
             **content,
@@ -123,7 +123,7 @@ def rendered(template: str, **content: Any) -> str:
 
 def _text(name: str) -> str:
     """A file that stands in the page as it is."""
-    return (TEMPLATES / name).read_text(encoding="utf-8").strip()
+    return (_TEMPLATES / name).read_text(encoding="utf-8").strip()
 
 
 def _hash(text: str) -> str:
@@ -132,14 +132,14 @@ def _hash(text: str) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters["cell"] = lambda text: brief(text, LONGEST_CELL)
+    environment.filters["cell"] = lambda text: brief(text, _LONGEST_CELL)
     return environment
 
 
@@ -254,9 +254,9 @@ def _record_grids(studies: Sequence[Study], entries: Sequence[Entry]) -> list[tu
     for entry in entries:
         kinds.setdefault(type(entry.record), []).append(entry)
     made: dict[type, tuple[str, Mapping[str, bool], Callable[[Any], list[Cell]]]] = {
-        RunRecord: ("Runs", RUN_COLUMNS, _run_cells),
-        SpeedRecord: ("Measurements", SPEED_COLUMNS, _speed_cells),
-        EvaluationRecord: ("Evaluations", EVALUATION_COLUMNS, _evaluation_cells),
+        RunRecord: ("Runs", _RUN_COLUMNS, _run_cells),
+        SpeedRecord: ("Measurements", _SPEED_COLUMNS, _speed_cells),
+        EvaluationRecord: ("Evaluations", _EVALUATION_COLUMNS, _evaluation_cells),
     }
     return [
         (
@@ -272,7 +272,7 @@ def _record_grids(studies: Sequence[Study], entries: Sequence[Entry]) -> list[tu
     ]
 
 
-RUN_COLUMNS = {
+_RUN_COLUMNS = {
     "run": False,
     "seed": True,
     "budget": False,
@@ -284,7 +284,7 @@ RUN_COLUMNS = {
     "finished (UTC)": False,
     "commit": False,
 }
-SPEED_COLUMNS = {
+_SPEED_COLUMNS = {
     "measurement": False,
     "baseline": False,
     "rows": True,
@@ -293,7 +293,7 @@ SPEED_COLUMNS = {
     "finished (UTC)": False,
     "commit": False,
 }
-EVALUATION_COLUMNS = {
+_EVALUATION_COLUMNS = {
     "row": False,
     "seed": True,
     "protocol": False,

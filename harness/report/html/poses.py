@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from harness.records.pictures import ClipPicture, Pose, RunPictures
 
-ACROSS, DOWN, ROOM = 62.0, 78.0, 14.0
+_ACROSS, _DOWN, _ROOM = 62.0, 78.0, 14.0
 """One figure's cell, and what stands above a row, in units of the drawing."""
-Point = tuple[float, float]
+_Point = tuple[float, float]
 
 
 def drawn(pictures: RunPictures, clip: ClipPicture) -> Markup:
@@ -21,7 +21,7 @@ def drawn(pictures: RunPictures, clip: ClipPicture) -> Markup:
     the reconstruction over the original.
     """
     rows = 1 if clip.reconstruction is None else 2
-    width, height = ACROSS * max(len(clip.seconds), 1), rows * (DOWN + ROOM)
+    width, height = _ACROSS * max(len(clip.seconds), 1), rows * (_DOWN + _ROOM)
     root = ET.Element(
         "svg", {"viewBox": f"0 0 {width:g} {height:g}", "class": "chart", "role": "img"}
     )
@@ -29,14 +29,14 @@ def drawn(pictures: RunPictures, clip: ClipPicture) -> Markup:
     scale = _scale(clip)
     _words(root, 0, "what it saw (filled)")
     if clip.reconstruction is not None:
-        _words(root, DOWN + ROOM, "what it made of it (grey: the clip)")
+        _words(root, _DOWN + _ROOM, "what it made of it (grey: the clip)")
     for moment, original in enumerate(clip.original):
         places = scale.placed(original, moment, 0)
         _bones(root, places, pictures.bones, "var(--muted)", 1.2)
         seen = [
             tokens
             for body, tokens in zip(original, clip.visible[moment], strict=True)
-            if there(body)
+            if _there(body)
         ]
         _tokens(root, places, seen)
         if clip.reconstruction is not None:
@@ -65,36 +65,38 @@ def whole(pictures: RunPictures, clip: ClipPicture) -> bool:
     return same and fewest >= joints
 
 
-class Scale:
+class _Scale:
     """From metres to a cell; one scale for a whole clip."""
 
-    def __init__(self, points: Sequence[Point]) -> None:
+    def __init__(self, points: Sequence[_Point]) -> None:
         rights, ups = [right for right, _ in points] or [0.0], [up for _, up in points] or [0.0]
         self.middle = (min(rights) + max(rights)) / 2, (min(ups) + max(ups)) / 2
         wide, high = max(rights) - min(rights), max(ups) - min(ups)
-        self.size = 0.9 * min(ACROSS / max(wide, 1e-6), DOWN / max(high, 1e-6))
+        self.size = 0.9 * min(_ACROSS / max(wide, 1e-6), _DOWN / max(high, 1e-6))
 
-    def placed(self, pose: Pose, moment: int, row: int) -> list[list[Point]]:
+    def placed(self, pose: Pose, moment: int, row: int) -> list[list[_Point]]:
         """Bodies that are there, where their joints are in the drawing, inside their cell."""
-        return [[self._place(point, moment, row) for point in body] for body in pose if there(body)]
+        return [
+            [self._place(point, moment, row) for point in body] for body in pose if _there(body)
+        ]
 
-    def _place(self, point: Point, moment: int, row: int) -> Point:
-        right = ACROSS / 2 + self.size * (point[0] - self.middle[0])
-        down = DOWN / 2 - self.size * (point[1] - self.middle[1])
+    def _place(self, point: _Point, moment: int, row: int) -> _Point:
+        right = _ACROSS / 2 + self.size * (point[0] - self.middle[0])
+        down = _DOWN / 2 - self.size * (point[1] - self.middle[1])
         return (
-            ACROSS * moment + min(max(right, 1.0), ACROSS - 1),
-            (DOWN + ROOM) * row + ROOM + min(max(down, 1.0), DOWN - 1),
+            _ACROSS * moment + min(max(right, 1.0), _ACROSS - 1),
+            (_DOWN + _ROOM) * row + _ROOM + min(max(down, 1.0), _DOWN - 1),
         )
 
 
-def there(body: Sequence[Point]) -> bool:
+def _there(body: Sequence[_Point]) -> bool:
     """Joints of an absent body all lie in one place."""
     return any(tuple(point) != tuple(body[0]) for point in body)
 
 
-def _scale(clip: ClipPicture) -> Scale:
-    return Scale(
-        [point for pose in clip.original for body in pose if there(body) for point in body]
+def _scale(clip: ClipPicture) -> _Scale:
+    return _Scale(
+        [point for pose in clip.original for body in pose if _there(body) for point in body]
     )
 
 
@@ -107,7 +109,7 @@ def _words(root: ET.Element, above: float, text: str) -> None:
 
 def _bones(
     root: ET.Element,
-    bodies: Iterable[Sequence[Point]],
+    bodies: Iterable[Sequence[_Point]],
     bones: Sequence[tuple[int, int]],
     colour: str,
     width: float,
@@ -117,7 +119,7 @@ def _bones(
 
 
 def _tokens(
-    root: ET.Element, bodies: Sequence[Sequence[Point]], visible: Sequence[Sequence[bool]]
+    root: ET.Element, bodies: Sequence[Sequence[_Point]], visible: Sequence[Sequence[bool]]
 ) -> None:
     """Dots are lines of no length with round ends: filled ones, and grey ones with a hole."""
     dots: dict[bool, list[str]] = {True: [], False: []}
@@ -140,5 +142,5 @@ def _path(root: ET.Element, lines: Sequence[str], colour: str, width: float) -> 
         ET.SubElement(root, "path", {**values, "fill": "none"})
 
 
-def _at(point: Point) -> str:
+def _at(point: _Point) -> str:
     return f"{point[0]:.1f} {point[1]:.1f}"

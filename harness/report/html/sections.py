@@ -253,12 +253,12 @@ def _faster(setting: Setting, speed: SpeedRecord, draw: Drawer) -> Block:
     )
 
 
-TONES = {"supported": "good", "not supported": "faint", "not measurable here": "faint", EMPTY: ""}
+_TONES = {"supported": "good", "not supported": "faint", "not measurable here": "faint", EMPTY: ""}
 
 
 def _judgement(row: Mapping[str, Any]) -> Cell:
     text = judgement_text(row)
-    return Cell(text, tone=TONES.get(text, "bad"))
+    return Cell(text, tone=_TONES.get(text, "bad"))
 
 
 # --- who represents better ---
@@ -295,7 +295,7 @@ def _accuracies(comparison: Comparison, links: Links) -> Grid:
 
 # --- what is the trade ---
 
-SPREAD = 1.05
+_SPREAD = 1.05
 """Budgets that differ by less than this factor make no axis."""
 
 
@@ -316,7 +316,7 @@ def _trade(setting: Setting, draw: Drawer) -> Block | None:
     drawings = [
         draw(lambda: charts.trade_chart(points, x, controls=controls, styles=draw.styles))  # noqa: B023
         for x in ("interleaved_seconds", "clips_seen")
-        if points[x].max() > SPREAD * points[x].min()
+        if points[x].max() > _SPREAD * points[x].min()
     ]
     if not drawings:
         return None
@@ -425,14 +425,14 @@ def _flops(speed: SpeedRecord, arms: pd.DataFrame, links: Links) -> list[Part]:
 # --- can I believe it ---
 
 
-MOST_DRAWN = 4
+_MOST_DRAWN = 4
 """Settings whose losses and features are drawn."""
 
 
 def _believe(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
     """A block for each setting, then what methods say of themselves, each thing once."""
     seen, about = set(), dict[tuple[str, ...], str]()
-    heaviest = sorted(settings, key=lambda setting: setting.weight, reverse=True)[:MOST_DRAWN]
+    heaviest = sorted(settings, key=lambda setting: setting.weight, reverse=True)[:_MOST_DRAWN]
     drawn_of = {setting.anchor for setting in heaviest}
     for setting in settings:
         table, drawings = setting.table, list[Drawing]()
@@ -461,11 +461,11 @@ def _believe(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
         )
     if about:
         parts = [Part(label, lines=lines, folded=True) for lines, label in about.items()]
-        if len(settings) > MOST_DRAWN:
+        if len(settings) > _MOST_DRAWN:
             parts.append(
                 Part(
                     lines=[
-                        f"losses and features are drawn of the {MOST_DRAWN} settings with the most"
+                        f"losses and features are drawn of the {_MOST_DRAWN} settings with the most"
                         " runs"
                     ]
                 )
@@ -559,7 +559,7 @@ def _machines(records: Sequence[RunRecord | SpeedRecord], links: Links) -> Grid:
 
 # --- pictures ---
 
-MOST_PICTURES = 12
+_MOST_PICTURES = 12
 """Methods whose pictures are drawn."""
 
 
@@ -572,10 +572,10 @@ def _pictures(studies: Sequence[Study]) -> Iterator[Block]:
         kept = [one for one in study.pictures if not one.free]
         drawings = [
             Drawing(f"{one.label}, seed {one.seed}: {one.clips[0].title}", drawn(one, one.clips[0]))
-            for one in free[:MOST_PICTURES]
+            for one in free[:_MOST_PICTURES]
         ]
         lines = list(
-            dict.fromkeys(f"clips of {one.data} ({one.licence})" for one in free[:MOST_PICTURES])
+            dict.fromkeys(f"clips of {one.data} ({one.licence})" for one in free[:_MOST_PICTURES])
         )
         if kept:
             data = ", ".join(dict.fromkeys(one.data for one in kept))
@@ -589,7 +589,7 @@ def _pictures(studies: Sequence[Study]) -> Iterator[Block]:
 
 # --- claims ---
 
-SHOWN_NOTES = 5
+_SHOWN_NOTES = 5
 """Of a card: the claim, what was measured of it, what arithmetic says."""
 
 
@@ -598,7 +598,7 @@ def _cards(studies: Sequence[Study]) -> Iterator[Block]:
         for name, card in study.cards:
             notes = card_notes(card, rules_version())
             parts = [
-                Part(grid=of_strings(card_table(card), texts=2), lines=notes[:SHOWN_NOTES]),
-                Part("Rules, data, machine", lines=notes[SHOWN_NOTES:], folded=True),
+                Part(grid=of_strings(card_table(card), texts=2), lines=notes[:_SHOWN_NOTES]),
+                Part("Rules, data, machine", lines=notes[_SHOWN_NOTES:], folded=True),
             ]
             yield Block(f"{study.name}: {name}", card.claim.statement, (), parts)

@@ -16,7 +16,7 @@ from harness.report.html.page import rendered, write_report
 from harness.report.html.sections import Part
 from harness.report.leaderboard import Board, Laboratory
 
-INDEX = "index.html"
+_INDEX = "index.html"
 
 
 def write_site(
@@ -30,31 +30,31 @@ def write_site(
     if out.exists() and not out.is_dir():
         raise UsageError(f"--site {out}: expected a folder, found a file; choose another name")
     written, reports = list[Path](), list[tuple[str, str]]()
-    for lab, name in zip(labs, page_names(labs), strict=True):
+    for lab, name in zip(labs, _page_names(labs), strict=True):
         try:
             beside = write_report([lab.folder], out / name)
         except UsageError:  # nothing of it can be used, which the leaderboard says
             continue
         written += [out / name, *([beside] if beside else [])]
         reports.append((lab.name, name))
-    shown = [(board, Part(grid=board_grid(board), lines=board_lines(board))) for board in boards]
+    shown = [(board, Part(grid=_board_grid(board), lines=board_lines(board))) for board in boards]
     page = rendered("leaderboard.html", boards=shown, reports=reports, rule=RULE, command=command)
-    write_atomically(out / INDEX, page.encode())
-    return [out / INDEX, *written]
+    write_atomically(out / _INDEX, page.encode())
+    return [out / _INDEX, *written]
 
 
-def page_names(labs: Sequence[Laboratory]) -> list[str]:
+def _page_names(labs: Sequence[Laboratory]) -> list[str]:
     """A file's name for the report of each laboratory; none twice, whatever they are called."""
     names = list[str]()
     for lab in labs:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", lab.name).strip("-.")[:80] or "folder"
-        taken = {name.lower() for name in [*names, INDEX]}
+        taken = {name.lower() for name in [*names, _INDEX]}
         tries = [f"{stem}.html", *(f"{stem}-{number}.html" for number in range(2, len(labs) + 3))]
         names.append(next(name for name in tries if name.lower() not in taken))
     return names
 
 
-def board_grid(board: Board) -> Grid:
+def _board_grid(board: Board) -> Grid:
     """A board as a table that is sorted by its numbers."""
     columns, rows = board_figures(board)
     cells = [

@@ -171,11 +171,11 @@ class Study:
 def read_studies(folders: Sequence[Path]) -> list[Study]:
     """Everything of several folders. A `UsageError` where one of them holds no record."""
     return [
-        read_study(folder, place, alone=len(folders) == 1) for place, folder in enumerate(folders)
+        _read_study(folder, place, alone=len(folders) == 1) for place, folder in enumerate(folders)
     ]
 
 
-def read_study(folder: Path, place: int, *, alone: bool) -> Study:
+def _read_study(folder: Path, place: int, *, alone: bool) -> Study:
     """Everything of a folder. A `UsageError` where there is none, or no record in it.
 
     Args:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from harness.report.charts import FAINT, INK, MUTED, PALETTE, PHASES, Chart, Tip, as_svg
 
-COLOURS = {
+_COLOURS = {
     INK: "currentColor",
     MUTED: "var(--muted)",
     FAINT: "var(--faint)",
@@ -26,7 +26,7 @@ COLOURS = {
     **{colour: f"var(--p{place})" for place, colour in enumerate(PHASES)},
 }
 """By what a chart is drawn in."""
-KEPT = frozenset(
+_KEPT = frozenset(
     {
         "fill",
         "stroke",
@@ -50,11 +50,11 @@ KEPT = frozenset(
     }
 )
 """Attributes that a page needs of a drawing."""
-ROUNDED = frozenset({"d", "x", "y", "transform", "points", "stroke-width", "width", "height"})
-NUMBER = re.compile(r"-?\d+\.\d+")
-AROUND_LETTER = re.compile(r" ?([A-Za-z]) ?")
-FONT_SIZE = re.compile(r"([\d.]+)px")
-STYLE = Path(__file__).parent / "templates" / "style.css"
+_ROUNDED = frozenset({"d", "x", "y", "transform", "points", "stroke-width", "width", "height"})
+_NUMBER = re.compile(r"-?\d+\.\d+")
+_AROUND_LETTER = re.compile(r" ?([A-Za-z]) ?")
+_FONT_SIZE = re.compile(r"([\d.]+)px")
+_STYLE = Path(__file__).parent / "templates" / "style.css"
 
 
 def inline(chart: Chart, scope: str, links: Mapping[str, str]) -> Markup:
@@ -98,9 +98,9 @@ def alone(chart: Chart) -> bytes:
 
 def _dark_colours() -> dict[str, str]:
     """What a chart is drawn in, and what the page's style makes of it on a dark screen."""
-    _, _, dark = STYLE.read_text(encoding="utf-8").partition("(prefers-color-scheme: dark)")
+    _, _, dark = _STYLE.read_text(encoding="utf-8").partition("(prefers-color-scheme: dark)")
     values = dict(re.findall(r"--(\w+): (#\w+);", dark.partition("}")[0]))
-    names = {light: use.removeprefix("var(--").removesuffix(")") for light, use in COLOURS.items()}
+    names = {light: use.removeprefix("var(--").removesuffix(")") for light, use in _COLOURS.items()}
     return {
         light: values["ink" if name == "currentColor" else name] for light, name in names.items()
     }
@@ -119,7 +119,7 @@ def _plain(element: ET.Element, names: Mapping[str, str], tips: Mapping[str, Tip
     found = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
     for declaration in found.pop("style", "").split(";"):
         name, _, value = (part.strip() for part in declaration.partition(":"))
-        if name == "font" and (size := FONT_SIZE.search(value)):
+        if name == "font" and (size := _FONT_SIZE.search(value)):
             found["font-size"] = size[1]
         elif name:
             found[name] = value
@@ -131,7 +131,7 @@ def _plain(element: ET.Element, names: Mapping[str, str], tips: Mapping[str, Tip
         found = {name: found[name] for name in ("x", "y", "href") if name in found}
     if element.tag == "text" and found.get("fill") == INK:
         del found["fill"]  # the page's own
-    kept = {name: _value(name, value, names) for name, value in found.items() if name in KEPT}
+    kept = {name: _value(name, value, names) for name, value in found.items() if name in _KEPT}
     element.attrib = {name: value for name, value in kept.items() if value}
     element.text, element.tail = element.text if element.tag == "text" else None, None
 
@@ -139,14 +139,14 @@ def _plain(element: ET.Element, names: Mapping[str, str], tips: Mapping[str, Tip
 def _value(name: str, value: str, names: Mapping[str, str]) -> str:
     """The value of an attribute; empty where it may be left out."""
     if name in ("fill", "stroke"):
-        return COLOURS.get(value, value)
+        return _COLOURS.get(value, value)
     if name == "href":
         return f"#{names[value.removeprefix('#')]}"
     if name == "transform" and value.startswith("rotate(-0 "):
         return ""
-    if name in ROUNDED:
-        value = NUMBER.sub(lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), value)
-        return AROUND_LETTER.sub(r"\1", value) if name == "d" else value
+    if name in _ROUNDED:
+        value = _NUMBER.sub(lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), value)
+        return _AROUND_LETTER.sub(r"\1", value) if name == "d" else value
     return value
 
 
