@@ -294,7 +294,7 @@ def rotate(x: Tensor, turn: Tensor, largest: float) -> Tensor:
     return torch.einsum("bij,btvj->btvi", rotations(angles), x)
 
 
-def augmented(
+def _augmented(
     source: BodySequences, chosen: Tensor, look: Look, share: Tensor, place: Tensor, turn: Tensor
 ) -> Tensor:
     """Sequences ``chosen`` ``[B]`` cropped, resized and turned by uniform draws:
@@ -323,7 +323,7 @@ class TrainingBatches:
             ``sequences``. None: each sequence once an epoch.
 
     Attributes:
-        augment: `augmented`, or the same compiled.
+        augment: `_augmented`, or the same compiled.
     """
 
     def __init__(
@@ -352,7 +352,7 @@ class TrainingBatches:
         self.generator = torch.Generator(device=source.device).manual_seed(seed)
         self.queue = sequences[:0]
         self.groups = tuple(groups)
-        self.augment = augmented
+        self.augment = _augmented
 
     def next(self) -> Batch:
         """The next batch."""

@@ -21,7 +21,7 @@ from datasets.formats.store_check import Advance
 from datasets.raw import SOURCES
 from datasets.wording import listed, nearest, one_line
 
-GROUP = "masked_skeleton.datasets"
+_GROUP = "masked_skeleton.datasets"
 MADE = {
     "synthetic": "datasets.synthetic.generation",
     "synthetic-twins": "datasets.synthetic.twins",
@@ -51,7 +51,7 @@ def open_clips(
     path = Path(name)
     if path.is_dir() and is_store(path):
         return open_store(path, afresh=afresh, advance=advance)
-    if path.is_dir() and (_is_path(name) or name not in known_names()):
+    if path.is_dir() and (_is_path(name) or name not in _known_names()):
         raise DataError(
             f"{name}: expected a prepared store or an .npz file, found a folder that is no store;"
             " raw files are read by python -m harness data prepare NAME --raw FOLDER"
@@ -99,21 +99,21 @@ def _loader(name: str) -> Callable[[], ClipSet]:
     points = {point.name: point for point in _points()}
     if name in points:
         return _loaded(points[name])
-    known = known_names()
+    known = _known_names()
     raise DataError(
         f"unknown data set {name!r}; {nearest(name.casefold(), known)}known:"
         f" {listed(known, len(known))}"
     )
 
 
-def known_names() -> list[str]:
+def _known_names() -> list[str]:
     """All data sets that a name stands for."""
     return sorted({*MADE, *SOURCES, *(point.name for point in _points())})
 
 
 def _points() -> list[EntryPoint]:
     """Entry points of installed packages, without those whose name is taken."""
-    return [point for point in entry_points(group=GROUP) if point.name not in {*MADE, *SOURCES}]
+    return [point for point in entry_points(group=_GROUP) if point.name not in {*MADE, *SOURCES}]
 
 
 def _loaded(point: EntryPoint) -> Callable[[], ClipSet]:

@@ -13,9 +13,9 @@ from datasets.errors import DataError
 from datasets.layouts import check_tree
 from datasets.wording import listed
 
-JOINT_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
-COLUMN_KINDS = "biufU"
-MOST_JOINTS = 1_000
+_JOINT_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
+_COLUMN_KINDS = "biufU"
+_MOST_JOINTS = 1_000
 """Joints of a body; rigs with faces and fingers have 165 to 500."""
 
 
@@ -56,7 +56,7 @@ def check_joints(where: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
             list(shape),
             "reshape to frames, bodies, joints, x y z",
         )
-    if dtype not in JOINT_TYPES:
+    if dtype not in _JOINT_TYPES:
         refuse(
             where,
             "joints",
@@ -64,12 +64,12 @@ def check_joints(where: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
             dtype,
             "convert with .astype('float32'), in metres",
         )
-    if shape[2] > MOST_JOINTS:
+    if shape[2] > _MOST_JOINTS:
         step = "leave out points that are no joints"
         refuse(
             where,
             "joints",
-            f"at most {MOST_JOINTS:,} joints",
+            f"at most {_MOST_JOINTS:,} joints",
             f"{shape[2]:,} in shape {list(shape)}",
             step,
         )
@@ -181,7 +181,7 @@ def _check_columns(where: str, clips: ClipSet) -> None:
             refuse(
                 where, name, f"shape [{len(clips)}], one value per clip", list(values.shape), step
             )
-        if values.dtype.kind not in COLUMN_KINDS:
+        if values.dtype.kind not in _COLUMN_KINDS:
             refuse(
                 where, name, "numbers or strings", values.dtype, "convert it, or remove the array"
             )

@@ -28,7 +28,7 @@ VERSION = 2
 
 PADDED_FRAMES = 300
 """NTU RGB+D's longest clip: what the published files pad every clip to."""
-ENDLESS = 2**40
+_ENDLESS = 2**40
 """Samples of one pass of the loader: it never ends,
 so that no epoch restarts the workers on the clock.
 """
@@ -207,7 +207,7 @@ class FeederBatches:
         self.loader = DataLoader(
             dataset,
             size // bodies,
-            sampler=RandomSampler(dataset, num_samples=ENDLESS, generator=self.generator),
+            sampler=RandomSampler(dataset, num_samples=_ENDLESS, generator=self.generator),
             num_workers=workers,
             prefetch_factor=PREFETCH,
             pin_memory=device.type == "cuda",

@@ -21,15 +21,15 @@ from datasets.wording import listed, nearest
 
 Labels = tuple[NDArray[np.int64], tuple[str, ...]]
 """[N] class of every clip, and the class names."""
-Mask = NDArray[np.bool_]
+_Mask = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
 UNKNOWN_SUBJECT = -1
-VALIDATION_SEED = 0
+_VALIDATION_SEED = 0
 _XVIEW = "view:2,3->1"
 _REST = "*"
 _WITHOUT_REPEATS = " without repeats"
-SWAPPED = "swapped"
+_SWAPPED = "swapped"
 _GRAMMAR = "COLUMN:VALUES->VALUES"
 _EXAMPLE = "for example view:1,2->3 or subject:1-8->9-12"
 
@@ -113,12 +113,12 @@ def make_split(
 def swapped(spec: str) -> str:
     """The split with its sides exchanged; of a swapped one the split that it was."""
     own, swap = unswapped(spec.strip())
-    return own if swap else f"{own} {SWAPPED}".strip()
+    return own if swap else f"{own} {_SWAPPED}".strip()
 
 
 def unswapped(spec: str) -> tuple[str, bool]:
     """A split without ``swapped``, and whether that stood there."""
-    own = spec.removesuffix(SWAPPED)
+    own = spec.removesuffix(_SWAPPED)
     if own == spec or (own and not own.endswith(" ")):
         return spec, False
     return own.strip(), True
@@ -193,7 +193,7 @@ def _meaning(clips: ClipSet, spec: str) -> tuple[str, bool]:
     return text.removesuffix(_WITHOUT_REPEATS), text.endswith(_WITHOUT_REPEATS)
 
 
-def _sides(clips: ClipSet, spec: str, text: str) -> tuple[str, Mask, Mask]:
+def _sides(clips: ClipSet, spec: str, text: str) -> tuple[str, _Mask, _Mask]:
     """The column that a split divides by, and the clips on its training and on its test side."""
     if text == "xsub":
         return "subject", *_odd_and_even(clips)
@@ -222,7 +222,7 @@ def _sides(clips: ClipSet, spec: str, text: str) -> tuple[str, Mask, Mask]:
     return column, np.isin(values, list(train)), np.isin(values, list(test))
 
 
-def _odd_and_even(clips: ClipSet) -> tuple[Mask, Mask]:
+def _odd_and_even(clips: ClipSet) -> tuple[_Mask, _Mask]:
     subjects = clips.columns["subject"]
     known = subjects != UNKNOWN_SUBJECT
     odd, even = known & (subjects % 2 == 1), known & (subjects % 2 == 0)
@@ -302,12 +302,12 @@ def _matching(occurring: list[Any], item: str) -> set[int | str] | None:
     return {value for value in occurring if low <= value <= high} if low <= high else None
 
 
-def _known_subjects(clips: ClipSet, part: Mask | None = None) -> list[int]:
+def _known_subjects(clips: ClipSet, part: _Mask | None = None) -> list[int]:
     subjects = clips.columns["subject"] if part is None else clips.columns["subject"][part]
     return np.unique(subjects[subjects != UNKNOWN_SUBJECT]).tolist()
 
 
-def _held_out(clips: ClipSet, spec: str, training_side: Mask, share: float) -> Mask:
+def _held_out(clips: ClipSet, spec: str, training_side: _Mask, share: float) -> _Mask:
     """The clips of the training subjects that are held out for validation."""
     what = f"split {spec!r}"
     if not 0 <= share < 1:
@@ -325,11 +325,11 @@ def _held_out(clips: ClipSet, spec: str, training_side: Mask, share: float) -> M
         )
     count = min(max(1, round(share * len(known))), len(known) - 1)
     # RandomState's stream is frozen for good, a Generator's may change between releases of numpy.
-    order = np.random.RandomState(VALIDATION_SEED).permutation(known)
+    order = np.random.RandomState(_VALIDATION_SEED).permutation(known)
     return training_side & np.isin(clips.columns["subject"], order[:count])
 
 
-def _leaks(clips: ClipSet, training_side: Mask, test: Mask) -> Indices:
+def _leaks(clips: ClipSet, training_side: _Mask, test: _Mask) -> Indices:
     pairs = [
         (trained, tested)
         for group in repeated_clips(clips)
@@ -339,7 +339,7 @@ def _leaks(clips: ClipSet, training_side: Mask, test: Mask) -> Indices:
     return np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
 
 
-def _check_parts(clips: ClipSet, spec: str, train: Mask, held_out: Mask, share: float) -> None:
+def _check_parts(clips: ClipSet, spec: str, train: _Mask, held_out: _Mask, share: float) -> None:
     for part, name, wanted in ((train, "train", True), (held_out, "validation", share > 0)):
         if wanted and not part.any():
             step = "keep the repeated clips (drop_leaks off) or use another split"
@@ -352,7 +352,7 @@ def _check_parts(clips: ClipSet, spec: str, train: Mask, held_out: Mask, share: 
             )
 
 
-def _side_notes(clips: ClipSet, column: str, training_side: Mask, test: Mask) -> tuple[str, ...]:
+def _side_notes(clips: ClipSet, column: str, training_side: _Mask, test: _Mask) -> tuple[str, ...]:
     notes = []
     unknown = clips.columns["subject"] == UNKNOWN_SUBJECT
     outside = ~(training_side | test)
@@ -370,7 +370,7 @@ def _side_notes(clips: ClipSet, column: str, training_side: Mask, test: Mask) ->
     return tuple(notes)
 
 
-def _validation_notes(clips: ClipSet, train: Mask, held_out: Mask) -> tuple[str, ...]:
+def _validation_notes(clips: ClipSet, train: _Mask, held_out: _Mask) -> tuple[str, ...]:
     if not held_out.any():
         return (
             "no validation part (validation 0): every subject of the training side is trained on",
@@ -380,7 +380,7 @@ def _validation_notes(clips: ClipSet, train: Mask, held_out: Mask) -> tuple[str,
     return (f"validation holds out {clip_count}, subjects: {subjects}",)
 
 
-def _leak_notes(leaked: Indices, test: Mask, dropped: bool) -> tuple[str, ...]:
+def _leak_notes(leaked: Indices, test: _Mask, dropped: bool) -> tuple[str, ...]:
     if not len(leaked):
         return ()
     trained, tested = (len(np.unique(side)) for side in leaked.T)
@@ -398,7 +398,7 @@ def _leak_notes(leaked: Indices, test: Mask, dropped: bool) -> tuple[str, ...]:
     )
 
 
-def _class_notes(labels: Labels, train: Mask, held_out: Mask) -> tuple[str, ...]:
+def _class_notes(labels: Labels, train: _Mask, held_out: _Mask) -> tuple[str, ...]:
     classes, names = labels
     notes = []
     for part, name in ((train, "training"), (held_out, "validation")):

@@ -27,7 +27,7 @@ STANDING = (1.0, 2.3)
 """Metres from head to foot along the bones: children to tall adults;
 the bend at hip and foot adds 0.1 to 0.2.
 """
-USUAL = 1.75
+_USUAL = 1.75
 """Metres from head to foot along the bones of an adult."""
 FILE_UNITS: Mapping[str, float] = {
     **UNITS,
@@ -41,9 +41,9 @@ the CMU motion capture database counts 1 / 0.45 inch.
 READ_AS = "centimetres"
 """What BVH files are taken for where nothing says otherwise."""
 DIRECTIONS = ("+x", "-x", "+y", "-y", "+z", "-z")
-UNEVEN = 1.3
+_UNEVEN = 1.3
 """Times the length of the same bone on the other side that no bone of a person has."""
-LEAST_PAIRS = 3
+_LEAST_PAIRS = 3
 TALL, RIGHT, FORWARD = range(3)
 """Rows of `body_vectors`."""
 
@@ -64,7 +64,7 @@ def body_vectors(layout: SkeletonLayout) -> NDArray[np.float32]:
     is zero where the joints' names do not tell.
     """
     weights = np.zeros((3, layout.joint_count), np.float32)
-    head, feet = head_joint(layout), foot_joints(layout)
+    head, feet = head_joint(layout), _foot_joints(layout)
     if head is not None and feet:
         _add(weights[TALL], [head], feet)
     if layout.pairs:
@@ -96,17 +96,17 @@ def least_forward(layout: SkeletonLayout) -> float:
 def head_joint(layout: SkeletonLayout) -> int | None:
     """The top of the head, or what is nearest to it; None when no joint's name tells."""
     heads = _called(_bare(layout), _HEADS)
-    return max(heads, key=lambda joint: len(path_to_root(layout, joint))) if heads else None
+    return max(heads, key=lambda joint: len(_path_to_root(layout, joint))) if heads else None
 
 
-def foot_joints(layout: SkeletonLayout) -> list[int]:
+def _foot_joints(layout: SkeletonLayout) -> list[int]:
     """The joints that are called feet, or ankles, or toes, at the ends of legs.
 
     A rig's helpers for feet hang from its root: only the joints that are as deep in the tree as the
     deepest count.
     """
     feet = _called(_bare(layout), _FEET)
-    depths = [len(path_to_root(layout, joint)) for joint in feet]
+    depths = [len(_path_to_root(layout, joint)) for joint in feet]
     return [joint for joint, depth in zip(feet, depths, strict=True) if depth == max(depths)]
 
 
@@ -114,14 +114,14 @@ def hip_joint(layout: SkeletonLayout) -> int | None:
     """Where the way from the head to the root meets that from the first foot;
     None when names do not tell.
     """
-    head, feet = head_joint(layout), foot_joints(layout)
+    head, feet = head_joint(layout), _foot_joints(layout)
     if head is None or not feet:
         return None
-    above = path_to_root(layout, head)
-    return next(joint for joint in path_to_root(layout, feet[0]) if joint in above)
+    above = _path_to_root(layout, head)
+    return next(joint for joint in _path_to_root(layout, feet[0]) if joint in above)
 
 
-def path_to_root(layout: SkeletonLayout, joint: int) -> list[int]:
+def _path_to_root(layout: SkeletonLayout, joint: int) -> list[int]:
     """A joint, its parent, and so on up to the root."""
     path = [joint]
     while layout.parents[path[-1]] >= 0:
@@ -136,7 +136,7 @@ def body_chain(layout: SkeletonLayout, weights: NDArray[np.float32]) -> tuple[in
     head, feet = np.flatnonzero(weights[TALL] > 0), np.flatnonzero(weights[TALL] < 0)
     if not len(head):
         return ()
-    one, other = set(path_to_root(layout, int(head[0]))), set(path_to_root(layout, int(feet[0])))
+    one, other = set(_path_to_root(layout, int(head[0]))), set(_path_to_root(layout, int(feet[0])))
     return tuple(sorted(one ^ other))
 
 
@@ -160,7 +160,7 @@ def misread_unit(length: float) -> str:
         if unit != READ_AS
     }
     fitting = [unit for unit, metres in true.items() if STANDING[0] <= metres <= STANDING[1]]
-    return min(fitting, key=lambda unit: abs(log(true[unit] / USUAL)), default="")
+    return min(fitting, key=lambda unit: abs(log(true[unit] / _USUAL)), default="")
 
 
 def tree_over_shortest(poses: NDArray[np.floating], layout: SkeletonLayout) -> float | None:
@@ -176,14 +176,14 @@ def tree_over_shortest(poses: NDArray[np.floating], layout: SkeletonLayout) -> f
         return None
     from scipy.sparse.csgraph import minimum_spanning_tree
 
-    distance = usual_distances(poses)
+    distance = _usual_distances(poses)
     shortest = minimum_spanning_tree(distance + 1e-6).sum()  # zero would count as no edge
     return (
         float(sum(distance[bone] for bone in layout.bones) / shortest) if distance.any() else None
     )
 
 
-def usual_distances(poses: NDArray[np.floating]) -> NDArray[np.float64]:
+def _usual_distances(poses: NDArray[np.floating]) -> NDArray[np.float64]:
     """``[V, V]`` 90th percentile over poses [P, V, 3] of the distance between two joints."""
     rows = [
         np.linalg.norm(poses - poses[:, joint, None], axis=-1) for joint in range(poses.shape[1])
@@ -192,24 +192,24 @@ def usual_distances(poses: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def uneven_bones(lengths: NDArray[np.floating], layout: SkeletonLayout) -> dict[str, float] | None:
-    """Left joints whose bone is over `UNEVEN` times as long as that of the same joint on the right,
-    or the reverse.
+    """Left joints whose bone is over `_UNEVEN` times as long as that of the same joint on the
+    right, or the reverse.
 
     Args:
         lengths: [V - 1] of the layout's bones.
         layout: the skeleton.
 
     Returns:
-        Joint -> factor; None when fewer than `LEAST_PAIRS` bones have a name on both sides.
+        Joint -> factor; None when fewer than `_LEAST_PAIRS` bones have a name on both sides.
     """
     length = dict(zip((joint for joint, _ in layout.bones), lengths.tolist(), strict=True))
     pairs = [(left, right) for left, right in layout.pairs if left in length and right in length]
-    if len(pairs) < LEAST_PAIRS:
+    if len(pairs) < _LEAST_PAIRS:
         return None
     slack = 0.002 * float(np.nansum(lengths))  # next to nothing is not twice as long as nothing
     factors = {left: (length[left] + slack) / (length[right] + slack) for left, right in pairs}
     return {
-        layout.joints[left]: max(f, 1 / f) for left, f in factors.items() if max(f, 1 / f) > UNEVEN
+        layout.joints[left]: max(f, 1 / f) for left, f in factors.items() if max(f, 1 / f) > _UNEVEN
     }
 
 

@@ -52,24 +52,24 @@ from datasets.doctor.model import (
 from datasets.errors import DataError
 from datasets.splits import Split, make_split
 
-MOST_VALUES = 60
+_MOST_VALUES = 60
 """Columns of more distinct values are not counted."""
-MOST_VIEWS = 6
+_MOST_VIEWS = 6
 """With up to so many views, every one of them is tried as the test side."""
-NAMED = 3
+_NAMED = 3
 """Examples and worst cases that are named."""
 
-ODD_SIZE = 2.0
+_ODD_SIZE = 2.0
 """Times the others' stature from which a clip is named."""
-WALKED, CROUCHED, STOOD = 0.6, 0.15, 0.05
+_WALKED, _CROUCHED, _STOOD = 0.6, 0.15, 0.05
 """Parts of a body's height: the way of hips and feet across it, of hips along it,
 of feet along it meanwhile.
 """
-SOME_FACING, ALL_WAYS = 0.02, 6
+_SOME_FACING, _ALL_WAYS = 0.02, 6
 """Share of frames from which an eighth of a turn counts as faced,
 and how many of the eighths are all ways.
 """
-LOOSE = 0.05
+_LOOSE = 0.05
 """Variation of a bone's length within a clip from which it is no bone of a rig."""
 
 
@@ -77,10 +77,10 @@ def usual_splits(clips: ClipSet) -> tuple[str, ...]:
     """The clip set's default split and its official ones;
     without official ones every view as the test side.
     """
-    views = np.unique(few_valued(clips).get("view", np.empty(0))).tolist()
+    views = np.unique(_few_valued(clips).get("view", np.empty(0))).tolist()
     tried = (
         [f"view:*->{view}" for view in views]
-        if not clips.splits and 2 <= len(views) <= MOST_VIEWS
+        if not clips.splits and 2 <= len(views) <= _MOST_VIEWS
         else []
     )
     return tuple(dict.fromkeys([clips.default_split, *clips.splits, *tried]))
@@ -99,9 +99,9 @@ def examine(clips: ClipSet, splits: Sequence[str] = (), *, deep: bool = False) -
     """
     seen, computed = look(clips, identify=deep or clips.stored is None)
     stored, known = clips.stored, replace(clips, stored=computed or clips.stored)
-    identity = identity_of(stored, computed)
+    identity = _identity_of(stored, computed)
     groups = repeated_clips(known)
-    body = body_of(known, seen)
+    body = _body_of(known, seen)
     found = Examination(
         name=clips.name,
         clips=len(clips),
@@ -109,22 +109,22 @@ def examine(clips: ClipSet, splits: Sequence[str] = (), *, deep: bool = False) -
         layout=clips.layout.name,
         joints=clips.layout.joint_count,
         identity=identity,
-        lengths=lengths_of(clips),
-        bodies=counted(seen.present.sum(axis=1)),
-        classes=class_counts(clips),
-        subjects=counted(clips.columns["subject"]),
-        columns=column_counts(clips),
-        gaps=gaps_of(clips, seen),
-        motion=motion_of(clips, seen, body.unit),
-        bones=bones_of(clips, seen),
+        lengths=_lengths_of(clips),
+        bodies=_counted(seen.present.sum(axis=1)),
+        classes=_class_counts(clips),
+        subjects=_counted(clips.columns["subject"]),
+        columns=_column_counts(clips),
+        gaps=_gaps_of(clips, seen),
+        motion=_motion_of(clips, seen, body.unit),
+        bones=_bones_of(clips, seen),
         body=body,
-        repeats=repeats_of(clips, groups),
-        splits=tuple(split_report(known, text, groups) for text in splits),
+        repeats=_repeats_of(clips, groups),
+        splits=tuple(_split_report(known, text, groups) for text in splits),
     )
     return found.model_copy(update={"findings": judge(found)})
 
 
-def identity_of(stored: Stored | None, computed: Stored | None) -> Identity:
+def _identity_of(stored: Stored | None, computed: Stored | None) -> Identity:
     """What a store remembers beside what its frames say."""
     names = ("hashes", "present", "origins") if stored and computed else ()
     return Identity(
@@ -141,39 +141,39 @@ def identity_of(stored: Stored | None, computed: Stored | None) -> Identity:
 # --- counts ---
 
 
-def counted(values: NDArray) -> dict[int, int]:
+def _counted(values: NDArray) -> dict[int, int]:
     """How often each value occurs, ascending."""
     kinds, counts = np.unique(values, return_counts=True)
     return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
 
 
-def class_counts(clips: ClipSet) -> dict[str, int]:
+def _class_counts(clips: ClipSet) -> dict[str, int]:
     """Clips per class, classes without any included."""
     counts = np.bincount(clips.columns["label"], minlength=len(clips.class_names)).tolist()
     return dict(zip(clips.class_names, counts, strict=True))
 
 
-def column_counts(clips: ClipSet) -> dict[str, dict[str, int]]:
-    """Clips per value of every other column of at most `MOST_VALUES` integers or strings."""
+def _column_counts(clips: ClipSet) -> dict[str, dict[str, int]]:
+    """Clips per value of every other column of at most `_MOST_VALUES` integers or strings."""
     return {
-        name: {str(value): count for value, count in counted(values).items()}
-        for name, values in few_valued(clips).items()
+        name: {str(value): count for value, count in _counted(values).items()}
+        for name, values in _few_valued(clips).items()
         if name not in ("label", "subject")
     }
 
 
-def few_valued(clips: ClipSet) -> dict[str, NDArray]:
-    """Columns of at most `MOST_VALUES` distinct integers or strings,
+def _few_valued(clips: ClipSet) -> dict[str, NDArray]:
+    """Columns of at most `_MOST_VALUES` distinct integers or strings,
     and fewer than there are clips.
     """
     columns = {
         name: values for name, values in clips.columns.items() if values.dtype.kind in "biuU"
     }
-    limit = min(MOST_VALUES, len(clips) - 1)
+    limit = min(_MOST_VALUES, len(clips) - 1)
     return {name: values for name, values in columns.items() if len(np.unique(values)) <= limit}
 
 
-def lengths_of(clips: ClipSet) -> Lengths:
+def _lengths_of(clips: ClipSet) -> Lengths:
     """Frames per clip."""
     lengths = clips.lengths
     return Lengths(
@@ -189,7 +189,7 @@ def lengths_of(clips: ClipSet) -> Lengths:
 # --- frames ---
 
 
-def gaps_of(clips: ClipSet, seen: FramePass) -> Gaps:
+def _gaps_of(clips: ClipSet, seen: FramePass) -> Gaps:
     """Coordinates, frames and joints that are not there."""
     joints = [
         Place(name=name, value=count)
@@ -208,12 +208,12 @@ def gaps_of(clips: ClipSet, seen: FramePass) -> Gaps:
         empty_clips=int((seen.empty == clips.lengths).sum()),
         missing_frames=int(seen.gaps.sum()),
         missing_clips=int((seen.gaps > 0).sum()),
-        missing_joints=tuple(joints[:NAMED]),
+        missing_joints=tuple(joints[:_NAMED]),
         copied_bodies=int((seen.copied & (seen.present.sum(axis=1) > 1)).sum()),
     )
 
 
-def motion_of(clips: ClipSet, seen: FramePass, unit: str) -> Motion:
+def _motion_of(clips: ClipSet, seen: FramePass, unit: str) -> Motion:
     """Frozen frames and steps; jumps are those faster than `JUMP_SPEED`,
     in ``unit`` (metres when not known).
     """
@@ -224,7 +224,7 @@ def motion_of(clips: ClipSet, seen: FramePass, unit: str) -> Motion:
         frozen=int(seen.frozen.sum()),
         frozen_share=int(seen.frozen.sum()) / max(1, followers),
         longest_frozen=int(seen.longest_frozen.max()),
-        frozen_clips=worst(clips, seen.longest_frozen),
+        frozen_clips=_worst(clips, seen.longest_frozen),
         step_median=step_percentile(seen.steps, 50),
         step_999=step_percentile(seen.steps, 99.9),
         largest_step=float(seen.largest_step.max()),
@@ -232,44 +232,44 @@ def motion_of(clips: ClipSet, seen: FramePass, unit: str) -> Motion:
         jump_share=jumps / max(1, steps),
         jump_clips=int((seen.largest_step > jump).sum()),
         shift_clips=int((seen.largest_shift > jump).sum()),
-        worst_jumps=worst(clips, np.where(seen.largest_step > jump, seen.largest_step, 0)),
+        worst_jumps=_worst(clips, np.where(seen.largest_step > jump, seen.largest_step, 0)),
     )
 
 
-def worst(clips: ClipSet, values: NDArray) -> tuple[Place, ...]:
+def _worst(clips: ClipSet, values: NDArray) -> tuple[Place, ...]:
     """The clips with the largest values [N] above 0, largest first."""
-    order = np.argsort(-values, kind="stable")[:NAMED]
+    order = np.argsort(-values, kind="stable")[:_NAMED]
     return tuple(
         Place(name=clips.describe(int(i)), value=float(values[i])) for i in order if values[i] > 0
     )
 
 
-def bones_of(clips: ClipSet, seen: FramePass) -> Bones:
+def _bones_of(clips: ClipSet, seen: FramePass) -> Bones:
     """How steady the bones are, and which are longest."""
     variation, rows = np.concatenate(seen.variations), np.concatenate(seen.rows)
-    by_bone, by_row = median_of(variation, axis=0), median_of(variation, axis=1)
+    by_bone, by_row = _median_of(variation, axis=0), _median_of(variation, axis=1)
     by_clip = np.zeros(len(clips))
     np.maximum.at(by_clip, rows, np.nan_to_num(by_row))
     steady = by_bone[~np.isnan(by_bone)]
     return Bones(
         variation=float(np.median(steady)) if len(steady) else None,
-        worst=bones_by(clips, by_bone),
-        worst_clips=worst(clips, by_clip),
-        longest=bones_by(clips, median_of(np.concatenate(seen.lengths), axis=0)),
+        worst=_bones_by(clips, by_bone),
+        worst_clips=_worst(clips, by_clip),
+        longest=_bones_by(clips, _median_of(np.concatenate(seen.lengths), axis=0)),
     )
 
 
-def bones_by(clips: ClipSet, values: NDArray) -> tuple[Place, ...]:
+def _bones_by(clips: ClipSet, values: NDArray) -> tuple[Place, ...]:
     """The bones with the largest values [V - 1], largest first; NaN is none."""
     names = [
         f"{clips.layout.joints[parent]}-{clips.layout.joints[joint]}"
         for joint, parent in clips.layout.bones
     ]
-    order = np.argsort(-np.nan_to_num(values), kind="stable")[:NAMED]
+    order = np.argsort(-np.nan_to_num(values), kind="stable")[:_NAMED]
     return tuple(Place(name=names[i], value=float(values[i])) for i in order if values[i] > 0)
 
 
-def median_of(values: NDArray, axis: int) -> NDArray[np.float64]:
+def _median_of(values: NDArray, axis: int) -> NDArray[np.float64]:
     """Median along an axis without the NaN among them; NaN where there is nothing else."""
     known = ~np.isnan(values).all(axis=axis)
     medians = np.full(known.shape, np.nan)
@@ -280,21 +280,21 @@ def median_of(values: NDArray, axis: int) -> NDArray[np.float64]:
 # --- poses ---
 
 
-def body_of(clips: ClipSet, seen: FramePass) -> Body:
+def _body_of(clips: ClipSet, seen: FramePass) -> Body:
     """Unit, up axis, sides and joint order."""
     joints, lengths = [joint for joint, _ in clips.layout.bones], np.concatenate(seen.lengths)
     chain = [joints.index(joint) for joint in body_chain(clips.layout, seen.vectors)]
-    usual = median_of(lengths, axis=0)
+    usual = _median_of(lengths, axis=0)
     stature = float(usual[chain].sum()) if chain and np.isfinite(usual[chain]).all() else None
     odd = (
-        odd_sizes(lengths[:, chain].sum(axis=1), np.concatenate(seen.rows), stature)
+        _odd_sizes(lengths[:, chain].sum(axis=1), np.concatenate(seen.rows), stature)
         if stature
         else {}
     )
-    named = tuple(Place(name=clips.describe(clip), value=odd[clip]) for clip in list(odd)[:NAMED])
-    direction, up_share = clearest(seen.up_votes)
+    named = tuple(Place(name=clips.describe(clip), value=odd[clip]) for clip in list(odd)[:_NAMED])
+    direction, up_share = _clearest(seen.up_votes)
     tallest = np.concatenate(seen.tallest)[:, int(seen.up_votes.argmax())]
-    sides, sides_share, sides_told = sides_of(seen)
+    sides, sides_share, sides_told = _sides_of(seen)
     return Body(
         stature=stature,
         odd_sizes=named,
@@ -303,35 +303,35 @@ def body_of(clips: ClipSet, seen: FramePass) -> Body:
         unit=unit_of(stature) if stature else "",
         up=direction,
         up_share=up_share,
-        upright=stand(seen),
+        upright=_stand(seen),
         sides=sides,
         sides_share=sides_share,
         sides_told=sides_told,
         sides_by=front_by(clips.layout),
-        **order_of(clips, seen, usual),
+        **_order_of(clips, seen, usual),
     )
 
 
-def order_of(clips: ClipSet, seen: FramePass, usual: NDArray) -> dict[str, Any]:
+def _order_of(clips: ClipSet, seen: FramePass, usual: NDArray) -> dict[str, Any]:
     """What tells of joints in another order: the fields ``order``, ``uneven``,
     ``uneven_share`` and ``loose``.
     """
     poses = np.array(seen.poses).reshape(-1, clips.layout.joint_count, 3)
     uneven, variation = (
         uneven_bones(usual, clips.layout),
-        median_of(np.concatenate(seen.variations), axis=0),
+        _median_of(np.concatenate(seen.variations), axis=0),
     )
     steady = variation[~np.isnan(variation)]
-    worst = sorted((uneven or {}).items(), key=lambda item: -item[1])[:NAMED]
+    worst = sorted((uneven or {}).items(), key=lambda item: -item[1])[:_NAMED]
     return {
         "order": tree_over_shortest(poses, clips.layout),
         "uneven": tuple(Place(name=name, value=factor) for name, factor in worst),
         "uneven_share": len(uneven) / len(clips.layout.pairs) if uneven is not None else None,
-        "loose": float((steady > LOOSE).mean()) if len(steady) else None,
+        "loose": float((steady > _LOOSE).mean()) if len(steady) else None,
     }
 
 
-def stand(seen: FramePass) -> bool:
+def _stand(seen: FramePass) -> bool:
     """Whether people stand along the usual up axis, rather than lie: what they do that nobody does
     who lies.
 
@@ -340,25 +340,26 @@ def stand(seen: FramePass) -> bool:
     """
     up = int(seen.up_votes.argmax())
     along, across = up // 2, [axis for axis in range(3) if axis != up // 2]
-    if (seen.facing[along] > SOME_FACING * seen.facing[along].sum()).sum() >= ALL_WAYS:
+    if (seen.facing[along] > _SOME_FACING * seen.facing[along].sum()).sum() >= _ALL_WAYS:
         return True
     tallest, spans = np.concatenate(seen.tallest), np.concatenate(seen.spans)
     those = (tallest.argmax(axis=1) == up) & (tallest[:, up] > 0)
     height, (hips, feet) = tallest[those, up], np.moveaxis(spans[those], 1, 0)
     walks = (
-        (hips[:, across] > WALKED * height[:, None]) & (feet[:, across] > WALKED * height[:, None])
+        (hips[:, across] > _WALKED * height[:, None])
+        & (feet[:, across] > _WALKED * height[:, None])
     ).any(axis=1)
-    crouches = (hips[:, along] > CROUCHED * height) & (feet[:, along] < STOOD * height)
+    crouches = (hips[:, along] > _CROUCHED * height) & (feet[:, along] < _STOOD * height)
     return bool(those.any() and (walks | crouches).mean() >= ENOUGH)
 
 
-def odd_sizes(sizes: NDArray, rows: NDArray[np.int64], stature: float) -> dict[int, float]:
-    """Of the clips ``rows`` [n], those whose size [n] is over `ODD_SIZE` times the stature or under
-    its inverse.
+def _odd_sizes(sizes: NDArray, rows: NDArray[np.int64], stature: float) -> dict[int, float]:
+    """Of the clips ``rows`` [n], those whose size [n] is over `_ODD_SIZE` times the stature or
+    under its inverse.
 
     The oddest come first.
     """
-    odd = (sizes > ODD_SIZE * stature) | (sizes < stature / ODD_SIZE)
+    odd = (sizes > _ODD_SIZE * stature) | (sizes < stature / _ODD_SIZE)
     found = dict(zip(rows[odd].tolist(), sizes[odd].tolist(), strict=True))
     return dict(
         sorted(
@@ -367,13 +368,13 @@ def odd_sizes(sizes: NDArray, rows: NDArray[np.int64], stature: float) -> dict[i
     )
 
 
-def clearest(votes: NDArray[np.int64]) -> tuple[str, float]:
+def _clearest(votes: NDArray[np.int64]) -> tuple[str, float]:
     """The direction that most frames vote for, empty below a share of `CLEAR`, and the share."""
     share = float(votes.max() / votes.sum()) if votes.any() else 0.0
     return (DIRECTIONS[int(votes.argmax())] if share >= CLEAR else ""), share
 
 
-def sides_of(seen: FramePass) -> tuple[Sides, float | None, float]:
+def _sides_of(seen: FramePass) -> tuple[Sides, float | None, float]:
     """Left and right, the share of frames that agree with "not mirrored",
     and the share of frames that tell.
     """
@@ -391,13 +392,13 @@ def sides_of(seen: FramePass) -> tuple[Sides, float | None, float]:
 # --- repeated clips ---
 
 
-def repeats_of(clips: ClipSet, groups: Sequence[NDArray[np.int64]]) -> Repeats:
+def _repeats_of(clips: ClipSet, groups: Sequence[NDArray[np.int64]]) -> Repeats:
     """What the groups of equal clips have in common, and what not."""
     labels = clips.columns["label"]
     relabelled = [group for group in groups if len(np.unique(labels[group])) > 1]
     crossing = {
-        name: crossings(values, groups)
-        for name, values in few_valued(clips).items()
+        name: _crossings(values, groups)
+        for name, values in _few_valued(clips).items()
         if name != "label"
     }
     return Repeats(
@@ -406,16 +407,16 @@ def repeats_of(clips: ClipSet, groups: Sequence[NDArray[np.int64]]) -> Repeats:
         relabelled=len(relabelled),
         relabelled_examples=tuple(
             " = ".join(
-                f"{clips.describe(int(i))} {clips.class_names[labels[i]]!r}" for i in group[:NAMED]
+                f"{clips.describe(int(i))} {clips.class_names[labels[i]]!r}" for i in group[:_NAMED]
             )
-            for group in relabelled[:NAMED]
+            for group in relabelled[:_NAMED]
         ),
         crossing={name: pairs for name, pairs in crossing.items() if pairs},
-        examples=tuple(equation(clips, group) for group in groups[:NAMED]),
+        examples=tuple(_equation(clips, group) for group in groups[:_NAMED]),
     )
 
 
-def crossings(values: NDArray, groups: Sequence[NDArray[np.int64]]) -> dict[str, int]:
+def _crossings(values: NDArray, groups: Sequence[NDArray[np.int64]]) -> dict[str, int]:
     """Two values of a column -> groups that stand in both."""
     pairs = Counter(
         pair for group in groups for pair in combinations(np.unique(values[group]).tolist(), 2)
@@ -423,15 +424,15 @@ def crossings(values: NDArray, groups: Sequence[NDArray[np.int64]]) -> dict[str,
     return {f"{one} and {other}": count for (one, other), count in pairs.most_common()}
 
 
-def equation(clips: ClipSet, group: Iterable[int]) -> str:
+def _equation(clips: ClipSet, group: Iterable[int]) -> str:
     """``clip 3 (walk_1) = clip 8 (walk_2)``."""
-    return " = ".join(clips.describe(int(index)) for index in list(group)[:NAMED])
+    return " = ".join(clips.describe(int(index)) for index in list(group)[:_NAMED])
 
 
-def split_report(clips: ClipSet, text: str, groups: Sequence[NDArray[np.int64]]) -> SplitReport:
+def _split_report(clips: ClipSet, text: str, groups: Sequence[NDArray[np.int64]]) -> SplitReport:
     """Sizes of a split's parts, and the clips that stand twice in it."""
     try:
-        split = split_of(clips, text)
+        split = _split_of(clips, text)
     except DataError as error:
         return SplitReport(name=text or clips.default_split, problem=str(error))
     trained, tested = split.leaked.T
@@ -446,17 +447,17 @@ def split_report(clips: ClipSet, text: str, groups: Sequence[NDArray[np.int64]])
         notes=split.notes,
         leaked_test=len(leaked),
         leaked_train=len(np.unique(trained)),
-        leaked_classes=named_counts(
+        leaked_classes=_named_counts(
             clips.class_names[label] for label in clips.columns["label"][leaked]
         ),
-        leaked_views=leaked_views(clips, split),
-        examples=tuple(equation(clips, pair) for pair in split.leaked[:NAMED]),
-        repeated_train=repeated_within(side, groups, 1),
-        repeated_test=repeated_within(side, groups, 2),
+        leaked_views=_leaked_views(clips, split),
+        examples=tuple(_equation(clips, pair) for pair in split.leaked[:_NAMED]),
+        repeated_train=_repeated_within(side, groups, 1),
+        repeated_test=_repeated_within(side, groups, 2),
     )
 
 
-def split_of(clips: ClipSet, text: str) -> Split:
+def _split_of(clips: ClipSet, text: str) -> Split:
     """The split with a validation part, or without where too few subjects are known."""
     try:
         return make_split(clips, text)
@@ -464,21 +465,21 @@ def split_of(clips: ClipSet, text: str) -> Split:
         return make_split(clips, text, validation=0)
 
 
-def leaked_views(clips: ClipSet, split: Split) -> dict[str, int]:
+def _leaked_views(clips: ClipSet, split: Split) -> dict[str, int]:
     """Leaked pairs by the views of their two clips."""
     if "view" not in clips.columns:
         return {}
-    return named_counts(
+    return _named_counts(
         f"{one} -> {other}" for one, other in clips.columns["view"][split.leaked].tolist()
     )
 
 
-def named_counts(names: Iterable[str]) -> dict[str, int]:
+def _named_counts(names: Iterable[str]) -> dict[str, int]:
     """How often each name occurs, most frequent first."""
     return dict(Counter(names).most_common())
 
 
-def repeated_within(
+def _repeated_within(
     side: NDArray[np.int64], groups: Sequence[NDArray[np.int64]], which: int
 ) -> int:
     """Clips of one side of a split that equal another clip of the same side."""

@@ -20,11 +20,11 @@ from datasets.doctor.body import FORWARD, RIGHT, TALL, body_vectors, hip_joint, 
 from datasets.layouts import SkeletonLayout
 
 BLOCK_BYTES = 8 * 2**20
-LEAST_FRAMES = 8
+_LEAST_FRAMES = 8
 """Frames of a body below which nothing is said about how steady its bones are."""
-MOST_POSES = 1000
+_MOST_POSES = 1000
 """Poses that are kept to look at the joints' distances, one from every so many clips."""
-EIGHTHS = 8
+_EIGHTHS = 8
 _STEP_BITS = 16
 """Steps are counted by the upper half of their float32 bits: bins that are 0.8 % wide,
 whatever the size.
@@ -64,7 +64,7 @@ class Block:
     @cached_property
     def body(self) -> Bools:
         """[f, M] the body is there."""
-        return np.asarray(flat(self.joints).any(axis=2))
+        return np.asarray(_flat(self.joints).any(axis=2))
 
     @cached_property
     def missing(self) -> Bools:
@@ -107,7 +107,7 @@ class Block:
         )
 
 
-def blocks(clips: ClipSet) -> Iterator[Block]:
+def _blocks(clips: ClipSet) -> Iterator[Block]:
     """All clips in order, as many at a time as take about `BLOCK_BYTES` as float32;
     at least one.
     """
@@ -142,7 +142,7 @@ class FramePass:
         largest_shift: [N] longest step of a body's mean position.
         present: [N, M] the body is there in some frame.
         copied: [N] a second body equals the first in every frame.
-        poses: up to `MOST_POSES` times [V, 3], in the middle of their clips.
+        poses: up to `_MOST_POSES` times [V, 3], in the middle of their clips.
         up_votes: [6] frames in which feet to head points along each of
             `datasets.doctor.body.DIRECTIONS`.
         tallest: list of [rows, 6] largest extent from feet to head in those directions, per clip
@@ -173,7 +173,7 @@ class FramePass:
             np.zeros((2, 3), np.int64),
             0,
         )
-        self.facing = np.zeros((3, EIGHTHS), np.int64)
+        self.facing = np.zeros((3, _EIGHTHS), np.int64)
         self.poses: list[Floats] = []
         self.tallest: list[Floats] = []
         self.spans: list[Floats] = []
@@ -183,7 +183,7 @@ class FramePass:
         self.vectors, self.hips = body_vectors(clips.layout), hip_joint(clips.layout)
         self.least_forward = least_forward(clips.layout)
         self.bones = np.array(clips.layout.bones, np.int64).reshape(-1, 2)
-        self.every = -(-count // MOST_POSES)
+        self.every = -(-count // _MOST_POSES)
 
     def add(self, block: Block) -> None:
         """Look at the next clips."""
@@ -204,7 +204,7 @@ class FramePass:
         )
         self.missing += block.missing.sum(axis=(0, 1))
         self.present[block.clips] = block.per_clip(np.logical_or, block.body)
-        first, *others = np.moveaxis(flat(block.joints), 1, 0)
+        first, *others = np.moveaxis(_flat(block.joints), 1, 0)
         same = np.array(
             [(other == first).all(axis=1) for other in others] or [np.zeros(len(first), bool)]
         ).any(axis=0)
@@ -213,14 +213,14 @@ class FramePass:
     def _motion(self, block: Block) -> None:
         delta = block.joints[1:] - block.joints[:-1]
         both = block.seen[1:] & block.seen[:-1] & block.follows[:, None, None]
-        size = norms(delta)
+        size = _norms(delta)
         self.steps += np.bincount(
             size[both].view(np.uint32) >> _STEP_BITS, minlength=len(self.steps)
         )
         self.largest_step[block.clips] = block.most_per_clip(
             np.where(both, size, 0).max(axis=(1, 2))
         )
-        shift = norms(delta.mean(axis=2))
+        shift = _norms(delta.mean(axis=2))
         self.largest_shift[block.clips] = block.most_per_clip(
             np.where(both.all(axis=2), shift, 0).max(axis=1)
         )
@@ -231,14 +231,14 @@ class FramePass:
     def _bones(self, block: Block) -> None:
         child, parent = self.bones.T
         seen = block.seen[..., child] & block.seen[..., parent]
-        length = norms(block.joints[:, :, child] - block.joints[:, :, parent]).astype(np.float64)
+        length = _norms(block.joints[:, :, child] - block.joints[:, :, parent]).astype(np.float64)
         length[~seen] = 0
         count = block.per_clip(np.add, seen.astype(np.int64))
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = block.per_clip(np.add, length) / count
             square = block.per_clip(np.add, length**2) / count
             variation = np.sqrt(np.maximum(square - mean**2, 0)) / mean
-        variation[count < LEAST_FRAMES] = np.nan
+        variation[count < _LEAST_FRAMES] = np.nan
         clip, body = np.nonzero(self.present[block.clips])
         self.variations.append(variation[clip, body].astype(np.float32))
         self.lengths.append(mean[clip, body].astype(np.float32))
@@ -259,7 +259,7 @@ class FramePass:
         both = known[RIGHT] & known[FORWARD]
         # Toes point along up x right, and toes . (up x right) = up . (right x toes).
         turned = np.cross(vectors[RIGHT], vectors[FORWARD])[both]
-        least = (self.least_forward * norms(vectors[RIGHT]) * norms(vectors[TALL]))[both][:, None]
+        least = (self.least_forward * _norms(vectors[RIGHT]) * _norms(vectors[TALL]))[both][:, None]
         self.side_votes += (turned > least).sum(axis=0), (turned < -least).sum(axis=0)
         self.side_total += int(both.sum())
         self._facing(vectors[RIGHT][known[RIGHT]])
@@ -268,8 +268,8 @@ class FramePass:
     def _facing(self, right: Floats) -> None:
         for axis in range(3):
             angle = np.arctan2(right[:, axis - 1], right[:, axis - 2]) / (2 * np.pi) + 0.5
-            eighths = np.minimum((EIGHTHS * angle).astype(np.int64), EIGHTHS - 1)
-            self.facing[axis] += np.bincount(eighths, minlength=EIGHTHS)
+            eighths = np.minimum((_EIGHTHS * angle).astype(np.int64), _EIGHTHS - 1)
+            self.facing[axis] += np.bincount(eighths, minlength=_EIGHTHS)
 
     def _spans(self, block: Block) -> None:
         feet = np.maximum(-self.vectors[TALL], 0)
@@ -297,12 +297,12 @@ class FramePass:
                 )  # a view would keep the block
 
 
-def flat(joints: Floats) -> Floats:
+def _flat(joints: Floats) -> Floats:
     """[f, M, V * 3]."""
     return joints.reshape(*joints.shape[:2], -1)
 
 
-def norms(vectors: Floats) -> Floats:
+def _norms(vectors: Floats) -> Floats:
     """Lengths of vectors [..., 3]."""
     return np.sqrt(np.einsum("...c,...c->...", vectors, vectors))
 
@@ -329,7 +329,7 @@ def steps_above(steps: NDArray[np.int64], size: float) -> int:
 
 
 @dataclass
-class Identity:
+class _Identity:
     """Fingerprint, hashes and origins of the clips, computed on the way as a store does it.
 
     Attributes:
@@ -369,8 +369,8 @@ def look(clips: ClipSet, *, identify: bool) -> tuple[FramePass, Stored | None]:
     """Go through all frames once; with ``identify`` also compute what a store
     of these clips would remember.
     """
-    seen, identity = FramePass(clips), Identity(clips.joints.shape)
-    for block in blocks(clips):
+    seen, identity = FramePass(clips), _Identity(clips.joints.shape)
+    for block in _blocks(clips):
         with np.errstate(
             over="ignore", invalid="ignore"
         ):  # absurd coordinates are judged, not warned of

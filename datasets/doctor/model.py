@@ -24,13 +24,13 @@ Severity = Literal["error", "warning", "note"]
 Sides = Literal["right-handed, not mirrored", "mirrored", "cannot tell"]
 
 
-class Part(BaseModel):
+class _Part(BaseModel):
     """Base of all parts of an examination."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Finding(Part):
+class Finding(_Part):
     """Something to know or to do: ``error`` makes results wrong, ``warning`` may,
     ``note`` is good to know.
     """
@@ -39,7 +39,7 @@ class Finding(Part):
     text: str
 
 
-class Lengths(Part):
+class Lengths(_Part):
     """Frames of the clips; ``short`` have fewer than `SHORT`, ``single`` one,
     of which they are part.
     """
@@ -52,14 +52,14 @@ class Lengths(Part):
     short: int
 
 
-class Place(Part):
+class Place(_Part):
     """A clip as messages call it, or a bone, and the number that it is named for."""
 
     name: str
     value: float
 
 
-class Gaps(Part):
+class Gaps(_Part):
     """What is not there.
 
     Attributes:
@@ -84,7 +84,7 @@ class Gaps(Part):
     copied_bodies: int
 
 
-class Motion(Part):
+class Motion(_Part):
     """From one frame to the next; distances in the data's own unit.
 
     Attributes:
@@ -112,7 +112,7 @@ class Motion(Part):
     worst_jumps: tuple[Place, ...]
 
 
-class Bones(Part):
+class Bones(_Part):
     """How steady the bones are: the coefficient of variation of their length within a clip and
     body.
 
@@ -129,7 +129,7 @@ class Bones(Part):
     longest: tuple[Place, ...]
 
 
-class Body(Part):
+class Body(_Part):
     """What the poses tell.
 
     Attributes:
@@ -171,7 +171,7 @@ class Body(Part):
     loose: float | None
 
 
-class Repeats(Part):
+class Repeats(_Part):
     """Clips whose joints are equal in every frame.
 
     Attributes:
@@ -190,7 +190,7 @@ class Repeats(Part):
     examples: tuple[str, ...]
 
 
-class SplitReport(Part):
+class SplitReport(_Part):
     """A split of the clips, or why it cannot be made (``problem``).
 
     Attributes:
@@ -217,7 +217,7 @@ class SplitReport(Part):
     repeated_test: int = 0
 
 
-class Identity(Part):
+class Identity(_Part):
     """The fingerprint: what the store says, and what was computed from the frames; empty when not
     looked at.
 
@@ -236,7 +236,7 @@ class Identity(Part):
         return self.computed or self.stored
 
 
-class Examination(Part):
+class Examination(_Part):
     """Everything that was found, and what to do about it; all of it can be written as JSON.
 
     Attributes:

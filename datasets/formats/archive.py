@@ -28,11 +28,11 @@ from datasets.wording import listed, nearest, one_line
 
 COPY_BYTES = 16 * 2**20
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
-MOST_ARRAYS = 1_000
+_MOST_ARRAYS = 1_000
 """Arrays of a file."""
-MOST_COLUMN_BYTES = 256 * 2**20
+_MOST_COLUMN_BYTES = 256 * 2**20
 """Bytes of an array other than of frames; the names of NTU RGB+D 120's clips take 9 MB."""
-MOST_RATIO, FREE_BYTES = 100, 64 * 2**20
+_MOST_RATIO, _FREE_BYTES = 100, 64 * 2**20
 """Times its packed size that an array may have, from so many bytes on;
 a bomb has a thousand times and more.
 """
@@ -65,7 +65,7 @@ class Archive:
     zip: zipfile.ZipFile
     members: dict[str, Member]
 
-    def read(self, name: str, most: int = MOST_COLUMN_BYTES) -> NDArray:
+    def read(self, name: str, most: int = _MOST_COLUMN_BYTES) -> NDArray:
         """The whole array, in C order, of at most so many bytes.
         Raises `DataError` when its bytes are damaged.
         """
@@ -139,9 +139,9 @@ def open_archive(path: Path) -> Iterator[Archive]:
             raise DataError(
                 f"{path}: expected a .npz file (a zip of arrays), {found_instead(path)}"
             )
-        if len(infos) > MOST_ARRAYS:
+        if len(infos) > _MOST_ARRAYS:
             raise DataError(
-                f"{path}: expected at most {MOST_ARRAYS:,} arrays, found {len(infos):,}; leave"
+                f"{path}: expected at most {_MOST_ARRAYS:,} arrays, found {len(infos):,}; leave"
                 " some out"
             )
         yield Archive(
@@ -224,15 +224,15 @@ def _header(path: Path, opened: zipfile.ZipFile, name: str, info: zipfile.ZipInf
             f"found {info.file_size - member.start:,}; write the file anew"
         )
     if prod(shape) > max(
-        member.nbytes, FREE_BYTES // 64
+        member.nbytes, _FREE_BYTES // 64
     ):  # of values that take no bytes there may be any number
         raise DataError(
             f"{path}: {name}: expected values, found {prod(shape):,} empty ones; write the file"
             " anew"
         )
-    if member.nbytes > max(FREE_BYTES, MOST_RATIO * info.compress_size):
+    if member.nbytes > max(_FREE_BYTES, _MOST_RATIO * info.compress_size):
         raise DataError(
-            f"{path}: {name}: expected at most {MOST_RATIO} times its packed size, found"
+            f"{path}: {name}: expected at most {_MOST_RATIO} times its packed size, found"
             f" {member.nbytes:,} bytes in {info.compress_size:,} (a decompression bomb?); if it is"
             " honest, store it uncompressed (numpy.savez)"
         )

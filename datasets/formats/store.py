@@ -47,7 +47,7 @@ FORMAT: Literal[2] = 2
 FIRST_FORMAT = 1
 REMEMBERED = ("hashes", "present", "origins")
 """Arrays of the index that are no columns, in the order of `Stored`."""
-STORES_VARIABLE = "MASKED_SKELETON_DATA"
+_STORES_VARIABLE = "MASKED_SKELETON_DATA"
 
 
 class Header(BaseModel):
@@ -93,7 +93,7 @@ def stores_dir() -> Path:
     ``$MASKED_SKELETON_DATA``, else where the system keeps a user's data: on Linux
     ``$XDG_DATA_HOME/masked-skeleton`` or ``~/.local/share/masked-skeleton``.
     """
-    chosen = os.environ.get(STORES_VARIABLE)
+    chosen = os.environ.get(_STORES_VARIABLE)
     return Path(chosen).expanduser() if chosen else user_data_path(APPLICATION, appauthor=False)
 
 

@@ -57,7 +57,7 @@ class Sums(BaseModel):
     blocks: tuple[str, ...]
 
 
-class Checked(BaseModel):
+class _Checked(BaseModel):
     """What the cache remembers of a store that held what it should.
 
     Attributes:
@@ -138,7 +138,7 @@ def check_content(
         place = str(folder.resolve())
         _remember(
             folder,
-            Checked(
+            _Checked(
                 store=place, day=date.today(), header=digest, versions=dict(versions), sums=sums
             ),
         )
@@ -305,9 +305,9 @@ def _place(folder: Path) -> Path:
     )
 
 
-def _recall(folder: Path) -> Checked | None:
+def _recall(folder: Path) -> _Checked | None:
     try:
-        return Checked.model_validate_json(_place(folder).read_bytes())
+        return _Checked.model_validate_json(_place(folder).read_bytes())
     except (
         OSError,
         ValidationError,
@@ -315,7 +315,7 @@ def _recall(folder: Path) -> Checked | None:
         return None
 
 
-def _remember(folder: Path, checked: Checked) -> None:
+def _remember(folder: Path, checked: _Checked) -> None:
     try:
         place = _place(folder)
         place.parent.mkdir(exist_ok=True)

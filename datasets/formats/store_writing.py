@@ -58,7 +58,7 @@ def write_store(
     """
     center = layout_from_parents(header["joint_names"], header["parents"]).center
     made, blocks, found = Fingerprint(shape), BlockSums(), list[dict[str, NDArray]]()
-    with flushed(folder / JOINTS) as file:
+    with _flushed(folder / JOINTS) as file:
 
         def put(data: memoryview | bytes) -> None:
             file.write(data)
@@ -80,14 +80,14 @@ def write_store(
             made.frames(joints)
             found.append(
                 {
-                    **remembered(joints, part.lengths, center),
+                    **_remembered(joints, part.lengths, center),
                     "lengths": part.lengths,
                     **part.columns,
                 }
             )
     index = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     index["offsets"] = np.concatenate([[0], np.cumsum(index.pop("lengths"))]).astype(np.int64)
-    with flushed(folder / INDEX) as file, zipfile.ZipFile(file, "w") as archive:
+    with _flushed(folder / INDEX) as file, zipfile.ZipFile(file, "w") as archive:
         for name, values in index.items():  # a bare ZipInfo carries no time of day
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 npy.write_array(member, values, allow_pickle=False)
@@ -98,12 +98,12 @@ def write_store(
     sums = Sums(arrays=arrays, index=file_sum(folder / INDEX), blocks=blocks.finish())
     written = Header(version=FORMAT, fingerprint=fingerprint, sizes=sizes, sums=sums, **header)
     written = written.model_copy(update={"seal": seal_of(written.model_dump(mode="json"))})
-    with flushed(folder / HEADER) as file:
+    with _flushed(folder / HEADER) as file:
         file.write(written.model_dump_json(indent=1).encode())
     return written
 
 
-def remembered(
+def _remembered(
     joints: NDArray[np.floating], lengths: NDArray[np.int64], center: int
 ) -> dict[str, NDArray]:
     """The arrays of `datasets.formats.store.REMEMBERED` for some clips [f, M, V, 3]."""
@@ -116,7 +116,7 @@ def remembered(
 
 
 @contextmanager
-def flushed(path: Path) -> Iterator[BinaryIO]:
+def _flushed(path: Path) -> Iterator[BinaryIO]:
     """A new binary file that is on the disk when the block ends."""
     with path.open("xb") as file:
         yield file

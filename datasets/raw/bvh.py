@@ -32,18 +32,18 @@ from datasets.raw.kinematics import settled
 from datasets.raw.number_text import number_of, plain_bytes
 from datasets.wording import listed, nearest, one_line
 
-LABELS = "labels.csv"
-UNIT_METRES = 0.01
-LONGEST_PATH = 250
+_LABELS = "labels.csv"
+_UNIT_METRES = 0.01
+_LONGEST_PATH = 250
 _KNOWN = ("file", "label", "subject", "unit_metres")
 _TAKEN = (*REMEMBERED, "offsets", "lengths", "names")
 _WHOLE = re.compile(r"-?\d{1,9}")
 _SEPARATORS = ",;\t"
-MOST_BYTES, MOST_ROWS, MOST_COLUMNS = 32 * 2**20, 250_000, 100
+_MOST_BYTES, MOST_ROWS, _MOST_COLUMNS = 32 * 2**20, 250_000, 100
 
 
 @dataclass(frozen=True)
-class Row:
+class _Row:
     """A line of ``labels.csv``.
 
     Attributes:
@@ -74,13 +74,13 @@ class Bvh(Source):
 
     version = 2
     title = "BVH files with labels"
-    expects = f"a folder of .bvh files and a {LABELS} with the columns file and label"
+    expects = f"a folder of .bvh files and a {_LABELS} with the columns file and label"
     bodies = 1
     chunk = 16
 
     def __init__(self, raw: Path) -> None:
         super().__init__(raw)
-        rows = read_rows(_labels_in(raw))
+        rows = _read_rows(_labels_in(raw))
         self.rows = {_clip_name(row): row for row in rows if (raw / row.file).is_file()}
         self.missing = [row.file for row in rows if _clip_name(row) not in self.rows]
         first = self._first_motion()
@@ -101,13 +101,13 @@ class Bvh(Source):
         units = [Unit(name, self.raw / row.file, part=repr(row)) for name, row in self.rows.items()]
         there = {path.relative_to(self.raw).as_posix() for path in files_below(self.raw, ".bvh")}
         counts = {
-            f"files in {LABELS}": len(self.rows) + len(self.missing),
-            f".bvh files that are not in {LABELS}, not read": len(
+            f"files in {_LABELS}": len(self.rows) + len(self.missing),
+            f".bvh files that are not in {_LABELS}, not read": len(
                 there - {row.file for row in self.rows.values()}
             ),
         }
         if self.missing:
-            counts[f"files in {LABELS} that are not there ({listed(self.missing)})"] = len(
+            counts[f"files in {_LABELS} that are not there ({listed(self.missing)})"] = len(
                 self.missing
             )
         return Found(units, counts)
@@ -116,8 +116,8 @@ class Bvh(Source):
         yield "y is up"
         if silent := sum(row.unit_metres is None for row in self.rows.values()):
             yield (
-                f"unit_metres {UNIT_METRES:g}, centimetres, of {silent} files; other units go into"
-                f" {LABELS}, column unit_metres"
+                f"unit_metres {_UNIT_METRES:g}, centimetres, of {silent} files; other units go into"
+                f" {_LABELS}, column unit_metres"
             )
         folded: dict[str, list[str]] = {}
         for name in self.class_names:
@@ -136,7 +136,7 @@ class Bvh(Source):
             "names": unit.name,
             **{name: int(text) if name in self.whole else text for name, text in row.other.items()},
         }
-        metres = UNIT_METRES if row.unit_metres is None else row.unit_metres
+        metres = _UNIT_METRES if row.unit_metres is None else row.unit_metres
         return Reading([RawClip(settled(motion.positions() * metres)[:, None], columns)])
 
     def _first_motion(self) -> Motion:
@@ -149,7 +149,7 @@ class Bvh(Source):
         problem = problems[0] if problems else f"not there are {listed(self.missing)}"
         raise DataError(
             f"{self.raw}: expected a BVH file that can be read, found none ({problem}); check"
-            f" {LABELS}"
+            f" {_LABELS}"
         )
 
     def _check_same(self, motion: Motion) -> None:
@@ -175,11 +175,12 @@ class Bvh(Source):
 def _labels_in(folder: Path) -> Path:
     """``labels.csv``, in upper or lower case."""
     return next(
-        (path for path in sorted(folder.glob("*")) if path.name.lower() == LABELS), folder / LABELS
+        (path for path in sorted(folder.glob("*")) if path.name.lower() == _LABELS),
+        folder / _LABELS,
     )
 
 
-def read_rows(path: Path) -> list[Row]:
+def _read_rows(path: Path) -> list[_Row]:
     """The lines of a ``labels.csv``, checked. Raises `DataError` naming the line."""
     table = _table(path)
     _, head = next((row for row in table if any(row[1])), (1, []))
@@ -225,10 +226,10 @@ def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _text(path: Path) -> str:
     """The text of a table; a file that is no text, or in another encoding, is a `DataError`."""
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if path.stat().st_size > _MOST_BYTES:
             raise DataError(
-                f"{path}: expected at most {MOST_BYTES:,} bytes, found {path.stat().st_size:,}; cut"
-                " it up"
+                f"{path}: expected at most {_MOST_BYTES:,} bytes, found {path.stat().st_size:,};"
+                " cut it up"
             )
         data = path.read_bytes()
         kind = kind_of(path) if data else None
@@ -238,7 +239,7 @@ def _text(path: Path) -> str:
             for entry in path.parent.glob("*")
             if entry.suffix.lower() in (".csv", ".xlsx", ".xls")
         ]
-        found = f"; there is {listed(others, 3)}: save or name it {LABELS}" if others else ""
+        found = f"; there is {listed(others, 3)}: save or name it {_LABELS}" if others else ""
         raise DataError(
             f"{path}: expected {Bvh.expects}, found: {one_line(error)}{found}"
         ) from None
@@ -266,9 +267,9 @@ def _columns(path: Path, head: Sequence[str]) -> list[str]:
                 f"{path}, line 1: expected a column {name}, found {listed(columns)}; {hint}name"
                 " it so"
             )
-    if len(columns) > MOST_COLUMNS:
+    if len(columns) > _MOST_COLUMNS:
         raise DataError(
-            f"{path}, line 1: expected at most {MOST_COLUMNS} columns, found {len(columns):,};"
+            f"{path}, line 1: expected at most {_MOST_COLUMNS} columns, found {len(columns):,};"
             " leave some out"
         )
     for name in columns:
@@ -280,7 +281,7 @@ def _columns(path: Path, head: Sequence[str]) -> list[str]:
     return columns
 
 
-def _row(path: Path, line: int, columns: Sequence[str], fields: Sequence[str]) -> Row:
+def _row(path: Path, line: int, columns: Sequence[str], fields: Sequence[str]) -> _Row:
     if len(fields) < len(columns) or any(fields[len(columns) :]):
         raise _wrong(
             path,
@@ -303,7 +304,7 @@ def _row(path: Path, line: int, columns: Sequence[str], fields: Sequence[str]) -
         raise _wrong(path, line, "unit_metres above 0 and at most 1000", repr(unit))
     other = {name: _whole(text) for name, text in texts.items() if name not in _KNOWN}
     label = unicodedata.normalize("NFC", texts["label"])
-    return Row(
+    return _Row(
         line,
         _place(path, line, texts["file"]),
         label,
@@ -319,7 +320,7 @@ def _place(path: Path, line: int, file: str) -> str:
         file = file.replace("\\", "/")  # as Windows writes it
     place = PurePosixPath(file)
     outside = place.is_absolute() or PureWindowsPath(file).drive or ".." in place.parts
-    if place.suffix.lower() != ".bvh" or outside or len(file) > LONGEST_PATH:
+    if place.suffix.lower() != ".bvh" or outside or len(file) > _LONGEST_PATH:
         raise _wrong(path, line, "the path of a .bvh file below the folder", repr(file[:40]))
     return place.as_posix()
 
@@ -328,7 +329,7 @@ def _wrong(path: Path, line: int, expected: str, found: str) -> DataError:
     return DataError(f"{path}, line {line}: expected {expected}, found {found}; correct the line")
 
 
-def _clip_name(row: Row) -> str:
+def _clip_name(row: _Row) -> str:
     return row.file[: -len(".bvh")]
 
 

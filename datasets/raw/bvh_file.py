@@ -21,13 +21,13 @@ from datasets.raw.base import BrokenFile
 from datasets.raw.kinematics import euler_matrices, joint_positions
 from datasets.raw.number_text import number_of, numbers_of, read_lines
 
-MOST_JOINTS = 500
-MOST_POSITIONS = 2_000_000
+_MOST_JOINTS = 500
+_MOST_POSITIONS = 2_000_000
 """Of one file; they take some 300 bytes each on the way.
 Ten minutes of 60 joints at 50 frames a second.
 """
-POSITIONS = ("xposition", "yposition", "zposition")
-ROTATIONS = ("xrotation", "yrotation", "zrotation")
+_POSITIONS = ("xposition", "yposition", "zposition")
+_ROTATIONS = ("xrotation", "yrotation", "zrotation")
 _END_SITE = -1
 
 
@@ -76,11 +76,11 @@ class Motion:
         Raises `BrokenFile` naming the line where the numbers are broken.
         """
         columns = sum(len(joint.channels) for joint in self.joints)
-        if len(self.frames) * len(self.joints) > MOST_POSITIONS:
+        if len(self.frames) * len(self.joints) > _MOST_POSITIONS:
             found = f"{len(self.frames):,} frames of {len(self.joints):,} joints"
             raise BrokenFile(
                 self.path,
-                f"expected at most {MOST_POSITIONS:,} joint positions, found {found}; cut it up",
+                f"expected at most {_MOST_POSITIONS:,} joint positions, found {found}; cut it up",
             )
         numbers = numbers_of(self.path, self.frames, columns, first=self.first)
         offsets = np.tile(np.array([joint.offset for joint in self.joints]), (len(numbers), 1, 1))
@@ -91,10 +91,10 @@ class Motion:
                 channel: numbers[:, start + place] for place, channel in enumerate(joint.channels)
             }
             start += len(joint.channels)
-            for axis, channel in enumerate(POSITIONS):
+            for axis, channel in enumerate(_POSITIONS):
                 if channel in columns_of:
                     offsets[:, index, axis] = columns_of[channel]
-            turns = [channel for channel in joint.channels if channel in ROTATIONS]
+            turns = [channel for channel in joint.channels if channel in _ROTATIONS]
             if turns:
                 axes = "".join(channel[0].upper() for channel in turns)
                 rotations[:, index] = euler_matrices(
@@ -217,8 +217,8 @@ class _Hierarchy:
         name = self._name()
         if not name or name in (joint.name for joint in self.joints):
             raise self._broken(f"expected a name of its own for every joint, found {name[:40]!r}")
-        if len(self.joints) == MOST_JOINTS:
-            raise self._broken(f"expected at most {MOST_JOINTS} joints, found more")
+        if len(self.joints) == _MOST_JOINTS:
+            raise self._broken(f"expected at most {_MOST_JOINTS} joints, found more")
         self.open.append(len(self.joints))
         self.joints.append(Joint(name, parent))
 
@@ -233,7 +233,7 @@ class _Hierarchy:
             raise self._broken(f"expected 0 to 6 channels, found {count[:20]!r}")
         channels = [self._word("a channel").lower() for _ in range(int(count))]
         for place, channel in enumerate(channels):
-            if channel not in (*POSITIONS, *ROTATIONS) or channel in channels[:place]:
+            if channel not in (*_POSITIONS, *_ROTATIONS) or channel in channels[:place]:
                 raise self._broken(
                     "expected channels such as Xposition and Zrotation once, found"
                     f" {channel[:20]!r}"

@@ -10,7 +10,7 @@ from datasets.formats.npz import not_kept, read_npz
 from datasets.raw.base import Found, RawClip, Reading, Source, Unit
 from datasets.wording import listed
 
-BLOCK = 64
+_BLOCK = 64
 """Clips of a unit."""
 
 
@@ -40,7 +40,7 @@ class ExchangeFile(Source):
 
     def find(self) -> Found:
         """Blocks of clips."""
-        starts = range(0, self.count, BLOCK)
+        starts = range(0, self.count, _BLOCK)
         counts, others = {"found": self.count}, not_kept(self.raw)
         if others:
             counts[f"arrays that are no columns, left out: {listed(others)}"] = len(others)
@@ -50,7 +50,7 @@ class ExchangeFile(Source):
         """The clips of a block."""
         clips, first = _opened(self.raw), int(unit.part)
         return Reading(
-            [_clip(clips, number) for number in range(first, min(first + BLOCK, len(clips)))]
+            [_clip(clips, number) for number in range(first, min(first + _BLOCK, len(clips)))]
         )
 
 

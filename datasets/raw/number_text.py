@@ -20,7 +20,7 @@ from datasets.wording import one_line
 
 MOST_BYTES = 64 * 2**20
 """More is no recording: a file, or what a small .gz file unpacks to, must not fill the memory."""
-MOST_LINES = 1_000_000
+_MOST_LINES = 1_000_000
 _SOME = 1_000  # lines that are looked at together
 LARGEST = float(np.finfo(np.float32).max)
 """What single precision can hold."""
@@ -42,8 +42,8 @@ def read_lines(path: Path) -> list[str]:
         ) from None
     if len(data) > MOST_BYTES:
         raise BrokenFile(path, f"expected at most {MOST_BYTES:,} bytes, found more")
-    if data.count(b"\n") > MOST_LINES:
-        raise BrokenFile(path, f"expected at most {MOST_LINES:,} lines, found more")
+    if data.count(b"\n") > _MOST_LINES:
+        raise BrokenFile(path, f"expected at most {_MOST_LINES:,} lines, found more")
     text = text_of(data)
     if "\r" in text:
         text = re.sub(r"\r+\n|\r", "\n", text)  # some programs write two of them

@@ -38,7 +38,7 @@ CLASSES = (
     "throw",
     "carry",
 )
-MOST_BYTES = 16 * 2**20
+_MOST_BYTES = 16 * 2**20
 _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 
 
@@ -99,9 +99,9 @@ class NwUcla(Source):
 
 
 def _content(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MOST_BYTES:
+    if path.stat().st_size > _MOST_BYTES:
         raise BrokenFile(
-            path, f"expected at most {MOST_BYTES:,} bytes, found {path.stat().st_size:,}"
+            path, f"expected at most {_MOST_BYTES:,} bytes, found {path.stat().st_size:,}"
         )
     try:
         content = json.loads(path.read_bytes())

@@ -49,9 +49,9 @@ CLASSES = (
 )  # fmt: skip
 """The 51 actions of ``Split/Actions.xlsx``; label 1 is the first."""
 
-MOST_OVERLAP = 10
+_MOST_OVERLAP = 10
 """Times its frames that the labels of a video may cover; actions hardly overlap."""
-SPLITS = {"xsub": "subject", "xview": "view"}
+_SPLITS = {"xsub": "subject", "xview": "view"}
 """Split names to the word in the name of the split file."""
 _SUFFIXES = (".txt", ".skeleton", ".label")
 _NUMBERS_A_FRAME = 150
@@ -104,10 +104,10 @@ class PkuMmd(Source):
         self.skeletons = self._by_stem(
             "skeleton", (path for path in videos if not self._is_label(path))
         )
-        chosen = {name: self._split_file(files, word) for name, word in SPLITS.items()}
+        chosen = {name: self._split_file(files, word) for name, word in _SPLITS.items()}
         self.lists = {name: path for name, path in chosen.items() if path}
         self.assumed = tuple(f"split {name} by {path.name}" for name, path in self.lists.items())
-        self.sides = {name: read_split(path, self.stems) for name, path in self.lists.items()}
+        self.sides = {name: _read_split(path, self.stems) for name, path in self.lists.items()}
         self.splits = {name: f"{name}_side:train->test" for name in self.sides}
         self.default_split = next(iter(self.sides), "xsub")
 
@@ -136,9 +136,9 @@ class PkuMmd(Source):
         path = self.labels[unit.name]
         frames = read_numbers(unit.path, _NUMBERS_A_FRAME).astype(np.float32).reshape(-1, 2, 25, 3)
         instances = read_labels(path)
-        if (labelled := sum(max(0, one.end - one.start) for one in instances)) > MOST_OVERLAP * max(
-            len(frames), 1000
-        ):
+        if (
+            labelled := sum(max(0, one.end - one.start) for one in instances)
+        ) > _MOST_OVERLAP * max(len(frames), 1000):
             raise BrokenFile(
                 path, f"expected labels of {len(frames):,} frames, found {labelled:,} labelled ones"
             )
@@ -210,7 +210,7 @@ class PkuMmd(Source):
             "skeleton files without a label file": len(self.skeletons) - len(both),
             "label files without a skeleton file": len(self.labels) - len(both),
         }
-        for name, word in SPLITS.items():
+        for name, word in _SPLITS.items():
             if name not in self.sides:
                 counts[f"split files not found: cross-{word}"] = 1
             elif left := len(set(both) - self.sides[name].keys()):
@@ -231,7 +231,7 @@ class PkuMmd(Source):
 
     def _sides(self, stem: str) -> dict[str, str]:
         """The columns that tell on which list of every split file a video stands."""
-        return {f"{name}_side": self.sides.get(name, {}).get(stem, "none") for name in SPLITS}
+        return {f"{name}_side": self.sides.get(name, {}).get(stem, "none") for name in _SPLITS}
 
     def _video_and_view(self, stem: str) -> tuple[str, str]:
         form = self.stems.fullmatch(stem)
@@ -317,7 +317,7 @@ def read_labels(path: Path) -> list[Instance]:
     return instances
 
 
-def read_split(path: Path, stems: re.Pattern[str]) -> dict[str, str]:
+def _read_split(path: Path, stems: re.Pattern[str]) -> dict[str, str]:
     """Stem -> ``train`` or ``test`` of a split file; a `DataError` when it is not one."""
     try:
         lines = read_lines(path)

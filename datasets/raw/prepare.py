@@ -48,16 +48,16 @@ VERSION = 1
 counts or problems than before.
 """
 PLAN = "plan.txt"
-MOST_WORKERS = 16
+_MOST_WORKERS = 16
 """A worker takes some 80 MB: so many stay well under 2 GB."""
-LISTED_PROBLEMS = 1_000
+_LISTED_PROBLEMS = 1_000
 """Problems that a store keeps in words; all are counted."""
-BROKEN, LEFT_OUT = "broken files, skipped", "left out, see the problems"
-UNREADABLE = frozenset({errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.ELOOP})
+_BROKEN, _LEFT_OUT = "broken files, skipped", "left out, see the problems"
+_UNREADABLE = frozenset({errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.ELOOP})
 """What makes a file itself unreadable; other errors of the system end the preparation,
 which goes on later.
 """
-KEPT = "clips kept"
+_KEPT = "clips kept"
 
 Advance = Callable[[int, int], None]
 
@@ -91,7 +91,7 @@ def prepare(
     Args:
         name: of the data set.
         folder: the store's place; nothing else may stand there.
-        workers: processes; by default one per processor, at most `MOST_WORKERS`.
+        workers: processes; by default one per processor, at most `_MOST_WORKERS`.
         strict: a broken file is an error; otherwise it is named, counted and skipped.
         advance: told of parts done and parts in all.
 
@@ -164,14 +164,14 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def default_workers() -> int:
-    """One per processor that this process may use, within `MOST_WORKERS`."""
+    """One per processor that this process may use, within `_MOST_WORKERS`."""
     usable = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    return min(usable, MOST_WORKERS)
+    return min(usable, _MOST_WORKERS)
 
 
-def made_by(source: Source) -> dict[str, int]:
+def _made_by(source: Source) -> dict[str, int]:
     """The versions of the code that makes the store."""
     return {
         type(source).__qualname__: source.version,
@@ -186,7 +186,7 @@ def plan_of(source: Source, name: str, found: Found) -> str:
     """
     facts = {
         "name": name,
-        "made_by": made_by(source),
+        "made_by": _made_by(source),
         "chunk": source.chunk,
         "bodies": source.bodies,
         "fps": source.fps,
@@ -226,8 +226,8 @@ def _same_store(
     note = ""
     if header.version == FIRST_FORMAT:
         note = _first_format(folder, header, source, name, found)
-    elif header.made_by != made_by(source):
-        ours = listed(f"{part} {version}" for part, version in made_by(source).items())
+    elif header.made_by != _made_by(source):
+        ours = listed(f"{part} {version}" for part, version in _made_by(source).items())
         theirs = listed(f"{part} {version}" for part, version in header.made_by.items())
         raise DataError(
             f"{folder} holds a store that other versions made: expected {ours}, found {theirs};"
@@ -486,7 +486,7 @@ def read_part(
             continue
         except OSError as problem:
             if (
-                problem.errno not in UNREADABLE
+                problem.errno not in _UNREADABLE
             ):  # a full table of files, a network that is gone: not the file's fault
                 raise
             _broken(reading, f"{unit.path}: cannot be read ({one_line(problem.strerror)})", strict)
@@ -505,7 +505,7 @@ def read_part(
         for clip in found.clips:
             _keep(reading, source, clip, unit, strict)
     try:
-        write_part(path, source, reading)
+        _write_part(path, source, reading)
     except MemoryError:
         raise DataError(
             f"{units[0].path}: not enough memory for its clips and the next {len(units) - 1}"
@@ -525,14 +525,14 @@ def _broken(reading: Reading, problem: str, strict: bool) -> None:
     if strict:
         raise DataError(f"{problem}; without --strict such files are skipped and counted")
     reading.problems.append(printable(problem))
-    reading.counts[BROKEN] += 1
+    reading.counts[_BROKEN] += 1
 
 
 def _left_out(reading: Reading, problem: str, strict: bool) -> None:
     if strict:
         raise DataError(f"{problem}; without --strict such clips are left out and counted")
     reading.problems.append(printable(problem))
-    reading.counts[LEFT_OUT] += 1
+    reading.counts[_LEFT_OUT] += 1
 
 
 def printable(text: str) -> str:
@@ -555,16 +555,16 @@ def _keep(reading: Reading, source: Source, clip: RawClip, unit: Unit, strict: b
         _left_out(reading, f"{unit.path}: {clip.columns['names']}: {problem}", strict)
     else:
         reading.clips.append(clip)
-        reading.counts[KEPT] += 1
+        reading.counts[_KEPT] += 1
 
 
-def write_part(path: Path, source: Source, reading: Reading) -> None:
+def _write_part(path: Path, source: Source, reading: Reading) -> None:
     """Write the clips, counts and problems of some units, whole or not at all."""
     clips = reading.clips
     arrays: dict[str, NDArray] = {
         "lengths": np.array([len(clip.joints) for clip in clips], np.int64),
         "joints": np.zeros(
-            (sum(len(clip.joints) for clip in clips), *frame_shape(source)), np.float32
+            (sum(len(clip.joints) for clip in clips), *_frame_shape(source)), np.float32
         ),
     }
     first = 0
@@ -580,7 +580,7 @@ def write_part(path: Path, source: Source, reading: Reading) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def frame_shape(source: Source) -> tuple[int, int, int]:
+def _frame_shape(source: Source) -> tuple[int, int, int]:
     """[M, V, 3] of a frame."""
     return source.bodies, source.layout.joint_count, 3
 
@@ -598,21 +598,21 @@ def _assemble(
             frames += archive.members["joints"].shape[0]
         counts.update(report["counts"])
         problems += report["problems"]
-    if not counts[KEPT]:
+    if not counts[_KEPT]:
         raise DataError(
             f"{source.raw}: no clip could be kept; the first problem: {(problems or ['none'])[0]}"
         )
-    kept = counts.pop(KEPT)
+    kept = counts.pop(_KEPT)
     found_counts = {printable(stage): count for stage, count in found.counts.items()}
     folder.mkdir()
     return write_store(
         folder,
         _parts(paths),
-        (frames, *frame_shape(source)),
+        (frames, *_frame_shape(source)),
         name=name,
         title=printable(source.title),
         plan=plan,
-        made_by=made_by(source),
+        made_by=_made_by(source),
         joint_names=source.layout.joints,
         parents=source.layout.parents,
         class_names=tuple(source.class_names),
@@ -620,8 +620,8 @@ def _assemble(
         default_split=source.default_split,
         splits=dict(source.splits),
         expected=dict(source.expected),
-        counts={**found_counts, **dict(sorted(counts.items())), KEPT: kept},
-        problems=tuple(problems[:LISTED_PROBLEMS]),
+        counts={**found_counts, **dict(sorted(counts.items())), _KEPT: kept},
+        problems=tuple(problems[:_LISTED_PROBLEMS]),
     )
 
 

@@ -24,7 +24,7 @@ from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit,
 from datasets.raw.kinematics import euler_matrices, joint_positions, settled
 from datasets.raw.number_text import read_numbers, stamp
 
-CLASSES = (
+_CLASSES = (
     "deep squat",
     "hurdle step",
     "inline lunge",
@@ -36,8 +36,8 @@ CLASSES = (
     "standing shoulder internal-external rotation",
     "standing shoulder scaption",
 )
-COLUMNS = 3 * UIPRMD22.joint_count
-METRES = 0.01
+_COLUMNS = 3 * UIPRMD22.joint_count
+_METRES = 0.01
 _ZXY = [2, 0, 1]
 _NAME = re.compile(r"(m(\d\d)_s(\d\d)_e(\d\d))_(positions|angles)(_inc)?\.txt(\.gz)?")
 
@@ -58,7 +58,7 @@ class UiPrmd(Source):
     layout = UIPRMD22
     fps = 30.0
     bodies = 1
-    class_names = CLASSES
+    class_names = _CLASSES
     assumed = (
         (
             "angles turn as Rz Rx Ry, of the six orders the one that agrees best with the Vicon"
@@ -121,10 +121,10 @@ class UiPrmd(Source):
         form = _NAME.fullmatch(unit.path.name.lower())
         assert form is not None  # only such files are units
         exercise, subject, repetition = (int(form[group]) for group in (2, 3, 4))
-        if not 1 <= exercise <= len(CLASSES):
+        if not 1 <= exercise <= len(_CLASSES):
             raise BrokenFile(
                 unit.path,
-                f"expected an exercise from 1 to {len(CLASSES)} in the name, found {exercise}",
+                f"expected an exercise from 1 to {len(_CLASSES)} in the name, found {exercise}",
             )
         columns: dict[str, Value] = {
             "label": exercise - 1,
@@ -153,7 +153,7 @@ def _joints(positions: Path, angles: Path) -> NDArray[np.float32]:
         raise BrokenFile(
             angles, f"expected {len(offsets)} lines as in {positions.name}, found {len(degrees)}"
         )
-    joints = METRES * joint_positions(
+    joints = _METRES * joint_positions(
         offsets, euler_matrices("ZXY", degrees[..., _ZXY]), UIPRMD22.parents
     )
     joints[..., [0, 2]] -= joints[:, 0, [0, 2]].mean(axis=0)
@@ -161,4 +161,4 @@ def _joints(positions: Path, angles: Path) -> NDArray[np.float32]:
 
 
 def _table(path: Path) -> NDArray[np.float64]:
-    return read_numbers(path, COLUMNS, ",").reshape(-1, UIPRMD22.joint_count, 3)
+    return read_numbers(path, _COLUMNS, ",").reshape(-1, UIPRMD22.joint_count, 3)

@@ -34,10 +34,10 @@ from datasets.wording import one_line
 
 MOST_BYTES = 64 * 2**20
 """Bytes of one array; no recorded clip comes near."""
-LONGEST_TEXT = 4096
+_LONGEST_TEXT = 4096
 """Longer strings are taken for bytes that protocol 2 wrote as text, and left in the file."""
-LARGEST_READ = 2**20
-MOST_OBJECTS, MOST_OPERATIONS = 4_000_000, 30_000_000
+_LARGEST_READ = 2**20
+MOST_OBJECTS, _MOST_OPERATIONS = 4_000_000, 30_000_000
 """Some twice what NTU RGB+D 120 needs; a pickle of a few MB can ask for any number."""
 _NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 
@@ -124,14 +124,14 @@ class _File(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.reads += 1
-        if self.reads > MOST_OPERATIONS:
-            raise ValueError(f"more than {MOST_OPERATIONS:,} operations")
-        if size is None or size > LARGEST_READ:
+        if self.reads > _MOST_OPERATIONS:
+            raise ValueError(f"more than {_MOST_OPERATIONS:,} operations")
+        if size is None or size > _LARGEST_READ:
             raise ValueError(f"a piece of {size:,} bytes")
         return super().read(size)
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        return super().readline(LONGEST_TEXT)
+        return super().readline(_LONGEST_TEXT)
 
 
 class _PlainUnpickler(pickle._Unpickler):
@@ -178,7 +178,7 @@ class _PlainUnpickler(pickle._Unpickler):
         """Read text likewise, or pass over it when it is long."""
         (length,) = struct.unpack(form, self.read(struct.calcsize(form)))
         stretch = self._skip(length, text=True)
-        if length > LONGEST_TEXT:
+        if length > _LONGEST_TEXT:
             self.append(stretch)
             return
         self.file.seek(stretch.offset)

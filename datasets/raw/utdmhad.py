@@ -35,7 +35,7 @@ CLASSES = (
     "walking in place", "sit to stand", "stand to sit", "forward lunge (left foot forward)",
     "squat (two arms stretch out)",
 )  # fmt: skip
-SOURCE_JOINTS = (
+_SOURCE_JOINTS = (
     "head", "shoulder_center", "spine", "hip_center",
     "shoulder_left", "elbow_left", "wrist_left", "hand_left",
     "shoulder_right", "elbow_right", "wrist_right", "hand_right",
@@ -43,11 +43,11 @@ SOURCE_JOINTS = (
     "hip_right", "knee_right", "ankle_right", "foot_right",
 )  # fmt: skip
 """The joints of ``d_skel`` in its order, by the names of `KINECT20`."""
-_ORDER = [SOURCE_JOINTS.index(joint) for joint in KINECT20.joints]
-MOST_BYTES = 2**20
+_ORDER = [_SOURCE_JOINTS.index(joint) for joint in KINECT20.joints]
+_MOST_BYTES = 2**20
 """A clip of 125 frames, the longest, has 60 kB."""
-VARIABLE = "d_skel"
-MOST_FRAMES = 100_000
+_VARIABLE = "d_skel"
+_MOST_FRAMES = 100_000
 _NAME = re.compile(r"a(\d{1,3})_s(\d{1,3})_t(\d{1,3})_skeleton")
 
 
@@ -117,9 +117,9 @@ def _variable(path: Path) -> NDArray[np.floating]:
     """``[20, 3, T]`` floating-point; the header is looked at first,
     so nothing of another kind or size is read.
     """
-    if (size := path.stat().st_size) > MOST_BYTES:
+    if (size := path.stat().st_size) > _MOST_BYTES:
         raise BrokenFile(
-            path, f"expected at most {MOST_BYTES:,} bytes for one clip, found {size:,}"
+            path, f"expected at most {_MOST_BYTES:,} bytes for one clip, found {size:,}"
         )
     if (kind := kind_of(path)) and kind.name != "a MATLAB file":
         raise BrokenFile(path, f"expected a MATLAB file, {kind}")
@@ -128,26 +128,26 @@ def _variable(path: Path) -> NDArray[np.floating]:
         _explained(path),
     ):  # a file that cannot be opened is not explained as damage
         _check_kind(path, {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)})
-        values = np.asarray(scipy.io.loadmat(path, variable_names=[VARIABLE])[VARIABLE])
+        values = np.asarray(scipy.io.loadmat(path, variable_names=[_VARIABLE])[_VARIABLE])
     if values.dtype.kind != "f":
-        raise BrokenFile(path, f"expected {VARIABLE} to be real numbers, found {values.dtype}")
+        raise BrokenFile(path, f"expected {_VARIABLE} to be real numbers, found {values.dtype}")
     return values
 
 
 def _check_kind(path: Path, kinds: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
-    if VARIABLE not in kinds:
-        raise BrokenFile(path, f"expected a variable {VARIABLE}, found {listed(kinds)}")
-    shape, kind = kinds[VARIABLE]
+    if _VARIABLE not in kinds:
+        raise BrokenFile(path, f"expected a variable {_VARIABLE}, found {listed(kinds)}")
+    shape, kind = kinds[_VARIABLE]
     if kind not in ("double", "single"):
         raise BrokenFile(
-            path, f"expected {VARIABLE} to be an array of floating-point numbers, found {kind}"
+            path, f"expected {_VARIABLE} to be an array of floating-point numbers, found {kind}"
         )
     if (
         len(shape) != 3
-        or tuple(shape[:2]) != (len(SOURCE_JOINTS), 3)
-        or not 1 <= shape[2] <= MOST_FRAMES
+        or tuple(shape[:2]) != (len(_SOURCE_JOINTS), 3)
+        or not 1 <= shape[2] <= _MOST_FRAMES
     ):
-        expected = f"{VARIABLE} of shape [{len(SOURCE_JOINTS)}, 3, frames]"
+        expected = f"{_VARIABLE} of shape [{len(_SOURCE_JOINTS)}, 3, frames]"
         raise BrokenFile(path, f"expected {expected}, found {list(map(int, shape))}")
 
 

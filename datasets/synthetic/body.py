@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 # toes up). An arm hangs at `raise` 0, is level at 90; `plane` says where to: 0 forward, 90 outward,
 # negative across the chest. `inward` turns the upper arm about itself, so that the forearm bends
 # across the belly.
-MIDLINE = (
+_MIDLINE = (
     "turn",
     "pelvis_pitch",
     "pelvis_lean",
@@ -33,9 +33,9 @@ MIDLINE = (
     "head_turn",
 )
 ARM = ("raise", "plane", "inward", "elbow", "wrist")
-LEG = ("hip", "spread", "knee", "turnout", "foot_pitch")
-CHANNELS: tuple[str, ...] = MIDLINE + tuple(
-    f"{side}_{name}" for side in ("left", "right") for name in ARM + LEG
+_LEG = ("hip", "spread", "knee", "turnout", "foot_pitch")
+CHANNELS: tuple[str, ...] = _MIDLINE + tuple(
+    f"{side}_{name}" for side in ("left", "right") for name in ARM + _LEG
 )
 CHANNEL: Mapping[str, int] = {name: column for column, name in enumerate(CHANNELS)}
 
@@ -175,7 +175,7 @@ AVERAGE_STANCE = _stance({name: 0.5 * (low + high) for name, (low, high) in HABI
 
 def _manner(rng: np.random.Generator) -> Floats:
     """[D] factors; both sides alike, and 1 for the legs, which would leave the floor otherwise."""
-    factor = {name: float(np.exp(rng.uniform(-0.15, 0.15))) for name in MIDLINE + ARM}
+    factor = {name: float(np.exp(rng.uniform(-0.15, 0.15))) for name in _MIDLINE + ARM}
     return np.array(
         [factor.get(name, factor.get(name.split("_", 1)[-1], 1.0)) for name in CHANNELS]
     )
@@ -191,7 +191,7 @@ def mirror(pose: Floats) -> Floats:
     return mirrored
 
 
-def limited(pose: Floats) -> Floats:
+def _limited(pose: Floats) -> Floats:
     """Poses [F, D] with elbows and knees kept from bending the wrong way."""
     pose = pose.copy()
     for name, column in CHANNEL.items():
@@ -207,7 +207,7 @@ def forward_kinematics(pose: Floats, body: Body) -> Floats:
     pelvis is above the origin.
     """
     joints = np.zeros((len(pose), NTU25.joint_count, 3))
-    turns = _segment_turns(limited(pose))
+    turns = _segment_turns(_limited(pose))
     for joint in _ORDER:
         parent = NTU25.parents[joint]
         joints[:, joint] = joints[:, parent] + _bone(
@@ -254,7 +254,7 @@ def _segment_turns(pose: Floats) -> dict[str, Floats]:
         upper = chest @ _turned("yxy", sign * plane, -raised, -sign * (plane + inward))
         fore = upper @ _turned("x", -elbow)
         palm = fore @ _turned("x", -wrist)
-        hip, spread, knee, turnout, foot_pitch = (channel[f"{side}_{name}"] for name in LEG)
+        hip, spread, knee, turnout, foot_pitch = (channel[f"{side}_{name}"] for name in _LEG)
         thigh = heading @ _turned("zx", sign * spread, -hip)
         shank = thigh @ _turned("x", knee)
         foot = heading @ _turned("yx", sign * turnout, -foot_pitch)

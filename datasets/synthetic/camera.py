@@ -16,7 +16,7 @@ from datasets.layouts import NTU25
 
 Floats = NDArray[np.float64]
 
-LIMBS = tuple(NTU25.parts[name] for name in ("left_arm", "right_arm", "left_leg", "right_leg"))
+_LIMBS = tuple(NTU25.parts[name] for name in ("left_arm", "right_arm", "left_leg", "right_leg"))
 
 # Relative tracking error of joints, by the last part of their name; a Kinect loses extremities
 # first.
@@ -29,7 +29,7 @@ _WEIGHT = np.array(
     [_UNSTEADY.get(name, _UNSTEADY.get(name.split("_")[-1], 1.0)) for name in NTU25.joints]
 )
 _IN_LIMB = np.array(
-    [[float(joint in limb) for joint in range(NTU25.joint_count)] for limb in LIMBS]
+    [[float(joint in limb) for joint in range(NTU25.joint_count)] for limb in _LIMBS]
 )
 _LIMB_MEAN = _IN_LIMB / _IN_LIMB.sum(axis=1, keepdims=True)
 
@@ -83,9 +83,9 @@ def tracked(
     reported = joints + noise * (_WEIGHT * (1.0 + occlusion * hidden))[:, None] * _errors(
         rng, joints.shape
     )
-    weight = np.array([0.3 + hidden[limb[0]] for limb in LIMBS])
+    weight = np.array([0.3 + hidden[limb[0]] for limb in _LIMBS])
     for _ in range(rng.poisson(dropouts)):
-        limb = LIMBS[rng.choice(len(LIMBS), p=weight / weight.sum())]
+        limb = _LIMBS[rng.choice(len(_LIMBS), p=weight / weight.sum())]
         _lose(rng, reported, limb)
     return reported
 

@@ -29,10 +29,10 @@ from datasets.synthetic.motion import ACTIONS, EVERY
 from datasets.synthetic.performance import DIFFICULTY, FPS, Difficulty, Performance, perform
 
 VERSION = 3  # raise it with every change that moves a number
-HEIGHTS = (1.46, 1.94)  # metres
-VIEW_YAWS = (-45.0, 0.0, 45.0)  # degrees
+_HEIGHTS = (1.46, 1.94)  # metres
+_VIEW_YAWS = (-45.0, 0.0, 45.0)  # degrees
 
-Row = dict[str, int | float]
+_Row = dict[str, int | float]
 
 _WHOLE = ("label", "subject", "view", "repetition", "performance", "left_handed")
 _REAL = ("tempo", "amplitude", "height", "facing")
@@ -114,7 +114,7 @@ def make_bodies(seed: int, count: int) -> list[Body]:
     return [
         make_body(
             _stream(seed, 1, index),
-            height=HEIGHTS[0] + (HEIGHTS[1] - HEIGHTS[0]) * ((start + 2**0.5 * index) % 1.0),
+            height=_HEIGHTS[0] + (_HEIGHTS[1] - _HEIGHTS[0]) * ((start + 2**0.5 * index) % 1.0),
             left_handed=(index // 2 + turn) % 4 == 0,
         )
         for index in range(count)
@@ -127,7 +127,7 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
 
 def _clips(
     seed: int, subjects: int, repetitions: int, actions: tuple[str, ...], difficulty: Difficulty
-) -> Iterator[tuple[NDArray[np.float32], Row]]:
+) -> Iterator[tuple[NDArray[np.float32], _Row]]:
     """Every clip [F, 2, 25, 3] with its row of the index."""
     bodies = make_bodies(seed, max(subjects, 2))
     performance = 0
@@ -138,7 +138,7 @@ def _clips(
                 rng = _stream(seed, 3, crc32(name.encode()), subject, repetition)
                 other = bodies[(subject + int(rng.integers(1, len(bodies)))) % len(bodies)]
                 done = perform(rng, EVERY[name], bodies[subject], other, difficulty)
-                known: Row = {
+                known: _Row = {
                     "label": label,
                     "subject": subject + 1,
                     "repetition": repetition + 1,
@@ -167,7 +167,7 @@ def _cameras(rng: np.random.Generator, difficulty: Difficulty) -> list[Camera]:
             height=height,
             distance=rng.uniform(2.6, 3.6),
         )
-        for yaw in VIEW_YAWS
+        for yaw in _VIEW_YAWS
     ]
 
 

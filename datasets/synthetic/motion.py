@@ -110,7 +110,7 @@ def keyframes(progress: Floats, *keys: tuple[float, float]) -> Floats:
     return _curve(*keys)(progress)
 
 
-def backwards(program: Program) -> Program:
+def _backwards(program: Program) -> Program:
     """The same program with time running from its end to its start."""
 
     def performed(moment: Moment) -> Deltas:
@@ -119,7 +119,7 @@ def backwards(program: Program) -> Program:
     return performed
 
 
-def turned_round(program: Program) -> Program:
+def _turned_round(program: Program) -> Program:
     """The same program with its repetitions running the other way."""
 
     def performed(moment: Moment) -> Deltas:
@@ -146,14 +146,14 @@ def _legs(hip: Floats, knee: Floats) -> Deltas:
     return {"left_hip": hip, "right_hip": hip, "left_knee": knee, "right_knee": knee}
 
 
-def put_on_hat(moment: Moment) -> Deltas:
+def _put_on_hat(moment: Moment) -> Deltas:
     """From a hat held at the waist to the head, then the empty hand down."""
     held = keyframes(moment.progress, (0.0, 1.0), (0.35, 0.0))
     aloft = keyframes(moment.progress, (0.05, 0.0), (0.45, 1.0), (0.65, 0.95), (1.0, 0.0))
     return {"head_pitch": 10.0 * aloft} | _arm("right", (_HOLD, held), (_HEAD, aloft))
 
 
-def pick_up(moment: Moment) -> Deltas:
+def _pick_up(moment: Moment) -> Deltas:
     """Bend to the floor with empty hands, come up with a box between them."""
     down = keyframes(moment.progress, (0.0, 0.0), (0.45, 1.0), (0.55, 1.0), (1.0, 0.0))
     laden = keyframes(moment.progress, (0.45, 0.0), (0.95, 1.0))
@@ -165,7 +165,7 @@ def pick_up(moment: Moment) -> Deltas:
     )
 
 
-def drink(moment: Moment) -> Deltas:
+def _drink(moment: Moment) -> Deltas:
     """A cup from the waist to the mouth, head back, and down again."""
     raised = keyframes(moment.progress, (0.0, 0.0), (0.35, 1.0), (0.65, 1.0), (1.0, 0.0))
     tilted = keyframes(moment.progress, (0.3, 0.0), (0.5, 1.0), (0.7, 0.0))
@@ -177,27 +177,27 @@ def drink(moment: Moment) -> Deltas:
     return head | _arm("right", (_HOLD, moment.gate * (1.0 - raised)), (_MOUTH, raised))
 
 
-def brush_teeth(moment: Moment) -> Deltas:
+def _brush_teeth(moment: Moment) -> Deltas:
     """A hand at the mouth, to and fro by little."""
     arm = _arm("right", (_MOUTH, moment.gate))
     arm["right_elbow"] = arm["right_elbow"] + 10.0 * moment.gate * np.sin(moment.phase)
     return arm
 
 
-def check_watch(moment: Moment) -> Deltas:
+def _check_watch(moment: Moment) -> Deltas:
     """The other wrist up before the chest, the head bent over it, and down again."""
     up = keyframes(moment.progress, (0.0, 0.0), (0.3, 1.0), (0.7, 1.0), (1.0, 0.0))
     return {"head_pitch": 18.0 * up} | _arm("left", (_WRIST_SEEN, up))
 
 
-def wave(moment: Moment) -> Deltas:
+def _wave(moment: Moment) -> Deltas:
     """A raised forearm from side to side."""
     arm = _arm("right", (_ALOFT, moment.gate))
     arm["right_elbow"] = arm["right_elbow"] + 26.0 * moment.gate * np.sin(moment.phase)
     return arm
 
 
-def throw(moment: Moment) -> Deltas:
+def _throw(moment: Moment) -> Deltas:
     """Wind one arm up behind the shoulder, then fling it forward with the trunk."""
     back = keyframes(moment.progress, (0.0, 0.0), (0.4, 1.0), (0.55, 0.0))
     front = keyframes(moment.progress, (0.4, 0.0), (0.58, 1.0), (1.0, 0.0))
@@ -205,13 +205,13 @@ def throw(moment: Moment) -> Deltas:
     return trunk | _arm("right", (_WOUND_UP, back), (_THROWN, front))
 
 
-def reach_up(moment: Moment) -> Deltas:
+def _reach_up(moment: Moment) -> Deltas:
     """Both arms up over the head and down again."""
     up = keyframes(moment.progress, (0.0, 0.0), (0.4, 1.0), (0.6, 1.0), (1.0, 0.0))
     return {"head_pitch": -16.0 * up, "spine_pitch": -5.0 * up} | _arms((_HIGH, up))
 
 
-def march(moment: Moment) -> Deltas:
+def _march(moment: Moment) -> Deltas:
     """Left and right knee up by turns, on the spot."""
     deltas: Deltas = {}
     for side, lifted in (("left", np.sin(moment.phase)), ("right", -np.sin(moment.phase))):
@@ -224,7 +224,7 @@ def march(moment: Moment) -> Deltas:
     return deltas
 
 
-def kick(moment: Moment) -> Deltas:
+def _kick(moment: Moment) -> Deltas:
     """Swing one leg back, then forward and up."""
     back = keyframes(moment.progress, (0.0, 0.0), (0.35, 1.0), (0.55, 0.0))
     front = keyframes(moment.progress, (0.35, 0.0), (0.6, 1.0), (1.0, 0.0))
@@ -242,7 +242,7 @@ def kick(moment: Moment) -> Deltas:
     }
 
 
-def side_kick(moment: Moment) -> Deltas:
+def _side_kick(moment: Moment) -> Deltas:
     """Swing one leg out to its side, the trunk leaning away."""
     out = keyframes(moment.progress, (0.0, 0.0), (0.5, 1.0), (1.0, 0.0))
     return {
@@ -253,7 +253,7 @@ def side_kick(moment: Moment) -> Deltas:
     }
 
 
-def hop(moment: Moment) -> Deltas:
+def _hop(moment: Moment) -> Deltas:
     """Bounce on one leg, the other bent behind."""
     bent = 0.5 * moment.gate * (1.0 - np.cos(moment.phase))
     return {
@@ -264,7 +264,7 @@ def hop(moment: Moment) -> Deltas:
     }
 
 
-def arm_circle(moment: Moment) -> Deltas:
+def _arm_circle(moment: Moment) -> Deltas:
     """A cone around the sideways axis by one arm; at its top the hand moves forward."""
     around: Deltas = {
         "raise": 85.0 + 32.0 * np.cos(moment.phase),
@@ -275,7 +275,7 @@ def arm_circle(moment: Moment) -> Deltas:
     return {f"right_{name}": moment.gate * (angle - _REST[name]) for name, angle in around.items()}
 
 
-def arms_swing(lag: float) -> Program:
+def _arms_swing(lag: float) -> Program:
     """Both hanging arms forward and back, the right one ``lag`` radians behind the left."""
 
     def performed(moment: Moment) -> Deltas:
@@ -289,13 +289,13 @@ def arms_swing(lag: float) -> Program:
     return performed
 
 
-def clap(moment: Moment) -> Deltas:
+def _clap(moment: Moment) -> Deltas:
     """Palms meet before the chest and part."""
     met = 0.5 - 0.5 * np.cos(moment.phase)
     return _arms((_PALMS_MET, moment.gate * met), (_PALMS_APART, moment.gate * (1.0 - met)))
 
 
-def alternate_punches(moment: Moment) -> Deltas:
+def _alternate_punches(moment: Moment) -> Deltas:
     """Left and right fist forward by turns, from a guard before the chest."""
     out = 0.5 + 0.5 * np.sin(moment.phase)
     right = _arm("right", (_PUNCH, moment.gate * out), (_GUARD, moment.gate * (1.0 - out)))
@@ -303,7 +303,7 @@ def alternate_punches(moment: Moment) -> Deltas:
     return {"spine_twist": moment.gate * 28.0 * (out - 0.5)} | left | right
 
 
-def handshake(moment: Moment) -> Deltas:
+def _handshake(moment: Moment) -> Deltas:
     """The right hand out, some shakes, and back."""
     out = keyframes(moment.progress, (0.0, 0.0), (0.3, 1.0), (0.75, 1.0), (1.0, 0.0))
     shaken = out**4 * np.sin(moment.phase)
@@ -313,7 +313,7 @@ def handshake(moment: Moment) -> Deltas:
     return arm | {"spine_pitch": 8.0 * out, "head_pitch": -4.0 * out, "spine_twist": 8.0 * out}
 
 
-def push(moment: Moment) -> Deltas:
+def _push(moment: Moment) -> Deltas:
     """Both hands back to the chest, then against the other's, with a lunge."""
     drawn = keyframes(moment.progress, (0.0, 0.0), (0.3, 1.0), (0.5, 0.0))
     thrust = keyframes(moment.progress, (0.3, 0.0), (0.5, 1.0), (0.65, 0.9), (1.0, 0.0))
@@ -328,7 +328,7 @@ def push(moment: Moment) -> Deltas:
     return lunge | _arms((_GUARD, drawn), (_PUSH, thrust))
 
 
-def pushed(moment: Moment) -> Deltas:
+def _pushed(moment: Moment) -> Deltas:
     """Thrown back from the waist up, arms flung out, a step back."""
     thrown = keyframes(moment.progress, (0.44, 0.0), (0.58, 1.0), (0.75, 0.8), (1.0, 0.0))
     first = keyframes(moment.progress, (0.46, 0.0), (0.6, 1.0), (0.8, 0.0))
@@ -345,32 +345,32 @@ def pushed(moment: Moment) -> Deltas:
 
 
 ACTIONS: Mapping[str, Action] = {
-    "put_on_hat": Action(put_on_hat, seconds=1.6),
-    "pick_up": Action(pick_up, seconds=1.8),
-    "arm_circle": Action(arm_circle, seconds=1.8, hertz=0.9, aimed=False),
-    "arms_swing": Action(arms_swing(0.0), seconds=1.8, hertz=1.0, aimed=False),
-    "alternate_punches": Action(alternate_punches, seconds=1.8, hertz=1.3, aimed=False),
-    "drink": Action(drink, seconds=1.8),
-    "brush_teeth": Action(brush_teeth, seconds=1.8, hertz=2.2),
-    "check_watch": Action(check_watch, seconds=1.8),
-    "wave": Action(wave, seconds=1.8, hertz=1.6, aimed=False),
-    "throw": Action(throw, seconds=1.5, aimed=False),
-    "reach_up": Action(reach_up, seconds=1.8, handed=False, aimed=False),
-    "march": Action(march, seconds=1.8, hertz=1.0, handed=False, aimed=False),
-    "kick": Action(kick, seconds=1.6, aimed=False),
-    "hop": Action(hop, seconds=1.8, hertz=1.6, aimed=False),
-    "handshake": Action(handshake, seconds=1.8, hertz=2.0, partner=handshake, handed=False),
-    "push": Action(push, seconds=1.6, partner=pushed),
+    "put_on_hat": Action(_put_on_hat, seconds=1.6),
+    "pick_up": Action(_pick_up, seconds=1.8),
+    "arm_circle": Action(_arm_circle, seconds=1.8, hertz=0.9, aimed=False),
+    "arms_swing": Action(_arms_swing(0.0), seconds=1.8, hertz=1.0, aimed=False),
+    "alternate_punches": Action(_alternate_punches, seconds=1.8, hertz=1.3, aimed=False),
+    "drink": Action(_drink, seconds=1.8),
+    "brush_teeth": Action(_brush_teeth, seconds=1.8, hertz=2.2),
+    "check_watch": Action(_check_watch, seconds=1.8),
+    "wave": Action(_wave, seconds=1.8, hertz=1.6, aimed=False),
+    "throw": Action(_throw, seconds=1.5, aimed=False),
+    "reach_up": Action(_reach_up, seconds=1.8, handed=False, aimed=False),
+    "march": Action(_march, seconds=1.8, hertz=1.0, handed=False, aimed=False),
+    "kick": Action(_kick, seconds=1.6, aimed=False),
+    "hop": Action(_hop, seconds=1.8, hertz=1.6, aimed=False),
+    "handshake": Action(_handshake, seconds=1.8, hertz=2.0, partner=_handshake, handed=False),
+    "push": Action(_push, seconds=1.6, partner=_pushed),
 }
 """The classes of `synthetic`: each has a motion of its own."""
 
 TWINS: Mapping[str, Action] = {
-    "take_off_hat": Action(backwards(put_on_hat), seconds=1.6),
-    "put_down": Action(backwards(pick_up), seconds=1.8),
-    "arm_circle_backward": Action(turned_round(arm_circle), seconds=1.8, hertz=0.9, aimed=False),
-    "arms_swing_alternately": Action(arms_swing(np.pi), seconds=1.8, hertz=1.0, aimed=False),
-    "clap": Action(clap, seconds=1.8, hertz=1.7),
-    "side_kick": Action(side_kick, seconds=1.6, aimed=False),
+    "take_off_hat": Action(_backwards(_put_on_hat), seconds=1.6),
+    "put_down": Action(_backwards(_pick_up), seconds=1.8),
+    "arm_circle_backward": Action(_turned_round(_arm_circle), seconds=1.8, hertz=0.9, aimed=False),
+    "arms_swing_alternately": Action(_arms_swing(np.pi), seconds=1.8, hertz=1.0, aimed=False),
+    "clap": Action(_clap, seconds=1.8, hertz=1.7),
+    "side_kick": Action(_side_kick, seconds=1.6, aimed=False),
 }
 """Near-doubles of those: backwards, in another phase, or to another side. The mean over tokens that
 the probes read hardly sees order or phase, so they add noise to every row's accuracy alike;

@@ -27,9 +27,9 @@ TRAIN, TEST = OfNtu60.published["xsub"]
 """Clips of the cross-subject split; here that is odd and even subjects."""
 TWO_BODIES = 0.18
 """Share of clips with a second body."""
-SHORTEST, MEDIAN, LONGEST, SPREAD = 32, 75, 300, 0.4
+SHORTEST, MEDIAN, LONGEST, _SPREAD = 32, 75, 300, 0.4
 """Frames: log-normal around the median with that sigma, cut to NTU RGB+D's range."""
-SUBJECTS = 40
+_SUBJECTS = 40
 BLOCK = 2_000
 
 
@@ -55,7 +55,7 @@ def keep(clips: ClipSet, folder: Path) -> None:
     try:
         write_store(
             temporary,
-            pieces(clips),
+            _pieces(clips),
             clips.joints.shape,
             "<f2",
             name=clips.name,
@@ -76,7 +76,7 @@ def keep(clips: ClipSet, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def pieces(clips: ClipSet) -> Iterator[Part]:
+def _pieces(clips: ClipSet) -> Iterator[Part]:
     """The clips, some thousand at a time."""
     for first in range(0, len(clips), BLOCK):
         last = min(len(clips), first + BLOCK)
@@ -105,7 +105,7 @@ def generate(train: int, test: int, seed: int = 0) -> ClipSet:
         double, rng.choice(np.nonzero(pairs)[0], count), rng.choice(np.nonzero(~pairs)[0], count)
     )
     lengths = (
-        np.exp(np.log(MEDIAN) + SPREAD * rng.standard_normal(count))
+        np.exp(np.log(MEDIAN) + _SPREAD * rng.standard_normal(count))
         .clip(SHORTEST, LONGEST)
         .astype(np.int64)
     )
@@ -114,13 +114,13 @@ def generate(train: int, test: int, seed: int = 0) -> ClipSet:
     shift = rng.uniform(-0.5, 0.5, (count, 3)).astype(np.float32)
     for first in range(0, count, BLOCK):
         chosen = np.arange(first, min(count, first + BLOCK))
-        rows, clip = resampled(source, base[chosen], lengths[chosen])
+        rows, clip = _resampled(source, base[chosen], lengths[chosen])
         frames = source.joints[rows] + shift[chosen[clip]][:, None, None] * (
             source.joints[rows] != 0
         )
         joints[offsets[first] : offsets[chosen[-1] + 1]] = frames
     side = np.arange(count) < train
-    subject = 2 * rng.integers(0, SUBJECTS // 2, count) + np.where(side, 1, 2)
+    subject = 2 * rng.integers(0, _SUBJECTS // 2, count) + np.where(side, 1, 2)
     return ClipSet(
         name="ntu60-sized",
         joints=joints,
@@ -132,7 +132,7 @@ def generate(train: int, test: int, seed: int = 0) -> ClipSet:
     )
 
 
-def resampled(
+def _resampled(
     source: ClipSet, base: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Source frames of clips stretched to ``lengths`` frames,

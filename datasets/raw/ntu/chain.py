@@ -34,11 +34,11 @@ from datasets.raw.ntu.skeleton_text import JOINTS, SkeletonText
 
 Joints = NDArray[np.float32]
 
-SHORTEST = 12
+_SHORTEST = 12
 """Frames that a body must be seen in, where there are several."""
-WIDEST = 0.8
+_WIDEST = 0.8
 """A frame is too wide when the body's extent in x is more than this times its extent in y."""
-WIDE_SHARE = 0.69754
+_WIDE_SHARE = 0.69754
 """A body is dropped when at least this share of its frames is too wide."""
 ACTORS = 2
 
@@ -51,7 +51,7 @@ REMOVED = "frames without an actor, removed"
 
 
 @dataclass(frozen=True, eq=False)
-class Body:
+class _Body:
     """The records of one body ID.
 
     Attributes:
@@ -112,7 +112,7 @@ def translated(joints: Joints) -> Joints:
     )
 
 
-def _bodies(text: SkeletonText, bodies: NDArray[np.int64], counts: Counter[str]) -> list[Body]:
+def _bodies(text: SkeletonText, bodies: NDArray[np.int64], counts: Counter[str]) -> list[_Body]:
     """The bodies in the order in which they are first seen."""
     frames = np.repeat(np.arange(len(bodies)), bodies)
     ids, first_records = np.unique(text.ids, return_index=True)
@@ -124,16 +124,16 @@ def _bodies(text: SkeletonText, bodies: NDArray[np.int64], counts: Counter[str])
             reason = f"expected different bodies in a frame, found ID {body_id} twice"
             raise BrokenFile(text.path, reason, text.line(twice, 0) - 2)
         counts[UNINTERRUPTED] += bool((steps > 1).any())
-        found.append(Body(body_id, int(frames[records[0]]), records, text.joints[records]))
+        found.append(_Body(body_id, int(frames[records[0]]), records, text.joints[records]))
     return found
 
 
 # --- step 2 ---
 
 
-def _denoised(bodies: Sequence[Body], counts: Counter[str]) -> list[Body]:
+def _denoised(bodies: Sequence[_Body], counts: Counter[str]) -> list[_Body]:
     """The bodies that are people, most motion first."""
-    lasting = [body for body in bodies if len(body.joints) >= SHORTEST]
+    lasting = [body for body in bodies if len(body.joints) >= _SHORTEST]
     counts[SHORT] += len(bodies) - len(lasting)
     motions = _motions_of_people(lasting)
     counts[WIDE] += len(lasting) - len(motions)
@@ -141,7 +141,7 @@ def _denoised(bodies: Sequence[Body], counts: Counter[str]) -> list[Body]:
     return sorted(people, key=lambda body: (-motions[body.id], body.id))
 
 
-def _motions_of_people(bodies: Sequence[Body]) -> dict[int, float]:
+def _motions_of_people(bodies: Sequence[_Body]) -> dict[int, float]:
     """Motion by ID of the bodies that are not too wide, in square metres;
     the last one left is not looked at.
     """
@@ -150,7 +150,7 @@ def _motions_of_people(bodies: Sequence[Body]) -> dict[int, float]:
         if not motions and place == len(bodies) - 1:
             return {body.id: 0.0}
         wide = _too_wide(body.joints)
-        if wide.sum() / len(wide) < WIDE_SHARE:
+        if wide.sum() / len(wide) < _WIDE_SHARE:
             motions[body.id] = _motion(body.joints)
             if wide.any():
                 motions[body.id] = min(motions[body.id], _motion(body.joints[~wide]))
@@ -165,10 +165,10 @@ def _motion(joints: Joints) -> float:
 def _too_wide(joints: Joints) -> NDArray[np.bool_]:
     """[n] frames whose extent in x is too large for that in y."""
     width, height = np.ptp(joints[:, :, 0], axis=1), np.ptp(joints[:, :, 1], axis=1)
-    return ~(width <= WIDEST * height.astype(np.float64))
+    return ~(width <= _WIDEST * height.astype(np.float64))
 
 
-def _check_finite(text: SkeletonText, bodies: Sequence[Body]) -> None:
+def _check_finite(text: SkeletonText, bodies: Sequence[_Body]) -> None:
     for body in bodies:
         if not np.isfinite(body.joints).all():
             place, joint, axis = np.argwhere(~np.isfinite(body.joints))[0].tolist()
@@ -182,7 +182,7 @@ def _check_finite(text: SkeletonText, bodies: Sequence[Body]) -> None:
 # --- step 3 ---
 
 
-def _actors(bodies: Sequence[Body], frames: int, counts: Counter[str]) -> Joints:
+def _actors(bodies: Sequence[_Body], frames: int, counts: Counter[str]) -> Joints:
     """[frames, 2, 25, 3] the bodies in their actors' places."""
     actors = np.zeros((frames, ACTORS, JOINTS, 3), np.float32)
     spans: list[tuple[int, int] | None] = [None, (0, 0)]
@@ -197,5 +197,5 @@ def _actors(bodies: Sequence[Body], frames: int, counts: Counter[str]) -> Joints
     return actors
 
 
-def _overlap(span: tuple[int, int] | None, body: Body) -> bool:
+def _overlap(span: tuple[int, int] | None, body: _Body) -> bool:
     return span is not None and min(span[1], body.last) > max(span[0], body.first)

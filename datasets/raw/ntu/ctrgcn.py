@@ -19,7 +19,7 @@ from datasets.raw.base import Found, RawClip, Reading, Unit
 from datasets.raw.ntu.facts import NOBODY, NtuSource, OfNtu60, OfNtu120
 from datasets.wording import listed
 
-SIDES = ("train", "test")
+_SIDES = ("train", "test")
 MOST_ROWS = 64
 """Rows of a unit."""
 COPIES = "second bodies that were copies of the first, emptied"
@@ -32,7 +32,7 @@ _OFFICIAL: Mapping[str, str] = {
 """
 
 
-class NtuNpz(NtuSource, ABC):
+class _NtuNpz(NtuSource, ABC):
     """An archive of ``x_train`` [N, T, 150], one-hot ``y_train`` [N, classes], ``x_test`` and
     ``y_test``.
 
@@ -40,7 +40,7 @@ class NtuNpz(NtuSource, ABC):
     are cut off here. The file has neither subjects nor views, only its two sides: the official
     split that its name tells (``NTU60_CS``, ``NTU60_XView``, ``NTU120_CSub``, ``NTU120_CSet``),
     else ``as stored``. NTU RGB+D 120's second body is a copy of the first where a clip has one
-    body; it is emptied, as everywhere in this suite (see `datasets.raw.ntu.tree.NtuTree`), and
+    body; it is emptied, as everywhere in this suite (see `datasets.raw.ntu.tree._NtuTree`), and
     counted. Columns: ``label``, ``subject`` (-1), ``side``, ``names`` (``train-00012``).
 
     Arrays are mapped from the file where they are stored as they are (`numpy.savez`), otherwise
@@ -75,7 +75,7 @@ class NtuNpz(NtuSource, ABC):
         """
         units, rows = list[Unit](), dict[str, int]()
         with open_archive(self.raw) as archive:
-            for side in SIDES:
+            for side in _SIDES:
                 rows[side], block = self._rows(archive, side)
                 starts = range(0, rows[side], block)
                 spans = [(first, min(first + block, rows[side])) for first in starts]
@@ -86,7 +86,7 @@ class NtuNpz(NtuSource, ABC):
                 _mapped(
                     archive, side
                 )  # makes the copies that are needed, before several workers ask for them
-            others = archive.members.keys() - {f"{kind}_{side}" for kind in "xy" for side in SIDES}
+            others = archive.members.keys() - {f"{kind}_{side}" for kind in "xy" for side in _SIDES}
         if not units:
             refuse(str(self.raw), "x_train", "at least one clip", "none", "prepare the file anew")
         counts = {"found": sum(rows.values())}
@@ -168,11 +168,11 @@ class NtuNpz(NtuSource, ABC):
             )
 
 
-class Ntu60Npz(NtuNpz, OfNtu60):
+class Ntu60Npz(_NtuNpz, OfNtu60):
     """NTU RGB+D 60: ``NTU60_CS.npz`` or ``NTU60_CV.npz``."""
 
 
-class Ntu120Npz(NtuNpz, OfNtu120):
+class Ntu120Npz(_NtuNpz, OfNtu120):
     """NTU RGB+D 120: ``NTU120_CSub.npz`` or ``NTU120_CSet.npz``."""
 
 

@@ -23,7 +23,7 @@ _LIST_NAME = re.compile(r"([A-Za-z]\w{0,30}_)?(train|val|test)")
 TWICE = "names found again, left out"
 
 
-class NtuPyskl(NtuSource, ABC):
+class _NtuPyskl(NtuSource, ABC):
     """A pickle of a dict whose ``annotations`` are a list of dicts, one per clip.
 
     Each has ``frame_dir`` (the clip's name), ``label`` (from 0), ``total_frames`` T and
@@ -227,11 +227,11 @@ class NtuPyskl(NtuSource, ABC):
         return joints
 
 
-class Ntu60Pyskl(NtuPyskl, OfNtu60):
+class Ntu60Pyskl(_NtuPyskl, OfNtu60):
     """NTU RGB+D 60: ``ntu60_3danno.pkl``."""
 
 
-class Ntu120Pyskl(NtuPyskl, OfNtu120):
+class Ntu120Pyskl(_NtuPyskl, OfNtu120):
     """NTU RGB+D 120: ``ntu120_3danno.pkl``."""
 
 

@@ -29,7 +29,7 @@ JOINTS = 25
 MOST_BYTES = 12 * 2**20
 """A file of the longest clip, 300 frames, with six bodies in each has 6 MB."""
 
-MOST_FRAMES = 100_000
+_MOST_FRAMES = 100_000
 """The longest clip has 300 frames."""
 
 _BODY_FIELDS, _JOINT_FIELDS = 10, 12
@@ -167,7 +167,7 @@ def _body_counts(tokens: _Tokens) -> NDArray[np.int64] | None:
     """[F] bodies of every frame; None when the counts and the number of tokens disagree."""
     data, blanks, size = tokens.data, tokens.blanks, len(tokens)
     counts, place = list[int](), 0
-    while place < size and len(counts) <= MOST_FRAMES:
+    while place < size and len(counts) <= _MOST_FRAMES:
         count = data[blanks[place] + 1 : blanks[place + 1]].removesuffix(b"\r")
         if not count.isdigit() or len(count) > 9:
             return None
@@ -258,8 +258,8 @@ def _by_line(path: Path, data: bytes) -> SkeletonText:
     lines = _Lines(path, data)
     bodies, ids, joints = list[int](), list[int](), list[list[float]]()
     frames = lines.count("the number of frames")
-    if frames > MOST_FRAMES:
-        raise BrokenFile(path, f"expected at most {MOST_FRAMES:,} frames, found {frames:,}", 1)
+    if frames > _MOST_FRAMES:
+        raise BrokenFile(path, f"expected at most {_MOST_FRAMES:,} frames, found {frames:,}", 1)
     for frame in range(frames):
         bodies.append(lines.count(f"the number of bodies in frame {frame + 1} of {frames}"))
         for _ in range(bodies[-1]):

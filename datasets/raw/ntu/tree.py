@@ -51,7 +51,7 @@ def _by_suffix(raw: Path, tree: type[Source], npz: type[Source], pickled: type[S
     return {".npz": npz, ".pkl": pickled}.get(raw.suffix.lower(), tree)(raw)
 
 
-class NtuTree(NtuSource, ABC):
+class _NtuTree(NtuSource, ABC):
     """A folder with ``.skeleton`` files at any depth, taken through the standard chain
     (`datasets.raw.ntu.chain`).
 
@@ -152,13 +152,13 @@ def _stems(path: Path) -> Iterator[str]:
     return (word.removesuffix(".skeleton") for word in text_of(path.read_bytes()).split())
 
 
-class Ntu60(NtuTree, OfNtu60):
+class Ntu60(_NtuTree, OfNtu60):
     """NTU RGB+D 60 from ``.skeleton`` files;
     files of NTU RGB+D 120 that lie among them are left out.
     """
 
 
-class Ntu120(NtuTree, OfNtu120):
+class Ntu120(_NtuTree, OfNtu120):
     """NTU RGB+D 120 from ``.skeleton`` files."""
 
 
