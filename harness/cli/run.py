@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from harness.runs.plan import Plan
 
 
-SETTINGS = (
+_SETTINGS = (
     "methods",
     "dataset",
     "split",
@@ -86,7 +86,7 @@ SETTINGS = (
     "device",
 )
 """Flags that set something of the spec."""
-AS_TYPED = (
+_AS_TYPED = (
     "out",
     "baseline",
     "rerun",
@@ -102,21 +102,21 @@ AS_TYPED = (
 """Flags of `run` that are no settings, and need no parsing."""
 
 
-def settings_of(flags: Mapping[str, Any]) -> dict[str, Any]:
+def _settings_of(flags: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a command's flags ask for; ``flags`` are its arguments by name,
     its `locals` at the start.
     """
-    asked = {name: flags[name] for name in SETTINGS if name in flags}
+    asked = {name: flags[name] for name in _SETTINGS if name in flags}
     return resolve_settings(flags["preset"], flags["overrides"], **asked)
 
 
 def asked_of_run(flags: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings that the flags of `run` ask for, and the flags that are no settings, by name."""
     settings, parsed = (
-        settings_of(flags),
+        _settings_of(flags),
         {"seeds": parse_seeds(flags["seeds"]), "shard": parse_shard(flags["shard"])},
     )
-    return settings, parsed | {name: flags[name] for name in AS_TYPED}
+    return settings, parsed | {name: flags[name] for name in _AS_TYPED}
 
 
 def run_command(
@@ -162,14 +162,14 @@ def run_command(
     chosen |= {"no_wait": no_wait, "since": since}
     each = every_setting(settings, folds, tuning)
     if dry_run:
-        show_plans(each, plugin, chosen)
+        _show_plans(each, plugin, chosen)
         return
     with at_work() as report:
         if not no_pictures:
             from harness.pictures.kept import run_pictures
 
             chosen["draw"] = run_pictures
-        do = measure_fold if measure_only else run_fold
+        do = _measure_fold if measure_only else _run_fold
         well = [do(one, plugin, chosen, report) for one in each]
         if tuning and not measure_only:
             leave_tuning(out, report, begun=no_wait)
@@ -177,7 +177,7 @@ def run_command(
         raise typer.Exit(1)
 
 
-def folds_of(settings: dict[str, Any], folds: int) -> list[dict[str, Any]]:
+def _folds_of(settings: dict[str, Any], folds: int) -> list[dict[str, Any]]:
     """The settings, and those with the sides of the split exchanged where two folds are wanted."""
     from datasets.splits import swapped
 
@@ -188,10 +188,10 @@ def folds_of(settings: dict[str, Any], folds: int) -> list[dict[str, Any]]:
 
 def every_setting(settings: dict[str, Any], folds: int, tuning: int) -> list[dict[str, Any]]:
     """The settings of every fold, as asked for and under each draw."""
-    return [one for fold in folds_of(settings, folds) for one in with_draws(fold, tuning)]
+    return [one for fold in _folds_of(settings, folds) for one in _with_draws(fold, tuning)]
 
 
-def measure_fold(
+def _measure_fold(
     settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter
 ) -> bool:
     """The speed measurement of a run, for others who do the rest;
@@ -202,12 +202,12 @@ def measure_fold(
 
     experiment = prepare_experiment(settings, plugin, report, **chosen)
     share = Share(experiment.store, report, shared=chosen["claim"])
-    measurement = speed_of(experiment, report, share, partial(print_plan, report))
+    measurement = speed_of(experiment, report, share, partial(_print_plan, report))
     report.line(f"speed measured, in {chosen['out'] / measurement.record.address}")
     return not measurement.failures
 
 
-def with_draws(settings: dict[str, Any], tuning: int) -> list[dict[str, Any]]:
+def _with_draws(settings: dict[str, Any], tuning: int) -> list[dict[str, Any]]:
     """The settings, and those of so many draws from the published space."""
     if not tuning:
         return [settings]
@@ -250,7 +250,7 @@ def leave_tuning(folder: Path, report: Reporter, *, begun: bool = False) -> None
             )
 
 
-def run_fold(
+def _run_fold(
     settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter
 ) -> bool:
     """A run with its tables; whether everything is there and well."""
@@ -263,7 +263,7 @@ def run_fold(
 
     out = chosen["out"]
     experiment = prepare_experiment(settings, plugin, report, **chosen)
-    records, speed = run(experiment, report, partial(print_plan, report))
+    records, speed = run(experiment, report, partial(_print_plan, report))
     repeated = repeat_lines(records, experiment.asked, sys.argv[1:])
     lines = [*notes(records, speed), *repeated, *experiment.stale()]
     typed = Typed(sys.argv[1:], experiment.asked, experiment.held_equal, experiment.versions)
@@ -286,7 +286,7 @@ def run_fold(
             out, [one for one in found.refused if one.path not in experiment.store.refused]
         )
     )
-    whole = not chosen["protocols"] or evaluate_runs(
+    whole = not chosen["protocols"] or _evaluate_runs(
         experiment, [record.address for record in records], report
     )
     well = (
@@ -295,7 +295,7 @@ def run_fold(
     return whole and all(record.status in well for record in records)
 
 
-def evaluate_runs(experiment: Experiment, addresses: list[str], report: Reporter) -> bool:
+def _evaluate_runs(experiment: Experiment, addresses: list[str], report: Reporter) -> bool:
     """The protocols that `run` was asked for, on the encoders of its rows;
     whether everything is there and well.
     """
@@ -359,7 +359,7 @@ def plan_command(
     settings, chosen = asked_of_run(locals())
     if rate and device_rate:
         raise UsageError("--rate and --device-rate: expected one of them, found both")
-    plans = show_plans(
+    plans = _show_plans(
         every_setting(settings, folds, tuning),
         plugin,
         chosen,
@@ -374,7 +374,7 @@ def plan_command(
         say_lines(f"[{', '.join(texts)}]" if len(plans) > 1 else texts[0])
 
 
-def show_plans(
+def _show_plans(
     each: list[dict[str, Any]],
     plugins: list[Path] | None,
     chosen: dict[str, Any],
@@ -382,16 +382,16 @@ def show_plans(
     as_json: bool = False,
     **others: Any,
 ) -> list[Plan]:
-    """Make and print the plan of every setting, as `show_plan` does, and what they come to."""
+    """Make and print the plan of every setting, as `_show_plan` does, and what they come to."""
     from harness.report.plan import together
 
-    plans = [show_plan(one, plugins, chosen, as_json=as_json, **others) for one in each]
+    plans = [_show_plan(one, plugins, chosen, as_json=as_json, **others) for one in each]
     if len(plans) > 1 and not as_json:
         say(together(plans))
     return plans
 
 
-def show_plan(
+def _show_plan(
     settings: dict[str, Any],
     plugins: list[Path] | None,
     chosen: dict[str, Any],
@@ -418,7 +418,7 @@ def show_plan(
             tell_if_busy(experiment, report, judged=False)
         plan = plan_ahead(experiment, report, measure=measure, rate=there, price=price)
         if not as_json:
-            print_plan(report, plan)
+            _print_plan(report, plan)
             if chosen["protocols"]:
                 report.line(
                     f"then evaluates by {chosen['protocols']}; that is not in this plan's time"
@@ -427,7 +427,7 @@ def show_plan(
     return plan
 
 
-def print_plan(report: Reporter, plan: Plan) -> None:
+def _print_plan(report: Reporter, plan: Plan) -> None:
     """A plan as text."""
     from harness.report.plan import plan_heading, plan_lines, plan_table
 
@@ -465,12 +465,12 @@ def speed_command(
     """Only the interleaved speed measurement of `run`, without training or probes;
     or encoders' forward passes.
     """
-    inference = asks_inference(what, encoders, methods, memory_cap)
+    inference = _asks_inference(what, encoders, methods, memory_cap)
     if inference and launched.world_size() > 1:
         raise UsageError(
             "--what inference: expected one process, found several ranks; start it without torchrun"
         )
-    settings = settings_of(locals())
+    settings = _settings_of(locals())
     with at_work() as report:
         from harness.report.inference import inference_frame, inference_notes, inference_table
         from harness.report.speed import speed_frame, speed_notes, speed_table
@@ -517,7 +517,9 @@ def speed_command(
         raise typer.Exit(1)
 
 
-def asks_inference(what: str, encoders: str, methods: str | None, memory_cap: float | None) -> bool:
+def _asks_inference(
+    what: str, encoders: str, methods: str | None, memory_cap: float | None
+) -> bool:
     """Whether `speed` is asked for forward passes;
     a `UsageError` for flags of the other measurement.
     """
@@ -556,7 +558,7 @@ def show_config_command(
     part: Part = None,
 ) -> None:
     """Print the complete configuration that `run` would use with the same flags."""
-    settings = settings_of(locals())
+    settings = _settings_of(locals())
     plain = {
         "methods": settings["methods"],
         "device": settings["device"],

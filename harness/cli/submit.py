@@ -51,8 +51,8 @@ from harness.runs.request import prepare_experiment
 if TYPE_CHECKING:
     from harness.runs.submitting import Here, Resources, Work
 
-EXECUTORS = ("slurm", "local")
-LOOK_AGAIN = 2.0
+_EXECUTORS = ("slurm", "local")
+_LOOK_AGAIN = 2.0
 """Seconds between two looks at jobs and folder."""
 
 Executor = Annotated[str, typer.Option(help="slurm, or local: jobs on this machine.")]
@@ -120,7 +120,7 @@ OWN = (
     "dry_run",
 )
 """Options of `submit` that `run` does not have."""
-TASKS = ("nodes", "ntasks", "ntasks-per-node", "ntasks_per_node")
+_TASKS = ("nodes", "ntasks", "ntasks-per-node", "ntasks_per_node")
 """Options of ``sbatch`` with which every task would do the same work."""
 
 
@@ -171,18 +171,18 @@ def submit_command(
     then workers share the folder.
     """
     asked = {**locals(), "claim": True, "shard": "1/1"}
-    if executor not in EXECUTORS:
+    if executor not in _EXECUTORS:
         raise UsageError(
             f"--executor {executor!r}: expected"
-            f" {' or '.join(EXECUTORS)}{nearest(executor, EXECUTORS)}"
+            f" {' or '.join(_EXECUTORS)}{nearest(executor, _EXECUTORS)}"
         )
-    need_submitit()
-    refuse_shares(ranks, cpus, gpus)
+    _need_submitit()
+    _refuse_shares(ranks, cpus, gpus)
     from harness.runs.submitting import Resources, Work, find_sbatch, scripts, submit_to_slurm
 
     words, resources = (
-        words_of_run(ctx),
-        Resources(cpus, gpus, minutes, memory, partition, parallel, pairs(sbatch), ranks),
+        _words_of_run(ctx),
+        Resources(cpus, gpus, minutes, memory, partition, parallel, _pairs(sbatch), ranks),
     )
     if gpus and not device:
         asked["device"], words = "cuda", [*words, "--device", "cuda"]
@@ -191,7 +191,7 @@ def submit_command(
     with at_work(stderr=dry_run) as report:
         if executor == "slurm" and not dry_run:
             report.line(f"executor: slurm ({find_sbatch()})")
-        left = left_to_do(asked, plugin, report)
+        left = _left_to_do(asked, plugin, report)
         if not (left or protocols):
             report.line(f"nothing to submit: all runs are done; `table {out}`")
             return
@@ -209,12 +209,12 @@ def submit_command(
             for script in scripts(work, resources):
                 say_lines(script)
         elif executor == "local":
-            do_here(work, resources, report)
+            _do_here(work, resources, report)
         else:
-            submitted(submit_to_slurm(work, resources), work, report, wait=wait)
+            _submitted(submit_to_slurm(work, resources), work, report, wait=wait)
 
 
-def need_submitit() -> None:
+def _need_submitit() -> None:
     """A `UsageError` that names the extra where submitit is missing."""
     if find_spec("submitit") is None:
         raise UsageError(
@@ -222,7 +222,7 @@ def need_submitit() -> None:
         )
 
 
-def refuse_shares(ranks: int, cpus: int, gpus: int) -> None:
+def _refuse_shares(ranks: int, cpus: int, gpus: int) -> None:
     """A `UsageError` where the ranks of a job cannot have a core, and a GPU, each."""
     for flag, there in (("--cpus", cpus), ("--gpus", gpus or ranks)):
         if there < ranks:
@@ -232,7 +232,7 @@ def refuse_shares(ranks: int, cpus: int, gpus: int) -> None:
             )
 
 
-def words_of_run(ctx: typer.Context) -> list[str]:
+def _words_of_run(ctx: typer.Context) -> list[str]:
     """The options of `run` that were typed, as words."""
     words: list[str] = []
     for parameter in ctx.command.params:
@@ -248,14 +248,14 @@ def words_of_run(ctx: typer.Context) -> list[str]:
     return words
 
 
-def pairs(options: Sequence[str] | None) -> dict[str, str]:
+def _pairs(options: Sequence[str] | None) -> dict[str, str]:
     """``account=lab`` by name; `UsageError` for what is none."""
     found = {}
     for option in options or ():
         name, equals, value = option.lstrip("-").partition("=")
         if not (name and equals and value):
             raise UsageError(f"--sbatch {option!r}: expected name=value, e.g. account=lab")
-        if name in TASKS and value != "1":
+        if name in _TASKS and value != "1":
             raise UsageError(
                 f"--sbatch {option}: expected one task on one node, which starts what a job needs;"
                 " several processes for each run are --ranks"
@@ -264,7 +264,7 @@ def pairs(options: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
-def left_to_do(asked: dict[str, Any], plugins: list[Path] | None, report: Reporter) -> int:
+def _left_to_do(asked: dict[str, Any], plugins: list[Path] | None, report: Reporter) -> int:
     """How many trainings are left; every mistake in what was asked for is a `UsageError` here,
     before any job.
 
@@ -280,7 +280,7 @@ def left_to_do(asked: dict[str, Any], plugins: list[Path] | None, report: Report
     return left
 
 
-def submitted(jobs: Sequence[str], work: Work, report: Reporter, *, wait: bool) -> None:
+def _submitted(jobs: Sequence[str], work: Work, report: Reporter, *, wait: bool) -> None:
     """Say what was submitted, and with ``wait`` watch it to its end."""
     from harness.runs.submitting import in_queue
 
@@ -293,11 +293,11 @@ def submitted(jobs: Sequence[str], work: Work, report: Reporter, *, wait: bool) 
         f"logs in {work.folder}; `status {work.out} --watch`; `scancel {' '.join(jobs)}` ends them"
     )
     if wait:
-        watch(lambda: in_queue(jobs), "jobs in the queue", work, report)
-        conclude(work, report)
+        _watch(lambda: in_queue(jobs), "jobs in the queue", work, report)
+        _conclude(work, report)
 
 
-def do_here(work: Work, resources: Resources, report: Reporter) -> None:
+def _do_here(work: Work, resources: Resources, report: Reporter) -> None:
     """Measurement and workers on this machine, watched to their end."""
     from harness.runs.submitting import Here
 
@@ -309,20 +309,20 @@ def do_here(work: Work, resources: Resources, report: Reporter) -> None:
     )
     try:
         here.measure()
-        watch(lambda: not here.over, "measuring speed", work, report)
-        refuse_failed(here)
+        _watch(lambda: not here.over, "measuring speed", work, report)
+        _refuse_failed(here)
         here.start_workers()
-        watch(lambda: not here.over, "workers", work, report)
+        _watch(lambda: not here.over, "workers", work, report)
     except BaseException:
         here.stop()
         while not here.over:  # they write their states
             time.sleep(0.1)
         raise
-    refuse_failed(here)
-    conclude(work, report)
+    _refuse_failed(here)
+    _conclude(work, report)
 
 
-def watch(going_on: Callable[[], bool], name: str, work: Work, report: Reporter) -> None:
+def _watch(going_on: Callable[[], bool], name: str, work: Work, report: Reporter) -> None:
     """Show how far the folder has come while jobs go on."""
     from harness.report.status import ENDED, read_status, summary
 
@@ -330,10 +330,10 @@ def watch(going_on: Callable[[], bool], name: str, work: Work, report: Reporter)
         while going_on():
             rows = read_status(work.out) if work.out.is_dir() else []
             task(sum(row.state in ENDED for row in rows), len(rows), summary(rows) if rows else "")
-            time.sleep(LOOK_AGAIN)
+            time.sleep(_LOOK_AGAIN)
 
 
-def refuse_failed(here: Here) -> None:
+def _refuse_failed(here: Here) -> None:
     """A `UsageError` with the last line of a job that ended without a result."""
     for log in here.failed:
         lines = (
@@ -346,7 +346,7 @@ def refuse_failed(here: Here) -> None:
         )
 
 
-def conclude(work: Work, report: Reporter) -> None:
+def _conclude(work: Work, report: Reporter) -> None:
     """The folder's summary; exit code 1 unless all is done and well."""
     from harness.report.status import read_status, summary
 

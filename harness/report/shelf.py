@@ -27,15 +27,15 @@ from harness.report.folder import folder_frame, folder_page, folder_tables
 from harness.report.frame import as_csv
 from harness.report.table import plain_markdown
 
-PAGE, NUMBERS_FILE = "README.md", "table.csv"
-WHY = "why"
-SHOWS = "shows"
+PAGE, _NUMBERS_FILE = "README.md", "table.csv"
+_WHY = "why"
+_SHOWS = "shows"
 """Fact that is written by hand, and stays where the page is made again."""
-LISTED = ("why", "finished", "machine", "rows", "records")
+_LISTED = ("why", "finished", "machine", "rows", "records")
 """Columns of the list of studies, after their names."""
-PAGES = ("*.md", "*.csv", "*.yaml")
+_PAGES = ("*.md", "*.csv", "*.yaml")
 """What commands leave beside records for a reader, and frozen targets."""
-FIRST_PAGES = ("table.md", "speed.md")
+_FIRST_PAGES = ("table.md", "speed.md")
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def study_of(name: str, why: str, commands: list[str], found: Contents) -> Study
     facts = {
         "records": counts(found),
         "rows": str(len(rows)),
-        "data": each_once(f"{record.data.name} ({record.data.fingerprint})" for record in records),
-        "machine": each_once(machine(one.environment) for one in everything),
-        "versions": each_once(versions(one.environment) for one in everything),
-        "commit": each_once(one.environment.commit for one in everything),
-        "finished": days(everything),
+        "data": _each_once(f"{record.data.name} ({record.data.fingerprint})" for record in records),
+        "machine": _each_once(_machine(one.environment) for one in everything),
+        "versions": _each_once(_versions(one.environment) for one in everything),
+        "commit": _each_once(one.environment.commit for one in everything),
+        "finished": _days(everything),
     }
-    return Study(name, why, commands, facts, [*method_lines(found.records.runs)])
+    return Study(name, why, commands, facts, [*_method_lines(found.records.runs)])
 
 
 def counts(found: Contents) -> str:
@@ -94,7 +94,7 @@ def counts(found: Contents) -> str:
     return ", ".join(counted(many, kind) for kind, many in number.items() if many)
 
 
-def each_once(texts: Iterable[str]) -> str:
+def _each_once(texts: Iterable[str]) -> str:
     """Different texts, the most frequent first."""
     number: dict[str, int] = {}
     for text in texts:
@@ -102,7 +102,7 @@ def each_once(texts: Iterable[str]) -> str:
     return "; ".join(sorted(number, key=lambda text: (-number[text], text)))
 
 
-def machine(environment: Environment) -> str:
+def _machine(environment: Environment) -> str:
     """``cpu, Abacus 3000, 2 cores, 1 thread``."""
     threads = counted(environment.threads, "thread")
     return (
@@ -111,18 +111,18 @@ def machine(environment: Environment) -> str:
     )
 
 
-def versions(environment: Environment) -> str:
+def _versions(environment: Environment) -> str:
     """``python 3.11.7, torch 2.15.0``."""
     return ", ".join(f"{name} {version}" for name, version in environment.versions.items())
 
 
-def days(records: Iterable[RunRecord | SpeedRecord | EvaluationRecord]) -> str:
+def _days(records: Iterable[RunRecord | SpeedRecord | EvaluationRecord]) -> str:
     """``2026-11-21``, or the first and the last day that a record was finished, in UTC."""
     found = sorted({f"{record.finished:%Y-%m-%d}" for record in records})
     return " to ".join(dict.fromkeys([found[0], found[-1]]))
 
 
-def method_lines(runs: Iterable[RunRecord]) -> Iterator[str]:
+def _method_lines(runs: Iterable[RunRecord]) -> Iterator[str]:
     """What the methods of the rows say of themselves: the paper,
     where a method departs from it, what was chosen.
     """
@@ -137,14 +137,14 @@ def method_lines(runs: Iterable[RunRecord]) -> Iterator[str]:
         yield from lines
 
 
-def commands_of(folder: Path) -> list[str]:
+def _commands_of(folder: Path) -> list[str]:
     """What left the pages of a folder: each begins with its command. That of the table,
     or of speed, comes first.
     """
     found = dict.fromkeys(
         line.strip()
         for path in sorted(
-            folder.glob("*.md"), key=lambda path: (path.name not in FIRST_PAGES, path.name)
+            folder.glob("*.md"), key=lambda path: (path.name not in _FIRST_PAGES, path.name)
         )
         if path.name != PAGE
         and (line := read_file(path).decode(errors="replace").partition("\n")[0]).startswith("    ")
@@ -172,16 +172,16 @@ def shelf_files(
         )
     title = name or (known.name if known else "") or target.resolve().name
     files = {SHELF_FILE: found.text}
-    for path in sorted(path for ending in PAGES for path in folder.glob(ending)):
+    for path in sorted(path for ending in _PAGES for path in folder.glob(ending)):
         if path.name != PAGE and path.is_file():
             files[path.name] = read_file(path)
-    commands = commands_of(folder) or [f"python -m harness table {target}"]
+    commands = _commands_of(folder) or [f"python -m harness table {target}"]
     if tables := folder_tables(found.records):
         files[TABLE_FILE] = folder_page(tables, found.refused, commands[0]).encode()
-        files[NUMBERS_FILE] = as_csv(folder_frame(tables))
+        files[_NUMBERS_FILE] = as_csv(folder_frame(tables))
     study = study_of(title, why, commands, found)
-    if known and SHOWS in known.facts:
-        study = replace(study, facts={SHOWS: known.facts[SHOWS], **study.facts})
+    if known and _SHOWS in known.facts:
+        study = replace(study, facts={_SHOWS: known.facts[_SHOWS], **study.facts})
     files[PAGE] = study.page.encode()
     return files
 
@@ -226,8 +226,8 @@ def studies_page(root: Path, beside: Path, command: str) -> str:
     rows = []
     for path in sorted(root.rglob(PAGE)):
         study = read_study(path)
-        shown = {WHY: study.why, **study.facts}
+        shown = {_WHY: study.why, **study.facts}
         link = quote(os.path.relpath(path.parent, beside).replace(os.sep, "/"))
         name = re.sub(r"([][\\])", r"\\\1", study.name)
-        rows.append([f"[{name}]({link})", *(shown.get(name, "-") for name in LISTED)])
-    return plain_markdown(pd.DataFrame(rows, columns=["study", *LISTED]), command)
+        rows.append([f"[{name}]({link})", *(shown.get(name, "-") for name in _LISTED)])
+    return plain_markdown(pd.DataFrame(rows, columns=["study", *_LISTED]), command)

@@ -18,7 +18,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
 
-def words_of(ranks: int, words: Iterable[str]) -> list[str]:
+def _words_of(ranks: int, words: Iterable[str]) -> list[str]:
     """What torchrun is given for ranks on one machine, beside others that may run there."""
     return ["--standalone", "--nproc-per-node", str(ranks), "-m", "harness", *words]
 
@@ -26,7 +26,7 @@ def words_of(ranks: int, words: Iterable[str]) -> list[str]:
 def main(ranks: str, *words: str) -> int:
     """The exit code of the rank that ended worst; one that a signal ended ends this process so."""
     try:
-        torchrun(["--signals-to-handle", "SIGUSR1", *words_of(int(ranks), words)])
+        torchrun(["--signals-to-handle", "SIGUSR1", *_words_of(int(ranks), words)])
     except SignalException as stop:
         return 128 + stop.sigval
     except ChildFailedError as failed:

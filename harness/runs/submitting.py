@@ -27,15 +27,15 @@ from submitit.core.utils import FailedJobError
 from harness.errors import UsageError
 from harness.runs.job import Job
 
-JOBS = "jobs"
+_JOBS = "jobs"
 """Folder of the jobs' files and logs, beside the records."""
 REQUEUES = 100
 """How often a job that its time limit stops may come back; submitit counts by the clock, every
 preemption that comes late in a job or in a short one too, so that its own 3 would end long runs.
 """
-NOTICE = 120
+_NOTICE = 120
 """Seconds before its time limit that a job is told."""
-NO_LIMIT = 365 * 24 * 60
+_NO_LIMIT = 365 * 24 * 60
 """Minutes: here nobody takes a job's place away."""
 
 
@@ -77,7 +77,7 @@ class Resources:
         return {
             "job_name": "harness",
             "time": self.minutes,
-            "signal_delay_s": min(NOTICE, 15 * self.minutes),
+            "signal_delay_s": min(_NOTICE, 15 * self.minutes),
             "cpus_per_task": self.cpus,
             "ntasks_per_node": 1,
             "srun_args": [f"--cpus-per-task={self.cpus}"],
@@ -127,10 +127,10 @@ class Work:
     @property
     def folder(self) -> Path:
         """Of the jobs' files."""
-        return self.out / JOBS
+        return self.out / _JOBS
 
 
-class Scripts(SlurmExecutor):
+class _Scripts(SlurmExecutor):
     """Makes scripts on machines without Slurm too; submits nothing."""
 
     @classmethod
@@ -146,12 +146,12 @@ class Scripts(SlurmExecutor):
         return self._make_submission_file_text(self._submitit_command_str, "")
 
 
-def measuring_job(work: Work, resources: Resources) -> dict[str, Any]:
+def _measuring_job(work: Work, resources: Resources) -> dict[str, Any]:
     """Speed is measured where nobody else works."""
     return resources.for_slurm(work.measuring, exclusive=True)
 
 
-def worker_jobs(work: Work, resources: Resources, measurement: str) -> dict[str, Any]:
+def _worker_jobs(work: Work, resources: Resources, measurement: str) -> dict[str, Any]:
     """Workers begin when the job ``measurement`` has ended well;
     else Slurm takes them out of its queue.
     """
@@ -166,8 +166,8 @@ def worker_jobs(work: Work, resources: Resources, measurement: str) -> dict[str,
 def scripts(work: Work, resources: Resources) -> list[str]:
     """The two scripts that `submit_to_slurm` would hand to ``sbatch``."""
     return [
-        Scripts(work.folder).script(**measuring_job(work, resources)),
-        Scripts(work.folder).script(work.workers, **worker_jobs(work, resources, "MEASUREMENT")),
+        _Scripts(work.folder).script(**_measuring_job(work, resources)),
+        _Scripts(work.folder).script(work.workers, **_worker_jobs(work, resources, "MEASUREMENT")),
     ]
 
 
@@ -192,10 +192,10 @@ def submit_to_slurm(work: Work, resources: Resources) -> list[str]:
     try:
         with redirect_stderr(io.StringIO()):  # sbatch's own words are in the error
             executor = SlurmExecutor(work.folder, max_num_timeout=REQUEUES)
-            executor.update_parameters(**measuring_job(work, resources))
+            executor.update_parameters(**_measuring_job(work, resources))
             first = executor.submit(resources.job(work.measuring))
             executor = SlurmExecutor(work.folder, max_num_timeout=REQUEUES)
-            executor.update_parameters(**worker_jobs(work, resources, first.job_id))
+            executor.update_parameters(**_worker_jobs(work, resources, first.job_id))
             workers = executor.submit_array([resources.job(work.working)] * work.workers)
     except (FailedJobError, OSError) as error:
         if first:
@@ -245,8 +245,8 @@ class Here:
         gpus = self.resources.gpus
         executor = LocalExecutor(self.work.folder, max_num_timeout=REQUEUES)
         executor.update_parameters(
-            timeout_min=NO_LIMIT,
-            signal_delay_s=NOTICE,
+            timeout_min=_NO_LIMIT,
+            signal_delay_s=_NOTICE,
             stderr_to_stdout=True,
             gpus_per_node=gpus,
             visible_gpus=list(range(place * gpus, (place + 1) * gpus)),
