@@ -39,6 +39,9 @@ SHELVES = {
 }
 """Folders that commands name, and the committed records that stand in them for a test."""
 
+OTHERS = {"--same-results", "--exclusive", "--requeue", "--help"}
+"""Flags of `tests.versions` and of Slurm."""
+
 # --- how each command is held ---
 
 RUN = (
@@ -343,6 +346,29 @@ def found_command(line: list[str]) -> tuple[Any, list[str]]:
     while hasattr(found, "commands"):
         found = found.commands[words.pop(0)]
     return found, words
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_flags_and_commands_within_a_sentence_exist(page: str) -> None:
+    prose = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
+    group = whole_command()
+    names = {*group.commands, *group.commands["data"].commands}
+    flags = {flag for found in every_command() for one in found.params for flag in one.opts}
+    scripts = "".join(
+        path.read_text("utf-8") for path in sorted((ROOT / "benchmarks").glob("*.py"))
+    )
+    for code in re.findall(r"`([^`]+)`", prose):
+        words = code.split()
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code):
+            assert flag in flags | OTHERS or f'"{flag}"' in scripts, code
+        if words[0] == "harness" or words[:3] == ["python", "-m", "harness"]:
+            named = words[words.index("harness") + 1 :]
+            assert not named or named[0] in names or named[0].startswith("-"), code
+
+
+def every_command() -> list[Any]:
+    group = whole_command()
+    return [group, *group.commands.values(), *group.commands["data"].commands.values()]
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ would run it, and the picture is the one that the suite makes of its records.
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+import yaml
+from packaging.requirements import Requirement
 
 from harness.report.html.study import read_studies
 from harness.report.html.vector import alone
@@ -122,19 +125,57 @@ def test_the_picture_is_what_the_suite_draws_of_its_records() -> None:
     assert len(drawn(made)) > 10
 
 
-# --- the answer ---
+# --- figures of the first page ---
 
 
-def test_the_answer_of_the_first_page_says_what_the_records_say() -> None:
+def test_the_answer_says_what_the_records_say() -> None:
+    """Where a new study moves the range, the sentence of "The answer so far" follows."""
     tables = [*RESULTS.rglob("speed.csv"), *RESULTS.rglob("table.csv")]
     rows = pd.concat([pd.read_csv(path) for path in tables if path.parent.name != "busy"])
-    text = " ".join(text_of("README.md").split())
-    rows = rows[rows["baseline"] == "skeletonmae"]
-    rows = rows[rows["label"].isin(["amr", "gfp"])]
+    rows = rows[(rows["baseline"] == "skeletonmae") & rows["label"].isin(["amr", "gfp"])]
+    text, said = " ".join(text_of("README.md").split()), list[str]()
     for label, known in rows.groupby("label"):
         low, high = known["speedup"].min(), known["speedup"].max()
-        assert f"{str(label).upper()} trains {low:.1f} to {high:.1f} times" in text or (
-            f"{str(label).upper()} {low:.1f} to {high:.1f} times" in text
-        )
+        said.append(f"{str(label).upper()} trains {low:.1f} to {high:.1f} times")
     share = rows["speedup"] / rows["flop_ratio"]
-    assert f"{share.min():.2f} to {share.max():.2f} times what their FLOPs predict" in text
+    said.append(f"{share.min():.2f} to {share.max():.2f} times what their FLOPs predict")
+    text = text.replace("and GFP ", "and GFP trains ")
+    assert [words for words in said if words not in text] == []
+
+
+def test_accuracies_of_the_first_page_are_those_of_the_study() -> None:
+    page = (RESULTS / "utdmhad-protocols" / "evaluations.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
+    head, _, *found = [row for row in rows if len(row) > 2]
+    column = head.index("linear-mamp:epochs=30")
+    study = {row[1]: row[column] for row in found}
+    compared = []
+    for line in text_of("README.md").splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) == 6 and cells[4].startswith(tuple("0123456789")):
+            names = re.findall(r"`([\w-]+)`", cells[1])
+            shown = [cells[4]] if len(names) == 1 else cells[4].split(", ")
+            for name, accuracy in zip(names, shown, strict=True):
+                assert study[name].startswith(accuracy), name
+                compared.append(name)
+    assert sorted(compared) == sorted(study)
+
+
+def test_the_table_of_the_first_page_is_what_the_command_prints() -> None:
+    shown = re.findall(r"```text\n(.*?)```", text_of("README.md"), flags=re.DOTALL)
+    printed = harness("table", RESULTS / "synthetic-quick").out
+    assert all(text in printed for text in shown)
+    assert shown
+
+
+# --- files beside the pages ---
+
+
+def test_citation_changelog_and_hooks_are_of_this_version() -> None:
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    citation = yaml.safe_load(text_of("CITATION.cff"))
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert f"\n## {citation['version']} - {citation['date-released']}\n" in text_of("CHANGELOG.md")
+    (local,) = yaml.safe_load(text_of(".pre-commit-config.yaml"))["repos"]
+    tools = {hook["entry"].split()[0] for hook in local["hooks"]}
+    assert tools <= {Requirement(text).name for text in project["optional-dependencies"]["dev"]}
