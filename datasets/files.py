@@ -18,7 +18,8 @@ from datasets.errors import DataError
 from datasets.wording import one_line
 
 APPLICATION = "masked-skeleton"
-CACHE_VARIABLE = "MASKED_SKELETON_CACHE"
+CACHE_VARIABLE, STORES_VARIABLE = "MASKED_SKELETON_CACHE", "MASKED_SKELETON_DATA"
+"""Environment variables that name the folders of derived files and of prepared data sets."""
 FileVersion = tuple[int, int, int, int]
 _KINDS = {
     stat.S_IFDIR: "a folder",

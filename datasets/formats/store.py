@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from datasets.checks import check_integers, check_joints, refuse
 from datasets.clips import ClipSet, Stored
 from datasets.errors import DataError
-from datasets.files import APPLICATION, file_version
+from datasets.files import APPLICATION, STORES_VARIABLE, file_version
 from datasets.formats.archive import open_archive
 from datasets.formats.store_check import HEADER, INDEX, JOINTS, REPAIR, Advance, Sums, check_content
 from datasets.layouts import layout_from_parents
@@ -47,7 +47,6 @@ FORMAT: Literal[2] = 2
 FIRST_FORMAT = 1
 REMEMBERED = ("hashes", "present", "origins")
 """Arrays of the index that are no columns, in the order of `Stored`."""
-_STORES_VARIABLE = "MASKED_SKELETON_DATA"
 
 
 class Header(BaseModel):
@@ -93,7 +92,7 @@ def stores_dir() -> Path:
     ``$MASKED_SKELETON_DATA``, else where the system keeps a user's data: on Linux
     ``$XDG_DATA_HOME/masked-skeleton`` or ``~/.local/share/masked-skeleton``.
     """
-    chosen = os.environ.get(_STORES_VARIABLE)
+    chosen = os.environ.get(STORES_VARIABLE)
     return Path(chosen).expanduser() if chosen else user_data_path(APPLICATION, appauthor=False)
 
 

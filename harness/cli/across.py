@@ -25,13 +25,17 @@ from harness.progress import (
 def diff_command(
     a: Annotated[
         Path,
-        typer.Argument(help="A folder of records, one run's folder in it, or a record's file."),
+        typer.Argument(
+            metavar="FOLDER",
+            help="A folder of records, one run's folder in it, or a record's file.",
+        ),
     ],
-    b: Annotated[Path, typer.Argument(help="What it is held against.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="What it is held against.")],
     as_json: AsJson = False,
 ) -> None:
-    """What tells two runs, folders or records apart: settings, code, data, machine,
-    results with intervals.
+    """What tells two runs, folders or records apart.
+
+    Settings, code, data, machine, and results with intervals.
     """
     from harness.records.store import refusal_lines
     from harness.report.diff import (
@@ -72,18 +76,26 @@ def diff_command(
 
 def leaderboard_command(
     folders: Annotated[
-        list[str], typer.Argument(help="Folders of records, as FOLDER or NAME=FOLDER.")
+        list[str],
+        typer.Argument(metavar="FOLDER", help="Folders of records, as FOLDER or NAME=FOLDER."),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Leave it there too (.md), its numbers beside it (.csv).")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Leave it there too (.md), its numbers beside it (.csv)."
+        ),
     ] = None,
     site: Annotated[
-        Path | None, typer.Option(help="Leave it in this folder as web pages, with the reports.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Leave it in this folder as web pages, with the reports."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """One table over studies and laboratories: only what may be compared shares a column;
-    else it says why not.
+    """One table over studies and laboratories.
+
+    Only what may be compared shares a column; of the rest it says why not.
     """
     from harness.records.store import refusal_lines
     from harness.report.boards import (

@@ -71,6 +71,11 @@ def expanded(
     ]
 
 
+def parts_of(path: Path) -> list[str]:
+    """Names of the parts of a file."""
+    return list(_read(path)[0].get("parts") or {})
+
+
 def _taken(words: Sequence[str], option: str) -> tuple[list[str], str | None]:
     """The words without an option, and its value; None where it is not there."""
     left, value, rest = list[str](), None, iter(words)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from datasets.errors import DataError
+from harness.cli.completion import encoders, one_dataset, one_method
+from harness.cli.help import HelpCommand, HelpGroup
 from harness.errors import UsageError, usage_errors
 from harness.progress import CHECKING, Reporter, at_work, print_table, say_lines
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 _SHOWN_PROBLEMS = 10
 
 data_app = typer.Typer(
-    add_completion=False,
+    cls=HelpGroup,
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -26,26 +28,47 @@ data_app = typer.Typer(
 )
 
 
-@data_app.command("prepare")
+@data_app.command("prepare", cls=HelpCommand, epilog="data prepare ntu60 --raw raw/ntu60")
 def prepare_command(
     name: Annotated[
-        str, typer.Argument(help="A data set or format, e.g. ntu60; `ls datasets` lists them.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=one_dataset,
+            help="A data set or format, e.g. ntu60; `ls datasets` lists them.",
+        ),
     ],
     raw: Annotated[
-        Path, typer.Option(help="The raw files: a folder, or one .npz or .pkl of NTU RGB+D.")
+        Path,
+        typer.Option(
+            metavar="PATH", help="The raw files: a folder, or one .npz or .pkl of NTU RGB+D."
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The store's folder [NAME where --dataset NAME finds it].")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            show_default="NAME in $MASKED_SKELETON_DATA",
+            help="The store's folder.",
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Reading processes [one per processor].", min=1, max=1024)
+        int | None,
+        typer.Option(
+            metavar="N",
+            show_default="one per processor",
+            help="Reading processes.",
+            min=1,
+            max=1024,
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="A broken file is an error, not skipped.")
     ] = False,
 ) -> None:
-    """Turn a raw download into a store that `--dataset` opens;
-    a killed preparation goes on where it was.
+    """Turn a raw download into a store.
+
+    `--dataset` opens it; a killed preparation goes on where it was.
     """
     with at_work() as report, usage_errors():
         from datasets.formats.store import stores_dir
@@ -67,26 +90,33 @@ def prepare_command(
         _tell(prepared, name if out is None else str(out), report)
 
 
-@data_app.command("doctor")
+@data_app.command("doctor", cls=HelpCommand, epilog="data doctor ntu60 --deep")
 def doctor_command(
     name: Annotated[
-        str, typer.Argument(help="A data set's name, a store's folder or an .npz file.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=one_dataset,
+            help="A data set's name, a store's folder or an .npz file.",
+        ),
     ],
     split: Annotated[
-        list[str] | None, typer.Option(help="A split to look at besides its own; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A split to look at besides its own; repeatable."),
     ] = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Hash a store and compute its fingerprint afresh.")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option(help="Leave a picture of sample clips there (PNG).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Leave a picture of sample clips there (PNG)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Examine a data set: counts, broken frames, bones, units, axes, left and right, leaks,
-    fingerprint.
+    """Examine a data set.
 
-    Exit code 1 when a finding is an error.
+    Counts, broken frames, bones, units, axes, left and right, leaks, fingerprint. Exit code 1
+    when a finding is an error.
     """
     with at_work(stderr=as_json, announced=not as_json) as report:
         from harness.pictures.doctor import doctor, doctor_lines
@@ -102,29 +132,51 @@ def doctor_command(
         raise typer.Exit(1)
 
 
-@data_app.command("show")
+@data_app.command("show", cls=HelpCommand, epilog="data show synthetic --method gfp")
 def show_command(
     name: Annotated[
-        str, typer.Argument(help="A data set's name, a store's folder or an .npz file.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=one_dataset,
+            help="A data set's name, a store's folder or an .npz file.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The animation (GIF).")] = Path("clip.gif"),
-    clip: Annotated[int, typer.Option(help="Number of the clip.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The animation (GIF).")] = Path(
+        "clip.gif"
+    ),
+    clip: Annotated[int, typer.Option(metavar="N", help="Number of the clip.", min=0)] = 0,
     method: Annotated[
-        str, typer.Option(help="Colour the tokens that this method sees, e.g. gfp.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=one_method,
+            help="Colour the tokens that this method sees, e.g. gfp.",
+        ),
     ] = "",
     run: Annotated[
-        Path | None, typer.Option(help="A finished run's folder: its method and weights.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A finished run's folder: its method and weights."),
     ] = None,
     train: Annotated[
         int,
         typer.Option(
-            help="Train so many steps first, to see a reconstruction.", min=0, max=1_000_000
+            metavar="N",
+            help="Train so many steps first, to see a reconstruction.",
+            min=0,
+            max=1_000_000,
         ),
     ] = 0,
-    encoder: Annotated[str, typer.Option(help="Encoder size: tiny, small or base.")] = "tiny",
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE", autocompletion=encoders, help="Encoder size: tiny, small or base."
+        ),
+    ] = "tiny",
 ) -> None:
-    """An animated stick figure of a clip, visible and masked tokens coloured,
-    the reconstruction beside it.
+    """An animated stick figure of a clip.
+
+    Visible and masked tokens coloured, the reconstruction beside it.
     """
     with at_work(announced=False) as report:
         from harness.pictures.show import show
@@ -135,13 +187,24 @@ def show_command(
             report.line(line)
 
 
-@data_app.command("download")
+@data_app.command("download", cls=HelpCommand, epilog="data download utdmhad")
 def download_command(
-    name: Annotated[str, typer.Argument(help="A data set; for most it says where to ask.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the download [raw/NAME].")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=one_dataset,
+            help="A data set; for most it says where to ask.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", show_default="raw/NAME", help="Folder for the download."),
+    ] = None,
 ) -> None:
-    """Download raw data where the licence allows it, and check it;
-    for the rest say how to get it.
+    """Download raw data where the licence allows it.
+
+    It is checked; for the rest this says how to get it.
     """
     with at_work() as report, usage_errors():
         from datasets.origins import how_to_get, origin

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.flags import DataName, Device, Label, Split, Threads
+from harness.cli.completion import devices, encoders, one_dataset
+from harness.cli.flags import Label, Split, Threads
 from harness.errors import UsageError
 from harness.progress import at_work, make_console, print_table, say
 from harness.runs.request import parse_override
@@ -17,26 +18,57 @@ from harness.spec.model import DataSpec, build
 def import_encoder_command(
     file: Annotated[
         Path,
-        typer.Argument(help="A MAMP-style .pth (code in it is never run) or encoder.safetensors."),
+        typer.Argument(
+            metavar="FILE",
+            help="A MAMP-style .pth (code in it is never run) or encoder.safetensors.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Where the weights go.")] = Path("encoder.safetensors"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the weights go.")] = Path(
+        "encoder.safetensors"
+    ),
     encoder: Annotated[
-        str | None, typer.Option(help="Size: tiny, small or base [as the file says, or base].")
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            show_default="as the file says, or base",
+            autocompletion=encoders,
+            help="Size: tiny, small or base.",
+        ),
     ] = None,
     joints: Annotated[
-        int | None, typer.Option(help="Its joints [as the file says, or 25].", min=1, max=10_000)
+        int | None,
+        typer.Option(
+            metavar="N",
+            show_default="as the file says, or 25",
+            help="Its joints.",
+            min=1,
+            max=10_000,
+        ),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Of the size, e.g. encoder.heads=4.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Of the size, e.g. encoder.heads=4."),
     ] = None,
-    dataset: DataName = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Probe it on these.", autocompletion=one_dataset),
+    ] = None,
     split: Split = None,
     label: Label = None,
-    device: Device = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="auto, cpu, cuda or cuda:N.",
+            show_default="auto",
+            autocompletion=devices,
+        ),
+    ] = None,
     threads: Threads = None,
 ) -> None:
-    """Turn a released encoder into one of this suite; with --dataset also probe it,
-    random-init beside it.
+    """Turn a released encoder into one of this suite.
+
+    With --dataset it is probed too, random-init beside it.
     """
     asked: dict[str, Any] = {"size": encoder} if encoder else {}
     for text in overrides or []:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.flags import Claim, Device, Plugins, Rerun, Threads, Wide
+from harness.cli.completion import devices, one_dataset, protocols
+from harness.cli.flags import Claim, Plugins, Rerun, Threads, Wide
 from harness.cli.output import leave_table, one_writes
 from harness.progress import Reporter, at_work
 from harness.spec.model import parse_seeds
@@ -30,11 +31,13 @@ class Weights(StrEnum):
 
 
 def evaluate_command(
-    folder: Annotated[Path, typer.Argument(help="An output folder of `run`.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="An output folder of `run`.")],
     protocols: Annotated[
         str,
         typer.Option(
-            help="Protocols, e.g. linear,knn or semi:ratio=0.1,draw=1; `ls protocols` lists them."
+            metavar="NAMES",
+            autocompletion=protocols,
+            help="Protocols, e.g. linear,knn or semi:ratio=0.1,draw=1; `ls protocols` lists them.",
         ),
     ] = "linear,knn",
     weights: Annotated[
@@ -43,18 +46,36 @@ def evaluate_command(
             help="The encoder at the end of training, or the one selected on held-out subjects."
         ),
     ] = Weights.LAST,
-    seeds: Annotated[str, typer.Option(help="Of the runs, e.g. 0-2 [all].")] = "",
-    dataset: Annotated[
-        str, typer.Option(help="Where the data is now, where it is not where the runs had it.")
+    seeds: Annotated[
+        str, typer.Option(metavar="LIST", show_default="all", help="Of the runs, e.g. 0-2.")
     ] = "",
-    device: Device = None,
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=one_dataset,
+            help="Where the data is now, where it is not where the runs had it.",
+        ),
+    ] = "",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="auto, cpu, cuda or cuda:N.",
+            show_default="that of each run",
+            autocompletion=devices,
+        ),
+    ] = None,
     threads: Threads = None,
     rerun: Rerun = False,
     claim: Claim = False,
     plugin: Plugins = None,
     wide: Wide = False,
 ) -> None:
-    """Evaluate the encoders that runs left by protocols, one table; no encoder is trained again."""
+    """Evaluate the encoders that runs left, by protocols.
+
+    One table of all the folder's evaluations; no encoder is trained again.
+    """
     with at_work() as report:
         from harness.runs.evaluating import Asked
         from harness.runs.protocols import registry_with_protocols

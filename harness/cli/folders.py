@@ -16,11 +16,14 @@ from harness.progress import at_work, command_line, make_console, print_table, s
 
 
 def table_command(
-    folder: Annotated[Path, typer.Argument(help="An output folder of `run`.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="An output folder of `run`.")],
     as_json: AsJson = False,
     wide: Wide = False,
 ) -> None:
-    """Print the table of a folder, one for every setting under which its runs were held equal."""
+    """Print the table of a folder.
+
+    One for every setting under which its runs were held equal.
+    """
     from harness.records.store import read_records, refusal_lines
     from harness.report.folder import folder_json, folder_tables
 
@@ -45,15 +48,20 @@ def table_command(
 
 def merge_command(
     folders: Annotated[
-        list[Path], typer.Argument(help="Output folders of `run`; they are only read.")
+        list[Path],
+        typer.Argument(metavar="FOLDER", help="Output folders of `run`; they are only read."),
     ],
     out: Annotated[
         Path,
-        typer.Option(help="Folder for all their records; what it holds already is joined too."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for all their records; what it holds already is joined too.",
+        ),
     ],
 ) -> None:
-    """Join output folders: records, weights, speed;
-    exit code 1 where two finished records of a run differ.
+    """Join output folders: records, weights, speed.
+
+    Exit code 1 where two finished records of a run differ.
     """
     from harness.records.merge import plan_merge, write_merge
     from harness.records.store import TABLE_FILE, refusal_lines
@@ -84,7 +92,10 @@ def merge_command(
 
 def compare_command(
     folder: Annotated[
-        Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="An output folder of `run`, best with three seeds or more."
+        ),
     ],
     half_width: Annotated[
         float | None,
@@ -98,8 +109,9 @@ def compare_command(
     as_json: AsJson = False,
     wide: Wide = False,
 ) -> None:
-    """Which rows are better: intervals, all pairs of rows, who is above whom;
-    written to compare.md.
+    """Which rows are better, and by how much.
+
+    Intervals, all pairs of rows, who is above whom; written to compare.md.
     """
     from harness.records.evaluations import Evaluations
     from harness.records.store import read_records, refusal_lines
@@ -132,16 +144,31 @@ def compare_command(
 
 def shelve_command(
     folder: Annotated[
-        Path, typer.Argument(help="An output folder of any command; it is only read.")
+        Path,
+        typer.Argument(metavar="FOLDER", help="An output folder of any command; it is only read."),
     ],
-    to: Annotated[Path, typer.Option(help="Folder of the study; one that is there is made again.")],
+    to: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="Folder of the study; one that is there is made again."
+        ),
+    ],
     why: Annotated[
-        str, typer.Option(help="Why the study was made, in a line [as its page says already].")
+        str,
+        typer.Option(
+            metavar="LINE",
+            show_default="as its page says already",
+            help="Why the study was made, in a line.",
+        ),
     ] = "",
-    name: Annotated[str, typer.Option(help="Title of its page [the folder's name].")] = "",
+    name: Annotated[
+        str,
+        typer.Option(metavar="NAME", show_default="the folder's name", help="Title of its page."),
+    ] = "",
 ) -> None:
-    """Put a study on its shelf: all records in one file, the tables, a page that says why,
-    with what, when.
+    """Put a study on its shelf.
+
+    All records in one file, the tables, and a page that says why, with what and when.
     """
     from harness.records.shelving import contents, refuse_target, write_shelf
     from harness.records.store import refusal_lines

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli.completion import listings
 from harness.cli.flags import AsJson, Out, Plugins
 from harness.errors import UsageError, nearest
 from harness.progress import make_console, print_table, print_texts, say, say_lines, warn
@@ -146,13 +147,17 @@ _BRIEF = {
 def ls_command(
     what: Annotated[
         str,
-        typer.Argument(help="methods, protocols, datasets, encoders, runs, claims or settings."),
+        typer.Argument(
+            metavar="WHAT",
+            autocompletion=listings,
+            help="methods, protocols, datasets, encoders, runs, claims or settings.",
+        ),
     ],
     as_json: AsJson = False,
     plugin: Plugins = None,
     out: Out = Path("runs"),
 ) -> None:
-    """List what exists."""
+    """List methods, data sets, protocols, runs and more."""
     if what not in LISTINGS:
         names = ", ".join(LISTINGS)
         raise UsageError(f"ls {what!r}{nearest(what, LISTINGS)} (expected one of {names})")

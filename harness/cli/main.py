@@ -20,6 +20,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from datasets.files import CACHE_VARIABLE, STORES_VARIABLE
 from harness import ROOT
 from harness.cli import (
     across,
@@ -36,6 +37,8 @@ from harness.cli import (
     submit,
 )
 from harness.cli.config import Kind, expanded
+from harness.cli.flags import RUNS_VARIABLE
+from harness.cli.help import CONTEXT, HelpCommand, HelpGroup
 from harness.errors import UsageError, first_few
 from harness.isolation import launched
 from harness.isolation.outliving import strays, told
@@ -55,42 +58,61 @@ _ON_RANKS = ("run", "plan", "speed")
 """Commands that several processes do together, started by torchrun."""
 _CONTINUED = (["run"], ["submit"], ["evaluate"], ["data"])
 """Commands that keep what was done when they are stopped."""
-COMMANDS: dict[str, Callable[..., None]] = {
-    "run": run.run_command,
-    "plan": run.plan_command,
-    "submit": submit.submit_command,
-    "speed": run.speed_command,
-    "evaluate": evaluation.evaluate_command,
-    "explain": studies.explain_command,
-    "claim": studies.claim_command,
-    "status": status.status_command,
-    "ls": listing.ls_command,
-    "table": folders.table_command,
-    "compare": folders.compare_command,
-    "report": report.report_command,
-    "merge": folders.merge_command,
-    "shelve": folders.shelve_command,
-    "diff": across.diff_command,
-    "leaderboard": across.leaderboard_command,
-    "verify": studies.verify_command,
-    "show-config": run.show_config_command,
-    "check-method": methods.check_method_command,
-    "new-method": methods.new_method_command,
-    "import-encoder": encoders.import_encoder_command,
-    "trends": studies.trends_command,
-    "tuning": studies.tuning_command,
-    "ranking": studies.ranking_command,
-    "target": studies.target_command,
+COMMANDS: dict[str, dict[str, tuple[Callable[..., None], str]]] = {
+    "Train and measure": {
+        "run": (run.run_command, "run --methods gfp,mamp --budget 5min --out runs/first"),
+        "plan": (run.plan_command, "plan --methods gfp,mamp --budget 2h --seeds 0-2"),
+        "show-config": (run.show_config_command, "show-config --methods gfp,mamp > study.yaml"),
+        "submit": (submit.submit_command, "submit --config study.yaml --gpus 1 --time 300"),
+        "speed": (run.speed_command, "speed --methods gfp,mamp --processes 3"),
+        "evaluate": (
+            evaluation.evaluate_command,
+            "evaluate runs/first --protocols linear,finetune",
+        ),
+        "explain": (studies.explain_command, "explain gfp mamp --out runs/why"),
+        "claim": (studies.claim_command, "claim gfp-6.2x --dataset ntu60-sized"),
+    },
+    "Look at folders": {
+        "status": (status.status_command, "status runs/first --watch"),
+        "table": (folders.table_command, "table runs/first --wide"),
+        "compare": (folders.compare_command, "compare runs/first"),
+        "report": (report.report_command, "report runs/first --out first.html"),
+        "diff": (across.diff_command, "diff runs/first runs/second"),
+        "leaderboard": (across.leaderboard_command, "leaderboard here=runs/a there=runs/b"),
+        "verify": (studies.verify_command, "verify runs/first"),
+        "merge": (folders.merge_command, "merge runs/here runs/there --out runs/both"),
+        "shelve": (folders.shelve_command, "shelve runs/first --to shelf/first"),
+        "trends": (studies.trends_command, "trends runs/first"),
+        "tuning": (studies.tuning_command, "tuning runs/tuned"),
+        "ranking": (studies.ranking_command, "ranking runs/budgets"),
+        "target": (studies.target_command, "target runs/first --freeze mamp.yaml"),
+    },
+    "Methods, data and encoders": {
+        "ls": (listing.ls_command, "ls methods"),
+        "check-method": (methods.check_method_command, "check-method plain --plugin plain.py"),
+        "new-method": (methods.new_method_command, "new-method plain"),
+        "import-encoder": (encoders.import_encoder_command, "import-encoder mamp.pth"),
+    },
 }
-"""In the order of ``--help``; ``data ...`` comes last."""
+"""Under their headings in the order of ``--help``, each with the example of its help page."""
+FOLDERS = (
+    f"Environment: {RUNS_VARIABLE}, the default of --out; {STORES_VARIABLE}, where prepared data"
+    f" sets lie; {CACHE_VARIABLE}, for what is made from data and can be made again."
+)
+PROGRAM, COMPLETES = "harness", "_HARNESS_COMPLETE"
+COMPLETION = ("--install-completion", "--show-completion")
+"""What shells complete behind, which is no ``python -m``; the variable in which they ask for it,
+and typer's options that make them ask.
+"""
 
 app = typer.Typer(
-    add_completion=False,
+    cls=HelpGroup,
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=CONTEXT,
     help="Masked skeleton pre-training methods side by side: one encoder, one budget, one clock.",
+    epilog=FOLDERS,
 )
 
 
@@ -108,9 +130,9 @@ def print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+VERSION = ("--version", "-V")
 Version = Annotated[
-    bool,
-    typer.Option("--version", help="Print the versions.", callback=print_version, is_eager=True),
+    bool, typer.Option(*VERSION, help="Print the versions.", callback=print_version, is_eager=True)
 ]
 
 
@@ -119,10 +141,11 @@ def before_any_command(version: Version = False) -> None:
     """What goes without a command."""
 
 
-for name, command in COMMANDS.items():
-    app.command(name)(command)
+for heading, commands in COMMANDS.items():
+    for name, (command, example) in commands.items():
+        app.command(name, cls=HelpCommand, epilog=example, rich_help_panel=heading)(command)
 app.command("exchange", hidden=True, deprecated=True)(studies.ranking_command)
-app.add_typer(data.data_app, name="data")
+app.add_typer(data.data_app, name="data", rich_help_panel=[*COMMANDS][-1])
 
 
 def main() -> None:
@@ -130,6 +153,8 @@ def main() -> None:
     _prepare_streams()
     if not sys.argv[1:]:
         sys.argv.append("--help")
+    if set(VERSION) & set(sys.argv[1:]):  # people ask for it behind a command too
+        sys.argv[1:] = [VERSION[0]]
     with stoppable() as stops, told(warn):
         try:
             _refuse_ranks(sys.argv[1])
@@ -160,8 +185,9 @@ def main() -> None:
 def _command_of(words: list[str]) -> int:
     """Carry out one command line; its exit code."""
     sys.argv[1:] = words
+    completes = COMPLETES in os.environ or words[0] in COMPLETION
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name=PROGRAM if completes else None)
     except typer.Exit as ended:  # of a callback
         code = ended.exit_code
     if code == _INTERRUPTED:

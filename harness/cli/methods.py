@@ -7,15 +7,21 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.completion import one_method
 from harness.cli.flags import Plugins, Threads
 from harness.progress import at_work, print_table, say
 
 
 def new_method_command(
-    name: Annotated[str, typer.Argument(help="Name of the method, e.g. my-method.")],
-    out: Annotated[Path, typer.Option(help="Folder for the two files.")] = Path(),
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the method, e.g. my-method.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the two files.")] = Path(),
 ) -> None:
-    """Write a small method that works, as a plugin file to start from, and its test."""
+    """Write a small method that works, and its test.
+
+    A plugin file to start from.
+    """
     from harness.conformance.scaffold import next_commands, write_method
 
     method, test = write_method(name, out)
@@ -26,12 +32,20 @@ def new_method_command(
 
 def check_method_command(
     name: Annotated[
-        str, typer.Argument(help="A method, with options if wanted: mamp or mamp:decoder=cross.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=one_method,
+            help="A method, with options if wanted: mamp or mamp:decoder=cross.",
+        ),
     ],
     plugin: Plugins = None,
     threads: Threads = None,
 ) -> None:
-    """Run the conformance suite on a method and print what passes and what fails."""
+    """Run the conformance suite on a method.
+
+    What passes and what fails; exit code 1 where something does.
+    """
     with at_work(announced=False) as report:
         with report.task("loading torch and the methods"):
             from harness.conformance.suite import examine_all, find_specimen, summary

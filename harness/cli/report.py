@@ -14,21 +14,25 @@ from harness.progress import at_work, command_line
 
 def report_command(
     folder: Annotated[
-        list[Path], typer.Argument(help="Output folders of any command; they are only read.")
+        list[Path],
+        typer.Argument(metavar="FOLDER", help="Output folders of any command; they are only read."),
     ],
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report.html"),
     figures: Annotated[
         Path | None,
         typer.Option(
-            help="Leave its charts in this folder too: PDF, SVG, and what is drawn as CSV."
+            metavar="FOLDER",
+            help="Leave its charts in this folder too: PDF, SVG, and what is drawn as CSV.",
         ),
     ] = None,
     latex: Annotated[
-        Path | None, typer.Option(help="Leave its tables as LaTeX (booktabs) in this file too.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Leave its tables as LaTeX (booktabs) in this file too."),
     ] = None,
 ) -> None:
-    """One page that opens offline: who trains faster, who represents better, why,
-    and whether to believe it.
+    """One page of folders, which opens offline.
+
+    Who trains faster, who represents better, why, and whether to believe it.
     """
     from harness.report.html.page import beside_name, write_report
 

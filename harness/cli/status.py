@@ -22,15 +22,19 @@ _EVERY = 5.0
 
 def status_command(
     folder: Annotated[
-        Path, typer.Argument(help="An output folder of `run`, on this machine or another.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="An output folder of `run`, on this machine or another."
+        ),
     ],
     watch: Annotated[
         bool, typer.Option("--watch", help="Look again every few seconds, until all runs are done.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What every run of a folder is doing: step, loss, accuracy, clips/s, time left,
-    host; evaluations by protocol.
+    """How far every run of a folder has come.
+
+    Step, loss, accuracy, clips/s, time left and host of each; evaluations by protocol.
     """
     found = read_records(folder)
     rows = read_status(folder, found)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.completion import claims, one_method
 from harness.cli.flags import (
     AsJson,
     BatchSize,
@@ -43,25 +44,38 @@ from harness.runs.request import prepare_experiment, resolve_settings
 
 
 def explain_command(
-    one: Annotated[str, typer.Argument(help="The faster method, with options if wanted.")],
-    other: Annotated[str, typer.Argument(help="The method it is compared with.")] = "mamp",
+    one: Annotated[
+        str,
+        typer.Argument(
+            metavar="METHOD",
+            autocompletion=one_method,
+            help="The faster method, with options if wanted.",
+        ),
+    ],
+    other: Annotated[
+        str,
+        typer.Argument(
+            metavar="OTHER", autocompletion=one_method, help="The method it is compared with."
+        ),
+    ] = "mamp",
     dataset: DataName = None,
     encoder: Encoder = None,
     batch_size: BatchSize = None,
-    device: Device = None,
-    out: Out = Path("runs"),
-    plugin: Plugins = None,
     preset: Preset = "quick",
     overrides: Overrides = None,
+    plugin: Plugins = None,
+    out: Out = Path("runs"),
+    device: Device = None,
+    threads: Threads = None,
     rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 120.0,
-    threads: Threads = None,
     processes: Processes = 1,
-    first_slot: FirstSlot = 0,
     wide: Wide = False,
+    first_slot: FirstSlot = 0,
 ) -> None:
-    """The waterfall from the published way of training to this suite's, one switch at a time,
-    for two methods.
+    """Where a speedup comes from, one switch at a time.
+
+    The waterfall from the published way of training to this suite's, for two methods.
     """
     with at_work() as report:
         from harness.report.explain import waterfall, waterfall_frame, waterfall_notes
@@ -104,28 +118,36 @@ def explain_command(
 
 
 def claim_command(
-    names: Annotated[list[str], typer.Argument(help="Published claims; `ls claims` lists them.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME", autocompletion=claims, help="Published claims; `ls claims` lists them."
+        ),
+    ],
     dataset: DataName = None,
     encoder: Encoder = None,
     batch_size: BatchSize = None,
-    device: Device = None,
-    out: Out = Path("runs"),
     preset: Preset = "quick",
     overrides: Overrides = None,
+    out: Out = Path("runs"),
+    device: Device = None,
+    threads: Threads = None,
     rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 120.0,
-    threads: Threads = None,
     processes: Processes = 1,
-    first_slot: FirstSlot = 0,
     measured: Annotated[
         Path | None,
         typer.Option(
-            "--from", help="Judge the measurement in this folder again; nothing is measured."
+            "--from",
+            metavar="FOLDER",
+            help="Judge the measurement in this folder again; nothing is measured.",
         ),
     ] = None,
+    first_slot: FirstSlot = 0,
 ) -> None:
-    """Claim cards: measure published speedups in one go,
-    trained as published and with every switch on, or forward.
+    """Measure published speedups: a card for each.
+
+    All in one go, trained as published and with every switch on, or forward alone.
     """
     with at_work(announced=not measured) as report:
         from harness.records.ratios import rules_version
@@ -189,12 +211,16 @@ def claim_command(
 
 def trends_command(
     folder: Annotated[
-        Path, typer.Argument(help="An output folder of `run`, best with three seeds or more.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="An output folder of `run`, best with three seeds or more."
+        ),
     ],
     wide: Wide = False,
 ) -> None:
-    """Which published trends show in a folder's records: paired differences over seeds;
-    written to trends.md.
+    """Which published trends show in a folder's records.
+
+    Paired differences over seeds; written to trends.md.
     """
     from harness.records.store import RecordStore
     from harness.report.table import plain_markdown
@@ -214,10 +240,13 @@ def trends_command(
 
 
 def tuning_command(
-    folder: Annotated[Path, typer.Argument(help="An output folder of `run --tuning k`.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="An output folder of `run --tuning k`.")
+    ],
 ) -> None:
-    """What tuning brings and costs: published settings, and the best of k draws;
-    written to tuning.md.
+    """What tuning brings and what it costs.
+
+    Published settings beside the best of k draws; written to tuning.md.
     """
     from harness.cli.run import leave_tuning
 
@@ -227,11 +256,15 @@ def tuning_command(
 def ranking_command(
     folder: Annotated[
         Path,
-        typer.Argument(help="An output folder of `run`, best with runs under several budgets."),
+        typer.Argument(
+            metavar="FOLDER",
+            help="An output folder of `run`, best with runs under several budgets.",
+        ),
     ],
 ) -> None:
-    """How the ranking moves between equal clips, equal seconds and equal FLOPs;
-    written to ranking.md.
+    """How the ranking moves between kinds of budget.
+
+    Equal clips, equal seconds and equal FLOPs; written to ranking.md.
     """
     from harness.records.store import RecordStore
     from harness.report.ranking import exchange_frame, exchange_table, seconds_lines, settings
@@ -264,21 +297,31 @@ def ranking_command(
 
 def target_command(
     folder: Annotated[
-        Path, typer.Argument(help="An output folder of `run` with `--set probe.every=...`.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="An output folder of `run` with `--set probe.every=...`."
+        ),
     ],
     target: Annotated[
-        Path | None, typer.Option(help="A frozen target; else --reference sets one for this look.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A frozen target; else --reference sets one for this look."
+        ),
     ] = None,
     reference: Annotated[
-        str, typer.Option(help="The row whose final accuracy is the target.")
+        str, typer.Option(metavar="METHOD", help="The row whose final accuracy is the target.")
     ] = "mamp",
     freeze_as: Annotated[
-        Path | None, typer.Option("--freeze", help="Freeze the reference's target in this file.")
+        Path | None,
+        typer.Option(
+            "--freeze", metavar="FILE", help="Freeze the reference's target in this file."
+        ),
     ] = None,
     wide: Wide = False,
 ) -> None:
-    """Time to target: training seconds until each method first reaches a frozen accuracy;
-    misses are misses.
+    """Time to target: seconds to a frozen accuracy.
+
+    Training seconds until each method first reaches it; misses are misses.
     """
     from harness.records.store import RecordStore
     from harness.report.table import to_markdown
@@ -331,11 +374,14 @@ def target_command(
 
 
 def verify_command(
-    folder: Annotated[Path, typer.Argument(help="An output folder of any command.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="An output folder of any command.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Compute again what follows from something else in a folder's records;
-    exit code 1 at a difference.
+    """Compute again what follows from a folder's records.
+
+    Exit code 1 at a difference.
     """
     from harness.studies.verify import verify
 

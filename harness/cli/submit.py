@@ -55,20 +55,44 @@ _EXECUTORS = ("slurm", "local")
 _LOOK_AGAIN = 2.0
 """Seconds between two looks at jobs and folder."""
 
-Executor = Annotated[str, typer.Option(help="slurm, or local: jobs on this machine.")]
+JOBS = "Jobs"
+Executor = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", rich_help_panel=JOBS, help="slurm, or local: jobs on this machine."
+    ),
+]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Jobs in the array [one per run that is left].", min=1, max=100_000),
+    typer.Option(
+        metavar="N",
+        show_default="one per run that is left",
+        rich_help_panel=JOBS,
+        help="Jobs in the array.",
+        min=1,
+        max=100_000,
+    ),
 ]
 Parallel = Annotated[
     int | None,
-    typer.Option(help="Of these, so many at once [all; --executor local: 1].", min=1, max=100_000),
+    typer.Option(
+        metavar="N",
+        show_default="all; --executor local: 1",
+        rich_help_panel=JOBS,
+        help="Of these, so many at once.",
+        min=1,
+        max=100_000,
+    ),
 ]
-Partition = Annotated[str | None, typer.Option(help="Slurm's partition.")]
+Partition = Annotated[
+    str | None, typer.Option(metavar="NAME", rich_help_panel=JOBS, help="Slurm's partition.")
+]
 Minutes = Annotated[
     int,
     typer.Option(
         "--time",
+        metavar="MINUTES",
+        rich_help_panel=JOBS,
         help="Minutes until a job is stopped; it comes back and goes on.",
         min=1,
         max=10**6,
@@ -76,19 +100,42 @@ Minutes = Annotated[
 ]
 Memory = Annotated[
     float | None,
-    typer.Option(help="GB per job [the cluster's default].", min=0.1, max=1e5, callback=finite),
+    typer.Option(
+        metavar="GB",
+        show_default="the cluster's default",
+        rich_help_panel=JOBS,
+        help="GB per job.",
+        min=0.1,
+        max=1e5,
+        callback=finite,
+    ),
 ]
 Cpus = Annotated[
     int,
     typer.Option(
-        help="Cores per job, and threads unless --threads says otherwise.", min=1, max=4096
+        metavar="N",
+        rich_help_panel=JOBS,
+        help="Cores per job, and threads unless --threads says otherwise.",
+        min=1,
+        max=4096,
     ),
 ]
-Gpus = Annotated[int, typer.Option(help="GPUs per job; from 1 on --device is cuda.", min=0, max=64)]
+Gpus = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=JOBS,
+        help="GPUs per job; from 1 on --device is cuda.",
+        min=0,
+        max=64,
+    ),
+]
 JobRanks = Annotated[
     int,
     typer.Option(
         "--ranks",
+        metavar="N",
+        rich_help_panel=JOBS,
         help="Processes that train each run together, by torchrun on the job's node; they share its"
         " cores, and take a GPU each.",
         min=1,
@@ -97,10 +144,20 @@ JobRanks = Annotated[
 ]
 Sbatch = Annotated[
     list[str] | None,
-    typer.Option("--sbatch", help="Any option of sbatch, e.g. account=lab; repeatable."),
+    typer.Option(
+        "--sbatch",
+        metavar="KEY=VALUE",
+        rich_help_panel=JOBS,
+        help="Any option of sbatch, e.g. account=lab; repeatable.",
+    ),
 ]
 Wait = Annotated[
-    bool, typer.Option("--wait", help="Until all jobs have ended; --executor local always does.")
+    bool,
+    typer.Option(
+        "--wait",
+        rich_help_panel=JOBS,
+        help="Until all jobs have ended; --executor local always does.",
+    ),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the scripts, or commands of local, and do nothing.")
@@ -128,29 +185,31 @@ def submit_command(
     ctx: typer.Context,
     methods: Methods = None,
     dataset: DataName = None,
-    split: Split = None,
-    label: Label = None,
-    encoder: Encoder = None,
     budget: BudgetText = None,
     seeds: Seeds = "0",
+    encoder: Encoder = None,
+    split: Split = None,
+    label: Label = None,
     batch_size: BatchSize = None,
-    precision: Precision = None,
-    device: Device = None,
-    out: Out = Path("runs"),
-    plugin: Plugins = None,
     preset: Preset = "quick",
     overrides: Overrides = None,
-    baseline: Baseline = "",
-    rerun: Rerun = False,
-    speed_seconds: SpeedSeconds = 30.0,
+    plugin: Plugins = None,
+    config: Config = None,
+    part: Part = None,
+    protocols: Protocols = "",
+    folds: Folds = 1,
+    tuning: Tuning = 0,
+    out: Out = Path("runs"),
+    device: Device = None,
+    precision: Precision = None,
     threads: Threads = None,
+    rerun: Rerun = False,
     state_seconds: StateSeconds = 300.0,
     tensorboard: TensorBoard = False,
     keep_decoder: KeepDecoder = False,
-    protocols: Protocols = "",
-    folds: Folds = 1,
     no_pictures: NoPictures = False,
-    tuning: Tuning = 0,
+    baseline: Baseline = "",
+    speed_seconds: SpeedSeconds = 30.0,
     executor: Executor = "slurm",
     workers: Workers = None,
     parallel: Parallel = None,
@@ -163,12 +222,11 @@ def submit_command(
     sbatch: Sbatch = None,
     wait: Wait = False,
     dry_run: DryRun = False,
-    config: Config = None,
-    part: Part = None,
     study: Study = "",
 ) -> None:
-    """Do what `run` does as jobs: one measures speed alone on a node,
-    then workers share the folder.
+    """Do what `run` does as jobs of a scheduler.
+
+    One job measures speed alone on a node, then workers share the folder.
     """
     asked = {**locals(), "claim": True, "shard": "1/1"}
     if executor not in _EXECUTORS:

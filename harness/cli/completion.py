@@ -1,0 +1,99 @@
+"""What Tab offers behind options and commands: names that exist, found without loading torch.
+
+`harness --install-completion` writes the script for bash, zsh or fish; it asks `harness` itself.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import typer
+
+from harness import ROOT
+from harness.errors import UsageError
+from harness.spec.model import SECTIONS
+from harness.spec.presets import PRESETS
+
+Complete = Callable[[str], list[str]]
+
+
+def among(names: Callable[[], Iterable[str]], between: str = "") -> Complete:
+    """Completes one of several names, or with ``between`` the last of a list."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, sign, begun = incomplete.rpartition(between) if between else ("", "", incomplete)
+        return [f"{before}{sign}{name}" for name in sorted(names()) if name.startswith(begun)]
+
+    return complete
+
+
+def method_names() -> set[str]:
+    """Methods of this checkout and of installed packages, by what `harness.registry` goes by."""
+    folder = ROOT / "methods"
+    files = {module.name for module in pkgutil.iter_modules([str(folder)]) if not module.ispkg}
+    own = {file for file in files if "(Method[" in (folder / f"{file}.py").read_text("utf-8")}
+    return {file.replace("_", "-") for file in own} | points("methods")
+
+
+def protocol_names() -> set[str]:
+    """Protocols, as `harness.runs.protocols` finds them."""
+    folder = ROOT / "harness" / "evaluation" / "protocols"
+    files = {module.name for module in pkgutil.iter_modules([str(folder)])}
+    return {file.replace("_", "-") for file in files} | points("protocols")
+
+
+def points(kind: str) -> set[str]:
+    """Names that installed packages add."""
+    return {point.name for point in entry_points(group=f"masked_skeleton.{kind}")}
+
+
+def dataset_names() -> Iterable[str]:
+    """Data sets by name."""
+    from datasets.catalog import known_names
+
+    return known_names()
+
+
+def claim_names() -> Iterable[str]:
+    """Published claims."""
+    from harness.studies.claims import read_claims
+
+    return read_claims()
+
+
+def listing_names() -> Iterable[str]:
+    """What ``ls`` takes."""
+    from harness.cli.listing import LISTINGS
+
+    return LISTINGS
+
+
+def setting_names() -> Iterable[str]:
+    """What ``--set`` takes, up to the value."""
+    return (f"{section}.{key}=" for section, one in SECTIONS.items() for key in one.model_fields)
+
+
+def parts(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Parts of the file that ``--config`` names."""
+    from harness.cli.config import parts_of
+
+    try:
+        names = parts_of(Path(ctx.params.get("config") or ""))
+    except UsageError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+one_method, methods = among(method_names), among(method_names, ",")
+one_dataset, datasets = among(dataset_names), among(dataset_names, "+")
+protocols = among(protocol_names, ",")
+claims = among(claim_names)
+listings = among(listing_names)
+settings = among(setting_names)
+presets = among(lambda: PRESETS)
+encoders = among(lambda: ("tiny", "small", "base"))
+precisions = among(lambda: ("fp32", "tf32", "bf16"))
+devices = among(lambda: ("auto", "cpu", "cuda"))
