@@ -100,7 +100,8 @@ def compare_command(
     half_width: Annotated[
         float | None,
         typer.Option(
-            help="Points: how many seeds and people it takes to know each difference so well.",
+            metavar="POINTS",
+            help="Also say how many seeds and people it takes to know each difference so well.",
             min=0.01,
             max=100,
             callback=finite,

@@ -47,8 +47,7 @@ class HelpGroup(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Each with one line."""
-        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        shown = {name: command for name, command in commands.items() if not command.hidden}
+        shown = {name: command for name, command in self.commands.items() if not command.hidden}
         width = max(map(len, shown))
         sections: dict[str, list[tuple[str, str]]] = {}
         for name, command in shown.items():

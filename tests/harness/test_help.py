@@ -77,6 +77,7 @@ NOTHING = {
     "speed --memory-cap",
     "evaluate --dataset",
     "claim --from",
+    "compare --half-width",
     "report --figures",
     "report --latex",
     "leaderboard --out",
