@@ -17,10 +17,10 @@ from harness.errors import UsageError
 from harness.spec.model import SECTIONS
 from harness.spec.presets import PRESETS
 
-Complete = Callable[[str], list[str]]
+_Complete = Callable[[str], list[str]]
 
 
-def among(names: Callable[[], Iterable[str]], between: str = "") -> Complete:
+def _among(names: Callable[[], Iterable[str]], between: str = "") -> _Complete:
     """Completes one of several names, or with ``between`` the last of a list."""
 
     def complete(incomplete: str) -> list[str]:
@@ -35,43 +35,43 @@ def method_names() -> set[str]:
     folder = ROOT / "methods"
     files = {module.name for module in pkgutil.iter_modules([str(folder)]) if not module.ispkg}
     own = {file for file in files if "(Method[" in (folder / f"{file}.py").read_text("utf-8")}
-    return {file.replace("_", "-") for file in own} | points("methods")
+    return {file.replace("_", "-") for file in own} | _points("methods")
 
 
 def protocol_names() -> set[str]:
     """Protocols, as `harness.runs.protocols` finds them."""
     folder = ROOT / "harness" / "evaluation" / "protocols"
     files = {module.name for module in pkgutil.iter_modules([str(folder)])}
-    return {file.replace("_", "-") for file in files} | points("protocols")
+    return {file.replace("_", "-") for file in files} | _points("protocols")
 
 
-def points(kind: str) -> set[str]:
+def _points(kind: str) -> set[str]:
     """Names that installed packages add."""
     return {point.name for point in entry_points(group=f"masked_skeleton.{kind}")}
 
 
-def dataset_names() -> Iterable[str]:
+def _dataset_names() -> Iterable[str]:
     """Data sets by name."""
     from datasets.catalog import known_names
 
     return known_names()
 
 
-def claim_names() -> Iterable[str]:
+def _claim_names() -> Iterable[str]:
     """Published claims."""
     from harness.studies.claims import read_claims
 
     return read_claims()
 
 
-def listing_names() -> Iterable[str]:
+def _listing_names() -> Iterable[str]:
     """What ``ls`` takes."""
     from harness.cli.listing import LISTINGS
 
     return LISTINGS
 
 
-def setting_names() -> Iterable[str]:
+def _setting_names() -> Iterable[str]:
     """What ``--set`` takes, up to the value."""
     return (f"{section}.{key}=" for section, one in SECTIONS.items() for key in one.model_fields)
 
@@ -87,13 +87,13 @@ def parts(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-one_method, methods = among(method_names), among(method_names, ",")
-one_dataset, datasets = among(dataset_names), among(dataset_names, "+")
-protocols = among(protocol_names, ",")
-claims = among(claim_names)
-listings = among(listing_names)
-settings = among(setting_names)
-presets = among(lambda: PRESETS)
-encoders = among(lambda: ("tiny", "small", "base"))
-precisions = among(lambda: ("fp32", "tf32", "bf16"))
-devices = among(lambda: ("auto", "cpu", "cuda"))
+one_method, methods = _among(method_names), _among(method_names, ",")
+one_dataset, datasets = _among(_dataset_names), _among(_dataset_names, "+")
+protocols = _among(protocol_names, ",")
+claims = _among(_claim_names)
+listings = _among(_listing_names)
+settings = _among(_setting_names)
+presets = _among(lambda: PRESETS)
+encoders = _among(lambda: ("tiny", "small", "base"))
+precisions = _among(lambda: ("fp32", "tf32", "bf16"))
+devices = _among(lambda: ("auto", "cpu", "cuda"))

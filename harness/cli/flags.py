@@ -26,8 +26,8 @@ from harness.spec.presets import PRESETS
 RUNS_VARIABLE = "MASKED_SKELETON_RUNS"
 """Environment variable with the default of ``--out``."""
 
-WHAT, EVALUATION = "What to train", "How to evaluate"
-WHERE, TIMING, SHARED = "Machine and folder", "Speed measurement", "Several processes"
+_WHAT, _EVALUATION = "What to train", "How to evaluate"
+_WHERE, _TIMING, _SHARED = "Machine and folder", "Speed measurement", "Several processes"
 """Headings of a long help page (`harness.cli.help`)."""
 
 
@@ -43,12 +43,12 @@ def as_utc(moment: datetime | None) -> datetime | None:
     return moment and moment.replace(tzinfo=UTC)
 
 
-def at_home(path: Path) -> Path:
+def _at_home(path: Path) -> Path:
     """A path whose ``~`` no shell has replaced: in a file, a variable, or behind ``--out=``."""
     return path.expanduser()
 
 
-def by_preset(section: str, key: str = "") -> str:
+def _by_preset(section: str, key: str = "") -> str:
     """What a setting is without its flag: ``30s; published: 400ep``."""
     values = {}
     for name, preset in PRESETS.items():
@@ -66,7 +66,7 @@ Config = Annotated[
     typer.Option(
         metavar="FILE",
         help="YAML file of these flags, as `show-config` prints one; what is typed counts first.",
-        rich_help_panel=WHAT,
+        rich_help_panel=_WHAT,
     ),
 ]
 Part = Annotated[
@@ -76,7 +76,7 @@ Part = Annotated[
         help="Of a file that has parts: this one alone.",
         show_default="each in turn",
         autocompletion=parts,
-        rich_help_panel=WHAT,
+        rich_help_panel=_WHAT,
     ),
 ]
 Study = Annotated[str, typer.Option(hidden=True, help="Of which study: what --config names.")]
@@ -85,9 +85,9 @@ Methods = Annotated[
     typer.Option(
         metavar="NAMES",
         help="Methods, e.g. gfp,skeletonmae or gfp:lambda_pred=5,mamp.",
-        show_default=by_preset("methods"),
+        show_default=_by_preset("methods"),
         autocompletion=methods,
-        rich_help_panel=WHAT,
+        rich_help_panel=_WHAT,
     ),
 ]
 DataName = Annotated[
@@ -96,9 +96,9 @@ DataName = Annotated[
         "--dataset",
         metavar="NAME",
         help="A data set's name or path/to/file.npz.",
-        show_default=by_preset("data", "name"),
+        show_default=_by_preset("data", "name"),
         autocompletion=datasets,
-        rich_help_panel=WHAT,
+        rich_help_panel=_WHAT,
     ),
 ]
 Split = Annotated[
@@ -107,7 +107,7 @@ Split = Annotated[
         metavar="NAME",
         help="xsub, xview or a column such as view:1,2->3.",
         show_default="the data set's own",
-        rich_help_panel=WHAT,
+        rich_help_panel=_WHAT,
     ),
 ]
 Tuning = Annotated[
@@ -117,7 +117,7 @@ Tuning = Annotated[
         help="Each method under K draws of its settings too; chosen on held-out subjects.",
         min=0,
         max=100,
-        rich_help_panel=EVALUATION,
+        rich_help_panel=_EVALUATION,
     ),
 ]
 Folds = Annotated[
@@ -127,7 +127,7 @@ Folds = Annotated[
         help="2: the swapped split too, so that every subject tests.",
         min=1,
         max=2,
-        rich_help_panel=EVALUATION,
+        rich_help_panel=_EVALUATION,
     ),
 ]
 Label = Annotated[
@@ -135,8 +135,8 @@ Label = Annotated[
     typer.Option(
         metavar="COLUMN",
         help="Label column, or several combined: label,correct.",
-        show_default=by_preset("data", "label"),
-        rich_help_panel=WHAT,
+        show_default=_by_preset("data", "label"),
+        rich_help_panel=_WHAT,
     ),
 ]
 Encoder = Annotated[
@@ -144,9 +144,9 @@ Encoder = Annotated[
     typer.Option(
         metavar="SIZE",
         help="Encoder size: tiny, small or base.",
-        show_default=by_preset("encoder", "size"),
+        show_default=_by_preset("encoder", "size"),
         autocompletion=encoders,
-        rich_help_panel=WHAT,
+        rich_help_panel=_WHAT,
     ),
 ]
 BudgetText = Annotated[
@@ -155,20 +155,20 @@ BudgetText = Annotated[
         "--budget",
         metavar="AMOUNT",
         help="30ep, 2000steps, 50000clips, 300s, 1h30min or 2e15flops.",
-        show_default=by_preset("train", "budget"),
-        rich_help_panel=WHAT,
+        show_default=_by_preset("train", "budget"),
+        rich_help_panel=_WHAT,
     ),
 ]
 Seeds = Annotated[
-    str, typer.Option(metavar="LIST", help="Seeds, e.g. 0 or 0-2,7.", rich_help_panel=WHAT)
+    str, typer.Option(metavar="LIST", help="Seeds, e.g. 0 or 0-2,7.", rich_help_panel=_WHAT)
 ]
 BatchSize = Annotated[
     int | None,
     typer.Option(
         metavar="N",
         help="Body sequences per batch.",
-        show_default=by_preset("train", "batch_size"),
-        rich_help_panel=WHAT,
+        show_default=_by_preset("train", "batch_size"),
+        rich_help_panel=_WHAT,
     ),
 ]
 Precision = Annotated[
@@ -176,9 +176,9 @@ Precision = Annotated[
     typer.Option(
         metavar="NAME",
         help="fp32, bf16, or on a GPU tf32.",
-        show_default=by_preset("train", "precision"),
+        show_default=_by_preset("train", "precision"),
         autocompletion=precisions,
-        rich_help_panel=WHERE,
+        rich_help_panel=_WHERE,
     ),
 ]
 Device = Annotated[
@@ -186,9 +186,9 @@ Device = Annotated[
     typer.Option(
         metavar="NAME",
         help="auto, cpu, cuda or cuda:N.",
-        show_default=by_preset("device"),
+        show_default=_by_preset("device"),
         autocompletion=devices,
-        rich_help_panel=WHERE,
+        rich_help_panel=_WHERE,
     ),
 ]
 Out = Annotated[
@@ -197,8 +197,8 @@ Out = Annotated[
         metavar="FOLDER",
         help="Folder for records, weights and the table.",
         envvar=RUNS_VARIABLE,
-        callback=at_home,
-        rich_help_panel=WHERE,
+        callback=_at_home,
+        rich_help_panel=_WHERE,
     ),
 ]
 Plugins = Annotated[
@@ -207,7 +207,7 @@ Plugins = Annotated[
         "--plugin",
         metavar="FILE",
         help="Python file with a method; repeatable.",
-        rich_help_panel=WHAT,
+        rich_help_panel=_WHAT,
     ),
 ]
 Preset = Annotated[
@@ -216,7 +216,7 @@ Preset = Annotated[
         metavar="NAME",
         help=f"Where settings start from: {' or '.join(PRESETS)}.",
         autocompletion=presets,
-        rich_help_panel=WHAT,
+        rich_help_panel=_WHAT,
     ),
 ]
 Overrides = Annotated[
@@ -226,7 +226,7 @@ Overrides = Annotated[
         metavar="KEY=VALUE",
         help="Any setting, e.g. train.lr=1e-3; repeatable; `ls settings` lists all.",
         autocompletion=settings,
-        rich_help_panel=WHAT,
+        rich_help_panel=_WHAT,
     ),
 ]
 Baseline = Annotated[
@@ -236,7 +236,7 @@ Baseline = Annotated[
         help="Method that speedups are measured against.",
         show_default="skeletonmae",
         autocompletion=methods,
-        rich_help_panel=TIMING,
+        rich_help_panel=_TIMING,
     ),
 ]
 Threads = Annotated[
@@ -246,18 +246,19 @@ Threads = Annotated[
         help="Threads to compute with.",
         show_default="one per core",
         min=1,
-        rich_help_panel=WHERE,
+        rich_help_panel=_WHERE,
     ),
 ]
 Rerun = Annotated[
-    bool, typer.Option("--rerun", help="Run again what is already finished.", rich_help_panel=WHERE)
+    bool,
+    typer.Option("--rerun", help="Run again what is already finished.", rich_help_panel=_WHERE),
 ]
 KeepDecoder = Annotated[
     bool,
     typer.Option(
         "--keep-decoder",
         help="Leave the decoder too, for `data show --run`.",
-        rich_help_panel=WHERE,
+        rich_help_panel=_WHERE,
     ),
 ]
 NoPictures = Annotated[
@@ -265,7 +266,7 @@ NoPictures = Annotated[
     typer.Option(
         "--no-pictures",
         help="Leave no pictures of masks beside the records.",
-        rich_help_panel=WHERE,
+        rich_help_panel=_WHERE,
     ),
 ]
 SpeedSeconds = Annotated[
@@ -276,7 +277,7 @@ SpeedSeconds = Annotated[
         min=1.0,
         max=1e6,
         callback=finite,
-        rich_help_panel=TIMING,
+        rich_help_panel=_TIMING,
     ),
 ]
 Processes = Annotated[
@@ -286,7 +287,7 @@ Processes = Annotated[
         help="Measure in so many fresh processes; 3 or more for what is to be kept.",
         min=1,
         max=100,
-        rich_help_panel=TIMING,
+        rich_help_panel=_TIMING,
     ),
 ]
 FirstSlot = Annotated[
@@ -297,7 +298,7 @@ What = Annotated[
     typer.Option(
         metavar="KIND",
         help="training, or inference: encoders' forward passes.",
-        rich_help_panel=TIMING,
+        rich_help_panel=_TIMING,
     ),
 ]
 Encoders = Annotated[
@@ -306,7 +307,7 @@ Encoders = Annotated[
         metavar="NAMES",
         help="Of inference: sizes, with numbers if wanted, or methods with their own encoder.",
         show_default="tiny,small,base",
-        rich_help_panel=TIMING,
+        rich_help_panel=_TIMING,
     ),
 ]
 MemoryCap = Annotated[
@@ -317,7 +318,7 @@ MemoryCap = Annotated[
         min=0.01,
         max=1e5,
         callback=finite,
-        rich_help_panel=TIMING,
+        rich_help_panel=_TIMING,
     ),
 ]
 StateSeconds = Annotated[
@@ -327,7 +328,7 @@ StateSeconds = Annotated[
         help="Between two states that a stopped run goes on from.",
         min=0.0,
         callback=finite,
-        rich_help_panel=WHERE,
+        rich_help_panel=_WHERE,
     ),
 ]
 Claim = Annotated[
@@ -335,7 +336,7 @@ Claim = Annotated[
     typer.Option(
         "--claim",
         help="Share the folder's work with other processes that do the same.",
-        rich_help_panel=SHARED,
+        rich_help_panel=_SHARED,
     ),
 ]
 NoWait = Annotated[
@@ -343,7 +344,7 @@ NoWait = Annotated[
     typer.Option(
         "--no-wait",
         help="With --claim: end where others work on all that is left.",
-        rich_help_panel=SHARED,
+        rich_help_panel=_SHARED,
     ),
 ]
 Since = Annotated[
@@ -355,17 +356,19 @@ MeasureOnly = Annotated[
     typer.Option(
         "--measure-only",
         help="Measure speed, and leave the runs to others.",
-        rich_help_panel=SHARED,
+        rich_help_panel=_SHARED,
     ),
 ]
 Shard = Annotated[
     str,
-    typer.Option(metavar="I/N", help="Every N-th run only, from the I-th.", rich_help_panel=SHARED),
+    typer.Option(
+        metavar="I/N", help="Every N-th run only, from the I-th.", rich_help_panel=_SHARED
+    ),
 ]
 TensorBoard = Annotated[
     bool,
     typer.Option(
-        "--tensorboard", help="Also write TensorBoard's event files.", rich_help_panel=WHERE
+        "--tensorboard", help="Also write TensorBoard's event files.", rich_help_panel=_WHERE
     ),
 ]
 DryRun = Annotated[
@@ -396,7 +399,7 @@ Protocols = Annotated[
             " `ls protocols` lists them."
         ),
         autocompletion=protocols,
-        rich_help_panel=EVALUATION,
+        rich_help_panel=_EVALUATION,
     ),
 ]
 Price = Annotated[

@@ -6,11 +6,11 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-WIDTH = 100
+_WIDTH = 100
 """Columns at most, on a terminal that has so many."""
-FEW = 12
+_FEW = 12
 """So many options of a command stand under one heading."""
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": WIDTH}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH}
 
 # typer brings its own copy of click in some versions, so contexts and formatters have no one type.
 
@@ -23,7 +23,7 @@ class HelpCommand(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments, then options."""
         shown = [parameter for parameter in self.get_params(ctx) if parameter.get_help_record(ctx)]
-        grouped = sum(parameter.param_type_name == "option" for parameter in shown) > FEW
+        grouped = sum(parameter.param_type_name == "option" for parameter in shown) > _FEW
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         for parameter in shown:
             heading = "Arguments" if parameter.param_type_name == "argument" else "Options"
@@ -33,7 +33,7 @@ class HelpCommand(TyperCommand):
             row = (name, text.replace(r"\[", "["))
             sections.setdefault(panel if grouped and panel else heading, []).append(row)
         sections["Options"] = sections.pop("Options")  # the rest, `--help` among them, comes last
-        write_sections(formatter, sections)
+        _write_sections(formatter, sections)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """The example, on one line."""
@@ -55,10 +55,10 @@ class HelpGroup(TyperGroup):
             line = command.get_short_help_str(formatter.width - width - 6)
             heading = panel if isinstance(panel, str) else "Commands"
             sections.setdefault(heading, []).append((name, line))
-        write_sections(formatter, sections)
+        _write_sections(formatter, sections)
 
 
-def write_sections(formatter: Any, sections: dict[str, list[tuple[str, str]]]) -> None:
+def _write_sections(formatter: Any, sections: dict[str, list[tuple[str, str]]]) -> None:
     """Rows of two columns, each list under its heading, the second column at one place."""
     width = max((len(name) for rows in sections.values() for name, _ in rows), default=0)
     for heading, rows in sections.items():

@@ -95,12 +95,12 @@ COMMANDS: dict[str, dict[str, tuple[Callable[..., None], str]]] = {
     },
 }
 """Under their headings in the order of ``--help``, each with the example of its help page."""
-FOLDERS = (
+_FOLDERS = (
     f"Environment: {RUNS_VARIABLE}, the default of --out; {STORES_VARIABLE}, where prepared data"
     f" sets lie; {CACHE_VARIABLE}, for what is made from data and can be made again."
 )
-PROGRAM, COMPLETES = "harness", "_HARNESS_COMPLETE"
-COMPLETION = ("--install-completion", "--show-completion")
+_PROGRAM, _COMPLETES = "harness", "_HARNESS_COMPLETE"
+_COMPLETION = ("--install-completion", "--show-completion")
 """What shells complete behind, which is no ``python -m``; the variable in which they ask for it,
 and typer's options that make them ask.
 """
@@ -112,7 +112,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=CONTEXT,
     help="Masked skeleton pre-training methods side by side: one encoder, one budget, one clock.",
-    epilog=FOLDERS,
+    epilog=_FOLDERS,
 )
 
 
@@ -185,9 +185,9 @@ def main() -> None:
 def _command_of(words: list[str]) -> int:
     """Carry out one command line; its exit code."""
     sys.argv[1:] = words
-    completes = COMPLETES in os.environ or words[0] in COMPLETION
+    completes = _COMPLETES in os.environ or words[0] in _COMPLETION
     try:
-        code = app(standalone_mode=False, prog_name=PROGRAM if completes else None)
+        code = app(standalone_mode=False, prog_name=_PROGRAM if completes else None)
     except typer.Exit as ended:  # of a callback
         code = ended.exit_code
     if code == _INTERRUPTED:

@@ -55,11 +55,11 @@ _EXECUTORS = ("slurm", "local")
 _LOOK_AGAIN = 2.0
 """Seconds between two looks at jobs and folder."""
 
-JOBS = "Jobs"
+_JOBS = "Jobs"
 Executor = Annotated[
     str,
     typer.Option(
-        metavar="NAME", rich_help_panel=JOBS, help="slurm, or local: jobs on this machine."
+        metavar="NAME", rich_help_panel=_JOBS, help="slurm, or local: jobs on this machine."
     ),
 ]
 Workers = Annotated[
@@ -67,7 +67,7 @@ Workers = Annotated[
     typer.Option(
         metavar="N",
         show_default="one per run that is left",
-        rich_help_panel=JOBS,
+        rich_help_panel=_JOBS,
         help="Jobs in the array.",
         min=1,
         max=100_000,
@@ -78,21 +78,21 @@ Parallel = Annotated[
     typer.Option(
         metavar="N",
         show_default="all; --executor local: 1",
-        rich_help_panel=JOBS,
+        rich_help_panel=_JOBS,
         help="Of these, so many at once.",
         min=1,
         max=100_000,
     ),
 ]
 Partition = Annotated[
-    str | None, typer.Option(metavar="NAME", rich_help_panel=JOBS, help="Slurm's partition.")
+    str | None, typer.Option(metavar="NAME", rich_help_panel=_JOBS, help="Slurm's partition.")
 ]
 Minutes = Annotated[
     int,
     typer.Option(
         "--time",
         metavar="MINUTES",
-        rich_help_panel=JOBS,
+        rich_help_panel=_JOBS,
         help="Minutes until a job is stopped; it comes back and goes on.",
         min=1,
         max=10**6,
@@ -103,7 +103,7 @@ Memory = Annotated[
     typer.Option(
         metavar="GB",
         show_default="the cluster's default",
-        rich_help_panel=JOBS,
+        rich_help_panel=_JOBS,
         help="GB per job.",
         min=0.1,
         max=1e5,
@@ -114,7 +114,7 @@ Cpus = Annotated[
     int,
     typer.Option(
         metavar="N",
-        rich_help_panel=JOBS,
+        rich_help_panel=_JOBS,
         help="Cores per job, and threads unless --threads says otherwise.",
         min=1,
         max=4096,
@@ -124,7 +124,7 @@ Gpus = Annotated[
     int,
     typer.Option(
         metavar="N",
-        rich_help_panel=JOBS,
+        rich_help_panel=_JOBS,
         help="GPUs per job; from 1 on --device is cuda.",
         min=0,
         max=64,
@@ -135,7 +135,7 @@ JobRanks = Annotated[
     typer.Option(
         "--ranks",
         metavar="N",
-        rich_help_panel=JOBS,
+        rich_help_panel=_JOBS,
         help="Processes that train each run together, by torchrun on the job's node; they share its"
         " cores, and take a GPU each.",
         min=1,
@@ -147,7 +147,7 @@ Sbatch = Annotated[
     typer.Option(
         "--sbatch",
         metavar="KEY=VALUE",
-        rich_help_panel=JOBS,
+        rich_help_panel=_JOBS,
         help="Any option of sbatch, e.g. account=lab; repeatable.",
     ),
 ]
@@ -155,7 +155,7 @@ Wait = Annotated[
     bool,
     typer.Option(
         "--wait",
-        rich_help_panel=JOBS,
+        rich_help_panel=_JOBS,
         help="Until all jobs have ended; --executor local always does.",
     ),
 ]
