@@ -51,7 +51,7 @@ def open_clips(
     path = Path(name)
     if path.is_dir() and is_store(path):
         return open_store(path, afresh=afresh, advance=advance)
-    if path.is_dir() and (_is_path(name) or name not in _known_names()):
+    if path.is_dir() and (_is_path(name) or name not in known_names()):
         raise DataError(
             f"{name}: expected a prepared store or an .npz file, found a folder that is no store;"
             " raw files are read by python -m harness data prepare NAME --raw FOLDER"
@@ -99,14 +99,14 @@ def _loader(name: str) -> Callable[[], ClipSet]:
     points = {point.name: point for point in _points()}
     if name in points:
         return _loaded(points[name])
-    known = _known_names()
+    known = known_names()
     raise DataError(
         f"unknown data set {name!r}; {nearest(name.casefold(), known)}known:"
         f" {listed(known, len(known))}"
     )
 
 
-def _known_names() -> list[str]:
+def known_names() -> list[str]:
     """All data sets that a name stands for."""
     return sorted({*MADE, *SOURCES, *(point.name for point in _points())})
 
