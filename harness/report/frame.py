@@ -683,12 +683,14 @@ def standing(rows: Sequence[Row], found: Sequence[Pair]) -> dict[str, str]:
 
 def judgement(label: str, records: Sequence[RunRecord], speed: SpeedRecord | None) -> str | None:
     """The verdict on "trains faster" of a row, or what puts it, or the baseline it is over,
-    in doubt.
+    in doubt. None of the decoder-free bound, which is no claim: nobody trains with it.
     """
     if doubts := doubts_of(label, records, speed):
         return kinds(doubts)
     arm = speed.arm(label) if speed else None
-    if arm is None or speed is None or label == speed.baseline or not comparable(arm, speed):
+    if arm is None or speed is None or not comparable(arm, speed):
+        return None
+    if label in (speed.baseline, BOUND):
         return None
     return "in doubt (the baseline)" if doubts_of(speed.baseline, records, speed) else arm.verdict
 

@@ -264,7 +264,8 @@ def in_doubt(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[st
 
 def _not_measurable(speed: SpeedRecord) -> list[str]:
     """Why rows say so: what the whole measurement suffers from, or else their own interval."""
-    judged = [arm for arm in speed.arms if comparable(arm, speed) and arm.label != speed.baseline]
+    unjudged = (speed.baseline, BOUND)
+    judged = [arm for arm in speed.arms if comparable(arm, speed) and arm.label not in unjudged]
     labels = [arm.label for arm in judged if arm.verdict == "not measurable here"]
     if not labels:
         return []

@@ -13,8 +13,9 @@ import pytest
 from harness.records.evaluations import EpochPoint, EvaluationRecord, Evaluations, WhichEncoder
 from harness.records.schema import Doubt, Health, SpeedRecord, Training
 from harness.report import frame
+from harness.report.cells import TRAINS_FASTER
 from harness.report.folder import FolderTable
-from harness.report.speed import speed_frame
+from harness.report.speed import speed_frame, speed_table
 from tests.harness.made_up_records import (
     ENVIRONMENT,
     TIME,
@@ -340,6 +341,15 @@ def test_judgement_says_what_puts_a_row_in_doubt() -> None:
         row(summary(run_record(doubts=(doubt,))), "gfp")["judgement"] == "in doubt (steps skipped)"
     )
     assert missing(row(summary(run_record("skeletonmae")), "skeletonmae"), "judgement")
+
+
+def test_of_the_bound_nothing_is_judged() -> None:
+    bound = arm("encoder-only", ratio(4, 4.5, 5), control=True)
+    speed = speed_record(arm("gfp", ratio(2, 2.2, 2.4)), bound)
+    found = row(summary(run_record("gfp"), speed=speed), "encoder-only")
+    assert (found["kind"], found["speedup"]) == ("bound", 4.5)
+    assert missing(found, "judgement")
+    assert speed_table(speed)[TRAINS_FASTER].tolist() == ["supported", "-"]
 
 
 def test_an_open_row_is_compared_with_its_own_untrained_encoder() -> None:
