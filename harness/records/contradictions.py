@@ -57,11 +57,20 @@ def _of_status(record: RunRecord) -> Iterator[str]:
 
 
 def _of_measurement(record: SpeedRecord) -> Iterator[str]:
-    """Every row was timed once, and no more blocks were disturbed than there are."""
+    """Every row was timed once, a block in each round, and no more blocks were disturbed than there
+    are.
+    """
     twice = [
         label for label, times in Counter(arm.label for arm in record.arms).items() if times > 1
     ]
     if twice:
         yield f"two rows called {', '.join(twice)}"
+    blocks = {arm.label: len(arm.blocks) for arm in record.arms}
+    first, rounds = next(iter(blocks), ""), sum(record.rounds)
+    other = next((label for label in blocks if blocks[label] != blocks[first]), "")
+    if other:  # ratios pair them by round
+        yield f"{blocks[first]} blocks of {first}, {blocks[other]} of {other}"
+    elif blocks and rounds and rounds != blocks[first]:
+        yield f"{blocks[first]} blocks of each row in {rounds} rounds"
     if record.health and record.health.disturbed > record.health.blocks:
         yield f"{record.health.disturbed} of {record.health.blocks} blocks disturbed"

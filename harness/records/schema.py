@@ -7,9 +7,17 @@ One `RunRecord` per run and one `SpeedRecord` per measurement, each a JSON file
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from harness.records.part import Count, NotNegative, Part, Positive, Share, Some
 from harness.spec.model import DataSpec, EncoderSpec, RunSpec, TrainSpec, digest, validation_message
@@ -61,6 +69,12 @@ class Ratio(Part):
     low: NotNegative
     high: float = Field(ge=0)  # infinite where nothing bounds it
     pairs: Count
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        if not self.low <= self.value <= self.high:
+            raise ValueError("expected a value inside its interval")
+        return self
 
 
 class Doubt(Part):

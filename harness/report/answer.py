@@ -18,7 +18,7 @@ from datasets.wording import counted
 from harness.records.differences import FEWEST_SEEDS, Pair, Row, best
 from harness.records.doubts import kinds
 from harness.records.ratios import inside_floor, mostly_disturbed, speedup
-from harness.records.schema import RANDOM_INIT, RAW_FLOOR, STAGE_MARK, Ratio, RunRecord, SpeedRecord
+from harness.records.schema import RANDOM_INIT, RAW_FLOOR, STAGE_MARK, RunRecord, SpeedRecord
 from harness.report.apart import how, listed, reasons, untested
 from harness.report.cells import Figures, figures, known
 from harness.report.charts import LONGEST_SAID, said, short
@@ -165,7 +165,7 @@ def _next(supported: Sequence[str], rivals: pd.DataFrame, speed: SpeedRecord) ->
     if len(supported) < 2:
         return []
     first, second = supported[:2]
-    found = _by_round(speed, first, second)
+    found = speedup(speed, first, second)
     value = float(rivals[rivals["label"] == second]["speedup"].iloc[0])
     if found is None:
         return [f"next: {said(second)}, {value:.2f} times"]
@@ -178,16 +178,6 @@ def _next(supported: Sequence[str], rivals: pd.DataFrame, speed: SpeedRecord) ->
         )
     )
     return [f"next: {said(second)}, {value:.2f} times ({apart})"]
-
-
-def _by_round(speed: SpeedRecord, one: str, other: str) -> Ratio | None:
-    """One row over another; None as well where they have not the same rounds,
-    of which no pairs can be formed.
-    """
-    arms = speed.arm(one), speed.arm(other)
-    if arms[0] and arms[1] and len(arms[0].blocks) != len(arms[1].blocks):
-        return None
-    return speedup(speed, one, other)
 
 
 def _slower(rivals: pd.DataFrame, speed: SpeedRecord) -> list[str]:
@@ -376,8 +366,6 @@ def explained(record: SpeedRecord) -> Answer:
             sure,
             tuple(doubts),
         )
-    if len({len(arm.blocks) for arm in record.arms}) > 1:
-        return Answer(question, "Cannot be said: rows have not the same rounds.", "open", sure)
     steps = waterfall_frame(record)
     both = figures(steps[steps["over"].notna()])
     missing = tuple(left_out(record))

@@ -44,8 +44,6 @@ def signed_ranks_of(arm: ArmRecord, record: SpeedRecord) -> float | None:
     baseline = record.arm(record.baseline)
     if baseline is None or arm is baseline or not (arm.clips and baseline.clips):
         return None
-    if len(arm.blocks) != len(baseline.blocks):
-        return None
     return signed_ranks(baseline.clip_seconds, arm.clip_seconds)
 
 

@@ -505,12 +505,6 @@ def speed(record: SpeedRecord) -> Iterator[str]:
             f"{record.same.pairs} rounds of the baseline against itself, {len(baseline.blocks)} of"
             " its blocks"
         )
-    if record.rounds and sum(record.rounds) != len(baseline.blocks):
-        yield (
-            f"{sum(record.rounds)} rounds in all processes, {len(baseline.blocks)} blocks of the"
-            " baseline"
-        )
-        return
     for arm in record.arms:
         yield from (f"{arm.label}: {line}" for line in _arm(arm, baseline, record))
 
@@ -546,9 +540,6 @@ def _row(arm: ArmRecord, record: SpeedRecord) -> Iterator[str]:
 
 def _arm(arm: ArmRecord, baseline: ArmRecord, record: SpeedRecord) -> Iterator[str]:
     yield from _row(arm, record)
-    if len(arm.blocks) != len(baseline.blocks):
-        yield f"{len(arm.blocks)} blocks, the baseline has {len(baseline.blocks)}"
-        return
     # Records of before clips were kept hold one batch for all arms.
     clips, others = (
         one.clips or record.batch_size / record.bodies_per_clip for one in (arm, baseline)

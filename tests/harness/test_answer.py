@@ -247,11 +247,11 @@ def test_a_measurement_with_nothing_to_compare_has_a_page(tmp_path: Path) -> Non
     assert "brings an encoder of its own" in text_of(page)
 
 
-def test_rows_of_other_numbers_of_rounds_have_a_page(tmp_path: Path) -> None:
+def test_a_measurement_whose_rows_have_other_numbers_of_rounds_is_named(tmp_path: Path) -> None:
     arms = measurement().arms
     arms[1] = arms[1].model_copy(update={"blocks": arms[1].blocks[:3], "verdict": "supported"})
     page = page_of(tmp_path, folder(tmp_path / "rounds", *runs(), measurement(arms=arms)))
-    assert "next: mamp, 1.00 times" in text_of(page)
+    assert "cannot be true (20 blocks of " in text_of(page)
 
 
 def test_damaged_pictures_are_not_drawn(tmp_path: Path) -> None:

@@ -208,14 +208,25 @@ SPEED_CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "another method": ("addresses", lambda c: c["spec"].update(baseline="gfp")),
     "a better ratio": (
         "ratios, floors, verdicts",
-        lambda c: arm(c)["ratio"].update(value=arm(c)["ratio"]["value"] * 1.1),
+        lambda c: arm(c)["ratio"].update(
+            {name: arm(c)["ratio"][name] * 1.1 for name in ("value", "low", "high")}
+        ),
     ),
     "a wider interval": (
         "ratios, floors, verdicts",
         lambda c: arm(c)["ratio"].update(low=arm(c)["ratio"]["low"] / 2),
     ),
     "a faster block": ("ratios, floors, verdicts", lambda c: arm(c)["blocks"].__setitem__(0, 1e-6)),
-    "a block less": ("ratios, floors, verdicts", lambda c: arm(c)["blocks"].pop()),
+    "a block less": ("records", lambda c: arm(c)["blocks"].pop()),
+    "a round more": ("records", lambda c: c.update(rounds=[len(arm(c)["blocks"]), 1])),
+    "a ratio above its interval": (
+        "records",
+        lambda c: arm(c)["ratio"].update(value=2 * arm(c)["ratio"]["high"]),
+    ),
+    "an interval upside down": (
+        "records",
+        lambda c: arm(c)["ratio"].update(low=2 * arm(c)["ratio"]["high"]),
+    ),
     "another step time": ("ratios, floors, verdicts", lambda c: arm(c).update(step_seconds=1e-6)),
     "other clips/s": ("ratios, floors, verdicts", lambda c: arm(c).update(clips_per_second=1e6)),
     "another FLOP ratio": ("ratios, floors, verdicts", lambda c: arm(c).update(flop_ratio=99.0)),
@@ -259,7 +270,7 @@ SPEED_CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "other bodies per clip": ("ratios, floors, verdicts", lambda c: c.update(bodies_per_clip=7.0)),
     "another ratio of the same": (
         "ratios, floors, verdicts",
-        lambda c: c["same"].update(value=1.5),
+        lambda c: c["same"].update(low=1.0, value=1.5, high=9.0),
     ),
     "other pairs": ("ratios, floors, verdicts", lambda c: arm(c)["ratio"].update(pairs=99)),
     "blocks that nobody watched": (

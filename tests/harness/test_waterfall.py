@@ -90,17 +90,17 @@ def test_a_stage_that_failed_is_a_dash_wherever_it_is_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"),
+    ("found", "expected"),
     [
-        (1.1, 1.4, "1.20x [1.10, 1.40]"),
-        (1.01, 1.4, "1.20x [1.01, 1.40] (noise)"),
-        (0.5, 0.9, "1.20x [0.50, 0.90]"),
+        ((1.1, 1.2, 1.4), "1.20x [1.10, 1.40]"),
+        ((1.01, 1.2, 1.4), "1.20x [1.01, 1.40] (noise)"),
+        ((0.5, 0.7, 0.9), "0.70x [0.50, 0.90]"),
     ],
 )
 def test_a_factor_that_touches_the_noise_floor_is_marked(
-    low: float, high: float, expected: str
+    found: tuple[float, float, float], expected: str
 ) -> None:
-    assert factor(ratio(low, 1.2, high), 1.05) == expected
+    assert factor(ratio(*found), 1.05) == expected
 
 
 def test_ratios_are_per_clip() -> None:

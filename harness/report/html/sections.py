@@ -350,9 +350,7 @@ def _trade(setting: Setting, draw: Drawer) -> Block | None:
 def _waterfalls(studies: Sequence[Study], draw: Drawer) -> Iterator[Block]:
     for study in studies:
         for record in study.staged:
-            if (
-                len(record.stages) > 2 and len({len(arm.blocks) for arm in record.arms}) <= 1
-            ):  # else nothing pairs
+            if len(record.stages) > 2:
                 steps = waterfall_frame(record)
                 ratios = {
                     row["stage"]: factor_text(row, "over")
