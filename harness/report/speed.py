@@ -61,7 +61,7 @@ def speed_frame(speed: SpeedRecord) -> pd.DataFrame:
         of_peak=achieved / (frame["matmul_flops"] * speed.environment.ranks),
         **{
             name: pd.Series(values, dtype=NUMBER)
-            for name, values in over_one_process(speed).items()
+            for name, values in _ratios_of_ranks(speed).items()
         },
         schedule_hours=hours,
         peak_mb=frame["peak_bytes"].astype("float64") / 1e6,
@@ -69,7 +69,7 @@ def speed_frame(speed: SpeedRecord) -> pd.DataFrame:
     )
 
 
-def over_one_process(speed: SpeedRecord) -> dict[str, list[float | None]]:
+def _ratios_of_ranks(speed: SpeedRecord) -> dict[str, list[float | None]]:
     """What several ranks are worth, by column; None where one process was not timed."""
     ratios = [arm.over_one_process for arm in speed.arms]
     return {

@@ -113,9 +113,7 @@ def test_records_and_reports_load_neither_torch_nor_scikit_learn(code: str) -> N
 
 
 def test_a_list_of_the_methods_loads_torch_and_builds_nothing() -> None:
-    code = (
-        "import pathlib, harness.cli.listing as listing; listing.list_methods(None, pathlib.Path())"
-    )
+    code = "from harness.cli.listing import list_methods\nlist_methods(None, None)"
     assert (
         loaded_by(code, "torch", "torchvision", "timm", "sklearn", "pandas", "methods.gfp")
         == "['methods.gfp', 'torch']"
