@@ -176,7 +176,8 @@ class Reporter:
     Args:
         console: where to.
         clock: seconds, from any beginning.
-        quiet: seconds without a line after which a log gets one.
+        every: seconds without a line after which a log gets one.
+        quiet: print results alone, and no progress.
     """
 
     def __init__(
@@ -184,19 +185,22 @@ class Reporter:
         console: Console,
         *,
         clock: Callable[[], float] = time.monotonic,
-        quiet: float | None = None,
+        every: float | None = None,
+        quiet: bool = False,
     ) -> None:
-        self.console, self._clock, self._quiet = (
-            console,
-            clock,
-            QUIET_SECONDS if quiet is None else quiet,
-        )
+        self.console, self.quiet, self._clock = console, quiet, clock
+        self._every = QUIET_SECONDS if every is None else every
         self._lock = threading.RLock()
         self._last, self._tasks = clock(), list[Task]()
         self._bars: _Bars | None = None
 
     def line(self, text: str) -> None:
-        """Print one line, at once also into a file."""
+        """Print one line about the work, at once also into a file."""
+        if not self.quiet:
+            self.result(text)
+
+    def result(self, text: str) -> None:
+        """Print one line of what was asked for, in a quiet run too."""
         with self._lock:
             self.console.print(text)
             self.console.file.flush()
@@ -205,6 +209,9 @@ class Reporter:
     @contextmanager
     def task(self, name: str, unit: str = "") -> Iterator[Task]:
         """A running task; inner ones are shown instead of the one they belong to."""
+        if self.quiet:
+            yield Task(name, unit)
+            return
         if self.console.is_terminal:
             with self._bar(name) as task:
                 yield task
@@ -243,19 +250,19 @@ class Reporter:
     def remind(self) -> None:
         """Print how far the task has come, if no line was printed for long."""
         with self._lock:
-            if self._tasks and self._clock() - self._last >= self._quiet:
+            if self._tasks and self._clock() - self._last >= self._every:
                 self.line(self._tasks[-1].text(self._clock()))
 
     @contextmanager
     def log(self) -> Iterator[None]:
         """In a log: inside, a thread of its own reminds, whatever the work is busy with."""
-        if self.console.is_terminal:
+        if self.quiet or self.console.is_terminal:
             yield
             return
         done = threading.Event()
 
         def remind() -> None:
-            while not done.wait(max(0.01, self._last + self._quiet - self._clock())):
+            while not done.wait(max(0.01, self._last + self._every - self._clock())):
                 self.remind()
 
         thread = threading.Thread(target=remind, name="progress", daemon=True)
@@ -269,14 +276,17 @@ class Reporter:
 
 
 @contextmanager
-def at_work(*, announced: bool = True, stderr: bool = False) -> Iterator[Reporter]:
+def at_work(
+    *, announced: bool = True, stderr: bool = False, quiet: bool = False
+) -> Iterator[Reporter]:
     """The reporter of a command that may take long; what is slow to import is imported inside.
 
     Args:
         announced: in a log, the first line says what was started.
         stderr: print there: the output is somebody's input.
+        quiet: print results alone, and no progress.
     """
-    report = Reporter(make_console(stderr=stderr))
+    report = Reporter(make_console(stderr=stderr), quiet=quiet)
     if announced and not report.console.is_terminal:
         report.line(f"started: {command_line()}")
     with report.log():

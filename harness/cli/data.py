@@ -10,6 +10,7 @@ import typer
 
 from datasets.errors import DataError
 from harness.cli.completion import encoders, one_dataset, one_method
+from harness.cli.flags import Quiet
 from harness.cli.help import HelpCommand, HelpGroup
 from harness.errors import UsageError, usage_errors
 from harness.progress import CHECKING, Reporter, at_work, print_table, say_lines
@@ -65,12 +66,13 @@ def prepare_command(
     strict: Annotated[
         bool, typer.Option("--strict", help="A broken file is an error, not skipped.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Turn a raw download into a store.
 
     `--dataset` opens it; a killed preparation goes on where it was.
     """
-    with at_work() as report, usage_errors():
+    with at_work(quiet=quiet) as report, usage_errors():
         from datasets.formats.store import stores_dir
         from datasets.raw import open_source
         from datasets.raw.prepare import prepare
@@ -86,7 +88,7 @@ def prepare_command(
                 advance=advance,
             )
         for line in source.assumed:
-            report.line(f"assumed: {line}")
+            report.result(f"assumed: {line}")
         _tell(prepared, name if out is None else str(out), report)
 
 
@@ -111,6 +113,7 @@ def doctor_command(
         Path | None,
         typer.Option(metavar="FILE", help="Leave a picture of sample clips there (PNG)."),
     ] = None,
+    quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Examine a data set.
@@ -118,7 +121,7 @@ def doctor_command(
     Counts, broken frames, bones, units, axes, left and right, leaks, fingerprint. Exit code 1
     when a finding is an error.
     """
-    with at_work(stderr=as_json, announced=not as_json) as report:
+    with at_work(stderr=as_json, announced=not as_json, quiet=quiet) as report:
         from harness.pictures.doctor import doctor, doctor_lines
 
         with report.long_task(CHECKING) as advance:
@@ -127,7 +130,7 @@ def doctor_command(
         say_lines(examination.model_dump_json(indent=1))  # NaN becomes null
     else:
         for line in [*doctor_lines(examination), *([f"picture in {plot}"] if plot else [])]:
-            report.line(line)
+            report.result(line)
     if any(finding.severity == "error" for finding in examination.findings):
         raise typer.Exit(1)
 
@@ -173,12 +176,13 @@ def show_command(
             metavar="SIZE", autocompletion=encoders, help="Encoder size: tiny, small or base."
         ),
     ] = "tiny",
+    quiet: Quiet = False,
 ) -> None:
     """An animated stick figure of a clip.
 
     Visible and masked tokens coloured, the reconstruction beside it.
     """
-    with at_work(announced=False) as report:
+    with at_work(announced=False, quiet=quiet) as report:
         from harness.pictures.show import show
 
         for line in show(
@@ -201,17 +205,18 @@ def download_command(
         Path | None,
         typer.Option(metavar="FOLDER", show_default="raw/NAME", help="Folder for the download."),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Download raw data where the licence allows it.
 
     It is checked; for the rest this says how to get it.
     """
-    with at_work() as report, usage_errors():
+    with at_work(quiet=quiet) as report, usage_errors():
         from datasets.origins import how_to_get, origin
 
         if origin(name).download is None:
             for line in how_to_get(name).splitlines():
-                report.line(line)
+                report.result(line)
             raise UsageError(f"{name} may not be downloaded by a program; the steps are above")
         from datasets.origins.download import fetch
 
@@ -223,23 +228,23 @@ def download_command(
 def _tell(prepared: Prepared, dataset: str, report: Reporter) -> None:
     """Counts by stage, found and published split sizes, problems, fingerprint, and how to go on."""
     header = prepared.header
-    report.line(f"{header.title}: " + ("prepared" if prepared.fresh else "was prepared already"))
+    report.result(f"{header.title}: " + ("prepared" if prepared.fresh else "was prepared already"))
     if prepared.note:
-        report.line(f"note: {prepared.note}")
+        report.result(f"note: {prepared.note}")
     width = max(map(len, header.counts))
     for stage, count in header.counts.items():
-        report.line(f"  {stage:{width}}  {count:>9,}")
+        report.result(f"  {stage:{width}}  {count:>9,}")
     rows = [[name, *map(str, found), published] for name, found, published in _split_rows(prepared)]
     if rows:
         print_table(report.console, ["split", "train", "test", "published"], rows, [])
     for problem in header.problems[:_SHOWN_PROBLEMS]:
-        report.line(f"problem: {problem}")
+        report.result(f"problem: {problem}")
     if len(header.problems) > _SHOWN_PROBLEMS:
-        report.line(
+        report.result(
             f"and {len(header.problems) - _SHOWN_PROBLEMS} more problems, listed in"
             f" {prepared.folder}/store.json"
         )
-    report.line(f"fingerprint {header.fingerprint[:16]}; store in {prepared.folder}")
+    report.result(f"fingerprint {header.fingerprint[:16]}; store in {prepared.folder}")
     report.line(f"next: python -m harness data doctor {dataset}, then run --dataset {dataset}")
 
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.completion import devices, encoders, one_dataset
-from harness.cli.flags import Label, Split, Threads
+from harness.cli.flags import Label, Quiet, Split, Threads
 from harness.errors import UsageError
-from harness.progress import at_work, make_console, print_table, say
+from harness.progress import at_work, print_table
 from harness.runs.request import parse_override
 from harness.spec.model import DataSpec, build
 
@@ -65,6 +65,7 @@ def import_encoder_command(
         ),
     ] = None,
     threads: Threads = None,
+    quiet: Quiet = False,
 ) -> None:
     """Turn a released encoder into one of this suite.
 
@@ -83,7 +84,7 @@ def import_encoder_command(
     if data and dataset is None:
         raise UsageError("--split and --label: expected a --dataset to probe on, found none")
     spec = build(DataSpec, data, "data") if data else None
-    with at_work(announced=False):
+    with at_work(announced=False, quiet=quiet) as report:
         from harness.encoders.importing import import_and_probe
         from harness.machine import select_device, use_threads
 
@@ -92,13 +93,13 @@ def import_encoder_command(
             file, out, asked, joints, spec, select_device(device or "auto")
         )
     for note in imported.notes:
-        say(note)
-    say(
+        report.line(note)
+    report.line(
         f"wrote {out}: {imported.encoder.parameter_count:,} parameters,"
         f" {imported.encoder.grid.tokens} tokens"
     )
     if imported.ignored:
-        say(
+        report.line(
             f"left out, not part of the encoder: {len(imported.ignored)} tensors"
             f" ({imported.ignored[0]}, ...)"
         )
@@ -107,4 +108,4 @@ def import_encoder_command(
         for row, found in accuracies.items()
     ]
     if rows:
-        print_table(make_console(), ["encoder", "linear", "kNN"], rows, [])
+        print_table(report.console, ["encoder", "linear", "kNN"], rows, [])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.completion import devices, one_dataset, protocols
-from harness.cli.flags import Claim, Plugins, Rerun, Threads, Wide
+from harness.cli.flags import Claim, Plugins, Quiet, Rerun, Threads, Wide
 from harness.cli.output import leave_table, one_writes
 from harness.progress import Reporter, at_work
 from harness.spec.model import parse_seeds
@@ -70,13 +70,14 @@ def evaluate_command(
     rerun: Rerun = False,
     claim: Claim = False,
     plugin: Plugins = None,
+    quiet: Quiet = False,
     wide: Wide = False,
 ) -> None:
     """Evaluate the encoders that runs left, by protocols.
 
     One table of all the folder's evaluations; no encoder is trained again.
     """
-    with at_work() as report:
+    with at_work(quiet=quiet) as report:
         from harness.runs.evaluating import Asked
         from harness.runs.protocols import registry_with_protocols
 

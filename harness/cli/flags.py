@@ -406,6 +406,9 @@ Price = Annotated[
     float | None,
     typer.Option(metavar="AMOUNT", help="Of an hour of the device.", min=0, callback=finite),
 ]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print the result and errors alone, no progress.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wide = Annotated[
     bool, typer.Option("--wide", help="Every column, not only those that matter first.")

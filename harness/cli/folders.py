@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from datasets.wording import counted
-from harness.cli.flags import AsJson, Wide, finite
+from harness.cli.flags import AsJson, Quiet, Wide, finite
 from harness.cli.output import leave_numbers, leave_text
 from harness.errors import UsageError
 from harness.progress import at_work, command_line, make_console, print_table, say, say_lines, warn
@@ -58,6 +58,7 @@ def merge_command(
             help="Folder for all their records; what it holds already is joined too.",
         ),
     ],
+    quiet: Quiet = False,
 ) -> None:
     """Join output folders: records, weights, speed.
 
@@ -67,7 +68,7 @@ def merge_command(
     from harness.records.store import TABLE_FILE, refusal_lines
     from harness.report.folder import folder_frame, folder_page, folder_tables
 
-    with at_work(announced=False) as report:
+    with at_work(announced=False, quiet=quiet) as report:
         merge = plan_merge(folders, out)
         tables = folder_tables(merge.records)
         page = folder_page(tables, merge.records.refused, command_line())
@@ -77,8 +78,8 @@ def merge_command(
         for folder, refused in merge.refused.items():
             warn(*refusal_lines(folder, refused))
         for line in [*merge.notes, *merge.conflicts]:
-            report.line(line)
-        report.line(
+            report.result(line)
+        report.result(
             f"{counted(len(merge.runs), 'run')} and"
             f" {counted(len(merge.speeds), 'speed measurement')} of"
             f" {counted(len(merge.refused), 'folder')}; {merge.same} more said the same,"

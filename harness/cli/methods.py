@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.completion import one_method
-from harness.cli.flags import Plugins, Threads
+from harness.cli.flags import Plugins, Quiet, Threads
 from harness.progress import at_work, print_table, say
 
 
@@ -41,12 +41,13 @@ def check_method_command(
     ],
     plugin: Plugins = None,
     threads: Threads = None,
+    quiet: Quiet = False,
 ) -> None:
     """Run the conformance suite on a method.
 
     What passes and what fails; exit code 1 where something does.
     """
-    with at_work(announced=False) as report:
+    with at_work(announced=False, quiet=quiet) as report:
         with report.task("loading torch and the methods"):
             from harness.conformance.suite import examine_all, find_specimen, summary
             from harness.machine import use_threads

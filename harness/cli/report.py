@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.flags import Quiet
 from harness.cli.output import refuse_targets
 from harness.errors import UsageError
 from harness.progress import at_work, command_line
@@ -29,6 +30,7 @@ def report_command(
         Path | None,
         typer.Option(metavar="FILE", help="Leave its tables as LaTeX (booktabs) in this file too."),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """One page of folders, which opens offline.
 
@@ -55,7 +57,7 @@ def report_command(
             f"--figures {figures}: expected a folder, found the name of a file to write; choose"
             " another"
         )
-    with at_work(announced=False) as report:
+    with at_work(announced=False, quiet=quiet) as report:
         beside = write_report(folder, out)
         report.line(f"report in {out}" + (f", its records in {beside}" if beside else ""))
         if not (figures or latex):

@@ -47,6 +47,7 @@ from harness.cli.flags import (
     Price,
     Processes,
     Protocols,
+    Quiet,
     RateText,
     Rerun,
     Seeds,
@@ -152,6 +153,7 @@ def run_command(
     shard: Shard = "1/1",
     measure_only: MeasureOnly = False,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
     since: Since = None,
     study: Study = "",
 ) -> None:
@@ -164,9 +166,9 @@ def run_command(
     chosen |= {"no_wait": no_wait, "since": since}
     each = every_setting(settings, folds, tuning)
     if dry_run:
-        _show_plans(each, plugin, chosen)
+        _show_plans(each, plugin, chosen, quiet=quiet)
         return
-    with at_work() as report:
+    with at_work(quiet=quiet) as report:
         if not no_pictures:
             from harness.pictures.kept import run_pictures
 
@@ -204,7 +206,7 @@ def _measure_fold(
 
     experiment = prepare_experiment(settings, plugin, report, **chosen)
     share = Share(experiment.store, report, shared=chosen["claim"])
-    measurement = speed_of(experiment, report, share, partial(_print_plan, report))
+    measurement = speed_of(experiment, report, share, partial(_tell_plan, report))
     report.line(f"speed measured, in {chosen['out'] / measurement.record.address}")
     return not measurement.failures
 
@@ -265,7 +267,7 @@ def _run_fold(
 
     out = chosen["out"]
     experiment = prepare_experiment(settings, plugin, report, **chosen)
-    records, speed = run(experiment, report, partial(_print_plan, report))
+    records, speed = run(experiment, report, partial(_tell_plan, report))
     repeated = repeat_lines(records, experiment.asked, sys.argv[1:])
     lines = [*notes(records, speed), *repeated, *experiment.stale()]
     typed = Typed(sys.argv[1:], experiment.asked, experiment.held_equal, experiment.versions)
@@ -352,6 +354,7 @@ def plan_command(
     rate: RateText = "",
     device_rate: DeviceRate = "",
     price: Price = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     study: Study = "",
 ) -> None:
@@ -371,6 +374,7 @@ def plan_command(
         device_rate=device_rate,
         price=price,
         as_json=as_json,
+        quiet=quiet,
     )
     if as_json:  # of several settings a list
         texts = [plan.model_dump_json(indent=1) for plan in plans]
@@ -404,6 +408,7 @@ def _show_plan(
     device_rate: str = "",
     price: float | None = None,
     as_json: bool = False,
+    quiet: bool = False,
 ) -> Plan:
     """Make a plan and print it.
 
@@ -411,7 +416,7 @@ def _show_plan(
         chosen: flags that are no settings.
         as_json: whoever calls prints it.
     """
-    with at_work(stderr=as_json) as report:
+    with at_work(stderr=as_json, quiet=quiet) as report:
         from harness.runs.experiment import tell_if_busy
         from harness.runs.planning import plan_ahead, rate_there
 
@@ -423,18 +428,24 @@ def _show_plan(
         if not as_json:
             _print_plan(report, plan)
             if chosen["protocols"]:
-                report.line(
+                report.result(
                     f"then evaluates by {chosen['protocols']}; that is not in this plan's time"
                 )
         warn(*experiment.store.passed_over())
     return plan
 
 
+def _tell_plan(report: Reporter, plan: Plan) -> None:
+    """The plan of a run, before its long work."""
+    if not report.quiet:
+        _print_plan(report, plan)
+
+
 def _print_plan(report: Reporter, plan: Plan) -> None:
     """A plan as text."""
     from harness.report.plan import plan_heading, plan_lines, plan_table
 
-    report.line(plan_heading(plan))
+    report.result(plan_heading(plan))
     if not plan.done:
         table = plan_table(plan)
         print_table(report.console, table.columns, table.itertuples(index=False), plan_lines(plan))
@@ -461,6 +472,7 @@ def speed_command(
     what: What = "training",
     encoders: Encoders = "",
     memory_cap: MemoryCap = None,
+    quiet: Quiet = False,
     wide: Wide = False,
     first_slot: FirstSlot = 0,
     study: Study = "",
@@ -475,7 +487,7 @@ def speed_command(
             "--what inference: expected one process, found several ranks; start it without torchrun"
         )
     settings = _settings_of(locals())
-    with at_work() as report:
+    with at_work(quiet=quiet) as report:
         from harness.report.inference import inference_frame, inference_notes, inference_table
         from harness.report.speed import speed_frame, speed_notes, speed_table
         from harness.runs.experiment import speed_of

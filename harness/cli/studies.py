@@ -23,6 +23,7 @@ from harness.cli.flags import (
     Plugins,
     Preset,
     Processes,
+    Quiet,
     Rerun,
     SpeedSeconds,
     Threads,
@@ -70,6 +71,7 @@ def explain_command(
     rerun: Rerun = False,
     speed_seconds: SpeedSeconds = 120.0,
     processes: Processes = 1,
+    quiet: Quiet = False,
     wide: Wide = False,
     first_slot: FirstSlot = 0,
 ) -> None:
@@ -77,7 +79,7 @@ def explain_command(
 
     The waterfall from the published way of training to this suite's, for two methods.
     """
-    with at_work() as report:
+    with at_work(quiet=quiet) as report:
         from harness.report.explain import waterfall, waterfall_frame, waterfall_notes
         from harness.studies.explain import explain, refuse_switched, stages_on
 
@@ -143,13 +145,14 @@ def claim_command(
             help="Judge the measurement in this folder again; nothing is measured.",
         ),
     ] = None,
+    quiet: Quiet = False,
     first_slot: FirstSlot = 0,
 ) -> None:
     """Measure published speedups: a card for each.
 
     All in one go, trained as published and with every switch on, or forward alone.
     """
-    with at_work(announced=not measured) as report:
+    with at_work(announced=not measured, quiet=quiet) as report:
         from harness.records.ratios import rules_version
         from harness.report.claims import card_frame, card_notes, card_table
         from harness.studies.claims import find_claim, kind_of, make_card, measured_claims, rows_of

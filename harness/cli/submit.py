@@ -32,6 +32,7 @@ from harness.cli.flags import (
     Precision,
     Preset,
     Protocols,
+    Quiet,
     Rerun,
     Seeds,
     SpeedSeconds,
@@ -175,6 +176,7 @@ OWN = (
     "sbatch",
     "wait",
     "dry_run",
+    "quiet",
 )
 """Options of `submit` that `run` does not have."""
 _TASKS = ("nodes", "ntasks", "ntasks-per-node", "ntasks_per_node")
@@ -222,6 +224,7 @@ def submit_command(
     sbatch: Sbatch = None,
     wait: Wait = False,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
     study: Study = "",
 ) -> None:
     """Do what `run` does as jobs of a scheduler.
@@ -246,7 +249,7 @@ def submit_command(
         asked["device"], words = "cuda", [*words, "--device", "cuda"]
     if threads is None:
         words = [*words, "--threads", str(cpus // ranks)]
-    with at_work(stderr=dry_run) as report:
+    with at_work(stderr=dry_run, quiet=quiet) as report:
         if executor == "slurm" and not dry_run:
             report.line(f"executor: slurm ({find_sbatch()})")
         left = _left_to_do(asked, plugin, report)
@@ -291,11 +294,11 @@ def _refuse_shares(ranks: int, cpus: int, gpus: int) -> None:
 
 
 def _words_of_run(ctx: typer.Context) -> list[str]:
-    """The options of `run` that were typed, as words."""
+    """The options of `run` that were typed or come from a variable, as words."""
     words: list[str] = []
     for parameter in ctx.command.params:
         name, source = str(parameter.name), ctx.get_parameter_source(str(parameter.name))
-        if name in OWN or source is None or source.name != "COMMANDLINE":
+        if name in OWN or source is None or source.name not in ("COMMANDLINE", "ENVIRONMENT"):
             continue
         value = ctx.params[name]
         if isinstance(value, bool):
@@ -343,7 +346,7 @@ def _submitted(jobs: Sequence[str], work: Work, report: Reporter, *, wait: bool)
     from harness.runs.submitting import in_queue
 
     measurement, workers = jobs
-    report.line(
+    report.result(
         f"job {measurement} measures speed alone; then {counted(work.workers, 'worker')}: array"
         f" {workers}"
     )
@@ -409,7 +412,7 @@ def _conclude(work: Work, report: Reporter) -> None:
     from harness.report.status import read_status, summary
 
     rows = read_status(work.out) if work.out.is_dir() else []
-    report.line(f"{summary(rows)}; table in {work.out / 'table.md'}")
+    report.result(f"{summary(rows)}; table in {work.out / 'table.md'}")
     if not rows or any(row.state != "done" for row in rows):
         report.line(f"logs in {work.folder}; the same command continues with what is missing")
         raise typer.Exit(1)

@@ -198,7 +198,7 @@ def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
         _replace_refused(done)
         _work(asked, todo, registry, store, done, report, result)
     for line in result.skipped:
-        report.line(line)
+        report.result(line)
     found = (done.one(piece.run.address, piece.address) for piece in pieces)
     result.records = [record for record in found if record]
     return result
@@ -354,7 +354,7 @@ def _work(
                     done.write_test_clips(_test_clips(data))
                     done.write(record)
             except Lost as problem:
-                report.line(f"{title}: {problem}")
+                report.result(f"{title}: {problem}")
             else:
                 report.line(f"{title}: {_outcome(record)} ({minutes(watch.seconds)} so far)")
 

@@ -135,7 +135,7 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_work_that_says_nothing_is_reported_by_a_thread_of_its_own() -> None:
     file = io.StringIO()
-    report = Reporter(Console(file=file, soft_wrap=True), quiet=0.01)
+    report = Reporter(Console(file=file, soft_wrap=True), every=0.01)
     with report.log():
         until(lambda: "working: 0 s so far" in file.getvalue())
         with report.task("probing", "clip") as task:
@@ -156,7 +156,7 @@ def test_every_line_is_in_the_file_at_once(tmp_path: Path) -> None:
 
 def test_a_terminal_has_bars_instead() -> None:
     file = io.StringIO()
-    report = Reporter(Console(file=file, force_terminal=True), quiet=0.0)
+    report = Reporter(Console(file=file, force_terminal=True), every=0.0)
     with report.log(), report.task("training") as task:
         task(1, 2)
         report.remind()
@@ -165,7 +165,7 @@ def test_a_terminal_has_bars_instead() -> None:
 
 def test_bars_of_tasks_within_tasks_say_what_each_is_busy_with() -> None:
     file = io.StringIO()
-    report = Reporter(Console(file=file, force_terminal=True, width=120), quiet=0.0)
+    report = Reporter(Console(file=file, force_terminal=True, width=120), every=0.0)
     with report.task("warming up", "method") as outer:
         outer(1, 4, "gfp, counting FLOPs")
         until(lambda: "warming up: gfp, counting FLOPs" in file.getvalue())
@@ -245,3 +245,30 @@ def test_a_run_in_a_log_tells_how_far_it_is(
     assert any("(50%), probing" in line for line in told)
     assert any(line.startswith("measuring speed, methods interleaved: round ") for line in lines)
     assert any(line.startswith("warming up: ") and "slow, counting FLOPs" in line for line in lines)
+
+
+# --- quiet ---
+
+
+def test_a_quiet_reporter_prints_results_alone() -> None:
+    file = io.StringIO()
+    report = Reporter(Console(file=file), every=0.0, quiet=True)
+    with report.log(), report.task("training", "step") as task:
+        task(1, 2)
+        report.line("half-way")
+        report.remind()
+        report.result("the result")
+    assert file.getvalue() == "the result\n"
+
+
+def test_a_quiet_run_prints_its_table_alone(tmp_path: Path) -> None:
+    command = ["run", *SMALL, "--dataset", small_file(tmp_path), "--out", tmp_path / "out"]
+    command += ["--methods", "encoder-only", "--no-pictures"]
+    quiet = harness(*command, "-q")
+    assert (quiet.code, quiet.err) == (0, "")
+    assert quiet.out.startswith("method ")
+    loud = harness(*command).out
+    assert loud.startswith("started: ")
+    assert quiet.out.replace(" -q", "") in loud
+    assert "records in" in loud.removeprefix(quiet.out)
+    assert not {"records in", "[1/"} & set(quiet.out.splitlines())
