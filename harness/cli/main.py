@@ -36,7 +36,7 @@ from harness.cli import (
     studies,
     submit,
 )
-from harness.cli.config import Kind, expanded
+from harness.cli.config import Kind, expanded, named
 from harness.cli.flags import RUNS_VARIABLE
 from harness.cli.help import CONTEXT, HelpCommand, HelpGroup
 from harness.errors import UsageError, first_few
@@ -62,7 +62,10 @@ COMMANDS: dict[str, dict[str, tuple[Callable[..., None], str]]] = {
     "Train and measure": {
         "run": (run.run_command, "run --methods gfp,mamp --budget 5min --out runs/first"),
         "plan": (run.plan_command, "plan --methods gfp,mamp --budget 2h --seeds 0-2"),
-        "show-config": (run.show_config_command, "show-config --methods gfp,mamp > study.yaml"),
+        "show-config": (
+            run.show_config_command,
+            "show-config --methods gfp,mamp --seeds 0-2 > study.yaml",
+        ),
         "submit": (submit.submit_command, "submit --config study.yaml --gpus 1 --time 300"),
         "speed": (run.speed_command, "speed --methods gfp,mamp --processes 3"),
         "evaluate": (
@@ -155,14 +158,15 @@ def main() -> None:
         sys.argv.append("--help")
     if set(VERSION) & set(sys.argv[1:]):  # people ask for it behind a command too
         sys.argv[1:] = [VERSION[0]]
+    typed = sys.argv[1:]
     with stoppable() as stops, told(warn):
         try:
             _refuse_ranks(sys.argv[1])
             code = max([_command_of(words) for words in expanded(sys.argv[1:], file_options)])
         except UsageError as error:
-            code = _fail(str(error), 2)
+            code = _fail(named(str(error), sys.argv[1:], typed), 2)
         except _COMMAND_LINE_ERROR as error:
-            code = _misread(error)
+            code = _misread(error, typed)
         except (KeyboardInterrupt, typer.Abort):
             code = _stopped(stops.asked)
         except MemoryError:
@@ -245,7 +249,7 @@ def leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _misread(error: Any) -> int:
+def _misread(error: Any, typed: list[str]) -> int:
     """Say what is wrong with a command line, and which help shows what it may hold."""
     if type(error).__name__ == "NoArgsIsHelpError":  # `data` alone: the message is the help
         say_lines(error.format_message())
@@ -255,6 +259,7 @@ def _misread(error: Any) -> int:
         names.insert(0, context.info_name)
         context = context.parent
     message = " ".join(error.format_message().split()).removesuffix(".")
+    message = named(message, sys.argv[1:], typed)
     return _fail(f"{message}; see `{' '.join(['python -m harness', *names, '-h'])}`", 2)
 
 

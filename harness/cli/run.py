@@ -558,28 +558,66 @@ def _asks_inference(
 
 
 def show_config_command(
+    ctx: typer.Context,
     methods: Methods = None,
     dataset: DataName = None,
     budget: BudgetText = None,
+    seeds: Seeds = "0",
     encoder: Encoder = None,
     split: Split = None,
     label: Label = None,
     batch_size: BatchSize = None,
     preset: Preset = "quick",
     overrides: Overrides = None,
+    plugin: Plugins = None,
     config: Config = None,
     part: Part = None,
+    protocols: Protocols = "",
+    folds: Folds = 1,
+    tuning: Tuning = 0,
+    out: Out = Path("runs"),
     device: Device = None,
     precision: Precision = None,
+    threads: Threads = None,
+    rerun: Rerun = False,
+    state_seconds: StateSeconds = 300.0,
+    tensorboard: TensorBoard = False,
+    keep_decoder: KeepDecoder = False,
+    no_pictures: NoPictures = False,
+    baseline: Baseline = "",
+    speed_seconds: SpeedSeconds = 30.0,
+    claim: Claim = False,
+    shard: Shard = "1/1",
+    no_wait: NoWait = False,
+    measure_only: MeasureOnly = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the configuration that `run` would use."""
-    settings = _settings_of(locals())
+    """Print the configuration that `run` would use.
+
+    Every setting, and the other flags that were given: a file for --config.
+    """
+    settings, _ = asked_of_run({**locals(), "study": ""})
+    every_setting(settings, folds, tuning)
     plain = {
         "methods": settings["methods"],
         "device": settings["device"],
+        **_given(ctx),
         **{name: settings[name].model_dump(mode="json") for name in SECTIONS},
     }
     say_lines(
         json.dumps(plain, indent=1) if as_json else yaml.safe_dump(plain, sort_keys=False).rstrip()
     )
+
+
+def _given(ctx: typer.Context) -> dict[str, Any]:
+    """The flags of `run` that were typed or stood in a file, and that are no settings."""
+    others = {*_SETTINGS, "overrides", "preset", "config", "part", "as_json"}
+    found = {}
+    for parameter in ctx.command.params:
+        name, source = str(parameter.name), ctx.get_parameter_source(str(parameter.name))
+        if name not in others and source is not None and source.name == "COMMANDLINE":
+            value = ctx.params[name]
+            texts = [str(one) for one in value] if isinstance(value, list | tuple) else value
+            key = parameter.opts[0].removeprefix("--")
+            found[key] = str(value) if isinstance(value, Path) else texts
+    return found

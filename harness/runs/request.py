@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from harness.runs.experiment import Experiment
 
 
+PLACES = {
+    "dataset": ("data", "name"),
+    "split": ("data", "split"),
+    "label": ("data", "label"),
+    "encoder": ("encoder", "size"),
+    "budget": ("train", "budget"),
+    "batch_size": ("train", "batch_size"),
+    "precision": ("train", "precision"),
+}
+"""Settings that have a flag of their own: section and key of each."""
+
+
 def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> dict[str, Any]:
     """Preset, then ``--set``, then flags, validated section by section;
     `UsageError` for anything unknown.
@@ -31,21 +43,12 @@ def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> 
     for text in overrides or []:
         section, key, value = parse_override(text)
         values[section][key] = value
-    places = {
-        "dataset": ("data", "name"),
-        "split": ("data", "split"),
-        "label": ("data", "label"),
-        "encoder": ("encoder", "size"),
-        "budget": ("train", "budget"),
-        "batch_size": ("train", "batch_size"),
-        "precision": ("train", "precision"),
-    }
     for flag in flags:
-        if flag not in (*places, "methods", "device"):
+        if flag not in (*PLACES, "methods", "device"):
             raise UsageError(
-                f"unknown setting {flag!r}{nearest(flag, places)} (known: {', '.join(places)})"
+                f"unknown setting {flag!r}{nearest(flag, PLACES)} (known: {', '.join(PLACES)})"
             )
-    for flag, (section, key) in places.items():
+    for flag, (section, key) in PLACES.items():
         if flags.get(flag) is not None:
             values[section][key] = flags[flag]
     settings: dict[str, Any] = {

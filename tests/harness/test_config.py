@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from harness.cli.config import Kind, expanded
 from harness.cli.main import app, file_options
 from harness.errors import UsageError
 from harness.records.store import read_records
+from tests.harness.small_run import harness
 
 OPTIONS: dict[str, dict[str, Kind]] = {
     "run": {
@@ -103,11 +105,89 @@ def test_an_unknown_part_is_named_with_those_that_are_there(tmp_path: Path) -> N
 
 def test_what_show_config_prints_is_a_file_that_says_the_same(tmp_path: Path) -> None:
     flags = ["--methods", "gfp,amr:k=0.01", "--budget", "20steps", "--set", "train.lr=3e-4"]
+    flags += ["--seeds", "0-2", "--threads", "1", "--protocols", "linear,knn", "--claim"]
+    flags += ["--plugin", "a.py", "--plugin", "b.py", "--out", "somewhere", "--folds", "2"]
     first = CliRunner().invoke(app, ["show-config", *flags]).output
     path = written(tmp_path, first)
     [words] = expanded(["show-config", "--config", str(path)], file_options)
     again = CliRunner().invoke(app, words).output
     assert yaml.safe_load(again) == yaml.safe_load(first)
+    typed = {"seeds": "0-2", "threads": 1, "protocols": "linear,knn", "claim": True, "folds": 2}
+    typed |= {"plugin": ["a.py", "b.py"], "out": "somewhere"}
+    assert typed.items() <= yaml.safe_load(first).items()
+
+
+def test_show_config_takes_every_flag_of_run() -> None:
+    taken = file_options()
+    no_part_of_a_study = {"dry-run", "quiet", "since", "study"}
+    assert taken["run"].keys() - taken["show-config"].keys() == no_part_of_a_study
+
+
+def test_a_file_of_several_parts_is_shown_part_by_part(tmp_path: Path) -> None:
+    path = written(tmp_path, "parts: {a: {seeds: 0}, b: {seeds: 1}}")
+    with pytest.raises(UsageError, match="expected --part and one of a, b, found none"):
+        expanded(["show-config", "--config", str(path)], file_options)
+
+
+def shown(path: Path, *words: str) -> dict[str, Any]:
+    """What `show-config` prints of a file."""
+    found = harness("show-config", "--config", path, *words)
+    assert (found.code, found.err) == (0, "")
+    plain = yaml.safe_load(found.out)
+    assert isinstance(plain, dict)
+    return plain
+
+
+@pytest.mark.parametrize("text", ["batch-size: 8", "batch_size: 8", "train: {batch_size: 8}"])
+def test_a_setting_may_be_written_in_several_ways(tmp_path: Path, text: str) -> None:
+    assert shown(written(tmp_path, text))["train"]["batch_size"] == 8
+
+
+@pytest.mark.parametrize("words", [("--budget", "7s"), ("--set", "train.budget=7s")])
+@pytest.mark.parametrize("text", ["budget: 3h", "train: {budget: 3h}"])
+def test_what_is_typed_counts_before_what_is_written_either_way(
+    tmp_path: Path, text: str, words: tuple[str, ...]
+) -> None:
+    assert shown(written(tmp_path, text), *words)["train"]["budget"] == "7s"
+
+
+@pytest.mark.parametrize(
+    ("common", "own"),
+    [("budget: 3h", "train: {budget: 5h}"), ("train: {budget: 3h}", "budget: 5h")],
+)
+def test_what_a_part_says_counts_before_what_goes_for_all(
+    tmp_path: Path, common: str, own: str
+) -> None:
+    path = written(tmp_path, f"{common}\nparts: {{a: {{{own}}}}}")
+    assert shown(path, "--part", "a")["train"]["budget"] == "18000s"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seeds: 0-x", "seeds '0-x': expected numbers"),
+        ("threads: 0", "threads: Invalid value for '--threads'"),
+        ("batch_size: many", "batch-size: Invalid value for '--batch-size'"),
+        ("budget: 10x", "train: budget: expected a number and one of"),
+        ("train: {lrr: 1}", "train.lrr: train: unknown option 'lrr', did you mean 'lr'?"),
+        ("train: {lr: -1}", "train: lr: "),
+        ("preset: quik", "preset: unknown preset 'quik'"),
+        ("claim: perhaps", "claim: expected true or false, found 'perhaps'"),
+        ("budget: 3h\ntrain: {budget: 3s}", "train: budget: expected once, found a second"),
+    ],
+)
+def test_a_wrong_value_is_told_with_file_and_key(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, text)
+    found = harness("show-config", "--config", path)
+    assert (found.code, found.out) == (2, "")
+    assert found.err.startswith(f"error: {path}: {said}")
+    assert found.err.count("\n") == 1
+
+
+def test_a_wrong_value_that_was_typed_is_told_without_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, "seeds: 0-2")
+    found = harness("show-config", "--config", path, "--batch-size", "1")
+    assert found.err.startswith("error: train: batch_size: ")
 
 
 def test_every_record_names_the_file_that_asked_for_it(
