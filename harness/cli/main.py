@@ -133,9 +133,10 @@ def print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-VERSION = ("--version", "-V")
+_ASKS_VERSION = ("--version", "-V")
 Version = Annotated[
-    bool, typer.Option(*VERSION, help="Print the versions.", callback=print_version, is_eager=True)
+    bool,
+    typer.Option(*_ASKS_VERSION, help="Print the versions.", callback=print_version, is_eager=True),
 ]
 
 
@@ -156,8 +157,8 @@ def main() -> None:
     _prepare_streams()
     if not sys.argv[1:]:
         sys.argv.append("--help")
-    if set(VERSION) & set(sys.argv[1:]):  # people ask for it behind a command too
-        sys.argv[1:] = [VERSION[0]]
+    if set(_ASKS_VERSION) & set(sys.argv[1:]):  # people ask for it behind a command too
+        sys.argv[1:] = [_ASKS_VERSION[0]]
     typed = sys.argv[1:]
     with stoppable() as stops, told(warn):
         try:

@@ -191,7 +191,7 @@ def test_submit_has_every_option_of_run() -> None:
         inspect.signature(command).parameters for command in (run_command, submit_command)
     )
     set_by_it = {"claim", "shard", "no_wait", "measure_only", "since"}
-    assert of_submit.keys() - {"ctx"} - set(OWN) == of_run.keys() - set_by_it - {"dry_run"}
+    assert of_submit.keys() - {"ctx"} - set(OWN) == of_run.keys() - set_by_it - {"dry_run", "quiet"}
 
 
 def test_what_was_typed_reaches_the_jobs(tmp_path: Path) -> None:
