@@ -18,6 +18,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from datasets.clips import ClipSet, clip_origins, present_bodies
@@ -54,9 +55,9 @@ class Look:
     augmentation: Augmentation = Augmentation()
 
 
-Batch = Tensor | tuple[Tensor, ...]
-"""``[B, T, V, 3]``; where a method wants several views, one of each:
-row b is the same body sequence in all.
+Batch = Float[Tensor, "B T V 3"] | tuple[Float[Tensor, "B _ V 3"], ...]
+"""Body sequences; where a method wants several views, one of each: row b is the same body sequence
+in all.
 """
 
 
@@ -99,10 +100,22 @@ class BodySequences:
         include_empty: batch absent bodies too (all zeros), for cost parity with the papers.
 
     Attributes:
-        clip: ``[S]`` clip index of each body sequence.
-        length: ``[S]`` frames of each body sequence.
-        present: ``[S]`` False for an empty body, which is there only with `include_empty`.
+        clip: clip index of each body sequence.
+        length: frames of each body sequence.
+        present: False for an empty body, which is there only with `include_empty`.
+        rows: frames as they are stored.
+        start: the first row of each body sequence.
+        stride: rows from one of its frames to the next.
+        origin: the center that is subtracted from each body sequence.
     """
+
+    clip: Int[Tensor, "S"]
+    length: Int[Tensor, "S"]
+    present: Bool[Tensor, "S"]
+    rows: Float[Tensor, "F V 3"]
+    start: Int[Tensor, "S"]
+    stride: int
+    origin: Float[Tensor, "S 3"]
 
     def __init__(
         self,
@@ -129,33 +142,41 @@ class BodySequences:
     def __len__(self) -> int:
         return len(self.clip)
 
-    def of_clips(self, indices: np.ndarray) -> Tensor:
+    def of_clips(self, indices: Int[np.ndarray, "_"]) -> Int[Tensor, "n"]:
         """Body sequence numbers that belong to the given clips, ascending."""
         wanted = torch.zeros(self.clip_count, dtype=torch.bool, device=self.device)
         wanted[torch.as_tensor(indices, device=self.device)] = True
         return torch.nonzero(wanted[self.clip]).squeeze(1)
 
-    def window(self, sequences: Tensor, first: Tensor, length: Tensor, frames: int) -> Tensor:
-        """Frames ``first .. first + length`` of each sequence, resized to ``frames``:
-        ``[B, frames, V, 3]``.
+    def window(
+        self,
+        sequences: Int[Tensor, "B"],
+        first: Int[Tensor, "B"],
+        length: Int[Tensor, "B"],
+        frames: int,
+    ) -> Float32[Tensor, "B {frames} V 3"]:
+        """Frames ``first .. first + length`` of each sequence, resized to ``frames``.
 
         Linear in time with half-pixel centres: ``torch.nn.functional.interpolate(mode="linear")``
         to rounding.
         """
-        steps = torch.arange(frames, device=self.device, dtype=torch.float32)
-        scale = (length / frames).unsqueeze(1)
-        position = (scale * (steps + 0.5) - 0.5).clamp(min=0)
-        low = torch.minimum(position.long(), length.unsqueeze(1) - 1)
-        high = torch.minimum(low + 1, length.unsqueeze(1) - 1)
-        weight = (position - low)[..., None, None]
+        steps = torch.arange(frames, device=self.device, dtype=torch.float32)  # [T]
+        scale = (length / frames).unsqueeze(1)  # [B, 1]
+        position = (scale * (steps + 0.5) - 0.5).clamp(min=0)  # [B, T]
+        low = torch.minimum(position.long(), length.unsqueeze(1) - 1)  # [B, T]
+        high = torch.minimum(low + 1, length.unsqueeze(1) - 1)  # [B, T]
+        weight = (position - low)[..., None, None]  # [B, T, 1, 1]
+        # [B, T, V, 3] each
         lower, upper = self._frames(sequences, first, low), self._frames(sequences, first, high)
         return torch.addcmul(weight * upper, 1 - weight, lower)
 
-    def _frames(self, sequences: Tensor, first: Tensor, step: Tensor) -> Tensor:
-        """Centred frames ``first + step`` ``[B, T]`` of each sequence; absent frames stay zero."""
-        row = self.start[sequences, None] + self.stride * (first[:, None] + step)
-        raw = self.rows[row.to(self.rows.device)].to(self.device, torch.float32)
-        absent = (raw == 0).flatten(2).all(2)
+    def _frames(
+        self, sequences: Int[Tensor, "B"], first: Int[Tensor, "B"], step: Int[Tensor, "B T"]
+    ) -> Float32[Tensor, "B T V 3"]:
+        """Centred frames ``first + step`` of each sequence; absent frames stay zero."""
+        row = self.start[sequences, None] + self.stride * (first[:, None] + step)  # [B, T]
+        raw = self.rows[row.to(self.rows.device)].to(self.device, torch.float32)  # [B, T, V, 3]
+        absent = (raw == 0).flatten(2).all(2)  # [B, T]
         return (raw - self.origin[sequences, None, None]).masked_fill(absent[..., None, None], 0.0)
 
 
@@ -181,10 +202,8 @@ def pooled(sources: Sequence[BodySequences]) -> BodySequences:
     return pool
 
 
-def _packed(source: BodySequences) -> tuple[Tensor, Tensor]:
-    """Frames of a source one after the other, ``[R, V, 3]`` float32,
-    and the first of each body sequence.
-    """
+def _packed(source: BodySequences) -> tuple[Float32[Tensor, "F V 3"], Int[Tensor, "S"]]:
+    """Frames of a source one after the other, and the first of each body sequence."""
     if source.stride == 1:
         return source.rows.to(source.device, torch.float32), source.start
     ends = source.length.cumsum(0)
@@ -197,11 +216,9 @@ def _packed(source: BodySequences) -> tuple[Tensor, Tensor]:
 
 
 def _rows(
-    clips: ClipSet, clip: np.ndarray, body: np.ndarray, device: torch.device
-) -> tuple[Tensor, np.ndarray, int]:
-    """Packed frame rows ``[R, V, 3]``, first row of each sequence,
-    and the row step between frames.
-    """
+    clips: ClipSet, clip: Int[np.ndarray, "S"], body: Int[np.ndarray, "S"], device: torch.device
+) -> tuple[Float[Tensor, "F V 3"], Int[np.ndarray, "S"], int]:
+    """Packed frame rows, first row of each sequence, and the row step between frames."""
     _, bodies, joints, _ = clips.joints.shape
     if (
         isinstance(clips.joints, np.memmap)
@@ -222,33 +239,36 @@ def _rows(
     return torch.from_numpy(packed).to(device), start[:-1], 1
 
 
-def _mapped(rows: np.ndarray) -> Tensor:
+def _mapped(rows: Float[np.ndarray, "F V 3"]) -> Float[Tensor, "F V 3"]:
     with warnings.catch_warnings():  # the map is read-only and nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(rows)
 
 
 def random_crops(
-    length: Tensor, augmentation: Augmentation, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """First frame and length of one random crop per sequence of ``length`` frames,
-    as in MAMP's feeder.
+    length: Int[Tensor, "B"], augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"]]:
+    """First frame and length of one random crop per sequence of ``length`` frames, as in MAMP's
+    feeder.
     """
     return crops(length, augmentation, uniform(length, generator), uniform(length, generator))
 
 
-def uniform(length: Tensor, generator: torch.Generator, *columns: int) -> Tensor:
-    """Uniform random numbers ``[B, *columns]`` for sequences of ``length`` ``[B]``,
-    on their device.
-    """
+def uniform(
+    length: Int[Tensor, "B"], generator: torch.Generator, *columns: int
+) -> Float[Tensor, "B ..."]:
+    """Uniform random numbers ``[B, *columns]`` for sequences of ``length``, on their device."""
     return torch.rand(len(length), *columns, generator=generator, device=length.device)
 
 
 def crops(
-    length: Tensor, augmentation: Augmentation, share: Tensor, place: Tensor
-) -> tuple[Tensor, Tensor]:
-    """First frame and length of the crop at ``share`` and ``place``, 0 to 1 ``[B]``,
-    of what may be drawn.
+    length: Int[Tensor, "B"],
+    augmentation: Augmentation,
+    share: Float[Tensor, "B"],
+    place: Float[Tensor, "B"],
+) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"]]:
+    """First frame and length of the crop at ``share`` and ``place``, 0 to 1, of what may be
+    drawn.
     """
     low, high = augmentation.crop
     kept = (
@@ -261,16 +281,15 @@ def crops(
     return first.long().minimum(length - kept), kept
 
 
-def test_crops(length: Tensor) -> tuple[Tensor, Tensor]:
+def test_crops(length: Int[Tensor, "B"]) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"]]:
     """First frame and length of MAMP's deterministic test crop: 2.5 % dropped at each end."""
     dropped = (0.05 * length / 2).long()
     return dropped, length - 2 * dropped
 
 
-def rotations(angles: Tensor) -> Tensor:
-    """Rotation matrices ``R_z R_y R_x`` ``[B, 3, 3]`` from angles about x, y,
-    z in radians ``[B, 3]``.
-    """
+def rotations(angles: Float[Tensor, "B 3"]) -> Float[Tensor, "B 3 3"]:
+    """Rotation matrices ``R_z R_y R_x`` from angles about x, y, z in radians."""
+    # [B] each
     (sx, sy, sz), (cx, cy, cz) = angles.sin().unbind(1), angles.cos().unbind(1)
     rows = [
         cz * cy,
@@ -286,24 +305,31 @@ def rotations(angles: Tensor) -> Tensor:
     return torch.stack(rows, dim=1).reshape(-1, 3, 3)
 
 
-def rotate(x: Tensor, turn: Tensor, largest: float) -> Tensor:
-    """One rotation per body sequence: at ``turn``, 0 to 1 ``[B, 3]``,
-    of up to ``largest`` radians about each axis.
+def rotate(
+    x: Float[Tensor, "B T V 3"], turn: Float[Tensor, "B 3"], largest: float
+) -> Float[Tensor, "B T V 3"]:
+    """One rotation per body sequence: at ``turn``, 0 to 1, of up to ``largest`` radians about each
+    axis.
     """
     angles = (2 * turn - 1) * largest
     return torch.einsum("bij,btvj->btvi", rotations(angles), x)
 
 
 def _augmented(
-    source: BodySequences, chosen: Tensor, look: Look, share: Tensor, place: Tensor, turn: Tensor
-) -> Tensor:
-    """Sequences ``chosen`` ``[B]`` cropped, resized and turned by uniform draws:
-    ``[B, look.frames, V, 3]``.
+    source: BodySequences,
+    chosen: Int[Tensor, "B"],
+    look: Look,
+    share: Float[Tensor, "B"],
+    place: Float[Tensor, "B"],
+    turn: Float[Tensor, "B 3"],
+) -> Float[Tensor, "B {look.frames} V 3"]:
+    """Sequences ``chosen``, cropped, resized and turned by uniform draws.
 
     Draws come from outside, so that this can be compiled.
     """
-    first, kept = crops(source.length[chosen], look.augmentation, share, place)
-    return rotate(source.window(chosen, first, kept, look.frames), turn, look.augmentation.rotation)
+    first, kept = crops(source.length[chosen], look.augmentation, share, place)  # [B], [B]
+    x = source.window(chosen, first, kept, look.frames)  # [B, T, V, 3]
+    return rotate(x, turn, look.augmentation.rotation)
 
 
 class TrainingBatches:
@@ -329,13 +355,13 @@ class TrainingBatches:
     def __init__(
         self,
         source: BodySequences,
-        sequences: Tensor,
+        sequences: Int[Tensor, "n"],
         *,
         size: int,
         looks: Sequence[Look],
         seed: int,
         part: slice = slice(None),
-        groups: Sequence[Tensor] = (),
+        groups: Sequence[Int[Tensor, "_"]] = (),
     ) -> None:
         if not len(sequences) or not all(map(len, groups)):
             raise DataError(
@@ -362,9 +388,9 @@ class TrainingBatches:
         views = tuple(self.view(chosen, look) for look in self.looks)
         return views if len(views) > 1 else views[0]
 
-    def epoch(self) -> Tensor:
-        """Sequences in a fresh random order: each once;
-        of groups as many of each as the largest has.
+    def epoch(self) -> Int[Tensor, "n"]:
+        """Sequences in a fresh random order: each once; of groups as many of each as the largest
+        has.
         """
         if not self.groups:
             return self.sequences[self._order(len(self.sequences))]
@@ -372,18 +398,17 @@ class TrainingBatches:
         drawn = [self._drawn(group, largest) for group in self.groups]
         return torch.cat(drawn)[self._order(largest * len(drawn))]
 
-    def _drawn(self, group: Tensor, count: int) -> Tensor:
+    def _drawn(self, group: Int[Tensor, "n"], count: int) -> Int[Tensor, "{count}"]:
         """So many of a group: all of it again and again, and of the last round a random part."""
         rounds = [group[self._order(len(group))] for _ in range(-(-count // len(group)))]
         return torch.cat(rounds)[:count]
 
-    def _order(self, count: int) -> Tensor:
+    def _order(self, count: int) -> Int[Tensor, "{count}"]:
         return torch.randperm(count, generator=self.generator, device=self.source.device)
 
-    def view(self, chosen: Tensor, look: Look) -> Tensor:
-        """One view of the chosen sequences ``[B]``: cropped, resized and turned,
-        ``[B, look.frames, V, 3]``.
-        """
+    def view(self, chosen: Int[Tensor, "n"], look: Look) -> Float[Tensor, "B {look.frames} V 3"]:
+        """One view of the chosen sequences, of this part of them: cropped, resized and turned."""
+        # [n], [n], [n, 3]
         draws = [uniform(chosen, self.generator, *columns) for columns in ((), (), (3,))]
         return self.augment(
             self.source, chosen[self.part], look, *(drawn[self.part] for drawn in draws)
@@ -413,9 +438,9 @@ class TrainingBatches:
 
 def evaluation_batches(
     source: BodySequences, size: int, frames: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every body sequence once, in order, test-cropped:
-    ``(numbers [b], batch [b, T, V, 3])``; nothing dropped.
+) -> Iterator[tuple[Int[Tensor, "B"], Float[Tensor, "B T V 3"]]]:
+    """Every body sequence once, in order, test-cropped: their numbers and a batch; nothing
+    dropped.
     """
     for numbers in torch.arange(len(source), device=source.device).split(size):
         first, kept = test_crops(source.length[numbers])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,31 +27,29 @@ class ClipBatch:
     """Clips and their bodies.
 
     Attributes:
-        clips: ``[B]`` clip numbers.
-        x: ``[S, T, V, 3]`` body sequences of all of them.
-        row: ``[S]`` place in the batch of the clip that a body belongs to.
-        slot: ``[S]`` which of that clip's bodies it is, from 0.
+        clips: their numbers.
+        x: body sequences of all of them.
+        row: place in the batch of the clip that a body belongs to.
+        slot: which of that clip's bodies it is, from 0.
     """
 
-    clips: Tensor
-    x: Tensor
-    row: Tensor
-    slot: Tensor
+    clips: Int[Tensor, "B"]
+    x: Float[Tensor, "n T V 3"]
+    row: Int[Tensor, "n"]
+    slot: Int[Tensor, "n"]
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def mean(self, bodies: Tensor) -> Tensor:
-        """Mean over a clip's bodies: ``[S, ...]`` to ``[B, ...]``;
-        zeros for a clip without a body.
-        """
-        count = torch.bincount(self.row, minlength=len(self)).clamp(min=1).to(bodies.dtype)
+    def mean(self, bodies: Float[Tensor, "n ..."]) -> Float[Tensor, "B ..."]:
+        """Mean over a clip's bodies; zeros for a clip without a body."""
+        count = torch.bincount(self.row, minlength=len(self)).clamp(min=1).to(bodies.dtype)  # [B]
         total = bodies.new_zeros(len(self), *bodies.shape[1:]).index_add(0, self.row, bodies)
         return total / count.view(-1, *[1] * (bodies.ndim - 1))
 
-    def in_slots(self, slots: int) -> Tensor:
-        """The bodies of every clip side by side, absent ones zero: ``[B, T, slots, V, 3]``."""
-        whole = self.x.new_zeros(len(self), slots, *self.x.shape[1:])
+    def in_slots(self, slots: int) -> Float[Tensor, "B T {slots} V 3"]:
+        """The bodies of every clip side by side, absent ones zero."""
+        whole = self.x.new_zeros(len(self), slots, *self.x.shape[1:])  # [B, M, T, V, 3]
         whole[self.row, self.slot] = self.x
         return whole.transpose(1, 2)
 
@@ -60,7 +59,7 @@ class ClipBatches:
 
     Args:
         source: all body sequences.
-        lengths: ``[N]`` frames of every clip of the data set.
+        lengths: frames of every clip of the data set.
         clips: numbers of those to train on; one that stands there twice is seen twice an epoch.
         size: clips per batch; all of them where there are fewer.
         frames: T.
@@ -74,8 +73,8 @@ class ClipBatches:
     def __init__(
         self,
         source: BodySequences,
-        lengths: NDArray[np.int64],
-        clips: NDArray[np.int64],
+        lengths: Int[NDArray[np.int64], "N"],
+        clips: Int[NDArray[np.int64], "_"],
         *,
         size: int,
         frames: int,
@@ -103,9 +102,9 @@ class ClipBatches:
             first, kept = random_crops(
                 self.bodies.lengths[chosen], self.augmentation, self.generator
             )
-            turn = uniform(chosen, self.generator, 3)
+            turn = uniform(chosen, self.generator, 3)  # [B, 3]
             batch = self.bodies.batch(chosen, first, kept)
-            turned = rotate(batch.x, turn[batch.row], self.augmentation.rotation)
+            turned = rotate(batch.x, turn[batch.row], self.augmentation.rotation)  # [n, T, V, 3]
             yield ClipBatch(batch.clips, turned, batch.row, batch.slot)
 
 
@@ -119,8 +118,8 @@ def batch_sizes(clips: int, size: int, *, drop_last: bool) -> list[int]:
 
 def evaluation_view(
     source: BodySequences,
-    lengths: NDArray[np.int64],
-    clips: NDArray[np.int64],
+    lengths: Int[NDArray[np.int64], "N"],
+    clips: Int[NDArray[np.int64], "_"],
     *,
     size: int,
     frames: int,
@@ -136,22 +135,28 @@ class ClipBodies:
     """Which body sequences belong to a clip; arguments as of `ClipBatches`."""
 
     def __init__(
-        self, source: BodySequences, lengths: NDArray[np.int64], frames: int, slots: int | None
+        self,
+        source: BodySequences,
+        lengths: Int[NDArray[np.int64], "N"],
+        frames: int,
+        slots: int | None,
     ) -> None:
         self.source, self.frames, self.slots = source, frames, slots
-        self.lengths = torch.as_tensor(lengths, device=source.device)
-        self.sequences = torch.nonzero(source.present).squeeze(1)  # ascending by clip
+        self.lengths = torch.as_tensor(lengths, device=source.device)  # [N]
+        self.sequences = torch.nonzero(source.present).squeeze(1)  # [present of S], by clip
         owners = source.clip[self.sequences]
-        self.count = torch.bincount(owners, minlength=source.clip_count)
+        self.count = torch.bincount(owners, minlength=source.clip_count)  # [N]
         self.start = self.count.cumsum(0) - self.count
 
-    def batch(self, clips: Tensor, first: Tensor, kept: Tensor) -> ClipBatch:
-        """Clips ``[B]`` with frames ``first .. first + kept`` ``[B]`` of all their bodies."""
-        count = self.count[clips]
-        row = torch.repeat_interleave(torch.arange(len(clips), device=clips.device), count)
-        slot = torch.arange(len(row), device=clips.device) - (count.cumsum(0) - count)[row]
-        chosen = self.sequences[self.start[clips[row]] + slot]
-        x = self.source.window(chosen, first[row], kept[row], self.frames)
+    def batch(
+        self, clips: Int[Tensor, "B"], first: Int[Tensor, "B"], kept: Int[Tensor, "B"]
+    ) -> ClipBatch:
+        """Clips with frames ``first .. first + kept`` of all their bodies."""
+        count = self.count[clips]  # [B]
+        row = torch.repeat_interleave(torch.arange(len(clips), device=clips.device), count)  # [n]
+        slot = torch.arange(len(row), device=clips.device) - (count.cumsum(0) - count)[row]  # [n]
+        chosen = self.sequences[self.start[clips[row]] + slot]  # [n]
+        x = self.source.window(chosen, first[row], kept[row], self.frames)  # [n, T, V, 3]
         if self.slots is None:
             return ClipBatch(clips, x, row, slot)
         absent = torch.repeat_interleave(

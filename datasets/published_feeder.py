@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
@@ -38,9 +39,8 @@ PREFETCH = 2
 
 def pad_clips(
     clips: ClipSet, chosen: NDArray[np.int64], *, center: bool = True
-) -> NDArray[np.float32]:
-    """Zero-padded clips ``[N, 3, 300, V, M]`` in memory, centred as `BodySequences` does; later
-    frames are cut off.
+) -> Float[NDArray[np.float32], "N 3 _ V M"]:
+    """Zero-padded clips in memory, centred as `BodySequences` does; later frames are cut off.
 
     A view, as in MAMP's feeder, of what its files hold: ``[N, 300, M, V, 3]``.
     """
@@ -62,36 +62,37 @@ class PaddedClips(Dataset[Tensor]):
     """Padded clips, augmented one by one; a sample is ``[M, T, V, 3]``.
 
     Args:
-        padded: ``[N, 3, 300, V, M]`` (`pad_clips`).
+        padded: what `pad_clips` returns.
         frames: T.
         augmentation: crop and rotation.
     """
 
     def __init__(
-        self, padded: NDArray[np.float32], *, frames: int, augmentation: Augmentation
+        self,
+        padded: Float[NDArray[np.float32], "N 3 _ V M"],
+        *,
+        frames: int,
+        augmentation: Augmentation,
     ) -> None:
         self.padded, self.frames, self.augmentation = padded, frames, augmentation
 
     def __len__(self) -> int:
         return len(self.padded)
 
-    def __getitem__(self, row: int) -> Tensor:
-        """One augmented clip, ``[M, T, V, 3]``."""
-        clip = self.padded[row]
+    def __getitem__(self, row: int) -> Float32[Tensor, "M T V 3"]:
+        """One augmented clip."""
+        clip = self.padded[row]  # [3, 300, V, M]
         valid = int((clip.sum(axis=(0, 2, 3)) != 0).sum())
         channels, _, joints, bodies = clip.shape
         if not valid:
             return torch.zeros(bodies, self.frames, joints, channels)
         first, kept = self.crop(valid)
-        window = (
-            torch.from_numpy(clip[:, first : first + kept])
-            .permute(0, 2, 3, 1)
-            .reshape(1, 1, -1, kept)
-        )
-        resized = torch.nn.functional.interpolate(
-            window, size=(window.shape[2], self.frames), mode="bilinear"
-        )
-        x = resized.reshape(channels, joints, bodies, self.frames).permute(2, 3, 1, 0)
+        window = torch.from_numpy(clip[:, first : first + kept]).permute(0, 2, 3, 1)
+        window = window.reshape(1, 1, -1, kept)  # [1, 1, 3 V M, kept]
+        size = (window.shape[2], self.frames)
+        resized = torch.nn.functional.interpolate(window, size=size, mode="bilinear")
+        x = resized.reshape(channels, joints, bodies, self.frames)
+        x = x.permute(2, 3, 1, 0)  # [M, T, V, 3]
         angles = (2 * torch.rand(1, 3) - 1) * self.augmentation.rotation
         return x @ rotations(angles)[0].T
 
@@ -103,8 +104,8 @@ class PaddedClips(Dataset[Tensor]):
         return np.random.randint(0, valid - kept + 1), kept  # noqa: NPY002
 
     @staticmethod
-    def sequences(batch: Tensor) -> Tensor:
-        """The body sequences ``[B, T, V, 3]`` of a batch of samples, on the device."""
+    def sequences(batch: Float[Tensor, "N M T V 3"]) -> Float[Tensor, "N*M T V 3"]:
+        """The body sequences of a batch of samples, on the device."""
         return batch.flatten(0, 1)
 
 
@@ -116,8 +117,8 @@ class PublishedClips(PaddedClips):
     the device (there by the model, model_mamp/transformer.py) are what that costs more.
     """
 
-    def __getitem__(self, row: int) -> Tensor:
-        """One augmented clip, ``[3, T, V, M]``."""
+    def __getitem__(self, row: int) -> Float32[Tensor, "3 T V M"]:
+        """One augmented clip."""
         clip = np.array(self.padded[row])  # a copy of all 300 frames
         channels, _, joints, bodies = clip.shape
         valid = int((clip.sum(0).sum(-1).sum(-1) != 0).sum())
@@ -130,24 +131,21 @@ class PublishedClips(PaddedClips):
         resized = torch.nn.functional.interpolate(
             window, size=size, mode="bilinear", align_corners=False
         ).squeeze()
-        x = resized.view(channels, joints, bodies, self.frames).permute(0, 3, 1, 2).contiguous()
+        x = resized.view(channels, joints, bodies, self.frames)
+        x = x.permute(0, 3, 1, 2).contiguous()  # [3, T, V, M]
         x = x.permute(1, 0, 2, 3).contiguous().view(self.frames, channels, -1)  # [T, 3, V M]
         angles = (2 * torch.rand(1, 3) - 1) * self.augmentation.rotation
         x = torch.matmul(rotation_products(torch.cat([angles] * self.frames)), x)
         return x.view(self.frames, channels, joints, bodies).permute(1, 0, 2, 3).contiguous()
 
     @staticmethod
-    def sequences(batch: Tensor) -> Tensor:
-        """The body sequences ``[B, T, V, 3]`` of a batch of samples ``[N, 3, T, V, M]``,
-        on the device.
-        """
+    def sequences(batch: Float[Tensor, "N 3 T V M"]) -> Float[Tensor, "N*M T V 3"]:
+        """The body sequences of a batch of samples, on the device."""
         return batch.permute(0, 4, 2, 3, 1).contiguous().flatten(0, 1)
 
 
-def rotation_products(angles: Tensor) -> Tensor:
-    """What `rotations` makes of angles ``[T, 3]``,
-    as the product of three matrices each: ``[T, 3, 3]``.
-    """
+def rotation_products(angles: Float[Tensor, "T 3"]) -> Float[Tensor, "T 3 3"]:
+    """What `rotations` makes of angles, as the product of three matrices each."""
     cos, sin = angles.cos(), angles.sin()
     zero, one = torch.zeros(len(angles)), torch.ones(len(angles))
 
@@ -215,7 +213,7 @@ class FeederBatches:
         )
         self.stream: Iterator[Tensor] | None = None
 
-    def next(self) -> Tensor:
+    def next(self) -> Float[Tensor, "B T V 3"]:
         """The next batch; outside `flowing` the workers are started for it alone."""
         if self.stream is None:
             with self.flowing():
@@ -233,7 +231,7 @@ class FeederBatches:
         finally:
             self.stream = None  # drops the loader's iterator, which ends its workers
 
-    def sample(self) -> Tensor:
+    def sample(self) -> Float[Tensor, "B T V 3"]:
         """A batch to warm up with; the order goes on as if it had not been taken."""
         state = self.generator.get_state()
         x = self.next()

@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import About, Method, MethodOptions, OptionError, SlashList, known
+from methods.base import About, Method, MethodOptions, OptionError, Scalar, SlashList, known
 from methods.parts.decoders import QueryDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import Mask, random_mask
@@ -79,20 +80,20 @@ def _listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def window_energy(x: Tensor, count: int) -> Tensor:
-    """Motion energy e_s of each joint in each of ``count`` windows, ``[B, T, V, 3]`` to
-    ``[B, count, V]``.
+def window_energy(x: Float[Tensor, "B T V 3"], count: int) -> Float[Tensor, "B {count} V"]:
+    """Motion energy e_s of each joint in each of ``count`` windows.
 
     Mean squared distance from the window's mean position: ``e_s = mean_t |s_t - mean(s)|^2``.
     """
     batch, frames, joints, channels = x.shape
-    window = x.reshape(batch, count, frames // count, joints, channels)
+    window = x.reshape(batch, count, frames // count, joints, channels)  # [B, W, T / W, V, 3]
     return (window - window.mean(2, keepdim=True)).square().sum(-1).mean(2)
 
 
-def energy_weight(x: Tensor, windows: tuple[int, ...], k: float, epsilon: float = 1e-6) -> Tensor:
-    """Weight of each frame and joint, ``[B, T, V]``: the mean over scales of
-    ``1 / (1 + k e_avg / (e_s + eps))``.
+def energy_weight(
+    x: Float[Tensor, "B T V 3"], windows: tuple[int, ...], k: float, epsilon: float = 1e-6
+) -> Float[Tensor, "B T V"]:
+    """Weight of each frame and joint: the mean over scales of ``1 / (1 + k e_avg / (e_s + eps))``.
 
     ``e_avg`` is the mean over all windows and joints of the body sequence: what hardly moves beside
     the rest of the body is switched off (0.99 at the average, 0.5 at a hundredth of it, for k =
@@ -100,9 +101,9 @@ def energy_weight(x: Tensor, windows: tuple[int, ...], k: float, epsilon: float 
     """
     scales = []
     for count in windows:
-        energy = window_energy(x, count)
-        average = energy.mean(dim=(1, 2), keepdim=True)
-        weight = 1 / (1 + k * average / (energy + epsilon))
+        energy = window_energy(x, count)  # [B, W, V], e_s
+        average = energy.mean(dim=(1, 2), keepdim=True)  # [B, 1, 1], e_avg
+        weight = 1 / (1 + k * average / (energy + epsilon))  # [B, W, V]
         scales.append(weight.repeat_interleave(x.shape[1] // count, dim=1))
     return torch.stack(scales).mean(0)
 
@@ -162,46 +163,44 @@ class AMR(Method[AMROptions]):
         """Frames of a coarse patch that are reconstructed: all, or every r-th."""
         return range(0, self.coarse.patch, self.r if self.options.down_sampled else 1)
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
         """``mean W (X_p - X_t)^2`` over all patches, visible or not."""
         mask = random_mask(x, self.encoder.grid, self.options.mask_ratio)
-        latent = self.encoder(x, mask.visible)
-        prediction = self.decoder(latent)
-        error = (prediction - self.targets(x)).square()
-        weight = self.weights(x)
+        latent = self.encoder(x, mask.visible)  # [B, K, D]
+        prediction = self.decoder(latent)  # [B, n, C], X_p of n = L / r coarse patches
+        error = (prediction - self.targets(x)).square()  # [B, n, C]
+        weight = self.weights(x)  # [B, n, C], W
         loss = (weight * error).mean() if weight is not None else error.mean()
         return loss, {"reconstruction": error.mean().detach()}
 
-    def targets(self, x: Tensor) -> Tensor:
-        """X_t: standardised coarse patches ``[B, N_t, kept frames * 3]``
-        of ``x`` ``[B, T, V, 3]``.
-        """
-        source = x if self.options.target == "coordinates" else frame_motion(x)
+    def targets(self, x: Float[Tensor, "B T V 3"]) -> Float[Tensor, "B n C"]:
+        """X_t: standardised coarse patches."""
+        source = x if self.options.target == "coordinates" else frame_motion(x)  # [B, T, V, 3]
         return standardise(self.coarse_patches(source))
 
-    def weights(self, x: Tensor) -> Tensor | None:
+    def weights(self, x: Float[Tensor, "B T V 3"]) -> Float[Tensor, "B n C"] | None:
         """W in the targets' shape, or None when weighting is off."""
         if not self.options.weighting:
             return None
-        weight = energy_weight(x, self.options.windows, self.options.k)
+        weight = energy_weight(x, self.options.windows, self.options.k)  # [B, T, V]
         return self.coarse_patches(weight.unsqueeze(-1).expand(-1, -1, -1, CHANNELS))
 
-    def coarse_patches(self, x: Tensor) -> Tensor:
-        """``[B, T, V, 3]`` to patches of r tokens, of the kept frames only,
-        ``[B, N_t, kept frames * 3]``.
-        """
-        patches = patchify(x, self.coarse.patch)
+    def coarse_patches(
+        self, x: Float[Tensor, "B T V 3"]
+    ) -> Float[Tensor, "B {self.coarse.tokens} 3*{len(self.kept_frames)}"]:
+        """Patches of r tokens, of the kept frames only."""
+        patches = patchify(x, self.coarse.patch)  # [B, n, r * P]
         if not self.options.down_sampled:
             return patches
-        return patches.unflatten(-1, (self.coarse.patch, CHANNELS))[:, :, :: self.r].flatten(-2)
+        frames = patches.unflatten(-1, (self.coarse.patch, CHANNELS))  # [B, n, r * patch, 3]
+        return frames[:, :, :: self.r].flatten(-2)
 
-    def reconstruct(self, x: Tensor, mask: Mask) -> Tensor | None:
-        """Coordinates of all tokens, ``[B, T, V, 3]``,
-        with the mean and scale of the true coarse patch.
-        """
+    def reconstruct(
+        self, x: Float[Tensor, "B T V 3"], mask: Mask
+    ) -> Float[Tensor, "B T V 3"] | None:
+        """Coordinates of all tokens, with the mean and scale of the true coarse patch."""
         if self.options.target != "coordinates" or self.options.down_sampled:
             return None
-        predicted = restore(
-            self.decoder(self.encoder(x, mask.visible)), patchify(x, self.coarse.patch)
-        )
+        predicted = self.decoder(self.encoder(x, mask.visible))  # [B, n, r * P]
+        predicted = restore(predicted, patchify(x, self.coarse.patch))  # [B, n, r * P]
         return unpatchify(predicted, self.coarse.patch, x.shape[2])

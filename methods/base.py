@@ -3,6 +3,31 @@ follows a step.
 
 The harness owns the rest: data, encoder, optimiser, schedule, precision, budget, clock and probes.
 A new method is one file with one subclass of `Method`; `methods/README.md` walks through one.
+
+In shapes one letter has one meaning, in all of `methods` and in the batches of `datasets`:
+
+    B    body sequences of a batch, or its clips where it is one of whole clips
+    T    frames
+    V    joints
+    T_e  time steps, T / patch: a patch is so many consecutive frames of one joint
+    L    tokens of a body sequence, T_e * V, time-major: token t * V + v is joint v in time step t
+    K    tokens that are picked, of a mask those that the encoder sees
+    D    width: numbers per token
+    P    numbers per patch, 3 * patch for coordinates
+    C    channels: coordinates of a joint, outputs of a decoder, features of a row, classes
+    W    windows (tubes) of consecutive time steps or frames
+    H    attention heads
+    D_H  width of a head, D / H
+    R    regions: body parts of a skeleton
+    N    clips of a data set
+    S    body sequences of a data set
+    F    frames of all body sequences, one after the other
+    M    body slots of a clip
+    n    any number
+    _    any number, another one each time
+
+Annotations that name them (``Float[Tensor, "B T V 3"]``, of jaxtyping) are checked in the test run
+and nowhere else; a method without any works as well.
 """
 
 from __future__ import annotations
@@ -11,6 +36,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -27,11 +53,16 @@ __all__ = [
     "Method",
     "MethodOptions",
     "OptionError",
+    "Scalar",
     "SlashList",
     "View",
     "known",
     "resolve",
 ]
+
+
+Scalar = Float[Tensor, ""]
+"""A loss, or a part of one: a single number on the device."""
 
 
 class MethodOptions(BaseModel):
@@ -123,18 +154,13 @@ def resolve(options: OptionsT, encoder: SkeletonEncoder) -> OptionsT:
     return options.resolved(encoder)
 
 
-def in_frames(x: Tensor, frames: int) -> Tensor:
-    """``[B, T, V, 3]`` resized linearly to ``[B, frames, V, 3]``,
-    first and last frame as they are.
-    """
+def in_frames(x: Float[Tensor, "B T V 3"], frames: int) -> Float[Tensor, "B {frames} V 3"]:
+    """Resized linearly in time, first and last frame as they are."""
     if x.shape[1] == frames:
         return x
     lines = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, V * 3, T]
-    return (
-        interpolate(lines, frames, mode="linear", align_corners=True)
-        .unflatten(1, x.shape[2:])
-        .permute(0, 3, 1, 2)
-    )
+    resized = interpolate(lines, frames, mode="linear", align_corners=True)  # [B, V * 3, frames]
+    return resized.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
 
 class Method(nn.Module, Generic[OptionsT]):
@@ -168,7 +194,7 @@ class Method(nn.Module, Generic[OptionsT]):
         """
         return shared
 
-    def loss(self, x: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, x: Any) -> tuple[Scalar, dict[str, Scalar]]:
         """Mask, encode, predict, target, loss for body sequences ``x`` ``[B, T, V, 3]`` in metres.
 
         Returns the scalar to minimise and its named parts (detached, on the device: no host
@@ -192,14 +218,13 @@ class Method(nn.Module, Generic[OptionsT]):
         """
         return Diagnosis({})
 
-    def visible(self, x: Tensor) -> Tensor | None:
-        """Which tokens of ``x`` ``[B, T, V, 3]`` a training step shows the encoder: bool
-        ``[B, T_e, V]``, for pictures.
+    def visible(self, x: Float[Tensor, "B T V 3"]) -> Bool[Tensor, "B T_e V"] | None:
+        """Which tokens a training step shows the encoder, for pictures.
 
         By default those that `loss` hands to the shared encoder as ``visible``; None when that
         always gets all of them. A method that hides tokens in another way says here where.
         """
-        seen: list[Tensor] = []
+        seen: list[Int[Tensor, "B K"]] = []
 
         def note(encoder: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
             shown = named.get("visible", inputs[1] if len(inputs) > 1 else None)
@@ -208,23 +233,22 @@ class Method(nn.Module, Generic[OptionsT]):
 
         handle = self.encoder.register_forward_pre_hook(note, with_kwargs=True)
         try:
-            looks = tuple(
-                in_frames(x, view.frames or x.shape[1]) for view in self.views
-            )  # each [B, T of it, V, 3]
+            # each [B, T of the view, V, 3]
+            looks = tuple(in_frames(x, view.frames or x.shape[1]) for view in self.views)
             self.loss(looks[0] if len(looks) == 1 else looks)
         finally:
             handle.remove()
         if not seen:
             return None
         grid = self.encoder.grid
-        flags = torch.zeros(len(x), grid.tokens, dtype=torch.bool, device=x.device).scatter(
-            1, seen[0], True
-        )
+        hidden = torch.zeros(len(x), grid.tokens, dtype=torch.bool, device=x.device)  # [B, L]
+        flags = hidden.scatter(1, seen[0], True)  # of several looks, the first
         return flags.unflatten(1, (grid.times, grid.joints))
 
-    def reconstruct(self, x: Tensor, mask: Mask) -> Tensor | None:
-        """What the method makes of the coordinates when it sees ``mask.visible``: frames
-        ``[B, T, V, 3]`` in metres.
+    def reconstruct(
+        self, x: Float[Tensor, "B T V 3"], mask: Mask
+    ) -> Float[Tensor, "B T V 3"] | None:
+        """What the method makes of the coordinates when it sees ``mask.visible``, in metres.
 
         For pictures; None where it predicts something else. A prediction of standardised patches
         gets the true mean and scale of each patch back.

@@ -7,10 +7,11 @@ the row exists for its speed.
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import About, Method, MethodOptions
+from methods.base import About, Method, MethodOptions, Scalar
 from methods.parts.masks import random_mask
 
 VERSION = 1
@@ -28,8 +29,10 @@ class EncoderOnly(Method[EncoderOnlyOptions]):
     about = About(title="Encoder only (decoder-free bound)", paper="none", control=True)
     Options = EncoderOnlyOptions
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
         """Mean of the squared deviation of the latents from 1."""
         mask = random_mask(x, self.encoder.grid, self.options.mask_ratio)
-        loss = (self.encoder(x, mask.visible) - 1).square().mean()
+        latent = self.encoder(x, mask.visible)  # [B, K, D]
+        # any function of all latents would do: it is there for its backward pass
+        loss = (latent - 1).square().mean()
         return loss, {}

@@ -10,10 +10,20 @@ from contextlib import nullcontext
 from typing import Annotated, Any, Literal, Self
 
 import torch
+from jaxtyping import Float, Float32
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, SlashList, known
+from methods.base import (
+    About,
+    Diagnosis,
+    Method,
+    MethodOptions,
+    OptionError,
+    Scalar,
+    SlashList,
+    known,
+)
 from methods.parts.decoders import TokenFiller
 from methods.parts.encoder import (
     SeparablePositions,
@@ -104,10 +114,14 @@ def mlp(inputs: int, width: int, *, batch_norm: bool) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(width, width))
 
 
-def pool_time(tokens: Tensor, times: int, windows: int) -> Tensor:
-    """Average-pool a time-major grid ``[B, times * V, D]`` to ``[B, windows * V, D]``."""
+def pool_time(
+    tokens: Float[Tensor, "B L D"], times: int, windows: int
+) -> Float[Tensor, "B L//{times}*{windows} D"]:
+    """Average-pool a time-major grid from ``times`` steps to ``windows``."""
     batch, count, width = tokens.shape
-    split = tokens.reshape(batch, windows, times // windows, count // times, width)
+    split = tokens.reshape(
+        batch, windows, times // windows, count // times, width
+    )  # [B, W, T_e / W, V, D]
     return split.mean(2).reshape(batch, windows * (count // times), width)
 
 
@@ -130,23 +144,20 @@ class TargetNetwork(nn.Module):
         )
         self.whole = mlp(grid.tokens * grid.patch_width, global_width, batch_norm=True)
 
-    def forward(self, patches: Tensor) -> list[Tensor]:
-        """Targets Z_l of ``[B, L, 12]`` patches: ``[B, windows * V, local]`` per level,
-        then ``[B, 1, global]``.
-        """
+    def forward(self, patches: Float[Tensor, "B L P"]) -> list[Float[Tensor, "B _ _"]]:
+        """Targets Z_l: ``[B, W * V, local width]`` per level, then ``[B, 1, global width]``."""
         targets = []
         for count, network in zip(self.windows, self.local, strict=True):
-            pooled = pool_time(patches, self.grid.times, count)
+            pooled = pool_time(patches, self.grid.times, count)  # [B, W * V, P]
+            # batch norm takes rows: every window and joint of every sequence is one
             targets.append(network(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2]))
         return [*targets, self.whole(patches.flatten(1)).unsqueeze(1)]
 
 
-def patch_motion(x: Tensor, grid: TokenGrid) -> Tensor:
-    """Difference of consecutive patches ``X_e[t] - X_e[t - 1]``,
-    zero in the first step, ``[B, L, 12]``.
-    """
-    patches = patchify(x, grid.patch)
-    step = patches[:, grid.joints :] - patches[:, : -grid.joints]
+def patch_motion(x: Float[Tensor, "B T V 3"], grid: TokenGrid) -> Float[Tensor, "B L P"]:
+    """Difference of consecutive patches ``X_e[t] - X_e[t - 1]``, zero in the first step."""
+    patches = patchify(x, grid.patch)  # [B, L, P]
+    step = patches[:, grid.joints :] - patches[:, : -grid.joints]  # [B, L - V, P]
     return nn.functional.pad(step, (0, 0, grid.joints, 0))
 
 
@@ -177,52 +188,50 @@ class PyramidDecoder(nn.Module):
         self.whole_head = mlp(width, whole, batch_norm=False)
         initialise(self)
 
-    def forward(self, latent: Tensor, mask: Mask) -> list[Tensor]:
-        """Predictions P_l from visible latents ``[B, k, D]``,
-        one tensor per level as in `TargetNetwork`.
-        """
-        pooled = self.fill.pooled(self.project(latent), mask, self.windows[0])
+    def forward(self, latent: Float[Tensor, "B K D"], mask: Mask) -> list[Float[Tensor, "B _ _"]]:
+        """Predictions P_l from visible latents, one tensor per level as in `TargetNetwork`."""
+        pooled = self.fill.pooled(self.project(latent), mask, self.windows[0])  # [B, W * V, D]
         predictions = []
         for level, (block, head) in enumerate(zip(self.blocks, self.heads, strict=False)):
-            tokens = block(pooled + self.positions[level]())
+            tokens = block(pooled + self.positions[level]())  # [B, W * V, D]
             predictions.append(head(tokens))
             if level + 1 < len(self.windows):
                 pooled = pool_time(tokens, self.windows[level], self.windows[level + 1])
-        whole = self.blocks[-1](tokens.mean(1, keepdim=True))
+        whole = self.blocks[-1](tokens.mean(1, keepdim=True))  # [B, 1, D]
         return [*predictions, self.whole_head(whole)]
 
 
-def variance_loss(z: Tensor, floor: float = 1.0) -> Tensor:
-    """``L_var = (1 / C) sum_i max(0, floor - sqrt(Var(Z[:, i]) + 1e-4))`` for rows ``[n, C]``."""
+def variance_loss(z: Float[Tensor, "n C"], floor: float = 1.0) -> Scalar:
+    """``L_var = (1 / C) sum_i max(0, floor - sqrt(Var(Z[:, i]) + 1e-4))``."""
     return torch.relu(floor - torch.sqrt(row_variance(z) + 1e-4)).mean()
 
 
-def covariance_loss(z: Tensor, *, rounded: bool = False) -> Tensor:
-    """``L_cov = (1 / C) sum_{i != j} Cov(Z)_ij^2`` for rows ``[n, C]``, covariance with n - 1.
+def covariance_loss(z: Float[Tensor, "n C"], *, rounded: bool = False) -> Scalar:
+    """``L_cov = (1 / C) sum_{i != j} Cov(Z)_ij^2``, covariance with n - 1.
 
     The squared Frobenius norm of the C x C covariance equals that of the n x n Gram matrix of the
     centred rows over (n - 1); the smaller of the two is formed. ``rounded``: by `RoundedGram`.
     """
     rows, width = ranks() * len(z), z.shape[1]
-    centred = z - average(z.mean(dim=0))
+    centred = z - average(z.mean(dim=0))  # [n, C]
     if rows < width:
-        centred = all_rows(centred)
-    narrow = centred if rows >= width else centred.T
+        centred = all_rows(centred)  # [n of all ranks, C]
+    narrow = centred if rows >= width else centred.T  # [n, C] or [C, n]
     if rounded:
-        product, centred = (
-            RoundedGram.apply(narrow),
-            centred.bfloat16().float(),
-        )  # as its diagonal was rounded
+        product = RoundedGram.apply(narrow)  # [C, C] or [n, n]
+        centred = centred.bfloat16().float()  # for a diagonal that is rounded as the product's
     else:
-        product = (narrow.T @ narrow).to(z.dtype)  # autocast may round it
-    diagonal = centred.square().sum(0)
+        product = (narrow.T @ narrow).to(z.dtype)  # [C, C] or [n, n]; autocast may round it
+    diagonal = centred.square().sum(0)  # [C]
     if rows >= width:  # else every rank has all rows
         product, diagonal = total(product), total(diagonal)
     return (product.square().sum() - diagonal.square().sum()) / ((rows - 1) ** 2 * width)
 
 
-def rounded_product(one: Tensor, other: Tensor) -> Tensor:
-    """``one @ other`` ``[n, m]`` float32, of operands rounded to bfloat16 and with float32 sums."""
+def rounded_product(
+    one: Float[Tensor, "_ n"], other: Float[Tensor, "n _"]
+) -> Float32[Tensor, "_ _"]:
+    """``one @ other``, of operands rounded to bfloat16 and with float32 sums."""
     one, other = one.bfloat16(), other.bfloat16()
     if one.is_cuda:  # tensor cores; a CPU has no such kernel
         return torch.bmm(one.unsqueeze(0), other.unsqueeze(0), out_dtype=torch.float32).squeeze(0)
@@ -230,17 +239,17 @@ def rounded_product(one: Tensor, other: Tensor) -> Tensor:
 
 
 class RoundedGram(torch.autograd.Function):
-    """``X^T X`` of ``[n, C]`` by `rounded_product`, its gradient ``X (G + G^T)`` too."""
+    """``X^T X`` by `rounded_product`, its gradient ``X (G + G^T)`` too."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """``[C, C]``."""
+    def forward(ctx: Any, x: Float[Tensor, "n C"]) -> Float32[Tensor, "C C"]:
+        """The product of every two columns."""
         ctx.save_for_backward(x.bfloat16())
         return rounded_product(x.T, x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """``[n, C]``."""
+    def backward(ctx: Any, *gradients: Float[Tensor, "C C"]) -> Float32[Tensor, "n C"]:
+        """The gradient of the columns."""
         (x,), (gradient,) = ctx.saved_tensors, gradients
         return rounded_product(x, gradient + gradient.T)
 
@@ -257,11 +266,9 @@ class Regulariser(nn.Module):
         super().__init__()
         self.rounded = rounded
 
-    def forward(self, targets: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Variance and covariance term of targets ``[B, n, C]`` per level,
-        over all rows of the batch.
-        """
-        rows = [target.flatten(0, 1).float() for target in targets]
+    def forward(self, targets: list[Float[Tensor, "B _ _"]]) -> tuple[Scalar, Scalar]:
+        """Variance and covariance term of the targets of each level, over all rows of the batch."""
+        rows = [target.flatten(0, 1).float() for target in targets]  # [n, C] per level
         variance = torch.stack([variance_loss(z) for z in rows]).sum()
         covariance = torch.stack([covariance_loss(z, rounded=self.rounded) for z in rows]).sum()
         return variance, covariance
@@ -336,27 +343,28 @@ class GFP(Method[GFPOptions]):
         self.regulariser = Regulariser(rounded=self.options.covariance == "bf16")
         initialise(self.target_network)
 
-    def predictions_and_targets(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def predictions_and_targets(
+        self, x: Float[Tensor, "B T V 3"]
+    ) -> tuple[list[Float[Tensor, "B _ _"]], list[Float[Tensor, "B _ _"]]]:
         """P_l and Z_l of one batch, finest level first, global level last."""
         mask = motion_aware_mask(x, self.encoder.grid, self.options.mask_ratio, self.options.tau)
-        latent = self.encoder(x, mask.visible)
+        latent = self.encoder(x, mask.visible)  # [B, K, D]
         return self.decoder(latent, mask), self.target_network(self.target_patches(x, mask))
 
-    def target_patches(self, x: Tensor, mask: Mask) -> Tensor:
-        """What the target network reads of ``x`` ``[B, T, V, 3]``, ``[B, L, 12]``."""
+    def target_patches(self, x: Float[Tensor, "B T V 3"], mask: Mask) -> Float[Tensor, "B L P"]:
+        """What the target network reads."""
         grid = self.encoder.grid
         if self.options.target_input == "motion":
             return patch_motion(x, grid)
-        patches = patchify(x, grid.patch)
+        patches = patchify(x, grid.patch)  # [B, L, P]
         if self.options.target_input == "joints":
             return patches
-        return patches.scatter(1, mask.visible.unsqueeze(-1).expand(-1, -1, grid.patch_width), 0)
+        seen = mask.visible.unsqueeze(-1).expand(-1, -1, grid.patch_width)  # [B, K, P]
+        return patches.scatter(1, seen, 0)
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """``lambda * sum_l mean (P_l - Z_l)^2 + sum_l (var_weight * L_var + cov_weight *
-        L_cov)``.
-        """
-        predictions, targets = self.predictions_and_targets(x)
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
+        """``lambda sum_l mean (P_l - Z_l)^2 + sum_l (var_weight L_var + cov_weight L_cov)``."""
+        predictions, targets = self.predictions_and_targets(x)  # [B, W * V or 1, C] per level
         pairs = zip(predictions, targets, strict=True)
         prediction = torch.stack([(p.float() - z.float()).square().mean() for p, z in pairs]).sum()
         with nullcontext() if self.options.covariance == "autocast" else full_precision(x):
@@ -370,14 +378,14 @@ class GFP(Method[GFPOptions]):
         parts = {"prediction": prediction, "variance": variance, "covariance": covariance}
         return loss, {name: part.detach() for name, part in parts.items()}
 
-    def diagnose(self, x: Tensor) -> Diagnosis:
-        """Per level: channel std of Z, mean absolute off-diagonal correlation of Z,
-        cosine of P and Z.
+    def diagnose(self, x: Float[Tensor, "B T V 3"]) -> Diagnosis:
+        """Per level: channel std of Z, mean absolute off-diagonal correlation of Z, cosine of P and
+        Z.
         """
         predictions, targets = self.predictions_and_targets(x)
         values: dict[str, float] = {}
         for name, p, z in zip(self.level_names(), predictions, targets, strict=True):
-            rows = z.flatten(0, 1).float()
+            rows = z.flatten(0, 1).float()  # [n, C]
             values[f"std/{name}"] = rows.std(dim=0).mean().item()
             values[f"correlation/{name}"] = mean_correlation(rows)
             values[f"cosine/{name}"] = (
@@ -401,8 +409,8 @@ class GFP(Method[GFPOptions]):
         return [*(f"{count}x" for count in self.options.windows), "global"]
 
 
-def mean_correlation(rows: Tensor) -> float:
-    """Mean absolute correlation between different columns of ``rows`` ``[n, C]``."""
+def mean_correlation(rows: Float[Tensor, "n C"]) -> float:
+    """Mean absolute correlation between different columns."""
     width = rows.shape[1]
-    matrix = torch.corrcoef(rows.T).nan_to_num().abs()
+    matrix = torch.corrcoef(rows.T).nan_to_num().abs()  # [C, C]
     return ((matrix.sum() - matrix.diagonal().sum()) / (width * (width - 1))).item()

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import About, Method, MethodOptions, known
+from methods.base import About, Method, MethodOptions, Scalar, known
 from methods.parts.decoders import QueryDecoder, TokenDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import Mask, motion_aware_mask
@@ -72,21 +73,18 @@ class MAMP(Method[MAMPOptions]):
                 encoder, depth, windows=grid.times, outputs=grid.patch_width
             )
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens,
-        ``mean (P - standardise(patchify(motion(x))))^2``.
-        """
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
+        """``mean (P - standardise(patchify(motion(x))))^2`` over masked tokens."""
         mask = motion_aware_mask(x, self.encoder.grid, self.options.mask_ratio, self.options.tau)
-        latent = self.encoder(x, mask.visible)
-        prediction = take(self.predict(latent, mask), mask.masked)
-        target = take(standardise(patchify(frame_motion(x), self.encoder.grid.patch)), mask.masked)
-        loss = (prediction - target).square().mean()
+        latent = self.encoder(x, mask.visible)  # [B, K, D]
+        prediction = take(self.predict(latent, mask), mask.masked)  # [B, L - K, P]
+        # each patch by itself (norm_skes_loss, model_mamp/transformer.py)
+        target = standardise(patchify(frame_motion(x), self.encoder.grid.patch))  # [B, L, P]
+        loss = (prediction - take(target, mask.masked)).square().mean()
         return loss, {"motion": loss.detach()}
 
-    def predict(self, latent: Tensor, mask: Mask) -> Tensor:
-        """Predictions for all tokens, ``[B, L, patch * 3]``."""
-        return (
-            self.decoder(latent, mask)
-            if isinstance(self.decoder, TokenDecoder)
-            else self.decoder(latent)
-        )
+    def predict(self, latent: Float[Tensor, "B K D"], mask: Mask) -> Float[Tensor, "B L P"]:
+        """Predictions for all tokens."""
+        if isinstance(self.decoder, TokenDecoder):
+            return self.decoder(latent, mask)
+        return self.decoder(latent)

@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import Literal, Self
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from methods.base import About, Method, MethodOptions, known
+from methods.base import About, Method, MethodOptions, Scalar, known
 from methods.parts.decoders import TokenDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import motion_aware_mask
@@ -45,9 +46,8 @@ class MCSPOptions(MethodOptions):
         )
 
 
-def neighbour_cosine(vectors: Tensor) -> Tensor:
-    """``c[t, v] = cos(x[t, v], x[t, v + 1])``, 0 at the last joint: ``[B, T, V, 3]`` to
-    ``[B, T, V, 1]``.
+def neighbour_cosine(vectors: Float[Tensor, "B T V 3"]) -> Float[Tensor, "B T V 1"]:
+    """``c[t, v] = cos(x[t, v], x[t, v + 1])``, 0 at the last joint.
 
     A vector of length 0 has the cosine 0.
     """
@@ -91,16 +91,18 @@ class MCSP(Method[MCSPOptions]):
             encoder, known(self.options.decoder_depth), outputs=encoder.grid.patch
         )
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens, ``mean (P - standardise(patchify(c(x))))^2``."""
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
+        """``mean (P - standardise(patchify(c(x))))^2`` over masked tokens."""
         mask = motion_aware_mask(x, self.encoder.grid, self.options.mask_ratio, self.options.tau)
-        latent = self.encoder(x, mask.visible)  # [B, k, D]
-        prediction = take(self.decoder(latent, mask), mask.masked)  # [B, L - k, patch]
-        target = take(self.targets(x), mask.masked)  # [B, L - k, patch]
+        latent = self.encoder(x, mask.visible)  # [B, K, D]
+        prediction = take(self.decoder(latent, mask), mask.masked)  # [B, L - K, patch]
+        target = take(self.targets(x), mask.masked)  # [B, L - K, patch]
         loss = (prediction - target).square().mean()
         return loss, {"cosine": loss.detach()}
 
-    def targets(self, x: Tensor) -> Tensor:
-        """Standardised cosines of every token, ``[B, L, patch]``."""
-        vectors = frame_motion(x) if self.options.of == "motion" else x
+    def targets(
+        self, x: Float[Tensor, "B T V 3"]
+    ) -> Float[Tensor, "B L {self.encoder.grid.patch}"]:
+        """Standardised cosines of every token."""
+        vectors = frame_motion(x) if self.options.of == "motion" else x  # [B, T, V, 3]
         return standardise(patchify(neighbour_cosine(vectors), self.encoder.grid.patch))

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import Self
 
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import About, Method, MethodOptions, known
+from methods.base import About, Method, MethodOptions, Scalar, known
 from methods.parts.decoders import TokenDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import Mask, motion_aware_mask
@@ -80,24 +81,20 @@ class NAT(Method[NATOptions]):
             encoder, known(self.options.decoder_depth), outputs=encoder.grid.patch_width
         )
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens,
-        ``mean (P - patchify((x - mean_T x) / sd_T x))^2``.
-        """
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
+        """``mean (P - patchify((x - mean_T x) / sd_T x))^2`` over masked tokens."""
         mask = motion_aware_mask(x, self.encoder.grid, self.options.mask_ratio, self.options.tau)
-        latent = self.encoder(x, mask.visible)  # [B, k, D]
-        prediction = take(self.decoder(latent, mask), mask.masked)  # [B, L - k, patch * 3]
-        target = take(self.targets(x), mask.masked)  # [B, L - k, patch * 3]
+        latent = self.encoder(x, mask.visible)  # [B, K, D]
+        prediction = take(self.decoder(latent, mask), mask.masked)  # [B, L - K, P]
+        target = take(self.targets(x), mask.masked)  # [B, L - K, P]
         loss = (prediction - target).square().mean()
         return loss, {"reconstruction": loss.detach()}
 
-    def targets(self, x: Tensor) -> Tensor:
-        """Coordinates of every token, each joint's each axis standardised over the clip,
-        ``[B, L, patch * 3]``.
-        """
+    def targets(self, x: Float[Tensor, "B T V 3"]) -> Float[Tensor, "B L P"]:
+        """Coordinates of every token, each joint's each axis standardised over the clip."""
         return patchify(standardise_clip(x), self.encoder.grid.patch)
 
-    def reconstruct(self, x: Tensor, mask: Mask) -> Tensor:
-        """Coordinates of all tokens, ``[B, T, V, 3]``, with the mean and scale of the true clip."""
-        predicted = self.decoder(self.encoder(x, mask.visible), mask)
+    def reconstruct(self, x: Float[Tensor, "B T V 3"], mask: Mask) -> Float[Tensor, "B T V 3"]:
+        """Coordinates of all tokens, with the mean and scale of the true clip."""
+        predicted = self.decoder(self.encoder(x, mask.visible), mask)  # [B, L, P]
         return restore_clip(unpatchify(predicted, self.encoder.grid.patch, x.shape[2]), x)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Self
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import About, Diagnosis, Method, MethodOptions, known
+from methods.base import About, Diagnosis, Method, MethodOptions, Scalar, known
 from methods.parts.decoders import TokenDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import motion_aware_mask
@@ -81,8 +82,8 @@ class SJEPA(Method[SJEPAOptions]):
         ),
     )
     Options = SJEPAOptions
-    center: Tensor
-    batch_mean: Tensor
+    center: Float[Tensor, "D"]
+    batch_mean: Float[Tensor, "D"]
 
     def __init__(self, encoder: SkeletonEncoder, options: SJEPAOptions) -> None:
         super().__init__(encoder, options)
@@ -95,7 +96,7 @@ class SJEPA(Method[SJEPAOptions]):
         self.register_buffer("center", torch.zeros(encoder.width))
         self.register_buffer("batch_mean", torch.zeros(encoder.width))
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
         """Cross-entropy of ``softmax((z - c) / 0.06)`` and ``softmax(p / 0.1)`` over masked tokens.
 
         ``z`` is the target encoder's output for the unmasked input, ``c`` a moving average of its
@@ -103,20 +104,20 @@ class SJEPA(Method[SJEPAOptions]):
         """
         options = self.options
         mask = motion_aware_mask(x, self.encoder.grid, options.mask_ratio, options.tau)
-        latent = self.encoder(x, mask.visible)
-        prediction = take(self.decoder(latent, mask), mask.masked)
-        target = self.features(x)
+        latent = self.encoder(x, mask.visible)  # [B, K, D]
+        prediction = take(self.decoder(latent, mask), mask.masked)  # [B, L - K, D], p
+        target = self.features(x)  # [B, L, D], z
+        # kept until the step is done: a target is never centred on itself
         self.batch_mean.copy_(average(target.mean((0, 1))))
-        wanted = torch.softmax(
-            (take(target, mask.masked) - self.center) / options.target_temperature, dim=-1
-        )
+        centred = take(target, mask.masked) - self.center  # [B, L - K, D], z - c
+        wanted = torch.softmax(centred / options.target_temperature, dim=-1)  # [B, L - K, D]
         given = torch.log_softmax(prediction.float() / options.prediction_temperature, dim=-1)
         loss = -(wanted * given).sum(-1).mean()
         return loss, {"cross_entropy": loss.detach()}
 
     @torch.no_grad()
-    def features(self, x: Tensor) -> Tensor:
-        """The target encoder's final tokens ``z`` for the unmasked input, ``[B, L, D]``."""
+    def features(self, x: Float[Tensor, "B T V 3"]) -> Float[Tensor, "B L D"]:
+        """The target encoder's final tokens ``z`` for the unmasked input."""
         return self.teacher.encoder(x).float()
 
     def after_step(self, progress: float) -> None:
@@ -128,12 +129,13 @@ class SJEPA(Method[SJEPAOptions]):
         """The target encoder, whose weights the paper uses downstream."""
         return self.teacher.encoder
 
-    def diagnose(self, x: Tensor) -> Diagnosis:
-        """Spread of the target features over tokens, and the entropy of their distributions,
-        in nats.
+    def diagnose(self, x: Float[Tensor, "B T V 3"]) -> Diagnosis:
+        """Spread of the target features over tokens, and the entropy of their distributions, in
+        nats.
         """
-        features = self.features(x)
-        wanted = torch.softmax((features - self.center) / self.options.target_temperature, dim=-1)
+        features = self.features(x)  # [B, L, D]
+        centred = features - self.center  # [B, L, D]
+        wanted = torch.softmax(centred / self.options.target_temperature, dim=-1)  # [B, L, D]
         entropy = -(wanted * torch.log(wanted + 1e-12)).sum(-1).mean().item()
         return Diagnosis(
             {

@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Literal, Self
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, known
+from methods.base import About, Diagnosis, Method, MethodOptions, OptionError, Scalar, known
 from methods.parts.decoders import TokenDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import Mask, tube_mask, visible_joints
@@ -71,9 +72,9 @@ class Skeleton2vecOptions(MethodOptions):
         return self.model_copy(update={"tube": tube, **depths})
 
 
-def instance_norm(tokens: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """Each channel of ``[B, L, D]`` to zero mean and unit variance over the sequence's tokens."""
-    variance, mean = torch.var_mean(tokens, dim=1, keepdim=True, correction=0)
+def instance_norm(tokens: Float[Tensor, "B L D"], epsilon: float = 1e-5) -> Float[Tensor, "B L D"]:
+    """Each channel to zero mean and unit variance over the sequence's tokens."""
+    variance, mean = torch.var_mean(tokens, dim=1, keepdim=True, correction=0)  # [B, 1, D]
     return (tokens - mean) * torch.rsqrt(variance + epsilon)
 
 
@@ -88,8 +89,8 @@ def released_places(mask: Mask, grid: TokenGrid) -> Mask:
     show the same number of joints in every time step, as `tube_mask` does.
     """
     batch, times = len(mask.visible), grid.times
-    steps = [tokens.reshape(batch, times, -1) for tokens in mask]
-    order = torch.cat(steps, dim=2).flatten(1)
+    steps = [tokens.reshape(batch, times, -1) for tokens in mask]  # [B, T_e, joints of it] each
+    order = torch.cat(steps, dim=2).flatten(1)  # [B, L]
     count = mask.visible.shape[1]
     return Mask(order[:, :count], order[:, count:])
 
@@ -159,31 +160,29 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
             encoder, published_follows(self.options.decay, PUBLISHED_STEPS), "linear"
         )
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """``mean (P - LN(mean_k IN(teacher block k)))^2`` over masked tokens
-        (models/skeleton2vec.py).
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
+        """``mean (P - LN(mean_k IN(teacher block k)))^2`` over masked tokens, as in the released
+        models/skeleton2vec.py.
         """
         options = self.options
         mask = tube_mask(
             x, self.encoder.grid, options.mask_ratio, known(options.tube), options.beta
         )
         places = mask if options.decoder == "repaired" else released_places(mask, self.encoder.grid)
-        latent = self.encoder(x, mask.visible)
-        prediction = take(self.decoder(latent, places), mask.masked)
-        target = take(self.targets(x), mask.masked)
+        latent = self.encoder(x, mask.visible)  # [B, K, D]
+        prediction = take(self.decoder(latent, places), mask.masked)  # [B, L - K, D]
+        target = take(self.targets(x), mask.masked)  # [B, L - K, D]
         loss = (prediction.float() - target).square().mean()
         return loss, {"features": loss.detach()}
 
-    def targets(self, x: Tensor) -> Tensor:
-        """Averaged, normalised outputs of the teacher's last blocks
-        for the unmasked input, ``[B, L, D]``.
-        """
+    def targets(self, x: Float[Tensor, "B T V 3"]) -> Float[Tensor, "B L D"]:
+        """Averaged, normalised outputs of the teacher's last blocks for the unmasked input."""
         norm = instance_norm if self.options.instance_norm else _layer_norm
-        normal = [norm(tokens) for tokens in self.last_outputs(x)]
+        normal = [norm(tokens) for tokens in self.last_outputs(x)]  # [B, L, D] each
         return _layer_norm(torch.stack(normal).mean(0))
 
-    def last_outputs(self, x: Tensor) -> list[Tensor]:
-        """The teacher's last ``layers`` block outputs, ``[B, L, D]`` each."""
+    def last_outputs(self, x: Float[Tensor, "B T V 3"]) -> list[Float[Tensor, "B L D"]]:
+        """The teacher's last ``layers`` block outputs."""
         return [tokens.float() for tokens in self.teacher(x)[-known(self.options.layers) :]]
 
     def after_step(self, progress: float) -> None:
@@ -194,15 +193,15 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
         """The teacher's, as in the released code (models/transformer.py)."""
         return self.teacher.encoder
 
-    def diagnose(self, x: Tensor) -> Diagnosis:
-        """Std of the averaged features over the batch's tokens;
-        near 0 the teacher says the same of everything.
+    def diagnose(self, x: Float[Tensor, "B T V 3"]) -> Diagnosis:
+        """Std of the averaged features over the batch's tokens; near 0 the teacher says the same of
+        everything.
         """
-        outputs = torch.stack(self.last_outputs(x)).mean(0)
+        outputs = torch.stack(self.last_outputs(x)).mean(0)  # [B, L, D]
         spread = outputs.flatten(0, 1).std(dim=0).mean().item()
         warning = f"teacher features collapsed (channel std {spread:.3f}, below {COLLAPSED_STD})"
         return Diagnosis({"std/teacher": spread}, (warning,) if spread < COLLAPSED_STD else ())
 
 
-def _layer_norm(tokens: Tensor) -> Tensor:
+def _layer_norm(tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
     return nn.functional.layer_norm(tokens, tokens.shape[-1:])

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import About, Method, MethodOptions, known
+from methods.base import About, Method, MethodOptions, Scalar, known
 from methods.parts.decoders import TokenDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import Mask, frame_and_joint_mask, motion_aware_mask, random_mask
@@ -95,16 +96,16 @@ class SkeletonMAE(Method[SkeletonMAEOptions]):
             encoder, known(self.options.decoder_depth), outputs=encoder.grid.patch_width
         )
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens, ``mean (P - standardise(patchify(x)))^2``."""
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
+        """``mean (P - standardise(patchify(x)))^2`` over masked tokens."""
         mask = self.mask(x)
-        latent = self.encoder(x, mask.visible)
-        prediction = take(self.decoder(latent, mask), mask.masked)
-        target = take(self.targets(x), mask.masked)
+        latent = self.encoder(x, mask.visible)  # [B, K, D]
+        prediction = take(self.decoder(latent, mask), mask.masked)  # [B, L - K, P]
+        target = take(self.targets(x), mask.masked)  # [B, L - K, P]
         loss = (prediction - target).square().mean()
         return loss, {"reconstruction": loss.detach()}
 
-    def mask(self, x: Tensor) -> Mask:
+    def mask(self, x: Float[Tensor, "B T V 3"]) -> Mask:
         """The mask of one batch, by the option of that name."""
         grid, options = self.encoder.grid, self.options
         if options.mask == "motion":
@@ -113,21 +114,17 @@ class SkeletonMAE(Method[SkeletonMAEOptions]):
             return frame_and_joint_mask(x, grid, options.mask_ratio, options.frames)
         return random_mask(x, grid, options.mask_ratio)
 
-    def targets(self, x: Tensor) -> Tensor:
-        """Normalised coordinates of every token, ``[B, L, patch * 3]``."""
+    def targets(self, x: Float[Tensor, "B T V 3"]) -> Float[Tensor, "B L P"]:
+        """Normalised coordinates of every token."""
         patch = self.encoder.grid.patch
         if self.options.normalise == "clip":
             return patchify(standardise_clip(x), patch)
         return standardise(patchify(x, patch))
 
-    def reconstruct(self, x: Tensor, mask: Mask) -> Tensor:
-        """Coordinates of all tokens, ``[B, T, V, 3]``,
-        with the mean and scale of the true patch, or of the clip.
-        """
-        predicted, patch = (
-            self.decoder(self.encoder(x, mask.visible), mask),
-            self.encoder.grid.patch,
-        )
+    def reconstruct(self, x: Float[Tensor, "B T V 3"], mask: Mask) -> Float[Tensor, "B T V 3"]:
+        """Coordinates of all tokens, with the mean and scale of the true patch, or of the clip."""
+        patch = self.encoder.grid.patch
+        predicted = self.decoder(self.encoder(x, mask.visible), mask)  # [B, L, P]
         if self.options.normalise == "clip":
             return restore_clip(unpatchify(predicted, patch, x.shape[2]), x)
         return unpatchify(restore(predicted, patchify(x, patch)), patch, x.shape[2])

@@ -13,10 +13,11 @@ from __future__ import annotations
 from typing import Self
 
 import torch
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.base import About, Diagnosis, Method, MethodOptions
+from methods.base import About, Diagnosis, Method, MethodOptions, Scalar
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.graph import (
     GraphDecoder,
@@ -109,7 +110,7 @@ class SkeletonMAEGraph(Method[SkeletonMAEGraphOptions]):
     )
     Options = SkeletonMAEGraphOptions
     encoder: GraphEncoder
-    parts: Tensor
+    parts: Bool[Tensor, "R V"]
 
     def __init__(self, encoder: SkeletonEncoder, options: SkeletonMAEGraphOptions) -> None:
         super().__init__(encoder, options)
@@ -124,25 +125,26 @@ class SkeletonMAEGraph(Method[SkeletonMAEGraphOptions]):
         skeleton = check_regions(self.options.regions, shared.skeleton)
         return GraphEncoder(shared.grid.frames, skeleton, self.options.width, self.options.depth)
 
-    def predict(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predictions and targets of every joint ``[B, T, V, D]``,
-        and where it is masked ``[B, T, V]``.
-        """
-        mask = region_mask(x.shape[:2], self.parts, self.options.regions)
-        projected = self.encoder.project(x)
-        seen = torch.where(mask.unsqueeze(-1), self.mask_token, projected)
-        prediction = self.decoder(self.encoder.network(seen))
+    def predict(
+        self, x: Float[Tensor, "B T V 3"]
+    ) -> tuple[Float[Tensor, "B T V D"], Float[Tensor, "B T V D"], Bool[Tensor, "B T V"]]:
+        """Predictions and targets of every joint, and where it is masked."""
+        mask = region_mask(x.shape[:2], self.parts, self.options.regions)  # [B, T, V]
+        projected = self.encoder.project(x)  # [B, T, V, D]
+        seen = torch.where(mask.unsqueeze(-1), self.mask_token, projected)  # [B, T, V, D]
+        prediction = self.decoder(self.encoder.network(seen))  # [B, T, V, D]
+        # detached: else the projection would learn to be easily predicted
         return prediction, projected.detach(), mask
 
-    def visible(self, x: Tensor) -> Tensor:
-        """The joints outside the masked regions, frame by frame, ``[B, T, V]``."""
+    def visible(self, x: Float[Tensor, "B T V 3"]) -> Bool[Tensor, "B T V"]:
+        """The joints outside the masked regions, frame by frame."""
         return ~self.predict(x)[2]
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
         """``mean (1 - cos(P, Z))^beta`` over the masked joints."""
         loss = cosine_error(*self.predict(x), self.options.beta)
         return loss, {"cosine_error": loss.detach()}
 
-    def diagnose(self, x: Tensor) -> Diagnosis:
+    def diagnose(self, x: Float[Tensor, "B T V 3"]) -> Diagnosis:
         """The error on masked joints beside that of predicting every joint's mean target."""
         return Diagnosis(cosine_health(*self.predict(x), self.options.beta))

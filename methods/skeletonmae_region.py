@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Self
 
 import torch
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.base import About, Diagnosis, Method, MethodOptions
+from methods.base import About, Diagnosis, Method, MethodOptions, Scalar
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.graph import (
     GraphDecoder,
@@ -92,7 +93,7 @@ class SkeletonMAERegion(Method[SkeletonMAERegionOptions]):
         ),
     )
     Options = SkeletonMAERegionOptions
-    parts: Tensor
+    parts: Bool[Tensor, "R V"]
 
     def __init__(self, encoder: SkeletonEncoder, options: SkeletonMAERegionOptions) -> None:
         super().__init__(encoder, options)
@@ -102,30 +103,29 @@ class SkeletonMAERegion(Method[SkeletonMAERegionOptions]):
         self.register_buffer("parts", part_membership(skeleton), persistent=False)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
-    def predict(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predictions and targets of every token ``[B, T_e, V, D]``,
-        and where it is masked ``[B, T_e, V]``.
-        """
+    def predict(
+        self, x: Float[Tensor, "B T V 3"]
+    ) -> tuple[Float[Tensor, "B T_e V D"], Float[Tensor, "B T_e V D"], Bool[Tensor, "B T_e V"]]:
+        """Predictions and targets of every token, and where it is masked."""
         encoder, grid = self.encoder, self.encoder.grid
-        mask = region_mask((len(x),), self.parts, self.options.regions).repeat(
-            1, grid.times
-        )  # [B, L], time-major
-        embedded = encoder.patch_embed(patchify(x, grid.patch))
-        seen = torch.where(mask.unsqueeze(-1), self.mask_token, embedded) + encoder.positions()
-        latent = encoder.norm(encoder.layers_of(seen)[-1])
+        region = region_mask((len(x),), self.parts, self.options.regions)  # [B, V]
+        mask = region.repeat(1, grid.times)  # [B, L], time-major
+        embedded = encoder.patch_embed(patchify(x, grid.patch))  # [B, L, D]
+        shown = torch.where(mask.unsqueeze(-1), self.mask_token, embedded)  # [B, L, D]
+        latent = encoder.norm(encoder.layers_of(shown + encoder.positions())[-1])  # [B, L, D]
         shape = (grid.times, grid.joints)
-        prediction = self.decoder(latent.unflatten(1, shape))
+        prediction = self.decoder(latent.unflatten(1, shape))  # [B, T_e, V, D]
         return prediction, embedded.detach().unflatten(1, shape), mask.unflatten(1, shape)
 
-    def visible(self, x: Tensor) -> Tensor:
+    def visible(self, x: Float[Tensor, "B T V 3"]) -> Bool[Tensor, "B T_e V"]:
         """The tokens outside the masked regions."""
         return ~self.predict(x)[2]
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
         """``mean (1 - cos(P, Z))^beta`` over the masked tokens."""
         loss = cosine_error(*self.predict(x), self.options.beta)
         return loss, {"cosine_error": loss.detach()}
 
-    def diagnose(self, x: Tensor) -> Diagnosis:
+    def diagnose(self, x: Float[Tensor, "B T V 3"]) -> Diagnosis:
         """The error on masked tokens beside that of predicting every joint's mean target."""
         return Diagnosis(cosine_health(*self.predict(x), self.options.beta))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from methods.parts.graph import GraphEncoder, GraphNetwork
@@ -29,26 +30,31 @@ class STRLLayer(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(network)
 
-    def forward(self, bodies: Tensor, clip: Tensor, clips: int) -> Tensor:
-        """``[n, T, V, D]`` keeps its shape;
-        ``clip`` ``[n]`` says which of the ``clips`` a body belongs to.
-        """
-        joints = self.network(bodies)
+    def forward(
+        self, bodies: Float[Tensor, "n T V D"], clip: Int[Tensor, "n"], clips: int
+    ) -> Float[Tensor, "n T V D"]:
+        """The next features of n bodies; ``clip`` says which of the ``clips`` each belongs to."""
+        joints = self.network(bodies)  # [n, T, V, D]
         together = pool_bodies(joints, clip, clips)  # [B, T, D]
         return bodies + joints + together[clip].unsqueeze(2)
 
 
-def pool_bodies(joints: Tensor, clip: Tensor, clips: int) -> Tensor:
-    """Sum over a clip's bodies of their mean over joints: ``[n, T, V, D]`` to ``[clips, T, D]``."""
-    means = joints.mean(dim=2)
+def pool_bodies(
+    joints: Float[Tensor, "n T V D"], clip: Int[Tensor, "n"], clips: int
+) -> Float[Tensor, "{clips} T D"]:
+    """Sum over a clip's bodies of their mean over joints."""
+    means = joints.mean(dim=2)  # [n, T, D]
     return means.new_zeros(clips, *means.shape[1:]).index_add(0, clip, means)
 
 
-def pool_time_scales(steps: Tensor, scales: tuple[int, ...]) -> Tensor:
-    """Means over 1, 2, ... equal windows of time, joined: ``[B, T, D]`` to
-    ``[B, sum(scales) * D]``.
-    """
-    windows = [nn.functional.adaptive_avg_pool1d(steps.transpose(1, 2), count) for count in scales]
+def pool_time_scales(
+    steps: Float[Tensor, "B T D"], scales: tuple[int, ...]
+) -> Float[Tensor, "B {sum(scales)}*D"]:
+    """Means over 1, 2, ... equal windows of time, joined."""
+    lines = steps.transpose(1, 2)  # [B, D, T]
+    windows = [
+        nn.functional.adaptive_avg_pool1d(lines, count) for count in scales
+    ]  # [B, D, W] each
     return torch.cat(windows, dim=2).transpose(1, 2).flatten(1)
 
 
@@ -104,14 +110,13 @@ class STRL(nn.Module):
         )
         nn.init.trunc_normal_(self.time, std=0.02)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[B, classes]`` of clips ``x`` ``[B, T, M, V, 3]``; any number of bodies M,
-        in any order.
-        """
+    def forward(self, x: Float[Tensor, "B T M V 3"]) -> Float[Tensor, "B C"]:
+        """Logits of clips for C classes; any number of body slots M, in any order."""
         slots = x.transpose(1, 2)  # [B, M, T, V, 3]
-        present = (slots != 0).flatten(2).any(dim=2)
-        clip, slot = present.nonzero(as_tuple=True)
-        bodies = self.project(slots[clip, slot]) + self.time
+        present = (slots != 0).flatten(2).any(dim=2)  # [B, M]
+        clip, slot = present.nonzero(as_tuple=True)  # [n], [n]
+        bodies = self.project(slots[clip, slot]) + self.time  # [n, T, V, D]
         for layer in self.layers:
             bodies = layer(bodies, clip, len(x))
-        return self.classifier(pool_time_scales(pool_bodies(bodies, clip, len(x)), self.scales))
+        steps = pool_bodies(bodies, clip, len(x))  # [B, T, D]
+        return self.classifier(pool_time_scales(steps, self.scales))

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from harness import progress
-from harness.speed import disturbance as health
-from harness.speed import interleave as speed
-from harness.speed import measurement, peak
+from tests import checked_shapes
+
+checked_shapes.install()  # before anything of ours is imported
+
+from harness.speed import disturbance as health  # noqa: E402
+from harness.speed import interleave as speed  # noqa: E402
+from harness.speed import measurement, peak  # noqa: E402
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

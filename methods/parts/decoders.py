@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -42,35 +43,33 @@ class TokenFiller(nn.Module):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.positions = SeparablePositions(self.grid.times, self.grid.joints, width)
 
-    def forward(self, latent: Tensor, mask: Mask) -> Tensor:
-        """``[B, k, D]`` visible latents to ``[B, L, D]`` in token order."""
+    def forward(
+        self, latent: Float[Tensor, "B K D"], mask: Mask
+    ) -> Float[Tensor, "B {self.grid.tokens} D"]:
+        """Visible latents to all tokens, in token order."""
         batch, _, width = latent.shape
-        empty = self.mask_token.to(latent.dtype).expand(batch, self.grid.tokens, width)
-        return (
-            empty.scatter(1, mask.visible.unsqueeze(-1).expand(-1, -1, width), latent)
-            + self.positions()
-        )
+        empty = self.mask_token.to(latent.dtype).expand(batch, self.grid.tokens, width)  # [B, L, D]
+        place = mask.visible.unsqueeze(-1).expand(-1, -1, width)  # [B, K, D]
+        return empty.scatter(1, place, latent) + self.positions()
 
-    def pooled(self, latent: Tensor, mask: Mask, windows: int) -> Tensor:
-        """The same averaged over each of ``windows`` stretches of time, ``[B, windows * V, D]``, to
-        rounding.
+    def pooled(
+        self, latent: Float[Tensor, "B K D"], mask: Mask, windows: int
+    ) -> Float[Tensor, "B {windows}*{self.grid.joints} D"]:
+        """The same averaged over each of ``windows`` stretches of time, to rounding.
 
         A mask token everywhere, and what the visible tokens of a window differ from it by: the grid
         is never built.
         """
         (batch, _, width), grid = latent.shape, self.grid
         steps = grid.times // windows
-        # the window and the joint of each visible token, as one index
-        cell = torch.add(
-            mask.visible % grid.joints, mask.visible // (steps * grid.joints), alpha=grid.joints
-        )
+        window, joint = mask.visible // (steps * grid.joints), mask.visible % grid.joints  # [B, K]
+        cell = torch.add(joint, window, alpha=grid.joints).unsqueeze(-1)  # [B, K, 1]
         positions = (
-            self.positions().unflatten(0, (windows, steps, grid.joints)).mean(1).flatten(0, 1)
-        )
-        hidden = (self.mask_token + positions).expand(batch, -1, -1)
-        return hidden.scatter_add(
-            1, cell.unsqueeze(-1).expand(-1, -1, width), (latent - self.mask_token) / steps
-        )
+            self.positions().unflatten(0, (windows, steps, grid.joints)).mean(1)
+        )  # [W, V, D]
+        hidden = (self.mask_token + positions.flatten(0, 1)).expand(batch, -1, -1)  # [B, W * V, D]
+        shown = (latent - self.mask_token) / steps  # [B, K, D]
+        return hidden.scatter_add(1, cell.expand(-1, -1, width), shown)
 
 
 class TokenDecoder(nn.Module):
@@ -94,9 +93,9 @@ class TokenDecoder(nn.Module):
         self.predict = nn.Linear(width, outputs)
         initialise(self)
 
-    def forward(self, latent: Tensor, mask: Mask) -> Tensor:
-        """``[B, k, D]`` visible latents to predictions for all tokens, ``[B, L, outputs]``."""
-        tokens = self.fill(self.project(latent), mask)
+    def forward(self, latent: Float[Tensor, "B K D"], mask: Mask) -> Float[Tensor, "B L C"]:
+        """Visible latents to predictions for all tokens, C = ``outputs``."""
+        tokens = self.fill(self.project(latent), mask)  # [B, L, D]
         for block in self.blocks:
             tokens = block(tokens)
         return self.predict(self.norm(tokens))
@@ -124,31 +123,32 @@ class CrossAttentionBlock(nn.Module):
         self.kernel_order = TORCHS_OWN
         self.full_precision = False
 
-    def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
-        """``[B, n, D]`` queries and ``[B, k, D]`` memory to ``[B, n, D]``."""
-        keys = self.norm_memory(memory)
+    def forward(
+        self, queries: Float[Tensor, "B n D"], memory: Float[Tensor, "B K D"]
+    ) -> Float[Tensor, "B n D"]:
+        """What n queries make of the memory."""
+        keys = self.norm_memory(memory)  # [B, K, D]
         with kernel_order(self.kernel_order):
             queries = queries + self._read(self.norm_query(queries), keys)
         for block in self.among:
             queries = block(queries)
         return queries + self.mlp(self.norm_mlp(queries))
 
-    def _read(self, queries: Tensor, keys: Tensor) -> Tensor:
+    def _read(
+        self, queries: Float[Tensor, "B n D"], keys: Float[Tensor, "B K D"]
+    ) -> Float[Tensor, "B n D"]:
         """Cross-attention by the kernel asked for."""
         if not (self.fused_attn and self.full_precision):
             # without its weights the layer takes the fused kernel, with them plain matrix products
             return self.cross(queries, keys, keys, need_weights=not self.fused_attn)[0]
         layer, width, heads = self.cross, queries.shape[-1], self.cross.num_heads
-        query = linear(queries, layer.in_proj_weight[:width], layer.in_proj_bias[:width]).unflatten(
-            -1, (heads, -1)
-        )
-        both = linear(keys, layer.in_proj_weight[width:], layer.in_proj_bias[width:]).unflatten(
-            -1, (2, heads, -1)
-        )
-        key, value = both.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, k, D / heads]
-        return layer.out_proj(
-            attention_in_float32(query.transpose(1, 2), key, value).transpose(1, 2).flatten(2)
-        )
+        query = linear(queries, layer.in_proj_weight[:width], layer.in_proj_bias[:width])
+        query = query.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, n, D_H]
+        both = linear(keys, layer.in_proj_weight[width:], layer.in_proj_bias[width:])
+        both = both.unflatten(-1, (2, heads, -1))  # [B, K, 2, H, D_H]
+        key, value = both.permute(2, 0, 3, 1, 4).unbind(0)  # [B, H, K, D_H]
+        read = attention_in_float32(query, key, value)  # [B, H, n, D_H]
+        return layer.out_proj(read.transpose(1, 2).flatten(2))
 
 
 class QueryDecoder(nn.Module):
@@ -185,12 +185,12 @@ class QueryDecoder(nn.Module):
         self.predict = nn.Linear(width, outputs)
         initialise(self)
 
-    def forward(self, latent: Tensor) -> Tensor:
-        """``[B, k, D]`` visible latents to predictions ``[B, windows * V, outputs]``,
-        time-major.
+    def forward(self, latent: Float[Tensor, "B K D"]) -> Float[Tensor, "B n C"]:
+        """Visible latents to predictions of n = ``windows`` * V queries, time-major, C =
+        ``outputs``.
         """
-        memory = self.project(latent)
-        queries = (self.query + self.positions()).expand(len(latent), -1, -1)
+        memory = self.project(latent)  # [B, K, D]
+        queries = (self.query + self.positions()).expand(len(latent), -1, -1)  # [B, n, D]
         for block in self.blocks:
             queries = block(queries, memory)
         return self.predict(self.norm(queries))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from methods.parts.kernels import TORCHS_OWN
@@ -85,8 +86,8 @@ class SeparablePositions(nn.Module):
         nn.init.trunc_normal_(self.time, std=0.02)
         nn.init.trunc_normal_(self.joint, std=0.02)
 
-    def forward(self) -> Tensor:
-        """All positions, ``[times * joints, width]`` in token order."""
+    def forward(self) -> Float[Tensor, "L D"]:
+        """All positions, in token order."""
         return (self.time + self.joint).flatten(0, 1)
 
 
@@ -116,8 +117,8 @@ class Encoder(nn.Module):
     grid: TokenGrid
     width: int
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens ``[B, L, D]`` of body sequences ``x`` ``[B, T, V, 3]``, nothing masked."""
+    def forward(self, x: Float[Tensor, "B T V 3"]) -> Float[Tensor, "B L D"]:
+        """Tokens of body sequences, nothing masked."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, object]:
@@ -168,35 +169,35 @@ class SkeletonEncoder(Encoder):
         self.norm = nn.LayerNorm(size.width)
         initialise(self.blocks)  # the patch embedding keeps the framework's default, as in MAMP
 
-    def embed(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Patch embedding plus position: ``[B, T, V, 3]`` to ``[B, L, D]``,
-        or ``[B, k, D]`` if visible.
-        """
-        patches, positions = patchify(x, self.grid.patch), self.positions()
+    def embed(
+        self, x: Float[Tensor, "B T V 3"], visible: Int[Tensor, "B K"] | None = None
+    ) -> Float[Tensor, "B n D"]:
+        """Patch embedding plus position of all n = L tokens, or of the n = K ``visible`` ones."""
+        patches, positions = patchify(x, self.grid.patch), self.positions()  # [B, L, P], [L, D]
         if visible is None:
-            return (
-                self.patch_embed(patches) + positions[: patches.shape[1]]
-            )  # a shorter view: the first time steps
-        return self.patch_embed(take(patches, visible)) + nn.functional.embedding(
-            visible, positions
-        )
+            # a shorter view has the positions of the first time steps
+            return self.patch_embed(patches) + positions[: patches.shape[1]]
+        seen = self.patch_embed(take(patches, visible))  # [B, K, D]
+        return seen + nn.functional.embedding(visible, positions)
 
-    def layers(self, x: Tensor, visible: Tensor | None = None) -> list[Tensor]:
+    def layers(
+        self, x: Float[Tensor, "B T V 3"], visible: Int[Tensor, "B K"] | None = None
+    ) -> list[Float[Tensor, "B n D"]]:
         """Output of every block, before the final norm (Skeleton2vec averages these)."""
         return self.layers_of(self.embed(x, visible))
 
-    def layers_of(self, tokens: Tensor) -> list[Tensor]:
-        """Output of every block for tokens that are embedded already, ``[B, k, D]`` each."""
+    def layers_of(self, tokens: Float[Tensor, "B n D"]) -> list[Float[Tensor, "B n D"]]:
+        """Output of every block for tokens that are embedded already."""
         outputs = []
         for block in self.blocks:
             tokens = block(tokens)
             outputs.append(tokens)
         return outputs
 
-    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Encode ``x`` ``[B, T, V, 3]``, or only its tokens ``visible`` ``[B, k]``;
-        returns ``[B, L or k, D]``.
-        """
+    def forward(
+        self, x: Float[Tensor, "B T V 3"], visible: Int[Tensor, "B K"] | None = None
+    ) -> Float[Tensor, "B n D"]:
+        """Encode all n = L tokens of body sequences, or only the n = K ``visible`` ones."""
         return self.norm(self.layers(x, visible)[-1])
 
     def describe(self) -> dict[str, object]:

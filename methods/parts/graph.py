@@ -10,6 +10,7 @@ this file.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor, nn
 
 from methods.parts.encoder import Encoder, Skeleton
@@ -24,10 +25,8 @@ COSINE_EPSILON = 1e-4
 """
 
 
-def adjacency(parents: tuple[int, ...]) -> Tensor:
-    """Symmetric adjacency ``[V, V]`` of the joint graph: 1 where two joints share a bone,
-    no self loops.
-    """
+def adjacency(parents: tuple[int, ...]) -> Float[Tensor, "V V"]:
+    """Symmetric adjacency of the joint graph: 1 where two joints share a bone, no self loops."""
     bones = {(joint, parent) for joint, parent in enumerate(parents) if parent >= 0}
     joints = range(len(parents))
     return torch.tensor(
@@ -56,19 +55,22 @@ def check_regions(regions: int, skeleton: Skeleton | None) -> Skeleton:
     return skeleton
 
 
-def part_membership(skeleton: Skeleton) -> Tensor:
-    """``[P, V]`` bool: joint v belongs to body part p."""
+def part_membership(skeleton: Skeleton) -> Bool[Tensor, "R V"]:
+    """Whether joint v belongs to body part r."""
     joints = range(len(skeleton.parents))
     return torch.tensor([[joint in part for joint in joints] for part in skeleton.parts.values()])
 
 
-def region_mask(batch: tuple[int, ...], parts: Tensor, regions: int) -> Tensor:
-    """Mask all joints of ``regions`` different body parts, drawn for every element of ``batch``:
-    bool ``[*batch, V]``.
+def region_mask(
+    batch: tuple[int, ...], parts: Bool[Tensor, "R V"], regions: int
+) -> Bool[Tensor, "*n V"]:
+    """Mask all joints of ``regions`` different body parts, drawn for every element of ``batch``,
+    which is the shape ``*n``.
 
     ``parts`` is `part_membership`, on the device that the mask is wanted on.
     """
-    chosen = uniform(*batch, len(parts), device=parts.device).topk(regions).indices
+    drawn = uniform(*batch, len(parts), device=parts.device)  # [*n, R]
+    chosen = drawn.topk(regions).indices  # [*n, regions]
     return parts[chosen].any(dim=-2)
 
 
@@ -83,13 +85,13 @@ class GINLayer(nn.Module):
     every joint of every graph as a row, with running statistics in eval mode.
 
     Args:
-        neighbours: adjacency ``[V, V]`` without self loops.
+        neighbours: adjacency without self loops.
         width: D.
     """
 
-    neighbours: Tensor
+    neighbours: Float[Tensor, "V V"]
 
-    def __init__(self, neighbours: Tensor, width: int) -> None:
+    def __init__(self, neighbours: Float[Tensor, "V V"], width: int) -> None:
         super().__init__()
         self.register_buffer("neighbours", neighbours, persistent=False)
         self.eps = nn.Parameter(torch.zeros(()))
@@ -102,13 +104,14 @@ class GINLayer(nn.Module):
             nn.ReLU(),
         )
 
-    def aggregate(self, joints: Tensor) -> Tensor:
-        """``(1 + eps)`` self plus the sum over neighbours; ``[..., V, D]`` keeps its shape."""
+    def aggregate(self, joints: Float[Tensor, "*n V D"]) -> Float[Tensor, "*n V D"]:
+        """``(1 + eps)`` self plus the sum over neighbours."""
         return (1 + self.eps) * joints + self.neighbours @ joints
 
-    def forward(self, joints: Tensor) -> Tensor:
-        """``[..., V, D]`` keeps its shape."""
-        gathered = self.aggregate(joints)
+    def forward(self, joints: Float[Tensor, "*n V D"]) -> Float[Tensor, "*n V D"]:
+        """The next features of every joint."""
+        gathered = self.aggregate(joints)  # [*n, V, D]
+        # batch norm takes rows: every joint of every graph is one
         return self.mlp(gathered.flatten(0, -2)).reshape(gathered.shape)
 
 
@@ -134,10 +137,8 @@ class GraphNetwork(nn.Module):
         self.head = head(width, width)
         nn.init.trunc_normal_(self.joint, std=0.02)
 
-    def forward(self, joints: Tensor) -> Tensor:
-        """``[..., V, D]`` keeps its shape; the joint embedding is added here,
-        so a masked joint keeps its name.
-        """
+    def forward(self, joints: Float[Tensor, "*n V D"]) -> Float[Tensor, "*n V D"]:
+        """The joint embedding is added here, so a masked joint keeps its name."""
         return self.head(self.layers(joints + self.joint))
 
 
@@ -165,8 +166,8 @@ class GraphEncoder(Encoder):
         self.project = nn.Linear(CHANNELS, width)
         self.network = GraphNetwork(skeleton, width, depth)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens ``[B, T * V, D]`` of ``x`` ``[B, T, V, 3]``, nothing masked."""
+    def forward(self, x: Float[Tensor, "B T V 3"]) -> Float[Tensor, "B T*V D"]:
+        """One token for every frame and joint, nothing masked."""
         return self.network(self.project(x)).flatten(1, 2)
 
     def describe(self) -> dict[str, object]:
@@ -182,44 +183,47 @@ class GraphDecoder(nn.Module):
         self.layer = GINLayer(adjacency(skeleton.parents), width)
         self.head = head(width, outputs)
 
-    def forward(self, joints: Tensor) -> Tensor:
-        """``[..., V, D]`` to ``[..., V, outputs]``."""
+    def forward(self, joints: Float[Tensor, "*n V D"]) -> Float[Tensor, "*n V C"]:
+        """Predictions of every joint, C = ``outputs``."""
         return self.head(self.layer(joints))
 
 
 # --- the loss ---
 
 
-def cosine_error(prediction: Tensor, target: Tensor, mask: Tensor, beta: float) -> Tensor:
+def cosine_error(
+    prediction: Float[Tensor, "*n V D"],
+    target: Float[Tensor, "*n V D"],
+    mask: Bool[Tensor, "*n V"],
+    beta: float,
+) -> Float32[Tensor, ""]:
     """Re-weighted cosine error ``mean (1 - cos(P, Z))^beta`` over the joints where ``mask``.
 
     The paper's sum over |V| masked joints divides by |V|^beta; that constant power is left out.
-    ``beta`` must be at least 1. ``[..., V, D]``, ``[..., V, D]`` and bool ``[..., V]`` give a
-    float32 scalar.
+    ``beta`` must be at least 1.
     """
     cosine = nn.functional.cosine_similarity(
         prediction.float(), target.float(), dim=-1, eps=COSINE_EPSILON
-    )
+    )  # [*n, V]
     error = (1 - cosine).clamp(min=0) ** beta  # rounding may put a cosine above 1
-    return (error * mask).sum() / average(
-        mask.sum()
-    )  # a rank's part of the mean over all ranks' joints
+    # a rank's part of the mean over all ranks' joints
+    return (error * mask).sum() / average(mask.sum())
 
 
 def cosine_health(
-    prediction: Tensor, target: Tensor, mask: Tensor, beta: float
+    prediction: Float[Tensor, "B T_e V D"],
+    target: Float[Tensor, "B T_e V D"],
+    mask: Bool[Tensor, "B T_e V"],
+    beta: float,
 ) -> dict[str, float]:
     """The cosine error, and that of always predicting a joint's mean target direction, for
     `Method.diagnose`.
 
-    Targets are ``[B, T, V, D]``. The first below the second: more than the mean pose was learnt.
-    The second near 0: the targets have collapsed.
+    The first below the second: more than the mean pose was learnt. The second near 0: the targets
+    have collapsed.
     """
-    mean = (
-        nn.functional.normalize(target.float(), dim=-1)
-        .mean(dim=(0, 1), keepdim=True)
-        .expand_as(target)
-    )
+    direction = nn.functional.normalize(target.float(), dim=-1)  # [B, T_e, V, D]
+    mean = direction.mean(dim=(0, 1), keepdim=True).expand_as(target)  # [B, T_e, V, D]
     return {
         "error/prediction": cosine_error(prediction, target, mask, beta).item(),
         "error/mean-target": cosine_error(mean, target, mask, beta).item(),

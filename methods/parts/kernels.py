@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -47,14 +48,17 @@ def kernel_order(name: str) -> AbstractContextManager[Any]:
     return nullcontext() if name == TORCHS_OWN else sdpa_kernel(ORDERS[name], set_priority=True)
 
 
-def full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Float[Tensor, "..."]) -> torch.autocast:
     """No autocast on the device of ``x``."""
     return torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False)
 
 
-def attention_in_float32(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Fused attention of ``[B, heads, N, D / heads]`` in float32 whatever the run's precision; its
-    result is float32.
+def attention_in_float32(
+    query: Float[Tensor, "B H n D_H"],
+    key: Float[Tensor, "B H L D_H"],
+    value: Float[Tensor, "B H L D_H"],
+) -> Float[Tensor, "B H n D_H"]:
+    """Fused attention of n queries in float32 whatever the run's precision; its result is float32.
 
     On a CPU the kernel's backward pass takes twice as long in bfloat16 as in float32 (torch 2.14,
     with AMX).

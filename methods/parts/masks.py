@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from methods.parts.ranks import uniform
@@ -22,12 +23,12 @@ class Mask(NamedTuple):
     """Token indices of each body sequence; the two parts together hold every token once.
 
     Attributes:
-        visible: ``[B, k]`` indices that the encoder sees.
-        masked: ``[B, L - k]`` indices that it does not.
+        visible: what the encoder sees.
+        masked: what it does not.
     """
 
-    visible: Tensor
-    masked: Tensor
+    visible: Int[Tensor, "B K"]
+    masked: Int[Tensor, "B L-K"]
 
 
 def visible_count(tokens: int, mask_ratio: float) -> int:
@@ -37,45 +38,48 @@ def visible_count(tokens: int, mask_ratio: float) -> int:
     return int(tokens * (1 - mask_ratio))
 
 
-def lowest_visible(scores: Tensor, keep: int) -> Mask:
-    """The ``keep`` tokens with the lowest score are visible; ``scores`` is ``[B, L]``."""
-    order = torch.argsort(scores, dim=1)
+def lowest_visible(scores: Float[Tensor, "B L"], keep: int) -> Mask:
+    """The ``keep`` tokens with the lowest score are visible."""
+    order = torch.argsort(scores, dim=1)  # [B, L]
     return Mask(order[:, :keep], order[:, keep:])
 
 
-def random_mask(x: Tensor, grid: TokenGrid, mask_ratio: float) -> Mask:
-    """Uniform random masking of ``x`` ``[B, T, V, 3]``."""
-    scores = uniform(len(x), grid.tokens, device=x.device)
+def random_mask(x: Float[Tensor, "B T V 3"], grid: TokenGrid, mask_ratio: float) -> Mask:
+    """Uniform random masking."""
+    scores = uniform(len(x), grid.tokens, device=x.device)  # [B, L]
     return lowest_visible(scores, visible_count(grid.tokens, mask_ratio))
 
 
-def token_motion(x: Tensor, grid: TokenGrid) -> Tensor:
-    """Mean displacement of each token since the previous time step, ``[B, L]``, in the unit of
-    ``x``.
+def token_motion(x: Float[Tensor, "B T V 3"], grid: TokenGrid) -> Float[Tensor, "B {grid.tokens}"]:
+    """Mean displacement of each token since the previous time step, in the unit of ``x``.
 
     Patch minus patch, i.e. over ``patch`` frames; the first time step copies the second, as in
     MAMP's released code (model_mamp/transformer.py).
     """
-    patches = patchify(x, grid.patch).reshape(len(x), grid.times, grid.joints, grid.patch_width)
-    step = (patches[:, 1:] - patches[:, :-1]).abs().mean(-1)
+    patches = patchify(x, grid.patch)  # [B, L, P]
+    patches = patches.reshape(len(x), grid.times, grid.joints, grid.patch_width)
+    step = (patches[:, 1:] - patches[:, :-1]).abs().mean(-1)  # [B, T_e - 1, V]
     return torch.cat([step[:, :1], step], dim=1).reshape(len(x), grid.tokens)
 
 
-def motion_log_odds(x: Tensor, grid: TokenGrid, tau: float) -> Tensor:
-    """Log-probability of each token to be drawn first for masking, ``[B, L]``: softmax(I / (max(I)
-    * tau)).
+def motion_log_odds(
+    x: Float[Tensor, "B T V 3"], grid: TokenGrid, tau: float
+) -> Float[Tensor, "B {grid.tokens}"]:
+    """Log-probability of each token to be drawn first for masking: softmax(I / (max(I) * tau)).
 
     The odds of that first draw are at most exp(1 / tau) between two tokens, 3.5 at tau = 0.8. After
     all draws, without replacement, the preference is far stronger: where a still token stays
     visible with probability p, the one of largest motion does with about p to that power (0.1 and
     0.0003).
     """
-    motion = token_motion(x, grid)
+    motion = token_motion(x, grid)  # [B, L], I
     scaled = motion / (motion.amax(dim=1, keepdim=True) * tau + 1e-10)
     return torch.log_softmax(scaled, dim=1)
 
 
-def motion_aware_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tau: float) -> Mask:
+def motion_aware_mask(
+    x: Float[Tensor, "B T V 3"], grid: TokenGrid, mask_ratio: float, tau: float
+) -> Mask:
     """Moving tokens are more likely masked: Gumbel top-k without replacement.
 
     From MAMP (arXiv 2308.07092) and its released code, model_mamp/transformer.py. ``tau <= 0`` is
@@ -83,14 +87,17 @@ def motion_aware_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tau: float)
     """
     if tau <= 0:
         return random_mask(x, grid, mask_ratio)
-    drawn = uniform(len(x), grid.tokens, device=x.device)
+    drawn = uniform(len(x), grid.tokens, device=x.device)  # [B, L]
+    # top-k of log p plus Gumbel noise is k draws without replacement; 1e-10 as released, for log 0
     gumbel = -torch.log(-torch.log(drawn + 1e-10) + 1e-10)
     return lowest_visible(
         motion_log_odds(x, grid, tau) + gumbel, visible_count(grid.tokens, mask_ratio)
     )
 
 
-def frame_and_joint_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, frames: float) -> Mask:
+def frame_and_joint_mask(
+    x: Float[Tensor, "B T V 3"], grid: TokenGrid, mask_ratio: float, frames: float
+) -> Mask:
     """A share ``frames`` of the time steps is masked whole; in the others single tokens,
     ``mask_ratio`` in all.
 
@@ -99,20 +106,22 @@ def frame_and_joint_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, frames: 
     """
     keep = visible_count(grid.tokens, mask_ratio)
     steps = max(round(grid.times * (1 - frames)), -(-keep // grid.joints))
-    place = uniform(len(x), grid.times, device=x.device).argsort(dim=1).argsort(dim=1)
-    dropped = (place >= steps).float().repeat_interleave(grid.joints, dim=1)
+    place = uniform(len(x), grid.times, device=x.device).argsort(dim=1).argsort(dim=1)  # [B, T_e]
+    dropped = (place >= steps).float().repeat_interleave(grid.joints, dim=1)  # [B, L]
+    # 1 is more than any draw: tokens of dropped steps come last
     return lowest_visible(uniform(len(x), grid.tokens, device=x.device) + dropped, keep)
 
 
-def tube_motion(x: Tensor, grid: TokenGrid, tube: int) -> Tensor:
-    """Relative motion of each joint in each tube of ``tube`` time steps, 0 to 1,
-    ``[B, times / tube, V]``.
+def tube_motion(
+    x: Float[Tensor, "B T V 3"], grid: TokenGrid, tube: int
+) -> Float[Tensor, "B {grid.times}//{tube} V"]:
+    """Relative motion of each joint in each tube of ``tube`` time steps, 0 to 1.
 
     Mean absolute frame-to-frame displacement, divided by the largest of the tube's joints, as in
     Skeleton2vec's released code (models/transformer.py).
     """
-    moved = patchify(frame_motion(x).abs(), grid.patch).mean(-1)
-    motion = moved.reshape(len(x), grid.times // tube, tube, grid.joints).mean(2)
+    moved = patchify(frame_motion(x).abs(), grid.patch).mean(-1)  # [B, L]
+    motion = moved.reshape(len(x), grid.times // tube, tube, grid.joints).mean(2)  # [B, W, V]
     return motion / (motion.amax(dim=2, keepdim=True) + 1e-6)
 
 
@@ -123,25 +132,29 @@ def visible_joints(joints: int, mask_ratio: float) -> int:
     return int(joints * (1 - mask_ratio) + 1e-9)
 
 
-def tube_mask(x: Tensor, grid: TokenGrid, mask_ratio: float, tube: int, beta: float) -> Mask:
+def tube_mask(
+    x: Float[Tensor, "B T V 3"], grid: TokenGrid, mask_ratio: float, tube: int, beta: float
+) -> Mask:
     """The same joints are masked throughout a tube, moving ones rather (Skeleton2vec, arXiv
     2401.00921).
 
     Score ``U(0, 1) + beta * motion`` per tube and joint; the joints with the lowest scores stay
     visible.
     """
-    motion = tube_motion(x, grid, tube)
-    drawn = uniform(*motion.shape, device=motion.device, dtype=motion.dtype)
-    order = torch.argsort(drawn + beta * motion, dim=2)
+    motion = tube_motion(x, grid, tube)  # [B, W, V]
+    drawn = uniform(*motion.shape, device=motion.device, dtype=motion.dtype)  # [B, W, V]
+    order = torch.argsort(drawn + beta * motion, dim=2)  # [B, W, V], joints
     keep = visible_joints(grid.joints, mask_ratio)
     return Mask(
         _tube_tokens(order[..., :keep], grid, tube), _tube_tokens(order[..., keep:], grid, tube)
     )
 
 
-def _tube_tokens(joints: Tensor, grid: TokenGrid, tube: int) -> Tensor:
-    """Token indices of joints ``[B, tubes, n]`` in every time step of their tube,
-    ``[B, tubes * tube * n]``.
-    """
-    times = torch.arange(grid.times, device=joints.device).reshape(1, -1, tube, 1)
+def _tube_tokens(
+    joints: Int[Tensor, "B W n"], grid: TokenGrid, tube: int
+) -> Int[Tensor, "B W*{tube}*n"]:
+    """Token indices of joints in every time step of their tube."""
+    times = torch.arange(grid.times, device=joints.device).reshape(
+        1, -1, tube, 1
+    )  # [1, W, tube, 1]
     return (times * grid.joints + joints.unsqueeze(2)).flatten(1)

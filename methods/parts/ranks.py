@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float, Num
 from torch import Tensor
 
 VERSION = 0
@@ -60,9 +61,9 @@ def ranks() -> int:
 
 def uniform(
     rows: int, *columns: int, device: torch.device | None = None, dtype: torch.dtype | None = None
-) -> Tensor:
-    """Uniform random numbers for this part's ``rows``, ``[rows, *columns]``,
-    as the whole batch has them there.
+) -> Float[Tensor, "{rows} ..."]:
+    """Uniform random numbers for this part's ``rows``, ``[rows, *columns]``, as the whole batch has
+    them there.
     """
     split = _splits[-1]
     if split.size == 1:
@@ -77,37 +78,37 @@ class Total(torch.autograd.Function):
     """Sum over ranks; every rank's loss may depend on it, so that gradients are summed too."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """The shape stays."""
+    def forward(ctx: Any, x: Num[Tensor, "*n"]) -> Num[Tensor, "*n"]:
+        """The sum, on every rank."""
         found = x.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(found)
         return found
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """The shape stays."""
+    def backward(ctx: Any, *gradients: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """The sum of all ranks' gradients."""
         found = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(found)
         return found
 
 
 @torch.compiler.disable
-def _total(x: Tensor) -> Tensor:
+def _total(x: Num[Tensor, "*n"]) -> Num[Tensor, "*n"]:
     return Total.apply(x)
 
 
-def total(x: Tensor) -> Tensor:
+def total(x: Num[Tensor, "*n"]) -> Num[Tensor, "*n"]:
     """Sum of every rank's ``x``, which all have in one shape."""
     return x if ranks() == 1 else _total(x)
 
 
-def average(x: Tensor) -> Tensor:
+def average(x: Num[Tensor, "*n"]) -> Num[Tensor, "*n"]:
     """Mean of every rank's ``x``: of a mean over a rank's rows, the mean over all rows."""
     return x if ranks() == 1 else _total(x) / ranks()
 
 
-def all_rows(x: Tensor) -> Tensor:
-    """The rows ``[n, C]`` of every rank, in order: ``[ranks * n, C]``."""
+def all_rows(x: Float[Tensor, "n C"]) -> Float[Tensor, "_ C"]:
+    """The rows of every rank, in order."""
     if ranks() == 1:
         return x
     split = _splits[-1]
@@ -115,8 +116,8 @@ def all_rows(x: Tensor) -> Tensor:
     return _total(torch.nn.functional.pad(x, (0, 0, before, after)))
 
 
-def row_variance(x: Tensor) -> Tensor:
-    """Variance over all ranks' rows ``[n, C]``, with n - 1 of them all: ``[C]``."""
+def row_variance(x: Float[Tensor, "n C"]) -> Float[Tensor, "C"]:
+    """Variance over all ranks' rows, with n - 1 of them all."""
     if ranks() == 1:
         return x.var(dim=0)
     return total((x - average(x.mean(dim=0))).square().sum(dim=0)) / (ranks() * len(x) - 1)

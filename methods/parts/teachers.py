@@ -13,6 +13,7 @@ import math
 from typing import Literal, Self
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -58,11 +59,11 @@ class Teacher(torch.nn.Module):
         """A teacher is always in eval mode."""
         return super().train(False)
 
-    def get_extra_state(self) -> Tensor:
+    def get_extra_state(self) -> Float64[Tensor, ""]:
         """How far it has come, beside the weights."""
         return torch.tensor(self.progress, dtype=torch.float64)
 
-    def set_extra_state(self, state: Tensor) -> None:
+    def set_extra_state(self, state: Float64[Tensor, ""]) -> None:
         """Go on from there."""
         self.progress = state.item()
 
@@ -82,6 +83,6 @@ class Teacher(torch.nn.Module):
         average(tuple(self.encoder.parameters()), tuple(student.parameters()), torch.tensor(1))
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Outputs of all blocks for the unmasked input, ``[B, L, D]`` each."""
+    def forward(self, x: Float[Tensor, "B T V 3"]) -> list[Float[Tensor, "B L D"]]:
+        """Outputs of all blocks for the unmasked input."""
         return self.encoder.layers(x)

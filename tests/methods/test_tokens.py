@@ -28,7 +28,7 @@ def indexed() -> torch.Tensor:
     b, t, v, c = torch.meshgrid(
         *map(torch.arange, (BATCH, TIMES * PATCH, JOINTS, 3)), indexing="ij"
     )
-    return 10000 * b + 100 * t + 10 * v + c
+    return (10000 * b + 100 * t + 10 * v + c).float()
 
 
 def test_patchify_orders_tokens_by_time_then_joint_and_numbers_by_frame_then_xyz() -> None:
@@ -56,7 +56,7 @@ def test_unpatchify_is_the_inverse_of_patchify() -> None:
 
 
 def test_patchify_is_the_inverse_of_unpatchify() -> None:
-    tokens = torch.arange(BATCH * TIMES * JOINTS * PATCH * 3).reshape(
+    tokens = torch.arange(float(BATCH * TIMES * JOINTS * PATCH * 3)).reshape(
         BATCH, TIMES * JOINTS, PATCH * 3
     )
     assert torch.equal(patchify(unpatchify(tokens, PATCH, JOINTS), PATCH), tokens)

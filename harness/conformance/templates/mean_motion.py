@@ -1,9 +1,10 @@
 """Predict where each joint ends up relative to its start, from the visible tokens."""
 
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.base import About, Method, MethodOptions
+from methods.base import About, Method, MethodOptions, Scalar
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import random_mask
 
@@ -24,11 +25,11 @@ class MeanMotion(Method[MeanMotionOptions]):
         super().__init__(encoder, options)
         self.predict = nn.Linear(encoder.width, encoder.grid.joints * 3)
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error, metres; ``x``: body sequences ``[B, T, V, 3]``."""
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
+        """Mean squared error of body sequences in metres."""
         mask = random_mask(x, self.encoder.grid, self.options.mask_ratio)
-        latent = self.encoder(x, mask.visible)  # [B, visible tokens, width]
+        latent = self.encoder(x, mask.visible)  # [B, K, D]: K visible tokens
         prediction = self.predict(latent.mean(dim=1))  # [B, V * 3]
-        target = (x[:, -1] - x[:, 0]).flatten(1)
+        target = (x[:, -1] - x[:, 0]).flatten(1)  # [B, V * 3]
         loss = (prediction - target).square().mean()
         return loss, {"displacement": loss.detach()}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import About, Method, MethodOptions
+from methods.base import About, Method, MethodOptions, Scalar
 from methods.parts.decoders import TokenDecoder, scaled_depth
 from methods.parts.encoder import SkeletonEncoder
 from methods.parts.masks import random_mask
@@ -44,16 +45,16 @@ class MyMethod(Method[MyMethodOptions]):
             encoder, self.options.decoder_depth, outputs=encoder.grid.patch_width
         )
 
-    def loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error over masked tokens; ``x``: body sequences ``[B, T, V, 3]``, metres."""
+    def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
+        """Mean squared error over masked tokens of body sequences in metres."""
         mask = random_mask(x, self.encoder.grid, self.options.mask_ratio)
-        latent = self.encoder(x, mask.visible)  # [B, visible tokens, width]
-        prediction = take(self.decoder(latent, mask), mask.masked)  # [B, masked tokens, patch * 3]
-        target = take(self.target(x), mask.masked)
+        latent = self.encoder(x, mask.visible)  # [B, K, D]: K visible tokens
+        prediction = take(self.decoder(latent, mask), mask.masked)  # [B, L - K, P]
+        target = take(self.target(x), mask.masked)  # [B, L - K, P]
         loss = (prediction - target).square().mean()
         return loss, {"coordinates": loss.detach()}
 
-    def target(self, x: Tensor) -> Tensor:
-        """Every patch minus its mean position, in decimetres, ``[B, L, patch * 3]``."""
-        patches = patchify(x, self.encoder.grid.patch).unflatten(-1, (-1, 3))
+    def target(self, x: Float[Tensor, "B T V 3"]) -> Float[Tensor, "B L P"]:
+        """Every patch minus its mean position, in decimetres; P = patch * 3 numbers."""
+        patches = patchify(x, self.encoder.grid.patch).unflatten(-1, (-1, 3))  # [B, L, patch, 3]
         return 10 * (patches - patches.mean(dim=-2, keepdim=True)).flatten(-2)

@@ -1,0 +1,127 @@
+"""Shapes in annotations: checked in the test run and nowhere else, in words of one vocabulary."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+from jaxtyping import Float, TypeCheckError
+
+import methods.base
+from datasets.batches import rotate
+from datasets.clip_batches import ClipBatch
+from methods.parts.tokens import frame_motion, patchify, take
+from tests import checked_shapes
+from tests.checked_shapes import MODULES, SHAPE, typechecker
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(
+    path
+    for module in MODULES
+    for path in [*ROOT.glob(f"{module.replace('.', '/')}.py"), *(ROOT / module).rglob("*.py")]
+)
+TEMPLATES = sorted((ROOT / "harness/conformance/templates").glob("m*.py"))
+
+
+def test_a_wrong_shape_is_an_error() -> None:
+    with pytest.raises(TypeCheckError, match="patchify"):
+        patchify(torch.zeros(2, 4, 3), 2)
+
+
+def test_axes_of_one_name_have_one_size() -> None:
+    tokens, index = torch.zeros(2, 6, 3), torch.zeros(3, 1, dtype=torch.long)
+    with pytest.raises(TypeCheckError, match="take"):
+        take(tokens, index)
+
+
+def test_another_dtype_is_an_error() -> None:
+    with pytest.raises(TypeCheckError, match="frame_motion"):
+        frame_motion(torch.zeros(1, 2, 3, 3, dtype=torch.long))
+
+
+def test_batches_are_checked() -> None:
+    with pytest.raises(TypeCheckError, match="rotate"):
+        rotate(torch.zeros(2, 4, 5, 3), torch.zeros(3, 3), 0.3)
+
+
+def test_fields_of_a_data_class_are_checked() -> None:
+    clips, x, row = torch.arange(1), torch.zeros(2, 4, 5, 3), torch.arange(3)
+    with pytest.raises(TypeCheckError, match="row"):
+        ClipBatch(clips, x, row, row)
+
+
+def test_nothing_is_checked_elsewhere() -> None:
+    code = (
+        "import sys, torch; from methods.parts.tokens import frame_motion;"
+        "print(tuple(frame_motion(torch.zeros(2, 3)).shape), 'beartype' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "(2, 3) False"
+
+
+def annotations(path: Path) -> Iterator[ast.expr]:
+    """Of every argument, result and field in a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.arg | ast.AnnAssign):
+            found = node.annotation
+        else:
+            found = node.returns if isinstance(node, ast.FunctionDef) else None
+        if found is not None:
+            yield found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_dtype_that_an_annotation_has_is_checked(path: Path) -> None:
+    named = {found for node in annotations(path) for found in re.findall(r"\w+", ast.unparse(node))}
+    dtypes = {name for name in named if is_dtype(getattr(jaxtyping, name, None))}
+    assert {name for name in dtypes if not SHAPE.search(f"{name}[Tensor")} == set()
+
+
+def is_dtype(item: object) -> bool:
+    return isinstance(item, type) and issubclass(item, jaxtyping.AbstractDtype)
+
+
+def test_a_name_that_is_not_there_is_an_error() -> None:
+    def function(x: Float[Missing, "B T"]) -> None:  # noqa: F722, F821
+        del x
+
+    decorate = checked_shapes.unless_compiled(jaxtyping.jaxtyped, typechecker=typechecker)
+    with pytest.raises(NameError, match="Missing"):
+        decorate(function)
+
+
+@pytest.mark.parametrize("path", [*FILES, *TEMPLATES], ids=lambda path: path.name)
+def test_the_letters_of_shapes_are_those_that_the_contract_explains(path: Path) -> None:
+    told = set(re.findall(r"^    (\w{1,3})  ", methods.base.__doc__ or "", flags=re.MULTILINE))
+    used = {letter for node in annotations(path) for letter in letters(node)}
+    assert {"B", "T", "V", "L", "K", "D"} <= told
+    assert used <= told
+
+
+def letters(annotation: ast.expr) -> Iterator[str]:
+    """The names of axes: what stands in braces is an expression of arguments."""
+    for node in ast.walk(annotation):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from re.findall(r"[A-Za-z_]\w*", re.sub(r"\{.*?\}", "", node.value))
+
+
+@pytest.mark.parametrize("path", [*FILES, *TEMPLATES], ids=lambda path: path.name)
+def test_no_tensor_is_without_a_shape(path: Path) -> None:
+    """But a state, which is whatever somebody keeps, and what a hook is handed."""
+    allowed = ("dict[str, Tensor]", "tuple[Tensor, ...]", "Dataset[Tensor]", "Iterator[Tensor]")
+    bare = [
+        text
+        for node in annotations(path)
+        for text in [ast.unparse(node)]
+        if re.search(r"\bTensor\b(?!, ')", text) and not text.startswith(allowed)
+    ]
+    assert bare == []
