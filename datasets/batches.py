@@ -56,8 +56,8 @@ class Look:
 
 
 Batch = Float[Tensor, "B T V 3"] | tuple[Float[Tensor, "B _ V 3"], ...]
-"""Body sequences; where a method wants several views, one of each: row b is the same body sequence
-in all.
+"""Body sequences; where a method wants several views, one of each:
+row b is the same body sequence in all.
 """
 
 
@@ -248,8 +248,8 @@ def _mapped(rows: Float[np.ndarray, "F V 3"]) -> Float[Tensor, "F V 3"]:
 def random_crops(
     length: Int[Tensor, "B"], augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"]]:
-    """First frame and length of one random crop per sequence of ``length`` frames, as in MAMP's
-    feeder.
+    """First frame and length of one random crop per sequence of ``length`` frames,
+    as in MAMP's feeder.
     """
     return crops(length, augmentation, uniform(length, generator), uniform(length, generator))
 
@@ -267,8 +267,8 @@ def crops(
     share: Float[Tensor, "B"],
     place: Float[Tensor, "B"],
 ) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"]]:
-    """First frame and length of the crop at ``share`` and ``place``, 0 to 1, of what may be
-    drawn.
+    """First frame and length of the crop at ``share`` and ``place``, 0 to 1,
+    of what may be drawn.
     """
     low, high = augmentation.crop
     kept = (
@@ -308,8 +308,8 @@ def rotations(angles: Float[Tensor, "B 3"]) -> Float[Tensor, "B 3 3"]:
 def rotate(
     x: Float[Tensor, "B T V 3"], turn: Float[Tensor, "B 3"], largest: float
 ) -> Float[Tensor, "B T V 3"]:
-    """One rotation per body sequence: at ``turn``, 0 to 1, of up to ``largest`` radians about each
-    axis.
+    """One rotation per body sequence: at ``turn``, 0 to 1,
+    of up to ``largest`` radians about each axis.
     """
     angles = (2 * turn - 1) * largest
     return torch.einsum("bij,btvj->btvi", rotations(angles), x)

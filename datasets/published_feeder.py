@@ -149,7 +149,7 @@ def rotation_products(angles: Float[Tensor, "T 3"]) -> Float[Tensor, "T 3 3"]:
     cos, sin = angles.cos(), angles.sin()
     zero, one = torch.zeros(len(angles)), torch.ones(len(angles))
 
-    def matrices(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def matrices(*rows: tuple[Float[Tensor, "T"], ...]) -> Float[Tensor, "T 3 3"]:
         return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=1)
 
     about_x = matrices(

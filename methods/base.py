@@ -242,8 +242,8 @@ class Method(nn.Module, Generic[OptionsT]):
             return None
         grid = self.encoder.grid
         hidden = torch.zeros(len(x), grid.tokens, dtype=torch.bool, device=x.device)  # [B, L]
-        flags = hidden.scatter(1, seen[0], True)  # of several looks, the first
-        return flags.unflatten(1, (grid.times, grid.joints))
+        shown = hidden.scatter(1, seen[0], True)  # [B, L]; of several looks, the first
+        return shown.unflatten(1, (grid.times, grid.joints))
 
     def reconstruct(
         self, x: Float[Tensor, "B T V 3"], mask: Mask

@@ -119,10 +119,9 @@ def pool_time(
 ) -> Float[Tensor, "B L//{times}*{windows} D"]:
     """Average-pool a time-major grid from ``times`` steps to ``windows``."""
     batch, count, width = tokens.shape
-    split = tokens.reshape(
-        batch, windows, times // windows, count // times, width
-    )  # [B, W, T_e / W, V, D]
-    return split.mean(2).reshape(batch, windows * (count // times), width)
+    steps, joints = times // windows, count // times
+    split = tokens.reshape(batch, windows, steps, joints, width)  # [B, W, T_e / W, V, D]
+    return split.mean(2).reshape(batch, windows * joints, width)
 
 
 class TargetNetwork(nn.Module):
@@ -379,8 +378,8 @@ class GFP(Method[GFPOptions]):
         return loss, {name: part.detach() for name, part in parts.items()}
 
     def diagnose(self, x: Float[Tensor, "B T V 3"]) -> Diagnosis:
-        """Per level: channel std of Z, mean absolute off-diagonal correlation of Z, cosine of P and
-        Z.
+        """Per level: channel std of Z, mean absolute off-diagonal correlation of Z,
+        cosine of P and Z.
         """
         predictions, targets = self.predictions_and_targets(x)
         values: dict[str, float] = {}

@@ -130,8 +130,8 @@ class SJEPA(Method[SJEPAOptions]):
         return self.teacher.encoder
 
     def diagnose(self, x: Float[Tensor, "B T V 3"]) -> Diagnosis:
-        """Spread of the target features over tokens, and the entropy of their distributions, in
-        nats.
+        """Spread of the target features over tokens, and the entropy of their distributions,
+        in nats.
         """
         features = self.features(x)  # [B, L, D]
         centred = features - self.center  # [B, L, D]

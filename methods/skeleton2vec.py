@@ -161,8 +161,8 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
         )
 
     def loss(self, x: Float[Tensor, "B T V 3"]) -> tuple[Scalar, dict[str, Scalar]]:
-        """``mean (P - LN(mean_k IN(teacher block k)))^2`` over masked tokens, as in the released
-        models/skeleton2vec.py.
+        """``mean (P - LN(mean_k IN(teacher block k)))^2`` over masked tokens,
+        as in the released models/skeleton2vec.py.
         """
         options = self.options
         mask = tube_mask(
@@ -194,8 +194,8 @@ class Skeleton2vec(Method[Skeleton2vecOptions]):
         return self.teacher.encoder
 
     def diagnose(self, x: Float[Tensor, "B T V 3"]) -> Diagnosis:
-        """Std of the averaged features over the batch's tokens; near 0 the teacher says the same of
-        everything.
+        """Std of the averaged features over the batch's tokens;
+        near 0 the teacher says the same of everything.
         """
         outputs = torch.stack(self.last_outputs(x)).mean(0)  # [B, L, D]
         spread = outputs.flatten(0, 1).std(dim=0).mean().item()

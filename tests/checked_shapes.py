@@ -18,7 +18,7 @@ import torch
 from beartype import BeartypeConf, beartype
 
 MODULES = ("methods", "datasets.batches", "datasets.clip_batches", "datasets.published_feeder")
-SHAPE = re.compile(r"\b(Bool|Float|Float64|Int|Num)\[")
+SHAPE = re.compile(r"\b(Bool|Float(32|64)?|Int|Num)\[")
 """The dtypes that our annotations have; a test says that there are no others."""
 
 typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float too

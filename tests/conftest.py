@@ -16,6 +16,7 @@ from tests import checked_shapes
 
 checked_shapes.install()  # before anything of ours is imported
 
+from harness import progress  # noqa: E402
 from harness.speed import disturbance as health  # noqa: E402
 from harness.speed import interleave as speed  # noqa: E402
 from harness.speed import measurement, peak  # noqa: E402

@@ -22,6 +22,11 @@ from tests import checked_shapes
 from tests.checked_shapes import MODULES, SHAPE, typechecker
 
 ROOT = Path(__file__).parents[1]
+DTYPES = {
+    name
+    for name, item in vars(jaxtyping).items()
+    if isinstance(item, type) and issubclass(item, jaxtyping.AbstractDtype)
+}
 FILES = sorted(
     path
     for module in MODULES
@@ -79,17 +84,6 @@ def annotations(path: Path) -> Iterator[ast.expr]:
             yield found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_dtype_that_an_annotation_has_is_checked(path: Path) -> None:
-    named = {found for node in annotations(path) for found in re.findall(r"\w+", ast.unparse(node))}
-    dtypes = {name for name in named if is_dtype(getattr(jaxtyping, name, None))}
-    assert {name for name in dtypes if not SHAPE.search(f"{name}[Tensor")} == set()
-
-
-def is_dtype(item: object) -> bool:
-    return isinstance(item, type) and issubclass(item, jaxtyping.AbstractDtype)
-
-
 def test_a_name_that_is_not_there_is_an_error() -> None:
     def function(x: Float[Missing, "B T"]) -> None:  # noqa: F722, F821
         del x
@@ -99,19 +93,27 @@ def test_a_name_that_is_not_there_is_an_error() -> None:
         decorate(function)
 
 
+def shapes(path: Path) -> Iterator[tuple[str, str]]:
+    """Dtype and axes of every shape in a file."""
+    for annotation in annotations(path):
+        for node in ast.walk(annotation):
+            if isinstance(node, ast.Subscript) and ast.unparse(node.value) in DTYPES:
+                assert isinstance(node.slice, ast.Tuple)
+                yield ast.unparse(node.value), ast.literal_eval(node.slice.elts[1])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_dtype_that_a_shape_has_is_checked(path: Path) -> None:
+    assert {dtype for dtype, _ in shapes(path) if not SHAPE.search(f"{dtype}[")} == set()
+
+
 @pytest.mark.parametrize("path", [*FILES, *TEMPLATES], ids=lambda path: path.name)
 def test_the_letters_of_shapes_are_those_that_the_contract_explains(path: Path) -> None:
-    told = set(re.findall(r"^    (\w{1,3})  ", methods.base.__doc__ or "", flags=re.MULTILINE))
-    used = {letter for node in annotations(path) for letter in letters(node)}
-    assert {"B", "T", "V", "L", "K", "D"} <= told
-    assert used <= told
-
-
-def letters(annotation: ast.expr) -> Iterator[str]:
-    """The names of axes: what stands in braces is an expression of arguments."""
-    for node in ast.walk(annotation):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from re.findall(r"[A-Za-z_]\w*", re.sub(r"\{.*?\}", "", node.value))
+    explained = set(re.findall(r"^    (\w{1,3})  ", methods.base.__doc__ or "", flags=re.MULTILINE))
+    assert {"B", "T", "V", "L", "K", "D", "_"} <= explained
+    # what stands in braces is an expression of arguments
+    used = (re.findall(r"[A-Za-z_]\w*", re.sub(r"\{.*?\}", "", axes)) for _, axes in shapes(path))
+    assert {letter for found in used for letter in found} <= explained
 
 
 @pytest.mark.parametrize("path", [*FILES, *TEMPLATES], ids=lambda path: path.name)

@@ -64,10 +64,9 @@ class TokenFiller(nn.Module):
         steps = grid.times // windows
         window, joint = mask.visible // (steps * grid.joints), mask.visible % grid.joints  # [B, K]
         cell = torch.add(joint, window, alpha=grid.joints).unsqueeze(-1)  # [B, K, 1]
-        positions = (
-            self.positions().unflatten(0, (windows, steps, grid.joints)).mean(1)
-        )  # [W, V, D]
-        hidden = (self.mask_token + positions.flatten(0, 1)).expand(batch, -1, -1)  # [B, W * V, D]
+        positions = self.positions().unflatten(0, (windows, steps, grid.joints))
+        positions = positions.mean(1).flatten(0, 1)  # [W * V, D]
+        hidden = (self.mask_token + positions).expand(batch, -1, -1)  # [B, W * V, D]
         shown = (latent - self.mask_token) / steps  # [B, K, D]
         return hidden.scatter_add(1, cell.expand(-1, -1, width), shown)
 
@@ -186,8 +185,8 @@ class QueryDecoder(nn.Module):
         initialise(self)
 
     def forward(self, latent: Float[Tensor, "B K D"]) -> Float[Tensor, "B n C"]:
-        """Visible latents to predictions of n = ``windows`` * V queries, time-major, C =
-        ``outputs``.
+        """Visible latents to predictions of n = ``windows`` * V queries, time-major,
+        C = ``outputs``.
         """
         memory = self.project(latent)  # [B, K, D]
         queries = (self.query + self.positions()).expand(len(latent), -1, -1)  # [B, n, D]

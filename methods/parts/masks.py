@@ -154,7 +154,6 @@ def _tube_tokens(
     joints: Int[Tensor, "B W n"], grid: TokenGrid, tube: int
 ) -> Int[Tensor, "B W*{tube}*n"]:
     """Token indices of joints in every time step of their tube."""
-    times = torch.arange(grid.times, device=joints.device).reshape(
-        1, -1, tube, 1
-    )  # [1, W, tube, 1]
-    return (times * grid.joints + joints.unsqueeze(2)).flatten(1)
+    times = torch.arange(grid.times, device=joints.device)  # [T_e]
+    first = (times * grid.joints).reshape(1, -1, tube, 1)  # [1, W, tube, 1], of each time step
+    return (first + joints.unsqueeze(2)).flatten(1)

@@ -63,8 +63,8 @@ def nearest_divisor(number: int, wanted: float) -> int:
 
 
 def patchify(x: Float[Tensor, "B T V C"], patch: int) -> Float[Tensor, "B T//{patch}*V {patch}*C"]:
-    """Body sequences to the patches of their tokens, ``[B, L, P]``; T must be a multiple of
-    ``patch``.
+    """Body sequences to the patches of their tokens, ``[B, L, P]``;
+    T must be a multiple of ``patch``.
     """
     batch, frames, joints, channels = x.shape
     steps = x.reshape(batch, frames // patch, patch, joints, channels)  # [B, T_e, patch, V, C]
@@ -76,10 +76,9 @@ def unpatchify(
 ) -> Float[Tensor, "B L//{joints}*{patch} {joints} P//{patch}"]:
     """Inverse of `patchify`: ``[B, T, V, C]``."""
     batch, count, width = tokens.shape
-    steps = tokens.reshape(
-        batch, count // joints, joints, patch, width // patch
-    )  # [B, T_e, V, patch, C]
-    return steps.transpose(2, 3).reshape(batch, count // joints * patch, joints, width // patch)
+    times, channels = count // joints, width // patch
+    steps = tokens.reshape(batch, times, joints, patch, channels)  # [B, T_e, V, patch, C]
+    return steps.transpose(2, 3).reshape(batch, times * patch, joints, channels)
 
 
 def frame_motion(x: Float[Tensor, "B T V C"]) -> Float[Tensor, "B T V C"]:

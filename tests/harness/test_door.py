@@ -109,7 +109,7 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_records_and_reports_load_neither_torch_nor_scikit_learn(code: str) -> None:
-    assert loaded_by(code, "torch", "sklearn", "timm") == "[]"
+    assert loaded_by(code, "torch", "sklearn", "timm", "jaxtyping") == "[]"
 
 
 def test_a_list_of_the_methods_loads_torch_and_builds_nothing() -> None:

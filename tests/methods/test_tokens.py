@@ -111,9 +111,9 @@ def test_a_prediction_of_zero_costs_11_twelfths_on_standardised_tokens_of_12_num
 
 
 def test_take_by_hand() -> None:
-    tokens = torch.tensor([[[1, 10], [2, 20], [3, 30]], [[4, 40], [5, 50], [6, 60]]])
+    tokens = torch.tensor([[[1.0, 10], [2, 20], [3, 30]], [[4, 40], [5, 50], [6, 60]]])
     index = torch.tensor([[2, 0], [1, 1]])
-    expected = torch.tensor([[[3, 30], [1, 10]], [[5, 50], [5, 50]]])
+    expected = torch.tensor([[[3.0, 30], [1, 10]], [[5, 50], [5, 50]]])
     assert torch.equal(take(tokens, index), expected)
 
 
