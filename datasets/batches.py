@@ -255,9 +255,11 @@ def random_crops(
 
 
 def uniform(
-    length: Int[Tensor, "B"], generator: torch.Generator, *columns: int
+    length: Int[Tensor, "B"], generator: torch.Generator | None, *columns: int
 ) -> Float[Tensor, "B ..."]:
-    """Uniform random numbers ``[B, *columns]`` for sequences of ``length``, on their device."""
+    """Uniform random numbers ``[B, *columns]`` for sequences of ``length``, on their device;
+    without a generator torch's own.
+    """
     return torch.rand(len(length), *columns, generator=generator, device=length.device)
 
 

@@ -85,7 +85,7 @@ def annotations(path: Path) -> Iterator[ast.expr]:
 
 
 def test_a_name_that_is_not_there_is_an_error() -> None:
-    def function(x: Float[Missing, "B T"]) -> None:  # noqa: F722, F821
+    def function(x: Float[Missing, "B T"]) -> None:  # noqa: F821
         del x
 
     decorate = checked_shapes.unless_compiled(jaxtyping.jaxtyped, typechecker=typechecker)

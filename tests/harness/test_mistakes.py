@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 from harness.conformance.specimen import Specimen
@@ -27,6 +28,14 @@ from tests.harness.method_mistakes import MISTAKES, loss, plugin
 from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, small_file
 
 COMPILE = "works under torch.compile"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_checked_shapes() -> Iterator[None]:
+    """Outside the tests it is torch that meets a mistake."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")
