@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from harness.cli.run import leave_tuning
 from harness.errors import UsageError
+from harness.progress import Reporter, make_console
 from harness.records.schema import Accuracy, RunRecord
 from harness.records.store import RecordStore
 from harness.registry import Registry
@@ -270,3 +272,9 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         assert message in outcome.err
     (tmp_path / "empty").mkdir()
     assert harness("tuning", tmp_path / "empty").code == 2
+
+
+def test_a_worker_that_ends_before_the_first_draw_leaves_no_table(tmp_path: Path) -> None:
+    RecordStore(tmp_path).write_run(record("gfp", 0, 0.60))
+    leave_tuning(tmp_path, Reporter(make_console()), begun=True)
+    assert not (tmp_path / "tuning.md").exists()
