@@ -8,7 +8,9 @@ import hashlib
 import io
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -32,16 +34,22 @@ from methods.base import Method
 from methods.parts.encoder import Encoder
 
 _ARCHIVE = "encoders.zip"
+T = TypeVar("T")
 
 
 def weights_file(record: RunRecord, which: WhichEncoder, store: RecordStore) -> tuple[Path, str]:
     """The file of a run's last or selected encoder, and its SHA-256;
     it may not be there (`not_there`).
     """
-    name = ENCODER_FILE if which == "selected" or _last_is_selected(record) else LAST_FILE
-    path = store.folder(record.address) / name
-    known = record.weights.get(name, "")
+    path = _weights_path(record, which, store)
+    known = record.weights.get(path.name, "")
     return path, known or hashlib.sha256(_weights_bytes(path) or b"").hexdigest()
+
+
+def _weights_path(record: RunRecord, which: WhichEncoder, store: RecordStore) -> Path:
+    """Where it lies, where it is beside the run's record."""
+    name = ENCODER_FILE if which == "selected" or _last_is_selected(record) else LAST_FILE
+    return store.folder(record.address) / name
 
 
 def _weights_bytes(path: Path) -> bytes | None:
@@ -52,12 +60,22 @@ def _weights_bytes(path: Path) -> bytes | None:
     """
     if path.is_file():
         return path.read_bytes()
+    return _of_archive(path, lambda found, name: found.read(name))
+
+
+def _is_there(path: Path) -> bool:
+    """The same is not None, by the archive's list alone."""
+    return path.is_file() or bool(_of_archive(path, lambda found, name: True))
+
+
+def _of_archive(path: Path, read: Callable[[zipfile.ZipFile, str], T]) -> T | None:
+    """What is read of a weights file in the folder's archive; None where it is not in one."""
     archive, name = path.parents[1] / _ARCHIVE, f"{path.parent.name}/{path.name}"
     if not archive.is_file():
         return None
     try:
         with zipfile.ZipFile(archive) as found:
-            return found.read(name) if name in found.namelist() else None
+            return read(found, name) if name in found.namelist() else None
     except (
         zipfile.BadZipFile,
         OSError,
@@ -93,8 +111,8 @@ def _last_is_selected(record: RunRecord) -> bool:
 
 def not_there(record: RunRecord, which: WhichEncoder, store: RecordStore) -> str:
     """Why a run's encoder cannot be read; empty where it can."""
-    path, _ = weights_file(record, which, store)
-    if _weights_bytes(path) is not None:
+    path = _weights_path(record, which, store)
+    if _is_there(path):
         return ""
     if path.name == LAST_FILE and path.name not in record.weights:
         return (

@@ -75,6 +75,11 @@ def above_bound(arm: ArmRecord, speed: SpeedRecord) -> list[Doubt]:
     return [Doubt(kind="above the bound", text=text) for text in found]
 
 
+def is_doubted(arm: ArmRecord, speed: SpeedRecord) -> bool:
+    """Something puts an arm in doubt: what its record says of it, or its numbers as they stand."""
+    return bool(arm.doubts) or arm.verdict == "in doubt" or bool(above_bound(arm, speed))
+
+
 def in_doubt(record: SpeedRecord) -> SpeedRecord:
     """The record with what its numbers give away of each arm, and the verdicts that follow."""
     doubted = [

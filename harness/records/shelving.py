@@ -160,14 +160,28 @@ def write_shelf(target: Path, files: Mapping[str, bytes]) -> None:
 
     A disk that is full, or a stop, leaves what was there. A `UsageError` says what went wrong.
     """
+    write_together(target, files, "--to", "shelf")
+
+
+def write_together(target: Path, files: Mapping[str, bytes], option: str, kind: str) -> None:
+    """Write files into a folder as `write_shelf` does; others that are there stay.
+
+    Args:
+        option: that named the folder, for a `UsageError`.
+        kind: what is written, in a word; folders that a process left half-written have it in their
+            name, and go with the next one.
+    """
     new = not target.exists()
     stage = (
-        target.parent / temporary_name(f"{target.name}.shelf")
+        target.parent / temporary_name(f"{target.name}.{kind}")
         if new
-        else target / temporary_name("shelf")
+        else target / temporary_name(kind)
     )
     remove_dead(
-        [*target.glob(".shelf.*.tmp"), *target.parent.glob(f".{escape(target.name)}.shelf.*.tmp")]
+        [
+            *target.glob(f".{kind}.*.tmp"),
+            *target.parent.glob(f".{escape(target.name)}.{kind}.*.tmp"),
+        ]
     )
     try:
         for name, content in files.items():
@@ -181,7 +195,7 @@ def write_shelf(target: Path, files: Mapping[str, bytes]) -> None:
     except OSError as error:
         reason = f"{error.strerror or error}: {error.filename or target}"
         raise UsageError(
-            f"--to {target} is as it was: {reason}; free space or choose another"
+            f"{option} {target} is as it was: {reason}; free space or choose another"
         ) from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)

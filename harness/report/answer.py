@@ -439,23 +439,26 @@ def _doubts_of_arms(speed: SpeedRecord) -> list[str]:
 
 def held(cards: Sequence[tuple[str, Card]]) -> Answer:
     """Which published claims hold here, trained the fastest way."""
-    own = {
-        name: row
+    judged = [
+        (name, [row for row in figures(card_frame(card)) if known(row["verdict"])])
         for name, card in cards
-        for row in figures(card_frame(card))
-        if known(row["verdict"])
-    }
-    verdicts = Counter(row["verdict"] for row in own.values())
+    ]
+    own = [(name, rows[-1]) for name, rows in judged if rows]
+    verdicts = Counter(row["verdict"] for _, row in own)
     counts = ", ".join(f"{verdict} ({number})" for verdict, number in verdicts.items())
     lines = tuple(
         f"{name}: measured {factor_text(row, 'measured')}, {row['verdict']}"
-        for name, row in own.items()
+        for name, row in own
         if known(row["measured"])
     )
-    tone: Tone = "clear" if verdicts.keys() & {"supported", "not supported"} else "open"
-    return Answer(
-        "Do published claims hold?", f"Of {counted(len(own), 'claim')}: {counts}.", tone, "", lines
+    claims = counted(len({name for name, _ in own}), "claim")
+    times = (
+        f", measured {len(own)} times in all" if len({name for name, _ in own}) < len(own) else ""
     )
+    tone: Tone = "clear" if verdicts.keys() & {"supported", "not supported"} else "open"
+    if "in doubt" in verdicts:
+        tone = "doubt"
+    return Answer("Do published claims hold?", f"Of {claims}{times}: {counts}.", tone, "", lines)
 
 
 # --- how sure ---

@@ -582,19 +582,16 @@ def trade_chart(
         controls: mean accuracy of each control.
     """
     points = points[points[x].notna() & points[y].notna()]
-    labels = list(dict.fromkeys(points["label"]))
-    styles = styles or looks(labels)
+    shown = _styled(points, styles)
     runs: Any = points.groupby("address", sort=False)
     means = _mean_points(points, x, y)
-    lines = -(-len(labels) // 2)
-    with _style():
-        figure, axes = _figure(2.9 + 0.17 * lines, 0.42, 0.12, 0.62 + 0.17 * lines, 0.1, width)
+    with _curves(shown, (_SPENT[x], "% of test clips"), 2.9, width) as (figure, axes):
         chart = Chart(
             f"{y}-against-{x.replace('_', '-')}", f"Accuracy against {_SPENT[x]}", figure, points
         )
         if runs.ngroups <= _MOST_SEED_LINES:
             for address, run in runs:
-                look, first = styles[run["label"].iloc[0]], run.iloc[0]
+                look, first = shown[run["label"].iloc[0]], run.iloc[0]
                 line = axes.plot(
                     run[x], 100 * run[y], color=look.colour, lw=0.7, alpha=0.45, zorder=2
                 )
@@ -604,8 +601,8 @@ def trade_chart(
                     " the end"
                 )
                 chart.tell(line, told, str(address))
-        for label in labels:
-            look, mean = styles[label], means[means["label"] == label]
+        for label, look in shown.items():
+            mean = means[means["label"] == label]
             axes.plot(
                 mean[x],
                 100 * mean[y],
@@ -625,12 +622,42 @@ def trade_chart(
         _across(axes, controls or {})
         axes.margins(x=0.02)
         axes.grid(color=FAINT, lw=0.6)
-        axes.tick_params(labelsize=_SMALLER)
         axes.xaxis.set_major_formatter(_thousands)
-        axes.set_xlabel(_SPENT[x], fontsize=_SMALLER, loc="left", labelpad=2)
-        axes.set_ylabel("% of test clips", fontsize=_SMALLER, labelpad=2)
-        _key(axes, [_handle(label, styles[label]) for label in labels], 0.45)
     return chart
+
+
+def _styled(frame: pd.DataFrame, styles: Mapping[str, Look] | None) -> dict[str, Look]:
+    """The look of every row of a frame, in their order."""
+    labels = list(dict.fromkeys(frame["label"]))
+    styles = styles or looks(labels)
+    return {label: styles.get(label, Look(MUTED, "o", ())) for label in labels}
+
+
+@contextmanager
+def _curves(
+    shown: Mapping[str, Look],
+    names: tuple[str, str],
+    height: float,
+    width: float,
+    *,
+    left: float = 0.42,
+    bottom: float = 0.62,
+    top: float = 0.1,
+    key: float = 0.45,
+) -> Iterator[tuple[Figure, Axes]]:
+    """A figure for curves, with the names of both axes, and the key of all rows below.
+
+    Args:
+        height: inches without the key; left, bottom, top: of the margins; key: where it begins.
+    """
+    below = 0.17 * -(-len(shown) // 2)
+    with _style():
+        figure, axes = _figure(height + below, left, 0.12, bottom + below, top, width)
+        yield figure, axes
+        axes.tick_params(labelsize=_SMALLER)
+        axes.set_xlabel(names[0], fontsize=_SMALLER, loc="left", labelpad=2)
+        axes.set_ylabel(names[1], fontsize=_SMALLER, labelpad=2)
+        _key(axes, [_handle(label, look) for label, look in shown.items()], key)
 
 
 def _thousands(value: float, _: Any = None) -> str:
@@ -699,14 +726,12 @@ def ladder_chart(
         rungs: of `harness.report.target.ladder_frame`: accuracy, label, seconds, reached, runs.
         target: the frozen accuracy among them.
     """
-    labels = list(dict.fromkeys(rungs["label"]))
-    styles = styles or looks(labels)
-    lines = -(-len(labels) // 2)
-    with _style():
-        figure, axes = _figure(2.7 + 0.17 * lines, 0.42, 0.12, 0.62 + 0.17 * lines, 0.1, width)
+    shown = _styled(rungs, styles)
+    names = ("training seconds until reached by all seeds", "% of test clips")
+    with _curves(shown, names, 2.7, width) as (figure, axes):
         chart = Chart("ladder", "Time to accuracy", figure, rungs)
-        for label in labels:
-            look, own = styles[label], rungs[(rungs["label"] == label) & rungs["seconds"].notna()]
+        for label, look in shown.items():
+            own = rungs[(rungs["label"] == label) & rungs["seconds"].notna()]
             axes.plot(
                 own["seconds"],
                 100 * own["accuracy"],
@@ -728,14 +753,8 @@ def ladder_chart(
         if target is not None:
             _across(axes, {"target": target})
         axes.grid(color=FAINT, lw=0.6)
-        axes.tick_params(labelsize=_SMALLER)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(_thousands)
-        axes.set_xlabel(
-            "training seconds until reached by all seeds", fontsize=_SMALLER, loc="left", labelpad=2
-        )
-        axes.set_ylabel("% of test clips", fontsize=_SMALLER, labelpad=2)
-        _key(axes, [_handle(label, styles[label]) for label in labels], 0.45)
     return chart
 
 
@@ -885,14 +904,12 @@ def blocks_chart(
     """
     from matplotlib.ticker import MaxNLocator
 
-    labels = list(dict.fromkeys(blocks["label"]))
-    styles = styles or looks(labels)
-    lines = -(-len(labels) // 2)
-    with _style():
-        figure, axes = _figure(1.9 + 0.17 * lines, 0.5, 0.12, 0.6 + 0.17 * lines, 0.08, width)
+    shown, names = _styled(blocks, styles), ("round", "% of median clips/s")
+    with _curves(shown, names, 1.9, width, left=0.5, bottom=0.6, top=0.08, key=0.43) as drawn:
+        figure, axes = drawn
         chart = Chart("blocks", "Blocks of the measurement", figure, blocks)
-        for label in labels:
-            own, look = blocks[blocks["label"] == label], styles.get(label, Look(MUTED, "o", ()))
+        for label, look in shown.items():
+            own = blocks[blocks["label"] == label]
             share = 100 * own["clips_per_second"] / own["clips_per_second"].median()
             line = axes.plot(
                 own["block"],
@@ -910,14 +927,6 @@ def blocks_chart(
             chart.tell(line, told, own["measurement"].iloc[0])
         axes.axhline(100, color=MUTED, lw=0.7)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.tick_params(labelsize=_SMALLER)
-        axes.set_xlabel("round", fontsize=_SMALLER, loc="left", labelpad=2)
-        axes.set_ylabel("% of median clips/s", fontsize=_SMALLER, labelpad=2)
-        _key(
-            axes,
-            [_handle(label, styles.get(label, Look(MUTED, "o", ()))) for label in labels],
-            0.43,
-        )
     return chart
 
 

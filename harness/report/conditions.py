@@ -26,6 +26,8 @@ _DRAWN = "draw"
 not conditions.
 """
 _NOT_RECORDED = "not recorded"
+DATA = "data"
+"""The name of the data's fingerprint among conditions."""
 MACHINE = "machine."
 """Begins the names of what makes a machine, where it counts."""
 _MOST_REASONS = 4
@@ -118,13 +120,13 @@ def apart(one: Values, other: Values) -> dict[str, tuple[Sequence[Any], Sequence
 
 def values_text(values: Sequence[Any]) -> str:
     """``30s, 60s``."""
-    return listed(map(_value_text, values)) if values else "-"
+    return listed(map(value_text, values)) if values else "-"
 
 
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value as a setting is written: ``0.5/1``, ``unset``."""
     if isinstance(value, list | tuple):
-        return "/".join(map(_value_text, value))
+        return "/".join(map(value_text, value))
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -145,10 +147,28 @@ def _counts(name: str, here: Facts, there: Facts) -> bool:
     return not name.startswith(MACHINE) or (name in here and name in there)
 
 
+def same_clips(here: Any, there: Any) -> bool:
+    """Two fingerprints of data are of the same clips, whatever else differs.
+
+    A fingerprint is that of the clips and, since it has a suffix, eight digits for classes, who is
+    on which side, and the joints' names (`harness.training.data.parts_hash`).
+    """
+    clips = [[one.partition("-")[0] for one in str(text).split("+")] for text in (here, there)]
+    return clips[0] == clips[1]
+
+
+def _about(here: Any, there: Any) -> str:
+    """What of the same clips may differ."""
+    if "-" in str(here) and "-" in str(there):
+        return "the same clips, with other classes, sides or joints' names"
+    return "the same clips; of the one without a suffix, classes and sides were not recorded"
+
+
 def differing_text(differ: Mapping[str, tuple[Any, Any]]) -> str:
     """``train.budget 30s here, 60s there``, and of many how many more there are."""
     said = [
-        f"{name} {_value_text(here)} here, {_value_text(there)} there"
+        f"{name} {value_text(here)} here, {value_text(there)} there"
+        + (f" ({_about(here, there)})" if name == DATA and same_clips(here, there) else "")
         for name, (here, there) in differ.items()
     ]
     more = f"; and {len(said) - _MOST_REASONS} more" if len(said) > _MOST_REASONS else ""

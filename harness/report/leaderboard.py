@@ -28,6 +28,7 @@ from harness.records.store import Records, Refusal, read_records
 from harness.records.versions import LOOP, TIMING
 from harness.report.apart import closing
 from harness.report.conditions import (
+    DATA,
     MACHINE,
     Facts,
     Values,
@@ -36,6 +37,7 @@ from harness.report.conditions import (
     gathered,
     machine,
     protocol_options,
+    same_clips,
     settings,
     values_text,
 )
@@ -388,7 +390,12 @@ def _nearest(
         for other in boards
         if other is not board
     ]
-    return min(others, key=lambda found: len(found[1]), default=None)
+    return min(others, key=lambda found: (len(found[1]), _other_clips(found[1])), default=None)
+
+
+def _other_clips(differ: Mapping[str, tuple[Any, Any]]) -> bool:
+    """The clips differ too: of boards that differ in as much, those of the same clips are nearer."""
+    return DATA in differ and not same_clips(*differ[DATA])
 
 
 # --- accuracy ---

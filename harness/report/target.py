@@ -4,6 +4,7 @@ Misses stay misses.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -192,7 +193,14 @@ def _speedup(row: Figures) -> str:
         return "1 (reference)" if known(row["speedup"]) else "reference"
     if known(row["speedup_at_most"]):
         return f"< {row['speedup_at_most']:.2f}x"
+    if _unresolved(row):
+        return "not resolved"
     return interval_text(row, "speedup") if known(row["speedup"]) else EMPTY
+
+
+def _unresolved(row: Figures) -> bool:
+    """Nothing bounds the speedup, below or above."""
+    return known(row["speedup_high"]) and (row["speedup_low"], row["speedup_high"]) == (0, math.inf)
 
 
 def ladder_frame(
@@ -304,8 +312,9 @@ def target_notes(records: Sequence[RunRecord], target: Target, *, frozen: bool =
         ),
         *in_doubt(records, None),
         (
-            "no speedup with a single seed; ladder: seconds of the reference over the row's,"
-            " geometric mean over seeds"
+            "no speedup with a single seed; not resolved: in both rows a seed was there at its"
+            " first evaluation, before which nothing bounds its time; ladder: seconds of the"
+            " reference over the row's, geometric mean over seeds"
         ),
     ]
 

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from harness import ROOT
 from harness.errors import UsageError, nearest
 from harness.progress import warn
+from harness.records.doubts import is_doubted
 from harness.records.ratios import claim_verdict, disturbed_share, speedup
 from harness.records.schema import (
     BOUND,
@@ -235,7 +236,7 @@ def make_card(claim: Claim, record: SpeedRecord | None) -> Card:
         measured = speedup(record, method(way), baseline(way))
         assert measured is not None
         ratio = _scaled(measured, schedule_factor(claim, definition))
-        doubted = any(arm.doubts for row in (method, baseline) if (arm := record.arm(row(way))))
+        doubted = any_doubted(record, method(way), baseline(way))
         findings.append(
             Finding(
                 definition, way, ratio, judged(claim, ratio, record, definition, doubted=doubted)
@@ -265,11 +266,20 @@ def _of_inference(claim: Claim, record: SpeedRecord) -> Card:
         "inference": measured,
         "flops": Ratio(value=counted, low=counted, high=counted, pairs=0),
     }
+    doubted = any_doubted(record, method, baseline)
     findings = [
-        Finding(name, INFERENCE, ratios[name], judged(claim, ratios[name], record, name))
+        Finding(
+            name, INFERENCE, ratios[name],
+            judged(claim, ratios[name], record, name, doubted=doubted),
+        )
         for name in definitions(claim)
-    ]
+    ]  # fmt: skip
     return Card(claim, findings, counted, record=record)
+
+
+def any_doubted(record: SpeedRecord, *labels: str) -> bool:
+    """One of these arms is in doubt."""
+    return any(is_doubted(arm, record) for label in labels if (arm := record.arm(label)))
 
 
 def judged(

@@ -4,6 +4,7 @@ and whose a row is.
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from datetime import timedelta
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 from harness.errors import UsageError
+from harness.records import shelving
 from harness.records.evaluations import EvaluationRecord, Evaluations
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.report.boards import board_tables, leaderboard_frame
@@ -28,6 +30,7 @@ from tests.harness.made_up_records import (
     speed_record,
 )
 from tests.harness.small_run import harness
+from tests.harness.test_merge import content
 
 LOOP = {"trainer": "1", "probes": "1", "encoder": "1"}
 
@@ -242,6 +245,31 @@ def test_the_command_prints_writes_and_ends_alike_every_time(tmp_path: Path) -> 
     assert found["boards"][0]["rows"][0]["from"] == "we"
 
 
+def test_of_data_whose_sides_were_not_recorded_the_reason_says_so(tmp_path: Path) -> None:
+    """Earlier fingerprints are of the clips alone: who is on which side, nobody knows."""
+
+    def on(fingerprint: str, linear: float) -> RunRecord:
+        record = in_steps("gfp", linear)
+        data = record.data.model_copy(update={"fingerprint": fingerprint})
+        own = record.spec.data.model_copy(update={"fingerprint": fingerprint})
+        spec = record.spec.model_copy(update={"data": own})
+        update = {"spec": spec, "address": spec.address, "data": data}
+        return record.model_copy(update=update)
+
+    places = {"e" * 16: "old", "e" * 16 + "-12345678": "new", "d" * 16 + "-12345678": "other"}
+    for fingerprint, name in places.items():
+        folder_of(tmp_path / name, on(fingerprint, 0.8))
+    boards = leaderboard(laboratories([str(tmp_path / name) for name in places.values()]))
+    reasons = {board.conditions["data"]: board.reason for board in boards}
+    assert len(boards) == 3
+    assert reasons["e" * 16].endswith(
+        f"data {'e' * 16} here, {'e' * 16}-12345678 there (the same clips; of the one without a"
+        " suffix, classes and sides were not recorded)"
+    )
+    assert "the same clips" in reasons["e" * 16 + "-12345678"]
+    assert "the same clips" not in reasons["d" * 16 + "-12345678"]
+
+
 def test_a_site_has_the_leaderboard_and_a_report_of_every_folder_and_asks_nobody_for_anything(
     tmp_path: Path,
 ) -> None:
@@ -264,6 +292,31 @@ def test_a_site_has_the_leaderboard_and_a_report_of_every_folder_and_asks_nobody
     before = {path.name: path.read_bytes() for path in site.iterdir()}
     harness("leaderboard", f"<b>lab=={folders[0]}", folders[1], "--site", site)
     assert {path.name: path.read_bytes() for path in site.iterdir()} == before
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_site_that_is_stopped_half_way_is_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    folders = [folder_of(tmp_path / name, in_steps("gfp", 0.8)) for name in ("x", "y")]
+    site = tmp_path / "site"
+    if there:
+        assert harness("leaderboard", folders[0], "--site", site).code == 0
+    before = content(tmp_path)
+    write, written = shelving.write_atomically, list[Path]()
+
+    def full(path: Path, text: bytes) -> None:
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        write(path, text)
+
+    monkeypatch.setattr(shelving, "write_atomically", full)
+    stopped = harness("leaderboard", *folders, "--site", site)
+    assert (stopped.code, len(written)) == (2, 1)
+    assert f"error: --site {site} is as it was: No space left on device" in stopped.err
+    assert content(tmp_path) == before
+    assert site.exists() == there
 
 
 def test_names_that_cannot_be_told_apart_and_folders_without_records_are_one_line(

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.records.store import write_atomically
+from harness.records.reading import is_shelf
+from harness.records.shelving import write_together
 from harness.report.boards import RULE, board_figures, board_lines
 from harness.report.html.grid import Cell, Grid
-from harness.report.html.page import rendered, write_report
+from harness.report.html.page import beside_name, make_report, rendered
 from harness.report.html.sections import Part
+from harness.report.html.study import read_studies
 from harness.report.leaderboard import Board, Laboratory
 
 _INDEX = "index.html"
@@ -25,22 +27,31 @@ def write_site(
     """Leave ``index.html`` with the leaderboard and a report of every folder that has a table; the
     files written.
 
-    The same records give the same bytes. A `UsageError` where the place is no folder.
+    All of them or none: until the last one is made, what stood there stays. The same records give
+    the same bytes. A `UsageError` where the place is no folder.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--site {out}: expected a folder, found a file; choose another name")
-    written, reports = list[Path](), list[tuple[str, str]]()
+    if is_shelf(out):
+        raise UsageError(
+            f"--site {out}: expected a folder for pages, found a study on its shelf, which is only"
+            " read; choose another folder"
+        )
+    pages, reports = dict[str, bytes](), list[tuple[str, str]]()
     for lab, name in zip(labs, _page_names(labs), strict=True):
         try:
-            beside = write_report([lab.folder], out / name)
+            report = make_report(read_studies([lab.folder]), out / name)
         except UsageError:  # nothing of it can be used, which the leaderboard says
             continue
-        written += [out / name, *([beside] if beside else [])]
+        pages[name] = report.page.encode()
+        if report.beside:
+            pages[beside_name(out / name)] = report.beside.encode()
         reports.append((lab.name, name))
     shown = [(board, Part(grid=_board_grid(board), lines=board_lines(board))) for board in boards]
     page = rendered("leaderboard.html", boards=shown, reports=reports, rule=RULE, command=command)
-    write_atomically(out / _INDEX, page.encode())
-    return [out / _INDEX, *written]
+    files = {_INDEX: page.encode(), **pages}
+    write_together(out, files, "--site", "site")
+    return [out / name for name in files]
 
 
 def _page_names(labs: Sequence[Laboratory]) -> list[str]:
