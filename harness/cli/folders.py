@@ -117,7 +117,13 @@ def compare_command(
     """
     from harness.records.evaluations import Evaluations
     from harness.records.store import read_records, refusal_lines
-    from harness.report.compare import compare_frames, compare_page, comparisons, left_out
+    from harness.report.compare import (
+        compare_frames,
+        compare_page,
+        comparisons,
+        left_out,
+        two_encoders,
+    )
     from harness.report.folder import folder_tables
 
     records = read_records(folder)
@@ -140,6 +146,8 @@ def compare_command(
         for table, lines in comparison.tables(wide=wide):
             print_table(console, table.columns, table.itertuples(index=False), lines)
         console.print()
+    for line in two_encoders(found):
+        console.print(line)
     page = compare_page(found, command_line(), left_out(refused), wide=wide)
     leave_text(page, folder / "compare.md", compare_frames(found))
 

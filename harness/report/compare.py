@@ -14,7 +14,7 @@ import pandas as pd
 
 from datasets.wording import counted, printable
 from harness.records.differences import Interval, Pair, Row, pairs, people_interval
-from harness.records.evaluations import Evaluations
+from harness.records.evaluations import SELECTED, Evaluations
 from harness.report.apart import MARKS, NEW, QUESTIONS, THESE, closing, marks, points
 from harness.report.cells import (
     EMPTY,
@@ -39,7 +39,15 @@ from harness.report.frame import (
 )
 from harness.report.power import plain_power, power_frame, power_lines, power_table
 from harness.report.table import grid
-from harness.studies.compare import Column, are_folds, both_folds, probe_columns, protocol_columns
+from harness.studies.compare import (
+    PROBES,
+    PROTOCOL,
+    Column,
+    are_folds,
+    both_folds,
+    probe_columns,
+    protocol_columns,
+)
 
 _BEST = "best test point (the papers' habit)"
 ROW_COLUMNS: Columns = {
@@ -285,6 +293,20 @@ def columns_of(table: FolderTable, evaluations: Evaluations) -> list[Column]:
     return [*probe_columns(table.runs), *protocol_columns(table.runs, evaluations)]
 
 
+def two_encoders(found: Sequence[Comparison]) -> list[str]:
+    """Of which of a run's encoders figures are, where those of both stand beside each other."""
+    names = dict.fromkeys(comparison.column.name for comparison in found)
+    probes = [name for name in names if name in PROBES]
+    last = [name for name in names if name.startswith(PROTOCOL) and not name.endswith(SELECTED)]
+    if not (probes and last):
+        return []
+    return [
+        f"two accuracies of a row may differ: {', '.join(probes)} are of the run's own evaluation"
+        f" that counts, which held-out subjects select where there are any; {', '.join(last)} of"
+        " the last encoder"
+    ]
+
+
 def compare_frames(found: Sequence[Comparison]) -> dict[str, pd.DataFrame]:
     """Rows of all comparisons, their ``pairs``, and ``power`` where it is wanted, as numbers."""
     frames = {
@@ -305,7 +327,8 @@ def compare_page(
         for table, lines in comparison.tables(wide=wide):
             notes = "".join(f"- {printable(line)}\n" for line in lines)
             pieces.append("\n".join([grid(table), *([notes] if notes else [])]))
-    return "\n".join([*pieces, *(f"- {printable(line)}" for line in left_out)])
+    below = [*two_encoders(found), *left_out]
+    return "\n".join([*pieces, *(f"- {printable(line)}" for line in below)])
 
 
 def _turned(pair: Pair, like: Pair) -> Pair:

@@ -10,9 +10,11 @@ there as its number.
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -23,6 +25,7 @@ from harness.records.differences import FEWEST_SEEDS, LEVEL
 from harness.records.ratios import mostly_disturbed
 from harness.report.cells import Figures, figures, known
 from harness.report.compare import Comparison
+from harness.report.conditions import value_text
 from harness.report.folder import FolderTable
 from harness.report.frame import (
     AS_GOOD,
@@ -33,7 +36,10 @@ from harness.report.frame import (
     summary_frame,
 )
 from harness.report.table import plain_spec
+from harness.spec.budget import parse_budget
+from harness.studies.compare import PROTOCOL
 
+_NO_OPTIONS: Mapping[str, str] = {}
 _LONGEST = 60
 """Characters of a name in a table."""
 _SPECIAL = {
@@ -139,7 +145,7 @@ class Paper:
     """What one table of a paper shows.
 
     Attributes:
-        name: what tells it from the others; empty where it is alone.
+        name: of its study; empty where there is one alone.
         protocols: columns of evaluation protocols, beside the run's own probes.
     """
 
@@ -148,79 +154,146 @@ class Paper:
     protocols: Sequence[Comparison] = ()
 
 
+_Column = tuple[str, Callable[[Figures], str]]
+"""The column of the frame without which there is nothing to show, and how a cell is written."""
+
+
 def latex_page(papers: Sequence[Paper], command: str) -> str:
     """The tables as floats, each with a caption that says what it holds.
 
     Args:
         command: that writes it, for whoever wants it again.
     """
-    head = (r"% needs \usepackage{booktabs,graphicx} in the preamble", f"% {printable(command)}")
+    head = (
+        r"% needs \usepackage{booktabs,graphicx} in the preamble; a table* spans both columns",
+        f"% {printable(command)}",
+    )
     return "\n".join(
         [*head, "", *(_latex_table(paper, number) for number, paper in enumerate(papers, 1))]
     )
 
 
 def _latex_table(paper: Paper, number: int) -> str:
-    """One table: methods, then what they are held against;
-    columns that nothing is in are left out.
+    """Methods, then what they are held against; columns that nothing is in are left out.
+
+    As wide as one column of a page of two, where that holds it; else as both, and in several tables
+    where one would be wider than that.
     """
     frame = summary_frame(paper.table)
     rows = [dict(row) for row in figures(frame)]
-    columns = {
-        **_COLUMNS,
-        **{name: (name, _accuracy(name)) for name in _with_protocols(rows, paper.protocols)},
-    }
+    protocols = _with_protocols(rows, paper.protocols)
+    columns = {**_COLUMNS, **{name: _of_protocol(name) for name in protocols}}
     shown = {
-        name: cell
-        for name, (needs, cell) in columns.items()
-        if any(known(row.get(needs)) for row in rows)
+        name: found
+        for name, found in columns.items()
+        if any(known(row.get(found[0])) for row in rows)
     }
+    parts = _parts(rows, shown)
+    said = _caption(paper, frame, rows, protocols)
+    texts = [" ".join(said), *["The same rows, further columns."] * (len(parts) - 1)]
+    return "".join(
+        _float(rows, part, text, f"tab:runs-{number}{letter}")
+        for part, text, letter in zip(parts, texts, _letters(len(parts)), strict=True)
+    )
+
+
+def _letters(count: int) -> list[str]:
+    """What tells the labels of several tables apart."""
+    return [""] if count == 1 else [chr(ord("a") + place) for place in range(count)]
+
+
+def _parts(
+    rows: Sequence[Figures], columns: Mapping[str, _Column]
+) -> list[tuple[str, Mapping[str, _Column]]]:
+    """The columns in as many tables as it takes, each with its float: ``table`` or ``table*``."""
+    names = max((len(str(row["label"])) for row in rows), default=0)
+    widths = {
+        name: max(_letters_of(text) for text in [name, *map(cell, rows)]) + _GAP
+        for name, (_, cell) in columns.items()
+    }
+    if (whole := names + sum(widths.values())) <= _BOTH_COLUMNS:
+        return [("table" if whole <= _ONE_COLUMN else "table*", columns)]
+    parts: list[dict[str, _Column]] = [{}]
+    for name, column in columns.items():
+        taken = sum(widths[other] for other in parts[-1])
+        begins = _is_protocol(column) and not any(map(_is_protocol, parts[-1].values()))
+        if parts[-1] and (begins or names + taken + widths[name] > _BOTH_COLUMNS):
+            parts.append({})
+        parts[-1][name] = column
+    return [("table*", part) for part in parts]
+
+
+def _is_protocol(column: _Column) -> bool:
+    """It is one of `_of_protocol`."""
+    return column[0].startswith(PROTOCOL)
+
+
+def _letters_of(text: str) -> int:
+    """About as many letters as TeX prints of a cell."""
+    return len(re.sub(r"\\[A-Za-z]+|[{}$^\\]", "", text))
+
+
+def _float(
+    rows: Sequence[Figures], part: tuple[str, Mapping[str, _Column]], text: str, label: str
+) -> str:
+    name, columns = part
+    rows = [row for row in rows if any(known(row.get(needs)) for needs, _ in columns.values())]
     methods = [row for row in rows if row["kind"] == "method"]
-    groups = [
-        group for group in (methods, [row for row in rows if row["kind"] != "method"]) if group
-    ]
+    others = [row for row in rows if row["kind"] != "method"]
     body = [
         [
             r"\midrule",
-            *(_line([_method(row), *(cell(row) for cell in shown.values())]) for row in group),
+            *(_line([_method(row), *(cell(row) for _, cell in columns.values())]) for row in group),
         ]
-        for group in groups
+        for group in (methods, others)
+        if group
     ]
     lines = [
-        r"\begin{table}[t]",
+        rf"\begin{{{name}}}[t]",
         r"\centering",
         r"\setlength{\belowcaptionskip}{6pt}",
-        rf"\caption{{{' '.join(_caption(paper, frame, rows))}}}",
-        rf"\label{{tab:runs-{number}}}",
+        rf"\caption{{{text}}}",
+        rf"\label{{{label}}}",
         r"\footnotesize",
         r"\setlength{\tabcolsep}{4pt}",
         _FIT,
-        rf"\begin{{tabular}}{{@{{}}l{'r' * len(shown)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
         r"\toprule",
-        _line(["Method", *shown]),
+        _line(["Method", *columns]),
         *(line for group in body for line in group),
         r"\bottomrule",
         r"\end{tabular}}",
-        r"\end{table}",
+        rf"\end{{{name}}}",
     ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", ""])
 
 
-def _with_protocols(rows: Sequence[dict[str, Any]], protocols: Sequence[Comparison]) -> list[str]:
-    """Give rows what protocols found, under the headings of their columns, which are returned."""
-    for comparison in protocols:
-        column = comparison.column
-        heading, marked = _heading(column.name), standing(column.rows, comparison.these)
+def _with_protocols(
+    rows: Sequence[dict[str, Any]], protocols: Sequence[Comparison]
+) -> dict[str, str]:
+    """Give rows what protocols found, under the headings of their columns, which are returned with
+    the options that the caption names instead.
+    """
+    asked = [comparison.column.name.removeprefix(PROTOCOL) for comparison in protocols]
+    short = [name.partition(":")[0] for name in asked]
+    headings: dict[str, str] = {}
+    for comparison, name, start in zip(protocols, asked, short, strict=True):
+        alone = short.count(start) == 1
+        heading = tex(shortened(start if alone else name, _LONGEST))
+        headings[heading] = name.partition(":")[2] if alone else ""
+        column, marked = comparison.column, standing(comparison.column.rows, comparison.these)
         found = {row.label: list(row.by_seed.values()) for row in column.rows}
+        key, _ = _of_protocol(heading)
         for row in rows:
             if row["label"] in found:
-                row.update(accuracy_figures(heading, found[row["label"]], column.clips))
-                row[f"{heading}_mark"] = marked.get(row["label"], "")
-    return [_heading(comparison.column.name) for comparison in protocols]
+                row.update(accuracy_figures(key, found[row["label"]], column.clips))
+                row[f"{key}_mark"] = marked.get(row["label"], "")
+    return headings
 
 
-def _heading(column: str) -> str:
-    return rf"{tex(shortened(column.removeprefix('protocol '), _LONGEST))} [95\,\%]"
+def _of_protocol(heading: str) -> _Column:
+    """The column of a protocol; the run's own probes have a name like it."""
+    return f"{PROTOCOL}{heading}", _accuracy(f"{PROTOCOL}{heading}")
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -283,22 +356,43 @@ def _flops(row: Figures) -> str:
 _EMPTY, _SUPPORTED = "--", "$^{*}$"
 _FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """A table that is wider than its column is made as wide as that."""
-_COLUMNS: Mapping[str, tuple[str, Callable[[Figures], str]]] = {
-    r"Speedup [95\,\%]": ("speedup", _speedup),
+_COLUMNS: Mapping[str, _Column] = {
+    "Speedup": ("speedup", _speedup),
     "by FLOPs": ("flop_ratio", _flops),
-    r"Linear [95\,\%]": ("linear", _accuracy("linear")),
-    r"$k$NN-1 [95\,\%]": ("knn", _accuracy("knn")),
+    "Linear": ("linear", _accuracy("linear")),
+    r"$k$NN-1": ("knn", _accuracy("knn")),
     "vs.\\ random": ("vs_random", _points),
 }
-"""By heading: the column of the frame without which there is nothing to show,
-and how a cell is written.
+"""By heading."""
+_ONE_COLUMN, _BOTH_COLUMNS, _GAP = 55, 115, 2
+"""Letters of ``footnotesize`` that a column of a page of two, and both, are wide, and that columns
+stand apart.
 """
 
 
 # --- captions ---
 
 
-def _caption(paper: Paper, frame: pd.DataFrame, rows: Sequence[Figures]) -> list[str]:
+_SPLITS = {"xsub": "cross-subject", "xview": "cross-view", "xset": "cross-setup"}
+_UNITS = {"s": "seconds", "flops": "FLOPs"}
+"""Of budgets whose unit is no word."""
+_SAID = ("train.budget", "data.split", "data.name", "encoder.size")
+"""Settings that every caption says."""
+_WORDS = {
+    "train.lr": "learning rate",
+    "train.batch_size": "batches of body sequences:",
+    "train.precision": "precision",
+    "probe.points": "evaluations while training:",
+    "probe.every": "evaluated every",
+}
+
+
+def _caption(
+    paper: Paper,
+    frame: pd.DataFrame,
+    rows: Sequence[Figures],
+    protocols: Mapping[str, str] = _NO_OPTIONS,
+) -> list[str]:
     """What a reader of the paper must know of the table, in sentences: data, budget, seeds,
     n, intervals, marks.
     """
@@ -306,7 +400,9 @@ def _caption(paper: Paper, frame: pd.DataFrame, rows: Sequence[Figures]) -> list
     return [
         *study,
         *_of_data(paper.table),
+        *_of_setting(paper.table),
         *_of_accuracy(frame, rows),
+        *_of_protocols(protocols, probed=bool(frame["linear"].notna().any())),
         *_of_speed(paper.table, frame),
     ]
 
@@ -318,9 +414,9 @@ def _of_data(table: FolderTable) -> list[str]:
     )
     data, spec = shown.data, plain_spec(shown)
     sentences = [
-        f"Data: {tex(shortened(data.name, _LONGEST))}, split {tex(spec['data']['split'])},"
-        f" {data.classes} classes; clips: {data.train_clips:,} training, {data.validation_clips:,}"
-        f" validation, {data.test_clips:,} test."
+        f"Data: {tex(shortened(_data_name(data.name), _LONGEST))},"
+        f" {_split(spec['data']['split'])}, {data.classes} classes; clips: {data.train_clips:,}"
+        f" training, {data.validation_clips:,} validation, {data.test_clips:,} test."
     ]
     words = []
     if shown.encoder:
@@ -329,11 +425,58 @@ def _of_data(table: FolderTable) -> list[str]:
         )
     if trained:
         seeds = sorted({run.spec.seed for run in trained})
-        words.append(f"budget {tex(trained[0].spec.train.budget)}")
+        words.append(f"trained for {_budget(trained[0].spec.train.budget)}")
         words.append(
             f"{counted(len(seeds), 'seed')}" + (f" ({tex(seeds[0])})" if len(seeds) == 1 else "")
         )
     return [*sentences, *([f"{'; '.join(words)}."] if words else [])]
+
+
+def _data_name(name: str) -> str:
+    """``utdmhad`` of ``data/utdmhad/utdmhad.npz``; of several sets each."""
+    return "+".join(PurePath(one).stem if "/" in one else one for one in name.split("+"))
+
+
+def _split(split: str) -> str:
+    return f"{_SPLITS[split]} split" if split in _SPLITS else f"split {tex(split)}"
+
+
+def _budget(text: str) -> str:
+    """``60,000 clips`` of ``60000clips``."""
+    budget = parse_budget(text)
+    number = f"{budget.amount:,g}" if budget.amount < 1e7 else f"{budget.amount:.3g}"
+    return f"{tex(number)} {_UNITS.get(budget.unit, budget.unit)}"
+
+
+def _of_setting(table: FolderTable) -> list[str]:
+    """What tells it from the other tables of its folder, but for what every caption says."""
+    words = [f"on {tex(_data_name(table.of_set))}"] if table.of_set else []
+    words += [] if table.kind == "runs" else [table.kind]
+    words += [
+        f"{_WORDS.get(name, name.rpartition('.')[2].replace('_', ' '))} "
+        + (_budget(value) if name == "probe.every" else tex(value_text(value)))
+        for name, value in table.differs.items()
+        if name not in _SAID and value is not None and value != ""
+    ]
+    text = "; ".join(words)
+    return [f"{text[:1].upper()}{text[1:]}."] if text else []
+
+
+def _of_protocols(protocols: Mapping[str, str], *, probed: bool) -> list[str]:
+    """The options that a heading leaves out, and of which encoder the figures are."""
+    options = [
+        f"{heading}: {tex(text.replace(',', ', ').replace('=', ' '))}"
+        for heading, text in protocols.items()
+        if text
+    ]
+    sentences = [f"Protocols: {'; '.join(options)}."] if options else []
+    if protocols and probed:
+        names = ", ".join(protocols)
+        sentences.append(
+            "Linear and $k$NN-1 are of the run's own evaluation that counts, which held-out"
+            f" subjects select where there are any; {names} of the last encoder: both may differ."
+        )
+    return sentences
 
 
 def _of_accuracy(frame: pd.DataFrame, rows: Sequence[Figures]) -> list[str]:

@@ -394,7 +394,7 @@ def _nearest(
 
 
 def _other_clips(differ: Mapping[str, tuple[Any, Any]]) -> bool:
-    """The clips differ too: of boards that differ in as much, those of the same clips are nearer."""
+    """The clips differ too: of two boards, one of the same clips is nearer."""
     return DATA in differ and not same_clips(*differ[DATA])
 
 

@@ -91,17 +91,17 @@ def write_latex(studies: Sequence[Study], path: Path, command: str) -> None:
     """Leave every table of the studies in a file for ``\\input``.
     A `UsageError` where there is none to leave.
     """
-    settings = [setting for study in studies for setting in study.settings]
-    if not settings:
-        raise UsageError(
-            f"--latex {path}: no finished run or measurement of these folders makes a table"
-        )
     papers = [
         Paper(
-            setting.heading if len(settings) > 1 else "",
+            study.name if len(studies) > 1 else "",
             setting.table,
             [one for one in setting.columns if one.column.name.startswith("protocol ")],
         )
-        for setting in settings
+        for study in studies
+        for setting in study.settings
     ]
+    if not papers:
+        raise UsageError(
+            f"--latex {path}: no finished run or measurement of these folders makes a table"
+        )
     write_atomically(path, latex_page(papers, command).encode())

@@ -236,7 +236,7 @@ def make_card(claim: Claim, record: SpeedRecord | None) -> Card:
         measured = speedup(record, method(way), baseline(way))
         assert measured is not None
         ratio = _scaled(measured, schedule_factor(claim, definition))
-        doubted = any_doubted(record, method(way), baseline(way))
+        doubted = _any_doubted(record, method(way), baseline(way))
         findings.append(
             Finding(
                 definition, way, ratio, judged(claim, ratio, record, definition, doubted=doubted)
@@ -266,7 +266,7 @@ def _of_inference(claim: Claim, record: SpeedRecord) -> Card:
         "inference": measured,
         "flops": Ratio(value=counted, low=counted, high=counted, pairs=0),
     }
-    doubted = any_doubted(record, method, baseline)
+    doubted = _any_doubted(record, method, baseline)
     findings = [
         Finding(
             name, INFERENCE, ratios[name],
@@ -277,7 +277,7 @@ def _of_inference(claim: Claim, record: SpeedRecord) -> Card:
     return Card(claim, findings, counted, record=record)
 
 
-def any_doubted(record: SpeedRecord, *labels: str) -> bool:
+def _any_doubted(record: SpeedRecord, *labels: str) -> bool:
     """One of these arms is in doubt."""
     return any(is_doubted(arm, record) for label in labels if (arm := record.arm(label)))
 

@@ -49,6 +49,8 @@ PROBES: dict[str, Callable[[Accuracy], float]] = {
     "kNN-1": lambda accuracy: accuracy.knn_test,
 }
 """Columns of a run's own probes, as the table names them."""
+PROTOCOL = "protocol "
+"""Begins the names of the others."""
 
 
 def probe_columns(records: Sequence[RunRecord]) -> list[Column]:
@@ -216,7 +218,7 @@ def _protocol_column(
     ]
     rows = rows_of_evaluations(paired, clips)
     return Column(
-        f"protocol {name}",
+        f"{PROTOCOL}{name}",
         rows,
         len(done[0].predictions),
         people,

@@ -14,6 +14,7 @@ from harness.records.ratios import rules_version
 from harness.records.schema import Health, SpeedRecord
 from harness.records.store import RecordStore
 from harness.registry import Registry
+from harness.report.answer import held
 from harness.report.claims import card_frame, card_notes, card_table
 from harness.report.table import to_markdown
 from harness.runs.experiment import Experiment, make_entry
@@ -66,6 +67,31 @@ def record(*missing: str, **changes: Any) -> SpeedRecord:
         stage_arm("mamp @ every switch on", 0.15, 0.15, 0.15, clips=1.0, step_flops=4e9),
     )
     return stage_record(*(arm for arm in arms if arm.label not in missing), stages=WAYS, **changes)
+
+
+def changed(label: str, **changes: Any) -> SpeedRecord:
+    """The same record, with one arm that was edited."""
+    found = record()
+    arms = [one.model_copy(update=changes) if one.label == label else one for one in found.arms]
+    return found.model_copy(update={"arms": arms})
+
+
+@pytest.mark.parametrize(
+    ("label", "changes"),
+    [
+        ("gfp @ every switch on", {"verdict": "in doubt"}),  # its doubts were taken out
+        ("mamp @ every switch on", {"verdict": "in doubt"}),
+        ("gfp @ every switch on", {"bound_flops": 2e9}),  # of a step of 1e9
+    ],
+)
+def test_the_numbers_of_a_card_are_examined_for_doubts(label: str, changes: dict[str, Any]) -> None:
+    card = make_card(CLAIM, changed(label, **changes))
+    own = [finding.verdict for finding in card.findings if finding.definition == "hours"]
+    assert own == ["not supported", "in doubt"]
+    answer = held([("gfp-5x", make_card(CLAIM, record())), ("gfp-5x", card)])
+    assert answer.tone == "doubt"
+    assert answer.headline == ("Of 1 claim, measured 2 times in all: supported (1), in doubt (1).")
+    assert [line.rpartition(", ")[2] for line in answer.more] == ["supported", "in doubt"]
 
 
 # --- the files ---

@@ -18,11 +18,14 @@ import pandas as pd
 import pytest
 
 from harness.cli.output import leave_numbers
+from harness.records.evaluations import Evaluations
 from harness.records.ratios import rules_version
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord
 from harness.records.store import RecordStore, read_records
-from harness.report.cells import TRAINS_FASTER
+from harness.report.cells import TRAINS_FASTER, blocks
 from harness.report.claims import card_frame, card_notes, card_table
+from harness.report.compare import compare_frames, comparisons, two_encoders
+from harness.report.evaluations import cells_frame, evaluation_notes, evaluation_table
 from harness.report.explain import waterfall, waterfall_frame, waterfall_notes
 from harness.report.folder import folder_frame, folder_tables
 from harness.report.frame import as_csv
@@ -42,10 +45,8 @@ from harness.studies.claims import find_claim, make_card
 from harness.studies.target import comparable, read_target, step_times
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-OTHERS = ("README.md", "plan.md", "evaluations.md", "compare.md")
-"""Words, and tables of evaluations, which no test makes again:
-`verify` holds their records to the predictions.
-"""
+OTHERS = ("README.md", "plan.md")
+"""Words, and numbers of which no record is made: what a study was meant to cost."""
 TABLES = sorted(
     path
     for path in RESULTS.rglob("*.md")
@@ -54,7 +55,11 @@ TABLES = sorted(
 """Those of commands that leave records; others, as of benchmarks/*.py,
 hold what they printed and nothing more.
 """
-KEYS = {"trends.md": ("data", "encoder", "budget", "trend"), "claim": ("trained", "definition")}
+KEYS = {
+    "compare.md": ("row", "above", "below"),
+    "trends.md": ("data", "encoder", "budget", "trend"),
+    "claim": ("trained", "definition"),
+}
 """Columns that tell a table's rows apart, where the first alone does not,
 as far as a page shows them.
 """
@@ -126,9 +131,9 @@ def page_of(
     )
 
 
-def every_column(wide: pd.DataFrame, narrow: pd.DataFrame) -> pd.DataFrame:
+def every_column(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     """Those of both ways to print a table: a committed page may have either."""
-    return wide.join(narrow[[name for name in narrow if name not in wide]])
+    return one.join(other[[name for name in other if name not in one]])
 
 
 # --- one renderer per kind of table: what its command does after the records are there ---
@@ -220,6 +225,32 @@ def render_target(path: Path, committed: Page) -> Page:
     )
 
 
+def render_evaluations(path: Path, committed: Page) -> Page:
+    """As narrow as the committed page, whose table may be cut into several."""
+    records = Evaluations(path.parent).of(stored(path.parent)[0])
+    frame = cells_frame(records)
+    table = evaluation_table(frame)
+    tables = blocks(table) if len(committed.tables) > 1 else [table]
+    return page_of(path, *tables, lines=evaluation_notes(records), numbers={"": frame})
+
+
+def render_compare(path: Path, committed: Page) -> Page:
+    found = comparisons(folder_tables(read_records(path.parent)), Evaluations(path.parent))
+    tables = [
+        every_column(narrow, wide)
+        for comparison in found
+        for wide, narrow in zip(
+            (comparison.row_table(wide=True), comparison.pair_table(wide=True)),
+            (comparison.row_table(), comparison.pair_table()),
+            strict=True,
+        )
+    ]
+    lines = [line for comparison in found for line in comparison.lines]
+    return page_of(
+        path, *tables, lines=[*lines, *two_encoders(found)], numbers=compare_frames(found)
+    )
+
+
 RENDERERS: dict[str, Callable[[Path, Page], Page]] = {
     "table.md": render_table,
     "speed.md": render_speed,
@@ -229,6 +260,8 @@ RENDERERS: dict[str, Callable[[Path, Page], Page]] = {
     "trends.md": render_trends,
     "exchange.md": render_exchange,
     "target.md": render_target,
+    "evaluations.md": render_evaluations,
+    "compare.md": render_compare,
 }
 
 

@@ -263,6 +263,25 @@ def test_a_protocol_is_a_column_and_its_predictions_answer_for_new_people(tmp_pa
     assert found.row_table().set_index("row").loc["gfp", "new people [95 %]"].startswith("85.0 [")
 
 
+def test_where_a_runs_own_probe_stands_beside_a_protocol_a_line_says_of_which_encoder(
+    tmp_path: Path,
+) -> None:
+    said = (
+        "two accuracies of a row may differ: linear, kNN-1 are of the run's own evaluation that"
+        " counts, which held-out subjects select where there are any; protocol linear of the last"
+        " encoder"
+    )
+    folder = evaluated(tmp_path)
+    outcome = harness("compare", folder)
+    assert outcome.code == 0
+    assert " ".join(outcome.out.split()).endswith(said)
+    assert (folder / "compare.md").read_text().endswith(f"\n- {said}")
+    store = RecordStore(tmp_path / "without")
+    for run in records():
+        store.write_run(run)
+    assert "two accuracies" not in harness("compare", store.root).out
+
+
 def test_without_the_people_of_the_test_clips_nobody_answers_for_new_ones(tmp_path: Path) -> None:
     unknown = PEOPLE.model_copy(update={"subjects": [-1] * 240})
     for number, people in enumerate((None, unknown)):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ import numpy as np
 import pytest
 
 import harness as harness_package
-from harness.encoders.stored import pack
+from harness.encoders.stored import not_there, pack
 from harness.machine import ROOT
 from harness.records.claims import Claims
 from harness.records.evaluations import EvaluationRecord, Evaluations
 from harness.records.store import RecordStore, file_hash
 from harness.studies.verify_evaluations import differences_of_evaluations
+from tests.harness.made_up_records import run_record
 from tests.harness.small_run import SMALL, Outcome, harness, small_file
 
 PROTOCOL = '''"""Nearest class mean of frozen features; the option `fault` breaks it on purpose."""
@@ -390,6 +392,21 @@ def test_encoders_are_read_from_the_archive_of_a_study(copy: Path) -> None:
     assert "not an archive that can be read" in damaged.err
     archive.unlink()
     assert "nor in encoders.zip" in evaluate(copy, "knn").out
+
+
+def test_whether_an_encoder_is_there_is_seen_without_reading_it(tmp_path: Path) -> None:
+    run, store = run_record("gfp"), RecordStore(tmp_path)
+    path = store.folder(run.address) / "encoder.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(b"weights" * 100)
+    archive = pack(tmp_path)
+    path.unlink()
+    archive.write_bytes(archive.read_bytes().replace(b"weightsweights", b"weightsWEIGHTS", 1))
+    with zipfile.ZipFile(archive) as found:
+        assert found.testzip() == f"{run.address}/encoder.safetensors"  # cannot be read
+    assert not_there(run, "selected", store) == ""
+    archive.unlink()
+    assert "is not beside its record, nor in encoders.zip" in not_there(run, "selected", store)
 
 
 def test_seeds_narrow_the_runs_down(copy: Path) -> None:

@@ -4,10 +4,15 @@ a document that holds them compiles where TeX is installed.
 
 from __future__ import annotations
 
+import re
+
+from harness.records.differences import Row, pairs
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.records.store import Records
+from harness.report.compare import Comparison
 from harness.report.folder import folder_tables
 from harness.report.latex import Paper, latex_page, tex
+from harness.studies.compare import Column
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
 
 HOSTILE = (
@@ -69,9 +74,9 @@ def test_the_best_is_bold_and_who_is_not_told_apart_from_it_is_underlined() -> N
 def test_the_caption_says_data_budget_seeds_n_and_what_intervals_and_marks_are() -> None:
     (caption,) = [line for line in page(SEEDS, SPEED).splitlines() if line.startswith(r"\caption")]
     said = (
-        "synthetic, split xsub, 12 classes",
+        "synthetic, cross-subject split, 12 classes",
         "400 test",
-        "budget 60s",
+        "trained for 60 seconds",
         "3 seeds",
         "t interval over seeds",
         "Bold: the method with the highest mean",
@@ -102,3 +107,65 @@ def test_columns_that_nothing_is_in_are_left_out() -> None:
 
 def test_the_same_records_give_the_same_bytes() -> None:
     assert page(SEEDS, SPEED) == page(list(reversed(SEEDS)), SPEED)
+
+
+def test_a_caption_says_settings_in_words() -> None:
+    budgets = ("10s", "60000clips")
+    runs = [
+        run.model_copy(update={"spec": spec, "address": spec.address})
+        for budget in budgets
+        for run in SEEDS[:9]
+        for spec in [
+            run.spec.model_copy(
+                update={
+                    "train": run.spec.train.model_copy(update={"budget": budget}),
+                    "data": run.spec.data.model_copy(update={"name": "data/a/utdmhad.npz"}),
+                    "probe": run.spec.probe.model_copy(update={"points": len(budget)}),
+                }
+            )
+        ]
+    ]
+    runs = [
+        run.model_copy(update={"data": run.data.model_copy(update={"name": "data/a/utdmhad.npz"})})
+        for run in runs
+    ]
+    captions = [line for line in page(runs).splitlines() if line.startswith(r"\caption")]
+    assert len(captions) == 2
+    for caption, said in zip(captions, ("10 seconds", "60,000 clips"), strict=True):
+        assert f"trained for {said}; 3 seeds. Evaluations while training: " in caption
+        assert "Data: utdmhad, cross-subject split" in caption
+    assert not re.search(r"(train|probe|data|encoder)\.[a-z]", page(runs))
+
+
+def test_a_table_is_as_wide_as_it_must_be_and_no_wider_than_a_page() -> None:
+    assert page([run_record("gfp"), run_record("mamp")]).count(r"\begin{table}") == 1
+    wide = page(SEEDS, SPEED)
+    assert (wide.count(r"\begin{table*}[t]"), wide.count(r"\end{table*}")) == (1, 1)
+    assert r"\label{tab:runs-1}" in wide
+
+
+def test_protocols_have_short_headings_options_in_the_caption_and_a_table_of_their_own() -> None:
+    text = latex_page([Paper("", FOLDER, [protocol(name) for name in PROTOCOLS])], "command")
+    assert text.count(r"\begin{table*}") == 2
+    assert (r"\label{tab:runs-1a}" in text, r"\label{tab:runs-1b}" in text) == (True, True)
+    first, second = text.split(r"\end{table*}")[:2]
+    assert "Method & Speedup & by FLOPs & Linear & $k$NN-1 & vs.\\ random" in first
+    assert "Method & knn & finetune & semi:ratio=0.1 & semi:ratio=0.2" in second
+    assert "Protocols: finetune: epochs 30, lr 0.1." in first
+    assert "of the last encoder: both may differ" in first
+    assert "encoder-only" not in second
+    linear = rows(first)["gfp"]
+    assert r"\textbf{81.0} [78.5, 83.5]" in linear
+
+
+PROTOCOLS = ("knn", "finetune:epochs=30,lr=0.1", "semi:ratio=0.1", "semi:ratio=0.2")
+(FOLDER,) = folder_tables(
+    Records(
+        SEEDS, [speed_record(*SPEED.arms, arm("encoder-only", ratio(4, 4.5, 5), control=True))], []
+    )
+)
+
+
+def protocol(name: str) -> Comparison:
+    found = [Row(label, {0: 0.5, 1: 0.6, 2: 0.7}) for label in ("gfp", "mamp")]
+    return Comparison("", Column(f"protocol {name}", found, 400), pairs(found), [])

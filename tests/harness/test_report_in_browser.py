@@ -153,3 +153,21 @@ def test_it_prints_with_everything_that_is_folded(tab: Tab, pages: dict[str, Pat
     tab.open(pages["plain"])
     assert tab.paper().startswith(b"%PDF")
     assert tab.run("[...document.querySelectorAll('details')].every(part => part.open)")
+
+
+def test_on_a_phone_the_table_of_settings_is_stacked(tab: Tab, tmp_path: Path) -> None:
+    other = [
+        run.model_copy(update={"spec": spec, "address": spec.address})
+        for run in runs()
+        for spec in [run.spec.with_train(budget="10s")]
+    ]
+    write_report([folder(tmp_path / "two", *runs(), *other, measurement())], tmp_path / "r.html")
+    tab.open(tmp_path / "r.html")
+    shown = "[...document.querySelectorAll('.others table')].map(one => %s)"
+    tab.look(1280)
+    assert tab.run(shown % "one.tHead.offsetHeight > 0") == [True]
+    tab.look(390)
+    assert tab.run(shown % "one.tHead.offsetHeight > 0") == [False]
+    assert tab.run(shown % "one.scrollWidth <= one.parentElement.clientWidth") == [True]
+    name = "getComputedStyle(one.rows[1].cells[1], '::before').content"
+    assert tab.run(shown % name) == ['"trains faster" ": "']

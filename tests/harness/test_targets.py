@@ -912,3 +912,19 @@ def test_a_folder_without_comparable_runs_is_refused(folder: Path, tmp_path: Pat
         "no finished run was held equal to the target's mamp runs",
     )
     assert not (folder / "target.md").exists()
+
+
+def test_a_speedup_that_nothing_bounds_is_not_resolved_and_the_notes_say_why() -> None:
+    """In both rows a seed was there at its first evaluation: it may have been there at once."""
+    runs = [
+        curve_record(name, *curve, seed=seed)
+        for name in ("gfp", "mamp")
+        for seed, curve in enumerate([(0.6, 0.6, 0.6), (0.1, 0.6, 0.6)])
+    ]
+    frame = target_frame(runs, GOAL).set_index("label")
+    assert frame.loc["gfp", ["speedup", "speedup_low", "speedup_high"]].tolist() == [1, 0, math.inf]
+    table = target_table(frame.reset_index(), GOAL).set_index("method")
+    assert table.loc["gfp", "speedup over mamp [95 %]"] == "not resolved"
+    assert any(
+        "not resolved: in both rows a seed was there" in line for line in target_notes(runs, GOAL)
+    )

@@ -24,7 +24,7 @@ from harness.report.cells import (
     speedup_text,
 )
 from harness.report.claims import card_notes, card_table
-from harness.report.compare import Comparison
+from harness.report.compare import Comparison, two_encoders
 from harness.report.explain import factor_text, waterfall, waterfall_frame, waterfall_notes
 from harness.report.frame import arms_frame, blocks_frame, losses_frame, points_frame
 from harness.report.html.grid import EMPTY, Cell, Grid, grid, number, of_strings, sort_key
@@ -277,6 +277,8 @@ def _better(setting: Setting, draw: Drawer) -> Block:
         if len(comparison.column.rows) > 1:
             pairs = of_strings(comparison.pair_table(), texts=2)
             parts.append(Part(f"{name}: every pair of rows", pairs, folded=True))
+    if note := two_encoders(setting.columns):
+        parts.append(Part(lines=note))
     return Block(setting.heading, setting.better[0][1].headline, drawings, parts)
 
 
