@@ -57,7 +57,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path | None:
 
     Returns the file with the records where they are not inside the page.
     """
-    report = _make_report(read_studies(folders), out)
+    report = make_report(read_studies(folders), out)
     beside = out.with_name(beside_name(out)) if report.beside else None
     if beside:
         write_atomically(beside, report.beside.encode())
@@ -65,7 +65,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path | None:
     return beside
 
 
-def _make_report(studies: Sequence[Study], out: Path) -> _Report:
+def make_report(studies: Sequence[Study], out: Path) -> _Report:
     """The report of studies.
 
     Args:
