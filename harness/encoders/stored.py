@@ -34,7 +34,7 @@ from methods.base import Method
 from methods.parts.encoder import Encoder
 
 _ARCHIVE = "encoders.zip"
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def weights_file(record: RunRecord, which: WhichEncoder, store: RecordStore) -> tuple[Path, str]:
@@ -68,7 +68,7 @@ def _is_there(path: Path) -> bool:
     return path.is_file() or bool(_of_archive(path, lambda found, name: True))
 
 
-def _of_archive(path: Path, read: Callable[[zipfile.ZipFile, str], T]) -> T | None:
+def _of_archive(path: Path, read: Callable[[zipfile.ZipFile, str], _T]) -> _T | None:
     """What is read of a weights file in the folder's archive; None where it is not in one."""
     archive, name = path.parents[1] / _ARCHIVE, f"{path.parent.name}/{path.name}"
     if not archive.is_file():
