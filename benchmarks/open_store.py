@@ -24,7 +24,7 @@ import harness  # noqa: F401 - makes its neighbours importable
 from datasets.files import CACHE_VARIABLE
 from datasets.formats import store_check
 from datasets.formats.store import HEADER, JOINTS, open_store
-from datasets.formats.store_writing import Part, write_store
+from datasets.formats.store_writing import StorePart, write_store
 from datasets.layouts import NTU25
 from harness.machine import describe_environment, select_device
 
@@ -84,7 +84,7 @@ def write(folder: Path, count: int) -> int:
     return int(lengths.sum())
 
 
-def parts(lengths: NDArray[np.int64], poses: NDArray[np.float32]) -> Iterator[Part]:
+def parts(lengths: NDArray[np.int64], poses: NDArray[np.float32]) -> Iterator[StorePart]:
     """Some clips at a time, moved a little, so that no two are equal."""
     for first in range(0, len(lengths), PART):
         some, numbers = (
@@ -98,7 +98,7 @@ def parts(lengths: NDArray[np.int64], poses: NDArray[np.float32]) -> Iterator[Pa
             "view": numbers % 3,
             "names": names,
         }
-        yield Part(poses[: some.sum()] + np.float32(1e-6 * first), some, columns)
+        yield StorePart(poses[: some.sum()] + np.float32(1e-6 * first), some, columns)
 
 
 def as_format_1(folder: Path) -> None:

@@ -37,14 +37,14 @@ from datasets.doctor.model import (
     ENOUGH,
     JUMP_SPEED,
     SHORT,
-    Body,
+    BodyFacts,
     Bones,
     Examination,
     Gaps,
     Identity,
     Lengths,
     Motion,
-    Place,
+    NamedValue,
     Repeats,
     Sides,
     SplitReport,
@@ -192,7 +192,7 @@ def _lengths_of(clips: ClipSet) -> Lengths:
 def _gaps_of(clips: ClipSet, seen: FramePass) -> Gaps:
     """Coordinates, frames and joints that are not there."""
     joints = [
-        Place(name=name, value=count)
+        NamedValue(name=name, value=count)
         for count, name in sorted(
             zip(seen.missing.tolist(), clips.layout.joints, strict=True), reverse=True
         )
@@ -236,11 +236,13 @@ def _motion_of(clips: ClipSet, seen: FramePass, unit: str) -> Motion:
     )
 
 
-def _worst(clips: ClipSet, values: NDArray) -> tuple[Place, ...]:
+def _worst(clips: ClipSet, values: NDArray) -> tuple[NamedValue, ...]:
     """The clips with the largest values [N] above 0, largest first."""
     order = np.argsort(-values, kind="stable")[:_NAMED]
     return tuple(
-        Place(name=clips.describe(int(i)), value=float(values[i])) for i in order if values[i] > 0
+        NamedValue(name=clips.describe(int(i)), value=float(values[i]))
+        for i in order
+        if values[i] > 0
     )
 
 
@@ -259,14 +261,14 @@ def _bones_of(clips: ClipSet, seen: FramePass) -> Bones:
     )
 
 
-def _bones_by(clips: ClipSet, values: NDArray) -> tuple[Place, ...]:
+def _bones_by(clips: ClipSet, values: NDArray) -> tuple[NamedValue, ...]:
     """The bones with the largest values [V - 1], largest first; NaN is none."""
     names = [
         f"{clips.layout.joints[parent]}-{clips.layout.joints[joint]}"
         for joint, parent in clips.layout.bones
     ]
     order = np.argsort(-np.nan_to_num(values), kind="stable")[:_NAMED]
-    return tuple(Place(name=names[i], value=float(values[i])) for i in order if values[i] > 0)
+    return tuple(NamedValue(name=names[i], value=float(values[i])) for i in order if values[i] > 0)
 
 
 def _median_of(values: NDArray, axis: int) -> NDArray[np.float64]:
@@ -280,7 +282,7 @@ def _median_of(values: NDArray, axis: int) -> NDArray[np.float64]:
 # --- poses ---
 
 
-def _body_of(clips: ClipSet, seen: FramePass) -> Body:
+def _body_of(clips: ClipSet, seen: FramePass) -> BodyFacts:
     """Unit, up axis, sides and joint order."""
     joints, lengths = [joint for joint, _ in clips.layout.bones], np.concatenate(seen.lengths)
     chain = [joints.index(joint) for joint in body_chain(clips.layout, seen.vectors)]
@@ -291,11 +293,13 @@ def _body_of(clips: ClipSet, seen: FramePass) -> Body:
         if stature
         else {}
     )
-    named = tuple(Place(name=clips.describe(clip), value=odd[clip]) for clip in list(odd)[:_NAMED])
+    named = tuple(
+        NamedValue(name=clips.describe(clip), value=odd[clip]) for clip in list(odd)[:_NAMED]
+    )
     direction, up_share = _clearest(seen.up_votes)
     tallest = np.concatenate(seen.tallest)[:, int(seen.up_votes.argmax())]
     sides, sides_share, sides_told = _sides_of(seen)
-    return Body(
+    return BodyFacts(
         stature=stature,
         odd_sizes=named,
         odd_size_clips=len(odd),
@@ -325,7 +329,7 @@ def _order_of(clips: ClipSet, seen: FramePass, usual: NDArray) -> dict[str, Any]
     worst = sorted((uneven or {}).items(), key=lambda item: -item[1])[:_NAMED]
     return {
         "order": tree_over_shortest(poses, clips.layout),
-        "uneven": tuple(Place(name=name, value=factor) for name, factor in worst),
+        "uneven": tuple(NamedValue(name=name, value=factor) for name, factor in worst),
         "uneven_share": len(uneven) / len(clips.layout.pairs) if uneven is not None else None,
         "loose": float((steady > _LOOSE).mean()) if len(steady) else None,
     }

@@ -17,11 +17,11 @@ from datasets.doctor.model import (
     ENOUGH,
     JUMP_SPEED,
     SHORT,
-    Body,
+    BodyFacts,
     Examination,
     Finding,
     Gaps,
-    Place,
+    NamedValue,
     Repeats,
     Severity,
     SplitReport,
@@ -83,7 +83,7 @@ def _say(severity: Severity, text: str) -> Finding:
     return Finding(severity=severity, text=text)
 
 
-def _named(places: tuple[Place, ...], form: str = "{:.2f}") -> str:
+def _named(places: tuple[NamedValue, ...], form: str = "{:.2f}") -> str:
     """``clip 3 (1.25), clip 8 (1.10)``."""
     return listed(f"{place.name} ({form.format(place.value)})" for place in places)
 
@@ -192,7 +192,7 @@ def _bones(found: Examination) -> Iterator[Finding]:
 # --- the body ---
 
 
-def _body(body: Body) -> Iterator[Finding]:
+def _body(body: BodyFacts) -> Iterator[Finding]:
     """Unit, up axis, left and right."""
     yield from _unit(body)
     yield from _sizes_of_people(body)
@@ -200,7 +200,7 @@ def _body(body: Body) -> Iterator[Finding]:
     yield from _sides(body)
 
 
-def _up(body: Body) -> Iterator[Finding]:
+def _up(body: BodyFacts) -> Iterator[Finding]:
     """Another axis than y; who lies along an axis is no evidence that it is up."""
     if body.up == "+y" or not body.up_share:
         return
@@ -225,7 +225,7 @@ def _up(body: Body) -> Iterator[Finding]:
         )
 
 
-def _sides(body: Body) -> Iterator[Finding]:
+def _sides(body: BodyFacts) -> Iterator[Finding]:
     """Left and right exchanged, in all clips or in some."""
     share, told = body.sides_share, body.sides_told
     if body.sides == "mirrored":
@@ -257,7 +257,7 @@ def _sides(body: Body) -> Iterator[Finding]:
         yield _say("note", f"left and right: cannot tell ({reason}); look with data show")
 
 
-def _unit(body: Body) -> Iterator[Finding]:
+def _unit(body: BodyFacts) -> Iterator[Finding]:
     """Metres, or what else it looks like."""
     if body.stature is None:
         yield _say(
@@ -293,7 +293,7 @@ def _mend(unit: str) -> str:
     )
 
 
-def _sizes_of_people(body: Body) -> Iterator[Finding]:
+def _sizes_of_people(body: BodyFacts) -> Iterator[Finding]:
     """Clips in another unit than the rest, or of other people."""
     if not (body.odd_size_clips and body.stature):
         return
@@ -310,7 +310,7 @@ def _sizes_of_people(body: Body) -> Iterator[Finding]:
     )
 
 
-def _order(body: Body, found: Examination) -> Iterator[Finding]:
+def _order(body: BodyFacts, found: Examination) -> Iterator[Finding]:
     """Joints in another order than the layout's."""
     scale = UNITS[body.unit or "metres"]
     long = [bone for bone in found.bones.longest if bone.value * scale > _LONG_BONE]

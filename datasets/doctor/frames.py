@@ -329,7 +329,7 @@ def steps_above(steps: NDArray[np.int64], size: float) -> int:
 
 
 @dataclass
-class _Identity:
+class _FingerprintPass:
     """Fingerprint, hashes and origins of the clips, computed on the way as a store does it.
 
     Attributes:
@@ -369,7 +369,7 @@ def look(clips: ClipSet, *, identify: bool) -> tuple[FramePass, Stored | None]:
     """Go through all frames once; with ``identify`` also compute what a store
     of these clips would remember.
     """
-    seen, identity = FramePass(clips), _Identity(clips.joints.shape)
+    seen, identity = FramePass(clips), _FingerprintPass(clips.joints.shape)
     for block in _blocks(clips):
         with np.errstate(
             over="ignore", invalid="ignore"

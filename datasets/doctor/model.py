@@ -24,13 +24,13 @@ Severity = Literal["error", "warning", "note"]
 Sides = Literal["right-handed, not mirrored", "mirrored", "cannot tell"]
 
 
-class _Part(BaseModel):
+class _ExaminationPart(BaseModel):
     """Base of all parts of an examination."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Finding(_Part):
+class Finding(_ExaminationPart):
     """Something to know or to do: ``error`` makes results wrong, ``warning`` may,
     ``note`` is good to know.
     """
@@ -39,7 +39,7 @@ class Finding(_Part):
     text: str
 
 
-class Lengths(_Part):
+class Lengths(_ExaminationPart):
     """Frames of the clips; ``short`` have fewer than `SHORT`, ``single`` one,
     of which they are part.
     """
@@ -52,14 +52,14 @@ class Lengths(_Part):
     short: int
 
 
-class Place(_Part):
+class NamedValue(_ExaminationPart):
     """A clip as messages call it, or a bone, and the number that it is named for."""
 
     name: str
     value: float
 
 
-class Gaps(_Part):
+class Gaps(_ExaminationPart):
     """What is not there.
 
     Attributes:
@@ -80,11 +80,11 @@ class Gaps(_Part):
     empty_clips: int
     missing_frames: int
     missing_clips: int
-    missing_joints: tuple[Place, ...]
+    missing_joints: tuple[NamedValue, ...]
     copied_bodies: int
 
 
-class Motion(_Part):
+class Motion(_ExaminationPart):
     """From one frame to the next; distances in the data's own unit.
 
     Attributes:
@@ -101,7 +101,7 @@ class Motion(_Part):
     frozen: int
     frozen_share: float
     longest_frozen: int
-    frozen_clips: tuple[Place, ...]
+    frozen_clips: tuple[NamedValue, ...]
     step_median: float
     step_999: float
     largest_step: float
@@ -109,10 +109,10 @@ class Motion(_Part):
     jump_share: float
     jump_clips: int
     shift_clips: int
-    worst_jumps: tuple[Place, ...]
+    worst_jumps: tuple[NamedValue, ...]
 
 
-class Bones(_Part):
+class Bones(_ExaminationPart):
     """How steady the bones are: the coefficient of variation of their length within a clip and
     body.
 
@@ -124,12 +124,12 @@ class Bones(_Part):
     """
 
     variation: float | None
-    worst: tuple[Place, ...]
-    worst_clips: tuple[Place, ...]
-    longest: tuple[Place, ...]
+    worst: tuple[NamedValue, ...]
+    worst_clips: tuple[NamedValue, ...]
+    longest: tuple[NamedValue, ...]
 
 
-class Body(_Part):
+class BodyFacts(_ExaminationPart):
     """What the poses tell.
 
     Attributes:
@@ -154,7 +154,7 @@ class Body(_Part):
     """
 
     stature: float | None
-    odd_sizes: tuple[Place, ...]
+    odd_sizes: tuple[NamedValue, ...]
     odd_size_clips: int
     height: float | None
     unit: str
@@ -166,12 +166,12 @@ class Body(_Part):
     sides_told: float
     sides_by: Literal["toes", "knees", ""]
     order: float | None
-    uneven: tuple[Place, ...]
+    uneven: tuple[NamedValue, ...]
     uneven_share: float | None
     loose: float | None
 
 
-class Repeats(_Part):
+class Repeats(_ExaminationPart):
     """Clips whose joints are equal in every frame.
 
     Attributes:
@@ -190,7 +190,7 @@ class Repeats(_Part):
     examples: tuple[str, ...]
 
 
-class SplitReport(_Part):
+class SplitReport(_ExaminationPart):
     """A split of the clips, or why it cannot be made (``problem``).
 
     Attributes:
@@ -217,7 +217,7 @@ class SplitReport(_Part):
     repeated_test: int = 0
 
 
-class Identity(_Part):
+class Identity(_ExaminationPart):
     """The fingerprint: what the store says, and what was computed from the frames; empty when not
     looked at.
 
@@ -236,7 +236,7 @@ class Identity(_Part):
         return self.computed or self.stored
 
 
-class Examination(_Part):
+class Examination(_ExaminationPart):
     """Everything that was found, and what to do about it; all of it can be written as JSON.
 
     Attributes:
@@ -260,7 +260,7 @@ class Examination(_Part):
     gaps: Gaps
     motion: Motion
     bones: Bones
-    body: Body
+    body: BodyFacts
     repeats: Repeats
     splits: tuple[SplitReport, ...]
     findings: tuple[Finding, ...] = ()

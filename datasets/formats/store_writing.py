@@ -26,7 +26,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Part:
+class StorePart:
     """Some of a store's clips, in order.
 
     Attributes:
@@ -41,7 +41,11 @@ class Part:
 
 
 def write_store(
-    folder: Path, parts: Iterable[Part], shape: tuple[int, ...], dtype: str = "<f4", **header: Any
+    folder: Path,
+    parts: Iterable[StorePart],
+    shape: tuple[int, ...],
+    dtype: str = "<f4",
+    **header: Any,
 ) -> Header:
     """Write all files of a store into an empty folder and flush them to disk; the caller renames
     it.

@@ -39,7 +39,7 @@ from datasets.formats import store_writing
 from datasets.formats.archive import Archive, open_archive
 from datasets.formats.kinds import kind_of
 from datasets.formats.store import FIRST_FORMAT, Header, is_store, open_store, read_header
-from datasets.formats.store_writing import Part, write_store
+from datasets.formats.store_writing import StorePart, write_store
 from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit
 from datasets.wording import listed, one_line
 
@@ -636,7 +636,7 @@ def _part(path: Path) -> Iterator[Archive]:
         raise DataError(f"{error}; removed, the same command reads it again") from None
 
 
-def _parts(paths: Sequence[Path]) -> Iterator[Part]:
+def _parts(paths: Sequence[Path]) -> Iterator[StorePart]:
     for path in paths:
         with _part(path) as archive:
             lengths = archive.read("lengths")
@@ -647,4 +647,6 @@ def _parts(paths: Sequence[Path]) -> Iterator[Part]:
                 for key in archive.members
                 if key.startswith("column ")
             }
-            yield Part(archive.read("joints", archive.members["joints"].nbytes), lengths, columns)
+            yield StorePart(
+                archive.read("joints", archive.members["joints"].nbytes), lengths, columns
+            )

@@ -16,7 +16,7 @@ from datasets.clips import ClipSet
 from datasets.errors import DataError
 from datasets.files import CACHE_VARIABLE, cache_dir
 from datasets.formats.store import is_store, open_store
-from datasets.formats.store_writing import Part, write_store
+from datasets.formats.store_writing import StorePart, write_store
 from datasets.raw.ntu.facts import OfNtu60
 from datasets.synthetic import generation as synthetic
 from datasets.wording import one_line
@@ -76,12 +76,12 @@ def keep(clips: ClipSet, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _pieces(clips: ClipSet) -> Iterator[Part]:
+def _pieces(clips: ClipSet) -> Iterator[StorePart]:
     """The clips, some thousand at a time."""
     for first in range(0, len(clips), BLOCK):
         last = min(len(clips), first + BLOCK)
         frames = clips.joints[clips.offsets[first] : clips.offsets[last]]
-        yield Part(
+        yield StorePart(
             frames,
             clips.lengths[first:last],
             {key: v[first:last] for key, v in clips.columns.items()},

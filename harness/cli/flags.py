@@ -69,7 +69,7 @@ Config = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
-Part = Annotated[
+ConfigPart = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",

@@ -270,7 +270,7 @@ def ranking_command(
     Equal clips, equal seconds and equal FLOPs; written to ranking.md.
     """
     from harness.records.store import RecordStore
-    from harness.report.ranking import exchange_frame, exchange_table, seconds_lines, settings
+    from harness.report.ranking import ranking_frame, ranking_table, seconds_lines, settings
     from harness.studies.target import step_times
 
     store = RecordStore.existing(folder)
@@ -288,9 +288,9 @@ def ranking_command(
         "linear accuracy in %, mean over seeds, at the last evaluation of each budget; (rank)",
         *seconds_lines(groups[0]),
     ]
-    frame = exchange_frame(groups[0], times)
+    frame = ranking_frame(groups[0], times)
     leave_table(
-        exchange_table(frame),
+        ranking_table(frame),
         lines,
         folder / "ranking.md",
         Reporter(make_console()),
@@ -337,7 +337,7 @@ def target_command(
     )
     from harness.studies.target import (
         arm_times,
-        comparable,
+        eligible_runs,
         freeze,
         read_target,
         timing,
@@ -348,7 +348,7 @@ def target_command(
     records, speeds = list(store.runs()), list(store.speeds())
     warn(*store.passed_over())
     goal = read_target(target) if target else freeze(records, reference)
-    compared = comparable(records, goal)
+    compared = eligible_runs(records, goal)
     if not any(record.status == "ok" for record in compared):
         raise UsageError(
             f"{folder}: no finished run was held equal to the target's {goal.reference} runs"

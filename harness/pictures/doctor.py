@@ -15,7 +15,7 @@ from typing import Any
 
 from datasets.catalog import open_clips
 from datasets.doctor.examination import examine, usual_splits
-from datasets.doctor.model import SHORT, Body, Examination, SplitReport
+from datasets.doctor.model import SHORT, BodyFacts, Examination, SplitReport
 from datasets.formats.store_check import Advance
 from datasets.wording import listed
 from harness.errors import UsageError, usage_errors
@@ -174,7 +174,7 @@ def _frame_sections(found: Examination) -> Iterator[tuple[str, str]]:
     )
 
 
-def _body_sections(body: Body) -> Iterator[tuple[str, str]]:
+def _body_sections(body: BodyFacts) -> Iterator[tuple[str, str]]:
     """Unit, axes, sides and joint order."""
     along, upright = (
         f"{size:.3g}" if size is not None else "unknown" for size in (body.stature, body.height)

@@ -34,7 +34,7 @@ from pathlib import Path
 import psutil
 from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
-from harness.records.part import Count, NotNegative, Part
+from harness.records.part import Count, NotNegative, RecordPart
 from harness.records.reading import Odd
 from harness.records.store import (
     CLAIM_FILE,
@@ -62,7 +62,7 @@ number cannot be another process's so soon.
 """
 
 
-class _Word(Part):
+class _Word(RecordPart):
     """What one process tells another, which may be of another version:
     fields that this one does not know are none.
     """

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
-from harness.records.part import Count, NotNegative, Part, Share
+from harness.records.part import Count, NotNegative, RecordPart, Share
 from harness.records.reading import Refusal, Refused, parsed_record, validated
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, SCHEMA, Environment, RunRecord, Status
 from harness.records.shelf import Shelf
@@ -36,7 +36,7 @@ Person = Annotated[int, Field(ge=-1, lt=2**63)]
 WhichEncoder = Literal["last", "selected", "untrained", "none"]
 
 
-class EpochPoint(Part):
+class EpochPoint(RecordPart):
     """One look at the test clips while a protocol trains.
 
     Attributes:
@@ -50,7 +50,7 @@ class EpochPoint(Part):
     loss: float | None = None
 
 
-class EvaluationRecord(Part):
+class EvaluationRecord(RecordPart):
     """One protocol, with its options, on one encoder.
 
     Attributes:
@@ -119,7 +119,7 @@ class EvaluationRecord(Part):
         return max((point.accuracy for point in self.curve), default=None)
 
 
-class TestClips(Part):
+class TestClips(RecordPart):
     """The test clips of a data set under a split, in its order: what tables and comparisons need of
     the data.
 
@@ -230,7 +230,7 @@ class Evaluations:
         found = {name: line.as_file() for name, line in shelved.items()} | here
         return dict(sorted(found.items()))
 
-    def source(self, run: str, address: str) -> Path | bytes:
+    def file_of(self, run: str, address: str) -> Path | bytes:
         """The file of an evaluation that was read; of one on the shelf,
         what its file would hold.
         """

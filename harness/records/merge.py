@@ -63,7 +63,7 @@ a state's JSON makes its tensors count and comes last.
 """
 
 
-class _Source:
+class _JoinedFolder:
     """A folder that is joined."""
 
     def __init__(self, folder: Path) -> None:
@@ -84,7 +84,7 @@ class _Found:
     or what a process left that was killed before it wrote one.
     """
 
-    source: _Source
+    source: _JoinedFolder
     address: str
     record: RunRecord | None
 
@@ -156,7 +156,7 @@ def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
     A `UsageError` where that cannot be.
     """
     _check_folders(folders, out)
-    sources = [_Source(folder) for folder in [*([out] if out.exists() else []), *folders]]
+    sources = [_JoinedFolder(folder) for folder in [*([out] if out.exists() else []), *folders]]
     merge = Merge(out)
     for source in reversed(sources):
         merge.matrix |= read_matrix(source.folder)
@@ -189,7 +189,7 @@ def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
     return merge
 
 
-def _take_test_clips(sources: Sequence[_Source], merge: Merge) -> None:
+def _take_test_clips(sources: Sequence[_JoinedFolder], merge: Merge) -> None:
     """Labels and people of the test clips into the plan, once per data set."""
     for source in sources:
         for name, clips in source.done.clips_sources().items():
@@ -231,7 +231,7 @@ def _consistent(record: RunRecord | SpeedRecord, store: RecordStore) -> bool:
     return False
 
 
-def _begun(source: _Source) -> Iterator[_Found]:
+def _begun(source: _JoinedFolder) -> Iterator[_Found]:
     """Runs that somebody may go on with, and that have no record that can be read."""
     store = source.store
     places = {path.parent for pattern in _STATES for path in store.root.glob(f"*/{pattern}")}
@@ -322,7 +322,7 @@ def _take_files(kept: _Found, found: Sequence[_Found], merge: Merge) -> None:
         merge.copies |= {target / path.name: path for path in _files_of(kept.place, _LOGS)}
         if (drawn := pictures_source(kept.source.store, kept.address)) is not None:
             merge.copies[target / PICTURES_FILE] = drawn
-        merge.copies[target / RECORD_FILE] = kept.source.store.source(kept.record)
+        merge.copies[target / RECORD_FILE] = kept.source.store.file_of(kept.record)
 
 
 def _take_evaluations(kept: _Found, run: RunRecord, found: Sequence[_Found], merge: Merge) -> None:
@@ -348,7 +348,7 @@ def _take_evaluations(kept: _Found, run: RunRecord, found: Sequence[_Found], mer
     for address, (one, _) in taken.items():
         if one.folder != merge.out:
             target = merge.out / kept.address / EVALUATIONS / f"{address}.json"
-            merge.copies[target] = one.source.done.source(one.address, address)
+            merge.copies[target] = one.source.done.file_of(one.address, address)
 
 
 def _compare(finished: Sequence[_Found], merge: Merge) -> None:
@@ -410,7 +410,7 @@ def _take_speed(found: Sequence[tuple[RecordStore, SpeedRecord]], merge: Merge) 
         return
     merge.speeds.append(kept)
     if folder != merge.out:
-        merge.copies[merge.out / kept.address / SPEED_FILE] = store.source(kept)
+        merge.copies[merge.out / kept.address / SPEED_FILE] = store.file_of(kept)
     merge.notes += [
         f"{kept.address} was measured twice: {kept.finished:%Y-%m-%d %H:%M:%S} UTC in {folder}, "
         f"{again.finished:%Y-%m-%d %H:%M:%S} UTC in {other.root}; kept as in {folder}"

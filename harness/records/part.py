@@ -15,13 +15,13 @@ Count = Annotated[int, Field(ge=0)]
 Some = Annotated[int, Field(ge=1)]
 
 
-class Part(BaseModel):
+class RecordPart(BaseModel):
     """Base of all parts of a record.
 
     JSON knows no NaN and no infinity. They are written as the strings ``"NaN"``, ``"Infinity"`` and
     ``"-Infinity"``, and come back as the numbers that they were; pydantic's default, null, is no
-    number to the reader. The setting is not inherited by the parts of a part: each must be a `Part`
-    itself.
+    number to the reader. The setting is not inherited by the parts of a part: each must be a
+    `RecordPart` itself.
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")

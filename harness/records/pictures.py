@@ -16,22 +16,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.records.part import Count, NotNegative, Part
+from harness.records.part import Count, NotNegative, RecordPart
 from harness.records.reading import Refused, content_of, read_file, validated
 from harness.records.schema import SCHEMA, RunRecord
 from harness.records.store import PICTURES_FILE, RecordStore
 
 Joint = Annotated[int, Field(ge=0, le=10_000)]
 Metres = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
-Place = tuple[Metres, Metres]
+Position = tuple[Metres, Metres]
 """To the right and up, as the viewer sees it."""
-Pose = list[list[Place]]
+Pose = list[list[Position]]
 """[bodies][joints]"""
 LARGEST = 100_000
 """Bytes of a file."""
 
 
-class ClipPicture(Part):
+class ClipPicture(RecordPart):
     """One clip as a method sees it, at a few moments.
 
     Attributes:
@@ -50,7 +50,7 @@ class ClipPicture(Part):
     reconstruction: list[Pose] | None = None
 
 
-class RunPictures(Part):
+class RunPictures(RecordPart):
     """Pictures of one run.
 
     Attributes:

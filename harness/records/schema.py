@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.records.part import Count, NotNegative, Part, Positive, Share, Some
+from harness.records.part import Count, NotNegative, Positive, RecordPart, Share, Some
 from harness.spec.model import DataSpec, EncoderSpec, RunSpec, TrainSpec, digest, validation_message
 
 SCHEMA = 2
@@ -62,7 +62,7 @@ DoubtKind = Literal[
 """What numbers give away (`harness.records.doubts`), as it stands in a row's verdict."""
 
 
-class Ratio(Part):
+class Ratio(RecordPart):
     """A ratio with its 95 % interval and the number of pairs behind it."""
 
     value: Positive
@@ -77,7 +77,7 @@ class Ratio(Part):
         return self
 
 
-class Doubt(Part):
+class Doubt(RecordPart):
     """Something that a method must not do, and what showed it;
     nothing that its row says is supported then.
     """
@@ -86,7 +86,7 @@ class Doubt(Part):
     text: str
 
 
-class Accuracy(Part):
+class Accuracy(RecordPart):
     """Shares of correctly classified clips; validation figures are absent when there is no
     validation part.
 
@@ -122,7 +122,7 @@ class Accuracy(Part):
 DeviceClass = Literal["cpu", "gpu"]
 
 
-class Environment(Part):
+class Environment(RecordPart):
     """Machine and software of a record.
 
     Attributes:
@@ -173,7 +173,7 @@ class Environment(Part):
         )
 
 
-class Health(Part):
+class Health(RecordPart):
     """What happened around the blocks of a speed measurement.
 
     Attributes:
@@ -202,7 +202,7 @@ class Health(Part):
         return self.disturbed / self.blocks if self.blocks else 0.0
 
 
-class MethodInfo(Part):
+class MethodInfo(RecordPart):
     """What ran: the method's own words about itself, and the versions of the code it is built on.
 
     Attributes:
@@ -223,7 +223,7 @@ class MethodInfo(Part):
     source: str = ""
 
 
-class EncoderInfo(Part):
+class EncoderInfo(RecordPart):
     """The shared encoder."""
 
     architecture: str
@@ -231,7 +231,7 @@ class EncoderInfo(Part):
     tokens: Count
 
 
-class DataInfo(Part):
+class DataInfo(RecordPart):
     """The data as used: counts after the split, and what is worth saying about it.
 
     Attributes:
@@ -267,7 +267,7 @@ the mean loss and the means of its named parts.
 """
 
 
-class Training(Part):
+class Training(RecordPart):
     """What the training loop did.
 
     Attributes:
@@ -291,7 +291,7 @@ class Training(Part):
     losses: list[Losses]
 
 
-class Point(Part):
+class Point(RecordPart):
     """One evaluation during training: how much was spent until then, and what the probes said."""
 
     step: Count
@@ -301,7 +301,7 @@ class Point(Part):
     diagnosis: dict[str, float] = Field(default={})
 
 
-class Continuation(Part):
+class Continuation(RecordPart):
     """A process took up a run that another one had begun.
 
     Attributes:
@@ -315,7 +315,7 @@ class Continuation(Part):
     same_machine: bool
 
 
-class RunRecord(Part):
+class RunRecord(RecordPart):
     """One run: a method, or a control, on one seed.
 
     Attributes:
@@ -369,7 +369,7 @@ class RunRecord(Part):
         return self.model_copy(update={**own, "curve": curve})
 
 
-class Start(Part):
+class Start(RecordPart):
     """What a run under a budget in seconds was first started with; it goes when the run's record is
     finished.
 
@@ -380,7 +380,7 @@ class Start(Part):
     step_seconds: Positive
 
 
-class ArmRecord(Part):
+class ArmRecord(RecordPart):
     """One method's side of a speed measurement.
 
     Attributes:
@@ -493,7 +493,7 @@ def _clear(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
-class SpeedRecord(Part):
+class SpeedRecord(RecordPart):
     """An interleaved speed measurement of several methods.
 
     Attributes:

@@ -72,10 +72,10 @@ def contents(folder: Path) -> Contents:
     runs, speeds, evaluations = list(store.runs()), list(store.speeds()), list(done.all())
     if not (runs or speeds):
         raise UsageError(f"{folder}: expected records that can be used, found none; check the path")
-    sources = [store.source(record) for record in runs] + [
-        store.source(record) for record in speeds
+    sources = [store.file_of(record) for record in runs] + [
+        store.file_of(record) for record in speeds
     ]
-    sources += [done.source(record.run, record.address) for record in evaluations]
+    sources += [done.file_of(record.run, record.address) for record in evaluations]
     lines = [_one_line(source) for source in [*sources, *_free_pictures(store, runs)]]
     for name, clips in done.clips_sources().items():
         try:

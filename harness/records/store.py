@@ -130,7 +130,7 @@ class RecordStore:
             )
         return cls(root)
 
-    def prepare(self) -> None:
+    def check_writable(self) -> None:
         """Prove that the folder can be written, and clear what killed processes left behind.
 
         A folder that was not there is not there afterwards: the first record makes it. Processes
@@ -325,10 +325,10 @@ class RecordStore:
         """A record that was read, as it was written:
         without what later versions of the suite added.
         """
-        source = self.source(record)
+        source = self.file_of(record)
         return content_of(source if isinstance(source, bytes) else read_file(source))
 
-    def source(self, record: RunRecord | SpeedRecord) -> Path | bytes:
+    def file_of(self, record: RunRecord | SpeedRecord) -> Path | bytes:
         """The file of a record that was read; of one on the shelf, what its file would hold."""
         name, kind = _PLACES[type(record)]
         path, line = (

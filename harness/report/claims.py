@@ -9,7 +9,7 @@ from harness.report.cells import EMPTY, Cells, Figures, known, texts
 from harness.report.explain import conditions, disturbed, factor_text, ratio_figures
 from harness.report.frame import NUMBER, TEXT, TRUTH, Columns, typed
 from harness.report.inference import inference_notes
-from harness.studies.claims import Card, Claim, Finding
+from harness.studies.claims import Card, Claim, ClaimMeasurement
 
 _MEANING = {
     "hours": "hours of whole schedules",
@@ -63,7 +63,7 @@ def card_frame(card: Card) -> pd.DataFrame:
     )
 
 
-def _measured(finding: Finding, record: SpeedRecord | None) -> Figures:
+def _measured(finding: ClaimMeasurement, record: SpeedRecord | None) -> Figures:
     """A ratio with its interval; what was counted has none."""
     if finding.ratio is None or record is None:
         return {}

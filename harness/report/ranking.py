@@ -1,4 +1,4 @@
-"""The exchange table: how the ranking moves between equal clips, equal seconds and equal FLOPs.
+"""How the ranking moves between equal clips, equal seconds and equal FLOPs.
 
 A folder may hold runs under several budgets; each gives a column with its own, refitted schedule.
 For units that no run was given a budget in, a column is read off the curves of the runs that are
@@ -38,7 +38,7 @@ def _spent(times: Mapping[str, float]) -> dict[str, _Spent]:
     }
 
 
-EXCHANGE_COLUMNS: Columns = {
+RANKING_COLUMNS: Columns = {
     "label": TEXT,
     "open": TRUTH,
     "held_equal": TEXT,
@@ -49,10 +49,10 @@ EXCHANGE_COLUMNS: Columns = {
 }
 
 
-def exchange_frame(
+def ranking_frame(
     records: Sequence[RunRecord], times: Mapping[str, float] = NO_TIMES
 ) -> pd.DataFrame:
-    """A row per method and budget, as numbers; `EXCHANGE_COLUMNS`.
+    """A row per method and budget, as numbers; `RANKING_COLUMNS`.
 
     ``held_equal``: what was, in words; ``read_off``: the budget whose curves it was read off, empty
     where runs had it.
@@ -95,10 +95,10 @@ def exchange_frame(
         heading = f"about {amount:.3g} {unit} (read off {longest})"
         within = partial(_last_within, spending=units[unit], amount=amount)
         column(heading, unit, _by_label(source, within), longest)
-    return typed(rows, EXCHANGE_COLUMNS)
+    return typed(rows, RANKING_COLUMNS)
 
 
-def exchange_table(frame: pd.DataFrame) -> pd.DataFrame:
+def ranking_table(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per method, one column per budget:
     mean linear accuracy over seeds and its rank; every cell a string.
     """

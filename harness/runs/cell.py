@@ -85,7 +85,7 @@ so that a run of days which diverges on its first ends there.
 
 
 @dataclass(frozen=True)
-class Place:
+class RunContext:
     """What all cells of a run share: the data, where records go, and the machine.
 
     Attributes:
@@ -129,7 +129,7 @@ class Attempt:
     """
 
     cell: Cell
-    place: Place
+    context: RunContext
     cost: StepCost | None = None
     task: Task = field(default_factory=Task)
     started: datetime = field(default_factory=now)
@@ -159,8 +159,8 @@ class Attempt:
     watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
-        self.clock = StepClock(self.place.data.source.device)
-        self.watch = Watch(self.place.data.source.device)
+        self.clock = StepClock(self.context.data.source.device)
+        self.watch = Watch(self.context.data.source.device)
         if self.saved:
             self.take_up(self.saved.state)
         if self.claim:
@@ -168,7 +168,7 @@ class Attempt:
 
     def take_up(self, state: RunState) -> None:
         """Everything that an earlier process found out, but for what is trained."""
-        same = state.environment.fingerprint == self.place.environment.fingerprint
+        same = state.environment.fingerprint == self.context.environment.fingerprint
         self.continued = (
             *state.continued,
             Continuation(step=state.step, at=now(), same_machine=same),
@@ -194,11 +194,11 @@ class Attempt:
         """Control: raw coordinates under the same probes."""
         self.task(0, 0, "fitting PCA and probes")
         with self.ledger.phase("evaluate"):
-            self.accuracy = probe_raw(self.place.data, self.cell.spec.probe)
+            self.accuracy = probe_raw(self.context.data, self.cell.spec.probe)
 
     def random_init(self) -> None:
         """Control: the encoder as every method of this seed finds it, never trained."""
-        spec, data = self.cell.spec, self.place.data
+        spec, data = self.cell.spec, self.context.data
         with self.ledger.phase("build"):
             encoder = build_encoder(spec, data.clips.layout, data.source.device)
             self.encoder = encoder_info(encoder)
@@ -214,7 +214,7 @@ class Attempt:
         total = parse_budget(spec.train.budget).steps(cost)
         with self.ledger.phase("log"):
             folder, done = (
-                self.place.store.folder(spec.address),
+                self.context.store.folder(spec.address),
                 self.saved.state.step if self.saved else 0,
             )
             self.metrics = Metrics(folder, done, len(self.curve), tensorboard=self.tensorboard)
@@ -231,7 +231,7 @@ class Attempt:
         elif method_class.about.division == "open":  # its own encoder is its own control
             with self.phase("evaluate"):
                 self.untrained = probe_encoder(
-                    method.evaluated_encoder(), self.place.data, spec.probe
+                    method.evaluated_encoder(), self.context.data, spec.probe
                 )
         for before, goal in list(pairwise(goals))[len(self.curve) :]:
             longest = min(LONGEST_BLOCK, math.ceil((goal - before) / BLOCKS_PER_POINT))
@@ -258,7 +258,7 @@ class Attempt:
         with self.phase("save"):
             self.doubts += _steps_skipped(trainer)
             self.save(method)
-        self.trained = method if self.place.draw else None
+        self.trained = method if self.context.draw else None
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -298,7 +298,7 @@ class Attempt:
                 step=trainer.done,
                 steps=trainer.steps,
                 versions=code_versions(method),
-                environment=self.place.environment,
+                environment=self.context.environment,
                 clock=dict(self.clock.phases),
                 phases=dict(self.ledger.phases),
                 wall_seconds=self.ledger.wall,
@@ -316,7 +316,7 @@ class Attempt:
             )
             try:
                 write_state(
-                    self.place.store.folder(spec.address), state, self.tensors(trainer, numbers)
+                    self.context.store.folder(spec.address), state, self.tensors(trainer, numbers)
                 )
             except OSError as problem:  # a full disk costs the state, not the run
                 self.not_left(problem.strerror or str(problem))
@@ -381,13 +381,13 @@ class Attempt:
         if "selected" in parts:
             self.selected = copy.deepcopy(trainer.method.evaluated_encoder())
             self.selected.load_state_dict(parts["selected"])
-        if self.place.keep_decoder:
+        if self.context.keep_decoder:
             self.whole = parts.get("whole", {})
         set_random_state(parts["random"])
 
     def build(self, method_class: type[Method], steps: int) -> Trainer:
         """The method on its encoder, ready to train ``steps`` steps on the run's batches."""
-        spec, data = self.cell.spec, self.place.data
+        spec, data = self.cell.spec, self.context.data
         trainer = build_trainer(method_class, spec, data, steps)
         self.encoder = encoder_info(trainer.method.evaluated_encoder())
         if trainer.not_identical:
@@ -441,7 +441,7 @@ class Attempt:
         """Leave the selected encoder and the last one,
         once it is sure that they are the shared one.
         """
-        spec, layout = self.cell.spec, self.place.data.clips.layout
+        spec, layout = self.cell.spec, self.context.data.clips.layout
         _check_encoder(method, required(self.encoder), build_encoder(spec, layout, "meta"))
         encoders = {ENCODER_FILE: required(self.selected)}
         if self.accuracy != self.curve[-1].accuracy:  # else the last evaluation is the selected one
@@ -449,9 +449,9 @@ class Attempt:
         try:
             for name, encoder in encoders.items():
                 facts = to_metadata(facts_of(encoder, layout, spec))
-                self.weights |= self.place.store.write_encoder(spec.address, encoder, facts, name)
+                self.weights |= self.context.store.write_encoder(spec.address, encoder, facts, name)
             if self.whole:
-                self.weights |= self.place.store.write_method(spec.address, self.whole)
+                self.weights |= self.context.store.write_method(spec.address, self.whole)
         except OSError as error:  # a full disk: what training found out is kept all the same
             lost = next(name for name in (*encoders, METHOD_FILE) if name not in self.weights)
             self.warnings = (*self.warnings, _not_written(lost, spec.address, error))
@@ -472,13 +472,13 @@ class Attempt:
         before, training = state_of(method), required(self.training)
         encoder = method.evaluated_encoder()
         self.doubt_changes("evaluated_encoder", before.changed(method))
-        accuracy = probe_encoder(encoder, self.place.data, self.cell.spec.probe)
+        accuracy = probe_encoder(encoder, self.context.data, self.cell.spec.probe)
         # Without validation subjects pre-training has seen every subject of the training side: the
         # last one counts.
-        selecting = len(self.place.data.split.validation) > 0
+        selecting = len(self.context.data.split.validation) > 0
         if self.accuracy is None or not (selecting and better(self.accuracy, accuracy)):
             self.accuracy, self.selected = accuracy, copy.deepcopy(encoder)
-            if self.place.keep_decoder:
+            if self.context.keep_decoder:
                 self.whole = host_copies(method.state_dict())
         before = state_of(method)
         diagnosis = diagnose(method, sample)
@@ -517,8 +517,8 @@ class Attempt:
             spec=self.cell.spec,
             method=_method_info(self.cell),
             encoder=self.encoder,
-            data=self.place.data.info,
-            environment=self.place.environment,
+            data=self.context.data.info,
+            environment=self.context.environment,
             training=self.training,
             phases=dict(self.ledger.phases),
             wall_seconds=self.ledger.wall,
@@ -544,13 +544,13 @@ class Attempt:
         """Draw what the finished run saw, beside its record;
         what goes wrong with that is said and harms nothing.
         """
-        if self.place.draw is None or self.trained is None:
+        if self.context.draw is None or self.trained is None:
             return
         try:
             with deferred(), seeded(record.spec.seed), self.cell.guard("pictures"):
-                made = self.place.draw(self.trained, self.place.data, record)
+                made = self.context.draw(self.trained, self.context.data, record)
             if made:
-                self.place.store.write_pictures(record.address, made)
+                self.context.store.write_pictures(record.address, made)
         except Exception as problem:  # noqa: BLE001 - the method's own code is asked for it, and the disk may be full
             warn(
                 f"{record.label}, seed {record.spec.seed}: no pictures"
@@ -584,9 +584,9 @@ def run_cell(attempt: Attempt) -> RunRecord:
     with held():  # a stop that comes now waits until the record is there
         attempt.still_owned()
         record = attempt.record(*_status_of(ended, cell.method))
-        attempt.place.store.write_run(record)
+        attempt.context.store.write_run(record)
         if record.status in FINISHED:
-            remove_states(attempt.place.store.folder(record.address))
+            remove_states(attempt.context.store.folder(record.address))
     if record.status == "ok":
         attempt.leave_pictures(record)
     if isinstance(ended, KeyboardInterrupt):

@@ -194,7 +194,7 @@ def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
             report.line(line)
     if todo:
         use_threads(asked.threads)
-        store.prepare()
+        store.check_writable()
         _replace_refused(done)
         _work(asked, todo, registry, store, done, report, result)
     for line in result.skipped:

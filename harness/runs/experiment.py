@@ -47,7 +47,7 @@ from harness.runs.cell import (
     STATE_SECONDS,
     Attempt,
     Draw,
-    Place,
+    RunContext,
     code_versions,
     evaluation_steps,
     failure,
@@ -346,7 +346,7 @@ class Experiment:
         )
 
 
-def prepare(
+def resolve_request(
     request: Request, registry: Registry, *, advance: Advance = lambda done, total: None
 ) -> Experiment:
     """Resolve a request completely; every mistake in it is a `UsageError` here, before any work.
@@ -559,13 +559,13 @@ def run(
     share.refuse_taken(todo)
     replace_refused(experiment.store)
     if todo:  # a finished folder may be one that only can be read
-        experiment.store.prepare()
+        experiment.store.check_writable()
         share.note(experiment.cells())
     for line in [*experiment.twins, *experiment.stale(), *experiment.without_decoder()]:
         report.line(line)
     measurement = speed_of(experiment, report, share, show)
     watch = Stopwatch()
-    place = Place(
+    context = RunContext(
         experiment.data,
         experiment.store,
         experiment.environment,
@@ -580,13 +580,13 @@ def run(
                 if (
                     cell.label in measurement.failures
                 ):  # it failed before timing: its record without another try
-                    record = Attempt(cell, place).record(
+                    record = Attempt(cell, context).record(
                         *failure(measurement.failures[cell.label], cell.method)
                     )
                     experiment.store.write_run(record)
                 else:
                     record = _do_cell(
-                        experiment, cell, claim, measurement.record, place, report, title
+                        experiment, cell, claim, measurement.record, context, report, title
                     )
             except Lost as problem:
                 report.line(f"{title}: {problem}")
@@ -606,13 +606,13 @@ def _do_cell(
     cell: Cell,
     claim: Owned,
     speed: SpeedRecord,
-    place: Place,
+    context: RunContext,
     report: Reporter,
     title: str,
 ) -> RunRecord:
     """Work on a cell, from the newest of its states that can be restored."""
     while True:
-        attempt = _attempt_at(experiment, cell, claim, speed, place, report, title)
+        attempt = _attempt_at(experiment, cell, claim, speed, context, report, title)
         try:
             with report.task(title, "step") as attempt.task:
                 return run_cell(attempt)
@@ -625,7 +625,7 @@ def _attempt_at(
     cell: Cell,
     claim: Owned,
     speed: SpeedRecord,
-    place: Place,
+    context: RunContext,
     report: Reporter,
     title: str,
 ) -> Attempt:
@@ -637,7 +637,7 @@ def _attempt_at(
         steps = parse_budget(cell.spec.train.budget).steps(cost) if cost else 0
     return Attempt(
         cell,
-        place,
+        context,
         cost,
         saved=_state_of(experiment, cell, steps, report, title) if cost else None,
         claim=claim,
@@ -701,7 +701,7 @@ def speed_of(
     stored = timing.stored(store)
     replace_refused(store)
     if not stored or rerun:
-        store.prepare()
+        store.check_writable()
         share = share or Share(store, report)
         address = speed_address(timing.spec)
         others = not rerun and share.at_work(

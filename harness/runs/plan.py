@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import computed_field
 
-from harness.records.part import Count, NotNegative, Part
+from harness.records.part import Count, NotNegative, RecordPart
 from harness.records.schema import DataInfo
 from harness.speed.estimate import Estimate, StepEstimate
 
@@ -20,7 +20,7 @@ _KEPT_STATES = 2
 """States of a run that lie beside it while it lasts (`harness.runs.resume`)."""
 
 
-class CellPlan(Part):
+class CellPlan(RecordPart):
     """A run of the matrix. A finished one costs nothing more, nor does one of another shard, of
     which nothing is said.
 
@@ -73,7 +73,7 @@ class CellPlan(Part):
         return self.training + self.evaluating
 
 
-class MeasurementPlan(Part):
+class MeasurementPlan(RecordPart):
     """The interleaved speed measurement before the runs.
 
     Attributes:
@@ -88,7 +88,7 @@ class MeasurementPlan(Part):
     record_bytes: Count = 0
 
 
-class Plan(Part):
+class Plan(RecordPart):
     """The matrix, and what it will cost one process that does it all.
 
     Attributes:

@@ -66,13 +66,13 @@ def prepare_experiment(
     sections = {name: settings[name] for name in SECTIONS}
     methods = parse_methods(settings["methods"])
     with report.task("loading torch and the methods"):
-        from harness.runs.experiment import Request, prepare
+        from harness.runs.experiment import Request, resolve_request
         from harness.runs.protocols import registry_with_protocols
 
         registry = registry_with_protocols(plugins, rows=[method.name for method in methods])
     request = Request(methods=methods, device=settings["device"], **sections, **others)
     with report.task(f"reading {request.data.name}"), report.long_task(CHECKING) as advance:
-        return prepare(request, registry, advance=advance)
+        return resolve_request(request, registry, advance=advance)
 
 
 def _meant(name: str) -> str:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from harness.records.part import Count, NotNegative, Part
+from harness.records.part import Count, NotNegative, RecordPart
 from harness.records.schema import Accuracy, Continuation, Doubt, Environment, Point, Training
 from harness.records.store import STATE_NAME, read_file, set_aside, write_atomically
 from harness.spec.model import digest
@@ -38,7 +38,7 @@ DEAREST = 0.01
 """Share of a run's time that its states may cost."""
 
 
-class RunState(Part):
+class RunState(RecordPart):
     """What a run had found out when its state was written, beside the tensors.
 
     Attributes:

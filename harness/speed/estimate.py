@@ -4,12 +4,12 @@ and the arithmetic of its range.
 
 from __future__ import annotations
 
-from harness.records.part import NotNegative, Part
+from harness.records.part import NotNegative, RecordPart
 from harness.records.schema import ArmRecord, SpeedRecord
 from harness.speed.rates import Rate
 
 
-class Estimate(Part):
+class Estimate(RecordPart):
     """Expected seconds.
 
     Attributes:

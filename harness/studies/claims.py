@@ -132,7 +132,7 @@ def find_claim(name: str, folder: Path = CLAIMS) -> Claim:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimMeasurement:
     """A measured ratio under one definition and one way of training;
     judged under the claim's own definition.
     """
@@ -150,7 +150,7 @@ class Card:
     """
 
     claim: Claim
-    findings: Sequence[Finding]
+    findings: Sequence[ClaimMeasurement]
     flop_ratio: float | None = None
     bound: float | None = None
     record: SpeedRecord | None = None
@@ -218,7 +218,7 @@ def make_card(claim: Claim, record: SpeedRecord | None) -> Card:
     A `UsageError` names a row that is not in it.
     """
     if not claim.method or record is None:
-        return Card(claim, [Finding(claim.definition, "-", None, "not measurable here")])
+        return Card(claim, [ClaimMeasurement(claim.definition, "-", None, "not measurable here")])
     if claim.what == "inference":
         return _of_inference(claim, record)
     ways, rows = (
@@ -238,7 +238,7 @@ def make_card(claim: Claim, record: SpeedRecord | None) -> Card:
         ratio = _scaled(measured, schedule_factor(claim, definition))
         doubted = _any_doubted(record, method(way), baseline(way))
         findings.append(
-            Finding(
+            ClaimMeasurement(
                 definition, way, ratio, judged(claim, ratio, record, definition, doubted=doubted)
             )
         )
@@ -268,7 +268,7 @@ def _of_inference(claim: Claim, record: SpeedRecord) -> Card:
     }
     doubted = _any_doubted(record, method, baseline)
     findings = [
-        Finding(
+        ClaimMeasurement(
             name, INFERENCE, ratios[name],
             judged(claim, ratios[name], record, name, doubted=doubted),
         )

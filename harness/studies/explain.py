@@ -193,7 +193,7 @@ def measure_stages(
     replace_refused(experiment.store)
     if stored and not experiment.request.rerun:
         return stored
-    experiment.store.prepare()
+    experiment.store.check_writable()
     report.line(
         f"{arms}, then about {minutes(timing.seconds)} of measurement, at least {MINIMUM_ROUNDS}"
         " rounds"

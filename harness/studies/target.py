@@ -212,7 +212,7 @@ def _held_equal(record: RunRecord, target: Target) -> bool:
     )
 
 
-def comparable(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
+def eligible_runs(records: Iterable[RunRecord], target: Target) -> list[RunRecord]:
     """Runs of closed-division methods that share everything with the reference's runs but method
     and seed; interrupted ones do not count, failed and diverged ones do: as misses.
     """

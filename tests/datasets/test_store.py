@@ -37,7 +37,7 @@ from datasets.formats.store import (
     open_store,
     seal_of,
 )
-from datasets.formats.store_writing import Part, write_store
+from datasets.formats.store_writing import StorePart, write_store
 from tests.datasets.made_up import clip_set
 
 FORMAT_1 = Path(__file__).with_name("store_format_1")
@@ -51,7 +51,9 @@ def written(folder: Path, clips: ClipSet, parts: int = 2, dtype: str = "<f4") ->
     for numbers in np.array_split(np.arange(len(clips)), parts):
         frames = np.concatenate([clips.clip(number) for number in numbers])
         pieces.append(
-            Part(frames, clips.lengths[numbers], {k: v[numbers] for k, v in clips.columns.items()})
+            StorePart(
+                frames, clips.lengths[numbers], {k: v[numbers] for k, v in clips.columns.items()}
+            )
         )
     return write_store(
         folder,

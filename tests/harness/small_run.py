@@ -25,7 +25,7 @@ from harness.machine import describe_environment
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
 from harness.registry import Registry
-from harness.runs.cell import Attempt, Place, run_cell
+from harness.runs.cell import Attempt, RunContext, run_cell
 from harness.spec.budget import StepCost
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.training.build import Cell, build_method
@@ -252,8 +252,10 @@ def run_small_cell(
     cell: Cell, data: LoadedData, out: Path, *, keep_decoder: bool = False
 ) -> RunRecord:
     """Run one cell; a step costs 4 clips, half an epoch, 10 ms and 1 MFLOP."""
-    place = Place(data, RecordStore(out), describe_environment(CPU), keep_decoder)
-    return run_cell(Attempt(cell, place, StepCost(epochs=0.5, clips=4.0, seconds=0.01, flops=1e6)))
+    context = RunContext(data, RecordStore(out), describe_environment(CPU), keep_decoder)
+    return run_cell(
+        Attempt(cell, context, StepCost(epochs=0.5, clips=4.0, seconds=0.01, flops=1e6))
+    )
 
 
 def small_trainer(

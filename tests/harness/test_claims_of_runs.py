@@ -292,7 +292,7 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Share:
     """This process's part, which looks again at once."""
     monkeypatch.setattr(sharing, "LOOK_AGAIN", 0.01)
     store = RecordStore(tmp_path / "out")
-    store.prepare()
+    store.check_writable()
     console = make_console()
     console.quiet = True
     return Share(store, Reporter(console), shared=True)

@@ -30,7 +30,7 @@ from harness.report.explain import waterfall, waterfall_frame, waterfall_notes
 from harness.report.folder import folder_frame, folder_tables
 from harness.report.frame import as_csv
 from harness.report.inference import inference_frame, inference_notes, inference_table
-from harness.report.ranking import exchange_frame, exchange_table, settings
+from harness.report.ranking import ranking_frame, ranking_table, settings
 from harness.report.speed import speed_frame, speed_notes, speed_table
 from harness.report.table import build_table, notes
 from harness.report.target import (
@@ -42,7 +42,7 @@ from harness.report.target import (
 )
 from harness.report.trends import trend_frame, trend_table
 from harness.studies.claims import find_claim, make_card
-from harness.studies.target import comparable, read_target, step_times
+from harness.studies.target import eligible_runs, read_target, step_times
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 OTHERS = ("README.md", "plan.md")
@@ -208,15 +208,15 @@ def render_trends(path: Path, committed: Page) -> Page:
 def render_exchange(path: Path, committed: Page) -> Page:
     records, speeds = stored(path.parent)
     (group,) = settings(records)
-    frame = exchange_frame(group, step_times(speeds, group))
-    return page_of(path, exchange_table(frame), lines=[], numbers={"": frame})
+    frame = ranking_frame(group, step_times(speeds, group))
+    return page_of(path, ranking_table(frame), lines=[], numbers={"": frame})
 
 
 def render_target(path: Path, committed: Page) -> Page:
     records, speeds = stored(path.parent)
     (frozen,) = path.parent.glob("*.yaml")
     goal = read_target(frozen)
-    compared = comparable(records, goal)
+    compared = eligible_runs(records, goal)
     times = step_times(speeds, [record for record in compared if record.status == "ok"])
     frame, curve = target_frame(compared, goal, times), ladder_frame(compared, goal, times)
     tables = target_table(frame, goal, wide=True), ladder_table(curve)

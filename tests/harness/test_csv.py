@@ -15,7 +15,7 @@ from harness.records.store import RecordStore
 from harness.report.claims import CARD_COLUMNS
 from harness.report.compare import PAIR_COLUMNS, ROW_COLUMNS
 from harness.report.frame import SUMMARY_COLUMNS, as_csv, runs_frame
-from harness.report.ranking import EXCHANGE_COLUMNS
+from harness.report.ranking import RANKING_COLUMNS
 from harness.report.target import LADDER_COLUMNS, TARGET_COLUMNS
 from harness.report.trends import TREND_COLUMNS
 from tests.harness.made_up_records import curve_record, run_record, stage_arm, stage_record
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PAGES = {
     ("compare",): {"compare": ROW_COLUMNS, "compare-pairs": PAIR_COLUMNS},
     ("trends",): {"trends": TREND_COLUMNS},
-    ("ranking",): {"ranking": EXCHANGE_COLUMNS},
+    ("ranking",): {"ranking": RANKING_COLUMNS},
     ("target", "--reference", "mamp"): {"target": TARGET_COLUMNS, "target-ladder": LADDER_COLUMNS},
 }
 

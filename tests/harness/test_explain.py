@@ -20,7 +20,7 @@ from datasets.formats.npz import write_npz
 from datasets.published_feeder import FeederBatches, PaddedClips, PublishedClips
 from harness.errors import UsageError
 from harness.progress import Reporter, make_console
-from harness.runs.experiment import Experiment, Request, prepare
+from harness.runs.experiment import Experiment, Request, resolve_request
 from harness.spec.model import DataSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.speed import measurement
 from harness.speed.measurement import Measurement, Timing, timed_trainer
@@ -223,7 +223,7 @@ def experiment(path: Path, out: Path, **changes: Any) -> Experiment:
         speed_seconds=0.05,
         **changes,
     )
-    return prepare(request, registry())
+    return resolve_request(request, registry())
 
 
 @pytest.fixture(scope="module")

@@ -510,5 +510,5 @@ def test_a_merged_folder_is_continued_by_a_run(at: Folders) -> None:
     leave(at.a, run_record("gfp"))
     leave(at.b, run_record("mamp"))
     at.merge()
-    RecordStore(at.c).prepare()
+    RecordStore(at.c).check_writable()
     assert len(read_records(at.c).runs) == 2

@@ -611,7 +611,7 @@ def test_preparing_clears_leftovers_and_keeps_records(store: RecordStore, dead: 
     written = run_record()
     store.write_run(written)
     (store.root / written.address / left_by(dead)).touch()
-    store.prepare()
+    store.check_writable()
     assert everything_in(store.root) == [written.address, f"{written.address}/record.json"]
 
 
@@ -626,10 +626,10 @@ def test_what_chose_in_a_record_of_before_is_read_under_todays_name() -> None:
 
 
 def test_preparing_leaves_no_folder_that_was_not_there(tmp_path: Path) -> None:
-    RecordStore(tmp_path / "a" / "b").prepare()
+    RecordStore(tmp_path / "a" / "b").check_writable()
     assert everything_in(tmp_path) == []
     (tmp_path / "a").mkdir()
-    RecordStore(tmp_path / "a" / "b").prepare()
+    RecordStore(tmp_path / "a" / "b").check_writable()
     assert everything_in(tmp_path) == ["a"]
 
 
@@ -640,7 +640,7 @@ def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(
             UsageError, match=rf"^output folder {root} cannot be written \(.+\); choose another"
         ):
-            RecordStore(root).prepare()
+            RecordStore(root).check_writable()
     assert path.read_text() == "mine"
 
 
@@ -654,7 +654,7 @@ def test_a_read_only_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(
         UsageError, match=r"cannot be written \(Read-only file system\); choose another with --out"
     ):
-        RecordStore(tmp_path / "runs").prepare()
+        RecordStore(tmp_path / "runs").check_writable()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes with a name")

@@ -34,8 +34,8 @@ from harness.studies.target import (
     Target,
     at_most,
     combined_speedup,
-    comparable,
     crossing,
+    eligible_runs,
     freeze,
     interval,
     ladder,
@@ -201,7 +201,7 @@ def test_a_target_of_version_1_judges_by_the_rule_that_it_was_frozen_under() -> 
         update={"version": 1, "held_equal": records[0].spec.held_equal_by_rule_1}
     )
     assert old.held_equal != target.held_equal
-    assert comparable(records, old) == comparable(records, target) == records
+    assert eligible_runs(records, old) == eligible_runs(records, target) == records
 
 
 def spoilt(**changes: Any) -> str:
@@ -251,7 +251,7 @@ def test_only_runs_held_equal_to_the_references_are_judged() -> None:
         curve_record("random-init", 0.5),
         run_record("gfp", seed=9),
     ]
-    assert comparable([*inside, *outside], freeze(MAMP, "mamp")) == inside
+    assert eligible_runs([*inside, *outside], freeze(MAMP, "mamp")) == inside
 
 
 @pytest.mark.parametrize(
@@ -727,7 +727,7 @@ def test_the_open_division_is_not_compared_and_sets_no_target() -> None:
         update={"method": graph.method.model_copy(update={"division": "open"})}
     )
     goal = freeze(MAMP, "mamp")
-    assert comparable([*MAMP, opened], goal) == MAMP
+    assert eligible_runs([*MAMP, opened], goal) == MAMP
     with pytest.raises(UsageError, match=r"^'graph' brings its own encoder"):
         freeze([opened], "graph")
 

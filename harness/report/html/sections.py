@@ -54,7 +54,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Part:
+class Detail:
     """A table or lines; folded ones are opened by a click."""
 
     title: str = ""
@@ -75,7 +75,7 @@ class Block:
     heading: str
     lead: str = ""
     drawings: Sequence[Drawing] = ()
-    parts: Sequence[Part] = ()
+    parts: Sequence[Detail] = ()
     aside: Sequence[str] = ()
 
 
@@ -248,7 +248,7 @@ def _faster(setting: Setting, speed: SpeedRecord, draw: Drawer) -> Block:
         setting.heading,
         answer.headline,
         drawings,
-        [Part(grid=grid(columns, cells))],
+        [Detail(grid=grid(columns, cells))],
         [*answer.more, answer.sure],
     )
 
@@ -266,19 +266,21 @@ def _judgement(row: Mapping[str, Any]) -> Cell:
 
 def _better(setting: Setting, draw: Drawer) -> Block:
     draw.at(setting.place)
-    drawings, parts = [], list[Part]()
+    drawings, parts = [], list[Detail]()
     for place, comparison in enumerate(setting.columns):
         name, sources = comparison.column.name, setting.source(comparison.column)
         drawings.append(
             draw(lambda: charts.accuracy_chart(comparison, styles=draw.styles, sources=sources))  # noqa: B023
         )
         links = {label: draw.links.get(address, "") for label, address in sources.items()}
-        parts.append(Part(name, _accuracies(comparison, links), comparison.lines, folded=place > 0))
+        parts.append(
+            Detail(name, _accuracies(comparison, links), comparison.lines, folded=place > 0)
+        )
         if len(comparison.column.rows) > 1:
             pairs = of_strings(comparison.pair_table(), texts=2)
-            parts.append(Part(f"{name}: every pair of rows", pairs, folded=True))
+            parts.append(Detail(f"{name}: every pair of rows", pairs, folded=True))
     if note := two_encoders(setting.columns):
-        parts.append(Part(lines=note))
+        parts.append(Detail(lines=note))
     return Block(setting.heading, setting.better[0][1].headline, drawings, parts)
 
 
@@ -337,11 +339,11 @@ def _trade(setting: Setting, draw: Drawer) -> Block | None:
         "",
         drawings,
         [
-            Part(
+            Detail(
                 "Time to target", of_strings(target_table(numbers, race.target, wide=True), sources)
             ),
-            Part("Every accuracy", of_strings(ladder_table(rungs)), folded=True),
-            Part(lines=target_notes(setting.table.runs, race.target, frozen=race.frozen)),
+            Detail("Every accuracy", of_strings(ladder_table(rungs)), folded=True),
+            Detail(lines=target_notes(setting.table.runs, race.target, frozen=race.frozen)),
         ],
     )
 
@@ -362,8 +364,8 @@ def _waterfalls(studies: Sequence[Study], draw: Drawer) -> Iterator[Block]:
                 draw.at(study.place)
                 drawing = draw(lambda: charts.waterfall_chart(arms, ratios, styles=draw.styles))  # noqa: B023
                 parts = [
-                    Part(grid=of_strings(waterfall(record, wide=True))),
-                    Part(lines=waterfall_notes(record)),
+                    Detail(grid=of_strings(waterfall(record, wide=True))),
+                    Detail(lines=waterfall_notes(record)),
                 ]
                 yield Block(
                     f"{study.name}: from the published way of training to every switch",
@@ -380,7 +382,7 @@ def _phases(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
         yield Block(setting.heading, "", drawings, _flops(speed, arms, draw.links))
 
 
-def _flops(speed: SpeedRecord, arms: pd.DataFrame, links: Links) -> list[Part]:
+def _flops(speed: SpeedRecord, arms: pd.DataFrame, links: Links) -> list[Detail]:
     """What arithmetic says beside what was measured, and where a forward pass has its FLOPs."""
     link = links.get(speed.address, "")
     columns = {
@@ -419,7 +421,7 @@ def _flops(speed: SpeedRecord, arms: pd.DataFrame, links: Links) -> list[Part]:
                 Cell(shares or EMPTY),
             ]
         )
-    return [Part(grid=grid(columns, rows))]
+    return [Detail(grid=grid(columns, rows))]
 
 
 # --- can I believe it ---
@@ -451,8 +453,8 @@ def _believe(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
             "",
             drawings,
             [
-                Part("Machine and versions", _machines(records, draw.links)),
-                Part(
+                Detail("Machine and versions", _machines(records, draw.links)),
+                Detail(
                     "Conditions, warnings, commands: what stands below the table",
                     lines=table.lines(),
                     folded=True,
@@ -460,10 +462,10 @@ def _believe(settings: Sequence[Setting], draw: Drawer) -> Iterator[Block]:
             ],
         )
     if about:
-        parts = [Part(label, lines=lines, folded=True) for lines, label in about.items()]
+        parts = [Detail(label, lines=lines, folded=True) for lines, label in about.items()]
         if len(settings) > _MOST_DRAWN:
             parts.append(
-                Part(
+                Detail(
                     lines=[
                         f"losses and features are drawn of the {_MOST_DRAWN} settings with the most"
                         " runs"
@@ -584,7 +586,7 @@ def _pictures(studies: Sequence[Study]) -> Iterator[Block]:
                 " its clips on"
             )
         if lines:
-            yield Block(study.name, "", drawings, [Part(lines=lines)])
+            yield Block(study.name, "", drawings, [Detail(lines=lines)])
 
 
 # --- claims ---
@@ -598,7 +600,7 @@ def _cards(studies: Sequence[Study]) -> Iterator[Block]:
         for name, card in study.cards:
             notes = card_notes(card, rules_version())
             parts = [
-                Part(grid=of_strings(card_table(card), texts=2), lines=notes[:_SHOWN_NOTES]),
-                Part("Rules, data, machine", lines=notes[_SHOWN_NOTES:], folded=True),
+                Detail(grid=of_strings(card_table(card), texts=2), lines=notes[:_SHOWN_NOTES]),
+                Detail("Rules, data, machine", lines=notes[_SHOWN_NOTES:], folded=True),
             ]
             yield Block(f"{study.name}: {name}", card.claim.statement, (), parts)

@@ -14,7 +14,7 @@ from harness.records.shelving import write_together
 from harness.report.boards import RULE, board_figures, board_lines
 from harness.report.html.grid import Cell, Grid
 from harness.report.html.page import beside_name, make_report, rendered
-from harness.report.html.sections import Part
+from harness.report.html.sections import Detail
 from harness.report.html.study import read_studies
 from harness.report.leaderboard import Board, Laboratory
 
@@ -47,7 +47,7 @@ def write_site(
         if report.beside:
             pages[beside_name(out / name)] = report.beside.encode()
         reports.append((lab.name, name))
-    shown = [(board, Part(grid=_board_grid(board), lines=board_lines(board))) for board in boards]
+    shown = [(board, Detail(grid=_board_grid(board), lines=board_lines(board))) for board in boards]
     page = rendered("leaderboard.html", boards=shown, reports=reports, rule=RULE, command=command)
     files = {_INDEX: page.encode(), **pages}
     write_together(out, files, "--site", "site")

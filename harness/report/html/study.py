@@ -25,7 +25,7 @@ from harness.report.frame import summary_frame
 from harness.report.status import ENDED, Row, read_status
 from harness.studies.claims import Card, make_card, read_claims
 from harness.studies.compare import Column
-from harness.studies.target import Target, comparable, freeze, read_target, timing
+from harness.studies.target import Target, eligible_runs, freeze, read_target, timing
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Setting:
         own = [
             target
             for target in self.targets
-            if any(run.status == "ok" for run in comparable(runs, target))
+            if any(run.status == "ok" for run in eligible_runs(runs, target))
         ]
         try:
             target = (
@@ -128,7 +128,7 @@ class Setting:
             )
         except UsageError:
             return None
-        compared = comparable(runs, target)
+        compared = eligible_runs(runs, target)
         done = [run for run in compared if run.status == "ok"]
         measured = timing([speed, *self.table.others], done) if done else None
         if measured is None:

@@ -1,4 +1,4 @@
-"""The exchange table: accuracy and rank at equal clips, seconds and FLOPs,
+"""The ranking: accuracy and rank at equal clips, seconds and FLOPs,
 given as budgets or read off curves.
 """
 
@@ -12,7 +12,7 @@ import pytest
 
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
-from harness.report.ranking import exchange_frame, exchange_table, settings
+from harness.report.ranking import ranking_frame, ranking_table, settings
 from tests.harness.made_up_records import curve_record, run_record
 from tests.harness.small_run import harness
 
@@ -22,7 +22,7 @@ MAMP = curve_record("mamp", 0.55, 0.65, 0.8, budget="300clips", step_seconds=0.2
 
 
 def table(*records: RunRecord) -> pd.DataFrame:
-    return exchange_table(exchange_frame(records)).set_index("method")
+    return ranking_table(ranking_frame(records)).set_index("method")
 
 
 def changed(record: RunRecord, section: str, **values: Any) -> RunRecord:
@@ -118,13 +118,12 @@ def test_a_row_that_was_not_evaluated_early_enough_is_a_dash() -> None:
 def test_runs_that_did_not_end_are_left_out() -> None:
     failed = curve_record("amr", 0.9, budget="300clips", status="failed", accuracy=None)
     pd.testing.assert_frame_equal(
-        exchange_table(exchange_frame([GFP, failed, MAMP])),
-        exchange_table(exchange_frame([GFP, MAMP])),
+        ranking_table(ranking_frame([GFP, failed, MAMP])), ranking_table(ranking_frame([GFP, MAMP]))
     )
 
 
 def test_seconds_are_read_off_at_the_step_times_of_one_measurement() -> None:
-    found = exchange_table(exchange_frame([GFP, MAMP], {"gfp": 0.4, "mamp": 0.2})).set_index(
+    found = ranking_table(ranking_frame([GFP, MAMP], {"gfp": 0.4, "mamp": 0.2})).set_index(
         "method"
     )  # 12 s and 6 s in all
     assert found["about 6 s (read off 300clips)"].tolist() == ["50.0 (2)", "80.0 (1)"]
