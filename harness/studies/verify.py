@@ -510,9 +510,12 @@ def speed(record: SpeedRecord) -> Iterator[str]:
 
 
 def _blocks_of(record: SpeedRecord) -> int:
-    """How many count: those of all rows, and of the baseline against itself."""
+    """How many count: those of all rows, of rows in one process beside several ranks, and of the
+    baseline against itself.
+    """
     again = sum(record.rounds) or record.same.pairs
-    return sum(len(arm.blocks) for arm in record.arms) + again
+    alone = [arm.over_one_process.pairs for arm in record.arms if arm.over_one_process]
+    return sum(len(arm.blocks) for arm in record.arms) + sum(alone) + again
 
 
 def _row(arm: ArmRecord, record: SpeedRecord) -> Iterator[str]:

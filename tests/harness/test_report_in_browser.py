@@ -170,4 +170,4 @@ def test_on_a_phone_the_table_of_settings_is_stacked(tab: Tab, tmp_path: Path) -
     assert tab.run(shown % "one.tHead.offsetHeight > 0") == [False]
     assert tab.run(shown % "one.scrollWidth <= one.parentElement.clientWidth") == [True]
     name = "getComputedStyle(one.rows[1].cells[1], '::before').content"
-    assert tab.run(shown % name) == ['"trains faster" ": "']
+    assert tab.run(shown % name) == ['"trains faster: "']
