@@ -233,7 +233,7 @@ PARSED = {
 NOT_RUN = {
     "make run": "minutes; the command that it starts is the first line of `make`'s own rule",
     "make lint": "part of `make test`",
-    "make test-long": "an hour",
+    "make test-long": "more than half an hour",
     "make bench": "minutes, and its figures are for people to read",
     "python -m pytest -m long tests/test_kills.py": "minutes; part of `make test-long`",
     "python benchmarks/overhead.py --methods gfp": "minutes on a machine with nothing else to do",
