@@ -68,8 +68,8 @@ RENAMED: dict[str, str] = {"train s": "wall s", "verdict": TRAINS_FASTER}
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?|\binf\b|\bnan\b")
 INTERVALS = ("linear", "kNN-1", "best point")
 """Columns whose cells got an interval behind what they held (rules 5)."""
-OF_TODAY = ("judged by rules version",)
-"""Notes that say what the rules are now, not what was measured."""
+OF_TODAY = ("the same steps again", "judged by rules version")
+"""Notes that say what the rules are now, or how to repeat it, not what was measured."""
 
 Rows = dict[tuple[str, ...], dict[str, str]]
 
