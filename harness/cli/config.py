@@ -61,7 +61,8 @@ def expanded(
             f"{_CONFIG if file else _PART}: expected with {', '.join(options)}{beside}"
         )
     path = Path(file)
-    plan, study = _read(path)
+    plan, study = read_config(path)
+    plan.pop("study", None)
     parts = plan.pop("parts", None) or {}
     known = {**options[main], **options[command]}
     if part is not None and part not in parts:
@@ -123,9 +124,9 @@ def _taken(words: Sequence[str], option: str) -> tuple[list[str], str | None]:
     return left, value
 
 
-def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """A file's entries without its plan in words,
-    and its name with the first 16 digits of its SHA-256.
+def read_config(path: Path) -> tuple[dict[str, Any], str]:
+    """A file's entries, its plan in words among them, and how records name it: its name with the
+    first 16 digits of its SHA-256.
     """
     try:
         raw = path.read_bytes()
@@ -141,7 +142,6 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     parts = found.get("parts") or {}
     if not isinstance(parts, dict) or not all(isinstance(one, dict) for one in parts.values()):
         raise UsageError(f"{path}: parts: expected the flags of each part by its name")
-    found.pop("study", None)
     return found, f"{path.name} {hashlib.sha256(raw).hexdigest()[:16]}"
 
 

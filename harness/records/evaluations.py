@@ -170,11 +170,12 @@ class Evaluations:
     """The evaluations of an output folder.
 
     Attributes:
+        study: where it is given, none but those that name this study's file.
         refused: records that were looked at and are not used.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, study: str = "") -> None:
+        self.root, self.study = root, study
         self.refused: dict[Path, Refusal] = {}
 
     def path(self, run: str, address: str) -> Path:
@@ -215,7 +216,8 @@ class Evaluations:
     def all(self) -> Iterator[EvaluationRecord]:
         """All records that are not refused, sorted by run and address."""
         for run, address in self.addresses():
-            if record := self.one(run, address):
+            record = self.one(run, address)
+            if record and self.study in ("", record.environment.study):
                 yield record
 
     def clips_sources(self) -> dict[str, Path | bytes]:

@@ -121,11 +121,11 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
             f"{reference!r} brings its own encoder (open division): it sets no target for the"
             " others"
         )
-    rows = [record for record in rows if _at_fixed_clips(record)]
+    rows = [record for record in rows if _at_fixed_places(record)]
     if not rows:
         raise UsageError(
-            f"runs of {reference!r} were not evaluated at fixed clips seen; run with --set"
-            " probe.every=1000clips, say"
+            f"runs of {reference!r} were not evaluated at fixed clips seen, or seconds; run with"
+            " --set probe.every=1000clips, say"
         )
     if len({record.spec.held_equal for record in rows}) > 1:
         raise UsageError(
@@ -157,12 +157,11 @@ def _held(record: RunRecord) -> float:
     return min(point.accuracy.linear_test for point in record.curve[-2:])
 
 
-def _at_fixed_clips(record: RunRecord) -> bool:
-    """The run was evaluated at the same numbers of clips seen as every other run
-    with these settings.
+def _at_fixed_places(record: RunRecord) -> bool:
+    """The run was evaluated at the same numbers of clips seen, or the same training seconds at the
+    interleaved step time, as every other run with these settings.
     """
-    every = record.spec.probe.every
-    return bool(every) and parse_budget(every).unit == "clips"
+    return parse_budget(record.spec.probe.every or record.spec.train.budget).unit in ("clips", "s")
 
 
 def write_target(path: Path, target: Target) -> None:

@@ -172,14 +172,30 @@ def test_a_reference_under_two_budgets_sets_no_target() -> None:
         freeze([*MAMP, curve_record("mamp", 0.5, seed=3, budget="90s")], "mamp")
 
 
-@pytest.mark.parametrize("every", ["", "1ep", "100steps", "5s"])
-def test_a_reference_that_was_not_evaluated_every_so_many_clips_sets_no_target(every: str) -> None:
-    spec = MAMP[0].spec.model_copy(update={"probe": ProbeSpec(every=every)})
+def evaluated_every(every: str, budget: str) -> RunRecord:
+    """A run of MAMP whose evaluations stand there; without ``every`` evenly over the budget."""
+    spec = MAMP[0].spec.with_train(budget=budget)
+    return MAMP[0].model_copy(
+        update={"spec": spec.model_copy(update={"probe": ProbeSpec(every=every)})}
+    )
+
+
+@pytest.mark.parametrize(("every", "budget"), [("1ep", "30s"), ("100steps", "30s"), ("", "2ep")])
+def test_a_reference_evaluated_elsewhere_than_other_rows_sets_no_target(
+    every: str, budget: str
+) -> None:
     with pytest.raises(
         UsageError,
-        match="runs of 'mamp' were not evaluated at fixed clips seen; run with --set probe",
+        match="runs of 'mamp' were not evaluated at fixed clips seen, or seconds; run with --set",
     ):
-        freeze([MAMP[0].model_copy(update={"spec": spec})], "mamp")
+        freeze([evaluated_every(every, budget)], "mamp")
+
+
+@pytest.mark.parametrize(
+    ("every", "budget"), [("1000clips", "2ep"), ("5s", "2ep"), ("", "30s"), ("", "6000clips")]
+)
+def test_a_target_is_set_at_fixed_clips_or_seconds(every: str, budget: str) -> None:
+    assert freeze([evaluated_every(every, budget)], "mamp").reference == "mamp"
 
 
 def test_a_frozen_target_reads_back_and_is_not_moved(tmp_path: Path) -> None:

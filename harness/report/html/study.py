@@ -5,7 +5,7 @@ stages, targets, who still runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -110,7 +110,7 @@ class Setting:
 
     @property
     def race(self) -> Race | None:
-        """Time to target, where its runs were evaluated at fixed clips and timed side by side.
+        """Time to target, where its runs were evaluated at fixed places and timed side by side.
 
         Without a frozen target that fits, MAMP's or the baseline's own runs set one for this look.
         """
@@ -169,18 +169,25 @@ class Study:
 def read_studies(folders: Sequence[Path]) -> list[Study]:
     """Everything of several folders. A `UsageError` where one of them holds no record."""
     return [
-        _read_study(folder, place, alone=len(folders) == 1) for place, folder in enumerate(folders)
+        read_study(folder, place, alone=len(folders) == 1) for place, folder in enumerate(folders)
     ]
 
 
-def _read_study(folder: Path, place: int, *, alone: bool) -> Study:
+def read_study(folder: Path, place: int, *, alone: bool, study: str = "") -> Study:
     """Everything of a folder. A `UsageError` where there is none, or no record in it.
 
     Args:
         place: of the folder among those of the report.
         alone: it is the only one, whose name need not stand in every heading.
+        study: where it is given, records that name this study's file (`Environment.study`) alone.
     """
-    records, store = read_records(folder), Evaluations(folder)
+    records, store = read_records(folder), Evaluations(folder, study)
+    if study:
+        records = replace(
+            records,
+            runs=[run for run in records.runs if run.environment.study == study],
+            speeds=[speed for speed in records.speeds if speed.environment.study == study],
+        )
     tables, found = folder_tables(records), list(store.of(records.runs))
     staged = [speed for speed in records.speeds if speed.stages and INFERENCE not in speed.stages]
     if not tables and not staged:
