@@ -13,8 +13,10 @@ from pathlib import Path
 from harness.report.shelf import studies_page
 
 HERE = Path(__file__).resolve().parent
+ANSWER = "answer"
+"""Folder of the page that stands at the top (`benchmarks/answer/page.py` makes it)."""
 INTRODUCTION = """\
-# What was measured
+## All studies
 
 One folder a study: its page says why it was made and with what, `records.jsonl` holds every
 number of it, a record a line, and every command that reads a folder reads it. `harness shelve`
@@ -75,8 +77,17 @@ This list is made of their pages:
 
 
 def page() -> str:
-    """The list with what is to say about it."""
-    return INTRODUCTION + studies_page(HERE / "results", HERE, "python benchmarks/studies.py")
+    """The answer, then the list with what is to say about it."""
+    studies = studies_page(HERE / "results", HERE, "python benchmarks/studies.py")
+    top = top_of((HERE / ANSWER / "README.md").read_text(encoding="utf-8"), ANSWER)
+    more = f"[All of the answer]({ANSWER}/README.md), [its plan]({ANSWER}/plan.yaml)."
+    return f"# What was measured\n\n{top}\n{more}\n\n{INTRODUCTION}{studies}"
+
+
+def top_of(text: str, folder: str) -> str:
+    """Sentence, table and picture of a page, for one that finds it in ``folder``."""
+    _, _, rest = text.partition("\n")
+    return rest.partition("\n## ")[0].replace("](", f"]({folder}/").strip() + "\n"
 
 
 if __name__ == "__main__":

@@ -3,70 +3,515 @@
     python benchmarks/answer/page.py      # writes README.md and its pictures beside this file
 
 The study's records lie in `benchmarks/results/answer-PART` (`harness shelve`), one folder for each
-`out` of the plan. Every number, judgement and sentence on it is one that a command of the suite
-gives too; here they are put in order, with what the plan wanted and what is not there yet. Records
-that do not name the plan by its hash are left out, and named.
+`out` of the plan. Every number, judgement and sentence on the page is one that a command of the
+suite gives too; here they stand in order, with what the plan wanted and what is not there yet.
+Records that do not name the plan by its hash are left out, and named.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+import harness  # noqa: F401 - makes its neighbours importable  # isort: split
 from datasets.wording import counted, printable
 from harness.cli.config import read_config
 from harness.errors import UsageError
 from harness.records.differences import Pair
-from harness.records.evaluations import SCRATCH, EvaluationRecord, Evaluations, column_of
-from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord
-from harness.records.store import read_records
+from harness.records.evaluations import SCRATCH, Evaluations, column_of
+from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord
+from harness.records.store import read_records, write_atomically
 from harness.report import charts
 from harness.report.apart import NEW, THESE, closing, listed
-from harness.report.cells import EMPTY, blocks, figures
+from harness.report.cells import EMPTY, blocks, figures, known, p_text
 from harness.report.compare import Comparison
 from harness.report.evaluations import cells_frame, evaluation_table
 from harness.report.frame import points_frame
 from harness.report.html.study import Setting, Study, read_study
 from harness.report.power import power_lines
-from harness.report.ranking import exchange_frame, exchange_table, settings
+from harness.report.ranking import exchange_frame, exchange_table
 from harness.report.table import grid
-from harness.report.target import ladder_frame, target_frame, target_table
+from harness.report.target import ladder_frame, ladder_table, target_frame, target_table
 from harness.report.trends import PUBLISHED, trend_frame, trend_table
 from harness.report.tuning import tuning_notes, tuning_table
-from harness.runs.protocols import ProtocolRegistry
+from harness.runs.protocols import Protocols
 from harness.spec.model import parse_methods, parse_seeds
-from harness.studies.target import arm_times, comparable, freeze, step_times, timing
+from harness.studies.target import arm_times, comparable, freeze, timing
 from harness.studies.tuning import tuned_methods
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 PLAN, RESULTS, PAGE = HERE / "plan.yaml", HERE.parent / "results", "README.md"
 SHELF = "answer-"
 """What the names of the study's shelves begin with."""
-PRIMARY = ("protocol linear", "protocol knn", "protocol linear-mamp")
-"""Columns that the plan names first, by what their names begin with."""
-CORE_HOURS = {"evaluations": "evaluations by protocols"}
+FIRST = ("protocol linear", "linear")
+"""Columns that sentences at the top are of, the first that is there."""
+CONTROLS = {RAW_FLOOR: "raw coordinates", RANDOM_INIT: "the untrained encoder"}
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of the plan and what there is of it.
+class Folder:
+    """The parts of the plan that share an output folder, and what there is of it.
 
     Attributes:
-        name: of the part; `folder`: what its records' folder is called.
-        study: the folder's records that name the plan; None where there are none.
-        others: addresses of records in the folder that name another plan, or none.
+        name: of the folder; `parts`: flags of each part, by its name.
+        study: its records that name the plan; None where there are none.
+        others: addresses of its records that name another plan, or none.
     """
 
     name: str
-    folder: str
-    flags: Mapping[str, Any]
+    parts: Mapping[str, Mapping[str, Any]]
     study: Study | None
-    others: tuple[str, ...] = ()
+    others: Sequence[str] = ()
+
+    @property
+    def letter(self) -> str:
+        """By which the plan counts its core-hours."""
+        return self.name.partition("-")[0]
+
+    @property
+    def runs(self) -> list[RunRecord]:
+        """Of methods and controls."""
+        return self.study.records.runs if self.study else []
+
+    @cached_property
+    def settings(self) -> list[Setting]:
+        """Those with rows of methods."""
+        return [one for one in (self.study.settings if self.study else []) if one.labels]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A plan and its folders; `drawn`: the pictures of the page, by the names of their files."""
+
+    plan: Mapping[str, Any]
+    study: str
+    folders: Sequence[Folder]
+    drawn: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Of all folders but that of tuning, whose draws are no rows to compare."""
+        return [
+            one for folder in self.folders if folder.name != "tuning" for one in folder.settings
+        ]
+
+
+def read_answer(plan: Path = PLAN, results: Path = RESULTS, shelf: str = SHELF) -> Answer:
+    """The plan with what there is of it in ``results/SHELF*``."""
+    content, study = read_config(plan)
+    common = {name: value for name, value in content.items() if name not in ("study", "parts")}
+    parts: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for name, flags in content["parts"].items():
+        parts.setdefault(Path(flags["out"]).name, {})[name] = {**common, **flags}
+    for path in sorted(results.glob(f"{shelf}*/")):  # speeds that were measured apart, say
+        parts.setdefault(path.name.removeprefix(shelf), {})
+    folders = []
+    for place, (name, own) in enumerate(parts.items()):
+        folder = results / f"{shelf}{name}"
+        found, others = None, list[str]()
+        if folder.is_dir():
+            records, evaluations = read_records(folder), list(Evaluations(folder).all())
+            others = [
+                record.address
+                for record in [*records.runs, *records.speeds, *evaluations]
+                if record.environment.study != study
+            ]
+            try:
+                found = read_study(folder, place, alone=True, study=study)
+            except UsageError:  # nothing of this plan yet
+                found = None
+        folders.append(Folder(name, own, found, others))
+    return Answer(content, study, folders)
+
+
+# --- the page ---
+
+
+def page(answer: Answer) -> str:
+    """All of it as Markdown; its pictures in ``answer.drawn``."""
+    sections = [
+        ("The answer", [*top(answer)]),
+        *((title(one), [*of_setting(one, answer)]) for one in answer.settings),
+        ("Published trends", [*trends(answer)]),
+        ("The price of tuning", [*tuning(answer)]),
+        ("What is there, and what it cost", [*state(answer)]),
+    ]
+    texts = [
+        f"{'##' if number else '#'} {name}\n\n" + "\n".join(lines)
+        for number, (name, lines) in enumerate(sections)
+        if lines
+    ]
+    return "\n".join(texts).rstrip() + "\n"
+
+
+def top(answer: Answer) -> Iterator[str]:
+    """The sentence, the table and the picture: what stands in other pages too."""
+    yield printable(" ".join(str(answer.plan["study"]["question"]).split())) + "\n"
+    if not answer.settings:
+        yield "Nothing is measured yet: this page is made again as records come.\n"
+        yield from paragraphs(progress(answer))
+        return
+    for setting in answer.settings:
+        yield f"- **{title(setting)}**: {printable(sentence(setting))}"
+    yield ""
+    if not any(map(first, answer.settings)):
+        yield from paragraphs(progress(answer))
+        return
+    yield table(first_columns(answer))
+    yield "Accuracy in % of test clips by the linear probe, [95 %] over seeds; best: the highest"
+    yield "mean of a method, ~best: not told apart from it. Raw coordinates take no training.\n"
+    for setting in [one for one in answer.settings if first(one)][:1]:
+        yield from picture(answer, setting, "trade", partial(draw_trade, setting))
+    yield from paragraphs(progress(answer))
+
+
+def title(setting: Setting) -> str:
+    """``utdmhad (xsub), 300s, tiny``; of a measurement alone ``utdmhad (xsub), speed alone``."""
+    table = setting.table
+    if table.runs:
+        spec, data = table.runs[0].spec, table.runs[0].data
+        name, split = table.of_set or spec.data.name, data.split or spec.data.split
+        rest = f"{spec.train.budget}, {spec.encoder.size}"
+    else:
+        assert table.speed is not None
+        name, split = table.speed.data.name, table.speed.spec["data"]["split"]
+        rest = f"{table.speed.spec['encoder']['size']}, speed alone"
+    sets = "+".join(Path(one).stem for one in name.split("+"))
+    return f"{sets} ({split}), {rest}"
+
+
+def sentence(setting: Setting) -> str:
+    """Who represents better, and who trains faster per clip."""
+    found = dict(setting.better)
+    name = next((one for one in FIRST if one in found), None)
+    said = [found[name].headline] if name else []
+    return " ".join([*said, f"Per clip: {setting.faster.headline}"])
+
+
+def first_columns(answer: Answer) -> pd.DataFrame:
+    """A row per label, a column per setting: accuracy by the linear probe."""
+    columns: dict[str, dict[str, str]] = {}
+    for setting in answer.settings:
+        if comparison := first(setting):
+            shown = comparison.row_table()
+            columns[title(setting)] = dict(zip(shown["row"], shown.iloc[:, 2], strict=True))
+    labels = list(dict.fromkeys(label for column in columns.values() for label in column))
+    labels.sort(key=lambda label: label in CONTROLS)
+    rows = [[label, *(column.get(label, EMPTY) for column in columns.values())] for label in labels]
+    return pd.DataFrame(rows, columns=["row", *columns], dtype=object)
+
+
+def first(setting: Setting) -> Comparison | None:
+    """The column that the sentences at the top are of."""
+    found = {one.column.name: one for one in setting.columns}
+    return next((found[name] for name in FIRST if name in found), None)
+
+
+# --- one set ---
+
+
+def of_setting(setting: Setting, answer: Answer) -> Iterator[str]:
+    """Accuracies by every protocol, who is above whom, power, time to accuracies, exchange."""
+    shown = [setting.table.table]
+    if setting.evaluations:
+        shown = blocks(evaluation_table(cells_frame(setting.evaluations)))
+    for one in shown:
+        yield table(one)
+    yield from paragraphs([line for one in protocols(setting) for line in judged(one, setting)])
+    if runs := [run for run in setting.table.runs if run.curve and run.status == "ok"]:
+        yield "### How fast to an accuracy\n"
+        yield from times(setting, answer)
+        yield "### Equal clips, seconds, FLOPs\n"
+        yield table(exchange_table(exchange_frame(runs)))
+    yield from power(setting, answer)
+
+
+def protocols(setting: Setting) -> list[Comparison]:
+    """Columns of protocols; the run's own probes where none was evaluated."""
+    found = [one for one in setting.columns if one.column.name.startswith("protocol ")]
+    return found or setting.columns
+
+
+def judged(comparison: Comparison, setting: Setting) -> Iterator[str]:
+    """What methods are to the controls, and who is above whom, for both questions."""
+    name, labels = comparison.column.name, [row.label for row in comparison.column.rows]
+    scratch = {
+        f"protocol {column_of(one)}" for one in setting.evaluations if one.control == SCRATCH
+    }
+    for control, words in CONTROLS.items():
+        if control in labels:
+            of = "training from scratch" if name in scratch else words
+            yield f"{name}: {beside(comparison.these, control, of)}"
+    yield from closing(name, comparison.these, THESE)
+    yield from closing(name, comparison.new, NEW)
+
+
+def beside(found: Sequence[Pair], control: str, words: str) -> str:
+    """``above raw coordinates: nobody; below: amr; not told apart: gfp``."""
+    sides: dict[str, list[str]] = {"above": [], "below": [], "not told apart": [], "not tested": []}
+    for pair in found:
+        if control in (pair.above, pair.below) and not {pair.above, pair.below} <= set(CONTROLS):
+            other = pair.below if pair.above == control else pair.above
+            side = "above" if pair.above == other else "below"
+            level = "not tested" if pair.holm is None else "not told apart"
+            sides[side if pair.apart else level].append(other)
+    above = listed(sides.pop("above")) if sides["above"] else "nobody"
+    rest = "".join(f"; {side}: {listed(labels)}" for side, labels in sides.items() if labels)
+    return f"above {words}: {above}{rest}"
+
+
+def times(setting: Setting, answer: Answer) -> Iterator[str]:
+    """Seconds to the accuracy that each row holds at its end, by the others: "trains k times faster
+    to the accuracy of", or why that cannot be said.
+    """
+    said, speeds = [], [setting.table.speed, *setting.table.others]
+    done = {run.label for run in setting.table.runs if run.status == "ok" and run.curve}
+    references = [label for label in setting.labels if label in done]
+    for reference in references:
+        try:
+            target = freeze(setting.table.runs, reference)
+        except UsageError as why:
+            said.append(f"to the accuracy of {reference}: cannot be said: {why}")
+            continue
+        runs = comparable(setting.table.runs, target)
+        speed = timing([one for one in speeds if one], [run for run in runs if run.status == "ok"])
+        if speed is None:
+            why = "no speed measurement has all rows"
+            said.append(f"to the accuracy of {reference}: cannot be said: {why}")
+            continue
+        frame = target_frame(runs, target, arm_times(speed), speed)
+        said += reached(frame, reference)
+        if reference == references[0]:
+            rungs = ladder_frame(runs, target, arm_times(speed))
+            yield from picture(answer, setting, "ladder", partial(charts.ladder_chart, rungs))
+            yield table(target_table(frame, target))
+            yield f"Seconds of {reference} over those of each row, at other accuracies; where not"
+            yield "all seeds of both rows got there, how many did:\n"
+            yield table(ladder_table(rungs))
+    yield from paragraphs(said)
+
+
+def reached(frame: pd.DataFrame, reference: str) -> Iterator[str]:
+    """A sentence for each row but the reference."""
+    rows = {row["label"]: row for row in figures(frame)}
+    own, target = rows[reference], f"{100 * rows[reference]['accuracy']:.1f} %"
+    for label, row in rows.items():
+        if label == reference:
+            continue
+        start = f"{label} to the accuracy of {reference} ({target}): "
+        if known(row["speedup"]):
+            low, high = row["speedup_low"], row["speedup_high"]
+            sure = "" if low > 1 or high < 1 else "; not told from equal"
+            yield f"{start}{row['speedup']:.2f} times as fast [{low:.2f}, {high:.2f}]{sure}"
+        else:
+            bound = row["speedup_at_most"]
+            most = f", so less than {bound:.2f} times as fast" if known(bound) else ""
+            sure = f"; when: p {p_text(row['holm'])} after Holm" if known(row["holm"]) else ""
+            yield (
+                f"{start}cannot be said: {row['reached']} of {row['runs']} seeds got there and "
+                f"stayed, {own['reached']} of {own['runs']} of {reference} itself{most}{sure}"
+            )
+
+
+def power(setting: Setting, answer: Answer) -> Iterator[str]:
+    """What the plan's half-width would take."""
+    wanted = answer.plan["study"].get("wanted_half_width_points")
+    if wanted is None or not setting.columns:
+        return
+    yield f"### What ±{wanted:g} points take\n"
+    lines = []
+    for comparison in protocols(setting):
+        first_line, *rest = power_lines(replace(comparison, wanted=wanted / 100).power)
+        lines += [*([] if lines else [first_line]), *rest]
+    yield from paragraphs(lines)
+
+
+# --- all sets ---
+
+
+def trends(answer: Answer) -> Iterator[str]:
+    """Every published trend: shows, reversed, not resolved; or that no two rows speak of it."""
+    frames = [trend_frame(folder.runs) for folder in answer.folders if folder.name != "tuning"]
+    frames = [frame for frame in frames if not frame.empty]
+    if frames:
+        frame = pd.concat(frames, ignore_index=True)
+        yield table(trend_table(frame, wide=True))
+        yield "Linear probe, mean difference over seeds that both rows have, 95 % t interval of"
+        yield "each trend by itself.\n"
+        left = [one.name for one in PUBLISHED if one.name not in set(frame["trend"])]
+        if left:
+            yield f"No two rows under one setting speak of: {'; '.join(left)}.\n"
+
+
+def tuning(answer: Answer) -> Iterator[str]:
+    """Published settings beside the best of k draws."""
+    for folder in answer.folders:
+        if found := tuned_methods(folder.runs):
+            yield table(tuning_table(found))
+            yield from paragraphs(tuning_notes(found))
+
+
+def state(answer: Answer) -> Iterator[str]:
+    """Hash, what is missing of each part, core-hours spent against planned."""
+    yield from paragraphs([*progress(answer), *hashes(answer)])
+    yield table(pd.DataFrame(list(missing(answer)), dtype=object))
+    planned = answer.plan["study"].get("core_hours", {})
+    spent: dict[str, float] = defaultdict(float)
+    for folder in answer.folders:
+        for name, hours in core_hours(folder).items():
+            spent[name] += hours
+    if planned:
+        spent["in_all"] = sum(spent.values())
+        rows = [
+            {"core-hours": name, "planned": f"{hours:.1f}", "spent": f"{spent[name]:.1f}"}
+            for name, hours in planned.items()
+        ]
+        yield table(pd.DataFrame(rows, dtype=object))
+        yield "Spent: wall time by threads, of cells that ran beside other work too; speed"
+        yield "measurements are in all alone.\n"
+
+
+def progress(answer: Answer) -> list[str]:
+    """How much of the plan is done, in a line."""
+    rows = list(missing(answer))
+    done, wanted = (sum(int(row[name]) for row in rows) for name in ("done", "planned"))
+    return [
+        f"done: {done} of {wanted} runs and evaluations that the plan asks for"
+        + ("" if done < wanted else "; the study is whole")
+    ]
+
+
+def hashes(answer: Answer) -> list[str]:
+    """Whether every record names the plan."""
+    lines = [f"plan: {answer.study}; every record on this page names it"]
+    for folder in answer.folders:
+        if folder.others:
+            some = ", ".join(folder.others[:3]) + (", ..." if len(folder.others) > 3 else "")
+            many = counted(len(folder.others), "record")
+            lines.append(f"left out of {folder.name}: {many} of another plan or none ({some})")
+    return lines
+
+
+def missing(answer: Answer) -> Iterator[dict[str, str]]:
+    """A line a part and what it asks for: runs that no part before asked for, then protocols."""
+    registry = Protocols()
+    for folder in answer.folders:
+        trained = [run for run in folder.runs if run.training or run.status != "ok"]
+        evaluations = folder.study.evaluations if folder.study else []
+        asked: set[tuple[str, int]] = set()
+        for name, flags in folder.parts.items():
+            labels = [str(one) for one in parse_methods(flags["methods"])]
+            cells = {(label, seed) for label in labels for seed in parse_seeds(str(flags["seeds"]))}
+            if new := cells - asked:
+                draws = int(flags.get("tuning", 0))  # whose options stand in their rows' labels
+                found = Counter(
+                    run.status
+                    for run in trained
+                    if (run.spec.method.name if draws else run.label, run.spec.seed) in new
+                )
+                yield line_of(name, "runs", len(new) * (1 + draws), found)
+            asked |= cells
+            for protocol in registry.parse(str(flags["protocols"])) if "protocols" in flags else ():
+                ended = {
+                    (one.label, one.seed): one.status
+                    for one in evaluations
+                    if one.spec == protocol and not one.control and (one.label, one.seed) in cells
+                }
+                yield line_of(name, protocol, len(cells), Counter(ended.values()))
+
+
+def line_of(part: str, what: str, planned: int, done: Counter[str]) -> dict[str, str]:
+    """One line of what is missing."""
+    bad = ", ".join(f"{count} {status}" for status, count in done.items() if status != "ok")
+    return {
+        "part": part,
+        "what": what,
+        "planned": str(planned),
+        "done": str(done["ok"]),
+        "missing": str(planned - done.total()),
+        "not well": bad or EMPTY,
+    }
+
+
+def core_hours(folder: Folder) -> dict[str, float]:
+    """By the plan's names."""
+    if folder.study is None:
+        return {}
+    found = {
+        folder.letter: sum(run.wall_seconds * run.environment.threads for run in folder.runs),
+        "evaluations": sum(
+            (one.seconds + one.features_seconds) * one.environment.threads
+            for one in folder.study.evaluations
+        ),
+        "speed": sum(
+            (one.finished - one.started).total_seconds() * one.environment.threads
+            for one in folder.study.records.speeds
+        ),
+    }
+    return {name: seconds / 3600 for name, seconds in found.items()}
+
+
+# --- Markdown ---
+
+
+def table(frame: pd.DataFrame) -> str:
+    """A table of strings."""
+    return grid(frame) if len(frame) else ""
+
+
+def paragraphs(lines: Sequence[str]) -> Iterator[str]:
+    """A list."""
+    yield from (f"- {printable(line)}" for line in lines)
+    if lines:
+        yield ""
+
+
+def draw_trade(setting: Setting) -> charts.Chart:
+    """Accuracy against seconds."""
+    runs = [run for run in setting.table.runs if run.training and run.curve]
+    known = setting.summary[setting.summary["kind"] == "control"].dropna(subset=["linear"])
+    controls = {row["label"]: row["linear"] for row in figures(known)}
+    return charts.trade_chart(points_frame(runs), controls=controls)
+
+
+def picture(
+    answer: Answer, setting: Setting, name: str, draw: Callable[[], charts.Chart]
+) -> Iterator[str]:
+    """A picture beside the page, where there is anything to draw."""
+    if any(len(run.curve) > 1 for run in setting.table.runs):
+        chart = draw()
+        file = f"{re.sub('[^a-z0-9]+', '-', title(setting).lower())}-{name}.svg"
+        answer.drawn[file] = charts.as_svg(chart)
+        yield f"![{chart.title}, {title(setting)}]({file})\n"
+
+
+def write(answer: Answer, out: Path) -> None:
+    """The page and its pictures; pictures of an earlier one go."""
+    text = page(answer)
+    for path in out.glob("*.svg"):
+        path.unlink()
+    for name, content in {PAGE: text.encode(), **answer.drawn}.items():
+        write_atomically(out / name, content)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--plan", type=Path, default=PLAN, help="The study's file.")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="Where its folders lie.")
+    parser.add_argument("--shelf", default=SHELF, help="What their names begin with.")
+    parser.add_argument("--out", type=Path, default=HERE, help="Folder of the page.")
+    asked = parser.parse_args()
+    write(read_answer(asked.plan, asked.results, asked.shelf), asked.out)
+
+
+if __name__ == "__main__":
+    main()

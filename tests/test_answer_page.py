@@ -1,0 +1,107 @@
+"""The page of `benchmarks/answer` follows from the records, and says what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.answer.page import HERE, PAGE, RESULTS, page, read_answer, write
+from harness.cli.config import read_config
+
+STUDY = """
+study: {question: "Which is better?", wanted_half_width_points: 3, core_hours: {of: 2, in_all: 3}}
+parts:
+  of-utdmhad:
+    methods: gfp,amr,skeletonmae,mamp
+    seeds: 0-5
+    protocols: linear,semi:ratio=0.1,epochs=30
+    out: runs/of-utdmhad
+  again:
+    methods: gfp
+    seeds: 0-6
+    out: runs/of-utdmhad
+  later:
+    methods: gfp
+    seeds: 0
+    out: runs/later
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plan, and the committed study of protocols as if it were its own, but for two runs."""
+    folder = tmp_path_factory.mktemp("answer")
+    (folder / "plan.yaml").write_text(STUDY)
+    _, study = read_config(folder / "plan.yaml")
+    records = []
+    for line in (RESULTS / "utdmhad-protocols" / "records.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if "environment" in record:
+            other = record.get("label") == "gfp" and record.get("spec", {}).get("seed") == 5
+            record["environment"]["study"] = "plan.yaml 0123456789abcdef" if other else study
+        records.append(json.dumps(record))
+    (folder / "answer-of-utdmhad").mkdir()
+    (folder / "answer-of-utdmhad" / "records.jsonl").write_text("\n".join(records) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(results: Path) -> str:
+    write(read_answer(results / "plan.yaml", results), results)
+    return (results / PAGE).read_text()
+
+
+def test_the_committed_page_follows_from_the_committed_records() -> None:
+    """`python benchmarks/answer/page.py` writes it again."""
+    assert (HERE / PAGE).read_text() == page(read_answer())
+    drawn = set(re.findall(r"\]\(([^)]+\.svg)\)", (HERE / PAGE).read_text()))
+    assert drawn == {path.name for path in HERE.glob("*.svg")}
+
+
+def test_the_page_begins_with_a_sentence_a_table_and_a_picture(made: str, results: Path) -> None:
+    top = made.partition("\n## ")[0]
+    assert "Which is better?" in top
+    assert "- **utdmhad (xsub), 60000clips, tiny**: " in top
+    assert "raw coordinates (raw-pca) (77.0 %" in top
+    assert "| raw-pca | 77.0 [72.8, 80.7 clips] |" in top
+    pictures = re.findall(r"\]\(([^)]+)\)", top)
+    assert [(results / name).read_bytes()[:5] for name in pictures] == [b"<?xml"]
+
+
+def test_the_page_says_who_is_above_controls_and_each_other(made: str) -> None:
+    assert "- protocol knn: above raw coordinates: nobody; below: gfp, amr and skeletonmae" in made
+    assert "- protocol semi:epochs=30: above training from scratch: nobody" in made
+    assert "protocol linear, these people: raw-pca is above gfp, amr, skeletonmae and" in made
+    assert "protocol linear, new people: not testable (4 of 6 test subjects)" in made
+
+
+def test_the_page_has_trends_times_power_and_the_exchange(made: str) -> None:
+    assert "| AMR above GFP | amr | gfp | +" in made
+    assert "No two rows under one setting speak of: motion rather than coordinates (MAMP)" in made
+    assert re.search(
+        r"- amr to the accuracy of gfp \(\d\d\.\d %\): cannot be said: \d of 6 seeds", made
+    )
+    assert "protocol linear, these people: ±3 points for " in made
+    assert "| equal 60000clips |" in made
+
+
+def test_what_is_missing_and_of_another_plan_is_named(made: str) -> None:
+    assert (
+        "| of-utdmhad | runs | 24 | 17 | 7 | - |" in made
+    )  # one names another plan, six are mamp's
+    assert "| of-utdmhad | semi:epochs=30 | 24 | 9 | 15 | - |" in made
+    assert "| again | runs | 1 | 0 | 1 | - |" in made  # seeds 0-5 were asked for already
+    assert "| later | runs | 1 | 0 | 1 | - |" in made
+    assert re.search(
+        r"- left out of of-utdmhad: \d records? of another plan or none \(gfp-s5", made
+    )
+    assert "| of | 2.0 | " in made
+
+
+def test_without_a_record_the_page_says_so(results: Path, tmp_path: Path) -> None:
+    text = page(read_answer(results / "plan.yaml", tmp_path))
+    assert "Nothing is measured yet" in text
+    assert "- done: 0 of " in text
