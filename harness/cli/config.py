@@ -195,7 +195,7 @@ def _words(entries: Mapping[str, Any], own: Mapping[str, Kind]) -> Iterator[str]
         if value is None or (value is False and "." not in place):
             continue
         if flag not in own:
-            if "." in place:
+            if "." in place and "set" in own:
                 yield from ("--set", f"{place}={_flow(value)}")
         elif own[flag] == "switch":
             yield f"--{flag}"

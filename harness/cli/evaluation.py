@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.completion import devices, one_dataset, protocols
-from harness.cli.flags import Claim, Plugins, Quiet, Rerun, Threads, Wide
+from harness.cli.flags import Claim, Config, Part, Plugins, Quiet, Rerun, Study, Threads, Wide
 from harness.cli.output import leave_table, one_writes
 from harness.progress import Reporter, at_work
 from harness.spec.model import parse_seeds
@@ -72,6 +72,9 @@ def evaluate_command(
     plugin: Plugins = None,
     quiet: Quiet = False,
     wide: Wide = False,
+    config: Config = None,
+    part: Part = None,
+    study: Study = "",
 ) -> None:
     """Evaluate the encoders that runs left, by protocols.
 
@@ -91,6 +94,7 @@ def evaluate_command(
             rerun=rerun,
             claim=claim,
             seeds=tuple(parse_seeds(seeds)) if seeds else None,
+            study=study,
         )
         if not evaluate_folder(asked, registry_with_protocols(plugin), report, wide=wide):
             raise typer.Exit(1)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from harness.cli.config import Kind, expanded
 from harness.cli.main import app, file_options
 from harness.errors import UsageError
+from harness.records.evaluations import Evaluations
 from harness.records.store import read_records
 from tests.harness.small_run import harness
 
@@ -53,6 +54,16 @@ def test_each_part_is_a_command_of_its_own_with_what_all_share(tmp_path: Path) -
         ["run", "--threads", "1", "--seeds", "1"],
     ]
     assert expanded(["run", "--config", str(path), "--part", "b"], lambda: OPTIONS) == commands[1:]
+
+
+def test_evaluate_takes_protocols_and_seeds_of_a_part(tmp_path: Path) -> None:
+    text = (
+        "methods: gfp\nprobe: {points: 6}\nparts: {a: {protocols: knn, seeds: 0-2, out: runs/a}}\n"
+    )
+    path = written(tmp_path, text)
+    [words] = expanded(["evaluate", "runs/a", "--config", str(path), "--part", "a"], file_options)
+    assert words[:6] == ["evaluate", "--protocols", "knn", "--seeds", "0-2", "--study"]
+    assert words[7:] == ["runs/a"]
 
 
 def test_another_command_takes_the_flags_that_it_has(tmp_path: Path) -> None:
@@ -214,3 +225,8 @@ def test_every_record_names_the_file_that_asked_for_it(
     found = read_records(out)
     study = f"plan.yaml {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
     assert {one.environment.study for one in (*found.runs, *found.speeds)} == {study}
+    words = ["evaluate", str(out), "--config", str(path), "--protocols", "knn"]
+    [command] = expanded(words, file_options)
+    monkeypatch.setattr("sys.argv", ["harness", *command])
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert {one.environment.study for one in Evaluations(out).all()} == {study}
