@@ -77,6 +77,11 @@ class Folder:
         return self.name.partition("-")[0]
 
     @property
+    def tuned(self) -> bool:
+        """It holds draws of settings, which are no rows to compare."""
+        return any("tuning" in flags for flags in self.parts.values())
+
+    @property
     def runs(self) -> list[RunRecord]:
         """Of methods and controls."""
         return self.study.records.runs if self.study else []
@@ -98,10 +103,8 @@ class Answer:
 
     @property
     def settings(self) -> list[Setting]:
-        """Of all folders but that of tuning, whose draws are no rows to compare."""
-        return [
-            one for folder in self.folders if folder.name != "tuning" for one in folder.settings
-        ]
+        """Of all folders but those of tuning."""
+        return [one for folder in self.folders if not folder.tuned for one in folder.settings]
 
 
 def read_answer(plan: Path = PLAN, results: Path = RESULTS, shelf: str = SHELF) -> Answer:
@@ -339,7 +342,7 @@ def power(setting: Setting, answer: Answer) -> Iterator[str]:
 
 def trends(answer: Answer) -> Iterator[str]:
     """Every published trend: shows, reversed, not resolved; or that no two rows speak of it."""
-    frames = [trend_frame(folder.runs) for folder in answer.folders if folder.name != "tuning"]
+    frames = [trend_frame(folder.runs) for folder in answer.folders if not folder.tuned]
     frames = [frame for frame in frames if not frame.empty]
     if frames:
         frame = pd.concat(frames, ignore_index=True)
