@@ -2,6 +2,9 @@
 
     python benchmarks/answer/page.py      # writes README.md and its pictures beside this file
 
+After `run --config plan.yaml` and `evaluate FOLDER --config plan.yaml --part PART`, for each folder
+`compare FOLDER --half-width 3` (and `target`, `trends`, `ranking`), then `shelve`, then this.
+
 The study's records lie in `benchmarks/results/answer-PART` (`harness shelve`), one folder for each
 `out` of the plan. Every number, judgement and sentence on the page is one that a command of the
 suite gives too; here they stand in order, with what the plan wanted and what is not there yet.
@@ -36,7 +39,7 @@ from harness.report.compare import Comparison
 from harness.report.evaluations import cells_frame, evaluation_table
 from harness.report.frame import points_frame
 from harness.report.html.study import Setting, Study, read_study
-from harness.report.power import power_lines
+from harness.report.power import power_lines, power_table
 from harness.report.ranking import exchange_frame, exchange_table
 from harness.report.table import grid
 from harness.report.target import ladder_frame, ladder_table, target_frame, target_table
@@ -330,6 +333,12 @@ def power(setting: Setting, answer: Answer) -> Iterator[str]:
     if wanted is None or not setting.columns:
         return
     yield f"### What ±{wanted:g} points take\n"
+    if shown := first(setting):
+        frame = replace(shown, wanted=wanted / 100).power
+        methods = frame[~frame["above"].isin(CONTROLS) & ~frame["below"].isin(CONTROLS)]
+        if len(methods):
+            yield f"{shown.column.name}:\n"
+            yield table(power_table(methods))
     lines = []
     for comparison in protocols(setting):
         first_line, *rest = power_lines(replace(comparison, wanted=wanted / 100).power)
