@@ -107,7 +107,7 @@ def named(message: str, words: Sequence[str], typed: Sequence[str]) -> str:
 
 def parts_of(path: Path) -> list[str]:
     """Names of the parts of a file."""
-    return list(_read(path)[0].get("parts") or {})
+    return list(read_config(path)[0].get("parts") or {})
 
 
 def _taken(words: Sequence[str], option: str) -> tuple[list[str], str | None]:
