@@ -16,7 +16,7 @@ import platform
 import sys
 import tomllib
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -45,6 +45,11 @@ from harness.isolation.outliving import strays, told
 from harness.isolation.stopping import RankLost, Stopped, stoppable
 from harness.progress import say, say_lines, warn
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.runs.plan import Plan
+
 _INTERRUPTED = 130
 """What some versions of typer return for Ctrl-C, which they swallow."""
 
@@ -58,7 +63,7 @@ _ON_RANKS = ("run", "plan", "speed")
 """Commands that several processes do together, started by torchrun."""
 _CONTINUED = (["run"], ["submit"], ["evaluate"], ["data"])
 """Commands that keep what was done when they are stopped."""
-COMMANDS: dict[str, dict[str, tuple[Callable[..., None], str]]] = {
+COMMANDS: dict[str, dict[str, tuple[Callable[..., object], str]]] = {
     "Train and measure": {
         "run": (run.run_command, "run --methods gfp,mamp --budget 5min --out runs/first"),
         "plan": (run.plan_command, "plan --methods gfp,mamp --budget 2h --seeds 0-2"),
@@ -163,7 +168,7 @@ def main() -> None:
     with stoppable() as stops, told(warn):
         try:
             _refuse_ranks(sys.argv[1])
-            code = max([_command_of(words) for words in expanded(sys.argv[1:], file_options)])
+            code = _do_all(expanded(sys.argv[1:], file_options))
         except UsageError as error:
             code = _fail(named(str(error), sys.argv[1:], typed), 2)
         except _COMMAND_LINE_ERROR as error:
@@ -187,17 +192,29 @@ def main() -> None:
     leave(code or 0)
 
 
-def _command_of(words: list[str]) -> int:
-    """Carry out one command line; its exit code."""
+def _do_all(lines: list[list[str]]) -> int:
+    """Carry out command lines, one after the other; the worst exit code. Their plans get a sum."""
+    done = [_command_of(words) for words in lines]
+    if plans := [plan for _, found in done for plan in found] if len(done) > 1 else []:
+        from harness.report.plan import together
+
+        say(together(plans))
+    return max(code for code, _ in done)
+
+
+def _command_of(words: list[str]) -> tuple[int, list[tuple[Path, Plan]]]:
+    """Carry out one command line; its exit code, and the plans that it made."""
     sys.argv[1:] = words
     completes = _COMPLETES in os.environ or words[0] in _COMPLETION
     try:
-        code = app(standalone_mode=False, prog_name=_PROGRAM if completes else None)
+        result = app(standalone_mode=False, prog_name=_PROGRAM if completes else None)
     except typer.Exit as ended:  # of a callback
-        code = ended.exit_code
-    if code == _INTERRUPTED:
+        result = ended.exit_code
+    if isinstance(result, list):
+        return 0, result
+    if result == _INTERRUPTED:
         raise KeyboardInterrupt
-    return int(code or 0)
+    return int(result or 0), []
 
 
 def file_options() -> dict[str, dict[str, Kind]]:

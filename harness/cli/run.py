@@ -357,7 +357,7 @@ def plan_command(
     quiet: Quiet = False,
     as_json: AsJson = False,
     study: Study = "",
-) -> None:
+) -> list[tuple[Path, Any]]:  # typer evaluates it; `Plan` is loaded with the command
     """Say what `run` would do and cost; write nothing.
 
     Steps, hours, memory and disk of `run` with the same flags.
@@ -379,6 +379,8 @@ def plan_command(
     if as_json:  # of several settings a list
         texts = [plan.model_dump_json(indent=1) for plan in plans]
         say_lines(f"[{', '.join(texts)}]" if len(plans) > 1 else texts[0])
+        return []
+    return [(out, plan) for plan in plans]
 
 
 def _show_plans(
@@ -394,7 +396,7 @@ def _show_plans(
 
     plans = [_show_plan(one, plugins, chosen, as_json=as_json, **others) for one in each]
     if len(plans) > 1 and not as_json:
-        say(together(plans))
+        say(together([(chosen["out"], plan) for plan in plans]))
     return plans
 
 

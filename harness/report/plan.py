@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -63,20 +64,28 @@ def plan_lines(plan: Plan) -> list[str]:
     ]
 
 
-def together(plans: Sequence[Plan]) -> str:
-    """What several plans of one request come to, for folds and draws; a run that several of them
-    have, an untrained encoder's, is done once.
+def together(plans: Sequence[tuple[Path, Plan]]) -> str:
+    """What several plans come to, each with its output folder: for folds, draws or the parts of a
+    file. A run that several of them have in one folder, an untrained encoder's, is done once.
     """
-    cells = [*{cell.address: cell for plan in plans for cell in plan.cells}.values()]
-    seconds, low, high = (
-        sum(getattr(plan.measurement, name) for plan in plans)
-        + sum(getattr(cell, end) for cell in cells)
-        for name, end in (("seconds", "seconds"), ("seconds", "low"), ("high", "high"))
-    )
+    cells = dict[tuple[Path, str], CellPlan]()
+    seconds = low = high = 0.0
+    for out, plan in plans:
+        more = {(out, cell.address): cell for cell in plan.cells} | cells
+        if len(more) > len(cells):  # else its rows are timed with those of a plan before
+            seconds += plan.measurement.seconds
+            low += plan.measurement.seconds
+            high += plan.measurement.high
+        cells = more
+    seconds += sum(cell.seconds for cell in cells.values())
+    low += sum(cell.low for cell in cells.values())
+    high += sum(cell.high for cell in cells.values())
     about = "about " if math.isfinite(high) else ""
+    to_do, price = sum(cell.open for cell in cells.values()), plans[0][1].price
+    cost = "" if price is None else f", {price * seconds / 3600:,.2f} at {price:g} an hour"
     return (
-        f"{len(plans)} plans together: {sum(cell.open for cell in cells)} of {len(cells)} runs to"
-        f" do, {about}{_range(seconds, low, high)} in all"
+        f"{len(plans)} plans together: {to_do} of {len(cells)} runs to do,"
+        f" {about}{_range(seconds, low, high)} in all{cost}"
     )
 
 

@@ -16,7 +16,7 @@ from harness.errors import UsageError
 from harness.records.claims import Claims, Progress
 from harness.records.schema import SpeedRecord
 from harness.records.store import RecordStore
-from harness.report.plan import plan_lines, plan_table, size
+from harness.report.plan import plan_lines, plan_table, size, together
 from harness.runs.door import prepared
 from harness.runs.experiment import Experiment
 from harness.runs.plan import CellPlan, MeasurementPlan, Plan
@@ -363,6 +363,23 @@ def test_the_text_of_a_plan() -> None:
         "price: 5.00 at 2.5 an hour",
         "about 2.0 h (60.0 min to 3.0 h) in all by these sources, on Loom, one run after the other",
     ]
+
+
+def test_the_sum_of_plans_counts_a_run_of_one_folder_once() -> None:
+    plan, one, other = hand_made(price=2.5), Path("one"), Path("other")
+    assert together([(one, plan), (one, plan), (other, plan)]) == (
+        "3 plans together: 2 of 2 runs to do, about 4.0 h (2.0 h to 6.0 h) in all, 10.00 at 2.5 an"
+        " hour"
+    )
+
+
+def test_the_parts_of_a_file_get_a_sum(clips: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("methods: gfp\nparts: {a: {seeds: 0, out: a}, b: {seeds: 1, out: b}}\n")
+    flags = ["--dataset", clips, *SMALL, "--device-rate", "imagined=1e9"]
+    outcome = harness("plan", "--config", plan, *flags)
+    assert outcome.lines[-1].startswith("2 plans together: 6 of 6 runs to do, ")
+    assert "together" not in harness("plan", "--config", plan, "--part", "a", *flags).out
 
 
 def test_a_plan_says_first_what_records_say_against_its_budget() -> None:
