@@ -9,7 +9,7 @@ killed, and not from a request that cannot be done.
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 from collections.abc import Iterable
 
@@ -32,7 +32,7 @@ def main(ranks: str, *words: str) -> int:
     except ChildFailedError as failed:
         codes = [failure.exitcode for failure in failed.failures.values()]
         if min(codes) < 0:
-            os.kill(os.getpid(), -min(codes))
+            signal.raise_signal(-min(codes))
         return max(codes)
     return 0
 

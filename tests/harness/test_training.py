@@ -477,10 +477,10 @@ def test_both_attention_kernels_compute_the_same_loss(data: LoadedData) -> None:
     ("switches", "compiled"),
     [
         ({}, []),
-        ({"compile": True}, [("augmented", None), ("loss", None)]),
+        ({"compile": True}, [("_augmented", None), ("loss", None)]),
         (
             {"compile": True, "cuda_graphs": True},
-            [("augmented", None), ("loss", "reduce-overhead")],
+            [("_augmented", None), ("loss", "reduce-overhead")],
         ),
     ],
 )
@@ -560,12 +560,12 @@ LOSS, BLOCKS, ORDER = (
 @pytest.mark.parametrize(
     ("method", "switch", "names"),
     [
-        ("mamp", LOSS, ["augmented", "loss"]),
-        pytest.param("gfp", LOSS, ["augmented", "loss"], marks=pytest.mark.long),
-        pytest.param("amr", LOSS, ["augmented", "loss"], marks=pytest.mark.long),
-        pytest.param("mamp", BLOCKS, ["augmented", "forward"], marks=pytest.mark.long),
-        pytest.param("gfp", BLOCKS, ["augmented", "forward"], marks=pytest.mark.long),
-        ("amr", BLOCKS, ["augmented", "forward"]),
+        ("mamp", LOSS, ["_augmented", "loss"]),
+        pytest.param("gfp", LOSS, ["_augmented", "loss"], marks=pytest.mark.long),
+        pytest.param("amr", LOSS, ["_augmented", "loss"], marks=pytest.mark.long),
+        pytest.param("mamp", BLOCKS, ["_augmented", "forward"], marks=pytest.mark.long),
+        pytest.param("gfp", BLOCKS, ["_augmented", "forward"], marks=pytest.mark.long),
+        ("amr", BLOCKS, ["_augmented", "forward"]),
         ("mamp", ORDER, []),
         ("gfp", ORDER, []),
         ("amr", ORDER, []),
