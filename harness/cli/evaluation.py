@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.completion import devices, one_dataset, protocols
-from harness.cli.flags import Claim, Config, Part, Plugins, Quiet, Rerun, Study, Threads, Wide
+from harness.cli.flags import Claim, Config, ConfigPart, Plugins, Quiet, Rerun, Study, Threads, Wide
 from harness.cli.output import leave_table, one_writes
 from harness.progress import Reporter, at_work
 from harness.spec.model import parse_seeds
@@ -73,7 +73,7 @@ def evaluate_command(
     quiet: Quiet = False,
     wide: Wide = False,
     config: Config = None,
-    part: Part = None,
+    part: ConfigPart = None,
     study: Study = "",
 ) -> None:
     """Evaluate the encoders that runs left, by protocols.
