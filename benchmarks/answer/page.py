@@ -40,14 +40,14 @@ from harness.report.evaluations import cells_frame, evaluation_table
 from harness.report.frame import points_frame
 from harness.report.html.study import Setting, Study, read_study
 from harness.report.power import power_lines, power_table
-from harness.report.ranking import exchange_frame, exchange_table
+from harness.report.ranking import ranking_frame, ranking_table
 from harness.report.table import grid
 from harness.report.target import ladder_frame, ladder_table, target_frame, target_table
 from harness.report.trends import PUBLISHED, trend_frame, trend_table
 from harness.report.tuning import tuning_notes, tuning_table
 from harness.runs.protocols import Protocols
 from harness.spec.model import parse_methods, parse_seeds
-from harness.studies.target import arm_times, comparable, freeze, timing
+from harness.studies.target import arm_times, eligible_runs, freeze, timing
 from harness.studies.tuning import tuned_methods
 
 HERE = Path(__file__).resolve().parent
@@ -236,7 +236,7 @@ def of_setting(setting: Setting, answer: Answer) -> Iterator[str]:
         yield "### How fast to an accuracy\n"
         yield from times(setting, answer)
         yield "### Equal clips, seconds, FLOPs\n"
-        yield table(exchange_table(exchange_frame(runs)))
+        yield table(ranking_table(ranking_frame(runs)))
     yield from power(setting, answer)
 
 
@@ -287,7 +287,7 @@ def times(setting: Setting, answer: Answer) -> Iterator[str]:
         except UsageError as why:
             said.append(f"to the accuracy of {reference}: cannot be said: {why}")
             continue
-        runs = comparable(setting.table.runs, target)
+        runs = eligible_runs(setting.table.runs, target)
         speed = timing([one for one in speeds if one], [run for run in runs if run.status == "ok"])
         if speed is None:
             why = "no speed measurement has all rows"

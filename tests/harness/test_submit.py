@@ -419,7 +419,7 @@ def test_ranks_end_as_the_worst_of_them(
 
     killed: list[int] = []
     monkeypatch.setattr(ranks, "torchrun", torchrun)
-    monkeypatch.setattr(ranks.os, "kill", lambda process, number: killed.append(number))
+    monkeypatch.setattr(ranks.signal, "raise_signal", killed.append)
     found = ranks.main("2", "run", "--claim")
     assert found == code or killed == [signal.SIGUSR1]
     assert not killed or code is None
