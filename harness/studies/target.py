@@ -121,7 +121,8 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
             f"{reference!r} brings its own encoder (open division): it sets no target for the"
             " others"
         )
-    rows = [record for record in rows if _at_fixed_places(record)]
+    places = {unit: [row for row in rows if _places(row) == unit] for unit in ("clips", "s")}
+    rows = places["clips"] or places["s"]  # a folder may hold runs under both kinds of budget
     if not rows:
         raise UsageError(
             f"runs of {reference!r} were not evaluated at fixed clips seen, or seconds; run with"
@@ -157,11 +158,11 @@ def _held(record: RunRecord) -> float:
     return min(point.accuracy.linear_test for point in record.curve[-2:])
 
 
-def _at_fixed_places(record: RunRecord) -> bool:
-    """The run was evaluated at the same numbers of clips seen, or the same training seconds at the
-    interleaved step time, as every other run with these settings.
+def _places(record: RunRecord) -> str:
+    """The unit in which the run's evaluations stand at fixed places: ``clips`` seen and training
+    seconds (``s``, at the interleaved step time) are the same for every run with these settings.
     """
-    return parse_budget(record.spec.probe.every or record.spec.train.budget).unit in ("clips", "s")
+    return parse_budget(record.spec.probe.every or record.spec.train.budget).unit
 
 
 def write_target(path: Path, target: Target) -> None:
