@@ -15,7 +15,7 @@ from harness.cli.main import app, file_options
 from harness.errors import UsageError
 from harness.records.evaluations import Evaluations
 from harness.records.store import read_records
-from tests.harness.small_run import harness
+from tests.harness.small_run import SMALL, harness, small_file
 
 OPTIONS: dict[str, dict[str, Kind]] = {
     "run": {
@@ -204,21 +204,9 @@ def test_a_wrong_value_that_was_typed_is_told_without_the_file(tmp_path: Path) -
 def test_every_record_names_the_file_that_asked_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "methods: gfp\nbudget: 2steps\nencoder: tiny\nbatch_size: 4\n"
-    path = written(tmp_path, text.replace("batch_size", "batch-size"))
+    path = written(tmp_path, f"methods: gfp\ndataset: {small_file(tmp_path)}\n")
     out = tmp_path / "runs"
-    words = [
-        "run",
-        "--config",
-        str(path),
-        "--out",
-        str(out),
-        "--speed-seconds",
-        "1",
-        "--threads",
-        "1",
-    ]
-    words += ["--set", "probe.points=1", "--set", "probe.regularisation=[1.0]"]
+    words = ["run", "--config", str(path), "--out", str(out), *SMALL]
     [command] = expanded(words, file_options)
     monkeypatch.setattr("sys.argv", ["harness", *command])
     assert CliRunner().invoke(app, command).exit_code == 0
