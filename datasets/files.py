@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from platformdirs import user_cache_path
-
 from datasets.errors import DataError
 from datasets.wording import one_line
 
@@ -37,6 +35,8 @@ def cache_dir() -> Path:
     ``$MASKED_SKELETON_CACHE``, else where the system keeps such files: on Linux
     ``$XDG_CACHE_HOME/masked-skeleton`` or ``~/.cache/masked-skeleton``.
     """
+    from platformdirs import user_cache_path  # names of variables, for help, need none of it
+
     chosen = os.environ.get(CACHE_VARIABLE)
     folder = Path(chosen).expanduser() if chosen else user_cache_path(APPLICATION, appauthor=False)
     folder.mkdir(parents=True, exist_ok=True)

@@ -25,8 +25,6 @@ from harness.spec.model import SECTIONS
 from harness.spec.yaml_text import read_yaml
 
 _CONFIG, _PART, _STUDY = "--config", "--part", "--study"
-_OURS = ("study", "parts")
-"""Keys of a file that are no flags."""
 _ONE_AT_A_TIME = "show-config"
 """A command that prints a file; several are none."""
 Kind = Literal["switch", "value", "repeatable"]

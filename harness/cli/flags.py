@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,6 +37,16 @@ def finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"expected a finite number, found {value}")
     return value
+
+
+def given(ctx: typer.Context, *sources: str) -> Iterator[tuple[Any, Any]]:
+    """The options, each with its value, whose values come from there: ``COMMANDLINE``, a file's
+    words among them, or ``ENVIRONMENT``.
+    """
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(str(parameter.name))
+        if source is not None and source.name in sources:
+            yield parameter, ctx.params[str(parameter.name)]
 
 
 def as_utc(moment: datetime | None) -> datetime | None:

@@ -62,6 +62,7 @@ from harness.cli.flags import (
     Tuning,
     What,
     Wide,
+    given,
 )
 from harness.cli.output import leave_table, one_writes
 from harness.errors import UsageError, nearest
@@ -615,10 +616,8 @@ def _given(ctx: typer.Context) -> dict[str, Any]:
     """The flags of `run` that were typed or stood in a file, and that are no settings."""
     others = {*_SETTINGS, "overrides", "preset", "config", "part", "as_json"}
     found = {}
-    for parameter in ctx.command.params:
-        name, source = str(parameter.name), ctx.get_parameter_source(str(parameter.name))
-        if name not in others and source is not None and source.name == "COMMANDLINE":
-            value = ctx.params[name]
+    for parameter, value in given(ctx, "COMMANDLINE"):
+        if parameter.name not in others:
             texts = [str(one) for one in value] if isinstance(value, list | tuple) else value
             key = parameter.opts[0].removeprefix("--")
             found[key] = str(value) if isinstance(value, Path) else texts

@@ -43,6 +43,7 @@ from harness.cli.flags import (
     Threads,
     Tuning,
     finite,
+    given,
 )
 from harness.cli.run import asked_of_run, every_setting
 from harness.errors import UsageError, nearest
@@ -296,11 +297,9 @@ def _refuse_shares(ranks: int, cpus: int, gpus: int) -> None:
 def _words_of_run(ctx: typer.Context) -> list[str]:
     """The options of `run` that were typed or come from a variable, as words."""
     words: list[str] = []
-    for parameter in ctx.command.params:
-        name, source = str(parameter.name), ctx.get_parameter_source(str(parameter.name))
-        if name in OWN or source is None or source.name not in ("COMMANDLINE", "ENVIRONMENT"):
+    for parameter, value in given(ctx, "COMMANDLINE", "ENVIRONMENT"):
+        if parameter.name in OWN:
             continue
-        value = ctx.params[name]
         if isinstance(value, bool):
             words += [parameter.opts[0]] * value
         else:

@@ -60,6 +60,30 @@ SMALL = (
     "--speed-seconds",
     "1",
 )
+ONE_STEP = (
+    "run",
+    "--methods",
+    "skeletonmae",
+    "--budget",
+    "1steps",
+    "--speed-seconds",
+    "1",
+    "--batch-size",
+    "2",
+    "--set",
+    "encoder.depth=1",
+    "--set",
+    "encoder.width=8",
+    "--set",
+    "encoder.heads=1",
+    "--set",
+    "encoder.frames=16",
+    "--set",
+    "probe.points=1",
+    "--set",
+    "data.validation=0",
+)
+"""`run` with the smallest encoder for one step; data and folder are to come."""
 
 PLUGIN = '''"""Predict the mean position of a body sequence; option `fault` breaks it."""
 

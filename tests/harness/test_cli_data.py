@@ -13,7 +13,14 @@ import pytest
 from datasets.formats.store import open_store
 from tests.datasets.raw import made_up_raw
 from tests.datasets.raw.made_up_ntu import write_tree
-from tests.harness.small_run import harness, records_in, small_arrays, small_clips, small_file
+from tests.harness.small_run import (
+    ONE_STEP,
+    harness,
+    records_in,
+    small_arrays,
+    small_clips,
+    small_file,
+)
 
 FORMAT_1 = Path(__file__).parents[1] / "datasets" / "store_format_1"
 TREES: dict[str, Callable[[Path], object]] = {
@@ -25,29 +32,6 @@ TREES: dict[str, Callable[[Path], object]] = {
     "uiprmd": made_up_raw.write_uiprmd,
     "bvh": made_up_raw.write_bvh,
 }
-RUN = (
-    "run",
-    "--methods",
-    "skeletonmae",
-    "--budget",
-    "1steps",
-    "--speed-seconds",
-    "1",
-    "--batch-size",
-    "2",
-    "--set",
-    "encoder.depth=1",
-    "--set",
-    "encoder.width=8",
-    "--set",
-    "encoder.heads=1",
-    "--set",
-    "encoder.frames=16",
-    "--set",
-    "probe.points=1",
-    "--set",
-    "data.validation=0",
-)
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +62,7 @@ def test_a_raw_download_is_prepared_examined_and_run(
     assert harness("data", "doctor", name).code == (
         name == "nwucla"
     )  # its twins leak, and that is an error
-    ran = harness(*RUN, "--dataset", name, "--out", tmp_path / "out")
+    ran = harness(*ONE_STEP, "--dataset", name, "--out", tmp_path / "out")
     assert (ran.code, ran.err) == (0, "")
     assert len(records_in(tmp_path / "out")) == 3
 
@@ -97,7 +81,7 @@ def test_a_store_of_format_1_is_prepared_examined_and_kept(stores: Path) -> None
     assert identity["differing"] == []
 
 
-@pytest.mark.parametrize("command", [("data", "doctor"), (*RUN, "--dataset")])
+@pytest.mark.parametrize("command", [("data", "doctor"), (*ONE_STEP, "--dataset")])
 def test_a_store_that_changed_is_one_line(command: tuple[str, ...], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(FORMAT_1 / "store", tmp_path / "store"))
     joints = np.load(folder / "joints.npy")
@@ -119,7 +103,7 @@ def test_the_doctor_counts_what_a_run_refuses(tmp_path: Path) -> None:
     assert (examined.code, examined.err) == (1, "")
     assert "NaN" in examined.out
     assert json.loads(harness("data", "doctor", path, "--json").out)["gaps"]["not_finite"] == 1
-    assert harness(*RUN, "--dataset", path, "--out", tmp_path / "out").code == 2
+    assert harness(*ONE_STEP, "--dataset", path, "--out", tmp_path / "out").code == 2
 
 
 def test_pictures_are_left_where_asked(tmp_path: Path) -> None:
@@ -179,7 +163,7 @@ def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], message: st
 
 
 def test_a_data_set_that_is_not_prepared_says_how(tmp_path: Path) -> None:
-    outcome = harness(*RUN, "--dataset", "ntu60", "--out", tmp_path / "out")
+    outcome = harness(*ONE_STEP, "--dataset", "ntu60", "--out", tmp_path / "out")
     assert outcome.code == 2
     assert "python -m harness data prepare ntu60 --raw FOLDER" in outcome.err
     assert "not prepared: harness data prepare ntu60 --raw FOLDER" in harness("ls", "datasets").out

@@ -24,34 +24,11 @@ from harness.records.store import write_weights
 from harness.spec.model import DataSpec, MethodSpec, RunSpec
 from methods.parts.encoder import SIZES, SkeletonEncoder
 from methods.parts.tokens import patchify
-from tests.harness.small_run import Outcome, harness, small_clips, small_file
+from tests.harness.small_run import ONE_STEP, Outcome, harness, small_clips, small_file
 
 TINY = SIZES["tiny"]
 JOINTS = 5
 Checkpoint = dict[str, Any]
-SMALL = (
-    "run",
-    "--methods",
-    "skeletonmae",
-    "--budget",
-    "1steps",
-    "--speed-seconds",
-    "1",
-    "--batch-size",
-    "2",
-    "--set",
-    "encoder.depth=1",
-    "--set",
-    "encoder.width=8",
-    "--set",
-    "encoder.heads=1",
-    "--set",
-    "encoder.frames=16",
-    "--set",
-    "probe.points=1",
-    "--set",
-    "data.validation=0",
-)
 
 
 def trained_encoder() -> SkeletonEncoder:
@@ -253,7 +230,7 @@ def test_the_suite_s_own_file_needs_no_flags(tmp_path: Path) -> None:
 
 def test_a_run_s_encoder_is_imported_as_it_is(tmp_path: Path) -> None:
     data = small_file(tmp_path)
-    ran = harness(*SMALL, "--dataset", data, "--out", tmp_path / "runs")
+    ran = harness(*ONE_STEP, "--dataset", data, "--out", tmp_path / "runs")
     assert (ran.code, ran.err) == (0, "")
     (path,) = (tmp_path / "runs").glob("*/encoder.safetensors")
     found = harness("import-encoder", path, "--out", tmp_path / "e.safetensors", "--dataset", data)
