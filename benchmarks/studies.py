@@ -59,7 +59,7 @@ harness, and judge no method.
   [uiprmd-trends](results/uiprmd-trends)). On UTD-MHAD no row was 5 points above the untrained
   encoder there, so the target in `target.md` means nothing on it; nor can rankings at equal clips
   and equal seconds agree where nothing is resolved.
-- **A second process on one CPU is worth** 92 % of itself to MAMP at `base`, 73 % to AMR and 42 % to
+- **A second process on one CPU is worth** 94 % of itself to MAMP at `base`, 74 % to AMR and 43 % to
   GFP, whose step it slows down: what is lost grows with the gradients that the processes
   exchange, 41.5 MB a step with MAMP and AMR, 195.4 MB with GFP, whose global level has 36 of its
   48.9 million parameters ([ranks-speed](results/ranks-speed)).
