@@ -40,6 +40,8 @@ _BROKEN = (
     "NCCL communicator was aborted",
 )
 """What gloo and nccl say where another process ended."""
+_TOLD = "told"
+"""Counter of the ranks that end because they cannot go on."""
 _GRACE = 20.0
 """Seconds that a rank on which a call failed waits for the others to fail as well."""
 
@@ -133,18 +135,23 @@ def built(
         return kind(method, batches, spec.train, steps)
     method.train()
     unlike = ""
-    with (
-        undisturbed(method, batches.device),
-        contextlib.suppress(Exception),
-    ):  # one that fails will say so itself
-        unlike = not_identical(method, batches.sample(), data.ranks)
+    with undisturbed(method, batches.device):
+        try:
+            unlike = not_identical(method, batches.sample(), data.ranks)
+        except Exception as problem:
+            if not _failed_everywhere(data.ranks, f"trial of {calls.made}"):
+                raise _lost(data.ranks, _reason_of(problem)) from problem
+            # One that fails will say so itself.
     return kind(method, batches, spec.train, steps, data.ranks, not_identical=unlike)
 
 
 @contextmanager
 def _together(ranks: Ranks, name: str, number: int, *arguments: Any) -> Iterator[None]:
-    """A call of rank 0's, inside which the others make the same."""
-    ranks.tell(_Call(name, number, arguments, tuple(_trainers), random_state()))
+    """A call of rank 0's, inside which the others make the same; `RankLost` where one is gone."""
+    try:
+        ranks.tell(_Call(name, number, arguments, tuple(_trainers), random_state()))
+    except Exception as problem:  # no fault of the method whose call it is
+        raise _lost(ranks, _reason_of(problem)) from problem
     with settled(ranks):
         yield
 
@@ -161,21 +168,24 @@ def settled(ranks: Ranks) -> Iterator[None]:
     try:
         yield
     except Exception as problem:
-        if not _failed_everywhere(ranks, call):
+        if not _failed_everywhere(ranks, str(call)):
             raise _lost(ranks, _reason_of(problem)) from problem
         calls.end()
         raise
     calls.end()
 
 
-def _failed_everywhere(ranks: Ranks, call: int) -> bool:
-    """Whether this call, which failed here, fails on every rank; waits for them."""
+def _failed_everywhere(ranks: Ranks, call: str) -> bool:
+    """Whether this call, which failed here, fails on every rank; waits for them.
+
+    What fails because another rank has failed and left is no failure of its own.
+    """
     until = time.monotonic() + _GRACE
     count = ranks.count(f"failed/{call}", 1)
     while count < ranks.size and time.monotonic() < until and not stop_is_asked():
         time.sleep(0.05)
         count = ranks.count(f"failed/{call}")
-    return count == ranks.size
+    return count == ranks.size and not ranks.count(_TOLD)
 
 
 def _reason_of(problem: Exception) -> str:
@@ -186,7 +196,7 @@ def _reason_of(problem: Exception) -> str:
 
 def _lost(ranks: Ranks, problem: str) -> RankLost:
     """The end of this rank, which cannot go on with the others; the first one says why."""
-    told = ranks.count(ENDED) > 0 or ranks.count("told", 1) > 1
+    told = ranks.count(ENDED) > 0 or ranks.count(_TOLD, 1) > 1
     return stop_for(
         RankLost(
             f"rank {ranks.rank} of {ranks.size} cannot go on: {problem}; all ranks end", told=told

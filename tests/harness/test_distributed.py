@@ -9,14 +9,29 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from harness.isolation.stopping import RankLost
 from harness.records.schema import RunRecord
-from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, registry, small_file
+from harness.training import leading
+from harness.training.distributed import Ranks
+from harness.training.leading import _together, settled
+from harness.training.trainer import Trainer
+from tests.harness.small_run import (
+    SMALL,
+    Outcome,
+    harness,
+    plugin_file,
+    registry,
+    small_cell,
+    small_data,
+    small_file,
+)
 from tests.harness.two_ranks import MADE_UP, POOL
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +141,46 @@ def test_what_fails_on_all_ranks_fails_as_in_one_process(results: dict[str, Any]
 
 def test_each_row_is_trained_once(results: dict[str, Any]) -> None:
     assert results.keys() == {*FAST, *MADE_UP, POOL, "seconds"}
+
+
+# --- one rank alone fails ---
+
+BROKEN = "[pair.cc:561] Connection closed by peer [127.0.0.1]:1733"
+
+
+class RankOneLeft(Ranks):
+    """Two ranks, the second of which failed, said so, and left."""
+
+    def count(self, name: str, more: int = 0) -> int:
+        return more + 1
+
+    def tell(self, said: object) -> None:
+        raise RuntimeError(BROKEN)
+
+
+def test_a_call_that_none_hears_of_is_no_fault_of_the_method() -> None:
+    with pytest.raises(RankLost) as lost, _together(RankOneLeft(size=2), "warm_up", 0):
+        pass
+    assert lost.value.reason == "rank 0 of 2 cannot go on: another rank is gone; all ranks end"
+    assert lost.value.told
+
+
+def test_what_fails_because_another_rank_left_does_not_fail_on_all() -> None:
+    with pytest.raises(RankLost) as lost, settled(RankOneLeft(size=2)):
+        raise RuntimeError(BROKEN)
+    assert lost.value.told
+
+
+def test_a_trial_that_fails_on_one_rank_ends_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on to another call than the rank that is at the trial still."""
+    data = replace(small_data(tmp_path), ranks=RankOneLeft(size=2))
+    monkeypatch.setattr(leading, "not_identical", lambda *_: 1 / 0)
+    cell = small_cell(data)
+    assert cell.method
+    with pytest.raises(RankLost):
+        leading.built(Trainer, cell.method, cell.spec, data, 10)
 
 
 # --- whole runs ---
