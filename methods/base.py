@@ -154,7 +154,7 @@ def resolve(options: OptionsT, encoder: SkeletonEncoder) -> OptionsT:
     return options.resolved(encoder)
 
 
-def in_frames(x: Float[Tensor, "B T V 3"], frames: int) -> Float[Tensor, "B {frames} V 3"]:
+def _in_frames(x: Float[Tensor, "B T V 3"], frames: int) -> Float[Tensor, "B {frames} V 3"]:
     """Resized linearly in time, first and last frame as they are."""
     if x.shape[1] == frames:
         return x
@@ -234,7 +234,7 @@ class Method(nn.Module, Generic[OptionsT]):
         handle = self.encoder.register_forward_pre_hook(note, with_kwargs=True)
         try:
             # each [B, T of the view, V, 3]
-            looks = tuple(in_frames(x, view.frames or x.shape[1]) for view in self.views)
+            looks = tuple(_in_frames(x, view.frames or x.shape[1]) for view in self.views)
             self.loss(looks[0] if len(looks) == 1 else looks)
         finally:
             handle.remove()

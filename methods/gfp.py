@@ -100,7 +100,7 @@ def _check_windows(windows: tuple[int, ...], times: int) -> None:
         finer = count
 
 
-def mlp(inputs: int, width: int, *, batch_norm: bool) -> nn.Sequential:
+def _mlp(inputs: int, width: int, *, batch_norm: bool) -> nn.Sequential:
     """Three linear layers ``inputs -> width -> width -> width`` with (batch norm and)
     ReLU between them.
     """
@@ -139,9 +139,9 @@ class TargetNetwork(nn.Module):
         super().__init__()
         self.grid, self.windows = grid, windows
         self.local = nn.ModuleList(
-            mlp(grid.patch_width, local_width, batch_norm=True) for _ in windows
+            _mlp(grid.patch_width, local_width, batch_norm=True) for _ in windows
         )
-        self.whole = mlp(grid.tokens * grid.patch_width, global_width, batch_norm=True)
+        self.whole = _mlp(grid.tokens * grid.patch_width, global_width, batch_norm=True)
 
     def forward(self, patches: Float[Tensor, "B L P"]) -> list[Float[Tensor, "B _ _"]]:
         """Targets Z_l: ``[B, W * V, local width]`` per level, then ``[B, 1, global width]``."""
@@ -183,8 +183,8 @@ class PyramidDecoder(nn.Module):
         self.positions = nn.ModuleList(
             SeparablePositions(count, grid.joints, width) for count in windows
         )
-        self.heads = nn.ModuleList(mlp(width, local, batch_norm=False) for _ in windows)
-        self.whole_head = mlp(width, whole, batch_norm=False)
+        self.heads = nn.ModuleList(_mlp(width, local, batch_norm=False) for _ in windows)
+        self.whole_head = _mlp(width, whole, batch_norm=False)
         initialise(self)
 
     def forward(self, latent: Float[Tensor, "B K D"], mask: Mask) -> list[Float[Tensor, "B _ _"]]:

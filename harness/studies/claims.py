@@ -269,11 +269,13 @@ def _of_inference(claim: Claim, record: SpeedRecord) -> Card:
     doubted = _any_doubted(record, method, baseline)
     findings = [
         ClaimMeasurement(
-            name, INFERENCE, ratios[name],
+            name,
+            INFERENCE,
+            ratios[name],
             judged(claim, ratios[name], record, name, doubted=doubted),
         )
         for name in definitions(claim)
-    ]  # fmt: skip
+    ]
     return Card(claim, findings, counted, record=record)
 
 

@@ -115,7 +115,7 @@ class GINLayer(nn.Module):
         return self.mlp(gathered.flatten(0, -2)).reshape(gathered.shape)
 
 
-def head(width: int, outputs: int) -> nn.Sequential:
+def _head(width: int, outputs: int) -> nn.Sequential:
     """The MLP after the graph layers: linear, ReLU, linear."""
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs))
 
@@ -134,7 +134,7 @@ class GraphNetwork(nn.Module):
         neighbours = adjacency(skeleton.parents)
         self.joint = nn.Parameter(torch.empty(len(skeleton.parents), width))
         self.layers = nn.Sequential(*(GINLayer(neighbours, width) for _ in range(depth)))
-        self.head = head(width, width)
+        self.head = _head(width, width)
         nn.init.trunc_normal_(self.joint, std=0.02)
 
     def forward(self, joints: Float[Tensor, "*n V D"]) -> Float[Tensor, "*n V D"]:
@@ -181,7 +181,7 @@ class GraphDecoder(nn.Module):
     def __init__(self, skeleton: Skeleton, width: int, outputs: int) -> None:
         super().__init__()
         self.layer = GINLayer(adjacency(skeleton.parents), width)
-        self.head = head(width, outputs)
+        self.head = _head(width, outputs)
 
     def forward(self, joints: Float[Tensor, "*n V D"]) -> Float[Tensor, "*n V C"]:
         """Predictions of every joint, C = ``outputs``."""
