@@ -112,6 +112,7 @@ _COMPLETION = ("--install-completion", "--show-completion")
 """What shells complete behind, which is no ``python -m``; the variable in which they ask for it,
 and typer's options that make them ask.
 """
+_SHELLS = ("bash", "zsh", "fish")
 
 app = typer.Typer(
     cls=HelpGroup,
@@ -205,6 +206,9 @@ def _do_all(lines: list[list[str]]) -> int:
 def _command_of(words: list[str]) -> tuple[int, list[tuple[Path, Plan]]]:
     """Carry out one command line; its exit code, and the plans that it made."""
     sys.argv[1:] = words
+    if words[0] in _COMPLETION and words[1:]:
+        _complete_for(words[0], " ".join(words[1:]))
+        return 0, []
     completes = _COMPLETES in os.environ or words[0] in _COMPLETION
     try:
         result = app(standalone_mode=False, prog_name=_PROGRAM if completes else None)
@@ -215,6 +219,22 @@ def _command_of(words: list[str]) -> tuple[int, list[tuple[Path, Plan]]]:
     if result == _INTERRUPTED:
         raise KeyboardInterrupt
     return int(result or 0), []
+
+
+def _complete_for(option: str, shell: str) -> None:
+    """``--show-completion zsh``: typer's options take no shell, and mean the one they run in."""
+    from typer.completion import get_completion_script, install  # type: ignore[attr-defined]
+
+    if shell not in _SHELLS:
+        raise UsageError(
+            f"{option} {shell}: expected one of {', '.join(_SHELLS)}; none is the shell that this"
+            " runs in"
+        )
+    if option == "--show-completion":
+        say_lines(get_completion_script(prog_name=_PROGRAM, complete_var=_COMPLETES, shell=shell))
+    else:
+        _, path = install(shell=shell, prog_name=_PROGRAM, complete_var=_COMPLETES)
+        say(f"{shell} completion installed in {path}; start the shell again")
 
 
 def file_options() -> dict[str, dict[str, Kind]]:

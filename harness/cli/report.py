@@ -11,6 +11,7 @@ from harness.cli.flags import Quiet
 from harness.cli.output import refuse_targets
 from harness.errors import UsageError
 from harness.progress import at_work, command_line
+from harness.records.reading import is_shelf
 
 
 def report_command(
@@ -18,7 +19,14 @@ def report_command(
         list[Path],
         typer.Argument(metavar="FOLDER", help="Output folders of any command; they are only read."),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report.html"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The page; else report.html in the folder, or beside several. Of a study on its"
+            " shelf: NAME.html beside it.",
+        ),
+    ] = None,
     figures: Annotated[
         Path | None,
         typer.Option(
@@ -46,6 +54,7 @@ def report_command(
         raise UsageError(
             f"--latex {latex}: expected a file to write, found a folder; give {latex / 'table.tex'}"
         )
+    out = out or _default_page(folder)
     if out.is_dir():
         raise UsageError(
             f"{out}: expected a file to write, found a folder; give --out {out / 'report.html'}"
@@ -74,3 +83,13 @@ def report_command(
             )
         for line in write_figures(studies, figures) if figures else []:
             report.line(line)
+
+
+def _default_page(folders: list[Path]) -> Path:
+    """Where a page lies that was given no place: with its records, but nobody writes on a shelf."""
+    first = folders[0]
+    if len(folders) > 1:
+        return first.resolve().with_name("report.html")
+    if is_shelf(first):
+        return first.resolve().with_name(f"{first.resolve().name}.html")
+    return first / "report.html"

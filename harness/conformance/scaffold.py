@@ -82,5 +82,5 @@ def next_commands(method: Path) -> tuple[str, str]:
     name, plugin = method_name(method.stem), shlex.quote(str(method))
     return (
         f"python -m harness check-method {name} --plugin {plugin}",
-        f"python -m harness run --methods {name},skeletonmae --plugin {plugin}",
+        f"python -m harness run --methods {name},gfp,skeletonmae --plugin {plugin}",
     )

@@ -78,6 +78,7 @@ NOTHING = {
     "evaluate --dataset",
     "claim --from",
     "compare --half-width",
+    "report --out",
     "report --figures",
     "report --latex",
     "leaderboard --out",
@@ -128,6 +129,42 @@ def completed(line: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("COMP_WORDS", line)
     monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
     return harness().out.split()
+
+
+@pytest.mark.parametrize(
+    ("shell", "hook"), [("bash", "complete -o"), ("zsh", "compdef"), ("fish", "complete --command")]
+)
+def test_a_shell_that_is_named_gets_its_script_and_its_names(
+    shell: str, hook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = harness("--show-completion", shell)
+    assert (found.code, found.err) == (0, "")
+    assert f"\n{hook} " in f"\n{found.out}"
+    assert f"_HARNESS_COMPLETE=complete_{shell}" in found.out
+    line = "harness run --methods amr,gf"
+    for variable, value in {
+        "_HARNESS_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(line.count(" ")),
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }.items():
+        monkeypatch.setenv(variable, value)
+    assert "amr,gfp" in harness().out
+
+
+def test_completion_is_installed_for_the_shell_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = harness("--install-completion", "fish")
+    assert (found.code, found.err) == (0, "")
+    (script,) = tmp_path.rglob("*.fish")
+    assert str(script) in found.out
+    assert "complete_fish" in script.read_text(encoding="utf-8")
+    refused = harness("--install-completion", "csh")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "expected one of bash, zsh, fish" in refused.err
 
 
 @pytest.mark.parametrize(

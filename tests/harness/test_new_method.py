@@ -27,7 +27,7 @@ def test_it_writes_two_files_and_says_what_to_type_next(tmp_path: Path) -> None:
     assert found.out.splitlines() == [
         f"wrote {method} and {test}; next:",
         f"    python -m harness check-method my-method --plugin {method}",
-        f"    python -m harness run --methods my-method,skeletonmae --plugin {method}",
+        f"    python -m harness run --methods my-method,gfp,skeletonmae --plugin {method}",
     ]
 
 

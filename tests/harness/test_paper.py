@@ -84,6 +84,25 @@ def test_the_numbers_that_are_drawn_lie_beside_each_figure(tmp_path: Path) -> No
     assert drawn.loc["gfp", ["speedup_low", "speedup", "speedup_high"]].tolist() == [1.9, 2.0, 2.1]
 
 
+def test_without_a_name_the_page_lies_with_its_records_but_not_on_a_shelf(tmp_path: Path) -> None:
+    one, other = folder_of(tmp_path / "runs"), folder_of(tmp_path / "again")
+    assert (
+        harness("shelve", one, "--to", tmp_path / "shelf" / "study", "--why", "A test.").code == 0
+    )
+    shelf = tmp_path / "shelf" / "study"
+    for named, page in (
+        ((one,), one / "report.html"),
+        ((shelf,), tmp_path / "shelf" / "study.html"),
+        ((one, other), tmp_path / "report.html"),
+    ):
+        kept = contents(shelf)
+        result = harness("report", *named)
+        assert result.code == 0, result.err
+        assert str(page) in result.lines[-1]
+        assert page.is_file()
+        assert contents(shelf) == kept
+
+
 def test_what_is_in_the_way_is_one_line_and_nothing_is_written_into_it(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "study")
     (tmp_path / "taken").write_text("mine")
