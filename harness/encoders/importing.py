@@ -23,7 +23,7 @@ from harness.encoders.facts import EncoderFacts, shared_facts, to_metadata
 from harness.errors import UsageError, first_few
 from harness.evaluation.probes import probe_encoder
 from harness.records.schema import RANDOM_INIT, Accuracy
-from harness.records.store import write_weights
+from harness.records.store import ENCODER_FILE, METHOD_FILE, write_weights
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, RunSpec, build
 from harness.training.build import build_encoder, encoder_size
 from harness.training.data import LoadedData, load_data
@@ -62,6 +62,7 @@ def import_encoder(
         joints: V; as the file says, or 25.
     """
     checkpoint = read_checkpoint(path)
+    _refuse_other_weights(path, checkpoint.state)
     size, count = _expected(path, checkpoint.facts, dict(asked or {}), joints)
     note = _check_heads(path, checkpoint, size, dict(asked or {}))
     own = _PATCH in checkpoint.state and "positions.time" in checkpoint.state
@@ -75,6 +76,20 @@ def import_encoder(
         update={"method": f"imported from {path.name}"}
     )
     return Imported(encoder, ignored, facts, (note,) if note else ())
+
+
+def _refuse_other_weights(path: Path, state: State) -> None:
+    """A `UsageError` for the other two kinds of file with weights that a run leaves."""
+    if any(name.startswith("method/") for name in state):
+        found = "the state of a training that was under way (method, optimiser, batches)"
+    elif path.name == METHOD_FILE:
+        found = "all weights of a method, its decoder's too"
+    else:
+        return
+    raise UsageError(
+        f"{path}: expected an encoder, found {found}; give {ENCODER_FILE}, which the run leaves in"
+        " the same folder when it is done"
+    )
 
 
 def _expected(

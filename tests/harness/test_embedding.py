@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from datasets.batches import BodySequences
 from harness.encoders.embedding import PretrainedEncoder, load_encoder
 from harness.encoders.facts import facts_of, to_metadata
 from harness.errors import UsageError
 from harness.evaluation.probes import clip_features
-from harness.records.store import write_weights
+from harness.records.store import RecordStore, write_weights
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, RunSpec
 from harness.training.build import build_encoder
-from tests.harness.small_run import small_clips
+from tests.harness.small_run import small_clips, small_data, small_trainer
 
 CPU = torch.device("cpu")
 
@@ -82,3 +83,17 @@ def test_a_layout_that_nobody_knows_is_centred_on_its_first_joint(tmp_path: Path
         found.encoder, found.facts.model_copy(update={"layout": "", "joint_names": ()})
     )
     assert unnamed.embed([small_clips().clip(0)]).shape == (1, 16)
+
+
+def test_other_weights_of_a_run_are_told_from_its_encoder(tmp_path: Path) -> None:
+    data = small_data(tmp_path)
+    trainer, store = small_trainer(data), RecordStore(tmp_path / "runs")
+    store.write_method("run", trainer.method.state_dict())
+    state = tmp_path / "runs" / "run" / "state-000000004.safetensors"
+    state.write_bytes(save(trainer.state()))
+    for path, found in (
+        (state, "the state of a training that was under way"),
+        (state.with_name("method.safetensors"), "all weights of a method"),
+    ):
+        with pytest.raises(UsageError, match=f"found {found}.*; give encoder.safetensors"):
+            load_encoder(path)
