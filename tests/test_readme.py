@@ -4,9 +4,11 @@ would run it, and the picture is the one that the suite makes of its records.
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -56,6 +58,42 @@ def test_the_example_method_of_a_page_runs_beside_the_others(tmp_path: Path) -> 
         "raw-pca",
         "encoder-only",
     ]
+
+
+def test_parts_are_listed_with_the_signatures_that_they_have() -> None:
+    page = text_of("methods/README.md")
+    [block] = re.findall(r"```text\n(tokens .*?)```", page, flags=re.DOTALL)
+    module = ""
+    for line in block.splitlines():
+        module, said = line[:12].strip() or module, line[12:]
+        expected = signature(module, said.partition("(")[0])
+        assert re.split(" {2,}", said)[0] == expected, f"parts/{module}.py"
+
+
+def signature(module: str, name: str) -> str:
+    """``take(tokens [B, L, D], index [B, K]) -> [B, K, D]``, of a function, a class or its method;
+    of arguments that are no tensors the name alone.
+    """
+    found: Any = ast.parse(text_of(f"methods/parts/{module}.py"))
+    for part in name.split("."):
+        [found] = [node for node in found.body if getattr(node, "name", "") == part]
+    if isinstance(found, ast.ClassDef):
+        [found] = [node for node in found.body if getattr(node, "name", "") == "__init__"]
+    words = []
+    for one in [*found.args.args, *filter(None, [found.args.vararg]), *found.args.kwonlyargs]:
+        tensor = re.search(TENSOR, ast.unparse(one.annotation or one))
+        words.append(f"{one.arg} {shape(tensor)}" if tensor else one.arg)
+    returned = re.sub(TENSOR, shape, ast.unparse(found.returns))
+    gives = "" if returned == "None" else f" -> {returned}"
+    return f"{name}({', '.join(word for word in words if word != 'self')}){gives}"
+
+
+TENSOR = r"\w+\[Tensor, '([^']*)'\]"
+
+
+def shape(tensor: re.Match[str]) -> str:
+    """``[B, T//patch*V, 3]`` of ``Float[Tensor, 'B T//{patch}*V 3']``."""
+    return f"[{', '.join(re.sub('self[.]|[{}]', '', tensor[1]).split())}]"
 
 
 def test_the_first_page_is_short() -> None:
