@@ -134,7 +134,8 @@ PARSED = {
     " --encoder small --budget 300s --seeds 0-2 --batch-size 64 --out runs/small": (
         "harness/test_run.py::test_options_are_resolved_in_the_record"
     ),
-    "python -m harness run --budget 10steps --speed-seconds 3 --set probe.points=1": (
+    "python -m harness run --set encoder.depth=1 --set encoder.frames=24 --set probe.points=1"
+    " --budget 10steps --speed-seconds 2 --out smoke": (
         "harness/test_run.py::test_a_good_run_ends_with_code_0"
     ),
     "python -m harness run --config benchmarks/answer/plan.yaml --part a-utdmhad": (

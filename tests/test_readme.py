@@ -16,6 +16,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from harness.registry import Registry
 from harness.report.html.study import read_studies
 from harness.report.html.vector import alone
 from harness.report.paper import paper_figures
@@ -192,13 +193,29 @@ def test_accuracies_of_the_first_page_are_those_of_the_study() -> None:
     compared = []
     for line in text_of("README.md").splitlines():
         cells = [cell.strip() for cell in line.split("|")]
-        if len(cells) == 6 and cells[4].startswith(tuple("0123456789")):
+        if len(cells) == 7 and cells[5].startswith(tuple("0123456789")):
             names = re.findall(r"`([\w-]+)`", cells[1])
-            shown = [cells[4]] if len(names) == 1 else cells[4].split(", ")
+            shown = [cells[5]] if len(names) == 1 else cells[5].split(", ")
             for name, accuracy in zip(names, shown, strict=True):
                 assert study[name].startswith(accuracy), name
                 compared.append(name)
     assert sorted(compared) == sorted(study)
+
+
+def test_papers_of_the_first_page_are_those_of_the_methods() -> None:
+    rows = dict(
+        re.findall(r"^\| `([\w-]+)` \| ([^|]*) \|", text_of("README.md"), flags=re.MULTILINE)
+    )
+    methods = Registry().methods
+    assert rows.keys() == methods.keys()
+    for name, said in rows.items():
+        about = methods[name].about
+        if about.control or about.division == "open":
+            continue
+        numbers = re.findall(r"\[(\d{4}\.\d{5})\]\(https://arxiv.org/abs/\1\)", said)
+        assert numbers == re.findall(r"arXiv (\d{4}\.\d{5})", about.paper)[:1], name
+        venues = r"[A-Z]+ 20\d\d|Pattern Analysis and Applications 20\d\d"
+        assert re.findall(venues, said) == re.findall(venues, about.paper)[:1], name
 
 
 def test_the_table_of_the_first_page_is_what_the_command_prints() -> None:

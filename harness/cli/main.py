@@ -223,7 +223,7 @@ def _command_of(words: list[str]) -> tuple[int, list[tuple[Path, Plan]]]:
 
 def _complete_for(option: str, shell: str) -> None:
     """``--show-completion zsh``: typer's options take no shell, and mean the one they run in."""
-    from typer.completion import get_completion_script, install  # type: ignore[attr-defined]
+    from typer.completion import get_completion_script, install
 
     if shell not in _SHELLS:
         raise UsageError(
