@@ -96,6 +96,11 @@ def select_device(name: str, own: int | None = None) -> torch.device:
                 " its own"
             )
         device = torch.device("cuda", own)
+    if device.type == "cuda" and own is not None and own >= torch.cuda.device_count():
+        raise UsageError(
+            f"device {name!r}: expected a GPU for each rank, found {torch.cuda.device_count()};"
+            " start fewer ranks, or use --device cpu"
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(
             f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use"

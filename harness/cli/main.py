@@ -14,6 +14,7 @@ import io
 import os
 import platform
 import sys
+import time
 import tomllib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -39,7 +40,7 @@ from harness.cli import (
 from harness.cli.config import Kind, expanded, named
 from harness.cli.flags import RUNS_VARIABLE
 from harness.cli.help import CONTEXT, HelpCommand, HelpGroup
-from harness.errors import UsageError, first_few
+from harness.errors import UsageError, first_few, one_line
 from harness.isolation import launched
 from harness.isolation.outliving import strays, told
 from harness.isolation.stopping import RankLost, Stopped, stoppable
@@ -59,6 +60,8 @@ _COMMAND_LINE_ERROR: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
 
+_ALONE = 20.0
+"""Seconds after which a rank that has failed is the only one."""
 _ON_RANKS = ("run", "plan", "speed")
 """Commands that several processes do together, started by torchrun."""
 _CONTINUED = (["run"], ["submit"], ["evaluate"], ["data"])
@@ -168,7 +171,7 @@ def main() -> None:
     typed = sys.argv[1:]
     with stoppable() as stops, told(warn):
         try:
-            _refuse_ranks(sys.argv[1])
+            _prepare_ranks(sys.argv[1])
             code = _do_all(expanded(sys.argv[1:], file_options))
         except UsageError as error:
             code = _fail(named(str(error), sys.argv[1:], typed), 2)
@@ -186,10 +189,13 @@ def main() -> None:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
             then = "free space or choose another --out" if full else "look at what is there"
             code = _fail(f"{error.strerror or error}: {error.filename or 'output'}; {then}", 2)
-        except ImportError:  # what a stop becomes in a library that is being loaded
-            if not stops.asked:
+        except Exception as error:
+            if isinstance(error, ImportError) and stops.asked:
+                code = _stopped(stops.asked)  # what a stop becomes in a library being loaded
+            elif launched.rank():  # nobody would see its traceback
+                code = _fail(one_line(error), 1)
+            else:
                 raise
-            code = _stopped(stops.asked)
     leave(code or 0)
 
 
@@ -255,20 +261,22 @@ def file_options() -> dict[str, dict[str, Kind]]:
 
 
 def _prepare_streams() -> None:
-    """No table is lost to an encoding without the sign of a deviation;
-    of several ranks the first speaks for all.
-    """
+    """No table is lost to an encoding without the sign of a deviation."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def _prepare_ranks(command: str) -> None:
+    """Of several ranks the first speaks for all; a `UsageError` where they would do side by side
+    what one process does, or are no ranks of one command.
+    """
+    launched.check_environment()
     if launched.world_size() > 1:  # that a method has no unused parameters is no warning to anybody
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if launched.rank():
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
 
-
-def _refuse_ranks(command: str) -> None:
-    """A `UsageError` where several ranks would do side by side what one process does."""
     if launched.world_size() > 1 and command not in _ON_RANKS:
         raise UsageError(
             f"torchrun: expected one of {', '.join(_ON_RANKS)}, found {command}; start it with"
@@ -308,7 +316,7 @@ def _stopped(asked: Stopped | None) -> int:
     then = (
         "; the same command continues with what is missing" if sys.argv[1:2] in _CONTINUED else ""
     )
-    return _fail(f"stopped{by}{then}", asked.exit_code if asked else _INTERRUPTED)
+    return _end(f"stopped{by}{then}", asked.exit_code if asked else _INTERRUPTED)
 
 
 def _lost(stop: RankLost) -> int:
@@ -320,10 +328,22 @@ def _lost(stop: RankLost) -> int:
             if sys.argv[1:2] in _CONTINUED
             else ""
         )
-        return _fail(f"{stop.reason}{then}", stop.exit_code)
+        return _end(f"{stop.reason}{then}", stop.exit_code)
     return stop.exit_code
 
 
 def _fail(message: str, code: int) -> int:
+    """Say why, on another rank than the first only where that has not failed too."""
+    if rank := launched.rank():
+        try:
+            time.sleep(_ALONE)
+        except KeyboardInterrupt:  # torchrun ends the others of a rank that has failed
+            return code
+        sys.stderr = sys.__stderr__
+        message = f"rank {rank} of {launched.world_size()}: {message}"
+    return _end(message, code)
+
+
+def _end(message: str, code: int) -> int:
     warn(f"error: {message}")
     return code

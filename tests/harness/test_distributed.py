@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +17,11 @@ from typing import Any
 import pytest
 import torch
 
+from harness.cli import main as cli
+from harness.errors import UsageError
+from harness.isolation import launched
 from harness.isolation.stopping import RankLost
+from harness.machine import select_device
 from harness.records.schema import RunRecord
 from harness.training import leading
 from harness.training.distributed import Ranks
@@ -181,6 +186,79 @@ def test_a_trial_that_fails_on_one_rank_ends_all(
     assert cell.method
     with pytest.raises(RankLost):
         leading.built(Trainer, cell.method, cell.spec, data, 10)
+
+
+# --- what torchrun set ---
+
+SET = {
+    "TORCHELASTIC_RUN_ID": "none",
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29400",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+}
+
+
+def as_a_rank(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
+    """This process is the second of two ranks, as its environment has it; "" unsets a variable."""
+    for name, value in (SET | changes).items():
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"RANK": ""},
+        {"WORLD_SIZE": "two"},
+        {"RANK": "2"},
+        {"LOCAL_RANK": "-1"},
+        {"MASTER_ADDR": ""},
+        {"MASTER_PORT": "http"},
+    ],
+)
+def test_a_half_set_environment_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+) -> None:
+    as_a_rank(monkeypatch, **changes)
+    found = harness("ls", "methods")
+    assert found.code == 2
+    assert found.err.count("\n") == 1
+    (name,) = changes
+    assert f"found RANK={os.environ.get('RANK', '')}, LOCAL_RANK=" in found.err
+    assert f"{name}={changes[name]}" in found.err
+
+
+def test_other_launchers_variables_mean_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_a_rank(monkeypatch, TORCHELASTIC_RUN_ID="", RANK="", WORLD_SIZE="many")
+    assert (launched.rank(), launched.world_size()) == (0, 1)
+
+
+def test_a_rank_that_alone_cannot_begin_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A GPU that only this one lacks, say: torchrun would end the others without a reason."""
+    as_a_rank(monkeypatch)
+    monkeypatch.setattr(cli, "_ALONE", 0.0)
+    assert harness("run", "--nonsense").code == 2
+    assert capfd.readouterr().err.startswith("error: rank 1 of 2: No such option: --nonsense")
+
+
+def test_a_rank_that_fails_as_the_first_did_is_silent(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    as_a_rank(monkeypatch)
+    monkeypatch.setattr(cli.time, "sleep", lambda _: signal.raise_signal(signal.SIGTERM))
+    assert harness("run", "--nonsense").code == 2
+    assert not capfd.readouterr().err
+
+
+def test_fewer_gpus_than_ranks_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UsageError, match="expected a GPU for each rank, found 1; start fewer"):
+        select_device("auto", 1)
 
 
 # --- whole runs ---
