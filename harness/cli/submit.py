@@ -240,7 +240,14 @@ def submit_command(
         )
     _need_submitit()
     _refuse_shares(ranks, cpus, gpus)
-    from harness.runs.submitting import Resources, Work, find_sbatch, scripts, submit_to_slurm
+    from harness.runs.submitting import (
+        Resources,
+        Work,
+        find_sbatch,
+        refuse_odd,
+        scripts,
+        submit_to_slurm,
+    )
 
     words, resources = (
         _words_of_run(ctx),
@@ -258,6 +265,8 @@ def submit_command(
             report.line(f"nothing to submit: all runs are done; `table {out}`")
             return
         work = Work(words, out, workers or max(1, left), datetime.now(UTC))
+        if executor == "slurm":
+            refuse_odd(work, resources)
         if dry_run and executor == "local":
             at_once = min(work.workers, resources.parallel or 1)
             report.line(

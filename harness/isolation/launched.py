@@ -9,7 +9,7 @@ import os
 from harness.errors import UsageError
 
 _RUN = "TORCHELASTIC_RUN_ID"
-_NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+_NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _MEETING = ("MASTER_ADDR", "MASTER_PORT")
 """Where ranks meet."""
 
@@ -50,10 +50,11 @@ def _by_torchrun() -> bool:
 def _mistake() -> str:
     """What torchrun would not have set; nothing where all is well."""
     values = {name: os.environ.get(name, "") for name in (*_NUMBERS, *_MEETING)}
-    rank, local, size, port = (
+    rank, local, size, here, port = (
         int(values[name]) if values[name].isdecimal() else -1 for name in (*_NUMBERS, "MASTER_PORT")
     )
+    numbered = 0 <= local <= rank < size and local < here <= size
     meets = size == 1 or (values["MASTER_ADDR"] and port > 0)
-    if _RUN not in os.environ or (0 <= local <= rank < size and meets):
+    if _RUN not in os.environ or (numbered and meets):
         return ""
     return ", ".join(f"{name}={value}" for name, value in values.items())

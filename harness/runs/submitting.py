@@ -171,6 +171,24 @@ def scripts(work: Work, resources: Resources) -> list[str]:
     ]
 
 
+def refuse_odd(work: Work, resources: Resources) -> None:
+    """A `UsageError` for what a script cannot hold: ``sbatch`` reads options line by line, and puts
+    numbers of jobs where a name has a per cent sign.
+    """
+    words = [*work.words, str(work.folder.absolute()), resources.partition or ""]
+    for word in (*words, *(text for pair in resources.sbatch.items() for text in pair)):
+        if not word.isprintable():
+            raise UsageError(
+                f"{word!r}: expected words of one line, which a script of sbatch can hold; choose"
+                " another name"
+            )
+    if "%" in str(work.folder.absolute()):
+        raise UsageError(
+            f"--out {work.out}: expected a folder without % in its path, where sbatch puts the"
+            " number of a job; choose another --out"
+        )
+
+
 def find_sbatch() -> str:
     """Where ``sbatch`` is; a `UsageError` without:
     nothing is run on this machine unless that is what was asked for.
@@ -202,9 +220,16 @@ def submit_to_slurm(work: Work, resources: Resources) -> list[str]:
             first.cancel(check=False)
         elif missing:
             shutil.rmtree(missing[-1], ignore_errors=True)
-        reason = (str(error).strip() or "without a word").splitlines()[-1]
-        raise UsageError(f"sbatch refused a job ({reason}); --dry-run prints its script") from None
+        raise UsageError(
+            f"sbatch refused a job ({_words_of_sbatch(str(error))}); --dry-run prints its script"
+        ) from None
     return [first.job_id, workers[0].job_id.partition("_")[0]]
+
+
+def _words_of_sbatch(said: str) -> str:
+    """The line that says why: the last, but for where to look for help."""
+    lines = [line for line in said.splitlines() if line.strip() and "--help" not in line]
+    return lines[-1].strip() if lines else "without a word"
 
 
 def in_queue(jobs: Sequence[str]) -> bool:

@@ -255,6 +255,17 @@ def test_a_refusal_of_sbatch_is_one_line_and_leaves_nothing(slurm: Path, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_the_reason_of_a_refusal_is_not_where_help_is(slurm: Path, tmp_path: Path) -> None:
+    stand_in(
+        slurm,
+        "sbatch",
+        """{ echo "sbatch: unrecognized option '--x=1'"
+echo 'Try "sbatch --help" for more information'; } >&2; exit 1""",
+    )
+    found = submit(tmp_path, "--sbatch", "x=1", methods="encoder-only")
+    assert "refused a job (sbatch: unrecognized option '--x=1'); --dry-run" in found.err
+
+
 def test_a_measurement_whose_workers_are_refused_is_cancelled(slurm: Path, tmp_path: Path) -> None:
     refuse = f'[ $(wc -l < "{slurm}/sbatch.log") = 1 ] && echo "Submitted batch job 71" || exit 1'
     stand_in(slurm, "sbatch", refuse)
@@ -308,6 +319,9 @@ def test_without_submitit_the_line_names_the_extra(
             ("--ranks", "2", "--set", "data.loader=published", *EMPTY_BODIES),
             "data.loader: expected one process",
         ),
+        (("--partition", "a\n#SBATCH --wait"), "expected words of one line"),
+        (("--out", "two\nlines"), "expected words of one line"),
+        (("--out", "of%j"), "--out of%j: expected a folder without % in its path"),
         (("--sbatch", "nodes=2"), "--sbatch nodes=2: expected one task on one node"),
     ],
 )
