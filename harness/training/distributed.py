@@ -31,7 +31,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from datasets.batches import Batch
-from harness.errors import UsageError
+from harness.errors import UsageError, one_line
 from harness.isolation import launched
 from harness.isolation.guard import random_state, seeded
 from harness.isolation.stopping import ask_to_stop, asked_signal
@@ -50,6 +50,10 @@ _PATIENCE = timedelta(days=7)
 """Longest that ranks wait for rank 0, which evaluates and writes alone.
 A rank that is gone is noticed at once.
 """
+
+
+_MEETING = timedelta(minutes=15)
+"""Longest that they wait for each other at the beginning: torchrun starts all at once."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +162,12 @@ def joined() -> Ranks:
 
 
 def join(device: torch.device) -> Ranks:
-    """The ranks that torchrun started this process with; itself alone without."""
+    """The ranks that torchrun started this process with; itself alone without. `UsageError` where
+    they do not meet.
+    """
     if launched.world_size() == 1 or _joined:
         return joined()
-    store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    store, rank, size = _meet()
     # Objects and flags go through gloo on the CPU also where tensors go through nccl: no GPU is
     # waited for.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -181,6 +187,22 @@ def join(device: torch.device) -> Ranks:
     _joined.append(Ranks(rank, size, tuple(others), dist.PrefixStore("ranks", store)))
     atexit.register(part)
     return joined()
+
+
+def _meet() -> tuple[dist.Store, int, int]:
+    """What all ranks can read and write, once all are there; this one's number, and how many."""
+    try:
+        store, rank, size = next(dist.rendezvous("env://", timeout=_MEETING))
+        store.set(f"here/{rank}", "")
+        store.wait([f"here/{one}" for one in range(size)], _MEETING)
+    except (dist.DistError, ValueError) as problem:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise UsageError(
+            f"expected {launched.world_size()} ranks to meet at {place} within {_MEETING}, found"
+            f" {one_line(problem)}; look whether every host reaches it, then start all again"
+        ) from None
+    store.set_timeout(_PATIENCE)
+    return store, rank, size
 
 
 def part() -> None:

@@ -8,9 +8,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from harness.isolation import launched
 from harness.isolation.stopping import RankLost
 from harness.machine import select_device
 from harness.records.schema import RunRecord
-from harness.training import leading
+from harness.training import distributed, leading
 from harness.training.distributed import Ranks
 from harness.training.leading import _together, settled
 from harness.training.trainer import Trainer
@@ -230,6 +232,16 @@ def test_a_half_set_environment_is_a_line(
     (name,) = changes
     assert f"found RANK={os.environ.get('RANK', '')}, LOCAL_RANK=" in found.err
     assert f"{name}={changes[name]}" in found.err
+
+
+def test_ranks_that_do_not_meet_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens there; torch would try for as long as ranks may wait for a training."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        as_a_rank(monkeypatch, MASTER_PORT=str(taken.getsockname()[1]))
+        monkeypatch.setattr(distributed, "_MEETING", timedelta(seconds=1))
+        with pytest.raises(UsageError, match="expected 2 ranks to meet at 127"):
+            distributed.join(torch.device("cpu"))
 
 
 def test_other_launchers_variables_mean_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
