@@ -315,7 +315,7 @@ class Guard:
                 for text in self._put_right(call, before, doing):
                     self.warn(f"{text} ({doing})")
                 stop_if_asked()
-                if _is_stop(error) or isinstance(error, Exception):
+                if is_stop(error) or isinstance(error, Exception):
                     raise
                 raise _contained(error) from error
             faults = self._put_right(call, before, doing)
@@ -357,7 +357,7 @@ def _put_back(before: list[Any]) -> list[tuple[Setting, str]]:
     return [(setting, f"changed {setting.name}: {text}") for setting, text in changed if text]
 
 
-def _is_stop(error: BaseException) -> bool:
+def is_stop(error: BaseException) -> bool:
     """The user, or the system, wants this process to end;
     a method that raises `KeyboardInterrupt` itself does not.
     """

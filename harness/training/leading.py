@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import one_line
-from harness.isolation.guard import random_state, set_random_state
+from harness.isolation.guard import Guard, is_stop, random_state, set_random_state
 from harness.isolation.stopping import RankLost, deferred, stop_for, stop_is_asked
 from harness.spec.model import RunSpec
 from harness.training.build import build_method
@@ -158,8 +158,8 @@ def _together(ranks: Ranks, name: str, number: int, *arguments: Any) -> Iterator
 
 @contextmanager
 def settled(ranks: Ranks) -> Iterator[None]:
-    """What all ranks do at once. An `Exception` is passed on where it came on all of them,
-    and else all ranks end.
+    """What all ranks do at once. Whatever is thrown is passed on where it was thrown on all of
+    them, and else all ranks end; a stop is passed on.
     """
     if ranks.size == 1:
         yield
@@ -167,7 +167,9 @@ def settled(ranks: Ranks) -> Iterator[None]:
     call = calls.begin()
     try:
         yield
-    except Exception as problem:
+    except BaseException as problem:
+        if is_stop(problem):
+            raise
         if not _failed_everywhere(ranks, str(call)):
             raise _lost(ranks, _reason_of(problem)) from problem
         calls.end()
@@ -188,7 +190,7 @@ def _failed_everywhere(ranks: Ranks, call: str) -> bool:
     return count == ranks.size and not ranks.count(_TOLD)
 
 
-def _reason_of(problem: Exception) -> str:
+def _reason_of(problem: BaseException) -> str:
     """What is wrong; of a broken connection no more than that."""
     text = one_line(problem)
     return "another rank is gone" if any(word in text for word in _BROKEN) else text
@@ -221,9 +223,10 @@ def follow(data: LoadedData, method_named: Callable[[str], type[Method]]) -> Non
             for number in trainers.keys() - set(call.kept):
                 del trainers[number]
             with (
-                contextlib.suppress(Exception),
+                contextlib.suppress(Exception),  # what fails everywhere is told by rank 0
+                Guard()(call.name),  # as around rank 0's: the next method finds what this one found
                 settled(ranks),
-            ):  # what fails everywhere is told by rank 0
+            ):
                 set_random_state(dict(call.random))
                 if call.name == "build":
                     spec, steps = call.arguments

@@ -22,7 +22,7 @@ import torch
 from harness.cli import main as cli
 from harness.errors import UsageError
 from harness.isolation import launched
-from harness.isolation.stopping import RankLost
+from harness.isolation.stopping import RankLost, Stopped
 from harness.machine import select_device
 from harness.records.schema import RunRecord
 from harness.training import distributed, leading
@@ -146,6 +146,15 @@ def test_what_fails_on_all_ranks_fails_as_in_one_process(results: dict[str, Any]
     assert results["raises"] == "RuntimeError: on every rank"
 
 
+def test_what_a_method_does_to_a_process_ends_with_its_row_on_every_rank(
+    results: dict[str, Any],
+) -> None:
+    """Else another rank would be gone, or compute otherwise, when the next row's turn comes."""
+    assert results["exits"].startswith("MethodFault: SystemExit: 0")
+    assert "must have the same dtype" in results["doubles"]
+    assert results[POOL]["unlike"] == ""
+
+
 def test_each_row_is_trained_once(results: dict[str, Any]) -> None:
     assert results.keys() == {*FAST, *MADE_UP, POOL, "seconds"}
 
@@ -176,6 +185,16 @@ def test_what_fails_because_another_rank_left_does_not_fail_on_all() -> None:
     with pytest.raises(RankLost) as lost, settled(RankOneLeft(size=2)):
         raise RuntimeError(BROKEN)
     assert lost.value.told
+
+
+def test_a_method_that_exits_on_one_rank_ends_all() -> None:
+    with pytest.raises(RankLost), settled(RankOneLeft(size=2)):
+        raise SystemExit(0)
+
+
+def test_a_stop_is_passed_on_as_it_is() -> None:
+    with pytest.raises(Stopped, match="stopped by SIGTERM"), settled(RankOneLeft(size=2)):
+        raise Stopped(signal.SIGTERM)
 
 
 def test_a_trial_that_fails_on_one_rank_ends_all(

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from datasets.batches import TrainingBatches
 from harness.isolation import launched
-from harness.isolation.guard import seeded
+from harness.isolation.guard import Guard, seeded
 from harness.records.store import host_copies
 from harness.spec.model import DataSpec, MethodSpec, RunSpec, parse_methods
 from harness.training import leading
@@ -41,7 +41,7 @@ from tests.harness.test_pool import files
 
 STEPS = 20
 POOL = "gfp, two sets evenly"
-MADE_UP = ("draws", "contrastive", "nan", "raises")
+MADE_UP = ("draws", "contrastive", "nan", "exits", "doubles", "raises")
 Seen = dict[str, list[Tensor]]
 
 
@@ -72,6 +72,10 @@ class MadeUp(Method[MadeUpOptions]):
             guess = guess * (torch.rand(len(x), 1) < 0.5)
         if kind == "raises" and late:
             raise RuntimeError("on every rank")
+        if kind == "exits" and late:
+            raise SystemExit(0)
+        if kind == "doubles" and late:
+            torch.set_default_dtype(torch.float64)
         loss = (guess - target).square().mean()
         return loss * (float("nan") if kind == "nan" and late and launched.rank() == 1 else 1), {}
 
@@ -163,8 +167,9 @@ def both(spec: RunSpec, data: LoadedData, block: int) -> dict[str, Any]:
 def broken(spec: RunSpec, data: LoadedData) -> str:
     """How the training of a method ends on all ranks."""
     try:
-        trainer = build_trainer(MadeUp, spec, data, STEPS)
-        train(trainer, STEPS)
+        with Guard()("training"):
+            trainer = build_trainer(MadeUp, spec, data, STEPS)
+            train(trainer, STEPS)
         return trainer.not_identical
     except Exception as problem:  # noqa: BLE001 - it is what is looked for
         return f"{type(problem).__name__}: {problem}"
