@@ -1,14 +1,14 @@
 """Everything that compares methods, from Python; the command line is a thin layer over the same
 functions.
 
-import harness
+    import harness
 
-result = harness.run(methods=["gfp", "skeletonmae"], dataset="synthetic", budget="100steps",
-out="runs") print(result.table)
-harness.evaluate("runs", protocols="linear-mamp,finetune")
-harness.measure_speed(methods=["gfp", "mamp"], encoder="small")
-records = harness.read_records("runs")                        # loads no torch
-features = harness.load_encoder("runs/.../encoder.safetensors").embed(clips)
+    result = harness.run(["gfp", "skeletonmae"], dataset="synthetic", budget="100steps", out="runs")
+    print(result)                               # the table; result.table: as a DataFrame
+    harness.evaluate("runs", protocols="linear-mamp,finetune")
+    harness.measure_speed(["gfp", "mamp"], encoder="small")
+    records = harness.read_records("runs")      # loads no torch
+    features = harness.load_encoder("runs/.../encoder.safetensors").embed(clips)
 """
 
 from __future__ import annotations

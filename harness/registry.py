@@ -74,8 +74,10 @@ class Registry:
                 f"unknown method {name!r}: give the file as --plugin {name}, and its method as"
                 f" {row}"
             )
+        file = Path(f"{name.replace('-', '_')}.py")
+        here = f"; if it is in {file}: --plugin {file}" if file.is_file() else ""
         raise UsageError(
-            f"unknown method {name!r}{nearest(name, self.methods)} (known: {known}){reasons}"
+            f"unknown method {name!r}{nearest(name, self.methods)} (known: {known}){here}{reasons}"
         )
 
     def guard(self, name: str) -> Guard:

@@ -176,7 +176,7 @@ def _missing(path: Path) -> str:
         )
     if not path.parent.is_dir():
         return f"{path}: expected a .npz file, found no folder {str(path.parent)!r}; check the path"
-    names = [entry.name for entry in path.parent.iterdir()]
+    names = [entry.name for entry in path.parent.glob("*.npz")]
     hint = (
         nearest(path.name, names) or f"that folder has these .npz files: {_npz_names(path.parent)}"
     )

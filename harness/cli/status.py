@@ -14,7 +14,7 @@ from rich.live import Live
 from harness.cli.flags import AsJson
 from harness.progress import make_console, make_table, print_table, say, say_lines, warn
 from harness.records.store import read_records, refusal_lines
-from harness.report.status import COLUMNS, Row, evaluation_lines, read_status, summary
+from harness.report.status import COLUMNS, Row, evaluation_lines, read_status, summary, table_cells
 
 _EVERY = 5.0
 """Seconds between two looks with ``--watch``."""
@@ -45,7 +45,7 @@ def status_command(
         say_lines(json.dumps([row.plain for row in rows], indent=1))
     elif not watch:
         lines = [summary(rows), *evaluation_lines(folder, found.runs)]
-        print_table(make_console(), COLUMNS, [row.cells for row in rows], lines)
+        print_table(make_console(), COLUMNS, table_cells(rows), lines)
     else:
         _keep_watching(folder, rows)
 
@@ -57,8 +57,7 @@ def _keep_watching(folder: Path, rows: list[Row]) -> None:
         with Live(console=console, auto_refresh=False) as live:
             for now in _looks(folder, rows):
                 live.update(
-                    make_table(console, COLUMNS, [row.cells for row in now], summary(now)),
-                    refresh=True,
+                    make_table(console, COLUMNS, table_cells(now), summary(now)), refresh=True
                 )
         return
     last = ""

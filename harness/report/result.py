@@ -26,3 +26,7 @@ class RunResult:
     def table(self) -> pd.DataFrame:
         """The table that the command line prints; every cell a string."""
         return build_table(self.records, self.speed)
+
+    def __str__(self) -> str:
+        """The table, whole: pandas leaves columns out of what it prints."""
+        return self.table.to_string(index=False)

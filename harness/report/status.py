@@ -30,10 +30,12 @@ class Row:
     """One run.
 
     Attributes:
+        address: the name of its folder.
         state: in a word or two.
         silent: seconds since the last sign of life; None where none is expected.
     """
 
+    address: str
     label: str
     seed: int
     state: str
@@ -56,12 +58,11 @@ class Row:
         """For JSON."""
         return vars(self)
 
-    @property
-    def cells(self) -> list[str]:
+    def cells(self, name: str) -> list[str]:
         """For a table, in the order of `COLUMNS`."""
         share = f" ({self.step / self.steps:.0%})" if self.steps else ""
         return [
-            self.label,
+            name,
             str(self.seed),
             self.state,
             (
@@ -114,11 +115,12 @@ def read_status(folder: Path, found: Records | None = None) -> list[Row]:
         elif record:
             rows.append(_of_record(record))
         elif address in refused:
-            rows.append(Row(*matrix[address], "refused"))
+            rows.append(Row(address, *matrix[address], "refused"))
         else:
             label, seed = matrix[address]
             rows.append(
                 Row(
+                    address,
                     label,
                     seed,
                     "stopped" if list((folder / address).glob("state-*.json")) else "waiting",
@@ -153,6 +155,7 @@ def _of_claim(path: Path, claim: Claim, claims: Claims) -> Row:
     rate = at.clips / at.seconds if at.seconds else None
     left = at.seconds / at.step * (at.steps - at.step) if at.step and at.steps else None
     return Row(
+        path.parent.name,
         claim.label,
         claim.seed,
         (at.doing or "running") if alive else "stopped",
@@ -176,6 +179,7 @@ def _of_record(record: RunRecord) -> Row:
     rate = training.clips_seen / training.seconds if training and training.seconds else None
     losses = training.losses if training else []
     return Row(
+        record.address,
         record.label,
         record.spec.seed,
         _WORDS.get(record.status, record.status),
@@ -184,6 +188,14 @@ def _of_record(record: RunRecord) -> Row:
         accuracy=accuracy.linear_test if accuracy else None,
         clips_per_second=rate,
     )
+
+
+def table_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """The rows as a table's; where one method and seed has several runs, by their folders."""
+    shared = Counter((row.label, row.seed) for row in rows)
+    return [
+        row.cells(row.label if shared[row.label, row.seed] == 1 else row.address) for row in rows
+    ]
 
 
 def not_done(folder: Path, found: Records) -> list[str]:

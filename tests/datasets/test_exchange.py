@@ -182,6 +182,12 @@ def test_missing_file_suggests_a_near_name(tmp_path: Path) -> None:
     assert "no such file; did you mean 'made_up.npz'?" in refusal(tmp_path / "madeup.npz")
 
 
+def test_missing_file_suggests_data_alone(tmp_path: Path) -> None:
+    exchange_file(tmp_path)
+    (tmp_path / "clips.py").touch()
+    assert "did you mean" not in refusal(tmp_path / "clips.npz")
+
+
 def test_missing_file_lists_what_is_there(tmp_path: Path) -> None:
     exchange_file(tmp_path)
     assert "has these .npz files: made_up.npz" in refusal(tmp_path / "walking")

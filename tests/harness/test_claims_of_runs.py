@@ -25,9 +25,10 @@ from harness.progress import Reporter, make_console
 from harness.records import claims
 from harness.records.claims import Claim, Claims, Held, Lost, read_claim, write_claim
 from harness.records.store import RecordStore, read_matrix, while_it_goes
-from harness.report.status import read_status, summary
+from harness.report.status import read_status, summary, table_cells
 from harness.runs import sharing
 from harness.runs.sharing import Share
+from harness.spec.model import RunSpec
 from harness.training.build import Cell
 from tests.harness.children import begin, killed, needs_fork
 from tests.harness.made_up_records import run_record
@@ -138,7 +139,16 @@ def test_signs_of_life_say_how_far_the_work_has_come(
         while claim_of(owned.path).progress.step != 5 and time.monotonic() < end:
             time.sleep(0.01)
         (row,) = read_status(tmp_path)
-    assert row.cells[:8] == ["gfp", "0", "training", "5 of 10 (50%)", "0.5", "", "25", "2 s"]
+    assert table_cells([row])[0][:8] == [
+        "gfp",
+        "0",
+        "training",
+        "5 of 10 (50%)",
+        "0.5",
+        "",
+        "25",
+        "2 s",
+    ]
     assert row.at_work
     assert summary([row]) == "1 run: 1 at work; about 2 s left of the longest at work"
 
@@ -260,6 +270,17 @@ def test_who_died_after_its_record_left_a_finished_run(
     write_claim(path, mine.model_copy(update={"token": "of another", "since": since}))
     (row,) = read_status(tmp_path)
     assert row.state == state
+
+
+def test_runs_of_one_method_and_seed_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    one, other = run_record(), run_record("mamp")
+    train = one.spec.train.model_copy(update={"batch_size": 3})
+    spec = RunSpec(**{**dict(one.spec), "train": train})
+    again = run_record(spec=spec, address=spec.address)
+    for record in (one, other, again):
+        RecordStore(tmp_path).write_run(record)
+    names = {cells[0] for cells in table_cells(read_status(tmp_path))}
+    assert names == {one.address, again.address, "mamp"}
 
 
 def test_a_folder_that_others_make_and_remove_is_made_again(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_a_run_returns_its_records_and_its_table(result: tuple[RunResult, Path])
     }
     assert {record.status for record in found.records} == {"ok"}
     assert list(found.table["method"])[:2] == ["plain", "skeletonmae"]
+    assert str(found).split("\n")[0].split() == " ".join(found.table.columns).split()
 
 
 def test_records_are_read_again(result: tuple[RunResult, Path]) -> None:

@@ -67,6 +67,15 @@ def test_an_unknown_method_names_the_nearest_and_all() -> None:
     assert all(name in message for name in registry().methods)
 
 
+def test_an_unknown_method_whose_file_lies_here_names_the_flag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_method.py").touch()
+    message = refusal(lambda: registry().method("my-method"))
+    assert "; if it is in my_method.py: --plugin my_method.py" in message
+
+
 def test_a_name_like_no_other_has_no_nearest() -> None:
     assert "did you mean" not in refusal(lambda: registry().method("zzzzzz"))
 
