@@ -244,7 +244,8 @@ def submit_command(
         Resources,
         Work,
         find_sbatch,
-        refuse_odd,
+        refuse_lines,
+        refuse_percent,
         scripts,
         submit_to_slurm,
     )
@@ -265,8 +266,9 @@ def submit_command(
             report.line(f"nothing to submit: all runs are done; `table {out}`")
             return
         work = Work(words, out, workers or max(1, left), datetime.now(UTC))
+        refuse_percent(work)
         if executor == "slurm":
-            refuse_odd(work, resources)
+            refuse_lines(work, resources)
         if dry_run and executor == "local":
             at_once = min(work.workers, resources.parallel or 1)
             report.line(

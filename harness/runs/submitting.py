@@ -171,10 +171,17 @@ def scripts(work: Work, resources: Resources) -> list[str]:
     ]
 
 
-def refuse_odd(work: Work, resources: Resources) -> None:
-    """A `UsageError` for what a script cannot hold: ``sbatch`` reads options line by line, and puts
-    numbers of jobs where a name has a per cent sign.
-    """
+def refuse_percent(work: Work) -> None:
+    """A `UsageError` for a folder whose name submitit and ``sbatch`` would change."""
+    if "%" in str(work.folder.absolute()):
+        raise UsageError(
+            f"--out {work.out}: expected a folder without % in its path, where the number of a job"
+            " is put; choose another --out"
+        )
+
+
+def refuse_lines(work: Work, resources: Resources) -> None:
+    """A `UsageError` for what a script cannot hold: ``sbatch`` reads options line by line."""
     words = [*work.words, str(work.folder.absolute()), resources.partition or ""]
     for word in (*words, *(text for pair in resources.sbatch.items() for text in pair)):
         if not word.isprintable():
@@ -182,11 +189,6 @@ def refuse_odd(work: Work, resources: Resources) -> None:
                 f"{word!r}: expected words of one line, which a script of sbatch can hold; choose"
                 " another name"
             )
-    if "%" in str(work.folder.absolute()):
-        raise UsageError(
-            f"--out {work.out}: expected a folder without % in its path, where sbatch puts the"
-            " number of a job; choose another --out"
-        )
 
 
 def find_sbatch() -> str:

@@ -17,6 +17,7 @@ import contextlib
 import math
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -191,18 +192,27 @@ def join(device: torch.device) -> Ranks:
 
 def _meet() -> tuple[dist.Store, int, int]:
     """What all ranks can read and write, once all are there; this one's number, and how many."""
+    until = time.monotonic() + _MEETING.total_seconds()
     try:
         store, rank, size = next(dist.rendezvous("env://", timeout=_MEETING))
-        store.set(f"here/{rank}", "")
-        store.wait([f"here/{one}" for one in range(size)], _MEETING)
+        there = store.add("here", 1)
     except (dist.DistError, ValueError) as problem:
-        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        raise UsageError(
-            f"expected {launched.world_size()} ranks to meet at {place} within {_MEETING}, found"
-            f" {one_line(problem)}; look whether every host reaches it, then start all again"
-        ) from None
+        raise _not_met(one_line(problem)) from None
+    while there < size:
+        if time.monotonic() > until:
+            raise _not_met(f"{there} there")
+        time.sleep(0.1)  # and not in torch, where no signal is heard
+        there = store.add("here", 0)
     store.set_timeout(_PATIENCE)
     return store, rank, size
+
+
+def _not_met(found: str) -> UsageError:
+    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    return UsageError(
+        f"expected {launched.world_size()} ranks to meet at {place} within {_MEETING}, found"
+        f" {found}; look whether every host reaches it, then start all again"
+    )
 
 
 def part() -> None:

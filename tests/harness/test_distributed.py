@@ -22,7 +22,7 @@ import torch
 from harness.cli import main as cli
 from harness.errors import UsageError
 from harness.isolation import launched
-from harness.isolation.stopping import RankLost, Stopped
+from harness.isolation.stopping import RankLost, Stopped, stoppable
 from harness.machine import select_device
 from harness.records.schema import RunRecord
 from harness.training import distributed, leading
@@ -261,6 +261,20 @@ def test_ranks_that_do_not_meet_end(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(distributed, "_MEETING", timedelta(seconds=1))
         with pytest.raises(UsageError, match="expected 2 ranks to meet at 127"):
             distributed.join(torch.device("cpu"))
+
+
+def test_a_rank_that_waits_for_the_others_hears_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torchrun sends one where another rank has failed, and ends after half a minute who stays."""
+    as_a_rank(monkeypatch)
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(distributed.dist, "rendezvous", lambda *_, **__: iter([(store, 1, 2)]))
+    monkeypatch.setattr(distributed.time, "sleep", lambda _: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Stopped), stoppable():
+        distributed.join(torch.device("cpu"))
+    monkeypatch.setattr(distributed, "_MEETING", timedelta(0))
+    store.add("here", -1)
+    with pytest.raises(UsageError, match="within 0:00:00, found 1 there"):
+        distributed.join(torch.device("cpu"))
 
 
 def test_other_launchers_variables_mean_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

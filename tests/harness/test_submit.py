@@ -322,6 +322,7 @@ def test_without_submitit_the_line_names_the_extra(
         (("--partition", "a\n#SBATCH --wait"), "expected words of one line"),
         (("--out", "two\nlines"), "expected words of one line"),
         (("--out", "of%j"), "--out of%j: expected a folder without % in its path"),
+        (("--out", "%j", "--executor", "local"), "--out %j: expected a folder without %"),
         (("--sbatch", "nodes=2"), "--sbatch nodes=2: expected one task on one node"),
     ],
 )
