@@ -47,6 +47,7 @@ from harness.cli.flags import (
 )
 from harness.cli.run import asked_of_run, every_setting
 from harness.errors import UsageError, nearest
+from harness.machine import device_type
 from harness.progress import Reporter, at_work, say_lines
 from harness.runs.request import prepare_experiment
 
@@ -240,7 +241,9 @@ def submit_command(
         )
     _need_submitit()
     _refuse_shares(ranks, cpus, gpus)
+    _refuse_unseen(executor, device, gpus)
     from harness.runs.submitting import (
+        Here,
         Resources,
         Work,
         find_sbatch,
@@ -270,7 +273,7 @@ def submit_command(
         if executor == "slurm":
             refuse_lines(work, resources)
         if dry_run and executor == "local":
-            at_once = min(work.workers, resources.parallel or 1)
+            at_once = Here(work, resources).at_once
             report.line(
                 "executor: local, which runs no script: a measurement, then"
                 f" {counted(at_once, 'worker')}"
@@ -303,6 +306,15 @@ def _refuse_shares(ranks: int, cpus: int, gpus: int) -> None:
                 f"{flag} {there}: expected one for each of {ranks} ranks or more; choose"
                 f" {flag} {ranks}, or fewer --ranks"
             )
+
+
+def _refuse_unseen(executor: str, device: str | None, gpus: int) -> None:
+    """A `UsageError` where jobs on this machine are to use a GPU that they cannot see."""
+    if executor == "local" and not gpus and device_type(device or "auto") == "cuda":
+        raise UsageError(
+            f"--device {device}: expected --gpus too, since a job here sees no other GPU than its"
+            " own; add --gpus 1"
+        )
 
 
 def _words_of_run(ctx: typer.Context) -> list[str]:
@@ -370,14 +382,16 @@ def _submitted(jobs: Sequence[str], work: Work, report: Reporter, *, wait: bool)
 
 def _do_here(work: Work, resources: Resources, report: Reporter) -> None:
     """Measurement and workers on this machine, watched to their end."""
-    from harness.runs.submitting import Here
+    from harness.runs.submitting import Here, gpus_here
 
     here = Here(work, resources)
-    at_once = min(work.workers, resources.parallel or 1)
+    here.refuse_missing_gpus()
     report.line(
-        f"executor: local, {counted(at_once, 'worker')} at once on this machine; logs in"
+        f"executor: local, {counted(here.at_once, 'worker')} at once on this machine; logs in"
         f" {work.folder}"
     )
+    if "--device" not in work.words and gpus_here():
+        report.line("jobs see no GPU: --gpus says how many each has")
     try:
         here.measure()
         _watch(lambda: not here.over, "measuring speed", work, report)

@@ -10,6 +10,7 @@ nothing that others cannot do.
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -20,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 from submitit import Job as Submitted
 from submitit import LocalExecutor, SlurmExecutor
 from submitit.core.utils import FailedJobError
 
+from datasets.wording import counted
 from harness.errors import UsageError
 from harness.runs.job import Job
 
@@ -245,6 +248,12 @@ def in_queue(jobs: Sequence[str]) -> bool:
     return bool(shown.stdout.strip())
 
 
+def gpus_here() -> list[str]:
+    """This machine's GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (named.split(",") if named else [*map(str, range(count))])[:count]
+
+
 @dataclass
 class Here:
     """Jobs on this machine, one after the other or several at once.
@@ -257,6 +266,21 @@ class Here:
     resources: Resources
     running: list[Submitted[int]] = field(default_factory=list)
 
+    @property
+    def at_once(self) -> int:
+        """Workers."""
+        return min(self.work.workers, self.resources.parallel or 1)
+
+    def refuse_missing_gpus(self) -> None:
+        """A `UsageError` where there are fewer GPUs than workers take."""
+        gpus, found = self.resources.gpus, len(gpus_here())
+        if found < gpus * self.at_once:
+            raise UsageError(
+                f"--gpus {gpus}: expected {gpus * self.at_once} here, for"
+                f" {counted(self.at_once, 'worker')} at once, found {found}; choose a smaller"
+                " --gpus or --parallel"
+            )
+
     def measure(self) -> None:
         """Start the measurement."""
         self._start(self.work.measuring, 0)
@@ -265,19 +289,17 @@ class Here:
         """Start as many workers as may be at once; each goes on until nothing is left,
         so that more are no use.
         """
-        for number in range(min(self.work.workers, self.resources.parallel or 1)):
+        for number in range(self.at_once):
             self._start(self.work.working, number)
 
     def _start(self, words: Sequence[str], place: int) -> None:
         gpus = self.resources.gpus
         executor = LocalExecutor(self.work.folder, max_num_timeout=REQUEUES)
         executor.update_parameters(
-            timeout_min=_NO_LIMIT,
-            signal_delay_s=_NOTICE,
-            stderr_to_stdout=True,
-            gpus_per_node=gpus,
-            visible_gpus=list(range(place * gpus, (place + 1) * gpus)),
+            timeout_min=_NO_LIMIT, signal_delay_s=_NOTICE, stderr_to_stdout=True, gpus_per_node=gpus
         )
+        # Here, where submitit's own check knows numbers alone, and a GPU may have another name.
+        executor.parameters["visible_gpus"] = gpus_here()[place * gpus :][:gpus]
         self.running.append(executor.submit(self.resources.job(words)))
 
     @property

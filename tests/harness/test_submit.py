@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from submitit.core.utils import DelayedSubmission
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
@@ -29,7 +30,7 @@ from harness.records.store import RecordStore, now, read_matrix
 from harness.runs import job as jobs
 from harness.runs import ranks, submitting
 from harness.runs.job import Job
-from harness.runs.submitting import REQUEUES
+from harness.runs.submitting import REQUEUES, Resources, Work
 from tests.harness.made_up_job import CHILD, Made
 from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, small_file
 from tests.harness.test_claims_of_runs import write_claim
@@ -350,6 +351,56 @@ def test_the_queue_is_asked_as_slurm_without_accounting_can_be(
     assert submitting.in_queue(["71", "72"]) is there
     stand_in(slurm, "squeue", 'echo "Unable to contact slurm controller" >&2; exit 1')
     assert submitting.in_queue(["71", "72"])
+
+
+# --- the GPUs of jobs on this machine ---
+
+
+@pytest.mark.parametrize(
+    ("visible", "seen"), [("2,GPU-3a", ["2", "2", "GPU-3a"]), (None, ["0", "0", "1"])]
+)
+def test_jobs_here_share_the_gpus_that_are_left_to_the_command(
+    visible: str | None, seen: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The measurement, then two workers."""
+    started: list[str] = []
+
+    def start(cuda_devices: str, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(cuda_devices)
+        return subprocess.Popen(["true"])
+
+    monkeypatch.setattr("submitit.local.local.start_controller", start)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    else:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    here = submitting.Here(Work(["--help"], tmp_path, 5, now()), Resources(gpus=1, parallel=2))
+    here.refuse_missing_gpus()
+    here.measure()
+    here.start_workers()
+    assert started == seen
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ("--gpus", "1", "--parallel", "2"),
+            "--gpus 1: expected 2 here, for 2 workers at once, found 1; choose a smaller --gpus or"
+            " --parallel",
+        ),
+        (("--device", "cuda"), "--device cuda: expected --gpus too"),
+    ],
+)
+def test_gpus_that_jobs_here_cannot_have_are_refused(
+    words: tuple[str, ...], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    found = submit(tmp_path, "--executor", "local", *words)
+    assert found.code == 2
+    assert line in found.err
+    assert not (tmp_path / "out").exists()
 
 
 # --- what a job does ---
