@@ -27,16 +27,16 @@ from harness.progress import say
 
 _ASK = getattr(signal, "SIGUSR1", signal.SIGTERM)
 """What a child hears of it; a system without the one has the other."""
-_DEAF = """
-trap '' TERM USR2
+_HEIR = """
 setpriv --pdeathsig USR1 true 2> /dev/null && exec setpriv --pdeathsig USR1 "$@"
 exec "$@"
 """
-"""The shell's words before a command: it ignores what the scheduler may send to all processes of a
-job, and hears this process alone, for a second signal would break off what it does after the first.
-
-Where this process is killed, Linux tells the child in its place: it would else go on beside whoever
-gets the node next.
+"""The shell's words before a command: where the process that started it is killed, Linux tells the
+command in its place, which would else go on beside whoever gets the node next.
+"""
+_DEAF = "trap '' TERM USR2"
+"""It ignores what the scheduler may send to all processes of a job, and hears the process that
+started it alone, for a second signal would break off what it does after the first.
 """
 _LOOK = 0.2
 """Seconds between two looks at the child."""
@@ -113,12 +113,19 @@ def _listening() -> Iterator[tuple[list[int], Any]]:
             signal.signal(number, handler)
 
 
+def heir(command: Sequence[str], before: str = "") -> list[str]:
+    """The same command, told where the process that starts it is killed; the shell does what is
+    ``before`` first.
+    """
+    return ["sh", "-c", before + _HEIR, "sh", *command]
+
+
 def _run_child(command: Sequence[str], asked: Sequence[int]) -> int:
     """The exit code of a command, which is told once, by SIGUSR1,
     that something was asked of this process.
     """
     told = False
-    with subprocess.Popen(["sh", "-c", _DEAF, "sh", *command]) as child:
+    with subprocess.Popen(heir(command, _DEAF)) as child:
         while child.poll() is None:
             if asked and not told:
                 child.send_signal(_ASK)

@@ -11,22 +11,27 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
+from harness.runs.job import heir
 
-def _words_of(ranks: int, words: Iterable[str]) -> list[str]:
-    """What torchrun is given for ranks on one machine, beside others that may run there."""
-    return ["--standalone", "--nproc-per-node", str(ranks), "-m", "harness", *words]
+
+def words_of(ranks: int, command: Sequence[str]) -> list[str]:
+    """What torchrun is given for ranks on one machine, beside others that may run there; they end
+    where it is killed.
+    """
+    return ["--standalone", "--nproc-per-node", str(ranks), "--no-python", *heir(command)]
 
 
 def main(ranks: str, *words: str) -> int:
     """The exit code of the rank that ended worst; one that a signal ended ends this process so."""
     try:
-        torchrun(["--signals-to-handle", "SIGUSR1", *_words_of(int(ranks), words)])
+        command = [sys.executable, "-u", "-m", "harness", *words]
+        torchrun(["--signals-to-handle", "SIGUSR1", *words_of(int(ranks), command)])
     except SignalException as stop:
         return 128 + stop.sigval
     except ChildFailedError as failed:

@@ -517,6 +517,22 @@ def test_the_child_of_a_job_that_is_killed_stops(tmp_path: Path) -> None:
     script = (
         f"from tests.harness.made_up_job import CHILD, Made; Made([CHILD, {str(tmp_path)!r}])()"
     )
+    is_told_of_the_end_of(script, tmp_path)
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="nothing tells the ranks")
+def test_ranks_whose_torchrun_is_killed_stop(tmp_path: Path) -> None:
+    """Else they go on with the run beside those that the job starts next."""
+    script = (
+        "import sys; from harness.runs.ranks import torchrun, words_of\n"
+        "from tests.harness.made_up_job import CHILD\n"
+        f"torchrun(words_of(1, [sys.executable, '-c', CHILD, {str(tmp_path)!r}]))"
+    )
+    is_told_of_the_end_of(script, tmp_path)
+
+
+def is_told_of_the_end_of(script: str, tmp_path: Path) -> None:
+    """A child whose parent, a script, is killed."""
     job = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
