@@ -44,12 +44,14 @@ IMPORT = re.compile(r"from ([\w.]+) import ([\w, ]+)")
 class Module:
     """A module's text and tree, what it defines at its top, and what it uses.
 
+    ``nodes``: all of the tree, which takes long to walk.
     ``uses``: dotted name -> how often this module reads it, names of its own included.
     """
 
     name: str
     text: str
     tree: ast.Module
+    nodes: list[ast.AST]
     defined: dict[str, ast.AST] = field(default_factory=dict)
     imported: dict[str, str] = field(default_factory=dict)
     uses: Counter[str] = field(default_factory=Counter)
@@ -63,9 +65,10 @@ def read(root: Path, folders: tuple[str, ...] = READERS) -> dict[str, Module]:
             parts = path.relative_to(root).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             text = path.read_text(encoding="utf-8")
-            found[name] = Module(name, text, ast.parse(text))
+            tree = ast.parse(text)
+            found[name] = Module(name, text, tree, list(ast.walk(tree)))
     for module in found.values():
-        module.defined, module.imported = dict(defined(module.tree)), imported(module.tree)
+        module.defined, module.imported = dict(defined(module.tree)), imported(module.nodes)
     for module in found.values():
         module.uses = uses(module, found)
     return found
@@ -95,9 +98,9 @@ def defined_by(node: ast.stmt) -> Iterator[tuple[str, ast.AST]]:
 def uses(module: Module, modules: dict[str, Module]) -> Counter[str]:
     """Dotted name -> how often a module reads it."""
     known = module.imported
-    remarks = {id(node.value) for node in ast.walk(module.tree) if isinstance(node, ast.Expr)}
+    remarks = {id(node.value) for node in module.nodes if isinstance(node, ast.Expr)}
     found: Counter[str] = Counter()
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             found[origin(known.get(node.id, f"{module.name}.{node.id}"), modules)] += 1
         elif isinstance(node, ast.Attribute) and (path := dotted(node)):
@@ -115,10 +118,10 @@ def uses(module: Module, modules: dict[str, Module]) -> Counter[str]:
     return found
 
 
-def imported(tree: ast.Module) -> dict[str, str]:
+def imported(nodes: list[ast.AST]) -> dict[str, str]:
     """Name in a module -> dotted name that it was imported from, wherever the import stands."""
     known = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 known[alias.asname or alias.name.partition(".")[0]] = (
@@ -295,7 +298,7 @@ def figures(modules: dict[str, Module], packages: tuple[str, ...]) -> Figures:
         lengths += own_lengths
         commented += comments
     spread = sorted(lengths)
-    every = [node for one in ours for node in ast.walk(one.tree) if is_function(node)]
+    every = [node for one in ours for node in one.nodes if is_function(node)]
     top = [
         f"{one.name}.{name}"
         for one in ours
@@ -327,7 +330,7 @@ def read_lines(module: Module) -> tuple[list[int], int]:
     """Characters of every code line, and how many comments a reader has."""
     remarks = {
         line
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)

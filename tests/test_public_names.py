@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readability import figures, read, unused
+from benchmarks.readability import Module, figures, read, unused
 
 ROOT = Path(__file__).parents[1]
 KEPT = {
@@ -16,17 +16,18 @@ KEPT = {
 """A public name that nobody imports -> why it is public; as a path, it would be used here."""
 
 
-def unused_names(package: str) -> set[str]:
-    """``NAME of MODULE`` of every public name that no other module uses."""
-    parts = (name.rpartition(".") for name in unused(read(ROOT), package))
-    return {f"{name} of {module}" for module, _, name in parts}
+@pytest.fixture(scope="module")
+def modules() -> dict[str, Module]:
+    """This checkout's: what every one uses takes seconds to find."""
+    return read(ROOT)
 
 
 @pytest.mark.parametrize("package", ["harness", "datasets"])
-def test_a_public_name_is_used_by_another_module(package: str) -> None:
+def test_a_public_name_is_used_by_another_module(modules: dict[str, Module], package: str) -> None:
     """Give it an underscore, or use it; an exception that is used is none."""
     kept = {name for name in KEPT if f" of {package}." in name}
-    assert unused_names(package) == kept
+    parts = (name.rpartition(".") for name in unused(modules, package))
+    assert {f"{name} of {module}" for module, _, name in parts} == kept
 
 
 MADE_UP = {
