@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-
-import pytest
 
 from benchmarks.structure import floors, rooms
 
@@ -99,42 +97,46 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", files("datasets"), ids=name_of)
-def test_datasets_import_nothing_of_methods_or_harness(path: Path) -> None:
-    assert not [
-        name for name in imports(path) if inside(name, "methods") or inside(name, "harness")
-    ]
+def offenders(
+    paths: Iterable[Path], wrong: Callable[[Path], Iterable[str]]
+) -> dict[str, list[str]]:
+    """File -> what is wrong in it; nothing of the others."""
+    return {name_of(path): found for path in paths if (found := sorted(wrong(path)))}
 
 
-@pytest.mark.parametrize("path", files("methods"), ids=name_of)
-def test_methods_import_nothing_of_harness_or_datasets(path: Path) -> None:
-    assert not [
-        name for name in imports(path) if inside(name, "harness") or inside(name, "datasets")
-    ]
+def importing(path: Path, *packages: str) -> list[str]:
+    """What a file imports of these packages."""
+    return [name for name in imports(path) if any(inside(name, package) for package in packages)]
 
 
-@pytest.mark.parametrize("path", files("methods"), ids=name_of)
-def test_nothing_in_methods_imports_a_method_file(path: Path) -> None:
-    assert not imports(path) & {module_name(other) for other in method_files() if other != path}
+def test_datasets_import_nothing_of_methods_or_harness() -> None:
+    assert offenders(files("datasets"), lambda path: importing(path, "methods", "harness")) == {}
 
 
-@pytest.mark.parametrize(
-    "path", [path for package in PACKAGES for path in files(package)], ids=name_of
-)
-def test_no_package_imports_tests_or_benchmarks(path: Path) -> None:
-    assert not [
-        name for name in imports(path) if inside(name, "tests") or inside(name, "benchmarks")
-    ]
+def test_methods_import_nothing_of_harness_or_datasets() -> None:
+    assert offenders(files("methods"), lambda path: importing(path, "harness", "datasets")) == {}
 
 
-@pytest.mark.parametrize("path", files("harness/report"), ids=name_of)
-def test_reports_never_load_the_training_loop(path: Path) -> None:
-    assert "harness.training.trainer" not in reachable(module_name(path))
+def test_nothing_in_methods_imports_a_method_file() -> None:
+    methods = {module_name(path) for path in method_files()}
+    found = offenders(files("methods"), lambda path: imports(path) & methods - {module_name(path)})
+    assert found == {}
 
 
-@pytest.mark.parametrize("path", files("harness/report"), ids=name_of)
-def test_reports_do_not_import_the_training_loop_later_either(path: Path) -> None:
-    assert "harness.training.trainer" not in imports(path)
+def test_no_package_imports_tests_or_benchmarks() -> None:
+    assert offenders(MODULES.values(), lambda path: importing(path, "tests", "benchmarks")) == {}
+
+
+LOOP = "harness.training.trainer"
+
+
+def test_reports_never_load_the_training_loop() -> None:
+    found = offenders(files("harness/report"), lambda path: reachable(module_name(path)) & {LOOP})
+    assert found == {}
+
+
+def test_reports_do_not_import_the_training_loop_later_either() -> None:
+    assert offenders(files("harness/report"), lambda path: imports(path) & {LOOP}) == {}
 
 
 # --- rooms of the harness ---
@@ -163,13 +165,17 @@ def room_of(name: str) -> str:
     return name.split(".")[1] if "." in name else ""
 
 
-@pytest.mark.parametrize("path", files("harness"), ids=name_of)
-def test_rooms_import_only_rooms_below_them(path: Path) -> None:
+def not_below(path: Path) -> set[str]:
+    """Rooms that a file of `harness` imports and that stand no lower than its own."""
     room = room_of(module_name(path))
     if room in ("", "__main__"):  # the door and the entry open any room, inside functions
-        return
+        return set()
     others = {room_of(name) for name in imports(path) if inside(name, "harness")} - {"", room}
-    assert {other for other in others if LEVEL[other] >= LEVEL[room]} == set()
+    return {other for other in others if LEVEL[other] >= LEVEL[room]}
+
+
+def test_rooms_import_only_rooms_below_them() -> None:
+    assert offenders(files("harness"), not_below) == {}
 
 
 def test_the_harness_can_be_drawn() -> None:
@@ -182,9 +188,10 @@ def test_the_harness_can_be_drawn() -> None:
     assert sum(map(len, arrows.values())) <= 80
 
 
-@pytest.mark.parametrize("path", [*files("harness"), *files("datasets")], ids=name_of)
-def test_nothing_outside_methods_imports_a_method(path: Path) -> None:
-    assert not imports(path) & {module_name(other) for other in method_files()}
+def test_nothing_outside_methods_imports_a_method() -> None:
+    methods = {module_name(path) for path in method_files()}
+    paths = [*files("harness"), *files("datasets")]
+    assert offenders(paths, lambda path: imports(path) & methods) == {}
 
 
 # --- the reading itself ---
@@ -205,6 +212,14 @@ def test_the_loop_is_found_where_it_is_loaded() -> None:
         "harness.records.schema",
         "harness.records.ratios",
     } <= reachable("harness.report.table")
+
+
+def test_what_is_wrong_is_told_by_file() -> None:
+    path = ROOT / "harness" / "report" / "table.py"
+    assert offenders([path], lambda path: ["b", "a"]) == {"harness/report/table.py": ["a", "b"]}
+    assert offenders([path], lambda path: []) == {}
+    assert "harness.records.schema" in importing(path, "harness", "methods")
+    assert importing(path, "tests") == []
 
 
 def test_deferred_imports_are_told_from_others() -> None:
