@@ -29,6 +29,13 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 60) else None
 
 
+@pytest.fixture(autouse=True)
+def _shapes_are_checked_again() -> Iterator[None]:
+    """What one test called with the right shapes is checked in the next one too."""
+    yield
+    checked_shapes.checked_calls.clear()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
     """Tensors of tests are tiny, and timings then depend on nothing else."""

@@ -62,6 +62,23 @@ def test_fields_of_a_data_class_are_checked() -> None:
         ClipBatch(clips, x, row, row)
 
 
+def test_a_call_like_one_before_is_not_checked_again() -> None:
+    answers = [torch.zeros(2), torch.zeros(3), torch.zeros(3), torch.zeros(3)]
+
+    def function(x: Float[torch.Tensor, " B"], size: int) -> Float[torch.Tensor, " B"]:
+        del x, size
+        return answers.pop(0)
+
+    decorate = checked_shapes.unless_compiled(checked_shapes.jaxtyped, typechecker=typechecker)
+    call, x = decorate(function), torch.zeros(2)
+    for _ in range(2):
+        call(x, 1)  # the second answer is wrong, and nobody looks
+    for others in ((x, 2), (x.double(), 1)):
+        with pytest.raises(TypeCheckError):
+            call(*others)
+    assert answers == []
+
+
 def test_nothing_is_checked_elsewhere() -> None:
     code = (
         "import sys, torch; from methods.parts.tokens import frame_motion;"
