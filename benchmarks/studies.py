@@ -42,8 +42,8 @@ harness, and judge no method.
   0.74 at `base`, from above the FLOP ratio to below it at `small`
   ([small-explain](results/small-explain), [base-explain](results/base-explain)). So on a CPU a
   part of a speedup above the FLOP ratio is the kernel; whether that holds for the published GPU
-  figures is open. Published feeding works the other way: on two cores it holds GFP back more than
-  MAMP.
+  figures is open. What published feeding costs whom is open too: both studies are of version 1 of
+  the rules, whose clock made methods with many parameters look slow under it.
 - **The published claims are not tested.** All are about GPUs, so the cards are evidence alone
   ([base-claims](results/base-claims), from before attention in fp32 was one of the switches).
 - **The published way of training is the published one**: its step costs what MAMP's released step
