@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.answer.page import HERE, PAGE, RESULTS, page, read_answer, write
+from benchmarks.answer.page import HERE, PAGE, RESULTS, page, read_answer, sooner, write
 from harness.cli.config import read_config
 
 STUDY = """
@@ -65,7 +65,7 @@ def test_the_page_begins_with_a_sentence_a_table_and_a_picture(made: str, result
     top = made.partition("\n## ")[0]
     assert "Which is better?" in top
     assert "- **utdmhad (xsub), 60000clips, tiny**: " in top
-    assert "raw coordinates (raw-pca) (77.0 %" in top
+    assert "raw coordinates (raw-pca, 77.0 %" in top
     assert "| raw-pca | 77.0 [72.8, 80.7 clips] |" in top
     pictures = re.findall(r"\]\(([^)]+)\)", top)
     assert [(results / name).read_bytes()[:5] for name in pictures] == [b"<?xml"]
@@ -78,11 +78,30 @@ def test_the_page_says_who_is_above_controls_and_each_other(made: str) -> None:
     assert "protocol linear, new people: not testable (4 of 6 test subjects)" in made
 
 
+@pytest.mark.parametrize(
+    ("holm", "first", "second", "expected"),
+    [
+        (None, 50.0, 90.0, "cannot be said"),
+        (0.2, 50.0, 90.0, "cannot be said, not even whether sooner (p 0.2 after Holm)"),
+        (0.01, 50.0, 90.0, "sooner (p 0.01 after Holm), how many times as fast cannot be said"),
+        (0.01, 50.0, None, "sooner (p 0.01 after Holm), how many times as fast cannot be said"),
+        (0.01, None, 90.0, "later (p 0.01 after Holm), how many times as fast cannot be said"),
+    ],
+)
+def test_times_that_have_no_ratio_may_be_told_apart(
+    holm: float | None, first: float | None, second: float | None, expected: str
+) -> None:
+    row = {"holm": holm, "median_seconds": first}
+    assert sooner(row, {"median_seconds": second}) == expected
+
+
 def test_the_page_has_trends_times_power_and_the_exchange(made: str) -> None:
     assert "| AMR above GFP | amr | gfp | +" in made
     assert "No two rows under one setting speak of: motion rather than coordinates (MAMP)" in made
     assert re.search(
-        r"- amr to the accuracy of gfp \(\d\d\.\d %\): cannot be said: \d of 6 seeds", made
+        r"- amr to the accuracy of gfp \(\d\d\.\d %\): cannot be said, not even whether sooner "
+        r"\(p [\d.]+ after Holm\): \d of 6 seeds",
+        made,
     )
     assert "protocol linear, these people: ±3 points for " in made
     assert "| equal 60000clips |" in made

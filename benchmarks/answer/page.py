@@ -28,13 +28,13 @@ import harness  # noqa: F401 - makes its neighbours importable  # isort: split
 from datasets.wording import counted, printable
 from harness.cli.config import read_config
 from harness.errors import UsageError
-from harness.records.differences import Pair
+from harness.records.differences import LEVEL, Pair
 from harness.records.evaluations import SCRATCH, Evaluations, column_of
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord
 from harness.records.store import read_records, write_atomically
 from harness.report import charts
 from harness.report.apart import NEW, THESE, closing, listed
-from harness.report.cells import EMPTY, blocks, figures, known, p_text
+from harness.report.cells import EMPTY, Figures, blocks, figures, known, p_text
 from harness.report.compare import Comparison
 from harness.report.evaluations import cells_frame, evaluation_table
 from harness.report.frame import points_frame
@@ -47,7 +47,7 @@ from harness.report.trends import PUBLISHED, trend_frame, trend_table
 from harness.report.tuning import tuning_notes, tuning_table
 from harness.runs.protocols import Protocols
 from harness.spec.model import parse_methods, parse_seeds
-from harness.studies.target import arm_times, eligible_runs, freeze, timing
+from harness.studies.target import arm_times, eligible_runs, freeze, timing, untrained
 from harness.studies.tuning import tuned_methods
 
 HERE = Path(__file__).resolve().parent
@@ -56,6 +56,8 @@ SHELF = "answer-"
 """What the names of the study's shelves begin with."""
 FIRST = ("protocol linear", "linear")
 """Columns that sentences at the top are of, the first that is there."""
+SPEEDS = ("method", "speedup [95 %]", "trains faster", "by FLOPs")
+"""Columns of a table of runs that stand above the protocols'."""
 CONTROLS = {RAW_FLOOR: "raw coordinates", RANDOM_INIT: "the untrained encoder"}
 
 
@@ -229,6 +231,8 @@ def of_setting(setting: Setting, answer: Answer) -> Iterator[str]:
     shown = [setting.table.table]
     if setting.evaluations:
         shown = blocks(evaluation_table(cells_frame(setting.evaluations)))
+        if setting.table.speed:
+            shown.insert(0, setting.table.table.loc[:, lambda cells: cells.columns.isin(SPEEDS)])
     for one in shown:
         yield table(one)
     yield from paragraphs([line for one in protocols(setting) for line in judged(one, setting)])
@@ -294,7 +298,14 @@ def times(setting: Setting, answer: Answer) -> Iterator[str]:
             said.append(f"to the accuracy of {reference}: cannot be said: {why}")
             continue
         frame = target_frame(runs, target, arm_times(speed), speed)
-        said += reached(frame, reference)
+        chance = untrained(setting.table.runs, target)
+        if chance is not None and target.accuracy <= chance:
+            said.append(
+                f"to the accuracy of {reference} ({100 * target.accuracy:.1f} %): means nothing, no"
+                f" higher than the untrained encoder's {100 * chance:.1f} %"
+            )
+        else:
+            said += reached(frame, reference)
         if reference == references[0]:
             rungs = ladder_frame(runs, target, arm_times(speed))
             yield from picture(answer, setting, "ladder", partial(charts.ladder_chart, rungs))
@@ -320,11 +331,22 @@ def reached(frame: pd.DataFrame, reference: str) -> Iterator[str]:
         else:
             bound = row["speedup_at_most"]
             most = f", so less than {bound:.2f} times as fast" if known(bound) else ""
-            sure = f"; when: p {p_text(row['holm'])} after Holm" if known(row["holm"]) else ""
             yield (
-                f"{start}cannot be said: {row['reached']} of {row['runs']} seeds got there and "
-                f"stayed, {own['reached']} of {own['runs']} of {reference} itself{most}{sure}"
+                f"{start}{sooner(row, own)}: {row['reached']} of {row['runs']} seeds got there and "
+                f"stayed, {own['reached']} of {own['runs']} of {reference} itself{most}"
             )
+
+
+def sooner(row: Figures, own: Figures) -> str:
+    """Whether the times of a row without a factor are told from the reference's at all."""
+    if not known(row["holm"]):
+        return "cannot be said"
+    test = f"p {p_text(row['holm'])} after Holm"
+    if row["holm"] > LEVEL:
+        return f"cannot be said, not even whether sooner ({test})"
+    first, second = (one["median_seconds"] for one in (row, own))
+    earlier = not known(second) or (known(first) and first < second)
+    return f"{'sooner' if earlier else 'later'} ({test}), how many times as fast cannot be said"
 
 
 def power(setting: Setting, answer: Answer) -> Iterator[str]:

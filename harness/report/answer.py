@@ -297,7 +297,7 @@ def _over_controls(answer: Answer, top: str, rows: Sequence[Row], found: Sequenc
     which no ranking of methods tells.
     """
     highest = max(row.mean for row in rows if row.label == top)
-    words = {RAW_FLOOR: f"raw coordinates ({RAW_FLOOR})", RANDOM_INIT: "the untrained encoder"}
+    words = {RAW_FLOOR: f"raw coordinates ({RAW_FLOOR}, ", RANDOM_INIT: "the untrained encoder ("}
     texts = []
     for row in sorted(rows, key=lambda row: -row.mean):
         if row.control and row.mean > highest:
@@ -312,7 +312,8 @@ def _over_controls(answer: Answer, top: str, rows: Sequence[Row], found: Sequenc
                 if tested
                 else ", not tested"
             )
-            texts.append(f"{words.get(row.label, said(row.label))} ({100 * row.mean:.1f} %{told})")
+            start = words.get(row.label, f"{said(row.label)} (")
+            texts.append(f"{start}{100 * row.mean:.1f} %{told})")
     if not texts:
         return answer
     headline = (

@@ -102,7 +102,7 @@ def test_controls_above_the_best_method_are_named() -> None:
         }
     )
     assert (
-        "Higher than the best method's 56.6 %: raw coordinates (raw-pca) (77.0 %)."
+        "Higher than the best method's 56.6 %: raw coordinates (raw-pca, 77.0 %)."
         in answer.headline
     )
     assert "untrained" not in answer.headline
