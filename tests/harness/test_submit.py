@@ -693,10 +693,10 @@ class HereAtOnce:
     """Runs a job where it is submitted, as its process would."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
-        self.folder = folder
+        self.folder, self.parameters = folder, dict[str, Any]()
 
     def update_parameters(self, **options: Any) -> None:
-        self.options = options
+        self.parameters.update(options)
 
     def submit(self, job: Job) -> HereAtOnce:
         self.outcome = harness(*job.words)
