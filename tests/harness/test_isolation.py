@@ -327,8 +327,8 @@ def test_random_numbers_of_python_and_numpy_are_the_rows_own(rude: Finished) -> 
 
 
 BROKEN_IMPORTS = {
-    "exit": ("raise SystemExit(0)\n", r"SystemExit: 0 \(bad\.py, line 1\)"),
-    "keyboard": ("raise KeyboardInterrupt\n", r"KeyboardInterrupt \(bad\.py, line 1\)"),
+    "exit": ("raise SystemExit(0)\n", r"SystemExit: 0 \(badexit\.py, line 1\)"),
+    "keyboard": ("raise KeyboardInterrupt\n", r"KeyboardInterrupt \(badkeyboard\.py, line 1\)"),
     "syntax": ("def broken(:\n", "SyntaxError"),
     "dtype": (
         "import torch\ntorch.set_default_dtype(torch.float64)\n",
@@ -359,7 +359,7 @@ BROKEN_IMPORTS = {
             " sys.exit(0)\n\nclass Bad(Method):\n    about = About('Bad', 'none')\n    Options ="
             " Options\n"
         ),
-        r"options: SystemExit: 0 \(bad\.py, line 6\)",
+        r"options: SystemExit: 0 \(badoptions\.py, line 6\)",
     ),
     "required option": (
         (
@@ -372,29 +372,47 @@ BROKEN_IMPORTS = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in BROKEN_IMPORTS if name != "required option"])
-def test_a_plugin_that_cannot_be_used_is_a_row_that_failed(name: str, tmp_path: Path) -> None:
-    text, reason = BROKEN_IMPORTS[name]
+IN_A_RUN = [name for name in BROKEN_IMPORTS if name != "required option"]
+
+
+def module_of(name: str) -> str:
+    return f"bad{name}".replace(" ", "")
+
+
+@pytest.fixture(scope="module")
+def unusable(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunRecord]:
+    """A run of all of them and one method that is well."""
+    folder = tmp_path_factory.mktemp("unusable")
+    files = [plugin_file(folder, module_of(name), BROKEN_IMPORTS[name][0]) for name in IN_A_RUN]
     found = harness(
         "run",
         *SMALL,
         "--dataset",
-        small_file(tmp_path),
-        "--plugin",
-        plugin_file(tmp_path, "bad", text),
+        small_file(folder),
+        *(word for file in files for word in ("--plugin", file)),
         "--methods",
-        "bad,encoder-only",
+        ",".join([*map(module_of, IN_A_RUN), "encoder-only"]),
         "--baseline",
         "encoder-only",
         "--out",
-        tmp_path / "out",
+        folder / "out",
     )
     assert (found.code, found.err) == (1, "")
-    records = {record.label: record for record in RecordStore(tmp_path / "out").runs()}
-    assert records["encoder-only"].status == "ok"
-    assert records["bad"].status == "failed"
-    assert re.search(reason, records["bad"].error), records["bad"].error
     assert torch.get_default_dtype() == torch.float32
+    return {record.label: record for record in RecordStore(folder / "out").runs()}
+
+
+@pytest.mark.parametrize("name", IN_A_RUN)
+def test_a_plugin_that_cannot_be_used_is_a_row_that_failed(
+    unusable: dict[str, RunRecord], name: str
+) -> None:
+    record, reason = unusable[module_of(name)], BROKEN_IMPORTS[name][1]
+    assert record.status == "failed"
+    assert re.search(reason, record.error), record.error
+
+
+def test_plugins_that_cannot_be_used_leave_the_others_alone(unusable: dict[str, RunRecord]) -> None:
+    assert unusable["encoder-only"].status == "ok"
 
 
 @pytest.mark.parametrize(
