@@ -27,9 +27,13 @@ def disturbances(record: SpeedRecord) -> str:
 
 
 def rounds_text(record: SpeedRecord) -> str:
-    """``11 interleaved rounds in one process``, or those of each of several."""
+    """``11 interleaved rounds in one process``, on ranks that train together, or those of each of
+    several that measure one after the other.
+    """
     if not record.rounds:
-        return f"{record.same.pairs} interleaved rounds in one process"
+        ranks = record.environment.ranks
+        place = f"on {ranks} ranks" if ranks > 1 else "in one process"
+        return f"{record.same.pairs} interleaved rounds {place}"
     rounds = " + ".join(map(str, record.rounds))
     return (
         f"{rounds} interleaved rounds in {len(record.rounds)} fresh processes, intervals over"

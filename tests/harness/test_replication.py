@@ -117,6 +117,9 @@ def test_a_method_that_one_process_lacks_is_left_out() -> None:
 
 def test_a_table_says_how_often_it_was_measured() -> None:
     assert rounds_text(PROCESSES[0]) == "20 interleaved rounds in one process"
+    several = PROCESSES[0].environment.model_copy(update={"ranks": 2})
+    on_ranks = PROCESSES[0].model_copy(update={"environment": several})
+    assert rounds_text(on_ranks) == "20 interleaved rounds on 2 ranks"
     assert rounds_text(joined(PROCESSES)).startswith(
         "2 + 2 + 2 interleaved rounds in 3 fresh processes"
     )
