@@ -1,8 +1,8 @@
 """What the user sees while work goes on: live bars on a terminal; in a log, a line at least every
 half minute.
 
-    with at_work() as report:              # in a log the first line, before anything slow is loaded
-        with report.task("training", "step") as task:
+    with at_work() as reporter:              # in a log the first line, before anything slow is loaded
+        with reporter.task("training", "step") as task:
             task(10, 200, "loss 0.31")             # so far, in all, and what else there is to say
 
 In a log nothing is printed for work that is quick. After half a minute without a line a thread of
@@ -286,11 +286,11 @@ def at_work(
         stderr: print there: the output is somebody's input.
         quiet: print results alone, and no progress.
     """
-    report = Reporter(make_console(stderr=stderr), quiet=quiet)
-    if announced and not report.console.is_terminal:
-        report.line(f"started: {command_line()}")
-    with report.log():
-        yield report
+    reporter = Reporter(make_console(stderr=stderr), quiet=quiet)
+    if announced and not reporter.console.is_terminal:
+        reporter.line(f"started: {command_line()}")
+    with reporter.log():
+        yield reporter
 
 
 class Stopwatch:

@@ -72,13 +72,13 @@ def prepare_command(
 
     `--dataset` opens it; a killed preparation goes on where it was.
     """
-    with at_work(quiet=quiet) as report, usage_errors():
+    with at_work(quiet=quiet) as reporter, usage_errors():
         from datasets.formats.store import stores_dir
         from datasets.raw import open_source
         from datasets.raw.prepare import prepare
 
         source = open_source(name, raw)
-        with report.task(f"reading {name}", "part") as advance:
+        with reporter.task(f"reading {name}", "part") as advance:
             prepared = prepare(
                 source,
                 name,
@@ -88,8 +88,8 @@ def prepare_command(
                 advance=advance,
             )
         for line in source.assumed:
-            report.result(f"assumed: {line}")
-        _tell(prepared, name if out is None else str(out), report)
+            reporter.result(f"assumed: {line}")
+        _tell(prepared, name if out is None else str(out), reporter)
 
 
 @data_app.command("doctor", cls=HelpCommand, epilog="data doctor ntu60 --deep")
@@ -121,16 +121,16 @@ def doctor_command(
     Counts, broken frames, bones, units, axes, left and right, leaks, fingerprint. Exit code 1
     when a finding is an error.
     """
-    with at_work(stderr=as_json, announced=not as_json, quiet=quiet) as report:
+    with at_work(stderr=as_json, announced=not as_json, quiet=quiet) as reporter:
         from harness.pictures.doctor import doctor, doctor_lines
 
-        with report.long_task(CHECKING) as advance:
+        with reporter.long_task(CHECKING) as advance:
             examination = doctor(name, splits=split or [], deep=deep, plot=plot, advance=advance)
     if as_json:
         say_lines(examination.model_dump_json(indent=1))  # NaN becomes null
     else:
         for line in [*doctor_lines(examination), *([f"picture in {plot}"] if plot else [])]:
-            report.result(line)
+            reporter.result(line)
     if any(finding.severity == "error" for finding in examination.findings):
         raise typer.Exit(1)
 
@@ -182,13 +182,13 @@ def show_command(
 
     Visible and masked tokens coloured, the reconstruction beside it.
     """
-    with at_work(announced=False, quiet=quiet) as report:
+    with at_work(announced=False, quiet=quiet) as reporter:
         from harness.pictures.show import show
 
         for line in show(
             name, out, clip=clip, method=method, run=run, train=train, encoder=encoder
         ):
-            report.line(line)
+            reporter.line(line)
 
 
 @data_app.command("download", cls=HelpCommand, epilog="data download utdmhad")
@@ -211,41 +211,45 @@ def download_command(
 
     It is checked; for the rest this says how to get it.
     """
-    with at_work(quiet=quiet) as report, usage_errors():
+    with at_work(quiet=quiet) as reporter, usage_errors():
         from datasets.origins import how_to_get, origin
 
         if origin(name).download is None:
             for line in how_to_get(name).splitlines():
-                report.result(line)
+                reporter.result(line)
             raise UsageError(f"{name} may not be downloaded by a program; the steps are above")
         from datasets.origins.download import fetch
 
-        with report.task(f"downloading {name}", "byte") as advance:
-            raw = fetch(name, out or Path("raw") / name, advance=advance, say=report.line)
-        report.line(f"raw files in {raw}; next: python -m harness data prepare {name} --raw {raw}")
+        with reporter.task(f"downloading {name}", "byte") as advance:
+            raw = fetch(name, out or Path("raw") / name, advance=advance, say=reporter.line)
+        reporter.line(
+            f"raw files in {raw}; next: python -m harness data prepare {name} --raw {raw}"
+        )
 
 
-def _tell(prepared: Prepared, dataset: str, report: Reporter) -> None:
+def _tell(prepared: Prepared, dataset: str, reporter: Reporter) -> None:
     """Counts by stage, found and published split sizes, problems, fingerprint, and how to go on."""
     header = prepared.header
-    report.result(f"{header.title}: " + ("prepared" if prepared.fresh else "was prepared already"))
+    reporter.result(
+        f"{header.title}: " + ("prepared" if prepared.fresh else "was prepared already")
+    )
     if prepared.note:
-        report.result(f"note: {prepared.note}")
+        reporter.result(f"note: {prepared.note}")
     width = max(map(len, header.counts))
     for stage, count in header.counts.items():
-        report.result(f"  {stage:{width}}  {count:>9,}")
+        reporter.result(f"  {stage:{width}}  {count:>9,}")
     rows = [[name, *map(str, found), published] for name, found, published in _split_rows(prepared)]
     if rows:
-        print_table(report.console, ["split", "train", "test", "published"], rows, [])
+        print_table(reporter.console, ["split", "train", "test", "published"], rows, [])
     for problem in header.problems[:_SHOWN_PROBLEMS]:
-        report.result(f"problem: {problem}")
+        reporter.result(f"problem: {problem}")
     if len(header.problems) > _SHOWN_PROBLEMS:
-        report.result(
+        reporter.result(
             f"and {len(header.problems) - _SHOWN_PROBLEMS} more problems, listed in"
             f" {prepared.folder}/store.json"
         )
-    report.result(f"fingerprint {header.fingerprint[:16]}; store in {prepared.folder}")
-    report.line(f"next: python -m harness data doctor {dataset}, then run --dataset {dataset}")
+    reporter.result(f"fingerprint {header.fingerprint[:16]}; store in {prepared.folder}")
+    reporter.line(f"next: python -m harness data doctor {dataset}, then run --dataset {dataset}")
 
 
 def _split_rows(prepared: Prepared) -> Iterator[tuple[str, tuple[str, str], str]]:

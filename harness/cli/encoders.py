@@ -84,7 +84,7 @@ def import_encoder_command(
     if data and dataset is None:
         raise UsageError("--split and --label: expected a --dataset to probe on, found none")
     spec = build(DataSpec, data, "data") if data else None
-    with at_work(announced=False, quiet=quiet) as report:
+    with at_work(announced=False, quiet=quiet) as reporter:
         from harness.encoders.importing import import_and_probe
         from harness.machine import select_device, use_threads
 
@@ -93,13 +93,13 @@ def import_encoder_command(
             file, out, asked, joints, spec, select_device(device or "auto")
         )
     for note in imported.notes:
-        report.line(note)
-    report.line(
+        reporter.line(note)
+    reporter.line(
         f"wrote {out}: {imported.encoder.parameter_count:,} parameters,"
         f" {imported.encoder.grid.tokens} tokens"
     )
     if imported.ignored:
-        report.line(
+        reporter.line(
             f"left out, not part of the encoder: {len(imported.ignored)} tensors"
             f" ({imported.ignored[0]}, ...)"
         )
@@ -108,4 +108,4 @@ def import_encoder_command(
         for row, found in accuracies.items()
     ]
     if rows:
-        print_table(report.console, ["encoder", "linear", "kNN"], rows, [])
+        print_table(reporter.console, ["encoder", "linear", "kNN"], rows, [])

@@ -80,7 +80,7 @@ def evaluate_command(
 
     One table of all the folder's evaluations; no encoder is trained again.
     """
-    with at_work(quiet=quiet) as report:
+    with at_work(quiet=quiet) as reporter:
         from harness.runs.evaluating import Asked
         from harness.runs.protocols import registry_with_protocols
 
@@ -96,12 +96,12 @@ def evaluate_command(
             seeds=tuple(parse_seeds(seeds)) if seeds else None,
             study=study,
         )
-        if not evaluate_folder(asked, registry_with_protocols(plugin), report, wide=wide):
+        if not evaluate_folder(asked, registry_with_protocols(plugin), reporter, wide=wide):
             raise typer.Exit(1)
 
 
 def evaluate_folder(
-    asked: Asked, registry: Registry, report: Reporter, *, wide: bool = False
+    asked: Asked, registry: Registry, reporter: Reporter, *, wide: bool = False
 ) -> bool:
     """Do what is missing and leave the table of all the folder's evaluations;
     whether everything is there and well.
@@ -112,7 +112,7 @@ def evaluate_folder(
     from harness.report.evaluations import cells_frame, evaluation_notes, evaluation_table
     from harness.runs.evaluating import evaluate
 
-    result = evaluate(asked, registry, report)
+    result = evaluate(asked, registry, reporter)
     with one_writes(asked.folder):
         done = Evaluations(asked.folder)
         records = done.of(list(RecordStore(asked.folder).runs()))
@@ -123,7 +123,7 @@ def evaluate_folder(
             tables[0],
             lines,
             asked.folder / _TABLE_FILE,
-            report,
+            reporter,
             numbers={"": frame},
             more=tables[1:],
         )

@@ -68,25 +68,25 @@ def merge_command(
     from harness.records.store import TABLE_FILE, refusal_lines
     from harness.report.folder import folder_frame, folder_page, folder_tables
 
-    with at_work(announced=False, quiet=quiet) as report:
+    with at_work(announced=False, quiet=quiet) as reporter:
         merge = plan_merge(folders, out)
         tables = folder_tables(merge.records)
         page = folder_page(tables, merge.records.refused, command_line())
-        with report.long_task("copying") as advance:
+        with reporter.long_task("copying") as advance:
             write_merge(merge, page, advance)
         leave_numbers(out / TABLE_FILE, {"": folder_frame(tables)})
         for folder, refused in merge.refused.items():
             warn(*refusal_lines(folder, refused))
         for line in [*merge.notes, *merge.conflicts]:
-            report.result(line)
-        report.result(
+            reporter.result(line)
+        reporter.result(
             f"{counted(len(merge.runs), 'run')} and"
             f" {counted(len(merge.speeds), 'speed measurement')} of"
             f" {counted(len(merge.refused), 'folder')}; {merge.same} more said the same,"
             f" {merge.overtaken} unfinished were finished elsewhere,"
             f" {counted(len(merge.conflicts), 'conflict')}"
         )
-        report.line(f"records in {out}, table in {out / 'table.md'}")
+        reporter.line(f"records in {out}, table in {out / 'table.md'}")
     if merge.conflicts:
         raise typer.Exit(1)
 

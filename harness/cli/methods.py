@@ -47,8 +47,8 @@ def check_method_command(
 
     What passes and what fails; exit code 1 where something does.
     """
-    with at_work(announced=False, quiet=quiet) as report:
-        with report.task("loading torch and the methods"):
+    with at_work(announced=False, quiet=quiet) as reporter:
+        with reporter.task("loading torch and the methods"):
             from harness.conformance.suite import examine_all, find_specimen, summary
             from harness.machine import use_threads
             from harness.registry import Registry
@@ -56,11 +56,11 @@ def check_method_command(
             registry = Registry(plugin)
         use_threads(threads)
         specimen = find_specimen(name, registry)
-        with report.task(f"checking {name}", "check") as task:
+        with reporter.task(f"checking {name}", "check") as task:
             results = examine_all(specimen, task)
         rows = [(result.check, result.outcome, result.reason) for result in results]
         print_table(
-            report.console, ["check", "result", "reason"], rows, [f"{name}: {summary(results)}"]
+            reporter.console, ["check", "result", "reason"], rows, [f"{name}: {summary(results)}"]
         )
     if not all(result.passed for result in results):
         raise typer.Exit(1)

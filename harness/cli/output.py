@@ -23,7 +23,7 @@ def leave_table(
     table: pd.DataFrame,
     lines: list[str],
     path: Path,
-    report: Reporter,
+    reporter: Reporter,
     *,
     numbers: Mapping[str, pd.DataFrame],
     more: Sequence[pd.DataFrame] = (),
@@ -47,9 +47,9 @@ def leave_table(
     tables = [table, *more]
     for number, shown in enumerate(tables, 1):
         below = lines if number == len(tables) else [""]
-        print_table(report.console, shown.columns, shown.itertuples(index=False), below)
+        print_table(reporter.console, shown.columns, shown.itertuples(index=False), below)
     written = leave_text(page or to_markdown(table, lines, command, *more), path, numbers)
-    report.line(f"records in {path.parent}" + (f", table in {path}" if written else ""))
+    reporter.line(f"records in {path.parent}" + (f", table in {path}" if written else ""))
 
 
 @contextmanager

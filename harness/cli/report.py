@@ -66,9 +66,9 @@ def report_command(
             f"--figures {figures}: expected a folder, found the name of a file to write; choose"
             " another"
         )
-    with at_work(announced=False, quiet=quiet) as report:
+    with at_work(announced=False, quiet=quiet) as reporter:
         beside = write_report(folder, out)
-        report.line(f"report in {out}" + (f", its records in {beside}" if beside else ""))
+        reporter.line(f"report in {out}" + (f", its records in {beside}" if beside else ""))
         if not (figures or latex):
             return
         from harness.report.html.study import read_studies
@@ -77,12 +77,12 @@ def report_command(
         studies = read_studies(folder)
         if latex:
             write_latex(studies, latex, command_line())
-            report.line(
+            reporter.line(
                 f"tables in {latex}; \\usepackage{{booktabs,graphicx}} and \\input{{{latex}}} show"
                 " them"
             )
         for line in write_figures(studies, figures) if figures else []:
-            report.line(line)
+            reporter.line(line)
 
 
 def _default_page(folders: list[Path]) -> Path:

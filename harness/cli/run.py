@@ -169,15 +169,15 @@ def run_command(
     if dry_run:
         _show_plans(each, plugin, chosen, quiet=quiet)
         return
-    with at_work(quiet=quiet) as report:
+    with at_work(quiet=quiet) as reporter:
         if not no_pictures:
             from harness.pictures.kept import run_pictures
 
             chosen["draw"] = run_pictures
         do = _measure_fold if measure_only else _run_fold
-        well = [do(one, plugin, chosen, report) for one in each]
+        well = [do(one, plugin, chosen, reporter) for one in each]
         if tuning and not measure_only:
-            leave_tuning(out, report, begun=no_wait)
+            leave_tuning(out, reporter, begun=no_wait)
     if not all(well):
         raise typer.Exit(1)
 
@@ -197,7 +197,7 @@ def every_setting(settings: dict[str, Any], folds: int, tuning: int) -> list[dic
 
 
 def _measure_fold(
-    settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter
+    settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], reporter: Reporter
 ) -> bool:
     """The speed measurement of a run, for others who do the rest;
     whether every method could be timed.
@@ -205,10 +205,10 @@ def _measure_fold(
     from harness.runs.experiment import speed_of
     from harness.runs.sharing import Share
 
-    experiment = prepare_experiment(settings, plugin, report, **chosen)
-    share = Share(experiment.store, report, shared=chosen["claim"])
-    measurement = speed_of(experiment, report, share, partial(_tell_plan, report))
-    report.line(f"speed measured, in {chosen['out'] / measurement.record.address}")
+    experiment = prepare_experiment(settings, plugin, reporter, **chosen)
+    share = Share(experiment.store, reporter, shared=chosen["claim"])
+    measurement = speed_of(experiment, reporter, share, partial(_tell_plan, reporter))
+    reporter.line(f"speed measured, in {chosen['out'] / measurement.record.address}")
     return not measurement.failures
 
 
@@ -228,7 +228,7 @@ def _with_draws(settings: dict[str, Any], tuning: int) -> list[dict[str, Any]]:
     return [settings, *(draw.applied(settings, methods) for draw in draws(tuning))]
 
 
-def leave_tuning(folder: Path, report: Reporter, *, begun: bool = False) -> None:
+def leave_tuning(folder: Path, reporter: Reporter, *, begun: bool = False) -> None:
     """The table of what tuning brought and cost; a `UsageError` where a folder has no draw.
 
     Args:
@@ -245,7 +245,7 @@ def leave_tuning(folder: Path, report: Reporter, *, begun: bool = False) -> None
                 tuning_table(found),
                 tuning_notes(found),
                 folder / "tuning.md",
-                report,
+                reporter,
                 numbers={"": tuning_frame(found)},
             )
         elif not begun:
@@ -256,7 +256,7 @@ def leave_tuning(folder: Path, report: Reporter, *, begun: bool = False) -> None
 
 
 def _run_fold(
-    settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], report: Reporter
+    settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], reporter: Reporter
 ) -> bool:
     """A run with its tables; whether everything is there and well."""
     from harness.records.store import read_records, refusal_lines
@@ -267,8 +267,8 @@ def _run_fold(
     from harness.runs.experiment import run
 
     out = chosen["out"]
-    experiment = prepare_experiment(settings, plugin, report, **chosen)
-    records, speed = run(experiment, report, partial(_tell_plan, report))
+    experiment = prepare_experiment(settings, plugin, reporter, **chosen)
+    records, speed = run(experiment, reporter, partial(_tell_plan, reporter))
     repeated = repeat_lines(records, experiment.asked, sys.argv[1:])
     lines = [*notes(records, speed), *repeated, *experiment.stale()]
     typed = Typed(sys.argv[1:], experiment.asked, experiment.held_equal, experiment.versions)
@@ -282,7 +282,7 @@ def _run_fold(
             build_table(records, speed),
             [*lines, *unfinished],
             out / "table.md",
-            report,
+            reporter,
             page=page,
             numbers={"": folder_frame(tables)},
         )
@@ -292,7 +292,7 @@ def _run_fold(
         )
     )
     whole = not chosen["protocols"] or _evaluate_runs(
-        experiment, [record.address for record in records], report
+        experiment, [record.address for record in records], reporter
     )
     well = (
         ("ok", "interrupted") if chosen["no_wait"] else ("ok",)
@@ -300,7 +300,7 @@ def _run_fold(
     return whole and all(record.status in well for record in records)
 
 
-def _evaluate_runs(experiment: Experiment, addresses: list[str], report: Reporter) -> bool:
+def _evaluate_runs(experiment: Experiment, addresses: list[str], reporter: Reporter) -> bool:
     """The protocols that `run` was asked for, on the encoders of its rows;
     whether everything is there and well.
     """
@@ -318,7 +318,7 @@ def _evaluate_runs(experiment: Experiment, addresses: list[str], report: Reporte
         loaded=experiment.data,
         study=request.study,
     )
-    return evaluate_folder(asked, experiment.registry, report)
+    return evaluate_folder(asked, experiment.registry, reporter)
 
 
 def plan_command(
@@ -419,39 +419,43 @@ def _show_plan(
         chosen: flags that are no settings.
         as_json: whoever calls prints it.
     """
-    with at_work(stderr=as_json, quiet=quiet) as report:
+    with at_work(stderr=as_json, quiet=quiet) as reporter:
         from harness.runs.experiment import tell_if_busy
         from harness.runs.planning import plan_ahead, rate_there
 
         there = rate_there(settings, chosen["out"], rate, device_rate)
-        experiment = prepare_experiment(settings, plugins, report, **chosen, elsewhere=bool(there))
+        experiment = prepare_experiment(
+            settings, plugins, reporter, **chosen, elsewhere=bool(there)
+        )
         if not there:
-            tell_if_busy(experiment, report, judged=False)
-        plan = plan_ahead(experiment, report, measure=measure, rate=there, price=price)
+            tell_if_busy(experiment, reporter, judged=False)
+        plan = plan_ahead(experiment, reporter, measure=measure, rate=there, price=price)
         if not as_json:
-            _print_plan(report, plan)
+            _print_plan(reporter, plan)
             if chosen["protocols"]:
-                report.result(
+                reporter.result(
                     f"then evaluates by {chosen['protocols']}; that is not in this plan's time"
                 )
         warn(*experiment.store.passed_over())
     return plan
 
 
-def _tell_plan(report: Reporter, plan: Plan) -> None:
+def _tell_plan(reporter: Reporter, plan: Plan) -> None:
     """The plan of a run, before its long work."""
-    if not report.quiet:
-        _print_plan(report, plan)
+    if not reporter.quiet:
+        _print_plan(reporter, plan)
 
 
-def _print_plan(report: Reporter, plan: Plan) -> None:
+def _print_plan(reporter: Reporter, plan: Plan) -> None:
     """A plan as text."""
     from harness.report.plan import plan_heading, plan_lines, plan_table
 
-    report.result(plan_heading(plan))
+    reporter.result(plan_heading(plan))
     if not plan.done:
         table = plan_table(plan)
-        print_table(report.console, table.columns, table.itertuples(index=False), plan_lines(plan))
+        print_table(
+            reporter.console, table.columns, table.itertuples(index=False), plan_lines(plan)
+        )
 
 
 def speed_command(
@@ -490,7 +494,7 @@ def speed_command(
             "--what inference: expected one process, found several ranks; start it without torchrun"
         )
     settings = _settings_of(locals())
-    with at_work(quiet=quiet) as report:
+    with at_work(quiet=quiet) as reporter:
         from harness.report.inference import inference_frame, inference_notes, inference_table
         from harness.report.speed import speed_frame, speed_notes, speed_table
         from harness.runs.experiment import speed_of
@@ -499,7 +503,7 @@ def speed_command(
         experiment = prepare_experiment(
             settings,
             plugin,
-            report,
+            reporter,
             seeds=[0],
             out=out,
             baseline="" if inference else baseline,
@@ -514,7 +518,7 @@ def speed_command(
         )
         if inference:
             measurement = measure_inference(
-                experiment, encoders or "tiny,small,base", baseline, report
+                experiment, encoders or "tiny,small,base", baseline, reporter
             )
             record = measurement.record
             table, lines, numbers = (
@@ -523,7 +527,7 @@ def speed_command(
                 inference_frame(record),
             )
         else:
-            measurement = speed_of(experiment, report)
+            measurement = speed_of(experiment, reporter)
             record = measurement.record
             table, lines, numbers = (
                 speed_table(record, wide=wide),
@@ -531,7 +535,7 @@ def speed_command(
                 speed_frame(record),
             )
         page = out / ("inference.md" if inference else "speed.md")
-        leave_table(table, lines, page, report, numbers={"": numbers})
+        leave_table(table, lines, page, reporter, numbers={"": numbers})
     if measurement.failures:
         raise typer.Exit(1)
 

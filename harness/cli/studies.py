@@ -79,7 +79,7 @@ def explain_command(
 
     The waterfall from the published way of training to this suite's, for two methods.
     """
-    with at_work(quiet=quiet) as report:
+    with at_work(quiet=quiet) as reporter:
         from harness.report.explain import waterfall, waterfall_frame, waterfall_notes
         from harness.studies.explain import explain, refuse_switched, stages_on
 
@@ -96,7 +96,7 @@ def explain_command(
         experiment = prepare_experiment(
             settings,
             plugin,
-            report,
+            reporter,
             seeds=[0],
             out=out,
             baseline="",
@@ -106,13 +106,13 @@ def explain_command(
             processes=processes,
             first_slot=first_slot,
         )
-        measurement = explain(experiment, report, stages_on(experiment.device_type))
+        measurement = explain(experiment, reporter, stages_on(experiment.device_type))
         record = measurement.record
         leave_table(
             waterfall(record, wide=wide),
             waterfall_notes(record),
             out / "explain.md",
-            report,
+            reporter,
             numbers={"": waterfall_frame(record)},
         )
     if measurement.failures:
@@ -152,7 +152,7 @@ def claim_command(
 
     All in one go, trained as published and with every switch on, or forward alone.
     """
-    with at_work(announced=not measured, quiet=quiet) as report:
+    with at_work(announced=not measured, quiet=quiet) as reporter:
         from harness.records.ratios import rules_version
         from harness.report.claims import card_frame, card_notes, card_table
         from harness.studies.claims import find_claim, kind_of, make_card, measured_claims, rows_of
@@ -182,7 +182,7 @@ def claim_command(
             experiment = prepare_experiment(
                 settings,
                 None,
-                report,
+                reporter,
                 seeds=[0],
                 out=out,
                 baseline="",
@@ -193,9 +193,9 @@ def claim_command(
                 first_slot=first_slot,
             )
             if kind == "inference":
-                measurement = measure_inference(experiment, rows, "", report)
+                measurement = measure_inference(experiment, rows, "", reporter)
             else:
-                measurement = explain(experiment, report, ends(stages_on(experiment.device_type)))
+                measurement = explain(experiment, reporter, ends(stages_on(experiment.device_type)))
             record, failed = measurement.record, bool(measurement.failures)
         for name, claim in claims.items():
             card = make_card(claim, record)
@@ -204,7 +204,7 @@ def claim_command(
                 card_table(card),
                 lines,
                 out / f"claim-{name}.md",
-                report,
+                reporter,
                 same_measurement=bool(measured),
                 numbers={"": card_frame(card)},
             )
@@ -344,7 +344,7 @@ def target_command(
         write_target,
     )
 
-    store, report = RecordStore.existing(folder), Reporter(make_console())
+    store, reporter = RecordStore.existing(folder), Reporter(make_console())
     records, speeds = list(store.runs()), list(store.speeds())
     warn(*store.passed_over())
     goal = read_target(target) if target else freeze(records, reference)
@@ -369,9 +369,9 @@ def target_command(
     }
     table, curve = target_table(numbers[""], goal, wide=wide), ladder_table(numbers["ladder"])
     for shown in (table, curve):
-        print_table(report.console, shown.columns, shown.itertuples(index=False), [""])
+        print_table(reporter.console, shown.columns, shown.itertuples(index=False), [""])
     for line in lines:
-        report.line(line)
+        reporter.line(line)
     text = to_markdown(table, lines, command_line(), curve)
     leave_text(text, folder / "target.md", numbers)
 

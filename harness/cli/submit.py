@@ -261,12 +261,12 @@ def submit_command(
         asked["device"], words = "cuda", [*words, "--device", "cuda"]
     if threads is None:
         words = [*words, "--threads", str(cpus // ranks)]
-    with at_work(stderr=dry_run, quiet=quiet) as report:
+    with at_work(stderr=dry_run, quiet=quiet) as reporter:
         if executor == "slurm" and not dry_run:
-            report.line(f"executor: slurm ({find_sbatch()})")
-        left = _left_to_do(asked, plugin, report)
+            reporter.line(f"executor: slurm ({find_sbatch()})")
+        left = _left_to_do(asked, plugin, reporter)
         if not (left or protocols):
-            report.line(f"nothing to submit: all runs are done; `table {out}`")
+            reporter.line(f"nothing to submit: all runs are done; `table {out}`")
             return
         work = Work(words, out, workers or max(1, left), datetime.now(UTC))
         refuse_percent(work)
@@ -274,20 +274,20 @@ def submit_command(
             refuse_lines(work, resources)
         if dry_run and executor == "local":
             at_once = Here(work, resources).at_once
-            report.line(
+            reporter.line(
                 "executor: local, which runs no script: a measurement, then"
                 f" {counted(at_once, 'worker')}"
             )
             for command in [work.measuring, *[work.working] * at_once]:
                 say_lines(resources.job(command).typed)
         elif dry_run:
-            report.line("executor: slurm, of which this is what sbatch would get")
+            reporter.line("executor: slurm, of which this is what sbatch would get")
             for script in scripts(work, resources):
                 say_lines(script)
         elif executor == "local":
-            _do_here(work, resources, report)
+            _do_here(work, resources, reporter)
         else:
-            _submitted(submit_to_slurm(work, resources), work, report, wait=wait)
+            _submitted(submit_to_slurm(work, resources), work, reporter, wait=wait)
 
 
 def _need_submitit() -> None:
@@ -347,7 +347,7 @@ def _pairs(options: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
-def _left_to_do(asked: dict[str, Any], plugins: list[Path] | None, report: Reporter) -> int:
+def _left_to_do(asked: dict[str, Any], plugins: list[Path] | None, reporter: Reporter) -> int:
     """How many trainings are left; every mistake in what was asked for is a `UsageError` here,
     before any job.
 
@@ -357,61 +357,61 @@ def _left_to_do(asked: dict[str, Any], plugins: list[Path] | None, report: Repor
     left = 0
     for one in every_setting(settings, asked["folds"], asked["tuning"]):
         experiment = prepare_experiment(
-            one, plugins, report, **chosen, elsewhere=True, ranks=asked["ranks"]
+            one, plugins, reporter, **chosen, elsewhere=True, ranks=asked["ranks"]
         )
         left += sum(cell.method is not None for cell in experiment.missing(experiment.found()))
     return left
 
 
-def _submitted(jobs: Sequence[str], work: Work, report: Reporter, *, wait: bool) -> None:
+def _submitted(jobs: Sequence[str], work: Work, reporter: Reporter, *, wait: bool) -> None:
     """Say what was submitted, and with ``wait`` watch it to its end."""
     from harness.runs.submitting import in_queue
 
     measurement, workers = jobs
-    report.result(
+    reporter.result(
         f"job {measurement} measures speed alone; then {counted(work.workers, 'worker')}: array"
         f" {workers}"
     )
-    report.line(
+    reporter.line(
         f"logs in {work.folder}; `status {work.out} --watch`; `scancel {' '.join(jobs)}` ends them"
     )
     if wait:
-        _watch(lambda: in_queue(jobs), "jobs in the queue", work, report)
-        _conclude(work, report)
+        _watch(lambda: in_queue(jobs), "jobs in the queue", work, reporter)
+        _conclude(work, reporter)
 
 
-def _do_here(work: Work, resources: Resources, report: Reporter) -> None:
+def _do_here(work: Work, resources: Resources, reporter: Reporter) -> None:
     """Measurement and workers on this machine, watched to their end."""
     from harness.runs.submitting import Here, gpus_here
 
     here = Here(work, resources)
     here.refuse_missing_gpus()
-    report.line(
+    reporter.line(
         f"executor: local, {counted(here.at_once, 'worker')} at once on this machine; logs in"
         f" {work.folder}"
     )
     if "--device" not in work.words and gpus_here():
-        report.line("jobs see no GPU: --gpus says how many each has")
+        reporter.line("jobs see no GPU: --gpus says how many each has")
     try:
         here.measure()
-        _watch(lambda: not here.over, "measuring speed", work, report)
+        _watch(lambda: not here.over, "measuring speed", work, reporter)
         _refuse_failed(here)
         here.start_workers()
-        _watch(lambda: not here.over, "workers", work, report)
+        _watch(lambda: not here.over, "workers", work, reporter)
     except BaseException:
         here.stop()
         while not here.over:  # they write their states
             time.sleep(0.1)
         raise
     _refuse_failed(here)
-    _conclude(work, report)
+    _conclude(work, reporter)
 
 
-def _watch(going_on: Callable[[], bool], name: str, work: Work, report: Reporter) -> None:
+def _watch(going_on: Callable[[], bool], name: str, work: Work, reporter: Reporter) -> None:
     """Show how far the folder has come while jobs go on."""
     from harness.report.status import ENDED, read_status, summary
 
-    with report.task(name, "run") as task:
+    with reporter.task(name, "run") as task:
         while going_on():
             rows = read_status(work.out) if work.out.is_dir() else []
             task(sum(row.state in ENDED for row in rows), len(rows), summary(rows) if rows else "")
@@ -431,12 +431,12 @@ def _refuse_failed(here: Here) -> None:
         )
 
 
-def _conclude(work: Work, report: Reporter) -> None:
+def _conclude(work: Work, reporter: Reporter) -> None:
     """The folder's summary; exit code 1 unless all is done and well."""
     from harness.report.status import read_status, summary
 
     rows = read_status(work.out) if work.out.is_dir() else []
-    report.result(f"{summary(rows)}; table in {work.out / 'table.md'}")
+    reporter.result(f"{summary(rows)}; table in {work.out / 'table.md'}")
     if not rows or any(row.state != "done" for row in rows):
-        report.line(f"logs in {work.folder}; the same command continues with what is missing")
+        reporter.line(f"logs in {work.folder}; the same command continues with what is missing")
         raise typer.Exit(1)

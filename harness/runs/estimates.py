@@ -42,7 +42,7 @@ _MEASURING = 12.0
 
 
 def fresh_steps(
-    experiment: Experiment, report: Reporter, *, measure: bool, rate: Rate | None
+    experiment: Experiment, reporter: Reporter, *, measure: bool, rate: Rate | None
 ) -> tuple[dict[str, StepEstimate], dict[str, str]]:
     """Step estimates of all methods, from a rate or a few steps,
     and the reason for each method without one.
@@ -51,7 +51,7 @@ def fresh_steps(
     problems: dict[str, str] = {}
     methods = {entry.label for entry in experiment.entries}
     cells = [cell for cell in experiment.timing().cells if cell.label in methods]
-    with report.task("timing a few steps", "method") as task:
+    with reporter.task("timing a few steps", "method") as task:
         for number, cell in enumerate(cells):
             task(number, len(cells), cell.label)
             try:

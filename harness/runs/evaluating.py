@@ -165,7 +165,7 @@ class Evaluated:
         return not self.missing and all(record.status == "ok" for record in self.records)
 
 
-def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
+def evaluate(asked: Asked, registry: Registry, reporter: Reporter) -> Evaluated:
     """Do what is missing; the records of all that was asked for.
 
     Raises:
@@ -191,14 +191,14 @@ def evaluate(asked: Asked, registry: Registry, report: Reporter) -> Evaluated:
     ]
     if not asked.rerun:
         for line in _stale(done, pieces):
-            report.line(line)
+            reporter.line(line)
     if todo:
         use_threads(asked.threads)
         store.check_writable()
         _replace_refused(done)
-        _work(asked, todo, registry, store, done, report, result)
+        _work(asked, todo, registry, store, done, reporter, result)
     for line in result.skipped:
-        report.result(line)
+        reporter.result(line)
     found = (done.one(piece.run.address, piece.address) for piece in pieces)
     result.records = [record for record in found if record]
     return result
@@ -316,13 +316,13 @@ def _work(
     registry: Registry,
     store: RecordStore,
     done: Evaluations,
-    report: Reporter,
+    reporter: Reporter,
     result: Evaluated,
 ) -> None:
     """Do every piece that nobody else does, the pieces of one encoder one after the other."""
-    watch, share = Stopwatch(), Share(store, report, shared=asked.claim, leaves=asked.no_wait)
+    watch, share = Stopwatch(), Share(store, reporter, shared=asked.claim, leaves=asked.no_wait)
     before = {piece.address: done.one(piece.run.address, piece.address) for piece in todo}
-    bench = _Bench(asked, registry, store, report)
+    bench = _Bench(asked, registry, store, reporter)
 
     def meanwhile(piece: _Piece) -> bool:
         after = done.one(piece.run.address, piece.address)
@@ -347,16 +347,16 @@ def _work(
                 result.skipped.append(f"{piece.title} left out: {unfit}")
                 continue
             try:
-                with report.task(title, "epoch") as subject.tell:
+                with reporter.task(title, "epoch") as subject.tell:
                     record = _one(piece, subject, bench.environment(data))
                 with held():  # a stop that comes now waits until the record is there
                     claim.check()
                     done.write_test_clips(_test_clips(data))
                     done.write(record)
             except Lost as problem:
-                report.result(f"{title}: {problem}")
+                reporter.result(f"{title}: {problem}")
             else:
-                report.line(f"{title}: {_outcome(record)} ({minutes(watch.seconds)} so far)")
+                reporter.line(f"{title}: {_outcome(record)} ({minutes(watch.seconds)} so far)")
 
 
 def _place_of(piece: _Piece) -> str:
@@ -376,7 +376,7 @@ class _Bench:
     asked: Asked
     registry: Registry
     store: RecordStore
-    report: Reporter
+    reporter: Reporter
     loaded: dict[str, LoadedData] = field(default_factory=dict)
     encoder: tuple[tuple[str, ...], Encoder | None] | None = None
     features: Features | None = None
@@ -426,7 +426,7 @@ class _Bench:
         else:
             if key not in self.loaded:
                 self.loaded.clear()
-                self.loaded[key] = _read(spec, piece.run, self.asked, self.report)
+                self.loaded[key] = _read(spec, piece.run, self.asked, self.reporter)
             found = self.loaded[key]
         return found if piece.of_set is None else found.parts[piece.of_set]
 
@@ -438,13 +438,13 @@ class _Bench:
         return self.machine[device]
 
 
-def _read(spec: DataSpec, run: RunRecord, asked: Asked, report: Reporter) -> LoadedData:
+def _read(spec: DataSpec, run: RunRecord, asked: Asked, reporter: Reporter) -> LoadedData:
     """The data of a run, from where it was or is now; a `UsageError` where it is another."""
     device = select_device(asked.device or run.spec.device)
     named = spec.model_copy(
         update={"name": asked.dataset or spec.name, "fingerprint": "", "loader": "device"}
     )
-    with report.long_task(CHECKING) as advance:
+    with reporter.long_task(CHECKING) as advance:
         data = load_data(named, device, encoder_size(run.spec.encoder).patch, advance=advance)
     if data.spec.fingerprint != run.data.fingerprint:
         raise UsageError(

@@ -545,7 +545,7 @@ def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
     # alone
 )
 def run(
-    experiment: Experiment, report: Reporter, show: Callable[[Plan], None] = lambda plan: None
+    experiment: Experiment, reporter: Reporter, show: Callable[[Plan], None] = lambda plan: None
 ) -> tuple[list[RunRecord], SpeedRecord]:
     """Measure speed, run what is missing; the records of all cells and the speed record.
 
@@ -554,7 +554,7 @@ def run(
     request = experiment.request
     before = experiment.found()  # what is there later, another process did
     shared = request.claim or request.shard != (1, 1)
-    share = Share(experiment.store, report, shared=shared, leaves=request.no_wait, before=before)
+    share = Share(experiment.store, reporter, shared=shared, leaves=request.no_wait, before=before)
     todo = experiment.missing(before)
     share.refuse_taken(todo)
     replace_refused(experiment.store)
@@ -562,8 +562,8 @@ def run(
         experiment.store.check_writable()
         share.note(experiment.cells())
     for line in [*experiment.twins, *experiment.stale(), *experiment.without_decoder()]:
-        report.line(line)
-    measurement = speed_of(experiment, report, share, show)
+        reporter.line(line)
+    measurement = speed_of(experiment, reporter, share, show)
     watch = Stopwatch()
     context = RunContext(
         experiment.data,
@@ -586,16 +586,16 @@ def run(
                     experiment.store.write_run(record)
                 else:
                     record = _do_cell(
-                        experiment, cell, claim, measurement.record, context, report, title
+                        experiment, cell, claim, measurement.record, context, reporter, title
                     )
             except Lost as problem:
-                report.line(f"{title}: {problem}")
+                reporter.line(f"{title}: {problem}")
             else:
                 early = cell.label in measurement.failures
                 said = (
                     f"{record.status} before timing, as said above" if early else _outcome(record)
                 )
-                report.line(f"{title}: {said} ({minutes(watch.seconds)} so far)")
+                reporter.line(f"{title}: {said} ({minutes(watch.seconds)} so far)")
     records = experiment.records()
     warn(*experiment.store.passed_over())
     return records, measurement.record
@@ -607,14 +607,14 @@ def _do_cell(
     claim: Owned,
     speed: SpeedRecord,
     context: RunContext,
-    report: Reporter,
+    reporter: Reporter,
     title: str,
 ) -> RunRecord:
     """Work on a cell, from the newest of its states that can be restored."""
     while True:
-        attempt = _attempt_at(experiment, cell, claim, speed, context, report, title)
+        attempt = _attempt_at(experiment, cell, claim, speed, context, reporter, title)
         try:
-            with report.task(title, "step") as attempt.task:
+            with reporter.task(title, "step") as attempt.task:
                 return run_cell(attempt)
         except Unusable as problem:
             warn(refuse_state(required(attempt.saved).path, problem))
@@ -626,7 +626,7 @@ def _attempt_at(
     claim: Owned,
     speed: SpeedRecord,
     context: RunContext,
-    report: Reporter,
+    reporter: Reporter,
     title: str,
 ) -> Attempt:
     """A try at a cell, from where it was left."""
@@ -639,7 +639,7 @@ def _attempt_at(
         cell,
         context,
         cost,
-        saved=_state_of(experiment, cell, steps, report, title) if cost else None,
+        saved=_state_of(experiment, cell, steps, reporter, title) if cost else None,
         claim=claim,
         interval=Interval(request.state_seconds),
         tensorboard=request.tensorboard,
@@ -648,7 +648,7 @@ def _attempt_at(
 
 
 def _state_of(
-    experiment: Experiment, cell: Cell, steps: int, report: Reporter, title: str
+    experiment: Experiment, cell: Cell, steps: int, reporter: Reporter, title: str
 ) -> Saved | None:
     """The state that a run of ``steps`` goes on from, which is said;
     a start before a ``--rerun`` leaves none.
@@ -668,7 +668,7 @@ def _state_of(
             if state.environment.fingerprint == experiment.environment.fingerprint
             else ", of another machine"
         )
-        report.line(
+        reporter.line(
             f"{title}: continues at step {state.step:,} of {state.steps:,} (state of"
             f" {state.written:%Y-%m-%d %H:%M} UTC{other})"
         )
@@ -687,7 +687,7 @@ def replace_refused(store: RecordStore) -> None:
 @seeded(0)
 def speed_of(
     experiment: Experiment,
-    report: Reporter,
+    reporter: Reporter,
     share: Share | None = None,
     show: Callable[[Plan], None] | None = None,
 ) -> Measurement:
@@ -702,7 +702,7 @@ def speed_of(
     replace_refused(store)
     if not stored or rerun:
         store.check_writable()
-        share = share or Share(store, report)
+        share = share or Share(store, reporter)
         address = speed_address(timing.spec)
         others = not rerun and share.at_work(
             [address, *(cell.spec.address for cell in experiment.cells())]
@@ -719,37 +719,37 @@ def speed_of(
 
         with share.alone(address, "the speed measurement", lambda: made() is not None) as mine:
             if mine:
-                return _measure_speed(experiment, timing, report, show)
+                return _measure_speed(experiment, timing, reporter, show)
         stored = made()
         assert stored is not None
         for label, problem in stored.failures.items():
-            report.line(f"{label} failed before timing: {problem}")
+            reporter.line(f"{label} failed before timing: {problem}")
     if show:
         problems = dict.fromkeys(stored.failures, "see above")
         show(make_plan(experiment, from_measurement(stored), problems, measured=True))
-    tell_if_busy(experiment, report, judged=False)
+    tell_if_busy(experiment, reporter, judged=False)
     return stored
 
 
 def _measure_speed(
-    experiment: Experiment, timing: Timing, report: Reporter, show: Callable[[Plan], None] | None
+    experiment: Experiment, timing: Timing, reporter: Reporter, show: Callable[[Plan], None] | None
 ) -> Measurement:
     """A fresh speed measurement, written into the folder."""
-    timing.tell_of_stopped(experiment.store, report)
+    timing.tell_of_stopped(experiment.store, reporter)
     if timing.processes > 1:
-        tell_if_busy(experiment, report)
-        return measure_in_processes(timing, experiment.store, timing.processes, report)
-    timing.warm_up(report)
+        tell_if_busy(experiment, reporter)
+        return measure_in_processes(timing, experiment.store, timing.processes, reporter)
+    timing.warm_up(reporter)
     if show:
         problems = dict.fromkeys(timing.failures, "see above")
         show(
             make_plan(experiment, from_warm_up(timing.arms, timing.flops), problems, measured=False)
         )
-    tell_if_busy(experiment, report)
-    return timing.measure(report, experiment.store)
+    tell_if_busy(experiment, reporter)
+    return timing.measure(reporter, experiment.store)
 
 
-def tell_if_busy(experiment: Experiment, report: Reporter, *, judged: bool = True) -> None:
+def tell_if_busy(experiment: Experiment, reporter: Reporter, *, judged: bool = True) -> None:
     """Say in a line what other processes do to the time,
     and to the verdicts where a measurement is about to start.
     """
@@ -760,7 +760,7 @@ def tell_if_busy(experiment: Experiment, report: Reporter, *, judged: bool = Tru
         judged=judged and experiment.data.source.device.type == "cpu",
         threads=experiment.environment.threads,
     ):
-        report.line(line)
+        reporter.line(line)
 
 
 def _as_first_started(experiment: Experiment, cell: Cell, speed: SpeedRecord) -> StepCost:

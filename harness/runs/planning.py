@@ -82,7 +82,7 @@ def rate_there(settings: Mapping[str, Any], out: Path, rate: str, device_rate: s
 
 def plan_ahead(
     experiment: Experiment,
-    report: Reporter,
+    reporter: Reporter,
     *,
     measure: bool = True,
     rate: Rate | None = None,
@@ -109,7 +109,7 @@ def plan_ahead(
             " --device-rate"
         )
     else:
-        steps, problems = fresh_steps(experiment, report, measure=measure, rate=rate)
+        steps, problems = fresh_steps(experiment, reporter, measure=measure, rate=rate)
     plan = make_plan(
         experiment,
         steps,

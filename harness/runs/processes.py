@@ -20,7 +20,7 @@ from harness.speed.measurement import Measurement, Timing
 
 
 def measure_in_processes(
-    timing: Timing, store: RecordStore, processes: int, report: Reporter
+    timing: Timing, store: RecordStore, processes: int, reporter: Reporter
 ) -> Measurement:
     """This process' own command in fresh ones, each from another slot on; the joined measurement
     lies in the folder.
@@ -31,7 +31,7 @@ def measure_in_processes(
     store.root.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=".processes-", dir=store.root) as scratch,
-        report.task("measuring speed, a fresh process each", "process") as task,
+        reporter.task("measuring speed, a fresh process each", "process") as task,
     ):
         for number in range(processes):
             task(number, processes, "")

@@ -60,18 +60,18 @@ def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> 
 
 
 def prepare_experiment(
-    settings: dict[str, Any], plugins: list[Path] | None, report: Reporter, **others: Any
+    settings: dict[str, Any], plugins: list[Path] | None, reporter: Reporter, **others: Any
 ) -> Experiment:
     """A resolved experiment from settings and the flags that are no settings."""
     sections = {name: settings[name] for name in SECTIONS}
     methods = parse_methods(settings["methods"])
-    with report.task("loading torch and the methods"):
+    with reporter.task("loading torch and the methods"):
         from harness.runs.experiment import Request, resolve_request
         from harness.runs.protocols import registry_with_protocols
 
         registry = registry_with_protocols(plugins, rows=[method.name for method in methods])
     request = Request(methods=methods, device=settings["device"], **sections, **others)
-    with report.task(f"reading {request.data.name}"), report.long_task(CHECKING) as advance:
+    with reporter.task(f"reading {request.data.name}"), reporter.long_task(CHECKING) as advance:
         return resolve_request(request, registry, advance=advance)
 
 

@@ -40,7 +40,7 @@ class Share:
     """
 
     store: RecordStore
-    report: Reporter
+    reporter: Reporter
     shared: bool = False
     leaves: bool = False
     before: Mapping[str, RunRecord | None] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Share:
                 if not self.leaves:
                     self.wait("waiting for others", theirs)
                 elif not worked:  # else what was held before that work may be free now
-                    self.report.line(f"left to others: {theirs}")
+                    self.reporter.line(f"left to others: {theirs}")
                     break
         self.waited()
 
@@ -145,7 +145,7 @@ class Share:
     def wait(self, name: str, detail: str) -> None:
         """Until it is worth looking again; one task for as long as it lasts."""
         if self.task is None:
-            self.task = self.waiting.enter_context(self.report.task(name))
+            self.task = self.waiting.enter_context(self.reporter.task(name))
         self.task(0, 0, detail)
         time.sleep(LOOK_AGAIN)
         stop_if_asked()

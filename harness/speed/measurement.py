@@ -158,25 +158,25 @@ class Timing:
             record, {label: MethodFault(record.failures[label]) for label in missing}
         )
 
-    def tell_of_stopped(self, store: RecordStore, report: Reporter) -> None:
+    def tell_of_stopped(self, store: RecordStore, reporter: Reporter) -> None:
         """Say so where this measurement was stopped before: it begins again.
 
         Its rounds are not gone on with: they are of another process, warm in another way, and most
         of the time goes into building and compiling, which is to be done again anyway.
         """
         if stopped := store.unfinished_speed(speed_address(self.spec)):
-            report.line(
+            reporter.line(
                 f"the speed measurement of {stopped.finished:%Y-%m-%d %H:%M} UTC was stopped after "
                 f"{stopped.done_rounds} of {stopped.planned_rounds} rounds: it begins again"
             )
 
-    def warm_up(self, report: Reporter) -> None:
+    def warm_up(self, reporter: Reporter) -> None:
         """Build every method and step it until it is warm;
         a method that throws is left out and remembered.
         """
-        with report.task("warming up", "method") as task, seeded(self.cells[0].spec.seed):
+        with reporter.task("warming up", "method") as task, seeded(self.cells[0].spec.seed):
             for number, cell in enumerate(self.cells):
-                self._warm_up(cell, report, partial(self._at, task, number, cell.label))
+                self._warm_up(cell, reporter, partial(self._at, task, number, cell.label))
                 if cell.label in self.failures:
                     forget_frames(self.failures[cell.label])
         if self.baseline in self.failures:
@@ -185,7 +185,7 @@ class Timing:
     def _at(self, task: Task, number: int, label: str, doing: str) -> None:
         task(number, len(self.cells), f"{label}, {doing}")
 
-    def _warm_up(self, asked: Cell, report: Reporter, doing: Callable[[str], None]) -> None:
+    def _warm_up(self, asked: Cell, reporter: Reporter, doing: Callable[[str], None]) -> None:
         try:
             doing("counting FLOPs")
             with asked.guard("warming up"):
@@ -196,13 +196,13 @@ class Timing:
                     self._warm_up_alone(asked, arm)
             self.arms.append(arm)
             if self.stages:  # compiling takes its time: show that something happens
-                report.line(
+                reporter.line(
                     f"warm after {arm.warmup_seconds:.0f} s: {arm.label},"
                     f" {1000 * arm.probe_seconds:.0f} ms a step"
                 )
         except Exception as problem:  # noqa: BLE001 - one failing method must not harm the others
             self.failures[asked.label] = problem
-            report.line(f"{asked.label} failed before timing: {mistake(problem, asked.method)}")
+            reporter.line(f"{asked.label} failed before timing: {mistake(problem, asked.method)}")
 
     def _built(self, asked: Cell, doing: Callable[[str], None]) -> Arm:
         """A method ready to step, its FLOPs counted, and what trial steps give away."""
@@ -247,7 +247,7 @@ class Timing:
             cell.guard.warn(f"trial steps fail, and say nothing: {mistake(problem, method)}")
             return []
 
-    def measure(self, report: Reporter, store: RecordStore) -> Measurement:
+    def measure(self, reporter: Reporter, store: RecordStore) -> Measurement:
         """Interleave all warm arms, compare each with the baseline, and write the record.
 
         What was measured until then is written after every round as well, as a record that is not
@@ -298,7 +298,7 @@ class Timing:
 
         title = "measuring speed, methods interleaved"
         with (
-            report.task(title, "round") as task,
+            reporter.task(title, "round") as task,
             seeded(self.cells[0].spec.seed),
             self._baseline_called("being timed"),
         ):

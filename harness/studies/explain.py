@@ -150,7 +150,7 @@ def refuse_switched(overrides: Sequence[str]) -> None:
 
 
 def explain(
-    experiment: Experiment, report: Reporter, stages: Sequence[Stage] = STAGES
+    experiment: Experiment, reporter: Reporter, stages: Sequence[Stage] = STAGES
 ) -> Measurement:
     """Time every stage of the experiment's methods side by side;
     the record lies with the others.
@@ -182,11 +182,11 @@ def explain(
         first_slot=experiment.request.first_slot,
     )
     arms = f"{len(cells)} arms ({len(stages)} stages of {len(experiment.entries)} methods)"
-    return measure_stages(experiment, timing, report, f"{arms} to build, warm up and compile")
+    return measure_stages(experiment, timing, reporter, f"{arms} to build, warm up and compile")
 
 
 def measure_stages(
-    experiment: Experiment, timing: Timing, report: Reporter, arms: str
+    experiment: Experiment, timing: Timing, reporter: Reporter, arms: str
 ) -> Measurement:
     """The stored measurement, or a fresh one, which is announced: ``arms`` says of what."""
     stored = timing.stored(experiment.store)
@@ -194,13 +194,13 @@ def measure_stages(
     if stored and not experiment.request.rerun:
         return stored
     experiment.store.check_writable()
-    report.line(
+    reporter.line(
         f"{arms}, then about {minutes(timing.seconds)} of measurement, at least {MINIMUM_ROUNDS}"
         " rounds"
     )
-    timing.tell_of_stopped(experiment.store, report)
+    timing.tell_of_stopped(experiment.store, reporter)
     if timing.processes > 1:
-        return measure_in_processes(timing, experiment.store, timing.processes, report)
-    timing.warm_up(report)
-    tell_if_busy(experiment, report)
-    return timing.measure(report, experiment.store)
+        return measure_in_processes(timing, experiment.store, timing.processes, reporter)
+    timing.warm_up(reporter)
+    tell_if_busy(experiment, reporter)
+    return timing.measure(reporter, experiment.store)

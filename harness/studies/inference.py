@@ -51,7 +51,7 @@ def _cell(experiment: Experiment, asked: MethodSpec) -> Cell:
 
 
 def measure_inference(
-    experiment: Experiment, encoders: str, baseline: str, report: Reporter
+    experiment: Experiment, encoders: str, baseline: str, reporter: Reporter
 ) -> Measurement:
     """Time the forward passes of encoders side by side; the record lies with the others.
 
@@ -81,4 +81,4 @@ def measure_inference(
         processes=request.processes,
         first_slot=request.first_slot,
     )
-    return measure_stages(experiment, timing, report, f"forward passes of {len(cells)} encoders")
+    return measure_stages(experiment, timing, reporter, f"forward passes of {len(cells)} encoders")

@@ -31,7 +31,7 @@ class Log:
 
     def __init__(self) -> None:
         self.now, self.file = 0.0, io.StringIO()
-        self.report = Reporter(Console(file=self.file, soft_wrap=True), clock=lambda: self.now)
+        self.reporter = Reporter(Console(file=self.file, soft_wrap=True), clock=lambda: self.now)
 
     @property
     def lines(self) -> list[str]:
@@ -82,7 +82,7 @@ def test_a_task_may_be_asked_instead_of_telling() -> None:
 
 
 def test_quick_work_says_nothing(log: Log) -> None:
-    with log.report.task("training", "step") as task:
+    with log.reporter.task("training", "step") as task:
         for done in range(29):
             log.now = float(done)
             task(done, 100)
@@ -91,7 +91,7 @@ def test_quick_work_says_nothing(log: Log) -> None:
 
 def test_half_a_minute_after_the_last_line_there_is_another(log: Log) -> None:
     assert QUIET_SECONDS <= 30
-    with log.report.task("training", "step") as task:
+    with log.reporter.task("training", "step") as task:
         for log.now in range(0, 101, 10):
             task(int(log.now), 100)
     assert [line.split(",")[0] for line in log.lines] == [
@@ -102,9 +102,9 @@ def test_half_a_minute_after_the_last_line_there_is_another(log: Log) -> None:
 
 
 def test_any_line_counts(log: Log) -> None:
-    with log.report.task("training", "step") as task:
+    with log.reporter.task("training", "step") as task:
         log.now = 20.0
-        log.report.line("[1/4] raw-pca, seed 0: done")
+        log.reporter.line("[1/4] raw-pca, seed 0: done")
         log.now = 40.0
         task(1, 2)
         assert log.lines == ["[1/4] raw-pca, seed 0: done"]
@@ -114,14 +114,14 @@ def test_any_line_counts(log: Log) -> None:
 
 
 def test_the_innermost_task_is_shown(log: Log) -> None:
-    with log.report.task("working"):
-        with log.report.task("training"):
+    with log.reporter.task("working"):
+        with log.reporter.task("training"):
             log.now = 30.0
-            log.report.remind()
+            log.reporter.remind()
         log.now = 60.0
-        log.report.remind()
+        log.reporter.remind()
     log.now = 90.0
-    log.report.remind()
+    log.reporter.remind()
     assert log.lines == ["training: 30 s so far", "working: 1.0 min so far"]
 
 
@@ -135,10 +135,10 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_work_that_says_nothing_is_reported_by_a_thread_of_its_own() -> None:
     file = io.StringIO()
-    report = Reporter(Console(file=file, soft_wrap=True), every=0.01)
-    with report.log():
+    reporter = Reporter(Console(file=file, soft_wrap=True), every=0.01)
+    with reporter.log():
         until(lambda: "working: 0 s so far" in file.getvalue())
-        with report.task("probing", "clip") as task:
+        with reporter.task("probing", "clip") as task:
             task(3, 4)
             until(lambda: "probing: clip 3 of 4 (75%)" in file.getvalue())
     ended = file.getvalue()
@@ -149,30 +149,30 @@ def test_work_that_says_nothing_is_reported_by_a_thread_of_its_own() -> None:
 def test_every_line_is_in_the_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("w") as file:
-        report = Reporter(Console(file=file, soft_wrap=True))
-        report.line("first")
+        reporter = Reporter(Console(file=file, soft_wrap=True))
+        reporter.line("first")
         assert path.read_text() == "first\n"
 
 
 def test_a_terminal_has_bars_instead() -> None:
     file = io.StringIO()
-    report = Reporter(Console(file=file, force_terminal=True), every=0.0)
-    with report.log(), report.task("training") as task:
+    reporter = Reporter(Console(file=file, force_terminal=True), every=0.0)
+    with reporter.log(), reporter.task("training") as task:
         task(1, 2)
-        report.remind()
+        reporter.remind()
     assert "so far" not in file.getvalue()
 
 
 def test_bars_of_tasks_within_tasks_say_what_each_is_busy_with() -> None:
     file = io.StringIO()
-    report = Reporter(Console(file=file, force_terminal=True, width=120), every=0.0)
-    with report.task("warming up", "method") as outer:
+    reporter = Reporter(Console(file=file, force_terminal=True, width=120), every=0.0)
+    with reporter.task("warming up", "method") as outer:
         outer(1, 4, "gfp, counting FLOPs")
         until(lambda: "warming up: gfp, counting FLOPs" in file.getvalue())
-        with report.task("reading data") as inner:
+        with reporter.task("reading data") as inner:
             inner.follow(lambda: (3, 4, "half"))
             until(lambda: "reading data: half" in file.getvalue())
-    with report.task("training"):
+    with reporter.task("training"):
         until(lambda: "training" in file.getvalue())
 
 
@@ -252,12 +252,12 @@ def test_a_run_in_a_log_tells_how_far_it_is(
 
 def test_a_quiet_reporter_prints_results_alone() -> None:
     file = io.StringIO()
-    report = Reporter(Console(file=file), every=0.0, quiet=True)
-    with report.log(), report.task("training", "step") as task:
+    reporter = Reporter(Console(file=file), every=0.0, quiet=True)
+    with reporter.log(), reporter.task("training", "step") as task:
         task(1, 2)
-        report.line("half-way")
-        report.remind()
-        report.result("the result")
+        reporter.line("half-way")
+        reporter.remind()
+        reporter.result("the result")
     assert file.getvalue() == "the result\n"
 
 
