@@ -1,7 +1,7 @@
 """What the user sees while work goes on: live bars on a terminal; in a log, a line at least every
 half minute.
 
-    with at_work() as reporter:              # in a log the first line, before anything slow is loaded
+    with at_work() as reporter:           # in a log the first line, before anything slow is loaded
         with reporter.task("training", "step") as task:
             task(10, 200, "loss 0.31")             # so far, in all, and what else there is to say
 
