@@ -307,7 +307,7 @@ class Given:
         )
         data = types.SimpleNamespace(
             labels=labels,
-            source=types.SimpleNamespace(device=torch.device("cpu")),
+            bodies=types.SimpleNamespace(device=torch.device("cpu")),
             split=types.SimpleNamespace(train=everything, validation=nothing, test=one),
             clips=types.SimpleNamespace(joints=np.zeros((1, BODIES, JOINTS, 3))),
         )

@@ -33,17 +33,17 @@ def embedding_seconds(encoder: Encoder, data: LabelledClips) -> float:
     """Seconds for the features of all clips:
     the encoder on every token of every body sequence, from one batch.
     """
-    source, device = data.source, data.source.device
+    bodies, device = data.bodies, data.bodies.device
     with torch.inference_mode():
         for number, (chosen, x) in enumerate(
-            evaluation_batches(source, _BATCH[device.type], encoder.grid.frames)
+            evaluation_batches(bodies, _BATCH[device.type], encoder.grid.frames)
         ):
             began = time.perf_counter()
             encoder(x).sum().item()
             seconds, count = time.perf_counter() - began, len(chosen)
             if number == 1:  # the first one warms up
                 break
-    return seconds * len(source) / count
+    return seconds * len(bodies) / count
 
 
 def iteration_seconds(width: int, data: LabelledClips) -> float:

@@ -54,7 +54,7 @@ class LabelledClips(Protocol):
         """All clips."""
 
     @property
-    def source(self) -> BodySequences:
+    def bodies(self) -> BodySequences:
         """Their frames on the device."""
 
     @property
@@ -72,22 +72,22 @@ class LabelledClips(Protocol):
         """
 
 
-def clip_features(encoder: Encoder, source: BodySequences, batch_size: int = 128) -> Features:
+def clip_features(encoder: Encoder, bodies: BodySequences, batch_size: int = 128) -> Features:
     """Mean final token of every clip's present bodies, ``[N, D]``;
     the encoder is frozen and sees every token.
     """
     was_training = encoder.training
     encoder.eval()
-    total = torch.zeros(source.clip_count, encoder.width, device=source.device)
+    total = torch.zeros(bodies.clip_count, encoder.width, device=bodies.device)
     with torch.inference_mode():
-        for numbers, x in evaluation_batches(source, batch_size, encoder.grid.frames):
-            seen = source.present[
+        for numbers, x in evaluation_batches(bodies, batch_size, encoder.grid.frames):
+            seen = bodies.present[
                 numbers, None
             ]  # a run may batch empty bodies; features never hold them
-            total.index_add_(0, source.clip[numbers], encoder(x).float().mean(dim=1) * seen)
-    bodies = torch.bincount(source.clip[source.present], minlength=source.clip_count).clamp(min=1)
+            total.index_add_(0, bodies.clip[numbers], encoder(x).float().mean(dim=1) * seen)
+    counts = torch.bincount(bodies.clip[bodies.present], minlength=bodies.clip_count).clamp(min=1)
     encoder.train(was_training)
-    return (total / bodies[:, None]).cpu().numpy()
+    return (total / counts[:, None]).cpu().numpy()
 
 
 def raw_features(clips: ClipSet, frames: int = RAW_FRAMES) -> Features:
@@ -263,7 +263,7 @@ def _fitted(
 
 def probe_encoder(encoder: Encoder, data: LabelledClips, probe: ProbeSpec) -> Accuracy:
     """Frozen features of every clip, then the probes, of each data set its own."""
-    features, sets = clip_features(encoder, data.source), data.parts or (data,)
+    features, sets = clip_features(encoder, data.bodies), data.parts or (data,)
     ends = np.cumsum([len(part.labels) for part in sets])[:-1]
     return over_sets(
         [

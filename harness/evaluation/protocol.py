@@ -113,12 +113,12 @@ def frozen_features(encoder: Encoder | None, data: LabelledClips) -> Features:
     return (
         reduced_raw(data.clips, data.split)
         if encoder is None
-        else clip_features(encoder, data.source)
+        else clip_features(encoder, data.bodies)
     )
 
 
 @dataclass(frozen=True)
-class Findings:
+class ProtocolResult:
     """What a protocol found out.
 
     Attributes:
@@ -174,7 +174,7 @@ class Protocol(Generic[OptionsT]):
         """
         return self
 
-    def evaluate(self, subject: Subject) -> Findings:
+    def evaluate(self, subject: Subject) -> ProtocolResult:
         """Predict the test clips; called with `resolved` options."""
         raise NotImplementedError
 

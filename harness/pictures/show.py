@@ -168,13 +168,13 @@ def _reconstruction_note(setup: _Setup, reconstructs: bool) -> str:
 
 def body_sequences(clips: ClipSet, clip: int, frames: int) -> Tensor:
     """The present bodies of a clip as evaluation sees them, ``[B, frames, V, 3]``."""
-    source = BodySequences(_one_clip(clips, clip), _CPU)
-    if not len(source):
+    bodies = BodySequences(_one_clip(clips, clip), _CPU)
+    if not len(bodies):
         raise UsageError(
             f"{clips.describe(clip)}: expected a body in some frame, found only zeros; choose"
             " another clip"
         )
-    return next(evaluation_batches(source, len(source), frames))[1]
+    return next(evaluation_batches(bodies, len(bodies), frames))[1]
 
 
 def _one_clip(clips: ClipSet, clip: int) -> ClipSet:
@@ -259,10 +259,10 @@ def _trained(setup: _Setup, clips: ClipSet, steps: int) -> _Setup:
     """
     data = DataSpec(name=clips.name)
     spec = setup.spec.model_copy(update={"train": TrainSpec(batch_size=16), "data": data})
-    source = BodySequences(clips, _CPU)
+    bodies = BodySequences(clips, _CPU)
     split = make_split(clips, validation=0)
     frames = setup.method.evaluated_encoder().grid.frames
-    batches = build_batches(source, source.of_clips(split.train), spec, frames, setup.method.views)
+    batches = build_batches(bodies, bodies.of_clips(split.train), spec, frames, setup.method.views)
     try:
         Trainer(setup.method, batches, spec.train, steps).run_block(steps, StepClock(_CPU))
     except Diverged as error:

@@ -220,7 +220,7 @@ class Evaluations:
             if record and self.study in ("", record.environment.study):
                 yield record
 
-    def clips_sources(self) -> dict[str, Path | bytes]:
+    def clips_files(self) -> dict[str, Path | bytes]:
         """All test clips that are there, by the name of their file: the file,
         or what it would hold.
         """

@@ -26,7 +26,7 @@ from harness.errors import UsageError
 from harness.isolation.stopping import held
 from harness.records.claims import Claims
 from harness.records.evaluations import EvaluationRecord, Evaluations, belongs
-from harness.records.pictures import pictures_source
+from harness.records.pictures import pictures_file
 from harness.records.schema import FINISHED, Accuracy, RunRecord, SpeedRecord
 from harness.records.store import (
     CLAIM_FILE,
@@ -84,14 +84,14 @@ class _Found:
     or what a process left that was killed before it wrote one.
     """
 
-    source: _JoinedFolder
+    joined: _JoinedFolder
     address: str
     record: RunRecord | None
 
     @property
     def folder(self) -> Path:
         """The one of the folders."""
-        return self.source.folder
+        return self.joined.folder
 
     @property
     def place(self) -> Path:
@@ -156,27 +156,27 @@ def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
     A `UsageError` where that cannot be.
     """
     _check_folders(folders, out)
-    sources = [_JoinedFolder(folder) for folder in [*([out] if out.exists() else []), *folders]]
+    every = [_JoinedFolder(folder) for folder in [*([out] if out.exists() else []), *folders]]
     merge = Merge(out)
-    for source in reversed(sources):
-        merge.matrix |= read_matrix(source.folder)
+    for joined in reversed(every):
+        merge.matrix |= read_matrix(joined.folder)
     runs: dict[str, list[_Found]] = {}
     speeds: dict[str, list[tuple[RecordStore, SpeedRecord]]] = {}
-    for source in sources:
-        store = source.store
+    for joined in every:
+        store = joined.store
         for record in list(store.runs()):
             if _consistent(record, store):
                 runs.setdefault(record.spec.address, []).append(
-                    _Found(source, record.address, record)
+                    _Found(joined, record.address, record)
                 )
         for measurement in list(store.speeds()):
             if _consistent(measurement, store):
                 speeds.setdefault(measurement.address, []).append((store, measurement))
-        for found in _begun(source):
+        for found in _begun(joined):
             runs.setdefault(found.address, []).append(found)
         merge.refused[store.root] = list(store.refused.values())
     if not (runs or speeds):
-        names = ", ".join(str(source.folder) for source in sources)
+        names = ", ".join(str(joined.folder) for joined in every)
         raise UsageError(f"{names}: expected records that can be used, found none; check the paths")
     newer = {refusal.path.parent.name for refusal in merge.refused.get(out, []) if refusal.newer}
     for address, one_run in sorted(runs.items()):
@@ -185,14 +185,14 @@ def plan_merge(folders: Sequence[Path], out: Path) -> Merge:
     for address, measurements in sorted(speeds.items()):
         if address not in newer:
             _take_speed(measurements, merge)
-    _take_test_clips([source for source in sources if source.folder != out], merge)
+    _take_test_clips([joined for joined in every if joined.folder != out], merge)
     return merge
 
 
-def _take_test_clips(sources: Sequence[_JoinedFolder], merge: Merge) -> None:
+def _take_test_clips(every: Sequence[_JoinedFolder], merge: Merge) -> None:
     """Labels and people of the test clips into the plan, once per data set."""
-    for source in sources:
-        for name, clips in source.done.clips_sources().items():
+    for joined in every:
+        for name, clips in joined.done.clips_files().items():
             if not (merge.out / name).exists():
                 merge.copies.setdefault(merge.out / name, clips)
 
@@ -231,14 +231,14 @@ def _consistent(record: RunRecord | SpeedRecord, store: RecordStore) -> bool:
     return False
 
 
-def _begun(source: _JoinedFolder) -> Iterator[_Found]:
+def _begun(joined: _JoinedFolder) -> Iterator[_Found]:
     """Runs that somebody may go on with, and that have no record that can be read."""
-    store = source.store
+    store = joined.store
     places = {path.parent for pattern in _STATES for path in store.root.glob(f"*/{pattern}")}
     for place in sorted(places):
         refusal = store.refused.get(place / RECORD_FILE)
         if (refusal and not refusal.newer) or not (place / RECORD_FILE).exists():
-            yield _Found(source, place.name, None)
+            yield _Found(joined, place.name, None)
 
 
 # --- one run ---
@@ -313,16 +313,16 @@ def _take_files(kept: _Found, found: Sequence[_Found], merge: Merge) -> None:
             one.place for one in found if one.record and sha and one.record.weights.get(name) == sha
         ]
         file = Path(name).name  # what stands in a record is not trusted to be a name
-        source = next(
+        origin = next(
             (place / file for place in [kept.place, *others] if (place / file).is_file()), None
         )
-        if source and source.parent != target:
-            merge.copies[target / file] = source
+        if origin and origin.parent != target:
+            merge.copies[target / file] = origin
     if kept.folder != merge.out:
         merge.copies |= {target / path.name: path for path in _files_of(kept.place, _LOGS)}
-        if (drawn := pictures_source(kept.source.store, kept.address)) is not None:
+        if (drawn := pictures_file(kept.joined.store, kept.address)) is not None:
             merge.copies[target / PICTURES_FILE] = drawn
-        merge.copies[target / RECORD_FILE] = kept.source.store.file_of(kept.record)
+        merge.copies[target / RECORD_FILE] = kept.joined.store.file_of(kept.record)
 
 
 def _take_evaluations(kept: _Found, run: RunRecord, found: Sequence[_Found], merge: Merge) -> None:
@@ -332,9 +332,9 @@ def _take_evaluations(kept: _Found, run: RunRecord, found: Sequence[_Found], mer
     taken: dict[str, tuple[_Found, EvaluationRecord]] = {}
     for one in found:
         for address in (
-            one.source.evaluations.get(one.address, []) if one.address == kept.address else []
+            one.joined.evaluations.get(one.address, []) if one.address == kept.address else []
         ):
-            record = one.source.done.one(one.address, address)
+            record = one.joined.done.one(one.address, address)
             if record is None or not belongs(record, run):
                 continue
             first, other = taken.get(address, (one, record))
@@ -348,7 +348,7 @@ def _take_evaluations(kept: _Found, run: RunRecord, found: Sequence[_Found], mer
     for address, (one, _) in taken.items():
         if one.folder != merge.out:
             target = merge.out / kept.address / EVALUATIONS / f"{address}.json"
-            merge.copies[target] = one.source.done.file_of(one.address, address)
+            merge.copies[target] = one.joined.done.file_of(one.address, address)
 
 
 def _compare(finished: Sequence[_Found], merge: Merge) -> None:
@@ -440,9 +440,9 @@ def write_merge(merge: Merge, page: str, advance: Advance = lambda done, total: 
         else merge.out / temporary_name("merge")
     )
     try:
-        for number, (target, source) in enumerate(merge.copies.items()):
+        for number, (target, origin) in enumerate(merge.copies.items()):
             advance(number, len(merge.copies))
-            _copy(source, stage / target.relative_to(merge.out))
+            _copy(origin, stage / target.relative_to(merge.out))
         texts = {
             TABLE_FILE: page,
             **({MATRIX_FILE: json.dumps(merge.matrix, indent=1) + "\n"} if merge.matrix else {}),
@@ -483,11 +483,11 @@ def _reason(error: OSError) -> str:
     return f"{text}: {error.filename}" if error.filename else text
 
 
-def _copy(source: Path | bytes, target: Path) -> None:
+def _copy(origin: Path | bytes, target: Path) -> None:
     """Copy a file, or what it is to hold, onto the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with (
-        io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as one,
+        io.BytesIO(origin) if isinstance(origin, bytes) else origin.open("rb") as one,
         target.open("wb") as other,
     ):
         shutil.copyfileobj(one, other)

@@ -82,11 +82,11 @@ def read_pictures(store: RecordStore, address: str) -> RunPictures | None:
 
     `Refused` where they cannot be drawn, or are another run's.
     """
-    source = pictures_source(store, address)
-    if source is None:
+    file = pictures_file(store, address)
+    if file is None:
         return None
     try:
-        text = source if isinstance(source, bytes) else read_file(source)
+        text = file if isinstance(file, bytes) else read_file(file)
     except OSError as error:
         raise Refused(f"cannot be read ({error.strerror or error})") from None
     if len(text) > LARGEST:
@@ -98,7 +98,7 @@ def read_pictures(store: RecordStore, address: str) -> RunPictures | None:
     return found
 
 
-def pictures_source(store: RecordStore, address: str) -> Path | bytes | None:
+def pictures_file(store: RecordStore, address: str) -> Path | bytes | None:
     """The file of a run's pictures; of those on a shelf, what it would hold."""
     path, line = (
         store.folder(address) / PICTURES_FILE,
@@ -132,7 +132,7 @@ def differences_of_pictures(store: RecordStore, runs: Sequence[RunRecord]) -> tu
     """Of how many runs of a folder there are pictures,
     and a line for each that is not of the run beside it.
     """
-    drawn = [run for run in runs if pictures_source(store, run.address) is not None]
+    drawn = [run for run in runs if pictures_file(store, run.address) is not None]
     return len(drawn), [
         f"{run.address}: {PICTURES_FILE}: {line}" for run in drawn for line in _unlike(run, store)
     ]

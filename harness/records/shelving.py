@@ -20,7 +20,7 @@ from harness.errors import UsageError
 from harness.isolation.stopping import held
 from harness.records.claims import Claims
 from harness.records.evaluations import EvaluationRecord, Evaluations, TestClips
-from harness.records.pictures import pictures_source, read_pictures
+from harness.records.pictures import pictures_file, read_pictures
 from harness.records.reading import (
     SHELF_FILE,
     Refusal,
@@ -72,12 +72,12 @@ def contents(folder: Path) -> Contents:
     runs, speeds, evaluations = list(store.runs()), list(store.speeds()), list(done.all())
     if not (runs or speeds):
         raise UsageError(f"{folder}: expected records that can be used, found none; check the path")
-    sources = [store.file_of(record) for record in runs] + [
+    files = [store.file_of(record) for record in runs] + [
         store.file_of(record) for record in speeds
     ]
-    sources += [done.file_of(record.run, record.address) for record in evaluations]
-    lines = [_one_line(source) for source in [*sources, *_free_pictures(store, runs)]]
-    for name, clips in done.clips_sources().items():
+    files += [done.file_of(record.run, record.address) for record in evaluations]
+    lines = [_one_line(file) for file in [*files, *_free_pictures(store, runs)]]
+    for name, clips in done.clips_files().items():
         try:
             line = _one_line(clips)
             validated(content_of(line), TestClips)
@@ -104,14 +104,14 @@ def _free_pictures(store: RecordStore, runs: Sequence[RunRecord]) -> Iterator[Pa
             path = store.folder(run.address) / PICTURES_FILE
             store.refused[path] = problem.at(path)
             continue
-        source = pictures_source(store, run.address)
-        if source is not None and made and made.free:
-            yield source
+        file = pictures_file(store, run.address)
+        if file is not None and made and made.free:
+            yield file
 
 
-def _one_line(source: Path | bytes) -> bytes:
+def _one_line(file: Path | bytes) -> bytes:
     """A record as a line of a shelf: every value as in its file."""
-    return to_json(content_of(read_file(source) if isinstance(source, Path) else source)) + b"\n"
+    return to_json(content_of(read_file(file) if isinstance(file, Path) else file)) + b"\n"
 
 
 def refuse_target(folder: Path, target: Path, text: bytes, *, planned: bool = False) -> None:

@@ -325,8 +325,8 @@ class RecordStore:
         """A record that was read, as it was written:
         without what later versions of the suite added.
         """
-        source = self.file_of(record)
-        return content_of(source if isinstance(source, bytes) else read_file(source))
+        file = self.file_of(record)
+        return content_of(file if isinstance(file, bytes) else read_file(file))
 
     def file_of(self, record: RunRecord | SpeedRecord) -> Path | bytes:
         """The file of a record that was read; of one on the shelf, what its file would hold."""

@@ -432,21 +432,21 @@ def accuracy_chart(
     comparison: Comparison,
     *,
     styles: Mapping[str, Look] | None = None,
-    sources: Mapping[str, str] | None = None,
+    addresses: Mapping[str, str] | None = None,
     width: float = _WIDTH,
 ) -> Chart:
     """Accuracy of every row of a column with its interval and its seeds; controls as lines; rows
     that are not told apart joined by a bar at the side.
 
     Args:
-        sources: address of a record that stands for a row.
+        addresses: address of a record that stands for a row.
     """
     rows, found, column = comparison.rows, comparison.these, comparison.column
     control = rows["control"].astype(bool)
     methods = rows[~control].sort_values("accuracy", ascending=False, kind="stable")
     controls, labels = rows[control], list(methods["label"])
     seeds_of = {row.label: [100 * value for value in row.by_seed.values()] for row in column.rows}
-    styles, sources = styles or looks(labels), sources or {}
+    styles, addresses = styles or looks(labels), addresses or {}
     groups = _joined(labels, found)
     with _style():
         right = 0.98 + 0.1 * len(groups)
@@ -475,7 +475,7 @@ def accuracy_chart(
             )
             interval = f" [{low:.1f}, {high:.1f}]" if math.isfinite(low) else ""
             told = f"{said(one.label)}: {100 * one.accuracy:.1f} %{interval}, {over}"
-            chart.tell([*line, *dots, *mark], told, sources.get(one.label, ""))
+            chart.tell([*line, *dots, *mark], told, addresses.get(one.label, ""))
             _beside(axes, row, f"{100 * one.accuracy:.1f}{interval}")
             values += [*filter(math.isfinite, (low, high)), *seeds]
         for number, one in enumerate(each(controls)):
@@ -484,7 +484,7 @@ def accuracy_chart(
                 value, color=MUTED, lw=1, dashes=_DASHES[1 + number % 3], zorder=1
             )
             chart.tell(
-                upright, f"{said(one.label)} (control): {value:.1f} %", sources.get(one.label, "")
+                upright, f"{said(one.label)} (control): {value:.1f} %", addresses.get(one.label, "")
             )
             values.append(value)
         for place, (first, last) in enumerate(groups):

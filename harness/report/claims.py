@@ -47,29 +47,29 @@ def card_frame(card: Card) -> pd.DataFrame:
                 "statement": claim.statement,
                 "method": claim.method,
                 "baseline": claim.baseline,
-                "trained": finding.way,
-                "definition": finding.definition,
-                "own_definition": finding.definition == claim.definition,
+                "trained": one.way,
+                "definition": one.definition,
+                "own_definition": one.definition == claim.definition,
                 "claimed": claim.factor,
-                **_measured(finding, card.record),
+                **_measured(one, card.record),
                 "floor": floor,
                 "flop_ratio": card.flop_ratio,
                 "bound": card.bound,
-                "verdict": finding.verdict,
+                "verdict": one.verdict,
             }
-            for finding in card.findings
+            for one in card.measurements
         ),
         CARD_COLUMNS,
     )
 
 
-def _measured(finding: ClaimMeasurement, record: SpeedRecord | None) -> Figures:
+def _measured(one: ClaimMeasurement, record: SpeedRecord | None) -> Figures:
     """A ratio with its interval; what was counted has none."""
-    if finding.ratio is None or record is None:
+    if one.ratio is None or record is None:
         return {}
-    if not finding.ratio.pairs:
-        return {"measured": finding.ratio.value}
-    return ratio_figures("measured", finding.ratio, record.floor)
+    if not one.ratio.pairs:
+        return {"measured": one.ratio.value}
+    return ratio_figures("measured", one.ratio, record.floor)
 
 
 _CELLS: Cells = {

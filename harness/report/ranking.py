@@ -89,12 +89,12 @@ def ranking_frame(
         budgets,
         key=lambda budget: (_most_evaluations(trained, budget), _most_clips(trained, budget)),
     )
-    source = [record for record in trained if record.spec.train.budget == longest]
+    of_longest = [record for record in trained if record.spec.train.budget == longest]
     for unit in [unit for unit in units if unit not in given]:
-        amount = min(units[unit](record, record.curve[-1]) for record in source)
+        amount = min(units[unit](record, record.curve[-1]) for record in of_longest)
         heading = f"about {amount:.3g} {unit} (read off {longest})"
         within = partial(_last_within, spending=units[unit], amount=amount)
-        column(heading, unit, _by_label(source, within), longest)
+        column(heading, unit, _by_label(of_longest, within), longest)
     return typed(rows, RANKING_COLUMNS)
 
 

@@ -135,7 +135,7 @@ def evaluation_of(
         )
     spec = experiment.run_spec(experiment.baseline.spec, experiment.request.seeds[0])
     if rate:
-        flops = encoder_flops(spec, data.clips.layout) * len(data.source)
+        flops = encoder_flops(spec, data.clips.layout) * len(data.bodies)
         slowest = flops / rate.low if rate.low else float("inf")
         encoding = Estimate(
             seconds=flops / rate.value, low=flops / rate.high, high=slowest, source=""
@@ -148,7 +148,7 @@ def evaluation_of(
         )
     else:
         with seeded(spec.seed):
-            encoder = build_encoder(spec, data.clips.layout, data.source.device).eval()
+            encoder = build_encoder(spec, data.clips.layout, data.bodies.device).eval()
         seconds = embedding_seconds(encoder, data)
         encoding = Estimate(seconds=seconds, low=seconds, high=seconds, source="")
         source = "the encoder on a few clips, just timed on this machine"

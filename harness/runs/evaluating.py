@@ -29,7 +29,7 @@ from datasets.wording import counted, minutes
 from harness.encoders.stored import encoder_of, not_there, weights_file, weights_hash
 from harness.errors import MethodFault, UsageError, first_few, one_line
 from harness.evaluation.probes import Features
-from harness.evaluation.protocol import Findings, Protocol, Subject, frozen_features
+from harness.evaluation.protocol import Protocol, ProtocolResult, Subject, frozen_features
 from harness.isolation.guard import Guard, seeded
 from harness.isolation.mistakes import mistake
 from harness.isolation.state import state_of
@@ -432,7 +432,7 @@ class _Bench:
 
     def environment(self, data: LoadedData) -> Environment:
         """This machine."""
-        device = data.source.device
+        device = data.bodies.device
         if device not in self.machine:
             self.machine[device] = describe_environment(device, study=self.asked.study)
         return self.machine[device]
@@ -468,7 +468,7 @@ def _test_clips(data: LoadedData) -> TestClips:
 def _one(piece: _Piece, subject: Subject, environment: Environment) -> EvaluationRecord:
     """The record of an evaluation, whatever happened in it; only a stop passes."""
     started, began, run = now(), time.perf_counter(), piece.run
-    guard, protocol, findings = Guard(), piece.protocol, Findings(np.zeros(0, np.int64))
+    guard, protocol, outcome = Guard(), piece.protocol, ProtocolResult(np.zeros(0, np.int64))
     status: Status = "ok"
     error = trace = ""
     encoder = subject.encoder
@@ -487,13 +487,13 @@ def _one(piece: _Piece, subject: Subject, environment: Environment) -> Evaluatio
             raise MethodFault(
                 f"evaluate changed {first_few(changed)} of the encoder: write trains_encoder = True"
             )
-        findings = found
+        outcome = found
     except KeyboardInterrupt:
         raise
     except Exception as problem:  # noqa: BLE001 - a protocol may throw anything; the others go on
         status, error, trace = _failure(problem, type(protocol))
     truth = subject.labels[subject.test]
-    labelled = subject.training_side if findings.labelled is None else np.unique(findings.labelled)
+    labelled = subject.training_side if outcome.labelled is None else np.unique(outcome.labelled)
     return EvaluationRecord(
         address=piece.address,
         run=run.address,
@@ -506,31 +506,31 @@ def _one(piece: _Piece, subject: Subject, environment: Environment) -> Evaluatio
         weights=weights,
         data=piece.data.fingerprint,
         of_set="" if piece.of_set is None else piece.data.name,
-        subset="" if findings.labelled is None else _subset_hash(labelled),
+        subset="" if outcome.labelled is None else _subset_hash(labelled),
         labelled=len(labelled) if status == "ok" else 0,
         control=piece.control,
         status=status,
         error=error,
         traceback=trace,
-        accuracy=float(np.mean(findings.predictions == truth)) if status == "ok" else None,
-        figures=findings.figures,
-        curve=list(findings.curve),
-        predictions=findings.predictions.tolist(),
+        accuracy=float(np.mean(outcome.predictions == truth)) if status == "ok" else None,
+        figures=outcome.figures,
+        curve=list(outcome.curve),
+        predictions=outcome.predictions.tolist(),
         seconds=max(0.0, time.perf_counter() - began - subject.features_seconds),
         features_seconds=subject.features_seconds,
         versions=_code_versions(type(protocol)),
-        notes=(*findings.notes, *guard.warnings),
+        notes=(*outcome.notes, *guard.warnings),
         environment=environment,
         started=started,
         finished=now(),
     )
 
 
-def _checked(findings: Any, subject: Subject) -> Findings:
+def _checked(outcome: Any, subject: Subject) -> ProtocolResult:
     """What a protocol found out, where it is what the contract says; a `MethodFault` otherwise."""
-    if not isinstance(findings, Findings):
-        raise MethodFault(f"evaluate: expected Findings, found {type(findings).__name__}")
-    predictions = np.asarray(findings.predictions)
+    if not isinstance(outcome, ProtocolResult):
+        raise MethodFault(f"evaluate: expected ProtocolResult, found {type(outcome).__name__}")
+    predictions = np.asarray(outcome.predictions)
     if predictions.shape != subject.test.shape or predictions.dtype.kind not in "iu":
         raise MethodFault(
             f"evaluate: expected the class of each of {len(subject.test)} test clips, found "
@@ -540,24 +540,24 @@ def _checked(findings: Any, subject: Subject) -> Findings:
         raise MethodFault(
             f"evaluate: expected classes below {subject.classes}, found {predictions.max()}"
         )
-    if not all(isinstance(point, EpochPoint) for point in findings.curve):
+    if not all(isinstance(point, EpochPoint) for point in outcome.curve):
         raise MethodFault("evaluate: expected a curve of EpochPoints")
     share = float(np.mean(predictions == subject.labels[subject.test]))
-    if findings.curve and not math.isclose(findings.curve[-1].accuracy, share, abs_tol=1e-9):
+    if outcome.curve and not math.isclose(outcome.curve[-1].accuracy, share, abs_tol=1e-9):
         raise MethodFault(
-            f"evaluate: the curve ends at {findings.curve[-1].accuracy:.4f}, its predictions give"
+            f"evaluate: the curve ends at {outcome.curve[-1].accuracy:.4f}, its predictions give"
             f" {share:.4f}"
         )
-    if findings.labelled is not None and not set(np.asarray(findings.labelled).tolist()) <= set(
+    if outcome.labelled is not None and not set(np.asarray(outcome.labelled).tolist()) <= set(
         subject.training_side.tolist()
     ):
         raise MethodFault("evaluate: labels of clips were used that are not of the training side")
-    return Findings(
+    return ProtocolResult(
         predictions.astype(np.int64),
-        findings.curve,
-        dict(findings.figures),
-        findings.labelled,
-        findings.notes,
+        outcome.curve,
+        dict(outcome.figures),
+        outcome.labelled,
+        outcome.notes,
     )
 
 

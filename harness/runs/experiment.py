@@ -211,7 +211,7 @@ class Experiment:
         """``cpu`` or ``cuda``: where the runs happen; here,
         unless they are planned for another machine.
         """
-        here = self.data.source.device.type
+        here = self.data.bodies.device.type
         return device_type(self.request.device) or here if self.request.elsewhere else here
 
     def cost(self, seconds: float, flops: float) -> StepCost:
@@ -757,7 +757,7 @@ def tell_if_busy(experiment: Experiment, reporter: Reporter, *, judged: bool = T
     for line in busy_lines(
         share,
         processors(),
-        judged=judged and experiment.data.source.device.type == "cpu",
+        judged=judged and experiment.data.bodies.device.type == "cpu",
         threads=experiment.environment.threads,
     ):
         reporter.line(line)

@@ -160,7 +160,7 @@ def make_plan(
         )
         for cell in experiment.cells()
     ]
-    device, here = experiment.data.source.device, experiment.environment
+    device, here = experiment.data.bodies.device, experiment.environment
     memory = (
         torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     )

@@ -150,7 +150,7 @@ class Card:
     """
 
     claim: Claim
-    findings: Sequence[ClaimMeasurement]
+    measurements: Sequence[ClaimMeasurement]
     flop_ratio: float | None = None
     bound: float | None = None
     record: SpeedRecord | None = None
@@ -231,13 +231,13 @@ def make_card(claim: Claim, record: SpeedRecord | None) -> Card:
                 f"{label} could not be measured {way}; a claim needs both its methods and the bound"
             )
     method, baseline, bound = (partial(at_stage, label) for label in rows)
-    findings = []
+    measurements = []
     for way, definition in product(ways, definitions(claim)):
         measured = speedup(record, method(way), baseline(way))
         assert measured is not None
         ratio = _scaled(measured, schedule_factor(claim, definition))
         doubted = _any_doubted(record, method(way), baseline(way))
-        findings.append(
+        measurements.append(
             ClaimMeasurement(
                 definition, way, ratio, judged(claim, ratio, record, definition, doubted=doubted)
             )
@@ -248,7 +248,7 @@ def make_card(claim: Claim, record: SpeedRecord | None) -> Card:
     )
     assert predicted is not None
     assert limit is not None
-    return Card(claim, findings, predicted, limit, record)
+    return Card(claim, measurements, predicted, limit, record)
 
 
 def _of_inference(claim: Claim, record: SpeedRecord) -> Card:
@@ -267,7 +267,7 @@ def _of_inference(claim: Claim, record: SpeedRecord) -> Card:
         "flops": Ratio(value=counted, low=counted, high=counted, pairs=0),
     }
     doubted = _any_doubted(record, method, baseline)
-    findings = [
+    measurements = [
         ClaimMeasurement(
             name,
             INFERENCE,
@@ -276,7 +276,7 @@ def _of_inference(claim: Claim, record: SpeedRecord) -> Card:
         )
         for name in definitions(claim)
     ]
-    return Card(claim, findings, counted, record=record)
+    return Card(claim, measurements, counted, record=record)
 
 
 def _any_doubted(record: SpeedRecord, *labels: str) -> bool:

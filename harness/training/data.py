@@ -51,7 +51,7 @@ class LoadedData:
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     split: Split
-    source: BodySequences
+    bodies: BodySequences
     sequences: Tensor
     bodies_per_clip: float
     notes: tuple[str, ...]
@@ -103,7 +103,7 @@ class LoadedData:
             part = self.ranks.part_of(spec.train.batch_size)
             groups = self.groups if self.parts and spec.data.sampling == "even" else ()
             return build_batches(
-                self.source, self.sequences, spec, frames, views, part=part, groups=groups
+                self.bodies, self.sequences, spec, frames, views, part=part, groups=groups
             )
         self._refuse_several("worker processes")
         if tuple(views) != (View(),):
@@ -116,7 +116,7 @@ class LoadedData:
             dataset,
             size=spec.train.batch_size,
             workers=spec.data.workers,
-            device=self.source.device,
+            device=self.bodies.device,
             seed=spec.seed,
         )
 
@@ -135,7 +135,7 @@ class LoadedData:
         spec = self.spec.model_copy(
             update={"include_empty_bodies": not self.spec.include_empty_bodies, "loader": "device"}
         )
-        parts = (self.labels, self.class_names), self.split, self.source.device, self.notes
+        parts = (self.labels, self.class_names), self.split, self.bodies.device, self.notes
         return replace(assemble(spec, self.clips, *parts), ranks=self.ranks)
 
     def _refuse_several(self, what: str) -> None:
@@ -219,17 +219,17 @@ def assemble(
     notes: tuple[str, ...],
 ) -> LoadedData:
     """Body sequences on the device, empty bodies among them or not."""
-    source = BodySequences(
+    bodies = BodySequences(
         clips, device, center=spec.center, include_empty=spec.include_empty_bodies
     )
-    sequences = source.of_clips(split.train)
+    sequences = bodies.of_clips(split.train)
     return LoadedData(
-        spec, clips, *labels, split, source, sequences, len(sequences) / len(split.train), notes
+        spec, clips, *labels, split, bodies, sequences, len(sequences) / len(split.train), notes
     )
 
 
 def build_batches(
-    source: BodySequences,
+    bodies: BodySequences,
     sequences: Tensor,
     spec: RunSpec,
     frames: int,
@@ -250,7 +250,7 @@ def build_batches(
         look_at(view, spec.data, frames, patch=encoder_size(spec.encoder).patch) for view in views
     ]
     batches = TrainingBatches(
-        source,
+        bodies,
         sequences,
         size=spec.train.batch_size,
         looks=looks,

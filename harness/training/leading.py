@@ -129,7 +129,7 @@ def built(
     kind: type[Kind], method_class: type[Method], spec: RunSpec, data: LoadedData, steps: int
 ) -> Kind:
     """The same on this rank."""
-    method = build_method(method_class, spec, data.clips.layout, data.source.device)
+    method = build_method(method_class, spec, data.clips.layout, data.bodies.device)
     batches = data.batches(spec, method.evaluated_encoder().grid.frames, method.views)
     if data.ranks.size == 1:
         return kind(method, batches, spec.train, steps)
@@ -256,7 +256,7 @@ def _of_spec(data: LoadedData, spec: RunSpec) -> LoadedData:
     """The data of a spec."""
     if spec.data.split != data.spec.split:
         patch = spec.encoder.patch or 1
-        data = load_data(spec.data, data.source.device, patch, ranks=data.ranks)
+        data = load_data(spec.data, data.bodies.device, patch, ranks=data.ranks)
     return data.as_in(spec.data)
 
 

@@ -65,8 +65,8 @@ def pool(spec: DataSpec, parts: Sequence[LoadedData]) -> LoadedData:
                 f" in {part.clips.name}; pool sets whose joints and bones are the same"
             )
     parts = _without_leaks(parts) if spec.drop_leaks else tuple(parts)
-    source, firsts = (
-        pooled([part.source for part in parts]),
+    bodies, firsts = (
+        pooled([part.bodies for part in parts]),
         _firsts([len(part.labels) for part in parts]),
     )
     classes = _firsts([len(part.class_names) for part in parts])
@@ -86,7 +86,7 @@ def pool(spec: DataSpec, parts: Sequence[LoadedData]) -> LoadedData:
         layout=first,
         fps=parts[0].clips.fps,
     )
-    sequences = source.of_clips(split.train)
+    sequences = bodies.of_clips(split.train)
     spec = spec.model_copy(
         update={
             "fingerprint": "+".join(part.spec.fingerprint for part in parts),
@@ -102,7 +102,7 @@ def pool(spec: DataSpec, parts: Sequence[LoadedData]) -> LoadedData:
         labels,
         clips.class_names,
         split,
-        source,
+        bodies,
         sequences,
         len(sequences) / len(split.train),
         notes,
@@ -178,6 +178,6 @@ def _without(part: LoadedData, twins: NDArray[np.int64]) -> LoadedData:
         part.clips,
         (part.labels, part.class_names),
         split,
-        part.source.device,
+        part.bodies.device,
         (*part.notes, note),
     )

@@ -293,7 +293,7 @@ def small_trainer(
     cell = small_cell(data, method, seed=seed, **train)
     assert cell.method is not None
     built = build_method(cell.method, cell.spec, data.clips.layout, CPU)
-    batches = build_batches(data.source, data.sequences, cell.spec, FRAMES)
+    batches = build_batches(data.bodies, data.sequences, cell.spec, FRAMES)
     return Trainer(built, batches, cell.spec.train, steps)
 
 

@@ -86,7 +86,7 @@ def changed(label: str, **changes: Any) -> SpeedRecord:
 )
 def test_the_numbers_of_a_card_are_examined_for_doubts(label: str, changes: dict[str, Any]) -> None:
     card = make_card(CLAIM, changed(label, **changes))
-    own = [finding.verdict for finding in card.findings if finding.definition == "hours"]
+    own = [one.verdict for one in card.measurements if one.definition == "hours"]
     assert own == ["not supported", "in doubt"]
     answer = held([("gfp-5x", make_card(CLAIM, record())), ("gfp-5x", card)])
     assert answer.tone == "doubt"
@@ -207,10 +207,7 @@ def test_hours_count_the_epochs_of_both_schedules() -> None:
 
 def test_findings_by_hand() -> None:
     card = make_card(CLAIM, record())
-    found = [
-        (finding.way, finding.definition, finding.ratio.value, finding.verdict)
-        for finding in card.findings
-    ]
+    found = [(one.way, one.definition, one.ratio.value, one.verdict) for one in card.measurements]
     assert found == [
         ("as published", "hours", pytest.approx(4.0), "not supported"),
         (
@@ -246,22 +243,22 @@ def test_the_interval_is_scaled_with_the_ratio() -> None:
     found = make_card(
         CLAIM, stage_record(*arms, stage_arm("mamp @ a", 0.1, 0.2, 0.4), stages=["a"])
     )
-    hours, clips = (finding.ratio for finding in found.findings)
+    hours, clips = (one.ratio for one in found.measurements)
     assert (clips.low, clips.value, clips.high) == pytest.approx(
         (2 / 5.594985, 2.0, 2 * 5.594985), rel=1e-5
     )
     assert (hours.low, hours.value, hours.high) == pytest.approx(
         (4 / 5.594985, 4.0, 4 * 5.594985), rel=1e-5
     )
-    assert [finding.verdict for finding in found.findings] == ["not measurable here", None]
+    assert [one.verdict for one in found.measurements] == ["not measurable here", None]
 
 
 def test_a_slower_method_is_judged_by_its_whole_schedule() -> None:
     # In clips/s gfp is 3x faster with every switch on, but six times the epochs make half the speed
     # in hours.
     slower = Claim(**VALUES | {"factor": 0.6, "epochs": {"method": 2400, "baseline": 400}})
-    found = [finding for finding in make_card(slower, record()).findings if finding.way == WAYS[1]]
-    assert [(finding.definition, finding.verdict) for finding in found] == [
+    found = [one for one in make_card(slower, record()).measurements if one.way == WAYS[1]]
+    assert [(one.definition, one.verdict) for one in found] == [
         ("hours", "supported"),
         ("clips", None),
     ]
@@ -269,7 +266,7 @@ def test_a_slower_method_is_judged_by_its_whole_schedule() -> None:
 
 def test_a_claim_in_clips_is_judged_by_clips_alone() -> None:
     own = Claim(**VALUES | {"factor": 2.5, "definition": "clips"})
-    found = [(finding.definition, finding.verdict) for finding in make_card(own, record()).findings]
+    found = [(one.definition, one.verdict) for one in make_card(own, record()).measurements]
     assert found == [
         ("clips", "not supported"),
         ("hours", None),
@@ -280,12 +277,9 @@ def test_a_claim_in_clips_is_judged_by_clips_alone() -> None:
 
 def test_another_class_of_hardware_tests_nothing_and_shows_its_numbers() -> None:
     card = make_card(Claim(**VALUES | {"device": "gpu"}), record())
-    assert [finding.verdict for finding in card.findings] == [
-        "other hardware: not tested",
-        None,
-    ] * 2
-    assert [finding.ratio for finding in card.findings] == [
-        finding.ratio for finding in make_card(CLAIM, record()).findings
+    assert [one.verdict for one in card.measurements] == ["other hardware: not tested", None] * 2
+    assert [one.ratio for one in card.measurements] == [
+        one.ratio for one in make_card(CLAIM, record()).measurements
     ]
     assert (card.flop_ratio, card.bound) == pytest.approx((8.0, 16.0))
     assert [line for line in card_notes(card, "3") if "other hardware" in line] == [
@@ -297,15 +291,10 @@ def test_another_class_of_hardware_tests_nothing_and_shows_its_numbers() -> None
 def test_a_gpu_tests_the_claims_about_gpus() -> None:
     gpu = record().environment.model_copy(update={"device": "NVIDIA L20"})
     card = make_card(Claim(**VALUES | {"device": "gpu"}), record(environment=gpu))
-    assert [finding.verdict for finding in card.findings] == [
-        "not supported",
-        None,
-        "supported",
-        None,
-    ]
+    assert [one.verdict for one in card.measurements] == ["not supported", None, "supported", None]
     assert not [line for line in card_notes(card, "3") if "other hardware" in line]
     assert (
-        make_card(CLAIM, record(environment=gpu)).findings[0].verdict
+        make_card(CLAIM, record(environment=gpu)).measurements[0].verdict
         == "other hardware: not tested"
     )
 
@@ -340,13 +329,13 @@ def test_arithmetic_is_per_clip_of_the_last_stage() -> None:
 def test_a_disturbed_measurement_judges_nothing(disturbed: int, expected: str) -> None:
     health = Health(blocks=10, disturbed=disturbed)
     card = make_card(CLAIM, record(health=health))
-    assert card.findings[2].verdict == expected
+    assert card.measurements[2].verdict == expected
     said = [line for line in card_notes(card, "3") if line.startswith("not measurable here: ")]
     assert len(said) == (expected == "not measurable here")
 
 
 def test_the_floor_of_the_measurement_counts() -> None:
-    assert make_card(CLAIM, record(floor=6.5)).findings[2].verdict != "supported"
+    assert make_card(CLAIM, record(floor=6.5)).measurements[2].verdict != "supported"
 
 
 @pytest.mark.parametrize("label", ["gfp", "mamp", "encoder-only"])
@@ -397,7 +386,7 @@ def test_a_claim_about_encoders_is_judged_by_count_or_by_time(
     changes: dict[str, Any], verdicts: list[str]
 ) -> None:
     card = make_card(Claim(**FORWARD | changes), forward_record())
-    assert [finding.verdict for finding in card.findings] == verdicts
+    assert [one.verdict for one in card.measurements] == verdicts
     cells = dict(
         zip(card_table(card)["definition"], card_table(card)["measured [95 %]"], strict=True)
     )
@@ -418,7 +407,7 @@ def test_what_a_row_leaves_out_keeps_it_from_judging_the_claim() -> None:
     card = make_card(
         CLAIM.model_copy(update={"unmeasured": "half of the method is not built"}), record()
     )
-    assert {finding.verdict for finding in card.findings} == {"not measurable here", None}
+    assert {one.verdict for one in card.measurements} == {"not measurable here", None}
     assert "not measurable here: half of the method is not built" in card_notes(card, "2")
 
 

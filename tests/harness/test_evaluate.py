@@ -31,7 +31,7 @@ PROTOCOL = '''"""Nearest class mean of frozen features; the option `fault` break
 
 import numpy as np
 
-from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions
+from harness.evaluation.protocol import AboutProtocol, ProtocolResult, Protocol, ProtocolOptions
 from harness.records.evaluations import EpochPoint
 
 
@@ -48,10 +48,10 @@ class NearestMean(Protocol[MeanOptions]):
         if self.options.fault == "raise":
             raise RuntimeError("broken\\non purpose")
         if self.options.fault == "short":
-            return Findings(np.zeros(1, np.int64))
+            return ProtocolResult(np.zeros(1, np.int64))
         if self.options.fault == "curve":
             guesses = np.zeros(len(subject.test), np.int64)
-            return Findings(guesses, [EpochPoint(epoch=1, accuracy=0.99)])
+            return ProtocolResult(guesses, [EpochPoint(epoch=1, accuracy=0.99)])
         if self.options.fault == "train" and subject.encoder is not None:
             next(subject.encoder.parameters()).data.zero_()
         side, labels = subject.training_side, subject.labels
@@ -62,7 +62,7 @@ class NearestMean(Protocol[MeanOptions]):
             ]
         )
         apart = np.linalg.norm(subject.features[subject.test][:, None] - means, axis=2)
-        return Findings(apart.argmin(axis=1))
+        return ProtocolResult(apart.argmin(axis=1))
 '''
 
 

@@ -155,7 +155,7 @@ def test_the_counterpart_has_the_empty_bodies_too(data: LoadedData) -> None:
     other = data.counterpart
     assert (len(data.sequences), len(other.sequences)) == (6, 12)
     assert (data.bodies_per_clip, other.bodies_per_clip) == (1, 2)
-    assert int(other.source.present[other.sequences].sum()) == 6
+    assert int(other.bodies.present[other.sequences].sum()) == 6
     assert other.clips is data.clips
     assert np.array_equal(other.split.train, data.split.train)
 

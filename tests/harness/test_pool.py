@@ -129,9 +129,9 @@ def test_a_sequence_has_the_frames_of_its_set(tmp_path: Path, mapped: bool) -> N
 def drawn(pool: LoadedData, groups: Any) -> torch.Tensor:
     """How often an epoch draws each training sequence."""
     batches = TrainingBatches(
-        pool.source, pool.sequences, size=4, looks=[Look(8)], seed=0, groups=groups
+        pool.bodies, pool.sequences, size=4, looks=[Look(8)], seed=0, groups=groups
     )
-    return torch.bincount(batches.epoch(), minlength=len(pool.source))
+    return torch.bincount(batches.epoch(), minlength=len(pool.bodies))
 
 
 def test_by_size_each_clip_comes_as_often_as_any_and_evenly_each_set(tmp_path: Path) -> None:

@@ -331,7 +331,7 @@ def test_raw_coordinates_go_through_the_recipe_of_linear_evaluation(tmp_path: Pa
     x = torch.arange(2 * 32 * 5 * 3.0).view(2, 32, 5, 3)
     batch = ClipBatch(torch.tensor([0]), x, row=torch.tensor([0, 0]), slot=torch.tensor([0, 1]))
     assert torch.equal(features(Coordinates(5), batch)[0], x.mean(dim=0).flatten())
-    source = subject.data.source
+    source = subject.data.bodies
     for sequence, clip in enumerate(source.clip.tolist()):
         first, last = (
             int(source.start[sequence]),

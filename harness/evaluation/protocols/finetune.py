@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from datasets.clip_batches import ClipBatch, evaluation_view
 from harness.evaluation.epochs import DEVIATIONS, Batches, Schedule, train, training_batches
 from harness.evaluation.probes import Labels
-from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions, Subject
+from harness.evaluation.protocol import (
+    AboutProtocol,
+    Protocol,
+    ProtocolOptions,
+    ProtocolResult,
+    Subject,
+)
 from methods.parts.encoder import Encoder, SkeletonEncoder
 from methods.parts.graph import GraphEncoder
 from methods.parts.options import known
@@ -243,16 +249,16 @@ class Finetune(Protocol[_FinetuneT]):
         )
         return self.with_options(**values, layer_decay=decay)
 
-    def evaluate(self, subject: Subject) -> Findings:
+    def evaluate(self, subject: Subject) -> ProtocolResult:
         """Train on the labelled clips, predict at the end."""
         options, encoder, data = self.options, subject.encoder, subject.data
         assert encoder is not None
         clips, notes = self.labelled(subject)
         slots = data.clips.joints.shape[1]
-        model = self.model(encoder, subject.classes, slots).to(data.source.device).train()
+        model = self.model(encoder, subject.classes, slots).to(data.bodies.device).train()
         shown = slots if options.empty_bodies else None
         batches = self.batches(subject, encoder, clips, shown)
-        labels = torch.as_tensor(subject.labels, device=data.source.device)
+        labels = torch.as_tensor(subject.labels, device=data.bodies.device)
 
         def loss_of(batch: ClipBatch) -> Tensor:
             return self.loss(model(batch), labels[batch.clips])
@@ -265,7 +271,7 @@ class Finetune(Protocol[_FinetuneT]):
         predictions, curve = train(
             subject, batches, loss_of, self.optimizer(model), schedule, predict, options.looks
         )
-        return Findings(
+        return ProtocolResult(
             predictions,
             curve,
             labelled=None if clips is subject.training_side else clips,
@@ -325,7 +331,7 @@ def _batches_to_predict(subject: Subject, frames: int, slots: int | None) -> Ite
     """The test clips, in order."""
     data = subject.data
     return evaluation_view(
-        data.source,
+        data.bodies,
         data.clips.lengths,
         subject.test,
         size=_EVALUATION_BATCH,

@@ -9,7 +9,13 @@ from pydantic import Field
 from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
-from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions, Subject
+from harness.evaluation.protocol import (
+    AboutProtocol,
+    Protocol,
+    ProtocolOptions,
+    ProtocolResult,
+    Subject,
+)
 
 VERSION = 1
 
@@ -38,7 +44,7 @@ class Neighbours(Protocol[_NeighbourOptions]):
     Options = _NeighbourOptions
     reads_raw = True
 
-    def evaluate(self, subject: Subject) -> Findings:
+    def evaluate(self, subject: Subject) -> ProtocolResult:
         """Predict with k neighbours; k is at most the number of labelled clips."""
         side, labels = subject.training_side, subject.labels
         predictions = {}
@@ -49,4 +55,4 @@ class Neighbours(Protocol[_NeighbourOptions]):
                 predictions[k] = classifier.predict(subject.features[subject.test])
         truth = labels[subject.test]
         figures = {f"k={k}": float(np.mean(found == truth)) for k, found in predictions.items()}
-        return Findings(predictions[self.options.k], figures=figures)
+        return ProtocolResult(predictions[self.options.k], figures=figures)

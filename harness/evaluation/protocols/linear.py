@@ -9,7 +9,13 @@ from typing import Annotated
 from pydantic import Field
 
 from harness.evaluation.probes import choose_regularisation, predicted_linearly
-from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions, Subject
+from harness.evaluation.protocol import (
+    AboutProtocol,
+    Protocol,
+    ProtocolOptions,
+    ProtocolResult,
+    Subject,
+)
 from harness.spec.model import ProbeSpec
 from methods.parts.options import SlashList
 
@@ -46,7 +52,7 @@ class Linear(Protocol[_LinearOptions]):
     Options = _LinearOptions
     reads_raw = True
 
-    def evaluate(self, subject: Subject) -> Findings:
+    def evaluate(self, subject: Subject) -> ProtocolResult:
         """Fit on training and validation clips with the C that is best on held-out subjects."""
         data, features = subject.data, subject.features
         probe = ProbeSpec(regularisation=self.options.regularisation)
@@ -56,4 +62,4 @@ class Linear(Protocol[_LinearOptions]):
         predictions = predicted_linearly(
             strength, features, subject.labels, subject.training_side, subject.test
         )
-        return Findings(predictions, notes=(f"C {strength:g}",))
+        return ProtocolResult(predictions, notes=(f"C {strength:g}",))

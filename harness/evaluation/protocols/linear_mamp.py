@@ -23,7 +23,13 @@ from harness.evaluation.epochs import (
     training_batches,
 )
 from harness.evaluation.probes import RAW_FRAMES, Labels
-from harness.evaluation.protocol import AboutProtocol, Findings, Protocol, ProtocolOptions, Subject
+from harness.evaluation.protocol import (
+    AboutProtocol,
+    Protocol,
+    ProtocolOptions,
+    ProtocolResult,
+    Subject,
+)
 from methods.parts.encoder import Encoder
 from methods.parts.options import known
 from methods.parts.tokens import CHANNELS, TokenGrid
@@ -115,9 +121,9 @@ class LinearMamp(Protocol[LinearMampOptions]):
             looks=options.looks or options.epochs,
         )
 
-    def evaluate(self, subject: Subject) -> Findings:
+    def evaluate(self, subject: Subject) -> ProtocolResult:
         """Train the head; the encoder reads every view anew, of the test clips once."""
-        options, device = self.options, subject.data.source.device
+        options, device = self.options, subject.data.bodies.device
         _, bodies, joints, _ = subject.data.clips.joints.shape
         encoder = Coordinates(joints) if subject.encoder is None else subject.encoder
         encoder.requires_grad_(False)
@@ -141,7 +147,7 @@ class LinearMamp(Protocol[LinearMampOptions]):
             head.parameters(), lr=known(options.lr), momentum=0.9, weight_decay=0.0
         )
         schedule = Schedule(known(options.lr), options.epochs)
-        return Findings(
+        return ProtocolResult(
             *train(subject, batches, loss_of, optimizer, schedule, predict, known(options.looks))
         )
 
@@ -163,8 +169,8 @@ class LinearMamp(Protocol[LinearMampOptions]):
     def test_features(subject: Subject, encoder: Encoder, slots: int | None) -> Tensor:
         """``[test clips, D]``: the encoder is frozen and the test view fixed."""
         if slots is None and subject.encoder is not None:  # those that every frozen protocol reads
-            return torch.tensor(subject.features[subject.test], device=subject.data.source.device)
-        source, lengths = subject.data.source, subject.data.clips.lengths
+            return torch.tensor(subject.features[subject.test], device=subject.data.bodies.device)
+        source, lengths = subject.data.bodies, subject.data.clips.lengths
         view = evaluation_view(
             source,
             lengths,

@@ -268,11 +268,11 @@ def _better(setting: Setting, draw: Drawer) -> Block:
     draw.at(setting.place)
     drawings, parts = [], list[Detail]()
     for place, comparison in enumerate(setting.columns):
-        name, sources = comparison.column.name, setting.source(comparison.column)
+        name, addresses = comparison.column.name, setting.addresses(comparison.column)
         drawings.append(
-            draw(lambda: charts.accuracy_chart(comparison, styles=draw.styles, sources=sources))  # noqa: B023
+            draw(lambda: charts.accuracy_chart(comparison, styles=draw.styles, addresses=addresses))  # noqa: B023
         )
-        links = {label: draw.links.get(address, "") for label, address in sources.items()}
+        links = {label: draw.links.get(address, "") for label, address in addresses.items()}
         parts.append(
             Detail(name, _accuracies(comparison, links), comparison.lines, folded=place > 0)
         )
@@ -333,14 +333,14 @@ def _trade(setting: Setting, draw: Drawer) -> Block | None:
         draw(lambda: charts.ladder_chart(rungs, race.target.accuracy, styles=draw.styles))
     )
     numbers = target_frame(race.runs, race.target, times, race.speed)
-    sources = {run.label: draw.links.get(run.address, "") for run in reversed(race.runs)}
+    links = {run.label: draw.links.get(run.address, "") for run in reversed(race.runs)}
     return Block(
         setting.heading,
         "",
         drawings,
         [
             Detail(
-                "Time to target", of_strings(target_table(numbers, race.target, wide=True), sources)
+                "Time to target", of_strings(target_table(numbers, race.target, wide=True), links)
             ),
             Detail("Every accuracy", of_strings(ladder_table(rungs)), folded=True),
             Detail(lines=target_notes(setting.table.runs, race.target, frozen=race.frozen)),

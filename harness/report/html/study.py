@@ -98,7 +98,7 @@ class Setting:
         done = sum(run.status == "ok" for run in self.table.runs)
         return bool(done and self.table.speed), bool(done), done, len(self.table.runs)
 
-    def source(self, column: Column) -> dict[str, str]:
+    def addresses(self, column: Column) -> dict[str, str]:
         """Address of the record that stands for each row of a column: its first seed's."""
         found: dict[str, str] = {}
         for one in self.evaluations:
