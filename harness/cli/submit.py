@@ -47,7 +47,6 @@ from harness.cli.flags import (
 )
 from harness.cli.run import asked_of_run, every_setting
 from harness.errors import UsageError, nearest
-from harness.machine import device_type
 from harness.progress import Reporter, at_work, say_lines
 from harness.runs.request import prepare_experiment
 
@@ -310,6 +309,8 @@ def _refuse_shares(ranks: int, cpus: int, gpus: int) -> None:
 
 def _refuse_unseen(executor: str, device: str | None, gpus: int) -> None:
     """A `UsageError` where jobs on this machine are to use a GPU that they cannot see."""
+    from harness.machine import device_type  # loads torch
+
     if executor == "local" and not gpus and device_type(device or "auto") == "cuda":
         raise UsageError(
             f"--device {device}: expected --gpus too, since a job here sees no other GPU than its"
