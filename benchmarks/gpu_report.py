@@ -155,7 +155,7 @@ def claims_table(record: SpeedRecord | None) -> pd.DataFrame:
                     "measured": factor(one.ratio, record.floor),
                     "verdict": one.verdict,
                 }
-                for one in make_card(claim, record).findings
+                for one in make_card(claim, record).measurements
                 if one.verdict
             ]
         except UsageError as problem:

@@ -2,8 +2,8 @@
 
     python benchmarks/answer/page.py      # writes README.md and its pictures beside this file
 
-After `run --config plan.yaml` and `evaluate FOLDER --config plan.yaml --part PART`, for each folder
-`compare FOLDER --half-width 3` (and `target`, `trends`, `ranking`), then `shelve`, then this.
+After `run --config plan.yaml`, `evaluate FOLDER --config plan.yaml --part PART`, and `shelve` of
+each folder.
 
 The study's records lie in `benchmarks/results/answer-PART` (`harness shelve`), one folder for each
 `out` of the plan. Every number, judgement and sentence on the page is one that a command of the
