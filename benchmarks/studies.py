@@ -37,6 +37,9 @@ harness, and judge no method.
   clips/s move by 20 % with the machine ([speed-repeated](results/speed-repeated)); with other
   work on one of two cores every verdict is *not measurable here*, as it should be
   ([speed-repeated/busy](results/speed-repeated/busy)).
+- **A ratio moves with the processor**: the command of `make run` gave GFP 2.82x [2.68, 2.95] on an
+  AMD EPYC ([synthetic-quick](results/synthetic-quick)) and 2.25x [2.21, 2.29] on an Intel Xeon
+  ([synthetic-quick-intel](results/synthetic-quick-intel)), where FLOPs predict 3.00x.
 - **Plain attention makes the baseline look slow.** It is MAMP's five-layer decoder over 750
   tokens that pays for it: the fused kernel lowers GFP's ratio by the factor 0.60 at `small` and
   0.74 at `base`, from above the FLOP ratio to below it at `small`

@@ -274,6 +274,13 @@ def test_the_table_of_the_first_page_is_what_the_command_prints() -> None:
     assert shown
 
 
+def test_what_another_processor_gave_is_what_its_study_says() -> None:
+    table = pd.read_csv(RESULTS / "synthetic-quick-intel" / "table.csv").set_index("label")
+    row = table.loc["gfp"]
+    said = f"gave {row['speedup']:.2f}x [{row['speedup_low']:.2f}, {row['speedup_high']:.2f}]"
+    assert said in " ".join(text_of("README.md").split())
+
+
 # --- files beside the pages ---
 
 
