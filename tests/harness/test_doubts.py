@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.isolation.state import State, state_of
+from harness.records import doubts
 from harness.records.doubts import (
     FARTHEST,
     above_bound,
@@ -34,6 +35,7 @@ from harness.runs import cell
 from harness.runs.cell import diagnose
 from harness.speed import disturbance
 from harness.speed.trial import Trial
+from harness.studies import verify as studies_verify
 from harness.studies.claims import find_claim, judged
 from harness.studies.target import freeze
 from harness.training import clock
@@ -501,6 +503,19 @@ class Cheats(Method):
 """
 
 
+@pytest.fixture
+def bound_by_flops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No method is above a measured bound, which small steps beside other work may seem to be."""
+    real = doubts.above_bound
+
+    def by_flops(arm: ArmRecord, speed: SpeedRecord) -> list[Doubt]:
+        return [doubt for doubt in real(arm, speed) if "GFLOP" in doubt.text]
+
+    monkeypatch.setattr(doubts, "above_bound", by_flops)
+    monkeypatch.setattr(studies_verify, "above_bound", by_flops)
+
+
+@pytest.mark.usefixtures("bound_by_flops")
 def test_run_names_the_kind_in_the_verdict_and_verify_agrees(tmp_path: Path) -> None:
     methods = (
         ",".join(f"cheats:fault={fault}" for fault in ("part", "writing", "meta"))
@@ -595,6 +610,7 @@ class WhenTimed(Method):
 '''
 
 
+@pytest.mark.usefixtures("bound_by_flops")
 def test_run_names_a_method_that_does_more_in_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
