@@ -21,19 +21,13 @@ from datasets.layouts import NTU25, SkeletonLayout, layout_from_parents
 from harness.cli.config import read_config
 from harness.records.evaluations import Evaluations
 from harness.records.store import read_records
+from tests.harness.small_run import SMALL_ENCODER
 
 ROOT = HERE.parents[1]
 SMALL = [
     "--encoder",
     "tiny",
-    "--set",
-    "encoder.depth=1",
-    "--set",
-    "encoder.width=8",
-    "--set",
-    "encoder.heads=2",
-    "--set",
-    "encoder.frames=24",
+    *SMALL_ENCODER,
     "--set",
     "data.min_crop=8",
     "--set",

@@ -39,6 +39,7 @@ from harness.report.compare import Comparison
 from harness.report.evaluations import cells_frame, evaluation_table
 from harness.report.frame import points_frame
 from harness.report.html.study import Setting, Study, read_study
+from harness.report.latex import data_name
 from harness.report.power import power_lines, power_table
 from harness.report.ranking import ranking_frame, ranking_table
 from harness.report.table import grid
@@ -47,6 +48,7 @@ from harness.report.trends import PUBLISHED, trend_frame, trend_table
 from harness.report.tuning import tuning_notes, tuning_table
 from harness.runs.protocols import Protocols
 from harness.spec.model import parse_methods, parse_seeds
+from harness.studies.compare import PROTOCOL
 from harness.studies.target import arm_times, eligible_runs, freeze, timing, untrained
 from harness.studies.tuning import tuned_methods
 
@@ -54,7 +56,7 @@ HERE = Path(__file__).resolve().parent
 PLAN, RESULTS, PAGE = HERE / "plan.yaml", HERE.parent / "results", "README.md"
 SHELF = "answer-"
 """What the names of the study's shelves begin with."""
-FIRST = ("protocol linear", "linear")
+FIRST = (f"{PROTOCOL}linear", "linear")
 """Columns that sentences at the top are of, the first that is there."""
 SPEEDS = ("method", "speedup [95 %]", "trains faster", "by FLOPs")
 """Columns of a table of runs that stand above the protocols'."""
@@ -192,8 +194,7 @@ def title(setting: Setting) -> str:
         assert table.speed is not None
         name, split = table.speed.data.name, table.speed.spec["data"]["split"]
         rest = f"{table.speed.spec['encoder']['size']}, speed alone"
-    sets = "+".join(Path(one).stem for one in name.split("+"))
-    return f"{sets} ({split}), {rest}"
+    return f"{data_name(name)} ({split}), {rest}"
 
 
 def sentence(setting: Setting) -> str:
@@ -246,7 +247,7 @@ def of_setting(setting: Setting, answer: Answer) -> Iterator[str]:
 
 def protocols(setting: Setting) -> list[Comparison]:
     """Columns of protocols; the run's own probes where none was evaluated."""
-    found = [one for one in setting.columns if one.column.name.startswith("protocol ")]
+    found = [one for one in setting.columns if one.column.name.startswith(PROTOCOL)]
     return found or setting.columns
 
 
@@ -254,7 +255,7 @@ def judged(comparison: Comparison, setting: Setting) -> Iterator[str]:
     """What methods are to the controls, and who is above whom, for both questions."""
     name, labels = comparison.column.name, [row.label for row in comparison.column.rows]
     scratch = {
-        f"protocol {column_of(one)}" for one in setting.evaluations if one.control == SCRATCH
+        f"{PROTOCOL}{column_of(one)}" for one in setting.evaluations if one.control == SCRATCH
     }
     for control, words in CONTROLS.items():
         if control in labels:
@@ -288,13 +289,11 @@ def times(setting: Setting, answer: Answer) -> Iterator[str]:
     for reference in references:
         try:
             target = freeze(setting.table.runs, reference)
+            runs = eligible_runs(setting.table.runs, target)
+            timed = [run for run in runs if run.status == "ok"]
+            if (speed := timing([one for one in speeds if one], timed)) is None:
+                raise UsageError("no speed measurement has all rows")
         except UsageError as why:
-            said.append(f"to the accuracy of {reference}: cannot be said: {why}")
-            continue
-        runs = eligible_runs(setting.table.runs, target)
-        speed = timing([one for one in speeds if one], [run for run in runs if run.status == "ok"])
-        if speed is None:
-            why = "no speed measurement has all rows"
             said.append(f"to the accuracy of {reference}: cannot be said: {why}")
             continue
         frame = target_frame(runs, target, arm_times(speed), speed)

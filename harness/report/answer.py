@@ -452,10 +452,9 @@ def held(cards: Sequence[tuple[str, Card]]) -> Answer:
         for name, row in own
         if known(row["measured"])
     )
-    claims = counted(len({name for name, _ in own}), "claim")
-    times = (
-        f", measured {len(own)} times in all" if len({name for name, _ in own}) < len(own) else ""
-    )
+    different = len({name for name, _ in own})
+    claims = counted(different, "claim")
+    times = f", measured {len(own)} times in all" if different < len(own) else ""
     tone: Tone = "clear" if verdicts.keys() & {"supported", "not supported"} else "open"
     if "in doubt" in verdicts:
         tone = "doubt"

@@ -55,7 +55,7 @@ from harness.report.conditions import (
 )
 from harness.report.folder import folder_tables
 from harness.report.frame import accuracy_figures, comparable, is_control, judgement
-from harness.studies.compare import PROBES, newest, rows_of, rows_of_evaluations
+from harness.studies.compare import PROBES, PROTOCOL, newest, rows_of, rows_of_evaluations
 
 _Key = tuple[str, str, str]
 """A row of results: its label, the settings that tell it from others of its side,
@@ -344,7 +344,7 @@ def _accuracies(
         for row in rows_of_evaluations(of_column):
             clips = len(of_column[0].predictions)
             yield (
-                (row.label, f"protocol {column}"),
+                (row.label, f"{PROTOCOL}{column}"),
                 _accuracy(row.by_seed, clips, _tested_on(runs[0])),
             )
 

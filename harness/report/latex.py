@@ -414,7 +414,7 @@ def _of_data(table: FolderTable) -> list[str]:
     )
     data, spec = shown.data, plain_spec(shown)
     sentences = [
-        f"Data: {tex(shortened(_data_name(data.name), _LONGEST))},"
+        f"Data: {tex(shortened(data_name(data.name), _LONGEST))},"
         f" {_split(spec['data']['split'])}, {data.classes} classes; clips: {data.train_clips:,}"
         f" training, {data.validation_clips:,} validation, {data.test_clips:,} test."
     ]
@@ -432,7 +432,7 @@ def _of_data(table: FolderTable) -> list[str]:
     return [*sentences, *([f"{'; '.join(words)}."] if words else [])]
 
 
-def _data_name(name: str) -> str:
+def data_name(name: str) -> str:
     """``utdmhad`` of ``data/utdmhad/utdmhad.npz``; of several sets each."""
     return "+".join(PurePath(one).stem if "/" in one else one for one in name.split("+"))
 
@@ -450,7 +450,7 @@ def _budget(text: str) -> str:
 
 def _of_setting(table: FolderTable) -> list[str]:
     """What tells it from the other tables of its folder, but for what every caption says."""
-    words = [f"on {tex(_data_name(table.of_set))}"] if table.of_set else []
+    words = [f"on {tex(data_name(table.of_set))}"] if table.of_set else []
     words += [] if table.kind == "runs" else [table.kind]
     words += [
         f"{_WORDS.get(name, name.rpartition('.')[2].replace('_', ' '))} "

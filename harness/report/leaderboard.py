@@ -52,7 +52,7 @@ from harness.report.frame import (
     standing,
 )
 from harness.spec.budget import parse_budget
-from harness.studies.compare import Column, newest, probe_columns, protocol_columns
+from harness.studies.compare import PROTOCOL, Column, newest, probe_columns, protocol_columns
 
 Kind = Literal["accuracy", "speed"]
 SPEEDUP = "speedup"
@@ -410,7 +410,7 @@ def _accuracies(lab: Laboratory) -> Iterator[_Piece]:
                 yield from _pieces(lab, runs, conditions, column, {}, column.name)
             evaluated = newest(lab.evaluations.of(runs))
             for column in protocol_columns(runs, lab.evaluations):
-                name = column.name.removeprefix("protocol ")
+                name = column.name.removeprefix(PROTOCOL)
                 of_column = _conditions_of_protocol(
                     [one for one in evaluated if column_of(one) == name]
                 )

@@ -16,6 +16,7 @@ from harness.report.html.sections import Drawer, Drawing, looks_of, sections
 from harness.report.html.study import Study
 from harness.report.html.vector import alone
 from harness.report.latex import Paper, latex_page
+from harness.studies.compare import PROTOCOL
 
 
 @dataclass
@@ -95,7 +96,7 @@ def write_latex(studies: Sequence[Study], path: Path, command: str) -> None:
         Paper(
             study.name if len(studies) > 1 else "",
             setting.table,
-            [one for one in setting.columns if one.column.name.startswith("protocol ")],
+            [one for one in setting.columns if one.column.name.startswith(PROTOCOL)],
         )
         for study in studies
         for setting in study.settings

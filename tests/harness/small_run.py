@@ -40,7 +40,7 @@ CLASSES = ("wave", "bow", "jump")
 SUBJECTS = 6
 FRAMES = 24
 ENCODER = EncoderSpec(size="tiny", depth=1, width=8, heads=2, frames=FRAMES)
-SMALL = (
+SMALL_ENCODER = (
     "--set",
     "encoder.depth=1",
     "--set",
@@ -49,6 +49,9 @@ SMALL = (
     "encoder.heads=2",
     "--set",
     "encoder.frames=24",
+)
+SMALL = (
+    *SMALL_ENCODER,
     "--set",
     "probe.points=2",
     "--set",

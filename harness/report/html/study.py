@@ -24,7 +24,7 @@ from harness.report.folder import FolderTable, folder_tables
 from harness.report.frame import summary_frame
 from harness.report.status import ENDED, Row, read_status
 from harness.studies.claims import Card, make_card, read_claims
-from harness.studies.compare import Column
+from harness.studies.compare import PROTOCOL, Column
 from harness.studies.target import Target, eligible_runs, freeze, read_target, timing
 
 
@@ -83,7 +83,7 @@ class Setting:
             (one.column.name, better(one.column.name, one.column.rows, one.these, doubts))
             for one in self.columns
         ]
-        return sorted(found, key=lambda pair: not pair[0].startswith("protocol linear"))
+        return sorted(found, key=lambda pair: not pair[0].startswith(f"{PROTOCOL}linear"))
 
     @property
     def labels(self) -> list[str]:
@@ -102,7 +102,7 @@ class Setting:
         """Address of the record that stands for each row of a column: its first seed's."""
         found: dict[str, str] = {}
         for one in self.evaluations:
-            if f"protocol {column_of(one)}" == column.name:
+            if f"{PROTOCOL}{column_of(one)}" == column.name:
                 found.setdefault(row_of(one), one.address)
         for run in self.table.runs:
             found.setdefault(run.label, run.address)
