@@ -54,13 +54,13 @@ WEIGHTS = "*.safetensors"
 # --- the parts, as data ---
 
 EVERY_METHOD = (
-    "mamp:decoder_depth=5,gfp,amr,skeletonmae:decoder_depth=5,mamp:decoder_depth=3,sjepa,skeleton2vec,"
+    "mamp,gfp,amr,skeletonmae,mamp:decoder_depth=3,sjepa,skeleton2vec,"
     "skeletonmae-region,skeletonmae-graph,gfp:covariance=bf16"
 )
 OF_BLOCKS = EVERY_METHOD.replace("skeletonmae-graph,", "")
 """Those whose encoder has transformer blocks, which can be compiled one by one."""
-FEW_METHODS = "mamp:decoder_depth=5,gfp,amr"
-BASELINE = "mamp:decoder_depth=5"
+FEW_METHODS = "mamp,gfp,amr"
+BASELINE = "mamp"
 CLAIMS = ("gfp-6.2x", "amr-8.1x", "sjepa-0.2x", "gfp-6.1x")
 BF16 = ("--precision", "bf16")
 COMPILED = (*BF16, "--set", "train.compile=true")
