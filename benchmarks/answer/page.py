@@ -29,9 +29,9 @@ from datasets.wording import counted, printable
 from harness.cli.config import read_config
 from harness.errors import UsageError
 from harness.records.differences import LEVEL, Pair
-from harness.records.evaluations import SCRATCH, Evaluations, column_of
+from harness.records.evaluations import SCRATCH, column_of
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord
-from harness.records.store import read_records, write_atomically
+from harness.records.store import write_atomically
 from harness.report import charts
 from harness.report.apart import NEW, THESE, closing, listed
 from harness.report.cells import EMPTY, Figures, blocks, figures, known, p_text
@@ -69,14 +69,12 @@ class Folder:
 
     Attributes:
         name: of the folder; `parts`: flags of each part, by its name.
-        study: its records that name the plan; None where there are none.
-        others: addresses of its records that name another plan, or none.
+        study: its records that name the plan; None where the folder is not there.
     """
 
     name: str
     parts: Mapping[str, Mapping[str, Any]]
     study: Study | None
-    others: Sequence[str] = ()
 
     @property
     def letter(self) -> str:
@@ -113,6 +111,11 @@ class Answer:
         """Of all folders but those of tuning."""
         return [one for folder in self.folders if not folder.tuned for one in folder.settings]
 
+    @cached_property
+    def missing(self) -> list[dict[str, str]]:
+        """A line a part and what it asks for."""
+        return [line for folder in self.folders for line in missing_of(folder)]
+
 
 def read_answer(plan: Path = PLAN, results: Path = RESULTS, shelf: str = SHELF) -> Answer:
     """The plan with what there is of it in ``results/SHELF*``."""
@@ -126,19 +129,9 @@ def read_answer(plan: Path = PLAN, results: Path = RESULTS, shelf: str = SHELF) 
     folders = []
     for place, (name, own) in enumerate(parts.items()):
         folder = results / f"{shelf}{name}"
-        found, others = None, list[str]()
-        if folder.is_dir():
-            records, evaluations = read_records(folder), list(Evaluations(folder).all())
-            others = [
-                record.address
-                for record in [*records.runs, *records.speeds, *evaluations]
-                if record.environment.study != study
-            ]
-            try:
-                found = read_study(folder, place, alone=True, study=study)
-            except UsageError:  # nothing of this plan yet
-                found = None
-        folders.append(Folder(name, own, found, others))
+        there = folder.is_dir()
+        found = read_study(folder, place, alone=True, study=study) if there else None
+        folders.append(Folder(name, own, found))
     return Answer(content, study, folders)
 
 
@@ -395,7 +388,7 @@ def tuning(answer: Answer) -> Iterator[str]:
 def state(answer: Answer) -> Iterator[str]:
     """Hash, what is missing of each part, core-hours spent against planned."""
     yield from paragraphs([*progress(answer), *hashes(answer)])
-    yield table(pd.DataFrame(list(missing(answer)), dtype=object))
+    yield table(pd.DataFrame(answer.missing, dtype=object))
     planned = answer.plan["study"].get("core_hours", {})
     spent: dict[str, float] = defaultdict(float)
     for folder in answer.folders:
@@ -414,8 +407,7 @@ def state(answer: Answer) -> Iterator[str]:
 
 def progress(answer: Answer) -> list[str]:
     """How much of the plan is done, in a line."""
-    rows = list(missing(answer))
-    done, wanted = (sum(int(row[name]) for row in rows) for name in ("done", "planned"))
+    done, wanted = (sum(int(row[name]) for row in answer.missing) for name in ("done", "planned"))
     return [
         f"done: {done} of {wanted} runs and evaluations that the plan asks for"
         + ("" if done < wanted else "; the study is whole")
@@ -426,39 +418,38 @@ def hashes(answer: Answer) -> list[str]:
     """Whether every record names the plan."""
     lines = [f"plan: {answer.study}; every record on this page names it"]
     for folder in answer.folders:
-        if folder.others:
-            some = ", ".join(folder.others[:3]) + (", ..." if len(folder.others) > 3 else "")
-            many = counted(len(folder.others), "record")
+        if others := folder.study.others if folder.study else []:
+            some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+            many = counted(len(others), "record")
             lines.append(f"left out of {folder.name}: {many} of another plan or none ({some})")
     return lines
 
 
-def missing(answer: Answer) -> Iterator[dict[str, str]]:
+def missing_of(folder: Folder) -> Iterator[dict[str, str]]:
     """A line a part and what it asks for: runs that no part before asked for, then protocols."""
     registry = Protocols()
-    for folder in answer.folders:
-        trained = [run for run in folder.runs if run.training or run.status != "ok"]
-        evaluations = folder.study.evaluations if folder.study else []
-        asked: set[tuple[str, int]] = set()
-        for name, flags in folder.parts.items():
-            labels = [str(one) for one in parse_methods(flags["methods"])]
-            cells = {(label, seed) for label in labels for seed in parse_seeds(str(flags["seeds"]))}
-            if new := cells - asked:
-                draws = int(flags.get("tuning", 0))  # whose options stand in their rows' labels
-                found = Counter(
-                    run.status
-                    for run in trained
-                    if (run.spec.method.name if draws else run.label, run.spec.seed) in new
-                )
-                yield line_of(name, "runs", len(new) * (1 + draws), found)
-            asked |= cells
-            for protocol in registry.parse(str(flags["protocols"])) if "protocols" in flags else ():
-                ended = {
-                    (one.label, one.seed): one.status
-                    for one in evaluations
-                    if one.spec == protocol and not one.control and (one.label, one.seed) in cells
-                }
-                yield line_of(name, protocol, len(cells), Counter(ended.values()))
+    trained = [run for run in folder.runs if run.training or run.status != "ok"]
+    evaluations = folder.study.evaluations if folder.study else []
+    asked: set[tuple[str, int]] = set()
+    for name, flags in folder.parts.items():
+        labels = [str(one) for one in parse_methods(flags["methods"])]
+        cells = {(label, seed) for label in labels for seed in parse_seeds(str(flags["seeds"]))}
+        if new := cells - asked:
+            draws = int(flags.get("tuning", 0))  # whose options stand in their rows' labels
+            found = Counter(
+                run.status
+                for run in trained
+                if (run.spec.method.name if draws else run.label, run.spec.seed) in new
+            )
+            yield line_of(name, "runs", len(new) * (1 + draws), found)
+        asked |= cells
+        for protocol in registry.parse(str(flags["protocols"])) if "protocols" in flags else ():
+            ended = {
+                (one.label, one.seed): one.status
+                for one in evaluations
+                if one.spec == protocol and not one.control and (one.label, one.seed) in cells
+            }
+            yield line_of(name, protocol, len(cells), Counter(ended.values()))
 
 
 def line_of(part: str, what: str, planned: int, done: Counter[str]) -> dict[str, str]:

@@ -171,11 +171,13 @@ class Evaluations:
 
     Attributes:
         study: where it is given, none but those that name this study's file.
+        others: addresses of those that `all` left out as they name another, or none.
         refused: records that were looked at and are not used.
     """
 
     def __init__(self, root: Path, study: str = "") -> None:
         self.root, self.study = root, study
+        self.others: list[str] = []
         self.refused: dict[Path, Refusal] = {}
 
     def path(self, run: str, address: str) -> Path:
@@ -215,10 +217,13 @@ class Evaluations:
 
     def all(self) -> Iterator[EvaluationRecord]:
         """All records that are not refused, sorted by run and address."""
+        self.others.clear()
         for run, address in self.addresses():
             record = self.one(run, address)
             if record and self.study in ("", record.environment.study):
                 yield record
+            elif record:
+                self.others.append(address)
 
     def clips_files(self) -> dict[str, Path | bytes]:
         """All test clips that are there, by the name of their file: the file,

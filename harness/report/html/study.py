@@ -138,7 +138,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Study:
-    """One folder."""
+    """One folder.
+
+    Attributes:
+        others: addresses of records that were left out, as they name another study, or none.
+    """
 
     place: int
     name: str
@@ -149,6 +153,7 @@ class Study:
     waiting: list[Row]
     refused: list[str]
     pictures: list[RunPictures]
+    others: list[str]
 
     @cached_property
     def cards(self) -> list[tuple[str, Card]]:
@@ -168,13 +173,20 @@ class Study:
 
 def read_studies(folders: Sequence[Path]) -> list[Study]:
     """Everything of several folders. A `UsageError` where one of them holds no record."""
-    return [
+    found = [
         read_study(folder, place, alone=len(folders) == 1) for place, folder in enumerate(folders)
     ]
+    for folder, study in zip(folders, found, strict=True):
+        if not study.settings and not study.staged:
+            raise UsageError(
+                f"{folder}: expected records of `run` or `speed`, found none that can be used;"
+                " check the path"
+            )
+    return found
 
 
 def read_study(folder: Path, place: int, *, alone: bool, study: str = "") -> Study:
-    """Everything of a folder. A `UsageError` where there is none, or no record in it.
+    """Everything of a folder. A `UsageError` where there is none.
 
     Args:
         place: of the folder among those of the report.
@@ -182,19 +194,17 @@ def read_study(folder: Path, place: int, *, alone: bool, study: str = "") -> Stu
         study: where it is given, records that name this study's file (`Environment.study`) alone.
     """
     records, store = read_records(folder), Evaluations(folder, study)
+    others = list[str]()
     if study:
+        read: list[RunRecord | SpeedRecord] = [*records.runs, *records.speeds]
+        others = [one.address for one in read if one.environment.study != study]
         records = replace(
             records,
             runs=[run for run in records.runs if run.environment.study == study],
             speeds=[speed for speed in records.speeds if speed.environment.study == study],
         )
-    tables, found = folder_tables(records), list(store.of(records.runs))
+    tables, found = folder_tables(records), store.of(records.runs)
     staged = [speed for speed in records.speeds if speed.stages and INFERENCE not in speed.stages]
-    if not tables and not staged:
-        raise UsageError(
-            f"{folder}: expected records of `run` or `speed`, found none that can be used; check"
-            " the path"
-        )
     settings, targets = [], _targets(folder)
     for number, table in enumerate(tables):
         heading = ", ".join(
@@ -217,6 +227,7 @@ def read_study(folder: Path, place: int, *, alone: bool, study: str = "") -> Stu
         _waiting(folder, records),
         refusal_lines(folder, [*records.refused, *store.refused.values()]),
         _pictures(folder, settings),
+        [*others, *store.others],
     )
 
 
