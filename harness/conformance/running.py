@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 import torch
 from pydantic import ValidationError
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.batches import Batch
 from datasets.layouts import NTU25
@@ -40,7 +39,7 @@ from harness.isolation.guard import Guard
 from harness.records.doubts import FLOP_ROUNDING
 from harness.records.schema import BOUND
 from harness.registry import Registry
-from harness.speed.flops import bound_flops, step_flops
+from harness.speed.flops import bound_flops, flop_counter, step_flops
 from harness.speed.trial import unlike_counted
 from harness.training.build import build_encoder
 from harness.training.compilation import quiet_compiler
@@ -74,7 +73,7 @@ def flops_do_not_depend_on_the_kernel(specimen: Specimen) -> None:
 def _forward_flops(specimen: Specimen, *, fused: bool) -> int:
     """FLOPs of one forward pass under an attention kernel."""
     method = specimen.build(device="meta", fused_attention=fused)
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         method.loss(views(method, blank(NTU25, 4)))
     return int(counter.get_total_flops())
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.batches import Batch
 from datasets.layouts import SkeletonLayout
@@ -24,7 +23,7 @@ from harness.isolation.guard import seeded
 from harness.records.doubts import FLOP_ROUNDING
 from harness.records.schema import Doubt
 from harness.spec.model import RunSpec
-from harness.speed.flops import step_flops
+from harness.speed.flops import flop_counter, step_flops
 from harness.training.build import build_method, build_optimizer
 from methods.base import Method
 from methods.parts.encoder import set_attention_kernel
@@ -194,7 +193,7 @@ def trial_steps(trial: Trial) -> Iterator[Step]:
     views = _small(trial.views)
     for number in range(1, STEPS + 1):
         given = [view.clone() for view in views]
-        counter = FlopCounterMode(display=False) if number in _COUNTED else None
+        counter = flop_counter() if number in _COUNTED else None
         with counter or nullcontext():
             loss, _ = method.loss(_packed(given))
             loss.backward()

@@ -10,12 +10,12 @@ from functools import cache
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils import flop_counter as torch_counter
 
 from datasets.layouts import NTU25
 from harness.registry import Registry
 from harness.spec.model import EncoderSpec, MethodSpec, RunSpec, TrainSpec
-from harness.speed.flops import forward_shares, step_flops
+from harness.speed.flops import flop_counter, forward_shares, step_flops
 from methods.parts.encoder import SIZES, EncoderSize, set_attention_kernel, transformer_blocks
 from tests.methods.made_up import meta_encoder
 
@@ -246,7 +246,7 @@ def test_block_macs_agree_with_the_counter(tokens: int) -> None:
     with torch.device("meta"):
         block = transformer_blocks(1, WIDTH, 8)[0]
     set_attention_kernel(block, fused=False)
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         block(torch.empty(2, tokens, WIDTH, device="meta"))
     assert counter.get_total_flops() == pytest.approx(2 * 2 * block_macs(tokens, WIDTH), rel=0.01)
 
@@ -257,9 +257,40 @@ def test_encoder_macs_agree_with_the_counter(tokens: int) -> None:
     set_attention_kernel(base, fused=False)
     x = torch.empty(1, 120, 25, 3, device="meta")
     visible = torch.empty(1, tokens, dtype=torch.long, device="meta")
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         base(x, visible)
     assert counter.get_total_flops() == pytest.approx(2 * encoder_macs(BASE, tokens), rel=0.01)
+
+
+def test_products_that_name_their_results_dtype_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aten, refused = torch.ops.aten, torch_counter.shape_wrapper(_formula_of_torch_2_11)
+    for product in (aten.bmm, aten.addmm, aten.baddbmm):
+        monkeypatch.setitem(torch_counter.flop_registry, product, refused)
+    one, other, added = (
+        torch.empty(3, *shape, dtype=torch.bfloat16, device="meta")
+        for shape in ((4, 9), (9, 5), (4, 5))
+    )
+    single = 2 * 4 * 9 * 5
+    with flop_counter() as counter:
+        aten.mm.dtype(one[0], other[0], torch.float32)
+        aten.bmm.dtype(one, other, torch.float32)
+        aten.addmm(added[0], one[0], other[0], beta=0.5)
+        aten.baddbmm(added, one, other)
+    assert counter.get_flop_counts()["Global"] == {
+        aten.mm: single,
+        aten.bmm: 3 * single,
+        aten.addmm: single,
+        aten.baddbmm: 3 * single,
+    }
+    formula = counter.flop_registry[aten.baddbmm]  # with a dtype it only runs on CUDA
+    assert formula(added, one, other, torch.float32, beta=2, out_val=added) == 3 * single
+
+
+def _formula_of_torch_2_11(*shapes: torch.Size, out_shape: torch.Size) -> int:
+    """A dtype is one argument too many."""
+    raise TypeError("multiple values for argument 'out_shape'")
 
 
 def test_training_gflops_by_hand() -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from harness.speed.flops import flop_counter
 from methods.base import Diagnosis, OptionError
 from methods.gfp import (
     COLLAPSED_STD,
@@ -233,7 +233,7 @@ def test_covariance_gradient_equals_that_of_the_formula(shape: tuple[int, int]) 
 
 @pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
 def test_covariance_forms_the_smaller_of_the_two_products(shape: tuple[int, int]) -> None:
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         covariance_loss(torch.ones(shape))
     assert counter.get_total_flops() == 2 * 9 * 4 * 4
 
@@ -259,13 +259,13 @@ def test_the_rounded_covariance_saves_a_product_of_the_gradient(shape: tuple[int
     product = 2 * 9 * 4 * 4
     for rounded, products in ((False, 3), (True, 2)):  # X^T X, then G X and G^T X, or (G + G^T) X
         rows = torch.ones(shape, requires_grad=True)
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             covariance_loss(rows, rounded=rounded).backward()
         assert counter.get_total_flops() == products * product
 
 
 def test_on_a_gpu_the_rounded_covariance_is_one_product_of_bfloat16_with_a_float32_result() -> None:
-    with fake_tensors(), FlopCounterMode(display=False) as counter:
+    with fake_tensors(), flop_counter() as counter:
         found = rounded_product(torch.empty(4, 9, device=CUDA), torch.empty(9, 5, device=CUDA))
     assert (found.shape, found.dtype, found.device.type) == ((4, 5), torch.float32, "cuda")
     assert counter.get_flop_counts()["Global"] == {torch.ops.aten.bmm: 2 * 4 * 9 * 5}
