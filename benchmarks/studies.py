@@ -24,7 +24,8 @@ makes one, [RULES.md](RULES.md) says how it is measured.
 
     python -m harness table benchmarks/results/small-speed
 
-All of it is of CPUs: absolute times there say little, ratios are interleaved. One seed and the
+All of it but `gpu-*` and `longer-utdmhad` is of CPUs: absolute times there say little, ratios are
+interleaved. One seed and the
 `tiny` encoder unless the study says otherwise. At budgets of some dozens to hundreds of steps the
 linear probe of hardly any method beats raw coordinates on recorded data: such studies try the
 harness, and judge no method.
@@ -37,6 +38,12 @@ harness, and judge no method.
   clips/s move by 20 % with the machine ([speed-repeated](results/speed-repeated)); with other
   work on one of two cores every verdict is *not measurable here*, as it should be
   ([speed-repeated/busy](results/speed-repeated/busy)).
+- **On a GPU, launching kernels may take the time**: on an H200, in bf16 and uncompiled, at `base`
+  and 256 body sequences, AMR trains 1.63x [1.49, 1.79] and GFP 1.29x [1.19, 1.40] as fast as MAMP,
+  where FLOPs predict 5.00x and 4.47x. Both wait for the host all the time, at 5 % of the matmul
+  peak; the encoder alone reaches 2.87x of 10.01x ([gpu-base](results/gpu-base)).
+  What compiled steps, CUDA graphs or a faster host change is open. Every method gives the CPU's
+  losses there ([gpu-losses](results/gpu-losses)).
 - **A ratio moves with the processor**: the command of `make run` gave GFP 2.82x [2.68, 2.95] on an
   AMD EPYC ([synthetic-quick](results/synthetic-quick)) and 2.25x [2.21, 2.29] on an Intel Xeon
   ([synthetic-quick-intel](results/synthetic-quick-intel)), where FLOPs predict 3.00x.
@@ -47,7 +54,8 @@ harness, and judge no method.
   part of a speedup above the FLOP ratio is the kernel; whether that holds for the published GPU
   figures is open. What published feeding costs whom is open too: both studies are of version 1 of
   the rules, whose clock made methods with many parameters look slow under it.
-- **The published claims are not tested.** All are about GPUs, so the cards are evidence alone
+- **The published claims are not tested.** All are about GPUs, and there only the uncompiled bf16
+  step was measured to the end; the cards are evidence alone
   ([base-claims](results/base-claims), from before attention in fp32 was one of the switches).
 - **The published way of training is the published one**: its step costs what MAMP's released step
   does, within 2 % ([as-published](results/as-published)), and its protocols give the released

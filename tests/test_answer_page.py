@@ -6,8 +6,10 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from benchmarks.answer.longer import from_where
 from benchmarks.answer.page import HERE, PAGE, RESULTS, page, read_answer, sooner, write
 from harness.cli.config import read_config
 
@@ -93,6 +95,30 @@ def test_times_that_have_no_ratio_may_be_told_apart(
 ) -> None:
     row = {"holm": holm, "median_seconds": first}
     assert sooner(row, {"median_seconds": second}) == expected
+
+
+@pytest.mark.parametrize(
+    ("linear", "expected"),
+    [
+        ([0.70, 0.78, 0.79], "its mean is above raw coordinates' 77.0 % from 200 clips on"),
+        ([0.78, 0.78, 0.79], "its mean is above raw coordinates' 77.0 % from 100 clips on"),
+        ([0.78, 0.76, 0.79], "its mean is above raw coordinates' 77.0 % from 300 clips on"),
+        (
+            [0.70, 0.78, 0.77],
+            "its mean does not stay above raw coordinates' 77.0 %: 77.0 % at 300 clips",
+        ),
+    ],
+)
+def test_a_method_beats_raw_coordinates_from_where_its_mean_stays_above(
+    linear: list[float], expected: str
+) -> None:
+    points = pd.DataFrame(
+        {
+            "clips_seen": [100, 100, 200, 200, 300, 300],
+            "linear": [one + apart for one in linear for apart in (0.01, -0.01)],
+        }
+    )
+    assert from_where(points, 0.77) == expected
 
 
 def test_the_page_has_trends_times_power_and_the_exchange(made: str) -> None:

@@ -26,7 +26,7 @@ from tests.harness.small_run import SMALL, harness, small_file
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "harness" / "conformance" / "templates" / "mean_motion.py"
-PICTURE = ROOT / "benchmarks" / "figures" / "small-speed.svg"
+PICTURE = ROOT / "benchmarks" / "figures" / "gpu-base.svg"
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = sorted(
     str(path.relative_to(ROOT))
@@ -155,8 +155,8 @@ def said(svg: bytes) -> list[str]:
 
 
 def test_the_picture_is_what_the_suite_draws_of_its_records() -> None:
-    """`harness report benchmarks/results/small-speed --figures FOLDER` leaves ``speedup.svg``."""
-    figures = paper_figures(read_studies([RESULTS / "small-speed"]))
+    """`harness report benchmarks/results/gpu-base --figures FOLDER` leaves ``speedup.svg``."""
+    figures = paper_figures(read_studies([RESULTS / "gpu-base"]))
     (made,) = (alone(figure.chart) for figure in figures if figure.name == "speedup")
     kept = PICTURE.read_bytes()
     assert said(kept) == said(made)
@@ -182,6 +182,23 @@ def test_the_answer_says_what_the_records_say() -> None:
     said.append(f"{share.min():.2f} to {share.max():.2f} times what their FLOPs predict")
     text = text.replace("and GFP ", "and GFP trains ")
     assert [words for words in said if words not in text] == []
+
+
+def test_what_is_open_on_the_first_page_is_what_was_measured() -> None:
+    """The GPU's ratios, and the accuracies of the longer runs on the page of the answer."""
+    text = " ".join(text_of("README.md").split())
+    rows = pd.read_csv(RESULTS / "gpu-base" / "speed.csv").set_index("label")
+    for label in ("amr", "gfp"):
+        row = rows.loc[label]
+        low, high = row["speedup_low"], row["speedup_high"]
+        assert f"{label.upper()} trains {row['speedup']:.2f}x [{low:.2f}, {high:.2f}]" in (
+            text.replace("and GFP 1", "and GFP trains 1")
+        )
+    predicted = [f"{rows.loc[label, 'flop_ratio']:.2f}x" for label in ("amr", "gfp")]
+    assert f"FLOPs predict {' and '.join(predicted)}" in text
+    answer = text_of("benchmarks/answer/README.md")
+    (line,) = re.findall(r"^\| 300,032 \| (\S+) ", answer, flags=re.MULTILINE)
+    assert f"AMR's mean stands above raw coordinates, {line} to 77.0 %" in text
 
 
 def test_accuracies_of_the_first_page_are_those_of_the_study() -> None:

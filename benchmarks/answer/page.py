@@ -25,6 +25,7 @@ from typing import Any
 import pandas as pd
 
 import harness  # noqa: F401 - makes its neighbours importable  # isort: split
+from benchmarks.answer.longer import longer
 from datasets.wording import counted, printable
 from harness.cli.config import read_config
 from harness.errors import UsageError
@@ -99,11 +100,14 @@ class Folder:
 
 @dataclass(frozen=True)
 class Answer:
-    """A plan and its folders; `drawn`: the pictures of the page, by the names of their files."""
+    """A plan and its folders; `longer`: the section of `longer.py`; `drawn`: the pictures of the
+    page, by the names of their files.
+    """
 
     plan: Mapping[str, Any]
     study: str
     folders: Sequence[Folder]
+    longer: Sequence[str] = ()
     drawn: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -132,7 +136,7 @@ def read_answer(plan: Path = PLAN, results: Path = RESULTS, shelf: str = SHELF) 
         there = folder.is_dir()
         found = read_study(folder, place, alone=True, study=study) if there else None
         folders.append(Folder(name, own, found))
-    return Answer(content, study, folders)
+    return Answer(content, study, folders, [*longer(results)])
 
 
 # --- the page ---
@@ -143,6 +147,7 @@ def page(answer: Answer) -> str:
     sections = [
         ("The answer", [*top(answer)]),
         *((title(one), [*of_setting(one, answer)]) for one in answer.settings),
+        ("What it takes to beat raw coordinates", answer.longer),
         ("Published trends", [*trends(answer)]),
         ("The price of tuning", [*tuning(answer)]),
         ("What is there, and what it cost", [*state(answer)]),
