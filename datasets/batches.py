@@ -225,11 +225,10 @@ def _rows(
         and clips.joints.flags.c_contiguous
         and device.type == "cpu"
     ):
-        return (
-            _mapped(clips.joints.reshape(-1, joints, 3)),
-            clips.offsets[clip] * bodies + body,
-            bodies,
-        )
+        with warnings.catch_warnings():  # the map is read-only and nothing here writes to it
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            rows = torch.from_numpy(clips.joints.reshape(-1, joints, 3))
+        return rows, clips.offsets[clip] * bodies + body, bodies
     lengths = np.diff(clips.offsets)[clip]
     start = np.concatenate([[0], np.cumsum(lengths)])
     packed = np.empty((start[-1], joints, 3), dtype=np.float32)
@@ -237,12 +236,6 @@ def _rows(
         source = clips.joints[clips.offsets[index] : clips.offsets[index + 1], slot]
         packed[start[sequence] : start[sequence + 1]] = source
     return torch.from_numpy(packed).to(device), start[:-1], 1
-
-
-def _mapped(rows: Float[np.ndarray, "F V 3"]) -> Float[Tensor, "F V 3"]:
-    with warnings.catch_warnings():  # the map is read-only and nothing here writes to it
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(rows)
 
 
 def random_crops(

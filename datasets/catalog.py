@@ -86,7 +86,10 @@ def _is_path(name: str) -> bool:
 
 def about() -> dict[str, str]:
     """Every name with one line on what it is, or on how to get it."""
-    found = {name: _first_line(import_module(module).load.__doc__) for name, module in MADE.items()}
+    found = {
+        name: (import_module(module).load.__doc__ or "").strip().partition("\n")[0]
+        for name, module in MADE.items()
+    }
     found |= {name: _about_prepared(name) for name in SOURCES}
     found |= {point.name: f"of the package {point.value.partition('.')[0]}" for point in _points()}
     return dict(sorted(found.items()))
@@ -139,7 +142,3 @@ def _about_prepared(name: str) -> str:
         return f"{read_header(folder).title}, prepared"
     except DataError as error:
         return str(error)
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().partition("\n")[0]

@@ -198,7 +198,9 @@ def layout_from_parents(
             return layout
     _check_joints(joints, tree)
     pairs = _pairs(joints)
-    return SkeletonLayout(name, joints, tree, _center(joints, tree), _parts(joints, pairs), pairs)
+    bare = [re.sub("[^a-z]", "", joint.lower()) for joint in joints]
+    center = next((bare.index(name) for name in _CENTER_NAMES if name in bare), tree.index(-1))
+    return SkeletonLayout(name, joints, tree, center, _parts(joints, pairs), pairs)
 
 
 def _check_joints(joints: Sequence[str], parents: Sequence[int]) -> None:
@@ -215,20 +217,13 @@ def _check_joints(joints: Sequence[str], parents: Sequence[int]) -> None:
 def _pairs(joints: Sequence[str]) -> tuple[tuple[int, int], ...]:
     places = {joint.lower(): place for place, joint in enumerate(joints)}
     mirrored = {
-        place: _LEFT.sub(_to_right, joint) for joint, place in places.items() if _LEFT.search(joint)
+        place: _LEFT.sub(lambda left: "right" if left.group() == "left" else "r", joint)
+        for joint, place in places.items()
+        if _LEFT.search(joint)
     }
     return tuple(
         (left, places[right]) for left, right in sorted(mirrored.items()) if right in places
     )
-
-
-def _to_right(left: re.Match[str]) -> str:
-    return "right" if left.group() == "left" else "r"
-
-
-def _center(joints: Sequence[str], parents: Sequence[int]) -> int:
-    bare = [re.sub("[^a-z]", "", joint.lower()) for joint in joints]
-    return next((bare.index(name) for name in _CENTER_NAMES if name in bare), parents.index(-1))
 
 
 def _parts(joints: Sequence[str], pairs: Sequence[tuple[int, int]]) -> dict[str, tuple[int, ...]]:

@@ -46,11 +46,11 @@ def use_threads(threads: int | None) -> None:
 def describe_environment(device: torch.device, ranks: int = 1, study: str = "") -> Environment:
     """The environment of this process, one of so many ranks, which works for a study's file."""
     return Environment(
-        device=_device_name(device),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         processor=_processor_name(),
         cores=processors(),
         threads=torch.get_num_threads(),
-        memory_gib=round(_memory_bytes() / 2**30, 1),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         system=f"{platform.system()} {platform.machine()}",
         versions={"python": platform.python_version()}
         | {name: _version(name) for name in _PACKAGES},
@@ -126,11 +126,6 @@ def device_type(name: str) -> str:
     return kind
 
 
-def _device_name(device: torch.device) -> str:
-    """Marketing name of a GPU, or ``cpu``."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
 def _processor_name() -> str:
     """The processor's model name."""
     info = Path("/proc/cpuinfo")
@@ -162,10 +157,6 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "missing"
-
-
-def _memory_bytes() -> int:
-    return psutil.virtual_memory().total
 
 
 def processors() -> int:

@@ -102,6 +102,7 @@ def examine(clips: ClipSet, splits: Sequence[str] = (), *, deep: bool = False) -
     identity = _identity_of(stored, computed)
     groups = repeated_clips(known)
     body = _body_of(known, seen)
+    classes = np.bincount(clips.columns["label"], minlength=len(clips.class_names)).tolist()
     found = Examination(
         name=clips.name,
         clips=len(clips),
@@ -111,7 +112,7 @@ def examine(clips: ClipSet, splits: Sequence[str] = (), *, deep: bool = False) -
         identity=identity,
         lengths=_lengths_of(clips),
         bodies=_counted(seen.present.sum(axis=1)),
-        classes=_class_counts(clips),
+        classes=dict(zip(clips.class_names, classes, strict=True)),
         subjects=_counted(clips.columns["subject"]),
         columns=_column_counts(clips),
         gaps=_gaps_of(clips, seen),
@@ -145,12 +146,6 @@ def _counted(values: NDArray) -> dict[int, int]:
     """How often each value occurs, ascending."""
     kinds, counts = np.unique(values, return_counts=True)
     return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
-
-
-def _class_counts(clips: ClipSet) -> dict[str, int]:
-    """Clips per class, classes without any included."""
-    counts = np.bincount(clips.columns["label"], minlength=len(clips.class_names)).tolist()
-    return dict(zip(clips.class_names, counts, strict=True))
 
 
 def _column_counts(clips: ClipSet) -> dict[str, dict[str, int]]:
@@ -296,16 +291,17 @@ def _body_of(clips: ClipSet, seen: FramePass) -> BodyFacts:
     named = tuple(
         NamedValue(name=clips.describe(clip), value=odd[clip]) for clip in list(odd)[:_NAMED]
     )
-    direction, up_share = _clearest(seen.up_votes)
-    tallest = np.concatenate(seen.tallest)[:, int(seen.up_votes.argmax())]
+    votes = seen.up_votes
+    up_share = float(votes.max() / votes.sum()) if votes.any() else 0.0
+    tallest = np.concatenate(seen.tallest)[:, int(votes.argmax())]
     sides, sides_share, sides_told = _sides_of(seen)
     return BodyFacts(
         stature=stature,
         odd_sizes=named,
         odd_size_clips=len(odd),
-        height=float(np.median(tallest)) if seen.up_votes.any() else None,
+        height=float(np.median(tallest)) if votes.any() else None,
         unit=unit_of(stature) if stature else "",
-        up=direction,
+        up=DIRECTIONS[int(votes.argmax())] if up_share >= CLEAR else "",
         up_share=up_share,
         upright=_stand(seen),
         sides=sides,
@@ -370,12 +366,6 @@ def _odd_sizes(sizes: NDArray, rows: NDArray[np.int64], stature: float) -> dict[
             found.items(), key=lambda item: -max(item[1] / stature, stature / max(item[1], 1e-9))
         )
     )
-
-
-def _clearest(votes: NDArray[np.int64]) -> tuple[str, float]:
-    """The direction that most frames vote for, empty below a share of `CLEAR`, and the share."""
-    share = float(votes.max() / votes.sum()) if votes.any() else 0.0
-    return (DIRECTIONS[int(votes.argmax())] if share >= CLEAR else ""), share
 
 
 def _sides_of(seen: FramePass) -> tuple[Sides, float | None, float]:

@@ -17,7 +17,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -84,7 +84,8 @@ class Bvh(Source):
         self.rows = {_clip_name(row): row for row in rows if (raw / row.file).is_file()}
         self.missing = [row.file for row in rows if _clip_name(row) not in self.rows]
         first = self._first_motion()
-        self.class_names = _in_order({row.label for row in self.rows.values()})
+        labels = sorted({row.label for row in self.rows.values()})
+        self.class_names = sorted(labels, key=int) if all(map(_is_whole, labels)) else labels
         self.whole = [
             name for name in rows[0].other if all(_is_whole(row.other[name]) for row in rows)
         ]
@@ -341,9 +342,3 @@ def _whole(text: str) -> str:
     """``3`` for the ``3.0`` that programs write where a column has gaps."""
     whole = text.removesuffix(".0")
     return whole if _is_whole(whole) else text
-
-
-def _in_order(labels: Iterable[str]) -> list[str]:
-    """Alphabetical, or by number where all are whole numbers."""
-    names = sorted(labels)
-    return sorted(names, key=int) if all(map(_is_whole, names)) else names

@@ -115,7 +115,10 @@ def read_motion(path: Path) -> Motion:
         (number for number, line in enumerate(lines, 1) if line.strip().upper() == "MOTION"), 0
     )
     if not start:
-        raise BrokenFile(path, f"expected a line MOTION, found none{_instead(path)}", len(lines))
+        kind, instead = kind_of(path), ""
+        if kind and not kind.name.endswith("BVH file"):
+            instead = f", but {kind.name}; {kind.step}"
+        raise BrokenFile(path, f"expected a line MOTION, found none{instead}", len(lines))
     joints = _Hierarchy(path, lines[: start - 1]).read()
     frames_at, count = _header(
         path, lines, start + 1, r"Frames\s*:\s*(\d{1,9})", "Frames: and their number"
@@ -136,11 +139,6 @@ def read_motion(path: Path) -> Motion:
             len(lines),
         )
     return Motion(path, joints, frame_time, frames, first)
-
-
-def _instead(path: Path) -> str:
-    kind = kind_of(path)
-    return f", but {kind.name}; {kind.step}" if kind and not kind.name.endswith("BVH file") else ""
 
 
 def _header(

@@ -49,16 +49,13 @@ class ExchangeFile(Source):
     def read(self, unit: Unit) -> Reading:
         """The clips of a block."""
         clips, first = _opened(self.raw), int(unit.part)
-        return Reading(
-            [_clip(clips, number) for number in range(first, min(first + _BLOCK, len(clips)))]
-        )
+        found = []
+        for number in range(first, min(first + _BLOCK, len(clips))):
+            columns = {name: values[number].item() for name, values in clips.columns.items()}
+            found.append(RawClip(clips.clip(number), {"names": str(number), **columns}))
+        return Reading(found)
 
 
 @lru_cache(maxsize=1)
 def _opened(path: Path) -> ClipSet:
     return read_npz(path, memory_limit=0, check_frames=False)
-
-
-def _clip(clips: ClipSet, number: int) -> RawClip:
-    columns = {name: values[number].item() for name, values in clips.columns.items()}
-    return RawClip(clips.clip(number), {"names": str(number), **columns})

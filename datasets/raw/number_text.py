@@ -10,7 +10,6 @@ import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +33,8 @@ def read_lines(path: Path) -> list[str]:
         OSError: as `open` does.
     """
     try:
-        with _open(path) as file:
+        packed = path.suffix.lower() == ".gz"
+        with gzip.open(path) if packed else path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BrokenFile(
@@ -127,10 +127,6 @@ def stamp(path: Path) -> str:
     """
     stat = path.stat()
     return f"{stat.st_size} {stat.st_mtime_ns}"
-
-
-def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
-    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def _first_broken(

@@ -148,7 +148,10 @@ class UiPrmd(Source):
 
 def _joints(positions: Path, angles: Path) -> NDArray[np.float32]:
     """``[T, 1, 22, 3]`` metres, the waist's mean over the floor's origin."""
-    offsets, degrees = (_table(path) for path in (positions, angles))
+    offsets, degrees = (
+        read_numbers(path, _COLUMNS, ",").reshape(-1, UIPRMD22.joint_count, 3)
+        for path in (positions, angles)
+    )
     if len(offsets) != len(degrees):
         raise BrokenFile(
             angles, f"expected {len(offsets)} lines as in {positions.name}, found {len(degrees)}"
@@ -158,7 +161,3 @@ def _joints(positions: Path, angles: Path) -> NDArray[np.float32]:
     )
     joints[..., [0, 2]] -= joints[:, 0, [0, 2]].mean(axis=0)
     return settled(joints)[:, None]
-
-
-def _table(path: Path) -> NDArray[np.float64]:
-    return read_numbers(path, _COLUMNS, ",").reshape(-1, UIPRMD22.joint_count, 3)

@@ -80,7 +80,9 @@ class UtdMhad(Source):
 
     def read(self, unit: Unit) -> Reading:
         """The clip of a file."""
-        action, subject, repetition = _numbers(unit.path.stem)
+        form = _NAME.fullmatch(unit.path.stem)
+        assert form is not None  # only such files are units
+        action, subject, repetition = map(int, form.groups())
         if not 1 <= action <= len(CLASSES):
             raise BrokenFile(
                 unit.path,
@@ -93,13 +95,6 @@ class UtdMhad(Source):
             "names": unit.name,
         }
         return Reading([RawClip(_joints(unit.path), columns)])
-
-
-def _numbers(stem: str) -> tuple[int, ...]:
-    """Action, subject and trial of a file's name."""
-    form = _NAME.fullmatch(stem)
-    assert form is not None  # only such files are units
-    return tuple(int(number) for number in form.groups())
 
 
 def _joints(path: Path) -> NDArray[np.float32]:

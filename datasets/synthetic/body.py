@@ -210,14 +210,9 @@ def forward_kinematics(pose: Floats, body: Body) -> Floats:
     turns = _segment_turns(_limited(pose))
     for joint in _ORDER:
         parent = NTU25.parents[joint]
-        joints[:, joint] = joints[:, parent] + _bone(
-            turns[NTU25.joints[joint]], body.offsets[joint]
-        )
+        turned = turns[NTU25.joints[joint]].reshape(-1, 3)  # one product instead of F small ones
+        joints[:, joint] = joints[:, parent] + (turned @ body.offsets[joint]).reshape(-1, 3)
     return joints + _planted(joints, body)[:, None]
-
-
-def _bone(turns: Floats, offset: Floats) -> Floats:
-    return (turns.reshape(-1, 3) @ offset).reshape(-1, 3)  # one product instead of F small ones
 
 
 def _turned(axes: str, *angles: Floats) -> Floats:

@@ -71,11 +71,6 @@ def _listing_names() -> Iterable[str]:
     return LISTINGS
 
 
-def _setting_names() -> Iterable[str]:
-    """What ``--set`` takes, up to the value."""
-    return (f"{section}.{key}=" for section, one in SECTIONS.items() for key in one.model_fields)
-
-
 def parts(ctx: typer.Context, incomplete: str) -> list[str]:
     """Parts of the file that ``--config`` names."""
     from harness.cli.config import parts_of
@@ -92,7 +87,9 @@ one_dataset, datasets = _among(_dataset_names), _among(_dataset_names, "+")
 protocols = _among(protocol_names, ",")
 claims = _among(_claim_names)
 listings = _among(_listing_names)
-settings = _among(_setting_names)
+settings = _among(
+    lambda: (f"{section}.{key}=" for section, one in SECTIONS.items() for key in one.model_fields)
+)
 presets = _among(lambda: PRESETS)
 encoders = _among(lambda: ("tiny", "small", "base"))
 precisions = _among(lambda: ("fp32", "tf32", "bf16"))

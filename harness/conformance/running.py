@@ -330,10 +330,9 @@ def diagnosis_holds_finite_numbers(specimen: Specimen) -> None:
     with torch.no_grad():
         method = specimen.build()
         values = diagnosis(method, method.diagnose(views(method, batch()))).values
-    bad = [f"{name}={value!r}" for name, value in values.items() if not _is_number(value)]
+    bad = [
+        f"{name}={value!r}"
+        for name, value in values.items()
+        if not isinstance(value, int | float) or not math.isfinite(value)
+    ]
     must(not bad, f"diagnose: expected finite numbers, found {first_few(bad)}; use .item()")
-
-
-def _is_number(value: object) -> bool:
-    """A finite Python number."""
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -23,7 +23,7 @@ def write_method(name: str, folder: Path) -> tuple[Path, Path]:
     """Write ``<name>.py`` and ``test_<name>.py``, both or none;
     `UsageError` for a bad name or a file that exists.
     """
-    module = _module_name(name)
+    module = name.replace("-", "_")
     _check_name(module)
     texts = render(module)
     for path in (paths := (folder / f"{module}.py", folder / f"test_{module}.py")):
@@ -52,11 +52,6 @@ def render(module: str) -> tuple[str, str]:
         for file in ("my_method.py", "test_my_method.py")
     )
     return method, test
-
-
-def _module_name(name: str) -> str:
-    """``my-method`` to ``my_method``."""
-    return name.replace("-", "_")
 
 
 def _check_name(module: str) -> None:

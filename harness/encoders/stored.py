@@ -63,11 +63,6 @@ def _weights_bytes(path: Path) -> bytes | None:
     return _of_archive(path, lambda found, name: found.read(name))
 
 
-def _is_there(path: Path) -> bool:
-    """The same is not None, by the archive's list alone."""
-    return path.is_file() or bool(_of_archive(path, lambda found, name: True))
-
-
 def _of_archive(path: Path, read: Callable[[zipfile.ZipFile, str], _T]) -> _T | None:
     """What is read of a weights file in the folder's archive; None where it is not in one."""
     archive, name = path.parents[1] / _ARCHIVE, f"{path.parent.name}/{path.name}"
@@ -112,7 +107,7 @@ def _last_is_selected(record: RunRecord) -> bool:
 def not_there(record: RunRecord, which: WhichEncoder, store: RecordStore) -> str:
     """Why a run's encoder cannot be read; empty where it can."""
     path = _weights_path(record, which, store)
-    if _is_there(path):
+    if path.is_file() or _of_archive(path, lambda found, name: True):
         return ""
     if path.name == LAST_FILE and path.name not in record.weights:
         return (

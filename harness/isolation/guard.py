@@ -317,7 +317,7 @@ class Guard:
                 stop_if_asked()
                 if is_stop(error) or isinstance(error, Exception):
                     raise
-                raise _contained(error) from error
+                raise MethodFault(one_line(error)).with_traceback(error.__traceback__) from error
             faults = self._put_right(call, before, doing)
         stop_if_asked()
         if faults:
@@ -364,11 +364,6 @@ def is_stop(error: BaseException) -> bool:
     return isinstance(error, Stopped) or (
         isinstance(error, KeyboardInterrupt) and not stops_are_told()
     )
-
-
-def _contained(error: BaseException) -> MethodFault:
-    """What is no `Exception` as one, with the place it came from."""
-    return MethodFault(one_line(error)).with_traceback(error.__traceback__)
 
 
 @contextmanager

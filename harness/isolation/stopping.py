@@ -96,15 +96,10 @@ class Stops:
         first, self.asked = self.asked is None, self.asked or Stopped(number)
         if self.holding:
             self.waiting = True
-        elif not (self.deferring and (first or _several_ranks())):
+        # Torchrun sends on a signal that the ranks may have got already, and ends itself what hangs
+        # for half a minute.
+        elif not (self.deferring and (first or launched.world_size() > 1)):
             raise Stopped(number)
-
-
-def _several_ranks() -> bool:
-    """Torchrun sends on a signal that the ranks may have got already,
-    and ends itself what hangs for half a minute.
-    """
-    return launched.world_size() > 1
 
 
 _active: list[Stops] = []

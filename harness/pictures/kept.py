@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from datasets.catalog import MADE
 from datasets.clips import ClipSet
@@ -111,14 +110,16 @@ def _clip_picture(method: Method, clips: ClipSet, clip: int, frames: int) -> Cli
     sketch = Sketch.of(people(x.cpu()), clips.layout)
     times = np.unique(np.linspace(0, frames - 1, _MOMENTS).round().astype(int))
     visible = spread(seen.transpose(0, 1).cpu().numpy(), sketch.present.shape)
+    drawn = None
+    if made is not None:  # numbers, and none from another world
+        finite = np.nan_to_num(people(made.cpu()), posinf=0, neginf=0).clip(-1e3, 1e3)
+        drawn = _poses(replace(sketch, frames=finite), times)
     return ClipPicture(
         title=row_title(clips, clip),
         seconds=[round(float(time), 3) for time in times * _seconds(clips, clip, frames)],
         original=_poses(sketch, times),
         visible=visible[times].tolist(),
-        reconstruction=None
-        if made is None
-        else _poses(replace(sketch, frames=_finite(made)), times),
+        reconstruction=drawn,
     )
 
 
@@ -127,11 +128,6 @@ def _seconds(clips: ClipSet, clip: int, frames: int) -> float:
     from datasets.batches import test_crops
 
     return int(test_crops(torch.as_tensor(clips.lengths[[clip]]))[1]) / clips.fps / frames
-
-
-def _finite(made: Tensor) -> np.ndarray:
-    """What is drawn of a reconstruction: numbers, and none from another world."""
-    return np.nan_to_num(people(made.cpu()), posinf=0, neginf=0).clip(-1e3, 1e3)
 
 
 def _poses(sketch: Sketch, times: Sequence[int] | np.ndarray) -> list[Pose]:

@@ -67,7 +67,8 @@ def above_bound(arm: ArmRecord, speed: SpeedRecord) -> list[Doubt]:
             f"a step takes {arm.step_flops / 1e9:.3g} GFLOP, the encoder alone"
             f" {arm.bound_flops / 1e9:.3g} GFLOP on as many tokens as its mask_ratio leaves"
         )
-    bound = speed.arm(_bound_label(arm.label))
+    _, mark, stage = arm.label.partition(STAGE_MARK)
+    bound = speed.arm(f"{BOUND}{mark}{stage}")  # at the same stage, where there are stages
     if bound and bound.batch_size == arm.batch_size and not mostly_disturbed(speed):
         limit = bound.ratio.high * max(1.0, bound.step_flops / arm.bound_flops)
         if arm.ratio.low > limit * speed.floor:
@@ -92,14 +93,6 @@ def in_doubt(record: SpeedRecord) -> SpeedRecord:
         for arm in doubted
     ]
     return record.model_copy(update={"arms": arms})
-
-
-def _bound_label(label: str) -> str:
-    """Label of the decoder-free bound's arm beside this one: at the same stage,
-    where there are stages.
-    """
-    _, mark, stage = label.partition(STAGE_MARK)
-    return f"{BOUND}{mark}{stage}"
 
 
 # --- not as timed ---

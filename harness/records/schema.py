@@ -565,6 +565,11 @@ class SpeedRecord(RecordPart):
         return flop_ratio(arms[0].clip_flops, arms[1].clip_flops) if arms[0] and arms[1] else None
 
 
+def plain_spec(record: RunRecord | SpeedRecord) -> dict[str, Any]:
+    """Sections and device of what was asked, as plain values."""
+    return record.spec if isinstance(record, SpeedRecord) else record.spec.model_dump(mode="json")
+
+
 def flop_ratio(own: float, others: float) -> float | None:
     """Speedup over another method that FLOPs predict;
     None where either has none that are counted.

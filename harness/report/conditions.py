@@ -13,8 +13,7 @@ from typing import Any
 
 from datasets.wording import listed
 from harness.records.evaluations import EvaluationRecord, column_of
-from harness.records.schema import Environment, RunRecord, SpeedRecord
-from harness.report.table import plain_spec
+from harness.records.schema import Environment, RunRecord, SpeedRecord, plain_spec
 from harness.spec.model import SECTIONS
 
 Facts = Mapping[str, Any]
@@ -138,13 +137,13 @@ def differing(here: Facts, there: Facts) -> dict[str, tuple[Any, Any]]:
     """Names whose values differ, with both; `_NOT_RECORDED` where one has none,
     of a machine nothing: it may be any.
     """
-    names = [name for name in dict.fromkeys([*here, *there]) if _counts(name, here, there)]
+    names = [
+        name
+        for name in dict.fromkeys([*here, *there])
+        if not name.startswith(MACHINE) or (name in here and name in there)
+    ]
     both = {name: (here.get(name, _NOT_RECORDED), there.get(name, _NOT_RECORDED)) for name in names}
     return {name: (one, other) for name, (one, other) in both.items() if one != other}
-
-
-def _counts(name: str, here: Facts, there: Facts) -> bool:
-    return not name.startswith(MACHINE) or (name in here and name in there)
 
 
 def same_clips(here: Any, there: Any) -> bool:

@@ -12,7 +12,7 @@ formed of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ def side_of(path: Path) -> Side:
     """
     if path.is_file() and path.suffix == ".json":
         side = _of_file(path)
-    elif _is_one(path):
+    elif any((path / name).is_file() for name in (RECORD_FILE, SPEED_FILE)):
         store = RecordStore(path.parent)
         found = [record for record in (store.run(path.name), store.speed(path.name)) if record]
         runs = [record for record in found if isinstance(record, RunRecord)]
@@ -177,11 +177,6 @@ def side_of(path: Path) -> Side:
             " runs --out FOLDER`"
         )
     return side
-
-
-def _is_one(path: Path) -> bool:
-    """The folder of one run or measurement."""
-    return any((path / name).is_file() for name in (RECORD_FILE, SPEED_FILE))
 
 
 def _of_file(path: Path) -> Side:
@@ -230,16 +225,26 @@ def diff(a: Side, b: Side) -> Diff:
     sections = {}
     kinds: dict[str, Callable[[Side], Iterator[Facts]]] = {
         "settings": _settings,
-        "methods' options": lambda side: _options(side, shared),
-        "code": _code,
-        "data": _data,
-        "machine": _machines,
+        "methods' options": lambda side: (
+            method_options(run) for run in side.runs if run.spec.method.name in shared
+        ),
+        "code": lambda side: map(code, [*side.records, *side.evaluations]),
+        "data": lambda side: map(data, side.records),
+        "machine": lambda side: (
+            machine(one.environment) for one in [*side.records, *side.evaluations]
+        ),
     }
     for name, facts in kinds.items():
         one, other = gathered(facts(a)), gathered(facts(b))
         differs = apart(one, other)
         sections[name] = len({*one, *other}) - len(differs), differs
-    return Diff(a, b, sections, _results(a, b))
+    names = {*_varying(a), *_varying(b)}
+    # accuracies, then speed, of every row of either side; rows in the order of the first side
+    ours, theirs = dict(_figures(a, names)), dict(_figures(b, names))
+    results = [
+        _result(key, ours.get(key), theirs.get(key)) for key in dict.fromkeys([*ours, *theirs])
+    ]
+    return Diff(a, b, sections, results)
 
 
 def _settings(side: Side) -> Iterator[Facts]:
@@ -255,31 +260,7 @@ def _settings(side: Side) -> Iterator[Facts]:
     yield from map(protocol_options, side.evaluations)
 
 
-def _options(side: Side, shared: Collection[str]) -> Iterator[Facts]:
-    """Of methods that both sides have; others are rows of one side alone."""
-    yield from (method_options(run) for run in side.runs if run.spec.method.name in shared)
-
-
-def _code(side: Side) -> Iterator[Facts]:
-    yield from map(code, [*side.records, *side.evaluations])
-
-
-def _data(side: Side) -> Iterator[Facts]:
-    yield from map(data, side.records)
-
-
-def _machines(side: Side) -> Iterator[Facts]:
-    yield from (machine(record.environment) for record in [*side.records, *side.evaluations])
-
-
 # --- results ---
-
-
-def _results(a: Side, b: Side) -> list[Result]:
-    """Accuracies, then speed, of every row of either side; rows in the order of the first side."""
-    names = {*_varying(a), *_varying(b)}
-    one, other = dict(_figures(a, names)), dict(_figures(b, names))
-    return [_result(key, one.get(key), other.get(key)) for key in dict.fromkeys([*one, *other])]
 
 
 def _varying(side: Side) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from datasets.wording import counted, printable
-from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord
+from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, SpeedRecord, plain_spec
 from harness.records.store import Records, measured_settings
 from harness.records.versions import stale_lines
 from harness.report.cells import speedup_text
@@ -28,7 +28,7 @@ from harness.report.frame import (
     typed,
 )
 from harness.report.repeat import repeat_lines
-from harness.report.table import notes, plain_spec, table_text, to_markdown
+from harness.report.table import notes, table_text, to_markdown
 from harness.spec.model import MethodSpec
 
 Own = Mapping[str, Mapping[str, str]]

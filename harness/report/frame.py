@@ -510,7 +510,10 @@ def speed_figures(arm: ArmRecord, speed: SpeedRecord) -> Figures:
         and arm.label != speed.baseline
         and inside_floor(arm.ratio, speed.floor),
         "flop_ratio": arm.flop_ratio if judged else None,
-        "gflops_per_clip": _gflops_per_clip(arm, speed),
+        "gflops_per_clip": arm.step_flops
+        / (arm.batch_size or speed.batch_size)
+        * BODIES_PER_CLIP
+        / 1e9,
         "baseline": speed.baseline,
         "floor": speed.floor,
         "disturbed_share": disturbed_share(speed),
@@ -521,11 +524,6 @@ def comparable(arm: ArmRecord, speed: SpeedRecord) -> bool:
     """A speedup may be formed: both the arm and the baseline train the shared encoder."""
     baseline = speed.arm(speed.baseline)
     return arm.division == "closed" and (baseline is None or baseline.division == "closed")
-
-
-def _gflops_per_clip(arm: ArmRecord, speed: SpeedRecord) -> float:
-    """Model GFLOPs of a training step per clip of two bodies."""
-    return arm.step_flops / (arm.batch_size or speed.batch_size) * BODIES_PER_CLIP / 1e9
 
 
 def blocks_frame(speeds: Iterable[SpeedRecord]) -> pd.DataFrame:
@@ -540,7 +538,9 @@ def blocks_frame(speeds: Iterable[SpeedRecord]) -> pd.DataFrame:
                 "measurement": speed.address,
                 "label": arm.label,
                 "block": number,
-                "process": _process(number, speed.rounds),
+                "process": 1 + int(np.searchsorted(np.cumsum(speed.rounds), number))
+                if speed.rounds
+                else 1,
                 "seconds_per_step": seconds,
                 "clips_per_second": arm.clips / seconds if arm.clips else None,
             }
@@ -550,10 +550,6 @@ def blocks_frame(speeds: Iterable[SpeedRecord]) -> pd.DataFrame:
         ),
         BLOCK_COLUMNS,
     )
-
-
-def _process(block: int, rounds: Sequence[int]) -> int:
-    return 1 + int(np.searchsorted(np.cumsum(rounds), block)) if rounds else 1
 
 
 # --- rows of a folder's table ---
@@ -603,7 +599,9 @@ def _summary(
     own_encoder = _is_open(records, arm)
     linear, untrained = (
         _mean(_values(ok, PROBES["linear"])),
-        _untrained_linear(ok) if own_encoder else random,
+        _mean([record.untrained.linear_test for record in ok if record.untrained])
+        if own_encoder
+        else random,
     )
     clips = ok[0].data.test_clips if ok else 0
     trained = [record.training for record in ok if record.training]
@@ -700,11 +698,6 @@ def _is_open(records: Sequence[RunRecord], arm: ArmRecord | None) -> bool:
     return any(record.method.division == "open" for record in records) or (
         arm is not None and arm.division == "open"
     )
-
-
-def _untrained_linear(records: Sequence[RunRecord]) -> float | None:
-    """Mean linear accuracy of open-division encoders before training."""
-    return _mean([record.untrained.linear_test for record in records if record.untrained])
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -23,6 +23,7 @@ from datasets.wording import counted, printable
 from harness.errors import shortened
 from harness.records.differences import FEWEST_SEEDS, LEVEL
 from harness.records.ratios import mostly_disturbed
+from harness.records.schema import plain_spec
 from harness.report.cells import Figures, figures, known
 from harness.report.compare import Comparison
 from harness.report.conditions import value_text
@@ -35,7 +36,6 @@ from harness.report.frame import (
     standing,
     summary_frame,
 )
-from harness.report.table import plain_spec
 from harness.spec.budget import parse_budget
 from harness.studies.compare import PROTOCOL
 
@@ -191,15 +191,11 @@ def _latex_table(paper: Paper, number: int) -> str:
     parts = _parts(rows, shown)
     said = _caption(paper, frame, rows, protocols)
     texts = [" ".join(said), *["The same rows, further columns."] * (len(parts) - 1)]
+    letters = [chr(ord("a") + place) for place in range(len(parts))] if len(parts) > 1 else [""]
     return "".join(
         _float(rows, part, text, f"tab:runs-{number}{letter}")
-        for part, text, letter in zip(parts, texts, _letters(len(parts)), strict=True)
+        for part, text, letter in zip(parts, texts, letters, strict=True)
     )
-
-
-def _letters(count: int) -> list[str]:
-    """What tells the labels of several tables apart."""
-    return [""] if count == 1 else [chr(ord("a") + place) for place in range(count)]
 
 
 def _parts(
@@ -413,9 +409,11 @@ def _of_data(table: FolderTable) -> list[str]:
         trained or table.runs, key=lambda run: (run.encoder is not None, run.finished)
     )
     data, spec = shown.data, plain_spec(shown)
+    split = spec["data"]["split"]
+    split_text = f"{_SPLITS[split]} split" if split in _SPLITS else f"split {tex(split)}"
     sentences = [
         f"Data: {tex(shortened(data_name(data.name), _LONGEST))},"
-        f" {_split(spec['data']['split'])}, {data.classes} classes; clips: {data.train_clips:,}"
+        f" {split_text}, {data.classes} classes; clips: {data.train_clips:,}"
         f" training, {data.validation_clips:,} validation, {data.test_clips:,} test."
     ]
     words = []
@@ -435,10 +433,6 @@ def _of_data(table: FolderTable) -> list[str]:
 def data_name(name: str) -> str:
     """``utdmhad`` of ``data/utdmhad/utdmhad.npz``; of several sets each."""
     return "+".join(PurePath(one).stem if "/" in one else one for one in name.split("+"))
-
-
-def _split(split: str) -> str:
-    return f"{_SPLITS[split]} split" if split in _SPLITS else f"split {tex(split)}"
 
 
 def _budget(text: str) -> str:

@@ -53,8 +53,10 @@ def repeat_lines(
                 tuple(_counted_in_steps(record)),
             )
             seeds.setdefault(row, []).append(record.spec.seed)
+    # on a CPU training is deterministic
+    exact = all(record.spec.device == "cpu" for record in records)
     return [
-        f"the same steps again{', bit for bit' * _exact(records)} (same machine, versions and"
+        f"the same steps again{', bit for bit' * exact} (same machine, versions and"
         " threads): "
         + shlex.join(
             [
@@ -65,7 +67,7 @@ def repeat_lines(
                 "--methods",
                 method,
                 "--seeds",
-                _numbers(found),
+                ",".join(map(str, sorted(found))),
                 *steps,
             ]
         )
@@ -93,11 +95,6 @@ def words_of(spec: RunSpec) -> list[str]:
     return [*found, *(["--device", spec.device] if spec.device != preset["device"] else [])]
 
 
-def _exact(records: Sequence[RunRecord]) -> bool:
-    """On a CPU training is deterministic."""
-    return all(record.spec.device == "cpu" for record in records)
-
-
 def _counted_in_steps(record: RunRecord) -> list[str]:
     """The options that say in steps what was said in seconds."""
     assert record.training is not None
@@ -119,8 +116,3 @@ def kept(words: Sequence[str]) -> list[str]:
             found.append(word)
         skip = not skip and name in _REPLACED and not equals
     return found
-
-
-def _numbers(seeds: Sequence[int]) -> str:
-    """``0,1,2`` as ``--seeds`` takes them."""
-    return ",".join(map(str, sorted(seeds)))

@@ -18,7 +18,6 @@ import pandas as pd
 
 from datasets.wording import counted, printable
 from harness.errors import UsageError
-from harness.records.evaluations import EvaluationRecord
 from harness.records.reading import SHELF_FILE, read_file
 from harness.records.schema import Environment, RunRecord, SpeedRecord
 from harness.records.shelving import Contents
@@ -72,14 +71,19 @@ def study_of(name: str, why: str, commands: list[str], found: Contents) -> Study
     everything = [*records, *found.evaluations]
     rows = {record.label for record in found.records.runs}
     rows |= {label for speed in found.records.speeds for label in speed.rows}
+    versions = [
+        ", ".join(f"{name} {version}" for name, version in one.environment.versions.items())
+        for one in everything
+    ]
+    days = sorted({f"{one.finished:%Y-%m-%d}" for one in everything})
     facts = {
         "records": counts(found),
         "rows": str(len(rows)),
         "data": _each_once(f"{record.data.name} ({record.data.fingerprint})" for record in records),
         "machine": _each_once(_machine(one.environment) for one in everything),
-        "versions": _each_once(_versions(one.environment) for one in everything),
+        "versions": _each_once(versions),
         "commit": _each_once(one.environment.commit for one in everything),
-        "finished": _days(everything),
+        "finished": " to ".join(dict.fromkeys([days[0], days[-1]])),
     }
     return Study(name, why, commands, facts, [*_method_lines(found.records.runs)])
 
@@ -109,17 +113,6 @@ def _machine(environment: Environment) -> str:
         f"{environment.device}, {environment.processor}, {counted(environment.cores, 'core')},"
         f" {threads}"
     )
-
-
-def _versions(environment: Environment) -> str:
-    """``python 3.11.7, torch 2.15.0``."""
-    return ", ".join(f"{name} {version}" for name, version in environment.versions.items())
-
-
-def _days(records: Iterable[RunRecord | SpeedRecord | EvaluationRecord]) -> str:
-    """``2026-11-21``, or the first and the last day that a record was finished, in UTC."""
-    found = sorted({f"{record.finished:%Y-%m-%d}" for record in records})
-    return " to ".join(dict.fromkeys([found[0], found[-1]]))
 
 
 def _method_lines(runs: Iterable[RunRecord]) -> Iterator[str]:

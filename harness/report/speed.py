@@ -149,7 +149,11 @@ def speed_notes(speed: SpeedRecord) -> list[str]:
     """The conditions, and what the columns mean."""
     peak, cap = speed.matmul_flops, speed.spec.get("memory_cap")
     return [
-        *_unfinished(speed),
+        *(
+            [f"UNFINISHED: stopped after {speed.done_rounds} of {speed.planned_rounds} rounds"]
+            if speed.planned_rounds is not None
+            else []
+        ),
         *notes([], speed),
         *(
             [f"matmul peak: {peak / 1e9:,.0f} GFLOP/s, measured on this device in this precision"]
@@ -171,12 +175,6 @@ def speed_notes(speed: SpeedRecord) -> list[str]:
         ),
         f"measurement rules version {speed.rules or 'unknown'}",
     ]
-
-
-def _unfinished(speed: SpeedRecord) -> list[str]:
-    if speed.planned_rounds is None:
-        return []
-    return [f"UNFINISHED: stopped after {speed.done_rounds} of {speed.planned_rounds} rounds"]
 
 
 def _ranks(ranks: int) -> list[str]:

@@ -14,7 +14,15 @@ from datasets.wording import counted, printable
 from harness.records.differences import pairs
 from harness.records.doubts import doubts_of
 from harness.records.ratios import COARSE_FLOOR, COARSE_INTERVAL, disturbed_share, mostly_disturbed
-from harness.records.schema import BOUND, ArmRecord, DataInfo, Environment, RunRecord, SpeedRecord
+from harness.records.schema import (
+    BOUND,
+    ArmRecord,
+    DataInfo,
+    Environment,
+    RunRecord,
+    SpeedRecord,
+    plain_spec,
+)
 from harness.report.apart import brackets, closing, marks
 from harness.report.cells import (
     TRAINS_FASTER,
@@ -106,6 +114,7 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
     )
     data, environment = shown.data, shown.environment
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
+    each = f" each on {environment.ranks} ranks" if environment.ranks > 1 else ""
     spec = plain_spec(shown)
     return [
         (
@@ -137,7 +146,7 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
         *_left_behind(records, speed),
         (
             f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, "
-            f"{environment.threads} threads{_ranks(environment)}{_tf32(environment)}; {versions}; "
+            f"{environment.threads} threads{each}{_tf32(environment)}; {versions}; "
             f"commit {environment.commit}; {shown.finished:%Y-%m-%d %H:%M} UTC"
         ),
     ]
@@ -212,11 +221,6 @@ def _not_timed(trained: Sequence[RunRecord], speed: SpeedRecord | None) -> list[
         f"not in this speed measurement: {', '.join(missing)}; one `run` command with all rows"
         " measures them all"
     ]
-
-
-def _ranks(environment: Environment) -> str:
-    """Said where several processes trained together."""
-    return f" each on {environment.ranks} ranks" if environment.ranks > 1 else ""
 
 
 def _tf32(environment: Environment) -> str:
@@ -473,16 +477,15 @@ def _warnings(records: Sequence[RunRecord]) -> list[str]:
     seeds: dict[tuple[str, str], list[int]] = {}
     for what, text, record in said:
         seeds.setdefault((what, text), []).append(record.spec.seed)
-    lines = [f"{what}, {_seeds(found)}: {text}" for (what, text), found in seeds.items()]
+    lines = [
+        f"{what}, seed{'s' * (len(found) > 1)} {', '.join(map(str, found))}: {text}"
+        for (what, text), found in seeds.items()
+    ]
     untracked = [record.untracked for record in records if record.training]
     return [
         *lines,
         *([f"untracked wall time: at most {max(untracked):.1%} of a run"] if untracked else []),
     ]
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _left_behind(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
@@ -492,11 +495,6 @@ def _left_behind(records: Sequence[RunRecord], speed: SpeedRecord | None) -> lis
     said = {(record.label, text) for record in records for text in record.warnings}
     found = [(arm.label, text) for arm in speed.arms for text in arm.warnings]
     return [f"warning: {label}: {text}" for label, text in found if (label, text) not in said]
-
-
-def plain_spec(record: RunRecord | SpeedRecord) -> dict[str, Any]:
-    """Sections and device of what was asked, as plain values."""
-    return record.spec if isinstance(record, SpeedRecord) else record.spec.model_dump(mode="json")
 
 
 def _conditions(shown: RunRecord | SpeedRecord, trained: Sequence[RunRecord]) -> list[str]:

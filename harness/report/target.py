@@ -92,7 +92,7 @@ def target_frame(
             no speedup.
     """
     reached = {
-        label: _reach_of(records, label, target, times)
+        label: reach(records, label, target.accuracy, times, confirmed=target.confirmed)
         for label in (*_labels(records), target.reference)
     }
     reference = reached[target.reference]
@@ -193,14 +193,9 @@ def _speedup(row: Figures) -> str:
         return "1 (reference)" if known(row["speedup"]) else "reference"
     if known(row["speedup_at_most"]):
         return f"< {row['speedup_at_most']:.2f}x"
-    if _unresolved(row):
+    if known(row["speedup_high"]) and (row["speedup_low"], row["speedup_high"]) == (0, math.inf):
         return "not resolved"
     return interval_text(row, "speedup") if known(row["speedup"]) else EMPTY
-
-
-def _unresolved(row: Figures) -> bool:
-    """Nothing bounds the speedup, below or above."""
-    return known(row["speedup_high"]) and (row["speedup_low"], row["speedup_high"]) == (0, math.inf)
 
 
 def ladder_frame(
@@ -322,10 +317,3 @@ def target_notes(records: Sequence[RunRecord], target: Target, *, frozen: bool =
 def _labels(records: Sequence[RunRecord]) -> list[str]:
     """Rows in the order of their first record."""
     return list(dict.fromkeys(record.label for record in records))
-
-
-def _reach_of(
-    records: Sequence[RunRecord], label: str, target: Target, times: Mapping[str, float]
-) -> Reach:
-    """How a row fared against a target, by the target's rule."""
-    return reach(records, label, target.accuracy, times, confirmed=target.confirmed)

@@ -119,15 +119,14 @@ def tuning_notes(found: Sequence[Sequence[Tuned]]) -> list[str]:
     ]
     for draw in draws(most, space):
         train = ", ".join(f"{name} {value:g}" for name, value in draw.train.items())
-        own = "; ".join(f"{name} {_options(draw.own(name))}" for name in named)
+        own = "; ".join(
+            " ".join([method, *(f"{name}={value:g}" for name, value in draw.own(method).items())])
+            for method in named
+        )
         lines.append(f"draw {draw.number}: {train}; {own}")
     for methods in found:
         lines += order(methods)
     return lines
-
-
-def _options(values: dict[str, float]) -> str:
-    return " ".join(f"{name}={value:g}" for name, value in values.items())
 
 
 def order(methods: Sequence[Tuned]) -> list[str]:

@@ -329,7 +329,13 @@ def _work(
         return after is not None and after != before[piece.address]
 
     turns = share.turns_at(
-        todo, lambda piece: (_place_of(piece), piece.run.label, piece.run.spec.seed), meanwhile
+        todo,
+        lambda piece: (
+            f"{piece.run.address}/evaluations/{piece.address}",
+            piece.run.label,
+            piece.run.spec.seed,
+        ),
+        meanwhile,
     )
     numbers = {piece.address: number for number, piece in enumerate(todo, 1)}
     with closing(turns):
@@ -357,11 +363,6 @@ def _work(
                 reporter.result(f"{title}: {problem}")
             else:
                 reporter.line(f"{title}: {_outcome(record)} ({minutes(watch.seconds)} so far)")
-
-
-def _place_of(piece: _Piece) -> str:
-    """Where a piece's claim lies in the folder."""
-    return f"{piece.run.address}/evaluations/{piece.address}"
 
 
 @dataclass

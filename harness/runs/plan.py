@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import computed_field
@@ -151,7 +150,8 @@ class Plan(RecordPart):
     @property
     def peak_bytes(self) -> int | None:
         """Memory at the peak of the largest step; None where it is not known for every method."""
-        return _largest([step.peak_bytes for step in self.steps.values()])
+        known = [step.peak_bytes for step in self.steps.values() if step.peak_bytes is not None]
+        return max(known) if known and len(known) == len(self.steps) else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -172,9 +172,3 @@ class Plan(RecordPart):
     def cost(self) -> float | None:
         """Price of all hours."""
         return None if self.price is None else self.price * self.seconds / 3600
-
-
-def _largest(values: Sequence[int | None]) -> int | None:
-    """The largest of some numbers; None for none at all, or where one is not known."""
-    known = [value for value in values if value is not None]
-    return max(known) if known and len(known) == len(values) else None

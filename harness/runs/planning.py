@@ -285,9 +285,10 @@ def _training_of(
         else:
             left_then = left
         ends[end] = left_then * seconds + evaluations * each
+    # steps between one evaluation and the next
+    gaps = [after - before for before, after in pairwise(goals)]
     blocks = sum(
-        math.ceil(gap / min(LONGEST_BLOCK, math.ceil(gap / BLOCKS_PER_POINT)))
-        for gap in _gaps(goals)
+        math.ceil(gap / min(LONGEST_BLOCK, math.ceil(gap / BLOCKS_PER_POINT))) for gap in gaps
     )
     weights, state = _sizes(experiment, cell, several=len(goals) > 2)
     return {
@@ -328,11 +329,6 @@ def _begun_at(experiment: Experiment, cell: Cell, holder: Claim | None) -> _Begu
     if there and there.steps and (begun is None or there.step > begun.step):
         return _Begun(there.step, there.steps, begun.evaluations if begun else 0)
     return begun
-
-
-def _gaps(goals: Sequence[int]) -> list[int]:
-    """Steps between one evaluation and the next."""
-    return [after - before for before, after in pairwise(goals)]
 
 
 def _whole_steps(

@@ -138,10 +138,12 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
             f"{short[0].address} has one evaluation: nothing confirms what it reaches; run with a"
             " smaller probe.every"
         )
+    # what a run holds at its end: the lower one of its last two evaluations
+    held = [min(point.accuracy.linear_test for point in record.curve[-2:]) for record in rows]
     return Target(
         version=VERSION,
         reference=reference,
-        accuracy=statistics.median(_held(record) for record in rows),
+        accuracy=statistics.median(held),
         seeds=tuple(sorted(record.spec.seed for record in rows)),
         budget=spec.train.budget,
         data=spec.data.name,
@@ -151,11 +153,6 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
         held_equal=spec.held_equal,
         frozen=now().isoformat(),
     )
-
-
-def _held(record: RunRecord) -> float:
-    """What a run holds at its end: the lower one of its last two evaluations."""
-    return min(point.accuracy.linear_test for point in record.curve[-2:])
 
 
 def _places(record: RunRecord) -> str:

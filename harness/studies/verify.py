@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from datasets.wording import counted
 from harness.errors import UsageError
@@ -27,11 +26,11 @@ from harness.records.schema import (
     BOUND,
     STAGE_MARK,
     ArmRecord,
-    DataInfo,
     Point,
     RunRecord,
     SpeedRecord,
     flop_ratio,
+    plain_spec,
 )
 from harness.records.store import (
     ENCODER_FILE,
@@ -158,12 +157,12 @@ def _readable(store: RecordStore, good: int) -> Check:
 
 def _lines_of(refused: Iterable[Refusal]) -> list[str]:
     """Address and reason of each."""
-    return [f"{_where(refusal)}: {refusal.reason}" for refusal in refused]
-
-
-def _where(refusal: Refusal) -> str:
-    """The address of a record; of what lies beside one, its name as well."""
-    return refusal.address if refusal.of_record else f"{refusal.address}/{refusal.path.name}"
+    return [
+        f"{one.address}: {one.reason}"
+        if one.of_record
+        else f"{one.address}/{one.path.name}: {one.reason}"  # of what lies beside a record
+        for one in refused
+    ]
 
 
 # --- identity ---
@@ -250,14 +249,19 @@ def _data(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
 
     records: list[RunRecord | SpeedRecord] = [*runs, *speeds]
     for record in records:
-        spec, found = _plain(record), record.data
+        spec, found = plain_spec(record), record.data
         asked, bodies = dict(spec["data"]), spec["data"].get("include_empty_bodies")
         if asked["fingerprint"] != found.fingerprint:
             differences.append(
                 f"{record.address}: data {found.fingerprint}, its spec says {asked['fingerprint']}"
             )
         named = {key: value for key, value in asked.items() if key not in _HOW_READ}
-        same(record, named, f"data {_counted(found)}")
+        same(
+            record,
+            named,
+            f"data {found.fingerprint}, {found.classes} classes, {found.train_clips} +"
+            f" {found.validation_clips} / {found.test_clips} clips",
+        )
         same(
             record,
             [named, bodies],
@@ -272,20 +276,10 @@ def _data(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:
     return Check("data", counted(len(records), "record"), differences)
 
 
-def _plain(record: RunRecord | SpeedRecord) -> dict[str, Any]:
-    """What was asked for, as plain values."""
-    return record.spec if isinstance(record, SpeedRecord) else record.spec.model_dump(mode="json")
-
-
 def _shared(record: RunRecord | SpeedRecord) -> bool:
     """Its encoder is the one that all methods of the closed division train."""
     arm = record.method if isinstance(record, RunRecord) else record.arm(record.baseline)
     return arm is not None and arm.division == "closed"
-
-
-def _counted(data: DataInfo) -> str:
-    clips = f"{data.train_clips} + {data.validation_clips} / {data.test_clips} clips"
-    return f"{data.fingerprint}, {data.classes} classes, {clips}"
 
 
 def _versions(runs: Sequence[RunRecord], speeds: Sequence[SpeedRecord]) -> Check:

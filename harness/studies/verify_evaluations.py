@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.records.evaluations import EvaluationRecord, Evaluations, TestClips
-from harness.records.reading import Refusal
 from harness.records.schema import RunRecord
 
 TOLERANCE = 1e-6
@@ -23,7 +22,12 @@ def differences_of_evaluations(folder: Path, runs: Sequence[RunRecord]) -> tuple
     """
     done, of = Evaluations(folder), {run.address: run for run in runs}
     records = list(done.all())
-    lines = [f"{_place_of(refusal)}: {refusal.reason}" for refusal in done.refused.values()]
+    lines = [
+        f"{one.address}: {one.reason}"
+        if one.of_record
+        else f"{one.path.parents[1].name}/{one.path.stem}: {one.reason}"  # run and address
+        for one in done.refused.values()
+    ]
     subsets: dict[object, str] = {}
     for record in records:
         found, clips, run = list[str](), done.test_clips(record.data), of.get(record.run)
@@ -38,12 +42,6 @@ def differences_of_evaluations(folder: Path, runs: Sequence[RunRecord]) -> tuple
                 )
         lines += [f"{record.run}/{record.address}: {line}" for line in found]
     return len(records) + len(done.refused), lines
-
-
-def _place_of(refusal: Refusal) -> str:
-    """Run and address of an evaluation that is refused; of one on a shelf its line."""
-    path = refusal.path
-    return refusal.address if refusal.of_record else f"{path.parents[1].name}/{path.stem}"
 
 
 def _of_its_run(record: EvaluationRecord, run: RunRecord) -> Iterator[str]:

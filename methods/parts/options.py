@@ -34,11 +34,7 @@ def known(value: T | None) -> T:
     return value
 
 
-def _split(value: object) -> object:
-    return value.split("/") if isinstance(value, str) else value
-
-
-SlashList = BeforeValidator(_split)
+SlashList = BeforeValidator(lambda value: value.split("/") if isinstance(value, str) else value)
 """Lets a tuple option be written ``6/3/1`` in a spec string:
 ``Annotated[tuple[int, ...], SlashList]``.
 """

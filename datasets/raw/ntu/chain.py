@@ -187,7 +187,11 @@ def _actors(bodies: Sequence[_Body], frames: int, counts: Counter[str]) -> Joint
     actors = np.zeros((frames, ACTORS, JOINTS, 3), np.float32)
     spans: list[tuple[int, int] | None] = [None, (0, 0)]
     for body in bodies:
-        free = [actor for actor, span in enumerate(spans) if not _overlap(span, body)]
+        free = [
+            actor
+            for actor, span in enumerate(spans)
+            if span is None or min(span[1], body.last) <= max(span[0], body.first)
+        ]
         if not free:
             counts[OVERLAPPING] += 1
             continue
@@ -195,7 +199,3 @@ def _actors(bodies: Sequence[_Body], frames: int, counts: Counter[str]) -> Joint
         spans[free[0]] = min(first, body.first), max(last, body.last)
         actors[body.first : body.last + 1, free[0]] = body.joints
     return actors
-
-
-def _overlap(span: tuple[int, int] | None, body: _Body) -> bool:
-    return span is not None and min(span[1], body.last) > max(span[0], body.first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from datasets.errors import DataError
@@ -129,7 +129,9 @@ class _NtuTree(NtuSource, ABC):
         ]
         lists = [path for path in texts if _MISSING in path.name.lower() and path.is_file()]
         small = sorted(path for path in lists if path.stat().st_size <= _MOST_LIST_BYTES)
-        return {path: {word for word in _stems(path) if name_columns(word)} for path in small}
+        words = {path: text_of(path.read_bytes()).split() for path in small}
+        stems = {path: [word.removesuffix(".skeleton") for word in words[path]] for path in small}
+        return {path: {stem for stem in stems[path] if name_columns(stem)} for path in small}
 
     def _instead(self, counts: dict[str, int]) -> str:
         if counts["found"]:
@@ -145,11 +147,6 @@ class _NtuTree(NtuSource, ABC):
             "no .skeleton"
             f" file{f', but {listed(prepared, 4)}: unpack or name it' if prepared else ''}"
         )
-
-
-def _stems(path: Path) -> Iterator[str]:
-    """The words of a text file, without ``.skeleton``."""
-    return (word.removesuffix(".skeleton") for word in text_of(path.read_bytes()).split())
 
 
 class Ntu60(_NtuTree, OfNtu60):

@@ -26,7 +26,9 @@ def drawn(pictures: RunPictures, clip: ClipPicture) -> Markup:
         "svg", {"viewBox": f"0 0 {width:g} {height:g}", "class": "chart", "role": "img"}
     )
     root.set("aria-label", "tokens that the method saw, and its reconstruction")
-    scale = _scale(clip)
+    scale = _Scale(
+        [point for pose in clip.original for body in pose if _there(body) for point in body]
+    )
     _words(root, 0, "what it saw (filled)")
     if clip.reconstruction is not None:
         _words(root, _DOWN + _ROOM, "what it made of it (grey: the clip)")
@@ -92,12 +94,6 @@ class _Scale:
 def _there(body: Sequence[_Point]) -> bool:
     """Joints of an absent body all lie in one place."""
     return any(tuple(point) != tuple(body[0]) for point in body)
-
-
-def _scale(clip: ClipPicture) -> _Scale:
-    return _Scale(
-        [point for pose in clip.original for body in pose if _there(body) for point in body]
-    )
 
 
 def _words(root: ET.Element, above: float, text: str) -> None:

@@ -213,7 +213,16 @@ def read_study(folder: Path, place: int, *, alone: bool, study: str = "") -> Stu
         columns = columns_of(table, store)
         mine = {run.address: run.label for run in table.runs}
         own = [one.model_copy(update={"label": mine[one.run]}) for one in found if one.run in mine]
-        compared, heading = [_compared(one) for one in columns], heading or folder.name
+        heading = heading or folder.name
+        compared = [
+            Comparison(
+                "",
+                one,
+                pairs(one.rows),
+                [] if one.subjects is None else pairs(one.rows, one.subjects),
+            )
+            for one in columns
+        ]
         settings.append(
             Setting(place, heading, f"s{place}-{number}", table, compared, own, targets)
         )
@@ -224,16 +233,11 @@ def read_study(folder: Path, place: int, *, alone: bool, study: str = "") -> Stu
         found,
         settings,
         staged,
-        _waiting(folder, records),
+        [row for row in read_status(folder, records) if row.state not in ENDED],
         refusal_lines(folder, [*records.refused, *store.refused.values()]),
         _pictures(folder, settings),
         [*others, *store.others],
     )
-
-
-def _compared(column: Column) -> Comparison:
-    new = [] if column.subjects is None else pairs(column.rows, column.subjects)
-    return Comparison("", column, pairs(column.rows), new)
 
 
 def _targets(folder: Path) -> list[Target]:
@@ -259,8 +263,3 @@ def _pictures(folder: Path, settings: Sequence[Setting]) -> list[RunPictures]:
             if made is not None:
                 found[run.label] = made.model_copy(update={"label": run.label})
     return list(found.values())
-
-
-def _waiting(folder: Path, records: Records) -> list[Row]:
-    """Runs that are not done."""
-    return [row for row in read_status(folder, records) if row.state not in ENDED]
