@@ -498,7 +498,7 @@ def _arm(arm: ArmRecord, speed: SpeedRecord) -> Figures:
 
 def speed_figures(arm: ArmRecord, speed: SpeedRecord) -> Figures:
     """What tables of speed and of accuracy have in common of an arm."""
-    judged = comparable(arm, speed)
+    judged, batch_size = comparable(arm, speed), arm.batch_size or speed.batch_size
     return {
         "label": arm.label,
         "open": arm.division == "open",
@@ -510,10 +510,7 @@ def speed_figures(arm: ArmRecord, speed: SpeedRecord) -> Figures:
         and arm.label != speed.baseline
         and inside_floor(arm.ratio, speed.floor),
         "flop_ratio": arm.flop_ratio if judged else None,
-        "gflops_per_clip": arm.step_flops
-        / (arm.batch_size or speed.batch_size)
-        * BODIES_PER_CLIP
-        / 1e9,
+        "gflops_per_clip": arm.step_flops / batch_size * BODIES_PER_CLIP / 1e9,
         "baseline": speed.baseline,
         "floor": speed.floor,
         "disturbed_share": disturbed_share(speed),
