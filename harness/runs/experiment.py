@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from datasets.layouts import NTU25, SkeletonLayout
 from datasets.wording import counted, minutes
 from harness.errors import MethodFault, UsageError, nearest
 from harness.isolation import launched
@@ -79,6 +80,7 @@ from harness.spec.model import (
     TrainSpec,
     check_seeds,
     is_later,
+    parse_specs,
 )
 from harness.speed.disturbance import Moment, busy_lines
 from harness.speed.measurement import Measurement, Timing
@@ -87,7 +89,7 @@ from harness.training.data import LoadedData, load_data
 from harness.training.distributed import Ranks, join
 from harness.training.leading import follow, settled
 from methods.base import Method, OptionError, resolve
-from methods.parts.encoder import SkeletonEncoder
+from methods.parts.encoder import EncoderSize, SkeletonEncoder
 from methods.parts.kernels import TORCHS_OWN
 
 
@@ -377,12 +379,10 @@ def resolve_request(
     _refuse_kernels_of_a_gpu(request.train, device_type(request.device) or device.type)
     size = encoder_size(request.encoder)
     methods = [_described(registry, spec) for spec in request.methods]
+    _refuse_baseline(request, methods)  # reading data may take a while
     with settled(ranks):
         data = load_data(request.data, device, size.patch, ranks=ranks, advance=advance)
-    with torch.device("meta"):
-        encoder = SkeletonEncoder(
-            size, data.clips.layout.joint_count, skeleton_of(data.clips.layout)
-        )
+    encoder = _meta_encoder(size, data.clips.layout)
     asked = {
         str(spec): make_entry(method, spec, encoder, registry.guard(spec.name))
         for spec, method in zip(request.methods, methods, strict=True)
@@ -390,7 +390,7 @@ def resolve_request(
     entries = list({entry.label: entry for entry in asked.values()}.values())
     labels = {text: entry.label for text, entry in asked.items()}
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
-    baseline = choose_baseline(request.baseline, entries)
+    baseline = choose_baseline(request.baseline, entries, encoder)
     experiment = Experiment(
         request,
         RecordStore(request.out),
@@ -408,6 +408,29 @@ def resolve_request(
         follow(data, registry.method)
         raise SystemExit
     return experiment
+
+
+def _meta_encoder(size: EncoderSize, layout: SkeletonLayout) -> SkeletonEncoder:
+    """An encoder without weights, to resolve options for."""
+    with torch.device("meta"):
+        return SkeletonEncoder(size, layout.joint_count, skeleton_of(layout))
+
+
+def _refuse_baseline(request: Request, methods: Sequence[type[Method]]) -> None:
+    """A `UsageError` where the baseline is none of the methods.
+
+    The data's skeleton is not known yet, and NTU's stands in for it: options that do not suit that
+    one may suit the other.
+    """
+    encoder = _meta_encoder(encoder_size(request.encoder), NTU25)
+    try:
+        entries = [
+            make_entry(method, spec, encoder)
+            for spec, method in zip(request.methods, methods, strict=True)
+        ]
+    except UsageError:
+        return
+    choose_baseline(request.baseline, entries, encoder)
 
 
 def _refuse_on_ranks(request: Request) -> None:
@@ -522,13 +545,16 @@ def _defaults_of(method: type[Method], encoder: SkeletonEncoder) -> dict[str, An
     return options.model_dump(mode="json")
 
 
-def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
+def choose_baseline(asked: str, entries: Sequence[Entry], encoder: SkeletonEncoder) -> Entry:
     """The method that speedups are measured against: the one asked for, else skeletonmae,
     else the first.
+
+    However its options are written: ``mamp:decoder_depth=5`` is ``mamp`` where 5 is the default.
     """
     wanted = asked or "skeletonmae"
-    for entry in sorted(entries, key=lambda entry: entry.label != wanted):
-        if wanted in (entry.label, entry.spec.name):
+    label = _label_of(wanted, entries, encoder)
+    for entry in sorted(entries, key=lambda entry: entry.label != label):
+        if wanted == entry.spec.name or label == entry.label:
             return entry
     if asked:
         names = ", ".join(entry.label for entry in entries)
@@ -537,6 +563,15 @@ def choose_baseline(asked: str, entries: list[Entry]) -> Entry:
             f"--baseline {asked!r} is not among the methods of this run ({names}){close}"
         )
     return entries[0]
+
+
+def _label_of(asked: str, entries: Sequence[Entry], encoder: SkeletonEncoder) -> str:
+    """The label of a method with options; as it was asked for where no row has that method."""
+    spec, *more = parse_specs(asked, "--baseline", "mamp")
+    method = next((entry.method for entry in entries if entry.spec.name == spec.name), None)
+    if method is None or more:
+        return asked
+    return make_entry(method, spec, encoder).label
 
 
 @seeded(

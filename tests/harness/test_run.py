@@ -23,12 +23,18 @@ import pytest
 from safetensors.torch import load_file
 from torch import nn
 
+from harness.errors import UsageError
+from harness.progress import Reporter, make_console
 from harness.records import store as records
 from harness.records.ratios import noise_floor, paired_ratio
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
-from harness.runs.experiment import Entry, choose_baseline
+from harness.runs import experiment
+from harness.runs.experiment import Entry, choose_baseline, make_entry
+from harness.runs.request import prepare_experiment, resolve_settings
 from harness.spec.model import MethodSpec
+from harness.training.data import LoadedData
+from methods.parts.encoder import SIZES
 from tests.harness.made_up_records import accuracy
 from tests.harness.small_run import (
     SMALL,
@@ -43,6 +49,7 @@ from tests.harness.small_run import (
     small_data,
     small_file,
 )
+from tests.methods.made_up import meta_encoder
 
 ROOT = Path(__file__).parents[2]
 CELLS = ("gfp-s0", "plain-s0", "random-init-s0", "raw-pca-s0", "skeletonmae-s0")
@@ -703,13 +710,46 @@ def test_a_baseline_that_fails_is_one_line_with_the_way_out(tmp_path: Path) -> N
     assert "nothing can be compared without it" in run.outcome.err
 
 
+def rows_at_base(*specs: MethodSpec) -> list[Entry]:
+    method = registry().method
+    return [make_entry(method(spec.name), spec, meta_encoder(SIZES["base"])) for spec in specs]
+
+
 def test_the_baseline_is_the_row_that_is_called_so() -> None:
-    variant, plain = (
-        Entry(str(spec), registry().method("gfp"), spec)
-        for spec in (MethodSpec(name="gfp", options={"tau": 1}), MethodSpec(name="gfp"))
+    variant, plain = rows_at_base(
+        MethodSpec(name="gfp", options={"tau": 1}), MethodSpec(name="gfp")
     )
-    assert choose_baseline("gfp:tau=1", [plain, variant]) is variant
-    assert choose_baseline("gfp", [variant, plain]) is plain
+    base = meta_encoder(SIZES["base"])
+    assert choose_baseline("gfp:tau=1", [plain, variant], base) is variant
+    assert choose_baseline("gfp", [variant, plain], base) is plain
+    assert choose_baseline("gfp", [variant], base) is variant
+
+
+def test_the_baseline_is_a_row_however_its_options_are_written() -> None:
+    plain, shallow = rows_at_base(
+        MethodSpec(name="mamp"), MethodSpec(name="mamp", options={"decoder_depth": 3})
+    )
+    base = meta_encoder(SIZES["base"])
+    assert choose_baseline("mamp:decoder_depth=5", [shallow, plain], base) is plain
+    assert choose_baseline("mamp:decoder_depth=3,tau=0.8", [plain, shallow], base) is shallow
+    with pytest.raises(UsageError, match="'mamp:decoder_depth=5' is not among"):
+        choose_baseline("mamp:decoder_depth=5", [shallow], base)
+
+
+def test_a_baseline_is_refused_before_data_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object, **__: object) -> LoadedData:
+        raise AssertionError("data was read")
+
+    monkeypatch.setattr(experiment, "load_data", read)
+    settings = resolve_settings("quick", [], methods="mamp,gfp", encoder="base", device="cpu")
+    common: dict[str, Any] = {"seeds": [0], "out": tmp_path}
+    reporter = Reporter(make_console(), quiet=True)
+    with pytest.raises(UsageError, match="'mamp:decoder_depth=3' is not among"):
+        prepare_experiment(settings, None, reporter, baseline="mamp:decoder_depth=3", **common)
+    with pytest.raises(AssertionError, match="data was read"):
+        prepare_experiment(settings, None, reporter, baseline="mamp:decoder_depth=5", **common)
 
 
 # --- when a run is stopped ---
