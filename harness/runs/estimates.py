@@ -81,7 +81,7 @@ def _one_method(
         else step_flops(cell.method, cell.spec, experiment.data.clips.layout)
     )
     memory = measured.model_dump(include={"peak_bytes", "memory_source"}) if measured else {}
-    return at_rate(flops, rate).model_copy(update=memory)
+    return at_rate(flops, rate, cell.label).model_copy(update=memory)
 
 
 def from_warm_up(arms: Sequence[Arm], flops: Mapping[str, float]) -> dict[str, StepEstimate]:

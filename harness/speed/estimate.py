@@ -55,12 +55,23 @@ def as_measured(arm: ArmRecord, record: SpeedRecord) -> StepEstimate:
     )
 
 
-def at_rate(flops: float, rate: Rate) -> StepEstimate:
-    """FLOPs over FLOP/s."""
+def at_rate(flops: float, rate: Rate, label: str = "") -> StepEstimate:
+    """FLOPs over FLOP/s: the method's own where the rate has them, and then no less than launching
+    its kernels took.
+    """
+    own = rate.own.get(label)
+    if own is None:
+        seconds, said = flops / rate.value, ""
+    else:
+        seconds = max(flops / own.flops, own.launching)
+        said = f"; {label} at its own {own.flops:.3g}"
+        said += f" and no less than the {1000 * own.launching:.3g} ms of launching kernels" * (
+            own.launching > 0
+        )
     return StepEstimate(
-        seconds=flops / rate.value,
-        low=flops / rate.high,
-        high=flops / rate.low if rate.low else float("inf"),
+        seconds=seconds,
+        low=min(seconds, flops / rate.high),
+        high=max(seconds, flops / rate.low) if rate.low else float("inf"),
         flops=flops,
-        source=rate.source,
+        source=rate.source + said,
     )

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.wording import counted
@@ -26,6 +26,20 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 @dataclass(frozen=True)
+class OwnRate:
+    """What one method's steps reached.
+
+    Attributes:
+        flops: model FLOP/s.
+        launching: seconds of a step that the host took to launch kernels, where the device waited
+            for it: a smaller batch takes no less; 0 elsewhere.
+    """
+
+    flops: float
+    launching: float
+
+
+@dataclass(frozen=True)
 class Rate:
     """Model FLOP/s of training.
 
@@ -35,6 +49,7 @@ class Rate:
         low: slow end of what the source leaves open; 0 where nothing bounds it.
         high: fast end.
         source: where it comes from.
+        own: of methods that ran on the device, by their labels.
     """
 
     device: str
@@ -42,6 +57,7 @@ class Rate:
     low: float
     high: float
     source: str
+    own: Mapping[str, OwnRate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,8 +68,10 @@ class Reached:
         flops: model FLOPs of the step over its time.
         matmul: FLOP/s of a large matrix product on the same device in the same precision; None
             where not measured.
+        launching: seconds of the step, where the device waited for the host; 0 elsewhere.
     """
 
+    label: str
     device: str
     device_class: DeviceClass
     threads: int
@@ -63,6 +81,7 @@ class Reached:
     flops: float
     matmul: float | None
     record: str
+    launching: float = 0.0
 
     @property
     def share(self) -> float | None:
@@ -171,7 +190,20 @@ def _rate_of_known(name: str, reached: Sequence[Reached], way: Way) -> Rate:
         f"FLOPs of the step at {value:.3g} FLOP/s, the median of what methods reached on {found[0]}"
         f" with {threads} threads ({min(rates):.3g} to {max(rates):.3g}{of_matmul};"
         f" {_what(alike)})",
+        _own_rates(alike),
     )
+
+
+def _own_rates(alike: Sequence[Reached]) -> dict[str, OwnRate]:
+    """Of each label the median over its steps, and the longest time of launching kernels."""
+    labels = dict.fromkeys(one.label for one in alike)
+    steps = {label: [one for one in alike if one.label == label] for label in labels}
+    return {
+        label: OwnRate(
+            statistics.median(one.flops for one in own), max(one.launching for one in own)
+        )
+        for label, own in steps.items()
+    }
 
 
 def _rate_of_unknown(
@@ -249,6 +281,7 @@ def _reached_in(record: SpeedRecord, place: Path) -> Iterator[Reached]:
     for arm in record.arms:
         if arm.step_flops and not arm.control and arm.division == "closed":
             yield Reached(
+                label=arm.label,
                 device=(
                     environment.processor
                     if environment.device_class == "cpu"
@@ -262,4 +295,5 @@ def _reached_in(record: SpeedRecord, place: Path) -> Iterator[Reached]:
                 flops=arm.step_flops / arm.step_seconds,
                 matmul=record.matmul_flops,
                 record=str(place),
+                launching=arm.step_seconds if arm.launch_bound else 0.0,
             )

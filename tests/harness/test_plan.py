@@ -43,6 +43,7 @@ RATE = Rate("Far", 1e9, 5e8, 2e9, "made up")
 
 def reached(flops: float, matmul: float | None = 1e11, **changes: Any) -> Reached:
     values: dict[str, Any] = {
+        "label": "gfp",
         "device": "Abacus 3000",
         "device_class": "cpu",
         "threads": 2,
@@ -88,6 +89,25 @@ def test_a_device_of_the_records_has_the_median_of_what_methods_reached_there() 
         "0.10 to 0.40 of its matmul rate; 3 step times in 2 records, tiny encoder, fp32"
         in step.source
     )
+
+
+def test_a_method_that_ran_on_the_device_has_its_own_rate_and_launches_no_faster() -> None:
+    """A small batch of a method that waits for the host takes as long as a large one."""
+    steps = [
+        reached(4e10, label="mamp"),
+        reached(1e10, label="gfp", launching=0.3),
+        reached(3e10, label="gfp", launching=0.2, record="b"),
+    ]
+    rate = rate_of_device("abacus", steps, TINY, "cpu")
+    assert rate.value == 3e10
+    own = at_rate(4e10, rate, "mamp")
+    assert (own.seconds, own.low, own.high) == (1.0, 1.0, 4.0)
+    assert own.source.endswith("; mamp at its own 4e+10")
+    assert at_rate(2e10, rate, "gfp").seconds == 1.0
+    small = at_rate(2e9, rate, "gfp")
+    assert (small.seconds, small.low, small.high) == (0.3, 0.05, 0.3)
+    assert small.source.endswith("its own 2e+10 and no less than the 300 ms of launching kernels")
+    assert at_rate(3e10, rate, "amr").seconds == 1.0
 
 
 def test_a_matmul_rate_counts_as_far_as_methods_reach_it_elsewhere() -> None:
