@@ -25,14 +25,13 @@ makes one, [RULES.md](RULES.md) says how it is measured.
     python -m harness table benchmarks/results/small-speed
 
 All of it but `gpu-*` and `longer-utdmhad` is of CPUs: absolute times there say little, ratios are
-interleaved. One seed and the
-`tiny` encoder unless the study says otherwise. At budgets of some dozens to hundreds of steps the
-linear probe of hardly any method beats raw coordinates on recorded data: such studies try the
-harness, and judge no method.
+interleaved. One seed and the `tiny` encoder unless the study says otherwise. At budgets of some
+dozens to hundreds of steps the linear probe of hardly any method beats raw coordinates on recorded
+data: such studies try the harness, and judge no method.
 
 ## What came out
 
-- **Speed is what FLOPs predict.** At `small` every measured ratio lies within 5 % of the FLOP
+- **On a CPU speed is what FLOPs predict.** At `small` every measured ratio lies within 5 % of the FLOP
   ratio ([small-speed](results/small-speed)), at `base` GFP's too
   ([base-speed](results/base-speed)). The same command three times gives the same ratios while
   clips/s move by 20 % with the machine ([speed-repeated](results/speed-repeated)); with other
@@ -41,9 +40,9 @@ harness, and judge no method.
 - **On a GPU, launching kernels may take the time**: on an H200, in bf16 and uncompiled, at `base`
   and 256 body sequences, AMR trains 1.63x [1.49, 1.79] and GFP 1.29x [1.19, 1.40] as fast as MAMP,
   where FLOPs predict 5.00x and 4.47x. Both wait for the host all the time, at 5 % of the matmul
-  peak; the encoder alone reaches 2.87x of 10.01x ([gpu-base](results/gpu-base)).
-  What compiled steps, CUDA graphs or a faster host change is open. Every method gives the CPU's
-  losses there ([gpu-losses](results/gpu-losses)).
+  peak; the encoder alone reaches 2.87x of 10.01x ([gpu-base](results/gpu-base)). What compiled
+  steps, CUDA graphs or a faster host change is open. Every method gives the CPU's losses there
+  ([gpu-losses](results/gpu-losses)).
 - **A ratio moves with the processor**: the command of `make run` gave GFP 2.82x [2.68, 2.95] on an
   AMD EPYC ([synthetic-quick](results/synthetic-quick)) and 2.25x [2.21, 2.29] on an Intel Xeon
   ([synthetic-quick-intel](results/synthetic-quick-intel)), where FLOPs predict 3.00x.
@@ -63,7 +62,8 @@ harness, and judge no method.
   the larger part; torch's CPU kernel for it is slower in bf16 than in fp32
   ([step-profile](results/step-profile)).
 - **Who represents better**: with six seeds AMR above SkeletonMAE by two of three frozen
-  protocols, raw coordinates above all ([utdmhad-protocols](results/utdmhad-protocols)). With
+  protocols, raw coordinates above all ([utdmhad-protocols](results/utdmhad-protocols), whose speeds
+  were measured beside other work and are taken for nothing). With
   three seeds at 4,000 clips or 10 s almost no published trend is resolved; of 32 intervals,
   uncorrected, one leaves zero out, against its paper, and with Holm over all pairs no two rows
   are told apart ([utdmhad-trends](results/utdmhad-trends),
