@@ -31,11 +31,11 @@ data: such studies try the harness, and judge no method.
 
 ## What came out
 
-- **On a CPU speed is what FLOPs predict.** At `small` every measured ratio lies within 5 % of the FLOP
-  ratio ([small-speed](results/small-speed)), at `base` GFP's too
+- **On a CPU speed is what FLOPs predict.** At `small` every measured ratio lies within 5 % of the
+  FLOP ratio ([small-speed](results/small-speed)), at `base` GFP's too
   ([base-speed](results/base-speed)). The same command three times gives the same ratios while
-  clips/s move by 20 % with the machine ([speed-repeated](results/speed-repeated)); with other
-  work on one of two cores every verdict is *not measurable here*, as it should be
+  clips/s move by 20 % with the machine ([speed-repeated](results/speed-repeated)); with other work
+  on one of two cores every verdict is *not measurable here*, as it should be
   ([speed-repeated/busy](results/speed-repeated/busy)).
 - **On a GPU, launching kernels may take the time**: on an H200, in bf16 and uncompiled, at `base`
   and 256 body sequences, AMR trains 1.63x [1.49, 1.79] and GFP 1.29x [1.19, 1.40] as fast as MAMP,
