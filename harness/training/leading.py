@@ -135,13 +135,12 @@ def built(
         return kind(method, batches, spec.train, steps)
     method.train()
     unlike = ""
-    with undisturbed(method, batches.device):
-        try:
-            unlike = not_identical(method, batches.sample(), data.ranks)
-        except Exception as problem:
-            if not _failed_everywhere(data.ranks, f"trial of {calls.made}"):
-                raise _lost(data.ranks, _reason_of(problem)) from problem
-            # One that fails will say so itself.
+    with (
+        undisturbed(method, batches.device),
+        contextlib.suppress(Exception),  # one that fails everywhere will say so itself
+        _failing_together(data.ranks, f"trial of {calls.made}"),
+    ):
+        unlike = not_identical(method, batches.sample(), data.ranks)
     return kind(method, batches, spec.train, steps, data.ranks, not_identical=unlike)
 
 
@@ -166,15 +165,26 @@ def settled(ranks: Ranks) -> Iterator[None]:
         return
     call = calls.begin()
     try:
-        yield
+        with _failing_together(ranks, str(call)):
+            yield
     except BaseException as problem:
-        if is_stop(problem):
-            raise
-        if not _failed_everywhere(ranks, str(call)):
-            raise _lost(ranks, _reason_of(problem)) from problem
-        calls.end()
+        if not is_stop(problem):
+            calls.end()
         raise
     calls.end()
+
+
+@contextmanager
+def _failing_together(ranks: Ranks, call: str) -> Iterator[None]:
+    """Whatever is thrown is passed on where this call fails on every rank, or it is a stop;
+    else this rank is lost.
+    """
+    try:
+        yield
+    except BaseException as problem:
+        if not is_stop(problem) and not _failed_everywhere(ranks, call):
+            raise _lost(ranks, _reason_of(problem)) from problem
+        raise
 
 
 def _failed_everywhere(ranks: Ranks, call: str) -> bool:
