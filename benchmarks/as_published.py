@@ -30,7 +30,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,7 @@ from harness.records.store import now, write_atomically
 from harness.report.table import to_markdown
 from harness.spec.model import DataSpec, EncoderSpec, MethodSpec, RunSpec, TrainSpec
 from harness.speed.interleave import Arm, measure
+from harness.speed.timed import Timed
 from harness.studies.explain import STAGES
 from harness.training.build import build_method
 from harness.training.clock import StepClock
@@ -162,7 +163,7 @@ class ReleasedTrainer:
     def __init__(
         self,
         released: Released,
-        dataset: Dataset[Any],
+        dataset: Any,
         depth: int,
         clips: int,
         workers: int,
@@ -301,6 +302,16 @@ class TimedArm(Arm):
         self.processor = (*self.processor, clock.processor_seconds / len(clock.steps))
 
 
+def arm_of(
+    label: str, trainer: Trainer | ReleasedTrainer, clips: float, steps: int = 1
+) -> TimedArm:
+    """One side of a comparison, in blocks of so many steps.
+
+    The released trainer has as much of a `Timed` as warm arms are asked for.
+    """
+    return TimedArm(label, cast(Timed, trainer), clips, steps)
+
+
 @dataclass
 class Comparison:
     """Released over ours: the table's rows, the record's numbers,
@@ -358,7 +369,7 @@ def compare(
     clips, workers = arguments.batch_size // 2, arguments.workers
     first = stage_spec(arguments.depths[0], clips, workers, device)
     data = load_data(first.data, device, patch=4)
-    found, lines = Comparison(), []
+    found, lines = Comparison(), list[str]()
     with tempfile.TemporaryDirectory() as folder:
         write_released(data, Path(folder) / "clips.npz")
         options = {
@@ -373,6 +384,7 @@ def compare(
         for depth in arguments.depths:
             spec = stage_spec(depth, clips, workers, device, data)
             method = build_method(MAMP, spec, data.clips.layout, device)
+            assert isinstance(method, MAMP)
             mine = Trainer(method, data.batches(spec, 120), spec.train, STEPS)
             theirs = ReleasedTrainer(released, feeder, depth, clips, workers, device)
             samples = torch.stack([feeder[row][0] for row in range(clips)]).to(device)
@@ -383,9 +395,9 @@ def compare(
             )
             if abs(one - two) > ROUNDING * abs(one):
                 found.wrong.append(lines[-1])
-            pair = {"released": theirs, "as published": mine}
             arms = [
-                TimedArm(name, trainer, clips, arguments.steps) for name, trainer in pair.items()
+                arm_of("released", theirs, clips, arguments.steps),
+                arm_of("as published", mine, clips, arguments.steps),
             ]
             for arm in arms:
                 arm.run()

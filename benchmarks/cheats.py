@@ -72,7 +72,7 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     file, settings = arguments.out / "rounds.jsonl", vars(arguments)
     if arguments.even_disturbed:
-        Watch.since = lambda watch, moment: ""  # type: ignore[method-assign]
+        Watch.since = lambda self, moment: ""  # type: ignore[method-assign]
     for _ in range(arguments.rounds):
         number = arguments.seeds_from + len(rounds(file))
         found = one_round(TRIPLES[number % len(TRIPLES)].split(","), number, settings)
@@ -96,7 +96,7 @@ def rounds(file: Path) -> list[dict[str, Any]]:
     )
 
 
-def one_round(methods: Sequence[str], seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+def one_round(methods: list[str], seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """One run; what each row gave away, and what its steps took
     in training over the interleaved ones.
     """

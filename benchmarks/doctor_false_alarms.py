@@ -337,7 +337,7 @@ def cut(clips: ClipSet, take: Sequence[int]) -> ClipSet:
     columns = {name: values[list(take)] for name, values in clips.columns.items()}
     offsets = np.cumsum([0, *(int(clips.lengths[clip]) for clip in take)])
     return replace(
-        clips, joints=clips.joints[frames], offsets=offsets, columns=columns, origin=None
+        clips, joints=clips.joints[frames], offsets=offsets, columns=columns, stored=None
     )
 
 
@@ -451,7 +451,8 @@ def sides_exchanged(clips: ClipSet, _: int) -> ClipSet:
 def turned(clips: ClipSet, axes: Sequence[int], signs: Sequence[int]) -> ClipSet:
     """Axes exchanged or negated."""
     return replace(
-        clips, joints=np.ascontiguousarray(clips.joints[..., list(axes)] * np.float32(signs))
+        clips,
+        joints=np.ascontiguousarray(clips.joints[..., list(axes)] * np.asarray(signs, np.float32)),
     )
 
 
@@ -499,7 +500,7 @@ TOLD = {
 
 def alarms(clips: ClipSet) -> dict[str, list[str]]:
     """Findings about bodies by severity."""
-    found = defaultdict(list)
+    found: dict[str, list[str]] = defaultdict(list)
     for finding in examine(clips).findings:
         if finding.text.startswith(BODY):
             found[finding.severity].append(finding.text)

@@ -101,16 +101,26 @@ def expected_table(records: Mapping[str, SpeedRecord]) -> pd.DataFrame:
     rows = []
     for part, labels, clips, ratio in EXPECTED:
         arm = arm_of(records.get(part), labels)
-        rows.append(beside(f"{labels[0]}: clips/s, {part}", (clips,), arm and arm.clips_per_second))
+        rows.append(
+            beside(f"{labels[0]}: clips/s, {part}", (clips,), arm.clips_per_second if arm else None)
+        )
         if ratio:
             rows.append(
-                beside(f"{labels[0]}: times mamp's clips/s, {part}", ratio, arm and arm.ratio.value)
+                beside(
+                    f"{labels[0]}: times mamp's clips/s, {part}",
+                    ratio,
+                    arm.ratio.value if arm else None,
+                )
             )
     for part in ("eager", "compiled"):
         arm = arm_of(records.get(part), ["gfp"])
         published = GFP_EPOCHS * NTU60_CLIPS / GFP_SECONDS
         rows.append(
-            beside(f"gfp: clips/s as published, {part}", (published,), arm and arm.clips_per_second)
+            beside(
+                f"gfp: clips/s as published, {part}",
+                (published,),
+                arm.clips_per_second if arm else None,
+            )
         )
     return pd.DataFrame(rows)
 
@@ -156,7 +166,7 @@ def claims_table(record: SpeedRecord | None) -> pd.DataFrame:
                     "verdict": one.verdict,
                 }
                 for one in make_card(claim, record).measurements
-                if one.verdict
+                if one.ratio and one.verdict
             ]
         except UsageError as problem:
             rows.append({**about, "trained": "-", "measured": "-", "verdict": str(problem)})
@@ -222,12 +232,14 @@ def sections(results: Path) -> Iterator[str]:
             )
         if published.exists():
             yield f"## {name}\n\n" + published.read_text(encoding="utf-8")
-        for one in (
+        for shown in (
             folder_tables(read_records(results / name))
             if any((results / name).glob("*/record.json"))
             else []
         ):
-            yield f"## {name}, accuracy\n\n" + to_markdown(one.wide, one.lines(), state["command"])
+            yield f"## {name}, accuracy\n\n" + to_markdown(
+                shown.wide, shown.lines(), state["command"]
+            )
 
 
 def main() -> int:

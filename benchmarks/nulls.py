@@ -170,7 +170,7 @@ def halves(name: str, row: Row, size: int = 3) -> dict[str, str]:
     total, false = round(judged.sum()) // (2 * size), round(told.sum()) // (2 * size)
     without = (false - told) / (total - judged)  # the rate of pairs that each seed is not in
     error = math.sqrt((len(seeds) - 1) * float(np.mean((without - without.mean()) ** 2)))
-    half = float(stdtrit(len(seeds) - 1, 0.975)) * error
+    margin = float(stdtrit(len(seeds) - 1, 0.975)) * error
     return {
         "nulls": f"{total:,} pairs of {size} : {size} of {len(seeds)} seeds of {row.label}, {name}",
         "question": "these people",
@@ -178,7 +178,7 @@ def halves(name: str, row: Row, size: int = 3) -> dict[str, str]:
         "seeds": str(size),
         "people": "-",
         "tables with a false difference [95 %]": rate(
-            false / total, max(false / total - half, 0), false / total + half
+            false / total, max(false / total - margin, 0), false / total + margin
         ),
         "single pairs below 0.05, without Holm": f"{100 * false / total:.2f} %",
     }

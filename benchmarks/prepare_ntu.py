@@ -68,7 +68,7 @@ def parsers(paths: list[Path]) -> float:
     from harness.records.ratios import paired_ratio  # scipy; not for the worker processes
 
     size = min(len(paths), 50 * ROUNDS) // ROUNDS
-    ours, theirs = [], []
+    ours, theirs = list[float](), list[float]()
     for number in range(ROUNDS):
         chosen = paths[number * size : (number + 1) * size]
         readers = [(read_skeleton, ours), (read_line_by_line, theirs)]

@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,9 +96,9 @@ class Released:
         # numpy 2.4 makes no number of an array of one any more.
         feeder.tools.int = lambda number: int(np.asarray(number).item())
 
-    def model(self, protocol: str, drop_path: float) -> nn.Module:
+    def model(self, protocol: str, drop_path: float) -> Any:
         """Its network for a protocol."""
-        built: nn.Module = self.network(
+        return self.network(
             dim_in=3,
             num_classes=CLASSES,
             dim_feat=SIZE.width,
@@ -112,7 +113,6 @@ class Released:
             drop_path_rate=drop_path,
             protocol=protocol,
         )
-        return built
 
 
 @contextlib.contextmanager
@@ -175,13 +175,13 @@ class SameMasks:
     whoever's model it is.
     """
 
-    def __init__(self, model: nn.Module, drop_path: type[nn.Module]) -> None:
+    def __init__(self, model: nn.Module, drop_path: type[DropPath]) -> None:
         self.calls = 0
         for module in model.modules():
             if isinstance(module, drop_path):
-                module.forward = self.masked(float(module.drop_prob), paths=True)
+                vars(module)["forward"] = self.masked(float(module.drop_prob), paths=True)
             elif isinstance(module, nn.Dropout) and module.p:
-                module.forward = self.masked(module.p, paths=False)
+                vars(module)["forward"] = self.masked(module.p, paths=False)
 
     def masked(self, rate: float, *, paths: bool) -> Callable[[Tensor], Tensor]:
         """A forward function; a path is kept or dropped whole."""
@@ -233,7 +233,7 @@ def arguments_of(lr: float, min_lr: float, warmup: int) -> argparse.Namespace:
     )
 
 
-def released_linear(code: Released, model: nn.Module, data: MadeUp) -> list[float]:
+def released_linear(code: Released, model: Any, data: MadeUp) -> list[float]:
     """Losses of the released linear evaluation, set up as in main_linprobe.py."""
     width = model.head.fc.in_features
     model.head.fc = nn.Sequential(nn.BatchNorm1d(width, affine=False, eps=1e-6), model.head.fc)
@@ -314,7 +314,7 @@ class Given:
         features = np.zeros(
             (1, SIZE.width), np.float32
         )  # of the one test clip, at which nobody looks
-        return Subject(self.encoder(), data, "made up", CLASSES, frozen=lambda: features)  # type: ignore[arg-type]
+        return Subject(self.encoder(), data, "made up", CLASSES, frozen=lambda: features)
 
 
 class OurLinear(LinearMamp):
@@ -433,7 +433,8 @@ def released_views(
     views = []
     with tempfile.TemporaryDirectory() as folder:
         path, classes = Path(folder, "clips.npz"), np.eye(len(clips), CLASSES)
-        np.savez(path, **{f"x_{split}": padded, f"y_{split}": classes})
+        arrays: dict[str, Any] = {f"x_{split}": padded, f"y_{split}": classes}
+        np.savez(path, **arrays)
         share, turned = ([0.5, 1], True) if split == "train" else ([0.95], False)
         feeder = code.feeder(
             path,

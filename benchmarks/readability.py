@@ -249,7 +249,7 @@ def annotated(node: ast.AST) -> set[str]:
         inside = [
             one
             for one in node.body
-            if not getattr(one, "name", "").startswith("_") or one.name == "__init__"
+            if (name := getattr(one, "name", "")) == "__init__" or not name.startswith("_")
         ]
         fields = named(*(one.annotation for one in inside if isinstance(one, ast.AnnAssign)))
         return fields.union(*(annotated(one) for one in inside if isinstance(one, ast.FunctionDef)))

@@ -28,6 +28,7 @@ from as_published import (
     ReleasedTrainer,
     TimedArm,
     absent,
+    arm_of,
     command_of,
     commit_of,
     interval,
@@ -100,7 +101,7 @@ def arms_of(released: Released, data: LoadedData, folder: Path, batch_size: int)
     options = {**released.config(DEPTH).train_feeder_args, "data_path": str(folder / "clips.npz")}
     theirs = ReleasedTrainer(released, released.feeder(**options), DEPTH, clips, WORKERS, device)
     theirs.lead = LEAD
-    arms = [TimedArm("released", theirs, clips)]  # type: ignore[arg-type] # as much of a trainer as is timed
+    arms = [arm_of("released", theirs, clips)]
     for name, spec in shown(stage_spec(DEPTH, clips, WORKERS, device, data)).items():
         arms.append(
             TimedArm(

@@ -31,7 +31,7 @@ from harness.cli.config import read_config
 from harness.errors import UsageError
 from harness.records.differences import LEVEL, Pair
 from harness.records.evaluations import SCRATCH, column_of
-from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord
+from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, Status
 from harness.records.store import write_atomically
 from harness.report import charts
 from harness.report.apart import NEW, THESE, closing, listed
@@ -358,7 +358,7 @@ def power(setting: Setting, answer: Answer) -> Iterator[str]:
         if len(methods):
             yield f"{shown.column.name}:\n"
             yield table(power_table(methods))
-    lines = []
+    lines = list[str]()
     for comparison in protocols(setting):
         first_line, *rest = power_lines(replace(comparison, wanted=wanted / 100).power)
         lines += [*([] if lines else [first_line]), *rest]
@@ -457,7 +457,7 @@ def missing_of(folder: Folder) -> Iterator[dict[str, str]]:
             yield line_of(name, protocol, len(cells), Counter(ended.values()))
 
 
-def line_of(part: str, what: str, planned: int, done: Counter[str]) -> dict[str, str]:
+def line_of(part: str, what: str, planned: int, done: Counter[Status]) -> dict[str, str]:
     """One line of what is missing."""
     bad = ", ".join(f"{count} {status}" for status, count in done.items() if status != "ok")
     return {
