@@ -30,13 +30,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from as_published import absent
 from numpy.typing import NDArray
 from timm.layers import DropPath
 from timm.loss import LabelSmoothingCrossEntropy
 from torch import Tensor, nn
 
 import harness  # noqa: F401 - makes its neighbours importable  # isort: split
+from benchmarks.as_published import absent
 from datasets.batches import BodySequences, crops, rotate, test_crops
 from datasets.clip_batches import ClipBatch, ClipBodies
 from datasets.clips import ClipSet

@@ -23,7 +23,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from as_published import (
+from torch.profiler import ProfilerActivity, profile
+
+import harness  # noqa: F401 - makes its neighbours importable  # isort: split
+from benchmarks.as_published import (
     Released,
     ReleasedTrainer,
     TimedArm,
@@ -37,8 +40,6 @@ from as_published import (
     stage_spec,
     write_released,
 )
-from torch.profiler import ProfilerActivity, profile
-
 from harness.machine import describe_environment, select_device
 from harness.records.ratios import paired_ratio
 from harness.report.table import to_markdown
