@@ -33,7 +33,7 @@ class Augmentation:
 
     Attributes:
         crop: share of a clip that a crop keeps, uniform between the two.
-        min_crop: shortest crop in source frames; shorter clips are taken whole.
+        min_crop: shortest crop in the clip's own frames; shorter clips are taken whole.
         rotation: largest rotation about each axis, radians; one draw per body sequence.
     """
 
@@ -67,7 +67,7 @@ class Batches(Protocol):
     size: int
     device: torch.device
     lead: int
-    """Untimed steps before a block is timed, until the source runs as in a long training."""
+    """Untimed steps before a block is timed, until they come as in a long training."""
     divisible: bool
     """A block of steps may be left and entered again where it was left."""
 
@@ -84,16 +84,16 @@ class Batches(Protocol):
         """All that the batches to come depend on, copied."""
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a `state` of a source like this one."""
+        """Go on from a `state` of batches like these."""
 
 
 class BodySequences:
     """The present bodies of a clip set, packed on a device.
 
     Args:
-        clips: the source.
-        device: where the frames live; a memory-mapped source (in row-major order) on the CPU stays
-            mapped.
+        clips: the clip set.
+        device: where the frames live; frames that are memory-mapped (in row-major order) stay so
+            on the CPU.
         center: subtract the first present body's center joint at its first frame from the whole
             clip, so that camera position does not enter (as in CTR-GCN's released code,
             data/ntu/seq_transformation.py).
@@ -180,39 +180,39 @@ class BodySequences:
         return (raw - self.origin[sequences, None, None]).masked_fill(absent[..., None, None], 0.0)
 
 
-def pooled(sources: Sequence[BodySequences]) -> BodySequences:
-    """The body sequences of several clip sets of one skeleton as one source, in their order.
+def pooled(parts: Sequence[BodySequences]) -> BodySequences:
+    """The body sequences of several clip sets of one skeleton as one, in their order.
 
-    The frames lie in memory once: each of ``sources`` goes on with its part of them.
+    The frames lie in memory once: each of ``parts`` goes on with its share of them.
     """
-    frames = [_packed(source) for source in sources]
+    frames = [_packed(part) for part in parts]
     rows = torch.cat([packed for packed, _ in frames])
-    pool, first, clips = copy(sources[0]), 0, 0
+    pool, first, clips = copy(parts[0]), 0, 0
     starts, numbers = [], []
-    for source, (packed, start) in zip(sources, frames, strict=True):
-        source.rows, source.start, source.stride = rows[first : first + len(packed)], start, 1
+    for part, (packed, start) in zip(parts, frames, strict=True):
+        part.rows, part.start, part.stride = rows[first : first + len(packed)], start, 1
         starts.append(start + first)
-        numbers.append(source.clip + clips)
-        first, clips = first + len(packed), clips + source.clip_count
+        numbers.append(part.clip + clips)
+        first, clips = first + len(packed), clips + part.clip_count
     pool.rows, pool.start, pool.stride = rows, torch.cat(starts), 1
     pool.clip, pool.clip_count = torch.cat(numbers), clips
-    pool.length = torch.cat([source.length for source in sources])
-    pool.present = torch.cat([source.present for source in sources])
-    pool.origin = torch.cat([source.origin for source in sources])
+    pool.length = torch.cat([part.length for part in parts])
+    pool.present = torch.cat([part.present for part in parts])
+    pool.origin = torch.cat([part.origin for part in parts])
     return pool
 
 
-def _packed(source: BodySequences) -> tuple[Float32[Tensor, "F V 3"], Int[Tensor, "S"]]:
-    """Frames of a source one after the other, and the first of each body sequence."""
-    if source.stride == 1:
-        return source.rows.to(source.device, torch.float32), source.start
-    ends = source.length.cumsum(0)
-    start = ends - source.length
-    step = torch.arange(int(ends[-1]), device=source.device) - start.repeat_interleave(
-        source.length
+def _packed(bodies: BodySequences) -> tuple[Float32[Tensor, "F V 3"], Int[Tensor, "S"]]:
+    """Frames one after the other, and the first of each body sequence."""
+    if bodies.stride == 1:
+        return bodies.rows.to(bodies.device, torch.float32), bodies.start
+    ends = bodies.length.cumsum(0)
+    start = ends - bodies.length
+    step = torch.arange(int(ends[-1]), device=bodies.device) - start.repeat_interleave(
+        bodies.length
     )
-    row = source.start.repeat_interleave(source.length) + source.stride * step
-    return source.rows[row.to(source.rows.device)].to(source.device, torch.float32), start
+    row = bodies.start.repeat_interleave(bodies.length) + bodies.stride * step
+    return bodies.rows[row.to(bodies.rows.device)].to(bodies.device, torch.float32), start
 
 
 def _rows(
@@ -233,8 +233,8 @@ def _rows(
     start = np.concatenate([[0], np.cumsum(lengths)])
     packed = np.empty((start[-1], joints, 3), dtype=np.float32)
     for sequence, (index, slot) in enumerate(zip(clip, body, strict=True)):
-        source = clips.joints[clips.offsets[index] : clips.offsets[index + 1], slot]
-        packed[start[sequence] : start[sequence + 1]] = source
+        frames = clips.joints[clips.offsets[index] : clips.offsets[index + 1], slot]
+        packed[start[sequence] : start[sequence + 1]] = frames
     return torch.from_numpy(packed).to(device), start[:-1], 1
 
 
@@ -311,7 +311,7 @@ def rotate(
 
 
 def _augmented(
-    source: BodySequences,
+    bodies: BodySequences,
     chosen: Int[Tensor, "B"],
     look: Look,
     share: Float[Tensor, "B"],
@@ -322,8 +322,8 @@ def _augmented(
 
     Draws come from outside, so that this can be compiled.
     """
-    first, kept = crops(source.length[chosen], look.augmentation, share, place)  # [B], [B]
-    x = source.window(chosen, first, kept, look.frames)  # [B, T, V, 3]
+    first, kept = crops(bodies.length[chosen], look.augmentation, share, place)  # [B], [B]
+    x = bodies.window(chosen, first, kept, look.frames)  # [B, T, V, 3]
     return rotate(x, turn, look.augmentation.rotation)
 
 
@@ -334,7 +334,7 @@ class TrainingBatches:
     sequence at all is a `DataError`.
 
     Args:
-        source: all body sequences.
+        bodies: all body sequences.
         sequences: the numbers to train on.
         size: body sequences per batch.
         looks: the views of each of them, drawn one after the other.
@@ -349,7 +349,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        source: BodySequences,
+        bodies: BodySequences,
         sequences: Int[Tensor, "n"],
         *,
         size: int,
@@ -362,15 +362,15 @@ class TrainingBatches:
             raise DataError(
                 "no body sequence to train on: every body of the training clips is empty"
             )
-        self.source, self.sequences, self.size, self.looks, self.part = (
-            source,
+        self.bodies, self.sequences, self.size, self.looks, self.part = (
+            bodies,
             sequences,
             size,
             tuple(looks),
             part,
         )
-        self.device, self.lead, self.divisible = source.device, 0, True
-        self.generator = torch.Generator(device=source.device).manual_seed(seed)
+        self.device, self.lead, self.divisible = bodies.device, 0, True
+        self.generator = torch.Generator(device=bodies.device).manual_seed(seed)
         self.queue = sequences[:0]
         self.groups = tuple(groups)
         self.augment = _augmented
@@ -399,14 +399,14 @@ class TrainingBatches:
         return torch.cat(rounds)[:count]
 
     def _order(self, count: int) -> Int[Tensor, "{count}"]:
-        return torch.randperm(count, generator=self.generator, device=self.source.device)
+        return torch.randperm(count, generator=self.generator, device=self.bodies.device)
 
     def view(self, chosen: Int[Tensor, "n"], look: Look) -> Float[Tensor, "B {look.frames} V 3"]:
         """One view of the chosen sequences, of this part of them: cropped, resized and turned."""
         # [n], [n], [n, 3]
         draws = [uniform(chosen, self.generator, *columns) for columns in ((), (), (3,))]
         return self.augment(
-            self.source, chosen[self.part], look, *(drawn[self.part] for drawn in draws)
+            self.bodies, chosen[self.part], look, *(drawn[self.part] for drawn in draws)
         )
 
     def sample(self) -> Batch:
@@ -432,11 +432,11 @@ class TrainingBatches:
 
 
 def evaluation_batches(
-    source: BodySequences, size: int, frames: int
+    bodies: BodySequences, size: int, frames: int
 ) -> Iterator[tuple[Int[Tensor, "B"], Float[Tensor, "B T V 3"]]]:
     """Every body sequence once, in order, test-cropped: their numbers and a batch; nothing
     dropped.
     """
-    for numbers in torch.arange(len(source), device=source.device).split(size):
-        first, kept = test_crops(source.length[numbers])
-        yield numbers, source.window(numbers, first, kept, frames)
+    for numbers in torch.arange(len(bodies), device=bodies.device).split(size):
+        first, kept = test_crops(bodies.length[numbers])
+        yield numbers, bodies.window(numbers, first, kept, frames)

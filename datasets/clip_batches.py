@@ -58,7 +58,7 @@ class ClipBatches:
     """Augmented training batches of clips, epoch by epoch; the same for one seed.
 
     Args:
-        source: all body sequences.
+        bodies: all body sequences.
         lengths: frames of every clip of the data set.
         clips: numbers of those to train on; one that stands there twice is seen twice an epoch.
         size: clips per batch; all of them where there are fewer.
@@ -72,7 +72,7 @@ class ClipBatches:
 
     def __init__(
         self,
-        source: BodySequences,
+        bodies: BodySequences,
         lengths: Int[NDArray[np.int64], "N"],
         clips: Int[NDArray[np.int64], "_"],
         *,
@@ -83,11 +83,11 @@ class ClipBatches:
         drop_last: bool,
         slots: int | None = None,
     ) -> None:
-        self.bodies = ClipBodies(source, lengths, frames, slots)
-        self.clips = torch.as_tensor(clips, device=source.device)
+        self.clip_bodies = ClipBodies(bodies, lengths, frames, slots)
+        self.clips = torch.as_tensor(clips, device=bodies.device)
         self.augmentation = augmentation
         self.sizes = batch_sizes(len(clips), size, drop_last=drop_last)
-        self.generator = torch.Generator(device=source.device).manual_seed(seed)
+        self.generator = torch.Generator(device=bodies.device).manual_seed(seed)
 
     @property
     def steps(self) -> int:
@@ -100,10 +100,10 @@ class ClipBatches:
         order = self.clips[torch.randperm(len(self.clips), generator=self.generator, device=device)]
         for chosen in order[: sum(self.sizes)].split(self.sizes):
             first, kept = random_crops(
-                self.bodies.lengths[chosen], self.augmentation, self.generator
+                self.clip_bodies.lengths[chosen], self.augmentation, self.generator
             )
             turn = uniform(chosen, self.generator, 3)  # [B, 3]
-            batch = self.bodies.batch(chosen, first, kept)
+            batch = self.clip_bodies.batch(chosen, first, kept)
             turned = rotate(batch.x, turn[batch.row], self.augmentation.rotation)  # [n, T, V, 3]
             yield ClipBatch(batch.clips, turned, batch.row, batch.slot)
 
@@ -117,7 +117,7 @@ def batch_sizes(clips: int, size: int, *, drop_last: bool) -> list[int]:
 
 
 def evaluation_view(
-    source: BodySequences,
+    bodies: BodySequences,
     lengths: Int[NDArray[np.int64], "N"],
     clips: Int[NDArray[np.int64], "_"],
     *,
@@ -126,9 +126,9 @@ def evaluation_view(
     slots: int | None = None,
 ) -> Iterator[ClipBatch]:
     """Every clip once, in order, test-cropped; arguments as of `ClipBatches`."""
-    bodies = ClipBodies(source, lengths, frames, slots)
-    for chosen in torch.as_tensor(clips, device=source.device).split(size):
-        yield bodies.batch(chosen, *test_crops(bodies.lengths[chosen]))
+    clip_bodies = ClipBodies(bodies, lengths, frames, slots)
+    for chosen in torch.as_tensor(clips, device=bodies.device).split(size):
+        yield clip_bodies.batch(chosen, *test_crops(clip_bodies.lengths[chosen]))
 
 
 class ClipBodies:
@@ -136,16 +136,16 @@ class ClipBodies:
 
     def __init__(
         self,
-        source: BodySequences,
+        bodies: BodySequences,
         lengths: Int[NDArray[np.int64], "N"],
         frames: int,
         slots: int | None,
     ) -> None:
-        self.source, self.frames, self.slots = source, frames, slots
-        self.lengths = torch.as_tensor(lengths, device=source.device)  # [N]
-        self.sequences = torch.nonzero(source.present).squeeze(1)  # [present of S], by clip
-        owners = source.clip[self.sequences]
-        self.count = torch.bincount(owners, minlength=source.clip_count)  # [N]
+        self.bodies, self.frames, self.slots = bodies, frames, slots
+        self.lengths = torch.as_tensor(lengths, device=bodies.device)  # [N]
+        self.sequences = torch.nonzero(bodies.present).squeeze(1)  # [present of S], by clip
+        owners = bodies.clip[self.sequences]
+        self.count = torch.bincount(owners, minlength=bodies.clip_count)  # [N]
         self.start = self.count.cumsum(0) - self.count
 
     def batch(
@@ -156,7 +156,7 @@ class ClipBodies:
         row = torch.repeat_interleave(torch.arange(len(clips), device=clips.device), count)  # [n]
         slot = torch.arange(len(row), device=clips.device) - (count.cumsum(0) - count)[row]  # [n]
         chosen = self.sequences[self.start[clips[row]] + slot]  # [n]
-        x = self.source.window(chosen, first[row], kept[row], self.frames)  # [n, T, V, 3]
+        x = self.bodies.window(chosen, first[row], kept[row], self.frames)  # [n, T, V, 3]
         if self.slots is None:
             return ClipBatch(clips, x, row, slot)
         absent = torch.repeat_interleave(

@@ -17,7 +17,7 @@ _UNSEEN_FIELDS = frozenset(
 _UNSEEN_STATEMENTS = frozenset({"Import", "ImportFrom", "Pass", "TypeAlias"})
 
 
-def syntax_hash(source: str) -> str:
+def syntax_hash(text: str) -> str:
     """Hash (16 hex digits) of a module's syntax tree without docstrings, comments, imports,
     annotations and format.
 
@@ -26,12 +26,12 @@ def syntax_hash(source: str) -> str:
     dataclasses and models are made of them; elsewhere ``size: int = 3`` counts as ``size = 3``.
 
     Args:
-        source: the module's text.
+        text: the module's text.
 
     Raises:
         SyntaxError: the text is no Python.
     """
-    return hashlib.sha256(_text(ast.parse(source)).encode()).hexdigest()[:16]
+    return hashlib.sha256(_text(ast.parse(text)).encode()).hexdigest()[:16]
 
 
 # --- the tree as text: written here because `ast.dump` and `ast.unparse` differ between versions of

@@ -129,7 +129,7 @@ class View:
 
     Attributes:
         crop: smallest and largest share of the clip that is kept.
-        min_crop: shortest crop in source frames.
+        min_crop: shortest crop in the clip's own frames.
         frames: T after the time resize; a multiple of the encoder's patch, at most the encoder's
             frames.
         rotation: largest rotation about each axis, radians.

@@ -76,8 +76,8 @@ class Archive:
                 f" {member.dtype} of shape {list(member.shape)}; shorten the texts or leave the"
                 " array out"
             )
-        with _explained(self.path, name), self.zip.open(member.info) as source:
-            values = np.ascontiguousarray(npy.read_array(source, allow_pickle=False)).reshape(
+        with _explained(self.path, name), self.zip.open(member.info) as file:
+            values = np.ascontiguousarray(npy.read_array(file, allow_pickle=False)).reshape(
                 member.shape
             )
         _check_letters(self.path, name, values)
@@ -108,8 +108,8 @@ class Archive:
         try:
             target = cache_dir() / f"{name}-{place}.npy"
             if not target.exists():
-                with atomic_file(target) as out, self.zip.open(member.info) as source:
-                    _stream(source, member, out)
+                with atomic_file(target) as out, self.zip.open(member.info) as file:
+                    _stream(file, member, out)
         except OSError as error:
             raise DataError(
                 f"{self.path}: {name}: expected room for a copy of {member.nbytes:,} bytes in the"
@@ -208,11 +208,11 @@ def _explained(path: Path, name: str = "") -> Iterator[None]:
 
 
 def _header(path: Path, opened: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Member:
-    with _explained(path, name), opened.open(info) as source:
-        version = npy.read_magic(source)
+    with _explained(path, name), opened.open(info) as file:
+        version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran_order, dtype = read(source)
-        member = Member(info, shape, fortran_order, dtype, source.tell())
+        shape, fortran_order, dtype = read(file)
+        member = Member(info, shape, fortran_order, dtype, file.tell())
     if dtype.hasobject:
         raise DataError(
             f"{path}: {name}: expected numbers or strings, found pickled Python objects, which are"
@@ -271,7 +271,7 @@ def _data_start(path: Path, member: Member) -> int:
     return member.info.header_offset + 30 + name_length + extra_length + member.start
 
 
-def _stream(source: IO[bytes], member: Member, out: IO[bytes]) -> None:
+def _stream(file: IO[bytes], member: Member, out: IO[bytes]) -> None:
     dtype = _mapped(member.dtype)
     header = {
         "descr": npy.dtype_to_descr(dtype),
@@ -279,7 +279,7 @@ def _stream(source: IO[bytes], member: Member, out: IO[bytes]) -> None:
         "shape": member.shape,
     }
     npy.write_array_header_1_0(out, header)
-    source.read(member.start)
-    while piece := source.read(COPY_BYTES // member.dtype.itemsize * member.dtype.itemsize):
+    file.read(member.start)
+    while piece := file.read(COPY_BYTES // member.dtype.itemsize * member.dtype.itemsize):
         with np.errstate(over="ignore"):  # what overflows becomes infinite, and the checks name it
             out.write(np.frombuffer(piece, member.dtype).astype(dtype).tobytes())

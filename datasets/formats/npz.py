@@ -14,7 +14,7 @@ array               shape               meaning
 ``parents``         [V] integer         kinematic tree, -1 at its root
 ``fps``             number              frames per second
 ``default_split``   string, optional    the split used when none is asked for
-``origin``          [N, 3], optional    what to add for the source's coordinates: not read
+``origin``          [N, 3], optional    what to add for the recording's coordinates: not read
 ``*_names``         optional            names that a column's numbers stand for: not read
 any other           [N]                 a column: numbers or strings, e.g. ``view``, ``correct``
 ==================  ==================

@@ -198,12 +198,10 @@ def how_to_get(name: str) -> str:
     """The way to a data set's raw files in several lines: licence, address, steps;
     a `DataError` for unknown names.
     """
-    source = origin(name)
-    steps = [*source.steps, f"python -m harness data prepare {name} --raw FOLDER"]
-    lines = [source.title, f"  licence: {source.licence}", f"  address: {source.address}"]
+    found = origin(name)
+    steps = [*found.steps, f"python -m harness data prepare {name} --raw FOLDER"]
+    lines = [found.title, f"  licence: {found.licence}", f"  address: {found.address}"]
     lines += [f"  {number}. {step}" for number, step in enumerate(steps, start=1)]
-    if source.download is not None:
-        lines.append(
-            f"  or: python -m harness data download {name} (a copy: {source.download.url})"
-        )
+    if found.download is not None:
+        lines.append(f"  or: python -m harness data download {name} (a copy: {found.download.url})")
     return "\n".join(lines)

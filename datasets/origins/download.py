@@ -52,21 +52,21 @@ def fetch(
     Raises:
         DataError: no program may download this data set, or the download or the unpacking failed.
     """
-    source = origin(name)
-    if source.download is None:
+    found = origin(name)
+    if found.download is None:
         able = listed(key for key, other in ORIGINS.items() if other.download is not None)
         raise DataError(
-            f"{name} is given out by its authors alone ({source.licence}); ask at {source.address};"
+            f"{name} is given out by its authors alone ({found.licence}); ask at {found.address};"
             f" to be had by download: {able}"
         )
     raw = Path(folder) / RAW
     if not raw.is_dir():
         unpack(
-            download(source.download, Path(folder), advance=advance, say=say),
+            download(found.download, Path(folder), advance=advance, say=say),
             raw,
-            keep=source.download.keep,
+            keep=found.download.keep,
         )
-    return raw / source.download.inside
+    return raw / found.download.inside
 
 
 def download(

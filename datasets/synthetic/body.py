@@ -186,8 +186,8 @@ def mirror(pose: Floats) -> Floats:
     mirrored = np.empty_like(pose)
     for name, column in CHANNEL.items():
         side, _, rest = name.partition("_")
-        source = CHANNEL.get(f"{_SWAP.get(side, side)}_{rest}", column)
-        mirrored[:, column] = -pose[:, source] if name in _FLIPPED else pose[:, source]
+        other = CHANNEL.get(f"{_SWAP.get(side, side)}_{rest}", column)
+        mirrored[:, column] = -pose[:, other] if name in _FLIPPED else pose[:, other]
     return mirrored
 
 

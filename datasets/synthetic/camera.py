@@ -73,7 +73,7 @@ def tracked(
     """What a sensor reports of one body's joints [F, 25, 3] in camera space.
 
     Args:
-        rng: source of the errors.
+        rng: draws the errors.
         joints: true positions, metres.
         noise: standard deviation of the error of an average joint, metres.
         occlusion: by how much a limb hidden behind the trunk is worse.

@@ -96,9 +96,9 @@ def generate(train: int, test: int, seed: int = 0) -> ClipSet:
     """
     rng = np.random.default_rng(seed)
     count = train + test
-    source = synthetic.load()
+    made = synthetic.load()
     pairs = np.isin(
-        source.columns["label"], [source.class_names.index(name) for name in ("handshake", "push")]
+        made.columns["label"], [made.class_names.index(name) for name in ("handshake", "push")]
     )
     double = rng.random(count) < TWO_BODIES
     base = np.where(
@@ -110,14 +110,12 @@ def generate(train: int, test: int, seed: int = 0) -> ClipSet:
         .astype(np.int64)
     )
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    joints = np.zeros((offsets[-1], *source.joints.shape[1:]), np.float16)
+    joints = np.zeros((offsets[-1], *made.joints.shape[1:]), np.float16)
     shift = rng.uniform(-0.5, 0.5, (count, 3)).astype(np.float32)
     for first in range(0, count, BLOCK):
         chosen = np.arange(first, min(count, first + BLOCK))
-        rows, clip = _resampled(source, base[chosen], lengths[chosen])
-        frames = source.joints[rows] + shift[chosen[clip]][:, None, None] * (
-            source.joints[rows] != 0
-        )
+        rows, clip = _resampled(made, base[chosen], lengths[chosen])
+        frames = made.joints[rows] + shift[chosen[clip]][:, None, None] * (made.joints[rows] != 0)
         joints[offsets[first] : offsets[chosen[-1] + 1]] = frames
     side = np.arange(count) < train
     subject = 2 * rng.integers(0, _SUBJECTS // 2, count) + np.where(side, 1, 2)
@@ -125,20 +123,20 @@ def generate(train: int, test: int, seed: int = 0) -> ClipSet:
         name="ntu60-sized",
         joints=joints,
         offsets=offsets,
-        columns={"label": source.columns["label"][base], "subject": subject},
-        class_names=source.class_names,
-        layout=source.layout,
-        fps=source.fps,
+        columns={"label": made.columns["label"][base], "subject": subject},
+        class_names=made.class_names,
+        layout=made.layout,
+        fps=made.fps,
     )
 
 
 def _resampled(
-    source: ClipSet, base: NDArray[np.int64], lengths: NDArray[np.int64]
+    made: ClipSet, base: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Source frames of clips stretched to ``lengths`` frames,
+    """Frames of clips stretched to ``lengths`` frames,
     and which of the clips each frame belongs to.
     """
     clip = np.repeat(np.arange(len(base)), lengths)
     step = np.arange(len(clip)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    position = step * source.lengths[base][clip] // lengths[clip]
-    return source.offsets[base][clip] + position, clip
+    position = step * made.lengths[base][clip] // lengths[clip]
+    return made.offsets[base][clip] + position, clip

@@ -121,16 +121,16 @@ def labels_change_nothing(specimen: Specimen) -> None:
     )
 
 
-def _trained_loss(specimen: Specimen, source: ClipSet) -> float:
+def _trained_loss(specimen: Specimen, clip_set: ClipSet) -> float:
     """Mean loss of the first two steps of a run on these clips."""
-    return _trainer_of(specimen, source, steps=2).run_block(2, StepClock(CPU))["loss"]
+    return _trainer_of(specimen, clip_set, steps=2).run_block(2, StepClock(CPU))["loss"]
 
 
-def _trainer_of(specimen: Specimen, source: ClipSet, *, steps: int, seed: int = 0) -> Trainer:
+def _trainer_of(specimen: Specimen, clip_set: ClipSet, *, steps: int, seed: int = 0) -> Trainer:
     """A run of the method on these clips, about to begin."""
     spec = specimen.spec()
-    sequences = BodySequences(source, CPU)
-    method, numbers = specimen.build(seed=seed), sequences.of_clips(np.arange(len(source)))
+    sequences = BodySequences(clip_set, CPU)
+    method, numbers = specimen.build(seed=seed), sequences.of_clips(np.arange(len(clip_set)))
     batches = build_batches(sequences, numbers, spec, batch().shape[1], method.views)
     return Trainer(method, batches, spec.train, steps)
 

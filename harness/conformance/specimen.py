@@ -151,8 +151,8 @@ def clips(actions: tuple[str, ...] = _BOTH) -> ClipSet:
 
 @cache
 def _sequences(actions: tuple[str, ...], empty: bool) -> Tensor:
-    source = BodySequences(clips(actions), CPU, include_empty=empty)
-    return source.window(torch.arange(len(source)), *test_crops(source.length), FRAMES)
+    bodies = BodySequences(clips(actions), CPU, include_empty=empty)
+    return bodies.window(torch.arange(len(bodies)), *test_crops(bodies.length), FRAMES)
 
 
 def batch(joints: int = 25, actions: tuple[str, ...] = _BOTH, *, empty: bool = False) -> Tensor:
@@ -169,10 +169,12 @@ def blank(layout: SkeletonLayout, size: int) -> Tensor:
     return torch.empty(size, FRAMES, layout.joint_count, 3, device="meta")
 
 
-def relabelled(source: ClipSet) -> ClipSet:
+def relabelled(clip_set: ClipSet) -> ClipSet:
     """The same clips with their labels handed round."""
-    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0)).numpy()
-    return replace(source, columns={**source.columns, "label": source.columns["label"][order]})
+    order = torch.randperm(len(clip_set), generator=torch.Generator().manual_seed(0)).numpy()
+    return replace(
+        clip_set, columns={**clip_set.columns, "label": clip_set.columns["label"][order]}
+    )
 
 
 def must(condition: bool, message: str) -> None:

@@ -72,8 +72,8 @@ class PretrainedEncoder:
                 fps=_FRAME_RATE,
             )
             device = next(self.encoder.parameters()).device
-            source = BodySequences(made, device, center=self.facts.center is not False)
-            return clip_features(self.encoder, source, batch_size)
+            bodies = BodySequences(made, device, center=self.facts.center is not False)
+            return clip_features(self.encoder, bodies, batch_size)
 
 
 def load_encoder(path: Path | str, device: str = "cpu") -> PretrainedEncoder:

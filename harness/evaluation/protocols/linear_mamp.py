@@ -170,9 +170,9 @@ class LinearMamp(Protocol[LinearMampOptions]):
         """``[test clips, D]``: the encoder is frozen and the test view fixed."""
         if slots is None and subject.encoder is not None:  # those that every frozen protocol reads
             return torch.tensor(subject.features[subject.test], device=subject.data.bodies.device)
-        source, lengths = subject.data.bodies, subject.data.clips.lengths
+        bodies, lengths = subject.data.bodies, subject.data.clips.lengths
         view = evaluation_view(
-            source,
+            bodies,
             lengths,
             subject.test,
             size=_EVALUATION_BATCH,
