@@ -49,7 +49,7 @@ class ClipSet:
         offsets: [N + 1] int64; clip i is ``joints[offsets[i]:offsets[i + 1]]``.
         columns: per-clip columns of length N; always ``label`` (int64, index into `class_names`)
             and ``subject`` (int64, -1 unknown), others (``view``, ``correct``, ...) where the
-            source has them.
+            recordings have them.
         class_names: class names, index = label.
         layout: the skeleton.
         fps: frames per second.

@@ -154,9 +154,9 @@ def expected_folder(path: Path) -> str:
     )
 
 
-def names_of(folder: Path, most: int = 4) -> str:
+def names_of(folder: Path) -> str:
     """The first few names in a folder, for messages."""
-    return listed(sorted(entry.name for entry in folder.iterdir()), most)
+    return listed(sorted(entry.name for entry in folder.iterdir()), 4)
 
 
 def _kind_of_zip(path: Path) -> FileKind:

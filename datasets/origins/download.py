@@ -21,7 +21,7 @@ from datasets.origins import ORIGINS, RemoteFile, origin
 from datasets.origins.unpack import FULL_DISK, unpack
 from datasets.wording import listed, one_line
 
-RAW = "raw"
+_RAW = "raw"
 """Where, in a download's folder, the unpacked files stand."""
 
 Advance = Callable[[int, int], None]
@@ -41,7 +41,7 @@ def fetch(
 
     Args:
         name: of the data set.
-        folder: for the archive, its checksum and the folder `RAW` with what was in it; made when
+        folder: for the archive, its checksum and the folder `_RAW` with what was in it; made when
             needed.
         advance: told of bytes so far and bytes in all, the latter 0 where the server does not tell.
         say: told of what was decided, one line each.
@@ -59,7 +59,7 @@ def fetch(
             f"{name} is given out by its authors alone ({found.licence}); ask at {found.address};"
             f" to be had by download: {able}"
         )
-    raw = Path(folder) / RAW
+    raw = Path(folder) / _RAW
     if not raw.is_dir():
         unpack(
             download(found.download, Path(folder), advance=advance, say=say),

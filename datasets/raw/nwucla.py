@@ -24,9 +24,9 @@ from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit,
 from datasets.raw.number_text import LARGEST
 from datasets.wording import one_line
 
-ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
+_ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 """Action numbers of the file names in the order of the labels."""
-CLASSES = (
+_CLASSES = (
     "pick up with one hand",
     "pick up with two hands",
     "drop trash",
@@ -51,7 +51,7 @@ class NwUcla(Source):
     layout = KINECT20
     fps = 13.0  # an estimate from the gait cycle in "walk around"; the rate is not documented
     bodies = 1
-    class_names = CLASSES
+    class_names = _CLASSES
     assumed = ("13 frames a second, estimated from the gait: the rate is not documented",)
     default_split = "standard"
     splits: Mapping[str, str] = {
@@ -120,12 +120,12 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _label(path: Path, action: int, label: object) -> int:
     """The class from 0, the same by the file's name and by its content."""
-    if action not in ACTIONS:
+    if action not in _ACTIONS:
         raise BrokenFile(
             path,
-            f"expected an action of {', '.join(map(str, ACTIONS))} in the name, found {action}",
+            f"expected an action of {', '.join(map(str, _ACTIONS))} in the name, found {action}",
         )
-    expected = ACTIONS.index(action) + 1
+    expected = _ACTIONS.index(action) + 1
     if type(label) is not int or label != expected:
         raise BrokenFile(
             path,

@@ -31,7 +31,7 @@ from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit,
 from datasets.raw.number_text import read_lines, read_numbers, stamp
 from datasets.wording import listed
 
-CLASSES = (
+_CLASSES = (
     "bow", "brushing hair", "brushing teeth", "check time (from watch)", "cheer up", "clapping",
     "cross hands in front (say stop)", "drink water", "drop", "eat meal/snack", "falling",
     "giving something to other person", "hand waving", "handshaking", "hopping (one foot jumping)",
@@ -89,7 +89,7 @@ class PkuMmd(Source):
     layout = NTU25
     fps = 30.0
     bodies = 2
-    class_names = CLASSES
+    class_names = _CLASSES
     stems: ClassVar[re.Pattern[str]]
     homes: ClassVar[Mapping[str, str]] = {}
     reported: ClassVar[frozenset[str]] = frozenset()
@@ -163,7 +163,7 @@ class PkuMmd(Source):
             for instance in read_labels(path):
                 if instance.label == 0:
                     raise DataError(
-                        f"{path}, line {instance.line}: expected labels from 1 to {len(CLASSES)},"
+                        f"{path}, line {instance.line}: expected labels from 1 to {len(_CLASSES)},"
                         " found 0; they count from 1: if all count from 0 add 1 to every one,"
                         " otherwise leave the line out"
                     )
@@ -345,8 +345,8 @@ def _read_split(path: Path, stems: re.Pattern[str]) -> dict[str, str]:
 
 def _problem(instance: Instance, clip: NDArray[np.float32], frames: int) -> str:
     """Why an instance is left out; empty when it is not."""
-    if not 1 <= instance.label <= len(CLASSES):
-        return f"expected a label from 1 to {len(CLASSES)}, found {instance.label}"
+    if not 1 <= instance.label <= len(_CLASSES):
+        return f"expected a label from 1 to {len(_CLASSES)}, found {instance.label}"
     interval = f"frames {instance.start} to {instance.end}"
     if instance.start >= instance.end:
         return f"expected an interval of one frame or more, found {interval}"

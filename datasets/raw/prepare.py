@@ -47,7 +47,7 @@ VERSION = 1
 """Of the preparation: raised when the same readings would give other clips,
 counts or problems than before.
 """
-PLAN = "plan.txt"
+_PLAN = "plan.txt"
 _MOST_WORKERS = 16
 """A worker takes some 80 MB: so many stay well under 2 GB."""
 _LISTED_PROBLEMS = 1_000
@@ -267,7 +267,7 @@ def _open_work(work: Path, plan: str) -> None:
     """The folder of parts: what a killed run left there is used
     when it had the same plan, otherwise cleared.
     """
-    noted = work / PLAN
+    noted = work / _PLAN
     if work.exists() and not (noted.exists() and noted.read_text(encoding="utf-8") == plan):
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
@@ -524,18 +524,18 @@ def _told(path: Path) -> str:
 def _broken(reading: Reading, problem: str, strict: bool) -> None:
     if strict:
         raise DataError(f"{problem}; without --strict such files are skipped and counted")
-    reading.problems.append(printable(problem))
+    reading.problems.append(_writable(problem))
     reading.counts[_BROKEN] += 1
 
 
 def _left_out(reading: Reading, problem: str, strict: bool) -> None:
     if strict:
         raise DataError(f"{problem}; without --strict such clips are left out and counted")
-    reading.problems.append(printable(problem))
+    reading.problems.append(_writable(problem))
     reading.counts[_LEFT_OUT] += 1
 
 
-def printable(text: str) -> str:
+def _writable(text: str) -> str:
     """One line without what a file name may hold and no file can be written with."""
     return one_line(text).encode("utf-8", "backslashreplace").decode()
 
@@ -603,14 +603,14 @@ def _assemble(
             f"{source.raw}: no clip could be kept; the first problem: {(problems or ['none'])[0]}"
         )
     kept = counts.pop(_KEPT)
-    found_counts = {printable(stage): count for stage, count in found.counts.items()}
+    found_counts = {_writable(stage): count for stage, count in found.counts.items()}
     folder.mkdir()
     return write_store(
         folder,
         _parts(paths),
         (frames, *_frame_shape(source)),
         name=name,
-        title=printable(source.title),
+        title=_writable(source.title),
         plan=plan,
         made_by=_made_by(source),
         joint_names=source.layout.joints,

@@ -24,7 +24,7 @@ from datasets.raw.base import BrokenFile, Found, RawClip, Reading, Source, Unit,
 from datasets.raw.number_text import LARGEST
 from datasets.wording import listed, one_line
 
-CLASSES = (
+_CLASSES = (
     "right arm swipe to the left", "right arm swipe to the right", "right hand wave",
     "two hand front clap", "right arm throw", "cross arms in the chest", "basketball shoot",
     "right hand draw x", "right hand draw circle (clockwise)",
@@ -60,7 +60,7 @@ class UtdMhad(Source):
     layout = KINECT20
     fps = 30.0
     bodies = 1
-    class_names = CLASSES
+    class_names = _CLASSES
     splits: Mapping[str, str] = {"xsub": "subject:1,3,5,7->2,4,6,8"}
     expected: Mapping[str, tuple[int, int]] = {"xsub": (431, 430)}
 
@@ -83,10 +83,10 @@ class UtdMhad(Source):
         form = _NAME.fullmatch(unit.path.stem)
         assert form is not None  # only such files are units
         action, subject, repetition = map(int, form.groups())
-        if not 1 <= action <= len(CLASSES):
+        if not 1 <= action <= len(_CLASSES):
             raise BrokenFile(
                 unit.path,
-                f"expected an action from 1 to {len(CLASSES)} in the name, found {action}",
+                f"expected an action from 1 to {len(_CLASSES)} in the name, found {action}",
             )
         columns: dict[str, Value] = {
             "label": action - 1,

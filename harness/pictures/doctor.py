@@ -22,7 +22,7 @@ from harness.errors import UsageError, usage_errors
 from harness.pictures.drawing import sample_clips, strip
 from harness.registry import Registry
 
-WIDTH = 100
+_WIDTH = 100
 _LABEL = 12
 _FEW = 12
 """With up to so many values, counts are listed one by one."""
@@ -62,7 +62,7 @@ def doctor(
 
 
 def doctor_lines(found: Examination) -> list[str]:
-    """The examination in lines of at most `WIDTH` columns: a heading, the findings,
+    """The examination in lines of at most `_WIDTH` columns: a heading, the findings,
     then what was counted.
     """
     return [line for label, text in _sections(found) for line in _entry(label, text)]
@@ -72,12 +72,12 @@ def _entry(label: str, text: str) -> list[str]:
     """A label and its text, wrapped beside it."""
     room = " " * (_LABEL + 2)
     lines = wrap(
-        text, WIDTH, initial_indent=room, subsequent_indent=room, break_on_hyphens=False
+        text, _WIDTH, initial_indent=room, subsequent_indent=room, break_on_hyphens=False
     ) or [room]
     return (
         [f"  {label:{_LABEL}}{lines[0][len(room) :]}".rstrip(), *lines[1:]]
         if label
-        else wrap(text, WIDTH)
+        else wrap(text, _WIDTH)
     )
 
 

@@ -152,12 +152,12 @@ def viewpoint(poses: Floats, layout: SkeletonLayout) -> Floats:
 # --- strips ---
 
 
-def sample_clips(clips: ClipSet, count: int = 6) -> list[int]:
-    """Clips of different classes, spread evenly over classes and over the clips of each;
+def sample_clips(clips: ClipSet) -> list[int]:
+    """Up to six clips of different classes, spread evenly over classes and over the clips of each;
     always the same ones.
     """
     labels = np.unique(clips.columns["label"])
-    chosen = labels[np.unique(np.linspace(0, len(labels) - 1, count).round().astype(int))]
+    chosen = labels[np.unique(np.linspace(0, len(labels) - 1, 6).round().astype(int))]
     members = [np.flatnonzero(clips.columns["label"] == label) for label in chosen]
     return [
         int(some[(2 * place + 1) * len(some) // (2 * len(members))])

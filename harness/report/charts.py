@@ -201,17 +201,17 @@ def as_pdf(chart: Chart) -> bytes:
 
 
 def _figure(
-    height: float, left: float, right: float, bottom: float, top: float, width: float
+    height: float, left: float, right: float, bottom: float, top: float
 ) -> tuple[Figure, Axes]:
     """A figure with one axes; all in inches, `left` to `top` its margins."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(_WIDTH, height))
     axes = figure.add_axes(
         (
-            left / width,
+            left / _WIDTH,
             bottom / height,
-            (width - left - right) / width,
+            (_WIDTH - left - right) / _WIDTH,
             (height - bottom - top) / height,
         )
     )
@@ -312,9 +312,7 @@ def _known(value: Any) -> bool:
 # --- who trains faster ---
 
 
-def speedup_chart(
-    arms: pd.DataFrame, *, styles: Mapping[str, Look] | None = None, width: float = _WIDTH
-) -> Chart:
+def speedup_chart(arms: pd.DataFrame, *, styles: Mapping[str, Look] | None = None) -> Chart:
     """Intervals of the speedups of one measurement on a log axis, with the noise floor, what FLOPs
     predict, the bound.
 
@@ -333,9 +331,7 @@ def speedup_chart(
     styles = styles or looks(labels)
     floor, baseline = float(arms["floor"].iloc[0]), arms["baseline"].iloc[0]
     with _style():
-        figure, axes = _figure(
-            0.95 + 0.3 * len(labels), _name_column(labels), 1.28, 0.72, 0.24, width
-        )
+        figure, axes = _figure(0.95 + 0.3 * len(labels), _name_column(labels), 1.28, 0.72, 0.24)
         chart = Chart(
             "speedup", f"Speedup over {short(baseline)}", figure, shown.reset_index(drop=True)
         )
@@ -433,7 +429,6 @@ def accuracy_chart(
     *,
     styles: Mapping[str, Look] | None = None,
     addresses: Mapping[str, str] | None = None,
-    width: float = _WIDTH,
 ) -> Chart:
     """Accuracy of every row of a column with its interval and its seeds; controls as lines; rows
     that are not told apart joined by a bar at the side.
@@ -451,7 +446,7 @@ def accuracy_chart(
     with _style():
         right = 0.98 + 0.1 * len(groups)
         figure, axes = _figure(
-            0.8 + 0.3 * max(len(labels), 1), _name_column(labels), right, 0.46, 0.34, width
+            0.8 + 0.3 * max(len(labels), 1), _name_column(labels), right, 0.46, 0.34
         )
         name = "-".join(re.findall("[A-Za-z0-9]+", column.name[: 4 * _LONGEST])).lower()
         title = f"{short(column.name, 40)}, {column.clips} test clips"
@@ -488,7 +483,7 @@ def accuracy_chart(
             )
             values.append(value)
         for place, (first, last) in enumerate(groups):
-            across = 1.0 + (0.99 + 0.1 * place) / (axes.get_position().width * width)
+            across = 1.0 + (0.99 + 0.1 * place) / (axes.get_position().width * _WIDTH)
             bar = axes.plot(
                 [across, across],
                 [first - 0.22, last + 0.22],
@@ -570,9 +565,7 @@ def trade_chart(
     x: str = "interleaved_seconds",
     *,
     controls: Mapping[str, float] | None = None,
-    y: str = "linear",
     styles: Mapping[str, Look] | None = None,
-    width: float = _WIDTH,
 ) -> Chart:
     """Accuracy against what was spent: thin lines for seeds, a marked one for their mean.
 
@@ -581,23 +574,23 @@ def trade_chart(
         x: a column of `_SPENT`.
         controls: mean accuracy of each control.
     """
-    points = points[points[x].notna() & points[y].notna()]
+    points = points[points[x].notna() & points["linear"].notna()]
     shown = _styled(points, styles)
     runs: Any = points.groupby("address", sort=False)
-    means = _mean_points(points, x, y)
-    with _curves(shown, (_SPENT[x], "% of test clips"), 2.9, width) as (figure, axes):
+    means = _mean_points(points, x)
+    with _curves(shown, (_SPENT[x], "% of test clips"), 2.9) as (figure, axes):
         chart = Chart(
-            f"{y}-against-{x.replace('_', '-')}", f"Accuracy against {_SPENT[x]}", figure, points
+            f"linear-against-{x.replace('_', '-')}", f"Accuracy against {_SPENT[x]}", figure, points
         )
         if runs.ngroups <= _MOST_SEED_LINES:
             for address, run in runs:
                 look, first = shown[run["label"].iloc[0]], run.iloc[0]
                 line = axes.plot(
-                    run[x], 100 * run[y], color=look.colour, lw=0.7, alpha=0.45, zorder=2
+                    run[x], 100 * run["linear"], color=look.colour, lw=0.7, alpha=0.45, zorder=2
                 )
                 last = run.iloc[-1]
                 told = (
-                    f"{said(first['label'])}, seed {first['seed']}: {100 * last[y]:.1f} % at"
+                    f"{said(first['label'])}, seed {first['seed']}: {100 * last['linear']:.1f} % at"
                     " the end"
                 )
                 chart.tell(line, told, str(address))
@@ -605,14 +598,14 @@ def trade_chart(
             mean = means[means["label"] == label]
             axes.plot(
                 mean[x],
-                100 * mean[y],
+                100 * mean["linear"],
                 color=look.colour,
                 lw=1.7,
                 dashes=look.dashes or (None, None),
                 zorder=3,
             )
             for one in each(mean):
-                at, value = getattr(one, x), 100 * getattr(one, y)
+                at, value = getattr(one, x), 100 * one.linear
                 mark = axes.plot(
                     [at], [value], marker=look.marker, ms=4.5, color=look.colour, lw=0, zorder=4
                 )
@@ -638,7 +631,6 @@ def _curves(
     shown: Mapping[str, Look],
     names: tuple[str, str],
     height: float,
-    width: float,
     *,
     left: float = 0.42,
     bottom: float = 0.62,
@@ -652,7 +644,7 @@ def _curves(
     """
     below = 0.17 * -(-len(shown) // 2)
     with _style():
-        figure, axes = _figure(height + below, left, 0.12, bottom + below, top, width)
+        figure, axes = _figure(height + below, left, 0.12, bottom + below, top)
         yield figure, axes
         axes.tick_params(labelsize=_SMALLER)
         axes.set_xlabel(names[0], fontsize=_SMALLER, loc="left", labelpad=2)
@@ -702,23 +694,19 @@ def _across(axes: Axes, controls: Mapping[str, float]) -> None:
         )
 
 
-def _mean_points(points: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+def _mean_points(points: pd.DataFrame, x: str) -> pd.DataFrame:
     """Mean over seeds at every evaluation that all runs of a row have; `seeds` of each."""
     runs: pd.Series = points.groupby("label")["address"].nunique()
     grouped = points.groupby(["label", "step"], sort=False)
     means = grouped.agg(
-        **{x: (x, "mean"), y: (y, "mean"), "seeds": ("address", "nunique")}
+        **{x: (x, "mean"), "linear": ("linear", "mean"), "seeds": ("address", "nunique")}
     ).reset_index()
     means = means[means["seeds"] == means["label"].map(runs)]
     return means.sort_values(["label", "step"], kind="stable")
 
 
 def ladder_chart(
-    rungs: pd.DataFrame,
-    target: float | None = None,
-    *,
-    styles: Mapping[str, Look] | None = None,
-    width: float = _WIDTH,
+    rungs: pd.DataFrame, target: float | None = None, *, styles: Mapping[str, Look] | None = None
 ) -> Chart:
     """Seconds until each accuracy of a ladder is reached, where all seeds of a row got there.
 
@@ -728,7 +716,7 @@ def ladder_chart(
     """
     shown = _styled(rungs, styles)
     names = ("training seconds until reached by all seeds", "% of test clips")
-    with _curves(shown, names, 2.7, width) as (figure, axes):
+    with _curves(shown, names, 2.7) as (figure, axes):
         chart = Chart("ladder", "Time to accuracy", figure, rungs)
         for label, look in shown.items():
             own = rungs[(rungs["label"] == label) & rungs["seconds"].notna()]
@@ -761,7 +749,7 @@ def ladder_chart(
 # --- why ---
 
 
-def phases_chart(arms: pd.DataFrame, *, width: float = _WIDTH) -> Chart:
+def phases_chart(arms: pd.DataFrame) -> Chart:
     """Milliseconds per clip of every arm of one measurement, by phase of a step.
 
     Args:
@@ -784,7 +772,6 @@ def phases_chart(arms: pd.DataFrame, *, width: float = _WIDTH) -> Chart:
             0.8,
             0.5 + 0.17 * lines,
             0.06,
-            width,
         )
         shares = arms[names].fillna(0)
         totals = shares.sum(axis=1)
@@ -825,7 +812,6 @@ def waterfall_chart(
     ratios: Mapping[str, str] | None = None,
     *,
     styles: Mapping[str, Look] | None = None,
-    width: float = _WIDTH,
 ) -> Chart:
     """Milliseconds per clip of every method, from the published way of training down to every
     switch.
@@ -842,12 +828,7 @@ def waterfall_chart(
     styles = styles or looks(methods)
     with _style():
         figure, axes = _figure(
-            0.85 + 0.24 * len(stages),
-            _name_column(stages, 28),
-            1.2 if ratios else 0.15,
-            0.66,
-            0.06,
-            width,
+            0.85 + 0.24 * len(stages), _name_column(stages, 28), 1.2 if ratios else 0.15, 0.66, 0.06
         )
         data = arms[["measurement", "method", "stage", "clips_per_second"]].assign(
             ms_per_clip=1000 / arms["clips_per_second"]
@@ -894,9 +875,7 @@ def waterfall_chart(
 # --- can I believe it ---
 
 
-def blocks_chart(
-    blocks: pd.DataFrame, *, styles: Mapping[str, Look] | None = None, width: float = _WIDTH
-) -> Chart:
+def blocks_chart(blocks: pd.DataFrame, *, styles: Mapping[str, Look] | None = None) -> Chart:
     """Every block of a measurement in the order of rounds, over the median of its method.
 
     Args:
@@ -905,7 +884,7 @@ def blocks_chart(
     from matplotlib.ticker import MaxNLocator
 
     shown, names = _styled(blocks, styles), ("round", "% of median clips/s")
-    with _curves(shown, names, 1.9, width, left=0.5, bottom=0.6, top=0.08, key=0.43) as drawn:
+    with _curves(shown, names, 1.9, left=0.5, bottom=0.6, top=0.08, key=0.43) as drawn:
         figure, axes = drawn
         chart = Chart("blocks", "Blocks of the measurement", figure, blocks)
         for label, look in shown.items():
@@ -937,7 +916,6 @@ def curves_chart(
     name: str,
     title: str,
     styles: Mapping[str, Look],
-    width: float = _WIDTH,
 ) -> Chart:
     """Small panels of curves over steps: every run of a row in the row's colour.
 
@@ -953,12 +931,17 @@ def curves_chart(
     down = -(-len(columns) // across)
     with _style():
         height = 1.12 * down + 0.12
-        figure = Figure(figsize=(width, height))
+        figure = Figure(figsize=(_WIDTH, height))
         chart = Chart(name, title, figure, frame)
         for place, (heading, column, label) in enumerate(columns):
             left, low = (place % across) / across, 1 - (place // across + 1) * 1.12 / height
             axes = figure.add_axes(
-                (left + 0.42 / width, low + 0.24 / height, 1 / across - 0.5 / width, 0.66 / height)
+                (
+                    left + 0.42 / _WIDTH,
+                    low + 0.24 / height,
+                    1 / across - 0.5 / _WIDTH,
+                    0.66 / height,
+                )
             )
             own = frame[frame[column].notna()]
             own = own[own["label"] == label] if label else own

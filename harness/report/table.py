@@ -68,7 +68,6 @@ WIDE: Cells = {
     "peak MB": formatted("peak_mb", ".0f"),
     TRAINS_FASTER: judgement_text,
 }
-COLUMNS, WIDE_COLUMNS = tuple(CELLS), tuple(WIDE)
 _UNEXPLAINED = 1.25
 """A measured ratio this factor away from the FLOP ratio asks
 for an explanation (benchmarks/RULES.md).

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -105,9 +104,9 @@ def _whole(value: float) -> float:
     return int(value) if value == int(value) and not isinstance(value, bool) else value
 
 
-def read_space(path: Path = _SPACE) -> Space:
+def read_space() -> Space:
     """The published space."""
-    return build(Space, read_yaml(path.read_text(encoding="utf-8")), str(path))
+    return build(Space, read_yaml(_SPACE.read_text(encoding="utf-8")), str(_SPACE))
 
 
 def draws(count: int, space: Space | None = None) -> list[Draw]:

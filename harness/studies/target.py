@@ -32,6 +32,8 @@ judged by the rules that they were frozen under.
 """
 _CONFIRMED = 3
 """First version that asks for it."""
+_RUNGS = 8
+"""Of the ladder of accuracies, the target apart."""
 _MOST_DIVISIONS = 9_999
 """Divisions of runs into two groups that a test goes through, or draws."""
 NO_TIMES: Mapping[str, float] = {}
@@ -409,7 +411,7 @@ def interval(found: Reach) -> tuple[float, float]:
     return low, paired_ratio(list(found.seconds.values()), ones).high
 
 
-def ladder(records: Sequence[RunRecord], target: Target, rungs: int = 8) -> list[float]:
+def ladder(records: Sequence[RunRecord], target: Target) -> list[float]:
     """Accuracies from just above the lowest evaluation to the best one, the target among them."""
     points = [
         point.accuracy.linear_test
@@ -418,7 +420,7 @@ def ladder(records: Sequence[RunRecord], target: Target, rungs: int = 8) -> list
         for point in record.curve
     ]
     low, high = min(points), max(points)
-    steps = [low + (high - low) * (index + 1) / rungs for index in range(rungs - 1)]
+    steps = [low + (high - low) * (index + 1) / _RUNGS for index in range(_RUNGS - 1)]
     apart = [step for step in (*steps, high) if not math.isclose(step, target.accuracy)]
     return sorted([*apart, target.accuracy])
 

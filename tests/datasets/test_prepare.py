@@ -283,7 +283,7 @@ def test_parts_of_a_stopped_run_are_used_unless_the_raw_files_changed(
 def test_parts_of_other_files_are_thrown_away(raw: Path, tmp_path: Path) -> None:
     work = tmp_path / ".store.partial"
     work.mkdir()
-    (work / module.PLAN).write_text("another plan")
+    (work / "plan.txt").write_text("another plan")
     (work / "part-another plan-000000.npz").write_bytes(b"rubbish")
     assert prepared(raw, tmp_path / "store").header.counts["clips kept"] == 7
 
@@ -397,8 +397,10 @@ def test_what_is_not_the_files_fault_ends_the_preparation(
     assert prepared(raw, tmp_path / "store").header.problems == ()
 
 
-def test_names_that_no_file_can_hold_are_written_readably() -> None:
-    assert module.printable("a\udcff\nb") == "a\\udcff b"
+def test_names_that_no_file_can_hold_are_written_readably(raw: Path, tmp_path: Path) -> None:
+    (raw / "de\nad\udcff.txt").symlink_to(tmp_path / "nowhere")
+    [problem] = prepared(raw, tmp_path / "store").header.problems
+    assert problem == f"{raw}/de ad\\udcff.txt: cannot be read (No such file or directory)"
 
 
 @pytest.mark.long

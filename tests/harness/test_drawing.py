@@ -85,11 +85,12 @@ def test_samples_are_of_different_classes_spread_evenly() -> None:
     clips = replace(
         clips, columns={"label": label, "subject": label}, class_names=tuple("abcdefghij")
     )
-    chosen = sample_clips(clips, 4)
-    assert label[chosen].tolist() == [0, 3, 6, 9]
-    assert [index % 7 for index in chosen] == [0, 2, 4, 6]
-    assert sample_clips(clips, 4) == chosen
-    assert len(sample_clips(clips, 20)) == 10
+    chosen = sample_clips(clips)
+    assert label[chosen].tolist() == [0, 2, 4, 5, 7, 9]
+    assert [index % 7 for index in chosen] == [0, 1, 2, 4, 5, 6]
+    assert sample_clips(clips) == chosen
+    of_three = replace(clips, columns={**clips.columns, "label": label % 3})
+    assert len(sample_clips(of_three)) == 3
 
 
 def of_two_bodies() -> ClipSet:

@@ -15,7 +15,7 @@ from harness.records.schema import ArmRecord, Health, RunRecord, SpeedRecord
 from harness.report.cells import blocks
 from harness.report.departures import SECTIONS, departures
 from harness.report.speed import speed_notes
-from harness.report.table import COLUMNS, WIDE_COLUMNS, build_table, notes, to_markdown
+from harness.report.table import CELLS, WIDE, build_table, notes, to_markdown
 from harness.spec.model import ProbeSpec, RunSpec
 from harness.spec.presets import PRESETS
 from tests.harness.made_up_records import arm, ratio, run_record, speed_record
@@ -73,9 +73,9 @@ def test_methods_come_first_then_controls_then_the_bound() -> None:
 
 
 def test_columns_are_the_documented_ones_and_cells_are_text() -> None:
-    for wide, columns in ((False, COLUMNS), (True, WIDE_COLUMNS)):
+    for wide, columns in ((False, CELLS), (True, WIDE)):
         found = build_table(RECORDS, SPEED, wide=wide)
-        assert tuple(found.columns) == columns
+        assert list(found.columns) == list(columns)
         assert all(isinstance(value, str) for row in found.itertuples(index=False) for value in row)
 
 
@@ -189,7 +189,7 @@ def test_the_verdict_is_one_of_three(verdict: str) -> None:
 
 def test_a_method_that_was_not_timed_has_no_speed() -> None:
     speed = speed_record(arm("skeletonmae", ratio(1.0, 1.0, 1.0)))
-    assert [cell("gfp", column, speed=speed) for column in WIDE_COLUMNS[-6:]] == ["-"] * 6
+    assert [cell("gfp", column, speed=speed) for column in [*WIDE][-6:]] == ["-"] * 6
 
 
 # --- the open division ---
@@ -628,14 +628,14 @@ def test_markdown_holds_command_table_and_notes() -> None:
     )
     lines = text.splitlines()
     assert lines[0] == "    python -m harness run --seeds 0"
-    assert lines[2] == "| " + " | ".join(COLUMNS) + " |"
-    assert lines[3].count("---") == len(COLUMNS)
+    assert lines[2] == "| " + " | ".join(CELLS) + " |"
+    assert lines[3].count("---") == len(CELLS)
     assert (
         lines[4]
         == "| gfp | 2.20x [2.00, 2.40] | supported | 3.00x | 80.0 [75.8, 83.6 clips] | 70.0 |"
     )
     assert lines[-2:] == ["- first note", "- second note"]
-    assert {line.count("|") for line in lines[2:9]} == {len(COLUMNS) + 1}
+    assert {line.count("|") for line in lines[2:9]} == {len(CELLS) + 1}
 
 
 @pytest.mark.parametrize(

@@ -650,7 +650,7 @@ def test_the_ladder_rises_from_above_the_lowest_evaluation_to_the_best_with_the_
 ):
     target = freeze([curve_record("mamp", 0.5, 0.5)], "mamp")
     records = [curve_record("gfp", 0.2, 0.9), curve_record("mamp", 1.0, 0.5)]
-    assert ladder(records, target, rungs=4) == pytest.approx([0.4, 0.5, 0.6, 0.8, 1.0])
+    assert ladder(records, target) == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 
 
 def test_the_best_evaluation_is_on_the_ladder() -> None:

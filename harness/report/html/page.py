@@ -34,7 +34,7 @@ _POLICY = (
 )
 _MOST_RUNS, _MOST_BYTES = 200, 1_000_000
 """Of more runs, or of a page that would be larger with them, the records lie beside it."""
-LONGEST = 400
+_LONGEST = 400
 """Characters of a text that are shown; a record has it whole."""
 _LONGEST_CELL = 240
 
@@ -146,7 +146,7 @@ def _environment() -> Environment:
 def _shown(value: Any) -> Any:
     """Whatever the template prints: texts of records in one line, and not too long."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return brief(value, LONGEST)
+        return brief(value, _LONGEST)
     return value
 
 

@@ -24,7 +24,7 @@ import pytest
 from datasets import origins
 from datasets.errors import DataError
 from datasets.origins import ORIGINS, RemoteFile, how_to_get
-from datasets.origins.download import RAW, _Getter, download, fetch
+from datasets.origins.download import _Getter, download, fetch
 from datasets.raw import SOURCES
 
 OLD = bytes(range(251)) * 4000  # 1,004,000 bytes, some pieces
@@ -330,12 +330,12 @@ def test_a_data_set_is_downloaded_and_unpacked_once(
 ) -> None:
     said: list[str] = []
     raw = fetch("uiprmd", tmp_path, say=said.append)
-    assert raw == tmp_path / RAW / copy / "data"
+    assert raw == tmp_path / "raw" / copy / "data"
     assert {str(path.relative_to(raw)) for path in raw.rglob("*.gz")} == {
         "Segmented Movements/Kinect/Positions/m01_s01_e01_positions.txt.gz",
         "Incorrect Segmented Movements/Kinect/Angles/m01_s01_e01_angles_inc.txt.gz",
     }
-    assert names(tmp_path) == {"uiprmd.tar.gz", "uiprmd.tar.gz.sha256", RAW}
+    assert names(tmp_path) == {"uiprmd.tar.gz", "uiprmd.tar.gz.sha256", "raw"}
     (tmp_path / "uiprmd.tar.gz").unlink()
     assert fetch("uiprmd", tmp_path, say=said.append) == raw
     assert (len(shelf.asked), len(said)) == (1, 1)

@@ -13,7 +13,7 @@ import pytest
 from datasets.errors import DataError
 from datasets.raw import open_source
 from datasets.raw.base import BrokenFile, Reading
-from datasets.raw.pkummd import CLASSES, PkuMmd1, PkuMmd2, read_labels
+from datasets.raw.pkummd import PkuMmd1, PkuMmd2, read_labels
 from datasets.raw.prepare import plan_of
 from datasets.splits import make_split
 from tests.datasets.raw.made_up_raw import (
@@ -422,7 +422,8 @@ def test_phase_2_has_videos_by_name_and_the_same_classes(tmp_path: Path) -> None
         "xsub_side": "train",
         "xview_side": "test",
     }
-    assert (len(CLASSES), CLASSES[0], CLASSES[50]) == (51, "bow", "writing")
+    names = PkuMmd1.class_names
+    assert (len(names), names[0], names[50]) == (51, "bow", "writing")
 
 
 def test_both_phases_in_one_folder_do_not_mix(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from datasets.errors import DataError
 from datasets.layouts import KINECT20
 from datasets.raw.base import BrokenFile, RawClip
 from datasets.raw.prepare import prepare
-from datasets.raw.utdmhad import CLASSES, UtdMhad
+from datasets.raw.utdmhad import UtdMhad
 from datasets.splits import make_split
 from tests.datasets.raw.made_up_raw import clips_of, person, stored, write_utdmhad
 
@@ -67,7 +67,8 @@ def test_joints_get_the_order_of_the_other_kinect_v1_sets(tmp_path: Path) -> Non
 def test_columns_come_from_the_name(tmp_path: Path) -> None:
     found = clip(write(tmp_path, d_skel=np.ones((20, 3, 2))))
     assert found.columns == {"label": 26, "subject": 8, "repetition": 4, "names": "a27_s8_t4"}
-    assert (len(CLASSES), CLASSES[0], CLASSES[26]) == (
+    names = UtdMhad.class_names
+    assert (len(names), names[0], names[26]) == (
         27,
         "right arm swipe to the left",
         "squat (two arms stretch out)",
