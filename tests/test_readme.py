@@ -201,6 +201,13 @@ def test_what_is_open_on_the_first_page_is_what_was_measured() -> None:
     assert f"AMR's mean stands above raw coordinates, {line} to 77.0 %" in text
 
 
+def test_the_price_of_tuning_on_the_first_page_is_the_measured_one() -> None:
+    rows = pd.read_csv(RESULTS / "answer-tuning" / "tuning.csv").set_index("label")
+    names = {"amr": "AMR", "gfp": "GFP", "skeletonmae": "SkeletonMAE"}
+    best = ", ".join(f"{name} {100 * rows.loc[key, 'best']:.1f}" for key, name in names.items())
+    assert f"leaves the order (one seed: {best} %)" in " ".join(text_of("README.md").split())
+
+
 def test_accuracies_of_the_first_page_are_those_of_the_study() -> None:
     rows = table_of("answer-a-utdmhad", "linear")
     first = text_of("README.md")

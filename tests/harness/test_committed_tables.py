@@ -41,8 +41,10 @@ from harness.report.target import (
     target_table,
 )
 from harness.report.trends import trend_frame, trend_table
+from harness.report.tuning import tuning_frame, tuning_notes, tuning_table
 from harness.studies.claims import find_claim, make_card
 from harness.studies.target import eligible_runs, read_target, step_times
+from harness.studies.tuning import tuned_methods
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 OTHERS = ("README.md", "plan.md")
@@ -154,8 +156,16 @@ def only_speed(folder: Path) -> SpeedRecord:
 
 def render_table(path: Path, committed: Page) -> Page:
     """The runs of the budget that the table's own notes name, in its order of rows,
-    and the controls.
+    and the controls; of a page with a table for each setting, the whole folder.
     """
+    if len(committed.tables) > 1:
+        every = folder_tables(read_records(path.parent))
+        return page_of(
+            path,
+            *(every_column(table.wide, table.table) for table in every),
+            lines=[line for table in every for line in table.lines()],
+            numbers={"": folder_frame(every)},
+        )
     budgets = {
         found[1] for line in committed.notes if (found := re.search(r"; budget (\S+),", line))
     }
@@ -197,6 +207,13 @@ def render_claim(path: Path, committed: Page) -> Page:
         card_table(card),
         lines=card_notes(card, rules_version()),
         numbers={"": card_frame(card)},
+    )
+
+
+def render_tuning(path: Path, committed: Page) -> Page:
+    found = tuned_methods(stored(path.parent)[0])
+    return page_of(
+        path, tuning_table(found), lines=tuning_notes(found), numbers={"": tuning_frame(found)}
     )
 
 
@@ -257,6 +274,7 @@ RENDERERS: dict[str, Callable[[Path, Page], Page]] = {
     "inference.md": render_inference,
     "explain.md": render_explain,
     "claim": render_claim,
+    "tuning.md": render_tuning,
     "trends.md": render_trends,
     "exchange.md": render_exchange,
     "target.md": render_target,
@@ -305,6 +323,9 @@ def test_the_notes_of_a_committed_table_hold_the_same_numbers(path: Path) -> Non
 @pytest.mark.parametrize("path", [path for path in TABLES if path.name == "table.md"], ids=name_of)
 def test_the_table_of_the_whole_folder_is_the_one_that_the_command_left(path: Path) -> None:
     committed, today = both(path)
+    if len(committed.tables) > 1:
+        assert [list(rows) for rows in committed.tables] == [list(rows) for rows in today.tables]
+        return
     pages = [
         page_of(path, every_column(table.wide, table.table), lines=table.lines())
         for table in folder_tables(read_records(path.parent))
