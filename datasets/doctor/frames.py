@@ -1,7 +1,7 @@
 """The doctor's one pass over the frames: gaps, frozen frames, steps, bones, and votes for up and
 for left and right.
 
-Frames are gone through in blocks of whole clips, about `BLOCK_BYTES` at a time; what is kept is a
+Frames are gone through in blocks of whole clips, about `_BLOCK_BYTES` at a time; what is kept is a
 few numbers per clip. Nothing here judges: `datasets.doctor.examination` does.
 """
 
@@ -19,7 +19,7 @@ from datasets.clips import ClipSet, Fingerprint, Stored, clip_hash, clip_origin
 from datasets.doctor.body import FORWARD, RIGHT, TALL, body_vectors, hip_joint, least_forward
 from datasets.layouts import SkeletonLayout
 
-BLOCK_BYTES = 8 * 2**20
+_BLOCK_BYTES = 8 * 2**20
 _LEAST_FRAMES = 8
 """Frames of a body below which nothing is said about how steady its bones are."""
 _MOST_POSES = 1000
@@ -108,10 +108,10 @@ class Block:
 
 
 def _blocks(clips: ClipSet) -> Iterator[Block]:
-    """All clips in order, as many at a time as take about `BLOCK_BYTES` as float32;
+    """All clips in order, as many at a time as take about `_BLOCK_BYTES` as float32;
     at least one.
     """
-    step = max(1, BLOCK_BYTES // max(1, 4 * int(np.prod(clips.joints.shape[1:]))))
+    step = max(1, _BLOCK_BYTES // max(1, 4 * int(np.prod(clips.joints.shape[1:]))))
     first = 0
     while first < len(clips):
         reach = int(np.searchsorted(clips.offsets, clips.offsets[first] + step, side="right")) - 1

@@ -26,7 +26,7 @@ from datasets.files import CACHE_VARIABLE, atomic_file, cache_dir, file_version
 from datasets.formats.kinds import found_instead
 from datasets.wording import listed, nearest, one_line
 
-COPY_BYTES = 16 * 2**20
+_COPY_BYTES = 16 * 2**20
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 _MOST_ARRAYS = 1_000
 """Arrays of a file."""
@@ -280,6 +280,6 @@ def _stream(file: IO[bytes], member: Member, out: IO[bytes]) -> None:
     }
     npy.write_array_header_1_0(out, header)
     file.read(member.start)
-    while piece := file.read(COPY_BYTES // member.dtype.itemsize * member.dtype.itemsize):
+    while piece := file.read(_COPY_BYTES // member.dtype.itemsize * member.dtype.itemsize):
         with np.errstate(over="ignore"):  # what overflows becomes infinite, and the checks name it
             out.write(np.frombuffer(piece, member.dtype).astype(dtype).tobytes())

@@ -26,7 +26,7 @@ from datasets.clips import ClipSet, Fingerprint, Stored, clip_hash, clip_origin
 from datasets.files import FileVersion, atomic_file, cache_dir
 
 HEADER, JOINTS, INDEX = "store.json", "joints.npy", "index.npz"
-BLOCK_BYTES = 32 * 2**20
+_BLOCK_BYTES = 32 * 2**20
 """Of `JOINTS`, hashed on their own; part of format 2."""
 REPAIR = "copy the store again, or prepare it again"
 RECENT = 2.0
@@ -47,7 +47,7 @@ class Sums(BaseModel):
 
     Attributes:
         arrays: of each array of the index (`array_sum`); ``index`` of its file.
-        blocks: of each `BLOCK_BYTES` of the frames' file, its own header included.
+        blocks: of each `_BLOCK_BYTES` of the frames' file, its own header included.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -164,7 +164,7 @@ class BlockSums:
 
     def __init__(self) -> None:
         self._done = list[str]()
-        self._digest, self._room = hashlib.sha256(), BLOCK_BYTES
+        self._digest, self._room = hashlib.sha256(), _BLOCK_BYTES
 
     def add(self, data: memoryview | bytes) -> None:
         """The next bytes."""
@@ -178,21 +178,21 @@ class BlockSums:
 
     def finish(self) -> tuple[str, ...]:
         """All blocks."""
-        if self._room < BLOCK_BYTES:
+        if self._room < _BLOCK_BYTES:
             self._close()
         return tuple(self._done)
 
     def _close(self) -> None:
         self._done.append(self._digest.hexdigest())
-        self._digest, self._room = hashlib.sha256(), BLOCK_BYTES
+        self._digest, self._room = hashlib.sha256(), _BLOCK_BYTES
 
 
 def _block_sums(path: Path, advance: Advance) -> Iterator[str]:
     size = path.stat().st_size
     with ThreadPoolExecutor(_THREADS) as pool:
-        starts = range(0, size, BLOCK_BYTES)
+        starts = range(0, size, _BLOCK_BYTES)
         for start, found in zip(starts, pool.map(partial(_block_sum, path), starts), strict=True):
-            advance(min(start + BLOCK_BYTES, size), size)
+            advance(min(start + _BLOCK_BYTES, size), size)
             yield found
 
 
@@ -203,7 +203,7 @@ def _block_sum(path: Path, start: int) -> str:
     digest, piece = hashlib.sha256(), bytearray(_PIECE_BYTES)
     with path.open("rb", buffering=0) as file:
         file.seek(start)
-        for _ in range(0, BLOCK_BYTES, _PIECE_BYTES):
+        for _ in range(0, _BLOCK_BYTES, _PIECE_BYTES):
             digest.update(memoryview(piece)[: file.readinto(piece)])
     return digest.hexdigest()
 
@@ -238,8 +238,8 @@ def _compare_blocks(folder: Path, sums: Sums, clips: ClipSet, advance: Advance) 
 def _changed(clips: ClipSet, number: int) -> str:
     """What is wrong with the frames of a block, and which they are."""
     frame_bytes, start = clips.joints[0].nbytes, clips.joints.offset  # type: ignore[attr-defined] # a memory map's
-    first = max(0, (number * BLOCK_BYTES - start) // frame_bytes)
-    end = min(len(clips.joints), -(-((number + 1) * BLOCK_BYTES - start) // frame_bytes))
+    first = max(0, (number * _BLOCK_BYTES - start) // frame_bytes)
+    end = min(len(clips.joints), -(-((number + 1) * _BLOCK_BYTES - start) // frame_bytes))
     if problem := not_finite(clips, first, end):
         return problem
     one, other = (

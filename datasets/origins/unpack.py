@@ -22,11 +22,11 @@ from datasets.wording import one_line
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a disk, or a person's share of it, that is full."""
-RATIO, FREE = 100, 64 * 2**20
+_RATIO, _FREE = 100, 64 * 2**20
 """Bytes that may come out: times the archive's own, and in any case. Text packs 3- to 20-fold,
 a bomb 1,000-fold.
 """
-MOST_MEMBERS = 250_000
+_MOST_MEMBERS = 250_000
 _PIECE = 2**20  # tarfile reads contents in smaller pieces, and an honest header is smaller
 
 
@@ -98,8 +98,8 @@ def _judged(
         path, odd = PurePosixPath(member.name), set(member.name) & {"\\", ":"}
         wanted = not member.isdir() and fnmatchcase(str(path), keep)
         place = str(path).casefold()  # some disks take upper and lower case for one
-        if number > MOST_MEMBERS:
-            problem = f"expected at most {MOST_MEMBERS:,} members, found more"
+        if number > _MOST_MEMBERS:
+            problem = f"expected at most {_MOST_MEMBERS:,} members, found more"
         elif path.is_absolute() or ".." in path.parts or odd or not member.name.isprintable():
             problem = (
                 "expected a plain path inside the archive, found one that leaves it or cannot be"
@@ -129,7 +129,7 @@ class _Stream(gzip.GzipFile):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.allowed = max(FREE, RATIO * path.stat().st_size)
+        self.allowed = max(_FREE, _RATIO * path.stat().st_size)
 
     def read(self, size: int | None = -1) -> bytes:
         """At most ``size`` bytes, which must be few."""

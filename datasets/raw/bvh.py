@@ -39,7 +39,7 @@ _KNOWN = ("file", "label", "subject", "unit_metres")
 _TAKEN = (*REMEMBERED, "offsets", "lengths", "names")
 _WHOLE = re.compile(r"-?\d{1,9}")
 _SEPARATORS = ",;\t"
-_MOST_BYTES, MOST_ROWS, _MOST_COLUMNS = 32 * 2**20, 250_000, 100
+_MOST_BYTES, _MOST_ROWS, _MOST_COLUMNS = 32 * 2**20, 250_000, 100
 
 
 @dataclass(frozen=True)
@@ -188,11 +188,13 @@ def _read_rows(path: Path) -> list[_Row]:
     columns = _columns(path, head)
     rows = [
         _row(path, line, columns, fields)
-        for line, fields in islice(table, MOST_ROWS)
+        for line, fields in islice(table, _MOST_ROWS)
         if any(fields)
     ]
     if next(table, None):
-        raise DataError(f"{path}: expected at most {MOST_ROWS:,} lines, found more; cut the set up")
+        raise DataError(
+            f"{path}: expected at most {_MOST_ROWS:,} lines, found more; cut the set up"
+        )
     if not rows:
         raise DataError(
             f"{path}: expected a line for every file, found none; name file and label of every clip"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from datasets.raw.base import BrokenFile
 from datasets.wording import one_line
 
-MOST_BYTES = 64 * 2**20
+_MOST_BYTES = 64 * 2**20
 """More is no recording: a file, or what a small .gz file unpacks to, must not fill the memory."""
 _MOST_LINES = 1_000_000
 _SOME = 1_000  # lines that are looked at together
@@ -35,13 +35,13 @@ def read_lines(path: Path) -> list[str]:
     try:
         packed = path.suffix.lower() == ".gz"
         with gzip.open(path) if packed else path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            data = file.read(_MOST_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BrokenFile(
             path, f"expected a whole .gz file, found damage ({one_line(error)})"
         ) from None
-    if len(data) > MOST_BYTES:
-        raise BrokenFile(path, f"expected at most {MOST_BYTES:,} bytes, found more")
+    if len(data) > _MOST_BYTES:
+        raise BrokenFile(path, f"expected at most {_MOST_BYTES:,} bytes, found more")
     if data.count(b"\n") > _MOST_LINES:
         raise BrokenFile(path, f"expected at most {_MOST_LINES:,} lines, found more")
     text = text_of(data)

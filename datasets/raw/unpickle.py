@@ -37,7 +37,7 @@ MOST_BYTES = 64 * 2**20
 _LONGEST_TEXT = 4096
 """Longer strings are taken for bytes that protocol 2 wrote as text, and left in the file."""
 _LARGEST_READ = 2**20
-MOST_OBJECTS, _MOST_OPERATIONS = 4_000_000, 30_000_000
+_MOST_OBJECTS, _MOST_OPERATIONS = 4_000_000, 30_000_000
 """Some twice what NTU RGB+D 120 needs; a pickle of a few MB can ask for any number."""
 _NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 
@@ -346,8 +346,8 @@ _FREE = (
 def _counted(operation: Callable[[Any], None]) -> Callable[[Any], None]:
     def load(unpickler: _PlainUnpickler) -> None:
         unpickler.made += 1
-        if unpickler.made > MOST_OBJECTS:
-            raise ValueError(f"more than {MOST_OBJECTS:,} objects")
+        if unpickler.made > _MOST_OBJECTS:
+            raise ValueError(f"more than {_MOST_OBJECTS:,} objects")
         operation(unpickler)
 
     return load

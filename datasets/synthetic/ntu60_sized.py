@@ -30,7 +30,7 @@ TWO_BODIES = 0.18
 SHORTEST, MEDIAN, LONGEST, _SPREAD = 32, 75, 300, 0.4
 """Frames: log-normal around the median with that sigma, cut to NTU RGB+D's range."""
 _SUBJECTS = 40
-BLOCK = 2_000
+_BLOCK = 2_000
 
 
 def load() -> ClipSet:
@@ -78,8 +78,8 @@ def keep(clips: ClipSet, folder: Path) -> None:
 
 def _pieces(clips: ClipSet) -> Iterator[StorePart]:
     """The clips, some thousand at a time."""
-    for first in range(0, len(clips), BLOCK):
-        last = min(len(clips), first + BLOCK)
+    for first in range(0, len(clips), _BLOCK):
+        last = min(len(clips), first + _BLOCK)
         frames = clips.joints[clips.offsets[first] : clips.offsets[last]]
         yield StorePart(
             frames,
@@ -112,8 +112,8 @@ def generate(train: int, test: int) -> ClipSet:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     joints = np.zeros((offsets[-1], *made.joints.shape[1:]), np.float16)
     shift = rng.uniform(-0.5, 0.5, (count, 3)).astype(np.float32)
-    for first in range(0, count, BLOCK):
-        chosen = np.arange(first, min(count, first + BLOCK))
+    for first in range(0, count, _BLOCK):
+        chosen = np.arange(first, min(count, first + _BLOCK))
         rows, clip = _resampled(made, base[chosen], lengths[chosen])
         frames = made.joints[rows] + shift[chosen[clip]][:, None, None] * (made.joints[rows] != 0)
         joints[offsets[first] : offsets[chosen[-1] + 1]] = frames

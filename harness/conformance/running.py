@@ -47,7 +47,7 @@ from methods.base import About, Method, MethodOptions
 
 _BF16_ROUNDING = 0.05
 _LATER_STEPS = 3
-PAPER = re.compile(r"arXiv \d{4}\.\d{4,5}|no arXiv number")
+_PAPER = re.compile(r"arXiv \d{4}\.\d{4,5}|no arXiv number")
 _OWN_WORK = re.compile(r"none\W+\w.+")
 
 # --- numerics ---
@@ -290,7 +290,7 @@ def metadata_is_complete(specimen: Specimen) -> None:
     )
     must(
         bool(
-            PAPER.search(about.paper)
+            _PAPER.search(about.paper)
             or _OWN_WORK.fullmatch(about.paper)
             or (about.control and about.paper == "none")
         ),

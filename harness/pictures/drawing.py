@@ -41,7 +41,7 @@ _AZIMUTH, _ELEVATION = math.radians(30), math.radians(8)
 """Where the viewer stands: turned to the person's left from straight ahead, and raised."""
 _SIDES = (("#0072b2", "#d55e00", "#555555"), ("#86bbd8", "#efb58a", "#b0b0b0"))
 """Colours of left, right and middle, for the first body and for the others."""
-GREEN, _MASKED, _PALE = "#009e73", "#aaaaaa", "#c8c8c8"
+_GREEN, _MASKED, _PALE = "#009e73", "#aaaaaa", "#c8c8c8"
 _GREY = "#777777"
 _DPI, _WIDTH, _ROW = 100, 11.0, 1.9
 """Dots per inch; inches of a strip across, and of one row down."""
@@ -425,8 +425,8 @@ class _Actor:
         dots, head, sides = self.dots[body], self.heads[body], _SIDES[min(body, 1)]
         dots.set_offsets(points)
         if self.seen is not None:
-            dots.set_facecolor([GREEN if seen else "white" for seen in self.seen[time, body]])
-            dots.set_edgecolor([GREEN if seen else _MASKED for seen in self.seen[time, body]])
+            dots.set_facecolor([_GREEN if seen else "white" for seen in self.seen[time, body]])
+            dots.set_edgecolor([_GREEN if seen else _MASKED for seen in self.seen[time, body]])
         else:
             dots.set_facecolor([sides[side] for side in self.sketch.sides])
         if self.sketch.head:

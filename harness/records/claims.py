@@ -51,9 +51,9 @@ with warnings.catch_warnings(
 ):  # `locked` says what becomes of a system that has none
     from filelock import FileLock, SoftFileLock
 
-BEAT = 10.0
+_BEAT = 10.0
 """Seconds between two signs of life."""
-SILENT = 120.0
+_SILENT = 120.0
 """Seconds without one after which an owner on another host counts as dead."""
 
 _REUSED = 60.0
@@ -201,7 +201,7 @@ class Claims:
         if version != claim.model_dump_json():
             self.seen[path] = claim.model_dump_json(), time.monotonic()
             return True
-        return time.monotonic() - first < SILENT and silence(path) < SILENT
+        return time.monotonic() - first < _SILENT and silence(path) < _SILENT
 
     @contextmanager
     def hold(self, address: str, label: str, seed: int) -> Iterator[Owned]:
@@ -278,7 +278,7 @@ def _keep_alive(owned: Owned, stop: threading.Event) -> None:
     """Signs of life until ``stop``; a claim that was lost gets none,
     and its owner finds out when it looks.
     """
-    while not stop.wait(BEAT):
+    while not stop.wait(_BEAT):
         with contextlib.suppress(OSError):  # a disk that is full for a while
             try:
                 owned.beat()

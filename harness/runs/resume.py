@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _KEPT = 2
-DEAREST = 0.01
+_DEAREST = 0.01
 """Share of a run's time that its states may cost."""
 
 
@@ -251,7 +251,7 @@ class Interval:
     @property
     def affordable(self) -> float:
         """Seconds between two that keep their cost low."""
-        return self.cost / DEAREST
+        return self.cost / _DEAREST
 
     @property
     def may(self) -> bool:

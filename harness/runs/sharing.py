@@ -24,7 +24,7 @@ from harness.training.build import Cell
 
 Piece = TypeVar("Piece")
 Named = tuple[str, str, int]
-LOOK_AGAIN = 2.0
+_LOOK_AGAIN = 2.0
 """Seconds between two looks at what others do."""
 
 
@@ -147,7 +147,7 @@ class Share:
         if self.task is None:
             self.task = self.waiting.enter_context(self.reporter.task(name))
         self.task(0, 0, detail)
-        time.sleep(LOOK_AGAIN)
+        time.sleep(_LOOK_AGAIN)
         stop_if_asked()
 
     def waited(self) -> None:

@@ -524,7 +524,7 @@ def test_a_body_that_stands_there_twice_is_found() -> None:
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     clips = changed((5, 0, 7), 2.0, changed(([2, 14], 0, 6), 0))
     whole = examine(clips, ["subject:1,2->3,4"])
-    monkeypatch.setattr(doctor_frames, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(doctor_frames, "_BLOCK_BYTES", 1)
     assert examine(clips, ["subject:1,2->3,4"]) == whole
 
 

@@ -148,7 +148,7 @@ def test_mapped_float64_becomes_float32(tmp_path: Path) -> None:
 def test_mapped_joints_are_never_whole_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "COPY_BYTES", 2**16)
+    monkeypatch.setattr(archive, "_COPY_BYTES", 2**16)
     monkeypatch.setattr(clips, "BLOCK_BYTES", 2**16)
     joints = np.ones((40_000, 1, 5, 3), dtype=np.float32)
     path = tmp_path / "packed.npz"

@@ -39,7 +39,7 @@ def test_they_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("MASKED_SKELETON_CACHE", str(tmp_path))
     monkeypatch.setattr(ntu60_sized, "TRAIN", 6)
     monkeypatch.setattr(ntu60_sized, "TEST", 4)
-    monkeypatch.setattr(ntu60_sized, "BLOCK", 3)
+    monkeypatch.setattr(ntu60_sized, "_BLOCK", 3)
     first = ntu60_sized.load()
     monkeypatch.delattr(ntu60_sized, "generate")
     again = ntu60_sized.load()

@@ -241,7 +241,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
 def test_blocks_are_hashed_alike_when_written_and_when_read(
     clips: ClipSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_check, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(store_check, "_BLOCK_BYTES", 300)
     monkeypatch.setattr(store_check, "_PIECE_BYTES", 60)
     header = written(tmp_path / "store", clips)
     assert header.sums is not None

@@ -92,7 +92,7 @@ def test_a_process_of_another_host_lives_while_its_file_changes(
     path = foreign(tmp_path, machine="elsewhere", host="elsewhere", process=1)
     looks = Claims(tmp_path)
     assert str(looks.holder(RUN)) == "process 1 on elsewhere"
-    monkeypatch.setattr(claims, "SILENT", 0.0)
+    monkeypatch.setattr(claims, "_SILENT", 0.0)
     assert looks.holder(RUN) is None
     write_claim(path, claim_of(path).model_copy(update={"beat": 1}))
     assert looks.holder(RUN) is not None  # it gave a sign of life between the two looks
@@ -112,7 +112,7 @@ def test_a_clock_that_is_wrong_kills_nobody(
     future = path.stat().st_mtime + 1e6
     os.utime(path, (future, future))
     assert looks.holder(RUN) is not None
-    monkeypatch.setattr(claims, "SILENT", 0.0)
+    monkeypatch.setattr(claims, "_SILENT", 0.0)
     assert looks.holder(RUN) is None
 
 
@@ -130,7 +130,7 @@ def test_who_was_silent_for_too_long_finds_out(tmp_path: Path) -> None:
 def test_signs_of_life_say_how_far_the_work_has_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "BEAT", 0.01)
+    monkeypatch.setattr(claims, "_BEAT", 0.01)
     with Claims(tmp_path).hold(RUN, "gfp", 0) as owned:
         owned.look = lambda: claims.Progress(
             doing="training", step=5, steps=10, clips=50, seconds=2.0, loss=0.5
@@ -311,7 +311,7 @@ def test_a_table_is_written_while_no_other_process_reads_for_its_own(tmp_path: P
 @pytest.fixture
 def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Share:
     """This process's part, which looks again at once."""
-    monkeypatch.setattr(sharing, "LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(sharing, "_LOOK_AGAIN", 0.01)
     store = RecordStore(tmp_path / "out")
     store.check_writable()
     console = make_console()

@@ -13,7 +13,6 @@ from datasets.clips import ClipSet
 from datasets.errors import DataError
 from datasets.layouts import KINECT20, NTU25, UIPRMD22, layout_from_parents
 from harness.pictures.drawing import (
-    GREEN,
     MOST_FRAMES,
     Sketch,
     animate,
@@ -163,7 +162,7 @@ def test_long_clips_lose_frames_not_pace(tmp_path: Path) -> None:
 
 def greens(shown: np.ndarray) -> int:
     """Pixels that are nearly the colour of visible tokens."""
-    wanted = np.array([int(GREEN[place : place + 2], 16) for place in (1, 3, 5)])
+    wanted = np.array([0x00, 0x9E, 0x73])
     return int((np.abs(shown - wanted).sum(axis=2) < 40).sum())
 
 

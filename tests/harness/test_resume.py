@@ -253,7 +253,7 @@ def test_what_a_process_did_after_its_last_state_is_done_again(
 def test_two_states_are_kept_and_a_damaged_one_gives_way_to_the_one_before(
     machine: Machine, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resume, "DEAREST", float("inf"))  # one at every evaluation
+    monkeypatch.setattr(resume, "_DEAREST", float("inf"))  # one at every evaluation
     machine.stop_at(7)
     assert machine.run("stopped").code == 143
     machine.go_on()
@@ -269,7 +269,7 @@ def test_two_states_are_kept_and_a_damaged_one_gives_way_to_the_one_before(
 def test_states_are_written_when_they_are_due(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resume, "DEAREST", float("inf"))
+    monkeypatch.setattr(resume, "_DEAREST", float("inf"))
     seen = []
     monkeypatch.setattr(cell, "write_state", lambda folder, state, tensors: seen.append(state.step))
     assert machine.run("often", "--set", "probe.points=1", "--state-seconds", "0").code == 0
@@ -385,7 +385,7 @@ def damaged_as_if_written_so(text: Path, harm: str) -> None:
 def test_a_state_that_cannot_be_restored_gives_way_to_the_one_before(
     machine: Machine, whole: Whole, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
-    monkeypatch.setattr(resume, "DEAREST", float("inf"))  # one at every evaluation
+    monkeypatch.setattr(resume, "_DEAREST", float("inf"))  # one at every evaluation
     machine.stop_at(7)
     machine.run("stopped")
     machine.go_on()

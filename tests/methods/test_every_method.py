@@ -7,7 +7,6 @@ from functools import partial
 import pytest
 import torch
 
-from harness.conformance.running import PAPER
 from harness.conformance.specimen import Specimen, batch, loss_of
 from harness.conformance.suite import CHECKS, Check, examine
 from harness.registry import Registry
@@ -53,7 +52,7 @@ def test_another_mask_another_loss(name: str) -> None:
 @every_method
 def test_a_built_in_method_has_a_paper_or_is_a_control(name: str) -> None:
     about = METHODS[name].about
-    assert PAPER.search(about.paper) or about.control
+    assert "arXiv" in about.paper or about.control
 
 
 @every_method

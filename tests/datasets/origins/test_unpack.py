@@ -69,8 +69,8 @@ def refusal(archive: Path, *, keep: str = "*") -> str:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """An archive may hold 100,000 bytes, or 10 times its own."""
-    monkeypatch.setattr(module, "FREE", 100_000)
-    monkeypatch.setattr(module, "RATIO", 10)
+    monkeypatch.setattr(module, "_FREE", 100_000)
+    monkeypatch.setattr(module, "_RATIO", 10)
 
 
 # --- unpacking what is right ---
@@ -276,7 +276,7 @@ def test_sparse_files_of_another_form_are_refused(tmp_path: Path) -> None:
 
 
 def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_MEMBERS", 3)
+    monkeypatch.setattr(module, "_MOST_MEMBERS", 3)
     archive = archive_of(tmp_path / "a.tar.gz", {f"{number}": b"" for number in range(4)})
     assert refusal(archive) == "'3': expected at most 3 members, found more"
 

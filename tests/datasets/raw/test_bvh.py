@@ -493,7 +493,7 @@ def test_tables_of_more_columns_or_lines_than_anybody_has_are_refused(
         DataError, match=r"line 1: expected at most 100 columns, found 152; leave some out"
     ):
         Bvh(folder_of(tmp_path, f"file,label,{','.join(f'c{number}' for number in range(150))}\n"))
-    monkeypatch.setattr("datasets.raw.bvh.MOST_ROWS", 3)
+    monkeypatch.setattr("datasets.raw.bvh._MOST_ROWS", 3)
     with pytest.raises(
         DataError, match=r"labels.csv: expected at most 3 lines, found more; cut the set up"
     ):

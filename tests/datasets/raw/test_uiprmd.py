@@ -236,7 +236,7 @@ def test_a_packed_file_that_would_fill_the_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = pair(tmp_path, straight(), angles(), end=".txt.gz") / "m03_s02_e10_positions.txt.gz"
-    monkeypatch.setattr("datasets.raw.number_text.MOST_BYTES", 10_000)
+    monkeypatch.setattr("datasets.raw.number_text._MOST_BYTES", 10_000)
     path.write_bytes(gzip.compress(b"0" * 10_001))
     with pytest.raises(BrokenFile, match="expected at most 10,000 bytes, found more"):
         clip(tmp_path)

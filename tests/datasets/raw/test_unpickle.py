@@ -336,7 +336,7 @@ def test_an_array_whose_bytes_do_not_fit_its_shape(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "found"),
-    [("MOST_OBJECTS", "more than 50 objects"), ("_MOST_OPERATIONS", "more than 50 operations")],
+    [("_MOST_OBJECTS", "more than 50 objects"), ("_MOST_OPERATIONS", "more than 50 operations")],
 )
 def test_a_pickle_that_makes_more_than_any_data_set_needs_is_refused(
     limit: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -350,7 +350,7 @@ def test_a_pickle_that_makes_more_than_any_data_set_needs_is_refused(
 
 def test_marks_are_counted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte each in the file, and a list each in memory."""
-    monkeypatch.setattr(unpickle, "MOST_OBJECTS", 50)
+    monkeypatch.setattr(unpickle, "_MOST_OBJECTS", 50)
     with pytest.raises(DataError, match="more than 50 objects"):
         load_plain(written(tmp_path, b"\x80\x04" + 60 * b"(" + b"."))
 
