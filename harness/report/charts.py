@@ -36,16 +36,23 @@ if TYPE_CHECKING:
 
 _WIDTH = 5.0
 """Inches across: one point is a pixel of a telephone."""
-PALETTE = ("#0072b2", "#d55e00", "#1b8a6b", "#a94a94", "#9c7a00", "#4d9bd1", "#7a1f45", "#6b6b2f")
-"""Colours of methods; `INK`, `MUTED`, `FAINT`: of text and axes, of secondary marks,
-of bands and grids.
+PALETTE = (
+    *("#0072b2", "#d55e00", "#34996b", "#620c2e", "#c06eff", "#4e4a02"),  # of most pictures
+    *("#480784", "#fc4a89", "#8c23e4", "#a22c78", "#8b5d4c", "#9e8ab9"),
+)
+"""Colours of methods, any two of them apart to every eye; `INK`, `MUTED`, `FAINT`: of text and
+axes, of secondary marks, of bands and grids.
 """
 INK, MUTED, FAINT = "#1d2329", "#68717a", "#e3e6ea"
 PHASES = ("#27496d", "#5b8db8", "#9dbfd9", "#c9a24b", "#8a6d3b", "#d9cdb4", "#5f5f5f", "#b5b5b5")
-_MARKERS = "osD^vPX<>p"
+_MARKERS = "osD^vPX<>ph*"
 _DASHES = ((), (4, 1.5), (1.2, 1.2), (5, 1.5, 1.2, 1.5))
-_KNOWN = ("gfp", "mamp", "skeletonmae", "sjepa", "skeleton2vec", "amr", "skeletonmae-graph")
-"""Methods whose colours are the same in every report, whoever else is in it."""
+_KNOWN = (
+    *("gfp", "mamp", "skeletonmae", "amr", "sjepa", "skeleton2vec"),
+    *("nat", "strl", "mcsp", "skeletonmae-graph", "skeletonmae-region"),
+)
+"""Methods in the order of their colours, which are the same in every report, whoever else is in it.
+"""
 _LONGEST, LONGEST_SAID = 22, 60
 """Characters of a name in a chart, and in what a mark says."""
 _MOST_SEED_LINES = 60
@@ -57,6 +64,8 @@ _FARTHEST = 100.0
 """A factor: so far from its middle an interval that nothing bounds is drawn."""
 _SMALL, _SMALLER = 8.5, 7.5
 """Points of text."""
+_NAME_HEIGHT = 0.13
+"""Inches that the name of a line across takes."""
 
 
 @dataclass(frozen=True)
@@ -578,7 +587,8 @@ def trade_chart(
     shown = _styled(points, styles)
     runs: Any = points.groupby("address", sort=False)
     means = _mean_points(points, x)
-    with _curves(shown, (_SPENT[x], "% of test clips"), 2.9) as (figure, axes):
+    names = (_SPENT[x], "% of test clips")
+    with _curves(shown, names, 2.9, across=controls) as (figure, axes):
         chart = Chart(
             f"linear-against-{x.replace('_', '-')}", f"Accuracy against {_SPENT[x]}", figure, points
         )
@@ -612,7 +622,6 @@ def trade_chart(
                 unit = "clips" if x == "clips_seen" else "s"
                 over = f" (mean of {one.seeds} seeds)" if one.seeds > 1 else ""
                 chart.tell(mark, f"{said(label)}: {value:.1f} % after {at:,.4g} {unit}{over}")
-        _across(axes, controls or {})
         axes.margins(x=0.02)
         axes.grid(color=FAINT, lw=0.6)
         axes.xaxis.set_major_formatter(_thousands)
@@ -636,16 +645,22 @@ def _curves(
     bottom: float = 0.62,
     top: float = 0.1,
     key: float = 0.45,
+    across: Mapping[str, float] | None = None,
 ) -> Iterator[tuple[Figure, Axes]]:
     """A figure for curves, with the names of both axes, and the key of all rows below.
 
     Args:
         height: inches without the key; left, bottom, top: of the margins; key: where it begins.
+        across: accuracies that are lines across, with what they are of: controls, a target.
     """
     below = 0.17 * -(-len(shown) // 2)
+    longest = max(
+        (len(_name_of(label, value)) for label, value in (across or {}).items()), default=0
+    )
     with _style():
-        figure, axes = _figure(height + below, left, 0.12, bottom + below, top)
+        figure, axes = _figure(height + below, left, 0.12 + 0.054 * longest, bottom + below, top)
         yield figure, axes
+        _across(axes, across or {})
         axes.tick_params(labelsize=_SMALLER)
         axes.set_xlabel(names[0], fontsize=_SMALLER, loc="left", labelpad=2)
         axes.set_ylabel(names[1], fontsize=_SMALLER, labelpad=2)
@@ -678,19 +693,31 @@ def _handle(label: str, look: Look) -> Any:
     )
 
 
-def _across(axes: Axes, controls: Mapping[str, float]) -> None:
-    """Controls as lines across, named at their end."""
-    for number, (label, value) in enumerate(controls.items()):
+def _name_of(label: str, accuracy: float) -> str:
+    """``raw-pca 77.0``."""
+    return f"{short(label, 16)} {100 * accuracy:.1f}"
+
+
+def _across(axes: Axes, accuracies: Mapping[str, float]) -> None:
+    """Lines across, each named beside its end, where no curve is; names that would lie on each
+    other are moved apart.
+    """
+    for number, value in enumerate(accuracies.values()):
         axes.axhline(100 * value, color=MUTED, lw=0.9, dashes=_DASHES[1 + number % 3], zorder=1)
+    low, high = axes.get_ylim()
+    inches = axes.get_figure(root=True).get_figheight() * axes.get_position().height  # type: ignore[union-attr]
+    line, at = _NAME_HEIGHT / inches * (high - low), -math.inf
+    for label, value in sorted(accuracies.items(), key=lambda share: share[1]):
+        at = max(100 * value, at + line)
         axes.text(
-            1,
-            100 * value,
-            f"{short(label, 16)} {100 * value:.1f}",
+            1.01,
+            at,
+            _name_of(label, value),
             transform=axes.get_yaxis_transform(),
             fontsize=7,
             color=MUTED,
-            ha="right",
-            va="bottom",
+            ha="left",
+            va="center",
         )
 
 
@@ -716,7 +743,8 @@ def ladder_chart(
     """
     shown = _styled(rungs, styles)
     names = ("training seconds until reached by all seeds", "% of test clips")
-    with _curves(shown, names, 2.7) as (figure, axes):
+    across = {} if target is None else {"target": target}
+    with _curves(shown, names, 2.7, across=across) as (figure, axes):
         chart = Chart("ladder", "Time to accuracy", figure, rungs)
         for label, look in shown.items():
             own = rungs[(rungs["label"] == label) & rungs["seconds"].notna()]
@@ -738,8 +766,6 @@ def ladder_chart(
                     f" {one.runs} seeds"
                 )
                 chart.tell(mark, told)
-        if target is not None:
-            _across(axes, {"target": target})
         axes.grid(color=FAINT, lw=0.6)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(_thousands)
