@@ -4,8 +4,10 @@ and the same call goes on with the rest.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -13,9 +15,13 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Never
 
 import pytest
+import torch
 
 from benchmarks.gpu_packages import missing, package_of, unpack
 from benchmarks.gpu_report import (
@@ -25,7 +31,14 @@ from benchmarks.gpu_report import (
     sections,
     training_claims,
 )
+from datasets.formats.npz import write_npz
+from datasets.synthetic.generation import ACTIONS, generate
+from harness.cli import main as cli
 from harness.records.store import RecordStore
+from harness.runs import experiment
+from harness.spec.model import DataSpec
+from harness.speed.measurement import Timing
+from harness.training.data import load_data
 from tests.harness.children import needs_fork
 from tests.harness.made_up_records import (
     ENVIRONMENT,
@@ -214,6 +227,63 @@ def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
     assert "expected some of smoke, smoke-compiled, eager" in found.stderr
     assert "found eagre" in found.stderr
     assert not (tmp_path / "out").exists()
+
+
+# --- the commands of its parts ---
+
+
+class Planned(Exception):
+    """A command has come to the point where the long work begins."""
+
+
+def planned(timing: Timing, *_: object) -> Never:
+    labels = [cell.label for cell in timing.cells]
+    assert timing.baseline in labels
+    assert len(set(labels)) == len(labels)
+    raise Planned
+
+
+def parsed(parser: argparse.ArgumentParser, *_: object) -> Never:
+    parser.parse_known_args()
+    raise Planned
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """`benchmarks/gpu.py`, which imports its neighbours as a script does."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return import_module("gpu")
+
+
+def test_every_part_comes_to_its_long_work(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its flags, methods, baseline and settings are taken, on a GPU that is made up."""
+    write_npz(tmp_path / "few.npz", generate(subjects=4, actions=tuple(ACTIONS)[:2]))
+    data = load_data(DataSpec(name=str(tmp_path / "few.npz")), torch.device("cpu"), patch=4)
+    monkeypatch.setattr(experiment, "load_data", lambda *_, **__: data)
+    monkeypatch.setattr(experiment, "select_device", lambda *_: torch.device("cpu"))
+    monkeypatch.setattr(
+        experiment.Experiment, "device_type", property(lambda one: one.request.device)
+    )
+    monkeypatch.setattr(Timing, "warm_up", planned)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+    monkeypatch.chdir(ROOT)
+    rehearsed = [part for part in script.all_parts(script.REHEARSAL) if part.name == "eager"]
+    for part in [*script.all_parts(script.FULL, tmp_path), *rehearsed]:
+        words = [*part.command, "--out", str(tmp_path / part.name)]
+        with pytest.raises(Planned):
+            started(words, monkeypatch)
+
+
+def started(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python does with these words, in this process."""
+    name, rest = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
+    monkeypatch.setattr(sys, "argv", [name, *rest])
+    if name == "harness":
+        cli.main()
+    else:
+        runpy.run_path(str(ROOT / name), run_name="__main__")
 
 
 # --- packages ---
