@@ -64,6 +64,8 @@ PUBLISHED = (
     f"{GFP_SECONDS // 60} minutes on one H200, by division"
 )
 
+CLAIMS_OF = ("claims", "claims-sjepa")
+"""Parts that measure claims about training."""
 FIRST = 3
 """Sections that are printed: the parts, what was expected, the claims."""
 
@@ -148,34 +150,38 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def claims_table(record: SpeedRecord | None) -> pd.DataFrame:
-    """The verdict on every claim card about training, under the claim's own definition,
-    for both ways of training.
+def claims_table(records: Sequence[SpeedRecord]) -> pd.DataFrame:
+    """The verdict on every claim card about training, under the claim's own definition, for both
+    ways of training; from the first record that has the claim's methods.
     """
     rows = []
     for name, claim in training_claims().items():
         about = {"claim": name, "about a": claim.device, "claimed": f"{claim.factor:g}x"}
-        try:
-            if not record:
-                raise UsageError("not measured")
-            rows += [
-                {
-                    **about,
-                    "trained": one.way,
-                    "measured": factor(one.ratio, record.floor),
-                    "verdict": one.verdict,
-                }
-                for one in make_card(claim, record).measurements
-                if one.ratio and one.verdict
-            ]
-        except UsageError as problem:
-            rows.append({**about, "trained": "-", "measured": "-", "verdict": str(problem)})
+        found = [verdicts(claim, record) for record in records]
+        first = next((one for one in found if isinstance(one, list)), None)
+        if first is None:
+            said = str(found[0]) if found else "not measured"
+            first = [{"trained": "-", "measured": "-", "verdict": said}]
+        rows += [{**about, **row} for row in first]
     return pd.DataFrame(rows)
+
+
+def verdicts(claim: Claim, record: SpeedRecord) -> list[dict[str, str | None]] | UsageError:
+    """The verdict on a claim for both ways of training, or why a record has none."""
+    try:
+        measurements = make_card(claim, record).measurements
+    except UsageError as problem:
+        return problem
+    return [
+        {"trained": one.way, "measured": factor(one.ratio, record.floor), "verdict": one.verdict}
+        for one in measurements
+        if one.ratio and one.verdict
+    ]
 
 
 def training_claims() -> dict[str, Claim]:
     """Claims about training whose methods are rows of the suite, by name:
-    what the part "claims" measures.
+    what the parts of `CLAIMS_OF` measure.
     """
     return {
         name: one
@@ -211,7 +217,8 @@ def sections(results: Path) -> Iterator[str]:
         expected_table(records), [SOURCE, PUBLISHED], command
     )
     heading = f"## Claims{found['claims'][1] if 'claims' in found else ''}\n\n"
-    yield heading + to_markdown(claims_table(records.get("claims")), [], command)
+    claimed = [records[part] for part in CLAIMS_OF if part in records]
+    yield heading + to_markdown(claims_table(claimed), [], command)
     for name, state in states.items():
         if name in found:
             record, said = found[name]

@@ -202,6 +202,22 @@ def test_a_part_that_is_asked_for_again_is_run_afresh(calls: Calls) -> None:
 
 
 @needs_fork
+def test_a_part_that_took_longer_than_what_is_left_is_for_another_call(calls: Calls) -> None:
+    timed = 'gpu.Part("quick", ("-c", QUICK), took=1e6)'
+    calls.driver.write_text(
+        calls.driver.read_text().replace('gpu.Part("quick", ("-c", QUICK))', timed)
+    )
+    calls.results.mkdir(parents=True)
+    (calls.results / "enough").touch()
+    printed, _ = calls.begin().communicate()
+    assert "quick took 1000000 s on" in printed
+    assert "left for another call: quick" in printed
+    assert set(calls.states()) == {"slow", "broken"}
+    calls.begin("--parts", "quick").communicate()
+    assert calls.states()["quick"] == "done"
+
+
+@needs_fork
 def test_a_part_that_is_killed_is_for_another_call(calls: Calls) -> None:
     call = calls.begin("--parts", "slow,asked")
     wait_for((calls.results / "slow" / "number.json").exists)
@@ -375,7 +391,7 @@ def test_every_claim_card_has_a_verdict_on_its_own_hardware_or_a_reason() -> Non
     measured = stage_record(
         *arms, stages=stages, environment=ENVIRONMENT.model_copy(update={"device": "NVIDIA H100"})
     )
-    table = claims_table(measured)
+    table = claims_table([measured])
     assert list(table["claim"]) == [name for name in training_claims() for _ in stages]
     assert set(training_claims()) == {
         "gfp-6.2x",
@@ -385,8 +401,8 @@ def test_every_claim_card_has_a_verdict_on_its_own_hardware_or_a_reason() -> Non
     }  # what the script measures
     assert set(table["about a"]) == {"gpu"}
     assert set(table["verdict"]) == {"supported"}
-    assert set(claims_table(None)["verdict"]) == {"not measured"}
-    assert set(claims_table(stage_record(*arms[1:], stages=stages))["verdict"]) > {
+    assert set(claims_table([])["verdict"]) == {"not measured"}
+    assert set(claims_table([stage_record(*arms[1:], stages=stages)])["verdict"]) > {
         "other hardware: not tested"
     }
 
