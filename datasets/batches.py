@@ -66,10 +66,12 @@ class Batches(Protocol):
 
     size: int
     device: torch.device
-    lead: int
-    """Untimed steps before a block is timed, until they come as in a long training."""
     divisible: bool
     """A block of steps may be left and entered again where it was left."""
+
+    @property
+    def lead(self) -> int:
+        """Untimed steps before a block is timed, until they come as in a long training."""
 
     def next(self) -> Batch:
         """The next batch."""

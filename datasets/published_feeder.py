@@ -11,8 +11,11 @@ this.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.synchronize import Event
 
 import numpy as np
 import torch
@@ -35,6 +38,8 @@ so that no epoch restarts the workers on the clock.
 """
 PREFETCH = 2
 """Batches that each worker prepares ahead, torch's default."""
+_LOOK = 1.0
+"""Seconds between two looks of a worker at rest whether the command is still there."""
 
 
 def pad_clips(
@@ -164,15 +169,41 @@ def rotation_products(angles: Float[Tensor, "T 3"]) -> Float[Tensor, "T 3 3"]:
     return about_z.matmul(about_y).matmul(about_x)
 
 
+class _AtRest(Dataset[Tensor]):
+    """Clips whose samples are only made while an event is set."""
+
+    def __init__(self, clips: PaddedClips, running: Event) -> None:
+        self.clips, self.running = clips, running
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, row: int) -> Tensor:
+        while not self.running.wait(_LOOK):
+            command = multiprocessing.parent_process()
+            if command and not command.is_alive():
+                os._exit(1)
+        return self.clips[row]
+
+
+def _leave_group(worker: int) -> None:
+    """A signal to the command's whole process group, such as a terminal or ``timeout`` sends, is
+    the command's, which ends its workers.
+    """
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+
+
 class FeederBatches:
     """Endless training batches ``[B, T, V, 3]`` from worker processes, both body slots of every
     clip in them.
 
-    The workers live only inside `flowing`, so that they take nothing from a neighbour's time.
+    The workers live only inside `flowing`, or are at rest outside, so that they take nothing from a
+    neighbour's time.
 
     Attributes:
-        lead: untimed steps that bring the workers' queue to where it stands in a long training:
-            full where the step is slower than the workers, empty where it is faster.
+        keeps_workers: they are at rest outside `flowing` until `close`: the next block finds them,
+            and what they prepared, as the last one left them.
 
     Args:
         dataset: the padded clips.
@@ -200,24 +231,38 @@ class FeederBatches:
                 f" {len(dataset)}"
             )
         self.dataset, self.size, self.device = dataset, size, device
-        self.lead, self.divisible = PREFETCH * workers, False  # a block's workers end with it
+        self.ahead, self.divisible = PREFETCH * workers, False  # a block's workers end with it
         self.generator = torch.Generator().manual_seed(seed)
+        self.running = multiprocessing.Event()
+        self.running.set()
         self.loader = DataLoader(
-            dataset,
+            _AtRest(dataset, self.running),
             size // bodies,
             sampler=RandomSampler(dataset, num_samples=_ENDLESS, generator=self.generator),
             num_workers=workers,
             prefetch_factor=PREFETCH,
             pin_memory=device.type == "cuda",
             generator=self.generator,
+            worker_init_fn=_leave_group,
         )
         self.stream: Iterator[Tensor] | None = None
+        self.drawn, self.keeps_workers = 0, False
+
+    @property
+    def lead(self) -> int:
+        """Untimed steps that bring the workers' queue to where it stands in a long training: full
+        where the step is slower than the workers, empty where it is faster.
+
+        One where it stands there already.
+        """
+        return max(1, self.ahead - self.drawn)
 
     def next(self) -> Float[Tensor, "B T V 3"]:
-        """The next batch; outside `flowing` the workers are started for it alone."""
-        if self.stream is None:
+        """The next batch; outside `flowing` the workers run for it alone."""
+        if self.stream is None or not self.running.is_set():
             with self.flowing():
                 return self.next()
+        self.drawn += 1
         return self.dataset.sequences(next(self.stream).to(self.device, non_blocking=True))
 
     @contextmanager
@@ -225,11 +270,23 @@ class FeederBatches:
         """Workers run inside. The first `lead` batches, what they prepare ahead,
         belong to untimed steps.
         """
-        self.stream = iter(self.loader)
+        self.running.set()
         try:
+            if self.stream is None:
+                self.drawn, self.stream = 0, iter(self.loader)
             yield
         finally:
-            self.stream = None  # drops the loader's iterator, which ends its workers
+            if self.keeps_workers:
+                self.running.clear()
+            else:
+                self.close()
+
+    def close(self) -> None:
+        """End the workers, wherever else their stream is referred to, such as in a traceback."""
+        stream, self.stream, self.drawn = self.stream, None, 0
+        self.running.set()  # what waits has to see that it is over
+        if stream and hasattr(stream, "_shutdown_workers"):
+            stream._shutdown_workers()
 
     def sample(self) -> Float[Tensor, "B T V 3"]:
         """A batch to warm up with; the order goes on as if it had not been taken."""

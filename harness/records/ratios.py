@@ -17,14 +17,18 @@ MOSTLY_DISTURBED = 0.5
 
 
 def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """``exp(mean(log(numerator / denominator)))`` over pairs, with a t interval on the logs;
-    at least 2 pairs.
+    """``exp(mean(log(numerator / denominator)))`` over pairs, with a t interval on the logs.
+
+    Nothing bounds the interval of a single pair: it reaches from 0 to infinity.
     """
     logs = np.log(np.asarray(numerator) / np.asarray(denominator))
     pairs = len(logs)
-    if pairs < 2:
-        raise ValueError("a ratio needs at least 2 pairs")
-    mean, error = float(logs.mean()), float(logs.std(ddof=1)) / math.sqrt(pairs)
+    if not pairs:
+        raise ValueError("a ratio needs a pair")
+    mean = float(logs.mean())
+    if pairs == 1:
+        return Ratio(value=math.exp(mean), low=0, high=math.inf, pairs=1)
+    error = float(logs.std(ddof=1)) / math.sqrt(pairs)
     half = float(stdtrit(pairs - 1, 0.975)) * error
     return Ratio(
         value=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half), pairs=pairs
@@ -65,7 +69,12 @@ def noise_floor(same: Ratio) -> float:
     """The factor inside which a ratio means nothing:
     the farther end of the same-against-same interval.
     """
-    return max(same.high, 1 / same.low)
+    return max(same.high, _inverse(same.low))
+
+
+def _inverse(bound: float) -> float:
+    """1 over an end of an interval, which may be 0 or infinite."""
+    return 1 / bound if bound else math.inf
 
 
 def verdict(
@@ -101,7 +110,10 @@ def claim_verdict(claimed: float, ratio: Ratio, floor: float, disturbed: float =
     """
     if claimed < 1:
         mirrored = Ratio(
-            value=1 / ratio.value, low=1 / ratio.high, high=1 / ratio.low, pairs=ratio.pairs
+            value=1 / ratio.value,
+            low=_inverse(ratio.high),
+            high=_inverse(ratio.low),
+            pairs=ratio.pairs,
         )
         return claim_verdict(1 / claimed, mirrored, floor, disturbed)
     if (

@@ -518,7 +518,7 @@ class SpeedRecord(RecordPart):
     bodies_per_clip: Positive
     arms: list[ArmRecord]
     same: Ratio
-    floor: float = Field(ge=1, allow_inf_nan=False)
+    floor: float = Field(ge=1)  # infinite after a single round
     health: Health | None = None
     matmul_flops: Positive | None = None
     rules: str = ""

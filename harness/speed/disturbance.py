@@ -7,6 +7,7 @@ twice, and what stays disturbed is counted in the record (RULES.md, "Disturbed b
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 from collections.abc import Callable
@@ -116,8 +117,8 @@ class Effort:
 
 @dataclass(frozen=True)
 class ProcessorTime:
-    """Busy processor seconds so far: of the whole machine, and of this process and its ended
-    children.
+    """Busy processor seconds so far: of the whole machine, and of this process with its ended
+    children and its loaders' workers.
 
     Ranks that train together are one process here.
     """
@@ -130,8 +131,11 @@ class ProcessorTime:
         """The counters at this moment."""
         machine = sum(busy_seconds(core) for core in own_cores(psutil.cpu_times(percpu=True)))
         own = os.times()
-        ranks = sum(_seconds_of(process) for process in joined().processes)
-        return cls(machine, own.user + own.system + own.children_user + own.children_system + ranks)
+        workers = [child.pid for child in multiprocessing.active_children() if child.daemon]
+        others = sum(map(_seconds_of, filter(None, [*joined().processes, *workers])))
+        return cls(
+            machine, own.user + own.system + own.children_user + own.children_system + others
+        )
 
     def foreign_share(self, before: ProcessorTime, wall: float) -> float:
         """Share of all processors' time between two moments that others took;

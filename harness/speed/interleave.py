@@ -156,7 +156,7 @@ def measure(
     Args:
         first: slot that the first round starts at.
         leave: called with what was measured so far, as it will be returned, and the number of
-            rounds in all; after every round but the first, which makes no ratio, and the last.
+            rounds in all; after every round but the last.
     """
     watch = watch or Watch(baseline.trainer.device)
     again = replace(baseline, blocks=[], phases={}, host=[], effort=Effort())
@@ -174,7 +174,7 @@ def measure(
         total = min(MAXIMUM_ROUNDS, int(seconds / per_round))
         total = max(MINIMUM_ROUNDS, total - total % len(order))  # whole turns
         progress(rounds, total)
-        if 1 < rounds < total:
+        if rounds < total:
             leave(again.clip_seconds, total)
     return again.clip_seconds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from datasets.published_feeder import FeederBatches
 from harness.errors import MethodFault, UsageError
 from harness.isolation.guard import seeded
 from harness.isolation.mistakes import forget_frames, mistake
@@ -84,6 +86,7 @@ class Timing:
         bounds: FLOPs per step of the encoder alone on the same tokens, by label.
         doubts: what trial steps gave away, by label.
         failures: what could not be built or stepped, by label.
+        feeders: whose worker processes rest between blocks.
     """
 
     cells: Sequence[Cell]
@@ -103,6 +106,7 @@ class Timing:
     bounds: dict[str, float | None] = field(default_factory=dict)
     doubts: dict[str, list[Doubt]] = field(default_factory=dict)
     failures: dict[str, Exception] = field(default_factory=dict)
+    feeders: list[FeederBatches] = field(default_factory=list)
     alone: dict[str, Arm] = field(default_factory=dict)
     """Arms of one process, by the label of the method."""
 
@@ -174,10 +178,15 @@ class Timing:
         """Build every method and step it until it is warm;
         a method that throws is left out and remembered.
         """
-        with reporter.task("warming up", "method") as task, seeded(self.cells[0].spec.seed):
+        with (
+            self._workers_end(unless_done=True),
+            reporter.task("warming up", "method") as task,
+            seeded(self.cells[0].spec.seed),
+        ):
             for number, cell in enumerate(self.cells):
                 self._warm_up(cell, reporter, partial(self._at, task, number, cell.label))
                 if cell.label in self.failures:
+                    self._end_workers()  # also those of others, which start again when needed
                     forget_frames(self.failures[cell.label])
         if self.baseline in self.failures:
             raise self._without_baseline(self.failures[self.baseline])
@@ -298,6 +307,7 @@ class Timing:
 
         title = "measuring speed, methods interleaved"
         with (
+            self._workers_end(),
             reporter.task(title, "round") as task,
             seeded(self.cells[0].spec.seed),
             self._baseline_called("being timed"),
@@ -317,6 +327,21 @@ class Timing:
         record = so_far(again, [peak, matmul_flops(device, precision)])
         store.write_speed(record)
         return Measurement(record, self.failures)
+
+    @contextmanager
+    def _workers_end(self, *, unless_done: bool = False) -> Iterator[None]:
+        """The loaders' workers end with the block, or only where it is broken off."""
+        try:
+            yield
+        except BaseException:
+            self._end_workers()
+            raise
+        if not unless_done:
+            self._end_workers()
+
+    def _end_workers(self) -> None:
+        for feeder in self.feeders:
+            feeder.close()
 
     def _reasons(self) -> dict[str, str]:
         """Why methods were not timed, by label."""
@@ -347,6 +372,11 @@ class Timing:
     def _arm(self, cell: Cell, method: type[Method], data: LoadedData | None = None) -> Arm:
         data = (data or self.data).as_in(cell.spec.data)
         trainer = timed_trainer(method, cell.spec, data)
+        if isinstance(trainer.batches, FeederBatches):
+            # Started for every block anew, they would take most of a round. Forked, they share the
+            # clips; else each has its own copy, and only one arm's may live at a time.
+            trainer.batches.keeps_workers = multiprocessing.get_start_method() == "fork"
+            self.feeders.append(trainer.batches)
         return Arm(
             cell.label, trainer, clips=trainer.batches.size / data.bodies_per_clip, guard=cell.guard
         )

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -279,6 +282,38 @@ def test_workers_live_only_while_batches_flow() -> None:
         stream.next()
         assert len(multiprocessing.active_children()) == 1
     assert not multiprocessing.active_children()
+
+
+def test_workers_that_are_kept_rest_between_blocks_and_go_on_as_they_were() -> None:
+    stream, other = (feeder(numbered(8), size=4) for _ in range(2))
+    stream.keeps_workers = True
+    with other.flowing():
+        expected = [other.next() for _ in range(4)]
+    with stream.flowing():
+        found = [stream.next(), stream.next()]
+        assert stream.lead == 1  # drawn are as many as the workers prepare ahead
+    (worker,) = multiprocessing.active_children()
+    time.sleep(0.1)  # a sample that was begun is finished
+    before = psutil.Process(worker.pid).cpu_times()
+    time.sleep(0.3)
+    assert psutil.Process(worker.pid).cpu_times() == before
+    found.append(stream.next())  # outside a block too
+    with stream.flowing():
+        assert multiprocessing.active_children() == [worker]
+        found.append(stream.next())
+    assert all(map(torch.equal, found, expected))
+    stream.close()
+    assert not multiprocessing.active_children()
+    assert stream.lead == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "setpgid"), reason="no process groups")
+def test_a_signal_to_the_whole_group_does_not_reach_a_worker() -> None:
+    stream = feeder(numbered(4), size=4)
+    with stream.flowing():
+        stream.next()
+        (worker,) = multiprocessing.active_children()
+        assert os.getpgid(worker.pid or 0) == worker.pid
 
 
 def test_workers_end_when_the_training_breaks_off() -> None:

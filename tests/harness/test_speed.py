@@ -220,9 +220,7 @@ def test_warming_up_counts_no_block(arm: Callable[..., Arm]) -> None:
 # --- what is left after every round ---
 
 
-def test_what_was_measured_is_left_after_every_round_that_makes_a_ratio_and_is_not_the_last(
-    arm: Callable[..., Arm],
-) -> None:
+def test_what_was_measured_is_left_after_every_round_but_the_last(arm: Callable[..., Arm]) -> None:
     a, left = (
         arm("A", 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0),
         list[tuple[list[float], list[float], int]](),
@@ -235,6 +233,7 @@ def test_what_was_measured_is_left_after_every_round_that_makes_a_ratio_and_is_n
         leave=lambda again, total: left.append(([*a.blocks], list(again), total)),
     )
     assert left == [
+        ([1], [2], MINIMUM_ROUNDS),
         ([1, 4], [2, 3], MINIMUM_ROUNDS),
         ([1, 4, 5], [2, 3, 6], MINIMUM_ROUNDS),
         ([1, 4, 5, 8], [2, 3, 6, 7], MINIMUM_ROUNDS),

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.records.ratios import noise_floor, paired_ratio
 from harness.records.schema import SpeedRecord
 from harness.records.store import SPEED_FILE, UNFINISHED_SPEED_FILE, RecordStore
-from harness.report.speed import speed_notes
+from harness.report.speed import speed_notes, speed_table
 from harness.speed.interleave import MINIMUM_ROUNDS
 from tests.harness.children import begin, killed, needs_fork
 from tests.harness.small_run import SMALL, Outcome, harness, small_file
@@ -66,7 +67,7 @@ def test_what_was_measured_is_there_when_the_process_is_killed(
     record = store.unfinished_speed(found[0].parent.name)
     assert record is not None
     assert record.planned_rounds is not None
-    assert 2 <= record.done_rounds < record.planned_rounds
+    assert 1 <= record.done_rounds < record.planned_rounds
     assert {arm.label for arm in record.arms} == {"encoder-only", "skeletonmae"}
     assert {len(arm.blocks) for arm in record.arms} == {record.done_rounds}
 
@@ -100,6 +101,22 @@ def test_its_table_says_that_it_is_not_finished(stopped: RecordStore) -> None:
     assert f"UNFINISHED: stopped after {MINIMUM_ROUNDS} of 9 rounds" in speed_notes(record)
     finished = SpeedRecord.model_validate({**record.model_dump(), "planned_rounds": None})
     assert not [line for line in speed_notes(finished) if "UNFINISHED" in line]
+
+
+def test_a_single_round_is_left_and_read_and_shown(stopped: RecordStore) -> None:
+    (path,) = stopped.root.glob(f"*/{UNFINISHED_SPEED_FILE}")
+    record = stopped.unfinished_speed(path.parent.name)
+    assert record is not None
+    arms = [
+        arm.model_copy(update={"blocks": arm.blocks[:1], "ratio": paired_ratio([2.0], [1.0])})
+        for arm in record.arms
+    ]
+    same = paired_ratio([1.0], [1.0])
+    single = record.model_copy(update={"arms": arms, "same": same, "floor": noise_floor(same)})
+    stopped.write_speed(single)
+    assert stopped.unfinished_speed(record.address) == single
+    assert "UNFINISHED: stopped after 1 of 9 rounds" in speed_notes(single)
+    assert "within noise" in set(speed_table(single)["speedup [95 %]"])
 
 
 def test_what_cannot_be_read_does_not_keep_it_from_beginning_again(

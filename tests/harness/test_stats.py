@@ -54,9 +54,16 @@ def test_drift_that_both_sides_share_cancels() -> None:
     assert (found.low, found.high) == pytest.approx((2.0, 2.0))
 
 
-def test_one_pair_is_no_measurement() -> None:
-    with pytest.raises(ValueError, match="at least 2 pairs"):
-        paired_ratio([1.0], [1.0])
+def test_nothing_bounds_the_ratio_of_a_single_pair() -> None:
+    found = paired_ratio([6.0], [2.0])
+    assert (found.value, found.low, found.high, found.pairs) == (pytest.approx(3), 0, math.inf, 1)
+    floor = noise_floor(found)
+    assert floor == math.inf
+    assert verdict(found, floor) == "not measurable here"
+    for claimed in (6.2, 0.2):
+        assert claim_verdict(claimed, found, floor) == "not measurable here"
+    with pytest.raises(ValueError, match="a ratio needs a pair"):
+        paired_ratio([], [])
 
 
 def test_sides_of_different_length_are_refused() -> None:
