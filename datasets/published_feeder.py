@@ -178,7 +178,7 @@ class _AtRest(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, row: int) -> Tensor:
+    def __getitem__(self, row: int) -> Float32[Tensor, "..."]:
         while not self.running.wait(_LOOK):
             command = multiprocessing.parent_process()
             if command and not command.is_alive():

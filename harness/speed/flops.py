@@ -21,7 +21,7 @@ from harness.training.build import build_encoder, build_method
 from methods.base import Method, OptionError
 from methods.parts.encoder import Encoder, set_attention_kernel
 
-aten = torch.ops.aten
+_ATEN = torch.ops.aten
 
 
 def flop_counter() -> FlopCounterMode:
@@ -32,10 +32,10 @@ def flop_counter() -> FlopCounterMode:
     return FlopCounterMode(
         display=False,
         custom_mapping={
-            aten.mm: _product_flops,
-            aten.bmm: _product_flops,
-            aten.addmm: _added_product_flops,
-            aten.baddbmm: _added_product_flops,
+            _ATEN.mm: _product_flops,
+            _ATEN.bmm: _product_flops,
+            _ATEN.addmm: _added_product_flops,
+            _ATEN.baddbmm: _added_product_flops,
         },
     )
 
