@@ -201,6 +201,11 @@ def test_what_is_open_on_the_first_page_is_what_was_measured() -> None:
     assert f"AMR's mean stands above raw coordinates, {line} to 77.0 %" in text
 
 
+def test_what_the_first_page_says_of_the_second_set_is_on_the_page_of_the_answer() -> None:
+    top = text_of("benchmarks/answer/README.md").partition("\n## ")[0]
+    assert "- **uiprmd (xsub), 300s, tiny**: Cannot be told apart: amr, " in top
+
+
 def test_the_price_of_tuning_on_the_first_page_is_the_measured_one() -> None:
     rows = pd.read_csv(RESULTS / "answer-tuning" / "tuning.csv").set_index("label")
     names = {"amr": "AMR", "gfp": "GFP", "skeletonmae": "SkeletonMAE"}
