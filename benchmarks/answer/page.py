@@ -39,6 +39,7 @@ from harness.report.cells import EMPTY, Figures, blocks, figures, known, p_text
 from harness.report.compare import Comparison
 from harness.report.evaluations import cells_frame, evaluation_table
 from harness.report.frame import points_frame
+from harness.report.html.vector import alone
 from harness.report.html.study import Setting, Study, read_study
 from harness.report.latex import data_name
 from harness.report.power import power_lines, power_table
@@ -518,7 +519,7 @@ def picture(
     if any(len(run.curve) > 1 for run in setting.table.runs):
         chart = draw()
         file = f"{re.sub('[^a-z0-9]+', '-', title(setting).lower())}-{name}.svg"
-        answer.drawn[file] = charts.as_svg(chart)
+        answer.drawn[file] = alone(chart)
         yield f"![{chart.title}, {title(setting)}]({file})\n"
 
 
