@@ -39,8 +39,8 @@ from harness.report.cells import EMPTY, Figures, blocks, figures, known, p_text
 from harness.report.compare import Comparison
 from harness.report.evaluations import cells_frame, evaluation_table
 from harness.report.frame import points_frame
-from harness.report.html.vector import alone
 from harness.report.html.study import Setting, Study, read_study
+from harness.report.html.vector import alone
 from harness.report.latex import data_name
 from harness.report.power import power_lines, power_table
 from harness.report.ranking import ranking_frame, ranking_table
