@@ -6,12 +6,14 @@ A section of the page that `page.py` writes. Runs that were stopped count as far
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 import harness  # noqa: F401 - makes its neighbours importable  # isort: split
+from datasets.wording import printable
 from harness.cli.config import read_config
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord
 from harness.records.store import read_records
@@ -33,7 +35,7 @@ def longer(results: Path, plan: Path = PLAN) -> Iterator[str]:
     runs = [run for run in read_records(results / FOLDER).runs if run.environment.study == study]
     trained = [run for run in runs if run.curve and run.training]
     points = points_frame(trained)
-    yield " ".join(str(content["study"]["question"]).split()) + "\n"
+    yield question(content) + "\n"
     yield grid(by_clips(points, runs))
     yield "Accuracy in % of test clips, mean ± standard deviation over seeds, at clips seen.\n"
     raw = control(runs, RAW_FLOOR, "linear")[0]
@@ -41,6 +43,11 @@ def longer(results: Path, plan: Path = PLAN) -> Iterator[str]:
         yield f"- {label}, linear: {from_where(own, raw)}"
     yield from (f"- {line}" for line in stopped(trained))
     yield ""
+
+
+def question(plan: Mapping[str, Any]) -> str:
+    """What a plan asks, in one line."""
+    return printable(" ".join(str(plan["study"]["question"]).split()))
 
 
 def by_clips(points: pd.DataFrame, runs: list[RunRecord]) -> pd.DataFrame:
@@ -58,12 +65,11 @@ def by_clips(points: pd.DataFrame, runs: list[RunRecord]) -> pd.DataFrame:
     ]
     labels = list(points["label"].unique())
     for kind, words in ((RANDOM_INIT, "untrained"), (RAW_FLOOR, "raw coordinates")):
-        own = {
-            f"{label}, {name}": spread(100 * pd.Series(control(runs, kind, measure)))
-            for measure, name in MEASURES.items()
-            for label in labels
-        }
-        rows.append({"clips": words, **own})
+        row = {"clips": words}
+        for measure, name in MEASURES.items():  # the same beside every method
+            own = spread(100 * pd.Series(control(runs, kind, measure)))
+            row |= {f"{label}, {name}": own for label in labels}
+        rows.append(row)
     return pd.DataFrame(rows, dtype=object)
 
 

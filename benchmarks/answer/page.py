@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 
 import harness  # noqa: F401 - makes its neighbours importable  # isort: split
-from benchmarks.answer.longer import longer
+from benchmarks.answer.longer import longer, question
 from datasets.wording import counted, printable
 from harness.cli.config import read_config
 from harness.errors import UsageError
@@ -163,7 +163,7 @@ def page(answer: Answer) -> str:
 
 def top(answer: Answer) -> Iterator[str]:
     """The sentence, the table and the picture: what stands in other pages too."""
-    yield printable(" ".join(str(answer.plan["study"]["question"]).split())) + "\n"
+    yield question(answer.plan) + "\n"
     if not answer.settings:
         yield "Nothing is measured yet: this page is made again as records come.\n"
         yield from paragraphs(progress(answer))
