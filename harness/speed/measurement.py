@@ -179,15 +179,17 @@ class Timing:
         a method that throws is left out and remembered.
         """
         with (
-            self._workers_end(unless_done=True),
+            contextlib.ExitStack() as broken_off,
             reporter.task("warming up", "method") as task,
             seeded(self.cells[0].spec.seed),
         ):
+            broken_off.callback(self._end_workers)
             for number, cell in enumerate(self.cells):
                 self._warm_up(cell, reporter, partial(self._at, task, number, cell.label))
                 if cell.label in self.failures:
                     self._end_workers()  # also those of others, which start again when needed
                     forget_frames(self.failures[cell.label])
+            broken_off.pop_all()  # the workers rest until they are measured
         if self.baseline in self.failures:
             raise self._without_baseline(self.failures[self.baseline])
 
@@ -307,11 +309,12 @@ class Timing:
 
         title = "measuring speed, methods interleaved"
         with (
-            self._workers_end(),
+            contextlib.ExitStack() as end,
             reporter.task(title, "round") as task,
             seeded(self.cells[0].spec.seed),
             self._baseline_called("being timed"),
         ):
+            end.callback(self._end_workers)
             again = measure(
                 [*self.arms, *self.alone.values()],
                 baseline,
@@ -327,17 +330,6 @@ class Timing:
         record = so_far(again, [peak, matmul_flops(device, precision)])
         store.write_speed(record)
         return Measurement(record, self.failures)
-
-    @contextmanager
-    def _workers_end(self, *, unless_done: bool = False) -> Iterator[None]:
-        """The loaders' workers end with the block, or only where it is broken off."""
-        try:
-            yield
-        except BaseException:
-            self._end_workers()
-            raise
-        if not unless_done:
-            self._end_workers()
 
     def _end_workers(self) -> None:
         for feeder in self.feeders:
