@@ -40,8 +40,8 @@ data: such studies try the harness, and judge no method.
 - **On a GPU, launching kernels may take the time**: on an H200, in bf16 and uncompiled, at `base`
   and 256 body sequences, AMR trains 1.63x [1.49, 1.79] and GFP 1.29x [1.19, 1.40] as fast as MAMP,
   where FLOPs predict 5.00x and 4.47x. Both wait for the host all the time, at 5 % of the matmul
-  peak; the encoder alone reaches 2.87x of 10.01x ([gpu-base](results/gpu-base)). What compiled
-  steps, CUDA graphs or a faster host change is open. Every method gives the CPU's losses there
+  peak; the encoder alone reaches 2.87x of 10.01x ([gpu-base](results/gpu-base)). What CUDA graphs
+  or a faster host change is open. Every method gives the CPU's losses there
   ([gpu-losses](results/gpu-losses)).
 - **A ratio moves with the processor**: the command of `make run` gave GFP 2.82x [2.68, 2.95] on an
   AMD EPYC ([synthetic-quick](results/synthetic-quick)) and 2.25x [2.21, 2.29] on an Intel Xeon
@@ -53,9 +53,18 @@ data: such studies try the harness, and judge no method.
   part of a speedup above the FLOP ratio is the kernel; whether that holds for the published GPU
   figures is open. What published feeding costs whom is open too: both studies are of version 1 of
   the rules, whose clock made methods with many parameters look slow under it.
-- **The published claims are not tested.** All are about GPUs, and there only the uncompiled bf16
-  step was measured to the end; the cards are evidence alone
+- **The published speedups of GFP and AMR are not reached on the one GPU tried.** On an H200, every
+  method trained as published, GFP trains 4.13x [3.92, 4.35] and AMR 4.53x [4.44, 4.63] as fast as
+  MAMP, near the 4.47x and 5.00x that FLOPs predict; claimed are 6.2x (an RTX 4090) and 8.1x (an
+  L20), which no FLOPs explain. With every switch on MAMP itself trains 12.64x as fast as published,
+  GFP 4.27x and AMR 4.92x, and the ratios fall to 1.40x [1.17, 1.67] and 1.76x [1.51, 2.05]: what
+  is left of GFP's and AMR's step waits for the host ([gpu-claims](results/gpu-claims)). Other
+  cards may pay more for MAMP's plain attention; on CPUs cards are evidence alone
   ([base-claims](results/base-claims), from before attention in fp32 was one of the switches).
+- **Longer training with a larger encoder** keeps AMR above raw coordinates by its mean and lowers
+  GFP: `small`, three seeds, linear at 150,016 and 600,000 clips 78.6 and 78.8 %, GFP 78.2 and
+  68.3 %, raw coordinates 77.0 %. Fine-tuned AMR is above GFP and above training from scratch, 85.0
+  to 74.3 and 66.0 % ([longer-utdmhad](results/longer-utdmhad)).
 - **The published way of training is the published one**: its step costs what MAMP's released step
   does, within 2 % ([as-published](results/as-published)), and its protocols give the released
   losses ([protocol-parity](results/protocol-parity)). Of a step on this suite's way attention is

@@ -65,8 +65,8 @@ def told(number, frame):
     (folder / 'rest.json').write_text('2')
     sys.exit(128 + number)
 signal.signal(signal.SIGTERM, told)
-(folder / 'number.json').write_text('1')
 print('at work', flush=True)
+(folder / 'number.json').write_text('1')
 while not (folder.parent / 'enough').exists():
     time.sleep(0.05)
 """

@@ -46,7 +46,7 @@ OTHERS = {"--same-results", "--exclusive", "--requeue", "--help"}
 
 RUN = (
     "python -m harness -h",
-    "python -m harness claim gfp-6.2x --from benchmarks/results/base-claims",
+    "python -m harness claim gfp-6.2x --from benchmarks/results/gpu-claims",
     "python -m harness compare runs/small",
     "python -m harness data doctor path/to/file.npz",
     "python -m harness diff runs/a runs/b",
@@ -402,7 +402,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (made / name).mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "benchmarks" / "results" / study / "records.jsonl", made / name)
     shutil.copytree(ROOT / "benchmarks" / "answer", made / "benchmarks" / "answer")
-    for study in ("small-speed", "synthetic-quick", "base-claims"):
+    for study in ("small-speed", "synthetic-quick", "gpu-claims"):
         shutil.copytree(
             ROOT / "benchmarks" / "results" / study, made / "benchmarks" / "results" / study
         )

@@ -18,7 +18,9 @@ import yaml
 from packaging.requirements import Requirement
 
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR
+from harness.records.store import read_records
 from harness.registry import Registry
+from harness.report.explain import waterfall_frame
 from harness.report.html.study import read_studies
 from harness.report.html.vector import alone
 from harness.report.paper import paper_figures
@@ -26,7 +28,7 @@ from tests.harness.small_run import SMALL, harness, small_file
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "harness" / "conformance" / "templates" / "mean_motion.py"
-PICTURE = ROOT / "benchmarks" / "figures" / "gpu-base.svg"
+PICTURE = ROOT / "benchmarks" / "figures" / "gpu-claims.svg"
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = sorted(
     str(path.relative_to(ROOT))
@@ -155,9 +157,9 @@ def said(svg: bytes) -> list[str]:
 
 
 def test_the_picture_is_what_the_suite_draws_of_its_records() -> None:
-    """`harness report benchmarks/results/gpu-base --figures FOLDER` leaves ``speedup.svg``."""
-    figures = paper_figures(read_studies([RESULTS / "gpu-base"]))
-    (made,) = (alone(figure.chart) for figure in figures if figure.name == "speedup")
+    """`harness report benchmarks/results/gpu-claims --figures FOLDER` leaves ``claims.svg``."""
+    figures = paper_figures(read_studies([RESULTS / "gpu-claims"]))
+    (made,) = (alone(figure.chart) for figure in figures if figure.name == "claims")
     kept = PICTURE.read_bytes()
     assert said(kept) == said(made)
     assert drawn(kept).keys() == drawn(made).keys()
@@ -184,21 +186,51 @@ def test_the_answer_says_what_the_records_say() -> None:
     assert [words for words in said if words not in text] == []
 
 
-def test_what_is_open_on_the_first_page_is_what_was_measured() -> None:
-    """The GPU's ratios, and the accuracies of the longer runs on the page of the answer."""
+def test_the_published_speedups_of_the_first_page_are_the_measured_ones() -> None:
     text = " ".join(text_of("README.md").split())
-    rows = pd.read_csv(RESULTS / "gpu-base" / "speed.csv").set_index("label")
-    for label in ("amr", "gfp"):
-        row = rows.loc[label]
-        low, high = row["speedup_low"], row["speedup_high"]
-        assert f"{label.upper()} trains {row['speedup']:.2f}x [{low:.2f}, {high:.2f}]" in (
-            text.replace("and GFP 1", "and GFP trains 1")
-        )
-    predicted = [f"{rows.loc[label, 'flop_ratio']:.2f}x" for label in ("amr", "gfp")]
+    cards = {
+        name: pd.read_csv(RESULTS / "gpu-claims" / f"claim-{name}.csv") for name in PUBLISHED_CLAIMS
+    }
+    for name, (title, claimed) in PUBLISHED_CLAIMS.items():
+        published, fastest = rows_by_way(cards[name])
+        assert f"{title} {published} " in text.replace("GFP trains", "GFP")
+        assert f": {claimed})" in text
+        assert fastest in text
+    predicted = [f"{cards[name]['flop_ratio'].iloc[0]:.2f}x" for name in PUBLISHED_CLAIMS]
     assert f"FLOPs predict {' and '.join(predicted)}" in text
+    (record,) = read_records(RESULTS / "gpu-claims").speeds
+    switched = waterfall_frame(record).set_index(["method", "stage"])
+    whole = switched.loc[("mamp", "every switch on"), "so_far"]
+    assert f"MAMP itself trains {whole:.2f}x as fast" in text
+
+
+PUBLISHED_CLAIMS = {"gfp-6.2x": ("GFP", "6.2x"), "amr-8.1x": ("AMR", "8.1x")}
+
+
+def rows_by_way(card: pd.DataFrame) -> list[str]:
+    """What a claim came to by its own definition, trained as published and the fastest way."""
+    own = card[card["own_definition"]]
+    return [
+        f"{row['measured']:.2f}x [{row['measured_low']:.2f}, {row['measured_high']:.2f}]"
+        for _, row in own.iterrows()
+    ]
+
+
+def test_the_longer_runs_of_the_first_page_are_those_of_the_study() -> None:
+    text = " ".join(text_of("README.md").split())
+    linear, tuned = (
+        {name: cell.partition(" ")[0] for name, cell in table_of("longer-utdmhad", column).items()}
+        for column in ("linear", "finetune:epochs=30")
+    )
     answer = text_of("benchmarks/answer/README.md")
-    (line,) = re.findall(r"^\| 300,032 \| (\S+) ", answer, flags=re.MULTILINE)
-    assert f"AMR's mean stands above raw coordinates, {line} to 77.0 %" in text
+    (early,) = re.findall(r"^\| 150,016 \| [^|]* \| (\S+) ", answer, flags=re.MULTILINE)
+    assert f"AMR's linear {linear['amr']} % stand above raw" in text
+    assert f"coordinates' {linear['raw-pca']} %, not told apart" in text
+    assert f"GFP's fall from {early} % at 150,000 clips to {linear['gfp']} %" in text
+    assert f"AMR's {tuned['amr']} % are above GFP's {tuned['gfp']} %" in text
+    assert f"from scratch ({tuned['random-init']} %)" in text
+    said = next(line for line in answer.splitlines() if "finetune:epochs=30, these people" in line)
+    assert ": amr is above gfp and random-init; " in said
 
 
 def test_what_the_first_page_says_of_the_second_set_is_on_the_page_of_the_answer() -> None:

@@ -1,7 +1,7 @@
-"""What it takes to beat raw coordinates: the study of `small.yaml`, from its evaluations along the
-runs.
+"""What it takes to beat raw coordinates: the study of `small.yaml` along its runs.
 
-A section of the page that `page.py` writes. Runs that were stopped count as far as they came.
+The first half of a section of the page that `page.py` writes; the last encoders are the other. Runs
+that were stopped count as far as they came.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import harness  # noqa: F401 - makes its neighbours importable  # isort: split
 from datasets.wording import printable
 from harness.cli.config import read_config
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord
-from harness.records.store import read_records
 from harness.report.frame import points_frame
+from harness.report.html.study import Study, read_study
 from harness.report.table import grid
 
 PLAN, FOLDER = Path(__file__).with_name("small.yaml"), "longer-utdmhad"
@@ -25,17 +25,19 @@ MEASURES = {"linear": "linear", "knn": "kNN-1"}
 """Columns of evaluations, and what tables call them."""
 
 
-def longer(results: Path, plan: Path = PLAN) -> Iterator[str]:
+def read_longer(results: Path, plan: Path = PLAN) -> Study | None:
+    """Its records that name the plan; None where nothing was measured."""
+    folder, (_, study) = results / FOLDER, read_config(plan)
+    return read_study(folder, 0, alone=True, study=study) if folder.is_dir() else None
+
+
+def longer(runs: list[RunRecord], plan: Path = PLAN) -> Iterator[str]:
     """Markdown lines: the question, accuracies by clips beside the controls, from where on a mean
-    stays above raw coordinates, and what that does not say. Nothing where nothing was measured.
+    stays above raw coordinates, and what that does not say.
     """
-    if not (results / FOLDER).is_dir():
-        return
-    content, study = read_config(plan)
-    runs = [run for run in read_records(results / FOLDER).runs if run.environment.study == study]
     trained = [run for run in runs if run.curve and run.training]
     points = points_frame(trained)
-    yield question(content) + "\n"
+    yield question(read_config(plan)[0]) + "\n"
     yield grid(by_clips(points, runs))
     yield "Accuracy in % of test clips, mean ± standard deviation over seeds, at clips seen.\n"
     raw = control(runs, RAW_FLOOR, "linear")[0]

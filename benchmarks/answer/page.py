@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 
 import harness  # noqa: F401 - makes its neighbours importable  # isort: split
-from benchmarks.answer.longer import longer, question
+from benchmarks.answer.longer import longer, question, read_longer
 from datasets.wording import counted, printable
 from harness.cli.config import read_config
 from harness.errors import UsageError
@@ -101,14 +101,14 @@ class Folder:
 
 @dataclass(frozen=True)
 class Answer:
-    """A plan and its folders; `longer`: the section of `longer.py`; `drawn`: the pictures of the
-    page, by the names of their files.
+    """A plan and its folders; `longer`: the study that goes on from it (`longer.py`); `drawn`: the
+    pictures of the page, by the names of their files.
     """
 
     plan: Mapping[str, Any]
     study: str
     folders: Sequence[Folder]
-    longer: Sequence[str] = ()
+    longer: Study | None = None
     drawn: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -137,7 +137,7 @@ def read_answer(plan: Path = PLAN, results: Path = RESULTS, shelf: str = SHELF) 
         there = folder.is_dir()
         found = read_study(folder, place, alone=True, study=study) if there else None
         folders.append(Folder(name, own, found))
-    return Answer(content, study, folders, [*longer(results)])
+    return Answer(content, study, folders, read_longer(results))
 
 
 # --- the page ---
@@ -148,7 +148,7 @@ def page(answer: Answer) -> str:
     sections = [
         ("The answer", [*top(answer)]),
         *((title(one), [*of_setting(one, answer)]) for one in answer.settings),
-        ("What it takes to beat raw coordinates", answer.longer),
+        ("What it takes to beat raw coordinates", [*of_longer(answer.longer)]),
         ("Published trends", [*trends(answer)]),
         ("The price of tuning", [*tuning(answer)]),
         ("What is there, and what it cost", [*state(answer)]),
@@ -228,6 +228,25 @@ def first(setting: Setting) -> Comparison | None:
 
 def of_setting(setting: Setting, answer: Answer) -> Iterator[str]:
     """Accuracies by every protocol, who is above whom, power, time to accuracies, exchange."""
+    yield from accuracies(setting)
+    if runs := [run for run in setting.table.runs if run.curve and run.status == "ok"]:
+        yield "### How fast to an accuracy\n"
+        yield from times(setting, answer)
+        yield "### Equal clips, seconds, FLOPs\n"
+        yield table(ranking_table(ranking_frame(runs)))
+    yield from power(setting, answer)
+
+
+def of_longer(study: Study | None) -> Iterator[str]:
+    """Along the runs, then the last encoders by every protocol."""
+    if study:
+        yield from longer(study.records.runs)
+        for setting in study.settings:
+            yield from accuracies(setting)
+
+
+def accuracies(setting: Setting) -> Iterator[str]:
+    """Of the last encoders by every protocol, and who is above whom."""
     shown = [setting.table.table]
     if setting.evaluations:
         shown = blocks(evaluation_table(cells_frame(setting.evaluations)))
@@ -236,12 +255,6 @@ def of_setting(setting: Setting, answer: Answer) -> Iterator[str]:
     for one in shown:
         yield table(one)
     yield from paragraphs([line for one in protocols(setting) for line in judged(one, setting)])
-    if runs := [run for run in setting.table.runs if run.curve and run.status == "ok"]:
-        yield "### How fast to an accuracy\n"
-        yield from times(setting, answer)
-        yield "### Equal clips, seconds, FLOPs\n"
-        yield table(ranking_table(ranking_frame(runs)))
-    yield from power(setting, answer)
 
 
 def protocols(setting: Setting) -> list[Comparison]:

@@ -448,8 +448,9 @@ def held(cards: Sequence[tuple[str, Card]]) -> Answer:
     verdicts = Counter(row["verdict"] for _, row in own)
     counts = ", ".join(f"{verdict} ({number})" for verdict, number in verdicts.items())
     lines = tuple(
-        f"{name}: measured {factor_text(row, 'measured')}, {row['verdict']}"
-        for name, row in own
+        f"{name}, {row['trained']}: measured {factor_text(row, 'measured')}, {row['verdict']}"
+        for name, rows in judged
+        for row in rows
         if known(row["measured"])
     )
     different = len({name for name, _ in own})

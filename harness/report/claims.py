@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from harness.records.schema import SpeedRecord
@@ -61,6 +63,17 @@ def card_frame(card: Card) -> pd.DataFrame:
         ),
         CARD_COLUMNS,
     )
+
+
+def cards_frame(cards: Sequence[tuple[str, Card]]) -> pd.DataFrame:
+    """The judged rows of `card_frame` of several claims about training, by their names."""
+    frames = [
+        card_frame(card).assign(claim=name, measurement=card.record.address)
+        for name, card in cards
+        if card.record and card.claim.what == "training"
+    ]
+    found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return found[found["verdict"].notna()] if len(found) else found
 
 
 def _measured(one: ClaimMeasurement, record: SpeedRecord | None) -> Figures:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import harness.report.html
 from harness.registry import Registry
-from harness.report.charts import PALETTE, Chart, ladder_chart, looks, trade_chart
+from harness.report.charts import PALETTE, Chart, claims_chart, ladder_chart, looks, trade_chart
 
 METHODS = sorted(name for name in Registry().methods if name != "encoder-only")
 TOGETHER = 4
@@ -103,9 +103,43 @@ RUNGS = pd.DataFrame(
 )
 
 
+CARDS = pd.DataFrame(
+    {
+        "claim": ["gfp-6.2x", "gfp-6.2x", "amr-8.1x"],
+        "statement": "faster",
+        "method": ["gfp", "gfp", "amr"],
+        "trained": ["as published", "every switch on", "as published"],
+        "claimed": [6.2, 6.2, 8.1],
+        "measured": [4.1, 1.4, None],  # one could not be measured
+        "measured_low": [3.9, 1.2, None],
+        "measured_high": [4.3, 1.7, None],
+        "flop_ratio": [4.5, 4.5, 5.0],
+        "verdict": "not supported",
+        "measurement": "speed-1",
+    }
+)
+
+
+def test_a_claim_stands_beside_what_was_measured_of_it() -> None:
+    chart = claims_chart(CARDS)
+    assert list(dict.fromkeys(tip.text for tip in chart.tips.values())) == [
+        "gfp-6.2x: faster",
+        "gfp: FLOPs predict 4.50x",
+        "gfp-6.2x, as published: 4.10x [3.90, 4.30]; not supported",
+        "gfp-6.2x, every switch on: 1.40x [1.20, 1.70]; not supported",
+        "amr-8.1x: faster",
+        "amr: FLOPs predict 5.00x",
+    ]
+    (axes,) = chart.figure.axes
+    low, high = axes.get_xlim()
+    assert low < 1
+    assert high > 8.1
+
+
 @pytest.mark.parametrize(
     "chart",
     [
+        claims_chart(CARDS),
         trade_chart(points(0.5, 0.53, 0.54), controls={"raw-pca": 0.54, "random-init": 0.538}),
         ladder_chart(RUNGS, 0.5),
     ],

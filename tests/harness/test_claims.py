@@ -91,7 +91,11 @@ def test_the_numbers_of_a_card_are_examined_for_doubts(label: str, changes: dict
     answer = held([("gfp-5x", make_card(CLAIM, record())), ("gfp-5x", card)])
     assert answer.tone == "doubt"
     assert answer.headline == ("Of 1 claim, measured 2 times in all: supported (1), in doubt (1).")
-    assert [line.rpartition(", ")[2] for line in answer.more] == ["supported", "in doubt"]
+    assert [line.partition(": ")[0] for line in answer.more] == [
+        f"gfp-5x, {way}" for way in [*WAYS, *WAYS]
+    ]
+    said = [line.rpartition(", ")[2] for line in answer.more]
+    assert said == ["not supported", "supported", "not supported", "in doubt"]
 
 
 # --- the files ---

@@ -23,7 +23,7 @@ from harness.report.cells import (
     rate_text,
     speedup_text,
 )
-from harness.report.claims import card_notes, card_table
+from harness.report.claims import card_notes, card_table, cards_frame
 from harness.report.compare import Comparison, two_encoders
 from harness.report.explain import factor_text, waterfall, waterfall_frame, waterfall_notes
 from harness.report.frame import arms_frame, blocks_frame, losses_frame, points_frame
@@ -180,7 +180,7 @@ def sections(
             "claims",
             "Published claims",
             "A claim, what was measured of it, and what arithmetic says.",
-            [*_cards(studies)],
+            [*_cards(studies, draw)],
             "published claims (`harness claim`)",
         ),
         Section(
@@ -595,8 +595,13 @@ _SHOWN_NOTES = 5
 """Of a card: the claim, what was measured of it, what arithmetic says."""
 
 
-def _cards(studies: Sequence[Study]) -> Iterator[Block]:
+def _cards(studies: Sequence[Study], draw: Drawer) -> Iterator[Block]:
     for study in studies:
+        frame = cards_frame(study.cards)
+        if len(frame):
+            draw.at(study.place)
+            drawing = draw(lambda: charts.claims_chart(frame, styles=draw.styles))  # noqa: B023
+            yield Block(f"{study.name}: claimed and measured", "", [drawing])
         for name, card in study.cards:
             notes = card_notes(card, rules_version())
             parts = [
