@@ -448,10 +448,9 @@ def held(cards: Sequence[tuple[str, Card]]) -> Answer:
     verdicts = Counter(row["verdict"] for _, row in own)
     counts = ", ".join(f"{verdict} ({number})" for verdict, number in verdicts.items())
     lines = tuple(
-        f"{name}, {row['trained']}: measured {factor_text(row, 'measured')}, {row['verdict']}"
+        _held_line(name, measured)
         for name, rows in judged
-        for row in rows
-        if known(row["measured"])
+        if (measured := [row for row in rows if known(row["measured"])])
     )
     different = len({name for name, _ in own})
     claims = counted(different, "claim")
@@ -460,6 +459,14 @@ def held(cards: Sequence[tuple[str, Card]]) -> Answer:
     if "in doubt" in verdicts:
         tone = "doubt"
     return Answer("Do published claims hold?", f"Of {claims}{times}: {counts}.", tone, "", lines)
+
+
+def _held_line(name: str, rows: Sequence[Figures]) -> str:
+    """``gfp-6.2x: 4.13x [3.92, 4.35] as published, 1.40x [1.17, 1.67] every switch on; not
+    supported``.
+    """
+    factors = ", ".join(f"{factor_text(row, 'measured')} {row['trained']}" for row in rows)
+    return f"{name}: {factors}; {', then '.join(dict.fromkeys(row['verdict'] for row in rows))}"
 
 
 # --- how sure ---
