@@ -88,6 +88,16 @@ class Batches(Protocol):
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from a `state` of batches like these."""
 
+    def keep_workers(self) -> None:
+        """From now on worker processes rest between blocks, until `end_workers`, where that costs
+        little memory; nothing where there are none.
+        """
+
+    def end_workers(self) -> None:
+        """End worker processes that rest; the next block starts others.
+        Nothing where there are none.
+        """
+
 
 class BodySequences:
     """The present bodies of a clip set, packed on a device.
@@ -329,7 +339,7 @@ def _augmented(
     return rotate(x, turn, look.augmentation.rotation)
 
 
-class TrainingBatches:
+class TrainingBatches(Batches):
     """Endless stream of augmented training batches, identical for one seed.
 
     Sequences come in a fresh random order each epoch; an epoch's end never shortens a batch. No
@@ -348,6 +358,8 @@ class TrainingBatches:
     Attributes:
         augment: `_augmented`, or the same compiled.
     """
+
+    lead, divisible = 0, True
 
     def __init__(
         self,
@@ -371,7 +383,7 @@ class TrainingBatches:
             tuple(looks),
             part,
         )
-        self.device, self.lead, self.divisible = bodies.device, 0, True
+        self.device = bodies.device
         self.generator = torch.Generator(device=bodies.device).manual_seed(seed)
         self.queue = sequences[:0]
         self.groups = tuple(groups)

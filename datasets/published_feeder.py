@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from datasets.batches import Augmentation, rotations
+from datasets.batches import Augmentation, Batches, rotations
 from datasets.clips import ClipSet, clip_origins, present_bodies
 from datasets.errors import DataError
 
@@ -194,7 +194,7 @@ def _leave_group(worker: int) -> None:
         os.setpgid(0, 0)
 
 
-class FeederBatches:
+class FeederBatches(Batches):
     """Endless training batches ``[B, T, V, 3]`` from worker processes, both body slots of every
     clip in them.
 
@@ -202,8 +202,8 @@ class FeederBatches:
     neighbour's time.
 
     Attributes:
-        keeps_workers: they are at rest outside `flowing` until `close`: the next block finds them,
-            and what they prepared, as the last one left them.
+        keeps_workers: they are at rest outside `flowing` until `end_workers`: the next block finds
+            them, and what they prepared, as the last one left them.
 
     Args:
         dataset: the padded clips.
@@ -215,6 +215,8 @@ class FeederBatches:
     Raises:
         DataError: a batch size that does not hold whole clips, or more clips than there are.
     """
+
+    divisible = False  # a block's workers end with it
 
     def __init__(
         self, dataset: PaddedClips, *, size: int, workers: int, device: torch.device, seed: int
@@ -231,7 +233,7 @@ class FeederBatches:
                 f" {len(dataset)}"
             )
         self.dataset, self.size, self.device = dataset, size, device
-        self.ahead, self.divisible = PREFETCH * workers, False  # a block's workers end with it
+        self.ahead = PREFETCH * workers
         self.generator = torch.Generator().manual_seed(seed)
         self.running = multiprocessing.Event()
         self.running.set()
@@ -279,9 +281,17 @@ class FeederBatches:
             if self.keeps_workers:
                 self.running.clear()
             else:
-                self.close()
+                self.end_workers()
 
-    def close(self) -> None:
+    def keep_workers(self) -> None:
+        """Started for every block anew, workers would take most of a short one.
+
+        Forked, they share the clips; else each has its own copy, and only one stream's may live
+        at a time.
+        """
+        self.keeps_workers = multiprocessing.get_start_method() == "fork"
+
+    def end_workers(self) -> None:
         """End the workers, wherever else their stream is referred to, such as in a traceback."""
         stream, self.stream, self.drawn = self.stream, None, 0
         self.running.set()  # what waits has to see that it is over

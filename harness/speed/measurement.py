@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from datasets.published_feeder import FeederBatches
+from datasets.batches import Batches
 from harness.errors import MethodFault, UsageError
 from harness.isolation.guard import seeded
 from harness.isolation.mistakes import forget_frames, mistake
@@ -86,7 +85,7 @@ class Timing:
         bounds: FLOPs per step of the encoder alone on the same tokens, by label.
         doubts: what trial steps gave away, by label.
         failures: what could not be built or stepped, by label.
-        feeders: whose worker processes rest between blocks.
+        batches: of everything built, whose worker processes rest between blocks.
     """
 
     cells: Sequence[Cell]
@@ -106,7 +105,7 @@ class Timing:
     bounds: dict[str, float | None] = field(default_factory=dict)
     doubts: dict[str, list[Doubt]] = field(default_factory=dict)
     failures: dict[str, Exception] = field(default_factory=dict)
-    feeders: list[FeederBatches] = field(default_factory=list)
+    batches: list[Batches] = field(default_factory=list)
     alone: dict[str, Arm] = field(default_factory=dict)
     """Arms of one process, by the label of the method."""
 
@@ -332,8 +331,8 @@ class Timing:
         return Measurement(record, self.failures)
 
     def _end_workers(self) -> None:
-        for feeder in self.feeders:
-            feeder.close()
+        for batches in self.batches:
+            batches.end_workers()
 
     def _reasons(self) -> dict[str, str]:
         """Why methods were not timed, by label."""
@@ -364,11 +363,8 @@ class Timing:
     def _arm(self, cell: Cell, method: type[Method], data: LoadedData | None = None) -> Arm:
         data = (data or self.data).as_in(cell.spec.data)
         trainer = timed_trainer(method, cell.spec, data)
-        if isinstance(trainer.batches, FeederBatches):
-            # Started for every block anew, they would take most of a round. Forked, they share the
-            # clips; else each has its own copy, and only one arm's may live at a time.
-            trainer.batches.keeps_workers = multiprocessing.get_start_method() == "fork"
-            self.feeders.append(trainer.batches)
+        trainer.batches.keep_workers()
+        self.batches.append(trainer.batches)
         return Arm(
             cell.label, trainer, clips=trainer.batches.size / data.bodies_per_clip, guard=cell.guard
         )

@@ -284,9 +284,12 @@ def test_workers_live_only_while_batches_flow() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_workers_that_are_kept_rest_between_blocks_and_go_on_as_they_were() -> None:
+def test_workers_that_are_kept_rest_between_blocks_and_go_on_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "fork")
     stream, other = (feeder(numbered(8), size=4) for _ in range(2))
-    stream.keeps_workers = True
+    stream.keep_workers()
     with other.flowing():
         expected = [other.next() for _ in range(4)]
     with stream.flowing():
@@ -302,7 +305,7 @@ def test_workers_that_are_kept_rest_between_blocks_and_go_on_as_they_were() -> N
         assert multiprocessing.active_children() == [worker]
         found.append(stream.next())
     assert all(map(torch.equal, found, expected))
-    stream.close()
+    stream.end_workers()
     assert not multiprocessing.active_children()
     assert stream.lead == 2
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, cast
 import pytest
 import torch
 
+from datasets.batches import TrainingBatches
 from harness.machine import describe_environment
 from harness.progress import Reporter, make_console
 from harness.records.schema import Health
@@ -481,6 +482,29 @@ def test_a_method_that_fails_while_warming_up_leaves_neither_activations_nor_wei
     assert OutOfMemory.kept
     gc.collect()
     assert {reference() for reference in OutOfMemory.kept} == {None}
+
+
+class Staffed(TrainingBatches):
+    """Batches of a class of their own that have workers."""
+
+    heard: ClassVar[list[str]] = []
+
+    def keep_workers(self) -> None:
+        self.heard.append("keep")
+
+    def end_workers(self) -> None:
+        self.heard.append("end")
+
+
+def test_whatever_batches_have_workers_keep_them_until_something_breaks_off(
+    data: LoadedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.training.data.TrainingBatches", Staffed)
+    monkeypatch.setattr(Staffed, "heard", [])
+    cells = [small_cell(data, "encoder-only"), small_cell(data, OutOfMemory)]
+    timing = Timing(cells, "encoder-only", data, describe_environment(CPU), seconds=0.1)
+    timing.warm_up(Reporter(make_console()))
+    assert Staffed.heard == ["keep", "keep", "end", "end"]
 
 
 def test_a_real_arm_runs_whole_blocks(data: LoadedData) -> None:
