@@ -92,11 +92,13 @@ class Batches(Protocol):
         """From now on worker processes rest between blocks, until `end_workers`, where that costs
         little memory; nothing where there are none.
         """
+        return  # most have none
 
     def end_workers(self) -> None:
         """End worker processes that rest; the next block starts others.
         Nothing where there are none.
         """
+        return
 
 
 class BodySequences:

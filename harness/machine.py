@@ -4,6 +4,7 @@ Nothing that names a person or a host.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -46,7 +47,7 @@ def use_threads(threads: int | None) -> None:
 def describe_environment(device: torch.device, ranks: int = 1, study: str = "") -> Environment:
     """The environment of this process, one of so many ranks, which works for a study's file."""
     return Environment(
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        device=_gpu_name(device) if device.type == "cuda" else "cpu",
         processor=_processor_name(),
         cores=processors(),
         threads=torch.get_num_threads(),
@@ -60,6 +61,25 @@ def describe_environment(device: torch.device, ranks: int = 1, study: str = "") 
         study=study,
         **(_gpu_settings() if device.type == "cuda" else {}),
     )
+
+
+def _gpu_name(device: torch.device) -> str:
+    """The driver's name of a GPU, which torch passes on.
+
+    Torch is set up for GPUs first, and from then on even a random seed opens one; the driver is
+    asked without: another process may be measuring there.
+    """
+    number, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:  # not NVIDIA's
+        return torch.cuda.get_device_name(device)
+    failed = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(number), device.index or 0)
+        or driver.cuDeviceGetName(name, len(name), number)
+    )
+    return torch.cuda.get_device_name(device) if failed else name.value.decode()
 
 
 def _gpu_settings() -> dict[str, Any]:
@@ -79,7 +99,8 @@ def select_device(name: str, own: int | None = None) -> torch.device:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; `UsageError` for a device that is not there.
 
     From then on fp32 means fp32: no TF32 in matrix products, whatever an environment variable asks
-    for.
+    for. No GPU is opened but a rank's own: that waits for data
+    (`harness.training.data.LoadedData`).
 
     Args:
         own: number of the GPU of this one of several ranks, each of which takes another.
@@ -106,10 +127,8 @@ def select_device(name: str, own: int | None = None) -> torch.device:
             f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use"
             " --device cpu"
         )
-    if device.type == "cuda":
-        torch.cuda.set_device(
-            device.index or 0
-        )  # events and synchronisation are of the current device
+    if device.type == "cuda" and own is not None:
+        torch.cuda.set_device(own)  # before the ranks meet, who talk by their GPUs
     return device
 
 

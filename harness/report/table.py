@@ -145,7 +145,8 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
         *_left_behind(records, speed),
         (
             f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, "
-            f"{environment.threads} threads{each}{_tf32(environment)}; {versions}; "
+            f"{environment.threads} threads{each}"
+            f"{_tf32(environment, spec['train'].get('precision', ''))}; {versions}; "
             f"commit {environment.commit}; {shown.finished:%Y-%m-%d %H:%M} UTC"
         ),
     ]
@@ -222,10 +223,15 @@ def _not_timed(trained: Sequence[RunRecord], speed: SpeedRecord | None) -> list[
     ]
 
 
-def _tf32(environment: Environment) -> str:
-    """Said where it matters, on a GPU, and where it is known."""
+def _tf32(environment: Environment, precision: str) -> str:
+    """Said where it matters, on a GPU, and where it is known.
+
+    The environment has the setting between steps; those of ``precision=tf32`` have their own.
+    """
     if environment.device == "cpu" or environment.tf32 is None:
         return ""
+    if precision == "tf32" and not environment.tf32:
+        return ", TF32 on in training steps, off elsewhere"
     return f", TF32 {'on' if environment.tf32 else 'off'}"
 
 

@@ -213,7 +213,7 @@ class Experiment:
         """``cpu`` or ``cuda``: where the runs happen; here,
         unless they are planned for another machine.
         """
-        here = self.data.bodies.device.type
+        here = self.data.device.type
         return device_type(self.request.device) or here if self.request.elsewhere else here
 
     def cost(self, seconds: float, flops: float) -> StepCost:
@@ -222,7 +222,7 @@ class Experiment:
         """
         batch, data = self.request.train.batch_size, self.data
         return StepCost(
-            epochs=batch / len(data.sequences),
+            epochs=batch / data.sequence_count,
             clips=batch / data.bodies_per_clip,
             seconds=seconds,
             flops=flops,
@@ -599,6 +599,8 @@ def run(
     for line in [*experiment.twins, *experiment.stale(), *experiment.without_decoder()]:
         reporter.line(line)
     measurement = speed_of(experiment, reporter, share, show)
+    if todo:
+        experiment.data.place()  # off every run's clock
     watch = Stopwatch()
     context = RunContext(
         experiment.data,
@@ -792,7 +794,7 @@ def tell_if_busy(experiment: Experiment, reporter: Reporter, *, judged: bool = T
     for line in busy_lines(
         share,
         processors(),
-        judged=judged and experiment.data.bodies.device.type == "cpu",
+        judged=judged and experiment.data.device.type == "cpu",
         threads=experiment.environment.threads,
     ):
         reporter.line(line)

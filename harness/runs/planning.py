@@ -160,7 +160,7 @@ def make_plan(
         )
         for cell in experiment.cells()
     ]
-    device, here = experiment.data.bodies.device, experiment.environment
+    device, here = experiment.data.device, experiment.environment
     memory = (
         torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     )
@@ -360,7 +360,7 @@ def _sizes(experiment: Experiment, cell: Cell, *, several: bool) -> tuple[int, i
     encoder = _bytes_of(list(built.evaluated_encoder().state_dict().values()))
     method = _bytes_of(list(built.state_dict().values()))
     trained = _bytes_of([parameter for parameter in built.parameters() if parameter.requires_grad])
-    queue = 8 * len(experiment.data.sequences)
+    queue = 8 * experiment.data.sequence_count
     state = method + 2 * trained + encoder + queue
     whole = method if experiment.request.keep_decoder else 0
     left = 2 if several and len(experiment.data.split.validation) else 1

@@ -5,9 +5,9 @@ and the body sequences on the device.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from datasets.batches import Augmentation, Batches, BodySequences, Look, TrainingBatches
 from datasets.catalog import open_clips, set_names
-from datasets.clips import ClipSet, fingerprint
+from datasets.clips import ClipSet, fingerprint, present_bodies
 from datasets.formats.store_check import Advance
 from datasets.published_feeder import FeederBatches, PaddedClips, PublishedClips, pad_clips
 from datasets.splits import UNKNOWN_SUBJECT, Split, length_notes, make_labels, make_split
@@ -35,13 +35,15 @@ VERSION = 1
 class LoadedData:
     """A data set, ready to train and probe on.
 
+    Its frames go to the device when somebody first asks for `bodies`. Until then nothing of this
+    process is on a GPU, where a process that waits for another's measurement would disturb it.
+
     Attributes:
         spec: the spec with its fingerprint and split filled in.
         clips: of several data sets what can be said of all: skeleton, labels and people; frames
             stay with the sets.
-        sequences: numbers of the body sequences that pre-training sees (training part, without
-            validation).
-        bodies_per_clip: mean present bodies of those clips.
+        device: where frames go.
+        place: packs them there, once.
         ranks: that train on it together; this process's batches are its part of whole ones.
         parts: the data sets, where they are several.
     """
@@ -51,12 +53,36 @@ class LoadedData:
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     split: Split
-    bodies: BodySequences
-    sequences: Tensor
-    bodies_per_clip: float
+    device: torch.device
+    place: Callable[[], BodySequences]
     notes: tuple[str, ...]
     ranks: Ranks = ALONE
     parts: tuple[LoadedData, ...] = ()
+
+    @property
+    def bodies(self) -> BodySequences:
+        """All body sequences, on the device."""
+        return self.place()
+
+    @cached_property
+    def sequences(self) -> Tensor:
+        """Numbers of the body sequences that pre-training sees (training part, without
+        validation).
+        """
+        return self.bodies.of_clips(self.split.train)
+
+    @cached_property
+    def sequence_count(self) -> int:
+        """How many these are."""
+        if self.parts:
+            return sum(part.sequence_count for part in self.parts)
+        present = present_bodies(self.clips)[self.split.train]
+        return present.size if self.spec.include_empty_bodies else int(present.sum())
+
+    @property
+    def bodies_per_clip(self) -> float:
+        """Mean bodies of a training clip that are batched."""
+        return self.sequence_count / len(self.split.train)
 
     @property
     def info(self) -> DataInfo:
@@ -79,7 +105,7 @@ class LoadedData:
             train_clips=len(self.split.train),
             validation_clips=len(self.split.validation),
             test_clips=len(self.split.test),
-            train_sequences=len(self.sequences),
+            train_sequences=self.sequence_count,
             bodies_per_clip=self.bodies_per_clip,
             notes=self.notes,
         )
@@ -92,7 +118,7 @@ class LoadedData:
     @cached_property
     def groups(self) -> list[Tensor]:
         """Numbers of the training sequences of each data set."""
-        ends = np.cumsum([len(part.sequences) for part in self.parts])[:-1]
+        ends = np.cumsum([part.sequence_count for part in self.parts])[:-1]
         return list(torch.tensor_split(self.sequences, ends.tolist()))
 
     def batches(self, spec: RunSpec, frames: int, views: Sequence[View] = (View(),)) -> Batches:
@@ -135,7 +161,7 @@ class LoadedData:
         spec = self.spec.model_copy(
             update={"include_empty_bodies": not self.spec.include_empty_bodies, "loader": "device"}
         )
-        parts = (self.labels, self.class_names), self.split, self.bodies.device, self.notes
+        parts = (self.labels, self.class_names), self.split, self.device, self.notes
         return replace(assemble(spec, self.clips, *parts), ranks=self.ranks)
 
     def _refuse_several(self, what: str) -> None:
@@ -175,7 +201,7 @@ def load_data(
     ranks: Ranks = ALONE,
     advance: Advance = lambda done, total: None,
 ) -> LoadedData:
-    """Read, label, split and move to the device; every problem with the data is a one-line
+    """Read, label and split, to be moved to the device; every problem with the data is a one-line
     `UsageError`.
 
     ``advance`` is told of bytes done and bytes in all while a store is hashed.
@@ -218,14 +244,19 @@ def assemble(
     device: torch.device,
     notes: tuple[str, ...],
 ) -> LoadedData:
-    """Body sequences on the device, empty bodies among them or not."""
-    bodies = BodySequences(
-        clips, device, center=spec.center, include_empty=spec.include_empty_bodies
-    )
-    sequences = bodies.of_clips(split.train)
+    """Body sequences for the device, empty bodies among them or not."""
     return LoadedData(
-        spec, clips, *labels, split, bodies, sequences, len(sequences) / len(split.train), notes
+        spec, clips, *labels, split, device, cache(partial(_placed, spec, clips, device)), notes
     )
+
+
+def _placed(spec: DataSpec, clips: ClipSet, device: torch.device) -> BodySequences:
+    """The body sequences on their device, which is the current one from then on: that of events
+    and synchronisation.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)
+    return BodySequences(clips, device, center=spec.center, include_empty=spec.include_empty_bodies)
 
 
 def build_batches(

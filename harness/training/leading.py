@@ -266,7 +266,7 @@ def _of_spec(data: LoadedData, spec: RunSpec) -> LoadedData:
     """The data of a spec."""
     if spec.data.split != data.spec.split:
         patch = spec.encoder.patch or 1
-        data = load_data(spec.data, data.bodies.device, patch, ranks=data.ranks)
+        data = load_data(spec.data, data.device, patch, ranks=data.ranks)
     return data.as_in(spec.data)
 
 

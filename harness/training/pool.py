@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.batches import pooled
+from datasets.batches import BodySequences, pooled
 from datasets.clips import ClipSet, clip_hashes
 from datasets.splits import Split, swapped, unswapped
 from harness.errors import UsageError
@@ -65,10 +66,7 @@ def pool(spec: DataSpec, parts: Sequence[LoadedData]) -> LoadedData:
                 f" in {part.clips.name}; pool sets whose joints and bones are the same"
             )
     parts = _without_leaks(parts) if spec.drop_leaks else tuple(parts)
-    bodies, firsts = (
-        pooled([part.bodies for part in parts]),
-        _firsts([len(part.labels) for part in parts]),
-    )
+    firsts = _firsts([len(part.labels) for part in parts])
     classes = _firsts([len(part.class_names) for part in parts])
     labels = np.concatenate([part.labels + base for part, base in zip(parts, classes, strict=True)])
     split = _joined([part.split for part in parts], firsts)
@@ -86,7 +84,6 @@ def pool(spec: DataSpec, parts: Sequence[LoadedData]) -> LoadedData:
         layout=first,
         fps=parts[0].clips.fps,
     )
-    sequences = bodies.of_clips(split.train)
     spec = spec.model_copy(
         update={
             "fingerprint": "+".join(part.spec.fingerprint for part in parts),
@@ -96,15 +93,19 @@ def pool(spec: DataSpec, parts: Sequence[LoadedData]) -> LoadedData:
     notes = tuple(
         f"{part.clips.name}: {note}" for part in parts for note in part.notes
     ) + _leak_notes(parts)
+
+    @cache
+    def place() -> BodySequences:
+        return pooled([part.bodies for part in parts])
+
     return LoadedData(
         spec,
         clips,
         labels,
         clips.class_names,
         split,
-        bodies,
-        sequences,
-        len(sequences) / len(split.train),
+        parts[0].device,
+        place,
         notes,
         parts=tuple(parts),
     )
@@ -178,6 +179,6 @@ def _without(part: LoadedData, twins: NDArray[np.int64]) -> LoadedData:
         part.clips,
         (part.labels, part.class_names),
         split,
-        part.bodies.device,
+        part.device,
         (*part.notes, note),
     )

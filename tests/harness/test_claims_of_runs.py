@@ -18,24 +18,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from filelock import FileLock, Timeout
 
 from harness.cli.output import one_writes
 from harness.progress import Reporter, make_console
 from harness.records import claims
 from harness.records.claims import Claim, Claims, Held, Lost, read_claim, write_claim
-from harness.records.store import RecordStore, read_matrix, while_it_goes
+from harness.records.store import RecordStore, read_matrix, speed_address, while_it_goes
 from harness.report.status import read_status, summary, table_cells
 from harness.runs import sharing
+from harness.runs.experiment import Request, resolve_request, speed_of
 from harness.runs.sharing import Share
-from harness.spec.model import RunSpec
+from harness.spec.model import DataSpec, MethodSpec, ProbeSpec, RunSpec, TrainSpec
 from harness.training.build import Cell
 from tests.harness.children import begin, killed, needs_fork
-from tests.harness.made_up_records import run_record
+from tests.harness.made_up_records import arm, ratio, run_record, speed_record
 from tests.harness.small_run import (
+    ENCODER,
     SMALL,
     harness,
     plugin_file,
+    registry,
     run_small_cell,
     small_cell,
     small_data,
@@ -544,3 +548,65 @@ def test_of_four_processes_two_are_killed_and_every_run_is_done_once(tmp_path: P
     assert sum(done) <= 6  # what the dead had finished is in no log
     assert {row.state for row in read_status(out)} == {"done"}
     assert not list(out.glob("*/state-*"))
+
+
+# --- a GPU ---
+
+
+@pytest.fixture
+def unopened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that is there, and that nothing may open."""
+
+    def opened(*_: object) -> None:
+        raise AssertionError("the GPU was opened")
+
+    for name, value in {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "_lazy_init": opened,
+        "set_device": opened,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr("harness.machine._gpu_name", lambda device: "GPU")
+    monkeypatch.setattr("harness.training.data.BodySequences", opened)
+
+
+@pytest.mark.usefixtures("unopened")
+def test_a_process_that_waits_for_anothers_speed_measurement_has_not_opened_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = resolve_request(
+        Request(
+            methods=[MethodSpec(name="skeletonmae")],
+            seeds=[0],
+            encoder=ENCODER,
+            data=DataSpec(name=str(small_file(tmp_path)), min_crop=8),
+            train=TrainSpec(batch_size=4),
+            probe=ProbeSpec(every="4clips"),
+            device="cuda",
+            out=tmp_path / "out",
+            claim=True,
+        ),
+        registry(),
+    )
+    timing, store = experiment.timing(), experiment.store
+    address = speed_address(timing.spec)
+    theirs = Claims(store.root).hold(address, "the speed measurement", 0)
+    waited = []
+
+    def wait(*_: object) -> None:
+        waited.append(address)
+        arms = [arm(cell.label, ratio(1.0, 1.0, 1.0)) for cell in timing.cells]
+        record = speed_record(*arms)
+        store.write_speed(record.model_copy(update={"address": address, "spec": timing.spec}))
+        theirs.__exit__(None, None, None)
+
+    monkeypatch.setattr(Share, "wait", wait)
+    theirs.__enter__()
+    console = make_console()
+    console.quiet = True
+    share = Share(store, Reporter(console), shared=True)
+    measured = speed_of(experiment, share.reporter, share)
+    assert waited == [address] == [measured.record.address]
+    with pytest.raises(AssertionError, match="the GPU was opened"):
+        experiment.data.place()

@@ -646,6 +646,13 @@ def test_a_gpus_matrix_products_are_told_where_they_are_known(tf32: bool | None,
     assert told in notes([], SPEED.model_copy(update={"environment": environment}))[-1]
 
 
+def test_tf32_steps_and_a_machine_that_has_it_off_contradict_nothing() -> None:
+    environment = SPEED.environment.model_copy(update={"device": "NVIDIA H100", "tf32": False})
+    spec = {**SPEED.spec, "train": {**SPEED.spec["train"], "precision": "tf32"}}
+    lines = notes([], SPEED.model_copy(update={"environment": environment, "spec": spec}))
+    assert ", TF32 on in training steps, off elsewhere; " in lines[-1]
+
+
 # --- the speed table's notes ---
 
 
