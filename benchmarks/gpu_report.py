@@ -12,7 +12,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from harness.report.explain import factor, waterfall, waterfall_notes
 from harness.report.folder import folder_tables
 from harness.report.speed import NTU60_CLIPS, speed_notes, speed_table
 from harness.report.table import to_markdown
-from harness.studies.claims import Claim, make_card, read_claims
+from harness.studies.claims import Claim, make_card, read_claims, row_of
 
 
 class Expected(NamedTuple):
@@ -53,6 +53,7 @@ EXPECTED = (
     Expected("compiled", ["gfp"], 19_000, (3.0, 3.6)),
     Expected("compiled", ["amr"], 27_000, (4.5, 5.0)),
 )
+EXPECTED_OF = ("eager", "compiled")
 SOURCE = (
     "expected: estimates, ± 30 %, for one H100 at base, 256 body sequences and bf16, from counted"
     " FLOPs, launches and bytes moved before this code had run on any GPU: nothing in that column"
@@ -64,6 +65,8 @@ PUBLISHED = (
     f"{GFP_SECONDS // 60} minutes on one H200, by division"
 )
 
+States = Mapping[str, Mapping[str, str]]
+"""How far each part came that was begun."""
 CLAIMS_OF = ("claims", "claims-sjepa")
 """Parts that measure claims about training."""
 FIRST = 3
@@ -90,19 +93,31 @@ def measurement(results: Path, part: str) -> tuple[SpeedRecord, str] | None:
     return record, f", stopped after {rounds} rounds" if rounds else ""
 
 
-def arm_of(record: SpeedRecord | None, labels: Sequence[str]) -> ArmRecord | None:
+def arm_of(record: SpeedRecord, labels: Sequence[str]) -> ArmRecord | None:
     """A method's side, under any of its labels."""
-    return next((arm for arm in record.arms if arm.label in labels), None) if record else None
+    return next((arm for arm in record.arms if arm.label in labels), None)
+
+
+def not_measured(parts: Sequence[str], found: Iterable[str], states: States) -> list[str]:
+    """A line on those of the parts that measured nothing, and how far they came."""
+    missing = [
+        f"{part} ({states[part]['state'] if part in states else 'not run'})"
+        for part in parts
+        if part not in found
+    ]
+    return [f"not measured: {', '.join(missing)}"] if missing else []
 
 
 # --- tables ---
 
 
 def expected_table(records: Mapping[str, SpeedRecord]) -> pd.DataFrame:
-    """Estimates and a published number beside what was measured."""
+    """Estimates and a published number beside what was measured, of parts that were."""
     rows = []
     for part, labels, clips, ratio in EXPECTED:
-        arm = arm_of(records.get(part), labels)
+        if part not in records:
+            continue
+        arm = arm_of(records[part], labels)
         rows.append(
             beside(f"{labels[0]}: clips/s, {part}", (clips,), arm.clips_per_second if arm else None)
         )
@@ -114,8 +129,8 @@ def expected_table(records: Mapping[str, SpeedRecord]) -> pd.DataFrame:
                     arm.ratio.value if arm else None,
                 )
             )
-    for part in ("eager", "compiled"):
-        arm = arm_of(records.get(part), ["gfp"])
+    for part in filter(records.__contains__, EXPECTED_OF):
+        arm = arm_of(records[part], ["gfp"])
         published = GFP_EPOCHS * NTU60_CLIPS / GFP_SECONDS
         rows.append(
             beside(
@@ -151,32 +166,42 @@ def number(value: float) -> str:
 
 
 def claims_table(records: Sequence[SpeedRecord]) -> pd.DataFrame:
-    """The verdict on every claim card about training, under the claim's own definition, for both
-    ways of training; from the first record that has the claim's methods.
+    """The verdict on every claim card about training whose methods were to be measured, under the
+    claim's own definition, for both ways of training.
     """
-    rows = []
-    for name, claim in training_claims().items():
-        about = {"claim": name, "about a": claim.device, "claimed": f"{claim.factor:g}x"}
-        found = [verdicts(claim, record) for record in records]
-        first = next((one for one in found if isinstance(one, list)), None)
-        if first is None:
-            said = str(found[0]) if found else "not measured"
-            first = [{"trained": "-", "measured": "-", "verdict": said}]
-        rows += [{**about, **row} for row in first]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {"claim": name, "about a": claim.device, "claimed": f"{claim.factor:g}x", **row}
+        for name, claim in training_claims().items()
+        for row in verdicts(claim, [record for record in records if has_rows(record, claim)])
+    )
 
 
-def verdicts(claim: Claim, record: SpeedRecord) -> list[dict[str, str | None]] | UsageError:
-    """The verdict on a claim for both ways of training, or why a record has none."""
-    try:
-        measurements = make_card(claim, record).measurements
-    except UsageError as problem:
-        return problem
-    return [
-        {"trained": one.way, "measured": factor(one.ratio, record.floor), "verdict": one.verdict}
-        for one in measurements
-        if one.ratio and one.verdict
-    ]
+def has_rows(record: SpeedRecord, claim: Claim) -> bool:
+    """Both of the claim's methods were to be measured."""
+    with contextlib.suppress(UsageError):
+        return all(row_of(record, name) for name in (claim.method, claim.baseline))
+    return False
+
+
+def verdicts(claim: Claim, records: Sequence[SpeedRecord]) -> list[dict[str, str | None]]:
+    """A row for each way of training, from the first of the records that has one; else why."""
+    reasons = []
+    for record in records:
+        try:
+            card = make_card(claim, record)
+        except UsageError as problem:
+            reasons.append(str(problem))
+            continue
+        return [
+            {
+                "trained": one.way,
+                "measured": factor(one.ratio, record.floor),
+                "verdict": one.verdict,
+            }
+            for one in card.measurements
+            if one.ratio and one.verdict
+        ]
+    return [{"trained": "-", "measured": "-", "verdict": reason} for reason in reasons[:1]]
 
 
 def training_claims() -> dict[str, Claim]:
@@ -203,9 +228,15 @@ def losses_table(methods: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 # --- the page ---
 
 
+def section(title: str, table: pd.DataFrame, lines: Sequence[str], command: str) -> str:
+    """A table and its notes under a heading; of one without rows the notes alone."""
+    notes = "".join(f"- {line}\n" for line in lines)
+    return f"## {title}\n\n" + (notes if table.empty else to_markdown(table, lines, command))
+
+
 def sections(results: Path) -> Iterator[str]:
     """Of the page: how far the parts came, what was expected, verdicts, then every part."""
-    states = json.loads((results / "parts.json").read_text(encoding="utf-8"))
+    states: States = json.loads((results / "parts.json").read_text(encoding="utf-8"))
     found = {name: one for name in states if (one := measurement(results, name))}
     records = {name: record for name, (record, _) in found.items()}
     parts = pd.DataFrame([{"part": name, **state} for name, state in states.items()]).drop(
@@ -213,12 +244,22 @@ def sections(results: Path) -> Iterator[str]:
     )
     command = "python benchmarks/gpu_report.py"
     yield "# On a GPU\n\n## Parts\n\n" + to_markdown(parts, [], "python benchmarks/gpu.py")
-    yield "## Beside what was expected\n\n" + to_markdown(
-        expected_table(records), [SOURCE, PUBLISHED], command
+    yield section(
+        "Beside what was expected",
+        expected_table(records),
+        [SOURCE, PUBLISHED, *not_measured(EXPECTED_OF, found, states)],
+        command,
     )
-    heading = f"## Claims{found['claims'][1] if 'claims' in found else ''}\n\n"
-    claimed = [records[part] for part in CLAIMS_OF if part in records]
-    yield heading + to_markdown(claims_table(claimed), [], command)
+    claimed = [part for part in CLAIMS_OF if part in found]
+    yield section(
+        "Claims",
+        claims_table([records[part] for part in claimed]),
+        [
+            *(f"from {part}{said}" for part in claimed if (said := found[part][1])),
+            *not_measured(CLAIMS_OF, found, states),
+        ],
+        command,
+    )
     for name, state in states.items():
         if name in found:
             record, said = found[name]

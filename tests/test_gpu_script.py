@@ -371,7 +371,9 @@ def test_expected_numbers_stand_beside_measured_ones() -> None:
     assert list(table.loc["gfp: clips/s, eager"]) == ["12,000", "6,000", "0.50"]
     assert list(table.loc["gfp: times mamp's clips/s, eager"]) == ["3 to 3.6", "3.63", "1.10"]
     assert list(table.loc["gfp: clips/s as published, eager"]) == ["13,364", "6,000", "0.45"]
-    assert list(table.loc["amr: clips/s, compiled"]) == ["27,000", "-", "-"]
+    assert list(table.loc["amr: clips/s, eager"]) == ["18,000", "-", "-"]  # it failed there
+    assert not [what for what in table.index if "compiled" in what]  # which was not run
+    assert expected_table({}).empty
 
 
 def test_every_claim_card_has_a_verdict_on_its_own_hardware_or_a_reason() -> None:
@@ -401,10 +403,30 @@ def test_every_claim_card_has_a_verdict_on_its_own_hardware_or_a_reason() -> Non
     }  # what the script measures
     assert set(table["about a"]) == {"gpu"}
     assert set(table["verdict"]) == {"supported"}
-    assert set(claims_table([])["verdict"]) == {"not measured"}
-    assert set(claims_table([stage_record(*arms[1:], stages=stages)])["verdict"]) > {
-        "other hardware: not tested"
+    assert claims_table([]).empty
+    here = claims_table([stage_record(*arms, stages=stages)])
+    assert set(here["verdict"]) == {"other hardware: not tested"}
+
+
+def test_a_claim_whose_methods_nobody_asked_for_has_no_row() -> None:
+    stages = ("as published", "every switch on")
+    names = ("gfp", "mamp:decoder_depth=5", "encoder-only")
+    arms = [stage_arm(f"{name} @ {way}", *[1.0] * 20) for name in names for way in stages]
+    assert set(claims_table([stage_record(*arms, stages=stages)])["claim"]) == {
+        "gfp-6.1x",
+        "gfp-6.2x",
     }
+
+
+def test_a_claim_whose_method_could_not_be_measured_says_so_unless_another_part_has_it() -> None:
+    stages = ("as published", "every switch on")
+    names = ("gfp", "mamp:decoder_depth=5", "encoder-only")
+    arms = [stage_arm(f"{name} @ {way}", *[1.0] * 20) for name in names for way in stages]
+    whole = stage_record(*arms, stages=stages)
+    broken = whole.model_copy(update={"arms": whole.arms[1:]})
+    reasons = claims_table([broken])["verdict"]
+    assert all(reasons.str.startswith("gfp could not be measured as published; "))
+    assert set(claims_table([broken, whole])["trained"]) == set(stages)
 
 
 def test_a_page_needs_no_measurement(tmp_path: Path) -> None:
@@ -420,4 +442,19 @@ def test_a_page_needs_no_measurement(tmp_path: Path) -> None:
     page = "\n".join(sections(tmp_path))
     assert "| smoke | failed, exit code 2 | 1 |" in page
     assert "± 30 %" in page
-    assert "| gfp-6.2x | gpu | 6.2x | - | - | not measured |" in page
+    assert "- not measured: eager (not run), compiled (not run)" in page
+    assert "- not measured: claims (not run), claims-sjepa (not run)" in page
+    assert page.count("| what |") == page.count("| claim |") == 0  # no tables without rows
+
+
+def test_every_part_of_the_claims_says_how_far_it_came(tmp_path: Path) -> None:
+    stages = ("as published", "every switch on")
+    names = ("gfp", "mamp:decoder_depth=5", "encoder-only")
+    arms = [stage_arm(f"{name} @ {way}", *[1.0] * 20) for name in names for way in stages]
+    record = stage_record(*arms, stages=stages).model_copy(update={"planned_rounds": 40})
+    RecordStore(tmp_path / "claims-sjepa").write_speed(record)
+    state = {"state": "stopped, no time left", "seconds": "9", "at": "", "command": "python"}
+    (tmp_path / "parts.json").write_text(json.dumps({"claims": state, "claims-sjepa": state}))
+    claims = "\n".join(sections(tmp_path)).partition("## Claims\n")[2].partition("\n## ")[0]
+    assert f"- from claims-sjepa, stopped after {record.same.pairs} rounds" in claims
+    assert "- not measured: claims (stopped, no time left)" in claims
