@@ -8,6 +8,7 @@ is left out of the address (rule 2), so what was finished before it existed stay
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -20,6 +21,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -69,6 +71,15 @@ class MethodSpec(Section):
         """Name and options, without what is implied."""
         options = {key: value for key, value in self.options.items() if key not in self.implied}
         return {"name": self.name, "options": options}
+
+    def agrees_with(self, resolved: MethodSpec) -> bool:
+        """The same method, and each option given here has the value that it has there, however
+        that is written.
+        """
+        return self.name == resolved.name and all(
+            key in resolved.options and _is_written(value, resolved.options[key])
+            for key, value in self.options.items()
+        )
 
     def __str__(self) -> str:
         options = ",".join(f"{key}={_plain(value)}" for key, value in self.options.items())
@@ -485,6 +496,15 @@ def _fields_at(model: type[BaseModel], path: Iterable[str]) -> list[str]:
             return []
         model = inner
     return list(model.model_fields)
+
+
+def _is_written(text: object, value: object) -> bool:
+    """Whether a text stands for a value: ``0.50`` and ``5e-1`` for 0.5."""
+    if text == value or text == _plain(value):
+        return True
+    with contextlib.suppress(ValidationError):
+        return bool(TypeAdapter(type(value)).validate_python(text) == value)
+    return False
 
 
 def _plain(value: object) -> str:

@@ -4,6 +4,9 @@ timed by the rules of training speed.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+
 from harness.errors import UsageError, nearest
 from harness.progress import Reporter
 from harness.records.schema import INFERENCE, at_stage
@@ -50,6 +53,32 @@ def _cell(experiment: Experiment, asked: MethodSpec) -> Cell:
     return Cell(label, spec.model_copy(update={"method": entry.spec}), method, entry.guard)
 
 
+def _row(cell: Cell) -> str:
+    """How an encoder was asked for."""
+    return cell.label.rpartition(at_stage("", INFERENCE))[0]
+
+
+def _row_of(experiment: Experiment, cells: Sequence[Cell], asked: str) -> str:
+    """The encoder that a baseline names, however its options are written: ``tiny:patch=4`` is
+    ``tiny`` where 4 is the size's own.
+    """
+    rows = [_row(cell) for cell in cells]
+    if asked in rows:
+        return asked
+    with contextlib.suppress(UsageError):  # said below, with what is expected
+        wanted, *more = _encoder_cells(experiment, asked)
+        for cell, row in zip(cells, rows, strict=True):
+            if _same_encoder(cell, wanted) and not more:
+                return row
+    raise UsageError(f"--baseline {asked!r}: expected one of the encoders ({', '.join(rows)})")
+
+
+def _same_encoder(one: Cell, other: Cell) -> bool:
+    if one.method or other.method:
+        return one.spec.method == other.spec.method
+    return encoder_size(one.spec.encoder) == encoder_size(other.spec.encoder)
+
+
 def measure_inference(
     experiment: Experiment, encoders: str, baseline: str, reporter: Reporter
 ) -> Measurement:
@@ -57,19 +86,15 @@ def measure_inference(
 
     Args:
         encoders: as `_encoder_cells` reads them.
-        baseline: one of them; else the first.
+        baseline: one of them, however its options are written; else the first.
     """
     request, cells = experiment.request, _encoder_cells(experiment, encoders)
     if request.train.compile:
         raise UsageError(
             "--set train.compile=true: forward passes are timed uncompiled; leave it out"
         )
-    rows = [cell.label.rpartition(at_stage("", INFERENCE))[0] for cell in cells]
-    baseline = baseline or rows[0]
-    if baseline not in rows:
-        raise UsageError(
-            f"--baseline {baseline!r}: expected one of the encoders ({', '.join(rows)})"
-        )
+    rows = [_row(cell) for cell in cells]
+    baseline = _row_of(experiment, cells, baseline) if baseline else rows[0]
     timing = ForwardTiming(
         cells=cells,
         baseline=at_stage(baseline, INFERENCE),

@@ -91,6 +91,13 @@ def test_asked_again_nothing_is_measured(out: Path) -> None:
     assert record(out) == before
 
 
+def test_the_baseline_may_be_spelt_in_any_way(out: Path) -> None:
+    before, spelt = record(out), "tiny:patch=4,depth=1"  # whose patches are of 4 anyway
+    again = inference(out.parent, "--encoders", ENCODERS, "--baseline", spelt)
+    assert again.code == 0, again.err
+    assert record(out) == before
+
+
 def test_forward_flops_are_the_closed_form() -> None:
     # 8 blocks on 200 tokens of width 256, and their patches of 8 frames: 12 N d^2 + 2 N^2 d
     # multiply-adds a block
@@ -139,6 +146,10 @@ def test_a_pass_sees_every_token_in_evaluation_mode_without_gradients(tmp_path: 
         (
             ("--encoders", "tiny", "--baseline", "base"),
             "--baseline 'base': expected one of the encoders (tiny)",
+        ),
+        (
+            ("--encoders", "tiny", "--baseline", "tiny,small"),
+            "--baseline 'tiny,small': expected one of the encoders (tiny)",
         ),
         (
             ("--methods", "gfp"),

@@ -27,7 +27,7 @@ from harness.report.target import (
 )
 from harness.runs.cell import evaluation_steps
 from harness.spec.budget import StepCost
-from harness.spec.model import ProbeSpec, TrainSpec, is_later
+from harness.spec.model import MethodSpec, ProbeSpec, TrainSpec, is_later
 from harness.studies.target import (
     NO_TIMES,
     Reach,
@@ -165,6 +165,35 @@ def test_a_reference_without_finished_runs_sets_no_target() -> None:
         freeze(records, "mamp")
     with pytest.raises(UsageError, match=r"there are: none"):
         freeze([], "mamp")
+
+
+@pytest.mark.parametrize(
+    ("asked", "label"),
+    [
+        ("mamp", "mamp"),
+        ("mamp:decoder_depth=5", "mamp"),
+        ("mamp:mask_ratio=0.90,decoder_depth=5", "mamp"),
+        ("mamp:decoder_depth=3", "mamp:decoder_depth=3"),
+        ("mamp:mask_ratio=9e-1,decoder_depth=3", "mamp:decoder_depth=3"),
+    ],
+)
+def test_a_reference_may_be_spelt_in_any_way(asked: str, label: str) -> None:
+    rows = [with_options("mamp", 5), with_options("mamp:decoder_depth=3", 3)]
+    assert freeze(rows, asked).reference == freeze(rows[::-1], asked).reference == label
+
+
+@pytest.mark.parametrize("asked", ["mamp:decoder_depth=4", "mamp:depth=5", "gfp:decoder_depth=5"])
+def test_a_reference_that_no_row_has_is_not_guessed(asked: str) -> None:
+    with pytest.raises(UsageError, match=f"no finished run of '{asked}'"):
+        freeze([with_options("mamp", 5), with_options("mamp:decoder_depth=3", 3)], asked)
+
+
+def with_options(label: str, depth: int) -> RunRecord:
+    """A run of a method that has two options, both in its record."""
+    found = curve_record("mamp", 0.4, 0.5)
+    method = MethodSpec(name="mamp", options={"mask_ratio": 0.9, "decoder_depth": depth})
+    spec = found.spec.model_copy(update={"method": method})
+    return found.model_copy(update={"label": label, "spec": spec})
 
 
 def test_a_reference_under_two_budgets_sets_no_target() -> None:
