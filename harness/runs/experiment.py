@@ -609,22 +609,13 @@ def run(
         request.keep_decoder,
         request.draw,
     )
+    work = _Work(experiment, measurement, context, reporter)
     turns = share.turns(todo)
     with closing(turns):  # the claim of a cell that is broken off goes at once
         for cell, claim in turns:
             title = f"[{todo.index(cell) + 1}/{len(todo)}] {cell.label}, seed {cell.spec.seed}"
             try:
-                if (
-                    cell.label in measurement.failures
-                ):  # it failed before timing: its record without another try
-                    record = Attempt(cell, context).record(
-                        *failure(measurement.failures[cell.label], cell.method)
-                    )
-                    experiment.store.write_run(record)
-                else:
-                    record = _do_cell(
-                        experiment, cell, claim, measurement.record, context, reporter, title
-                    )
+                record = work.on(cell, claim, title)
             except Lost as problem:
                 reporter.line(f"{title}: {problem}")
             else:
@@ -638,78 +629,97 @@ def run(
     return records, measurement.record
 
 
-def _do_cell(
-    experiment: Experiment,
-    cell: Cell,
-    claim: Owned,
-    speed: SpeedRecord,
-    context: RunContext,
-    reporter: Reporter,
-    title: str,
-) -> RunRecord:
-    """Work on a cell, from the newest of its states that can be restored."""
-    while True:
-        attempt = _attempt_at(experiment, cell, claim, speed, context, reporter, title)
-        try:
-            with reporter.task(title, "step") as attempt.task:
-                return run_cell(attempt)
-        except Unusable as problem:
-            warn(refuse_state(required(attempt.saved).path, problem))
+@dataclass(frozen=True)
+class _Work:
+    """On the cells of an experiment, one after the other, once their speed is measured."""
 
+    experiment: Experiment
+    speed: Measurement
+    context: RunContext
+    reporter: Reporter
 
-def _attempt_at(
-    experiment: Experiment,
-    cell: Cell,
-    claim: Owned,
-    speed: SpeedRecord,
-    context: RunContext,
-    reporter: Reporter,
-    title: str,
-) -> Attempt:
-    """A try at a cell, from where it was left."""
-    request, arm = experiment.request, speed.arm(cell.label)
-    cost = _as_first_started(experiment, cell, speed) if cell.method else None
-    steps = 0
-    with contextlib.suppress(MethodFault):  # a budget that it cannot be held to: its run says so
-        steps = parse_budget(cell.spec.train.budget).steps(cost) if cost else 0
-    return Attempt(
-        cell,
-        context,
-        cost,
-        saved=_state_of(experiment, cell, steps, reporter, title) if cost else None,
-        claim=claim,
-        interval=Interval(request.state_seconds),
-        tensorboard=request.tensorboard,
-        doubts=list(arm.doubts) if arm else [],
-    )
+    def on(self, cell: Cell, claim: Owned, title: str) -> RunRecord:
+        """Work on a cell, from the newest of its states that can be restored; one that failed
+        before timing gets its record without another try.
+        """
+        if problem := self.speed.failures.get(cell.label):
+            record = Attempt(cell, self.context).record(*failure(problem, cell.method))
+            self.experiment.store.write_run(record)
+            return record
+        while True:
+            attempt = self.attempt(cell, claim, title)
+            try:
+                with self.reporter.task(title, "step") as attempt.task:
+                    return run_cell(attempt)
+            except Unusable as problem:
+                warn(refuse_state(required(attempt.saved).path, problem))
 
-
-def _state_of(
-    experiment: Experiment, cell: Cell, steps: int, reporter: Reporter, title: str
-) -> Saved | None:
-    """The state that a run of ``steps`` goes on from, which is said;
-    a start before a ``--rerun`` leaves none.
-    """
-    folder = experiment.store.folder(cell.spec.address)
-    if experiment.begins_anew(cell):
-        remove_states(folder)
-    saved, lines = find_state(
-        folder, cell.spec.address, code_versions(required(cell.method)), steps
-    )
-    for line in lines:
-        warn(line)
-    if saved:
-        state = saved.state
-        other = (
-            ""
-            if state.environment.fingerprint == experiment.environment.fingerprint
-            else ", of another machine"
+    def attempt(self, cell: Cell, claim: Owned, title: str) -> Attempt:
+        """A try at a cell, from where it was left."""
+        request, arm = self.experiment.request, self.speed.record.arm(cell.label)
+        cost = self.cost(cell) if cell.method else None
+        steps = 0
+        with contextlib.suppress(MethodFault):  # a budget that it cannot be held to: its run says
+            steps = parse_budget(cell.spec.train.budget).steps(cost) if cost else 0
+        return Attempt(
+            cell,
+            self.context,
+            cost,
+            saved=self.state(cell, steps, title) if cost else None,
+            claim=claim,
+            interval=Interval(request.state_seconds),
+            tensorboard=request.tensorboard,
+            doubts=list(arm.doubts) if arm else [],
         )
-        reporter.line(
-            f"{title}: continues at step {state.step:,} of {state.steps:,} (state of"
-            f" {state.written:%Y-%m-%d %H:%M} UTC{other})"
+
+    def state(self, cell: Cell, steps: int, title: str) -> Saved | None:
+        """The state that a run of ``steps`` goes on from, which is said;
+        a start before a ``--rerun`` leaves none.
+        """
+        folder = self.experiment.store.folder(cell.spec.address)
+        if self.experiment.begins_anew(cell):
+            remove_states(folder)
+        saved, lines = find_state(
+            folder, cell.spec.address, code_versions(required(cell.method)), steps
         )
-    return saved
+        for line in lines:
+            warn(line)
+        if saved:
+            state = saved.state
+            other = (
+                ""
+                if state.environment.fingerprint == self.experiment.environment.fingerprint
+                else ", of another machine"
+            )
+            self.reporter.line(
+                f"{title}: continues at step {state.step:,} of {state.steps:,} (state of"
+                f" {state.written:%Y-%m-%d %H:%M} UTC{other})"
+            )
+        return saved
+
+    def cost(self, cell: Cell) -> StepCost:
+        """What a step costs; where steps are counted in seconds, with the step time of the run's
+        first start.
+
+        A run that was killed is so started again with the same number of steps, whatever was
+        measured since.
+        """
+        arm = self.speed.record.arm(cell.label)
+        if arm is None:
+            raise UsageError(
+                f"the stored speed record has no {cell.label}; measure again with --rerun"
+            )
+        cost = replace(
+            self.experiment.cost(arm.step_seconds, arm.step_flops), own_seconds=arm.own_step_seconds
+        )
+        if not counts_seconds(cell.spec):
+            return cost
+        store, address = self.experiment.store, cell.spec.address
+        start = None if self.experiment.begins_anew(cell) else store.start(address)
+        if start is None:
+            start = Start(step_seconds=cost.seconds)
+            store.write_start(address, start)
+        return replace(cost, seconds=start.step_seconds)
 
 
 def replace_refused(store: RecordStore) -> None:
@@ -798,37 +808,6 @@ def tell_if_busy(experiment: Experiment, reporter: Reporter, *, judged: bool = T
         threads=experiment.environment.threads,
     ):
         reporter.line(line)
-
-
-def _as_first_started(experiment: Experiment, cell: Cell, speed: SpeedRecord) -> StepCost:
-    """What a step costs; where steps are counted in seconds, with the step time of the run's first
-    start.
-
-    A run that was killed is so started again with the same number of steps, whatever was measured
-    since.
-    """
-    cost, store, address = (
-        _step_cost(experiment, speed, cell.label),
-        experiment.store,
-        cell.spec.address,
-    )
-    if not counts_seconds(cell.spec):
-        return cost
-    start = None if experiment.begins_anew(cell) else store.start(address)
-    if start is None:
-        start = Start(step_seconds=cost.seconds)
-        store.write_start(address, start)
-    return replace(cost, seconds=start.step_seconds)
-
-
-def _step_cost(experiment: Experiment, speed: SpeedRecord, label: str) -> StepCost:
-    """What a step of a method consumes, seconds from the interleaved measurement."""
-    arm = speed.arm(label)
-    if arm is None:
-        raise UsageError(f"the stored speed record has no {label}; measure again with --rerun")
-    return replace(
-        experiment.cost(arm.step_seconds, arm.step_flops), own_seconds=arm.own_step_seconds
-    )
 
 
 def _outcome(record: RunRecord) -> str:
