@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,6 +61,35 @@ def test_a_gpus_record_says_how_attention_and_memory_are_set(
     plain = describe_environment(torch.device("cuda"))
     assert plain.allocator == ""
     assert len({found.fingerprint, other.fingerprint, plain.fingerprint}) == 3
+
+
+class Driver:
+    """A driver of two GPUs."""
+
+    def __init__(self, failed: int = 0) -> None:
+        self.failed = failed
+
+    def cuInit(self, flags: int) -> int:
+        return self.failed
+
+    def cuDeviceGet(self, found: Any, index: int) -> int:
+        found._obj.value = 10 + index
+        return 0
+
+    def cuDeviceGetName(self, name: Any, size: int, number: Any) -> int:
+        name.value = f"GPU {number.value}, {size}".encode()
+        return 0
+
+
+def test_a_gpus_name_is_asked_of_its_driver_and_else_of_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"torch's {device}")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Driver())
+    assert describe_environment(torch.device("cuda")).device == "GPU 10, 256"
+    assert describe_environment(torch.device("cuda", 1)).device == "GPU 11, 256"
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Driver(failed=100))
+    assert describe_environment(torch.device("cuda", 1)).device == "torch's cuda:1"
 
 
 def test_a_cpus_record_says_nothing_of_a_gpus_settings() -> None:
