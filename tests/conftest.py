@@ -4,13 +4,17 @@ nothing of the user's own data.
 
 from __future__ import annotations
 
+import functools
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import typer
 
 from tests import checked_shapes
 
@@ -79,6 +83,20 @@ def _no_line_because_of_a_slow_machine() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _nothing_is_made_for_each_command() -> Iterator[None]:
+    """The command line is built once. Files need not outlive a power cut. For every seed, torch
+    would note the stack of calls for each kind of device that is not there.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        patch.setattr(os, "fsync", lambda _: None)
+        for device in (torch.cuda, torch.xpu, torch.mtia):
+            if not device.is_available():
+                patch.setattr(device, "manual_seed_all", lambda _: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _quick_and_undisturbed_speed() -> Iterator[None]:
     """The fewest rounds, a small matrix product;
     no block is timed again because of tests that run beside.
@@ -91,8 +109,8 @@ def _quick_and_undisturbed_speed() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _own_methods_are_counted_once() -> Iterator[None]:
-    """What a step of the suite's methods costs and gives away is the same in every run:
+def _methods_are_counted_once() -> Iterator[None]:
+    """What a step of a method costs and gives away is the same in every run:
     most of a small run's time.
     """
 
@@ -120,11 +138,12 @@ def once(
 
     def remembered(*arguments: Any) -> Any:
         *methods, spec, layout = told_by(*arguments)
-        if not all(method.__module__.startswith("methods.") for method in methods):
+        texts = [text_of(method) for method in methods]
+        if not all(texts):
             return function(*arguments)
         train = spec.train.model_dump_json(exclude={"budget"})
         key = (
-            *methods,
+            *texts,
             spec.method.model_dump_json(),
             spec.encoder.model_dump_json(),
             train,
@@ -135,3 +154,14 @@ def once(
         return known[key]
 
     return remembered
+
+
+def text_of(method: type) -> str:
+    """What a method of the suite or of a plugin computes by: its name, and its module's text, as
+    every command loads a plugin anew. Empty for a test's own class.
+    """
+    module = method.__module__
+    if module.startswith("tests."):
+        return ""
+    text = "" if module.startswith("methods.") else Path(sys.modules[module].__file__).read_text()
+    return f"{module}.{method.__qualname__}\n{text}"
