@@ -19,13 +19,19 @@ from tests.harness.small_run import harness
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 
 
-def begin(words: list[str], log: Path) -> BaseProcess:
-    """``python -m harness WORDS``, begun; its output goes into ``log`` when it ends by itself."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
+def start_method() -> str:
+    """``forkserver``, whose server imports everything as it starts; ``spawn`` without forks."""
+    if not hasattr(os, "fork"):
+        return "spawn"
+    multiprocessing.set_forkserver_preload(
         ["tests.harness.children", "harness.runs.experiment", "harness.report.table"]
     )
-    process = context.Process(target=work, args=(words, log))
+    return "forkserver"
+
+
+def begin(words: list[str], log: Path) -> BaseProcess:
+    """``python -m harness WORDS``, begun; its output goes into ``log`` when it ends by itself."""
+    process = multiprocessing.get_context(start_method()).Process(target=work, args=(words, log))
     process.start()
     return process
 

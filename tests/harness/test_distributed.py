@@ -1,5 +1,5 @@
 """Two ranks train what one process trains: the same batches and masks,
-losses and weights to rounding (torchrun).
+losses and weights to rounding; torchrun itself starts them in the long tests.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from harness.training import distributed, leading
 from harness.training.distributed import Ranks
 from harness.training.leading import _together, settled
 from harness.training.trainer import Trainer
+from tests.harness import two_ranks
+from tests.harness.children import start_method
 from tests.harness.small_run import (
     SMALL,
     Outcome,
@@ -100,8 +102,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def trained(folder: Path, methods: list[str], block: int) -> dict[str, Any]:
     """What both ranks and one process made of methods."""
-    ended = torchrun("tests.harness.two_ranks", folder, ",".join(methods), block)
-    assert ended.returncode == 0, ended.stderr
+    store = torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    torch.multiprocessing.start_processes(
+        two_ranks.main,
+        (store.port, folder, ",".join(methods), block),
+        nprocs=2,
+        start_method=start_method(),
+    )
     found: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return found
 

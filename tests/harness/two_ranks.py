@@ -1,7 +1,4 @@
-"""What every rank of `test_distributed` runs, started by torchrun: built-in methods, and some made
-up for a test.
-
-    torchrun --nproc-per-node 2 -m tests.harness.two_ranks FOLDER METHODS STEPS_IN_A_BLOCK
+"""What every rank of `test_distributed` runs: built-in methods, and some made up for a test.
 
 Rank 0 trains each method alone on whole batches and again with the others, and leaves what it saw
 in FOLDER.
@@ -12,7 +9,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
-import sys
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -195,8 +192,18 @@ def digest(trainer: Trainer) -> str:
     return hashlib.sha256(b"".join(value.numpy().tobytes() for value in values)).hexdigest()
 
 
-def main(folder: Path, methods: str, block: int) -> None:
-    """Everything, in one start."""
+def main(rank: int, port: int, folder: Path, methods: str, block: int) -> None:
+    """Everything, in one start, in an environment as torchrun makes it; the store is there."""
+    os.environ.update(
+        TORCHELASTIC_RUN_ID="none",
+        TORCHELASTIC_USE_AGENT_STORE="True",
+        MASTER_ADDR="localhost",
+        MASTER_PORT=str(port),
+        WORLD_SIZE="2",
+        LOCAL_WORLD_SIZE="2",
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+    )
     torch.set_num_threads(1)
     began = time.perf_counter()
     ranks = join(CPU)
@@ -228,7 +235,3 @@ def main(folder: Path, methods: str, block: int) -> None:
                 result.update(same_rows(result.pop("alone"), tuple(seen for _, seen in trainers)))
         results["seconds"] = time.perf_counter() - began
         (folder / "results.json").write_text(json.dumps(results, indent=1))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
