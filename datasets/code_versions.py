@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from functools import lru_cache
 
 _UNSEEN_FIELDS = frozenset(
     {"ctx", "kind", "type_comment", "annotation", "returns", "type_params", "simple"}
@@ -17,6 +18,7 @@ _UNSEEN_FIELDS = frozenset(
 _UNSEEN_STATEMENTS = frozenset({"Import", "ImportFrom", "Pass", "TypeAlias"})
 
 
+@lru_cache(maxsize=256)
 def syntax_hash(text: str) -> str:
     """Hash (16 hex digits) of a module's syntax tree without docstrings, comments, imports,
     annotations and format.

@@ -21,9 +21,10 @@ from tests import checked_shapes
 checked_shapes.install()  # before anything of ours is imported
 
 from harness import progress  # noqa: E402
+from harness.runs import estimates  # noqa: E402
 from harness.speed import disturbance as health  # noqa: E402
+from harness.speed import few_steps, measurement, peak  # noqa: E402
 from harness.speed import interleave as speed  # noqa: E402
-from harness.speed import measurement, peak  # noqa: E402
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -121,9 +122,10 @@ def _methods_are_counted_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("step_flops", "forward_shares", "bound_flops"):
-            patch.setattr(
-                measurement, name, once(getattr(measurement, name), lambda *arguments: arguments)
-            )
+            counted = once(getattr(measurement, name), lambda *arguments: arguments)
+            for module in (measurement, few_steps, estimates):
+                if hasattr(module, name):
+                    patch.setattr(module, name, counted)
         patch.setattr(measurement, "Trial", Trial)
         yield
 
@@ -161,7 +163,9 @@ def text_of(method: type) -> str:
     every command loads a plugin anew. Empty for a test's own class.
     """
     module = method.__module__
-    if module.startswith("tests."):
+    if module.startswith("methods."):
+        return f"{module}.{method.__qualname__}"
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if module.startswith("tests.") or file is None:
         return ""
-    text = "" if module.startswith("methods.") else Path(sys.modules[module].__file__).read_text()
-    return f"{module}.{method.__qualname__}\n{text}"
+    return f"{module}.{method.__qualname__}\n{Path(file).read_text(encoding='utf-8')}"

@@ -42,7 +42,7 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "stores"
 
 
-QUICK = ("bvh", "ntu60", "pkummd2")
+QUICK = ("bvh", "ntu60")
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,16 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import multiprocessing
 import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
 from harness.errors import MethodFault, one_line
 from harness.isolation.guard import SETTINGS, Guard, problem_of_about, seeded
@@ -32,10 +33,11 @@ from harness.machine import select_device
 from harness.records.schema import RunRecord
 from harness.records.store import RecordStore
 from harness.spec.budget import Budget, StepCost
+from harness.spec.model import MethodSpec, RunSpec
+from harness.speed import measurement
 from methods.base import About, Method
+from tests.harness.children import needs_fork, start_method
 from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, small_file
-
-ROOT = Path(__file__).parents[2]
 
 RUDE = '''"""Does `what` at `where`, on purpose."""
 
@@ -258,12 +260,37 @@ def rarer(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def all_in_one(folder: Path, deeds: list[tuple[str, str]]) -> Finished:
     select_device("cpu")  # sets the precision of products once and for all
     torch.manual_seed(12345)  # no command's own
-    before = state()
-    found = finished(
-        folder, ",".join(["rude", *(label(where, what) for where, what in deeds), "encoder-only"])
-    )
+    before, methods = state(), ["rude", *(label(*deed) for deed in deeds), "encoder-only"]
+    with pytest.MonkeyPatch.context() as patch:
+        count_once(patch)
+        found = finished(folder, ",".join(methods))
     assert state() == before
     return found
+
+
+LATER = {"late", "encoder", "diagnose"}
+"""Where nothing is done before a training."""
+
+
+def count_once(patch: pytest.MonkeyPatch) -> None:
+    """What steps cost and give away is that of the well-behaved row, where deeds come later."""
+
+    def polite(spec: RunSpec) -> RunSpec:
+        later = spec.method.options.get("where") in LATER
+        return spec.model_copy(update={"method": MethodSpec(name="rude")}) if later else spec
+
+    def counted(count: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *methods_spec_layout: count(
+            *(polite(one) if isinstance(one, RunSpec) else one for one in methods_spec_layout)
+        )
+
+    class Trial(measurement.Trial):
+        def doubts(self) -> Any:
+            return super(Trial, replace(self, spec=polite(self.spec))).doubts()
+
+    for name in ("step_flops", "forward_shares", "bound_flops"):
+        patch.setattr(measurement, name, counted(getattr(measurement, name)))
+    patch.setattr(measurement, "Trial", Trial)
 
 
 @pytest.fixture(scope="module")
@@ -717,22 +744,18 @@ def test_what_others_depend_on_is_put_back_and_a_fault(name: str) -> None:
             weights.mul_(2)
 
 
-LOADED = """
-import torch
-from torch.utils.data import DataLoader
-from harness.isolation.guard import Guard
-
-if __name__ == "__main__":
+def load_with_a_worker() -> None:
+    """As a method does while it is warmed up."""
     with Guard()("warming up"):
         assert len(list(DataLoader(range(4), num_workers=1, multiprocessing_context="fork"))) == 4
-"""
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
-def test_a_first_loader_with_workers_is_no_fault_of_the_method(tmp_path: Path) -> None:
+@needs_fork
+def test_a_first_loader_with_workers_is_no_fault_of_the_method() -> None:
     """torch then sets a handler of its own, once in a process: a fresh one,
     as other tests have had loaders.
     """
-    (tmp_path / "loaded.py").write_text(LOADED)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, str(tmp_path / "loaded.py")], check=True, env=environment)
+    process = multiprocessing.get_context(start_method()).Process(target=load_with_a_worker)
+    process.start()
+    process.join()
+    assert process.exitcode == 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -59,18 +60,31 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_figures_and_tables_are_left_and_are_the_same_bytes_every_time(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "study")
-    lines = leave(folder, tmp_path / "out")
-    first = contents(tmp_path / "out")
+@dataclass(frozen=True)
+class Left:
+    """What leaves of a study, and what was said."""
+
+    study: Path
+    out: Path
+    lines: list[str]
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Left:
+    """Made once: every figure is drawn."""
+    place = tmp_path_factory.mktemp("paper")
+    study, out = folder_of(place / "study"), place / "out"
+    return Left(study, out, leave(study, out))
+
+
+def test_figures_and_tables_are_left_and_are_the_same_bytes_every_time(left: Left) -> None:
+    first = contents(left.out)
     for name in ("speedup", "accuracy-linear", "phases"):
         assert {f"figures/{name}.{ending}" for ending in ("pdf", "svg", "csv")} <= set(first)
-        assert any(
-            line.startswith(f"{tmp_path / 'out' / 'figures' / name}.pdf: ") for line in lines
-        )
-    shutil.rmtree(tmp_path / "out")
-    leave(folder, tmp_path / "out")
-    assert contents(tmp_path / "out") == first
+        assert any(line.startswith(f"{left.out / 'figures' / name}.pdf: ") for line in left.lines)
+    shutil.rmtree(left.out)  # the table names the command, and with it the place
+    leave(left.study, left.out)
+    assert contents(left.out) == first
     assert not [
         name
         for name, content in first.items()
@@ -78,9 +92,8 @@ def test_figures_and_tables_are_left_and_are_the_same_bytes_every_time(tmp_path:
     ]
 
 
-def test_the_numbers_that_are_drawn_lie_beside_each_figure(tmp_path: Path) -> None:
-    leave(folder_of(tmp_path / "study"), tmp_path)
-    drawn = pd.read_csv(tmp_path / "figures" / "speedup.csv").set_index("label")
+def test_the_numbers_that_are_drawn_lie_beside_each_figure(left: Left) -> None:
+    drawn = pd.read_csv(left.out / "figures" / "speedup.csv").set_index("label")
     assert drawn.loc["gfp", ["speedup_low", "speedup", "speedup_high"]].tolist() == [1.9, 2.0, 2.1]
 
 
@@ -163,9 +176,8 @@ def test_a_document_with_a_table_and_a_figure_compiles_whatever_names_hold(tmp_p
     assert "Overfull" not in done.stdout
 
 
-def test_a_figure_as_svg_turns_dark_with_the_screen(tmp_path: Path) -> None:
-    leave(folder_of(tmp_path / "study"), tmp_path)
-    drawing = (tmp_path / "figures" / "speedup.svg").read_text()
+def test_a_figure_as_svg_turns_dark_with_the_screen(left: Left) -> None:
+    drawing = (left.out / "figures" / "speedup.svg").read_text()
     ElementTree.fromstring(drawing)
     drawn = set(re.findall(r"(fill: #\w+|stroke: #\w+)[;\"]", drawing))
     (turned,) = re.findall(r"@media screen and \(prefers-color-scheme: dark\)\{(.*)\}<", drawing)

@@ -205,18 +205,18 @@ class Slow(Method):
         super().__init__(encoder, options)
         self.head = nn.Linear(encoder.width, 3)
         self.progress = 0.0
-        time.sleep(0.2)
+        time.sleep(0.1)
 
     def after_step(self, progress):
         self.progress = progress
 
     def loss(self, x):
         if self.progress > 0.2 and len(x) > 2:  # trial steps have two
-            time.sleep(0.2)
+            time.sleep(0.1)
         return (self.head(self.encoder(x).mean(1)) - x.mean((1, 2))).square().mean(), {}
 
     def diagnose(self, x):
-        time.sleep(0.2)
+        time.sleep(0.1)
         return Diagnosis({})
 '''
 
@@ -224,7 +224,7 @@ class Slow(Method):
 def test_a_run_in_a_log_tells_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.progress.QUIET_SECONDS", 0.05)
+    monkeypatch.setattr("harness.progress.QUIET_SECONDS", 0.02)
     found = harness(
         "run",
         *SMALL,

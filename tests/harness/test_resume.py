@@ -155,7 +155,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 def machine(tmp_path: Path) -> Iterator[Machine]:
     """With its own patches: undoing them must not undo a test's."""
     with pytest.MonkeyPatch.context() as patch:
-        yield Machine(tmp_path, patch, "gfp")
+        yield Machine(tmp_path, patch, "skeletonmae")
 
 
 def same_end(one: RunRecord, other: RunRecord) -> bool:
@@ -324,7 +324,7 @@ def test_a_state_that_cannot_be_used_is_said_and_set_aside(
         text.write_bytes(text.read_bytes()[:-10])
     else:
         other = {
-            "another version": {"versions": {**facts["versions"], "gfp": "0"}},
+            "another version": {"versions": {**facts["versions"], machine.method: "0"}},
             "another run": {"address": "gfp-s1-v2-0"},
             "another schedule": {"steps": 11},
             "a digit": {"wall_seconds": facts["wall_seconds"] + 1},
@@ -339,7 +339,7 @@ def test_a_state_that_cannot_be_used_is_said_and_set_aside(
         "flipped": "damaged (SHA-256)",
         "no tensors": "cannot be read",
         "not JSON": "damaged",
-        "another version": "gfp changed since",
+        "another version": f"{machine.method} changed since",
         "another run": "is one of gfp-s1-v2-0",
         "another schedule": "is one of 11 steps, which are 9 now",
         "a digit": "damaged (its digest)",
@@ -441,7 +441,7 @@ def test_metrics_are_a_line_a_block_and_a_line_an_evaluation_however_often_it_st
     assert machine.run("stopped").code == 0
 
     def lines(out: str) -> list[dict[str, float]]:
-        (path,) = (machine.folder / out).glob(f"gfp*/{METRICS_FILE}")
+        (path,) = (machine.folder / out).glob(f"{machine.method}*/{METRICS_FILE}")
         found = [json.loads(line) for line in path.read_text().splitlines()]
         return [
             {name: value for name, value in values.items() if name != "seconds"} for values in found
@@ -466,7 +466,7 @@ def test_rerun_begins_anew(machine: Machine) -> None:
 def test_a_rerun_that_was_cut_off_goes_on(machine: Machine) -> None:
     """A kill leaves the finished record of before beside the state."""
     assert machine.run("out").code == 0
-    (path,) = (machine.folder / "out").glob("gfp*/record.json")
+    (path,) = (machine.folder / "out").glob(f"{machine.method}*/record.json")
     whole = machine.record("out")
     finished = whole.model_copy(
         update={"started": whole.started - timedelta(hours=1)}
@@ -504,11 +504,11 @@ def test_a_state_that_was_set_aside_is_never_taken_up_and_never_removed(machine:
     text = machine.states("stopped")[-2]
     facts = json.loads(text.read_bytes())
     changed = resume.RunState.model_validate(
-        {**facts, "versions": {**facts["versions"], "gfp": "another"}}
+        {**facts, "versions": {**facts["versions"], machine.method: "another"}}
     )
     text.write_text(changed.sealed.model_dump_json())
     machine.stop_at(2)
-    assert "gfp changed since" in machine.run("stopped", *once).err
+    assert f"{machine.method} changed since" in machine.run("stopped", *once).err
     machine.go_on()
     found = machine.run("stopped", *once)
     assert "continues at step 2 of 9" in found.out

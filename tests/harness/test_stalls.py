@@ -24,6 +24,8 @@ from harness.training.trainer import Trainer
 from tests.fake_gpu import CUDA, Driver, fake_tensors
 
 METHODS = Registry().methods
+QUICK = ("gfp", "mamp", "skeletonmae-graph")
+"""Of the others the conformance suite looks at the loss alone, `make test-long` at whole steps."""
 HOST = torch.tensor([0, 2])
 MASK = torch.tensor([True, False, True, False])
 
@@ -156,7 +158,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Driver:
     return Driver(monkeypatch)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in METHODS],
+)
 def test_a_timed_step_asks_for_nothing_and_copies_nothing(
     name: str, gpu: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

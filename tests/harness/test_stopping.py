@@ -174,14 +174,13 @@ def test_outside_the_main_thread_nothing_is_installed() -> None:
 # --- whole commands ---
 
 
+QUICK = ((signal.SIGINT, "false"), (signal.SIGTERM, "false"), (signal.SIGTERM, "true"))
+
+
 @pytest.mark.parametrize(
     ("number", "swallow"),
     [
-        pytest.param(
-            number,
-            swallow,
-            marks=pytest.mark.long if swallow == "true" and number != signal.SIGTERM else (),
-        )
+        pytest.param(number, swallow, marks=() if (number, swallow) in QUICK else pytest.mark.long)
         for number in SIGNALS
         for swallow in ("false", "true")
     ],

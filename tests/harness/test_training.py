@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -521,6 +522,12 @@ def losses_of(trainer: Trainer) -> list[float]:
     return [trainer.run_block(1, StepClock(CPU))["loss"] for _ in range(trainer.steps)]
 
 
+@pytest.fixture(scope="module")
+def plain(data: LoadedData) -> Callable[[str], list[float]]:
+    """`losses` of a method with every setting as it is by default, made once."""
+    return cache(partial(losses, data))
+
+
 @pytest.mark.parametrize("method", ["skeletonmae", "gfp", "sjepa"])
 def test_the_fast_kernels_train_as_the_plain_ones(data: LoadedData, method: str) -> None:
     fast = losses(data, method, fused_attention=True, fused_optimizer=True)
@@ -572,19 +579,27 @@ LOSS, BLOCKS, ORDER = (
     ],
 )
 def test_a_training_is_the_same_with_a_switch_on(
-    data: LoadedData, method: str, switch: dict[str, Any], names: list[str], traced: list[str]
+    data: LoadedData,
+    plain: Callable[[str], list[float]],
+    method: str,
+    switch: dict[str, Any],
+    names: list[str],
+    traced: list[str],
 ) -> None:
-    plain = losses(data, method)
-    assert losses(data, method, **switch) == pytest.approx(plain, rel=ROUNDING)
+    off = plain(method)
+    assert losses(data, method, **switch) == pytest.approx(off, rel=ROUNDING)
     assert list(dict.fromkeys(traced)) == names
-    assert sum(plain[-10:]) < 0.9 * sum(plain[:10])  # and it was a training
+    assert sum(off[-10:]) < 0.9 * sum(off[:10])  # and it was a training
 
 
 @pytest.mark.parametrize("method", ["mamp", "gfp"])
 def test_filling_the_grid_from_visible_tokens_trains_as_sorting_it(
-    data: LoadedData, method: str, monkeypatch: pytest.MonkeyPatch
+    data: LoadedData,
+    plain: Callable[[str], list[float]],
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = losses(data, method)
+    found = plain(method)
     monkeypatch.setattr(TokenFiller, "forward", sorted_back)
     monkeypatch.setattr(TokenFiller, "pooled", averaged)
     assert losses(data, method) == pytest.approx(found, rel=ROUNDING)
@@ -602,8 +617,10 @@ class RoundedGFP(GFP):
     Options = RoundedOptions
 
 
-def test_a_rounded_covariance_begins_as_float32_and_ends_near_it(data: LoadedData) -> None:
-    full, rounded = losses(data, GFP), losses(data, RoundedGFP)
+def test_a_rounded_covariance_begins_as_float32_and_ends_near_it(
+    data: LoadedData, plain: Callable[[str], list[float]]
+) -> None:
+    full, rounded = plain("gfp"), losses(data, RoundedGFP)
     assert rounded != full
     assert rounded[0] == pytest.approx(full[0], rel=1e-3)
     assert sum(rounded[-10:]) == pytest.approx(
@@ -649,12 +666,12 @@ def test_without_a_block_there_is_none_to_compile(data: LoadedData) -> None:
         small_trainer(data, NoBlocks, compile=True, compile_scope="blocks")
 
 
-@pytest.mark.parametrize("attention", ["run", "fp32"])
+@pytest.mark.parametrize("attention", ["run", pytest.param("fp32", marks=pytest.mark.long)])
 @pytest.mark.parametrize("method", ["skeletonmae", "gfp", "sjepa"])
 def test_bf16_trains_within_a_few_percent_of_fp32(
-    data: LoadedData, method: str, attention: str
+    data: LoadedData, plain: Callable[[str], list[float]], method: str, attention: str
 ) -> None:
-    full = torch.tensor(losses(data, method))
+    full = torch.tensor(plain(method))
     half = torch.tensor(losses(data, method, precision="bf16", attention_precision=attention))
     assert half.reshape(5, 10).mean(1).tolist() == pytest.approx(
         full.reshape(5, 10).mean(1).tolist(), rel=BF16

@@ -13,8 +13,18 @@ from harness.registry import Registry
 
 METHODS = Registry().methods
 COMPILE = "works under torch.compile"
-COMPILED = ("gfp",)
-"""Of the others `test_one_graph` and `test_training` compile mamp and amr, `make test-long` all."""
+SHARED = (
+    "FLOPs are the same with values",
+    "FLOPs do not depend on the kernel",
+    "FLOPs not below the encoder alone",
+    "every step trains the encoder",
+    "weights travel through safetensors",
+)
+"""Slow checks of what the harness and the parts do alike for all methods."""
+QUICK = {COMPILE: ("skeletonmae",), **dict.fromkeys(SHARED, ("gfp", "skeleton2vec"))}
+"""Check -> the methods that it looks at here; `make test-long` has all. `test_one_graph` and
+`test_training` trace gfp, mamp and amr.
+"""
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
@@ -26,9 +36,7 @@ def test_the_three_first_methods_are_registered() -> None:
     ("check", "name"),
     [
         pytest.param(
-            check,
-            name,
-            marks=pytest.mark.long if str(check) == COMPILE and name not in COMPILED else (),
+            check, name, marks=() if name in QUICK.get(str(check), METHODS) else pytest.mark.long
         )
         for check in CHECKS
         for name in METHODS
@@ -41,6 +49,10 @@ def test_conforms(name: str, check: Check, monkeypatch: pytest.MonkeyPatch) -> N
     )  # a plugin may break its graph
     result = examine(check, Specimen(METHODS[name]))
     assert result.passed, result.reason
+
+
+def test_every_quick_check_is_one() -> None:
+    assert QUICK.keys() <= {str(check) for check in CHECKS}
 
 
 @every_method

@@ -25,7 +25,7 @@ from harness.training.trainer import Trainer
 
 METHODS = Registry().methods
 STEPS, SEEDS = 3, 2
-CLAIMED = ("gfp", "mamp", "amr")
+QUICK = ("gfp", "mamp")
 """What the claims are about; the others take `make test-long`."""
 
 
@@ -59,7 +59,7 @@ def train(name: str, precision: str, seed: int) -> None:
 
 CASES = [
     pytest.param(
-        name, precision, marks=() if name in CLAIMED and precision == "bf16" else pytest.mark.long
+        name, precision, marks=() if name in QUICK and precision == "bf16" else pytest.mark.long
     )
     for name in METHODS
     for precision in ("bf16", "fp32")
