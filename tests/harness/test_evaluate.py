@@ -25,7 +25,7 @@ from harness.records.evaluations import EvaluationRecord, Evaluations
 from harness.records.store import RecordStore, file_hash
 from harness.studies.verify_evaluations import differences_of_evaluations
 from tests.harness.made_up_records import run_record
-from tests.harness.small_run import SMALL, Outcome, harness, small_file
+from tests.harness.small_run import SMALL, Outcome, harness, small_arrays, small_file
 
 PROTOCOL = '''"""Nearest class mean of frozen features; the option `fault` breaks it on purpose."""
 
@@ -257,8 +257,10 @@ def test_mistakes_in_the_request_are_one_line(folder: Path, protocols: str, word
     assert len(outcome.err.splitlines()) == 1
 
 
-def test_other_data_is_refused(copy: Path, tmp_path: Path) -> None:
-    outcome = evaluate(copy, "knn", "--dataset", "synthetic")
+def test_other_data_is_refused(copy: Path) -> None:
+    arrays = small_arrays()
+    np.savez(copy / "other.npz", allow_pickle=False, **{**arrays, "joints": 2 * arrays["joints"]})
+    outcome = evaluate(copy, "knn", "--dataset", copy / "other.npz")
     assert outcome.code == 1
     assert "expected fingerprint" in outcome.out
     assert not records(copy)

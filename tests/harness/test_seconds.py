@@ -188,16 +188,17 @@ def test_only_what_is_replaced_is_left_out(typed: list[str], left: list[str]) ->
 # --- the first start ---
 
 STOPPED = PLUGIN.replace(
-    '"interrupt" and half_way', '"interrupt" and half_way and not Path("{}").exists()'
+    '"interrupt" and half_way',
+    '"interrupt" and half_way and not Path(__file__).with_name("go on").exists()',
 )
 
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Run:
     """A run that Ctrl-C ended half-way; it does not happen again once the file ``go on`` is
-    there.
+    beside the plugin.
     """
-    plugin = plugin_file(tmp_path, "stopped", STOPPED.replace("{}", str(tmp_path / "go on")))
+    plugin = plugin_file(tmp_path, "stopped", STOPPED)
     arguments = (
         "run",
         *SMALL,
