@@ -116,6 +116,14 @@ class Answer:
         """Of all folders but those of tuning."""
         return [one for folder in self.folders if not folder.tuned for one in folder.settings]
 
+    def title(self, setting: Setting) -> str:
+        """What it is of; where an earlier folder has the same, the part of the plan too."""
+        folder = next(one for one in self.folders if any(own is setting for own in one.settings))
+        names = [title(one) for one in self.settings]
+        place = next(place for place, one in enumerate(self.settings) if one is setting)
+        again = names[place] in names[:place]
+        return f"{names[place]}, {folder.letter.upper()}" if again else names[place]
+
     @cached_property
     def missing(self) -> list[dict[str, str]]:
         """A line a part and what it asks for."""
@@ -147,7 +155,7 @@ def page(answer: Answer) -> str:
     """All of it as Markdown; its pictures in ``answer.drawn``."""
     sections = [
         ("The answer", [*top(answer)]),
-        *((title(one), [*of_setting(one, answer)]) for one in answer.settings),
+        *((answer.title(one), [*of_setting(one, answer)]) for one in answer.settings),
         ("What it takes to beat raw coordinates", [*of_longer(answer.longer)]),
         ("Published trends", [*trends(answer)]),
         ("The price of tuning", [*tuning(answer)]),
@@ -169,7 +177,7 @@ def top(answer: Answer) -> Iterator[str]:
         yield from paragraphs(progress(answer))
         return
     for setting in answer.settings:
-        yield f"- **{title(setting)}**: {printable(sentence(setting))}"
+        yield f"- **{answer.title(setting)}**: {printable(sentence(setting))}"
     yield ""
     if not any(map(first, answer.settings)):
         yield from paragraphs(progress(answer))
@@ -210,7 +218,7 @@ def first_columns(answer: Answer) -> pd.DataFrame:
     for setting in answer.settings:
         if comparison := first(setting):
             shown = comparison.row_table()
-            columns[title(setting)] = dict(zip(shown["row"], shown.iloc[:, 2], strict=True))
+            columns[answer.title(setting)] = dict(zip(shown["row"], shown.iloc[:, 2], strict=True))
     labels = list(dict.fromkeys(label for column in columns.values() for label in column))
     labels.sort(key=lambda label: label in CONTROLS)
     rows = [[label, *(column.get(label, EMPTY) for column in columns.values())] for label in labels]
@@ -531,9 +539,9 @@ def picture(
     """A picture beside the page, where there is anything to draw."""
     if any(len(run.curve) > 1 for run in setting.table.runs):
         chart = draw()
-        file = f"{re.sub('[^a-z0-9]+', '-', title(setting).lower())}-{name}.svg"
+        file = f"{re.sub('[^a-z0-9]+', '-', answer.title(setting).lower())}-{name}.svg"
         answer.drawn[file] = alone(chart)
-        yield f"![{chart.title}, {title(setting)}]({file})\n"
+        yield f"![{chart.title}, {answer.title(setting)}]({file})\n"
 
 
 def write(answer: Answer, out: Path) -> None:
