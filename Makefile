@@ -9,9 +9,10 @@ BIN := $(VENV)/bin
 run: $(VENV)/ready
 	$(BIN)/python -m harness run --methods gfp,skeletonmae
 
-# A file of tests stays in one process, so that what its tests share is made once.
+# A file of tests stays in one process, so that what its tests share is made once. What is imported is compiled once for
+# all processes and runs, also where the user's environment keeps Python from it.
 test: $(VENV)/ready lint
-	OMP_NUM_THREADS=1 PYTHONUTF8=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 PYTHONUTF8=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # Other versions, Pythons and processor kernels, and the tests marked long, each in an environment of its own below
 # .nox; the results are written to tests/LONG.md.

@@ -34,6 +34,13 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 60) else None
 
 
+def pytest_collection_finish() -> None:
+    """From here on, no bytecode is kept: a plugin that a test writes twice within a second would
+    be taken for what it was.
+    """
+    sys.dont_write_bytecode = True
+
+
 @pytest.fixture(autouse=True)
 def _shapes_are_checked_again() -> Iterator[None]:
     """What one test called with the right shapes is checked in the next one too."""
