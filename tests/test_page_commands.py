@@ -472,7 +472,7 @@ def test_python_of_the_first_page_runs(place: Path, monkeypatch: pytest.MonkeyPa
         "device": "cpu",
         "speed_seconds": 1.0,
         "overrides": {"encoder.depth": 1, "encoder.width": 8, "encoder.heads": 2}
-        | {"encoder.frames": 16, "data.min_crop": 8, "probe.points": 1},
+        | {"encoder.frames": 24, "data.min_crop": 8, "probe.points": 1},
     }
 
     def run(*words: Any, **more: Any) -> Any:

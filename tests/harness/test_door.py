@@ -17,9 +17,9 @@ from tests.harness.small_run import plugin_file, small_clips, small_file
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "encoder.depth": 1,
-    "encoder.width": 16,
+    "encoder.width": 8,
     "encoder.heads": 2,
-    "encoder.frames": 16,
+    "encoder.frames": 24,
     "data.min_crop": 8,
     "probe.points": 1,
 }
@@ -67,7 +67,7 @@ def test_records_are_read_again(result: tuple[RunResult, Path]) -> None:
 def test_a_runs_encoder_embeds_clips(result: tuple[RunResult, Path]) -> None:
     _, out = result
     path = next(out.glob("skeletonmae-*/encoder.safetensors"))
-    assert harness.load_encoder(path).embed([np.asarray(small_clips().clip(0))]).shape == (1, 16)
+    assert harness.load_encoder(path).embed([np.asarray(small_clips().clip(0))]).shape == (1, 8)
 
 
 def test_speed_alone_is_measured_once(result: tuple[RunResult, Path], tmp_path: Path) -> None:

@@ -548,7 +548,12 @@ def is_told_of_the_end_of(script: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("state", "requeues"),
-    [("RUNNING", True), ("PREEMPTED", True), ("CANCELLED", False), ("PENDING", False)],
+    [
+        ("RUNNING", True),
+        pytest.param("PREEMPTED", True, marks=pytest.mark.long),
+        ("CANCELLED", False),
+        pytest.param("PENDING", False, marks=pytest.mark.long),
+    ],
 )
 def test_where_only_sigterm_comes_the_job_asks_why(
     state: str,
