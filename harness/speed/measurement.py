@@ -176,7 +176,11 @@ class Timing:
     def warm_up(self, reporter: Reporter) -> None:
         """Build every method and step it until it is warm;
         a method that throws is left out and remembered.
+
+        The data are placed before: that they do not fit is no method's fault, and a `UsageError`.
         """
+        for cell in self.cells:
+            self.data.as_in(cell.spec.data).place()
         with (
             contextlib.ExitStack() as broken_off,
             reporter.task("warming up", "method") as task,

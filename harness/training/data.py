@@ -43,7 +43,7 @@ class LoadedData:
         clips: of several data sets what can be said of all: skeleton, labels and people; frames
             stay with the sets.
         device: where frames go.
-        place: packs them there, once.
+        packed: packs them there, once.
         ranks: that train on it together; this process's batches are its part of whole ones.
         parts: the data sets, where they are several.
     """
@@ -54,7 +54,7 @@ class LoadedData:
     class_names: tuple[str, ...]
     split: Split
     device: torch.device
-    place: Callable[[], BodySequences]
+    packed: Callable[[], BodySequences]
     notes: tuple[str, ...]
     ranks: Ranks = ALONE
     parts: tuple[LoadedData, ...] = ()
@@ -63,6 +63,26 @@ class LoadedData:
     def bodies(self) -> BodySequences:
         """All body sequences, on the device."""
         return self.place()
+
+    def place(self) -> BodySequences:
+        """Move the frames to the device, once; a `UsageError` where its memory is too small."""
+        try:
+            return self.packed()
+        except torch.OutOfMemoryError:
+            raise UsageError(
+                f"--dataset {self.spec.name}: expected room for frames of {self.frame_bytes:,}"
+                f" bytes on {self.device}, found less; choose a smaller set, or --device cpu"
+            ) from None
+
+    @property
+    def frame_bytes(self) -> int:
+        """What the packed frames take of the device's memory."""
+        if self.parts:
+            return sum(part.frame_bytes for part in self.parts)
+        present = present_bodies(self.clips)
+        kept = np.ones_like(present) if self.spec.include_empty_bodies else present
+        frames = int(kept.sum(axis=1) @ self.clips.lengths)
+        return frames * self.clips.layout.joint_count * 3 * np.dtype(np.float32).itemsize
 
     @cached_property
     def sequences(self) -> Tensor:

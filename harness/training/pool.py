@@ -95,7 +95,7 @@ def pool(spec: DataSpec, parts: Sequence[LoadedData]) -> LoadedData:
     ) + _leak_notes(parts)
 
     @cache
-    def place() -> BodySequences:
+    def packed() -> BodySequences:
         return pooled([part.bodies for part in parts])
 
     return LoadedData(
@@ -105,7 +105,7 @@ def pool(spec: DataSpec, parts: Sequence[LoadedData]) -> LoadedData:
         clips.class_names,
         split,
         parts[0].device,
-        place,
+        packed,
         notes,
         parts=tuple(parts),
     )

@@ -685,6 +685,19 @@ def test_random_numbers_begin_at_the_seed_and_go_on_outside_as_they_were() -> No
         assert drawn() == expected
 
 
+def test_gpus_that_are_set_up_inside_begin_outside_at_the_callers_seed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there, seeds = [False], list[int]()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: there[0])
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(7)
+        with seeded(3):
+            there[0] = True
+        assert (seeds[-2:], torch.initial_seed()) == ([3, 7], 7)
+
+
 def test_a_message_that_cannot_be_read_is_still_one_line() -> None:
     class Unreadable(Exception):
         def __str__(self) -> str:

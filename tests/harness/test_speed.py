@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import pytest
 import torch
 
-from datasets.batches import TrainingBatches
+from datasets.batches import BodySequences, TrainingBatches
+from harness.errors import UsageError
 from harness.machine import describe_environment
 from harness.progress import Reporter, make_console
 from harness.records.schema import Health
@@ -25,6 +27,7 @@ from harness.speed.measurement import Timing, host_step_seconds
 from harness.speed.peak import matmul_flops
 from harness.training.clock import StepClock
 from harness.training.data import LoadedData
+from harness.training.pool import pool
 from harness.training.trainer import Trainer
 from methods.base import About, Method
 from tests.harness.made_up_records import arm as made_up_arm
@@ -482,6 +485,27 @@ def test_a_method_that_fails_while_warming_up_leaves_neither_activations_nor_wei
     assert OutOfMemory.kept
     gc.collect()
     assert {reference() for reference in OutOfMemory.kept} == {None}
+
+
+def test_data_that_do_not_fit_on_the_device_are_no_methods_fault(data: LoadedData) -> None:
+    """They are placed when a measurement begins, outside what guards the methods."""
+    rows = data.bodies.rows
+
+    def packed() -> BodySequences:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    full = replace(data, packed=packed)
+    timing = Timing(
+        [small_cell(data, "encoder-only")], "encoder-only", full, describe_environment(CPU), 0.1
+    )
+    said = f"expected room for frames of {rows.nbytes:,} bytes on cpu, found less; choose a smaller"
+    with pytest.raises(UsageError, match=f"--dataset .*: {said} set, or --device cpu"):
+        timing.warm_up(Reporter(make_console()))
+    assert not timing.failures
+    both = pool(data.spec, [full, data])
+    assert both.frame_bytes == 2 * rows.nbytes
+    with pytest.raises(UsageError, match=said):
+        both.place()
 
 
 class Staffed(TrainingBatches):
