@@ -104,7 +104,10 @@ def test_times_that_have_no_ratio_may_be_told_apart(
     ("linear", "expected"),
     [
         ([0.70, 0.78, 0.79], "its mean is above raw coordinates' 77.0 % from 200 clips on"),
-        ([0.78, 0.78, 0.79], "its mean is above raw coordinates' 77.0 % from 100 clips on"),
+        (
+            [0.78, 0.78, 0.79],
+            "its mean is above raw coordinates' 77.0 % at every look, the first at 100 clips",
+        ),
         ([0.78, 0.76, 0.79], "its mean is above raw coordinates' 77.0 % from 300 clips on"),
         (
             [0.70, 0.78, 0.77],

@@ -202,6 +202,9 @@ def test_the_published_speedups_of_the_first_page_are_the_measured_ones() -> Non
     switched = waterfall_frame(record).set_index(["method", "stage"])
     whole = switched.loc[("mamp", "every switch on"), "so_far"]
     assert f"MAMP itself trains {whole:.2f}x as fast" in text
+    published = record.arm("mamp @ as published")
+    assert published is not None
+    assert f"takes {published.peak_bytes / 1e9:.1f} GB" in text
 
 
 PUBLISHED_CLAIMS = {"gfp-6.2x": ("GFP", "6.2x"), "amr-8.1x": ("AMR", "8.1x")}
@@ -225,12 +228,15 @@ def test_the_longer_runs_of_the_first_page_are_those_of_the_study() -> None:
     answer = text_of("benchmarks/answer/README.md")
     (early,) = re.findall(r"^\| 150,016 \| [^|]* \| (\S+) ", answer, flags=re.MULTILINE)
     assert f"AMR's linear {linear['amr']} % stand above raw" in text
-    assert f"coordinates' {linear['raw-pca']} %, not told apart" in text
-    assert f"GFP's fall from {early} % at 150,000 clips to {linear['gfp']} %" in text
+    assert f"coordinates' {linear['raw-pca']} %, but are told apart neither" in text
+    assert f"GFP's mean goes from {early} % at 150,000 clips to {linear['gfp']} %" in text
     assert f"AMR's {tuned['amr']} % are above GFP's {tuned['gfp']} %" in text
     assert f"from scratch ({tuned['random-init']} %)" in text
-    said = next(line for line in answer.splitlines() if "finetune:epochs=30, these people" in line)
+    last = answer.partition("\n## What it takes")[2].partition("\n## ")[0].splitlines()
+    said = next(line for line in last if "finetune:epochs=30, these people" in line)
     assert ": amr is above gfp and random-init; " in said
+    said = next(line for line in last if "protocol linear, these people" in line)
+    assert " amr " not in said.partition("(")[0]
 
 
 def test_what_the_first_page_says_of_the_second_set_is_on_the_page_of_the_answer() -> None:
@@ -268,7 +274,7 @@ def test_accuracies_of_the_first_page_are_those_of_the_study() -> None:
 def test_who_is_above_whom_on_the_first_page_is_what_the_study_says() -> None:
     """Where a new study says otherwise, "The answer so far" follows."""
     answer = text_of("benchmarks/answer/README.md")
-    section = answer.partition("\n## utdmhad (xsub), 300s, tiny\n")[2].partition("\n## ")[0]
+    section = answer.partition("\n## utdmhad (xsub), 300s, tiny, A\n")[2].partition("\n## ")[0]
     apart = [
         {
             (one, other)

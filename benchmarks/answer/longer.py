@@ -95,6 +95,8 @@ def from_where(points: pd.DataFrame, raw: float) -> str:
     if above.empty:
         last = f"{100 * means.iloc[-1]:.1f} % at {means.index[-1]:,.0f} clips"
         return f"its mean does not stay above {shown}: {last}"
+    if below.empty:
+        return f"its mean is above {shown} at every look, the first at {above.index[0]:,.0f} clips"
     return f"its mean is above {shown} from {above.index[0]:,.0f} clips on"
 
 

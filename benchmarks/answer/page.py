@@ -117,12 +117,12 @@ class Answer:
         return [one for folder in self.folders if not folder.tuned for one in folder.settings]
 
     def title(self, setting: Setting) -> str:
-        """What it is of; where an earlier folder has the same, the part of the plan too."""
+        """What it is of; where several folders have the same, the part of the plan too."""
+        name = title(setting)
+        if sum(title(one) == name for one in self.settings) == 1:
+            return name
         folder = next(one for one in self.folders if any(own is setting for own in one.settings))
-        names = [title(one) for one in self.settings]
-        place = next(place for place, one in enumerate(self.settings) if one is setting)
-        again = names[place] in names[:place]
-        return f"{names[place]}, {folder.letter.upper()}" if again else names[place]
+        return f"{name}, {folder.letter.upper()}"
 
     @cached_property
     def missing(self) -> list[dict[str, str]]:

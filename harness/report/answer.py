@@ -7,7 +7,7 @@ does it.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -439,26 +439,35 @@ def _doubts_of_arms(speed: SpeedRecord) -> list[str]:
 
 
 def held(cards: Sequence[tuple[str, Card]]) -> Answer:
-    """Which published claims hold here, trained the fastest way."""
+    """Which published claims hold here, by each way of training."""
     judged = [
         (name, [row for row in figures(card_frame(card)) if known(row["verdict"])])
         for name, card in cards
     ]
-    own = [(name, rows[-1]) for name, rows in judged if rows]
-    verdicts = Counter(row["verdict"] for _, row in own)
-    counts = ", ".join(f"{verdict} ({number})" for verdict, number in verdicts.items())
+    own = [name for name, rows in judged if rows]
+    ways: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in (row for _, rows in judged for row in rows):
+        ways[row["trained"]][row["verdict"]] += 1
+    verdicts = {verdict for way in ways.values() for verdict in way}
+    counts = {
+        way: ", ".join(f"{verdict} ({number})" for verdict, number in found.items())
+        for way, found in ways.items()
+    }
+    if len(set(counts.values())) > 1:
+        counts = {way: f"{found} {way}" for way, found in counts.items()}
     lines = tuple(
         _held_line(name, measured)
         for name, rows in judged
         if (measured := [row for row in rows if known(row["measured"])])
     )
-    different = len({name for name, _ in own})
+    different = len(set(own))
     claims = counted(different, "claim")
     times = f", measured {len(own)} times in all" if different < len(own) else ""
-    tone: Tone = "clear" if verdicts.keys() & {"supported", "not supported"} else "open"
+    tone: Tone = "clear" if verdicts & {"supported", "not supported"} else "open"
     if "in doubt" in verdicts:
         tone = "doubt"
-    return Answer("Do published claims hold?", f"Of {claims}{times}: {counts}.", tone, "", lines)
+    headline = f"Of {claims}{times}: {'; '.join(dict.fromkeys(counts.values()))}."
+    return Answer("Do published claims hold?", headline, tone, "", lines)
 
 
 def _held_line(name: str, rows: Sequence[Figures]) -> str:

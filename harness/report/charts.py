@@ -431,16 +431,16 @@ def _speedup_row(
 
 
 def claims_chart(cards: pd.DataFrame, *, styles: Mapping[str, Look] | None = None) -> Chart:
-    """Claimed factors beside what was measured of them, each way of training a mark, and what FLOPs
-    predict.
+    """Claimed factors beside what one measurement found of them, each way of training a mark, and
+    what FLOPs predict.
 
     Args:
-        cards: of `harness.report.claims.cards_frame`.
+        cards: of `harness.report.claims.cards_frame`, of one measurement.
     """
     from matplotlib.lines import Line2D
 
     names, ways = list(dict.fromkeys(cards["claim"])), list(dict.fromkeys(cards["trained"]))
-    styles = styles or looks(cards["method"])
+    styles = {**looks(cards["method"]), **(styles or {})}
     with _style():
         size = 0.95 + 0.4 * len(names)
         figure, axes = _figure(size, _name_column(names), 1.62, 0.72, 0.1)
@@ -452,21 +452,20 @@ def claims_chart(cards: pd.DataFrame, *, styles: Mapping[str, Look] | None = Non
             values += _claim_row(chart, axes, row, found, ways, styles)
         _rows(axes, names)
         _log_factors(axes, values)
-        axes.set_xlabel("times as fast, log scale", fontsize=_SMALLER, loc="left", labelpad=2)
+        where = "; ".join(dict.fromkeys(f"measured on {short(one)}" for one in cards["device"]))
+        untested = "" if cards["tested"].any() else ", which tests none"
+        label = f"times as fast, log scale; {where}{untested}"
+        axes.set_xlabel(label, fontsize=_SMALLER, loc="left", labelpad=2)
         handles = [
             Line2D([], [], color=INK, marker="D", mfc="white", ms=5, lw=0, label="claimed"),
             Line2D([], [], color=INK, marker="|", ms=9, mew=2, lw=0, label="FLOPs predict"),
             *(
-                Line2D([], [], color=INK, marker="o", mfc=inside, ms=4, lw=1.4, label=way)
-                for way, inside in zip(ways, _INSIDES, strict=False)
+                Line2D([], [], color=INK, marker=shape, ms=4, lw=1.4, label=way)
+                for way, shape in zip(ways, _MARKERS, strict=False)
             ),
         ]
         _key(axes, handles, 0.42)
     return chart
-
-
-_INSIDES = (INK, "white")
-"""Of marks in the key, one for each way of training."""
 
 
 def _claim_row(
@@ -480,27 +479,31 @@ def _claim_row(
     """One claim of the chart of claims; the values that its axis must hold."""
     values, about = list[float](), next(iter(each(found)))
     claimed = axes.plot([about.claimed], [row], marker="D", ms=5.5, color=INK, mfc="white", lw=0)
-    chart.tell(claimed, f"{said(about.claim)}: {about.statement}", about.measurement)
+    told = f"{said(about.claim)}: {about.statement}; {about.hardware}"
+    chart.tell(claimed, told, about.measurement)
     if _known(about.flop_ratio):
         tick = axes.plot([about.flop_ratio] * 2, [row - 0.34, row + 0.34], color=INK, lw=1.8)
         told = f"{said(about.method)}: FLOPs predict {_factor(about.flop_ratio)}"
         chart.tell(tick, told, about.measurement)
         values.append(about.flop_ratio)
     for one in each(found[found["measured"].notna()]):
-        lower = ways.index(one.trained) > 0
-        at, colour = row + (0.2 if lower else -0.2), styles[one.method].colour
-        ends = one.measured_low, one.measured_high
+        place, colour = ways.index(one.trained), styles[one.method].colour
+        at, ends = row + 0.4 * place - 0.2, (one.measured_low, one.measured_high)
         line = axes.plot(ends, [at, at], color=colour, lw=2.2)
-        inside = "white" if lower else colour
-        mark = axes.plot([one.measured], [at], marker="o", ms=5, color=colour, mfc=inside, lw=0)
-        text = f"{_factor(one.measured)} [{ends[0]:.2f}, {ends[1]:.2f}]"
-        told = f"{said(one.claim)}, {one.trained}: {text}; {one.verdict}"
-        chart.tell([*line, *mark], told, one.measurement)
-        axes.text(
-            1.03, at, text, transform=axes.get_yaxis_transform(), va="center", fontsize=_SMALLER
+        inside = "white" if one.measured_noise else colour
+        mark = axes.plot(
+            [one.measured], [at], marker=_MARKERS[place], ms=5, color=colour, mfc=inside, lw=0
         )
+        interval = f"{_factor(one.measured)} [{ends[0]:.2f}, {ends[1]:.2f}]"
+        told = f"{said(one.claim)}, {one.trained}: {interval}; {one.verdict}"
+        chart.tell([*line, *mark], told, one.measurement)
+        _beside(axes, at, one.verdict if one.verdict in _NO_NUMBER else interval)
         values += ends
     return [*values, about.claimed]
+
+
+_NO_NUMBER = ("in doubt", "not measurable here")
+"""Verdicts that stand in a chart where the number would."""
 
 
 # --- who represents better ---

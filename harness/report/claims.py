@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from harness.records.schema import SpeedRecord
+from harness.records.schema import SpeedRecord, at_stage
 from harness.report.cells import EMPTY, Cells, Figures, known, texts
 from harness.report.explain import conditions, disturbed, factor_text, ratio_figures
 from harness.report.frame import NUMBER, TEXT, TRUTH, Columns, typed
 from harness.report.inference import inference_notes
-from harness.studies.claims import Card, Claim, ClaimMeasurement
+from harness.studies.claims import Card, Claim, ClaimMeasurement, row_of
 
 _MEANING = {
     "hours": "hours of whole schedules",
@@ -66,9 +66,17 @@ def card_frame(card: Card) -> pd.DataFrame:
 
 
 def cards_frame(cards: Sequence[tuple[str, Card]]) -> pd.DataFrame:
-    """The judged rows of `card_frame` of several claims about training, by their names."""
+    """The judged rows of `card_frame` of several claims about training, by their names, with the
+    hardware of claim and measurement and whether that tests it.
+    """
     frames = [
-        card_frame(card).assign(claim=name, measurement=card.record.address)
+        card_frame(card).assign(
+            claim=name,
+            hardware=card.claim.hardware,
+            device=card.record.environment.device,
+            tested=card.record.environment.device_class == card.claim.device,
+            measurement=card.record.address,
+        )
         for name, card in cards
         if card.record and card.claim.what == "training"
     ]
@@ -124,6 +132,7 @@ def card_notes(card: Card, rules: str) -> list[str]:
         *said,
         f"measured: {claim.method} over {claim.baseline} on {record.environment.device}, batch "
         f"{record.batch_size} body sequences"
+        + _memory(record, claim.baseline)
         + ("" if size == claim.encoder else f", with encoder {size} instead of {claim.encoder}"),
         (
             f"arithmetic: {card.flop_ratio:.2f}x by FLOPs per clip, at most {card.bound:.2f}x with"
@@ -143,6 +152,14 @@ def card_notes(card: Card, rules: str) -> list[str]:
         ),
         *conditions(record),
     ]
+
+
+def _memory(record: SpeedRecord, baseline: str) -> str:
+    """What a step of the baseline takes as published: more than some cards have."""
+    arm = record.arm(at_stage(row_of(record, baseline), record.stages[0]))
+    if arm is None or not arm.peak_bytes:
+        return ""
+    return f", {arm.peak_bytes / 1e9:.1f} GB for a step of {baseline} as published"
 
 
 def _other_hardware(claim: Claim, record: SpeedRecord) -> list[str]:

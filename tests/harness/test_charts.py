@@ -114,7 +114,11 @@ CARDS = pd.DataFrame(
         "measured_low": [3.9, 1.2, None],
         "measured_high": [4.3, 1.7, None],
         "flop_ratio": [4.5, 4.5, 5.0],
-        "verdict": "not supported",
+        "measured_noise": False,
+        "verdict": ["not supported", "in doubt", "not supported"],
+        "hardware": "one RTX 4090",
+        "device": "NVIDIA H200",
+        "tested": True,
         "measurement": "speed-1",
     }
 )
@@ -123,14 +127,18 @@ CARDS = pd.DataFrame(
 def test_a_claim_stands_beside_what_was_measured_of_it() -> None:
     chart = claims_chart(CARDS)
     assert list(dict.fromkeys(tip.text for tip in chart.tips.values())) == [
-        "gfp-6.2x: faster",
+        "gfp-6.2x: faster; one RTX 4090",
         "gfp: FLOPs predict 4.50x",
         "gfp-6.2x, as published: 4.10x [3.90, 4.30]; not supported",
-        "gfp-6.2x, every switch on: 1.40x [1.20, 1.70]; not supported",
-        "amr-8.1x: faster",
+        "gfp-6.2x, every switch on: 1.40x [1.20, 1.70]; in doubt",
+        "amr-8.1x: faster; one RTX 4090",
         "amr: FLOPs predict 5.00x",
     ]
     (axes,) = chart.figure.axes
+    assert [text.get_text() for text in axes.texts] == ["4.10x [3.90, 4.30]", "in doubt"]
+    assert axes.get_xlabel().endswith("measured on NVIDIA H200")
+    elsewhere = claims_chart(CARDS.assign(tested=False, method="gfp:tau=0.9"))
+    assert elsewhere.figure.axes[0].get_xlabel().endswith("which tests none")
     low, high = axes.get_xlim()
     assert low < 1
     assert high > 8.1

@@ -90,7 +90,10 @@ def test_the_numbers_of_a_card_are_examined_for_doubts(label: str, changes: dict
     assert own == ["not supported", "in doubt"]
     answer = held([("gfp-5x", make_card(CLAIM, record())), ("gfp-5x", card)])
     assert answer.tone == "doubt"
-    assert answer.headline == ("Of 1 claim, measured 2 times in all: supported (1), in doubt (1).")
+    assert answer.headline == (
+        "Of 1 claim, measured 2 times in all: not supported (2) as published; supported (1), "
+        "in doubt (1) every switch on."
+    )
     said = [line.rpartition("; ")[2] for line in answer.more]
     assert said == ["not supported, then supported", "not supported, then in doubt"]
     assert all(f" {WAYS[0]}, " in line and f" {WAYS[1]}; " in line for line in answer.more)
@@ -460,8 +463,8 @@ def test_notes_hold_the_claim_the_arithmetic_and_both_machines() -> None:
     assert lines[1] == "claimed on: one abacus, encoder base, batch 128 clips; 1 h against 5 h"
     assert (
         lines[2]
-        == "measured: gfp over mamp on cpu, batch 64 body sequences, with encoder tiny instead of"
-        " base"
+        == "measured: gfp over mamp on cpu, batch 64 body sequences, 0.5 GB for a step of mamp as"
+        " published, with encoder tiny instead of base"
     )
     assert (
         "arithmetic: 8.00x by FLOPs per clip, at most 16.00x with this encoder and mask" in lines[3]
@@ -472,7 +475,8 @@ def test_notes_hold_the_claim_the_arithmetic_and_both_machines() -> None:
 
 def test_the_same_encoder_needs_no_remark() -> None:
     lines = card_notes(make_card(Claim(**VALUES | {"encoder": "tiny"}), record()), "2")
-    assert "measured: gfp over mamp on cpu, batch 64 body sequences" in lines
+    assert lines[2].startswith("measured: gfp over mamp on cpu, batch 64 body sequences, 0.5 GB")
+    assert "instead of" not in lines[2]
 
 
 def test_the_command_that_a_note_names_exists() -> None:

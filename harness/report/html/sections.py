@@ -598,9 +598,9 @@ _SHOWN_NOTES = 5
 def _cards(studies: Sequence[Study], draw: Drawer) -> Iterator[Block]:
     for study in studies:
         frame = cards_frame(study.cards)
-        if len(frame):
+        for _, own in frame.groupby("measurement", sort=False) if len(frame) else ():
             draw.at(study.place)
-            drawing = draw(lambda: charts.claims_chart(frame, styles=draw.styles))  # noqa: B023
+            drawing = draw(lambda: charts.claims_chart(own, styles=draw.styles))  # noqa: B023
             yield Block(f"{study.name}: claimed and measured", "", [drawing])
         for name, card in study.cards:
             notes = card_notes(card, rules_version())
