@@ -11,12 +11,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import linecache
 import pkgutil
 import sys
 from collections.abc import Collection
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import decode_source
+from io import StringIO
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 import methods
 from datasets.code_versions import syntax_hash
@@ -194,6 +198,22 @@ def method_name(file: str) -> str:
     return file.replace("_", "-")
 
 
+class _FromText(SourceFileLoader):
+    """Compiles a plugin's text itself.
+
+    Python takes what it compiled before for any text of the same size and second: also for that of
+    a file put in another's place, and a record would then hash what did not run.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the text as it is now, which is also what `inspect` then shows."""
+        text = self.get_data(self.path)
+        code = self.source_to_code(text, self.path)
+        lines = StringIO(decode_source(text)).readlines()
+        linecache.cache[self.path] = len(text), None, lines, self.path  # None: not read again
+        return code
+
+
 def load_plugin(path: Path, guard: Guard) -> ModuleType:
     """Import a plugin file; whatever goes wrong is a one-line `UsageError`
     with the file and line.
@@ -201,19 +221,21 @@ def load_plugin(path: Path, guard: Guard) -> ModuleType:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         raise UsageError(f"plugin {path}: {found}; give the Python file of a method")
-    name = path.stem
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(path.resolve()):
+    if path.suffix != ".py":
+        raise UsageError(f"plugin {path}: not a Python file; its name must end in .py")
+    name, file = path.stem, str(path.resolve())
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) != file:
         raise UsageError(
             f"plugin {path}: a module called {name!r} is already loaded; rename the file"
         )
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise UsageError(f"plugin {path}: not a Python file; its name must end in .py")
+    loader = _FromText(name, file)
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         with guard("import"):
-            spec.loader.exec_module(module)
+            loader.exec_module(module)
     except BaseException as error:
         sys.modules.pop(name, None)
         if isinstance(error, Exception):

@@ -21,6 +21,7 @@ from tests import checked_shapes
 checked_shapes.install()  # before anything of ours is imported
 
 from harness import progress  # noqa: E402
+from harness.records.schema import Doubt  # noqa: E402
 from harness.runs import estimates  # noqa: E402
 from harness.speed import disturbance as health  # noqa: E402
 from harness.speed import few_steps, measurement, peak  # noqa: E402
@@ -32,13 +33,6 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     in every process that collects it.
     """
     return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 60) else None
-
-
-def pytest_collection_finish() -> None:
-    """From here on, no bytecode is kept: a plugin that a test writes twice within a second would
-    be taken for what it was.
-    """
-    sys.dont_write_bytecode = True
 
 
 @pytest.fixture(autouse=True)
@@ -119,13 +113,14 @@ def _quick_and_undisturbed_speed() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def _methods_are_counted_once() -> Iterator[None]:
     """What a step of a method costs and gives away is the same in every run:
-    most of a small run's time.
+    most of a small run's time. Trial steps of a plugin are made in every one, for their warnings.
     """
+    known = once(measurement.Trial.doubts, lambda trial: (trial.method, trial.spec, trial.layout))
 
     class Trial(measurement.Trial):
-        doubts = once(
-            measurement.Trial.doubts, lambda trial: (trial.method, trial.spec, trial.layout)
-        )
+        def doubts(self) -> list[Doubt]:
+            own = self.method.__module__.startswith("methods.")
+            return known(self) if own else super().doubts()
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("step_flops", "forward_shares", "bound_flops"):

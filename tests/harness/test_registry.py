@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +15,8 @@ import pytest
 
 from harness import registry as registry_module
 from harness.errors import UsageError
-from harness.registry import METHOD_GROUP, Registry, one_line
+from harness.isolation.guard import Guard
+from harness.registry import METHOD_GROUP, Registry, load_plugin, one_line, versions_of
 from tests.harness.small_run import plugin_file, registry, small_clips
 
 MINIMAL = """
@@ -41,6 +45,24 @@ def refusal(act: Callable[[], Any]) -> str:
         act()
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def test_a_plugin_put_in_anothers_place_is_what_runs_and_what_is_hashed(tmp_path: Path) -> None:
+    """Of the same size and time, as `cp -p` and quick edits leave it."""
+    seen = []
+    for number in (1, 2):
+        text = f"{MINIMAL.format(cls='Mine')}    number = {number}\n"
+        file = plugin_file(tmp_path, "twice", text)
+        os.utime(file, (1e9, 1e9))
+        module = load_plugin(file, Guard())
+        seen.append((module.Mine.number, inspect.getsource(module.Mine), versions_of(module.Mine)))
+        assert pickle.loads(pickle.dumps(module.Mine)) is module.Mine
+    (one, source, before), (two, replaced, after) = seen
+    assert (one, two) == (1, 2)
+    assert "number = 1" in source
+    assert "number = 2" in replaced
+    assert before["twice"] != after["twice"]
+    assert not (tmp_path / "__pycache__").exists()
 
 
 # --- built in ---
