@@ -97,7 +97,7 @@ def arms_of(released: Released, data: LoadedData, folder: Path, batch_size: int)
     """The released loop, then this suite's trainers: as many body sequences in a batch,
     so other numbers of clips.
     """
-    device, clips = data.bodies.device, batch_size // data.clips.joints.shape[1]
+    device, clips = data.device, batch_size // data.clips.joints.shape[1]
     write_released(data, folder / "clips.npz")
     options = {**released.config(DEPTH).train_feeder_args, "data_path": str(folder / "clips.npz")}
     theirs = ReleasedTrainer(released, released.feeder(**options), DEPTH, clips, WORKERS, device)

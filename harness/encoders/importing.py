@@ -308,7 +308,7 @@ def _probe_beside_random(imported: Imported, data: LoadedData) -> dict[str, Accu
     """
     size = EncoderSpec(**asdict(imported.encoder.size))
     spec = RunSpec(method=MethodSpec(name=RANDOM_INIT), encoder=size, data=data.spec)
-    device = data.bodies.device
+    device = data.device
     untrained = build_encoder(spec, data.clips.layout, device)
     return {
         "imported": probe_encoder(imported.encoder.to(device), data, spec.probe),

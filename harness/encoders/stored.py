@@ -133,7 +133,7 @@ def encoder_of(
     Args:
         method: builds an encoder of the open division; else None.
     """
-    spec, layout, device = record.spec, data.clips.layout, data.bodies.device
+    spec, layout, device = record.spec, data.clips.layout, data.device
     encoder: Encoder
     if method:
         encoder = build_method(method, spec, layout, device).evaluated_encoder()

@@ -33,7 +33,7 @@ def embedding_seconds(encoder: Encoder, data: LabelledClips) -> float:
     """Seconds for the features of all clips:
     the encoder on every token of every body sequence, from one batch.
     """
-    bodies, device = data.bodies, data.bodies.device
+    bodies, device = data.bodies, data.device
     with torch.inference_mode():
         for number, (chosen, x) in enumerate(
             evaluation_batches(bodies, _BATCH[device.type], encoder.grid.frames)

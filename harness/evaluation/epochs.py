@@ -133,7 +133,7 @@ def train(
         np.zeros(0, np.int64),
     )
     for epoch in range(schedule.epochs):
-        total = torch.zeros((), device=subject.data.bodies.device)
+        total = torch.zeros((), device=subject.data.device)
         for step, batch in enumerate(batches.epoch()):
             _set_rate(optimizer, schedule.rate(epoch + step / batches.steps))
             loss = loss_of(batch)

@@ -58,6 +58,10 @@ class LabelledClips(Protocol):
         """Their frames on the device."""
 
     @property
+    def device(self) -> torch.device:
+        """Where the frames go."""
+
+    @property
     def labels(self) -> Labels:
         """[N] class of each clip."""
 

@@ -159,8 +159,8 @@ class Attempt:
     watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
-        self.clock = StepClock(self.context.data.bodies.device)
-        self.watch = Watch(self.context.data.bodies.device)
+        self.clock = StepClock(self.context.data.device)
+        self.watch = Watch(self.context.data.device)
         if self.saved:
             self.take_up(self.saved.state)
         if self.claim:
@@ -200,7 +200,7 @@ class Attempt:
         """Control: the encoder as every method of this seed finds it, never trained."""
         spec, data = self.cell.spec, self.context.data
         with self.ledger.phase("build"):
-            encoder = build_encoder(spec, data.clips.layout, data.bodies.device)
+            encoder = build_encoder(spec, data.clips.layout, data.device)
             self.encoder = encoder_info(encoder)
         self.task(0, 0, "fitting probes")
         with self.ledger.phase("evaluate"):

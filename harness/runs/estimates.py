@@ -148,7 +148,7 @@ def evaluation_of(
         )
     else:
         with seeded(spec.seed):
-            encoder = build_encoder(spec, data.clips.layout, data.bodies.device).eval()
+            encoder = build_encoder(spec, data.clips.layout, data.device).eval()
         seconds = embedding_seconds(encoder, data)
         encoding = Estimate(seconds=seconds, low=seconds, high=seconds, source="")
         source = "the encoder on a few clips, just timed on this machine"

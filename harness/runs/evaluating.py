@@ -433,7 +433,7 @@ class _Bench:
 
     def environment(self, data: LoadedData) -> Environment:
         """This machine."""
-        device = data.bodies.device
+        device = data.device
         if device not in self.machine:
             self.machine[device] = describe_environment(device, study=self.asked.study)
         return self.machine[device]

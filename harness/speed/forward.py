@@ -88,7 +88,7 @@ class ForwardTiming(Timing):
         self.flops[asked.label] = size * forward_flops(encoder_of(asked, layout, "meta"), layout)
         self.shares[asked.label], self.bounds[asked.label], self.doubts[asked.label] = {}, None, []
         doing("building")
-        encoder = encoder_of(asked, layout, self.data.bodies.device)
+        encoder = encoder_of(asked, layout, self.data.device)
         batches = self.data.batches(asked.spec, encoder.grid.frames)
         trainer = ForwardPass(encoder, batches, asked.spec.train)
         return Arm(asked.label, trainer, clips=size / self.data.bodies_per_clip, guard=asked.guard)

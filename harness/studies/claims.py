@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +31,7 @@ from harness.records.schema import (
     at_stage,
 )
 from harness.records.store import RecordStore
-from harness.spec.model import Section, build
+from harness.spec.model import MethodSpec, Section, build
 from harness.spec.yaml_text import read_yaml
 
 CLAIMS = ROOT / "benchmarks" / "claims"
@@ -198,19 +199,31 @@ def row_of(record: SpeedRecord, asked: str) -> str:
     """
     if asked in (rows := record.rows):
         return asked
-    name, _, options = asked.partition(":")
+    wanted = _spec_of(asked)
     resolved = record.spec.get("methods", ())[
         :: len(record.stages)
     ]  # the first records of stages have none
-    for label, (known, _, values) in zip(
-        rows, (text.partition(":") for text in resolved), strict=bool(resolved)
-    ):
-        if known == name and options and set(options.split(",")) <= set(values.split(",")):
+    for label, text in zip(rows, resolved, strict=bool(resolved)):
+        if wanted.options and wanted.agrees_with(_spec_of(text)):
             return label
     raise UsageError(
         f"{asked} was not measured (rows: {', '.join(rows)}); a claim needs both its methods and"
         " the bound"
     )
+
+
+def _spec_of(text: str) -> MethodSpec:
+    """A method as a record spells it, its options as numbers and truths where they are that."""
+    name, _, options = text.partition(":")
+    pairs = (option.partition("=") for option in options.split(",") if option)
+    return MethodSpec(name=name, options={key: _value_of(value) for key, _, value in pairs})
+
+
+def _value_of(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def make_card(claim: Claim, record: SpeedRecord | None) -> Card:

@@ -430,9 +430,10 @@ def _label_of(asked: str, records: Sequence[RunRecord]) -> str:
     """The label of a row: ``mamp:decoder_depth=5`` is ``mamp`` where 5 is the default. As it was
     asked for where no record is of that row.
     """
+    if asked in {record.label for record in records}:
+        return asked
     wanted, *more = parse_specs(asked, "--reference", "mamp")
-    labels = dict.fromkeys(record.label for record in records)
-    if asked in labels or more:
+    if more:
         return asked
     for record in records:
         changed = parse_specs(record.label, "--reference", "mamp")[0].options  # from the defaults

@@ -162,7 +162,7 @@ class LoadedData:
             dataset,
             size=spec.train.batch_size,
             workers=spec.data.workers,
-            device=self.bodies.device,
+            device=self.device,
             seed=spec.seed,
         )
 

@@ -129,7 +129,7 @@ def built(
     kind: type[Kind], method_class: type[Method], spec: RunSpec, data: LoadedData, steps: int
 ) -> Kind:
     """The same on this rank."""
-    method = build_method(method_class, spec, data.clips.layout, data.bodies.device)
+    method = build_method(method_class, spec, data.clips.layout, data.device)
     batches = data.batches(spec, method.evaluated_encoder().grid.frames, method.views)
     if data.ranks.size == 1:
         return kind(method, batches, spec.train, steps)

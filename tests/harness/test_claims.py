@@ -316,6 +316,7 @@ def test_a_row_is_found_by_the_options_that_its_label_leaves_out() -> None:
     ]
     measured.spec["methods"] = resolved
     assert row_of(measured, "mamp:decoder_depth=5") == "mamp"
+    assert row_of(measured, "mamp:decoder_depth=05,tau=8e-1") == "mamp"
     assert row_of(measured, "gfp") == "gfp"
     for asked in ("mamp:decoder_depth=3", "amr", "amr:tau=0.8"):
         with pytest.raises(

@@ -45,6 +45,7 @@ from tests.harness.small_run import (
     small_data,
     small_file,
 )
+from tests.harness.test_environment import Driver
 from tests.harness.test_resume import same_end
 
 RUN = "gfp-s0-v2-0123456789ab"
@@ -565,9 +566,10 @@ def unopened(monkeypatch: pytest.MonkeyPatch) -> None:
         "device_count": lambda: 1,
         "_lazy_init": opened,
         "set_device": opened,
+        "get_device_name": opened,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
-    monkeypatch.setattr("harness.machine._gpu_name", lambda device: "GPU")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Driver())
     monkeypatch.setattr("harness.training.data.BodySequences", opened)
 
 
@@ -589,6 +591,7 @@ def test_a_process_that_waits_for_anothers_speed_measurement_has_not_opened_the_
         ),
         registry(),
     )
+    assert experiment.environment.device == "GPU 10, 256"  # its driver said so
     timing, store = experiment.timing(), experiment.store
     address = speed_address(timing.spec)
     theirs = Claims(store.root).hold(address, "the speed measurement", 0)

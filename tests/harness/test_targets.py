@@ -182,6 +182,11 @@ def test_a_reference_may_be_spelt_in_any_way(asked: str, label: str) -> None:
     assert freeze(rows, asked).reference == freeze(rows[::-1], asked).reference == label
 
 
+def test_a_rows_own_label_is_its_reference_whatever_stands_in_it() -> None:
+    label = "encoder of a paper, 8 deep"
+    assert freeze([with_options(label, 5)], label).reference == label
+
+
 @pytest.mark.parametrize("asked", ["mamp:decoder_depth=4", "mamp:depth=5", "gfp:decoder_depth=5"])
 def test_a_reference_that_no_row_has_is_not_guessed(asked: str) -> None:
     with pytest.raises(UsageError, match=f"no finished run of '{asked}'"):

@@ -255,10 +255,10 @@ class Finetune(Protocol[_FinetuneT]):
         assert encoder is not None
         clips, notes = self.labelled(subject)
         slots = data.clips.joints.shape[1]
-        model = self.model(encoder, subject.classes, slots).to(data.bodies.device).train()
+        model = self.model(encoder, subject.classes, slots).to(data.device).train()
         shown = slots if options.empty_bodies else None
         batches = self.batches(subject, encoder, clips, shown)
-        labels = torch.as_tensor(subject.labels, device=data.bodies.device)
+        labels = torch.as_tensor(subject.labels, device=data.device)
 
         def loss_of(batch: ClipBatch) -> Tensor:
             return self.loss(model(batch), labels[batch.clips])

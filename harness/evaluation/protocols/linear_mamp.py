@@ -123,7 +123,7 @@ class LinearMamp(Protocol[LinearMampOptions]):
 
     def evaluate(self, subject: Subject) -> ProtocolResult:
         """Train the head; the encoder reads every view anew, of the test clips once."""
-        options, device = self.options, subject.data.bodies.device
+        options, device = self.options, subject.data.device
         _, bodies, joints, _ = subject.data.clips.joints.shape
         encoder = Coordinates(joints) if subject.encoder is None else subject.encoder
         encoder.requires_grad_(False)
@@ -169,7 +169,7 @@ class LinearMamp(Protocol[LinearMampOptions]):
     def test_features(subject: Subject, encoder: Encoder, slots: int | None) -> Tensor:
         """``[test clips, D]``: the encoder is frozen and the test view fixed."""
         if slots is None and subject.encoder is not None:  # those that every frozen protocol reads
-            return torch.tensor(subject.features[subject.test], device=subject.data.bodies.device)
+            return torch.tensor(subject.features[subject.test], device=subject.data.device)
         bodies, lengths = subject.data.bodies, subject.data.clips.lengths
         view = evaluation_view(
             bodies,
