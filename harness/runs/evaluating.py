@@ -417,8 +417,8 @@ class _Bench:
         )
 
     def data(self, piece: _Piece) -> LoadedData:
-        """The run's data, or the one of its sets that the piece is on;
-        a `UsageError` where other data is there now.
+        """The run's data, or the one of its sets that the piece is on, on the device already: that
+        is on no protocol's clock; a `UsageError` where other data is there now.
         """
         spec = piece.run.spec.data
         key = spec.model_dump_json()
@@ -429,7 +429,9 @@ class _Bench:
                 self.loaded.clear()
                 self.loaded[key] = _read(spec, piece.run, self.asked, self.reporter)
             found = self.loaded[key]
-        return found if piece.of_set is None else found.parts[piece.of_set]
+        found = found if piece.of_set is None else found.parts[piece.of_set]
+        found.place()
+        return found
 
     def environment(self, data: LoadedData) -> Environment:
         """This machine."""

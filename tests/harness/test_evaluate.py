@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import harness as harness_package
 from harness.encoders.stored import not_there, pack
@@ -109,6 +110,23 @@ def weights(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): file_hash(path) for path in folder.rglob("*.safetensors")
     }
+
+
+def test_data_are_placed_before_a_protocol_has_them(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Off its clock, and what does not fit is not its fault."""
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("harness.training.data.BodySequences", full)
+    outcome = evaluate(copy, "knn")
+    assert outcome.code != 0
+    said = " ".join(f"{outcome.out} {outcome.err}".split())
+    assert "mamp, seed 0: knn: --dataset " in said
+    assert "choose a smaller set, or --device cpu" in said
+    assert not records(copy)
 
 
 def test_every_encoder_and_control_is_evaluated_and_no_encoder_is_trained(copy: Path) -> None:

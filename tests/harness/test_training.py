@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +15,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from datasets.batches import Batches
+from datasets.batches import Batches, BodySequences
 from harness.errors import MethodFault, UsageError
-from harness.runs.cell import diagnose
+from harness.records.store import RecordStore
+from harness.runs.cell import Attempt, RunContext, diagnose
 from harness.spec.model import EncoderSpec, TrainSpec
 from harness.training import trainer as training
 from harness.training.build import build_schedule, encoder_size
@@ -30,7 +32,8 @@ from methods.mamp import MAMP, MAMPOptions
 from methods.parts.attention import SelfAttention
 from methods.parts.decoders import TokenFiller
 from methods.parts.encoder import SkeletonEncoder, set_attention_kernel
-from tests.harness.small_run import CPU, small_data, small_trainer
+from tests.harness.made_up_records import ENVIRONMENT
+from tests.harness.small_run import CPU, small_cell, small_data, small_trainer
 from tests.methods.made_up import averaged, encoder, motion, sorted_back
 
 METHODS = ("skeletonmae", "gfp", "encoder-only")
@@ -924,3 +927,12 @@ def test_the_folder_of_the_data_is_not_needed_after_loading(tmp_path: Path) -> N
     loaded = small_data(tmp_path)
     (tmp_path / "small.npz").unlink()
     assert math.isfinite(small_trainer(loaded).run_block(1, StepClock(CPU))["loss"])
+
+
+def test_a_runs_device_is_asked_without_its_data(tmp_path: Path) -> None:
+    def packed() -> BodySequences:
+        raise AssertionError("the data were moved")
+
+    data = replace(small_data(tmp_path), packed=packed)
+    attempt = Attempt(small_cell(data), RunContext(data, RecordStore(tmp_path), ENVIRONMENT))
+    assert attempt.clock.device == attempt.watch.device == CPU
