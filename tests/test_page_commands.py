@@ -23,6 +23,7 @@ import typer
 import harness as door
 from harness.cli import main
 from harness.cli.config import expanded
+from harness.cli.help import CONTEXT
 from tests.harness.small_run import SMALL, harness, small_clips, small_file
 from tests.test_readme import PAGES, text_of
 
@@ -328,7 +329,8 @@ def test_the_command_line_reads_it(command: str, place: Path) -> None:
     for line in expanded(words_of(command), options):
         if line != ["-h"]:
             found, words = found_command(line)
-            found.make_context(line[0], words)  # knows every option, takes every value
+            # It knows every option and takes every value.
+            found.make_context(line[0], words, **CONTEXT)
 
 
 @cache

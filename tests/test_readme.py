@@ -242,6 +242,8 @@ def test_the_longer_runs_of_the_first_page_are_those_of_the_study() -> None:
 def test_what_the_first_page_says_of_the_second_set_is_on_the_page_of_the_answer() -> None:
     top = text_of("benchmarks/answer/README.md").partition("\n## ")[0]
     assert "- **uiprmd (xsub), 300s, tiny**: Cannot be told apart: amr, " in top
+    pooled = re.findall(r"^- \*\*.*, 600s, tiny\*\*: (.*?): ", top, flags=re.MULTILINE)
+    assert pooled == ["Cannot be told apart"] * 4  # of all three and of each
 
 
 def test_the_price_of_tuning_on_the_first_page_is_the_measured_one() -> None:
