@@ -275,6 +275,10 @@ def _factor(value: float) -> str:
     return f"{value:.2f}x" if value < 10 else f"{value:.1f}x"
 
 
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{_factor(value)} [{low:.2f}, {high:.2f}]"
+
+
 def _steps(low: float, high: float) -> list[float]:
     """Round ticks of a log axis that leave room for their names."""
     dense = (1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.5, 3, 4, 5, 7)
@@ -355,8 +359,9 @@ def speedup_chart(arms: pd.DataFrame, *, styles: Mapping[str, Look] | None = Non
             line = axes.axvline(bound.speedup, color=INK, lw=1, dashes=(2, 1.5), zorder=1)
             chart.tell(
                 line,
-                f"decoder-free bound: the encoder alone trains {_factor(bound.speedup)} "
-                f"[{bound.speedup_low:.2f}, {bound.speedup_high:.2f}] as fast as {said(baseline)}",
+                "decoder-free bound: the encoder alone trains "
+                f"{_with_interval(bound.speedup, bound.speedup_low, bound.speedup_high)}"
+                f" as fast as {said(baseline)}",
                 bound.measurement,
             )
             values += [bound.speedup]
@@ -414,7 +419,7 @@ def _speedup_row(
         lw=0,
         zorder=4,
     )
-    interval = f"{_factor(arm.speedup)} [{arm.speedup_low:.2f}, {arm.speedup_high:.2f}]"
+    interval = _with_interval(arm.speedup, arm.speedup_low, arm.speedup_high)
     told = f"{said(arm.label)}: {interval}, {rate}"
     words = (
         "in doubt"
@@ -452,9 +457,9 @@ def claims_chart(cards: pd.DataFrame, *, styles: Mapping[str, Look] | None = Non
             values += _claim_row(chart, axes, row, found, ways, styles)
         _rows(axes, names)
         _log_factors(axes, values)
-        where = "; ".join(dict.fromkeys(f"measured on {short(one)}" for one in cards["device"]))
         untested = "" if cards["tested"].any() else ", which tests none"
-        label = f"times as fast, log scale; {where}{untested}"
+        where = f"measured on {short(cards['device'].iloc[0])}{untested}"
+        label = f"times as fast, log scale; {where}"
         axes.set_xlabel(label, fontsize=_SMALLER, loc="left", labelpad=2)
         handles = [
             Line2D([], [], color=INK, marker="D", mfc="white", ms=5, lw=0, label="claimed"),
@@ -494,7 +499,7 @@ def _claim_row(
         mark = axes.plot(
             [one.measured], [at], marker=_MARKERS[place], ms=5, color=colour, mfc=inside, lw=0
         )
-        interval = f"{_factor(one.measured)} [{ends[0]:.2f}, {ends[1]:.2f}]"
+        interval = _with_interval(one.measured, *ends)
         told = f"{said(one.claim)}, {one.trained}: {interval}; {one.verdict}"
         chart.tell([*line, *mark], told, one.measurement)
         _beside(axes, at, one.verdict if one.verdict in _NO_NUMBER else interval)
