@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -150,6 +151,18 @@ def test_what_is_missing_and_of_another_plan_is_named(made: str) -> None:
         r"- left out of of-utdmhad: \d records? of another plan or none \(gfp-s5", made
     )
     assert "| of | 2.0 | " in made
+
+
+def test_a_part_that_was_run_apart_is_read_from_its_own_folder(
+    results: Path, tmp_path: Path
+) -> None:
+    for name in ("of-utdmhad", "again"):
+        shutil.copytree(results / "answer-of-utdmhad", tmp_path / f"answer-{name}")
+    answer = read_answer(results / "plan.yaml", tmp_path)
+    titles = [answer.title(one) for one in answer.settings]
+    assert [name.rpartition(", ")[2] for name in titles] == ["of-utdmhad", "again"]
+    lines = [(line["part"], line["what"], line["planned"]) for line in answer.missing]
+    assert ("again", "runs", "1") in lines  # those that of-utdmhad asks for are planned once
 
 
 def test_without_a_record_the_page_says_so(results: Path, tmp_path: Path) -> None:

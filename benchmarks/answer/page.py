@@ -5,10 +5,11 @@
 After `run --config plan.yaml`, `evaluate FOLDER --config plan.yaml --part PART`, and `shelve` of
 each folder.
 
-The study's records lie in `benchmarks/results/answer-PART` (`harness shelve`), one folder for each
-`out` of the plan. Every number, judgement and sentence on the page is one that a command of the
-suite gives too; here they stand in order, with what the plan wanted and what is not there yet.
-Records that do not name the plan by its hash are left out, and named.
+The study's records lie in `benchmarks/results/answer-NAME` (`harness shelve`), one folder for each
+`out` of the plan, or for a part that was run apart, with its runs made again. Every number,
+judgement and sentence on the page is one that a command of the suite gives too; here they stand in
+order, with what the plan wanted and what is not there yet. Records that do not name the plan by
+its hash are left out, and named.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ FIRST = (f"{PROTOCOL}linear", "linear")
 """Columns that sentences at the top are of, the first that is there."""
 SPEEDS = ("method", "speedup [95 %]", "trains faster", "by FLOPs")
 """Columns of a table of runs that stand above the protocols'."""
+Cell = tuple[str, int]
+"""Label and seed of a run."""
 CONTROLS = {RAW_FLOOR: "raw coordinates", RANDOM_INIT: "the untrained encoder"}
 
 
@@ -117,17 +120,18 @@ class Answer:
         return [one for folder in self.folders if not folder.tuned for one in folder.settings]
 
     def title(self, setting: Setting) -> str:
-        """What it is of; where several folders have the same, the part of the plan too."""
+        """What it is of; where several folders have the same, the folder's name too."""
         name = title(setting)
         if sum(title(one) == name for one in self.settings) == 1:
             return name
         folder = next(one for one in self.folders if any(own is setting for own in one.settings))
-        return f"{name}, {folder.letter.upper()}"
+        return f"{name}, {folder.name}"
 
     @cached_property
     def missing(self) -> list[dict[str, str]]:
         """A line a part and what it asks for."""
-        return [line for folder in self.folders for line in missing_of(folder)]
+        asked: dict[str, set[Cell]] = defaultdict(set)
+        return [line for folder in self.folders for line in missing_of(folder, asked)]
 
 
 def read_answer(plan: Path = PLAN, results: Path = RESULTS, shelf: str = SHELF) -> Answer:
@@ -136,15 +140,16 @@ def read_answer(plan: Path = PLAN, results: Path = RESULTS, shelf: str = SHELF) 
     common = {name: value for name, value in content.items() if name not in ("study", "parts")}
     parts: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, flags in content["parts"].items():
-        parts.setdefault(Path(flags["out"]).name, {})[name] = {**common, **flags}
+        own = (results / f"{shelf}{name}").is_dir()
+        folder = name if own else Path(flags["out"]).name
+        parts.setdefault(folder, {})[name] = {**common, **flags}
     for path in sorted(results.glob(f"{shelf}*/")):  # speeds that were measured apart, say
         parts.setdefault(path.name.removeprefix(shelf), {})
     folders = []
-    for place, (name, own) in enumerate(parts.items()):
-        folder = results / f"{shelf}{name}"
-        there = folder.is_dir()
-        found = read_study(folder, place, alone=True, study=study) if there else None
-        folders.append(Folder(name, own, found))
+    for place, (name, asked) in enumerate(parts.items()):
+        path = results / f"{shelf}{name}"
+        found = read_study(path, place, alone=True, study=study) if path.is_dir() else None
+        folders.append(Folder(name, asked, found))
     return Answer(content, study, folders, read_longer(results))
 
 
@@ -452,16 +457,17 @@ def hashes(answer: Answer) -> list[str]:
     return lines
 
 
-def missing_of(folder: Folder) -> Iterator[dict[str, str]]:
-    """A line a part and what it asks for: runs that no part before asked for, then protocols."""
+def missing_of(folder: Folder, asked: dict[str, set[Cell]]) -> Iterator[dict[str, str]]:
+    """A line a part and what it asks for: runs that no part before ``asked`` for with the same
+    `out`, then protocols.
+    """
     registry = Protocols()
     trained = [run for run in folder.runs if run.training or run.status != "ok"]
     evaluations = folder.study.evaluations if folder.study else []
-    asked: set[tuple[str, int]] = set()
     for name, flags in folder.parts.items():
         labels = [str(one) for one in parse_methods(flags["methods"])]
         cells = {(label, seed) for label in labels for seed in parse_seeds(str(flags["seeds"]))}
-        if new := cells - asked:
+        if new := cells - asked[flags["out"]]:
             draws = int(flags.get("tuning", 0))  # whose options stand in their rows' labels
             found = Counter(
                 run.status
@@ -469,7 +475,7 @@ def missing_of(folder: Folder) -> Iterator[dict[str, str]]:
                 if (run.spec.method.name if draws else run.label, run.spec.seed) in new
             )
             yield line_of(name, "runs", len(new) * (1 + draws), found)
-        asked |= cells
+        asked[flags["out"]] |= cells
         for protocol in registry.parse(str(flags["protocols"])) if "protocols" in flags else ():
             ended = {
                 (one.label, one.seed): one.status
