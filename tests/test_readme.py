@@ -276,7 +276,9 @@ def test_accuracies_of_the_first_page_are_those_of_the_study() -> None:
 def test_who_is_above_whom_on_the_first_page_is_what_the_study_says() -> None:
     """Where a new study says otherwise, "The answer so far" follows."""
     answer = text_of("benchmarks/answer/README.md")
-    section = answer.partition("\n## utdmhad (xsub), 300s, tiny, a-utdmhad\n")[2].partition("\n## ")[0]
+    section = answer.partition("\n## utdmhad (xsub), 300s, tiny, a-utdmhad\n")[2].partition(
+        "\n## "
+    )[0]
     apart = [
         {
             (one, other)
@@ -298,7 +300,9 @@ def test_who_is_above_whom_on_the_first_page_is_what_the_study_says() -> None:
     }
     [seeds] = re.findall(r"^\| amr \| gfp \| [\d.]+ \| (\d+) \[", section, re.M)
     assert f"about {seeds} seeds" in " ".join(text_of("README.md").split())
-    others = answer.partition("\n## utdmhad (xsub), 300s, tiny, B\n")[2].partition("\n## ")[0]
+    others = answer.partition("\n## utdmhad (xsub), 300s, tiny, b-utdmhad\n")[2].partition("\n## ")[
+        0
+    ]
     beside = re.findall(r"^- protocol [^,]*: above the untrained encoder: (\w+); ", others, re.M)
     assert beside == ["nobody"] * 3
 
