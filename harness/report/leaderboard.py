@@ -52,7 +52,14 @@ from harness.report.frame import (
     standing,
 )
 from harness.spec.budget import parse_budget
-from harness.studies.compare import PROTOCOL, Column, newest, probe_columns, protocol_columns
+from harness.studies.compare import (
+    PROTOCOL,
+    Column,
+    evaluations_on,
+    newest,
+    probe_columns,
+    protocol_columns,
+)
 
 Kind = Literal["accuracy", "speed"]
 SPEEDUP = "speedup"
@@ -408,7 +415,7 @@ def _accuracies(lab: Laboratory) -> Iterator[_Piece]:
             conditions = _conditions_of_runs(runs)
             for column in probe_columns(runs):
                 yield from _pieces(lab, runs, conditions, column, {}, column.name)
-            evaluated = newest(lab.evaluations.of(runs))
+            evaluated = newest(evaluations_on(runs, lab.evaluations.of(runs)))
             for column in protocol_columns(runs, lab.evaluations):
                 name = column.name.removeprefix(PROTOCOL)
                 of_column = _conditions_of_protocol(

@@ -104,22 +104,32 @@ def best_points(
 # --- protocols ---
 
 
+def evaluations_on(
+    runs: Sequence[RunRecord], evaluations: Sequence[EvaluationRecord]
+) -> list[EvaluationRecord]:
+    """Those of ``evaluations`` that are of these runs on their data, under the labels of their
+    rows.
+
+    Of runs on several data sets together there is none: each set's are those of the runs as they
+    did on it (`RunRecord.on`), where a protocol's name needs no set.
+    """
+    by_address = {run.address: run for run in runs}
+    return [
+        one.model_copy(update={"label": run.label, "of_set": ""})
+        for one in evaluations
+        if (run := by_address.get(one.run))
+        and not run.data.sets
+        and one.data == run.data.fingerprint
+    ]
+
+
 def protocol_columns(runs: Sequence[RunRecord], evaluations: Evaluations) -> list[Column]:
     """A column for each protocol on runs that were held equal, with its controls; rows in the order
     of the runs.
-
-    Of runs on several data sets there is none: each set's are those of the runs as they did on it
-    (`RunRecord.on`).
     """
-    on = {run.address: run.data for run in runs}
-    records = [
-        one
-        for one in evaluations.of(runs)
-        if not on[one.run].sets and one.data == on[one.run].fingerprint
-    ]
-    labels, lost = {run.address: run.label for run in runs}, _unfinished(runs)
-    found = [one.model_copy(update={"label": labels[one.run]}) for one in newest(records)]
-    found.sort(key=lambda one: (bool(one.control), list(labels).index(one.run)))
+    order, lost = [run.address for run in runs], _unfinished(runs)
+    found = newest(evaluations_on(runs, evaluations.of(runs)))
+    found.sort(key=lambda one: (bool(one.control), order.index(one.run)))
     asked = dict.fromkeys(
         column_of(record) for record in found if record.status == "ok" and not record.control
     )

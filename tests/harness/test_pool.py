@@ -314,7 +314,7 @@ def test_comparisons_are_of_each_set(out: Path) -> None:
     page = (out / "both" / "compare.md").read_text()
     for name in ("small", "other"):
         assert f"## linear, on {out / f'{name}.npz'}" in page
-        assert f"## protocol knn on {out / f'{name}.npz'}, on {out / f'{name}.npz'}" in page
+        assert f"## protocol knn, on {out / f'{name}.npz'}" in page
     assert page.count("## protocol") == 2
 
 

@@ -24,7 +24,7 @@ from harness.report.folder import FolderTable, folder_tables
 from harness.report.frame import summary_frame
 from harness.report.status import ENDED, Row, read_status
 from harness.studies.claims import Card, make_card, read_claims
-from harness.studies.compare import PROTOCOL, Column
+from harness.studies.compare import PROTOCOL, Column, evaluations_on
 from harness.studies.target import Target, eligible_runs, freeze, read_target, timing
 
 
@@ -47,7 +47,7 @@ class Setting:
     Attributes:
         place: of its study among those of the report.
         heading: what tells it from the others of the report.
-        evaluations: of its runs, under their labels.
+        evaluations: of its runs on its data, under their labels.
         targets: frozen ones that lie beside the records.
     """
 
@@ -211,8 +211,7 @@ def read_study(folder: Path, place: int, *, alone: bool, study: str = "") -> Stu
             filter(None, ["" if alone else folder.name, table.heading if len(tables) > 1 else ""])
         )
         columns = columns_of(table, store)
-        mine = {run.address: run.label for run in table.runs}
-        own = [one.model_copy(update={"label": mine[one.run]}) for one in found if one.run in mine]
+        own = evaluations_on(table.runs, found)
         heading = heading or folder.name
         compared = [
             Comparison(
