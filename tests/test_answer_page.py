@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.answer.arrivals import sooner
 from benchmarks.answer.longer import from_where
-from benchmarks.answer.page import HERE, PAGE, RESULTS, page, read_answer, sooner, write
+from benchmarks.answer.page import HERE, PAGE, RESULTS, page, read_answer, write
 from harness.cli.config import read_config
 
 STUDY = """
@@ -70,8 +71,10 @@ def test_the_committed_page_follows_from_the_committed_records() -> None:
 def test_the_page_begins_with_a_sentence_a_table_and_a_picture(made: str, results: Path) -> None:
     top = made.partition("\n## ")[0]
     assert "Which is better?" in top
-    assert "- **utdmhad (xsub), 60000clips, tiny**: " in top
-    assert "raw coordinates (raw-pca, 77.0 %" in top
+    assert "- **utdmhad, 60000clips**: " in top
+    assert "raw coordinates (77.0 %)" in top
+    assert "Above raw coordinates: nobody by any of " in top
+    assert "- **To another's accuracy**: on no set can it be said" in top
     assert "| raw-pca | 77.0 [72.8, 80.7 clips] |" in top
     pictures = re.findall(r"\]\(([^)]+)\)", top)
     assert [(results / name).read_bytes()[:5] for name in pictures] == [b"<?xml"]
@@ -132,8 +135,8 @@ def test_the_page_has_trends_times_power_and_the_exchange(made: str) -> None:
     assert "| AMR above GFP | amr | gfp | +" in made
     assert "No two rows under one setting speak of: motion rather than coordinates (MAMP)" in made
     assert re.search(
-        r"- amr to the accuracy of gfp \(\d\d\.\d %\): cannot be said, not even whether sooner "
-        r"\(p [\d.]+ after Holm\): \d of 6 seeds",
+        r"- amr to the accuracy of gfp \(\d\d\.\d %; untrained \d\d\.\d %\): cannot be said, not even"
+        r" whether sooner \(p [\d.]+ after Holm\): \d of 6 seeds",
         made,
     )
     assert "protocol linear, these people: ±3 points for " in made
@@ -160,7 +163,7 @@ def test_a_part_that_was_run_apart_is_read_from_its_own_folder(
         shutil.copytree(results / "answer-of-utdmhad", tmp_path / f"answer-{name}")
     answer = read_answer(results / "plan.yaml", tmp_path)
     titles = [answer.title(one) for one in answer.settings]
-    assert [name.rpartition(", ")[2] for name in titles] == ["of-utdmhad", "again"]
+    assert [name.rpartition(" ")[2] for name in titles] == ["(of-utdmhad)", "(again)"]
     lines = [(line["part"], line["what"], line["planned"]) for line in answer.missing]
     assert ("again", "runs", "1") in lines  # those that of-utdmhad asks for are planned once
 

@@ -26,17 +26,17 @@ from typing import Any
 import pandas as pd
 
 import harness  # noqa: F401 - makes its neighbours importable  # isort: split
+from benchmarks.answer.arrivals import arrivals_of
 from benchmarks.answer.longer import longer, question, read_longer
 from datasets.wording import counted, printable
 from harness.cli.config import read_config
-from harness.errors import UsageError
-from harness.records.differences import LEVEL, Pair
+from harness.records.differences import Pair
 from harness.records.evaluations import SCRATCH, column_of
 from harness.records.schema import RANDOM_INIT, RAW_FLOOR, RunRecord, Status
 from harness.records.store import write_atomically
 from harness.report import charts
 from harness.report.apart import NEW, THESE, closing, listed
-from harness.report.cells import EMPTY, Figures, blocks, figures, known, p_text
+from harness.report.cells import EMPTY, blocks, figures
 from harness.report.compare import Comparison
 from harness.report.evaluations import cells_frame, evaluation_table
 from harness.report.frame import points_frame
@@ -46,13 +46,13 @@ from harness.report.latex import data_name
 from harness.report.power import power_lines, power_table
 from harness.report.ranking import ranking_frame, ranking_table
 from harness.report.table import grid
-from harness.report.target import ladder_frame, ladder_table, target_frame, target_table
+from harness.report.target import ladder_frame, ladder_table, target_table
 from harness.report.trends import PUBLISHED, trend_frame, trend_table
 from harness.report.tuning import tuning_notes, tuning_table
 from harness.runs.protocols import Protocols
 from harness.spec.model import parse_methods, parse_seeds
 from harness.studies.compare import PROTOCOL
-from harness.studies.target import arm_times, eligible_runs, freeze, timing, untrained
+from harness.studies.target import arm_times
 from harness.studies.tuning import tuned_methods
 
 HERE = Path(__file__).resolve().parent
@@ -125,7 +125,7 @@ class Answer:
         if sum(title(one) == name for one in self.settings) == 1:
             return name
         folder = next(one for one in self.folders if any(own is setting for own in one.settings))
-        return f"{name}, {folder.name}"
+        return f"{name} ({folder.name})"
 
     @cached_property
     def missing(self) -> list[dict[str, str]]:
@@ -183,6 +183,7 @@ def top(answer: Answer) -> Iterator[str]:
         return
     for setting in answer.settings:
         yield f"- **{answer.title(setting)}**: {printable(sentence(setting))}"
+    yield f"- **To another's accuracy**: {printable(to_accuracies(answer))}"
     yield ""
     if not any(map(first, answer.settings)):
         yield from paragraphs(progress(answer))
@@ -196,25 +197,63 @@ def top(answer: Answer) -> Iterator[str]:
 
 
 def title(setting: Setting) -> str:
-    """``utdmhad (xsub), 300s, tiny``; of a measurement alone ``utdmhad (xsub), speed alone``."""
+    """``utdmhad, 300s``; of a measurement alone ``utdmhad, speed alone``."""
     table = setting.table
     if table.runs:
-        spec, data = table.runs[0].spec, table.runs[0].data
-        name, split = table.of_set or spec.data.name, data.split or spec.data.split
-        rest = f"{spec.train.budget}, {spec.encoder.size}"
+        spec = table.runs[0].spec
+        return f"{data_name(table.of_set or spec.data.name)}, {spec.train.budget}"
+    assert table.speed is not None
+    return f"{data_name(table.speed.data.name)}, speed alone"
+
+
+def held_equal(setting: Setting) -> str:
+    """What its title leaves out."""
+    table = setting.table
+    if table.runs:
+        run = table.runs[0]
+        split, size, where = run.data.split or run.spec.data.split, run.spec.encoder.size, run
     else:
         assert table.speed is not None
-        name, split = table.speed.data.name, table.speed.spec["data"]["split"]
-        rest = f"{table.speed.spec['encoder']['size']}, speed alone"
-    return f"{data_name(name)} ({split}), {rest}"
+        spec = table.speed.spec
+        split, size, where = spec["data"]["split"], spec["encoder"]["size"], table.speed
+    threads = counted(where.environment.threads, "thread")
+    return f"Split {split}, encoder {size}, {where.environment.processor}, {threads}."
 
 
 def sentence(setting: Setting) -> str:
-    """Who represents better, and who trains faster per clip."""
+    """Who represents better, who is above the controls, and who trains faster per clip."""
     found = dict(setting.better)
     name = next((one for one in FIRST if one in found), None)
-    said = [found[name].headline] if name else []
-    return " ".join([*said, f"Per clip: {setting.faster.headline}"])
+    said = [found[name].headline, *over_controls(setting)] if name else []
+    if not setting.table.of_set:  # trained together with the other sets, whose speed is one
+        said.append(f"Per clip: {setting.faster.headline}")
+    return " ".join(said)
+
+
+def over_controls(setting: Setting) -> Iterator[str]:
+    """Which methods are above each control, and by how many protocols."""
+    found: dict[str, list[list[str]]] = defaultdict(list)
+    for comparison in protocols(setting):
+        for control, words in controls(comparison, setting).items():
+            found[words].append(sides(comparison.these, control)["above"])
+    for words, columns in found.items():
+        of = counted(len(columns), "protocol")
+        above = Counter(label for column in columns for label in column).most_common()
+        texts = [f"{label} by {count}" for label, count in above]
+        yield f"Above {words}: {f'{listed(texts)} of {of}' if texts else f'nobody by any of {of}'}."
+
+
+def to_accuracies(answer: Answer) -> str:
+    """Whether any row gets to another's accuracy so many times as fast."""
+    factors = [
+        f"{answer.title(setting)}: {text}"
+        for setting in answer.settings
+        for one in arrivals_of(setting)[0]
+        for text in one.factors
+    ]
+    return "; ".join(factors) or (
+        "on no set can it be said how many times as fast a method gets there (why: below)."
+    )
 
 
 def first_columns(answer: Answer) -> pd.DataFrame:
@@ -241,6 +280,7 @@ def first(setting: Setting) -> Comparison | None:
 
 def of_setting(setting: Setting, answer: Answer) -> Iterator[str]:
     """Accuracies by every protocol, who is above whom, power, time to accuracies, exchange."""
+    yield f"{held_equal(setting)}\n"
     yield from accuracies(setting)
     if runs := [run for run in setting.table.runs if run.curve and run.status == "ok"]:
         yield "### How fast to an accuracy\n"
@@ -278,99 +318,57 @@ def protocols(setting: Setting) -> list[Comparison]:
 
 def judged(comparison: Comparison, setting: Setting) -> Iterator[str]:
     """What methods are to the controls, and who is above whom, for both questions."""
-    name, labels = comparison.column.name, [row.label for row in comparison.column.rows]
-    scratch = {
-        f"{PROTOCOL}{column_of(one)}" for one in setting.evaluations if one.control == SCRATCH
-    }
-    for control, words in CONTROLS.items():
-        if control in labels:
-            of = "training from scratch" if name in scratch else words
-            yield f"{name}: {beside(comparison.these, control, of)}"
+    name = comparison.column.name
+    for control, words in controls(comparison, setting).items():
+        yield f"{name}: {beside(comparison.these, control, words)}"
     yield from closing(name, comparison.these, THESE)
     yield from closing(name, comparison.new, NEW)
 
 
-def beside(found: Sequence[Pair], control: str, words: str) -> str:
-    """``above raw coordinates: nobody; below: amr; not told apart: gfp``."""
-    sides: dict[str, list[str]] = {"above": [], "below": [], "not told apart": [], "not tested": []}
+def controls(comparison: Comparison, setting: Setting) -> dict[str, str]:
+    """Rows of a column that are controls, in words: an untrained encoder that a protocol trains is
+    training from scratch.
+    """
+    name, labels = comparison.column.name, {row.label for row in comparison.column.rows}
+    scratch = {
+        f"{PROTOCOL}{column_of(one)}" for one in setting.evaluations if one.control == SCRATCH
+    }
+    words = {**CONTROLS, **({RANDOM_INIT: "training from scratch"} if name in scratch else {})}
+    return {label: text for label, text in words.items() if label in labels}
+
+
+def sides(found: Sequence[Pair], control: str) -> dict[str, list[str]]:
+    """Methods by where they stand to a control."""
+    stand: dict[str, list[str]] = {"above": [], "below": [], "not told apart": [], "not tested": []}
     for pair in found:
         if control in (pair.above, pair.below) and not {pair.above, pair.below} <= set(CONTROLS):
             other = pair.below if pair.above == control else pair.above
             side = "above" if pair.above == other else "below"
             level = "not tested" if pair.holm is None else "not told apart"
-            sides[side if pair.apart else level].append(other)
-    above = listed(sides.pop("above")) if sides["above"] else "nobody"
-    rest = "".join(f"; {side}: {listed(labels)}" for side, labels in sides.items() if labels)
+            stand[side if pair.apart else level].append(other)
+    return stand
+
+
+def beside(found: Sequence[Pair], control: str, words: str) -> str:
+    """``above raw coordinates: nobody; below: amr; not told apart: gfp``."""
+    stand = sides(found, control)
+    above = listed(stand.pop("above")) if stand["above"] else "nobody"
+    rest = "".join(f"; {side}: {listed(labels)}" for side, labels in stand.items() if labels)
     return f"above {words}: {above}{rest}"
 
 
 def times(setting: Setting, answer: Answer) -> Iterator[str]:
-    """Seconds to the accuracy that each row holds at its end, by the others: "trains k times faster
-    to the accuracy of", or why that cannot be said.
-    """
-    said, speeds = [], [setting.table.speed, *setting.table.others]
-    done = {run.label for run in setting.table.runs if run.status == "ok" and run.curve}
-    references = [label for label in setting.labels if label in done]
-    for reference in references:
-        try:
-            target = freeze(setting.table.runs, reference)
-            runs = eligible_runs(setting.table.runs, target)
-            timed = [run for run in runs if run.status == "ok"]
-            if (speed := timing([one for one in speeds if one], timed)) is None:
-                raise UsageError("no speed measurement has all rows")
-        except UsageError as why:
-            said.append(f"to the accuracy of {reference}: cannot be said: {why}")
-            continue
-        frame = target_frame(runs, target, arm_times(speed), speed)
-        chance = untrained(setting.table.runs, target)
-        if chance is not None and target.accuracy <= chance:
-            said.append(
-                f"to the accuracy of {reference} ({100 * target.accuracy:.1f} %): means nothing, no"
-                f" higher than the untrained encoder's {100 * chance:.1f} %"
-            )
-        else:
-            said += reached(frame, reference)
-        if reference == references[0]:
-            rungs = ladder_frame(runs, target, arm_times(speed))
-            yield from picture(answer, setting, "ladder", partial(charts.ladder_chart, rungs))
-            yield table(target_table(frame, target))
-            yield f"Seconds of {reference} over those of each row, at other accuracies; where not"
-            yield "all seeds of both rows got there, how many did:\n"
-            yield table(ladder_table(rungs))
-    yield from paragraphs(said)
-
-
-def reached(frame: pd.DataFrame, reference: str) -> Iterator[str]:
-    """A sentence for each row but the reference."""
-    rows = {row["label"]: row for row in figures(frame)}
-    own, target = rows[reference], f"{100 * rows[reference]['accuracy']:.1f} %"
-    for label, row in rows.items():
-        if label == reference:
-            continue
-        start = f"{label} to the accuracy of {reference} ({target}): "
-        if known(row["speedup"]):
-            low, high = row["speedup_low"], row["speedup_high"]
-            sure = "" if low > 1 or high < 1 else "; not told from equal"
-            yield f"{start}{row['speedup']:.2f} times as fast [{low:.2f}, {high:.2f}]{sure}"
-        else:
-            bound = row["speedup_at_most"]
-            most = f", so less than {bound:.2f} times as fast" if known(bound) else ""
-            yield (
-                f"{start}{sooner(row, own)}: {row['reached']} of {row['runs']} seeds got there and "
-                f"stayed, {own['reached']} of {own['runs']} of {reference} itself{most}"
-            )
-
-
-def sooner(row: Figures, own: Figures) -> str:
-    """Whether the times of a row without a factor are told from the reference's at all."""
-    if not known(row["holm"]):
-        return "cannot be said"
-    test = f"p {p_text(row['holm'])} after Holm"
-    if row["holm"] > LEVEL:
-        return f"cannot be said, not even whether sooner ({test})"
-    first, second = (one["median_seconds"] for one in (row, own))
-    earlier = not known(second) or (known(first) and first < second)
-    return f"{'sooner' if earlier else 'later'} ({test}), how many times as fast cannot be said"
+    """Who gets to whose accuracy how fast; the first row's in full."""
+    found, without = arrivals_of(setting)
+    for one in found[:1]:
+        rungs = ladder_frame(one.runs, one.target, arm_times(one.speed))
+        draw = partial(charts.ladder_chart, rungs, one.levels)
+        yield from picture(answer, setting, "ladder", draw)
+        yield table(target_table(one.frame, one.target))
+        yield f"Seconds of {one.target.reference} over each row's, at other accuracies; where"
+        yield "not all seeds of both rows got there, how many did:\n"
+        yield table(ladder_table(rungs))
+    yield from paragraphs([*(line for one in found for line in one.lines), *without])
 
 
 def power(setting: Setting, answer: Answer) -> Iterator[str]:
@@ -402,8 +400,9 @@ def trends(answer: Answer) -> Iterator[str]:
     if frames:
         frame = pd.concat(frames, ignore_index=True)
         yield table(trend_table(frame, wide=True))
-        yield "Linear probe, mean difference over seeds that both rows have, 95 % t interval of"
-        yield "each trend by itself.\n"
+        yield "Mean difference over seeds that both rows have, 95 % t interval. Each trend stands"
+        yield "by itself, without the correction by which the sections above tell rows apart, and"
+        yield "is of a run's own probe: the encoder that held-out subjects select, not the last.\n"
         left = [one.name for one in PUBLISHED if one.name not in set(frame["trend"])]
         if left:
             yield f"No two rows under one setting speak of: {'; '.join(left)}.\n"
@@ -545,7 +544,7 @@ def picture(
     """A picture beside the page, where there is anything to draw."""
     if any(len(run.curve) > 1 for run in setting.table.runs):
         chart = draw()
-        file = f"{re.sub('[^a-z0-9]+', '-', answer.title(setting).lower())}-{name}.svg"
+        file = f"{re.sub('[^a-z0-9]+', '-', answer.title(setting).lower()).strip('-')}-{name}.svg"
         answer.drawn[file] = alone(chart)
         yield f"![{chart.title}, {answer.title(setting)}]({file})\n"
 

@@ -94,7 +94,7 @@ def faster(summary: pd.DataFrame, speed: SpeedRecord | None) -> Answer:
         interval = f"[{first['speedup_low']:.2f}, {first['speedup_high']:.2f}]"
         headline = (
             f"{said(first['label'])} trains {first['speedup']:.2f} times as fast as"
-            f" {said(speed.baseline)} {interval}."
+            f" {said(speed.baseline)} {interval}{'' if speed.rounds else ' (one process)'}."
         )
         return Answer(
             _FASTER,
@@ -297,28 +297,25 @@ def _over_controls(answer: Answer, top: str, rows: Sequence[Row], found: Sequenc
     which no ranking of methods tells.
     """
     highest = max(row.mean for row in rows if row.label == top)
-    words = {RAW_FLOOR: f"raw coordinates ({RAW_FLOOR}, ", RANDOM_INIT: "the untrained encoder ("}
-    texts = []
+    words = {RAW_FLOOR: "raw coordinates", RANDOM_INIT: "the untrained encoder"}
+    stand: dict[str, list[str]] = {}
     for row in sorted(rows, key=lambda row: -row.mean):
         if row.control and row.mean > highest:
-            pair = next(
-                (pair for pair in found if {pair.above, pair.below} == {top, row.label}), None
+            own = {top, row.label}
+            pair = next((one for one in found if {one.above, one.below} == own), None)
+            level = (
+                "not tested"
+                if pair is None or pair.holm is None
+                else ""
+                if pair.apart
+                else "not told apart"
             )
-            tested = pair is not None and pair.holm is not None
-            told = (
-                ""
-                if tested and pair is not None and pair.apart
-                else ", not told apart"
-                if tested
-                else ", not tested"
-            )
-            start = words.get(row.label, f"{said(row.label)} (")
-            texts.append(f"{start}{100 * row.mean:.1f} %{told})")
+            name = words.get(row.label, said(row.label))
+            stand.setdefault(level, []).append(f"{name} ({100 * row.mean:.1f} %)")
+    texts = [listed(names) + (f", {level}" if level else "") for level, names in stand.items()]
     if not texts:
         return answer
-    headline = (
-        f"{answer.headline} Higher than the best method's {100 * highest:.1f} %: {listed(texts)}."
-    )
+    headline = f"{answer.headline} Higher than the best method: {'; '.join(texts)}."
     return replace(answer, headline=headline)
 
 

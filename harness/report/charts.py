@@ -62,6 +62,8 @@ _MOST_POINTS = 40
 _MOST_PANELS = 12
 _FARTHEST = 100.0
 """A factor: so far from its middle an interval that nothing bounds is drawn."""
+_LINEAR = "% of test clips, linear probe"
+"""Name of an axis."""
 _SMALL, _SMALLER = 8.5, 7.5
 """Points of text."""
 _NAME_HEIGHT = 0.13
@@ -459,7 +461,8 @@ def claims_chart(cards: pd.DataFrame, *, styles: Mapping[str, Look] | None = Non
         _log_factors(axes, values)
         untested = "" if cards["tested"].any() else ", which tests none"
         where = f"measured on {short(cards['device'].iloc[0])}{untested}"
-        label = f"times as fast, log scale; {where}"
+        over = " or ".join(dict.fromkeys(cards["baseline"]))
+        label = f"times as fast as {short(over)}, log scale; {where}"
         axes.set_xlabel(label, fontsize=_SMALLER, loc="left", labelpad=2)
         handles = [
             Line2D([], [], color=INK, marker="D", mfc="white", ms=5, lw=0, label="claimed"),
@@ -668,7 +671,7 @@ def trade_chart(
     shown = _styled(points, styles)
     runs: Any = points.groupby("address", sort=False)
     means = _mean_points(points, x)
-    names = (_SPENT[x], "% of test clips")
+    names = (_SPENT[x], _LINEAR)
     with _curves(shown, names, 2.9, across=controls) as (figure, axes):
         chart = Chart(
             f"linear-against-{x.replace('_', '-')}", f"Accuracy against {_SPENT[x]}", figure, points
@@ -814,17 +817,19 @@ def _mean_points(points: pd.DataFrame, x: str) -> pd.DataFrame:
 
 
 def ladder_chart(
-    rungs: pd.DataFrame, target: float | None = None, *, styles: Mapping[str, Look] | None = None
+    rungs: pd.DataFrame,
+    across: Mapping[str, float] | None = None,
+    *,
+    styles: Mapping[str, Look] | None = None,
 ) -> Chart:
     """Seconds until each accuracy of a ladder is reached, where all seeds of a row got there.
 
     Args:
         rungs: of `harness.report.target.ladder_frame`: accuracy, label, seconds, reached, runs.
-        target: the frozen accuracy among them.
+        across: accuracies that are lines, by what they are of: the target, the untrained encoder.
     """
     shown = _styled(rungs, styles)
-    names = ("training seconds until reached by all seeds", "% of test clips")
-    across = {} if target is None else {"target": target}
+    names = ("training seconds until all seeds got there; a line ends where one did not", _LINEAR)
     with _curves(shown, names, 2.7, across=across) as (figure, axes):
         chart = Chart("ladder", "Time to accuracy", figure, rungs)
         for label, look in shown.items():

@@ -517,3 +517,9 @@ def untrained(records: Iterable[RunRecord], target: Target) -> float | None:
         and record.spec.encoder.size == target.encoder
     ]
     return statistics.mean(found) if found else None
+
+
+def landmarks(records: Iterable[RunRecord], target: Target) -> dict[str, float]:
+    """Accuracies that times are seen against: the target, and the untrained encoder's if known."""
+    chance = untrained(records, target)
+    return {"target": target.accuracy} | ({} if chance is None else {"untrained": chance})

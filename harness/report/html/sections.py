@@ -39,7 +39,7 @@ from harness.report.target import (
     target_notes,
     target_table,
 )
-from harness.studies.target import arm_times
+from harness.studies.target import arm_times, landmarks
 
 Links = Mapping[str, str]
 """Where in the page a record stands, by its address."""
@@ -329,9 +329,8 @@ def _trade(setting: Setting, draw: Drawer) -> Block | None:
         return Block(setting.heading, "", drawings)
     times = arm_times(race.speed)
     rungs = ladder_frame(race.runs, race.target, times)
-    drawings.append(
-        draw(lambda: charts.ladder_chart(rungs, race.target.accuracy, styles=draw.styles))
-    )
+    across = landmarks(setting.table.runs, race.target)
+    drawings.append(draw(lambda: charts.ladder_chart(rungs, across, styles=draw.styles)))
     numbers = target_frame(race.runs, race.target, times, race.speed)
     links = {run.label: draw.links.get(run.address, "") for run in reversed(race.runs)}
     return Block(
