@@ -135,8 +135,8 @@ def test_the_page_has_trends_times_power_and_the_exchange(made: str) -> None:
     assert "| AMR above GFP | amr | gfp | +" in made
     assert "No two rows under one setting speak of: motion rather than coordinates (MAMP)" in made
     assert re.search(
-        r"- amr to the accuracy of gfp \(\d\d\.\d %; untrained \d\d\.\d %\): cannot be said, not even"
-        r" whether sooner \(p [\d.]+ after Holm\): \d of 6 seeds",
+        r"- amr to the accuracy of gfp \(\d\d\.\d %; untrained \d\d\.\d %\): cannot be said, not"
+        r" even whether sooner \(p [\d.]+ after Holm\): \d of 6 seeds",
         made,
     )
     assert "protocol linear, these people: ±3 points for " in made

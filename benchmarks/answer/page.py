@@ -211,13 +211,14 @@ def held_equal(setting: Setting) -> str:
     table = setting.table
     if table.runs:
         run = table.runs[0]
-        split, size, where = run.data.split or run.spec.data.split, run.spec.encoder.size, run
+        found = run.data.split or run.spec.data.split, run.spec.encoder.size, run.environment
     else:
         assert table.speed is not None
         spec = table.speed.spec
-        split, size, where = spec["data"]["split"], spec["encoder"]["size"], table.speed
-    threads = counted(where.environment.threads, "thread")
-    return f"Split {split}, encoder {size}, {where.environment.processor}, {threads}."
+        found = spec["data"]["split"], spec["encoder"]["size"], table.speed.environment
+    split, size, where = found
+    threads = counted(where.threads, "thread")
+    return f"Split {split}, encoder {size}, {where.processor}, {threads}."
 
 
 def sentence(setting: Setting) -> str:
