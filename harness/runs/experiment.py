@@ -80,7 +80,7 @@ from harness.spec.model import (
     TrainSpec,
     check_seeds,
     is_later,
-    parse_specs,
+    row_named,
 )
 from harness.speed.disturbance import Moment, busy_lines
 from harness.speed.measurement import Measurement, Timing
@@ -390,7 +390,7 @@ def resolve_request(
     entries = list({entry.label: entry for entry in asked.values()}.values())
     labels = {text: entry.label for text, entry in asked.items()}
     bound = make_entry(registry.method(BOUND), MethodSpec(name=BOUND), encoder)
-    baseline = choose_baseline(request.baseline, entries, encoder)
+    baseline = choose_baseline(request.baseline, entries)
     experiment = Experiment(
         request,
         RecordStore(request.out),
@@ -430,7 +430,7 @@ def _refuse_baseline(request: Request, methods: Sequence[type[Method]]) -> None:
         ]
     except UsageError:
         return
-    choose_baseline(request.baseline, entries, encoder)
+    choose_baseline(request.baseline, entries)
 
 
 def _refuse_on_ranks(request: Request) -> None:
@@ -545,14 +545,14 @@ def _defaults_of(method: type[Method], encoder: SkeletonEncoder) -> dict[str, An
     return options.model_dump(mode="json")
 
 
-def choose_baseline(asked: str, entries: Sequence[Entry], encoder: SkeletonEncoder) -> Entry:
+def choose_baseline(asked: str, entries: Sequence[Entry]) -> Entry:
     """The method that speedups are measured against: the one asked for, else skeletonmae,
     else the first.
 
     However its options are written: ``mamp:decoder_depth=5`` is ``mamp`` where 5 is the default.
     """
     wanted = asked or "skeletonmae"
-    label = _label_of(wanted, entries, encoder)
+    label = row_named(wanted, ((entry.label, entry.spec) for entry in entries))
     for entry in sorted(entries, key=lambda entry: entry.label != label):
         if wanted == entry.spec.name or label == entry.label:
             return entry
@@ -563,15 +563,6 @@ def choose_baseline(asked: str, entries: Sequence[Entry], encoder: SkeletonEncod
             f"--baseline {asked!r} is not among the methods of this run ({names}){close}"
         )
     return entries[0]
-
-
-def _label_of(asked: str, entries: Sequence[Entry], encoder: SkeletonEncoder) -> str:
-    """The label of a method with options; as it was asked for where no row has that method."""
-    spec, *more = parse_specs(asked, "--baseline", "mamp")
-    method = next((entry.method for entry in entries if entry.spec.name == spec.name), None)
-    if method is None or more:
-        return asked
-    return make_entry(method, spec, encoder).label
 
 
 @seeded(

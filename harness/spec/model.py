@@ -414,6 +414,41 @@ def parse_specs(text: str, flag: str, example: str) -> list[MethodSpec]:
     return list({str(spec): spec for spec in specs}.values())
 
 
+def read_spec(text: str) -> MethodSpec:
+    """A method as `str` writes it, its options as texts; a `UsageError` for text that is not
+    UTF-8. What is nothing of that kind has a name that no method has.
+    """
+    if not is_utf8(text):
+        raise UsageError(f"{shortened(repr(text))}: expected text in UTF-8")
+    name, _, options = text.partition(":")
+    pairs = (option.partition("=") for option in options.split(",") if option)
+    return MethodSpec(
+        name=name.strip(), options={key.strip(): value.strip() for key, _, value in pairs}
+    )
+
+
+def row_named(asked: str, rows: Iterable[tuple[str, MethodSpec]]) -> str | None:
+    """The label of the row that a text names, however its options are written:
+    ``mamp:decoder_depth=5`` is ``mamp`` where 5 is the default. None where no row is that one.
+
+    Args:
+        rows: their labels, which show what differs from the defaults, and methods, resolved.
+    """
+    rows = list(rows)
+    if any(asked == label for label, _ in rows):
+        return asked
+    wanted = read_spec(asked)
+    for label, method in rows:
+        shown = read_spec(label)
+        if (
+            shown.name == wanted.name
+            and shown.options.keys() <= wanted.options.keys()
+            and wanted.agrees_with(method)
+        ):
+            return label
+    return None
+
+
 def _parse_option(option: str, where: str) -> dict[str, str]:
     if not option:
         return {}

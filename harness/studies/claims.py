@@ -31,7 +31,7 @@ from harness.records.schema import (
     at_stage,
 )
 from harness.records.store import RecordStore
-from harness.spec.model import MethodSpec, Section, build
+from harness.spec.model import MethodSpec, Section, build, read_spec, row_named
 from harness.spec.yaml_text import read_yaml
 
 CLAIMS = ROOT / "benchmarks" / "claims"
@@ -197,26 +197,21 @@ def row_of(record: SpeedRecord, asked: str) -> str:
     """Label of the row of a claim's method:
     ``mamp:decoder_depth=5`` may stand there as ``mamp``, its default.
     """
-    if asked in (rows := record.rows):
-        return asked
-    wanted = _spec_of(asked)
-    resolved = record.spec.get("methods", ())[
-        :: len(record.stages)
-    ]  # the first records of stages have none
-    for label, text in zip(rows, resolved, strict=bool(resolved)):
-        if wanted.options and wanted.agrees_with(_spec_of(text)):
-            return label
-    raise UsageError(
-        f"{asked} was not measured (rows: {', '.join(rows)}); a claim needs both its methods and"
-        " the bound"
-    )
+    rows, methods = record.rows, record.spec.get("methods", ())[:: len(record.stages)]
+    resolved = map(_resolved, methods or rows)  # the first records of stages have no methods
+    if (label := row_named(asked, zip(rows, resolved, strict=True))) is None:
+        raise UsageError(
+            f"{asked} was not measured (rows: {', '.join(rows)}); a claim needs both its methods"
+            " and the bound"
+        )
+    return label
 
 
-def _spec_of(text: str) -> MethodSpec:
+def _resolved(text: str) -> MethodSpec:
     """A method as a record spells it, its options as numbers and truths where they are that."""
-    name, _, options = text.partition(":")
-    pairs = (option.partition("=") for option in options.split(",") if option)
-    return MethodSpec(name=name, options={key: _value_of(value) for key, _, value in pairs})
+    spec = read_spec(text)
+    options = {key: _value_of(value) for key, value in spec.options.items()}
+    return spec.model_copy(update={"options": options})
 
 
 def _value_of(text: str) -> object:

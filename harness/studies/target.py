@@ -22,7 +22,7 @@ from harness.records.ratios import block_ratio, paired_ratio
 from harness.records.schema import RANDOM_INIT, Ratio, RunRecord, SpeedRecord
 from harness.records.store import measured_settings, now, read_file, write_atomically
 from harness.spec.budget import parse_budget
-from harness.spec.model import Section, build, parse_specs
+from harness.spec.model import Section, build, row_named
 from harness.spec.yaml_text import read_yaml
 
 VERSION = 3
@@ -109,7 +109,8 @@ def freeze(records: Sequence[RunRecord], reference: str) -> Target:
     """The target that a reference row sets, however its options are written:
     the median over its seeds of the accuracy at its last evaluation.
     """
-    reference = _label_of(reference, records)
+    methods = ((record.label, record.spec.method) for record in records)
+    reference = row_named(reference, methods) or reference
     rows = finished(records, reference)
     if not rows:
         labels = (
@@ -424,22 +425,6 @@ def ladder(records: Sequence[RunRecord], target: Target) -> list[float]:
     steps = [low + (high - low) * (index + 1) / _RUNGS for index in range(_RUNGS - 1)]
     apart = [step for step in (*steps, high) if not math.isclose(step, target.accuracy)]
     return sorted([*apart, target.accuracy])
-
-
-def _label_of(asked: str, records: Sequence[RunRecord]) -> str:
-    """The label of a row: ``mamp:decoder_depth=5`` is ``mamp`` where 5 is the default. As it was
-    asked for where no record is of that row.
-    """
-    if asked in {record.label for record in records}:
-        return asked
-    wanted, *more = parse_specs(asked, "--reference", "mamp")
-    if more:
-        return asked
-    for record in records:
-        changed = parse_specs(record.label, "--reference", "mamp")[0].options  # from the defaults
-        if changed.keys() <= wanted.options.keys() and wanted.agrees_with(record.spec.method):
-            return record.label
-    return asked
 
 
 def finished(records: Iterable[RunRecord], label: str) -> list[RunRecord]:

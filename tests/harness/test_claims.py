@@ -318,10 +318,21 @@ def test_a_row_is_found_by_the_options_that_its_label_leaves_out() -> None:
     assert row_of(measured, "mamp:decoder_depth=5") == "mamp"
     assert row_of(measured, "mamp:decoder_depth=05,tau=8e-1") == "mamp"
     assert row_of(measured, "gfp") == "gfp"
-    for asked in ("mamp:decoder_depth=3", "amr", "amr:tau=0.8"):
+    for asked in ("mamp:decoder_depth=3", "mamp:decoder_depth", "amr", "amr:tau=0.8"):
         with pytest.raises(
             UsageError, match=f"{asked} was not measured \\(rows: gfp, encoder-only, mamp\\)"
         ):
+            row_of(measured, asked)
+
+
+def test_a_row_is_not_found_without_the_options_that_its_label_changes() -> None:
+    measured = record()
+    changed = "mamp:decoder_depth=3"
+    measured.spec["rows"] = ["gfp", changed]
+    measured.spec["methods"] = ["gfp:a=1", "gfp:a=1"] + ["mamp:tau=0.8,decoder_depth=3"] * 2
+    assert row_of(measured, "mamp:tau=0.8,decoder_depth=3") == changed
+    for asked in ("mamp", "mamp:tau=0.8"):
+        with pytest.raises(UsageError, match=f"{asked} was not measured"):
             row_of(measured, asked)
 
 

@@ -719,21 +719,19 @@ def test_the_baseline_is_the_row_that_is_called_so() -> None:
     variant, plain = rows_at_base(
         MethodSpec(name="gfp", options={"tau": 1}), MethodSpec(name="gfp")
     )
-    base = meta_encoder(SIZES["base"])
-    assert choose_baseline("gfp:tau=1", [plain, variant], base) is variant
-    assert choose_baseline("gfp", [variant, plain], base) is plain
-    assert choose_baseline("gfp", [variant], base) is variant
+    assert choose_baseline("gfp:tau=1", [plain, variant]) is variant
+    assert choose_baseline("gfp", [variant, plain]) is plain
+    assert choose_baseline("gfp", [variant]) is variant
 
 
 def test_the_baseline_is_a_row_however_its_options_are_written() -> None:
     plain, shallow = rows_at_base(
         MethodSpec(name="mamp"), MethodSpec(name="mamp", options={"decoder_depth": 3})
     )
-    base = meta_encoder(SIZES["base"])
-    assert choose_baseline("mamp:decoder_depth=5", [shallow, plain], base) is plain
-    assert choose_baseline("mamp:decoder_depth=3,tau=0.8", [plain, shallow], base) is shallow
+    assert choose_baseline("mamp:decoder_depth=5", [shallow, plain]) is plain
+    assert choose_baseline("mamp:decoder_depth=3,tau=0.8", [plain, shallow]) is shallow
     with pytest.raises(UsageError, match="'mamp:decoder_depth=5' is not among"):
-        choose_baseline("mamp:decoder_depth=5", [shallow], base)
+        choose_baseline("mamp:decoder_depth=5", [shallow])
 
 
 def test_a_baseline_is_refused_before_data_is_read(

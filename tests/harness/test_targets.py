@@ -184,7 +184,9 @@ def test_a_reference_may_be_spelt_in_any_way(asked: str, label: str) -> None:
 
 def test_a_rows_own_label_is_its_reference_whatever_stands_in_it() -> None:
     label = "encoder of a paper, 8 deep"
-    assert freeze([with_options(label, 5)], label).reference == label
+    rows = [with_options(label, 5), with_options("mamp", 5)]
+    assert freeze(rows, label).reference == label
+    assert freeze(rows, "mamp:decoder_depth=5").reference == "mamp"
 
 
 @pytest.mark.parametrize("asked", ["mamp:decoder_depth=4", "mamp:depth=5", "gfp:decoder_depth=5"])
