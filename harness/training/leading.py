@@ -224,6 +224,7 @@ def follow(data: LoadedData, method_named: Callable[[str], type[Method]]) -> Non
 
     Raises:
         RankLost: something failed here alone, or rank 0 is gone.
+        UsageError: the data do not fit on this rank's device.
         Stopped: a signal came, and rank 0 has ended.
     """
     trainers: dict[int, Trainer] = {}
@@ -232,6 +233,8 @@ def follow(data: LoadedData, method_named: Callable[[str], type[Method]]) -> Non
         while call := _heard(ranks):
             for number in trainers.keys() - set(call.kept):
                 del trainers[number]
+            if call.name == "build":  # as on rank 0, no part of the call: they may not fit
+                data = _placed(data, call.arguments[0])
             with (
                 contextlib.suppress(Exception),  # what fails everywhere is told by rank 0
                 Guard()(call.name),  # as around rank 0's: the next method finds what this one found
@@ -240,7 +243,6 @@ def follow(data: LoadedData, method_named: Callable[[str], type[Method]]) -> Non
                 set_random_state(dict(call.random))
                 if call.name == "build":
                     spec, steps = call.arguments
-                    data = _of_spec(data, spec)
                     trainers[call.number] = built(
                         Trainer, method_named(spec.method.name), spec, data, steps
                     )
@@ -262,12 +264,14 @@ def _heard(ranks: Ranks) -> _Call | None:
         raise _lost(ranks, "rank 0 is gone") from problem
 
 
-def _of_spec(data: LoadedData, spec: RunSpec) -> LoadedData:
-    """The data of a spec."""
+def _placed(data: LoadedData, spec: RunSpec) -> LoadedData:
+    """The data of a spec, on the device; a `UsageError` where its memory is too small."""
     if spec.data.split != data.spec.split:
         patch = spec.encoder.patch or 1
         data = load_data(spec.data, data.device, patch, ranks=data.ranks)
-    return data.as_in(spec.data)
+    data = data.as_in(spec.data)
+    data.place()
+    return data
 
 
 def _follow_steps(trainer: Trainer, steps: int, *, may: bool, anew: bool) -> None:

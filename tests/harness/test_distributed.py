@@ -19,9 +19,11 @@ from typing import Any
 import pytest
 import torch
 
+from datasets.batches import BodySequences
 from harness.cli import main as cli
 from harness.errors import UsageError
 from harness.isolation import launched
+from harness.isolation.guard import random_state
 from harness.isolation.stopping import RankLost, Stopped, stoppable
 from harness.machine import select_device
 from harness.records.schema import RunRecord
@@ -40,6 +42,7 @@ from tests.harness.small_run import (
     small_cell,
     small_data,
     small_file,
+    small_spec,
 )
 from tests.harness.two_ranks import MADE_UP, POOL
 
@@ -214,6 +217,22 @@ def test_a_trial_that_fails_on_one_rank_ends_all(
     assert cell.method
     with pytest.raises(RankLost):
         leading.built(Trainer, cell.method, cell.spec, data, 10)
+
+
+def test_data_that_do_not_fit_on_one_rank_are_a_request_that_cannot_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its exit code says that the same command would not go on."""
+
+    def full() -> BodySequences:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    data = replace(small_data(tmp_path), packed=full)
+    call = leading._Call("build", 0, (small_spec(data), 10), (0,), random_state())
+    monkeypatch.setattr(leading, "joined", lambda: RankOneLeft(size=2))
+    monkeypatch.setattr(RankOneLeft, "listen", lambda ranks: call)
+    with pytest.raises(UsageError, match="expected room for frames"):
+        leading.follow(data, registry().method)
 
 
 # --- what torchrun set ---
