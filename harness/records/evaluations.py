@@ -252,14 +252,18 @@ class Evaluations:
             self.refused |= {refusal.path: refusal for refusal in found.refused[kind]}
         return found
 
+    @cached_property
+    def _found(self) -> list[EvaluationRecord]:
+        return list(self.all())
+
     def of(self, runs: Sequence[RunRecord]) -> list[EvaluationRecord]:
-        """Evaluations of these runs as they are now:
-        none of weights that a run had before it was run again.
+        """Evaluations of these runs as they are now: none of weights that a run had before it was
+        run again. The folder is read once, however many tables of runs ask.
         """
         known = {record.address: record for record in runs}
         return [
             record
-            for record in self.all()
+            for record in self._found
             if (run := known.get(record.run)) and belongs(record, run)
         ]
 

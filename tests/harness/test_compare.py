@@ -317,6 +317,13 @@ def test_rows_are_compared_on_the_draws_that_both_have(tmp_path: Path) -> None:
     assert any(line.startswith("semi, these people: nobody is above anybody") for line in lines)
 
 
+def test_a_folder_with_many_tables_is_read_once(tmp_path: Path) -> None:
+    done = Evaluations(evaluated(tmp_path))
+    one, other = done.of(records()), done.of(records())
+    assert one
+    assert all(first is second for first, second in zip(one, other, strict=True))
+
+
 def test_of_one_spec_with_two_meanings_the_newest_counts(tmp_path: Path) -> None:
     folder, done = evaluated(tmp_path), Evaluations(tmp_path)
     for run in (run for run in records() if run.label == "gfp"):
