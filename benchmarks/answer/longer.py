@@ -7,6 +7,7 @@ that were stopped count as far as they came.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,30 @@ MEASURES = {"linear": "linear", "knn": "kNN-1"}
 """Columns of evaluations, and what tables call them."""
 
 
-def read_longer(results: Path, plan: Path = PLAN) -> Study | None:
-    """Its records that name the plan; None where nothing was measured."""
-    folder, (_, study) = results / FOLDER, read_config(plan)
-    return read_study(folder, 0, alone=True, study=study) if folder.is_dir() else None
+@dataclass(frozen=True)
+class Longer:
+    """The plan's question, and the records that name the plan."""
+
+    question: str
+    study: Study
 
 
-def longer(runs: list[RunRecord], plan: Path = PLAN) -> Iterator[str]:
+def read_longer(results: Path, plan: Path = PLAN) -> Longer | None:
+    """The study of a plan; None where nothing was measured."""
+    folder, (content, study) = results / FOLDER, read_config(plan)
+    if not folder.is_dir():
+        return None
+    return Longer(question(content), read_study(folder, 0, alone=True, study=study))
+
+
+def longer(found: Longer) -> Iterator[str]:
     """Markdown lines: the question, accuracies by clips beside the controls, from where on a mean
     stays above raw coordinates, and what that does not say.
     """
+    runs = found.study.records.runs
     trained = [run for run in runs if run.curve and run.training]
     points = points_frame(trained)
-    yield question(read_config(plan)[0]) + "\n"
+    yield found.question + "\n"
     yield grid(by_clips(points, runs))
     yield "Accuracy in % of test clips, mean ± standard deviation over seeds, at clips seen.\n"
     raw = control(runs, RAW_FLOOR, "linear")[0]

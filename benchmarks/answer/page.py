@@ -27,7 +27,7 @@ import pandas as pd
 
 import harness  # noqa: F401 - makes its neighbours importable  # isort: split
 from benchmarks.answer.arrivals import arrivals_of
-from benchmarks.answer.longer import longer, question, read_longer
+from benchmarks.answer.longer import Longer, longer, question, read_longer
 from datasets.wording import counted, printable
 from harness.cli.config import read_config
 from harness.records.differences import Pair
@@ -111,7 +111,7 @@ class Answer:
     plan: Mapping[str, Any]
     study: str
     folders: Sequence[Folder]
-    longer: Study | None = None
+    longer: Longer | None = None
     drawn: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -291,11 +291,11 @@ def of_setting(setting: Setting, answer: Answer) -> Iterator[str]:
     yield from power(setting, answer)
 
 
-def of_longer(study: Study | None) -> Iterator[str]:
+def of_longer(found: Longer | None) -> Iterator[str]:
     """Along the runs, then the last encoders by every protocol."""
-    if study:
-        yield from longer(study.records.runs)
-        for setting in study.settings:
+    if found:
+        yield from longer(found)
+        for setting in found.study.settings:
             yield from accuracies(setting)
 
 
