@@ -690,19 +690,10 @@ def trade_chart(
                 chart.tell(line, told, str(address))
         for label, look in shown.items():
             mean = means[means["label"] == label]
-            axes.plot(
-                mean[x],
-                100 * mean["linear"],
-                color=look.colour,
-                lw=1.7,
-                dashes=look.dashes or (None, None),
-                zorder=3,
-            )
+            _curve(axes, mean[x], 100 * mean["linear"], look)
             for one in each(mean):
                 at, value = getattr(one, x), 100 * one.linear
-                mark = axes.plot(
-                    [at], [value], marker=look.marker, ms=4.5, color=look.colour, lw=0, zorder=4
-                )
+                mark = _point(axes, at, value, look)
                 unit = "clips" if x == "clips_seen" else "s"
                 over = f" (mean of {one.seeds} seeds)" if one.seeds > 1 else ""
                 chart.tell(mark, f"{said(label)}: {value:.1f} % after {at:,.4g} {unit}{over}")
@@ -759,6 +750,15 @@ def _thousands(value: float, _: Any = None) -> str:
         if abs(value) >= 1e4
         else f"{value:g}"
     )
+
+
+def _curve(axes: Axes, x: pd.Series[float], y: pd.Series[float], look: Look) -> None:
+    dashes = look.dashes or (None, None)
+    axes.plot(x, y, color=look.colour, lw=1.7, dashes=dashes, zorder=3)
+
+
+def _point(axes: Axes, x: float, y: float, look: Look) -> list[Any]:
+    return axes.plot([x], [y], marker=look.marker, ms=4.5, color=look.colour, lw=0, zorder=4)
 
 
 def _handle(label: str, look: Look) -> Any:
@@ -834,19 +834,9 @@ def ladder_chart(
         chart = Chart("ladder", "Time to accuracy", figure, rungs)
         for label, look in shown.items():
             own = rungs[(rungs["label"] == label) & rungs["seconds"].notna()]
-            axes.plot(
-                own["seconds"],
-                100 * own["accuracy"],
-                color=look.colour,
-                lw=1.7,
-                dashes=look.dashes or (None, None),
-                zorder=3,
-            )
+            _curve(axes, own["seconds"], 100 * own["accuracy"], look)
             for one in each(own):
-                at, value = [one.seconds], [100 * one.accuracy]
-                mark = axes.plot(
-                    at, value, marker=look.marker, ms=4.5, color=look.colour, lw=0, zorder=4
-                )
+                mark = _point(axes, one.seconds, 100 * one.accuracy, look)
                 told = (
                     f"{said(label)}: {100 * one.accuracy:.1f} % after {one.seconds:,.4g} s, all"
                     f" {one.runs} seeds"
