@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import count, pairwise, takewhile
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -609,19 +610,29 @@ def _status_of(ended: BaseException | None, method: type[Method] | None) -> tupl
     return failure(ended, method)
 
 
-def failure(problem: BaseException, method: type[Method] | None) -> tuple[Status, str, str]:
-    """Status, one-line reason and traceback of an exception that came while a method,
-    or a control, ran.
+def failure(
+    problem: BaseException,
+    code: type[Method] | Path | None,
+    diverged: type[Exception] = Diverged,
+    size: str = "--batch-size",
+) -> tuple[Status, str, str]:
+    """Status, one-line reason and traceback of an exception that came while a method, a control or
+    a protocol ran.
+
+    Args:
+        code: as in `mistake`.
+        diverged: what is thrown where a loss is no finite number.
+        size: what takes less memory when it is lower.
     """
     trace = "".join(traceback.format_exception(problem))
-    reason = str(mistake(problem, method))
-    if isinstance(problem, Diverged):
+    reason = str(mistake(problem, code))
+    if isinstance(problem, diverged):
         return "diverged", reason, trace
     if (
         isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError)
         or "can't allocate memory" in reason
     ):
-        return "oom", f"{reason}; lower --batch-size", trace
+        return "oom", f"{reason}; lower {size}", trace
     return "failed", reason, trace
 
 

@@ -15,7 +15,6 @@ import inspect
 import math
 import sys
 import time
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -31,7 +30,6 @@ from harness.errors import MethodFault, UsageError, first_few, one_line
 from harness.evaluation.probes import Features
 from harness.evaluation.protocol import Protocol, ProtocolResult, Subject, frozen_features
 from harness.isolation.guard import Guard, seeded
-from harness.isolation.mistakes import mistake
 from harness.isolation.state import state_of
 from harness.isolation.stopping import held
 from harness.machine import describe_environment, select_device, use_threads
@@ -57,6 +55,7 @@ from harness.records.schema import (
 )
 from harness.records.store import RecordStore, now, set_aside
 from harness.registry import Registry, versions_of_modules
+from harness.runs.cell import failure
 from harness.runs.protocols import Protocols
 from harness.runs.sharing import Share
 from harness.spec.model import DataSpec, without_later
@@ -494,7 +493,8 @@ def _one(piece: _Piece, subject: Subject, environment: Environment) -> Evaluatio
     except KeyboardInterrupt:
         raise
     except Exception as problem:  # noqa: BLE001 - a protocol may throw anything; the others go on
-        status, error, trace = _failure(problem, type(protocol))
+        code, size = Path(inspect.getfile(type(protocol))), "the protocol's batch size"
+        status, error, trace = failure(problem, code, FloatingPointError, size)
     truth = subject.labels[subject.test]
     labelled = subject.training_side if outcome.labelled is None else np.unique(outcome.labelled)
     return EvaluationRecord(
@@ -568,20 +568,6 @@ def _subset_hash(clips: Iterable[int] | np.ndarray) -> str:
     """Hash (16 hex digits) of clips by their numbers, in ascending order."""
     numbers = np.unique(np.asarray(clips, np.int64))
     return hashlib.sha256(np.ascontiguousarray(numbers, "<i8").tobytes()).hexdigest()[:16]
-
-
-def _failure(problem: Exception, protocol: type[Protocol[Any]]) -> tuple[Status, str, str]:
-    """Status, one-line reason and traceback."""
-    trace = "".join(traceback.format_exception(problem))
-    reason = str(mistake(problem, Path(inspect.getfile(protocol))))
-    if isinstance(problem, FloatingPointError):
-        return "diverged", reason, trace
-    if (
-        isinstance(problem, MemoryError | torch.cuda.OutOfMemoryError)
-        or "can't allocate memory" in reason
-    ):
-        return "oom", f"{reason}; lower the protocol's batch size", trace
-    return "failed", reason, trace
 
 
 def _code_versions(protocol: type[Protocol[Any]]) -> dict[str, str]:
