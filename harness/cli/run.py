@@ -259,7 +259,7 @@ def _run_fold(
     settings: dict[str, Any], plugin: list[Path] | None, chosen: dict[str, Any], reporter: Reporter
 ) -> bool:
     """A run with its tables; whether everything is there and well."""
-    from harness.records.store import read_records, refusal_lines
+    from harness.records.store import lost_weights, read_records, refusal_lines
     from harness.report.folder import Typed, folder_frame, folder_page, folder_tables
     from harness.report.repeat import repeat_lines
     from harness.report.status import not_done
@@ -297,7 +297,7 @@ def _run_fold(
     well = (
         ("ok", "interrupted") if chosen["no_wait"] else ("ok",)
     )  # others go on with what was interrupted
-    return whole and all(record.status in well for record in records)
+    return whole and all(record.status in well and not lost_weights(record) for record in records)
 
 
 def _evaluate_runs(experiment: Experiment, addresses: list[str], reporter: Reporter) -> bool:

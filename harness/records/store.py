@@ -83,6 +83,8 @@ ENCODER_FILE, LAST_FILE, METHOD_FILE = (
 )
 MATRIX_FILE, LOCK_FILE, TABLE_FILE = "matrix.json", "claims.lock", "table.md"
 WEIGHT_FILES = (ENCODER_FILE, LAST_FILE, METHOD_FILE)
+NOT_WRITTEN = "could not be written"
+"""What a row's warning says of a weight file that is lost, after its name."""
 EVALUATIONS = "evaluations"
 BESIDE_A_RECORD = (START_FILE, CLAIM_FILE, METRICS_FILE, PICTURES_FILE, *WEIGHT_FILES)
 _OF_A_FOLDER = (MATRIX_FILE, LOCK_FILE, TABLE_FILE)
@@ -234,7 +236,7 @@ class RecordStore:
                 (self.folder(record.address) / name).unlink(missing_ok=True)
         (self.folder(record.address) / PICTURES_FILE).unlink(missing_ok=True)
         write_atomically(self.folder(record.address) / RECORD_FILE, as_json(record))
-        if record.status in FINISHED:
+        if record.status in FINISHED and not lost_weights(record):
             (self.folder(record.address) / START_FILE).unlink(missing_ok=True)
         for folder in map(self.folder, record.spec.addresses[1:]):
             for name in (RECORD_FILE, PICTURES_FILE, *WEIGHT_FILES):
@@ -486,6 +488,16 @@ def _refuse_other_weights(record: RunRecord, folder: Path) -> None:
             raise Refused(
                 f"{name} beside it is not the one it was written with (SHA-256)", weights=path
             )
+
+
+def lost_weights(record: RunRecord) -> list[str]:
+    """Names of the weight files of a run that could not be written, as its row says."""
+    return [
+        name
+        for name in WEIGHT_FILES
+        if name not in record.weights
+        and any(text.startswith(f"{name} {NOT_WRITTEN}") for text in record.warnings)
+    ]
 
 
 def file_hash(path: Path) -> str:

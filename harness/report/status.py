@@ -3,7 +3,8 @@ looks.
 
 A run is *done*, *diverged*, *failed*, *out of memory*, or has a claim: *running* while its owner
 gives signs of life, else *stopped* like one that was stopped by a signal; the same `run` command
-goes on with it. What waits for its turn is in no file but the matrix that `run` leaves.
+goes on with it, and with one that is done *without weights*, which could not be written. What waits
+for its turn is in no file but the matrix that `run` leaves.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from datasets.wording import counted, minutes
 from harness.records.claims import Claim, Claims, read_claim, silence
 from harness.records.evaluations import SELECTED, Evaluations
 from harness.records.schema import RunRecord
-from harness.records.store import CLAIM_FILE, EVALUATIONS, Records, RecordStore, read_matrix
+from harness.records.store import (
+    CLAIM_FILE,
+    EVALUATIONS,
+    Records,
+    RecordStore,
+    lost_weights,
+    read_matrix,
+)
 
 COLUMNS = ("run", "seed", "is", "step", "loss", "linear", "clips/s", "left", "host", "sign of life")
 ENDED = ("done", "diverged", "failed", "out of memory")
@@ -182,7 +190,7 @@ def _of_record(record: RunRecord) -> Row:
         record.address,
         record.label,
         record.spec.seed,
-        _WORDS.get(record.status, record.status),
+        "without weights" if lost_weights(record) else _WORDS.get(record.status, record.status),
         training.steps if training else 0,
         loss=losses[-1]["loss"] if losses else None,
         accuracy=accuracy.linear_test if accuracy else None,

@@ -53,8 +53,10 @@ from harness.records.store import (
     ENCODER_FILE,
     LAST_FILE,
     METHOD_FILE,
+    NOT_WRITTEN,
     RecordStore,
     host_copies,
+    lost_weights,
     now,
 )
 from harness.records.versions import LOOP
@@ -455,7 +457,7 @@ class Attempt:
                 self.weights |= self.context.store.write_method(spec.address, self.whole)
         except OSError as error:  # a full disk: what training found out is kept all the same
             lost = next(name for name in (*encoders, METHOD_FILE) if name not in self.weights)
-            self.warnings = (*self.warnings, _not_written(lost, spec.address, error))
+            self.warnings = (*self.warnings, _not_written(lost, error))
 
     def seen(self, trainer: Trainer) -> State:
         """How far training has come. A GPU's latest loss is that of the last block:
@@ -586,7 +588,7 @@ def run_cell(attempt: Attempt) -> RunRecord:
         attempt.still_owned()
         record = attempt.record(*_status_of(ended, cell.method))
         attempt.context.store.write_run(record)
-        if record.status in FINISHED:
+        if record.status in FINISHED and not lost_weights(record):
             remove_states(attempt.context.store.folder(record.address))
     if record.status == "ok":
         attempt.leave_pictures(record)
@@ -696,11 +698,11 @@ def diagnose(method: Method, x: Batch) -> Diagnosis:
         return diagnosis(method, method.diagnose(x))
 
 
-def _not_written(name: str, address: str, error: OSError) -> str:
+def _not_written(name: str, error: OSError) -> str:
     """What a row says whose weights could not be written."""
     return (
-        f"{name} could not be written ({error.strerror or error}), so this row is without it; free"
-        f" space, remove the folder {address}, and the same command trains it again"
+        f"{name} {NOT_WRITTEN} ({error.strerror or error}), so this row is without it; free space,"
+        " and the same command makes it again"
     )
 
 

@@ -41,7 +41,7 @@ from harness.records.schema import (
     SpeedRecord,
     Start,
 )
-from harness.records.store import METHOD_FILE, RecordStore, speed_address
+from harness.records.store import METHOD_FILE, NOT_WRITTEN, RecordStore, lost_weights, speed_address
 from harness.records.versions import stale_lines
 from harness.registry import Registry, method_options, versions_of
 from harness.runs.cell import (
@@ -274,13 +274,15 @@ class Experiment:
         return [cell for cell in cells if cell.spec.address not in finished or self.request.rerun]
 
     def done(self, record: RunRecord) -> bool:
-        """A run that this experiment does not try again, unless ``--rerun`` asks for it."""
+        """A run that this experiment does not try again, unless ``--rerun`` asks for it:
+        one that has ended, and its weights are written.
+        """
         lately = (
             self.request.since
             and record.status != "interrupted"
             and record.finished >= self.request.since
         )
-        return record.status in FINISHED or bool(lately)
+        return bool(lately) or (record.status in FINISHED and not lost_weights(record))
 
     def begins_anew(self, cell: Cell) -> bool:
         """With ``--rerun``, unless that was asked for before and cut off: a state then has a later
@@ -811,7 +813,8 @@ def _outcome(record: RunRecord) -> str:
         else ""
     )
     doubted = f"; {kinds(record.doubts)}" if record.doubts else ""
+    lost = "".join(f"; {name} {NOT_WRITTEN}" for name in lost_weights(record))
     return (
         f"linear {record.accuracy.linear_test:.1%}, kNN"
-        f" {record.accuracy.knn_test:.1%}{trained}{doubted}"
+        f" {record.accuracy.knn_test:.1%}{trained}{doubted}{lost}"
     )

@@ -624,7 +624,7 @@ def test_a_disk_too_full_for_weights_costs_the_weights_alone(
 
     monkeypatch.setattr(records, "write_weights", full)
     run = finished(tmp_path, "--methods", "plain")
-    assert run.outcome.code == 0
+    assert run.outcome.code == 1
     record = run.records()["plain-s0"]
     assert (record.status, record.weights) == ("ok", {})
     assert record.accuracy is not None
@@ -632,13 +632,23 @@ def test_a_disk_too_full_for_weights_costs_the_weights_alone(
         line for line in run.outcome.out.splitlines() if line.startswith("warning: plain, seed 0: ")
     )
     assert "encoder.safetensors could not be written (No space left on device)" in line
-    assert line.endswith(
-        f"free space, remove the folder {record.address}, and the same command trains it again"
-    )
-    assert {path.name for path in (run.out / record.address).iterdir()} == {
+    assert line.endswith("free space, and the same command makes it again")
+    (ended,) = [line for line in run.outcome.out.splitlines() if "] plain, seed 0: linear" in line]
+    assert "; encoder.safetensors could not be written (" in ended
+    assert "runs of this folder not done: 1 run: 1 without weights; `status " in run.outcome.out
+    left = {path.name for path in (run.out / record.address).iterdir()}
+    assert {name for name in left if not name.startswith("state-")} == {
         "record.json",
         "metrics.jsonl",
     }
+    monkeypatch.undo()
+    again = run.again(run.out)
+    assert again.code == 0
+    assert "plain, seed 0: continues at step" in again.out
+    after = run.records()["plain-s0"]
+    assert after.accuracy == record.accuracy
+    assert (list(after.weights), after.warnings) == (["encoder.safetensors"], ())
+    assert not list((run.out / record.address).glob("state-*"))
 
 
 def test_a_finished_folder_that_can_only_be_read_is_shown(
