@@ -87,16 +87,19 @@ def _list_encoders(plugins: list[Path] | None, out: Path) -> Rows:
 
 
 def _list_settings(plugins: list[Path] | None, out: Path) -> Rows:
-    """What `--set` takes: each setting with its default and what it may be,
-    from the types of the spec.
+    """What `--set` takes: each setting with the value that `run` uses without it
+    (`--preset quick`), and what it may be, from the types of the spec.
     """
+    from harness.spec.presets import PRESETS
+
     rows = []
     for section, model in SECTIONS.items():
+        preset = PRESETS["quick"].get(section, {})
         for name, schema in model.model_json_schema()["properties"].items():
             rows.append(
                 {
                     "setting": f"{section}.{name}",
-                    "default": schema.get("default"),
+                    "default": preset.get(name, schema.get("default")),
                     "allowed": _allowed(schema),
                 }
             )
@@ -169,11 +172,23 @@ def ls_command(
         say(f"no {what} in {out}" if what == "runs" else f"no {what}")
         return
     columns = _BRIEF.get(what) or list(rows[0])
-    cells = [[_plain(row[column]) for column in columns] for row in rows]
+    text = _as_set if what == "settings" else _plain
+    cells = [[text(row[column]) for column in columns] for row in rows]
     if what in _BRIEF:
         print_texts(columns, cells)
     else:
         print_table(make_console(), columns, cells, [])
+
+
+def _as_set(value: object) -> str:
+    """A value as `--set` takes it: ``true``, ``[0.5,1]``, ``null``; - where it is an empty text."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_as_set, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "null" if value is None else str(value) or "-"
 
 
 def _plain(value: object) -> str:

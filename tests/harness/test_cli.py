@@ -19,7 +19,8 @@ import yaml
 from harness import ROOT, __version__
 from harness.errors import UsageError
 from harness.records.store import RecordStore
-from harness.runs.request import parse_override
+from harness.runs.request import parse_override, resolve_settings
+from harness.spec.model import SECTIONS
 from harness.spec.presets import PRESETS
 from tests.harness.made_up_records import run_record
 from tests.harness.small_run import SMALL, Outcome, harness, plugin_file, small_arrays, small_file
@@ -644,6 +645,22 @@ def test_settings_are_listed_with_their_limits() -> None:
         == "a number and ep or steps or clips or s or flops or min or h"
     )
     assert {name.partition(".")[0] for name in rows} == {"encoder", "data", "train", "probe"}
+
+
+def test_the_defaults_that_are_listed_are_those_of_a_run_and_can_be_set() -> None:
+    used = resolve_settings("quick", [])
+    values = {
+        f"{section}.{name}": value
+        for section in SECTIONS
+        for name, value in used[section].model_dump(mode="json").items()
+    }
+    rows = json.loads(harness("ls", "settings", "--json").out)
+    assert {row["setting"]: row["default"] for row in rows} == values
+    assert (values["train.budget"], values["probe.points"]) == ("30s", 2)
+    shown = dict(line.split()[:2] for line in harness("ls", "settings").lines[1:])
+    assert (shown["data.center"], shown["data.crop"]) == ("true", "[0.5,1]")
+    given = [f"{name}={text}" for name, text in shown.items() if text != "-"]
+    assert resolve_settings("quick", given) == used
 
 
 def test_an_unknown_listing_is_one_line() -> None:
