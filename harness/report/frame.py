@@ -261,6 +261,7 @@ def _column(values: Sequence[Any], kind: str) -> pd.Series:
 def runs_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
     """A row per run, controls among them; `RUN_COLUMNS`.
 
+    A control has no budget, batch, learning rate or precision: it was not trained.
     ``in_doubt`` has the kinds of doubt that the record itself holds; what runs give away beside
     each other stands in `summary_frame`.
     """
@@ -269,6 +270,7 @@ def runs_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
 
 def _run(record: RunRecord) -> Figures:
     spec, training, environment = record.spec, record.training, record.environment
+    train = None if is_control(record) else spec.train
     return {
         **_of_run(record),
         "method": spec.method.name,
@@ -278,10 +280,10 @@ def _run(record: RunRecord) -> Figures:
         "data_fingerprint": record.data.fingerprint,
         "split": spec.data.split,
         "encoder": spec.encoder.size,
-        "budget": spec.train.budget,
-        "batch_size": spec.train.batch_size,
-        "lr": spec.train.lr,
-        "precision": spec.train.precision,
+        "budget": train and train.budget,
+        "batch_size": train and train.batch_size,
+        "lr": train and train.lr,
+        "precision": train and train.precision,
         "held_equal": spec.held_equal,
         "status": record.status,
         "error": record.error,

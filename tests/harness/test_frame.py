@@ -137,6 +137,13 @@ def test_a_run_is_a_row() -> None:
     assert missing(found, "selection", "untrained_linear", "interleaved_seconds")
 
 
+@pytest.mark.parametrize("name", ["random-init", "raw-pca"])
+def test_a_control_has_nothing_of_the_training_that_it_did_not_have(name: str) -> None:
+    found = only(frame.runs_frame([run_record(name)]))
+    assert found["linear"] == 0.8
+    assert missing(found, "budget", "batch_size", "lr", "precision", "steps", "seconds")
+
+
 def test_a_run_that_failed_has_no_accuracy() -> None:
     record = run_record("gfp", status="failed", error="why", accuracy=None, training=None, curve=[])
     found = only(frame.runs_frame([record]))

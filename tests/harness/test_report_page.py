@@ -153,6 +153,12 @@ def test_every_number_leads_to_its_record(made: tuple[Path, str]) -> None:
     }
 
 
+def test_a_control_has_no_budget_among_the_records(made: tuple[Path, str]) -> None:
+    said = text_of(made[1])
+    assert "gfp 0 60s ok" in said
+    assert "random-init 0 - ok" in said
+
+
 def test_a_folder_with_runs_to_go_says_so(tmp_path: Path) -> None:
     one, stopped = (
         run_record("gfp", 0.8),

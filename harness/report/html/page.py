@@ -22,7 +22,8 @@ from harness.records.evaluations import EvaluationRecord, column_of, row_of
 from harness.records.schema import RunRecord, SpeedRecord
 from harness.records.store import write_atomically
 from harness.report.answer import Answer, explained, held, how_sure
-from harness.report.html.grid import Cell, Grid, grid, number
+from harness.report.frame import is_control
+from harness.report.html.grid import EMPTY, Cell, Grid, grid, number
 from harness.report.html.packing import AnyRecord, Entry, as_line, identity, packed
 from harness.report.html.sections import sections
 from harness.report.html.study import Setting, Study, read_studies
@@ -310,7 +311,7 @@ def _run_cells(record: RunRecord) -> list[Cell]:
     return [
         Cell(record.label),
         Cell(str(record.spec.seed), record.spec.seed),
-        Cell(record.spec.train.budget),
+        Cell(EMPTY if is_control(record) else record.spec.train.budget),
         Cell(record.status, tone="" if record.status == "ok" else "bad"),
         number(accuracy and accuracy.linear_test, ".1f", scale=100),
         number(accuracy and accuracy.knn_test, ".1f", scale=100),
