@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.records.schema import SpeedRecord, at_stage
 from harness.report.cells import EMPTY, Cells, Figures, known, texts
+from harness.report.conditions import encoder_text
 from harness.report.explain import conditions, disturbed, factor_text, ratio_figures
 from harness.report.frame import NUMBER, TEXT, TRUTH, Columns, typed
 from harness.report.inference import inference_notes
@@ -127,7 +128,7 @@ def card_notes(card: Card, rules: str) -> list[str]:
     if claim.what == "inference":
         measured = f"measured: {claim.method} over {claim.baseline} on {record.environment.device}"
         return [*said, measured, *why, *claim.remarks, *disturbed(record), *inference_notes(record)]
-    size = record.spec["encoder"]["size"]
+    size = encoder_text(record.spec)
     return [
         *said,
         f"measured: {claim.method} over {claim.baseline} on {record.environment.device}, batch "

@@ -14,7 +14,7 @@ from typing import Any
 from datasets.wording import listed
 from harness.records.evaluations import EvaluationRecord, column_of
 from harness.records.schema import Environment, RunRecord, SpeedRecord, plain_spec
-from harness.spec.model import SECTIONS
+from harness.spec.model import SECTIONS, EncoderSpec
 
 Facts = Mapping[str, Any]
 """Plain JSON values by name."""
@@ -56,6 +56,11 @@ def _measured(record: SpeedRecord) -> Facts:
         "speed.processes": max(len(record.rounds), 1),
         "speed.seconds": record.spec.get("seconds"),
     }
+
+
+def encoder_text(spec: Facts) -> str:
+    """The encoder of a plain spec: its size, and the numbers that were given beside it."""
+    return EncoderSpec.model_validate(spec["encoder"]).text
 
 
 def method_options(record: RunRecord) -> Facts:

@@ -18,6 +18,7 @@ from harness.records.ratios import (
 )
 from harness.records.schema import Ratio, SpeedRecord, at_stage
 from harness.report.cells import EMPTY, Figures, figures, interval_text, known, number
+from harness.report.conditions import encoder_text
 from harness.report.frame import NUMBER, TEXT, TRUTH, Columns, typed
 from harness.report.health import disturbances, rounds_text
 from harness.report.table import in_doubt
@@ -149,7 +150,7 @@ def conditions(record: SpeedRecord) -> list[str]:
         ),
         (
             f"data: {record.data.name}, {record.data.bodies_per_clip:.2f} present bodies per clip,"
-            f" every body slot computed as published; encoder {record.spec['encoder']['size']},"
+            f" every body slot computed as published; encoder {encoder_text(record.spec)},"
             f" batch {record.batch_size} body sequences; loader workers:"
             f" {record.spec['data']['workers']}, alive only during their own blocks"
         ),

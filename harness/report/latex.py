@@ -26,7 +26,7 @@ from harness.records.ratios import mostly_disturbed
 from harness.records.schema import plain_spec
 from harness.report.cells import Figures, figures, known
 from harness.report.compare import Comparison
-from harness.report.conditions import value_text
+from harness.report.conditions import encoder_text, value_text
 from harness.report.folder import FolderTable
 from harness.report.frame import (
     AS_GOOD,
@@ -37,6 +37,7 @@ from harness.report.frame import (
     summary_frame,
 )
 from harness.spec.budget import parse_budget
+from harness.spec.model import EncoderSpec
 from harness.studies.compare import PROTOCOL
 
 _NO_OPTIONS: Mapping[str, str] = {}
@@ -372,7 +373,12 @@ stand apart.
 _SPLITS = {"xsub": "cross-subject", "xview": "cross-view", "xset": "cross-setup"}
 _UNITS = {"s": "seconds", "flops": "FLOPs"}
 """Of budgets whose unit is no word."""
-_SAID = ("train.budget", "data.split", "data.name", "encoder.size")
+_SAID = (
+    "train.budget",
+    "data.split",
+    "data.name",
+    *(f"encoder.{name}" for name in EncoderSpec.model_fields),
+)
 """Settings that every caption says."""
 _WORDS = {
     "train.lr": "learning rate",
@@ -418,9 +424,7 @@ def _of_data(table: FolderTable) -> list[str]:
     ]
     words = []
     if shown.encoder:
-        words.append(
-            f"Encoder {tex(spec['encoder']['size'])}, {shown.encoder.parameters:,} parameters"
-        )
+        words.append(f"Encoder {tex(encoder_text(spec))}, {shown.encoder.parameters:,} parameters")
     if trained:
         seeds = sorted({run.spec.seed for run in trained})
         words.append(f"trained for {_budget(trained[0].spec.train.budget)}")

@@ -52,6 +52,7 @@ from harness.report.frame import (
     standing,
 )
 from harness.spec.budget import parse_budget
+from harness.spec.model import EncoderSpec
 from harness.studies.compare import (
     PROTOCOL,
     Column,
@@ -201,10 +202,11 @@ class Board:
     def heading(self) -> str:
         """What it is, in a line."""
         told = self.conditions
+        encoder = {name: told.get(f"encoder.{name}") for name in EncoderSpec.model_fields}
         words = [
             f"{self.data} ({told['data']})",
             f"split {told['data.split']}",
-            f"encoder {told['encoder.size']}",
+            f"encoder {EncoderSpec.model_validate(encoder).text}",
         ]
         if self.kind == "accuracy":
             words.append(f"budget {told['train.budget']}")

@@ -38,6 +38,7 @@ from harness.report.cells import (
     speedup_text,
     texts,
 )
+from harness.report.conditions import encoder_text
 from harness.report.departures import departures
 from harness.report.frame import comparable, gains_of, is_control, speed_figures, summary
 from harness.report.health import disturbances, rounds_text, second_opinions
@@ -507,7 +508,7 @@ def _conditions(shown: RunRecord | SpeedRecord, trained: Sequence[RunRecord]) ->
     encoder, spec = shown.encoder, plain_spec(shown)
     if encoder is None:
         return []
-    size = f"{spec['encoder']['size']}, {encoder.parameters:,} parameters, {encoder.tokens} tokens"
+    size = f"{encoder_text(spec)}, {encoder.parameters:,} parameters, {encoder.tokens} tokens"
     training = (
         _training(trained, spec["train"])
         if trained or isinstance(shown, SpeedRecord)

@@ -138,7 +138,7 @@ def trend_frame(records: Sequence[RunRecord], trends: Sequence[Trend] = PUBLISHE
     rows = []
     for equal in settings.values():
         spec = equal[0].spec
-        where = {"data": spec.data.name, "split": spec.data.split, "encoder": spec.encoder.size}
+        where = {"data": spec.data.name, "split": spec.data.split, "encoder": spec.encoder.text}
         where |= {"budget": spec.train.budget}
         for trend in trends:
             if found := _compare(equal, trend):

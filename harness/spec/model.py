@@ -96,6 +96,13 @@ class EncoderSpec(Section):
     frames: int | None = Field(default=None, ge=1, le=10_000)
     patch: int | None = Field(default=None, ge=1, le=10_000)
 
+    @property
+    def text(self) -> str:
+        """``tiny``, or where numbers are given beside the size ``tiny (depth=1, frames=24)``."""
+        given = self.model_dump(exclude={"size"}, exclude_none=True)
+        numbers = ", ".join(f"{name}={value}" for name, value in given.items())
+        return f"{self.size} ({numbers})" if numbers else self.size
+
 
 class DataSpec(Section):
     """Which clips, labels and split, and how clips become batches.

@@ -112,6 +112,13 @@ def run_record(
     return RunRecord(**values | changes)
 
 
+def with_encoder(record: RunRecord, **numbers: int) -> RunRecord:
+    """The record of a run whose encoder has other numbers than its size."""
+    encoder = record.spec.encoder.model_copy(update=numbers)
+    spec = record.spec.model_copy(update={"encoder": encoder})
+    return record.model_copy(update={"spec": spec, "address": spec.address})
+
+
 def curve_record(
     name: str,
     *linear: float,

@@ -13,7 +13,7 @@ from harness.report.compare import Comparison
 from harness.report.folder import folder_tables
 from harness.report.latex import Paper, latex_page, tex
 from harness.studies.compare import Column
-from tests.harness.made_up_records import arm, ratio, run_record, speed_record
+from tests.harness.made_up_records import arm, ratio, run_record, speed_record, with_encoder
 
 HOSTILE = (
     "\\input{/etc/passwd} $x^2_1$ & 50 % #1 ~ {} < > | \" ' ` -- é Ł 中 \u202e\x1b \n\\end{table}"
@@ -85,6 +85,14 @@ def test_the_caption_says_data_budget_seeds_n_and_what_intervals_and_marks_are()
         "over skeletonmae",
     )
     assert [words for words in said if words not in caption] == []
+
+
+def test_the_caption_says_the_numbers_of_an_encoder_once() -> None:
+    runs = [run_record("gfp"), with_encoder(run_record("gfp"), depth=1, frames=24)]
+    captions = [line for line in page(runs).splitlines() if line.startswith(r"\caption")]
+    found = sorted(caption.partition("Encoder ")[2].partition(" param")[0] for caption in captions)
+    assert found == ["tiny (depth=1, frames=24), 1,234,567", "tiny, 1,234,567"]
+    assert "epth 1" not in "".join(captions)
 
 
 def test_of_one_seed_the_caption_says_that_nothing_is_told_apart() -> None:

@@ -28,6 +28,7 @@ from tests.harness.made_up_records import (
     ratio,
     run_record,
     speed_record,
+    with_encoder,
 )
 from tests.harness.small_run import harness
 from tests.harness.test_merge import content
@@ -97,6 +98,13 @@ def test_what_was_made_otherwise_is_in_a_board_of_its_own_that_says_why(
     assert [len(board.entries) for board in found] == [1, 1]
     assert list(found[1].apart[1] if found[1].apart else {}) == [reason]
     assert found[1].reason.startswith(f"not in accuracy 1: {reason} ")
+
+
+def test_an_encoder_that_is_not_its_size_is_named_by_its_numbers(tmp_path: Path) -> None:
+    one, other = in_steps("gfp", 0.8), with_encoder(in_steps("gfp", 0.9), depth=1, frames=24)
+    ours, theirs = folder_of(tmp_path / "ours", one), folder_of(tmp_path / "theirs", other)
+    found = [board.heading.split(", encoder ")[1] for board in boards_of(ours, theirs)]
+    assert sorted(found) == ["tiny (depth=1, frames=24), budget 100steps", "tiny, budget 100steps"]
 
 
 def test_seconds_are_steps_on_one_machine_alone(tmp_path: Path) -> None:

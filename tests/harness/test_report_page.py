@@ -31,6 +31,7 @@ from tests.harness.made_up_records import (
     ratio,
     run_record,
     speed_record,
+    with_encoder,
 )
 from tests.harness.made_up_records import folder_of as folder
 from tests.harness.test_claims import record as claim_record
@@ -157,6 +158,14 @@ def test_a_control_has_no_budget_among_the_records(made: tuple[Path, str]) -> No
     said = text_of(made[1])
     assert "gfp 0 60s ok" in said
     assert "random-init 0 - ok" in said
+
+
+def test_the_page_names_encoders_by_their_numbers_and_none_of_raw_coordinates(
+    tmp_path: Path,
+) -> None:
+    gfp = with_encoder(run_record("gfp"), depth=1, frames=24)
+    page = text_of(page_of(tmp_path, folder(tmp_path / "runs", gfp, run_record("raw-pca"))))
+    assert "encoder: tiny (depth=1, frames=24) machine: " in page
 
 
 def test_a_folder_with_runs_to_go_says_so(tmp_path: Path) -> None:

@@ -42,6 +42,14 @@ def spec(**changes: Any) -> RunSpec:
     )
 
 
+# --- encoders ---
+
+
+def test_an_encoder_is_its_size_and_the_numbers_beside_it() -> None:
+    assert EncoderSpec().text == "tiny"
+    assert EncoderSpec(size="base", depth=1, frames=24).text == "base (depth=1, frames=24)"
+
+
 # --- methods ---
 
 

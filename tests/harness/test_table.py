@@ -18,7 +18,7 @@ from harness.report.speed import speed_notes
 from harness.report.table import CELLS, WIDE, build_table, notes, to_markdown
 from harness.spec.model import ProbeSpec, RunSpec
 from harness.spec.presets import PRESETS
-from tests.harness.made_up_records import arm, ratio, run_record, speed_record
+from tests.harness.made_up_records import arm, ratio, run_record, speed_record, with_encoder
 
 RECORDS = [
     run_record("raw-pca", 0.55, knn=0.45),
@@ -505,6 +505,12 @@ def test_notes_give_data_split_and_the_number_of_clips() -> None:
     assert lines[0].startswith(f"data: synthetic ({'f' * 16}), split xsub, 12 classes")
     assert "800 train + 200 validation / 400 test" in lines[0]
     assert "data: two clips have a single frame" in lines
+
+
+def test_notes_give_the_numbers_of_an_encoder_that_is_not_its_size() -> None:
+    records = [with_encoder(run_record("gfp"), depth=1)]
+    (line,) = [line for line in notes(records, None) if line.startswith("encoder: ")]
+    assert line.startswith("encoder: tiny (depth=1), 1,234,567 parameters")
 
 
 def test_notes_give_encoder_seeds_and_training() -> None:

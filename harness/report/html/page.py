@@ -19,9 +19,10 @@ from markupsafe import Markup
 
 from datasets.wording import printable
 from harness.records.evaluations import EvaluationRecord, column_of, row_of
-from harness.records.schema import RunRecord, SpeedRecord
+from harness.records.schema import RAW_FLOOR, RunRecord, SpeedRecord, plain_spec
 from harness.records.store import write_atomically
 from harness.report.answer import Answer, explained, held, how_sure
+from harness.report.conditions import encoder_text
 from harness.report.frame import is_control
 from harness.report.html.grid import EMPTY, Cell, Grid, grid, number
 from harness.report.html.packing import AnyRecord, Entry, as_line, identity, packed
@@ -211,9 +212,10 @@ def _conditions(studies: Sequence[Study]) -> list[str]:
     shown: list[RunRecord | SpeedRecord] = [run for study in studies for run in study.records.runs]
     shown = shown or [speed for study in studies for speed in study.records.speeds]
     data = dict.fromkeys(record.data.name for record in shown)
-    sizes = dict.fromkeys(
-        one.spec.encoder.size if isinstance(one, RunRecord) else one.spec["encoder"]["size"]
+    encoders = dict.fromkeys(
+        encoder_text(plain_spec(one))
         for one in shown
+        if not (isinstance(one, RunRecord) and one.label == RAW_FLOOR)  # it needs none
     )
     machines = dict.fromkeys(
         f"{one.environment.device}, {one.environment.processor}, {one.environment.threads} threads"
@@ -221,7 +223,7 @@ def _conditions(studies: Sequence[Study]) -> list[str]:
     )
     return [
         f"data: {', '.join(data)}",
-        f"encoder: {', '.join(sizes)}",
+        *([f"encoder: {', '.join(encoders)}"] if encoders else []),
         f"machine: {'; '.join(machines)}",
     ]
 
