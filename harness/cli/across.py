@@ -43,6 +43,7 @@ def diff_command(
         diff_json,
         result_lines,
         result_rows,
+        section_line,
         section_rows,
         side_line,
         side_of,
@@ -58,11 +59,7 @@ def diff_command(
     say(f"B: {side_line(found.b)}")
     for name, (alike, differ) in found.sections.items():
         say("")
-        say(
-            f"{name}: {len(differ)} of {alike + len(differ)} differ"
-            if differ
-            else f"{name}: all {alike} alike"
-        )
+        say(f"{name}: {section_line(alike, differ)}")
         if differ:
             print_texts(["", "A", "B"], section_rows(differ))
     say("")

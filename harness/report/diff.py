@@ -385,6 +385,17 @@ def side_line(side: Side) -> str:
     return f"{side.name}: {words}{f' ({rows})' if side.runs else ''}, {when}"
 
 
+def section_line(alike: int, found: Mapping[str, tuple[Sequence[Any], Sequence[Any]]]) -> str:
+    """How many names differ, of those that both sides have, and how many one has not recorded."""
+    differ = sum(bool(one and other) for one, other in found.values())
+    both = alike + differ
+    words = [f"{differ} of {both} differ" if differ else f"all {both} alike"]
+    missing = {"A": [one for one, _ in found.values()], "B": [other for _, other in found.values()]}
+    lacking = {side: sum(not values for values in each) for side, each in missing.items()}
+    lines = [f"{number} not recorded in {side}" for side, number in lacking.items() if number]
+    return ", ".join([*(words if both or not lines else []), *lines])
+
+
 def section_rows(
     found: Mapping[str, tuple[Sequence[Any], Sequence[Any]]],
 ) -> list[tuple[str, str, str]]:

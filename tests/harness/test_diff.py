@@ -10,7 +10,15 @@ import pytest
 
 from harness.errors import UsageError
 from harness.records.schema import Doubt, Health, RunRecord
-from harness.report.diff import Diff, diff, result_rows, section_rows, side_line, side_of
+from harness.report.diff import (
+    Diff,
+    diff,
+    result_rows,
+    section_line,
+    section_rows,
+    side_line,
+    side_of,
+)
 from harness.spec.model import MethodSpec
 from tests.harness.made_up_records import (
     ENVIRONMENT,
@@ -63,6 +71,37 @@ def test_settings_code_data_and_machine_are_named_where_they_differ(tmp_path: Pa
         "python": ("3.11.7", "3.12.1"),
         "torch": ("2.11.0", "-"),
     }
+
+
+@pytest.mark.parametrize(
+    ("alike", "differ", "line"),
+    [
+        (4, {}, "all 4 alike"),
+        (4, {"a": ([1], [2])}, "1 of 5 differ"),
+        (
+            0,
+            {"a": ([1], [2]), "b": ([1], []), "c": ([1], [])},
+            "1 of 1 differ, 2 not recorded in B",
+        ),
+        (1, {"a": ([], [2])}, "all 1 alike, 1 not recorded in A"),
+        (0, {"a": ([], [2]), "b": ([1], [])}, "1 not recorded in A, 1 not recorded in B"),
+        (0, {}, "all 0 alike"),
+    ],
+)
+def test_what_one_side_has_not_recorded_is_not_called_different(
+    alike: int, differ: dict[str, Any], line: str
+) -> None:
+    assert section_line(alike, differ) == line
+
+
+def test_the_command_says_what_is_not_recorded(tmp_path: Path) -> None:
+    here = run_record()
+    method = here.method.model_copy(update={"versions": {"gfp": "2", "mask": "1"}})
+    folders = [
+        folder_of(tmp_path / "a", here.model_copy(update={"method": method})),
+        folder_of(tmp_path / "b", here),
+    ]
+    assert "code: all 2 alike, 2 not recorded in B" in harness("diff", *folders).lines
 
 
 def test_options_are_told_apart_of_methods_that_both_have(tmp_path: Path) -> None:
