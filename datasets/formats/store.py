@@ -235,13 +235,20 @@ def seal_of(content: Mapping[str, object]) -> str:
 
 
 def open_prepared(
-    name: str, *, afresh: bool = False, advance: Advance = lambda done, total: None
+    name: str,
+    *,
+    raw: str = "FOLDER",
+    afresh: bool = False,
+    advance: Advance = lambda done, total: None,
 ) -> ClipSet:
-    """The store of a data set that was prepared under its own name; as `open_store`."""
+    """The store of a data set that was prepared under its own name; as `open_store`.
+
+    ``raw``: what its raw path is, for the message.
+    """
     folder = stores_dir() / name
     if not is_store(folder):
         raise DataError(
             f"{name} is not prepared here ({folder}); with its files at hand: "
-            f"python -m harness data prepare {name} --raw FOLDER"
+            f"python -m harness data prepare {name} --raw {raw}"
         )
     return open_store(folder, afresh=afresh, advance=advance)

@@ -180,12 +180,12 @@ def origin(name: str) -> Origin:
     """Where a data set comes from; a `DataError` for an unknown name,
     or for a format of files of one's own.
     """
-    from datasets.raw import SOURCES
+    from datasets.raw import SOURCES, raw_word
 
     if name in SOURCES and name not in ORIGINS:
         raise DataError(
             f"{name} is a format of files of your own, nothing to download; next: python -m harness"
-            f" data prepare {name} --raw FOLDER"
+            f" data prepare {name} --raw {raw_word(name)}"
         )
     if name not in ORIGINS:
         raise DataError(

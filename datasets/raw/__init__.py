@@ -27,6 +27,9 @@ SOURCES: Mapping[str, str] = {
 Imported when asked for.
 """
 
+FILES = ("npz",)
+"""Those whose raw path is a file; of the others it is a folder."""
+
 _HANDS = (
     "hand tips and thumbs (joints 22 to 25) have the hand as parent; in CTR-GCN's list a tip has"
     " the thumb"
@@ -54,6 +57,11 @@ DEVIATIONS: Mapping[str, tuple[str, ...]] = {
 """Where a data set, as prepared and batched here,
 differs from the released code that others use, one sentence each.
 """
+
+
+def raw_word(name: str) -> str:
+    """What ``--raw`` takes of a data set, in the examples of messages."""
+    return "FILE" if name in FILES else "FOLDER"
 
 
 def open_source(name: str, raw: Path) -> Source:

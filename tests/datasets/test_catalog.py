@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,10 @@ from datasets import catalog
 from datasets.catalog import MADE, about, open_clips
 from datasets.errors import DataError
 from datasets.formats.npz import write_npz
-from datasets.raw import SOURCES
+from datasets.raw import FILES, SOURCES
+from datasets.synthetic import generation
+from datasets.synthetic.motion import ACTIONS, EVERY
+from datasets.synthetic.ntu60_sized import TEST, TRAIN
 from tests.datasets.made_up import clip_set
 
 
@@ -42,6 +47,27 @@ def test_a_data_set_of_an_installed_package_is_opened_by_its_name(
     packages(monkeypatch, from_outside=lambda: lambda: clips)
     assert open_clips("from-outside") is clips
     assert about()["from-outside"] == "of the package outside"
+
+
+def test_made_data_sets_are_told_of_in_whole_sentences_that_are_true() -> None:
+    bodies = inspect.signature(generation.load).parameters["subjects"].default
+    clips = bodies * len(ACTIONS) * len(generation._VIEW_YAWS)
+    assert about()["synthetic"].startswith(
+        f"{bodies} made-up bodies, {len(ACTIONS)} actions, {len(generation._VIEW_YAWS)} cameras:"
+        f" {clips:,} clips;"
+    )
+    twins = about()["synthetic-twins"]
+    assert f"{len(EVERY)} classes" in twins
+    assert ("six" in twins) == (len(EVERY) - len(ACTIONS) == 6)
+    assert f"({TRAIN + TEST:,}, of them {TRAIN:,} to train on)" in about()["ntu60-sized"]
+    assert [name for name in MADE if about()[name].endswith((";", ":", ",", "."))] == []
+
+
+def test_a_source_of_a_file_is_not_said_to_take_a_folder() -> None:
+    for name, place in SOURCES.items():
+        module, _, opener = place.partition(":")
+        source = getattr(import_module(f"datasets.raw.{module}"), opener)
+        assert getattr(source, "is_file", False) == (name in FILES)
 
 
 def test_a_package_cannot_take_the_name_of_a_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,3 +109,6 @@ def test_what_is_not_prepared_says_how_to(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert about()["ntu60"] == "not prepared: harness data prepare ntu60 --raw FOLDER"
     with pytest.raises(DataError, match="ntu60 is not prepared here"):
         open_clips("ntu60")
+    assert about()["npz"] == "not prepared: harness data prepare npz --raw FILE"
+    with pytest.raises(DataError, match=r"data prepare npz --raw FILE$"):
+        open_clips("npz")
