@@ -126,7 +126,7 @@ def records_of(page: str) -> list[dict[str, Any]]:
 
 def test_the_answer_stands_at_the_top(made: tuple[Path, str]) -> None:
     top = text_of(made[1].partition("<nav")[0])
-    assert "gfp trains 2.00 times as fast as skeletonmae [1.90, 2.10]." in top
+    assert "gfp trains 2.00 times as fast as skeletonmae [1.90, 2.10] (one process)." in top
     assert "gfp 91.0 %, above all others." in top
     assert "t test over 3 seeds" in top
 
