@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.checks import not_finite
 from datasets.clips import ClipSet, Stored, repeated_clips
 from datasets.doctor.body import (
     DIRECTIONS,
@@ -194,10 +195,11 @@ def _gaps_of(clips: ClipSet, seen: FramePass) -> Gaps:
         if count
     ]
     first = int(np.argmax(seen.not_finite > 0))
+    start, end = clips.offsets[first : first + 2].tolist()
     return Gaps(
         not_finite=int(seen.not_finite.sum()),
         not_finite_clips=int((seen.not_finite > 0).sum()),
-        not_finite_example=clips.describe(first) if seen.not_finite.any() else "",
+        not_finite_example=not_finite(clips, start, end) if seen.not_finite.any() else "",
         empty_frames=int(seen.empty.sum()),
         empty_frame_clips=int((seen.empty > 0).sum()),
         empty_clips=int((seen.empty == clips.lengths).sum()),

@@ -113,7 +113,7 @@ def _gaps(gaps: Gaps, found: Examination) -> Iterator[Finding]:
         yield _say(
             "error",
             f"NaN or infinite coordinates: {gaps.not_finite:,},"
-            f" {_within(gaps.not_finite_clips, found)}, first in {gaps.not_finite_example};"
+            f" {_within(gaps.not_finite_clips, found)}, first {gaps.not_finite_example};"
             " interpolate them, or write zeros for an absent body",
         )
     if gaps.empty_clips:
@@ -166,13 +166,14 @@ def _motion(found: Examination) -> Iterator[Finding]:
             " with data show",
         )
     if moved.jumps:
+        lengths = f"{{:.2f}} {found.body.unit or 'in the unit of the data'}"
         shifts = f" (in {moved.shift_clips} the whole body)" if moved.shift_clips else ""
         yield _say(
             "warning" if moved.jump_share > _MANY_JUMPS or moved.shift_clips else "note",
             f"joint steps faster than {JUMP_SPEED:.0f} m/s: {moved.jumps:,}"
-            f" ({moved.jump_share:.3%}), {_within(moved.jump_clips, found)}{shifts}, the longest in"
-            f" {_named(moved.worst_jumps)}; smooth them or leave the clips out, squared errors are"
-            " ruled by them",
+            f" ({moved.jump_share:.3%}), {_within(moved.jump_clips, found)}{shifts}, the longest"
+            f" from one frame to the next in {_named(moved.worst_jumps, lengths)}; smooth them or"
+            " leave the clips out, they dominate a squared error",
         )
 
 

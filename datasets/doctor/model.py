@@ -63,7 +63,8 @@ class Gaps(_ExaminationPart):
     """What is not there.
 
     Attributes:
-        not_finite: coordinates that are NaN or infinite, in ``not_finite_clips``.
+        not_finite: coordinates that are NaN or infinite, in ``not_finite_clips``;
+            ``not_finite_example`` is the first, with its clip, frame, body and joint.
         empty_frames: frames without a body, in ``empty_frame_clips``; ``empty_clips`` have nothing
             else.
         missing_frames: frames in which a present body lacks a joint (it is at the origin), in

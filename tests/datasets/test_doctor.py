@@ -394,7 +394,8 @@ def test_coordinates_that_are_no_numbers_are_counted_and_placed() -> None:
     )
     assert (found.gaps.not_finite, found.gaps.not_finite_clips) == (4, 1)
     assert only(found, "error").startswith(
-        "NaN or infinite coordinates: 4, in 1 of 4 clips, first in clip 1 (b)"
+        "NaN or infinite coordinates: 4, in 1 of 4 clips, first nan at clip 1 (b), frame 1 of the"
+        " clip, body 0, joint 'head';"
     )
 
 
@@ -466,10 +467,23 @@ def test_jumps_of_a_joint_and_of_a_body_are_told_apart() -> None:
     assert (motion.jumps, motion.jump_clips, motion.shift_clips) == (2 + 20, 2, 1)
     assert motion.largest_step == pytest.approx(3.03, abs=1e-4)
     assert [place.name for place in motion.worst_jumps] == ["clip 2", "clip 0"]
-    assert (
-        "joint steps faster than 20 m/s: 22 (3.143%), in 2 of 4 clips (in 1 the whole body)"
-        in only(found, "warning")
+    assert only(found, "warning").startswith(
+        "joint steps faster than 20 m/s: 22 (3.143%), in 2 of 4 clips (in 1 the whole body), the"
+        " longest from one frame to the next in clip 2 (3.03 metres), clip 0 (2.00 metres);"
     )
+
+
+def test_a_jump_is_told_in_the_unit_of_the_data() -> None:
+    joints = four().joints.copy()
+    joints[5, 0, 7, 0] += 2
+    names = layout_from_parents([f"joint {number}" for number in range(20)], KINECT20.parents)
+    for scale, layout, length in (
+        (100, KINECT20, "200.00 centimetres"),
+        (1, names, "2.00 in the unit of the data"),
+    ):
+        told = examine(replace(four(), joints=joints * np.float32(scale), layout=layout))
+        (text,) = (finding.text for finding in told.findings if "m/s" in finding.text)
+        assert f"clip 0 ({length});" in text
 
 
 def test_a_fast_hand_is_no_jump() -> None:
