@@ -31,7 +31,10 @@ _REST = "*"
 _WITHOUT_REPEATS = " without repeats"
 _SWAPPED = "swapped"
 _GRAMMAR = "COLUMN:VALUES->VALUES"
-_EXAMPLE = "for example view:1,2->3 or subject:1-8->9-12"
+_MOST_VALUES = 60
+"""Columns of more distinct values are no example of a split."""
+_PLAIN = re.compile(r"[\w.-]+")
+"""Names of columns and values that can be typed as they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +202,9 @@ def _sides(clips: ClipSet, spec: str, text: str) -> tuple[str, _Mask, _Mask]:
         return "subject", *_odd_and_even(clips)
     what = f"split {spec!r}"
     column, left, right = _parse(clips, text, what)
+    if spec == "xview" and column not in clips.columns:
+        found = f"the columns {listed(clips.columns)}"
+        refuse(clips.name, what, f"a column 'view' ({text})", found, f"name one, {_example(clips)}")
     values = _values(clips, column, what)
     official = (
         spec in clips.splits
@@ -224,14 +230,14 @@ def _sides(clips: ClipSet, spec: str, text: str) -> tuple[str, _Mask, _Mask]:
 
 def _odd_and_even(clips: ClipSet) -> tuple[_Mask, _Mask]:
     subjects = clips.columns["subject"]
-    known = subjects != UNKNOWN_SUBJECT
-    odd, even = known & (subjects % 2 == 1), known & (subjects % 2 == 0)
+    told = subjects != UNKNOWN_SUBJECT
+    odd, even = told & (subjects % 2 == 1), told & (subjects % 2 == 0)
     for side, name in ((odd, "training side (odd subjects)"), (even, "test side (even subjects)")):
         if not side.any():
-            step = (
-                f"the known subjects are {listed(_known_subjects(clips))}; use another split,"
-                f" {_EXAMPLE}"
-            )
+            known = _known_subjects(clips)
+            who = f"the known subjects are {listed(known)}" if known else "no subject is known"
+            apart = "" if len(known) > 1 else ", without validation (`--set data.validation=0`)"
+            step = f"{who}; use another split, {_example(clips)}{apart}"
             refuse(clips.name, "split 'xsub'", f"clips on the {name}", "none", step)
     return odd, even
 
@@ -239,16 +245,43 @@ def _odd_and_even(clips: ClipSet) -> tuple[_Mask, _Mask]:
 def _parse(clips: ClipSet, spec: str, what: str) -> tuple[str, str, str]:
     form = re.fullmatch(r"\s*([^:]+?)\s*:(.+)->(.+)", spec)
     if form is None:
-        named = list(dict.fromkeys([*clips.splits, "xsub"])) if clips.splits else ["xsub", "xview"]
+        usual = ["xsub", *(["xview"] if "view" in clips.columns else [])]
+        named = list(dict.fromkeys([*clips.splits, "xsub"])) if clips.splits else usual
         refuse(
             clips.name,
             what,
             f"{', '.join(named)} or {_GRAMMAR}",
             repr(spec),
-            f"{nearest(spec, named)}{_EXAMPLE}",
+            f"{nearest(spec, named)}{_example(clips)}",
         )
     column, left, right = form.groups()
     return column, left, right
+
+
+def _example(clips: ClipSet) -> str:
+    """``for example view:1,2->3 or subject:1-8->9-12``, of columns that divide these clips."""
+    first = ("view", "subject")
+    names = [*first, *(name for name in clips.columns if name not in ("label", *first))]
+    found = [text for name in names if (text := _halves(clips, name))]
+    return f"for example {' or '.join(found[:2]) or 'view:1,2->3 of a column view to be added'}"
+
+
+def _halves(clips: ClipSet, column: str) -> str:
+    """The split of a column's lower values from its upper ones; empty where it does not divide."""
+    if column not in clips.columns or clips.columns[column].dtype.kind not in "biuU":
+        return ""
+    values = _occurring(clips, column, "an example")
+    few = 2 <= len(values) <= min(_MOST_VALUES, len(clips) - 1)
+    if not few or not all(_PLAIN.fullmatch(str(text)) for text in (column, *values)):
+        return ""
+    middle = (len(values) + 1) // 2
+    sides = values[:middle], values[middle:]
+    if isinstance(values[0], str) and len(values) > 4:
+        return f"{column}:*->{values[0]}"
+    left, right = (
+        ",".join(map(str, side)) if len(side) <= 2 else f"{side[0]}-{side[-1]}" for side in sides
+    )
+    return f"{column}:{left}->{right}"
 
 
 def _occurring(clips: ClipSet, column: str, what: str) -> list[int | str]:
@@ -276,7 +309,7 @@ def _chosen(clips: ClipSet, column: str, side: str, what: str, lenient: bool) ->
             _matching(occurring, item) if values.dtype.kind in "iu" else {item} & set(occurring)
         )
         if matching is None:
-            step = f"values are separated by commas, {_EXAMPLE}"
+            step = f"values are separated by commas, {_example(clips)}"
             refuse(
                 clips.name,
                 what,

@@ -202,7 +202,49 @@ def test_an_empty_side_is_refused(subjects: list[int], side: str) -> None:
 def test_bad_grammar_is_answered_with_an_example(spec: str) -> None:
     said = refusal(twelve(), spec)
     assert "expected xsub, xview or COLUMN:VALUES->VALUES" in said
-    assert "for example view:1,2->3" in said
+    assert said.endswith("for example view:1,2->3 or subject:1-3->4-6")
+
+
+def unknown(**columns: Any) -> ClipSet:
+    """12 clips of unknown subjects, and no columns beside but those that are given."""
+    return clip_set((2,) * 12, subject=(-1,) * 12, **columns)
+
+
+@pytest.mark.parametrize(
+    ("columns", "example"),
+    [
+        ({"repetition": (1, 2, 3, 4) * 3}, "repetition:1,2->3,4"),
+        ({"day": np.arange(12) // 2}, "day:0-2->3-5"),
+        ({"take": np.arange(12), "indoors": np.arange(12) < 3}, "indoors:0->1"),
+        ({"place": PLACES, "size": np.linspace(1, 2, 12)}, "place:hall->yard"),
+        ({"town": [*"abcdef"] * 2}, "town:*->a"),
+        ({"place": ("a b", "c,d") * 6, "view": VIEWS}, "view:1,2->3"),
+    ],
+)
+def test_the_example_of_a_split_is_one_of_these_clips(
+    columns: dict[str, Any], example: str
+) -> None:
+    clips = unknown(**columns)
+    assert refusal(clips, "xsub").endswith(
+        f"no subject is known; use another split, for example {example}, without"
+        " validation (`--set data.validation=0`)"
+    )
+    assert len(make_split(clips, example, validation=0).test)
+
+
+def test_clips_that_no_column_divides_need_another_column() -> None:
+    assert "use another split, for example view:1,2->3 of a column view to be added" in refusal(
+        unknown(), "xsub"
+    )
+
+
+def test_cross_view_of_clips_without_views_names_the_columns() -> None:
+    clips = unknown(repetition=(1, 2, 3, 4) * 3)
+    assert refusal(clips, "xview") == (
+        "expected a column 'view' (view:2,3->1), found the columns label, subject, repetition;"
+        " name one, for example repetition:1,2->3,4"
+    )
+    assert "expected xsub or COLUMN:VALUES->VALUES" in refusal(clips, "view")
 
 
 def test_a_name_that_is_nearly_right_is_suggested() -> None:
