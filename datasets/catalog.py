@@ -16,7 +16,14 @@ from pathlib import Path
 from datasets.clips import ClipSet
 from datasets.errors import DataError
 from datasets.formats.npz import read_npz
-from datasets.formats.store import is_store, open_prepared, open_store, read_header, stores_dir
+from datasets.formats.store import (
+    check_prepared,
+    is_store,
+    open_prepared,
+    open_store,
+    read_header,
+    stores_dir,
+)
 from datasets.formats.store_check import Advance
 from datasets.raw import SOURCES, raw_word
 from datasets.wording import listed, nearest, one_line
@@ -74,6 +81,22 @@ def open_clips(
     return _loader(name)()
 
 
+def check_known(name: str) -> None:
+    """Refuse data sets (`set_names`) that no name stands for or that are not prepared here;
+    nothing is read.
+
+    Raises:
+        DataError: as `open_clips`.
+    """
+    for piece in set_names(name):
+        if piece.endswith(".npz") or _is_path(piece) or Path(piece).is_dir():
+            continue
+        if piece in SOURCES:
+            check_prepared(piece, raw=raw_word(piece))
+        elif piece not in known_names():
+            raise _unknown(piece)
+
+
 def set_names(name: str) -> list[str]:
     """The data sets of ``a+b+c``; a file or folder of that very name is one."""
     names = (
@@ -109,8 +132,12 @@ def _loader(name: str) -> Callable[[], ClipSet]:
     points = {point.name: point for point in _points()}
     if name in points:
         return _loaded(points[name])
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> DataError:
     known = known_names()
-    raise DataError(
+    return DataError(
         f"unknown data set {name!r}; {nearest(name.casefold(), known)}known:"
         f" {listed(known, len(known))}"
     )

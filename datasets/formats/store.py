@@ -245,10 +245,17 @@ def open_prepared(
 
     ``raw``: what its raw path is, for the message.
     """
+    return open_store(check_prepared(name, raw=raw), afresh=afresh, advance=advance)
+
+
+def check_prepared(name: str, *, raw: str = "FOLDER") -> Path:
+    """The folder of a data set that was prepared under its own name; a `DataError` where there is
+    none. ``raw``: as in `open_prepared`.
+    """
     folder = stores_dir() / name
     if not is_store(folder):
         raise DataError(
             f"{name} is not prepared here ({folder}); with its files at hand: "
             f"python -m harness data prepare {name} --raw {raw}"
         )
-    return open_store(folder, afresh=afresh, advance=advance)
+    return folder

@@ -68,7 +68,7 @@ from harness.cli.output import leave_table, one_writes
 from harness.errors import UsageError, nearest
 from harness.isolation import launched
 from harness.progress import Reporter, at_work, command_line, print_table, say, say_lines, warn
-from harness.runs.request import prepare_experiment, resolve_settings
+from harness.runs.request import check_early, prepare_experiment, resolve_settings
 from harness.spec.model import SECTIONS, parse_seeds, parse_shard
 
 if TYPE_CHECKING:
@@ -170,6 +170,7 @@ def run_command(
         _show_plans(each, plugin, chosen, quiet=quiet)
         return
     with at_work(quiet=quiet) as reporter:
+        check_early(settings, out)
         if not no_pictures:
             from harness.pictures.kept import run_pictures
 

@@ -138,6 +138,7 @@ class RecordStore:
         A folder that was not there is not there afterwards: the first record makes it. Processes
         that begin at once make and remove it under each other's hands.
         """
+        self.refuse_file()
         missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         try:
             while_it_goes(self._probe)
@@ -151,6 +152,15 @@ class RecordStore:
                 with contextlib.suppress(OSError):  # somebody else's by now, or never made
                     folder.rmdir()
         remove_leftovers(self.root)
+
+    def refuse_file(self) -> None:
+        """A `UsageError` where the folder, or one above it, is a file; nothing is touched."""
+        for folder in (self.root, *self.root.parents):
+            if folder.is_file():
+                raise UsageError(
+                    f"output folder {self.root} cannot be written ({folder} is a file); choose"
+                    " another with --out"
+                )
 
     def refuse_shelf(self) -> None:
         """A `UsageError` where the folder is a study on its shelf: nothing is written there."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.errors import UsageError, nearest, shortened
+from harness.errors import UsageError, nearest, shortened, usage_errors
 from harness.progress import CHECKING, Reporter
 from harness.spec.model import SECTIONS, build, parse_methods
 from harness.spec.presets import PRESETS
@@ -59,12 +59,25 @@ def resolve_settings(preset: str, overrides: list[str] | None, **flags: Any) -> 
     return settings
 
 
+def check_early(settings: dict[str, Any], out: Path) -> None:
+    """Refuse what can be refused before torch is loaded: an output folder that is a file, and data
+    sets that are not here.
+    """
+    from datasets.catalog import check_known
+    from harness.records.store import RecordStore
+
+    RecordStore(out).refuse_file()
+    with usage_errors():
+        check_known(settings["data"].name)
+
+
 def prepare_experiment(
     settings: dict[str, Any], plugins: list[Path] | None, reporter: Reporter, **others: Any
 ) -> Experiment:
     """A resolved experiment from settings and the flags that are no settings."""
     sections = {name: settings[name] for name in SECTIONS}
     methods = parse_methods(settings["methods"])
+    check_early(settings, others["out"])
     with reporter.task("loading torch and the methods"):
         from harness.runs.experiment import Request, resolve_request
         from harness.runs.protocols import registry_with_protocols

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from datasets import catalog
-from datasets.catalog import MADE, about, open_clips
+from datasets.catalog import MADE, about, check_known, open_clips
 from datasets.errors import DataError
 from datasets.formats.npz import write_npz
 from datasets.raw import FILES, SOURCES
@@ -112,3 +112,18 @@ def test_what_is_not_prepared_says_how_to(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert about()["npz"] == "not prepared: harness data prepare npz --raw FILE"
     with pytest.raises(DataError, match=r"data prepare npz --raw FILE$"):
         open_clips("npz")
+
+
+def test_names_are_refused_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MASKED_SKELETON_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").mkdir()
+    packages(monkeypatch, great=broken)
+    for name in ("synthetic", "great", "a/b.npz", "raw", "synthetic+great"):
+        check_known(name)
+    with pytest.raises(DataError, match="unknown data set 'ntu61'; did you mean 'ntu60'"):
+        check_known("synthetic+ntu61")
+    with pytest.raises(DataError, match="ntu60 is not prepared here"):
+        check_known("synthetic+ntu60")

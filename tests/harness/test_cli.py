@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -437,7 +440,7 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], list[str | Path]], str]] = {
     "setting without a value": (flags("--set", "train.lr"), "expected section.key=value"),
     "setting of a wrong type": (flags("--set", "train.lr=fast"), "train: lr: "),
     "setting that is not YAML": (flags("--set", "train.lr=[1"), "is not a YAML value"),
-    "bad split": (flags("--split", "xsubject"), "split 'xsubject': expected xsub, xview or"),
+    "bad split": (flags("--split", "xsubject"), "split 'xsubject': expected xsub or COLUMN"),
     "split by a column that is not there": (flags("--split", "view:1->2"), "split 'view:1->2'"),
     "unknown label": (flags("--label", "lable"), "did you mean 'label'?"),
     "unknown device": (
@@ -578,10 +581,38 @@ def test_an_output_folder_that_is_a_file_is_one_line(tmp_path: Path, below: str)
     )
     assert found.code == 2
     assert found.err.startswith(
-        f"error: output folder {tmp_path / 'out' / below} cannot be written ("
+        f"error: output folder {tmp_path / 'out' / below} cannot be written"
+        f" ({tmp_path / 'out'} is a file); choose another with --out\n"
     )
     assert found.err.count("\n") == 1
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_what_needs_no_torch_to_be_refused_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    script = (
+        "import sys\n"
+        "from harness.cli.main import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    assert 'torch' not in sys.modules\n"
+    )
+    for arguments, said in (
+        (("--out", tmp_path / "out"), "is a file"),
+        (("--out", tmp_path / "new", "--dataset", "synthetics"), "unknown data set 'synthetics'"),
+        (("--out", tmp_path / "new", "--dataset", "ntu60"), "ntu60 is not prepared here"),
+    ):
+        ended = subprocess.run(
+            [sys.executable, "-c", script, "run", *map(str, arguments)],
+            env={**os.environ, "MASKED_SKELETON_DATA": str(tmp_path)},
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        assert ended.returncode == 2, ended.stderr
+        assert said in ended.stderr
+        assert "Traceback" not in ended.stderr
 
 
 def test_a_read_only_output_folder_is_one_line(
