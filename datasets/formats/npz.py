@@ -125,7 +125,7 @@ def _check_present(archive: Archive) -> None:
     for name in REQUIRED:
         if name not in archive.members:
             hint = nearest(name, set(archive.members) - set(REQUIRED))
-            step = f"{hint}the format is described in datasets/formats/npz.py"
+            step = f"{hint}the format is described in datasets/README.md, 'Your own data'"
             refuse(str(archive.path), name, "an array of this name", listed(archive.members), step)
 
 

@@ -191,7 +191,7 @@ def show_command(
             reporter.line(line)
 
 
-@data_app.command("download", cls=HelpCommand, epilog="data download utdmhad")
+@data_app.command("download", cls=HelpCommand, epilog="data download uiprmd")
 def download_command(
     name: Annotated[
         str,

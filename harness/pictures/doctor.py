@@ -19,7 +19,7 @@ from datasets.doctor.model import SHORT, BodyFacts, Examination, SplitReport
 from datasets.formats.store_check import Advance
 from datasets.wording import listed
 from harness.errors import UsageError, usage_errors
-from harness.pictures.drawing import sample_clips, strip
+from harness.pictures.drawing import check_ending, sample_clips, strip
 from harness.registry import Registry
 
 _WIDTH = 100
@@ -51,6 +51,8 @@ def doctor(
             the picture cannot be written.
     """
     with usage_errors():
+        if plot:
+            check_ending(plot, ".png")
         clips = open_clips(name, check_frames=False, afresh=deep, advance=advance)
         found = examine(clips, tuple(dict.fromkeys([*splits, *usual_splits(clips)])), deep=deep)
         if plot:

@@ -178,6 +178,15 @@ def _plain_text() -> Iterator[None]:
 
 
 @_plain_text()
+def check_ending(path: Path, ending: str) -> None:
+    """A `DataError` where a picture's file is not named as its kind is (``.gif``)."""
+    if path.suffix.lower() != ending:
+        raise DataError(
+            f"{path}: expected a picture's name that ends in {ending}, found"
+            f" {path.suffix or 'no ending'}; write {path.with_suffix(ending)}"
+        )
+
+
 def strip(clips: ClipSet, indices: Sequence[int], path: Path) -> None:
     """Leave a PNG: per clip a row of stick figures at even distances in time, and the histogram of
     clip lengths.

@@ -28,7 +28,7 @@ from datasets.clips import ClipSet
 from datasets.splits import make_split
 from datasets.wording import one_line
 from harness.errors import UsageError, usage_errors
-from harness.pictures.drawing import animate, row_title
+from harness.pictures.drawing import animate, check_ending, row_title
 from harness.records.store import ENCODER_FILE, METHOD_FILE, RecordStore
 from harness.registry import Registry, method_options
 from harness.spec.model import DataSpec, EncoderSpec, RunSpec, TrainSpec, parse_methods
@@ -75,7 +75,7 @@ def show(
 
     Args:
         name: a registered or prepared data set, a store's folder, or an ``.npz`` file.
-        out: the GIF.
+        out: the GIF; its name ends in ``.gif``.
         clip: index of the clip.
         method: a method with its options, e.g. ``gfp`` or ``skeletonmae:mask=frames``; none: the
             clip as it is.
@@ -93,6 +93,7 @@ def show(
     """
     registry = registry or Registry()
     with usage_errors():
+        check_ending(out, ".gif")
         clips = open_clips(name)
         if not 0 <= clip < len(clips):
             raise UsageError(

@@ -260,9 +260,9 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", REQUIRED)
 def test_missing_array_is_named(tmp_path: Path, name: str) -> None:
-    assert refusal(exchange_file(tmp_path, **{name: None})).startswith(
-        f"{name}: expected an array of this name"
-    )
+    said = refusal(exchange_file(tmp_path, **{name: None}))
+    assert said.startswith(f"{name}: expected an array of this name")
+    assert said.endswith("the format is described in datasets/README.md, 'Your own data'")
 
 
 def test_missing_array_suggests_a_near_name(tmp_path: Path) -> None:

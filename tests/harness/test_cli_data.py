@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from datasets.formats.store import open_store
+from datasets.origins import origin
 from tests.datasets.raw import made_up_raw
 from tests.datasets.raw.made_up_ntu import write_tree
 from tests.harness.small_run import (
@@ -113,6 +115,29 @@ def test_pictures_are_left_where_asked(tmp_path: Path) -> None:
     assert (shown.code, shown.err) == (0, "")
     assert (tmp_path / "clips.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "clip.gif").read_bytes().startswith(b"GIF8")
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "name", "said"),
+    [
+        ("show", "--out", "clip.foo", "ends in .gif, found .foo; write "),
+        ("show", "--out", "clip", "ends in .gif, found no ending; write "),
+        ("doctor", "--plot", "clips.gif", "ends in .png, found .gif; write "),
+    ],
+)
+def test_a_picture_of_another_ending_is_refused(
+    command: str, flag: str, name: str, said: str, tmp_path: Path
+) -> None:
+    ended = harness("data", command, small_file(tmp_path), flag, tmp_path / name)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert said in ended.err
+    assert not (tmp_path / name).exists()
+
+
+def test_the_example_of_a_download_is_a_set_that_can_be_downloaded() -> None:
+    name = re.search(r"harness data download (\w+)", harness("data", "download", "-h").out)
+    assert name is not None
+    assert origin(name[1]).download is not None
 
 
 def test_counts_splits_and_published_numbers_stand_in_the_report(tmp_path: Path) -> None:
