@@ -94,6 +94,10 @@ def command_line() -> str:
     return printable(f"{start} -m harness {shlex.join(sys.argv[1:])}")
 
 
+_ONE_BY_ONE = ("method", "process", "check")
+"""Units of which the one at work is named, from 1; of others so many are done."""
+
+
 class Task:
     """How far a piece of work has come; the one who works says so by calling it.
 
@@ -129,7 +133,8 @@ class Task:
         done, total, detail = self.look()
         seconds, words = now - self.began, []
         if total:
-            words.append(f"{self.unit} {done:,} of {total:,} ({done / total:.0%})".strip())
+            number = min(done + 1, total) if self.unit in _ONE_BY_ONE else done
+            words.append(f"{self.unit} {number:,} of {total:,} ({done / total:.0%})".strip())
         elif done:
             words.append(f"{self.unit} {done:,}".strip())
         words += [detail] if detail else []

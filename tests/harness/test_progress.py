@@ -65,6 +65,16 @@ def test_a_line_has_step_share_loss_and_time_left(said: tuple[int, int, str], li
     assert task.text(130.0) == line
 
 
+def test_methods_are_counted_from_the_first() -> None:
+    task = Task("warming up", "method")
+    task(0, 3, "gfp")
+    assert task.text(5.0) == "warming up: method 1 of 3 (0%), gfp, 5 s so far"
+    task(2, 3, "mamp")
+    assert task.text(6.0).startswith("warming up: method 3 of 3 (67%), mamp, ")
+    task(3, 3)
+    assert task.text(6.0) == "warming up: method 3 of 3 (100%), 6 s so far"
+
+
 def test_without_a_unit_numbers_stand_alone() -> None:
     task = Task("checking")
     task(3, 4)
