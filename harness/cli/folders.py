@@ -43,7 +43,7 @@ def table_command(
         if len(tables) > 1:
             console.print(*([""] if number else []), table.heading, sep="\n")
         text = table.wide if wide else table.table
-        print_table(console, text.columns, text.itertuples(index=False), table.lines())
+        print_table(console, text.columns, text.itertuples(index=False), table.lines(wide=wide))
 
 
 def merge_command(

@@ -271,7 +271,7 @@ def _run_fold(
     experiment = prepare_experiment(settings, plugin, reporter, **chosen)
     records, speed = run(experiment, reporter, partial(_tell_plan, reporter))
     repeated = repeat_lines(records, experiment.asked, sys.argv[1:])
-    lines = [*notes(records, speed), *repeated, *experiment.stale()]
+    lines = [*notes(records, speed, wide=False), *repeated, *experiment.stale()]
     typed = Typed(sys.argv[1:], experiment.asked, experiment.held_equal, experiment.versions)
     with one_writes(out):
         found = read_records(out)

@@ -107,15 +107,15 @@ class FolderTable:
         """Every column."""
         return table_text(self.frame, wide=True)
 
-    def lines(self, typed: Typed = _NOBODY) -> list[str]:
-        """What stands below it."""
+    def lines(self, typed: Typed = _NOBODY, *, wide: bool = True) -> list[str]:
+        """What stands below it; ``wide``: below that with every column."""
         trained = [record for record in self.runs if not is_control(record)]
         own_rows = bool(trained) and trained[0].spec.held_equal == typed.held_equal
         repeated = (
             repeat_lines(trained, typed.asked, typed.words) if own_rows else repeat_lines(trained)
         )
         return [
-            *notes(self.runs, self.speed),
+            *notes(self.runs, self.speed, wide=wide),
             *self._apart(),
             *repeated,
             *stale_lines(self.runs, typed.own),

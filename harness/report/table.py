@@ -102,11 +102,16 @@ def table_text(frame: pd.DataFrame, *, wide: bool = False) -> pd.DataFrame:
     return texts(frame, WIDE if wide else CELLS)
 
 
-def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
-    """What stands below the table: data, conditions, definitions, warnings.
+def notes(
+    records: Sequence[RunRecord], speed: SpeedRecord | None, *, wide: bool = True
+) -> list[str]:
+    """What stands below the table: warnings, data, conditions, definitions of what it shows.
 
     Without a speed measurement the conditions are those of the newest of the records, of a trained
     one if there is any.
+
+    Args:
+        wide: of the table with every column.
     """
     trained = [record for record in records if not is_control(record)]
     shown = speed or max(
@@ -117,6 +122,14 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
     each = f" each on {environment.ranks} ranks" if environment.ranks > 1 else ""
     spec = plain_spec(shown)
     return [
+        *in_doubt(records, speed),
+        *_warnings(records),
+        *_left_behind(records, speed),
+        *_few_test_clips(records),
+        *_below_untrained(records),
+        *_no_clear_gain(records),
+        *_not_timed(trained, speed),
+        *_elsewhere(records, environment),
         (
             f"data: {data.name} ({data.fingerprint}), split {data.split or spec['data']['split']},"
             f" {data.classes} classes, clips {data.train_clips} train + {data.validation_clips}"
@@ -126,24 +139,14 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
         *(f"data: {note}" for note in data.notes),
         *_conditions(shown, trained),
         *_speed_notes(speed),
-        *in_doubt(records, speed),
-        *_not_timed(trained, speed),
-        *_open_division(records, speed),
+        *_open_division(records, speed, wide),
         *(
             [] if data.split else departures(trained)
         ),  # of one of several sets: its table's own lines say it
-        *_accuracy_notes(records),
-        *_seconds_notes(records),
-        *_no_clear_gain(records),
-        *_below_untrained(records),
-        *_elsewhere(records, environment),
-        (
-            "`--wide` shows every column, the .csv beside a page every number; peak MB: memory of"
-            " one training step with weights and optimiser state; GFLOP/clip: forward and backward,"
-            " two bodies"
-        ),
-        *_warnings(records),
-        *_left_behind(records, speed),
+        *_accuracy_notes(records, wide),
+        *(_seconds_notes(records) if wide else []),
+        _columns_note(wide),
+        *_untracked(records),
         (
             f"machine: {environment.device}, {environment.processor}, {environment.cores} cores, "
             f"{environment.threads} threads{each}"
@@ -151,6 +154,17 @@ def notes(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
             f"commit {environment.commit}; {shown.finished:%Y-%m-%d %H:%M} UTC"
         ),
     ]
+
+
+def _columns_note(wide: bool) -> str:
+    """What the columns are that no other line explains, and where more is."""
+    more = "`--wide` shows every column, the .csv beside a page every number"
+    if not wide:
+        return more
+    return (
+        f"{more}; peak MB: memory of one training step with weights and optimiser state;"
+        " GFLOP/clip: forward and backward, two bodies"
+    )
 
 
 def set_lines(sets: Sequence[DataInfo]) -> list[str]:
@@ -338,27 +352,30 @@ def _phases(arm: ArmRecord) -> str:
     )
 
 
-def _open_division(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:
+def _open_division(
+    records: Sequence[RunRecord], speed: SpeedRecord | None, wide: bool
+) -> list[str]:
     labels = [arm.label for arm in speed.arms if arm.division == "open"] if speed else []
     labels += [record.label for record in records if record.method.division == "open"]
     if not labels:
         return []
     names = ", ".join(dict.fromkeys(labels))
+    random = ", and their 'vs random' is against that encoder before training" if wide else ""
     return [
-        f"open division: {names} bring their own encoder; no speedup is formed against them, and"
-        " their 'vs random' is against that encoder before training"
+        f"open division: {names} bring their own encoder; no speedup is formed against them{random}"
     ]
 
 
-def _accuracy_notes(records: Sequence[RunRecord]) -> list[str]:
+def _accuracy_notes(records: Sequence[RunRecord], wide: bool) -> list[str]:
     if not records:
         return []
+    best = "; best point: best test figure over evaluations (the papers' habit, never used to"
+    several = len({record.spec.seed for record in records}) > 1
     return [
-        *_few_test_clips(records[0].data.test_clips),
         (
-            f"linear, kNN-1: % of test clips on frozen features; {_chosen(records)}; best point:"
-            " best test figure over evaluations (the papers' habit, never used to select); ±:"
-            " standard deviation over seeds"
+            f"linear, kNN-1: % of test clips on frozen features; {_chosen(records)}"
+            + (f"{best} select)" if wide else "")
+            + ("; ±: standard deviation over seeds" if wide and several else "")
         ),
         *_interval_notes(records),
         _PROXY,
@@ -376,7 +393,8 @@ def _interval_notes(records: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def _few_test_clips(clips: int) -> list[str]:
+def _few_test_clips(records: Sequence[RunRecord]) -> list[str]:
+    clips = records[0].data.test_clips if records else 0
     if not 0 < clips < _FEW_TEST_CLIPS:
         return []
     return [
@@ -483,15 +501,16 @@ def _warnings(records: Sequence[RunRecord]) -> list[str]:
     seeds: dict[tuple[str, str], list[int]] = {}
     for what, text, record in said:
         seeds.setdefault((what, text), []).append(record.spec.seed)
-    lines = [
+    return [
         f"{what}, seed{'s' * (len(found) > 1)} {', '.join(map(str, found))}: {text}"
         for (what, text), found in seeds.items()
     ]
-    untracked = [record.untracked for record in records if record.training]
-    return [
-        *lines,
-        *([f"untracked wall time: at most {max(untracked):.1%} of a run"] if untracked else []),
-    ]
+
+
+def _untracked(records: Sequence[RunRecord]) -> list[str]:
+    """Time of the runs that no part of them accounts for."""
+    shares = [record.untracked for record in records if record.training]
+    return [f"untracked wall time: at most {max(shares):.1%} of a run"] if shares else []
 
 
 def _left_behind(records: Sequence[RunRecord], speed: SpeedRecord | None) -> list[str]:

@@ -500,8 +500,28 @@ def test_notes_give_machine_versions_commit_and_date() -> None:
         assert part in line
 
 
+def test_warnings_stand_before_data_and_conditions() -> None:
+    collapsed = run_record("gfp", 0.9).model_copy(update={"warnings": ("targets collapsed",)})
+    lines = notes([*RECORDS, collapsed], SPEED, wide=False)
+    (data,) = (place for place, line in enumerate(lines) if line.startswith("data: synthetic"))
+    marks = [place for place, line in enumerate(lines) if line.startswith(("warning", "in doubt"))]
+    assert len(marks) > 1
+    assert max(marks) < data
+
+
+def test_notes_explain_what_is_shown() -> None:
+    columns = ("best point", "interleaved s", "wall s", "peak MB", "GFLOP/clip", "'vs random'")
+    narrow, wide = (" ".join(notes(WITH_OPEN, OPEN_SPEED, wide=wide)) for wide in (False, True))
+    assert not [column for column in columns if column in narrow]
+    assert not [column for column in columns if column not in wide]
+    assert "±" not in wide  # of one seed
+    assert "±: standard deviation" in " ".join(
+        notes([*RECORDS, run_record("gfp", 0.7, seed=1)], SPEED)
+    )
+
+
 def test_notes_give_data_split_and_the_number_of_clips() -> None:
-    lines = notes(RECORDS, SPEED)
+    lines = [line for line in notes(RECORDS, SPEED) if line.startswith("data")]
     assert lines[0].startswith(f"data: synthetic ({'f' * 16}), split xsub, 12 classes")
     assert "800 train + 200 validation / 400 test" in lines[0]
     assert "data: two clips have a single frame" in lines
