@@ -278,6 +278,20 @@ def test_what_equal_clips_give_on_the_first_page_is_on_the_page_of_the_answer() 
     assert f"after {round(clips, -3):,.0f} each, {said}" in text
 
 
+def test_what_fine_tuning_gives_on_the_first_page_is_what_its_study_says() -> None:
+    rows = table_of("answer-a-utdmhad-trained", "finetune:epochs=30")
+    amr, gfp, coordinates, mamp, scratch = (
+        rows[name].partition(" ")[0]
+        for name in ("amr", "gfp", "skeletonmae", "mamp", "random-init")
+    )
+    text = " ".join(text_of("README.md").split())
+    assert f"AMR {amr}, GFP {gfp}, SkeletonMAE {coordinates}, MAMP {mamp} %; none is told" in text
+    assert f"above training from scratch ({scratch} %), MAMP is below it." in text
+    section = section_of_answer("utdmhad, 300s (a-utdmhad-trained)")
+    said = "protocol finetune:epochs=30: above training from scratch: nobody; below: mamp; "
+    assert said in section
+
+
 def section_of_answer(title: str) -> str:
     """A part of the page of the answer."""
     answer = text_of("benchmarks/answer/README.md")

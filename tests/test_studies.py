@@ -13,7 +13,7 @@ from harness.records.shelving import contents
 from harness.report.shelf import PAGE, read_study, study_of
 
 RESULTS = HERE / "results"
-STUDIES = sorted({path.parent for path in RESULTS.rglob("*") if path.is_file()})
+STUDIES = sorted({path.parent for path in RESULTS.rglob("*/*") if path.is_file()})
 SHELVES = [folder for folder in STUDIES if (folder / "records.jsonl").exists()]
 
 
