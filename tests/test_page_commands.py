@@ -122,8 +122,9 @@ PARSED = {
     'python -m harness run --dataset path/to/file.npz --split "view:1,2->3"': (
         "harness/test_run.py::test_a_good_run_ends_with_code_0"
     ),
-    "python -m harness report runs": (
-        "harness/test_report_page.py::test_the_answer_stands_at_the_top"
+    **dict.fromkeys(
+        ("python -m harness report runs", "python -m harness report smoke"),
+        "harness/test_report_page.py::test_the_answer_stands_at_the_top",
     ),
     "python -m harness report runs/a runs/b --figures figures --latex table.tex": (
         "harness/test_paper.py::test_figures_and_tables_are_left_and_are_the_same_bytes_every_time"

@@ -177,7 +177,6 @@ def _plain_text() -> Iterator[None]:
         yield
 
 
-@_plain_text()
 def check_ending(path: Path, ending: str) -> None:
     """A `DataError` where a picture's file is not named as its kind is (``.gif``)."""
     if path.suffix.lower() != ending:
@@ -187,6 +186,7 @@ def check_ending(path: Path, ending: str) -> None:
         )
 
 
+@_plain_text()
 def strip(clips: ClipSet, indices: Sequence[int], path: Path) -> None:
     """Leave a PNG: per clip a row of stick figures at even distances in time, and the histogram of
     clip lengths.
