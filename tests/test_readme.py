@@ -241,6 +241,14 @@ def test_the_longer_runs_of_the_first_page_are_those_of_the_study() -> None:
 def test_what_the_first_page_says_of_the_second_set_is_on_the_page_of_the_answer() -> None:
     top = text_of("benchmarks/answer/README.md").partition("\n## ")[0]
     assert "- **uiprmd, 300s**: Cannot be told apart: amr, " in top
+    rows = table_of("answer-a-uiprmd", "knn")
+    amr, gfp, mamp = (rows[name].partition(" ")[0] for name in ("amr", "gfp", "mamp"))
+    text = " ".join(text_of("README.md").split())
+    assert f"GFP and MAMP by nearest neighbours ({amr}, {gfp} and {mamp} %), above Skel" in text
+    section = section_of_answer("uiprmd, 300s")
+    assert "- protocol knn, these people: amr is above gfp, mamp and random-init; " in section
+    (said,) = re.findall("linear-mamp:epochs=15, these people: (.*); no other", section)
+    assert "amr is above skeletonmae and random-init" in said.split("; ")
     pooled = re.findall(r"^- \*\*.*, 600s\*\*: (.*?): ", top, flags=re.MULTILINE)
     assert pooled == ["Cannot be told apart"] * 4  # of all three and of each
 

@@ -210,15 +210,15 @@ def held_equal(setting: Setting) -> str:
     """What its title leaves out."""
     table = setting.table
     if table.runs:
-        run = table.runs[0]
-        found = run.data.split or run.spec.data.split, run.spec.encoder.size, run.environment
+        run, where = table.runs[0], [run.environment for run in table.runs]
+        found = run.data.split or run.spec.data.split, run.spec.encoder.size
     else:
         assert table.speed is not None
-        spec = table.speed.spec
-        found = spec["data"]["split"], spec["encoder"]["size"], table.speed.environment
-    split, size, where = found
-    threads = counted(where.threads, "thread")
-    return f"Split {split}, encoder {size}, {where.processor}, {threads}."
+        spec, where = table.speed.spec, [table.speed.environment]
+        found = spec["data"]["split"], spec["encoder"]["size"]
+    split, size = found
+    machines = dict.fromkeys(f"{one.processor}, {counted(one.threads, 'thread')}" for one in where)
+    return f"Split {split}, encoder {size}; {listed(list(machines))}."
 
 
 def sentence(setting: Setting) -> str:
