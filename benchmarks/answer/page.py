@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 
 import harness  # noqa: F401 - makes its neighbours importable  # isort: split
-from benchmarks.answer.arrivals import arrivals_of
+from benchmarks.answer.arrivals import Arrivals, arrivals_of
 from benchmarks.answer.longer import Longer, longer, question, read_longer
 from datasets.wording import counted, printable
 from harness.cli.config import read_config
@@ -126,6 +126,11 @@ class Answer:
             return name
         folder = next(one for one in self.folders if any(own is setting for own in one.settings))
         return f"{name} ({folder.name})"
+
+    @cached_property
+    def arrivals(self) -> dict[str, tuple[list[Arrivals], list[str]]]:
+        """`arrivals_of` each setting, by its anchor."""
+        return {one.anchor: arrivals_of(one) for one in self.settings}
 
     @cached_property
     def missing(self) -> list[dict[str, str]]:
@@ -249,7 +254,7 @@ def to_accuracies(answer: Answer) -> str:
     factors = [
         f"{answer.title(setting)}: {text}"
         for setting in answer.settings
-        for one in arrivals_of(setting)[0]
+        for one in answer.arrivals[setting.anchor][0]
         for text in one.factors
     ]
     return "; ".join(factors) or (
@@ -360,7 +365,7 @@ def beside(found: Sequence[Pair], control: str, words: str) -> str:
 
 def times(setting: Setting, answer: Answer) -> Iterator[str]:
     """Who gets to whose accuracy how fast; the first row's in full."""
-    found, without = arrivals_of(setting)
+    found, without = answer.arrivals[setting.anchor]
     for one in found[:1]:
         rungs = ladder_frame(one.runs, one.target, arm_times(one.speed))
         draw = partial(charts.ladder_chart, rungs, one.levels)
